@@ -1,0 +1,67 @@
+"""Meta-analysis of study-level correlations between the therapeutic alliance and outcome.
+
+Names are loaded when first used, so that `import alliance_meta` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from alliance_meta import plots as plots
+    from alliance_meta.effects.card import DataCard as DataCard
+    from alliance_meta.effects.coded import CodedTable as CodedTable
+    from alliance_meta.effects.datasets import list_datasets as list_datasets
+    from alliance_meta.effects.datasets import load_dataset as load_dataset
+    from alliance_meta.effects.escalc import escalc as escalc
+    from alliance_meta.effects.ingest import check_coded as check_coded
+    from alliance_meta.effects.ingest import read_coded as read_coded
+    from alliance_meta.effects.table import EffectSizes as EffectSizes
+    from alliance_meta.errors import CodingError as CodingError
+    from alliance_meta.errors import Problem as Problem
+    from alliance_meta.evidence.published import published as published
+    from alliance_meta.evidence.reproduce import reproduce as reproduce
+    from alliance_meta.models.random_effects import RandomEffectsModel as RandomEffectsModel
+    from alliance_meta.not_applicable import NotApplicable as NotApplicable
+    from alliance_meta.notes import Note as Note
+    from alliance_meta.results.random_effects import RandomEffectsResults as RandomEffectsResults
+
+_HOMES = {
+    "CodedTable": "effects.coded",
+    "CodingError": "errors",
+    "DataCard": "effects.card",
+    "EffectSizes": "effects.table",
+    "NotApplicable": "not_applicable",
+    "Note": "notes",
+    "Problem": "errors",
+    "RandomEffectsModel": "models.random_effects",
+    "RandomEffectsResults": "results.random_effects",
+    "check_coded": "effects.ingest",
+    "escalc": "effects.escalc",
+    "list_datasets": "effects.datasets",
+    "load_dataset": "effects.datasets",
+    "published": "evidence.published",
+    "read_coded": "effects.ingest",
+    "reproduce": "evidence.reproduce",
+}
+_SUBPACKAGES = ("plots",)
+
+__all__ = sorted([*_HOMES, *_SUBPACKAGES, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    elif name in _SUBPACKAGES:
+        value = import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,12 @@
+"""Array aliases for annotations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+AnyArray = NDArray[Any]

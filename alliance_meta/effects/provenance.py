@@ -1,0 +1,47 @@
+"""Where a table came from, said without a clock or a path of anybody's machine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Origin of a table of effects.
+
+    Attributes
+    ----------
+    source : str
+        File name (never a path) or a short description such as ``"arrays"``.
+    sha256 : str or None
+        Hash of the file's bytes.
+    dataset : str or None
+        Name of the shipped data set, if it is one.
+    title, citation, licence : str or None
+        As the data card says.
+    cautions : tuple of str
+        What must be said wherever these data show.
+    synthetic : bool
+        True for made-up teaching data; every table and plot then says so.
+    steps : tuple of str
+        What was done since reading, in words (`escalc` arguments, subsets, flips).
+    """
+
+    source: str
+    sha256: str | None = None
+    dataset: str | None = None
+    title: str | None = None
+    citation: str | None = None
+    licence: str | None = None
+    cautions: tuple[str, ...] = ()
+    synthetic: bool = False
+    steps: tuple[str, ...] = ()
+
+    def after(self, step: str) -> Provenance:
+        """Return the same origin with one more step."""
+        return replace(self, steps=(*self.steps, step))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the origin as a plain dictionary."""
+        return asdict(self)

@@ -1,0 +1,252 @@
+"""`EffectSizes`: the immutable table every model reads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta.effects.provenance import Provenance
+from alliance_meta.errors import CodingError, InputError, Problem
+from alliance_meta.notes import Note
+
+if TYPE_CHECKING:
+    from alliance_meta._typing import Array
+
+MEASURE_LABELS = {
+    "ZCOR": "Fisher z",
+    "COR": "correlation r",
+    "UCOR": "bias-corrected correlation r",
+    "GEN": "effect size",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class EffectSizes:
+    """Effect sizes with their sampling variances, one row per effect; nothing in it can be changed.
+
+    Make one with `escalc` (from r and n) or `EffectSizes.from_arrays` (from finished effect sizes).
+
+    Attributes
+    ----------
+    yi : ndarray of shape (k,)
+        Effect sizes on the analysis scale that `measure` names (Fisher z for ``ZCOR``).
+    vi : ndarray of shape (k,)
+        Sampling variances on the same scale, > 0.
+    ni : ndarray of shape (k,) or None
+        Sample sizes.
+    slab : tuple of str
+        Study labels, made unique by a, b, ... where two rows share one.
+    study_id : tuple of str
+        Which study each row belongs to (equal to the unmade labels unless a column says otherwise).
+    moderators : pandas.DataFrame
+        Every other column of the coding sheet, row by row.
+    measure : {"ZCOR", "COR", "UCOR", "GEN"}
+        The analysis scale.
+    vtype : str or None
+        Which variance formula was used.
+    direction : str
+        What a positive effect means.
+    provenance : Provenance
+        Origin and every step since.
+    notes : tuple of Note
+        Printed by every report.
+    """
+
+    yi: Array
+    vi: Array
+    ni: Array | None
+    slab: tuple[str, ...]
+    study_id: tuple[str, ...]
+    _moderators: pd.DataFrame = field(repr=False)
+    measure: str
+    vtype: str | None
+    direction: str
+    provenance: Provenance
+    notes: tuple[Note, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("yi", "vi", "ni"):
+            values = getattr(self, name)
+            if values is not None:
+                values = np.array(values, dtype=float)
+                values.flags.writeable = False
+                object.__setattr__(self, name, values)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        yi: Any,
+        vi: Any,
+        *,
+        ni: Any = None,
+        mods: pd.DataFrame | Mapping[str, Any] | None = None,
+        measure: str = "GEN",
+        slab: Sequence[str] | None = None,
+        study_id: Sequence[Any] | None = None,
+        direction: str = "as given",
+    ) -> EffectSizes:
+        """Make a table from finished effect sizes and variances.
+
+        Parameters
+        ----------
+        yi, vi : array-like of shape (k,)
+            Effects and their sampling *variances* (not standard errors) on one scale.
+        ni : array-like of shape (k,), optional
+            Sample sizes.
+        mods : DataFrame or mapping of arrays, optional
+            Moderators, one row per effect.
+        measure : str
+            ``"ZCOR"`` if `yi` are Fisher z, so that predictions can be given as r.
+        slab : sequence of str, optional
+            Study labels; ``Study 1`` ... by default.
+        study_id : sequence, optional
+            Study of each effect; the labels by default.
+        direction : str
+            What a positive effect means, in words.
+
+        Raises
+        ------
+        CodingError
+            For every missing or infinite effect, every variance that is not a positive number, and arrays
+            of unequal length; all problems at once.
+
+        Examples
+        --------
+        >>> from alliance_meta import EffectSizes
+        >>> es = EffectSizes.from_arrays([0.2, 0.3], [0.01, 0.02], measure="ZCOR")
+        >>> es.k, es.slab
+        (2, ('Study 1', 'Study 2'))
+        """
+        y, v = (np.atleast_1d(np.asarray(values, dtype=float)) for values in (yi, vi))
+        frame = pd.DataFrame(mods).reset_index(drop=True) if mods is not None else pd.DataFrame(index=range(y.size))
+        _check_lengths(y.size, {"vi": v, "ni": ni, "mods": frame, "slab": slab, "study_id": study_id})
+        _check_values(y, v)
+        labels = tuple(map(str, slab)) if slab is not None else tuple(f"Study {i + 1}" for i in range(y.size))
+        return cls(
+            yi=y,
+            vi=v,
+            ni=None if ni is None else np.asarray(ni, dtype=float),
+            slab=unique_labels(labels),
+            study_id=tuple(map(str, study_id)) if study_id is not None else labels,
+            _moderators=frame,
+            measure=measure,
+            vtype=None,
+            direction=direction,
+            provenance=Provenance(source="arrays"),
+        )
+
+    @property
+    def k(self) -> int:
+        """Number of effects."""
+        return int(self.yi.size)
+
+    @cached_property
+    def sei(self) -> Array:
+        """Standard errors, (k,)."""
+        return np.sqrt(self.vi)
+
+    @property
+    def moderators(self) -> pd.DataFrame:
+        """A copy of the moderators."""
+        return self._moderators.copy()
+
+    @property
+    def scale_label(self) -> str:
+        """The analysis scale in words."""
+        return MEASURE_LABELS.get(self.measure, self.measure)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Labels, effects, variances and moderators as one data frame."""
+        columns: dict[str, Any] = {"slab": list(self.slab), "study_id": list(self.study_id), "yi": self.yi, "vi": self.vi}
+        if self.ni is not None:
+            columns["ni"] = self.ni
+        own = pd.DataFrame(columns)
+        others = self._moderators.drop(columns=[c for c in self._moderators if c in own]).reset_index(drop=True)
+        return pd.concat([own, others], axis=1)
+
+    def take(self, rows: Any, *, step: str | None = None) -> EffectSizes:
+        """Return the rows that `rows` (a mask or positions) picks, in that order."""
+        index = np.arange(self.k)[rows]
+        return replace(
+            self,
+            yi=self.yi[index],
+            vi=self.vi[index],
+            ni=None if self.ni is None else self.ni[index],
+            slab=tuple(self.slab[i] for i in index),
+            study_id=tuple(self.study_id[i] for i in index),
+            _moderators=self._moderators.iloc[index].reset_index(drop=True),
+            provenance=self.provenance if step is None else self.provenance.after(step),
+        )
+
+    def __len__(self) -> int:
+        return self.k
+
+    def __str__(self) -> str:
+        return f"EffectSizes: k = {self.k}, {self.measure} ({self.scale_label}), {self.provenance.source}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self}</p>{self.frame.to_html()}"
+
+
+def unique_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    """Append a, b, ... to labels that occur more than once, never merging two rows.
+
+    >>> unique_labels(["A 2001", "B 2002", "A 2001"])
+    ('A 2001a', 'B 2002', 'A 2001b')
+    """
+    total = Counter(labels)
+    taken = {label for label, count in total.items() if count == 1}
+    turn: dict[str, int] = {}
+    out = []
+    for label in labels:
+        if total[label] == 1:
+            out.append(label)
+            continue
+        while True:
+            turn[label] = turn.get(label, 0) + 1
+            candidate = label + _letters(turn[label])
+            if candidate not in taken:
+                break
+        taken.add(candidate)
+        out.append(candidate)
+    return tuple(out)
+
+
+def _letters(number: int) -> str:
+    """Return a, b, ..., z, aa, ab, ... for 1, 2, ..."""
+    text = ""
+    while number:
+        number, rest = divmod(number - 1, 26)
+        text = chr(ord("a") + rest) + text
+    return text
+
+
+def _check_lengths(k: int, columns: Mapping[str, Any]) -> None:
+    wrong = {name: len(values) for name, values in columns.items() if values is not None and len(values) != k}
+    if wrong:
+        listed = ", ".join(f"{name} has {size}" for name, size in wrong.items())
+        raise InputError(f"yi has {k} rows but {listed}; each needs one value per effect")
+    if k == 0:
+        raise InputError("yi is empty: a table of effects needs at least one row")
+
+
+def _check_values(y: Array, v: Array) -> None:
+    problems = [
+        Problem(int(i) + 1, "yi", repr(float(y[i])), "an effect size must be a finite number; leave the row out")
+        for i in np.flatnonzero(~np.isfinite(y))
+    ]
+    problems += [
+        Problem(
+            int(i) + 1, "vi", repr(float(v[i])), f"a sampling variance must be positive and finite, not {v[i]:g}"
+        )
+        for i in np.flatnonzero(~(np.isfinite(v) & (v > 0)))
+    ]
+    if problems:
+        raise CodingError(problems, source="arrays (rows counted from 1)")

@@ -1,0 +1,38 @@
+"""The spelling of every option, in one place; messages list them from here."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any, Literal, get_args
+
+from alliance_meta.errors import InputError
+
+Measure = Literal["ZCOR", "COR", "UCOR"]
+VType = Literal["LS", "UB", "AV", "H0"]
+Tau2Method = Literal["REML", "DL", "HE", "HS", "ML", "EB", "PM", "SJ", "EE"]
+Test = Literal["knha", "z", "t", "adhoc"]
+Scale = Literal["z", "r", "r_mean"]
+Tau2IntervalKind = Literal["QP"]
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """Return "; did you mean 'x'?" when one of `known` is close, else an empty string."""
+    lowered = {name.lower(): name for name in known}
+    close = get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.6)
+    return f"; did you mean {lowered[close[0]]!r}?" if close else ""
+
+
+def check_option(name: str, value: object, options: Any) -> None:
+    """Raise an `InputError` that lists the spellings unless `value` is one of them."""
+    known = list(get_args(options))
+    if value not in known:
+        raise InputError(
+            f"{name}={value!r} is not one of {', '.join(map(repr, known))}{did_you_mean(str(value), known)}"
+        )
+
+
+def check_level(level: float) -> None:
+    """Raise an `InputError` unless `level` is a fraction strictly between 0 and 1."""
+    if not 0 < level < 1:
+        hint = f"; for {level:g} % write {level / 100:g}" if 1 < level < 100 else ""
+        raise InputError(f"level={level!r} is a confidence level and must lie between 0 and 1{hint}")
