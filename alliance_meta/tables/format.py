@@ -1,0 +1,165 @@
+"""How numbers are written: one place, so that text, table and plot show the same digits.
+
+APA style: no leading zero for what cannot exceed 1 (r, p, I² as a fraction), a true minus sign (U+2212),
+two decimals, p to three, brackets round intervals. Numbers that do not exist are written "n/a".
+"""
+
+from __future__ import annotations
+
+import math
+from decimal import ROUND_HALF_UP, Decimal
+
+MINUS = "\N{MINUS SIGN}"
+NOT_AVAILABLE = "n/a"
+
+# Digits kept before rounding, so that .285 stored as .28499999999999998 is rounded as .285 is read.
+SIGNIFICANT_DIGITS = 12
+
+
+def format_number(value: float | None, decimals: int = 2, *, leading_zero: bool = True) -> str:
+    """Write a number with a fixed count of decimals, halves rounded away from zero.
+
+    Parameters
+    ----------
+    value : float or None
+        The number; None, NaN and `NotApplicable` become "n/a".
+    decimals : int
+        Digits after the point.
+    leading_zero : bool
+        False leaves the zero before the point away, as APA asks for statistics that cannot exceed 1.
+
+    Examples
+    --------
+    >>> format_number(0.125), format_number(-1.5, 1), format_number(0.25, leading_zero=False)
+    ('0.13', '−1.5', '.25')
+    """
+    if value is None or math.isnan(value):
+        return NOT_AVAILABLE
+    if math.isinf(value):
+        return "∞" if value > 0 else f"{MINUS}∞"
+    rounded = _round_half_up(value, decimals)
+    text = f"{abs(rounded):f}"
+    if not leading_zero and text.startswith("0."):
+        text = text[1:]
+    return f"{MINUS}{text}" if rounded < 0 else text
+
+
+def format_r(value: float | None, decimals: int = 2) -> str:
+    """Write a correlation: no leading zero.
+
+    >>> format_r(0.149), format_r(-0.05), format_r(0.0), format_r(0.999)
+    ('.15', '−.05', '.00', '1.00')
+    """
+    return format_number(value, decimals, leading_zero=False)
+
+
+def format_p(value: float | None, *, name: str | None = None) -> str:
+    """Write a p-value to three decimals, "< .001" below that.
+
+    >>> format_p(0.0312), format_p(0.00004), format_p(0.0312, name="p"), format_p(1e-9, name="p")
+    ('.031', '< .001', 'p = .031', 'p < .001')
+    """
+    if value is None or math.isnan(value):
+        text = NOT_AVAILABLE
+    elif value < 0.001:
+        text = "< .001"
+    elif value >= 0.9995:
+        text = "> .999"
+    else:
+        text = format_number(value, 3, leading_zero=False)
+    if name is None:
+        return text
+    return f"{name} {text}" if text[0] in "<>" else f"{name} = {text}"
+
+
+def format_interval(
+    lb: float | None, ub: float | None, decimals: int = 2, *, leading_zero: bool = False
+) -> str:
+    """Write an interval in brackets; "n/a" where it does not exist.
+
+    >>> format_interval(0.118, 0.373), format_interval(-0.04, 0.325)
+    ('[.12, .37]', '[−.04, .33]')
+    """
+    if lb is None or ub is None or math.isnan(lb) or math.isnan(ub):
+        return NOT_AVAILABLE
+    bounds = (format_number(bound, decimals, leading_zero=leading_zero) for bound in (lb, ub))
+    return f"[{', '.join(bounds)}]"
+
+
+def format_estimate(
+    value: float | None,
+    lb: float | None,
+    ub: float | None,
+    decimals: int = 2,
+    *,
+    leading_zero: bool = False,
+) -> str:
+    """Write an estimate with its interval; the bracket is left away where there is no interval.
+
+    >>> format_estimate(0.25, 0.118, 0.373)
+    '.25 [.12, .37]'
+    >>> format_estimate(0.25, None, None)
+    '.25'
+    """
+    estimate = format_number(value, decimals, leading_zero=leading_zero)
+    interval = format_interval(lb, ub, decimals, leading_zero=leading_zero)
+    return estimate if interval == NOT_AVAILABLE else f"{estimate} {interval}"
+
+
+def format_weight(value: float | None) -> str:
+    """Write a weight given in percent, one decimal and no percent sign.
+
+    >>> format_weight(6.25)
+    '6.3'
+    """
+    return format_number(value, 1)
+
+
+def format_percent(value: float | None, decimals: int = 1) -> str:
+    """Write a number that is already in percent, such as I².
+
+    >>> format_percent(61.73)
+    '61.7%'
+    """
+    text = format_number(value, decimals)
+    return text if text == NOT_AVAILABLE else f"{text}%"
+
+
+def format_level(level: float) -> str:
+    """Write a confidence level.
+
+    >>> format_level(0.95), format_level(0.999)
+    ('95%', '99.9%')
+    """
+    return f"{100 * level:.10g}%"
+
+
+def format_count(value: float | None) -> str:
+    """Write a count; thousands are set apart by a comma.
+
+    >>> format_count(16), format_count(14321.0), format_count(40.5)
+    ('16', '14,321', '40.5')
+    """
+    if value is None or not math.isfinite(value):
+        return format_number(value)
+    if float(value).is_integer():
+        return f"{MINUS if value < 0 else ''}{abs(int(value)):,}"
+    return format_number(value, 1)
+
+
+def format_df(value: float | None) -> str:
+    """Write degrees of freedom: whole where they are whole, else with two decimals.
+
+    >>> format_df(15.0), format_df(14.237)
+    ('15', '14.24')
+    """
+    if value is None or not math.isfinite(value):
+        return format_number(value)
+    return f"{int(value)}" if float(value).is_integer() else format_number(value)
+
+
+def _round_half_up(value: float, decimals: int) -> Decimal:
+    """Round the decimal a reader sees, not the binary one; never return a negative zero."""
+    seen = Decimal(f"{float(value):.{SIGNIFICANT_DIGITS}g}")
+    rounded = seen.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP)
+    return rounded if rounded else abs(rounded)
