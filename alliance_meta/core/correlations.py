@@ -1,0 +1,98 @@
+"""Correlations and their sampling variances, as pure functions on arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import special
+
+from alliance_meta._typing import Array
+
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(200)
+# Nine standard deviations leave 2e-19 of a normal density outside, below rounding.
+_REACH = 9.0
+# SciPy 1.17's hyp2f1 is NaN for c = 100, 101, ..., where the series needs few terms: from c = 20 on the
+# eightieth term is below 1e-19 of the first.
+_SERIES_FROM = 20.0
+_SERIES_TERMS = 80
+
+
+def r_to_z(r: Array) -> Array:
+    """Return Fisher's z, the inverse hyperbolic tangent of r (Fisher 1921); metafor's ``transf.rtoz``."""
+    return np.arctanh(r)
+
+
+def z_to_r(z: Array) -> Array:
+    """Return r from Fisher's z; metafor's ``transf.ztor``. Points and limits only, never variances."""
+    return np.tanh(z)
+
+
+def var_z(n: Array) -> Array:
+    """Return the large-sample variance of Fisher's z, 1/(n - 3); needs n >= 4."""
+    return 1.0 / (np.asarray(n, dtype=float) - 3.0)
+
+
+def unbiased_r(r: Array, n: Array) -> Array:
+    """Return the minimum-variance unbiased estimator of rho (Olkin & Pratt 1958, doi:10.1214/aoms/1177706717).
+
+    r * 2F1(1/2, 1/2; (n - 2)/2; 1 - r^2), metafor's ``measure="UCOR"``; needs n >= 5.
+    """
+    r = np.asarray(r, dtype=float)
+    return r * _hyp2f1(0.5, (np.asarray(n, dtype=float) - 2.0) / 2.0, 1.0 - r**2)
+
+
+def var_r(r: Array, n: Array, *, vtype: str = "LS", estimate: Array | None = None) -> Array:
+    """Return the sampling variance of a raw correlation.
+
+    Parameters
+    ----------
+    r : ndarray of shape (k,)
+        Observed correlations.
+    n : ndarray of shape (k,)
+        Sample sizes.
+    vtype : {"LS", "AV", "H0", "UB"}
+        ``LS`` (1 - e^2)^2 / (n - 1) with e the row's own estimate; ``AV`` the same with the mean of the
+        estimates weighted by n in place of e; ``H0`` 1 / (n - 1), the variance under rho = 0; ``UB`` the
+        unbiased estimate of the variance of the unbiased r (for ``UCOR``).
+    estimate : ndarray of shape (k,), optional
+        The estimates that enter the formula: r itself, or the unbiased r.
+    """
+    n = np.asarray(n, dtype=float)
+    e = np.asarray(r if estimate is None else estimate, dtype=float)
+    if vtype == "LS":
+        return (1.0 - e**2) ** 2 / (n - 1.0)
+    if vtype == "AV":
+        return (1.0 - np.average(e, weights=n) ** 2) ** 2 / (n - 1.0)
+    if vtype == "H0":
+        return 1.0 / (n - 1.0)
+    r = np.asarray(r, dtype=float)
+    series = _hyp2f1(1.0, n / 2.0, 1.0 - r**2)
+    return e**2 - 1.0 + (n - 3.0) / (n - 2.0) * (1.0 - r**2) * series
+
+
+def mean_of_tanh(mu: Array, tau2: float) -> Array:
+    """Return the mean of tanh(theta) for theta ~ N(mu, tau2): the mean true correlation.
+
+    The integral Hafdahl (2009, doi:10.3102/1076998608319582) recommends; ``transf.ztor.int`` in metafor.
+    Equal to tanh(mu) when tau2 = 0.
+    """
+    mu = np.asarray(mu, dtype=float)
+    if not tau2 > 0:
+        return np.tanh(mu)
+    x = _REACH * _NODES
+    density = _REACH * _WEIGHTS * np.exp(-0.5 * x**2) / np.sqrt(2.0 * np.pi)
+    return np.tanh(mu[..., None] + np.sqrt(tau2) * x) @ density
+
+
+def _hyp2f1(a: float, c: Array, x: Array) -> Array:
+    """Return Gauss's 2F1(a, a; c; x) for 0 <= x <= 1."""
+    c, x = np.broadcast_arrays(np.asarray(c, dtype=float), np.asarray(x, dtype=float))
+    large = c >= _SERIES_FROM
+    out = np.ones(c.shape)
+    out[~large] = special.hyp2f1(a, a, c[~large], x[~large])
+    term = np.ones(int(large.sum()))
+    total = term.copy()
+    for j in range(_SERIES_TERMS):
+        term = term * ((a + j) ** 2 / ((c[large] + j) * (j + 1))) * x[large]
+        total += term
+    out[large] = total
+    return out
