@@ -1,0 +1,122 @@
+# Every target makes its own .venv first, so any of them may be the first command in a fresh clone.
+# The interpreter: PYTHON if given, else the one .venv was made with, else python3.
+
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.DEFAULT_GOAL := help
+
+VENV  := .venv
+STAMP := $(VENV)/stamp
+RUN   := $(VENV)/bin/python -m
+AM    := $(VENV)/bin/alliance-meta
+
+ifeq ($(origin PYTHON),undefined)
+PYTHON := $(shell p=$$(sed -n 's/^executable = //p' $(VENV)/pyvenv.cfg 2>/dev/null); \
+            if [ -x "$$p" ]; then echo "$$p"; else echo python3; fi)
+endif
+
+# The stamp says which Python, in which folder; a .venv of another Python, moved or broken, is made anew.
+WANTED := $(shell "$(PYTHON)" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null) $(CURDIR)
+FOUND  := $(shell test -x $(VENV)/bin/python && cat $(STAMP) 2>/dev/null)
+ifneq ($(WANTED),$(FOUND))
+REMAKE := remake
+else
+REMAKE :=
+endif
+
+SOURCES := $(shell find alliance_meta -type f ! -path '*/__pycache__/*')
+DATA    := $(shell find data -type f)
+
+REPORTS   := $(patsubst reports/%.toml,reports/build/%/.made,$(wildcard reports/*.toml))
+NOTEBOOKS := $(patsubst notebooks/%.py,notebooks/build/%.ipynb,$(wildcard notebooks/*.py))
+
+.PHONY: help reports test lint notebooks reproduce data bench validate lock clean distclean remake
+
+help: ## Say what can be made
+	@echo "Usage: make TARGET, or PYTHON=python3.13 make TARGET"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+
+reports: $(REPORTS) ## Build the reports that changed into reports/build/
+	@ls -1d reports/build/*/report.html
+
+test: lint ## Check style and types, then run the tests (ARGS="-k forest" chooses some)
+	$(RUN) pytest --numprocesses=logical --dist=loadfile $(ARGS)
+
+lint: $(STAMP) ## Check style and types
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+
+notebooks: $(NOTEBOOKS) ## Run the notebooks that changed into notebooks/build/
+
+reproduce: $(STAMP) ## Compare our results with the printed ones, data set by data set
+	$(AM) reproduce
+
+data: $(STAMP) ## Check the shipped data against their descriptions and hashes
+	$(AM) data check
+
+bench: $(STAMP) ## Measure speed
+	$(VENV)/bin/python benchmarks/run.py
+
+validate: $(STAMP) ## Run the long simulations
+	$(RUN) pytest -m slow $(ARGS) tests/validation
+
+# Known pins are kept; `make lock ARGS=--upgrade` moves them all.
+lock: $(STAMP) ## Resolve the dependencies in pyproject.toml into requirements.lock
+	$(RUN) uv pip compile --no-config --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-header --no-annotate --group dev $(ARGS) --output-file requirements.lock pyproject.toml
+
+clean: ## Remove what was built, but not .venv
+	rm -rf reports/build notebooks/build benchmarks/build build dist
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find alliance_meta tests benchmarks notebooks -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## Remove .venv too
+	rm -rf $(VENV)
+
+reports/build/%/.made: reports/%.toml $(SOURCES) $(DATA) $(STAMP)
+	$(AM) report $< --out reports/build/$*
+	@touch $@
+
+notebooks/build/%.ipynb: notebooks/%.py $(SOURCES) $(DATA) $(STAMP)
+	@mkdir -p notebooks/build
+	$(RUN) jupytext --quiet --to ipynb --execute --output $@ $<
+
+# The stamp is written last: an interrupted set-up starts again from nothing.
+GOAL := $(or $(firstword $(MAKECMDGOALS)),help)
+
+define CHECK_PYTHON
+python="$(PYTHON)"; \
+if ! "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+    version=$$("$$python" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null) \
+        && problem="$$python is $$version" || problem="$$python does not run here"; \
+    advice="Install one, then: PYTHON=python3.13 make $(GOAL)"; \
+    for other in python3.13 python3.12 python3.11 python3.14; do \
+        if "$$other" -c 'import ensurepip, venv' 2>/dev/null; then \
+            advice="Try: PYTHON=$$other make $(GOAL)"; break; \
+        fi; \
+    done; \
+    echo "alliance_meta needs Python 3.11 or newer; $$problem. $$advice" >&2; exit 1; \
+fi; \
+if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+    echo "$$python cannot make virtual environments: its venv module is missing." \
+         "On Debian or Ubuntu: sudo apt install python3-venv, then: make $(GOAL)" >&2; exit 1; \
+fi
+endef
+
+PIP := $(RUN) pip --disable-pip-version-check -qq
+
+$(STAMP): pyproject.toml requirements.lock $(REMAKE)
+	@$(CHECK_PYTHON)
+	@echo "Setting up $(VENV) with Python $(firstword $(WANTED)) (about 1 GB, once)"
+	@rm -rf $(VENV)
+	@"$(PYTHON)" -m venv $(VENV)
+	@awk '/^[^ ]/ { keep = /^uv==/ } keep' requirements.lock > $(VENV)/uv.lock
+	@{ $(PIP) install --require-hashes -r $(VENV)/uv.lock && \
+	   $(RUN) uv pip install --quiet --python $(VENV)/bin/python --compile-bytecode \
+	       --require-hashes -r requirements.lock; } || \
+	 { echo "uv did not work here; installing with pip, which takes longer"; \
+	   "$(PYTHON)" -m venv --clear $(VENV) && $(PIP) install --require-hashes -r requirements.lock; }
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@echo "$(WANTED)" > $@
