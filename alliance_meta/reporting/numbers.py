@@ -1,0 +1,132 @@
+"""Numbers in `results.json`: how they are stored, and how each kind is written."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.tables import format as fmt
+
+Quantity = dict[str, Any]
+
+NOT_APPLICABLE = "not_applicable"
+INFINITE = "infinite"
+
+
+def quantity(value: Any, kind: str, label: str) -> Quantity:
+    """Return a number with the words and the format it is shown with."""
+    return {"label": label, "format": kind, "value": value}
+
+
+def encode(value: Any) -> Any:
+    """Turn a value into what JSON can hold, losing nothing: no NaN, no NumPy, no path.
+
+    >>> encode([np.float64(0.25), NotApplicable("needs at least 2 studies"), float("inf")])
+    [0.25, {'not_applicable': 'needs at least 2 studies'}, {'infinite': 1}]
+    """
+    if isinstance(value, Mapping):
+        return {str(key): encode(one) for key, one in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [encode(one) for one in value]
+    if isinstance(value, NotApplicable):
+        return {NOT_APPLICABLE: value.reason}
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return _encode_float(float(value))
+    if value is None or isinstance(value, str):
+        return value
+    return None if _is_missing(value) else str(value)
+
+
+def dumps(document: Mapping[str, Any]) -> str:
+    """Write a document as JSON: the same bytes for the same numbers, everywhere."""
+    return json.dumps(encode(document), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+
+
+def number(value: Any) -> float | None:
+    """Return a stored number as a float, None where there is none."""
+    if isinstance(value, Mapping):
+        return math.copysign(math.inf, value[INFINITE]) if INFINITE in value else None
+    return None if value is None else float(value)
+
+
+def reason(value: Any) -> str | None:
+    """Return why a stored number does not exist, if it says so."""
+    if isinstance(value, Mapping) and NOT_APPLICABLE in value:
+        return str(value[NOT_APPLICABLE])
+    if isinstance(value, list) and value:
+        return next((found for found in map(reason, value) if found), None)
+    return None
+
+
+def show(value: Any, kind: str) -> str:
+    """Write a stored value as its kind asks.
+
+    >>> show(0.2499, "r"), show([0.118, 0.373], "r_interval"), show({"not_applicable": "k = 1"}, "r")
+    ('.25', '[.12, .37]', 'n/a')
+    """
+    if kind == "text":
+        return "" if value is None else str(value)
+    return FORMATS[kind](value)
+
+
+def _encode_float(value: float) -> Any:
+    if math.isnan(value):
+        return None
+    return {INFINITE: int(math.copysign(1, value))} if math.isinf(value) else value
+
+
+def _is_missing(value: Any) -> bool:
+    return type(value).__name__ in ("NAType", "NaTType")
+
+
+def _plain(decimals: int, *, leading_zero: bool = True) -> Callable[[Any], str]:
+    return lambda value: fmt.format_number(number(value), decimals, leading_zero=leading_zero)
+
+
+def _interval(decimals: int, *, leading_zero: bool = True) -> Callable[[Any], str]:
+    def write(value: Any) -> str:
+        if not isinstance(value, list):
+            return fmt.NOT_AVAILABLE
+        return fmt.format_interval(number(value[0]), number(value[1]), decimals, leading_zero=leading_zero)
+
+    return write
+
+
+def _one(write: Callable[[float | None], str]) -> Callable[[Any], str]:
+    return lambda value: write(number(value))
+
+
+def _year(value: Any) -> str:
+    year = number(value)
+    return "" if year is None else f"{int(year)}"
+
+
+FORMATS: dict[str, Callable[[Any], str]] = {
+    "count": _one(fmt.format_count),
+    "year": _year,
+    "r": _plain(2, leading_zero=False),
+    "r3": _plain(3, leading_zero=False),
+    "r_interval": _interval(2, leading_zero=False),
+    "r3_interval": _interval(3, leading_zero=False),
+    "z": _plain(3),
+    "z_interval": _interval(3),
+    "variance": _plain(4),
+    "variance_interval": _interval(4),
+    "sd": _plain(3),
+    "sd_interval": _interval(3),
+    "percent": _one(fmt.format_percent),
+    "weight": _one(fmt.format_weight),
+    "stat": _plain(2),
+    "df": _one(fmt.format_df),
+    "p": _one(fmt.format_p),
+    "level": lambda value: fmt.format_level(float(value)),
+}
