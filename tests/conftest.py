@@ -1,0 +1,25 @@
+"""What every test shares: a seeded generator, a drawing backend without a screen, settled Hypothesis."""
+
+from __future__ import annotations
+
+import os
+
+# Before NumPy or matplotlib is imported: xdist already uses every core, and tests draw to files.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ["MPLBACKEND"] = "Agg"
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+# CI draws the same examples every time, so a red run can be repeated; at home new ones are looked for.
+settings.register_profile("local", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, database=None)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Return a generator that starts from the same seed in every test."""
+    return np.random.default_rng(20110301)

@@ -1,0 +1,143 @@
+"""Data flows one way: a module imports only from its own package or from a layer before it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import alliance_meta
+
+PACKAGE = Path(alliance_meta.__file__).parent
+
+# Packages on one line do not import one another, but for the first line, which all may use.
+LAYERS = (
+    ("errors", "options", "notes", "not_applicable", "files", "_typing"),
+    ("core",),
+    ("effects",),
+    ("design",),
+    ("results",),
+    ("models", "bayes"),
+    ("bias", "sensitivity", "planning", "evidence"),
+    ("tables",),
+    ("plots",),
+    ("reporting",),
+    ("cli",),
+)
+LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
+
+# What `import alliance_meta` and `alliance-meta --help` must not wait for.
+HEAVY = (
+    "arviz",
+    "formulaic",
+    "jinja2",
+    "matplotlib",
+    "numpy",
+    "pandas",
+    "pymc",
+    "scipy",
+    "statsmodels",
+    "typst",
+)
+
+
+def module_name(path: Path) -> str:
+    parts = ("alliance_meta", *path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_names(tree: ast.AST) -> Iterator[str]:
+    """Yield every import as a dotted name, wherever in the module it stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def as_module(name: str) -> str:
+    """Cut a dotted name back to the module it lies in."""
+    while name not in IMPORTS and "." in name:
+        name = name.rpartition(".")[0]
+    return name
+
+
+TREES = {module_name(path): ast.parse(path.read_text("utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+IMPORTS = {module: sorted(set(imported_names(tree))) for module, tree in TREES.items()}
+MODULES = [module for module in IMPORTS if module != "alliance_meta"]
+
+
+def may_import(importer: str, imported: str) -> bool:
+    if imported == importer or LAYER[imported] < LAYER[importer]:
+        return True
+    return LAYER[imported] == LAYER[importer] == 0
+
+
+def test_every_module_belongs_to_a_layer() -> None:
+    assert {module.split(".")[1] for module in MODULES} <= set(LAYER)
+    assert {"core", "effects", "models", "plots", "reporting"} <= {module.split(".")[1] for module in MODULES}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_only_from_earlier_layers(module: str) -> None:
+    own = module.split(".")[1]
+    wrong = []
+    for name in IMPORTS[module]:
+        package, _, rest = name.partition(".")
+        if package == "alliance_meta" and rest != "__version__":
+            part = rest.split(".")[0]
+            if part not in LAYER or not may_import(own, part):
+                wrong.append(name)
+    assert wrong == []
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    graph = {
+        module: {as_module(name) for name in names if name.startswith("alliance_meta.")}
+        - {module, "alliance_meta"}
+        for module, names in IMPORTS.items()
+        if module != "alliance_meta"
+    }
+    TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.split(".")[1] == "core"])
+def test_core_knows_only_numpy_and_scipy(module: str) -> None:
+    roots = {name.split(".")[0] for name in IMPORTS[module]}
+    assert roots <= {*sys.stdlib_module_names, "numpy", "scipy", "alliance_meta"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_draws_through_global_state(module: str) -> None:
+    assert [name for name in IMPORTS[module] if name.startswith(("matplotlib.pyplot", "pylab"))] == []
+
+
+def test_arviz_is_behind_one_module() -> None:
+    knowing = {module for module in MODULES if any(name.split(".")[0] == "arviz" for name in IMPORTS[module])}
+    assert knowing <= {"alliance_meta.bayes.arviz_bridge"}
+
+
+@pytest.mark.parametrize("module", ["alliance_meta", "alliance_meta.cli"])
+def test_import_is_light(module: str) -> None:
+    program = f"import sys, {module}; print(*sorted({set(HEAVY)!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_names_for_type_checkers_are_the_names_at_run_time() -> None:
+    block = next(node for node in TREES["alliance_meta"].body if isinstance(node, ast.If))
+    typed = {
+        alias.asname or alias.name: node.module
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert sorted([*typed, "__version__"]) == alliance_meta.__all__
+    for name, home in typed.items():
+        assert getattr(alliance_meta, name) is getattr(import_module(str(home)), name)
