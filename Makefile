@@ -6,19 +6,20 @@ SHELL := /bin/sh
 .SUFFIXES:
 .DEFAULT_GOAL := help
 
-VENV  := .venv
-STAMP := $(VENV)/stamp
-RUN   := $(VENV)/bin/python -m
-AM    := $(VENV)/bin/alliance-meta
+VENV   := .venv
+LOCKED := $(VENV)/locked
+STAMP  := $(VENV)/stamp
+RUN    := $(VENV)/bin/python -m
+AM     := $(VENV)/bin/alliance-meta
 
 ifeq ($(origin PYTHON),undefined)
 PYTHON := $(shell p=$$(sed -n 's/^executable = //p' $(VENV)/pyvenv.cfg 2>/dev/null); \
             if [ -x "$$p" ]; then echo "$$p"; else echo python3; fi)
 endif
 
-# The stamp says which Python, in which folder; a .venv of another Python, moved or broken, is made anew.
+# $(LOCKED) says which Python, in which folder; a .venv of another Python, moved or broken, is made anew.
 WANTED := $(shell "$(PYTHON)" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null) $(CURDIR)
-FOUND  := $(shell test -x $(VENV)/bin/python && cat $(STAMP) 2>/dev/null)
+FOUND  := $(shell test -x $(VENV)/bin/python && cat $(LOCKED) 2>/dev/null)
 ifneq ($(WANTED),$(FOUND))
 REMAKE := remake
 else
@@ -75,15 +76,14 @@ clean: ## Remove what was built, but not .venv
 distclean: clean ## Remove .venv too
 	rm -rf $(VENV)
 
-reports/build/%/.made: reports/%.toml $(SOURCES) $(DATA) $(STAMP)
+reports/build/%/.made: reports/%.toml $(SOURCES) $(DATA) $(LOCKED) | $(STAMP)
 	$(AM) report $< --out reports/build/$*
 	@touch $@
 
-notebooks/build/%.ipynb: notebooks/%.py $(SOURCES) $(DATA) $(STAMP)
+notebooks/build/%.ipynb: notebooks/%.py $(SOURCES) $(DATA) $(LOCKED) | $(STAMP)
 	@mkdir -p notebooks/build
 	$(RUN) jupytext --quiet --to ipynb --execute --output $@ $<
 
-# The stamp is written last: an interrupted set-up starts again from nothing.
 GOAL := $(or $(firstword $(MAKECMDGOALS)),help)
 
 define CHECK_PYTHON
@@ -107,7 +107,8 @@ endef
 
 PIP := $(RUN) pip --disable-pip-version-check -qq
 
-$(STAMP): pyproject.toml requirements.lock $(REMAKE)
+# Each stamp is written last: what was interrupted is done again from its beginning.
+$(LOCKED): requirements.lock $(REMAKE)
 	@$(CHECK_PYTHON)
 	@echo "Setting up $(VENV) with Python $(firstword $(WANTED)) (about 1 GB, once)"
 	@rm -rf $(VENV)
@@ -118,5 +119,8 @@ $(STAMP): pyproject.toml requirements.lock $(REMAKE)
 	       --require-hashes -r requirements.lock; } || \
 	 { echo "uv did not work here; installing with pip, which takes longer"; \
 	   "$(PYTHON)" -m venv --clear $(VENV) && $(PIP) install --require-hashes -r requirements.lock; }
-	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@echo "$(WANTED)" > $@
+
+$(STAMP): pyproject.toml $(LOCKED)
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
