@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 Severity = Literal["error", "suspicion"]
 
-MOST_LINES = 20
+MOST_LINES = 40
+ROWS_PER_KIND = 5
 
 
 class AllianceMetaError(Exception):
@@ -43,6 +44,10 @@ class TruncationWarning(AllianceMetaWarning):
     """An estimate was outside its range and was set to the boundary."""
 
 
+class SuspiciousInputWarning(AllianceMetaWarning):
+    """The sheet holds values that are possible and look like mistakes."""
+
+
 class ConvergenceWarning(AllianceMetaWarning):
     """A search stopped before it met its tolerance."""
 
@@ -71,6 +76,8 @@ class Problem:
         What is wrong and how to mend it.
     severity : {"error", "suspicion"}
         A suspicion is shown and does not stop the reading.
+    kind : str
+        Stable slug such as ``"r-range"``; problems of one kind in one column are printed together.
     """
 
     row: int | None
@@ -78,6 +85,7 @@ class Problem:
     value: str | None
     message: str
     severity: Severity = "error"
+    kind: str = ""
 
     def __str__(self) -> str:
         where = [f"line {self.row}"] if self.row is not None else []
@@ -100,8 +108,30 @@ class CodingError(InputError):
 
     def _text(self) -> str:
         n = len(self.problems)
-        lines = [f"{self.source}: {n} problem{'s' if n != 1 else ''}"]
-        lines += [f"  {problem}" for problem in self.problems[:MOST_LINES]]
-        if n > MOST_LINES:
-            lines.append(f"  ... and {n - MOST_LINES} more (error.problems holds them all)")
-        return "\n".join(lines)
+        lines = problem_lines(self.problems)
+        text = [
+            f"{self.source}: {n} problem{'s' if n != 1 else ''}",
+            *(f"  {line}" for line in lines[:MOST_LINES]),
+        ]
+        if len(lines) > MOST_LINES:
+            text.append(
+                f"  ... and {len(lines) - MOST_LINES} more lines (error.problems holds every problem)"
+            )
+        return "\n".join(text)
+
+
+def problem_lines(problems: Sequence[Problem], *, rows_per_kind: int = ROWS_PER_KIND) -> list[str]:
+    """Print problems with at most a few rows of each kind, followed by how many more rows have it."""
+    groups: dict[object, list[Problem]] = {}
+    for position, problem in enumerate(problems):
+        key = (problem.kind, problem.column) if problem.kind else position
+        groups.setdefault(key, []).append(problem)
+    lines = []
+    for group in groups.values():
+        lines += [str(problem) for problem in group[:rows_per_kind]]
+        rest = group[rows_per_kind:]
+        if rest:
+            rows = ", ".join(str(problem.row) for problem in rest[:3])
+            where = f" (lines {rows}{', ...' if len(rest) > 3 else ''})" if rest[0].row is not None else ""
+            lines.append(f"... and {len(rest)} more row{'s' if len(rest) > 1 else ''} like this{where}")
+    return lines
