@@ -1,0 +1,312 @@
+"""From a file's bytes to named columns of text; what was adapted is announced, no value is touched."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from alliance_meta.effects.encoding import decode
+from alliance_meta.effects.findings import Findings
+from alliance_meta.errors import CodingError, Problem
+
+SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
+SAMPLE_CHARACTERS = 65_536
+SAMPLE_ROWS = 200
+HEADER_SEARCH_ROWS = 12
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A sheet as text: every cell keeps its row and what was typed there.
+
+    Attributes
+    ----------
+    source : str
+        File name without its folder.
+    header : tuple of str
+        Column names as in the file, each once.
+    lines : tuple of int
+        Row number of each row as a spreadsheet shows it; the header is 1 unless blank rows stand above it.
+    columns : dict of str to list of str
+        The cells without the spaces around them.
+    header_line : int
+        Row number of the header.
+    """
+
+    source: str
+    header: tuple[str, ...]
+    lines: tuple[int, ...]
+    columns: dict[str, list[str]] = field(repr=False)
+    header_line: int = 1
+
+    def renamed(self, names: dict[str, str]) -> Sheet:
+        """Return the sheet with columns called by other names, in the same order."""
+        return replace(
+            self,
+            header=tuple(names.get(name, name) for name in self.header),
+            columns={names.get(name, name): cells for name, cells in self.columns.items()},
+        )
+
+
+Record = tuple[int, list[str]]
+
+
+def read_sheet(data: bytes, source: str, found: Findings, *, known: Callable[[str], str | None]) -> Sheet:
+    """Turn bytes into a `Sheet`; `known` names the column (``"r"``, ``"n"``) that a header cell stands for.
+
+    Raises
+    ------
+    CodingError
+        If the file is no table at all; what is wrong inside a table goes into `found`.
+    """
+    text = decode(data, source, found)
+    text, declared = _declared_separator(text)
+    separator = declared or _choose_separator(text, source, known)
+    expected = "\t" if source.lower().endswith((".tsv", ".tab")) else ","
+    if separator != expected:
+        found.note(
+            "separator", f"{source}: cells are separated by {SEPARATORS.get(separator, repr(separator))}s"
+        )
+    records = list(_records(text, separator, found))
+    if not records:
+        raise _no_table(source, "the file holds no row that can be read")
+    return _assemble(records, source, found, known, separator)
+
+
+def _declared_separator(text: str) -> tuple[str, str | None]:
+    """Take off the first line ``sep=;`` that some spreadsheets write (and do not show as a row)."""
+    match = re.match(r'"?sep=([,;|\t])"?[ \t]*(\r\n|\n|\r)', text, flags=re.IGNORECASE)
+    return (text[match.end() :], match.group(1)) if match else (text, None)
+
+
+def _choose_separator(text: str, source: str, known: Callable[[str], str | None]) -> str:
+    """Pick the separator whose header names r and n, then whose rows agree in length, then the widest."""
+    sample = text[:SAMPLE_CHARACTERS]
+    scores: dict[str, tuple[int, int, float, int]] = {}
+    for separator in SEPARATORS:
+        rows = [row for _, row in zip(range(SAMPLE_ROWS), _plain_rows(sample, separator), strict=False)]
+        width = len(rows[0]) if rows else 0
+        if width < 2:
+            continue
+        names = len({known(cell.strip()) for cell in rows[0]} & {"r", "n"})
+        agreeing = sum(len(row) == width for row in rows) / len(rows)
+        scores[separator] = (names, int(agreeing > 0.5), agreeing, width)
+    if not scores:
+        raise _no_table(source, _one_column_message(sample, known))
+    return max(scores, key=lambda separator: scores[separator])
+
+
+def _plain_rows(sample: str, separator: str) -> Iterator[list[str]]:
+    """Split a sample without minding broken quotation marks."""
+    reader = csv.reader(io.StringIO(sample, newline=""), delimiter=separator)
+    try:
+        yield from (row for row in reader if any(cell.strip() for cell in row))
+    except csv.Error:
+        return
+
+
+def _one_column_message(sample: str, known: Callable[[str], str | None]) -> str:
+    first = next((line for line in sample.splitlines() if line.strip()), "")
+    if {known(word) for word in first.split()} >= {"r", "n"}:
+        return (
+            "the columns are separated by spaces, which study names hold too; "
+            "save the sheet as CSV (comma, semicolon or tab between the cells)"
+        )
+    return (
+        f"only one column ({short(first.strip())!r}): no comma, semicolon or tab separates the cells; "
+        "save the sheet as CSV with one column for r and one for n"
+    )
+
+
+def _records(text: str, separator: str, found: Findings) -> Iterator[Record]:
+    """Yield (row number, cells) for every row that is not blank; broken quotation marks go into `found`."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    row = 0
+    while True:
+        start = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            row += 1
+            found.error(row, None, None, _quote_message(str(error), start, reader.line_num), kind="quotes")
+            continue
+        row += 1
+        if any(cell and not cell.isspace() for cell in cells):
+            if reader.line_num - start >= 1:
+                _check_swallowed(row, cells, separator, found)
+            yield row, cells
+
+
+def _quote_message(error: str, start: int, end: int) -> str:
+    if "unexpected end" in error or "field larger" in error or "field limit" in error:
+        swallowed = f" and swallows the text lines {start} to {end}" if end > start else ""
+        return f'a quotation mark (") is opened and never closed{swallowed}; close or delete it'
+    return 'a quotation mark (") closes inside a cell; double it ("") or delete it'
+
+
+def _check_swallowed(row: int, cells: list[str], separator: str, found: Findings) -> None:
+    """Report a cell that took whole rows into itself because a quotation mark was left open."""
+    for cell in cells:
+        inner = re.split(r"\r\n|\n|\r", cell)
+        if len(inner) > 1 and any(part.count(separator) >= max(1, len(cells) - 1) for part in inner[1:]):
+            found.error(
+                row,
+                None,
+                short(cell),
+                f"one cell holds {len(inner)} lines of the file ({short(cell)!r}): a quotation mark is "
+                "opened here and closed in another row; delete or close it",
+                kind="quotes",
+            )
+            return
+
+
+def _assemble(
+    records: Sequence[Record],
+    source: str,
+    found: Findings,
+    known: Callable[[str], str | None],
+    separator: str,
+) -> Sheet:
+    header_line, header = records[0][0], [cell.strip() for cell in records[0][1]]
+    rows = records[1:]
+    _check_title_rows(records, found, known)
+    if not rows:
+        raise _no_table(source, "only a header and no row of data; each effect needs a row below it")
+    rows = _check_lengths(header, rows, found, separator)
+    keep = _check_header(header, header_line, rows, found)
+    columns = {name: [cells[place].strip() for _, cells in rows] for place, name in keep.items()}
+    spaced = sum(cell != cell.strip() for _, cells in rows for cell in cells)
+    if spaced:
+        line = next(line for line, cells in rows if any(cell != cell.strip() for cell in cells))
+        s = "s" if spaced > 1 else ""
+        found.note("spaces", f"{source}: spaces around {spaced} cell{s} were left off (first in line {line})")
+    return Sheet(source, tuple(keep.values()), tuple(line for line, _ in rows), columns, header_line)
+
+
+def _check_title_rows(records: Sequence[Record], found: Findings, known: Callable[[str], str | None]) -> None:
+    """Say so when the header stands further down, below a title."""
+    for position, (line, cells) in enumerate(records[:HEADER_SEARCH_ROWS]):
+        if {known(cell.strip()) for cell in cells} >= {"r", "n"}:
+            if position:
+                found.error(
+                    line,
+                    None,
+                    None,
+                    f"the column names stand here; delete the {position} row{'s' if position > 1 else ''} "
+                    "above, so that the first row names the columns",
+                    kind="title-rows",
+                )
+            return
+
+
+def _check_lengths(
+    header: list[str], rows: Sequence[Record], found: Findings, separator: str
+) -> list[Record]:
+    """Report rows with too few or too many cells; return the others, cut to the header's width."""
+    width = len(header)
+    good: list[Record] = []
+    bad: list[Record] = []
+    for line, cells in rows:
+        if len(cells) >= width and not any(cell.strip() for cell in cells[width:]):
+            good.append((line, cells[:width]))
+        else:
+            bad.append((line, cells))
+    if not good and len(bad) > 1 and all(len(cells) == width + 1 for _, cells in bad):
+        found.error(
+            None,
+            None,
+            None,
+            f"every row has {width + 1} cells and the header {width}; row names without a column name "
+            "(R: write.csv(..., row.names = FALSE)), or decimal commas in a file separated by commas?",
+            kind="ragged",
+        )
+        return good
+    for line, cells in bad:
+        found.error(line, None, None, _length_message(cells, width, separator), kind="ragged")
+    return good
+
+
+def _length_message(cells: list[str], width: int, separator: str) -> str:
+    filled = [cell.strip() for cell in cells if cell.strip()]
+    count = f"{len(cells)} cell{'s' if len(cells) != 1 else ''} where the header has {width}"
+    if len(filled) == 1:
+        return f"{count} ({short(filled[0])!r}); a remark below the table? delete it"
+    if len(cells) < width:
+        return f"{count} (starts {short(filled[0])!r}); fill the row up, leaving missing cells empty"
+    mend = "a decimal comma or a comma inside a name? put that cell in quotation marks"
+    return f"{count} (starts {short(filled[0])!r}); {mend if separator == ',' else 'one separator too many?'}"
+
+
+def _check_header(
+    header: list[str], header_line: int, rows: Sequence[Record], found: Findings
+) -> dict[int, str]:
+    """Return the columns to keep as {place: name}; report names that are missing or stand twice."""
+    keep: dict[int, str] = {}
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(header):
+        if name:
+            places.setdefault(name, []).append(place)
+            if len(places[name]) == 1:
+                keep[place] = name
+        else:
+            _check_unnamed(place, header_line, rows, found)
+    for name, where in places.items():
+        if len(where) > 1:
+            letters = " and ".join(column_letter(place) for place in where)
+            found.error(
+                header_line,
+                name,
+                name,
+                f"the name stands {len(where)} times (columns {letters}); give each column its own name",
+                kind="duplicate-header",
+            )
+    return keep
+
+
+def _check_unnamed(place: int, header_line: int, rows: Sequence[Record], found: Findings) -> None:
+    cells = [cells[place].strip() for _, cells in rows]
+    filled = [cell for cell in cells if cell]
+    if not filled:
+        return
+    if place == 0 and (
+        all(cell == str(i) for i, cell in enumerate(cells, 1))
+        or all(cell == str(i) for i, cell in enumerate(cells))
+    ):
+        found.note("row-names", "the first column has no name and only counts the rows; it was left out")
+        return
+    found.error(
+        header_line,
+        f"column {column_letter(place)}",
+        "",
+        f"the column has no name but holds {len(filled)} cell{'s' if len(filled) > 1 else ''} "
+        f"(first {short(filled[0])!r}); name it or empty it",
+        kind="blank-header",
+    )
+
+
+def column_letter(place: int) -> str:
+    """Return the spreadsheet letter of the column at `place`, counted from 0.
+
+    >>> column_letter(0), column_letter(27)
+    ('A', 'AB')
+    """
+    text, number = "", place + 1
+    while number:
+        number, rest = divmod(number - 1, 26)
+        text = chr(ord("A") + rest) + text
+    return text
+
+
+def short(text: str, width: int = 40) -> str:
+    """Return text on one line and cut to `width`."""
+    text = " ".join(text.split())
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def _no_table(source: str, message: str) -> CodingError:
+    return CodingError([Problem(None, None, None, message, kind="not-a-table")], source=source)
