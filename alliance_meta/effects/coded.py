@@ -37,7 +37,7 @@ class CodedTable:
     provenance: Provenance
     card: DataCard | None = None
     notes: tuple[Note, ...] = ()
-    defaults: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def frame(self) -> pd.DataFrame:

@@ -1,0 +1,284 @@
+"""Data cards: what a shipped data set is, where it comes from and what it may be called."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from html import escape
+from typing import Any
+
+WIDTH = 78
+
+
+@dataclass(frozen=True)
+class PublishedResult:
+    """One result somebody printed for a data set, with the route that leads to it.
+
+    Attributes
+    ----------
+    id : str
+        Name of the result, unique over all data sets.
+    label : str
+        What was computed, in words.
+    kind : {"published", "recalculated", "documentation"}
+        Printed by the article itself, recalculated by a later paper, or printed in a package's documentation.
+    source, where : str
+        Who printed it, and on which page, table or file.
+    doi : str or None
+        DOI of `source`, if one was read.
+    scale : {"z", "r"}
+        Scale of the printed numbers.
+    coefficient : str
+        Which coefficient the printed estimate is: ``"intrcpt"`` or a moderator's column such as ``"type[T.p]"``.
+    printed : mapping of str to str
+        The numbers as text, exactly as printed, under metafor's names: their digits say how far they bind.
+    route : mapping or None
+        Arguments of `escalc` and `RandomEffectsModel` that give the result: ``ri ni measure vtype method test
+        mods subset``. None if the route is unknown or not built.
+    search : bool
+        True if the route is unknown and may be looked for among those that are built.
+    note : str
+        Why it does not reproduce, what the route cannot do, or what else to know.
+    """
+
+    id: str
+    label: str
+    kind: str
+    source: str
+    where: str
+    doi: str | None
+    scale: str
+    coefficient: str
+    printed: Mapping[str, str]
+    route: Mapping[str, Any] | None
+    search: bool
+    note: str
+
+    @classmethod
+    def from_dict(cls, block: Mapping[str, Any]) -> PublishedResult:
+        """Read one entry of ``alliance_meta.published`` in a datapackage."""
+        return cls(**{item.name: block[item.name] for item in fields(cls)})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as a plain dictionary."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+    def __str__(self) -> str:
+        numbers = ", ".join(f"{name} {text}" for name, text in self.printed.items())
+        return f"{self.label}: {numbers} ({self.source}; {self.where})"
+
+
+@dataclass(frozen=True)
+class FieldCard:
+    """One column of a data set.
+
+    Attributes
+    ----------
+    name, type, title, description : str
+        Name in the file, Frictionless type, short title and what stands in the column.
+    unit : str or None
+        Unit of the numbers.
+    categories : mapping of str to str
+        Permitted values with their meaning (the value itself where it speaks for itself).
+    required, unique : bool
+        Whether a value must stand in every row, and whether values must differ.
+    minimum, maximum : float or None
+        Bounds a number may reach.
+    """
+
+    name: str
+    type: str
+    title: str
+    description: str
+    unit: str | None
+    categories: Mapping[str, str]
+    required: bool
+    unique: bool
+    minimum: float | None
+    maximum: float | None
+
+    @classmethod
+    def from_dict(cls, block: Mapping[str, Any]) -> FieldCard:
+        """Read one field of a Table Schema."""
+        rules = block.get("constraints", {})
+        labels = {str(entry["value"]): str(entry["label"]) for entry in block.get("categories", ())}
+        return cls(
+            name=block["name"],
+            type=block["type"],
+            title=block["title"],
+            description=block["description"],
+            unit=block.get("unit"),
+            categories={str(value): labels.get(str(value), str(value)) for value in rules.get("enum", ())},
+            required=bool(rules.get("required", False)),
+            unique=bool(rules.get("unique", False)),
+            minimum=rules.get("minimum"),
+            maximum=rules.get("maximum"),
+        )
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source of a data set: its title and, where known, its DOI and address."""
+
+    title: str
+    doi: str | None = None
+    path: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.title}. doi:{self.doi}" if self.doi else self.title
+
+
+@dataclass(frozen=True)
+class DataCard:
+    """What a shipped data set is.
+
+    Attributes
+    ----------
+    name, title, description : str
+        Its name for `load_dataset`, its title, and what it holds.
+    kind : str
+        ``relationship``, ``alliance``, ``not-poolable``, ``dependent``, ``validation``, ``published`` or ``claims``.
+    k : int
+        Number of rows.
+    licence : str
+        Identifier of the licence of the data, which is not that of the code.
+    cautions : tuple of str
+        What must be said wherever the data show.
+    synthetic : bool
+        True for made-up teaching data.
+    poolable : bool
+        False where no pooled value of the rows would mean anything.
+    subset : str or None
+        Expression that picks the rows which may be pooled together, if not all may.
+    direction : str
+        What a positive effect means.
+    columns : mapping
+        Which column is what for `escalc`: ``ri``, ``ni``, ``slab``, ``study_id`` (or ``yi``, ``vi``). A label made of
+        several columns is a tuple of names.
+    sources : tuple of Source
+        Article, repository and file.
+    citation : str
+        How to cite.
+    published : tuple of PublishedResult
+        Printed results to hold ours against.
+    fields : tuple of FieldCard
+        Its columns.
+    sha256 : str
+        Hash of the file's bytes.
+    version : str
+        Version of the data set.
+    """
+
+    name: str
+    title: str
+    description: str
+    kind: str
+    k: int
+    licence: str
+    cautions: tuple[str, ...]
+    synthetic: bool
+    poolable: bool
+    subset: str | None
+    direction: str
+    columns: Mapping[str, Any]
+    sources: tuple[Source, ...]
+    citation: str
+    published: tuple[PublishedResult, ...]
+    fields: tuple[FieldCard, ...]
+    sha256: str
+    version: str
+
+    @classmethod
+    def from_package(cls, package: Mapping[str, Any]) -> DataCard:
+        """Read a Frictionless datapackage with an ``alliance_meta`` block; the first resource is the data set."""
+        own, first = package["alliance_meta"], package["resources"][0]
+        columns = {key: tuple(value) if isinstance(value, list) else value for key, value in own["columns"].items()}
+        return cls(
+            name=package["name"],
+            title=package["title"],
+            description=package["description"],
+            kind=own["kind"],
+            k=own["k"],
+            licence=" and ".join(entry["name"] for entry in package["licenses"]),
+            cautions=tuple(own["cautions"]),
+            synthetic=own["synthetic"],
+            poolable=own["poolable"],
+            subset=own["subset"],
+            direction=own["direction"],
+            columns=columns,
+            sources=tuple(Source(entry["title"], entry.get("doi"), entry.get("path")) for entry in package["sources"]),
+            citation=own["citation"],
+            published=tuple(map(PublishedResult.from_dict, own["published"])),
+            fields=tuple(map(FieldCard.from_dict, first["schema"]["fields"])),
+            sha256=first["hash"].removeprefix("sha256:"),
+            version=package["version"],
+        )
+
+    def field(self, name: str) -> FieldCard:
+        """Return one column's description.
+
+        Raises
+        ------
+        KeyError
+            If the data set has no such column.
+        """
+        for item in self.fields:
+            if item.name == name:
+                return item
+        raise KeyError(name)
+
+    def _facts(self) -> Iterator[tuple[str, str]]:
+        yield "what", self.description
+        yield "kind", f"{self.kind}{' (synthetic)' if self.synthetic else ''}, {self.k} rows"
+        yield "sign", self.direction
+        if self.subset is not None:
+            yield "rows to pool", self.subset
+        elif not self.poolable:
+            yield "rows to pool", "none: see the cautions"
+        yield "licence", self.licence
+        yield "cite", self.citation
+
+    def __str__(self) -> str:
+        """Return the card as text of at most 80 columns."""
+        lines = _wrapped(self.title, first="", rest="")
+        lines.append("=" * max(map(len, lines)))
+        for caution in self.cautions:
+            lines += _wrapped(caution, first="! ", rest="  ")
+        for name, text in self._facts():
+            lines += _wrapped(text, first=f"{name + ':':<14}", rest=" " * 14)
+        lines.append("columns:")
+        for item in self.fields:
+            unit = f" [{item.unit}]" if item.unit else ""
+            lines += _wrapped(f"{item.name}: {item.description}{unit}", first="  ", rest="      ")
+        lines.append("sources:")
+        for source in self.sources:
+            lines += _wrapped(str(source), first="  ", rest="      ")
+        if self.published:
+            lines.append("printed results:")
+        for result in self.published:
+            lines += _wrapped(str(result), first="  ", rest="      ")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        cautions = "".join(f"<li>{escape(text)}</li>" for text in self.cautions)
+        facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in self._facts())
+        rows = "".join(
+            f"<tr><th scope='row'>{escape(item.name)}</th><td>{escape(item.description)}</td>"
+            f"<td>{escape(item.unit or '')}</td></tr>"
+            for item in self.fields
+        )
+        head = "<tr><th scope='col'>column</th><th scope='col'>what</th><th scope='col'>unit</th></tr>"
+        sources = "".join(f"<li>{escape(str(source))}</li>" for source in self.sources)
+        results = "".join(f"<li>{escape(str(result))}</li>" for result in self.published)
+        printed = f"<p>Printed results</p><ul>{results}</ul>" if results else ""
+        return (
+            f"<section><h4>{escape(self.title)}</h4><p>Cautions</p><ul>{cautions}</ul><dl>{facts}</dl>"
+            f"<table><thead>{head}</thead><tbody>{rows}</tbody></table><p>Sources</p><ul>{sources}</ul>{printed}</section>"
+        )
+
+
+def _wrapped(text: str, *, first: str, rest: str) -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=True, break_on_hyphens=True
+    )
