@@ -9,6 +9,7 @@
     [[analysis]]                              # any number; one model each
     id = "kolden"                             # required; the name placeholders and items use
     label = "Kolden et al. 2011, as reported" # required; the name readers see
+    short = "As reported"                     # the name in the head of a table's column
     data = "kolden2011_congruence"            # required; a shipped data set, or a file beside the declaration
     ri = "r"                                  # column of correlations
     ni = "n"                                  # column of sample sizes
@@ -77,6 +78,7 @@ class Analysis:
     id: str
     label: str
     data: str
+    short: str | None = None
     ri: str | None = None
     ni: str | None = None
     measure: str = "ZCOR"

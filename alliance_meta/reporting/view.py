@@ -21,11 +21,12 @@ def make_view(document: Document) -> dict[str, Any]:
     numbering = number_blocks(document)
 
     def lookup(name: str) -> str:
-        group, _, key = name.partition(".")
+        path, _, kind = name.partition(":")
+        group, _, key = path.partition(".")
         if group == "ref":
             return numbering[key]
         entry = document["quantities"][group][key]
-        return show(entry["value"], entry["format"])
+        return show(entry["value"], kind or entry["format"])
 
     def words(text: str) -> str:
         return prose.fill(text, lookup)

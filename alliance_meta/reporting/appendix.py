@@ -1,0 +1,166 @@
+"""What every report says at its end without being asked: methods, notes, all statistics, R code, sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from alliance_meta.effects.provenance import Provenance
+from alliance_meta.reporting.citations import method_keys, reference_list
+from alliance_meta.reporting.declaration import Declaration, Item
+from alliance_meta.reporting.fitting import Fitted
+from alliance_meta.reporting.software import versions
+from alliance_meta.reporting.tables import coefficients, statistics_table
+
+if TYPE_CHECKING:
+    from alliance_meta.reporting.evidence import Registry
+
+MOST_COLUMNS = 3
+SYNTHETIC = "Synthetic data: the rows are made up for teaching and say nothing about psychotherapy."
+
+
+def sections(
+    declaration: Declaration, fits: Mapping[str, Fitted], registry: Registry | None, builder: Any
+) -> list[dict[str, Any]]:
+    """Return the closing sections as blocks."""
+    out = []
+    if fits:
+        out.append(builder.headed("How the numbers were made", [_text(methods_prose(fits.values()))]))
+        out.append(builder.headed("Notes of the fits", [_text(_notes(fits.values()))]))
+        out.append(builder.headed("Every fit in full", _full(declaration, fits, builder)))
+        out.append(builder.headed("The same fits in R", _r_code(fits.values())))
+    out.append(builder.headed("Data, software and how to rebuild this report", _sources(declaration, fits, registry)))
+    out.append(builder.headed("References", [{"type": "references", "items": references(fits, registry)}]))
+    return out
+
+
+def methods_prose(fits: Iterable[Fitted]) -> str:
+    """Return the methods paragraph of each distinct set of settings, with the fits it was used for."""
+    texts: dict[str, list[str]] = {}
+    for fitted in fits:
+        texts.setdefault(fitted.fit.methods_text(), []).append(fitted.spec.label)
+    return _escape("\n\n".join(f"**{'; '.join(labels)}.** {text}" for text, labels in texts.items()))
+
+
+def references(fits: Mapping[str, Fitted], registry: Registry | None) -> list[str]:
+    """Return the reference list: methods used and sources of the data."""
+    settings = [
+        {"measure": fitted.spec.measure, "method": fitted.fit.method, "test": fitted.fit.test}
+        for fitted in fits.values()
+    ]
+    found = [*(fitted.effects.provenance.citation for fitted in fits.values())]
+    if registry is not None:
+        found += registry.citations
+    return reference_list(method_keys(settings), [text for text in found if text])
+
+
+def cautions(fits: Mapping[str, Fitted], registry: Registry | None) -> list[dict[str, Any]]:
+    """Return every caution of the data once, with the data it concerns."""
+    found: dict[str, list[str]] = {}
+    for origin in _origins(fits, registry):
+        texts = [SYNTHETIC] if origin.synthetic else []
+        for text in (*texts, *origin.cautions):
+            found.setdefault(text, []).append(origin.title or origin.source)
+    return [{"text": text, "concerns": list(dict.fromkeys(names))} for text, names in found.items()]
+
+
+def data(fits: Mapping[str, Fitted], registry: Registry | None) -> list[dict[str, Any]]:
+    """Return the origin of every table of data, each once."""
+    return [origin.to_dict() for origin in _origins(fits, registry)]
+
+
+def software(fits: Mapping[str, Fitted]) -> dict[str, str]:
+    """Return the versions that affect the numbers."""
+    return versions(["formulaic"] if any(fitted.spec.mods for fitted in fits.values()) else [])
+
+
+def rebuild_command(declaration: Declaration) -> str:
+    """Return the command that makes this report again."""
+    folder = "reports/" if declaration.path.resolve().parent.name == "reports" else ""
+    return f"alliance-meta report {folder}{declaration.path.name}"
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def _escape(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def _notes(fits: Iterable[Fitted]) -> str:
+    found: dict[str, list[str]] = {}
+    for fitted in fits:
+        for note in fitted.fit.notes:
+            found.setdefault(note.message, []).append(fitted.spec.label)
+    if not found:
+        return "No fit had anything to remark: no row was dropped, no estimate truncated, every search converged."
+    return _escape("\n".join(f"- {message} *({'; '.join(labels)})*" for message, labels in found.items()))
+
+
+def _full(declaration: Declaration, fits: Mapping[str, Fitted], builder: Any) -> list[dict[str, Any]]:
+    shown = {name for section in declaration.section for item in section.item for name in _fully_shown(item)}
+    rest: dict[str, list[str]] = {}
+    for name, fitted in fits.items():
+        if name not in shown:
+            rest.setdefault(fitted.spec.data, []).append(name)
+    blocks = []
+    if shown:
+        ids = [f"{{ref.{identifier}}}" for identifier, table in builder.tables.items() if table.get("kind") == "statistics"]
+        blocks.append(builder.text(f"Statistics already shown: {', '.join(ids)}."))
+    for names in rest.values():
+        for start in range(0, len(names), MOST_COLUMNS):
+            chosen = tuple(names[start : start + MOST_COLUMNS])
+            table = statistics_table(Item(table="statistics", of=chosen), fits)
+            blocks.append(builder.table("statistics_" + "_".join(chosen), table))
+    for name, fitted in fits.items():
+        if fitted.fit.p > 1:
+            table = coefficients(Item(table="coefficients", of=(name,)), fits)
+            blocks.append(builder.table(f"coefficients_{name}", table))
+    return blocks
+
+
+def _fully_shown(item: Item) -> tuple[str, ...]:
+    return item.of if item.table == "statistics" else ()
+
+
+def _r_code(fits: Iterable[Fitted]) -> list[dict[str, Any]]:
+    blocks: list[dict[str, Any]] = [
+        _text("Each call fits the same model with metafor; `dat` is the data file that the next section names.")
+    ]
+    for fitted in fits:
+        blocks.append(
+            {"type": "code", "label": f"R code: {fitted.spec.label}", "text": f"# {fitted.spec.label}\n{fitted.fit.r_code()}"}
+        )
+    return blocks
+
+
+def _sources(
+    declaration: Declaration, fits: Mapping[str, Fitted], registry: Registry | None
+) -> list[dict[str, Any]]:
+    lines = []
+    for origin in _origins(fits, registry):
+        parts = [f"**{origin.title or origin.source}**, file `{origin.source}`."]
+        if origin.citation:
+            parts.append(f"Source: {origin.citation.rstrip('.')}.")
+        if origin.licence:
+            parts.append(f"Licence: {origin.licence}.")
+        if origin.sha256:
+            parts.append(f"SHA-256: `{origin.sha256}`.")
+        lines.append("- " + " ".join(parts))
+    used = ", ".join(f"{name} {number}" for name, number in software(fits).items())
+    text = "\n".join(lines) + f"\n\nSoftware that affects the numbers: {used}. The same data and the same versions give "
+    text += "the same numbers to the last digit; rebuild with"
+    return [
+        _text(_escape(text)),
+        {"type": "code", "label": "Command that rebuilds this report", "text": rebuild_command(declaration)},
+    ]
+
+
+def _origins(fits: Mapping[str, Fitted], registry: Registry | None) -> list[Provenance]:
+    found = {
+        (fitted.table.provenance.source, fitted.table.provenance.sha256): fitted.whole.provenance
+        for fitted in fits.values()
+    }
+    origins = list(found.values())
+    return origins + ([registry.provenance] if registry is not None else [])

@@ -1,0 +1,101 @@
+"""References of a report: the methods that its fits used, and the sources of its data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+REFERENCES: dict[str, str] = {
+    "cochran1954": "Cochran, W. G. (1954). The combination of estimates from different experiments. "
+    "*Biometrics*, 10(1), 101–129. https://doi.org/10.2307/3001666",
+    "dersimonian1986": "DerSimonian, R., & Laird, N. (1986). Meta-analysis in clinical trials. "
+    "*Controlled Clinical Trials*, 7(3), 177–188. https://doi.org/10.1016/0197-2456(86)90046-2",
+    "fisher1921": "Fisher, R. A. (1921). On the “probable error” of a coefficient of correlation deduced from a "
+    "small sample. *Metron*, 1, 3–32.",
+    "hafdahl2009": "Hafdahl, A. R. (2009). Improved Fisher z estimators for univariate random-effects meta-analysis "
+    "of correlations. *British Journal of Mathematical and Statistical Psychology*, 62(2), 233–261. "
+    "https://doi.org/10.1348/000711008X281633",
+    "hardy1996": "Hardy, R. J., & Thompson, S. G. (1996). A likelihood approach to meta-analysis with random effects. "
+    "*Statistics in Medicine*, 15(6), 619–629.",
+    "hedges1983": "Hedges, L. V. (1983). A random effects model for effect sizes. *Psychological Bulletin*, 93(2), "
+    "388–395. https://doi.org/10.1037/0033-2909.93.2.388",
+    "hedges1989": "Hedges, L. V. (1989). An unbiased correction for sampling error in validity generalization studies. "
+    "*Journal of Applied Psychology*, 74(3), 469–477. https://doi.org/10.1037/0021-9010.74.3.469",
+    "hedgesolkin1985": "Hedges, L. V., & Olkin, I. (1985). *Statistical methods for meta-analysis*. Academic Press.",
+    "higgins2002": "Higgins, J. P. T., & Thompson, S. G. (2002). Quantifying heterogeneity in a meta-analysis. "
+    "*Statistics in Medicine*, 21(11), 1539–1558. https://doi.org/10.1002/sim.1186",
+    "higgins2009": "Higgins, J. P. T., Thompson, S. G., & Spiegelhalter, D. J. (2009). A re-evaluation of random-effects "
+    "meta-analysis. *Journal of the Royal Statistical Society: Series A*, 172(1), 137–159. "
+    "https://doi.org/10.1111/j.1467-985X.2008.00552.x",
+    "hunter2004": "Hunter, J. E., & Schmidt, F. L. (2004). *Methods of meta-analysis: Correcting error and bias in "
+    "research findings* (2nd ed.). Sage.",
+    "knapp2003": "Knapp, G., & Hartung, J. (2003). Improved tests for a random effects meta-regression with a single "
+    "covariate. *Statistics in Medicine*, 22(17), 2693–2710. https://doi.org/10.1002/sim.1482",
+    "maassen2020": "Maassen, E., van Assen, M. A. L. M., Nuijten, M. B., Olsson-Collentine, A., & Wicherts, J. M. (2020). "
+    "Reproducibility of individual effect sizes in meta-analyses in psychology. *PLoS ONE*, 15(5), e0233107. "
+    "https://doi.org/10.1371/journal.pone.0233107",
+    "morris1983": "Morris, C. N. (1983). Parametric empirical Bayes inference: Theory and applications. "
+    "*Journal of the American Statistical Association*, 78(381), 47–55. https://doi.org/10.1080/01621459.1983.10477920",
+    "olkin1958": "Olkin, I., & Pratt, J. W. (1958). Unbiased estimation of certain correlation coefficients. "
+    "*The Annals of Mathematical Statistics*, 29(1), 201–211. https://doi.org/10.1214/aoms/1177706717",
+    "paule1982": "Paule, R. C., & Mandel, J. (1982). Consensus values and weighting factors. *Journal of Research of the "
+    "National Bureau of Standards*, 87(5), 377–385. https://doi.org/10.6028/jres.087.022",
+    "rover2015": "Röver, C., Knapp, G., & Friede, T. (2015). Hartung-Knapp-Sidik-Jonkman approach and its modification "
+    "for random-effects meta-analysis with few studies. *BMC Medical Research Methodology*, 15, 99. "
+    "https://doi.org/10.1186/s12874-015-0091-1",
+    "sidik2005": "Sidik, K., & Jonkman, J. N. (2005). Simple heterogeneity variance estimation for meta-analysis. "
+    "*Journal of the Royal Statistical Society: Series C*, 54(2), 367–384. "
+    "https://doi.org/10.1111/j.1467-9876.2005.00489.x",
+    "viechtbauer2005": "Viechtbauer, W. (2005). Bias and efficiency of meta-analytic variance estimators in the "
+    "random-effects model. *Journal of Educational and Behavioral Statistics*, 30(3), 261–293. "
+    "https://doi.org/10.3102/10769986030003261",
+    "viechtbauer2007": "Viechtbauer, W. (2007). Confidence intervals for the amount of heterogeneity in meta-analysis. "
+    "*Statistics in Medicine*, 26(1), 37–52. https://doi.org/10.1002/sim.2514",
+    "viechtbauer2010": "Viechtbauer, W. (2010). Conducting meta-analyses in R with the metafor package. "
+    "*Journal of Statistical Software*, 36(3), 1–48. https://doi.org/10.18637/jss.v036.i03",
+}
+
+_MEASURES = {"ZCOR": ("fisher1921", "hafdahl2009"), "COR": ("hedges1989",), "UCOR": ("olkin1958", "hedges1989")}
+_METHODS = {
+    "REML": ("viechtbauer2005",),
+    "DL": ("dersimonian1986",),
+    "HE": ("hedges1983", "hedgesolkin1985"),
+    "HS": ("hunter2004",),
+    "ML": ("hardy1996",),
+    "EB": ("morris1983",),
+    "PM": ("paule1982",),
+    "SJ": ("sidik2005",),
+    "EE": ("hedgesolkin1985",),
+}
+_TESTS = {"knha": ("knapp2003", "rover2015"), "adhoc": ("knapp2003", "rover2015")}
+_ALWAYS = ("cochran1954", "higgins2002", "higgins2009", "viechtbauer2007", "viechtbauer2010")
+
+
+def method_keys(settings: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the keys of the methods that fits with these settings used, sorted."""
+    keys: set[str] = set()
+    for one in settings:
+        keys.update(_ALWAYS)
+        keys.update(_MEASURES.get(str(one["measure"]), ()))
+        keys.update(_METHODS.get(str(one["method"]), ()))
+        keys.update(_TESTS.get(str(one["test"]), ()))
+    return sorted(keys)
+
+
+def reference_list(keys: Iterable[str], sources: Iterable[str] = ()) -> list[str]:
+    """Return references as prose with links, in alphabetical order, each once."""
+    texts = {linked(REFERENCES[key]) for key in keys} | {linked(source) for source in sources}
+    return sorted(texts, key=lambda text: text.replace("*", "").casefold())
+
+
+def linked(text: str) -> str:
+    """Turn a trailing DOI into a link.
+
+    >>> linked("A (2001). Title. https://doi.org/10.1/x")
+    'A (2001). Title. [doi.org/10.1/x](https://doi.org/10.1/x)'
+    """
+    head, mark, doi = text.partition("https://doi.org/")
+    if not mark or " " in doi or head.endswith("("):
+        return text
+    target = doi.replace("(", "%28").replace(")", "%29")
+    return f"{head}[doi.org/{doi}](https://doi.org/{target})"
