@@ -11,6 +11,9 @@ from alliance_meta.core.distributions import chi2_quantile, chi2_sf, critical_va
 from alliance_meta.core.tau2 import Tau2Fit, estimate_tau2, log_likelihoods, solve_q
 from alliance_meta.core.wls import Batch, WlsFit, make_batch, wls
 
+# Residuals below this share of the effects are what floating point leaves of an exact fit.
+ROUNDING = 1e-13
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Heterogeneity:
@@ -81,7 +84,9 @@ class UnivariateFit:
 def fit_univariate(
     y: Array, v: Array, X: Array, *, method: str, test: str, level: float, tau2: Tau2Fit | None = None
 ) -> UnivariateFit:
-    """Fit y (k,) with sampling variances v (k,) on a design X (k, p) of full column rank; needs k > p.
+    """Fit y (k,) with sampling variances v (k,) on a design X (k, p) of full column rank.
+
+    With k = p only ``method="EE"`` and ``test="z"`` are defined.
 
     Parameters
     ----------
@@ -119,25 +124,32 @@ def coefficients(fit: WlsFit, *, test: str, level: float) -> Coefficients:
     doi:10.1002/sim.1482); ``adhoc`` never lets that factor fall below 1; ``t`` only changes the reference.
     """
     df = float(fit.batch.df[0])
-    s2w = float(fit.rss[0]) / df if test in ("knha", "adhoc") else 1.0
+    s2w = _residual(fit) / df if test in ("knha", "adhoc") else 1.0
     if test == "adhoc":
         s2w = max(1.0, s2w)
     beta, vb = fit.beta[0], s2w * fit.vb[0]
     se = np.sqrt(np.diag(vb))
     # Identical effects give a Knapp-Hartung variance of 0; the statistic is then infinite, not an error.
     with np.errstate(divide="ignore", invalid="ignore"):
-        stat = beta / se
+        stat = np.where(beta == 0, 0.0, beta / se)
     reference = None if test == "z" else df
     half = critical_value(level, reference) * se
-    return Coefficients(
-        beta, se, stat, two_sided_p(stat, reference), beta - half, beta + half, vb, s2w, reference
-    )
+    return Coefficients(beta, se, stat, two_sided_p(stat, reference), beta - half, beta + half, vb, s2w, reference)
+
+
+def _residual(fit: WlsFit) -> float:
+    """Return y'Py of the first replicate, and 0 where only rounding is left of identical effects."""
+    y, w, rss = fit.batch.y[0], fit.w[0], float(fit.rss[0])
+    return rss if rss > ROUNDING**2 * float(w @ y**2) else 0.0
 
 
 def heterogeneity(batch: Batch, *, tau2: float, equal_effects: bool) -> Heterogeneity:
-    """Return Q, its test, I2 and H2 of the first replicate."""
+    """Return Q, its test, I2 and H2 of the first replicate; all NaN with k = p, where nothing is left over."""
     fit = wls(batch, np.zeros(len(batch.y)))
     df = int(batch.df[0])
+    if df == 0:
+        nan = float("nan")
+        return Heterogeneity(nan, nan, 0, nan, nan, nan, nan)
     Q, vt = float(fit.rss[0]), df / float(fit.trace(np.ones_like(batch.v))[0])
     I2_Q = 100.0 * max(0.0, (Q - df) / Q) if Q > 0 else 0.0
     return Heterogeneity(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alliance_meta._typing import Array
+from alliance_meta._typing import AnyArray, Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +59,7 @@ class Batch:
         """Return Q'DQ for each row of `d` (B, k), as (B, p, p)."""
         return (d @ self.QQ).reshape(-1, self.p, self.p)
 
-    def only(self, rows: Array) -> Batch:
+    def only(self, rows: AnyArray) -> Batch:
         """Return the replicates that `rows` picks."""
         return Batch(self.y[rows], self.v[rows], self.Q, self.R, self.QQ, self.present[rows])
 

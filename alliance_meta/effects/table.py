@@ -56,6 +56,8 @@ class EffectSizes:
         Origin and every step since.
     notes : tuple of Note
         Printed by every report.
+    columns : mapping
+        Which columns of the sheet the effects came from (``ri``, ``ni``).
     """
 
     yi: Array
@@ -69,6 +71,7 @@ class EffectSizes:
     direction: str
     provenance: Provenance
     notes: tuple[Note, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("yi", "vi", "ni"):
@@ -164,7 +167,12 @@ class EffectSizes:
     @property
     def frame(self) -> pd.DataFrame:
         """Labels, effects, variances and moderators as one data frame."""
-        columns: dict[str, Any] = {"slab": list(self.slab), "study_id": list(self.study_id), "yi": self.yi, "vi": self.vi}
+        columns: dict[str, Any] = {
+            "slab": list(self.slab),
+            "study_id": list(self.study_id),
+            "yi": self.yi,
+            "vi": self.vi,
+        }
         if self.ni is not None:
             columns["ni"] = self.ni
         own = pd.DataFrame(columns)
@@ -211,7 +219,7 @@ def unique_labels(labels: Sequence[str]) -> tuple[str, ...]:
             continue
         while True:
             turn[label] = turn.get(label, 0) + 1
-            candidate = label + _letters(turn[label])
+            candidate = label + (" " if not label[-1:].isdigit() else "") + _letters(turn[label])
             if candidate not in taken:
                 break
         taken.add(candidate)
@@ -244,7 +252,10 @@ def _check_values(y: Array, v: Array) -> None:
     ]
     problems += [
         Problem(
-            int(i) + 1, "vi", repr(float(v[i])), f"a sampling variance must be positive and finite, not {v[i]:g}"
+            int(i) + 1,
+            "vi",
+            repr(float(v[i])),
+            f"a sampling variance must be positive and finite, not {v[i]:g}",
         )
         for i in np.flatnonzero(~(np.isfinite(v) & (v > 0)))
     ]

@@ -1,0 +1,320 @@
+"""Moderators: from a formula and a table to a design matrix that remembers how it was made."""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta._typing import Array, Mask
+from alliance_meta.errors import DesignError, DroppedRowsWarning, InputError
+from alliance_meta.notes import Note, warn_note
+from alliance_meta.options import did_you_mean
+
+if TYPE_CHECKING:
+    from formulaic import ModelSpec
+
+INTERCEPT = "intrcpt"
+# Columns whose residual on the others is below this share of their length are called collinear; R's qr uses 1e-7.
+COLLINEAR = 1e-7
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """A design matrix and the coding that made it, so that new data are coded the same way.
+
+    Attributes
+    ----------
+    formula : str
+        The right-hand side, ``"1"`` for an intercept only.
+    X : ndarray of shape (k, p)
+    names : tuple of str
+        Coefficient names; the intercept is ``intrcpt`` as in metafor.
+    terms : mapping
+        Term of the formula -> positions of its coefficients.
+    variables : tuple of str
+        Columns of the table that the formula uses.
+    levels : mapping
+        Categorical variable -> its levels; the first is the reference.
+    rows : ndarray of bool
+        Which rows of the table take part.
+    notes : tuple of Note
+    """
+
+    formula: str
+    X: Array
+    names: tuple[str, ...]
+    terms: Mapping[str, tuple[int, ...]]
+    variables: tuple[str, ...]
+    levels: Mapping[str, tuple[str, ...]]
+    rows: Mask
+    notes: tuple[Note, ...] = ()
+    _spec: ModelSpec | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.X.flags.writeable = False
+        self.rows.flags.writeable = False
+
+    @property
+    def p(self) -> int:
+        """Number of coefficients."""
+        return len(self.names)
+
+    @property
+    def has_intercept(self) -> bool:
+        """Whether the model has an intercept."""
+        return INTERCEPT in self.names
+
+    @property
+    def tested(self) -> tuple[int, ...]:
+        """Positions of the coefficients that QM tests: all but the intercept, or the intercept alone."""
+        others = tuple(i for i, name in enumerate(self.names) if name != INTERCEPT)
+        return others or (0,)
+
+    def new_rows(self, newdata: pd.DataFrame | Mapping[str, Any]) -> tuple[Array, list[str]]:
+        """Code new data as the model's own were coded; return the rows (m, p) and a label for each.
+
+        Raises
+        ------
+        InputError
+            For a missing moderator, an empty cell, or a level the model has not seen.
+        """
+        frame = _as_frame(newdata)
+        if self._spec is None:
+            return np.ones((len(frame), 1)), [str(i + 1) for i in range(len(frame))]
+        self._check_new(_whole_codes(self.formula, _plain(frame)))
+        frame = _whole_codes(self.formula, _plain(frame[list(self.variables)]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            X = np.asarray(self._spec.get_model_matrix(frame), dtype=float)
+        labels = [", ".join(f"{n} = {_short(v)}" for n, v in row.items()) for row in frame.to_dict("records")]
+        return X, labels
+
+    def _check_new(self, frame: pd.DataFrame) -> None:
+        lacking = [name for name in self.variables if name not in frame]
+        if lacking:
+            raise InputError(f"newdata lacks {', '.join(lacking)}; the model uses {', '.join(self.variables)}")
+        for name in self.variables:
+            if frame[name].isna().any():
+                raise InputError(f"newdata has an empty cell in {name!r}; every moderator needs a value")
+            known = self.levels.get(name)
+            strange = sorted({str(v) for v in frame[name]} - set(known)) if known else []
+            if strange:
+                raise InputError(
+                    f"newdata: {name}={strange[0]!r} is not a level of the fitted model"
+                    f"{did_you_mean(strange[0], list(known or ()))} Levels: {', '.join(known or ())}"
+                )
+
+
+def build_design(mods: str, moderators: pd.DataFrame, *, labels: Sequence[str]) -> Design:
+    """Build the design matrix of `mods` from the moderators of k effects.
+
+    Parameters
+    ----------
+    mods : str
+        Right-hand side of a formula, with or without ``~``: ``"1"``, ``"rater + setting"``,
+        ``"rater * center(year)"``, ``"bs(year, df=3)"``, ``"0 + rater"``. Text columns are categorical, with
+        the first level in alphabetical order as the reference; ``C(x)`` makes a number categorical.
+    moderators : DataFrame of k rows
+    labels : sequence of str
+        Study labels, for messages.
+
+    Raises
+    ------
+    DesignError
+        An unknown moderator, one with a single level, collinear columns, or fewer effects than
+        coefficients; the message names them.
+
+    Warns
+    -----
+    DroppedRowsWarning
+        Effects with a missing moderator are left out.
+    """
+    formula = _right_hand_side(mods)
+    k = len(moderators)
+    if formula == "1":
+        return Design("1", np.ones((k, 1)), (INTERCEPT,), {"1": (0,)}, (), {}, np.ones(k, dtype=bool))
+    names = _variables(formula, [str(c) for c in moderators.columns])
+    frame = _plain(moderators[names])
+    rows = frame.notna().all(axis=1).to_numpy()
+    notes = _missing_note(frame, rows, labels)
+    used = _whole_codes(formula, frame[rows].reset_index(drop=True))
+    levels = _levels(formula, used)
+    _check_levels(used, levels)
+    X, columns, terms, spec = _materialise(formula, used)
+    _check_rank(X, columns, formula)
+    return Design(formula, X, columns, terms, tuple(names), levels, rows, notes, spec)
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _right_hand_side(mods: str) -> str:
+    formula = str(mods).strip()
+    if formula.count("~") > 1 or ("~" in formula and not formula.startswith("~")):
+        raise DesignError(f"mods={mods!r}: write only the right-hand side, such as 'rater + setting'")
+    return formula.lstrip("~").strip() or "1"
+
+
+def _variables(formula: str, known: list[str]) -> list[str]:
+    from formulaic import Formula
+    from formulaic.errors import FormulaicError
+
+    try:
+        factors = [factor for term in Formula(formula) for factor in term.factors]
+        required = set().union(*(_names_in(str(factor.expr), known) for factor in factors))
+    except (FormulaicError, SyntaxError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DesignError(f"mods={formula!r} is not a formula: {reason}") from error
+    unknown = sorted(required - set(known))
+    if unknown:
+        offered = f" Columns: {', '.join(known)}" if known else " The table has no moderator columns."
+        listed = "; ".join(f"no column {name!r}{did_you_mean(name, known)}" for name in unknown)
+        raise DesignError(f"mods={formula!r}: {listed}{'' if listed.endswith('?') else '.'}{offered}")
+    return [name for name in known if name in required]
+
+
+def _names_in(expression: str, known: list[str]) -> set[str]:
+    """Return the variables of one factor; formulaic's own list leaves out those inside center() or poly()."""
+    if expression in known:
+        return {expression}
+    quoted = set(re.findall(r"`([^`]+)`", expression))
+    try:
+        tree = ast.parse(re.sub(r"`[^`]+`", "0", expression), mode="eval")
+    except SyntaxError:
+        return quoted | {expression}
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    called = {root for node in ast.walk(tree) if isinstance(node, ast.Call) for root in _root(node.func)}
+    return quoted | (names - called)
+
+
+def _root(node: ast.expr) -> set[str]:
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return {node.id} if isinstance(node, ast.Name) else set()
+
+
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a copy in which every column is float or text, the two kinds a formula distinguishes."""
+    plain = {}
+    for name, column in frame.items():
+        if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+            plain[name] = column.astype(float)
+        else:
+            plain[name] = column.map(str, na_action="ignore").astype(object)
+    return pd.DataFrame(plain, index=frame.index)
+
+
+def _missing_note(frame: pd.DataFrame, rows: Mask, labels: Sequence[str]) -> tuple[Note, ...]:
+    if rows.all():
+        return ()
+    if not rows.any():
+        raise DesignError(f"every effect lacks a value of {' or '.join(map(str, frame.columns))}")
+    per_column = ", ".join(f"{name}: {int(n)}" for name, n in frame.isna().sum().items() if n)
+    lost = [labels[int(i)] for i in np.flatnonzero(~rows)]
+    shown = ", ".join(lost[:8]) + (f" and {len(lost) - 8} more" if len(lost) > 8 else "")
+    message = f"{len(lost)} of {len(rows)} effects left out because a moderator is missing ({per_column}): {shown}."
+    return (warn_note("dropped-rows", message, DroppedRowsWarning, stacklevel=5),)
+
+
+def _explicit(formula: str) -> set[str]:
+    return set(re.findall(r"\bC\(\s*([A-Za-z_]\w*)", formula))
+
+
+def _whole_codes(formula: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """Turn numbers that C() makes categorical into integers where they are whole: levels 1, 2 and not 1.0, 2.0."""
+    codes = [
+        name
+        for name in _explicit(formula) & set(frame)
+        if pd.api.types.is_float_dtype(frame[name]) and (frame[name] == frame[name].round()).all()
+    ]
+    return frame.astype({name: int for name in codes})
+
+
+def _levels(formula: str, used: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    explicit = _explicit(formula)
+    found = {}
+    for name, column in used.items():
+        if not pd.api.types.is_numeric_dtype(column):
+            found[str(name)] = tuple(sorted(set(column)))
+        elif name in explicit:
+            found[str(name)] = tuple(str(v) for v in sorted(set(column)))
+    return found
+
+
+def _check_levels(used: pd.DataFrame, levels: Mapping[str, tuple[str, ...]]) -> None:
+    single = []
+    for name, column in used.items():
+        if column.nunique() == 1:
+            kind = "one level" if name in levels else "one value"
+            single.append(f"moderator {name!r} has {kind}, {column.iloc[0]!r}, in all {len(used)} effects")
+    if single:
+        raise DesignError("; ".join(single) + ": nothing to compare, leave it out of mods")
+
+
+def _materialise(
+    formula: str, used: pd.DataFrame
+) -> tuple[Array, tuple[str, ...], dict[str, tuple[int, ...]], ModelSpec]:
+    from formulaic import model_matrix
+    from formulaic.errors import FormulaicError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            matrix = model_matrix(formula, used, context={}, na_action="raise")
+    except (FormulaicError, ValueError, TypeError, ArithmeticError) as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise DesignError(f"mods={formula!r} cannot be computed from these moderators: {reason}") from error
+    spec = matrix.model_spec
+    X = np.array(matrix, dtype=float)
+    columns = tuple(INTERCEPT if c == "Intercept" else str(c) for c in spec.column_names)
+    if not np.isfinite(X).all():
+        bad = [columns[j] for j in np.flatnonzero(~np.isfinite(X).all(axis=0))]
+        raise DesignError(f"mods={formula!r}: {', '.join(bad)} is not a finite number in every effect")
+    terms = {str(term): tuple(int(i) for i in slots) for term, slots in spec.term_indices.items()}
+    return X, columns, terms, spec
+
+
+def _check_rank(X: Array, columns: tuple[str, ...], formula: str) -> None:
+    k, p = X.shape
+    if k < p:
+        raise DesignError(
+            f"mods={formula!r} asks for {p} coefficients ({', '.join(columns)}) from {k} "
+            f"effect{'s' if k != 1 else ''}; use fewer moderators"
+        )
+    basis = np.zeros((k, 0))
+    for j in range(p):
+        column = X[:, j]
+        length = np.linalg.norm(column)
+        rest = column - basis @ (basis.T @ column)
+        rest = rest - basis @ (basis.T @ rest)
+        if np.linalg.norm(rest) <= COLLINEAR * length:
+            partners = _partners(X[:, :j], column, columns[:j])
+            raise DesignError(f"mods={formula!r}: {columns[j]!r} is collinear with {partners}; leave one of them out")
+        basis = np.column_stack([basis, rest / np.linalg.norm(rest)])
+
+
+def _partners(X: Array, column: Array, names: tuple[str, ...]) -> str:
+    if not names:
+        return "nothing else: it is 0 in every effect"
+    weights = np.linalg.lstsq(X, column, rcond=None)[0]
+    involved = [name for name, w in zip(names, weights, strict=True) if abs(w) > 1e-6]
+    return ", ".join(map(repr, involved)) or "nothing else: it is 0 in every effect"
+
+
+def _as_frame(newdata: pd.DataFrame | Mapping[str, Any]) -> pd.DataFrame:
+    if isinstance(newdata, pd.DataFrame):
+        return newdata.reset_index(drop=True)
+    try:
+        m = max((len(v) for v in newdata.values() if not np.isscalar(v)), default=1)
+        columns = {name: [v] * m if np.isscalar(v) else list(v) for name, v in newdata.items()}
+        return pd.DataFrame(columns)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError("newdata is a data frame or a dictionary of moderators with equally many values") from error

@@ -1,0 +1,245 @@
+"""`escalc`: effect sizes and sampling variances from correlations and sample sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta._typing import Array, Mask
+from alliance_meta.core.correlations import r_to_z, unbiased_r, var_r, var_z
+from alliance_meta.effects.coded import CodedTable
+from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.table import EffectSizes, unique_labels
+from alliance_meta.errors import CodingError, DroppedRowsWarning, InputError, Problem
+from alliance_meta.notes import Note, warn_note
+from alliance_meta.options import Measure, VType, check_option, did_you_mean
+
+VTYPES = {"ZCOR": ("LS",), "COR": ("LS", "AV", "H0"), "UCOR": ("LS", "AV", "UB")}
+LEAST_N = {"ZCOR": 4, "COR": 2, "UCOR": 5}
+WHY_LEAST_N = {
+    "ZCOR": "the variance of Fisher z is 1/(n - 3)",
+    "COR": "the variance of r divides by n - 1",
+    "UCOR": "the unbiased r needs n - 4 degrees of freedom",
+}
+LABEL_COLUMNS = ("slab", "study", "author", "authors", "study_id")
+
+
+def escalc(
+    data: CodedTable | pd.DataFrame,
+    *,
+    measure: Measure = "ZCOR",
+    ri: str | None = None,
+    ni: str | None = None,
+    vtype: VType = "LS",
+    slab: str | Sequence[str] | None = None,
+    study_id: str | None = None,
+    direction: str | None = None,
+) -> EffectSizes:
+    """Turn correlations and sample sizes into effect sizes with sampling variances.
+
+    A study's correlation is known only as well as its sample size allows. This gives every row its effect
+    on the scale the models work on, and the variance that says how far chance alone would move it.
+
+    Parameters
+    ----------
+    data : CodedTable or DataFrame
+        One row per effect.
+    measure : {"ZCOR", "COR", "UCOR"}
+        ``ZCOR``: Fisher's z = atanh(r) with variance 1/(n - 3), the default, whose variance does not depend
+        on r. ``COR``: r itself. ``UCOR``: r corrected for its small downward bias (Olkin & Pratt 1958).
+    ri, ni : str, optional
+        Columns with the correlations (in (-1, 1)) and the sample sizes (whole numbers); ``"r"`` and
+        ``"n"`` unless the table's data card names others.
+    vtype : {"LS", "AV", "H0", "UB"}
+        Variance of a raw correlation: ``LS`` (1 - r^2)^2 / (n - 1) with the row's own r, ``AV`` with the
+        mean r of all rows, ``H0`` 1 / (n - 1) (``COR`` only), ``UB`` unbiased (``UCOR`` only). Two packages
+        that differ here give different pooled values from the same table. Fisher z has one variance.
+    slab : str or sequence of str, optional
+        Column, or columns joined by a space, with the study labels.
+    study_id : str, optional
+        Column that says which study a row belongs to; the labels by default.
+    direction : str, optional
+        What a positive effect means; from the data card, else ``"as coded"``.
+
+    Returns
+    -------
+    EffectSizes
+        Every other column is kept as a possible moderator.
+
+    Raises
+    ------
+    CodingError
+        r outside (-1, 1), n too small for the measure, text where a number belongs; every problem at once,
+        each with row, column, value and mend.
+    InputError
+        A column that is not there, or a `vtype` that `measure` does not have.
+
+    Warns
+    -----
+    DroppedRowsWarning
+        Rows without r or n are left out; the labels stand in the warning and in ``.notes``.
+
+    Notes
+    -----
+    R: ``escalc(measure="ZCOR", ri=r, ni=n, data=dat)``. Variances as in metafor 5.1. Fisher z:
+    Fisher (1921); raw r: Hedges (1989, doi:10.1037/0021-9010.74.3.469).
+
+    See Also
+    --------
+    EffectSizes.from_arrays : effect sizes that were computed elsewhere.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from alliance_meta import escalc
+    >>> es = escalc(pd.DataFrame({"study": ["A", "B"], "r": [0.2, 0.3], "n": [53, 103]}))
+    >>> es.yi.round(4).tolist(), es.vi.tolist()
+    ([0.2027, 0.3095], [0.02, 0.01])
+    """
+    check_option("measure", measure, Measure)
+    check_option("vtype", vtype, VType)
+    if vtype not in VTYPES[measure]:
+        raise InputError(f"vtype={vtype!r} is not defined for {measure}; use {' or '.join(VTYPES[measure])}")
+    table = data if isinstance(data, CodedTable) else _wrap(data)
+    frame = table.frame.reset_index(drop=True)
+    defaults = table.defaults
+    r_name, n_name = ri or defaults.get("ri", "r"), ni or defaults.get("ni", "n")
+    missing = [name for name in (r_name, n_name) if name not in frame]
+    if missing:
+        known = [str(c) for c in frame.columns]
+        raise InputError(
+            f"{table.provenance.source} has no column "
+            + " and no column ".join(f"{name!r}{did_you_mean(name, known)}" for name in missing)
+            + f"; name the columns with ri= and ni=. Columns: {', '.join(known)}"
+        )
+    labels = _labels(frame, slab or defaults.get("slab"), table.provenance.source)
+    r, n, keep = _numbers(frame, r_name, n_name, labels, measure=measure, source=table.provenance.source)
+    notes: list[Note] = list(table.notes)
+    if not keep.all():
+        lost = [labels[i] for i in np.flatnonzero(~keep)]
+        notes.append(
+            warn_note(
+                "dropped-rows",
+                f"{len(lost)} of {len(keep)} rows left out because r or n is missing: {_listed(lost)}.",
+                DroppedRowsWarning,
+            )
+        )
+    yi, vi = _effects(r[keep], n[keep], measure=measure, vtype=vtype)
+    kept = frame[keep].reset_index(drop=True)
+    labels = tuple(label for label, k in zip(labels, keep, strict=True) if k)
+    id_column = study_id or defaults.get("study_id")
+    return EffectSizes(
+        yi=yi,
+        vi=vi,
+        ni=n[keep],
+        slab=unique_labels(labels),
+        study_id=labels if id_column is None else tuple(map(str, CodedTable(kept, table.provenance).column(id_column))),
+        _moderators=kept,
+        measure=measure,
+        vtype=vtype,
+        direction=direction or (table.card.direction if table.card else "as coded"),
+        provenance=table.provenance.after(f"escalc measure={measure}, vtype={vtype}, ri={r_name}, ni={n_name}"),
+        notes=tuple(notes),
+        columns={"ri": r_name, "ni": n_name},
+    )
+
+
+def _effects(r: Array, n: Array, *, measure: str, vtype: str) -> tuple[Array, Array]:
+    if measure == "ZCOR":
+        return r_to_z(r), var_z(n)
+    estimate = unbiased_r(r, n) if measure == "UCOR" else r
+    return estimate, var_r(r, n, vtype=vtype, estimate=estimate)
+
+
+def _wrap(frame: pd.DataFrame) -> CodedTable:
+    if not isinstance(frame, pd.DataFrame):
+        raise InputError(
+            f"escalc needs a table (CodedTable or DataFrame), not {type(frame).__name__}; "
+            "read a file with read_coded, or use EffectSizes.from_arrays"
+        )
+    return CodedTable(frame, Provenance(source="data frame"))
+
+
+def _labels(frame: pd.DataFrame, slab: str | Sequence[str] | None, source: str) -> tuple[str, ...]:
+    if slab is None:
+        slab = next((name for name in LABEL_COLUMNS if name in frame), None)
+        if slab is None:
+            return tuple(f"Study {i + 1}" for i in range(len(frame)))
+        if "year" in frame and slab != "slab" and not frame[slab].astype(str).str.contains(r"\d{4}").any():
+            slab = [slab, "year"]
+    table = CodedTable(frame, Provenance(source=source))
+    parts = [table.column(name) for name in ([slab] if isinstance(slab, str) else slab)]
+    return tuple(" ".join(_text(value) for value in row if _text(value)) for row in zip(*parts, strict=True))
+
+
+def _text(value: Any) -> str:
+    if pd.isna(value):
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _numbers(
+    frame: pd.DataFrame, r_name: str, n_name: str, labels: tuple[str, ...], *, measure: str, source: str
+) -> tuple[Array, Array, Mask]:
+    problems: list[Problem] = []
+    r = _column(frame[r_name], problems)
+    n = _column(frame[n_name], problems)
+    least = LEAST_N[measure]
+    rules: list[tuple[str, Array, Mask, Callable[[float], str]]] = [
+        (r_name, r, np.abs(r) >= 1, _why_not_r),
+        (
+            n_name,
+            n,
+            n < least,
+            lambda x: f"{x:g} is too small for {measure}: {WHY_LEAST_N[measure]}; needs n >= {least}",
+        ),
+        (n_name, n, (n >= least) & (n != np.round(n)), lambda x: f"{x:g} is not a whole number of people"),
+    ]
+    for name, values, bad, why in rules:
+        problems += [
+            Problem(int(i) + 2, name, f"{values[i]:g}", f"{why(float(values[i]))} ({labels[i]})")
+            for i in np.flatnonzero(bad & np.isfinite(values))
+        ]
+    if problems:
+        raise CodingError(sorted(problems, key=lambda problem: problem.row or 0), source=source)
+    keep = np.isfinite(r) & np.isfinite(n)
+    if not keep.any():
+        raise InputError(f"{source}: no row has both {r_name} and {n_name}")
+    return r, n, keep
+
+
+def _column(series: pd.Series[Any], problems: list[Problem]) -> Array:
+    numbers = pd.to_numeric(series, errors="coerce")
+    for i in np.flatnonzero(numbers.isna() & series.notna()):
+        text = str(series.iloc[i])
+        hint = f"; write {float(text[:-1]) / 100:g}" if text.endswith("%") and _is_number(text[:-1]) else ""
+        problems.append(Problem(int(i) + 2, str(series.name), text, f"{text!r} is not a number{hint}"))
+    values = numbers.to_numpy(dtype=float, na_value=np.nan)
+    problems.extend(
+        Problem(int(i) + 2, str(series.name), str(values[i]), "is infinite; leave the cell empty")
+        for i in np.flatnonzero(np.isinf(values))
+    )
+    return np.where(np.isinf(values), np.nan, values)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _why_not_r(value: float) -> str:
+    if abs(value) == 1:
+        return f"{value:g} is a perfect correlation; its Fisher z is infinite. Check the source, or leave the row out"
+    hint = f"; coded in percent? write {value / 100:g}" if 1 < abs(value) < 100 else ""
+    return f"{value:g} is outside (-1, 1){hint}"
+
+
+def _listed(labels: Sequence[str], most: int = 8) -> str:
+    rest = len(labels) - most
+    return ", ".join(labels[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,198 @@
+"""`RandomEffectsModel`: the univariate random-effects model and meta-regression."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from alliance_meta.core.distributions import critical_value
+from alliance_meta.core.univariate import Coefficients, UnivariateFit, fit_univariate
+from alliance_meta.design import Design, build_design
+from alliance_meta.effects.table import EffectSizes
+from alliance_meta.errors import ConvergenceWarning, FewStudiesWarning, InputError, TruncationWarning
+from alliance_meta.notes import Note, merge_notes, warn_note
+from alliance_meta.options import Tau2Method, Test, check_level, check_option
+from alliance_meta.results.random_effects import RandomEffectsResults
+
+# Cochrane Handbook, chapter 10: meta-regression only from about ten studies.
+FEW_FOR_MODERATORS = 10
+FEW_FOR_PREDICTION = 5
+
+
+@dataclass(frozen=True, eq=False)
+class RandomEffectsModel:
+    r"""Random-effects meta-analysis, or meta-regression when `mods` names moderators.
+
+    Studies differ: in their patients, therapists, measures. The model lets each study have its own true
+    effect, estimates the mean of these effects and how much they vary (tau2), and says how sure it is of both.
+
+    Parameters
+    ----------
+    effects : EffectSizes
+        From `escalc` or `EffectSizes.from_arrays`.
+    mods : str
+        Right-hand side of a formula over the moderators, ``"1"`` for none: ``"rater + setting"``,
+        ``"rater * center(year)"``. Text columns are categorical.
+    method : {"REML", "DL", "HE", "HS", "ML", "EB", "PM", "SJ", "EE"}
+        Estimator of tau2; ``EE`` sets it to 0 (equal effects).
+    test : {"knha", "z", "t", "adhoc"}
+        Inference for the coefficients. ``knha`` (Knapp-Hartung) keeps its error rate with few studies;
+        ``adhoc`` is the same but never narrower than ``t``.
+    level : float
+        Confidence level of every interval, a fraction.
+
+    Notes
+    -----
+    .. math:: y_i = x_i'\beta + u_i + e_i, \quad u_i \sim N(0, \tau^2), \quad e_i \sim N(0, v_i)
+
+    R: ``rma(yi, vi, mods = ~ rater, method = "REML", test = "knha")``. Estimators: Viechtbauer (2005,
+    doi:10.3102/10769986030003261); Knapp & Hartung (2003, doi:10.1002/sim.1482). With k = p (a single study)
+    tau2 cannot be estimated: the fit is the equal-effects one with Wald inference, and a note says so.
+    The model assumes independent effects; several effects from one study need a multilevel model.
+
+    Examples
+    --------
+    >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset
+    >>> es = escalc(load_dataset("molloy2014"))
+    >>> fit = RandomEffectsModel(es, test="z").fit()
+    >>> round(float(fit.beta[0]), 4), round(float(fit.se[0]), 4), round(fit.tau2, 4), round(fit.I2, 2)
+    (0.1499, 0.0316, 0.0081, 61.73)
+    """
+
+    effects: EffectSizes
+    mods: str = "1"
+    method: Tau2Method = "REML"
+    test: Test = "knha"
+    level: float = 0.95
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.effects, EffectSizes):
+            raise InputError(
+                f"RandomEffectsModel needs EffectSizes, not {type(self.effects).__name__}; make them with escalc"
+            )
+        check_option("method", self.method, Tau2Method)
+        check_option("test", self.test, Test)
+        check_level(self.level)
+
+    def fit(self) -> RandomEffectsResults:
+        """Fit the model.
+
+        Returns
+        -------
+        RandomEffectsResults
+
+        Raises
+        ------
+        DesignError
+            An unknown moderator, one with a single level, collinear columns, more coefficients than effects.
+
+        Warns
+        -----
+        DroppedRowsWarning, TruncationWarning, ConvergenceWarning, FewStudiesWarning
+            Each also stands in ``.notes`` of the result.
+        """
+        design = build_design(self.mods, self.effects.moderators, labels=self.effects.slab)
+        effects = self.effects
+        if not design.rows.all():
+            effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
+        return fit_design(effects, design, method=self.method, test=self.test, level=self.level)
+
+
+def fit_design(effects: EffectSizes, design: Design, *, method: Tau2Method, test: Test, level: float) -> RandomEffectsResults:
+    """Fit `design` to the effects that it was built from, and collect the notes."""
+    notes: list[Note] = []
+    if effects.k == design.p and (method != "EE" or test != "z"):
+        notes.append(_saturated(effects.k, design.p))
+        method, test = "EE", "z"
+    fitted = fit_univariate(effects.yi, effects.vi, design.X, method=method, test=test, level=level)
+    tau2_without = float("nan")
+    if design.formula != "1" and effects.k > 1:
+        plain = build_design("1", effects.moderators, labels=effects.slab)
+        without = fit_univariate(effects.yi, effects.vi, plain.X, method=method, test="z", level=level)
+        tau2_without = float(without.tau2.tau2[0])
+    notes += _estimation_notes(fitted, design, method=method)
+    notes += _inference_notes(fitted, test=test, level=level)
+    notes += _size_notes(effects.k, design, method=method)
+    return RandomEffectsResults(
+        effects=effects,
+        design=design,
+        method=method,
+        inference=test,
+        level=level,
+        fitted=fitted,
+        tau2_without_mods=tau2_without,
+        notes=merge_notes(effects.notes, design.notes, notes),
+    )
+
+
+def _saturated(k: int, p: int) -> Note:
+    what = "A single effect" if k == 1 else f"k = {k} effects and {p} coefficients"
+    return warn_note(
+        "saturated",
+        f"{what} leave{'s' if k == 1 else ''} nothing to estimate tau2 from: "
+        "fitted as equal effects with Wald inference.",
+        FewStudiesWarning,
+        stacklevel=5,
+    )
+
+
+def _estimation_notes(fitted: UnivariateFit, design: Design, *, method: str) -> list[Note]:
+    notes = []
+    estimate = fitted.tau2
+    if not estimate.converged[0]:
+        message = (
+            f"The search for tau2 ({method}) had not settled after {int(estimate.iterations[0])} steps; "
+            "do not use this fit. Try method='DL' or look for an extreme variance."
+        )
+        notes.append(warn_note("not-converged", message, ConvergenceWarning, stacklevel=5))
+    if estimate.at_zero[0]:
+        raw = float(estimate.untruncated[0])
+        before = f" (before: {raw:.4g})" if raw < 0 else ""
+        message = f"tau2 ({method}) was set to 0{before}: the effects vary no more than their sampling errors explain."
+        notes.append(warn_note("tau2-truncated", message, TruncationWarning, stacklevel=5))
+    return notes
+
+
+def _inference_notes(fitted: UnivariateFit, *, test: str, level: float) -> list[Note]:
+    own, wald = fitted.coefficients, fitted.wald
+    if test != "knha" or not own.df:
+        return []
+    if not own.s2w > 0:
+        message = (
+            "The effects are identical after accounting for the moderators: the Knapp-Hartung variance is 0 and "
+            "its interval has no width. Use test='z' or test='adhoc'."
+        )
+        return [Note("knha-zero", message)]
+    narrower = critical_value(level, own.df) * own.s2w**0.5 < critical_value(level, None)
+    if not narrower:
+        return []
+    return [
+        Note(
+            "knha-narrower",
+            f"The Knapp-Hartung interval {_first(own)} is narrower than the Wald interval {_first(wald)}: "
+            "the effects vary less than their sampling errors let expect. Report both, or use test='adhoc'.",
+        )
+    ]
+
+
+def _first(coefficients: Coefficients) -> str:
+    return f"[{coefficients.ci_lb[0]:.4f}, {coefficients.ci_ub[0]:.4f}]"
+
+
+def _size_notes(k: int, design: Design, *, method: str) -> list[Note]:
+    notes = []
+    if design.formula != "1" and k < FEW_FOR_MODERATORS:
+        notes.append(
+            Note(
+                "few-for-moderators",
+                f"k = {k}: with fewer than {FEW_FOR_MODERATORS} effects a moderator analysis finds chance patterns "
+                "easily and real ones rarely.",
+            )
+        )
+    if method != "EE" and design.p < k < FEW_FOR_PREDICTION:
+        notes.append(
+            Note(
+                "few-for-tau2",
+                f"k = {k}: tau2, I2 and the prediction interval rest on very few effects and can be far off.",
+            )
+        )
+    return notes

@@ -1,0 +1,183 @@
+"""Subgroup analysis: one mean effect per level of a moderator, and the test that they differ."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta._typing import AnyArray
+from alliance_meta.core.distributions import chi2_sf
+from alliance_meta.core.univariate import fit_univariate
+from alliance_meta.design import build_design
+from alliance_meta.errors import AllianceMetaWarning, DesignError
+from alliance_meta.models.random_effects import RandomEffectsModel, fit_design
+from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import Note, merge_notes
+from alliance_meta.options import check_option
+from alliance_meta.results.random_effects import RandomEffectsResults
+from alliance_meta.results.teststats import WaldTest
+
+SharedTau2 = Literal["separate", "common"]
+
+
+@dataclass(frozen=True, eq=False)
+class SubgroupResults:
+    """Mean effects by level of one moderator.
+
+    Attributes
+    ----------
+    by : str
+        The moderator.
+    tau2 : {"separate", "common"}
+        Whether each level has its own between-study variance.
+    fits : mapping of str to RandomEffectsResults
+        One fit per level, in alphabetical order.
+    rows : mapping of str to ndarray
+        Positions of each level's effects in the overall fit.
+    between : WaldTest
+        The test that the levels' means are equal.
+    notes : tuple of Note
+        Levels with one effect, effects without a level.
+    """
+
+    by: str
+    tau2: SharedTau2
+    fits: Mapping[str, RandomEffectsResults]
+    rows: Mapping[str, AnyArray]
+    between: WaldTest
+    notes: tuple[Note, ...]
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The levels, in order."""
+        return tuple(self.fits)
+
+    @property
+    def QM(self) -> float:
+        """Statistic of the test for subgroup differences."""
+        return self.between.stat
+
+    @property
+    def QMdf(self) -> tuple[int, float | None]:
+        """Its degrees of freedom."""
+        return self.between.df1, self.between.df2
+
+    @property
+    def QMp(self) -> float:
+        """Its p-value."""
+        return self.between.pval
+
+    def tidy(self) -> pd.DataFrame:
+        """Return one row per level, unrounded, on the analysis scale."""
+        rows = {
+            level: {
+                "k": fit.k,
+                "estimate": float(fit.beta[0]),
+                "se": float(fit.se[0]),
+                "ci_lb": float(fit.ci_lb[0]),
+                "ci_ub": float(fit.ci_ub[0]),
+                "pval": float(fit.pval[0]),
+                "tau2": fit.tau2,
+                "I2": fit.I2,
+            }
+            for level, fit in self.fits.items()
+        }
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis(self.by)
+
+
+def subgroups(fit: RandomEffectsResults, *, by: str, tau2: SharedTau2 = "separate") -> SubgroupResults:
+    """Estimate the mean effect in each level of a moderator and test whether the levels differ.
+
+    Parameters
+    ----------
+    fit : RandomEffectsResults
+        The overall model without moderators; its estimator, inference and level are used throughout.
+    by : str
+        A column of the moderators.
+    tau2 : {"separate", "common"}
+        ``separate``: each level its own between-study variance; the levels' means are then compared with
+        weights 1 / se^2, and the statistic is chi-squared. ``common``: one variance for all, from the
+        meta-regression on `by`, whose omnibus test is the comparison. With few effects per level a common
+        variance is the steadier choice.
+
+    Raises
+    ------
+    DesignError
+        If `fit` has moderators, or `by` is unknown or has a single level.
+
+    Notes
+    -----
+    Borenstein et al. (2009), chapter 19. R: ``rma(yi, vi, mods = ~ by)`` for a common tau2; separate calls
+    with ``subset=`` and a Wald test of their estimates otherwise.
+    """
+    check_option("tau2", tau2, SharedTau2)
+    if fit.design.formula != "1":
+        raise DesignError("subgroups need a model without moderators; this one has mods=" + repr(fit.design.formula))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AllianceMetaWarning)
+        dummies = build_design(
+            f"0 + C(`{by}`)" if not by.isidentifier() else f"0 + C({by})",
+            fit.effects.moderators,
+            labels=fit.effects.slab,
+        )
+        values = fit.effects.moderators[by][dummies.rows]
+        names = [_name(value) for value in values]
+        positions = np.flatnonzero(dummies.rows)
+        rows = {level: positions[[name == level for name in names]] for level in sorted(set(names))}
+        shared = _common_tau2(fit, dummies.rows, by) if tau2 == "common" else None
+        fits = {level: _fit_level(fit, index, level, by, shared) for level, index in rows.items()}
+        null = f"the mean effects of {by} are equal"
+        between = replace(shared.omnibus, null=null) if shared is not None else _between(fits, null)
+    return SubgroupResults(by, tau2, fits, rows, between, merge_notes(dummies.notes, _single(fits, by)))
+
+
+def _name(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _common_tau2(fit: RandomEffectsResults, rows: AnyArray, by: str) -> RandomEffectsResults:
+    term = by if by.isidentifier() else f"`{by}`"
+    part = fit.effects.take(rows)
+    model = RandomEffectsModel(part, mods=f"C({term})", method=fit.method, test=fit.inference, level=fit.level)
+    return model.fit()
+
+
+def _fit_level(
+    fit: RandomEffectsResults, index: AnyArray, level: str, by: str, shared: RandomEffectsResults | None
+) -> RandomEffectsResults:
+    part = fit.effects.take(index, step=f"{by} = {level}: {len(index)} effects")
+    design = build_design("1", part.moderators, labels=part.slab)
+    if shared is None or shared.method == "EE":
+        return fit_design(part, design, method=fit.method, test=fit.inference, level=fit.level)
+    own = fit_design(part, design, method="EE", test="z", level=fit.level)
+    test = "z" if part.k == 1 else fit.inference
+    fitted = fit_univariate(
+        part.yi, part.vi, design.X, method=fit.method, test=test, level=fit.level, tau2=shared.fitted.tau2
+    )
+    return replace(own, method=fit.method, inference=test, fitted=fitted)
+
+
+def _between(fits: Mapping[str, RandomEffectsResults], null: str) -> WaldTest:
+    estimates = np.array([fit.beta[0] for fit in fits.values()])
+    precision = np.array([1.0 / fit.se[0] ** 2 if fit.se[0] > 0 else np.inf for fit in fits.values()])
+    df = len(fits) - 1
+    if not np.isfinite(precision).all():
+        gone = NotApplicable("a level's effects are identical, its mean has no variance")
+        return WaldTest(gone, df, None, gone, null)
+    mean = np.average(estimates, weights=precision)
+    stat = float(precision @ (estimates - mean) ** 2)
+    return WaldTest(stat, df, None, chi2_sf(stat, df), null)
+
+
+def _single(fits: Mapping[str, RandomEffectsResults], by: str) -> tuple[Note, ...]:
+    alone = [level for level, fit in fits.items() if fit.k == 1]
+    if not alone:
+        return ()
+    verb = "has" if len(alone) == 1 else "have"
+    message = f"{by}: {', '.join(alone)} {verb} one effect; no variance between studies can be seen there."
+    return (Note("single-effect-level", message),)

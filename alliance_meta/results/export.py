@@ -1,0 +1,131 @@
+"""A result as tables and as JSON-ready values, never rounded."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.options import Scale
+
+if TYPE_CHECKING:
+    from alliance_meta.results.random_effects import RandomEffectsResults
+
+
+def tidy(fit: RandomEffectsResults) -> pd.DataFrame:
+    """Return one row per coefficient."""
+    columns = {
+        "estimate": fit.beta,
+        "se": fit.se,
+        "stat": fit.stat,
+        "ddf": fit.ddf,
+        "pval": fit.pval,
+        "ci_lb": fit.ci_lb,
+        "ci_ub": fit.ci_ub,
+    }
+    out = pd.DataFrame(columns, index=pd.Index(fit.names, name="term"))
+    out.attrs.update(scale=fit.effects.scale_label, level=fit.level)
+    return out
+
+
+def glance(fit: RandomEffectsResults) -> pd.DataFrame:
+    """Return one row with the model's statistics."""
+    return pd.DataFrame([model_statistics(fit)])
+
+
+def model_statistics(fit: RandomEffectsResults) -> dict[str, Any]:
+    """Return the model's statistics by name."""
+    m, ddf = fit.QMdf
+    return {
+        "k": fit.k,
+        "p": fit.p,
+        "method": fit.method,
+        "test": fit.inference,
+        "level": fit.level,
+        "tau2": fit.tau2,
+        "se_tau2": fit.se_tau2,
+        "I2": fit.I2,
+        "I2_Q": fit.I2_Q,
+        "H2": fit.H2,
+        "R2": fit.R2,
+        "QE": fit.QE,
+        "QEdf": fit.QEdf,
+        "QEp": fit.QEp,
+        "QM": fit.QM,
+        "QMdf": m,
+        "QMddf": NotApplicable("chi-squared has none") if ddf is None else ddf,
+        "QMp": fit.QMp,
+        "loglik": fit.loglik,
+        **information_criteria(fit),
+    }
+
+
+def information_criteria(fit: RandomEffectsResults) -> dict[str, float]:
+    """Return AIC, BIC and AICc as metafor counts them (k - p observations under REML)."""
+    parameters = fit.p + (0 if fit.method == "EE" else 1)
+    n = fit.k - fit.p if fit.method == "REML" else fit.k
+    deviance = -2.0 * fit.loglik
+    usable = max(n, parameters + 2)
+    return {
+        "AIC": deviance + 2.0 * parameters,
+        "BIC": deviance + parameters * math.log(n) if n > 0 else NotApplicable("needs k > p"),
+        "AICc": deviance + 2.0 * parameters * usable / (usable - parameters - 1.0),
+    }
+
+
+def to_dict(fit: RandomEffectsResults) -> dict[str, Any]:
+    """Return every number and setting as JSON-ready values."""
+    effects = fit.effects
+    studies = {
+        "slab": list(effects.slab),
+        "study_id": list(effects.study_id),
+        "yi": effects.yi,
+        "vi": effects.vi,
+        "ni": effects.ni,
+        "weight": fit.weights,
+    }
+    scales: tuple[Scale | None, ...] = ("z", "r", "r_mean") if effects.measure == "ZCOR" else (None,)
+    predictions = {}
+    for scale in scales:
+        frame = fit.predict(scale=scale)
+        predictions[frame.attrs["scale"]] = {"label": list(frame.index), **frame.to_dict(orient="list")}
+    return plain(
+        {
+            "model": {
+                "formula": fit.design.formula,
+                "measure": effects.measure,
+                "vtype": effects.vtype,
+                "scale": effects.scale_label,
+                "direction": effects.direction,
+                "label": fit.model_label,
+            },
+            "statistics": model_statistics(fit),
+            "tau2_interval": fit.confint_tau2().to_dict(),
+            "coefficients": {"term": list(fit.names), **tidy(fit).to_dict(orient="list")},
+            "vb": fit.vb,
+            "predictions": predictions,
+            "studies": studies,
+            "notes": [note.to_dict() for note in fit.notes],
+            "provenance": effects.provenance.to_dict(),
+        }
+    )
+
+
+def plain(value: Any) -> Any:
+    """Turn arrays, NumPy scalars and `NotApplicable` into JSON-ready values; NaN and infinity into words."""
+    if isinstance(value, NotApplicable):
+        return {"not_applicable": value.reason}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return [plain(item) for item in value.tolist()]
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    return value

@@ -1,0 +1,69 @@
+"""Predictions: fitted means, confidence and prediction intervals, on a scale that is named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta._typing import Array
+from alliance_meta.core.correlations import mean_of_tanh, z_to_r
+from alliance_meta.core.distributions import critical_value
+from alliance_meta.errors import InputError
+
+COLUMNS = ("pred", "se", "ci_lb", "ci_ub", "pi_lb", "pi_ub")
+SCALE_LABELS = {
+    "z": "Fisher z",
+    "r": "r = tanh(z), the median true correlation",
+    "r_mean": "mean true correlation, tanh averaged over the distribution of effects",
+    "analysis": "analysis scale",
+}
+
+
+def predict_rows(
+    X: Array, *, beta: Array, vb: Array, tau2: float, df: float | None, level: float, random: bool
+) -> pd.DataFrame:
+    """Return fitted values of the rows X (m, p) with both intervals, on the analysis scale.
+
+    The prediction interval is pred -+ c * sqrt(se^2 + tau2), with c from t(df) or the normal
+    (Higgins, Thompson & Spiegelhalter 2009, doi:10.1111/j.1467-985X.2008.00552.x);
+    it is absent (NaN) when the model has no random effects (`random` False).
+    """
+    pred = X @ beta
+    se = np.sqrt(np.einsum("mp,pq,mq->m", X, vb, X))
+    half = critical_value(level, df)
+    spread = np.sqrt(se**2 + tau2) if random else np.full(len(pred), np.nan)
+    values = (pred, se, pred - half * se, pred + half * se, pred - half * spread, pred + half * spread)
+    return pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
+
+
+def to_scale(frame: pd.DataFrame, *, measure: str, scale: str | None, tau2: float) -> pd.DataFrame:
+    """Put predictions on the scale asked for and write its name into ``frame.attrs``.
+
+    On the r scales the standard error is the delta-method one, (1 - r^2) se; intervals are transformed,
+    never rebuilt from it.
+    """
+    own = "z" if measure == "ZCOR" else "r" if measure in ("COR", "UCOR") else "analysis"
+    wanted = scale or own
+    out = frame.copy()
+    if wanted != own:
+        if own != "z" or wanted not in ("r", "r_mean"):
+            raise InputError(_no_such_scale(measure, own, wanted))
+        points = ["pred", "ci_lb", "ci_ub"]
+        transform = z_to_r if wanted == "r" else lambda z: mean_of_tanh(z, tau2)
+        for name in points:
+            out[name] = transform(frame[name].to_numpy())
+        for name in ("pi_lb", "pi_ub"):
+            out[name] = z_to_r(frame[name].to_numpy())
+        out["se"] = frame["se"] * (1.0 - np.tanh(frame["pred"]) ** 2)
+    out.attrs.update(scale=wanted, scale_label=SCALE_LABELS[wanted])
+    return out
+
+
+def _no_such_scale(measure: str, own: str, wanted: str) -> str:
+    if wanted not in SCALE_LABELS:
+        return f"scale={wanted!r} is not one of 'z', 'r', 'r_mean'"
+    if measure in ("COR", "UCOR"):
+        return f"scale={wanted!r}: the model was fitted on raw r ({measure}); refit with measure='ZCOR'"
+    if own == "z":
+        return f"scale={wanted!r} is not defined for Fisher z; use 'z', 'r' or 'r_mean'"
+    return f"scale={wanted!r} needs Fisher z effects; these are {measure!r}. Give measure='ZCOR' if they are Fisher z"

@@ -1,0 +1,461 @@
+"""`RandomEffectsResults`: what a fitted univariate model knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta._typing import Array
+from alliance_meta.core.distributions import critical_value
+from alliance_meta.core.univariate import UnivariateFit, q_profile, wald_test
+from alliance_meta.design import Design
+from alliance_meta.effects.table import EffectSizes
+from alliance_meta.errors import InputError
+from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import Note
+from alliance_meta.options import Scale, Tau2IntervalKind, Tau2Method, Test, check_level, check_option, did_you_mean
+from alliance_meta.results import export, text
+from alliance_meta.results.predictions import predict_rows, to_scale
+from alliance_meta.results.teststats import Interval, WaldTest
+
+TEST_LABELS = {"knha": "HK", "z": "Wald z", "t": "t", "adhoc": "HK ad hoc"}
+
+
+@dataclass(frozen=True, eq=False)
+class RandomEffectsResults:
+    """A fitted random-effects model or meta-regression.
+
+    Made by `RandomEffectsModel.fit`; it carries the data, the design and every setting, so that it can be
+    printed, drawn and reproduced without fitting again.
+
+    Attributes
+    ----------
+    effects : EffectSizes
+        The effects that took part.
+    design : Design
+        The design matrix and its coding.
+    method, inference : str
+        The tau2 estimator and the ``test`` option *used* (with k = p they fall back to ``EE`` and ``z``).
+    level : float
+        Confidence level of every interval, a fraction.
+    fitted : UnivariateFit
+        The raw arrays.
+    notes : tuple of Note
+        What a reader must know; every report prints them.
+    """
+
+    effects: EffectSizes
+    design: Design
+    method: Tau2Method
+    inference: Test
+    level: float
+    fitted: UnivariateFit
+    tau2_without_mods: float
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Coefficient names, (p,)."""
+        return self.design.names
+
+    @property
+    def k(self) -> int:
+        """Number of effects in the model."""
+        return self.effects.k
+
+    @property
+    def p(self) -> int:
+        """Number of coefficients."""
+        return self.design.p
+
+    @property
+    def beta(self) -> Array:
+        """Coefficients on the analysis scale, (p,)."""
+        return self.fitted.coefficients.beta
+
+    @property
+    def se(self) -> Array:
+        """Standard errors of the coefficients, (p,)."""
+        return self.fitted.coefficients.se
+
+    @property
+    def stat(self) -> Array:
+        """Z or t statistics, (p,)."""
+        return self.fitted.coefficients.stat
+
+    @property
+    def ddf(self) -> Array:
+        """Degrees of freedom of each t statistic, (p,); infinite for the normal."""
+        df = self.fitted.coefficients.df
+        return np.full(self.p, np.inf if df is None else df)
+
+    @property
+    def pval(self) -> Array:
+        """Two-sided p-values of the coefficients, (p,)."""
+        return self.fitted.coefficients.pval
+
+    @property
+    def ci_lb(self) -> Array:
+        """Lower confidence limits, (p,)."""
+        return self.fitted.coefficients.ci_lb
+
+    @property
+    def ci_ub(self) -> Array:
+        """Upper confidence limits, (p,)."""
+        return self.fitted.coefficients.ci_ub
+
+    @property
+    def vb(self) -> Array:
+        """Covariance of the coefficients, (p, p)."""
+        return self.fitted.coefficients.vb
+
+    @property
+    def tau2(self) -> float:
+        """Between-study variance on the analysis scale, >= 0; 0 under equal effects."""
+        return float(self.fitted.tau2.tau2[0])
+
+    @property
+    def tau(self) -> float:
+        """Between-study standard deviation on the analysis scale."""
+        return float(np.sqrt(self.tau2))
+
+    @property
+    def se_tau2(self) -> float:
+        """Standard error of tau2; not applicable under equal effects."""
+        if self.method == "EE":
+            return NotApplicable("an equal-effects model has no tau2")
+        return float(self.fitted.tau2.se[0])
+
+    @property
+    def I2(self) -> float:
+        """Share of variance between studies in percent, from tau2 as in metafor."""
+        return self._needs_df(self.fitted.heterogeneity.I2)
+
+    @property
+    def I2_Q(self) -> float:
+        """The same from Q, 100 max(0, (Q - df) / Q), as older programs print it."""
+        return self._needs_df(self.fitted.heterogeneity.I2_Q)
+
+    @property
+    def H2(self) -> float:
+        """Total over sampling variance, tau2 / vt + 1."""
+        return self._needs_df(self.fitted.heterogeneity.H2)
+
+    @property
+    def vt(self) -> float:
+        """Typical sampling variance."""
+        return self._needs_df(self.fitted.heterogeneity.vt)
+
+    @property
+    def R2(self) -> float:
+        """Heterogeneity that the moderators account for, in percent of tau2 without them; never below 0."""
+        if self.p == 1 and self.design.has_intercept:
+            return NotApplicable("a model without moderators explains no heterogeneity")
+        if not self.design.has_intercept:
+            return NotApplicable("defined against a model with an intercept")
+        if not self.tau2_without_mods > 0:
+            return NotApplicable("there is no heterogeneity to explain: tau2 without moderators is 0")
+        return max(0.0, 100.0 * (self.tau2_without_mods - self.tau2) / self.tau2_without_mods)
+
+    @property
+    def QE(self) -> float:
+        """Cochran's Q: (residual) heterogeneity beyond chance."""
+        return self._needs_df(self.fitted.heterogeneity.QE)
+
+    @property
+    def QEdf(self) -> int:
+        """Degrees of freedom of QE, k - p."""
+        return self.k - self.p
+
+    @property
+    def QEp(self) -> float:
+        """P-value of QE."""
+        return self._needs_df(self.fitted.heterogeneity.QEp)
+
+    @cached_property
+    def omnibus(self) -> WaldTest:
+        """The test of all moderators together, or of the mean effect in a model without any."""
+        return self._wald(np.eye(self.p)[list(self.design.tested)], self._omnibus_null())
+
+    @property
+    def QM(self) -> float:
+        """Statistic of the omnibus test: chi-squared, or F for t-type inference."""
+        return self.omnibus.stat
+
+    @property
+    def QMdf(self) -> tuple[int, float | None]:
+        """Degrees of freedom of QM, (m, ddf); ddf is None for chi-squared."""
+        return self.omnibus.df1, self.omnibus.df2
+
+    @property
+    def QMp(self) -> float:
+        """P-value of QM."""
+        return self.omnibus.pval
+
+    @property
+    def loglik(self) -> float:
+        """Restricted log-likelihood for REML, else the log-likelihood."""
+        return self.fitted.loglik_reml if self.method == "REML" else self.fitted.loglik_ml
+
+    @property
+    def weights(self) -> Array:
+        """Weight of each effect in percent, (k,)."""
+        return self.fitted.weights
+
+    @property
+    def model_label(self) -> str:
+        """Estimator and inference in a few letters, e.g. ``"REML, HK"``."""
+        return f"{self.method}, {TEST_LABELS[self.inference]}"
+
+    def predict(
+        self,
+        newdata: pd.DataFrame | Mapping[str, Any] | None = None,
+        *,
+        scale: Scale | None = None,
+        level: float | None = None,
+    ) -> pd.DataFrame:
+        """Predict the mean effect, and the effect of a new study, for given moderators.
+
+        The confidence interval says where the mean effect lies; the prediction interval says where the true
+        effect of one new, similar study is expected. Where effects differ between studies only the second
+        tells a clinician what to expect in a new setting.
+
+        Parameters
+        ----------
+        newdata : DataFrame or mapping, optional
+            Moderator values, one row per prediction. By default the mean effect for a model without
+            moderators, else the fitted value of each effect.
+        scale : {"z", "r", "r_mean"}, optional
+            Analysis scale by default. ``"r"`` is tanh of the limits: the *median* true correlation.
+            ``"r_mean"`` is the *mean* true correlation, averaged over the distribution of effects.
+        level : float, optional
+            Confidence level, a fraction.
+
+        Returns
+        -------
+        DataFrame
+            ``pred se ci_lb ci_ub pi_lb pi_ub``, one row per prediction; ``.attrs["scale"]`` names the scale.
+            ``pi_lb`` and ``pi_ub`` are NaN under equal effects, where no new effect can differ
+            (``.attrs["pi_note"]`` says so). On r scales ``se`` is the delta-method one.
+
+        Raises
+        ------
+        InputError
+            For an unknown moderator level or a scale these effects do not have.
+
+        Notes
+        -----
+        R: ``predict(fit, transf = transf.ztor)``. The prediction interval uses t(k - p) for t-type
+        inference and the normal otherwise, as metafor does.
+
+        Examples
+        --------
+        >>> from alliance_meta import EffectSizes, RandomEffectsModel
+        >>> es = EffectSizes.from_arrays([0.1, 0.3, 0.5], [0.01, 0.01, 0.01], measure="ZCOR")
+        >>> fit = RandomEffectsModel(es, test="z").fit()
+        >>> fit.predict(scale="r").round(3)[["pred", "ci_lb", "ci_ub"]].values.tolist()
+        [[0.291, 0.073, 0.484]]
+        """
+        used = self.level if level is None else level
+        check_level(used)
+        X, labels = self._rows(newdata)
+        frame = predict_rows(
+            X,
+            beta=self.beta,
+            vb=self.vb,
+            tau2=self.tau2,
+            df=self.fitted.coefficients.df,
+            level=used,
+            random=self.method != "EE",
+        )
+        out = to_scale(frame, measure=self.effects.measure, scale=scale, tau2=self.tau2)
+        out.index = pd.Index(labels)
+        out.attrs["level"] = used
+        if self.method == "EE":
+            out.attrs["pi_note"] = "an equal-effects model has no prediction interval"
+        return out
+
+    def confint_tau2(self, *, kind: Tau2IntervalKind = "QP", level: float | None = None) -> Interval:
+        """Return a confidence interval for tau2, the between-study variance on the analysis scale.
+
+        Parameters
+        ----------
+        kind : {"QP"}
+            ``QP``: Q-profile (Viechtbauer 2007, doi:10.1002/sim.2514), exact when the effects are normal.
+        level : float, optional
+
+        Returns
+        -------
+        Interval
+            ``estimate lb ub``. Both bounds are 0 when the effects vary less than chance allows; the
+            estimate may lie outside its interval then, because it comes from another criterion.
+            Under equal effects, or with k = p, every value is `NotApplicable`.
+
+        Notes
+        -----
+        R: ``confint(fit)``.
+        """
+        check_option("kind", kind, Tau2IntervalKind)
+        used = self.level if level is None else level
+        check_level(used)
+        reason = self._no_tau2()
+        if reason is not None:
+            gone = NotApplicable(reason)
+            return Interval(gone, gone, gone, used, kind, "tau2")
+        lb, ub = q_profile(self.effects.yi, self.effects.vi, self.design.X, level=used)
+        return Interval(self.tau2, lb, ub, used, kind, "tau2")
+
+    def confint(self, *, kind: Tau2IntervalKind = "QP", level: float | None = None) -> pd.DataFrame:
+        """Return estimate and interval of tau2, tau, I2 and H2, one row each; R: ``confint(fit)``."""
+        tau2 = self.confint_tau2(kind=kind, level=level)
+        rows = [tau2]
+        if self._no_tau2() is None:
+            vt = self.vt
+            rows += [
+                tau2.map(lambda t: float(np.sqrt(t)), "tau"),
+                tau2.map(lambda t: 100.0 * t / (t + vt), "I2"),
+                tau2.map(lambda t: t / vt + 1.0, "H2"),
+            ]
+        table = {row.quantity: {"estimate": row.estimate, "lb": row.lb, "ub": row.ub} for row in rows}
+        return pd.DataFrame.from_dict(table, orient="index", columns=["estimate", "lb", "ub"])
+
+    def test(self, L: str | Sequence[str] | Any) -> WaldTest:
+        """Test a term, several terms, or any linear combinations of coefficients being zero.
+
+        Parameters
+        ----------
+        L : str, sequence of str, or array-like of shape (m, p)
+            A term of the formula (``"rater"``: all its coefficients together), a coefficient's name, several
+            of these, or a matrix whose rows are combinations of coefficients.
+
+        Returns
+        -------
+        WaldTest
+            Chi-squared for z inference, F for t-type inference; ``null`` states what is tested.
+
+        Raises
+        ------
+        InputError
+            An unknown term, or a matrix of the wrong shape or with rows that repeat each other.
+
+        Notes
+        -----
+        R: ``anova(fit, btt = 2:3)`` or ``anova(fit, X = L)``.
+        """
+        matrix, null = self._contrast(L)
+        return self._wald(matrix, null)
+
+    def blup(self, *, level: float | None = None) -> pd.DataFrame:
+        """Return the best linear unbiased prediction of each study's true effect.
+
+        A study's own effect is pulled towards the model's mean, the more so the less it is known: the
+        shrunken estimate is the better guess of that study's truth.
+
+        Returns
+        -------
+        DataFrame
+            ``pred se pi_lb pi_ub`` on the analysis scale, one row per effect. Under equal effects every
+            study's prediction is the mean.
+
+        Notes
+        -----
+        R: ``blup(fit)``; Raudenbush & Bryk (1985, doi:10.3102/10769986010002075).
+        """
+        used = self.level if level is None else level
+        check_level(used)
+        X, y, v = self.design.X, self.effects.yi, self.effects.vi
+        share = self.tau2 / (self.tau2 + v)
+        pred = share * y + (1.0 - share) * (X @ self.beta)
+        mean = np.einsum("kp,pq,kq->k", X, self.vb, X)
+        se = np.sqrt(share * v + (1.0 - share) ** 2 * mean)
+        half = critical_value(used, self.fitted.coefficients.df) * se
+        columns = {"pred": pred, "se": se, "pi_lb": pred - half, "pi_ub": pred + half}
+        return pd.DataFrame(columns, index=pd.Index(self.effects.slab))
+
+    def tidy(self) -> pd.DataFrame:
+        """Return one row per coefficient, unrounded: ``estimate se stat ddf pval ci_lb ci_ub``."""
+        return export.tidy(self)
+
+    def glance(self) -> pd.DataFrame:
+        """Return one row with the model's statistics, unrounded."""
+        return export.glance(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every number and setting as JSON-ready values; `NotApplicable` becomes its reason."""
+        return export.to_dict(self)
+
+    def summary(self) -> str:
+        """Return the plain-text summary, at most 80 columns wide."""
+        return text.summary(self)
+
+    def methods_text(self) -> str:
+        """Return the sentences for a methods section, made from the settings of this fit."""
+        return text.methods(self)
+
+    def r_code(self) -> str:
+        """Return the R code (metafor) that fits the same model."""
+        return text.r_code(self)
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def _repr_html_(self) -> str:
+        return text.html(self)
+
+    def _wald(self, matrix: Array, null: str) -> WaldTest:
+        df = self.fitted.coefficients.df
+        if not np.all(np.diag(self.vb) > 0):
+            return WaldTest(NotApplicable("the coefficients have no variance"), len(matrix), df, float("nan"), null)
+        stat, m, pval = wald_test(self.beta, self.vb, matrix, df=df)
+        return WaldTest(stat, m, df, pval, null)
+
+    def _omnibus_null(self) -> str:
+        if self.p == 1 and self.design.has_intercept:
+            return "the mean effect is 0"
+        return "every moderator coefficient is 0" if self.design.has_intercept else "every coefficient is 0"
+
+    def _contrast(self, L: str | Sequence[str] | Any) -> tuple[Array, str]:
+        if isinstance(L, str) or (isinstance(L, Sequence) and L and all(isinstance(x, str) for x in L)):
+            words = [L] if isinstance(L, str) else list(L)
+            slots = sorted({slot for word in words for slot in self._slots(word)})
+            return np.eye(self.p)[slots], " and ".join(self.names[i] for i in slots) + " = 0"
+        matrix = np.atleast_2d(np.asarray(L, dtype=float))
+        if matrix.shape[1] != self.p:
+            raise InputError(f"L has {matrix.shape[1]} columns; the model has {self.p}: {', '.join(self.names)}")
+        if np.linalg.matrix_rank(matrix) < len(matrix):
+            raise InputError("the rows of L repeat each other; give linearly independent combinations")
+        rows = [" + ".join(f"{c:g} {n}" for c, n in zip(row, self.names, strict=True) if c) for row in matrix]
+        return matrix, "; ".join(f"{row} = 0" for row in rows)
+
+    def _slots(self, word: str) -> tuple[int, ...]:
+        if word in self.names:
+            return (self.names.index(word),)
+        if word in self.design.terms:
+            return self.design.terms[word]
+        known = [*self.design.terms, *self.names]
+        raise InputError(
+            f"no term or coefficient {word!r}{did_you_mean(word, known)} "
+            f"Terms: {', '.join(self.design.terms)}. Coefficients: {', '.join(self.names)}"
+        )
+
+    def _rows(self, newdata: pd.DataFrame | Mapping[str, Any] | None) -> tuple[Array, list[str]]:
+        if newdata is not None:
+            return self.design.new_rows(newdata)
+        if self.design.formula == "1":
+            return np.ones((1, 1)), ["mean effect"]
+        return self.design.X, list(self.effects.slab)
+
+    def _no_tau2(self) -> str | None:
+        if self.method == "EE":
+            return "an equal-effects model has no tau2"
+        return None
+
+    def _needs_df(self, value: float) -> float:
+        if self.k > self.p:
+            return value
+        return NotApplicable(f"needs more effects (k = {self.k}) than coefficients (p = {self.p})")

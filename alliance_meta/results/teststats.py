@@ -1,0 +1,83 @@
+"""Values that come with what they mean: an interval that knows its kind, a test that knows its null."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate with its confidence interval.
+
+    Attributes
+    ----------
+    estimate, lb, ub : float
+    level : float
+        Confidence level, a fraction.
+    kind : str
+        How the interval was made, e.g. ``"QP"``.
+    quantity : str
+        What is estimated, with its scale.
+    """
+
+    estimate: float
+    lb: float
+    ub: float
+    level: float
+    kind: str
+    quantity: str
+
+    def map(self, function: Callable[[float], float], quantity: str) -> Interval:
+        """Return the interval of an increasing function of the quantity."""
+        return replace(
+            self,
+            estimate=function(self.estimate),
+            lb=function(self.lb),
+            ub=function(self.ub),
+            quantity=quantity,
+        )
+
+    def __str__(self) -> str:
+        return f"{self.quantity} {self.estimate:.4f} [{self.lb:.4f}, {self.ub:.4f}] ({self.kind})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the interval as a plain dictionary."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class WaldTest:
+    """A test of one or several linear combinations of coefficients.
+
+    Attributes
+    ----------
+    stat : float
+        Chi-squared, or F when `df2` is given.
+    df1 : int
+        Number of combinations tested.
+    df2 : float or None
+        Denominator degrees of freedom of F.
+    pval : float
+    null : str
+        The null hypothesis in words.
+    """
+
+    stat: float
+    df1: int
+    df2: float | None
+    pval: float
+    null: str
+
+    @property
+    def label(self) -> str:
+        """``QM(df = 2)`` for a chi-squared test, ``F(df1 = 2, df2 = 20)`` for an F test."""
+        return f"QM(df = {self.df1})" if self.df2 is None else f"F(df1 = {self.df1}, df2 = {self.df2:g})"
+
+    def __str__(self) -> str:
+        return f"{self.label} = {self.stat:.4f}, p = {self.pval:.4f}; null: {self.null}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the test as a plain dictionary."""
+        return asdict(self)
