@@ -55,13 +55,16 @@ def references(fits: Mapping[str, Fitted], registry: Registry | None) -> list[st
 
 
 def cautions(fits: Mapping[str, Fitted], registry: Registry | None) -> list[dict[str, Any]]:
-    """Return every caution of the data once, with the data it concerns."""
-    found: dict[str, list[str]] = {}
+    """Return the cautions of the data, each once, under the data they concern."""
+    concerned: dict[str, list[str]] = {}
     for origin in _origins(fits, registry):
         texts = [SYNTHETIC] if origin.synthetic else []
         for text in (*texts, *origin.cautions):
-            found.setdefault(text, []).append(origin.title or origin.source)
-    return [{"text": text, "concerns": list(dict.fromkeys(names))} for text, names in found.items()]
+            concerned.setdefault(text, []).append(origin.title or origin.source)
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for text, names in concerned.items():
+        groups.setdefault(tuple(dict.fromkeys(names)), []).append(text)
+    return [{"concerns": list(names), "texts": texts} for names, texts in groups.items()]
 
 
 def data(fits: Mapping[str, Fitted], registry: Registry | None) -> list[dict[str, Any]]:

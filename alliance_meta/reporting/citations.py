@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ REFERENCES: dict[str, str] = {
     "*Biometrics*, 10(1), 101–129. https://doi.org/10.2307/3001666",
     "dersimonian1986": "DerSimonian, R., & Laird, N. (1986). Meta-analysis in clinical trials. "
     "*Controlled Clinical Trials*, 7(3), 177–188. https://doi.org/10.1016/0197-2456(86)90046-2",
+    "farber2011": "Farber, B. A., & Doolin, E. M. (2011). Positive regard. *Psychotherapy*, 48(1), 58–64. "
+    "https://doi.org/10.1037/a0022141",
     "fisher1921": "Fisher, R. A. (1921). On the “probable error” of a coefficient of correlation deduced from a "
     "small sample. *Metron*, 1, 3–32.",
     "hafdahl2009": "Hafdahl, A. R. (2009). Improved Fisher z estimators for univariate random-effects meta-analysis "
@@ -31,6 +34,8 @@ REFERENCES: dict[str, str] = {
     "research findings* (2nd ed.). Sage.",
     "knapp2003": "Knapp, G., & Hartung, J. (2003). Improved tests for a random effects meta-regression with a single "
     "covariate. *Statistics in Medicine*, 22(17), 2693–2710. https://doi.org/10.1002/sim.1482",
+    "kolden2011": "Kolden, G. G., Klein, M. H., Wang, C.-C., & Austin, S. B. (2011). Congruence/genuineness. "
+    "*Psychotherapy*, 48(1), 65–71. https://doi.org/10.1037/a0022064",
     "maassen2020": "Maassen, E., van Assen, M. A. L. M., Nuijten, M. B., Olsson-Collentine, A., & Wicherts, J. M. (2020). "
     "Reproducibility of individual effect sizes in meta-analyses in psychology. *PLoS ONE*, 15(5), e0233107. "
     "https://doi.org/10.1371/journal.pone.0233107",
@@ -55,6 +60,7 @@ REFERENCES: dict[str, str] = {
     "*Journal of Statistical Software*, 36(3), 1–48. https://doi.org/10.18637/jss.v036.i03",
 }
 
+_DOI = re.compile(r"(?:https://doi\.org/|doi:)(10\.\d{4,}/[^\s;,]*[^\s;,.])")
 _MEASURES = {"ZCOR": ("fisher1921", "hafdahl2009"), "COR": ("hedges1989",), "UCOR": ("olkin1958", "hedges1989")}
 _METHODS = {
     "REML": ("viechtbauer2005",),
@@ -83,19 +89,35 @@ def method_keys(settings: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def reference_list(keys: Iterable[str], sources: Iterable[str] = ()) -> list[str]:
-    """Return references as prose with links, in alphabetical order, each once."""
-    texts = {linked(REFERENCES[key]) for key in keys} | {linked(source) for source in sources}
+    """Return references as prose with links, in alphabetical order, each once.
+
+    A source is split at semicolons; a part whose DOI is known here is written out in full.
+    """
+    texts = {linked(REFERENCES[key]) for key in keys}
+    texts |= {_full(part.strip()) for source in sources for part in source.split(";") if part.strip()}
     return sorted(texts, key=lambda text: text.replace("*", "").casefold())
 
 
 def linked(text: str) -> str:
-    """Turn a trailing DOI into a link.
+    """Turn DOIs into links.
 
-    >>> linked("A (2001). Title. https://doi.org/10.1/x")
-    'A (2001). Title. [doi.org/10.1/x](https://doi.org/10.1/x)'
+    >>> linked("A (2001). Title. https://doi.org/10.1000/x")
+    'A (2001). Title. [doi.org/10.1000/x](https://doi.org/10.1000/x)'
+    >>> linked("A (2001), doi:10.1000/x.")
+    'A (2001), [doi.org/10.1000/x](https://doi.org/10.1000/x).'
     """
-    head, mark, doi = text.partition("https://doi.org/")
-    if not mark or " " in doi or head.endswith("("):
-        return text
-    target = doi.replace("(", "%28").replace(")", "%29")
-    return f"{head}[doi.org/{doi}](https://doi.org/{target})"
+    return _DOI.sub(_link, text)
+
+
+def _link(match: re.Match[str]) -> str:
+    doi = match[1]
+    return f"[doi.org/{doi}](https://doi.org/{doi.replace('(', '%28').replace(')', '%29')})"
+
+
+def _full(source: str) -> str:
+    found = _DOI.search(source)
+    if found:
+        for reference in REFERENCES.values():
+            if reference.endswith(f"/{found[1]}"):
+                return linked(reference)
+    return linked(source.removeprefix("data: "))

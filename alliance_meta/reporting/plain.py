@@ -20,6 +20,8 @@ def table_csv(table: Mapping[str, Any]) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(keys)
     for record in table["rows"]:
+        if "group" in record:
+            continue
         for row in _split(record):
             writer.writerow([_raw(row.get(key)) for key in keys])
     return stream.getvalue()
@@ -37,8 +39,10 @@ def methods_text(document: Document) -> str:
             parts += [f"{'; '.join(labels)}:", prose.plain(text), ""]
     if document["cautions"]:
         parts += ["WHAT THESE DATA ARE", ""]
-        parts += [f"- {prose.plain(caution['text'])} ({', '.join(caution['concerns'])})" for caution in document["cautions"]]
-        parts.append("")
+        for group in document["cautions"]:
+            parts += [f"{'; '.join(group['concerns'])}:"]
+            parts += [f"- {prose.plain(text)}" for text in group["texts"]]
+            parts.append("")
     parts += ["DATA AND SOFTWARE", ""]
     parts += [f"- {origin['title'] or origin['source']}: SHA-256 {origin['sha256']}" for origin in document["data"]]
     parts.append("- " + ", ".join(f"{name} {number}" for name, number in document["versions"].items()))

@@ -17,6 +17,7 @@ from alliance_meta.tables.format import format_df
 Table = dict[str, Any]
 
 RIGHT = "right"
+GROUPS = {"k": "Data", "measure": "Model", "estimate": "Pooled effect", "tau2": "Heterogeneity", "R2": "Moderators"}
 
 
 def column(keys: str | Sequence[str], label: str, kind: str = "text", **more: Any) -> dict[str, Any]:
@@ -98,21 +99,22 @@ def statistics_table(item: Item, fits: Mapping[str, Fitted]) -> Table:
     """The standard block: one row per statistic, one column per analysis."""
     chosen = [fits[name] for name in item.of]
     blocks = {fitted.spec.id: statistics(fitted) for fitted in chosen}
-    keys = list(dict.fromkeys(key for block in blocks.values() for key in block))
-    rows = []
-    for key in keys:
-        found = {name: block[key] for name, block in blocks.items() if key in block}
-        labels = list(dict.fromkeys(entry["label"] for entry in found.values()))
-        if key == "studies" and all(block["studies"]["value"] == block["k"]["value"] for block in blocks.values()):
+    one_each = all(block["studies"]["value"] == block["k"]["value"] for block in blocks.values())
+    rows: list[dict[str, Any]] = []
+    for key in dict.fromkeys(key for block in blocks.values() for key in block):
+        if key == "studies" and one_each:
             continue
-        for label in labels:
+        if key in GROUPS:
+            rows.append({"group": GROUPS[key]})
+        found = {name: block[key] for name, block in blocks.items() if key in block}
+        for label in dict.fromkeys(entry["label"] for entry in found.values()):
             cells = {name: _cell(entry) for name, entry in found.items() if entry["label"] == label}
             rows.append({"statistic": label, **cells})
     columns = [column("statistic", "Statistic")]
     columns += [column(fitted.spec.id, fitted.heading, "r", blank="–") for fitted in chosen]
     caption = item.caption or f"Every statistic: {'; '.join(fitted.spec.label for fitted in chosen)}."
-    notes = [rule for rule in dict.fromkeys(prediction_rule(fitted) for fitted in chosen) if rule]
-    return {"kind": "statistics", "caption": caption, "columns": columns, "rows": rows, "notes": notes}
+    rules = dict.fromkeys(rule for rule in map(prediction_rule, chosen) if rule)
+    return {"kind": "statistics", "caption": caption, "columns": columns, "rows": rows, "notes": list(rules)}
 
 
 def prediction_rule(fitted: Fitted) -> str:
@@ -122,8 +124,8 @@ def prediction_rule(fitted: Fitted) -> str:
     df = float(fitted.fit.ddf[0])
     reference = "the normal distribution" if math.isinf(df) else f"t with {format_df(df)} degrees of freedom"
     return (
-        f"Prediction interval ({_lower(fitted.heading)}): where the true correlation of one new, similar study is "
-        f"expected; {reference}, variance τ² plus the squared standard error, on the model's scale."
+        "Prediction interval: where the true correlation of one new, similar study is expected; "
+        f"{reference}, variance τ² plus the squared standard error, on the model's scale."
     )
 
 
@@ -187,7 +189,7 @@ def left_out(item: Item, fits: Mapping[str, Fitted]) -> Table:
     rest = whole.drop(index=fitted.table.frame.index)
     label = next((name for name in ("study", "slab", "author", "study_id") if name in rest), None)
     columns = [*([column(label, "Study")] if label else []), *_extra_columns(item.columns, whole, fitted.spec.data)]
-    kept = [key for one in columns for key in one["keys"]]
+    kept = list(dict.fromkeys(key for one in columns for key in one["keys"]))
     rows = [{str(name): _plain(value) for name, value in row.items()} for row in rest[kept].to_dict("records")]
     caption = item.caption or f"Rows of the data set left out of: {fitted.spec.label}."
     return {"caption": caption, "columns": columns, "rows": rows}

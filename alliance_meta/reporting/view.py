@@ -37,8 +37,8 @@ def make_view(document: Document) -> dict[str, Any]:
         "lang": document["report"]["lang"],
         "name": document["report"]["name"],
         "cautions": [
-            {"runs": prose.inline(caution["text"]), "concerns": ", ".join(caution["concerns"])}
-            for caution in document["cautions"]
+            {"concerns": "; ".join(group["concerns"]), "items": [prose.inline(text) for text in group["texts"]]}
+            for group in document["cautions"]
         ],
         "sections": [
             {
