@@ -1,0 +1,151 @@
+"""The axis of a forest plot: positions on the analysis scale, labels in the reader's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from alliance_meta.errors import InputError
+from alliance_meta.plots.text import text_width
+from alliance_meta.tables.format import format_number
+
+MOST_R = 0.95
+WIDEST_R = 0.999
+STEPS_R = (0.1, 0.2, 0.25, 0.5)
+FINER_STEPS_R = (0.05, 0.02, 0.01)
+FEWEST_TICKS = 3
+GAP = 0.07
+PAD = 0.03
+LEAST_SPAN = 0.1
+
+SHOWN_KINDS = ("study", "subgroup", "fitted", "summary", "prediction")
+BOUNDS = ("yi", "ci_lb", "ci_ub", "pi_lb", "pi_ub", "fit_lb", "fit_ub")
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """Limits and ticks; `lo`, `hi` and tick positions are on the analysis scale."""
+
+    measure: str
+    lo: float
+    hi: float
+    ticks: tuple[tuple[float, str], ...]
+
+    def share(self, value: float) -> float:
+        """Return where `value` lies between the limits, 0 to 1 inside."""
+        return (value - self.lo) / (self.hi - self.lo)
+
+
+def is_correlation(measure: str) -> bool:
+    """Return whether the reader's scale is r."""
+    return measure in ("ZCOR", "COR", "UCOR")
+
+
+def to_reader(value: float, measure: str) -> float:
+    """Return the value on the reader's scale: r for Fisher z, else the value itself."""
+    return math.tanh(value) if measure == "ZCOR" else value
+
+
+def to_analysis(value: float, measure: str) -> float:
+    """Return the value on the analysis scale."""
+    return math.atanh(value) if measure == "ZCOR" else value
+
+
+def make_axis(frame: pd.DataFrame, *, width: float, size: float, xlim: tuple[float, float] | None = None) -> Axis:
+    """Return the axis for all rows of `frame`, `width` inches wide with labels of `size` points.
+
+    `xlim` is on the reader's scale; by default the limits hold every interval, as far as |r| = .95.
+    """
+    measure = str(frame.attrs["measure"])
+    lo, hi = _limits(frame, measure) if xlim is None else _asked_limits(xlim, measure)
+    return Axis(measure, lo, hi, _ticks(lo, hi, measure, width, size))
+
+
+def _limits(frame: pd.DataFrame, measure: str) -> tuple[float, float]:
+    shown = frame.loc[frame["kind"].isin(SHOWN_KINDS), list(BOUNDS)].to_numpy(dtype=float).ravel()
+    values = [float(value) for value in shown if math.isfinite(value)]
+    most = _most(measure)
+    lo = max(min([0.0, *values]), -most)
+    hi = min(max([0.0, *values]), most)
+    pad = PAD * max(hi - lo, LEAST_SPAN)
+    if hi - lo < LEAST_SPAN and is_correlation(measure):
+        lo, hi = (lo + hi - LEAST_SPAN) / 2, (lo + hi + LEAST_SPAN) / 2
+    if hi == lo:
+        return lo - 1, hi + 1
+    return max(lo - pad, -most), min(hi + pad, most)
+
+
+def _most(measure: str) -> float:
+    return {"ZCOR": math.atanh(MOST_R), "COR": 1.0, "UCOR": 1.0}.get(measure, math.inf)
+
+
+def _asked_limits(xlim: tuple[float, float], measure: str) -> tuple[float, float]:
+    lo, hi = (float(limit) for limit in xlim)
+    bound = 1.0 if is_correlation(measure) else math.inf
+    if not (lo < hi and -bound <= lo and hi <= bound and math.isfinite(hi - lo)):
+        inside = " between -1 and 1" if is_correlation(measure) else ""
+        raise InputError(f"xlim={xlim!r} must be two rising limits{inside}, on the scale of the axis labels")
+    if measure == "ZCOR":
+        lo, hi = max(lo, -WIDEST_R), min(hi, WIDEST_R)
+    return to_analysis(lo, measure), to_analysis(hi, measure)
+
+
+def _ticks(lo: float, hi: float, measure: str, width: float, size: float) -> tuple[tuple[float, str], ...]:
+    """Return the finest regular ticks whose labels do not touch; they include 0 where it is inside."""
+    if is_correlation(measure):
+        coarse = _first_fitting(STEPS_R, lo, hi, measure, width, size)
+        if len(coarse) >= FEWEST_TICKS:
+            return coarse
+        finer = [_placed(step, lo, hi, measure) for step in FINER_STEPS_R]
+        fitting = [t for t in finer if len(t) >= FEWEST_TICKS and _fits(t, lo, hi, width, size)]
+        return fitting[0] if fitting else coarse
+    exponent = math.floor(math.log10(hi - lo)) - 2
+    steps = [m * 10.0**e for e in range(exponent, exponent + 4) for m in (1, 2, 2.5, 5)]
+    return _first_fitting(steps, lo, hi, measure, width, size)
+
+
+def _first_fitting(
+    steps: Iterable[float], lo: float, hi: float, measure: str, width: float, size: float
+) -> tuple[tuple[float, str], ...]:
+    ticks: tuple[tuple[float, str], ...] = ()
+    for step in steps:
+        ticks = _placed(step, lo, hi, measure)
+        if _fits(ticks, lo, hi, width, size):
+            return ticks
+    return ticks
+
+
+def _placed(step: float, lo: float, hi: float, measure: str) -> tuple[tuple[float, str], ...]:
+    """Return the multiples of `step` (reader's scale) inside the limits."""
+    first = math.ceil(to_reader(lo, measure) / step - 1e-9)
+    last = math.floor(to_reader(hi, measure) / step + 1e-9)
+    if last - first > 200:
+        return ()
+    decimals = _decimals(step)
+    edge = 1 - 1e-9 if measure == "ZCOR" else math.inf
+    return tuple(
+        (
+            to_analysis(i * step, measure),
+            "0" if i == 0 else format_number(i * step, decimals, leading_zero=not is_correlation(measure)),
+        )
+        for i in range(first, last + 1)
+        if abs(i * step) < edge
+    )
+
+
+def _decimals(step: float) -> int:
+    for decimals in range(12):
+        if abs(round(step, decimals) - step) < 1e-9 * step:
+            return decimals
+    return 12
+
+
+def _fits(ticks: tuple[tuple[float, str], ...], lo: float, hi: float, width: float, size: float) -> bool:
+    if not ticks:
+        return False
+    at = [(position - lo) / (hi - lo) * width for position, _ in ticks]
+    half = [text_width(label, size) / 2 for _, label in ticks]
+    return all(at[i + 1] - at[i] >= half[i] + half[i + 1] + GAP for i in range(len(ticks) - 1))

@@ -1,0 +1,420 @@
+"""Drawing a laid-out forest: marks and text on one axes whose unit is the inch, y counted downwards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from alliance_meta.plots.layout import (
+    AIRY,
+    BOLD_KINDS,
+    DENSE,
+    GAP,
+    MARGIN,
+    Layout,
+    continued,
+    dot_diameter,
+    estimate_texts,
+    letter_fits,
+)
+from alliance_meta.plots.text import CAP_HEIGHT, POINTS_PER_INCH, font, line_height, text_width, wrap
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INK = "#1a1a1a"
+SQUARE = "#3f6c9e"
+SUMMARY = "#14304f"
+SUBGROUP = "#a9c3de"
+FITTED = "#d5d5d5"
+PREDICTION = "#6f8fb3"
+GREY = "#8c8c8c"
+FAINT = "#c9c9c9"
+BAND = "#eef1e6"
+WARNING = "#9b1c1c"
+# Okabe-Ito hues, told apart by their letters as well.
+ROB_COLOURS = {"L": "#4aa564", "S": "#e6b422", "H": "#c8553d"}
+ROB_OTHER = "#bdbdbd"
+
+SQUARE_SHARE = 0.8
+LEAST_SQUARE = 0.035
+UNWEIGHTED_SHARE = 0.42
+DIAMOND_SHARE = 0.36
+PREDICTION_SHARE = 0.26
+ARROW_LENGTH, ARROW_SHARE = 0.07, 0.28
+CI_POINTS = 0.9
+RULE_POINTS = 0.8
+TICK = 0.04
+
+SYNTHETIC = "SYNTHETIC DATA"
+SYNTHETIC_REST = "made up for teaching; not evidence"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Heights on one page, in inches from its top; `centres` holds the middle of each row."""
+
+    rows: tuple[int, ...]
+    centres: tuple[float, ...]
+    banner: float | None
+    header: float
+    rule: float
+    heading: tuple[str, float] | None
+    axis: float
+    axis_label: float
+    small: tuple[tuple[str, float, float], ...]
+    footer: tuple[str, float] | None
+    height: float
+
+
+def make_page(
+    frame: pd.DataFrame,
+    layout: Layout,
+    rows: Sequence[int],
+    *,
+    number: tuple[int, int] | None = None,
+    last: bool = True,
+) -> Page:
+    """Place the rows of one page; the texts under the plot stand on the last one."""
+    pitch, size = layout.density.pitch, layout.density.size
+    y = MARGIN
+    banner = None
+    if frame.attrs["synthetic"]:
+        banner = y + 0.5 * line_height(AIRY.size)
+        y += 1.6 * line_height(AIRY.size)
+    header = y + 0.5 * pitch
+    rule = y + pitch
+    y = rule + 0.3 * pitch
+    heading = None
+    again = continued(frame, rows)
+    if again:
+        heading = (again, y + 0.5 * pitch)
+        y += pitch
+    centres = []
+    for i in rows:
+        centres.append(y + layout.heights[i] / 2)
+        y += layout.heights[i]
+    axis = y + 0.3 * pitch
+    axis_label = axis + TICK + 2.1 * line_height(size)
+    y = axis_label + 0.7 * line_height(size)
+    small, y = _small_print(frame, layout, y) if last else ((), y)
+    footer = None
+    if number is not None:
+        footer = (f"Page {number[0]} of {number[1]}", y + 0.5 * line_height(size))
+        y += line_height(size)
+    return Page(
+        rows=tuple(rows),
+        centres=tuple(centres),
+        banner=banner,
+        header=header,
+        rule=rule,
+        heading=heading,
+        axis=axis,
+        axis_label=axis_label,
+        small=small,
+        footer=footer,
+        height=y + MARGIN / 2,
+    )
+
+
+def _small_print(frame: pd.DataFrame, layout: Layout, y: float) -> tuple[tuple[tuple[str, float, float], ...], float]:
+    """Return (line, size, middle) of heterogeneity, tests and cautions, and where they end."""
+    size = layout.density.size
+    smaller = max(DENSE.size, size - 1)
+    texts = [(text, size) for text in frame.attrs["bottom"]]
+    if frame.attrs["show_cautions"]:
+        texts += [(f"Caution: {text}", smaller) for text in frame.attrs["cautions"]]
+    lines = []
+    y += 0.3 * line_height(size) if texts else 0.0
+    for text, points in texts:
+        for line in wrap(text, points, layout.width - 2 * MARGIN):
+            lines.append((line, points, y + 0.5 * line_height(points)))
+            y += line_height(points)
+        y += 0.15 * line_height(points)
+    return tuple(lines), y
+
+
+def draw_page(
+    ax: Axes, frame: pd.DataFrame, layout: Layout, page: Page, *, smallest_effect: float | None = None
+) -> None:
+    """Draw one page on `ax`, whose data unit must be the inch with y downwards."""
+    pen = _Pen(ax, frame, layout, page)
+    pen.background(smallest_effect)
+    pen.header()
+    for i, y in zip(page.rows, page.centres, strict=True):
+        pen.row(i, y)
+    pen.flush()
+    pen.axis()
+    pen.small_print()
+
+
+class _Pen:
+    """Collects marks by colour, so that a page of 64 rows stays a handful of artists."""
+
+    def __init__(self, ax: Axes, frame: pd.DataFrame, layout: Layout, page: Page) -> None:
+        self.ax, self.layout, self.page, self.attrs = ax, layout, page, frame.attrs
+        self.rows: list[dict[str, Any]] = frame.to_dict("records")
+        self.pitch, self.size = layout.density.pitch, layout.density.size
+        self.largest = max([w for w in frame["weight"] if math.isfinite(w)], default=math.nan)
+        self.estimates = estimate_texts(frame)
+        self.lines: dict[str, list[Any]] = {}
+        self.shapes: dict[tuple[str, str], list[Any]] = {}
+
+    def text(
+        self,
+        x: float,
+        y: float,
+        text: str,
+        *,
+        align: str = "left",
+        bold: bool = False,
+        size: float | None = None,
+        colour: str = INK,
+    ) -> None:
+        """Write one line of text whose capitals are centred on `y`."""
+        points = self.size if size is None else size
+        self.ax.text(
+            x, y + CAP_HEIGHT * points / POINTS_PER_INCH / 2, text,
+            ha=align, va="baseline", color=colour, fontproperties=font(points, bold),
+            parse_math=False, clip_on=False, zorder=5,
+        )  # fmt: skip
+
+    def rule(self, x0: float, x1: float, y0: float, y1: float, *, colour: str = INK, points: float = RULE_POINTS,
+             style: Any = "solid", zorder: float = 2.0) -> None:  # fmt: skip
+        """Draw one straight line."""
+        from matplotlib.lines import Line2D
+
+        self.ax.add_line(
+            Line2D([x0, x1], [y0, y1], color=colour, linewidth=points, linestyle=style,
+                   solid_capstyle="butt", dash_capstyle="butt", zorder=zorder, clip_on=False, marker="None")
+        )  # fmt: skip
+
+    def polygon(self, points: Sequence[tuple[float, float]], fill: str, edge: str = "none") -> None:
+        """Keep a filled shape for `flush`."""
+        self.shapes.setdefault((fill, edge), []).append(points)
+
+    def line(self, x0: float, x1: float, y: float, colour: str = INK) -> None:
+        """Keep an interval line for `flush`."""
+        self.lines.setdefault(colour, []).append([(x0, y), (x1, y)])
+
+    def flush(self) -> None:
+        """Add the kept marks: shapes first, interval lines above them."""
+        from matplotlib.collections import LineCollection, PolyCollection
+
+        for (fill, edge), shapes in self.shapes.items():
+            self.ax.add_collection(
+                PolyCollection(shapes, facecolors=fill, edgecolors=edge, linewidths=0.7, zorder=3,
+                               clip_on=False, joinstyle="miter"),
+                autolim=False,
+            )  # fmt: skip
+        for colour, lines in self.lines.items():
+            self.ax.add_collection(
+                LineCollection(lines, colors=colour, linewidths=CI_POINTS, capstyle="butt", zorder=4,
+                               clip_on=False),
+                autolim=False,
+            )  # fmt: skip
+
+    def background(self, smallest_effect: float | None) -> None:
+        """Draw the reference line, the pooled line, and the band of effects too small to matter."""
+        from alliance_meta.plots.axis import to_analysis
+
+        page, axis = self.page, self.layout.axis
+        top = page.rule + 0.15 * self.pitch
+        if smallest_effect is not None:
+            bound = to_analysis(abs(smallest_effect), axis.measure)
+            x0, x1 = (self.layout.x(min(max(v, axis.lo), axis.hi)) for v in (-bound, bound))
+            from matplotlib.patches import Rectangle
+
+            self.ax.add_patch(
+                Rectangle((x0, top), x1 - x0, page.axis - top, facecolor=BAND, edgecolor="none", zorder=0.5,
+                          clip_on=False)
+            )  # fmt: skip
+        if axis.lo <= 0 <= axis.hi:
+            self.rule(*[self.layout.x(0.0)] * 2, top, page.axis, colour=GREY, zorder=1)
+        pooled = self.attrs["pooled"]
+        if pooled is not None and axis.lo <= pooled <= axis.hi:
+            self.rule(*[self.layout.x(pooled)] * 2, top, page.axis, colour=SUMMARY, style=(0, (4, 2.5)), zorder=1)
+
+    def header(self) -> None:
+        """Draw the banner, the column titles and the rule under them."""
+        page = self.page
+        if page.banner is not None:
+            self.banner(page.banner)
+        for column in self.layout.columns:
+            self.text(column.x, page.header, column.title, align=column.align, bold=True)
+        self.rule(MARGIN, self.layout.width - MARGIN, page.rule, page.rule)
+        if page.heading is not None:
+            self.text(MARGIN, page.heading[1], page.heading[0], bold=True)
+
+    def banner(self, y: float) -> None:
+        """Draw the label that synthetic data must carry."""
+        from matplotlib.patches import Rectangle
+
+        width = text_width(SYNTHETIC, AIRY.size, bold=True)
+        half = 0.62 * line_height(AIRY.size)
+        self.ax.add_patch(
+            Rectangle((MARGIN, y - half), width + GAP, 2 * half, facecolor="none", edgecolor=WARNING,
+                      linewidth=1.0, zorder=2, clip_on=False)
+        )  # fmt: skip
+        self.text(MARGIN + GAP / 2, y, SYNTHETIC, bold=True, size=AIRY.size, colour=WARNING)
+        self.text(MARGIN + width + 2 * GAP, y, SYNTHETIC_REST, size=AIRY.size - 1, colour=WARNING)
+
+    def row(self, i: int, y: float) -> None:
+        """Write the cells of one row and draw its mark."""
+        row = self.rows[i]
+        bold = row["kind"] in BOLD_KINDS
+        step = line_height(self.size)
+        for column in (*self.layout.left, *self.layout.right):
+            cell = column.cells[i]
+            for j, line in enumerate(cell):
+                self.text(column.x, y + (j - (len(cell) - 1) / 2) * step, line, align=column.align, bold=bold)
+        for column in self.layout.dots:
+            for letter in column.cells[i]:
+                self.dot(column.x, y, letter)
+        draw = {
+            "study": self.study,
+            "subgroup": self.diamond,
+            "fitted": self.diamond,
+            "summary": self.diamond,
+            "prediction": self.prediction,
+        }.get(row["kind"])
+        if draw is not None:
+            draw(row, y)
+
+    def dot(self, x: float, y: float, letter: str) -> None:
+        """Draw a risk-of-bias judgement: a coloured dot with its letter."""
+        from matplotlib.patches import Circle
+
+        diameter = dot_diameter(self.layout.density)
+        inside = letter_fits(self.layout.density)
+        width = text_width(letter, DENSE.size, bold=True)
+        centre = x if inside else x - (width + 0.03) / 2
+        self.ax.add_patch(
+            Circle((centre, y), diameter / 2, facecolor=ROB_COLOURS.get(letter, ROB_OTHER),
+                   edgecolor=INK, linewidth=0.4, zorder=3, clip_on=False)
+        )  # fmt: skip
+        at = x if inside else centre + diameter / 2 + 0.03 + width / 2
+        self.text(at, y, letter, align="center", bold=True, size=DENSE.size)
+
+    def study(self, row: dict[str, Any], y: float) -> None:
+        """Draw the fitted value, the square and the interval of one study."""
+        lb, ub, point = row["ci_lb"], row["ci_ub"], row["yi"]
+        if math.isfinite(row["fit"]):
+            self.lozenge(row["fit_lb"], row["fit"], row["fit_ub"], y, 0.3 * self.pitch, FITTED, GREY)
+        if not math.isfinite(point):
+            return
+        side = self.side(row["weight"])
+        inside = self.visible(point)
+        has_interval = not (math.isnan(lb) or math.isnan(ub))
+        if inside:
+            x, half = self.layout.x(point), side / 2
+            square = [(x - half, y - half), (x + half, y - half), (x + half, y + half), (x - half, y + half)]
+            self.polygon(square, *((SQUARE, "none") if has_interval else ("white", SQUARE)))
+        else:
+            self.arrow(1 if point > self.layout.axis.hi else -1, y)
+        if has_interval:
+            self.interval(lb, ub, y, self.layout.x(point) if inside else None, side)
+
+    def side(self, weight: float) -> float:
+        """Return the side of the square whose area stands for `weight`."""
+        if not (math.isfinite(weight) and self.largest > 0):
+            return UNWEIGHTED_SHARE * self.pitch
+        return max(LEAST_SQUARE, SQUARE_SHARE * self.pitch * math.sqrt(weight / self.largest))
+
+    def interval(self, lb: float, ub: float, y: float, x: float | None, side: float) -> None:
+        """Draw an interval: white where it hides in its square, with an arrow where it leaves the axis."""
+        axis = self.layout.axis
+        if ub < axis.lo or lb > axis.hi:
+            return
+        x0, x1 = self.layout.x(max(lb, axis.lo)), self.layout.x(min(ub, axis.hi))
+        if x is not None and x - side / 2 <= x0 and x1 <= x + side / 2:
+            self.line(x0, x1, y, "white")
+            return
+        if lb < axis.lo:
+            self.arrow(-1, y)
+            x0 += ARROW_LENGTH
+        if ub > axis.hi:
+            self.arrow(1, y)
+            x1 -= ARROW_LENGTH
+        if x1 > x0:
+            self.line(x0, x1, y)
+
+    def arrow(self, side: int, y: float, colour: str = INK) -> None:
+        """Draw a filled arrow whose tip stands at the limit."""
+        tip = self.layout.panel[0 if side < 0 else 1]
+        base, half = tip - side * ARROW_LENGTH, ARROW_SHARE * self.pitch / 2
+        self.polygon([(tip, y), (base, y - half), (base, y + half)], colour)
+
+    def diamond(self, row: dict[str, Any], y: float) -> None:
+        """Draw the diamond of a summary; nothing where it does not exist."""
+        fill, edge = {"summary": (SUMMARY, "none"), "subgroup": (SUBGROUP, SUMMARY)}.get(row["kind"], (FITTED, INK))
+        self.lozenge(row["ci_lb"], row["yi"], row["ci_ub"], y, DIAMOND_SHARE * self.pitch, fill, edge)
+
+    def lozenge(self, lb: float, point: float, ub: float, y: float, half: float, fill: str, edge: str) -> None:
+        """Draw a diamond, cut at the limits with an arrow where it goes on."""
+        axis = self.layout.axis
+        if not (math.isfinite(point) and lb <= ub) or ub <= axis.lo or lb >= axis.hi:
+            if math.isfinite(point) and not self.visible(point):
+                self.arrow(1 if point > axis.hi else -1, y, SUMMARY)
+            return
+
+        def height(value: float) -> float:
+            edge_value = lb if value <= point else ub
+            return half if edge_value == point else half * (value - edge_value) / (point - edge_value)
+
+        lo, hi = max(lb, axis.lo), min(ub, axis.hi)
+        corners = sorted({lo, min(max(point, lo), hi), hi})
+        upper = [(self.layout.x(v), y - height(v)) for v in corners]
+        lower = [(self.layout.x(v), y + height(v)) for v in reversed(corners)]
+        self.polygon([*upper, *lower], fill, edge)
+
+    def prediction(self, row: dict[str, Any], y: float) -> None:
+        """Draw the prediction interval as a bar, with arrows where it is cut."""
+        axis = self.layout.axis
+        lb, ub = row["pi_lb"], row["pi_ub"]
+        if math.isnan(lb) or math.isnan(ub) or ub <= axis.lo or lb >= axis.hi:
+            return
+        half = PREDICTION_SHARE * self.pitch / 2
+        x0, x1 = self.layout.x(max(lb, axis.lo)), self.layout.x(min(ub, axis.hi))
+        head = 2 * half
+        left = (
+            [(x0 + head, y + half), (x0, y), (x0 + head, y - half)]
+            if lb < axis.lo
+            else [(x0, y + half), (x0, y - half)]
+        )
+        right = (
+            [(x1 - head, y - half), (x1, y), (x1 - head, y + half)]
+            if ub > axis.hi
+            else [(x1, y - half), (x1, y + half)]
+        )
+        self.polygon([*left, *right], PREDICTION, SUMMARY)
+
+    def visible(self, value: float) -> bool:
+        """Return whether a value lies inside the limits."""
+        return self.layout.axis.lo <= value <= self.layout.axis.hi
+
+    def axis(self) -> None:
+        """Draw the axis line, its ticks and labels."""
+        page, layout = self.page, self.layout
+        x0, x1 = layout.panel
+        self.rule(x0, x1, page.axis, page.axis, points=RULE_POINTS)
+        for position, label in layout.axis.ticks:
+            x = layout.x(position)
+            self.rule(x, x, page.axis, page.axis + TICK, points=RULE_POINTS)
+            self.text(x, page.axis + TICK + 0.75 * line_height(self.size), label, align="center")
+        title = self.attrs["axis_label"]
+        half = text_width(title, self.size) / 2
+        centre = min(max((x0 + x1) / 2, MARGIN + half), layout.width - MARGIN - half)
+        self.text(centre, page.axis_label, title, align="center")
+
+    def small_print(self) -> None:
+        """Write the lines under the plot and the page number."""
+        for line, size, y in self.page.small:
+            self.text(MARGIN, y, line, size=size)
+        if self.page.footer is not None:
+            text, y = self.page.footer
+            self.text(self.layout.width - MARGIN, y, text, align="right")

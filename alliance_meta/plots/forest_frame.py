@@ -1,0 +1,143 @@
+"""The frame a forest plot is drawn from: its columns, its meta data, and its form in JSON."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta.errors import InputError
+
+KINDS = ("heading", "study", "subgroup", "fitted", "summary", "prediction", "blank")
+
+TEXT = ("kind", "label", "group", "text")
+NUMBERS = (
+    *("ni", "yi", "ci_lb", "ci_ub", "pi_lb", "pi_ub", "fit", "fit_lb", "fit_ub"),
+    *("r", "r_lb", "r_ub", "r_pi_lb", "r_pi_ub", "weight", "position"),
+)
+COLUMNS = (*TEXT, *NUMBERS)
+
+META: dict[str, Any] = {
+    "plot": "forest",
+    "title": "Forest plot",
+    "description": "",
+    "measure": "GEN",
+    "axis_label": "Effect size",
+    "estimate_header": "Estimate [95% CI]",
+    "label_header": "Study",
+    "n_header": "n",
+    "columns": [],
+    "rob": [],
+    "level": 0.95,
+    "model_label": "",
+    "pooled": None,
+    "bottom": [],
+    "notes": [],
+    "cautions": [],
+    "show_cautions": False,
+    "synthetic": False,
+    "order": "given",
+    "by": None,
+    "tau2": None,
+}
+
+
+def make_frame(rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the drawing frame of `rows`; what a row does not name is empty, `meta` goes to ``.attrs``."""
+    unknown = set(meta) - set(META)
+    if unknown:
+        raise InputError(f"forest frame: unknown meta data {', '.join(sorted(unknown))}")
+    attrs = copy.deepcopy({**META, **meta})
+    extras = [column["key"] for column in (*attrs["columns"], *attrs["rob"])]
+    wrong = [key for key in extras if key in COLUMNS]
+    if wrong:
+        raise InputError(f"forest frame: column keys {', '.join(wrong)} are taken by the frame itself")
+    data: dict[str, Any] = {}
+    for name in ("kind", "label", *extras, "group", "text"):
+        data[name] = pd.Series([_text(row.get(name)) for row in rows], dtype=object)
+    for name in NUMBERS:
+        data[name] = np.array([_number(row.get(name)) for row in rows], dtype=float)
+    frame = pd.DataFrame(data)
+    frame.attrs = attrs
+    return frame
+
+
+def column_key(name: str) -> str:
+    """Return the name of a chosen column in the frame: its own, unless the frame uses that itself."""
+    return f"{name} (column)" if name in COLUMNS else name
+
+
+def check_frame(frame: pd.DataFrame) -> None:
+    """Raise an `InputError` unless `frame` can be drawn."""
+    missing = [name for name in COLUMNS if name not in frame]
+    if missing or frame.attrs.get("plot") != "forest":
+        lacking = f"lacks {', '.join(missing)}" if missing else "lost its .attrs (copy it, do not rebuild it)"
+        raise InputError(f"this is not a frame that forest_data or published_forest_data made: it {lacking}")
+    odd = sorted(set(frame["kind"]) - set(KINDS))
+    if odd:
+        raise InputError(f"forest frame: kind {odd[0]!r} is not one of {', '.join(KINDS)}")
+
+
+def frame_to_dict(frame: pd.DataFrame) -> dict[str, Any]:
+    """Return the frame as plain JSON values, from which `frame_from_dict` makes an equal frame.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From `forest_data` or `published_forest_data`.
+
+    Returns
+    -------
+    dict
+        ``columns``, ``rows`` (numbers unrounded, None where there is none) and ``meta``.
+
+    Examples
+    --------
+    >>> from alliance_meta.plots.forest_frame import frame_from_dict, frame_to_dict, make_frame
+    >>> frame = make_frame([{"kind": "study", "label": "A 2001", "yi": 0.2}], {"title": "One study"})
+    >>> frame_from_dict(frame_to_dict(frame)).equals(frame)
+    True
+    """
+    check_frame(frame)
+    columns = [str(name) for name in frame.columns]
+    cells = [frame[name].tolist() for name in columns]
+    rows = [[_plain(value) for value in row] for row in zip(*cells, strict=True)]
+    return {"columns": columns, "rows": rows, "meta": copy.deepcopy(dict(frame.attrs))}
+
+
+def frame_from_dict(data: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the frame that `frame_to_dict` wrote.
+
+    Raises
+    ------
+    InputError
+        If `data` lacks columns, rows or meta data.
+    """
+    missing = [key for key in ("columns", "rows", "meta") if key not in data]
+    if missing:
+        raise InputError(f"forest data lacks {', '.join(missing)}")
+    rows = [dict(zip(data["columns"], row, strict=True)) for row in data["rows"]]
+    return make_frame(rows, data["meta"])
+
+
+def _number(value: Any) -> float:
+    """Return a float; None is NaN."""
+    return math.nan if value is None else float(value)
+
+
+def _text(value: Any) -> str:
+    """Return one line of text; None and NaN are empty."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return " ".join(str(value).split())
+
+
+def _plain(value: Any) -> Any:
+    """Return a JSON value: NaN becomes None, and an infinite bound its name, which `float` reads back."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value

@@ -1,0 +1,171 @@
+"""`published_forest_data`: published pooled results side by side, without pooling them again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from alliance_meta.errors import InputError
+from alliance_meta.plots import forest_text
+from alliance_meta.plots.axis import to_analysis
+from alliance_meta.plots.forest_frame import column_key, make_frame
+from alliance_meta.tables.format import format_count
+
+REQUIRED = ("label", "r", "ci_lb", "ci_ub")
+SHOWN = (("k", "k", True), ("n", "N", True), ("evidence", "Evidence", False))
+NOT_POOLED = (
+    "Published pooled results side by side. They are not pooled again: the syntheses share primary studies, "
+    "so that their results are not independent"
+)
+OPEN_MARKS = "Open squares: the source prints no interval"
+
+
+def published_forest_data(
+    frame: pd.DataFrame,
+    *,
+    title: str = "Published pooled results",
+    label_header: str = "Meta-analysis",
+    level: float = 0.95,
+    cautions: Sequence[str] = (),
+    show_cautions: bool = False,
+    bottom: Sequence[str] = (NOT_POOLED,),
+) -> pd.DataFrame:
+    """Return the frame of a forest plot of published pooled correlations.
+
+    Each row is what a paper printed. A result without an interval keeps its printed value and gets an open
+    mark without a line; nothing is filled in, and no diamond is drawn over results that share studies.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        ``label``; ``r ci_lb ci_ub``, as correlations, limits NaN where none were printed. Optional:
+        ``group`` (rows of one group must follow each other; each gets a heading), ``k``, ``n``, ``evidence``,
+        and ``text``, the result as printed, which is shown in place of the rounded numbers.
+    title : str
+        Title for the saved file.
+    label_header : str
+        Header over the labels.
+    level : float
+        Level of the printed intervals.
+    cautions : sequence of str
+        Shown under the plot where `show_cautions` is True.
+    bottom : sequence of str
+        Lines under the plot; by default why nothing is pooled.
+
+    Returns
+    -------
+    DataFrame
+        As `forest_data`, without weights, summary and prediction; a row without r is left out and counted in
+        a note.
+
+    Raises
+    ------
+    InputError
+        A missing column, a correlation outside (-1, 1), limits that do not hold the estimate; all at once.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from alliance_meta.plots import published_forest_data
+    >>> frame = pd.DataFrame({"label": ["Horvath 2011", "McLeod 2011"], "r": [0.275, 0.14],
+    ...                       "ci_lb": [0.25, None], "ci_ub": [0.30, None], "group": ["adults", "youth"]})
+    >>> published_forest_data(frame)["kind"].tolist()
+    ['heading', 'study', 'blank', 'heading', 'study']
+    """
+    _check(frame)
+    given = frame.reset_index(drop=True)
+    known = given["r"].notna()
+    rows = [_row(record) for record in given[known].to_dict("records")]
+    shown = [entry for entry in SHOWN if entry[0] in given]
+    lines = list(bottom)
+    if any(math.isnan(row["ci_lb"]) for row in rows):
+        lines.append(OPEN_MARKS)
+    notes = []
+    if not known.all():
+        message = f"{int((~known).sum())} of {len(given)} published results print no correlation and are not drawn."
+        notes.append({"code": "no-estimate", "message": message})
+    return make_frame(
+        _grouped(rows),
+        {
+            "title": title,
+            "description": _description(rows),
+            "measure": "ZCOR",
+            "axis_label": forest_text.axis_label("ZCOR"),
+            "estimate_header": forest_text.estimate_header("ZCOR", level),
+            "label_header": label_header,
+            "columns": [{"key": column_key(key), "title": name, "numeric": numeric} for key, name, numeric in shown],
+            "level": level,
+            "bottom": lines,
+            "notes": notes,
+            "cautions": list(cautions),
+            "show_cautions": show_cautions,
+            "by": "group" if "group" in given else None,
+        },
+    )
+
+
+def _check(frame: pd.DataFrame) -> None:
+    missing = [name for name in REQUIRED if name not in frame]
+    if missing:
+        raise InputError(f"published results lack the columns {', '.join(missing)}")
+    problems = []
+    for record in frame.to_dict("records"):
+        r, lb, ub = (float(record[name]) if pd.notna(record[name]) else math.nan for name in ("r", "ci_lb", "ci_ub"))
+        if any(abs(value) >= 1 for value in (r, lb, ub)):
+            problems.append(f"{record['label']}: r = {r:g} [{lb:g}, {ub:g}] is not inside (-1, 1)")
+        elif lb > r or ub < r:
+            problems.append(f"{record['label']}: the interval [{lb:g}, {ub:g}] does not hold r = {r:g}")
+    if problems:
+        raise InputError("published results:\n" + "\n".join(f"  {problem}" for problem in problems))
+
+
+def _row(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the drawn row of one published result."""
+    values = [float(record[name]) if pd.notna(record[name]) else math.nan for name in ("r", "ci_lb", "ci_ub")]
+    if math.isnan(values[1]) or math.isnan(values[2]):
+        values[1:] = [math.nan, math.nan]
+    r, lb, ub = values
+    place = [to_analysis(value, "ZCOR") for value in values]
+    return {
+        "kind": "study",
+        "label": record["label"],
+        "group": forest_text.cell(record.get("group")),
+        "text": forest_text.cell(record.get("text")),
+        **{column_key(key): _cell(record.get(key), numeric) for key, _, numeric in SHOWN},
+        **dict(zip(("yi", "ci_lb", "ci_ub"), place, strict=True)),
+        **{"r": r, "r_lb": lb, "r_ub": ub},
+    }
+
+
+def _cell(value: Any, numeric: bool) -> str:
+    if numeric and value is not None and pd.notna(value):
+        return format_count(float(value))
+    return forest_text.cell(value)
+
+
+def _grouped(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Put a heading before each run of rows of one group."""
+    body: list[dict[str, Any]] = []
+    last = ""
+    for row in rows:
+        if row["group"] and row["group"] != last:
+            body += [{"kind": "blank"}] if body else []
+            body.append({"kind": "heading", "label": row["group"], "group": row["group"]})
+        last = row["group"]
+        body.append(row)
+    return body
+
+
+def _description(rows: Sequence[dict[str, Any]]) -> str:
+    from alliance_meta.tables.format import format_r
+
+    if not rows:
+        return "Forest plot without results."
+    lowest, highest = (pick(row["r"] for row in rows) for pick in (min, max))
+    return (
+        f"Forest plot of {len(rows)} published pooled correlations, from {format_r(lowest)} to {format_r(highest)}, "
+        f"{sum(not math.isnan(row['ci_lb']) for row in rows)} of them with an interval. Nothing is pooled."
+    )
