@@ -22,7 +22,7 @@
     subset = "use_as_independent_r"
 
     [umbrella]                                # published results side by side, no model
-    by = "population"
+    psychotherapy_only = false
 
     [[section]]
     heading = "What the studies show"         # required
@@ -30,8 +30,11 @@
 
     [[section.item]]                          # exactly one of text, forest, table
     forest = "kolden"                         # an analysis, or "umbrella"
-    order = "effect"
-    columns = ["year"]
+    order = "effect"                          # given, effect, precision, year, weight or a column; - reverses
+    by = "setting"                            # a column: one diamond for each of its values
+    columns = ["year"]                        # columns shown beside the labels
+    caption = "..."
+    id = "main_figure"                        # for {ref.main_figure}; "forest_kolden" by default
 
     [[section.item]]
     table = "statistics"
@@ -63,10 +66,9 @@ TableKind = Literal[
     "umbrella",
     "umbrella_left_out",
 ]
-ForestOrder = Literal["effect", "precision", "year", "weight", "given"]
 
 UMBRELLA = "umbrella"
-RESERVED = (UMBRELLA, "ref", "reproduce")
+RESERVED = (UMBRELLA, "ref", "printed")
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 _OPTIONS: dict[str, Any] = {"measure": Measure, "vtype": VType, "method": Tau2Method, "test": Test}
 
@@ -94,8 +96,7 @@ class Analysis:
 class Umbrella:
     """The published results side by side; nothing is pooled."""
 
-    by: str = "population"
-    label: str = "Published results"
+    psychotherapy_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class Item:
     id: str | None = None
     caption: str | None = None
     by: str | None = None
-    order: str | None = None
+    order: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
 
     @property
@@ -269,6 +270,10 @@ class _Reader:
             if isinstance(values, list) and all(isinstance(one, str) for one in values):
                 return tuple(values)
             self.problems.append(f"{where} must be a list of texts, not {value!r}")
+        elif annotation == "bool":
+            if isinstance(value, bool):
+                return value
+            self.problems.append(f"{where} must be true or false, not {value!r}")
         elif annotation == "float":
             if isinstance(value, int | float) and not isinstance(value, bool):
                 return float(value)
@@ -320,8 +325,6 @@ class _Reader:
         for section in sections:
             for item in section.item:
                 where = f"[[section]] {section.heading!r}"
-                if item.order is not None:
-                    self._try(where, check_option, "order", item.order, ForestOrder)
                 if item.forest is not None and item.forest != UMBRELLA:
                     self._reference(where, "forest", item.forest, known)
                 if item.table is not None:

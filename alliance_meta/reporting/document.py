@@ -33,7 +33,7 @@ def make_document(declaration: Declaration) -> dict[str, Any]:
     quantities: dict[str, Any] = {name: statistics(fitted) for name, fitted in fits.items()}
     if registry is not None:
         quantities[UMBRELLA] = registry.quantities
-    quantities |= builder.reproduced
+    quantities["printed"] = evidence.printed(fits.values())
     if not builder.problems:
         sections += appendix.sections(declaration, fits, registry, builder)
     builder.problems += _unknown_placeholders(builder.texts(), quantities, builder.names)
@@ -74,7 +74,6 @@ class _Builder:
         self.registry = registry
         self.figures: dict[str, Any] = {}
         self.tables: dict[str, Any] = {}
-        self.reproduced: dict[str, Any] = {}
         self.problems: list[str] = []
         self._texts: list[str] = [declaration.subtitle]
         self._slugs: set[str] = set()
@@ -144,9 +143,9 @@ class _Builder:
             fitted = self.fits[str(item.forest)]
             frame = forest_data(
                 fitted.fit,
-                order=item.order or "given",
+                order=list(item.order) or "given",
                 by=item.by,
-                columns=list(item.columns) or None,
+                columns=item.columns,
                 title=f"Forest plot: {fitted.spec.label}",
             )
             caption = f"{fitted.spec.label}: every study and the pooled effect ({fitted.fit.model_label})."
@@ -155,6 +154,7 @@ class _Builder:
             "caption": item.caption or caption,
             "title": frame.attrs["title"],
             "description": frame.attrs["description"],
+            "notes": [str(note["message"]) for note in frame.attrs["notes"]],
             "frame": frame_to_dict(frame),
         }
 
@@ -163,9 +163,7 @@ class _Builder:
         if kind in MAKERS:
             return MAKERS[kind](item, self.fits)
         if kind == "reproduce":
-            table, quantities = evidence.reproduce_table(item)
-            self.reproduced |= quantities
-            return table
+            return evidence.reproduce_table(item)
         assert self.registry is not None
         return self.registry.table(item)
 

@@ -1,35 +1,189 @@
-"""Published results in a report: the umbrella of syntheses, and what printed numbers reproduce."""
+"""Published results in a report: the umbrella of syntheses, printed numbers, and what reproduces."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from alliance_meta.effects.provenance import Provenance
+from alliance_meta.errors import InputError
 from alliance_meta.reporting.declaration import Item, Umbrella
-from alliance_meta.reporting.numbers import Quantity
+from alliance_meta.reporting.fitting import Fitted
+from alliance_meta.reporting.numbers import Quantity, quantity
+from alliance_meta.reporting.tables import Table, column
+
+if TYPE_CHECKING:
+    from alliance_meta.evidence.umbrella import Umbrella as Published
+
+EVIDENCE_SHORT = {
+    "author abstract": "abstract",
+    "author table or page": "table or page",
+    "secondary citation": "secondary",
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Registry:
     """The published results that an umbrella report shows, and those it leaves out."""
 
+    shown: Published
     provenance: Provenance
     quantities: dict[str, Quantity]
     citations: tuple[str, ...]
 
     def forest(self, item: Item) -> pd.DataFrame:
-        raise NotImplementedError
+        """Return the frame of the umbrella's forest plot: no diamond."""
+        from alliance_meta.plots import published_forest_data
 
-    def table(self, item: Item) -> dict[str, Any]:
-        raise NotImplementedError
+        own = self.shown.frame
+        printed = own["estimate_printed"] + [f" {text}" if text else "" for text in own["ci_printed"]]
+        as_printed = ~(own["sign_flipped"].astype(bool) | own["converted"].astype(bool))
+        frame = pd.DataFrame(
+            {
+                "label": own["label"] + [_superscript(codes) for codes in own["codes"]],
+                "group": own["heading"],
+                "r": own["estimate"],
+                "ci_lb": own["ci_lb"],
+                "ci_ub": own["ci_ub"],
+                "k": own["k"],
+                "n": own["n_total"],
+                "evidence": [EVIDENCE_SHORT.get(level, level) for level in own["evidence_level"]],
+                "text": printed.where(as_printed, None),
+            }
+        )
+        return published_forest_data(frame, title=item.caption or "Published alliance-outcome correlations")
+
+    def table(self, item: Item) -> Table:
+        """Return the results shown, or the entries left out with the reason."""
+        return self._shown(item) if item.table == "umbrella" else self._left_out(item)
+
+    def _shown(self, item: Item) -> Table:
+        rows: list[dict[str, Any]] = []
+        for heading, group in self.shown.frame.groupby("heading", sort=False):
+            rows.append({"group": heading})
+            for record in group.to_dict("records"):
+                rows.append({name: _plain(record[name]) for name in _SHOWN})
+        columns = [
+            column("label", "Meta-analysis"),
+            column("k", "k", "count", blank="–"),
+            column("n_total", "N", "count", blank="–"),
+            column("estimate", "r", "r3"),
+            column(["ci_lb", "ci_ub"], "CI as printed", "r3_interval", blank="–"),
+            column("evidence_level", "Read in"),
+            column("codes", "Marks"),
+        ]
+        notes = [f"{code}: {text}." for code, text in self.shown.codes.items()]
+        return {
+            "caption": item.caption or "Published correlations of alliance and outcome, positive = better outcome.",
+            "columns": columns,
+            "rows": rows,
+            "notes": ["Marks. " + " ".join(notes), "k and N as printed; a dash: not printed where it was read."],
+        }
+
+    def _left_out(self, item: Item) -> Table:
+        names = ("label", "relation", "metric", "estimate_printed", "reason")
+        rows = [{name: _plain(record[name]) for name in names} for record in self.shown.excluded.to_dict("records")]
+        columns = [
+            column("label", "Entry"),
+            column("relation", "Relation"),
+            column("metric", "Metric"),
+            column("estimate_printed", "Printed"),
+            column("reason", "Why it is not shown"),
+        ]
+        return {"caption": item.caption or "Entries of the registry left out.", "columns": columns, "rows": rows}
+
+
+_SHOWN = ("id", "label", "k", "n_total", "estimate", "ci_lb", "ci_ub", "evidence_level", "codes")
 
 
 def read_umbrella(spec: Umbrella) -> Registry:
-    raise NotImplementedError
+    """Read the registry of published results."""
+    from alliance_meta.effects.datasets import load_dataset
+    from alliance_meta.evidence.published import published
+    from alliance_meta.evidence.umbrella import umbrella
+
+    shown = umbrella(psychotherapy_only=spec.psychotherapy_only)
+    whole = published().set_index("id").loc[list(shown.frame["id"])]
+    return Registry(
+        shown=shown,
+        provenance=load_dataset("published").provenance,
+        quantities=_quantities(shown),
+        citations=tuple(dict.fromkeys(_citations(whole.to_dict("records")))),
+    )
 
 
-def reproduce_table(item: Item) -> tuple[dict[str, Any], dict[str, Any]]:
-    return {"caption": "todo", "columns": [], "rows": []}, {}
+def _quantities(shown: Published) -> dict[str, Quantity]:
+    """Return what prose may say about the umbrella: counts, the range, and every result by its id."""
+    frame = shown.frame
+    main = frame[frame["psychotherapy"].astype(bool)]
+    out = {
+        "shown": quantity(len(frame), "count", "Results shown"),
+        "left_out": quantity(len(shown.excluded), "count", "Entries left out"),
+        "with_interval": quantity(int(frame["ci_lb"].notna().sum()), "count", "Results with an interval"),
+        "repeats": quantity(int((frame["role"] != "main").sum()), "count", "Results on studies shown twice"),
+        "turned": quantity(int(frame["sign_flipped"].sum()), "count", "Signs turned"),
+        "lowest": quantity(float(main["estimate"].min()), "r", "Lowest correlation in psychotherapy"),
+        "highest": quantity(float(main["estimate"].max()), "r", "Highest correlation in psychotherapy"),
+    }
+    out |= {
+        note.code.replace("-", "_"): quantity(note.message, "text", "Note")
+        for note in shown.notes
+        if note.code != "caution"
+    }
+    for record in frame.to_dict("records"):
+        name = str(record["id"])
+        out[name] = quantity(record["estimate"], "r", record["label"])
+        out[f"{name}_ci"] = quantity([record["ci_lb"], record["ci_ub"]], "r_interval", f"{record['label']}, CI")
+        out[f"{name}_k"] = quantity(record["k"], "count", f"{record['label']}, k")
+    return out
+
+
+def _citations(records: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+    for record in records:
+        authors, year = str(_plain(record["authors"]) or "("), _plain(record["year"])
+        name = "[Authors not named where it was read]" if authors.startswith("(") else authors
+        when = f"({int(year)})" if year is not None else "(no year read)"
+        title, doi = _plain(record["title"]), _plain(record["doi"])
+        parts = [f"{name} {when}.", f"{str(title).rstrip('.')}." if title else "", f"doi:{doi}" if doi else ""]
+        yield " ".join(part for part in parts if part)
+
+
+def printed(fits: Iterable[Fitted]) -> dict[str, Quantity]:
+    """Return the printed results of the data sets in use, by name, as text: never rounded, never computed."""
+    out = {}
+    for fitted in fits:
+        for result in fitted.table.card.published if fitted.table.card else ():
+            name = result.id.replace("-", "_")
+            for key, text in result.printed.items():
+                out[f"{name}_{key}"] = quantity(text, "text", f"{result.label}: {key}, as printed")
+            if "estimate" in result.printed:
+                out[name] = quantity(result.printed["estimate"], "text", f"{result.label}, as printed")
+            if "ci_lb" in result.printed:
+                ends = f"[{result.printed['ci_lb']}, {result.printed['ci_ub']}]"
+                out[f"{name}_ci"] = quantity(ends, "text", f"{result.label}: interval, as printed")
+    return out
+
+
+def reproduce_table(item: Item) -> Table:
+    """Return printed against ours for one data set."""
+    from alliance_meta.evidence.reproduce import reproduce
+
+    if len(item.of) != 1:
+        raise InputError(f"table='reproduce' shows one data set, not {len(item.of)}; write one item for each")
+    frame = reproduce(item.of[0])
+    rows = [{str(name): _plain(value) for name, value in record.items()} for record in frame.to_dict("records")]
+    columns = [column(str(name), str(name).replace("_", " ").capitalize()) for name in frame.columns]
+    return {"caption": item.caption or f"Printed against ours: {item.of[0]}.", "columns": columns, "rows": rows}
+
+
+def _superscript(codes: str) -> str:
+    kept = [code for code in codes.split() if code in ("sub", "same", "sign", "np")]
+    return f" ({', '.join(kept)})" if kept else ""
+
+
+def _plain(value: Any) -> Any:
+    return None if value is None or (isinstance(value, float) and math.isnan(value)) or value is pd.NA else value

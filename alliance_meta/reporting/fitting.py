@@ -56,6 +56,7 @@ def run_analysis(spec: Analysis, *, folder: Path) -> Fitted:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AllianceMetaWarning)
             whole = load(spec.data, folder=folder)
+            _check_poolable(spec, whole)
             table = whole.query(spec.subset) if spec.subset else whole
             effects = escalc(table, measure=spec.measure, ri=spec.ri, ni=spec.ni, vtype=spec.vtype)
             options: dict[str, Any] = {"mods": spec.mods or "1", "method": spec.method, "level": spec.level}
@@ -64,6 +65,15 @@ def run_analysis(spec: Analysis, *, folder: Path) -> Fitted:
     except InputError as error:
         raise InputError(f"[[analysis]] ({spec.id}): {error}") from error
     return Fitted(spec, whole, table, effects, fit, wald)
+
+
+def _check_poolable(spec: Analysis, table: CodedTable) -> None:
+    """Refuse to pool what its data card says must not be pooled."""
+    card = table.card
+    if card is not None and not card.poolable:
+        raise InputError(f"{card.name} must not be pooled: {' '.join(card.cautions)}")
+    if card is not None and card.subset and spec.subset is None:
+        raise InputError(f"only a part of {card.name} may be pooled; add subset = {card.subset!r}")
 
 
 def load(data: str, *, folder: Path) -> CodedTable:

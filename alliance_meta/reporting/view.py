@@ -87,7 +87,8 @@ def _blocks(
                 "number": numbering[block["id"]],
                 "caption": prose.inline(words(figure["caption"])),
                 "title": figure["title"],
-                "description": words(figure["description"]),
+                "description": figure["description"],
+                "notes": [prose.inline(note) for note in figure["notes"]],
             }
         ]
     return [view_table(document["tables"][block["id"]], block["id"], numbering[block["id"]], words)]
