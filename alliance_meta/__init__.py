@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from alliance_meta.effects.ingest import check_coded as check_coded
     from alliance_meta.effects.ingest import read_coded as read_coded
     from alliance_meta.effects.table import EffectSizes as EffectSizes
+    from alliance_meta.errors import CannotRunError as CannotRunError
     from alliance_meta.errors import CodingError as CodingError
+    from alliance_meta.errors import InputError as InputError
     from alliance_meta.errors import Problem as Problem
     from alliance_meta.evidence.published import published as published
     from alliance_meta.evidence.reproduce import reproduce as reproduce
@@ -30,10 +32,12 @@ if TYPE_CHECKING:
     from alliance_meta.results.random_effects import RandomEffectsResults as RandomEffectsResults
 
 _HOMES = {
+    "CannotRunError": "errors",
     "CodedTable": "effects.coded",
     "CodingError": "errors",
     "DataCard": "effects.card",
     "EffectSizes": "effects.table",
+    "InputError": "errors",
     "NotApplicable": "not_applicable",
     "Note": "notes",
     "Problem": "errors",

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.errors import DesignError, DroppedRowsWarning, InputError
+from alliance_meta.errors import DesignError, DroppedRowsWarning, InputError, RedundantModeratorWarning
 from alliance_meta.notes import Note, warn_note
 from alliance_meta.options import did_you_mean
 
@@ -56,6 +56,7 @@ class Design:
     rows: Mask
     notes: tuple[Note, ...] = ()
     _spec: ModelSpec | None = field(default=None, repr=False)
+    _kept: tuple[int, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         self.X.flags.writeable = False
@@ -92,7 +93,7 @@ class Design:
         frame = _whole_codes(self.formula, _plain(frame[list(self.variables)]))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            X = np.asarray(self._spec.get_model_matrix(frame), dtype=float)
+            X = np.asarray(self._spec.get_model_matrix(frame), dtype=float)[:, list(self._kept)]
         labels = [", ".join(f"{n} = {_short(v)}" for n, v in row.items()) for row in frame.to_dict("records")]
         return X, labels
 
@@ -128,13 +129,15 @@ def build_design(mods: str, moderators: pd.DataFrame, *, labels: Sequence[str]) 
     Raises
     ------
     DesignError
-        An unknown moderator, one with a single level, collinear columns, or fewer effects than
-        coefficients; the message names them.
+        An unknown moderator, one with a single level, or fewer effects than coefficients; the message
+        names them.
 
     Warns
     -----
     DroppedRowsWarning
         Effects with a missing moderator are left out.
+    RedundantModeratorWarning
+        A column that is a combination of earlier ones is left out and named, as metafor does.
     """
     formula = _right_hand_side(mods)
     k = len(moderators)
@@ -148,8 +151,21 @@ def build_design(mods: str, moderators: pd.DataFrame, *, labels: Sequence[str]) 
     levels = _levels(formula, used)
     _check_levels(used, levels)
     X, columns, terms, spec = _materialise(formula, used)
-    _check_rank(X, columns, formula)
-    return Design(formula, X, columns, terms, tuple(names), levels, rows, notes, spec)
+    _check_size(X, columns, formula)
+    kept, redundant = _independent(X, columns)
+    place = {j: i for i, j in enumerate(kept)}
+    return Design(
+        formula=formula,
+        X=X[:, kept],
+        names=tuple(columns[j] for j in kept),
+        terms={term: tuple(place[j] for j in slots if j in place) for term, slots in terms.items()},
+        variables=tuple(names),
+        levels=levels,
+        rows=rows,
+        notes=(*notes, *redundant),
+        _spec=spec,
+        _kept=tuple(kept),
+    )
 
 
 def _short(value: Any) -> str:
@@ -282,31 +298,41 @@ def _materialise(
     return X, columns, terms, spec
 
 
-def _check_rank(X: Array, columns: tuple[str, ...], formula: str) -> None:
+def _check_size(X: Array, columns: tuple[str, ...], formula: str) -> None:
     k, p = X.shape
     if k < p:
         raise DesignError(
             f"mods={formula!r} asks for {p} coefficients ({', '.join(columns)}) from {k} "
             f"effect{'s' if k != 1 else ''}; use fewer moderators"
         )
-    basis = np.zeros((k, 0))
-    for j in range(p):
-        column = X[:, j]
-        length = np.linalg.norm(column)
+
+
+def _independent(X: Array, columns: tuple[str, ...]) -> tuple[list[int], tuple[Note, ...]]:
+    """Return the positions of columns that add something to those before them, and a note for each other."""
+    basis = np.zeros((len(X), 0))
+    kept: list[int] = []
+    redundant = []
+    for j, column in enumerate(X.T):
         rest = column - basis @ (basis.T @ column)
         rest = rest - basis @ (basis.T @ rest)
-        if np.linalg.norm(rest) <= COLLINEAR * length:
-            partners = _partners(X[:, :j], column, columns[:j])
-            raise DesignError(f"mods={formula!r}: {columns[j]!r} is collinear with {partners}; leave one of them out")
+        if np.linalg.norm(rest) <= COLLINEAR * np.linalg.norm(column):
+            redundant.append(f"{columns[j]!r} {_partners(X[:, kept], column, [columns[i] for i in kept])}")
+            continue
         basis = np.column_stack([basis, rest / np.linalg.norm(rest)])
+        kept.append(j)
+    if not redundant:
+        return kept, ()
+    message = f"Left out of the model because it says nothing new: {'; '.join(redundant)}."
+    return kept, (warn_note("redundant-moderator", message, RedundantModeratorWarning, stacklevel=5),)
 
 
-def _partners(X: Array, column: Array, names: tuple[str, ...]) -> str:
-    if not names:
-        return "nothing else: it is 0 in every effect"
+def _partners(X: Array, column: Array, names: Sequence[str]) -> str:
+    if not column.any():
+        return "is 0 in every effect (no effect has this combination of levels)"
     weights = np.linalg.lstsq(X, column, rcond=None)[0]
-    involved = [name for name, w in zip(names, weights, strict=True) if abs(w) > 1e-6]
-    return ", ".join(map(repr, involved)) or "nothing else: it is 0 in every effect"
+    size = np.abs(weights) * np.linalg.norm(X, axis=0)
+    involved = [name for name, s in zip(names, size, strict=True) if s > 1e-6 * size.max()]
+    return f"is a combination of {', '.join(map(repr, involved))}"
 
 
 def _as_frame(newdata: pd.DataFrame | Mapping[str, Any]) -> pd.DataFrame:

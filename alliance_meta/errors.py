@@ -56,6 +56,10 @@ class FewStudiesWarning(AllianceMetaWarning):
     """Fewer studies than the method needs to be trusted."""
 
 
+class RedundantModeratorWarning(AllianceMetaWarning):
+    """A column of the design repeats what others say and was left out."""
+
+
 class AdaptedInputWarning(AllianceMetaWarning):
     """The reader adapted an encoding, a separator, a decimal mark or a column name."""
 

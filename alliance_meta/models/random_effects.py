@@ -83,11 +83,11 @@ class RandomEffectsModel:
         Raises
         ------
         DesignError
-            An unknown moderator, one with a single level, collinear columns, more coefficients than effects.
+            An unknown moderator, one with a single level, more coefficients than effects.
 
         Warns
         -----
-        DroppedRowsWarning, TruncationWarning, ConvergenceWarning, FewStudiesWarning
+        DroppedRowsWarning, RedundantModeratorWarning, TruncationWarning, ConvergenceWarning, FewStudiesWarning
             Each also stands in ``.notes`` of the result.
         """
         design = build_design(self.mods, self.effects.moderators, labels=self.effects.slab)
