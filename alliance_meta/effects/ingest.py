@@ -183,9 +183,7 @@ def check_coded(
     return list(examine(path, ri=ri, ni=ni, measure=measure).problems)
 
 
-def examine(
-    path: str | Path, *, ri: str | None = None, ni: str | None = None, measure: Measure = "ZCOR"
-) -> Reading:
+def examine(path: str | Path, *, ri: str | None = None, ni: str | None = None, measure: Measure = "ZCOR") -> Reading:
     """Read and check a file in one pass; nothing inside the file raises or warns."""
     check_option("measure", measure, Measure)
     if ri is not None and ri == ni:
@@ -220,7 +218,7 @@ def _read_bytes(path: Path) -> tuple[bytes, str]:
     except FileNotFoundError:
         near: list[str] = []
         if path.parent.is_dir():
-            near = get_close_matches(path.name, [other.name for other in path.parent.iterdir()], n=1)
+            near = get_close_matches(path.name, [other.name for other in path.parent.iterdir()], n=1, cutoff=0.75)
         hint = f"; did you mean {str(path.with_name(near[0]))!r}?" if near else ""
         raise CannotRunError(f"no such file: {path}{hint}") from None
     except (OSError, ValueError) as error:
@@ -342,9 +340,7 @@ def _announce_missing(sheet: Sheet, columns: dict[str, ParsedColumn], found: Fin
                 first = line if first is None else min(first, line)
     if codes:
         listed = ", ".join(f"{code!r} ({count})" for code, count in codes.items())
-        found.note(
-            "missing-codes", f"{sheet.source}: cells with {listed} count as missing (first in line {first})"
-        )
+        found.note("missing-codes", f"{sheet.source}: cells with {listed} count as missing (first in line {first})")
 
 
 def _suspect_other_mark(columns: dict[str, ParsedColumn], mark: DecimalMark, found: Findings) -> None:
@@ -355,18 +351,14 @@ def _suspect_other_mark(columns: dict[str, ParsedColumn], mark: DecimalMark, fou
             continue
         if all(parse_number(cell, other) is not None for cell in filled):
             here, sheet = ("commas", "points") if other == "," else ("points", "commas")
-            message = (
-                f"has decimal {here} (e.g. {filled[0]}) in a sheet with decimal {sheet}; it is read as text"
-            )
+            message = f"has decimal {here} (e.g. {filled[0]}) in a sheet with decimal {sheet}; it is read as text"
             found.suspicion(None, column.label, filled[0], message, kind="decimal-mixture")
 
 
 def _table(sheet: ParsedSheet, digest: str, found: Findings) -> CodedTable:
     index = pd.Index(sheet.lines, name="line")
     frame = pd.DataFrame({name: _series(column, index, sheet.r) for name, column in sheet.columns.items()})
-    defaults = {
-        key: name for key, name, usual in (("ri", sheet.r, "r"), ("ni", sheet.n, "n")) if name != usual
-    }
+    defaults = {key: name for key, name, usual in (("ri", sheet.r, "r"), ("ni", sheet.n, "n")) if name != usual}
     if "study_id" in sheet.columns:
         defaults["study_id"] = "study_id"
     provenance = Provenance(source=sheet.source, sha256=digest)
@@ -378,9 +370,7 @@ def _series(column: ParsedColumn, index: pd.Index[Any], r: str) -> pd.Series[Any
         texts = [None if gone else cell for cell, gone in zip(column.cells, column.missing, strict=True)]
         return pd.Series(texts, index=index, dtype="str")
     values = np.array([np.nan if value is None else value for value in column.values], dtype=float)
-    whole = bool(
-        np.isfinite(values).all() and (values == np.round(values)).all() and (np.abs(values) < 2**53).all()
-    )
+    whole = bool(np.isfinite(values).all() and (values == np.round(values)).all() and (np.abs(values) < 2**53).all())
     return pd.Series(values.astype(np.int64) if whole and column.name != r else values, index=index)
 
 

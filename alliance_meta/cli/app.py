@@ -1,0 +1,41 @@
+"""The commands and their options."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from alliance_meta import __version__
+from alliance_meta.cli import check, data, fit, report
+
+EPILOG = "Exit codes: 0 done, 1 problems in the input, 2 could not run."
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    epilog=EPILOG,
+    help="Meta-analysis of study-level correlations between the therapeutic alliance and outcome.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"alliance-meta {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None: ...
+
+
+app.add_typer(data.app, name="data")
+app.command("check")(check.check)
+app.command("fit")(fit.fit)
+app.command("report")(report.report)
