@@ -92,8 +92,8 @@ def load_dataset(name: str) -> CodedTable:
     >>> table = load_dataset("molloy2014")
     >>> table.k, table.card.licence
     (16, 'GPL-2.0-or-later')
-    >>> table.frame.loc[0, ["study", "year", "n", "r"]].tolist()
-    ['Axelsson et al.', 2009, 109, 0.187]
+    >>> table.frame[["study", "year", "n", "r"]].head(1).values.tolist()
+    [['Axelsson et al.', 2009, 109, 0.187]]
     """
     packages = {card.name: (card, folder) for card, folder in _packages()}
     card, folder = packages[_resolve(name, list(packages))]
@@ -137,12 +137,14 @@ def read_resource(folder: Path, which: int | str) -> pd.DataFrame:
     InputError
         If the file is missing or is not the one that the datapackage describes.
     """
-    resource = _resource(_package(folder), which)
-    path = folder / resource["path"]
-    problems = list(_check_bytes(path, resource))
-    if problems:
-        raise InputError(problems[0].message)
-    return _typed(path.read_bytes(), resource)
+    text, resource = _read(folder, which)
+    schema = resource["schema"]
+    return pd.DataFrame({field["name"]: _column(text[field["name"]], field, schema) for field in schema["fields"]})
+
+
+def read_resource_text(folder: Path, which: int | str) -> pd.DataFrame:
+    """Return the same table as text, exactly as it stands in the file (empty where nothing stands)."""
+    return _read(folder, which)[0]
 
 
 def check_datasets() -> list[Problem]:
@@ -229,10 +231,14 @@ def _problem(
     return Problem(row, column, value, f"{_shown(path)}: {message}")
 
 
-def _typed(data: bytes, resource: Mapping[str, Any]) -> pd.DataFrame:
-    schema = resource["schema"]
-    text = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False, encoding="utf-8")
-    return pd.DataFrame({field["name"]: _column(text[field["name"]], field, schema) for field in schema["fields"]})
+def _read(folder: Path, which: int | str) -> tuple[pd.DataFrame, Mapping[str, Any]]:
+    resource = _resource(_package(folder), which)
+    path = folder / resource["path"]
+    problems = list(_check_bytes(path, resource))
+    if problems:
+        raise InputError(problems[0].message)
+    text = pd.read_csv(io.BytesIO(path.read_bytes()), dtype=str, keep_default_na=False, encoding="utf-8")
+    return text, resource
 
 
 def _column(values: pd.Series[Any], field: Mapping[str, Any], schema: Mapping[str, Any]) -> pd.Series[Any]:

@@ -1,0 +1,189 @@
+"""The registry of published results and the umbrella made of it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+import alliance_meta as am
+from alliance_meta.effects.datasets import data_root, read_resource
+from alliance_meta.errors import InputError
+from alliance_meta.evidence import umbrella as umbrella_module
+from alliance_meta.evidence.published import groups
+from alliance_meta.evidence.umbrella import CODES, NO_POOLED_VALUE, umbrella
+from tests.tolerances import CLOSED_FORM
+
+TURNED = {"howard2022_ptsd", "lococo2022_uncond", "lococo2022_3level"}
+
+
+def by_id(frame, entry):
+    return frame.set_index("id").loc[entry]
+
+
+def test_signs_stay_as_printed_unless_asked() -> None:
+    row = by_id(am.published(), "lococo2022_uncond")
+    assert (row["estimate"], row["ci_low"], row["ci_high"]) == (-0.259, -0.302, -0.214)
+    assert not row["sign_flipped"]
+
+
+def test_aligned_signs_turn_the_interval_too_and_are_marked() -> None:
+    row = by_id(am.published(align_signs=True), "lococo2022_uncond")
+    assert (row["estimate"], row["ci_low"], row["ci_high"]) == (0.259, 0.214, 0.302)
+    assert row["sign_flipped"]
+    assert row["estimate_printed"] == "-.259"
+
+
+def test_alignment_turns_only_what_points_to_a_worse_outcome() -> None:
+    frame = am.published(align_signs=True)
+    assert set(frame.loc[frame["sign_flipped"], "id"]) == TURNED | {"friedlander2018_split"}
+
+
+def test_printed_text_is_kept_beside_the_number() -> None:
+    row = by_id(am.published(), "welmers2018_level")
+    assert (row["ci_low"], row["ci_low_printed"]) == (0.1, ".100")
+    missing = by_id(am.published(), "fluckiger2018_internet")
+    assert math.isnan(missing["ci_low"])
+    assert missing["ci_low_printed"] == ""
+
+
+def test_the_cautions_travel_with_the_frame() -> None:
+    assert any("never pool" in text for text in am.published(year=2011).attrs["cautions"])
+
+
+def test_text_finds_parts_and_a_list_finds_exact_values() -> None:
+    parts = am.published(relation="alliance-outcome")
+    exact = am.published(relation=["alliance-outcome"])
+    assert set(exact["relation"]) == {"alliance-outcome"}
+    assert {"split alliance-outcome", "supervisory alliance-outcome"} < set(parts["relation"])
+
+
+def test_filters_add_up() -> None:
+    found = am.published("adolescent", metric=["r"], year=(2018, 2018), evidence="author")
+    assert set(found["id"]) == {"karver2018", "murphy_hutton2018", "murphy_hutton2018_12to19"}
+    assert am.published("adolescent", year=1991).empty
+
+
+def test_capitals_do_not_matter() -> None:
+    assert "howard2022_ptsd" in set(am.published("ptsd")["id"])
+
+
+def test_a_filter_that_fits_nothing_says_what_there_is() -> None:
+    with pytest.raises(InputError, match="did you mean 'alliance-dropout'"):
+        am.published(relation="aliance-dropout")
+    with pytest.raises(InputError, match=r"no published result has the metric 'R'.*'SMD'"):
+        am.published(metric=["R"])
+    with pytest.raises(InputError, match="no published result is of 1950 to 1960; the registry spans 1991 to"):
+        am.published(year=(1950, 1960))
+
+
+def test_moderators_of_the_entries_asked_for() -> None:
+    rows = am.published(["adult group"], moderators=True)
+    assert set(rows["id"]) == {"lococo2022_3level"}
+    bourke = am.published("psychosis: engagement", moderators=True)
+    assert set(bourke["id"]) == {"bourke2021"}
+
+
+def test_every_moderator_row_belongs_to_an_entry() -> None:
+    stored = read_resource(data_root() / "published", "moderators")
+    assert len(am.published(moderators=True)) == len(stored) == 140
+
+
+def test_every_entry_has_a_group_and_every_part_its_whole() -> None:
+    group = groups()
+    registry = am.published()
+    assert list(group.index) == list(registry["id"])
+    parts = group[group["role"] != "main"]
+    assert parts["part_of"].isin(group.index[group["role"] == "main"]).all()
+    assert group.loc[group["role"] == "main", "part_of"].isna().all()
+    assert group.groupby("heading")["heading_order"].nunique().eq(1).all()
+    assert group.groupby("heading_order")["heading"].nunique().eq(1).all()
+
+
+def test_registry_checks_point_at_entries() -> None:
+    ids = set(am.published()["id"])
+    assert set(read_resource(data_root() / "published", "expected_consistency")["id"]) <= ids
+    claimed = read_resource(data_root() / "claims", 0)["published_ids"].dropna()
+    assert {entry for cell in claimed for entry in cell.split(";")} <= ids
+
+
+@pytest.fixture(scope="module")
+def shown():
+    return umbrella()
+
+
+def test_every_entry_is_shown_or_left_out_with_a_reason(shown) -> None:
+    assert len(shown.frame) + len(shown.excluded) == len(am.published())
+    assert not set(shown.frame["id"]) & set(shown.excluded["id"])
+    assert (shown.excluded["reason"].map(len) > 5).all()
+
+
+def test_the_umbrella_holds_correlations_of_alliance_with_outcome(shown) -> None:
+    registry = am.published().set_index("id").loc[shown.frame["id"]]
+    assert set(registry["relation"]) == {"alliance-outcome"}
+    assert set(registry["metric"]) == {"r", "z"}
+    assert shown.frame["estimate"].between(0, 1).all()
+
+
+def test_signs_are_aligned_and_marked(shown) -> None:
+    marked = shown.frame[shown.frame["codes"].str.split().map(lambda codes: "sign" in codes)]
+    assert set(marked["id"]) == TURNED
+    row = by_id(shown.frame, "howard2022_ptsd")
+    assert row["estimate"] == 0.34
+    assert row["estimate_printed"] == "-.34"
+
+
+def test_fisher_z_is_shown_as_r_and_said(shown) -> None:
+    row = by_id(shown.frame, "psychopharm2018")
+    assert row["estimate"] == pytest.approx(math.tanh(0.30), rel=CLOSED_FORM)
+    assert row["ci_lb"] == pytest.approx(math.tanh(0.20), rel=CLOSED_FORM)
+    assert "z" in row["codes"].split()
+    assert shown.frame["converted"].sum() == 1
+
+
+def test_intervals_that_were_not_printed_are_missing_and_marked(shown) -> None:
+    row = by_id(shown.frame, "fluckiger2018_internet")
+    assert math.isnan(row["ci_lb"])
+    assert math.isnan(row["ci_ub"])
+    assert row["ci_printed"] == ""
+    assert row["codes"] == "sub ci"
+
+
+def test_coaching_and_the_like_are_marked_and_can_be_left_out(shown) -> None:
+    marked = set(shown.frame.loc[~shown.frame["psychotherapy"], "id"])
+    assert marked == {"grassmann2020_coaching", "milot_lapointe2021_career", "psychopharm2018"}
+    without = umbrella(psychotherapy_only=True)
+    assert not marked & set(without.frame["id"])
+    assert set(without.excluded.loc[without.excluded["reason"] == "not psychotherapy", "id"]) == marked
+
+
+def test_results_that_repeat_an_article_follow_it(shown) -> None:
+    ids = list(shown.frame["id"])
+    for _, row in shown.frame[shown.frame["role"] != "main"].iterrows():
+        assert ids.index(row["part_of"]) < ids.index(row["id"])
+        assert row["codes"].split()[0] in ("sub", "same")
+    assert shown.frame["heading_order"].is_monotonic_increasing
+
+
+def test_labels_are_unique_and_written_out(shown) -> None:
+    assert shown.frame["label"].is_unique
+    assert not shown.frame["label"].str.contains("nan|None").any()
+
+
+def test_nothing_is_pooled_and_the_reason_is_said_first(shown) -> None:
+    assert shown.notes[0].message == NO_POOLED_VALUE
+    assert "same primary studies" in NO_POOLED_VALUE
+    assert not [name for name in dir(shown) if "pool" in name]
+    assert not shown.frame["label"].str.contains("pooled|overall", case=False).any()
+    assert [name for name in vars(umbrella_module) if "pool" in name.lower()] == ["NO_POOLED_VALUE"]
+
+
+def test_codes_are_those_that_occur_and_all_explained(shown) -> None:
+    used = {code for codes in shown.frame["codes"] for code in codes.split()}
+    assert set(shown.codes) == used <= set(CODES)
+
+
+def test_the_umbrella_shows_itself(shown) -> None:
+    assert str(shown) == "Umbrella: 34 published results under 8 headings, not pooled"
+    assert NO_POOLED_VALUE in shown._repr_html_()
+    assert len(shown) == 34
