@@ -65,7 +65,10 @@ class CodedTable:
         try:
             rows = self._frame.query(expression)
         except Exception as error:
-            raise InputError(f"subset {expression!r} cannot be read: {error}") from error
+            reason = error.args[0] if error.args else error
+            raise InputError(
+                f"subset {expression!r} cannot be read: {reason}. Columns: {', '.join(self.columns)}"
+            ) from error
         if rows.empty:
             raise InputError(f"subset {expression!r} leaves no row of {self.provenance.source}")
         step = f"subset {expression}: {len(rows)} of {self.k} rows"
@@ -76,7 +79,7 @@ class CodedTable:
         if name not in self._frame:
             known = list(self.columns)
             raise InputError(
-                f"{self.provenance.source} has no column {name!r}{did_you_mean(name, known)} "
+                f"{self.provenance.source} has no column {name!r}{did_you_mean(name, known) or '.'} "
                 f"Columns: {', '.join(known)}"
             )
         return self._frame[name]
