@@ -64,6 +64,15 @@ def make_axis(frame: pd.DataFrame, *, width: float, size: float, xlim: tuple[flo
     return Axis(measure, lo, hi, _ticks(lo, hi, measure, width, size))
 
 
+def band(smallest_effect: float, measure: str) -> float:
+    """Return the half-width of the band of effects too small to matter, on the analysis scale."""
+    most = 1.0 if is_correlation(measure) else math.inf
+    if not 0 < smallest_effect < most:
+        inside = " and below 1" if is_correlation(measure) else ""
+        raise InputError(f"smallest_effect={smallest_effect!r} must be a number above 0{inside}")
+    return to_analysis(smallest_effect, measure)
+
+
 def _limits(frame: pd.DataFrame, measure: str) -> tuple[float, float]:
     shown = frame.loc[frame["kind"].isin(SHOWN_KINDS), list(BOUNDS)].to_numpy(dtype=float).ravel()
     values = [float(value) for value in shown if math.isfinite(value)]

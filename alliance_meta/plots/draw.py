@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
+from alliance_meta.plots.axis import band
+from alliance_meta.plots.forest_frame import records
 from alliance_meta.plots.layout import (
     AIRY,
     BOLD_KINDS,
@@ -16,14 +15,14 @@ from alliance_meta.plots.layout import (
     GAP,
     MARGIN,
     Layout,
-    continued,
     dot_diameter,
-    estimate_texts,
     letter_fits,
 )
-from alliance_meta.plots.text import CAP_HEIGHT, POINTS_PER_INCH, font, line_height, text_width, wrap
+from alliance_meta.plots.pages import TICK, Page
+from alliance_meta.plots.text import CAP_HEIGHT, POINTS_PER_INCH, font, line_height, text_width
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 INK = "#1a1a1a"
@@ -48,94 +47,9 @@ PREDICTION_SHARE = 0.26
 ARROW_LENGTH, ARROW_SHARE = 0.07, 0.28
 CI_POINTS = 0.9
 RULE_POINTS = 0.8
-TICK = 0.04
 
 SYNTHETIC = "SYNTHETIC DATA"
 SYNTHETIC_REST = "made up for teaching; not evidence"
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Heights on one page, in inches from its top; `centres` holds the middle of each row."""
-
-    rows: tuple[int, ...]
-    centres: tuple[float, ...]
-    banner: float | None
-    header: float
-    rule: float
-    heading: tuple[str, float] | None
-    axis: float
-    axis_label: float
-    small: tuple[tuple[str, float, float], ...]
-    footer: tuple[str, float] | None
-    height: float
-
-
-def make_page(
-    frame: pd.DataFrame,
-    layout: Layout,
-    rows: Sequence[int],
-    *,
-    number: tuple[int, int] | None = None,
-    last: bool = True,
-) -> Page:
-    """Place the rows of one page; the texts under the plot stand on the last one."""
-    pitch, size = layout.density.pitch, layout.density.size
-    y = MARGIN
-    banner = None
-    if frame.attrs["synthetic"]:
-        banner = y + 0.5 * line_height(AIRY.size)
-        y += 1.6 * line_height(AIRY.size)
-    header = y + 0.5 * pitch
-    rule = y + pitch
-    y = rule + 0.3 * pitch
-    heading = None
-    again = continued(frame, rows)
-    if again:
-        heading = (again, y + 0.5 * pitch)
-        y += pitch
-    centres = []
-    for i in rows:
-        centres.append(y + layout.heights[i] / 2)
-        y += layout.heights[i]
-    axis = y + 0.3 * pitch
-    axis_label = axis + TICK + 2.1 * line_height(size)
-    y = axis_label + 0.7 * line_height(size)
-    small, y = _small_print(frame, layout, y) if last else ((), y)
-    footer = None
-    if number is not None:
-        footer = (f"Page {number[0]} of {number[1]}", y + 0.5 * line_height(size))
-        y += line_height(size)
-    return Page(
-        rows=tuple(rows),
-        centres=tuple(centres),
-        banner=banner,
-        header=header,
-        rule=rule,
-        heading=heading,
-        axis=axis,
-        axis_label=axis_label,
-        small=small,
-        footer=footer,
-        height=y + MARGIN / 2,
-    )
-
-
-def _small_print(frame: pd.DataFrame, layout: Layout, y: float) -> tuple[tuple[tuple[str, float, float], ...], float]:
-    """Return (line, size, middle) of heterogeneity, tests and cautions, and where they end."""
-    size = layout.density.size
-    smaller = max(DENSE.size, size - 1)
-    texts = [(text, size) for text in frame.attrs["bottom"]]
-    if frame.attrs["show_cautions"]:
-        texts += [(f"Caution: {text}", smaller) for text in frame.attrs["cautions"]]
-    lines = []
-    y += 0.3 * line_height(size) if texts else 0.0
-    for text, points in texts:
-        for line in wrap(text, points, layout.width - 2 * MARGIN):
-            lines.append((line, points, y + 0.5 * line_height(points)))
-            y += line_height(points)
-        y += 0.15 * line_height(points)
-    return tuple(lines), y
 
 
 def draw_page(
@@ -157,10 +71,9 @@ class _Pen:
 
     def __init__(self, ax: Axes, frame: pd.DataFrame, layout: Layout, page: Page) -> None:
         self.ax, self.layout, self.page, self.attrs = ax, layout, page, frame.attrs
-        self.rows: list[dict[str, Any]] = frame.to_dict("records")
+        self.rows: list[dict[str, Any]] = records(frame)
         self.pitch, self.size = layout.density.pitch, layout.density.size
         self.largest = max([w for w in frame["weight"] if math.isfinite(w)], default=math.nan)
-        self.estimates = estimate_texts(frame)
         self.lines: dict[str, list[Any]] = {}
         self.shapes: dict[tuple[str, str], list[Any]] = {}
 
@@ -220,12 +133,10 @@ class _Pen:
 
     def background(self, smallest_effect: float | None) -> None:
         """Draw the reference line, the pooled line, and the band of effects too small to matter."""
-        from alliance_meta.plots.axis import to_analysis
-
         page, axis = self.page, self.layout.axis
         top = page.rule + 0.15 * self.pitch
         if smallest_effect is not None:
-            bound = to_analysis(abs(smallest_effect), axis.measure)
+            bound = band(smallest_effect, axis.measure)
             x0, x1 = (self.layout.x(min(max(v, axis.lo), axis.hi)) for v in (-bound, bound))
             from matplotlib.patches import Rectangle
 
@@ -234,17 +145,19 @@ class _Pen:
                           clip_on=False)
             )  # fmt: skip
         if axis.lo <= 0 <= axis.hi:
-            self.rule(*[self.layout.x(0.0)] * 2, top, page.axis, colour=GREY, zorder=1)
+            x = self.layout.x(0.0)
+            self.rule(x, x, top, page.axis, colour=GREY, zorder=1)
         pooled = self.attrs["pooled"]
         if pooled is not None and axis.lo <= pooled <= axis.hi:
-            self.rule(*[self.layout.x(pooled)] * 2, top, page.axis, colour=SUMMARY, style=(0, (4, 2.5)), zorder=1)
+            x = self.layout.x(float(pooled))
+            self.rule(x, x, top, page.axis, colour=SUMMARY, style=(0, (4, 2.5)), zorder=1)
 
     def header(self) -> None:
         """Draw the banner, the column titles and the rule under them."""
         page = self.page
         if page.banner is not None:
             self.banner(page.banner)
-        for column in self.layout.columns:
+        for column in (one for one in self.layout.columns if one.title):
             self.text(column.x, page.header, column.title, align=column.align, bold=True)
         self.rule(MARGIN, self.layout.width - MARGIN, page.rule, page.rule)
         if page.heading is not None:

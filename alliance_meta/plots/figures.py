@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,15 +47,22 @@ class NotebookFigure(Figure):
     plot_description: str = ""
 
     @classmethod
-    def for_plot(cls, width: float, height: float, meta: Mapping[str, Any]) -> NotebookFigure:
+    def for_plot(cls, width: float, height: float, meta: Mapping[Any, Any]) -> NotebookFigure:
         """Return an empty figure of this size (inches) with title and description from `meta`."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-        figure = cls(figsize=(width, height), dpi=100, facecolor="white", edgecolor="white", layout="none")
+        figure = cls(figsize=(width, height), dpi=100, facecolor="white", edgecolor="white", layout="none")  # type: ignore[arg-type]
         FigureCanvasAgg(figure)
         figure.plot_title = str(meta.get("title") or "")
         figure.plot_description = str(meta.get("description") or "")
         return figure
+
+    def draw(self, renderer: Any) -> None:
+        """Draw with unhinted letters: hinted ones are wider than measured, and columns would touch."""
+        import matplotlib
+
+        with matplotlib.rc_context({"text.hinting": "none"}):
+            super().draw(renderer)
 
     def _repr_png_(self) -> tuple[bytes, dict[str, Any]]:
         data = figure_bytes(self, format="png", dpi=SCREEN_DPI)
@@ -67,9 +74,6 @@ class Pages(tuple[NotebookFigure, ...]):
     """The pages of one plot; a notebook shows them below each other."""
 
     __slots__ = ()
-
-    def __new__(cls, figures: Iterable[NotebookFigure]) -> Pages:
-        return super().__new__(cls, tuple(figures))
 
     def _repr_html_(self) -> str:
         import base64

@@ -62,8 +62,13 @@ def make_frame(rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]) -> pd
     for name in NUMBERS:
         data[name] = np.array([_number(row.get(name)) for row in rows], dtype=float)
     frame = pd.DataFrame(data)
-    frame.attrs = attrs
+    frame.attrs.update(attrs)
     return frame
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows as dictionaries."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def column_key(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from alliance_meta.errors import InputError
+from alliance_meta.models.subgroups import SharedTau2, subgroups
 from alliance_meta.options import did_you_mean
 from alliance_meta.plots import forest_text
 from alliance_meta.tables.format import format_percent
@@ -25,12 +26,10 @@ def subgroup_rows(
     positions: Sequence[int],
     *,
     by: str,
-    tau2: str,
+    tau2: SharedTau2,
     level: float,
 ) -> tuple[list[dict[str, Any]], str, tuple[Note, ...]]:
     """Return heading, studies and diamond of each level of `by`, and the test between them, and notes."""
-    from alliance_meta.models.subgroups import subgroups
-
     known = [str(name) for name in fit.effects.moderators.columns]
     if by not in known:
         raise InputError(f"by: no column {by!r}{did_you_mean(by, known)} Columns: {', '.join(known) or 'none'}")
@@ -40,21 +39,24 @@ def subgroup_rows(
     for name in groups.levels:
         members = {int(i) for i in groups.rows[name]}
         placed |= members
-        body += _group(str(name), [studies[i] for i in positions if i in members])
-        body += [_subtotal(groups.fits[name], str(name), len(members), level), {"kind": "blank"}]
+        body += _group(f"{forest_text.header(by)}: {name}", str(name), [studies[i] for i in positions if i in members])
+        body += [
+            _subtotal(groups.fits[name], str(name), len(members), level, own_tau2=tau2 == "separate"),
+            {"kind": "blank"},
+        ]
     left = [studies[i] for i in positions if i not in placed]
     if left:
-        body += [*_group(f"{by}: {NOT_CODED}", left), {"kind": "blank"}]
+        body += [*_group(f"{forest_text.header(by)}: {NOT_CODED}", NOT_CODED, left), {"kind": "blank"}]
     test = forest_text.test_text(groups.QM, groups.QMdf, groups.QMp)
     how = "a separate τ² in each subgroup" if tau2 == "separate" else "a common τ² for all subgroups"
     return body, f"Test for subgroup differences: {test}; {how}", groups.notes
 
 
-def _group(name: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{"kind": "heading", "label": name, "group": name}, *({**row, "group": name} for row in rows)]
+def _group(heading: str, name: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"kind": "heading", "label": heading, "group": name}, *({**row, "group": name} for row in rows)]
 
 
-def _subtotal(fit: RandomEffectsResults, name: str, k: int, level: float) -> dict[str, Any]:
+def _subtotal(fit: RandomEffectsResults, name: str, k: int, level: float, *, own_tau2: bool) -> dict[str, Any]:
     """Return the diamond's row, from two studies on; one study is its own summary and gets none."""
     row: dict[str, Any] = {"kind": "subgroup", "group": name}
     if k < 2:
@@ -65,7 +67,7 @@ def _subtotal(fit: RandomEffectsResults, name: str, k: int, level: float) -> dic
     values = (predicted[bound] for bound in ("pred", "ci_lb", "ci_ub"))
     return {
         **row,
-        "label": f"Subtotal (k = {k}, I² = {format_percent(fit.I2)})",
+        "label": f"Subtotal (k = {k}, I² = {format_percent(fit.I2)})" if own_tau2 else f"Subtotal (k = {k})",
         **estimate(fit.effects.measure, *values),
     }
 
@@ -110,6 +112,8 @@ def fitted_rows(
         return [*(studies[i] for i in positions), {"kind": "blank"}, heading, *fitted.values()]
     body: list[dict[str, Any]] = []
     for value in levels:
-        body += _group(value, [studies[i] for i in positions if coded[i] == value])
+        body += _group(
+            f"{forest_text.header(name)}: {value}", value, [studies[i] for i in positions if coded[i] == value]
+        )
         body += [{**fitted[value], "group": value}, {"kind": "blank"}]
     return body[:-1]

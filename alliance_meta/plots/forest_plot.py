@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, overload
 import pandas as pd
 
 from alliance_meta.errors import InputError
-from alliance_meta.plots.draw import Page, draw_page, make_page
+from alliance_meta.plots.draw import draw_page
 from alliance_meta.plots.figures import NotebookFigure, Pages
 from alliance_meta.plots.forest_frame import check_frame
 from alliance_meta.plots.layout import (
@@ -21,8 +21,8 @@ from alliance_meta.plots.layout import (
     choose_density,
     count_rows,
     make_layout,
-    split_pages,
 )
+from alliance_meta.plots.pages import Page, make_page, split_pages
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -173,6 +173,7 @@ def _draw_into(
 ) -> Axes:
     """Draw at the loosest density that fits into `ax`; never with smaller text than the densest."""
     figure = ax.get_figure(root=True)
+    assert figure is not None
     box = ax.get_window_extent()
     width, height = box.width / figure.dpi, box.height / figure.dpi
     first = choose_density(count_rows(frame))

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.errors import InputError
+from alliance_meta.models.subgroups import SharedTau2
 from alliance_meta.notes import Note, merge_notes
-from alliance_meta.options import check_level, did_you_mean
+from alliance_meta.options import check_level, check_option, did_you_mean
 from alliance_meta.plots import forest_text
 from alliance_meta.plots.axis import is_correlation, to_reader
 from alliance_meta.plots.forest_frame import COLUMNS, column_key, make_frame
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from alliance_meta.results.random_effects import RandomEffectsResults
 
 MOST_COLUMNS = 3
-TAU2_SHARING = ("separate", "common")
 ROB_LETTERS = {
     **dict.fromkeys(("l", "low", "+"), "L"),
     **dict.fromkeys(("s", "some", "some concerns", "moderate", "unclear", "?"), "S"),
@@ -39,7 +39,7 @@ def forest_data(
     columns: Columns | None = (),
     order: Order = "given",
     by: str | None = None,
-    tau2: str = "separate",
+    tau2: SharedTau2 = "separate",
     level: float | None = None,
     rob: Columns | None = (),
     title: str | None = None,
@@ -102,8 +102,7 @@ def forest_data(
     """
     used = fit.level if level is None else level
     check_level(used)
-    if tau2 not in TAU2_SHARING:
-        raise InputError(f"tau2={tau2!r} is not one of {', '.join(map(repr, TAU2_SHARING))}")
+    check_option("tau2", tau2, SharedTau2)
     effects = fit.effects
     shown = _headers(effects, columns, "columns")
     dots = _headers(effects, rob, "rob")
@@ -149,7 +148,7 @@ def sort_rows(fit: RandomEffectsResults, order: Order) -> tuple[list[int], list[
         values = _sort_values(fit, name)
         present = [i for i in positions if values[i] is not None]
         absent = [i for i in positions if values[i] is None]
-        present.sort(key=lambda i: values[i], reverse=reverse)  # noqa: B023
+        present.sort(key=lambda i: values[i], reverse=reverse)
         positions = present + absent
         if absent:
             listed = f"{len(absent)} of {len(positions)} studies have"
@@ -189,12 +188,7 @@ def _headers(effects: EffectSizes, columns: Columns | None, option: str) -> dict
         )
     if isinstance(names, Mapping):
         return dict(names)
-    return {name: _title(name) for name in names}
-
-
-def _title(name: str) -> str:
-    words = name.replace("_", " ").strip()
-    return words[:1].upper() + words[1:]
+    return {name: forest_text.header(name) for name in names}
 
 
 def _column(effects: EffectSizes, name: str, header: str) -> dict[str, Any]:
@@ -264,7 +258,7 @@ def _simple_body(
     studies: list[dict[str, Any]],
     positions: Sequence[int],
     by: str | None,
-    tau2: str,
+    tau2: SharedTau2,
     level: float,
 ) -> Body:
     """Return the rows of a model without moderators, and what to add under the plot."""
@@ -294,14 +288,14 @@ def _moderated_body(
     """Return the rows of a meta-regression: fitted values by level, or one beside each study."""
     from alliance_meta.plots.forest_groups import fitted_levels, fitted_rows
 
-    levels = fitted_levels(fit)
-    if by is not None and by != levels[0]:
+    name, levels = fitted_levels(fit)
+    if by is not None and by != name:
         raise InputError(
             f"by={by!r}: subgroups are drawn for a model without moderators, or by the one categorical "
             f"moderator of the model; this fit has mods={fit.design.formula!r}"
         )
-    if levels[0] is not None:
-        return fitted_rows(fit, studies, positions, *levels, grouped=by is not None, level=level), [], ()
+    if name is not None:
+        return fitted_rows(fit, studies, positions, name, levels, grouped=by is not None, level=level), [], ()
     predicted = fit.predict(level=level)
     body = []
     for i in positions:

@@ -32,6 +32,12 @@ ROB_LEGEND = "Risk of bias: L low, S some concerns, H high"
 level_text = format_level
 
 
+def header(name: str) -> str:
+    """Return a column's name as a reader's header."""
+    words = name.replace("_", " ").strip()
+    return words[:1].upper() + words[1:]
+
+
 def axis_label(measure: str) -> str:
     """Return the label under the axis."""
     return AXIS_LABELS.get(measure, "Effect size")
@@ -80,8 +86,8 @@ def heterogeneity(fit: RandomEffectsResults, level: float, *, simple: bool) -> s
 
 def _tau(fit: RandomEffectsResults, level: float) -> str:
     interval = fit.confint_tau2(kind="QP", level=level)
-    bounds = [math.sqrt(bound) if bound >= 0 else math.nan for bound in (interval.lb, interval.ub)]
-    return format_estimate(math.sqrt(fit.tau2), *bounds, leading_zero=True)
+    lb, ub = (math.sqrt(bound) if bound >= 0 else math.nan for bound in (interval.lb, interval.ub))
+    return format_estimate(math.sqrt(fit.tau2), lb, ub, leading_zero=True)
 
 
 def test_text(stat: float, df: Any, pval: float) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from alliance_meta.plots.axis import Axis, make_axis
+from alliance_meta.plots.axis import Axis, is_correlation, make_axis
+from alliance_meta.plots.forest_frame import records
 from alliance_meta.plots.text import line_height, text_width, wrap
-from alliance_meta.tables.format import NOT_AVAILABLE, format_count, format_estimate, format_interval, format_weight
+from alliance_meta.tables.format import NOT_AVAILABLE, format_count, format_interval, format_number, format_weight
 
 WIDTH = 7.2
 WIDEST_AIRY = 7.8
@@ -22,7 +23,6 @@ WIDEST_LABEL = 2.6
 WIDEST_EXTRA = 1.35
 WIDEST_SPAN = 3.6
 BLANK_SHARE = 0.5
-PAGE_UNITS = 64
 
 DIAMOND_KINDS = ("subgroup", "fitted", "summary")
 SPANNING_KINDS = ("heading", "subgroup", "fitted", "summary", "prediction")
@@ -51,6 +51,7 @@ class Column:
     x: float
     width: float
     cells: tuple[tuple[str, ...], ...]
+    gap: float = GAP
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ def make_layout(
     left, spans = _left_columns(frame, density)
     right = _right_columns(frame, density)
     dots = _dot_columns(frame, density)
-    text = sum(column.width + GAP for column in (*left, *right, *dots)) + 2 * MARGIN
+    text = sum(column.width + column.gap for column in (*left, *right, *dots)) + 2 * MARGIN
     panel_width = _panel_width(text + GAP, width, density)
     x = MARGIN
     left, x = _place(left, x)
@@ -135,9 +136,8 @@ def _place(columns: Sequence[Column], x: float) -> tuple[tuple[Column, ...], flo
     placed = []
     for column in columns:
         share = {"left": 0.0, "center": 0.5, "right": 1.0}[column.align]
-        anchor = x + share * column.width
-        placed.append(Column(column.key, column.title, column.align, anchor, column.width, column.cells))
-        x += column.width + GAP
+        placed.append(replace(column, x=x + share * column.width))
+        x += column.width + column.gap
     return tuple(placed), x
 
 
@@ -183,7 +183,7 @@ def _left_columns(frame: pd.DataFrame, density: Density) -> tuple[tuple[Column, 
         others.append(_measured("ni", attrs["n_header"], "right", counts, density, bold))
     first = _widened(first, others, labels, spans, bold, density)
     return (
-        (Column("label", first.title, "left", 0.0, first.width, tuple(labels)), *others),
+        (replace(first, cells=tuple(labels)), *others),
         spans,
     )
 
@@ -205,39 +205,52 @@ def _widened(
         for column in others:
             if any(column.cells[i]):
                 break
-            room += GAP + column.width
+            room += column.gap + column.width
         need = max(text_width(line, density.size, bold=bold[i]) for line in label)
         width = max(width, need - room)
-    return Column(first.key, first.title, first.align, 0.0, width, first.cells)
+    return replace(first, width=width)
 
 
 def _right_columns(frame: pd.DataFrame, density: Density) -> tuple[Column, ...]:
+    """Return the estimates, their intervals under a header for both, and the weights."""
     bold = [kind in BOLD_KINDS for kind in frame["kind"]]
-    estimates = [(text,) if text else () for text in estimate_texts(frame)]
-    columns = [_measured("estimate", frame.attrs["estimate_header"], "right", estimates, density, bold)]
+    printed = estimate_texts(frame)
+    points = [(point,) if point else () for point, _ in printed]
+    intervals = [(interval,) if interval else () for _, interval in printed]
+    first = _measured("estimate", "", "right", points, density, bold)
+    second = _measured("interval", "", "right", intervals, density, bold)
+    title = frame.attrs["estimate_header"]
+    both = max(first.width + GAP / 2 + second.width, text_width(title, density.size, bold=True))
+    columns = [
+        Column("estimate", "", "right", 0.0, both - second.width - GAP / 2, first.cells, gap=GAP / 2),
+        Column("interval", title, "right", 0.0, second.width, second.cells),
+    ]
     weights = [(format_weight(weight),) if math.isfinite(weight) else () for weight in frame["weight"]]
     if any(weights):
         columns.append(_measured("weight", "Weight %", "right", weights, density, bold))
     return tuple(columns)
 
 
-def estimate_texts(frame: pd.DataFrame) -> list[str]:
-    """Return the printed estimate of every row, the numbers being those of the frame."""
-    correlation = frame.attrs["measure"] != "GEN"
-    point, lb, ub = ("r", "r_lb", "r_ub") if correlation else ("yi", "ci_lb", "ci_ub")
-    pi_lb, pi_ub = ("r_pi_lb", "r_pi_ub") if correlation else ("pi_lb", "pi_ub")
-    texts = []
-    for row in frame.to_dict("records"):
+def estimate_texts(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return the printed estimate and interval of every row, the numbers being those of the frame."""
+    correlation = is_correlation(frame.attrs["measure"])
+    point, *bounds = ("r", "r_lb", "r_ub") if correlation else ("yi", "ci_lb", "ci_ub")
+    limits = ("r_pi_lb", "r_pi_ub") if correlation else ("pi_lb", "pi_ub")
+    texts: list[tuple[str, str]] = []
+    for row in records(frame):
+        names = limits if row["kind"] == "prediction" else bounds
         if row["text"]:
-            texts.append(str(row["text"]))
-        elif row["kind"] in ("heading", "blank"):
-            texts.append("")
-        elif row["kind"] == "prediction":
-            texts.append(format_interval(row[pi_lb], row[pi_ub], leading_zero=not correlation))
-        else:
-            printed = format_estimate(row[point], row[lb], row[ub], leading_zero=not correlation)
-            texts.append("" if printed == NOT_AVAILABLE and row["kind"] == "subgroup" else printed)
+            value, bracket, rest = str(row["text"]).partition(" [")
+            texts.append((value, f"[{rest}" if bracket else ""))
+            continue
+        value = format_number(row[point], leading_zero=not correlation)
+        interval = format_interval(*(row[name] for name in names), leading_zero=not correlation)
+        texts.append((_unless_missing(value), _unless_missing(interval)))
     return texts
+
+
+def _unless_missing(text: str) -> str:
+    return "" if text == NOT_AVAILABLE else text
 
 
 def _dot_columns(frame: pd.DataFrame, density: Density) -> tuple[Column, ...]:
@@ -275,50 +288,3 @@ def _heights(frame: pd.DataFrame, left: Sequence[Column], spans: Sequence[bool],
         share = BLANK_SHARE if kind == "blank" else 1.0
         heights.append(share * density.pitch + (lines - 1) * extra)
     return tuple(heights)
-
-
-def split_pages(frame: pd.DataFrame, layout: Layout) -> tuple[tuple[int, ...], ...]:
-    """Return the rows of each page: at most 64 row heights, a heading never last, a summary never first."""
-    room = PAGE_UNITS * layout.density.pitch
-    blocks = _blocks(frame["kind"].tolist())
-    pages: list[list[int]] = [[]]
-    used = 0.0
-    for block in blocks:
-        height = sum(layout.heights[i] for i in block)
-        if pages[-1] and used + height > room + 1e-9:
-            pages.append([])
-            used = 0.0
-        if not pages[-1]:
-            while block and frame["kind"].iloc[block[0]] == "blank":
-                block = block[1:]
-            height = sum(layout.heights[i] for i in block)
-            if len(pages) > 1 and continued(frame, block):
-                height += layout.density.pitch
-        pages[-1] += block
-        used += height
-    return tuple(tuple(page) for page in pages if page)
-
-
-def _blocks(kinds: Sequence[str]) -> list[list[int]]:
-    """Group rows that must stay together: a heading with its first row, summaries with the row before."""
-    blocks: list[list[int]] = []
-    open_block = False
-    for i, kind in enumerate(kinds):
-        joins = kind in ("subgroup", "summary", "prediction", "blank")
-        if blocks and (open_block or joins):
-            blocks[-1].append(i)
-        else:
-            blocks.append([i])
-        open_block = kind in ("heading",)
-    return blocks
-
-
-def continued(frame: pd.DataFrame, rows: Sequence[int]) -> str | None:
-    """Return the heading to repeat on a page that starts inside a group."""
-    first = rows[0]
-    kinds = frame["kind"]
-    if kinds.iloc[first] not in ("study", "subgroup") or first == 0 or not frame["group"].iloc[first]:
-        return None
-    group = frame["group"].iloc[first]
-    heads = [i for i in range(first) if kinds.iloc[i] == "heading" and frame["group"].iloc[i] == group]
-    return f"{frame['label'].iloc[heads[-1]]} (continued)" if heads else None

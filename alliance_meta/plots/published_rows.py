@@ -11,7 +11,7 @@ import pandas as pd
 from alliance_meta.errors import InputError
 from alliance_meta.plots import forest_text
 from alliance_meta.plots.axis import to_analysis
-from alliance_meta.plots.forest_frame import column_key, make_frame
+from alliance_meta.plots.forest_frame import column_key, make_frame, records
 from alliance_meta.tables.format import format_count
 
 REQUIRED = ("label", "r", "ci_lb", "ci_ub")
@@ -78,7 +78,7 @@ def published_forest_data(
     _check(frame)
     given = frame.reset_index(drop=True)
     known = given["r"].notna()
-    rows = [_row(record) for record in given[known].to_dict("records")]
+    rows = [_row(record) for record in records(given[known])]
     shown = [entry for entry in SHOWN if entry[0] in given]
     lines = list(bottom)
     if any(math.isnan(row["ci_lb"]) for row in rows):
@@ -112,7 +112,7 @@ def _check(frame: pd.DataFrame) -> None:
     if missing:
         raise InputError(f"published results lack the columns {', '.join(missing)}")
     problems = []
-    for record in frame.to_dict("records"):
+    for record in records(frame):
         r, lb, ub = (float(record[name]) if pd.notna(record[name]) else math.nan for name in ("r", "ci_lb", "ci_ub"))
         if any(abs(value) >= 1 for value in (r, lb, ub)):
             problems.append(f"{record['label']}: r = {r:g} [{lb:g}, {ub:g}] is not inside (-1, 1)")
