@@ -68,7 +68,7 @@ TableKind = Literal[
 ]
 
 UMBRELLA = "umbrella"
-RESERVED = (UMBRELLA, "ref", "printed")
+RESERVED = (UMBRELLA, "ref", "printed", "reproduce")
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 _OPTIONS: dict[str, Any] = {"measure": Measure, "vtype": VType, "method": Tau2Method, "test": Test}
 

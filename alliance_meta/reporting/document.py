@@ -34,6 +34,7 @@ def make_document(declaration: Declaration) -> dict[str, Any]:
     if registry is not None:
         quantities[UMBRELLA] = registry.quantities
     quantities["printed"] = evidence.printed(fits.values())
+    quantities["reproduce"] = builder.reproduced
     if not builder.problems:
         sections += appendix.sections(declaration, fits, registry, builder)
     builder.problems += _unknown_placeholders(builder.texts(), quantities, builder.names)
@@ -74,6 +75,7 @@ class _Builder:
         self.registry = registry
         self.figures: dict[str, Any] = {}
         self.tables: dict[str, Any] = {}
+        self.reproduced: dict[str, Any] = {}
         self.problems: list[str] = []
         self._texts: list[str] = [declaration.subtitle]
         self._slugs: set[str] = set()
@@ -163,7 +165,9 @@ class _Builder:
         if kind in MAKERS:
             return MAKERS[kind](item, self.fits)
         if kind == "reproduce":
-            return evidence.reproduce_table(item)
+            table, quantities = evidence.reproduce_table(item)
+            self.reproduced |= quantities
+            return table
         assert self.registry is not None
         return self.registry.table(item)
 

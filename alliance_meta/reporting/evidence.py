@@ -112,7 +112,7 @@ def read_umbrella(spec: Umbrella) -> Registry:
         shown=shown,
         provenance=load_dataset("published").provenance,
         quantities=_quantities(shown),
-        citations=tuple(dict.fromkeys(_citations(whole.to_dict("records")))),
+        citations=tuple(_citations(whole.to_dict("records"))),
     )
 
 
@@ -130,7 +130,7 @@ def _quantities(shown: Published) -> dict[str, Quantity]:
         "highest": quantity(float(main["estimate"].max()), "r", "Highest correlation in psychotherapy"),
     }
     out |= {
-        note.code.replace("-", "_"): quantity(note.message, "text", "Note")
+        f"note_{note.code.replace('-', '_')}": quantity(note.message, "text", "Note")
         for note in shown.notes
         if note.code != "caution"
     }
@@ -142,14 +142,18 @@ def _quantities(shown: Published) -> dict[str, Quantity]:
     return out
 
 
-def _citations(records: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+def _citations(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return one reference per article, with what was read of its authors, year, title and DOI."""
+    found: dict[tuple[str, str, str], str] = {}
     for record in records:
         authors, year = str(_plain(record["authors"]) or "("), _plain(record["year"])
         name = "[Authors not named where it was read]" if authors.startswith("(") else authors
         when = f"({int(year)})" if year is not None else "(no year read)"
-        title, doi = _plain(record["title"]), _plain(record["doi"])
-        parts = [f"{name} {when}.", f"{str(title).rstrip('.')}." if title else "", f"doi:{doi}" if doi else ""]
-        yield " ".join(part for part in parts if part)
+        title, doi = str(_plain(record["title"]) or "[Title not read]"), _plain(record["doi"])
+        key = (name, when, str(doi or title))
+        text = " ".join(part for part in (f"{name} {when}.", f"{title.rstrip('. ')}.", f"doi:{doi}" if doi else "") if part)
+        found[key] = max(found.get(key, ""), text, key=len)
+    return list(found.values())
 
 
 def printed(fits: Iterable[Fitted]) -> dict[str, Quantity]:
@@ -168,16 +172,62 @@ def printed(fits: Iterable[Fitted]) -> dict[str, Quantity]:
     return out
 
 
-def reproduce_table(item: Item) -> Table:
-    """Return printed against ours for one data set."""
+def reproduce_table(item: Item) -> tuple[Table, dict[str, Quantity]]:
+    """Return printed against ours for one data set, and the numbers prose may quote from it."""
     from alliance_meta.evidence.reproduce import reproduce
 
     if len(item.of) != 1:
         raise InputError(f"table='reproduce' shows one data set, not {len(item.of)}; write one item for each")
     frame = reproduce(item.of[0])
-    rows = [{str(name): _plain(value) for name, value in record.items()} for record in frame.to_dict("records")]
-    columns = [column(str(name), str(name).replace("_", " ").capitalize()) for name in frame.columns]
-    return {"caption": item.caption or f"Printed against ours: {item.of[0]}.", "columns": columns, "rows": rows}
+    rows: list[dict[str, Any]] = []
+    notes: list[str] = []
+    quantities: dict[str, Quantity] = {}
+    for number, (name, group) in enumerate(frame.groupby("result", sort=False), 1):
+        records = group.to_dict("records")
+        first = records[0]
+        rows.append({"group": f"{number}. {_KINDS.get(first['kind'], first['kind'])}: {first['source']}"})
+        rows += [_compared(record) for record in records]
+        notes.append(_braced(f"{number}. Route: {first['route']}. {first['note']}".strip()))
+        key = str(name).replace("-", "_")
+        quantities[f"{key}_route"] = quantity(first["route"], "text", f"{name}: route")
+        for record in records:
+            kind = "count" if record["quantity"] in ("k", "N") else "r3"
+            quantities[f"{key}_{record['quantity']}"] = quantity(record["ours"], kind, f"{name}: {record['quantity']}")
+    columns = [
+        column("quantity", "Quantity"),
+        column("printed", "Printed", align="right"),
+        column("ours", "Ours", "r3"),
+        column("agrees", "Same to the printed digits?"),
+    ]
+    caption = item.caption or f"Printed against ours: {item.of[0]}."
+    return {"caption": caption, "columns": columns, "rows": rows, "notes": notes}, quantities
+
+
+_KINDS = {"published": "Printed by the article", "recalculated": "Recalculated", "documentation": "Documentation"}
+_QUANTITIES = {"estimate": "r", "ci_lb": "CI, lower limit", "ci_ub": "CI, upper limit", "tau2": "τ²"}
+EXTRA_DECIMALS = 2
+
+
+def _compared(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one printed number beside ours, ours with two decimals more where few were printed."""
+    printed = str(record["printed"])
+    decimals = len(printed.partition(".")[2])
+    kind = "count"
+    if decimals:
+        shown = decimals + (EXTRA_DECIMALS if decimals <= EXTRA_DECIMALS else 0)
+        kind = f"{'r' if printed.lstrip('-')[0] == '.' else 'fixed'}{shown}"
+    verdict = {True: "yes", False: "no"}.get(record["agrees"], "not run")
+    return {
+        "result": record["result"],
+        "quantity": _QUANTITIES.get(record["quantity"], record["quantity"]),
+        "printed": printed,
+        "ours": {"value": record["ours"], "format": kind},
+        "agrees": verdict,
+    }
+
+
+def _braced(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
 
 
 def _superscript(codes: str) -> str:

@@ -17,7 +17,8 @@ _LABELS = re.compile(r"\s*<(title|desc)\b[^>]*>.*?</\1>", re.DOTALL)
 _SIZE = re.compile(r'\bwidth="([\d.]+)pt"')
 _VIEWBOX = re.compile(r'\bviewBox="[^"]+"')
 
-SMALLEST_SHARE = 0.82
+# How far a figure may be scaled from its drawn size before a page scrolls sideways instead.
+SMALLEST_SHARE, LARGEST_SHARE = 0.82, 1.15
 PIXELS_PER_POINT = 96 / 72
 
 
@@ -75,7 +76,7 @@ def inline_svg(svg: str, *, prefix: str, title: str, description: str) -> str:
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {view_box[0]} '
         f'role="img" aria-labelledby="{prefix}-title {prefix}-desc" '
-        f'style="width:100%;max-width:{width:.0f}px;min-width:{SMALLEST_SHARE * width:.0f}px">'
+        f'style="width:100%;max-width:{LARGEST_SHARE * width:.0f}px;min-width:{SMALLEST_SHARE * width:.0f}px">'
         f'<title id="{prefix}-title">{escape(title)}</title>'
         f'<desc id="{prefix}-desc">{escape(description)}</desc>'
     )

@@ -16,6 +16,7 @@ Quantity = dict[str, Any]
 
 NOT_APPLICABLE = "not_applicable"
 INFINITE = "infinite"
+MOST_DECIMALS = 9
 
 
 def quantity(value: Any, kind: str, label: str) -> Quantity:
@@ -114,7 +115,8 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "count": _one(fmt.format_count),
     "year": _year,
     "r": _plain(2, leading_zero=False),
-    "r3": _plain(3, leading_zero=False),
+    **{f"r{decimals}": _plain(decimals, leading_zero=False) for decimals in range(1, MOST_DECIMALS)},
+    **{f"fixed{decimals}": _plain(decimals) for decimals in range(MOST_DECIMALS)},
     "r_interval": _interval(2, leading_zero=False),
     "r3_interval": _interval(3, leading_zero=False),
     "z": _plain(3),

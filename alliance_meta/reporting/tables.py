@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -13,6 +13,9 @@ from alliance_meta.options import did_you_mean
 from alliance_meta.reporting.declaration import Item
 from alliance_meta.reporting.fitting import Fitted, statistics
 from alliance_meta.tables.format import format_df
+
+if TYPE_CHECKING:
+    from alliance_meta.effects.coded import CodedTable
 
 Table = dict[str, Any]
 
@@ -72,7 +75,11 @@ def study_rows(fitted: Fitted) -> list[dict[str, Any]]:
                 "ci_lb": float(one["r_lb"]),
                 "ci_ub": float(one["r_ub"]),
                 "weight": float(one["weight"]),
-                **{str(name): _plain(value) for name, value in coded.iloc[position].items() if name not in _OWN},
+                **{
+                    str(name): _in_words(str(name), value, fitted.table)
+                    for name, value in coded.iloc[position].items()
+                    if name not in _OWN
+                },
             }
         )
     return rows
@@ -81,7 +88,7 @@ def study_rows(fitted: Fitted) -> list[dict[str, Any]]:
 def _studies_of_one(item: Item, fitted: Fitted) -> Table:
     level = f"{100 * fitted.spec.level:g}%"
     rows = study_rows(fitted)
-    extra = _extra_columns(item.columns, fitted.table.frame, fitted.spec.data)
+    extra = _extra_columns(item.columns, fitted.table)
     columns = [
         column("label", "Study"),
         *extra,
@@ -188,19 +195,38 @@ def left_out(item: Item, fits: Mapping[str, Fitted]) -> Table:
     whole = fitted.whole.frame
     rest = whole.drop(index=fitted.table.frame.index)
     label = next((name for name in ("study", "slab", "author", "study_id") if name in rest), None)
-    columns = [*([column(label, "Study")] if label else []), *_extra_columns(item.columns, whole, fitted.spec.data)]
+    columns = [*([column(label, "Study")] if label else []), *_extra_columns(item.columns, fitted.whole)]
     kept = list(dict.fromkeys(key for one in columns for key in one["keys"]))
-    rows = [{str(name): _plain(value) for name, value in row.items()} for row in rest[kept].to_dict("records")]
+    rows = [
+        {str(name): _in_words(str(name), value, fitted.whole) for name, value in row.items()}
+        for row in rest[kept].to_dict("records")
+    ]
     caption = item.caption or f"Rows of the data set left out of: {fitted.spec.label}."
     return {"caption": caption, "columns": columns, "rows": rows}
 
 
-def _extra_columns(names: Sequence[str], frame: pd.DataFrame, source: str) -> list[dict[str, Any]]:
-    known = [str(name) for name in frame.columns]
+def _extra_columns(names: Sequence[str], table: CodedTable) -> list[dict[str, Any]]:
+    """Return columns of the sheet, headed as its data card titles them."""
+    known = list(table.columns)
     missing = [f"{name!r}{did_you_mean(name, known)}" for name in names if name not in known]
     if missing:
-        raise InputError(f"{source} has no column {', '.join(missing)} (columns: {', '.join(known)})")
-    return [column(name, name.replace("_", " ").capitalize(), _kind_of(name, frame[name])) for name in names]
+        raise InputError(
+            f"{table.provenance.source} has no column {', '.join(missing)} (columns: {', '.join(known)})"
+        )
+    frame = table.frame
+    out = []
+    for name in names:
+        field = table.card.field(name) if table.card else None
+        title = field.title if field else name.replace("_", " ").capitalize()
+        out.append(column(name, title, _kind_of(name, frame[name])))
+    return out
+
+
+def _in_words(name: str, value: Any, table: CodedTable) -> Any:
+    """Return a category's label where the data card has one."""
+    field = table.card.field(name) if table.card else None
+    plain = _plain(value)
+    return field.categories.get(str(plain), plain) if field else plain
 
 
 def _kind_of(name: str, values: pd.Series[Any]) -> str:

@@ -5,7 +5,8 @@ The view is what the HTML page and the PDF both print, so they cannot disagree.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alliance_meta.reporting import prose
@@ -14,6 +15,12 @@ from alliance_meta.tables.format import NOT_AVAILABLE
 
 Document = Mapping[str, Any]
 NUMERIC_ALIGN = "right"
+
+# Print: characters of table text on a line, the gap between columns, and what needs no line break.
+CHARACTERS_PER_LINE = 112
+GAP = 3
+SHORT = 12
+_WORD = re.compile(r"[\s-]")
 
 
 def make_view(document: Document) -> dict[str, Any]:
@@ -120,10 +127,32 @@ def view_table(table: Mapping[str, Any], identifier: str, number: str, words: An
         "caption": prose.inline(words(table["caption"])),
         "headers": [column["label"] for column in columns],
         "aligns": [column.get("align", "left") for column in columns],
-        "widths": [column.get("width", 0) for column in columns],
+        "widths": column_widths(columns, [row["cells"] for row in rows if "cells" in row]),
         "rows": rows,
         "notes": [prose.inline(note) for note in notes],
     }
+
+
+def column_widths(columns: Sequence[Mapping[str, Any]], rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return the share of the line each column of words gets in print; 0 where its content decides.
+
+    >>> column_widths([{"align": "left", "label": "Study"}, {"align": "right", "label": "r"}], [["A 2001", ".2"]])
+    [0, 0]
+    """
+    cells = [[column["label"], *(row[i] for row in rows)] for i, column in enumerate(columns)]
+    longest = [max(map(len, own)) for own in cells]
+    room = CHARACTERS_PER_LINE - GAP * len(columns) - sum(longest)
+    words = [column.get("align") != NUMERIC_ALIGN and most > SHORT for column, most in zip(columns, longest, strict=True)]
+    if room >= 0 or not any(words):
+        return [0] * len(columns)
+    least = [max(len(part) for text in own for part in _WORD.split(text)) + 1 for own in cells]
+    wish = [(sum(map(len, own)) / len(own) + most) / 2 for own, most in zip(cells, longest, strict=True)]
+    room += sum(most - low for most, low, flexible in zip(longest, least, words, strict=True) if flexible)
+    total = sum(own for own, flexible in zip(wish, words, strict=True) if flexible)
+    return [
+        round(low + max(room, 0) * own / total) if flexible else 0
+        for low, own, flexible in zip(least, wish, words, strict=True)
+    ]
 
 
 def _cell(record: Mapping[str, Any], column: Mapping[str, Any]) -> tuple[str, str | None]:
