@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from alliance_meta.effects.provenance import Provenance
@@ -112,8 +112,7 @@ def _full(declaration: Declaration, fits: Mapping[str, Fitted], builder: Any) ->
         ids = [f"{{ref.{identifier}}}" for identifier, table in builder.tables.items() if table.get("kind") == "statistics"]
         blocks.append(builder.text(f"Statistics already shown: {', '.join(ids)}."))
     for names in rest.values():
-        for start in range(0, len(names), MOST_COLUMNS):
-            chosen = tuple(names[start : start + MOST_COLUMNS])
+        for chosen in _balanced(names):
             table = statistics_table(Item(table="statistics", of=chosen), fits)
             blocks.append(builder.table("statistics_" + "_".join(chosen), table))
     for name, fitted in fits.items():
@@ -121,6 +120,14 @@ def _full(declaration: Declaration, fits: Mapping[str, Fitted], builder: Any) ->
             table = coefficients(Item(table="coefficients", of=(name,)), fits)
             blocks.append(builder.table(f"coefficients_{name}", table))
     return blocks
+
+
+def _balanced(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Split names into as few groups as fit a page's width, of nearly one size."""
+    count = -(-len(names) // MOST_COLUMNS)
+    size = -(-len(names) // count)
+    for start in range(0, len(names), size):
+        yield tuple(names[start : start + size])
 
 
 def _fully_shown(item: Item) -> tuple[str, ...]:

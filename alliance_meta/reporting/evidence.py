@@ -185,7 +185,8 @@ def reproduce_table(item: Item) -> tuple[Table, dict[str, Quantity]]:
     for number, (name, group) in enumerate(frame.groupby("result", sort=False), 1):
         records = group.to_dict("records")
         first = records[0]
-        rows.append({"group": f"{number}. {_KINDS.get(first['kind'], first['kind'])}: {first['source']}"})
+        source = "; ".join(dict.fromkeys(str(first["source"]).split("; ")))
+        rows.append({"group": f"{number}. {_KINDS.get(first['kind'], first['kind'])}: {source}"})
         rows += [_compared(record) for record in records]
         notes.append(_braced(f"{number}. Route: {first['route']}. {first['note']}".strip()))
         key = str(name).replace("-", "_")
@@ -203,7 +204,7 @@ def reproduce_table(item: Item) -> tuple[Table, dict[str, Quantity]]:
     return {"caption": caption, "columns": columns, "rows": rows, "notes": notes}, quantities
 
 
-_KINDS = {"published": "Printed by the article", "recalculated": "Recalculated", "documentation": "Documentation"}
+_KINDS = {"published": "As the article prints it", "recalculated": "Later paper", "documentation": "Documentation"}
 _QUANTITIES = {"estimate": "r", "ci_lb": "CI, lower limit", "ci_ub": "CI, upper limit", "tau2": "τ²"}
 EXTRA_DECIMALS = 2
 

@@ -127,26 +127,24 @@ def _put_effect(put: Any, fitted: Fitted, scale: str, level: str) -> None:
     """Add the pooled effect on every scale, with its intervals."""
     fit, raw = fitted.fit, fitted.spec.measure != "ZCOR"
     simple = fit.p == 1
-    own = {"z": "Fisher z", "r3": "r"}[scale]
 
     def first(values: Any) -> Any:
         return values[0] if simple else WITH_MODERATORS
 
-    put("estimate", first(fit.beta), scale, f"Pooled effect, {own}")
-    put("se", first(fit.se), scale, f"Standard error, {own}")
-    put("ci", [first(fit.ci_lb), first(fit.ci_ub)], f"{scale}_interval", f"{level} CI, {own}")
-    put("stat", first(fit.stat), "stat", "Test statistic (t or z)")
-    put("ddf", first(fit.ddf), "df", "Degrees of freedom")
+    put("estimate", first(fit.beta), scale, "Pooled effect, model's scale")
+    put("se", first(fit.se), scale, "Standard error, model's scale")
+    put("ci", [first(fit.ci_lb), first(fit.ci_ub)], f"{scale}_interval", f"{level} CI, model's scale")
+    put("stat", first(fit.stat), "stat", "Test statistic (t, or z where df is ∞)")
+    put("ddf", first(fit.ddf), "df", "Degrees of freedom (df)")
     put("p", first(fit.pval), "p", "p")
     median = _prediction(fitted.fit, "r") if simple else {}
     mean = _prediction(fitted.fit, "r_mean") if simple and not raw else {}
     wald = _prediction(fitted.wald, "r") if simple else {}
     why = WITH_MODERATORS if not simple else ON_RAW_SCALE
-    name = "r" if raw else "r, median effect: tanh(μ)"
-    put("r", median.get("pred", why), "r", name)
+    put("r", median.get("pred", why), "r", "r (from Fisher z: tanh(μ), the median)")
     put("r_ci", _pair(median, "ci", why), "r_interval", f"{level} CI of r")
     put("r_ci_wald", _pair(wald, "ci", why), "r_interval", f"{level} CI of r, normal (Wald)")
-    put("r_mean", mean.get("pred", why), "r", "r, mean of the effect distribution")
+    put("r_mean", mean.get("pred", why), "r", "Mean of the true correlations, r")
     put("r_mean_ci", _pair(mean, "ci", why), "r_interval", f"{level} CI of the mean r")
     put("pi", _pair(median, "pi", why), "r_interval", f"{level} prediction interval, r")
 

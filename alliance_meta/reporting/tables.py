@@ -170,22 +170,29 @@ def comparison(item: Item, fits: Mapping[str, Fitted]) -> Table:
     for name in item.of:
         fitted = fits[name]
         block = statistics(fitted)
-        rows.append({"label": fitted.spec.label, **{key: _cell(block[key]) for key in _COMPARED}})
+        rows.append(
+            {
+                "label": fitted.spec.label,
+                "model": fitted.fit.model_label,
+                **{key: block[key]["value"] for key in ("measure", "k", "r", "tau2", "I2")},
+                **_ends("r_ci", block),
+                **_ends("pi", block),
+            }
+        )
     columns = [
         column("label", "Analysis"),
         column("measure", "Scale"),
-        column("method", "τ² by"),
-        column("test", "Test"),
+        column("model", "Model"),
+        column("k", "k", "count"),
         column("r", "r", "r3"),
-        column("r_ci", "CI", "r_interval"),
-        column("pi", "Prediction interval", "r_interval"),
+        column(["r_ci_lb", "r_ci_ub"], "CI", "r3_interval", blank="n/a"),
+        column(["pi_lb", "pi_ub"], "Prediction interval", "r3_interval", blank="n/a"),
         column("tau2", "τ²", "variance"),
         column("I2", "I²", "percent"),
     ]
     return {"caption": item.caption or "The same rows under different choices.", "columns": columns, "rows": rows}
 
 
-_COMPARED = ("measure", "method", "test", "k", "r", "r_ci", "pi", "tau2", "I2")
 _OWN = frozenset({"label", "n", "r", "ci_lb", "ci_ub", "weight"})
 
 
@@ -240,6 +247,13 @@ def _kind_of(name: str, values: pd.Series[Any]) -> str:
 
 def _cell(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {"value": entry["value"], "format": entry["format"]}
+
+
+def _ends(key: str, block: Mapping[str, Any]) -> dict[str, Any]:
+    """Return both ends of an interval under names of their own."""
+    value = block[key]["value"]
+    lb, ub = value if isinstance(value, list) else (value, value)
+    return {f"{key}_lb": lb, f"{key}_ub": ub}
 
 
 def _coded_r(coded: pd.DataFrame, columns: Mapping[str, str], position: int, otherwise: float) -> float:
