@@ -117,7 +117,7 @@ def escalc(
         )
     labels = _labels(frame, slab or defaults.get("slab"), table.provenance.source)
     r, n, keep = _numbers(frame, r_name, n_name, labels, measure=measure, source=table.provenance.source)
-    notes: list[Note] = list(table.notes)
+    notes: list[Note] = [*table.notes, *_pooling_notes(table)]
     if not keep.all():
         lost = [labels[i] for i in np.flatnonzero(~keep)]
         notes.append(
@@ -145,6 +145,17 @@ def escalc(
         notes=tuple(notes),
         columns={"ri": r_name, "ni": n_name},
     )
+
+
+def _pooling_notes(table: CodedTable) -> tuple[Note, ...]:
+    card = table.card
+    if card is None:
+        return ()
+    if not card.poolable:
+        return (Note("not-poolable", f"{card.name}: one pooled value of these rows means nothing. {card.cautions[0]}"),)
+    if card.subset is not None and table.k == card.k:
+        return (Note("not-all-poolable", f"{card.name}: only the rows where {card.subset} may be pooled together."),)
+    return ()
 
 
 def _effects(r: Array, n: Array, *, measure: str, vtype: str) -> tuple[Array, Array]:

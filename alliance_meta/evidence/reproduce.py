@@ -1,0 +1,117 @@
+"""`reproduce`: printed results beside ours, and which choices make the difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from alliance_meta.effects.datasets import list_datasets, load_dataset
+from alliance_meta.errors import InputError
+from alliance_meta.evidence.routes import Found, agrees, route_from, search, statistics
+from alliance_meta.not_applicable import NotApplicable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from alliance_meta.effects.card import PublishedResult
+    from alliance_meta.effects.coded import CodedTable
+
+COLUMNS = ("dataset", "result", "source", "kind", "quantity", "scale", "printed", "ours", "agrees", "route", "note")
+
+
+def reproduce(name: str | None = None) -> pd.DataFrame:
+    """Compute the printed results of a data set anew and say which agree.
+
+    When a student's number differs from the paper's, a choice nobody wrote down is the usual reason: the
+    estimator, the scale, the variance of r, the reference distribution. Where the route to a printed result
+    is known it is followed. Where it is not, the nearest of the usual routes is shown, with a plain word if
+    none of them gives the printed digits; rarer routes that happen to round to them are named, not counted.
+
+    Parameters
+    ----------
+    name : str, optional
+        A data set; by default every data set that has a printed result.
+
+    Returns
+    -------
+    DataFrame
+        One row per printed number: ``dataset result source kind quantity scale printed ours agrees route
+        note``. ``printed`` is text, because its digits say how far it binds; ``ours`` is unrounded;
+        ``agrees`` is True when ours rounds to it, and None where nothing was run. ``kind`` says who printed
+        it: ``published`` (the article), ``recalculated`` (a later paper) or ``documentation`` (a package).
+
+    Raises
+    ------
+    InputError
+        An unknown data set, or one without any printed result.
+
+    Examples
+    --------
+    >>> from alliance_meta import reproduce
+    >>> table = reproduce("molloy2014")
+    >>> table.loc[table["quantity"] == "estimate", ["scale", "printed", "agrees"]].values.tolist()
+    [['z', '0.1499', True], ['r', '0.149', True]]
+    """
+    import pandas as pd
+
+    names = [name] if name is not None else [n for n in list_datasets()["name"] if load_dataset(n).card.published]
+    rows = [row for one in names for row in _dataset_rows(one)]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _dataset_rows(name: str) -> list[dict[str, Any]]:
+    table = load_dataset(name)
+    card = table.card
+    if card is None or not card.published:
+        raise InputError(f"{name} has no printed result to reproduce; `alliance-meta data show {name}` says what it is")
+    return [row for result in card.published for row in _result_rows(table, result)]
+
+
+def _result_rows(table: CodedTable, result: PublishedResult) -> Iterator[dict[str, Any]]:
+    ours, route, note = _follow(table, result)
+    for quantity, printed in result.printed.items():
+        value = ours.get(quantity, NotApplicable("not computed here"))
+        yield {
+            "dataset": table.card.name if table.card else table.provenance.source,
+            "result": result.id,
+            "source": f"{result.source}; {result.where}",
+            "kind": result.kind,
+            "quantity": quantity if result.coefficient == "intrcpt" else f"{quantity} [{result.coefficient}]",
+            "scale": result.scale,
+            "printed": printed,
+            "ours": value,
+            "agrees": None if isinstance(value, NotApplicable) else agrees(value, printed),
+            "route": route,
+            "note": f"{note} ({quantity}: {value.reason})".strip() if isinstance(value, NotApplicable) else note,
+        }
+
+
+def _follow(table: CodedTable, result: PublishedResult) -> tuple[dict[str, float], str, str]:
+    """Return our numbers, the route in words and a note."""
+    if result.route is not None:
+        route = route_from(result.route)
+        values = statistics(route.fit(table), scale=result.scale, coefficient=result.coefficient)
+        return values, route.words, result.note
+    if not result.search:
+        return {}, "none built here", result.note
+    found = search(table, result.printed, scale=result.scale)
+    usual = [item for item in found if item.route.usual]
+    best = usual[0]
+    verdict = _verdict(found, usual, printed=result.printed.get("estimate", "the printed value"))
+    return dict(best.values), best.route.words, " ".join(part for part in (verdict, result.note) if part)
+
+
+def _verdict(found: list[Found], usual: list[Found], *, printed: str) -> str:
+    """Say what a search shows; that a route gives the printed digits is no proof that the authors took it."""
+    fitting = sum(item.agrees for item in usual)
+    if fitting:
+        which = "this one gives" if fitting == 1 else f"{fitting} of {len(usual)} usual ones, such as this, give"
+        return f"The article does not say its route; {which} the printed digits, which does not prove it was taken."
+    chance = [item.route.words for item in found if item.agrees]
+    verdict = f"NOT reproduced: none of the {len(usual)} usual routes gives {printed}; the nearest is shown."
+    if chance:
+        verdict += (
+            f" Of all {len(found)} routes {len(chance)} would round to it ({chance[0]}), "
+            "which is what chance alone allows in a search this wide."
+        )
+    return verdict

@@ -1,0 +1,96 @@
+"""Numbers that papers and package documentation print, from the shipped data."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from alliance_meta import InputError, RandomEffectsModel, escalc, load_dataset, reproduce
+from alliance_meta.evidence.routes import agrees, distance, search
+from tests.tolerances import printed
+
+pytestmark = pytest.mark.published
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    return reproduce()
+
+
+def test_molloy_2014_as_metadat_prints_it():
+    """metadat, documentation of dat.molloy2014: REML on Fisher z."""
+    fit = RandomEffectsModel(escalc(load_dataset("molloy2014")), method="REML", test="z").fit()
+    assert float(fit.beta[0]) == printed("0.1499")
+    assert float(fit.se[0]) == printed("0.0316")
+    assert fit.tau2 == printed("0.0081")
+    assert fit.I2 == printed("61.73")
+    assert fit.QE == printed("38.1595")
+    on_r = fit.predict(scale="r").iloc[0]
+    assert [on_r.pred, on_r.ci_lb, on_r.ci_ub] == [printed("0.149"), printed("0.088"), printed("0.209")]
+
+
+def test_kolden_2011_by_two_routes():
+    """Maassen et al. (2020): Hedges-Olkin on raw r .25096; DerSimonian-Laird on z gives .250 [.118, .373]."""
+    table = load_dataset("kolden2011_congruence")
+    on_z = RandomEffectsModel(escalc(table), method="DL", test="z").fit().predict(scale="r").iloc[0]
+    assert [on_z.pred, on_z.ci_lb, on_z.ci_ub] == [printed(".250"), printed(".118"), printed(".373")]
+    raw = RandomEffectsModel(escalc(table, measure="COR"), method="HE", test="z").fit()
+    assert float(raw.beta[0]) == printed(".25096")
+
+
+def test_every_recalculated_number_agrees(table):
+    recalculated = table[table["kind"] == "recalculated"]
+    assert recalculated["result"].nunique() >= 16
+    assert recalculated["agrees"].all()
+
+
+def test_what_disagrees_is_known_and_said(table):
+    """A new disagreement, or one that vanishes, must be looked at by a person."""
+    rows = table[table["agrees"] == False]  # noqa: E712 - None means "not run" here
+    assert set(rows["result"]) == {
+        "farber2011-article",
+        "kolden2011-article",
+        "smith2011-article",
+        "tillman2011-article",
+        "lui2015-text",
+        "molloy2014-reml",
+        "mcdaniel1994-cor",
+    }
+    assert (rows["note"] != "").all()
+    search_for_zvalue = rows[rows["result"].isin(["molloy2014-reml", "mcdaniel1994-cor"])]
+    assert set(search_for_zvalue["quantity"]) == {"stat"}
+    assert search_for_zvalue["note"].str.contains("stops early").all()
+
+
+def test_farber_is_shown_as_not_reproduced_with_the_nearest_route(table):
+    row = table[(table["result"] == "farber2011-article") & (table["quantity"] == "estimate")].iloc[0]
+    assert row["agrees"] is False or not row["agrees"]
+    assert row["note"].startswith("NOT reproduced: none of the 18 usual routes gives .27")
+    assert row["route"] == "Fisher z, HE, Wald z"
+    assert "Fisher z, PM" in row["note"]
+
+
+def test_results_that_need_another_model_are_not_run(table):
+    rows = table[table["result"].isin(["craft2003-conf-perf", "tannersmith2016-cr2", "oswald2013-rve"])]
+    assert rows["agrees"].isna().all()
+    assert (rows["route"] == "none built here").all()
+
+
+def test_search_tries_what_the_article_could_have_used():
+    table = load_dataset("farber2011_positive_regard")
+    found = search(table, {"k": "18", "estimate": ".27"}, scale="r")
+    assert len(found) == 2 * 7 * 8
+    assert found[0].distance <= found[-1].distance
+    assert not any(item.agrees for item in found if item.route.usual)
+
+
+def test_rounding_is_half_a_unit_of_the_last_digit():
+    assert agrees(0.2745, ".27") is True
+    assert agrees(0.2751, ".27") is False
+    assert agrees(-0.275, "−.27") is True
+    assert distance(0.28, ".27") == pytest.approx(2.0)
+
+
+def test_a_data_set_without_printed_results_is_named():
+    with pytest.raises(InputError, match="alliance_not_poolable has no printed result"):
+        reproduce("alliance_not_poolable")
