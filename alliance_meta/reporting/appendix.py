@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from alliance_meta.effects.provenance import Provenance
-from alliance_meta.reporting.citations import method_keys, reference_list
+from alliance_meta.reporting.citations import linked, method_keys, reference_list
 from alliance_meta.reporting.declaration import Declaration, Item
 from alliance_meta.reporting.fitting import Fitted
 from alliance_meta.reporting.software import versions
@@ -15,7 +15,8 @@ from alliance_meta.reporting.tables import coefficients, statistics_table
 if TYPE_CHECKING:
     from alliance_meta.reporting.evidence import Registry
 
-MOST_COLUMNS = 3
+MOST_COLUMNS = 4
+LIBRARY = "library(metafor)"
 SYNTHETIC = "Synthetic data: the rows are made up for teaching and say nothing about psychotherapy."
 
 
@@ -109,7 +110,9 @@ def _full(declaration: Declaration, fits: Mapping[str, Fitted], builder: Any) ->
             rest.setdefault(fitted.spec.data, []).append(name)
     blocks = []
     if shown:
-        ids = [f"{{ref.{identifier}}}" for identifier, table in builder.tables.items() if table.get("kind") == "statistics"]
+        ids = [
+            f"{{ref.{identifier}}}" for identifier, table in builder.tables.items() if table.get("kind") == "statistics"
+        ]
         blocks.append(builder.text(f"Statistics already shown: {', '.join(ids)}."))
     for names in rest.values():
         for chosen in _balanced(names):
@@ -136,30 +139,41 @@ def _fully_shown(item: Item) -> tuple[str, ...]:
 
 def _r_code(fits: Iterable[Fitted]) -> list[dict[str, Any]]:
     blocks: list[dict[str, Any]] = [
-        _text("Each call fits the same model with metafor; `dat` is the data file that the next section names.")
+        _text("The same models in R, with metafor, from the data files that the next section names.")
     ]
+    grouped: dict[str, list[Fitted]] = {}
     for fitted in fits:
-        blocks.append(
-            {"type": "code", "label": f"R code: {fitted.spec.label}", "text": f"# {fitted.spec.label}\n{fitted.fit.r_code()}"}
-        )
+        grouped.setdefault(fitted.whole.provenance.source, []).append(fitted)
+    for source, members in grouped.items():
+        calls = [f'{LIBRARY}\ndat <- read.csv("{source}")']
+        calls += [_r_call(fitted) for fitted in members]
+        blocks.append({"type": "code", "label": f"R code for {source}", "text": "\n\n".join(calls)})
     return blocks
 
 
-def _sources(
-    declaration: Declaration, fits: Mapping[str, Fitted], registry: Registry | None
-) -> list[dict[str, Any]]:
+def _r_call(fitted: Fitted) -> str:
+    lines = [f"# {fitted.spec.label}"]
+    if fitted.spec.subset:
+        lines.append(f"# keep only the rows with {fitted.spec.subset}")
+    lines += [line for line in fitted.fit.r_code().splitlines() if line != LIBRARY]
+    return "\n".join(lines)
+
+
+def _sources(declaration: Declaration, fits: Mapping[str, Fitted], registry: Registry | None) -> list[dict[str, Any]]:
     lines = []
     for origin in _origins(fits, registry):
         parts = [f"**{origin.title or origin.source}**, file `{origin.source}`."]
         if origin.citation:
-            parts.append(f"Source: {origin.citation.rstrip('.')}.")
+            parts.append(f"Source: {linked(origin.citation.rstrip('.'))}.")
         if origin.licence:
             parts.append(f"Licence: {origin.licence}.")
         if origin.sha256:
             parts.append(f"SHA-256: `{origin.sha256}`.")
         lines.append("- " + " ".join(parts))
     used = ", ".join(f"{name} {number}" for name, number in software(fits).items())
-    text = "\n".join(lines) + f"\n\nSoftware that affects the numbers: {used}. The same data and the same versions give "
+    text = (
+        "\n".join(lines) + f"\n\nSoftware that affects the numbers: {used}. The same data and the same versions give "
+    )
     text += "the same numbers to the last digit; rebuild with"
     return [
         _text(_escape(text)),

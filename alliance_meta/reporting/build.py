@@ -31,14 +31,13 @@ class Built(tuple[Path, ...]):
     notes: tuple[Note, ...]
 
     def __new__(cls, paths: Collection[Path], notes: tuple[Note, ...] = ()) -> Built:
+        """Return the paths as a tuple that also carries notes."""
         self = super().__new__(cls, paths)
         self.notes = notes
         return self
 
 
-def build_report(
-    path: str | Path, *, out: str | Path | None = None, formats: Collection[str] | None = None
-) -> Built:
+def build_report(path: str | Path, *, out: str | Path | None = None, formats: Collection[str] | None = None) -> Built:
     """Run a declared report and write its folder.
 
     The analysis is run once and written to ``results.json``; page, PDF, figures, tables and methods text are

@@ -27,8 +27,8 @@ REFERENCES: dict[str, str] = {
     "hedgesolkin1985": "Hedges, L. V., & Olkin, I. (1985). *Statistical methods for meta-analysis*. Academic Press.",
     "higgins2002": "Higgins, J. P. T., & Thompson, S. G. (2002). Quantifying heterogeneity in a meta-analysis. "
     "*Statistics in Medicine*, 21(11), 1539–1558. https://doi.org/10.1002/sim.1186",
-    "higgins2009": "Higgins, J. P. T., Thompson, S. G., & Spiegelhalter, D. J. (2009). A re-evaluation of random-effects "
-    "meta-analysis. *Journal of the Royal Statistical Society: Series A*, 172(1), 137–159. "
+    "higgins2009": "Higgins, J. P. T., Thompson, S. G., & Spiegelhalter, D. J. (2009). A re-evaluation of "
+    "random-effects meta-analysis. *Journal of the Royal Statistical Society: Series A*, 172(1), 137–159. "
     "https://doi.org/10.1111/j.1467-985X.2008.00552.x",
     "hunter2004": "Hunter, J. E., & Schmidt, F. L. (2004). *Methods of meta-analysis: Correcting error and bias in "
     "research findings* (2nd ed.). Sage.",
@@ -36,15 +36,15 @@ REFERENCES: dict[str, str] = {
     "covariate. *Statistics in Medicine*, 22(17), 2693–2710. https://doi.org/10.1002/sim.1482",
     "kolden2011": "Kolden, G. G., Klein, M. H., Wang, C.-C., & Austin, S. B. (2011). Congruence/genuineness. "
     "*Psychotherapy*, 48(1), 65–71. https://doi.org/10.1037/a0022064",
-    "maassen2020": "Maassen, E., van Assen, M. A. L. M., Nuijten, M. B., Olsson-Collentine, A., & Wicherts, J. M. (2020). "
-    "Reproducibility of individual effect sizes in meta-analyses in psychology. *PLoS ONE*, 15(5), e0233107. "
-    "https://doi.org/10.1371/journal.pone.0233107",
+    "maassen2020": "Maassen, E., van Assen, M. A. L. M., Nuijten, M. B., Olsson-Collentine, A., & Wicherts, "
+    "J. M. (2020). Reproducibility of individual effect sizes in meta-analyses in psychology. *PLoS ONE*, 15(5), "
+    "e0233107. https://doi.org/10.1371/journal.pone.0233107",
     "morris1983": "Morris, C. N. (1983). Parametric empirical Bayes inference: Theory and applications. "
     "*Journal of the American Statistical Association*, 78(381), 47–55. https://doi.org/10.1080/01621459.1983.10477920",
     "olkin1958": "Olkin, I., & Pratt, J. W. (1958). Unbiased estimation of certain correlation coefficients. "
     "*The Annals of Mathematical Statistics*, 29(1), 201–211. https://doi.org/10.1214/aoms/1177706717",
-    "paule1982": "Paule, R. C., & Mandel, J. (1982). Consensus values and weighting factors. *Journal of Research of the "
-    "National Bureau of Standards*, 87(5), 377–385. https://doi.org/10.6028/jres.087.022",
+    "paule1982": "Paule, R. C., & Mandel, J. (1982). Consensus values and weighting factors. *Journal of Research of "
+    "the National Bureau of Standards*, 87(5), 377–385. https://doi.org/10.6028/jres.087.022",
     "rover2015": "Röver, C., Knapp, G., & Friede, T. (2015). Hartung-Knapp-Sidik-Jonkman approach and its modification "
     "for random-effects meta-analysis with few studies. *BMC Medical Research Methodology*, 15, 99. "
     "https://doi.org/10.1186/s12874-015-0091-1",

@@ -83,10 +83,10 @@ class Analysis:
     short: str | None = None
     ri: str | None = None
     ni: str | None = None
-    measure: str = "ZCOR"
-    vtype: str = "LS"
-    method: str = "REML"
-    test: str = "knha"
+    measure: Measure = "ZCOR"
+    vtype: VType = "LS"
+    method: Tau2Method = "REML"
+    test: Test = "knha"
     level: float = 0.95
     mods: str | None = None
     subset: str | None = None
@@ -231,7 +231,9 @@ class _Reader:
         return None if section is None else Section(section.heading, section.text, tuple(whole))
 
     def _many(self, data: dict[str, Any], key: str, kind: type[Any], where: str) -> list[Any]:
-        return [self._one(entry, kind, f"{where} {index}") for index, entry in enumerate(self._list(data, key, where), 1)]
+        return [
+            self._one(entry, kind, f"{where} {index}") for index, entry in enumerate(self._list(data, key, where), 1)
+        ]
 
     def _list(self, data: dict[str, Any], key: str, where: str) -> list[Any]:
         value = data.pop(key, [])

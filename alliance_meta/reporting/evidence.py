@@ -65,8 +65,7 @@ class Registry:
         rows: list[dict[str, Any]] = []
         for heading, group in self.shown.frame.groupby("heading", sort=False):
             rows.append({"group": heading})
-            for record in group.to_dict("records"):
-                rows.append({name: _plain(record[name]) for name in _SHOWN})
+            rows += [{name: _plain(record[name]) for name in _SHOWN} for record in group.to_dict("records")]
         columns = [
             column("label", "Meta-analysis"),
             column("k", "k", "count", blank="–"),
@@ -142,7 +141,7 @@ def _quantities(shown: Published) -> dict[str, Quantity]:
     return out
 
 
-def _citations(records: Iterable[Mapping[str, Any]]) -> list[str]:
+def _citations(records: Iterable[Mapping[Any, Any]]) -> list[str]:
     """Return one reference per article, with what was read of its authors, year, title and DOI."""
     found: dict[tuple[str, str, str], str] = {}
     for record in records:
@@ -151,7 +150,9 @@ def _citations(records: Iterable[Mapping[str, Any]]) -> list[str]:
         when = f"({int(year)})" if year is not None else "(no year read)"
         title, doi = str(_plain(record["title"]) or "[Title not read]"), _plain(record["doi"])
         key = (name, when, str(doi or title))
-        text = " ".join(part for part in (f"{name} {when}.", f"{title.rstrip('. ')}.", f"doi:{doi}" if doi else "") if part)
+        text = " ".join(
+            part for part in (f"{name} {when}.", f"{title.rstrip('. ')}.", f"doi:{doi}" if doi else "") if part
+        )
         found[key] = max(found.get(key, ""), text, key=len)
     return list(found.values())
 
@@ -209,7 +210,7 @@ _QUANTITIES = {"estimate": "r", "ci_lb": "CI, lower limit", "ci_ub": "CI, upper 
 EXTRA_DECIMALS = 2
 
 
-def _compared(record: Mapping[str, Any]) -> dict[str, Any]:
+def _compared(record: Mapping[Any, Any]) -> dict[str, Any]:
     """Return one printed number beside ours, ours with two decimals more where few were printed."""
     printed = str(record["printed"])
     decimals = len(printed.partition(".")[2])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
 from alliance_meta.errors import CannotRunError
 
-STANDARD = "ua-1"
+STANDARD: Final = "ua-1"
 
 
 def pdf_available() -> bool:

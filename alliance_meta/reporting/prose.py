@@ -71,9 +71,9 @@ def inline(text: str) -> list[Run]:
 
 
 def blocks(text: str) -> list[dict[str, Any]]:
-    """Split text into paragraphs and lists of runs.
+    r"""Split text into paragraphs and lists of runs.
 
-    >>> [block["type"] for block in blocks("One.\\n\\n- a\\n- b")]
+    >>> [block["type"] for block in blocks("One.\n\n- a\n- b")]
     ['paragraph', 'list']
     """
     out: list[dict[str, Any]] = []

@@ -31,7 +31,7 @@ def column(keys: str | Sequence[str], label: str, kind: str = "text", **more: An
 
 
 def studies(item: Item, fits: Mapping[str, Fitted]) -> Table:
-    """Every study of one analysis, or of several side by side."""
+    """Return every study of one analysis, or of several side by side."""
     chosen = [fits[name] for name in item.of]
     if len(chosen) == 1:
         return _studies_of_one(item, chosen[0])
@@ -103,7 +103,7 @@ def _studies_of_one(item: Item, fitted: Fitted) -> Table:
 
 
 def statistics_table(item: Item, fits: Mapping[str, Fitted]) -> Table:
-    """The standard block: one row per statistic, one column per analysis."""
+    """Return the standard block: one row per statistic, one column per analysis."""
     chosen = [fits[name] for name in item.of]
     blocks = {fitted.spec.id: statistics(fitted) for fitted in chosen}
     one_each = all(block["studies"]["value"] == block["k"]["value"] for block in blocks.values())
@@ -137,7 +137,7 @@ def prediction_rule(fitted: Fitted) -> str:
 
 
 def coefficients(item: Item, fits: Mapping[str, Fitted]) -> Table:
-    """The coefficients of one model."""
+    """Return the coefficients of one model."""
     fitted = fits[item.of[0]]
     fit, level = fitted.fit, f"{100 * fitted.spec.level:g}%"
     kind = "z" if fitted.spec.measure == "ZCOR" else "r3"
@@ -165,7 +165,7 @@ def coefficients(item: Item, fits: Mapping[str, Fitted]) -> Table:
 
 
 def comparison(item: Item, fits: Mapping[str, Fitted]) -> Table:
-    """One row per analysis: the choices and what they lead to."""
+    """Return one row per analysis: the choices and what they lead to."""
     rows = []
     for name in item.of:
         fitted = fits[name]
@@ -197,7 +197,7 @@ _OWN = frozenset({"label", "n", "r", "ci_lb", "ci_ub", "weight"})
 
 
 def left_out(item: Item, fits: Mapping[str, Fitted]) -> Table:
-    """The rows of the data set that the analysis's subset leaves out."""
+    """Return the rows of the data set that the analysis's subset leaves out."""
     fitted = fits[item.of[0]]
     whole = fitted.whole.frame
     rest = whole.drop(index=fitted.table.frame.index)
@@ -217,9 +217,7 @@ def _extra_columns(names: Sequence[str], table: CodedTable) -> list[dict[str, An
     known = list(table.columns)
     missing = [f"{name!r}{did_you_mean(name, known)}" for name in names if name not in known]
     if missing:
-        raise InputError(
-            f"{table.provenance.source} has no column {', '.join(missing)} (columns: {', '.join(known)})"
-        )
+        raise InputError(f"{table.provenance.source} has no column {', '.join(missing)} (columns: {', '.join(known)})")
     frame = table.frame
     out = []
     for name in names:

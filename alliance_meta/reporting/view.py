@@ -51,9 +51,7 @@ def make_view(document: Document) -> dict[str, Any]:
             {
                 "id": section["id"],
                 "heading": section["heading"],
-                "blocks": [
-                    made for block in section["blocks"] for made in _blocks(block, document, numbering, words)
-                ],
+                "blocks": [made for block in section["blocks"] for made in _blocks(block, document, numbering, words)],
             }
             for section in document["sections"]
         ],
@@ -105,7 +103,7 @@ def view_table(table: Mapping[str, Any], identifier: str, number: str, words: An
     """Return a table of text: headers, alignments, rows and the notes below it."""
     columns = table["columns"]
     reasons: dict[str, None] = {}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for record in table["rows"]:
         if "group" in record:
             rows.append({"group": str(record["group"])})
@@ -142,7 +140,9 @@ def column_widths(columns: Sequence[Mapping[str, Any]], rows: Sequence[Sequence[
     cells = [[column["label"], *(row[i] for row in rows)] for i, column in enumerate(columns)]
     longest = [max(map(len, own)) for own in cells]
     room = CHARACTERS_PER_LINE - GAP * len(columns) - sum(longest)
-    words = [column.get("align") != NUMERIC_ALIGN and most > SHORT for column, most in zip(columns, longest, strict=True)]
+    words = [
+        column.get("align") != NUMERIC_ALIGN and most > SHORT for column, most in zip(columns, longest, strict=True)
+    ]
     if room >= 0 or not any(words):
         return [0] * len(columns)
     least = [max(len(part) for text in own for part in _WORD.split(text)) + 1 for own in cells]
