@@ -339,8 +339,9 @@ def _as_frame(newdata: pd.DataFrame | Mapping[str, Any]) -> pd.DataFrame:
     if isinstance(newdata, pd.DataFrame):
         return newdata.reset_index(drop=True)
     try:
-        m = max((len(v) for v in newdata.values() if not np.isscalar(v)), default=1)
-        columns = {name: [v] * m if np.isscalar(v) else list(v) for name, v in newdata.items()}
+        lists = {name: list(v) for name, v in newdata.items() if pd.api.types.is_list_like(v)}
+        m = max((len(v) for v in lists.values()), default=1)
+        columns = {name: lists.get(name, [v] * m) for name, v in newdata.items()}
         return pd.DataFrame(columns)
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError("newdata is a data frame or a dictionary of moderators with equally many values") from error

@@ -54,8 +54,8 @@ def _heading(fit: RandomEffectsResults) -> list[str]:
     effects = fit.effects
     return [
         f"{kind} (k = {fit.k}{estimator})",
-        f"{effects.provenance.source}: {effects.scale_label} ({effects.measure}); "
-        f"inference: {INFERENCE[fit.inference]}",
+        f"{effects.provenance.source}: {effects.scale_label} ({effects.measure})",
+        f"Inference: {INFERENCE[fit.inference]}",
         *([f"Moderators: {fit.design.formula}"] if fit.design.formula != "1" else []),
     ]
 

@@ -23,8 +23,8 @@ def test_molloy_2014_as_metadat_prints_it():
     assert float(fit.beta[0]) == printed("0.1499")
     assert float(fit.se[0]) == printed("0.0316")
     assert fit.tau2 == printed("0.0081")
-    assert fit.I2 == printed("61.73")
-    assert fit.QE == printed("38.1595")
+    assert printed("61.73") == fit.I2
+    assert printed("38.1595") == fit.QE
     on_r = fit.predict(scale="r").iloc[0]
     assert [on_r.pred, on_r.ci_lb, on_r.ci_ub] == [printed("0.149"), printed("0.088"), printed("0.209")]
 

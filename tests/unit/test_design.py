@@ -1,0 +1,131 @@
+"""Formulas, codings and the messages when they cannot be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from alliance_meta import EffectSizes, InputError, RandomEffectsModel
+from alliance_meta.design import build_design
+from alliance_meta.errors import DesignError, DroppedRowsWarning, RedundantModeratorWarning
+
+MODS = pd.DataFrame(
+    {
+        "rater": ["client", "therapist", "client", "observer", "client", "observer", "therapist", "client"],
+        "year": [2001.0, 2003, 2004, 2008, 2010, 2011, 2015, 2020],
+        "quality": [1, 2, 1, 3, 2, 3, 1, 2],
+        "published": [True, False, True, True, False, True, False, True],
+        "format": ["individual"] * 8,
+        "decade": [4002.0, 4006, 4008, 4016, 4020, 4022, 4030, 4040],
+        "session number": [1.0, 3, 2, 5, 4, 6, 2, 1],
+    }
+)
+LABELS = tuple("ABCDEFGH")
+
+
+def design(mods, frame=MODS):
+    return build_design(mods, frame, labels=LABELS[: len(frame)])
+
+
+@pytest.mark.parametrize(
+    ("mods", "names"),
+    [
+        ("1", ("intrcpt",)),
+        ("~ year", ("intrcpt", "year")),
+        ("rater", ("intrcpt", "rater[T.observer]", "rater[T.therapist]")),
+        ("0 + rater", ("rater[client]", "rater[observer]", "rater[therapist]")),
+        ("published", ("intrcpt", "published[T.True]")),
+        ("C(quality)", ("intrcpt", "C(quality)[T.2]", "C(quality)[T.3]")),
+        ("center(year) + published", ("intrcpt", "center(year)", "published[T.True]")),
+        ("poly(year, 2)", ("intrcpt", "poly(year, 2)[1]", "poly(year, 2)[2]")),
+        ("published * year", ("intrcpt", "published[T.True]", "year", "published[T.True]:year")),
+        ("`session number`", ("intrcpt", "session number")),
+        ("np.log(year)", ("intrcpt", "np.log(year)")),
+    ],
+)
+def test_coefficient_names(mods, names):
+    made = design(mods)
+    assert made.names == names
+    assert made.X.shape == (8, len(names))
+    assert not made.X.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("mods", "words"),
+    [
+        ("setting", "mods='setting': no column 'setting'. Columns: rater, year"),
+        ("Rater + yaer", "no column 'Rater'; did you mean 'rater'?; no column 'yaer'; did you mean 'year'?"),
+        ("format", "moderator 'format' has one level, 'individual', in all 8 effects: nothing to compare"),
+        ("year +", "is not a formula"),
+        ("r ~ year", "write only the right-hand side"),
+        ("rater * C(quality)", "asks for 9 coefficients"),
+        ("centre(year)", "cannot be computed from these moderators"),
+        ("np.log(year - 2001)", "is not a finite number in every effect"),
+    ],
+)
+def test_what_cannot_be_is_named(mods, words):
+    with pytest.raises(DesignError) as error:
+        design(mods)
+    assert words in str(error.value)
+
+
+def test_a_redundant_column_is_left_out_and_named():
+    with pytest.warns(RedundantModeratorWarning, match="'decade' is a combination of 'year'"):
+        made = design("year + decade")
+    assert made.names == ("intrcpt", "year")
+    assert made.terms["decade"] == ()
+    with pytest.warns(RedundantModeratorWarning, match="no effect has this combination of levels"):
+        design("rater * published")
+
+
+def test_missing_moderators_drop_rows_aloud():
+    frame = MODS.assign(rater=["client", None, *MODS["rater"][2:]], year=[np.nan, *MODS["year"][1:]])
+    with pytest.warns(DroppedRowsWarning, match=r"2 of 8 .* \(rater: 1, year: 1\): A, B\."):
+        made = design("rater + year", frame)
+    assert made.X.shape == (6, 4)
+    assert made.rows.tolist() == [False, False] + [True] * 6
+
+
+def test_every_value_missing():
+    with pytest.raises(DesignError, match="every effect lacks a value of year"):
+        design("year", MODS.assign(year=np.nan))
+
+
+def test_new_rows_are_coded_as_the_old_ones():
+    made = design("rater + center(year)")
+    X, labels = made.new_rows({"rater": ["client", "therapist"], "year": 2005})
+    centre = 2005 - MODS["year"].mean()
+    np.testing.assert_allclose(X, [[1, 0, 0, centre], [1, 0, 1, centre]])
+    assert labels == ["rater = client, year = 2005", "rater = therapist, year = 2005"]
+
+
+@pytest.mark.parametrize(
+    ("new", "words"),
+    [
+        ({"rater": "client"}, "newdata lacks year; the model uses rater, year"),
+        ({"rater": "clent", "year": 2005}, "'clent' is not a level of the fitted model; did you mean 'client'?"),
+        ({"rater": None, "year": 2005}, "newdata has an empty cell in 'rater'"),
+        ({"rater": ["client"], "year": [1, 2]}, "equally many values"),
+        ("client", "newdata is a data frame or a dictionary"),
+    ],
+)
+def test_new_data_that_do_not_fit(new, words):
+    with pytest.raises(InputError) as error:
+        design("rater + year").new_rows(new)
+    assert words in str(error.value)
+
+
+def test_formulas_see_the_table_and_nothing_else():
+    secret = np.ones(8)
+    assert secret.any()
+    with pytest.raises(DesignError, match="no column 'secret'"):
+        design("secret")
+
+
+def test_text_and_category_columns_are_the_same(rng):
+    y, v = rng.normal(0.2, 0.5, 8), rng.uniform(0.01, 0.1, 8)
+    text = RandomEffectsModel(EffectSizes.from_arrays(y, v, mods=MODS), mods="rater").fit()
+    category = MODS.assign(rater=MODS["rater"].astype("category"))
+    again = RandomEffectsModel(EffectSizes.from_arrays(y, v, mods=category), mods="rater").fit()
+    np.testing.assert_array_equal(text.beta, again.beta)
