@@ -189,6 +189,13 @@ def examine(path: str | Path, *, ri: str | None = None, ni: str | None = None, m
     if ri is not None and ri == ni:
         raise InputError(f"ri and ni both name the column {ri!r}; r and n need a column each")
     data, source = _read_bytes(Path(path))
+    return examine_bytes(data, source, ri=ri, ni=ni, measure=measure)
+
+
+def examine_bytes(
+    data: bytes, source: str, *, ri: str | None = None, ni: str | None = None, measure: Measure = "ZCOR"
+) -> Reading:
+    """Read and check the bytes of a file called `source`."""
     found = Findings()
 
     def known(cell: str) -> str | None:
@@ -270,11 +277,12 @@ def _lacks(sheet: Sheet, name: str, found: Findings, *, named: bool) -> None:
         hint += f" (command line: --{name}i {example})"
         if {"yi", "vi"} <= set(columns):
             hint += "; finished effect sizes (yi, vi) go into EffectSizes.from_arrays"
+        hint += "."
     found.error(
         None,
         None,
         None,
-        f"there is no column {name!r}{hint}. Columns found: {', '.join(map(repr, columns))}",
+        f"there is no column {name!r}{hint or '.'} Columns found: {', '.join(map(repr, columns))}",
         kind="lacks-column",
     )
 

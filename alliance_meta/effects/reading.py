@@ -67,12 +67,10 @@ def read_sheet(data: bytes, source: str, found: Findings, *, known: Callable[[st
     separator = declared or _choose_separator(text, source, known)
     expected = "\t" if source.lower().endswith((".tsv", ".tab")) else ","
     if separator != expected:
-        found.note(
-            "separator", f"{source}: cells are separated by {SEPARATORS.get(separator, repr(separator))}s"
-        )
+        found.note("separator", f"{source}: cells are separated by {SEPARATORS.get(separator, repr(separator))}s")
     records = list(_records(text, separator, found))
     if not records:
-        raise _no_table(source, "the file holds no row that can be read")
+        raise CodingError(found.errors, source=source)
     return _assemble(records, source, found, known, separator)
 
 
@@ -88,15 +86,24 @@ def _choose_separator(text: str, source: str, known: Callable[[str], str | None]
     scores: dict[str, tuple[int, int, float, int]] = {}
     for separator in SEPARATORS:
         rows = [row for _, row in zip(range(SAMPLE_ROWS), _plain_rows(sample, separator), strict=False)]
-        width = len(rows[0]) if rows else 0
+        header = rows[_header_place(rows, known)] if rows else []
+        width = len(header)
         if width < 2:
             continue
-        names = len({known(cell.strip()) for cell in rows[0]} & {"r", "n"})
+        names = len({known(cell.strip()) for cell in header} & {"r", "n"})
         agreeing = sum(len(row) == width for row in rows) / len(rows)
         scores[separator] = (names, int(agreeing > 0.5), agreeing, width)
     if not scores:
         raise _no_table(source, _one_column_message(sample, known))
     return max(scores, key=lambda separator: scores[separator])
+
+
+def _header_place(rows: Sequence[list[str]], known: Callable[[str], str | None]) -> int:
+    """Return which of the first rows names r and n: the first, unless a title stands above it."""
+    for place, cells in enumerate(rows[:HEADER_SEARCH_ROWS]):
+        if {known(cell.strip()) for cell in cells} >= {"r", "n"}:
+            return place
+    return 0
 
 
 def _plain_rows(sample: str, separator: str) -> Iterator[list[str]]:
@@ -172,10 +179,14 @@ def _assemble(
     known: Callable[[str], str | None],
     separator: str,
 ) -> Sheet:
-    header_line, header = records[0][0], [cell.strip() for cell in records[0][1]]
-    rows = records[1:]
-    _check_title_rows(records, found, known)
-    if not rows:
+    place = _header_place([cells for _, cells in records[:HEADER_SEARCH_ROWS]], known)
+    header_line, header = records[place][0], [cell.strip() for cell in records[place][1]]
+    rows = records[place + 1 :]
+    if place:
+        above = f"the {place} rows" if place > 1 else "the row"
+        message = f"the column names stand here; delete {above} above, so that the first row names the columns"
+        found.error(header_line, None, None, message, kind="title-rows")
+    if not rows and not found.errors:
         raise _no_table(source, "only a header and no row of data; each effect needs a row below it")
     rows = _check_lengths(header, rows, found, separator)
     keep = _check_header(header, header_line, rows, found)
@@ -188,25 +199,7 @@ def _assemble(
     return Sheet(source, tuple(keep.values()), tuple(line for line, _ in rows), columns, header_line)
 
 
-def _check_title_rows(records: Sequence[Record], found: Findings, known: Callable[[str], str | None]) -> None:
-    """Say so when the header stands further down, below a title."""
-    for position, (line, cells) in enumerate(records[:HEADER_SEARCH_ROWS]):
-        if {known(cell.strip()) for cell in cells} >= {"r", "n"}:
-            if position:
-                found.error(
-                    line,
-                    None,
-                    None,
-                    f"the column names stand here; delete the {position} row{'s' if position > 1 else ''} "
-                    "above, so that the first row names the columns",
-                    kind="title-rows",
-                )
-            return
-
-
-def _check_lengths(
-    header: list[str], rows: Sequence[Record], found: Findings, separator: str
-) -> list[Record]:
+def _check_lengths(header: list[str], rows: Sequence[Record], found: Findings, separator: str) -> list[Record]:
     """Report rows with too few or too many cells; return the others, cut to the header's width."""
     width = len(header)
     good: list[Record] = []
@@ -242,9 +235,7 @@ def _length_message(cells: list[str], width: int, separator: str) -> str:
     return f"{count} (starts {short(filled[0])!r}); {mend if separator == ',' else 'one separator too many?'}"
 
 
-def _check_header(
-    header: list[str], header_line: int, rows: Sequence[Record], found: Findings
-) -> dict[int, str]:
+def _check_header(header: list[str], header_line: int, rows: Sequence[Record], found: Findings) -> dict[int, str]:
     """Return the columns to keep as {place: name}; report names that are missing or stand twice."""
     keep: dict[int, str] = {}
     places: dict[str, list[int]] = {}
@@ -274,8 +265,7 @@ def _check_unnamed(place: int, header_line: int, rows: Sequence[Record], found: 
     if not filled:
         return
     if place == 0 and (
-        all(cell == str(i) for i, cell in enumerate(cells, 1))
-        or all(cell == str(i) for i, cell in enumerate(cells))
+        all(cell == str(i) for i, cell in enumerate(cells, 1)) or all(cell == str(i) for i, cell in enumerate(cells))
     ):
         found.note("row-names", "the first column has no name and only counts the rows; it was left out")
         return
