@@ -91,8 +91,8 @@ def forest(
     >>> from alliance_meta import EffectSizes, RandomEffectsModel, plots
     >>> es = EffectSizes.from_arrays([0.1, 0.3, 0.5], [0.01, 0.02, 0.01], measure="ZCOR")
     >>> figure = plots.forest(RandomEffectsModel(es).fit())
-    >>> figure.get_size_inches().round(1).tolist()
-    [7.2, 2.4]
+    >>> figure.plot_description
+    'Forest plot of 3 studies with confidence intervals at 95%. Pooled r = .29 [−.21, .67] (REML, HK). ...'
     """
     frame = as_frame(fit_or_frame, **data)
     if ax is not None:

@@ -22,6 +22,7 @@ WIDE_PANEL = 3.15
 WIDEST_LABEL = 2.6
 WIDEST_EXTRA = 1.35
 WIDEST_SPAN = 3.6
+FIGURE_SPACE = "\N{FIGURE SPACE}"
 BLANK_SHARE = 0.5
 
 DIAMOND_KINDS = ("subgroup", "fitted", "summary")
@@ -215,7 +216,7 @@ def _right_columns(frame: pd.DataFrame, density: Density) -> tuple[Column, ...]:
     """Return the estimates, their intervals under a header for both, and the weights."""
     bold = [kind in BOLD_KINDS for kind in frame["kind"]]
     printed = estimate_texts(frame)
-    points = [(point,) if point else () for point, _ in printed]
+    points = [(point,) if point else () for point in _same_decimals([point for point, _ in printed])]
     intervals = [(interval,) if interval else () for _, interval in printed]
     first = _measured("estimate", "", "right", points, density, bold)
     second = _measured("interval", "", "right", intervals, density, bold)
@@ -229,6 +230,13 @@ def _right_columns(frame: pd.DataFrame, density: Density) -> tuple[Column, ...]:
     if any(weights):
         columns.append(_measured("weight", "Weight %", "right", weights, density, bold))
     return tuple(columns)
+
+
+def _same_decimals(texts: Sequence[str]) -> list[str]:
+    """Fill numbers printed with fewer decimals up with spaces as wide as a digit, so that points align."""
+    decimals = [len(text.partition(".")[2]) for text in texts]
+    most = max(decimals, default=0)
+    return [text and text + FIGURE_SPACE * (most - count) for text, count in zip(texts, decimals, strict=True)]
 
 
 def estimate_texts(frame: pd.DataFrame) -> list[tuple[str, str]]:

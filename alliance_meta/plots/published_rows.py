@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.plots import forest_text
 from alliance_meta.plots.axis import to_analysis
 from alliance_meta.plots.forest_frame import column_key, make_frame, records
-from alliance_meta.tables.format import format_count
+from alliance_meta.tables.format import MINUS, format_count, format_estimate, format_r
 
 REQUIRED = ("label", "r", "ci_lb", "ci_ub")
 SHOWN = (("k", "k", True), ("n", "N", True), ("evidence", "Evidence", False))
@@ -20,6 +21,8 @@ NOT_POOLED = (
     "Published pooled results side by side. They are not pooled again: the syntheses share primary studies, "
     "so that their results are not independent"
 )
+# Names in the frame of `evidence.umbrella` for the same things.
+ALSO_CALLED = {"heading": "group", "estimate": "r", "n_total": "n", "evidence_level": "evidence"}
 OPEN_MARKS = "Open squares: the source prints no interval"
 
 
@@ -43,7 +46,8 @@ def published_forest_data(
     frame : DataFrame
         ``label``; ``r ci_lb ci_ub``, as correlations, limits NaN where none were printed. Optional:
         ``group`` (rows of one group must follow each other; each gets a heading), ``k``, ``n``, ``evidence``,
-        and ``text``, the result as printed, which is shown in place of the rounded numbers.
+        and ``text``, the result as printed, whose digits are shown in place of the rounded numbers. The
+        frame of `umbrella` may be given as it is.
     title : str
         Title for the saved file.
     label_header : str
@@ -75,8 +79,8 @@ def published_forest_data(
     >>> published_forest_data(frame)["kind"].tolist()
     ['heading', 'study', 'blank', 'heading', 'study']
     """
-    _check(frame)
-    given = frame.reset_index(drop=True)
+    given = _adopted(frame)
+    _check(given)
     known = given["r"].notna()
     rows = [_row(record) for record in records(given[known])]
     shown = [entry for entry in SHOWN if entry[0] in given]
@@ -107,6 +111,24 @@ def published_forest_data(
     )
 
 
+def _adopted(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a copy under this module's names, with the printed digits where the frame has them."""
+    names = {other: own for other, own in ALSO_CALLED.items() if other in frame and own not in frame}
+    given = frame.rename(columns=names).reset_index(drop=True)
+    if "text" not in given and {"estimate_printed", "ci_printed"} <= set(given):
+        given["text"] = [_printed(record) for record in records(given)]
+    return given
+
+
+def _printed(record: dict[str, Any]) -> str:
+    """Return the result with the digits that were printed, also where its sign or scale was changed."""
+    printed = str(record["estimate_printed"])
+    if not (record.get("sign_flipped") or record.get("converted")):
+        return f"{printed} {record['ci_printed'] or ''}".strip()
+    decimals = len(printed.partition(".")[2])
+    return format_estimate(record["r"], record["ci_lb"], record["ci_ub"], decimals)
+
+
 def _check(frame: pd.DataFrame) -> None:
     missing = [name for name in REQUIRED if name not in frame]
     if missing:
@@ -133,11 +155,20 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         "kind": "study",
         "label": record["label"],
         "group": forest_text.cell(record.get("group")),
-        "text": forest_text.cell(record.get("text")),
+        "text": apa(forest_text.cell(record.get("text"))),
         **{column_key(key): _cell(record.get(key), numeric) for key, _, numeric in SHOWN},
         **dict(zip(("yi", "ci_lb", "ci_ub"), place, strict=True)),
         **{"r": r, "r_lb": lb, "r_ub": ub},
     }
+
+
+def apa(printed: str) -> str:
+    """Return printed numbers without leading zeros and with a true minus; the digits stay as they are.
+
+    >>> apa("-0.26 [-0.302, -0.214]")
+    '−.26 [−.302, −.214]'
+    """
+    return re.sub(r"(?<![\d.])0(?=\.\d)", "", printed).replace("-", MINUS)
 
 
 def _cell(value: Any, numeric: bool) -> str:
@@ -160,8 +191,6 @@ def _grouped(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _description(rows: Sequence[dict[str, Any]]) -> str:
-    from alliance_meta.tables.format import format_r
-
     if not rows:
         return "Forest plot without results."
     lowest, highest = (pick(row["r"] for row in rows) for pick in (min, max))

@@ -1,0 +1,44 @@
+"""A few stored pictures, for what numbers cannot see. After a wanted change: ``python -m tests.plots.test_baselines``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from matplotlib.testing.compare import compare_images
+
+from alliance_meta.evidence.umbrella import umbrella
+from alliance_meta.plots import forest, forest_data, forest_pages, published_forest_data, save_figure
+from alliance_meta.plots.figures import NotebookFigure
+from tests.plots.cases import extremes, fitted, molloy
+
+BASELINE = Path(__file__).parent / "baseline"
+DPI = 60
+# Root mean square of grey levels; other versions of FreeType move letters by a part of a pixel.
+TOLERANCE = 6.0
+
+CASES: dict[str, Callable[[], NotebookFigure]] = {
+    "molloy2014": lambda: forest(forest_data(molloy(), columns=["controls", "design"], order="year")),
+    "extremes": lambda: forest(extremes(), smallest_effect=0.1),
+    "subgroups-last-page": lambda: forest_pages(forest_data(fitted(97), by="modality", rob=["bias"]))[-1],
+    "umbrella": lambda: forest(published_forest_data(umbrella().frame)),
+}
+
+
+@pytest.mark.mpl
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_looks_as_it_did(name: str, tmp_path: Path) -> None:
+    stored = tmp_path / "stored.png"
+    stored.write_bytes((BASELINE / f"{name}.png").read_bytes())
+    drawn = save_figure(CASES[name](), tmp_path / "drawn.png", dpi=DPI)
+    assert compare_images(str(stored), str(drawn), tol=TOLERANCE) is None
+
+
+def test_every_baseline_has_its_case() -> None:
+    assert sorted(path.stem for path in BASELINE.glob("*.png")) == sorted(CASES)
+
+
+if __name__ == "__main__":
+    for case, make in CASES.items():
+        save_figure(make(), BASELINE / f"{case}.png", dpi=DPI)

@@ -1,0 +1,166 @@
+"""Saved figures: the same bytes in every run, readable without eyes, written whole."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import matplotlib
+import pytest
+from matplotlib.figure import Figure
+
+from alliance_meta.errors import CannotRunError, InputError
+from alliance_meta.plots import figure_bytes, forest, forest_data, forest_pages, save_figure
+from alliance_meta.plots.figures import NotebookFigure
+from tests.plots.cases import extremes, fitted, molloy
+
+SVG = "{http://www.w3.org/2000/svg}"
+FORMATS = ["svg", "pdf", "png"]
+PROGRAM = """
+import hashlib
+from alliance_meta.plots import figure_bytes, forest
+from tests.plots.cases import extremes
+for kind in ("svg", "pdf", "png"):
+    print(hashlib.sha256(figure_bytes(forest(extremes()), format=kind)).hexdigest())
+"""
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_the_same_bytes_twice_and_in_another_process() -> None:
+    first = [digest(figure_bytes(forest(extremes()), format=kind)) for kind in FORMATS]
+    again = [digest(figure_bytes(forest(extremes()), format=kind)) for kind in FORMATS]
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, cwd=root)
+    assert first == again == done.stdout.split()
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_users_settings_change_nothing(kind: str) -> None:
+    expected = figure_bytes(forest(extremes()), format=kind)
+    settings = {
+        "font.size": 20,
+        "font.family": "serif",
+        "savefig.bbox": "tight",
+        "savefig.dpi": 30,
+        "savefig.transparent": True,
+        "figure.facecolor": "black",
+        "figure.constrained_layout.use": True,
+        "axes.facecolor": "red",
+        "axes.unicode_minus": False,
+        "text.color": "green",
+        "lines.linewidth": 5,
+        "lines.marker": "o",
+        "patch.linewidth": 4,
+        "svg.fonttype": "none",
+        "svg.hashsalt": None,
+    }
+    with matplotlib.rc_context(settings):
+        before = dict(matplotlib.rcParams)
+        assert figure_bytes(forest(extremes()), format=kind) == expected
+        assert dict(matplotlib.rcParams) == before
+
+
+def test_an_svg_tells_what_it_shows() -> None:
+    root = ElementTree.fromstring(figure_bytes(forest(molloy(), title="Molloy & others <2014>")))
+    assert root.get("role") == "img"
+    title, description = root.find(f"{SVG}title"), root.find(f"{SVG}desc")
+    assert title is not None
+    assert description is not None
+    assert title.text == "Molloy & others <2014>"
+    assert description.text == (
+        "Forest plot of 16 studies with confidence intervals at 95%. Pooled r = .15 [.08, .22] (REML, HK). "
+        "95% prediction interval [−.05, .34]."
+    )
+    assert root.get("aria-labelledby") == f"{title.get('id')} {description.get('id')}"
+    assert list(root)[:2] == [title, description]
+
+
+def test_ids_of_two_figures_do_not_meet() -> None:
+    found = []
+    for figure in (forest(molloy()), forest(extremes())):
+        text = figure_bytes(figure).decode()
+        ids = re.findall(r'\bid="([^"]+)"', text)
+        assert len(ids) == len(set(ids))
+        used = re.findall(r'(?:href="#|url\(#)([^")]+)', text)
+        assert set(used) <= set(ids)
+        found.append(set(ids))
+    assert not found[0] & found[1]
+    named = figure_bytes(forest(molloy()), id_prefix="my figure").decode()
+    assert 'id="my-figure-title"' in named
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_no_date_program_or_path_is_written(kind: str) -> None:
+    data = figure_bytes(forest(molloy()), format=kind)
+    for word in (b"Matplotlib", b"CreationDate", b"Software", b"dc:date", b".ttf", str(Path.home()).encode()):
+        assert word not in data
+
+
+def test_letters_may_stay_text() -> None:
+    outlines = figure_bytes(forest(molloy())).decode()
+    text = figure_bytes(forest(molloy()), text="text").decode()
+    assert "<text" not in outlines
+    assert "Pooled effect (REML, HK)</text>" in text
+    assert len(text) < len(outlines)
+
+
+def test_files_are_what_their_ending_says(tmp_path: Path) -> None:
+    figure = forest(molloy())
+    starts = {"svg": b"<?xml", "pdf": b"%PDF", "png": b"\x89PNG"}
+    for kind, start in starts.items():
+        path = save_figure(figure, tmp_path / "new" / f"forest.{kind}", title="T", description="D")
+        assert path.read_bytes() == figure_bytes(figure, format=kind, title="T", description="D")
+        assert path.read_bytes().startswith(start)
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["forest.pdf", "forest.png", "forest.svg"]
+
+
+def test_an_unknown_ending_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"forest\.jpg: give the file one of the endings \.svg, \.pdf, \.png"):
+        save_figure(forest(molloy()), tmp_path / "forest.jpg")
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(CannotRunError, match="cannot write"):
+        save_figure(forest(molloy()), tmp_path / "file" / "forest.svg")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_figure_shows_itself_in_a_notebook() -> None:
+    figure = forest(molloy())
+    assert isinstance(figure, NotebookFigure)
+    data, meta = figure._repr_png_()
+    assert data.startswith(b"\x89PNG")
+    assert meta["alt"] == figure.plot_description
+    pages = forest_pages(forest_data(fitted(80)))
+    assert isinstance(pages, tuple)
+    shown = pages._repr_html_()
+    assert shown.count("<img ") == len(pages) == 2
+    assert pages[1].plot_title.endswith(", page 2 of 2")
+
+
+def test_drawing_leaves_pyplot_and_the_settings_alone() -> None:
+    program = (
+        "import sys, alliance_meta.plots as p\n"
+        "assert 'matplotlib' not in sys.modules\n"
+        "from tests.plots.cases import extremes\n"
+        "import matplotlib\n"
+        "before = dict(matplotlib.rcParams)\n"
+        "p.figure_bytes(p.forest(extremes()))\n"
+        "assert dict(matplotlib.rcParams) == before\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+    )
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=root, capture_output=True)
+
+
+def test_any_matplotlib_figure_can_be_saved() -> None:
+    figure = Figure(figsize=(2, 2))
+    figure.subplots().plot([0, 1])
+    root = ElementTree.fromstring(figure_bytes(figure))
+    assert root.get("role") == "img"
+    assert root.find(f"{SVG}title") is None
