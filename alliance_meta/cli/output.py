@@ -29,13 +29,13 @@ def print_note(message: str, *, word: str = "note") -> None:
     print(f"{word}: {message}", file=sys.stderr)
 
 
-def print_table(rows: Sequence[Sequence[str]], *, header: Sequence[str]) -> None:
+def print_table(rows: Sequence[Sequence[str]], *, header: Sequence[str], indent: str = "") -> None:
     """Print text in columns; the last one may run on."""
     everything = [header, *rows]
     widths = [max(len(row[place]) for row in everything) for place in range(len(header) - 1)]
     for row in everything:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        typer.echo("  ".join([*cells, row[-1]]).rstrip())
+        typer.echo(indent + "  ".join([*cells, row[-1]]).rstrip())
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
