@@ -103,7 +103,7 @@ def _notes(fits: Iterable[Fitted]) -> str:
 
 
 def _full(declaration: Declaration, fits: Mapping[str, Fitted], builder: Any) -> list[dict[str, Any]]:
-    shown = {name for section in declaration.section for item in section.item for name in _fully_shown(item)}
+    shown, given = _shown_as("statistics", declaration), _shown_as("coefficients", declaration)
     rest: dict[str, list[str]] = {}
     for name, fitted in fits.items():
         if name not in shown:
@@ -119,7 +119,7 @@ def _full(declaration: Declaration, fits: Mapping[str, Fitted], builder: Any) ->
             table = statistics_table(Item(table="statistics", of=chosen), fits)
             blocks.append(builder.table("statistics_" + "_".join(chosen), table))
     for name, fitted in fits.items():
-        if fitted.fit.p > 1:
+        if fitted.fit.p > 1 and name not in given:
             table = coefficients(Item(table="coefficients", of=(name,)), fits)
             blocks.append(builder.table(f"coefficients_{name}", table))
     return blocks
@@ -133,8 +133,8 @@ def _balanced(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
         yield tuple(names[start : start + size])
 
 
-def _fully_shown(item: Item) -> tuple[str, ...]:
-    return item.of if item.table == "statistics" else ()
+def _shown_as(table: str, declaration: Declaration) -> set[str]:
+    return {name for section in declaration.section for item in section.item if item.table == table for name in item.of}
 
 
 def _r_code(fits: Iterable[Fitted]) -> list[dict[str, Any]]:

@@ -68,6 +68,7 @@ TableKind = Literal[
 ]
 
 UMBRELLA = "umbrella"
+ONE_EACH = ("coefficients", "left_out", "reproduce")
 RESERVED = (UMBRELLA, "ref", "printed", "reproduce")
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 _OPTIONS: dict[str, Any] = {"measure": Measure, "vtype": VType, "method": Tau2Method, "test": Test}
@@ -341,6 +342,8 @@ class _Reader:
             return
         if not item.of:
             self.problems.append(f"{where}: table={table!r} needs of = [...]")
+        elif table in ONE_EACH and len(item.of) > 1:
+            self.problems.append(f"{where}: table={table!r} shows one, not {len(item.of)}; write one item for each")
         if table != "reproduce":
             for identifier in item.of:
                 self._reference(where, "of", identifier, known)

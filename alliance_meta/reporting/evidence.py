@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from alliance_meta.effects.provenance import Provenance
-from alliance_meta.errors import InputError
 from alliance_meta.reporting.declaration import Item, Umbrella
 from alliance_meta.reporting.fitting import Fitted
 from alliance_meta.reporting.numbers import Quantity, quantity
@@ -177,8 +176,6 @@ def reproduce_table(item: Item) -> tuple[Table, dict[str, Quantity]]:
     """Return printed against ours for one data set, and the numbers prose may quote from it."""
     from alliance_meta.evidence.reproduce import reproduce
 
-    if len(item.of) != 1:
-        raise InputError(f"table='reproduce' shows one data set, not {len(item.of)}; write one item for each")
     frame = reproduce(item.of[0])
     rows: list[dict[str, Any]] = []
     notes: list[str] = []

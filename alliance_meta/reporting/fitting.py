@@ -26,7 +26,7 @@ ON_RAW_SCALE = NotApplicable("the model was fitted to r itself")
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A declared analysis with its data and its fit."""
+    """A declared analysis with its data and its fit; `effects` are those that took part."""
 
     spec: Analysis
     whole: CodedTable
@@ -64,7 +64,7 @@ def run_analysis(spec: Analysis, *, folder: Path) -> Fitted:
             wald = fit if spec.test == "z" else RandomEffectsModel(effects, test="z", **options).fit()
     except InputError as error:
         raise InputError(f"[[analysis]] ({spec.id}): {error}") from error
-    return Fitted(spec, whole, table, effects, fit, wald)
+    return Fitted(spec, whole, table, fit.effects, fit, wald)
 
 
 def _check_poolable(spec: Analysis, table: CodedTable) -> None:

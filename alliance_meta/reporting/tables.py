@@ -126,7 +126,7 @@ def statistics_table(item: Item, fits: Mapping[str, Fitted]) -> Table:
 
 def prediction_rule(fitted: Fitted) -> str:
     """Say how the prediction interval was made; empty where there is none."""
-    if fitted.fit.method == "EE":
+    if fitted.fit.method == "EE" or fitted.fit.p > 1:
         return ""
     df = float(fitted.fit.ddf[0])
     reference = "the normal distribution" if math.isinf(df) else f"t with {format_df(df)} degrees of freedom"
