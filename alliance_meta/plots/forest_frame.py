@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.errors import InputError
+from alliance_meta.plots.axis import is_correlation, to_reader
 
 KINDS = ("heading", "study", "subgroup", "fitted", "summary", "prediction", "blank")
 
@@ -69,6 +70,15 @@ def make_frame(rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]) -> pd
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the rows as dictionaries."""
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def estimate(measure: str, value: float, lb: float, ub: float) -> dict[str, float]:
+    """Return an estimate with its interval on the analysis scale and, where it has one, as r."""
+    out = {"yi": float(value), "ci_lb": float(lb), "ci_ub": float(ub)}
+    if is_correlation(measure):
+        names = {"r": "yi", "r_lb": "ci_lb", "r_ub": "ci_ub"}
+        out |= {name: to_reader(out[source], measure) for name, source in names.items()}
+    return out
 
 
 def column_key(name: str) -> str:

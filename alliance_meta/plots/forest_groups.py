@@ -11,6 +11,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.models.subgroups import SharedTau2, subgroups
 from alliance_meta.options import did_you_mean
 from alliance_meta.plots import forest_text
+from alliance_meta.plots.forest_frame import estimate
 from alliance_meta.tables.format import format_percent
 
 if TYPE_CHECKING:
@@ -61,8 +62,6 @@ def _subtotal(fit: RandomEffectsResults, name: str, k: int, level: float, *, own
     row: dict[str, Any] = {"kind": "subgroup", "group": name}
     if k < 2:
         return {**row, "label": f"Subtotal (k = {k}): no summary"}
-    from alliance_meta.plots.forest_rows import estimate
-
     predicted = fit.predict(level=level).iloc[0]
     values = (predicted[bound] for bound in ("pred", "ci_lb", "ci_ub"))
     return {
@@ -94,8 +93,6 @@ def fitted_rows(
     level: float,
 ) -> list[dict[str, Any]]:
     """Return the studies and the model's mean for each level, under its group or in a block of its own."""
-    from alliance_meta.plots.forest_rows import estimate
-
     coded = [forest_text.cell(value) for value in fit.effects.moderators[name]]
     predicted = fit.predict(pd.DataFrame({name: list(levels)}), level=level)
     fitted = {}

@@ -15,7 +15,8 @@ from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_level, check_option, did_you_mean
 from alliance_meta.plots import forest_text
 from alliance_meta.plots.axis import is_correlation, to_reader
-from alliance_meta.plots.forest_frame import COLUMNS, column_key, make_frame
+from alliance_meta.plots.forest_frame import COLUMNS, column_key, estimate, make_frame
+from alliance_meta.plots.forest_groups import fitted_levels, fitted_rows, subgroup_rows
 
 if TYPE_CHECKING:
     from alliance_meta.effects.table import EffectSizes
@@ -231,15 +232,6 @@ def _studies(
     return rows
 
 
-def estimate(measure: str, value: float, lb: float, ub: float) -> dict[str, float]:
-    """Return an estimate with its interval on the analysis scale and, where it has one, as r."""
-    out = {"yi": float(value), "ci_lb": float(lb), "ci_ub": float(ub)}
-    if is_correlation(measure):
-        names = {"r": "yi", "r_lb": "ci_lb", "r_ub": "ci_ub"}
-        out |= {name: to_reader(out[source], measure) for name, source in names.items()}
-    return out
-
-
 def _prediction_row(fit: RandomEffectsResults, level: float) -> list[dict[str, Any]]:
     """Return the row of the prediction interval, none where the model has none."""
     predicted = fit.predict(level=level).iloc[0]
@@ -272,8 +264,6 @@ def _simple_body(
     end = [summary, *_prediction_row(fit, level)]
     if by is None:
         return [*(studies[i] for i in positions), {"kind": "blank"}, *end], [], ()
-    from alliance_meta.plots.forest_groups import subgroup_rows
-
     body, line, notes = subgroup_rows(fit, studies, positions, by=by, tau2=tau2, level=level)
     return [*body, *end], [line], notes
 
@@ -286,8 +276,6 @@ def _moderated_body(
     level: float,
 ) -> Body:
     """Return the rows of a meta-regression: fitted values by level, or one beside each study."""
-    from alliance_meta.plots.forest_groups import fitted_levels, fitted_rows
-
     name, levels = fitted_levels(fit)
     if by is not None and by != name:
         raise InputError(

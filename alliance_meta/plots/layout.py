@@ -16,6 +16,7 @@ from alliance_meta.tables.format import NOT_AVAILABLE, format_count, format_inte
 WIDTH = 7.2
 WIDEST_AIRY = 7.8
 GAP = 0.11
+ESTIMATE_GAP = 0.075
 MARGIN = 0.1
 PANEL = 2.4
 WIDE_PANEL = 3.15
@@ -221,9 +222,9 @@ def _right_columns(frame: pd.DataFrame, density: Density) -> tuple[Column, ...]:
     first = _measured("estimate", "", "right", points, density, bold)
     second = _measured("interval", "", "right", intervals, density, bold)
     title = frame.attrs["estimate_header"]
-    both = max(first.width + GAP / 2 + second.width, text_width(title, density.size, bold=True))
+    both = max(first.width + ESTIMATE_GAP + second.width, text_width(title, density.size, bold=True))
     columns = [
-        Column("estimate", "", "right", 0.0, both - second.width - GAP / 2, first.cells, gap=GAP / 2),
+        Column("estimate", "", "right", 0.0, both - second.width - ESTIMATE_GAP, first.cells, gap=ESTIMATE_GAP),
         Column("interval", title, "right", 0.0, second.width, second.cells),
     ]
     weights = [(format_weight(weight),) if math.isfinite(weight) else () for weight in frame["weight"]]

@@ -1,4 +1,7 @@
-"""A few stored pictures, for what numbers cannot see. After a wanted change: ``python -m tests.plots.test_baselines``."""
+"""A few stored pictures, for what numbers cannot see.
+
+After a wanted change: ``python -m tests.plots.test_baselines`` draws them anew; look at them.
+"""
 
 from __future__ import annotations
 
