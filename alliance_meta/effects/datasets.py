@@ -19,7 +19,16 @@ from alliance_meta.errors import CannotRunError, InputError, Problem
 from alliance_meta.files import sha256
 from alliance_meta.options import did_you_mean
 
-KIND_ORDER = ("relationship", "alliance", "dependent", "not-poolable", "validation", "published", "claims")
+KIND_ORDER = (
+    "relationship",
+    "alliance",
+    "dependent",
+    "not-poolable",
+    "validation",
+    "synthetic",
+    "published",
+    "claims",
+)
 BLOCK_KEYS = (
     "kind",
     "synthetic",
@@ -39,8 +48,8 @@ def list_datasets() -> pd.DataFrame:
     """List the data sets that come with the package.
 
     Real study-level tables of the therapy relationship, correlations read in abstracts, published pooled
-    results, and validation sets of other fields. No study-level table of an alliance-outcome meta-analysis
-    is openly available, and none is here.
+    results, validation sets of other fields, and one made-up sheet for teaching, called synthetic. No
+    study-level table of an alliance-outcome meta-analysis is openly available, and none is here.
 
     Returns
     -------

@@ -91,7 +91,8 @@ def read_coded(
     Parameters
     ----------
     path : str or Path
-        The file (CSV, TSV or text; save an Excel sheet as CSV first).
+        The file (CSV, TSV or text; save an Excel sheet as CSV first). Data in a file whose name begins with
+        ``synthetic`` are labelled as made up wherever they show.
     ri, ni : str, optional
         Columns with the correlations and the sample sizes, when they are not called ``r`` and ``n`` or one
         of the usual other names (``ri``, ``cor``, ``correlation``, ``ni``, ``sample_size``, ...).
@@ -369,7 +370,8 @@ def _table(sheet: ParsedSheet, digest: str, found: Findings) -> CodedTable:
     defaults = {key: name for key, name, usual in (("ri", sheet.r, "r"), ("ni", sheet.n, "n")) if name != usual}
     if "study_id" in sheet.columns:
         defaults["study_id"] = "study_id"
-    provenance = Provenance(source=sheet.source, sha256=digest)
+    made_up = sheet.source.lower().startswith("synthetic")
+    provenance = Provenance(source=sheet.source, sha256=digest, synthetic=made_up)
     return CodedTable(frame, provenance, notes=tuple(found.notes), defaults=defaults)
 
 

@@ -124,10 +124,8 @@ def _on_r(fit: RandomEffectsResults) -> list[str]:
 
 
 def _remarks(fit: RandomEffectsResults) -> list[str]:
-    remarks = [f"Note: {note.message}" for note in fit.notes]
+    remarks = [*_synthetic(fit), *(f"Note: {note.message}" for note in fit.notes)]
     remarks += [f"Caution: {caution}" for caution in fit.effects.provenance.cautions]
-    if fit.effects.provenance.synthetic:
-        remarks.insert(0, "SYNTHETIC DATA: made up for teaching; no finding about therapy.")
     wrapped = [line for remark in remarks for line in textwrap.wrap(remark, WIDTH, subsequent_indent="  ")]
     return ["", *wrapped] if wrapped else []
 
@@ -167,7 +165,13 @@ def html(fit: RandomEffectsResults) -> str:
 
 
 def _joined_remarks(fit: RandomEffectsResults) -> list[str]:
-    return [note.message for note in fit.notes] + [f"Caution: {c}" for c in fit.effects.provenance.cautions]
+    cautions = [f"Caution: {caution}" for caution in fit.effects.provenance.cautions]
+    return [*_synthetic(fit), *(note.message for note in fit.notes), *cautions]
+
+
+def _synthetic(fit: RandomEffectsResults) -> list[str]:
+    label = "SYNTHETIC DATA: made up for teaching; no finding about therapy."
+    return [label] if fit.effects.provenance.synthetic else []
 
 
 def methods(fit: RandomEffectsResults) -> str:

@@ -37,7 +37,7 @@ def test_the_list_holds_every_set_once_with_a_caution_and_a_licence() -> None:
     listed = am.list_datasets()
     assert list(listed.columns) == ["name", "title", "k", "kind", "licence", "caution"]
     assert listed["name"].is_unique
-    assert len(listed) == 21
+    assert len(listed) == 22
     assert (listed[["title", "kind", "licence", "caution"]].map(len) > 0).all(axis=None)
 
 
@@ -52,7 +52,7 @@ def test_a_set_loads_with_its_card_and_hands_on_its_cautions(name: str) -> None:
     assert table.provenance.licence == card.licence
     assert table.provenance.citation == card.citation
     assert card.sources
-    assert not card.synthetic
+    assert card.synthetic == table.provenance.synthetic == (name == "synthetic_alliance")
     assert max(map(len, str(card).splitlines())) <= 80
     assert all(caution in unescape(card._repr_html_()) for caution in card.cautions)
 
