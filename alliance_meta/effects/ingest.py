@@ -129,7 +129,7 @@ def read_coded(
     >>> from alliance_meta import escalc, read_coded
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     sheet = Path(folder, "sheet.csv")
-    ...     _ = sheet.write_text("study,r,n\\nAda 2001,.31,48\\nBo 2004,-.02,120\\n")
+    ...     _ = sheet.write_text("study,r,n\nAda 2001,.31,48\nBo 2004,-.02,120\n")
     ...     table = read_coded(sheet)
     >>> table.k, table.columns
     (2, ('study', 'r', 'n'))
@@ -175,7 +175,7 @@ def check_coded(
     >>> from alliance_meta import check_coded
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     sheet = Path(folder, "sheet.csv")
-    ...     _ = sheet.write_text("study,r,n\\nAda 2001,45,48\\nBo 2004,-.02,3\\n")
+    ...     _ = sheet.write_text("study,r,n\nAda 2001,45,48\nBo 2004,-.02,3\n")
     ...     for problem in check_coded(sheet):
     ...         print(problem)
     line 2, r: 45 is outside (-1, 1); coded in percent? write 0.45
