@@ -23,3 +23,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 def rng() -> np.random.Generator:
     """Return a generator that starts from the same seed in every test."""
     return np.random.default_rng(20110301)
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name raw bytes by their argument: what they spell is no name for a test."""
+    return argname if isinstance(val, bytes) else None

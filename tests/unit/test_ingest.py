@@ -168,7 +168,7 @@ def test_a_level_called_none_is_a_level(sheet):
 def a_zip(name: str) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr(name, "x" * 50)
+        archive.writestr(zipfile.ZipInfo(name), "x" * 50)
     return stream.getvalue()
 
 
