@@ -22,7 +22,10 @@ def check(
     measure: MeasureOption = "ZCOR",
     json: JsonOption = False,
 ) -> None:
-    """List every problem of a coding sheet, errors apart from suspicions."""
+    """List every problem of a coding sheet.
+
+    Errors must be mended before the sheet can be used; suspicions are possible and look like mistakes.
+    """
     from alliance_meta.effects.ingest import examine
 
     reading = examine(file, ri=ri, ni=ni, measure=cast("Measure", measure))

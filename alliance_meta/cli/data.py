@@ -12,7 +12,7 @@ from alliance_meta.cli.output import print_json, print_table, records
 app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
-    help="List, describe and check the data sets that come with the package.",
+    help="List, describe and check the data sets.",
 )
 
 

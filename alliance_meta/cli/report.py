@@ -20,7 +20,10 @@ def report(
         str | None, typer.Option(metavar="LIST", help="html, pdf, figures, tables, methods; all by default.")
     ] = None,
 ) -> None:
-    """Run a declared report and write its results.json, pages, figures and tables."""
+    """Build a declared report.
+
+    Runs the analyses, writes results.json, and from it the pages, figures, tables and the methods text.
+    """
     from alliance_meta.reporting.build import build_report
 
     wanted = None if formats is None else [word for word in formats.replace(",", " ").split() if word]

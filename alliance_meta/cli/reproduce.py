@@ -23,7 +23,10 @@ def reproduce(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Hold our results against the printed ones: printed, ours, same to the printed digits, by which route."""
+    """Hold our results against printed ones.
+
+    For every printed number: ours, whether it is the same to the printed digits, and by which route.
+    """
     import pandas as pd
 
     from alliance_meta.evidence.reproduce import reproduce as compute
