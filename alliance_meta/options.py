@@ -9,7 +9,7 @@ from alliance_meta.errors import InputError
 
 Measure = Literal["ZCOR", "COR", "UCOR"]
 VType = Literal["LS", "UB", "AV", "H0"]
-Tau2Method = Literal["REML", "DL", "HE", "HS", "ML", "EB", "PM", "SJ", "EE"]
+Tau2Method = Literal["REML", "DL", "HE", "HS", "HSk", "SJ", "SJIT", "ML", "EB", "PM", "PMM", "DLIT", "DL2", "HE2", "EE"]
 Test = Literal["knha", "z", "t", "adhoc"]
 Scale = Literal["z", "r", "r_mean"]
 Tau2IntervalKind = Literal["QP"]

@@ -8,7 +8,8 @@ import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.core.distributions import chi2_quantile, chi2_sf, critical_value, f_sf, two_sided_p
-from alliance_meta.core.tau2 import Tau2Fit, estimate_tau2, log_likelihoods, solve_q
+from alliance_meta.core.searches import log_likelihood, solve_q
+from alliance_meta.core.tau2 import Tau2Fit, estimate_tau2
 from alliance_meta.core.wls import Batch, WlsFit, make_batch, wls
 
 # Residuals below this share of the effects are what floating point leaves of an exact fit.
@@ -103,7 +104,6 @@ def fit_univariate(
     estimate = estimate_tau2(batch, method=method) if tau2 is None else tau2
     fit = wls(batch, estimate.tau2)
     wald = coefficients(fit, test="z", level=level)
-    ml, reml = log_likelihoods(fit)
     rows = np.einsum("kp,pq,kq->k", batch.Q, fit.Ainv[0], batch.Q)
     return UnivariateFit(
         coefficients=wald if test == "z" else coefficients(fit, test=test, level=level),
@@ -111,8 +111,8 @@ def fit_univariate(
         tau2=estimate,
         heterogeneity=heterogeneity(batch, tau2=float(estimate.tau2[0]), equal_effects=method == "EE"),
         weights=100.0 * fit.w[0] / fit.w[0].sum(),
-        loglik_ml=float(ml[0]),
-        loglik_reml=float(reml[0]),
+        loglik_ml=float(log_likelihood(fit, restricted=False)[0]),
+        loglik_reml=float(log_likelihood(fit, restricted=True)[0]),
         leverage=fit.w[0] * rows,
     )
 
@@ -150,7 +150,7 @@ def heterogeneity(batch: Batch, *, tau2: float, equal_effects: bool) -> Heteroge
     if df == 0:
         nan = float("nan")
         return Heterogeneity(nan, nan, 0, nan, nan, nan, nan)
-    Q, vt = float(fit.rss[0]), df / float(fit.trace(np.ones_like(batch.v))[0])
+    Q, vt = float(fit.rss[0]), df / float(fit.traces[0][0])
     I2_Q = 100.0 * max(0.0, (Q - df) / Q) if Q > 0 else 0.0
     return Heterogeneity(
         QE=Q,

@@ -2,20 +2,21 @@
 
 Replicates are the first axis. Weights are diagonal, so the projection P = W - W X (X'WX)^-1 X'W is never
 formed: its traces and quadratic forms are sums over the k rows and p x p products, O(k p^2) altogether.
-The design enters through an orthonormal basis Q of its columns, which keeps X'WX well conditioned whatever
-the units of a moderator.
+A design with moderators enters through an orthonormal basis Q of its columns, which keeps X'WX well
+conditioned whatever the units of a moderator; an intercept alone needs no matrices at all.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from alliance_meta._typing import AnyArray, Array
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """B regressions that share a design.
 
@@ -24,13 +25,17 @@ class Batch:
     y, v : ndarray of shape (B, k)
         Effects and sampling variances.
     Q : ndarray of shape (k, p)
-        Orthonormal basis of the design's columns.
+        Basis of the design's columns: orthonormal, or the column of ones of an intercept-only model.
     R : ndarray of shape (p, p)
         Upper triangle with X = Q R.
-    QQ : ndarray of shape (k, p * p)
-        Outer products of the rows of Q, so that every X'DX with D diagonal is one matrix product.
-    present : ndarray of shape (B, k)
-        1.0 where a row takes part in a replicate, 0.0 where it does not.
+    QQ : ndarray of shape (k, p (p + 1) / 2)
+        Products of the columns of Q, upper triangle, so that every Q'DQ with D diagonal is one matrix product.
+    unpack : ndarray of shape (p, p)
+        Column of `QQ` for each pair of columns of Q.
+    constant : bool
+        True for an intercept-only model.
+    present : ndarray of shape (B, k) or None
+        1.0 where a row takes part in a replicate, 0.0 where it does not; None where all do.
     """
 
     y: Array
@@ -38,17 +43,20 @@ class Batch:
     Q: Array
     R: Array
     QQ: Array
-    present: Array
+    unpack: AnyArray
+    constant: bool
+    present: Array | None
 
     @property
     def p(self) -> int:
         """Number of coefficients."""
         return int(self.Q.shape[1])
 
-    @property
+    @cached_property
     def k(self) -> Array:
         """Rows that take part, (B,)."""
-        return self.present.sum(axis=1)
+        B, k = self.y.shape
+        return np.full(B, float(k)) if self.present is None else self.present.sum(axis=1)
 
     @property
     def df(self) -> Array:
@@ -57,23 +65,47 @@ class Batch:
 
     def gram(self, d: Array) -> Array:
         """Return Q'DQ for each row of `d` (B, k), as (B, p, p)."""
-        return (d @ self.QQ).reshape(-1, self.p, self.p)
+        if self.constant:
+            return d.sum(axis=1)[:, None, None]
+        return (d @ self.QQ)[:, self.unpack]
 
     def only(self, rows: AnyArray) -> Batch:
         """Return the replicates that `rows` picks."""
-        return Batch(self.y[rows], self.v[rows], self.Q, self.R, self.QQ, self.present[rows])
+        if len(rows) == len(self.y):
+            return self
+        present = None if self.present is None else self.present[rows]
+        return replace(self, y=self.y[rows], v=self.v[rows], present=present)
+
+    def part(self, rows: slice) -> Batch:
+        """Return consecutive replicates without copying them."""
+        present = None if self.present is None else self.present[rows]
+        return replace(self, y=self.y[rows], v=self.v[rows], present=present)
+
+    def weights(self, tau2: Array) -> Array:
+        """Return 1 / (v + tau2), zero for absent rows, (B, k)."""
+        w = 1.0 / (self.v + tau2[:, None])
+        return w if self.present is None else w * self.present
 
 
 def make_batch(y: Array, v: Array, X: Array, present: Array | None = None) -> Batch:
     """Return a `Batch` from y and v of shape (k,) or (B, k) and a design X (k, p) of full column rank."""
-    y, v = np.broadcast_arrays(np.atleast_2d(y), np.atleast_2d(v))
-    Q, R = np.linalg.qr(X)
-    QQ = (Q[:, :, None] * Q[:, None, :]).reshape(len(Q), -1)
-    ones = np.ones(y.shape) if present is None else np.broadcast_to(np.asarray(present, dtype=float), y.shape)
-    return Batch(y, v, Q, R, QQ, ones)
+    y, v = np.atleast_2d(y), np.atleast_2d(v)
+    if y.shape != v.shape:
+        y, v = np.broadcast_arrays(y, v)
+    if X.shape[1] == 1 and (X == 1.0).all():
+        Q, R, QQ, unpack, constant = X, np.ones((1, 1)), X, np.zeros((1, 1), dtype=int), True
+    else:
+        Q, R = np.linalg.qr(X)
+        i, j = np.triu_indices(X.shape[1])
+        QQ, constant = Q[:, i] * Q[:, j], False
+        unpack = np.empty(R.shape, dtype=int)
+        unpack[i, j] = unpack[j, i] = np.arange(len(i))
+    if present is not None:
+        present = np.broadcast_to(np.asarray(present, dtype=float), y.shape)
+    return Batch(y, v, Q, R, QQ, unpack, constant, present)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class WlsFit:
     """Weighted least squares of each replicate, with what the estimators of tau2 need.
 
@@ -99,16 +131,34 @@ class WlsFit:
     A: Array
     Ainv: Array
 
-    @property
+    @cached_property
     def yPPy(self) -> Array:
         """y'PPy, (B,): minus the derivative of `rss` with respect to tau2."""
         return np.einsum("bk,bk->b", self.u, self.u)
 
-    @property
+    @cached_property
     def yPPPy(self) -> Array:
         """y'PPPy, (B,)."""
-        q = (self.w * self.u) @ self.batch.Q
-        return np.einsum("bk,bk,bk->b", self.w, self.u, self.u) - np.einsum("bp,bpq,bq->b", q, self.Ainv, q)
+        wu = self.w * self.u
+        straight = np.einsum("bk,bk->b", wu, self.u)
+        if self.batch.constant:
+            return straight - wu.sum(axis=1) ** 2 * self.Ainv[:, 0, 0]
+        q = wu @ self.batch.Q
+        return straight - np.einsum("bp,bpq,bq->b", q, self.Ainv, q)
+
+    @cached_property
+    def traces(self) -> tuple[Array, Array]:
+        """tr(P) and tr(PP), (B,) each."""
+        w = self.w
+        w2 = w * w
+        if self.batch.constant:
+            s1, s2, s3 = self.A[:, 0, 0], w2.sum(axis=1), np.einsum("bk,bk->b", w2, w)
+            ratio = s2 / s1
+            return s1 - ratio, s2 - 2.0 * s3 / s1 + ratio * ratio
+        first = self.Ainv @ self.batch.gram(w2)
+        second = np.einsum("bpq,bqp->b", self.Ainv, self.batch.gram(w2 * w))
+        trPP = w2.sum(axis=1) - 2.0 * second + np.einsum("bpq,bqp->b", first, first)
+        return w.sum(axis=1) - np.einsum("bpp->b", first), trPP
 
     def trace(self, *d: Array) -> Array:
         """Return tr(P D1), or tr(P D1 P D2) when two diagonals (B, k) are given, (B,)."""
@@ -128,27 +178,47 @@ class WlsFit:
     @property
     def beta(self) -> Array:
         """Coefficients on the design's own columns, (B, p)."""
-        return np.linalg.solve(self.batch.R, self.gamma.T).T
+        return self.gamma if self.batch.constant else np.linalg.solve(self.batch.R, self.gamma.T).T
 
     @property
     def vb(self) -> Array:
         """(X'WX)^-1, the coefficients' covariance when the weights are right, (B, p, p)."""
+        if self.batch.constant:
+            return self.Ainv
         left = np.linalg.solve(self.batch.R, self.Ainv)
         return np.linalg.solve(self.batch.R, left.transpose(0, 2, 1))
 
     @property
     def logdet(self) -> Array:
-        """log|X'WX| - log|X'X|, (B,); absent rows are counted as in X'X of the whole design."""
+        """log|X'WX| - log|X'X|, (B,)."""
+        if self.batch.constant:
+            return np.log(self.A[:, 0, 0]) - np.log(self.batch.k)
         return np.asarray(np.linalg.slogdet(self.A)[1])
+
+    @property
+    def logw(self) -> Array:
+        """Sum of the logarithms of the weights of the rows that take part, (B,)."""
+        if self.batch.present is None:
+            return np.log(self.w).sum(axis=1)
+        return np.log(np.where(self.batch.present > 0, self.w, 1.0)).sum(axis=1)
 
 
 def wls(batch: Batch, tau2: Array) -> WlsFit:
     """Fit every replicate with weights 1 / (v + tau2); `tau2` is (B,), > -min(v)."""
-    w = batch.present / (batch.v + tau2[:, None])
-    A = batch.gram(w)
-    Ainv = np.linalg.inv(A) if batch.p > 1 else 1.0 / A
-    wy = w * batch.y
-    gamma = np.einsum("bpq,bq->bp", Ainv, wy @ batch.Q)
-    residual = batch.y - gamma @ batch.Q.T
+    return wls_weighted(batch, batch.weights(tau2))
+
+
+def wls_weighted(batch: Batch, w: Array) -> WlsFit:
+    """Fit every replicate with the weights `w` (B, k), zero for absent rows."""
+    if batch.constant:
+        total = w.sum(axis=1)
+        mean = np.einsum("bk,bk->b", w, batch.y) / total
+        residual = batch.y - mean[:, None]
+        A, Ainv, gamma = total[:, None, None], (1.0 / total)[:, None, None], mean[:, None]
+    else:
+        A = batch.gram(w)
+        Ainv = np.linalg.inv(A)
+        gamma = np.einsum("bpq,bq->bp", Ainv, (w * batch.y) @ batch.Q)
+        residual = batch.y - gamma @ batch.Q.T
     u = w * residual
     return WlsFit(batch, w, u, np.einsum("bk,bk->b", u, residual), gamma, A, Ainv)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.core.univariate import Coefficients, UnivariateFit, fit_univariate
 from alliance_meta.design import Design, build_design
@@ -97,7 +99,9 @@ class RandomEffectsModel:
         return fit_design(effects, design, method=self.method, test=self.test, level=self.level)
 
 
-def fit_design(effects: EffectSizes, design: Design, *, method: Tau2Method, test: Test, level: float) -> RandomEffectsResults:
+def fit_design(
+    effects: EffectSizes, design: Design, *, method: Tau2Method, test: Test, level: float
+) -> RandomEffectsResults:
     """Fit `design` to the effects that it was built from, and collect the notes."""
     notes: list[Note] = []
     if effects.k == design.p and (method != "EE" or test != "z"):
@@ -144,9 +148,9 @@ def _estimation_notes(fitted: UnivariateFit, design: Design, *, method: str) -> 
             "do not use this fit. Try method='DL' or look for an extreme variance."
         )
         notes.append(warn_note("not-converged", message, ConvergenceWarning, stacklevel=5))
-    if estimate.at_zero[0]:
+    if estimate.truncated[0]:
         raw = float(estimate.untruncated[0])
-        before = f" (before: {raw:.4g})" if raw < 0 else ""
+        before = "" if np.isnan(raw) else f" (before: {raw:.4g})"
         message = f"tau2 ({method}) was set to 0{before}: the effects vary no more than their sampling errors explain."
         notes.append(warn_note("tau2-truncated", message, TruncationWarning, stacklevel=5))
     return notes

@@ -404,6 +404,9 @@ class RandomEffectsResults:
     def __str__(self) -> str:
         return self.summary()
 
+    def __repr__(self) -> str:
+        return self.summary()
+
     def _repr_html_(self) -> str:
         return text.html(self)
 

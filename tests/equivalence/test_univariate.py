@@ -67,6 +67,33 @@ def test_paule_mandel_makes_q_its_expectation(data):
     assert y @ dense(v, x, fit.tau2[0]) @ y == pytest.approx(len(y) - 3, rel=CLOSED_FORM)
 
 
+@pytest.mark.parametrize(("method", "first"), [("DL2", "DL"), ("HE2", "HE")])
+def test_two_step_estimators_are_moment_estimators_with_the_first_steps_weights(data, method, first):
+    y, v, x = data
+    start = estimate_tau2(make_batch(y, v, x), method=first).tau2[0]
+    P = dense(v, x, start)
+    expected = (y @ P @ y - np.trace(P @ np.diag(v))) / np.trace(P)
+    assert estimate_tau2(make_batch(y, v, x), method=method).tau2[0] == pytest.approx(expected, rel=CLOSED_FORM)
+
+
+def test_the_median_unbiased_paule_mandel_makes_q_its_median(data):
+    y, v, x = data
+    fit = estimate_tau2(make_batch(y, v, x), method="PMM")
+    assert y @ dense(v, x, fit.tau2[0]) @ y == pytest.approx(stats.chi2.median(len(y) - 3), rel=CLOSED_FORM)
+
+
+def test_a_negative_tau2_is_given_when_asked_for(rng):
+    v = rng.uniform(0.02, 0.1, (1, 12))
+    y = rng.normal(0.2, 0.05, (1, 12))
+    batch = make_batch(y, v, np.ones((12, 1)))
+    for method in ("DL", "HE", "REML", "ML", "PM"):
+        free = estimate_tau2(batch, method=method, lowest=-0.019)
+        assert -0.019 < free.tau2[0] < 0, method
+        assert not free.truncated[0]
+        bound = estimate_tau2(batch, method=method)
+        assert (bound.tau2[0], bool(bound.truncated[0])) == (0.0, True)
+
+
 def test_the_q_profile_interval_inverts_q(data):
     y, v, x = data
     lb, ub = q_profile(y, v, x, level=0.9)
@@ -83,7 +110,7 @@ def test_two_studies_by_hand():
     assert fit.tau2 == pytest.approx((Q - 1) / (75 - (w @ w) / 75), rel=CLOSED_FORM)
 
 
-@pytest.mark.parametrize("method", sorted(set(ESTIMATORS) - {"EE", "SJ", "HS", "ML"}))
+@pytest.mark.parametrize("method", sorted(set(ESTIMATORS) - {"EE", "SJ", "HS", "HSk", "ML", "PMM"}))
 def test_equal_variances_give_every_unbiased_estimator_the_sample_variance(rng, method):
     y = rng.normal(0.3, 0.4, 30)
     fit = RandomEffectsModel(EffectSizes.from_arrays(y, np.full(30, 0.01)), method=method).fit()

@@ -40,7 +40,8 @@ CASES = {
 def test_the_grid_does_not_shrink():
     for name in CASES:
         assert {f"{m}_{t}" for m in METHODS for t in TESTS} <= set(reference("metaregression")[name])
-    assert set(METHODS.values()) == set(CLOSED + SEARCHED)
+    assert len(METHODS) == 9
+    assert set(METHODS.values()) <= {*CLOSED, *SEARCHED}
 
 
 def fit(case: str, method: str, test: str) -> RandomEffectsResults:
