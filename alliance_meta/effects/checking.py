@@ -78,9 +78,7 @@ def _r_in_range(sheet: ParsedSheet, found: Findings) -> None:
         return
     for i in np.flatnonzero(np.abs(r) >= 1):
         text = column.cells[i]
-        found.error(
-            sheet.lines[i], column.label, text, why_not_r(float(r[i]), text, sheet.mark), kind="r-range"
-        )
+        found.error(sheet.lines[i], column.label, text, why_not_r(float(r[i]), text, sheet.mark), kind="r-range")
     for i in np.flatnonzero((np.abs(r) > LARGE_R) & (np.abs(r) < 1)):
         message = f"|r| > {LARGE_R:g} is rare between two different measures; check the paper"
         found.suspicion(sheet.lines[i], column.label, column.cells[i], message, kind="r-large")
@@ -109,9 +107,7 @@ def _why_too_small(value: float, text: str, sheet: ParsedSheet) -> str:
         return f"{text} people are not possible; a code for a missing value? leave the cell empty"
     name = "Fisher z" if sheet.measure == "ZCOR" else sheet.measure
     reason = "its variance is 1/(n-3)" if sheet.measure == "ZCOR" else WHY_LEAST_N[sheet.measure]
-    return (
-        f"{name} needs n >= {LEAST_N[sheet.measure]}: {reason}; {text} people are too few, leave the row out"
-    )
+    return f"{name} needs n >= {LEAST_N[sheet.measure]}: {reason}; {text} people are too few, leave the row out"
 
 
 def _ids_are_unique(sheet: ParsedSheet, found: Findings) -> None:
@@ -149,9 +145,7 @@ def _rows_have_r_and_n(sheet: ParsedSheet, found: Findings) -> None:
             message = f"{name} is missing, so this row will be left out of every analysis"
             found.suspicion(sheet.lines[i], column.label, column.cells[i], message, kind="missing")
     if not both.any() and len(both):
-        found.error(
-            None, None, None, f"no row has both {sheet.r} and {sheet.n}; fill them in", kind="no-effect"
-        )
+        found.error(None, None, None, f"no row has both {sheet.r} and {sheet.n}; fill them in", kind="no-effect")
 
 
 def _years_are_years(sheet: ParsedSheet, found: Findings) -> None:
@@ -173,9 +167,7 @@ def _no_row_twice(sheet: ParsedSheet, found: Findings) -> None:
         message = f"repeats line {sheet.lines[first]} in every column; entered twice? delete one"
         found.suspicion(sheet.lines[i], None, None, message, kind="duplicate-row")
     r, n = sheet.numbers(sheet.r), sheet.numbers(sheet.n)
-    pairs = [
-        (a, b) if np.isfinite(a) and np.isfinite(b) else i for i, (a, b) in enumerate(zip(r, n, strict=True))
-    ]
+    pairs = [(a, b) if np.isfinite(a) and np.isfinite(b) else i for i, (a, b) in enumerate(zip(r, n, strict=True))]
     for i, first in _repeats(pairs):
         if i not in again:
             text = f"{sheet.columns[sheet.r].cells[i]}, {sheet.columns[sheet.n].cells[i]}"
@@ -197,9 +189,7 @@ def _samples_have_one_n(sheet: ParsedSheet, found: Findings) -> None:
     if sheet.n not in sheet.columns:
         return
     column, n = sheet.columns["sample_id"], sheet.columns[sheet.n]
-    within = next(
-        (sheet.columns[name].cells for name in ("study_id", "study") if name in sheet.columns), None
-    )
+    within = next((sheet.columns[name].cells for name in ("study_id", "study") if name in sheet.columns), None)
     studies: Sequence[str] = within if within is not None else [""] * len(sheet.lines)
     first: dict[tuple[str, str], int] = {}
     for i, key in enumerate(zip(studies, column.cells, strict=True)):
@@ -241,9 +231,7 @@ def _levels_are_spelt_one_way(sheet: ParsedSheet, found: Findings) -> None:
             seen.add(cell)
             known = spellings.setdefault(_plain(cell), cell)
             if known != cell:
-                message = (
-                    f"{cell!r} and {known!r} differ in case, spaces or hyphens only, and count as two levels"
-                )
+                message = f"{cell!r} and {known!r} differ in case, spaces or hyphens only, and count as two levels"
                 found.suspicion(sheet.lines[i], column.label, cell, message, kind="level-spelling")
 
 

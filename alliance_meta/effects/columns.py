@@ -42,14 +42,10 @@ LABEL_NAMES = frozenset(
 MISSING = frozenset({"", "NA", "N/A", "n/a", "na", "NaN", "nan", "#N/A", "."})
 MISSING_USUAL = frozenset({"", "NA"})
 MISSING_NUMBER = MISSING | {"-", "–", "—", "--", "?", "NULL", "null", "missing"}
-SPREADSHEET_ERRORS = frozenset(
-    {"#DIV/0!", "#REF!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!", "#SPILL!", "Err:502"}
-)
+SPREADSHEET_ERRORS = frozenset({"#DIV/0!", "#REF!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!", "#SPILL!", "Err:502"})
 
 _NUMBERS: dict[str, re.Pattern[str]] = {
-    mark: re.compile(
-        rf"[+-]?(?:[0-9]+(?:{re.escape(mark)}[0-9]*)?|{re.escape(mark)}[0-9]+)(?:[eE][+-]?[0-9]+)?"
-    )
+    mark: re.compile(rf"[+-]?(?:[0-9]+(?:{re.escape(mark)}[0-9]*)?|{re.escape(mark)}[0-9]+)(?:[eE][+-]?[0-9]+)?")
     for mark in (".", ",")
 }
 _FRACTION = {".": re.compile(r"[+-]?[0-9]*\.[0-9]+"), ",": re.compile(r"[+-]?[0-9]*,[0-9]+")}

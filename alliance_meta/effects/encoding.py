@@ -67,9 +67,7 @@ def _refuse_known_formats(data: bytes, source: str) -> None:
             message = f"an OpenDocument spreadsheet: {SAVE_AS_CSV}"
         else:
             message = "a ZIP archive, whatever its name says; unpack it and read the CSV inside"
-        raise _refuse(
-            source, message if message.startswith("an Excel") else f"this is {message}", "not-a-table"
-        )
+        raise _refuse(source, message if message.startswith("an Excel") else f"this is {message}", "not-a-table")
 
 
 def _decode_marked(data: bytes, source: str, found: Findings) -> str | None:
@@ -128,11 +126,7 @@ def _decode_fallback(data: bytes, error: UnicodeDecodeError, source: str, found:
     whole = sum(character > "\x7f" for character in lenient) - broken
     cut_off = error.reason == "unexpected end of data"
     if cut_off or whole >= broken:
-        what = (
-            "the file ends inside a character"
-            if cut_off
-            else "bytes that are not UTF-8 in a file that otherwise is"
-        )
+        what = "the file ends inside a character" if cut_off else "bytes that are not UTF-8 in a file that otherwise is"
         raise _refuse(
             source,
             f"line {line}: {what}: damaged or cut off; save the sheet again as CSV (UTF-8)",
@@ -162,9 +156,7 @@ def _refuse_what_is_no_table(text: str, source: str) -> None:
     if MARKUP.match(text):
         raise _refuse(source, f"this is a web page or XML, not a table of text; {SAVE_AS_CSV}", "not-a-table")
     if re.match(r'\s*(\{\s*"|\[\s*[\[{])', text):
-        raise _refuse(
-            source, "this is JSON, not a table of text; write it as CSV and read that", "not-a-table"
-        )
+        raise _refuse(source, "this is JSON, not a table of text; write it as CSV and read that", "not-a-table")
     control = CONTROL.search(text)
     if control:
         line = text.count("\n", 0, control.start()) + 1

@@ -15,15 +15,11 @@ class Findings:
     problems: list[Problem] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
 
-    def error(
-        self, row: int | None, column: str | None, value: str | None, message: str, *, kind: str
-    ) -> None:
+    def error(self, row: int | None, column: str | None, value: str | None, message: str, *, kind: str) -> None:
         """Add a problem that stops the reading."""
         self.problems.append(Problem(row, column, value, message, "error", kind))
 
-    def suspicion(
-        self, row: int | None, column: str | None, value: str | None, message: str, *, kind: str
-    ) -> None:
+    def suspicion(self, row: int | None, column: str | None, value: str | None, message: str, *, kind: str) -> None:
         """Add something that is possible and looks like a mistake."""
         self.problems.append(Problem(row, column, value, message, "suspicion", kind))
 
