@@ -260,6 +260,9 @@ class DataCard:
             lines += _wrapped(str(result), first="  ", rest="      ")
         return "\n".join(lines)
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def _repr_html_(self) -> str:
         cautions = "".join(f"<li>{escape(text)}</li>" for text in self.cautions)
         facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in self._facts())

@@ -199,6 +199,9 @@ class EffectSizes:
     def __str__(self) -> str:
         return f"EffectSizes: k = {self.k}, {self.measure} ({self.scale_label}), {self.provenance.source}"
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def _repr_html_(self) -> str:
         return f"<p>{self}</p>{self.frame.to_html()}"
 
