@@ -104,6 +104,8 @@ def escalc(
     if vtype not in VTYPES[measure]:
         raise InputError(f"vtype={vtype!r} is not defined for {measure}; use {' or '.join(VTYPES[measure])}")
     table = data if isinstance(data, CodedTable) else _wrap(data)
+    # A table that was read from a file knows each row's line there; any other counts from line 2.
+    lines = table.frame.index if table.frame.index.name == "line" else np.arange(table.k) + 2
     frame = table.frame.reset_index(drop=True)
     defaults = table.defaults
     r_name, n_name = ri or defaults.get("ri", "r"), ni or defaults.get("ni", "n")
@@ -116,7 +118,7 @@ def escalc(
             + f"; name the columns with ri= and ni=. Columns: {', '.join(known)}"
         )
     labels = _labels(frame, slab or defaults.get("slab"), table.provenance.source)
-    r, n, keep = _numbers(frame, r_name, n_name, labels, measure=measure, source=table.provenance.source)
+    r, n, keep = _numbers(frame, r_name, n_name, labels, lines, measure=measure, source=table.provenance.source)
     notes: list[Note] = [*table.notes, *_pooling_notes(table)]
     if not keep.all():
         lost = [labels[i] for i in np.flatnonzero(~keep)]
@@ -193,11 +195,18 @@ def _text(value: Any) -> str:
 
 
 def _numbers(
-    frame: pd.DataFrame, r_name: str, n_name: str, labels: tuple[str, ...], *, measure: str, source: str
+    frame: pd.DataFrame,
+    r_name: str,
+    n_name: str,
+    labels: tuple[str, ...],
+    lines: Any,
+    *,
+    measure: str,
+    source: str,
 ) -> tuple[Array, Array, Mask]:
     problems: list[Problem] = []
-    r = _column(frame[r_name], problems)
-    n = _column(frame[n_name], problems)
+    r = _column(frame[r_name], lines, problems)
+    n = _column(frame[n_name], lines, problems)
     least = LEAST_N[measure]
     rules: list[tuple[str, Array, Mask, Callable[[float], str]]] = [
         (r_name, r, np.abs(r) >= 1, _why_not_r),
@@ -211,7 +220,7 @@ def _numbers(
     ]
     for name, values, bad, why in rules:
         problems += [
-            Problem(int(i) + 2, name, f"{values[i]:g}", f"{why(float(values[i]))} ({labels[i]})")
+            Problem(int(lines[i]), name, f"{values[i]:g}", f"{why(float(values[i]))} ({labels[i]})")
             for i in np.flatnonzero(bad & np.isfinite(values))
         ]
     if problems:
@@ -222,15 +231,15 @@ def _numbers(
     return r, n, keep
 
 
-def _column(series: pd.Series[Any], problems: list[Problem]) -> Array:
+def _column(series: pd.Series[Any], lines: Any, problems: list[Problem]) -> Array:
     numbers = pd.to_numeric(series, errors="coerce")
     for i in np.flatnonzero(numbers.isna() & series.notna()):
         text = str(series.iloc[i])
         hint = f"; write {float(text[:-1]) / 100:g}" if text.endswith("%") and _is_number(text[:-1]) else ""
-        problems.append(Problem(int(i) + 2, str(series.name), text, f"{text!r} is not a number{hint}"))
+        problems.append(Problem(int(lines[i]), str(series.name), text, f"{text!r} is not a number{hint}"))
     values = numbers.to_numpy(dtype=float, na_value=np.nan)
     problems.extend(
-        Problem(int(i) + 2, str(series.name), str(values[i]), "is infinite; leave the cell empty")
+        Problem(int(lines[i]), str(series.name), str(values[i]), "is infinite; leave the cell empty")
         for i in np.flatnonzero(np.isinf(values))
     )
     return np.where(np.isinf(values), np.nan, values)

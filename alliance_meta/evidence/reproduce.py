@@ -54,15 +54,20 @@ def reproduce(name: str | None = None) -> pd.DataFrame:
     """
     import pandas as pd
 
-    names = [name] if name is not None else [n for n in list_datasets()["name"] if load_dataset(n).card.published]
-    rows = [row for one in names for row in _dataset_rows(one)]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    tables = [load_dataset(one) for one in ([name] if name is not None else list_datasets()["name"])]
+    if name is None:
+        tables = [table for table in tables if table.card is not None and table.card.published]
+    rows = [row for table in tables for row in _table_rows(table)]
+    out = pd.DataFrame(rows, columns=list(COLUMNS))
+    # A float column would turn the reason of a NotApplicable into a bare NaN.
+    out["ours"] = pd.Series([row["ours"] for row in rows], dtype=object)
+    return out
 
 
-def _dataset_rows(name: str) -> list[dict[str, Any]]:
-    table = load_dataset(name)
+def _table_rows(table: CodedTable) -> list[dict[str, Any]]:
     card = table.card
     if card is None or not card.published:
+        name = table.provenance.dataset
         raise InputError(f"{name} has no printed result to reproduce; `alliance-meta data show {name}` says what it is")
     return [row for result in card.published for row in _result_rows(table, result)]
 
