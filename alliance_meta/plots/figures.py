@@ -192,13 +192,14 @@ def _metadata(format: str, title: str, description: str) -> dict[str, str | None
 
 def _accessible(svg: str, *, title: str, description: str, prefix: str | None) -> str:
     """Give the drawing a role, a title and a description, and ids that no other drawing has."""
-    body = re.sub(r"<metadata>.*?</metadata>\s*", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    body = re.sub(r"(<metadata>.*?</metadata>|<!--.*?-->)\s*", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     own = prefix if prefix is not None else f"f{sha256(body.encode('utf-8'))[:8]}"
     slug = re.sub(r"[^A-Za-z0-9_-]+", "-", own)
     body = re.sub(r'\bid="', f'id="{slug}-', body)
     body = body.replace('href="#', f'href="#{slug}-').replace("url(#", f"url(#{slug}-")
     texts, labels = "", []
     for tag, words in (("title", title), ("desc", description)):
+        words = "".join(character for character in words if character.isprintable())
         if words:
             labels.append(f"{slug}-{tag}")
             texts += f'\n <{tag} id="{slug}-{tag}">{html.escape(words, quote=False)}</{tag}>'

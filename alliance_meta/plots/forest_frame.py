@@ -145,10 +145,10 @@ def _number(value: Any) -> float:
 
 
 def _text(value: Any) -> str:
-    """Return one line of text; None and NaN are empty."""
+    """Return one line of printable text; None and NaN are empty."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    return " ".join(str(value).split())
+    return "".join(character for character in " ".join(str(value).split()) if character.isprintable())
 
 
 def _plain(value: Any) -> Any:

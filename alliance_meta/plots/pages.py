@@ -151,6 +151,8 @@ def _blocks(kinds: Sequence[str]) -> list[list[int]]:
 
 def continued(frame: pd.DataFrame, rows: Sequence[int]) -> str | None:
     """Return the heading to repeat on a page that starts inside a group."""
+    if not rows:
+        return None
     first = rows[0]
     kinds = frame["kind"]
     if kinds.iloc[first] not in ("study", "subgroup") or first == 0 or not frame["group"].iloc[first]:

@@ -13,7 +13,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.plots import forest_text
 from alliance_meta.plots.axis import to_analysis
 from alliance_meta.plots.forest_frame import column_key, make_frame, records
-from alliance_meta.tables.format import MINUS, format_count, format_estimate, format_r
+from alliance_meta.tables.format import MINUS, format_count, format_estimate, format_level, format_r
 
 REQUIRED = ("label", "r", "ci_lb", "ci_ub")
 SHOWN = (("k", "k", True), ("n", "N", True), ("evidence", "Evidence", False))
@@ -46,6 +46,7 @@ def published_forest_data(
     frame : DataFrame
         ``label``; ``r ci_lb ci_ub``, as correlations, limits NaN where none were printed. Optional:
         ``group`` (rows of one group must follow each other; each gets a heading), ``k``, ``n``, ``evidence``,
+        ``ci_level`` where intervals differ in level,
         and ``text``, the result as printed, whose digits are shown in place of the rounded numbers. The
         frame of `umbrella` may be given as it is.
     title : str
@@ -82,7 +83,9 @@ def published_forest_data(
     given = _adopted(frame)
     _check(given)
     known = given["r"].notna()
-    rows = [_row(record) for record in records(given[known])]
+    if not known.any():
+        raise InputError("published results: no row has a correlation, there is nothing to draw")
+    rows = [_row(record, level) for record in records(given[known])]
     shown = [entry for entry in SHOWN if entry[0] in given]
     lines = list(bottom)
     if any(math.isnan(row["ci_lb"]) for row in rows):
@@ -144,8 +147,8 @@ def _check(frame: pd.DataFrame) -> None:
         raise InputError("published results:\n" + "\n".join(f"  {problem}" for problem in problems))
 
 
-def _row(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the drawn row of one published result."""
+def _row(record: dict[str, Any], level: float) -> dict[str, Any]:
+    """Return the drawn row of one published result; `level` is the one the header names."""
     values = [float(record[name]) if pd.notna(record[name]) else math.nan for name in ("r", "ci_lb", "ci_ub")]
     if math.isnan(values[1]) or math.isnan(values[2]):
         values[1:] = [math.nan, math.nan]
@@ -155,11 +158,20 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         "kind": "study",
         "label": record["label"],
         "group": forest_text.cell(record.get("group")),
-        "text": apa(forest_text.cell(record.get("text"))),
+        "text": _text(record, values, level),
         **{column_key(key): _cell(record.get(key), numeric) for key, _, numeric in SHOWN},
         **dict(zip(("yi", "ci_lb", "ci_ub"), place, strict=True)),
         **{"r": r, "r_lb": lb, "r_ub": ub},
     }
+
+
+def _text(record: dict[str, Any], values: Sequence[float], level: float) -> str:
+    """Return what to print in place of the rounded numbers; an interval of another level names it."""
+    printed = apa(forest_text.cell(record.get("text")))
+    own = record.get("ci_level")
+    if own is None or pd.isna(own) or math.isnan(values[1]) or math.isclose(float(own), level):
+        return printed
+    return f"{printed or format_estimate(values[0], values[1], values[2])} ({format_level(float(own))})"
 
 
 def apa(printed: str) -> str:

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from alliance_meta.errors import CannotRunError, InputError
 from alliance_meta.plots import figure_bytes, forest, forest_data, forest_pages, save_figure
 from alliance_meta.plots.figures import NotebookFigure
-from tests.plots.cases import extremes, fitted, molloy
+from alliance_meta.plots.forest_frame import make_frame
+from tests.plots.cases import extremes, fitted, molloy, row
 
 SVG = "{http://www.w3.org/2000/svg}"
 FORMATS = ["svg", "pdf", "png"]
@@ -80,6 +81,14 @@ def test_an_svg_tells_what_it_shows() -> None:
     )
     assert root.get("aria-labelledby") == f"{title.get('id')} {description.get('id')}"
     assert list(root)[:2] == [title, description]
+
+
+def test_labels_cannot_break_the_file() -> None:
+    awkward = 'A -- <b>&\x00\x07 ]]> "B" \u200b(2001)\n\tC'
+    frame = make_frame([row(awkward, 0.1, 0.2, weight=1.0)], {"measure": "ZCOR", "title": awkward})
+    assert frame["label"].tolist() == ['A -- <b>& ]]> "B" (2001) C']
+    for text in ("path", "text"):
+        assert ElementTree.fromstring(figure_bytes(forest(frame), text=text)).get("role") == "img"
 
 
 def test_ids_of_two_figures_do_not_meet() -> None:

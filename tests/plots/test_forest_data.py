@@ -310,6 +310,12 @@ def test_published_results_keep_their_printed_digits() -> None:
     assert estimate_texts(frame) == [(".300", "[.100, .45]"), ("−.2", "")]
 
 
+def test_intervals_of_another_level_name_it() -> None:
+    frame = published_forest_data(published(ci_level=[0.9, None]))
+    assert estimate_texts(frame) == [(".30", "[.10, .45] (90%)"), (".20", "")]
+    assert estimate_texts(published_forest_data(published(ci_level=[0.95, None])))[0] == (".30", "[.10, .45]")
+
+
 def test_published_results_without_r_are_counted() -> None:
     frame = published_forest_data(published(r=[0.3, None]))
     assert frame["label"].tolist() == ["A"]
@@ -319,6 +325,8 @@ def test_published_results_without_r_are_counted() -> None:
 def test_published_results_are_checked_all_at_once() -> None:
     with pytest.raises(InputError, match=r"(?s)A: r = 1.2.*B: the interval \[0.5, 0.6\]"):
         published_forest_data(published(r=[1.2, 0.2], ci_lb=[0.1, 0.5], ci_ub=[0.5, 0.6]))
+    with pytest.raises(InputError, match="nothing to draw"):
+        published_forest_data(published(r=[None, None]))
     with pytest.raises(InputError, match="lack the columns ci_ub"):
         published_forest_data(published().drop(columns="ci_ub"))
 
