@@ -259,7 +259,7 @@ class RandomEffectsResults:
         >>> es = EffectSizes.from_arrays([0.1, 0.3, 0.5], [0.01, 0.01, 0.01], measure="ZCOR")
         >>> fit = RandomEffectsModel(es, test="z").fit()
         >>> fit.predict(scale="r").round(3)[["pred", "ci_lb", "ci_ub"]].values.tolist()
-        [[0.291, 0.073, 0.484]]
+        [[0.291, 0.074, 0.483]]
         """
         used = self.level if level is None else level
         check_level(used)
