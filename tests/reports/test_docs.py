@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import get_args
+
+from alliance_meta.reporting.build import build_report
+from alliance_meta.reporting.declaration import Analysis, Item, Section, TableKind, Umbrella
+from tests.reports.cases import REPORTS, Report
+
+PAGE = (REPORTS.parent / "docs" / "reports.md").read_text(encoding="utf-8")
+
+
+def test_every_key_and_table_is_described() -> None:
+    words = [field.name for kind in (Analysis, Umbrella, Section, Item) for field in fields(kind)]
+    for word in [*words, *get_args(TableKind)]:
+        assert f"`{word}`" in PAGE or f"[{word}]]" in PAGE or f".{word}]]" in PAGE, word
+
+
+def test_every_statistic_is_described(reports: dict[str, Report]) -> None:
+    _, _, listed = PAGE.partition("Statistics of an analysis:")
+    for key in reports["alliance-abstracts"].results["quantities"]["abstracts"]:
+        assert key in listed.replace("`", " ").split(), key
+
+
+def test_the_example_builds(tmp_path: Path) -> None:
+    example = PAGE.partition("```toml\n")[2].partition("```")[0]
+    (tmp_path / "example.toml").write_text(example, encoding="utf-8")
+    built = build_report(tmp_path / "example.toml", formats=["html"])
+    assert "see Figure 1" in built[1].read_text(encoding="utf-8")
