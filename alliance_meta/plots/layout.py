@@ -15,8 +15,10 @@ from alliance_meta.tables.format import NOT_AVAILABLE, format_count, format_inte
 
 WIDTH = 7.2
 WIDEST_AIRY = 7.8
+WIDEST = 8.6
 GAP = 0.11
 ESTIMATE_GAP = 0.075
+WRAP_SHARES = (1.0, 0.8)
 MARGIN = 0.1
 PANEL = 2.4
 WIDE_PANEL = 3.15
@@ -99,10 +101,28 @@ def make_layout(
     xlim: tuple[float, float] | None = None,
     density: Density | None = None,
 ) -> Layout:
-    """Measure `frame` and place its columns; the figure grows wider than `width` rather than overlap."""
-    if density is None:
-        density = choose_density(count_rows(frame))
-    left, spans = _left_columns(frame, density)
+    """Measure `frame` and place its columns; the figure grows wider than `width` rather than overlap.
+
+    Before it grows beyond what a page can show at a readable size, a small forest takes the text size of a
+    medium one, and long cells are broken into shorter lines.
+    """
+    chosen = choose_density(count_rows(frame)) if density is None else density
+    sizes = (AIRY, NORMAL) if density is None and chosen == AIRY else (chosen,)
+    room = max(width, WIDEST) if density is None else width
+    tried = []
+    for share in WRAP_SHARES:
+        for size in sizes:
+            tried.append(_lay_out(frame, size, share, width, xlim))
+            if tried[-1].width <= room:
+                return tried[-1]
+    return min(tried, key=lambda layout: layout.width)
+
+
+def _lay_out(
+    frame: pd.DataFrame, density: Density, share: float, width: float, xlim: tuple[float, float] | None
+) -> Layout:
+    """Place the columns with cells broken at `share` of their greatest width."""
+    left, spans = _left_columns(frame, density, share)
     right = _right_columns(frame, density)
     dots = _dot_columns(frame, density)
     text = sum(column.width + column.gap for column in (*left, *right, *dots)) + 2 * MARGIN
@@ -154,12 +174,12 @@ def _measured(
     return Column(key, title, align, 0.0, max(widths), tuple(cells))
 
 
-def _left_columns(frame: pd.DataFrame, density: Density) -> tuple[tuple[Column, ...], list[bool]]:
+def _left_columns(frame: pd.DataFrame, density: Density, share: float) -> tuple[tuple[Column, ...], list[bool]]:
     attrs = frame.attrs
     kinds = frame["kind"].tolist()
     spans = [kind in SPANNING_KINDS for kind in kinds]
     bold = [kind in BOLD_KINDS for kind in kinds]
-    scale = density.size / AIRY.size
+    scale = share * density.size / AIRY.size
     labels: list[tuple[str, ...]] = [
         wrap(label, density.size, (WIDEST_SPAN if span else WIDEST_LABEL) * scale)
         for label, span in zip(frame["label"], spans, strict=True)

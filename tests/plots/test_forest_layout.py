@@ -285,3 +285,11 @@ def test_options_of_the_data_go_with_a_fit_only() -> None:
     frame = forest_data(molloy())
     with pytest.raises(InputError, match="order: give this to forest_data"):
         forest(frame, order="effect")
+
+
+def test_wide_columns_first_cost_text_size_then_lines() -> None:
+    frame = forest_data(fitted(12), columns=["rater", "modality", "year"], rob=["bias"])
+    layout = make_layout(frame)
+    assert layout.density is NORMAL
+    assert max(layout.heights) > NORMAL.pitch
+    assert make_layout(frame, width=14.0).density is AIRY
