@@ -129,6 +129,17 @@ def save_figure(
         If the ending is none of the three.
     CannotRunError
         If the folder cannot be written to.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from alliance_meta import EffectSizes, RandomEffectsModel, plots
+    >>> es = EffectSizes.from_arrays([0.1, 0.3, 0.5], [0.01, 0.02, 0.01], measure="ZCOR")
+    >>> figure = plots.forest(RandomEffectsModel(es).fit())
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     plots.save_figure(figure, Path(folder, "forest.svg")).name
+    'forest.svg'
     """
     target = Path(path)
     kind = target.suffix.lower().lstrip(".")
@@ -159,6 +170,24 @@ def figure_bytes(
     id_prefix : str, optional
         SVG only: put before every id, so that several figures can stand in one page. By default made from
         the drawing itself.
+
+    Returns
+    -------
+    bytes
+        The content of the file.
+
+    Raises
+    ------
+    InputError
+        If `format` is none of the three.
+
+    Examples
+    --------
+    >>> from alliance_meta import EffectSizes, RandomEffectsModel, plots
+    >>> es = EffectSizes.from_arrays([0.1, 0.3, 0.5], [0.01, 0.02, 0.01], measure="ZCOR")
+    >>> figure = plots.forest(RandomEffectsModel(es).fit())
+    >>> plots.figure_bytes(figure, format="png")[1:4]
+    b'PNG'
     """
     from matplotlib import style
 

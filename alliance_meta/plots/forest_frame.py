@@ -127,10 +127,30 @@ def frame_to_dict(frame: pd.DataFrame) -> dict[str, Any]:
 def frame_from_dict(data: Mapping[str, Any]) -> pd.DataFrame:
     """Return the frame that `frame_to_dict` wrote.
 
+    Parameters
+    ----------
+    data : mapping
+        ``columns``, ``rows`` and ``meta``, as read back from JSON.
+
+    Returns
+    -------
+    DataFrame
+        Ready for `forest`.
+
     Raises
     ------
     InputError
         If `data` lacks columns, rows or meta data.
+
+    Examples
+    --------
+    >>> import json
+    >>> from alliance_meta import EffectSizes, RandomEffectsModel, plots
+    >>> es = EffectSizes.from_arrays([0.1, 0.3, 0.5], [0.01, 0.02, 0.01], measure="ZCOR")
+    >>> frame = plots.forest_data(RandomEffectsModel(es).fit())
+    >>> text = json.dumps(plots.frame_to_dict(frame))
+    >>> plots.frame_from_dict(json.loads(text)).equals(frame)
+    True
     """
     missing = [key for key in ("columns", "rows", "meta") if key not in data]
     if missing:

@@ -124,6 +124,13 @@ def forest_pages(
     -------
     tuple of Figure
         A notebook shows the pages below each other.
+
+    Examples
+    --------
+    >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, plots
+    >>> fit = RandomEffectsModel(escalc(load_dataset("mcdaniel1994"))).fit()
+    >>> len(plots.forest_pages(fit, order="effect"))
+    3
     """
     frame = as_frame(fit_or_frame, **data)
     layout = make_layout(frame, width=width, xlim=xlim)

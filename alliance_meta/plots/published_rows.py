@@ -56,7 +56,9 @@ def published_forest_data(
     level : float
         Level of the printed intervals.
     cautions : sequence of str
-        Shown under the plot where `show_cautions` is True.
+        What must be said of these results.
+    show_cautions : bool
+        Print them under the plot.
     bottom : sequence of str
         Lines under the plot; by default why nothing is pooled.
 
