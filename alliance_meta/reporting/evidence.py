@@ -14,6 +14,7 @@ from alliance_meta.reporting.declaration import Item, Umbrella
 from alliance_meta.reporting.fitting import Fitted
 from alliance_meta.reporting.numbers import Quantity, quantity
 from alliance_meta.reporting.tables import Table, column
+from alliance_meta.tables.format import MINUS
 
 if TYPE_CHECKING:
     from alliance_meta.evidence.umbrella import Umbrella as Published
@@ -39,7 +40,7 @@ class Registry:
         from alliance_meta.plots import published_forest_data
 
         own = self.shown.frame
-        printed = own["estimate_printed"] + [f" {text}" if text else "" for text in own["ci_printed"]]
+        printed = pd.Series(_as_printed(own), index=own.index)
         as_printed = ~(own["sign_flipped"].astype(bool) | own["converted"].astype(bool))
         frame = pd.DataFrame(
             {
@@ -64,13 +65,18 @@ class Registry:
         rows: list[dict[str, Any]] = []
         for heading, group in self.shown.frame.groupby("heading", sort=False):
             rows.append({"group": heading})
-            rows += [{name: _plain(record[name]) for name in _SHOWN} for record in group.to_dict("records")]
+            texts = _as_printed(group)
+            rows += [
+                {**{name: _plain(record[name]) for name in _SHOWN}, "printed": text}
+                for record, text in zip(group.to_dict("records"), texts, strict=True)
+            ]
         columns = [
             column("label", "Meta-analysis"),
             column("k", "k", "count", blank="–"),
             column("n_total", "N", "count", blank="–"),
-            column("estimate", "r", "r3"),
-            column(["ci_lb", "ci_ub"], "CI as printed", "r3_interval", blank="–"),
+            column("estimate", "r", "r"),
+            column(["ci_lb", "ci_ub"], "CI", "r_interval", blank="–"),
+            column("printed", "As printed"),
             column("evidence_level", "Read in"),
             column("codes", "Marks"),
         ]
@@ -79,7 +85,7 @@ class Registry:
             "caption": item.caption or "Published correlations of alliance and outcome, positive = better outcome.",
             "columns": columns,
             "rows": rows,
-            "notes": ["Marks. " + " ".join(notes), "k and N as printed; a dash: not printed where it was read."],
+            "notes": ["Marks. " + " ".join(notes), "k and N as printed. A dash: not printed where it was read."],
         }
 
     def _left_out(self, item: Item) -> Table:
@@ -93,6 +99,12 @@ class Registry:
             column("reason", "Why it is not shown"),
         ]
         return {"caption": item.caption or "Entries of the registry left out.", "columns": columns, "rows": rows}
+
+
+def _as_printed(frame: pd.DataFrame) -> list[str]:
+    """Return estimate and interval as the paper prints them, sign and all."""
+    pairs = zip(frame["estimate_printed"], frame["ci_printed"], strict=True)
+    return [f"{estimate} {interval}".strip().replace("-", MINUS) for estimate, interval in pairs]
 
 
 _SHOWN = ("id", "label", "k", "n_total", "estimate", "ci_lb", "ci_ub", "evidence_level", "codes")

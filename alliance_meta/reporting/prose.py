@@ -54,6 +54,7 @@ def inline(text: str) -> list[Run]:
     >>> inline("an *old* paper")
     [{'t': 'text', 's': 'an '}, {'t': 'em', 's': 'old'}, {'t': 'text', 's': ' paper'}]
     """
+    text = " ".join(text.splitlines())
     runs: list[Run] = []
     end = 0
     for match in _MARKS.finditer(text):
