@@ -106,7 +106,8 @@ def description(fit: RandomEffectsResults, level: float, *, simple: bool) -> str
     """Return a text alternative: what the plot shows, for readers who cannot see it."""
     measure = fit.effects.measure
     noun = "study" if fit.k == 1 else "effects" if len(set(fit.effects.study_id)) < fit.k else "studies"
-    text = f"Forest plot of {fit.k} {noun} with confidence intervals at {format_level(level)}."
+    label = "SYNTHETIC DATA, made up for teaching. " if fit.effects.provenance.synthetic else ""
+    text = f"{label}Forest plot of {fit.k} {noun} with confidence intervals at {format_level(level)}."
     if not simple:
         return f"{text} Fitted values of the model {fit.design.formula} ({fit.model_label}) are drawn as diamonds."
     row = fit.predict(level=level).iloc[0]

@@ -45,6 +45,7 @@ def test_a_file_called_synthetic_is_labelled_in_text_page_and_plot(tmp_path: Pat
     assert "SYNTHETIC DATA" in fit._repr_html_()
     frame = am.plots.forest_data(fit)
     assert frame.attrs["synthetic"]
+    assert frame.attrs["description"].startswith("SYNTHETIC DATA")
     drawing = am.plots.figure_bytes(am.plots.forest(frame), format="svg", text="text").decode("utf-8")
     assert "SYNTHETIC DATA" in drawing
 
