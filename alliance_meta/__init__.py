@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from alliance_meta import bayes as bayes
     from alliance_meta import plots as plots
     from alliance_meta.effects.card import DataCard as DataCard
     from alliance_meta.effects.coded import CodedTable as CodedTable
@@ -51,7 +52,7 @@ _HOMES = {
     "read_coded": "effects.ingest",
     "reproduce": "evidence.reproduce",
 }
-_SUBPACKAGES = ("plots",)
+_SUBPACKAGES = ("bayes", "plots")
 
 __all__ = sorted([*_HOMES, *_SUBPACKAGES, "__version__"])
 

@@ -1,0 +1,254 @@
+"""The one module that knows ArviZ: containers of draws, their summary and the sampler's diagnostics.
+
+ArviZ 0.23 (Python 3.11) keeps draws in an `InferenceData`, ArviZ 1 (Python 3.12 and later) in an xarray
+`DataTree`. Both are called a container here; no other module looks inside one.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta._typing import Array
+from alliance_meta.errors import InputError
+from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.options import check_level
+
+# ArviZ splits every chain in two halves and needs two draws in each.
+FEWEST_DRAWS = 4
+# What differs between two runs with the same seed.
+CLOCK_ATTRIBUTES = ("created_at", "sampling_time")
+CLOCK_VARIABLES = ("perf_counter_diff", "perf_counter_start", "process_time_diff")
+COLUMNS = ("mean", "sd", "median", "ci_lb", "ci_ub", "ess_bulk", "ess_tail", "rhat")
+# Tail ESS is that of these two quantiles, the smaller of the two.
+TAILS = (0.05, 0.95)
+
+
+def load(name: str) -> Any:
+    """Import ``arviz`` or a package that imports it, without ArviZ 0.23's daily announcement of ArviZ 1."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return import_module(name)
+
+
+def from_draws(
+    draws: Mapping[str, Any],
+    *,
+    dims: Mapping[str, Sequence[str]] | None = None,
+    coords: Mapping[str, Sequence[Any]] | None = None,
+    sample_stats: Mapping[str, Any] | None = None,
+) -> Any:
+    """Put draws into the container of the installed ArviZ.
+
+    Parameters
+    ----------
+    draws : mapping of str to array-like of shape (chain, draw, ...)
+        Parameter -> draws; all with equally many chains and draws, all finite.
+    dims : mapping of str to sequence of str, optional
+        Parameter -> names of the axes after chain and draw.
+    coords : mapping of str to sequence, optional
+        Axis -> its labels, e.g. study labels.
+    sample_stats : mapping of str to array-like of shape (chain, draw), optional
+        What the sampler recorded, such as ``diverging`` and ``energy``.
+
+    Returns
+    -------
+    arviz.InferenceData or xarray.DataTree
+        Without a time stamp: equal draws give equal containers.
+
+    Raises
+    ------
+    InputError
+        No draws, arrays without chain and draw axes or of unequal size, draws that are not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from alliance_meta.bayes import arviz_bridge
+    >>> container = arviz_bridge.from_draws({"mu": np.arange(12.0).reshape(2, 6)})
+    >>> arviz_bridge.draws(container)["mu"].shape
+    (2, 6)
+    """
+    posterior = {name: np.asarray(values) for name, values in draws.items()}
+    stats = {name: np.asarray(values) for name, values in (sample_stats or {}).items()}
+    _check_draws(posterior, stats)
+    az = load("arviz")
+    groups = {"posterior": posterior} | ({"sample_stats": stats} if stats else {})
+    named = {
+        "coords": {axis: list(labels) for axis, labels in (coords or {}).items()},
+        "dims": {name: list(axes) for name, axes in (dims or {}).items()},
+    }
+    made = az.from_dict(**groups, **named) if _is_legacy(az) else az.from_dict(groups, **named)
+    return without_clock(made)
+
+
+def without_clock(container: Any) -> Any:
+    """Return the container without time stamps and timings, its variables in alphabetical order.
+
+    What is left is a function of the model, the data and the seed.
+    """
+    groups = {name: _tidy_group(_dataset(container[name])) for name in group_names(container)}
+    kind = type(container)
+    return kind.from_dict(groups) if hasattr(kind, "from_dict") else kind(**groups)
+
+
+def group_names(container: Any) -> tuple[str, ...]:
+    """Return the names of the groups: ``posterior``, ``sample_stats``, ``observed_data``, ..."""
+    return tuple(container.children) if hasattr(container, "children") else tuple(container.groups())
+
+
+def draws(container: Any, *, group: str = "posterior") -> dict[str, Array]:
+    """Return every variable of a group as an array, for the posterior (chain, draw, ...)."""
+    return {str(name): np.asarray(values) for name, values in _group(container, group).data_vars.items()}
+
+
+def summary(container: Any, *, level: float = 0.95) -> pd.DataFrame:
+    """Summarise the posterior draws, one row per scalar parameter, unrounded.
+
+    Parameters
+    ----------
+    container : arviz.InferenceData or xarray.DataTree
+    level : float
+        Probability inside the equal-tailed interval, a fraction. (ArviZ's own default depends on its version.)
+
+    Returns
+    -------
+    DataFrame
+        Indexed by ``parameter`` (``"mu"``, ``"theta[Smith 2001]"``), with columns ``mean``, ``sd``, ``median``,
+        ``ci_lb`` and ``ci_ub``, the effective number of draws for the middle (``ess_bulk``) and for the tails
+        (``ess_tail``), and ``rhat``, which is near 1 when the chains agree. Where the last three do not
+        exist (one chain, fewer than 4 draws, draws that never change) the cell is a `NotApplicable`.
+
+    Notes
+    -----
+    ESS and R-hat are the rank-normalised split versions of Vehtari et al. (2021, doi:10.1214/20-BA1221).
+    """
+    check_level(level)
+    posterior = _group(container, "posterior")
+    rows = {}
+    for name, values in posterior.data_vars.items():
+        for label, chains in _scalars(str(name), values):
+            rows[label] = _moments(chains, level) | _mixing(chains)
+    columns = {name: _column([row[name] for row in rows.values()]) for name in COLUMNS}
+    return pd.DataFrame(columns, index=pd.Index(list(rows), name="parameter"))
+
+
+@dataclass(frozen=True)
+class SamplerDiagnostics:
+    """What a Hamiltonian sampler says about its own run.
+
+    Attributes
+    ----------
+    divergences : float
+        Number of draws whose trajectory diverged; `NotApplicable` when the sampler did not record it.
+    bfmi : tuple of float
+        Energy Bayesian fraction of missing information of each chain (Betancourt 2016, arXiv:1604.00695);
+        empty when the sampler did not record its energy.
+    """
+
+    divergences: float
+    bfmi: tuple[float, ...]
+
+
+def sampler_diagnostics(container: Any) -> SamplerDiagnostics:
+    """Read divergences and E-BFMI where the container has them."""
+    recorded = draws(container, group="sample_stats") if "sample_stats" in group_names(container) else {}
+    diverging, energy = recorded.get("diverging"), recorded.get("energy")
+    return SamplerDiagnostics(
+        divergences=NotApplicable("not recorded") if diverging is None else int(diverging.sum()),
+        bfmi=() if energy is None else tuple(_bfmi(chain) for chain in np.asarray(energy, dtype=float)),
+    )
+
+
+def _is_legacy(az: Any) -> bool:
+    return int(az.__version__.split(".")[0]) < 1
+
+
+def _dataset(group: Any) -> Any:
+    return group.to_dataset() if hasattr(group, "to_dataset") else group
+
+
+def _group(container: Any, group: str) -> Any:
+    if group not in group_names(container):
+        known = ", ".join(group_names(container)) or "none"
+        raise InputError(f"these draws have no group {group!r}; groups: {known}")
+    return _dataset(container[group])
+
+
+def _tidy_group(dataset: Any) -> Any:
+    kept = dataset[sorted(set(dataset.data_vars) - set(CLOCK_VARIABLES))]
+    kept.attrs = {name: value for name, value in dataset.attrs.items() if name not in CLOCK_ATTRIBUTES}
+    return kept
+
+
+def _check_draws(posterior: Mapping[str, Any], stats: Mapping[str, Any]) -> None:
+    if not posterior:
+        raise InputError("no draws: give at least one parameter")
+    shapes = {name: values.shape for name, values in [*posterior.items(), *stats.items()]}
+    flat = [f"{name} has shape {shape}" for name, shape in shapes.items() if len(shape) < 2 or 0 in shape]
+    if flat:
+        raise InputError(f"draws need the shape (chain, draw, ...), none of it 0: {'; '.join(flat)}")
+    if len({shape[:2] for shape in shapes.values()}) > 1:
+        listed = "; ".join(f"{name}: {shape[0]} x {shape[1]}" for name, shape in shapes.items())
+        raise InputError(f"every parameter needs equally many chains and draws: {listed}")
+    infinite = [name for name, values in posterior.items() if not np.isfinite(values).all()]
+    if infinite:
+        raise InputError(f"draws of {', '.join(infinite)} hold missing or infinite values")
+
+
+def _scalars(name: str, values: Any) -> list[tuple[str, Array]]:
+    """Return a label and the (chain, draw) array of each element of a variable."""
+    axes = [dim for dim in values.dims if dim not in ("chain", "draw")]
+    array = np.asarray(values.transpose("chain", "draw", *axes), dtype=float)
+    if not axes:
+        return [(name, array)]
+    labels = [[str(label) for label in values[axis].values] for axis in axes]
+    flat = array.reshape(*array.shape[:2], -1)
+    return [(f"{name}[{', '.join(key)}]", flat[..., i]) for i, key in enumerate(product(*labels))]
+
+
+def _column(cells: list[float]) -> Any:
+    """Return a float array, or an object array where a cell has to keep its reason."""
+    return np.array(cells, dtype=object if any(isinstance(x, NotApplicable) for x in cells) else float)
+
+
+def _moments(chains: Array, level: float) -> dict[str, float]:
+    lower, median, upper = np.quantile(chains, [(1 - level) / 2, 0.5, (1 + level) / 2])
+    sd = float(chains.std(ddof=1)) if chains.size > 1 else NotApplicable("needs at least 2 draws")
+    return {
+        "mean": float(chains.mean()),
+        "sd": sd,
+        "median": float(median),
+        "ci_lb": float(lower),
+        "ci_ub": float(upper),
+    }
+
+
+def _mixing(chains: Array) -> dict[str, float]:
+    reason = ""
+    if chains.shape[1] < FEWEST_DRAWS:
+        reason = f"needs at least {FEWEST_DRAWS} draws per chain"
+    elif np.ptp(chains) == 0:
+        reason = "the draws never change"
+    if reason:
+        return {name: NotApplicable(reason) for name in ("ess_bulk", "ess_tail", "rhat")}
+    az = load("arviz")
+    alone = len(chains) == 1
+    return {
+        "ess_bulk": float(az.ess(chains, method="bulk")),
+        "ess_tail": float(az.ess(chains, method="tail", prob=TAILS)),
+        "rhat": NotApplicable("needs at least 2 chains") if alone else float(az.rhat(chains)),
+    }
+
+
+def _bfmi(energy: Array) -> float:
+    if energy.size < 2 or np.ptp(energy) == 0:
+        return NotApplicable("the energy never changes")
+    return float(np.square(np.diff(energy)).mean() / energy.var(ddof=1))
