@@ -82,6 +82,7 @@ reports/build/%/.made: reports/%.toml $(SOURCES) $(DATA) $(LOCKED) | $(STAMP)
 
 notebooks/build/%.ipynb: notebooks/%.py $(SOURCES) $(DATA) $(LOCKED) | $(STAMP)
 	@mkdir -p notebooks/build
+	@$(VENV)/bin/python notebooks/tools/pair.py
 	$(RUN) jupytext --quiet --to ipynb --execute --run-path notebooks --output $@ $<
 
 GOAL := $(or $(firstword $(MAKECMDGOALS)),help)
