@@ -23,6 +23,7 @@ class NotApplicable(float):
     reason: str
 
     def __new__(cls, reason: str) -> NotApplicable:
+        """Make the NaN of this reason."""
         self = super().__new__(cls, "nan")
         self.reason = reason
         return self

@@ -92,6 +92,7 @@ def make_batch(y: Array, v: Array, X: Array, present: Array | None = None) -> Ba
     y, v = np.atleast_2d(y), np.atleast_2d(v)
     if y.shape != v.shape:
         y, v = np.broadcast_arrays(y, v)
+    R: Array
     if X.shape[1] == 1 and (X == 1.0).all():
         Q, R, QQ, unpack, constant = X, np.ones((1, 1)), X, np.zeros((1, 1), dtype=int), True
     else:
