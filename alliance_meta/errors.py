@@ -118,9 +118,7 @@ class CodingError(InputError):
             *(f"  {line}" for line in lines[:MOST_LINES]),
         ]
         if len(lines) > MOST_LINES:
-            text.append(
-                f"  ... and {len(lines) - MOST_LINES} more lines (error.problems holds every problem)"
-            )
+            text.append(f"  ... and {len(lines) - MOST_LINES} more lines (error.problems holds every problem)")
         return "\n".join(text)
 
 
