@@ -32,9 +32,7 @@ class Note:
         return asdict(self)
 
 
-def warn_note(
-    code: str, message: str, category: type[AllianceMetaWarning], *, stacklevel: int = 3
-) -> Note:
+def warn_note(code: str, message: str, category: type[AllianceMetaWarning], *, stacklevel: int = 3) -> Note:
     """Warn now and return the note that repeats the warning in every report."""
     warnings.warn(message, category, stacklevel=stacklevel)
     return Note(code, message)
