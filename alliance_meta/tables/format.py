@@ -72,9 +72,7 @@ def format_p(value: float | None, *, name: str | None = None) -> str:
     return f"{name} {text}" if text[0] in "<>" else f"{name} = {text}"
 
 
-def format_interval(
-    lb: float | None, ub: float | None, decimals: int = 2, *, leading_zero: bool = False
-) -> str:
+def format_interval(lb: float | None, ub: float | None, decimals: int = 2, *, leading_zero: bool = False) -> str:
     """Write an interval in brackets; "n/a" where it does not exist.
 
     >>> format_interval(0.118, 0.373), format_interval(-0.04, 0.325)
