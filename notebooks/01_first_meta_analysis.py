@@ -114,13 +114,17 @@ expected.round(3)
 
 # %%
 Markdown(
-    f"The **mean** true correlation over studies like these lies, with 95% confidence, between "
-    f"{expected.ci_lb:.2f} and {expected.ci_ub:.2f}. But studies differ: the true correlation in **one new study** of "
-    f"this kind is expected between {expected.pi_lb:.2f} and {expected.pi_ub:.2f}. "
-    + ("The mean is above zero; a single new study may well not be." if expected.pi_lb < 0 < expected.ci_lb else "")
+    f"The **mean** true correlation over studies like these lies, with 95% confidence, "
+    f"between {expected.ci_lb:.2f} and {expected.ci_ub:.2f}. But studies differ: the true "
+    f"correlation in **one new study** of this kind is expected between "
+    f"{expected.pi_lb:.2f} and {expected.pi_ub:.2f}."
 )
 
 # %% [markdown]
+# The first interval gets narrower as studies are added. The second hardly does: it holds the differences between studies,
+# and no number of studies makes them go away. Where it reaches below zero, a new study may well find no relation or a
+# reversed one, whatever the mean is.
+#
 # ## 6. Is that what others got?
 #
 # `reproduce` computes the printed results anew and says whether they agree to the last printed digit, and by which
@@ -130,6 +134,12 @@ Markdown(
 # %%
 check = am.reproduce("molloy2014")
 check[["quantity", "scale", "printed", "ours", "agrees", "route"]]
+
+# %% [markdown]
+# Where something does not agree to the last digit, the note says why, if anybody knows:
+
+# %%
+check.query("agrees == False")[["quantity", "printed", "ours", "note"]].to_dict("records")
 
 # %% [markdown]
 # ## 7. Which choice makes the difference?
@@ -183,8 +193,9 @@ most = difference["moved"].unstack(0).idxmax()
 least = difference["ci_width"].unstack(0).idxmin()
 Markdown(
     "\n".join(
-        f"- In `{name}` the estimate moves most with “{most[name]}”, by {difference['moved'][name].max():.3f}; "
-        f"the narrowest confidence interval comes from “{least[name]}”."
+        f"- In `{name}` the estimate moves most with “{most[name]}”, by "
+        f"{difference['moved'][name].max():.3f}; the narrowest confidence interval "
+        f"comes from “{least[name]}”."
         for name in tables
     )
 )
@@ -201,7 +212,8 @@ Markdown(
 # %%
 default = fits["kolden2011", "defaults: REML, Fisher z, Knapp-Hartung"]
 both = pd.concat([default.predict(scale="r"), default.predict(scale="r_mean")])
-both.set_axis(["median (scale='r')", "mean (scale='r_mean')"])[["pred", "ci_lb", "ci_ub"]].round(3)
+both.index = ["median (scale='r')", "mean (scale='r_mean')"]
+both[["pred", "ci_lb", "ci_ub"]].round(3)
 
 # %% [markdown]
 # And the article itself? Not every printed number can be reached again, even from the article's own table;

@@ -39,7 +39,7 @@ folder.mkdir(parents=True, exist_ok=True)
 # %%
 sheet = folder / "synthetic_alliance.csv"
 am.load_dataset("synthetic_alliance").frame.to_csv(sheet, index=False)
-print(sheet.read_text(encoding="utf-8")[:250])
+print(*sheet.read_text(encoding="utf-8").splitlines()[:5], sep="\n")
 
 # %% [markdown]
 # `read_coded` reads it, checks every cell, and remembers the file's hash, so that a report can say which version of
@@ -89,7 +89,8 @@ except am.CodingError as error:
 # Knapp-Hartung).
 
 # %%
-effects = am.escalc(coded, direction="positive = a better alliance goes with a better outcome")
+direction = "positive = a better alliance goes with a better outcome"
+effects = am.escalc(coded, direction=direction)
 fit = am.RandomEffectsModel(effects).fit()
 fit
 
@@ -167,8 +168,9 @@ mods = "rater + setting"
 [[section]]
 heading = "The mean effect"
 text = '''
-Over {mean.k} made-up studies and {mean.n_total} made-up patients the median true correlation is {mean.r} {mean.r_ci}.
-In one new study of this kind the true correlation is expected in {mean.pi}.
+Over {mean.k} made-up studies and {mean.n_total} made-up patients the median true
+correlation is {mean.r} {mean.r_ci}. In one new study of this kind the true correlation
+is expected in {mean.pi}.
 '''
 
 [[section.item]]
@@ -206,7 +208,8 @@ for path in files:
 # `alliance-meta report synthetic_report.toml`.
 
 # %%
-Image(str(folder / "report" / "figures" / "forest_mean.png"), width=700, alt="The report's forest plot, synthetic data")
+picture = folder / "report" / "figures" / "forest_mean.png"
+Image(str(picture), width=700, alt="The report's forest plot, SYNTHETIC DATA")
 
 # %% [markdown]
 # The methods section is written from the settings of the models, so it cannot drift away from them.

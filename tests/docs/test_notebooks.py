@@ -15,7 +15,7 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "notebooks"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
 PAIR = runpy.run_path(str(FOLDER / "tools" / "pair.py"))
-LONGEST_CELL = 30
+LONGEST_CELL, LONGEST_LINE = 30, 95
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 READER_PATH = ["01_first_meta_analysis", "02_from_coding_sheet_to_report"]
 
@@ -62,6 +62,7 @@ def test_code_cells_are_short_and_define_nothing(script: Path) -> None:
         assert not [node for node in nodes if isinstance(node, DEFINITIONS)], cell.source
         typed = [line for line in cell.source.split('"""')[0::2] for line in line.splitlines()]
         assert len(typed) <= LONGEST_CELL, cell.source
+        assert max(map(len, cell.source.splitlines())) <= LONGEST_LINE, cell.source
 
 
 @each
