@@ -9,10 +9,28 @@ from alliance_meta.errors import InputError
 
 Measure = Literal["ZCOR", "COR", "UCOR"]
 VType = Literal["LS", "UB", "AV", "H0"]
-Tau2Method = Literal["REML", "DL", "HE", "HS", "HSk", "SJ", "SJIT", "ML", "EB", "PM", "PMM", "DLIT", "DL2", "HE2", "EE"]
+Tau2Method = Literal[
+    "REML",
+    "DL",
+    "HE",
+    "HS",
+    "HSk",
+    "SJ",
+    "SJIT",
+    "ML",
+    "EB",
+    "PM",
+    "PMM",
+    "GENQ",
+    "GENQM",
+    "DLIT",
+    "DL2",
+    "HE2",
+    "EE",
+]
 Test = Literal["knha", "z", "t", "adhoc"]
 Scale = Literal["z", "r", "r_mean"]
-Tau2IntervalKind = Literal["QP"]
+Tau2IntervalKind = Literal["QP", "PL", "GENQ", "HT", "SJ", "Wald", "Wald-log"]
 
 
 def did_you_mean(word: str, known: list[str]) -> str:

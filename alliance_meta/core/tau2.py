@@ -12,6 +12,7 @@ from scipy import special
 from alliance_meta._typing import AnyArray, Array, Mask
 from alliance_meta.core import moments
 from alliance_meta.core.searches import NO_ROOT, maximise, score_and_information, solve_q
+from alliance_meta.core.tau2_intervals import generalised_q
 from alliance_meta.core.wls import Batch, wls
 
 # Replicates are worked through in pieces whose arrays stay in a core's cache.
@@ -63,6 +64,17 @@ def fixed_tau2(value: float, *, B: int = 1) -> Tau2Fit:
     tau2 = np.full(B, float(value))
     no = np.zeros(B, dtype=bool)
     return Tau2Fit(tau2, np.full(B, np.nan), tau2, no, ~no, np.zeros(B, dtype=int))
+
+
+def generalised_q_tau2(batch: Batch, weights: Array, *, median: bool, lowest: float = 0.0) -> Tau2Fit:
+    """Estimate one tau2 from the Q statistic with the weights (k,): by its mean, or by its exact median."""
+    found = moments.generalised(batch, weights[None])
+    raw = found.raw
+    if median:
+        raw = np.array([generalised_q(batch, weights, probability=0.5, lowest=lowest)])
+    tau2 = np.maximum(raw, lowest)
+    yes = np.ones(1, dtype=bool)
+    return Tau2Fit(tau2, found.se(np.maximum(tau2, 0.0)), raw, raw < lowest, yes, np.zeros(1, dtype=int))
 
 
 def _equal_effects(batch: Batch, lowest: float) -> Tau2Fit:

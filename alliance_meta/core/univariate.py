@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.distributions import chi2_quantile, chi2_sf, critical_value, f_sf, two_sided_p
-from alliance_meta.core.searches import log_likelihood, solve_q
-from alliance_meta.core.tau2 import Tau2Fit, estimate_tau2
-from alliance_meta.core.wls import Batch, WlsFit, make_batch, wls
+from alliance_meta.core.distributions import chi2_sf, critical_value, f_sf, two_sided_p
+from alliance_meta.core.searches import log_likelihood
+from alliance_meta.core.tau2 import Tau2Fit, estimate_tau2, generalised_q_tau2
+from alliance_meta.core.wls import Batch, WlsFit, make_batch, wls, wls_weighted
 
+GENERALISED_Q = ("GENQ", "GENQM")
 # Residuals below this share of the effects are what floating point leaves of an exact fit.
 ROUNDING = 1e-13
 
@@ -68,22 +70,115 @@ class Coefficients:
     df: float | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class UnivariateFit:
-    """One fitted univariate model: coefficients, tau2, heterogeneity, weights (k,) in percent, likelihoods."""
+    """One fitted univariate model; what is not asked for is not computed.
 
-    coefficients: Coefficients
-    wald: Coefficients
+    Attributes
+    ----------
+    batch : Batch
+        The data, as a batch of one.
+    tau2 : Tau2Fit
+    model : WlsFit
+        The fit with weights 1 / (v + tau2).
+    own_weights : ndarray of shape (k,) or None
+        Weights given by the user or by the estimator (``GENQ``) in place of the model's.
+    equal_effects : bool
+    test : str
+    level : float
+    """
+
+    batch: Batch
     tau2: Tau2Fit
-    heterogeneity: Heterogeneity
-    weights: Array
-    loglik_ml: float
-    loglik_reml: float
-    leverage: Array
+    model: WlsFit
+    own_weights: Array | None
+    equal_effects: bool
+    test: str
+    level: float
+
+    @cached_property
+    def _weighted(self) -> WlsFit:
+        return self.model if self.own_weights is None else wls_weighted(self.batch, self.own_weights[None])
+
+    @cached_property
+    def beta(self) -> Array:
+        """Coefficients, (p,)."""
+        return self._weighted.beta[0]
+
+    @cached_property
+    def vb(self) -> Array:
+        """Covariance of the coefficients before any small-sample factor, (p, p)."""
+        if self.own_weights is None:
+            return self.model.vb[0]
+        spread = self.own_weights**2 * (self.batch.v[0] + self.tau2.tau2[0])
+        meat = self.batch.gram(spread[None])[0]
+        half = np.linalg.solve(self.batch.R, self._weighted.Ainv[0])
+        return half @ meat @ half.T
+
+    @cached_property
+    def coefficients(self) -> Coefficients:
+        """The coefficients with the tests asked for."""
+        return self._coefficients(self.test)
+
+    @cached_property
+    def wald(self) -> Coefficients:
+        """The coefficients with Wald tests."""
+        return self.coefficients if self.test == "z" else self._coefficients("z")
+
+    @cached_property
+    def heterogeneity(self) -> Heterogeneity:
+        """Q, I2 and H2."""
+        return heterogeneity(self.batch, tau2=float(self.tau2.tau2[0]), equal_effects=self.equal_effects)
+
+    @cached_property
+    def weights(self) -> Array:
+        """Weights in percent, (k,)."""
+        w = self._weighted.w[0]
+        return 100.0 * w / w.sum()
+
+    @cached_property
+    def leverage(self) -> Array:
+        """Diagonal of the hat matrix, (k,)."""
+        Q = self.batch.Q
+        return self._weighted.w[0] * np.einsum("kp,pq,kq->k", Q, self._weighted.Ainv[0], Q)
+
+    @cached_property
+    def loglik_ml(self) -> float:
+        """Log-likelihood at the estimates."""
+        return float(log_likelihood(self.model, restricted=False)[0]) - self._loss
+
+    @cached_property
+    def loglik_reml(self) -> float:
+        """Restricted log-likelihood at the estimates."""
+        return float(log_likelihood(self.model, restricted=True)[0]) - self._loss
+
+    @cached_property
+    def _loss(self) -> float:
+        """What coefficients other than the model's own cost the likelihood."""
+        if self.own_weights is None:
+            return 0.0
+        difference = self._weighted.gamma[0] - self.model.gamma[0]
+        return 0.5 * float(difference @ self.model.A[0] @ difference)
+
+    def _coefficients(self, test: str) -> Coefficients:
+        df = float(self.batch.df[0])
+        s2w = _residual(self.model) / df if test in ("knha", "adhoc") else 1.0
+        if test == "adhoc":
+            s2w = max(1.0, s2w)
+        return coefficients(self.beta, s2w * self.vb, s2w=s2w, df=None if test == "z" else df, level=self.level)
 
 
 def fit_univariate(
-    y: Array, v: Array, X: Array, *, method: str, test: str, level: float, tau2: Tau2Fit | None = None
+    y: Array,
+    v: Array,
+    X: Array,
+    *,
+    method: str,
+    test: str,
+    level: float,
+    tau2: Tau2Fit | None = None,
+    weights: Array | None = None,
+    lowest: float = 0.0,
 ) -> UnivariateFit:
     """Fit y (k,) with sampling variances v (k,) on a design X (k, p) of full column rank.
 
@@ -92,49 +187,37 @@ def fit_univariate(
     Parameters
     ----------
     method : str
-        A key of `alliance_meta.core.tau2.ESTIMATORS`.
+        A key of `alliance_meta.core.tau2.ESTIMATORS`, ``"GENQ"`` or ``"GENQM"``.
     test : {"z", "t", "knha", "adhoc"}
-        Reference distribution and covariance of the coefficients.
+        Reference distribution and covariance of the coefficients. ``knha`` multiplies the covariance by
+        y'Py / (k - p) and refers to t(k - p) (Knapp & Hartung 2003, doi:10.1002/sim.1482); ``adhoc`` never
+        lets that factor fall below 1; ``t`` only changes the reference.
     level : float
         Confidence level, a fraction.
     tau2 : Tau2Fit, optional
-        A tau2 estimated elsewhere (a common tau2 over subgroups) instead of `method`'s own.
+        A tau2 that is known, or was estimated elsewhere, instead of `method`'s own.
+    weights : ndarray of shape (k,), optional
+        Weights for the coefficients in place of 1 / (v + tau2); 1 / v for the generalised Q estimators.
+    lowest : float
+        The smallest tau2 allowed.
     """
     batch = make_batch(y, v, X)
-    estimate = estimate_tau2(batch, method=method) if tau2 is None else tau2
-    fit = wls(batch, estimate.tau2)
-    wald = coefficients(fit, test="z", level=level)
-    rows = np.einsum("kp,pq,kq->k", batch.Q, fit.Ainv[0], batch.Q)
-    return UnivariateFit(
-        coefficients=wald if test == "z" else coefficients(fit, test=test, level=level),
-        wald=wald,
-        tau2=estimate,
-        heterogeneity=heterogeneity(batch, tau2=float(estimate.tau2[0]), equal_effects=method == "EE"),
-        weights=100.0 * fit.w[0] / fit.w[0].sum(),
-        loglik_ml=float(log_likelihood(fit, restricted=False)[0]),
-        loglik_reml=float(log_likelihood(fit, restricted=True)[0]),
-        leverage=fit.w[0] * rows,
-    )
+    if method in GENERALISED_Q:
+        weights = 1.0 / v if weights is None else weights
+        tau2 = tau2 or generalised_q_tau2(batch, weights, median=method == "GENQM", lowest=lowest)
+    elif tau2 is None:
+        tau2 = estimate_tau2(batch, method=method, lowest=lowest)
+    return UnivariateFit(batch, tau2, wls(batch, tau2.tau2), weights, method == "EE", test, level)
 
 
-def coefficients(fit: WlsFit, *, test: str, level: float) -> Coefficients:
-    """Test the coefficients of the first replicate.
-
-    ``knha`` multiplies the covariance by y'Py / (k - p) and refers to t(k - p) (Knapp & Hartung 2003,
-    doi:10.1002/sim.1482); ``adhoc`` never lets that factor fall below 1; ``t`` only changes the reference.
-    """
-    df = float(fit.batch.df[0])
-    s2w = _residual(fit) / df if test in ("knha", "adhoc") else 1.0
-    if test == "adhoc":
-        s2w = max(1.0, s2w)
-    beta, vb = fit.beta[0], s2w * fit.vb[0]
+def coefficients(beta: Array, vb: Array, *, s2w: float, df: float | None, level: float) -> Coefficients:
+    """Test coefficients (p,) with covariance vb (p, p) against t(df), or the normal when `df` is None."""
     se = np.sqrt(np.diag(vb))
     # Identical effects give a Knapp-Hartung variance of 0; the statistic is then infinite, not an error.
     with np.errstate(divide="ignore", invalid="ignore"):
         stat = np.where(beta == 0, 0.0, beta / se)
-    reference = None if test == "z" else df
-    half = critical_value(level, reference) * se
-    return Coefficients(beta, se, stat, two_sided_p(stat, reference), beta - half, beta + half, vb, s2w, reference)
+    half = critical_value(level, df) * se
+    return Coefficients(beta, se, stat, two_sided_p(stat, df), beta - half, beta + half, vb, s2w, df)
 
 
 def _residual(fit: WlsFit) -> float:
@@ -177,18 +260,3 @@ def wald_test(beta: Array, vb: Array, L: Array, *, df: float | None) -> tuple[fl
     if df is None:
         return stat, m, chi2_sf(stat, m)
     return stat / m, m, f_sf(stat / m, m, df)
-
-
-def q_profile(y: Array, v: Array, X: Array, *, level: float) -> tuple[float, float]:
-    """Return the Q-profile interval for tau2 (Viechtbauer 2007, doi:10.1002/sim.2514).
-
-    The values of tau2 at which the generalised Q equals the chi-squared quantiles. A bound is 0 where Q(0)
-    is already below its quantile; both are 0 when the data vary less than chance allows.
-    """
-    tail = 0.5 * (1.0 - level)
-    batch = make_batch(np.vstack([y, y]), np.vstack([v, v]), X)
-    df = float(batch.df[0])
-    target = np.array([chi2_quantile(1.0 - tail, df), chi2_quantile(tail, df)])
-    bounds, _, _ = solve_q(batch, target)
-    lb, ub = np.maximum(bounds, 0.0)
-    return float(lb), float(ub)

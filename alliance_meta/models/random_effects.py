@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from alliance_meta._typing import Array
 from alliance_meta.core.distributions import critical_value
-from alliance_meta.core.univariate import Coefficients, UnivariateFit, fit_univariate
+from alliance_meta.core.tau2 import Tau2Fit, fixed_tau2
+from alliance_meta.core.univariate import GENERALISED_Q, Coefficients, UnivariateFit, fit_univariate
 from alliance_meta.design import Design, build_design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, FewStudiesWarning, InputError, TruncationWarning
 from alliance_meta.notes import Note, merge_notes, warn_note
 from alliance_meta.options import Tau2Method, Test, check_level, check_option
 from alliance_meta.results.random_effects import RandomEffectsResults
+from alliance_meta.results.settings import FitSettings
 
 # Cochrane Handbook, chapter 10: meta-regression only from about ten studies.
 FEW_FOR_MODERATORS = 10
@@ -34,13 +38,23 @@ class RandomEffectsModel:
     mods : str
         Right-hand side of a formula over the moderators, ``"1"`` for none: ``"rater + setting"``,
         ``"rater * center(year)"``. Text columns are categorical.
-    method : {"REML", "DL", "HE", "HS", "ML", "EB", "PM", "SJ", "EE"}
-        Estimator of tau2; ``EE`` sets it to 0 (equal effects).
+    method : str
+        Estimator of tau2. ``EE`` sets it to 0 (equal effects). Likelihood: ``REML``, ``ML``. Moments: ``DL``,
+        ``HE``, ``HS``, ``HSk``, ``SJ``, the two-step ``DL2`` and ``HE2``. Q equal to its mean: ``PM`` (and the
+        equal ``EB``, ``DLIT``, ``SJIT``); to its median: ``PMM``. Q with fixed weights, which then weight the
+        coefficients too: ``GENQ`` (mean) and ``GENQM`` (median).
     test : {"knha", "z", "t", "adhoc"}
         Inference for the coefficients. ``knha`` (Knapp-Hartung) keeps its error rate with few studies;
         ``adhoc`` is the same but never narrower than ``t``.
     level : float
         Confidence level of every interval, a fraction.
+    tau2 : float, optional
+        A between-study variance that is known; nothing is estimated then.
+    weights : array-like of shape (k,), optional
+        Weights for the coefficients in place of 1 / (v + tau2); the covariance allows for that. Inference by
+        ``z`` or ``t``.
+    tau2_min : float
+        Lowest tau2 allowed: 0, or a negative number above minus the smallest variance.
 
     Notes
     -----
@@ -65,6 +79,9 @@ class RandomEffectsModel:
     method: Tau2Method = "REML"
     test: Test = "knha"
     level: float = 0.95
+    tau2: float | None = None
+    weights: Any = None
+    tau2_min: float = 0.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.effects, EffectSizes):
@@ -74,6 +91,15 @@ class RandomEffectsModel:
         check_option("method", self.method, Tau2Method)
         check_option("test", self.test, Test)
         check_level(self.level)
+        weighted = self.weights is not None or self.method in GENERALISED_Q
+        if weighted and self.test in ("knha", "adhoc"):
+            why = f"method={self.method!r} weights effects by 1 / v" if self.weights is None else "weights are given"
+            raise InputError(f"test={self.test!r} is not defined where {why}; use test='z' or test='t'")
+        smallest = float(self.effects.vi.min())
+        for name in ("tau2", "tau2_min"):
+            value = getattr(self, name)
+            if value is not None and not value > -smallest:
+                raise InputError(f"{name}={value!r} must be above minus the smallest variance, {-smallest:.4g}")
 
     def fit(self) -> RandomEffectsResults:
         """Fit the model.
@@ -94,38 +120,61 @@ class RandomEffectsModel:
         """
         design = build_design(self.mods, self.effects.moderators, labels=self.effects.slab)
         effects = self.effects
+        settings = FitSettings(
+            self.method, self.test, self.level, self.tau2, _weights(self.weights, effects.k), self.tau2_min
+        )
         if not design.rows.all():
             effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
-        return fit_design(effects, design, method=self.method, test=self.test, level=self.level)
+            settings = settings.rows(design.rows)
+        return fit_design(effects, design, settings)
 
 
 def fit_design(
-    effects: EffectSizes, design: Design, *, method: Tau2Method, test: Test, level: float
+    effects: EffectSizes, design: Design, settings: FitSettings, *, common: Tau2Fit | None = None
 ) -> RandomEffectsResults:
-    """Fit `design` to the effects that it was built from, and collect the notes."""
+    """Fit `design` to the effects that it was built from, and collect the notes.
+
+    `common` is a tau2 estimated from more effects than these.
+    """
     notes: list[Note] = []
-    if effects.k == design.p and (method != "EE" or test != "z"):
-        notes.append(_saturated(effects.k, design.p))
-        method, test = "EE", "z"
-    fitted = fit_univariate(effects.yi, effects.vi, design.X, method=method, test=test, level=level)
-    tau2_without = float("nan")
-    if design.formula != "1" and effects.k > 1:
-        plain = build_design("1", effects.moderators, labels=effects.slab)
-        without = fit_univariate(effects.yi, effects.vi, plain.X, method=method, test="z", level=level)
-        tau2_without = float(without.tau2.tau2[0])
-    notes += _estimation_notes(fitted, design, method=method)
-    notes += _inference_notes(fitted, test=test, level=level)
-    notes += _size_notes(effects.k, design, method=method)
+    if effects.k == design.p and settings.tau2 is None and common is None:
+        if settings.method != "EE" or settings.test != "z":
+            notes.append(_saturated(effects.k, design.p))
+        settings = replace(settings, method="EE", test="z", weights=None)
+    elif effects.k == design.p and settings.test != "z":
+        settings = replace(settings, test="z")
+    fitted = fit_univariate(
+        effects.yi,
+        effects.vi,
+        design.X,
+        method=settings.method,
+        test=settings.test,
+        level=settings.level,
+        tau2=fixed_tau2(settings.tau2) if settings.tau2 is not None else common,
+        weights=settings.weights,
+        lowest=settings.tau2_min,
+    )
+    notes += _estimation_notes(fitted, settings)
+    notes += _inference_notes(fitted, settings)
+    notes += _size_notes(effects.k, design, method=settings.method)
     return RandomEffectsResults(
         effects=effects,
         design=design,
-        method=method,
-        inference=test,
-        level=level,
+        settings=settings,
         fitted=fitted,
-        tau2_without_mods=tau2_without,
         notes=merge_notes(effects.notes, design.notes, notes),
     )
+
+
+def _weights(weights: Any, k: int) -> Array | None:
+    if weights is None:
+        return None
+    values = np.atleast_1d(np.asarray(weights, dtype=float))
+    if values.shape != (k,):
+        raise InputError(f"weights has {values.size} values for {k} effects; give one per effect")
+    if not (np.isfinite(values).all() and (values > 0).all()):
+        raise InputError("every weight must be a positive, finite number")
+    return values
 
 
 def _saturated(k: int, p: int) -> Note:
@@ -139,9 +188,9 @@ def _saturated(k: int, p: int) -> Note:
     )
 
 
-def _estimation_notes(fitted: UnivariateFit, design: Design, *, method: str) -> list[Note]:
+def _estimation_notes(fitted: UnivariateFit, settings: FitSettings) -> list[Note]:
     notes = []
-    estimate = fitted.tau2
+    estimate, method = fitted.tau2, settings.method
     if not estimate.converged[0]:
         message = (
             f"The search for tau2 ({method}) had not settled after {int(estimate.iterations[0])} steps; "
@@ -150,15 +199,21 @@ def _estimation_notes(fitted: UnivariateFit, design: Design, *, method: str) -> 
         notes.append(warn_note("not-converged", message, ConvergenceWarning, stacklevel=5))
     if estimate.truncated[0]:
         raw = float(estimate.untruncated[0])
-        before = "" if np.isnan(raw) else f" (before: {raw:.4g})"
-        message = f"tau2 ({method}) was set to 0{before}: the effects vary no more than their sampling errors explain."
+        before = f" (before: {raw:.4g})" if np.isfinite(raw) else ""
+        message = (
+            f"tau2 ({method}) was set to {settings.tau2_min:g}{before}: the effects vary no more than their "
+            "sampling errors explain."
+        )
         notes.append(warn_note("tau2-truncated", message, TruncationWarning, stacklevel=5))
+    if estimate.tau2[0] < 0:
+        message = f"tau2 ({method}) is negative, {estimate.tau2[0]:.4g}: the effects vary less than chance alone would."
+        notes.append(Note("tau2-negative", message))
     return notes
 
 
-def _inference_notes(fitted: UnivariateFit, *, test: str, level: float) -> list[Note]:
-    own, wald = fitted.coefficients, fitted.wald
-    if test != "knha" or not own.df:
+def _inference_notes(fitted: UnivariateFit, settings: FitSettings) -> list[Note]:
+    own = fitted.coefficients
+    if settings.test != "knha" or not own.df:
         return []
     if not own.s2w > 0:
         message = (
@@ -166,13 +221,13 @@ def _inference_notes(fitted: UnivariateFit, *, test: str, level: float) -> list[
             "its interval has no width. Use test='z' or test='adhoc'."
         )
         return [Note("knha-zero", message)]
-    narrower = critical_value(level, own.df) * own.s2w**0.5 < critical_value(level, None)
+    narrower = critical_value(settings.level, own.df) * own.s2w**0.5 < critical_value(settings.level, None)
     if not narrower:
         return []
     return [
         Note(
             "knha-narrower",
-            f"The Knapp-Hartung interval {_first(own)} is narrower than the Wald interval {_first(wald)}: "
+            f"The Knapp-Hartung interval {_first(own)} is narrower than the Wald interval {_first(fitted.wald)}: "
             "the effects vary less than their sampling errors let expect. Report both, or use test='adhoc'.",
         )
     ]

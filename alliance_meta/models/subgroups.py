@@ -5,20 +5,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import AnyArray
 from alliance_meta.core.distributions import chi2_sf
-from alliance_meta.core.univariate import fit_univariate
 from alliance_meta.design import build_design
 from alliance_meta.errors import AllianceMetaWarning, DesignError
-from alliance_meta.models.random_effects import RandomEffectsModel, fit_design
+from alliance_meta.models.random_effects import fit_design
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
-from alliance_meta.options import check_option
+from alliance_meta.options import check_option, did_you_mean
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.teststats import WaldTest
 
@@ -118,33 +117,49 @@ def subgroups(fit: RandomEffectsResults, *, by: str, tau2: SharedTau2 = "separat
     check_option("tau2", tau2, SharedTau2)
     if fit.design.formula != "1":
         raise DesignError("subgroups need a model without moderators; this one has mods=" + repr(fit.design.formula))
+    column = _column(fit, by)
+    present = column.notna().to_numpy()
+    names = [_name(value) for value in column[present]]
+    positions = np.flatnonzero(present)
+    rows = {level: positions[[name == level for name in names]] for level in sorted(set(names))}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AllianceMetaWarning)
-        dummies = build_design(
-            f"0 + C(`{by}`)" if not by.isidentifier() else f"0 + C({by})",
-            fit.effects.moderators,
-            labels=fit.effects.slab,
-        )
-        values = fit.effects.moderators[by][dummies.rows]
-        names = [_name(value) for value in values]
-        positions = np.flatnonzero(dummies.rows)
-        rows = {level: positions[[name == level for name in names]] for level in sorted(set(names))}
-        shared = _common_tau2(fit, dummies.rows, by) if tau2 == "common" else None
+        shared = _common(fit, positions, names) if tau2 == "common" else None
         fits = {level: _fit_level(fit, index, level, by, shared) for level, index in rows.items()}
         null = f"the mean effects of {by} are equal"
         between = replace(shared.omnibus, null=null) if shared is not None else _between(fits, null)
-    return SubgroupResults(by, tau2, fits, rows, between, merge_notes(dummies.notes, _single(fits, by)))
+    notes = merge_notes(_missing(fit, present, by), _single(fits, by))
+    return SubgroupResults(by, tau2, fits, rows, between, notes)
+
+
+def _column(fit: RandomEffectsResults, by: str) -> pd.Series[Any]:
+    moderators = fit.effects.moderators
+    if by not in moderators:
+        known = [str(name) for name in moderators]
+        raise DesignError(f"no column {by!r}{did_you_mean(by, known)} Columns: {', '.join(known) or 'none'}")
+    column = moderators[by]
+    if column.nunique() < 2:
+        only = f"one level, {column.dropna().iloc[0]!r}" if column.notna().any() else "no value"
+        raise DesignError(f"{by!r} has {only}, in all {fit.k} effects: nothing to compare")
+    return column
+
+
+def _missing(fit: RandomEffectsResults, present: AnyArray, by: str) -> tuple[Note, ...]:
+    lost = [fit.effects.slab[int(i)] for i in np.flatnonzero(~present)]
+    if not lost:
+        return ()
+    shown = ", ".join(lost[:8]) + (f" and {len(lost) - 8} more" if len(lost) > 8 else "")
+    return (Note("dropped-rows", f"{len(lost)} of {fit.k} effects are in no subgroup, {by} is missing: {shown}."),)
 
 
 def _name(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _common_tau2(fit: RandomEffectsResults, rows: AnyArray, by: str) -> RandomEffectsResults:
-    term = by if by.isidentifier() else f"`{by}`"
+def _common(fit: RandomEffectsResults, rows: AnyArray, names: list[str]) -> RandomEffectsResults:
     part = fit.effects.take(rows)
-    model = RandomEffectsModel(part, mods=f"C({term})", method=fit.method, test=fit.inference, level=fit.level)
-    return model.fit()
+    design = build_design("level", pd.DataFrame({"level": names}), labels=part.slab)
+    return fit_design(part, design, fit.settings.rows(rows))
 
 
 def _fit_level(
@@ -152,14 +167,8 @@ def _fit_level(
 ) -> RandomEffectsResults:
     part = fit.effects.take(index, step=f"{by} = {level}: {len(index)} effects")
     design = build_design("1", part.moderators, labels=part.slab)
-    if shared is None or shared.method == "EE":
-        return fit_design(part, design, method=fit.method, test=fit.inference, level=fit.level)
-    own = fit_design(part, design, method="EE", test="z", level=fit.level)
-    test = "z" if part.k == 1 else fit.inference
-    fitted = fit_univariate(
-        part.yi, part.vi, design.X, method=fit.method, test=test, level=fit.level, tau2=shared.fitted.tau2
-    )
-    return replace(own, method=fit.method, inference=test, fitted=fitted)
+    common = None if shared is None or shared.method == "EE" else shared.fitted.tau2
+    return fit_design(part, design, fit.settings.rows(index), common=common)
 
 
 def _between(fits: Mapping[str, RandomEffectsResults], null: str) -> WaldTest:

@@ -12,15 +12,18 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.core.distributions import critical_value
-from alliance_meta.core.univariate import UnivariateFit, q_profile, wald_test
+from alliance_meta.core.searches import score_and_information
+from alliance_meta.core.univariate import UnivariateFit, fit_univariate, wald_test
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
-from alliance_meta.options import Scale, Tau2IntervalKind, Tau2Method, Test, check_level, check_option, did_you_mean
+from alliance_meta.options import Scale, Tau2IntervalKind, Tau2Method, Test, check_level, check_option
 from alliance_meta.results import export, text
+from alliance_meta.results.contrasts import contrast
+from alliance_meta.results.heterogeneity import tau2_interval
 from alliance_meta.results.predictions import predict_rows, to_scale
+from alliance_meta.results.settings import FitSettings
 from alliance_meta.results.teststats import Interval, WaldTest
 
 TEST_LABELS = {"knha": "HK", "z": "Wald z", "t": "t", "adhoc": "HK ad hoc"}
@@ -39,10 +42,8 @@ class RandomEffectsResults:
         The effects that took part.
     design : Design
         The design matrix and its coding.
-    method, inference : str
-        The tau2 estimator and the ``test`` option *used* (with k = p they fall back to ``EE`` and ``z``).
-    level : float
-        Confidence level of every interval, a fraction.
+    settings : FitSettings
+        The choices *used*: with k = p the estimator falls back to ``EE`` and the inference to ``z``.
     fitted : UnivariateFit
         The raw arrays.
     notes : tuple of Note
@@ -51,12 +52,24 @@ class RandomEffectsResults:
 
     effects: EffectSizes
     design: Design
-    method: Tau2Method
-    inference: Test
-    level: float
+    settings: FitSettings
     fitted: UnivariateFit
-    tau2_without_mods: float
     notes: tuple[Note, ...] = ()
+
+    @property
+    def method(self) -> Tau2Method:
+        """The estimator of tau2."""
+        return self.settings.method
+
+    @property
+    def inference(self) -> Test:
+        """The ``test`` option: how coefficients are tested."""
+        return self.settings.test
+
+    @property
+    def level(self) -> float:
+        """Confidence level of every interval, a fraction."""
+        return self.settings.level
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -129,7 +142,17 @@ class RandomEffectsResults:
         """Standard error of tau2; not applicable under equal effects."""
         if self.method == "EE":
             return NotApplicable("an equal-effects model has no tau2")
+        if self.settings.tau2 is not None:
+            return NotApplicable("tau2 was given, not estimated")
         return float(self.fitted.tau2.se[0])
+
+    @property
+    def se_tau2_observed(self) -> float:
+        """Standard error of tau2 from the observed information; for ML and REML estimates above 0."""
+        if self.method not in ("ML", "REML") or self.settings.tau2 is not None:
+            return NotApplicable("only a likelihood has an observed information")
+        observed = float(score_and_information(self.fitted.model, restricted=self.method == "REML")[2][0])
+        return float(observed**-0.5) if observed > 0 else NotApplicable("the likelihood is not concave here")
 
     @property
     def I2(self) -> float:
@@ -151,6 +174,21 @@ class RandomEffectsResults:
         """Typical sampling variance."""
         return self._needs_df(self.fitted.heterogeneity.vt)
 
+    @cached_property
+    def tau2_without_mods(self) -> float:
+        """tau2 of the same effects by the same estimator, without moderators."""
+        ones = np.ones((self.k, 1))
+        fit = fit_univariate(
+            self.effects.yi,
+            self.effects.vi,
+            ones,
+            method=self.method,
+            test="z",
+            level=self.level,
+            weights=self.fitted.own_weights,
+        )
+        return float(fit.tau2.tau2[0])
+
     @property
     def R2(self) -> float:
         """Heterogeneity that the moderators account for, in percent of tau2 without them; never below 0."""
@@ -158,6 +196,8 @@ class RandomEffectsResults:
             return NotApplicable("a model without moderators explains no heterogeneity")
         if not self.design.has_intercept:
             return NotApplicable("defined against a model with an intercept")
+        if self.k == self.p or self.settings.tau2 is not None:
+            return NotApplicable("tau2 was not estimated")
         if not self.tau2_without_mods > 0:
             return NotApplicable("there is no heterogeneity to explain: tau2 without moderators is 0")
         return max(0.0, 100.0 * (self.tau2_without_mods - self.tau2) / self.tau2_without_mods)
@@ -210,7 +250,8 @@ class RandomEffectsResults:
     @property
     def model_label(self) -> str:
         """Estimator and inference in a few letters, e.g. ``"REML, HK"``."""
-        return f"{self.method}, {TEST_LABELS[self.inference]}"
+        estimator = self.method if self.settings.tau2 is None else f"tau2 = {self.settings.tau2:g}"
+        return f"{estimator}, {TEST_LABELS[self.inference]}"
 
     def predict(
         self,
@@ -285,8 +326,12 @@ class RandomEffectsResults:
 
         Parameters
         ----------
-        kind : {"QP"}
+        kind : {"QP", "PL", "GENQ", "HT", "SJ", "Wald", "Wald-log"}
             ``QP``: Q-profile (Viechtbauer 2007, doi:10.1002/sim.2514), exact when the effects are normal.
+            ``PL``: profile likelihood, for ML and REML. ``GENQ``: from the exact distribution of Q with fixed
+            weights (Jackson 2013, doi:10.1002/jrsm.1081), 1 / v unless the model has its own. ``HT``: test-based
+            (Higgins & Thompson 2002, doi:10.1002/sim.1186). ``SJ``: Sidik & Jonkman (2005), around their own
+            estimate. ``Wald``, ``Wald-log``: from the standard error; crude with few studies.
         level : float, optional
 
         Returns
@@ -294,7 +339,12 @@ class RandomEffectsResults:
         Interval
             ``estimate lb ub``. Both bounds are 0 when the effects vary less than chance allows; the
             estimate may lie outside its interval then, because it comes from another criterion.
-            Under equal effects, or with k = p, every value is `NotApplicable`.
+            Where a method is not defined (equal effects, k = p) every value is `NotApplicable`.
+
+        Raises
+        ------
+        InputError
+            ``PL`` for an estimator that maximises no likelihood.
 
         Notes
         -----
@@ -303,18 +353,13 @@ class RandomEffectsResults:
         check_option("kind", kind, Tau2IntervalKind)
         used = self.level if level is None else level
         check_level(used)
-        reason = self._no_tau2()
-        if reason is not None:
-            gone = NotApplicable(reason)
-            return Interval(gone, gone, gone, used, kind, "tau2")
-        lb, ub = q_profile(self.effects.yi, self.effects.vi, self.design.X, level=used)
-        return Interval(self.tau2, lb, ub, used, kind, "tau2")
+        return tau2_interval(self, kind=kind, level=used)
 
     def confint(self, *, kind: Tau2IntervalKind = "QP", level: float | None = None) -> pd.DataFrame:
         """Return estimate and interval of tau2, tau, I2 and H2, one row each; R: ``confint(fit)``."""
         tau2 = self.confint_tau2(kind=kind, level=level)
         rows = [tau2]
-        if self._no_tau2() is None:
+        if not isinstance(tau2.lb, NotApplicable):
             vt = self.vt
             rows += [
                 tau2.map(lambda t: float(np.sqrt(t)), "tau"),
@@ -347,8 +392,7 @@ class RandomEffectsResults:
         -----
         R: ``anova(fit, btt = 2:3)`` or ``anova(fit, X = L)``.
         """
-        matrix, null = self._contrast(L)
-        return self._wald(matrix, null)
+        return self._wald(*contrast(L, names=self.names, terms=self.design.terms))
 
     def blup(self, *, level: float | None = None) -> pd.DataFrame:
         """Return the best linear unbiased prediction of each study's true effect.
@@ -422,41 +466,12 @@ class RandomEffectsResults:
             return "the mean effect is 0"
         return "every moderator coefficient is 0" if self.design.has_intercept else "every coefficient is 0"
 
-    def _contrast(self, L: str | Sequence[str] | Any) -> tuple[Array, str]:
-        if isinstance(L, str) or (isinstance(L, Sequence) and L and all(isinstance(x, str) for x in L)):
-            words = [L] if isinstance(L, str) else list(L)
-            slots = sorted({slot for word in words for slot in self._slots(word)})
-            return np.eye(self.p)[slots], " and ".join(self.names[i] for i in slots) + " = 0"
-        matrix = np.atleast_2d(np.asarray(L, dtype=float))
-        if matrix.shape[1] != self.p:
-            raise InputError(f"L has {matrix.shape[1]} columns; the model has {self.p}: {', '.join(self.names)}")
-        if np.linalg.matrix_rank(matrix) < len(matrix):
-            raise InputError("the rows of L repeat each other; give linearly independent combinations")
-        rows = [" + ".join(f"{c:g} {n}" for c, n in zip(row, self.names, strict=True) if c) for row in matrix]
-        return matrix, "; ".join(f"{row} = 0" for row in rows)
-
-    def _slots(self, word: str) -> tuple[int, ...]:
-        if word in self.names:
-            return (self.names.index(word),)
-        if word in self.design.terms:
-            return self.design.terms[word]
-        known = [*self.design.terms, *self.names]
-        raise InputError(
-            f"no term or coefficient {word!r}{did_you_mean(word, known)} "
-            f"Terms: {', '.join(self.design.terms)}. Coefficients: {', '.join(self.names)}"
-        )
-
     def _rows(self, newdata: pd.DataFrame | Mapping[str, Any] | None) -> tuple[Array, list[str]]:
         if newdata is not None:
             return self.design.new_rows(newdata)
         if self.design.formula == "1":
             return np.ones((1, 1)), ["mean effect"]
         return self.design.X, list(self.effects.slab)
-
-    def _no_tau2(self) -> str | None:
-        if self.method == "EE":
-            return "an equal-effects model has no tau2"
-        return None
 
     def _needs_df(self, value: float) -> float:
         if self.k > self.p:

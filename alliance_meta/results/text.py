@@ -28,6 +28,8 @@ ESTIMATORS = {
     "HSk": "the Hunter-Schmidt estimator with small-sample correction",
     "DL2": "the two-step DerSimonian-Laird estimator",
     "HE2": "the two-step Hedges estimator",
+    "GENQ": "the generalised Q method with weights 1/v",
+    "GENQM": "the median-unbiased generalised Q method with weights 1/v",
     "DLIT": "the iterated DerSimonian-Laird estimator",
     "SJIT": "the iterated Sidik-Jonkman estimator",
     "PMM": "the median-unbiased Paule-Mandel estimator",

@@ -15,7 +15,7 @@ from tests.tolerances import CLOSED_FORM, ITERATIVE
 pytestmark = pytest.mark.reference
 
 CLOSED = ("EE", "DL", "HE", "HS", "HSk", "SJ")
-SEARCHED = ("REML", "ML", "PM", "PMM", "EB", "DLIT", "SJIT")
+SEARCHED = ("REML", "ML", "PM", "PMM", "EB", "DLIT", "SJIT", "GENQ", "GENQM")
 # metafor has no two-step estimators; tests/equivalence holds them against their formula.
 ELSEWHERE = ("DL2", "HE2")
 INFERENCES = ("t", "knha", "adhoc")
@@ -93,6 +93,34 @@ def test_q_profile_interval(dataset, measure):
     ours = fit(dataset, measure).confint()
     np.testing.assert_allclose(ours["lb"], numbers(expected["lb"]), rtol=ITERATIVE)
     np.testing.assert_allclose(ours["ub"], numbers(expected["ub"]), rtol=ITERATIVE)
+
+
+KINDS = {
+    "QP_DL": ("QP", "DL"),
+    "PL_REML": ("PL", "REML"),
+    "PL_ML": ("PL", "ML"),
+    "GENQ": ("GENQ", "GENQ"),
+    "HT": ("HT", "REML"),
+}
+# metafor's confint(type="GENQ") leaves R's uniroot at its default tolerance, .Machine$double.eps^0.25.
+UNIROOT = 1.3e-4
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("name", KINDS)
+def test_other_intervals_for_tau2(dataset, measure, name):
+    kind, method = KINDS[name]
+    expected = reference(f"{dataset}_{measure}")["tau2_ci"][name]
+    ours = fit(dataset, measure, method=method, test="z").confint_tau2(kind=kind)
+    loose = UNIROOT if kind == "GENQ" else 0.0
+    assert ours.estimate == pytest.approx(expected["est"][0], rel=ITERATIVE)
+    assert ours.lb == pytest.approx(expected["lb"][0], rel=ITERATIVE, abs=loose)
+    assert ours.ub == pytest.approx(expected["ub"][0], rel=ITERATIVE, abs=loose)
+
+
+def test_no_interval_of_the_reference_is_left_out():
+    assert set(reference("molloy2014_ZCOR")["tau2_ci"]) == {"QP", *KINDS}
 
 
 @pytest.mark.parametrize("measure", MEASURES)

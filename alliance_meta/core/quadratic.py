@@ -1,0 +1,106 @@
+"""The exact distribution of a positive quadratic form in normal variables.
+
+P(Q <= q) for Q = x'Sx, x ~ N(0, I), with S = D - U U' (D diagonal, U of few columns): the form every Q
+statistic of a meta-analysis has. Davies (1980, doi:10.2307/2346911) and Farebrother (1984,
+doi:10.2307/2347721) start from the eigenvalues of S, O(k^3) to get; here the moment generating function is
+evaluated without them, O(k p^2) a point, and inverted along a contour on which the integrand falls
+exponentially, so that the trapezoid rule gives all digits with a few dozen points.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import optimize
+from scipy.sparse import linalg as sparse
+
+from alliance_meta._typing import AnyArray, Array
+
+# Points on one side of the contour; doubling them changes nothing beyond 1e-13 (tests/equivalence).
+POINTS = 160
+# Up to this many rows the eigenvalues themselves are cheaper.
+DENSE = 300
+# The integrand is dropped where it has fallen by exp(-EXTENT).
+EXTENT = 40.0
+
+
+def quadratic_form_cdf(q: float, d: Array, U: Array) -> float:
+    """Return P(Q <= q) for Q = x'(D - UU')x with D = diag(d) of shape (k,) and U (k, p); S must be positive.
+
+    Accurate to about 1e-12; 0 for q <= 0.
+    """
+    if not q > 0:
+        return 0.0
+    d, U, largest = _reduced(d, U)
+    d, U, q = d / largest, U / np.sqrt(largest), q / largest
+    mean = float(d.sum() - np.einsum("kp,kp->", U, U))
+    # Left of the mean the contour passes left of the pole at 0, right of it to the right: no cancellation.
+    lower = q < mean
+    vertex = _saddle(q, d, U, lower=lower)
+    tail = _contour(q, d, U, vertex)
+    return min(1.0, max(0.0, -tail if lower else 1.0 - tail))
+
+
+def _reduced(d: Array, U: Array) -> tuple[Array, Array, float]:
+    """Return the form as its eigenvalues where that is cheap, and its largest eigenvalue in any case."""
+    if len(d) <= DENSE:
+        values = np.linalg.eigvalsh(np.diag(d) - U @ U.T)
+        values = values[values > 1e-12 * values[-1]]
+        return values, np.zeros((len(values), 0)), float(values[-1])
+    operator = sparse.LinearOperator((len(d), len(d)), matvec=lambda x: d * x - U @ (U.T @ x), dtype=float)
+    start = np.full(len(d), 1.0 / np.sqrt(len(d)))
+    top = sparse.eigsh(operator, k=1, which="LA", v0=start, tol=1e-10, return_eigenvectors=False)
+    return d, U, float(top[0])
+
+
+def _log_mgf(s: AnyArray, d: Array, U: Array) -> AnyArray:
+    """Return log E exp(sQ) = -log|I - 2sS| / 2 for complex s (m,).
+
+    The small determinant's eigenvalues stay in one half-plane, so principal logarithms add up to the
+    continuous branch.
+    """
+    factors = 1.0 - 2.0 * s[:, None] * d
+    logs = np.log(factors).sum(axis=1)
+    if not U.shape[1]:
+        return -0.5 * logs
+    inverse = 1.0 / factors
+    small = np.eye(U.shape[1]) + 2.0 * s[:, None, None] * np.einsum("kp,mk,kq->mpq", U, inverse, U, optimize=True)
+    if U.shape[1] == 1:
+        logs = logs + np.log(small[:, 0, 0])
+    else:
+        logs = logs + np.log(np.linalg.eigvals(small)).sum(axis=1)
+    return -0.5 * logs
+
+
+def _saddle(q: float, d: Array, U: Array, *, lower: bool) -> float:
+    """Return the real point, on its side of the pole, where the integrand is smallest along the real axis."""
+
+    def height(s: float) -> float:
+        return float(_log_mgf(np.array([s + 0j]), d, U)[0].real) - s * q - np.log(abs(s))
+
+    if not lower:
+        found = optimize.minimize_scalar(height, bounds=(1e-8, 0.5 - 1e-9), method="bounded", options={"xatol": 1e-9})
+        return float(found.x)
+    # Far out on the left the minimum is near -k / 2q: a wide range, searched on a logarithmic scale.
+    bounds = (np.log(1e-8), np.log(10.0 * (len(d) + 1.0) / q))
+    found = optimize.minimize_scalar(lambda t: height(-np.exp(t)), bounds=bounds, method="bounded")
+    return -float(np.exp(found.x))
+
+
+def _contour(q: float, d: Array, U: Array, vertex: float) -> float:
+    """Return (1 / 2 pi i) times the integral of exp(K(s) - sq) / s along a parabola opening to the right."""
+    # A flatter parabola would pass so near the branch cut [1/2, inf) that the integrand rose again.
+    curve = 0.5 / (1.0 - 2.0 * vertex)
+    reach = _reach(q, d, U, vertex, curve)
+    t = (np.arange(-POINTS, POINTS) + 0.5) * (reach / POINTS)
+    s = vertex + curve * t**2 + 1j * t
+    values = np.exp(_log_mgf(s, d, U) - s * q) / s * (2.0 * curve * t + 1j)
+    return float((values.sum() * (reach / POINTS) / (2j * np.pi)).real)
+
+
+def _reach(q: float, d: Array, U: Array, vertex: float, curve: float) -> float:
+    """Return the distance from the vertex at which the integrand is negligible."""
+    t = abs(vertex) * 1.3 ** np.arange(-20.0, 60.0)
+    s = np.append(0.0, t) * 1j + vertex + curve * np.append(0.0, t) ** 2
+    size = (_log_mgf(s, d, U) - s * q).real - np.log(np.abs(s))
+    small = np.flatnonzero(size[1:] < size[0] - EXTENT)
+    return float(t[small[0]] if small.size else t[-1])
