@@ -11,8 +11,8 @@ REFERENCES: dict[str, str] = {
     "*Biometrics*, 10(1), 101–129. https://doi.org/10.2307/3001666",
     "dersimonian1986": "DerSimonian, R., & Laird, N. (1986). Meta-analysis in clinical trials. "
     "*Controlled Clinical Trials*, 7(3), 177–188. https://doi.org/10.1016/0197-2456(86)90046-2",
-    "dersimonian2007": "DerSimonian, R., & Kacker, R. (2007). Random-effects model for meta-analysis of clinical trials: "
-    "An update. *Contemporary Clinical Trials*, 28(2), 105–114. https://doi.org/10.1016/j.cct.2006.04.004",
+    "dersimonian2007": "DerSimonian, R., & Kacker, R. (2007). Random-effects model for meta-analysis of clinical "
+    "trials: An update. *Contemporary Clinical Trials*, 28(2), 105–114. https://doi.org/10.1016/j.cct.2006.04.004",
     "farber2011": "Farber, B. A., & Doolin, E. M. (2011). Positive regard. *Psychotherapy*, 48(1), 58–64. "
     "https://doi.org/10.1037/a0022141",
     "fisher1921": "Fisher, R. A. (1921). On the “probable error” of a coefficient of correlation deduced from a "
