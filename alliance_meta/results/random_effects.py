@@ -176,7 +176,7 @@ class RandomEffectsResults:
 
     @cached_property
     def tau2_without_mods(self) -> float:
-        """tau2 of the same effects by the same estimator, without moderators."""
+        """Between-study variance of the same effects by the same estimator, without moderators."""
         ones = np.ones((self.k, 1))
         fit = fit_univariate(
             self.effects.yi,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -40,6 +41,15 @@ def test_every_name_of_a_subpackage_is_on_the_page(name: str) -> None:
 @pytest.mark.parametrize("name", ["EffectSizes", "RandomEffectsResults"])
 def test_every_attribute_is_on_the_page(name: str) -> None:
     assert documented(name) == public_names(getattr(am, name))
+
+
+def test_the_call_on_the_page_has_the_defaults_of_the_model() -> None:
+    call = re.search(r"`RandomEffectsModel\(effects, (.+?)\)", SECTIONS["RandomEffectsModel"])
+    assert call is not None
+    shown = dict(re.findall(r"(\w+)=([^,]+)", call[1]))
+    defaults = {name: one.default for name, one in inspect.signature(am.RandomEffectsModel).parameters.items()}
+    assert shown == {name: repr(defaults[name]).replace("'", '"') for name in shown}
+    assert {"mods", "method", "test", "level"} == set(shown)
 
 
 @pytest.mark.parametrize("name", ["CodedTable", "Note", "Problem"])

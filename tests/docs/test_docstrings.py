@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
@@ -23,7 +24,8 @@ METHODS = {
     f"{owner}.{name}": member
     for owner, kind in CLASSES.items()
     for name, member in vars(kind).items()
-    if not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, classmethod | property))
+    if not name.startswith("_")
+    and (inspect.isfunction(member) or isinstance(member, classmethod | property | cached_property))
 }
 NOTHING = (None, "None", inspect.Signature.empty)
 
