@@ -7,6 +7,7 @@ import math
 import textwrap
 from typing import TYPE_CHECKING
 
+from alliance_meta.core.univariate import GENERALISED_Q
 from alliance_meta.not_applicable import NotApplicable
 
 if TYPE_CHECKING:
@@ -59,11 +60,13 @@ def _heading(fit: RandomEffectsResults) -> list[str]:
     if fit.p > 1 or not fit.design.has_intercept:
         kind = "Equal-effects meta-regression" if fit.method == "EE" else "Mixed-effects meta-regression"
     estimator = "" if fit.method == "EE" else f"; tau2 estimator: {fit.method}"
+    if fit.settings.tau2 is not None:
+        estimator = "; tau2 given"
     effects = fit.effects
     return [
         f"{kind} (k = {fit.k}{estimator})",
         f"{effects.provenance.source}: {effects.scale_label} ({effects.measure})",
-        f"Inference: {INFERENCE[fit.inference]}",
+        f"Inference: {INFERENCE[fit.inference]}{'; weights given' if fit.settings.weights is not None else ''}",
         *([f"Moderators: {fit.design.formula}"] if fit.design.formula != "1" else []),
     ]
 
@@ -72,8 +75,9 @@ def _heterogeneity(fit: RandomEffectsResults) -> list[str]:
     lines = []
     if fit.method != "EE":
         interval = fit.confint_tau2()
+        error = "given" if isinstance(fit.se_tau2, NotApplicable) else f"SE {fit.se_tau2:.4f}"
         lines += [
-            f"tau2 = {fit.tau2:.4f} (SE {fit.se_tau2:.4f}), {_percent(fit.level)} CI "
+            f"tau2 = {fit.tau2:.4f} ({error}), {_percent(fit.level)} CI "
             f"[{interval.lb:.4f}, {interval.ub:.4f}] (Q-profile)",
             f"tau  = {fit.tau:.4f}   H2 = {fit.H2:.2f}",
         ]
@@ -196,9 +200,13 @@ def methods(fit: RandomEffectsResults) -> str:
     if fit.method == "EE":
         sentences.append(f"An equal-effects model{moderators} was fitted to k = {fit.k} effects.")
     else:
+        how = f"was estimated by {ESTIMATORS[fit.method]} and its confidence interval by the Q-profile method"
+        if fit.settings.tau2 is not None:
+            how = f"was set to {fit.settings.tau2:g}"
+        weights = ", with weights given by the analyst" if fit.settings.weights is not None else ""
         sentences.append(
-            f"A random-effects model{moderators} was fitted to k = {fit.k} effects; the between-study variance "
-            f"was estimated by {ESTIMATORS[fit.method]} and its confidence interval by the Q-profile method."
+            f"A random-effects model{moderators} was fitted to k = {fit.k} effects{weights}; "
+            f"the between-study variance {how}."
         )
     reference = {
         "knha": "Coefficients were tested with the Knapp-Hartung adjustment and a t distribution",
@@ -211,7 +219,7 @@ def methods(fit: RandomEffectsResults) -> str:
     sentences.append(reference + (f" with {df:g} degrees of freedom." if df is not None else "."))
     if fit.method != "EE":
         rule = "the normal distribution" if df is None else f"t with {df:g} degrees of freedom"
-        sentences.append(f"Prediction intervals use {rule}. I2 is computed from tau2.")
+        sentences.append(f"Prediction intervals use {rule}. I² is computed from τ².")
     return " ".join(sentences)
 
 
@@ -226,12 +234,34 @@ def r_code(fit: RandomEffectsResults) -> str:
             f"ni={_r_name(effects.columns['ni'])}, data=dat{vtype})"
         )
     mods = "" if fit.design.formula == "1" else f", mods = ~ {_r_formula(fit)}"
-    inference = "" if fit.inference == "z" else f', test="{fit.inference}"'
-    level = "" if fit.level == 0.95 else f", level={100 * fit.level:g}"
-    lines.append(f'fit <- rma(yi, vi{mods}, data=dat, method="{fit.method}"{inference}{level})')
+    lines += _r_remarks(fit)
+    lines.append(f'fit <- rma(yi, vi{mods}, data=dat, method="{fit.method}"{_r_arguments(fit)})')
     if effects.measure == "ZCOR":
         lines.append("predict(fit, transf=transf.ztor)")
     return "\n".join(lines)
+
+
+def _r_arguments(fit: RandomEffectsResults) -> str:
+    settings = fit.settings
+    given = {
+        "test": "" if settings.test == "z" else f'"{settings.test}"',
+        "level": "" if settings.level == 0.95 else f"{100 * settings.level:g}",
+        "tau2": "" if settings.tau2 is None else f"{settings.tau2:g}",
+        "weights": "w" if settings.weights is not None else "1/vi" if settings.method in GENERALISED_Q else "",
+        "control": "" if settings.tau2_min == 0 else f"list(tau2.min={settings.tau2_min:g})",
+    }
+    return "".join(f", {name}={value}" for name, value in given.items() if value)
+
+
+def _r_remarks(fit: RandomEffectsResults) -> list[str]:
+    remarks = []
+    if fit.method in ("DL2", "HE2"):
+        remarks.append(
+            f'# metafor has no two-step estimator ({fit.method}); its one-step form is method="{fit.method[:2]}"'
+        )
+    if fit.settings.weights is not None:
+        remarks.append("# w: the weights given")
+    return remarks
 
 
 def _r_name(name: str) -> str:

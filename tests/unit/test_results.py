@@ -14,7 +14,7 @@ from alliance_meta import EffectSizes, InputError, NotApplicable, RandomEffectsM
 from alliance_meta.core.univariate import GENERALISED_Q
 from alliance_meta.errors import AllianceMetaWarning, FewStudiesWarning, TruncationWarning
 from alliance_meta.models.subgroups import subgroups
-from alliance_meta.options import Measure, Tau2Method, Test
+from alliance_meta.options import Measure, Tau2IntervalKind, Tau2Method, Test
 
 
 def arrays(k, rng, spread=0.6):
@@ -71,6 +71,46 @@ def test_r_code_names_every_choice():
         'dat <- escalc(measure="COR", ri=r_recoded, ni=n_recoded, data=dat, vtype="AV")',
         'fit <- rma(yi, vi, data=dat, method="HE", test="knha", level=90)',
     ]
+
+
+def test_given_tau2_and_weights_are_named_everywhere(rng):
+    es = arrays(9, rng)
+    fit = quiet(es, tau2=0.05, weights=np.arange(1.0, 10.0), test="z")
+    assert fit.tau2 == 0.05
+    assert isinstance(fit.se_tau2, NotApplicable)
+    assert isinstance(fit.R2, NotApplicable)
+    w = np.arange(1.0, 10.0)
+    assert float(fit.beta[0]) == pytest.approx(w @ es.yi / w.sum(), rel=1e-12)
+    assert float(fit.se[0]) == pytest.approx(np.sqrt(w**2 @ (es.vi + 0.05)) / w.sum(), rel=1e-12)
+    assert "tau2 given" in fit.summary()
+    assert "weights given" in fit.summary()
+    assert "was set to 0.05" in fit.methods_text()
+    assert "tau2=0.05, weights=w)" in fit.r_code()
+    with pytest.raises(InputError, match="weights has 2 values for 9 effects"):
+        quiet(es, weights=[1, 2], test="z")
+    with pytest.raises(InputError, match="every weight must be a positive, finite number"):
+        quiet(es, weights=-w, test="z")
+    with pytest.raises(InputError, match="test='knha' is not defined where weights are given"):
+        quiet(es, weights=w)
+    with pytest.raises(InputError, match="must be above minus the smallest variance"):
+        quiet(es, tau2=-1)
+
+
+def test_a_single_study_with_a_known_tau2():
+    fit = quiet(EffectSizes.from_arrays([0.3], [0.04], measure="ZCOR"), tau2=0.05)
+    assert float(fit.se[0]) == pytest.approx(0.3, rel=1e-12)
+    assert (fit.method, fit.inference) == ("REML", "z")
+
+
+def test_every_kind_of_interval_for_tau2(rng):
+    fit = quiet(arrays(14, rng), test="z")
+    for kind in Tau2IntervalKind.__args__:
+        interval = fit.confint_tau2(kind=kind)
+        assert 0 <= interval.lb < interval.estimate < interval.ub, kind
+    with pytest.raises(InputError, match="kind='PL' profiles a likelihood"):
+        quiet(arrays(14, rng), method="DL").confint_tau2(kind="PL")
+    assert isinstance(quiet(arrays(2, rng)).confint_tau2(kind="HT").lb, NotApplicable)
+    assert fit.se_tau2_observed == pytest.approx(fit.se_tau2, rel=0.5)
 
 
 def test_scales(rng):
