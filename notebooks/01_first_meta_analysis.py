@@ -122,8 +122,8 @@ Markdown(
 
 # %% [markdown]
 # The first interval gets narrower as studies are added. The second hardly does: it holds the differences between
-# studies, and no number of studies makes them go away. Where it reaches below zero, a new study may well find no relation or a
-# reversed one, whatever the mean is.
+# studies, and no number of studies makes them go away. Where it reaches below zero, a new study may well find no
+# relation or a reversed one, whatever the mean is.
 #
 # ## 6. Is that what others got?
 #
