@@ -57,6 +57,7 @@ class Design:
     notes: tuple[Note, ...] = ()
     _spec: ModelSpec | None = field(default=None, repr=False)
     _kept: tuple[int, ...] = field(default=(), repr=False)
+    _null: Array | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.X.flags.writeable = False
@@ -86,16 +87,36 @@ class Design:
         InputError
             For a missing moderator, an empty cell, or a level the model has not seen.
         """
-        frame = _as_frame(newdata)
         if self._spec is None:
-            return np.ones((len(frame), 1)), [str(i + 1) for i in range(len(frame))]
-        self._check_new(_whole_codes(self.formula, _plain(frame)))
-        frame = _whole_codes(self.formula, _plain(frame[list(self.variables)]))
+            k = len(_as_frame(newdata))
+            return np.ones((k, 1)), [str(i + 1) for i in range(k)]
+        X, frame = self._code(newdata)
+        labels = [", ".join(f"{n} = {_short(v)}" for n, v in row.items()) for row in frame.to_dict("records")]
+        return X[:, list(self._kept)], labels
+
+    def beyond(self, newdata: pd.DataFrame | Mapping[str, Any]) -> Array:
+        """Return what of each new row no effect tells about, (m, d): zeros where the mean can be estimated.
+
+        d is the number of redundant columns left out. The measure is linear in the row: that of an average
+        of rows is the average of theirs, on a scale where rows are of order 1.
+        """
+        if self._null is None or self._spec is None:
+            return np.zeros((len(_as_frame(newdata)), 0))
+        return self._code(newdata)[0] @ self._null
+
+    def _code(self, newdata: pd.DataFrame | Mapping[str, Any]) -> tuple[Array, pd.DataFrame]:
+        from formulaic.errors import FormulaicError
+
+        assert self._spec is not None
+        given = _as_frame(newdata)
+        self._check_new(_whole_codes(self.formula, _plain(given)))
+        frame = _whole_codes(self.formula, _plain(given[list(self.variables)]))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            X = np.asarray(self._spec.get_model_matrix(frame), dtype=float)[:, list(self._kept)]
-        labels = [", ".join(f"{n} = {_short(v)}" for n, v in row.items()) for row in frame.to_dict("records")]
-        return X, labels
+            try:
+                return np.asarray(self._spec.get_model_matrix(frame), dtype=float), frame
+            except (FormulaicError, ValueError, ArithmeticError) as error:
+                raise InputError(f"newdata cannot be coded as the model's moderators were: {error}") from error
 
     def _check_new(self, frame: pd.DataFrame) -> None:
         lacking = [name for name in self.variables if name not in frame]
@@ -165,6 +186,7 @@ def build_design(mods: str, moderators: pd.DataFrame, *, labels: Sequence[str]) 
         notes=(*notes, *redundant),
         _spec=spec,
         _kept=tuple(kept),
+        _null=_null_space(X, rank=len(kept)),
     )
 
 
@@ -324,6 +346,15 @@ def _independent(X: Array, columns: tuple[str, ...]) -> tuple[list[int], tuple[N
         return kept, ()
     message = f"Left out of the model because it says nothing new: {'; '.join(redundant)}."
     return kept, (warn_note("redundant-moderator", message, RedundantModeratorWarning, stacklevel=5),)
+
+
+def _null_space(X: Array, *, rank: int) -> Array | None:
+    """Return the combinations of columns (P, P - rank) that are 0 in every effect, None where there are none."""
+    if rank == X.shape[1]:
+        return None
+    length = np.abs(X).max(axis=0)
+    scale = np.where(length > 0, length, 1.0)
+    return np.linalg.svd(X / scale)[2][rank:].T / scale[:, None]
 
 
 def _partners(X: Array, column: Array, names: Sequence[str]) -> str:
