@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from alliance_meta import bayes as bayes
+    from alliance_meta import moderators as moderators
     from alliance_meta import plots as plots
     from alliance_meta.effects.card import DataCard as DataCard
     from alliance_meta.effects.coded import CodedTable as CodedTable
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
     from alliance_meta.errors import Problem as Problem
     from alliance_meta.evidence.published import published as published
     from alliance_meta.evidence.reproduce import reproduce as reproduce
+    from alliance_meta.models.location_scale import LocationScaleModel as LocationScaleModel
     from alliance_meta.models.random_effects import RandomEffectsModel as RandomEffectsModel
     from alliance_meta.not_applicable import NotApplicable as NotApplicable
     from alliance_meta.notes import Note as Note
+    from alliance_meta.results.location_scale import LocationScaleResults as LocationScaleResults
     from alliance_meta.results.random_effects import RandomEffectsResults as RandomEffectsResults
 
 _HOMES = {
@@ -39,6 +42,8 @@ _HOMES = {
     "DataCard": "effects.card",
     "EffectSizes": "effects.table",
     "InputError": "errors",
+    "LocationScaleModel": "models.location_scale",
+    "LocationScaleResults": "results.location_scale",
     "NotApplicable": "not_applicable",
     "Note": "notes",
     "Problem": "errors",
@@ -52,7 +57,7 @@ _HOMES = {
     "read_coded": "effects.ingest",
     "reproduce": "evidence.reproduce",
 }
-_SUBPACKAGES = ("bayes", "plots")
+_SUBPACKAGES = ("bayes", "moderators", "plots")
 
 __all__ = sorted([*_HOMES, *_SUBPACKAGES, "__version__"])
 

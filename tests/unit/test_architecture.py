@@ -24,7 +24,7 @@ LAYERS = (
     ("design",),
     ("results",),
     ("models", "bayes"),
-    ("bias", "sensitivity", "planning", "evidence"),
+    ("bias", "moderators", "sensitivity", "planning", "evidence"),
     ("tables",),
     ("plots",),
     ("reporting",),

@@ -1,0 +1,45 @@
+"""Questions asked of moderators: adjusted means and slopes, comparisons, collinearity, selection, missing values."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alliance_meta.moderators.collinearity import VifResults as VifResults
+    from alliance_meta.moderators.collinearity import vif as vif
+    from alliance_meta.moderators.comparisons import PairwiseResults as PairwiseResults
+    from alliance_meta.moderators.comparisons import adjust_pvalues as adjust_pvalues
+    from alliance_meta.moderators.comparisons import letters as letters
+    from alliance_meta.moderators.comparisons import pairwise as pairwise
+    from alliance_meta.moderators.marginal import MarginalMeans as MarginalMeans
+    from alliance_meta.moderators.marginal import marginal_means as marginal_means
+    from alliance_meta.moderators.slopes import MarginalSlopes as MarginalSlopes
+    from alliance_meta.moderators.slopes import marginal_slopes as marginal_slopes
+
+_HOMES = {
+    "MarginalMeans": "marginal",
+    "MarginalSlopes": "slopes",
+    "PairwiseResults": "comparisons",
+    "VifResults": "collinearity",
+    "adjust_pvalues": "comparisons",
+    "letters": "comparisons",
+    "marginal_means": "marginal",
+    "marginal_slopes": "slopes",
+    "pairwise": "comparisons",
+    "vif": "collinearity",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
