@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from alliance_meta.evidence.published import published as published
     from alliance_meta.evidence.reproduce import reproduce as reproduce
     from alliance_meta.models.location_scale import LocationScaleModel as LocationScaleModel
+    from alliance_meta.models.location_scale import LocationScaleModel as LocationScaleModel
     from alliance_meta.models.random_effects import RandomEffectsModel as RandomEffectsModel
     from alliance_meta.not_applicable import NotApplicable as NotApplicable
     from alliance_meta.notes import Note as Note
+    from alliance_meta.results.location_scale import LocationScaleResults as LocationScaleResults
     from alliance_meta.results.location_scale import LocationScaleResults as LocationScaleResults
     from alliance_meta.results.random_effects import RandomEffectsResults as RandomEffectsResults
 
@@ -42,6 +44,8 @@ _HOMES = {
     "DataCard": "effects.card",
     "EffectSizes": "effects.table",
     "InputError": "errors",
+    "LocationScaleModel": "models.location_scale",
+    "LocationScaleResults": "results.location_scale",
     "LocationScaleModel": "models.location_scale",
     "LocationScaleResults": "results.location_scale",
     "NotApplicable": "not_applicable",

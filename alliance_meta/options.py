@@ -30,6 +30,7 @@ Tau2Method = Literal[
 ]
 Test = Literal["knha", "z", "t", "adhoc"]
 Scale = Literal["z", "r", "r_mean"]
+Link = Literal["log", "identity"]
 Tau2IntervalKind = Literal["QP", "PL", "GENQ", "HT", "SJ", "Wald", "Wald-log"]
 
 

@@ -14,6 +14,7 @@ from alliance_meta.core.univariate import GENERALISED_Q, Coefficients, Univariat
 from alliance_meta.design import Design, build_design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, FewStudiesWarning, InputError, TruncationWarning
+from alliance_meta.models.location_scale import LocationScaleModel
 from alliance_meta.notes import Note, merge_notes, warn_note
 from alliance_meta.options import Tau2Method, Test, check_level, check_option
 from alliance_meta.results.random_effects import RandomEffectsResults
@@ -38,6 +39,9 @@ class RandomEffectsModel:
     mods : str
         Right-hand side of a formula over the moderators, ``"1"`` for none: ``"rater + setting"``,
         ``"rater * center(year)"``. Text columns are categorical.
+    scale : str, optional
+        A formula for tau2 itself, such as ``"rater"``: the fit is then the `LocationScaleModel` with the log
+        link, and `fit` returns its results.
     method : str
         Estimator of tau2. ``EE`` sets it to 0 (equal effects). Likelihood: ``REML``, ``ML``. Moments: ``DL``,
         ``HE``, ``HS``, ``HSk``, ``SJ``, the two-step ``DL2`` and ``HE2``. Q equal to its mean: ``PM`` (and the
@@ -76,6 +80,7 @@ class RandomEffectsModel:
 
     effects: EffectSizes
     mods: str = "1"
+    scale: str | None = None
     method: Tau2Method = "REML"
     test: Test = "knha"
     level: float = 0.95
@@ -107,6 +112,8 @@ class RandomEffectsModel:
         Returns
         -------
         RandomEffectsResults
+            With `scale` given, a `LocationScaleResults`, whatever a type checker says; `LocationScaleModel` is
+            typed without that exception.
 
         Raises
         ------
@@ -118,6 +125,8 @@ class RandomEffectsModel:
         DroppedRowsWarning, RedundantModeratorWarning, TruncationWarning, ConvergenceWarning, FewStudiesWarning
             Each also stands in ``.notes`` of the result.
         """
+        if self.scale is not None:
+            return self._fit_scale(self.scale)
         design = build_design(self.mods, self.effects.moderators, labels=self.effects.slab)
         effects = self.effects
         settings = FitSettings(
@@ -127,6 +136,17 @@ class RandomEffectsModel:
             effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
             settings = settings.rows(design.rows)
         return fit_design(effects, design, settings)
+
+    def _fit_scale(self, scale: str) -> Any:
+        given = [name for name in ("tau2", "weights") if getattr(self, name) is not None]
+        given += ["tau2_min"] if self.tau2_min != 0 else []
+        if given:
+            raise InputError(f"{' and '.join(given)} cannot be given together with scale=, which models tau2")
+        if self.method not in ("REML", "ML"):
+            raise InputError(f"method={self.method!r}: a model with scale= has a likelihood; use 'REML' or 'ML'")
+        return LocationScaleModel(
+            self.effects, mods=self.mods, scale=scale, method=self.method, test=self.test, level=self.level
+        ).fit()
 
 
 def fit_design(
