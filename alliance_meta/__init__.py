@@ -12,8 +12,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from alliance_meta import bayes as bayes
+    from alliance_meta import bias as bias
     from alliance_meta import moderators as moderators
     from alliance_meta import plots as plots
+    from alliance_meta import sensitivity as sensitivity
     from alliance_meta.effects.card import DataCard as DataCard
     from alliance_meta.effects.coded import CodedTable as CodedTable
     from alliance_meta.effects.datasets import list_datasets as list_datasets
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from alliance_meta.evidence.reproduce import reproduce as reproduce
     from alliance_meta.models.location_scale import LocationScaleModel as LocationScaleModel
     from alliance_meta.models.location_scale import LocationScaleModel as LocationScaleModel
+    from alliance_meta.models.comparison import ModelComparison as ModelComparison
+    from alliance_meta.models.comparison import anova as anova
     from alliance_meta.models.random_effects import RandomEffectsModel as RandomEffectsModel
     from alliance_meta.not_applicable import NotApplicable as NotApplicable
     from alliance_meta.notes import Note as Note
@@ -48,11 +52,13 @@ _HOMES = {
     "LocationScaleResults": "results.location_scale",
     "LocationScaleModel": "models.location_scale",
     "LocationScaleResults": "results.location_scale",
+    "ModelComparison": "models.comparison",
     "NotApplicable": "not_applicable",
     "Note": "notes",
     "Problem": "errors",
     "RandomEffectsModel": "models.random_effects",
     "RandomEffectsResults": "results.random_effects",
+    "anova": "models.comparison",
     "check_coded": "effects.ingest",
     "escalc": "effects.escalc",
     "list_datasets": "effects.datasets",
@@ -61,7 +67,7 @@ _HOMES = {
     "read_coded": "effects.ingest",
     "reproduce": "evidence.reproduce",
 }
-_SUBPACKAGES = ("bayes", "moderators", "plots")
+_SUBPACKAGES = ("bayes", "bias", "moderators", "plots", "sensitivity")
 
 __all__ = sorted([*_HOMES, *_SUBPACKAGES, "__version__"])
 

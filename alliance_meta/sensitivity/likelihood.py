@@ -1,0 +1,203 @@
+"""Likelihood-ratio tests and intervals of single coefficients, plain and corrected for few studies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta.core.distributions import critical_value, two_sided_p
+from alliance_meta.core.likelihood_ratio import Profile
+from alliance_meta.errors import InputError
+from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import Note, merge_notes
+from alliance_meta.options import check_level
+from alliance_meta.results.export import plain
+from alliance_meta.results.random_effects import RandomEffectsResults
+from alliance_meta.results.wording import bare_p, level_text, number, remarks, wrapped
+from alliance_meta.sensitivity.replicates import check_fit
+
+CORRECTIONS = ("none", "bartlett", "skovgaard")
+AT_BOUND = "Skovgaard's correction needs tau2 above 0"
+NO_LIMIT = "the statistic does not reach this limit"
+
+
+@dataclass(frozen=True, eq=False)
+class LikelihoodRatioTest:
+    """Likelihood-ratio inference for each coefficient.
+
+    Attributes
+    ----------
+    table : DataFrame
+        One row per coefficient and correction: ``estimate stat pval ci_lb ci_ub``; `stat` is the signed root.
+    value : float
+        The value tested.
+    tau2 : float
+        Maximum-likelihood estimate of tau2.
+    bartlett : tuple of float
+        Factor that the plain statistic of each coefficient is divided by.
+    level : float
+    notes : tuple of Note
+    """
+
+    table: pd.DataFrame
+    value: float
+    tau2: float
+    bartlett: tuple[float, ...]
+    level: float
+    notes: tuple[Note, ...] = ()
+
+    def tidy(self) -> pd.DataFrame:
+        """Return one row per coefficient and correction: ``estimate stat pval ci_lb ci_ub``."""
+        return self.table.copy()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON-ready values."""
+        rows = self.table.reset_index().to_dict(orient="list")
+        return plain(
+            {
+                "coefficients": rows,
+                "value": self.value,
+                "tau2": self.tau2,
+                "bartlett": self.bartlett,
+                "level": self.level,
+                "notes": [note.to_dict() for note in self.notes],
+            }
+        )
+
+    def __str__(self) -> str:
+        names, rows = self.table.index.get_level_values("term"), self.table.to_dict(orient="records")
+        width = min(max(8, *(len(name) for name in names)), 24)
+        lines = wrapped(
+            f"Likelihood-ratio tests that a coefficient is {self.value:g} "
+            f"(maximum likelihood, tau2 = {self.tau2:.4f}; {level_text(self.level)} intervals)"
+        )
+        lines.append(
+            f"{'':{width}} {'correction':10} {'estimate':>9} {'stat':>8} {'pval':>7} {'ci_lb':>8} {'ci_ub':>8}"
+        )
+        for term, correction, row in zip(names, self.table.index.get_level_values(1), rows, strict=True):
+            cells = [number(row[column]) for column in ("estimate", "stat", "ci_lb", "ci_ub")]
+            lines.append(
+                f"{term[:width]:{width}} {correction:10} {cells[0]:>9} {cells[1]:>8} {bare_p(row['pval']):>7} "
+                f"{cells[2]:>8} {cells[3]:>8}"
+            )
+        return "\n".join([*lines, *remarks(self.notes)])
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def lr_test(fit: RandomEffectsResults, *, value: float = 0.0, level: float | None = None) -> LikelihoodRatioTest:
+    r"""Test each coefficient, and give its interval, from the likelihood alone.
+
+    The interval holds every value under which the data are not much less likely than under the best one; it needs
+    no standard error and may lie askew around the estimate. With few studies the plain form is too narrow;
+    Bartlett's and Skovgaard's corrections mend that.
+
+    Parameters
+    ----------
+    fit : RandomEffectsResults
+        Its effects and design are used; tau2 is estimated anew by maximum likelihood.
+    value : float
+        The value tested, on the analysis scale.
+    level : float, optional
+        The fit's own by default.
+
+    Returns
+    -------
+    LikelihoodRatioTest
+        `NotApplicable` with k = p, and for Skovgaard's correction where tau2 is 0.
+
+    Raises
+    ------
+    InputError
+        An equal-effects model, a given tau2 or weights of the user: their z test is the likelihood-ratio test
+        already.
+
+    Notes
+    -----
+    The signed root :math:`r = \pm\sqrt{2(\hat\ell - \tilde\ell)}` is referred to the normal (Hardy & Thompson 1996,
+    doi:10.1002/(SICI)1097-0258(19960330)15:6<619::AID-SIM188>3.0.CO;2-A). ``bartlett`` divides :math:`r^2` by its
+    expectation to order 1 / k (Huizenga, Visser & Dolan 2011, doi:10.1348/000711010X522687). ``skovgaard`` is
+    :math:`r + \log(u / r) / r` (Skovgaard 1996; for this model Guolo 2012, Statistics in Medicine 31, 313-327).
+    R: packages metaLik and metatest.
+
+    Examples
+    --------
+    >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, sensitivity
+    >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit()
+    >>> print(sensitivity.lr_test(fit))
+    Likelihood-ratio tests that a coefficient is 0 (maximum likelihood, tau2 =
+      0.0069; 95 % intervals)
+             correction  estimate     stat    pval    ci_lb    ci_ub
+    intrcpt  none          0.1487   3.8400  0.0001   0.0877   0.2168
+    intrcpt  bartlett      0.1487   3.6095  0.0003   0.0833   0.2220
+    intrcpt  skovgaard     0.1487   3.6036  0.0003   0.0848   0.2253
+    """
+    check_fit(fit, "lr_test")
+    used = fit.level if level is None else level
+    check_level(used)
+    _check(fit)
+    rows: dict[tuple[str, str], dict[str, float]] = {}
+    factors: list[float] = []
+    tau2, notes = float("nan"), list(fit.notes)
+    for slot, name in enumerate(fit.names):
+        if fit.k <= fit.p:
+            rows |= {(name, correction): _nothing(fit) for correction in CORRECTIONS}
+            factors.append(NotApplicable(_too_few(fit)))
+            continue
+        profile = Profile(fit.effects.yi, fit.effects.vi, fit.design.X, slot)
+        tau2 = profile.tau2
+        factors.append(profile.bartlett_factor)
+        rows |= {(name, how): row for how, row in _rows(profile, value, used).items()}
+    if fit.k > fit.p and not tau2 > 0:
+        notes.append(
+            Note("lr-at-bound", f"tau2 (ML) is 0. {AT_BOUND}; the plain and Bartlett's test are then cautious.")
+        )
+    index = pd.MultiIndex.from_tuples(rows, names=["term", "correction"])
+    table = pd.DataFrame(list(rows.values()), index=index)
+    tau2 = tau2 if fit.k > fit.p else NotApplicable(_too_few(fit))
+    return LikelihoodRatioTest(table, value, tau2, tuple(factors), used, merge_notes(notes))
+
+
+def _check(fit: RandomEffectsResults) -> None:
+    if fit.k > fit.p and (fit.method == "EE" or fit.settings.tau2 is not None):
+        raise InputError("with tau2 known the z test is the likelihood-ratio test; refit with an estimated tau2")
+    if fit.settings.weights is not None:
+        raise InputError("the likelihood sets its own weights; refit without weights=")
+
+
+def _too_few(fit: RandomEffectsResults) -> str:
+    return f"needs more effects (k = {fit.k}) than coefficients (p = {fit.p})"
+
+
+def _nothing(fit: RandomEffectsResults) -> dict[str, float]:
+    gone = NotApplicable(_too_few(fit))
+    return dict.fromkeys(("estimate", "stat", "pval", "ci_lb", "ci_ub"), gone)
+
+
+def _rows(profile: Profile, value: float, level: float) -> dict[str, dict[str, float]]:
+    z = critical_value(level, None)
+    shrink = float(np.sqrt(profile.bartlett_factor))
+    r = profile.r(value)
+    rows = {
+        "none": _row(profile, r, profile.r, z),
+        "bartlett": _row(profile, r / shrink, profile.r, z * shrink),
+    }
+    corrected = profile.skovgaard(value) if profile.tau2 > 0 else float("nan")
+    rows["skovgaard"] = _row(profile, corrected, profile.skovgaard, z)
+    return rows
+
+
+def _row(profile: Profile, stat: float, statistic: Callable[[float], float], bound: float) -> dict[str, float]:
+    estimate = float(profile.beta[profile.slot])
+    if np.isnan(stat):
+        gone = NotApplicable(AT_BOUND)
+        return {"estimate": estimate, "stat": gone, "pval": gone, "ci_lb": gone, "ci_ub": gone}
+    limits = profile.limits(statistic, bound)
+    lb, ub = (NotApplicable(NO_LIMIT) if np.isnan(limit) else limit for limit in limits)
+    pval = float(two_sided_p(np.array(stat), None))
+    return {"estimate": estimate, "stat": stat, "pval": pval, "ci_lb": lb, "ci_ub": ub}
