@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from alliance_meta.moderators.comparisons import pairwise as pairwise
     from alliance_meta.moderators.marginal import MarginalMeans as MarginalMeans
     from alliance_meta.moderators.marginal import marginal_means as marginal_means
+    from alliance_meta.moderators.selection import ModelSelection as ModelSelection
+    from alliance_meta.moderators.selection import select_models as select_models
     from alliance_meta.moderators.slopes import MarginalSlopes as MarginalSlopes
     from alliance_meta.moderators.slopes import marginal_slopes as marginal_slopes
 
 _HOMES = {
     "MarginalMeans": "marginal",
     "MarginalSlopes": "slopes",
+    "ModelSelection": "selection",
     "PairwiseResults": "comparisons",
     "VifResults": "collinearity",
     "adjust_pvalues": "comparisons",
@@ -27,6 +30,7 @@ _HOMES = {
     "marginal_means": "marginal",
     "marginal_slopes": "slopes",
     "pairwise": "comparisons",
+    "select_models": "selection",
     "vif": "collinearity",
 }
 

@@ -1,4 +1,4 @@
-"""Variance inflation and comparisons of levels against metafor's `vif` and `anova`."""
+"""Variance inflation, comparisons of levels and information criteria against metafor's `vif` and `anova`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alliance_meta import RandomEffectsModel
-from alliance_meta.moderators import pairwise, vif
+from alliance_meta.moderators import pairwise, select_models, vif
 from tests.reference.reading import numbers, reference
 from tests.reference.test_metaregression import CASES, mcdaniel
 from tests.tolerances import ITERATIVE
@@ -39,3 +39,13 @@ def test_comparisons_of_levels(mods):
     np.testing.assert_allclose(frame["se"], numbers(expected["se"]), rtol=ITERATIVE)
     np.testing.assert_allclose(frame["stat"], numbers(expected["zval"]), rtol=ITERATIVE)
     np.testing.assert_allclose(frame["pval"], numbers(expected["pval"]), rtol=ITERATIVE)
+
+
+def test_information_criteria():
+    stored = reference("metaregression")["LRT_type"]
+    expected = {"type": stored["AICs"], "1": stored["AICr"]}
+    for position, criterion in ((2, "AIC"), (3, "BIC"), (4, "AICc")):
+        frame = select_models(mcdaniel(), candidates=["type"], criterion=criterion).tidy()
+        for formula, values in expected.items():
+            assert frame.loc[formula, criterion] == pytest.approx(values[position], rel=ITERATIVE)
+            assert frame.loc[formula, "loglik"] == pytest.approx(values[0], rel=ITERATIVE)
