@@ -114,6 +114,70 @@ def to_dict(fit: RandomEffectsResults) -> dict[str, Any]:
     )
 
 
+def augment(fit: RandomEffectsResults) -> pd.DataFrame:
+    """Return one row per effect with fitted value, residual, leverage, weight and shrunken effect."""
+    effects, X = fit.effects, fit.design.X
+    fitted = X @ fit.beta
+    total = effects.vi + fit.tau2
+    # Var(y - Xb) for b from weights A: (I - H) M (I - H)' on the diagonal, H = X (X'AX)^-1 X'A.
+    hat, spread = fit.fitted.leverage, np.einsum("kp,pq,kq->k", X, fit.fitted.vb, X)
+    columns = {
+        "yi": effects.yi,
+        "vi": effects.vi,
+        "fitted": fitted,
+        "se_fitted": np.sqrt(np.einsum("kp,pq,kq->k", X, fit.vb, X)),
+        "resid": effects.yi - fitted,
+        "rstandard": (effects.yi - fitted) / np.sqrt(np.maximum(total - 2.0 * hat * total + spread, 0.0)),
+        "hat": hat,
+        "weight": fit.weights,
+        "blup": fit.blup()["pred"].to_numpy(),
+    }
+    out = pd.DataFrame(columns, index=pd.Index(effects.slab, name="slab"))
+    out.attrs.update(scale=effects.scale_label)
+    return out
+
+
+_HEADS = ("estimate", "se", "stat", "p", "CI lower", "CI upper")
+
+
+def _cells(fit: RandomEffectsResults) -> list[list[str]]:
+    frame = tidy(fit).drop(columns="ddf")
+    return [
+        [str(name), *(f"{value:.4f}" for value in row)] for name, row in zip(fit.names, frame.to_numpy(), strict=True)
+    ]
+
+
+def to_markdown(fit: RandomEffectsResults) -> str:
+    """Return the coefficients as a Markdown table."""
+    head = [f"term ({fit.effects.scale_label}; {fit.model_label})", *_HEADS]
+    rows = [head, ["---"] + ["---:"] * len(_HEADS), *_cells(fit)]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
+
+
+def to_latex(fit: RandomEffectsResults) -> str:
+    """Return the coefficients as a LaTeX table."""
+    rows = [" & ".join(_tex(cell) for cell in row) + r" \\" for row in _cells(fit)]
+    caption = f"{fit.model_label}; {fit.effects.scale_label}; k = {fit.k}"
+    lines = [
+        r"\begin{table}",
+        rf"\caption{{{_tex(caption)}}}",
+        rf"\begin{{tabular}}{{l{'r' * len(_HEADS)}}}",
+        r"\toprule",
+        " & ".join(["term", *map(_tex, _HEADS)]) + r" \\",
+        r"\midrule",
+        *rows,
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines)
+
+
+def _tex(text: str) -> str:
+    out = "".join({"\\": r"\textbackslash{}"}.get(c, "\\" + c if c in "&%$#_{}" else c) for c in text)
+    return f"${out}$" if out.startswith("-") else out
+
+
 def plain(value: Any) -> Any:
     """Turn arrays, NumPy scalars and `NotApplicable` into JSON-ready values; NaN and infinity into words."""
     if isinstance(value, NotApplicable):

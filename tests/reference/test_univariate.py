@@ -142,6 +142,22 @@ def test_shrunken_effects(dataset):
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
+def test_random_effects(dataset):
+    expected = reference(f"{dataset}_ZCOR")["ranef"]
+    ours = fit(dataset, "ZCOR", test="z").ranef()
+    np.testing.assert_allclose(ours["pred"], numbers(expected["pred"]), rtol=ITERATIVE, atol=1e-12)
+    np.testing.assert_allclose(ours["se"], numbers(expected["se"]), rtol=ITERATIVE)
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_standardised_residuals(dataset):
+    expected = numbers(reference(f"{dataset}_ZCOR")["rstandard"])
+    np.testing.assert_allclose(
+        fit(dataset, "ZCOR", test="z").augment()["rstandard"], expected, rtol=ITERATIVE, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
 def test_weights_and_leverage(dataset):
     expected = reference(f"{dataset}_ZCOR")["influence"]
     ours = fit(dataset, "ZCOR", test="z")

@@ -113,6 +113,27 @@ def test_every_kind_of_interval_for_tau2(rng):
     assert fit.se_tau2_observed == pytest.approx(fit.se_tau2, rel=0.5)
 
 
+def test_markdown_and_latex_hold_the_summarys_numbers():
+    fit = quiet(escalc(load_dataset("molloy2014")), mods="design")
+    rows = fit.to_markdown().splitlines()
+    assert rows[0].startswith("| term (Fisher z; REML, HK) | estimate | se |")
+    assert rows[2] == "| intrcpt | 0.1701 | 0.0575 | 2.9578 | 0.0104 | 0.0467 | 0.2934 |"
+    latex = fit.to_latex().splitlines()
+    assert latex[1] == r"\caption{REML, HK; Fisher z; k = 16}"
+    assert r"design[T.prospective] & $-0.0298$ & 0.0712 & $-0.4190$ & 0.6815 & $-0.1825$ & 0.1229 \\" in latex
+    odd = EffectSizes.from_arrays([0.1, 0.2, 0.4], [0.1] * 3, mods={"a_b": [1.0, 2.0, 4.0]})
+    assert r"a\_b & " in quiet(odd, mods="a_b").to_latex()
+
+
+def test_augment_is_the_fit_row_by_row(rng):
+    fit = quiet(arrays(12, rng), test="z")
+    table = fit.augment()
+    np.testing.assert_allclose(table["yi"], table["fitted"] + table["resid"], rtol=1e-12)
+    np.testing.assert_allclose(fit.ranef()["pred"], table["blup"] - table["fitted"], rtol=1e-9, atol=1e-12)
+    assert table["hat"].sum() == pytest.approx(1.0, rel=1e-12)
+    assert list(table.index) == list(fit.effects.slab)
+
+
 def test_scales(rng):
     fit = RandomEffectsModel(arrays(12, rng)).fit()
     z, r, mean = (fit.predict(scale=scale).iloc[0] for scale in ("z", "r", "r_mean"))
