@@ -53,6 +53,9 @@ class ModelComparison:
 
     def tidy(self) -> pd.DataFrame:
         """Return a row per model: ``formula method parameters loglik AIC BIC AICc tau2 QE``."""
+        return pd.DataFrame.from_dict(self._rows(), orient="index")
+
+    def _rows(self) -> dict[str, dict[str, Any]]:
         rows = {}
         restricted = "REML" in (self.full.method, self.reduced.method)
         for name, fit in (("full", self.full), ("reduced", self.reduced)):
@@ -65,13 +68,13 @@ class ModelComparison:
                 "tau2": fit.tau2,
                 "QE": fit.QE,
             }
-        return pd.DataFrame.from_dict(rows, orient="index")
+        return rows
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-ready values."""
         return plain(
             {
-                "models": self.tidy().to_dict(orient="index"),
+                "models": self._rows(),
                 "LRT": self.LRT,
                 "df": self.df,
                 "pval": self.pval,
@@ -82,11 +85,11 @@ class ModelComparison:
 
     def __str__(self) -> str:
         lines = [f"{'':8} {'df':>3} {'AIC':>9} {'BIC':>9} {'AICc':>9} {'logLik':>9} {'LRT':>8} {'pval':>7} {'tau2':>8}"]
-        for name, row in self.tidy().iterrows():
+        for name, row in self._rows().items():
             cells = [number(row[column]) for column in ("AIC", "BIC", "AICc", "loglik")]
             test = f"{number(self.LRT):>8} {bare_p(self.pval):>7}" if name == "reduced" else " " * 16
             lines.append(
-                f"{name!s:8} {row['parameters']:>3} {cells[0]:>9} {cells[1]:>9} {cells[2]:>9} {cells[3]:>9} "
+                f"{name:8} {row['parameters']:>3} {cells[0]:>9} {cells[1]:>9} {cells[2]:>9} {cells[3]:>9} "
                 f"{test} {number(row['tau2']):>8}"
             )
         lines.append(f"Likelihood-ratio test: chi2(df = {self.df}) = {number(self.LRT)}, p {p_value(self.pval)}")

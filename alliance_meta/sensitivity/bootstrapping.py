@@ -112,17 +112,7 @@ class Bootstrap:
 
     def tidy(self, *, kind: BootstrapInterval = "percentile", level: float | None = None) -> pd.DataFrame:
         """Return one row per quantity: ``estimate bias se ci_lb ci_ub``; the bias is not taken off."""
-        rows = {}
-        for name, values in self.samples.items():
-            interval = self.confint(name, kind=kind, level=level)
-            rows[name] = {
-                "estimate": interval.estimate,
-                "bias": float(values.mean()) - interval.estimate,
-                "se": float(values.std(ddof=1)),
-                "ci_lb": interval.lb,
-                "ci_ub": interval.ub,
-            }
-        return pd.DataFrame.from_dict(rows, orient="index")
+        return pd.DataFrame.from_dict(self._rows(kind, level), orient="index")
 
     def to_dict(self) -> dict[str, Any]:
         """Return every number but the single samples as JSON-ready values."""
@@ -133,7 +123,7 @@ class Bootstrap:
                 "iterations": self.iterations,
                 "seed": self.seed,
                 "level": self.fit.level,
-                "quantities": {kind: self.tidy(kind=kind).to_dict(orient="index") for kind in intervals},
+                "quantities": {kind: self._rows(kind, None) for kind in intervals},
                 "notes": [note.to_dict() for note in self.notes],
             }
         )
@@ -145,14 +135,27 @@ class Bootstrap:
             f"percentile intervals, {level_text(self.fit.level)}",
             f"{'':{width}} {'estimate':>9} {'bias':>9} {'se':>8} {'ci_lb':>9} {'ci_ub':>9}",
         ]
-        for name, row in self.tidy().iterrows():
+        for name, row in self._rows("percentile", None).items():
             bias, se = number(row["bias"]), number(row["se"])
             estimate, lb, ub = (number(row[column]) for column in ("estimate", "ci_lb", "ci_ub"))
-            lines.append(f"{str(name)[:width]:{width}} {estimate:>9} {bias:>9} {se:>8} {lb:>9} {ub:>9}")
+            lines.append(f"{name[:width]:{width}} {estimate:>9} {bias:>9} {se:>8} {lb:>9} {ub:>9}")
         return "\n".join([*lines, *remarks(self.notes)])
 
     def __repr__(self) -> str:
         return str(self)
+
+    def _rows(self, kind: BootstrapInterval, level: float | None) -> dict[str, dict[str, float]]:
+        rows = {}
+        for name, values in self.samples.items():
+            interval = self.confint(name, kind=kind, level=level)
+            rows[name] = {
+                "estimate": interval.estimate,
+                "bias": float(values.mean()) - interval.estimate,
+                "se": float(values.std(ddof=1)),
+                "ci_lb": interval.lb,
+                "ci_ub": interval.ub,
+            }
+        return rows
 
     def _why_not(self, quantity: str) -> str | None:
         if quantity in self.samples:

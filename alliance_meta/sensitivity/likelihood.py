@@ -31,8 +31,8 @@ class LikelihoodRatioTest:
 
     Attributes
     ----------
-    table : DataFrame
-        One row per coefficient and correction: ``estimate stat pval ci_lb ci_ub``; `stat` is the signed root.
+    rows : mapping of (str, str) to mapping
+        Coefficient and correction -> ``estimate stat pval ci_lb ci_ub``; `stat` is the signed root of the statistic.
     value : float
         The value tested.
     tau2 : float
@@ -43,7 +43,7 @@ class LikelihoodRatioTest:
     notes : tuple of Note
     """
 
-    table: pd.DataFrame
+    rows: dict[tuple[str, str], dict[str, float]]
     value: float
     tau2: float
     bartlett: tuple[float, ...]
@@ -52,11 +52,12 @@ class LikelihoodRatioTest:
 
     def tidy(self) -> pd.DataFrame:
         """Return one row per coefficient and correction: ``estimate stat pval ci_lb ci_ub``."""
-        return self.table.copy()
+        index = pd.MultiIndex.from_tuples(self.rows, names=["term", "correction"])
+        return pd.DataFrame(list(self.rows.values()), index=index)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-ready values."""
-        rows = self.table.reset_index().to_dict(orient="list")
+        rows = [{"term": term, "correction": how, **row} for (term, how), row in self.rows.items()]
         return plain(
             {
                 "coefficients": rows,
@@ -69,8 +70,7 @@ class LikelihoodRatioTest:
         )
 
     def __str__(self) -> str:
-        names, rows = self.table.index.get_level_values("term"), self.table.to_dict(orient="records")
-        width = min(max(8, *(len(name) for name in names)), 24)
+        width = min(max(8, *(len(name) for name, _ in self.rows)), 24)
         lines = wrapped(
             f"Likelihood-ratio tests that a coefficient is {self.value:g} "
             f"(maximum likelihood, tau2 = {self.tau2:.4f}; {level_text(self.level)} intervals)"
@@ -78,7 +78,7 @@ class LikelihoodRatioTest:
         lines.append(
             f"{'':{width}} {'correction':10} {'estimate':>9} {'stat':>8} {'pval':>7} {'ci_lb':>8} {'ci_ub':>8}"
         )
-        for term, correction, row in zip(names, self.table.index.get_level_values(1), rows, strict=True):
+        for (term, correction), row in self.rows.items():
             cells = [number(row[column]) for column in ("estimate", "stat", "ci_lb", "ci_ub")]
             lines.append(
                 f"{term[:width]:{width}} {correction:10} {cells[0]:>9} {cells[1]:>8} {bare_p(row['pval']):>7} "
@@ -157,10 +157,8 @@ def lr_test(fit: RandomEffectsResults, *, value: float = 0.0, level: float | Non
         notes.append(
             Note("lr-at-bound", f"tau2 (ML) is 0. {AT_BOUND}; the plain and Bartlett's test are then cautious.")
         )
-    index = pd.MultiIndex.from_tuples(rows, names=["term", "correction"])
-    table = pd.DataFrame(list(rows.values()), index=index)
     tau2 = tau2 if fit.k > fit.p else NotApplicable(_too_few(fit))
-    return LikelihoodRatioTest(table, value, tau2, tuple(factors), used, merge_notes(notes))
+    return LikelihoodRatioTest(rows, value, tau2, tuple(factors), used, merge_notes(notes))
 
 
 def _check(fit: RandomEffectsResults) -> None:
