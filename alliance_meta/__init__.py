@@ -5,8 +5,9 @@ Names are loaded when first used, so that `import alliance_meta` costs nothing.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from alliance_meta._lazy import lazy
 
 __version__ = "0.1.0"
 
@@ -67,17 +68,4 @@ _SUBPACKAGES = ("bayes", "bias", "moderators", "plots", "sensitivity")
 
 __all__ = sorted([*_HOMES, *_SUBPACKAGES, "__version__"])
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    elif name in _SUBPACKAGES:
-        value = import_module(f"{__name__}.{name}")
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(__name__, _HOMES, submodules=_SUBPACKAGES)
