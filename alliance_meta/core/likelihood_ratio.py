@@ -87,7 +87,10 @@ class Profile:
 
     def r(self, value: float) -> float:
         """Return the signed root of the likelihood-ratio statistic of the coefficient being `value`."""
-        drop = max(0.0, 2.0 * (self.loglik - self.constrained(value)[0]))
+        return self._signed(value, self.constrained(value)[0])
+
+    def _signed(self, value: float, loglik: float) -> float:
+        drop = max(0.0, 2.0 * (self.loglik - loglik))
         return float(np.copysign(np.sqrt(drop), self.beta[self.slot] - value))
 
     @cached_property
@@ -112,19 +115,21 @@ class Profile:
 
         Skovgaard (1996) as worked out for this model by Guolo (2012).
         """
-        if abs(self.r(value)) >= NEAR:
-            return self._r_star(value)
+        r, r_star = self._r_star(value)
+        if abs(r) >= NEAR:
+            return r_star
         best = float(self.beta[self.slot])
         left, right = best - 2.0 * NEAR * self.se, best + 2.0 * NEAR * self.se
-        at_left, at_right = self._r_star(left), self._r_star(right)
+        at_left, at_right = self._r_star(left)[1], self._r_star(right)[1]
         return at_left + (at_right - at_left) * (value - left) / (right - left)
 
-    def _r_star(self, value: float) -> float:
-        r, u = self.r(value), self._u(value)
-        return r + float(np.log(u / r)) / r if r != 0 and u / r > 0 else float("nan")
+    def _r_star(self, value: float) -> tuple[float, float]:
+        loglik, beta, tau2 = self.constrained(value)
+        r, u = self._signed(value, loglik), self._u(beta, tau2)
+        return r, r + float(np.log(u / r)) / r if r != 0 and u / r > 0 else float("nan")
 
-    def _u(self, value: float) -> float:
-        _, beta, tau2 = self.constrained(value)
+    def _u(self, beta: Array, tau2: float) -> float:
+        """Return Skovgaard's u, given the other parameters at the value tested; NaN at the bound of tau2."""
         if not (self.tau2 > 0 and tau2 > 0):
             return float("nan")
         X, w, held = self.X, self.w, 1.0 / (self.v + tau2)

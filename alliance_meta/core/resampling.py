@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
-from math import comb
+from math import comb, exp, inf, log
 
 import numpy as np
+from scipy import special
 
 from alliance_meta._typing import AnyArray, Array
 from alliance_meta.core import moments
@@ -25,6 +26,8 @@ BLOCK = 1 << 16
 ROUNDING = 1e-13
 # Smallest eigenvalue, relative to the full data's, of a resampled design that still has full rank.
 SINGULAR = 1e-9
+# Logarithms of 1e15 and of nearly the largest float.
+LARGEST_WHOLE, LARGEST = 34.5, 709.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -175,13 +178,27 @@ def random_orders(rng: np.random.Generator, B: int, k: int) -> AnyArray:
     return rng.permuted(np.broadcast_to(np.arange(k), (B, k)), axis=1)
 
 
-def number_of_arrangements(group: AnyArray) -> int:
-    """Return how many arrangements of the rows differ, when rows of one group (k,) are alike."""
+def number_of_arrangements(group: AnyArray) -> float:
+    """Return how many arrangements of the rows differ, when rows of one group (k,) are alike.
+
+    A whole number up to 1e15, an approximate one above, infinite where a float cannot hold it.
+    """
+    sizes = np.bincount(group)
+    logarithm = float(special.gammaln(len(group) + 1.0) - special.gammaln(sizes + 1.0).sum())
+    if logarithm > LARGEST_WHOLE:
+        return exp(logarithm) if logarithm < LARGEST else inf
     total, left = 1, len(group)
-    for size in np.bincount(group).tolist():
+    for size in sizes.tolist():
         total *= comb(left, size)
         left -= size
     return total
+
+
+def number_of_sign_patterns(k: int) -> float:
+    """Return 2^k, as `number_of_arrangements` does."""
+    if k * log(2.0) > LARGEST_WHOLE:
+        return 2.0**k if k * log(2.0) < LARGEST else inf
+    return 2**k
 
 
 def arrangements(group: AnyArray) -> AnyArray:

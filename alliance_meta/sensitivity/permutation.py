@@ -51,8 +51,8 @@ class PermutationTest:
         Whether every arrangement was used.
     iterations : int
         Arrangements used, the data's own included.
-    possible : int
-        Arrangements that differ.
+    possible : float
+        Arrangements that differ: a whole number up to 1e15, approximate above.
     seed : int or None
     stats : ndarray of shape (B, p)
         The statistics under rearrangement. Exact sign flips hold one of each pair of mirror images.
@@ -71,7 +71,7 @@ class PermutationTest:
     scheme: str
     exact: bool
     iterations: int
-    possible: int
+    possible: float
     seed: int | None
     stats: Array
     QMs: Array
@@ -186,7 +186,7 @@ def permutation_test(
         raise InputError(f"exact={exact!r} is not one of 'auto', True, False")
     signs = fit.p == 1 and fit.design.has_intercept
     group = np.unique(how.X, axis=0, return_inverse=True)[1].ravel()
-    possible = 2**fit.k if signs else resampling.number_of_arrangements(group)
+    possible = resampling.number_of_sign_patterns(fit.k) if signs else resampling.number_of_arrangements(group)
     used = possible <= iterations if exact == "auto" else bool(exact)
     if used and possible > MOST_EXACT:
         raise InputError(
@@ -201,7 +201,7 @@ def permutation_test(
         # The data are one of the arrangements: no p-value is 0.
         found["stat"][0], found["QM"][0] = observed["stat"][0], observed["QM"][0]
     return _result(
-        fit, found, observed, signs=signs, iterations=possible if used else B, possible=possible, seed=chosen
+        fit, found, observed, signs=signs, iterations=int(possible) if used else B, possible=possible, seed=chosen
     )
 
 
@@ -224,7 +224,7 @@ class _Data:
 
 
 def _task(
-    data: _Data, signs: bool, random: tuple[int, int] | None, possible: int, group: AnyArray
+    data: _Data, signs: bool, random: tuple[int, int] | None, possible: float, group: AnyArray
 ) -> tuple[Callable[[int, int, int], Refits], int]:
     """Return what fits a block of arrangements, and their number."""
     k = len(data.y)
@@ -235,9 +235,9 @@ def _task(
         return lambda n, a, b: data.reordered(resampling.random_orders(resampling.stream(seed, n), b - a, k)), B
     if signs:
         # A pattern and its mirror image have the same |t|: half of them are enough.
-        return lambda n, a, b: data.flipped(resampling.sign_patterns(a, b, k)), possible // 2
+        return lambda n, a, b: data.flipped(resampling.sign_patterns(a, b, k)), int(possible) // 2
     orders = resampling.arrangements(group)
-    return lambda n, a, b: data.reordered(orders[a:b]), possible
+    return lambda n, a, b: data.reordered(orders[a:b]), len(orders)
 
 
 def _result(
@@ -247,7 +247,7 @@ def _result(
     *,
     signs: bool,
     iterations: int,
-    possible: int,
+    possible: float,
     seed: int | None,
 ) -> PermutationTest:
     stat, QM = observed["stat"][0], float(observed["QM"][0])
@@ -281,7 +281,7 @@ def _bar(observed: Array) -> Array:
     )
 
 
-def _notes(signs: bool, possible: int) -> list[Note]:
+def _notes(signs: bool, possible: float) -> list[Note]:
     smallest = (2.0 if signs else 1.0) / possible
     if smallest <= CONVENTION:
         return []

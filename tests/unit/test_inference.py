@@ -427,3 +427,13 @@ def test_a_real_data_set_from_end_to_end():
     fit = RandomEffectsModel(escalc(load_dataset("molloy2014")), mods="quality").fit()
     for result in everything(fit):
         assert result.tidy().notna().to_numpy().any()
+
+
+@pytest.mark.parametrize("k", [60, 1200, 3000])
+def test_more_arrangements_than_a_float_can_count(rng, k):
+    es = EffectSizes.from_arrays(rng.normal(0.2, 0.3, k), np.full(k, 0.02), mods={"year": np.arange(k)})
+    for mods in ("1", "year"):
+        ours = sensitivity.permutation_test(RandomEffectsModel(es, mods=mods).fit(), iterations=20, seed=1)
+        assert not ours.exact
+        assert ours.possible > 1e15
+        json.dumps(ours.to_dict(), allow_nan=False)
