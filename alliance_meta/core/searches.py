@@ -1,24 +1,46 @@
-"""Estimators of tau2 that need a search: the generalised Q equation and the likelihoods, batched and safe."""
+"""Estimators of tau2 that need a search: the generalised Q equation and the likelihoods, batched and safe.
+
+Three forms of the same steps: one data set (`single`), many at once in NumPy (here), many compiled (`compiled`).
+"""
 
 from __future__ import annotations
+
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from alliance_meta._typing import AnyArray, Array, Mask
+from alliance_meta.core.compiled import FLATTEST, MAX_ITERATIONS, NEWTON_STOP, STOP, load
+from alliance_meta.core.compiled import NO_ROOT as NO_ROOT
 from alliance_meta.core.moments import hedges
+from alliance_meta.core.single import maximise_one, solve_one
 from alliance_meta.core.wls import Batch, WlsFit, wls
 
-MAX_ITERATIONS = 200
-# Relative to tau2 plus the typical sampling variance. A Newton step of 1e-8 leaves an error of its square;
-# any other step has to become rounding noise before it may stop.
-NEWTON_STOP = 1e-8
-STOP = 1e-14
-# Observed over expected information below which Newton's step is not trusted.
-FLATTEST = 0.02
-NO_ROOT = -np.inf
+Engine = Literal["numpy", "compiled"]
 
 
-def solve_q(batch: Batch, target: Array, *, lowest: float = 0.0) -> tuple[Array, Mask, AnyArray]:
+class Maximum(NamedTuple):
+    """Where the likelihood of each replicate is highest; every array is (B,).
+
+    Attributes
+    ----------
+    tau2 : ndarray
+    converged, at_bound : ndarray of bool
+    iterations : ndarray of int
+    expected : ndarray
+        Expected information of tau2.
+    """
+
+    tau2: Array
+    converged: Mask
+    at_bound: Mask
+    iterations: AnyArray
+    expected: Array
+
+
+def solve_q(
+    batch: Batch, target: Array, *, lowest: float = 0.0, engine: Engine = "numpy"
+) -> tuple[Array, Mask, AnyArray]:
     """Return the tau2 >= `lowest` at which the generalised Q equals `target` (B,).
 
     Q falls in tau2 and is convex, so Newton's step never overshoots from below; the step on 1/Q, nearly a
@@ -30,10 +52,20 @@ def solve_q(batch: Batch, target: Array, *, lowest: float = 0.0) -> tuple[Array,
         `NO_ROOT` where Q is below the target already at `lowest`.
     converged, iterations : ndarray of shape (B,)
     """
+    unit = typical_variance(batch)
+    if len(batch.y) == 1:
+        one = solve_one(batch, target=float(target[0]), lowest=lowest, unit=float(unit[0]))
+        return np.array([one[0]]), np.array([one[1]]), np.array([one[2]])
+    kernels = load() if engine == "compiled" else None
+    if kernels is not None:
+        return kernels.solve_rows(*_plain(batch), target, unit, lowest)
+    return _solve_rows(batch, target, unit, lowest)
+
+
+def _solve_rows(batch: Batch, target: Array, unit: Array, lowest: float) -> tuple[Array, Mask, AnyArray]:
     tau2 = np.full(len(batch.y), lowest)
     lower, upper = tau2.copy(), np.full_like(tau2, np.inf)
     converged, iterations = np.zeros(tau2.shape, dtype=bool), np.zeros(tau2.shape, dtype=int)
-    unit = typical_variance(batch)
     active = np.arange(len(tau2))
     for _ in range(MAX_ITERATIONS):
         fit = wls(batch.only(active), tau2[active])
@@ -58,23 +90,38 @@ def solve_q(batch: Batch, target: Array, *, lowest: float = 0.0) -> tuple[Array,
     return tau2, converged, iterations
 
 
-def maximise(batch: Batch, *, restricted: bool, lowest: float = 0.0) -> tuple[Array, Mask, Mask, AnyArray]:
+def maximise(batch: Batch, *, restricted: bool, lowest: float = 0.0, engine: Engine = "numpy") -> Maximum:
     """Return the tau2 >= `lowest` that maximises the (restricted) likelihood.
 
     A root of the score is looked for from Hedges' estimate, by Newton's step where the likelihood is
     concave and Fisher's elsewhere, kept between points whose scores have opposite signs. Where the
     likelihood also falls away from `lowest`, the higher of the two points is taken.
-
-    Returns
-    -------
-    tau2, converged, at_bound, iterations : ndarray of shape (B,)
     """
+    unit = typical_variance(batch)
+    kernels = load() if engine == "compiled" else None
+    if len(batch.y) == 1:
+        one = maximise_one(batch, restricted=restricted, lowest=lowest, unit=float(unit[0]))
+        tau2, converged, iterations, expected, score = (np.array([part]) for part in one)
+    elif kernels is not None:
+        start = np.maximum(hedges(batch).raw, lowest)
+        found = kernels.maximise_rows(*_plain(batch), start, unit, lowest, restricted)
+        tau2, converged, iterations, expected, score = found
+    else:
+        tau2, converged, iterations, expected, score = _maximise_rows(batch, unit, lowest, restricted=restricted)
+    at_bound = _choose_bound(batch, tau2, score <= 0, lowest, restricted=restricted)
+    return Maximum(
+        np.where(at_bound, lowest, tau2), converged, at_bound, iterations, expected[np.arange(len(tau2)), 1 * at_bound]
+    )
+
+
+def _maximise_rows(
+    batch: Batch, unit: Array, lowest: float, *, restricted: bool
+) -> tuple[Array, Mask, AnyArray, Array, Array]:
+    """Search for a root of the score; what is returned as in `compiled.maximise_rows`."""
     B = len(batch.y)
-    bound = np.full(B, lowest)
     tau2 = np.maximum(hedges(batch).raw, lowest)
     below, above = np.full(B, -np.inf), np.full(B, np.inf)
     converged, iterations = np.zeros(B, dtype=bool), np.zeros(B, dtype=int)
-    unit = typical_variance(batch)
     active = np.arange(B)
     for _ in range(MAX_ITERATIONS):
         t = tau2[active]
@@ -98,19 +145,29 @@ def maximise(batch: Batch, *, restricted: bool, lowest: float = 0.0) -> tuple[Ar
         active = active[~done]
         if not active.size:
             break
-    at_bound = _choose_bound(batch, tau2, bound, restricted=restricted)
-    return np.where(at_bound, lowest, tau2), converged, at_bound, iterations
+    inside = score_and_information(wls(batch, tau2), restricted=restricted)[1]
+    score, bound, _ = score_and_information(wls(batch, np.full(B, lowest)), restricted=restricted)
+    return tau2, converged, iterations, np.column_stack([inside, bound]), score
 
 
-def _choose_bound(batch: Batch, tau2: Array, bound: Array, *, restricted: bool) -> Mask:
+def _choose_bound(batch: Batch, tau2: Array, falls: Mask, lowest: float, *, restricted: bool) -> Mask:
     """Say where the bound is the answer: the likelihood falls from it and no interior maximum is higher."""
-    at_bound = wls(batch, bound)
-    falls = score_and_information(at_bound, restricted=restricted)[0] <= 0
-    rival = falls & (tau2 > bound)
-    if rival.any():
-        inside = log_likelihood(wls(batch, tau2), restricted=restricted)
-        falls &= ~rival | (log_likelihood(at_bound, restricted=restricted) >= inside)
-    return falls
+    rivals = np.flatnonzero(falls & (tau2 > lowest))
+    if not rivals.size:
+        return falls
+    part = batch.only(rivals)
+    inside = log_likelihood(wls(part, tau2[rivals]), restricted=restricted)
+    bound = log_likelihood(wls(part, np.full(len(rivals), lowest)), restricted=restricted)
+    chosen = falls.copy()
+    chosen[rivals] = bound >= inside
+    return chosen
+
+
+def _plain(batch: Batch) -> tuple[Array, Array, Array]:
+    """Return y, v and Q' as the compiled functions take them."""
+    v = batch.v if batch.present is None else np.where(batch.present > 0, batch.v, np.inf)
+    QT = np.empty((0, batch.y.shape[1])) if batch.constant else batch.Q.T
+    return np.ascontiguousarray(batch.y), np.ascontiguousarray(v), np.ascontiguousarray(QT)
 
 
 def score_and_information(fit: WlsFit, *, restricted: bool) -> tuple[Array, Array, Array]:
