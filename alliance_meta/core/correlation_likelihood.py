@@ -1,0 +1,240 @@
+"""The exact sampling density of a correlation, and the random-effects model built on it.
+
+Hotelling (1953) gives the density of r in a sample of n from a bivariate normal distribution with correlation
+rho. On the scale of Fisher's z, with z = artanh r and theta = artanh rho, it becomes
+
+    log f(r) = c(n) - (n - 3/2) log cosh(theta - z) - log cosh(theta) / 2 + (5/2) log cosh(z)
+               + log 2F1(1/2, 1/2; n - 1/2; (1 + r rho) / 2),
+
+in which nothing cancels, however large n. True effects theta_i ~ N(x_i'b, tau2) are integrated out by the
+trapezoid rule around each study's mode: for an analytic integrand that falls off on both sides its error is
+that of rounding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from alliance_meta._typing import AnyArray, Array
+
+# From this third parameter on the power series of 2F1 is summed; below it scipy's function is right and fast.
+SERIES_FROM = 20.0
+SERIES_TERMS = 120
+# Terms are dropped once their coefficient is below this.
+NEGLIGIBLE = 1e-18
+# The integrand is followed down to exp(-DEPTH) of its top, in steps of STEP standard deviations, WIDEST at most.
+DEPTH = 38.0
+STEP = 0.6
+WIDEST = 0.16
+# Studies are worked through in pieces of about this many nodes.
+CHUNK = 1 << 19
+
+
+@dataclass(frozen=True, eq=False)
+class Correlations:
+    """Correlations with what their likelihood needs.
+
+    Attributes
+    ----------
+    r, z, n : ndarray of shape (k,)
+        Correlation, its Fisher z, sample size.
+    constant : ndarray of shape (k,)
+        What does not depend on theta.
+    series : tuple of (rows, coefficients)
+        Rows with the coefficients (m, J) of their power series, grouped by the number of terms they need.
+    small : ndarray
+        Rows whose 2F1 is left to scipy.
+    """
+
+    r: Array
+    z: Array
+    n: Array
+    constant: Array
+    series: tuple[tuple[AnyArray, Array], ...]
+    small: AnyArray
+
+    def take(self, rows: AnyArray) -> Correlations:
+        """Return some of the studies."""
+        return correlations(self.r[rows], self.n[rows])
+
+
+def correlations(r: Array, n: Array) -> Correlations:
+    """Prepare r (k,), |r| < 1, with sample sizes n (k,), n >= 3."""
+    r, n = np.asarray(r, dtype=float), np.asarray(n, dtype=float)
+    z = np.arctanh(r)
+    constant = np.log(n - 2.0) - _log_gamma_ratio(n - 1.0) - 0.5 * np.log(2.0 * np.pi) + 2.5 * _log_cosh(z)
+    c = n - 0.5
+    j = np.arange(SERIES_TERMS - 1.0)
+    large = np.flatnonzero(c >= SERIES_FROM)
+    steps = (0.5 + j) ** 2 / ((c[large, None] + j) * (j + 1.0))
+    coefficients = np.multiply.accumulate(np.column_stack([np.ones(len(large)), steps]), axis=1)
+    terms = (coefficients > NEGLIGIBLE).sum(axis=1)
+    groups: list[tuple[AnyArray, Array]] = []
+    for low, high in ((0, 8), (8, 14), (14, 24), (24, 40), (40, SERIES_TERMS)):
+        here = np.flatnonzero((terms > low) & (terms <= high))
+        if len(here):
+            groups.append((large[here], coefficients[here, :high]))
+    return Correlations(r, z, n, constant, tuple(groups), np.flatnonzero(c < SERIES_FROM))
+
+
+def log_density(data: Correlations, theta: Array) -> Array:
+    """Return the log density of each r at true effects theta, (k,) or (k, G), on the Fisher z scale."""
+    flat = theta if theta.ndim == 2 else theta[:, None]
+    z, n = data.z[:, None], data.n[:, None]
+    size = np.abs(flat)
+    decay = np.exp(-2.0 * size)
+    x = 0.5 + 0.5 * data.r[:, None] * np.copysign((1.0 - decay) / (1.0 + decay), flat)
+    out = (data.constant[:, None] + 0.5 * np.log(2.0)) - (n - 1.5) * _log_cosh(flat - z)
+    out -= 0.5 * (size + np.log1p(decay))
+    for rows, coefficients in data.series:
+        here = x[rows]
+        total = np.full(here.shape, coefficients[:, -1:])
+        for column in coefficients.T[-2::-1]:
+            total *= here
+            total += column[:, None]
+        out[rows] += np.log(total)
+    if len(data.small):
+        rows = data.small
+        out[rows] += np.log(special.hyp2f1(0.5, 0.5, n[rows] - 0.5, x[rows]))
+    return out if theta.ndim == 2 else out[:, 0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Marginal:
+    """Log-likelihood of each study with its derivatives in mu_i and tau2; every array is (k,).
+
+    Attributes
+    ----------
+    value, mu, tau2 : ndarray
+        Log-likelihood and first derivatives.
+    mu_mu, mu_tau2, tau2_tau2 : ndarray
+        Second derivatives.
+    """
+
+    value: Array
+    mu: Array
+    tau2: Array
+    mu_mu: Array
+    mu_tau2: Array
+    tau2_tau2: Array
+
+
+def marginal(data: Correlations, mu: Array, tau2: float) -> Marginal:
+    """Integrate theta_i ~ N(mu_i, tau2) out of the density of each r; `mu` is (k,), `tau2` >= 0."""
+    if not tau2 > 0:
+        return _no_spread(data, mu)
+    low, high, widest = _reach(data, mu, tau2)
+    G = int(np.ceil(np.max((high - low) / widest))) + 1
+    size = max(1, CHUNK // G)
+    if size >= len(mu):
+        return _integrate(data, mu, tau2, low, high, G)
+    pieces = [np.arange(start, min(start + size, len(mu))) for start in range(0, len(mu), size)]
+    parts = [_integrate(data.take(rows), mu[rows], tau2, low[rows], high[rows], G) for rows in pieces]
+    return Marginal(*(np.concatenate([getattr(part, name) for part in parts]) for name in Marginal.__slots__))
+
+
+def _integrate(data: Correlations, mu: Array, tau2: float, low: Array, high: Array, G: int) -> Marginal:
+    tau = np.sqrt(tau2)
+    theta = low[:, None] + (high - low)[:, None] * np.linspace(0.0, 1.0, G)
+    x = (theta - mu[:, None]) / tau
+    height = log_density(data, theta) - 0.5 * x**2
+    top = height.max(axis=1, keepdims=True)
+    weight = np.exp(height - top)
+    total = weight.sum(axis=1)
+    value = top[:, 0] + np.log(total * (high - low) / (G - 1)) - 0.5 * np.log(2.0 * np.pi * tau2)
+    weight /= total[:, None]
+    # Moments about the posterior mean keep their digits where tau2 is small.
+    first = np.einsum("kg,kg->k", weight, x)
+    centred = x - first[:, None]
+    square = weight * centred**2
+    m2 = square.sum(axis=1)
+    m3 = np.einsum("kg,kg->k", square, centred)
+    m4 = np.einsum("kg,kg->k", square, centred**2)
+    second = m2 + first**2
+    var_square = m4 - m2**2 + 4.0 * first * m3 + 4.0 * first**2 * m2
+    return Marginal(
+        value=value,
+        mu=first / tau,
+        tau2=(second - 1.0) / (2.0 * tau2),
+        mu_mu=(m2 - 1.0) / tau2,
+        mu_tau2=(0.5 * (m3 + 2.0 * first * m2) - first) / (tau2 * tau),
+        tau2_tau2=(0.25 * var_square - second + 0.5) / tau2**2,
+    )
+
+
+def _no_spread(data: Correlations, mu: Array) -> Marginal:
+    """Return the limit for tau2 -> 0; the last two derivatives are stand-ins that only steer a search."""
+    value = log_density(data, mu)
+    first, second = _slopes(data, mu)
+    precision = data.n - 1.5
+    return Marginal(value, first, 0.5 * (second + first**2), second, np.zeros_like(mu), -0.5 * precision**2)
+
+
+def _slopes(data: Correlations, theta: Array) -> tuple[Array, Array]:
+    """Return the first two derivatives of the log density in theta, (k,)."""
+    rho = np.tanh(theta)
+    x, c = 0.5 * (1.0 + data.r * rho), data.n - 0.5
+    F = _hyp(0.5, c, x)
+    one = 0.25 / c * _hyp(1.5, c + 1.0, x) / F
+    two = 0.5625 / (c * (c + 1.0)) * _hyp(2.5, c + 2.0, x) / F - one**2
+    slope = 0.5 * data.r * (1.0 - rho**2)
+    t = np.tanh(theta - data.z)
+    first = -(data.n - 1.5) * t - 0.5 * rho + one * slope
+    second = -(data.n - 1.5) * (1.0 - t**2) - 0.5 * (1.0 - rho**2) + two * slope**2 - 2.0 * one * slope * rho
+    return first, second
+
+
+def _reach(data: Correlations, mu: Array, tau2: float) -> tuple[Array, Array, Array]:
+    """Return where each integrand begins and ends, and the widest step it allows."""
+    m = data.n - 1.5
+    s = 1.0 / np.sqrt(m + 1.0 / tau2)
+    mode = (m * data.z + mu / tau2) * s**2
+    for _ in range(12):
+        t = np.tanh(mode - data.z)
+        mode = mode + (-m * t - (mode - mu) / tau2) / (m * (1.0 - t**2) + 1.0 / tau2)
+    top = _outline(mode, data, mu, tau2)
+    ends = []
+    for side in (-1.0, 1.0):
+        # The curvature is at least 1 / tau2, so this lies outside; Newton's steps on a concave curve stay there.
+        end = mode + side * np.sqrt(2.0 * DEPTH * tau2)
+        for _ in range(8):
+            slope = -m * np.tanh(end - data.z) - (end - mu) / tau2
+            end = end - (_outline(end, data, mu, tau2) - top + DEPTH) / slope
+        ends.append(end)
+    return ends[0], ends[1], np.minimum(STEP * s, WIDEST)
+
+
+def _outline(theta: Array, data: Correlations, mu: Array, tau2: float) -> Array:
+    return -(data.n - 1.5) * _log_cosh(theta - data.z) - 0.5 * (theta - mu) ** 2 / tau2
+
+
+def _hyp(a: float, c: Array, x: Array) -> Array:
+    """Return 2F1(a, a; c; x) for 0 < x < 1, (k,)."""
+    out = np.empty(x.shape)
+    large = c >= SERIES_FROM
+    out[~large] = special.hyp2f1(a, a, c[~large], x[~large])
+    term = np.ones(int(large.sum()))
+    total = term.copy()
+    for j in range(SERIES_TERMS):
+        term = term * ((a + j) ** 2 / ((c[large] + j) * (j + 1.0))) * x[large]
+        total += term
+    out[large] = total
+    return out
+
+
+def _log_cosh(x: Array) -> Array:
+    """Return log cosh x without cancellation near 0 or overflow far out."""
+    size = np.abs(x)
+    near = np.minimum(size, 300.0)
+    return np.log1p(2.0 * np.sinh(0.5 * near) ** 2) + (size - near)
+
+
+def _log_gamma_ratio(m: Array) -> Array:
+    """Return log Gamma(m + 1/2) - log Gamma(m); its asymptotic series from m = 50 on, exact to rounding."""
+    large = np.maximum(m, 50.0)
+    tail = -1.0 / (8.0 * large) + 1.0 / (192.0 * large**3) - 1.0 / (640.0 * large**5) + 17.0 / (14336.0 * large**7)
+    direct = special.gammaln(np.minimum(m, 50.0) + 0.5) - special.gammaln(np.minimum(m, 50.0))
+    return np.where(m < 50.0, direct, 0.5 * np.log(large) + tail)
