@@ -33,10 +33,12 @@ if TYPE_CHECKING:
     from alliance_meta.evidence.reproduce import reproduce as reproduce
     from alliance_meta.models.comparison import ModelComparison as ModelComparison
     from alliance_meta.models.comparison import anova as anova
+    from alliance_meta.models.exact_correlation import ExactCorrelationModel as ExactCorrelationModel
     from alliance_meta.models.location_scale import LocationScaleModel as LocationScaleModel
     from alliance_meta.models.random_effects import RandomEffectsModel as RandomEffectsModel
     from alliance_meta.not_applicable import NotApplicable as NotApplicable
     from alliance_meta.notes import Note as Note
+    from alliance_meta.results.exact_correlation import ExactCorrelationResults as ExactCorrelationResults
     from alliance_meta.results.location_scale import LocationScaleResults as LocationScaleResults
     from alliance_meta.results.random_effects import RandomEffectsResults as RandomEffectsResults
 
@@ -46,6 +48,8 @@ _HOMES = {
     "CodingError": "errors",
     "DataCard": "effects.card",
     "EffectSizes": "effects.table",
+    "ExactCorrelationModel": "models.exact_correlation",
+    "ExactCorrelationResults": "results.exact_correlation",
     "InputError": "errors",
     "LocationScaleModel": "models.location_scale",
     "LocationScaleResults": "results.location_scale",
