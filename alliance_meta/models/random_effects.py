@@ -54,9 +54,9 @@ class RandomEffectsModel:
         Confidence level of every interval, a fraction.
     tau2 : float, optional
         A between-study variance that is known; nothing is estimated then.
-    weights : array-like of shape (k,), optional
+    weights : array-like of shape (k,) or "ni", optional
         Weights for the coefficients in place of 1 / (v + tau2); the covariance allows for that. Inference by
-        ``z`` or ``t``.
+        ``z`` or ``t``. ``"ni"``: the sample sizes, as Hunter & Schmidt weight correlations.
     tau2_min : float
         Lowest tau2 allowed: 0, or a negative number above minus the smallest variance.
 
@@ -130,7 +130,7 @@ class RandomEffectsModel:
         design = build_design(self.mods, self.effects.moderators, labels=self.effects.slab)
         effects = self.effects
         settings = FitSettings(
-            self.method, self.test, self.level, self.tau2, _weights(self.weights, effects.k), self.tau2_min
+            self.method, self.test, self.level, self.tau2, _weights(self.weights, effects), self.tau2_min
         )
         if not design.rows.all():
             effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
@@ -186,9 +186,16 @@ def fit_design(
     )
 
 
-def _weights(weights: Any, k: int) -> Array | None:
+def _weights(weights: Any, effects: EffectSizes) -> Array | None:
     if weights is None:
         return None
+    k = effects.k
+    if isinstance(weights, str):
+        if weights != "ni":
+            raise InputError(f"weights={weights!r}: give one number per effect, or 'ni' for the sample sizes")
+        if effects.ni is None:
+            raise InputError("weights='ni': these effects have no sample sizes")
+        return effects.ni
     values = np.atleast_1d(np.asarray(weights, dtype=float))
     if values.shape != (k,):
         raise InputError(f"weights has {values.size} values for {k} effects; give one per effect")

@@ -96,6 +96,18 @@ def test_given_tau2_and_weights_are_named_everywhere(rng):
         quiet(es, tau2=-1)
 
 
+def test_sample_sizes_as_weights_give_hunter_and_schmidts_mean():
+    """Hunter & Schmidt's bare-bones mean correlation is sum(n r) / sum(n)."""
+    es = escalc(load_dataset("berry2012"), measure="COR", vtype="AV")
+    fit = quiet(es, method="HS", test="z", weights="ni")
+    assert float(fit.beta[0]) == pytest.approx(es.ni @ es.yi / es.ni.sum(), rel=1e-12)
+    assert "weights=w" in fit.r_code()
+    with pytest.raises(InputError, match="these effects have no sample sizes"):
+        quiet(EffectSizes.from_arrays([0.1, 0.2], [0.1, 0.1]), weights="ni", test="z")
+    with pytest.raises(InputError, match="give one number per effect, or 'ni'"):
+        quiet(es, weights="n", test="z")
+
+
 def test_a_single_study_with_a_known_tau2():
     fit = quiet(EffectSizes.from_arrays([0.3], [0.04], measure="ZCOR"), tau2=0.05)
     assert float(fit.se[0]) == pytest.approx(0.3, rel=1e-12)
