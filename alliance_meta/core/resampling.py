@@ -72,7 +72,7 @@ def refit(recipe: Recipe, batch: Batch, *, weights: Array | None = None) -> tupl
     `weights` (B, k) or (k,) are the user's, in place of 1 / (v + tau2).
     """
     if weights is not None:
-        weights = np.broadcast_to(weights, batch.y.shape)
+        weights = np.broadcast_to(weights, batch.y.shape) * (1.0 if batch.present is None else batch.present)
     tau2 = _tau2(recipe, batch, weights)
     if weights is not None:
         return (*_own_weights(batch, tau2, weights), tau2)
@@ -106,8 +106,6 @@ def _tau2(recipe: Recipe, batch: Batch, weights: Array | None) -> Array:
 
 
 def _own_weights(batch: Batch, tau2: Array, weights: Array) -> tuple[Array, Array]:
-    if batch.present is not None:
-        weights = weights * batch.present
     fit = wls_weighted(batch, weights)
     meat = batch.gram(weights**2 * (batch.v + tau2[:, None]))
     half = np.linalg.solve(batch.R, fit.Ainv)

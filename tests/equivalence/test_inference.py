@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations, product
 
 import numpy as np
@@ -145,6 +146,21 @@ def test_rows_drawn_several_times_are_rows_written_several_times(rng, method):
         assert together["tau2"][b] == pytest.approx(alone.tau2[0], rel=1e-9, abs=1e-13)
         beta = wls(make_batch(y[rows], v[rows], X[rows]), alone.tau2).beta[0]
         np.testing.assert_allclose(together["beta"][b], beta, rtol=1e-8)
+
+
+@pytest.mark.parametrize("options", [{"method": "GENQ"}, {"weights": np.linspace(1, 2, 10)}, {"method": "EE"}])
+def test_samples_left_short_by_a_row_are_fits_without_it(rng, options):
+    es = effects(rng, 10, x=np.arange(10.0))
+    boot = sensitivity.bootstrap(
+        RandomEffectsModel(es, mods="x", test="z", **options).fit(), kind="nonparametric", iterations=2, seed=1
+    )
+    for i in range(10):
+        keep = np.arange(10) != i
+        less = {**options, "weights": options["weights"][keep]} if "weights" in options else options
+        alone = RandomEffectsModel(es.take(keep), mods="x", test="z", **less).fit()
+        for name in boot.quantities:
+            expected = replace(boot, fit=alone).estimate(name)
+            assert boot._left_out[name][i] == pytest.approx(expected, rel=1e-9, abs=1e-12), name
 
 
 def test_the_parametric_bootstrap_repeats_what_the_equal_effects_model_knows(rng):
