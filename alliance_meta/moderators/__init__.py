@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from alliance_meta.moderators.comparisons import adjust_pvalues as adjust_pvalues
     from alliance_meta.moderators.comparisons import letters as letters
     from alliance_meta.moderators.comparisons import pairwise as pairwise
+    from alliance_meta.moderators.imputation import fit_imputed as fit_imputed
+    from alliance_meta.moderators.imputation import impute_moderators as impute_moderators
+    from alliance_meta.moderators.imputed import ImputedModerators as ImputedModerators
+    from alliance_meta.moderators.imputed import ImputedResults as ImputedResults
     from alliance_meta.moderators.marginal import MarginalMeans as MarginalMeans
     from alliance_meta.moderators.marginal import marginal_means as marginal_means
     from alliance_meta.moderators.selection import ModelSelection as ModelSelection
@@ -20,12 +24,16 @@ if TYPE_CHECKING:
     from alliance_meta.moderators.slopes import marginal_slopes as marginal_slopes
 
 _HOMES = {
+    "ImputedModerators": "imputed",
+    "ImputedResults": "imputed",
     "MarginalMeans": "marginal",
     "MarginalSlopes": "slopes",
     "ModelSelection": "selection",
     "PairwiseResults": "comparisons",
     "VifResults": "collinearity",
     "adjust_pvalues": "comparisons",
+    "fit_imputed": "imputation",
+    "impute_moderators": "imputation",
     "letters": "comparisons",
     "marginal_means": "marginal",
     "marginal_slopes": "slopes",

@@ -1,0 +1,166 @@
+"""What imputation gives: completed tables of moderators, and a meta-regression pooled over them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta._typing import Array, Mask
+from alliance_meta.design import Design
+from alliance_meta.effects.table import EffectSizes
+from alliance_meta.moderators.pooling import Pooled
+from alliance_meta.moderators.printing import percent, records, remarks, table, wrapped
+from alliance_meta.notes import Note
+from alliance_meta.options import Tau2Method, Test
+from alliance_meta.results.export import plain
+
+
+@dataclass(frozen=True, eq=False)
+class ImputedModerators:
+    """Several completions of a table of moderators.
+
+    Attributes
+    ----------
+    effects : EffectSizes
+        All effects, also those that lack a moderator.
+    mods : str
+        The meta-regression the imputations agree with.
+    m, seed, sweeps : int
+    missing : mapping of str to int
+        Missing values of each moderator.
+    frames : tuple of DataFrame
+        The m completed tables.
+    accepted : float
+        Share of proposed values that were accepted.
+    notes : tuple of Note
+    design : Design
+        The coding, the same in every data set.
+    X : ndarray of shape (m, k, p)
+        The m completed design matrices.
+    """
+
+    effects: EffectSizes
+    mods: str
+    m: int
+    seed: int
+    sweeps: int
+    missing: dict[str, int]
+    frames: tuple[pd.DataFrame, ...]
+    accepted: float
+    notes: tuple[Note, ...]
+    design: Design
+    X: Array
+
+    def tidy(self) -> pd.DataFrame:
+        """Return one row per moderator: ``k`` effects, ``missing`` values and their ``share``."""
+        counts = pd.Series(self.missing, dtype=int)
+        return pd.DataFrame({"k": self.effects.k, "missing": counts, "share": counts / self.effects.k})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings, the completed values and the notes as JSON-ready values."""
+        gaps = {name: [int(i) for i in np.flatnonzero(self._missing(name))] for name in self.missing}
+        values = {name: [frame[name].iloc[rows].tolist() for frame in self.frames] for name, rows in gaps.items()}
+        head = {"mods": self.mods, "m": self.m, "seed": self.seed, "sweeps": self.sweeps, "k": self.effects.k}
+        about = {"missing": self.missing, "rows": gaps, "imputed": values, "accepted": self.accepted}
+        return plain({**head, **about, "notes": [note.to_dict() for note in self.notes]})
+
+    def __str__(self) -> str:
+        title = f"{self.m} imputations for mods = {self.mods!r} (k = {self.effects.k}, seed {self.seed})"
+        lines = [*wrapped(title), *table(self.tidy(), {"k": "0", "missing": "0", "share": "3"})]
+        return "\n".join([*lines, *remarks(self.notes)])
+
+    def _missing(self, name: str) -> Mask:
+        return self.effects.moderators[name].isna().to_numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class ImputedResults:
+    """A meta-regression pooled over imputed data sets.
+
+    Attributes
+    ----------
+    imputed : ImputedModerators
+    names : tuple of str
+    pooled : Pooled
+        Coefficients, total covariance and what the missing values cost.
+    stat, pval, ci_lb, ci_ub : ndarray of shape (p,)
+    tau2s : ndarray of shape (m,)
+        Between-study variance in each data set.
+    method, test : str
+    level : float
+    notes : tuple of Note
+    """
+
+    imputed: ImputedModerators
+    names: tuple[str, ...]
+    pooled: Pooled
+    stat: Array
+    pval: Array
+    ci_lb: Array
+    ci_ub: Array
+    tau2s: Array
+    method: Tau2Method
+    test: Test
+    level: float
+    notes: tuple[Note, ...]
+
+    @property
+    def tau2(self) -> float:
+        """Mean of the between-study variances of the imputed data sets."""
+        return float(self.tau2s.mean())
+
+    def tidy(self) -> pd.DataFrame:
+        """Return one row per coefficient, unrounded, on the analysis scale.
+
+        ``estimate se stat ddf pval ci_lb ci_ub``; ``fmi``, the fraction of the information on it that is
+        missing; ``riv``, the relative increase in its variance; ``mcse``, the Monte Carlo error of the
+        estimate, which falls with m.
+        """
+        columns = {
+            "estimate": self.pooled.beta,
+            "se": self.pooled.se,
+            "stat": self.stat,
+            "ddf": self.pooled.df,
+            "pval": self.pval,
+            "ci_lb": self.ci_lb,
+            "ci_ub": self.ci_ub,
+            "fmi": self.pooled.fmi,
+            "riv": self.pooled.riv,
+            "mcse": self.pooled.mcse,
+        }
+        out = pd.DataFrame(columns, index=pd.Index(self.names, name="term"))
+        out.attrs.update(scale=self.imputed.effects.scale_label, level=self.level)
+        return out
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON-ready values."""
+        return plain(
+            {
+                "mods": self.imputed.mods,
+                "k": self.imputed.effects.k,
+                "m": self.imputed.m,
+                "seed": self.imputed.seed,
+                "method": self.method,
+                "test": self.test,
+                "level": self.level,
+                "missing": self.imputed.missing,
+                "tau2": self.tau2,
+                "tau2s": self.tau2s,
+                "coefficients": records(self.tidy().reset_index()),
+                "vb": self.pooled.vb,
+                "notes": [note.to_dict() for note in self.notes],
+            }
+        )
+
+    def __str__(self) -> str:
+        imputed = self.imputed
+        title = f"Meta-regression pooled over {imputed.m} imputed data sets (k = {imputed.effects.k})"
+        about = (
+            f"Moderators: {imputed.mods}; {self.method}, {self.test}; {imputed.effects.scale_label}; "
+            f"{percent(self.level)} intervals; mean tau2 {self.tau2:.4f}"
+        )
+        how = {"estimate": "4", "se": "4", "ddf": "1", "pval": "p", "ci_lb": "4", "ci_ub": "4", "fmi": "2"}
+        return "\n".join([title, *wrapped(about), *table(self.tidy(), how), *remarks(self.notes)])
