@@ -33,7 +33,12 @@ def tidy(fit: RandomEffectsResults) -> pd.DataFrame:
 
 def glance(fit: RandomEffectsResults) -> pd.DataFrame:
     """Return one row with the model's statistics."""
-    return pd.DataFrame([model_statistics(fit)])
+    # A float column would turn the reason of a NotApplicable into a bare NaN.
+    columns = {
+        name: pd.Series([value], dtype=object if isinstance(value, NotApplicable) else None)
+        for name, value in model_statistics(fit).items()
+    }
+    return pd.DataFrame(columns)
 
 
 def model_statistics(fit: RandomEffectsResults) -> dict[str, Any]:

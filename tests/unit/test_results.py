@@ -48,6 +48,8 @@ def test_touch_everything(measure, method, test, mods):
     assert all(len(line) <= 80 for line in fit.summary().splitlines())
     assert fit.tidy().shape == (fit.p, 7)
     assert fit.glance().shape[0] == 1
+    reasons = {name for name, value in fit.glance().iloc[0].items() if value != value}
+    assert all(isinstance(fit.glance()[name][0], NotApplicable) for name in reasons)
     json.dumps(fit.to_dict(), allow_nan=False)
 
 
