@@ -76,6 +76,9 @@ def impute_moderators(
     -----
     ConvergenceWarning
         The chains had not mixed; raise `sweeps`.
+    RedundantModeratorWarning
+        A column that is a combination of earlier ones once gaps are filled by mean or most frequent level is
+        left out of every data set.
 
     Notes
     -----
@@ -112,12 +115,14 @@ def impute_moderators(
     if not missing:
         X = np.broadcast_to(design.X, (m, *design.X.shape))
         note = Note("nothing-missing", "No moderator is missing: every imputed data set is the data.")
-        return ImputedModerators(effects, mods, m, seed, sweeps, {}, (moderators,) * m, 1.0, (note,), design, X)
+        notes = (*design.notes, note)
+        return ImputedModerators(effects, mods, m, seed, sweeps, {}, (moderators,) * m, 1.0, notes, design, X)
     _check_room(columns, design, effects.k)
     sampler = Sampler(effects.yi, effects.vi, design, columns, m=m, rng=np.random.default_rng(seed))
     chains = sampler.run(sweeps)
     frames = tuple(_completed(moderators, columns, chains.values, c) for c in range(m))
-    notes = (_missing_note(missing, effects.k), Note("missing-at-random", MAR), *_mixing(chains.beta, sweeps))
+    missing_notes = (_missing_note(missing, effects.k), Note("missing-at-random", MAR))
+    notes = (*design.notes, *missing_notes, *_mixing(chains.beta, sweeps))
     return ImputedModerators(effects, mods, m, seed, sweeps, missing, frames, chains.accepted, notes, design, chains.X)
 
 
@@ -171,8 +176,8 @@ def fit_imputed(
     vb = np.array([fit.coefficients.vb for fit in fits])
     pooled = pool(beta, vb, df=fits[0].coefficients.df)
     half = np.array([critical_value(level, None if np.isinf(df) else df) for df in pooled.df]) * pooled.se
-    with np.errstate(divide="ignore", invalid="ignore"):
-        stat = np.where(pooled.beta == 0, 0.0, pooled.beta / pooled.se)
+    stat = np.full(len(pooled.beta), np.nan)
+    np.divide(pooled.beta, pooled.se, out=stat, where=pooled.se > 1e-12 * abs(pooled.beta).max())
     pval = [two_sided_p(s, None if np.isinf(df) else df) for s, df in zip(stat, pooled.df, strict=True)]
     stuck = sum(not bool(fit.tau2.converged[0]) for fit in fits)
     return ImputedResults(
@@ -213,8 +218,8 @@ def _design(effects: EffectSizes, mods: str, auxiliary: Sequence[str]) -> tuple[
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AllianceMetaWarning)
         levels = build_design(mods, coded, labels=effects.slab).levels
-        filled = _filled(moderators, levels)
-        design = build_design(mods, filled, labels=effects.slab)
+    filled = _filled(moderators, levels)
+    design = build_design(mods, filled, labels=effects.slab)
     if not design.variables:
         raise DesignError("mods='1' has no moderators to impute")
     names = list(dict.fromkeys([*design.variables, *auxiliary]))
@@ -308,6 +313,8 @@ def _fit_notes(pooled: Pooled, m: int, stuck: int) -> list[Note]:
             f"Up to {100 * worst:.0f} % of the information is missing: use m of about {int(np.ceil(100 * worst))}."
         )
         notes.append(Note("few-imputations", message))
+    if not (pooled.se > 1e-12 * abs(pooled.beta).max()).all():
+        notes.append(Note("no-variance", "The effects leave no residual variance: coefficients cannot be tested."))
     if stuck:
         notes.append(Note("not-converged", f"The search for tau2 had not settled in {stuck} of {m} data sets."))
     return notes

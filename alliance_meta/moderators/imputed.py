@@ -13,6 +13,7 @@ from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.moderators.pooling import Pooled
 from alliance_meta.moderators.printing import percent, records, remarks, table, wrapped
+from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import Tau2Method, Test
 from alliance_meta.results.export import plain
@@ -137,6 +138,11 @@ class ImputedResults:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-ready values."""
+        gone = NotApplicable("the coefficient has no variance")
+        rows = [
+            {**row, **(dict.fromkeys(("stat", "pval"), gone) if np.isnan(row["stat"]) else {})}
+            for row in records(self.tidy().reset_index())
+        ]
         return plain(
             {
                 "mods": self.imputed.mods,
@@ -149,7 +155,7 @@ class ImputedResults:
                 "missing": self.imputed.missing,
                 "tau2": self.tau2,
                 "tau2s": self.tau2s,
-                "coefficients": records(self.tidy().reset_index()),
+                "coefficients": rows,
                 "vb": self.pooled.vb,
                 "notes": [note.to_dict() for note in self.notes],
             }

@@ -9,6 +9,10 @@ import numpy as np
 from alliance_meta._typing import Array
 
 
+# Square of what rounding leaves between two analyses of the same numbers.
+SAME = 1e-24
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Pooled:
     """Pooled coefficients.
@@ -47,8 +51,7 @@ def pool(beta: Array, vb: Array, *, df: float | None) -> Pooled:
     total = within + (1.0 + 1.0 / m) * between
     B, W, T = (np.diag(one) for one in (between, within, total))
     complete = np.inf if df is None else float(df)
-    # Two analyses of the same numbers differ by rounding at most.
-    same = 1e-24 * np.maximum(T, beta.mean(axis=0) ** 2) >= B
+    same = np.maximum(T, (beta**2).max()) * SAME >= B
     B = np.where(same, 0.0, B)
     with np.errstate(divide="ignore", invalid="ignore"):
         riv = np.where(same, 0.0, (1.0 + 1.0 / m) * B / W)

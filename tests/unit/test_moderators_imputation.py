@@ -11,7 +11,7 @@ from scipy import optimize, special, stats
 from statsmodels.tools.numdiff import approx_hess
 
 from alliance_meta import EffectSizes, InputError, RandomEffectsModel
-from alliance_meta.errors import ConvergenceWarning, DesignError
+from alliance_meta.errors import ConvergenceWarning, DesignError, RedundantModeratorWarning
 from alliance_meta.moderators import fit_imputed, impute_moderators
 from alliance_meta.moderators.pooling import pool
 from tests.tolerances import CLOSED_FORM
@@ -224,6 +224,28 @@ def test_what_cannot_be_is_named(gaps, options, words):
     with pytest.raises(InputError) as error:
         impute_moderators(es, **{"m": 2, "seed": 1, "sweeps": 2, **options})
     assert words in str(error.value)
+
+
+@short_chains
+def test_identical_effects(gaps):
+    x = gaps.moderators["age"]
+    fit = fit_imputed(impute_moderators(effects(np.full(40, 0.2), np.full(40, 0.01), x=x), mods="x", m=3, seed=1))
+    frame = fit.tidy()
+    np.testing.assert_allclose(frame["estimate"], [0.2, 0.0], atol=1e-12)
+    assert frame["pval"].isna().all()
+    assert frame["fmi"].tolist() == [0.0, 0.0]
+    assert "no-variance" in {note.code for note in fit.notes}
+    assert "not_applicable" in fit.to_dict()["coefficients"][0]["pval"]
+
+
+@short_chains
+def test_redundant_columns_are_named(gaps):
+    frame = gaps.moderators.assign(decade=lambda m: m["year"] / 10)
+    es = EffectSizes.from_arrays(gaps.yi, gaps.vi, mods=frame)
+    with pytest.warns(RedundantModeratorWarning, match="'decade' is a combination"):
+        imputed = impute_moderators(es, mods="year + decade + age", m=2, seed=1, sweeps=4)
+    assert fit_imputed(imputed).names == ("intrcpt", "year", "age")
+    assert imputed.notes[0].code == "redundant-moderator"
 
 
 def test_few_effects(gaps):
