@@ -8,7 +8,6 @@ import numpy as np
 
 from alliance_meta._typing import Array
 
-
 # Square of what rounding leaves between two analyses of the same numbers.
 SAME = 1e-24
 
