@@ -1,11 +1,13 @@
-"""The axis of a forest plot: positions on the analysis scale, labels in the reader's."""
+"""The axis of effects, and of any number: positions on the analysis scale, labels in the reader's."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from alliance_meta.errors import InputError
@@ -60,8 +62,27 @@ def make_axis(frame: pd.DataFrame, *, width: float, size: float, xlim: tuple[flo
     `xlim` is on the reader's scale; by default the limits hold every interval, as far as |r| = .95.
     """
     measure = str(frame.attrs["measure"])
-    lo, hi = _limits(frame, measure) if xlim is None else _asked_limits(xlim, measure)
-    return Axis(measure, lo, hi, _ticks(lo, hi, measure, width, size))
+    shown = frame.loc[frame["kind"].isin(SHOWN_KINDS), list(BOUNDS)].to_numpy(dtype=float)
+    return value_axis(shown, measure=measure, length=width, room=lambda label: text_width(label, size) + GAP, lim=xlim)
+
+
+def value_axis(
+    values: Any,
+    *,
+    measure: str,
+    length: float,
+    room: Callable[[str], float],
+    lim: tuple[float, float] | None = None,
+    zero: bool = True,
+    whole: bool = False,
+) -> Axis:
+    """Return the axis for an array of `values` on the analysis scale, `length` inches long.
+
+    `room` is the length that a label takes with the gap beside it. With `zero` the limits hold 0; with `whole`
+    ticks are whole numbers.
+    """
+    lo, hi = _limits(values, measure, zero) if lim is None else _asked_limits(lim, measure)
+    return Axis(measure, lo, hi, _ticks(lo, hi, measure, length, room, whole))
 
 
 def band(smallest_effect: float, measure: str) -> float:
@@ -73,13 +94,14 @@ def band(smallest_effect: float, measure: str) -> float:
     return to_analysis(smallest_effect, measure)
 
 
-def _limits(frame: pd.DataFrame, measure: str) -> tuple[float, float]:
-    shown = frame.loc[frame["kind"].isin(SHOWN_KINDS), list(BOUNDS)].to_numpy(dtype=float).ravel()
-    values = [float(value) for value in shown if math.isfinite(value)]
+def _limits(values: Any, measure: str, zero: bool) -> tuple[float, float]:
+    shown = np.asarray(values, dtype=float).ravel()
+    shown = shown[np.isfinite(shown)]
+    if zero or not shown.size:
+        shown = np.append(shown, 0.0)
     most = _most(measure)
-    lo = max(min([0.0, *values]), -most)
-    hi = min(max([0.0, *values]), most)
-    pad = PAD * max(hi - lo, LEAST_SPAN)
+    lo, hi = max(float(shown.min()), -most), min(float(shown.max()), most)
+    pad = PAD * (max(hi - lo, LEAST_SPAN) if zero else hi - lo)
     if hi - lo < LEAST_SPAN and is_correlation(measure):
         lo, hi = (lo + hi - LEAST_SPAN) / 2, (lo + hi + LEAST_SPAN) / 2
     if hi == lo:
@@ -102,27 +124,31 @@ def _asked_limits(xlim: tuple[float, float], measure: str) -> tuple[float, float
     return to_analysis(lo, measure), to_analysis(hi, measure)
 
 
-def _ticks(lo: float, hi: float, measure: str, width: float, size: float) -> tuple[tuple[float, str], ...]:
+def _ticks(
+    lo: float, hi: float, measure: str, length: float, room: Callable[[str], float], whole: bool
+) -> tuple[tuple[float, str], ...]:
     """Return the finest regular ticks whose labels do not touch; they include 0 where it is inside."""
     if is_correlation(measure):
-        coarse = _first_fitting(STEPS_R, lo, hi, measure, width, size)
+        coarse = _first_fitting(STEPS_R, lo, hi, measure, length, room)
         if len(coarse) >= FEWEST_TICKS:
             return coarse
         finer = [_placed(step, lo, hi, measure) for step in FINER_STEPS_R]
-        fitting = [t for t in finer if len(t) >= FEWEST_TICKS and _fits(t, lo, hi, width, size)]
+        fitting = [t for t in finer if len(t) >= FEWEST_TICKS and _fits(t, lo, hi, length, room)]
         return fitting[0] if fitting else coarse
     exponent = math.floor(math.log10(hi - lo)) - 2
     steps = [m * 10.0**e for e in range(exponent, exponent + 4) for m in (1, 2, 2.5, 5)]
-    return _first_fitting(steps, lo, hi, measure, width, size)
+    if whole:
+        steps = [step for step in steps if step >= 1 and step == int(step)] or [1.0]
+    return _first_fitting(steps, lo, hi, measure, length, room)
 
 
 def _first_fitting(
-    steps: Iterable[float], lo: float, hi: float, measure: str, width: float, size: float
+    steps: Iterable[float], lo: float, hi: float, measure: str, length: float, room: Callable[[str], float]
 ) -> tuple[tuple[float, str], ...]:
     ticks: tuple[tuple[float, str], ...] = ()
     for step in steps:
         ticks = _placed(step, lo, hi, measure)
-        if _fits(ticks, lo, hi, width, size):
+        if _fits(ticks, lo, hi, length, room):
             return ticks
     return ticks
 
@@ -152,9 +178,11 @@ def _decimals(step: float) -> int:
     return 12
 
 
-def _fits(ticks: tuple[tuple[float, str], ...], lo: float, hi: float, width: float, size: float) -> bool:
+def _fits(
+    ticks: tuple[tuple[float, str], ...], lo: float, hi: float, length: float, room: Callable[[str], float]
+) -> bool:
     if not ticks:
         return False
-    at = [(position - lo) / (hi - lo) * width for position, _ in ticks]
-    half = [text_width(label, size) / 2 for _, label in ticks]
-    return all(at[i + 1] - at[i] >= half[i] + half[i + 1] + GAP for i in range(len(ticks) - 1))
+    at = [(position - lo) / (hi - lo) * length for position, _ in ticks]
+    half = [room(label) / 2 for _, label in ticks]
+    return all(at[i + 1] - at[i] >= half[i] + half[i + 1] for i in range(len(ticks) - 1))

@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from alliance_meta.plots.axis import band
 from alliance_meta.plots.forest_frame import records
-from alliance_meta.plots.layout import (
-    AIRY,
-    BOLD_KINDS,
-    DENSE,
-    GAP,
-    MARGIN,
-    Layout,
-    dot_diameter,
-    letter_fits,
-)
+from alliance_meta.plots.layout import BOLD_KINDS, DENSE, MARGIN, Layout, dot_diameter, letter_fits
 from alliance_meta.plots.pages import TICK, Page
-from alliance_meta.plots.text import CAP_HEIGHT, POINTS_PER_INCH, font, line_height, text_width
+from alliance_meta.plots.pen import BAND, FITTED, GREY, INK, PREDICTION, RULE_POINTS, SQUARE, SUBGROUP, SUMMARY, Pen
+from alliance_meta.plots.text import line_height, text_width
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-INK = "#1a1a1a"
-SQUARE = "#3f6c9e"
-SUMMARY = "#14304f"
-SUBGROUP = "#a9c3de"
-FITTED = "#d5d5d5"
-PREDICTION = "#6f8fb3"
-GREY = "#8c8c8c"
-FAINT = "#c9c9c9"
-BAND = "#eef1e6"
-WARNING = "#9b1c1c"
 # Okabe-Ito hues, told apart by their letters as well.
 ROB_COLOURS = {"L": "#4aa564", "S": "#e6b422", "H": "#c8553d"}
 ROB_OTHER = "#bdbdbd"
@@ -45,11 +26,6 @@ UNWEIGHTED_SHARE = 0.42
 DIAMOND_SHARE = 0.36
 PREDICTION_SHARE = 0.26
 ARROW_LENGTH, ARROW_SHARE = 0.07, 0.28
-CI_POINTS = 0.9
-RULE_POINTS = 0.8
-
-SYNTHETIC = "SYNTHETIC DATA"
-SYNTHETIC_REST = "made up for teaching; not evidence"
 
 
 def draw_page(
@@ -66,70 +42,15 @@ def draw_page(
     pen.small_print()
 
 
-class _Pen:
+class _Pen(Pen):
     """Collects marks by colour, so that a page of 64 rows stays a handful of artists."""
 
     def __init__(self, ax: Axes, frame: pd.DataFrame, layout: Layout, page: Page) -> None:
-        self.ax, self.layout, self.page, self.attrs = ax, layout, page, frame.attrs
+        super().__init__(ax, layout.density.size)
+        self.layout, self.page, self.attrs = layout, page, frame.attrs
         self.rows: list[dict[str, Any]] = records(frame)
-        self.pitch, self.size = layout.density.pitch, layout.density.size
+        self.pitch = layout.density.pitch
         self.largest = max([w for w in frame["weight"] if math.isfinite(w)], default=math.nan)
-        self.lines: dict[str, list[Any]] = {}
-        self.shapes: dict[tuple[str, str], list[Any]] = {}
-
-    def text(
-        self,
-        x: float,
-        y: float,
-        text: str,
-        *,
-        align: str = "left",
-        bold: bool = False,
-        size: float | None = None,
-        colour: str = INK,
-    ) -> None:
-        """Write one line of text whose capitals are centred on `y`."""
-        points = self.size if size is None else size
-        self.ax.text(
-            x, y + CAP_HEIGHT * points / POINTS_PER_INCH / 2, text,
-            ha=align, va="baseline", color=colour, fontproperties=font(points, bold),
-            parse_math=False, clip_on=False, zorder=5,
-        )  # fmt: skip
-
-    def rule(self, x0: float, x1: float, y0: float, y1: float, *, colour: str = INK, points: float = RULE_POINTS,
-             style: Any = "solid", zorder: float = 2.0) -> None:  # fmt: skip
-        """Draw one straight line."""
-        from matplotlib.lines import Line2D
-
-        self.ax.add_line(
-            Line2D([x0, x1], [y0, y1], color=colour, linewidth=points, linestyle=style,
-                   solid_capstyle="butt", dash_capstyle="butt", zorder=zorder, clip_on=False, marker="None")
-        )  # fmt: skip
-
-    def polygon(self, points: Sequence[tuple[float, float]], fill: str, edge: str = "none") -> None:
-        """Keep a filled shape for `flush`."""
-        self.shapes.setdefault((fill, edge), []).append(points)
-
-    def line(self, x0: float, x1: float, y: float, colour: str = INK) -> None:
-        """Keep an interval line for `flush`."""
-        self.lines.setdefault(colour, []).append([(x0, y), (x1, y)])
-
-    def flush(self) -> None:
-        """Add the kept marks: shapes first, interval lines above them."""
-        from matplotlib.collections import LineCollection, PolyCollection
-
-        for (fill, edge), shapes in self.shapes.items():
-            self.ax.add_collection(
-                PolyCollection(shapes, facecolors=fill, edgecolors=edge, linewidths=0.7, zorder=3,
-                               clip_on=False, joinstyle="miter"),
-                autolim=False,
-            )  # fmt: skip
-        for colour, lines in self.lines.items():
-            self.ax.add_collection(
-                LineCollection(lines, colors=colour, linewidths=CI_POINTS, capstyle="butt", zorder=4,
-                               clip_on=False),
-                autolim=False,
-            )  # fmt: skip
 
     def background(self, smallest_effect: float | None) -> None:
         """Draw the reference line, the pooled line, and the band of effects too small to matter."""
@@ -162,19 +83,6 @@ class _Pen:
         self.rule(MARGIN, self.layout.width - MARGIN, page.rule, page.rule)
         if page.heading is not None:
             self.text(MARGIN, page.heading[1], page.heading[0], bold=True)
-
-    def banner(self, y: float) -> None:
-        """Draw the label that synthetic data must carry."""
-        from matplotlib.patches import Rectangle
-
-        width = text_width(SYNTHETIC, AIRY.size, bold=True)
-        half = 0.62 * line_height(AIRY.size)
-        self.ax.add_patch(
-            Rectangle((MARGIN, y - half), width + GAP, 2 * half, facecolor="none", edgecolor=WARNING,
-                      linewidth=1.0, zorder=2, clip_on=False)
-        )  # fmt: skip
-        self.text(MARGIN + GAP / 2, y, SYNTHETIC, bold=True, size=AIRY.size, colour=WARNING)
-        self.text(MARGIN + width + 2 * GAP, y, SYNTHETIC_REST, size=AIRY.size - 1, colour=WARNING)
 
     def row(self, i: int, y: float) -> None:
         """Write the cells of one row and draw its mark."""

@@ -59,9 +59,9 @@ def make_frame(rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]) -> pd
         raise InputError(f"forest frame: column keys {', '.join(wrong)} are taken by the frame itself")
     data: dict[str, Any] = {}
     for name in ("kind", "label", *extras, "group", "text"):
-        data[name] = pd.Series([_text(row.get(name)) for row in rows], dtype=object)
+        data[name] = pd.Series([as_text(row.get(name)) for row in rows], dtype=object)
     for name in NUMBERS:
-        data[name] = np.array([_number(row.get(name)) for row in rows], dtype=float)
+        data[name] = np.array([as_number(row.get(name)) for row in rows], dtype=float)
     frame = pd.DataFrame(data)
     frame.attrs.update(attrs)
     return frame
@@ -97,82 +97,13 @@ def check_frame(frame: pd.DataFrame) -> None:
         raise InputError(f"forest frame: kind {odd[0]!r} is not one of {', '.join(KINDS)}")
 
 
-def frame_to_dict(frame: pd.DataFrame) -> dict[str, Any]:
-    """Return the frame as plain JSON values, from which `frame_from_dict` makes an equal frame.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        From `forest_data` or `published_forest_data`.
-
-    Returns
-    -------
-    dict
-        ``columns``, ``rows`` (numbers unrounded, None where there is none) and ``meta``.
-
-    Examples
-    --------
-    >>> from alliance_meta.plots.forest_frame import frame_from_dict, frame_to_dict, make_frame
-    >>> frame = make_frame([{"kind": "study", "label": "A 2001", "yi": 0.2}], {"title": "One study"})
-    >>> frame_from_dict(frame_to_dict(frame)).equals(frame)
-    True
-    """
-    check_frame(frame)
-    columns = [str(name) for name in frame.columns]
-    cells = [frame[name].tolist() for name in columns]
-    rows = [[_plain(value) for value in row] for row in zip(*cells, strict=True)]
-    return {"columns": columns, "rows": rows, "meta": copy.deepcopy(dict(frame.attrs))}
-
-
-def frame_from_dict(data: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the frame that `frame_to_dict` wrote.
-
-    Parameters
-    ----------
-    data : mapping
-        ``columns``, ``rows`` and ``meta``, as read back from JSON.
-
-    Returns
-    -------
-    DataFrame
-        Ready for `forest`.
-
-    Raises
-    ------
-    InputError
-        If `data` lacks columns, rows or meta data.
-
-    Examples
-    --------
-    >>> import json
-    >>> from alliance_meta import EffectSizes, RandomEffectsModel, plots
-    >>> es = EffectSizes.from_arrays([0.1, 0.3, 0.5], [0.01, 0.02, 0.01], measure="ZCOR")
-    >>> frame = plots.forest_data(RandomEffectsModel(es).fit())
-    >>> text = json.dumps(plots.frame_to_dict(frame))
-    >>> plots.frame_from_dict(json.loads(text)).equals(frame)
-    True
-    """
-    missing = [key for key in ("columns", "rows", "meta") if key not in data]
-    if missing:
-        raise InputError(f"forest data lacks {', '.join(missing)}")
-    rows = [dict(zip(data["columns"], row, strict=True)) for row in data["rows"]]
-    return make_frame(rows, data["meta"])
-
-
-def _number(value: Any) -> float:
+def as_number(value: Any) -> float:
     """Return a float; None is NaN."""
     return math.nan if value is None else float(value)
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
     """Return one line of printable text; None and NaN are empty."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return "".join(character for character in " ".join(str(value).split()) if character.isprintable())
-
-
-def _plain(value: Any) -> Any:
-    """Return a JSON value: NaN becomes None, and an infinite bound its name, which `float` reads back."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else str(value)
-    return value

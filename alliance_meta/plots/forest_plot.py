@@ -23,6 +23,7 @@ from alliance_meta.plots.layout import (
     make_layout,
 )
 from alliance_meta.plots.pages import Page, make_page, split_pages
+from alliance_meta.plots.pen import set_inches, size_in_inches
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -162,33 +163,22 @@ def as_frame(fit_or_frame: Any, **data: Any) -> pd.DataFrame:
 def _figure(frame: pd.DataFrame, layout: Layout, page: Page, smallest_effect: float | None) -> NotebookFigure:
     figure = NotebookFigure.for_plot(layout.width, page.height, frame.attrs)
     ax = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    _set_inches(ax, layout.width, page.height)
+    set_inches(ax, layout.width, page.height)
     draw_page(ax, frame, layout, page, smallest_effect=smallest_effect)
     return figure
-
-
-def _set_inches(ax: Axes, width: float, height: float) -> None:
-    """Make the inch the unit of `ax`, y counted downwards from its top."""
-    ax.set_axis_off()
-    ax.set_autoscale_on(False)
-    ax.set_xlim(0, width)
-    ax.set_ylim(height, 0)
 
 
 def _draw_into(
     ax: Axes, frame: pd.DataFrame, *, xlim: tuple[float, float] | None, smallest_effect: float | None
 ) -> Axes:
     """Draw at the loosest density that fits into `ax`; never with smaller text than the densest."""
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    box = ax.get_window_extent()
-    width, height = box.width / figure.dpi, box.height / figure.dpi
+    width, height = size_in_inches(ax)
     first = choose_density(count_rows(frame))
     for density in _densities_from(first):
         layout = make_layout(frame, width=width, xlim=xlim, density=density)
         page = make_page(frame, layout, range(len(frame)))
         if layout.width <= width + 1e-6 and page.height <= height + 1e-6:
-            _set_inches(ax, width, height)
+            set_inches(ax, width, height)
             draw_page(ax, frame, layout, page, smallest_effect=smallest_effect)
             return ax
     raise InputError(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
+from typing import Any
 
 import pandas as pd
 
@@ -63,7 +64,8 @@ def make_page(
     axis = y + 0.3 * pitch
     axis_label = axis + TICK + 2.1 * line_height(size)
     y = axis_label + 0.7 * line_height(size)
-    small, y = _small_print(frame, layout, y) if last else ((), y)
+    width = layout.width - 2 * MARGIN
+    small, y = small_print(frame.attrs, width=width, size=size, y=y) if last else ((), y)
     footer = None
     if number is not None:
         footer = (f"Page {number[0]} of {number[1]}", y + 0.5 * line_height(size))
@@ -83,17 +85,18 @@ def make_page(
     )
 
 
-def _small_print(frame: pd.DataFrame, layout: Layout, y: float) -> tuple[tuple[tuple[str, float, float], ...], float]:
-    """Return (line, size, middle) of heterogeneity, tests and cautions, and where they end."""
-    size = layout.density.size
+def small_print(
+    attrs: Mapping[Any, Any], *, width: float, size: float, y: float
+) -> tuple[tuple[tuple[str, float, float], ...], float]:
+    """Return (line, size, middle) of what stands under a plot, `width` inches wide, and where it ends."""
     smaller = max(DENSE.size, size - 1)
-    texts = [(text, size) for text in frame.attrs["bottom"]]
-    if frame.attrs["show_cautions"]:
-        texts += [(f"Caution: {text}", smaller) for text in frame.attrs["cautions"]]
+    texts = [(text, size) for text in attrs["bottom"]]
+    if attrs["show_cautions"]:
+        texts += [(f"Caution: {text}", smaller) for text in attrs["cautions"]]
     lines = []
     y += 0.3 * line_height(size) if texts else 0.0
     for text, points in texts:
-        for line in wrap(text, points, layout.width - 2 * MARGIN):
+        for line in wrap(text, points, width):
             lines.append((line, points, y + 0.5 * line_height(points)))
             y += line_height(points)
         y += 0.15 * line_height(points)

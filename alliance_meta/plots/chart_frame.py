@@ -1,0 +1,99 @@
+"""The frames that all plots but forests are drawn from: their columns and their meta data."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta.errors import InputError
+from alliance_meta.notes import Note
+from alliance_meta.plots.axis import is_correlation, to_reader
+from alliance_meta.plots.forest_frame import as_number, as_text
+
+if TYPE_CHECKING:
+    from alliance_meta.effects.provenance import Provenance
+
+EFFECT = ("yi", "ci_lb", "ci_ub", "pi_lb", "pi_ub")
+AS_R = ("r", "r_lb", "r_ub", "r_pi_lb", "r_pi_ub")
+
+# Plot -> its columns of text and of numbers.
+COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "caterpillar": (("kind", "label"), (*EFFECT, *AS_R, "weight", "position")),
+    "bubble": (("kind", "label"), ("x", "k", *EFFECT, *AS_R, "weight", "inside", "position")),
+    "profile": (("kind", "label"), ("tau2", "loglik")),
+    "means": (("kind", "label", "letters"), ("k", *EFFECT, *AS_R)),
+    "resampled": (("kind", "label"), ("lb", "ub", "count", "tail", "value")),
+}
+
+META: dict[str, Any] = {
+    "plot": "",
+    "title": "",
+    "description": "",
+    "measure": "GEN",
+    "axis_label": "",
+    "x_label": "",
+    "level": 0.95,
+    "model_label": "",
+    "key": [],
+    "bottom": [],
+    "notes": [],
+    "cautions": [],
+    "show_cautions": False,
+    "synthetic": False,
+}
+
+
+def make_chart(rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the frame of the plot that ``meta["plot"]`` names; what a row does not name is empty."""
+    texts, numbers = COLUMNS[meta["plot"]]
+    data: dict[str, Any] = {name: pd.Series([as_text(row.get(name)) for row in rows], dtype=object) for name in texts}
+    for name in numbers:
+        data[name] = np.array([as_number(row.get(name)) for row in rows], dtype=float)
+    frame = pd.DataFrame(data)
+    frame.attrs.update(copy.deepcopy({**META, **meta}))
+    return frame
+
+
+def check_chart(frame: pd.DataFrame, plot: str) -> None:
+    """Raise an `InputError` unless `frame` is one that ``<plot>_data`` made."""
+    missing = [name for names in COLUMNS[plot] for name in names if name not in frame]
+    if missing or frame.attrs.get("plot") != plot:
+        found = frame.attrs.get("plot")
+        lacking = f"lacks {', '.join(missing)}" if missing else f"is one of {found}" if found else "lost its .attrs"
+        raise InputError(f"this is not a frame that {plot}_data made: it {lacking}")
+
+
+def chart_meta(
+    plot: str, name: str, origin: Provenance, *, title: str | None, show_cautions: bool, notes: Iterable[Note]
+) -> dict[str, Any]:
+    """Return the meta data that every plot has; `name` is that of the plot in words."""
+    return {
+        "plot": plot,
+        "title": title if title is not None else f"{name}: {origin.title or origin.source}",
+        "notes": [note.to_dict() for note in notes],
+        "cautions": list(origin.cautions),
+        "show_cautions": show_cautions,
+        "synthetic": origin.synthetic,
+    }
+
+
+def with_r(measure: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row with its estimate and intervals as correlations too, where they have that scale."""
+    out = dict(row)
+    if is_correlation(measure):
+        out |= {
+            r: to_reader(float(row[name]), measure)
+            for name, r in zip(EFFECT, AS_R, strict=True)
+            if row.get(name) is not None and not math.isnan(row[name])
+        }
+    return out
+
+
+def described(text: str, synthetic: bool) -> str:
+    """Return a text alternative that says first when the data are made up."""
+    return f"SYNTHETIC DATA, made up for teaching. {text}" if synthetic else text
