@@ -14,6 +14,7 @@ from alliance_meta.core.distributions import critical_value
 from alliance_meta.core.univariate import UnivariateFit
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
+from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import Scale, Tau2IntervalKind, check_level, check_option
@@ -24,6 +25,9 @@ from alliance_meta.results.predictions import predict_rows, to_scale
 from alliance_meta.results.quantities import FittedQuantities
 from alliance_meta.results.settings import FitSettings
 from alliance_meta.results.teststats import Interval, WaldTest
+
+# Rows are of order 1 on the scale of `Design.beyond`; what is smaller is rounding.
+UNDETERMINED = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -298,7 +302,12 @@ class RandomEffectsResults(FittedQuantities):
 
     def _rows(self, newdata: pd.DataFrame | Mapping[str, Any] | None) -> tuple[Array, list[str]]:
         if newdata is not None:
-            return self.design.new_rows(newdata)
+            X, labels = self.design.new_rows(newdata)
+            beyond = np.abs(self.design.beyond(newdata)).max(axis=1, initial=0.0) > UNDETERMINED
+            if beyond.any():
+                lost = "; ".join(label for label, gone in zip(labels, beyond, strict=True) if gone)
+                raise InputError(f"newdata: no effect tells about {lost}; its column was left out as redundant")
+            return X, labels
         if self.design.formula == "1":
             return np.ones((1, 1)), ["mean effect"]
         return self.design.X, list(self.effects.slab)

@@ -148,6 +148,15 @@ def test_augment_is_the_fit_row_by_row(rng):
     assert list(table.index) == list(fit.effects.slab)
 
 
+def test_a_combination_that_no_effect_has_is_not_predicted(rng):
+    mods = {"rater": ["a", "a", "b", "b", "c", "c"] * 4, "part": ["x", "y", "x", "y", "x", "x"] * 4}
+    es = EffectSizes.from_arrays(rng.normal(0.2, 0.5, 24), [0.02] * 24, mods=mods)
+    fit = quiet(es, mods="rater * part")
+    assert fit.predict({"rater": "b", "part": "y"}).shape == (1, 6)
+    with pytest.raises(InputError, match="no effect tells about rater = c, part = y"):
+        fit.predict({"rater": ["b", "c"], "part": "y"})
+
+
 def test_scales(rng):
     fit = RandomEffectsModel(arrays(12, rng)).fit()
     z, r, mean = (fit.predict(scale=scale).iloc[0] for scale in ("z", "r", "r_mean"))
