@@ -135,12 +135,10 @@ def invert(A: Array) -> None:
                     A[i, m] -= factor * A[j, m]
 
 
-def weigh(y: Array, v: Array, QT: Array, t: float, w: Array, u: Array) -> Array:
-    """Fill the weights and the weighted residuals u = Py of a regression, and return (Q'WQ)^-1."""
+def project(y: Array, w: Array, QT: Array, u: Array) -> Array:
+    """Fill the weighted residuals u = Py of a regression with the weights `w`, and return (Q'WQ)^-1."""
     p, k = QT.shape
     A, b = np.empty((p, p)), np.zeros(p)
-    for i in range(k):
-        w[i] = 1.0 / (v[i] + t)
     for j in range(p):
         for m in range(j + 1):
             total = 0.0
@@ -161,6 +159,13 @@ def weigh(y: Array, v: Array, QT: Array, t: float, w: Array, u: Array) -> Array:
     for i in range(k):
         u[i] *= w[i]
     return A
+
+
+def weigh(y: Array, v: Array, QT: Array, t: float, w: Array, u: Array) -> Array:
+    """Fill the weights 1 / (v + t) of a regression and project."""
+    for i in range(len(v)):
+        w[i] = 1.0 / (v[i] + t)
+    return project(y, w, QT, u)
 
 
 def regression_scores(y: Array, v: Array, QT: Array, t: float, restricted: bool, w: Array, u: Array) -> Scores:
@@ -203,6 +208,33 @@ def regression_scores(y: Array, v: Array, QT: Array, t: float, restricted: bool,
     return 0.5 * (yPPy - first), 0.5 * second, yPPPy - 0.5 * second
 
 
+def hedges_start(y: Array, v: Array, QT: Array, w: Array, u: Array) -> tuple[float, float]:
+    """Return Hedges' estimate of tau2, and the harmonic mean of the variances."""
+    p, k = len(QT), len(y)
+    n = inverse = plain = 0.0
+    for i in range(k):
+        w[i] = 1.0 if v[i] < np.inf else 0.0
+        n += w[i]
+        inverse += 1.0 / v[i]
+        plain += v[i] if v[i] < np.inf else 0.0
+    rss = 0.0
+    if p == 0:
+        mean = 0.0
+        for i in range(k):
+            mean += w[i] * y[i] / n
+        for i in range(k):
+            rss += w[i] * (y[i] - mean) ** 2
+        return rss / (n - 1.0) - plain / n, n / inverse
+    A = project(y, w, QT, u)
+    for i in range(k):
+        rss += u[i] * u[i]
+        if v[i] < np.inf:
+            for j in range(p):
+                for m in range(p):
+                    plain -= v[i] * A[j, m] * QT[j, i] * QT[m, i]
+    return (rss - plain) / (n - p), n / inverse
+
+
 def scores_of(y: Array, v: Array, QT: Array, t: float, restricted: bool, w: Array, u: Array) -> Scores:
     """Choose the form of the design; a model of a mean has no rows in `QT`."""
     if len(QT) == 0:
@@ -224,7 +256,7 @@ def q_of(y: Array, v: Array, QT: Array, t: float, w: Array, u: Array) -> tuple[f
 
 
 def maximise_rows(
-    y: Array, v: Array, QT: Array, start: Array, unit: Array, lowest: float, restricted: bool
+    y: Array, v: Array, QT: Array, lowest: float, restricted: bool
 ) -> tuple[Array, Mask, AnyArray, Array, Array]:
     """Search every row of y and v (B, k) for the root of its score.
 
@@ -241,10 +273,11 @@ def maximise_rows(
     converged, iterations = np.zeros(B, dtype=np.bool_), np.zeros(B, dtype=np.int64)
     w, u = np.empty(k), np.empty(k)
     for b in range(B):
-        t, below, above, done = start[b], -np.inf, np.inf, False
+        start, unit = hedges_start(y[b], v[b], QT, w, u)
+        t, below, above, done = max(start, lowest), -np.inf, np.inf, False
         while not done and iterations[b] < MAX_ITERATIONS:
             scores = scores_of(y[b], v[b], QT, t, restricted, w, u)
-            t, below, above, done = likelihood_step(t, scores, below, above, lowest, unit[b])
+            t, below, above, done = likelihood_step(t, scores, below, above, lowest, unit)
             iterations[b] += 1
         tau2[b], converged[b] = t, done
         expected[b, 0] = scores_of(y[b], v[b], QT, t, restricted, w, u)[1]
@@ -252,19 +285,18 @@ def maximise_rows(
     return tau2, converged, iterations, expected, falls
 
 
-def solve_rows(
-    y: Array, v: Array, QT: Array, target: Array, unit: Array, lowest: float
-) -> tuple[Array, Mask, AnyArray]:
+def solve_rows(y: Array, v: Array, QT: Array, target: Array, lowest: float) -> tuple[Array, Mask, AnyArray]:
     """Search every row of y and v (B, k) for the tau2 at which Q is `target`; as `searches.solve_q`."""
     B, k = y.shape
     tau2 = np.empty(B)
     converged, iterations = np.zeros(B, dtype=np.bool_), np.zeros(B, dtype=np.int64)
     w, u = np.empty(k), np.empty(k)
     for b in range(B):
+        unit = hedges_start(y[b], v[b], QT, w, u)[1]
         t, lower, upper, done = lowest, lowest, np.inf, False
         while not done and iterations[b] < MAX_ITERATIONS:
             rss, slope = q_of(y[b], v[b], QT, t, w, u)
-            t, lower, upper, done = q_step(t, rss, slope, target[b], lower, upper, lowest, unit[b])
+            t, lower, upper, done = q_step(t, rss, slope, target[b], lower, upper, lowest, unit)
             iterations[b] += 1
         tau2[b], converged[b] = t, done
     return tau2, converged, iterations
@@ -284,8 +316,10 @@ COMPILED = (
     mean_scores,
     mean_q,
     invert,
+    project,
     weigh,
     regression_scores,
+    hedges_start,
     scores_of,
     q_of,
     maximise_rows,

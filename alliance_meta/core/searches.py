@@ -52,17 +52,17 @@ def solve_q(
         `NO_ROOT` where Q is below the target already at `lowest`.
     converged, iterations : ndarray of shape (B,)
     """
-    unit = typical_variance(batch)
     if len(batch.y) == 1:
-        one = solve_one(batch, target=float(target[0]), lowest=lowest, unit=float(unit[0]))
+        one = solve_one(batch, target=float(target[0]), lowest=lowest, unit=float(typical_variance(batch)[0]))
         return np.array([one[0]]), np.array([one[1]]), np.array([one[2]])
     kernels = load() if engine == "compiled" else None
     if kernels is not None:
-        return kernels.solve_rows(*_plain(batch), target, unit, lowest)
-    return _solve_rows(batch, target, unit, lowest)
+        return kernels.solve_rows(*_plain(batch), target, lowest)
+    return _solve_rows(batch, target, lowest)
 
 
-def _solve_rows(batch: Batch, target: Array, unit: Array, lowest: float) -> tuple[Array, Mask, AnyArray]:
+def _solve_rows(batch: Batch, target: Array, lowest: float) -> tuple[Array, Mask, AnyArray]:
+    unit = typical_variance(batch)
     tau2 = np.full(len(batch.y), lowest)
     lower, upper = tau2.copy(), np.full_like(tau2, np.inf)
     converged, iterations = np.zeros(tau2.shape, dtype=bool), np.zeros(tau2.shape, dtype=int)
@@ -97,27 +97,24 @@ def maximise(batch: Batch, *, restricted: bool, lowest: float = 0.0, engine: Eng
     concave and Fisher's elsewhere, kept between points whose scores have opposite signs. Where the
     likelihood also falls away from `lowest`, the higher of the two points is taken.
     """
-    unit = typical_variance(batch)
     kernels = load() if engine == "compiled" else None
     if len(batch.y) == 1:
-        one = maximise_one(batch, restricted=restricted, lowest=lowest, unit=float(unit[0]))
+        one = maximise_one(batch, restricted=restricted, lowest=lowest, unit=float(typical_variance(batch)[0]))
         tau2, converged, iterations, expected, score = (np.array([part]) for part in one)
     elif kernels is not None:
-        start = np.maximum(hedges(batch).raw, lowest)
-        found = kernels.maximise_rows(*_plain(batch), start, unit, lowest, restricted)
+        found = kernels.maximise_rows(*_plain(batch), lowest, restricted)
         tau2, converged, iterations, expected, score = found
     else:
-        tau2, converged, iterations, expected, score = _maximise_rows(batch, unit, lowest, restricted=restricted)
+        tau2, converged, iterations, expected, score = _maximise_rows(batch, lowest, restricted=restricted)
     at_bound = _choose_bound(batch, tau2, score <= 0, lowest, restricted=restricted)
     return Maximum(
         np.where(at_bound, lowest, tau2), converged, at_bound, iterations, expected[np.arange(len(tau2)), 1 * at_bound]
     )
 
 
-def _maximise_rows(
-    batch: Batch, unit: Array, lowest: float, *, restricted: bool
-) -> tuple[Array, Mask, AnyArray, Array, Array]:
+def _maximise_rows(batch: Batch, lowest: float, *, restricted: bool) -> tuple[Array, Mask, AnyArray, Array, Array]:
     """Search for a root of the score; what is returned as in `compiled.maximise_rows`."""
+    unit = typical_variance(batch)
     B = len(batch.y)
     tau2 = np.maximum(hedges(batch).raw, lowest)
     below, above = np.full(B, -np.inf), np.full(B, np.inf)

@@ -1,0 +1,45 @@
+# One case by metafor: Rscript metafor.R KIND FILE B SAMPLE BUDGET
+# FILE has the columns v, x1, x2, ... and y1 (and v1 is v), or y1, y2, ... and v1, v2, ... where there are many.
+suppressPackageStartupMessages(library(metafor))
+arguments <- commandArgs(TRUE)
+kind <- arguments[1]
+data <- read.csv(arguments[2])
+B <- as.integer(arguments[3])
+sample <- as.integer(arguments[4])
+budget <- as.numeric(arguments[5])
+
+xs <- grep("^x", names(data), value = TRUE)
+mods <- if (length(xs)) as.matrix(data[xs]) else NULL
+fit <- function(j) {
+  yi <- data[[paste0("y", j)]]
+  vi <- data[[paste0("v", j)]]
+  if (is.null(mods)) rma(yi, vi, method = "REML") else rma(yi, vi, mods = mods, method = "REML")
+}
+
+scale <- 1
+if (kind == "fit") {
+  run <- function() { found <- fit(1); c(found$beta[1], found$tau2) }
+} else if (kind == "permutation") {
+  fitted <- fit(1)
+  scale <- B / sample
+  run <- function() {
+    permutest(fitted, iter = sample, progbar = FALSE)
+    c(fitted$beta[1], fitted$tau2)
+  }
+} else {
+  scale <- B / sample
+  run <- function() rowMeans(sapply(seq_len(sample), function(j) { found <- fit(j); c(found$beta[1], found$tau2) }))
+}
+
+elapsed <- function() { start <- Sys.time(); answer <<- run(); as.numeric(Sys.time() - start, units = "secs") }
+times <- elapsed()
+if (times[1] < budget) {
+  times <- numeric(0)
+  while (length(times) < 3 || (sum(times) < budget && length(times) < 200)) times <- c(times, elapsed())
+}
+blas <- if (grepl("openblas", extSoftVersion()["BLAS"])) "OpenBLAS" else "reference BLAS"
+cat(sprintf(
+  '{"answer": [%.17g, %.17g], "times": [%s], "scale": %.17g, "method": "REML", "version": "%s, R %s, %s"}\n',
+  answer[1], answer[2], paste(sprintf("%.9f", times), collapse = ", "), scale,
+  packageVersion("metafor"), paste(R.version$major, R.version$minor, sep = "."), blas
+))

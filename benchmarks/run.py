@@ -1,0 +1,221 @@
+"""Time alliance_meta and its peers side by side: ``make bench``, or ``python benchmarks/run.py --help``.
+
+Every cell is a process of its own, one at a time, on one thread, ended after a time limit. Before its time
+counts, a contender must give the number that all others give. Contenders that are not on the path are left out,
+and it is said how to get them; they are not, and must not become, dependencies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import math
+import os
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import page
+from cases import BY_NAME, CASES, Case, Data, make
+from contenders import MODULES, OURS, PEERS, SAMPLE, task, version
+
+HERE = Path(__file__).parent
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMBA_NUM_THREADS")
+RESULTS = HERE / "results.json"
+PAGE = HERE.parent / "docs" / "performance.md"
+GET = {
+    "metafor": "apt-get install r-base-core r-cran-metafor libopenblas0-pthread",
+    "peers": (
+        "pip install --no-deps --target FOLDER pymare sympy mpmath metapipe-kit openpyxl et-xmlfile seaborn "
+        "pymetaanalysis pimeta; PYTHONPATH=FOLDER make bench"
+    ),
+}
+# Peers stop their searches at tolerances of their own.
+AGREE = {"rel_tol": 1e-3, "abs_tol": 2e-5}
+# Bytes of address space; a k x k matrix of 200,000 rows takes 320 GB.
+MEMORY = 16 << 30
+
+
+def measure(contender: str, case: Case, *, budget: float) -> dict[str, Any] | None:
+    """Time one cell in this process; None where the contender cannot do the case."""
+    found = task(contender, case, make(case))
+    if found is None:
+        return None
+
+    def elapsed() -> float:
+        start = time.perf_counter()
+        found.run()
+        return time.perf_counter() - start
+
+    answer = found.run()
+    times = [elapsed()]
+    while len(times) < 3 or (sum(times) < budget and len(times) < 200):
+        if times[0] > budget:
+            break
+        times.append(elapsed())
+    return {
+        "answer": list(answer),
+        "times": times,
+        "scale": found.scale,
+        "method": found.method,
+        "version": version(contender),
+    }
+
+
+def reference(case: Case, data: Data, method: str) -> tuple[float, float]:
+    """Return the two numbers that a contender with this estimator must give."""
+    from alliance_meta.core.tau2 import estimate_tau2
+    from alliance_meta.core.wls import make_batch, wls
+
+    y, v = np.atleast_2d(data.y)[:SAMPLE], np.atleast_2d(data.v)[:SAMPLE]
+    batch = make_batch(y, v, data.X)
+    tau2 = estimate_tau2(batch, method=method).tau2
+    return float(wls(batch, tau2).beta[:, 0].mean()), float(tau2.mean())
+
+
+def command(contender: str, case: Case, *, folder: Path, budget: float) -> list[str]:
+    if contender != "metafor":
+        return [sys.executable, str(HERE / "run.py"), "--cell", contender, case.name, "--budget", str(budget)]
+    file = folder / f"{case.name}.csv"
+    if not file.exists():
+        data = make(case)
+        y, v = np.atleast_2d(data.y)[:SAMPLE], np.atleast_2d(data.v)[:SAMPLE]
+        names = [f"{n}{j}" for n in "yv" for j in range(1, len(y) + 1)]
+        names += [f"x{j}" for j in range(1, data.X.shape[1])]
+        table = np.vstack([y, v, data.X[:, 1:].T]).T
+        np.savetxt(file, table, delimiter=",", header=",".join(names), comments="", fmt="%.17g")
+    script = str(HERE / "metafor.R")
+    return ["Rscript", script, case.kind, str(file), str(case.B), str(SAMPLE), str(budget)]
+
+
+def cell(contender: str, case: Case, *, folder: Path, cap: float, budget: float) -> dict[str, Any] | None:
+    """Run one cell in a process of its own and return what stands in the table."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+
+    try:
+        done = subprocess.run(
+            command(contender, case, folder=folder, budget=budget),
+            capture_output=True,
+            text=True,
+            timeout=cap,
+            preexec_fn=limit,
+            env={**os.environ, **dict.fromkeys(THREADS, "1")},
+        )
+    except subprocess.TimeoutExpired:
+        return {"failed": f"> {cap:g} s"}
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        memory = any(word in done.stderr for word in ("cannot allocate", "MemoryError", "too large", "Unable to alloc"))
+        print(f"  {contender}, {case.name}: {lines[-1] if lines else done.returncode}", file=sys.stderr)
+        return {"failed": "out of memory" if memory else "error"}
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    if found is None:
+        return None
+    expected = reference(case, make(case), found["method"])
+    given = found.pop("answer")
+    if not all(math.isnan(a) or math.isclose(a, b, **AGREE) for a, b in zip(given, expected, strict=True)):
+        return {"failed": "another number", "version": found["version"], "given": given, "expected": list(expected)}
+    times = found.pop("times")
+    return found | {"median": statistics.median(times) * found["scale"], "runs": len(times)}
+
+
+def available() -> tuple[list[str], dict[str, str]]:
+    """Return the contenders on the path, and how to get the others."""
+    missing = {}
+    has_r = (
+        shutil.which("Rscript") is not None
+        and not subprocess.run(["Rscript", "-e", "library(metafor)"], capture_output=True, check=False).returncode
+    )
+    if not has_r:
+        missing["metafor"] = GET["metafor"]
+    for name in PEERS:
+        if importlib.util.find_spec(MODULES[name]) is None:
+            missing[name] = GET["peers"]
+    return [*OURS, *(name for name in ("metafor", *PEERS) if name not in missing)], missing
+
+
+def machine() -> dict[str, Any]:
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = [line for line in cpuinfo.read_text("utf-8").splitlines() if line.startswith("model name")]
+        model = lines[0].partition(":")[2].strip() if lines else model
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in ("numpy", "scipy", "numba")},
+    }
+
+
+def _version(name: str) -> str:
+    from importlib import metadata
+
+    return metadata.version(name)
+
+
+def everything(cap: float, budget: float, only: list[str]) -> dict[str, Any]:
+    names, missing = available()
+    for name, how in missing.items():
+        print(f"{name} is not here and is left out. To include it: {how}", file=sys.stderr)
+    load = [os.getloadavg()[0]]
+    cells: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for case in CASES:
+            if only and case.name not in only:
+                continue
+            cells[case.name] = {}
+            for name in names:
+                found = cell(name, case, folder=Path(folder), cap=cap, budget=budget)
+                if found is not None:
+                    cells[case.name][name] = found
+                    print(f"{case.title:46} {name:15} {page.shown(found)}", file=sys.stderr, flush=True)
+            load.append(os.getloadavg()[0])
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+        "load": round(max(load), 1),
+        "cap": cap,
+        "missing": sorted(missing),
+        "cells": cells,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cap", type=float, default=60.0, help="seconds after which a cell is ended (default: 60)")
+    parser.add_argument("--budget", type=float, default=1.5, help="seconds to repeat a cell for (default: 1.5)")
+    parser.add_argument("--case", action="append", default=[], choices=sorted(BY_NAME), help="only this case")
+    parser.add_argument("--page", action="store_true", help="only write the page from the committed result")
+    parser.add_argument("--cell", nargs=2, metavar=("CONTENDER", "CASE"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.cell:
+        contender, case = options.cell
+        print(json.dumps(measure(contender, BY_NAME[case], budget=options.budget)))
+        return
+    if options.page:
+        results = json.loads(RESULTS.read_text("utf-8"))
+    else:
+        results = everything(options.cap, options.budget, options.case)
+    if options.case:
+        return
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    PAGE.write_text(page.render(results), "utf-8")
+    print(f"wrote {RESULTS.relative_to(HERE.parent)} and {PAGE.relative_to(HERE.parent)}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
