@@ -13,8 +13,6 @@ from alliance_meta.core.compiled import MAX_ITERATIONS, Scores, likelihood_step,
 from alliance_meta.core.moments import hedges
 from alliance_meta.core.wls import Batch
 
-total = np.add.reduce
-
 
 class Mean:
     """The score and Q of a model of a mean, at any tau2."""
@@ -25,13 +23,20 @@ class Mean:
             rows = batch.present[0] > 0
             self.y, self.v = self.y[rows], self.v[rows]
         self.w, self.r, self.u = np.empty((3, len(self.y)))
+        self.ones = np.ones(len(self.y))
+
+    def start(self) -> float:
+        """Return Hedges' estimate."""
+        k = len(self.y)
+        np.subtract(self.y, self.y.dot(self.ones) / k, out=self.r)
+        return float(self.r.dot(self.r)) / (k - 1) - float(self.v.dot(self.ones)) / k
 
     def weigh(self, tau2: float) -> float:
         """Fill the weights w, residuals r and u = Py; return the sum of the weights."""
         w = self.w
         np.add(self.v, tau2, out=w)
         np.divide(1.0, w, out=w)
-        s1 = float(total(w))
+        s1 = float(w.dot(self.ones))
         np.subtract(self.y, w.dot(self.y) / s1, out=self.r)
         np.multiply(w, self.r, out=self.u)
         return s1
@@ -51,7 +56,7 @@ class Mean:
             ratio = second / s1
             first, second = s1 - ratio, second - 2.0 * float(room.dot(w)) / s1 + ratio * ratio
         np.multiply(w, u, out=room)
-        yPPPy = float(room.dot(u)) - float(total(room)) ** 2 / s1
+        yPPPy = float(room.dot(u)) - float(room.dot(self.ones)) ** 2 / s1
         return 0.5 * (float(u.dot(u)) - first), 0.5 * second, yPPPy - 0.5 * second
 
 
@@ -59,12 +64,17 @@ class Regression:
     """The same with moderators."""
 
     def __init__(self, batch: Batch) -> None:
+        self.batch = batch
         self.y, self.v, self.Q, self.QQ, self.unpack = batch.y[0], batch.v[0], batch.Q, batch.QQ, batch.unpack
         if batch.present is not None:
             rows = batch.present[0] > 0
             self.y, self.v, self.Q, self.QQ = self.y[rows], self.v[rows], self.Q[rows], self.QQ[rows]
         self.powers = np.empty((3, len(self.y)))
         self.r, self.u = np.empty((2, len(self.y)))
+
+    def start(self) -> float:
+        """Return Hedges' estimate."""
+        return float(hedges(self.batch).raw[0])
 
     def weigh(self, tau2: float, *, powers: int) -> Array:
         """Fill the powers of the weights, residuals r and u = Py; return Q'W^nQ for each power n.
@@ -93,7 +103,7 @@ class Regression:
         """Return the score, the expected and the observed information."""
         grams = self.weigh(tau2, powers=3 if restricted else 1)
         w, u, room = self.powers[0], self.u, self.r
-        first, second = float(total(w)), float(w.dot(w))
+        first, second = float(w.sum()), float(w.dot(w))
         if restricted:
             half = grams[0] @ grams[1]
             first -= float(half.trace())
@@ -109,7 +119,7 @@ def maximise_one(
 ) -> tuple[float, bool, int, tuple[float, float], float]:
     """Search a batch of one for the root of its score; what is returned as in `compiled.maximise_rows`."""
     model = Mean(batch) if batch.constant else Regression(batch)
-    t = max(float(hedges(batch).raw[0]), lowest)
+    t = max(model.start(), lowest)
     below, above, done, iterations = -np.inf, np.inf, False, 0
     while not done and iterations < MAX_ITERATIONS:
         scores = model.scores(t, restricted=restricted)
