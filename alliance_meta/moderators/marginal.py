@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from alliance_meta._typing import Array
+from alliance_meta.effects.provenance import Provenance
 from alliance_meta.moderators.grid import Weights, averages, interaction_note, label, missing_note
 from alliance_meta.moderators.printing import percent, records, remarks, table, wrapped
 from alliance_meta.not_applicable import NotApplicable
@@ -44,6 +45,8 @@ class MarginalMeans:
     formula, model_label : str
         The model.
     notes : tuple of Note
+    provenance : Provenance
+        Where the effects came from; plots label synthetic data by it.
     """
 
     by: tuple[str, ...]
@@ -57,6 +60,7 @@ class MarginalMeans:
     formula: str
     model_label: str
     notes: tuple[Note, ...]
+    provenance: Provenance
     _frame: pd.DataFrame
 
     def tidy(self) -> pd.DataFrame:
@@ -209,5 +213,6 @@ def marginal_means(
             interaction_note(fit.design, names, rows.over),
             without if fit.method == "EE" else (),
         ),
+        provenance=fit.effects.provenance,
         _frame=table_,
     )

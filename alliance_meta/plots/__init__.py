@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING
 from alliance_meta._lazy import lazy
 
 if TYPE_CHECKING:
+    from alliance_meta.plots.bubble_plot import bubble as bubble
+    from alliance_meta.plots.bubble_rows import bubble_data as bubble_data
+    from alliance_meta.plots.caterpillar_plot import caterpillar as caterpillar
+    from alliance_meta.plots.caterpillar_plot import caterpillar_data as caterpillar_data
     from alliance_meta.plots.figures import figure_bytes as figure_bytes
     from alliance_meta.plots.figures import save_figure as save_figure
     from alliance_meta.plots.forest_plot import forest as forest
@@ -14,13 +18,29 @@ if TYPE_CHECKING:
     from alliance_meta.plots.forest_rows import forest_data as forest_data
     from alliance_meta.plots.frame_json import frame_from_dict as frame_from_dict
     from alliance_meta.plots.frame_json import frame_to_dict as frame_to_dict
+    from alliance_meta.plots.means_plot import means as means
+    from alliance_meta.plots.means_plot import means_data as means_data
+    from alliance_meta.plots.profile_plot import profile as profile
+    from alliance_meta.plots.profile_plot import profile_data as profile_data
     from alliance_meta.plots.published_rows import published_forest_data as published_forest_data
+    from alliance_meta.plots.resampled_plot import resampled as resampled
+    from alliance_meta.plots.resampled_plot import resampled_data as resampled_data
 
 _HOMES = {
+    "bubble": "bubble_plot",
+    "bubble_data": "bubble_rows",
+    "caterpillar": "caterpillar_plot",
+    "caterpillar_data": "caterpillar_plot",
     "figure_bytes": "figures",
     "forest": "forest_plot",
     "forest_data": "forest_rows",
     "forest_pages": "forest_plot",
+    "means": "means_plot",
+    "means_data": "means_plot",
+    "profile": "profile_plot",
+    "profile_data": "profile_plot",
+    "resampled": "resampled_plot",
+    "resampled_data": "resampled_plot",
     "frame_from_dict": "frame_json",
     "frame_to_dict": "frame_json",
     "published_forest_data": "published_rows",

@@ -75,13 +75,15 @@ def value_axis(
     lim: tuple[float, float] | None = None,
     zero: bool = True,
     whole: bool = False,
+    floor: float = -math.inf,
 ) -> Axis:
     """Return the axis for an array of `values` on the analysis scale, `length` inches long.
 
     `room` is the length that a label takes with the gap beside it. With `zero` the limits hold 0; with `whole`
-    ticks are whole numbers.
+    ticks are whole numbers; `floor` is as low as the axis goes.
     """
     lo, hi = _limits(values, measure, zero) if lim is None else _asked_limits(lim, measure)
+    lo = max(lo, floor)
     return Axis(measure, lo, hi, _ticks(lo, hi, measure, length, room, whole))
 
 

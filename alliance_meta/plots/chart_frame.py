@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +12,9 @@ import pandas as pd
 
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note
-from alliance_meta.plots.axis import is_correlation, to_reader
+from alliance_meta.plots.axis import Axis, is_correlation, to_reader
 from alliance_meta.plots.forest_frame import as_number, as_text
+from alliance_meta.tables.format import format_count
 
 if TYPE_CHECKING:
     from alliance_meta.effects.provenance import Provenance
@@ -46,6 +47,7 @@ META: dict[str, Any] = {
     "show_cautions": False,
     "synthetic": False,
 }
+# Meta data of one kind of plot come on top: the moderator of a bubble plot, the cut-off of a profile.
 
 
 def make_chart(rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]) -> pd.DataFrame:
@@ -66,6 +68,16 @@ def check_chart(frame: pd.DataFrame, plot: str) -> None:
         found = frame.attrs.get("plot")
         lacking = f"lacks {', '.join(missing)}" if missing else f"is one of {found}" if found else "lost its .attrs"
         raise InputError(f"this is not a frame that {plot}_data made: it {lacking}")
+
+
+def as_frame(source: Any, plot: str, make: Callable[..., pd.DataFrame], data: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the drawing frame: the one given, or what `make` makes of a result."""
+    if not isinstance(source, pd.DataFrame):
+        return make(source, **data)
+    if data:
+        raise InputError(f"{', '.join(data)}: give this to {plot}_data, which made the frame")
+    check_chart(source, plot)
+    return source
 
 
 def chart_meta(
@@ -97,3 +109,16 @@ def with_r(measure: str, row: Mapping[str, Any]) -> dict[str, Any]:
 def described(text: str, synthetic: bool) -> str:
     """Return a text alternative that says first when the data are made up."""
     return f"SYNTHETIC DATA, made up for teaching. {text}" if synthetic else text
+
+
+def counted(k: int) -> str:
+    """Return "1 effect" or "20,000 effects"."""
+    return f"{format_count(k)} effect{'s' if k != 1 else ''}"
+
+
+def with_beyond(frame: pd.DataFrame, axis: Axis) -> dict[Any, Any]:
+    """Return the meta data with a line that counts the effects beyond the axis, where there are any."""
+    values = frame.loc[frame["kind"] == "study", "yi"]
+    lost = int(((values < axis.lo) | (values > axis.hi)).sum())
+    line = f"{counted(lost)} {'lie' if lost > 1 else 'lies'} beyond the axis, marked at its edge"
+    return {**frame.attrs, "bottom": [*frame.attrs["bottom"], *([line] if lost else [])]}

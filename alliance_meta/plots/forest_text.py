@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -61,6 +62,12 @@ def cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}".replace("-", "−")
     return str(value)
+
+
+def effect_text(measure: str, row: Mapping[str, Any]) -> str:
+    """Return the estimate of a row with its confidence interval, as a reader sees it."""
+    names = ("r", "r_lb", "r_ub") if is_correlation(measure) else ("yi", "ci_lb", "ci_ub")
+    return format_estimate(*(row.get(name, math.nan) for name in names), leading_zero=not is_correlation(measure))
 
 
 def bottom(fit: RandomEffectsResults, level: float, *, simple: bool) -> list[str]:

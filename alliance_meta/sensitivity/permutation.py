@@ -9,10 +9,11 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from alliance_meta._typing import AnyArray, Array
+from alliance_meta._typing import AnyArray, Array, Mask
 from alliance_meta.core import resampling
 from alliance_meta.core.resampling import Recipe, Refits
 from alliance_meta.core.wls import make_batch
+from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
@@ -57,6 +58,8 @@ class PermutationTest:
     stats : ndarray of shape (B, p)
         The statistics under rearrangement. Exact sign flips hold one of each pair of mirror images.
     QMs : ndarray of shape (B,)
+    provenance : Provenance
+        Where the effects came from; plots label synthetic data by it.
     notes : tuple of Note
     """
 
@@ -75,6 +78,7 @@ class PermutationTest:
     seed: int | None
     stats: Array
     QMs: Array
+    provenance: Provenance
     notes: tuple[Note, ...] = ()
 
     @property
@@ -252,7 +256,7 @@ def _result(
     seed: int | None,
 ) -> PermutationTest:
     stat, QM = observed["stat"][0], float(observed["QM"][0])
-    at_least = np.abs(found["stat"]) >= _bar(np.abs(stat))
+    at_least = as_extreme(np.abs(found["stat"]), np.abs(stat))
     notes = merge_notes(fit.notes, _notes(signs, possible))
     return PermutationTest(
         names=fit.names,
@@ -261,7 +265,7 @@ def _result(
         pval=at_least.mean(axis=0),
         pval_fit=fit.pval,
         QM=QM if np.isfinite(QM) else NotApplicable("the coefficients have no variance"),
-        QMp=float((found["QM"] >= _bar(np.array(QM))).mean()),
+        QMp=float(as_extreme(found["QM"], np.array(QM)).mean()),
         QMp_fit=fit.QMp,
         scheme=SIGNS if signs else ROWS,
         exact=seed is None,
@@ -270,8 +274,14 @@ def _result(
         seed=seed,
         stats=found["stat"],
         QMs=found["QM"],
+        provenance=fit.effects.provenance,
         notes=notes,
     )
+
+
+def as_extreme(values: Array, observed: Array) -> Mask:
+    """Return which statistics are at least as large as the observed one, ties included."""
+    return values >= _bar(observed)
 
 
 def _bar(observed: Array) -> Array:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from alliance_meta.errors import InputError
 from alliance_meta.plots import forest, forest_data, forest_pages
@@ -20,29 +18,11 @@ from alliance_meta.plots.layout import AIRY, DENSE, NORMAL, choose_density, make
 from alliance_meta.plots.pages import split_pages
 from alliance_meta.plots.text import text_width, wrap
 from tests.plots.cases import LONG, extremes, fitted, frames, molloy, row
+from tests.plots.geometry import boxes, overlapping, texts
 
 FRAMES = frames()
 LEAST_POINTS = 6.5
 A4_TEXT_HEIGHT = 9.6
-
-
-def texts(figure: Figure) -> list[Text]:
-    return [text for text in figure.axes[0].texts if text.get_text()]
-
-
-def boxes(figure: Figure) -> np.ndarray:
-    """Return x0, y0, x1, y1 of every text in inches, as the renderer measures it."""
-    with matplotlib.rc_context({"text.hinting": "none"}):
-        figure.draw_without_rendering()
-        extents = [text.get_window_extent() for text in texts(figure)]
-    return np.array([[b.x0, b.y0, b.x1, b.y1] for b in extents]) / figure.dpi
-
-
-def overlapping(b: np.ndarray, slack: float = 0.004) -> list[tuple[int, int]]:
-    """Return pairs of boxes that overlap by more than a hair in both directions."""
-    wide = np.minimum(b[:, None, 2], b[None, :, 2]) - np.maximum(b[:, None, 0], b[None, :, 0])
-    high = np.minimum(b[:, None, 3], b[None, :, 3]) - np.maximum(b[:, None, 1], b[None, :, 1])
-    return [(int(i), int(j)) for i, j in np.argwhere((wide > slack) & (high > slack)) if i < j]
 
 
 def all_figures(frame: pd.DataFrame) -> list[NotebookFigure]:

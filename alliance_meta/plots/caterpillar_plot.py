@@ -1,0 +1,227 @@
+"""Caterpillar plots: every effect with its interval, sorted, for any number of studies."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta._typing import Array
+from alliance_meta.plots.axis import Axis, is_correlation, value_axis
+from alliance_meta.plots.chart import DOTTED, SIZE, Chart, Sheet, across, make_sheet, render
+from alliance_meta.plots.chart_frame import COLUMNS, as_frame, counted, described, make_chart, with_beyond
+from alliance_meta.plots.figures import NotebookFigure
+from alliance_meta.plots.forest_rows import forest_data, is_simple
+from alliance_meta.plots.forest_text import effect_text, prediction_label
+from alliance_meta.plots.layout import MARGIN
+from alliance_meta.plots.pen import FAINT, GREY, INK, SUMMARY
+from alliance_meta.plots.text import line_height
+from alliance_meta.tables.format import format_interval, format_level
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from alliance_meta.results.random_effects import RandomEffectsResults
+
+WIDTH, HEIGHT = 7.0, 4.5
+HAIR = 0.4
+# Above this many effects the points touch and are drawn as one line.
+MOST_POINTS = 250
+DENSE_GREY = "#b3b3b3"
+# Intervals in one path: a few hundred draw fast and keep a vector file small.
+CHUNK = 100
+
+
+def caterpillar_data(
+    fit: RandomEffectsResults, *, level: float | None = None, title: str | None = None, show_cautions: bool = False
+) -> pd.DataFrame:
+    """Return the frame of a caterpillar plot: every effect, smallest first, then the pooled one.
+
+    Parameters
+    ----------
+    fit : RandomEffectsResults
+        A fitted model. With moderators there is no single mean, and only the effects are in the frame.
+    level : float, optional
+        Confidence level of every interval; the model's by default.
+    title : str, optional
+        Title for the saved file; not drawn.
+    show_cautions : bool
+        Print the data's cautions under the plot.
+
+    Returns
+    -------
+    DataFrame
+        ``kind`` (study, summary, prediction), ``label``; ``yi ci_lb ci_ub pi_lb pi_ub`` on the analysis scale;
+        ``r r_lb r_ub r_pi_lb r_pi_ub``, the same as correlations; ``weight`` in percent; ``position`` in
+        ``fit.effects``. The numbers are those of `forest_data`.
+
+    Examples
+    --------
+    >>> from alliance_meta import EffectSizes, RandomEffectsModel, plots
+    >>> es = EffectSizes.from_arrays([0.5, 0.1, 0.3], [0.01, 0.02, 0.01], measure="ZCOR")
+    >>> plots.caterpillar_data(RandomEffectsModel(es).fit())["label"].tolist()[:3]
+    ['Study 2', 'Study 3', 'Study 1']
+    """
+    forest = forest_data(fit, order="effect", level=level, title=title, show_cautions=show_cautions)
+    kept = forest["kind"].isin(("study", "summary", "prediction"))
+    columns = [name for names in COLUMNS["caterpillar"] for name in names]
+    rows = forest.loc[kept, columns].to_dict("records")
+    attrs = dict(forest.attrs)
+    simple = is_simple(fit)
+    name = fit.effects.provenance.title or fit.effects.provenance.source
+    meta = {key: attrs[key] for key in ("measure", "level", "model_label", "notes", "cautions", "synthetic")}
+    return make_chart(
+        rows,  # type: ignore[arg-type]
+        meta
+        | {
+            "plot": "caterpillar",
+            "title": title if title is not None else f"Caterpillar plot: {name}",
+            "description": _description(forest, fit),
+            "x_label": attrs["axis_label"],
+            "key": _key(fit.k, attrs["level"], forest, simple),
+            "bottom": [*_pooled_line(forest), *([] if simple else [_no_mean(fit)]), attrs["bottom"][0]],
+            "show_cautions": show_cautions,
+        },
+    )
+
+
+def caterpillar(
+    fit_or_frame: Any, *, ax: Axes | None = None, xlim: tuple[float, float] | None = None, **data: Any
+) -> NotebookFigure | Axes:
+    """Draw a caterpillar plot: all effects sorted, each with its interval, and the pooled effect behind them.
+
+    It shows at a glance how far effects scatter, however many there are, where a forest plot would need pages.
+    The steeper the caterpillar leans, the more the effects differ.
+
+    Parameters
+    ----------
+    fit_or_frame : RandomEffectsResults or DataFrame
+        A fitted model, or a frame from `caterpillar_data`.
+    ax : matplotlib Axes, optional
+        Draw into this axes. By default a figure of 7 x 4.5 inches.
+    xlim : (float, float), optional
+        Limits of the axis as its labels read. Intervals that leave them are cut, and a line under the plot
+        counts the effects beyond. By default the limits hold every interval, as far as |r| = .95.
+    **data
+        Passed to `caterpillar_data` when a fitted model is given.
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
+
+    Raises
+    ------
+    InputError
+        If `ax` is too small.
+
+    Examples
+    --------
+    >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, plots
+    >>> figure = plots.caterpillar(RandomEffectsModel(escalc(load_dataset("mcdaniel1994"))).fit())
+    >>> figure.get_size_inches().tolist()
+    [7.0, 4.5]
+    """
+    frame = as_frame(fit_or_frame, "caterpillar", caterpillar_data, data)
+    bounds = frame[["yi", "ci_lb", "ci_ub", "pi_lb", "pi_ub"]]
+
+    def axis_for(width: float) -> Axis:
+        room = width - 4 * MARGIN
+        return value_axis(bounds, measure=frame.attrs["measure"], length=room, room=across, lim=xlim)
+
+    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
+        axis = axis_for(width)
+        return make_sheet(with_beyond(frame, axis), width=width, height=height, left=2 * MARGIN), axis, None
+
+    return render(frame, ax, plan, _draw, width=WIDTH, height=HEIGHT)
+
+
+def _key(k: int, level: float, forest: pd.DataFrame, simple: bool) -> list[list[str]]:
+    key = [["hair", f"{counted(k)} with {format_level(level)} CI"]]
+    if simple:
+        key += [["line", "Pooled effect"], ["ci", f"Its {format_level(level)} CI"]]
+        if (forest["kind"] == "prediction").any():
+            key.append(["pi", prediction_label(level)])
+    return key
+
+
+def _pooled_line(forest: pd.DataFrame) -> list[str]:
+    found = forest[forest["kind"] == "summary"]
+    if not len(found):
+        return []
+    row, zero = found.iloc[0], not is_correlation(forest.attrs["measure"])
+    name = "Pooled effect" if zero else "Pooled r"
+    values = {str(column): value for column, value in row.items()}
+    text = f"{name} = {effect_text(forest.attrs['measure'], values)} ({forest.attrs['model_label']})"
+    new = forest[forest["kind"] == "prediction"]
+    if len(new):
+        names = ("pi_lb", "pi_ub") if zero else ("r_pi_lb", "r_pi_ub")
+        interval = format_interval(*(new.iloc[0][n] for n in names), leading_zero=zero)
+        text += f"; {prediction_label(forest.attrs['level'])} {interval}"
+    return [text]
+
+
+def _no_mean(fit: RandomEffectsResults) -> str:
+    return f"No pooled effect is drawn: the model {fit.design.formula} ({fit.model_label}) has moderators"
+
+
+def _description(forest: pd.DataFrame, fit: RandomEffectsResults) -> str:
+    studies = forest[forest["kind"] == "study"]
+    zero = not is_correlation(fit.effects.measure)
+    values = studies["yi" if zero else "r"]
+    span = format_interval(values.min(), values.max(), leading_zero=zero).strip("[]").replace(", ", " to ")
+    text = f"Caterpillar plot of {counted(fit.k)}, sorted, from {span}."
+    return described(" ".join([text, *(f"{line}." for line in _pooled_line(forest))]), forest.attrs["synthetic"])
+
+
+def _draw(chart: Chart, frame: pd.DataFrame) -> None:
+    axis = chart.xaxis
+    assert axis is not None
+    _background(chart, frame, axis)
+    studies = frame[frame["kind"] == "study"]
+    k = len(studies)
+    inset = min(0.5 * line_height(SIZE), 0.25 * (chart.bottom - chart.top))
+    step = (chart.bottom - chart.top - 2 * inset) / max(k - 1, 1)
+    y = chart.top + inset + step * np.arange(k) if k > 1 else np.array([(chart.top + chart.bottom) / 2])
+    lb, yi, ub = (studies[name].to_numpy() for name in ("ci_lb", "yi", "ci_ub"))
+    shown = (ub > axis.lo) & (lb < axis.hi)
+    hairs(chart, chart.x(lb[shown]), chart.x(ub[shown]), y[shown], GREY if k <= MOST_POINTS else DENSE_GREY)
+    if k <= MOST_POINTS:
+        radius = min(0.03, max(0.011, 0.42 * step)) if k > 1 else 0.04
+        chart.circles(chart.x(yi), y, np.full(k, radius), fill=INK, edge="none", zorder=5)
+    else:
+        chart.curve(chart.x(yi), y, colour=INK, points=1.2, zorder=5)
+
+
+def _background(chart: Chart, frame: pd.DataFrame, axis: Axis) -> None:
+    for kind, names, fill in (("prediction", ("pi_lb", "pi_ub"), "pi"), ("summary", ("ci_lb", "ci_ub"), "ci")):
+        for _, row in frame[frame["kind"] == kind].iterrows():
+            x0, x1 = (float(chart.x(row[name])) for name in names)
+            chart.band(x0, x1, fill)
+            for x in (x0, x1) if kind == "prediction" else ():
+                chart.rule(x, x, chart.top, chart.bottom, colour=SUMMARY, points=0.7, style=DOTTED, zorder=6)
+    if axis.lo <= 0 <= axis.hi:
+        x = float(chart.x(0.0))
+        chart.rule(x, x, chart.top, chart.bottom, colour=FAINT, zorder=1)
+    for value in frame.loc[frame["kind"] == "summary", "yi"]:
+        if axis.lo <= value <= axis.hi and math.isfinite(value):
+            x = float(chart.x(value))
+            chart.rule(x, x, chart.top, chart.bottom, colour=SUMMARY, points=1.4, zorder=6)
+
+
+def hairs(chart: Chart, x0: Array, x1: Array, y: Array, colour: str) -> None:
+    """Draw horizontal hairlines, many to a path."""
+    from matplotlib.collections import PathCollection
+    from matplotlib.path import Path
+
+    paths = []
+    for start in range(0, len(y), CHUNK):
+        part = slice(start, start + CHUNK)
+        corners = np.stack([np.column_stack([x0[part], y[part]]), np.column_stack([x1[part], y[part]])], axis=1)
+        codes = np.tile([Path.MOVETO, Path.LINETO], len(corners))
+        paths.append(Path(corners.reshape(-1, 2), codes))
+    if paths:
+        lines = PathCollection(paths, facecolors="none", edgecolors=colour, linewidths=HAIR, zorder=3, clip_on=False)
+        chart.ax.add_collection(lines, autolim=False)

@@ -1,0 +1,272 @@
+"""Means side by side: marginal means of a meta-regression, or the means of subgroups."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta.errors import InputError
+from alliance_meta.models.subgroups import SubgroupResults
+from alliance_meta.moderators.comparisons import NAMES as ADJUSTMENTS
+from alliance_meta.moderators.comparisons import PairwiseResults
+from alliance_meta.moderators.marginal import MarginalMeans
+from alliance_meta.notes import merge_notes
+from alliance_meta.plots import forest_text
+from alliance_meta.plots.axis import Axis, is_correlation, value_axis
+from alliance_meta.plots.chart import SIZE, Chart, Sheet, across, make_sheet, render
+from alliance_meta.plots.chart_frame import EFFECT, as_frame, chart_meta, described, make_chart, with_r
+from alliance_meta.plots.figures import NotebookFigure
+from alliance_meta.plots.layout import MARGIN
+from alliance_meta.plots.pen import FAINT, SUMMARY
+from alliance_meta.plots.text import line_height, text_width, wrap
+from alliance_meta.tables.format import format_count, format_level
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PANEL = 3.2
+WIDEST_LABEL = 2.4
+PITCH = 0.27
+COLUMN_GAP = 0.2
+# Scale of marginal means -> measure of the axis on which they are drawn, and its label.
+SCALES = {
+    "z": ("ZCOR", "Correlation r (Fisher z scale)"),
+    "r": ("COR", "Correlation r"),
+    "r_mean": ("COR", "Mean true correlation"),
+    "analysis": ("GEN", "Effect size"),
+}
+
+
+def means_data(
+    result: MarginalMeans | SubgroupResults,
+    *,
+    pairwise: PairwiseResults | None = None,
+    title: str | None = None,
+    show_cautions: bool = False,
+) -> pd.DataFrame:
+    """Return the frame of a plot of means: one row per level.
+
+    Parameters
+    ----------
+    result : MarginalMeans or SubgroupResults
+        From `moderators.marginal_means`, or the subgroups of a model without moderators.
+    pairwise : PairwiseResults, optional
+        Comparisons of the same levels: levels that share a letter do not differ.
+    title : str, optional
+        Title for the saved file; not drawn.
+    show_cautions : bool
+        Print the data's cautions under the plot.
+
+    Returns
+    -------
+    DataFrame
+        ``kind`` (mean), ``label``, ``letters``, ``k``; ``yi ci_lb ci_ub pi_lb pi_ub`` on the scale of the result;
+        ``r r_lb r_ub r_pi_lb r_pi_ub``, the same as correlations.
+
+    Raises
+    ------
+    InputError
+        Comparisons of other levels.
+
+    Examples
+    --------
+    >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, moderators, plots
+    >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014")), mods="design").fit()
+    >>> frame = plots.means_data(moderators.marginal_means(fit, "design"))
+    >>> frame[["label", "k", "r"]].round(3).values.tolist()
+    [['cross-sectional', 5.0, 0.168], ['prospective', 11.0, 0.139]]
+    """
+    if isinstance(result, SubgroupResults):
+        if pairwise is not None:
+            raise InputError("pairwise compares marginal means; subgroups are compared by the test under the plot")
+        rows, meta = _of_subgroups(result)
+    elif isinstance(result, MarginalMeans):
+        rows, meta = _of_margins(result, pairwise)
+    else:
+        raise InputError(f"means_data needs marginal means or subgroups, not {type(result).__name__}")
+    origin = meta.pop("origin")
+    notes = merge_notes(result.notes, () if pairwise is None else pairwise.notes)
+    common = chart_meta("means", "Means", origin, title=title, show_cautions=show_cautions, notes=notes)
+    measure, level = meta["measure"], meta["level"]
+    made = [with_r(measure, {"kind": "mean", **row}) for row in rows]
+    texts = "; ".join(f"{row['label']} (k = {row['k']}) {forest_text.effect_text(measure, row)}" for row in made)
+    words = f"Means with {format_level(level)} confidence intervals: {texts}."
+    return make_chart(made, common | meta | {"description": described(words, common["synthetic"])})
+
+
+def means(fit_or_frame: Any, *, ax: Axes | None = None, xlim: tuple[float, float] | None = None, **data: Any) -> (
+    NotebookFigure | Axes
+):  # fmt: skip
+    """Draw means one below the other: the dot is the mean, the thick line its confidence interval.
+
+    The thin line is the prediction interval: where the true effect of one new study of that kind is expected.
+    It overlaps between levels far more often than the confidence intervals do.
+
+    Parameters
+    ----------
+    fit_or_frame : MarginalMeans, SubgroupResults or DataFrame
+        From `moderators.marginal_means`, subgroups, or a frame from `means_data`.
+    ax : matplotlib Axes, optional
+        Draw into this axes. By default a figure as wide as its text needs.
+    xlim : (float, float), optional
+        Limits of the axis as its labels read; intervals that leave them end in an arrow.
+    **data
+        Passed to `means_data` unless a frame is given: ``pairwise=``, ...
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
+
+    Raises
+    ------
+    InputError
+        Comparisons of other levels, or an `ax` that is too small.
+
+    Examples
+    --------
+    >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, moderators, plots
+    >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014")), mods="design").fit()
+    >>> plots.means(moderators.marginal_means(fit, "design")).plot_description
+    'Means with 95% confidence intervals: cross-sectional (k = 5) .17 [.05, .29]; prospective (k = 11) .14 ...'
+    """
+    frame = as_frame(fit_or_frame, "means", means_data, data)
+    columns = _Columns(frame)
+
+    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
+        sheet = make_sheet(
+            frame.attrs, width=width, height=height, left=columns.left, right=columns.right, least=columns.height
+        )
+        length = sheet.panel[1] - sheet.panel[0]
+        values = frame[list(EFFECT)].to_numpy()
+        return sheet, value_axis(values, measure=frame.attrs["measure"], length=length, room=across, lim=xlim), None
+
+    def draw(chart: Chart, frame: pd.DataFrame) -> None:
+        _draw(chart, frame, columns)
+
+    return render(frame, ax, plan, draw, width=columns.left + PANEL + columns.right, height=0.0)
+
+
+def _of_margins(result: MarginalMeans, pairwise: PairwiseResults | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    table = result.tidy().rename(columns={"estimate": "yi"})
+    shown: Mapping[str, str] = {}
+    if pairwise is not None:
+        if pairwise.by != result.by or not set(pairwise.letters) <= set(table.index):
+            raise InputError(
+                f"pairwise compares {', '.join(pairwise.by)}; the means are those of {', '.join(result.by) or 'all'}"
+            )
+        shown = pairwise.letters
+    rows = [
+        {"label": label, "letters": shown.get(str(label), ""), **{str(name): value for name, value in row.items()}}
+        for label, row in zip(table.index, table[["k", *EFFECT]].to_dict("records"), strict=True)
+    ]
+    measure, axis_label = SCALES[result.scale]
+    evened = [f"averaged over {', '.join(result.over)}"] if result.over else []
+    evened += [f"{name} held at {forest_text.cell(value)}" for name, value in result.held.items()]
+    bottom = [f"Marginal means of {result.formula} ({result.model_label}){''.join(f'; {one}' for one in evened)}"]
+    if pairwise is not None:
+        alpha = f"{1 - pairwise.level:.6g}".removeprefix("0")
+        correction = ADJUSTMENTS[pairwise.adjust]
+        bottom.append(f"Means without a common letter differ, p < {alpha} ({correction} correction)")
+    meta = _meta(measure, axis_label, result.level, result.by, rows) | {
+        "model_label": result.model_label,
+        "bottom": bottom,
+        "origin": result.provenance,
+    }
+    return rows, meta
+
+
+def _of_subgroups(result: SubgroupResults) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    rows = []
+    for label, fit in result.fits.items():
+        found = fit.predict().rename(columns={"pred": "yi"}).iloc[0]
+        rows.append({"label": label, "letters": "", "k": fit.k, **{name: float(found[name]) for name in EFFECT}})
+    one = next(iter(result.fits.values()))
+    measure = one.effects.measure
+    test = forest_text.test_text(result.QM, result.QMdf, result.QMp)
+    each = "one τ² each" if result.tau2 == "separate" else "a common τ²"
+    meta = _meta(measure, forest_text.axis_label(measure), one.level, (result.by,), rows) | {
+        "bottom": [f"Test of subgroup differences: {test} ({each})"],
+        "origin": one.effects.provenance,
+    }
+    return rows, meta
+
+
+def _meta(
+    measure: str, axis_label: str, level: float, by: tuple[str, ...], rows: list[dict[str, Any]]
+) -> dict[str, Any]:
+    text = format_level(level)
+    new = any(not math.isnan(row["pi_lb"]) for row in rows)
+    return {
+        "measure": measure,
+        "axis_label": ", ".join(map(forest_text.header, by)) or "Mean",
+        "x_label": axis_label,
+        "level": level,
+        "key": [["thick", f"Mean, {text} CI"], *([["thin", f"{text} prediction interval"]] if new else [])],
+    }
+
+
+class _Columns:
+    """Texts beside the panel, how wide they are, and how high the rows."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        measure = frame.attrs["measure"]
+        rows = frame.to_dict("records")
+        self.labels = [wrap(str(label), SIZE, WIDEST_LABEL) for label in frame["label"]]
+        self.counts = [format_count(k) for k in frame["k"]]
+        self.estimates = [forest_text.effect_text(measure, {str(n): v for n, v in row.items()}) for row in rows]
+        self.letters = frame["letters"].tolist()
+        name = "r" if is_correlation(measure) else "Effect"
+        self.header = f"{name} [{format_level(frame.attrs['level'])} CI]"
+        widest = max(
+            [text_width(frame.attrs["axis_label"], SIZE)] + [_width(line) for one in self.labels for line in one]
+        )
+        self.k_end = MARGIN + widest + COLUMN_GAP + max(_width(text) for text in ("k", *self.counts))
+        self.left = self.k_end + COLUMN_GAP
+        self.estimate = max(_width(text) for text in (self.header, *self.estimates))
+        letter = max(_width(text) for text in self.letters)
+        self.right = COLUMN_GAP + self.estimate + (COLUMN_GAP + letter if letter else 0.0) + MARGIN
+        self.heights = np.array([max(PITCH, len(one) * line_height(SIZE) + 0.08) for one in self.labels])
+        self.height = float(self.heights.sum()) + 0.12
+
+
+def _width(text: str) -> float:
+    return text_width(text, SIZE)
+
+
+def _draw(chart: Chart, frame: pd.DataFrame, columns: _Columns) -> None:
+    axis = chart.xaxis
+    assert axis is not None
+    if axis.lo <= 0 <= axis.hi:
+        x = float(chart.x(0.0))
+        chart.rule(x, x, chart.top, chart.bottom, colour=FAINT, zorder=1)
+    start = chart.right + COLUMN_GAP
+    chart.text(columns.k_end, chart.sheet.y_title, "k", align="right")
+    chart.text(start, chart.sheet.y_title, columns.header)
+    room = (chart.bottom - chart.top) / columns.heights.sum()
+    centres = chart.top + room * (np.cumsum(columns.heights) - columns.heights / 2)
+    for i, row in enumerate(frame.to_dict("records")):
+        y = float(centres[i])
+        for j, line in enumerate(columns.labels[i]):
+            chart.text(MARGIN, y + (j - (len(columns.labels[i]) - 1) / 2) * line_height(SIZE), line)
+        chart.text(columns.k_end, y, columns.counts[i], align="right")
+        chart.text(start, y, columns.estimates[i])
+        if columns.letters[i]:
+            chart.text(start + columns.estimate + COLUMN_GAP, y, columns.letters[i])
+        _mean(chart, row, y, axis)
+
+
+def _mean(chart: Chart, row: Mapping[Any, Any], y: float, axis: Axis) -> None:
+    if not math.isfinite(row["yi"]):
+        return
+    for low, high, points in (("pi_lb", "pi_ub", 1.0), ("ci_lb", "ci_ub", 3.2)):
+        if row[low] <= axis.hi and row[high] >= axis.lo:
+            x0, x1 = float(chart.x(row[low])), float(chart.x(row[high]))
+            chart.rule(x0, x1, y, y, colour=SUMMARY, points=points, zorder=4)
+            chart.arrows(row[low], row[high], y)
+    if axis.lo <= row["yi"] <= axis.hi:
+        chart.circles([float(chart.x(row["yi"]))], [y], [0.058], fill=SUMMARY, zorder=5)

@@ -1,0 +1,236 @@
+"""The profile of the likelihood over tau2: how sharply the data tell the between-study variance."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from alliance_meta._typing import Array
+from alliance_meta.core.searches import log_likelihood
+from alliance_meta.core.wls import make_batch, wls
+from alliance_meta.errors import InputError
+from alliance_meta.options import check_level
+from alliance_meta.plots.axis import Axis, value_axis
+from alliance_meta.plots.chart import (
+    DASHED,
+    DOTTED,
+    POINT,
+    Chart,
+    Sheet,
+    across,
+    left_margin,
+    make_sheet,
+    render,
+    upright,
+)
+from alliance_meta.plots.chart_frame import as_frame, chart_meta, described, make_chart
+from alliance_meta.plots.figures import NotebookFigure
+from alliance_meta.plots.layout import MARGIN
+from alliance_meta.plots.pen import INK, SUMMARY
+from alliance_meta.tables.format import format_interval, format_level, format_number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from alliance_meta.results.random_effects import RandomEffectsResults
+    from alliance_meta.results.teststats import Interval
+
+WIDTH, HEIGHT = 5.5, 4.2
+STEPS = 201
+BEYOND = 0.12
+
+
+def profile_data(
+    fit: RandomEffectsResults, *, level: float | None = None, title: str | None = None, show_cautions: bool = False
+) -> pd.DataFrame:
+    r"""Return the profile of the (restricted) log-likelihood over tau2, the between-study variance.
+
+    Parameters
+    ----------
+    fit : RandomEffectsResults
+        Fitted with ``method="ML"`` or ``"REML"``.
+    level : float, optional
+        Confidence level of the interval; the model's by default.
+    title : str, optional
+        Title for the saved file; not drawn.
+    show_cautions : bool
+        Print the data's cautions under the plot.
+
+    Returns
+    -------
+    DataFrame
+        ``kind``: curve (201 points around the interval), maximum (the estimate), lower and upper (the
+        limits of ``fit.confint_tau2(kind="PL")``); ``tau2`` on the analysis scale and its ``loglik``.
+        ``.attrs["cutoff"]`` is the log-likelihood that the interval's values reach.
+
+    Raises
+    ------
+    InputError
+        An estimator that maximises no likelihood, or a tau2 that was given.
+
+    Notes
+    -----
+    The interval holds the values whose log-likelihood is less than :math:`\chi^2_{1,level} / 2` below the maximum
+    (Hardy & Thompson 1996). Where that holds for 0, the lower limit is 0. R: ``profile(fit)``.
+
+    Examples
+    --------
+    >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, plots
+    >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit()
+    >>> frame = plots.profile_data(fit).set_index("kind")
+    >>> bool(frame.loc["maximum", "tau2"] == fit.tau2), round(float(frame.loc["maximum", "loglik"] - fit.loglik), 9)
+    (True, 0.0)
+    """
+    used = fit.level if level is None else level
+    check_level(used)
+    _check(fit)
+    interval = fit.confint_tau2(kind="PL", level=used)
+    lb, ub = float(interval.lb), float(interval.ub)
+    grid = _grid(min(lb, fit.tau2), ub)
+    special_points = np.array([fit.tau2, lb, ub])
+    loglik = _profile(fit, np.concatenate([grid, special_points]))
+    kinds = ["curve"] * STEPS + ["maximum", "lower", "upper"]
+    rows = [
+        {"kind": kind, "tau2": float(t), "loglik": float(ll)}
+        for kind, t, ll in zip(kinds, [*grid, *special_points], loglik, strict=True)
+    ]
+    name = "Restricted log-likelihood" if fit.method == "REML" else "Log-likelihood"
+    cutoff = float(loglik[STEPS]) - 0.5 * float(special.chdtri(1.0, 1.0 - used))
+    scale = "" if fit.effects.measure == "GEN" else f" ({fit.effects.scale_label} scale)"
+    meta = chart_meta(
+        "profile", "Profile of τ²", fit.effects.provenance, title=title, show_cautions=show_cautions, notes=fit.notes
+    )
+    line = _line(fit, interval, used)
+    text = format_level(used)
+    return make_chart(
+        rows,
+        meta
+        | {
+            "description": described(f"{name} over the between-study variance τ². {line}.", meta["synthetic"]),
+            "axis_label": name,
+            "x_label": f"Between-study variance τ²{scale}",
+            "level": used,
+            "model_label": fit.model_label,
+            "key": [
+                ["line", "Profile"],
+                ["dot", "Maximum"],
+                ["dashed", f"Cut-off of the {text} interval"],
+                ["dotted", "Its limits"],
+            ],
+            "bottom": [line],
+            "cutoff": cutoff,
+        },
+    )
+
+
+def profile(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:
+    """Draw how likely each value of tau2, the between-study variance, makes the data.
+
+    A narrow peak means that the data tell well how much true effects differ; a flat curve that almost any value
+    would do. A maximum at the left edge is an estimate of 0. More than one peak calls for caution.
+
+    Parameters
+    ----------
+    fit_or_frame : RandomEffectsResults or DataFrame
+        A model fitted by ML or REML, or a frame from `profile_data`.
+    ax : matplotlib Axes, optional
+        Draw into this axes. By default a figure of 5.5 x 4.2 inches.
+    **data
+        Passed to `profile_data` when a fitted model is given.
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
+
+    Raises
+    ------
+    InputError
+        An estimator that maximises no likelihood, or an `ax` that is too small.
+
+    Examples
+    --------
+    >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, plots
+    >>> figure = plots.profile(RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit())
+    >>> figure.plot_description
+    'Restricted log-likelihood over the between-study variance τ². τ² = 0.0081, 95% profile-likelihood interval ...'
+    """
+    frame = as_frame(fit_or_frame, "profile", profile_data, data)
+
+    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
+        first = make_sheet(frame.attrs, width=width, height=height, left=MARGIN)
+        values = frame.loc[frame["loglik"] >= _floor(frame), "loglik"].to_numpy()
+        values = np.append(values, frame.attrs["cutoff"])
+        length = first.panel[3] - first.panel[2]
+        yaxis = value_axis(values, measure="GEN", length=length, room=upright, zero=False)
+        sheet = make_sheet(frame.attrs, width=width, height=height, left=left_margin(yaxis))
+        length = sheet.panel[1] - sheet.panel[0]
+        return sheet, value_axis(frame["tau2"], measure="GEN", length=length, room=across, zero=False), yaxis
+
+    return render(frame, ax, plan, _draw, width=WIDTH, height=HEIGHT)
+
+
+def _check(fit: RandomEffectsResults) -> None:
+    if fit.k <= fit.p:
+        raise InputError(
+            f"k = {fit.k} effects and p = {fit.p} coefficients leave no likelihood of tau2 to profile; "
+            "it needs more effects than coefficients"
+        )
+    if fit.settings.tau2 is not None:
+        raise InputError("tau2 was given, not estimated: there is nothing to profile; refit without tau2=")
+    if fit.method not in ("ML", "REML"):
+        raise InputError(f"method={fit.method!r} maximises no likelihood; refit with method='REML' or 'ML'")
+
+
+def _grid(lb: float, ub: float) -> Array:
+    """Return values around the interval, evenly spaced in tau where none is negative."""
+    width = ub - lb
+    lowest, highest = max(min(0.0, lb), lb - 0.5 * width), ub + BEYOND * width
+    if lowest < 0:
+        return np.linspace(lowest, highest, STEPS)
+    grid: Array = np.linspace(np.sqrt(lowest), np.sqrt(highest), STEPS) ** 2
+    return grid
+
+
+def _profile(fit: RandomEffectsResults, tau2: Array) -> Array:
+    """Return the log-likelihood at each tau2, coefficients at their best, in one call of the batched kernel."""
+    shape = (len(tau2), fit.k)
+    batch = make_batch(np.broadcast_to(fit.effects.yi, shape), np.broadcast_to(fit.effects.vi, shape), fit.design.X)
+    return log_likelihood(wls(batch, tau2), restricted=fit.method == "REML")
+
+
+def _line(fit: RandomEffectsResults, interval: Interval, level: float) -> str:
+    digits = 4 if fit.tau2 == 0 else min(8, max(2, 1 - math.floor(math.log10(abs(fit.tau2)))))
+    digits = max(digits, 4 if fit.tau2 < 1 else 2)
+    bounds = format_interval(interval.lb, interval.ub, digits, leading_zero=True)
+    text = f"τ² = {format_number(fit.tau2, digits)}, {format_level(level)} profile-likelihood interval {bounds}"
+    text += f" ({fit.method}, k = {fit.k})"
+    if fit.tau2 <= fit.settings.tau2_min:
+        return f"{text}; maximum at the boundary"
+    return f"{text}; 0 is inside, so the lower limit is the boundary" if interval.lb == 0 else text
+
+
+def _floor(frame: pd.DataFrame) -> float:
+    """Return the log-likelihood below which the curve would only flatten the part that matters."""
+    cutoff = float(frame.attrs["cutoff"])
+    return cutoff - 1.5 * (float(frame["loglik"].max()) - cutoff)
+
+
+def _draw(chart: Chart, frame: pd.DataFrame) -> None:
+    points = {str(row["kind"]): row for row in frame.to_dict("records") if row["kind"] != "curve"}
+    curve = frame[(frame["kind"] != "lower") & (frame["kind"] != "upper") & (frame["loglik"] >= _floor(frame))]
+    curve = curve.sort_values("tau2", kind="stable")
+    y = float(chart.y(frame.attrs["cutoff"]))
+    chart.rule(chart.left, chart.right, y, y, colour=SUMMARY, points=1.2, style=DASHED, zorder=2)
+    for name in ("lower", "upper"):
+        x = float(chart.x(points[name]["tau2"]))
+        top = float(chart.y(points[name]["loglik"]))
+        chart.rule(x, x, top, chart.bottom, colour=INK, points=0.9, style=DOTTED, zorder=2)
+    chart.curve(chart.x(curve["tau2"].to_numpy()), chart.y(curve["loglik"].to_numpy()), points=1.6)
+    best = points["maximum"]
+    x, top = float(chart.x(best["tau2"])), float(chart.y(best["loglik"]))
+    chart.circles([x], [top], [0.05], fill=POINT, zorder=5)

@@ -1,0 +1,295 @@
+"""The distribution behind a permutation test or a bootstrap."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta._typing import Array
+from alliance_meta.errors import InputError
+from alliance_meta.notes import Note, merge_notes
+from alliance_meta.options import did_you_mean
+from alliance_meta.plots import forest_text
+from alliance_meta.plots.axis import Axis, value_axis
+from alliance_meta.plots.chart import (
+    CI_BAND,
+    DASHED,
+    POINT,
+    Chart,
+    Sheet,
+    across,
+    left_margin,
+    make_sheet,
+    render,
+    upright,
+)
+from alliance_meta.plots.chart_frame import as_frame, chart_meta, described, make_chart
+from alliance_meta.plots.figures import NotebookFigure
+from alliance_meta.plots.layout import MARGIN
+from alliance_meta.plots.pen import SUMMARY
+from alliance_meta.sensitivity.bootstrapping import Bootstrap, BootstrapInterval
+from alliance_meta.sensitivity.permutation import SIGNS, PermutationTest, as_extreme
+from alliance_meta.tables.format import format_count, format_interval, format_level, format_number, format_p
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+WIDTH, HEIGHT = 5.5, 4.0
+FEWEST_BINS, MOST_BINS = 12, 60
+NAMES = {"tau2": "τ²", "tau": "τ", "I2": "I² in percent", "H2": "H²"}
+
+
+def resampled_data(
+    result: PermutationTest | Bootstrap,
+    *,
+    quantity: str | None = None,
+    kind: BootstrapInterval = "percentile",
+    level: float | None = None,
+    title: str | None = None,
+    show_cautions: bool = False,
+) -> pd.DataFrame:
+    """Return the histogram of resampled values, and what it is compared with.
+
+    Parameters
+    ----------
+    result : PermutationTest or Bootstrap
+        From `sensitivity.permutation_test` or `sensitivity.bootstrap`.
+    quantity : str, optional
+        A coefficient, ``"QM"`` (permutation), ``"tau2"``, ``"tau"``, ``"I2"`` or ``"H2"`` (bootstrap). By default
+        the coefficient of a model with one, else ``"QM"``; for a bootstrap the first coefficient.
+    kind : {"percentile", "basic", "bca"}
+        Bootstrap interval.
+    level : float, optional
+        Confidence level of that interval; the fit's by default.
+    title : str, optional
+        Title for the saved file; not drawn.
+    show_cautions : bool
+        Print the data's cautions under the plot.
+
+    Returns
+    -------
+    DataFrame
+        ``kind``: bin (``lb ub count``, and ``tail``: how many of them are at least as extreme as the observed
+        statistic), observed (``value``), and for a bootstrap lower and upper (``value``).
+
+    Raises
+    ------
+    InputError
+        An unknown quantity, or another result.
+
+    Examples
+    --------
+    >>> from alliance_meta import EffectSizes, RandomEffectsModel, plots, sensitivity
+    >>> es = EffectSizes.from_arrays([0.1, 0.3, 0.2, 0.5, 0.4, 0.3, 0.2], [0.002] * 7)
+    >>> test = sensitivity.permutation_test(RandomEffectsModel(es, method="DL", test="t").fit())
+    >>> frame = plots.resampled_data(test)
+    >>> int(frame["count"].sum()), int(frame["tail"].sum()), float(test.pval[0]) * 128
+    (128, 2, 2.0)
+    """
+    if isinstance(result, PermutationTest):
+        rows, meta, more = _of_permutation(result, quantity)
+        origin, name = result.provenance, "Permutation test"
+    elif isinstance(result, Bootstrap):
+        rows, meta, more = _of_bootstrap(result, quantity, kind, level)
+        origin, name = result.fit.effects.provenance, "Bootstrap"
+    else:
+        raise InputError(f"resampled_data needs a permutation test or a bootstrap, not {type(result).__name__}")
+    notes = merge_notes(result.notes, more)
+    common = chart_meta("resampled", name, origin, title=title, show_cautions=show_cautions, notes=notes)
+    words = f"Histogram of {meta['x_label']}. {' '.join(line + '.' for line in meta['bottom'])}"
+    return make_chart(rows, common | meta | {"description": described(words, common["synthetic"])})
+
+
+def resampled(
+    fit_or_frame: Any, *, ax: Axes | None = None, xlim: tuple[float, float] | None = None, **data: Any
+) -> NotebookFigure | Axes:
+    """Draw the distribution of a permutation test or a bootstrap, and where the data's own value lies in it.
+
+    For a permutation test the dark bars are arrangements at least as extreme as the data: their share is the
+    p-value. For a bootstrap the dashed lines are the limits of the interval; a lump at the edge is a bound,
+    such as tau2 = 0.
+
+    Parameters
+    ----------
+    fit_or_frame : PermutationTest, Bootstrap or DataFrame
+        The result of resampling, or a frame from `resampled_data`.
+    ax : matplotlib Axes, optional
+        Draw into this axes. By default a figure of 5.5 x 4 inches.
+    xlim : (float, float), optional
+        Limits of the horizontal axis, as its labels read.
+    **data
+        Passed to `resampled_data` unless a frame is given: ``quantity``, ``kind``, ...
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
+
+    Raises
+    ------
+    InputError
+        An unknown quantity, or an `ax` that is too small.
+
+    Examples
+    --------
+    >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, plots, sensitivity
+    >>> boot = sensitivity.bootstrap(RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit(), seed=1)
+    >>> plots.resampled(boot, quantity="tau2").plot_title
+    'Bootstrap: Conscientiousness and medication adherence: 16 studies of Molloy et al. (2014)'
+    """
+    frame = as_frame(fit_or_frame, "resampled", resampled_data, data)
+    marks, bins = frame.loc[frame["kind"] != "bin", "value"], frame[frame["kind"] == "bin"]
+
+    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
+        first = make_sheet(frame.attrs, width=width, height=height, left=MARGIN)
+        length = first.panel[3] - first.panel[2]
+        top = np.array([0.0, bins["count"].max()])
+        yaxis = value_axis(top, measure="GEN", length=length, room=upright, whole=True, floor=0.0)
+        sheet = make_sheet(frame.attrs, width=width, height=height, left=left_margin(yaxis))
+        values = np.concatenate([bins["lb"], bins["ub"], marks[np.isfinite(marks)]])
+        length = sheet.panel[1] - sheet.panel[0]
+        measure = frame.attrs["measure"]
+        return sheet, value_axis(values, measure=measure, length=length, room=across, lim=xlim, zero=False), yaxis
+
+    return render(frame, ax, plan, _draw, width=WIDTH, height=HEIGHT)
+
+
+Found = tuple[list[dict[str, Any]], dict[str, Any], list[Note]]
+
+
+def _of_permutation(result: PermutationTest, quantity: str | None) -> Found:
+    known = [*result.names, "QM"]
+    name = quantity or (result.names[0] if len(result.names) == 1 else "QM")
+    _check(name, known)
+    if name == "QM":
+        observed, values, p = result.QM, result.QMs, result.QMp
+        signed = np.array([observed])
+    else:
+        i = result.names.index(name)
+        observed, values, p = float(result.stat[i]), result.stats[:, i], float(result.pval[i])
+        if result.exact and result.scheme == SIGNS:
+            values = np.concatenate([values, -values])
+        signed = np.array([-abs(observed), abs(observed)])
+    extreme = as_extreme(
+        values if name == "QM" else np.abs(values), np.array(observed if name == "QM" else abs(observed))
+    )
+    rows, lost = _bins(values, extreme)
+    rows += [{"kind": "observed", "value": float(value)} for value in signed if math.isfinite(value)]
+    how = "every arrangement" if result.exact else f"{format_count(result.iterations)} at random, seed {result.seed}"
+    label = "QM" if name == "QM" else f"{name}: test statistic"
+    error = 0.0 if result.exact else math.sqrt(p * (1.0 - p) / result.iterations)
+    text = f"Observed {format_number(observed)}; {format_p(p, name='p')} by {result.scheme} ({how})"
+    if error > 0:
+        text += f"; simulation error of p {format_number(error, 3, leading_zero=False)}"
+    meta = {
+        "axis_label": "Arrangements",
+        "x_label": f"{label} under rearrangement",
+        "key": [["bar", "Less extreme"], ["tail", "As extreme as the data, or more"], ["line", _observed_word(signed)]],
+        "bottom": [text, *lost],
+        "quantity": name,
+        "pval": p,
+    }
+    return rows, meta, [Note("not-drawn", line) for line in lost]
+
+
+def _of_bootstrap(result: Bootstrap, quantity: str | None, kind: BootstrapInterval, level: float | None) -> Found:
+    name = quantity or result.quantities[0]
+    _check(name, list(result.quantities))
+    interval = result.confint(name, kind=kind, level=level)
+    values, fit = result.samples[name], result.fit
+    estimate = result.estimate(name)
+    rows, lost = _bins(values, np.zeros(len(values), dtype=bool))
+    limits = {"observed": estimate, "lower": float(interval.lb), "upper": float(interval.ub)}
+    rows += [{"kind": key, "value": value} for key, value in limits.items()]
+    mean = fit.p == 1 and fit.design.has_intercept and name == fit.names[0]
+    measure = fit.effects.measure if mean else "GEN"
+    decimals = 1 if name == "I2" else 2 if name in ("H2", "tau") or mean else 4
+    shown = [math.tanh(v) if measure == "ZCOR" else v for v in limits.values()]
+    covers = format_level(interval.level)
+    zero = measure not in ("ZCOR", "COR", "UCOR")
+    text = (
+        f"Estimate {format_number(shown[0], decimals, leading_zero=zero)}, {covers} {kind} interval "
+        f"{format_interval(shown[1], shown[2], decimals, leading_zero=zero)}; {result.kind} bootstrap, "
+        f"{format_count(result.iterations)} samples, seed {result.seed}"
+    )
+    scale = f" ({fit.effects.scale_label} scale)" if name in ("tau2", "tau") or (not mean and name in fit.names) else ""
+    meta = {
+        "measure": measure,
+        "axis_label": "Samples",
+        "x_label": forest_text.axis_label(measure) if mean else f"{NAMES.get(name, name)}{scale}",
+        "level": interval.level,
+        "model_label": fit.model_label,
+        "key": [
+            ["bar", "Samples"],
+            ["line", "Estimate of the data"],
+            ["dashed", f"{format_level(interval.level)} interval"],
+        ],
+        "bottom": [text, *_at_bound(name, values), *lost],
+        "quantity": name,
+    }
+    return rows, meta, [Note("not-drawn", line) for line in lost]
+
+
+def _check(name: str, known: list[str]) -> None:
+    if name not in known:
+        raise InputError(f"{name!r} was not resampled; known: {', '.join(known)}{did_you_mean(name, known)}")
+
+
+def _observed_word(signed: Array) -> str:
+    return "Observed" if len(signed) == 1 else "Observed, ±"
+
+
+def _at_bound(name: str, values: Array) -> list[str]:
+    bound = {"tau2": 0.0, "tau": 0.0, "I2": 0.0, "H2": 1.0}.get(name)
+    share = 0.0 if bound is None else float((values <= bound).mean())
+    return [f"{100 * share:.1f}% of the samples are at the bound {bound:g}"] if share > 0 else []
+
+
+def _bins(values: Array, extreme: Any) -> tuple[list[dict[str, Any]], list[str]]:
+    """Count values and extreme values in bins, by the rule of Freedman and Diaconis within bounds."""
+    there = np.isfinite(values)
+    shown = values[there]
+    lost = int((~there).sum())
+    lines = [f"{format_count(lost)} infinite or undefined values are not drawn"] if lost else []
+    if not shown.size:
+        raise InputError("no resampled value is finite: there is nothing to draw")
+    lo, hi = float(shown.min()), float(shown.max())
+    if hi - lo <= 1e-12 * max(1.0, abs(hi)):
+        lo, hi = lo - 0.5, hi + 0.5
+    spread = float(np.subtract(*np.quantile(shown, [0.75, 0.25])))
+    width = 2.0 * spread / len(shown) ** (1 / 3)
+    number = min(MOST_BINS, max(FEWEST_BINS, math.ceil((hi - lo) / width) if width > 0 else FEWEST_BINS))
+    edges = np.linspace(lo, hi, number + 1)
+    count = np.histogram(shown, bins=edges)[0]
+    tail = np.histogram(shown[extreme[there]], bins=edges)[0]
+    rows = [
+        {"kind": "bin", "lb": a, "ub": b, "count": n, "tail": m}
+        for a, b, n, m in zip(edges[:-1], edges[1:], count, tail, strict=True)
+    ]
+    return rows, lines
+
+
+def _draw(chart: Chart, frame: pd.DataFrame) -> None:
+    axis = chart.xaxis
+    assert axis is not None
+    bins = frame[frame["kind"] == "bin"]
+    for row in bins.to_dict("records"):
+        if row["ub"] <= axis.lo or row["lb"] >= axis.hi:
+            continue
+        x0, x1 = float(chart.x(row["lb"])), float(chart.x(row["ub"]))
+        low = float(chart.y(row["tail"]))
+        chart.box(x0, x1, float(chart.y(row["count"])), low, CI_BAND, edge="white")
+        if row["tail"] > 0:
+            chart.box(x0, x1, low, chart.bottom, POINT, edge="white")
+    for row in frame[frame["kind"] != "bin"].to_dict("records"):
+        value = row["value"]
+        if math.isfinite(value) and axis.lo <= value <= axis.hi:
+            x = float(chart.x(value))
+            own = row["kind"] == "observed"
+            chart.rule(
+                x, x, chart.top, chart.bottom, colour=SUMMARY, points=1.4 if own else 1.2,
+                style="solid" if own else DASHED, zorder=4,
+            )  # fmt: skip

@@ -1,0 +1,113 @@
+"""Cases of the plots with two axes, small, large and extreme, for tests of their numbers and their geometry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta import EffectSizes, RandomEffectsModel, RandomEffectsResults, moderators, sensitivity
+from alliance_meta.models.subgroups import subgroups
+from alliance_meta.plots import (
+    bubble,
+    bubble_data,
+    caterpillar,
+    caterpillar_data,
+    means,
+    means_data,
+    profile,
+    profile_data,
+    resampled,
+    resampled_data,
+)
+from tests.plots.cases import fitted, molloy, quiet
+
+DRAW: dict[str, Callable[..., Any]] = {
+    "caterpillar": caterpillar,
+    "bubble": bubble,
+    "profile": profile,
+    "means": means,
+    "resampled": resampled,
+}
+
+
+@cache
+def many(k: int) -> RandomEffectsResults:
+    """Fit `k` effects without labels or sizes of their own."""
+    rng = np.random.default_rng(3)
+    v = 1.0 / (rng.integers(10, 400, k) - 3)
+    y = rng.normal(0.25, 0.15, k) + rng.standard_normal(k) * np.sqrt(v)
+    return RandomEffectsModel(EffectSizes.from_arrays(y, v, measure="ZCOR")).fit()
+
+
+def alike() -> RandomEffectsResults:
+    """Fit effects that vary less than chance allows: tau2 is 0."""
+    effects = EffectSizes.from_arrays([0.2, 0.21, 0.19, 0.22], [0.01] * 4, measure="ZCOR")
+    return quiet(lambda: RandomEffectsModel(effects).fit())
+
+
+def generic() -> RandomEffectsResults:
+    """Fit effects on a scale of thousands."""
+    effects = EffectSizes.from_arrays([1200.0, 30500.0, -12000.0, 4.0], [50.0, 2000.0, 900.0, 5.0])
+    return quiet(lambda: RandomEffectsModel(effects).fit())
+
+
+def synthetic(fit: RandomEffectsResults) -> RandomEffectsResults:
+    """Return the fit as one of made-up teaching data with a caution."""
+    origin = replace(fit.effects.provenance, synthetic=True, cautions=("Made up. " * 20,))
+    return replace(fit, effects=replace(fit.effects, provenance=origin))
+
+
+def crossed(**options: Any) -> RandomEffectsResults:
+    return fitted(60, mods="rater*modality + year", **options)
+
+
+def permuted() -> Any:
+    effects = EffectSizes.from_arrays([0.1, 0.3, 0.2, 0.5, 0.4, 0.3, 0.2], [0.002] * 7)
+    return sensitivity.permutation_test(RandomEffectsModel(effects, method="DL", test="t").fit())
+
+
+@cache
+def charts() -> dict[str, pd.DataFrame]:
+    """Return the frames whose geometry is checked; the first word of a name is the plot."""
+    boot = sensitivity.bootstrap(molloy(), seed=1, iterations=200)
+    wild = quiet(lambda: fitted(12, n=(5, 9), mods="rater*modality"))
+    margins = moderators.marginal_means(crossed(), ["rater", "modality"])
+    return {
+        "caterpillar of one": caterpillar_data(fitted(1)),
+        "caterpillar of five": caterpillar_data(fitted(5)),
+        "caterpillar of small studies": caterpillar_data(fitted(40, n=(5, 9))),
+        "caterpillar of many": caterpillar_data(many(3000)),
+        "caterpillar of a regression": caterpillar_data(fitted(60, mods="rater")),
+        "caterpillar of thousands": caterpillar_data(generic()),
+        "caterpillar, synthetic": caterpillar_data(synthetic(molloy()), show_cautions=True),
+        "bubble": bubble_data(molloy("meanage + design"), "meanage"),
+        "bubble of years": bubble_data(fitted(40, mods="rater*year"), "year"),
+        "bubble of levels": bubble_data(fitted(60, mods="rater + year"), "rater"),
+        "bubble, wild": bubble_data(wild, "modality"),
+        "bubble, synthetic": bubble_data(synthetic(fitted(25, mods="year")), "year", show_cautions=True),
+        "profile": profile_data(molloy()),
+        "profile at 0": profile_data(alike()),
+        "profile of many": profile_data(many(3000)),
+        "profile of thousands": profile_data(generic()),
+        "means": means_data(margins),
+        "means with letters": means_data(margins, pairwise=moderators.pairwise(crossed(), ["rater", "modality"])),
+        "means, wild": means_data(moderators.marginal_means(wild, ["rater", "modality"])),
+        "means of subgroups": means_data(subgroups(fitted(40), by="rater")),
+        "means on r": means_data(moderators.marginal_means(crossed(), "rater", scale="r_mean")),
+        "resampled signs": resampled_data(permuted()),
+        "resampled rows": resampled_data(sensitivity.permutation_test(crossed(), seed=1, iterations=100)),
+        "resampled mean": resampled_data(boot),
+        "resampled tau2": resampled_data(boot, quantity="tau2"),
+        "resampled one": resampled_data(quiet(lambda: sensitivity.permutation_test(fitted(1)))),
+    }
+
+
+def draw(name: str, **options: Any) -> Any:
+    """Draw the case of this name."""
+    frame = charts()[name]
+    return DRAW[frame.attrs["plot"]](frame, **options)

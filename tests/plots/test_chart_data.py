@@ -1,0 +1,296 @@
+"""The frames of the plots with two axes hold the fit's own numbers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from alliance_meta import EffectSizes, RandomEffectsModel, moderators, sensitivity
+from alliance_meta.errors import DesignError, InputError
+from alliance_meta.models.subgroups import subgroups
+from alliance_meta.plots import (
+    bubble,
+    bubble_data,
+    caterpillar,
+    caterpillar_data,
+    means_data,
+    profile,
+    profile_data,
+    resampled,
+    resampled_data,
+)
+from alliance_meta.plots.swarm import swarm
+from tests.plots.cases import fitted, molloy, quiet
+from tests.plots.charts import alike, crossed, many, permuted, synthetic
+from tests.plots.geometry import texts
+from tests.tolerances import CLOSED_FORM, ITERATIVE
+
+EFFECT = ["yi", "ci_lb", "ci_ub", "pi_lb", "pi_ub"]
+AS_R = ["r", "r_lb", "r_ub", "r_pi_lb", "r_pi_ub"]
+
+
+def notes(frame: pd.DataFrame) -> list[str]:
+    return [note["code"] for note in frame.attrs["notes"]]
+
+
+def test_a_caterpillar_holds_every_effect_sorted_and_the_pooled_one() -> None:
+    fit = many(3000)
+    frame = caterpillar_data(fit)
+    studies = frame[frame["kind"] == "study"]
+    np.testing.assert_array_equal(studies["yi"], np.sort(fit.effects.yi))
+    np.testing.assert_array_equal(studies["yi"], fit.effects.yi[studies["position"].astype(int)])
+    np.testing.assert_allclose(studies["r"], np.tanh(studies["yi"]), rtol=CLOSED_FORM)
+    expected = fit.predict().iloc[0]
+    pooled = frame[frame["kind"] == "summary"].iloc[0]
+    new = frame[frame["kind"] == "prediction"].iloc[0]
+    assert pooled[["yi", "ci_lb", "ci_ub"]].tolist() == expected[["pred", "ci_lb", "ci_ub"]].tolist()
+    assert new[["pi_lb", "pi_ub"]].tolist() == expected[["pi_lb", "pi_ub"]].tolist()
+
+
+def test_a_regression_has_no_pooled_effect_to_draw() -> None:
+    frame = caterpillar_data(fitted(60, mods="rater"))
+    assert set(frame["kind"]) == {"study"}
+    assert "No pooled effect is drawn: the model rater (REML, HK) has moderators" in frame.attrs["bottom"]
+
+
+def test_effects_beyond_the_axis_are_counted() -> None:
+    frame = caterpillar_data(molloy())
+    lost = int((frame.loc[frame["kind"] == "study", "r"] > 0.2).sum())
+    shown = [text.get_text() for text in texts(caterpillar(frame, xlim=(-0.5, 0.2)))]
+    assert f"{lost} effects lie beyond the axis, marked at its edge" in shown
+    assert not any("beyond the axis" in text.get_text() for text in texts(caterpillar(frame)))
+
+
+def test_hairlines_stand_where_the_intervals_are() -> None:
+    frame = caterpillar_data(molloy())
+    ax = caterpillar(frame).axes[0]
+    hairs = next(c for c in ax.collections if c.get_linewidths()[0] == 0.4)
+    ends = np.concatenate([path.vertices for path in hairs.get_paths()]).reshape(-1, 2, 2)
+    studies = frame[frame["kind"] == "study"]
+    scale = np.polyfit(studies["ci_lb"], ends[:, 0, 0], 1)
+    np.testing.assert_allclose(np.polyval(scale, studies["ci_ub"]), ends[:, 1, 0], rtol=ITERATIVE)
+    assert (np.diff(ends[:, 0, 1]) > 0).all()
+
+
+def test_the_line_of_a_bubble_plot_is_the_prediction_at_the_held_values() -> None:
+    fit = molloy("meanage + design")
+    frame = bubble_data(fit, "meanage")
+    line = frame[frame["kind"] == "line"]
+    assert frame.attrs["held"] == {"design": "cross-sectional"}
+    newdata = pd.DataFrame({"meanage": line["x"], "design": "cross-sectional"})
+    expected = fit.predict(newdata)
+    np.testing.assert_allclose(line[EFFECT], expected[["pred", *EFFECT[1:]]], rtol=CLOSED_FORM)
+    np.testing.assert_allclose(line[AS_R], np.tanh(line[EFFECT]), rtol=CLOSED_FORM)
+    ages = fit.effects.moderators["meanage"]
+    assert (line["x"].min(), line["x"].max()) == (ages.min(), ages.max())
+    assert "Line at design = cross-sectional; effects as observed" in frame.attrs["bottom"]
+
+
+def test_the_line_says_where_it_goes_beyond_the_held_levels() -> None:
+    fit = molloy("meanage + design")
+    frame = bubble_data(fit, "meanage")
+    table = fit.effects.moderators
+    own = table.loc[table["design"] == "cross-sectional", "meanage"]
+    line = frame[frame["kind"] == "line"]
+    np.testing.assert_array_equal(line["inside"] == 1, line["x"].between(own.min(), own.max()))
+    assert notes(frame).count("beyond-the-data") == 1
+    styles = {one.get_linestyle() for one in bubble(frame).axes[0].lines if len(one.get_xdata()) > 2}
+    assert styles == {"-", "--"}
+    alone = bubble_data(molloy("meanage"), "meanage")
+    assert (alone.loc[alone["kind"] == "line", "inside"] == 1).all()
+    assert "beyond-the-data" not in notes(alone)
+
+
+def test_other_moderators_can_be_held_elsewhere() -> None:
+    fit = crossed()
+    frame = bubble_data(fit, "year", at={"rater": "observer"})
+    assert frame.attrs["held"] == {"rater": "observer", "modality": "CBT"}
+    levels = bubble_data(fit, "rater", at={"year": 2000})
+    assert levels.attrs["held"] == {"modality": "CBT", "year": 2000.0}
+    with pytest.raises(InputError, match="at: year is on the axis"):
+        bubble_data(fit, "year", at={"year": 2000})
+    with pytest.raises(InputError, match="the model has no moderator 'yaer'; did you mean 'year'"):
+        bubble_data(fit, "yaer")
+    with pytest.raises(InputError, match="'obs' is not a level of rater"):
+        bubble_data(fit, "year", at={"rater": "obs"})
+    with pytest.raises(DesignError, match="has no moderators"):
+        bubble_data(molloy(), "year")
+
+
+def test_the_levels_of_a_bubble_plot_are_predictions_with_their_counts() -> None:
+    fit = fitted(60, mods="rater + year")
+    frame = bubble_data(fit, "rater")
+    levels = frame[frame["kind"] == "level"]
+    table = fit.effects.moderators
+    assert levels["label"].tolist() == ["client", "observer", "therapist"]
+    assert levels["k"].tolist() == table["rater"].value_counts().sort_index().tolist()
+    expected = fit.predict({"rater": levels["label"].tolist(), "year": [table["year"].mean()] * 3})
+    np.testing.assert_allclose(levels[EFFECT], expected[["pred", *EFFECT[1:]]], rtol=CLOSED_FORM)
+    studies = frame[frame["kind"] == "study"]
+    assert [levels["label"].iloc[int(x)] for x in studies["x"]] == table["rater"].tolist()
+    np.testing.assert_array_equal(studies["weight"], fit.weights)
+
+
+def test_a_mean_that_cannot_be_told_is_not_drawn() -> None:
+    fit = quiet(lambda: fitted(12, n=(5, 9), mods="rater*modality"))
+    frame = bubble_data(fit, "modality")
+    lost = frame.loc[(frame["kind"] == "level") & frame["yi"].isna(), "label"].tolist()
+    assert lost == ["CBT"]
+    assert "not-estimable" in notes(frame)
+    assert any(line.startswith("No fitted mean for CBT") for line in frame.attrs["bottom"])
+
+
+def test_bubbles_have_areas_proportional_to_weights() -> None:
+    frame = bubble_data(molloy("meanage"), "meanage")
+    bubbles = next(c for c in bubble(frame).axes[0].collections if len(c.get_offsets()) == 16)
+    weights = np.sort(frame.loc[frame["kind"] == "study", "weight"])[::-1]
+    np.testing.assert_allclose(bubbles.get_sizes() / bubbles.get_sizes()[0], weights / weights[0], rtol=CLOSED_FORM)
+
+
+def test_a_swarm_does_not_overlap_and_keeps_to_its_column() -> None:
+    rng = np.random.default_rng(5)
+    y, radii = rng.normal(0, 0.3, 60), rng.uniform(0.02, 0.06, 60)
+    x = swarm(y, radii, half=5.0)
+    distance = np.hypot(x[:, None] - x, y[:, None] - y) + np.diag(np.full(60, np.inf))
+    assert (distance >= radii[:, None] + radii - 1e-9).all()
+    np.testing.assert_array_equal(x, swarm(y, radii, half=5.0))
+    for size in (60, 2000):
+        narrow = swarm(rng.normal(0, 0.3, size), np.full(size, 0.03), half=0.2)
+        assert np.abs(narrow).max() <= 0.2 - 0.03 + 1e-12
+
+
+@pytest.mark.parametrize("method", ["ML", "REML"])
+def test_a_profile_peaks_at_the_estimate_and_is_cut_at_the_interval(method: str) -> None:
+    fit = molloy(method=method)
+    frame = profile_data(fit)
+    points = frame[frame["kind"] != "curve"].set_index("kind")
+    curve = frame[frame["kind"] == "curve"]
+    interval = fit.confint_tau2(kind="PL")
+    assert points.loc["maximum", "tau2"] == fit.tau2
+    assert points.loc["maximum", "loglik"] == pytest.approx(fit.loglik, rel=CLOSED_FORM)
+    assert points.loc[["lower", "upper"], "tau2"].tolist() == [interval.lb, interval.ub]
+    assert points.loc["upper", "loglik"] == pytest.approx(frame.attrs["cutoff"], rel=ITERATIVE)
+    assert fit.loglik - frame.attrs["cutoff"] == pytest.approx(3.841458820694124 / 2, rel=CLOSED_FORM)
+    assert curve["loglik"].max() <= fit.loglik + ITERATIVE
+    given = RandomEffectsModel(fit.effects, method=method, tau2=float(curve["tau2"].iloc[150])).fit()
+    assert curve["loglik"].iloc[150] == pytest.approx(given.loglik, rel=CLOSED_FORM)
+
+
+def test_a_profile_at_the_boundary() -> None:
+    frame = profile_data(alike()).set_index("kind")
+    assert frame.loc["maximum", "tau2"] == frame.loc["lower", "tau2"] == 0.0
+    assert (np.diff(frame.loc["curve", "loglik"]) < 0).all()
+    assert frame.attrs["bottom"][0].endswith("; maximum at the boundary")
+
+
+def test_what_has_no_likelihood_has_no_profile() -> None:
+    with pytest.raises(InputError, match="'DL' maximises no likelihood; refit with method='REML' or 'ML'"):
+        profile(molloy(method="DL"))
+    with pytest.raises(InputError, match="tau2 was given"):
+        profile(molloy(tau2=0.01))
+    with pytest.raises(InputError, match="k = 1 effects and p = 1"):
+        profile(fitted(1))
+
+
+def test_means_are_those_of_the_result() -> None:
+    margins = moderators.marginal_means(crossed(), "rater")
+    pairs = moderators.pairwise(crossed(), "rater")
+    frame = means_data(margins, pairwise=pairs)
+    table = margins.tidy()
+    assert frame["label"].tolist() == table.index.tolist()
+    assert frame["letters"].tolist() == [pairs.letters[label] for label in table.index]
+    np.testing.assert_array_equal(frame[["k", *EFFECT]], table[["k", "estimate", *EFFECT[1:]]])
+    np.testing.assert_allclose(frame["r"], np.tanh(table["estimate"]), rtol=CLOSED_FORM)
+    with pytest.raises(InputError, match="pairwise compares modality; the means are those of rater"):
+        means_data(margins, pairwise=moderators.pairwise(crossed(), "modality"))
+
+
+def test_means_on_the_scale_of_r_are_not_transformed_again() -> None:
+    margins = moderators.marginal_means(crossed(), "rater", scale="r_mean")
+    frame = means_data(margins)
+    np.testing.assert_array_equal(frame["r"], margins.tidy()["estimate"])
+    assert frame.attrs["measure"] == "COR"
+    assert frame.attrs["x_label"] == "Mean true correlation"
+
+
+def test_means_of_subgroups_are_those_of_their_fits() -> None:
+    groups = subgroups(fitted(40), by="rater")
+    frame = means_data(groups)
+    np.testing.assert_array_equal(
+        frame[["k", "yi", "ci_lb", "ci_ub"]], groups.tidy()[["k", "estimate", "ci_lb", "ci_ub"]]
+    )
+    expected = [float(fit.predict()["pi_ub"].iloc[0]) for fit in groups.fits.values()]
+    assert frame["pi_ub"].tolist() == expected
+    with pytest.raises(InputError, match="subgroups are compared by the test"):
+        means_data(groups, pairwise=moderators.pairwise(crossed(), "rater"))
+    with pytest.raises(InputError, match="needs marginal means or subgroups, not int"):
+        means_data(3)  # type: ignore[arg-type]
+
+
+def test_made_up_data_stay_labelled_after_resampling_and_averaging() -> None:
+    fit = synthetic(crossed())
+    test = sensitivity.permutation_test(fit, seed=1, iterations=20)
+    boot = sensitivity.bootstrap(fit, seed=1, iterations=20)
+    frames = [means_data(moderators.marginal_means(fit, "rater")), resampled_data(test), resampled_data(boot)]
+    assert all(frame.attrs["synthetic"] for frame in frames)
+
+
+def test_the_tails_of_an_exact_test_are_its_p_value() -> None:
+    test = permuted()
+    frame = resampled_data(test)
+    bins = frame[frame["kind"] == "bin"]
+    assert bins["count"].sum() == test.possible
+    assert bins["tail"].sum() / bins["count"].sum() == test.pval[0]
+    np.testing.assert_array_equal(bins["count"], bins["count"][::-1])
+    assert frame.loc[frame["kind"] == "observed", "value"].abs().tolist() == [abs(test.stat[0])] * 2
+
+
+@pytest.mark.parametrize("quantity", ["QM", "year"])
+def test_the_tails_of_a_random_test_are_its_p_value(quantity: str) -> None:
+    test = sensitivity.permutation_test(crossed(), seed=1, iterations=100)
+    frame = resampled_data(test, quantity=quantity)
+    expected = test.QMp if quantity == "QM" else test.pval[test.names.index(quantity)]
+    assert frame["tail"].sum() / frame["count"].sum() == pytest.approx(expected, rel=CLOSED_FORM)
+    assert len(frame[frame["kind"] == "observed"]) == (1 if quantity == "QM" else 2)
+    assert frame.attrs["pval"] == expected
+
+
+def test_a_bootstrap_shows_its_samples_and_its_interval() -> None:
+    boot = sensitivity.bootstrap(molloy(), seed=1, iterations=200)
+    for quantity in boot.quantities:
+        frame = resampled_data(boot, quantity=quantity, kind="basic", level=0.9)
+        interval = boot.confint(quantity, kind="basic", level=0.9)
+        marks = frame[frame["kind"] != "bin"].set_index("kind")["value"]
+        assert marks.to_dict() == {"observed": boot.estimate(quantity), "lower": interval.lb, "upper": interval.ub}
+        bins = frame[frame["kind"] == "bin"]
+        assert bins["count"].sum() == 200
+        assert bins["lb"].iloc[0] == boot.samples[quantity].min()
+        np.testing.assert_array_equal(bins["ub"].iloc[:-1], bins["lb"].iloc[1:])
+    assert resampled_data(boot).attrs["measure"] == "ZCOR"
+    assert resampled_data(boot, quantity="tau2").attrs["measure"] == "GEN"
+    share = (boot.samples["tau2"] == 0).mean()
+    assert (
+        f"{100 * share:.1f}% of the samples are at the bound 0" in resampled_data(boot, quantity="tau2").attrs["bottom"]
+    )
+
+
+def test_values_that_are_not_finite_are_counted() -> None:
+    effects = EffectSizes.from_arrays([0.2] * 4, [0.01] * 4, measure="ZCOR")
+    test = quiet(lambda: sensitivity.permutation_test(RandomEffectsModel(effects).fit()))
+    frame = resampled_data(test)
+    infinite = int((~np.isfinite(test.stats)).sum())
+    assert infinite > 0
+    assert frame["count"].sum() == 2 * (test.stats.size - infinite)
+    assert any("are not drawn" in line for line in frame.attrs["bottom"])
+    assert not math.isnan(frame.attrs["pval"])
+    assert resampled(frame).plot_description
+
+
+def test_unknown_quantities_are_refused() -> None:
+    with pytest.raises(InputError, match="'tau2' was not resampled; known: intrcpt, QM"):
+        resampled_data(permuted(), quantity="tau2")
+    with pytest.raises(InputError, match="needs a permutation test or a bootstrap, not int"):
+        resampled_data(3)  # type: ignore[arg-type]

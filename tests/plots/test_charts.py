@@ -1,0 +1,172 @@
+"""Every plot with two axes: nothing overlaps or leaves the figure, the same bytes, data that go through JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from alliance_meta import plots
+from alliance_meta.errors import InputError
+from alliance_meta.plots import figure_bytes, frame_from_dict, frame_to_dict
+from tests.plots.charts import DRAW, charts, draw, many
+from tests.plots.geometry import boxes, overlapping, texts
+
+NAMES = sorted(charts())
+LEAST_POINTS = 6.5
+PROGRAM = """
+import hashlib, sys
+from tests.plots.charts import charts, draw
+from alliance_meta.plots import figure_bytes
+for name in ("bubble of levels", "caterpillar of five", "means", "profile", "resampled rows"):
+    print(hashlib.sha256(figure_bytes(draw(name))).hexdigest())
+assert "matplotlib.pyplot" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_two_texts_overlap_and_none_leaves_the_figure(name: str) -> None:
+    figure = draw(name)
+    drawn = [text.get_text() for text in texts(figure)]
+    found = boxes(figure)
+    assert [(drawn[i], drawn[j]) for i, j in overlapping(found)] == []
+    width, height = figure.get_size_inches()
+    outside = (found[:, :2] < 0).any(axis=1) | (found[:, 2] > width) | (found[:, 3] > height)
+    assert [text for text, out in zip(drawn, outside, strict=True) if out] == []
+    assert min(text.get_fontsize() for text in texts(figure)) >= LEAST_POINTS
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_marks_stay_on_the_sheet(name: str) -> None:
+    figure = draw(name)
+    width, height = figure.get_size_inches()
+    ax = figure.axes[0]
+    corners = [patch.get_path().transformed(patch.get_patch_transform()).vertices for patch in ax.patches]
+    corners += [np.column_stack(line.get_data()) for line in ax.lines]
+    for collection in ax.collections:
+        if isinstance(collection, PathCollection) and len(collection.get_offsets()) > 1:
+            corners.append(np.asarray(collection.get_offsets()))
+        elif len(collection.get_offsets()) <= 1 and not isinstance(collection, PathCollection):
+            corners += [path.vertices for path in collection.get_paths()]
+    assert corners
+    found = np.concatenate(corners)
+    assert np.isfinite(found).all()
+    assert (found >= 0).all()
+    assert (found[:, 0] <= width).all()
+    assert (found[:, 1] <= height).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_frames_go_through_json(name: str) -> None:
+    frame = charts()[name]
+    again = frame_from_dict(json.loads(json.dumps(frame_to_dict(frame), allow_nan=False)))
+    pd.testing.assert_frame_equal(again, frame)
+    assert again.attrs == frame.attrs
+    assert figure_bytes(DRAW[frame.attrs["plot"]](again)) == figure_bytes(draw(name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_plot_says_what_it_shows(name: str) -> None:
+    figure = draw(name)
+    assert figure.plot_title
+    assert figure.plot_description.endswith((".", ").", ")"))
+    frame = charts()[name]
+    shown = [text.get_text() for text in texts(figure)]
+    assert ("SYNTHETIC DATA" in shown) == frame.attrs["synthetic"]
+    assert figure.plot_description.startswith("SYNTHETIC DATA") == frame.attrs["synthetic"]
+    assert any(text.startswith("Caution: ") for text in shown) == frame.attrs["show_cautions"]
+
+
+def test_the_same_bytes_in_another_process_and_without_pyplot() -> None:
+    names = ("bubble of levels", "caterpillar of five", "means", "profile", "resampled rows")
+    first = [hashlib.sha256(figure_bytes(draw(name))).hexdigest() for name in names]
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, cwd=root)
+    assert done.stdout.split() == first
+
+
+@pytest.mark.parametrize("plot", sorted(DRAW))
+def test_the_users_settings_change_nothing(plot: str) -> None:
+    name = next(name for name in NAMES if name.startswith(plot))
+    expected = figure_bytes(draw(name))
+    settings = {"font.size": 20, "lines.linewidth": 5, "patch.linewidth": 4, "axes.facecolor": "red",
+                "scatter.marker": "x", "lines.dash_capstyle": "round", "patch.facecolor": "red"}  # fmt: skip
+    with matplotlib.rc_context(settings):
+        before = dict(matplotlib.rcParams)
+        assert figure_bytes(draw(name)) == expected
+        assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize("plot", sorted(DRAW))
+def test_draws_into_a_given_axes(plot: str) -> None:
+    name = next(name for name in NAMES if name.startswith(plot))
+    figure = Figure(figsize=(15, 5))
+    left, right = figure.subplots(1, 2)
+    assert draw(name, ax=left) is left
+    assert right.axison
+    assert overlapping(boxes(figure)) == []
+    with pytest.raises(InputError, match=r"ax is 1\.\d x 0\.\d in; this plot needs at least"):
+        draw(name, ax=Figure(figsize=(2, 1)).subplots())
+
+
+@pytest.mark.parametrize("plot", sorted(DRAW))
+def test_frames_of_other_plots_are_refused(plot: str) -> None:
+    other = next(name for name in NAMES if not name.startswith(plot))
+    with pytest.raises(InputError, match=rf"this is not a frame that {plot}_data made"):
+        DRAW[plot](charts()[other])
+    own = charts()[next(name for name in NAMES if name.startswith(plot))]
+    with pytest.raises(InputError, match=rf"title: give this to {plot}_data"):
+        DRAW[plot](own, title="A")
+    with pytest.raises(InputError, match="is not a frame"):
+        frame_to_dict(own.drop(columns=own.columns[2]))
+
+
+def test_a_bare_frame_is_refused() -> None:
+    own = charts()["profile"]
+    with pytest.raises(InputError, match=r"lost its \.attrs"):
+        plots.profile(pd.DataFrame(own.to_dict()))
+
+
+@pytest.mark.parametrize("name", ["caterpillar of many", "bubble of levels", "means", "bubble, wild"])
+def test_ticks_of_effects_are_labelled_in_r_at_positions_in_z(name: str) -> None:
+    from alliance_meta.plots.axis import value_axis
+
+    frame = charts()[name]
+    values = frame[["yi", "ci_lb", "ci_ub"]].to_numpy()
+    axis = value_axis(values, measure=frame.attrs["measure"], length=4.0, room=lambda label: 0.4)
+    for position, label in axis.ticks:
+        assert np.tanh(position) == pytest.approx(float(label.replace("−", "-")))
+    shown = {text.get_text() for text in texts(draw(name))}
+    assert "0" in shown
+    assert shown & {".2", ".5", ".4", ".25"}
+
+
+def test_twenty_thousand_effects_draw_fast() -> None:
+    frame = plots.caterpillar_data(many(20_000))
+    start = time.perf_counter()
+    data = figure_bytes(plots.caterpillar(frame))
+    assert time.perf_counter() - start < 10
+    assert len(data) < 2_000_000
+
+
+def test_a_caterpillar_is_as_large_for_any_number() -> None:
+    sizes: list[Any] = [draw(name).get_size_inches().tolist() for name in NAMES if name.startswith("caterpillar of ")]
+    assert sizes == [[7.0, 4.5]] * len(sizes)
+
+
+def test_patches_have_no_user_style() -> None:
+    patches = [patch for patch in draw("bubble").axes[0].patches if isinstance(patch, Patch)]
+    assert patches
+    assert not any(patch.get_hatch() for patch in patches)
