@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 6.5, 4.6
+# The panel of a figure of our own; the figure grows where long labels would make it lower.
+LOWEST = 2.6
 SMALLEST, LARGEST = 0.028, 0.13
 COLUMN = 0.95
 MEAN_SHARE = 0.36
@@ -102,7 +105,7 @@ def bubble(
     width = max(WIDTH, MARGIN + 0.8 + _least_column(frame) * len(frame.attrs["levels"])) if columns else WIDTH
 
     def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
-        return (_plan_columns if columns else _plan_line)(frame, width, height, ylim)
+        return (_plan_columns if columns else _plan_line)(frame, width, height, ylim, LOWEST if ax is None else None)
 
     return render(frame, ax, plan, _draw_columns if columns else _draw_line, width=width, height=HEIGHT)
 
@@ -121,9 +124,9 @@ def _roomy(values: Array, length: float) -> Array:
 
 
 def _plan_line(
-    frame: pd.DataFrame, width: float, height: float, ylim: tuple[float, float] | None
+    frame: pd.DataFrame, width: float, height: float, ylim: tuple[float, float] | None, least: float | None
 ) -> tuple[Sheet, Axis | None, Axis | None]:
-    sheet, yaxis = _sheet(frame, width, height, ylim, 1)
+    sheet, yaxis = _sheet(frame, width, height, ylim, least, 1)
     x = frame.loc[frame["kind"] == "study", "x"].to_numpy()
     length = sheet.panel[1] - sheet.panel[0]
     whole = bool(frame.attrs["whole"] and np.ptp(x) >= 3)
@@ -132,23 +135,25 @@ def _plan_line(
 
 
 def _plan_columns(
-    frame: pd.DataFrame, width: float, height: float, ylim: tuple[float, float] | None
+    frame: pd.DataFrame, width: float, height: float, ylim: tuple[float, float] | None, least: float | None
 ) -> tuple[Sheet, Axis | None, Axis | None]:
-    first, _ = _sheet(frame, width, height, ylim, 2)
+    first, _ = _sheet(frame, width, height, ylim, least, 2)
     lines = max(len(cell) for cell in _labels(frame, first)) + 1
-    sheet, yaxis = _sheet(frame, width, height, ylim, lines)
+    sheet, yaxis = _sheet(frame, width, height, ylim, least, lines)
     return sheet, None, yaxis
 
 
 def _sheet(
-    frame: pd.DataFrame, width: float, height: float, ylim: tuple[float, float] | None, lines: int
+    frame: pd.DataFrame, width: float, height: float, ylim: tuple[float, float] | None, least: float | None, lines: int
 ) -> tuple[Sheet, Axis]:
     """Lay out twice: the lines under the plot and the left margin depend on the axis of effects."""
-    first = make_sheet(frame.attrs, width=width, height=height, left=MARGIN, tick_lines=lines)
-    attrs = with_beyond(frame, _effects_axis(frame, first, ylim))
-    first = make_sheet(attrs, width=width, height=height, left=MARGIN, tick_lines=lines)
-    yaxis = _effects_axis(frame, first, ylim)
-    return make_sheet(attrs, width=width, height=height, left=left_margin(yaxis), tick_lines=lines), yaxis
+
+    def sheet(attrs: Mapping[Any, Any], left: float) -> Sheet:
+        return make_sheet(attrs, width=width, height=height, left=left, tick_lines=lines, least=least)
+
+    attrs = with_beyond(frame, _effects_axis(frame, sheet(frame.attrs, MARGIN), ylim))
+    yaxis = _effects_axis(frame, sheet(attrs, MARGIN), ylim)
+    return sheet(attrs, left_margin(yaxis)), yaxis
 
 
 def _least_column(frame: pd.DataFrame) -> float:

@@ -16,6 +16,7 @@ from alliance_meta.evidence.umbrella import umbrella
 from alliance_meta.plots import forest, forest_data, forest_pages, published_forest_data, save_figure
 from alliance_meta.plots.figures import NotebookFigure
 from tests.plots.cases import extremes, fitted, molloy
+from tests.plots.charts import draw
 
 BASELINE = Path(__file__).parent / "baseline"
 DPI = 60
@@ -26,6 +27,10 @@ CASES: dict[str, Callable[[], NotebookFigure]] = {
     "molloy2014": lambda: forest(forest_data(molloy(), columns=["controls", "design"], order="year")),
     "extremes": lambda: forest(extremes(), smallest_effect=0.1),
     "subgroups-last-page": lambda: forest_pages(forest_data(fitted(97), by="modality", rob=["bias"]))[-1],
+    "bubble-levels": lambda: draw("bubble of levels"),
+    "bubble-line": lambda: draw("bubble"),
+    "caterpillar": lambda: draw("caterpillar of many"),
+    "means": lambda: draw("means with letters"),
     "umbrella": lambda: forest(published_forest_data(umbrella().frame)),
 }
 
