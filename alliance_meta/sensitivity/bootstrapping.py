@@ -28,6 +28,7 @@ BootstrapKind = Literal["parametric", "nonparametric"]
 BootstrapInterval = Literal["percentile", "basic", "bca"]
 HETEROGENEITY = ("tau2", "tau", "I2", "H2")
 LOWEST = {"tau2": 0.0, "tau": 0.0, "I2": 0.0, "H2": 1.0}
+HIGHEST = {"I2": 100.0}
 MANY_AT_BOUND = 0.05
 
 
@@ -108,6 +109,8 @@ class Bootstrap:
         lb, ub = self._limits(quantity, estimate, kind, used)
         if quantity in LOWEST and self.fit.settings.tau2_min == 0:
             lb, ub = (x if np.isnan(x) else max(x, LOWEST[quantity]) for x in (lb, ub))
+        # A basic interval mirrors the distribution and can leave the range of the quantity.
+        lb, ub = (x if np.isnan(x) else min(x, HIGHEST.get(quantity, np.inf)) for x in (lb, ub))
         return Interval(estimate, lb, ub, used, label, quantity)
 
     def tidy(self, *, kind: BootstrapInterval = "percentile", level: float | None = None) -> pd.DataFrame:

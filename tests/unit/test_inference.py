@@ -379,3 +379,10 @@ def test_more_arrangements_than_a_float_can_count(rng, k):
         assert not ours.exact
         assert ours.possible > 1e15
         json.dumps(ours.to_dict(), allow_nan=False)
+
+
+def test_no_bootstrap_interval_leaves_the_range_of_its_quantity():
+    boot = sensitivity.bootstrap(RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit(), iterations=400, seed=1)
+    for kind in ("percentile", "basic"):
+        interval = boot.confint("I2", kind=kind)
+        assert 0 <= interval.lb <= interval.ub <= 100
