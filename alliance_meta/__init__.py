@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from alliance_meta.models.exact_correlation import ExactCorrelationModel as ExactCorrelationModel
     from alliance_meta.models.location_scale import LocationScaleModel as LocationScaleModel
     from alliance_meta.models.random_effects import RandomEffectsModel as RandomEffectsModel
+    from alliance_meta.models.true_effects import TrueEffects as TrueEffects
+    from alliance_meta.models.true_effects import prediction_intervals as prediction_intervals
+    from alliance_meta.models.true_effects import true_effects as true_effects
     from alliance_meta.not_applicable import NotApplicable as NotApplicable
     from alliance_meta.notes import Note as Note
     from alliance_meta.results.exact_correlation import ExactCorrelationResults as ExactCorrelationResults
@@ -59,14 +62,17 @@ _HOMES = {
     "Problem": "errors",
     "RandomEffectsModel": "models.random_effects",
     "RandomEffectsResults": "results.random_effects",
+    "TrueEffects": "models.true_effects",
     "anova": "models.comparison",
     "check_coded": "effects.ingest",
     "escalc": "effects.escalc",
     "list_datasets": "effects.datasets",
     "load_dataset": "effects.datasets",
+    "prediction_intervals": "models.true_effects",
     "published": "evidence.published",
     "read_coded": "effects.ingest",
     "reproduce": "evidence.reproduce",
+    "true_effects": "models.true_effects",
 }
 _SUBPACKAGES = ("bayes", "bias", "moderators", "plots", "sensitivity")
 
