@@ -18,9 +18,10 @@ from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
-from alliance_meta.options import Link, Scale, Tau2Method, Test, check_level
+from alliance_meta.options import Link, Scale, check_level
 from alliance_meta.results import location_scale_export as export
 from alliance_meta.results import location_scale_text as text
+from alliance_meta.results.coefficients import FittedCoefficients
 from alliance_meta.results.contrasts import contrast
 from alliance_meta.results.settings import FitSettings
 from alliance_meta.results.teststats import WaldTest
@@ -53,7 +54,7 @@ class LikelihoodRatioTest:
 
 
 @dataclass(frozen=True, eq=False)
-class LocationScaleResults:
+class LocationScaleResults(FittedCoefficients):
     """A fitted location-scale model: moderators of the mean effect and of its variance between studies.
 
     Made by `LocationScaleModel.fit`, or by `RandomEffectsModel.fit` when ``scale`` is a formula. The location
@@ -82,44 +83,18 @@ class LocationScaleResults:
     notes: tuple[Note, ...] = ()
 
     @property
-    def method(self) -> Tau2Method:
-        """``REML`` or ``ML``."""
-        return self.settings.method
-
-    @property
-    def inference(self) -> Test:
-        """The ``test`` option: how coefficients are tested."""
-        return self.settings.test
-
-    @property
-    def level(self) -> float:
-        """Confidence level of every interval, a fraction."""
-        return self.settings.level
-
-    @property
-    def k(self) -> int:
-        """Number of effects."""
-        return self.effects.k
-
-    @property
-    def p(self) -> int:
-        """Number of coefficients of the location part."""
-        return self.design.p
-
-    @property
     def q(self) -> int:
         """Number of coefficients of the scale part."""
         return self.scale_design.p
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Coefficients of the location part, (p,)."""
-        return self.design.names
-
-    @property
     def scale_names(self) -> tuple[str, ...]:
         """Coefficients of the scale part, (q,)."""
         return self.scale_design.names
+
+    @property
+    def _location(self) -> Coefficients:
+        return self.location
 
     @cached_property
     def location(self) -> Coefficients:
@@ -136,46 +111,6 @@ class LocationScaleResults:
         """The scale part with its tests; NaN for coefficients that are not finite."""
         df = None if self.inference == "z" else float(self.k - self.q)
         return coefficients(self.fitted.alpha, self.fitted.va, s2w=1.0, df=df, level=self.level)
-
-    @property
-    def beta(self) -> Array:
-        """Coefficients of the mean effect on the analysis scale, (p,)."""
-        return self.location.beta
-
-    @property
-    def se(self) -> Array:
-        """Standard errors of beta, (p,)."""
-        return self.location.se
-
-    @property
-    def stat(self) -> Array:
-        """Z or t statistics of beta, (p,)."""
-        return self.location.stat
-
-    @property
-    def ddf(self) -> Array:
-        """Degrees of freedom of each t statistic of beta, (p,); infinite for the normal."""
-        return np.full(self.p, np.inf if self.location.df is None else self.location.df)
-
-    @property
-    def pval(self) -> Array:
-        """Two-sided p-values of beta, (p,)."""
-        return self.location.pval
-
-    @property
-    def ci_lb(self) -> Array:
-        """Lower confidence limits of beta, (p,)."""
-        return self.location.ci_lb
-
-    @property
-    def ci_ub(self) -> Array:
-        """Upper confidence limits of beta, (p,)."""
-        return self.location.ci_ub
-
-    @property
-    def vb(self) -> Array:
-        """Covariance of beta, (p, p)."""
-        return self.location.vb
 
     @property
     def alpha(self) -> Array:
@@ -434,13 +369,6 @@ class LocationScaleResults:
         used = self.level if level is None else level
         check_level(used)
         return used
-
-    def _wald(self, matrix: Array, null: str) -> WaldTest:
-        df = self.location.df
-        if not np.all(np.diag(self.vb) > 0):
-            return WaldTest(NotApplicable("the coefficients have no variance"), len(matrix), df, float("nan"), null)
-        stat, m, pval = wald_test(self.beta, self.vb, matrix, df=df)
-        return WaldTest(stat, m, df, pval, null)
 
     def _wald_scale(self, matrix: Array, null: str) -> WaldTest:
         df = self.scale.df

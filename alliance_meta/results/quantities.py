@@ -8,95 +8,23 @@ import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.core.searches import score_and_information
-from alliance_meta.core.univariate import UnivariateFit, fit_univariate, wald_test
-from alliance_meta.design import Design
-from alliance_meta.effects.table import EffectSizes
+from alliance_meta.core.univariate import Coefficients, UnivariateFit, fit_univariate
 from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.options import Tau2Method, Test
-from alliance_meta.results.settings import FitSettings
+from alliance_meta.results.coefficients import FittedCoefficients
 from alliance_meta.results.teststats import WaldTest
 
 TEST_LABELS = {"knha": "HK", "z": "Wald z", "t": "t", "adhoc": "HK ad hoc"}
 
 
-class FittedQuantities:
+class FittedQuantities(FittedCoefficients):
     """The read-only numbers of a fitted univariate model; the base of `RandomEffectsResults`."""
 
-    effects: EffectSizes
-    design: Design
-    settings: FitSettings
     fitted: UnivariateFit
 
     @property
-    def method(self) -> Tau2Method:
-        """The estimator of tau2."""
-        return self.settings.method
-
-    @property
-    def inference(self) -> Test:
-        """The ``test`` option: how coefficients are tested."""
-        return self.settings.test
-
-    @property
-    def level(self) -> float:
-        """Confidence level of every interval, a fraction."""
-        return self.settings.level
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Coefficient names, (p,)."""
-        return self.design.names
-
-    @property
-    def k(self) -> int:
-        """Number of effects in the model."""
-        return self.effects.k
-
-    @property
-    def p(self) -> int:
-        """Number of coefficients."""
-        return self.design.p
-
-    @property
-    def beta(self) -> Array:
-        """Coefficients on the analysis scale, (p,)."""
-        return self.fitted.coefficients.beta
-
-    @property
-    def se(self) -> Array:
-        """Standard errors of the coefficients, (p,)."""
-        return self.fitted.coefficients.se
-
-    @property
-    def stat(self) -> Array:
-        """Z or t statistics, (p,)."""
-        return self.fitted.coefficients.stat
-
-    @property
-    def ddf(self) -> Array:
-        """Degrees of freedom of each t statistic, (p,); infinite for the normal."""
-        df = self.fitted.coefficients.df
-        return np.full(self.p, np.inf if df is None else df)
-
-    @property
-    def pval(self) -> Array:
-        """Two-sided p-values of the coefficients, (p,)."""
-        return self.fitted.coefficients.pval
-
-    @property
-    def ci_lb(self) -> Array:
-        """Lower confidence limits, (p,)."""
-        return self.fitted.coefficients.ci_lb
-
-    @property
-    def ci_ub(self) -> Array:
-        """Upper confidence limits, (p,)."""
-        return self.fitted.coefficients.ci_ub
-
-    @property
-    def vb(self) -> Array:
-        """Covariance of the coefficients, (p, p)."""
-        return self.fitted.coefficients.vb
+    def _location(self) -> Coefficients:
+        """The coefficients with their tests, as arrays."""
+        return self.fitted.coefficients
 
     @property
     def tau2(self) -> float:
@@ -223,13 +151,6 @@ class FittedQuantities:
         """Estimator and inference in a few letters, e.g. ``"REML, HK"``."""
         estimator = self.method if self.settings.tau2 is None else f"tau2 = {self.settings.tau2:g}"
         return f"{estimator}, {TEST_LABELS[self.inference]}"
-
-    def _wald(self, matrix: Array, null: str) -> WaldTest:
-        df = self.fitted.coefficients.df
-        if not np.all(np.diag(self.vb) > 0):
-            return WaldTest(NotApplicable("the coefficients have no variance"), len(matrix), df, float("nan"), null)
-        stat, m, pval = wald_test(self.beta, self.vb, matrix, df=df)
-        return WaldTest(stat, m, df, pval, null)
 
     def _omnibus_null(self) -> str:
         if self.p == 1 and self.design.has_intercept:
