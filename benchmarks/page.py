@@ -24,7 +24,7 @@ Made by `make bench`: {date}, {cpu}, {cores} cores, one thread, {system}, Python
 Each cell is the median of repeated runs, in a process of its own; imports, reading data and numba's compiling (once
 per installation, then kept on disk) are not counted. Every contender first has to give the same coefficient and τ² as
 the others. `~` marks a time scaled up from fewer repetitions, where a contender can only fit one data set at a time;
-`–` what a contender cannot do.
+`–` what a contender cannot do. A cell may take {cap:g} s and 16 GB.
 
 ## Times
 
@@ -41,9 +41,9 @@ out as with the peers, and `alliance_meta` itself in the last row.
 
 - **alliance_meta** is what a user calls, `RandomEffectsModel(effects, mods=..., test="z").fit()` with its coefficients,
   tests, Q and I², `sensitivity.bootstrap` and `sensitivity.permutation_test`. With moderators most of its time is the
-  formula's. Its bootstrap draws the data sets too, and computes I² and H² of each.
-- **its core** is `alliance_meta.core.univariate.fit_univariate`, and `alliance_meta.core.resampling.refit` for many data
-  sets at once, in NumPy. **Compiled** is the same search through numba. It is loaded only for jobs of more than
+  formula's. Its bootstrap draws its own data sets, so that only its time is compared, and computes I² and H² of each.
+- **its core** is `alliance_meta.core.univariate.fit_univariate`, and `alliance_meta.core.resampling.refit` for many
+  data sets at once, in NumPy. **Compiled** is the same search through numba. It is loaded only for jobs of more than
   four million numbers (data sets × k), where it pays for the 0.4 s that numba takes to load; without numba the same
   call runs in NumPy. Here it is asked for.
 - **statsmodels** has no REML: its column is Paule and Mandel's estimator. **metapipe-kit** has no REML with moderators.
@@ -104,6 +104,7 @@ def render(results: dict[str, Any]) -> str:
     missing = results["missing"]
     return TEXT.format(
         date=results["date"],
+        cap=results["cap"],
         cpu=machine["cpu"],
         cores=machine["cores"],
         system=machine["system"],

@@ -200,11 +200,16 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=1.5, help="seconds to repeat a cell for (default: 1.5)")
     parser.add_argument("--case", action="append", default=[], choices=sorted(BY_NAME), help="only this case")
     parser.add_argument("--page", action="store_true", help="only write the page from the committed result")
+    parser.add_argument("--check", action="store_true", help="only see whether the page shows the committed result")
     parser.add_argument("--cell", nargs=2, metavar=("CONTENDER", "CASE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.cell:
         contender, case = options.cell
         print(json.dumps(measure(contender, BY_NAME[case], budget=options.budget)))
+        return
+    if options.check:
+        if PAGE.read_text("utf-8") != page.render(json.loads(RESULTS.read_text("utf-8"))):
+            sys.exit(f"{PAGE.relative_to(HERE.parent)} is not what {RESULTS.name} says; write it with --page")
         return
     if options.page:
         results = json.loads(RESULTS.read_text("utf-8"))
