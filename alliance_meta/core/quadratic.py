@@ -47,7 +47,8 @@ def _reduced(d: Array, U: Array) -> tuple[Array, Array, float]:
         values = values[values > 1e-12 * values[-1]]
         return values, np.zeros((len(values), 0)), float(values[-1])
     operator = sparse.LinearOperator((len(d), len(d)), matvec=lambda x: d * x - U @ (U.T @ x), dtype=float)
-    start = np.full(len(d), 1.0 / np.sqrt(len(d)))
+    # Neither constant nor symmetric: with equal variances a constant vector is sent to 0.
+    start = np.sin(1.0 + np.arange(len(d)))
     top = sparse.eigsh(operator, k=1, which="LA", v0=start, tol=1e-10, return_eigenvectors=False)
     return d, U, float(top[0])
 

@@ -81,3 +81,10 @@ def test_generalised_q_has_no_root_when_chance_is_enough():
     v = np.full(6, 0.1)
     batch = make_batch(np.full(6, 0.2) + np.arange(6) * 1e-3, v, np.ones((6, 1)))
     assert generalised_q(batch, 1 / v, probability=0.5) == NO_ROOT
+
+
+@pytest.mark.parametrize("k", [5, 41, 301])
+def test_equal_variances_give_a_multiple_of_chi_squared(k):
+    d, U = np.full(k, 3.0), np.full((k, 1), np.sqrt(3.0 / k))
+    for q in (0.5 * k, 3.0 * k, 5.0 * k):
+        assert quadratic_form_cdf(q, d, U) == pytest.approx(stats.chi2.cdf(q / 3.0, k - 1), abs=1e-11)
