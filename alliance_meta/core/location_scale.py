@@ -28,6 +28,7 @@ FLAT = 1e-7
 VANISHED = 1e-8
 # How many directions of tilt are climbed from.
 TRIED = 8
+MANY = 5000
 # The weights of the barrier that keeps tau2 positive under the identity link, the last one per row.
 BARRIER = 10.0 ** -np.arange(2.0, 14.0)
 
@@ -189,7 +190,8 @@ def _climb(objective: _Objective, start: Array, longest: Callable[[Array, Array]
         if gain <= GAIN * (1.0 + abs(value)):
             # Newton's last step squares the error that is left.
             last = point + min(1.0, longest(point, step)) * step
-            return _Climb(last, objective(last)[0], True, iteration)
+            end = objective(last)[0]
+            return _Climb(last, end, True, iteration) if np.isfinite(end) else _Climb(point, value, True, iteration)
         share = min(1.0, longest(point, step))
         for _ in range(60):
             trial = point + share * step
@@ -236,6 +238,9 @@ def _starts(batch: Batch, basis: Array, constant: float, restricted: bool) -> Ar
     directions = _directions(basis.shape[1])
     tilts = directions[:, None, None] * np.array([0.8, 2.5, 6.0, 15.0])[:, None, None]
     tried = (tilts + heights[:, None] * flat).reshape(-1, basis.shape[1])
+    if len(y) > MANY:
+        # With so many studies the likelihood has one hill.
+        return np.vstack(sure)
     values = _heights(batch, tried @ basis.T, restricted=restricted).reshape(len(directions), -1)
     # The best of each direction, so that the starts do not crowd on one slope.
     best = tried.reshape(len(directions), -1, basis.shape[1])[np.arange(len(directions)), values.argmax(axis=1)]
@@ -273,6 +278,9 @@ def _identity_search(batch: Batch, basis: Array, constant: float, restricted: bo
 
     def objective(g: Array) -> tuple[float, Array, Array]:
         tau2 = basis @ g
+        if not tau2.min() > 0:
+            # Rounding took a step across the bound it was meant to stop at.
+            return -np.inf, np.zeros(len(g)), np.zeros((len(g), len(g)))
         model, value = _evaluate(batch, tau2, restricted=restricted)
         slope = basis.T @ (score(model, restricted=restricted) + weight / tau2)
         hessian = _hessian(model, basis, link="identity", tau2=tau2, restricted=restricted)
@@ -304,6 +312,8 @@ def _positive_starts(batch: Batch, basis: Array, constant: float) -> Iterator[Ar
     if (basis @ flat).min() <= 0:
         flat = _interior(basis) * max(constant, 0.1 * unit)
     yield flat
+    if k > MANY:
+        return
     yield 10.0 * flat
     now = basis @ flat
     for j in range(basis.shape[1]):

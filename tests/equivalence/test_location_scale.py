@@ -213,3 +213,14 @@ def test_everything_prints(data):
     assert fit.glance().shape[0] == 1
     assert list(fit.augment()) == ["yi", "vi", "fitted", "resid", "tau2", "weight"]
     np.testing.assert_allclose(fit.I2, 100 * (1 - 1 / fit.H2))
+
+
+@pytest.mark.parametrize("link", ["log", "identity"])
+def test_many_studies_recover_the_truth(rng, link):
+    k = 20_000
+    v, z = rng.uniform(0.005, 0.05, k), rng.uniform(0, 1, k)
+    tau2 = np.exp(-3 + z) if link == "log" else 0.05 + 0.05 * z
+    es = EffectSizes.from_arrays(rng.normal(0.2, np.sqrt(v + tau2)), v, mods={"z": z})
+    fit = LocationScaleModel(es, scale="z", link=link, test="z").fit()
+    truth = [-3, 1] if link == "log" else [0.05, 0.05]
+    assert (np.abs(fit.alpha - truth) < 4 * fit.se_alpha).all()
