@@ -13,7 +13,7 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import check_level
 from alliance_meta.results.export import plain
-from alliance_meta.results.random_effects import RandomEffectsResults
+from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.results.wording import level_text, number, remarks
 
 
@@ -115,8 +115,7 @@ def hc(fit: RandomEffectsResults, *, level: float | None = None) -> HenmiCopasRe
     Henmi-Copas    0.1252    0.0400    0.2104
     fit            0.1499    0.0801    0.2198
     """
-    if not isinstance(fit, RandomEffectsResults):
-        raise InputError(f"hc needs a fitted RandomEffectsModel, not {type(fit).__name__}; call .fit() first")
+    check_fit(fit, "hc")
     used = fit.level if level is None else level
     check_level(used)
     if fit.p != 1 or not fit.design.has_intercept:

@@ -20,7 +20,7 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import Scale, check_level, check_option
 from alliance_meta.results.predictions import to_scale
-from alliance_meta.results.random_effects import RandomEffectsResults
+from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 
 ShareInterval = Literal["confidence", "bootstrap", "delta"]
 RULES = {
@@ -309,6 +309,7 @@ def _scaled(
 
 
 def _settings(fit: RandomEffectsResults, newdata: Newdata) -> tuple[Array, list[str]]:
+    check_fit(fit, "the distribution of true effects")
     if fit.method == "EE":
         raise InputError("an equal-effects model has no distribution of true effects; fit with random effects")
     if newdata is not None:

@@ -17,10 +17,10 @@ from alliance_meta.plots import forest_text
 from alliance_meta.plots.axis import is_correlation, to_reader
 from alliance_meta.plots.forest_frame import COLUMNS, column_key, estimate, make_frame
 from alliance_meta.plots.forest_groups import fitted_levels, fitted_rows, subgroup_rows
+from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 
 if TYPE_CHECKING:
     from alliance_meta.effects.table import EffectSizes
-    from alliance_meta.results.random_effects import RandomEffectsResults
 
 MOST_COLUMNS = 3
 ROB_LETTERS = {
@@ -101,6 +101,7 @@ def forest_data(
     >>> frame["label"].tolist()[:3]
     ['Study 3', 'Study 2', 'Study 1']
     """
+    check_fit(fit, "a forest plot")
     used = fit.level if level is None else level
     check_level(used)
     check_option("tau2", tau2, SharedTau2)

@@ -311,3 +311,10 @@ class RandomEffectsResults(FittedQuantities):
         if self.design.formula == "1":
             return np.ones((1, 1)), ["mean effect"]
         return self.design.X, list(self.effects.slab)
+
+
+def check_fit(fit: object, who: str) -> None:
+    """Raise an `InputError` unless `fit` is a fitted univariate model."""
+    if not isinstance(fit, RandomEffectsResults):
+        mend = "leave scale out" if type(fit).__name__ == "LocationScaleResults" else "call .fit() first"
+        raise InputError(f"{who} needs a fitted RandomEffectsModel, not {type(fit).__name__}; {mend}")

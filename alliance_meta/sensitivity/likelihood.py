@@ -16,9 +16,8 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_level
 from alliance_meta.results.export import plain
-from alliance_meta.results.random_effects import RandomEffectsResults
+from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.results.wording import bare_p, level_text, number, remarks, wrapped
-from alliance_meta.sensitivity.replicates import check_fit
 
 CORRECTIONS = ("none", "bartlett", "skovgaard")
 AT_BOUND = "Skovgaard's correction needs tau2 above 0"

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from alliance_meta.core.resampling import Recipe
 from alliance_meta.errors import InputError
-from alliance_meta.results.random_effects import RandomEffectsResults
-
-
-def check_fit(fit: object, who: str) -> None:
-    """Raise an `InputError` unless `fit` is a fitted univariate model."""
-    if not isinstance(fit, RandomEffectsResults):
-        raise InputError(f"{who} needs a fitted RandomEffectsModel, not {type(fit).__name__}; call .fit() first")
+from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 
 
 def recipe(fit: RandomEffectsResults, who: str) -> Recipe:
