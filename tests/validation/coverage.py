@@ -17,6 +17,7 @@ from alliance_meta.core.resampling import Recipe, refit
 from alliance_meta.core.wls import make_batch
 
 RESULT = Path(__file__).with_name("coverage.json")
+PUBLISHED = Path(__file__).with_name("published_coverage.csv")
 KS = (5, 20, 80)
 TAUS = (0.0, 0.1, 0.3)
 MU = 0.285
@@ -30,15 +31,37 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.98)
 LARGER = 10.0
 
 
-def intervals(y, v, *, method="REML", test="knha"):
-    """Return the limits of the confidence and the prediction interval of each replicate, (B,) each."""
+def intervals(y, v, *, method="REML", test="knha", df=None):
+    """Return the limits of the confidence and the prediction interval of each replicate, (B,) each.
+
+    `df` replaces the degrees of freedom that go with the test.
+    """
     k = y.shape[1]
     how = Recipe(X=np.ones((k, 1)), method=method, test=test, tau2=None, lowest=0.0, tested=(0,)).repeated(len(y))
     beta, vb, tau2 = refit(how, make_batch(y, v, how.X))
     mean, variance = beta[:, 0], vb[:, 0, 0]
-    half = critical_value(LEVEL, None if test == "z" else k - 1.0)
+    half = critical_value(LEVEL, df or (None if test == "z" else k - 1.0))
     ci, pi = half * np.sqrt(variance), half * np.sqrt(variance + tau2)
     return mean - ci, mean + ci, mean - pi, mean + pi
+
+
+def published_cell(interval, I2, k, *, replicates, seed):
+    """Return a coverage as Held, Hofmann & Pawel (2025) simulate it: k equal trials of 50 in each arm.
+
+    Mean differences of unit variance, y_i ~ N(0.2, tau^2 + 2/50), tau^2 = 2/50 * I2 / (1 - I2), sampling
+    variances estimated with 98 degrees of freedom; REML. The confidence interval is Knapp and Hartung's; the
+    prediction interval takes the usual standard error of the mean and t(k - 2).
+    """
+    mu, arm = 0.2, 50
+    tau2 = 2.0 / arm * I2 / (1.0 - I2)
+    rng = np.random.default_rng([seed, k, round(100 * I2)])
+    v = rng.chisquare(2 * arm - 2, (replicates, k)) / (arm * (arm - 1))
+    y = mu + rng.normal(size=v.shape) * np.sqrt(2.0 / arm + tau2)
+    if interval == "ci":
+        lb, ub, _, _ = intervals(y, v)
+        return float(covered(0.0, lb, ub, mu).mean())
+    _, _, lb, ub = intervals(y, v, test="z", df=k - 2.0)
+    return float(covered(np.sqrt(tau2), lb, ub, mu).mean())
 
 
 def study_variances(rng, shape):
@@ -47,11 +70,11 @@ def study_variances(rng, shape):
     return 1.0 / (n - 3.0)
 
 
-def covered(tau, lb, ub):
-    """Return the share of the true effects N(MU, tau^2) that lie in each interval."""
+def covered(tau, lb, ub, mu=MU):
+    """Return the share of the true effects N(mu, tau^2) that lie in each interval."""
     if tau == 0:
-        return ((lb <= MU) & (ub >= MU)).astype(float)
-    return special.ndtr((ub - MU) / tau) - special.ndtr((lb - MU) / tau)
+        return ((lb <= mu) & (ub >= mu)).astype(float)
+    return special.ndtr((ub - mu) / tau) - special.ndtr((lb - mu) / tau)
 
 
 def cell(k, tau, *, replicates, seed):

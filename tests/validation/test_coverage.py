@@ -3,23 +3,31 @@
 IntHout, Ioannidis & Borm (2014, doi:10.1186/1471-2288-14-25) simulated 2 to 20 trials, in some settings with
 25% of them ten times as large as the others. Their abstract prints: at a significance level of 5%, "the HKSJ
 error rates at most doubled, whereas for DL they could be over 30%". These two rounded figures are what is
-compared here; the tables behind them, and the coverages of prediction intervals that Partlett & Riley (2017,
-doi:10.1002/sim.7140) report, were not at hand when this was written and are not compared.
+compared here.
+
+Held, Hofmann & Pawel (2025, doi:10.1017/rsm.2025.26) simulate the coverage of REML intervals for 3 to 50 trials
+and I2 from 0 to 90%, and publish what every cell gave (github.com/felix-hof/confMeta_simulation): Knapp and
+Hartung's confidence interval in simulation/RData/simulation-summaries.csv at commit 6906e1e (20,000 replicates),
+the prediction interval of R's meta in simulation/RData/simulate_all.RData at commit e5f66ed (5,000 replicates;
+the method is named "REML PI"). `published_coverage.csv` has both; our intervals in their setting are held
+against each of the 40 figures. Partlett & Riley's figures (2017, doi:10.1002/sim.7140) could not be read.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 
 import numpy as np
 import pytest
 from scipy import special
 
-from alliance_meta import EffectSizes, RandomEffectsModel
+from alliance_meta import EffectSizes, RandomEffectsModel, prediction_intervals
 from tests.validation.coverage import (
     KS,
     LEVEL,
     MU,
+    PUBLISHED,
     RESULT,
     SHARES,
     TAUS,
@@ -27,6 +35,7 @@ from tests.validation.coverage import (
     cell,
     error_rates,
     intervals,
+    published_cell,
     run,
     study_variances,
 )
@@ -35,6 +44,11 @@ pytestmark = pytest.mark.slow
 
 # A normal deviate this large turns up in about one of 15,000 comparisons; there are some 200 here.
 DEVIATIONS = 4.0
+
+
+def published_rows():
+    with PUBLISHED.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +108,34 @@ def test_coverage_approaches_what_is_promised(committed):
     assert by[80, 0.3]["pi"] == pytest.approx(LEVEL, abs=0.01)
     assert by[5, 0.1]["pi"] < 0.9 < by[20, 0.3]["pi"]
     assert min(c["ci"] for c in committed["coverage"]) > 0.92
+
+
+def test_the_prediction_interval_compared_with_print_is_ours(rng):
+    v = study_variances(rng, (3, 6))
+    y = MU + rng.normal(size=v.shape) * np.sqrt(v + 0.04)
+    _, _, lb, ub = intervals(y, v, test="z", df=4.0)
+    for b in range(3):
+        fit = RandomEffectsModel(EffectSizes.from_arrays(y[b], v[b]), test="z", level=LEVEL).fit()
+        rule = prediction_intervals(fit).loc["riley"]
+        np.testing.assert_allclose([lb[b], ub[b]], [rule.pi_lb, rule.pi_ub], rtol=1e-10)
+
+
+def test_the_published_grid_is_whole():
+    rows = published_rows()
+    assert len(rows) == 40
+    assert {(r["interval"], float(r["I2"]), int(r["k"])) for r in rows} == {
+        (interval, I2, k) for interval in ("ci", "pi") for I2 in (0.0, 0.3, 0.6, 0.9) for k in (3, 5, 10, 20, 50)
+    }
+
+
+@pytest.mark.parametrize("row", published_rows(), ids=lambda r: f"{r['interval']}-{r['I2']}-{r['k']}")
+def test_coverage_agrees_with_the_published_figure(row):
+    """Both are simulated: the difference may not exceed four of its standard errors (one replicate at p = 1)."""
+    B = 20_000
+    ours = published_cell(row["interval"], float(row["I2"]), int(row["k"]), replicates=B, seed=2025)
+    p, n = float(row["coverage"]), int(row["replicates"])
+    error = np.sqrt(ours * (1.0 - ours) * (1.0 / B + 1.0 / n))
+    assert abs(ours - p) < max(DEVIATIONS * error, 1.0 / n)
 
 
 @pytest.mark.parametrize("method", ["DL+KH", "REML+KH"])
