@@ -1,0 +1,254 @@
+"""Likelihood of a linear model with random terms: value, gradient and information at given parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import linalg
+
+from alliance_meta._typing import Array
+from alliance_meta.core.structures import Structure
+from alliance_meta.core.tower import Factored, factorise
+from alliance_meta.core.tower_plan import Blocks, Plan, Term, plan
+
+LOG_2PI = float(np.log(2.0 * np.pi))
+
+
+@dataclass(frozen=True, eq=False)
+class Component:
+    """A covariance structure and the positions of the terms whose covariances it sets."""
+
+    structure: Structure
+    terms: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class MixedProblem:
+    """Effects, design, sampling covariance and random terms, laid out for the tower.
+
+    Attributes
+    ----------
+    y : ndarray of shape (k,)
+    X : ndarray of shape (k, p)
+        Both in the order and the axes of `plan`.
+    plan : Plan
+    components : tuple of Component
+    restricted : bool
+        REML rather than ML.
+    logdet_XX : float
+        log |X'X|, part of the restricted likelihood.
+    """
+
+    y: Array
+    X: Array
+    plan: Plan
+    components: tuple[Component, ...]
+    restricted: bool
+    logdet_XX: float
+
+    @property
+    def k(self) -> int:
+        """Number of effects."""
+        return self.y.size
+
+    @property
+    def p(self) -> int:
+        """Number of coefficients."""
+        return self.X.shape[1]
+
+    @property
+    def n(self) -> int:
+        """Number of covariance parameters."""
+        return sum(c.structure.n for c in self.components)
+
+    @cached_property
+    def bounds(self) -> tuple[Array, Array]:
+        """Lowest and highest value of each parameter, (n,) each."""
+        if not self.components:
+            return np.empty(0), np.empty(0)
+        low, high = zip(*(c.structure.bounds for c in self.components), strict=True)
+        return np.concatenate(low), np.concatenate(high)
+
+    @cached_property
+    def slices(self) -> tuple[slice, ...]:
+        """Parameters of each component."""
+        ends = np.cumsum([0, *(c.structure.n for c in self.components)])
+        return tuple(slice(int(a), int(b)) for a, b in zip(ends[:-1], ends[1:], strict=True))
+
+    def covariances(self, theta: Array) -> list[Array]:
+        """Return the covariance of each term."""
+        found: dict[int, Array] = {}
+        for component, part in zip(self.components, self.slices, strict=True):
+            found |= dict(zip(component.terms, component.structure.matrices(theta[part]), strict=True))
+        return [found[t] for t in range(len(found))]
+
+    def derivatives(self, theta: Array) -> list[list[tuple[int, Array]]]:
+        """Return, for each parameter, the terms that it moves and how, (term, dC)."""
+        return [
+            [(t, D) for t, D in zip(component.terms, moved, strict=True) if D.any()]
+            for component, part in zip(self.components, self.slices, strict=True)
+            for moved in component.structure.derivatives(theta[part])
+        ]
+
+    def at(self, theta: Array) -> MixedPoint:
+        """Factorise the covariance at these parameters."""
+        d, wide = self.plan.d, []
+        covariances = self.covariances(theta)
+        for C, place, n in zip(covariances, self.plan.places, self.plan.copies, strict=True):
+            if place is None:
+                d = d + C[0, 0]
+            else:
+                wide.append((place, C if n == 1 else np.kron(np.eye(n), C)))
+        wide.sort(key=lambda pair: pair[0])
+        factored = factorise(self.plan.levels, d, [C for _, C in wide], np.column_stack([self.y, self.X]))
+        return MixedPoint(self, theta, factored)
+
+
+def mixed_problem(
+    y: Array,
+    X: Array,
+    v: Array,
+    *,
+    terms: Sequence[Term],
+    components: Sequence[Component],
+    blocks: Blocks | None = None,
+    restricted: bool = True,
+) -> MixedProblem:
+    """Lay out the problem for effects y (k,), design X (k, p) and sampling variances v (k,) or covariance blocks."""
+    laid = plan(v, blocks, terms)
+    turned = laid.rotate(np.column_stack([y, X]))
+    _, logdet = np.linalg.slogdet(X.T @ X)
+    return MixedProblem(
+        turned[:, 0], np.ascontiguousarray(turned[:, 1:]), laid, tuple(components), restricted, float(logdet)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class MixedPoint:
+    """The model at given covariance parameters."""
+
+    problem: MixedProblem
+    theta: Array
+    factored: Factored
+
+    @cached_property
+    def _normal(self) -> tuple[Array, Array] | None:
+        """X'M^-1 X factorised (upper Cholesky) and the coefficients; None where it fails."""
+        if not np.isfinite(self.factored.logdet):
+            return None
+        X, solved = self.problem.X, self.factored.solved
+        cross = X.T @ solved
+        try:
+            U = linalg.cholesky(0.5 * (cross[:, 1:] + cross[:, 1:].T))
+        except linalg.LinAlgError:
+            return None
+        return U, linalg.cho_solve((U, False), cross[:, 0])
+
+    @property
+    def valid(self) -> bool:
+        """The covariance is positive definite."""
+        return self._normal is not None
+
+    @property
+    def beta(self) -> Array:
+        """Coefficients, (p,)."""
+        assert self._normal is not None
+        return self._normal[1]
+
+    @cached_property
+    def vb(self) -> Array:
+        """Covariance of the coefficients, (p, p)."""
+        assert self._normal is not None
+        return np.asarray(linalg.cho_solve((self._normal[0], False), np.eye(self.problem.p)))
+
+    @cached_property
+    def weighted_resid(self) -> Array:
+        """M^-1 (y - X beta), rows of the tower, (k,)."""
+        solved = self.factored.solved
+        return np.asarray(solved[:, 0] - solved[:, 1:] @ self.beta)
+
+    @property
+    def weighted_X(self) -> Array:
+        """M^-1 X, rows of the tower, (k, p)."""
+        return self.factored.solved[:, 1:]
+
+    @cached_property
+    def rss(self) -> float:
+        """Weighted sum of squared residuals."""
+        return float((self.problem.y - self.problem.X @ self.beta) @ self.weighted_resid)
+
+    def log_likelihood(self, *, restricted: bool) -> float:
+        """Return the (restricted) log-likelihood; minus infinity where the covariance is not positive definite."""
+        if self._normal is None:
+            return -np.inf
+        value = -0.5 * (self.factored.logdet + self.rss)
+        if not restricted:
+            return value - 0.5 * self.problem.k * LOG_2PI
+        logdet = 2.0 * float(np.log(np.diag(self._normal[0])).sum())
+        free = self.problem.k - self.problem.p
+        return value - 0.5 * (logdet - self.problem.logdet_XX + free * LOG_2PI)
+
+    @cached_property
+    def loglik(self) -> float:
+        """The likelihood that is maximised."""
+        return self.log_likelihood(restricted=self.problem.restricted)
+
+    @cached_property
+    def _sums(self) -> list[Array]:
+        """W'M^-1 [X, y - X beta] of each group of each level, (n, q, p + 1)."""
+        A = np.column_stack([self.weighted_X, self.weighted_resid])
+        return [floor.level.sums(A) for floor in self.factored.floors]
+
+    def _slope(self, term: int) -> Array:
+        """Return S with d loglik = trace(S dC) for the covariance of a term, (q, q)."""
+        place, n = self.problem.plan.places[term], self.problem.plan.copies[term]
+        p = self.problem.p
+        vb = self.vb if self.problem.restricted else np.zeros((p, p))
+        if place is None:
+            a, G = self.weighted_resid, self.weighted_X
+            trace = float(self.factored.diagonal.sum()) - float(np.einsum("kp,pq,kq->", G, vb, G))
+            return np.array([[0.5 * (float(a @ a) - trace)]])
+        sums = self._sums[place]
+        U, a = sums[:, :, :p], sums[:, :, p]
+        S = 0.5 * (a.T @ a - self.factored.within(place).sum(axis=0))
+        if self.problem.restricted:
+            S += 0.5 * np.tensordot(U @ vb, U, axes=([0, 2], [0, 2]))
+        q = S.shape[0] // n
+        return np.asarray(np.einsum("iaib->ab", S.reshape(n, q, n, q))) if n > 1 else S
+
+    @cached_property
+    def gradient(self) -> Array:
+        """Derivative of the likelihood by each parameter, (n,)."""
+        slopes: dict[int, Array] = {}
+        found = np.zeros(self.problem.n)
+        for j, moved in enumerate(self.problem.derivatives(self.theta)):
+            for term, D in moved:
+                if term not in slopes:
+                    slopes[term] = self._slope(term)
+                found[j] += float((slopes[term] * D).sum())
+        return found
+
+    @cached_property
+    def average_information(self) -> Array:
+        """Mean of observed and expected information, (n, n) (Gilmour et al. 1995, doi:10.2307/2533274)."""
+        plan_, p = self.problem.plan, self.problem.p
+        F = np.zeros((self.problem.k, self.problem.n))
+        for j, moved in enumerate(self.problem.derivatives(self.theta)):
+            for term, D in moved:
+                place, n = plan_.places[term], plan_.copies[term]
+                if place is None:
+                    F[:, j] += D[0, 0] * self.weighted_resid
+                else:
+                    wide = D if n == 1 else np.kron(np.eye(n), D)
+                    level = self.factored.floors[place].level
+                    a = self._sums[place][:, :, p:]
+                    F[:, j] += level.rows(level.W, wide @ a)[:, 0]
+        solved = self.factored.solve(F)
+        information = F.T @ solved
+        if self.problem.restricted:
+            cross = self.problem.X.T @ solved
+            information -= cross.T @ self.vb @ cross
+        return np.asarray(0.25 * (information + information.T))

@@ -1,0 +1,188 @@
+"""The maximum of a mixed model's likelihood within the bounds of its parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg
+
+from alliance_meta._typing import Array, Mask
+from alliance_meta.core.mixed import MixedPoint, MixedProblem
+
+# What one more step would add to the log-likelihood at most; rounding there is of the order 1e-12.
+SETTLED = 1e-15
+NEAR = 1e-3
+MOST_STEPS = 200
+# Starts that put nearly all variance on one component find maxima that an even start misses.
+SHARE = 0.9
+# A likelihood this much better is another maximum.
+OTHER = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class MixedFit:
+    """The best point found.
+
+    Attributes
+    ----------
+    point : MixedPoint
+    converged : bool
+    steps : int
+        Over all starts.
+    at_bound : ndarray of bool, (n,)
+        Parameters at the edge of their range.
+    maxima : tuple of float
+        The likelihood that each start reached.
+    fixed : ndarray of bool, (n,)
+        Parameters that were given.
+    """
+
+    point: MixedPoint
+    converged: bool
+    steps: int
+    at_bound: Mask
+    maxima: tuple[float, ...]
+    fixed: Mask
+
+    @property
+    def theta(self) -> Array:
+        """Covariance parameters, (n,)."""
+        return self.point.theta
+
+    @property
+    def several_maxima(self) -> bool:
+        """Starts ended at different likelihoods."""
+        return max(self.maxima) - min(self.maxima) > OTHER
+
+
+def maximise_mixed(
+    problem: MixedProblem, *, given: Array | None = None, start: Array | None = None, starts: int | None = None
+) -> MixedFit:
+    """Maximise the likelihood; parameters that are not NaN in `given` (n,) stay at those values."""
+    fixed = np.zeros(problem.n, dtype=bool) if given is None else ~np.isnan(given)
+    if fixed.all():
+        point = problem.at(np.empty(0) if given is None else np.asarray(given, dtype=float))
+        return MixedFit(point, True, 0, np.zeros(problem.n, dtype=bool), (point.loglik,), fixed)
+    tries = [start] if start is not None else _starts(problem, starts)
+    best: tuple[MixedPoint, bool] | None = None
+    maxima, total = [], 0
+    for theta in tries:
+        if given is not None:
+            theta = np.where(fixed, given, theta)
+        point, settled, steps = _climb(problem, theta, fixed)
+        total += steps
+        maxima.append(point.loglik)
+        if best is None or point.loglik > best[0].loglik + 1e-12 * abs(point.loglik):
+            best = point, settled
+    assert best is not None
+    low, high = problem.bounds
+    edge = ((best[0].theta <= low) | (best[0].theta >= high)) & ~fixed
+    return MixedFit(best[0], best[1], total, edge, tuple(maxima), fixed)
+
+
+def _starts(problem: MixedProblem, starts: int | None) -> list[Array]:
+    excess = _excess_variance(problem)
+    n = len(problem.components)
+
+    def shared(shares: Array) -> Array:
+        return np.concatenate(
+            [c.structure.start(excess * float(s)) for c, s in zip(problem.components, shares, strict=True)]
+        )
+
+    found = [shared(np.full(n, 1.0 / n))]
+    if n > 1 and problem.k <= FEW:
+        found += [shared(np.where(np.arange(n) == j, SHARE, (1.0 - SHARE) / (n - 1))) for j in range(n)]
+    return found[:starts]
+
+
+# Beyond this many effects one start has to do.
+FEW = 2_000
+
+
+def _excess_variance(problem: MixedProblem) -> float:
+    """Return the variance of the residuals beyond sampling error, or a tenth of the latter if that is more."""
+    y, X, d = problem.y, problem.X, problem.plan.d
+    resid = y - X @ np.linalg.lstsq(X, y, rcond=None)[0]
+    total = float(resid @ resid) / max(problem.k - problem.p, 1)
+    typical = float(d.mean())
+    return max(total - typical, 0.1 * typical)
+
+
+def _climb(problem: MixedProblem, theta: Array, fixed: Mask) -> tuple[MixedPoint, bool, int]:
+    low, high = problem.bounds
+    theta = np.clip(theta, low, high)
+    point = problem.at(theta)
+    while not point.valid:
+        theta = np.where(fixed, theta, 0.5 * (theta + problem_inside(problem)))
+        point = problem.at(theta)
+    H = point.average_information
+    for step in range(MOST_STEPS):
+        g = point.gradient
+        free = ~fixed & ~((theta <= low) & (g <= 0)) & ~((theta >= high) & (g >= 0))
+        if not free.any():
+            return point, True, step
+        move = np.zeros(problem.n)
+        move[free] = _newton(H[np.ix_(free, free)], g[free])
+        gain = float(g[free] @ move[free])
+        if gain < SETTLED:
+            return point, True, step
+        found = _search(problem, point, theta, move, gain)
+        if found is None:
+            return point, gain < np.sqrt(SETTLED), step
+        after = found
+        moved, turned = after.theta - theta, after.gradient - g
+        H = _update(H, moved, -turned) if gain < NEAR else after.average_information
+        theta, point = after.theta, after
+    return point, False, MOST_STEPS
+
+
+def problem_inside(problem: MixedProblem) -> Array:
+    """Return parameters well inside their range."""
+    return np.concatenate([c.structure.start(1.0) for c in problem.components])
+
+
+def _newton(H: Array, g: Array) -> Array:
+    """Return H^-1 g with H made positive definite where it is not."""
+    scale = np.sqrt(np.maximum(np.diag(H), np.finfo(float).tiny))
+    R = H / np.outer(scale, scale)
+    values, vectors = linalg.eigh(R)
+    values = np.maximum(np.abs(values), 1e-8 * max(float(np.abs(values).max()), 1e-300))
+    return np.asarray(vectors @ ((vectors.T @ (g / scale)) / values) / scale)
+
+
+def _search(problem: MixedProblem, point: MixedPoint, theta: Array, move: Array, gain: float) -> MixedPoint | None:
+    """Return the first point along the projected step that raises the likelihood enough."""
+    low, high = problem.bounds
+    length = 1.0
+    # Near the maximum a step changes the likelihood by less than rounding: the gradient decides there.
+    slack = 1e-13 * (1.0 + abs(point.loglik))
+    for _ in range(40):
+        after = problem.at(np.clip(theta + length * move, low, high))
+        if after.valid and after.loglik >= point.loglik + 1e-4 * length * min(gain, 1.0) - slack:
+            return after
+        length *= 0.5
+    return None
+
+
+def _update(H: Array, moved: Array, turned: Array) -> Array:
+    """Return H by the BFGS formula, or H where the curvature along the step is not positive."""
+    along = float(moved @ turned)
+    if not along > 1e-10 * float(np.sqrt((moved @ moved) * (turned @ turned))):
+        return H
+    Hm = H @ moved
+    return np.asarray(H + np.outer(turned, turned) / along - np.outer(Hm, Hm) / float(moved @ Hm))
+
+
+def observed_information(fit: MixedFit) -> Array:
+    """Return minus the second derivative of the likelihood by central differences of its gradient, (n, n)."""
+    problem, theta = fit.point.problem, fit.theta
+    low, high = problem.bounds
+    found = np.empty((problem.n, problem.n))
+    scale = 1.0 / np.sqrt(np.maximum(np.diag(fit.point.average_information), 1e-300))
+    for j in range(problem.n):
+        h = 1e-4 * min(float(scale[j]), max(abs(float(theta[j])), 1e-3 * float(scale[j])))
+        up, down = theta.copy(), theta.copy()
+        up[j], down[j] = min(theta[j] + h, high[j]), max(theta[j] - h, low[j])
+        found[j] = -(problem.at(up).gradient - problem.at(down).gradient) / (up[j] - down[j])
+    return 0.5 * (found + found.T)

@@ -1,0 +1,226 @@
+"""Covariance structures of random effects: from parameters to matrices and their derivatives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from alliance_meta._typing import Array
+from alliance_meta.core.clusters import IntArray
+
+
+class Structure(Protocol):
+    """Parameters of a covariance C (q, q), of which a term may have several."""
+
+    @property
+    def n(self) -> int:
+        """Number of parameters."""
+
+    @property
+    def bounds(self) -> tuple[Array, Array]:
+        """Lowest and highest value of each parameter, (n,) each."""
+
+    def start(self, variance: float) -> Array:
+        """Return parameters that give each effect this variance."""
+
+    def matrices(self, theta: Array) -> tuple[Array, ...]:
+        """Return the covariance of each term."""
+
+    def derivatives(self, theta: Array) -> list[tuple[Array, ...]]:
+        """Return, for each parameter, the derivative of the covariance of each term."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled:
+    """One variance times a known correlation matrix R (q, q): random intercepts, ``ID``, given R."""
+
+    R: Array
+
+    @property
+    def n(self) -> int:
+        """One parameter."""
+        return 1
+
+    @property
+    def bounds(self) -> tuple[Array, Array]:
+        """Not below 0."""
+        return np.zeros(1), np.full(1, np.inf)
+
+    def start(self, variance: float) -> Array:
+        """Return the variance."""
+        return np.array([variance])
+
+    def matrices(self, theta: Array) -> tuple[Array, ...]:
+        """Return theta R."""
+        return (theta[0] * self.R,)
+
+    def derivatives(self, theta: Array) -> list[tuple[Array, ...]]:
+        """Return R."""
+        return [(self.R,)]
+
+
+@dataclass(frozen=True, eq=False)
+class CompoundSymmetry:
+    """One variance tau2 and one correlation rho: a term of the groups and one of the effects within them.
+
+    The groups share rho tau2, the effects within them (1 - rho) tau2; `most` is the largest number of effects
+    in a group, which sets the lowest rho.
+    """
+
+    most: int
+
+    @property
+    def n(self) -> int:
+        """Two parameters, tau2 and rho."""
+        return 2
+
+    @property
+    def bounds(self) -> tuple[Array, Array]:
+        """Where every covariance is positive semi-definite."""
+        return np.array([0.0, -1.0 / max(self.most - 1, 1)]), np.array([np.inf, 1.0])
+
+    def start(self, variance: float) -> Array:
+        """Return the variance and half of it shared."""
+        return np.array([variance, 0.5])
+
+    def matrices(self, theta: Array) -> tuple[Array, ...]:
+        """Return rho tau2 and (1 - rho) tau2."""
+        tau2, rho = theta
+        return np.array([[rho * tau2]]), np.array([[(1.0 - rho) * tau2]])
+
+    def derivatives(self, theta: Array) -> list[tuple[Array, ...]]:
+        """Return those for tau2 and for rho."""
+        tau2, rho = theta
+        return [(np.array([[rho]]), np.array([[1.0 - rho]])), (np.array([[tau2]]), np.array([[-tau2]]))]
+
+
+@dataclass(frozen=True, eq=False)
+class Correlated:
+    """Variances and correlations of q effects: ``DIAG``, ``HCS``, ``AR``, ``HAR``, ``CAR``.
+
+    Attributes
+    ----------
+    q : int
+    distance : ndarray of shape (q, q) or None
+        Correlation rho ** distance between effects; 1 everywhere for ``HCS``, None for uncorrelated effects.
+    common : bool
+        One variance for all.
+    """
+
+    q: int
+    distance: Array | None = None
+    common: bool = False
+
+    @property
+    def variances(self) -> int:
+        """Number of variances."""
+        return 1 if self.common else self.q
+
+    @property
+    def n(self) -> int:
+        """The variances and the correlation."""
+        return self.variances + (self.distance is not None)
+
+    @property
+    def bounds(self) -> tuple[Array, Array]:
+        """Where the covariance is positive semi-definite."""
+        low, high = np.zeros(self.n), np.full(self.n, np.inf)
+        if self.distance is not None:
+            off = self.distance[~np.eye(self.q, dtype=bool)]
+            equal = bool((off == 1.0).all())
+            whole = bool((off == np.round(off)).all())
+            low[-1] = -1.0 / max(self.q - 1, 1) if equal else (-1.0 if whole else 0.0)
+            high[-1] = 1.0
+        return low, high
+
+    def start(self, variance: float) -> Array:
+        """Return equal variances and a correlation of 0.5."""
+        theta = np.full(self.n, variance)
+        if self.distance is not None:
+            theta[-1] = 0.5
+        return theta
+
+    def _parts(self, theta: Array) -> tuple[Array, Array, Array]:
+        sd = np.sqrt(np.full(self.q, theta[0]) if self.common else theta[: self.q])
+        if self.distance is None:
+            return sd, np.eye(self.q), np.zeros((self.q, self.q))
+        rho = theta[-1]
+        off = ~np.eye(self.q, dtype=bool)
+        R, slope = np.eye(self.q), np.zeros((self.q, self.q))
+        far = self.distance[off]
+        R[off] = np.sign(rho) ** far * np.abs(rho) ** far if rho < 0 else rho**far
+        below = np.abs(rho) ** np.maximum(far - 1.0, 0.0)
+        slope[off] = far * (np.sign(rho) ** (far - 1.0) * below if rho < 0 else below)
+        return sd, R, slope
+
+    def matrices(self, theta: Array) -> tuple[Array, ...]:
+        """Return the covariance."""
+        sd, R, _ = self._parts(theta)
+        return (sd[:, None] * R * sd,)
+
+    def derivatives(self, theta: Array) -> list[tuple[Array, ...]]:
+        """Return those for the variances and for rho."""
+        sd, R, slope = self._parts(theta)
+        found: list[tuple[Array, ...]] = []
+        if self.common:
+            found.append((R,))
+        else:
+            for j in range(self.q):
+                D = np.zeros((self.q, self.q))
+                # d sd_j / d var_j = 1 / (2 sd_j); at 0 only the variance itself moves at first order.
+                if sd[j] > 0:
+                    D[j] = D[:, j] = 0.5 * R[j] * sd / sd[j]
+                D[j, j] = 1.0
+                found.append((D,))
+        if self.distance is not None:
+            found.append((sd[:, None] * slope * sd,))
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Unstructured:
+    """Any covariance of q effects, by the lower triangle of its Cholesky factor, row by row."""
+
+    q: int
+
+    @property
+    def n(self) -> int:
+        """One for each element of the triangle, q (q + 1) / 2."""
+        return self.q * (self.q + 1) // 2
+
+    @property
+    def _triangle(self) -> tuple[IntArray, IntArray]:
+        return np.tril_indices(self.q)
+
+    @property
+    def bounds(self) -> tuple[Array, Array]:
+        """The diagonal of the factor is not below 0."""
+        i, j = self._triangle
+        return np.where(i == j, 0.0, -np.inf), np.full(self.n, np.inf)
+
+    def start(self, variance: float) -> Array:
+        """Return equal variances, correlation 0.5."""
+        C = variance * (0.5 + 0.5 * np.eye(self.q))
+        return np.asarray(np.linalg.cholesky(C)[self._triangle])
+
+    def _factor(self, theta: Array) -> Array:
+        L = np.zeros((self.q, self.q))
+        L[self._triangle] = theta
+        return L
+
+    def matrices(self, theta: Array) -> tuple[Array, ...]:
+        """Return L L'."""
+        L = self._factor(theta)
+        return (L @ L.T,)
+
+    def derivatives(self, theta: Array) -> list[tuple[Array, ...]]:
+        """Return those for each element of L."""
+        L = self._factor(theta)
+        found: list[tuple[Array, ...]] = []
+        for i, j in zip(*self._triangle, strict=True):
+            D = np.zeros((self.q, self.q))
+            D[i] = L[:, j]
+            found.append((D + D.T,))
+        return found
