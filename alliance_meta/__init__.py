@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from alliance_meta import moderators as moderators
     from alliance_meta import plots as plots
     from alliance_meta import sensitivity as sensitivity
+    from alliance_meta.core.sampling_covariance import SamplingCovariance as SamplingCovariance
     from alliance_meta.effects.card import DataCard as DataCard
     from alliance_meta.effects.coded import CodedTable as CodedTable
+    from alliance_meta.effects.covariance import impute_V as impute_V
     from alliance_meta.effects.datasets import list_datasets as list_datasets
     from alliance_meta.effects.datasets import load_dataset as load_dataset
     from alliance_meta.effects.escalc import escalc as escalc
@@ -62,10 +64,12 @@ _HOMES = {
     "Problem": "errors",
     "RandomEffectsModel": "models.random_effects",
     "RandomEffectsResults": "results.random_effects",
+    "SamplingCovariance": "core.sampling_covariance",
     "TrueEffects": "models.true_effects",
     "anova": "models.comparison",
     "check_coded": "effects.ingest",
     "escalc": "effects.escalc",
+    "impute_V": "effects.covariance",
     "list_datasets": "effects.datasets",
     "load_dataset": "effects.datasets",
     "prediction_intervals": "models.true_effects",

@@ -52,6 +52,10 @@ class ConvergenceWarning(AllianceMetaWarning):
     """A search stopped before it met its tolerance."""
 
 
+class NotPositiveDefiniteWarning(AllianceMetaWarning):
+    """A covariance matrix holds correlations that contradict one another."""
+
+
 class FewStudiesWarning(AllianceMetaWarning):
     """Fewer studies than the method needs to be trusted."""
 

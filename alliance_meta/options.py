@@ -29,8 +29,12 @@ Tau2Method = Literal[
     "EE",
 ]
 Test = Literal["knha", "z", "t", "adhoc"]
+Struct = Literal["CS", "HCS", "UN", "DIAG", "ID", "AR", "HAR", "CAR", "GEN"]
+Degrees = Literal["contain", "residual"]
 Scale = Literal["z", "r", "r_mean"]
 Link = Literal["log", "identity"]
+PositiveDefiniteCheck = Literal["error", "nearest", "warn"]
+SampleSizeRule = Literal["min", "harmonic", "mean"]
 Tau2IntervalKind = Literal["QP", "PL", "GENQ", "HT", "SJ", "Wald", "Wald-log"]
 
 

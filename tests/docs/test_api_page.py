@@ -38,7 +38,7 @@ def test_every_name_of_a_subpackage_is_on_the_page(name: str) -> None:
     assert documented(name) == set(getattr(am, name).__all__)
 
 
-@pytest.mark.parametrize("name", ["EffectSizes", "RandomEffectsResults"])
+@pytest.mark.parametrize("name", ["EffectSizes", "RandomEffectsResults", "SamplingCovariance"])
 def test_every_attribute_is_on_the_page(name: str) -> None:
     assert documented(name) == public_names(getattr(am, name))
 
