@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from alliance_meta import plots as plots
     from alliance_meta import sensitivity as sensitivity
     from alliance_meta.core.sampling_covariance import SamplingCovariance as SamplingCovariance
+    from alliance_meta.effects.aggregate import aggregate as aggregate
     from alliance_meta.effects.card import DataCard as DataCard
     from alliance_meta.effects.coded import CodedTable as CodedTable
     from alliance_meta.effects.covariance import impute_V as impute_V
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from alliance_meta.effects.escalc import escalc as escalc
     from alliance_meta.effects.ingest import check_coded as check_coded
     from alliance_meta.effects.ingest import read_coded as read_coded
+    from alliance_meta.effects.rcalc import rcalc as rcalc
     from alliance_meta.effects.table import EffectSizes as EffectSizes
     from alliance_meta.errors import CannotRunError as CannotRunError
     from alliance_meta.errors import CodingError as CodingError
@@ -66,6 +68,7 @@ _HOMES = {
     "RandomEffectsResults": "results.random_effects",
     "SamplingCovariance": "core.sampling_covariance",
     "TrueEffects": "models.true_effects",
+    "aggregate": "effects.aggregate",
     "anova": "models.comparison",
     "check_coded": "effects.ingest",
     "escalc": "effects.escalc",
@@ -74,6 +77,7 @@ _HOMES = {
     "load_dataset": "effects.datasets",
     "prediction_intervals": "models.true_effects",
     "published": "evidence.published",
+    "rcalc": "effects.rcalc",
     "read_coded": "effects.ingest",
     "reproduce": "evidence.reproduce",
     "true_effects": "models.true_effects",
