@@ -86,19 +86,19 @@ def read_assumption(
         if isinstance(rho, Real) or obs is None:
             by_type = np.array([[correlation(rho, "rho")]])
         else:
-            by_type, by_obs = np.array([[np.nan]]), _table(rho, obs.levels)
+            by_type, by_obs = np.array([[np.nan]]), correlation_table(rho, obs.levels)
     elif _is_pair(rho):
-        by_type = _table(rho[1], type.levels)
+        by_type = correlation_table(rho[1], type.levels)
         if isinstance(rho[0], Real):
             np.fill_diagonal(by_type, correlation(rho[0], "rho[0]"))
         elif obs is None:
             raise InputError("the first of the pair rho is a table: say with obs= which effects its names belong to")
         else:
-            by_obs = _table(rho[0], obs.levels)
+            by_obs = correlation_table(rho[0], obs.levels)
     elif isinstance(rho, Real):
         raise InputError(f"rho={rho!r} with type= would be the same for all types: {HOW}; or leave type= out")
     else:
-        by_type = _table(rho, type.levels)
+        by_type = correlation_table(rho, type.levels)
     return Assumption(by_type, by_obs, type, obs, time, 1.0 if phi is None else correlation(phi, "phi"))
 
 
@@ -132,28 +132,41 @@ def known_blocks(r: Mapping[Any, Any], names: Mapping[str, int], sizes: IntArray
     return out
 
 
+def plain(spec: Any) -> Any:
+    """Return correlations in numbers, text, lists and dictionaries only."""
+    if isinstance(spec, (tuple, list)):
+        return [plain(part) for part in spec]
+    if isinstance(spec, pd.DataFrame):
+        return {str(a): {str(b): float(value) for b, value in row.items()} for a, row in spec.iterrows()}
+    if isinstance(spec, Mapping):
+        return {", ".join(map(str, key)): float(value) for key, value in spec.items()}
+    return float(spec)
+
+
 def _is_pair(rho: Any) -> bool:
     return isinstance(rho, (tuple, list)) and len(rho) == 2
 
 
-def _table(spec: Any, levels: Sequence[Any]) -> Array:
+def correlation_table(spec: Any, levels: Sequence[Any], name: str = "rho") -> Array:
     """Return correlations between the levels, NaN where `spec` gives none."""
     place = {str(level): number for number, level in enumerate(levels)}
     out = np.full((len(place), len(place)), np.nan)
     if isinstance(spec, Real):
-        out[...] = correlation(spec, "rho")
+        out[...] = correlation(spec, name)
         return out
     given: dict[tuple[str, str], float] = {}
-    for a, b, value in _entries(spec):
-        r = correlation(value, f"rho between {a!r} and {b!r}:")
+    for a, b, value in _entries(spec, name):
+        r = correlation(value, f"{name} between {a!r} and {b!r}:")
         if given.setdefault((a, b), r) != r or given.setdefault((b, a), r) != r:
-            raise InputError(f"rho gives two correlations between {a!r} and {b!r}: {given[a, b]:g} and {r:g}; give one")
+            raise InputError(
+                f"{name} gives two correlations between {a!r} and {b!r}: {given[a, b]:g} and {r:g}; give one"
+            )
         if a in place and b in place and not (a == b and r == 1):
             out[place[a], place[b]] = out[place[b], place[a]] = r
     return out
 
 
-def _entries(spec: Any) -> Iterable[tuple[str, str, Any]]:
+def _entries(spec: Any, name: str) -> Iterable[tuple[str, str, Any]]:
     """Yield pairs of names with their correlation."""
     if isinstance(spec, pd.DataFrame):
         for a in spec.index:
@@ -161,4 +174,4 @@ def _entries(spec: Any) -> Iterable[tuple[str, str, Any]]:
     elif isinstance(spec, Mapping) and all(isinstance(key, tuple) and len(key) == 2 for key in spec):
         yield from ((str(a), str(b), value) for (a, b), value in spec.items())
     else:
-        raise InputError(f"rho={spec!r} is not understood: {HOW}")
+        raise InputError(f"{name}={spec!r} is not understood: {HOW}")

@@ -7,12 +7,11 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from alliance_meta.core.block_layout import check_room
 from alliance_meta.core.clusters import IntArray, codes, stacks
 from alliance_meta.core.sampling_covariance import SamplingCovariance
-from alliance_meta.effects.assumed_correlations import Assumption, correlation, known_blocks, read_assumption
+from alliance_meta.effects.assumed_correlations import Assumption, correlation, known_blocks, plain, read_assumption
 from alliance_meta.effects.grouping import Grouping, grouping, numeric_column
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note
@@ -116,7 +115,7 @@ def impute_V(
     of, labels = _blocks(clusters, groups.get("subgroup"))
     times = _times(effects, time, phi, of)
     assumed = read_assumption(rho, type=groups.get("type"), obs=groups.get("obs"), time=times, phi=phi)
-    settings: dict[str, Any] = {**names, "rho": _plain(rho), **({} if phi is None else {"phi": phi}), "check": check}
+    settings: dict[str, Any] = {**names, "rho": plain(rho), **({} if phi is None else {"phi": phi}), "check": check}
     words = _sentence(rho, names, phi, r)
     about: dict[str, Any] = {
         "labels": labels,
@@ -181,17 +180,6 @@ def _covariances(
 
 def _word(name: str | None, argument: str) -> str:
     return name if name is not None else f"the given {argument}"
-
-
-def _plain(rho: Any) -> Any:
-    """Return `rho` in numbers, text, lists and dictionaries only."""
-    if isinstance(rho, (tuple, list)):
-        return [_plain(part) for part in rho]
-    if isinstance(rho, pd.DataFrame):
-        return {str(a): {str(b): float(value) for b, value in row.items()} for a, row in rho.iterrows()}
-    if isinstance(rho, Mapping):
-        return {", ".join(map(str, key)): float(value) for key, value in rho.items()}
-    return float(rho)
 
 
 def _sentence(rho: Any, names: Mapping[str, str], phi: float | None, r: Mapping[Any, Any] | None) -> str:
