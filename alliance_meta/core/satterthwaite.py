@@ -1,0 +1,111 @@
+"""Tests from a cluster-robust covariance with few clusters: Satterthwaite degrees of freedom, approximate Hotelling T2.
+
+A sandwich V is itself estimated, and from few clusters badly. If the working covariance is right, the sandwich of a
+contrast c is a quadratic form of normal variables: its first two moments are those of a multiple of chi-squared with
+df = 2 E(c'Vc)^2 / Var(c'Vc). For several contrasts V is taken to be Wishart, with degrees of freedom from the total
+variance of its entries, and the Wald statistic to be Hotelling's T2.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import special
+
+from alliance_meta._typing import Array
+from alliance_meta.core.distributions import f_sf
+from alliance_meta.core.robust import Sandwich
+
+# A sandwich whose mean is below this share of the model-based variance is rounding.
+NOTHING = 1e-10
+# Contrasts treated at a time, so that memory does not grow with their number.
+AT_A_TIME = 4096
+
+
+def satterthwaite(sandwich: Sandwich, L: Array) -> Array:
+    """Return the degrees of freedom of each contrast L (q, p), (q,); NaN where its robust variance is always 0.
+
+    Bell & McCaffrey (2002), generalised by Pustejovsky & Tipton (2018, doi:10.1080/07350015.2016.1247004).
+    """
+    q, p = L.shape
+    if q <= p:
+        pairs = [_moments(sandwich, row[None]) for row in L]
+        mean = np.array([first[0, 0] for first, _ in pairs])
+        fourth = np.array([second[0, 0, 0, 0] for _, second in pairs])
+    else:
+        first, second = _moments(sandwich, np.eye(p))
+        parts = [_contract(L[at : at + AT_A_TIME], first, second) for at in range(0, q, AT_A_TIME)]
+        mean, fourth = np.concatenate(parts, axis=1)
+    there = mean > NOTHING * np.square(L @ sandwich.root).sum(axis=1)
+    return np.where(there, mean**2 / np.where(there, fourth, 1.0), np.nan)
+
+
+def htz(sandwich: Sandwich, beta: Array, L: Array) -> tuple[float, float, float, float]:
+    """Test L beta = 0 jointly by the approximate Hotelling T2; return F, df1, df2 and the p-value.
+
+    Tipton & Pustejovsky (2015, doi:10.3102/1076998615606099), there called HTZ. For one contrast it is the t test with
+    Satterthwaite's degrees of freedom. All but df1 are NaN where the covariance of the contrasts is singular, F
+    and the p-value where the clusters are too few for so many contrasts (df2 <= 0).
+    """
+    q = len(L)
+    gone = float("nan")
+    mean, fourth = _moments(sandwich, L)
+    model = L @ sandwich.root
+    if not _regular(mean, model @ model.T):
+        return gone, float(q), gone, gone
+    inverse = np.linalg.inv(mean)
+    total = np.einsum("ba,dc,abcd", inverse, inverse, fourth) + np.einsum("da,bc,abcd", inverse, inverse, fourth)
+    eta = q * (q + 1.0) / float(total)
+    df2 = eta - q + 1.0
+    vb = L @ sandwich.vb @ L.T
+    if df2 <= 0 or not _regular(vb, mean):
+        return gone, float(q), df2, gone
+    estimate = L @ beta
+    F = df2 / (eta * q) * float(estimate @ np.linalg.solve(vb, estimate))
+    return F, float(q), df2, f_sf(F, q, df2)
+
+
+def t_tests(estimate: Array, se: Array, df: Array, *, level: float) -> tuple[Array, Array, Array, Array]:
+    """Return t, two-sided p-value and confidence limits, each test with degrees of freedom of its own."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        stat = np.where(estimate == 0, 0.0, estimate / se)
+    half = t_quantile(level, df) * se
+    return stat, 2.0 * special.stdtr(df, -np.abs(stat)), estimate - half, estimate + half
+
+
+def t_quantile(level: float, df: Array) -> Array:
+    """Return two-sided critical values of t(df), elementwise."""
+    return np.asarray(special.stdtrit(df, 0.5 * (1.0 + level)), dtype=float)
+
+
+def _moments(sandwich: Sandwich, L: Array) -> tuple[Array, Array]:
+    """Return the mean (q, q) of the sandwich of L, and the sums (q, q, q, q) that its covariances are made of.
+
+    With P_ij (q, q) the covariance under the working model of clusters i and j's contributions: sum_j P_jj, and
+    sum_ij P_ij[a, b] P_ij[c, d].
+    """
+    C = L @ sandwich.root
+    q, (J, r, _) = len(C), sandwich.carry.shape
+    U = sandwich.carry @ C.T
+    own = sandwich.kernel @ U
+    D = U.transpose(0, 2, 1) @ own
+    P = C @ sandwich.spread @ C.T + D
+    rows, tied = P.reshape(J, q * q), D.reshape(J, q * q)
+    diagonal = (rows.T @ rows - tied.T @ tied).reshape(q, q, q, q)
+    flat = U.reshape(J, r * q)
+    pairs = (flat.T @ flat).reshape(r, q, r, q)
+    turned = np.einsum("rs,tu,sbud->rbtd", sandwich.kernel, sandwich.kernel, pairs, optimize=r > 4)
+    return P.sum(axis=0), diagonal + np.einsum("ratc,rbtd->abcd", pairs, turned, optimize=r * q > 4)
+
+
+def _contract(L: Array, mean: Array, fourth: Array) -> Array:
+    """Return mean and fourth sum of each row of L (q, p), as (2, q)."""
+    q, p = L.shape
+    pairs = (L[:, :, None] * L[:, None, :]).reshape(q, p * p)
+    return np.stack([pairs @ mean.ravel(), ((pairs @ fourth.reshape(p * p, p * p)) * pairs).sum(axis=1)])
+
+
+def _regular(A: Array, against: Array) -> bool:
+    """Tell whether A is positive definite on the scale of a matrix that is."""
+    lower = np.linalg.cholesky(against)
+    half = np.linalg.solve(lower, A)
+    return bool(np.linalg.eigvalsh(np.linalg.solve(lower, half.T))[0] > NOTHING)
