@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from alliance_meta.effects.datasets import list_datasets as list_datasets
     from alliance_meta.effects.datasets import load_dataset as load_dataset
     from alliance_meta.effects.escalc import escalc as escalc
+    from alliance_meta.effects.hierarchy import select_effects as select_effects
     from alliance_meta.effects.ingest import check_coded as check_coded
     from alliance_meta.effects.ingest import read_coded as read_coded
     from alliance_meta.effects.rcalc import rcalc as rcalc
@@ -80,6 +81,7 @@ _HOMES = {
     "rcalc": "effects.rcalc",
     "read_coded": "effects.ingest",
     "reproduce": "evidence.reproduce",
+    "select_effects": "effects.hierarchy",
     "true_effects": "models.true_effects",
 }
 _SUBPACKAGES = ("bayes", "bias", "moderators", "plots", "sensitivity")
