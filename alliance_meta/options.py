@@ -9,6 +9,7 @@ from alliance_meta.errors import InputError
 
 Measure = Literal["ZCOR", "COR", "UCOR"]
 VType = Literal["LS", "UB", "AV", "H0"]
+ConvertedRows = Literal["keep", "as_r", "drop"]
 Tau2Method = Literal[
     "REML",
     "DL",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from scipy import linalg
@@ -76,7 +77,7 @@ class MixedProblem:
     def slices(self) -> tuple[slice, ...]:
         """Parameters of each component."""
         ends = np.cumsum([0, *(c.structure.n for c in self.components)])
-        return tuple(slice(int(a), int(b)) for a, b in zip(ends[:-1], ends[1:], strict=True))
+        return tuple(slice(int(a), int(b)) for a, b in pairwise(ends))
 
     def covariances(self, theta: Array) -> list[Array]:
         """Return the covariance of each term."""

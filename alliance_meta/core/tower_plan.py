@@ -55,6 +55,8 @@ class Plan:
         Each term's level; None for a variance of the rows themselves.
     copies : tuple of int
         How often the columns of a level repeat its term's, once for each group that shares the level's group.
+    owners : tuple of (ndarray of shape (n, copies) or None)
+        Which group of the term each copy in each group of the level belongs to; -1 where there is none.
     """
 
     order: IntArray
@@ -63,6 +65,7 @@ class Plan:
     levels: tuple[Level, ...]
     places: tuple[int | None, ...]
     copies: tuple[int, ...]
+    owners: tuple[IntArray | None, ...]
 
     def rotate(self, A: Array) -> Array:
         """Return the rows of A (k, c) in the order and the axes of the tower."""
@@ -72,6 +75,15 @@ class Plan:
         """Return rows of the tower (k, c) as rows of the data."""
         out = np.empty_like(A)
         out[self.order] = _turn(A, self.rotations, back=True)
+        return out
+
+    def restore_diagonal(self, values: Array) -> Array:
+        """Return, for each row of the data, the diagonal of Q diag(values) Q', (k,)."""
+        turned = np.array(values, dtype=float)
+        for rows, Q in self.rotations:
+            turned[rows] = np.einsum("nij,nj->ni", Q**2, values[rows])
+        out = np.empty_like(turned)
+        out[self.order] = turned
         return out
 
 
@@ -85,14 +97,14 @@ def plan(v: Array, blocks: Blocks | None, terms: Sequence[Term]) -> Plan:
         base = codes(base)
     rowwise = [term.Z is None and not term.linked and term.group.max() == k - 1 for term in terms]
     chain = [base]
-    keys: dict[int, tuple[IntArray, Array, int]] = {}
+    keys: dict[int, tuple[IntArray, Array, int, IntArray]] = {}
     waiting = []
     for at in sorted(range(len(terms)), key=lambda t: -int(terms[t].group.max())):
         if rowwise[at]:
             continue
         if not terms[at].linked and nested(chain[-1], terms[at].group):
             chain.append(terms[at].group)
-            keys[at] = (terms[at].group, terms[at].columns, 1)
+            keys[at] = (terms[at].group, terms[at].columns, 1, np.zeros(k, dtype=np.intp))
         else:
             waiting.append(at)
     for at in sorted(waiting, key=lambda t: terms[t].linked):
@@ -103,16 +115,21 @@ def plan(v: Array, blocks: Blocks | None, terms: Sequence[Term]) -> Plan:
     levels: list[Level] = []
     places: list[int | None] = [None] * len(terms)
     copies = [1] * len(terms)
-    for at, (group, W, n) in keys.items():
+    owners: list[IntArray | None] = [None] * len(terms)
+    for at, (group, W, n, local) in keys.items():
         sorted_group = group[order]
-        starts = np.flatnonzero(np.append(True, sorted_group[1:] != sorted_group[:-1]))
+        new = np.append(True, sorted_group[1:] != sorted_group[:-1])
+        starts = np.flatnonzero(new)
+        owner = np.full((starts.size, n), -1, dtype=np.intp)
+        owner[np.cumsum(new) - 1, local[order]] = terms[at].group[order]
+        owners[at] = owner
         plain = terms[at].Z is None and n == 1 and not rotations and not terms[at].linked
         places[at], copies[at] = len(levels), n
         levels.append(Level(starts, _turn(W[order], rotations, back=False), ones=plain))
-    return Plan(order, d, rotations, tuple(levels), tuple(places), tuple(copies))
+    return Plan(order, d, rotations, tuple(levels), tuple(places), tuple(copies), tuple(owners))
 
 
-def _crossed(term: Term, top: IntArray) -> tuple[IntArray, Array, int]:
+def _crossed(term: Term, top: IntArray) -> tuple[IntArray, Array, int, IntArray]:
     """Return the group, the columns and the copies of a term whose groups cut through those below."""
     Z, k = term.columns, term.group.size
     if term.linked:
@@ -131,7 +148,8 @@ def _crossed(term: Term, top: IntArray) -> tuple[IntArray, Array, int]:
     n, q = int(local.max()) + 1, Z.shape[1]
     W = np.zeros((k, n, q))
     W[np.arange(k), local] = Z
-    return group, W.reshape(k, n * q), 1 if term.linked else n
+    wide = W.reshape(k, n * q)
+    return (group, wide, 1, np.zeros(k, dtype=np.intp)) if term.linked else (group, wide, n, local)
 
 
 def _diagonalise(v: Array, blocks: Blocks | None, order: IntArray) -> tuple[Array, tuple[tuple[IntArray, Array], ...]]:

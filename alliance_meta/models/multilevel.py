@@ -1,0 +1,262 @@
+"""`MultilevelModel`: effects within samples within studies, crossed factors, several outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from alliance_meta._typing import Array
+from alliance_meta.core.mixed import Component, MixedProblem, mixed_problem
+from alliance_meta.core.mixed_search import MixedFit, maximise_mixed, observed_information
+from alliance_meta.core.sampling_covariance import SamplingCovariance
+from alliance_meta.core.tower_plan import Term
+from alliance_meta.design import Design, build_design
+from alliance_meta.effects.table import EffectSizes
+from alliance_meta.errors import ConvergenceWarning, InputError
+from alliance_meta.models.random_terms import ParsedTerm, parse_random
+from alliance_meta.notes import Note, merge_notes, warn_note
+from alliance_meta.options import Degrees, check_level, check_option, did_you_mean
+from alliance_meta.results.multilevel import MultilevelResults
+from alliance_meta.results.settings import FitSettings
+
+FEW_GROUPS = 5
+# A curvature this far below the steepest one leaves a direction in which the likelihood does not change.
+FLAT = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class MultilevelModel:
+    r"""Meta-analysis of dependent effects: several outcomes, raters or times from the same people and studies.
+
+    Effects from one study resemble each other for two reasons: they share true circumstances (therapists,
+    patients, measures), which random terms describe, and they come from the same people, so their sampling errors
+    go together, which `V` describes. Ignoring either makes the result look surer than it is.
+
+    Parameters
+    ----------
+    effects : EffectSizes
+    V : SamplingCovariance or array-like of shape (k, k), optional
+        From `impute_V` or `rcalc`. Without it sampling errors are taken as independent.
+    mods : str
+        Right-hand side of a formula over the moderators, as in `RandomEffectsModel`.
+    random : str or sequence of str
+        Random terms. ``"study_id"``: an intercept for each study. ``"es_id"``: one for each row, unless the
+        effects have a column of that name. ``"district/school"``: for districts and for schools within them.
+        Factors that cut across each other are crossed effects. ``"outcome | study_id"``: outcomes that vary
+        together within studies, with the covariance that `struct` names; ``"1 + year | study_id"``: random slopes.
+    struct : str or sequence of str, optional
+        Covariance for each term ``inner | outer``: ``CS`` (one variance, one correlation; the default), ``HCS``
+        (a variance for each level, one correlation), ``UN`` (unstructured), ``DIAG`` (no correlation), ``ID`` (one
+        variance), ``AR`` and ``HAR`` (correlation falling with the steps between ordered levels), ``CAR`` (with
+        the time between them), ``GEN`` (intercepts and slopes; the default for those).
+    R : mapping, optional
+        Factor -> DataFrame of known correlations between its levels, such as a tree of related measures.
+    method : {"REML", "ML"}
+    test : {"t", "z"}
+    dfs : {"contain", "residual"}
+        Degrees of freedom of t. ``contain``: the number of groups within which a moderator does not vary, less
+        the coefficients; an effect that only differs between 20 studies is judged by 20 studies. ``residual``:
+        k - p, as published three-level analyses mostly have it.
+    level : float
+        Confidence level of every interval, a fraction.
+    fixed : mapping, optional
+        Parameter -> value to hold it at, such as ``{"sigma2[study_id]": 0}``; ``fit().components`` and
+        ``fit().random`` list the names.
+
+    Notes
+    -----
+    .. math:: y = X\beta + \sum_j Z_j u_j + e, \quad u_j \sim N(0, G_j), \quad e \sim N(0, V)
+
+    R: ``rma.mv(yi, V, random = ~ 1 | study_id/es_id, test = "t", dfs = "contain")``. Konstantopoulos (2011,
+    doi:10.1002/jrsm.35) on three levels. The correlated and hierarchical effects model (CHE) of Pustejovsky &
+    Tipton (2022, doi:10.1007/s11121-021-01246-3) is ``V=impute_V(effects, rho=.6)`` with
+    ``random=("study_id", "es_id")`` and ``.robust()``; see `che` and `sce`.
+
+    Examples
+    --------
+    >>> from alliance_meta import MultilevelModel, escalc, load_dataset
+    >>> es = escalc(load_dataset("crede2010"))
+    >>> fit = MultilevelModel(es, random=("studyid", "es_id")).fit()
+    >>> fit.sigma2.round(4).tolist()
+    [0.0234, 0.0324]
+    """
+
+    effects: EffectSizes
+    V: Any = None
+    mods: str = "1"
+    random: str | Sequence[str] = ("study_id", "es_id")
+    struct: str | Sequence[str] | None = None
+    R: Mapping[str, Any] | None = None
+    method: Literal["REML", "ML"] = "REML"
+    test: Literal["t", "z"] = "t"
+    dfs: Degrees = "contain"
+    level: float = 0.95
+    fixed: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.effects, EffectSizes):
+            raise InputError(
+                f"MultilevelModel needs EffectSizes, not {type(self.effects).__name__}; make them with escalc"
+            )
+        check_option("method", self.method, Literal["REML", "ML"])
+        check_option("test", self.test, Literal["t", "z"])
+        check_option("dfs", self.dfs, Degrees)
+        check_level(self.level)
+
+    def fit(self) -> MultilevelResults:
+        """Fit the model.
+
+        Returns
+        -------
+        MultilevelResults
+
+        Raises
+        ------
+        DesignError
+            An unknown moderator, one with a single level, more coefficients than effects.
+        InputError
+            An unknown factor or one with missing values, a random term that repeats another, a `V` of another
+            size, a covariance that cannot be inverted, an unknown name in `fixed`.
+
+        Warns
+        -----
+        DroppedRowsWarning, RedundantModeratorWarning, ConvergenceWarning
+            Each also stands in ``.notes`` of the result.
+        """
+        effects, V = self.effects, self._covariance()
+        design = build_design(self.mods, effects.moderators, labels=effects.slab)
+        if not design.rows.all():
+            effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
+            V = None if V is None else V.take(design.rows)
+        if effects.k <= design.p:
+            raise InputError(
+                f"k = {effects.k} effects and {design.p} coefficients leave nothing to estimate random terms from; "
+                "use RandomEffectsModel, or fewer moderators"
+            )
+        parsed = parse_random(self.random, effects, struct=self.struct, R=self.R)
+        problem = _problem(effects, design, V, parsed, restricted=self.method == "REML")
+        names = [name for term in parsed for name in term.label.parameters]
+        fitted = maximise_mixed(problem, given=_given(self.fixed, names))
+        _check_fit(fitted, V)
+        return MultilevelResults(
+            effects=effects,
+            design=design,
+            settings=FitSettings(self.method, self.test, self.level),
+            fitted=fitted,
+            random=tuple(term.label for term in parsed),
+            V=V,
+            degrees=self.dfs,
+            notes=merge_notes(
+                effects.notes, design.notes, () if V is None else V.notes, _notes(fitted, parsed, names, effects.k)
+            ),
+        )
+
+    def _covariance(self) -> SamplingCovariance | None:
+        k = self.effects.k
+        if self.V is None:
+            return None
+        V = self.V if isinstance(self.V, SamplingCovariance) else SamplingCovariance.from_matrix(self.V)
+        if k != V.k:
+            raise InputError(f"V has {V.k} rows for {k} effects; make it from the same effects")
+        return V
+
+
+def _problem(
+    effects: EffectSizes, design: Design, V: SamplingCovariance | None, parsed: list[ParsedTerm], *, restricted: bool
+) -> MixedProblem:
+    terms: list[Term] = []
+    components = []
+    for one in parsed:
+        components.append(Component(one.structure, tuple(range(len(terms), len(terms) + len(one.terms)))))
+        terms += one.terms
+    return mixed_problem(
+        effects.yi,
+        design.X,
+        effects.vi if V is None else V.vi,
+        terms=terms,
+        components=components,
+        blocks=None if V is None else V.blocks,
+        restricted=restricted,
+    )
+
+
+def _given(fixed: Mapping[str, float] | None, names: list[str]) -> Array | None:
+    if not fixed:
+        return None
+    given = np.full(len(names), np.nan)
+    for name, value in fixed.items():
+        if name not in names:
+            raise InputError(f"fixed names {name!r}, which is not one of {', '.join(names)}{did_you_mean(name, names)}")
+        low = 0.0 if name.startswith(("sigma2", "tau2")) else -1.0
+        if not value >= low:
+            raise InputError(f"fixed[{name!r}] = {value!r} is below {low:g}")
+        given[names.index(name)] = float(value)
+    return given
+
+
+def _check_fit(fitted: MixedFit, V: SamplingCovariance | None) -> None:
+    if not fitted.point.valid:
+        why = "V is singular" if V is not None else "the parameters held fixed make it so"
+        raise InputError(f"the covariance of the effects cannot be inverted: {why}; add a random term for each row")
+
+
+def _notes(fitted: MixedFit, parsed: list[ParsedTerm], names: list[str], k: int) -> list[Note]:
+    notes = []
+    if not fitted.converged:
+        message = f"The search for the variances had not settled after {fitted.steps} steps; do not use this fit."
+        notes.append(warn_note("not-converged", message, ConvergenceWarning, stacklevel=4))
+    edge = [name for name, at in zip(names, fitted.at_bound, strict=True) if at]
+    if edge:
+        many = len(edge) > 1
+        notes.append(
+            Note(
+                "component-at-edge",
+                f"{', '.join(edge)} {'are' if many else 'is'} estimated at the edge of {'their' if many else 'its'} "
+                "range: the data show no variation there that the rest of the model does not explain.",
+            )
+        )
+    notes += _unidentified(fitted, names)
+    for term in parsed:
+        label = term.label
+        if label.n < FEW_GROUPS:
+            notes.append(
+                Note(
+                    "few-groups",
+                    f"{label.name} has {label.n} groups: its variance rests on very few and can be far off.",
+                )
+            )
+    inner = [term.label for term in parsed if not term.label.within and term.label.struct == "ID"]
+    if inner and all(label.n < k for label in inner) and not any(term.label.within for term in parsed):
+        finest = max(inner, key=lambda label: label.n)
+        notes.append(
+            Note(
+                "no-row-level",
+                f"No random term varies by row ({finest.name} has {finest.n} groups for {k} effects): effects of one "
+                "group are taken to share one true effect. Add 'es_id' unless that is meant.",
+            )
+        )
+    return notes
+
+
+def _unidentified(fitted: MixedFit, names: list[str]) -> list[Note]:
+    """Name the parameters along which the likelihood does not change."""
+    free = np.flatnonzero(~(fitted.at_bound | fitted.fixed))
+    if free.size == 0:
+        return []
+    information = observed_information(fitted)[np.ix_(free, free)]
+    scale = np.sqrt(np.maximum(np.abs(np.diag(information)), np.finfo(float).tiny))
+    values, vectors = np.linalg.eigh(information / np.outer(scale, scale))
+    if values[0] > FLAT:
+        return []
+    loading = np.abs(vectors[:, 0])
+    involved = [names[free[j]] for j in np.flatnonzero(loading > 0.2 * loading.max())]
+    return [
+        Note(
+            "not-identified",
+            f"The data cannot tell {' and '.join(involved)} apart: the likelihood is flat in their direction. "
+            "Leave one of these terms out, or hold it fixed.",
+        )
+    ]

@@ -1,0 +1,185 @@
+"""Predictions of a multilevel model: means, new and known studies, random effects, intervals of components."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta._typing import Array
+from alliance_meta.core.distributions import critical_value
+from alliance_meta.core.mixed_predictions import predicted_effects
+from alliance_meta.core.mixed_profile import profile_interval
+from alliance_meta.errors import InputError
+from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.options import Scale
+from alliance_meta.results.components import RandomTerm, object_frame, row_variances
+from alliance_meta.results.predictions import COLUMNS, to_scale
+
+if TYPE_CHECKING:
+    from alliance_meta.results.multilevel import MultilevelResults
+
+Newdata = pd.DataFrame | Mapping[str, Any] | None
+
+
+def predict(fit: MultilevelResults, newdata: Newdata, *, scale: Scale | None, level: float) -> pd.DataFrame:
+    """Return predictions for new studies."""
+    X, labels, frame = _rows(fit, newdata)
+    variances = _variances(fit, frame, len(X))
+    pred = X @ fit.beta
+    se = np.sqrt(np.einsum("mp,pq,mq->m", X, fit.vb, X))
+    half = np.array([critical_value(level, fit._df(x[None, :])) for x in X])
+    spread = half * np.sqrt(se**2 + variances)
+    out = _on_scale(fit, (pred, se, pred - half * se, pred + half * se, pred - spread, pred + spread), variances, scale)
+    out.index = pd.Index(labels)
+    out.attrs["level"] = level
+    if np.isnan(variances).any():
+        out.attrs["pi_note"] = "the variance differs between levels of a random term: name the level in newdata"
+    return out
+
+
+def _rows(fit: MultilevelResults, newdata: Newdata) -> tuple[Array, list[str], pd.DataFrame]:
+    if newdata is None:
+        if fit.design.formula == "1":
+            return np.ones((1, 1)), ["mean effect"], pd.DataFrame(index=range(1))
+        return fit.design.X, list(fit.effects.slab), fit.effects.moderators
+    frame = pd.DataFrame({k: np.atleast_1d(v) for k, v in newdata.items()}) if isinstance(newdata, Mapping) else newdata
+    if fit.design.formula == "1":
+        return np.ones((len(frame), 1)), [str(i + 1) for i in range(len(frame))], frame
+    X, labels = fit.design.new_rows(frame)
+    return X, labels, frame
+
+
+def _variances(fit: MultilevelResults, frame: pd.DataFrame, rows: int) -> Array:
+    total = np.zeros(rows)
+    for (term, part), component in zip(fit._parts, fit.point.problem.components, strict=True):
+        total = total + row_variances(term, fit.fitted.theta[part], component.structure, frame, rows)
+    return total
+
+
+def _on_scale(fit: MultilevelResults, values: tuple[Array, ...], variances: Array, scale: Scale | None) -> pd.DataFrame:
+    frame = pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
+    measure = fit.effects.measure
+    if scale != "r_mean" or np.ptp(variances) == 0:
+        return to_scale(frame, measure=measure, scale=scale, tau2=float(variances[0]))
+    rows = [to_scale(frame.iloc[[i]], measure=measure, scale=scale, tau2=float(t)) for i, t in enumerate(variances)]
+    out = pd.concat(rows)
+    out.attrs.update(rows[0].attrs)
+    return out
+
+
+def study_term(fit: MultilevelResults) -> tuple[int, RandomTerm]:
+    """Return the coarsest random intercept, with its place among the terms of the likelihood."""
+    found: list[tuple[int, RandomTerm]] = []
+    for term, component in zip(fit.random, fit.point.problem.components, strict=True):
+        if not term.within and term.struct == "ID" and term.n < fit.k:
+            found.append((component.terms[0], term))
+    if not found:
+        raise InputError("the model has no random intercept of a factor whose groups hold several effects")
+    return min(found, key=lambda pair: pair[1].n)
+
+
+def blup(fit: MultilevelResults, *, level: float) -> pd.DataFrame:
+    """Return each study's mean true effect at the mean of its moderators."""
+    place, term = study_term(fit)
+    counts = np.bincount(term.group)[:, None]
+    X = np.zeros((term.n, fit.p))
+    np.add.at(X, term.group, fit.design.X)
+    pred, variance = _study_means(fit, place, X / counts)
+    half = np.array([critical_value(level, fit._df(x[None, :])) for x in X]) * np.sqrt(variance)
+    columns = {"pred": pred, "se": np.sqrt(variance), "pi_lb": pred - half, "pi_ub": pred + half}
+    return pd.DataFrame(columns, index=pd.Index(term.levels, name=term.name))
+
+
+def _study_means(fit: MultilevelResults, place: int, X: Array) -> tuple[Array, Array]:
+    """Return x'beta + u of each group and its error variance."""
+    effects = predicted_effects(fit.point, place)
+    pred = X @ fit.beta + effects.value[:, 0]
+    variance = (
+        np.einsum("mp,pq,mq->m", X, fit.vb, X)
+        + effects.error[:, 0, 0]
+        - 2.0 * np.einsum("mp,mp->m", X, effects.share[:, 0])
+    )
+    return pred, np.maximum(variance, 0.0)
+
+
+def predict_within(fit: MultilevelResults, newdata: Newdata, *, scale: Scale | None, level: float) -> pd.DataFrame:
+    """Return predictions for new effects of known studies."""
+    place, term = study_term(fit)
+    if newdata is None and fit.design.formula != "1":
+        raise InputError("predict_within needs newdata for a model with moderators: one row of values")
+    x, _, frame = _rows(fit, newdata)
+    if len(x) != 1:
+        raise InputError(f"newdata has {len(x)} rows; predict_within takes one")
+    pred, variance = _study_means(fit, place, np.repeat(x, term.n, axis=0))
+    own = float(fit.fitted.theta[fit._parts[fit.random.index(term)][1]][0])
+    rest = _variances(fit, frame, 1)[0] - own
+    half, se = critical_value(level, fit._df(x)), np.sqrt(variance)
+    spread = half * np.sqrt(variance + rest)
+    values = (pred, se, pred - half * se, pred + half * se, pred - spread, pred + spread)
+    out = _on_scale(fit, values, np.full(term.n, rest), scale)
+    out.index = pd.Index(term.levels, name=term.name)
+    out.attrs["level"] = level
+    return out
+
+
+def ranef(fit: MultilevelResults, *, level: float) -> dict[str, pd.DataFrame]:
+    """Return the random effects of each term."""
+    half = critical_value(level, fit._df(np.eye(fit.p)))
+    found = {}
+    for term, component in zip(fit.random, fit.point.problem.components, strict=True):
+        at = component.terms[-1]
+        effects = predicted_effects(fit.point, at)
+        if term.struct == "CS":
+            found[f"{term.outer}, shared by its {term.within}"] = _effect_frame(
+                term, predicted_effects(fit.point, component.terms[0]), half, list(term.levels)
+            )
+        labels = list(term.levels)
+        if term.struct in ("CS", "ID") and term.within:
+            labels = _pair_labels(term)
+        elif term.within:
+            labels = [f"{g}: {c}" for g in term.levels for c in term.columns]
+        found[term.name] = _effect_frame(term, effects, half, labels)
+    return found
+
+
+def _pair_labels(term: RandomTerm) -> list[str]:
+    assert term.inner is not None
+    seen: dict[tuple[int, int], str] = {}
+    for g, c in zip(term.group, term.inner, strict=True):
+        seen.setdefault((int(g), int(c)), f"{term.levels[g]}: {term.columns[c]}")
+    return list(seen.values())
+
+
+def _effect_frame(term: RandomTerm, effects: Any, half: float, labels: list[str]) -> pd.DataFrame:
+    pred = effects.value.ravel()
+    se = np.sqrt(np.maximum(np.diagonal(effects.error, axis1=1, axis2=2), 0.0)).ravel()
+    columns = {"pred": pred, "se": se, "pi_lb": pred - half * se, "pi_ub": pred + half * se}
+    return pd.DataFrame(columns, index=pd.Index(labels, name=term.name))
+
+
+def confint(fit: MultilevelResults, *, level: float) -> pd.DataFrame:
+    """Return profile-likelihood intervals of every parameter."""
+    rows: dict[str, dict[str, Any]] = {}
+    for term, part in fit._parts:
+        for offset, name in enumerate(term.parameters):
+            at = part.start + offset
+            estimate = float(fit.fitted.theta[at])
+            if term.struct in ("UN", "GEN"):
+                continue
+            if fit.fitted.fixed[at]:
+                gone = NotApplicable("given, not estimated")
+                rows[name] = {"estimate": estimate, "lb": gone, "ub": gone}
+                continue
+            lb, ub = profile_interval(fit.fitted, at, level=level)
+            beyond = NotApplicable("the likelihood stays too high as far as it was followed")
+            rows[name] = {
+                "estimate": estimate,
+                "lb": lb if np.isfinite(lb) else beyond,
+                "ub": ub if np.isfinite(ub) else beyond,
+            }
+    out = object_frame(rows, ("estimate", "lb", "ub"))
+    out.attrs.update(level=level, kind="PL", scale=fit.effects.scale_label)
+    return out
