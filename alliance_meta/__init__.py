@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from alliance_meta.models.comparison import anova as anova
     from alliance_meta.models.exact_correlation import ExactCorrelationModel as ExactCorrelationModel
     from alliance_meta.models.location_scale import LocationScaleModel as LocationScaleModel
+    from alliance_meta.models.multilevel import MultilevelModel as MultilevelModel
     from alliance_meta.models.random_effects import RandomEffectsModel as RandomEffectsModel
     from alliance_meta.models.true_effects import TrueEffects as TrueEffects
     from alliance_meta.models.true_effects import prediction_intervals as prediction_intervals
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from alliance_meta.notes import Note as Note
     from alliance_meta.results.exact_correlation import ExactCorrelationResults as ExactCorrelationResults
     from alliance_meta.results.location_scale import LocationScaleResults as LocationScaleResults
+    from alliance_meta.results.multilevel import MultilevelResults as MultilevelResults
     from alliance_meta.results.random_effects import RandomEffectsResults as RandomEffectsResults
 
 _HOMES = {
@@ -62,6 +64,8 @@ _HOMES = {
     "LocationScaleModel": "models.location_scale",
     "LocationScaleResults": "results.location_scale",
     "ModelComparison": "models.comparison",
+    "MultilevelModel": "models.multilevel",
+    "MultilevelResults": "results.multilevel",
     "NotApplicable": "not_applicable",
     "Note": "notes",
     "Problem": "errors",
