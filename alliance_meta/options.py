@@ -36,6 +36,8 @@ Scale = Literal["z", "r", "r_mean"]
 Link = Literal["log", "identity"]
 PositiveDefiniteCheck = Literal["error", "nearest", "warn"]
 SampleSizeRule = Literal["min", "harmonic", "mean"]
+RobustType = Literal["CR2", "CR0", "CR1", "CR1p", "CR1S", "CR3"]
+WildWeights = Literal["rademacher", "webb", "mammen"]
 Tau2IntervalKind = Literal["QP", "PL", "GENQ", "HT", "SJ", "Wald", "Wald-log"]
 
 
