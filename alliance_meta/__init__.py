@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from alliance_meta.effects.card import DataCard as DataCard
     from alliance_meta.effects.coded import CodedTable as CodedTable
     from alliance_meta.effects.covariance import impute_V as impute_V
+    from alliance_meta.effects.conversion import Conversion as Conversion
+    from alliance_meta.effects.conversion import conversions as conversions
+    from alliance_meta.effects.conversion import to_r as to_r
+    from alliance_meta.effects.convert import convert as convert
     from alliance_meta.effects.datasets import list_datasets as list_datasets
     from alliance_meta.effects.datasets import load_dataset as load_dataset
     from alliance_meta.effects.escalc import escalc as escalc
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
     from alliance_meta.models.location_scale import LocationScaleModel as LocationScaleModel
     from alliance_meta.models.multilevel import MultilevelModel as MultilevelModel
     from alliance_meta.models.random_effects import RandomEffectsModel as RandomEffectsModel
+    from alliance_meta.models.rve import RVEModel as RVEModel
     from alliance_meta.models.true_effects import TrueEffects as TrueEffects
     from alliance_meta.models.true_effects import prediction_intervals as prediction_intervals
     from alliance_meta.models.true_effects import true_effects as true_effects
@@ -51,11 +56,13 @@ if TYPE_CHECKING:
     from alliance_meta.results.location_scale import LocationScaleResults as LocationScaleResults
     from alliance_meta.results.multilevel import MultilevelResults as MultilevelResults
     from alliance_meta.results.random_effects import RandomEffectsResults as RandomEffectsResults
+    from alliance_meta.results.rve import RVEResults as RVEResults
 
 _HOMES = {
     "CannotRunError": "errors",
     "CodedTable": "effects.coded",
     "CodingError": "errors",
+    "Conversion": "effects.conversion",
     "DataCard": "effects.card",
     "EffectSizes": "effects.table",
     "ExactCorrelationModel": "models.exact_correlation",
@@ -69,6 +76,8 @@ _HOMES = {
     "NotApplicable": "not_applicable",
     "Note": "notes",
     "Problem": "errors",
+    "RVEModel": "models.rve",
+    "RVEResults": "results.rve",
     "RandomEffectsModel": "models.random_effects",
     "RandomEffectsResults": "results.random_effects",
     "SamplingCovariance": "core.sampling_covariance",
@@ -76,6 +85,8 @@ _HOMES = {
     "aggregate": "effects.aggregate",
     "anova": "models.comparison",
     "check_coded": "effects.ingest",
+    "conversions": "effects.conversion",
+    "convert": "effects.convert",
     "escalc": "effects.escalc",
     "impute_V": "effects.covariance",
     "list_datasets": "effects.datasets",
@@ -86,6 +97,7 @@ _HOMES = {
     "read_coded": "effects.ingest",
     "reproduce": "evidence.reproduce",
     "select_effects": "effects.hierarchy",
+    "to_r": "effects.conversion",
     "true_effects": "models.true_effects",
 }
 _SUBPACKAGES = ("bayes", "bias", "moderators", "plots", "sensitivity")

@@ -130,7 +130,7 @@ class RandomEffectsModel:
         design = build_design(self.mods, self.effects.moderators, labels=self.effects.slab)
         effects = self.effects
         settings = FitSettings(
-            self.method, self.test, self.level, self.tau2, _weights(self.weights, effects), self.tau2_min
+            self.method, self.test, self.level, self.tau2, given_weights(self.weights, effects), self.tau2_min
         )
         if not design.rows.all():
             effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
@@ -186,7 +186,8 @@ def fit_design(
     )
 
 
-def _weights(weights: Any, effects: EffectSizes) -> Array | None:
+def given_weights(weights: Any, effects: EffectSizes) -> Array | None:
+    """Read `weights`: one positive number per effect, or the sample sizes."""
     if weights is None:
         return None
     k = effects.k

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.core.correlations import mean_of_tanh, z_to_r
 from alliance_meta.core.distributions import critical_value
+from alliance_meta.design import Design
 from alliance_meta.errors import InputError
 
 COLUMNS = ("pred", "se", "ci_lb", "ci_ub", "pi_lb", "pi_ub")
@@ -17,6 +21,18 @@ SCALE_LABELS = {
     "r_mean": "mean true correlation, tanh averaged over the distribution of effects",
     "analysis": "analysis scale",
 }
+# Rows are of order 1 on the scale of `Design.beyond`; what is smaller is rounding.
+UNDETERMINED = 1e-6
+
+
+def coded_rows(design: Design, newdata: pd.DataFrame | Mapping[str, Any]) -> tuple[Array, list[str]]:
+    """Code new data (m, p) and label them; refuse rows whose mean the effects leave open."""
+    X, labels = design.new_rows(newdata)
+    beyond = np.abs(design.beyond(newdata)).max(axis=1, initial=0.0) > UNDETERMINED
+    if beyond.any():
+        lost = "; ".join(label for label, gone in zip(labels, beyond, strict=True) if gone)
+        raise InputError(f"newdata: no effect tells about {lost}; its column was left out as redundant")
+    return X, labels
 
 
 def predict_rows(

@@ -21,13 +21,10 @@ from alliance_meta.options import Scale, Tau2IntervalKind, check_level, check_op
 from alliance_meta.results import export, text
 from alliance_meta.results.contrasts import contrast
 from alliance_meta.results.heterogeneity import tau2_interval
-from alliance_meta.results.predictions import predict_rows, to_scale
+from alliance_meta.results.predictions import coded_rows, predict_rows, to_scale
 from alliance_meta.results.quantities import FittedQuantities
 from alliance_meta.results.settings import FitSettings
 from alliance_meta.results.teststats import Interval, WaldTest
-
-# Rows are of order 1 on the scale of `Design.beyond`; what is smaller is rounding.
-UNDETERMINED = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -302,12 +299,7 @@ class RandomEffectsResults(FittedQuantities):
 
     def _rows(self, newdata: pd.DataFrame | Mapping[str, Any] | None) -> tuple[Array, list[str]]:
         if newdata is not None:
-            X, labels = self.design.new_rows(newdata)
-            beyond = np.abs(self.design.beyond(newdata)).max(axis=1, initial=0.0) > UNDETERMINED
-            if beyond.any():
-                lost = "; ".join(label for label, gone in zip(labels, beyond, strict=True) if gone)
-                raise InputError(f"newdata: no effect tells about {lost}; its column was left out as redundant")
-            return X, labels
+            return coded_rows(self.design, newdata)
         if self.design.formula == "1":
             return np.ones((1, 1)), ["mean effect"]
         return self.design.X, list(self.effects.slab)

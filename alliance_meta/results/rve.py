@@ -1,0 +1,321 @@
+"""`RVEResults`: a fitted model of dependent effects with robust variance estimation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta._typing import Array
+from alliance_meta.core.rve import RVEFit, Working
+from alliance_meta.core.univariate import Coefficients
+from alliance_meta.design import Design
+from alliance_meta.effects.clustering import Clusters
+from alliance_meta.effects.table import EffectSizes
+from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import Note
+from alliance_meta.options import Scale, check_level
+from alliance_meta.results import rve_export as export
+from alliance_meta.results import rve_text as text
+from alliance_meta.results.coefficients import FittedCoefficients
+from alliance_meta.results.contrasts import contrast
+from alliance_meta.results.teststats import WaldTest
+
+# Tipton (2015): below 4 degrees of freedom the t approximation fails.
+FEW_DF = 4
+GIVEN = "weights were given: no working model was estimated"
+
+
+@dataclass(frozen=True, eq=False)
+class RVESettings:
+    """The choices of a robust variance estimation, as in `RVEModel`; `weights` are those given, or None."""
+
+    working: Working
+    rho: float
+    weights: Array | None
+    small: bool
+    level: float
+
+
+@dataclass(frozen=True, eq=False)
+class RVEResults(FittedCoefficients):
+    """A meta-regression of dependent effects with robust standard errors.
+
+    Made by `RVEModel.fit`.
+
+    Attributes
+    ----------
+    effects : EffectSizes
+        The effects that took part.
+    design : Design
+        The design matrix and its coding.
+    clusters : Clusters
+        The clusters: ``name codes labels sizes``.
+    settings : RVESettings
+        The choices used.
+    fitted : RVEFit
+        The raw arrays.
+    notes : tuple of Note
+        What a reader must know; every report prints them.
+    """
+
+    effects: EffectSizes
+    design: Design
+    clusters: Clusters
+    settings: RVESettings  # type: ignore[assignment]
+    fitted: RVEFit
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def _location(self) -> Coefficients:
+        tests = self.fitted.tests
+        return Coefficients(
+            tests.beta, tests.se, tests.stat, tests.pval, tests.ci_lb, tests.ci_ub, self.fitted.sandwich.vb, 1.0, None
+        )
+
+    @property
+    def ddf(self) -> Array:
+        """Degrees of freedom of each t statistic, (p,): Satterthwaite's, or clusters minus coefficients."""
+        return self.fitted.tests.df
+
+    @property
+    def method(self) -> Any:
+        """How tau2 is estimated: ``MM``, by the method of moments."""
+        return "MM"
+
+    @property
+    def inference(self) -> Any:
+        """How coefficients are tested: ``t``."""
+        return "t"
+
+    @property
+    def working_model(self) -> str:
+        """``CORR``, ``HIER``, or ``given`` where weights were given."""
+        return self.settings.working if self.settings.weights is None else "given"
+
+    @property
+    def model_label(self) -> str:
+        """Working model and inference in a few letters, e.g. ``"RVE CORR, CR2"``."""
+        return f"RVE {self.working_model}, {'CR2' if self.small else 'CR1p'}"
+
+    @property
+    def small(self) -> bool:
+        """Whether variance, degrees of freedom and tests are corrected for few clusters."""
+        return self.settings.small
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of clusters."""
+        return self.clusters.n
+
+    @property
+    def rho(self) -> float:
+        """Assumed correlation of sampling errors within clusters; not applicable to hierarchical effects."""
+        if self.working_model == "CORR":
+            return self.settings.rho
+        return self._not_for("hierarchical effects have independent errors")
+
+    @property
+    def tau2(self) -> float:
+        """Variance between clusters on the analysis scale, >= 0, by the method of moments."""
+        return NotApplicable(GIVEN) if self.settings.weights is not None else self.fitted.working.tau2
+
+    @property
+    def tau(self) -> float:
+        """Its square root."""
+        return NotApplicable(GIVEN) if self.settings.weights is not None else float(np.sqrt(self.tau2))
+
+    @property
+    def omega2(self) -> float:
+        """Variance between effects of one cluster, >= 0; hierarchical effects only."""
+        if self.working_model != "HIER":
+            return self._not_for("correlated effects of a cluster share one true effect")
+        found = self.fitted.working.omega2
+        return found if found == found else NotApplicable("these clusters cannot tell omega2 from tau2")
+
+    @property
+    def I2(self) -> float:
+        """Share of variation beyond sampling error in percent, from QE; correlated effects only."""
+        if self.working_model != "CORR":
+            return self._not_for("not defined for hierarchical effects")
+        return 100.0 * max(0.0, (self.QE - self.QE_mean) / self.QE) if self.QE > 0 else 0.0
+
+    @property
+    def QE(self) -> float:
+        """Weighted residual sum of squares with the weights of tau2 = 0."""
+        return NotApplicable(GIVEN) if self.settings.weights is not None else self.fitted.working.QE
+
+    @property
+    def QE_mean(self) -> float:
+        """What QE would be on average without heterogeneity; for dependent effects it is not k - p."""
+        return NotApplicable(GIVEN) if self.settings.weights is not None else self.fitted.working.expected
+
+    @cached_property
+    def omnibus(self) -> WaldTest:
+        """The test of all moderators together, or of the mean effect in a model without any."""
+        slots = list(self.design.tested)
+        null = "the mean effect is 0" if self.names == ("intrcpt",) else "every moderator coefficient is 0"
+        return self._wald(np.eye(self.p)[slots], null)
+
+    @property
+    def QM(self) -> float:
+        """F statistic of the omnibus test."""
+        return self.omnibus.stat
+
+    @property
+    def QMdf(self) -> tuple[int, float | None]:
+        """Degrees of freedom of QM, (m, ddf)."""
+        return self.omnibus.df1, self.omnibus.df2
+
+    @property
+    def QMp(self) -> float:
+        """P-value of QM."""
+        return self.omnibus.pval
+
+    @property
+    def weights(self) -> Array:
+        """Weight of each effect in percent, (k,)."""
+        w = self.fitted.working.weights
+        return 100.0 * w / w.sum()
+
+    def test(self, L: str | Sequence[str] | Any) -> WaldTest:
+        """Test a term, several terms, or any linear combinations of coefficients being zero.
+
+        Parameters
+        ----------
+        L : str, sequence of str, or array-like of shape (m, p)
+            As in `RandomEffectsResults.test`.
+
+        Returns
+        -------
+        WaldTest
+            F. With ``small`` the approximate Hotelling test HTZ of Tipton & Pustejovsky (2015): F is the Wald
+            statistic times (eta - m + 1) / (eta m), its denominator eta - m + 1, with eta read off the clusters.
+            Otherwise the Wald statistic over m, with clusters minus coefficients.
+
+        Raises
+        ------
+        InputError
+            An unknown term, or a matrix of the wrong shape or with rows that repeat each other.
+
+        Notes
+        -----
+        R: ``clubSandwich::Wald_test(fit, constrain_zero(2:3), vcov = "CR2")``.
+        """
+        return self._wald(*contrast(L, names=self.names, terms=self.design.terms))
+
+    def predict(
+        self,
+        newdata: pd.DataFrame | Mapping[str, Any] | None = None,
+        *,
+        scale: Scale | None = None,
+        level: float | None = None,
+    ) -> pd.DataFrame:
+        """Predict the mean effect, and a new effect in a new cluster, for given moderators.
+
+        Parameters
+        ----------
+        newdata : DataFrame or mapping, optional
+            Moderator values, one row per prediction; as in `RandomEffectsResults.predict`.
+        scale : {"z", "r", "r_mean"}, optional
+            Analysis scale by default.
+        level : float, optional
+            Confidence level, a fraction.
+
+        Returns
+        -------
+        DataFrame
+            ``pred se ddf ci_lb ci_ub pi_lb pi_ub``, each row with its own degrees of freedom. The prediction
+            interval, pred -+ t sqrt(se^2 + tau2 + omega2), rests on the working model, which the confidence
+            interval does not; it is NaN where weights were given (``.attrs["pi_note"]``).
+
+        Raises
+        ------
+        InputError
+            For an unknown level of a moderator, or a scale these effects do not have.
+        """
+        return export.predict(self, newdata, scale=scale, level=self._level(level))
+
+    def sensitivity(self, rho: Sequence[float] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)) -> pd.DataFrame:
+        """Refit with other assumed correlations of sampling errors; correlated effects only.
+
+        Parameters
+        ----------
+        rho : sequence of float
+            Correlations from 0 to 1.
+
+        Returns
+        -------
+        DataFrame
+            One row per rho and term: ``tau2 estimate se ddf pval ci_lb ci_ub``.
+
+        Raises
+        ------
+        InputError
+            For hierarchical effects or given weights, which do not use rho, and a rho outside 0 to 1.
+
+        Notes
+        -----
+        R: ``robumeta::sensitivity(fit)``.
+        """
+        return export.sensitivity(self, rho)
+
+    def working(self) -> pd.DataFrame:
+        """Return one row per cluster: ``effects mean_vi weight``, the weight of all its effects in percent."""
+        return export.working(self)
+
+    def tidy(self) -> pd.DataFrame:
+        """Return one row per coefficient, unrounded: ``estimate se stat ddf pval ci_lb ci_ub``."""
+        return export.tidy(self)
+
+    def glance(self) -> pd.DataFrame:
+        """Return one row with the model's statistics, unrounded."""
+        return export.glance(self)
+
+    def augment(self) -> pd.DataFrame:
+        """Return one row per effect: ``cluster yi vi fitted resid weight``."""
+        return export.augment(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every number and setting as JSON-ready values; `NotApplicable` becomes its reason."""
+        return export.to_dict(self)
+
+    def summary(self) -> str:
+        """Return the plain-text summary, at most 80 columns wide."""
+        return text.summary(self)
+
+    def methods_text(self) -> str:
+        """Return the sentences for a methods section, made from the settings of this fit."""
+        return text.methods(self)
+
+    def r_code(self) -> str:
+        """Return the R code (robumeta, clubSandwich) that fits the same model."""
+        return text.r_code(self)
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def __repr__(self) -> str:
+        return self.summary()
+
+    def _repr_html_(self) -> str:
+        return text.html(self)
+
+    def _level(self, level: float | None) -> float:
+        used = self.level if level is None else level
+        check_level(used)
+        return used
+
+    def _not_for(self, why: str) -> NotApplicable:
+        return NotApplicable(why if self.settings.weights is None else GIVEN)
+
+    def _wald(self, matrix: Array, null: str) -> WaldTest:
+        stat, df1, df2, pval = self.fitted.joint(matrix)
+        if pval != pval:
+            gone = NotApplicable("the clusters give this test no variance or too few degrees of freedom")
+            return WaldTest(gone, df1, gone, gone, null)
+        return WaldTest(stat, df1, df2, pval, null)
