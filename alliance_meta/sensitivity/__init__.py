@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from alliance_meta._lazy import lazy
 
 if TYPE_CHECKING:
+    from alliance_meta.sensitivity.assumed_rho import RhoGrid as RhoGrid
+    from alliance_meta.sensitivity.assumed_rho import rho_grid as rho_grid
     from alliance_meta.sensitivity.bootstrapping import Bootstrap as Bootstrap
     from alliance_meta.sensitivity.bootstrapping import bootstrap as bootstrap
     from alliance_meta.sensitivity.hetero import HeteroscedasticityTest as HeteroscedasticityTest
@@ -21,10 +23,12 @@ _HOMES = {
     "HeteroscedasticityTest": "hetero",
     "LikelihoodRatioTest": "likelihood",
     "PermutationTest": "permutation",
+    "RhoGrid": "assumed_rho",
     "bootstrap": "bootstrapping",
     "hettest": "hetero",
     "lr_test": "likelihood",
     "permutation_test": "permutation",
+    "rho_grid": "assumed_rho",
 }
 
 __all__ = sorted(_HOMES)
