@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from alliance_meta.errors import CodingError as CodingError
     from alliance_meta.errors import InputError as InputError
     from alliance_meta.errors import Problem as Problem
+    from alliance_meta.evidence.checking import Check as Check
+    from alliance_meta.evidence.consistency import ConsistencyReport as ConsistencyReport
+    from alliance_meta.evidence.consistency import consistency as consistency
+    from alliance_meta.evidence.consistency import scan_text as scan_text
     from alliance_meta.evidence.published import published as published
     from alliance_meta.evidence.reproduce import reproduce as reproduce
     from alliance_meta.models.comparison import ModelComparison as ModelComparison
@@ -60,9 +64,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "CannotRunError": "errors",
+    "Check": "evidence.checking",
     "CodedTable": "effects.coded",
     "CodingError": "errors",
     "Conversion": "effects.conversion",
+    "ConsistencyReport": "evidence.consistency",
     "DataCard": "effects.card",
     "EffectSizes": "effects.table",
     "ExactCorrelationModel": "models.exact_correlation",
@@ -85,6 +91,7 @@ _HOMES = {
     "aggregate": "effects.aggregate",
     "anova": "models.comparison",
     "check_coded": "effects.ingest",
+    "consistency": "evidence.consistency",
     "conversions": "effects.conversion",
     "convert": "effects.convert",
     "escalc": "effects.escalc",
@@ -98,6 +105,7 @@ _HOMES = {
     "reproduce": "evidence.reproduce",
     "select_effects": "effects.hierarchy",
     "to_r": "effects.conversion",
+    "scan_text": "evidence.consistency",
     "true_effects": "models.true_effects",
 }
 _SUBPACKAGES = ("bayes", "bias", "moderators", "plots", "sensitivity")

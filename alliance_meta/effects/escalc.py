@@ -11,11 +11,12 @@ import pandas as pd
 from alliance_meta._typing import Array, Mask
 from alliance_meta.core.correlations import r_to_z, unbiased_r, var_r, var_z
 from alliance_meta.effects.coded import CodedTable
+from alliance_meta.effects.converted_rows import converted_rows, own_variances
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.table import EffectSizes, unique_labels
 from alliance_meta.errors import CodingError, DroppedRowsWarning, InputError, Problem
 from alliance_meta.notes import Note, warn_note
-from alliance_meta.options import Measure, VType, check_option, did_you_mean
+from alliance_meta.options import ConvertedRows, Measure, VType, check_option, did_you_mean
 
 VTYPES = {"ZCOR": ("LS",), "COR": ("LS", "AV", "H0"), "UCOR": ("LS", "AV", "UB")}
 LEAST_N = {"ZCOR": 4, "COR": 2, "UCOR": 5}
@@ -34,6 +35,7 @@ def escalc(
     ri: str | None = None,
     ni: str | None = None,
     vtype: VType = "LS",
+    converted: ConvertedRows = "keep",
     slab: str | Sequence[str] | None = None,
     study_id: str | None = None,
     direction: str | None = None,
@@ -57,6 +59,10 @@ def escalc(
         Variance of a raw correlation: ``LS`` (1 - r^2)^2 / (n - 1) with the row's own r, ``AV`` with the
         mean r of all rows, ``H0`` 1 / (n - 1) (``COR`` only), ``UB`` unbiased (``UCOR`` only). Two packages
         that differ here give different pooled values from the same table. Fisher z has one variance.
+    converted : {"keep", "as_r", "drop"}
+        Rows whose ``es_calc`` says that r was derived from another statistic (`convert` writes it): keep them with
+        the sampling variance of their conversion, treat them as printed correlations of n people, or leave them
+        out.
     slab : str or sequence of str, optional
         Column, or columns joined by a space, with the study labels.
     study_id : str, optional
@@ -101,6 +107,7 @@ def escalc(
     """
     check_option("measure", measure, Measure)
     check_option("vtype", vtype, VType)
+    check_option("converted", converted, ConvertedRows)
     if vtype not in VTYPES[measure]:
         raise InputError(f"vtype={vtype!r} is not defined for {measure}; use {' or '.join(VTYPES[measure])}")
     table = data if isinstance(data, CodedTable) else _wrap(data)
@@ -117,9 +124,12 @@ def escalc(
             + " and no column ".join(f"{name!r}{did_you_mean(name, known)}" for name in missing)
             + f"; name the columns with ri= and ni=. Columns: {', '.join(known)}"
         )
+    notes: list[Note] = [*table.notes, *_pooling_notes(table)]
+    if converted == "drop" and (derived := converted_rows(frame)).any():
+        notes.append(Note("converted-dropped", f"{derived.sum()} of {table.k} rows left out: their r was converted."))
+        frame, lines = frame[~derived].reset_index(drop=True), np.asarray(lines)[~derived]
     labels = _labels(frame, slab or defaults.get("slab"), table.provenance.source)
     r, n, keep = _numbers(frame, r_name, n_name, labels, lines, measure=measure, source=table.provenance.source)
-    notes: list[Note] = [*table.notes, *_pooling_notes(table)]
     if not keep.all():
         lost = [labels[i] for i in np.flatnonzero(~keep)]
         notes.append(
@@ -131,6 +141,9 @@ def escalc(
         )
     yi, vi = _effects(r[keep], n[keep], measure=measure, vtype=vtype)
     kept = frame[keep].reset_index(drop=True)
+    if converted == "keep":
+        vi, own = own_variances(kept, vi, measure=measure)
+        notes += own
     labels = tuple(label for label, k in zip(labels, keep, strict=True) if k)
     id_column = study_id or defaults.get("study_id")
     return EffectSizes(
@@ -143,7 +156,10 @@ def escalc(
         measure=measure,
         vtype=vtype,
         direction=direction or (table.card.direction if table.card else "as coded"),
-        provenance=table.provenance.after(f"escalc measure={measure}, vtype={vtype}, ri={r_name}, ni={n_name}"),
+        provenance=table.provenance.after(
+            f"escalc measure={measure}, vtype={vtype}, ri={r_name}, ni={n_name}"
+            + (f", converted={converted}" if converted != "keep" else "")
+        ),
         notes=tuple(notes),
         columns={"ri": r_name, "ni": n_name},
     )
