@@ -1,0 +1,307 @@
+"""`consistency`: printed numbers held against one another, allowing for rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alliance_meta.errors import CannotRunError, InputError
+from alliance_meta.evidence.checking import Check
+from alliance_meta.evidence.printed import PrintedResult, quantity_name, read_result
+from alliance_meta.evidence.rules import check_result
+from alliance_meta.evidence.scan import scan, scan_into
+from alliance_meta.notes import Note
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ("label", "line", "rule", "given", "printed", "follows", "verdict", "reading")
+LABELS = ("label", "id", "study", "slab", "name", "result")
+LEVELS = ("ci_level", "level")
+REMARKS = ("heterogeneity_as_reported", "notes")
+
+ROUNDING = (
+    "Every printed number stands for all that can have been rounded to it: .25 for .245 to .255. A range that follows "
+    "is over all of these, so that no disagreement is found where rounding alone could make one."
+)
+NO_PROOF = (
+    "Numbers that agree with each other can still be wrong, and numbers that disagree may come from a way of computing "
+    "that was not tried. Look at the paper before saying anything about it."
+)
+FLOATS = (
+    "Some numbers were given as floating-point numbers, which have lost their trailing zeros: .30 was read as .3. "
+    "Give them as text, as printed."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ConsistencyReport:
+    """What follows from what, and what does not.
+
+    Attributes
+    ----------
+    checks : tuple of Check
+        Every check, in the order of the results; each has ``rule``, ``given``, ``printed``, ``follows``,
+        ``verdict`` and ``reading``.
+    results : tuple
+        What was read as printed, one per result, with its numbers and line.
+    alpha : float
+        Level at which a decision counts as changed.
+    notes : tuple of Note
+    """
+
+    checks: tuple[Check, ...]
+    results: tuple[PrintedResult, ...]
+    alpha: float = 0.05
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def problems(self) -> tuple[Check, ...]:
+        """The checks whose printed numbers cannot all be right."""
+        return tuple(check for check in self.checks if check.wrong)
+
+    def tidy(self) -> pd.DataFrame:
+        """Return one row per check: ``label line rule given printed follows verdict reading``."""
+        import pandas as pd
+
+        rows = [{name: getattr(check, name) for name in COLUMNS} for check in self.checks]
+        frame = pd.DataFrame(rows, columns=list(COLUMNS))
+        frame["line"] = frame["line"].astype("Int64")
+        return frame
+
+    def counts(self) -> dict[str, int]:
+        """Return how many checks have each verdict."""
+        found = [check.verdict for check in self.checks]
+        return {verdict: found.count(verdict) for verdict in dict.fromkeys(found)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON-ready values."""
+        return {
+            "results": len(self.results),
+            "checks": [check.to_dict() for check in self.checks],
+            "counts": self.counts(),
+            "alpha": self.alpha,
+            "notes": [note.to_dict() for note in self.notes],
+        }
+
+    def summary(self) -> str:
+        """Return counts and every disagreement as text."""
+        lines = [f"{_some(len(self.results), 'result')}, {_some(len(self.checks), 'check')}"]
+        lines += [f"  {count:4d} {verdict}" for verdict, count in self.counts().items()]
+        for check in self.problems:
+            head = (check.label or "the result") if check.line is None else f"line {check.line}: {check.label}"
+            lines += ["", head, f"  {check.rule}: {check.given}"]
+            lines += [f"  printed {check.printed}, follows {check.follows}: {check.verdict}"]
+            lines += [f"  {check.reading}"] if check.reading else []
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def __repr__(self) -> str:
+        return self.summary()
+
+    def _repr_html_(self) -> str:
+        return self.tidy().to_html(index=False)
+
+
+def consistency(
+    data: Mapping[str, Any] | pd.DataFrame | str | Path | None = None, *, metric: str = "", alpha: float = 0.05
+) -> ConsistencyReport:
+    """Recompute what follows from the numbers that a paper prints, and say which of them disagree.
+
+    From an estimate and its standard error follows the interval, from Q and its degrees of freedom p and I², from r
+    follow d and r², and so on. Every printed number stands for all that can have been rounded to it, and every
+    common way to compute is tried: intervals on Fisher's z or on r, with the normal distribution or t with k - 1
+    or the number of effects less one. Only what none of them can give is called inconsistent.
+
+    Parameters
+    ----------
+    data : mapping, DataFrame or path, optional
+        One result, such as ``{"r": ".278", "ci_lb": ".256", "ci_ub": ".299", "k": "295"}``; or a table of them,
+        one per row, as a data frame or a CSV file. Numbers are text, as printed, because their digits count. By
+        default the registry of published results, with the remarks of its entries. Names: ``estimate r d ci_lb
+        ci_ub ci_level se z t F chi2 df df2 p k n_effects N mean_n QE QEdf QEp QM QMdf QMp I2 H2 tau2 tau r2
+        metric``, and their usual other spellings.
+    metric : str
+        Of the estimates that do not say theirs: ``"r"``, ``"z"``, ``"d"``, ``"OR"`` and so on.
+    alpha : float
+        A disagreement that moves p across `alpha`, or moves a limit of the interval across zero, is called
+        inconsistent in the decision.
+
+    Returns
+    -------
+    ConsistencyReport
+
+    Raises
+    ------
+    InputError
+        A number that cannot be read, a table without any column that can be checked, or a metric of no known name.
+    CannotRunError
+        A file that is not there.
+
+    Notes
+    -----
+    Each rule is a formula monotone in each of its arguments, so that its range over the rounded inputs is exact.
+    The idea of a program that recomputes p-values in articles is that of Nuijten et al. (2016,
+    doi:10.3758/s13428-015-0664-2).
+
+    Examples
+    --------
+    >>> import alliance_meta as am
+    >>> print(am.consistency({"id": "A", "r": ".26", "d": ".56", "r2": "6.8%"}))
+    1 result, 2 checks
+         1 inconsistent
+         1 consistent
+    <BLANKLINE>
+    A
+      d from r: r = .26
+      printed .56, follows 0.5274 to 0.5497: inconsistent
+      this d needs an r of 0.267 to 0.272
+    """
+    _check_alpha(alpha)
+    notes = [Note("rounding", ROUNDING), Note("no-proof", NO_PROOF)]
+    if data is None:
+        results = list(registry_results())
+    elif isinstance(data, str | Path):
+        results = _table_results(_read_table(Path(data)), metric)
+    elif isinstance(data, Mapping):
+        results = [_mapping_result(data, metric)]
+        if any(isinstance(value, float) for value in data.values()):
+            notes.append(Note("floats", FLOATS))
+    else:
+        results = _table_results(data, metric)
+        if any(kind.kind == "f" for kind in data.dtypes if hasattr(kind, "kind")):
+            notes.append(Note("floats", FLOATS))
+    return _report(results, alpha, notes)
+
+
+def scan_text(text: str, *, alpha: float = 0.05) -> ConsistencyReport:
+    """Find the statistics that a text prints, and check each for consistency.
+
+    Reads ``t(38) = 2.20, p = .034`` as well as ``r = .278, 95% CI [.256, .299]`` and ``Q(54) = 260.84, p < .001,
+    I² = 79.3%``, across line breaks and with the odd signs that the text of a PDF has. A statistic of which nothing
+    can be checked, such as a lone ``r = .28``, is passed over.
+
+    Parameters
+    ----------
+    text : str
+        Plain text; that of a PDF by ``pdftotext -layout paper.pdf paper.txt`` or by copying it.
+    alpha : float
+        As in `consistency`.
+
+    Returns
+    -------
+    ConsistencyReport
+        ``line`` of each check is the line of the text; ``label`` the words found.
+
+    Raises
+    ------
+    InputError
+        An `alpha` that is no probability.
+
+    Examples
+    --------
+    >>> import alliance_meta as am
+    >>> found = am.scan_text("We found an effect, t(38) = 2.20, p = .34. It was large.")
+    >>> found.checks[0].verdict, found.checks[0].follows
+    ('inconsistent in the decision', '0.0336 to 0.0343')
+    """
+    _check_alpha(alpha)
+    notes = [Note("rounding", ROUNDING), Note("no-proof", NO_PROOF)]
+    report = _report(scan(text), alpha, notes)
+    checks = tuple(check for check in report.checks if check.verdict != "not printed")
+    used = {(check.line, check.label) for check in checks}
+    results = tuple(one for one in report.results if (one.line, one.label) in used)
+    return replace(report, checks=checks, results=results)
+
+
+def _report(results: Iterable[PrintedResult], alpha: float, notes: list[Note]) -> ConsistencyReport:
+    kept = tuple(results)
+    checks = tuple(check for one in kept for check in check_result(one, alpha=alpha))
+    return ConsistencyReport(checks, kept, alpha, tuple(notes))
+
+
+def registry_results() -> Iterable[PrintedResult]:
+    """Yield every entry of the registry as printed, with what its remarks print of it."""
+    from alliance_meta.evidence.published import PRINTED, published
+
+    for row in published().to_dict("records"):
+        numbers = {name: row[f"{name}_printed"] for name in PRINTED}
+        metric = row["metric"] if isinstance(row["metric"], str) else ""
+        level = row["ci_level"] if row["ci_level"] == row["ci_level"] else 0.95
+        result = read_result(numbers, label=row["id"], metric=metric, level=level)
+        for name in REMARKS:
+            if isinstance(row[name], str):
+                result = scan_into(result, row[name])
+        yield result
+
+
+def _mapping_result(data: Mapping[str, Any], metric: str) -> PrintedResult:
+    """Read one result; a label, a metric and a level may stand among its numbers."""
+    plain = {str(key): value for key, value in data.items()}
+    label = next((str(plain[name]) for name in LABELS if _given(plain.get(name))), "")
+    level = next((_level(plain[name]) for name in LEVELS if _given(plain.get(name))), 0.95)
+    own = plain.get("metric")
+    numbers = {key: value for key, value in plain.items() if key not in (*LABELS, *LEVELS, "metric")}
+    return read_result(numbers, label=label, metric=str(own) if _given(own) else metric, level=level)
+
+
+def _table_results(frame: pd.DataFrame, metric: str) -> list[PrintedResult]:
+    names = {str(column): quantity_name(str(column)) for column in frame.columns}
+    known = [column for column, name in names.items() if name is not None]
+    if not known:
+        raise InputError(
+            f"no column of the table can be checked; it has {', '.join(map(repr, names))}. "
+            "Name columns as in estimate, ci_lb, ci_ub, se, z, t, p, k, N, Q, df, I2, tau2, d"
+        )
+    kept = [column for column in (*known, *LABELS, *LEVELS, "metric") if column in names]
+    results, problems = [], []
+    for number, row in enumerate(frame[kept].to_dict("records"), 2):
+        try:
+            result = _mapping_result({str(key): value for key, value in row.items()}, metric)
+        except InputError as error:
+            problems.append(f"row {number}: {error}")
+            continue
+        results.append(replace(result, label=result.label or f"row {number}", line=number))
+    if problems:
+        raise InputError("; ".join(problems))
+    return results
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    if not path.is_file():
+        raise CannotRunError(f"{path.name}: there is no such file")
+    separator = "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
+    try:
+        return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, UnicodeDecodeError) as error:
+        raise InputError(f"{path.name} is no table: {error}") from error
+
+
+def _given(value: Any) -> bool:
+    return value is not None and value == value and str(value).strip() != ""
+
+
+def _level(value: Any) -> float:
+    try:
+        level = float(str(value).strip().rstrip("%"))
+    except ValueError:
+        level = -1.0
+    level = level / 100 if level > 1 else level
+    if not 0 < level < 1:
+        raise InputError(f"{value!r} is no confidence level; write .95 or 95%")
+    return level
+
+
+def _check_alpha(alpha: float) -> None:
+    if not 0 < alpha < 1:
+        raise InputError(f"alpha is {alpha}; it is a probability between 0 and 1, such as .05")
+
+
+def _some(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -1,0 +1,247 @@
+"""Printed numbers: their text, and the range of what can have been rounded to it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from alliance_meta.core.rounding import Range, rounded
+from alliance_meta.errors import InputError, Problem
+from alliance_meta.options import did_you_mean
+
+# Columns that name the metric of the estimate in them.
+METRIC_COLUMNS: Mapping[str, str] = {
+    "mean_r": "r", "g": "g", "smd": "SMD", "or": "OR", "rr": "RR", "hr": "HR", "beta": "beta", "b": "b",
+}  # fmt: skip
+# Quantity -> (symbol in print, other spellings that a table's header may have).
+QUANTITIES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "estimate": (
+        "estimate",
+        ("est", "es", "effect", "pooled", "beta", "coefficient", "mean_r", "g", "smd", "or", "rr"),
+    ),
+    "r": ("r", ("cor", "ri", "correlation")),
+    "d": ("d", ("cohens_d", "cohen_d", "smd_d")),
+    "ci_lb": ("CI, lower limit", ("ci_low", "ci_lower", "lower", "lb", "lo", "ll", "ci_l", "cil")),
+    "ci_ub": ("CI, upper limit", ("ci_high", "ci_upper", "upper", "ub", "hi", "ul", "ci_u", "ciu")),
+    "se": ("SE", ("sei", "std_error", "standard_error")),
+    "z": ("z", ("zval", "z_value", "wald_z")),
+    "t": ("t", ("tval", "t_value")),
+    "F": ("F", ()),
+    "chi2": ("χ²", ("chisq", "chi_square", "x2", "χ²", "χ2")),
+    "df": ("df", ("ddf", "stat_df", "t_df", "df1")),
+    "df2": ("df2", ("df_2", "error_df")),
+    "p": ("p", ("pval", "p_value", "pvalue", "p-value")),
+    "k": ("k", ("studies", "n_studies", "k_studies")),
+    "n_effects": ("effects", ("m", "k_effects", "n_es", "nes")),
+    "N": ("N", ("n_total", "total_n", "ni", "participants")),
+    "mean_n": ("mean n", ("n_mean", "average_n")),
+    "QE": ("Q", ("q", "q_total", "qe", "cochran_q", "qw")),
+    "QEdf": ("df", ("q_df", "df_q", "qe_df")),
+    "QEp": ("p of Q", ("q_p", "p_q", "qe_p")),
+    "QM": ("QM", ("qb", "q_between", "q_model", "qbetween")),
+    "QMdf": ("df", ("qm_df", "qb_df")),
+    "QMp": ("p of QM", ("qm_p", "qb_p")),
+    "I2": ("I²", ("i_squared", "i²", "i_2")),
+    "H2": ("H²", ("h_squared", "h²")),
+    "tau2": ("τ²", ("tau_squared", "t2", "τ²", "τ2", "tau²")),
+    "tau": ("τ", ("τ",)),
+    "tau2_lb": ("τ², lower limit", ()),
+    "tau2_ub": ("τ², upper limit", ()),
+    "r2": ("share of variance, %", ("r_squared", "r²", "variance_explained")),
+}
+COUNTS = frozenset({"k", "n_effects", "N"})
+POSITIVE = frozenset({"p", "QEp", "QMp"})
+
+NUMBER = re.compile(
+    r"""(?P<word>almost|nearly|just\ under|below|less\ than|over|more\ than|above|about|around|approx(?:\.|imately)?|
+        approximately|ungefähr|circa|ca\.?|~|≈)?\s*
+    (?P<sign><=|>=|[<>≤≥=])?\s*(?P<value>[-+]?(?:\d+(?:,\d{3})+(?:\.\d+)?|\d*\.\d+|\d+\.?)(?:[eE][-+]?\d+)?)
+    \s*(?P<percent>%)?\s*\**$""",
+    re.VERBOSE | re.IGNORECASE,
+)
+BELOW = frozenset({"almost", "nearly", "just under"})
+LESS = frozenset({"<", "<=", "≤", "below", "less than"})
+MORE = frozenset({">", ">=", "≥", "over", "more than", "above"})
+DASHES = str.maketrans({"−": "-", "–": "-", "‐": "-", "‑": "-", "﹣": "-", "－": "-", "\u00a0": " ", "\u2009": " "})
+
+
+@dataclass(frozen=True, slots=True)
+class PrintedNumber:
+    """A number as printed and all it can have been.
+
+    Attributes
+    ----------
+    text : str
+        What is printed, such as ``".278"``, ``"< .001"`` or ``"almost 8%"``.
+    range : Range
+        What can have been rounded to it.
+    decimals : int
+    percent : bool
+        Whether a percent sign stands behind it.
+    relation : str
+        ``"="``, ``"<"`` or ``">"``.
+    """
+
+    text: str
+    range: Range
+    decimals: int
+    percent: bool = False
+    relation: str = "="
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def read_number(text: str, *, floor: float = -math.inf) -> PrintedNumber:
+    """Read one printed number; `floor` is the least it can be, for what is printed as less than something.
+
+    >>> read_number("−.25").range, read_number("< .001", floor=0.0).range
+    (Range(low=-0.255, high=-0.245), Range(low=0.0, high=0.001))
+    >>> read_number("almost 8%").range
+    Range(low=7.5, high=8.0)
+    """
+    found = NUMBER.match(" ".join(text.translate(DASHES).strip(" '\"‘’“”").split()))
+    if found is None:
+        raise InputError(f"{text!r} is not a printed number; write it as in the paper, such as .278, 0.278 or < .001")
+    digits = found["value"].replace(",", "")
+    mantissa, _, exponent = digits.lower().partition("e")
+    decimals = len(mantissa.partition(".")[2]) - int(exponent or 0)
+    value = float(digits)
+    near = rounded(value, decimals)
+    word = " ".join((found["word"] or "").lower().split())
+    relation = "="
+    if found["sign"] in LESS or word in LESS:
+        near, relation = Range(min(floor, value), value), "<"
+    elif found["sign"] in MORE or word in MORE:
+        near, relation = Range(value, math.inf), ">"
+    elif word in BELOW:
+        near = Range(near.low, value)
+    return PrintedNumber(text.strip(), near, max(0, decimals), bool(found["percent"]), relation)
+
+
+@dataclass(frozen=True, eq=False)
+class PrintedResult:
+    """What a paper prints of one result.
+
+    Attributes
+    ----------
+    numbers : mapping of str to PrintedNumber
+        By the names of `QUANTITIES`.
+    label : str
+        Which result it is.
+    metric : str
+        ``"r"``, ``"z"``, ``"d"``, ``"OR"`` and so on; empty where it is not known.
+    level : float
+        Of the interval.
+    line : int or None
+        Where it stands in a text.
+    text : str
+        The words it was read from.
+    """
+
+    numbers: Mapping[str, PrintedNumber]
+    label: str = ""
+    metric: str = ""
+    level: float = 0.95
+    line: int | None = None
+    text: str = ""
+
+    def get(self, name: str) -> Range | None:
+        """Return the range of one number, None where it is not printed."""
+        number = self.numbers.get(name)
+        return None if number is None else number.range
+
+    def count(self, name: str) -> float | None:
+        """Return a count or degrees of freedom, None where it is not printed or not plain."""
+        number = self.numbers.get(name)
+        return number.range.middle if number is not None and number.relation == "=" else None
+
+    def having(self, numbers: Mapping[str, PrintedNumber]) -> PrintedResult:
+        """Return the same with further numbers; what stands already is kept."""
+        return replace(self, numbers={**numbers, **self.numbers})
+
+    def say(self, *names: str) -> str:
+        """Write some of the numbers as a paper does, ``"r = .28, SE = .04"``."""
+        return ", ".join(self._say(name) for name in names if name in self.numbers)
+
+    def _say(self, name: str) -> str:
+        number = self.numbers[name]
+        symbol = self.metric or "estimate" if name == "estimate" else QUANTITIES[name][0]
+        bare = number.text.strip("'\"")
+        return f"{symbol} {bare}" if not bare[:1].isdigit() and bare[:1] not in ".-+−–" else f"{symbol} = {bare}"
+
+    def interval(self) -> str:
+        """Write the interval as printed, empty where there is none."""
+        if "ci_lb" not in self.numbers or "ci_ub" not in self.numbers:
+            return ""
+        return f"[{self.numbers['ci_lb']}, {self.numbers['ci_ub']}]"
+
+
+def quantity_name(column: str) -> str | None:
+    """Return the quantity that a column's header means, None if none.
+
+    >>> quantity_name("ci_low"), quantity_name("I²"), quantity_name("authors")
+    ('ci_lb', 'I2', None)
+    """
+    plain = column.strip()
+    if plain in QUANTITIES:
+        return plain
+    plain = re.sub(r"[\s.-]+", "_", plain.lower()).strip("_")
+    lower = {name.lower(): name for name in QUANTITIES}
+    if plain in lower:
+        return lower[plain]
+    return next((name for name, (_, others) in QUANTITIES.items() if plain in others), None)
+
+
+def read_result(
+    printed: Mapping[str, Any], *, label: str = "", metric: str = "", level: float = 0.95, row: int | None = None
+) -> PrintedResult:
+    """Read the printed numbers of one result; every number that cannot be read is named in one error."""
+    numbers: dict[str, PrintedNumber] = {}
+    problems: list[Problem] = []
+    for column, value in printed.items():
+        name = quantity_name(column)
+        if name is None:
+            close = did_you_mean(column, list(QUANTITIES))
+            problems.append(Problem(row, column, str(value), f"{column!r} is no quantity that can be checked{close}"))
+            continue
+        text = _text(value)
+        if text == "":
+            continue
+        try:
+            numbers[name] = _counted(read_number(text, floor=0.0 if name in POSITIVE else -math.inf), name)
+        except InputError as error:
+            problems.append(Problem(row, column, text, str(error)))
+    if problems:
+        raise InputError("; ".join(str(problem) for problem in problems))
+    columns = (str(column).strip().lower() for column in printed)
+    metric = metric or next((METRIC_COLUMNS[one] for one in columns if one in METRIC_COLUMNS), "")
+    return _named(PrintedResult(numbers, label=label, metric=metric, level=level))
+
+
+def _named(result: PrintedResult) -> PrintedResult:
+    """Let a lone r or d be the estimate, where it is not the statistic of a test."""
+    if "estimate" in result.numbers:
+        return result
+    for name in ("r", "d"):
+        if name in result.numbers and "df" not in result.numbers:
+            numbers = {"estimate" if key == name else key: number for key, number in result.numbers.items()}
+            return replace(result, numbers=numbers, metric=result.metric or name)
+    return result
+
+
+def _text(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return value.strip() if isinstance(value, str) else repr(value) if isinstance(value, float) else str(value)
+
+
+def _counted(number: PrintedNumber, name: str) -> PrintedNumber:
+    """Return a count, which is exact, without rounding."""
+    if name not in COUNTS or number.relation != "=":
+        return number
+    value = number.range.middle
+    return replace(number, range=Range(value, value))
