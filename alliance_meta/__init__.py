@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from alliance_meta.results.location_scale import LocationScaleResults as LocationScaleResults
     from alliance_meta.results.multilevel import MultilevelResults as MultilevelResults
     from alliance_meta.results.random_effects import RandomEffectsResults as RandomEffectsResults
+    from alliance_meta.results.robust import RobustResults as RobustResults
     from alliance_meta.results.rve import RVEResults as RVEResults
 
 _HOMES = {
@@ -86,6 +87,7 @@ _HOMES = {
     "RVEResults": "results.rve",
     "RandomEffectsModel": "models.random_effects",
     "RandomEffectsResults": "results.random_effects",
+    "RobustResults": "results.robust",
     "SamplingCovariance": "core.sampling_covariance",
     "TrueEffects": "models.true_effects",
     "aggregate": "effects.aggregate",

@@ -11,18 +11,20 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.core.distributions import critical_value
+from alliance_meta.core.robust import DiagonalWorking
 from alliance_meta.core.univariate import UnivariateFit
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
-from alliance_meta.options import Scale, Tau2IntervalKind, check_level, check_option
+from alliance_meta.options import RobustType, Scale, Tau2IntervalKind, check_level, check_option
 from alliance_meta.results import export, text
 from alliance_meta.results.contrasts import contrast
 from alliance_meta.results.heterogeneity import tau2_interval
 from alliance_meta.results.predictions import coded_rows, predict_rows, to_scale
 from alliance_meta.results.quantities import FittedQuantities
+from alliance_meta.results.robust import RobustResults, robust_results
 from alliance_meta.results.settings import FitSettings
 from alliance_meta.results.teststats import Interval, WaldTest
 
@@ -194,6 +196,52 @@ class RandomEffectsResults(FittedQuantities):
         R: ``anova(fit, btt = 2:3)`` or ``anova(fit, X = L)``.
         """
         return self._wald(*contrast(L, names=self.names, terms=self.design.terms))
+
+    def robust(self, *, cluster: Any = "study_id", type: RobustType = "CR2") -> RobustResults:
+        """Return the same model with standard errors, degrees of freedom and tests that allow for clusters.
+
+        Effects from the same people, or the same laboratory, are more alike than this model supposes. The estimates
+        stay; how sure one may be of them is read off how much whole clusters disagree.
+
+        Parameters
+        ----------
+        cluster : str or array-like of shape (k,)
+            ``"study_id"``, a column of the moderators, or one label per effect.
+        type : {"CR2", "CR0", "CR1", "CR1p", "CR1S", "CR3"}
+            Adjustment for few clusters: CR2 is unbiased if the model is right; CR0 has none.
+
+        Returns
+        -------
+        RobustResults
+
+        Raises
+        ------
+        InputError
+            Fewer than two clusters, an unknown column, no residuals left.
+
+        Warns
+        -----
+        FewStudiesWarning
+            Fewer than 4 degrees of freedom, or a coefficient that rests on one cluster.
+
+        Notes
+        -----
+        R: ``clubSandwich::coef_test(fit, vcov = "CR2", cluster = study_id)``, or metafor's
+        ``robust(fit, cluster = study_id, clubSandwich = TRUE)``. A Knapp-Hartung factor of the model plays no part.
+        Pustejovsky & Tipton (2018, doi:10.1080/07350015.2016.1247004).
+
+        Examples
+        --------
+        >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset
+        >>> fit = RandomEffectsModel(escalc(load_dataset("crede2010"))).fit()
+        >>> fit.robust(cluster="study_id").tidy().round(3).loc["intrcpt", ["estimate", "se", "ddf"]].tolist()
+        [0.452, 0.028, 61.158]
+        """
+        return robust_results(self, cluster=cluster, type=type)
+
+    def working(self) -> DiagonalWorking:
+        """Return the covariance of the effects that the model supposes, with its own weights if it has any."""
+        return DiagonalWorking(self.effects.vi + self.tau2, self.fitted.own_weights)
 
     def blup(self, *, level: float | None = None) -> pd.DataFrame:
         """Return the best linear unbiased prediction of each study's true effect.

@@ -17,17 +17,21 @@ if TYPE_CHECKING:
     from alliance_meta.sensitivity.likelihood import lr_test as lr_test
     from alliance_meta.sensitivity.permutation import PermutationTest as PermutationTest
     from alliance_meta.sensitivity.permutation import permutation_test as permutation_test
+    from alliance_meta.sensitivity.wild import WildBootstrap as WildBootstrap
+    from alliance_meta.sensitivity.wild import wild_bootstrap as wild_bootstrap
 
 _HOMES = {
     "Bootstrap": "bootstrapping",
     "HeteroscedasticityTest": "hetero",
     "LikelihoodRatioTest": "likelihood",
     "PermutationTest": "permutation",
+    "WildBootstrap": "wild",
     "RhoGrid": "assumed_rho",
     "bootstrap": "bootstrapping",
     "hettest": "hetero",
     "lr_test": "likelihood",
     "permutation_test": "permutation",
+    "wild_bootstrap": "wild",
     "rho_grid": "assumed_rho",
 }
 
