@@ -114,10 +114,10 @@ class RhoGrid:
                     f"{short:{width}} {row['rho']:>6g} {cells[0]:>9} {cells[1]:>8} {bare_p(row['pval']):>7} "
                     f"{cells[2]:>8} {cells[3]:>8}" + (f" {number(of_rho[row['rho']] or 0.0):>8}" if with_tau2 else "")
                 )
-        for term, row in self.span().iterrows():
+        for term, moved in self.span().iterrows():
             lines += wrapped(
-                f"{term}: {number(row['lowest'])} to {number(row['highest'])}, a move of "
-                f"{row['moves']:.2f} standard errors over the grid"
+                f"{term}: {number(moved['lowest'])} to {number(moved['highest'])}, a move of "
+                f"{moved['moves']:.2f} standard errors over the grid"
             )
         return "\n".join([*lines, *remarks(self.notes)])
 
