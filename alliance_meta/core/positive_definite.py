@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from alliance_meta._typing import Array, Mask
+from alliance_meta.core.clusters import IntArray
 
 # The smallest eigenvalue of a mended matrix, as a share of its largest.
 FLOOR = 1e-8
@@ -21,7 +22,7 @@ def smallest_eigenvalues(R: Array) -> Array:
     return np.linalg.eigvalsh(R)[..., 0]
 
 
-def positive_definite(smallest: Array | float, largest: Array | float, m: int) -> Mask:
+def positive_definite(smallest: Array, largest: Array, m: int | IntArray) -> Mask:
     """Tell whether eigenvalues of m x m matrices stand clear of 0, as far as rounding lets one see."""
     return np.asarray(smallest > m * np.finfo(float).eps * np.maximum(np.abs(largest), 1.0))
 

@@ -10,21 +10,13 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from alliance_meta._typing import AnyArray, Array, Mask
-from alliance_meta.core.block_layout import Layout, check_room, layout, read_matrix
+from alliance_meta._typing import AnyArray, Array
+from alliance_meta.core.block_layout import MOST_ENTRIES, Layout, check_room, layout, read_matrix
 from alliance_meta.core.clusters import IntArray, codes, stacks
-from alliance_meta.core.positive_definite import (
-    are_positive_definite,
-    nearest_correlation,
-    positive_definite,
-    smallest_eigenvalues,
-)
+from alliance_meta.core.covariance_check import complaint, failing, nearest_blocks
 from alliance_meta.errors import InputError, NotPositiveDefiniteWarning
 from alliance_meta.notes import Note, warn_note
 from alliance_meta.options import PositiveDefiniteCheck, check_option
-
-# Within this distance of 1 a correlation is perfect.
-PERFECT = 1e-12
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -175,9 +167,10 @@ class SamplingCovariance:
     ) -> SamplingCovariance:
         """Make one from blocks (n, m, m) that follow `stacks` of the codes `of`; nothing is checked.
 
-        The diagonals of the blocks are set to `vi`. Further keywords are attributes.
+        The diagonals of the blocks are set to `vi`, and rounding is kept from making them asymmetric. Further
+        keywords are attributes.
         """
-        entries = np.concatenate([block.ravel() for block in values])
+        entries = np.concatenate([(0.5 * (block + np.swapaxes(block, 1, 2))).ravel() for block in values])
         place = layout(stacks(of), of.size)
         entries[place.start + place.position] = vi
         return cls(vi, of, tuple(labels), _entries=entries, **rest)
@@ -208,7 +201,15 @@ class SamplingCovariance:
         return not self._failing.size
 
     def to_dense(self) -> Array:
-        """Return V as a full matrix (k, k); grows with the square of k."""
+        """Return V as a full matrix (k, k).
+
+        Raises
+        ------
+        InputError
+            The matrix would not fit into 4 GB; `block` and `blocks` do without it.
+        """
+        if self.k**2 > MOST_ENTRIES:
+            raise InputError(f"V of {self.k} effects as a full matrix needs {8e-9 * self.k**2:.0f} GB; use blocks")
         out = np.zeros((self.k, self.k))
         for rows, values in self.blocks:
             out[rows[:, :, None], rows[:, None, :]] = values
@@ -234,7 +235,7 @@ class SamplingCovariance:
             at = self._layout.start[left] + self._layout.position[right]
             return np.where(linked, self._entries[np.where(linked, at, 0)], 0.0)
         s = np.sqrt(self.vi)[rows]
-        out = np.where(linked, (self.rho or 0.0) * s[..., :, None] * s[..., None, :], 0.0)
+        out = np.where(linked, (self.rho or 0.0) * (s[..., :, None] * s[..., None, :]), 0.0)
         return np.where(left == right, self.vi[left], out)
 
     def take(self, rows: Any) -> SamplingCovariance:
@@ -295,19 +296,27 @@ class SamplingCovariance:
         check_option("check", check, PositiveDefiniteCheck)
         if self.is_positive_definite:
             return self
-        said = self._complaint()
+        said = complaint(self, self._failing)
         if check == "error":
             raise InputError(f"{said}. Change the correlations, or take the nearest possible ones: check='nearest'")
         if check == "warn":
             note = warn_note("not-positive-definite", f"{said}.", NotPositiveDefiniteWarning, stacklevel=_stacklevel)
             return replace(self, notes=(*self.notes, note))
-        mended, moved = self._nearest()
+        values, moved = nearest_blocks(self, self._failing)
         text = (
             f"{said}; the nearest correlation matrix was taken, variances unchanged, no correlation moved by more than"
         )
         note = warn_note("nearest-V", f"{text} {moved:.2g}.", NotPositiveDefiniteWarning, stacklevel=_stacklevel)
-        share = f"{self._failing.size} of {len(self.labels)} clusters mended"
-        return replace(mended, notes=(*self.notes, note), assumption=f"{self.assumption} ({share})")
+        return self.from_stacks(
+            self.vi,
+            self.codes,
+            values,
+            labels=self.labels,
+            cluster=self.cluster,
+            assumption=f"{self.assumption} ({self._failing.size} of {len(self.labels)} clusters mended)",
+            settings=self.settings,
+            notes=(*self.notes, note),
+        )
 
     @cached_property
     def _stacks(self) -> list[IntArray]:
@@ -319,66 +328,7 @@ class SamplingCovariance:
 
     @cached_property
     def _failing(self) -> IntArray:
-        """Codes of the clusters whose block is not positive definite."""
-        found = []
-        for n, rows in enumerate(self._stacks):
-            m = rows.shape[1]
-            if self.rho is not None:
-                ends = np.sort([1.0 - self.rho, 1.0 + (m - 1) * self.rho])
-                fine: Mask = np.full(len(rows), m == 1 or bool(positive_definite(ends[0], ends[1], m)))
-            else:
-                fine = are_positive_definite(self._correlations(n))
-            found.append(self.codes[rows[~fine, 0]])
-        return np.sort(np.concatenate(found)) if found else np.zeros(0, dtype=np.intp)
-
-    def _correlations(self, n: int) -> Array:
-        rows, V = self.blocks[n]
-        s = np.sqrt(self.vi)[rows]
-        return V / (s[:, :, None] * s[:, None, :])
-
-    def _complaint(self) -> str:
-        failing = self._failing
-        sizes = np.bincount(self.codes)
-        shown = ", ".join(f"{self.labels[code]} ({sizes[code]} effects)" for code in failing[:5])
-        more = f" and {failing.size - 5} more" if failing.size > 5 else ""
-        where = f"V is not positive definite in {shown}{more}"
-        if self.rho is None:
-            rows = np.flatnonzero(self.codes == failing[0])
-            s = np.sqrt(self.vi[rows])
-            R = self.block(rows) / np.outer(s, s)
-            tied = np.argwhere(np.triu(np.abs(R) > 1 - PERFECT, 1))
-            if tied.size:
-                i, j = tied[0]
-                return f"{where}: effects {i + 1} and {j + 1} of {self.labels[failing[0]]} correlate by {R[i, j]:.6g}"
-            least = float(smallest_eigenvalues(R))
-            return f"{where}: these correlations cannot hold together (smallest eigenvalue {least:.2g})"
-        if self.rho > 0:
-            return (
-                f"{where}: rho = {self.rho:g} makes the effects of a cluster perfectly dependent; rho must be below 1"
-            )
-        largest = int(sizes[failing].max())
-        return (
-            f"{where}: {largest} effects cannot all correlate by rho = {self.rho:g}; "
-            f"with {largest} effects rho must be above -1/{largest - 1} = {-1 / (largest - 1):.3g}"
-        )
-
-    def _nearest(self) -> tuple[SamplingCovariance, float]:
-        """Return V with the nearest correlations in each cluster that fails, and the largest change of one."""
-        failing = np.zeros(len(self.labels), dtype=bool)
-        failing[self._failing] = True
-        moved, values = 0.0, []
-        for n, (rows, V) in enumerate(self.blocks):
-            bad = failing[self.codes[rows[:, 0]]]
-            V = V.copy()
-            if bad.any():
-                R = self._correlations(n)[bad]
-                near = nearest_correlation(R)
-                moved = max(moved, float(np.abs(near - R).max()))
-                s = np.sqrt(self.vi)[rows[bad]]
-                V[bad] = near * s[:, :, None] * s[:, None, :]
-            values.append(V)
-        made = self.from_stacks(self.vi, self.codes, values, labels=self.labels, cluster=self.cluster, assumption="")
-        return replace(made, assumption=self.assumption, settings=self.settings), moved
+        return failing(self)
 
     def __str__(self) -> str:
         sizes = np.bincount(self.codes, minlength=1)

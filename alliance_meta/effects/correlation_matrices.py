@@ -1,4 +1,4 @@
-"""Correlation matrices as a long table: one row per correlation."""
+"""Correlations of one sample: from matrices to a table with one row each, and back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.errors import InputError
+from alliance_meta.core.clusters import IntArray
+from alliance_meta.errors import InputError, Problem
+
+# Below this many people the large-sample covariance says nothing.
+LEAST_N = 5
 
 
 def long_table(x: Any, ni: Any) -> pd.DataFrame:
@@ -63,3 +67,50 @@ def _check_matrix(R: Array, name: str) -> None:
         raise InputError(f"study {name}: a correlation matrix is square with two or more variables, not {R.shape}")
     if not np.array_equal(R, R.T, equal_nan=True) or (np.diag(R) != 1).any():
         raise InputError(f"study {name}: a correlation matrix is symmetric with 1 on its diagonal; NaN where unknown")
+
+
+def row_problems(frame: pd.DataFrame, names: tuple[str, str, str], *, r: str, n: str) -> list[Problem]:
+    """Return what is wrong with the rows of a long table beyond what `escalc` finds."""
+    var1, var2, study = names
+    lines = list(frame.index) if frame.index.name == "line" else list(range(2, len(frame) + 2))
+    own = (frame[var1].astype(str) == frame[var2].astype(str)).to_numpy()
+    again = frame.duplicated([study, "pair"]).to_numpy() & ~own
+    out = [
+        Problem(int(lines[i]), var2, str(frame[var2].iloc[i]), "is correlated with itself", kind="self")
+        for i in np.flatnonzero(own).tolist()
+    ]
+    for i in np.flatnonzero(again).tolist():
+        pair = str(frame["pair"].iloc[i])
+        text = f"study {frame[study].iloc[i]} gives {pair} twice; keep one row"
+        out.append(Problem(int(lines[i]), var1, pair, text, kind="twice"))
+    if n in frame and r in frame:
+        size = pd.to_numeric(frame[n], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+        for i in np.flatnonzero((size < LEAST_N) & frame[r].notna().to_numpy()).tolist():
+            text = f"{size[i]:g} is too small for a large-sample covariance; needs n >= {LEAST_N}"
+            out.append(Problem(int(lines[i]), n, f"{size[i]:g}", text, kind="few"))
+    return out
+
+
+def matrices(r: Array, variable: IntArray, rows: IntArray) -> tuple[Array, tuple[IntArray, IntArray], IntArray]:
+    """Return correlation matrices (n, p, p) of n studies, NaN where unknown.
+
+    `variable` (2, k) holds the two variables of each effect, `rows` (n, m) the effects of the studies. Also
+    returned: the row and the column of each effect in its matrix, twice (n, m); and the variable of each row of
+    the matrices (n, p), -1 where a study has fewer.
+    """
+    n, m = rows.shape
+    both = variable[:, rows].transpose(1, 0, 2).reshape(n, 2 * m)
+    order = np.argsort(both, axis=1, kind="stable")
+    ordered = np.take_along_axis(both, order, axis=1)
+    rank = np.cumsum(np.diff(ordered, axis=1, prepend=ordered[:, :1]) > 0, axis=1)
+    p = int(rank.max()) + 1
+    study = np.arange(n)[:, None]
+    used = np.full((n, p), -1, dtype=np.intp)
+    used[study, rank] = ordered
+    places = np.empty((n, 2 * m), dtype=np.intp)
+    places[study, order] = rank
+    first, second = places[:, :m], places[:, m:]
+    R = np.full((n, p, p), np.nan)
+    R[:, np.arange(p), np.arange(p)] = 1.0
+    R[study, first, second] = R[study, second, first] = r[rows]
+    return R, (first, second), used

@@ -172,7 +172,7 @@ def _covariances(
             if code in known:
                 R[n] = known[code]
         missing |= dict.fromkeys(assumed.missing(rows, R))
-        out.append(R * s[rows][:, :, None] * s[rows][:, None, :])
+        out.append(R * (s[rows][:, :, None] * s[rows][:, None, :]))
     if missing:
         raise InputError(f"rho gives no correlation between {'; '.join(missing)}, which stand in one cluster: add it")
     return out

@@ -15,15 +15,15 @@ from alliance_meta.core.dependent_correlations import covariance_of_r, covarianc
 from alliance_meta.core.sampling_covariance import SamplingCovariance
 from alliance_meta.effects.assumed_correlations import correlation_table, plain
 from alliance_meta.effects.coded import CodedTable
-from alliance_meta.effects.correlation_matrices import long_table
+from alliance_meta.effects.correlation_matrices import long_table, matrices, row_problems
 from alliance_meta.effects.escalc import escalc
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import AdaptedInputWarning, CodingError, InputError, Problem
+from alliance_meta.errors import AdaptedInputWarning, CodingError, DroppedRowsWarning, InputError
 from alliance_meta.notes import Note, warn_note
 from alliance_meta.options import PositiveDefiniteCheck, SampleSizeRule, check_option, did_you_mean
 
-# Below this many people the large-sample covariance says nothing.
-LEAST_N = 5
+# What each measure takes off n.
+LOST = {"ZCOR": 3.0, "COR": 1.0}
 RULES: dict[str, tuple[str, Callable[[Array], Any]]] = {
     "min": ("smallest", np.min),
     "harmonic": ("harmonic mean", lambda n: 1.0 / np.mean(1.0 / n)),
@@ -41,6 +41,7 @@ def rcalc(
     var2: str = "var2",
     study: str | None = None,
     nfun: SampleSizeRule = "min",
+    missing: Literal["error", "drop"] = "error",
     assumed: Any = None,
     direction: str | None = None,
     check: PositiveDefiniteCheck = "error",
@@ -66,9 +67,11 @@ def rcalc(
         Columns of a long table: the correlation, its variables, the study.
     nfun : {"min", "harmonic", "mean"}
         Which n holds for a study whose correlations rest on different numbers of people.
+    missing : {"error", "drop"}
+        What to do where a study gives r(alliance, outcome) of two raters, but not the correlation of the raters,
+        which their covariance needs: refuse, or leave those effects out (as metafor's ``rma.mv`` does).
     assumed : float or mapping or DataFrame, optional
-        Correlations to go on with where a study does not give one that its covariances need: one number, or by
-        pair of variables. They become no effects. Without it such a study is refused.
+        Correlations to go on with in that case: one number, or by pair of variables. They become no effects.
     direction : str, optional
         What a positive effect means; from the data card, else ``"as coded"``.
     check : {"error", "nearest", "warn"}
@@ -94,7 +97,7 @@ def rcalc(
     Warns
     -----
     DroppedRowsWarning
-        Correlations without r or n are left out.
+        Correlations without r or n are left out; with ``missing="drop"``, also those named there.
     AdaptedInputWarning
         n differs within a study, and one was taken for all its correlations.
 
@@ -120,15 +123,21 @@ def rcalc(
     """
     check_option("measure", measure, Literal["ZCOR", "COR"])
     check_option("nfun", nfun, SampleSizeRule)
+    check_option("missing", missing, Literal["error", "drop"])
     check_option("check", check, PositiveDefiniteCheck)
     if not _is_long(x):
         x, ni, ri, var1, var2, study = long_table(x, ni), "n", "r", "var1", "var2", "study"
     table, names = _table(x, var1, var2, study)
-    effects, r = _effects(table, names, measure=measure, ri=ri, ni=ni, direction=direction)
-    of = codes(np.array(effects.study_id, dtype=str))
-    labels = tuple(effects.study_id[i] for i in np.unique(of, return_index=True)[1])
-    effects = _common_n(effects, of, labels, nfun, measure)
-    blocks = _blocks(effects, r, of, labels, names, assumed)
+    effects = _effects(table, names, measure=measure, ri=ri, ni=ni, direction=direction)
+    of, labels = _studies(effects)
+    effects = _common_n(effects, of, labels, nfun)
+    blocks, unknown = _blocks(effects, of, names, assumed)
+    if unknown and missing == "error":
+        raise InputError(_missing(unknown, labels))
+    if unknown:
+        effects = _without(effects, of, blocks, unknown, labels)
+        of, labels = _studies(effects)
+        blocks, _ = _blocks(effects, of, names, assumed)
     words = "correlations of each study (large samples, normal data)"
     if assumed is not None:
         words += "; assumed where a study does not give one"
@@ -143,6 +152,11 @@ def rcalc(
         notes=() if assumed is None else (Note("assumed-correlations", f"Covariances follow from the {words}."),),
     )
     return effects, V.checked(check, _stacklevel=4)
+
+
+def _studies(effects: EffectSizes) -> tuple[IntArray, tuple[str, ...]]:
+    of = codes(np.array(effects.study_id, dtype=str))
+    return of, tuple(effects.study_id[i] for i in np.unique(of, return_index=True)[1])
 
 
 def _is_long(x: Any) -> bool:
@@ -179,50 +193,22 @@ def _table(x: CodedTable | pd.DataFrame, var1: str, var2: str, study: str | None
 
 def _effects(
     table: Any, names: tuple[str, str, str], *, measure: Any, ri: Any, ni: Any, direction: str | None
-) -> tuple[EffectSizes, Array]:
-    """Return effects and their r, or raise with everything that is wrong in the rows."""
+) -> EffectSizes:
+    """Return the effects, or raise with everything that is wrong in the rows."""
     frame = table.frame if isinstance(table, CodedTable) else table
-    problems = _pair_problems(frame, names)
+    defaults = table.defaults if isinstance(table, CodedTable) else {}
+    problems = row_problems(frame, names, r=ri or defaults.get("ri", "r"), n=ni or defaults.get("ni", "n"))
+    source = table.provenance.source if isinstance(table, CodedTable) else "data frame"
     try:
         effects = escalc(table, measure=measure, ri=ri, ni=ni, study_id=names[2], direction=direction)
     except CodingError as error:
-        raise CodingError(
-            sorted([*error.problems, *problems], key=lambda problem: problem.row or 0), source=error.source
-        ) from None
+        problems += error.problems
     if problems:
-        raise CodingError(problems, source=effects.provenance.source)
-    few = [i for i in range(effects.k) if effects.ni is not None and effects.ni[i] < LEAST_N]
-    if few:
-        shown = ", ".join(f"n = {effects.ni[i]:g} in {effects.slab[i]}" for i in few[:5])  # type: ignore[index]
-        raise InputError(f"{shown}: too few people for a large-sample covariance, which needs n >= {LEAST_N}")
-    return effects, effects.moderators[effects.columns["ri"]].to_numpy(dtype=float)
+        raise CodingError(sorted(problems, key=lambda problem: problem.row or 0), source=source)
+    return effects
 
 
-def _pair_problems(frame: pd.DataFrame, names: tuple[str, str, str]) -> list[Problem]:
-    lines = list(frame.index) if frame.index.name == "line" else list(range(2, len(frame) + 2))
-    own = (frame[names[0]].astype(str) == frame[names[1]].astype(str)).to_numpy()
-    again = frame.duplicated([names[2], "pair"]).to_numpy() & ~own
-    return [
-        *(
-            Problem(int(lines[i]), names[1], str(frame[names[1]].iloc[i]), "is correlated with itself", kind="self")
-            for i in np.flatnonzero(own)
-        ),
-        *(
-            Problem(
-                int(lines[i]),
-                names[0],
-                str(frame["pair"].iloc[i]),
-                f"study {frame[names[2]].iloc[i]} gives {frame['pair'].iloc[i]} twice; keep one row",
-                kind="twice",
-            )
-            for i in np.flatnonzero(again)
-        ),
-    ]
-
-
-def _common_n(
-    effects: EffectSizes, of: IntArray, labels: tuple[str, ...], nfun: SampleSizeRule, measure: str
-) -> EffectSizes:
+def _common_n(effects: EffectSizes, of: IntArray, labels: tuple[str, ...], nfun: SampleSizeRule) -> EffectSizes:
     """Return the effects with one n, and its variance, for all correlations of a study."""
     n = np.asarray(effects.ni, dtype=float)
     least, most = np.full(len(labels), np.inf), np.zeros(len(labels))
@@ -243,61 +229,61 @@ def _common_n(
         AdaptedInputWarning,
         stacklevel=4,
     )
-    lost = 3.0 if measure == "ZCOR" else 1.0
+    lost = LOST[effects.measure]
     return replace(effects, ni=common, vi=effects.vi * (n - lost) / (common - lost), notes=(*effects.notes, note))
 
 
 def _blocks(
-    effects: EffectSizes, r: Array, of: IntArray, labels: tuple[str, ...], names: tuple[str, str, str], assumed: Any
-) -> list[Array]:
-    """Return the covariance matrices (n, m, m) of the studies, stack by stack."""
+    effects: EffectSizes, of: IntArray, names: tuple[str, str, str], assumed: Any
+) -> tuple[list[Array], list[tuple[int, str]]]:
+    """Return the covariances (n, m, m) of the studies, NaN where unknown, and the studies and pairs that lack."""
     frame = effects.moderators
+    r = frame[effects.columns["ri"]].to_numpy(dtype=float)
     numbers, levels = pd.factorize(pd.concat([frame[names[0]], frame[names[1]]]).astype(str), sort=True)
-    variable = numbers.reshape(2, -1)
-    guess = None if assumed is None else correlation_table(assumed, levels, "assumed")
+    variable = numbers.reshape(2, -1).astype(np.intp)
+    guess = None if assumed is None else correlation_table(assumed, list(levels), "assumed")
     out: list[Array] = []
     missing = []
     for rows in stacks(of):
-        R, ends, used = _matrices(r, variable, rows)
+        R, ends, used = matrices(r, variable, rows)
         unknown = np.isnan(R) & (used[:, :, None] >= 0) & (used[:, None, :] >= 0)
         if guess is not None:
             R = np.where(unknown, guess[used[:, :, None], used[:, None, :]], R)
             unknown &= np.isnan(R)
-        for n, a, b in np.argwhere(np.triu(unknown)):
-            missing.append(f"{levels[used[n, a]]} with {levels[used[n, b]]} in {labels[of[rows[n, 0]]]}")
+        for n, a, b in np.argwhere(np.triu(unknown)).tolist():
+            missing.append((int(of[rows[n, 0]]), f"{levels[int(used[n, a])]} with {levels[int(used[n, b])]}"))
         V = covariance_of_r(R, *ends)
-        lost = 3.0 if effects.measure == "ZCOR" else 1.0
         if effects.measure == "ZCOR":
             V = covariance_of_z(V, r[rows])
-        out.append(V / (np.asarray(effects.ni)[rows[:, 0]] - lost)[:, None, None])
-    if missing:
-        shown = "; ".join(missing[:8]) + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
-        raise InputError(
-            f"the covariances need correlations that are missing: {shown}. Add them, leave out effects that need them, "
-            "or give assumed="
-        )
-    return out
+        out.append(V / (np.asarray(effects.ni)[rows[:, 0]] - LOST[effects.measure])[:, None, None])
+    return out, missing
 
 
-def _matrices(r: Array, variable: IntArray, rows: IntArray) -> tuple[Array, tuple[IntArray, IntArray], IntArray]:
-    """Return each study's correlation matrix, its effects as places in it, and which variable each place is (-1: none).
+def _missing(unknown: list[tuple[int, str]], labels: tuple[str, ...]) -> str:
+    shown = "; ".join(f"{pair} in {labels[code]}" for code, pair in unknown[:8])
+    more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
+    return (
+        f"the covariances need correlations that are missing: {shown}{more}. Add them, give assumed=, or leave out the "
+        "effects that need them: missing='drop'"
+    )
 
-    `variable` (2, k) holds the two variables of each effect, `rows` (n, m) the effects of n studies.
-    """
-    n, m = rows.shape
-    both = variable[:, rows].transpose(1, 0, 2).reshape(n, 2 * m)
-    ordered = np.sort(both, axis=1)
-    fresh = np.concatenate([np.ones((n, 1), dtype=bool), ordered[:, 1:] > ordered[:, :-1]], axis=1)
-    rank = np.cumsum(fresh, axis=1) - 1
-    p = int(rank.max()) + 1
-    study = np.arange(n)[:, None]
-    used = np.full((n, p), -1, dtype=np.intp)
-    used[study, rank] = ordered
-    # Where in its study's sorted variables each variable stands.
-    places = np.empty((n, 2 * m), dtype=np.intp)
-    places[study, np.argsort(both, axis=1, kind="stable")] = rank
-    first, second = places[:, :m], places[:, m:]
-    R = np.full((n, p, p), np.nan)
-    R[:, np.arange(p), np.arange(p)] = 1.0
-    R[study, first, second] = R[study, second, first] = r[rows]
-    return R, (first, second), used
+
+def _without(
+    effects: EffectSizes, of: IntArray, blocks: list[Array], unknown: list[tuple[int, str]], labels: tuple[str, ...]
+) -> EffectSizes:
+    """Return the effects whose covariances are all known."""
+    keep = np.ones(effects.k, dtype=bool)
+    for rows, V in zip(stacks(of), blocks, strict=True):
+        keep[rows] = ~np.isnan(V).any(axis=2)
+    studies = list(dict.fromkeys(labels[code] for code, _ in unknown))
+    if not keep.any():
+        raise InputError(_missing(unknown, labels) + " (here nothing would be left)")
+    shown = ", ".join(studies[:5]) + (", ..." if len(studies) > 5 else "")
+    note = warn_note(
+        "unknown-covariances",
+        f"{int((~keep).sum())} of {effects.k} effects left out because their study ({shown}) does not give the "
+        "correlations that their covariances need.",
+        DroppedRowsWarning,
+        stacklevel=4,
+    )
+    return replace(effects.take(keep, step="rcalc missing=drop"), notes=(*effects.notes, note))
