@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import linalg
+from scipy import linalg, optimize
 
 from alliance_meta._typing import Array, Mask
 from alliance_meta.core.mixed import MixedPoint, MixedProblem
@@ -13,7 +13,12 @@ from alliance_meta.core.mixed import MixedPoint, MixedProblem
 # What one more step would add to the log-likelihood at most; rounding there is of the order 1e-12.
 SETTLED = 1e-15
 NEAR = 1e-3
-MOST_STEPS = 200
+# Where no step raises the likelihood any more, what is left to gain must be rounding.
+ROUNDED = 1e-8
+MOST_STEPS = 60
+# Beyond this many parameters the average information is a poor map of the likelihood.
+MANY = 8
+MOST_DAMPING = 1e6
 # Starts that put nearly all variance on one component find maxima that an even start misses.
 SHARE = 0.9
 # A likelihood this much better is another maximum.
@@ -70,7 +75,11 @@ def maximise_mixed(
     for theta in tries:
         if given is not None:
             theta = np.where(fixed, given, theta)
-        point, settled, steps = _climb(problem, theta, fixed)
+        few = np.count_nonzero(~fixed) <= MANY
+        point, settled, steps = _climb(problem, theta, fixed) if few else (problem.at(theta), False, 0)
+        if not settled:
+            point, settled, more = _climb(problem, _crawl(point, fixed), fixed, observed=True)
+            steps += more
         total += steps
         maxima.append(point.loglik)
         if best is None or point.loglik > best[0].loglik + 1e-12 * abs(point.loglik):
@@ -109,32 +118,57 @@ def _excess_variance(problem: MixedProblem) -> float:
     return max(total - typical, 0.1 * typical)
 
 
-def _climb(problem: MixedProblem, theta: Array, fixed: Mask) -> tuple[MixedPoint, bool, int]:
+def _climb(problem: MixedProblem, theta: Array, fixed: Mask, *, observed: bool = False) -> tuple[MixedPoint, bool, int]:
+    """Climb by Newton steps with the average information, or once near the top with the observed one."""
     low, high = problem.bounds
     theta = np.clip(theta, low, high)
     point = problem.at(theta)
     while not point.valid:
         theta = np.where(fixed, theta, 0.5 * (theta + problem_inside(problem)))
         point = problem.at(theta)
-    H = point.average_information
+    H, fresh, damping = _observed(point) if observed else point.average_information, True, 0.0
     for step in range(MOST_STEPS):
         g = point.gradient
         free = ~fixed & ~((theta <= low) & (g <= 0)) & ~((theta >= high) & (g >= 0))
         if not free.any():
             return point, True, step
         move = np.zeros(problem.n)
-        move[free] = _newton(H[np.ix_(free, free)], g[free])
+        move[free] = _newton(H[np.ix_(free, free)], g[free], damping)
         gain = float(g[free] @ move[free])
         if gain < SETTLED:
             return point, True, step
-        found = _search(problem, point, theta, move, gain)
-        if found is None:
-            return point, gain < np.sqrt(SETTLED), step
-        after = found
+        after = _search(problem, point, theta, move, gain)
+        if after is None:
+            if fresh and damping >= MOST_DAMPING:
+                return point, gain < ROUNDED, step
+            damping = 0.0 if not fresh else max(1e-2, 10.0 * damping)
+            H, fresh = point.average_information, True
+            continue
         moved, turned = after.theta - theta, after.gradient - g
-        H = _update(H, moved, -turned) if gain < NEAR else after.average_information
-        theta, point = after.theta, after
+        fresh = gain >= NEAR
+        H = after.average_information if fresh else _update(H, moved, -turned)
+        theta, point, damping = after.theta, after, 0.1 * damping if damping > 1e-6 else 0.0
     return point, False, MOST_STEPS
+
+
+def _crawl(point: MixedPoint, fixed: Mask) -> Array:
+    """Follow a winding ridge, as of many correlations among few groups, by a quasi-Newton search."""
+    problem = point.problem
+    low, high = (np.where(fixed, point.theta, edge) for edge in problem.bounds)
+
+    def downhill(theta: Array) -> tuple[float, Array]:
+        at = problem.at(theta)
+        return (-at.loglik, -at.gradient) if at.valid else (1e300, np.zeros(problem.n))
+
+    found = optimize.minimize(
+        downhill,
+        point.theta,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=optimize.Bounds(low, high),
+        options={"maxiter": 5000, "maxfun": 10_000, "maxcor": 30, "ftol": 1e-16, "gtol": 1e-9},
+    )
+    return np.asarray(found.x)
 
 
 def problem_inside(problem: MixedProblem) -> Array:
@@ -142,10 +176,10 @@ def problem_inside(problem: MixedProblem) -> Array:
     return np.concatenate([c.structure.start(1.0) for c in problem.components])
 
 
-def _newton(H: Array, g: Array) -> Array:
-    """Return H^-1 g with H made positive definite where it is not."""
+def _newton(H: Array, g: Array, damping: float) -> Array:
+    """Return H^-1 g with H made positive definite where it is not, its diagonal raised by the damping."""
     scale = np.sqrt(np.maximum(np.diag(H), np.finfo(float).tiny))
-    R = H / np.outer(scale, scale)
+    R = H / np.outer(scale, scale) + damping * np.eye(g.size)
     values, vectors = linalg.eigh(R)
     values = np.maximum(np.abs(values), 1e-8 * max(float(np.abs(values).max()), 1e-300))
     return np.asarray(vectors @ ((vectors.T @ (g / scale)) / values) / scale)
@@ -175,11 +209,16 @@ def _update(H: Array, moved: Array, turned: Array) -> Array:
 
 
 def observed_information(fit: MixedFit) -> Array:
-    """Return minus the second derivative of the likelihood by central differences of its gradient, (n, n)."""
-    problem, theta = fit.point.problem, fit.theta
+    """Return minus the second derivative of the likelihood, (n, n)."""
+    return _observed(fit.point)
+
+
+def _observed(point: MixedPoint) -> Array:
+    """Return minus the second derivative by central differences of the gradient."""
+    problem, theta = point.problem, point.theta
     low, high = problem.bounds
     found = np.empty((problem.n, problem.n))
-    scale = 1.0 / np.sqrt(np.maximum(np.diag(fit.point.average_information), 1e-300))
+    scale = 1.0 / np.sqrt(np.maximum(np.diag(point.average_information), 1e-300))
     for j in range(problem.n):
         h = 1e-4 * min(float(scale[j]), max(abs(float(theta[j])), 1e-3 * float(scale[j])))
         up, down = theta.copy(), theta.copy()

@@ -100,6 +100,9 @@ class CompoundSymmetry:
 class Correlated:
     """Variances and correlations of q effects: ``DIAG``, ``HCS``, ``AR``, ``HAR``, ``CAR``.
 
+    Several variances that go with a correlation are searched for as standard deviations: a covariance rises
+    with the root of a variance, infinitely fast at 0.
+
     Attributes
     ----------
     q : int
@@ -117,6 +120,11 @@ class Correlated:
     def variances(self) -> int:
         """Number of variances."""
         return 1 if self.common else self.q
+
+    @property
+    def by_sd(self) -> bool:
+        """The first q parameters are standard deviations."""
+        return self.distance is not None and not self.common
 
     @property
     def n(self) -> int:
@@ -137,13 +145,15 @@ class Correlated:
 
     def start(self, variance: float) -> Array:
         """Return equal variances and a correlation of 0.5."""
-        theta = np.full(self.n, variance)
+        theta = np.full(self.n, np.sqrt(variance) if self.by_sd else variance)
         if self.distance is not None:
             theta[-1] = 0.5
         return theta
 
     def _parts(self, theta: Array) -> tuple[Array, Array, Array]:
-        sd = np.sqrt(np.full(self.q, theta[0]) if self.common else theta[: self.q])
+        sd = np.full(self.q, np.sqrt(theta[0])) if self.common else theta[: self.q]
+        if not (self.common or self.by_sd):
+            sd = np.sqrt(sd)
         if self.distance is None:
             return sd, np.eye(self.q), np.zeros((self.q, self.q))
         rho = theta[-1]
@@ -169,10 +179,9 @@ class Correlated:
         else:
             for j in range(self.q):
                 D = np.zeros((self.q, self.q))
-                # d sd_j / d var_j = 1 / (2 sd_j); at 0 only the variance itself moves at first order.
-                if sd[j] > 0:
-                    D[j] = D[:, j] = 0.5 * R[j] * sd / sd[j]
-                D[j, j] = 1.0
+                if self.by_sd:
+                    D[j] = D[:, j] = R[j] * sd
+                D[j, j] = 2.0 * sd[j] if self.by_sd else 1.0
                 found.append((D,))
         if self.distance is not None:
             found.append((sd[:, None] * slope * sd,))
@@ -196,9 +205,8 @@ class Unstructured:
 
     @property
     def bounds(self) -> tuple[Array, Array]:
-        """The diagonal of the factor is not below 0."""
-        i, j = self._triangle
-        return np.where(i == j, 0.0, -np.inf), np.full(self.n, np.inf)
+        """None: every factor gives a covariance."""
+        return np.full(self.n, -np.inf), np.full(self.n, np.inf)
 
     def start(self, variance: float) -> Array:
         """Return equal variances, correlation 0.5."""

@@ -139,7 +139,7 @@ class MultilevelModel:
         parsed = parse_random(self.random, effects, struct=self.struct, R=self.R)
         problem = _problem(effects, design, V, parsed, restricted=self.method == "REML")
         names = [name for term in parsed for name in term.label.parameters]
-        fitted = maximise_mixed(problem, given=_given(self.fixed, names))
+        fitted = maximise_mixed(problem, given=_given(self.fixed, names, parsed))
         _check_fit(fitted, V)
         return MultilevelResults(
             effects=effects,
@@ -183,7 +183,7 @@ def _problem(
     )
 
 
-def _given(fixed: Mapping[str, float] | None, names: list[str]) -> Array | None:
+def _given(fixed: Mapping[str, float] | None, names: list[str], parsed: list[ParsedTerm]) -> Array | None:
     if not fixed:
         return None
     given = np.full(len(names), np.nan)
@@ -194,7 +194,12 @@ def _given(fixed: Mapping[str, float] | None, names: list[str]) -> Array | None:
         if not value >= low:
             raise InputError(f"fixed[{name!r}] = {value!r} is below {low:g}")
         given[names.index(name)] = float(value)
-    return given
+    roots = [
+        getattr(term.structure, "by_sd", False) and n.startswith("tau2")
+        for term in parsed
+        for n in term.label.parameters
+    ]
+    return np.where(roots, np.sqrt(np.abs(given)), given)
 
 
 def _check_fit(fitted: MixedFit, V: SamplingCovariance | None) -> None:

@@ -81,7 +81,7 @@ class RandomTerm:
 def natural(term: RandomTerm, theta: Array, structure: Structure) -> dict[str, float]:
     """Return variances and correlations by name."""
     if term.struct not in ("UN", "GEN"):
-        return dict(zip(term.parameters, map(float, theta), strict=True))
+        return dict(zip(term.parameters, map(float, natural_scale(theta, structure)), strict=True))
     G = term.matrix(theta, structure)
     sd = np.sqrt(np.diag(G))
     found = {f"tau2[{term.name}: {c}]": float(G[i, i]) for i, c in enumerate(term.columns)}
@@ -92,6 +92,13 @@ def natural(term: RandomTerm, theta: Array, structure: Structure) -> dict[str, f
                 float(G[i, j] / both) if both > 0 else NotApplicable("a variance is 0")
             )
     return found
+
+
+def natural_scale(theta: Array, structure: Structure) -> Array:
+    """Return parameters with standard deviations as variances."""
+    if not getattr(structure, "by_sd", False):
+        return theta
+    return np.append(theta[:-1] ** 2, theta[-1:])
 
 
 def component_table(fit: MixedFit, terms: tuple[RandomTerm, ...]) -> pd.DataFrame:
@@ -140,7 +147,8 @@ def _se(variance: float, *, edge: bool, given: bool) -> float:
 def _slopes(term: RandomTerm, theta: Array, structure: Structure, values: Mapping[str, float]) -> list[Array]:
     """Return the derivative of each natural parameter by the searched ones."""
     if term.struct not in ("UN", "GEN"):
-        return list(np.eye(len(theta)))
+        by_sd = getattr(structure, "by_sd", False)
+        return list(np.diag(np.append(2.0 * theta[:-1], 1.0)) if by_sd else np.eye(len(theta)))
     found = np.zeros((len(values), theta.size))
     for j in range(theta.size):
         h = 1e-6 * max(1.0, abs(float(theta[j])))

@@ -163,17 +163,17 @@ def _effect_frame(term: RandomTerm, effects: Any, half: float, labels: list[str]
 def confint(fit: MultilevelResults, *, level: float) -> pd.DataFrame:
     """Return profile-likelihood intervals of every parameter."""
     rows: dict[str, dict[str, Any]] = {}
-    for term, part in fit._parts:
-        for offset, name in enumerate(term.parameters):
+    for (term, part), component in zip(fit._parts, fit.point.problem.components, strict=True):
+        squared = getattr(component.structure, "by_sd", False)
+        for offset, name in enumerate(() if term.struct in ("UN", "GEN") else term.parameters):
             at = part.start + offset
-            estimate = float(fit.fitted.theta[at])
-            if term.struct in ("UN", "GEN"):
-                continue
+            power = 2 if squared and offset < len(term.parameters) - 1 else 1
+            estimate = float(fit.fitted.theta[at]) ** power
             if fit.fitted.fixed[at]:
                 gone = NotApplicable("given, not estimated")
                 rows[name] = {"estimate": estimate, "lb": gone, "ub": gone}
                 continue
-            lb, ub = profile_interval(fit.fitted, at, level=level)
+            lb, ub = (bound**power for bound in profile_interval(fit.fitted, at, level=level))
             beyond = NotApplicable("the likelihood stays too high as far as it was followed")
             rows[name] = {
                 "estimate": estimate,
