@@ -11,7 +11,7 @@ from alliance_meta.cli.options import JsonOption, MeasureOption, NiOption, RiOpt
 from alliance_meta.cli.output import print_json, print_note
 
 if TYPE_CHECKING:
-    from alliance_meta.effects.ingest import Reading
+    from alliance_meta.effects.examine import Reading
     from alliance_meta.options import Measure
 
 
@@ -26,7 +26,7 @@ def check(
 
     Errors must be mended before the sheet can be used; suspicions are possible and look like mistakes.
     """
-    from alliance_meta.effects.ingest import examine
+    from alliance_meta.effects.examine import examine
 
     reading = examine(file, ri=ri, ni=ni, measure=cast("Measure", measure))
     if json:

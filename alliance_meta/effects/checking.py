@@ -1,35 +1,31 @@
-"""The rules a coding sheet must keep (errors), and what is possible but looks like a mistake (suspicions)."""
+"""The rules a coding sheet must keep, or its numbers would be wrong."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.effects.columns import (
-    LABEL_NAMES,
-    SPREADSHEET_ERRORS,
-    DecimalMark,
-    ParsedColumn,
-)
+from alliance_meta.effects.columns import SPREADSHEET_ERRORS, DecimalMark, ParsedColumn
 from alliance_meta.effects.escalc import LEAST_N, WHY_LEAST_N
 from alliance_meta.effects.findings import Findings
-from alliance_meta.effects.mending import why_not_a_number, why_not_r, write
+from alliance_meta.effects.mending import why_not_a_number, why_not_r
 
 SMALL_N = 10
 LARGE_R = 0.9
-YEARS = (1900, 2100)
-FEWEST_FOR_ALL_POSITIVE = 10
-MOST_LEVELS = 30
+WHAT = {"vi": "sampling variance", "sei": "standard error"}
 
 
 @dataclass(frozen=True)
 class ParsedSheet:
-    """A sheet whose columns have been read as numbers or text; `r` and `n` are the names of those columns."""
+    """A sheet whose columns have been read as numbers or text.
+
+    `r` and `n` are the names of those columns; `finished` those of effects and their variances (or standard errors)
+    in a sheet that has them instead.
+    """
 
     source: str
     lines: tuple[int, ...]
@@ -38,6 +34,12 @@ class ParsedSheet:
     n: str
     mark: DecimalMark
     measure: str
+    finished: tuple[str, str] | None = None
+
+    @property
+    def keys(self) -> tuple[str, str]:
+        """The two columns without which a row says nothing."""
+        return self.finished or (self.r, self.n)
 
     def numbers(self, name: str) -> Array:
         """Return a column of numbers, NaN where there is none and when the column is lacking."""
@@ -53,7 +55,7 @@ def check_sheet(sheet: ParsedSheet, found: Findings) -> None:
 
 def _cells_are_numbers(sheet: ParsedSheet, found: Findings) -> None:
     for name, column in sheet.columns.items():
-        required = name in (sheet.r, sheet.n, "year")
+        required = name in (*sheet.keys, sheet.n, "year")
         filled = len(column.cells) - sum(column.missing)
         wrong = column.wrong
         beside = "" if required else f" ({filled - len(wrong)} of {filled} cells in this column are numbers)"
@@ -66,7 +68,7 @@ def _cells_are_numbers(sheet: ParsedSheet, found: Findings) -> None:
 def _no_spreadsheet_errors_in_text(sheet: ParsedSheet, found: Findings) -> None:
     for column in sheet.columns.values():
         if column.values is None and not SPREADSHEET_ERRORS.isdisjoint(column.cells):
-            for i in _where(cell in SPREADSHEET_ERRORS for cell in column.cells):
+            for i in where(cell in SPREADSHEET_ERRORS for cell in column.cells):
                 text = column.cells[i]
                 message = f"{text!r} is a spreadsheet's error; correct its formula or leave the cell empty"
                 found.error(sheet.lines[i], column.label, text, message, kind="spreadsheet-error")
@@ -88,7 +90,7 @@ def _n_fits(sheet: ParsedSheet, found: Findings) -> None:
     column, n = sheet.columns.get(sheet.n), sheet.numbers(sheet.n)
     if column is None:
         return
-    least = LEAST_N[sheet.measure]
+    least = LEAST_N[sheet.measure] if sheet.finished is None else 1
     whole = n == np.round(n)
     for i in np.flatnonzero(np.isfinite(n) & ~whole):
         text = column.cells[i]
@@ -103,7 +105,7 @@ def _n_fits(sheet: ParsedSheet, found: Findings) -> None:
 
 
 def _why_too_small(value: float, text: str, sheet: ParsedSheet) -> str:
-    if value < 0:
+    if value < 0 or sheet.finished:
         return f"{text} people are not possible; a code for a missing value? leave the cell empty"
     name = "Fisher z" if sheet.measure == "ZCOR" else sheet.measure
     reason = "its variance is 1/(n-3)" if sheet.measure == "ZCOR" else WHY_LEAST_N[sheet.measure]
@@ -134,124 +136,37 @@ def _restarts_in_every_study(sheet: ParsedSheet, column: ParsedColumn) -> bool:
     return len(turn) > 1
 
 
-def _rows_have_r_and_n(sheet: ParsedSheet, found: Findings) -> None:
+def _rows_are_complete(sheet: ParsedSheet, found: Findings) -> None:
     both = np.ones(len(sheet.lines), dtype=bool)
-    if not {sheet.r, sheet.n} <= sheet.columns.keys():
+    first, second = sheet.keys
+    if not {first, second} <= sheet.columns.keys():
         return
-    for name in (sheet.r, sheet.n):
+    # Where another statistic stands, `convert` makes the correlation of it.
+    other = [not gone for gone in sheet.columns["es_type"].missing] if "es_type" in sheet.columns else None
+    for name in (first, second):
         column = sheet.columns[name]
-        for i in _where(column.missing):
+        for i in where(column.missing):
+            if other is not None and other[i]:
+                continue
             both[i] = False
             message = f"{name} is missing, so this row will be left out of every analysis"
             found.suspicion(sheet.lines[i], column.label, column.cells[i], message, kind="missing")
     if not both.any() and len(both):
-        found.error(None, None, None, f"no row has both {sheet.r} and {sheet.n}; fill them in", kind="no-effect")
+        found.error(None, None, None, f"no row has both {first} and {second}; fill them in", kind="no-effect")
 
 
-def _years_are_years(sheet: ParsedSheet, found: Findings) -> None:
-    if "year" not in sheet.columns:
+def _variances_are_positive(sheet: ParsedSheet, found: Findings) -> None:
+    if sheet.finished is None:
         return
-    column, year = sheet.columns["year"], sheet.numbers("year")
-    wrong = np.isfinite(year) & ((year < YEARS[0]) | (year > YEARS[1]) | (year != np.round(year)))
-    for i in np.flatnonzero(wrong):
+    column, values = sheet.columns[sheet.finished[1]], sheet.numbers(sheet.finished[1])
+    for i in np.flatnonzero(values <= 0):
         text = column.cells[i]
-        message = f"{text} is no year between {YEARS[0]} and {YEARS[1]}; write all four digits"
-        found.suspicion(sheet.lines[i], column.label, text, message, kind="year")
+        message = f"{text} is not > 0; a {WHAT[sheet.finished[1]]} must be positive, check the sheet it was computed in"
+        found.error(sheet.lines[i], column.label, text, message, kind="not-positive")
 
 
-def _no_row_twice(sheet: ParsedSheet, found: Findings) -> None:
-    rows = list(zip(*(column.cells for column in sheet.columns.values()), strict=True))
-    again = set()
-    for i, first in _repeats(rows):
-        again.add(i)
-        message = f"repeats line {sheet.lines[first]} in every column; entered twice? delete one"
-        found.suspicion(sheet.lines[i], None, None, message, kind="duplicate-row")
-    r, n = sheet.numbers(sheet.r), sheet.numbers(sheet.n)
-    pairs = [(a, b) if np.isfinite(a) and np.isfinite(b) else i for i, (a, b) in enumerate(zip(r, n, strict=True))]
-    for i, first in _repeats(pairs):
-        if i not in again:
-            text = f"{sheet.columns[sheet.r].cells[i]}, {sheet.columns[sheet.n].cells[i]}"
-            message = f"the same r and n ({text}) as line {sheet.lines[first]}; entered twice?"
-            found.suspicion(sheet.lines[i], None, text, message, kind="same-r-n")
-
-
-def _signs_differ(sheet: ParsedSheet, found: Findings) -> None:
-    r = sheet.numbers(sheet.r)
-    r = r[np.isfinite(r)]
-    if r.size >= FEWEST_FOR_ALL_POSITIVE and (r > 0).all():
-        message = f"all {r.size} correlations are positive; were signs or negative results left out?"
-        found.suspicion(None, sheet.columns[sheet.r].label, None, message, kind="all-positive")
-
-
-def _samples_have_one_n(sheet: ParsedSheet, found: Findings) -> None:
-    if "sample_id" not in sheet.columns:
-        return
-    if sheet.n not in sheet.columns:
-        return
-    column, n = sheet.columns["sample_id"], sheet.columns[sheet.n]
-    within = next((sheet.columns[name].cells for name in ("study_id", "study") if name in sheet.columns), None)
-    studies: Sequence[str] = within if within is not None else [""] * len(sheet.lines)
-    first: dict[tuple[str, str], int] = {}
-    for i, key in enumerate(zip(studies, column.cells, strict=True)):
-        if column.missing[i] or n.values is None or n.values[i] is None:
-            continue
-        j = first.setdefault(key, i)
-        before = n.values[j]
-        if before is not None and before != n.values[i]:
-            message = (
-                f"sample {column.cells[i]!r} has n = {n.cells[i]} here and n = {write(before, sheet.mark)} "
-                f"in line {sheet.lines[j]}; one sample, or two?"
-            )
-            found.suspicion(sheet.lines[i], n.label, n.cells[i], message, kind="sample-two-n")
-
-
-def _levels_are_shared(sheet: ParsedSheet, found: Findings) -> None:
-    for name, column in sheet.columns.items():
-        if column.values is not None or name in LABEL_NAMES:
-            continue
-        levels = Counter(cell for cell, gone in zip(column.cells, column.missing, strict=True) if not gone)
-        alone = {level for level, count in levels.items() if count == 1}
-        if not 2 <= len(levels) <= MOST_LEVELS or 2 * len(alone) > len(levels):
-            continue
-        for i in _where(cell in alone for cell in column.cells):
-            cell = column.cells[i]
-            message = f"{cell!r} stands in this row only (a level with k = 1){_twin(cell, levels)}"
-            found.suspicion(sheet.lines[i], column.label, cell, message, kind="level-once")
-
-
-def _levels_are_spelt_one_way(sheet: ParsedSheet, found: Findings) -> None:
-    for name, column in sheet.columns.items():
-        if column.values is not None or name in LABEL_NAMES:
-            continue
-        spellings: dict[str, str] = {}
-        seen: set[str] = set()
-        for i, cell in enumerate(column.cells):
-            if cell in seen or column.missing[i]:
-                continue
-            seen.add(cell)
-            known = spellings.setdefault(_plain(cell), cell)
-            if known != cell:
-                message = f"{cell!r} and {known!r} differ in case, spaces or hyphens only, and count as two levels"
-                found.suspicion(sheet.lines[i], column.label, cell, message, kind="level-spelling")
-
-
-def _twin(cell: str, levels: Counter[str]) -> str:
-    others = [level for level in levels if level != cell]
-    close = get_close_matches(cell, others, n=1, cutoff=0.8)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _plain(text: str) -> str:
-    return "".join(character for character in text.casefold() if character not in " -_\t\xa0")
-
-
-def _repeats(values: Iterable[Hashable]) -> list[tuple[int, int]]:
-    """Return (place, place of the first) for every value that has been seen before."""
-    first: dict[Hashable, int] = {}
-    return [(i, j) for i, value in enumerate(values) if (j := first.setdefault(value, i)) != i]
-
-
-def _where(flags: Iterable[bool]) -> list[int]:
+def where(flags: Iterable[bool]) -> list[int]:
+    """Return the places at which a flag is up."""
     return [i for i, flag in enumerate(flags) if flag]
 
 
@@ -261,11 +176,6 @@ RULES: tuple[Callable[[ParsedSheet, Findings], None], ...] = (
     _r_in_range,
     _n_fits,
     _ids_are_unique,
-    _rows_have_r_and_n,
-    _years_are_years,
-    _no_row_twice,
-    _signs_differ,
-    _samples_have_one_n,
-    _levels_are_shared,
-    _levels_are_spelt_one_way,
+    _rows_are_complete,
+    _variances_are_positive,
 )

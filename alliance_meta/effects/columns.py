@@ -8,35 +8,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from alliance_meta.effects.schema import CONTRACT
+
 DecimalMark = Literal[".", ","]
 
-ALIASES: dict[str, tuple[str, ...]] = {
-    "r": (
-        "r",
-        "ri",
-        "cor",
-        "corr",
-        "correlation",
-        "r_xy",
-        "rxy",
-        "pearson_r",
-        "pearson",
-        "pearsons_r",
-        "es_r",
-    ),
-    "n": ("n", "ni", "sample_size", "samplesize", "n_total", "ntotal", "total_n", "totaln"),
-    "study": ("study", "slab", "author", "authors", "author_s", "study_name", "study_label", "short_cite"),
-    "year": ("year", "yr", "pub_year", "publication_year", "year_of_publication"),
-    "study_id": ("study_id", "studyid"),
-    "es_id": ("es_id", "esid", "effect_id", "effectid"),
-    "sample_id": ("sample_id", "sampleid"),
-}
+# Every name a column of the contract goes by, its own first.
+ALIASES: dict[str, tuple[str, ...]] = {column.name: (column.name, *column.also) for column in CONTRACT.columns}
 # Labels and prose: never numbers, never moderators, whatever they hold.
 LABEL_NAMES = frozenset(
     {
-        *("study", "study_id", "es_id", "sample_id", "citation", "reference", "title", "doi", "url", "coder"),
-        *("note", "notes", "comment", "comments", "extraction_comment", "evidence", "licence", "license"),
-        *("source", "source_repo", "source_path", "commit"),
+        *(column.name for column in CONTRACT.columns if column.label),
+        *("citation", "reference", "title", "doi", "url", "notes", "comment", "comments", "extraction_comment"),
+        *("evidence", "licence", "license", "source_repo", "source_path", "commit"),
     }
 )
 MISSING = frozenset({"", "NA", "N/A", "n/a", "na", "NaN", "nan", "#N/A", "."})
@@ -44,6 +27,7 @@ MISSING_USUAL = frozenset({"", "NA"})
 MISSING_NUMBER = MISSING | {"-", "–", "—", "--", "?", "NULL", "null", "missing"}
 SPREADSHEET_ERRORS = frozenset({"#DIV/0!", "#REF!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!", "#SPILL!", "Err:502"})
 
+_CANONICAL = {alias: name for name, aliases in ALIASES.items() for alias in aliases}
 _NUMBERS: dict[str, re.Pattern[str]] = {
     mark: re.compile(rf"[+-]?(?:[0-9]+(?:{re.escape(mark)}[0-9]*)?|{re.escape(mark)}[0-9]+)(?:[eE][+-]?[0-9]+)?")
     for mark in (".", ",")
@@ -60,7 +44,7 @@ def canonical_name(header: str) -> str | None:
     ('n', 'r', None)
     """
     key = re.sub(r"[\s.\-/()]+", "_", header.replace("'", "").replace("’", "").casefold()).strip("_")
-    return next((name for name, aliases in ALIASES.items() if key in aliases), None)
+    return _CANONICAL.get(header.strip().casefold()) or _CANONICAL.get(key)
 
 
 def parse_number(text: str, mark: DecimalMark = ".") -> float | None:
@@ -119,7 +103,15 @@ class ParsedColumn:
 
 
 def parse_column(
-    name: str, label: str, cells: list[str], mark: DecimalMark, *, numeric: bool, mostly: float, at_least: int
+    name: str,
+    label: str,
+    cells: list[str],
+    mark: DecimalMark,
+    *,
+    numeric: bool,
+    mostly: float,
+    at_least: int,
+    missing: frozenset[str] = frozenset(),
 ) -> ParsedColumn:
     """Read a column as numbers when it must be, or when nearly all of its cells are numbers.
 
@@ -132,21 +124,24 @@ def parse_column(
     mark : {".", ","}
         The sheet's decimal mark.
     numeric : bool
-        True for r, n and year, which are numbers whatever they hold.
+        True for columns that hold numbers whatever they hold.
     mostly : float
         Share of numbers from which another column counts as numbers with mistakes.
     at_least : int
         Fewest cells for which that share is believed.
+    missing : frozenset of str
+        Further codes for "missing", from the sheet's own description.
     """
-    numbers = {cell: parse_number(cell, mark) for cell in set(cells)}
+    numbers = {cell: None if cell in missing else parse_number(cell, mark) for cell in set(cells)}
+    none, nothing = MISSING | missing, MISSING_NUMBER | missing
     if not numeric:
-        filled = [cell for cell in cells if cell not in MISSING_NUMBER]
+        filled = [cell for cell in cells if cell not in nothing]
         good = sum(numbers[cell] is not None for cell in filled)
         believed = good == len(filled) or (len(filled) >= at_least and good >= mostly * len(filled))
         if name in LABEL_NAMES or not good or not believed or _are_codes(filled):
-            return ParsedColumn(name, label, cells, [cell in MISSING for cell in cells], None)
+            return ParsedColumn(name, label, cells, [cell in none for cell in cells], None)
     values = [numbers[cell] for cell in cells]
-    return ParsedColumn(name, label, cells, [cell in MISSING_NUMBER for cell in cells], values)
+    return ParsedColumn(name, label, cells, [cell in nothing for cell in cells], values)
 
 
 def _are_codes(cells: list[str]) -> bool:

@@ -9,8 +9,9 @@ from alliance_meta.effects.findings import Findings
 from alliance_meta.errors import CodingError, Problem
 
 SAVE_AS_CSV = "save the sheet as CSV (UTF-8) and read that"
+OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 SIGNATURES = (
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", f"an old Excel workbook (.xls); {SAVE_AS_CSV}"),
+    (OLE, f"an old Excel workbook (.xls); {SAVE_AS_CSV}"),
     (b"%PDF", f"a PDF; copy its table into a spreadsheet and {SAVE_AS_CSV}"),
     (b"{\\rtf", f"a word processor's document (RTF); {SAVE_AS_CSV}"),
     (b"\x89PNG", "an image (PNG); type its table into a spreadsheet and save it as CSV"),
@@ -57,17 +58,17 @@ def decode(data: bytes, source: str, found: Findings) -> str:
 
 
 def _refuse_known_formats(data: bytes, source: str) -> None:
+    if data.startswith(OLE) and "EncryptedPackage".encode("utf-16-le") in data:
+        raise _refuse(source, "this is an Excel workbook with a password; save a copy without it", "not-a-table")
     for signature, message in SIGNATURES:
         if data.startswith(signature):
             raise _refuse(source, f"this is {message}", "not-a-table")
     if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        if source.lower().endswith((".xlsx", ".xlsm")) or b"xl/" in data:
-            message = f"an Excel workbook: {SAVE_AS_CSV}"
-        elif b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet" in data[:200]:
-            message = f"an OpenDocument spreadsheet: {SAVE_AS_CSV}"
+        if b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet" in data[:200]:
+            message = f"this is an OpenDocument spreadsheet: save it as .xlsx, or {SAVE_AS_CSV}"
         else:
-            message = "a ZIP archive, whatever its name says; unpack it and read the CSV inside"
-        raise _refuse(source, message if message.startswith("an Excel") else f"this is {message}", "not-a-table")
+            message = "this is a ZIP archive, whatever its name says; unpack it and read the sheet inside"
+        raise _refuse(source, message, "not-a-table")
 
 
 def _decode_marked(data: bytes, source: str, found: Findings) -> str | None:

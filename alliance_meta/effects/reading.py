@@ -10,12 +10,17 @@ from dataclasses import dataclass, field, replace
 
 from alliance_meta.effects.encoding import decode
 from alliance_meta.effects.findings import Findings
-from alliance_meta.errors import CodingError, Problem
+from alliance_meta.effects.spreadsheet import ZIP, is_workbook, read_workbook
+from alliance_meta.errors import CodingError, InputError, Problem
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 SAMPLE_CHARACTERS = 65_536
 SAMPLE_ROWS = 200
 HEADER_SEARCH_ROWS = 12
+WORKBOOKS = (".xlsx", ".xlsm")
+# A header names one of these pairs; the first found decides what the sheet holds.
+PAIRS = (("r", "n"), ("yi", "vi"), ("yi", "sei"), ("es_type", "es_value"))
+KEYS = frozenset(name for pair in PAIRS for name in pair)
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,14 @@ class Sheet:
 Record = tuple[int, list[str]]
 
 
-def read_sheet(data: bytes, source: str, found: Findings, *, known: Callable[[str], str | None]) -> Sheet:
+def read_sheet(
+    data: bytes,
+    source: str,
+    found: Findings,
+    *,
+    known: Callable[[str], str | None],
+    sheet: str | None = None,
+) -> Sheet:
     """Turn bytes into a `Sheet`; `known` names the column (``"r"``, ``"n"``) that a header cell stands for.
 
     Raises
@@ -62,6 +74,17 @@ def read_sheet(data: bytes, source: str, found: Findings, *, known: Callable[[st
     CodingError
         If the file is no table at all; what is wrong inside a table goes into `found`.
     """
+    if is_workbook(data) or (data.startswith(ZIP) and source.lower().endswith(WORKBOOKS)):
+        if not source.lower().endswith(WORKBOOKS):
+            found.note("format", f"{source}: an Excel workbook, whatever its name says")
+        records = read_workbook(
+            data, source, found, has_columns=lambda rows: _header_place(rows, known) is not None, sheet=sheet
+        )
+        if not records:
+            raise _no_table(source, "the sheet is empty; it needs a header row and one row per effect")
+        return _assemble(records, source, found, known, "\t")
+    if sheet is not None:
+        raise InputError(f"sheet={sheet!r} names a sheet of an Excel workbook; {source} is a file of text")
     text = decode(data, source, found)
     text, declared = _declared_separator(text)
     separator = declared or _choose_separator(text, source, known)
@@ -86,11 +109,11 @@ def _choose_separator(text: str, source: str, known: Callable[[str], str | None]
     scores: dict[str, tuple[int, int, float, int]] = {}
     for separator in SEPARATORS:
         rows = [row for _, row in zip(range(SAMPLE_ROWS), _plain_rows(sample, separator), strict=False)]
-        header = rows[_header_place(rows, known)] if rows else []
+        header = rows[_header_place(rows, known) or 0] if rows else []
         width = len(header)
         if width < 2:
             continue
-        names = len({known(cell.strip()) for cell in header} & {"r", "n"})
+        names = len({known(cell.strip()) for cell in header} & KEYS)
         agreeing = sum(len(row) == width for row in rows) / len(rows)
         scores[separator] = (names, int(agreeing > 0.5), agreeing, width)
     if not scores:
@@ -98,12 +121,13 @@ def _choose_separator(text: str, source: str, known: Callable[[str], str | None]
     return max(scores, key=lambda separator: scores[separator])
 
 
-def _header_place(rows: Sequence[list[str]], known: Callable[[str], str | None]) -> int:
-    """Return which of the first rows names r and n: the first, unless a title stands above it."""
+def _header_place(rows: Sequence[list[str]], known: Callable[[str], str | None]) -> int | None:
+    """Return which of the first rows names what every sheet needs, or None."""
     for place, cells in enumerate(rows[:HEADER_SEARCH_ROWS]):
-        if {known(cell.strip()) for cell in cells} >= {"r", "n"}:
+        names = {known(" ".join(cell.split())) for cell in cells}
+        if any(names.issuperset(pair) for pair in PAIRS):
             return place
-    return 0
+    return None
 
 
 def _plain_rows(sample: str, separator: str) -> Iterator[list[str]]:
@@ -179,8 +203,8 @@ def _assemble(
     known: Callable[[str], str | None],
     separator: str,
 ) -> Sheet:
-    place = _header_place([cells for _, cells in records[:HEADER_SEARCH_ROWS]], known)
-    header_line, header = records[place][0], [cell.strip() for cell in records[place][1]]
+    place = _header_place([cells for _, cells in records[:HEADER_SEARCH_ROWS]], known) or 0
+    header_line, header = records[place][0], [" ".join(cell.split()) for cell in records[place][1]]
     rows = records[place + 1 :]
     if place:
         above = f"the {place} rows" if place > 1 else "the row"

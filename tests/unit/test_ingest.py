@@ -13,7 +13,8 @@ import pytest
 
 from alliance_meta import CodingError, check_coded, escalc, read_coded
 from alliance_meta.effects.columns import ALIASES, canonical_name, parse_number
-from alliance_meta.effects.ingest import SUSPICION_WORDS, examine
+from alliance_meta.effects.examine import examine
+from alliance_meta.effects.ingest import SUSPICION_WORDS
 from alliance_meta.errors import (
     AdaptedInputWarning,
     CannotRunError,
@@ -183,7 +184,7 @@ def a_zip(name: str) -> bytes:
         (b"study r n\nAda .3 50\n", "separated by spaces"),
         (b"hello\nworld\n", "only one column ('hello')"),
         (b"r\n.1\n.2\n", "only one column ('r')"),
-        (a_zip("xl/workbook.xml"), "an Excel workbook: save the sheet as CSV (UTF-8) and read that"),
+        (a_zip("xl/workbook.xml"), "a damaged Excel workbook (cut off, or not wholly copied?)"),
         (a_zip("sheet.csv"), "a ZIP archive, whatever its name says"),
         (a_zip("xl/workbook.xml")[:30], "ZIP archive"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 500, "an old Excel workbook"),
@@ -224,7 +225,7 @@ def test_a_file_that_cannot_be_opened_could_not_run(tmp_path):
         ("study,year,n\nA,2001,50\n", ["there is no column 'r' (nor ri, cor, corr); if another column"]),
         ("study,es,n\nA,.3,50\nB,-.1,60\n", ["say ri='es' (command line: --ri es)"]),
         ("study,r,people\nA,.3,50\nB,-.1,60\n", ["say ni='people' (command line: --ni people)"]),
-        ("study,yi,vi\nA,.3,.02\n", ["EffectSizes.from_arrays", "EffectSizes.from_arrays"]),
+        ("study,yi,v\nA,.3,.02\n", ["finished effect sizes need yi and vi, or yi and sei", "yi and vi, or yi and sei"]),
         ("study,ri,cor,n\nA,.3,.2,50\n", ["'ri' and 'cor' could each be r; say which: ri='ri'"]),
         ("study,r,n,r\nA,.3,50,.2\n", ["line 1, r: the name stands 2 times (columns B and D)"]),
         (
@@ -401,12 +402,12 @@ def test_every_suspicion_has_words(sheet):
     import ast
     from inspect import getsource
 
-    from alliance_meta.effects import checking, encoding, ingest
+    from alliance_meta.effects import checking, conforming, description, encoding, parsing, spreadsheet, suspicions
 
     kinds = set()
-    for module in (checking, encoding, ingest):
+    for module in (checking, conforming, description, encoding, parsing, spreadsheet, suspicions):
         for node in ast.walk(ast.parse(getsource(module))):
-            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "suspicion":
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("suspicion", "departure"):
                 kinds |= {word.value.value for word in node.keywords if word.arg == "kind"}
     assert kinds == set(SUSPICION_WORDS)
 

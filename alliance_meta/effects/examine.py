@@ -1,0 +1,174 @@
+"""One pass over a coding sheet: the table, every problem, what was adapted, and what is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta.effects.checking import ParsedSheet, check_sheet
+from alliance_meta.effects.coded import CodedTable
+from alliance_meta.effects.columns import ParsedColumn
+from alliance_meta.effects.conforming import check_contract
+from alliance_meta.effects.contents import Contents, contents_of
+from alliance_meta.effects.description import Description, describe
+from alliance_meta.effects.findings import Findings
+from alliance_meta.effects.naming import known_as, name_columns
+from alliance_meta.effects.parsing import parse_sheet
+from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.reading import read_sheet
+from alliance_meta.effects.suspicions import suspect
+from alliance_meta.errors import CannotRunError, CodingError, InputError, Problem
+from alliance_meta.files import sha256
+from alliance_meta.notes import Note
+from alliance_meta.options import Measure, check_option
+
+Hold = Literal["read", "check", "strict"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """All that one pass over a file gave: a table unless there are errors, the problems, the adaptations.
+
+    Attributes
+    ----------
+    source : str
+        Name of the file.
+    table : CodedTable or None
+        The rows, unless there are errors.
+    problems : tuple of Problem
+        Errors first, then suspicions.
+    notes : tuple of Note
+        What was adapted.
+    contents : Contents or None
+        What is in the sheet, if it is a table at all.
+    published : tuple of mapping
+        Printed results that the sheet's description names.
+    """
+
+    source: str
+    table: CodedTable | None
+    problems: tuple[Problem, ...]
+    notes: tuple[Note, ...]
+    contents: Contents | None = None
+    published: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def errors(self) -> list[Problem]:
+        """The problems that stop the reading."""
+        return [problem for problem in self.problems if problem.severity == "error"]
+
+    @property
+    def suspicions(self) -> list[Problem]:
+        """The problems that are only shown."""
+        return [problem for problem in self.problems if problem.severity == "suspicion"]
+
+
+def examine(
+    path: str | Path,
+    *,
+    ri: str | None = None,
+    ni: str | None = None,
+    measure: Measure = "ZCOR",
+    sheet: str | None = None,
+    hold: Hold = "check",
+) -> Reading:
+    """Read and check a file in one pass; nothing inside the file raises or warns.
+
+    With ``hold="check"`` what departs from the contract is an error, with ``"strict"`` also what it lacks; with
+    ``"read"`` departures are suspicions, since they make no number wrong.
+    """
+    check_option("measure", measure, Measure)
+    if ri is not None and ri == ni:
+        raise InputError(f"ri and ni both name the column {ri!r}; r and n need a column each")
+    data, source = _read_bytes(Path(path))
+    found = Findings(departures="suspicion" if hold == "read" else "error")
+    described = describe(Path(path), found)
+    return _examine(data, source, found, described, ri=ri, ni=ni, measure=measure, sheet=sheet, strict=hold == "strict")
+
+
+def examine_bytes(
+    data: bytes,
+    source: str,
+    *,
+    ri: str | None = None,
+    ni: str | None = None,
+    measure: Measure = "ZCOR",
+    sheet: str | None = None,
+    hold: Hold = "check",
+) -> Reading:
+    """Read and check the bytes of a file called `source`."""
+    found = Findings(departures="suspicion" if hold == "read" else "error")
+    strict = hold == "strict"
+    return _examine(data, source, found, Description(), ri=ri, ni=ni, measure=measure, sheet=sheet, strict=strict)
+
+
+def _examine(
+    data: bytes,
+    source: str,
+    found: Findings,
+    described: Description,
+    *,
+    ri: str | None,
+    ni: str | None,
+    measure: Measure,
+    sheet: str | None,
+    strict: bool,
+) -> Reading:
+    try:
+        text = read_sheet(data, source, found, known=lambda cell: known_as(cell, ri, ni), sheet=sheet)
+    except CodingError as error:
+        problems = [*error.problems, *(problem for problem in found.sorted if problem not in error.problems)]
+        return Reading(source, None, tuple(problems), tuple(found.notes), published=described.published)
+    named = name_columns(text, ri, ni, found)
+    parsed = parse_sheet(text, named, described, found, r=ri or "r", n=ni or "n", measure=measure)
+    if parsed.lines:
+        check_sheet(parsed, found)
+        check_contract(parsed, described, found, strict=strict)
+        suspect(parsed, found)
+    table = None if found.errors else _table(parsed, sha256(data), found)
+    contents = contents_of(parsed, described.contract)
+    return Reading(source, table, tuple(found.sorted), tuple(found.notes), contents, described.published)
+
+
+def _read_bytes(path: Path) -> tuple[bytes, str]:
+    if path.is_dir():
+        raise CannotRunError(f"{path} is a folder; name the file with the sheet")
+    try:
+        return path.read_bytes(), path.name
+    except FileNotFoundError:
+        near: list[str] = []
+        if path.parent.is_dir():
+            near = get_close_matches(path.name, [other.name for other in path.parent.iterdir()], n=1, cutoff=0.75)
+        hint = f"; did you mean {str(path.with_name(near[0]))!r}?" if near else ""
+        raise CannotRunError(f"no such file: {path}{hint}") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise CannotRunError(f"cannot read {path}: {reason}") from error
+
+
+def _table(sheet: ParsedSheet, digest: str, found: Findings) -> CodedTable:
+    index = pd.Index(sheet.lines, name="line")
+    frame = pd.DataFrame({name: _series(column, index, sheet.keys[0]) for name, column in sheet.columns.items()})
+    defaults = {key: name for key, name, usual in (("ri", sheet.r, "r"), ("ni", sheet.n, "n")) if name != usual}
+    if sheet.finished:
+        defaults |= {name: name for name in sheet.finished}
+    if "study_id" in sheet.columns:
+        defaults["study_id"] = "study_id"
+    made_up = sheet.source.lower().startswith("synthetic")
+    provenance = Provenance(source=sheet.source, sha256=digest, synthetic=made_up)
+    return CodedTable(frame, provenance, notes=tuple(found.notes), defaults=defaults)
+
+
+def _series(column: ParsedColumn, index: pd.Index[Any], effect: str) -> pd.Series[Any]:
+    if column.values is None:
+        texts = [None if gone else cell for cell, gone in zip(column.cells, column.missing, strict=True)]
+        return pd.Series(texts, index=index, dtype="str")
+    values = np.array([np.nan if value is None else value for value in column.values], dtype=float)
+    whole = bool(np.isfinite(values).all() and (values == np.round(values)).all() and (np.abs(values) < 2**53).all())
+    return pd.Series(values.astype(np.int64) if whole and column.name != effect else values, index=index)
