@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import html as _html
 from typing import TYPE_CHECKING
 
 from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.results.text import WIDTH
-from alliance_meta.results.wording import bare_p, level_text, number, p_value, remarks, wrapped
+from alliance_meta.results.clustered_text import (
+    closing,
+    effects_per_cluster,
+    moderator_test,
+    on_r,
+    page,
+    r_joint_test,
+    r_name,
+    table,
+)
+from alliance_meta.results.wording import wrapped
 
 if TYPE_CHECKING:
     from alliance_meta.results.rve import RVEResults
@@ -17,41 +25,17 @@ WORKING = {
     "HIER": "hierarchical effects",
     "given": "weights given",
 }
-HEADS = ("estimate", "se", "tval", "df", "pval", "ci_lb", "ci_ub")
 
 
 def summary(fit: RVEResults) -> str:
     """Return the plain-text summary, at most 80 columns wide."""
-    width = min(max(8, *(len(name) for name in fit.names)), WIDTH - 60)
-    table = ["".join([" " * width, *(f" {head:>{size}}" for head, size in zip(HEADS, SIZES, strict=True))])]
-    for name, cells in zip(fit.names, _cells(fit), strict=True):
-        short = name if len(name) <= width else name[: width - 1] + "…"
-        table.append(f"{short:{width}}" + "".join(f" {cell:>{size}}" for cell, size in zip(cells, SIZES, strict=True)))
-    return "\n".join(
-        [*_head(fit), "", *_heterogeneity(fit), "", *_moderators(fit), *table, *_on_r(fit), *_remarks(fit)]
-    )
-
-
-SIZES = (9, 8, 8, 6, 7, 8, 8)
+    above = [*_head(fit), "", *_heterogeneity(fit), "", *moderator_test(fit, _test_name(fit))]
+    return "\n".join([*above, *table(fit), *on_r(fit), *closing(fit)])
 
 
 def html(fit: RVEResults) -> str:
     """Return the summary as HTML for a notebook."""
-    lines = [*_head(fit), *_heterogeneity(fit), *_moderators(fit), *_on_r(fit)]
-    first, *rest = [_html.escape(line.strip()) for line in lines if line.strip()]
-    header = "".join(f'<th scope="col">{head}</th>' for head in ("term", *HEADS))
-    body = "".join(
-        f'<tr><th scope="row">{_html.escape(name)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
-        for name, cells in zip(fit.names, _cells(fit), strict=True)
-    )
-    told = "".join(f"<li>{_html.escape(line)}</li>" for line in (*_labels(fit), *(n.message for n in fit.notes)))
-    return (
-        f"<div><p><strong>{first}</strong><br>{'<br>'.join(rest)}</p><table><caption>Coefficients "
-        f"({_html.escape(fit.effects.scale_label)}, {level_text(fit.level)} CI)</caption>"
-        f"<thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>"
-        + (f"<ul>{told}</ul>" if told else "")
-        + "</div>"
-    )
+    return page(fit, [*_head(fit), *_heterogeneity(fit), *moderator_test(fit, _test_name(fit)), *on_r(fit)])
 
 
 def methods(fit: RVEResults) -> str:
@@ -83,7 +67,7 @@ def r_code(fit: RVEResults) -> str:
     lines = ["library(robumeta)", "library(clubSandwich)"]
     if effects.columns:
         vtype = f', vtype="{effects.vtype}"' if effects.measure != "ZCOR" and effects.vtype != "LS" else ""
-        columns = ", ".join(f"{key}={_r_name(effects.columns[key])}" for key in ("ri", "ni"))
+        columns = ", ".join(f"{key}={r_name(effects.columns[key])}" for key in ("ri", "ni"))
         lines.append(f'dat <- metafor::escalc(measure="{effects.measure}", {columns}, data=dat{vtype})')
     how = {
         "CORR": f', modelweights="CORR", rho={fit.settings.rho:g}',
@@ -97,22 +81,17 @@ def r_code(fit: RVEResults) -> str:
         f"fit <- robu(yi ~ {formula}, data=dat, studynum={_studynum(fit.clusters.name)}, var.eff.size=vi{how}, "
         f"small={'TRUE' if fit.small else 'FALSE'})"
     )
-    slots = [i + 1 for i in fit.design.tested]
-    if fit.small and len(slots) > 1:
-        lines.append(f'Wald_test(fit, constraints=constrain_zero({slots[0]}:{slots[-1]}), vcov="CR2", test="HTZ")')
-    return "\n".join(lines)
+    return "\n".join([*lines, *(r_joint_test(fit, 'vcov="CR2"') if fit.small else [])])
 
 
 def _head(fit: RVEResults) -> list[str]:
-    effects, sizes = fit.effects, fit.clusters.sizes
-    low, high = int(sizes.min()), int(sizes.max())
-    each = f"{low}" if low == high else f"{low} to {high}"
+    effects, each = fit.effects, effects_per_cluster(fit.clusters.sizes)
     corrected = (
         "CR2, t with Satterthwaite df" if fit.small else f"no small-sample correction, t({fit.n_clusters - fit.p})"
     )
     rho = f", rho = {fit.settings.rho:g}" if fit.working_model == "CORR" else ""
     lines = [
-        f"Robust variance estimation (k = {fit.k} effects in {fit.n_clusters} clusters, {each} each)",
+        f"Robust variance estimation (k = {fit.k} effects in {fit.n_clusters} clusters, {each})",
         f"{effects.provenance.source}: {effects.scale_label} ({effects.measure})",
         f"Working model: {WORKING[fit.working_model]}{rho}; clusters: {fit.clusters.name}",
         f"Inference: {corrected}",
@@ -132,58 +111,13 @@ def _heterogeneity(fit: RVEResults) -> list[str]:
     return lines
 
 
-def _moderators(fit: RVEResults) -> list[str]:
-    if fit.design.formula == "1":
-        return []
-    test = fit.omnibus
-    if isinstance(test.stat, NotApplicable):
-        return [*wrapped(f"Test of moderators: n/a, {test.stat.reason}"), ""]
-    label = f"F(df1 = {test.df1}, df2 = {test.df2:.2f})"
-    return [f"Test of moderators: {label} = {test.stat:.4f}, p {p_value(test.pval)}", ""]
-
-
-def _cells(fit: RVEResults) -> list[tuple[str, ...]]:
-    rows = zip(fit.beta, fit.se, fit.stat, fit.ddf, fit.pval, fit.ci_lb, fit.ci_ub, strict=True)
-    return [
-        (number(b), number(se), number(t), number(df, 2), bare_p(p), number(lb), number(ub))
-        for b, se, t, df, p, lb, ub in rows
-    ]
-
-
-def _on_r(fit: RVEResults) -> list[str]:
-    measure = fit.effects.measure
-    if fit.design.formula != "1" or measure not in ("ZCOR", "COR", "UCOR"):
-        return []
-    row = fit.predict(scale="r" if measure == "ZCOR" else None).iloc[0]
-    lines = (
-        ["", f"As r: {row.pred:.3f} [{number(row.ci_lb, 3)}, {number(row.ci_ub, 3)}]"] if measure == "ZCOR" else [""]
-    )
-    if row.pi_lb == row.pi_lb:
-        lines.append(
-            f"{level_text(fit.level)} prediction interval for an effect of a new cluster (r): "
-            f"[{row.pi_lb:.3f}, {row.pi_ub:.3f}]"
-        )
-    return lines if len(lines) > 1 else []
-
-
-def _labels(fit: RVEResults) -> list[str]:
-    provenance = fit.effects.provenance
-    label = "SYNTHETIC DATA: made up for teaching; no finding about therapy."
-    return [*([label] if provenance.synthetic else []), *(f"Caution: {caution}" for caution in provenance.cautions)]
-
-
-def _remarks(fit: RVEResults) -> list[str]:
-    labels = [line for label in _labels(fit) for line in wrapped(label)]
-    return [*remarks(fit.notes), *(["", *labels] if labels else [])]
+def _test_name(fit: RVEResults) -> str:
+    return "HTZ" if fit.small else "Wald"
 
 
 def _studynum(name: str) -> str:
     """Return the clusters as robu takes them; labels that were given are called ``cluster``."""
     columns = name.split(" + ")
     if len(columns) > 1:
-        return f"interaction({', '.join(map(_r_name, columns))}, drop=TRUE)"
-    return f"factor({'cluster' if name == 'given cluster' else _r_name(name)})"
-
-
-def _r_name(name: str) -> str:
-    return name if name.isidentifier() else f"`{name}`"
+        return f"interaction({', '.join(map(r_name, columns))}, drop=TRUE)"
+    return f"factor({'cluster' if name == 'given cluster' else r_name(name)})"
