@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -12,27 +12,26 @@ import pandas as pd
 
 from alliance_meta._typing import Array, Mask
 from alliance_meta.core.clusters import IntArray, nested, stacks
-from alliance_meta.core.robust import Sandwich, WorkingCovariance, resting
+from alliance_meta.core.robust import DiagonalWorking, Sandwich, WorkingCovariance, resting
 from alliance_meta.core.satterthwaite import htz
 from alliance_meta.core.wild import Regression
 from alliance_meta.design import Design
-from alliance_meta.effects.grouping import grouping
+from alliance_meta.effects.clustering import Clusters, read_clusters
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import InputError
+from alliance_meta.errors import FewStudiesWarning, InputError
 from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note
+from alliance_meta.notes import Note, warn_note
 from alliance_meta.options import RobustType, Scale
 from alliance_meta.results.teststats import WaldTest
 
 # Residuals below this share of the effects are what floating point leaves of an exact fit.
 ROUNDING = 1e-13
+# Tipton (2015): below so many degrees of freedom the t approximation fails.
+FEW_DF = 4
 
 
-class ModelBased(Protocol):
-    """What robust inference asks of a fitted model; weights are the inverse of `working`, or its own ``weights``.
-
-    A working covariance may have ``connected`` (k,): codes of the rows that it ties together.
-    """
+class Weighted(Protocol):
+    """A weighted regression of effects."""
 
     @property
     def effects(self) -> EffectSizes:
@@ -47,16 +46,20 @@ class ModelBased(Protocol):
         """Coefficients."""
 
     @property
-    def level(self) -> float:
-        """Confidence level."""
-
-    @property
     def notes(self) -> tuple[Note, ...]:
         """What a reader must know."""
 
     @property
     def omnibus(self) -> WaldTest:
-        """The model-based test of all moderators."""
+        """The test of all moderators."""
+
+
+class ModelBased(Weighted, Protocol):
+    """What robust inference asks of a fitted model."""
+
+    @property
+    def level(self) -> float:
+        """Confidence level."""
 
     def working(self) -> WorkingCovariance:
         """Return the covariance of the effects that the model believes in."""
@@ -89,8 +92,8 @@ class Clustered:
 
     Attributes
     ----------
-    name : str or None
-        The column that made the clusters; None for values that were given.
+    name : str
+        The column that made the clusters.
     labels : tuple of str
         The clusters, sorted, so that no result depends on the order of rows.
     cluster : ndarray of int, shape (k,)
@@ -102,7 +105,7 @@ class Clustered:
         Whether the working covariance ties rows of different clusters together.
     """
 
-    name: str | None
+    name: str
     labels: tuple[str, ...]
     cluster: IntArray
     y: Array
@@ -132,6 +135,17 @@ class Clustered:
             for row, moving in zip(first, moved, strict=True)
         ]
 
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """A remark where clusters cut through what the model ties together."""
+        if not self.crossed:
+            return ()
+        message = (
+            "The model ties effects of different clusters together; robust inference takes clusters to be "
+            "independent. Cluster by what contains every random term, if there is such a thing."
+        )
+        return (Note("crossed-clusters", message),)
+
     def check(self, type: RobustType) -> None:
         """Raise an `InputError` for an adjustment that these clusters do not allow."""
         p = self.change.shape[1]
@@ -150,43 +164,86 @@ class Clustered:
 
 
 def clustered(fit: ModelBased, cluster: Any) -> Clustered:
-    """Cut a fitted model into clusters: a column's name, or one label per effect."""
-    effects, X = fit.effects, fit.design.X
-    found = grouping(effects, cluster, "cluster")
-    order = sorted(range(len(found.levels)), key=lambda code: str(found.levels[code]))
-    rank = np.empty(len(order), dtype=np.intp)
-    rank[order] = np.arange(len(order))
-    of = rank[found.codes]
-    labels = tuple(str(found.levels[code]) for code in order)
+    """Cut a fitted model into clusters: a column's name, several, or one label per effect."""
+    return cut(fit, fit.working(), read_clusters(fit.effects, cluster))
+
+
+def cut(fit: Weighted, work: WorkingCovariance, groups: Clusters) -> Clustered:
+    """Cut a weighted regression with a working covariance into the groups given."""
+    y, X = fit.effects.yi, fit.design.X
+    labels, of = _sorted(groups)
     if len(labels) < 2:
         raise InputError(
-            f"cluster={found.name or 'as given'!r} holds every effect in one cluster ({labels[0]}); cluster-robust "
+            f"cluster={groups.name!r} holds every effect in one cluster ({labels[0]}); cluster-robust "
             "inference compares clusters and needs at least 2: choose a finer one"
         )
     if len(X) <= X.shape[1]:
         raise InputError(
             f"no residuals are left: the model has {X.shape[1]} coefficients for {len(X)} effects; use fewer moderators"
         )
-    work = fit.working()
-    own = getattr(work, "weights", None)
+    own = work.weights if isinstance(work, DiagonalWorking) else None
     Q, R = np.linalg.qr(X)
     weighted = work.solve(Q) if own is None else own[:, None] * Q
     blocks = [(rows, work.block(rows)) for rows in stacks(of)]
     bread = np.linalg.inv(Q.T @ weighted)
-    connected = getattr(work, "connected", None)
-    resid = effects.yi - X @ fit.beta
-    if np.abs(resid).max() <= ROUNDING * np.abs(effects.yi).max():
+    resid = y - X @ fit.beta
+    if np.abs(resid).max() <= ROUNDING * np.abs(y).max():
         resid = np.zeros_like(resid)
     return Clustered(
-        name=found.name,
+        name=groups.name,
         labels=labels,
         cluster=of,
-        y=effects.yi,
+        y=y,
         resid=resid,
         change=np.linalg.inv(R),
         model=Regression(Q, weighted, 0.5 * (bread + bread.T), blocks, own is None),
-        crossed=connected is not None and not nested(connected, of),
+        crossed=any(not nested(ties, of) for ties in _ties(fit)),
     )
+
+
+def _sorted(groups: Clusters) -> tuple[tuple[str, ...], IntArray]:
+    """Return labels in alphabetical order and each effect's place among them."""
+    order = sorted(range(groups.n), key=lambda code: groups.labels[code])
+    rank = np.empty(groups.n, dtype=np.intp)
+    rank[order] = np.arange(groups.n)
+    return tuple(groups.labels[code] for code in order), rank[groups.codes]
+
+
+def _ties(fit: Any) -> list[IntArray]:
+    """Return the groups within which the model ties effects together: random terms, and sampling errors."""
+    terms = getattr(fit, "random", ())
+    ties = [np.zeros_like(term.group) if term.struct == "R" else term.group for term in terms]
+    V = getattr(fit, "V", None)
+    return ties if V is None else [*ties, V.codes]
+
+
+def few_df_notes(names: Sequence[str], ddf: Array, *, clusters: int, stacklevel: int) -> list[Note]:
+    """Warn of coefficients whose t approximation fails; return the note of that."""
+    few = ddf < FEW_DF
+    if not few.any():
+        return []
+    message = (
+        f"Fewer than {FEW_DF} degrees of freedom for {_listed(names, few)} ({clusters} clusters): do not trust "
+        "p-values and intervals (Tipton 2015, doi:10.1037/met0000011)."
+    )
+    return [warn_note("few-df", message, FewStudiesWarning, stacklevel=stacklevel)]
+
+
+def one_cluster_notes(names: Sequence[str], resting: Sequence[tuple[str, Mask]], *, stacklevel: int) -> list[Note]:
+    """Warn of coefficients that rest on one cluster alone, given as `Clustered.resting`; return the notes."""
+    notes = []
+    for label, which in resting:
+        message = (
+            f"Cluster {label} alone tells about {_listed(names, which)}: it has nothing to disagree with, and robust "
+            "standard errors leave its error out. They are too small."
+        )
+        notes.append(warn_note("one-cluster-term", message, FewStudiesWarning, stacklevel=stacklevel))
+    return notes
+
+
+def _listed(names: Sequence[str], which: Mask) -> str:
+    found = [name for name, there in zip(names, which, strict=True) if there]
+    return ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
 
 
 def joint_test(robust: Sandwich, beta: Array, L: Array, null: str) -> WaldTest:

@@ -205,8 +205,8 @@ class RandomEffectsResults(FittedQuantities):
 
         Parameters
         ----------
-        cluster : str or array-like of shape (k,)
-            ``"study_id"``, a column of the moderators, or one label per effect.
+        cluster : str, sequence of str, or array-like of shape (k,)
+            ``"study_id"``, a column of the moderators, several columns, or one label per effect.
         type : {"CR2", "CR0", "CR1", "CR1p", "CR1S", "CR3"}
             Adjustment for few clusters: CR2 is unbiased if the model is right; CR0 has none.
 
@@ -235,7 +235,7 @@ class RandomEffectsResults(FittedQuantities):
         >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset
         >>> fit = RandomEffectsModel(escalc(load_dataset("crede2010"))).fit()
         >>> fit.robust(cluster="study_id").tidy().round(3).loc["intrcpt", ["estimate", "se", "ddf"]].tolist()
-        [0.452, 0.028, 61.158]
+        [0.429, 0.028, 47.049]
         """
         return robust_results(self, cluster=cluster, type=type)
 

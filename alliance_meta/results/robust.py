@@ -10,23 +10,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta._typing import Array, Mask
+from alliance_meta._typing import Array
 from alliance_meta.core.clusters import IntArray
 from alliance_meta.core.robust import Sandwich
 from alliance_meta.core.satterthwaite import satterthwaite, t_tests
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import FewStudiesWarning
-from alliance_meta.notes import Note, merge_notes, warn_note
+from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import RobustType, Scale, check_level, check_option
 from alliance_meta.results import robust_text as text
-from alliance_meta.results.clustered import Clustered, ModelBased, clustered, joint_test
+from alliance_meta.results.clustered import (
+    Clustered,
+    ModelBased,
+    clustered,
+    few_df_notes,
+    joint_test,
+    one_cluster_notes,
+)
 from alliance_meta.results.contrasts import contrast
 from alliance_meta.results.robust_predictions import predict
 from alliance_meta.results.teststats import WaldTest
 
-# Tipton (2015): below so many degrees of freedom the t approximation fails.
-FEW_DF = 4.0
 # What the model-based fit knows and robust inference leaves as it is.
 FORWARDED = (
     "tau2", "tau", "se_tau2", "sigma2", "components", "G", "I2", "I2_levels", "H2", "vt", "icc", "R2", "R2_marginal",
@@ -47,7 +51,7 @@ class RobustResults:
     fit : RandomEffectsResults or another fitted model
         The model-based fit. Its ``tau2 sigma2 I2 QE loglik weights`` ... are also attributes here.
     cluster : str
-        The column that made the clusters; ``"as given"`` for values.
+        The column that made the clusters; ``"given cluster"`` for values.
     type : {"CR2", "CR0", "CR1", "CR1p", "CR1S", "CR3"}
         The small-sample adjustment.
     sandwich : Sandwich
@@ -278,37 +282,16 @@ def robust_results(fit: ModelBased, *, cluster: Any, type: RobustType) -> Robust
     """Return a fitted model with cluster-robust inference; for the ``robust`` methods of fitted models."""
     check_option("type", type, RobustType)
     parts = clustered(fit, cluster)
-    result = RobustResults(fit, parts.name or "as given", type, parts.sandwich(type), parts)
+    result = RobustResults(fit, parts.name, type, parts.sandwich(type), parts)
     return replace(result, notes=merge_notes(fit.notes, _notes(result)))
 
 
 def _notes(result: RobustResults) -> list[Note]:
-    parts, notes = result._clusters, []
-    few = result.ddf < FEW_DF
-    if few.any():
-        message = (
-            f"Fewer than 4 degrees of freedom for {_listed(result, few)} ({parts.n} clusters): do not trust "
-            "p-values and intervals (Tipton 2015, doi:10.1037/met0000011)."
-        )
-        notes.append(warn_note("few-df", message, FewStudiesWarning, stacklevel=5))
-    for label, which in parts.resting:
-        message = (
-            f"Cluster {label} alone tells about {_listed(result, which)}: it has nothing to disagree with, and robust "
-            "standard errors leave its error out. They are too small."
-        )
-        notes.append(warn_note("one-cluster-term", message, FewStudiesWarning, stacklevel=5))
+    parts = result._clusters
+    notes: list[Note] = []
+    notes += few_df_notes(result.names, result.ddf, clusters=parts.n, stacklevel=6)
+    notes += one_cluster_notes(result.names, parts.resting, stacklevel=6)
     if (parts.sizes == 1).all():
         message = "Every cluster holds one effect: robust against wrong variances, not against dependence."
         notes.append(Note("singleton-clusters", message))
-    if parts.crossed:
-        message = (
-            "The model ties effects of different clusters together; robust inference takes clusters to be "
-            "independent. Cluster by what contains every random term, if there is such a thing."
-        )
-        notes.append(Note("crossed-clusters", message))
-    return notes
-
-
-def _listed(fit: Any, which: Mask) -> str:
-    names = [name for name, there in zip(fit.design.names, which, strict=True) if there]
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return [*notes, *parts.notes]

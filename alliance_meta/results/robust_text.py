@@ -14,6 +14,7 @@ from alliance_meta.results.clustered_text import (
     on_r,
     page,
     r_joint_test,
+    r_name,
     table,
 )
 from alliance_meta.results.export import plain
@@ -110,7 +111,7 @@ def methods(fit: RobustResults) -> str:
     """Return the sentences for a methods section."""
     several = (
         " Several coefficients were tested together by the approximate Hotelling test (Tipton & Pustejovsky, 2015)."
-        if fit.p > 1
+        if len(fit.design.tested) > 1
         else ""
     )
     return (
@@ -142,3 +143,11 @@ def _head(fit: RobustResults) -> list[str]:
     if tau2 == tau2:
         lines.append(f"tau2 = {tau2:.4f} (of the model)")
     return [part for line in lines for part in wrapped(line)]
+
+
+def _r_cluster(name: str) -> str:
+    """Return the clusters as R takes them; labels that were given are called ``cluster``."""
+    if name == "given cluster":
+        return "cluster"
+    columns = [f"dat${r_name(column)}" for column in name.split(" + ")]
+    return columns[0] if len(columns) == 1 else f"interaction({', '.join(columns)}, drop=TRUE)"

@@ -13,16 +13,19 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.core import resampling
 from alliance_meta.core.resampling import Refits
+from alliance_meta.core.robust import DiagonalWorking
 from alliance_meta.core.wild import Imposed, draw, impose, statistics, wald
+from alliance_meta.effects.clustering import read_clusters
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import RobustType, WildWeights, check_option
-from alliance_meta.results.clustered import Clustered, ModelBased, clustered, joint_test
+from alliance_meta.results.clustered import Clustered, ModelBased, Weighted, clustered, cut, joint_test
 from alliance_meta.results.contrasts import contrast
 from alliance_meta.results.export import plain
 from alliance_meta.results.robust import RobustResults
+from alliance_meta.results.rve import RVEResults
 from alliance_meta.results.wording import number, p_value, remarks, wrapped
 from alliance_meta.sensitivity.permutation import CONVENTION, MOST_EXACT, as_extreme
 from alliance_meta.sensitivity.replicates import check_cores, check_iterations, check_seed
@@ -47,7 +50,7 @@ class WildBootstrap:
     pval_htz : float
         P-value of the approximate Hotelling test (of the Satterthwaite t test for one), to compare with.
     cluster : str
-        The column that made the clusters; ``"as given"`` for values.
+        The column that made the clusters; ``"given cluster"`` for values.
     n_clusters : int
     type : str
         Adjustment of the robust covariance in the statistic.
@@ -130,7 +133,7 @@ class WildBootstrap:
 
 
 def wild_bootstrap(
-    fit: ModelBased | RobustResults,
+    fit: ModelBased | RobustResults | RVEResults,
     L: str | Sequence[str] | Any = None,
     *,
     cluster: Any = None,
@@ -151,12 +154,12 @@ def wild_bootstrap(
 
     Parameters
     ----------
-    fit : RandomEffectsResults, another fitted model, or its ``robust()`` results
+    fit : RandomEffectsResults, MultilevelResults, RVEResults, or the ``robust()`` results of a model
     L : str, sequence of str, or array-like of shape (m, p), optional
         What is zero under the null hypothesis, as in `RandomEffectsResults.test`; by default all moderators
         together, or the mean effect of a model without any.
     cluster : str or array-like of shape (k,), optional
-        As in `RandomEffectsResults.robust`; by default that of robust results, else ``"study_id"``.
+        As in `RandomEffectsResults.robust`; by default that of the results, else ``"study_id"``.
     type : {"CR2", "CR0", "CR1", "CR1p", "CR1S", "CR3"}, optional
         Adjustment of the covariance in the statistic; by default that of robust results, else CR2.
     iterations : int
@@ -202,8 +205,8 @@ def wild_bootstrap(
     >>> round(test.stat, 3), test.n_clusters, test.exact
     (1.982, 68, False)
     """
-    robust = fit if isinstance(fit, RobustResults) else None
-    type = type or (robust.type if robust is not None else "CR2")
+    if type is None:
+        type = fit.type if isinstance(fit, RobustResults) else "CR2"
     check_option("type", type, RobustType)
     check_option("adjust", adjust, RobustType)
     check_option("weights", weights, WildWeights)
@@ -236,7 +239,7 @@ def wild_bootstrap(
         df1=len(matrix),
         pval=pval,
         pval_htz=joint_test(sandwich, model.beta, matrix, null).pval,
-        cluster=parts.name or "as given",
+        cluster=parts.name,
         n_clusters=parts.n,
         type=type,
         adjust=adjust,
@@ -247,15 +250,19 @@ def wild_bootstrap(
         seed=chosen,
         stats=found,
         provenance=model.effects.provenance,
-        notes=merge_notes(model.notes, _notes(parts.n, weights, possible)),
+        notes=merge_notes(model.notes, parts.notes, _notes(parts.n, weights, possible)),
     )
 
 
-def _source(fit: ModelBased | RobustResults, cluster: Any) -> tuple[ModelBased, Clustered]:
+def _source(fit: ModelBased | RobustResults | RVEResults, cluster: Any) -> tuple[Weighted, Clustered]:
     """Return the model-based fit and its clusters."""
     if isinstance(fit, RobustResults):
         model: ModelBased = fit.fit
         return model, fit._clusters if cluster is None else clustered(model, cluster)
+    if isinstance(fit, RVEResults):
+        own = DiagonalWorking(fit.fitted.working.variance, fit.fitted.working.weights)
+        groups = fit.clusters if cluster is None else read_clusters(fit.effects, cluster)
+        return fit, cut(fit, own, groups)
     if not hasattr(fit, "working"):
         raise InputError(
             f"wild_bootstrap needs a fitted model that robust() knows, not {builtins.type(fit).__name__}; "
@@ -264,7 +271,7 @@ def _source(fit: ModelBased | RobustResults, cluster: Any) -> tuple[ModelBased, 
     return fit, clustered(fit, "study_id" if cluster is None else cluster)
 
 
-def _tested(model: ModelBased, L: Any) -> tuple[Array, str]:
+def _tested(model: Weighted, L: Any) -> tuple[Array, str]:
     if L is None:
         return np.eye(model.design.p)[list(model.design.tested)], model.omnibus.null
     return contrast(L, names=model.design.names, terms=model.design.terms)
