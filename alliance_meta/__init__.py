@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from alliance_meta import moderators as moderators
     from alliance_meta import plots as plots
     from alliance_meta import sensitivity as sensitivity
+    from alliance_meta.bayes import priors as priors
     from alliance_meta.core.sampling_covariance import SamplingCovariance as SamplingCovariance
     from alliance_meta.effects.aggregate import aggregate as aggregate
+    from alliance_meta.effects.agreement import CoderAgreement as CoderAgreement
+    from alliance_meta.effects.agreement import coder_agreement as coder_agreement
     from alliance_meta.effects.card import DataCard as DataCard
     from alliance_meta.effects.coded import CodedTable as CodedTable
     from alliance_meta.effects.covariance import impute_V as impute_V
@@ -67,6 +70,7 @@ _HOMES = {
     "CannotRunError": "errors",
     "Check": "evidence.checking",
     "CodedTable": "effects.coded",
+    "CoderAgreement": "effects.agreement",
     "CodingError": "errors",
     "Conversion": "effects.conversion",
     "ConsistencyReport": "evidence.consistency",
@@ -94,6 +98,7 @@ _HOMES = {
     "anova": "models.comparison",
     "check_coded": "effects.ingest",
     "consistency": "evidence.consistency",
+    "coder_agreement": "effects.agreement",
     "conversions": "effects.conversion",
     "convert": "effects.convert",
     "escalc": "effects.escalc",
@@ -101,6 +106,7 @@ _HOMES = {
     "list_datasets": "effects.datasets",
     "load_dataset": "effects.datasets",
     "prediction_intervals": "models.true_effects",
+    "priors": "bayes",
     "published": "evidence.published",
     "rcalc": "effects.rcalc",
     "read_coded": "effects.ingest",
