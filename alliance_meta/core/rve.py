@@ -11,17 +11,19 @@ from typing import Literal
 
 import numpy as np
 
-from alliance_meta._typing import Array
+from alliance_meta._typing import Array, Mask
 from alliance_meta.core.clusters import IntArray, stacks
-from alliance_meta.core.robust import Block, DiagonalWorking, Sandwich, sandwich
-from alliance_meta.core.satterthwaite import htz, satterthwaite, t_tests
-from alliance_meta.core.univariate import wald_test
+from alliance_meta.core.robust import Block, DiagonalWorking, Sandwich, resting, sandwich
+from alliance_meta.core.satterthwaite import satterthwaite, t_tests
+from alliance_meta.core.univariate import ROUNDING
 from alliance_meta.core.wls import WlsFit, make_batch, wls_weighted
 
 Working = Literal["CORR", "HIER"]
 
 # B1 A2 - B2 A1 below this share of its terms is rounding: with one effect per cluster both equations are the same.
 SINGULAR = 1e-10
+# Coefficients that change by less than this share, when a combination does, have no part in it.
+MOVED = 1e-8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,16 +107,6 @@ class RVEFit:
             return satterthwaite(self.sandwich, L)
         return np.full(len(L), float(self.n_clusters - L.shape[1]))
 
-    def joint(self, L: Array) -> tuple[float, int, float, float]:
-        """Test L beta = 0: F, its degrees of freedom and p-value; NaN where the clusters are too few."""
-        beta = self.model.beta[0]
-        if self.small:
-            F, _, df2, pval = htz(self.sandwich, beta, L)
-            return F, len(L), df2, pval
-        df2 = float(self.n_clusters - L.shape[1])
-        F, q, pval = wald_test(beta, self.sandwich.vb, L, df=df2)
-        return F, q, df2, pval
-
 
 def fit_rve(
     y: Array,
@@ -140,9 +132,12 @@ def fit_rve(
         own = hierarchical(y, v, X, cluster)
     model = weighted_fit(y, v, X, own.weights)
     n = int(cluster.max()) + 1
+    resid = model.u[0] / own.weights
+    if np.abs(resid).max() <= ROUNDING * np.abs(y).max():
+        resid = np.zeros_like(resid)
     robust = sandwich(
         X,
-        model.u[0] / own.weights,
+        resid,
         own.weights[:, None] * X,
         model.vb[0],
         blocks(own.variance, cluster),
@@ -150,6 +145,14 @@ def fit_rve(
         balanced=weights is None,
     )
     return RVEFit(own, model, robust, n, small, _tests(model.beta[0], robust, small=small, level=level))
+
+
+def one_cluster_terms(model: WlsFit, cluster: IntArray) -> list[tuple[int, Mask]]:
+    """Return the clusters on which a combination of coefficients rests alone, with the coefficients (p,) in it."""
+    change = np.linalg.inv(model.batch.R)
+    first, direction = resting(model.batch.Q, stacks(cluster))
+    moved, scale = np.abs(direction @ change.T), np.abs(change).max(axis=1)
+    return [(int(cluster[row]), moving > MOVED * scale) for row, moving in zip(first, moved, strict=True)]
 
 
 def _tests(beta: Array, robust: Sandwich, *, small: bool, level: float) -> RobustTests:

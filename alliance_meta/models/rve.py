@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from alliance_meta.core.rve import RVEFit, Working, fit_rve
+from alliance_meta.core.rve import RVEFit, Working, fit_rve, one_cluster_terms
 from alliance_meta.design import build_design
 from alliance_meta.effects.clustering import Clusters, read_clusters
 from alliance_meta.effects.table import EffectSizes
@@ -13,8 +13,8 @@ from alliance_meta.errors import DesignError, InputError, TruncationWarning
 from alliance_meta.models.random_effects import given_weights
 from alliance_meta.notes import Note, merge_notes, warn_note
 from alliance_meta.options import check_level, check_option
-from alliance_meta.results.rve import FEW_DF, RVEResults, RVESettings
-from alliance_meta.results.rve_export import NO_VARIANCE
+from alliance_meta.results.clustered import few_df_notes, one_cluster_notes
+from alliance_meta.results.rve import RVEResults, RVESettings
 
 # Hedges, Tipton & Johnson's uncorrected tests hold their level from about so many clusters (Tipton 2015).
 ENOUGH_CLUSTERS = 40
@@ -114,7 +114,7 @@ class RVEModel:
 
         Warns
         -----
-        DroppedRowsWarning, RedundantModeratorWarning, TruncationWarning
+        DroppedRowsWarning, RedundantModeratorWarning, TruncationWarning, FewStudiesWarning
             Each also stands in ``.notes`` of the result.
         """
         weights = given_weights(self.weights, self.effects)
@@ -141,7 +141,7 @@ class RVEModel:
             )
         except ValueError as error:
             raise DesignError(f"mods={self.mods!r}: {error}; use fewer moderators") from error
-        notes = [*_variance_notes(fitted, self.working), *_size_notes(fitted, design.names, self.small)]
+        notes = [*_variance_notes(fitted, self.working), *_cluster_notes(fitted, design.names, clusters)]
         return RVEResults(
             effects=effects,
             design=design,
@@ -186,24 +186,19 @@ def _variance_notes(fitted: RVEFit, working: Working) -> list[Note]:
     return notes
 
 
-def _size_notes(fitted: RVEFit, names: tuple[str, ...], small: bool) -> list[Note]:
-    if not small:
-        if fitted.n_clusters >= ENOUGH_CLUSTERS:
-            return []
-        message = (
-            f"small=False with {fitted.n_clusters} clusters: the uncorrected tests reject too often below about "
-            f"{ENOUGH_CLUSTERS}. Use small=True."
-        )
-        return [Note("large-sample", message)]
-    few = [name for name, df in zip(names, fitted.tests.df, strict=True) if df < FEW_DF]
-    lost = [name for name, df in zip(names, fitted.tests.df, strict=True) if df != df]
-    notes = []
-    if few:
-        message = (
-            f"Fewer than {FEW_DF} degrees of freedom for {', '.join(few)}: do not trust p-values and intervals there "
-            "(Tipton, 2015). Too few clusters tell about it."
-        )
-        notes.append(Note("few-df", message))
-    if lost:
-        notes.append(Note("one-cluster", f"No robust standard error for {', '.join(lost)}: it {NO_VARIANCE}."))
-    return notes
+def _large_sample_notes(clusters: int) -> list[Note]:
+    if clusters >= ENOUGH_CLUSTERS:
+        return []
+    message = (
+        f"small=False with {clusters} clusters: the uncorrected tests reject too often below about {ENOUGH_CLUSTERS}. "
+        "Use small=True."
+    )
+    return [Note("large-sample", message)]
+
+
+def _cluster_notes(fitted: RVEFit, names: tuple[str, ...], clusters: Clusters) -> list[Note]:
+    resting = [(clusters.labels[at], which) for at, which in one_cluster_terms(fitted.model, clusters.codes)]
+    notes = one_cluster_notes(names, resting, stacklevel=5)
+    if not fitted.small:
+        return [*notes, *_large_sample_notes(clusters.n)]
+    return [*notes, *few_df_notes(names, fitted.tests.df, clusters=clusters.n, stacklevel=5)]

@@ -11,22 +11,23 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
+from alliance_meta.core.robust import DiagonalWorking
 from alliance_meta.core.rve import RVEFit, Working
-from alliance_meta.core.univariate import Coefficients
+from alliance_meta.core.univariate import Coefficients, wald_test
 from alliance_meta.design import Design
 from alliance_meta.effects.clustering import Clusters
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
-from alliance_meta.options import Scale, check_level
+from alliance_meta.options import RobustType, Scale, check_level
 from alliance_meta.results import rve_export as export
 from alliance_meta.results import rve_text as text
+from alliance_meta.results.clustered import joint_test
 from alliance_meta.results.coefficients import FittedCoefficients
 from alliance_meta.results.contrasts import contrast
+from alliance_meta.results.robust import RobustResults, robust_results
 from alliance_meta.results.teststats import WaldTest
 
-# Tipton (2015): below 4 degrees of freedom the t approximation fails.
-FEW_DF = 4
 GIVEN = "weights were given: no working model was estimated"
 
 
@@ -229,7 +230,7 @@ class RVEResults(FittedCoefficients):
         Returns
         -------
         DataFrame
-            ``pred se ddf ci_lb ci_ub pi_lb pi_ub``, each row with its own degrees of freedom. The prediction
+            ``pred se ci_lb ci_ub pi_lb pi_ub ddf``, each row with its own degrees of freedom. The prediction
             interval, pred -+ t sqrt(se^2 + tau2 + omega2), rests on the working model, which the confidence
             interval does not; it is NaN where weights were given (``.attrs["pi_note"]``).
 
@@ -264,9 +265,36 @@ class RVEResults(FittedCoefficients):
         """
         return export.sensitivity(self, rho)
 
-    def working(self) -> pd.DataFrame:
+    def robust(self, *, cluster: Any = None, type: RobustType = "CR2") -> RobustResults:
+        """Return the same weights with another adjustment for few clusters, or with other clusters.
+
+        Parameters
+        ----------
+        cluster : str or array-like of shape (k,), optional
+            The model's own clusters by default.
+        type : {"CR2", "CR0", "CR1", "CR1p", "CR1S", "CR3"}
+            CR2 gives what `small` gives.
+
+        Returns
+        -------
+        RobustResults
+
+        Notes
+        -----
+        R: ``clubSandwich::coef_test(fit, vcov = "CR3")`` of a ``robu`` fit.
+        """
+        own = self.clusters
+        known = own.name in ("study_id", "slab", *self.effects.moderators.columns)
+        labels = own.name if known else [own.labels[code] for code in own.codes]
+        return robust_results(self, cluster=labels if cluster is None else cluster, type=type)
+
+    def working(self) -> DiagonalWorking:
+        """Return the covariance of the effects that the correction for few clusters supposes, with given weights."""
+        return DiagonalWorking(self.fitted.working.variance, self.settings.weights)
+
+    def by_cluster(self) -> pd.DataFrame:
         """Return one row per cluster: ``effects mean_vi weight``, the weight of all its effects in percent."""
-        return export.working(self)
+        return export.by_cluster(self)
 
     def tidy(self) -> pd.DataFrame:
         """Return one row per coefficient, unrounded: ``estimate se stat ddf pval ci_lb ci_ub``."""
@@ -314,8 +342,8 @@ class RVEResults(FittedCoefficients):
         return NotApplicable(why if self.settings.weights is None else GIVEN)
 
     def _wald(self, matrix: Array, null: str) -> WaldTest:
-        stat, df1, df2, pval = self.fitted.joint(matrix)
-        if pval != pval:
-            gone = NotApplicable("the clusters give this test no variance or too few degrees of freedom")
-            return WaldTest(gone, df1, gone, gone, null)
-        return WaldTest(stat, df1, df2, pval, null)
+        if self.small:
+            return joint_test(self.fitted.sandwich, self.beta, matrix, null)
+        df = float(self.n_clusters - self.p)
+        stat, m, pval = wald_test(self.beta, self.vb, matrix, df=df)
+        return WaldTest(stat, m, df, pval, null)

@@ -95,7 +95,7 @@ def augment(fit: RVEResults) -> pd.DataFrame:
     return out
 
 
-def working(fit: RVEResults) -> pd.DataFrame:
+def by_cluster(fit: RVEResults) -> pd.DataFrame:
     """Return one row per cluster."""
     clusters = fit.clusters
     columns = {
@@ -126,7 +126,7 @@ def predict(fit: RVEResults, newdata: Newdata, *, scale: Scale | None, level: fl
     if scale == "r_mean" and between != between:
         raise InputError("scale='r_mean' averages over the distribution of effects, which given weights leave unknown")
     out = to_scale(frame, measure=fit.effects.measure, scale=scale, tau2=between)
-    out.insert(2, "ddf", df)
+    out["ddf"] = df
     out.index = pd.Index(labels)
     out.attrs["level"] = level
     if between != between:
@@ -184,7 +184,7 @@ def to_dict(fit: RVEResults) -> dict[str, Any]:
             "statistics": statistics(fit),
             "coefficients": {"term": list(fit.names), **tidy(fit).to_dict(orient="list")},
             "vb": fit.vb,
-            "clusters": {"label": list(fit.clusters.labels), **working(fit).to_dict(orient="list")},
+            "clusters": {"label": list(fit.clusters.labels), **by_cluster(fit).to_dict(orient="list")},
             "studies": {"slab": list(effects.slab), **augment(fit).to_dict(orient="list")},
             "notes": [note.to_dict() for note in fit.notes],
             "provenance": effects.provenance.to_dict(),

@@ -11,8 +11,11 @@ import pytest
 
 from alliance_meta import EffectSizes, NotApplicable, RandomEffectsModel, RVEModel, escalc, load_dataset
 from alliance_meta.core.rve import correlated, fit_rve, hierarchical
-from alliance_meta.errors import DesignError, DroppedRowsWarning, InputError, TruncationWarning
+from alliance_meta.errors import DesignError, DroppedRowsWarning, FewStudiesWarning, InputError, TruncationWarning
 from tests.tolerances import CLOSED_FORM
+
+# Eight clusters leave few degrees of freedom to most moderators; where that matters the warning is asked for.
+pytestmark = pytest.mark.filterwarnings("ignore::alliance_meta.errors.FewStudiesWarning")
 
 SIZES = (1, 4, 2, 3, 1, 5, 2, 2)
 CLUSTER = np.repeat(np.arange(len(SIZES)), SIZES)
@@ -195,6 +198,28 @@ def test_given_weights_leave_no_distribution_of_effects(table):
         fit.sensitivity()
 
 
+@pytest.mark.parametrize("options", [{}, {"working": "HIER"}, {"weights": np.linspace(1, 3, K)}])
+def test_other_adjustments_start_from_the_same_weights(table, options):
+    fit = RVEModel(table, mods="x", **options).fit()
+    robust = fit.robust()
+    for name in ("beta", "vb", "ddf", "pval", "ci_ub", "QM", "QMp"):
+        np.testing.assert_allclose(getattr(robust, name), getattr(fit, name), rtol=CLOSED_FORM, err_msg=name)
+    large = RVEModel(table, mods="x", small=False, **options).fit()
+    np.testing.assert_allclose(fit.robust(type="CR1p").vb, large.vb, rtol=CLOSED_FORM)
+    np.testing.assert_allclose(fit.robust(cluster="slab", type="CR1p").beta, fit.beta)
+    frame, own = robust.predict({"x": [0.5]}), fit.predict({"x": [0.5]})
+    if "weights" not in options:
+        np.testing.assert_allclose(frame[own.columns].to_numpy(), own.to_numpy(), rtol=CLOSED_FORM)
+    assert "Robust variance estimation" in robust.summary()
+
+
+def test_a_level_of_one_cluster_is_said_whatever_the_reference(table):
+    mods = {"level": np.where(CLUSTER == 1, "only", "others")}
+    es = EffectSizes.from_arrays(table.yi, table.vi, mods=mods, study_id=table.study_id)
+    with pytest.warns(FewStudiesWarning, match=r"Cluster Team 1 alone tells about intrcpt, level\[T.others\]"):
+        RVEModel(es, mods="level", small=False).fit()
+
+
 # Degenerate data.
 
 
@@ -204,7 +229,9 @@ def test_one_cluster_is_refused_with_the_reason(table):
 
 
 def test_two_clusters_have_one_degree_of_freedom(table):
-    fit = RVEModel(EffectSizes.from_arrays([0.1, 0.3, 0.5, 0.9], [0.02] * 4, study_id=list("aabb"))).fit()
+    es = EffectSizes.from_arrays([0.1, 0.3, 0.5, 0.9], [0.02] * 4, study_id=list("aabb"))
+    with pytest.warns(FewStudiesWarning, match="Fewer than 4 degrees of freedom for intrcpt"):
+        fit = RVEModel(es).fit()
     assert fit.ddf[0] == pytest.approx(1.0)
     # The mean of two clusters' means, and half their distance.
     assert (fit.beta[0], fit.se[0]) == (pytest.approx(0.45), pytest.approx(0.25))
@@ -227,12 +254,13 @@ def test_no_heterogeneity_is_said(rng):
 def test_a_coefficient_that_rests_on_one_cluster_has_no_robust_error(table):
     mods = {"level": np.where(CLUSTER == 1, "only", "others")}
     es = EffectSizes.from_arrays(table.yi, table.vi, mods=mods, study_id=CLUSTER)
-    fit = RVEModel(es, mods="0 + level").fit()
+    with pytest.warns(FewStudiesWarning, match=r"Cluster 1 alone tells about level\[only\]"):
+        fit = RVEModel(es, mods="0 + level").fit()
     row = fit.tidy().iloc[0]
     assert np.isfinite(row["estimate"])
     assert isinstance(row["se"], NotApplicable)
     assert "rests on one cluster alone" in row["pval"].reason
-    assert "one-cluster" in {note.code for note in fit.notes}
+    assert "one-cluster-term" in {note.code for note in fit.notes}
     assert isinstance(fit.test("level").stat, NotApplicable)
     assert np.isfinite(fit.se[1])
     assert "n/a" in fit.summary()
@@ -314,8 +342,8 @@ def test_every_form_says_the_same(table, options):
     assert f"{fit.beta[0]:.4f}" in fit.summary()
     assert f"{fit.beta[0]:.4f}" in fit._repr_html_()
     assert f"m = {fit.n_clusters} clusters" in fit.methods_text()
-    assert fit.working()["weight"].sum() == pytest.approx(100.0)
-    assert fit.working()["effects"].sum() == fit.k == len(fit.augment())
+    assert fit.by_cluster()["weight"].sum() == pytest.approx(100.0)
+    assert fit.by_cluster()["effects"].sum() == fit.k == len(fit.augment())
     assert fit.glance().loc[0, "QMp"] == fit.QMp
 
 
