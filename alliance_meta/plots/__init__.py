@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from alliance_meta.plots.published_rows import published_forest_data as published_forest_data
     from alliance_meta.plots.resampled_plot import resampled as resampled
     from alliance_meta.plots.resampled_plot import resampled_data as resampled_data
+    from alliance_meta.plots.rho_plot import rho_grid as rho_grid
+    from alliance_meta.plots.rho_plot import rho_grid_data as rho_grid_data
 
 _HOMES = {
     "bubble": "bubble_plot",
@@ -41,6 +43,8 @@ _HOMES = {
     "profile_data": "profile_plot",
     "resampled": "resampled_plot",
     "resampled_data": "resampled_plot",
+    "rho_grid": "rho_plot",
+    "rho_grid_data": "rho_plot",
     "frame_from_dict": "frame_json",
     "frame_to_dict": "frame_json",
     "published_forest_data": "published_rows",

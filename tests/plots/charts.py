@@ -23,8 +23,10 @@ from alliance_meta.plots import (
     profile_data,
     resampled,
     resampled_data,
+    rho_grid,
+    rho_grid_data,
 )
-from tests.plots.cases import fitted, molloy, quiet
+from tests.plots.cases import fitted, made_up, molloy, quiet
 
 DRAW: dict[str, Callable[..., Any]] = {
     "caterpillar": caterpillar,
@@ -32,6 +34,7 @@ DRAW: dict[str, Callable[..., Any]] = {
     "profile": profile,
     "means": means,
     "resampled": resampled,
+    "rho_grid": rho_grid,
 }
 
 
@@ -64,6 +67,13 @@ def synthetic(fit: RandomEffectsResults) -> RandomEffectsResults:
 
 def crossed(**options: Any) -> RandomEffectsResults:
     return fitted(60, mods="rater*modality + year", **options)
+
+
+def several(*, teaching: bool = False, **options: Any) -> Any:
+    """Return a grid of assumed correlations for 30 made-up effects of 12 studies."""
+    effects = synthetic(fitted(30)).effects if teaching else made_up(30)
+    study = [f"S{i % 12}" for i in range(30)]
+    return quiet(lambda: sensitivity.rho_grid(effects, cluster=study, **options))
 
 
 def permuted() -> Any:
@@ -103,6 +113,10 @@ def charts() -> dict[str, pd.DataFrame]:
         "resampled rows": resampled_data(sensitivity.permutation_test(crossed(), seed=1, iterations=100)),
         "resampled mean": resampled_data(boot),
         "resampled tau2": resampled_data(boot, quantity="tau2"),
+        "rho_grid": rho_grid_data(several()),
+        "rho_grid of one": rho_grid_data(several(rho=(0.5,), how="composite")),
+        "rho_grid of a coefficient": rho_grid_data(several(rho=(0, 0.9), mods="rater"), term="rater[T.mixed]"),
+        "rho_grid, synthetic": rho_grid_data(several(teaching=True), show_cautions=True),
         "resampled one": resampled_data(quiet(lambda: sensitivity.permutation_test(fitted(1)))),
     }
 

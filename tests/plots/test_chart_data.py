@@ -21,10 +21,11 @@ from alliance_meta.plots import (
     profile_data,
     resampled,
     resampled_data,
+    rho_grid_data,
 )
 from alliance_meta.plots.swarm import swarm
 from tests.plots.cases import fitted, molloy, quiet
-from tests.plots.charts import alike, crossed, many, permuted, synthetic
+from tests.plots.charts import alike, crossed, many, permuted, several, synthetic
 from tests.plots.geometry import texts
 from tests.tolerances import CLOSED_FORM, ITERATIVE
 
@@ -294,3 +295,27 @@ def test_unknown_quantities_are_refused() -> None:
         resampled_data(permuted(), quantity="tau2")
     with pytest.raises(InputError, match="needs a permutation test or a bootstrap, not int"):
         resampled_data(3)  # type: ignore[arg-type]
+
+
+def test_a_grid_of_correlations_holds_each_fit() -> None:
+    grid = several(rho=(0.6, 0))
+    frame = rho_grid_data(grid)
+    for row, fit in zip(frame.to_dict("records"), grid.fits, strict=True):
+        expected = fit.predict().iloc[0]
+        assert [row[name] for name in EFFECT] == expected[["pred", *EFFECT[1:]]].tolist()
+        assert row["r"] == pytest.approx(math.tanh(expected["pred"]), rel=CLOSED_FORM)
+    assert frame["rho"].tolist() == [0.6, 0.0]
+    assert notes(frame) == [note.code for note in grid.notes]
+
+
+def test_a_grid_of_a_regression_needs_a_coefficient() -> None:
+    grid = several(rho=(0, 0.9), mods="rater")
+    with pytest.raises(InputError, match=r"choose one with term=: intrcpt, rater"):
+        rho_grid_data(grid)
+    with pytest.raises(InputError, match=r"did you mean 'rater\[T.mixed\]'"):
+        rho_grid_data(grid, term="rater[T.mix]")
+    with pytest.raises(InputError, match="needs the result of sensitivity"):
+        rho_grid_data(molloy())  # type: ignore[arg-type]
+    frame = rho_grid_data(grid, term="rater[T.mixed]")
+    assert frame["yi"].tolist() == [fit.beta[list(fit.names).index("rater[T.mixed]")] for fit in grid.fits]
+    assert frame[["pi_lb", "r"]].isna().all(axis=None)
