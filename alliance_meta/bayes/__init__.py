@@ -1,4 +1,4 @@
-"""Bayesian models. `bayes.pymc` holds models for PyMC, `bayes.sample` draws from their posterior."""
+"""Bayesian models: `bayes.priors`, models for PyMC in `bayes.pymc`, and `bayes.sample` to draw from these."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from alliance_meta._lazy import lazy
 
 if TYPE_CHECKING:
+    from alliance_meta.bayes import priors as priors
     from alliance_meta.bayes import pymc as pymc
     from alliance_meta.bayes.sampling import SampledPosterior as SampledPosterior
     from alliance_meta.bayes.sampling import sample as sample
@@ -15,7 +16,7 @@ _HOMES = {
     "SampledPosterior": "sampling",
     "sample": "sampling",
 }
-_SUBMODULES = ("pymc",)
+_SUBMODULES = ("priors", "pymc")
 
 __all__ = sorted([*_HOMES, *_SUBMODULES])
 
