@@ -127,17 +127,35 @@ class CodingError(InputError):
 
 
 def problem_lines(problems: Sequence[Problem], *, rows_per_kind: int = ROWS_PER_KIND) -> list[str]:
-    """Print problems with at most a few rows of each kind, followed by how many more rows have it."""
-    groups: dict[object, list[Problem]] = {}
+    """Print problems with at most a few lines of each kind, followed by how many more rows have it.
+
+    Rows with one and the same message share a line, so that a word mistyped a thousand times leaves room for the
+    others.
+    """
+    groups: dict[object, dict[str, list[Problem]]] = {}
     for position, problem in enumerate(problems):
         key = (problem.kind, problem.column) if problem.kind else position
-        groups.setdefault(key, []).append(problem)
+        groups.setdefault(key, {}).setdefault(problem.message, []).append(problem)
     lines = []
-    for group in groups.values():
-        lines += [str(problem) for problem in group[:rows_per_kind]]
-        rest = group[rows_per_kind:]
+    for messages in groups.values():
+        alike = list(messages.values())
+        lines += [f"{same[0]}{_also(same[1:])}" for same in alike[:rows_per_kind]]
+        rest = [problem for same in alike[rows_per_kind:] for problem in same]
         if rest:
-            rows = ", ".join(str(problem.row) for problem in rest[:3])
-            where = f" (lines {rows}{', ...' if len(rest) > 3 else ''})" if rest[0].row is not None else ""
-            lines.append(f"... and {len(rest)} more row{'s' if len(rest) > 1 else ''} like this{where}")
+            lines.append(f"... and {_more_rows(rest)} like this{_listed_rows(rest)}")
     return lines
+
+
+def _also(rest: Sequence[Problem]) -> str:
+    return f" ... and {_more_rows(rest)}{_listed_rows(rest)}" if rest else ""
+
+
+def _more_rows(rest: Sequence[Problem]) -> str:
+    return f"{len(rest)} more row{'s' if len(rest) > 1 else ''}"
+
+
+def _listed_rows(rest: Sequence[Problem]) -> str:
+    if rest[0].row is None:
+        return ""
+    rows = ", ".join(str(problem.row) for problem in rest[:3])
+    return f" (line{'s' if len(rest) > 1 else ''} {rows}{', ...' if len(rest) > 3 else ''})"

@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from alliance_meta.cli.options import JsonOption, MeasureOption, NiOption, RiOption
-from alliance_meta.cli.output import print_json, print_note
+from alliance_meta.cli.options import JsonOption, MeasureOption, NiOption, RiOption, SheetOption
+from alliance_meta.cli.output import print_json, print_note, print_table
 
 if TYPE_CHECKING:
+    from alliance_meta.effects.contents import Contents
     from alliance_meta.effects.examine import Reading
     from alliance_meta.options import Measure
 
+WIDTH = 100
+
 
 def check(
-    file: Annotated[Path, typer.Argument(help="A coding sheet (CSV, TSV, text).", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="A coding sheet (Excel, CSV, TSV, text).", show_default=False)],
     ri: RiOption = None,
     ni: NiOption = None,
     measure: MeasureOption = "ZCOR",
+    sheet: SheetOption = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Also demand the required columns of the contract, filled in every row.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """List every problem of a coding sheet.
+    """List every problem of a coding sheet, and what is in it.
 
-    Errors must be mended before the sheet can be used; suspicions are possible and look like mistakes.
+    Errors must be mended before the sheet can be used; suspicions are possible and look like mistakes. Columns with
+    the names of the coding contract (`alliance-meta codebook`) are held against it; a datapackage.json beside the
+    sheet may widen its vocabularies.
     """
     from alliance_meta.effects.examine import examine
 
-    reading = examine(file, ri=ri, ni=ni, measure=cast("Measure", measure))
+    hold = "strict" if strict else "check"
+    reading = examine(file, ri=ri, ni=ni, measure=cast("Measure", measure), sheet=sheet, hold=hold)  # type: ignore[arg-type]
     if json:
         print_json(_document(reading))
     else:
@@ -41,6 +52,7 @@ def _document(reading: Reading) -> dict[str, object]:
     return {
         "source": reading.source,
         "rows": None if reading.table is None else reading.table.k,
+        "contents": None if reading.contents is None else reading.contents.to_dict(),
         "errors": [problem.to_dict() for problem in reading.errors],
         "suspicions": [problem.to_dict() for problem in reading.suspicions],
         "notes": [note.to_dict() for note in reading.notes],
@@ -52,9 +64,8 @@ def _print(reading: Reading) -> None:
 
     for note in reading.notes:
         print_note(note.message)
-    if reading.table is not None:
-        columns = ", ".join(reading.table.columns)
-        typer.echo(f"{reading.source}: {reading.table.k} rows, {len(reading.table.columns)} columns ({columns})")
+    if reading.contents is not None:
+        _print_contents(reading.source, reading.contents)
     for problems, word in ((reading.errors, "error"), (reading.suspicions, "suspicion")):
         if problems:
             typer.echo(f"{len(problems)} {word}{'s' if len(problems) > 1 else ''}:")
@@ -62,3 +73,14 @@ def _print(reading: Reading) -> None:
                 typer.echo(f"  {line}")
     if not reading.problems:
         typer.echo("no problem found")
+
+
+def _print_contents(source: str, contents: Contents) -> None:
+    typer.echo(f"{source}: {contents.sentence}")
+    rows = [(column.name, column.kind, str(column.filled), column.summary) for column in contents.columns]
+    print_table(rows, header=("column", "holds", "filled", "values"), indent="  ")
+    for words, names in (("required", contents.lacks_required), ("advised", contents.lacks_advised)):
+        if names:
+            text = f"{words} by the contract and not here: {', '.join(names)}"
+            typer.echo(textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent="    "))
+    typer.echo("")

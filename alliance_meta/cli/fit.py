@@ -12,6 +12,7 @@ from alliance_meta.cli.options import (
     MeasureOption,
     NiOption,
     RiOption,
+    SheetOption,
     check_output,
     checked_level,
     one_of,
@@ -48,6 +49,7 @@ def fit(
     level: Annotated[float, typer.Option(callback=checked_level, help="Confidence level, a fraction.")] = 0.95,
     ri: RiOption = None,
     ni: NiOption = None,
+    sheet: SheetOption = None,
     vtype: Annotated[
         str, typer.Option(callback=one_of("vtype", VType), help="Variance of a raw r: LS, AV, H0 or UB.")
     ] = "LS",
@@ -75,7 +77,7 @@ def fit(
 
     endings = _check_outputs(source, forest=forest, out=out)
     with held_notes() as notes:
-        table = _load(source, subset=subset, ri=ri, ni=ni, measure=cast("Measure", measure))
+        table = _load(source, subset=subset, ri=ri, ni=ni, sheet=sheet, measure=cast("Measure", measure))
         if by is not None:
             table.column(by)
         effects = escalc(table, measure=cast("Measure", measure), ri=ri, ni=ni, vtype=cast("VType", vtype))
@@ -109,13 +111,15 @@ def _check_outputs(source: str, *, forest: Path | None, out: Path | None) -> dic
     return endings
 
 
-def _load(source: str, *, subset: str | None, ri: str | None, ni: str | None, measure: Measure) -> CodedTable:
+def _load(
+    source: str, *, subset: str | None, ri: str | None, ni: str | None, sheet: str | None, measure: Measure
+) -> CodedTable:
     """Read a file, or load a shipped data set with the rows of it that may be pooled."""
     from alliance_meta.effects.datasets import list_datasets, load_dataset
     from alliance_meta.effects.ingest import read_coded
 
     if Path(source).exists() or Path(source).name != source or Path(source).suffix:
-        table = read_coded(source, ri=ri, ni=ni, measure=measure)
+        table = read_coded(source, ri=ri, ni=ni, measure=measure, sheet=sheet)
         return table if subset is None else table.query(subset)
     known = list(list_datasets()["name"])
     if not any(name.startswith(source) for name in known):

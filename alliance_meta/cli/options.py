@@ -69,3 +69,7 @@ MeasureOption = Annotated[
         help="ZCOR (Fisher z), COR (raw r) or UCOR (bias-corrected r).",
     ),
 ]
+SheetOption = Annotated[
+    str | None,
+    typer.Option("--sheet", metavar="NAME", help="Sheet of an Excel workbook; by default the one with the columns."),
+]

@@ -144,19 +144,21 @@ def _contents(column: ParsedColumn, contract: Contract) -> ColumnContents:
     if not filled:
         kind, summary = "empty", ""
     elif column.values is not None:
-        kind, summary = "numbers", _range(np.array([value for value in column.values if value is not None]))
+        kind, summary = "numbers", _range(column)
     elif column.name not in LABEL_NAMES and len(counts) <= MOST_LEVELS:
         kind, summary = "words", _levels(counts)
     known = contract.column(column.name) is not None
     return ColumnContents(column.name, column.label, kind, len(filled), len(counts), summary, known)
 
 
-def _range(values: np.ndarray[Any, Any]) -> str:
+def _range(column: ParsedColumn) -> str:
+    values = np.array([value for value in column.values or () if value is not None])
     if not values.size:
         return "no number"
     with np.errstate(over="ignore"):
         low, high, mean = values.min(), values.max(), values.mean()
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}, mean {mean:.3g}"
+    span = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    return span if low == high or column.name == "year" else f"{span}, mean {mean:.3g}"
 
 
 def _levels(counts: Counter[str]) -> str:

@@ -239,7 +239,7 @@ CONTRACT = Contract(
         _advised("direction", "Sign", "Whether the sign was turned so that positive means a better outcome.",
                  vocabulary=words.DIRECTIONS, example="as_printed"),
         _column("p", "p-value", "The p-value the paper prints for r, as it prints it: .03, < .01 or ns. It is only "
-                "compared with r and n.", also=("p_value", "pval", "pvalue"), example=".03"),
+                "compared with r and n.", label=True, also=("p_value", "pval", "pvalue"), example=".03"),
         _advised("alliance_measure", "Alliance measure", "Instrument the alliance was measured with.",
                  vocabulary=words.ALLIANCE_MEASURES, example="WAI"),
         _advised("alliance_rater", "Alliance rater", "Who rated the alliance.", vocabulary=words.RATERS,

@@ -147,19 +147,32 @@ def test_data_check_is_content_with_what_is_shipped(run):
 # --- check ----------------------------------------------------------------------------------------------
 
 
-def test_check_of_a_good_sheet(folder, run):
-    assert run("check", "coding.csv") == (
-        0,
-        "coding.csv: 6 rows, 6 columns (study, year, r, n, rater, setting)\nno problem found\n",
-        "",
-    )
+def test_check_of_a_good_sheet_says_what_is_in_it(folder, run):
+    code, out, err = run("check", "coding.csv")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "coding.csv: 6 effects from 6 studies; 396 people"
+    assert lines[1:8] == [
+        "  column   holds    filled  values",
+        "  study    labels   6       6 different",
+        "  year     numbers  6       2001 to 2010",
+        "  r        numbers  6       -0.02 to 0.4, mean 0.207",
+        "  n        numbers  6       45 to 120, mean 66",
+        "  rater    words    6       client (3), observer (3)",
+        "  setting  words    6       outpatient (3), inpatient (3)",
+    ]
+    assert lines[8] == "  required by the contract and not here: study_id, es_id"
+    assert lines[-1] == "no problem found"
+    contents = strictly(run("check", "coding.csv", "--json")[1])["contents"]
+    assert [column["name"] for column in contents["columns"]] == ["study", "year", "r", "n", "rater", "setting"]
+    assert (contents["studies"], contents["people"]) == (6, 396)
 
 
 def test_check_tells_errors_from_suspicions(folder, run):
     (folder / "bad.csv").write_text(SHEET.replace("Ada,2001,.31", "Ada,2001,45").replace(",48,", ",9,"))
     code, out, _ = run("check", "bad.csv")
     assert code == 1
-    assert out == (
+    assert out.endswith(
         "1 error:\n  line 2, r: 45 is outside (-1, 1); coded in percent? write 0.45\n"
         "1 suspicion:\n  line 2, n: n < 10: so few people say next to nothing about a correlation; check the paper\n"
     )
@@ -167,6 +180,23 @@ def test_check_tells_errors_from_suspicions(folder, run):
     assert document["errors"][0]["value"] == "45"
     assert document["suspicions"][0]["row"] == 2
     assert document["rows"] is None
+
+
+def test_check_holds_words_against_the_contract_and_fit_does_not_stop_at_them(folder, run):
+    (folder / "words.csv").write_text(SHEET.replace("outpatient", "day clinic"))
+    code, out, _ = run("check", "words.csv")
+    assert code == 1
+    assert "did you mean 'day_hospital'? ... and 2 more rows (lines 4, 7)" in out
+    code, out, _ = run("fit", "words.csv", "--mods", "setting")
+    assert code == 0
+    assert "possible mistakes: words outside the vocabulary (3)" in out
+
+
+def test_check_strictly_demands_the_required_columns(folder, run):
+    code, out, _ = run("check", "coding.csv", "--strict")
+    assert code == 1
+    assert "2 errors:" in out
+    assert "the contract requires the column 'study_id'; did you mean 'study'?" in out
 
 
 def test_a_suspicion_alone_is_no_failure_and_adaptations_are_notes(folder, run):
