@@ -1,0 +1,153 @@
+"""Finite mixtures of normal distributions, many at once: distribution function, density, quantiles, moments.
+
+Rows are quantities, columns are the components; every row has the same weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, special
+
+from alliance_meta._typing import Array
+
+LOG_ROOT_2PI = 0.5 * float(np.log(2.0 * np.pi))
+# Components lighter than this are left out: together they cannot move a probability in its 15th digit.
+LIGHTEST = 1e-18
+# Cells of quantities x components worked on at once.
+MOST_CELLS = 1_000_000
+MOST_STEPS = 100
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NormalMixture:
+    """m mixtures of the same number of normals.
+
+    Attributes
+    ----------
+    weight : ndarray of shape (B,)
+        Adds up to 1.
+    mean, sd : ndarray of shape (m, B)
+    """
+
+    weight: Array
+    mean: Array
+    sd: Array
+
+    @property
+    def m(self) -> int:
+        """Number of quantities."""
+        return len(self.mean)
+
+    def moments(self) -> tuple[Array, Array]:
+        """Return mean and standard deviation, (m,) each."""
+        mean = self.mean @ self.weight
+        variance = (self.sd**2 + (self.mean - mean[:, None]) ** 2) @ self.weight
+        return mean, np.sqrt(variance)
+
+    def cdf(self, x: Array) -> Array:
+        """Return P(quantity <= x) for x (m, q)."""
+        return self._sum(x, lambda z, _: special.ndtr(z))
+
+    def sf(self, x: Array) -> Array:
+        """Return P(quantity > x) for x (m, q), accurate in the upper tail."""
+        return self._sum(x, lambda z, _: special.ndtr(-z))
+
+    def pdf(self, x: Array) -> Array:
+        """Return the density at x (m, q)."""
+        return self._sum(x, lambda z, sd: np.exp(-0.5 * z**2 - LOG_ROOT_2PI) / sd)
+
+    def quantile(self, probability: Array) -> Array:
+        """Return the quantiles of each quantity, (m, q) for q probabilities."""
+        p = np.asarray(probability, dtype=float)
+        rows = max(1, MOST_CELLS // self.mean.shape[1])
+        parts = [slice(a, a + rows) for a in range(0, self.m, rows)]
+        columns = []
+        for one in p:
+            # The upper tail is the lower tail of the mirror image.
+            sign = 1.0 if one <= 0.5 else -1.0
+            found = [
+                sign * _lower_quantile(self.weight, sign * self.mean[s], self.sd[s], min(one, 1.0 - one)) for s in parts
+            ]
+            columns.append(np.concatenate(found))
+        return np.stack(columns, axis=1)
+
+    def row(self, i: int) -> NormalMixture:
+        """Return one of the quantities."""
+        return NormalMixture(self.weight, self.mean[i : i + 1], self.sd[i : i + 1])
+
+    def _sum(self, x: Array, function: Callable[[Array, Array], Array]) -> Array:
+        x = np.asarray(x, dtype=float)
+        out = np.empty(x.shape)
+        rows = max(1, MOST_CELLS // (self.mean.shape[1] * max(x.shape[1], 1)))
+        for a in range(0, self.m, rows):
+            s = slice(a, a + rows)
+            sd = self.sd[s, None, :]
+            z = (x[s, :, None] - self.mean[s, None, :]) / sd
+            out[s] = function(z, sd) @ self.weight
+        return out
+
+
+def mixture(weight: Array, mean: Array, sd: Array) -> NormalMixture:
+    """Return the mixtures without the components that do not count."""
+    kept = weight > LIGHTEST * weight.max()
+    w = weight[kept]
+    return NormalMixture(w / w.sum(), mean[:, kept], sd[:, kept])
+
+
+def _lower_quantile(weight: Array, mean: Array, sd: Array, p: float) -> Array:
+    """Return the p-quantiles, p <= 1/2: Newton's steps for the normal deviate of F, which is nearly linear."""
+    z = float(special.ndtri(p))
+    middle = int(np.searchsorted(np.cumsum(weight), 0.5))
+    spread = sd[:, middle]
+    x = mean[:, middle] + z * spread
+    parts = mean + z * sd
+    low, high = parts.min(axis=1), parts.max(axis=1)
+    active = np.arange(len(x))
+    for _ in range(MOST_STEPS):
+        deviate = (x[active, None] - mean[active]) / sd[active]
+        F = special.ndtr(deviate) @ weight
+        f = (np.exp(-0.5 * deviate**2 - LOG_ROOT_2PI) / sd[active]) @ weight
+        low[active] = np.where(p > F, x[active], low[active])
+        high[active] = np.where(p > F, high[active], x[active])
+        with np.errstate(all="ignore"):
+            u = special.ndtri(F)
+            step = (u - z) * np.exp(-0.5 * u**2 - LOG_ROOT_2PI) / f
+        new = x[active] - step
+        inside = (new >= low[active]) & (new <= high[active])
+        new = np.where(inside, new, 0.5 * (low[active] + high[active]))
+        # After a Newton step this short the next would be below rounding.
+        enough = np.where(inside, 1e-10 * spread[active], 1e-15 * (spread[active] + np.abs(new)))
+        moved = np.abs(new - x[active])
+        x[active] = new
+        active = active[moved > enough]
+        if not len(active):
+            break
+    return x
+
+
+def shortest_interval(
+    quantile: Callable[[float], float], density: Callable[[float], float], *, level: float, lowest: float = -np.inf
+) -> tuple[float, float]:
+    """Return the shortest interval of a distribution that holds `level`; of one hill, the highest-density one.
+
+    The density has the same height at both ends, unless one of them is `lowest`, where the distribution begins.
+    """
+    outside = 1.0 - level
+    tails = outside * np.linspace(0.0, 1.0, 41)
+    tails[0], tails[-1] = 1e-12 * outside, outside * (1.0 - 1e-12)
+    widths = np.array([quantile(a + level) - quantile(a) for a in tails])
+    best = int(np.argmin(widths))
+
+    def slope(a: float) -> float:
+        return density(quantile(a)) - density(quantile(a + level))
+
+    low, high = float(tails[max(best - 1, 0)]), float(tails[min(best + 1, len(tails) - 1)])
+    if slope(low) * slope(high) < 0:
+        a = float(optimize.brentq(slope, low, high, xtol=1e-16, rtol=1e-13))
+        return quantile(a), quantile(a + level)
+    if best == 0 and np.isfinite(lowest):
+        return lowest, quantile(level)
+    return quantile(float(tails[best])), quantile(float(tails[best]) + level)

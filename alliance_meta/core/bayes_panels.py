@@ -1,0 +1,220 @@
+"""Adaptive integration over tau in [0, inf), of one density or of many at once, with an error estimate.
+
+tau = c t / (1 - t) turns a heavy tail into a polynomial at t = 1. On panels of t each density is a series of
+16 Legendre polynomials through its values at the Gauss nodes; a panel is halved until its last coefficients
+have died away. The series then gives integrals, distribution functions and quantiles alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from alliance_meta._typing import AnyArray, Array
+
+NODES = 16
+X, WEIGHTS = np.polynomial.legendre.leggauss(NODES)
+_DEGREE = np.arange(NODES)
+# Values at the nodes -> coefficients of the Legendre series.
+_SERIES = ((_DEGREE + 0.5)[:, None] * np.polynomial.legendre.legvander(X, NODES - 1).T * WEIGHTS).T
+# What the last three coefficients of a panel may add to an integral, relative to it.
+TOLERANCE = 1e-13
+MOST_ROUNDS = 60
+MOST_PANELS = 2000
+# Rounding in sums over nodes and in the densities themselves.
+ROUNDING = 2e-15
+# Where to look for the mass of a density: this far from its top (in logs), at this many points.
+DEPTH = 45.0
+STEP = 0.25
+FEWEST = 24
+START = np.array([5e-4, 0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98, 1.0 - 5e-4])
+
+# tau (B,) -> log densities (m, B)
+LogDensity = Callable[[Array], Array]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Panels:
+    """m densities of tau, as Legendre series on n panels.
+
+    Attributes
+    ----------
+    scale : float
+        The c of tau = c t / (1 - t).
+    edges : ndarray of shape (n + 1,)
+        In t.
+    tau : ndarray of shape (n * 16,)
+        The nodes, in increasing order.
+    weight : ndarray of shape (m, n * 16)
+        Probability of each node; every row adds up to 1.
+    series : ndarray of shape (m, n, 16)
+        Legendre coefficients of each density in t, on the scale where its integral is 1.
+    log_integral : ndarray of shape (m,)
+    error : ndarray of shape (m,)
+        Relative error of the integral, and absolute error of any probability.
+    """
+
+    scale: float
+    edges: Array
+    tau: Array
+    weight: Array
+    series: Array
+    log_integral: Array
+    error: Array
+
+
+def integrate(log_density: LogDensity, start: Array, scale: float, *, upper: float = np.inf) -> Panels:
+    """Integrate m densities over [0, upper], beginning with panels between the values of tau in `start`."""
+    end = 1.0 if np.isinf(upper) else upper / (scale + upper)
+    inner = np.unique(start / (scale + start))
+    edges = np.concatenate([[0.0], inner[(inner > 0) & (inner < end)], [end]])
+    values = _evaluate(log_density, edges[:-1], edges[1:], scale)
+    for _ in range(MOST_ROUNDS):
+        half = 0.5 * np.diff(edges)
+        top = values.max(axis=(1, 2))
+        series = np.exp(values - top[:, None, None]) @ _SERIES
+        total = 2.0 * series[:, :, 0] @ half
+        tail = np.abs(series[:, :, -3:]).sum(axis=2) * half / total[:, None]
+        rough = (tail.max(axis=0) > TOLERANCE) & (half > 1e-15 * edges[1:])
+        if not rough.any() or len(half) > MOST_PANELS:
+            break
+        edges, values = _split(log_density, edges, values, rough, scale)
+    return _panels(scale, edges, values, series, top, total, tail)
+
+
+def mass_region(log_density: LogDensity, low: float, high: float) -> tuple[Array, float]:
+    """Return values of tau that cut the mass of a density into pieces, and its median, both roughly.
+
+    Only where to begin: `log_density` is looked at on a grid of log(tau) that closes in on its top.
+    """
+    s = np.linspace(np.log(low), np.log(high), int(np.log(high / low) / STEP) + 2)
+    for _ in range(12):
+        with np.errstate(over="ignore"):
+            h = log_density(np.exp(s))[0] + s
+        near = np.flatnonzero(h > h.max() - DEPTH)
+        if len(near) >= FEWEST:
+            break
+        s = np.linspace(s[max(near[0] - 1, 0)], s[min(near[-1] + 1, len(s) - 1)], 65)
+    density = np.exp(h - h.max())
+    mass = np.append(0.0, np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(s)))
+    tau = np.exp(np.interp(START * mass[-1], mass, s))
+    return tau, float(tau[len(tau) // 2])
+
+
+def cdf(panels: Panels, tau: Array, *, row: int = 0) -> Array:
+    """Return P(T <= tau) of one density."""
+    t = _to_t(tau, panels.scale)
+    below = np.append(0.0, np.cumsum(_masses(panels, row)))
+    j, x, half = _place(panels.edges, t)
+    return np.clip(below[j] + half * _antiderivative(panels.series[row], j, x), 0.0, 1.0)
+
+
+def sf(panels: Panels, tau: Array, *, row: int = 0) -> Array:
+    """Return P(T > tau) of one density, accurate in the upper tail."""
+    t = _to_t(tau, panels.scale)
+    masses = _masses(panels, row)
+    above = np.append(np.cumsum(masses[::-1])[::-1], 0.0)
+    j, x, half = _place(panels.edges, t)
+    return np.clip(above[j] - half * _antiderivative(panels.series[row], j, x), 0.0, 1.0)
+
+
+def quantile(panels: Panels, probability: Array, *, row: int = 0) -> Array:
+    """Return the values of tau below which each probability lies; Newton's steps inside the panel that holds it."""
+    p = np.asarray(probability, dtype=float)
+    masses = _masses(panels, row)
+    below = np.append(0.0, np.cumsum(masses))
+    above = np.append(np.cumsum(masses[::-1])[::-1], 0.0)
+    upper = p > 0.5
+    j = np.where(
+        upper,
+        len(above) - 1 - np.searchsorted(above[::-1], 1.0 - p, side="right"),
+        np.searchsorted(below, p, side="right") - 1,
+    )
+    j = np.clip(j, 0, len(masses) - 1)
+    wanted = np.where(upper, above[j] - (1.0 - p), p - below[j])
+    edges, half = panels.edges, 0.5 * np.diff(panels.edges)
+    low, high, x = np.full(p.shape, -1.0), np.ones(p.shape), np.zeros(p.shape)
+    for _ in range(80):
+        excess = half[j] * _antiderivative(panels.series[row], j, x) - wanted
+        low, high = np.where(excess < 0, x, low), np.where(excess < 0, high, x)
+        slope = half[j] * _value(panels.series[row], j, x)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            step = np.where(slope > 0, excess / slope, np.inf)
+        new = x - step
+        new = np.where((new >= low) & (new <= high), new, 0.5 * (low + high))
+        moved, x = np.abs(new - x), new
+        # After a Newton step this short the next would be below rounding.
+        if not (moved > 1e-9).any():
+            break
+    t = edges[j] + half[j] * (x + 1.0)
+    return _to_tau(t, panels.scale)
+
+
+def _panels(scale: float, edges: Array, values: Array, series: Array, top: Array, total: Array, tail: Array) -> Panels:
+    half = 0.5 * np.diff(edges)
+    m = len(top)
+    tau = _to_tau((edges[:-1] + half)[:, None] + half[:, None] * X, scale)
+    weight = np.exp(values - (top + np.log(total))[:, None, None]) * (half[:, None] * WEIGHTS)
+    return Panels(
+        scale=scale,
+        edges=edges,
+        tau=tau.ravel(),
+        weight=weight.reshape(m, -1),
+        series=series / total[:, None, None],
+        log_integral=top + np.log(total),
+        error=tail.sum(axis=1) + ROUNDING,
+    )
+
+
+def _evaluate(log_density: LogDensity, lo: Array, hi: Array, scale: float) -> Array:
+    """Return the log densities in t at the nodes of each panel, (m, panels, 16)."""
+    half = 0.5 * (hi - lo)
+    t = (lo + half)[:, None] + half[:, None] * X
+    tau = _to_tau(t, scale).ravel()
+    found = log_density(tau) + 2.0 * np.log(scale + tau) - np.log(scale)
+    return found.reshape(len(found), len(lo), NODES)
+
+
+def _split(log_density: LogDensity, edges: Array, values: Array, rough: AnyArray, scale: float) -> tuple[Array, Array]:
+    """Halve the rough panels."""
+    lo, hi = edges[:-1][rough], edges[1:][rough]
+    middle = 0.5 * (lo + hi)
+    new = _evaluate(log_density, np.append(lo, middle), np.append(middle, hi), scale)
+    starts = np.concatenate([edges[:-1][~rough], lo, middle])
+    order = np.argsort(starts)
+    joined = np.concatenate([values[:, ~rough], new], axis=1)[:, order]
+    return np.append(starts[order], edges[-1]), joined
+
+
+def _masses(panels: Panels, row: int) -> Array:
+    return np.diff(panels.edges) * panels.series[row, :, 0]
+
+
+def _place(edges: Array, t: Array) -> tuple[AnyArray, Array, Array]:
+    """Return the panel of each t, its place in [-1, 1] there, and half the width of the panel."""
+    j = np.clip(np.searchsorted(edges, t, side="right") - 1, 0, len(edges) - 2)
+    half = 0.5 * (edges[j + 1] - edges[j])
+    return j, np.clip((t - edges[j]) / half - 1.0, -1.0, 1.0), half
+
+
+def _value(series: Array, j: AnyArray, x: Array) -> Array:
+    return (series[j] * np.polynomial.legendre.legvander(x, NODES - 1)).sum(axis=-1)
+
+
+def _antiderivative(series: Array, j: AnyArray, x: Array) -> Array:
+    """Return the integral of the series from -1 to x: that of P_n is (P_{n+1} - P_{n-1}) / (2n + 1)."""
+    P = np.polynomial.legendre.legvander(x, NODES)
+    inner = (P[..., 2:] - P[..., :-2]) / (2.0 * _DEGREE[1:] + 1.0)
+    return series[j, 0] * (x + 1.0) + (series[j][..., 1:] * inner).sum(axis=-1)
+
+
+def _to_tau(t: Array, scale: float) -> Array:
+    with np.errstate(divide="ignore"):
+        return scale * t / (1.0 - t)
+
+
+def _to_t(tau: Array, scale: float) -> Array:
+    tau = np.asarray(tau, dtype=float)
+    return np.where(np.isinf(tau), 1.0, np.maximum(tau, 0.0) / (scale + np.where(np.isinf(tau), 0.0, np.abs(tau))))
