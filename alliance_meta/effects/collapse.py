@@ -38,10 +38,11 @@ def collapse(effects: EffectSizes, clusters: Clusters, *, addk: bool = False) ->
         )
     ni = effects.ni
     if ni is not None:
-        uneven = np.flatnonzero(_uneven(_codes(ni), clusters)[0])
-        ni = np.where(_uneven(_codes(ni), clusters)[0], clusters.mean(ni), ni[clusters.first])
-        if len(uneven):
-            message = f"The sample size differs within {clusters.named(uneven)}; the mean of each cluster stands there."
+        uneven = _uneven(_codes(ni), clusters)[0]
+        ni = np.where(uneven, clusters.mean(ni), ni[clusters.first])
+        if uneven.any():
+            shown = clusters.named(np.flatnonzero(uneven))
+            message = f"The sample size differs within {shown}; the mean of each cluster stands there."
             notes.append(Note("aggregated-n", message))
     return (
         replace(

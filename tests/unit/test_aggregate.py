@@ -154,6 +154,7 @@ def test_weights_of_equal_variances_are_equal(rng):
     es = EffectSizes.from_arrays(rng.normal(size=200), [0.04] * 200, study_id=["A"] * 200)
     for rho in (0, 0.5, 0.999, 1 - 1e-9, -0.005):
         one = aggregate(es, how="CS", rho=rho)
+        # Rounding in the variances is multiplied by 1 / (1 - rho).
         np.testing.assert_allclose(one.yi, es.yi.mean(), rtol=1e-6)
         assert one.vi[0] == pytest.approx(0.04 * (1 + 199 * rho) / 200, rel=CLOSED_FORM)
 
