@@ -34,7 +34,9 @@ def check_contract(sheet: ParsedSheet, described: Description, found: Findings, 
         if rules.unique and name not in OWN_RULES:
             _unique(sheet, column, found)
     wanted = {column.name for column in contract.named("required")} if strict else set()
-    for name in [column.name for column in contract.columns if column.name in wanted | described.required]:
+    if sheet.finished or "es_type" in sheet.columns:
+        wanted -= {"r", "n"}
+    for name in [column.name for column in contract.columns if column.name in wanted | set(described.required)]:
         _present(sheet, name, found)
 
 

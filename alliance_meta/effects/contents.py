@@ -99,6 +99,8 @@ def contents_of(sheet: ParsedSheet, contract: Contract) -> Contents:
     samples = _column_of(sheet, ("sample_id",))
     there = {sheet.r: "r", sheet.n: "n"}
     names = {there.get(name, name) for name in sheet.columns}
+    if sheet.finished or "es_type" in names:
+        names |= {"r", "n"}
     return Contents(
         rows=len(sheet.lines),
         studies=None if studies is None else len(set(studies)),

@@ -12,6 +12,7 @@ from alliance_meta._typing import Array, Mask
 from alliance_meta.core.correlations import r_to_z, unbiased_r, var_r, var_z
 from alliance_meta.effects.coded import CodedTable
 from alliance_meta.effects.converted_rows import converted_rows, own_variances
+from alliance_meta.effects.finished import finished_columns, finished_effects
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.table import EffectSizes, unique_labels
 from alliance_meta.errors import CodingError, DroppedRowsWarning, InputError, Problem
@@ -73,7 +74,8 @@ def escalc(
     Returns
     -------
     EffectSizes
-        Every other column is kept as a possible moderator.
+        Every other column is kept as a possible moderator. A table that holds finished effects (``yi`` with ``vi``
+        or ``sei``) in place of r and n gives those, with ``measure="GEN"``.
 
     Raises
     ------
@@ -117,6 +119,14 @@ def escalc(
     defaults = table.defaults
     r_name, n_name = ri or defaults.get("ri", "r"), ni or defaults.get("ni", "n")
     missing = [name for name in (r_name, n_name) if name not in frame]
+    if missing and ri is None and ni is None and finished_columns(table):
+        return finished_effects(
+            table,
+            labels=_labels(frame, slab or defaults.get("slab"), table.provenance.source),
+            study_id=study_id or defaults.get("study_id"),
+            direction=direction,
+            notes=[*table.notes, *_pooling_notes(table)],
+        )
     if missing:
         known = [str(c) for c in frame.columns]
         raise InputError(
