@@ -36,6 +36,8 @@ _AND = r"\s*(?:,|;|to|-|and|through)\s*"
 
 PATTERNS: dict[str, str] = {
     "t": rf"{_START}t\s*\(\s*(?P<df>{_DF})\s*\){_IS}(?P<value>{_NUM})",
+    "t df": rf"{_START}t\s*=\s*(?P<value>{_NUM})\s*[,;(]\s*df\s*=\s*(?P<df>{_DF})",
+    "t of": rf"{_START}t\s*=\s*(?P<value>{_DECIMAL})",
     "F": rf"{_START}F\s*\(\s*(?P<df>{_DF})\s*[,;]\s*(?P<df2>{_DF})\s*\){_IS}(?P<value>{_NUM})",
     "r(df)": rf"{_START}r\s*\(\s*(?P<df>\d+)\s*\){_IS}(?P<value>{_NUM})",
     "chi2": rf"{_START}(?:[χΧ]\s?2?|[xX]\s?2|[Cc]hi[- ]?squared?)\s*\(\s*(?P<df>{_DF})"
@@ -50,14 +52,16 @@ PATTERNS: dict[str, str] = {
     "tau2": rf"{_START}(?:[τΤ]|[tT]au|T)\s?\^?(?:2|-?\s?squared){_IS}(?P<value>{_NUM})",
     "tau": rf"{_START}(?:τ|[tT]au){_IS}(?P<value>{_DECIMAL})",
     "H2": rf"{_START}H\s?\^?2{_IS}(?P<value>{_NUM})",
-    "p": rf"{_START}[pP](?:\s*-?\s*values?)?{_REL}(?P<value>{_NUM})",
+    "p": rf"{_START}[pP](?:\s*-?\s*val(?:ue)?s?)?{_REL}(?P<value>{_NUM})",
     "se": rf"{_START}(?:SE|S\.E\.|s\.e\.|se|[Ss]tandard error)(?:\s*(?:=|:|of)\s*|\s+)(?P<value>{_DECIMAL})",
     "k": rf"{_START}[kK]\s*=\s*(?P<value>{_COUNT})",
     "N": rf"{_START}[nN]\s*=\s*(?P<value>{_COUNT})",
     "estimate": rf"{_START}(?P<metric>r|d|g|ES|OR|RR|HR|SMD|MD|β|ρ|b|B|[bB]eta)(?:\+|w)?\s*=\s*(?P<value>{_NUM})",
-    "said": rf"\b(?P<metric>correlation|effect size|effect|association|estimate|r|d|g)\s+(?:was|of|is)\s+"
-    rf"(?P<value>{_DECIMAL})",
-    "ci": rf"(?:(?P<level>\d\d(?:\.\d+)?)\s?%\s*-?\s*)?(?<![A-Za-z])(?:CIs?|C\.\s?I\.|CrI|[Cc]onfidence intervals?)"
+    "ratio": rf"{_START}(?P<metric>OR|RR|HR|SMD|MD)\s*[:,]?\s+(?P<value>{_DECIMAL})",
+    "said": rf"\b(?P<metric>correlation|effect size|effect|association|estimate|coefficient|slope|intercept|difference"
+    rf"|r|d|g)\s+(?:was|of|is)\s+(?P<value>{_DECIMAL})",
+    "ci": rf"(?:(?P<level>\d\d(?:\.\d+)?)\s?%\s*-?\s*)?(?<![A-Za-z])"
+    rf"(?:CIs?|C\.\s?I\.|CrI|[Cc]onfidence intervals?(?:\s*\(CIs?\))?)"
     rf"\s*(?:\(?\s*(?P<level2>\d\d(?:\.\d+)?)\s?%\s*\)?)?{_JOIN}[\[(]?\s*(?P<low>{_NUM}){_AND}(?P<high>{_NUM})"
     rf"\s*[\])'\"]?",
     "bracket": rf"[\[(]\s*(?P<low>{_DECIMAL})\s*(?:,|;|to|-)\s*(?P<high>{_DECIMAL})\s*[\])]",
@@ -117,9 +121,9 @@ def _plausible_level(parts: dict[str, str]) -> bool:
     return all(50 <= float(parts[name]) < 100 for name in ("level", "level2") if name in parts)
 
 
-def bare_estimate(text: str, end: int) -> Atom | None:
-    """Return the plain number that stands right before an interval, if one does."""
-    start = max(0, end - 24)
+def bare_estimate(text: str, end: int, *, after: int) -> Atom | None:
+    """Return the plain number that stands right before an interval, if one does, past what was read already."""
+    start = max(after, end - 24)
     found = BEFORE_CI.search(text[start:end])
     if found is None:
         return None

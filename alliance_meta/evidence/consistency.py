@@ -35,6 +35,12 @@ FLOATS = (
     "Give them as text, as printed."
 )
 
+GET_TEXT = (
+    "which is not read here; make text of it with `pdftotext -layout paper.pdf paper.txt` (poppler), or open it, copy "
+    "everything and save it as paper.txt"
+)
+DOCUMENTS = {b"%PDF": "a PDF", b"PK\x03\x04": "a Word or OpenDocument file", b"\xd0\xcf\x11\xe0": "an old Word file"}
+
 
 @dataclass(frozen=True, eq=False)
 class ConsistencyReport:
@@ -216,6 +222,24 @@ def scan_text(text: str, *, alpha: float = 0.05) -> ConsistencyReport:
     used = {(check.line, check.label) for check in checks}
     results = tuple(one for one in report.results if (one.line, one.label) in used)
     return replace(report, checks=checks, results=results)
+
+
+def read_text(path: Path) -> str:
+    """Return the words of a plain text, in UTF-8, UTF-16 with its mark, or Windows' Western European encoding."""
+    if not path.is_file():
+        raise CannotRunError(f"{path.name}: there is no such file")
+    data = path.read_bytes()
+    for mark, what in DOCUMENTS.items():
+        if data.startswith(mark):
+            raise CannotRunError(f"{path.name} is {what}, {GET_TEXT}")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16")
+    if b"\0" in data:
+        raise CannotRunError(f"{path.name} is no plain text")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace")
 
 
 def _report(results: Iterable[PrintedResult], alpha: float, notes: list[Note]) -> ConsistencyReport:

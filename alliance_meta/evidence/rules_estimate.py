@@ -124,7 +124,9 @@ def _between(said: str, lower: Range, upper: Range, estimate: Range, *, usual: b
 def symmetric(result: PrintedResult) -> Check | None:
     """Check that an estimate lies in the middle of its interval, on the scale on which the interval was made."""
     estimate, lower, upper = (result.get(name) for name in ("estimate", "ci_lb", "ci_ub"))
-    if estimate is None or lower is None or upper is None or not Range(lower.low, upper.high).meets(estimate):
+    if estimate is None or lower is None or upper is None or not lies_between(lower, estimate, upper):
+        return None
+    if one_sided(result, lower, upper):
         return None
 
     def centre(low: Range, high: Range, scale: Scale) -> Range | None:
@@ -145,6 +147,16 @@ def symmetric(result: PrintedResult) -> Check | None:
         readings=readings,
         mend=mend,
     )
+
+
+def lies_between(lower: Range, estimate: Range, upper: Range) -> bool:
+    """Whether an estimate can lie between two limits."""
+    return lower.low <= upper.high and Range(lower.low, upper.high).meets(estimate)
+
+
+def one_sided(result: PrintedResult, lower: Range, upper: Range) -> bool:
+    """Whether a limit is the end of the scale, as that of a one-sided interval is."""
+    return result.metric in ("r", "ρ", "") and (upper.meets(Range(1.0, 1.0)) or lower.meets(Range(-1.0, -1.0)))
 
 
 def interval_from_se(result: PrintedResult) -> Check | None:
@@ -211,17 +223,19 @@ def implied_df(result: PrintedResult, scale: Scale) -> list[int]:
     half, se = half_width(result, scale), result.get("se")
     if on is None or half is None or se is None or se.low <= 0:
         return []
+    lower, upper = scale.on(result.numbers["ci_lb"].range), scale.on(result.numbers["ci_ub"].range)
+    if lower is None or upper is None:
+        return []
+    wanted = (
+        span(lambda h, e, s: h / scale.se(s, e), half, on, se),
+        span(lambda a, e, s: (e - a) / scale.se(s, e), lower, on, se),
+        span(lambda b, e, s: (b - e) / scale.se(s, e), upper, on, se),
+    )
     k = result.count("k")
     dfs = np.arange(max(1, int(k) - 1 if k is not None else 1), MOST_DF)
     quantiles = special.stdtrit(dfs, 0.5 * (1.0 + result.level))
-    wanted = span(lambda h, e, s: h / scale.se(s, e), half, on, se)
-    near = (quantiles >= wanted.low) & (quantiles <= wanted.high)
-    found = []
-    for df, quantile in zip(dfs[near], quantiles[near], strict=True):
-        reading = _limits(result, scale, float(quantile), "")
-        if reading is not None and reading.fits:
-            found.append(int(df))
-    return found
+    fits = np.all([(quantiles >= one.low) & (quantiles <= one.high) for one in wanted], axis=0)
+    return [int(df) for df in dfs[fits]]
 
 
 def _implied(result: PrintedResult, scale: Scale) -> Iterator[Reading]:

@@ -11,7 +11,16 @@ from alliance_meta.core.distributions import critical_value, two_sided_p
 from alliance_meta.core.rounding import Range, hull, span
 from alliance_meta.evidence.checking import Check, Decide, Reading, judge, read
 from alliance_meta.evidence.printed import PrintedResult
-from alliance_meta.evidence.rules_estimate import Scale, implied_df, references, say_df, scales, words
+from alliance_meta.evidence.rules_estimate import (
+    Scale,
+    implied_df,
+    lies_between,
+    one_sided,
+    references,
+    say_df,
+    scales,
+    words,
+)
 
 TINY = 1e-12
 
@@ -133,7 +142,7 @@ def p_of_interval(result: PrintedResult, alpha: float) -> Check | None:
     lower, upper = result.get("ci_lb"), result.get("ci_ub")
     if lower is None or upper is None or "p" not in result.numbers or "se" in result.numbers:
         return None
-    if lower.high >= upper.low or not _estimate_inside(result, lower, upper):
+    if lower.high >= upper.low or one_sided(result, lower, upper) or not _estimate_inside(result, lower, upper):
         return None
     k = result.count("k")
     readings: list[Reading] = []
@@ -162,7 +171,7 @@ def p_of_interval(result: PrintedResult, alpha: float) -> Check | None:
 
 def _estimate_inside(result: PrintedResult, lower: Range, upper: Range) -> bool:
     estimate = result.get("estimate")
-    return estimate is None or estimate.meets(Range(lower.low, upper.high))
+    return estimate is None or lies_between(lower, estimate, upper)
 
 
 def _with_one_sided(readings: list[Reading], printed: Range | None) -> list[Reading]:

@@ -17,9 +17,13 @@ SEPARATORS = r"[\s,;:()\[\]'\"*/]*"
 # Between the parts of one result stand signs and a few words of this kind; anything else begins something new.
 SAFE = r"(?:and|with|or|a|an|the|i\.e\.|equivalent|corresponding|to|two-tailed|two-sided|one-tailed|one-sided|Cohen's"
 SAFE += r"|Hedges'|Hedges's|heterogeneity|based|on|studies|samples|participants|clients|patients)"
-TIGHT = re.compile(rf"{SEPARATORS}(?:{SAFE}{SEPARATORS}){{0,4}}")
+# What may stand between a test and its p, and is not checked here.
+ASIDE = r"(?:MSE|MSe|(?:partial\s)?[ηωφ]_?p?2?|R2|ΔR2|V|Cohen's f)\s*=\s*[-+]?\d*\.?\d+"
+TIGHT = re.compile(rf"{SEPARATORS}(?:(?:{SAFE}|{ASIDE}){SEPARATORS}){{0,4}}")
 LOOSE = re.compile(rf"{SEPARATORS}(?:[A-Za-z][A-Za-z'-]*{SEPARATORS}){{0,4}}")
-HEADS = frozenset({"t", "F", "r(df)", "chi2"})
+HEADS = frozenset({"t", "t df", "F", "r(df)", "chi2"})
+EFFECTS = frozenset({"estimate", "said", "ratio"})
+NAMES = {"said": "estimate", "ratio": "estimate", "r(df)": "r", "t df": "t", "t of": "t"}
 LOOSE_KINDS = frozenset({"k", "N", "ci", "QE", "I2", "tau2", "QM"})
 
 
@@ -28,10 +32,12 @@ def scan(text: str) -> list[PrintedResult]:
     plain = normal(text)
     lines = [0, *(found.end() for found in re.finditer(r"\r\n|\n|\r|\f|\v", text))]
     found = []
+    read = 0
     for cluster in _clusters(text, plain):
-        for draft in _assemble(plain, cluster):
+        for draft in _assemble(plain, cluster, read):
             said = " ".join(plain[draft.start : draft.end].split())
             found.append(draft.finish(line=bisect.bisect_right(lines, draft.start), text=said))
+        read = cluster[-1].end
     return found
 
 
@@ -42,7 +48,7 @@ def scan_into(result: PrintedResult, text: str) -> PrintedResult:
     draft.last = "p" if "estimate" in draft.numbers else ""
     for atom in find_atoms(plain):
         if not draft.takes(atom):
-            if atom.kind in HEADS or atom.kind == "estimate":
+            if atom.kind in HEADS | EFFECTS:
                 break
             continue
         draft.add(atom)
@@ -86,9 +92,11 @@ class _Draft:
         headless = not have & {"estimate", "t", "F", "r", "chi2", "z"}
         if kind in ("F", "chi2", "r(df)"):
             return headless and not have & {"p", "ci_lb", "QE", "QM"}
-        if kind in ("t", "z"):
+        if kind == "t of":
+            return "estimate" in have and not have & {"t", "z"}
+        if kind in ("t", "t df", "z"):
             return not have & {"t", "F", "r", "chi2", "z"} and ("estimate" in have or not have & {"QE", "QM"})
-        if kind in ("estimate", "said"):
+        if kind in EFFECTS:
             converted = atom.parts.get("metric") == "d" and self.metric in ("r", "") and "estimate" in have
             return (headless and not have & {"p", "ci_lb"}) or (converted and "d" not in have)
         if kind in ("ci", "bracket"):
@@ -114,7 +122,7 @@ class _Draft:
             level = parts.get("level", parts.get("level2"))
             self.level = float(level) / 100 if level else self.level
             return
-        name = {"said": "estimate", "r(df)": "r"}.get(kind, kind)
+        name = NAMES.get(kind, kind)
         if name == "p":
             name = _p_name(self)
         elif name == "df":
@@ -122,8 +130,8 @@ class _Draft:
         elif name == "estimate" and "estimate" in self.numbers:
             name = "d"
         elif name == "estimate":
-            self.metric = WORDED.get(parts.get("metric", ""), parts.get("metric", "")) if kind == "said" else ""
-            self.metric = self.metric if kind == "said" else parts.get("metric", "")
+            said = parts.get("metric", "")
+            self.metric = WORDED.get(said, "") if kind == "said" else said
         self._put(name, atom.value)
         for part in ("df", "df2"):
             if part in parts:
@@ -149,17 +157,19 @@ def _df_name(draft: _Draft) -> str:
     return {"QE": "QEdf", "QM": "QMdf"}.get(draft.last, "df")
 
 
-def _assemble(plain: str, cluster: list[Atom]) -> Iterator[_Draft]:
+def _assemble(plain: str, cluster: list[Atom], read: int) -> Iterator[_Draft]:
     """Yield the results of one cluster."""
     draft: _Draft | None = None
     for place, atom in enumerate(cluster):
         after = cluster[place + 1].kind if place + 1 < len(cluster) else ""
         atom = _as_estimate(atom, draft, after)
-        own = atom.kind == "estimate" and after in ("ci", "bracket", "p", "se") and _has_estimate(draft)
+        own = atom.kind in EFFECTS and after in ("ci", "bracket", "p", "se") and _has_estimate(draft)
         if draft is not None and draft.takes(atom) and not own:
             draft.add(atom)
+            read = atom.end
             continue
-        begun = _begin(plain, atom)
+        begun = _begin(plain, atom, read)
+        read = atom.end
         if begun is None:
             continue
         if draft is not None:
@@ -183,16 +193,16 @@ def _as_estimate(atom: Atom, draft: _Draft | None, after: str) -> Atom:
     return atom
 
 
-def _begin(plain: str, atom: Atom) -> _Draft | None:
+def _begin(plain: str, atom: Atom, read: int) -> _Draft | None:
     """Begin a result with this atom; None if nothing can be told from it alone."""
     draft = _Draft(atom.start, atom.end)
     if atom.kind in ("ci", "bracket"):
-        bare = bare_estimate(plain, atom.start)
-        if bare is None:
+        bare = bare_estimate(plain, atom.start, after=read)
+        if bare is None or plain[atom.start] == "(":
             return None
         draft.start = bare.start
         draft.add(bare)
-    elif atom.kind in ("p", "df", "r2", "se"):
+    elif atom.kind in ("p", "df", "r2", "se", "t of"):
         return None
     draft.add(atom)
     return draft

@@ -1,0 +1,127 @@
+"""Statistics found in running text: nearly all of those planted, hardly anything else, on the right line."""
+
+from __future__ import annotations
+
+import pytest
+
+import alliance_meta as am
+from alliance_meta.evidence.scan import scan
+from tests.unit.planted import DISTRACTORS, MINUS, planted_text
+
+FOUND, FALSE = 0.95, 0.02
+
+
+def plain(text: str) -> str:
+    for sign in MINUS[1:]:
+        text = text.replace(sign, "-")
+    return text
+
+
+def holds(result, planted) -> bool:
+    """Whether every number of the planted statistic was read, under its right name."""
+    return all(
+        name in result.numbers and result.numbers[name].text == plain(text) for name, text in planted.numbers.items()
+    )
+
+
+@pytest.fixture(scope="module", params=[20110418, 7])
+def scanned(request):
+    text, planted = planted_text(request.param, 200)
+    report = am.scan_text(text)
+    by_line = {result.line: result for result in report.results}
+    matches = [
+        (one, by_line[line]) if line in by_line and holds(by_line[line], one) else (one, None) for line, one in planted
+    ]
+    return report, matches
+
+
+def test_planted_statistics_are_found_on_their_line(scanned) -> None:
+    _, matches = scanned
+    assert len(matches) == 200
+    assert sum(result is not None for _, result in matches) >= FOUND * 200
+
+
+def test_little_else_is_found(scanned) -> None:
+    report, matches = scanned
+    wanted = {id(result) for _, result in matches if result is not None}
+    others = [result for result in report.results if id(result) not in wanted]
+    assert len(others) <= FALSE * len(report.results)
+
+
+def test_right_statistics_are_not_called_wrong_and_wrong_ones_are(scanned) -> None:
+    report, matches = scanned
+    wrong = {(check.line, check.label) for check in report.problems}
+    verdicts = [(one.wrong, (result.line, result.label) in wrong) for one, result in matches if result is not None]
+    alarms = sum(said and not planted for planted, said in verdicts)
+    caught = sum(said and planted for planted, said in verdicts)
+    assert alarms <= FALSE * len(verdicts)
+    assert caught >= FOUND * sum(planted for planted, _ in verdicts)
+    assert sum(planted for planted, _ in verdicts) > 30
+
+
+def test_a_text_without_statistics_gives_nothing() -> None:
+    assert am.scan_text("\n".join(DISTRACTORS)).results == ()
+    assert am.scan_text("").checks == ()
+
+
+def numbers(text: str) -> list[dict[str, str]]:
+    return [{name: one.text for name, one in result.numbers.items()} for result in scan(text)]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (
+            "(k = 22, Cohen’s d = −.46, 95% confidence interval = .31–1.1) produced Q = 94.96",
+            [{"k": "22", "estimate": "-.46", "ci_lb": ".31", "ci_ub": "1.1", "QE": "94.96"}],
+        ),
+        (
+            "effect [Tau2 = −0.1562 (C.I. 95%: −0.2542 to −0.0582)].",
+            [{"tau2": "-0.1562", "tau2_lb": "-0.2542", "tau2_ub": "-0.0582"}],
+        ),
+        (
+            "g= 0.41, 95% confidence interval (CI) [0.28, 0.53], SE= 0.06",
+            [{"estimate": "0.41", "ci_lb": "0.28", "ci_ub": "0.53", "se": "0.06"}],
+        ),
+        ("Q(df = 15) = 38.1595, p-val = 0.0009", [{"QE": "38.1595", "QEdf": "15", "QEp": "0.0009"}]),
+        ("F(2, 45) = 3.21, MSE = 4.2, p = .05", [{"F": "3.21", "df": "2", "df2": "45", "p": ".05"}]),
+        ("t = 2.10, df = 18, p = .050", [{"t": "2.10", "df": "18", "p": ".050"}]),
+        ("(b = 0.12, SE = 0.03, t = 4.00)", [{"estimate": "0.12", "se": "0.03", "t": "4.00"}]),
+        ("r = .278, p < .0001; equivalent d = .579", [{"estimate": ".278", "p": "< .0001", "d": ".579"}]),
+        (
+            "clients (r = .28, p < .001), therapists (r = .20, p = .003)",
+            [{"estimate": ".28", "p": "< .001"}, {"estimate": ".20", "p": ".003"}],
+        ),
+        ("client  109  .28  [.25, .31]", [{"estimate": ".28", "ci_lb": ".25", "ci_ub": ".31"}]),
+        ("SMD -0.30 (95% CI -0.67 to 0.07)", [{"estimate": "-0.30", "ci_lb": "-0.67", "ci_ub": "0.07"}]),
+        ("t(38)\n= 2.20,\np =\n.034", [{"t": "2.20", "df": "38", "p": ".034"}]),
+        ("t(38) ϭ 2.20, p Ͻ .05", [{"t": "2.20", "df": "38", "p": "< .05"}]),
+    ],
+)
+def test_ways_to_print_a_result(text: str, wanted: list[dict[str, str]]) -> None:
+    assert numbers(text) == wanted
+
+
+def test_what_stands_in_another_sentence_or_paragraph_is_another_result() -> None:
+    assert len(numbers("We found r = .28. The p of Q was lower, p = .03.")) == 1
+    assert numbers("r = .28\n\n95% CI [.20, .36]") == [{"estimate": ".28"}]
+
+
+def test_an_effect_called_z_is_one_only_with_an_interval_or_by_name() -> None:
+    assert numbers("z = .30, 95% CI [.20, .39]") == [{"estimate": ".30", "ci_lb": ".20", "ci_ub": ".39"}]
+    assert numbers("z = 3.06, p = .002") == [{"z": "3.06", "p": ".002"}]
+    assert scan("Fisher's z = .30, SE = .05")[0].metric == "z"
+
+
+def test_a_p_value_is_no_estimate_of_the_interval_behind_it() -> None:
+    assert numbers("t(17) = 2.31, p = .033, CI [.02, .41]") == [{"t": "2.31", "df": "17", "p": ".033"}]
+
+
+def test_the_level_of_the_interval_is_read() -> None:
+    assert scan("r = .30, 90% CI [.20, .39]")[0].level == 0.90
+    assert scan("r = .30, 95% CI [.20, .39]")[0].level == 0.95
+
+
+def test_lines_are_counted_as_editors_count_them() -> None:
+    text = "First.\r\nSecond.\r\n\r\nThen t(38) = 2.20, p = .034.\nAnd z = 1.00, p = .317.\n"
+    assert [check.line for check in am.scan_text(text).checks] == [4, 5]
