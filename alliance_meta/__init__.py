@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from alliance_meta.effects.aggregate import aggregate as aggregate
     from alliance_meta.effects.agreement import CoderAgreement as CoderAgreement
     from alliance_meta.effects.agreement import coder_agreement as coder_agreement
+    from alliance_meta.effects.artifacts import correct_artifacts as correct_artifacts
     from alliance_meta.effects.card import DataCard as DataCard
     from alliance_meta.effects.coded import CodedTable as CodedTable
-    from alliance_meta.effects.covariance import impute_V as impute_V
     from alliance_meta.effects.conversion import Conversion as Conversion
     from alliance_meta.effects.conversion import conversions as conversions
     from alliance_meta.effects.conversion import to_r as to_r
     from alliance_meta.effects.convert import convert as convert
+    from alliance_meta.effects.covariance import impute_V as impute_V
     from alliance_meta.effects.datasets import list_datasets as list_datasets
     from alliance_meta.effects.datasets import load_dataset as load_dataset
     from alliance_meta.effects.escalc import escalc as escalc
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from alliance_meta.evidence.consistency import ConsistencyReport as ConsistencyReport
     from alliance_meta.evidence.consistency import consistency as consistency
     from alliance_meta.evidence.consistency import scan_text as scan_text
+    from alliance_meta.evidence.meaning import Meaning as Meaning
+    from alliance_meta.evidence.meaning import meaning as meaning
     from alliance_meta.evidence.published import published as published
     from alliance_meta.evidence.reproduce import reproduce as reproduce
     from alliance_meta.models.comparison import ModelComparison as ModelComparison
@@ -72,8 +75,8 @@ _HOMES = {
     "CodedTable": "effects.coded",
     "CoderAgreement": "effects.agreement",
     "CodingError": "errors",
-    "Conversion": "effects.conversion",
     "ConsistencyReport": "evidence.consistency",
+    "Conversion": "effects.conversion",
     "DataCard": "effects.card",
     "EffectSizes": "effects.table",
     "ExactCorrelationModel": "models.exact_correlation",
@@ -81,6 +84,7 @@ _HOMES = {
     "InputError": "errors",
     "LocationScaleModel": "models.location_scale",
     "LocationScaleResults": "results.location_scale",
+    "Meaning": "evidence.meaning",
     "ModelComparison": "models.comparison",
     "MultilevelModel": "models.multilevel",
     "MultilevelResults": "results.multilevel",
@@ -97,23 +101,25 @@ _HOMES = {
     "aggregate": "effects.aggregate",
     "anova": "models.comparison",
     "check_coded": "effects.ingest",
-    "consistency": "evidence.consistency",
     "coder_agreement": "effects.agreement",
+    "consistency": "evidence.consistency",
     "conversions": "effects.conversion",
     "convert": "effects.convert",
+    "correct_artifacts": "effects.artifacts",
     "escalc": "effects.escalc",
     "impute_V": "effects.covariance",
     "list_datasets": "effects.datasets",
     "load_dataset": "effects.datasets",
+    "meaning": "evidence.meaning",
     "prediction_intervals": "models.true_effects",
     "priors": "bayes",
     "published": "evidence.published",
     "rcalc": "effects.rcalc",
     "read_coded": "effects.ingest",
     "reproduce": "evidence.reproduce",
+    "scan_text": "evidence.consistency",
     "select_effects": "effects.hierarchy",
     "to_r": "effects.conversion",
-    "scan_text": "evidence.consistency",
     "true_effects": "models.true_effects",
 }
 _SUBPACKAGES = ("bayes", "bias", "moderators", "plots", "sensitivity")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 TABLES = (".csv", ".tsv", ".tab")
 WIDTH = 100
+QUIET = ("consistent", "not printed")
 
 
 def consistency(
@@ -31,7 +32,7 @@ def consistency(
         str, typer.Option(metavar="METRIC", help="Of a table's estimates that do not say theirs: r, z, d, OR, ...")
     ] = "",
     alpha: Annotated[float, typer.Option(help="Level at which a decision counts as changed.")] = 0.05,
-    everything: Annotated[bool, typer.Option("--all", help="List the checks that agree, too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="List the other checks, too.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Recompute what follows from printed numbers, allowing for their rounding.
@@ -56,7 +57,7 @@ def consistency(
 
 
 def _print(report: ConsistencyReport, everything: bool) -> None:
-    shown = [check for check in report.checks if everything or check.verdict != "consistent"]
+    shown = [check for check in report.checks if everything or check.verdict not in QUIET]
     for check in shown:
         _print_check(check)
     counts = [(str(count), verdict) for verdict, count in report.counts().items()]
@@ -72,7 +73,8 @@ def _print_check(check: Check) -> None:
     where = f"line {check.line}: " if check.line is not None else ""
     typer.echo(textwrap.shorten(f"{where}{check.label}", WIDTH, placeholder=" ..."))
     printed = f"printed {check.printed}" if check.printed else "not printed"
-    lines = [f"{check.rule}: {check.given}", f"{printed}, follows {check.follows}: {check.verdict.upper()}"]
+    verdict = check.verdict.upper() if check.wrong else check.verdict
+    lines = [f"{check.rule}: {check.given}", f"{printed}, follows {check.follows}: {verdict}"]
     if check.reading:
         lines.append(check.reading)
     for line in lines:
