@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from alliance_meta.effects.agreement import coder_agreement as coder_agreement
     from alliance_meta.effects.artifacts import correct_artifacts as correct_artifacts
     from alliance_meta.effects.card import DataCard as DataCard
+    from alliance_meta.effects.codebook import codebook as codebook
     from alliance_meta.effects.coded import CodedTable as CodedTable
     from alliance_meta.effects.conversion import Conversion as Conversion
     from alliance_meta.effects.conversion import conversions as conversions
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from alliance_meta.effects.ingest import read_coded as read_coded
     from alliance_meta.effects.rcalc import rcalc as rcalc
     from alliance_meta.effects.table import EffectSizes as EffectSizes
+    from alliance_meta.effects.template import write_template as write_template
     from alliance_meta.errors import CannotRunError as CannotRunError
     from alliance_meta.errors import CodingError as CodingError
     from alliance_meta.errors import InputError as InputError
@@ -101,6 +103,7 @@ _HOMES = {
     "aggregate": "effects.aggregate",
     "anova": "models.comparison",
     "check_coded": "effects.ingest",
+    "codebook": "effects.codebook",
     "coder_agreement": "effects.agreement",
     "consistency": "evidence.consistency",
     "conversions": "effects.conversion",
@@ -121,6 +124,7 @@ _HOMES = {
     "select_effects": "effects.hierarchy",
     "to_r": "effects.conversion",
     "true_effects": "models.true_effects",
+    "write_template": "effects.template",
 }
 _SUBPACKAGES = ("bayes", "bias", "moderators", "plots", "sensitivity")
 

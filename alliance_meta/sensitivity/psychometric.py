@@ -1,0 +1,301 @@
+"""Hunter and Schmidt's meta-analysis: the mean and spread of correlations freed of artifacts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta._typing import Array
+from alliance_meta.core import artifacts as core
+from alliance_meta.core.distributions import critical_value
+from alliance_meta.effects.artifact_values import Artifact, Given, RelIn, correlations, read_artifacts
+from alliance_meta.effects.artifacts import row_steps
+from alliance_meta.effects.table import EffectSizes
+from alliance_meta.errors import InputError
+from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import Note, merge_notes
+from alliance_meta.options import check_level, check_option
+from alliance_meta.results.export import plain
+from alliance_meta.results.wording import level_text, number, remarks
+
+Method = Literal["auto", "individual", "distribution"]
+Reference = Literal["z", "t"]
+OBSERVED, CORRECTED = "as observed", "corrected"
+WORDS_OF = {
+    OBSERVED: ("mean r", "true r", "sampling error"),
+    CORRECTED: ("mean rho", "rho", "sampling error and artifacts"),
+}
+FEW = "needs at least 2 studies"
+
+
+@dataclass(frozen=True, eq=False)
+class HunterSchmidt:
+    """Mean correlation and its spread over studies, as observed and corrected for artifacts.
+
+    Attributes
+    ----------
+    rows : pandas.DataFrame
+        ``as observed`` (bare bones: only sampling error is taken off) and ``corrected``. ``estimate`` is the mean
+        (of rho where corrected), ``se ci_lb ci_ub`` its standard error and confidence interval; ``var_total`` the
+        variance of the correlations, ``var_error`` and ``var_artifacts`` what sampling error and differing artifacts
+        account for, ``var_true`` the rest, ``percent`` the share accounted for; ``sd_true`` the standard deviation
+        of rho, ``cr_lb cr_ub`` the credibility interval, in which that share of true correlations is expected.
+    k : int
+        Number of correlations.
+    N : float
+        Number of people.
+    method : {"individual", "distribution", "bare-bones"}
+        How artifacts were corrected.
+    assumptions : str
+        What the correction takes for granted.
+    level, credibility : float
+    notes : tuple of Note
+    """
+
+    rows: pd.DataFrame
+    k: int
+    N: float
+    method: str
+    assumptions: str
+    level: float
+    credibility: float
+    notes: tuple[Note, ...] = ()
+
+    def tidy(self) -> pd.DataFrame:
+        """Return one row as observed and one corrected."""
+        return self.rows.copy()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON-ready values."""
+        rows = {str(name): row.to_dict() for name, row in self.rows.astype(object).iterrows()}
+        kept = {name: value for name, value in vars(self).items() if name not in ("rows", "notes")}
+        return plain({**kept, "rows": rows, "notes": [note.to_dict() for note in self.notes]})
+
+    def __str__(self) -> str:
+        lines = [f"Hunter-Schmidt meta-analysis: k = {self.k}, N = {self.N:g} ({self.method})"]
+        lines += [f"corrected for: {self.assumptions}"] if self.assumptions else []
+        for name, row in self.rows.iterrows():
+            mean, spread, why = WORDS_OF[str(name)]
+            interval = f"{level_text(self.level)} CI {_interval(row.ci_lb, row.ci_ub)}"
+            credible = f"{level_text(self.credibility)} credibility interval {_interval(row.cr_lb, row.cr_ub)}"
+            lines += [
+                "",
+                f"{name}: {mean} = {number(row.estimate)}, {interval}",
+                f"  SD of {spread} = {number(row.sd_true)}, {credible}",
+                f"  variance accounted for by {why}: {number(row.percent, 1)}{'' if np.isnan(row.percent) else ' %'}",
+            ]
+        return "\n".join([*lines, *remarks(self.notes)])
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def hunter_schmidt(
+    effects: EffectSizes,
+    *,
+    rel_alliance: Given = None,
+    rel_outcome: Given = None,
+    split_alliance: Given = None,
+    split_outcome: Given = None,
+    u_alliance: Given = None,
+    range_restriction: core.RangeRestriction = "direct",
+    rel_alliance_in: RelIn = "sample",
+    method: Method = "auto",
+    small_sample: bool = False,
+    unbiased: bool = False,
+    test: Reference = "z",
+    level: float = 0.95,
+    credibility: float = 0.80,
+) -> HunterSchmidt:
+    r"""Pool correlations as Hunter and Schmidt do, and correct them for artifacts.
+
+    How much of the difference between studies is chance and imperfect measurement, and what would the correlation
+    be if alliance and outcome were measured without error? The credibility interval says where the true correlations
+    of most settings lie; the confidence interval how well their mean is known.
+
+    Parameters
+    ----------
+    effects : EffectSizes
+        Correlations with sample sizes; the sampling variances in it are not used.
+    rel_alliance, rel_outcome : str, float, sequence of float or mapping, optional
+        Reliability of the measures: a column of the sheet, one value for all, one per row, or a distribution
+        ``{value: weight}`` from elsewhere.
+    split_alliance, split_outcome : str, float, sequence of float or mapping, optional
+        Where a continuous measure was cut in two: the share of people on one side.
+    u_alliance : str, float, sequence of float or mapping, optional
+        Standard deviation of the alliance in the sample over that in the population of interest.
+    range_restriction : {"direct", "indirect"}
+        Thorndike's case II or case IV.
+    rel_alliance_in : {"sample", "population"}
+        Where the reliability of the alliance was found; matters with `u_alliance` only.
+    method : {"auto", "individual", "distribution"}
+        ``individual``: each r by its own artifacts, weighted by :math:`n A^2`. ``distribution``: mean and variance
+        by the distributions of the artifacts, each row's value weighing as its n. ``auto``: individual if every row
+        has every value.
+    small_sample : bool
+        Divide each r by (2n - 2)/(2n - 1) first, against its small downward bias; psychmeta does by default.
+    unbiased : bool
+        Variances over studies with k/(k - 1), as psychmeta by default; the book has it not.
+    test : {"z", "t"}
+        Intervals by the normal distribution (the book) or by t with k - 1 degrees of freedom (psychmeta).
+    level : float
+        Of the confidence interval.
+    credibility : float
+        Of the credibility interval.
+
+    Returns
+    -------
+    HunterSchmidt
+
+    Raises
+    ------
+    InputError
+        Other effects than correlations, no sample sizes, artifacts out of range or missing for `method`.
+
+    Notes
+    -----
+    Error variance :math:`(1 - \bar r^2)^2 / (n - 1)` with the observed mean, times the squared slope of the
+    correction. Where sampling error exceeds the variance of the correlations, the SD of rho is 0 and a note says so.
+    Schmidt & Hunter (2015), Methods of Meta-Analysis, ch. 3 and 4. R: ``psychmeta::ma_r``; the individually corrected
+    results are its, with ``small_sample=True, unbiased=True, test="t"``. The mean is also
+    ``rma(ri, vi, weights = ni)``.
+
+    Examples
+    --------
+    >>> from alliance_meta import escalc, load_dataset, sensitivity
+    >>> es = escalc(load_dataset("molloy2014"), measure="COR")
+    >>> print(sensitivity.hunter_schmidt(es, rel_alliance=0.85, rel_outcome={0.7: 1, 0.8: 2}))
+    Hunter-Schmidt meta-analysis: k = 16, N = 3509 (distribution)
+    corrected for: reliability of the alliance 0.85; reliability of the outcome distributed around 0.77
+    ...
+    """
+    for name, value, options in (("method", method, Method), ("test", test, Reference)):
+        check_option(name, value, options)
+    check_level(level)
+    check_level(credibility)
+    if effects.ni is None:
+        raise InputError("hunter_schmidt weights by sample size, and these effects have none; make them with escalc")
+    given = {
+        "rel_alliance": rel_alliance,
+        "rel_outcome": rel_outcome,
+        "split_alliance": split_alliance,
+        "split_outcome": split_outcome,
+        "u_alliance": u_alliance,
+    }
+    checks: dict[str, Any] = {"range_restriction": range_restriction, "rel_alliance_in": rel_alliance_in}
+    known = read_artifacts(effects, given, **checks) if any(x is not None for x in given.values()) else {}
+    n = effects.ni
+    r = core.without_bias(correlations(effects), n) if small_sample else correlations(effects)
+    found = {OBSERVED: core.bare_bones(r, n, unbiased=unbiased)}
+    how = "bare-bones" if not known else _method(method, known)
+    if known:
+        pool = _individually if how == "individual" else _by_distribution
+        found[CORRECTED] = pool(r, n, known, range_restriction, rel_alliance_in, unbiased)
+    k = effects.k
+    df = k - 1 if test == "t" and k > 1 else None
+    quantiles = critical_value(level, df), critical_value(credibility, df)
+    rows = [_row(pooled, k, *quantiles) for pooled in found.values()]
+    return HunterSchmidt(
+        rows=_table(rows, list(found)),
+        k=k,
+        N=float(n.sum()),
+        method=how,
+        assumptions="; ".join(one.words(n) for one in known.values()),
+        level=level,
+        credibility=credibility,
+        notes=merge_notes(effects.notes, _notes(found, k)),
+    )
+
+
+def _method(method: Method, known: Mapping[str, Artifact]) -> str:
+    partial = [name for name, one in known.items() if not one.complete]
+    if method == "individual" and partial:
+        raise InputError(f"method='individual' needs a value in every row; {partial[0]} has not: use 'distribution'")
+    return ("distribution" if partial else "individual") if method == "auto" else method
+
+
+def _individually(
+    r: Array, n: Array, known: Mapping[str, Artifact], kind: core.RangeRestriction, rel_in: str, unbiased: bool
+) -> core.Pooled:
+    corrected = core.correct(r, row_steps(known, n, len(r), kind=kind, rel_in=rel_in))
+    return core.individual(r, n, corrected, unbiased=unbiased)
+
+
+def _by_distribution(
+    r: Array, n: Array, known: Mapping[str, Artifact], kind: core.RangeRestriction, rel_in: str, unbiased: bool
+) -> core.Pooled:
+    one = core.Distribution(np.ones(1), np.ones(1))
+    parts = {name: known[name].distribution(n) if name in known else one for name in ("rel_alliance", "rel_outcome")}
+    for name in ("split_alliance", "split_outcome"):
+        parts[name] = one
+        if name in known:
+            shares = known[name].distribution(n)
+            parts[name] = core.Distribution(core.dichotomy(shares.values), shares.weights)
+    u = known["u_alliance"].distribution(n) if "u_alliance" in known else one
+    if rel_in == "population" and "u_alliance" in known:
+        typical = np.full_like(parts["rel_alliance"].values, float(u.weights @ u.values))
+        lowered = core.restricted_reliability(parts["rel_alliance"].values, typical)
+        parts["rel_alliance"] = core.Distribution(lowered, parts["rel_alliance"].weights)
+    pooled = core.by_distribution(
+        r,
+        n,
+        rxx=parts["rel_alliance"],
+        ryy=parts["rel_outcome"],
+        split_x=parts["split_alliance"],
+        split_y=parts["split_outcome"],
+        u=u,
+        kind=kind,
+        unbiased=unbiased,
+    )
+    if not np.isfinite(pooled.mean):
+        raise InputError("no true correlation within (-1, 1) gives the observed mean with these artifacts; check them")
+    return pooled
+
+
+def _row(pooled: core.Pooled, k: int, confidence: float, credibility: float) -> dict[str, float]:
+    sd = float(np.sqrt(max(pooled.var_true, 0.0)))
+    values = asdict(pooled)
+    explained = pooled.var_error + pooled.var_artifacts
+    row = {
+        "estimate": pooled.mean,
+        "se": pooled.se,
+        "ci_lb": pooled.mean - confidence * pooled.se,
+        "ci_ub": pooled.mean + confidence * pooled.se,
+        **{name: values[name] for name in ("var_total", "var_error", "var_artifacts", "var_true")},
+        "percent": 100.0 * explained / pooled.var_total if pooled.var_total > 0 else NotApplicable("no variance"),
+        "sd_true": sd,
+        "cr_lb": pooled.mean - credibility * sd,
+        "cr_ub": pooled.mean + credibility * sd,
+    }
+    if k < 2:
+        row |= {name: NotApplicable(FEW) for name in row if name not in ("estimate", "var_error", "var_artifacts")}
+    return row
+
+
+def _table(rows: list[dict[str, float]], names: list[str]) -> pd.DataFrame:
+    columns = {}
+    for name in rows[0]:
+        values = [row[name] for row in rows]
+        # A float column would turn the reason of a NotApplicable into a bare NaN.
+        reasons = any(isinstance(value, NotApplicable) for value in values)
+        columns[name] = pd.Series(values, index=names, dtype=object if reasons else None)
+    return pd.DataFrame(columns).rename_axis("correlations")
+
+
+def _notes(found: Mapping[str, core.Pooled], k: int) -> list[Note]:
+    over = [name for name, pooled in found.items() if pooled.var_true < 0 and k > 1]
+    if not over:
+        return []
+    text = (
+        f"Sampling error and artifacts explain more than all of the variance ({' and '.join(over)}): "
+        "the SD of the true correlations is 0."
+    )
+    return [Note("var-true-truncated", text)]
+
+
+def _interval(lb: float, ub: float) -> str:
+    return "n/a" if np.isnan(lb) else f"[{lb:.4f}, {ub:.4f}]"
