@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from alliance_meta import __version__
-from alliance_meta.cli import check, consistency, convert, data, fit, report, reproduce
+from alliance_meta.cli import check, consistency, convert, data, fit, report, reproduce, template
 
 EPILOG = "Exit codes: 0 done, 1 problems in the input, 2 could not run."
 
@@ -37,8 +37,10 @@ def _common(
 
 app.add_typer(data.app, name="data")
 app.command("check")(check.check)
+app.command("codebook")(template.codebook)
 app.command("consistency")(consistency.consistency)
 app.command("convert")(convert.convert)
 app.command("fit")(fit.fit)
 app.command("report")(report.report)
 app.command("reproduce")(reproduce.reproduce)
+app.command("template")(template.template)

@@ -77,10 +77,16 @@ def _print(reading: Reading) -> None:
 
 def _print_contents(source: str, contents: Contents) -> None:
     typer.echo(f"{source}: {contents.sentence}")
-    rows = [(column.name, column.kind, str(column.filled), column.summary) for column in contents.columns]
+    filled = [column for column in contents.columns if column.filled]
+    rows = [(column.name, column.kind, str(column.filled), column.summary) for column in filled]
     print_table(rows, header=("column", "holds", "filled", "values"), indent="  ")
-    for words, names in (("required", contents.lacks_required), ("advised", contents.lacks_advised)):
+    lists = (
+        ("empty", [column.name for column in contents.columns if not column.filled]),
+        ("required by the contract and not here", contents.lacks_required),
+        ("advised by the contract and not here", contents.lacks_advised),
+    )
+    for words, names in lists:
         if names:
-            text = f"{words} by the contract and not here: {', '.join(names)}"
+            text = f"{words}: {', '.join(names)}"
             typer.echo(textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent="    "))
     typer.echo("")

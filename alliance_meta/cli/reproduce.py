@@ -19,7 +19,12 @@ SAME = {True: "yes", False: "NO", None: "not run"}
 
 def reproduce(
     datasets: Annotated[
-        list[str] | None, typer.Argument(help="Data sets; by default all with a printed result.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            help="Data sets, or typed sheets with a datapackage.json beside them; by default every data set with a "
+            "printed result.",
+            show_default=False,
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:

@@ -34,9 +34,10 @@ def check_contract(sheet: ParsedSheet, described: Description, found: Findings, 
         if rules.unique and name not in OWN_RULES:
             _unique(sheet, column, found)
     wanted = {column.name for column in contract.named("required")} if strict else set()
-    if sheet.finished or "es_type" in sheet.columns:
+    wanted |= described.required
+    if sheet.finished:
         wanted -= {"r", "n"}
-    for name in [column.name for column in contract.columns if column.name in wanted | set(described.required)]:
+    for name in [column.name for column in contract.columns if column.name in wanted]:
         _present(sheet, name, found)
 
 
@@ -57,7 +58,7 @@ def _words(sheet: ParsedSheet, column: ParsedColumn, vocabulary: Vocabulary, fou
         word = vocabulary.spelling(cell)
         if word is None:
             if cell not in complaints:
-                complaints[cell] = _no_such_word(cell, column.label, vocabulary)
+                complaints[cell] = _no_such_word(cell, column.name, vocabulary)
             found.departure(line, column.label, cell, complaints[cell], kind="not-in-vocabulary")
         elif cell not in spelt:
             spelt.add(cell)
@@ -65,11 +66,11 @@ def _words(sheet: ParsedSheet, column: ParsedColumn, vocabulary: Vocabulary, fou
             found.suspicion(line, column.label, cell, message, kind="vocabulary-spelling")
 
 
-def _no_such_word(cell: str, label: str, vocabulary: Vocabulary) -> str:
+def _no_such_word(cell: str, name: str, vocabulary: Vocabulary) -> str:
     listed = ", ".join(map(repr, vocabulary.values[:MOST_WORDS]))
     rest = len(vocabulary.values) - MOST_WORDS
     if rest > 0:
-        listed += f" and {rest} more (`alliance-meta codebook {vocabulary.name}`)"
+        listed += f" and {rest} more (`alliance-meta codebook {name}`)"
     nearest = vocabulary.nearest(cell)
     mend = f"did you mean {nearest!r}?" if nearest else "choose one, or add the word to the sheet's datapackage.json"
     shown = cell if len(cell) <= 40 else cell[:37] + "..."
@@ -106,13 +107,17 @@ def _unique(sheet: ParsedSheet, column: ParsedColumn, found: Findings) -> None:
 
 def _present(sheet: ParsedSheet, name: str, found: Findings) -> None:
     column = sheet.columns.get(_name_in(sheet, name))
+    # Where another statistic stands, `convert` makes r, and n where it can.
+    other = sheet.columns.get("es_type") if name in ("r", "n") else None
+    if column is None and other is not None:
+        return
     if column is None:
         labels = [one.label for one in sheet.columns.values()]
         hint = did_you_mean(name, labels) or "; add it"
         found.departure(None, None, None, f"the contract requires the column {name!r}{hint}", kind="required")
         return
-    for line, cell, missing in zip(sheet.lines, column.cells, column.missing, strict=True):
-        if missing:
+    for place, (line, cell, missing) in enumerate(zip(sheet.lines, column.cells, column.missing, strict=True)):
+        if missing and (other is None or other.missing[place]):
             message = f"{column.label} is empty; the contract requires it in every row"
             found.departure(line, column.label, cell, message, kind="required")
 

@@ -95,8 +95,8 @@ class Contents:
 
 def contents_of(sheet: ParsedSheet, contract: Contract) -> Contents:
     """Summarise a sheet."""
-    studies = _column_of(sheet, ("study_id", "study"))
-    samples = _column_of(sheet, ("sample_id",))
+    studies = _filled(sheet, ("study_id", "study"))
+    samples = _filled(sheet, ("sample_id",))
     there = {sheet.r: "r", sheet.n: "n"}
     names = {there.get(name, name) for name in sheet.columns}
     if sheet.finished or "es_type" in names:
@@ -113,8 +113,14 @@ def contents_of(sheet: ParsedSheet, contract: Contract) -> Contents:
     )
 
 
-def _column_of(sheet: ParsedSheet, names: Sequence[str]) -> list[str] | None:
-    return next((sheet.columns[name].cells for name in names if name in sheet.columns), None)
+def _filled(sheet: ParsedSheet, names: Sequence[str]) -> list[str] | None:
+    """Return the first of these columns that is not empty; an empty cell stands for itself alone."""
+    for name in names:
+        column = sheet.columns.get(name)
+        if column is not None and not all(column.missing):
+            cells = zip(column.cells, column.missing, sheet.lines, strict=True)
+            return [f"\0{line}" if gone else cell for cell, gone, line in cells]
+    return None
 
 
 def _samples(sheet: ParsedSheet, samples: list[str], studies: list[str] | None) -> list[tuple[str, str]]:

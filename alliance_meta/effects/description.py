@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic import Field as PydanticField
 
+from alliance_meta.effects.columns import MISSING
 from alliance_meta.effects.findings import Findings
 from alliance_meta.effects.schema import CONTRACT, FALSE, TRUE, Column, Contract, Kind
 from alliance_meta.effects.vocabulary import Term, Vocabulary, plain
@@ -133,7 +134,7 @@ def _described(source: str, table: _Schema, own: Mapping[str, Any], found: Findi
         if news:
             columns[item.name] = column
             widened.append(news)
-    codes = [code for code in table.missing if code]
+    codes = [code for code in table.missing if code not in MISSING]
     text = f"{source}: {PACKAGE} describes it"
     if widened:
         text += f" and adds {', '.join(widened)}"

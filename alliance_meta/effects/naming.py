@@ -71,9 +71,11 @@ def _without_r(sheet: Sheet, ri: str | None, ni: str | None) -> tuple[tuple[str,
     if ri is not None or ni is not None:
         return None, False
     names = {canonical_name(header) for header in sheet.header}
+    if {"r", "n"} <= names:
+        return None, False
     if "es_type" in names:
         return None, True
-    if {"r", "n"} <= names or "yi" not in names:
+    if "yi" not in names:
         return None, False
     second = next((name for name in ("vi", "sei") if name in names), None)
     return (("yi", second), False) if second else (None, False)

@@ -44,6 +44,8 @@ class Column(BaseModel):
         Other usual names of the column, in lower case with underscores.
     family : str or None
         Every column whose name begins so keeps the same rules.
+    blank : bool
+        Whether a blank sheet has it.
     example : str
         One cell as it could be typed.
     """
@@ -66,6 +68,7 @@ class Column(BaseModel):
     label: bool = False
     also: tuple[str, ...] = ()
     family: str | None = None
+    blank: bool = True
     example: str = ""
 
     @cached_property
@@ -280,10 +283,10 @@ CONTRACT = Contract(
         _advised("coder", "Coder", "Initials of whoever typed the row.", label=True, example="AB"),
         _advised("note", "Note", "Anything a reader of the sheet should know.", label=True, example="two-tailed"),
         _column("yi", "Finished effect", "Effect size on the scale of the analysis, for sheets without r and n.",
-                type="number", also=(".g",), example="0.32"),
+                type="number", blank=False, also=(".g",), example="0.32"),
         _column("vi", "Sampling variance", "Variance of yi, the square of its standard error.", type="number", above=0,
-                example="0.021"),
-        _column("sei", "Standard error", "Standard error of yi.", type="number", above=0, also=("se_yi", ".g_se"),
-                example="0.145"),
+                blank=False, example="0.021"),
+        _column("sei", "Standard error", "Standard error of yi.", type="number", above=0, blank=False,
+                also=("se_yi", ".g_se"), example="0.145"),
     ),
 )  # fmt: skip

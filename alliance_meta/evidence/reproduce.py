@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from alliance_meta.effects.datasets import list_datasets, load_dataset
 from alliance_meta.errors import InputError
+from alliance_meta.evidence.own_sheet import is_sheet, sheet_rows
 from alliance_meta.evidence.routes import Found, agrees, route_from, search, statistics
 from alliance_meta.not_applicable import NotApplicable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
     from alliance_meta.effects.card import PublishedResult
@@ -19,18 +22,22 @@ if TYPE_CHECKING:
 COLUMNS = ("dataset", "result", "source", "kind", "quantity", "scale", "printed", "ours", "agrees", "route", "note")
 
 
-def reproduce(name: str | None = None) -> pd.DataFrame:
-    """Compute the printed results of a data set anew and say which agree.
+def reproduce(name: str | Path | None = None) -> pd.DataFrame:
+    """Compute the printed results of a data set, or of your own sheet, anew and say which agree.
 
     When a student's number differs from the paper's, a choice nobody wrote down is the usual reason: the
     estimator, the scale, the variance of r, the reference distribution. Where the route to a printed result
     is known it is followed. Where it is not, the nearest of the usual routes is shown, with a plain word if
     none of them gives the printed digits; rarer routes that happen to round to them are named, not counted.
 
+    Type the studies of a published meta-analysis into the sheet that `write_template` makes, and this says whether
+    they give its number: the printed result stands in the ``datapackage.json`` beside the sheet. Where a study (or
+    sample) has several rows, routes with one mean per study are tried too.
+
     Parameters
     ----------
-    name : str, optional
-        A data set; by default every data set that has a printed result.
+    name : str or Path, optional
+        A data set, or the file of a coding sheet; by default every data set that has a printed result.
 
     Returns
     -------
@@ -43,7 +50,7 @@ def reproduce(name: str | None = None) -> pd.DataFrame:
     Raises
     ------
     InputError
-        An unknown data set, or one without any printed result.
+        An unknown data set, or one without any printed result; a sheet with errors, all of them at once.
 
     Examples
     --------
@@ -54,10 +61,13 @@ def reproduce(name: str | None = None) -> pd.DataFrame:
     """
     import pandas as pd
 
-    tables = [load_dataset(one) for one in ([name] if name is not None else list_datasets()["name"])]
-    if name is None:
-        tables = [table for table in tables if table.card is not None and table.card.published]
-    rows = [row for table in tables for row in _table_rows(table)]
+    if name is not None and is_sheet(name):
+        rows = list(sheet_rows(name, _result_rows))
+    elif name is not None:
+        rows = _table_rows(load_dataset(str(name)))
+    else:
+        tables = [load_dataset(one) for one in list_datasets()["name"]]
+        rows = [row for table in tables if table.card and table.card.published for row in _table_rows(table)]
     out = pd.DataFrame(rows, columns=list(COLUMNS))
     # A float column would turn the reason of a NotApplicable into a bare NaN.
     out["ours"] = pd.Series([row["ours"] for row in rows], dtype=object)
@@ -72,8 +82,10 @@ def _table_rows(table: CodedTable) -> list[dict[str, Any]]:
     return [row for result in card.published for row in _result_rows(table, result)]
 
 
-def _result_rows(table: CodedTable, result: PublishedResult) -> Iterator[dict[str, Any]]:
-    ours, route, note = _follow(table, result)
+def _result_rows(
+    table: CodedTable, result: PublishedResult, per: Sequence[str | None] = (None,)
+) -> Iterator[dict[str, Any]]:
+    ours, route, note = _follow(table, result, per)
     for quantity, printed in result.printed.items():
         value = ours.get(quantity, NotApplicable("not computed here"))
         yield {
@@ -91,7 +103,7 @@ def _result_rows(table: CodedTable, result: PublishedResult) -> Iterator[dict[st
         }
 
 
-def _follow(table: CodedTable, result: PublishedResult) -> tuple[dict[str, float], str, str]:
+def _follow(table: CodedTable, result: PublishedResult, per: Sequence[str | None]) -> tuple[dict[str, float], str, str]:
     """Return our numbers, the route in words and a note."""
     if result.route is not None:
         route = route_from(result.route)
@@ -99,11 +111,22 @@ def _follow(table: CodedTable, result: PublishedResult) -> tuple[dict[str, float
         return values, route.words, result.note
     if not result.search:
         return {}, "none built here", result.note
-    found = search(table, result.printed, scale=result.scale)
+    found = search(table, result.printed, scale=result.scale, per=per)
     usual = [item for item in found if item.route.usual]
     best = usual[0]
     verdict = _verdict(found, usual, printed=result.printed.get("estimate", "the printed value"))
-    return dict(best.values), best.route.words, " ".join(part for part in (verdict, result.note) if part)
+    count = _count(best, result.printed.get("k"))
+    return dict(best.values), best.route.words, " ".join(part for part in (verdict, count, result.note) if part)
+
+
+def _count(best: Found, printed: str | None) -> str:
+    """Say that the table has more or fewer effects than were printed: no choice of method mends that."""
+    if printed is None or agrees(best.values["k"], printed):
+        return ""
+    k = int(best.values["k"])
+    return (
+        f"The table gives k = {k} where {printed} is printed: {'rows lack' if k < float(printed) else 'too many rows'}."
+    )
 
 
 def _verdict(found: list[Found], usual: list[Found], *, printed: str) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any
 
+from alliance_meta.effects.aggregate import aggregate
 from alliance_meta.effects.coded import CodedTable
 from alliance_meta.effects.escalc import VTYPES, escalc
 from alliance_meta.errors import AllianceMetaWarning, InputError
@@ -21,6 +22,8 @@ TESTS: tuple[Test, ...] = ("z", "knha", "t")
 # chance by some of the many other routes, which therefore prove nothing.
 USUAL_METHODS = ("DL", "HE", "HS", "EE", "REML", "ML")
 USUAL_VARIANCES = (("ZCOR", "LS"), ("COR", "LS"), ("COR", "AV"))
+
+COUNTS = ("k", "N")
 
 TEST_WORDS = {"z": "Wald z", "knha": "Knapp-Hartung t", "t": "t", "adhoc": "Knapp-Hartung ad hoc"}
 SCALE_WORDS = {"ZCOR": "Fisher z", "COR": "raw r", "UCOR": "unbiased r"}
@@ -40,6 +43,8 @@ class Route:
         Moderators.
     subset : str or None
         Expression that picks rows.
+    per : str or None
+        Column whose groups (studies, samples) are averaged into one effect each before pooling.
     """
 
     ri: str
@@ -50,6 +55,7 @@ class Route:
     test: Test = "z"
     mods: str = "1"
     subset: str | None = None
+    per: str | None = None
 
     def fit(self, table: CodedTable) -> RandomEffectsResults:
         """Follow the route; our warnings are left to the notes of the result."""
@@ -57,6 +63,8 @@ class Route:
             warnings.simplefilter("ignore", AllianceMetaWarning)
             rows = table if self.subset is None else table.query(self.subset)
             effects = escalc(rows, measure=self.measure, vtype=self.vtype, ri=self.ri, ni=self.ni)
+            if self.per is not None:
+                effects = aggregate(effects, cluster=self.per)
             return RandomEffectsModel(effects, mods=self.mods, method=self.method, test=self.test).fit()
 
     @property
@@ -80,6 +88,8 @@ class Route:
             parts.append(f"mods {self.mods}")
         if self.subset:
             parts.append(f"where {self.subset}")
+        if self.per:
+            parts.append(f"one mean per {self.per} (rho .5)")
         return ", ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -165,19 +175,26 @@ class Found:
         return self.distance <= 1.0 + 1e-9
 
 
-def search(table: CodedTable, printed: Mapping[str, str], *, scale: str) -> list[Found]:
-    """Follow every route and return them by their largest distance from the printed numbers, nearest first."""
+def search(
+    table: CodedTable, printed: Mapping[str, str], *, scale: str, per: Sequence[str | None] = (None,)
+) -> list[Found]:
+    """Follow every route and return them by their largest distance from the printed numbers, nearest first.
+
+    Routes to another k than the printed one come last; people are the table's, whatever the route.
+    """
     with_interval = bool({"ci_lb", "ci_ub", "se", "pval"} & set(printed))
     tests = TESTS if with_interval else TESTS[:1]
     found = []
-    for route in _grid(table, tests, scale):
+    for route in _grid(table, tests, scale, per):
         values = statistics(route.fit(table), scale=scale)
-        gaps = [distance(values[name], text) for name, text in printed.items() if name in values]
-        found.append(Found(route, values, max(gaps)))
-    return sorted(found, key=lambda item: item.distance)
+        gaps = {name: distance(values[name], text) for name, text in printed.items() if name in values}
+        chosen = [gap for name, gap in gaps.items() if name not in COUNTS]
+        order = (gaps.get("k", 0.0) > 1.0, max(chosen, default=0.0), max(gaps.values()))
+        found.append((order, Found(route, values, order[-1])))
+    return [item for _, item in sorted(found, key=lambda pair: pair[0])]
 
 
-def _grid(table: CodedTable, tests: tuple[Test, ...], scale: str) -> Iterator[Route]:
+def _grid(table: CodedTable, tests: tuple[Test, ...], scale: str, per: Sequence[str | None]) -> Iterator[Route]:
     pairs = [("r", "n"), ("r_recoded", "n_recoded")]
     measures: tuple[Measure, ...] = ("ZCOR", "COR", "UCOR") if scale == "r" else ("ZCOR",)
     for ri, ni in pairs:
@@ -187,4 +204,5 @@ def _grid(table: CodedTable, tests: tuple[Test, ...], scale: str) -> Iterator[Ro
             for vtype in VTYPES[measure]:
                 for method in METHODS:
                     for test in tests:
-                        yield Route(ri, ni, measure, vtype, method, test)  # type: ignore[arg-type]
+                        for group in per:
+                            yield Route(ri, ni, measure, vtype, method, test, per=group)  # type: ignore[arg-type]

@@ -89,11 +89,22 @@ def test_help_lists_the_commands_that_work_and_no_others(run):
     code, out, _ = run("--help")
     assert code == 0
     commands = {line.split()[0] for line in out.split("Commands:")[1].splitlines() if line.startswith("  ")}
-    assert commands == {"check", "data", "fit", "report", "reproduce", "Exit"}
+    analysis = {"fit", "report", "reproduce", "consistency"}
+    assert commands == {"template", "codebook", "check", "convert", "data", "Exit"} | analysis
 
 
 @pytest.mark.parametrize(
-    "command", [("check",), ("fit",), ("report",), ("reproduce",), ("data", "list"), ("data", "show")]
+    "command",
+    [
+        ("template",),
+        ("codebook",),
+        ("check",),
+        ("fit",),
+        ("report",),
+        ("reproduce",),
+        ("data", "list"),
+        ("data", "show"),
+    ],
 )
 def test_every_command_explains_itself(run, command):
     code, out, _ = run(*command, "--help")

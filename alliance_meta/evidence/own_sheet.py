@@ -1,0 +1,104 @@
+"""A typed sheet and the printed result in the datapackage beside it."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from alliance_meta.effects.card import PublishedResult
+from alliance_meta.effects.coded import CodedTable
+from alliance_meta.effects.convert import convert
+from alliance_meta.effects.description import PACKAGE
+from alliance_meta.effects.examine import examine
+from alliance_meta.errors import AllianceMetaWarning, CodingError, InputError
+
+SHEETS = (".csv", ".tsv", ".tab", ".txt", ".xlsx", ".xlsm")
+USUAL: dict[str, Any] = {
+    "id": "printed",
+    "label": "printed result",
+    "kind": "published",
+    "source": "not stated",
+    "where": "not stated",
+    "doi": None,
+    "scale": "r",
+    "coefficient": "intrcpt",
+    "route": None,
+    "search": True,
+    "note": "",
+}
+GROUPS = ("sample_id", "study_id", "study")
+
+
+def is_sheet(name: str | Path) -> bool:
+    """Tell a file from the name of a shipped data set."""
+    path = Path(name)
+    return path.suffix.lower() in SHEETS or path.name != str(name) or path.is_file()
+
+
+def sheet_rows(name: str | Path, compare: Callable[..., Iterator[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    """Read a sheet and its printed results, and compare them.
+
+    Raises
+    ------
+    CodingError, InputError
+        Errors in the sheet; no printed result beside it, or one that cannot be read.
+    """
+    reading = examine(name, hold="read")
+    if reading.table is None:
+        raise CodingError(reading.errors, source=reading.source)
+    if not reading.published:
+        raise InputError(
+            f"{reading.source} has no printed result beside it; `alliance-meta template NAME` writes a sheet with one, "
+            f"or name it in {PACKAGE}: alliance_meta.published = [{{'printed': {{'estimate': '.275', 'k': '190'}}}}]"
+        )
+    results = [_result(block, place) for place, block in enumerate(reading.published)]
+    table = _with_r(reading.table)
+    per = (None, *_groups(table))
+    for result in results:
+        yield from compare(table, result, per)
+
+
+def _result(block: Mapping[str, Any], place: int) -> PublishedResult:
+    printed = block.get("printed")
+    if not isinstance(printed, Mapping) or not printed:
+        raise InputError(f"{PACKAGE}: alliance_meta.published[{place}] lacks 'printed', e.g. {{'estimate': '.275'}}")
+    for quantity, text in printed.items():
+        if not isinstance(text, str) or not _is_number(text):
+            raise InputError(
+                f"{PACKAGE}: alliance_meta.published[{place}].printed.{quantity} is {text!r}; "
+                "write it as the paper prints it, in quotation marks: '.275'"
+            )
+    result = PublishedResult.from_dict({**USUAL, **block, "printed": dict(printed)})
+    if result.scale not in ("r", "z"):
+        raise InputError(f"{PACKAGE}: alliance_meta.published[{place}].scale is {result.scale!r}; write 'r' or 'z'")
+    return result
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text.replace("−", "-")))
+    except ValueError:
+        return False
+
+
+def _with_r(table: CodedTable) -> CodedTable:
+    """Make r of other statistics where the sheet has them."""
+    if "es_type" not in table.columns or table.column("es_type").isna().all():
+        return table
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AllianceMetaWarning)
+        return convert(table)
+
+
+def _groups(table: CodedTable) -> list[str]:
+    """Return the columns by which several rows belong together, each kind of grouping once."""
+    found: dict[tuple[int, ...], str] = {}
+    for name in GROUPS:
+        if name in table.columns:
+            codes = table.column(name)
+            if codes.notna().all() and codes.duplicated().any():
+                found.setdefault(tuple(codes.astype("category").cat.codes), name)
+    return list(found.values())
