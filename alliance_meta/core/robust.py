@@ -100,6 +100,9 @@ class Sandwich:
         How estimating the coefficients ties the contributions of clusters i and j under M: their covariance is
         ``(i == j) * spread[j] + carry[i].T @ kernel @ carry[j]``. r is p, or 2 p for weights other than M^-1.
     kernel : ndarray of shape (r, r)
+    alone : ndarray of shape (c, p)
+        Directions known from one cluster alone: it has no other to disagree with, so that they have no robust
+        variance, and that of what involves them lacks their part. Unit vectors.
     """
 
     vb: Array
@@ -110,6 +113,7 @@ class Sandwich:
     spread: Array
     carry: Array
     kernel: Array
+    alone: Array
 
     def rebased(self, change: Array) -> Sandwich:
         """Return the sandwich of the coefficients ``change @ beta``, (p, p)."""
@@ -161,7 +165,17 @@ def sandwich(
         carry.append(left.transpose(0, 2, 1) @ F)
     U = np.concatenate(scores)
     half = U @ root.T
-    return Sandwich(half.T @ half, J, type, root, U, np.concatenate(spread), np.concatenate(carry), _kernel(omega, X))
+    return Sandwich(
+        vb=half.T @ half,
+        J=J,
+        type=type,
+        root=root,
+        scores=U,
+        spread=np.concatenate(spread),
+        carry=np.concatenate(carry),
+        kernel=_kernel(omega, X),
+        alone=resting(X @ root, [part.rows for part in stacks])[1],
+    )
 
 
 def adjusted_residuals(

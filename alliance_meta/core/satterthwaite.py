@@ -22,7 +22,7 @@ AT_A_TIME = 4096
 
 
 def satterthwaite(sandwich: Sandwich, L: Array) -> Array:
-    """Return the degrees of freedom of each contrast L (q, p), (q,); NaN where its robust variance is always 0.
+    """Return the degrees of freedom of each contrast L (q, p), (q,); NaN for one that is not `estimable`.
 
     Bell & McCaffrey (2002), generalised by Pustejovsky & Tipton (2018, doi:10.1080/07350015.2016.1247004).
     """
@@ -35,22 +35,31 @@ def satterthwaite(sandwich: Sandwich, L: Array) -> Array:
         first, second = _moments(sandwich, np.eye(p))
         parts = [_contract(L[at : at + AT_A_TIME], first, second) for at in range(0, q, AT_A_TIME)]
         mean, fourth = np.concatenate(parts, axis=1)
-    there = mean > NOTHING * np.square(L @ sandwich.root).sum(axis=1)
+    C = L @ sandwich.root
+    model = np.square(C).sum(axis=1)
+    there = (np.square(_beside(sandwich, C)).sum(axis=1) > NOTHING * model) & (mean > NOTHING * model)
     return np.where(there, mean**2 / np.where(there, fourth, 1.0), np.nan)
+
+
+def estimable(sandwich: Sandwich, L: Array) -> bool:
+    """Tell whether the contrasts L (q, p) have a robust covariance: no combination rests on single clusters alone."""
+    C = L @ sandwich.root
+    left = _beside(sandwich, C)
+    return _regular(left @ left.T, C @ C.T)
 
 
 def htz(sandwich: Sandwich, beta: Array, L: Array) -> tuple[float, float, float, float]:
     """Test L beta = 0 jointly by the approximate Hotelling T2; return F, df1, df2 and the p-value.
 
     Tipton & Pustejovsky (2015, doi:10.3102/1076998615606099), there called HTZ. For one contrast it is the t test with
-    Satterthwaite's degrees of freedom. All but df1 are NaN where the covariance of the contrasts is singular, F
-    and the p-value where the clusters are too few for so many contrasts (df2 <= 0).
+    Satterthwaite's degrees of freedom. All but df1 are NaN where a contrast is not `estimable`, F and the p-value
+    where the clusters are too few for so many contrasts: df2 <= 0, or a singular covariance.
     """
     q = len(L)
     gone = float("nan")
     mean, fourth = _moments(sandwich, L)
     model = L @ sandwich.root
-    if not _regular(mean, model @ model.T):
+    if not (estimable(sandwich, L) and _regular(mean, model @ model.T)):
         return gone, float(q), gone, gone
     inverse = np.linalg.inv(mean)
     total = np.einsum("ba,dc,abcd", inverse, inverse, fourth) + np.einsum("da,bc,abcd", inverse, inverse, fourth)
@@ -95,6 +104,12 @@ def _moments(sandwich: Sandwich, L: Array) -> tuple[Array, Array]:
     pairs = (flat.T @ flat).reshape(r, q, r, q)
     turned = np.einsum("rs,tu,sbud->rbtd", sandwich.kernel, sandwich.kernel, pairs, optimize=r > 4)
     return P.sum(axis=0), diagonal + np.einsum("ratc,rbtd->abcd", pairs, turned, optimize=r * q > 4)
+
+
+def _beside(sandwich: Sandwich, C: Array) -> Array:
+    """Return what is left of contrasts C (q, p), in the sandwich's coordinates, beside what rests on one cluster."""
+    basis = np.linalg.qr(sandwich.alone.T)[0]
+    return C - (C @ basis) @ basis.T
 
 
 def _contract(L: Array, mean: Array, fourth: Array) -> Array:

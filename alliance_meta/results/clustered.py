@@ -13,7 +13,7 @@ import pandas as pd
 from alliance_meta._typing import Array, Mask
 from alliance_meta.core.clusters import IntArray, nested, stacks
 from alliance_meta.core.robust import DiagonalWorking, Sandwich, WorkingCovariance, resting
-from alliance_meta.core.satterthwaite import htz
+from alliance_meta.core.satterthwaite import estimable, htz
 from alliance_meta.core.wild import Regression
 from alliance_meta.design import Design
 from alliance_meta.effects.clustering import Clusters, read_clusters
@@ -26,6 +26,7 @@ from alliance_meta.results.teststats import WaldTest
 
 # Residuals below this share of the effects are what floating point leaves of an exact fit.
 ROUNDING = 1e-13
+ONE_CLUSTER = "a coefficient rests on one cluster alone and has no robust variance"
 # Tipton (2015): below so many degrees of freedom the t approximation fails.
 FEW_DF = 4
 
@@ -234,8 +235,9 @@ def one_cluster_notes(names: Sequence[str], resting: Sequence[tuple[str, Mask]],
     notes = []
     for label, which in resting:
         message = (
-            f"Cluster {label} alone tells about {_listed(names, which)}: it has nothing to disagree with, and robust "
-            "standard errors leave its error out. They are too small."
+            f"Cluster {label} alone tells about {_listed(names, which)}: with no other to disagree with, its "
+            "error is missing from robust standard errors, which are too small or not there. Leave its rows out, or "
+            "merge the level with another."
         )
         notes.append(warn_note("one-cluster-term", message, FewStudiesWarning, stacklevel=stacklevel))
     return notes
@@ -251,7 +253,9 @@ def joint_test(robust: Sandwich, beta: Array, L: Array, null: str) -> WaldTest:
     F, _, df2, pval = htz(robust, beta, L)
     if F == F:
         return WaldTest(F, len(L), df2, pval, null)
-    if df2 <= 0:
+    if not estimable(robust, L):
+        gone = NotApplicable(ONE_CLUSTER)
+    elif df2 <= 0:
         gone = NotApplicable(f"{robust.J} clusters are too few to test {len(L)} combinations of coefficients together")
     else:
         gone = NotApplicable("the robust covariance of what is tested is singular")

@@ -129,7 +129,7 @@ class RobustResults:
 
     @cached_property
     def se(self) -> Array:
-        """Cluster-robust standard errors, (p,); NaN for a coefficient whose clusters leave no residual."""
+        """Cluster-robust standard errors, (p,); NaN for a coefficient known from one cluster alone."""
         return np.where(np.isnan(self.ddf), np.nan, np.sqrt(np.diag(self.vb)))
 
     @cached_property

@@ -14,6 +14,7 @@ from alliance_meta._typing import Array
 from alliance_meta.core import resampling
 from alliance_meta.core.resampling import Refits
 from alliance_meta.core.robust import DiagonalWorking
+from alliance_meta.core.satterthwaite import estimable
 from alliance_meta.core.wild import Imposed, draw, impose, statistics, wald
 from alliance_meta.effects.clustering import read_clusters
 from alliance_meta.effects.provenance import Provenance
@@ -21,7 +22,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import RobustType, WildWeights, check_option
-from alliance_meta.results.clustered import Clustered, ModelBased, Weighted, clustered, cut, joint_test
+from alliance_meta.results.clustered import ONE_CLUSTER, Clustered, ModelBased, Weighted, clustered, cut, joint_test
 from alliance_meta.results.contrasts import contrast
 from alliance_meta.results.export import plain
 from alliance_meta.results.robust import RobustResults
@@ -179,7 +180,8 @@ def wild_bootstrap(
     Returns
     -------
     WildBootstrap
-        With a singular robust covariance the statistic and the p-value are `NotApplicable`.
+        With a singular robust covariance, or a coefficient known from one cluster alone, the statistic and the
+        p-value are `NotApplicable`.
 
     Raises
     ------
@@ -231,7 +233,9 @@ def wild_bootstrap(
     stat = float(wald((matrix @ model.beta)[None], (matrix @ sandwich.vb @ matrix.T)[None])[0])
     at_least = int(as_extreme(found, np.array(stat)).sum())
     pval = at_least / B if used else (1 + at_least) / (1 + B)
-    if not np.isfinite(stat):
+    if not estimable(sandwich, matrix):
+        stat = pval = NotApplicable(ONE_CLUSTER)
+    elif not np.isfinite(stat):
         stat = pval = NotApplicable("the robust covariance of what is tested is singular")
     return WildBootstrap(
         null=null,
