@@ -77,12 +77,12 @@ def maximise_mixed(
             theta = np.where(fixed, given, theta)
         few = np.count_nonzero(~fixed) <= MANY
         point, settled, steps = _climb(problem, theta, fixed) if few else (problem.at(theta), False, 0)
-        if not settled:
+        if not settled and point.valid:
             point, settled, more = _climb(problem, _crawl(point, fixed), fixed, observed=True)
             steps += more
         total += steps
         maxima.append(point.loglik)
-        if best is None or point.loglik > best[0].loglik + 1e-12 * abs(point.loglik):
+        if best is None or not best[0].valid or point.loglik > best[0].loglik + 1e-12 * abs(point.loglik):
             best = point, settled
     assert best is not None
     low, high = problem.bounds
@@ -123,9 +123,14 @@ def _climb(problem: MixedProblem, theta: Array, fixed: Mask, *, observed: bool =
     low, high = problem.bounds
     theta = np.clip(theta, low, high)
     point = problem.at(theta)
-    while not point.valid:
-        theta = np.where(fixed, theta, 0.5 * (theta + problem_inside(problem)))
+    for _ in range(MOST_STEPS):
+        if point.valid:
+            break
+        theta = np.where(fixed, theta, 0.5 * (theta + _units(problem)))
         point = problem.at(theta)
+    if not point.valid:
+        return point, False, 0
+    units = _units(problem)
     H, fresh, damping = _observed(point) if observed else point.average_information, True, 0.0
     for step in range(MOST_STEPS):
         g = point.gradient
@@ -133,7 +138,7 @@ def _climb(problem: MixedProblem, theta: Array, fixed: Mask, *, observed: bool =
         if not free.any():
             return point, True, step
         move = np.zeros(problem.n)
-        move[free] = _newton(H[np.ix_(free, free)], g[free], damping)
+        move[free] = _newton(H[np.ix_(free, free)], g[free], damping, units[free])
         gain = float(g[free] @ move[free])
         if gain < SETTLED:
             return point, True, step
@@ -171,17 +176,19 @@ def _crawl(point: MixedPoint, fixed: Mask) -> Array:
     return np.asarray(found.x)
 
 
-def problem_inside(problem: MixedProblem) -> Array:
-    """Return parameters well inside their range."""
-    return np.concatenate([c.structure.start(1.0) for c in problem.components])
+def _units(problem: MixedProblem) -> Array:
+    """Return parameters of the size that sampling error gives them: positive, well inside their range."""
+    typical = float(problem.plan.d.mean())
+    return np.maximum(np.concatenate([c.structure.start(typical) for c in problem.components]), 1e-3 * typical)
 
 
-def _newton(H: Array, g: Array, damping: float) -> Array:
+def _newton(H: Array, g: Array, damping: float, units: Array) -> Array:
     """Return H^-1 g with H made positive definite where it is not, its diagonal raised by the damping."""
-    scale = np.sqrt(np.maximum(np.diag(H), np.finfo(float).tiny))
+    # Effects without any residual have no information: a step is a few units long then.
+    scale = np.sqrt(np.maximum(np.diag(H), 1e-6 / units**2))
     R = H / np.outer(scale, scale) + damping * np.eye(g.size)
     values, vectors = linalg.eigh(R)
-    values = np.maximum(np.abs(values), 1e-8 * max(float(np.abs(values).max()), 1e-300))
+    values = np.maximum(np.abs(values), 1e-8)
     return np.asarray(vectors @ ((vectors.T @ (g / scale)) / values) / scale)
 
 
@@ -218,9 +225,9 @@ def _observed(point: MixedPoint) -> Array:
     problem, theta = point.problem, point.theta
     low, high = problem.bounds
     found = np.empty((problem.n, problem.n))
-    scale = 1.0 / np.sqrt(np.maximum(np.diag(point.average_information), 1e-300))
+    units = _units(problem)
     for j in range(problem.n):
-        h = 1e-4 * min(float(scale[j]), max(abs(float(theta[j])), 1e-3 * float(scale[j])))
+        h = 1e-4 * max(abs(float(theta[j])), 1e-2 * float(units[j]))
         up, down = theta.copy(), theta.copy()
         up[j], down[j] = min(theta[j] + h, high[j]), max(theta[j] - h, low[j])
         found[j] = -(problem.at(up).gradient - problem.at(down).gradient) / (up[j] - down[j])
