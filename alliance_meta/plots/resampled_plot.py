@@ -1,4 +1,4 @@
-"""The distribution behind a permutation test or a bootstrap."""
+"""The distribution behind a permutation test, a bootstrap or a cluster wild bootstrap."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.errors import InputError
+from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import did_you_mean
 from alliance_meta.plots import forest_text
@@ -32,6 +33,7 @@ from alliance_meta.plots.layout import MARGIN
 from alliance_meta.plots.pen import SUMMARY
 from alliance_meta.sensitivity.bootstrapping import Bootstrap, BootstrapInterval
 from alliance_meta.sensitivity.permutation import SIGNS, PermutationTest, as_extreme
+from alliance_meta.sensitivity.wild import WildBootstrap
 from alliance_meta.tables.format import format_count, format_interval, format_level, format_number, format_p
 
 if TYPE_CHECKING:
@@ -39,11 +41,12 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 5.5, 4.0
 FEWEST_BINS, MOST_BINS = 12, 60
+LONG_NULL = 40
 NAMES = {"tau2": "τ²", "tau": "τ", "I2": "I² in percent", "H2": "H²"}
 
 
 def resampled_data(
-    result: PermutationTest | Bootstrap,
+    result: PermutationTest | Bootstrap | WildBootstrap,
     *,
     quantity: str | None = None,
     kind: BootstrapInterval = "percentile",
@@ -55,11 +58,12 @@ def resampled_data(
 
     Parameters
     ----------
-    result : PermutationTest or Bootstrap
-        From `sensitivity.permutation_test` or `sensitivity.bootstrap`.
+    result : PermutationTest, Bootstrap or WildBootstrap
+        From `sensitivity.permutation_test`, `sensitivity.bootstrap` or `sensitivity.wild_bootstrap`.
     quantity : str, optional
         A coefficient, ``"QM"`` (permutation), ``"tau2"``, ``"tau"``, ``"I2"`` or ``"H2"`` (bootstrap). By default
-        the coefficient of a model with one, else ``"QM"``; for a bootstrap the first coefficient.
+        the coefficient of a model with one, else ``"QM"``; for a bootstrap the first coefficient. A wild
+        bootstrap has one statistic only, ``"F"``.
     kind : {"percentile", "basic", "bca"}
         Bootstrap interval.
     level : float, optional
@@ -95,6 +99,9 @@ def resampled_data(
     elif isinstance(result, Bootstrap):
         rows, meta, more = _of_bootstrap(result, quantity, kind, level)
         origin, name = result.fit.effects.provenance, "Bootstrap"
+    elif isinstance(result, WildBootstrap):
+        rows, meta, more = _of_wild(result, quantity)
+        origin, name = result.provenance, "Cluster wild bootstrap"
     else:
         raise InputError(f"resampled_data needs a permutation test or a bootstrap, not {type(result).__name__}")
     notes = merge_notes(result.notes, more)
@@ -108,13 +115,13 @@ def resampled(
 ) -> NotebookFigure | Axes:
     """Draw the distribution of a permutation test or a bootstrap, and where the data's own value lies in it.
 
-    For a permutation test the dark bars are arrangements at least as extreme as the data: their share is the
-    p-value. For a bootstrap the dashed lines are the limits of the interval; a lump at the edge is a bound,
-    such as tau2 = 0.
+    For a permutation test or a wild bootstrap the dark bars are arrangements at least as extreme as the data: their
+    share is the p-value. For a bootstrap the dashed lines are the limits of the interval; a lump at the edge is a
+    bound, such as tau2 = 0.
 
     Parameters
     ----------
-    fit_or_frame : PermutationTest, Bootstrap or DataFrame
+    fit_or_frame : PermutationTest, Bootstrap, WildBootstrap or DataFrame
         The result of resampling, or a frame from `resampled_data`.
     ax : matplotlib Axes, optional
         Draw into this axes. By default a figure of 5.5 x 4 inches.
@@ -229,6 +236,30 @@ def _of_bootstrap(result: Bootstrap, quantity: str | None, kind: BootstrapInterv
         ],
         "bottom": [text, *_at_bound(name, values), *lost],
         "quantity": name,
+    }
+    return rows, meta, [Note("not-drawn", line) for line in lost]
+
+
+def _of_wild(result: WildBootstrap, quantity: str | None) -> Found:
+    _check(quantity or "F", ["F"])
+    if isinstance(result.stat, NotApplicable):
+        raise InputError(f"there is no observed statistic to draw: {result.stat.reason}")
+    rows, lost = _bins(result.stats, as_extreme(result.stats, np.array(result.stat)))
+    rows.append({"kind": "observed", "value": result.stat})
+    how = f"{format_count(result.iterations)} at random, seed {result.seed}"
+    if result.exact:
+        how = "every sign vector, mirror images once"
+    drawn = f"{result.weights.capitalize()}, {how}"
+    text = f"Observed {format_number(result.stat)}; {format_p(result.pval, name='p')} ({drawn})"
+    if result.mc_se > 0:
+        text += f"; simulation error of p {format_number(result.mc_se, 3, leading_zero=False)}"
+    meta = {
+        "axis_label": "Replicates",
+        "x_label": f"Robust F ({result.type}) if {result.null if len(result.null) < LONG_NULL else 'the null is true'}",
+        "key": [["bar", "Smaller"], ["tail", "As large as in the data, or larger"], ["line", "Observed"]],
+        "bottom": [text, *lost],
+        "quantity": "F",
+        "pval": result.pval,
     }
     return rows, meta, [Note("not-drawn", line) for line in lost]
 

@@ -81,6 +81,11 @@ def permuted() -> Any:
     return sensitivity.permutation_test(RandomEffectsModel(effects, method="DL", test="t").fit())
 
 
+def multiplied(fit: RandomEffectsResults) -> Any:
+    cluster = np.arange(fit.k) % 15
+    return quiet(lambda: sensitivity.wild_bootstrap(fit, "year", cluster=cluster, seed=1, iterations=100))
+
+
 @cache
 def charts() -> dict[str, pd.DataFrame]:
     """Return the frames whose geometry is checked; the first word of a name is the plot."""
@@ -113,6 +118,7 @@ def charts() -> dict[str, pd.DataFrame]:
         "resampled rows": resampled_data(sensitivity.permutation_test(crossed(), seed=1, iterations=100)),
         "resampled mean": resampled_data(boot),
         "resampled tau2": resampled_data(boot, quantity="tau2"),
+        "resampled wild": resampled_data(multiplied(crossed())),
         "rho_grid": rho_grid_data(several()),
         "rho_grid of one": rho_grid_data(several(rho=(0.5,), how="composite")),
         "rho_grid of a coefficient": rho_grid_data(several(rho=(0, 0.9), mods="rater"), term="rater[T.mixed]"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 from alliance_meta import EffectSizes, RandomEffectsModel, moderators, sensitivity
 from alliance_meta.errors import DesignError, InputError
 from alliance_meta.models.subgroups import subgroups
+from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.plots import (
     bubble,
     bubble_data,
@@ -25,7 +27,7 @@ from alliance_meta.plots import (
 )
 from alliance_meta.plots.swarm import swarm
 from tests.plots.cases import fitted, molloy, quiet
-from tests.plots.charts import alike, crossed, many, permuted, several, synthetic
+from tests.plots.charts import alike, crossed, many, multiplied, permuted, several, synthetic
 from tests.plots.geometry import texts
 from tests.tolerances import CLOSED_FORM, ITERATIVE
 
@@ -235,7 +237,8 @@ def test_made_up_data_stay_labelled_after_resampling_and_averaging() -> None:
     fit = synthetic(crossed())
     test = sensitivity.permutation_test(fit, seed=1, iterations=20)
     boot = sensitivity.bootstrap(fit, seed=1, iterations=20)
-    frames = [means_data(moderators.marginal_means(fit, "rater")), resampled_data(test), resampled_data(boot)]
+    frames = [resampled_data(result) for result in (test, boot, multiplied(fit))]
+    frames.append(means_data(moderators.marginal_means(fit, "rater")))
     assert all(frame.attrs["synthetic"] for frame in frames)
 
 
@@ -257,6 +260,18 @@ def test_the_tails_of_a_random_test_are_its_p_value(quantity: str) -> None:
     assert frame["tail"].sum() / frame["count"].sum() == pytest.approx(expected, rel=CLOSED_FORM)
     assert len(frame[frame["kind"] == "observed"]) == (1 if quantity == "QM" else 2)
     assert frame.attrs["pval"] == expected
+
+
+def test_the_tail_of_a_wild_bootstrap_is_its_p_value() -> None:
+    test = multiplied(crossed())
+    frame = resampled_data(test)
+    assert (1 + frame["tail"].sum()) / (1 + frame["count"].sum()) == pytest.approx(test.pval, rel=CLOSED_FORM)
+    assert frame.loc[frame["kind"] == "observed", "value"].tolist() == [test.stat]
+    assert frame.attrs["x_label"] == "Robust F (CR2) if year = 0"
+    with pytest.raises(InputError, match="'year' was not resampled; known: F"):
+        resampled_data(test, quantity="year")
+    with pytest.raises(InputError, match="no observed statistic to draw: gone"):
+        resampled_data(replace(test, stat=NotApplicable("gone")))
 
 
 def test_a_bootstrap_shows_its_samples_and_its_interval() -> None:
