@@ -12,8 +12,8 @@ from alliance_meta.effects.vocabulary import Vocabulary
 
 Kind = Literal["string", "integer", "number", "boolean"]
 Need = Literal["required", "advised", "optional"]
-TRUE = ("yes", "true", "1")
-FALSE = ("no", "false", "0")
+TRUE = ("yes", "y", "true", "t", "1", "on")
+FALSE = ("no", "n", "false", "f", "0", "off")
 PYTHON_TYPES: dict[str, type] = {"string": str, "integer": int, "number": float, "boolean": bool}
 
 
