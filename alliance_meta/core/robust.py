@@ -15,11 +15,12 @@ CR1    sqrt(J / (J - 1)), with J clusters
 CR1p   sqrt(J / (J - p))
 CR1S   sqrt(J (k - 1) / ((J - 1) (k - p)))
 CR2    D'(D S D')^(-1/2) D with D'D = M_jj and S = [(I - H) M (I - H)']_jj: V is then unbiased if M is right
-CR3    (I - H_jj)^-1: close to leaving each cluster out in turn
+CR3    (I - H_jj)^-1: V is then the sum of squared changes of beta when each cluster is left out in turn
 =====  ===========================================================================================================
 
-Everything is kept per cluster and p x p; nothing is k x k. Where M connects rows of different clusters (crossed
-random effects), the sandwich, and its degrees of freedom, take clusters to be independent; CR2 uses the exact S.
+Everything is kept per cluster and p x p, nothing is k x k; CR2 costs the cube of each cluster's size. Where M connects
+rows of different clusters (crossed random effects), the sandwich and its degrees of freedom take clusters to be
+independent, while CR2 uses the exact S.
 """
 
 from __future__ import annotations

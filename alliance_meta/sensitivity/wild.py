@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.core import resampling
 from alliance_meta.core.resampling import Refits
-from alliance_meta.core.robust import DiagonalWorking
+from alliance_meta.core.robust import DiagonalWorking, Sandwich
 from alliance_meta.core.satterthwaite import estimable
 from alliance_meta.core.wild import Imposed, draw, impose, statistics, wald
 from alliance_meta.effects.clustering import read_clusters
@@ -222,21 +222,8 @@ def wild_bootstrap(
     matrix, null = _tested(model, L)
     sandwich = parts.sandwich(type)
     imposed = impose(parts.model, parts.y, matrix @ parts.change, type=type, adjust=adjust)
-    if chosen is None:
-        B = int(possible) // 2
-        found = _replicates(imposed, parts.n, B, cores, lambda n, a, b: resampling.sign_patterns(a, b, parts.n))
-    else:
-        B = iterations
-        found = _replicates(
-            imposed, parts.n, B, cores, lambda n, a, b: draw(resampling.stream(chosen, n), b - a, parts.n, weights)
-        )
-    stat = float(wald((matrix @ model.beta)[None], (matrix @ sandwich.vb @ matrix.T)[None])[0])
-    at_least = int(as_extreme(found, np.array(stat)).sum())
-    pval = at_least / B if used else (1 + at_least) / (1 + B)
-    if not estimable(sandwich, matrix):
-        stat = pval = NotApplicable(ONE_CLUSTER)
-    elif not np.isfinite(stat):
-        stat = pval = NotApplicable("the robust covariance of what is tested is singular")
+    found = _replicates(imposed, parts.n, int(possible) // 2 if used else iterations, weights, chosen, cores)
+    stat, pval = _compared(model.beta, sandwich, matrix, found, exact=used)
     return WildBootstrap(
         null=null,
         stat=stat,
@@ -249,7 +236,7 @@ def wild_bootstrap(
         adjust=adjust,
         weights=weights,
         exact=used,
-        iterations=int(possible) if used else B,
+        iterations=int(possible) if used else iterations,
         possible=possible,
         seed=chosen,
         stats=found,
@@ -291,13 +278,28 @@ def _exact(exact: bool | Literal["auto"], possible: float, iterations: int) -> b
     return used
 
 
-def _replicates(imposed: Imposed, J: int, B: int, cores: int, multipliers: Callable[[int, int, int], Array]) -> Array:
-    """Return the statistics of B replicates, in blocks that each have a random stream of their own."""
+def _replicates(imposed: Imposed, J: int, B: int, weights: str, seed: int | None, cores: int) -> Array:
+    """Return the statistics of B replicates, or of the B sign vectors without their mirror images if no seed."""
 
     def task(block: int, start: int, stop: int) -> Refits:
-        return {"stat": statistics(imposed, multipliers(block, start, stop))}
+        if seed is None:
+            return {"stat": statistics(imposed, resampling.sign_patterns(start, stop, J))}
+        return {"stat": statistics(imposed, draw(resampling.stream(seed, block), stop - start, J, weights))}
 
     return resampling.in_blocks(task, B=B, k=J, cores=cores)["stat"]
+
+
+def _compared(beta: Array, sandwich: Sandwich, L: Array, found: Array, *, exact: bool) -> tuple[float, float]:
+    """Return the statistic of the data and its p-value, or why there is none."""
+    if not estimable(sandwich, L):
+        gone = NotApplicable(ONE_CLUSTER)
+        return gone, gone
+    stat = float(wald((L @ beta)[None], (L @ sandwich.vb @ L.T)[None])[0])
+    if not np.isfinite(stat):
+        gone = NotApplicable("the robust covariance of what is tested is singular")
+        return gone, gone
+    at_least = int(as_extreme(found, np.array(stat)).sum())
+    return stat, at_least / len(found) if exact else (1 + at_least) / (1 + len(found))
 
 
 def _notes(J: int, weights: str, possible: float) -> list[Note]:
