@@ -60,6 +60,10 @@ class FewStudiesWarning(AllianceMetaWarning):
     """Fewer studies than the method needs to be trusted."""
 
 
+class NotIdentifiedWarning(AllianceMetaWarning):
+    """The data cannot tell some variances of a model apart."""
+
+
 class RedundantModeratorWarning(AllianceMetaWarning):
     """A column of the design repeats what others say and was left out."""
 

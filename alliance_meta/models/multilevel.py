@@ -15,7 +15,7 @@ from alliance_meta.core.sampling_covariance import SamplingCovariance
 from alliance_meta.core.tower_plan import Term
 from alliance_meta.design import Design, build_design
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import ConvergenceWarning, InputError
+from alliance_meta.errors import ConvergenceWarning, InputError, NotIdentifiedWarning
 from alliance_meta.models.random_terms import ParsedTerm, parse_random
 from alliance_meta.notes import Note, merge_notes, warn_note
 from alliance_meta.options import Degrees, check_level, check_option, did_you_mean
@@ -123,7 +123,7 @@ class MultilevelModel:
 
         Warns
         -----
-        DroppedRowsWarning, RedundantModeratorWarning, ConvergenceWarning
+        DroppedRowsWarning, RedundantModeratorWarning, ConvergenceWarning, NotIdentifiedWarning
             Each also stands in ``.notes`` of the result.
         """
         effects, V = self.effects, self._covariance()
@@ -258,10 +258,8 @@ def _unidentified(fitted: MixedFit, names: list[str]) -> list[Note]:
         return []
     loading = np.abs(vectors[:, 0])
     involved = [names[free[j]] for j in np.flatnonzero(loading > 0.2 * loading.max())]
-    return [
-        Note(
-            "not-identified",
-            f"The data cannot tell {' and '.join(involved)} apart: the likelihood is flat in their direction. "
-            "Leave one of these terms out, or hold it fixed.",
-        )
-    ]
+    message = (
+        f"The data cannot tell {' and '.join(involved)} apart: the likelihood is flat in their direction. "
+        "Leave one of these terms out, or hold it fixed."
+    )
+    return [warn_note("not-identified", message, NotIdentifiedWarning, stacklevel=5)]

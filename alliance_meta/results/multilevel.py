@@ -13,7 +13,7 @@ from alliance_meta.core.sampling_covariance import SamplingCovariance
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.notes import Note
-from alliance_meta.options import Scale, check_level
+from alliance_meta.options import RobustType, Scale, check_level
 from alliance_meta.results import multilevel_export as export
 from alliance_meta.results import multilevel_predictions as predictions
 from alliance_meta.results import multilevel_text as text
@@ -166,7 +166,7 @@ class MultilevelResults(MultilevelQuantities):
         """
         return self._wald(*contrast(L, names=self.names, terms=self.design.terms))
 
-    def robust(self, *, cluster: Any = "study_id", type: str = "CR2") -> RobustResults:
+    def robust(self, *, cluster: Any = "study_id", type: RobustType = "CR2") -> RobustResults:
         """Return the same model with cluster-robust standard errors, degrees of freedom and tests.
 
         They hold even where the assumed dependence is wrong, if the clusters are independent.

@@ -19,8 +19,6 @@ from alliance_meta.results.coefficients import FittedCoefficients
 from alliance_meta.results.components import CONSTANT, RandomTerm, component_table
 from alliance_meta.results.teststats import WaldTest
 
-NO_MORE = "needs more effects than coefficients"
-
 
 class MultilevelQuantities(FittedCoefficients):
     """The read-only numbers of a fitted multilevel model; the base of `MultilevelResults`."""
@@ -125,9 +123,14 @@ class MultilevelQuantities(FittedCoefficients):
         return self.point.problem.at(np.zeros(self.point.problem.n))
 
     @property
+    def _lacking(self) -> NotApplicable | None:
+        """Why there is no model with sampling error only; None where there is one."""
+        return None if self._sampling.valid else NotApplicable("V is singular")
+
+    @property
     def QE(self) -> float:
         """Cochran's Q: residual heterogeneity beyond chance."""
-        return self._sampling.rss if self.k > self.p else NotApplicable(NO_MORE)
+        return self._lacking or self._sampling.rss
 
     @property
     def QEdf(self) -> int:
@@ -137,13 +140,13 @@ class MultilevelQuantities(FittedCoefficients):
     @property
     def QEp(self) -> float:
         """P-value of QE."""
-        return chi2_sf(self.QE, self.QEdf) if self.k > self.p else NotApplicable(NO_MORE)
+        return self._lacking or chi2_sf(self.QE, self.QEdf)
 
     @cached_property
     def vt(self) -> float:
         """Typical sampling variance, (k - p) / trace(P) with P of the model with sampling error only."""
-        if self.k <= self.p:
-            return NotApplicable(NO_MORE)
+        if self._lacking:
+            return self._lacking
         point = self._sampling
         G = point.weighted_X
         trace = float((1.0 / point.factored.d).sum()) - float(np.einsum("kp,pq,kq->", G, point.vb, G))
