@@ -195,8 +195,8 @@ def wild_bootstrap(
     (2014, Queen's Economics Department working paper 1315) and Mammen (1993, doi:10.1214/aos/1176349025).
 
     Heterogeneity and weights are not estimated again, neither under the null hypothesis nor in the replicates:
-    the working covariance of `fit` is held fixed. wildmeta refits both, which is slower and differs little, because a
-    robust test does not rest on the working covariance being right.
+    the working covariance of `fit` is held fixed, as a robust test does not rest on its being right. wildmeta
+    estimates both again in every replicate, so that its p-values are not exactly these.
     With random multipliers the p-value is (1 + number at least as large) / (1 + iterations).
 
     Examples
