@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from alliance_meta import plots as plots
     from alliance_meta import sensitivity as sensitivity
     from alliance_meta.bayes import priors as priors
+    from alliance_meta.bayes.model import BayesianModel as BayesianModel
+    from alliance_meta.bayes.results import BayesianResults as BayesianResults
     from alliance_meta.core.sampling_covariance import SamplingCovariance as SamplingCovariance
     from alliance_meta.effects.aggregate import aggregate as aggregate
     from alliance_meta.effects.agreement import CoderAgreement as CoderAgreement
@@ -45,6 +47,9 @@ if TYPE_CHECKING:
     from alliance_meta.errors import InputError as InputError
     from alliance_meta.errors import Problem as Problem
     from alliance_meta.evidence.checking import Check as Check
+    from alliance_meta.evidence.claims import ClaimsAudit as ClaimsAudit
+    from alliance_meta.evidence.claims import ClaimVerdict as ClaimVerdict
+    from alliance_meta.evidence.claims import claims as claims
     from alliance_meta.evidence.consistency import ConsistencyReport as ConsistencyReport
     from alliance_meta.evidence.consistency import consistency as consistency
     from alliance_meta.evidence.consistency import scan_text as scan_text
@@ -72,8 +77,12 @@ if TYPE_CHECKING:
     from alliance_meta.results.rve import RVEResults as RVEResults
 
 _HOMES = {
+    "BayesianModel": "bayes.model",
+    "BayesianResults": "bayes.results",
     "CannotRunError": "errors",
     "Check": "evidence.checking",
+    "ClaimVerdict": "evidence.claims",
+    "ClaimsAudit": "evidence.claims",
     "CodedTable": "effects.coded",
     "CoderAgreement": "effects.agreement",
     "CodingError": "errors",
@@ -105,6 +114,7 @@ _HOMES = {
     "check_coded": "effects.ingest",
     "codebook": "effects.codebook",
     "coder_agreement": "effects.agreement",
+    "claims": "evidence.claims",
     "consistency": "evidence.consistency",
     "conversions": "effects.conversion",
     "convert": "effects.convert",

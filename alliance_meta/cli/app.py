@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from alliance_meta import __version__
-from alliance_meta.cli import check, consistency, convert, data, fit, report, reproduce, template
+from alliance_meta.cli import check, claims, consistency, convert, data, fit, report, reproduce, template
 
 EPILOG = "Exit codes: 0 done, 1 problems in the input, 2 could not run."
 
@@ -38,6 +38,7 @@ def _common(
 app.add_typer(data.app, name="data")
 app.command("check")(check.check)
 app.command("codebook")(template.codebook)
+app.command("claims")(claims.claims)
 app.command("consistency")(consistency.consistency)
 app.command("convert")(convert.convert)
 app.command("fit")(fit.fit)
