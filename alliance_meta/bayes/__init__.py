@@ -9,10 +9,16 @@ from alliance_meta._lazy import lazy
 if TYPE_CHECKING:
     from alliance_meta.bayes import priors as priors
     from alliance_meta.bayes import pymc as pymc
+    from alliance_meta.bayes.hypotheses import BayesFactor as BayesFactor
+    from alliance_meta.bayes.leave_out import LeaveOneOut as LeaveOneOut
+    from alliance_meta.bayes.marginals import Marginal as Marginal
     from alliance_meta.bayes.sampling import SampledPosterior as SampledPosterior
     from alliance_meta.bayes.sampling import sample as sample
 
 _HOMES = {
+    "BayesFactor": "hypotheses",
+    "LeaveOneOut": "leave_out",
+    "Marginal": "marginals",
     "SampledPosterior": "sampling",
     "sample": "sampling",
 }

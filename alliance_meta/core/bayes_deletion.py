@@ -34,10 +34,11 @@ class Deletions:
         Log density of y_i given the other studies.
     pit : ndarray of shape (m,)
         Probability of a result up to y_i, given the other studies.
-    mean, second : ndarray of shape (m, p)
-        Mean and mean square of the coefficients without study i.
-    tau, tau2 : ndarray of shape (m,)
-        Mean of tau and of tau^2 without study i.
+    mean : ndarray of shape (m, p)
+    covariance : ndarray of shape (m, p, p)
+        Of the coefficients without study i.
+    tau : ndarray of shape (m,)
+        Mean of tau without study i.
     error : ndarray of shape (m,)
         Relative error of the predictive density.
     """
@@ -46,21 +47,25 @@ class Deletions:
     log_predictive: Array
     pit: Array
     mean: Array
-    second: Array
+    covariance: Array
     tau: Array
-    tau2: Array
     error: Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Deleted:
-    """Given B values of tau and L scales: everything of the m studies that are left out in turn."""
+    """Given B values of tau and L scales: everything of the m studies that are left out in turn.
+
+    The covariance of the coefficients without study i is root' root + gain_i towards_i towards_i'.
+    """
 
     log_weight: Array
     log_predictive: Array
     deviate: Array
-    change: Array
-    spread: Array
+    mean: Array
+    root: Array
+    towards: Array
+    gain: Array
 
 
 def dispensable(posterior: ExactPosterior) -> Mask:
@@ -90,22 +95,26 @@ def delete_each(posterior: ExactPosterior) -> Deletions:
     start = panels.scale * panels.edges[1:-1] / (1.0 - panels.edges[1:-1])
     without = integrate(log_densities, start, panels.scale, upper=problem.tau.upper)
     whole = integrate(lambda tau: log_posterior(problem, tau)[None], start, panels.scale, upper=problem.tau.upper)
-    pit = np.zeros(len(rows))
-    mean, second = np.zeros((len(rows), problem.model.p)), np.zeros((len(rows), problem.model.p))
+    m, p = len(rows), problem.model.p
+    pit, mean, second = np.zeros(m), np.zeros((m, p)), np.zeros((m, p, p))
+    # Moments around the whole posterior's mean lose no digits.
+    centre = posterior.weight @ posterior.mean
     for s, one in _pieces(problem, rows, without.tau):
         share = special.softmax(one.log_weight[:, :, None] - one.log_predictive, axis=1)
         weight = without.weight[:, s].T[:, None, :] * share
         pit += np.einsum("blm,blm->m", weight, special.ndtr(one.deviate))
-        mean += np.einsum("blm,blmp->mp", weight, one.change)
-        second += np.einsum("blm,blmp->mp", weight, one.change**2 + one.spread)
+        away = one.mean - centre
+        mean += np.einsum("blm,blmi->mi", weight, away)
+        second += np.einsum("blm,blmi,blmj->mij", weight, away, away, optimize=True)
+        second += np.einsum("blm,blri,blrj->mij", weight, one.root, one.root, optimize=True)
+        second += np.einsum("blm,blmi,blmj->mij", weight * one.gain, one.towards, one.towards, optimize=True)
     return Deletions(
         rows=rows,
         log_predictive=whole.log_integral[0] - without.log_integral,
         pit=pit,
-        mean=mean,
-        second=second,
+        mean=centre + mean,
+        covariance=second - mean[:, :, None] * mean[:, None, :],
         tau=without.weight @ without.tau,
-        tau2=without.weight @ without.tau**2,
         error=without.error + whole.error[0],
     )
 
@@ -127,11 +136,12 @@ def _deleted(problem: ExactProblem, rows: AnyArray, tau: Array, parts: Component
     left = 1.0 - w * (half**2).sum(axis=-1)
     residual = model.y[rows] - np.einsum("blj,mj->blm", parts.mean, X)
     towards = np.einsum("blij,blmi->blmj", parts.root, half)
-    variance = (parts.root**2).sum(axis=2)
     return _Deleted(
         log_weight=parts.log_weight,
         log_predictive=0.5 * (np.log(w * left) - LOG_2PI - w * residual**2 / left),
         deviate=residual * np.sqrt(w / left),
-        change=parts.mean[:, :, None, :] - towards * (w * residual / left)[..., None],
-        spread=variance[:, :, None, :] + towards**2 * (w / left)[..., None],
+        mean=parts.mean[:, :, None, :] - towards * (w * residual / left)[..., None],
+        root=parts.root,
+        towards=towards,
+        gain=w / left,
     )

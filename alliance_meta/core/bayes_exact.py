@@ -78,6 +78,18 @@ class ExactProblem:
         """The a of the tail tau^-a of the posterior of tau, which is proper if a > 1."""
         return self.tau.tail + self.model.k - self.flat
 
+    def finite(self, order: int, *, of: str, left_out: int = 0) -> bool:
+        """Return whether a posterior moment exists; `of` is "tau", "new", "study" or "coefficients".
+
+        `left_out` studies fewer leave the tail heavier.
+        """
+        if of == "study":
+            return True
+        extra = 0.0
+        if of == "coefficients" and not self.flat:
+            extra = self.heavy.df if self.heavy else np.inf
+        return self.tail - left_out + extra - order > 1.0
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Components:
@@ -126,13 +138,7 @@ class ExactPosterior:
 
     def finite(self, order: int, *, of: str) -> bool:
         """Return whether a moment exists; `of` is "tau", "new", "study" or "coefficients"."""
-        problem = self.problem
-        if of == "study":
-            return True
-        if of == "coefficients" and not problem.flat:
-            df = problem.heavy.df if problem.heavy else np.inf
-            return problem.tail + df - order > 1.0
-        return problem.tail - order > 1.0
+        return self.problem.finite(order, of=of)
 
     def coefficients(self, C: Array) -> NormalMixture:
         """Return the posterior of the combinations C (m, p) of coefficients."""
@@ -152,6 +158,21 @@ class ExactPosterior:
         away = model.v[:, None] / total
         shrunken = mean + (tau2 / total) * (model.y[:, None] - mean)
         return mixture(self.weight, shrunken, np.sqrt(tau2 * away + away**2 * variance))
+
+    def combination(self, c: Array, d: Array) -> NormalMixture:
+        """Return the posterior of c'b + d'theta, for coefficients c (p,) and true effects d (k,)."""
+        model, tau2 = self.problem.model, self.tau[:, None] ** 2
+        own = tau2 / (model.v + tau2)
+        towards = c + (d * (1.0 - own)) @ model.X
+        mean = (self.mean * towards).sum(axis=1) + (d * own) @ model.y
+        variance = (np.einsum("bij,bj->bi", self.root, towards) ** 2).sum(axis=1) + (d**2 * own) @ model.v
+        return mixture(self.weight, mean[None], np.sqrt(variance)[None])
+
+    def observations(self) -> NormalMixture:
+        """Return the distribution of a replication of each of the k results, by the same design."""
+        model = self.problem.model
+        mean, variance = _combine(self.mean, self.root, model.X)
+        return mixture(self.weight, mean, np.sqrt(variance + model.v[:, None] + self.tau**2))
 
 
 def solve(problem: ExactProblem) -> ExactPosterior:
@@ -191,12 +212,16 @@ def _mixture_nodes(problem: ExactProblem, tau: Array, weight: Array) -> tuple[Ar
 
 def log_posterior(problem: ExactProblem, tau: Array) -> Array:
     """Return the log of prior times likelihood at each tau, (B,)."""
+    return problem.tau.log_density(tau) + log_likelihood(problem, tau)
+
+
+def log_likelihood(problem: ExactProblem, tau: Array) -> Array:
+    """Return the log of the density of y at each tau, (B,), the coefficients integrated out."""
     given = conditional(problem.model, tau)
-    base = problem.tau.log_density(tau) + given.loglik
     if problem.heavy is None:
-        return base
+        return given.loglik
     root = _align(given.root, problem.heavy.index)
-    return base + special.logsumexp(_scale_weights(problem, problem.heavy, given.mean, root)[0], axis=1)
+    return given.loglik + special.logsumexp(_scale_weights(problem, problem.heavy, given.mean, root)[0], axis=1)
 
 
 def components(problem: ExactProblem, tau: Array) -> Components:
@@ -210,16 +235,17 @@ def components(problem: ExactProblem, tau: Array) -> Components:
     return Components(base + log_share, *_shrink(problem.heavy, given.mean, root, share))
 
 
-def expectation(problem: ExactProblem, log_factor: Callable[[Array, Components], Array]) -> tuple[float, float]:
-    """Return the log of the integral of prior x likelihood x factor over all parameters, and its relative error.
+def expectation(problem: ExactProblem, c: Array, log_factor: Callable[[Array, Array], Array]) -> tuple[float, float]:
+    """Return the log of the integral of prior x likelihood x factor over everything, and its relative error.
 
-    `log_factor` is given tau (B,) and the components and returns the log of the factor's mean given each, (B, L).
-    The nodes are placed for this integral, so that it keeps its digits where the factor is tiny.
+    `log_factor` is given mean and standard deviation of c'b for each component and returns the log of the mean
+    of the factor. The nodes are placed for this integral: it keeps its digits where the factor is tiny.
     """
 
     def rows(tau: Array) -> Array:
         parts = components(problem, tau)
-        return special.logsumexp(parts.log_weight + log_factor(tau, parts), axis=1)[None]
+        sd = np.sqrt((np.einsum("blij,j->bli", parts.root, c) ** 2).sum(axis=2))
+        return special.logsumexp(parts.log_weight + log_factor(parts.mean @ c, sd), axis=1)[None]
 
     start, scale = mass_region(rows, *search_range(problem))
     panels = integrate(rows, start, scale, upper=problem.tau.upper)

@@ -129,7 +129,7 @@ def _lower_quantile(weight: Array, mean: Array, sd: Array, p: float) -> Array:
 
 
 def shortest_interval(
-    quantile: Callable[[float], float], density: Callable[[float], float], *, level: float, lowest: float = -np.inf
+    quantile: Callable[[Array], Array], density: Callable[[Array], Array], *, level: float, lowest: float = -np.inf
 ) -> tuple[float, float]:
     """Return the shortest interval of a distribution that holds `level`; of one hill, the highest-density one.
 
@@ -138,16 +138,18 @@ def shortest_interval(
     outside = 1.0 - level
     tails = outside * np.linspace(0.0, 1.0, 41)
     tails[0], tails[-1] = 1e-12 * outside, outside * (1.0 - 1e-12)
-    widths = np.array([quantile(a + level) - quantile(a) for a in tails])
-    best = int(np.argmin(widths))
+    ends = quantile(np.append(tails, tails + level)).reshape(2, -1)
+    best = int(np.argmin(ends[1] - ends[0]))
 
     def slope(a: float) -> float:
-        return density(quantile(a)) - density(quantile(a + level))
+        lower, upper = density(quantile(np.array([a, a + level])))
+        return float(lower - upper)
 
     low, high = float(tails[max(best - 1, 0)]), float(tails[min(best + 1, len(tails) - 1)])
     if slope(low) * slope(high) < 0:
         a = float(optimize.brentq(slope, low, high, xtol=1e-16, rtol=1e-13))
-        return quantile(a), quantile(a + level)
+        lower, upper = quantile(np.array([a, a + level]))
+        return float(lower), float(upper)
     if best == 0 and np.isfinite(lowest):
-        return lowest, quantile(level)
-    return quantile(float(tails[best])), quantile(float(tails[best]) + level)
+        return lowest, float(quantile(np.array([level]))[0])
+    return float(ends[0, best]), float(ends[1, best])

@@ -1,0 +1,77 @@
+"""What other priors would have given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta.bayes.marginals import MixtureMarginal, TauMarginal
+from alliance_meta.bayes.prior import EffectPrior, TauPrior
+from alliance_meta.bayes.priors import sensitivity_set
+from alliance_meta.bayes.setup import PriorSet, check_kind, exact_problem
+from alliance_meta.core.bayes_exact import solve
+from alliance_meta.errors import InputError
+from alliance_meta.not_applicable import NotApplicable
+
+if TYPE_CHECKING:
+    from alliance_meta.bayes.results import BayesianResults
+
+
+def prior_grid(
+    fit: BayesianResults,
+    *,
+    tau_priors: Sequence[TauPrior] | None,
+    mu_priors: Sequence[EffectPrior] | None,
+) -> pd.DataFrame:
+    """Return a table with one row per combination of priors."""
+    own = fit.priors
+    if tau_priors is None:
+        others = [prior for prior in sensitivity_set() if prior != own.tau]
+        tau_priors = [own.tau, *others]
+    if mu_priors is not None and "mu" not in own.names:
+        raise InputError(f"mods={fit.design.formula!r} has no intercept, so that mu_priors have nothing to apply to")
+    for tau_prior in tau_priors:
+        check_kind(tau_prior, TauPrior, "tau_priors")
+    for mu_prior in mu_priors or ():
+        check_kind(mu_prior, EffectPrior, "mu_priors")
+    sets = [own] if mu_priors is None else [_with_mu(own, prior) for prior in mu_priors]
+    rows = [_row(fit, replace(one, tau=tau.given(fit.effects.vi))) for one in sets for tau in tau_priors]
+    out = pd.DataFrame(rows)
+    out.attrs.update(level=fit.level, interval="eti", scale=fit.effects.scale_label)
+    return out
+
+
+def _with_mu(priors: PriorSet, mu: EffectPrior) -> PriorSet:
+    chosen = list(priors.coefficients)
+    chosen[priors.names.index("mu")] = mu
+    return replace(priors, coefficients=tuple(chosen))
+
+
+def _row(fit: BayesianResults, priors: PriorSet) -> dict[str, Any]:
+    exact = solve(exact_problem(fit.effects, fit.design, priors))
+    tails = np.array([0.5 * (1.0 - fit.level), 0.5, 0.5 * (1.0 + fit.level)])
+    row = fit._mean_row[None]
+    mu = MixtureMarginal("mu", exact.coefficients(row)).quantile(tails)
+    new = MixtureMarginal("theta_new", exact.new_effects(row)).quantile(tails)
+    tau = TauMarginal(exact).quantile(tails)
+    improper = priors.improper
+    reason = f"the prior of {' and '.join(improper)} is improper"
+    mu_prior = priors.coefficients[priors.names.index("mu")] if "mu" in priors.names else "as fitted"
+    return {
+        "mu_prior": str(mu_prior),
+        "tau_prior": str(priors.tau),
+        "mu": mu[1],
+        "mu_ci_lb": mu[0],
+        "mu_ci_ub": mu[2],
+        "tau": tau[1],
+        "tau_ci_lb": tau[0],
+        "tau_ci_ub": tau[2],
+        "pi_lb": new[0],
+        "pi_ub": new[2],
+        "log_marginal_likelihood": NotApplicable(reason) if improper else exact.log_marginal,
+        "error_bound": exact.error,
+    }

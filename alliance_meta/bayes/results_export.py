@@ -1,0 +1,124 @@
+"""A Bayesian result as tables and as JSON-ready values, never rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta._typing import Array
+from alliance_meta.bayes.marginals import INFINITE, KINDS, IntervalKind, Marginal, MixtureMarginal
+from alliance_meta.core.bayes_mixture import NormalMixture
+from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.results.export import plain
+
+if TYPE_CHECKING:
+    from alliance_meta.bayes.results import BayesianResults
+
+COLUMNS = ("mean", "sd", "median", "ci_lb", "ci_ub")
+
+
+def tidy(fit: BayesianResults, *, level: float, kind: IntervalKind) -> pd.DataFrame:
+    """Return one row per quantity."""
+    exact = fit.exact
+    rows: dict[str, tuple[float, ...]] = {}
+    for labels, mixture, of in (
+        (fit.names, fit._coefficients(np.eye(fit.p)), "coefficients"),
+        (("theta_new",), exact.new_effects(fit._mean_row[None]), "new"),
+        ([f"theta[{label}]" for label in fit.effects.slab], exact.study_effects(), "study"),
+    ):
+        found = _mixture_rows(mixture, level, kind, exact.finite(1, of=of), exact.finite(2, of=of))
+        rows |= dict(zip(labels, found, strict=True))
+        if of == "coefficients":
+            rows["tau"] = _row(fit.posterior("tau"), level, kind)
+    columns = zip(COLUMNS, zip(*rows.values(), strict=True), strict=True)
+    out = pd.DataFrame({name: column(cells) for name, cells in columns}, index=pd.Index(list(rows), name="parameter"))
+    out.attrs.update(
+        scale=fit.effects.scale_label, level=level, interval=kind, interval_label=f"{100 * level:g} % {KINDS[kind]}"
+    )
+    return out
+
+
+def _mixture_rows(
+    mixture: NormalMixture, level: float, kind: IntervalKind, has_mean: bool, has_sd: bool
+) -> list[tuple[float, ...]]:
+    if kind == "hdi":
+        rows = [MixtureMarginal("", mixture.row(i), has_mean, has_sd) for i in range(mixture.m)]
+        return [_row(one, level, kind) for one in rows]
+    mean, sd = mixture.moments()
+    q = mixture.quantile(np.array([0.5 * (1.0 - level), 0.5, 0.5 * (1.0 + level)]))
+    none = NotApplicable(INFINITE)
+    return [
+        (
+            float(mean[i]) if has_mean else none,
+            float(sd[i]) if has_sd else none,
+            *map(float, (q[i, 1], q[i, 0], q[i, 2])),
+        )
+        for i in range(mixture.m)
+    ]
+
+
+def _row(marginal: Marginal, level: float, kind: IntervalKind) -> tuple[float, ...]:
+    one = marginal.interval(level=level, kind=kind)
+    return marginal.mean, marginal.sd, one.estimate, one.lb, one.ub
+
+
+def column(cells: Sequence[float]) -> Any:
+    """Return a float array, or an object array where a cell has to keep its reason."""
+    return np.array(cells, dtype=object if any(isinstance(x, NotApplicable) for x in cells) else float)
+
+
+def statistics(fit: BayesianResults) -> dict[str, Any]:
+    """Return the model's statistics by name."""
+    tau = fit.posterior("tau").interval(level=fit.level, kind=fit.interval)
+    zero = fit.bayes_factor("tau = 0")
+    found = {
+        "k": fit.k,
+        "p": fit.p,
+        "level": fit.level,
+        "interval": fit.interval,
+        "tau": tau.estimate,
+        "tau_ci_lb": tau.lb,
+        "tau_ci_ub": tau.ub,
+        "tau2": fit.tau2,
+        "I2": fit.I2,
+        "bf01_tau": zero.bf01,
+    }
+    if fit.design.has_intercept:
+        found["bf01_mu"] = fit.bayes_factor("mu = 0").bf01
+    return found | {"log_marginal_likelihood": fit.log_marginal_likelihood, "error_bound": fit.error_bound}
+
+
+def glance(fit: BayesianResults) -> pd.DataFrame:
+    """Return one row with the model's statistics."""
+    return pd.DataFrame(
+        {
+            name: pd.Series([value], dtype=object if isinstance(value, NotApplicable) else None)
+            for name, value in statistics(fit).items()
+        }
+    )
+
+
+def to_dict(fit: BayesianResults) -> dict[str, Any]:
+    """Return every number and setting as JSON-ready values."""
+    table = fit.tidy()
+    chosen = zip(fit.priors.names, fit.priors.coefficients, strict=True)
+    priors = {name: prior.to_dict() for name, prior in chosen} | {"tau": fit.priors.tau.to_dict()}
+    return plain(
+        {
+            "model": {"formula": fit.design.formula, "priors": priors, "method": "exact, by quadrature over tau"},
+            "statistics": statistics(fit),
+            "posterior": {"parameter": list(table.index), **table.to_dict(orient="list")},
+            "vb": _square(fit.vb),
+            "bayes_factors": [one.to_dict() for one in fit._bayes_factors.values()],
+            "studies": {"slab": list(fit.effects.slab), "yi": fit.effects.yi, "vi": fit.effects.vi},
+            "notes": [note.to_dict() for note in fit.notes],
+            "provenance": fit.effects.provenance.to_dict(),
+        }
+    )
+
+
+def _square(vb: Array) -> Any:
+    return vb if np.isfinite(vb).all() else NotApplicable(INFINITE)

@@ -1,0 +1,180 @@
+"""Predictions of a Bayesian result: mean effects and effects of new studies, on a scale that is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import optimize, special
+
+from alliance_meta._typing import Array
+from alliance_meta.bayes.marginals import KINDS, TANH, IntervalKind, Marginal, MixtureMarginal, TransformedMarginal
+from alliance_meta.bayes.setup import coordinates
+from alliance_meta.core.bayes_mixture import LIGHTEST
+from alliance_meta.errors import InputError
+from alliance_meta.options import Scale
+from alliance_meta.results.predictions import COLUMNS, SCALE_LABELS, to_scale
+
+if TYPE_CHECKING:
+    from alliance_meta.bayes.results import BayesianResults
+
+# The mean of tanh over a normal distribution by the trapezoid rule, to rounding for tau up to about 1.
+_U = np.arange(-8.5, 8.51, 0.25)
+_PU = 0.25 * np.exp(-0.5 * _U**2) / np.sqrt(2.0 * np.pi)
+UNDETERMINED = 1e-6
+
+
+def predict(
+    fit: BayesianResults,
+    newdata: pd.DataFrame | Mapping[str, Any] | None,
+    *,
+    scale: Scale | None,
+    level: float,
+    kind: IntervalKind,
+) -> pd.DataFrame:
+    """Return ``pred se ci_lb ci_ub pi_lb pi_ub``, one row per prediction."""
+    X, labels = _rows(fit, newdata)
+    wanted = scale or fit._scale
+    # The check of the scale, and its message, are those of every other result.
+    empty = pd.DataFrame({name: np.empty(0) for name in COLUMNS})
+    checked = to_scale(empty, measure=fit.effects.measure, scale=scale, tau2=0.0)
+    if kind == "eti" and wanted != "r_mean":
+        frame = _quantiles(fit, X, tanh=wanted != fit._scale, level=level)
+    else:
+        frame = _one_by_one(fit, X, wanted, level, kind)
+    frame.index = pd.Index(labels)
+    frame.attrs.update(
+        scale=wanted,
+        scale_label=SCALE_LABELS[checked.attrs["scale"]],
+        level=level,
+        interval=kind,
+        interval_label=f"{100 * level:g} % {KINDS[kind]}",
+        pred="posterior median",
+    )
+    return frame
+
+
+def _rows(fit: BayesianResults, newdata: pd.DataFrame | Mapping[str, Any] | None) -> tuple[Array, list[str]]:
+    if newdata is not None:
+        X, labels = fit.design.new_rows(newdata)
+        beyond = np.abs(fit.design.beyond(newdata)).max(axis=1, initial=0.0) > UNDETERMINED
+        if beyond.any():
+            lost = "; ".join(label for label, gone in zip(labels, beyond, strict=True) if gone)
+            raise InputError(f"newdata: no effect tells about {lost}; its column was left out as redundant")
+        return X, labels
+    if fit.design.formula == "1":
+        return np.ones((1, 1)), ["mean effect"]
+    return fit.design.X, list(fit.effects.slab)
+
+
+def _quantiles(fit: BayesianResults, X: Array, *, tanh: bool, level: float) -> pd.DataFrame:
+    """Return all rows at once: quantiles go with the scale."""
+    mixture, new = fit._coefficients(X), fit._new_effects(X)
+    lower, upper = 0.5 * (1.0 - level), 0.5 * (1.0 + level)
+    ci, pi = mixture.quantile(np.array([lower, 0.5, upper])), new.quantile(np.array([lower, upper]))
+    if tanh:
+        ci, pi = np.tanh(ci), np.tanh(pi)
+        rows = [MixtureMarginal("", mixture.row(i)) for i in range(mixture.m)]
+        se = np.array([TransformedMarginal("", row, TANH).sd for row in rows])
+    else:
+        se = mixture.moments()[1] if fit.exact.finite(2, of="coefficients") else np.full(len(X), np.nan)
+    return pd.DataFrame(dict(zip(COLUMNS, (ci[:, 1], se, ci[:, 0], ci[:, 2], pi[:, 0], pi[:, 1]), strict=True)))
+
+
+def _one_by_one(fit: BayesianResults, X: Array, wanted: str, level: float, kind: IntervalKind) -> pd.DataFrame:
+    """Return shortest intervals, or those of the mean true correlation."""
+    mixture, new = fit._coefficients(X), fit._new_effects(X)
+    of = fit.exact.finite(2, of="coefficients")
+    rows = []
+    for i in range(len(X)):
+        mean: Marginal = MixtureMarginal("", mixture.row(i), of, of)
+        future: Marginal = MixtureMarginal("", new.row(i))
+        if wanted != fit._scale:
+            future = TransformedMarginal("", future, TANH)
+            mean = TransformedMarginal("", mean, TANH) if wanted == "r" else _mean_correlation(fit, X[i])
+        ci, pi = mean.interval(level=level, kind=kind), future.interval(level=level, kind=kind)
+        rows.append((ci.estimate, mean.sd, ci.lb, ci.ub, pi.lb, pi.ub))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _mean_correlation(fit: BayesianResults, row: Array) -> MeanCorrelation:
+    exact = fit.exact
+    c = row @ coordinates(fit.design)
+    sd = np.sqrt(((exact.root @ c) ** 2).sum(axis=1))
+    kept = exact.weight > LIGHTEST * exact.weight.max()
+    return MeanCorrelation(exact.weight[kept], (exact.mean @ c)[kept], sd[kept], exact.tau[kept])
+
+
+@dataclass(frozen=True, eq=False)
+class MeanCorrelation(Marginal):
+    """The mean true correlation: tanh averaged over N(mu, tau^2), with mu normal given tau."""
+
+    weight: Array
+    centre: Array
+    spread: Array
+    tau: Array
+    name: str = "mean true correlation"
+
+    def _mean_of_tanh(self, mu: Array) -> tuple[Array, Array]:
+        """Return the mean of tanh and its slope in mu, for mu (..., B)."""
+        r = np.tanh(mu[..., None] + self.tau[:, None] * _U)
+        return r @ _PU, (1.0 - r**2) @ _PU
+
+    def _inverse(self, x: Array) -> Array:
+        """Return the mu that has each mean correlation, (q, B) for x (q,), by Newton's steps in Fisher's z."""
+        goal = np.arctanh(x)[:, None]
+        mu = np.repeat(goal, len(self.tau), axis=1)
+        for _ in range(50):
+            r, slope = self._mean_of_tanh(mu)
+            step = (np.arctanh(np.clip(r, -1.0 + 1e-16, 1.0 - 1e-16)) - goal) * (1.0 - r**2) / np.maximum(slope, 1e-300)
+            mu = mu - np.clip(step, -2.0, 2.0)
+            if np.abs(step).max() < 1e-10:
+                break
+        return mu
+
+    def _expect(self, order: int) -> float:
+        mean = self.average(lambda r: r)
+        return mean if order == 1 else float(np.sqrt(self.average(lambda r: (r - mean) ** 2)))
+
+    def average(self, function: Callable[[Array], Array]) -> float:
+        """Return the posterior mean of a function of the mean true correlation."""
+        total = 0.0
+        for u, p in zip(_U, _PU, strict=True):
+            total += float(p * (self.weight @ function(self._mean_of_tanh(self.centre + self.spread * u)[0])))
+        return total
+
+    def _cdf(self, x: Array) -> Array:
+        return self._tail(x, 1.0)
+
+    def _sf(self, x: Array) -> Array:
+        return self._tail(x, -1.0)
+
+    def _tail(self, x: Array, sign: float) -> Array:
+        inside = np.abs(x) < 1
+        z = (self._inverse(np.where(inside, x, 0.0)) - self.centre) / self.spread
+        return np.where(inside, special.ndtr(sign * z) @ self.weight, sign * x > 0)
+
+    def _pdf(self, x: Array) -> Array:
+        mu = self._inverse(x)
+        z = (mu - self.centre) / self.spread
+        slope = self._mean_of_tanh(mu)[1]
+        return (np.exp(-0.5 * z**2) / (np.sqrt(2.0 * np.pi) * self.spread * slope)) @ self.weight
+
+    def _quantile(self, p: Array) -> Array:
+        return np.array([self._one_quantile(float(one)) for one in p])
+
+    def _one_quantile(self, p: float) -> float:
+        """Return one quantile; it lies between those of the components."""
+        ends = self._mean_of_tanh(self.centre + self.spread * special.ndtri(p))[0]
+        low, high = float(ends.min()), float(ends.max())
+        if low == high:
+            return low
+
+        def excess(x: float) -> float:
+            at = np.array([x])
+            return float(self._cdf(at)[0] - p) if p <= 0.5 else float(1.0 - p - self._sf(at)[0])
+
+        return float(optimize.brentq(excess, low, high, xtol=1e-14, rtol=1e-13))
