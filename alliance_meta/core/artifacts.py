@@ -28,9 +28,7 @@ def dichotomy(p: Array) -> Array:
     return 1.0 / biserial_factor(p)
 
 
-def dependability(
-    patient: float, session: float, residual: float, sessions: Array, *, absolute: bool = False
-) -> Array:
+def dependability(patient: float, session: float, residual: float, sessions: Array, *, absolute: bool = False) -> Array:
     """Return the generalisability of a mean over sessions, from variance components.
 
     What sessions have in common for all patients (`session`) is error for absolute decisions only.
@@ -54,8 +52,8 @@ def true_score_u(u: Array, rxx_unrestricted: Array) -> Array:
 
     sqrt((u^2 - (1 - rxx)) / rxx) (Hunter, Schmidt & Le 2006, doi:10.1037/0021-9010.91.3.594).
     """
-    left = (u**2 - (1.0 - rxx_unrestricted)) / rxx_unrestricted
-    return np.sqrt(np.where(left > 0, left, np.nan))
+    safe = np.where(rxx_unrestricted > 0, rxx_unrestricted, np.nan)
+    return _root((u**2 - (1.0 - safe)) / safe)
 
 
 class Steps(NamedTuple):
@@ -86,14 +84,17 @@ def steps(
     outer = np.sqrt(ryy) * split_x * split_y
     unrestricted = unrestricted_reliability(rxx, u)
     if kind == "direct":
-        return Steps(np.sqrt(unrestricted), u, outer)
+        return Steps(_root(unrestricted), u, outer)
     return Steps(np.ones_like(outer), true_score_u(u, unrestricted), outer * np.sqrt(rxx))
 
 
 def correct(r: Array, by: Steps) -> Corrected:
-    """Undo the steps: x = r / outer, c = x / sqrt(u^2 + (1 - u^2) x^2), rho = c / inner."""
+    """Undo the steps: x = r / outer, c = x / sqrt(u^2 + (1 - u^2) x^2), rho = c / inner.
+
+    NaN where u > 1 and x is so far beyond 1 that no c gives it.
+    """
     x = r / by.outer
-    spread = np.sqrt(by.u**2 + (1.0 - by.u**2) * x**2)
+    spread = _root(by.u**2 + (1.0 - by.u**2) * x**2)
     attenuation = by.outer * by.inner * spread
     # d c / d x = u^2 / spread^3.
     slope = by.u**2 / (spread**3 * by.outer * by.inner)
@@ -231,3 +232,8 @@ def _variance(values: Array, weights: Array, *, unbiased: bool) -> float:
     k = len(values)
     spread = _mean((values - _mean(values, weights)) ** 2, weights)
     return spread * k / (k - 1.0) if unbiased and k > 1 else spread
+
+
+def _root(values: Array) -> Array:
+    """Return the square root, NaN for what has none."""
+    return np.sqrt(np.where(values > 0, values, np.nan))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from alliance_meta._typing import Array
+from alliance_meta._typing import Array, Mask
 from alliance_meta.core import artifacts as core
 from alliance_meta.effects.artifact_values import (
     WORDS,
@@ -158,11 +158,12 @@ def corrected_effects(
     r = correlations(effects)
     found = core.correct(r, by)
     yi, vi = found.rho, effects.vi * found.slope**2
-    beyond = np.abs(found.rho) >= 1.0
+    beyond = ~(np.abs(found.rho) < 1.0)
     notes = list(notes)
+    impossible = beyond if effects.measure == "ZCOR" else ~np.isfinite(found.rho)
+    if impossible.any():
+        raise CodingError(_beyond(effects, r, found.rho, impossible), source=effects.provenance.source)
     if effects.measure == "ZCOR":
-        if beyond.any():
-            raise CodingError(_beyond(effects, r, found.rho, beyond), source=effects.provenance.source)
         yi, vi = np.arctanh(found.rho), vi * (1.0 - r**2) ** 2 / (1.0 - found.rho**2) ** 2
     elif beyond.any():
         labels = ", ".join(effects.slab[i] for i in np.flatnonzero(beyond)[:5])
@@ -179,13 +180,11 @@ def corrected_effects(
     )
 
 
-def _beyond(effects: EffectSizes, r: Array, rho: Array, beyond: Any) -> list[Problem]:
-    return [
-        Problem(
-            int(i) + 1,
-            None,
-            f"{r[i]:.3g}",
-            f"{effects.slab[i]}: r = {r[i]:.3g} becomes {rho[i]:.3g}, which has no Fisher z; use escalc(measure='COR')",
-        )
-        for i in np.flatnonzero(beyond)
-    ]
+def _beyond(effects: EffectSizes, r: Array, rho: Array, beyond: Mask) -> list[Problem]:
+    problems = []
+    for i in np.flatnonzero(beyond):
+        why = f"becomes {rho[i]:.3g}, which has no Fisher z; use escalc(measure='COR')"
+        if np.isnan(rho[i]):
+            why = "is larger than any correlation could be observed with these artifacts; check them"
+        problems.append(Problem(int(i) + 1, None, f"{r[i]:.3g}", f"{effects.slab[i]}: r = {r[i]:.3g} {why}"))
+    return problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +14,14 @@ from alliance_meta._typing import Array
 from alliance_meta.core import artifacts as core
 from alliance_meta.effects.artifact_values import Artifact, Given, RelIn, read_artifacts, weights_of
 from alliance_meta.effects.artifacts import corrected_effects, row_steps
-from alliance_meta.errors import InputError
+from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.models.random_effects import RandomEffectsModel
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.results.wording import level_text, remarks, wrapped
+from alliance_meta.sensitivity.psychometric import table
 
 OBSERVED = "as observed"
 SHORT = {
@@ -60,7 +62,8 @@ class Attenuation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-ready values."""
-        rows = [{"correction": str(name), **row.to_dict()} for name, row in self.rows.astype(object).iterrows()]
+        frame = self.rows.reset_index().astype(object)
+        rows = [dict(zip(frame, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
         shared = {"model": self.model, "level": self.level, "k": self.k}
         return plain({**shared, "rows": rows, "notes": [note.to_dict() for note in self.notes]})
 
@@ -157,11 +160,16 @@ def attenuation(
     rows = {OBSERVED: _row(fit, "no correction; what the measures as used would predict")}
     notes: list[Note] = []
     for name, artifacts in sets.items():
-        one = _refit(fit, artifacts, weights, range_restriction, rel_alliance_in)
+        one, warned = _refit(fit, artifacts, weights, range_restriction, rel_alliance_in)
         rows[name] = _row(one, "; ".join(artifact.words(weights) for artifact in artifacts.values()))
-        notes += [Note(note.code, f"{name}: {note.message}") for note in one.notes if note.code == "beyond-one"]
+        for note in one.notes:
+            if note in fit.notes or note.code == "corrected-artifacts":
+                continue
+            notes.append(Note(note.code, f"{name}: {note.message}"))
+            if note.message in warned:
+                warnings.warn(notes[-1].message, warned[note.message], stacklevel=2)
     return Attenuation(
-        rows=pd.DataFrame(rows.values(), index=pd.Index(list(rows), name="correction")),
+        rows=table(list(rows.values()), pd.Index(list(rows), name="correction")),
         model=fit.model_label,
         level=fit.level,
         k=fit.k,
@@ -183,7 +191,8 @@ def _sets(known: dict[str, Artifact], kind: core.RangeRestriction) -> dict[str, 
 
 def _refit(
     fit: RandomEffectsResults, known: dict[str, Artifact], weights: Array, kind: core.RangeRestriction, rel_in: str
-) -> RandomEffectsResults:
+) -> tuple[RandomEffectsResults, dict[str, type[Warning]]]:
+    """Fit the model to corrected effects; its warnings are returned, to be given with the name of the row."""
     by = row_steps(known, weights, fit.k, kind=kind, rel_in=rel_in)
     settings = fit.settings
     model = RandomEffectsModel(
@@ -195,9 +204,11 @@ def _refit(
         weights=settings.weights,
         tau2_min=settings.tau2_min,
     )
-    found = model.fit()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", AllianceMetaWarning)
+        found = model.fit()
     assert isinstance(found, RandomEffectsResults)
-    return found
+    return found, {str(one.message): one.category for one in caught}
 
 
 def _row(fit: RandomEffectsResults, assumption: str) -> dict[str, Any]:

@@ -71,7 +71,9 @@ class HunterSchmidt:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-ready values."""
-        rows = {str(name): row.to_dict() for name, row in self.rows.astype(object).iterrows()}
+        frame = self.rows.astype(object)
+        values = [dict(zip(frame, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
+        rows = dict(zip(frame.index, values, strict=True))
         kept = {name: value for name, value in vars(self).items() if name not in ("rows", "notes")}
         return plain({**kept, "rows": rows, "notes": [note.to_dict() for note in self.notes]})
 
@@ -200,7 +202,7 @@ def hunter_schmidt(
     quantiles = critical_value(level, df), critical_value(credibility, df)
     rows = [_row(pooled, k, *quantiles) for pooled in found.values()]
     return HunterSchmidt(
-        rows=_table(rows, list(found)),
+        rows=table(rows, pd.Index(list(found), name="correlations")),
         k=k,
         N=float(n.sum()),
         method=how,
@@ -222,6 +224,11 @@ def _individually(
     r: Array, n: Array, known: Mapping[str, Artifact], kind: core.RangeRestriction, rel_in: str, unbiased: bool
 ) -> core.Pooled:
     corrected = core.correct(r, row_steps(known, n, len(r), kind=kind, rel_in=rel_in))
+    if not np.isfinite(corrected.rho).all():
+        i = int(np.flatnonzero(~np.isfinite(corrected.rho))[0])
+        raise InputError(
+            f"r = {r[i]:.3g} is larger than could be observed with its artifacts (row {i + 1}); check them"
+        )
     return core.individual(r, n, corrected, unbiased=unbiased)
 
 
@@ -276,14 +283,14 @@ def _row(pooled: core.Pooled, k: int, confidence: float, credibility: float) -> 
     return row
 
 
-def _table(rows: list[dict[str, float]], names: list[str]) -> pd.DataFrame:
+def table(rows: list[dict[str, Any]], index: pd.Index[Any]) -> pd.DataFrame:
+    """Return rows as a data frame that keeps their `NotApplicable`s, which a float column would make bare NaN."""
     columns = {}
     for name in rows[0]:
         values = [row[name] for row in rows]
-        # A float column would turn the reason of a NotApplicable into a bare NaN.
         reasons = any(isinstance(value, NotApplicable) for value in values)
-        columns[name] = pd.Series(values, index=names, dtype=object if reasons else None)
-    return pd.DataFrame(columns).rename_axis("correlations")
+        columns[name] = pd.Series(values, index=index, dtype=object if reasons else None)
+    return pd.DataFrame(columns)
 
 
 def _notes(found: Mapping[str, core.Pooled], k: int) -> list[Note]:
