@@ -132,8 +132,8 @@ def to_r(es_type: str, value: float | None = None, **cells: float | str) -> Conv
     if problems:
         raise InputError("; ".join(f"{problem.column}: {problem.message}" for problem in problems))
     rule = RULES[found.kinds[0]]
-    if gone := missing(found, 0):
-        raise InputError(f"{rule.es_type} needs {', '.join(gone)}")
+    if gone := missing(found):
+        raise InputError(f"{rule.es_type} needs {', '.join(gone[0])}")
     values = compute(found, ())
     check_found(values, found, [1], rule.es_type)
     r, r_var, z_var = (float(column[0]) for column in values)

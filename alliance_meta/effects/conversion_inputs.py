@@ -117,11 +117,21 @@ def read_cells(frame: pd.DataFrame, wanted: Mask, lines: Any, *, n_name: str) ->
     return Cells(rows, kinds, numbers, equal), problems
 
 
-def missing(cells: Cells, place: int) -> list[str]:
-    """Name what a row lacks for its conversion."""
-    rule = RULES[cells.kinds[place]]
-    needed = (("es_value",) if rule.value else ()) + rule.needs
-    gone = [name for name in needed if not np.isfinite(cells.numbers[name][place])]
+def missing(cells: Cells) -> dict[int, list[str]]:
+    """Name what rows lack for their conversion, by place."""
+    out: dict[int, list[str]] = {}
+    kinds = np.array(cells.kinds, dtype=object)
+    for kind in dict.fromkeys(cells.kinds):
+        rule = RULES[kind]
+        needed = (("es_value",) if rule.value else ()) + rule.needs
+        gone = np.array([~np.isfinite(cells.numbers[name]) for name in needed]) & (kinds == kind)
+        for place in np.flatnonzero(gone.any(axis=0)):
+            out[int(place)] = _worded(rule, [name for name, row in zip(needed, gone, strict=True) if row[place]])
+    return dict(sorted(out.items()))
+
+
+def _worded(rule: Rule, gone: list[str]) -> list[str]:
+    """Say what would do in place of the columns that are empty."""
     if rule.family == "groups" and {"n1", "n2"} <= set(gone) and "n" in rule.takes:
         gone = ["n1 and n2, or n", *(name for name in gone if name not in ("n1", "n2"))]
     if "df" in gone:
@@ -129,19 +139,29 @@ def missing(cells: Cells, place: int) -> list[str]:
     return gone
 
 
+def statistics(column: pd.Series[Any]) -> list[str]:
+    """Return the statistic that each cell of ``es_type`` names; the cell's own text if it is none, "" if empty."""
+    cells = column.to_numpy(dtype=object, na_value=None)
+    names: dict[Any, str] = {None: ""}
+    for cell in cells:
+        if cell not in names:
+            key = str(cell).strip().lower().replace("'", "").replace("-", "_").replace(" ", "_")
+            names[cell] = OTHER_NAMES.get(key, key)
+    return [names[cell] for cell in cells]
+
+
 def _kinds(frame: pd.DataFrame, wanted: Mask, lines: Any, problems: list[Problem]) -> tuple[Any, list[str]]:
     rows, kinds = [], []
-    texts = frame["es_type"].to_numpy(dtype=object)
+    names = statistics(frame["es_type"])
     known = [*RULES, *OTHER_NAMES]
     for i in np.flatnonzero(wanted):
-        text = "" if pd.isna(texts[i]) else str(texts[i]).strip()
-        key = text.lower().replace("'", "").replace("-", "_").replace(" ", "_")
-        key = OTHER_NAMES.get(key, key)
-        if key in RULES:
+        name = names[i]
+        if name in RULES:
             rows.append(i)
-            kinds.append(key)
-        elif key:
-            message = f"{text!r} is not one of {', '.join(RULES)}{did_you_mean(key, known)}"
+            kinds.append(name)
+        elif name:
+            text = str(frame["es_type"].iloc[i]).strip()
+            message = f"{text!r} is not one of {', '.join(RULES)}{did_you_mean(name, known)}"
             problems.append(Problem(int(lines[i]), "es_type", text, message, kind="es-type"))
     return np.array(rows, dtype=int), kinds
 
@@ -181,10 +201,12 @@ def _check_ranges(
     n_name: str,
 ) -> None:
     for name, allowed in OF_COLUMN.items():
-        used = np.array([name in (*rule.needs, *rule.takes) for rule in rules], dtype=bool)
+        users = {rule.es_type for rule in RULES.values() if name in (*rule.needs, *rule.takes)}
+        used = np.array([kind in users for kind in kinds], dtype=bool)
         _add(problems, allowed.breaks(x[name]) & used, x[name], n_name if name == "n" else name, allowed.words, lines)
+    names = np.array(kinds, dtype=object)
     for kind, allowed in OF_VALUE.items():
-        here = np.array([other == kind for other in kinds], dtype=bool)
+        here = names == kind
         _add(
             problems,
             allowed.breaks(x["es_value"]) & here,
@@ -193,7 +215,7 @@ def _check_ranges(
             f"{allowed.words} ({kind})",
             lines,
         )
-    least = np.array([kind == "kendall" for kind in kinds], dtype=bool) & (x["n"] < 5)
+    least = (names == "kendall") & (x["n"] < 5)
     _add(problems, least, x["n"], n_name, "is too small for Kendall's tau, which needs n >= 5", lines)
     _add(
         problems, x["p_upper"] + x["p_lower"] > 1.0, x["p_lower"], "p_lower", "and p_upper are together above 1", lines

@@ -12,7 +12,7 @@ import pandas as pd
 
 from alliance_meta._typing import Mask
 from alliance_meta.effects.coded import CodedTable
-from alliance_meta.effects.conversion_inputs import Cells, missing, read_cells
+from alliance_meta.effects.conversion_inputs import Cells, missing, read_cells, statistics
 from alliance_meta.effects.conversion_rules import REPORTED, RULES
 from alliance_meta.effects.conversion_work import Found, cautions, check_found, compute, count, r_types
 from alliance_meta.effects.provenance import Provenance
@@ -29,7 +29,7 @@ def convert(data: CodedTable | pd.DataFrame, *, ri: str | None = None, ni: str |
     Papers report t, F, p, d, odds ratios or regression coefficients where a meta-analysis needs r. Code what the
     paper prints: the name of the statistic in ``es_type``, its value in ``es_value``, and what goes with it
     (``df``, ``n1``, ``n2``, ``es_se``, ``es_sign`` ...; `conversions` lists what each needs). Rows with an r stay
-    as they are.
+    as they are; where such a row names another statistic too, how its r was got is left open.
 
     Parameters
     ----------
@@ -92,11 +92,12 @@ def convert(data: CodedTable | pd.DataFrame, *, ri: str | None = None, ni: str |
     cells, problems = read_cells(frame, ~reported, lines, n_name=n_name)
     if problems:
         raise CodingError(sorted(problems, key=lambda problem: problem.row or 0), source=source)
-    lacking = {place: gone for place in range(len(cells.rows)) if (gone := missing(cells, place))}
+    lacking = missing(cells)
     found = compute(cells, lacking)
     check_found(found, cells, lines, source)
-    notes = _notes(cells, found, lacking, lines)
-    out = _filled(frame, cells, found, reported, r_name=r_name, n_name=n_name)
+    other = reported & _other_statistic(frame)
+    notes = [*_both(int(other.sum())), *_notes(cells, found, lacking, lines)]
+    out = _filled(frame, cells, found, reported & ~other, r_name=r_name, n_name=n_name)
     step = f"convert: {int(np.isfinite(found[0]).sum())} of {table.k} correlations from other statistics"
     return replace(table, _frame=out, provenance=table.provenance.after(step), notes=(*table.notes, *notes))
 
@@ -105,6 +106,16 @@ def _wrap(frame: pd.DataFrame) -> CodedTable:
     if not isinstance(frame, pd.DataFrame):
         raise InputError(f"convert needs a table (CodedTable or DataFrame), not {type(frame).__name__}")
     return CodedTable(frame, Provenance(source="data frame"))
+
+
+def _other_statistic(frame: pd.DataFrame) -> Mask:
+    """Tell the rows whose ``es_type`` names something else than r."""
+    return np.array([name not in ("", "r") for name in statistics(frame["es_type"])], dtype=bool)
+
+
+def _both(rows: int) -> list[Note]:
+    text = f"{count(rows)} with another statistic in es_type {'have' if rows > 1 else 'has'} an r too, which was kept."
+    return [Note("r-kept", text)] if rows else []
 
 
 def _filled(
@@ -157,7 +168,8 @@ def _where_empty(frame: pd.DataFrame, name: str, values: Any, overwrite: Any = (
 
 
 def _empty(column: Any) -> Mask:
-    return np.array([pd.isna(cell) or not str(cell).strip() for cell in column], dtype=bool)
+    blank = np.array([isinstance(cell, str) and not cell.strip() for cell in column], dtype=bool)
+    return blank | np.asarray(pd.isna(column), dtype=bool)
 
 
 def _notes(cells: Cells, found: Found, lacking: dict[int, list[str]], lines: Any) -> list[Note]:

@@ -87,6 +87,18 @@ def test_the_reviewers_own_word_in_es_calc_is_enough_to_drop_a_row():
         escalc(frame, converted="no")
 
 
+def test_an_r_beside_another_statistic_is_kept_and_how_it_was_got_left_open():
+    frame = pd.DataFrame(
+        {"r": [0.12, 0.2, 0.3], "n": 50, "es_type": ["beta", "r", None], "es_value": [0.07, 0.2, None]}
+    )
+    table = convert(frame)
+    assert table.frame["r"].tolist() == [0.12, 0.2, 0.3]
+    assert table.frame["es_calc"].isna().tolist() == [True, False, False]
+    assert [note.message for note in table.notes] == [
+        "1 row with another statistic in es_type has an r too, which was kept."
+    ]
+
+
 def test_every_problem_of_the_sheet_is_told_at_once():
     bad = pd.DataFrame(
         {
