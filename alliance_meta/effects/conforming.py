@@ -22,8 +22,8 @@ def check_contract(sheet: ParsedSheet, described: Description, found: Findings, 
     contract = described.contract
     for name, column in sheet.columns.items():
         rules = contract.column(name)
-        # The columns of r and n, whatever they are called, have stricter rules in `checking`.
-        if rules is None or name in (sheet.r, sheet.n):
+        # The columns of the effects, whatever they are called, have stricter rules in `checking`.
+        if rules is None or name in (sheet.r, sheet.n, *sheet.keys):
             continue
         if rules.vocabulary is not None:
             _words(sheet, column, rules.vocabulary, found)

@@ -83,10 +83,10 @@ def _announce_missing(
 def _suspect_other_mark(columns: dict[str, ParsedColumn], mark: DecimalMark, found: Findings) -> None:
     other: DecimalMark = "," if mark == "." else "."
     for column in columns.values():
-        filled = [cell for cell, gone in zip(column.cells, column.missing, strict=True) if not gone]
-        if column.values is not None or not any(other in cell for cell in filled):
+        if column.values is not None or not any(other in cell for cell in set(column.cells)):
             continue
-        if all(parse_number(cell, other) is not None for cell in filled):
+        filled = [cell for cell, gone in zip(column.cells, column.missing, strict=True) if not gone]
+        if filled and all(parse_number(cell, other) is not None for cell in filled):
             here, sheet = ("commas", "points") if other == "," else ("points", "commas")
             message = f"has decimal {here} (e.g. {filled[0]}) in a sheet with decimal {sheet}; it is read as text"
             found.suspicion(None, column.label, filled[0], message, kind="decimal-mixture")

@@ -17,6 +17,8 @@ SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 SAMPLE_CHARACTERS = 65_536
 SAMPLE_ROWS = 200
 HEADER_SEARCH_ROWS = 12
+# What str.strip takes off.
+BLANKS = frozenset(character for character in map(chr, range(0x3001)) if character.isspace())
 WORKBOOKS = (".xlsx", ".xlsm")
 # A header names one of these pairs; the first found decides what the sheet holds.
 PAIRS = (("r", "n"), ("yi", "vi"), ("yi", "sei"), ("es_type", "es_value"))
@@ -167,7 +169,7 @@ def _records(text: str, separator: str, found: Findings) -> Iterator[Record]:
             found.error(row, None, None, _quote_message(str(error), start, reader.line_num), kind="quotes")
             continue
         row += 1
-        if any(cell and not cell.isspace() for cell in cells):
+        if any(cells) and any(cell and not cell.isspace() for cell in cells):
             if reader.line_num - start >= 1:
                 _check_swallowed(row, cells, separator, found)
             yield row, cells
@@ -215,9 +217,9 @@ def _assemble(
     rows = _check_lengths(header, rows, found, separator)
     keep = _check_header(header, header_line, rows, found)
     columns = {name: [cells[place].strip() for _, cells in rows] for place, name in keep.items()}
-    spaced = sum(cell != cell.strip() for _, cells in rows for cell in cells)
-    if spaced:
-        line = next(line for line, cells in rows if any(cell != cell.strip() for cell in cells))
+    untidy = [line for line, cells in rows for cell in cells if cell and (cell[0] in BLANKS or cell[-1] in BLANKS)]
+    if untidy:
+        line, spaced = untidy[0], len(untidy)
         s = "s" if spaced > 1 else ""
         found.note("spaces", f"{source}: spaces around {spaced} cell{s} were left off (first in line {line})")
     return Sheet(source, tuple(keep.values()), tuple(line for line, _ in rows), columns, header_line)
@@ -229,7 +231,9 @@ def _check_lengths(header: list[str], rows: Sequence[Record], found: Findings, s
     good: list[Record] = []
     bad: list[Record] = []
     for line, cells in rows:
-        if len(cells) >= width and not any(cell.strip() for cell in cells[width:]):
+        if len(cells) == width:
+            good.append((line, cells))
+        elif len(cells) > width and not any(cell.strip() for cell in cells[width:]):
             good.append((line, cells[:width]))
         else:
             bad.append((line, cells))
@@ -253,6 +257,9 @@ def _length_message(cells: list[str], width: int, separator: str) -> str:
     count = f"{len(cells)} cell{'s' if len(cells) != 1 else ''} where the header has {width}"
     if len(filled) == 1:
         return f"{count} ({short(filled[0])!r}); a remark below the table? delete it"
+    for other, name in SEPARATORS.items():
+        if other != separator and len(cells) + sum(cell.count(other) for cell in cells) == width > len(cells):
+            return f"{count} (starts {short(filled[0])!r}); {name}s in place of {SEPARATORS[separator]}s in this row?"
     if len(cells) < width:
         return f"{count} (starts {short(filled[0])!r}); fill the row up, leaving missing cells empty"
     mend = "a decimal comma or a comma inside a name? put that cell in quotation marks"

@@ -121,21 +121,23 @@ def _compare_with_n(sheet: ParsedSheet, log_vi: Array, n: Array, found: Findings
 
 def _p_fits_r_and_n(sheet: ParsedSheet, found: Findings) -> None:
     """Flag a printed p that no rounding of r, and neither one tail nor two, can bring about."""
-    if "p" not in sheet.columns:
+    if "p" not in sheet.columns or sheet.r not in sheet.columns or sheet.n not in sheet.columns:
         return
-    column, r, n = sheet.columns["p"], sheet.numbers(sheet.r), sheet.numbers(sheet.n)
+    column, r, n = sheet.columns["p"], np.abs(sheet.numbers(sheet.r)), sheet.numbers(sheet.n)
     kinds = sheet.columns["r_type"].cells if "r_type" in sheet.columns else [ZERO_ORDER] * len(sheet.lines)
-    for i in np.flatnonzero(np.isfinite(r) & np.isfinite(n) & (np.abs(r) < 1) & (n > 3)):
-        printed = read_p(column.cells[i])
-        if printed is None or kinds[i] not in (ZERO_ORDER, ""):
+    texts = sheet.columns[sheet.r].cells
+    readings = {cell: read_p(cell) for cell in set(column.cells)}
+    halves = {text: 0.5 * 10.0 ** -len(text.partition(sheet.mark)[2]) for text in set(texts)}
+    half = np.array([halves[text] for text in texts])
+    usable = np.isfinite(r) & np.isfinite(n) & (r < 1) & (n > 3)
+    exact, low, high = (_p_of(np.where(usable, r + move, 0.0), n) for move in (0.0, half, -half))
+    for i in np.flatnonzero(usable):
+        printed = readings[column.cells[i]]
+        if printed is None or kinds[i] not in (ZERO_ORDER, "") or _possible(printed, low[i], high[i]):
             continue
-        text = sheet.columns[sheet.r].cells[i]
-        half = 0.5 * 10.0 ** -len(text.partition(sheet.mark)[2])
-        low, high = (_p_of(min(abs(r[i]) + move, 1.0), n[i]) for move in (half, -half))
-        if not _possible(printed, low, high):
-            people, ours = sheet.columns[sheet.n].cells[i], _shown_p(_p_of(abs(r[i]), n[i]), sheet)
-            message = f"r = {text} and n = {people} give p = {ours}, not {column.cells[i]!r}; is one of them mistyped?"
-            found.suspicion(sheet.lines[i], column.label, column.cells[i], message, kind="r-and-p")
+        people, ours = sheet.columns[sheet.n].cells[i], write(float(f"{exact[i]:.2g}"), sheet.mark)
+        message = f"r = {texts[i]} and n = {people} give p = {ours}, not {column.cells[i]!r}; is one of them mistyped?"
+        found.suspicion(sheet.lines[i], column.label, column.cells[i], message, kind="r-and-p")
 
 
 def read_p(text: str) -> tuple[str, float, float] | None:
@@ -156,13 +158,11 @@ def read_p(text: str) -> tuple[str, float, float] | None:
     return (relation, value, 0.5 * 10.0 ** -len(match[2].partition(".")[2])) if value <= 1 else None
 
 
-def _p_of(r: float, n: float) -> float:
-    """Two-tailed p-value of a correlation."""
-    if r <= 0:
-        return 1.0
-    if r >= 1:
-        return 0.0
-    return float(2 * stdtr(n - 2, -r * np.sqrt((n - 2) / (1 - r * r))))
+def _p_of(r: Array, n: Array) -> Array:
+    """Two-tailed p-values of correlations."""
+    inside = np.clip(r, 0.0, 1.0 - 1e-15)
+    with np.errstate(invalid="ignore"):
+        return 2.0 * stdtr(n - 2.0, -inside * np.sqrt((n - 2.0) / (1.0 - inside**2)))
 
 
 def _possible(printed: tuple[str, float, float], low: float, high: float) -> bool:
@@ -172,10 +172,6 @@ def _possible(printed: tuple[str, float, float], low: float, high: float) -> boo
     if relation == ">":
         return high >= value
     return any(tails * low <= value + half and tails * high >= value - half for tails in (1.0, 0.5))
-
-
-def _shown_p(p: float, sheet: ParsedSheet) -> str:
-    return write(float(f"{p:.2g}"), sheet.mark)
 
 
 def _levels_are_shared(sheet: ParsedSheet, found: Findings) -> None:
