@@ -61,8 +61,8 @@ def _print(report: ConsistencyReport, everything: bool) -> None:
     for check in shown:
         _print_check(check)
     counts = [(str(count), verdict) for verdict, count in report.counts().items()]
-    results = len(report.results)
-    typer.echo(f"{results} result{'' if results == 1 else 's'} with {len(report.checks)} checks")
+    results, checks = len(report.results), len(report.checks)
+    typer.echo(f"{results} result{'' if results == 1 else 's'} with {checks} check{'' if checks == 1 else 's'}")
     if counts:
         print_table(counts, header=("checks", "verdict"), indent="  ")
     for note in report.notes:

@@ -65,11 +65,16 @@ def rounded(value: float, decimals: int) -> Range:
 def span(f: Callable[..., Any], *ranges: Range) -> Range:
     """Return the range of `f`, monotone in each argument, over the box of its arguments.
 
+    Where `f` has no value at a corner, such as inf - inf, nothing is known and the range is everything.
+
     >>> span(lambda a, b: a / b, Range(1.0, 2.0), Range(4.0, 5.0))
     Range(low=0.2, high=0.5)
     """
     corners = np.array(list(itertools.product(*((one.low, one.high) for one in ranges))), dtype=float)
-    values = np.asarray(f(*corners.T), dtype=float)
+    with np.errstate(all="ignore"):
+        values = np.asarray(f(*corners.T), dtype=float)
+    if np.isnan(values).any():
+        return Range(-np.inf, np.inf)
     return Range(float(values.min()), float(values.max()))
 
 

@@ -177,12 +177,14 @@ def show_range(one: Range, decimals: int) -> str:
     >>> show_range(Range(0.57791, 0.57994), 3), show_range(Range(1e-9, 2e-8), 4)
     ('0.578 to 0.580', 'below 0.0001')
     """
+    if math.isinf(one.low) and math.isinf(one.high):
+        return "anything"
     least = 10.0**-decimals
     if 0.0 <= one.high < 0.5 * least and one.high > 0.0 and one.low >= 0.0:
         return f"below {least:.{decimals}f}"
     low, high = (_fixed(end, decimals) for end in (one.low, one.high))
-    if math.isinf(one.high):
-        return f"above {low}"
+    if math.isinf(one.high) or math.isinf(one.low):
+        return f"above {low}" if math.isinf(one.high) else f"below {high}"
     return low if low == high else f"{low} to {high}"
 
 

@@ -12,7 +12,7 @@ from scipy import stats
 import alliance_meta as am
 from alliance_meta.core.rounding import Range, hull, rounded, span
 from alliance_meta.errors import CannotRunError, InputError
-from alliance_meta.evidence.printed import quantity_name, read_number
+from alliance_meta.evidence.printed import QUANTITIES, quantity_name, read_number
 from tests.tolerances import CLOSED_FORM
 
 
@@ -242,6 +242,29 @@ def test_h2_tau_and_the_number_of_effects() -> None:
     assert check("df of Q from k", Q="40", QEdf="39", k="40").verdict == "consistent"
     assert check("df of Q from k", Q="40", QEdf="57", k="40", n_effects="58").reading == "effects - 1"
     assert check("df of Q from k", Q="40", QEdf="57", k="40").verdict == "depends on the definition"
+
+
+PIECES = (
+    "t(38)|F(0, 0)|r(1)|Q(0)|z|p|r|OR|d|SE|95% CI|k|N|I2|τ2|df|= |< |> |[|]|(|)|, |; |0|1|-1|.0|.05|1.00|-.3|1e9|\n"
+)
+
+
+@given(st.lists(st.sampled_from(PIECES.split("|")), max_size=40))
+@settings(max_examples=150, deadline=None)
+def test_no_text_breaks_the_scanner(pieces) -> None:
+    report = am.scan_text("".join(pieces))
+    assert len(report.tidy()) == len(report.checks)
+
+
+NUMBERS = st.sampled_from(["0", "1", "-1", ".00", "1.00", "-.99", "< .001", "> .05", "50", "1e6", "-3.2", "100%", ".5"])
+
+
+@given(st.dictionaries(st.sampled_from(sorted(QUANTITIES)), NUMBERS), st.sampled_from(["", "r", "z", "d", "OR"]))
+@settings(max_examples=300, deadline=None)
+def test_no_numbers_break_the_rules(numbers, metric) -> None:
+    for check in am.consistency(numbers, metric=metric).checks:
+        assert check.verdict
+        assert "nan" not in check.follows
 
 
 # --- tables
