@@ -99,7 +99,7 @@ class Marginal(ABC):
         if kind == "eti":
             lb, ub = (float(one) for one in self.quantile([0.5 * (1.0 - level), 0.5 * (1.0 + level)]))
         else:
-            lb, ub = shortest_interval(self._quantile, self._pdf, level=level, lowest=self._lowest)
+            lb, ub = self._shortest(level)
         return Interval(self.median, lb, ub, level, f"{100 * level:g} % {KINDS[kind]}", self.name)
 
     def density(self, *, points: int = 201) -> pd.DataFrame:
@@ -115,6 +115,9 @@ class Marginal(ABC):
     @property
     def _lowest(self) -> float:
         return -np.inf
+
+    def _shortest(self, level: float) -> tuple[float, float]:
+        return shortest_interval(self._quantile, self._pdf, level=level, lowest=self._lowest)
 
     @abstractmethod
     def _expect(self, order: int) -> float: ...
@@ -154,6 +157,10 @@ class MixtureMarginal(Marginal):
         if not (self.has_mean if order == 1 else self.has_sd):
             return NotApplicable(INFINITE)
         return float(self.mixture.moments()[order - 1][0])
+
+    def _shortest(self, level: float) -> tuple[float, float]:
+        lower, upper = self.mixture.shortest(level)
+        return float(lower[0]), float(upper[0])
 
     def _cdf(self, x: Array) -> Array:
         return self.mixture.cdf(x[None])[0]

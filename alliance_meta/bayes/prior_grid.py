@@ -11,9 +11,9 @@ import pandas as pd
 
 from alliance_meta.bayes.marginals import MixtureMarginal, TauMarginal
 from alliance_meta.bayes.prior import EffectPrior, TauPrior
-from alliance_meta.bayes.priors import sensitivity_set
-from alliance_meta.bayes.setup import PriorSet, check_kind, exact_problem
-from alliance_meta.core.bayes_exact import solve
+from alliance_meta.bayes.priors import TAU, sensitivity_set
+from alliance_meta.bayes.setup import PriorSet, check_kind, exact_problem, with_tau
+from alliance_meta.core.bayes_exact import ExactProblem, solve
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 
@@ -39,7 +39,11 @@ def prior_grid(
     for mu_prior in mu_priors or ():
         check_kind(mu_prior, EffectPrior, "mu_priors")
     sets = [own] if mu_priors is None else [_with_mu(own, prior) for prior in mu_priors]
-    rows = [_row(fit, replace(one, tau=tau.given(fit.effects.vi))) for one in sets for tau in tau_priors]
+    rows = []
+    for one in sets:
+        # What does not depend on the prior of tau is done once.
+        problem = fit.exact.problem if one is own else exact_problem(fit.effects, fit.design, replace(one, tau=TAU))
+        rows += [_row(fit, problem, replace(one, tau=tau.given(fit.effects.vi))) for tau in tau_priors]
     out = pd.DataFrame(rows)
     out.attrs.update(level=fit.level, interval="eti", scale=fit.effects.scale_label)
     return out
@@ -51,8 +55,8 @@ def _with_mu(priors: PriorSet, mu: EffectPrior) -> PriorSet:
     return replace(priors, coefficients=tuple(chosen))
 
 
-def _row(fit: BayesianResults, priors: PriorSet) -> dict[str, Any]:
-    exact = solve(exact_problem(fit.effects, fit.design, priors))
+def _row(fit: BayesianResults, problem: ExactProblem, priors: PriorSet) -> dict[str, Any]:
+    exact = solve(with_tau(problem, priors.tau))
     tails = np.array([0.5 * (1.0 - fit.level), 0.5, 0.5 * (1.0 + fit.level)])
     row = fit._mean_row[None]
     mu = MixtureMarginal("mu", exact.coefficients(row)).quantile(tails)

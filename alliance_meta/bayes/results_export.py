@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.bayes.marginals import INFINITE, KINDS, IntervalKind, Marginal, MixtureMarginal
+from alliance_meta.bayes.marginals import INFINITE, KINDS, IntervalKind, Marginal
 from alliance_meta.core.bayes_mixture import NormalMixture
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.results.export import plain
@@ -44,17 +44,15 @@ def tidy(fit: BayesianResults, *, level: float, kind: IntervalKind) -> pd.DataFr
 def _mixture_rows(
     mixture: NormalMixture, level: float, kind: IntervalKind, has_mean: bool, has_sd: bool
 ) -> list[tuple[float, ...]]:
-    if kind == "hdi":
-        rows = [MixtureMarginal("", mixture.row(i), has_mean, has_sd) for i in range(mixture.m)]
-        return [_row(one, level, kind) for one in rows]
     mean, sd = mixture.moments()
     q = mixture.quantile(np.array([0.5 * (1.0 - level), 0.5, 0.5 * (1.0 + level)]))
+    lower, upper = mixture.shortest(level) if kind == "hdi" else (q[:, 0], q[:, 2])
     none = NotApplicable(INFINITE)
     return [
         (
             float(mean[i]) if has_mean else none,
             float(sd[i]) if has_sd else none,
-            *map(float, (q[i, 1], q[i, 0], q[i, 2])),
+            *map(float, (q[i, 1], lower[i], upper[i])),
         )
         for i in range(mixture.m)
     ]

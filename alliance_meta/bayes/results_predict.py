@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, special
+from scipy import special
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.marginals import KINDS, TANH, IntervalKind, Marginal, MixtureMarginal, TransformedMarginal
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _U = np.arange(-8.5, 8.51, 0.25)
 _PU = 0.25 * np.exp(-0.5 * _U**2) / np.sqrt(2.0 * np.pi)
 UNDETERMINED = 1e-6
+ONE = 1.0 - 1e-16
+TINY = 1e-300
 
 
 def predict(
@@ -104,7 +107,7 @@ def _mean_correlation(fit: BayesianResults, row: Array) -> MeanCorrelation:
     exact = fit.exact
     c = row @ coordinates(fit.design)
     sd = np.sqrt(((exact.root @ c) ** 2).sum(axis=1))
-    kept = exact.weight > LIGHTEST * exact.weight.max()
+    kept = exact.weight > 1e2 * LIGHTEST * exact.weight.max()
     return MeanCorrelation(exact.weight[kept], (exact.mean @ c)[kept], sd[kept], exact.tau[kept])
 
 
@@ -126,14 +129,19 @@ class MeanCorrelation(Marginal):
     def _inverse(self, x: Array) -> Array:
         """Return the mu that has each mean correlation, (q, B) for x (q,), by Newton's steps in Fisher's z."""
         goal = np.arctanh(x)[:, None]
-        mu = np.repeat(goal, len(self.tau), axis=1)
+        mu = goal * (1.0 + self.tau**2)
         for _ in range(50):
             r, slope = self._mean_of_tanh(mu)
-            step = (np.arctanh(np.clip(r, -1.0 + 1e-16, 1.0 - 1e-16)) - goal) * (1.0 - r**2) / np.maximum(slope, 1e-300)
+            step = (np.arctanh(np.clip(r, -ONE, ONE)) - goal) * (1.0 - r**2) / np.maximum(slope, TINY)
             mu = mu - np.clip(step, -2.0, 2.0)
-            if np.abs(step).max() < 1e-10:
+            if np.abs(step).max() < 1e-8:
                 break
         return mu
+
+    @cached_property
+    def _values(self) -> Array:
+        """Its values at every other point of the trapezoid rule, for each component."""
+        return self._mean_of_tanh(self.centre + self.spread * _U[::2, None])[0]
 
     def _expect(self, order: int) -> float:
         mean = self.average(lambda r: r)
@@ -141,10 +149,7 @@ class MeanCorrelation(Marginal):
 
     def average(self, function: Callable[[Array], Array]) -> float:
         """Return the posterior mean of a function of the mean true correlation."""
-        total = 0.0
-        for u, p in zip(_U, _PU, strict=True):
-            total += float(p * (self.weight @ function(self._mean_of_tanh(self.centre + self.spread * u)[0])))
-        return total
+        return float(2.0 * _PU[::2] @ function(self._values) @ self.weight)
 
     def _cdf(self, x: Array) -> Array:
         return self._tail(x, 1.0)
@@ -154,27 +159,33 @@ class MeanCorrelation(Marginal):
 
     def _tail(self, x: Array, sign: float) -> Array:
         inside = np.abs(x) < 1
-        z = (self._inverse(np.where(inside, x, 0.0)) - self.centre) / self.spread
-        return np.where(inside, special.ndtr(sign * z) @ self.weight, sign * x > 0)
+        below = self._below(self._inverse(np.where(inside, x, 0.0)), sign)
+        return np.where(inside, below, sign * x > 0)
 
     def _pdf(self, x: Array) -> Array:
-        mu = self._inverse(x)
-        z = (mu - self.centre) / self.spread
-        slope = self._mean_of_tanh(mu)[1]
-        return (np.exp(-0.5 * z**2) / (np.sqrt(2.0 * np.pi) * self.spread * slope)) @ self.weight
+        inside = np.abs(x) < 1
+        return np.where(inside, self._density(self._inverse(np.where(inside, x, 0.0))), 0.0)
 
     def _quantile(self, p: Array) -> Array:
-        return np.array([self._one_quantile(float(one)) for one in p])
+        """Return the quantiles; each lies between those of the components."""
+        ends = self._mean_of_tanh(self.centre + self.spread * special.ndtri(p)[:, None])[0]
+        low, high = ends.min(axis=1), ends.max(axis=1)
+        x = ends[:, int(np.searchsorted(np.cumsum(self.weight), 0.5))]
+        for _ in range(100):
+            mu = self._inverse(x)
+            excess = np.where(p <= 0.5, self._below(mu, 1.0) - p, 1.0 - p - self._below(mu, -1.0))
+            low, high = np.where(excess < 0, x, low), np.where(excess < 0, high, x)
+            new = x - excess / np.maximum(self._density(mu), TINY)
+            new = np.where((new >= low) & (new <= high), new, 0.5 * (low + high))
+            moved, x = np.abs(new - x), new
+            if not (moved > 1e-9).any():
+                break
+        return x
 
-    def _one_quantile(self, p: float) -> float:
-        """Return one quantile; it lies between those of the components."""
-        ends = self._mean_of_tanh(self.centre + self.spread * special.ndtri(p))[0]
-        low, high = float(ends.min()), float(ends.max())
-        if low == high:
-            return low
+    def _below(self, mu: Array, sign: float) -> Array:
+        return special.ndtr(sign * (mu - self.centre) / self.spread) @ self.weight
 
-        def excess(x: float) -> float:
-            at = np.array([x])
-            return float(self._cdf(at)[0] - p) if p <= 0.5 else float(1.0 - p - self._sf(at)[0])
-
-        return float(optimize.brentq(excess, low, high, xtol=1e-14, rtol=1e-13))
+    def _density(self, mu: Array) -> Array:
+        z = (mu - self.centre) / self.spread
+        slope = np.maximum(self._mean_of_tanh(mu)[1], TINY)
+        return (np.exp(-0.5 * z**2) / (np.sqrt(2.0 * np.pi) * self.spread * slope)) @ self.weight

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.effect_priors import Cauchy, Flat, Normal, StudentT
 from alliance_meta.bayes.prior import EffectPrior, TauPrior
-from alliance_meta.bayes.priors import BETA_SD
+from alliance_meta.bayes.priors import BETA_SD, TAU
 from alliance_meta.core.bayes_exact import ExactProblem, TauDensity
 from alliance_meta.core.bayes_normal import prepare
 from alliance_meta.core.bayes_scale import HeavyPrior
@@ -135,10 +135,15 @@ def exact_problem(effects: EffectSizes, design: Design, priors: PriorSet) -> Exa
         elif not isinstance(prior, Flat):
             raise InputError(f"the prior of {priors.names[j]}, {prior}, is none the exact integration knows")
     model = prepare(effects.yi, effects.vi, design.X @ coordinates(design), mean, precision)
-    problem = ExactProblem(model, _tau_density(priors.tau.given(effects.vi)), heavy)
-    if not problem.tail > 1.0:
-        raise InputError(_improper(problem, priors))
-    return problem
+    return with_tau(ExactProblem(model, _tau_density(TAU), heavy), priors.tau.given(effects.vi))
+
+
+def with_tau(problem: ExactProblem, prior: TauPrior) -> ExactProblem:
+    """Return the same integrals with another prior of tau, if they exist."""
+    changed = replace(problem, tau=_tau_density(prior))
+    if not changed.tail > 1.0:
+        raise InputError(_improper(changed, prior))
+    return changed
 
 
 def _tau_density(prior: TauPrior) -> TauDensity:
@@ -148,12 +153,12 @@ def _tau_density(prior: TauPrior) -> TauDensity:
     return TauDensity(prior.logpdf, prior.upper, prior.tail, marks, prior.proper)
 
 
-def _improper(problem: ExactProblem, priors: PriorSet) -> str:
+def _improper(problem: ExactProblem, prior: TauPrior) -> str:
     k, flat = problem.model.k, problem.flat
     needed = k + int(np.floor(1.0 - problem.tail)) + 1
     beside = f" and {flat} flat coefficient{'s' if flat > 1 else ''}" if flat else ""
     return (
-        f"k = {k} effect{'s' if k > 1 else ''} with the prior {priors.tau} of tau{beside} leave the posterior "
+        f"k = {k} effect{'s' if k > 1 else ''} with the prior {prior} of tau{beside} leave the posterior "
         f"improper: it does not integrate to 1. At least {needed} effects are needed, or a proper prior of tau such "
         "as HalfNormal(0.3)"
     )

@@ -62,17 +62,51 @@ class NormalMixture:
     def quantile(self, probability: Array) -> Array:
         """Return the quantiles of each quantity, (m, q) for q probabilities."""
         p = np.asarray(probability, dtype=float)
-        rows = max(1, MOST_CELLS // self.mean.shape[1])
-        parts = [slice(a, a + rows) for a in range(0, self.m, rows)]
-        columns = []
-        for one in p:
-            # The upper tail is the lower tail of the mirror image.
-            sign = 1.0 if one <= 0.5 else -1.0
-            found = [
-                sign * _lower_quantile(self.weight, sign * self.mean[s], self.sd[s], min(one, 1.0 - one)) for s in parts
-            ]
-            columns.append(np.concatenate(found))
-        return np.stack(columns, axis=1)
+        # The upper tail is the lower tail of the mirror image.
+        sign, tail = np.where(p <= 0.5, 1.0, -1.0), np.minimum(p, 1.0 - p)
+        rows = max(1, MOST_CELLS // (self.mean.shape[1] * max(len(p), 1)))
+        out = np.empty((self.m, len(p)))
+        for a in range(0, self.m, rows):
+            s = slice(a, a + rows)
+            mean = (self.mean[s, None, :] * sign[:, None]).reshape(-1, self.mean.shape[1])
+            sd = np.repeat(self.sd[s], len(p), axis=0)
+            found = _lower_quantile(self.weight, mean, sd, np.tile(tail, len(self.mean[s])))
+            out[s] = sign * found.reshape(-1, len(p))
+        return out
+
+    def shortest(self, level: float) -> tuple[Array, Array]:
+        """Return the shortest interval of each quantity that holds `level`, (m,) each.
+
+        The best of a few intervals, then Newton's steps to equal density at both ends.
+        """
+        outside = 1.0 - level
+        tails = outside * (np.arange(9) + 0.5) / 9.0
+        ends = self.quantile(np.append(tails, tails + level)).reshape(self.m, 2, -1)
+        best = np.argmin(ends[:, 1] - ends[:, 0], axis=1)
+        i = np.arange(self.m)
+        x = np.stack([ends[i, 0, best], ends[i, 1, best]], axis=1)
+        for _ in range(MOST_STEPS):
+            step = self._towards_equal(x, level)
+            x = x - step
+            if (np.abs(step) <= 1e-9 * (x[:, 1:] - x[:, :1])).all():
+                break
+        # Where the steps left the best interval for a longer one, or for nothing, there are several hills.
+        lost = ~(x[:, 1] - x[:, 0] <= (ends[i, 1, best] - ends[i, 0, best]) * (1.0 + 1e-9))
+        for j in np.flatnonzero(lost):
+            x[j] = _shortest_of_one(self.row(int(j)), level)
+        return x[:, 0], x[:, 1]
+
+    def _towards_equal(self, x: Array, level: float) -> Array:
+        """Return Newton's step for F(u) - F(l) = level and f(u) = f(l), (m, 2)."""
+        f = self.pdf(x)
+        slope = self._sum(x, lambda z, sd: -z * np.exp(-0.5 * z**2 - LOG_ROOT_2PI) / sd**2)
+        excess = 1.0 - level - self.cdf(x[:, :1])[:, 0] - self.sf(x[:, 1:])[:, 0]
+        unequal = f[:, 1] - f[:, 0]
+        determinant = -f[:, 0] * slope[:, 1] + f[:, 1] * slope[:, 0]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            lower = (excess * slope[:, 1] - f[:, 1] * unequal) / determinant
+            upper = (-f[:, 0] * unequal + slope[:, 0] * excess) / determinant
+        return np.nan_to_num(np.stack([lower, upper], axis=1), nan=0.0, posinf=0.0, neginf=0.0)
 
     def row(self, i: int) -> NormalMixture:
         """Return one of the quantities."""
@@ -97,25 +131,25 @@ def mixture(weight: Array, mean: Array, sd: Array) -> NormalMixture:
     return NormalMixture(w / w.sum(), mean[:, kept], sd[:, kept])
 
 
-def _lower_quantile(weight: Array, mean: Array, sd: Array, p: float) -> Array:
-    """Return the p-quantiles, p <= 1/2: Newton's steps for the normal deviate of F, which is nearly linear."""
-    z = float(special.ndtri(p))
+def _lower_quantile(weight: Array, mean: Array, sd: Array, p: Array) -> Array:
+    """Return a p-quantile, p <= 1/2, of each row, by Newton's steps for the normal deviate of F."""
+    z = special.ndtri(p)
     middle = int(np.searchsorted(np.cumsum(weight), 0.5))
     spread = sd[:, middle]
     x = mean[:, middle] + z * spread
-    parts = mean + z * sd
+    parts = mean + z[:, None] * sd
     low, high = parts.min(axis=1), parts.max(axis=1)
     active = np.arange(len(x))
     for _ in range(MOST_STEPS):
         deviate = (x[active, None] - mean[active]) / sd[active]
         F = special.ndtr(deviate) @ weight
         f = (np.exp(-0.5 * deviate**2 - LOG_ROOT_2PI) / sd[active]) @ weight
-        low[active] = np.where(p > F, x[active], low[active])
-        high[active] = np.where(p > F, high[active], x[active])
+        short = p[active] > F
+        low[active] = np.where(short, x[active], low[active])
+        high[active] = np.where(short, high[active], x[active])
         with np.errstate(all="ignore"):
             u = special.ndtri(F)
-            step = (u - z) * np.exp(-0.5 * u**2 - LOG_ROOT_2PI) / f
-        new = x[active] - step
+            new = x[active] - (u - z[active]) * np.exp(-0.5 * u**2 - LOG_ROOT_2PI) / f
         inside = (new >= low[active]) & (new <= high[active])
         new = np.where(inside, new, 0.5 * (low[active] + high[active]))
         # After a Newton step this short the next would be below rounding.
@@ -126,6 +160,10 @@ def _lower_quantile(weight: Array, mean: Array, sd: Array, p: float) -> Array:
         if not len(active):
             break
     return x
+
+
+def _shortest_of_one(one: NormalMixture, level: float) -> tuple[float, float]:
+    return shortest_interval(lambda p: one.quantile(p)[0], lambda x: one.pdf(x[None])[0], level=level)
 
 
 def shortest_interval(

@@ -108,7 +108,7 @@ def cdf(panels: Panels, tau: Array, *, row: int = 0) -> Array:
     t = _to_t(tau, panels.scale)
     below = np.append(0.0, np.cumsum(_masses(panels, row)))
     j, x, half = _place(panels.edges, t)
-    return np.clip(below[j] + half * _antiderivative(panels.series[row], j, x), 0.0, 1.0)
+    return np.clip(below[j] + half * _antiderivative(panels.series[row], j, x, _polynomials(x)), 0.0, 1.0)
 
 
 def sf(panels: Panels, tau: Array, *, row: int = 0) -> Array:
@@ -117,7 +117,7 @@ def sf(panels: Panels, tau: Array, *, row: int = 0) -> Array:
     masses = _masses(panels, row)
     above = np.append(np.cumsum(masses[::-1])[::-1], 0.0)
     j, x, half = _place(panels.edges, t)
-    return np.clip(above[j] - half * _antiderivative(panels.series[row], j, x), 0.0, 1.0)
+    return np.clip(above[j] - half * _antiderivative(panels.series[row], j, x, _polynomials(x)), 0.0, 1.0)
 
 
 def quantile(panels: Panels, probability: Array, *, row: int = 0) -> Array:
@@ -137,9 +137,10 @@ def quantile(panels: Panels, probability: Array, *, row: int = 0) -> Array:
     edges, half = panels.edges, 0.5 * np.diff(panels.edges)
     low, high, x = np.full(p.shape, -1.0), np.ones(p.shape), np.zeros(p.shape)
     for _ in range(80):
-        excess = half[j] * _antiderivative(panels.series[row], j, x) - wanted
+        P = _polynomials(x)
+        excess = half[j] * _antiderivative(panels.series[row], j, x, P) - wanted
         low, high = np.where(excess < 0, x, low), np.where(excess < 0, high, x)
-        slope = half[j] * _value(panels.series[row], j, x)
+        slope = half[j] * (panels.series[row][j] * P[..., :-1]).sum(axis=-1)
         with np.errstate(divide="ignore", invalid="ignore"):
             step = np.where(slope > 0, excess / slope, np.inf)
         new = x - step
@@ -199,13 +200,13 @@ def _place(edges: Array, t: Array) -> tuple[AnyArray, Array, Array]:
     return j, np.clip((t - edges[j]) / half - 1.0, -1.0, 1.0), half
 
 
-def _value(series: Array, j: AnyArray, x: Array) -> Array:
-    return (series[j] * np.polynomial.legendre.legvander(x, NODES - 1)).sum(axis=-1)
+def _polynomials(x: Array) -> Array:
+    """Return the Legendre polynomials of degree 0 to 16 at each x."""
+    return np.polynomial.legendre.legvander(x, NODES)
 
 
-def _antiderivative(series: Array, j: AnyArray, x: Array) -> Array:
+def _antiderivative(series: Array, j: AnyArray, x: Array, P: Array) -> Array:
     """Return the integral of the series from -1 to x: that of P_n is (P_{n+1} - P_{n-1}) / (2n + 1)."""
-    P = np.polynomial.legendre.legvander(x, NODES)
     inner = (P[..., 2:] - P[..., :-2]) / (2.0 * _DEGREE[1:] + 1.0)
     return series[j, 0] * (x + 1.0) + (series[j][..., 1:] * inner).sum(axis=-1)
 
