@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
-from scipy import linalg
+from scipy.linalg import lapack
 
 from alliance_meta._typing import Array
 from alliance_meta.core.structures import Structure
@@ -79,6 +79,11 @@ class MixedProblem:
         ends = np.cumsum([0, *(c.structure.n for c in self.components)])
         return tuple(slice(int(a), int(b)) for a, b in pairwise(ends))
 
+    @cached_property
+    def columns(self) -> Array:
+        """What the tower is solved for: the columns of its levels, y and X."""
+        return np.column_stack([*(level.W for level in self.plan.levels), self.y, self.X])
+
     def covariances(self, theta: Array) -> list[Array]:
         """Return the covariance of each term."""
         found: dict[int, Array] = {}
@@ -104,7 +109,7 @@ class MixedProblem:
             else:
                 wide.append((place, C if n == 1 else np.kron(np.eye(n), C)))
         wide.sort(key=lambda pair: pair[0])
-        factored = factorise(self.plan.levels, d, [C for _, C in wide], np.column_stack([self.y, self.X]))
+        factored = factorise(self.plan.levels, d, [C for _, C in wide], self.columns)
         return MixedPoint(self, theta, factored)
 
 
@@ -137,16 +142,15 @@ class MixedPoint:
 
     @cached_property
     def _normal(self) -> tuple[Array, Array] | None:
-        """X'M^-1 X factorised (upper Cholesky) and the coefficients; None where it fails."""
+        """R with R R' = (X'M^-1 X)^-1, and the coefficients; None where it fails."""
         if not np.isfinite(self.factored.logdet):
             return None
-        X, solved = self.problem.X, self.factored.solved
-        cross = X.T @ solved
-        try:
-            U = linalg.cholesky(0.5 * (cross[:, 1:] + cross[:, 1:].T))
-        except linalg.LinAlgError:
+        cross = self.problem.X.T @ self.factored.solved
+        upper, failed = lapack.dpotrf(cross[:, 1:])
+        if failed:
             return None
-        return U, linalg.cho_solve((U, False), cross[:, 0])
+        root = np.asarray(lapack.dtrtri(upper)[0])
+        return root, root @ (root.T @ cross[:, 0])
 
     @property
     def valid(self) -> bool:
@@ -159,11 +163,16 @@ class MixedPoint:
         assert self._normal is not None
         return self._normal[1]
 
+    @property
+    def root(self) -> Array:
+        """The upper triangle R with R R' = vb, (p, p)."""
+        assert self._normal is not None
+        return self._normal[0]
+
     @cached_property
     def vb(self) -> Array:
         """Covariance of the coefficients, (p, p)."""
-        assert self._normal is not None
-        return np.asarray(linalg.cho_solve((self._normal[0], False), np.eye(self.problem.p)))
+        return self.root @ self.root.T
 
     @cached_property
     def weighted_resid(self) -> Array:
@@ -188,7 +197,7 @@ class MixedPoint:
         value = -0.5 * (self.factored.logdet + self.rss)
         if not restricted:
             return value - 0.5 * self.problem.k * LOG_2PI
-        logdet = 2.0 * float(np.log(np.diag(self._normal[0])).sum())
+        logdet = -2.0 * float(np.log(self.root.diagonal()).sum())
         free = self.problem.k - self.problem.p
         return value - 0.5 * (logdet - self.problem.logdet_XX + free * LOG_2PI)
 
@@ -198,25 +207,28 @@ class MixedPoint:
         return self.log_likelihood(restricted=self.problem.restricted)
 
     @cached_property
+    def _scaled_X(self) -> Array:
+        """M^-1 X R: its products with itself are M^-1 X vb X'M^-1, what estimating the coefficients takes, (k, p)."""
+        return self.weighted_X @ self.root
+
+    @cached_property
     def _sums(self) -> list[Array]:
-        """W'M^-1 [X, y - X beta] of each group of each level, (n, q, p + 1)."""
-        A = np.column_stack([self.weighted_X, self.weighted_resid])
+        """W'M^-1 [X R, y - X beta] of each group of each level, (n, q, p + 1)."""
+        A = np.column_stack([self._scaled_X, self.weighted_resid])
         return [floor.level.sums(A) for floor in self.factored.floors]
 
     def _slope(self, term: int) -> Array:
         """Return S with d loglik = trace(S dC) for the covariance of a term, (q, q)."""
         place, n = self.problem.plan.places[term], self.problem.plan.copies[term]
-        p = self.problem.p
-        vb = self.vb if self.problem.restricted else np.zeros((p, p))
+        restricted = self.problem.restricted
         if place is None:
-            a, G = self.weighted_resid, self.weighted_X
-            trace = float(self.factored.diagonal.sum()) - float(np.einsum("kp,pq,kq->", G, vb, G))
-            return np.array([[0.5 * (float(a @ a) - trace)]])
-        sums = self._sums[place]
-        U, a = sums[:, :, :p], sums[:, :, p]
-        S = 0.5 * (a.T @ a - self.factored.within(place).sum(axis=0))
-        if self.problem.restricted:
-            S += 0.5 * np.tensordot(U @ vb, U, axes=([0, 2], [0, 2]))
+            squares = float(self.weighted_resid @ self.weighted_resid)
+            if restricted:
+                squares += float(np.vdot(self._scaled_X, self._scaled_X))
+            return np.array([[0.5 * (squares - float(self.factored.diagonal.sum()))]])
+        sums = self._sums[place] if restricted else self._sums[place][:, :, -1:]
+        flat = sums.swapaxes(0, 1).reshape(sums.shape[1], -1)
+        S = 0.5 * (flat @ flat.T - self.factored.within(place).sum(axis=0))
         q = S.shape[0] // n
         return np.asarray(np.einsum("iaib->ab", S.reshape(n, q, n, q))) if n > 1 else S
 
@@ -235,7 +247,7 @@ class MixedPoint:
     @cached_property
     def average_information(self) -> Array:
         """Mean of observed and expected information, (n, n) (Gilmour et al. 1995, doi:10.2307/2533274)."""
-        plan_, p = self.problem.plan, self.problem.p
+        plan_ = self.problem.plan
         F = np.zeros((self.problem.k, self.problem.n))
         for j, moved in enumerate(self.problem.derivatives(self.theta)):
             for term, D in moved:
@@ -245,11 +257,11 @@ class MixedPoint:
                 else:
                     wide = D if n == 1 else np.kron(np.eye(n), D)
                     level = self.factored.floors[place].level
-                    a = self._sums[place][:, :, p:]
+                    a = self._sums[place][:, :, -1:]
                     F[:, j] += level.rows(level.W, wide @ a)[:, 0]
         solved = self.factored.solve(F)
         information = F.T @ solved
         if self.problem.restricted:
-            cross = self.problem.X.T @ solved
-            information -= cross.T @ self.vb @ cross
+            cross = self._scaled_X.T @ F
+            information -= cross.T @ cross
         return np.asarray(0.25 * (information + information.T))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import linalg, optimize
+from scipy import optimize
 
 from alliance_meta._typing import Array, Mask
 from alliance_meta.core.mixed import MixedPoint, MixedProblem
@@ -187,7 +187,7 @@ def _newton(H: Array, g: Array, damping: float, units: Array) -> Array:
     # Effects without any residual have no information: a step is a few units long then.
     scale = np.sqrt(np.maximum(np.diag(H), 1e-6 / units**2))
     R = H / np.outer(scale, scale) + damping * np.eye(g.size)
-    values, vectors = linalg.eigh(R)
+    values, vectors = np.linalg.eigh(R)
     values = np.maximum(np.abs(values), 1e-8)
     return np.asarray(vectors @ ((vectors.T @ (g / scale)) / values) / scale)
 

@@ -114,7 +114,7 @@ class Factored:
         """Return M^-1 A, (k, c)."""
         B = A / self.d[:, None]
         for floor in self.floors:
-            B = B - floor.level.rows(floor.S, floor.K @ floor.level.sums(B))
+            B -= floor.level.rows(floor.S, _times(floor.K, floor.level.sums(B)))
         return np.asarray(B)
 
     @cached_property
@@ -129,42 +129,45 @@ class Factored:
         """Return W'M^-1 W of each group of a level, (n, q, q)."""
         floor = self.floors[lower]
         level = floor.level
-        found = floor.T - floor.T @ floor.K @ floor.T
+        found = floor.T - _times(_times(floor.T, floor.K), floor.T)
         for upper in self.floors[lower + 1 :]:
             cross = level.sums(upper.S)
             parent = np.searchsorted(upper.level.starts, level.starts, side="right") - 1
-            found = found - cross @ upper.K[parent] @ np.swapaxes(cross, 1, 2)
+            found = found - _times(_times(cross, upper.K[parent]), np.swapaxes(cross, 1, 2))
         return np.asarray(found)
 
 
-def factorise(levels: Sequence[Level], d: Array, covariances: Sequence[Array], A: Array) -> Factored:
-    """Factorise the tower with these covariances C_l, and solve for the columns of A (k, c)."""
-    c = A.shape[1]
+def factorise(levels: Sequence[Level], d: Array, covariances: Sequence[Array], columns: Array) -> Factored:
+    """Factorise the tower with these covariances C_l, and solve for A: `columns` are those of every W_l, then of A."""
     if not (d > 0).all():
-        return Factored(d, (), A, np.nan)
-    B = np.column_stack([A, *(level.W for level in levels)]) / d[:, None]
+        return Factored(d, (), columns, np.nan)
+    B = columns / d[:, None]
     logdet = float(np.log(d).sum())
     floors: list[Floor] = []
-    at = c
+    at = 0
     for level, C in zip(levels, covariances, strict=True):
         q = level.q
-        S = np.ascontiguousarray(B[:, at : at + q])
-        rest = np.r_[0:c, at + q : B.shape[1]]
-        sums = level.sums(B[:, np.r_[at : at + q, rest]])
+        S, rest = np.ascontiguousarray(B[:, at : at + q]), B[:, at + q :]
+        sums = level.sums(B[:, at:])
         T, H = sums[:, :, :q], sums[:, :, q:]
         if q == 1:
             inner = 1.0 + T[:, 0, 0] * C[0, 0]
             if not (inner > 0).all():
-                return Factored(d, (), A, np.nan)
+                return Factored(d, (), columns, np.nan)
             logdet += float(np.log(inner).sum())
             K = (C[0, 0] / inner)[:, None, None]
         else:
             sign, size = np.linalg.slogdet(np.eye(q) + T @ C)
             if not (sign > 0).all():
-                return Factored(d, (), A, np.nan)
+                return Factored(d, (), columns, np.nan)
             logdet += float(size.sum())
             K = np.linalg.solve(np.eye(q) + C @ T, np.broadcast_to(C, T.shape))
-        B[:, rest] -= level.rows(S, K @ H)
+        rest -= level.rows(S, _times(K, H))
         floors.append(Floor(level, C, S, K, T))
         at += q
-    return Factored(d, tuple(floors), B[:, :c], logdet)
+    return Factored(d, tuple(floors), B[:, at:], logdet)
+
+
+def _times(A: Array, B: Array) -> Array:
+    """Return A B of each group; a stack of single numbers need not go through matrix products."""
+    return A * B if A.shape[-1] == B.shape[-2] == A.shape[-2] == 1 else A @ B
