@@ -63,6 +63,9 @@ if TYPE_CHECKING:
     from alliance_meta.models.location_scale import LocationScaleModel as LocationScaleModel
     from alliance_meta.models.multilevel import MultilevelModel as MultilevelModel
     from alliance_meta.models.random_effects import RandomEffectsModel as RandomEffectsModel
+    from alliance_meta.models.recipes import che as che
+    from alliance_meta.models.recipes import che_plus as che_plus
+    from alliance_meta.models.recipes import sce as sce
     from alliance_meta.models.rve import RVEModel as RVEModel
     from alliance_meta.models.true_effects import TrueEffects as TrueEffects
     from alliance_meta.models.true_effects import prediction_intervals as prediction_intervals
@@ -111,6 +114,8 @@ _HOMES = {
     "TrueEffects": "models.true_effects",
     "aggregate": "effects.aggregate",
     "anova": "models.comparison",
+    "che": "models.recipes",
+    "che_plus": "models.recipes",
     "check_coded": "effects.ingest",
     "codebook": "effects.codebook",
     "coder_agreement": "effects.agreement",
@@ -131,6 +136,7 @@ _HOMES = {
     "read_coded": "effects.ingest",
     "reproduce": "evidence.reproduce",
     "scan_text": "evidence.consistency",
+    "sce": "models.recipes",
     "select_effects": "effects.hierarchy",
     "to_r": "effects.conversion",
     "true_effects": "models.true_effects",
