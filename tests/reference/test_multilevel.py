@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alliance_meta import EffectSizes, MultilevelModel, SamplingCovariance, impute_V
+from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, SamplingCovariance, impute_V
 from tests.reference.reading import numbers, reference
 from tests.tolerances import OPTIMISER
 
@@ -90,6 +90,20 @@ class TestKonstantopoulos:
         assert found.loc["sigma2[district]", "ub"] == pytest.approx(expected["1"]["ub"][0], abs=1e-4)
         assert expected["2"]["ub"][0] is None
         assert found.loc["sigma2[district/school]", "ub"] > fit.sigma2[1]
+
+    def test_rows_alone(self):
+        """The univariate model of the same data, by both engines."""
+        expected = self.known["konst_uni"]
+        es = effects(self.known["konst_data"])
+        fit = MultilevelModel(es, random="es_id", test="z").fit()
+        plain = RandomEffectsModel(es, test="z").fit()
+        assert fit.loglik == pytest.approx(expected["fit_REML"][0], abs=1e-10)
+        for found in (fit, plain):
+            assert found.tau2 == pytest.approx(expected["tau2"], rel=1e-7)
+            assert found.beta[0] == pytest.approx(expected["b"], rel=1e-7)
+            assert found.se[0] == pytest.approx(expected["se"], rel=1e-7)
+            assert pytest.approx(expected["I2"], rel=1e-7) == found.I2
+            assert pytest.approx(expected["QM"], rel=1e-6) == found.QM
 
     def test_as_outcomes_within_districts(self):
         expected = self.known["konst_CS"]
