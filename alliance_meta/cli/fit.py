@@ -131,6 +131,11 @@ def _load(
     card = table.card
     if card is not None and not card.poolable and card.subset is None:
         raise InputError(f"{card.name} cannot be pooled: {card.cautions[0]}")
+    if card is not None and card.kind == "dependent":
+        raise InputError(
+            f"{card.name} holds several effects of the same people, which this command would take as independent; "
+            "use MultilevelModel or RVEModel in Python, or a report with kind = 'multilevel'"
+        )
     if subset is None and card is not None and card.subset is not None:
         print_note(f"{card.name}: only the rows that may be pooled together ({card.subset}); --subset chooses others")
         subset = card.subset

@@ -130,7 +130,6 @@ def test_sets_without_a_meaningful_pool_say_so() -> None:
         "craft2003",
         "oswald2013_ex1",
         "published",
-        "relationship_dependent_effects",
         "tannersmith2016",
     }
 
@@ -228,3 +227,15 @@ def test_two_loads_share_nothing_that_can_be_changed() -> None:
     changed = first.frame
     changed.loc[0, "r"] = 0.99
     pd.testing.assert_frame_equal(first.frame, am.load_dataset("molloy2014").frame)
+
+
+def test_a_row_has_the_one_rater_its_study_had_or_the_codebook_names() -> None:
+    frame = am.load_dataset("relationship_dependent_effects").frame
+    several = frame["predictor_rater"].str.contains(";", na=False)
+    alone = frame[~several]
+    assert (alone["rater"].fillna("") == alone["predictor_rater"].fillna("")).all()
+    named = frame[several & frame["rater"].notna()].set_index(["study", "effect_id"])
+    assert set(named.index) == {(study, i) for study in ("Hansen 1968", "Maramarosh 2009") for i in (1, 2)}
+    for _, row in named.iterrows():
+        assert row["rater"] in row["predictor_rater"].split(";")
+        assert row["outcome"].startswith({"observer": "judge"}.get(row["rater"], row["rater"]) + "-rated")

@@ -114,7 +114,7 @@ def test_options_are_spelled_out(option):
 
 
 def test_rows_that_must_not_be_pooled_carry_a_note():
-    assert "not-poolable" in {n.code for n in escalc(load_dataset("relationship_dependent_effects")).notes}
+    assert "not-poolable" in {n.code for n in escalc(load_dataset("oswald2013_ex1")).notes}
     table = load_dataset("alliance_abstracts").query("r.notna()")
     assert "not-all-poolable" not in {n.code for n in escalc(table).notes}
 
