@@ -39,8 +39,6 @@ class MixedProblem:
     components : tuple of Component
     restricted : bool
         REML rather than ML.
-    logdet_XX : float
-        log |X'X|, part of the restricted likelihood.
     """
 
     y: Array
@@ -48,7 +46,6 @@ class MixedProblem:
     plan: Plan
     components: tuple[Component, ...]
     restricted: bool
-    logdet_XX: float
 
     @property
     def k(self) -> int:
@@ -66,6 +63,20 @@ class MixedProblem:
         return sum(c.structure.n for c in self.components)
 
     @cached_property
+    def _basis(self) -> tuple[Array, Array]:
+        return np.linalg.qr(self.X)
+
+    @property
+    def Q(self) -> Array:
+        """Orthonormal columns that span those of X: years far from 0 then cost no digits."""
+        return self._basis[0]
+
+    @property
+    def change(self) -> Array:
+        """The upper triangle T with X = Q T."""
+        return self._basis[1]
+
+    @cached_property
     def bounds(self) -> tuple[Array, Array]:
         """Lowest and highest value of each parameter, (n,) each."""
         if not self.components:
@@ -81,8 +92,8 @@ class MixedProblem:
 
     @cached_property
     def columns(self) -> Array:
-        """What the tower is solved for: the columns of its levels, y and X."""
-        return np.column_stack([*(level.W for level in self.plan.levels), self.y, self.X])
+        """What the tower is solved for: the columns of its levels, y and Q."""
+        return np.column_stack([*(level.W for level in self.plan.levels), self.y, self.Q])
 
     def covariances(self, theta: Array) -> list[Array]:
         """Return the covariance of each term."""
@@ -126,10 +137,7 @@ def mixed_problem(
     """Lay out the problem for effects y (k,), design X (k, p) and sampling variances v (k,) or covariance blocks."""
     laid = plan(v, blocks, terms)
     turned = laid.rotate(np.column_stack([y, X]))
-    _, logdet = np.linalg.slogdet(X.T @ X)
-    return MixedProblem(
-        turned[:, 0], np.ascontiguousarray(turned[:, 1:]), laid, tuple(components), restricted, float(logdet)
-    )
+    return MixedProblem(turned[:, 0], np.ascontiguousarray(turned[:, 1:]), laid, tuple(components), restricted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,53 +150,53 @@ class MixedPoint:
 
     @cached_property
     def _normal(self) -> tuple[Array, Array] | None:
-        """R with R R' = (X'M^-1 X)^-1, and the coefficients; None where it fails."""
+        """The upper triangle U with U'U = Q'M^-1 Q, and the coefficients of Q; None where it fails."""
         if not np.isfinite(self.factored.logdet):
             return None
-        cross = self.problem.X.T @ self.factored.solved
+        cross = self.problem.Q.T @ self.factored.solved
         upper, failed = lapack.dpotrf(cross[:, 1:])
-        if failed:
-            return None
-        root = np.asarray(lapack.dtrtri(upper)[0])
-        return root, root @ (root.T @ cross[:, 0])
+        return None if failed else (upper, lapack.dpotrs(upper, cross[:, 0])[0])
 
     @property
     def valid(self) -> bool:
         """The covariance is positive definite."""
         return self._normal is not None
 
-    @property
+    @cached_property
     def beta(self) -> Array:
         """Coefficients, (p,)."""
         assert self._normal is not None
-        return self._normal[1]
-
-    @property
-    def root(self) -> Array:
-        """The upper triangle R with R R' = vb, (p, p)."""
-        assert self._normal is not None
-        return self._normal[0]
+        return np.asarray(lapack.dtrtrs(self.problem.change, self._normal[1])[0])
 
     @cached_property
     def vb(self) -> Array:
         """Covariance of the coefficients, (p, p)."""
-        return self.root @ self.root.T
+        root = lapack.dtrtrs(self.problem.change, self._root)[0]
+        return np.asarray(root @ root.T)
+
+    @cached_property
+    def _root(self) -> Array:
+        """R with R R' = (Q'M^-1 Q)^-1, (p, p)."""
+        assert self._normal is not None
+        return np.asarray(lapack.dtrtri(self._normal[0])[0])
 
     @cached_property
     def weighted_resid(self) -> Array:
         """M^-1 (y - X beta), rows of the tower, (k,)."""
+        assert self._normal is not None
         solved = self.factored.solved
-        return np.asarray(solved[:, 0] - solved[:, 1:] @ self.beta)
+        return np.asarray(solved[:, 0] - solved[:, 1:] @ self._normal[1])
 
     @property
     def weighted_X(self) -> Array:
         """M^-1 X, rows of the tower, (k, p)."""
-        return self.factored.solved[:, 1:]
+        return self.factored.solved[:, 1:] @ self.problem.change
 
     @cached_property
     def rss(self) -> float:
         """Weighted sum of squared residuals."""
-        return float((self.problem.y - self.problem.X @ self.beta) @ self.weighted_resid)
+        assert self._normal is not None
+        return float((self.problem.y - self.problem.Q @ self._normal[1]) @ self.weighted_resid)
 
     def log_likelihood(self, *, restricted: bool) -> float:
         """Return the (restricted) log-likelihood; minus infinity where the covariance is not positive definite."""
@@ -197,9 +205,9 @@ class MixedPoint:
         value = -0.5 * (self.factored.logdet + self.rss)
         if not restricted:
             return value - 0.5 * self.problem.k * LOG_2PI
-        logdet = -2.0 * float(np.log(self.root.diagonal()).sum())
+        logdet = 2.0 * float(np.log(self._normal[0].diagonal()).sum())
         free = self.problem.k - self.problem.p
-        return value - 0.5 * (logdet - self.problem.logdet_XX + free * LOG_2PI)
+        return value - 0.5 * (logdet + free * LOG_2PI)
 
     @cached_property
     def loglik(self) -> float:
@@ -208,12 +216,12 @@ class MixedPoint:
 
     @cached_property
     def _scaled_X(self) -> Array:
-        """M^-1 X R: its products with itself are M^-1 X vb X'M^-1, what estimating the coefficients takes, (k, p)."""
-        return self.weighted_X @ self.root
+        """M^-1 Q R: its product with its transpose is M^-1 X vb X'M^-1, (k, p)."""
+        return self.factored.solved[:, 1:] @ self._root
 
     @cached_property
     def _sums(self) -> list[Array]:
-        """W'M^-1 [X R, y - X beta] of each group of each level, (n, q, p + 1)."""
+        """W'M^-1 [Q R, y - X beta] of each group of each level, (n, q, p + 1)."""
         A = np.column_stack([self._scaled_X, self.weighted_resid])
         return [floor.level.sums(A) for floor in self.factored.floors]
 

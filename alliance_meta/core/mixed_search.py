@@ -111,8 +111,8 @@ FEW = 2_000
 
 def _excess_variance(problem: MixedProblem) -> float:
     """Return the variance of the residuals beyond sampling error, or a tenth of the latter if that is more."""
-    y, X, d = problem.y, problem.X, problem.plan.d
-    resid = y - X @ np.linalg.lstsq(X, y, rcond=None)[0]
+    y, Q, d = problem.y, problem.Q, problem.plan.d
+    resid = y - Q @ (Q.T @ y)
     total = float(resid @ resid) / max(problem.k - problem.p, 1)
     typical = float(d.mean())
     return max(total - typical, 0.1 * typical)
