@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from alliance_meta.effects.rcalc import rcalc as rcalc
     from alliance_meta.effects.table import EffectSizes as EffectSizes
     from alliance_meta.effects.template import write_template as write_template
+    from alliance_meta.effects.within import split_within as split_within
     from alliance_meta.errors import CannotRunError as CannotRunError
     from alliance_meta.errors import CodingError as CodingError
     from alliance_meta.errors import InputError as InputError
@@ -138,6 +139,7 @@ _HOMES = {
     "scan_text": "evidence.consistency",
     "sce": "models.recipes",
     "select_effects": "effects.hierarchy",
+    "split_within": "effects.within",
     "to_r": "effects.conversion",
     "true_effects": "models.true_effects",
     "write_template": "effects.template",
