@@ -49,19 +49,16 @@ def parse_sheet(
 
 def _decimal_mark(sheet: Sheet, r: str | None, found: Findings) -> DecimalMark:
     """Decide by the r column, then by all others; announce decimal commas with their first line."""
-    points, commas = count_fractions(sheet.columns[r]) if r is not None else (0, 0)
+    deciding = [sheet.columns[r]] if r is not None else []
+    points, commas = count_fractions(cell for cells in deciding for cell in cells)
     if points == commas == 0:
-        points, commas = count_fractions(cell for cells in sheet.columns.values() for cell in cells)
+        deciding = list(sheet.columns.values())
+        points, commas = count_fractions(cell for cells in deciding for cell in cells)
     if commas <= points:
         return "."
-    for cells in [sheet.columns[r]] if r is not None else sheet.columns.values():
-        for line, cell in zip(sheet.lines, cells, strict=True):
-            if count_fractions([cell]) == (0, 1):
-                found.note(
-                    "decimal-mark",
-                    f"{sheet.source}: decimal commas are read as such (first in line {line}: {cell})",
-                )
-                return ","
+    first = ((line, cell) for cells in deciding for line, cell in zip(sheet.lines, cells, strict=True))
+    line, cell = next((line, cell) for line, cell in first if count_fractions([cell]) == (0, 1))
+    found.note("decimal-mark", f"{sheet.source}: decimal commas are read as such (first in line {line}: {cell})")
     return ","
 
 

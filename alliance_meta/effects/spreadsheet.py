@@ -183,7 +183,7 @@ def _rows(page: Any) -> Iterator[tuple[int, list[str]]]:
 def _take_formulas(rows: Rows, page: Any, found: Findings) -> None:
     """Report cells that hold a formula; where no result is saved, the formula itself becomes the cell's text."""
     lines = {line: cells for line, cells in rows}
-    names = rows[0][1] if rows else []
+    names = [" ".join(name.split()) for name in rows[0][1]] if rows else []
     page.reset_dimensions()
     extra: Rows = []
     for line, row in enumerate(page.iter_rows(), 1):

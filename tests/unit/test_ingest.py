@@ -302,6 +302,13 @@ def test_cells_of_a_sheet_with_decimal_commas_are_mended_in_its_own_words(sheet)
     ]
 
 
+def test_decimal_commas_are_announced_when_other_columns_decide(sheet):
+    path = sheet("study;r;n;dose\nA;0;50;0,72\nB;;60;0,5\n")
+    assert [note.message for note in examine(path).notes if note.code == "decimal-mark"] == [
+        "sheet.csv: decimal commas are read as such (first in line 2: 0,72)"
+    ]
+
+
 def test_duplicate_ids_are_errors_unless_they_restart_in_every_study(sheet):
     rows = "A,1,.1,50\nB,2,-.2,60\nC,1,.3,70\n"
     found = errors(sheet("study,es_id,r,n\n" + rows))

@@ -186,6 +186,13 @@ def test_a_header_over_two_lines_is_one_name() -> None:
     assert reading.notes[0].message.endswith("column 'sample size' is read as 'n'")
 
 
+def test_a_problem_is_one_line_even_where_the_header_has_two() -> None:
+    (problem,) = read(
+        workbook(A=[["study", "r", "n", "mean\nage"], ["Ada", 0.1, 50, "=1+1"], ["Bo", -0.1, 60, 3]])
+    ).errors
+    assert str(problem) == "line 2, mean age: '=1+1' is a formula without a saved result; type its result"
+
+
 def test_a_workbook_that_lies_about_its_size_is_read_all_the_same() -> None:
     data = patched(saved(workbook(A=[HEADER, *ROWS])), b'ref="A1:E5"', b'ref="A1:XFD1048576"')
     table = examine_bytes(data, "sheet.xlsx").table
