@@ -126,11 +126,11 @@ def _climb(problem: MixedProblem, theta: Array, fixed: Mask, *, observed: bool =
     for _ in range(MOST_STEPS):
         if point.valid:
             break
-        theta = np.where(fixed, theta, 0.5 * (theta + _units(problem)))
+        theta = np.where(fixed, theta, 0.5 * (theta + units(problem)))
         point = problem.at(theta)
     if not point.valid:
         return point, False, 0
-    units = _units(problem)
+    unit = units(problem)
     H, fresh, damping = _observed(point) if observed else point.average_information, True, 0.0
     for step in range(MOST_STEPS):
         g = point.gradient
@@ -138,7 +138,7 @@ def _climb(problem: MixedProblem, theta: Array, fixed: Mask, *, observed: bool =
         if not free.any():
             return point, True, step
         move = np.zeros(problem.n)
-        move[free] = _newton(H[np.ix_(free, free)], g[free], damping, units[free])
+        move[free] = _newton(H[np.ix_(free, free)], g[free], damping, unit[free])
         gain = float(g[free] @ move[free])
         if gain < SETTLED:
             return point, True, step
@@ -176,16 +176,16 @@ def _crawl(point: MixedPoint, fixed: Mask) -> Array:
     return np.asarray(found.x)
 
 
-def _units(problem: MixedProblem) -> Array:
+def units(problem: MixedProblem) -> Array:
     """Return parameters of the size that sampling error gives them: positive, well inside their range."""
     typical = float(problem.plan.d.mean())
     return np.maximum(np.concatenate([c.structure.start(typical) for c in problem.components]), 1e-3 * typical)
 
 
-def _newton(H: Array, g: Array, damping: float, units: Array) -> Array:
+def _newton(H: Array, g: Array, damping: float, unit: Array) -> Array:
     """Return H^-1 g with H made positive definite where it is not, its diagonal raised by the damping."""
     # Effects without any residual have no information: a step is a few units long then.
-    scale = np.sqrt(np.maximum(np.diag(H), 1e-6 / units**2))
+    scale = np.sqrt(np.maximum(np.diag(H), 1e-6 / unit**2))
     R = H / np.outer(scale, scale) + damping * np.eye(g.size)
     values, vectors = np.linalg.eigh(R)
     values = np.maximum(np.abs(values), 1e-8)
@@ -225,9 +225,9 @@ def _observed(point: MixedPoint) -> Array:
     problem, theta = point.problem, point.theta
     low, high = problem.bounds
     found = np.empty((problem.n, problem.n))
-    units = _units(problem)
+    unit = units(problem)
     for j in range(problem.n):
-        h = 1e-4 * max(abs(float(theta[j])), 1e-2 * float(units[j]))
+        h = 1e-4 * max(abs(float(theta[j])), 1e-2 * float(unit[j]))
         up, down = theta.copy(), theta.copy()
         up[j], down[j] = min(theta[j] + h, high[j]), max(theta[j] - h, low[j])
         found[j] = -(problem.at(up).gradient - problem.at(down).gradient) / (up[j] - down[j])

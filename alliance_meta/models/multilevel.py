@@ -9,8 +9,9 @@ from typing import Any, Literal
 import numpy as np
 
 from alliance_meta._typing import Array
+from alliance_meta.core.clusters import IntArray
 from alliance_meta.core.mixed import Component, MixedProblem, mixed_problem
-from alliance_meta.core.mixed_search import MixedFit, maximise_mixed, observed_information
+from alliance_meta.core.mixed_search import MixedFit, maximise_mixed, observed_information, units
 from alliance_meta.core.sampling_covariance import SamplingCovariance
 from alliance_meta.core.tower_plan import Term
 from alliance_meta.design import Design, build_design
@@ -23,7 +24,7 @@ from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.settings import FitSettings
 
 FEW_GROUPS = 5
-# A curvature this far below the steepest one leaves a direction in which the likelihood does not change.
+# Information on a parameter's own scale so small is rounding: the likelihood does not change in that direction.
 FLAT = 1e-9
 
 
@@ -251,10 +252,11 @@ def _unidentified(fitted: MixedFit, names: list[str]) -> list[Note]:
     free = np.flatnonzero(~(fitted.at_bound | fitted.fixed))
     if free.size == 0:
         return []
-    information = observed_information(fitted)[np.ix_(free, free)]
-    scale = np.sqrt(np.maximum(np.abs(np.diag(information)), np.finfo(float).tiny))
-    values, vectors = np.linalg.eigh(information / np.outer(scale, scale))
-    if values[0] > FLAT:
+    if _curvature(fitted, fitted.point.average_information, free)[0] > FLAT:
+        return []
+    # A factor of a covariance that is 0 has no average information there, but the likelihood bends.
+    curvature, vectors = _curvature(fitted, observed_information(fitted), free)
+    if curvature > FLAT:
         return []
     loading = np.abs(vectors[:, 0])
     involved = [names[free[j]] for j in np.flatnonzero(loading > 0.2 * loading.max())]
@@ -263,3 +265,12 @@ def _unidentified(fitted: MixedFit, names: list[str]) -> list[Note]:
         "Leave one of these terms out, or hold it fixed."
     )
     return [warn_note("not-identified", message, NotIdentifiedWarning, stacklevel=5)]
+
+
+def _curvature(fitted: MixedFit, information: Array, free: IntArray) -> tuple[float, Array]:
+    """Return the smallest curvature on the scale of the parameters themselves, and the directions, flattest first."""
+    unit = np.maximum(np.abs(fitted.theta), units(fitted.point.problem))[free]
+    H = information[np.ix_(free, free)] * np.outer(unit, unit)
+    scale = np.sqrt(np.maximum(np.abs(np.diag(H)), 1.0))
+    values, vectors = np.linalg.eigh(H / np.outer(scale, scale))
+    return float(values[0]), vectors

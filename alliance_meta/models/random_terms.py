@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta._typing import Array
+from alliance_meta._typing import AnyArray, Array
 from alliance_meta.core.clusters import IntArray, codes
 from alliance_meta.core.structures import CompoundSymmetry, Correlated, Scaled, Structure, Unstructured
 from alliance_meta.core.tower_plan import Term
@@ -61,16 +61,16 @@ def parse_random(
 
 def factor(name: str, effects: EffectSizes) -> tuple[list[str], IntArray]:
     """Return the levels and the codes of a factor; ``a/b`` is b within a."""
-    parts = [_column(part.strip(), effects) for part in name.split("/")]
-    keys = parts[0] if len(parts) == 1 else ["/".join(key) for key in zip(*parts, strict=True)]
-    code = codes(keys)
-    levels = [""] * (int(code.max()) + 1)
-    for key, at in zip(keys, code, strict=True):
-        levels[at] = key
+    levels, code = _column(name.split("/")[0].strip(), effects)
+    for part in name.split("/")[1:]:
+        inner, within = _column(part.strip(), effects)
+        both, pairs = pd.factorize(code * len(inner) + within)
+        levels = [f"{levels[pair // len(inner)]}/{inner[pair % len(inner)]}" for pair in pairs.tolist()]
+        code = both.astype(np.intp)
     return levels, code
 
 
-def _column(name: str, effects: EffectSizes) -> list[str]:
+def _column(name: str, effects: EffectSizes) -> tuple[list[str], IntArray]:
     columns = effects.moderators
     if name in columns.columns:
         values = columns[name]
@@ -78,13 +78,20 @@ def _column(name: str, effects: EffectSizes) -> list[str]:
         if missing:
             some = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
             raise InputError(f"random factor {name!r} is missing for {some}; fill it in or leave these rows out")
-        return [str(value) for value in values]
+        return _levels(values)
     if name == "study_id":
-        return list(effects.study_id)
+        return _levels(np.array(effects.study_id, dtype=object))
     if name == ROWS:
-        return [str(i + 1) for i in range(effects.k)]
+        return list(map(str, range(1, effects.k + 1))), np.arange(effects.k, dtype=np.intp)
     known = ["study_id", ROWS, *map(str, columns.columns)]
     raise InputError(f"random names {name!r}, which is not a column{did_you_mean(name, known)}")
+
+
+def _levels(values: pd.Series | AnyArray) -> tuple[list[str], IntArray]:
+    """Return the levels as text, in the order in which they appear, and the codes."""
+    found, distinct = pd.factorize(values)
+    merged, levels = pd.factorize(np.array([str(value) for value in distinct], dtype=object))
+    return levels.tolist(), merged[found].astype(np.intp)
 
 
 def _sides(item: str) -> tuple[str, str]:
