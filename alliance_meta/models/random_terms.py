@@ -113,7 +113,7 @@ def _expand(path: str) -> list[str]:
 
 def _structs(struct: Any, wide: list[str]) -> list[Struct]:
     default = ["GEN" if _is_slope(_sides(item)[0]) else "CS" for item in wide]
-    given = default if struct is None else [struct] * len(wide) if isinstance(struct, str) else list(struct)
+    given: list[Any] = default if struct is None else [struct] * len(wide) if isinstance(struct, str) else list(struct)
     if struct is not None and not wide:
         raise InputError("struct is given, but no random term has the form 'inner | outer'")
     if len(given) != len(wide):
