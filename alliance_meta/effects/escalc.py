@@ -119,7 +119,7 @@ def escalc(
     defaults = table.defaults
     r_name, n_name = ri or defaults.get("ri", "r"), ni or defaults.get("ni", "n")
     missing = [name for name in (r_name, n_name) if name not in frame]
-    if missing and ri is None and ni is None and finished_columns(table):
+    if ri is None and ni is None and "ri" not in defaults and finished_columns(table):
         return finished_effects(
             table,
             labels=_labels(frame, slab or defaults.get("slab"), table.provenance.source),
