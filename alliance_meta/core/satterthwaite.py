@@ -28,9 +28,7 @@ def satterthwaite(sandwich: Sandwich, L: Array) -> Array:
     """
     q, p = L.shape
     if q <= p:
-        pairs = [_moments(sandwich, row[None]) for row in L]
-        mean = np.array([first[0, 0] for first, _ in pairs])
-        fourth = np.array([second[0, 0, 0, 0] for _, second in pairs])
+        mean, fourth = _each(sandwich, L)
     else:
         first, second = _moments(sandwich, np.eye(p))
         parts = [_contract(L[at : at + AT_A_TIME], first, second) for at in range(0, q, AT_A_TIME)]
@@ -104,6 +102,17 @@ def _moments(sandwich: Sandwich, L: Array) -> tuple[Array, Array]:
     pairs = (flat.T @ flat).reshape(r, q, r, q)
     turned = np.einsum("rs,tu,sbud->rbtd", sandwich.kernel, sandwich.kernel, pairs, optimize=r > 4)
     return P.sum(axis=0), diagonal + np.einsum("ratc,rbtd->abcd", pairs, turned, optimize=r * q > 4)
+
+
+def _each(sandwich: Sandwich, L: Array) -> tuple[Array, Array]:
+    """Return mean and fourth sum of each row of L (q, p) on its own, (q,) each: `_moments` without what ties them."""
+    C, kernel = L @ sandwich.root, sandwich.kernel
+    q, (J, r, p) = len(C), sandwich.carry.shape
+    U = (sandwich.carry.reshape(J * r, p) @ C.T).reshape(J, r, q)
+    D = (U * np.einsum("rs,jsq->jrq", kernel, U, optimize=True)).sum(axis=1)
+    P = sandwich.spread.reshape(J, p * p) @ (C[:, :, None] * C[:, None, :]).reshape(q, p * p).T + D
+    tied = kernel @ (U.transpose(2, 1, 0) @ U.transpose(2, 0, 1))
+    return P.sum(axis=0), (P**2 - D**2).sum(axis=0) + np.einsum("qrs,qsr->q", tied, tied)
 
 
 def _beside(sandwich: Sandwich, C: Array) -> Array:

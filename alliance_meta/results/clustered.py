@@ -204,7 +204,7 @@ def cut(fit: Weighted, work: WorkingCovariance, groups: Clusters) -> Clustered:
 
 def _sorted(groups: Clusters) -> tuple[tuple[str, ...], IntArray]:
     """Return labels in alphabetical order and each effect's place among them."""
-    order = sorted(range(groups.n), key=lambda code: groups.labels[code])
+    order = sorted(range(groups.n), key=groups.labels.__getitem__)
     rank = np.empty(groups.n, dtype=np.intp)
     rank[order] = np.arange(groups.n)
     return tuple(groups.labels[code] for code in order), rank[groups.codes]

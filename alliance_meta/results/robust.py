@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -56,6 +56,8 @@ class RobustResults:
         The small-sample adjustment.
     sandwich : Sandwich
         The raw arrays.
+    ddf : ndarray of shape (p,)
+        Satterthwaite degrees of freedom of each t statistic; NaN for a coefficient known from one cluster alone.
     notes : tuple of Note
         What a reader must know; every report prints them.
     """
@@ -64,6 +66,7 @@ class RobustResults:
     cluster: str
     type: RobustType
     sandwich: Sandwich
+    ddf: Array
     _clusters: Clustered = field(repr=False)
     notes: tuple[Note, ...] = ()
 
@@ -131,11 +134,6 @@ class RobustResults:
     def se(self) -> Array:
         """Cluster-robust standard errors, (p,); NaN for a coefficient known from one cluster alone."""
         return np.where(np.isnan(self.ddf), np.nan, np.sqrt(np.diag(self.vb)))
-
-    @cached_property
-    def ddf(self) -> Array:
-        """Satterthwaite degrees of freedom of each t statistic, (p,)."""
-        return satterthwaite(self.sandwich, np.eye(self.p))
 
     @cached_property
     def _tests(self) -> tuple[Array, Array, Array, Array]:
@@ -282,15 +280,16 @@ def robust_results(fit: ModelBased, *, cluster: Any, type: RobustType) -> Robust
     """Return a fitted model with cluster-robust inference; for the ``robust`` methods of fitted models."""
     check_option("type", type, RobustType)
     parts = clustered(fit, cluster)
-    result = RobustResults(fit, parts.name, type, parts.sandwich(type), parts)
-    return replace(result, notes=merge_notes(fit.notes, _notes(result)))
+    robust = parts.sandwich(type)
+    ddf = satterthwaite(robust, np.eye(fit.design.p))
+    notes = merge_notes(fit.notes, _notes(parts, fit.design.names, ddf))
+    return RobustResults(fit, parts.name, type, robust, ddf, parts, notes)
 
 
-def _notes(result: RobustResults) -> list[Note]:
-    parts = result._clusters
+def _notes(parts: Clustered, names: tuple[str, ...], ddf: Array) -> list[Note]:
     notes: list[Note] = []
-    notes += few_df_notes(result.names, result.ddf, clusters=parts.n, stacklevel=6)
-    notes += one_cluster_notes(result.names, parts.resting, stacklevel=6)
+    notes += few_df_notes(names, ddf, clusters=parts.n, stacklevel=6)
+    notes += one_cluster_notes(names, parts.resting, stacklevel=6)
     if (parts.sizes == 1).all():
         message = "Every cluster holds one effect: robust against wrong variances, not against dependence."
         notes.append(Note("singleton-clusters", message))
