@@ -79,6 +79,8 @@ if TYPE_CHECKING:
     from alliance_meta.results.random_effects import RandomEffectsResults as RandomEffectsResults
     from alliance_meta.results.robust import RobustResults as RobustResults
     from alliance_meta.results.rve import RVEResults as RVEResults
+    from alliance_meta.sensitivity.dependence import compare_dependence as compare_dependence
+    from alliance_meta.sensitivity.dependence_result import DependenceComparison as DependenceComparison
 
 _HOMES = {
     "BayesianModel": "bayes.model",
@@ -93,6 +95,7 @@ _HOMES = {
     "ConsistencyReport": "evidence.consistency",
     "Conversion": "effects.conversion",
     "DataCard": "effects.card",
+    "DependenceComparison": "sensitivity.dependence_result",
     "EffectSizes": "effects.table",
     "ExactCorrelationModel": "models.exact_correlation",
     "ExactCorrelationResults": "results.exact_correlation",
@@ -121,6 +124,7 @@ _HOMES = {
     "codebook": "effects.codebook",
     "coder_agreement": "effects.agreement",
     "claims": "evidence.claims",
+    "compare_dependence": "sensitivity.dependence",
     "consistency": "evidence.consistency",
     "conversions": "effects.conversion",
     "convert": "effects.convert",

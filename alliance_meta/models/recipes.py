@@ -93,8 +93,7 @@ def che(
         V = impute_V(effects, cluster=cluster, rho=rho)
     elif rho != DEFAULT_RHO:
         raise InputError("give either V, which holds every covariance, or rho")
-    random = (cluster, ROWS) if _numbered(effects, cluster) else f"{cluster}/{ROWS}"
-    fit = MultilevelModel(effects, V=V, mods=mods, random=random, **model).fit()
+    fit = MultilevelModel(effects, V=V, mods=mods, random=row_term(effects, cluster), **model).fit()
     return fit.robust(cluster=cluster, type=type)
 
 
@@ -254,6 +253,11 @@ def _check(effects: Any, cluster: Any, model: dict[str, Any], type: Any) -> None
             f"cluster={cluster!r} holds every effect in one cluster ({clusters.labels[0]}); cluster-robust inference "
             "compares clusters and needs at least 2"
         )
+
+
+def row_term(effects: EffectSizes, cluster: str) -> tuple[str, ...]:
+    """Return the random terms for clusters and for rows within them."""
+    return (cluster, ROWS) if _numbered(effects, cluster) else (f"{cluster}/{ROWS}",)
 
 
 def _numbered(effects: EffectSizes, cluster: str) -> bool:
