@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from alliance_meta.plots.bubble_rows import bubble_data as bubble_data
     from alliance_meta.plots.caterpillar_plot import caterpillar as caterpillar
     from alliance_meta.plots.caterpillar_plot import caterpillar_data as caterpillar_data
+    from alliance_meta.plots.dependence_plot import dependence as dependence
+    from alliance_meta.plots.dependence_plot import dependence_data as dependence_data
     from alliance_meta.plots.figures import figure_bytes as figure_bytes
     from alliance_meta.plots.figures import save_figure as save_figure
     from alliance_meta.plots.forest_plot import forest as forest
@@ -33,6 +35,8 @@ _HOMES = {
     "bubble_data": "bubble_rows",
     "caterpillar": "caterpillar_plot",
     "caterpillar_data": "caterpillar_plot",
+    "dependence": "dependence_plot",
+    "dependence_data": "dependence_plot",
     "figure_bytes": "figures",
     "forest": "forest_plot",
     "forest_data": "forest_rows",

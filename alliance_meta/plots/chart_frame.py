@@ -28,6 +28,7 @@ COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "bubble": (("kind", "label"), ("x", "k", *EFFECT, *AS_R, "weight", "inside", "position")),
     "profile": (("kind", "label"), ("tau2", "loglik")),
     "means": (("kind", "label", "letters"), ("k", *EFFECT, *AS_R)),
+    "dependence": (("kind", "label"), ("k", "studies", *EFFECT, *AS_R)),
     "rho_grid": (("kind", "label"), ("rho", *EFFECT, *AS_R)),
     "resampled": (("kind", "label"), ("lb", "ub", "count", "tail", "value")),
 }

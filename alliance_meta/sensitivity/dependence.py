@@ -29,7 +29,7 @@ WHAT_IS_NEW = (
     "Prediction intervals hold the true effect of a new study; where a method has a variance within studies, the true "
     "effect of a new row in a new study, and they are wider for that."
 )
-UNDECLARED = "no rule was declared by which one effect per study is chosen: give select="
+UNDECLARED = "no rule of choice was declared (select=)"
 
 Fit = Callable[[], Any]
 Warned = dict[str, type[AllianceMetaWarning]]

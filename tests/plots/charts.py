@@ -10,13 +10,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta import EffectSizes, RandomEffectsModel, RandomEffectsResults, moderators, sensitivity
+from alliance_meta import (
+    EffectSizes,
+    RandomEffectsModel,
+    RandomEffectsResults,
+    compare_dependence,
+    moderators,
+    sensitivity,
+)
 from alliance_meta.models.subgroups import subgroups
 from alliance_meta.plots import (
     bubble,
     bubble_data,
     caterpillar,
     caterpillar_data,
+    dependence,
+    dependence_data,
     means,
     means_data,
     profile,
@@ -35,6 +44,7 @@ DRAW: dict[str, Callable[..., Any]] = {
     "means": means,
     "resampled": resampled,
     "rho_grid": rho_grid,
+    "dependence": dependence,
 }
 
 
@@ -74,6 +84,13 @@ def several(*, teaching: bool = False, **options: Any) -> Any:
     effects = synthetic(fitted(30)).effects if teaching else made_up(30)
     study = [f"S{i % 12}" for i in range(30)]
     return quiet(lambda: sensitivity.rho_grid(effects, cluster=study, **options))
+
+
+def compared(*, teaching: bool = False, **options: Any) -> Any:
+    """Return the usual methods for 30 made-up effects of 12 studies."""
+    made = synthetic(fitted(30)).effects if teaching else made_up(30)
+    effects = replace(made, study_id=tuple(f"S{i % 12}" for i in range(30)))
+    return quiet(lambda: compare_dependence(effects, **options))
 
 
 def permuted() -> Any:
@@ -123,6 +140,9 @@ def charts() -> dict[str, pd.DataFrame]:
         "rho_grid of one": rho_grid_data(several(rho=(0.5,), how="composite")),
         "rho_grid of a coefficient": rho_grid_data(several(rho=(0, 0.9), mods="rater"), term="rater[T.mixed]"),
         "rho_grid, synthetic": rho_grid_data(several(teaching=True), show_cautions=True),
+        "dependence": dependence_data(compared(select={"by": {"year": "lowest"}, "unlisted": "last", "ties": "first"})),
+        "dependence of a coefficient": dependence_data(compared(mods="rater"), term="rater[T.observer]"),
+        "dependence, synthetic": dependence_data(compared(teaching=True, methods="mean"), show_cautions=True),
         "resampled one": resampled_data(quiet(lambda: sensitivity.permutation_test(fitted(1)))),
     }
 

@@ -18,6 +18,7 @@ from alliance_meta.plots import (
     bubble_data,
     caterpillar,
     caterpillar_data,
+    dependence_data,
     means_data,
     profile,
     profile_data,
@@ -27,7 +28,7 @@ from alliance_meta.plots import (
 )
 from alliance_meta.plots.swarm import swarm
 from tests.plots.cases import fitted, molloy, quiet
-from tests.plots.charts import alike, crossed, many, multiplied, permuted, several, synthetic
+from tests.plots.charts import alike, compared, crossed, many, multiplied, permuted, several, synthetic
 from tests.plots.geometry import texts
 from tests.tolerances import CLOSED_FORM, ITERATIVE
 
@@ -333,4 +334,37 @@ def test_a_grid_of_a_regression_needs_a_coefficient() -> None:
         rho_grid_data(molloy())  # type: ignore[arg-type]
     frame = rho_grid_data(grid, term="rater[T.mixed]")
     assert frame["yi"].tolist() == [fit.beta[list(fit.names).index("rater[T.mixed]")] for fit in grid.fits]
+    assert frame[["pi_lb", "r"]].isna().all(axis=None)
+
+
+def test_methods_for_dependent_effects_hold_each_fit() -> None:
+    result = compared(methods=("mean", "CHE + CR2", "RVE HIER"))
+    frame = dependence_data(result)
+    for row, fit in zip(frame.to_dict("records"), result.fits.values(), strict=True):
+        expected = fit.predict().iloc[0]
+        assert [row[name] for name in EFFECT] == expected[["pred", *EFFECT[1:]]].tolist()
+        assert row["r"] == pytest.approx(math.tanh(expected["pred"]), rel=CLOSED_FORM)
+        assert (row["k"], row["studies"]) == (fit.k, 12)
+    assert frame["label"].tolist() == ["Mean of each study", "CHE + CR2", "RVE hierarchical"]
+    assert notes(frame) == [note.code for note in result.notes]
+
+
+def test_methods_left_out_are_named_under_the_plot() -> None:
+    frame = dependence_data(compared())
+    assert "One effect per study" not in frame["label"].tolist()
+    assert frame.attrs["bottom"][1].startswith("One effect per study left out: no rule")
+
+
+def test_methods_of_a_regression_need_a_coefficient() -> None:
+    result = compared(mods="rater", methods=("three-level", "CHE + CR2"))
+    with pytest.raises(InputError, match=r"choose one with term=: intrcpt, rater"):
+        dependence_data(result)
+    with pytest.raises(InputError, match=r"did you mean 'rater\[T.observer\]'"):
+        dependence_data(result, term="rater[T.obs]")
+    with pytest.raises(InputError, match="needs the result of compare_dependence"):
+        dependence_data(molloy())  # type: ignore[arg-type]
+    frame = dependence_data(result, term="rater[T.observer]")
+    assert frame["yi"].tolist() == [
+        fit.beta[list(fit.names).index("rater[T.observer]")] for fit in result.fits.values()
+    ]
     assert frame[["pi_lb", "r"]].isna().all(axis=None)

@@ -110,7 +110,7 @@ class TestLeftOut:
     def test_no_rule_no_selection(self, es):
         result = compare_dependence(es)
         assert list(result.left_out) == ["one per study"]
-        assert "give select=" in result.left_out["one per study"].reason
+        assert "(select=)" in result.left_out["one per study"].reason
         assert isinstance(result.tidy().loc["one per study", "estimate"], NotApplicable)
         assert "One effect per study  left out" in result.summary()
         assert [note.code for note in result.notes].count("method-left-out") == 1
