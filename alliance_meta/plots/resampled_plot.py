@@ -31,7 +31,7 @@ from alliance_meta.plots.chart_frame import as_frame, chart_meta, described, mak
 from alliance_meta.plots.figures import NotebookFigure
 from alliance_meta.plots.layout import MARGIN
 from alliance_meta.plots.pen import SUMMARY
-from alliance_meta.sensitivity.bootstrapping import Bootstrap, BootstrapInterval
+from alliance_meta.sensitivity.bootstrap_result import Bootstrap, BootstrapInterval
 from alliance_meta.sensitivity.permutation import SIGNS, PermutationTest, as_extreme
 from alliance_meta.sensitivity.wild import WildBootstrap
 from alliance_meta.tables.format import format_count, format_interval, format_level, format_number, format_p

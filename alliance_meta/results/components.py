@@ -118,7 +118,9 @@ def component_table(fit: MixedFit, terms: tuple[RandomTerm, ...]) -> pd.DataFram
         slopes = _slopes(term, theta, component.structure, values)
         for (name, value), slope in zip(values.items(), slopes, strict=True):
             used = slope != 0
-            edge, given = bool(fit.at_bound[part][used].any()), bool(fit.fixed[part][used].all())
+            # A correlation of 1 does not move with any parameter.
+            edge = bool(fit.at_bound[part][used].any()) or not used.any()
+            given = bool(fit.fixed[part][used].all()) and used.any()
             variance = float(slope[used] @ V[np.ix_(used, used)] @ slope[used])
             rows[name] = {
                 "estimate": value,

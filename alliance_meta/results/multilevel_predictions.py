@@ -11,17 +11,18 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.core.mixed_predictions import predicted_effects
-from alliance_meta.core.mixed_profile import profile_interval
 from alliance_meta.errors import InputError
-from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import Scale
 from alliance_meta.results.components import RandomTerm, object_frame, row_variances
 from alliance_meta.results.predictions import COLUMNS, to_scale
+from alliance_meta.results.profiles import curves, limits, remarks_on
 
 if TYPE_CHECKING:
     from alliance_meta.results.multilevel import MultilevelResults
 
 Newdata = pd.DataFrame | Mapping[str, Any] | None
+# Where a profile is looked at, to see that it is a peak.
+POINTS = 9
 
 
 def predict(fit: MultilevelResults, newdata: Newdata, *, scale: Scale | None, level: float) -> pd.DataFrame:
@@ -162,24 +163,13 @@ def _effect_frame(term: RandomTerm, effects: Any, half: float, labels: list[str]
 
 def confint(fit: MultilevelResults, *, level: float) -> pd.DataFrame:
     """Return profile-likelihood intervals of every parameter."""
-    rows: dict[str, dict[str, Any]] = {}
-    for (term, part), component in zip(fit._parts, fit.point.problem.components, strict=True):
-        squared = getattr(component.structure, "by_sd", False)
-        for offset, name in enumerate(() if term.struct in ("UN", "GEN") else term.parameters):
-            at = part.start + offset
-            power = 2 if squared and offset < len(term.parameters) - 1 else 1
-            estimate = float(fit.fitted.theta[at]) ** power
-            if fit.fitted.fixed[at]:
-                gone = NotApplicable("given, not estimated")
-                rows[name] = {"estimate": estimate, "lb": gone, "ub": gone}
-                continue
-            lb, ub = (bound**power for bound in profile_interval(fit.fitted, at, level=level))
-            beyond = NotApplicable("the likelihood stays too high as far as it was followed")
-            rows[name] = {
-                "estimate": estimate,
-                "lb": lb if np.isfinite(lb) else beyond,
-                "ub": ub if np.isfinite(ub) else beyond,
-            }
+    found = curves(fit, level=level, points=POINTS)
+    estimates = fit.components["estimate"]
+    rows = {}
+    for name, curve in found.items():
+        lb, ub = limits(curve)
+        rows[name] = {"estimate": float(estimates[name]), "lb": lb, "ub": ub}
     out = object_frame(rows, ("estimate", "lb", "ub"))
     out.attrs.update(level=level, kind="PL", scale=fit.effects.scale_label)
+    out.attrs["notes"] = [note.message for note in remarks_on(found)]
     return out

@@ -113,6 +113,12 @@ class MultilevelQuantities(FittedCoefficients):
         return float(sum(self.fitted.theta[part][0] for _, part in self._parts))
 
     @property
+    def model_label(self) -> str:
+        """Estimator, number of random terms and inference in a few letters, e.g. ``"REML, 2 random terms, t"``."""
+        n = len(self.random)
+        return f"{self.method}, {n} random term{'s' if n != 1 else ''}, {self.inference}"
+
+    @property
     def tau(self) -> float:
         """The square root of tau2."""
         return self.tau2 if isinstance(self.tau2, NotApplicable) else float(np.sqrt(self.tau2))

@@ -11,38 +11,60 @@ if TYPE_CHECKING:
     from alliance_meta.sensitivity.assumed_rho import rho_grid as rho_grid
     from alliance_meta.sensitivity.attenuated import Attenuation as Attenuation
     from alliance_meta.sensitivity.attenuated import attenuation as attenuation
-    from alliance_meta.sensitivity.bootstrapping import Bootstrap as Bootstrap
+    from alliance_meta.sensitivity.bootstrap_result import Bootstrap as Bootstrap
     from alliance_meta.sensitivity.bootstrapping import bootstrap as bootstrap
     from alliance_meta.sensitivity.hetero import HeteroscedasticityTest as HeteroscedasticityTest
     from alliance_meta.sensitivity.hetero import hettest as hettest
+    from alliance_meta.sensitivity.influential_clusters import ClusterInfluence as ClusterInfluence
+    from alliance_meta.sensitivity.influential_clusters import cluster_influence as cluster_influence
+    from alliance_meta.sensitivity.left_out import ClustersLeftOut as ClustersLeftOut
+    from alliance_meta.sensitivity.left_out import leave_out_clusters as leave_out_clusters
+    from alliance_meta.sensitivity.levels import LevelComparison as LevelComparison
+    from alliance_meta.sensitivity.levels import compare_levels as compare_levels
     from alliance_meta.sensitivity.likelihood import LikelihoodRatioTest as LikelihoodRatioTest
     from alliance_meta.sensitivity.likelihood import lr_test as lr_test
+    from alliance_meta.sensitivity.multilevel_bootstrap import MultilevelBootstrap as MultilevelBootstrap
     from alliance_meta.sensitivity.permutation import PermutationTest as PermutationTest
     from alliance_meta.sensitivity.permutation import permutation_test as permutation_test
+    from alliance_meta.sensitivity.profiles import ProfileLikelihood as ProfileLikelihood
+    from alliance_meta.sensitivity.profiles import profile as profile
     from alliance_meta.sensitivity.psychometric import HunterSchmidt as HunterSchmidt
     from alliance_meta.sensitivity.psychometric import hunter_schmidt as hunter_schmidt
     from alliance_meta.sensitivity.sessions import Dependability as Dependability
     from alliance_meta.sensitivity.sessions import dependability as dependability
+    from alliance_meta.sensitivity.term_tests import ComponentTests as ComponentTests
+    from alliance_meta.sensitivity.term_tests import component_tests as component_tests
     from alliance_meta.sensitivity.wild import WildBootstrap as WildBootstrap
     from alliance_meta.sensitivity.wild import wild_bootstrap as wild_bootstrap
 
 _HOMES = {
     "Attenuation": "attenuated",
-    "Bootstrap": "bootstrapping",
+    "Bootstrap": "bootstrap_result",
+    "ClusterInfluence": "influential_clusters",
+    "ClustersLeftOut": "left_out",
+    "ComponentTests": "term_tests",
     "Dependability": "sessions",
     "HeteroscedasticityTest": "hetero",
     "HunterSchmidt": "psychometric",
+    "LevelComparison": "levels",
     "LikelihoodRatioTest": "likelihood",
+    "MultilevelBootstrap": "multilevel_bootstrap",
     "PermutationTest": "permutation",
+    "ProfileLikelihood": "profiles",
     "RhoGrid": "assumed_rho",
     "WildBootstrap": "wild",
     "attenuation": "attenuated",
     "bootstrap": "bootstrapping",
+    "cluster_influence": "influential_clusters",
+    "compare_levels": "levels",
+    "component_tests": "term_tests",
     "dependability": "sessions",
     "hettest": "hetero",
     "hunter_schmidt": "psychometric",
+    "leave_out_clusters": "left_out",
     "lr_test": "likelihood",
     "permutation_test": "permutation",
+    "profile": "profiles",
     "rho_grid": "assumed_rho",
     "wild_bootstrap": "wild",
 }

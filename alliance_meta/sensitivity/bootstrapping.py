@@ -2,248 +2,78 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal, get_args
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-import pandas as pd
-from scipy import special
 
-from alliance_meta._typing import AnyArray, Array
+from alliance_meta._typing import Array
 from alliance_meta.core import resampling
 from alliance_meta.core.resampling import Recipe, Refits
 from alliance_meta.core.wls import make_batch
 from alliance_meta.errors import InputError
-from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
-from alliance_meta.options import check_level, check_option, did_you_mean
-from alliance_meta.results.export import plain
-from alliance_meta.results.random_effects import RandomEffectsResults
-from alliance_meta.results.teststats import Interval
-from alliance_meta.results.wording import level_text, number, remarks
+from alliance_meta.options import check_option
+from alliance_meta.results.multilevel import MultilevelResults
+from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
+from alliance_meta.sensitivity.bootstrap_result import (
+    MANY_AT_BOUND,
+    Bootstrap,
+    BootstrapKind,
+    fit_counts,
+    quantities_of,
+)
+from alliance_meta.sensitivity.multilevel_bootstrap import bootstrap_multilevel
 from alliance_meta.sensitivity.replicates import check_cores, check_iterations, check_seed, recipe
-
-BootstrapKind = Literal["parametric", "nonparametric"]
-BootstrapInterval = Literal["percentile", "basic", "bca"]
-HETEROGENEITY = ("tau2", "tau", "I2", "H2")
-LOWEST = {"tau2": 0.0, "tau": 0.0, "I2": 0.0, "H2": 1.0}
-HIGHEST = {"I2": 100.0}
-MANY_AT_BOUND = 0.05
-
-
-@dataclass(frozen=True, eq=False)
-class Bootstrap:
-    """Estimates from resampled data.
-
-    Attributes
-    ----------
-    fit : RandomEffectsResults
-        The model whose data were resampled.
-    kind : {"parametric", "nonparametric"}
-    iterations : int
-        Samples that could be fitted.
-    seed : int
-    samples : mapping of str to ndarray
-        Quantity -> its estimates, (B,): every coefficient, ``tau2``, ``tau``, ``I2``, ``H2``. The last four are
-        absent where the model does not estimate them.
-    notes : tuple of Note
-    """
-
-    fit: RandomEffectsResults
-    kind: BootstrapKind
-    iterations: int
-    seed: int
-    samples: dict[str, Array]
-    notes: tuple[Note, ...] = ()
-
-    @property
-    def quantities(self) -> tuple[str, ...]:
-        """What was bootstrapped."""
-        return tuple(self.samples)
-
-    def estimate(self, quantity: str) -> float:
-        """Return the estimate of the fit itself."""
-        if quantity in self.fit.names:
-            return float(self.fit.beta[self.fit.names.index(quantity)])
-        return float(getattr(self.fit, quantity))
-
-    def confint(
-        self, quantity: str = "tau2", *, kind: BootstrapInterval = "percentile", level: float | None = None
-    ) -> Interval:
-        r"""Return a bootstrap confidence interval.
-
-        Parameters
-        ----------
-        quantity : str
-            A coefficient's name, ``"tau2"``, ``"tau"``, ``"I2"`` or ``"H2"``.
-        kind : {"percentile", "basic", "bca"}
-            ``percentile``: quantiles of the samples. ``basic``: these mirrored at the estimate. ``bca``:
-            percentiles shifted for bias and for a standard error that changes with the estimate (Efron 1987,
-            doi:10.1080/01621459.1987.10478410), the acceleration from leaving out one effect at a time.
-        level : float, optional
-            The fit's own by default.
-
-        Returns
-        -------
-        Interval
-            Limits of heterogeneity never lie below the lowest possible value. `NotApplicable` for what the model
-            does not estimate, and for BCa where every sample lies on one side of the estimate.
-
-        Raises
-        ------
-        InputError
-            An unknown quantity, or BCa from a parametric bootstrap.
-        """
-        check_option("kind", kind, BootstrapInterval)
-        used = self.fit.level if level is None else level
-        check_level(used)
-        if kind == "bca" and self.kind == "parametric":
-            raise InputError("kind='bca' describes resampled effects; bootstrap with kind='nonparametric'")
-        label = f"{kind}, {self.kind} bootstrap"
-        reason = self._why_not(quantity)
-        if reason is not None:
-            gone = NotApplicable(reason)
-            return Interval(gone, gone, gone, used, label, quantity)
-        estimate = self.estimate(quantity)
-        lb, ub = self._limits(quantity, estimate, kind, used)
-        if quantity in LOWEST and self.fit.settings.tau2_min == 0:
-            lb, ub = (x if np.isnan(x) else max(x, LOWEST[quantity]) for x in (lb, ub))
-        # A basic interval mirrors the distribution and can leave the range of the quantity.
-        lb, ub = (x if np.isnan(x) else min(x, HIGHEST.get(quantity, np.inf)) for x in (lb, ub))
-        return Interval(estimate, lb, ub, used, label, quantity)
-
-    def tidy(self, *, kind: BootstrapInterval = "percentile", level: float | None = None) -> pd.DataFrame:
-        """Return one row per quantity: ``estimate bias se ci_lb ci_ub``; the bias is not taken off."""
-        return pd.DataFrame.from_dict(self._rows(kind, level), orient="index")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return every number but the single samples as JSON-ready values."""
-        intervals = tuple(get_args(BootstrapInterval))[: 2 if self.kind == "parametric" else 3]
-        return plain(
-            {
-                "kind": self.kind,
-                "iterations": self.iterations,
-                "seed": self.seed,
-                "level": self.fit.level,
-                "quantities": {kind: self._rows(kind, None) for kind in intervals},
-                "notes": [note.to_dict() for note in self.notes],
-            }
-        )
-
-    def __str__(self) -> str:
-        width = min(max(8, *(len(name) for name in self.samples)), 32)
-        lines = [
-            f"Bootstrap, {self.kind}: {self.iterations} samples, seed {self.seed}; "
-            f"percentile intervals, {level_text(self.fit.level)}",
-            f"{'':{width}} {'estimate':>9} {'bias':>9} {'se':>8} {'ci_lb':>9} {'ci_ub':>9}",
-        ]
-        for name, row in self._rows("percentile", None).items():
-            bias, se = number(row["bias"]), number(row["se"])
-            estimate, lb, ub = (number(row[column]) for column in ("estimate", "ci_lb", "ci_ub"))
-            lines.append(f"{name[:width]:{width}} {estimate:>9} {bias:>9} {se:>8} {lb:>9} {ub:>9}")
-        return "\n".join([*lines, *remarks(self.notes)])
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _rows(self, kind: BootstrapInterval, level: float | None) -> dict[str, dict[str, float]]:
-        rows = {}
-        for name, values in self.samples.items():
-            interval = self.confint(name, kind=kind, level=level)
-            rows[name] = {
-                "estimate": interval.estimate,
-                "bias": float(values.mean()) - interval.estimate,
-                "se": float(values.std(ddof=1)),
-                "ci_lb": interval.lb,
-                "ci_ub": interval.ub,
-            }
-        return rows
-
-    def _why_not(self, quantity: str) -> str | None:
-        if quantity in self.samples:
-            return None
-        known = [*self.fit.names, *HETEROGENEITY]
-        if quantity not in known:
-            raise InputError(
-                f"{quantity!r} was not bootstrapped; known: {', '.join(known)}{did_you_mean(quantity, known)}"
-            )
-        if self.fit.method == "EE":
-            return "an equal-effects model has no tau2"
-        return "tau2 was given, not estimated"
-
-    def _limits(self, quantity: str, estimate: float, kind: str, level: float) -> tuple[float, float]:
-        values = self.samples[quantity]
-        tails = np.array([0.5 * (1.0 - level), 0.5 * (1.0 + level)])
-        if kind == "bca":
-            shifted = self._bca(quantity, estimate, tails)
-            if shifted is None:
-                gone = NotApplicable("every sample lies on one side of the estimate")
-                return gone, gone
-            tails = shifted
-        # Quantile number p of B values is the (B + 1) p-th, between the neighbours where that is no whole number.
-        low, high = np.quantile(values, tails, method="weibull").tolist()
-        return (2.0 * estimate - high, 2.0 * estimate - low) if kind == "basic" else (low, high)
-
-    def _bca(self, quantity: str, estimate: float, tails: Array) -> Array | None:
-        values = self.samples[quantity]
-        below = float((values < estimate).mean() + 0.5 * (values == estimate).mean())
-        if not 0 < below < 1:
-            return None
-        bias = special.ndtri(below)
-        gap = self._left_out[quantity].mean() - self._left_out[quantity]
-        spread = float((gap**2).sum())
-        acceleration = float((gap**3).sum()) / (6.0 * spread**1.5) if spread > 0 else 0.0
-        z = bias + special.ndtri(tails)
-        return special.ndtr(bias + z / (1.0 - acceleration * z))
-
-    @cached_property
-    def _left_out(self) -> dict[str, Array]:
-        """The quantities without one effect at a time, those that can be fitted."""
-        how, data = recipe(self.fit, "bootstrap"), self.fit
-        parts = [_fit_counts(data, how, counts) for counts in resampling.leave_one_out(data.k)]
-        return _quantities(data, resampling.join(parts))
 
 
 def bootstrap(
-    fit: RandomEffectsResults,
+    fit: RandomEffectsResults | MultilevelResults,
     *,
     kind: BootstrapKind = "parametric",
     iterations: int = 1000,
     seed: int | None = None,
     cores: int = 1,
+    cluster: Any = "study_id",
+    progress: Callable[[int, int], None] | None = None,
 ) -> Bootstrap:
     """Resample the data and refit, to see how the estimates would vary from one set of studies to another.
 
     The parametric bootstrap draws new effects from the fitted model; the nonparametric one draws studies, with
     replacement, and makes no assumption about how effects are distributed. Useful above all for tau2, I2 and H2,
-    whose estimates are far from normal.
+    whose estimates are far from normal, and for the variances and correlations of a multilevel model.
 
     Parameters
     ----------
-    fit : RandomEffectsResults
+    fit : RandomEffectsResults or MultilevelResults
     kind : {"parametric", "nonparametric"}
     iterations : int
         Samples; 1000 or more for intervals.
     seed : int
         The same seed gives the same result.
     cores : int
-        Threads; they do not change the result.
+        Threads, or processes for a multilevel model; they do not change the result.
+    cluster : str or array-like of shape (k,)
+        For the nonparametric bootstrap of a multilevel model: what is drawn, with all its effects. It must contain
+        every random term.
+    progress : callable, optional
+        Called with the number of samples done and of all, now and then.
 
     Returns
     -------
     Bootstrap
-        Its `confint` gives percentile, basic and BCa intervals.
+        Its `confint` gives percentile, basic and BCa intervals. For a multilevel model a `MultilevelBootstrap`.
 
     Raises
     ------
     InputError
-        No seed, or too few effects to draw from.
+        No seed, too few effects to draw from, or clusters that a random term or V ties together.
 
     Notes
     -----
-    R: ``boot::boot`` around ``rma``. Samples of studies that leave a moderator without variation cannot be fitted
-    and are left out; a note says how many.
+    R: ``boot::boot`` around ``rma`` or ``rma.mv``. Samples of studies that leave a moderator without variation cannot
+    be fitted and are left out; a note says how many. Multilevel models are refitted from their own estimates, a
+    study that is drawn twice counting as two studies.
 
     Examples
     --------
@@ -254,11 +84,19 @@ def bootstrap(
     >>> 0 <= interval.lb < interval.estimate < interval.ub
     True
     """
-    how = recipe(fit, "bootstrap")
+    if not isinstance(fit, MultilevelResults):
+        check_fit(fit, "bootstrap")
     check_option("kind", kind, BootstrapKind)
     check_iterations(iterations)
     check_cores(cores)
     seed = check_seed(seed, f"{iterations} random samples")
+    if isinstance(fit, MultilevelResults):
+        return bootstrap_multilevel(
+            fit, kind=kind, iterations=iterations, seed=seed, cores=cores, cluster=cluster, progress=progress
+        )
+    if not (isinstance(cluster, str) and cluster == "study_id"):
+        raise InputError("cluster= is for multilevel models; this bootstrap draws single effects")
+    how = recipe(fit, "bootstrap")
     if kind == "nonparametric" and fit.k <= fit.p:
         raise InputError(
             f"k = {fit.k} effects are too few to draw from for {fit.p} coefficient{'s' if fit.p > 1 else ''}; "
@@ -276,7 +114,9 @@ def bootstrap(
     done = len(found["tau2"])
     if done < 2:
         raise InputError("no sample of these effects leaves every moderator with variation; use kind='parametric'")
-    samples = _quantities(fit, found)
+    samples = quantities_of(fit, found)
+    if progress is not None:
+        progress(iterations, iterations)
     notes = merge_notes(fit.notes, _notes(samples, fit, iterations - done, iterations))
     return Bootstrap(fit=fit, kind=kind, iterations=done, seed=seed, samples=samples, notes=notes)
 
@@ -290,30 +130,10 @@ def _simulate(fit: RandomEffectsResults, how: Recipe, rng: np.random.Generator, 
 def _draw(fit: RandomEffectsResults, how: Recipe, rng: np.random.Generator, B: int) -> Refits:
     y, v, weights = fit.effects.yi, fit.effects.vi, fit.fitted.own_weights
     if fit.p > 1 or not fit.design.has_intercept:
-        return _fit_counts(fit, how, resampling.draw_counts(rng, B, fit.k))
+        return fit_counts(fit, how, resampling.draw_counts(rng, B, fit.k))
     rows = rng.integers(0, fit.k, (B, fit.k))
     batch = make_batch(y[rows], v[rows], how.X)
     return resampling.refit_estimates(how, batch, weights=None if weights is None else weights[rows])
-
-
-def _fit_counts(fit: RandomEffectsResults, how: Recipe, counts: AnyArray) -> Refits:
-    """Fit samples in which each row stands so often, (B, k), leaving out those that cannot be fitted."""
-    weights = fit.fitted.own_weights
-    usable = resampling.full_rank(how.X, counts) & (counts.sum(axis=1) > fit.p)
-    if not usable.any():
-        empty = np.empty(0)
-        return {"beta": np.empty((0, fit.p)), "tau2": empty, "I2": empty, "H2": empty}
-    batch, rows = resampling.counted_batch(fit.effects.yi, fit.effects.vi, how.X, counts[usable])
-    return resampling.refit_estimates(how, batch, weights=None if weights is None else weights[rows])
-
-
-def _quantities(fit: RandomEffectsResults, found: Refits) -> dict[str, Array]:
-    out = {name: found["beta"][:, i] for i, name in enumerate(fit.names)}
-    if fit.settings.tau2 is None and fit.method != "EE":
-        out |= {"tau2": found["tau2"], "tau": np.sqrt(np.maximum(found["tau2"], 0.0))}
-    if fit.settings.tau2 is None and "I2" in found:
-        out |= {"I2": found["I2"], "H2": found["H2"]}
-    return out
 
 
 def _notes(samples: dict[str, Array], fit: RandomEffectsResults, lost: int, iterations: int) -> list[Note]:

@@ -1,0 +1,200 @@
+"""Profile likelihoods of variances and correlations: how sharply the data tell them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from alliance_meta.core.mixed_profile import ProfileCurve
+from alliance_meta.errors import ConvergenceWarning, InputError
+from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import Note, merge_notes, warn_note
+from alliance_meta.options import check_level, did_you_mean
+from alliance_meta.results.components import object_frame
+from alliance_meta.results.export import plain
+from alliance_meta.results.multilevel import MultilevelResults
+from alliance_meta.results.profiles import GIVEN, limits, remarks_on, slots
+from alliance_meta.results.wording import level_text, number, remarks
+from alliance_meta.sensitivity.refitting import check_multilevel
+
+WORDS = {
+    "peak": "one peak, at the estimate",
+    "edge": "falls from the edge of its range",
+    "flat": "flat: not identified",
+    "higher": "higher elsewhere: not the maximum",
+    "several": "more than one peak",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ProfileLikelihood:
+    """How likely each value of each variance and correlation makes the data, all else at its best.
+
+    Attributes
+    ----------
+    fit : MultilevelResults
+    curves : mapping of str to ProfileCurve
+        Variance or correlation -> the curve; those that were given are absent.
+    level : float
+        Confidence level of the intervals.
+    notes : tuple of Note
+        Those of the fit, and one for each curve that is no single peak at the estimate.
+    """
+
+    fit: MultilevelResults
+    curves: dict[str, ProfileCurve]
+    level: float
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """The variances and correlations."""
+        return tuple(self.curves)
+
+    def tidy(self) -> pd.DataFrame:
+        """Return one row per point of each curve: ``component value loglik``, rising values."""
+        frames = [
+            pd.DataFrame({"component": name, "value": curve.values, "loglik": curve.loglik})
+            for name, curve in self.curves.items()
+        ]
+        return pd.concat(frames, ignore_index=True)
+
+    def check(self) -> pd.DataFrame:
+        """Return one row per component: ``estimate lb ub peak cutoff verdict``.
+
+        ``peak`` is the fit's log-likelihood, ``cutoff`` the height at which the interval is read off. The verdict is
+        in words: one peak at the estimate, falling from the edge of the range (the estimate is 0, or a correlation
+        1), flat, higher elsewhere, more than one peak.
+        """
+        rows = {}
+        for name, curve in self.curves.items():
+            lb, ub = limits(curve)
+            heights = {"peak": curve.peak, "cutoff": curve.cutoff, "verdict": WORDS[curve.verdict]}
+            rows[name] = {"estimate": curve.estimate, "lb": lb, "ub": ub, **heights}
+        out = object_frame(rows, ("estimate", "lb", "ub", "peak", "cutoff", "verdict"))
+        out.index.name = "component"
+        return out
+
+    @property
+    def identified(self) -> bool:
+        """Every curve is one peak, or falls from the edge of its range."""
+        return all(curve.verdict in ("peak", "edge") for curve in self.curves.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON-ready values."""
+        return plain(
+            {
+                "level": self.level,
+                "method": self.fit.method,
+                "components": self.check().to_dict(orient="index"),
+                "curves": {n: {"value": c.values, "loglik": c.loglik} for n, c in self.curves.items()},
+                "notes": [note.to_dict() for note in self.notes],
+            }
+        )
+
+    def summary(self) -> str:
+        """Return the plain-text summary, at most 80 columns wide."""
+        width = min(max(8, *(len(name) for name in self.curves)), 28)
+        kind = "restricted likelihood" if self.fit.method == "REML" else "likelihood"
+        lines = [
+            f"Profile {kind} ({level_text(self.level)} intervals)",
+            f"{'':{width}} {'estimate':>9} {'lb':>8} {'ub':>8}  shape",
+        ]
+        for name, row in self.check().iterrows():
+            short = str(name) if len(str(name)) <= width else str(name)[: width - 1] + "…"
+            cells = [number(float(row[column])) for column in ("estimate", "lb", "ub")]
+            lines.append(f"{short:{width}} {cells[0]:>9} {cells[1]:>8} {cells[2]:>8}  {row['verdict']}"[:80])
+        return "\n".join([*lines, *remarks(self.notes)])
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def __repr__(self) -> str:
+        return self.summary()
+
+
+def profile(
+    fit: MultilevelResults,
+    *,
+    components: str | Sequence[str] | None = None,
+    level: float | None = None,
+    points: int = 41,
+) -> ProfileLikelihood:
+    r"""Draw up the profile likelihood of each variance and correlation, and check that it is a peak.
+
+    Each variance is held at one value after the other while everything else is fitted again. A sharp peak means that
+    the data tell the variance well; a curve that does not fall, that almost any value would do: the model asks for
+    more than the data hold. The interval holds the values whose likelihood is not much lower than the best.
+
+    Parameters
+    ----------
+    fit : MultilevelResults
+    components : str or sequence of str, optional
+        Names from ``fit.components``; all that were estimated by default.
+    level : float, optional
+        Confidence level of the interval; the fit's by default.
+    points : int
+        Values per curve, at least 5; around the interval, evenly spaced in the standard deviation.
+
+    Returns
+    -------
+    ProfileLikelihood
+        ``plots.profile`` draws it. Its intervals are those of ``fit.confint()``.
+
+    Raises
+    ------
+    InputError
+        Another kind of fit, an unknown component, or none that was estimated.
+
+    Warns
+    -----
+    ConvergenceWarning
+        A curve is flat, has several peaks, or is higher elsewhere; also a note.
+
+    Notes
+    -----
+    The limits are where the curve has fallen by :math:`\chi^2_{1,level} / 2`. Variances and correlations of ``UN`` and
+    ``GEN`` terms, which the model estimates by a Cholesky factor, are made parameters of their own for this.
+    R: ``profile(fit)`` and ``confint(fit)``.
+
+    Examples
+    --------
+    >>> from alliance_meta import MultilevelModel, escalc, load_dataset, sensitivity
+    >>> fit = MultilevelModel(escalc(load_dataset("crede2010"))).fit()
+    >>> print(sensitivity.profile(fit, points=9))
+    Profile restricted likelihood (95 % intervals)
+                      estimate       lb       ub  shape
+    sigma2[study_id]    0.0230   0.0000   0.0525  one peak, at the estimate
+    sigma2[es_id]       0.0329   0.0174   0.0634  one peak, at the estimate
+    """
+    check_multilevel(fit, "profile")
+    used = fit.level if level is None else level
+    check_level(used)
+    if not isinstance(points, int) or isinstance(points, bool) or points < 5:
+        raise InputError(f"points={points!r} must be a whole number of at least 5")
+    asked = _asked(fit, components)
+    curves: dict[str, ProfileCurve] = {}
+    for slot in slots(fit):
+        if slot.name in asked and slot.fit is not None:
+            curves[slot.name] = slot.curve(level=used, points=points)
+    if not curves:
+        raise InputError(f"{', '.join(asked)}: {GIVEN}; there is nothing to profile")
+    found: dict[str, ProfileCurve | NotApplicable] = dict(curves)
+    own = [warn_note(note.code, note.message, ConvergenceWarning, stacklevel=3) for note in remarks_on(found)]
+    return ProfileLikelihood(fit, curves, used, merge_notes(fit.notes, own))
+
+
+def _asked(fit: MultilevelResults, components: str | Sequence[str] | None) -> list[str]:
+    known = [str(name) for name in fit.components.index]
+    if components is None:
+        return known
+    names = [components] if isinstance(components, str) else list(components)
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"components: {name!r} is no component{did_you_mean(name, known)}; there are: {', '.join(known)}"
+            )
+    return names

@@ -1,0 +1,238 @@
+"""A fitted multilevel model on some of its rows, or without some of its random terms, ready to be fitted again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from alliance_meta._typing import Array, Mask
+from alliance_meta.core.clusters import IntArray, codes, nested, stacks
+from alliance_meta.core.mixed import Component, MixedProblem, mixed_problem
+from alliance_meta.core.mixed_search import MixedFit, maximise_mixed, units
+from alliance_meta.core.resampling import full_rank
+from alliance_meta.core.structures import CompoundSymmetry, Correlated, Scaled, Structure, Unstructured
+from alliance_meta.core.tower_plan import Blocks, Term
+from alliance_meta.effects.clustering import read_clusters
+from alliance_meta.errors import InputError
+from alliance_meta.results.components import RandomTerm, natural
+from alliance_meta.results.multilevel import MultilevelResults
+
+# A search that starts on a bound, or at a factor of 0, may never leave it.
+INSIDE = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What a refit needs.
+
+    Attributes
+    ----------
+    problem : MixedProblem
+    terms : tuple of RandomTerm
+        With groups numbered anew, and without inner levels that no row has any more.
+    start : ndarray of shape (n,)
+        The parameters of the fit, moved inside their range.
+    given : ndarray of shape (n,)
+        Those that the fit held fixed; NaN elsewhere.
+    """
+
+    problem: MixedProblem
+    terms: tuple[RandomTerm, ...]
+    start: Array
+    given: Array
+
+
+def check_multilevel(fit: object, who: str) -> MultilevelResults:
+    """Return the fit, or raise an `InputError` where it is no multilevel model."""
+    if not isinstance(fit, MultilevelResults):
+        raise InputError(f"{who} needs a fitted MultilevelModel, not {type(fit).__name__}; call .fit() first")
+    return fit
+
+
+def part(
+    fit: MultilevelResults,
+    rows: IntArray | None = None,
+    *,
+    copy: IntArray | None = None,
+    terms: Sequence[int] | None = None,
+) -> Part:
+    """Lay out the rows given (all by default), with the terms given (all by default).
+
+    A row may stand several times: `copy` numbers its occurrences, and what lies in different copies is independent
+    but for terms whose groups several clusters share.
+    """
+    rows = np.arange(fit.k) if rows is None else rows
+    copy = np.zeros(rows.size, dtype=np.intp) if copy is None else copy
+    problem, theta = fit.point.problem, fit.fitted.theta
+    labels, components, laid = [], [], list[Term]()
+    start, given = [], []
+    for at in range(len(fit.random)) if terms is None else terms:
+        label, structure, kept = _shrunk(fit.random[at], problem.components[at].structure, rows, copy)
+        values = _theta(theta[problem.slices[at]], problem.components[at].structure, kept)
+        held = _held(fit.fitted.fixed[problem.slices[at]], problem.components[at].structure, kept)
+        made = _terms(label)
+        components.append(Component(structure, tuple(range(len(laid), len(laid) + len(made)))))
+        laid += made
+        labels.append(label)
+        start.append(values)
+        given.append(np.where(held, values, np.nan))
+    vi, blocks = _covariance(fit, rows, copy)
+    y, X = fit.effects.yi[rows], fit.design.X[rows]
+    restricted = problem.restricted
+    new = mixed_problem(y, X, vi, terms=laid, components=components, blocks=blocks, restricted=restricted)
+    first, fixed = (np.concatenate(found) if found else np.empty(0) for found in (start, given))
+    return Part(new, tuple(labels), inside(new, first), fixed)
+
+
+def inside(problem: MixedProblem, theta: Array) -> Array:
+    """Return parameters off their bounds: far enough for a search to leave them."""
+    if not problem.n:
+        return theta
+    low, high = problem.bounds
+    gap = INSIDE * units(problem)
+    moved = np.where(theta < low + gap, low + gap, np.where(theta > high - gap, high - gap, theta))
+    return np.where(np.isinf(low) & (np.abs(theta) < gap), gap, moved)
+
+
+def full(fit: MultilevelResults, rows: IntArray) -> bool:
+    """Tell whether every coefficient can be estimated from these rows, and a variance besides."""
+    counts = np.bincount(rows, minlength=fit.k)[None]
+    return rows.size > fit.p and bool(full_rank(fit.design.X, counts)[0])
+
+
+def refitted(
+    fit: MultilevelResults, one: Part, rows: IntArray | None = None, *, warm: bool = True
+) -> MultilevelResults:
+    """Fit a part again, from the fit's own parameters or, not `warm`, from several starts."""
+    given = None if np.isnan(one.given).all() else one.given
+    found = maximise_mixed(one.problem, given=given, start=one.start if warm and one.problem.n else None)
+    effects, design, V = fit.effects, fit.design, fit.V
+    if rows is not None:
+        effects, design = effects.take(rows), replace(design, X=design.X[rows])
+        V = None if V is None else V.take(rows)
+    return replace(fit, effects=effects, design=design, V=V, fitted=found, random=one.terms, notes=())
+
+
+def natural_values(found: MixedFit, terms: Sequence[RandomTerm]) -> dict[str, float]:
+    """Return the variances and correlations by name."""
+    out: dict[str, float] = {}
+    problem = found.point.problem
+    for term, component, span in zip(terms, problem.components, problem.slices, strict=True):
+        out |= natural(term, found.theta[span], component.structure)
+    return out
+
+
+def typical_variance(problem: MixedProblem) -> float:
+    """Return (k - p) / trace(P), P that of the model with sampling error only: what I2 compares variances with."""
+    point = problem.at(np.zeros(problem.n))
+    G = point.weighted_X
+    trace = float((1.0 / point.factored.d).sum()) - float(np.einsum("kp,pq,kq->", G, point.vb, G))
+    return (problem.k - problem.p) / trace
+
+
+def cluster_rows(fit: MultilevelResults, cluster: Any) -> tuple[str, list[IntArray]]:
+    """Return the name of the clusters and the rows of each, sorted by label; they must be independent."""
+    groups = read_clusters(fit.effects, cluster)
+    ties = [(term.name, np.zeros_like(term.group) if term.struct == "R" else term.group) for term in fit.random]
+    ties += [] if fit.V is None else [("V", fit.V.codes)]
+    crossed = [name for name, group in ties if not nested(group, groups.codes)]
+    if crossed:
+        raise InputError(
+            f"cluster={groups.name!r}: {', '.join(crossed)} ties different clusters together, so that they cannot be "
+            "drawn one by one; cluster by what contains every random term, or use kind='parametric'"
+        )
+    order = sorted(range(groups.n), key=lambda code: groups.labels[code])
+    return groups.name, [np.flatnonzero(groups.codes == code) for code in order]
+
+
+def _covariance(fit: MultilevelResults, rows: IntArray, copy: IntArray) -> tuple[Array, Blocks | None]:
+    if fit.V is None:
+        return fit.effects.vi[rows], None
+    V = fit.V
+    of = codes(V.codes[rows] * (int(copy.max()) + 1) + copy)
+    return V.vi[rows], [(stack, V.block(rows[stack])) for stack in stacks(of)]
+
+
+def _shrunk(
+    term: RandomTerm, structure: Structure, rows: IntArray, copy: IntArray
+) -> tuple[RandomTerm, Structure, IntArray | None]:
+    """Return a term on some rows, its structure, and the inner levels that are left where some are not."""
+    given, R = term.group[rows], None
+    if term.struct == "R":
+        assert isinstance(structure, Scaled)
+        left, group = np.unique(given, return_inverse=True)
+        R, levels = Scaled(structure.R[np.ix_(left, left)]), [term.levels[i] for i in left]
+    else:
+        pair = given * (int(copy.max()) + 1) + copy
+        group = codes(pair)
+        _, first = np.unique(group, return_index=True)
+        levels = [term.levels[i] for i in given[first]]
+    made = replace(term, group=group.astype(np.intp), levels=tuple(levels))
+    if R is not None:
+        return made, R, None
+    if term.slopes is not None:
+        return replace(made, slopes=replace(term.slopes, X=term.slopes.X[rows])), structure, None
+    if term.inner is None:
+        return made, structure, None
+    kept, inner = np.unique(term.inner[rows], return_inverse=True)
+    made = replace(made, inner=inner.astype(np.intp), columns=tuple(term.columns[i] for i in kept))
+    if term.struct == "CS":
+        return made, CompoundSymmetry(_most(made)), None
+    if kept.size == len(term.columns) or term.struct == "ID":
+        return made, structure, None
+    if isinstance(structure, Unstructured):
+        return made, Unstructured(kept.size), kept
+    assert isinstance(structure, Correlated)
+    distance = None if structure.distance is None else structure.distance[np.ix_(kept, kept)]
+    return made, Correlated(kept.size, distance, structure.common), kept
+
+
+def _theta(theta: Array, structure: Structure, kept: IntArray | None) -> Array:
+    """Return the parameters of the inner levels that are left."""
+    if kept is None:
+        return theta
+    if isinstance(structure, Unstructured):
+        G = structure.matrices(theta)[0][np.ix_(kept, kept)]
+        root = np.linalg.cholesky(G + (1e-10 * np.trace(G) + np.finfo(float).tiny) * np.eye(kept.size))
+        return np.asarray(root[np.tril_indices(kept.size)])
+    assert isinstance(structure, Correlated)
+    return theta if structure.common else np.append(theta[kept], theta[structure.variances :])
+
+
+def _held(fixed: Mask, structure: Structure, kept: IntArray | None) -> Mask:
+    if kept is None:
+        return fixed
+    if isinstance(structure, Unstructured):
+        return np.full(Unstructured(kept.size).n, bool(fixed.all()))
+    assert isinstance(structure, Correlated)
+    return fixed if structure.common else np.append(fixed[kept], fixed[structure.variances :])
+
+
+def _pairs(term: RandomTerm) -> IntArray:
+    assert term.inner is not None
+    return codes(term.group * (int(term.inner.max()) + 1) + term.inner)
+
+
+def _most(term: RandomTerm) -> int:
+    first = np.unique(_pairs(term), return_index=True)[1]
+    return int(np.bincount(term.group[first]).max())
+
+
+def _terms(term: RandomTerm) -> list[Term]:
+    """Return what the likelihood needs of a term."""
+    if term.struct == "R":
+        return [Term(term.group, linked=True)]
+    if term.slopes is not None:
+        return [Term(term.group, term.slopes.X)]
+    if term.inner is None:
+        return [Term(term.group)]
+    if term.struct == "ID":
+        return [Term(_pairs(term))]
+    if term.struct == "CS":
+        return [Term(term.group), Term(_pairs(term))]
+    Z = np.zeros((term.group.size, len(term.columns)))
+    Z[np.arange(term.group.size), term.inner] = 1.0
+    return [Term(term.group, Z)]
