@@ -55,9 +55,8 @@ def sheet_rows(name: str | Path, compare: Callable[..., Iterator[dict[str, Any]]
         )
     results = [_result(block, place) for place, block in enumerate(reading.published)]
     table = _with_r(reading.table)
-    per = (None, *_groups(table))
     for result in results:
-        yield from compare(table, result, per)
+        yield from compare(table, result)
 
 
 def _result(block: Mapping[str, Any], place: int) -> PublishedResult:
@@ -90,16 +89,3 @@ def _with_r(table: CodedTable) -> CodedTable:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AllianceMetaWarning)
         return convert(table)
-
-
-def _groups(table: CodedTable) -> list[str]:
-    """Return the columns by which several rows belong together, each kind of grouping once."""
-    # Authors alone tell two studies of theirs apart only where no year is needed for it.
-    names = ["sample_id", "study_id", *([] if {"study_id", "year"} & set(table.columns) else ["study"])]
-    found: dict[tuple[int, ...], str] = {}
-    for name in names:
-        if name in table.columns:
-            codes = table.column(name)
-            if codes.notna().all() and codes.duplicated().any():
-                found.setdefault(tuple(codes.astype("category").cat.codes), name)
-    return list(found.values())

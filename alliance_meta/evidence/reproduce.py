@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from alliance_meta.effects.datasets import list_datasets, load_dataset
 from alliance_meta.errors import InputError
+from alliance_meta.evidence.closeness import agrees, read_printed
 from alliance_meta.evidence.own_sheet import is_sheet, sheet_rows
-from alliance_meta.evidence.routes import Found, agrees, route_from, search, statistics
+from alliance_meta.evidence.route_fit import follow
+from alliance_meta.evidence.route_search import Found, Search, search
+from alliance_meta.evidence.routes import route_from
 from alliance_meta.not_applicable import NotApplicable
 
 if TYPE_CHECKING:
@@ -82,10 +85,8 @@ def _table_rows(table: CodedTable) -> list[dict[str, Any]]:
     return [row for result in card.published for row in _result_rows(table, result)]
 
 
-def _result_rows(
-    table: CodedTable, result: PublishedResult, per: Sequence[str | None] = (None,)
-) -> Iterator[dict[str, Any]]:
-    ours, route, note = _follow(table, result, per)
+def _result_rows(table: CodedTable, result: PublishedResult) -> Iterator[dict[str, Any]]:
+    ours, route, note = _follow(table, result)
     for quantity, printed in result.printed.items():
         value = ours.get(quantity, NotApplicable("not computed here"))
         yield {
@@ -103,25 +104,23 @@ def _result_rows(
         }
 
 
-def _follow(table: CodedTable, result: PublishedResult, per: Sequence[str | None]) -> tuple[dict[str, float], str, str]:
+def _follow(table: CodedTable, result: PublishedResult) -> tuple[dict[str, float], str, str]:
     """Return our numbers, the route in words and a note."""
     if result.route is not None:
         route = route_from(result.route)
-        values = statistics(route.fit(table), scale=result.scale, coefficient=result.coefficient)
-        return values, route.words, result.note
+        return follow(route, table, scale=result.scale, coefficient=result.coefficient), route.words, result.note
     if not result.search:
         return {}, "none built here", result.note
-    found = search(table, result.printed, scale=result.scale, per=per)
-    usual = [item for item in found if item.route.usual]
-    best = usual[0]
-    verdict = _verdict(found, usual, printed=result.printed.get("estimate", "the printed value"))
+    found = search(table, read_printed(result.printed), scale=result.scale)
+    best = (found.best(fit="rounded", usual=True, most=1) or found.best(usual=True, most=1))[0]
+    verdict = _verdict(found, printed=result.printed.get("estimate", "the printed value"))
     count = _count(best, result.printed.get("k"))
     return dict(best.values), best.route.words, " ".join(part for part in (verdict, count, result.note) if part)
 
 
 def _count(best: Found, printed: str | None) -> str:
     """Say that the table has more or fewer effects than were printed: no choice of method mends that."""
-    if printed is None or agrees(best.values["k"], printed):
+    if printed is None or best.gaps["k"] <= 1.0:
         return ""
     k = int(best.values["k"])
     return (
@@ -129,17 +128,17 @@ def _count(best: Found, printed: str | None) -> str:
     )
 
 
-def _verdict(found: list[Found], usual: list[Found], *, printed: str) -> str:
+def _verdict(found: Search, *, printed: str) -> str:
     """Say what a search shows; that a route gives the printed digits is no proof that the authors took it."""
-    fitting = sum(item.agrees for item in usual)
+    usual, fitting = int(found.usual.sum()), found.count(usual=True)
     if fitting:
-        which = "this one gives" if fitting == 1 else f"{fitting} of {len(usual)} usual ones, such as this, give"
+        which = "this one gives" if fitting == 1 else f"{fitting} of {usual} usual ones, such as this, give"
         return f"The article does not say its route; {which} the printed digits, which does not prove it was taken."
-    chance = [item.route.words for item in found if item.agrees]
-    verdict = f"NOT reproduced: none of the {len(usual)} usual routes gives {printed}; the nearest is shown."
+    verdict = f"NOT reproduced: none of the {usual} usual routes gives {printed}; the nearest is shown."
+    chance = found.best(fit="rounded")
     if chance:
         verdict += (
-            f" Of all {len(found)} routes {len(chance)} would round to it ({chance[0]}), "
+            f" Of all {len(found)} routes {len(chance)} would round to it ({chance[0].route.words}), "
             "which is what chance alone allows in a search this wide."
         )
     return verdict

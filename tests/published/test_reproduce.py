@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from alliance_meta import InputError, RandomEffectsModel, escalc, load_dataset, reproduce
-from alliance_meta.evidence.routes import agrees, distance, search
+from alliance_meta.evidence.closeness import agrees, distance, read_printed
+from alliance_meta.evidence.route_search import search
 from tests.tolerances import printed
 
 pytestmark = pytest.mark.published
@@ -55,33 +56,40 @@ def test_what_disagrees_is_known_and_said(table):
         "lui2015-text",
         "molloy2014-reml",
         "mcdaniel1994-cor",
+        "craft2003-conf-perf",
     }
     assert (rows["note"] != "").all()
-    search_for_zvalue = rows[rows["result"].isin(["molloy2014-reml", "mcdaniel1994-cor"])]
-    assert set(search_for_zvalue["quantity"]) == {"stat"}
+    search_for_zvalue = rows[rows["result"].isin(["molloy2014-reml", "mcdaniel1994-cor", "craft2003-conf-perf"])]
+    assert {quantity.partition(" ")[0] for quantity in search_for_zvalue["quantity"]} == {"stat"}
     assert search_for_zvalue["note"].str.contains("stops early").all()
 
 
 def test_farber_is_shown_as_not_reproduced_with_the_nearest_route(table):
     row = table[(table["result"] == "farber2011-article") & (table["quantity"] == "estimate")].iloc[0]
     assert row["agrees"] is False or not row["agrees"]
-    assert row["note"].startswith("NOT reproduced: none of the 18 usual routes gives .27")
+    assert row["note"].startswith("NOT reproduced: none of the 19 usual routes gives .27")
     assert row["route"] == "Fisher z, HE, Wald z"
     assert "Fisher z, PM" in row["note"]
 
 
-def test_results_that_need_another_model_are_not_run(table):
-    rows = table[table["result"].isin(["craft2003-conf-perf", "tannersmith2016-cr2", "oswald2013-rve"])]
-    assert rows["agrees"].isna().all()
-    assert (rows["route"] == "none built here").all()
+def test_models_of_dependent_effects_are_followed_too(table):
+    rows = table[
+        table["result"].isin(["craft2003-conf-perf", "tannersmith2016-mv", "tannersmith2016-cr2", "oswald2013-rve"])
+    ]
+    assert rows["result"].nunique() == 4
+    assert list(rows.loc[rows["agrees"] == False, "quantity"]) == ["stat [pair[conf.perf]]"]  # noqa: E712
+    assert table["agrees"].notna().all()
 
 
 def test_search_tries_what_the_article_could_have_used():
     table = load_dataset("farber2011_positive_regard")
-    found = search(table, {"k": "18", "estimate": ".27"}, scale="r")
-    assert len(found) == 2 * 7 * 8
-    assert found[0].distance <= found[-1].distance
-    assert not any(item.agrees for item in found if item.route.usual)
+    found = search(table, read_printed({"k": "18", "estimate": ".27"}), scale="r")
+    # Two versions of each effect, seven scales, eight estimators; and means weighted by n (1) or by nothing (2).
+    assert len(found) == 2 * (7 * 8 + 3)
+    assert found.count(usual=True) == 0
+    assert [one.route.words for one in found.best(fit="rounded")] == ["Fisher z, PM, Wald z"]
+    distances = [one.distance for one in found.best(fit="no")]
+    assert distances == sorted(distances)
 
 
 def test_rounding_is_half_a_unit_of_the_last_digit():

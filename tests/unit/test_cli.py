@@ -460,8 +460,11 @@ def test_reproduce_shows_printed_beside_ours(run):
     assert (estimate["printed"], estimate["agrees"]) == ("0.1499", True)
 
 
-def test_what_was_not_run_is_never_called_reproduced(run):
-    rows = strictly(run("reproduce", "oswald2013_ex1", "--json")[1])["rows"]
+def test_what_was_not_run_is_never_called_reproduced(folder, run):
+    printed = {"id": "nobody", "printed": {"estimate": ".21"}, "search": False}
+    package = {"resources": [{"path": "coding.csv", "schema": {}}], "alliance_meta": {"published": [printed]}}
+    (folder / "datapackage.json").write_text(json.dumps(package))
+    rows = strictly(run("reproduce", "coding.csv", "--json")[1])["rows"]
     for row in rows:
         assert isinstance(row["ours"], dict) == (row["agrees"] is None)
     assert any(row["agrees"] is None for row in rows)
