@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import io
-import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import Any
 
 from alliance_meta.effects.findings import Findings
+from alliance_meta.effects.worksheet import Cells, read_cells
 from alliance_meta.errors import CodingError, InputError, Problem
 from alliance_meta.options import did_you_mean
 
@@ -20,24 +19,9 @@ ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 LARGEST = 1_000_000_000
 HEADER_SEARCH_ROWS = 12
 DAMAGED = "a damaged Excel workbook (cut off, or not wholly copied?): open and save it again, or save the sheet as CSV"
-MOST_ROWS = 1_048_576
-_ROW = re.compile(rb"<(?:\w+:)?row\s[^>]*?\br=[\"']([^\"']*)[\"']")
-_FORMULA = re.compile(rb"<(?:\w+:)?f[ >/]")
-_MERGED = re.compile(rb"<(?:\w+:)?mergeCell [^>]*ref=\"([A-Z]+[0-9]+:[A-Z]+[0-9]+)\"")
-_HIDDEN = re.compile(rb"<(?:\w+:)?row [^>]*\bhidden=\"(?:1|true)\"")
 
 Rows = list[tuple[int, list[str]]]
 Header = Callable[[list[list[str]]], bool]
-
-
-@dataclass(frozen=True)
-class Tab:
-    """One sheet of a workbook: its name, its rows that are not blank, and what its file says of them."""
-
-    name: str
-    rows: Rows
-    merged: tuple[str, ...] = ()
-    hidden: int = 0
 
 
 def is_workbook(data: bytes) -> bool:
@@ -72,24 +56,22 @@ def read_workbook(data: bytes, source: str, found: Findings, *, has_columns: Hea
     """
     with _guarded(source):
         _refuse_bombs(data, source)
-        with _opened(data, values=True) as book:
-            tabs = [page.title for page in book.worksheets]
-            name = _choose(book, tabs, has_columns, source) if sheet is None else sheet
-            if name not in tabs:
-                message = f"there is no sheet {name!r}{did_you_mean(name, tabs) or '.'} Sheets: {_listed(tabs)}"
-                raise _refuse(source, message, "sheet")
-            tab = _read(data, book[name], found, source)
+        book = _Book(data)
+        tabs = list(book.pages)
+        name = _choose(book, has_columns, source) if sheet is None else sheet
+        if name not in tabs:
+            message = f"there is no sheet {name!r}{did_you_mean(name, tabs) or '.'} Sheets: {_listed(tabs)}"
+            raise _refuse(source, message, "sheet")
+        cells = book.cells(name)
     if len(tabs) > 1:
-        found.note("sheet", f"{source}: sheet {tab.name!r} is read (of {_listed(tabs)})")
-    if tab.hidden:
-        some = "a hidden row is" if tab.hidden == 1 else f"{tab.hidden} hidden rows are"
+        found.note("sheet", f"{source}: sheet {name!r} is read (of {_listed(tabs)})")
+    if cells.hidden:
+        some = "a hidden row is" if cells.hidden == 1 else f"{cells.hidden} hidden rows are"
         found.note("hidden-rows", f"{source}: {some} read too")
-    for span in tab.merged:
-        first, last = (int(re.sub("[A-Z]", "", corner)) for corner in span.split(":"))
-        if tab.rows and last > tab.rows[0][0]:
-            message = f"the cells {span} are merged, so only the first holds a value; unmerge them and fill each in"
-            found.error(first, None, None, message, kind="merged-cells")
-    return tab.rows
+    _take_formulas(cells, found)
+    _report_merged(cells, found)
+    width = max((len(row) for _, row in cells.rows), default=0)
+    return [(line, row + [""] * (width - len(row))) for line, row in cells.rows]
 
 
 @contextmanager
@@ -113,24 +95,51 @@ def _refuse_bombs(data: bytes, source: str) -> None:
         raise _refuse(source, message, "not-a-table")
 
 
-@contextmanager
-def _opened(data: bytes, *, values: bool) -> Iterator[Any]:
-    from openpyxl import load_workbook
+class _Book:
+    """A workbook's sheets with what their cells need: its words, its date formats, its first day."""
 
-    book = load_workbook(io.BytesIO(data), read_only=True, data_only=values, keep_links=False)
-    try:
-        yield book
-    finally:
-        book.close()
+    def __init__(self, data: bytes) -> None:
+        from openpyxl.reader.excel import ExcelReader
+        from openpyxl.styles.stylesheet import apply_stylesheet
+
+        # Without the reader's own step through the sheets, which counts on what they say of their size.
+        reader = ExcelReader(io.BytesIO(data), read_only=True, data_only=True, keep_links=False)
+        reader.read_manifest()
+        reader.read_strings()
+        reader.read_workbook()
+        apply_stylesheet(reader.archive, reader.wb)
+        self.archive, self.book, self.words = reader.archive, reader.wb, reader.shared_strings
+        self.pages: dict[str, str] = {
+            page.name: link.target
+            for page, link in reader.parser.find_sheets()
+            if link.target in reader.valid_files and "chartsheet" not in link.Type
+        }
+        if not self.pages:
+            raise ValueError("no sheets")
+
+    def cells(self, name: str, most: int | None = None) -> Cells:
+        """Read one sheet."""
+        return read_cells(self.archive.read(self.pages[name]), shared=self.words, dates=self.date, most=most)
+
+    def date(self, style: int, number: float) -> str | None:
+        """Return the text of a number in a cell that is formatted as a date or a time, else None."""
+        from openpyxl.utils.datetime import from_excel
+
+        duration = style in self.book._timedelta_formats
+        if not duration and style not in self.book._date_formats:
+            return None
+        return date_as_text(from_excel(number, self.book.epoch, timedelta=duration))
 
 
-def _choose(book: Any, tabs: list[str], has_columns: Header, source: str) -> str:
+def _choose(book: _Book, has_columns: Header, source: str) -> str:
     """Return the sheet with the columns; the only sheet of a workbook is taken in any case."""
+    tabs = list(book.pages)
     if len(tabs) == 1:
         return tabs[0]
-    fitting = [page.title for page in book.worksheets if has_columns(_head(page))]
+    heads = {name: [row for _, row in book.cells(name, HEADER_SEARCH_ROWS).rows] for name in tabs}
+    fitting = [name for name, rows in heads.items() if has_columns(rows)]
     if len(fitting) == 1:
-        return str(fitting[0])
+        return fitting[0]
     if not fitting:
         message = f"no sheet has a column for r and one for n, or finished effects. Sheets: {_listed(tabs)}"
     else:
@@ -141,91 +150,41 @@ def _choose(book: Any, tabs: list[str], has_columns: Header, source: str) -> str
     raise _refuse(source, message, "sheet")
 
 
-def _head(page: Any) -> list[list[str]]:
-    page.reset_dimensions()
-    rows = []
-    for place, row in enumerate(page.iter_rows(values_only=True)):
-        cells = [text_of(value) for value in row]
-        if any(cells):
-            rows.append(cells)
-        if len(rows) >= HEADER_SEARCH_ROWS or place > 1000:
-            break
-    return rows
-
-
-def _read(data: bytes, page: Any, found: Findings, source: str) -> Tab:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        raw = archive.read(page._worksheet_path)
-    numbers = [int(number) for number in _ROW.findall(raw)]
-    # Rows out of order would be dropped without a word, and a row number without end would be counted up to.
-    if numbers != sorted(set(numbers)) or (numbers and numbers[-1] > MOST_ROWS):
-        raise _refuse(source, DAMAGED, "not-a-table")
-    rows = list(_rows(page))
-    if _FORMULA.search(raw):
-        with _opened(data, values=False) as book:
-            _take_formulas(rows, book[page.title], found)
-    width = max((len(cells) for _, cells in rows), default=0)
-    padded = [(line, cells + [""] * (width - len(cells))) for line, cells in rows]
-    return Tab(page.title, padded, tuple(one.decode() for one in _MERGED.findall(raw)), len(_HIDDEN.findall(raw)))
-
-
-def _rows(page: Any) -> Iterator[tuple[int, list[str]]]:
-    # What a file says of its own size may be wrong, or a million empty rows.
-    page.reset_dimensions()
-    for line, row in enumerate(page.iter_rows(values_only=True), 1):
-        cells = [text_of(value) for value in row]
-        while cells and not cells[-1].strip():
-            cells.pop()
-        if cells:
-            yield line, cells
-
-
-def _take_formulas(rows: Rows, page: Any, found: Findings) -> None:
+def _take_formulas(cells: Cells, found: Findings) -> None:
     """Report cells that hold a formula; where no result is saved, the formula itself becomes the cell's text."""
-    lines = {line: cells for line, cells in rows}
-    names = [" ".join(name.split()) for name in rows[0][1]] if rows else []
-    page.reset_dimensions()
-    extra: Rows = []
-    for line, row in enumerate(page.iter_rows(), 1):
-        for place, cell in enumerate(row):
-            if getattr(cell, "data_type", None) != "f":
-                continue
-            formula = str(getattr(cell.value, "text", cell.value))
-            cells = lines.get(line)
-            if cells is None:
-                cells = lines[line] = []
-                extra.append((line, cells))
-            cells += [""] * (place + 1 - len(cells))
-            label = names[place] if place < len(names) and names[place] else None
-            shown = formula if len(formula) <= 40 else formula[:37] + "..."
-            if cells[place]:
-                message = f"{cells[place]} is the saved result of the formula {shown}; type the number itself"
-                found.suspicion(line, label, cells[place], message, kind="formula")
-            else:
-                cells[place] = formula
-                message = f"{shown!r} is a formula without a saved result; type its result"
-                found.error(line, label, formula, message, kind="formula")
-    rows.extend(extra)
-    rows.sort(key=lambda row: row[0])
+    rows = dict(cells.rows)
+    names = [" ".join(name.split()) for name in cells.rows[0][1]] if cells.rows else []
+    for (line, place), formula in cells.formulas.items():
+        label = names[place] if place < len(names) and names[place] else None
+        shown = formula if len(formula) <= 40 else formula[:37] + "..."
+        text = rows[line][place]
+        if text:
+            message = f"{text} is the saved result of the formula {shown}; type the number itself"
+            found.suspicion(line, label, text, message, kind="formula")
+        else:
+            rows[line][place] = formula
+            message = f"{shown!r} is a formula without a saved result; type its result"
+            found.error(line, label, formula, message, kind="formula")
 
 
-def text_of(value: Any) -> str:
-    """Return the text of a cell's value, with every digit that is saved.
+def _report_merged(cells: Cells, found: Findings) -> None:
+    """Report merged cells below the header: all but one of them have no value."""
+    for span in cells.merged:
+        first, _, last = ("".join(c for c in corner if c.isdigit() or c == ":") for corner in span.partition(":"))
+        if first and last and cells.rows and int(last) > cells.rows[0][0]:
+            message = f"the cells {span} are merged, so only the first holds a value; unmerge them and fill each in"
+            found.error(int(first), None, None, message, kind="merged-cells")
 
-    >>> text_of(48.0), text_of(0.31), text_of(None), text_of(True)
-    ('48', '0.31', '', 'TRUE')
+
+def date_as_text(value: Any) -> str:
+    """Return the text of a cell that is formatted as a date or a time.
+
+    >>> date_as_text(datetime(2001, 2, 3)), date_as_text(time(7, 30))
+    ('2001-02-03', '07:30:00')
     """
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "TRUE" if value else "FALSE"
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
     if isinstance(value, datetime):
         return value.date().isoformat() if value.time() == time(0) else value.isoformat(sep=" ")
-    if isinstance(value, date | time):
-        return value.isoformat()
-    return str(value).replace("_x000D_", "")
+    return value.isoformat() if isinstance(value, date | time) else str(value)
 
 
 def _listed(names: list[str]) -> str:

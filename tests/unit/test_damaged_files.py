@@ -64,6 +64,7 @@ def wide() -> bytes:
 
 
 XLSX = workbook()
+HOLE = XLSX.index(b"xl/worksheets/sheet1.xml") + 60
 FILES: dict[str, tuple[str, bytes, str]] = {
     "0 bytes": ("a.csv", b"", "the file is empty"),
     "only blanks": ("a.csv", b"\r\n  \r\n", "the file is empty"),
@@ -79,7 +80,7 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     "a ZIP called .xlsx": ("a.xlsx", a_zip("effects.csv", UTF8), "a damaged Excel workbook"),
     "a workbook cut in half": ("a.xlsx", XLSX[: len(XLSX) // 2], "a damaged Excel workbook"),
     "a workbook cut at its end": ("a.xlsx", XLSX[:-30], "a damaged Excel workbook"),
-    "a workbook with a hole": ("a.xlsx", XLSX[:900] + b"\0" * 400 + XLSX[1300:], "a damaged Excel workbook"),
+    "a workbook with a hole": ("a.xlsx", XLSX[:HOLE] + b"\0" * 90 + XLSX[HOLE + 90 :], "a damaged Excel workbook"),
     "a workbook without sheets": ("a.xlsx", a_zip("xl/workbook.xml", b"<workbook/>"), "a damaged Excel workbook"),
     "formulas in cells": ("a.xlsx", workbook(with_formula), "line 2, r: '=31/100' is a formula without a saved result"),
     "two sheets that fit": ("a.xlsx", workbook(with_two_tables), "'Sheet', 'Second' could each be the coding sheet"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from datetime import date, datetime
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import pytest
 
 from alliance_meta import CodingError, InputError, escalc, read_coded
 from alliance_meta.effects.examine import Reading, examine_bytes
-from alliance_meta.effects.spreadsheet import text_of
 from alliance_meta.errors import AdaptedInputWarning, SuspiciousInputWarning
 from alliance_meta.files import sha256
 
@@ -115,8 +114,13 @@ def test_every_digit_that_is_saved_is_read() -> None:
 
 
 def test_what_a_cell_holds_becomes_its_text() -> None:
-    assert [text_of(value) for value in (None, True, 48, 48.0, 0.5, "x", date(2001, 2, 3), datetime(2001, 2, 3))] == [
-        "", "TRUE", "48", "48", "0.5", "x", "2001-02-03", "2001-02-03",
+    extra = [True, 48.0, date(2001, 2, 3), datetime(2001, 2, 3, 7, 30), time(7, 30), "x", None]
+    names = [f"v{i}" for i in range(len(extra))]
+    rows = [[*HEADER, *names], [*ROWS[0], *extra], [*ROWS[1], *extra]]
+    table = read(workbook(A=rows)).table
+    assert table is not None
+    assert table.frame[names].iloc[0].tolist()[:-1] == [
+        "TRUE", 48, "2001-02-03", "2001-02-03 07:30:00", "07:30:00", "x",
     ]  # fmt: skip
 
 
@@ -205,6 +209,28 @@ def test_rows_that_would_be_lost_or_counted_for_ever_are_damage(number: bytes) -
     data = patched(saved(workbook(A=[HEADER, *ROWS])), b'<row r="4"', b'<row r="' + number + b'"')
     (problem,) = examine_bytes(data, "sheet.xlsx").errors
     assert problem.message.startswith("a damaged Excel workbook")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"<worksheet", b'<!DOCTYPE w [<!ENTITY a "aaaa">]><worksheet'),
+        (b'<c r="B2"', b'<c r="A2"'),
+        (b'<c r="B2"', b'<c r="2"'),
+        (b"</sheetData>", b""),
+    ],
+)
+def test_xml_that_would_lose_cells_or_unfold_is_damage(old: bytes, new: bytes) -> None:
+    (problem,) = examine_bytes(patched(saved(workbook(A=[HEADER, *ROWS])), old, new), "sheet.xlsx").errors
+    assert problem.message.startswith("a damaged Excel workbook")
+
+
+def test_pronunciation_beside_a_word_is_no_part_of_it() -> None:
+    data = saved(workbook(A=[HEADER, *ROWS]))
+    ruby = b"<is><t>Ada</t><rPh sb='0' eb='1'><t>x</t></rPh></is>"
+    table = examine_bytes(patched(data, b"<is><t>Ada</t></is>", ruby), "sheet.xlsx").table
+    assert table is not None
+    assert table.frame["study"].iloc[0] == "Ada"
 
 
 def test_an_old_and_a_locked_workbook_are_told_apart() -> None:
