@@ -110,6 +110,28 @@ def versions() -> str:
     return table(("the same 16 studies", "columns", "r", "95% CI"), rows)
 
 
+def dependence() -> str:
+    table_ = am.load_dataset("relationship_dependent_effects")
+    effects = am.escalc(table_.query(str(table_.card.subset)))
+    naive = am.RandomEffectsModel(effects, test="t").fit()
+    row = naive.predict(scale="r").iloc[0]
+    rows = [
+        ("all rows as if independent", "48", number(row.pred), interval(row.ci_lb, row.ci_ub), f"{naive.ddf[0]:.1f}")
+    ]
+    methods = ("mean", "three-level", "CHE + CR2", "RVE CORR", "RVE HIER")
+    found = am.compare_dependence(effects, rho=0.6, methods=methods).tidy()
+    labels = {
+        "mean": "mean of each study, `aggregate`",
+        "three-level": "three-level, `MultilevelModel`",
+        "CHE + CR2": "CHE with CR2, `che`",
+        "RVE CORR": "RVE, correlated effects, `RVEModel`",
+        "RVE HIER": "RVE, hierarchical effects",
+    }
+    for name, one in found.iterrows():
+        rows.append((labels[str(name)], f"{one.k:g}", number(one.r), interval(one.r_lb, one.r_ub), f"{one.ddf:.1f}"))
+    return table(("method", "effects", "r", "95% CI", "df"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "estimators": estimators,
     "scales": scales,
@@ -118,6 +140,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "i_squared": i_squared,
     "back_transformation": back_transformation,
     "versions": versions,
+    "dependence": dependence,
 }
 
 
