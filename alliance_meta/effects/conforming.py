@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from difflib import get_close_matches
 
 from alliance_meta.effects.checking import ParsedSheet
 from alliance_meta.effects.columns import ParsedColumn, canonical_name
@@ -14,12 +15,14 @@ from alliance_meta.effects.vocabulary import Vocabulary
 from alliance_meta.options import did_you_mean
 
 MOST_WORDS = 8
+SHORTEST_NAME, ALIKE = 6, 0.86
 OWN_RULES = ("r", "n", "es_id")
 
 
 def check_contract(sheet: ParsedSheet, described: Description, found: Findings, *, strict: bool) -> None:
     """Hold every column against the contract; with `strict`, also those that lack."""
     contract = described.contract
+    _misnamed(sheet, described, found)
     for name, column in sheet.columns.items():
         rules = contract.column(name)
         # The columns of the effects, whatever they are called, have stricter rules in `checking`.
@@ -39,6 +42,17 @@ def check_contract(sheet: ParsedSheet, described: Description, found: Findings, 
         wanted -= {"r", "n"}
     for name in [column.name for column in contract.columns if column.name in wanted]:
         _present(sheet, name, found)
+
+
+def _misnamed(sheet: ParsedSheet, described: Description, found: Findings) -> None:
+    """Point out columns whose names nearly are those of the contract: mistyped, they escape its checks."""
+    lacking = [column.name for column in described.contract.columns if column.name not in sheet.columns]
+    for name, column in sheet.columns.items():
+        if described.contract.column(name) is None and len(name) >= SHORTEST_NAME and not name[-1].isdigit():
+            close = get_close_matches(name.casefold(), lacking, n=1, cutoff=ALIKE)
+            if close:
+                message = f"the contract has no column {column.label!r}; did you mean {close[0]!r}?"
+                found.suspicion(None, column.label, column.label, message, kind="column-name")
 
 
 def _cells(sheet: ParsedSheet, column: ParsedColumn) -> Iterator[tuple[int, str]]:

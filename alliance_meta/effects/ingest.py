@@ -15,6 +15,7 @@ from alliance_meta.options import Measure
 
 SUSPICION_WORDS = {
     "all-positive": "all r positive",
+    "column-name": "a column whose name is nearly one of the contract",
     "decimal-mixture": "a column with another decimal mark",
     "description": "a description that cannot be read",
     "duplicate-row": "a row entered twice",

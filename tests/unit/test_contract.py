@@ -127,6 +127,16 @@ def test_the_nearest_word_is_found(column: str, typed: str, meant: str | None) -
     assert (words.spelling(typed) or words.nearest(typed)) == meant
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("aliance_rater", "alliance_rater"), ("settings", "setting"), ("rater", None), ("outcome_measure2", None)],
+)
+def test_a_mistyped_column_is_pointed_out(name: str, meant: str | None) -> None:
+    reading = examine_bytes(sheet({**ROW, name: "x"}, {**OTHER, name: "x"}), "sheet.csv")
+    found = [problem.message for problem in reading.suspicions if problem.kind == "column-name"]
+    assert found == ([] if meant is None else [f"the contract has no column {name!r}; did you mean {meant!r}?"])
+
+
 # --- checks and JSON Schema agree -----------------------------------------------------------------------
 
 CELLS = st.sampled_from(
