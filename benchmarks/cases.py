@@ -9,40 +9,83 @@ import numpy as np
 
 TAU2 = 0.03
 MEAN = 0.3
+# Of studies, and of effects within them.
+SIGMA2 = (0.02, 0.01)
+# Correlation of sampling errors within studies.
+RHO = 0.6
+
+Kind = Literal[
+    "fit", "replicates", "bootstrap", "permutation", "three-level", "cr2", "wild", "che", "rve", "impute"
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Case:
-    """A model fitted once, or to B data sets."""
+    """A model fitted once, or to B data sets; with `studies` the effects are dependent."""
 
     name: str
     title: str
-    kind: Literal["fit", "replicates", "bootstrap", "permutation"]
+    kind: Kind
     k: int
     moderators: int = 0
     B: int = 1
+    studies: int = 0
+    without: tuple[str, ...] = ()
+    """Peers that are not run, because a smaller case takes them so long."""
 
 
-CASES = (
+K_BY_K = ("metafor", "metafor-sparse", "clubSandwich", "pimeta")
+SIZES = (
+    (300, 100, ()),
+    (3000, 1000, ("pimeta",)),
+    (10_000, 3000, K_BY_K),
+    (200_000, 50_000, (*K_BY_K, "PyMARE")),
+)
+
+
+def _sized(kind: Kind, title: str, moderators: int = 0) -> tuple[Case, ...]:
+    return tuple(
+        Case(f"{kind}-{k}", f"{title}, {k:,} in {n:,}", kind, k, moderators, studies=n, without=without)
+        for k, n, without in SIZES
+    )
+
+
+INDEPENDENT = (
     *(Case(f"fit-{k}", f"REML, k = {k:,}", "fit", k) for k in (20, 295, 2000, 20_000, 200_000)),
     *(Case(f"fit5-{k}", f"REML, five moderators, k = {k:,}", "fit", k, moderators=5) for k in (295, 2000, 200_000)),
     Case("replicates", "10,000 REML fits, k = 30", "replicates", 30, B=10_000),
     Case("bootstrap", "parametric bootstrap, 1,000 × k = 79", "bootstrap", 79, B=1000),
     Case("permutation", "1,000 permutations, two moderators, k = 79", "permutation", 79, moderators=2, B=1000),
 )
+DEPENDENT = (
+    *_sized("three-level", "three-level REML"),
+    *_sized("cr2", "CR2 and Satterthwaite, three moderators", 3),
+    Case("wild", "2,000 wild bootstraps, 300 in 100", "wild", 300, 3, B=2000, studies=100),
+    Case("che", "CHE and CR2, three moderators, 900 in 300", "che", 900, 3, studies=300),
+    Case("rve-300", "RVE, three moderators, 300 in 100", "rve", 300, 3, studies=100),
+    Case("rve-3000", "RVE, three moderators, 3,000 in 1,000", "rve", 3000, 3, studies=1000, without=("robumeta",)),
+    Case("impute", "covariances of 200,000 in 50,000", "impute", 200_000, studies=50_000),
+)
+CASES = (*INDEPENDENT, *DEPENDENT)
 BY_NAME = {case.name: case for case in CASES}
 
 
 @dataclass(frozen=True)
 class Data:
-    """y and v are (k,), or (B, k) where a case refits many data sets; X is (k, p) with the intercept first."""
+    """y and v are (k,), or (B, k) where a case refits many data sets; X is (k, p) with the intercept first.
+
+    `study` (k,) numbers the studies of dependent effects, which stand together.
+    """
 
     y: np.ndarray
     v: np.ndarray
     X: np.ndarray
+    study: np.ndarray | None = None
 
 
 def make(case: Case) -> Data:
+    if case.studies:
+        return _dependent(case)
     rng = np.random.default_rng([2026, case.k, case.moderators, case.B])
     X = np.column_stack([np.ones(case.k), *rng.normal(size=(case.moderators, case.k))])
     shape = (case.B, case.k) if case.kind in ("replicates", "bootstrap") else (case.k,)
@@ -50,3 +93,18 @@ def make(case: Case) -> Data:
     mean = X @ np.concatenate([[MEAN], np.full(case.moderators, 0.05)])
     y = mean + rng.normal(size=shape) * np.sqrt(v + TAU2)
     return Data(y, np.broadcast_to(v, shape), X)
+
+
+def _dependent(case: Case) -> Data:
+    """Studies of unequal size, except in "che", where each has as many effects as the others."""
+    k, n = case.k, case.studies
+    rng = np.random.default_rng([2026, k, n, case.moderators])
+    each = np.arange(k) % n if case.kind == "che" else np.concatenate([np.arange(n), rng.integers(0, n, k - n)])
+    study = np.sort(each)
+    X = np.column_stack([np.ones(k), *rng.normal(size=(case.moderators, k))])
+    v = rng.uniform(0.01, 0.1, k)
+    shared = np.sqrt(RHO) * rng.normal(size=n)[study] if case.kind in ("che", "rve") else 0.0
+    own = np.sqrt(1.0 - RHO) if case.kind in ("che", "rve") else 1.0
+    error = np.sqrt(v) * (shared + own * rng.normal(size=k))
+    true = np.sqrt(SIGMA2[0]) * rng.normal(size=n)[study] + np.sqrt(SIGMA2[1]) * rng.normal(size=k)
+    return Data(X @ np.concatenate([[MEAN], np.full(case.moderators, 0.05)]) + true + error, v, X, study)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cases import CASES
+from cases import DEPENDENT, INDEPENDENT, Case
 from contenders import OURS, PEERS
 
 COLUMNS = {
@@ -12,6 +12,9 @@ COLUMNS = {
     "arrays": "its core",
     "compiled": "its core, compiled",
     "metafor": "metafor (R)",
+    "metafor-sparse": "metafor, sparse (R)",
+    "clubSandwich": "clubSandwich (R)",
+    "robumeta": "robumeta (R)",
     **{name: name for name in PEERS},
 }
 BUSY = 0.5
@@ -48,8 +51,39 @@ out as with the peers, and `alliance_meta` itself in the last row.
   call runs in NumPy. Here it is asked for.
 - **statsmodels** has no REML: its column is Paule and Mandel's estimator. **metapipe-kit** has no REML with moderators.
 - The bootstrap row gives every contender the same 1,000 data sets, drawn from one model.
-
+{dependent}
 Versions: {versions}.{missing}
+"""
+
+DEPENDENT_TEXT = """
+## Dependent effects
+
+Effects in studies, of unequal number where nothing else is said: "300 in 100" are 300 effects in 100 studies. Every
+contender has to give the same variances, or the same standard error and degrees of freedom. `not run`: a smaller size
+leaves no doubt that it would take too long, or the package works with matrices of effects by effects.
+
+{times}
+
+How many times faster, as above:
+
+{ratios}
+
+What `alliance_meta` allocates, above its data, grows with the number of effects and no faster; the whole process holds
+Python and the packages besides:
+
+{memory}
+
+- **Three-level REML** is `MultilevelModel(effects).fit()` with its coefficients and tests, here with moderate
+  heterogeneity between studies and between the effects of a study; metafor's `rma.mv` with and without `sparse=TRUE`.
+- **CR2 and Satterthwaite** starts from three-level variances that are given, and takes `fit.robust()` with its tests;
+  clubSandwich's `coef_test`. The core also computes the weights. PyMARE knows independent working models only, and
+  its time includes the weighted regression.
+- **The wild bootstrap** is `sensitivity.wild_bootstrap` of one coefficient, restricted fit included; the core
+  computes the weights too.
+- **CHE and CR2** goes from effect sizes to tests, three effects in each study: `impute_V`, `MultilevelModel`,
+  `robust()`; metafor's `vcalc` and `rma.mv` with clubSandwich's `coef_test`.
+- **RVE** is `RVEModel` with correlated effects, robumeta's `robu` with small-sample correction.
+- **Covariances** is `impute_V` with every block made; clubSandwich's `impute_covariance_matrix`, metafor's `vcalc`.
 """
 
 
@@ -83,19 +117,51 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *rows])
 
 
+def tables(results: dict[str, Any], cases: tuple[Case, ...]) -> tuple[str, str]:
+    """Return the times of some cases, and how much slower the peers are."""
+    cells = results["cells"]
+    present = [name for name in COLUMNS if any(name in cells[case.name] for case in cases)]
+    peers = [name for name in present if name not in OURS]
+    times, ratios = [], []
+    for case in cases:
+        tried = {name for other in cases if other.kind == case.kind for name in cells[other.name]}
+        row = {name: {"failed": "not run"} for name in tried.intersection(case.without)} | cells[case.name]
+        ours = row.get("arrays") or row["model"]
+        times.append([case.title, *(shown(row.get(name)) for name in present)])
+        if any("median" in row.get(name, {}) for name in peers):
+            ratios.append([case.title, *(ratio(row.get(name), ours) for name in peers)])
+    return (
+        table(["", *(COLUMNS[name] for name in present)], times),
+        table(["", *(COLUMNS[name] for name in peers)], ratios),
+    )
+
+
+def memory(results: dict[str, Any]) -> str:
+    rows = []
+    for case in DEPENDENT:
+        found = results["cells"][case.name]["model"]
+        if case.kind in ("three-level", "cr2"):
+            allocated, process = found["allocated"], found["process"]
+            sizes = f"{allocated / 1e6:.1f} MB", f"{allocated / case.k:,.0f} bytes", f"{process / 1e6:.0f} MB"
+            rows.append([case.title, *sizes])
+    return table(["", "allocated", "for each effect", "whole process"], rows)
+
+
+def dependent(results: dict[str, Any]) -> str:
+    """Return the section on dependent effects; nothing for results from before it was there."""
+    if not all(case.name in results["cells"] for case in DEPENDENT):
+        return ""
+    times, ratios = tables(results, DEPENDENT)
+    return DEPENDENT_TEXT.format(times=times, ratios=ratios, memory=memory(results))
+
+
 def render(results: dict[str, Any]) -> str:
     cells = results["cells"]
-    present = [name for name in COLUMNS if any(name in row for row in cells.values())]
-    times = [[case.title, *(shown(cells[case.name].get(name)) for name in present)] for case in CASES]
-    peers = [name for name in present if name not in OURS]
-    ours = [cells[case.name].get("arrays") or cells[case.name]["model"] for case in CASES]
-    ratios = [
-        [case.title, *(ratio(cells[case.name].get(name), base) for name in peers)]
-        for case, base in zip(CASES, ours, strict=True)
-    ]
+    times, ratios = tables(results, INDEPENDENT)
     versions = {
         COLUMNS[name]: found["version"]
-        for name in ["model", *peers]
+        for name in COLUMNS
+        if name not in ("arrays", "compiled", "metafor-sparse")
         for row in cells.values()
         if "version" in (found := row.get(name, {}))
     }
@@ -115,8 +181,9 @@ def render(results: dict[str, Any]) -> str:
             if busy
             else "The machine did nothing else. Times differ between machines; ratios differ less."
         ),
-        times=table(["", *(COLUMNS[name] for name in present)], times),
-        ratios=table(["", *(COLUMNS[name] for name in peers)], ratios),
+        times=times,
+        ratios=ratios,
+        dependent=dependent(results),
         versions=", ".join(f"{name} {number}" for name, number in versions.items()),
         missing=f" Not at hand in this run: {', '.join(missing)}." if missing else "",
     )

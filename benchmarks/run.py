@@ -20,21 +20,30 @@ import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
+import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import contenders
+import dependent
 import numpy as np
 import page
-from cases import BY_NAME, CASES, Case, Data, make
-from contenders import MODULES, OURS, PEERS, SAMPLE, task, version
+from cases import BY_NAME, CASES, RHO, SIGMA2, Case, Data, make
+from contenders import MODULES, OURS, PEERS, SAMPLE, version
 
 HERE = Path(__file__).parent
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMBA_NUM_THREADS")
 RESULTS = HERE / "results.json"
 PAGE = HERE.parent / "docs" / "performance.md"
+# Contenders in R, by the package that each needs; for dependent effects there are more.
+IN_R = {"metafor": "metafor"}
+DEPENDENT_IN_R = IN_R | {"metafor-sparse": "metafor", "clubSandwich": "clubSandwich", "robumeta": "robumeta"}
 GET = {
     "metafor": "apt-get install r-base-core r-cran-metafor libopenblas0-pthread",
+    "clubSandwich": "apt-get install r-cran-clubsandwich, or R_LIBS=FOLDER make bench",
+    "robumeta": "apt-get install r-cran-robumeta, or R_LIBS=FOLDER make bench",
     "peers": (
         "pip install --no-deps --target FOLDER pymare sympy mpmath metapipe-kit openpyxl et-xmlfile seaborn "
         "pymetaanalysis pimeta; PYTHONPATH=FOLDER make bench"
@@ -48,7 +57,9 @@ MEMORY = 16 << 30
 
 def measure(contender: str, case: Case, *, budget: float) -> dict[str, Any] | None:
     """Time one cell in this process; None where the contender cannot do the case."""
-    found = task(contender, case, make(case))
+    warnings.simplefilter("ignore")
+    ways = dependent.OURS | dependent.PEERS if case.studies else OURS | PEERS
+    found = ways[contender](case, make(case)) if contender in ways else None
     if found is None:
         return None
 
@@ -69,11 +80,22 @@ def measure(contender: str, case: Case, *, budget: float) -> dict[str, Any] | No
         "scale": found.scale,
         "method": found.method,
         "version": version(contender),
+        **(memory(found) if case.studies and contender in OURS else {}),
     }
 
 
-def reference(case: Case, data: Data, method: str) -> tuple[float, float]:
-    """Return the two numbers that a contender with this estimator must give."""
+def memory(found: contenders.Task) -> dict[str, int]:
+    """Return the most bytes that the process held, and the most that the task alone allocated."""
+    process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    tracemalloc.start()
+    found.run()
+    return {"process": process, "allocated": tracemalloc.get_traced_memory()[1]}
+
+
+def reference(case: Case, data: Data, method: str) -> tuple[float, ...]:
+    """Return the numbers that a contender with this estimator must give."""
+    if case.studies:
+        return dependent.expected(case, data, method)
     from alliance_meta.core.tau2 import estimate_tau2
     from alliance_meta.core.wls import make_batch, wls
 
@@ -84,18 +106,26 @@ def reference(case: Case, data: Data, method: str) -> tuple[float, float]:
 
 
 def command(contender: str, case: Case, *, folder: Path, budget: float) -> list[str]:
-    if contender != "metafor":
+    if contender not in DEPENDENT_IN_R:
         return [sys.executable, str(HERE / "run.py"), "--cell", contender, case.name, "--budget", str(budget)]
     file = folder / f"{case.name}.csv"
     if not file.exists():
-        data = make(case)
-        y, v = np.atleast_2d(data.y)[:SAMPLE], np.atleast_2d(data.v)[:SAMPLE]
-        names = [f"{n}{j}" for n in "yv" for j in range(1, len(y) + 1)]
-        names += [f"x{j}" for j in range(1, data.X.shape[1])]
-        table = np.vstack([y, v, data.X[:, 1:].T]).T
-        np.savetxt(file, table, delimiter=",", header=",".join(names), comments="", fmt="%.17g")
-    script = str(HERE / "metafor.R")
-    return ["Rscript", script, case.kind, str(file), str(case.B), str(SAMPLE), str(budget)]
+        write(case, make(case), file)
+    if case.studies:
+        numbers = [str(number) for number in (budget, RHO, *SIGMA2)]
+        return ["Rscript", str(HERE / "dependent.R"), contender, case.kind, str(file), *numbers]
+    return ["Rscript", str(HERE / "metafor.R"), case.kind, str(file), str(case.B), str(SAMPLE), str(budget)]
+
+
+def write(case: Case, data: Data, file: Path) -> None:
+    """Write the data of a case as the scripts in R read them."""
+    y, v = np.atleast_2d(data.y)[:SAMPLE], np.atleast_2d(data.v)[:SAMPLE]
+    names = [f"{n}{j}" for n in "yv" for j in range(1, len(y) + 1)]
+    columns = [*y, *v, *data.X[:, 1:].T]
+    if data.study is not None:
+        names, columns = ["y", "v", "study"], [*y, *v, data.study, *data.X[:, 1:].T]
+    names += [f"x{j}" for j in range(1, data.X.shape[1])]
+    np.savetxt(file, np.vstack(columns).T, delimiter=",", header=",".join(names), comments="", fmt="%.17g")
 
 
 def cell(contender: str, case: Case, *, folder: Path, cap: float, budget: float) -> dict[str, Any] | None:
@@ -134,16 +164,21 @@ def cell(contender: str, case: Case, *, folder: Path, cap: float, budget: float)
 def available() -> tuple[list[str], dict[str, str]]:
     """Return the contenders on the path, and how to get the others."""
     missing = {}
-    has_r = (
-        shutil.which("Rscript") is not None
-        and not subprocess.run(["Rscript", "-e", "library(metafor)"], capture_output=True, check=False).returncode
-    )
-    if not has_r:
-        missing["metafor"] = GET["metafor"]
+    for package in dict.fromkeys(DEPENDENT_IN_R.values()):
+        load = ["Rscript", "-e", f"library({package})"]
+        if shutil.which("Rscript") is None or subprocess.run(load, capture_output=True, check=False).returncode:
+            missing[package] = GET[package]
     for name in PEERS:
         if importlib.util.find_spec(MODULES[name]) is None:
             missing[name] = GET["peers"]
-    return [*OURS, *(name for name in ("metafor", *PEERS) if name not in missing)], missing
+    here = [name for name in (*DEPENDENT_IN_R, *PEERS) if DEPENDENT_IN_R.get(name, name) not in missing]
+    return [*OURS, *here], missing
+
+
+def asked(case: Case, names: list[str]) -> list[str]:
+    """Return the contenders that a case is put to."""
+    ours, peers, in_r = (dependent.OURS, dependent.PEERS, DEPENDENT_IN_R) if case.studies else (OURS, PEERS, IN_R)
+    return [name for name in names if name in (*ours, *peers, *in_r) and name not in case.without]
 
 
 def machine() -> dict[str, Any]:
@@ -178,11 +213,11 @@ def everything(cap: float, budget: float, only: list[str]) -> dict[str, Any]:
             if only and case.name not in only:
                 continue
             cells[case.name] = {}
-            for name in names:
+            for name in asked(case, names):
                 found = cell(name, case, folder=Path(folder), cap=cap, budget=budget)
                 if found is not None:
                     cells[case.name][name] = found
-                    print(f"{case.title:46} {name:15} {page.shown(found)}", file=sys.stderr, flush=True)
+                    print(f"{case.title:52} {name:15} {page.shown(found)}", file=sys.stderr, flush=True)
             load.append(os.getloadavg()[0])
     return {
         "date": datetime.now(UTC).date().isoformat(),

@@ -38,7 +38,7 @@ def test_the_run_had_metafor_and_every_peer():
 
 
 @pytest.mark.parametrize("contender", ["model", "arrays"])
-@pytest.mark.parametrize("case", ["fit-20", "bootstrap"])
+@pytest.mark.parametrize("case", ["fit-20", "bootstrap", "three-level-300", "che"])
 def test_a_cell_can_be_timed(contender, case):
     done = run("--cell", contender, case, "--budget", "0")
     assert done.returncode == 0, done.stderr
