@@ -23,7 +23,7 @@ GAP = 0.07
 PAD = 0.03
 LEAST_SPAN = 0.1
 
-SHOWN_KINDS = ("study", "subgroup", "fitted", "summary", "prediction")
+SHOWN_KINDS = ("study", "cluster", "effect", "subgroup", "fitted", "summary", "prediction")
 BOUNDS = ("yi", "ci_lb", "ci_ub", "pi_lb", "pi_ub", "fit_lb", "fit_ub")
 
 

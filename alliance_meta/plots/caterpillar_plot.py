@@ -41,7 +41,7 @@ def caterpillar_data(
 
     Parameters
     ----------
-    fit : RandomEffectsResults
+    fit : RandomEffectsResults, MultilevelResults, RobustResults or RVEResults
         A fitted model. With moderators there is no single mean, and only the effects are in the frame.
     level : float, optional
         Confidence level of every interval; the model's by default.
@@ -65,9 +65,11 @@ def caterpillar_data(
     ['Study 2', 'Study 3', 'Study 1']
     """
     forest = forest_data(fit, order="effect", level=level, title=title, show_cautions=show_cautions)
-    kept = forest["kind"].isin(("study", "summary", "prediction"))
+    single = forest["kind"].isin(("study", "effect"))
+    effects = forest[single].sort_values("yi", kind="stable")
+    effects = effects.assign(kind="study", label=[fit.effects.slab[int(i)] for i in effects["position"]])
     columns = [name for names in COLUMNS["caterpillar"] for name in names]
-    rows = forest.loc[kept, columns].to_dict("records")
+    rows = pd.concat([effects, forest[forest["kind"].isin(("summary", "prediction"))]])[columns].to_dict("records")
     attrs = dict(forest.attrs)
     simple = is_simple(fit)
     name = fit.effects.provenance.title or fit.effects.provenance.source
@@ -168,7 +170,7 @@ def _no_mean(fit: RandomEffectsResults) -> str:
 
 
 def _description(forest: pd.DataFrame, fit: RandomEffectsResults) -> str:
-    studies = forest[forest["kind"] == "study"]
+    studies = forest[forest["kind"].isin(("study", "effect"))]
     zero = not is_correlation(fit.effects.measure)
     values = studies["yi" if zero else "r"]
     span = format_interval(values.min(), values.max(), leading_zero=zero).strip("[]").replace(", ", " to ")

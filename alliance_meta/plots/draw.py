@@ -24,6 +24,7 @@ SQUARE_SHARE = 0.8
 LEAST_SQUARE = 0.035
 UNWEIGHTED_SHARE = 0.42
 DIAMOND_SHARE = 0.36
+FITTED_SHARE = 0.3
 PREDICTION_SHARE = 0.26
 ARROW_LENGTH, ARROW_SHARE = 0.07, 0.28
 
@@ -49,8 +50,12 @@ class _Pen(Pen):
         super().__init__(ax, layout.density.size)
         self.layout, self.page, self.attrs = layout, page, frame.attrs
         self.rows: list[dict[str, Any]] = records(frame)
+        # Shapes are drawn in this order: squares stand before what was fitted.
+        self.shapes[FITTED, GREY] = []
         self.pitch = layout.density.pitch
-        self.largest = max([w for w in frame["weight"] if math.isfinite(w)], default=math.nan)
+        # A study with several effects has the sum of their weights, and no square.
+        own = frame.loc[frame["kind"] != "cluster", "weight"]
+        self.largest = max([w for w in own if math.isfinite(w)], default=math.nan)
 
     def background(self, smallest_effect: float | None) -> None:
         """Draw the reference line, the pooled line, and the band of effects too small to matter."""
@@ -98,6 +103,8 @@ class _Pen(Pen):
                 self.dot(column.x, y, letter)
         draw = {
             "study": self.study,
+            "effect": self.study,
+            "cluster": self.predicted,
             "subgroup": self.diamond,
             "fitted": self.diamond,
             "summary": self.diamond,
@@ -125,7 +132,7 @@ class _Pen(Pen):
         """Draw the fitted value, the square and the interval of one study."""
         lb, ub, point = row["ci_lb"], row["ci_ub"], row["yi"]
         if math.isfinite(row["fit"]):
-            self.lozenge(row["fit_lb"], row["fit"], row["fit_ub"], y, 0.3 * self.pitch, FITTED, GREY)
+            self.lozenge(row["fit_lb"], row["fit"], row["fit_ub"], y, FITTED_SHARE * self.pitch, FITTED, GREY)
         if not math.isfinite(point):
             return
         side = self.side(row["weight"])
@@ -140,11 +147,15 @@ class _Pen(Pen):
         if has_interval:
             self.interval(lb, ub, y, self.layout.x(point) if inside else None, side)
 
+    def predicted(self, row: dict[str, Any], y: float) -> None:
+        """Draw the mean true effect of a study whose effects stand below it."""
+        self.lozenge(row["ci_lb"], row["yi"], row["ci_ub"], y, FITTED_SHARE * self.pitch, FITTED, GREY)
+
     def side(self, weight: float) -> float:
         """Return the side of the square whose area stands for `weight`."""
         if not (math.isfinite(weight) and self.largest > 0):
             return UNWEIGHTED_SHARE * self.pitch
-        return max(LEAST_SQUARE, SQUARE_SHARE * self.pitch * math.sqrt(weight / self.largest))
+        return max(LEAST_SQUARE, SQUARE_SHARE * self.pitch * math.sqrt(max(weight, 0.0) / self.largest))
 
     def interval(self, lb: float, ub: float, y: float, x: float | None, side: float) -> None:
         """Draw an interval: white where it hides in its square, with an arrow where it leaves the axis."""

@@ -13,7 +13,7 @@ import pandas as pd
 from alliance_meta.errors import InputError
 from alliance_meta.plots.axis import is_correlation, to_reader
 
-KINDS = ("heading", "study", "subgroup", "fitted", "summary", "prediction", "blank")
+KINDS = ("heading", "study", "cluster", "effect", "subgroup", "fitted", "summary", "prediction", "blank")
 
 TEXT = ("kind", "label", "group", "text")
 NUMBERS = (

@@ -57,8 +57,9 @@ def forest(
 
     Parameters
     ----------
-    fit_or_frame : RandomEffectsResults or DataFrame
-        A fitted model, or a frame from `forest_data` or `published_forest_data`.
+    fit_or_frame : RandomEffectsResults, MultilevelResults, RobustResults, RVEResults or DataFrame
+        A fitted model, or a frame from `forest_data` or `published_forest_data`. For dependent effects each study
+        stands first, with its effects indented below it.
     ax : matplotlib Axes, optional
         Draw into this axes, whose ticks and frame are switched off. By default a figure of its own.
     width : float
@@ -69,7 +70,7 @@ def forest(
     smallest_effect : float, optional
         Shade effects smaller than this, on the scale of the axis labels.
     **data
-        Passed to `forest_data` when a fitted model is given: ``columns``, ``order``, ``by``, ``tau2``, ...
+        Passed to `forest_data` when a fitted model is given: ``columns``, ``order``, ``by``, ``label``, ...
 
     Returns
     -------

@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from alliance_meta.errors import InputError
 from alliance_meta.models.subgroups import SharedTau2
 from alliance_meta.notes import Note, merge_notes
-from alliance_meta.options import check_level, check_option, did_you_mean
+from alliance_meta.options import check_level, check_option
 from alliance_meta.plots import forest_text
-from alliance_meta.plots.axis import is_correlation, to_reader
-from alliance_meta.plots.forest_frame import COLUMNS, column_key, estimate, make_frame
+from alliance_meta.plots.forest_cells import (
+    Columns,
+    Order,
+    chosen,
+    columns_meta,
+    effect_rows,
+    frame_meta,
+    prediction_row,
+    sort_values,
+)
+from alliance_meta.plots.forest_frame import estimate, make_frame
 from alliance_meta.plots.forest_groups import fitted_levels, fitted_rows, subgroup_rows
+from alliance_meta.plots.forest_nested import Dependent, nested_data
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 
 if TYPE_CHECKING:
     from alliance_meta.effects.table import EffectSizes
 
-MOST_COLUMNS = 3
-ROB_LETTERS = {
-    **dict.fromkeys(("l", "low", "+"), "L"),
-    **dict.fromkeys(("s", "some", "some concerns", "moderate", "unclear", "?"), "S"),
-    **dict.fromkeys(("h", "high", "serious", "critical", "-"), "H"),
-}
-
-Columns = Sequence[str] | Mapping[str, str]
-Order = str | Sequence[str]
 Body = tuple[list[dict[str, Any]], list[str], tuple[Note, ...]]
 
 
 def forest_data(
-    fit: RandomEffectsResults,
+    fit: RandomEffectsResults | Dependent,
     *,
     columns: Columns | None = (),
     order: Order = "given",
@@ -43,6 +42,8 @@ def forest_data(
     tau2: SharedTau2 = "separate",
     level: float | None = None,
     rob: Columns | None = (),
+    label: str | None = None,
+    nest: str | None = None,
     title: str | None = None,
     show_cautions: bool = False,
 ) -> pd.DataFrame:
@@ -50,9 +51,10 @@ def forest_data(
 
     Parameters
     ----------
-    fit : RandomEffectsResults
+    fit : RandomEffectsResults, MultilevelResults, RobustResults or RVEResults
         A fitted model. With moderators there is no single mean: the frame then holds fitted values, one per
-        level where the model has one categorical moderator, else one beside each study.
+        level where the model has one categorical moderator, else one beside each study. Models of dependent effects
+        have a row for each study and under it one for each of its effects.
     columns : sequence of str or mapping, optional
         Up to three moderators to show beside the labels; a mapping gives their headers.
     order : str or sequence of str
@@ -67,6 +69,11 @@ def forest_data(
         Confidence level of every interval; the model's by default.
     rob : sequence of str or mapping, optional
         Risk-of-bias columns (low, some concerns, high), shown as dots with letters.
+    label : str, optional
+        For dependent effects: the moderator that says what each effect of a study is, such as its outcome.
+    nest : str, optional
+        For dependent effects: the column of the studies; by default the coarsest level of the model, or the
+        clusters of its robust standard errors.
     title : str, optional
         Title for the saved file; not drawn.
     show_cautions : bool
@@ -75,8 +82,9 @@ def forest_data(
     Returns
     -------
     DataFrame
-        ``kind`` (heading, study, subgroup, fitted, summary, prediction, blank), ``label``, the chosen
-        columns, ``group``, ``text``, ``ni``; ``yi ci_lb ci_ub pi_lb pi_ub fit fit_lb fit_ub`` on the analysis
+        ``kind`` (heading, study, subgroup, fitted, summary, prediction, blank; for dependent effects also cluster, a
+        study with several effects, and effect, one of them), ``label``, the chosen columns, ``group`` (the study of
+        an effect), ``text``, ``ni``; ``yi ci_lb ci_ub pi_lb pi_ub fit fit_lb fit_ub`` on the analysis
         scale; ``r r_lb r_ub r_pi_lb r_pi_ub``, the same as correlations; ``weight`` in percent; ``position``
         of a study in ``fit.effects``. ``.attrs`` holds scale, labels, the lines under the plot, notes,
         cautions; all of it goes through JSON by `frame_to_dict`.
@@ -88,8 +96,10 @@ def forest_data(
 
     Notes
     -----
-    Intervals of single studies are normal ones, yi -+ 1.96 sqrt(vi), as in metafor's ``forest()``; weights
-    are those of the overall model, so that they sum to 100.
+    Intervals of single effects are normal ones, yi -+ 1.96 sqrt(vi), as in metafor's ``forest()``; weights
+    are those of the overall model, so that they sum to 100. The row of a study with several effects holds the sum of
+    their weights and, where the model has a random intercept for studies, the study's mean true effect as `blup` of
+    the model predicts it, with its interval; a study with one effect has these in ``fit fit_lb fit_ub``.
 
     Examples
     --------
@@ -101,17 +111,23 @@ def forest_data(
     >>> frame["label"].tolist()[:3]
     ['Study 3', 'Study 2', 'Study 1']
     """
+    if isinstance(fit, Dependent):
+        if by is not None:
+            raise InputError("by: a forest plot of dependent effects is grouped by study; put the moderator into mods")
+        return nested_data(
+            fit, columns=columns, order=order, level=level, rob=rob, label=label, nest=nest, title=title,
+            show_cautions=show_cautions,
+        )  # fmt: skip
     check_fit(fit, "a forest plot")
+    if label is not None or nest is not None:
+        raise InputError("label and nest are for models of dependent effects, in which a study has several rows")
     used = fit.level if level is None else level
     check_level(used)
     check_option("tau2", tau2, SharedTau2)
     effects = fit.effects
-    shown = _headers(effects, columns, "columns")
-    dots = _headers(effects, rob, "rob")
-    if len(shown) > MOST_COLUMNS:
-        raise InputError(f"columns: {len(shown)} given, a forest plot has room for {MOST_COLUMNS}")
+    shown, dots = chosen(effects, columns, rob)
     positions, notes = sort_rows(fit, order)
-    studies = _studies(fit, used, shown, dots)
+    studies = effect_rows(fit, used, shown, dots)
     simple = is_simple(fit)
     if simple:
         body, extra, more = _simple_body(fit, studies, positions, by, tau2, used)
@@ -120,9 +136,8 @@ def forest_data(
     return make_frame(
         body,
         {
-            **_meta(fit, used, title, show_cautions),
-            "columns": [_column(effects, name, header) for name, header in shown.items()],
-            "rob": [{"key": _dot_key(name, shown), "title": header} for name, header in dots.items()],
+            **frame_meta(fit, used, title, show_cautions),
+            **columns_meta(effects, shown, dots),
             "pooled": float(fit.beta[0]) if simple else None,
             "description": forest_text.description(fit, used, simple=simple),
             "bottom": [*forest_text.bottom(fit, used, simple=simple), *extra, *forest_text.rob_legend(bool(dots))],
@@ -147,7 +162,7 @@ def sort_rows(fit: RandomEffectsResults, order: Order) -> tuple[list[int], list[
     for key in reversed(keys):
         reverse = key.startswith("-") and key not in fit.effects.moderators
         name = key[1:] if reverse else key
-        values = _sort_values(fit, name)
+        values = sort_values(fit, name)
         present = [i for i in positions if values[i] is not None]
         absent = [i for i in positions if values[i] is None]
         present.sort(key=lambda i: values[i], reverse=reverse)
@@ -156,94 +171,6 @@ def sort_rows(fit: RandomEffectsResults, order: Order) -> tuple[list[int], list[
             listed = f"{len(absent)} of {len(positions)} studies have"
             notes.insert(0, Note("forest-order", f"{listed} no {name!r} and are listed last."))
     return positions, notes
-
-
-def _sort_values(fit: RandomEffectsResults, name: str) -> list[Any]:
-    effects = fit.effects
-    if name == "given":
-        return list(range(effects.k))
-    if name == "effect":
-        return list(effects.yi)
-    if name == "precision":
-        return list(effects.vi)
-    if name == "weight":
-        return list(-np.asarray(fit.weights))
-    moderators = effects.moderators
-    if name not in moderators:
-        known = ["given", "effect", "precision", "weight", *map(str, moderators.columns)]
-        raise InputError(f"order={name!r} is neither a way to sort nor a column{did_you_mean(name, known)}")
-    column = moderators[name]
-    numbers = pd.to_numeric(column, errors="coerce")
-    if numbers.notna().sum() == column.notna().sum():
-        return [None if math.isnan(value) else value for value in numbers.astype(float)]
-    return [None if pd.isna(value) else str(value) for value in column]
-
-
-def _headers(effects: EffectSizes, columns: Columns | None, option: str) -> dict[str, str]:
-    """Return column -> header, or say which column there is not."""
-    names = [columns] if isinstance(columns, str) else (columns or ())
-    known = [str(name) for name in effects.moderators.columns]
-    wrong = [name for name in names if name not in known]
-    if wrong:
-        raise InputError(
-            f"{option}: no column {wrong[0]!r}{did_you_mean(wrong[0], known)} Columns: {', '.join(known) or 'none'}"
-        )
-    if isinstance(names, Mapping):
-        return dict(names)
-    return {name: forest_text.header(name) for name in names}
-
-
-def _column(effects: EffectSizes, name: str, header: str) -> dict[str, Any]:
-    return {
-        "key": column_key(name),
-        "title": header,
-        "numeric": bool(pd.api.types.is_numeric_dtype(effects.moderators[name])),
-    }
-
-
-def _dot_key(name: str, shown: Mapping[str, str]) -> str:
-    return f"{name} (risk of bias)" if name in shown or name in COLUMNS else name
-
-
-def _studies(
-    fit: RandomEffectsResults, level: float, shown: Mapping[str, str], dots: Mapping[str, str]
-) -> list[dict[str, Any]]:
-    """Return one row per study, in the order of the table."""
-    from alliance_meta.core.distributions import critical_value
-
-    effects = fit.effects
-    moderators = effects.moderators
-    half = critical_value(level, None) * effects.sei
-    rows = []
-    for i, label in enumerate(effects.slab):
-        cells = {column_key(name): forest_text.cell(moderators[name].iloc[i]) for name in shown}
-        letters = {_dot_key(name, shown): _letter(moderators[name].iloc[i]) for name in dots}
-        rows.append(
-            {
-                "kind": "study",
-                "label": label,
-                "ni": None if effects.ni is None else effects.ni[i],
-                "weight": fit.weights[i],
-                "position": i,
-                **estimate(effects.measure, effects.yi[i], effects.yi[i] - half[i], effects.yi[i] + half[i]),
-                **cells,
-                **letters,
-            }
-        )
-    return rows
-
-
-def _prediction_row(fit: RandomEffectsResults, level: float) -> list[dict[str, Any]]:
-    """Return the row of the prediction interval, none where the model has none."""
-    predicted = fit.predict(level=level).iloc[0]
-    lb, ub = float(predicted["pi_lb"]), float(predicted["pi_ub"])
-    if math.isnan(lb) or math.isnan(ub):
-        return []
-    row: dict[str, Any] = {"kind": "prediction", "label": forest_text.prediction_label(level), "pi_lb": lb, "pi_ub": ub}
-    measure = fit.effects.measure
-    if is_correlation(measure):
-        row |= {"r_pi_lb": to_reader(lb, measure), "r_pi_ub": to_reader(ub, measure)}
-    return [row]
 
 
 def _simple_body(
@@ -262,7 +189,7 @@ def _simple_body(
         "ni": _total(fit.effects, positions),
         **estimate(fit.effects.measure, *(predicted[name] for name in ("pred", "ci_lb", "ci_ub"))),
     }
-    end = [summary, *_prediction_row(fit, level)]
+    end = [summary, *prediction_row(fit, level)]
     if by is None:
         return [*(studies[i] for i in positions), {"kind": "blank"}, *end], [], ()
     body, line, notes = subgroup_rows(fit, studies, positions, by=by, tau2=tau2, level=level)
@@ -299,23 +226,3 @@ def _total(effects: EffectSizes, positions: Sequence[int]) -> float | None:
     if effects.ni is None or len(set(ids)) < len(ids):
         return None
     return float(effects.ni[list(positions)].sum())
-
-
-def _letter(value: Any) -> str:
-    text = forest_text.cell(value).strip()
-    return ROB_LETTERS.get(text.lower(), text[:1].upper())
-
-
-def _meta(fit: RandomEffectsResults, level: float, title: str | None, show_cautions: bool) -> dict[str, Any]:
-    effects, origin = fit.effects, fit.effects.provenance
-    return {
-        "title": title if title is not None else f"Forest plot: {origin.title or origin.source}",
-        "measure": effects.measure,
-        "axis_label": forest_text.axis_label(effects.measure),
-        "estimate_header": forest_text.estimate_header(effects.measure, level),
-        "level": level,
-        "model_label": fit.model_label,
-        "cautions": list(origin.cautions),
-        "show_cautions": show_cautions,
-        "synthetic": origin.synthetic,
-    }

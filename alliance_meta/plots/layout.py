@@ -26,6 +26,7 @@ WIDEST_LABEL = 2.6
 WIDEST_EXTRA = 1.35
 WIDEST_SPAN = 3.6
 FIGURE_SPACE = "\N{FIGURE SPACE}"
+INDENT = "\N{EM SPACE}"
 BLANK_SHARE = 0.5
 
 DIAMOND_KINDS = ("subgroup", "fitted", "summary")
@@ -183,6 +184,10 @@ def _left_columns(frame: pd.DataFrame, density: Density, share: float) -> tuple[
     labels: list[tuple[str, ...]] = [
         wrap(label, density.size, (WIDEST_SPAN if span else WIDEST_LABEL) * scale)
         for label, span in zip(frame["label"], spans, strict=True)
+    ]
+    labels = [
+        tuple(f"{INDENT}{line}" for line in one) if kind == "effect" else one
+        for one, kind in zip(labels, kinds, strict=True)
     ]
     own = [() if span else cell for cell, span in zip(labels, spans, strict=True)]
     first = _measured("label", attrs["label_header"], "left", own, density, bold)

@@ -14,6 +14,8 @@ from alliance_meta.plots.layout import AIRY, DENSE, MARGIN, Layout
 from alliance_meta.plots.text import line_height, wrap
 
 PAGE_UNITS = 64
+# Rows that speak for those under them.
+HEADS = ("heading", "cluster")
 TICK = 0.04
 
 
@@ -148,7 +150,7 @@ def _blocks(kinds: Sequence[str]) -> list[list[int]]:
             blocks[-1].append(i)
         else:
             blocks.append([i])
-        headed = kind == "heading"
+        headed = kind in HEADS
     return blocks
 
 
@@ -158,8 +160,8 @@ def continued(frame: pd.DataFrame, rows: Sequence[int]) -> str | None:
         return None
     first = rows[0]
     kinds = frame["kind"]
-    if kinds.iloc[first] not in ("study", "subgroup") or first == 0 or not frame["group"].iloc[first]:
+    if kinds.iloc[first] not in ("study", "effect", "subgroup") or first == 0 or not frame["group"].iloc[first]:
         return None
     group = frame["group"].iloc[first]
-    heads = [i for i in range(first) if kinds.iloc[i] == "heading" and frame["group"].iloc[i] == group]
+    heads = [i for i in range(first) if kinds.iloc[i] in HEADS and frame["group"].iloc[i] == group]
     return f"{frame['label'].iloc[heads[-1]]} (continued)" if heads else None

@@ -94,6 +94,8 @@ class Pen:
         from matplotlib.collections import LineCollection, PolyCollection
 
         for (fill, edge), shapes in self.shapes.items():
+            if not shapes:
+                continue
             self.ax.add_collection(
                 PolyCollection(shapes, facecolors=fill, edgecolors=edge, linewidths=0.7, zorder=3,
                                clip_on=False, joinstyle="miter"),

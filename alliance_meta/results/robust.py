@@ -34,7 +34,7 @@ from alliance_meta.results.teststats import WaldTest
 # What the model-based fit knows and robust inference leaves as it is.
 FORWARDED = (
     "tau2", "tau", "se_tau2", "sigma2", "components", "G", "I2", "I2_levels", "H2", "vt", "icc", "R2", "R2_marginal",
-    "R2_conditional", "QE", "QEdf", "QEp", "loglik", "weights", "method", "random", "V", "settings", "model_label",
+    "R2_conditional", "QE", "QEdf", "QEp", "loglik", "weights", "method", "random", "V", "settings",
 )  # fmt: skip
 
 
@@ -94,6 +94,11 @@ class RobustResults:
     def inference(self) -> str:
         """How coefficients are tested: ``t``, each with its own degrees of freedom."""
         return "t"
+
+    @property
+    def model_label(self) -> str:
+        """Estimator and adjustment in a few letters, e.g. ``"REML, CR2"``."""
+        return f"{self.fit.model_label.rpartition(', ')[0]}, {self.type}"
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -5,12 +5,24 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from alliance_meta import EffectSizes, RandomEffectsModel, RandomEffectsResults, escalc, load_dataset
+from alliance_meta import (
+    EffectSizes,
+    MultilevelModel,
+    RandomEffectsModel,
+    RandomEffectsResults,
+    RVEModel,
+    che,
+    escalc,
+    load_dataset,
+    sce,
+)
+from alliance_meta.effects.table import unique_labels
 from alliance_meta.errors import AllianceMetaWarning
 from alliance_meta.evidence.umbrella import umbrella
 from alliance_meta.plots import forest_data, published_forest_data
@@ -58,6 +70,16 @@ def fitted(k: int, *, mods: str = "1", **options: Any) -> RandomEffectsResults:
     """Fit `k` made-up correlations."""
     effects = made_up(k, **options)
     return quiet(lambda: RandomEffectsModel(effects, mods=mods).fit())
+
+
+def dependent(k: int, studies: int, **options: Any) -> EffectSizes:
+    """Make `k` correlations of `studies` samples; the first has a fifth of them, the last one has one."""
+    effects = made_up(k, **options)
+    of = [0 if i < k // 5 else 1 + (i - k // 5) % (studies - 2) for i in range(k - 1)] + [studies - 1]
+    names = [f"{NAMES[i % len(NAMES)]} ({1980 + i})" for i in of]
+    assert effects.ni is not None
+    sizes = effects.ni[of]
+    return replace(effects, study_id=tuple(names), slab=unique_labels(names), ni=sizes, vi=1.0 / (sizes - 3.0))
 
 
 def row(label: str, z: float, half: float, **more: Any) -> dict[str, Any]:
@@ -113,6 +135,18 @@ def frames() -> dict[str, pd.DataFrame]:
         "regression": forest_data(fitted(20, mods="rater + year")),
         "one moderator": forest_data(fitted(20, mods="rater"), by="rater"),
         "many": forest_data(fitted(97), by="modality", columns=["rater"], rob=["bias"]),
+        "nested": forest_data(quiet(lambda: che(dependent(24, 8)))),
+        "nested with columns": forest_data(
+            quiet(lambda: MultilevelModel(dependent(20, 7)).fit()),
+            columns=["rater", "year"],
+            rob=["bias"],
+            label="modality",
+        ),
+        "nested, small": forest_data(quiet(lambda: che(dependent(12, 5, n=(5, 9)), mods="rater"))),
+        "nested regression": forest_data(quiet(lambda: che(dependent(40, 12), mods="year + rater")), order="effect"),
+        "nested without study means": forest_data(quiet(lambda: sce(dependent(30, 12), subgroup="rater"))),
+        "nested RVE": forest_data(quiet(lambda: RVEModel(dependent(30, 12), working="HIER").fit())),
+        "nested, many": forest_data(quiet(lambda: che(dependent(120, 40))), columns=["rater"]),
         "umbrella": published_forest_data(umbrella().frame),
         "extremes": extremes(),
     }

@@ -12,10 +12,11 @@ import matplotlib
 import pytest
 from matplotlib.testing.compare import compare_images
 
+from alliance_meta import che
 from alliance_meta.evidence.umbrella import umbrella
 from alliance_meta.plots import forest, forest_data, forest_pages, published_forest_data, save_figure
 from alliance_meta.plots.figures import NotebookFigure
-from tests.plots.cases import extremes, fitted, molloy
+from tests.plots.cases import dependent, extremes, fitted, molloy, quiet
 from tests.plots.charts import draw
 
 BASELINE = Path(__file__).parent / "baseline"
@@ -31,6 +32,7 @@ CASES: dict[str, Callable[[], NotebookFigure]] = {
     "bubble-line": lambda: draw("bubble"),
     "caterpillar": lambda: draw("caterpillar of many"),
     "means": lambda: draw("means with letters"),
+    "nested": lambda: forest(quiet(lambda: che(dependent(24, 8))), columns=["rater"], order="-effect"),
     "umbrella": lambda: forest(published_forest_data(umbrella().frame)),
 }
 

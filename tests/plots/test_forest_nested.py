@@ -1,0 +1,270 @@
+"""A forest plot of dependent effects holds each study and, under it, its effects, with the fit's own numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, RVEModel, che, impute_V, sce
+from alliance_meta.errors import InputError
+from alliance_meta.plots import caterpillar_data, forest_data, forest_pages, frame_from_dict, frame_to_dict
+from alliance_meta.plots.layout import estimate_texts
+from tests.plots.cases import dependent, molloy, quiet
+from tests.tolerances import CLOSED_FORM
+
+
+@pytest.fixture(scope="module")
+def es() -> EffectSizes:
+    return dependent(40, 12)
+
+
+@pytest.fixture(scope="module")
+def fit(es):
+    return quiet(lambda: che(es))
+
+
+@pytest.fixture(scope="module")
+def frame(fit) -> pd.DataFrame:
+    return forest_data(fit)
+
+
+def single(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[frame["kind"].isin(["study", "effect"])]
+
+
+class TestRows:
+    def test_every_effect_stands_under_its_study(self, es, frame):
+        rows = single(frame)
+        assert sorted(rows["position"]) == list(range(40))
+        position = rows["position"].astype(int)
+        np.testing.assert_array_equal(rows["yi"], es.yi[position])
+        under = rows["kind"] == "effect"
+        assert rows.loc[under, "group"].tolist() == [es.study_id[i] for i in position[under]]
+        assert rows.loc[~under, "label"].tolist() == [es.study_id[i] for i in position[~under]] == [es.study_id[-1]]
+        assert frame.loc[frame["kind"] == "cluster", "label"].tolist() == list(dict.fromkeys(es.study_id))[:-1]
+
+    def test_a_study_comes_before_its_effects(self, frame):
+        inside = ""
+        for row in frame.to_dict("records"):
+            inside = row["label"] if row["kind"] == "cluster" else inside
+            if row["kind"] == "effect":
+                assert row["group"] == inside
+
+    def test_the_row_of_a_study_holds_what_the_model_predicts_of_it(self, fit, frame):
+        expected = fit.fit.blup()
+        for row in frame[frame["kind"] == "cluster"].to_dict("records"):
+            one = expected.loc[row["label"]]
+            assert (row["yi"], row["ci_lb"], row["ci_ub"]) == pytest.approx(
+                (one["pred"], one["pi_lb"], one["pi_ub"]), rel=CLOSED_FORM
+            )
+            assert row["r"] == pytest.approx(math.tanh(one["pred"]), rel=CLOSED_FORM)
+        alone = frame[frame["kind"] == "study"].iloc[0]
+        assert alone["fit"] == pytest.approx(expected.loc[alone["label"], "pred"], rel=CLOSED_FORM)
+
+    def test_weights_of_a_study_are_those_of_its_effects(self, fit, frame):
+        rows = single(frame)
+        np.testing.assert_allclose(rows["weight"], fit.weights[rows["position"].astype(int)], rtol=CLOSED_FORM)
+        assert rows["weight"].sum() == pytest.approx(100, rel=CLOSED_FORM)
+        total = rows[rows["kind"] == "effect"].groupby("group")["weight"].sum()
+        clusters = frame[frame["kind"] == "cluster"].set_index("label")["weight"]
+        np.testing.assert_allclose(clusters, total[clusters.index], rtol=CLOSED_FORM)
+
+    def test_the_summary_is_the_fit(self, fit, frame, es):
+        expected = fit.predict().iloc[0]
+        summary = frame[frame["kind"] == "summary"].iloc[0]
+        new = frame[frame["kind"] == "prediction"].iloc[0]
+        assert summary[["yi", "ci_lb", "ci_ub"]].tolist() == expected[["pred", "ci_lb", "ci_ub"]].tolist()
+        assert new[["pi_lb", "pi_ub"]].tolist() == expected[["pi_lb", "pi_ub"]].tolist()
+        assert summary["ni"] == es.ni[[es.study_id.index(study) for study in dict.fromkeys(es.study_id)]].sum()
+        assert frame.attrs["pooled"] == fit.beta[0]
+        assert "CR2, 12 clusters by study_id" in " ".join(frame.attrs["bottom"])
+
+    def test_sizes_stand_once_for_a_study(self, frame, es):
+        assert frame.loc[frame["kind"] == "cluster", "ni"].notna().all()
+        assert frame.loc[frame["kind"] == "effect", "ni"].isna().all()
+        other = replace(es, ni=es.ni + np.arange(40))
+        mixed = forest_data(quiet(lambda: che(other)))
+        assert mixed.loc[mixed["kind"] == "cluster", "ni"].isna().all()
+        assert single(mixed)["ni"].notna().all()
+        assert math.isnan(mixed.loc[mixed["kind"] == "summary", "ni"].item())
+
+    def test_columns_stand_once_where_a_study_agrees(self, es, fit):
+        shown = forest_data(fit, columns=["rater"])
+        for name, rows in shown[shown["kind"].isin(["cluster", "effect"])].groupby("group"):
+            own = es.frame.loc[es.frame["study_id"] == name, "rater"]
+            head, under = rows[rows["kind"] == "cluster"]["rater"].item(), rows[rows["kind"] == "effect"]["rater"]
+            assert (head, set(under)) == ((own.iloc[0], {""}) if own.nunique() == 1 else ("", set(own)))
+
+    def test_it_goes_through_json(self, frame):
+        again = frame_from_dict(json.loads(json.dumps(frame_to_dict(frame), allow_nan=False)))
+        pd.testing.assert_frame_equal(again, frame)
+        assert again.attrs == frame.attrs
+
+
+class TestLabels:
+    def test_what_the_study_leaves_of_a_label(self, frame):
+        assert frame.loc[frame["kind"] == "effect", "label"].tolist()[:3] == ["effect a", "effect b", "effect c"]
+
+    def test_a_moderator_as_label(self, es, fit):
+        rows = single(forest_data(fit, label="modality"))
+        for row in rows.to_dict("records"):
+            text = es.moderators["modality"].iloc[int(row["position"])]
+            expected = text if row["kind"] == "effect" else f"{es.study_id[-1]}: {text}"
+            assert row["label"] == expected
+
+    def test_labels_that_share_nothing_are_kept(self):
+        one = EffectSizes.from_arrays(
+            [0.1, 0.2, 0.3, 0.1], [0.01] * 4, slab=["x", "y", "z", "w"], study_id=["A", "A", "B", "B"], measure="ZCOR"
+        )
+        rows = single(forest_data(quiet(lambda: MultilevelModel(one).fit())))
+        assert rows["label"].tolist() == ["x", "y", "z", "w"]
+
+
+class TestOrder:
+    def test_by_effect_sorts_studies_by_their_mean_and_effects_in_them(self, fit):
+        frame = forest_data(fit, order="-effect")
+        clusters = frame[frame["kind"] == "cluster"]
+        assert clusters["yi"].is_monotonic_decreasing
+        for _, rows in frame[frame["kind"] == "effect"].groupby("group"):
+            assert rows["yi"].is_monotonic_decreasing
+
+    def test_by_weight(self, fit):
+        frame = forest_data(fit, order="weight")
+        heads = frame[frame["kind"].isin(["cluster", "study"])]
+        assert heads["weight"].is_monotonic_decreasing
+
+    def test_by_precision(self, fit, es):
+        frame = forest_data(fit, order="precision")
+        heads = frame[frame["kind"].isin(["cluster", "study"])]["label"]
+        vi = pd.Series(es.vi).groupby(list(es.study_id)).mean()
+        assert vi[heads].is_monotonic_increasing
+
+    def test_by_a_moderator_takes_the_earliest_of_a_study(self, fit, es):
+        frame = forest_data(fit, order=("year", "-effect"))
+        heads = frame[frame["kind"].isin(["cluster", "study"])]["label"]
+        years = es.moderators["year"].groupby(list(es.study_id)).min()
+        assert years[heads].is_monotonic_increasing
+        assert "effects have no 'year'" in " ".join(note["message"] for note in frame.attrs["notes"])
+
+    def test_an_unknown_way(self, fit):
+        with pytest.raises(InputError, match="did you mean 'effect'"):
+            forest_data(fit, order="efect")
+
+
+class TestModels:
+    def test_without_robust_inference(self, es):
+        fit = quiet(lambda: MultilevelModel(es).fit())
+        frame = forest_data(fit)
+        assert (frame["kind"] == "cluster").sum() == 11
+        assert not any("Cluster-robust" in line for line in frame.attrs["bottom"])
+        sigma = np.sqrt(fit.sigma2)
+        assert f"σ = {sigma[0]:.2f} between studies, σ = {sigma[1]:.2f} within studies" in frame.attrs["bottom"][0]
+
+    def test_levels_of_a_moderator(self, es):
+        fit = quiet(lambda: che(es, mods="rater"))
+        frame = forest_data(fit)
+        means = frame[frame["kind"] == "fitted"]
+        expected = fit.predict({"rater": ["client", "observer", "therapist"]})
+        np.testing.assert_allclose(means["yi"], expected["pred"], rtol=CLOSED_FORM)
+        np.testing.assert_allclose(means["ci_ub"], expected["ci_ub"], rtol=CLOSED_FORM)
+        assert frame.attrs["pooled"] is None
+        assert frame.attrs["bottom"][1].startswith("Test of moderators: F(2, ")
+        assert not (frame["kind"] == "summary").any()
+
+    def test_other_moderators_have_fitted_values_beside_effects(self, es):
+        kept = es.take(es.moderators["year"].notna().to_numpy())
+        fit = quiet(lambda: che(kept, mods="year"))
+        rows = single(forest_data(fit))
+        np.testing.assert_allclose(
+            rows["fit"], fit.predict()["pred"].to_numpy()[rows["position"].astype(int)], rtol=CLOSED_FORM
+        )
+
+    def test_models_without_a_mean_of_each_study_leave_its_row_empty(self, es):
+        for fit in (quiet(lambda: sce(es, subgroup="rater")), quiet(lambda: RVEModel(es).fit())):
+            frame = forest_data(fit)
+            clusters = frame[frame["kind"] == "cluster"]
+            assert len(clusters) == 11
+            assert clusters["yi"].isna().all()
+            texts = [text for text, kind in zip(estimate_texts(frame), frame["kind"], strict=True) if kind == "cluster"]
+            assert set(texts) == {("", "")}
+            assert not any("BLUP" in line for line in frame.attrs["bottom"])
+
+    def test_robust_univariate_models(self, es):
+        fit = quiet(lambda: RandomEffectsModel(es).fit().robust())
+        frame = forest_data(fit)
+        assert frame[frame["kind"] == "summary"]["ci_lb"].item() == fit.ci_lb[0]
+        assert fit.model_label == "REML, CR2"
+        assert "Pooled effect (REML, CR2)" in frame["label"].tolist()
+
+    def test_other_studies_than_the_models(self, es):
+        pairs = np.array([f"team {i // 10}" for i in range(40)])
+        named = replace(es, _moderators=es.moderators.assign(team=pairs))
+        fit = quiet(lambda: MultilevelModel(named).fit())
+        frame = forest_data(fit, nest="team")
+        assert frame.loc[frame["kind"] == "cluster", "label"].tolist() == [f"team {i}" for i in range(4)]
+        assert frame.loc[frame["kind"] == "cluster", "yi"].isna().all()
+        same = forest_data(fit, nest="study_id")
+        pd.testing.assert_frame_equal(same, forest_data(fit))
+
+    def test_the_coarsest_of_several_levels(self, es):
+        team = [f"team {name}" for name in np.array(list(es.study_id))]
+        half = replace(es, _moderators=es.moderators.assign(team=[name[:9].strip() for name in team]))
+        fit = quiet(lambda: MultilevelModel(half, random=("team", "study_id", "es_id")).fit())
+        frame = forest_data(fit)
+        assert set(frame.loc[frame["kind"] == "cluster", "label"]) <= set(half.moderators["team"])
+
+    def test_negative_weights_are_drawn_small_and_noted(self):
+        one = EffectSizes.from_arrays(
+            [0.1, 0.3, 0.2, 0.2, 0.4], [0.001, 0.2, 0.01, 0.01, 0.02], study_id=list("AABBC"), measure="ZCOR"
+        )
+        fixed = {"sigma2[study_id]": 0.01, "sigma2[es_id]": 0.0}
+        fit = quiet(lambda: MultilevelModel(one, V=impute_V(one, rho=0.95), fixed=fixed).fit())
+        assert (fit.weights < 0).any()
+        frame = forest_data(fit)
+        assert "negative-weights" in [note["code"] for note in frame.attrs["notes"]]
+        assert forest_pages(frame)
+
+    def test_what_is_refused(self, fit):
+        with pytest.raises(InputError, match="grouped by study"):
+            forest_data(fit, by="rater")
+        with pytest.raises(InputError, match="did you mean 'modality'"):
+            forest_data(fit, label="modalty")
+        with pytest.raises(InputError, match="room for 3"):
+            forest_data(fit, columns=["rater", "modality", "year", "bias"])
+        with pytest.raises(InputError, match="for models of dependent effects"):
+            forest_data(molloy(), nest="study_id")
+
+
+class TestPages:
+    def test_a_study_is_never_parted_from_its_first_effect_and_is_named_again(self):
+        frame = forest_data(quiet(lambda: che(dependent(150, 9))))
+        pages = forest_pages(frame)
+        texts = [[text.get_text() for text in page.axes[0].texts] for page in pages]
+        assert len(pages) == 3
+        heads = frame.loc[frame["kind"] == "cluster", "label"].tolist()
+        for page in texts[1:]:
+            assert sum(text.endswith("(continued)") for text in page) == 1
+        for page in texts:
+            last = max(i for i, text in enumerate(page) if "effect" in text or text in heads)
+            assert page[last] not in heads
+
+    def test_effects_are_indented(self, frame):
+        figure = forest_pages(frame)[0]
+        places = {text.get_text().strip(): text.get_window_extent().x0 for text in figure.axes[0].texts}
+        study = next(label for label in frame.loc[frame["kind"] == "cluster", "label"] if label in places)
+        figure.canvas.draw()
+        assert any(text.get_text().startswith("\N{EM SPACE}effect") for text in figure.axes[0].texts)
+        assert study in places
+
+
+def test_a_caterpillar_of_dependent_effects_has_each_effect(fit, es):
+    frame = caterpillar_data(fit)
+    rows = frame[frame["kind"] == "study"]
+    np.testing.assert_array_equal(rows["yi"], np.sort(es.yi))
+    assert rows["label"].tolist() == [es.slab[int(i)] for i in rows["position"]]
+    assert frame[frame["kind"] == "summary"]["yi"].item() == fit.beta[0]
