@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from alliance_meta import __version__
-from alliance_meta.cli import check, claims, consistency, convert, data, fit, report, reproduce, template
+from alliance_meta.cli import check, claims, consistency, convert, data, fit, match, report, reproduce, template
 
 EPILOG = "Exit codes: 0 done, 1 problems in the input, 2 could not run."
 
@@ -42,6 +42,7 @@ app.command("claims")(claims.claims)
 app.command("consistency")(consistency.consistency)
 app.command("convert")(convert.convert)
 app.command("fit")(fit.fit)
+app.command("match")(match.match)
 app.command("report")(report.report)
 app.command("reproduce")(reproduce.reproduce)
 app.command("template")(template.template)

@@ -20,7 +20,7 @@ Fit = Literal["rounded", "cut off", "no"]
 HAIR = 1e-9
 # What a fit gives and a paper may print, by metafor's names.
 QUANTITIES = (
-    *("k", "n_effects", "N", "p", "estimate", "se", "ci_lb", "ci_ub", "stat", "z", "t", "ddf", "pval", "tau2", "tau"),
+    *("k", "n_effects", "N", "estimate", "se", "ci_lb", "ci_ub", "stat", "z", "t", "ddf", "pval", "tau2", "tau"),
     *("se_tau2", "I2", "H2", "R2", "QE", "QEdf", "QEp", "QM", "QMdf", "QMp", "pi_lb", "pi_ub", "rho"),
 )
 RENAMED = {"r": "estimate", "p": "pval", "df": "ddf"}

@@ -11,6 +11,7 @@ from typing import Any
 from alliance_meta.effects.card import PublishedResult
 from alliance_meta.effects.coded import CodedTable
 from alliance_meta.effects.convert import convert
+from alliance_meta.effects.datasets import load_dataset
 from alliance_meta.effects.description import PACKAGE
 from alliance_meta.effects.examine import examine
 from alliance_meta.errors import AllianceMetaWarning, CodingError, InputError
@@ -45,6 +46,13 @@ def sheet_rows(name: str | Path, compare: Callable[..., Iterator[dict[str, Any]]
     CodingError, InputError
         Errors in the sheet; no printed result beside it, or one that cannot be read.
     """
+    table, results = read_sheet(name)
+    for result in results:
+        yield from compare(table, result)
+
+
+def read_sheet(name: str | Path) -> tuple[CodedTable, list[PublishedResult]]:
+    """Return the rows of a sheet and the printed results in the datapackage beside it."""
     reading = examine(name, hold="read")
     if reading.table is None:
         raise CodingError(reading.errors, source=reading.source)
@@ -54,9 +62,15 @@ def sheet_rows(name: str | Path, compare: Callable[..., Iterator[dict[str, Any]]
             f"or name it in {PACKAGE}: alliance_meta.published = [{{'printed': {{'estimate': '.275', 'k': '190'}}}}]"
         )
     results = [_result(block, place) for place, block in enumerate(reading.published)]
-    table = _with_r(reading.table)
-    for result in results:
-        yield from compare(table, result)
+    return with_r(reading.table), results
+
+
+def printed_results(name: str | Path) -> tuple[PublishedResult, ...]:
+    """Return the printed results of a sheet or of a shipped data set."""
+    if is_sheet(name):
+        return tuple(read_sheet(name)[1])
+    card = load_dataset(str(name)).card
+    return () if card is None else card.published
 
 
 def _result(block: Mapping[str, Any], place: int) -> PublishedResult:
@@ -82,7 +96,7 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def _with_r(table: CodedTable) -> CodedTable:
+def with_r(table: CodedTable) -> CodedTable:
     """Make r of other statistics where the sheet has them."""
     if "es_type" not in table.columns or table.column("es_type").isna().all():
         return table

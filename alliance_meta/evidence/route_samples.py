@@ -68,24 +68,24 @@ def make_samples(
 
     Raises
     ------
-    InputError
+    InputError, CodingError
         A table without correlations, or of which no effect can be made; an unknown column or subset.
     """
     rows = table if subset is None else table.query(subset)
     if cluster is not None and cluster != "study_id":
         rows.column(cluster)
     whole: list[Sample] = []
-    skipped: dict[str, str] = {}
+    skipped: dict[str, CodingError] = {}
     for stem in _stems(rows, scale, ri, ni, subset):
         try:
             whole.append(_sample(rows, stem))
         except CodingError as error:
-            skipped.setdefault(SCALE_WORDS[stem.measure], str(error))
+            skipped.setdefault(SCALE_WORDS[stem.measure], error)
     if not whole:
-        raise InputError("; ".join(dict.fromkeys(skipped.values())))
+        raise next(iter(skipped.values()))
     groups = groupings(whole[0].effects, cluster)
     averaged = [one for sample in whole for group in groups for one in _averaged(sample, group)]
-    return Samples((*whole, *averaged), groups, skipped)
+    return Samples((*whole, *averaged), groups, {scale: str(error) for scale, error in skipped.items()})
 
 
 def groupings(effects: EffectSizes, cluster: str | None = None) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from alliance_meta.evidence.routes import TESTS, Route
 INFERENCE = frozenset({"ci_lb", "ci_ub", "se", "stat", "z", "t", "ddf", "pval", "pi_lb", "pi_ub"})
 # People are the table's, whatever the route.
 NOT_CHOSEN = frozenset({"N"})
-COUNTS = frozenset({"k", "n_effects", "p", "N", "QEdf", "ddf"})
+COUNTS = frozenset({"k", "n_effects", "N", "QEdf", "ddf"})
 # Numbers that must be met by rounding before one that is cut off is called a slip.
 LEAST_BESIDE = 2
 # What programs call by one name and compute in several ways: a printed number may be either.

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from alliance_meta.sensitivity.likelihood import LikelihoodRatioTest as LikelihoodRatioTest
     from alliance_meta.sensitivity.likelihood import lr_test as lr_test
     from alliance_meta.sensitivity.multilevel_bootstrap import MultilevelBootstrap as MultilevelBootstrap
+    from alliance_meta.sensitivity.matching import RouteMatch as RouteMatch
+    from alliance_meta.sensitivity.matching import match as match
     from alliance_meta.sensitivity.permutation import PermutationTest as PermutationTest
     from alliance_meta.sensitivity.permutation import permutation_test as permutation_test
     from alliance_meta.sensitivity.profiles import ProfileLikelihood as ProfileLikelihood
@@ -52,6 +54,7 @@ _HOMES = {
     "PermutationTest": "permutation",
     "ProfileLikelihood": "profiles",
     "RhoGrid": "assumed_rho",
+    "RouteMatch": "matching",
     "WildBootstrap": "wild",
     "attenuation": "attenuated",
     "bootstrap": "bootstrapping",
@@ -63,6 +66,7 @@ _HOMES = {
     "hunter_schmidt": "psychometric",
     "leave_out_clusters": "left_out",
     "lr_test": "likelihood",
+    "match": "matching",
     "permutation_test": "permutation",
     "profile": "profiles",
     "rho_grid": "assumed_rho",

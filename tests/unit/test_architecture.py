@@ -24,7 +24,9 @@ LAYERS = (
     ("design",),
     ("results",),
     ("models", "bayes"),
-    ("bias", "moderators", "sensitivity", "planning", "evidence"),
+    ("bias", "moderators", "planning", "evidence"),
+    # `match` looks for the routes to published numbers.
+    ("sensitivity",),
     ("tables",),
     ("plots",),
     ("reporting",),

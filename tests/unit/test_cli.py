@@ -89,7 +89,7 @@ def test_help_lists_the_commands_that_work_and_no_others(run):
     code, out, _ = run("--help")
     assert code == 0
     commands = {line.split()[0] for line in out.split("Commands:")[1].splitlines() if line.startswith("  ")}
-    analysis = {"fit", "report", "reproduce", "consistency", "claims"}
+    analysis = {"fit", "report", "reproduce", "match", "consistency", "claims"}
     assert commands == {"template", "codebook", "check", "convert", "data", "Exit"} | analysis
 
 
@@ -102,6 +102,7 @@ def test_help_lists_the_commands_that_work_and_no_others(run):
         ("fit",),
         ("report",),
         ("reproduce",),
+        ("match",),
         ("consistency",),
         ("claims",),
         ("data", "list"),

@@ -1,0 +1,101 @@
+"""``alliance-meta match``: which choices lead from the rows of a meta-analysis to the number it prints."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from alliance_meta.cli.options import JsonOption, NiOption, RiOption
+from alliance_meta.cli.output import held_notes, print_json, print_note
+from alliance_meta.errors import CannotRunError, InputError
+from alliance_meta.options import did_you_mean
+
+if TYPE_CHECKING:
+    from alliance_meta.sensitivity.matching import RouteMatch
+
+WIDTH = 100
+
+
+def match(
+    source: Annotated[str, typer.Argument(help="A sheet, or the name of a shipped data set.", show_default=False)],
+    printed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help='The result as printed, e.g. "r=.149 [.087, .209], k=16"; by default those in the data card.',
+        ),
+    ] = None,
+    scale: Annotated[str | None, typer.Option(help="Scale of the estimate, r or z, if the text does not say.")] = None,
+    cluster: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="What says which effects belong to one study or sample.")
+    ] = None,
+    subset: Annotated[
+        str | None, typer.Option(metavar="EXPR", help="Rows to keep, e.g. \"criterion == 'grade'\".")
+    ] = None,
+    ri: RiOption = None,
+    ni: NiOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Find the choices that give a printed number.
+
+    Follows every usual and many rare routes from the rows to a pooled value, and says which give the printed
+    digits, in what they differ, and plainly if none does.
+
+    For example: alliance-meta match sheet.csv --printed "r=.149 [.087, .209]"
+    """
+    from alliance_meta.sensitivity.matching import match as find
+
+    _check_source(source)
+    options: dict[str, Any] = {"cluster": cluster, "ri": ri, "ni": ni}
+    with held_notes() as warned:
+        if printed is not None:
+            found = [find(printed, source, scale=scale, subset=subset, **options)]
+        else:
+            found = [
+                find(one.printed, source, scale=scale or one.scale, subset=subset or rows, **options)
+                for one, rows in _results(source)
+            ]
+    if json:
+        print_json({"matches": [one.to_dict() for one in found]})
+        return
+    for text in warned:
+        print_note(text)
+    for one in found:
+        _print(one)
+    for message in dict.fromkeys(note.message for one in found for note in one.notes):
+        print_note(message)
+
+
+def _check_source(source: str) -> None:
+    from alliance_meta.effects.datasets import list_datasets
+    from alliance_meta.evidence.own_sheet import is_sheet
+
+    known = list(list_datasets()["name"])
+    if not is_sheet(source) and not any(name.startswith(source) for name in known):
+        raise CannotRunError(
+            f"there is no file and no shipped data set called {source!r}{did_you_mean(source, known)}; "
+            "`alliance-meta data list` names the data sets"
+        )
+
+
+def _results(source: str) -> list[tuple[Any, str | None]]:
+    """Return the printed means of a data card or of the datapackage beside a sheet, each with its rows."""
+    from alliance_meta.evidence.own_sheet import printed_results
+
+    found = [
+        (one, one.route["subset"] if one.route else None)
+        for one in printed_results(source)
+        if one.coefficient == "intrcpt" and "estimate" in one.printed and (not one.route or one.route["mods"] == "1")
+    ]
+    if not found:
+        raise InputError(f"{source} has no printed mean; name one with --printed 'r = .28 [.26, .30]'")
+    return found
+
+
+def _print(found: RouteMatch) -> None:
+    for line in found.summary().splitlines():
+        indent = " " * (len(line) - len(line.lstrip()) + (5 if line.lstrip()[:1].isdigit() and ". " in line[:6] else 0))
+        typer.echo(textwrap.fill(line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False))
+    typer.echo("")

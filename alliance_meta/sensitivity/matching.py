@@ -1,0 +1,279 @@
+"""`match`: which choices lead from the rows of a meta-analysis to the number it prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from alliance_meta.effects.coded import CodedTable
+from alliance_meta.effects.datasets import load_dataset
+from alliance_meta.effects.ingest import read_coded
+from alliance_meta.effects.provenance import Provenance
+from alliance_meta.errors import InputError
+from alliance_meta.evidence.own_sheet import is_sheet, with_r
+from alliance_meta.evidence.printed_line import PrintedLine, read_line
+from alliance_meta.evidence.route_code import code
+from alliance_meta.evidence.route_search import Found, Search, search
+from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import Note, merge_notes
+from alliance_meta.sensitivity.matching_text import as_text, verdict
+
+NEAREST = 5
+SHOWN = ("k", "estimate", "se", "ci_lb", "ci_ub", "ddf", "tau2", "I2", "QE")
+COLUMNS = ("rank", "route", "usual", "fit", "distance", "differs_in", *SHOWN)
+
+NO_PROOF = (
+    "That a route gives the printed digits is no proof that it was taken: many routes give the same few digits, and "
+    "among many some agree by chance. What the paper says of its method counts for more."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class RouteMatch:
+    """The routes from a table to a printed number, ranked by how near they come.
+
+    Attributes
+    ----------
+    printed : mapping of str to str
+        The printed numbers that were compared, by metafor's names.
+    scale : {"r", "z"}
+        Scale of the printed estimate.
+    source : str
+        Where the rows came from.
+    search : Search
+        Every route that was followed.
+    notes : tuple of Note
+        What a reader must know.
+    """
+
+    printed: Mapping[str, str]
+    scale: str
+    source: str
+    search: Search = field(repr=False)
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def tried(self) -> int:
+        """How many routes were followed."""
+        return len(self.search)
+
+    @property
+    def usual(self) -> int:
+        """How many of them are usual: what common programs do, or did, by default."""
+        return int(self.search.usual.sum())
+
+    @property
+    def different(self) -> int:
+        """How many different results the routes give, to the printed digits."""
+        return self.search.different
+
+    @cached_property
+    def fits(self) -> tuple[Found, ...]:
+        """Routes whose every number rounds to the printed one: the usual ones first, then by distance."""
+        return tuple(self.search.best(fit="rounded"))
+
+    @cached_property
+    def slips(self) -> tuple[Found, ...]:
+        """Routes that do so but for one number, whose digits were cut off instead of rounded."""
+        return tuple(self.search.best(fit="cut off"))
+
+    @cached_property
+    def nearest(self) -> tuple[Found, ...]:
+        """The nearest of the other routes."""
+        return tuple(self.search.best(fit="no", most=NEAREST))
+
+    @cached_property
+    def nearest_usual(self) -> Found | None:
+        """The best usual route, whether it fits or not."""
+        return next(iter(self.search.best(usual=True, most=1)), None)
+
+    @cached_property
+    def best(self) -> Found:
+        """The route that ranks first."""
+        return self.search.best(most=1)[0]
+
+    @property
+    def verdict(self) -> str:
+        """What was found, in a sentence or two."""
+        return verdict(self)
+
+    @property
+    def outcome(self) -> str:
+        """``"usual"``, ``"slip"``, ``"rare"`` or ``"none"``: what kind of route gives the printed number."""
+        if any(one.route.usual for one in self.fits):
+            return "usual"
+        if any(one.route.usual for one in self.slips):
+            return "slip"
+        return "rare" if self.fits or self.slips else "none"
+
+    @property
+    def ranked(self) -> tuple[Found, ...]:
+        """Those that fit, those with a slip, and the nearest of the others."""
+        return (*self.fits, *self.slips, *self.nearest)
+
+    def tidy(self) -> pd.DataFrame:
+        """Return one row per route that fits, and the nearest of the others.
+
+        Returns
+        -------
+        DataFrame
+            ``rank route usual fit distance differs_in k estimate se ci_lb ci_ub ddf tau2 I2 QE``. ``distance`` is the
+            largest one in half units of the last printed digit; ``differs_in`` compares with the first route.
+        """
+        first = self.best.route
+        rows = [
+            {
+                "rank": rank,
+                "route": one.route.words,
+                "usual": one.route.usual,
+                "fit": one.fit,
+                "distance": one.distance,
+                "differs_in": ", ".join(one.route.differs_from(first)),
+                **{name: one.values.get(name, float("nan")) for name in SHOWN},
+            }
+            for rank, one in enumerate(self.ranked, 1)
+        ]
+        return pd.DataFrame(rows, columns=list(COLUMNS))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON-ready values."""
+        return {
+            "printed": dict(self.printed),
+            "scale": self.scale,
+            "source": self.source,
+            "outcome": self.outcome,
+            "verdict": self.verdict,
+            "tried": self.tried,
+            "usual": self.usual,
+            "different": self.different,
+            "fits": len(self.fits),
+            "routes": [_plain(one, rank) for rank, one in enumerate(self.ranked, 1)],
+            "notes": [note.to_dict() for note in self.notes],
+        }
+
+    def summary(self) -> str:
+        """Return the verdict and the first routes as text."""
+        return as_text(self)
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def __repr__(self) -> str:
+        return self.summary()
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self.verdict}</p>{self.tidy().to_html(index=False)}"
+
+
+def match(
+    printed: str | Mapping[str, str],
+    table: CodedTable | pd.DataFrame | str | Path,
+    *,
+    scale: str | None = None,
+    ri: str | None = None,
+    ni: str | None = None,
+    cluster: str | None = None,
+    subset: str | None = None,
+    level: float | None = None,
+) -> RouteMatch:
+    """Find the choices that lead from the rows of a meta-analysis to the number it prints.
+
+    The same sixteen correlations give a mean of .123 or of .154, depending on choices that a paper need not name:
+    the scale, the variance of a correlation, the estimator, the reference distribution of the interval, what was done
+    with several effects of one study. This follows every combination that is in use, compares with the printed digits,
+    and says which give them, in what they differ, and plainly if none does.
+
+    Parameters
+    ----------
+    printed : str or mapping
+        As the paper has it, ``"r = .149 [.087, .209], k = 16"``, or as text by name, ``{"estimate": ".149", "ci_lb":
+        ".087", "ci_ub": ".209"}``; also ``k N se z t p QE QEdf I2 tau2``. The digits count: .30 binds further than .3.
+    table : CodedTable, DataFrame, str or Path
+        The rows; a file or the name of a data set are read.
+    scale : {"r", "z"}, optional
+        Scale of the printed estimate, if the text does not say; r by default.
+    ri, ni : str, optional
+        Columns with correlations and sample sizes, as in `escalc`.
+    cluster : str, optional
+        Column that says which effects belong together; by default studies, and samples within them.
+    subset : str, optional
+        Expression that picks rows.
+    level : float, optional
+        Of the printed interval, if the text does not say; .95 by default.
+
+    Returns
+    -------
+    RouteMatch
+
+    Raises
+    ------
+    InputError
+        Numbers that cannot be read or have no estimate among them; rows that no effect can be made of.
+
+    Notes
+    -----
+    A route fits if each of its numbers rounds to the printed one. A usual route is one that a common program takes by
+    default; the others are told apart as rare, because among hundreds some agree by chance. `RouteMatch.different` says
+    how much the printed digits can tell: where all routes give three results, a third of them agree whatever was done.
+
+    Examples
+    --------
+    >>> import alliance_meta as am
+    >>> found = am.sensitivity.match("z = .1499 [.0881, .2118], tau2 = .0081", am.load_dataset("molloy2014"))
+    >>> [one.route.words for one in found.fits]
+    ['Fisher z, REML, Wald z']
+    """
+    line = read_line(printed, scale=scale, level=level)
+    rows = _table(table, ri, ni)
+    found = search(rows, line.numbers, scale=line.scale, ri=ri, ni=ni, cluster=cluster, subset=subset, level=line.level)
+    return RouteMatch(
+        printed={name: number.text for name, number in line.numbers.items()},
+        scale=line.scale,
+        source=rows.provenance.dataset or rows.provenance.source,
+        search=found,
+        notes=merge_notes(rows.notes, found.samples.found[0].effects.notes, _notes(line, found)),
+    )
+
+
+def _table(table: Any, ri: str | None, ni: str | None) -> CodedTable:
+    if isinstance(table, CodedTable):
+        return table
+    if isinstance(table, pd.DataFrame):
+        return CodedTable(table, Provenance(source="data frame"))
+    if not isinstance(table, str | Path):
+        raise InputError(f"match needs rows: a table, a file or the name of a data set, not {type(table).__name__}")
+    return with_r(read_coded(table, ri=ri, ni=ni)) if is_sheet(table) else load_dataset(str(table))
+
+
+def _notes(line: PrintedLine, found: Search) -> list[Note]:
+    notes = [Note("no-proof", NO_PROOF)]
+    if line.ignored:
+        notes.append(Note("not-compared", f"Not compared: {', '.join(line.ignored)}."))
+    notes += [Note("not-tried", f"{scale}: not tried. {why}") for scale, why in found.samples.skipped.items()]
+    if "N" in found.each and min(found.each["N"]) > 1.0:
+        people = found.found(int(found.order[0])).values.get("N", float("nan"))
+        notes.append(
+            Note("other-people", f"N = {line.numbers['N'].text} is printed, the table has {people:.0f} people.")
+        )
+    return notes
+
+
+def _plain(one: Found, rank: int) -> dict[str, Any]:
+    far = NotApplicable("this route does not give it")
+    gaps = {name: far if value == float("inf") else value for name, value in one.gaps.items()}
+    return {
+        "rank": rank,
+        "words": one.route.words,
+        "usual": one.route.usual,
+        "fit": one.fit,
+        "distance": far if one.distance == float("inf") else one.distance,
+        "route": one.route.to_dict(),
+        "code": code(one.route),
+        "values": dict(one.values),
+        "gaps": gaps,
+    }
