@@ -265,3 +265,15 @@ def test_effects_that_hang_together_perfectly_count_once():
     pairs = MultilevelModel(es, V=near, random="study_id", test="z").fit()
     alone = RandomEffectsModel(EffectSizes.from_arrays(y[::2], v[::2]), test="z").fit()
     np.testing.assert_allclose([pairs.beta[0], pairs.se[0]], [alone.beta[0], alone.se[0]], rtol=1e-6)
+
+
+def test_years_cost_no_digits():
+    es = dataset()
+    far = MultilevelModel(es, mods="year + x").fit()
+    near = MultilevelModel(es, mods="center(year) + x").fit()
+    assert far.fitted.steps <= near.fitted.steps + 1
+    assert far.loglik == pytest.approx(near.loglik, rel=CLOSED_FORM)
+    np.testing.assert_allclose(far.fitted.maxima, far.loglik, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(far.sigma2, near.sigma2, rtol=1e-8)
+    np.testing.assert_allclose(far.beta[1:], near.beta[1:], rtol=1e-8)
+    np.testing.assert_allclose(far.se[1:], near.se[1:], rtol=1e-8)
