@@ -40,6 +40,10 @@ class PublishedResult:
         True if the route is unknown and may be looked for among those that are built.
     note : str
         Why it does not reproduce, what the route cannot do, or what else to know.
+    moderator : str
+        Of a mean at one level of a moderator: which, such as ``"alliance rater: client"``.
+    subset : str or None
+        Expression that picks the rows of that level, such as ``"alliance_rater == 'client'"``.
     """
 
     id: str
@@ -54,11 +58,15 @@ class PublishedResult:
     route: Mapping[str, Any] | None
     search: bool
     note: str
+    moderator: str = ""
+    subset: str | None = None
 
     @classmethod
     def from_dict(cls, block: Mapping[str, Any]) -> PublishedResult:
-        """Read one entry of ``alliance_meta.published`` in a datapackage."""
-        return cls(**{item.name: block[item.name] for item in fields(cls)})
+        """Read one entry of ``alliance_meta.published`` in a datapackage; only moderator and subset may lack."""
+        may_lack = ("moderator", "subset")
+        names = [item.name for item in fields(cls) if item.name in block or item.name not in may_lack]
+        return cls(**{name: block[name] for name in names})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as a plain dictionary."""

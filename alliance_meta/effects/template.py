@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,14 @@ from alliance_meta.options import did_you_mean
 
 STEM = "effects"
 PRINTED = {"k": "k", "N": "n_total", "estimate": "estimate", "ci_lb": "ci_low", "ci_ub": "ci_high"}
+LEVEL_PRINTED = {
+    "k": "k",
+    "n_effects": "n_effects",
+    "estimate": "estimate",
+    "se": "se",
+    "ci_lb": "ci_low",
+    "ci_ub": "ci_high",
+}
 DIRECTION = "positive = a better alliance goes with a better outcome"
 
 
@@ -162,4 +172,32 @@ def _printed(entry: Mapping[str, str]) -> list[dict[str, Any]]:
         search=True,
         note=note,
     )
-    return [result.to_dict()]
+    whole = {key: value for key, value in result.to_dict().items() if key not in ("moderator", "subset")}
+    return [whole, *_levels(result, entry["id"])]
+
+
+def _levels(whole: PublishedResult, name: str) -> list[dict[str, Any]]:
+    """Return the means at levels of moderators that the article prints; whoever types the sheet names their rows."""
+    found = []
+    for row in printed_moderators(name):
+        printed = {key: row[column] for key, column in LEVEL_PRINTED.items() if row[column]}
+        if "estimate" not in printed or not row["level"] or "INTERCEPT" in row["level"]:
+            continue
+        said = f"{row['moderator']}: {row['level']}"
+        level = replace(
+            whole,
+            id="-".join([name, *re.findall(r"[a-z0-9]+", said.lower())]),
+            label=f"Mean at one level of a moderator, {said}",
+            printed=printed,
+            note=row["notes"],
+            moderator=said,
+        )
+        found.append(level.to_dict())
+    return found
+
+
+def printed_moderators(name: str) -> list[dict[str, str]]:
+    """Return what an article prints of its moderators, every cell as text."""
+    rows = read_resource_text(data_root() / "published", "moderators")
+    mine = [row == name or name.startswith(f"{row}_") for row in rows["id"]]
+    return [{str(key): str(value) for key, value in row.items()} for row in rows[mine].to_dict("records")]

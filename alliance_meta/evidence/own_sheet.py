@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ USUAL: dict[str, Any] = {
     "route": None,
     "search": True,
     "note": "",
+    "moderator": "",
+    "subset": None,
 }
 
 
@@ -38,21 +40,14 @@ def is_sheet(name: str | Path) -> bool:
     return path.suffix.lower() in SHEETS or path.name != str(name) or path.is_file()
 
 
-def sheet_rows(name: str | Path, compare: Callable[..., Iterator[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
-    """Read a sheet and its printed results, and compare them.
+def read_sheet(name: str | Path) -> tuple[CodedTable, list[PublishedResult]]:
+    """Return the rows of a sheet and the printed results in the datapackage beside it.
 
     Raises
     ------
     CodingError, InputError
         Errors in the sheet; no printed result beside it, or one that cannot be read.
     """
-    table, results = read_sheet(name)
-    for result in results:
-        yield from compare(table, result)
-
-
-def read_sheet(name: str | Path) -> tuple[CodedTable, list[PublishedResult]]:
-    """Return the rows of a sheet and the printed results in the datapackage beside it."""
     reading = examine(name, hold="read")
     if reading.table is None:
         raise CodingError(reading.errors, source=reading.source)

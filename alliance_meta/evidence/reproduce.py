@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from alliance_meta.effects.datasets import list_datasets, load_dataset
-from alliance_meta.errors import InputError
+from alliance_meta.effects.description import PACKAGE
+from alliance_meta.effects.template import printed_moderators
+from alliance_meta.errors import CodingError, InputError
 from alliance_meta.evidence.closeness import agrees, read_printed
-from alliance_meta.evidence.own_sheet import is_sheet, sheet_rows
+from alliance_meta.evidence.own_sheet import is_sheet, read_sheet
 from alliance_meta.evidence.route_fit import follow
 from alliance_meta.evidence.route_search import Found, Search, search
-from alliance_meta.evidence.routes import route_from
+from alliance_meta.evidence.routes import Route, route_from
 from alliance_meta.not_applicable import NotApplicable
 
 if TYPE_CHECKING:
@@ -35,7 +38,10 @@ def reproduce(name: str | Path | None = None) -> pd.DataFrame:
 
     Type the studies of a published meta-analysis into the sheet that `write_template` makes, and this says whether
     they give its number: the printed result stands in the ``datapackage.json`` beside the sheet. Where a study (or
-    sample) has several rows, routes with one mean per study are tried too.
+    sample) has several rows, three-level models and one mean per study are tried too. Means at levels of moderators
+    that the article prints stand there as well: write the rows of each into ``subset``, such as ``"alliance_rater ==
+    'client'"``, and they are compared too, by the route of the whole. What it says of moderators without a value is
+    listed as it says it. `sensitivity.match` shows all routes, not only the nearest.
 
     Parameters
     ----------
@@ -65,7 +71,7 @@ def reproduce(name: str | Path | None = None) -> pd.DataFrame:
     import pandas as pd
 
     if name is not None and is_sheet(name):
-        rows = list(sheet_rows(name, _result_rows))
+        rows = list(_sheet_rows(name))
     elif name is not None:
         rows = _table_rows(load_dataset(str(name)))
     else:
@@ -85,37 +91,123 @@ def _table_rows(table: CodedTable) -> list[dict[str, Any]]:
     return [row for result in card.published for row in _result_rows(table, result)]
 
 
+def _sheet_rows(name: str | Path) -> Iterator[dict[str, Any]]:
+    """Compare a typed sheet with what is printed of it, moderators included."""
+    table, results = read_sheet(name)
+    whole: Route | None = None
+    for result in results:
+        followed = _level(table, result, whole) if result.moderator else _follow(table, result)
+        whole = whole or followed.taken
+        yield from _rows(table, result, followed)
+    for result in results:
+        yield from _verdict_rows(table, result)
+
+
+@dataclass(frozen=True)
+class _Followed:
+    """Our numbers, the route in words, a note, and the route itself if one was taken."""
+
+    ours: Mapping[str, float]
+    route: str
+    note: str
+    taken: Route | None = None
+
+
 def _result_rows(table: CodedTable, result: PublishedResult) -> Iterator[dict[str, Any]]:
-    ours, route, note = _follow(table, result)
+    return _rows(table, result, _follow(table, result))
+
+
+def _rows(table: CodedTable, result: PublishedResult, followed: _Followed) -> Iterator[dict[str, Any]]:
     for quantity, printed in result.printed.items():
-        value = ours.get(quantity, NotApplicable("not computed here"))
+        value = followed.ours.get(quantity, NotApplicable("not computed here"))
+        reason = f" ({quantity}: {value.reason})" if isinstance(value, NotApplicable) else ""
+        of = result.moderator or ("" if result.coefficient == "intrcpt" else result.coefficient)
         yield {
             "dataset": table.card.name if table.card else table.provenance.source,
             "result": result.id,
             "source": f"{result.source}; {result.where}",
             "kind": result.kind,
-            "quantity": quantity if result.coefficient == "intrcpt" else f"{quantity} [{result.coefficient}]",
+            "quantity": f"{quantity} [{of}]" if of else quantity,
             "scale": result.scale,
             "printed": printed,
             "ours": value,
-            "agrees": None if isinstance(value, NotApplicable) else agrees(value, printed),
-            "route": route,
-            "note": f"{note} ({quantity}: {value.reason})".strip() if isinstance(value, NotApplicable) else note,
+            "agrees": None if reason else agrees(value, printed),
+            "route": followed.route,
+            "note": f"{followed.note}{reason}".strip(),
         }
 
 
-def _follow(table: CodedTable, result: PublishedResult) -> tuple[dict[str, float], str, str]:
-    """Return our numbers, the route in words and a note."""
+def _follow(table: CodedTable, result: PublishedResult) -> _Followed:
     if result.route is not None:
         route = route_from(result.route)
-        return follow(route, table, scale=result.scale, coefficient=result.coefficient), route.words, result.note
+        values = follow(route, table, scale=result.scale, coefficient=result.coefficient)
+        return _Followed(values, route.words, result.note, route)
     if not result.search:
-        return {}, "none built here", result.note
-    found = search(table, read_printed(result.printed), scale=result.scale)
-    best = (found.best(fit="rounded", usual=True, most=1) or found.best(usual=True, most=1))[0]
+        return _Followed({}, "none built here", result.note)
+    found = search(table, read_printed(result.printed), scale=result.scale, subset=result.subset)
+    best = _best(found)
     verdict = _verdict(found, printed=result.printed.get("estimate", "the printed value"))
     count = _count(best, result.printed.get("k"))
-    return dict(best.values), best.route.words, " ".join(part for part in (verdict, count, result.note) if part)
+    note = " ".join(part for part in (verdict, count, result.note) if part)
+    return _Followed(_numbers(best, result.printed.get("k")), best.route.words, note, best.route)
+
+
+def _numbers(one: Found, k: str | None) -> Mapping[str, float]:
+    """Return what a route gives; k of a multilevel model is the number of studies or of effects, as printed."""
+    if k is None or one.gaps["k"] > 1.0 or agrees(one.values["k"], k):
+        return one.values
+    return {**one.values, "k": one.values["n_effects"]}
+
+
+def _best(found: Search) -> Found:
+    """Return the nearest usual route, one that fits if any does."""
+    return (found.best(fit="rounded", usual=True, most=1) or found.best(usual=True, most=1))[0]
+
+
+def _level(table: CodedTable, result: PublishedResult, whole: Route | None) -> _Followed:
+    """Compare the mean at one level of a moderator: by the route of the whole, else by the nearest usual one."""
+    if result.subset is None:
+        return _Followed({}, "not run", f"Say which rows are meant: subset in {PACKAGE}. {result.note}".strip())
+    try:
+        found = search(table, read_printed(result.printed), scale=result.scale, subset=result.subset)
+    except CodingError as error:
+        return _Followed({}, "not run", str(error))
+    routes = found.followed.routes
+    same = None if whole is None else replace(whole, subset=result.subset)
+    one = found.found(routes.index(same)) if same in routes else _best(found)
+    how = "By the route of the whole" if same in routes else "The route of the whole cannot be followed on these rows"
+    if not one.agrees and found.count(usual=True):
+        one, how = _best(found), f"{how}, it is not given; {found.count(usual=True)} other usual routes give it"
+    count = _count(one, result.printed.get("k"))
+    note = " ".join(part for part in (f"{how}, each level alone.", count, result.note) if part)
+    return _Followed(_numbers(one, result.printed.get("k")), one.route.words, note, one.route)
+
+
+def _verdict_rows(table: CodedTable, result: PublishedResult) -> Iterator[dict[str, Any]]:
+    """Show what the article prints of moderators without a value."""
+    name = result.id.removesuffix("-printed")
+    if result.moderator or name == result.id:
+        return
+    for row in printed_moderators(name):
+        if row["estimate"] and "INTERCEPT" not in row["level"]:
+            continue
+        yield {
+            "dataset": table.provenance.source,
+            "result": f"{name}-moderators",
+            "source": f"{result.source}; {result.where}",
+            "kind": result.kind,
+            "quantity": f"moderator [{row['moderator']}]",
+            "scale": result.scale,
+            "printed": ", ".join(part for part in (row["level"], row["test_statistic"], _p(row["p"])) if part),
+            "ours": NotApplicable("the article prints no value of this level"),
+            "agrees": None,
+            "route": "none: the article prints no value of a level",
+            "note": row["notes"],
+        }
+
+
+def _p(text: str) -> str:
+    return text and (f"p {text}" if text[:1] in "<>=" else f"p = {text}")
 
 
 def _count(best: Found, printed: str | None) -> str:

@@ -78,6 +78,90 @@ def test_a_declared_route_is_followed(typed) -> None:
     assert table["route"].iloc[0] == "Fisher z, EE, Wald z"
 
 
+# --- moderators -----------------------------------------------------------------------------------------
+
+
+def rated(folder: Path, *levels: dict[str, Any], whole: dict[str, str] | None = None) -> Path:
+    """Write a sheet with two raters in most studies, and what was printed of it."""
+    rows = ["study_id,r,n,rater"]
+    for i, row in load_dataset("kolden2011_congruence").frame.iterrows():
+        rows += [f"s{i // 2},{row['r']},{row['n']},{'client' if i % 2 else 'observer'}"]
+    (folder / "own.csv").write_text("\n".join(rows) + "\n")
+    first = {"id": "horvath2011-printed", "printed": whole or {"estimate": ".25"}}
+    package = {
+        "resources": [{"path": "own.csv", "schema": {}}],
+        "alliance_meta": {"published": [first, *levels]},
+    }
+    (folder / "datapackage.json").write_text(json.dumps(package))
+    return folder / "own.csv"
+
+
+def of_raters(rater: str, method: str = "HE") -> dict[str, str]:
+    frame = load_dataset("kolden2011_congruence").frame
+    half = frame[frame.index % 2 == (1 if rater == "client" else 0)]
+    row = RandomEffectsModel(escalc(half), method=method, test="z").fit().predict(scale="r").iloc[0]
+    return {"k": "8", "estimate": f"{row.pred:.4f}", "ci_lb": f"{row.ci_lb:.4f}", "ci_ub": f"{row.ci_ub:.4f}"}
+
+
+def test_levels_of_moderators_are_compared_by_the_route_of_the_whole(tmp_path: Path) -> None:
+    level = {"moderator": "rater: client", "subset": "rater == 'client'", "printed": of_raters("client")}
+    table = reproduce(rated(tmp_path, level, whole=printed_of("HE")))
+    rows = table[table["quantity"].str.endswith("[rater: client]")]
+    assert rows["agrees"].tolist() == [True] * 4
+    assert set(rows["route"]) == {"Fisher z, HE, Wald z, where rater == 'client'"}
+    assert rows["note"].str.startswith("By the route of the whole, each level alone.").all()
+
+
+def test_a_level_by_another_route_says_so(tmp_path: Path) -> None:
+    level = {"moderator": "rater: observer", "subset": "rater == 'observer'", "printed": of_raters("observer", "EE")}
+    table = reproduce(rated(tmp_path, level, whole=printed_of("HE")))
+    row = table[table["quantity"] == "estimate [rater: observer]"].iloc[0]
+    assert row["agrees"]
+    assert row["route"].startswith("Fisher z, EE, Wald z")
+    assert "it is not given; 1 other usual routes give it" in row["note"]
+
+
+def test_a_level_whose_rows_nobody_named_is_not_run(tmp_path: Path) -> None:
+    table = reproduce(rated(tmp_path, {"moderator": "rater: client", "printed": {"estimate": ".25"}}))
+    row = table[table["quantity"] == "estimate [rater: client]"].iloc[0]
+    assert row["agrees"] is None
+    assert "Say which rows are meant: subset in datapackage.json" in row["note"]
+
+
+def test_a_level_with_rows_that_cannot_be_named_is_an_error(tmp_path: Path) -> None:
+    path = rated(tmp_path, {"moderator": "m: x", "subset": "nothing == 1", "printed": {"estimate": ".25"}})
+    with pytest.raises(InputError, match="nothing"):
+        reproduce(path)
+
+
+def test_moderators_without_a_value_are_shown_as_the_article_has_them(tmp_path: Path, capsys) -> None:
+    path = rated(tmp_path)
+    table = reproduce(path)
+    rows = table[table["result"] == "horvath2011-moderators"].set_index("quantity")
+    assert rows.loc["moderator [alliance rater]", "printed"] == "client; therapist; observer"
+    assert rows["agrees"].isna().all()
+    assert main(["reproduce", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "moderator [alliance rater]" in out
+    assert "the article prints no value" in " ".join(out.split())
+    assert "1 printed numbers" in out
+
+
+def test_a_template_brings_the_printed_levels_along(tmp_path: Path) -> None:
+    write_template(tmp_path, "welmers2018_level")
+    published = json.loads((tmp_path / "datapackage.json").read_text())["alliance_meta"]["published"]
+    levels = {one["moderator"]: one for one in published if "moderator" in one}
+    assert len(levels) == 12
+    assert levels["referral source: help-seeking"]["printed"] == {
+        "k": "9",
+        "n_effects": "154",
+        "estimate": ".277",
+        "se": ".061",
+    }
+    assert all(one["subset"] is None for one in levels.values())
+    assert not any("INTERCEPT" in name for name in levels)
+
+
 @pytest.mark.parametrize(
     ("printed", "message"),
     [
