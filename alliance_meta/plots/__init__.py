@@ -20,10 +20,14 @@ if TYPE_CHECKING:
     from alliance_meta.plots.forest_rows import forest_data as forest_data
     from alliance_meta.plots.frame_json import frame_from_dict as frame_from_dict
     from alliance_meta.plots.frame_json import frame_to_dict as frame_to_dict
+    from alliance_meta.plots.leave_out_plot import leave_out as leave_out
+    from alliance_meta.plots.leave_out_plot import leave_out_data as leave_out_data
     from alliance_meta.plots.means_plot import means as means
     from alliance_meta.plots.means_plot import means_data as means_data
     from alliance_meta.plots.profile_plot import profile as profile
     from alliance_meta.plots.profile_plot import profile_data as profile_data
+    from alliance_meta.plots.profiles_plot import profiles as profiles
+    from alliance_meta.plots.profiles_plot import profiles_data as profiles_data
     from alliance_meta.plots.published_rows import published_forest_data as published_forest_data
     from alliance_meta.plots.resampled_plot import resampled as resampled
     from alliance_meta.plots.resampled_plot import resampled_data as resampled_data
@@ -41,10 +45,14 @@ _HOMES = {
     "forest": "forest_plot",
     "forest_data": "forest_rows",
     "forest_pages": "forest_plot",
+    "leave_out": "leave_out_plot",
+    "leave_out_data": "leave_out_plot",
     "means": "means_plot",
     "means_data": "means_plot",
     "profile": "profile_plot",
     "profile_data": "profile_plot",
+    "profiles": "profiles_plot",
+    "profiles_data": "profiles_plot",
     "resampled": "resampled_plot",
     "resampled_data": "resampled_plot",
     "rho_grid": "rho_plot",

@@ -152,6 +152,17 @@ class Chart(Pen):
             self.text(x + SWATCH + GAP, y, text, size=SMALL)
         if self.attrs["axis_label"]:
             self.text(MARGIN, self.sheet.y_title, self.attrs["axis_label"])
+        if self.xaxis is not None or self.yaxis is not None:
+            self.scales()
+        if self.attrs["x_label"]:
+            half = text_width(self.attrs["x_label"], SIZE) / 2
+            centre = min(max((self.left + self.right) / 2, MARGIN + half), self.sheet.width - MARGIN - half)
+            self.text(centre, self.sheet.x_title, self.attrs["x_label"], align="center")
+        for line, size, y in self.sheet.small:
+            self.text(MARGIN, y, line, size=size)
+
+    def scales(self) -> None:
+        """Draw the axes of the panel with their ticks."""
         self.rule(self.left, self.right, self.bottom, self.bottom)
         if self.xaxis is not None:
             for position, label in self.xaxis.ticks:
@@ -164,12 +175,6 @@ class Chart(Pen):
                 y = float(self.y(position))
                 self.rule(self.left - TICK, self.left, y, y)
                 self.text(self.left - TICK - 0.6 * GAP, y, label, align="right")
-        if self.attrs["x_label"]:
-            half = text_width(self.attrs["x_label"], SIZE) / 2
-            centre = min(max((self.left + self.right) / 2, MARGIN + half), self.sheet.width - MARGIN - half)
-            self.text(centre, self.sheet.x_title, self.attrs["x_label"], align="center")
-        for line, size, y in self.sheet.small:
-            self.text(MARGIN, y, line, size=size)
 
     def swatch(self, mark: str, x: float, y: float) -> None:
         """Draw what an entry of the key stands for."""

@@ -27,6 +27,8 @@ COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "caterpillar": (("kind", "label"), (*EFFECT, *AS_R, "weight", "position")),
     "bubble": (("kind", "label"), ("x", "k", *EFFECT, *AS_R, "weight", "inside", "position")),
     "profile": (("kind", "label"), ("tau2", "loglik")),
+    "profiles": (("kind", "label"), ("value", "loglik")),
+    "leave_out": (("kind", "label"), ("k", *EFFECT, *AS_R)),
     "means": (("kind", "label", "letters"), ("k", *EFFECT, *AS_R)),
     "dependence": (("kind", "label"), ("k", "studies", *EFFECT, *AS_R)),
     "rho_grid": (("kind", "label"), ("rho", *EFFECT, *AS_R)),

@@ -77,9 +77,7 @@ def _width(text: str) -> float:
 def _draw(chart: Chart, frame: pd.DataFrame, columns: _Columns) -> None:
     axis = chart.xaxis
     assert axis is not None
-    if axis.lo <= 0 <= axis.hi:
-        x = float(chart.x(0.0))
-        chart.rule(x, x, chart.top, chart.bottom, colour=FAINT, zorder=1)
+    reference(chart, axis)
     start = chart.right + COLUMN_GAP
     chart.text(columns.k_end, chart.sheet.y_title, "k", align="right")
     chart.text(start, chart.sheet.y_title, columns.header)
@@ -94,6 +92,17 @@ def _draw(chart: Chart, frame: pd.DataFrame, columns: _Columns) -> None:
         if columns.letters[i]:
             chart.text(start + columns.estimate + COLUMN_GAP, y, columns.letters[i])
         _mean(chart, row, y, axis)
+
+
+def reference(chart: Chart, axis: Axis) -> None:
+    """Draw the line of no effect and, where the frame has one, an estimate with its interval to compare with."""
+    if axis.lo <= 0 <= axis.hi:
+        x = float(chart.x(0.0))
+        chart.rule(x, x, chart.top, chart.bottom, colour=FAINT, zorder=1)
+    if "reference" in chart.attrs:
+        x, lb, ub = (float(chart.x(value)) for value in chart.attrs["reference"])
+        chart.band(lb, ub, "pi")
+        chart.rule(x, x, chart.top, chart.bottom, colour=SUMMARY, points=1.2, zorder=1)
 
 
 def _mean(chart: Chart, row: Mapping[Any, Any], y: float, axis: Axis) -> None:

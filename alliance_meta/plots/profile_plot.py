@@ -31,6 +31,9 @@ from alliance_meta.plots.chart_frame import as_frame, chart_meta, described, mak
 from alliance_meta.plots.figures import NotebookFigure
 from alliance_meta.plots.layout import MARGIN
 from alliance_meta.plots.pen import INK, SUMMARY
+from alliance_meta.plots.profiles_plot import profiles, profiles_data
+from alliance_meta.results.multilevel import MultilevelResults
+from alliance_meta.sensitivity.profiles import ProfileLikelihood
 from alliance_meta.tables.format import format_interval, format_level, format_number
 
 if TYPE_CHECKING:
@@ -45,14 +48,18 @@ BEYOND = 0.12
 
 
 def profile_data(
-    fit: RandomEffectsResults, *, level: float | None = None, title: str | None = None, show_cautions: bool = False
+    fit: RandomEffectsResults | MultilevelResults | ProfileLikelihood,
+    *,
+    level: float | None = None,
+    title: str | None = None,
+    show_cautions: bool = False,
 ) -> pd.DataFrame:
     r"""Return the profile of the (restricted) log-likelihood over tau2, the between-study variance.
 
     Parameters
     ----------
     fit : RandomEffectsResults
-        Fitted with ``method="ML"`` or ``"REML"``.
+        Fitted with ``method="ML"`` or ``"REML"``. For a multilevel model see `profiles_data`.
     level : float, optional
         Confidence level of the interval; the model's by default.
     title : str, optional
@@ -85,6 +92,8 @@ def profile_data(
     >>> bool(frame.loc["maximum", "tau2"] == fit.tau2), round(float(frame.loc["maximum", "loglik"] - fit.loglik), 9)
     (True, 0.0)
     """
+    if isinstance(fit, MultilevelResults | ProfileLikelihood):
+        return profiles_data(fit, level=level, title=title, show_cautions=show_cautions)
     used = fit.level if level is None else level
     check_level(used)
     _check(fit)
@@ -136,7 +145,8 @@ def profile(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Notebo
     Parameters
     ----------
     fit_or_frame : RandomEffectsResults or DataFrame
-        A model fitted by ML or REML, or a frame from `profile_data`.
+        A model fitted by ML or REML, or a frame from `profile_data`. A multilevel model, or its profile, is drawn
+        by `profiles`, one panel per component.
     ax : matplotlib Axes, optional
         Draw into this axes. By default a figure of 5.5 x 4.2 inches.
     **data
@@ -159,6 +169,9 @@ def profile(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Notebo
     >>> figure.plot_description
     'Restricted log-likelihood over the between-study variance τ². τ² = 0.0081, 95% profile-likelihood interval ...'
     """
+    several = getattr(fit_or_frame, "attrs", {}).get("plot") == "profiles"
+    if several or isinstance(fit_or_frame, MultilevelResults | ProfileLikelihood):
+        return profiles(fit_or_frame, ax=ax, **data)
     frame = as_frame(fit_or_frame, "profile", profile_data, data)
 
     def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:

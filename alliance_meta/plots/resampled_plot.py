@@ -222,7 +222,8 @@ def _of_bootstrap(result: Bootstrap, quantity: str | None, kind: BootstrapInterv
         f"{format_interval(shown[1], shown[2], decimals, leading_zero=zero)}; {result.kind} bootstrap, "
         f"{format_count(result.iterations)} samples, seed {result.seed}"
     )
-    scale = f" ({fit.effects.scale_label} scale)" if name in ("tau2", "tau") or (not mean and name in fit.names) else ""
+    scaled = name.startswith(("tau", "sigma2")) or (not mean and name in fit.names)
+    scale = f" ({fit.effects.scale_label} scale)" if scaled else ""
     meta = {
         "measure": measure,
         "axis_label": "Samples",

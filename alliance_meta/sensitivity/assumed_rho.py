@@ -149,7 +149,8 @@ def rho_grid(
     ----------
     source : EffectSizes or callable
         Several effects per study, which are then aggregated with each rho and pooled by `RandomEffectsModel`. Or a
-        function that takes rho and returns a fitted model of any kind, for instance
+        function that takes rho and returns a fitted model of any kind: ``lambda rho: che(es, rho=rho)`` for the
+        correlated and hierarchical effects model with robust inference, or
         ``lambda rho: MultilevelModel(es, V=impute_V(es, rho=rho)).fit()``.
     rho : sequence of float
         The correlations to assume.
@@ -189,6 +190,14 @@ def rho_grid(
     >>> grid = sensitivity.rho_grid(es, rho=(0, 0.4, 0.8))
     >>> grid.tidy()["estimate"].round(4).tolist()
     [0.4821, 0.4831, 0.4838]
+
+    The correlated and hierarchical effects model with CR2 standard errors, over the same correlations:
+
+    >>> from alliance_meta import che
+    >>> es = escalc(load_dataset("crede2010"))
+    >>> robust = sensitivity.rho_grid(lambda rho: che(es, rho=rho), rho=(0, 0.4, 0.8))
+    >>> robust.tidy()[["estimate", "se"]].round(4).values.tolist()
+    [[0.4509, 0.0285], [0.4531, 0.0286], [0.4549, 0.0287]]
     """
     values = _values(rho)
     if isinstance(source, EffectSizes):

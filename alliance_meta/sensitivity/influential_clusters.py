@@ -131,10 +131,10 @@ def cluster_influence(fit: ModelBased | RobustResults, *, cluster: Any = None) -
     Notes
     -----
     With :math:`d_i` the change of the coefficients when cluster i is left out: ``cook_d`` is
-    :math:`d_i' vb^{-1} d_i` (a chi-squared distance with p degrees of freedom), ``dfbs`` each change over its standard
-    error without the cluster, ``cov_r`` the ratio of the determinants of vb without and with it; model-based
-    standard errors throughout. Flagged are, by metafor's conventions, a distance beyond the median of chi2(p) or a
-    ``dfbs`` beyond 1. R: ``cooks.distance(fit, cluster = study, reestimate = FALSE)`` and ``dfbetas(...)``.
+    :math:`d_i' vb^{-1} d_i` (a chi-squared distance with p degrees of freedom), ``dfbs`` each change over the
+    coefficient's standard error, ``cov_r`` the ratio of the determinants of vb without and with the cluster;
+    model-based standard errors throughout. Flagged are, by metafor's conventions, a distance beyond the median of
+    chi2(p) or a ``dfbs`` beyond 1. R: ``cooks.distance(fit, cluster = study, reestimate = FALSE)``, ``dfbetas(...)``.
 
     Examples
     --------
@@ -158,7 +158,7 @@ def cluster_influence(fit: ModelBased | RobustResults, *, cluster: Any = None) -
     rows = work.solve(np.ones((len(X), 1)))[:, 0]
     weight = 100.0 * np.bincount(parts.cluster, rows, minlength=parts.n) / rows.sum()
     cook = np.einsum("jp,pq,jq->j", found.moved, np.linalg.inv(vb), found.moved)
-    dfbetas = found.moved / np.sqrt(np.diagonal(found.vb, axis1=1, axis2=2))
+    dfbetas = found.moved / np.sqrt(np.diag(vb))
     cov_r = np.linalg.det(np.nan_to_num(found.vb)) / np.linalg.det(vb)
     return ClusterInfluence(
         cluster=parts.name,

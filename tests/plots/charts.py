@@ -12,8 +12,10 @@ import pandas as pd
 
 from alliance_meta import (
     EffectSizes,
+    MultilevelModel,
     RandomEffectsModel,
     RandomEffectsResults,
+    che,
     compare_dependence,
     moderators,
     sensitivity,
@@ -26,10 +28,14 @@ from alliance_meta.plots import (
     caterpillar_data,
     dependence,
     dependence_data,
+    leave_out,
+    leave_out_data,
     means,
     means_data,
     profile,
     profile_data,
+    profiles,
+    profiles_data,
     resampled,
     resampled_data,
     rho_grid,
@@ -45,6 +51,8 @@ DRAW: dict[str, Callable[..., Any]] = {
     "resampled": resampled,
     "rho_grid": rho_grid,
     "dependence": dependence,
+    "profiles": profiles,
+    "leave_out": leave_out,
 }
 
 
@@ -91,6 +99,18 @@ def compared(*, teaching: bool = False, **options: Any) -> Any:
     made = synthetic(fitted(30)).effects if teaching else made_up(30)
     effects = replace(made, study_id=tuple(f"S{i % 12}" for i in range(30)))
     return quiet(lambda: compare_dependence(effects, **options))
+
+
+def nested(k: int = 40, studies: int = 12, *, teaching: bool = False) -> EffectSizes:
+    """Return made-up effects of several studies."""
+    made = synthetic(fitted(k)).effects if teaching else made_up(k)
+    return replace(made, study_id=tuple(f"S{i % studies}" for i in range(k)))
+
+
+@cache
+def multilevel(k: int = 40, studies: int = 12, mods: str = "1", *, teaching: bool = False, **options: Any) -> Any:
+    """Fit them with studies and rows as levels."""
+    return quiet(lambda: MultilevelModel(nested(k, studies, teaching=teaching), mods=mods, **options).fit())
 
 
 def permuted() -> Any:
@@ -143,6 +163,23 @@ def charts() -> dict[str, pd.DataFrame]:
         "dependence": dependence_data(compared(select={"by": {"year": "lowest"}, "unlisted": "last", "ties": "first"})),
         "dependence of a coefficient": dependence_data(compared(mods="rater"), term="rater[T.observer]"),
         "dependence, synthetic": dependence_data(compared(teaching=True, methods="mean"), show_cautions=True),
+        "rho_grid of CHE": rho_grid_data(quiet(lambda: sensitivity.rho_grid(lambda rho: che(nested(), rho=rho)))),
+        "resampled component": resampled_data(
+            sensitivity.bootstrap(multilevel(), seed=1, iterations=25), quantity="sigma2[es_id]"
+        ),
+        "profiles": profiles_data(multilevel()),
+        "profiles of raters": quiet(
+            lambda: profiles_data(multilevel(random=("study_id", "rater | modality", "es_id")), points=9)
+        ),
+        "profiles, synthetic": profiles_data(multilevel(teaching=True), show_cautions=True, points=9),
+        "leave_out": leave_out_data(sensitivity.leave_out_clusters(multilevel(24, 6))),
+        "leave_out of a coefficient": leave_out_data(
+            sensitivity.leave_out_clusters(multilevel(mods="rater")), term="rater[T.observer]", order="label"
+        ),
+        "leave_out of many": leave_out_data(sensitivity.leave_out_clusters(multilevel(60, 50))),
+        "leave_out, synthetic": leave_out_data(
+            sensitivity.leave_out_clusters(multilevel(12, 3, teaching=True)), show_cautions=True
+        ),
         "resampled one": resampled_data(quiet(lambda: sensitivity.permutation_test(fitted(1)))),
     }
 

@@ -1,0 +1,215 @@
+"""The pooled result without each study in turn."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta.errors import InputError
+from alliance_meta.options import check_option, did_you_mean
+from alliance_meta.plots import forest_text
+from alliance_meta.plots.axis import Axis, value_axis
+from alliance_meta.plots.caterpillar_plot import hairs
+from alliance_meta.plots.chart import SIZE, Chart, Sheet, across, make_sheet, render
+from alliance_meta.plots.chart_frame import EFFECT, as_frame, chart_meta, counted, described, make_chart, with_r
+from alliance_meta.plots.estimate_rows import draw_rows, reference
+from alliance_meta.plots.figures import NotebookFigure
+from alliance_meta.plots.layout import MARGIN
+from alliance_meta.plots.pen import GREY, INK
+from alliance_meta.plots.text import line_height
+from alliance_meta.sensitivity.left_out import ClustersLeftOut
+from alliance_meta.tables.format import format_count, format_level
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+WIDTH, HEIGHT = 7.0, 4.5
+# Beyond so many clusters the rows are drawn without their names.
+MOST_ROWS = 45
+Order = Literal["estimate", "label"]
+
+
+def leave_out_data(
+    result: ClustersLeftOut,
+    *,
+    term: str | None = None,
+    order: Order = "estimate",
+    title: str | None = None,
+    show_cautions: bool = False,
+) -> pd.DataFrame:
+    """Return the frame of the plot of a result without each cluster: one row per cluster left out.
+
+    Parameters
+    ----------
+    result : ClustersLeftOut
+        From `sensitivity.leave_out_clusters`.
+    term : str, optional
+        The coefficient to show; needed where the model has several.
+    order : {"estimate", "label"}
+        Smallest estimate first, or clusters by name.
+    title : str, optional
+        Title for the saved file; not drawn.
+    show_cautions : bool
+        Print the data's cautions under the plot.
+
+    Returns
+    -------
+    DataFrame
+        ``kind``: without (one cluster left out), all (nothing left out, the last row); ``label``, ``k`` (effects
+        used); ``yi ci_lb ci_ub`` on the analysis scale; ``r r_lb r_ub``, the same as correlations. Clusters
+        without which the model cannot be fitted have no estimate.
+
+    Raises
+    ------
+    InputError
+        Another kind of result, no `term` for a model with several coefficients, or one that it does not have.
+
+    Examples
+    --------
+    >>> from alliance_meta import MultilevelModel, escalc, load_dataset, plots, sensitivity
+    >>> es = escalc(load_dataset("crede2010").query("criterion == 'grade'"))
+    >>> frame = plots.leave_out_data(sensitivity.leave_out_clusters(MultilevelModel(es).fit()))
+    >>> frame["r"].iloc[[0, -2, -1]].round(3).tolist()
+    [0.431, 0.452, 0.446]
+    """
+    if not isinstance(result, ClustersLeftOut):
+        raise InputError(f"leave_out_data needs the result of leave_out_clusters, not {type(result).__name__}")
+    check_option("order", order, Order)
+    fit, (shown, mean) = result.fit, _term(result, term)
+    measure = fit.effects.measure if mean else "GEN"
+    found = result.tidy(term=shown)
+    rows = [
+        {
+            "kind": "without",
+            "label": row["label"],
+            "k": fit.k - row["k"],
+            "yi": float(row["estimate"]),
+            "ci_lb": float(row["ci_lb"]),
+            "ci_ub": float(row["ci_ub"]),
+        }
+        for row in found.to_dict("records")
+    ]
+    if order == "estimate":
+        rows.sort(key=lambda row: (math.isnan(row["yi"]), row["yi"]))
+    slot = fit.names.index(shown)
+    whole = {"yi": float(fit.beta[slot]), "ci_lb": float(fit.ci_lb[slot]), "ci_ub": float(fit.ci_ub[slot])}
+    rows.append({"kind": "all", "label": "Nothing left out", "k": fit.k, **whole})
+    rows = [with_r(measure, row) for row in rows]
+    meta = chart_meta(
+        "leave_out",
+        f"Without each {result.cluster}",
+        fit.effects.provenance,
+        title=title,
+        show_cautions=show_cautions,
+        notes=result.notes,
+    )
+    text, what = format_level(fit.level), "Mean effect" if mean else f"Coefficient of {shown}"
+    lines = _lines(rows, measure)
+    dense = len(rows) - 1 > MOST_ROWS
+    return make_chart(
+        rows,
+        meta
+        | {
+            "description": described(f"{what} without each of {len(rows) - 1} clusters. {lines}.", meta["synthetic"]),
+            "measure": measure,
+            "axis_label": "" if dense else "Without",
+            "x_label": forest_text.axis_label(measure) if mean else f"{what} ({fit.effects.scale_label} scale)",
+            "level": fit.level,
+            "model_label": fit.model_label,
+            "key": [
+                ["hair" if dense else "thick", f"{what} without one cluster, {text} CI"],
+                ["pi", f"{text} CI of all {counted(fit.k)}"],
+            ],
+            "bottom": [lines, f"{format_count(len(rows) - 1)} clusters ({result.cluster}); {fit.model_label}"],
+            "reference": [whole["yi"], whole["ci_lb"], whole["ci_ub"]],
+        },
+    )
+
+
+def leave_out(
+    result_or_frame: Any, *, ax: Axes | None = None, xlim: tuple[float, float] | None = None, **data: Any
+) -> NotebookFigure | Axes:
+    """Draw the pooled result without each study in turn, sorted, against that of all studies.
+
+    Rows that all lie within the band say that no single study makes the result. A row far off names the study on
+    which it rests. Up to 45 studies are named; of more, the two at the ends are named below.
+
+    Parameters
+    ----------
+    result_or_frame : ClustersLeftOut or DataFrame
+        From `sensitivity.leave_out_clusters`, or a frame from `leave_out_data`.
+    ax : matplotlib Axes, optional
+        Draw into this axes. By default a figure as large as its rows need, or 7 x 4.5 inches where they have no names.
+    xlim : (float, float), optional
+        Limits of the axis as its labels read; intervals that leave them are cut.
+    **data
+        Passed to `leave_out_data` unless a frame is given: ``term=``, ``order=``, ...
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
+
+    Raises
+    ------
+    InputError
+        No `term` for a model with several coefficients, or an `ax` that is too small.
+
+    Examples
+    --------
+    >>> from alliance_meta import MultilevelModel, escalc, load_dataset, plots, sensitivity
+    >>> es = escalc(load_dataset("crede2010").query("criterion == 'grade'"))
+    >>> plots.leave_out(sensitivity.leave_out_clusters(MultilevelModel(es).fit())).plot_description
+    'Mean effect without each of 54 clusters. All effects .45 [.39, .50]; lowest .43 [.38, .48] without ...'
+    """
+    frame = as_frame(result_or_frame, "leave_out", leave_out_data, data)
+    if len(frame) - 1 <= MOST_ROWS:
+        return draw_rows(frame, ax, xlim)
+    bounds = frame[list(EFFECT)].to_numpy()
+
+    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
+        length = width - 4 * MARGIN
+        axis = value_axis(bounds, measure=frame.attrs["measure"], length=length, room=across, lim=xlim, zero=False)
+        return make_sheet(frame.attrs, width=width, height=height, left=2 * MARGIN), axis, None
+
+    return render(frame, ax, plan, _draw, width=WIDTH, height=HEIGHT)
+
+
+def _term(result: ClustersLeftOut, term: str | None) -> tuple[str, bool]:
+    """Return the coefficient to show, and whether it is the mean effect."""
+    names = list(result.fit.names)
+    if term is None and len(names) > 1:
+        raise InputError(f"the model has several coefficients; choose one with term=: {', '.join(names)}")
+    if term is not None and term not in names:
+        raise InputError(f"term={term!r} is no coefficient{did_you_mean(term, names)}; there are: {', '.join(names)}")
+    return term or names[0], names == ["intrcpt"]
+
+
+def _lines(rows: list[dict[str, Any]], measure: str) -> str:
+    """Say where the estimate lies with all clusters, and which two move it furthest."""
+    left = sorted((row for row in rows[:-1] if not math.isnan(row["yi"])), key=lambda row: row["yi"])
+    text = f"All effects {forest_text.effect_text(measure, rows[-1])}"
+    if not left:
+        return text
+    ends = {"lowest": left[0], "highest": left[-1]}
+    return text + "".join(
+        f"; {name} {forest_text.effect_text(measure, row)} without {row['label']}" for name, row in ends.items()
+    )
+
+
+def _draw(chart: Chart, frame: pd.DataFrame) -> None:
+    axis = chart.xaxis
+    assert axis is not None
+    reference(chart, axis)
+    rows = frame[(frame["kind"] == "without") & frame["yi"].notna()]
+    inset = min(0.5 * line_height(SIZE), 0.25 * (chart.bottom - chart.top))
+    y = chart.top + inset + np.linspace(0.0, 1.0, len(rows)) * (chart.bottom - chart.top - 2 * inset)
+    lb, yi, ub = (rows[name].to_numpy() for name in ("ci_lb", "yi", "ci_ub"))
+    shown = (ub > axis.lo) & (lb < axis.hi)
+    hairs(chart, chart.x(lb[shown]), chart.x(ub[shown]), y[shown], GREY)
+    step = (chart.bottom - chart.top - 2 * inset) / max(len(rows) - 1, 1)
+    radius = np.full(len(rows), min(0.03, max(0.008, 0.42 * step)))
+    chart.circles(chart.x(yi), y, radius, fill=INK, edge="none", zorder=5)
