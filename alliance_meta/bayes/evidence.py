@@ -20,6 +20,9 @@ from alliance_meta.not_applicable import NotApplicable
 if TYPE_CHECKING:
     from alliance_meta.bayes.results import BayesianResults
 
+# A posterior density or probability below this has lost its digits to those of the nodes.
+LEAST = 1e-200
+
 
 def bayes_factor(fit: BayesianResults, stated: Hypothesis) -> BayesFactor:
     """Return the Bayes factor of a hypothesis."""
@@ -64,11 +67,14 @@ def _of_tau(fit: BayesianResults, stated: Hypothesis) -> BayesFactor:
 def _savage_dickey_tau(fit: BayesianResults) -> float:
     """Return posterior over prior density of tau at 0, where the prior has one there."""
     at = 1e-9 * fit.posterior("tau").median
-    with np.errstate(divide="ignore"):
-        prior = float(fit.priors.tau.logpdf(at))
-    if not np.isfinite(prior):
-        return NotApplicable("the prior density of tau is 0 at 0")
-    return float(fit.posterior("tau").pdf(at)) / float(np.exp(prior))
+    return _ratio(float(fit.posterior("tau").pdf(at)), float(fit.priors.tau.logpdf(at)))
+
+
+def _ratio(density: float, prior_log: float) -> float:
+    """Return posterior over prior density, where both have digits."""
+    if density < LEAST or prior_log < np.log(LEAST):
+        return NotApplicable("a density is too near to 0")
+    return float(np.exp(np.log(density) - prior_log))
 
 
 def _prior_of(fit: BayesianResults, row: Array) -> EffectPrior | None:
@@ -94,7 +100,7 @@ def _point(fit: BayesianResults, stated: Hypothesis, row: Array, prior: EffectPr
 
     log, error = expectation(exact.problem, row, log_density)
     density = float(exact.coefficients(row[None]).pdf(np.array([[value]]))[0, 0])
-    return _made(stated, log - exact.log_marginal - prior_log, error + exact.error, density / float(np.exp(prior_log)))
+    return _made(stated, log - exact.log_marginal - prior_log, error + exact.error, _ratio(density, prior_log))
 
 
 def _range(fit: BayesianResults, stated: Hypothesis, row: Array, prior: EffectPrior) -> BayesFactor:
@@ -105,8 +111,9 @@ def _range(fit: BayesianResults, stated: Hypothesis, row: Array, prior: EffectPr
     prior_log = float(np.log1p(-below - above) - np.log(below + above))
     mixture = exact.coefficients(row[None])
     tails = float(mixture.cdf(np.array([[lower]]))[0, 0] + mixture.sf(np.array([[upper]]))[0, 0])
-    with np.errstate(divide="ignore"):
-        check = float(np.exp(np.log1p(-min(tails, 1.0)) - np.log(tails) - prior_log))
+    seen = LEAST < tails < 1.0
+    odds = np.log1p(-tails) - np.log(tails) - prior_log if seen else np.inf
+    check = float(np.exp(odds)) if odds < 700.0 else NotApplicable("a probability is too near to 0")
     return _made(stated, inside - outside - prior_log, first + second, check)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
+from alliance_meta.bayes.marginals import INFINITE
 from alliance_meta.bayes.setup import coordinates
 from alliance_meta.core.bayes_deletion import delete_each
 from alliance_meta.core.bayes_mixture import NormalMixture
@@ -108,7 +109,7 @@ def _log_density(mixture: NormalMixture, y: Array) -> Array:
 def _column(values: Array | None, rows: Any, k: int) -> Any:
     """Return one value per study, with the reason where there is none."""
     if values is None:
-        return np.array([NotApplicable("infinite: the tail of the posterior is too heavy")] * k, dtype=object)
+        return np.array([NotApplicable(INFINITE)] * k, dtype=object)
     if len(rows) == k:
         return values
     out = np.array([NotApplicable(CANNOT)] * k, dtype=object)

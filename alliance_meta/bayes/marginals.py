@@ -22,7 +22,7 @@ from alliance_meta.results.teststats import Interval
 
 IntervalKind = Literal["eti", "hdi"]
 KINDS = {"eti": "equal-tailed", "hdi": "highest-density"}
-INFINITE = "infinite: the tail of the posterior is too heavy"
+INFINITE = "infinite or out of reach: the tail of the posterior is too heavy"
 # The normal integral by the trapezoid rule, to rounding for functions as smooth as tanh.
 _Z = np.arange(-9.0, 9.01, 0.125)
 _PZ = 0.125 * np.exp(-0.5 * _Z**2) / np.sqrt(2.0 * np.pi)

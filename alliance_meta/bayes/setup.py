@@ -19,7 +19,8 @@ from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import DesignError, InputError
 from alliance_meta.options import did_you_mean
 
-MARKS = (0.01, 0.5, 0.99)
+# Quantiles of the prior of tau that show where its mass is.
+MARKS = (1e-6, 0.5, 1.0 - 1e-6)
 
 
 @dataclass(frozen=True, eq=False)

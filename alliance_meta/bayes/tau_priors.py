@@ -92,10 +92,14 @@ class HalfT(TauPrior):
         return _inside(x, np.log(2.0) + constant - np.log(self.scale) - (half + 0.5) * log_kernel)
 
     def _cdf(self, x: Array) -> Array:
-        return 1.0 - 2.0 * special.stdtr(self.df, -np.maximum(x, 0.0) / self.scale)
+        # The square of a t variable over its sum with df has a beta distribution.
+        z2 = np.minimum((np.maximum(x, 0.0) / self.scale) ** 2, 1e300)
+        return special.betainc(0.5, 0.5 * self.df, z2 / (self.df + z2))
 
     def _quantile(self, p: Array) -> Array:
-        return -self.scale * special.stdtrit(self.df, 0.5 * (1.0 - p))
+        low = special.betaincinv(0.5, 0.5 * self.df, np.minimum(p, 0.5))
+        high = special.betaincinv(0.5 * self.df, 0.5, np.minimum(1.0 - p, 0.5))
+        return self.scale * np.sqrt(self.df * np.where(p <= 0.5, low / (1.0 - low), (1.0 - high) / high))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from scipy import special
 
 from alliance_meta._typing import AnyArray, Array, Mask
 from alliance_meta.core.bayes_exact import Components, ExactPosterior, ExactProblem, components, log_posterior
-from alliance_meta.core.bayes_normal import LOG_2PI
+from alliance_meta.core.bayes_normal import LOG_2PI, conditional
 from alliance_meta.core.bayes_panels import integrate
 
 MOST_CELLS = 500_000
@@ -74,9 +74,10 @@ def dispensable(posterior: ExactPosterior) -> Mask:
     model = problem.model
     if not problem.tail - 1.0 > 1.0:
         return np.zeros(model.k, dtype=bool)
-    # Leverage 1 does not depend on tau.
-    middle = int(np.argmax(posterior.weight))
-    share = ((posterior.root[middle] @ model.X.T) ** 2).sum(axis=0) / (model.v + posterior.tau[middle] ** 2)
+    # Leverage 1 does not depend on tau. A coefficient with a t prior is flat here: without data it rests on it alone.
+    tau = posterior.tau[int(np.argmax(posterior.weight))]
+    root = conditional(model, np.array([tau])).root[0]
+    share = ((root @ model.X.T) ** 2).sum(axis=0) / (model.v + tau**2)
     return 1.0 - share > INDISPENSABLE
 
 
@@ -90,12 +91,15 @@ def delete_each(posterior: ExactPosterior) -> Deletions:
             special.logsumexp(one.log_weight[:, :, None] - one.log_predictive, axis=1).T
             for _, one in _pieces(problem, rows, tau)
         ]
-        return np.concatenate([*found], axis=1) if found else np.empty((0, len(tau)))
+        return np.concatenate(found, axis=1)
 
-    start = panels.scale * panels.edges[1:-1] / (1.0 - panels.edges[1:-1])
-    without = integrate(log_densities, start, panels.scale, upper=problem.tau.upper)
-    whole = integrate(lambda tau: log_posterior(problem, tau)[None], start, panels.scale, upper=problem.tau.upper)
     m, p = len(rows), problem.model.p
+    if not m:
+        return Deletions(rows, *(np.zeros((0, p, p)[:d]) for d in (1, 1, 2, 3, 1, 1)))
+    stretch = panels.stretch
+    start = stretch.to_tau(panels.edges[1:-1])
+    without = integrate(log_densities, start, stretch, upper=problem.tau.upper)
+    whole = integrate(lambda tau: log_posterior(problem, tau)[None], start, stretch, upper=problem.tau.upper)
     pit, mean, second = np.zeros(m), np.zeros((m, p)), np.zeros((m, p, p))
     # Moments around the whole posterior's mean lose no digits.
     centre = posterior.weight @ posterior.mean

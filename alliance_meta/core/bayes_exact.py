@@ -21,11 +21,14 @@ from alliance_meta.core.bayes_scale import HeavyPrior, gauss_rules, scale_nodes
 
 # How far beyond the scales of the data and of the prior the mass is looked for.
 FAR = 1e6
+EXTREME = 1e100
 # Points that may stand for the scales of a t prior, if they give the same probabilities at these quantiles.
 RULES = (6, 10, 16, 24)
 PROBES = np.array([1e-6, 1e-3, 0.025, 0.2, 0.5, 0.8, 0.975, 1.0 - 1e-3, 1.0 - 1e-6])
 ALIKE = 1e-14
 TINY = 1e-300
+# A moment that is less accurate than this is not given.
+WORST_MOMENT = 1e-8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,6 +128,8 @@ class ExactPosterior:
         Log of the density of y; defined up to a constant where a prior is improper.
     error : float
         Relative error of the marginal likelihood and absolute error of any probability.
+    order : int
+        Highest moment of tau, up to the second, that is finite and within reach.
     """
 
     problem: ExactProblem
@@ -135,10 +140,12 @@ class ExactPosterior:
     root: Array
     log_marginal: float
     error: float
+    order: int
 
     def finite(self, order: int, *, of: str) -> bool:
         """Return whether a moment exists; `of` is "tau", "new", "study" or "coefficients"."""
-        return self.problem.finite(order, of=of)
+        needs_tau = of in ("tau", "new") or (of == "coefficients" and bool(self.problem.flat))
+        return self.problem.finite(order, of=of) and (order <= self.order or order > 2 or not needs_tau)
 
     def coefficients(self, C: Array) -> NormalMixture:
         """Return the posterior of the combinations C (m, p) of coefficients."""
@@ -178,17 +185,18 @@ class ExactPosterior:
 def solve(problem: ExactProblem) -> ExactPosterior:
     """Return the posterior of a problem whose posterior is proper."""
     # Second moments, where they exist, reach further into the tail than probabilities.
-    order = 2.0 if problem.tail > 3.0 else 1.0 if problem.tail > 2.0 else 0.0
+    order = next((n for n in (2, 1) if problem.tail - n > 1.0), 0)
 
     def rows(tau: Array) -> Array:
         one = log_posterior(problem, tau)
         return np.stack([one, one + order * np.log(tau)]) if order else one[None]
 
-    start, scale = mass_region(rows, *search_range(problem))
-    panels = integrate(rows, start, scale, upper=problem.tau.upper)
+    start, stretch = mass_region(rows, *search_range(problem), tail=problem.tail - order)
+    panels = integrate(rows, start, stretch, upper=problem.tau.upper)
     heavy = panels.weight[0] > LIGHTEST * panels.weight[0].max()
     nodes = _mixture_nodes(problem, panels.tau[heavy], panels.weight[0][heavy])
-    return ExactPosterior(problem, panels, *nodes, float(panels.log_integral[0]), float(panels.error.max()))
+    reached = order if panels.error[-1] < WORST_MOMENT else 0
+    return ExactPosterior(problem, panels, *nodes, float(panels.log_integral[0]), float(panels.error[0]), reached)
 
 
 def _mixture_nodes(problem: ExactProblem, tau: Array, weight: Array) -> tuple[Array, Array, Array, Array]:
@@ -247,8 +255,8 @@ def expectation(problem: ExactProblem, c: Array, log_factor: Callable[[Array, Ar
         sd = np.sqrt((np.einsum("blij,j->bli", parts.root, c) ** 2).sum(axis=2))
         return special.logsumexp(parts.log_weight + log_factor(parts.mean @ c, sd), axis=1)[None]
 
-    start, scale = mass_region(rows, *search_range(problem))
-    panels = integrate(rows, start, scale, upper=problem.tau.upper)
+    start, stretch = mass_region(rows, *search_range(problem), tail=problem.tail)
+    panels = integrate(rows, start, stretch, upper=problem.tau.upper)
     return float(panels.log_integral[0]), float(panels.error[0])
 
 
@@ -256,7 +264,7 @@ def search_range(problem: ExactProblem) -> tuple[float, float]:
     """Return the smallest and the largest tau where mass is looked for."""
     model = problem.model
     sizes = np.array([np.sqrt(model.v.min()), np.sqrt(model.v.max()), np.ptp(model.y), *problem.tau.marks])
-    sizes = sizes[sizes > 0]
+    sizes = np.clip(sizes[sizes > 0], 1.0 / EXTREME, EXTREME)
     return float(sizes.min()) / FAR, min(float(sizes.max()) * FAR, problem.tau.upper)
 
 

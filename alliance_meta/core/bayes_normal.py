@@ -104,8 +104,8 @@ def prepare(y: Array, v: Array, X: Array, mean: Array, precision: Array) -> Norm
     logdet = 2.0 * float(np.log(np.abs(np.diag(R))).sum()) - float(np.log(precision[proper]).sum())
     constant = (k - int((~proper).sum())) * LOG_2PI - float(np.log(w).sum())
     i, j = np.triu_indices(p)
-    features = np.column_stack([w * r**2, (w * r)[:, None] * Q, Q[:, i] * Q[:, j]])
-    prior = ((basis.T * precision) @ basis)[i, j]
+    features = np.column_stack([w * r**2, r[:, None] * Q, Q[:, i] * Q[:, j]])
+    prior = np.append(basis.T @ (precision * (mean - centre)), ((basis.T * precision) @ basis)[i, j])
     loglik = -0.5 * (constant + quadratic + logdet)
     return NormalModel(y, v, X, mean, precision, tau2, centre, loglik, w, features, prior, basis)
 
@@ -124,10 +124,10 @@ def _conditional(model: NormalModel, tau: Array) -> Conditional:
     total = model.v + tau2[:, None]
     shift = model.tau2 - tau2
     sums = (1.0 / total) @ model._features
+    sums[:, 1:] += model._prior
     logs = np.log(total * model._w).sum(axis=1)
-    b = shift[:, None] * sums[:, 1 : 1 + p]
-    root, logdet = _root(sums[:, 1 + p :] + model._prior, p)
-    half = np.einsum("bij,bj->bi", root, b)
+    root, logdet = _root(sums[:, 1 + p :], p)
+    half = np.einsum("bij,bj->bi", root, sums[:, 1 : 1 + p])
     change = logs + shift * sums[:, 0] - (half**2).sum(axis=1) + logdet
     root = root @ model._basis.T
     mean = model.centre + np.einsum("bij,bi->bj", root, half)

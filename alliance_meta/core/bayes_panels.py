@@ -1,7 +1,7 @@
 """Adaptive integration over tau in [0, inf), of one density or of many at once, with an error estimate.
 
-tau = c t / (1 - t) turns a heavy tail into a polynomial at t = 1. On panels of t each density is a series of
-16 Legendre polynomials through its values at the Gauss nodes; a panel is halved until its last coefficients
+tau = c ((1 - t)^-q - 1) turns a heavy tail into a polynomial at t = 1. On panels of t each density is a series
+of 16 Legendre polynomials through its values at the Gauss nodes; a panel is halved until its last coefficients
 have died away. The series then gives integrals, distribution functions and quantiles alike.
 """
 
@@ -29,10 +29,36 @@ ROUNDING = 2e-15
 DEPTH = 45.0
 STEP = 0.25
 FEWEST = 24
+# Panels come no nearer to t = 1 than this: 1 - t has few digits there.
+NEAREST = 1e-12
+# How far out in log(tau) beyond the middle of the mass is easily in reach, and the end of what can be squared.
+FARTHEST = 15.0
+HIGHEST = 300.0
 START = np.array([5e-4, 0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98, 1.0 - 5e-4])
 
 # tau (B,) -> log densities (m, B)
 LogDensity = Callable[[Array], Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The map from t in [0, 1) to tau: about half of the mass lies below `scale`; `power` is 1 but for heavy tails."""
+
+    scale: float
+    power: float
+
+    def to_tau(self, t: Array) -> Array:
+        """Return tau for t in [0, 1]."""
+        with np.errstate(divide="ignore", over="ignore"):
+            return self.scale * np.expm1(-self.power * np.log1p(-t))
+
+    def to_t(self, tau: Array) -> Array:
+        """Return t for tau in [0, inf]; 0 below."""
+        return -np.expm1(-np.log1p(np.maximum(tau, 0.0) / self.scale) / self.power)
+
+    def log_slope(self, tau: Array) -> Array:
+        """Return the log of dtau / dt at tau."""
+        return np.log(self.scale * self.power) + (1.0 + 1.0 / self.power) * np.log1p(tau / self.scale)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,8 +67,7 @@ class Panels:
 
     Attributes
     ----------
-    scale : float
-        The c of tau = c t / (1 - t).
+    stretch : Stretch
     edges : ndarray of shape (n + 1,)
         In t.
     tau : ndarray of shape (n * 16,)
@@ -56,7 +81,7 @@ class Panels:
         Relative error of the integral, and absolute error of any probability.
     """
 
-    scale: float
+    stretch: Stretch
     edges: Array
     tau: Array
     weight: Array
@@ -65,34 +90,35 @@ class Panels:
     error: Array
 
 
-def integrate(log_density: LogDensity, start: Array, scale: float, *, upper: float = np.inf) -> Panels:
+def integrate(log_density: LogDensity, start: Array, stretch: Stretch, *, upper: float = np.inf) -> Panels:
     """Integrate m densities over [0, upper], beginning with panels between the values of tau in `start`."""
-    end = 1.0 if np.isinf(upper) else upper / (scale + upper)
-    inner = np.unique(start / (scale + start))
-    edges = np.concatenate([[0.0], inner[(inner > 0) & (inner < end)], [end]])
-    values = _evaluate(log_density, edges[:-1], edges[1:], scale)
+    end = float(stretch.to_t(np.array(upper)))
+    inner = np.unique(stretch.to_t(start))
+    edges = np.concatenate([[0.0], inner[(inner > 0) & (inner < min(end, 1.0 - NEAREST))], [end]])
+    values = _evaluate(log_density, edges[:-1], edges[1:], stretch)
     for _ in range(MOST_ROUNDS):
         half = 0.5 * np.diff(edges)
         top = values.max(axis=(1, 2))
         series = np.exp(values - top[:, None, None]) @ _SERIES
         total = 2.0 * series[:, :, 0] @ half
         tail = np.abs(series[:, :, -3:]).sum(axis=2) * half / total[:, None]
-        rough = (tail.max(axis=0) > TOLERANCE) & (half > 1e-15 * edges[1:])
+        divisible = (half > 1e-15 * edges[1:]) & (1.0 - edges[:-1] > NEAREST)
+        rough = (tail.max(axis=0) > TOLERANCE) & divisible
         if not rough.any() or len(half) > MOST_PANELS:
             break
-        edges, values = _split(log_density, edges, values, rough, scale)
-    return _panels(scale, edges, values, series, top, total, tail)
+        edges, values = _split(log_density, edges, values, rough, stretch)
+    return _panels(stretch, edges, values, series, top, total, tail)
 
 
-def mass_region(log_density: LogDensity, low: float, high: float) -> tuple[Array, float]:
-    """Return values of tau that cut the mass of a density into pieces, and its median, both roughly.
+def mass_region(log_density: LogDensity, low: float, high: float, *, tail: float = np.inf) -> tuple[Array, Stretch]:
+    """Return values of tau that cut the mass of a density into pieces, and the map to use, both roughly.
 
-    Only where to begin: `log_density` is looked at on a grid of log(tau) that closes in on its top.
+    Only where to begin: the first row of `log_density` is looked at on a grid of log(tau) that closes in on its
+    top. A tail of the heaviest row like tau^-tail, `tail` > 1, or mass very far out ask for a stronger stretch.
     """
     s = np.linspace(np.log(low), np.log(high), int(np.log(high / low) / STEP) + 2)
     for _ in range(12):
-        with np.errstate(over="ignore"):
-            h = log_density(np.exp(s))[0] + s
+        h = log_density(np.exp(s))[0] + s
         near = np.flatnonzero(h > h.max() - DEPTH)
         if len(near) >= FEWEST:
             break
@@ -100,12 +126,15 @@ def mass_region(log_density: LogDensity, low: float, high: float) -> tuple[Array
     density = np.exp(h - h.max())
     mass = np.append(0.0, np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(s)))
     tau = np.exp(np.interp(START * mass[-1], mass, s))
-    return tau, float(tau[len(tau) // 2])
+    scale = float(tau[len(tau) // 2])
+    far = (s[near[-1]] - np.log(scale)) / FARTHEST
+    most = np.floor((HIGHEST - np.log(scale)) / -np.log(NEAREST))
+    return tau, Stretch(scale, float(max(min(np.ceil(max(1.0 / (tail - 1.0), far)), most), 1.0)))
 
 
 def cdf(panels: Panels, tau: Array, *, row: int = 0) -> Array:
     """Return P(T <= tau) of one density."""
-    t = _to_t(tau, panels.scale)
+    t = panels.stretch.to_t(np.asarray(tau, dtype=float))
     below = np.append(0.0, np.cumsum(_masses(panels, row)))
     j, x, half = _place(panels.edges, t)
     return np.clip(below[j] + half * _antiderivative(panels.series[row], j, x, _polynomials(x)), 0.0, 1.0)
@@ -113,7 +142,7 @@ def cdf(panels: Panels, tau: Array, *, row: int = 0) -> Array:
 
 def sf(panels: Panels, tau: Array, *, row: int = 0) -> Array:
     """Return P(T > tau) of one density, accurate in the upper tail."""
-    t = _to_t(tau, panels.scale)
+    t = panels.stretch.to_t(np.asarray(tau, dtype=float))
     masses = _masses(panels, row)
     above = np.append(np.cumsum(masses[::-1])[::-1], 0.0)
     j, x, half = _place(panels.edges, t)
@@ -150,39 +179,42 @@ def quantile(panels: Panels, probability: Array, *, row: int = 0) -> Array:
         if not (moved > 1e-9).any():
             break
     t = edges[j] + half[j] * (x + 1.0)
-    return _to_tau(t, panels.scale)
+    return panels.stretch.to_tau(t)
 
 
-def _panels(scale: float, edges: Array, values: Array, series: Array, top: Array, total: Array, tail: Array) -> Panels:
+def _panels(
+    stretch: Stretch, edges: Array, values: Array, series: Array, top: Array, total: Array, tail: Array
+) -> Panels:
     half = 0.5 * np.diff(edges)
-    m = len(top)
-    tau = _to_tau((edges[:-1] + half)[:, None] + half[:, None] * X, scale)
-    weight = np.exp(values - (top + np.log(total))[:, None, None]) * (half[:, None] * WEIGHTS)
+    log_total = top + np.log(total)
+    tau = stretch.to_tau((edges[:-1] + half)[:, None] + half[:, None] * X)
+    weight = np.exp(values - log_total[:, None, None]) * (half[:, None] * WEIGHTS)
     return Panels(
-        scale=scale,
+        stretch=stretch,
         edges=edges,
         tau=tau.ravel(),
-        weight=weight.reshape(m, -1),
+        weight=weight.reshape(len(top), -1),
         series=series / total[:, None, None],
-        log_integral=top + np.log(total),
+        log_integral=log_total,
         error=tail.sum(axis=1) + ROUNDING,
     )
 
 
-def _evaluate(log_density: LogDensity, lo: Array, hi: Array, scale: float) -> Array:
+def _evaluate(log_density: LogDensity, lo: Array, hi: Array, stretch: Stretch) -> Array:
     """Return the log densities in t at the nodes of each panel, (m, panels, 16)."""
     half = 0.5 * (hi - lo)
-    t = (lo + half)[:, None] + half[:, None] * X
-    tau = _to_tau(t, scale).ravel()
-    found = log_density(tau) + 2.0 * np.log(scale + tau) - np.log(scale)
+    tau = stretch.to_tau((lo + half)[:, None] + half[:, None] * X).ravel()
+    found = log_density(tau) + stretch.log_slope(tau)
     return found.reshape(len(found), len(lo), NODES)
 
 
-def _split(log_density: LogDensity, edges: Array, values: Array, rough: AnyArray, scale: float) -> tuple[Array, Array]:
+def _split(
+    log_density: LogDensity, edges: Array, values: Array, rough: AnyArray, stretch: Stretch
+) -> tuple[Array, Array]:
     """Halve the rough panels."""
     lo, hi = edges[:-1][rough], edges[1:][rough]
     middle = 0.5 * (lo + hi)
-    new = _evaluate(log_density, np.append(lo, middle), np.append(middle, hi), scale)
+    new = _evaluate(log_density, np.append(lo, middle), np.append(middle, hi), stretch)
     starts = np.concatenate([edges[:-1][~rough], lo, middle])
     order = np.argsort(starts)
     joined = np.concatenate([values[:, ~rough], new], axis=1)[:, order]
@@ -209,13 +241,3 @@ def _antiderivative(series: Array, j: AnyArray, x: Array, P: Array) -> Array:
     """Return the integral of the series from -1 to x: that of P_n is (P_{n+1} - P_{n-1}) / (2n + 1)."""
     inner = (P[..., 2:] - P[..., :-2]) / (2.0 * _DEGREE[1:] + 1.0)
     return series[j, 0] * (x + 1.0) + (series[j][..., 1:] * inner).sum(axis=-1)
-
-
-def _to_tau(t: Array, scale: float) -> Array:
-    with np.errstate(divide="ignore"):
-        return scale * t / (1.0 - t)
-
-
-def _to_t(tau: Array, scale: float) -> Array:
-    tau = np.asarray(tau, dtype=float)
-    return np.where(np.isinf(tau), 1.0, np.maximum(tau, 0.0) / (scale + np.where(np.isinf(tau), 0.0, np.abs(tau))))
