@@ -120,14 +120,15 @@ def _result_rows(table: CodedTable, result: PublishedResult) -> Iterator[dict[st
 def _rows(table: CodedTable, result: PublishedResult, followed: _Followed) -> Iterator[dict[str, Any]]:
     for quantity, printed in result.printed.items():
         value = followed.ours.get(quantity, NotApplicable("not computed here"))
-        reason = f" ({quantity}: {value.reason})" if isinstance(value, NotApplicable) else ""
         of = result.moderator or ("" if result.coefficient == "intrcpt" else result.coefficient)
+        name = f"{quantity} [{of}]" if of else quantity
+        reason = f" ({name}: {value.reason})" if isinstance(value, NotApplicable) else ""
         yield {
             "dataset": table.card.name if table.card else table.provenance.source,
             "result": result.id,
             "source": f"{result.source}; {result.where}",
             "kind": result.kind,
-            "quantity": f"{quantity} [{of}]" if of else quantity,
+            "quantity": name,
             "scale": result.scale,
             "printed": printed,
             "ours": value,
@@ -177,7 +178,9 @@ def _level(table: CodedTable, result: PublishedResult, whole: Route | None) -> _
     one = found.found(routes.index(same)) if same in routes else _best(found)
     how = "By the route of the whole" if same in routes else "The route of the whole cannot be followed on these rows"
     if not one.agrees and found.count(usual=True):
-        one, how = _best(found), f"{how}, it is not given; {found.count(usual=True)} other usual routes give it"
+        others = found.count(usual=True)
+        which = "1 other usual route gives it" if others == 1 else f"{others} other usual routes give it"
+        one, how = _best(found), f"{how}, it is not given; {which}"
     count = _count(one, result.printed.get("k"))
     note = " ".join(part for part in (f"{how}, each level alone.", count, result.note) if part)
     return _Followed(_numbers(one, result.printed.get("k")), one.route.words, note, one.route)

@@ -118,7 +118,7 @@ def test_a_level_by_another_route_says_so(tmp_path: Path) -> None:
     row = table[table["quantity"] == "estimate [rater: observer]"].iloc[0]
     assert row["agrees"]
     assert row["route"].startswith("Fisher z, EE, Wald z")
-    assert "it is not given; 1 other usual routes give it" in row["note"]
+    assert "it is not given; 1 other usual route gives it" in row["note"]
 
 
 def test_a_level_whose_rows_nobody_named_is_not_run(tmp_path: Path) -> None:
