@@ -80,9 +80,9 @@ class MultilevelModel:
     --------
     >>> from alliance_meta import MultilevelModel, escalc, load_dataset
     >>> es = escalc(load_dataset("crede2010"))
-    >>> fit = MultilevelModel(es, random=("studyid", "es_id")).fit()
+    >>> fit = MultilevelModel(es, random=("study_id", "es_id")).fit()
     >>> fit.sigma2.round(4).tolist()
-    [0.0234, 0.0324]
+    [0.023, 0.0329]
     """
 
     effects: EffectSizes
