@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.reporting.citations import linked, method_keys, reference_list
-from alliance_meta.reporting.declaration import Declaration, Item
+from alliance_meta.reporting.comparisons import coefficients
 from alliance_meta.reporting.fitting import Fitted
 from alliance_meta.reporting.software import versions
-from alliance_meta.reporting.tables import coefficients, statistics_table
+from alliance_meta.reporting.spec import Declaration, Item
+from alliance_meta.reporting.tables import statistics_table
+from alliance_meta.reporting.wording import methods, r_code
 
 if TYPE_CHECKING:
     from alliance_meta.reporting.evidence import Registry
 
 MOST_COLUMNS = 4
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 LIBRARY = "library(metafor)"
 SYNTHETIC = "Synthetic data: the rows are made up for teaching and say nothing about psychotherapy."
 
@@ -37,17 +42,29 @@ def sections(
 
 def methods_prose(fits: Iterable[Fitted]) -> str:
     """Return the methods paragraph of each distinct set of settings, with the fits it was used for."""
-    texts: dict[str, list[str]] = {}
+    texts: dict[str, list[Fitted]] = {}
+    alike: dict[str, str] = {}
     for fitted in fits:
-        texts.setdefault(fitted.fit.methods_text(), []).append(fitted.spec.label)
-    return _escape("\n\n".join(f"**{'; '.join(labels)}.** {text}" for text, labels in texts.items()))
+        text = methods(fitted)
+        if fitted.spec.dependent:
+            text = alike.setdefault(_NUMBER.sub("#", text), text)
+        texts.setdefault(text, []).append(fitted)
+    return _escape("\n\n".join(_paragraph(text, members) for text, members in texts.items()))
+
+
+def _paragraph(text: str, members: Sequence[Fitted]) -> str:
+    """Return one paragraph; models of dependent effects that differ in their numbers alone are named at its end."""
+    first, *rest = members
+    if not first.spec.dependent:
+        return f"**{'; '.join(fitted.spec.label for fitted in members)}.** {text}"
+    others = "; ".join(f"{fitted.spec.label} (k = {fitted.fit.k})" for fitted in rest)
+    return f"**{first.spec.label}.** {text}" + (f" *In the same way: {others}.*" if others else "")
 
 
 def references(fits: Mapping[str, Fitted], registry: Registry | None) -> list[str]:
     """Return the reference list: methods used and sources of the data."""
     settings = [
-        {"measure": fitted.spec.measure, "method": fitted.fit.method, "test": fitted.fit.test}
-        for fitted in fits.values()
+        asdict(fitted.spec) | {"method": fitted.model.method, "test": fitted.fit.inference} for fitted in fits.values()
     ]
     found = [*(fitted.effects.provenance.citation for fitted in fits.values())]
     if registry is not None:
@@ -104,10 +121,10 @@ def _notes(fits: Iterable[Fitted]) -> str:
 
 def _full(declaration: Declaration, fits: Mapping[str, Fitted], builder: Any) -> list[dict[str, Any]]:
     shown, given = _shown_as("statistics", declaration), _shown_as("coefficients", declaration)
-    rest: dict[str, list[str]] = {}
+    rest: dict[tuple[str, bool], list[str]] = {}
     for name, fitted in fits.items():
         if name not in shown:
-            rest.setdefault(fitted.spec.data, []).append(name)
+            rest.setdefault((fitted.spec.data, fitted.fit.p > 1), []).append(name)
     blocks = []
     if shown:
         ids = [
@@ -155,7 +172,7 @@ def _r_call(fitted: Fitted) -> str:
     lines = [f"# {fitted.spec.label}"]
     if fitted.spec.subset:
         lines.append(f"# keep only the rows with {fitted.spec.subset}")
-    lines += [line for line in fitted.fit.r_code().splitlines() if line != LIBRARY]
+    lines += [line for line in r_code(fitted).splitlines() if line != LIBRARY]
     return "\n".join(lines)
 
 

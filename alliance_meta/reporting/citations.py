@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 REFERENCES: dict[str, str] = {
+    "borenstein2009": "Borenstein, M., Hedges, L. V., Higgins, J. P. T., & Rothstein, H. R. (2009). *Introduction to "
+    "meta-analysis*. Wiley.",
     "cochran1954": "Cochran, W. G. (1954). The combination of estimates from different experiments. "
     "*Biometrics*, 10(1), 101–129. https://doi.org/10.2307/3001666",
     "dersimonian1986": "DerSimonian, R., & Laird, N. (1986). Meta-analysis in clinical trials. "
@@ -26,6 +28,8 @@ REFERENCES: dict[str, str] = {
     "388–395. https://doi.org/10.1037/0033-2909.93.2.388",
     "hedges1989": "Hedges, L. V. (1989). An unbiased correction for sampling error in validity generalization studies. "
     "*Journal of Applied Psychology*, 74(3), 469–477. https://doi.org/10.1037/0021-9010.74.3.469",
+    "hedges2010": "Hedges, L. V., Tipton, E., & Johnson, M. C. (2010). Robust variance estimation in meta-regression "
+    "with dependent effect size estimates. *Research Synthesis Methods*, 1(1), 39–65. https://doi.org/10.1002/jrsm.5",
     "hedgesolkin1985": "Hedges, L. V., & Olkin, I. (1985). *Statistical methods for meta-analysis*. Academic Press.",
     "higgins2002": "Higgins, J. P. T., & Thompson, S. G. (2002). Quantifying heterogeneity in a meta-analysis. "
     "*Statistics in Medicine*, 21(11), 1539–1558. https://doi.org/10.1002/sim.1186",
@@ -38,6 +42,8 @@ REFERENCES: dict[str, str] = {
     "covariate. *Statistics in Medicine*, 22(17), 2693–2710. https://doi.org/10.1002/sim.1482",
     "kolden2011": "Kolden, G. G., Klein, M. H., Wang, C.-C., & Austin, S. B. (2011). Congruence/genuineness. "
     "*Psychotherapy*, 48(1), 65–71. https://doi.org/10.1037/a0022064",
+    "konstantopoulos2011": "Konstantopoulos, S. (2011). Fixed effects and variance components estimation in "
+    "three-level meta-analysis. *Research Synthesis Methods*, 2(1), 61–76. https://doi.org/10.1002/jrsm.35",
     "maassen2020": "Maassen, E., van Assen, M. A. L. M., Nuijten, M. B., Olsson-Collentine, A., & Wicherts, "
     "J. M. (2020). Reproducibility of individual effect sizes in meta-analyses in psychology. *PLoS ONE*, 15(5), "
     "e0233107. https://doi.org/10.1371/journal.pone.0233107",
@@ -47,12 +53,23 @@ REFERENCES: dict[str, str] = {
     "*The Annals of Mathematical Statistics*, 29(1), 201–211. https://doi.org/10.1214/aoms/1177706717",
     "paule1982": "Paule, R. C., & Mandel, J. (1982). Consensus values and weighting factors. *Journal of Research of "
     "the National Bureau of Standards*, 87(5), 377–385. https://doi.org/10.6028/jres.087.022",
+    "pustejovsky2018": "Pustejovsky, J. E., & Tipton, E. (2018). Small-sample methods for cluster-robust variance "
+    "estimation and hypothesis testing in fixed effects models. *Journal of Business & Economic Statistics*, 36(4), "
+    "672–683. https://doi.org/10.1080/07350015.2016.1247004",
+    "pustejovsky2022": "Pustejovsky, J. E., & Tipton, E. (2022). Meta-analysis with robust variance estimation: "
+    "Expanding the range of working models. *Prevention Science*, 23(3), 425–438. "
+    "https://doi.org/10.1007/s11121-021-01246-3",
     "rover2015": "Röver, C., Knapp, G., & Friede, T. (2015). Hartung-Knapp-Sidik-Jonkman approach and its modification "
     "for random-effects meta-analysis with few studies. *BMC Medical Research Methodology*, 15, 99. "
     "https://doi.org/10.1186/s12874-015-0091-1",
     "sidik2005": "Sidik, K., & Jonkman, J. N. (2005). Simple heterogeneity variance estimation for meta-analysis. "
     "*Journal of the Royal Statistical Society: Series C*, 54(2), 367–384. "
     "https://doi.org/10.1111/j.1467-9876.2005.00489.x",
+    "tipton2015": "Tipton, E. (2015). Small sample adjustments for robust variance estimation with meta-regression. "
+    "*Psychological Methods*, 20(3), 375–393. https://doi.org/10.1037/met0000011",
+    "tipton2015htz": "Tipton, E., & Pustejovsky, J. E. (2015). Small-sample adjustments for tests of moderators and "
+    "model fit using robust variance estimation in meta-regression. *Journal of Educational and Behavioral "
+    "Statistics*, 40(6), 604–634. https://doi.org/10.3102/1076998615606099",
     "viechtbauer2005": "Viechtbauer, W. (2005). Bias and efficiency of meta-analytic variance estimators in the "
     "random-effects model. *Journal of Educational and Behavioral Statistics*, 30(3), 261–293. "
     "https://doi.org/10.3102/10769986030003261",
@@ -84,17 +101,33 @@ _METHODS = {
     "EE": ("hedgesolkin1985",),
 }
 _TESTS = {"knha": ("knapp2003", "rover2015"), "adhoc": ("knapp2003", "rover2015")}
+_KINDS = {
+    "multilevel": ("konstantopoulos2011", "viechtbauer2010"),
+    "rve": ("hedges2010", "tipton2015", "tipton2015htz"),
+}
 _ALWAYS = ("cochran1954", "higgins2002", "higgins2009", "viechtbauer2007", "viechtbauer2010")
 
 
 def method_keys(settings: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the keys of the methods that fits with these settings used, sorted."""
+    """Return the keys of the methods that fits with these settings used, sorted.
+
+    Besides ``measure``, ``method`` and ``test`` a setting may name ``kind``, ``aggregate``, ``rho`` and ``robust``.
+    """
     keys: set[str] = set()
     for one in settings:
-        keys.update(_ALWAYS)
         keys.update(_MEASURES.get(str(one["measure"]), ()))
+        if one.get("kind", "random") in _KINDS:
+            keys.update(_KINDS[one["kind"]])
+        else:
+            keys.update(_ALWAYS)
+            keys.update(_TESTS.get(str(one["test"]), ()))
         keys.update(_METHODS.get(str(one["method"]), ()))
-        keys.update(_TESTS.get(str(one["test"]), ()))
+        if one.get("aggregate") is not None:
+            keys.add("borenstein2009")
+        if one.get("kind") == "multilevel" and one.get("rho") is not None:
+            keys.add("pustejovsky2022")
+        if one.get("robust") is not None:
+            keys.update(("pustejovsky2018", "tipton2015", "tipton2015htz"))
     return sorted(keys)
 
 

@@ -10,10 +10,14 @@ from alliance_meta.errors import InputError
 from alliance_meta.files import sha256
 from alliance_meta.options import did_you_mean
 from alliance_meta.reporting import appendix, evidence, prose
-from alliance_meta.reporting.declaration import UMBRELLA, Declaration, Item
-from alliance_meta.reporting.fitting import Fitted, run_analysis, statistics
+from alliance_meta.reporting.assumed import rho_table
+from alliance_meta.reporting.coefficients import coefficient_quantities
+from alliance_meta.reporting.fitting import Fitted, run_analysis
+from alliance_meta.reporting.frames import figure
 from alliance_meta.reporting.numbers import FORMATS, encode
+from alliance_meta.reporting.spec import UMBRELLA, Declaration, Item
 from alliance_meta.reporting.tables import MAKERS
+from alliance_meta.reporting.wording import methods, r_code, short_label
 
 SCHEMA = "alliance_meta/report/1"
 
@@ -30,11 +34,15 @@ def make_document(declaration: Declaration) -> dict[str, Any]:
     registry = evidence.read_umbrella(declaration.umbrella) if declaration.umbrella else None
     builder = _Builder(declaration, fits, registry)
     sections = [builder.section(section) for section in declaration.section]
-    quantities: dict[str, Any] = {name: statistics(fitted) for name, fitted in fits.items()}
+    quantities: dict[str, Any] = {
+        name: fitted.statistics | coefficient_quantities(fitted) for name, fitted in fits.items()
+    }
     if registry is not None:
         quantities[UMBRELLA] = registry.quantities
     quantities["printed"] = evidence.printed(fits.values())
     quantities["reproduce"] = builder.reproduced
+    if builder.varied:
+        quantities["rho"] = builder.varied
     if not builder.problems:
         sections += appendix.sections(declaration, fits, registry, builder)
     builder.problems += _unknown_placeholders(builder.texts(), quantities, builder.names)
@@ -76,6 +84,7 @@ class _Builder:
         self.figures: dict[str, Any] = {}
         self.tables: dict[str, Any] = {}
         self.reproduced: dict[str, Any] = {}
+        self.varied: dict[str, Any] = {}
         self.problems: list[str] = []
         self._texts: list[str] = [declaration.subtitle]
         self._slugs: set[str] = set()
@@ -121,11 +130,11 @@ class _Builder:
 
     def item(self, item: Item) -> dict[str, Any]:
         """Return one declared item as a block, keeping its figure or table."""
-        if item.kind == "text":
-            return self.text(str(item.text))
-        if item.kind == "forest":
-            identifier = self.unique(item.id or f"forest_{item.forest}")
-            self.figures[identifier] = self._figure(item)
+        if item.text is not None:
+            return self.text(item.text)
+        if item.drawn is not None:
+            identifier = self.unique(item.id or "_".join((item.drawn, *item.shown)))
+            self.figures[identifier] = figure(item, self.fits, self.registry)
             return {"type": "figure", "id": identifier}
         return self.table(item.id or "_".join((str(item.table), *item.of)), self._table(item))
 
@@ -135,35 +144,14 @@ class _Builder:
         self.tables[name] = table
         return {"type": "table", "id": name}
 
-    def _figure(self, item: Item) -> dict[str, Any]:
-        from alliance_meta.plots import forest_data, frame_to_dict
-
-        if item.forest == UMBRELLA and self.registry is not None:
-            frame = self.registry.forest(item)
-            caption = "Published results side by side; nothing is pooled."
-        else:
-            fitted = self.fits[str(item.forest)]
-            frame = forest_data(
-                fitted.fit,
-                order=list(item.order) or "given",
-                by=item.by,
-                columns=item.columns,
-                title=f"Forest plot: {fitted.spec.label}",
-            )
-            caption = f"{fitted.spec.label}: every study and the pooled effect ({fitted.fit.model_label})."
-        return {
-            "kind": "forest",
-            "caption": item.caption or caption,
-            "title": frame.attrs["title"],
-            "description": frame.attrs["description"],
-            "notes": [str(note["message"]) for note in frame.attrs["notes"]],
-            "frame": frame_to_dict(frame),
-        }
-
     def _table(self, item: Item) -> dict[str, Any]:
         kind = str(item.table)
         if kind in MAKERS:
             return MAKERS[kind](item, self.fits)
+        if kind == "rho":
+            table, quantities = rho_table(item, self.fits)
+            self.varied |= quantities
+            return table
         if kind == "reproduce":
             table, quantities = evidence.reproduce_table(item)
             self.reproduced |= quantities
@@ -199,12 +187,12 @@ def _analysis(fitted: Fitted) -> dict[str, Any]:
     fit = fitted.fit
     return {
         "label": fitted.spec.label,
-        "model_label": fit.model_label,
+        "model_label": short_label(fitted),
         "result": fit.to_dict(),
-        "coefficients": fit.tidy().to_dict("records"),
+        "coefficients": (fit.tidy().reset_index() if fitted.spec.dependent else fit.tidy()).to_dict("records"),
         "notes": [note.to_dict() for note in fit.notes],
-        "methods": fit.methods_text(),
-        "r_code": fit.r_code(),
+        "methods": methods(fitted),
+        "r_code": r_code(fitted),
         "provenance": fitted.effects.provenance.to_dict(),
     }
 

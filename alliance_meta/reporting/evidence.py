@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from alliance_meta.effects.provenance import Provenance
-from alliance_meta.reporting.declaration import Item, Umbrella
+from alliance_meta.reporting.columns import Table, column
 from alliance_meta.reporting.fitting import Fitted
 from alliance_meta.reporting.numbers import Quantity, quantity
-from alliance_meta.reporting.tables import Table, column
+from alliance_meta.reporting.spec import Item, Umbrella
 from alliance_meta.tables.format import MINUS
 
 if TYPE_CHECKING:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FOREST = "forest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +27,21 @@ def draw_figures(document: Mapping[str, Any]) -> dict[str, Drawn]:
 
 
 def _draw(figure: Mapping[str, Any]) -> Drawn:
-    from alliance_meta.plots import figure_bytes, forest, forest_pages, frame_from_dict
+    from alliance_meta.plots import figure_bytes, frame_from_dict
 
-    frame = frame_from_dict(figure["frame"])
-    pages = forest_pages(frame)
+    whole, pages = _figures(frame_from_dict(figure["frame"]))
     drawn = tuple(figure_bytes(page, format="svg").decode("utf-8") for page in pages)
-    whole = pages[0] if len(pages) == 1 else forest(frame)
     svg = drawn[0] if len(pages) == 1 else figure_bytes(whole, format="svg").decode("utf-8")
     return Drawn(whole=svg, pages=drawn, png=figure_bytes(whole, format="png"))
+
+
+def _figures(frame: pd.DataFrame) -> tuple[Any, tuple[Any, ...]]:
+    """Return the figure of a frame as one, and as its pages: the frame says what plot it is of."""
+    from alliance_meta import plots
+
+    name = frame.attrs["plot"]
+    if name != FOREST:
+        whole = getattr(plots, name)(frame)
+        return whole, (whole,)
+    pages = tuple(plots.forest_pages(frame))
+    return pages[0] if len(pages) == 1 else plots.forest(frame), pages

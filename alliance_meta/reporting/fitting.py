@@ -1,44 +1,68 @@
-"""Run the analyses a report declares, and read from each fit every number a report shows."""
+"""Run the analyses a report declares."""
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alliance_meta.errors import AllianceMetaWarning, InputError
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.reporting.declaration import Analysis
-from alliance_meta.reporting.numbers import Quantity, quantity
+from alliance_meta.reporting.numbers import Quantity
+from alliance_meta.reporting.spec import MULTILEVEL, RVE, Analysis
 
 if TYPE_CHECKING:
     from alliance_meta.effects.coded import CodedTable
     from alliance_meta.effects.table import EffectSizes
-    from alliance_meta.results.random_effects import RandomEffectsResults
 
-INFERENCE = {"knha": "Hartung-Knapp, t", "adhoc": "Hartung-Knapp, factor at least 1, t", "z": "Wald, normal", "t": "t"}
-WITH_MODERATORS = NotApplicable("depends on the moderators; see the coefficients")
-ON_RAW_SCALE = NotApplicable("the model was fitted to r itself")
+DEPENDENT = "dependent"
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A declared analysis with its data and its fit; `effects` are those that took part."""
+    """A declared analysis with its data and its fit.
+
+    `coded` are the effects before averaging; `effects` those that took part; `wald` is the same model with normal
+    intervals, where there is one.
+    """
 
     spec: Analysis
     whole: CodedTable
     table: CodedTable
-    effects: EffectSizes
-    fit: RandomEffectsResults
-    wald: RandomEffectsResults
+    coded: EffectSizes
+    fit: Any
+    wald: Any = None
+
+    @property
+    def effects(self) -> EffectSizes:
+        """The effects that took part."""
+        effects: EffectSizes = self.fit.effects
+        return effects
+
+    @property
+    def model(self) -> Any:
+        """The model-based fit behind a cluster-robust one."""
+        return self.fit if self.spec.robust is None else self.fit.fit
 
     @property
     def heading(self) -> str:
         """What a column of a table calls this analysis."""
         return self.spec.short or self.spec.label
+
+    @cached_property
+    def statistics(self) -> dict[str, Quantity]:
+        """The standard block of numbers, by the name placeholders use, in reading order."""
+        from alliance_meta.reporting.statistics import statistics
+
+        return statistics(self)
+
+    @cached_property
+    def components(self) -> list[dict[str, Any]]:
+        """What varies by how much in a multilevel model, one record for each variance and correlation."""
+        from alliance_meta.reporting.coefficients import components
+
+        return components(self)
 
 
 def run_analysis(spec: Analysis, *, folder: Path) -> Fitted:
@@ -50,7 +74,6 @@ def run_analysis(spec: Analysis, *, folder: Path) -> Fitted:
         Whatever the data or the model object to, with the analysis named in front.
     """
     from alliance_meta.effects.escalc import escalc
-    from alliance_meta.models.random_effects import RandomEffectsModel
 
     try:
         with warnings.catch_warnings():
@@ -58,22 +81,83 @@ def run_analysis(spec: Analysis, *, folder: Path) -> Fitted:
             whole = load(spec.data, folder=folder)
             _check_poolable(spec, whole)
             table = whole.query(spec.subset) if spec.subset else whole
-            effects = escalc(table, measure=spec.measure, ri=spec.ri, ni=spec.ni, vtype=spec.vtype)
-            options: dict[str, Any] = {"mods": spec.mods or "1", "method": spec.method, "level": spec.level}
-            fit = RandomEffectsModel(effects, test=spec.test, **options).fit()
-            wald = fit if spec.test == "z" else RandomEffectsModel(effects, test="z", **options).fit()
+            coded = escalc(table, measure=spec.measure, ri=spec.ri, ni=spec.ni, vtype=spec.vtype)
+            fit, wald = _fit(spec, coded)
     except InputError as error:
         raise InputError(f"[[analysis]] ({spec.id}): {error}") from error
-    return Fitted(spec, whole, table, fit.effects, fit, wald)
+    return Fitted(spec, whole, table, coded, fit, wald)
+
+
+def refit(fitted: Fitted, spec: Analysis) -> Fitted:
+    """Return the same effects under another declaration."""
+    fit, wald = _fit(spec, fitted.coded)
+    return replace(fitted, spec=spec, fit=fit, wald=wald)
+
+
+def _fit(spec: Analysis, effects: EffectSizes) -> tuple[Any, Any]:
+    """Return the fit and, for a plain random-effects model, the same one with normal intervals."""
+    wald = None
+    if spec.kind == RVE:
+        fit = _rve(spec, effects)
+    elif spec.kind == MULTILEVEL:
+        fit = _multilevel(spec, effects)
+    else:
+        fit, wald = _random(spec, effects)
+    return (fit, wald) if spec.robust is None else (fit.robust(cluster=spec.cluster, type=spec.robust), None)
+
+
+def _random(spec: Analysis, effects: EffectSizes) -> tuple[Any, Any]:
+    from alliance_meta.effects.aggregate import aggregate
+    from alliance_meta.models.random_effects import RandomEffectsModel
+
+    if spec.aggregate is not None:
+        assert spec.rho is not None
+        effects = aggregate(effects, cluster=spec.cluster, rho=spec.rho, how=spec.aggregate)
+    options: dict[str, Any] = {"mods": spec.mods or "1", "method": spec.method, "level": spec.level, "test": spec.test}
+    fit = RandomEffectsModel(effects, **options).fit()
+    if spec.dependent:
+        return fit, None
+    return fit, fit if spec.test == "z" else RandomEffectsModel(effects, **options | {"test": "z"}).fit()
+
+
+def _multilevel(spec: Analysis, effects: EffectSizes) -> Any:
+    from alliance_meta.effects.covariance import impute_V
+    from alliance_meta.models.multilevel import MultilevelModel
+
+    options: dict[str, Any] = {"method": spec.method, "test": spec.test, "dfs": spec.dfs, "level": spec.level}
+    return MultilevelModel(
+        effects,
+        V=None if spec.rho is None else impute_V(effects, cluster=spec.cluster, rho=spec.rho),
+        mods=spec.mods or "1",
+        random=spec.random,
+        struct=spec.struct or None,
+        **options,
+    ).fit()
+
+
+def _rve(spec: Analysis, effects: EffectSizes) -> Any:
+    from alliance_meta.models.rve import RVEModel
+
+    options: dict[str, Any] = {"cluster": spec.cluster, "working": spec.working, "level": spec.level}
+    if spec.rho is not None:
+        options["rho"] = spec.rho
+    return RVEModel(effects, mods=spec.mods or "1", **options).fit()
 
 
 def _check_poolable(spec: Analysis, table: CodedTable) -> None:
     """Refuse to pool what its data card says must not be pooled."""
     card = table.card
-    if card is not None and not card.poolable:
+    if card is None:
+        return
+    if not card.poolable:
         raise InputError(f"{card.name} must not be pooled: {' '.join(card.cautions)}")
-    if card is not None and card.subset and spec.subset is None:
+    if card.subset and spec.subset is None:
         raise InputError(f"only a part of {card.name} may be pooled; add subset = {card.subset!r}")
+    if card.kind == DEPENDENT and not spec.dependent:
+        raise InputError(
+            f"{card.name} holds several effects of the same people, which this analysis would take as independent; "
+            "add aggregate = 'mean' or robust = 'CR2', or take kind = 'multilevel' or 'rve'"
+        )
 
 
 def load(data: str, *, folder: Path) -> CodedTable:
@@ -85,88 +169,3 @@ def load(data: str, *, folder: Path) -> CodedTable:
     from alliance_meta.effects.ingest import read_coded
 
     return read_coded(folder / data)
-
-
-def statistics(fitted: Fitted) -> dict[str, Quantity]:
-    """Return the standard block of numbers of one fit, by the name placeholders use, in reading order."""
-    spec, fit = fitted.spec, fitted.fit
-    level = f"{100 * spec.level:g}%"
-    scale = "z" if spec.measure == "ZCOR" else "r3"
-    out: dict[str, Quantity] = {}
-
-    def put(key: str, value: Any, kind: str, label: str) -> None:
-        out[key] = quantity(value, kind, label)
-
-    put("k", fit.k, "count", "Effects (k)")
-    put("studies", len(set(fitted.effects.study_id)), "count", "Studies")
-    put("n_total", _total(fitted.effects), "count", "Participants (N)")
-    put("measure", fitted.effects.scale_label, "text", "Effect size")
-    put("method", fit.method, "text", "τ² estimator")
-    put("test", INFERENCE[fit.inference], "text", "Inference")
-    put("level", spec.level, "level", "Confidence level")
-    _put_effect(put, fitted, scale, level)
-    interval = fit.confint_tau2(kind="QP")
-    put("tau2", fit.tau2, "variance", "τ²")
-    put("tau2_ci", [interval.lb, interval.ub], "variance_interval", f"τ², {level} Q-profile interval")
-    put("tau", fit.tau, "sd", "τ")
-    put("tau_ci", [_root(interval.lb), _root(interval.ub)], "sd_interval", f"τ, {level} Q-profile interval")
-    put("I2", fit.I2, "percent", "I², from τ²")
-    put("I2_Q", fit.I2_Q, "percent", "I², from Q")
-    put("H2", fit.H2, "stat", "H²")
-    put("Q", fit.QE, "stat", "Q")
-    put("Q_df", fit.QEdf, "df", "Q, df")
-    put("Q_p", fit.QEp, "p", "Q, p")
-    if fit.p > 1:
-        put("R2", fit.R2, "percent", "R²")
-        put("QM", fit.QM, "stat", "Test of moderators")
-        put("QM_p", fit.QMp, "p", "Test of moderators, p")
-    return out
-
-
-def _put_effect(put: Any, fitted: Fitted, scale: str, level: str) -> None:
-    """Add the pooled effect on every scale, with its intervals."""
-    fit, raw = fitted.fit, fitted.spec.measure != "ZCOR"
-    simple = fit.p == 1
-
-    def first(values: Any) -> Any:
-        return values[0] if simple else WITH_MODERATORS
-
-    put("estimate", first(fit.beta), scale, "Pooled effect, model's scale")
-    put("se", first(fit.se), scale, "Standard error, model's scale")
-    put("ci", [first(fit.ci_lb), first(fit.ci_ub)], f"{scale}_interval", f"{level} CI, model's scale")
-    put("stat", first(fit.stat), "stat", "Test statistic (t, or z where df is ∞)")
-    put("ddf", first(fit.ddf), "df", "Degrees of freedom (df)")
-    put("p", first(fit.pval), "p", "p")
-    median = _prediction(fitted.fit, "r") if simple else {}
-    mean = _prediction(fitted.fit, "r_mean") if simple and not raw else {}
-    wald = _prediction(fitted.wald, "r") if simple else {}
-    why = WITH_MODERATORS if not simple else ON_RAW_SCALE
-    put("r", median.get("pred", why), "r", "r (from Fisher z: tanh(μ), the median)")
-    put("r_ci", _pair(median, "ci", why), "r_interval", f"{level} CI of r")
-    put("r_ci_wald", _pair(wald, "ci", why), "r_interval", f"{level} CI of r, normal (Wald)")
-    put("r_mean", mean.get("pred", why), "r", "Mean of the true correlations, r")
-    put("r_mean_ci", _pair(mean, "ci", why), "r_interval", f"{level} CI of the mean r")
-    put("pi", _pair(median, "pi", why), "r_interval", f"{level} prediction interval, r")
-
-
-def _prediction(fit: RandomEffectsResults, scale: Any) -> Mapping[str, Any]:
-    frame = fit.predict(scale=scale)
-    row = {str(key): value for key, value in frame.iloc[0].items()}
-    why = frame.attrs.get("pi_note")
-    if why:
-        row |= {name: NotApplicable(why) for name in ("pi_lb", "pi_ub")}
-    return row
-
-
-def _pair(prediction: Mapping[str, Any], what: str, why: NotApplicable) -> Any:
-    if not prediction:
-        return why
-    return [prediction[f"{what}_lb"], prediction[f"{what}_ub"]]
-
-
-def _root(value: float) -> float:
-    return value if math.isnan(value) else math.sqrt(value)
-
-
-def _total(effects: EffectSizes) -> Any:
-    return NotApplicable("no sample sizes") if effects.ni is None else int(effects.ni.sum())

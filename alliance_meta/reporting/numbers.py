@@ -130,5 +130,6 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "stat": _plain(2),
     "df": _one(fmt.format_df),
     "p": _one(fmt.format_p),
+    "p_named": _one(lambda value: fmt.format_p(value, name="p")),
     "level": lambda value: fmt.format_level(float(value)),
 }

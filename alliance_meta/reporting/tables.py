@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
-from alliance_meta.errors import InputError
-from alliance_meta.options import did_you_mean
-from alliance_meta.reporting.declaration import Item
-from alliance_meta.reporting.fitting import Fitted, statistics
+from alliance_meta.core.distributions import critical_value
+from alliance_meta.reporting.columns import Table, column, extra_columns, in_words
+from alliance_meta.reporting.comparisons import coefficients, comparison, components, levels
+from alliance_meta.reporting.fitting import Fitted
+from alliance_meta.reporting.numbers import Quantity
+from alliance_meta.reporting.spec import Item
+from alliance_meta.reporting.statistics import WITH_MODERATORS
 from alliance_meta.tables.format import format_df
 
-if TYPE_CHECKING:
-    from alliance_meta.effects.coded import CodedTable
-
-Table = dict[str, Any]
-
-RIGHT = "right"
-GROUPS = {"k": "Data", "measure": "Model", "estimate": "Pooled effect", "tau2": "Heterogeneity", "R2": "Moderators"}
-
-
-def column(keys: str | Sequence[str], label: str, kind: str = "text", **more: Any) -> dict[str, Any]:
-    """Return a column: the keys it reads, its head, the format of its numbers."""
-    listed = [keys] if isinstance(keys, str) else list(keys)
-    align = "left" if kind == "text" else RIGHT
-    return {"keys": listed, "label": label, "format": kind, "align": align, **more}
+GROUPS = {
+    "k_rows": "Data",
+    "k": "Data",
+    "measure": "Model",
+    "estimate": "Pooled effect",
+    "tau2": "Heterogeneity",
+    "R2": "Moderators",
+    "R2_marginal": "Moderators",
+    "QM": "Moderators",
+}
+LONG = 60
+OF_ONE_EFFECT = (
+    "Prediction interval: where the true correlation of one new effect of a new, similar study is expected (of its "
+    "mean, where effects were averaged first); t with the degrees of freedom above, variance τ² plus the squared "
+    "standard error, on the model's scale."
+)
 
 
 def studies(item: Item, fits: Mapping[str, Fitted]) -> Table:
@@ -58,25 +63,25 @@ def studies(item: Item, fits: Mapping[str, Fitted]) -> Table:
 
 def study_rows(fitted: Fitted) -> list[dict[str, Any]]:
     """Return label, n, r, interval and weight of each effect, in the sheet's order."""
-    from alliance_meta.plots import forest_data
+    from alliance_meta.plots.forest_frame import estimate
 
-    frame = forest_data(fitted.fit, order="given")
     effects = fitted.effects
     coded = effects.moderators
-    drawn = frame[frame["kind"] == "study"].reset_index(drop=True)
+    half = critical_value(fitted.spec.level, None) * effects.sei
     rows = []
     for position, label in enumerate(effects.slab):
-        one = drawn.iloc[position]
+        y = effects.yi[position]
+        one = estimate(effects.measure, y, y - half[position], y + half[position])
         rows.append(
             {
                 "label": label,
                 "n": None if effects.ni is None else int(effects.ni[position]),
-                "r": _coded_r(coded, effects.columns, position, float(one["r"])),
-                "ci_lb": float(one["r_lb"]),
-                "ci_ub": float(one["r_ub"]),
-                "weight": float(one["weight"]),
+                "r": _coded_r(coded, effects.columns, position, float(one.get("r", math.nan))),
+                "ci_lb": float(one.get("r_lb", math.nan)),
+                "ci_ub": float(one.get("r_ub", math.nan)),
+                "weight": float(fitted.fit.weights[position]),
                 **{
-                    str(name): _in_words(str(name), value, fitted.table)
+                    str(name): in_words(str(name), value, fitted.table)
                     for name, value in coded.iloc[position].items()
                     if name not in _OWN
                 },
@@ -88,7 +93,7 @@ def study_rows(fitted: Fitted) -> list[dict[str, Any]]:
 def _studies_of_one(item: Item, fitted: Fitted) -> Table:
     level = f"{100 * fitted.spec.level:g}%"
     rows = study_rows(fitted)
-    extra = _extra_columns(item.columns, fitted.table)
+    extra = extra_columns(item.columns, fitted.table)
     columns = [
         column("label", "Study"),
         *extra,
@@ -105,15 +110,19 @@ def _studies_of_one(item: Item, fitted: Fitted) -> Table:
 def statistics_table(item: Item, fits: Mapping[str, Fitted]) -> Table:
     """Return the standard block: one row per statistic, one column per analysis."""
     chosen = [fits[name] for name in item.of]
-    blocks = {fitted.spec.id: statistics(fitted) for fitted in chosen}
+    blocks = {fitted.spec.id: fitted.statistics for fitted in chosen}
     one_each = all(block["studies"]["value"] == block["k"]["value"] for block in blocks.values())
     rows: list[dict[str, Any]] = []
-    for key in dict.fromkeys(key for block in blocks.values() for key in block):
+    headings: set[str] = set()
+    for heading, key in _keys_by_group(blocks.values()):
         if key == "studies" and one_each:
             continue
-        if key in GROUPS:
-            rows.append({"group": GROUPS[key]})
         found = {name: block[key] for name, block in blocks.items() if key in block}
+        if all(_in_coefficients(entry["value"]) for entry in found.values()):
+            continue
+        if heading not in headings:
+            rows.append({"group": heading})
+            headings.add(heading)
         for label in dict.fromkeys(entry["label"] for entry in found.values()):
             cells = {name: _cell(entry) for name, entry in found.items() if entry["label"] == label}
             rows.append({"statistic": label, **cells})
@@ -124,73 +133,36 @@ def statistics_table(item: Item, fits: Mapping[str, Fitted]) -> Table:
     return {"kind": "statistics", "caption": caption, "columns": columns, "rows": rows, "notes": list(rules)}
 
 
+def _in_coefficients(value: Any) -> bool:
+    """Return whether the value is that of no single mean: the coefficients have it."""
+    first = value[0] if isinstance(value, list) else value
+    return first is WITH_MODERATORS
+
+
+def _keys_by_group(blocks: Iterable[Mapping[str, Quantity]]) -> list[tuple[str, str]]:
+    """Return heading and key of every statistic, those of one heading together, in reading order."""
+    found: dict[tuple[str, str], None] = {}
+    for block in blocks:
+        heading = ""
+        for key in block:
+            heading = GROUPS.get(key, heading)
+            found[heading, key] = None
+    order = list(dict.fromkeys(GROUPS.values()))
+    return sorted(found, key=lambda pair: order.index(pair[0]))
+
+
 def prediction_rule(fitted: Fitted) -> str:
     """Say how the prediction interval was made; empty where there is none."""
-    if fitted.fit.method == "EE" or fitted.fit.p > 1:
+    if fitted.fit.p > 1 or fitted.spec.method == "EE":
         return ""
+    if fitted.spec.dependent:
+        return OF_ONE_EFFECT
     df = float(fitted.fit.ddf[0])
     reference = "the normal distribution" if math.isinf(df) else f"t with {format_df(df)} degrees of freedom"
     return (
         "Prediction interval: where the true correlation of one new, similar study is expected; "
         f"{reference}, variance τ² plus the squared standard error, on the model's scale."
     )
-
-
-def coefficients(item: Item, fits: Mapping[str, Fitted]) -> Table:
-    """Return the coefficients of one model."""
-    fitted = fits[item.of[0]]
-    fit, level = fitted.fit, f"{100 * fitted.spec.level:g}%"
-    kind = "z" if fitted.spec.measure == "ZCOR" else "r3"
-    rows = [
-        {
-            "term": name,
-            "estimate": fit.beta[i],
-            "se": fit.se[i],
-            "stat": fit.stat[i],
-            "p": fit.pval[i],
-            "ci_lb": fit.ci_lb[i],
-            "ci_ub": fit.ci_ub[i],
-        }
-        for i, name in enumerate(fit.names)
-    ]
-    columns = [
-        column("term", "Term"),
-        column("estimate", f"Estimate ({fitted.effects.scale_label})", kind),
-        column("se", "SE", kind),
-        column("stat", "z" if math.isinf(fit.ddf[0]) else "t", "stat"),
-        column("p", "p", "p"),
-        column(["ci_lb", "ci_ub"], f"{level} CI", f"{kind}_interval"),
-    ]
-    return {"caption": item.caption or f"Coefficients: {fitted.spec.label}.", "columns": columns, "rows": rows}
-
-
-def comparison(item: Item, fits: Mapping[str, Fitted]) -> Table:
-    """Return one row per analysis: the choices and what they lead to."""
-    rows = []
-    for name in item.of:
-        fitted = fits[name]
-        block = statistics(fitted)
-        rows.append(
-            {
-                "label": fitted.spec.label,
-                "model": fitted.fit.model_label,
-                **{key: block[key]["value"] for key in ("measure", "k", "r", "tau2", "I2")},
-                **_ends("r_ci", block),
-                **_ends("pi", block),
-            }
-        )
-    columns = [
-        column("label", "Analysis"),
-        column("measure", "Scale"),
-        column("model", "Model"),
-        column("k", "k", "count"),
-        column("r", "r", "r3"),
-        column(["r_ci_lb", "r_ci_ub"], "CI", "r3_interval", blank="n/a"),
-        column(["pi_lb", "pi_ub"], "Prediction interval", "r3_interval", blank="n/a"),
-        column("tau2", "τ²", "variance"),
-        column("I2", "I²", "percent"),
-    ]
-    return {"caption": item.caption or "The same rows under different choices.", "columns": columns, "rows": rows}
 
 
 _OWN = frozenset({"label", "n", "r", "ci_lb", "ci_ub", "weight"})
@@ -202,66 +174,40 @@ def left_out(item: Item, fits: Mapping[str, Fitted]) -> Table:
     whole = fitted.whole.frame
     rest = whole.drop(index=fitted.table.frame.index)
     label = next((name for name in ("study", "slab", "author", "study_id") if name in rest), None)
-    columns = [*([column(label, "Study")] if label else []), *_extra_columns(item.columns, fitted.whole)]
+    columns = [*([column(label, "Study")] if label else []), *extra_columns(item.columns, fitted.whole)]
     kept = list(dict.fromkeys(key for one in columns for key in one["keys"]))
     rows = [
-        {str(name): _in_words(str(name), value, fitted.whole) for name, value in row.items()}
+        {str(name): in_words(str(name), value, fitted.whole) for name, value in row.items()}
         for row in rest[kept].to_dict("records")
     ]
     caption = item.caption or f"Rows of the data set left out of: {fitted.spec.label}."
-    return {"caption": caption, "columns": columns, "rows": rows}
+    columns, notes = _said_once(columns, rows)
+    return {"caption": caption, "columns": columns, "rows": rows, **({"notes": notes} if notes else {})}
 
 
-def _extra_columns(names: Sequence[str], table: CodedTable) -> list[dict[str, Any]]:
-    """Return columns of the sheet, headed as its data card titles them."""
-    known = list(table.columns)
-    missing = [f"{name!r}{did_you_mean(name, known)}" for name in names if name not in known]
-    if missing:
-        raise InputError(f"{table.provenance.source} has no column {', '.join(missing)} (columns: {', '.join(known)})")
-    frame = table.frame
-    out = []
-    for name in names:
-        field = table.card.field(name) if table.card else None
-        title = field.title if field else name.replace("_", " ").capitalize()
-        out.append(column(name, title, _kind_of(name, frame[name])))
-    return out
-
-
-def _in_words(name: str, value: Any, table: CodedTable) -> Any:
-    """Return a category's label where the data card has one."""
-    field = table.card.field(name) if table.card else None
-    plain = _plain(value)
-    return field.categories.get(str(plain), plain) if field else plain
-
-
-def _kind_of(name: str, values: pd.Series[Any]) -> str:
-    if name == "year":
-        return "year"
-    if pd.api.types.is_bool_dtype(values) or not pd.api.types.is_numeric_dtype(values):
-        return "text"
-    whole = bool((values.dropna() % 1 == 0).all())
-    return "count" if whole else "r"
+def _said_once(
+    columns: list[dict[str, Any]], rows: Sequence[Mapping[str, Any]]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the columns without those of long text that is the same in every row, and that text as notes."""
+    kept, notes = [], []
+    for one in columns:
+        found = {row.get(one["keys"][0]) for row in rows}
+        text = next(iter(found)) if len(found) == 1 and len(rows) > 1 else None
+        if isinstance(text, str) and len(text) > LONG:
+            notes.append(f"{one['label']}, for every row: {text.replace('{', '{{').replace('}', '}}')}.")
+        else:
+            kept.append(one)
+    return kept, notes
 
 
 def _cell(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {"value": entry["value"], "format": entry["format"]}
 
 
-def _ends(key: str, block: Mapping[str, Any]) -> dict[str, Any]:
-    """Return both ends of an interval under names of their own."""
-    value = block[key]["value"]
-    lb, ub = value if isinstance(value, list) else (value, value)
-    return {f"{key}_lb": lb, f"{key}_ub": ub}
-
-
 def _coded_r(coded: pd.DataFrame, columns: Mapping[str, str], position: int, otherwise: float) -> float:
     """Return r as it stands in the sheet, so that .24 stays .24 and is not tanh(atanh(.24))."""
     name = columns.get("ri")
     return otherwise if name is None or name not in coded else float(coded[name].iloc[position])
-
-
-def _plain(value: Any) -> Any:
-    return None if value is None or value is pd.NA or (isinstance(value, float) and value != value) else value
 
 
 def _lower(text: str) -> str:
@@ -273,5 +219,7 @@ MAKERS: dict[str, Callable[[Item, Mapping[str, Fitted]], Table]] = {
     "statistics": statistics_table,
     "coefficients": coefficients,
     "comparison": comparison,
+    "components": components,
+    "levels": levels,
     "left_out": left_out,
 }

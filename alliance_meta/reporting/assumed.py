@@ -1,0 +1,66 @@
+"""The table of an analysis under other assumed correlations of sampling errors."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from alliance_meta.errors import AllianceMetaWarning, InputError
+from alliance_meta.reporting.columns import Table, column
+from alliance_meta.reporting.fitting import Fitted, refit
+from alliance_meta.reporting.numbers import Quantity
+from alliance_meta.reporting.spec import Item
+
+RHOS = (0.3, 0.5, 0.7)
+PLAIN = ("r", "ddf", "tau2", "sigma2_study_id", "sigma2_es_id")
+
+
+def rho_table(item: Item, fits: Mapping[str, Fitted]) -> tuple[Table, dict[str, Quantity]]:
+    """Return analyses under three values of rho, everything else as declared, and the numbers prose may quote.
+
+    Raises
+    ------
+    InputError
+        For an analysis that assumes no correlation.
+    """
+    rows: list[dict[str, Any]] = []
+    quantities: dict[str, Quantity] = {}
+    for name in item.of:
+        fitted = fits[name]
+        if fitted.spec.rho is None:
+            raise InputError(f"table='rho' of {name!r}: that analysis assumes no correlation; give it rho =")
+        rows.append({"group": fitted.spec.label})
+        for rho in RHOS:
+            block = _under(fitted, rho)
+            lb, ub = _ends(block["r_ci"]["value"])
+            there = {key: block[key]["value"] for key in PLAIN if key in block}
+            rows.append({"rho": rho, **there, "ci_lb": lb, "ci_ub": ub})
+            for key in (*there, "r_ci"):
+                quantities[f"{name}_{round(100 * rho)}_{key}"] = block[key]
+    known = {key for row in rows for key in row}
+    columns = [
+        column("rho", "ρ", "r2", align="left"),
+        column("r", "r", "r3"),
+        column(["ci_lb", "ci_ub"], "CI", "r3_interval", blank="n/a"),
+        column("ddf", "df", "df"),
+        column("tau2", "τ²", "variance"),
+    ]
+    heads = {"sigma2_study_id": "σ² between studies", "sigma2_es_id": "σ² within studies"}
+    columns += [column(key, head, "variance", blank="–") for key, head in heads.items() if key in known]
+    labels = "; ".join(fits[name].spec.label for name in item.of)
+    caption = item.caption or f"Under other assumed correlations of sampling errors: {labels}."
+    return {"caption": caption, "columns": columns, "rows": rows}, quantities
+
+
+def _under(fitted: Fitted, rho: float) -> Mapping[str, Quantity]:
+    if fitted.spec.rho == rho:
+        return fitted.statistics
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AllianceMetaWarning)
+        return refit(fitted, replace(fitted.spec, rho=rho)).statistics
+
+
+def _ends(value: Any) -> tuple[Any, Any]:
+    return (value[0], value[1]) if isinstance(value, list) else (value, value)

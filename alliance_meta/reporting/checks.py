@@ -1,0 +1,203 @@
+"""What a declaration may not say: checks that return every problem in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from alliance_meta.core.rve import Working
+from alliance_meta.effects.aggregate import Aggregation
+from alliance_meta.errors import InputError
+from alliance_meta.options import (
+    Degrees,
+    Measure,
+    RobustType,
+    Tau2Method,
+    Test,
+    VType,
+    check_level,
+    check_option,
+    did_you_mean,
+)
+from alliance_meta.reporting.spec import (
+    MULTILEVEL,
+    RANDOM,
+    RVE,
+    UMBRELLA,
+    Analysis,
+    AnalysisKind,
+    FigureKind,
+    Item,
+    Section,
+    TableKind,
+    Umbrella,
+)
+
+ONE_EACH = ("left_out", "reproduce")
+NEED_BY = ("bubble", "means")
+RESERVED = (UMBRELLA, "ref", "printed", "reproduce", "rho")
+_IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
+
+# Key -> the kinds of analysis that have it; every other key belongs to all.
+KEYS: dict[str, tuple[str, ...]] = {
+    "method": (RANDOM, MULTILEVEL),
+    "test": (RANDOM, MULTILEVEL),
+    "aggregate": (RANDOM,),
+    "random": (MULTILEVEL,),
+    "struct": (MULTILEVEL,),
+    "dfs": (MULTILEVEL,),
+    "robust": (RANDOM, MULTILEVEL),
+    "working": (RVE,),
+}
+_OPTIONS: dict[str, Any] = {
+    "measure": Measure,
+    "vtype": VType,
+    "aggregate": Aggregation,
+    "dfs": Degrees,
+    "robust": RobustType,
+    "working": Working,
+}
+_OF_KIND: dict[str, dict[str, Any]] = {
+    RANDOM: {"method": Tau2Method, "test": Test},
+    MULTILEVEL: {"method": Literal["REML", "ML"], "test": Literal["t", "z"]},
+}
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    RANDOM: {"method": "REML", "test": "knha"},
+    MULTILEVEL: {"method": "REML", "test": "t", "dfs": "contain", "random": ("study_id", "es_id")},
+    RVE: {"working": "CORR"},
+}
+DEFAULT_RHO = {RANDOM: 0.5, RVE: 0.8}
+
+
+def with_defaults(spec: Analysis) -> Analysis:
+    """Return an analysis with the defaults of its kind in place of what was left out."""
+    wanted = dict(_DEFAULTS.get(spec.kind, {}))
+    if spec.dependent:
+        wanted["cluster"] = "study_id"
+    if (spec.kind == RVE and spec.working in (None, "CORR")) or spec.aggregate is not None:
+        wanted["rho"] = DEFAULT_RHO[spec.kind]
+    return replace(spec, **{name: value for name, value in wanted.items() if getattr(spec, name) in (None, ())})
+
+
+def analysis_problems(analyses: Sequence[Analysis], folder: Path) -> Iterator[str]:
+    """Yield what is wrong with the analyses."""
+    seen: set[str] = set()
+    for analysis in analyses:
+        where = f"[[analysis]] ({analysis.id})"
+        if not _IDENTIFIER.fullmatch(analysis.id):
+            yield f"{where}: id must be lower-case letters, digits and _, and begin with a letter"
+        if analysis.id in RESERVED:
+            yield f"{where}: the id {analysis.id!r} is taken by the report itself"
+        if analysis.id in seen:
+            yield f"{where}: the id occurs twice; each analysis needs its own"
+        seen.add(analysis.id)
+        for problem in (*_option_problems(analysis), *_useless(analysis), *_data_problems(analysis.data, folder)):
+            yield f"{where}: {problem}"
+
+
+def _option_problems(spec: Analysis) -> Iterator[str]:
+    yield from _refused(check_option, "kind", spec.kind, AnalysisKind)
+    for name, options in {**_OPTIONS, **_OF_KIND.get(spec.kind, {})}.items():
+        value = getattr(spec, name)
+        if value is not None and spec.kind in KEYS.get(name, (spec.kind,)):
+            yield from _refused(check_option, name, value, options)
+    yield from _refused(check_level, spec.level)
+    low = 0.0 if spec.kind == RVE else -1.0
+    if spec.rho is not None and not low <= spec.rho <= 1.0:
+        yield f"rho={spec.rho:g} is a correlation of sampling errors and must lie between {low:g} and 1"
+
+
+def _useless(spec: Analysis) -> Iterator[str]:
+    """Yield the keys that would do nothing: what was written was meant to do something."""
+    if spec.kind not in get_args(AnalysisKind):
+        return
+    for name, kinds in KEYS.items():
+        if getattr(spec, name) not in (None, ()) and spec.kind not in kinds:
+            belongs = " or ".join(f"kind = {kind!r}" for kind in kinds)
+            yield f"{name} does nothing with kind = {spec.kind!r}; it belongs to {belongs}"
+    if spec.kind == RANDOM and spec.rho is not None and spec.aggregate is None:
+        yield "rho does nothing without aggregate; add aggregate = 'mean', or take kind = 'multilevel' or 'rve'"
+    if spec.kind == RVE and spec.rho is not None and spec.working == "HIER":
+        yield "rho does nothing with working = 'HIER', whose errors are independent"
+    users = {RANDOM: ("aggregate", "robust"), MULTILEVEL: ("rho", "robust")}.get(spec.kind, ())
+    if users and spec.cluster is not None and all(getattr(spec, name) is None for name in users):
+        yield f"cluster does nothing without {' or '.join(users)}"
+    if spec.struct and not any("|" in term for term in spec.random):
+        yield "struct does nothing without a random term 'inner | outer'"
+
+
+def _data_problems(data: str, folder: Path) -> Iterator[str]:
+    from alliance_meta.effects.datasets import list_datasets
+
+    names = [str(name) for name in list_datasets()["name"]]
+    if data in names or (folder / data).is_file():
+        return
+    hint = did_you_mean(data, names)
+    yield (
+        f"data={data!r} is neither a shipped data set nor a file beside the declaration{hint} "
+        f"(shipped: {', '.join(names)})"
+    )
+
+
+def item_problems(
+    sections: Sequence[Section], analyses: Sequence[Analysis], umbrella: Umbrella | None
+) -> Iterator[str]:
+    """Yield what is wrong with the figures and tables."""
+    known = [analysis.id for analysis in analyses]
+    for section in sections:
+        for item in section.item:
+            where = f"[[section]] {section.heading!r}"
+            problems = _figure_problems(item, known) if item.drawn is not None else _table_problems(item, known)
+            for problem in problems:
+                yield f"{where}: {problem}"
+            wanted = UMBRELLA in item.shown if item.drawn is not None else (item.table or "").startswith(UMBRELLA)
+            if umbrella is None and wanted:
+                yield f"{where}: the umbrella is shown but [umbrella] is not declared"
+
+
+def _figure_problems(item: Item, known: Sequence[str]) -> Iterator[str]:
+    kind = str(item.drawn)
+    if item.figure is not None:
+        yield from _refused(check_option, "figure", kind, FigureKind)
+        if kind not in get_args(FigureKind):
+            return
+        if len(item.of) != 1:
+            yield f"figure={kind!r} shows one analysis, not {len(item.of)}; write of = '...'"
+    if kind in NEED_BY and item.by is None:
+        yield f"figure={kind!r} needs by = the moderator that it shows"
+    key = "forest" if item.forest is not None else "of"
+    for identifier in item.shown:
+        if identifier != UMBRELLA or kind != "forest":
+            yield from _unknown(key, identifier, known)
+
+
+def _table_problems(item: Item, known: Sequence[str]) -> Iterator[str]:
+    if item.table is None:
+        return
+    table = item.table
+    yield from _refused(check_option, "table", table, TableKind)
+    if table not in get_args(TableKind) or table.startswith(UMBRELLA):
+        return
+    if not item.of:
+        yield f"table={table!r} needs of = [...]"
+    elif table in ONE_EACH and len(item.of) > 1:
+        yield f"table={table!r} shows one, not {len(item.of)}; write one item for each"
+    if table != "reproduce":
+        for identifier in item.of:
+            yield from _unknown("of", identifier, known)
+
+
+def _unknown(key: str, identifier: str, known: Sequence[str]) -> Iterator[str]:
+    if identifier not in known:
+        listed = ", ".join(known) or "none"
+        yield f"{key}={identifier!r} is no analysis{did_you_mean(identifier, list(known))} (declared: {listed})"
+
+
+def _refused(check: Callable[..., None], *arguments: Any) -> Iterator[str]:
+    try:
+        check(*arguments)
+    except InputError as error:
+        yield str(error)

@@ -1,0 +1,60 @@
+"""Columns of a table: the keys they read, their heads, the formats of their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from alliance_meta.errors import InputError
+from alliance_meta.options import did_you_mean
+
+if TYPE_CHECKING:
+    from alliance_meta.effects.coded import CodedTable
+
+Table = dict[str, Any]
+
+RIGHT = "right"
+
+
+def column(keys: str | Sequence[str], label: str, kind: str = "text", **more: Any) -> dict[str, Any]:
+    """Return a column: the keys it reads, its head, the format of its numbers."""
+    listed = [keys] if isinstance(keys, str) else list(keys)
+    align = "left" if kind == "text" else RIGHT
+    return {"keys": listed, "label": label, "format": kind, "align": align, **more}
+
+
+def extra_columns(names: Sequence[str], table: CodedTable) -> list[dict[str, Any]]:
+    """Return columns of the sheet, headed as its data card titles them."""
+    known = list(table.columns)
+    missing = [f"{name!r}{did_you_mean(name, known)}" for name in names if name not in known]
+    if missing:
+        raise InputError(f"{table.provenance.source} has no column {', '.join(missing)} (columns: {', '.join(known)})")
+    frame = table.frame
+    out = []
+    for name in names:
+        field = table.card.field(name) if table.card else None
+        title = field.title if field else name.replace("_", " ").capitalize()
+        out.append(column(name, title, _kind_of(name, frame[name])))
+    return out
+
+
+def in_words(name: str, value: Any, table: CodedTable) -> Any:
+    """Return a category's label where the data card has one."""
+    field = table.card.field(name) if table.card else None
+    plain = _plain(value)
+    return field.categories.get(str(plain), plain) if field else plain
+
+
+def _kind_of(name: str, values: pd.Series[Any]) -> str:
+    if name == "year":
+        return "year"
+    if pd.api.types.is_bool_dtype(values) or not pd.api.types.is_numeric_dtype(values):
+        return "text"
+    whole = bool((values.dropna() % 1 == 0).all())
+    return "count" if whole else "r"
+
+
+def _plain(value: Any) -> Any:
+    return None if value is None or value is pd.NA or (isinstance(value, float) and value != value) else value

@@ -1,0 +1,108 @@
+"""The figures a report declares, as frames of numbers: what `figures` draws from `results.json`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from alliance_meta.errors import AllianceMetaWarning
+from alliance_meta.reporting.fitting import Fitted
+from alliance_meta.reporting.spec import UMBRELLA, Item
+from alliance_meta.reporting.wording import short_label
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from alliance_meta.reporting.evidence import Registry
+
+# A report declares no rule by which one effect of a study is chosen.
+UNDECLARED = "one per study"
+
+
+def figure(item: Item, fits: Mapping[str, Fitted], registry: Registry | None) -> dict[str, Any]:
+    """Return one figure of the document: its frame, its words, its notes."""
+    from alliance_meta.plots import frame_to_dict
+
+    kind = str(item.drawn)
+    if UMBRELLA in item.shown and registry is not None:
+        frame, caption = registry.forest(item), "Published results side by side; nothing is pooled."
+    else:
+        fitted = fits[item.shown[0]]
+        words, make = _MAKERS[kind]
+        frame = make(item, fitted)
+        caption = words.format(label=fitted.spec.label, model=short_label(fitted), by=item.by)
+    return {
+        "kind": kind,
+        "caption": item.caption or caption,
+        "title": frame.attrs["title"],
+        "description": frame.attrs["description"],
+        "notes": [str(note["message"]) for note in frame.attrs["notes"]],
+        "frame": frame_to_dict(frame),
+    }
+
+
+def _forest(item: Item, fitted: Fitted) -> pd.DataFrame:
+    from alliance_meta.plots import forest_data
+
+    return forest_data(
+        fitted.fit,
+        order=list(item.order) or "given",
+        by=item.by,
+        columns=item.columns,
+        label=item.label,
+        title=f"Forest plot: {fitted.spec.label}",
+    )
+
+
+def _caterpillar(item: Item, fitted: Fitted) -> pd.DataFrame:
+    from alliance_meta.plots import caterpillar_data
+
+    return caterpillar_data(fitted.fit, title=f"Caterpillar plot: {fitted.spec.label}")
+
+
+def _bubble(item: Item, fitted: Fitted) -> pd.DataFrame:
+    from alliance_meta.plots import bubble_data
+
+    return bubble_data(fitted.fit, str(item.by), title=f"Bubble plot: {fitted.spec.label}")
+
+
+def _profile(item: Item, fitted: Fitted) -> pd.DataFrame:
+    from alliance_meta.plots import profile_data
+
+    return profile_data(fitted.fit, title=f"Profile of the likelihood: {fitted.spec.label}")
+
+
+def _means(item: Item, fitted: Fitted) -> pd.DataFrame:
+    from alliance_meta.moderators.marginal import marginal_means
+    from alliance_meta.plots import means_data
+
+    means = marginal_means(fitted.fit, by=str(item.by))
+    return means_data(means, title=f"Means by {item.by}: {fitted.spec.label}")
+
+
+def _dependence(item: Item, fitted: Fitted) -> pd.DataFrame:
+    """Return the frame of every usual method for the analysis's effects, with its own rho, clusters and moderators."""
+    from alliance_meta.plots import dependence_data
+    from alliance_meta.sensitivity.dependence import compare_dependence
+    from alliance_meta.sensitivity.dependence_text import METHODS
+
+    spec = fitted.spec
+    options: dict[str, Any] = {"cluster": spec.cluster or "study_id", "mods": spec.mods or "1", "level": spec.level}
+    if spec.rho is not None:
+        options["rho"] = spec.rho
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AllianceMetaWarning)
+        found = compare_dependence(fitted.coded, methods=[name for name in METHODS if name != UNDECLARED], **options)
+    return dependence_data(found, term=item.by, title=f"Methods for dependent effects: {fitted.spec.label}")
+
+
+# Kind -> its caption and what makes its frame.
+_MAKERS: dict[str, tuple[str, Callable[[Item, Fitted], pd.DataFrame]]] = {
+    "forest": ("{label}: every study and the pooled effect ({model}).", _forest),
+    "caterpillar": ("{label}: every effect, smallest first, and the pooled effect ({model}).", _caterpillar),
+    "bubble": ("{label}: every effect against {by}, and what the model says of it ({model}).", _bubble),
+    "profile": ("{label}: how likely each value of τ² makes the data ({model}).", _profile),
+    "means": ("{label}: mean effect at each level of {by} ({model}).", _means),
+    "dependence": ("{label}: the same effects by every usual method.", _dependence),
+}

@@ -1,0 +1,130 @@
+"""What a report may declare: frozen dataclasses, one for each kind of block in the TOML file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from alliance_meta.core.rve import Working
+from alliance_meta.effects.aggregate import Aggregation
+from alliance_meta.options import Degrees, Measure, RobustType, Tau2Method, Test, VType
+
+AnalysisKind = Literal["random", "multilevel", "rve"]
+TableKind = Literal[
+    "studies",
+    "statistics",
+    "coefficients",
+    "comparison",
+    "components",
+    "levels",
+    "rho",
+    "left_out",
+    "reproduce",
+    "umbrella",
+    "umbrella_left_out",
+]
+FigureKind = Literal["forest", "caterpillar", "bubble", "profile", "means", "dependence"]
+
+RANDOM, MULTILEVEL, RVE = "random", "multilevel", "rve"
+UMBRELLA = "umbrella"
+CONTENTS = ("text", "forest", "figure", "table")
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """One model of one data set; None stands for the default of its kind."""
+
+    id: str
+    label: str
+    data: str
+    kind: AnalysisKind = "random"
+    short: str | None = None
+    ri: str | None = None
+    ni: str | None = None
+    measure: Measure = "ZCOR"
+    vtype: VType = "LS"
+    method: Tau2Method | None = None
+    test: Test | None = None
+    level: float = 0.95
+    mods: str | None = None
+    subset: str | None = None
+    cluster: str | None = None
+    aggregate: Aggregation | None = None
+    random: tuple[str, ...] = ()
+    struct: tuple[str, ...] = ()
+    dfs: Degrees | None = None
+    rho: float | None = None
+    robust: RobustType | None = None
+    working: Working | None = None
+
+    @property
+    def dependent(self) -> bool:
+        """Whether something is said about effects of one study that depend on each other."""
+        return self.kind != RANDOM or self.aggregate is not None or self.robust is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Umbrella:
+    """The published results side by side; nothing is pooled."""
+
+    psychotherapy_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing in a section: words, a figure or a table."""
+
+    text: str | None = None
+    forest: str | None = None
+    figure: str | None = None
+    table: str | None = None
+    of: tuple[str, ...] = ()
+    id: str | None = None
+    caption: str | None = None
+    by: str | None = None
+    order: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    label: str | None = None
+
+    @property
+    def given(self) -> list[str]:
+        """Which of the contents are there; a whole item has one."""
+        return [name for name in CONTENTS if getattr(self, name) is not None]
+
+    @property
+    def drawn(self) -> str | None:
+        """The kind of figure; None for words and tables."""
+        return "forest" if self.forest is not None else self.figure
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The analyses, data sets or the umbrella that a figure or table shows."""
+        return (self.forest,) if self.forest is not None else self.of
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading with its words and items."""
+
+    heading: str
+    text: str = ""
+    item: tuple[Item, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """A report as declared; `path` is where it stands and is written nowhere."""
+
+    name: str
+    path: Path
+    title: str
+    subtitle: str = ""
+    lang: str = "en"
+    analysis: tuple[Analysis, ...] = ()
+    umbrella: Umbrella | None = None
+    section: tuple[Section, ...] = ()
+
+    def find(self, identifier: str) -> Analysis:
+        """Return the analysis of that id."""
+        return next(analysis for analysis in self.analysis if analysis.id == identifier)
