@@ -87,8 +87,8 @@ am.plots.forest(robust)
 # %% [markdown]
 # ## 4. Does the method matter?
 #
-# The same rows by every usual method. One effect per study needs a rule, declared before looking; here the rating of the
-# client goes first.
+# The same rows by every usual method. One effect per study needs a rule, declared before looking; here the rating of
+# the client goes first.
 
 # %%
 raters = {"rater": ["client", "observer", "therapist"]}
@@ -120,8 +120,8 @@ naive.predict(raters, scale="r").round(2)
 # %% [markdown]
 # Observers far above clients? Most studies asked only one of them, so most of the comparison is between studies, which
 # differ in much else; and of the studies that asked both, one says nearly everything, because two ratings of the *same*
-# patients are compared with little sampling error. `split_within` takes the moderator apart: `_within` compares raters in
-# the same study, `_between` compares studies by whom they asked.
+# patients are compared with little sampling error. `split_within` takes the moderator apart: `_within` compares raters
+# in the same study, `_between` compares studies by whom they asked.
 
 # %%
 parts = am.split_within(coded, "rater", reference="client")
@@ -135,5 +135,5 @@ am.che(parts, mods=f"{within} + {between}", cluster="study_id", rho=0.6)
 
 # %% [markdown]
 # Look at the notes and the degrees of freedom before the *p* values. One study had clients and observers, another one
-# clients and therapists; no correction makes one study into several. An honest report says that these rows cannot answer
-# the question, and what kind of study could.
+# clients and therapists; no correction makes one study into several. An honest report says that these rows cannot
+# answer the question, and what kind of study could.

@@ -137,7 +137,7 @@ def _counting(fit: MultilevelResults) -> str:
 
 
 def _component_cells(fit: MultilevelResults) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, row in fit.components.iterrows():
         error = row["se"]
         se = ("given" if row["fixed"] else "edge") if isinstance(error, NotApplicable) else f"{error:.4f}"
@@ -147,11 +147,12 @@ def _component_cells(fit: MultilevelResults) -> list[tuple[str, ...]]:
 
 def _components(fit: MultilevelResults) -> list[str]:
     cells = _component_cells(fit)
+    values = dict(zip(fit.components.index, fit.components["estimate"].astype(float), strict=True))
     width = min(max(len(name) for name, *_ in cells), WIDTH - 36)
     lines = [f"{'':{width}} {'estimate':>9} {'se':>8} {'sd':>8} {'groups':>7}"]
     for name, estimate, se, groups in cells:
         short = name if len(name) <= width else name[: width - 1] + "…"
-        value = float(fit.components.loc[name, "estimate"])
+        value = values[name]
         sd = "" if name.startswith("rho") else number(value**0.5 if value >= 0 else float("nan"))
         lines.append(f"{short:{width}} {estimate:>9} {se:>8} {sd:>8} {groups:>7}")
     return lines
