@@ -12,7 +12,6 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes.marginals import INFINITE
 from alliance_meta.bayes.setup import coordinates
 from alliance_meta.core.bayes_deletion import delete_each
-from alliance_meta.core.bayes_mixture import NormalMixture
 from alliance_meta.not_applicable import NotApplicable
 
 if TYPE_CHECKING:
@@ -94,16 +93,12 @@ def leave_one_out(fit: BayesianResults) -> LeaveOneOut:
         return LeaveOneOut(none, none, none, none, out)
     elpd = left.log_predictive
     se = float(np.sqrt(k * elpd.var(ddof=1))) if k > 1 else NotApplicable("needs at least 2 studies")
-    within = float(_log_density(exact.observations(), fit.effects.yi).sum())
+    within = float(exact.observations().log_pdf(fit.effects.yi).sum())
     return LeaveOneOut(float(elpd.sum()), se, within - float(elpd.sum()), float(left.error.sum()), out)
 
 
 def _spread(covariance: Array, row: Array) -> Array:
     return np.sqrt(np.einsum("i,mij,j->m", row, covariance, row))
-
-
-def _log_density(mixture: NormalMixture, y: Array) -> Array:
-    return np.log(mixture.pdf(y[:, None])[:, 0])
 
 
 def _column(values: Array | None, rows: Any, k: int) -> Any:

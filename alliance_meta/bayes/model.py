@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from alliance_meta._typing import Array
 from alliance_meta.bayes.marginals import IntervalKind
 from alliance_meta.bayes.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.results import BayesianResults
 from alliance_meta.bayes.setup import PriorSet, check_kind, choose_priors, exact_problem
-from alliance_meta.core.bayes_exact import ExactPosterior, solve
-from alliance_meta.core.bayes_panels import cdf
+from alliance_meta.core.bayes_exact import ExactPosterior, ExactProblem, log_likelihood, solve
+from alliance_meta.core.bayes_normal import conditional
 from alliance_meta.design import build_design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, InputError
@@ -23,8 +24,11 @@ from alliance_meta.options import check_level, check_option
 # Above this error bound not every printed digit can be trusted.
 WORST_ERROR = 1e-8
 FEW_FOR_TAU = 5
-# A posterior this far out in its prior is in conflict with it.
-CONFLICT = 1e-3
+# Data are in conflict with a normal prior that lies this many standard deviations away (p = .001) ...
+CONFLICT = 3.29
+# ... and with a prior of tau all but this much of which is left of or right of values e^3 times as likely.
+OUTSIDE = 1e-3
+FAR_MORE_LIKELY = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,23 +173,45 @@ def _size_notes(exact: ExactPosterior) -> list[Note]:
 
 
 def _conflict_notes(exact: ExactPosterior, priors: PriorSet) -> list[Note]:
-    """Say where the posterior lies far out in its prior."""
-    found = []
-    for name, prior, column in zip(priors.names, priors.coefficients, np.eye(len(priors.names)), strict=True):
-        if prior.proper:
-            centre = exact.coefficients(column[None]).quantile(np.array([0.5]))[0, 0]
-            below = float(prior.cdf(centre))
-            if min(below, 1.0 - below) < CONFLICT:
-                found.append(f"{name} (posterior median {centre:.3g}, prior {prior})")
-    if priors.tau.proper:
-        limits = priors.tau.quantile([CONFLICT, 1.0 - CONFLICT])
-        below, above = cdf(exact.panels, limits)
-        if below > 0.5 or above < 0.5:
-            found.append(f"tau (prior {priors.tau})")
-    if not found:
+    """Say where the data by themselves lie far out in the prior."""
+    found = [priors.names[j] for j in np.flatnonzero(_surprise(exact.problem) > CONFLICT)]
+    parts = [f"{name} (prior {priors.coefficients[priors.names.index(name)]})" for name in found]
+    if _tau_conflict(exact.problem, priors.tau):
+        parts.append(f"tau (prior {priors.tau})")
+    if not parts:
         return []
     message = (
-        f"Data and prior disagree about {' and '.join(found)}: the posterior is a compromise that neither supports. "
+        f"Data and prior disagree about {' and '.join(parts)}: the posterior is a compromise that neither supports. "
         "Reconsider the prior, or take one with a heavy tail, such as Cauchy or HalfCauchy, which gives way."
     )
     return [Note("prior-conflict", message)]
+
+
+def _surprise(problem: ExactProblem) -> Array:
+    """Return how many standard deviations of the prior predictive lie between data and a normal prior, (p,).
+
+    Tau is that of the moments here, so that a conflict cannot hide in it; 0 for priors that are not normal.
+    """
+    model = problem.model
+    given = conditional(model, np.array([np.sqrt(model.tau2)]))
+    posterior = 1.0 / (given.root[0] ** 2).sum(axis=0)
+    data = posterior - model.precision
+    tells = (model.precision > 0) & (data > 1e-9 * posterior)
+    data = np.where(tells, data, 1.0)
+    prior = np.where(tells, model.precision, 1.0)
+    own = (posterior * given.mean[0] - model.precision * model.mean) / data
+    return np.where(tells, np.abs(own - model.mean) / np.sqrt(1.0 / data + 1.0 / prior), 0.0)
+
+
+def _tau_conflict(problem: ExactProblem, prior: TauPrior) -> bool:
+    """Return whether the likelihood of tau is far higher outside what the prior allows than inside."""
+    if not prior.proper:
+        return False
+    lowest, highest = prior.quantile([OUTSIDE, 1.0 - OUTSIDE])
+    v = problem.model.v
+    sizes = np.sqrt([v.min(), v.max(), np.ptp(problem.model.y) ** 2])
+    around = np.geomspace(1e-2 * sizes[0], 1e2 * sizes.max(), 64)
+    loglik = log_likelihood(problem, np.concatenate([around, [lowest, min(highest, 1e3 * around[-1])]]))
+    tau = np.append(around, [lowest, highest])
+    inside = (tau >= lowest) & (tau <= highest)
+    return bool((~inside).any() and loglik[~inside].max() - loglik[inside].max() > FAR_MORE_LIKELY)

@@ -12,6 +12,7 @@ import pandas as pd
 from alliance_meta.bayes.marginals import MixtureMarginal, TauMarginal
 from alliance_meta.bayes.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.priors import TAU, sensitivity_set
+from alliance_meta.bayes.results_export import column
 from alliance_meta.bayes.setup import PriorSet, check_kind, exact_problem, with_tau
 from alliance_meta.core.bayes_exact import ExactProblem, solve
 from alliance_meta.errors import InputError
@@ -34,6 +35,8 @@ def prior_grid(
         tau_priors = [own.tau, *others]
     if mu_priors is not None and "mu" not in own.names:
         raise InputError(f"mods={fit.design.formula!r} has no intercept, so that mu_priors have nothing to apply to")
+    if not len(tau_priors) or (mu_priors is not None and not len(mu_priors)):
+        raise InputError("give at least one prior to compare")
     for tau_prior in tau_priors:
         check_kind(tau_prior, TauPrior, "tau_priors")
     for mu_prior in mu_priors or ():
@@ -44,7 +47,7 @@ def prior_grid(
         # What does not depend on the prior of tau is done once.
         problem = fit.exact.problem if one is own else exact_problem(fit.effects, fit.design, replace(one, tau=TAU))
         rows += [_row(fit, problem, replace(one, tau=tau.given(fit.effects.vi))) for tau in tau_priors]
-    out = pd.DataFrame(rows)
+    out = pd.DataFrame({name: column([row[name] for row in rows]) for name in rows[0]})
     out.attrs.update(level=fit.level, interval="eti", scale=fit.effects.scale_label)
     return out
 

@@ -20,7 +20,7 @@ from alliance_meta.bayes.marginals import (
     share_of,
 )
 from alliance_meta.bayes.setup import coordinates
-from alliance_meta.core.bayes_exact import ExactPosterior
+from alliance_meta.core.bayes_exact import ExactPosterior, thinned
 from alliance_meta.core.bayes_mixture import NormalMixture
 from alliance_meta.core.univariate import heterogeneity
 from alliance_meta.core.wls import make_batch
@@ -107,6 +107,11 @@ class Quantities:
     def _mean_row(self) -> Array:
         """The mean effect at the average of the moderators, in the coordinates of the quadrature."""
         return self.design.X.mean(axis=0) @ coordinates(self.design)
+
+    @cached_property
+    def _thinned(self) -> ExactPosterior:
+        """The posterior with few components."""
+        return thinned(self.exact, self._mean_row)
 
     @property
     def _scale(self) -> str:

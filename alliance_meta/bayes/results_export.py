@@ -63,9 +63,9 @@ def _row(marginal: Marginal, level: float, kind: IntervalKind) -> tuple[float, .
     return marginal.mean, marginal.sd, one.estimate, one.lb, one.ub
 
 
-def column(cells: Sequence[float]) -> Any:
-    """Return a float array, or an object array where a cell has to keep its reason."""
-    return np.array(cells, dtype=object if any(isinstance(x, NotApplicable) for x in cells) else float)
+def column(cells: Sequence[Any]) -> Any:
+    """Return an array, of objects where a cell has to keep its reason."""
+    return np.array(cells, dtype=object if any(isinstance(x, NotApplicable) for x in cells) else None)
 
 
 def statistics(fit: BayesianResults) -> dict[str, Any]:

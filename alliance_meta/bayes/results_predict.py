@@ -104,7 +104,7 @@ def _one_by_one(fit: BayesianResults, X: Array, wanted: str, level: float, kind:
 
 
 def _mean_correlation(fit: BayesianResults, row: Array) -> MeanCorrelation:
-    exact = fit.exact
+    exact = fit._thinned
     c = row @ coordinates(fit.design)
     sd = np.sqrt(((exact.root @ c) ** 2).sum(axis=1))
     kept = exact.weight > 1e2 * LIGHTEST * exact.weight.max()

@@ -8,7 +8,7 @@ nodes of `bayes_panels`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special
@@ -24,8 +24,9 @@ FAR = 1e6
 EXTREME = 1e100
 # Points that may stand for the scales of a t prior, if they give the same probabilities at these quantiles.
 RULES = (6, 10, 16, 24)
+THIN = (24, 40)
 PROBES = np.array([1e-6, 1e-3, 0.025, 0.2, 0.5, 0.8, 0.975, 1.0 - 1e-3, 1.0 - 1e-6])
-ALIKE = 1e-14
+ALIKE = 5e-14
 TINY = 1e-300
 # A moment that is less accurate than this is not given.
 WORST_MOMENT = 1e-8
@@ -218,6 +219,33 @@ def _mixture_nodes(problem: ExactProblem, tau: Array, weight: Array) -> tuple[Ar
     return full.nodes(tau)
 
 
+def _alike(few: NormalMixture, many: NormalMixture) -> bool:
+    x = few.quantile(PROBES)
+    return bool(np.abs(few.cdf(x) - many.cdf(x)).max() < ALIKE)
+
+
+def thinned(posterior: ExactPosterior, c: Array) -> ExactPosterior:
+    """Return the posterior with few components that give c'b and the true effects to match the same distribution.
+
+    Gauss's rules for the posterior of tau; all components where none of the rules tried is as good, or where a
+    coefficient has a t prior.
+    """
+    problem, panels = posterior.problem, posterior.panels
+    if problem.heavy is not None:
+        return posterior
+    t, weight = panels.stretch.to_t(posterior.tau), posterior.weight
+    for n in THIN:
+        points, rule = gauss_rules(weight[None], t[None], n)
+        tau = panels.stretch.to_tau(np.clip(points[0], 0.0, panels.edges[-1]))
+        given = conditional(problem.model, tau)
+        few = replace(posterior, weight=rule[0], tau=tau, mean=given.mean, root=given.root)
+        if _alike(few.coefficients(c[None]), posterior.coefficients(c[None])) and _alike(
+            few.new_effects(c[None]), posterior.new_effects(c[None])
+        ):
+            return few
+    return posterior
+
+
 def log_posterior(problem: ExactProblem, tau: Array) -> Array:
     """Return the log of prior times likelihood at each tau, (B,)."""
     return problem.tau.log_density(tau) + log_likelihood(problem, tau)
@@ -320,9 +348,7 @@ class _Flattened:
 
     def agrees(self, other: _Flattened) -> bool:
         """Return whether both give the coefficient the same distribution, to rounding."""
-        ours, theirs = self._coefficient(), other._coefficient()
-        x = ours.quantile(PROBES)
-        return bool(np.abs(ours.cdf(x) - theirs.cdf(x)).max() < ALIKE)
+        return _alike(self._coefficient(), other._coefficient())
 
     def _coefficient(self) -> NormalMixture:
         j = self.prior.index

@@ -59,6 +59,11 @@ class NormalMixture:
         """Return the density at x (m, q)."""
         return self._sum(x, lambda z, sd: np.exp(-0.5 * z**2 - LOG_ROOT_2PI) / sd)
 
+    def log_pdf(self, x: Array) -> Array:
+        """Return the log density at one point of each quantity, x (m,), also where the density underflows."""
+        z = (x[:, None] - self.mean) / self.sd
+        return special.logsumexp(np.log(self.weight) - 0.5 * z**2 - np.log(self.sd), axis=1) - LOG_ROOT_2PI
+
     def quantile(self, probability: Array) -> Array:
         """Return the quantiles of each quantity, (m, q) for q probabilities."""
         p = np.asarray(probability, dtype=float)

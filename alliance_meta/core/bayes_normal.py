@@ -17,6 +17,8 @@ from alliance_meta._typing import Array
 LOG_2PI = float(np.log(2.0 * np.pi))
 # Effects x values of tau worked on at once.
 MOST_CELLS = 1_000_000
+# Where the coefficients are this far from the reference a difference of squares would lose digits.
+FAR = 1e3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +48,8 @@ class NormalModel:
     centre: Array
     loglik: float
     _w: Array
+    _residual: Array
+    _quadratic: float
     _features: Array
     _prior: Array
     _basis: Array
@@ -107,7 +111,7 @@ def prepare(y: Array, v: Array, X: Array, mean: Array, precision: Array) -> Norm
     features = np.column_stack([w * r**2, r[:, None] * Q, Q[:, i] * Q[:, j]])
     prior = np.append(basis.T @ (precision * (mean - centre)), ((basis.T * precision) @ basis)[i, j])
     loglik = -0.5 * (constant + quadratic + logdet)
-    return NormalModel(y, v, X, mean, precision, tau2, centre, loglik, w, features, prior, basis)
+    return NormalModel(y, v, X, mean, precision, tau2, centre, loglik, w, r, quadratic, features, prior, basis)
 
 
 def conditional(model: NormalModel, tau: Array) -> Conditional:
@@ -128,10 +132,21 @@ def _conditional(model: NormalModel, tau: Array) -> Conditional:
     logs = np.log(total * model._w).sum(axis=1)
     root, logdet = _root(sums[:, 1 + p :], p)
     half = np.einsum("bij,bj->bi", root, sums[:, 1 : 1 + p])
-    change = logs + shift * sums[:, 0] - (half**2).sum(axis=1) + logdet
     root = root @ model._basis.T
-    mean = model.centre + np.einsum("bij,bi->bj", root, half)
-    return Conditional(model.loglik - 0.5 * change, mean, root)
+    moved = np.einsum("bij,bi->bj", root, half)
+    gained = (half**2).sum(axis=1)
+    quadratic = shift * sums[:, 0] - gained
+    far = np.flatnonzero(gained > FAR)
+    if len(far):
+        quadratic[far] = _quadratic(model, total[far], moved[far]) - model._quadratic
+    return Conditional(model.loglik - 0.5 * (logs + quadratic + logdet), model.centre + moved, root)
+
+
+def _quadratic(model: NormalModel, total: Array, moved: Array) -> Array:
+    """Return the weighted squares of residuals and of deviations from the prior, without taking differences."""
+    residual = model._residual - moved @ model.X.T
+    away = model.centre + moved - model.mean
+    return (residual**2 / total).sum(axis=1) + away**2 @ model.precision
 
 
 def _root(packed: Array, p: int) -> tuple[Array, Array]:

@@ -194,7 +194,9 @@ def main():
     out = []
     for name, data, p, mean, precision, prior, grid in specs:
         y, v = [mpf(a) for a in data["y"]], [mpf(a) for a in data["v"]]
-        X = [[mpf(1)] if p == 1 else [mpf(1), mpf(a)] for a in data.get("x", y)]
+        x = [mpf(a) for a in data.get("x", data["y"])]
+        # The prior of the mean effect is that at the average of the moderator.
+        X = [[mpf(1)] if p == 1 else [mpf(1), a - sum(x) / len(x)] for a in x]
         case = (y, v, X, [mpf(a) for a in mean], [mpf(a) for a in precision])
         points = {
             "shift": given(mpf("0.15"), *case)[0],
