@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from alliance_meta.cli.options import JsonOption
 from alliance_meta.cli.output import print_json, print_table, records
+
+if TYPE_CHECKING:
+    from alliance_meta.errors import Problem
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -49,16 +52,55 @@ def show(
 
 @app.command("check")
 def check(json: JsonOption = False) -> None:
-    """Check every shipped data set against its card: hash, header, types, ranges, licence, cautions."""
-    from alliance_meta.effects.datasets import check_datasets, list_datasets
+    """Check every shipped data set against its card: hash, header, types, ranges, licence, cautions.
 
-    problems = check_datasets()
+    The registry of published results is also checked for repeated entries, missing sources, limits that cannot be and
+    numbers that contradict each other.
+    """
+    from alliance_meta.effects.datasets import check_datasets, list_datasets
+    from alliance_meta.evidence.registry import check_registry
+
+    problems = [*check_datasets(), *check_registry()]
     if json:
         print_json({"problems": [problem.to_dict() for problem in problems]})
     elif problems:
-        for problem in problems:
-            typer.echo(str(problem))
+        _print_problems(problems)
     else:
-        typer.echo(f"{len(list_datasets())} data sets agree with their cards")
+        typer.echo(f"{len(list_datasets())} data sets agree with their cards, and the registry is sound")
     if problems:
         raise typer.Exit(1)
+
+
+@app.command("seal")
+def seal(
+    name: Annotated[str, typer.Argument(help="Name of a data set in a checkout.", show_default=False)],
+    version: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="New version; by default its second number is raised.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Take a changed data set over: write hash, size and rows into its datapackage.json, if nothing else is wrong.
+
+    For whoever adds to the data, such as an entry to the registry: alliance-meta data seal published
+    """
+    from alliance_meta.effects.sealing import folder_of, seal_dataset
+    from alliance_meta.evidence.registry import check_registry
+
+    folder = folder_of(name)
+    problems = check_registry() if name == "published" else []
+    now = ""
+    if not problems:
+        problems, now = seal_dataset(folder, version=version)
+    if json:
+        print_json({"problems": [problem.to_dict() for problem in problems], "version": now})
+    elif problems:
+        _print_problems(problems)
+    else:
+        typer.echo(f"{name} is sealed as version {now}")
+    if problems:
+        raise typer.Exit(1)
+
+
+def _print_problems(problems: list[Problem]) -> None:
+    for problem in problems:
+        typer.echo(str(problem))

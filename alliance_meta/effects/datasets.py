@@ -175,13 +175,18 @@ def check_datasets() -> list[Problem]:
         except InputError as error:
             problems.append(Problem(None, None, None, str(error)))
             continue
-        problems += _check_package(folder, package)
-        for resource in package.get("resources", ()):
-            path = folder / resource["path"]
-            described.add(path)
-            problems += _check_resource(path, resource)
+        problems += check_package(folder, package)
+        described |= {folder / resource["path"] for resource in package.get("resources", ())}
     strays = sorted(set(data_root().rglob("*.csv")) - described)
     problems += [_problem(path, "no datapackage.json describes this file") for path in strays]
+    return problems
+
+
+def check_package(folder: Path, package: Mapping[str, Any], *, bytes_too: bool = True) -> list[Problem]:
+    """Check one data set against its description, `bytes_too`: hash and size as well."""
+    problems = list(_check_package(folder, package))
+    for resource in package.get("resources", ()):
+        problems += _check_resource(folder / resource["path"], resource, bytes_too=bytes_too)
     return problems
 
 
@@ -287,23 +292,28 @@ def _check_bytes(path: Path, resource: Mapping[str, Any]) -> Iterator[Problem]:
         yield _problem(path, "differs from the file its datapackage.json describes; restore it from the repository")
 
 
-def _check_resource(path: Path, resource: Mapping[str, Any]) -> Iterator[Problem]:
-    problems = list(_check_bytes(path, resource))
+def _check_resource(path: Path, resource: Mapping[str, Any], *, bytes_too: bool) -> Iterator[Problem]:
+    problems = list(_check_bytes(path, resource)) if bytes_too or not path.is_file() else []
     yield from problems
     if not path.is_file():
         return
     data = path.read_bytes()
-    if len(data) != resource["bytes"] and not problems:
+    if bytes_too and len(data) != resource["bytes"] and not problems:
         yield _problem(path, f"has {len(data)} bytes, its datapackage.json says {resource['bytes']}")
     header, *lines = csv.reader(io.StringIO(data.decode("utf-8"), newline=""))
     fields = [FieldCard.from_dict(field) for field in resource["schema"]["fields"]]
     if header != [field.name for field in fields]:
         yield _problem(path, "its columns differ from those its datapackage.json describes")
         return
+    ragged = [(row, len(line)) for row, line in enumerate(lines, start=2) if len(line) != len(fields)]
+    if ragged:
+        row, cells = ragged[0]
+        yield _problem(path, f"has {cells} cells where the header has {len(fields)}: a comma needs quotes", row=row)
+        return
     missing = resource["schema"].get("missingValues", [""])
     for position, field in enumerate(fields):
-        cells = [(row, line[position]) for row, line in enumerate(lines, start=2)]
-        yield from _check_column(path, field, [(r, None if text in missing else text) for r, text in cells])
+        texts = [(row, line[position]) for row, line in enumerate(lines, start=2)]
+        yield from _check_column(path, field, [(r, None if text in missing else text) for r, text in texts])
 
 
 def _check_column(path: Path, field: FieldCard, cells: Sequence[tuple[int, str | None]]) -> Iterator[Problem]:

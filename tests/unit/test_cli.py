@@ -107,6 +107,8 @@ def test_help_lists_the_commands_that_work_and_no_others(run):
         ("claims",),
         ("data", "list"),
         ("data", "show"),
+        ("data", "check"),
+        ("data", "seal"),
     ],
 )
 def test_every_command_explains_itself(run, command):
