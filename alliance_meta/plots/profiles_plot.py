@@ -93,7 +93,7 @@ def profiles_data(
 
     Warns
     -----
-    ConvergenceWarning
+    NotIdentifiedWarning, ConvergenceWarning
         As `sensitivity.profile` does.
 
     Examples

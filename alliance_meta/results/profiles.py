@@ -49,7 +49,7 @@ class Slot:
 def slots(fit: MultilevelResults) -> Iterator[Slot]:
     """Yield every variance and correlation, in the order of ``fit.components``; without a fit where it was given."""
     estimates = {str(name): float(value) for name, value in fit.components["estimate"].items()}
-    base = _by_name(fit)
+    base = by_name(fit)
     for at, (term, part) in enumerate(fit._parts):
         structure = base.point.problem.components[at].structure
         own = [name for name in estimates if name in term.parameters or f"[{term.name}: " in name]
@@ -62,7 +62,7 @@ def slots(fit: MultilevelResults) -> Iterator[Slot]:
             yield Slot(name, estimates[name], None if fixed else base, part.start + offset, power)
 
 
-def _by_name(fit: MultilevelResults) -> MixedFit:
+def by_name(fit: MultilevelResults) -> MixedFit:
     """Return the fit with standard deviations and a correlation in the place of Cholesky factors of one or two."""
     found, problem = fit.fitted, fit.point.problem
     for at, (term, part) in enumerate(fit._parts):

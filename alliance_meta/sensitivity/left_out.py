@@ -138,12 +138,12 @@ class ClustersLeftOut:
         span, name = self.span(), self._term(None)
         lines = [
             f"Without each of {len(self.labels)} clusters ({self.cluster}): {name}, {self.fit.effects.scale_label}",
-            f"{'':22} {'all':>8} {'lowest':>8} {'without':18} {'highest':>8} {'without':12}",
+            f"{'':22} {'all':>8} {'lowest':>8} {'without':16} {'highest':>8} without",
         ]
         for column, row in span.iterrows():
-            low, high = (str(row[side])[:width] for side, width in (("lowest_without", 18), ("highest_without", 12)))
+            low, high = (str(row[side])[:width] for side, width in (("lowest_without", 16), ("highest_without", 12)))
             lines.append(
-                f"{str(column)[:22]:22} {number(row['all']):>8} {number(row['lowest']):>8} {low:18} "
+                f"{str(column)[:22]:22} {number(row['all']):>8} {number(row['lowest']):>8} {low:16} "
                 f"{number(row['highest']):>8} {high}"
             )
         lines += ["", f"Largest moves of the estimate ({level_text(self.fit.level)} intervals)"]

@@ -232,9 +232,9 @@ def compare_levels(
     >>> found.tidy()["se"].astype(float).round(4).to_dict()
     {'no heterogeneity': 0.0058, 'study_id': 0.0299, 'es_id': 0.0254, 'study_id + es_id': 0.0285}
     """
-    random = levels if isinstance(levels, str) else tuple(levels)
+    random = (levels,) if isinstance(levels, str) else tuple(levels)
+    _check(random, model)
     full = MultilevelModel(effects, V=V, mods=mods, random=random, **model).fit()
-    _check(full)
     n, fits, singular = len(full.random), dict[str, MultilevelResults](), list[str]()
     for size in range(n):
         for kept in combinations(range(n), size):
@@ -248,15 +248,16 @@ def compare_levels(
     return LevelComparison(fits, merge_notes(full.notes, _notes(fits, singular)))
 
 
-def _check(full: MultilevelResults) -> None:
-    wrong = [term.name for term in full.random if term.within]
+def _check(levels: Sequence[str], model: dict[str, Any]) -> None:
+    wrong = [name for name in levels if "|" in name]
     if wrong:
         raise InputError(
             f"levels names {', '.join(wrong)}; compare_levels takes random intercepts, component_tests any term"
         )
-    if len(full.random) > MOST_LEVELS:
-        raise InputError(f"{len(full.random)} levels make {2 ** len(full.random)} models; give {MOST_LEVELS} at most")
-    if full.fitted.fixed.any():
+    n = sum(len(name.split("/")) for name in levels)
+    if n > MOST_LEVELS:
+        raise InputError(f"{n} levels make {2**n} models; give {MOST_LEVELS} at most")
+    if "fixed" in model:
         raise InputError("fixed= belongs to one model; compare_levels estimates every variance")
 
 

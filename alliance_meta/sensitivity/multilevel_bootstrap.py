@@ -19,6 +19,7 @@ from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import did_you_mean
 from alliance_meta.results.components import CONSTANT, RandomTerm
 from alliance_meta.results.multilevel import MultilevelResults
+from alliance_meta.results.profiles import by_name
 from alliance_meta.sensitivity.bootstrap_result import MANY_AT_BOUND, Bootstrap, BootstrapKind
 from alliance_meta.sensitivity.refitting import Part, cluster_rows, full, inside, natural_values, part, typical_variance
 
@@ -147,11 +148,12 @@ def _chunk(
 
 
 def _simulated(fit: MultilevelResults, rng: np.random.Generator, B: int) -> list[Estimates]:
-    problem, theta, fixed = fit.point.problem, fit.fitted.theta, fit.fitted.fixed
+    base = by_name(fit)
+    problem, theta, fixed = base.point.problem, base.theta, base.fixed
     given = np.where(fixed, theta, np.nan)
     start = np.where(fixed, theta, inside(problem, theta))
     whole = Part(problem, fit.random, start, given)
-    drawn = simulate(fit.point, rng, B)
+    drawn = simulate(base.point, rng, B)
     return [
         _estimates_of(fit, replace(whole, problem=replace(problem, y=np.ascontiguousarray(y))), vt=fit.vt)
         for y in drawn.T

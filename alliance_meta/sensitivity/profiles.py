@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from alliance_meta.core.mixed_profile import ProfileCurve
-from alliance_meta.errors import ConvergenceWarning, InputError
+from alliance_meta.errors import AllianceMetaWarning, ConvergenceWarning, InputError, NotIdentifiedWarning
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes, warn_note
 from alliance_meta.options import check_level, did_you_mean
@@ -151,8 +151,10 @@ def profile(
 
     Warns
     -----
+    NotIdentifiedWarning
+        A curve is flat; also a note.
     ConvergenceWarning
-        A curve is flat, has several peaks, or is higher elsewhere; also a note.
+        A curve has several peaks, or is higher elsewhere; also a note.
 
     Notes
     -----
@@ -183,8 +185,12 @@ def profile(
     if not curves:
         raise InputError(f"{', '.join(asked)}: {GIVEN}; there is nothing to profile")
     found: dict[str, ProfileCurve | NotApplicable] = dict(curves)
-    own = [warn_note(note.code, note.message, ConvergenceWarning, stacklevel=3) for note in remarks_on(found)]
+    own = [warn_note(note.code, note.message, _category(note), stacklevel=3) for note in remarks_on(found)]
     return ProfileLikelihood(fit, curves, used, merge_notes(fit.notes, own))
+
+
+def _category(note: Note) -> type[AllianceMetaWarning]:
+    return NotIdentifiedWarning if note.code == "profile-flat" else ConvergenceWarning
 
 
 def _asked(fit: MultilevelResults, components: str | Sequence[str] | None) -> list[str]:

@@ -19,9 +19,12 @@ from alliance_meta.effects.clustering import read_clusters
 from alliance_meta.errors import InputError
 from alliance_meta.results.components import RandomTerm, natural
 from alliance_meta.results.multilevel import MultilevelResults
+from alliance_meta.results.profiles import by_name
 
 # A search that starts on a bound, or at a factor of 0, may never leave it.
 INSIDE = 0.05
+# Added to a singular covariance, as a share of its size, so that it has a Cholesky factor.
+RIDGE = 1e-10
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,17 +65,19 @@ def part(
     """Lay out the rows given (all by default), with the terms given (all by default).
 
     A row may stand several times: `copy` numbers its occurrences, and what lies in different copies is independent
-    but for terms whose groups several clusters share.
+    but for terms whose groups several clusters share. Covariances of two effects are laid out by their standard
+    deviations and correlation, in which a search does not lose its way at a correlation of 1.
     """
     rows = np.arange(fit.k) if rows is None else rows
     copy = np.zeros(rows.size, dtype=np.intp) if copy is None else copy
-    problem, theta = fit.point.problem, fit.fitted.theta
+    base = by_name(fit)
+    problem = base.point.problem
     labels, components, laid = [], [], list[Term]()
     start, given = [], []
     for at in range(len(fit.random)) if terms is None else terms:
-        label, structure, kept = _shrunk(fit.random[at], problem.components[at].structure, rows, copy)
-        values = _theta(theta[problem.slices[at]], problem.components[at].structure, kept)
-        held = _held(fit.fitted.fixed[problem.slices[at]], problem.components[at].structure, kept)
+        span = problem.slices[at]
+        some, structure = _some_rows(fit.random[at], problem.components[at].structure, rows, copy)
+        label, structure, values, held = _without_lost(some, structure, base.theta[span], base.fixed[span])
         made = _terms(label)
         components.append(Component(structure, tuple(range(len(laid), len(laid) + len(made)))))
         laid += made
@@ -156,59 +161,59 @@ def _covariance(fit: MultilevelResults, rows: IntArray, copy: IntArray) -> tuple
     return V.vi[rows], [(stack, V.block(rows[stack])) for stack in stacks(of)]
 
 
-def _shrunk(
-    term: RandomTerm, structure: Structure, rows: IntArray, copy: IntArray
-) -> tuple[RandomTerm, Structure, IntArray | None]:
-    """Return a term on some rows, its structure, and the inner levels that are left where some are not."""
-    given, R = term.group[rows], None
-    if term.struct == "R":
-        assert isinstance(structure, Scaled)
+def _some_rows(term: RandomTerm, structure: Structure, rows: IntArray, copy: IntArray) -> tuple[RandomTerm, Structure]:
+    """Return a term on some rows, with its inner levels as they were."""
+    given = term.group[rows]
+    if isinstance(structure, Scaled) and term.struct == "R":
         left, group = np.unique(given, return_inverse=True)
-        R, levels = Scaled(structure.R[np.ix_(left, left)]), [term.levels[i] for i in left]
-    else:
-        pair = given * (int(copy.max()) + 1) + copy
-        group = codes(pair)
-        _, first = np.unique(group, return_index=True)
-        levels = [term.levels[i] for i in given[first]]
-    made = replace(term, group=group.astype(np.intp), levels=tuple(levels))
-    if R is not None:
-        return made, R, None
+        levels = tuple(term.levels[i] for i in left)
+        made = replace(term, group=group.astype(np.intp), levels=levels)
+        return made, Scaled(structure.R[np.ix_(left, left)])
+    group = codes(given * (int(copy.max()) + 1) + copy)
+    first = np.unique(group, return_index=True)[1]
+    made = replace(term, group=group, levels=tuple(term.levels[i] for i in given[first]))
     if term.slopes is not None:
-        return replace(made, slopes=replace(term.slopes, X=term.slopes.X[rows])), structure, None
-    if term.inner is None:
-        return made, structure, None
-    kept, inner = np.unique(term.inner[rows], return_inverse=True)
-    made = replace(made, inner=inner.astype(np.intp), columns=tuple(term.columns[i] for i in kept))
+        made = replace(made, slopes=replace(term.slopes, X=term.slopes.X[rows]))
+    if term.inner is not None:
+        made = replace(made, inner=term.inner[rows])
     if term.struct == "CS":
-        return made, CompoundSymmetry(_most(made)), None
-    if kept.size == len(term.columns) or term.struct == "ID":
-        return made, structure, None
+        structure = CompoundSymmetry(_most(made))
+    return made, structure
+
+
+def _without_lost(
+    term: RandomTerm, structure: Structure, theta: Array, fixed: Mask
+) -> tuple[RandomTerm, Structure, Array, Mask]:
+    """Return a term, its structure and its parameters without the inner levels that no row has any more."""
+    if term.inner is None:
+        return term, structure, theta, fixed
+    kept, inner = np.unique(term.inner, return_inverse=True)
+    if kept.size == len(term.columns):
+        return term, structure, theta, fixed
+    names = term.parameters
+    made = replace(term, inner=inner.astype(np.intp), columns=tuple(term.columns[i] for i in kept))
+    if term.struct in ("ID", "CS"):
+        return made, structure, theta, fixed
+    G = structure.matrices(theta)[0][np.ix_(kept, kept)]
+    if kept.size == 1:
+        common = isinstance(structure, Correlated) and structure.common
+        own = names[0] if common else f"tau2[{term.name}: {made.columns[0]}]"
+        held = fixed[:1] if common or fixed.size == 1 else np.array([bool(fixed.all())])
+        return replace(made, parameters=(own,)), Scaled(np.ones((1, 1))), G[0], held
     if isinstance(structure, Unstructured):
-        return made, Unstructured(kept.size), kept
+        root = np.linalg.cholesky(G + (RIDGE * np.trace(G) + np.finfo(float).tiny) * np.eye(kept.size))
+        smaller = Unstructured(kept.size)
+        held = np.full(smaller.n, bool(fixed.all()))
+        return made, smaller, root[np.tril_indices(kept.size)], held
     assert isinstance(structure, Correlated)
     distance = None if structure.distance is None else structure.distance[np.ix_(kept, kept)]
-    return made, Correlated(kept.size, distance, structure.common), kept
-
-
-def _theta(theta: Array, structure: Structure, kept: IntArray | None) -> Array:
-    """Return the parameters of the inner levels that are left."""
-    if kept is None:
-        return theta
-    if isinstance(structure, Unstructured):
-        G = structure.matrices(theta)[0][np.ix_(kept, kept)]
-        root = np.linalg.cholesky(G + (1e-10 * np.trace(G) + np.finfo(float).tiny) * np.eye(kept.size))
-        return np.asarray(root[np.tril_indices(kept.size)])
-    assert isinstance(structure, Correlated)
-    return theta if structure.common else np.append(theta[kept], theta[structure.variances :])
-
-
-def _held(fixed: Mask, structure: Structure, kept: IntArray | None) -> Mask:
-    if kept is None:
-        return fixed
-    if isinstance(structure, Unstructured):
-        return np.full(Unstructured(kept.size).n, bool(fixed.all()))
-    assert isinstance(structure, Correlated)
-    return fixed if structure.common else np.append(fixed[kept], fixed[structure.variances :])
+    smaller_one = Correlated(kept.size, distance, structure.common)
+    if structure.common:
+        return made, smaller_one, theta, fixed
+    at = np.append(kept, np.arange(structure.variances, structure.n))
+    if len(names) == structure.n:
+        made = replace(made, parameters=tuple(names[i] for i in at))
+    return made, smaller_one, theta[at], fixed[at]
 
 
 def _pairs(term: RandomTerm) -> IntArray:

@@ -18,7 +18,7 @@ from alliance_meta.notes import Note, merge_notes
 from alliance_meta.results.components import RandomTerm, object_frame
 from alliance_meta.results.export import plain
 from alliance_meta.results.multilevel import MultilevelResults
-from alliance_meta.results.wording import bare_p, number, remarks
+from alliance_meta.results.wording import bare_p, number, remarks, wrapped
 from alliance_meta.sensitivity.refitting import check_multilevel
 
 COLUMNS = ("LRT", "df", "pval", "pval_naive", "reference", "loglik")
@@ -80,14 +80,15 @@ class ComponentTests:
         width = min(max(8, *(len(name) for name in self.rows)), 30)
         lines = [
             f"Likelihood-ratio tests of random terms ({self.method}; log-likelihood {number(self.loglik)})",
-            f"{'':{width}} {'LRT':>9} {'df':>3} {'p naive':>8} {'p':>8}  reference of p",
+            f"{'':{width}} {'LRT':>9} {'df':>3} {'p naive':>8} {'p':>8}  mixture",
         ]
         for name, row in self.rows.items():
             short = name if len(name) <= width else name[: width - 1] + "…"
             lines.append(
                 f"{short:{width}} {number(row['LRT']):>9} {row['df']:>3} {bare_p(row['pval_naive']):>8} "
-                f"{bare_p(row['pval']):>8}  {row['reference']}"
+                f"{bare_p(row['pval']):>8}  {_short(row['reference'])}"
             )
+        lines += wrapped("Mixture a + b: p by half chi2(a), half chi2(b); <= an upper bound of it.")
         return "\n".join([*lines, *remarks(self.notes)])
 
     def __str__(self) -> str:
@@ -137,9 +138,10 @@ def component_tests(fit: MultilevelResults) -> ComponentTests:
     >>> fit = MultilevelModel(escalc(load_dataset("crede2010")), random=("study_id", "es_id")).fit()
     >>> print(sensitivity.component_tests(fit))
     Likelihood-ratio tests of random terms (REML; log-likelihood -1.2579)
-                   LRT  df  p naive        p  reference of p
-    study_id    2.8465   1   0.0916   0.0458  half chi2(0), half chi2(1)
-    es_id     145.8263   1   <.0001   <.0001  half chi2(0), half chi2(1)
+                   LRT  df  p naive        p  mixture
+    study_id    2.8465   1   0.0916   0.0458  0 + 1
+    es_id     145.8263   1   <.0001   <.0001  0 + 1
+    Mixture a + b: p by half chi2(a), half chi2(b); <= an upper bound of it.
     """
     check_multilevel(fit, "component_tests")
     rows: dict[str, dict[str, Any]] = {}
@@ -197,6 +199,11 @@ def _nothing(why: NotApplicable, df: int) -> dict[str, Any]:
 def _words(df: int, *, exact: bool) -> str:
     mixture = f"half chi2({df - 1}), half chi2({df})"
     return mixture if exact else f"at most {mixture}"
+
+
+def _short(reference: str) -> str:
+    """Return ``0 + 1`` for half chi2(0), half chi2(1), and ``<= 1 + 2`` for an upper bound."""
+    return reference.replace("at most", "<=").replace(", ", " + ").replace("half chi2(", "").replace(")", "")
 
 
 def without(fit: MultilevelResults, at: int, zero: Mask) -> MixedFit:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alliance_meta import EffectSizes, InputError, MultilevelModel, RandomEffectsModel, sensitivity
-from alliance_meta.errors import ConvergenceWarning
+from alliance_meta.errors import NotIdentifiedWarning
 from alliance_meta.plots import leave_out, leave_out_data, profile, profile_data, profiles, profiles_data
 from alliance_meta.plots.figures import figure_bytes
 from tests.plots.cases import quiet
@@ -50,7 +50,7 @@ def test_a_panel_each_named_with_its_interval() -> None:
 
 def test_a_flat_profile_is_said_under_the_plot() -> None:
     fit = multilevel(random=("study_id", "rater | modality", "es_id"))
-    with pytest.warns(ConvergenceWarning, match=r"rho\[rater \| modality\] does not fall"):
+    with pytest.warns(NotIdentifiedWarning, match=r"rho\[rater \| modality\] does not fall"):
         frame = profiles_data(fit, points=9)
     assert frame.attrs["bottom"][-1] == "rho[rater | modality] is flat on one side: not identified"
 
