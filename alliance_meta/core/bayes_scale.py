@@ -15,8 +15,7 @@ from alliance_meta._typing import Array
 
 # What lies beyond the points is exp(-DEPTH) of the whole, or less.
 DEPTH = 38.0
-# Powers of 2, so that the points are exactly where they should be.
-STEPS = (0.25, 0.125, 0.0625, 0.03125)
+LONGEST = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +38,8 @@ class HeavyPrior:
 def scale_nodes(prior: HeavyPrior, distance: float) -> tuple[Array, Array]:
     """Return values of g and the logs of their weights, for data about `distance` away from the prior's mean."""
     df = prior.df
-    wanted = 1.5 / np.sqrt(2.0 * (df + 1.0))
-    step = next((one for one in STEPS if one <= wanted), STEPS[-1])
+    # A power of 2, so that the points are exactly where they should be.
+    step = min(LONGEST, 2.0 ** np.floor(np.log2(1.5 / np.sqrt(2.0 * (df + 1.0)))))
     reach = 2.0 * DEPTH / df
     top = np.log1p(reach + np.sqrt(reach**2 + 2.0 * reach))
     reach = 2.0 * (DEPTH + 5.0) / (df + 1.0)
