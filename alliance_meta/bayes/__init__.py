@@ -9,9 +9,15 @@ from alliance_meta._lazy import lazy
 if TYPE_CHECKING:
     from alliance_meta.bayes import priors as priors
     from alliance_meta.bayes import pymc as pymc
+    from alliance_meta.bayes.bias_models import PEESE as PEESE
+    from alliance_meta.bayes.bias_models import PET as PET
+    from alliance_meta.bayes.bias_models import PSMA as PSMA
+    from alliance_meta.bayes.bias_models import WeightFunction as WeightFunction
     from alliance_meta.bayes.hypotheses import BayesFactor as BayesFactor
     from alliance_meta.bayes.leave_out import LeaveOneOut as LeaveOneOut
     from alliance_meta.bayes.marginals import Marginal as Marginal
+    from alliance_meta.bayes.robma import robma as robma
+    from alliance_meta.bayes.robma_results import RobmaResults as RobmaResults
     from alliance_meta.bayes.sampling import SampledPosterior as SampledPosterior
     from alliance_meta.bayes.sampling import sample as sample
 
@@ -19,7 +25,13 @@ _HOMES = {
     "BayesFactor": "hypotheses",
     "LeaveOneOut": "leave_out",
     "Marginal": "marginals",
+    "PEESE": "bias_models",
+    "PET": "bias_models",
+    "PSMA": "bias_models",
+    "RobmaResults": "robma_results",
     "SampledPosterior": "sampling",
+    "WeightFunction": "bias_models",
+    "robma": "robma",
     "sample": "sampling",
 }
 _SUBMODULES = ("priors", "pymc")
