@@ -150,12 +150,18 @@ class MultilevelResults(MultilevelQuantities):
         -------
         DataFrame
             ``estimate lb ub``, one row per parameter; a bound that the likelihood does not reach is
-            `NotApplicable` and says so (0 where a variance cannot be told from none).
+            `NotApplicable` and says so (0 where a variance cannot be told from none). ``.attrs["notes"]`` names
+            components whose profile is no single peak.
+
+        See Also
+        --------
+        sensitivity.profile : the whole curves, which `plots.profiles` draws.
 
         Notes
         -----
         R: ``confint(fit)``. Each bound is where the likelihood, maximised over all other parameters, has fallen
-        by half the chi-squared quantile. Not offered for ``UN`` and ``GEN``.
+        by half the chi-squared quantile. Variances and correlations of ``UN`` and ``GEN`` terms are made parameters
+        of their own for this; with three or more columns that takes a few seconds.
         """
         return predictions.confint(self, level=self._level(level))
 
