@@ -161,7 +161,7 @@ class MultilevelResults(MultilevelQuantities):
         -----
         R: ``confint(fit)``. Each bound is where the likelihood, maximised over all other parameters, has fallen
         by half the chi-squared quantile. Variances and correlations of ``UN`` and ``GEN`` terms are made parameters
-        of their own for this; with three or more columns that takes a few seconds.
+        of their own for this, which takes seconds with three columns; with more, ask `sensitivity.profile` by name.
         """
         return predictions.confint(self, level=self._level(level))
 

@@ -22,18 +22,25 @@ if TYPE_CHECKING:
 
 GIVEN = "given, not estimated"
 OPEN = "the likelihood stays too high as far as it was followed"
+COSTLY = "takes minutes with so many columns; ask for it by name: sensitivity.profile(fit, components=...)"
+# Unstructured covariances of more columns have profiles only on request.
+MOST_COLUMNS = 3
 FLAT = "the likelihood does not fall: the data do not tell it"
 
 
 @dataclass(frozen=True, eq=False)
 class Slot:
-    """Where a variance or correlation is found: the fit, the parameter, and the power that makes it natural."""
+    """Where a variance or correlation is found: the fit, the parameter, and the power that makes it natural.
+
+    `costly` ones, of many columns, are only computed when they are asked for by name.
+    """
 
     name: str
     estimate: float
     fit: MixedFit | None = None
     parameter: int = 0
     power: int = 1
+    costly: bool = False
 
     def curve(self, *, level: float, points: int) -> ProfileCurve:
         """Return the profile in natural units."""
@@ -92,7 +99,8 @@ def _unstructured(fit: MixedFit, at: int, names: list[str], estimates: dict[str,
     for name, front in zip(names, [*((i,) for i in range(q)), *pairs], strict=True):
         turned = Turned(q, front)
         made = _exchanged(fit, at, turned, turned.theta(G))
-        yield Slot(name, estimates[name], made, part.start + 2 * (len(front) - 1), 2 if len(front) == 1 else 1)
+        at_parameter = part.start + 2 * (len(front) - 1)
+        yield Slot(name, estimates[name], made, at_parameter, 2 if len(front) == 1 else 1, q > MOST_COLUMNS)
 
 
 def _exchanged(fit: MixedFit, at: int, structure: Structure, theta: Array) -> MixedFit:
@@ -108,10 +116,13 @@ def _exchanged(fit: MixedFit, at: int, structure: Structure, theta: Array) -> Mi
 
 def curves(fit: MultilevelResults, *, level: float, points: int) -> dict[str, ProfileCurve | NotApplicable]:
     """Return the profile of every variance and correlation; the reason for one that was given."""
-    return {
-        slot.name: NotApplicable(GIVEN) if slot.fit is None else slot.curve(level=level, points=points)
-        for slot in slots(fit)
-    }
+    found: dict[str, ProfileCurve | NotApplicable] = {}
+    for slot in slots(fit):
+        if slot.fit is None or slot.costly:
+            found[slot.name] = NotApplicable(GIVEN if slot.fit is None else COSTLY)
+        else:
+            found[slot.name] = slot.curve(level=level, points=points)
+    return found
 
 
 def limits(curve: ProfileCurve | NotApplicable) -> tuple[float, float]:

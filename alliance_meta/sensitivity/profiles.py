@@ -16,7 +16,7 @@ from alliance_meta.options import check_level, did_you_mean
 from alliance_meta.results.components import object_frame
 from alliance_meta.results.export import plain
 from alliance_meta.results.multilevel import MultilevelResults
-from alliance_meta.results.profiles import GIVEN, limits, remarks_on, slots
+from alliance_meta.results.profiles import COSTLY, GIVEN, limits, remarks_on, slots
 from alliance_meta.results.wording import level_text, number, remarks
 from alliance_meta.sensitivity.refitting import check_multilevel
 
@@ -133,7 +133,8 @@ def profile(
     ----------
     fit : MultilevelResults
     components : str or sequence of str, optional
-        Names from ``fit.components``; all that were estimated by default.
+        Names from ``fit.components``; by default all that were estimated, but for those of unstructured terms with
+        more than three columns, which take long.
     level : float, optional
         Confidence level of the interval; the fit's by default.
     points : int
@@ -179,14 +180,17 @@ def profile(
         raise InputError(f"points={points!r} must be a whole number of at least 5")
     asked = _asked(fit, components)
     curves: dict[str, ProfileCurve] = {}
+    notes: list[Note] = []
     for slot in slots(fit):
-        if slot.name in asked and slot.fit is not None:
+        if slot.name in asked and slot.costly and components is None:
+            notes.append(Note("not-profiled", f"{slot.name}: {COSTLY}."))
+        elif slot.name in asked and slot.fit is not None:
             curves[slot.name] = slot.curve(level=used, points=points)
     if not curves:
-        raise InputError(f"{', '.join(asked)}: {GIVEN}; there is nothing to profile")
+        raise InputError(f"{', '.join(asked)}: {COSTLY if notes else GIVEN}; there is nothing to profile")
     found: dict[str, ProfileCurve | NotApplicable] = dict(curves)
     own = [warn_note(note.code, note.message, _category(note), stacklevel=3) for note in remarks_on(found)]
-    return ProfileLikelihood(fit, curves, used, merge_notes(fit.notes, own))
+    return ProfileLikelihood(fit, curves, used, merge_notes(fit.notes, notes, own))
 
 
 def _category(note: Note) -> type[AllianceMetaWarning]:

@@ -22,6 +22,8 @@ from alliance_meta.core.distributions import chi2_sf
 from alliance_meta.core.mixed_profile import ProfileCurve
 from alliance_meta.errors import NotIdentifiedWarning, NotPositiveDefiniteWarning
 from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.results.profiles import slots
+from tests.plots.cases import quiet
 from tests.tolerances import CLOSED_FORM, printed
 from tests.unit.test_multilevel import effects
 
@@ -225,6 +227,15 @@ class TestProfile:
     def test_refusals(self, fit, options, match):
         with pytest.raises(InputError, match=match):
             sensitivity.profile(fit, **options)
+
+    def test_many_columns_are_profiled_on_request_only(self, es):
+        rng = np.random.default_rng(2)
+        frame = es.moderators.assign(outcome=rng.choice(list("abcd"), 40))
+        made = EffectSizes.from_arrays(es.yi, es.vi, mods=frame, study_id=es.study_id, measure="ZCOR")
+        fit = quiet(lambda: MultilevelModel(made, random=("outcome | study_id", "es_id"), struct="UN").fit())
+        found = {slot.name: slot.costly for slot in slots(fit)}
+        assert sum(found.values()) == 10
+        assert not found["sigma2[es_id]"]
 
     def test_nothing_left_to_profile(self, es):
         given = MultilevelModel(es, fixed={"sigma2[study_id]": 0.01, "sigma2[es_id]": 0.01}).fit()
