@@ -90,7 +90,9 @@ class Panels:
     error: Array
 
 
-def integrate(log_density: LogDensity, start: Array, stretch: Stretch, *, upper: float = np.inf) -> Panels:
+def integrate(
+    log_density: LogDensity, start: Array, stretch: Stretch, *, upper: float = np.inf, tolerance: float = TOLERANCE
+) -> Panels:
     """Integrate m densities over [0, upper], beginning with panels between the values of tau in `start`."""
     end = float(stretch.to_t(np.array(upper)))
     inner = np.unique(stretch.to_t(start))
@@ -103,7 +105,7 @@ def integrate(log_density: LogDensity, start: Array, stretch: Stretch, *, upper:
         total = 2.0 * series[:, :, 0] @ half
         tail = np.abs(series[:, :, -3:]).sum(axis=2) * half / total[:, None]
         divisible = (half > 1e-15 * edges[1:]) & (1.0 - edges[:-1] > NEAREST)
-        rough = (tail.max(axis=0) > TOLERANCE) & divisible
+        rough = (tail.max(axis=0) > tolerance) & divisible
         if not rough.any() or len(half) > MOST_PANELS:
             break
         edges, values = _split(log_density, edges, values, rough, stretch)
