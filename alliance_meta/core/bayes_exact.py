@@ -14,20 +14,15 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import Array
+from alliance_meta.core.bayes_heavy import TAU_RULES, align, alike, heavy_nodes, scale_weights, shrink
 from alliance_meta.core.bayes_mixture import LIGHTEST, NormalMixture, mixture
-from alliance_meta.core.bayes_normal import LOG_2PI, NormalModel, conditional
+from alliance_meta.core.bayes_normal import NormalModel, conditional
 from alliance_meta.core.bayes_panels import Panels, integrate, mass_region
-from alliance_meta.core.bayes_scale import HeavyPrior, gauss_rules, scale_nodes
+from alliance_meta.core.bayes_scale import HeavyPrior, gauss_rules
 
 # How far beyond the scales of the data and of the prior the mass is looked for.
 FAR = 1e6
 EXTREME = 1e100
-# Points that may stand for the scales of a t prior, if they give the same probabilities at these quantiles.
-RULES = (6, 10, 16, 24)
-THIN = (24, 40)
-PROBES = np.array([1e-6, 1e-3, 0.025, 0.2, 0.5, 0.8, 0.975, 1.0 - 1e-3, 1.0 - 1e-6])
-ALIKE = 5e-14
-TINY = 1e-300
 # A moment that is less accurate than this is not given.
 WORST_MOMENT = 1e-8
 
@@ -194,52 +189,34 @@ def solve(problem: ExactProblem) -> ExactPosterior:
 
     start, stretch = mass_region(rows, *search_range(problem), tail=problem.tail - order)
     panels = integrate(rows, start, stretch, upper=problem.tau.upper)
-    heavy = panels.weight[0] > LIGHTEST * panels.weight[0].max()
-    nodes = _mixture_nodes(problem, panels.tau[heavy], panels.weight[0][heavy])
+    counts = panels.weight[0] > LIGHTEST * panels.weight[0].max()
+    tau, weight = panels.tau[counts], panels.weight[0][counts]
+    weight = weight / weight.sum()
+    if problem.heavy is None:
+        given = conditional(problem.model, tau)
+        nodes = (weight, tau, given.mean, given.root)
+    else:
+        nodes = heavy_nodes(problem.model, problem.heavy, weight, stretch.to_t(tau), stretch.to_tau)
     reached = order if panels.error[-1] < WORST_MOMENT else 0
     return ExactPosterior(problem, panels, *nodes, float(panels.log_integral[0]), float(panels.error[0]), reached)
-
-
-def _mixture_nodes(problem: ExactProblem, tau: Array, weight: Array) -> tuple[Array, Array, Array, Array]:
-    """Return weight, tau, mean and root of the components that count."""
-    weight = weight / weight.sum()
-    given = conditional(problem.model, tau)
-    if problem.heavy is None:
-        return weight, tau, given.mean, given.root
-    prior = problem.heavy
-    root = _align(given.root, prior.index)
-    log_share, share_of_data = _scale_weights(problem, prior, given.mean, root)
-    share = special.softmax(log_share, axis=1)
-    full = _Flattened(prior, given.mean, root, share_of_data, weight[:, None] * share)
-    for n in RULES:
-        points, rule = gauss_rules(share, share_of_data, n)
-        few = _Flattened(prior, given.mean, root, np.clip(points, TINY, 1.0), weight[:, None] * rule)
-        if few.agrees(full):
-            return few.nodes(tau)
-    return full.nodes(tau)
-
-
-def _alike(few: NormalMixture, many: NormalMixture) -> bool:
-    x = few.quantile(PROBES)
-    return bool(np.abs(few.cdf(x) - many.cdf(x)).max() < ALIKE)
 
 
 def thinned(posterior: ExactPosterior, c: Array) -> ExactPosterior:
     """Return the posterior with few components that give c'b and the true effects to match the same distribution.
 
     Gauss's rules for the posterior of tau; all components where none of the rules tried is as good, or where a
-    coefficient has a t prior.
+    coefficient has a t prior (whose components are few already).
     """
     problem, panels = posterior.problem, posterior.panels
     if problem.heavy is not None:
         return posterior
     t, weight = panels.stretch.to_t(posterior.tau), posterior.weight
-    for n in THIN:
+    for n in TAU_RULES:
         points, rule = gauss_rules(weight[None], t[None], n)
-        tau = panels.stretch.to_tau(np.clip(points[0], 0.0, panels.edges[-1]))
+        tau = panels.stretch.to_tau(np.clip(points[0], t.min(), t.max()))
         given = conditional(problem.model, tau)
         few = replace(posterior, weight=rule[0], tau=tau, mean=given.mean, root=given.root)
-        if _alike(few.coefficients(c[None]), posterior.coefficients(c[None])) and _alike(
+        if alike(few.coefficients(c[None]), posterior.coefficients(c[None])) and alike(
             few.new_effects(c[None]), posterior.new_effects(c[None])
         ):
             return few
@@ -256,8 +233,8 @@ def log_likelihood(problem: ExactProblem, tau: Array) -> Array:
     given = conditional(problem.model, tau)
     if problem.heavy is None:
         return given.loglik
-    root = _align(given.root, problem.heavy.index)
-    return given.loglik + special.logsumexp(_scale_weights(problem, problem.heavy, given.mean, root)[0], axis=1)
+    root = align(given.root, problem.heavy.index)
+    return given.loglik + special.logsumexp(scale_weights(problem.model, problem.heavy, given.mean, root)[0], axis=1)
 
 
 def components(problem: ExactProblem, tau: Array) -> Components:
@@ -266,9 +243,9 @@ def components(problem: ExactProblem, tau: Array) -> Components:
     base = (problem.tau.log_density(tau) + given.loglik)[:, None]
     if problem.heavy is None:
         return Components(base, given.mean[:, None], given.root[:, None])
-    root = _align(given.root, problem.heavy.index)
-    log_share, share = _scale_weights(problem, problem.heavy, given.mean, root)
-    return Components(base + log_share, *_shrink(problem.heavy, given.mean, root, share))
+    root = align(given.root, problem.heavy.index)
+    log_share, share = scale_weights(problem.model, problem.heavy, given.mean, root)
+    return Components(base + log_share, *shrink(problem.heavy, given.mean, root, share))
 
 
 def expectation(problem: ExactProblem, c: Array, log_factor: Callable[[Array, Array], Array]) -> tuple[float, float]:
@@ -301,69 +278,3 @@ def _combine(mean: Array, root: Array, C: Array) -> tuple[Array, Array]:
     if C.shape[1] == 1:
         return C * mean[:, 0], C**2 * root[:, 0, 0] ** 2
     return C @ mean.T, (np.tensordot(root, C, axes=(2, 1)) ** 2).sum(axis=1).T
-
-
-def _scale_weights(problem: ExactProblem, prior: HeavyPrior, mean: Array, root: Array) -> tuple[Array, Array]:
-    """Return the logs of the weights of each scale of a t prior given tau, and the share of the data, (B, L) each.
-
-    The coefficient is flat in `mean` and `root`, with variance V; a normal prior of variance W leaves the data
-    the share W / (V + W) in its posterior mean.
-    """
-    j = prior.index
-    g, log_g = scale_nodes(prior, float(problem.model.centre[j]) - prior.mean)
-    wide = prior.scale**2 / g
-    total = root[:, 0, j, None] ** 2 + wide
-    gap = mean[:, j, None] - prior.mean
-    return log_g - 0.5 * (LOG_2PI + np.log(total) + gap**2 / total), wide / total
-
-
-def _shrink(prior: HeavyPrior, mean: Array, root: Array, share: Array) -> tuple[Array, Array]:
-    """Return mean (B, L, p) and root (B, L, p, p) once the data have the given share (B, L) in the coefficient."""
-    j = prior.index
-    # What one unit of the coefficient moves in all of them.
-    along = root[:, 0, :] / root[:, 0, j, None]
-    gap = prior.mean - mean[:, j, None]
-    moved = mean[:, None, :] + along[:, None, :] * (gap * (1.0 - share))[:, :, None]
-    new = np.repeat(root[:, None], share.shape[1], axis=1)
-    new[:, :, 0, :] *= np.sqrt(share)[:, :, None]
-    return moved, new
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Flattened:
-    """Components over tau (B) and over the scale of a t prior (L), to be thinned out and strung together."""
-
-    prior: HeavyPrior
-    mean: Array
-    root: Array
-    share: Array
-    weight: Array
-
-    def nodes(self, tau: Array) -> tuple[Array, Array, Array, Array]:
-        """Return weight, tau, mean and root of the components that count."""
-        kept = self.weight > LIGHTEST * self.weight.max()
-        mean, root = _shrink(self.prior, self.mean, self.root, self.share)
-        weight = self.weight[kept]
-        return weight / weight.sum(), np.broadcast_to(tau[:, None], kept.shape)[kept], mean[kept], root[kept]
-
-    def agrees(self, other: _Flattened) -> bool:
-        """Return whether both give the coefficient the same distribution, to rounding."""
-        return _alike(self._coefficient(), other._coefficient())
-
-    def _coefficient(self) -> NormalMixture:
-        j = self.prior.index
-        gap = self.prior.mean - self.mean[:, j, None]
-        mean = self.mean[:, j, None] + gap * (1.0 - self.share)
-        sd = np.abs(self.root[:, 0, j, None]) * np.sqrt(self.share)
-        return mixture(self.weight.ravel(), mean.reshape(1, -1), sd.reshape(1, -1))
-
-
-def _align(root: Array, j: int) -> Array:
-    """Turn each root so that only its first row concerns coefficient j."""
-    column = root[:, :, j].copy()
-    length = np.sqrt((column**2).sum(axis=1))
-    column[:, 0] += np.where(column[:, 0] < 0, -length, length)
-    scaled = column / np.sqrt((column**2).sum(axis=1))[:, None]
-    turned = root - 2.0 * scaled[:, :, None] * np.einsum("bi,bij->bj", scaled, root)[:, None, :]
-    turned[:, 1:, j] = 0.0
-    return turned
