@@ -94,10 +94,10 @@ def read_matrix(
 
 def _as_sparse(V: Any) -> sparse.coo_array:
     """Return V as a symmetric sparse matrix, or raise with everything that is wrong with it."""
-    full = V if sparse.issparse(V) else np.asarray(V, dtype=float)
+    full: Any = V if sparse.issparse(V) else np.asarray(V, dtype=float)
     if full.ndim != 2 or full.shape[0] != full.shape[1] or full.shape[0] == 0:
         raise InputError(f"V has shape {full.shape}; it must be square, one row and one column per effect")
-    matrix = sparse.csr_array(full, dtype=float)
+    matrix: Any = sparse.csr_array(full, dtype=np.float64)
     matrix.eliminate_zeros()
     diagonal = matrix.diagonal()
     problems = []

@@ -141,7 +141,7 @@ def _worded(rule: Rule, gone: list[str]) -> list[str]:
 
 def statistics(column: pd.Series[Any]) -> list[str]:
     """Return the statistic that each cell of ``es_type`` names; the cell's own text if it is none, "" if empty."""
-    cells = column.to_numpy(dtype=object, na_value=None)
+    cells = column.astype(object).where(column.notna(), None)
     names: dict[Any, str] = {None: ""}
     for cell in cells:
         if cell not in names:
