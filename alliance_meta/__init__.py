@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from alliance_meta.evidence.meaning import meaning as meaning
     from alliance_meta.evidence.published import published as published
     from alliance_meta.evidence.reproduce import reproduce as reproduce
+    from alliance_meta.evidence.umbrella import Umbrella as Umbrella
+    from alliance_meta.evidence.umbrella import umbrella as umbrella
     from alliance_meta.models.comparison import ModelComparison as ModelComparison
     from alliance_meta.models.comparison import anova as anova
     from alliance_meta.models.exact_correlation import ExactCorrelationModel as ExactCorrelationModel
@@ -116,6 +118,7 @@ _HOMES = {
     "RobustResults": "results.robust",
     "SamplingCovariance": "core.sampling_covariance",
     "TrueEffects": "models.true_effects",
+    "Umbrella": "evidence.umbrella",
     "aggregate": "effects.aggregate",
     "anova": "models.comparison",
     "che": "models.recipes",
@@ -146,6 +149,7 @@ _HOMES = {
     "split_within": "effects.within",
     "to_r": "effects.conversion",
     "true_effects": "models.true_effects",
+    "umbrella": "evidence.umbrella",
     "write_template": "effects.template",
 }
 _SUBPACKAGES = ("bayes", "bias", "moderators", "plots", "sensitivity")

@@ -199,6 +199,8 @@ def _wrap(frame: pd.DataFrame) -> CodedTable:
             f"escalc needs a table (CodedTable or DataFrame), not {type(frame).__name__}; "
             "read a file with read_coded, or use EffectSizes.from_arrays"
         )
+    if "not_studies" in frame.attrs:
+        raise InputError(f"escalc: {frame.attrs['not_studies']}")
     return CodedTable(frame, Provenance(source="data frame"))
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from alliance_meta.effects.datasets import data_root, load_dataset, read_resource, read_resource_text
 from alliance_meta.errors import InputError
+from alliance_meta.evidence.umbrella_views import NOT_STUDIES
 from alliance_meta.options import did_you_mean
 
 PRINTED = ("k", "n_total", "estimate", "ci_low", "ci_high")
@@ -93,6 +94,7 @@ def published(
         frame = _moderators(frame)
     assert table.card is not None
     frame.attrs["cautions"] = list(table.card.cautions)
+    frame.attrs["not_studies"] = NOT_STUDIES
     frame.attrs["licence"] = table.card.licence
     return frame
 

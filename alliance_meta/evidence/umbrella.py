@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NoReturn
 
 import pandas as pd
 
 from alliance_meta.core.correlations import z_to_r
+from alliance_meta.errors import InputError
 from alliance_meta.evidence.published import groups, published
+from alliance_meta.evidence.umbrella_views import NO_PREDICTION, development, overlap, view
 from alliance_meta.notes import Note
 
 RELATION = "alliance-outcome"
@@ -35,7 +38,7 @@ CODES: Mapping[str, str] = {
 }
 
 COLUMNS = (
-    *("id", "label", "heading", "heading_order", "population_group", "format_group", "population", "format"),
+    *("id", "label", "heading", "heading_order", "population_group", "format_group", "rater", "population", "format"),
     *("year", "doi", "k", "n_total", "estimate", "ci_lb", "ci_ub", "ci_level", "k_printed", "n_total_printed"),
     *("estimate_printed", "ci_printed", "metric", "model_as_reported", "evidence_level", "evidence_location"),
     *("role", "part_of", "psychotherapy", "sign_flipped", "converted", "codes", "notes"),
@@ -65,6 +68,68 @@ class Umbrella:
     excluded: pd.DataFrame
     codes: Mapping[str, str]
     notes: tuple[Note, ...]
+
+    def by(self, *aspects: str) -> pd.DataFrame:
+        """Return how many results there are by population, format, rater and so on, and from where to where they go.
+
+        Parameters
+        ----------
+        *aspects : {"population", "format", "rater", "evidence"}
+            One or more. The rater is known where an entry says who rated all its alliances.
+
+        Returns
+        -------
+        DataFrame
+            One row per combination that occurs: the aspects, ``results articles lowest highest first_year last_year
+            ids``. No average: the results share studies.
+
+        Raises
+        ------
+        InputError
+            An unknown aspect, or none.
+
+        Examples
+        --------
+        >>> from alliance_meta import umbrella
+        >>> table = umbrella().by("population")
+        >>> table.loc[table["population"] == "Children and adolescents", ["lowest", "highest"]].values.tolist()
+        [[0.13, 0.34]]
+        """
+        return view(self.frame, list(aspects))
+
+    def development(self, *, population: str | None = None, repeats: bool = False) -> pd.DataFrame:
+        """Return the results in the order of their years, with the range of all so far.
+
+        Parameters
+        ----------
+        population : str, optional
+            Only results of this population group, such as ``"Adults"``.
+        repeats : bool
+            Also show results on the same studies as another result of their article.
+
+        Returns
+        -------
+        DataFrame
+            One row per result, by year: ``id label year population_group format_group k estimate ci_lb ci_ub role``,
+            and over all up to that year ``results articles lowest highest``. The syntheses share studies: this is a
+            history of what was printed, not of independent evidence.
+
+        Raises
+        ------
+        InputError
+            A population that no result is of.
+        """
+        return development(self.frame, population=population, repeats=repeats)
+
+    def predict(self, *_: object, **__: object) -> NoReturn:
+        """Refuse: a new study is predicted from study-level data, never from pooled results.
+
+        Raises
+        ------
+        InputError
+            Always, with the reason.
+        """
+        raise InputError(NO_PREDICTION)
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -191,6 +256,7 @@ def _notes(shown: pd.DataFrame, left_out: int, cautions: list[str]) -> tuple[Not
     repeats = int((shown["role"] != "main").sum())
     notes = [
         Note("no-pooled-value", NO_POOLED_VALUE),
+        Note("overlap", overlap(shown)),
         Note("left-out", f"{left_out} entries of the registry are not shown; each is listed with its reason."),
     ]
     if repeats:

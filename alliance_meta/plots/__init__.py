@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from alliance_meta.plots.caterpillar_plot import caterpillar_data as caterpillar_data
     from alliance_meta.plots.dependence_plot import dependence as dependence
     from alliance_meta.plots.dependence_plot import dependence_data as dependence_data
+    from alliance_meta.plots.development_plot import development as development
+    from alliance_meta.plots.development_plot import development_data as development_data
     from alliance_meta.plots.figures import figure_bytes as figure_bytes
     from alliance_meta.plots.figures import save_figure as save_figure
     from alliance_meta.plots.forest_plot import forest as forest
@@ -41,6 +43,8 @@ _HOMES = {
     "caterpillar_data": "caterpillar_plot",
     "dependence": "dependence_plot",
     "dependence_data": "dependence_plot",
+    "development": "development_plot",
+    "development_data": "development_plot",
     "figure_bytes": "figures",
     "forest": "forest_plot",
     "forest_data": "forest_rows",

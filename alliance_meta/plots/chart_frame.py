@@ -32,6 +32,7 @@ COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "means": (("kind", "label", "letters"), ("k", *EFFECT, *AS_R)),
     "dependence": (("kind", "label"), ("k", "studies", *EFFECT, *AS_R)),
     "rho_grid": (("kind", "label"), ("rho", *EFFECT, *AS_R)),
+    "development": (("kind", "label", "group"), ("year", "k", *EFFECT, *AS_R, "lowest", "highest", "results")),
     "resampled": (("kind", "label"), ("lb", "ub", "count", "tail", "value")),
 }
 

@@ -19,6 +19,7 @@ from alliance_meta import (
     compare_dependence,
     moderators,
     sensitivity,
+    umbrella,
 )
 from alliance_meta.models.subgroups import subgroups
 from alliance_meta.plots import (
@@ -28,6 +29,8 @@ from alliance_meta.plots import (
     caterpillar_data,
     dependence,
     dependence_data,
+    development,
+    development_data,
     leave_out,
     leave_out_data,
     means,
@@ -53,6 +56,7 @@ DRAW: dict[str, Callable[..., Any]] = {
     "dependence": dependence,
     "profiles": profiles,
     "leave_out": leave_out,
+    "development": development,
 }
 
 
@@ -180,6 +184,8 @@ def charts() -> dict[str, pd.DataFrame]:
         "leave_out, synthetic": leave_out_data(
             sensitivity.leave_out_clusters(multilevel(12, 3, teaching=True)), show_cautions=True
         ),
+        "development of adults": development_data(umbrella(), population="Adults"),
+        "development, every result": development_data(umbrella(), repeats=True, show_cautions=True),
         "resampled one": resampled_data(quiet(lambda: sensitivity.permutation_test(fitted(1)))),
     }
 

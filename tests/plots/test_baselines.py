@@ -26,6 +26,7 @@ TOLERANCE = 6.0
 
 CASES: dict[str, Callable[[], NotebookFigure]] = {
     "molloy2014": lambda: forest(forest_data(molloy(), columns=["controls", "design"], order="year")),
+    "development": lambda: draw("development, every result"),
     "extremes": lambda: forest(extremes(), smallest_effect=0.1),
     "subgroups-last-page": lambda: forest_pages(forest_data(fitted(97), by="modality", rob=["bias"]))[-1],
     "bubble-levels": lambda: draw("bubble of levels"),

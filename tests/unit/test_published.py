@@ -187,3 +187,73 @@ def test_the_umbrella_shows_itself(shown) -> None:
     assert str(shown) == "Umbrella: 34 published results under 8 headings, not pooled"
     assert NO_POOLED_VALUE in shown._repr_html_()
     assert len(shown) == 34
+
+
+# --- views, development, refusals -----------------------------------------------------------------------
+
+
+def test_views_count_and_give_the_range_of_what_is_shown(shown) -> None:
+    table = shown.by("population", "format").set_index(["population", "format"])
+    assert table["results"].sum() == len(shown)
+    adults = shown.frame[(shown.frame["population_group"] == "Adults") & (shown.frame["format_group"] == "Individual")]
+    row = table.loc[("Adults", "Individual")]
+    assert (row["lowest"], row["highest"]) == (adults["estimate"].min(), adults["estimate"].max())
+    assert (row["first_year"], row["last_year"]) == (1991, 2018)
+    assert row["articles"] < row["results"] == len(adults)
+    assert row["ids"].split() == list(adults["id"])
+    assert not {"mean", "estimate", "average"} & set(table.columns)
+
+
+def test_the_rater_is_known_only_where_it_is_printed(shown) -> None:
+    table = shown.by("rater").set_index("rater")
+    assert set(table.index) == {"client", "therapist", "not stated, or mixed"}
+    assert set(table.loc["client", "ids"].split()) == {"bourke2021_global_client", "bourke2021_psy_client"}
+    printed = am.published().set_index("id")["population"]
+    for entry, rater in groups()["rater"].dropna().items():
+        assert f"{rater}-rated" in printed[entry]
+
+
+def test_an_unknown_view_says_what_there_is(shown) -> None:
+    with pytest.raises(InputError, match="choose from 'population', 'format', 'rater', 'evidence', each once; did you"):
+        shown.by("populaton")
+    with pytest.raises(InputError, match="choose from"):
+        shown.by()
+
+
+def test_the_development_widens_and_never_narrows(shown) -> None:
+    table = shown.development()
+    assert (table["year"].iloc[0], table["year"].iloc[-1]) == (1991, 2024)
+    assert table["year"].is_monotonic_increasing
+    for name, sign in (("results", 1), ("articles", 1), ("highest", 1), ("lowest", -1)):
+        assert (sign * table[name]).is_monotonic_increasing
+    assert table["results"].iloc[-1] == len(table) == (shown.frame["role"] == "main").sum()
+    until = table[table["year"] == 2018]
+    so_far = shown.frame[(shown.frame["role"] == "main") & (shown.frame["year"] <= 2018)]["estimate"]
+    assert set(until["lowest"]) == {so_far.min()}
+    assert set(until["highest"]) == {so_far.max()}
+    assert len(shown.development(repeats=True)) == len(shown)
+    assert set(shown.development(population="Adults")["population_group"]) == {"Adults"}
+    with pytest.raises(InputError, match="no result shown is of the population 'Adult'; did you mean 'Adults'"):
+        shown.development(population="Adult")
+
+
+def test_the_overlap_is_said_with_what_is_known_of_it(shown) -> None:
+    note = next(note.message for note in shown.notes if note.code == "overlap")
+    main = shown.frame[shown.frame["role"] == "main"]
+    again = shown.frame[shown.frame["role"] != "main"]
+    assert f"add up to {main['k'].sum():,.0f}" in note
+    assert f"{int(again['k'].sum()):,} more are counted again, in {again['k'].notna().sum()} results" in note
+    assert "no correction for it is possible" in note
+
+
+def test_a_prediction_from_the_registry_is_refused_with_the_reason(shown) -> None:
+    with pytest.raises(InputError, match=r"cannot predict a new study.*study-level data.*RandomEffectsModel"):
+        shown.predict({"population": "adult", "setting": "inpatient"})
+
+
+@pytest.mark.parametrize("relation", [None, ["alliance-outcome"]])
+def test_no_model_is_made_of_published_results(relation) -> None:
+    frame = am.published(relation=relation)
+    for rows in (frame, frame[frame["metric"] == "r"], frame.query("metric == 'r'").dropna(subset=["n_total"])):
+        with pytest.raises(InputError, match="published pooled results, not studies"):
+            am.escalc(rows, ri="estimate", ni="n_total")

@@ -1,0 +1,225 @@
+"""Published pooled results over the years, with the range of all that were printed so far; nothing is pooled."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta._typing import Array
+from alliance_meta.errors import InputError
+from alliance_meta.evidence.umbrella import Umbrella
+from alliance_meta.plots.axis import Axis, to_analysis, value_axis
+from alliance_meta.plots.chart import PI_BAND, POINT, SIZE, Chart, Sheet, left_margin, make_sheet, render, upright
+from alliance_meta.plots.chart_frame import EFFECT, META, as_frame, make_chart
+from alliance_meta.plots.figures import NotebookFigure
+from alliance_meta.plots.layout import MARGIN
+from alliance_meta.plots.pages import TICK
+from alliance_meta.plots.pen import FAINT, SUMMARY
+from alliance_meta.plots.published_rows import NOT_POOLED
+from alliance_meta.plots.text import line_height, text_width
+from alliance_meta.tables.format import format_count, format_r
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+WIDTH, HEIGHT = 6.5, 4.2
+RADIUS = 0.05
+# Between results of one year and between years, in inches.
+PITCH, GAP = 0.19, 0.12
+OTHERS = "Not psychotherapy"
+OPEN = "Open circles: the source prints no interval"
+
+
+def development_data(
+    shown: Umbrella,
+    *,
+    population: str | None = None,
+    repeats: bool = False,
+    title: str = "Published pooled results over the years",
+    show_cautions: bool = False,
+) -> pd.DataFrame:
+    """Return the frame of a plot of published results over the years: one row per result.
+
+    Parameters
+    ----------
+    shown : Umbrella
+        From `umbrella`.
+    population : str, optional
+        Only results of this population group, such as ``"Adults"``.
+    repeats : bool
+        Also results on the same studies as another result of their article.
+    title : str
+        Title for the saved file; not drawn.
+    show_cautions : bool
+        Print the registry's cautions under the plot.
+
+    Returns
+    -------
+    DataFrame
+        ``kind`` (result), ``label``, ``group``, ``year``, ``k``; ``yi ci_lb ci_ub`` as Fisher's z of the printed r,
+        ``r r_lb r_ub`` the printed r; ``lowest highest`` of all results up to that year, as r, and ``results``, how
+        many those are. No mean and no interval over them: the syntheses share studies.
+
+    Raises
+    ------
+    InputError
+        A population that no result is of.
+
+    Examples
+    --------
+    >>> from alliance_meta import plots, umbrella
+    >>> frame = plots.development_data(umbrella(), population="Adults")
+    >>> frame[["label", "year", "r"]].values.tolist()[0]
+    ['Horvath & Symonds 1991', 1991.0, 0.26]
+    """
+    if not isinstance(shown, Umbrella):
+        raise InputError(f"development_data needs the result of umbrella(), not {type(shown).__name__}")
+    table = shown.development(repeats=repeats, population=population)
+    rows = [_row(record) for record in table.to_dict("records")]
+    first, last = int(table["year"].min()), int(table["year"].max())
+    low, high = table["estimate"].min(), table["estimate"].max()
+    whom = f" ({population})" if population else ""
+    bottom = [NOT_POOLED, "Shaded: from the lowest to the highest result printed so far; it is no interval"]
+    if table["ci_lb"].isna().any():
+        bottom.append(OPEN)
+    others = int((table["population_group"] == OTHERS).sum())
+    if others:
+        bottom.append(f"{others} of the results are not of psychotherapy but of coaching and the like")
+    return make_chart(
+        rows,
+        {
+            **META,
+            "plot": "development",
+            "title": title,
+            "description": (
+                f"{format_count(len(rows))} published pooled correlations{whom} from {first} to {last}, between "
+                f"{format_r(low)} and {format_r(high)}. Nothing is pooled."
+            ),
+            "measure": "ZCOR",
+            "axis_label": "Correlation r (Fisher z scale)",
+            "x_label": "Year of publication (not to scale)",
+            "key": [["dot", "Published result with its interval"], ["pi", "Range of all results so far"]],
+            "bottom": bottom,
+            "notes": [note.to_dict() for note in shown.notes],
+            "cautions": [note.message for note in shown.notes if note.code == "caution"],
+            "show_cautions": show_cautions,
+        },
+    )
+
+
+def development(umbrella_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:
+    """Draw the published results of one field in the order of their years, never pooled.
+
+    Each circle is the pooled correlation of one synthesis with its printed interval. The shaded steps show between
+    which values all syntheses up to that year lie. They can only widen, because nothing is averaged: a new synthesis
+    adds to the earlier ones, with which it shares studies, and does not replace them.
+
+    Parameters
+    ----------
+    umbrella_or_frame : Umbrella or DataFrame
+        From `umbrella`, or a frame from `development_data`.
+    ax : matplotlib Axes, optional
+        Draw into this axes. By default a figure as wide as its results need.
+    **data
+        Passed to `development_data` unless a frame is given: ``population=``, ``repeats=``, ...
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
+
+    Raises
+    ------
+    InputError
+        A population that no result is of, or an `ax` that is too small.
+
+    Examples
+    --------
+    >>> from alliance_meta import plots, umbrella
+    >>> plots.development(umbrella(), population="Adults").plot_description
+    '9 published pooled correlations (Adults) from 1991 to 2024, between .15 and .28. Nothing is pooled.'
+    """
+    frame = as_frame(umbrella_or_frame, "development", development_data, data)
+    slots = _slots(frame)
+
+    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
+        first = make_sheet(frame.attrs, width=width, height=height, left=MARGIN)
+        length = first.panel[3] - first.panel[2]
+        yaxis = value_axis(frame[list(EFFECT)].to_numpy(), measure="ZCOR", length=length, room=upright)
+        left = left_margin(yaxis)
+        # Narrower, the years would run into each other: `render` then says how much room an axes needs.
+        least = left + slots.length + 2 * GAP + 2 * MARGIN
+        return make_sheet(frame.attrs, width=max(width, least), height=height, left=left), None, yaxis
+
+    return render(frame, ax, plan, _draw, width=WIDTH, height=HEIGHT)
+
+
+@dataclass(frozen=True, slots=True)
+class _Slots:
+    """Places along the axis of years in inches, if it is so long: of results (k,), and start and end of each year."""
+
+    x: Array
+    years: tuple[int, ...]
+    starts: Array
+    ends: Array
+    length: float
+
+
+def _slots(frame: pd.DataFrame) -> _Slots:
+    """Give every result room of its own, and every year room for its number."""
+    years = frame["year"].to_numpy()
+    names, counts = np.unique(years, return_counts=True)
+    label = text_width("2000", SIZE) + 0.06
+    wide = np.maximum(counts * PITCH, label)
+    starts = np.concatenate([[0.0], np.cumsum(wide + GAP)[:-1]])
+    x = np.empty(len(frame))
+    for name, start, room, count in zip(names, starts, wide, counts, strict=True):
+        x[years == name] = start + room / 2 + PITCH * (np.arange(count) - 0.5 * (count - 1))
+    ends = starts + wide
+    return _Slots(x, tuple(int(name) for name in names), starts, ends, float(ends[-1]))
+
+
+def _row(record: dict[Any, Any]) -> dict[str, Any]:
+    values = {"yi": record["estimate"], "ci_lb": record["ci_lb"], "ci_ub": record["ci_ub"]}
+    places = {name: to_analysis(float(value), "ZCOR") if value == value else math.nan for name, value in values.items()}
+    row = {"kind": "result", "label": record["label"], "group": record["population_group"], **places}
+    names = ("year", "k", "lowest", "highest", "results")
+    printed = dict(zip(("r", "r_lb", "r_ub"), values.values(), strict=True))
+    return row | printed | {name: float(record[name]) for name in names}
+
+
+def _draw(chart: Chart, frame: pd.DataFrame) -> None:
+    assert chart.yaxis is not None
+    if chart.yaxis.lo <= 0 <= chart.yaxis.hi:
+        y = float(chart.y(0.0))
+        chart.rule(chart.left, chart.right, y, y, colour=FAINT, zorder=1)
+    slots = _slots(frame)
+    share = (chart.right - chart.left - 2 * GAP) / slots.length
+    _range(chart, frame, slots, share)
+    for at, row in zip(chart.left + GAP + share * slots.x, frame.to_dict("records"), strict=True):
+        known = not math.isnan(row["ci_lb"])
+        if known:
+            chart.rule(at, at, float(chart.y(row["ci_lb"])), float(chart.y(row["ci_ub"])), colour=SUMMARY, zorder=4)
+            chart.arrows(row["ci_lb"], row["ci_ub"], at)
+        fill, edge = (POINT, "white") if known else ("white", SUMMARY)
+        chart.circles([at], [float(chart.y(row["yi"]))], [RADIUS], fill=fill, edge=edge, zorder=5)
+
+
+def _range(chart: Chart, frame: pd.DataFrame, slots: _Slots, share: float) -> None:
+    """Fill the steps between the lowest and the highest result so far, and write the years under them."""
+    steps = frame.groupby("year", sort=True)[["lowest", "highest"]].first()
+    starts = chart.left + GAP + share * slots.starts
+    ends = chart.left + GAP + share * slots.ends
+    until = np.append(starts[1:], ends[-1])
+    chart.rule(chart.left, chart.right, chart.bottom, chart.bottom)
+    chart.rule(chart.left, chart.left, chart.top, chart.bottom)
+    for place, (low, high) in enumerate(zip(steps["lowest"], steps["highest"], strict=True)):
+        y0, y1 = (float(chart.y(to_analysis(float(value), "ZCOR"))) for value in (high, low))
+        chart.box(float(starts[place]), float(until[place]), y0, max(y1, y0 + 0.02), PI_BAND)
+        middle = 0.5 * float(starts[place] + ends[place])
+        chart.rule(float(starts[place]), float(ends[place]), chart.bottom + TICK, chart.bottom + TICK)
+        chart.text(middle, chart.bottom + TICK + 0.75 * line_height(SIZE), str(slots.years[place]), align="center")
