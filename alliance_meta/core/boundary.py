@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from alliance_meta.core.distributions import chi2_sf
 
+# A gain in twice the log-likelihood that is only rounding: the estimate lies on the boundary.
+ROUNDING = 1e-8
+
+
+def likelihood_ratio(full: float, reduced: float) -> float:
+    """Return twice the difference of two log-likelihoods, 0 where that is rounding or negative."""
+    stat = 2.0 * (full - reduced)
+    return stat if stat > ROUNDING else 0.0
+
 
 def half_mixture_p(stat: float, df: int) -> float:
     """Return the p-value of 0.5 chi2(df - 1) + 0.5 chi2(df), chi2(0) being 0.

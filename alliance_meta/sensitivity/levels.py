@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from alliance_meta.core.boundary import half_mixture_p
+from alliance_meta.core.boundary import half_mixture_p, likelihood_ratio
 from alliance_meta.core.distributions import chi2_sf
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
@@ -107,7 +107,7 @@ class LevelComparison:
         if df == 0:
             gone = NotApplicable("the model compared with")
             return {"LRT": gone, "df": 0, "LRTp": gone, "LRTp_naive": gone}
-        LRT = max(0.0, 2.0 * (self.full.loglik - fit.loglik))
+        LRT = likelihood_ratio(self.full.loglik, fit.loglik)
         return {"LRT": LRT, "df": df, "LRTp": half_mixture_p(LRT, df), "LRTp_naive": chi2_sf(LRT, df)}
 
     def to_dict(self) -> dict[str, Any]:

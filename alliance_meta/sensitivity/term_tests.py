@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.core.boundary import half_mixture_p
+from alliance_meta.core.boundary import half_mixture_p, likelihood_ratio
 from alliance_meta.core.distributions import chi2_sf
 from alliance_meta.core.mixed_search import MixedFit, maximise_mixed
 from alliance_meta.core.structures import Structure, Unstructured
@@ -179,7 +179,7 @@ def _row(fit: MultilevelResults, at: int, zero: Mask, *, exact: bool) -> dict[st
     null = without(fit, at, zero)
     if not null.point.valid:
         return _nothing(NotApplicable("without this term the covariance of the effects cannot be inverted"), df)
-    LRT = max(0.0, 2.0 * (fit.loglik - null.point.loglik))
+    LRT = likelihood_ratio(fit.loglik, null.point.loglik)
     exact = exact or df == 1
     pval: float = half_mixture_p(LRT, df) if exact or struct in CONES else NotApplicable(NO_MIXTURE)
     return {

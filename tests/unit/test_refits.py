@@ -78,6 +78,19 @@ class TestComponentTests:
         assert found["LRT"].tolist() == [0.0, 0.0]
         assert found["pval"].tolist() == [1.0, 1.0]
 
+    def test_an_estimate_on_the_boundary_has_a_p_value_of_1(self):
+        """Not 0.5, whatever rounding leaves of the statistic."""
+        on_it = set()
+        for seed in range(8):
+            rng = np.random.default_rng(seed)
+            y = 0.2 + rng.normal(0, 0.14, 60)
+            es = EffectSizes.from_arrays(y, np.full(60, 0.01), study_id=np.repeat(np.arange(20), 3), measure="ZCOR")
+            fit = MultilevelModel(es).fit()
+            row = sensitivity.component_tests(fit).tidy().loc["study_id"]
+            on_it.add(bool(row["pval"] == 1.0))
+            assert (row["pval"] == 1.0) == (fit.sigma2[0] < 1e-7), seed
+        assert on_it == {True, False}
+
     def test_a_slope_has_a_test_of_its_own(self, es):
         fit = MultilevelModel(es, random=("1 + x | study_id", "es_id")).fit()
         found = sensitivity.component_tests(fit)
