@@ -38,6 +38,9 @@ RATER = r"rater|perspective|source of (?:alliance|outcome)|outcome source"
 RATERS = (("members' own ratings", r"member|client|patient|self"), ("therapists' ratings", r"therapist|leader"))
 ORIENTATIONS = (("interpersonal therapy", "interpersonal"), ("cognitive-behavioural therapy", "cogniti|CBT"))
 
+# The share of outcome in the claim "thirty_percent".
+CLAIMED_SHARE = 0.30
+
 # Claim -> the questions that decide it. A claim without any cannot be checked.
 QUESTIONS: Mapping[str, tuple[Question, ...]] = {
     "robust_2018": (
@@ -47,7 +50,7 @@ QUESTIONS: Mapping[str, tuple[Question, ...]] = {
         counted(F2F, "n_total", 30_000, what="clients", at_least=True),
     ),
     "thirty_percent": (
-        shares("horvath2011", "horvath_symonds1991", "martin2000", "horvath_bedi2002", F2F, claimed=0.30),
+        shares("horvath2011", "horvath_symonds1991", "martin2000", "horvath_bedi2002", F2F, claimed=CLAIMED_SHARE),
     ),
     "martin_regardless": (
         unmoderated("martin2000", "type of therapy", TREATMENT),
@@ -276,7 +279,7 @@ def claims(*, registry: pd.DataFrame | None = None, moderators: pd.DataFrame | N
         results, ("id", "year", "population", "relation", "metric", "k", "n_total", "estimate", "ci_low", "ci_high")
     )
     _check_columns(rows, ("id", "moderator", "level", "estimate", "test_statistic", "p"))
-    evidence = Evidence(results.set_index("id"), rows, _labels())
+    evidence = Evidence(results.set_index("id"), rows, entry_labels())
     listed = read_resource_text(data_root() / "claims", 0).to_dict("records")
     verdicts = tuple(_verdict(row, evidence) for row in listed)
     return ClaimsAudit(verdicts, (Note("caution", CAUTION), Note("not-pooled", NOT_POOLED)))
@@ -295,7 +298,7 @@ def _verdict(row: Mapping[Any, str], evidence: Evidence) -> ClaimVerdict:
     return ClaimVerdict(row["claim_id"], row["claim"], row["kind"], verdict, reason, findings, row["check"])
 
 
-def _labels() -> dict[str, str]:
+def entry_labels() -> dict[str, str]:
     """Return what readers call each entry: authors and year, and which part of the article."""
     from alliance_meta.evidence.published import groups
 

@@ -53,11 +53,11 @@ class _Columns:
         measure = frame.attrs["measure"]
         rows = frame.to_dict("records")
         self.labels = [wrap(str(label), SIZE, WIDEST_LABEL) for label in frame["label"]]
-        self.counts = [format_count(k) for k in frame["k"]]
+        self.counts = [format_count(k) if k == k else "" for k in frame["k"]]
         self.estimates = [forest_text.effect_text(measure, {str(n): v for n, v in row.items()}) for row in rows]
         self.letters = frame["letters"].tolist() if "letters" in frame else [""] * len(frame)
         name = "r" if is_correlation(measure) else "Effect"
-        self.header = f"{name} [{format_level(frame.attrs['level'])} CI]"
+        self.header = frame.attrs.get("value_label", f"{name} [{format_level(frame.attrs['level'])} CI]")
         widest = max(
             [text_width(frame.attrs["axis_label"], SIZE)] + [_width(line) for one in self.labels for line in one]
         )

@@ -17,7 +17,7 @@ from alliance_meta.reporting.tables import statistics_table
 from alliance_meta.reporting.wording import methods, r_code
 
 if TYPE_CHECKING:
-    from alliance_meta.reporting.evidence import Registry
+    from alliance_meta.reporting.pieces import Pieces
 
 MOST_COLUMNS = 4
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
@@ -26,7 +26,7 @@ SYNTHETIC = "Synthetic data: the rows are made up for teaching and say nothing a
 
 
 def sections(
-    declaration: Declaration, fits: Mapping[str, Fitted], registry: Registry | None, builder: Any
+    declaration: Declaration, fits: Mapping[str, Fitted], pieces: Pieces, builder: Any
 ) -> list[dict[str, Any]]:
     """Return the closing sections as blocks."""
     out = []
@@ -35,8 +35,8 @@ def sections(
         out.append(builder.headed("Notes of the fits", [_text(_notes(fits.values()))]))
         out.append(builder.headed("Every fit in full", _full(declaration, fits, builder)))
         out.append(builder.headed("The same fits in R", _r_code(fits.values())))
-    out.append(builder.headed("Data, software and how to rebuild this report", _sources(declaration, fits, registry)))
-    out.append(builder.headed("References", [{"type": "references", "items": references(fits, registry)}]))
+    out.append(builder.headed("Data, software and how to rebuild this report", _sources(declaration, fits, pieces)))
+    out.append(builder.headed("References", [{"type": "references", "items": references(fits, pieces)}]))
     return out
 
 
@@ -61,21 +61,21 @@ def _paragraph(text: str, members: Sequence[Fitted]) -> str:
     return f"**{first.spec.label}.** {text}" + (f" *In the same way: {others}.*" if others else "")
 
 
-def references(fits: Mapping[str, Fitted], registry: Registry | None) -> list[str]:
+def references(fits: Mapping[str, Fitted], pieces: Pieces) -> list[str]:
     """Return the reference list: methods used and sources of the data."""
     settings = [
         asdict(fitted.spec) | {"method": fitted.model.method, "test": fitted.fit.inference} for fitted in fits.values()
     ]
     found = [*(fitted.effects.provenance.citation for fitted in fits.values())]
-    if registry is not None:
-        found += registry.citations
+    for piece in pieces.values():
+        found += piece.citations
     return reference_list(method_keys(settings), [text for text in found if text])
 
 
-def cautions(fits: Mapping[str, Fitted], registry: Registry | None) -> list[dict[str, Any]]:
+def cautions(fits: Mapping[str, Fitted], pieces: Pieces) -> list[dict[str, Any]]:
     """Return the cautions of the data, each once, under the data they concern."""
     concerned: dict[str, list[str]] = {}
-    for origin in _origins(fits, registry):
+    for origin in _origins(fits, pieces):
         texts = [SYNTHETIC] if origin.synthetic else []
         for text in (*texts, *origin.cautions):
             concerned.setdefault(text, []).append(origin.title or origin.source)
@@ -85,9 +85,9 @@ def cautions(fits: Mapping[str, Fitted], registry: Registry | None) -> list[dict
     return [{"concerns": list(names), "texts": texts} for names, texts in groups.items()]
 
 
-def data(fits: Mapping[str, Fitted], registry: Registry | None) -> list[dict[str, Any]]:
+def data(fits: Mapping[str, Fitted], pieces: Pieces) -> list[dict[str, Any]]:
     """Return the origin of every table of data, each once."""
-    return [origin.to_dict() for origin in _origins(fits, registry)]
+    return [origin.to_dict() for origin in _origins(fits, pieces)]
 
 
 def software(fits: Mapping[str, Fitted]) -> dict[str, str]:
@@ -176,9 +176,9 @@ def _r_call(fitted: Fitted) -> str:
     return "\n".join(lines)
 
 
-def _sources(declaration: Declaration, fits: Mapping[str, Fitted], registry: Registry | None) -> list[dict[str, Any]]:
+def _sources(declaration: Declaration, fits: Mapping[str, Fitted], pieces: Pieces) -> list[dict[str, Any]]:
     lines = []
-    for origin in _origins(fits, registry):
+    for origin in _origins(fits, pieces):
         parts = [f"**{origin.title or origin.source}**, file `{origin.source}`."]
         if origin.citation:
             parts.append(f"Source: {linked(origin.citation.rstrip('.'))}.")
@@ -198,10 +198,10 @@ def _sources(declaration: Declaration, fits: Mapping[str, Fitted], registry: Reg
     ]
 
 
-def _origins(fits: Mapping[str, Fitted], registry: Registry | None) -> list[Provenance]:
+def _origins(fits: Mapping[str, Fitted], pieces: Pieces) -> list[Provenance]:
     found = {
         (fitted.table.provenance.source, fitted.table.provenance.sha256): fitted.whole.provenance
         for fitted in fits.values()
     }
-    origins = list(found.values())
-    return origins + ([registry.provenance] if registry is not None else [])
+    published = {origin.source: origin for piece in pieces.values() for origin in piece.origins}
+    return [*found.values(), *published.values()]

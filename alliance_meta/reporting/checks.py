@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -24,21 +24,22 @@ from alliance_meta.options import (
 )
 from alliance_meta.reporting.spec import (
     MULTILEVEL,
+    PIECE_FIGURES,
+    PIECE_TABLES,
+    PIECES,
     RANDOM,
     RVE,
-    UMBRELLA,
     Analysis,
     AnalysisKind,
     FigureKind,
     Item,
     Section,
     TableKind,
-    Umbrella,
 )
 
 ONE_EACH = ("left_out", "reproduce")
 NEED_BY = ("bubble", "means")
-RESERVED = (UMBRELLA, "ref", "printed", "reproduce", "rho")
+RESERVED = (*PIECES, "ref", "printed", "reproduce", "rho")
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 
 # Key -> the kinds of analysis that have it; every other key belongs to all.
@@ -142,10 +143,8 @@ def _data_problems(data: str, folder: Path) -> Iterator[str]:
     )
 
 
-def item_problems(
-    sections: Sequence[Section], analyses: Sequence[Analysis], umbrella: Umbrella | None
-) -> Iterator[str]:
-    """Yield what is wrong with the figures and tables."""
+def item_problems(sections: Sequence[Section], analyses: Sequence[Analysis], pieces: Collection[str]) -> Iterator[str]:
+    """Yield what is wrong with the figures and tables; `pieces` are the declared views of published results."""
     known = [analysis.id for analysis in analyses]
     for section in sections:
         for item in section.item:
@@ -153,9 +152,9 @@ def item_problems(
             problems = _figure_problems(item, known) if item.drawn is not None else _table_problems(item, known)
             for problem in problems:
                 yield f"{where}: {problem}"
-            wanted = UMBRELLA in item.shown if item.drawn is not None else (item.table or "").startswith(UMBRELLA)
-            if umbrella is None and wanted:
-                yield f"{where}: the umbrella is shown but [umbrella] is not declared"
+            wanted = item.piece
+            if wanted is not None and wanted not in pieces:
+                yield f"{where}: [{wanted}] is not declared, and {item.drawn or item.table!r} shows it"
 
 
 def _figure_problems(item: Item, known: Sequence[str]) -> Iterator[str]:
@@ -170,7 +169,9 @@ def _figure_problems(item: Item, known: Sequence[str]) -> Iterator[str]:
         yield f"figure={kind!r} needs by = the moderator that it shows"
     key = "forest" if item.forest is not None else "of"
     for identifier in item.shown:
-        if identifier != UMBRELLA or kind != "forest":
+        if kind == "shares" and item.piece is None:
+            yield f"figure='shares' shows of = {PIECE_FIGURES[kind]!r}, not {identifier!r}"
+        elif item.piece is None:
             yield from _unknown(key, identifier, known)
 
 
@@ -179,7 +180,7 @@ def _table_problems(item: Item, known: Sequence[str]) -> Iterator[str]:
         return
     table = item.table
     yield from _refused(check_option, "table", table, TableKind)
-    if table not in get_args(TableKind) or table.startswith(UMBRELLA):
+    if table not in get_args(TableKind) or table in PIECE_TABLES:
         return
     if not item.of:
         yield f"table={table!r} needs of = [...]"

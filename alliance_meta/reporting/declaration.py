@@ -33,6 +33,12 @@
     [umbrella]                                # published results side by side, no model
     psychotherapy_only = false
 
+    [claims]                                  # popular claims held against them
+    only = ["thirty_percent"]                 # all by default
+
+    [consistency]                             # their printed numbers held against one another
+    alpha = 0.05
+
     [[section]]
     heading = "What the studies show"         # required
     text = "The median correlation is {kolden.r} {kolden.r_ci}."
@@ -47,7 +53,7 @@
     id = "main_figure"                        # for {ref.main_figure}; "forest_kolden" by default
 
     [[section.item]]
-    figure = "caterpillar"                    # forest, caterpillar, bubble, profile, means, dependence
+    figure = "caterpillar"                    # forest, caterpillar, bubble, profile, means, dependence, shares
     of = "kolden"
 
     [[section.item]]
@@ -55,7 +61,8 @@
     of = ["kolden"]
 
 Tables: ``studies``, ``statistics``, ``coefficients``, ``comparison``, ``components``, ``levels``, ``left_out``
-(``of`` analyses), ``reproduce`` (``of`` data sets), ``umbrella``, ``umbrella_left_out``.
+(``of`` analyses), ``reproduce`` (``of`` data sets), ``umbrella``, ``umbrella_left_out``, ``claims``,
+``claim_steps`` (``of`` claims), ``consistency``, ``consistency_counts``.
 """
 
 from __future__ import annotations
@@ -69,7 +76,19 @@ from typing import Any
 from alliance_meta.errors import CannotRunError, InputError
 from alliance_meta.options import did_you_mean
 from alliance_meta.reporting.checks import analysis_problems, item_problems, with_defaults
-from alliance_meta.reporting.spec import CONTENTS, Analysis, Declaration, Item, Section, Umbrella
+from alliance_meta.reporting.spec import (
+    CONTENTS,
+    PIECES,
+    Analysis,
+    Claims,
+    Consistency,
+    Declaration,
+    Item,
+    Section,
+    Umbrella,
+)
+
+KINDS: dict[str, type[Any]] = {"umbrella": Umbrella, "claims": Claims, "consistency": Consistency}
 
 
 def read_declaration(path: str | Path) -> Declaration:
@@ -114,19 +133,18 @@ class _Reader:
         """Return the declaration, or None where a part of it could not be made."""
         top = dict(data)
         analyses = self._many(top, "analysis", Analysis, "[[analysis]]")
-        umbrella = top.pop("umbrella", None)
-        if umbrella is not None:
-            umbrella = self._one(umbrella, Umbrella, "[umbrella]")
+        pieces = {name: self._one(top.pop(name), KINDS[name], f"[{name}]") for name in PIECES if name in top}
         sections = [
             self._section(section, index) for index, section in enumerate(self._list(top, "section", "[[section]]"), 1)
         ]
-        whole = self._one(top, Declaration, "top level", ignore=("name", "path", "analysis", "umbrella", "section"))
+        whole = self._one(top, Declaration, "top level", ignore=("name", "path", "analysis", *PIECES, "section"))
         made = tuple(analysis for analysis in analyses if analysis is not None)
         kept = tuple(section for section in sections if section is not None)
         self.problems += analysis_problems(made, self.path.parent)
-        self.problems += item_problems(kept, made, umbrella)
-        if not data.get("analysis") and umbrella is None:
-            self.problems.append("nothing to report: add an [[analysis]] or an [umbrella]")
+        self.problems += item_problems(kept, made, list(pieces))
+        if not data.get("analysis") and not pieces:
+            listed = " or ".join(f"[{name}]" for name in PIECES)
+            self.problems.append(f"nothing to report: add an [[analysis]] or {listed}")
         if not str(data.get("lang", "en")).startswith("en"):
             self.problems.append(f"lang={data['lang']!r}: the report's own words are English; use 'en'")
         if whole is None or self.problems:
@@ -134,7 +152,7 @@ class _Reader:
         return Declaration(
             **{**whole, "name": self.path.stem, "path": self.path},
             analysis=tuple(with_defaults(analysis) for analysis in made),
-            umbrella=umbrella,
+            **pieces,
             section=kept,
         )
 

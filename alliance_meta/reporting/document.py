@@ -15,7 +15,8 @@ from alliance_meta.reporting.coefficients import coefficient_quantities
 from alliance_meta.reporting.fitting import Fitted, run_analysis
 from alliance_meta.reporting.frames import figure
 from alliance_meta.reporting.numbers import FORMATS, encode
-from alliance_meta.reporting.spec import UMBRELLA, Declaration, Item
+from alliance_meta.reporting.pieces import Pieces, read_pieces
+from alliance_meta.reporting.spec import PIECE_TABLES, Declaration, Item
 from alliance_meta.reporting.tables import MAKERS
 from alliance_meta.reporting.wording import methods, r_code, short_label
 
@@ -31,20 +32,19 @@ def make_document(declaration: Declaration) -> dict[str, Any]:
         With everything that the analyses, the tables and the placeholders object to, at once.
     """
     fits = _run(declaration)
-    registry = evidence.read_umbrella(declaration.umbrella) if declaration.umbrella else None
-    builder = _Builder(declaration, fits, registry)
+    pieces = read_pieces(declaration)
+    builder = _Builder(declaration, fits, pieces)
     sections = [builder.section(section) for section in declaration.section]
     quantities: dict[str, Any] = {
         name: fitted.statistics | coefficient_quantities(fitted) for name, fitted in fits.items()
     }
-    if registry is not None:
-        quantities[UMBRELLA] = registry.quantities
+    quantities |= {name: piece.quantities for name, piece in pieces.items()}
     quantities["printed"] = evidence.printed(fits.values())
     quantities["reproduce"] = builder.reproduced
     if builder.varied:
         quantities["rho"] = builder.varied
     if not builder.problems:
-        sections += appendix.sections(declaration, fits, registry, builder)
+        sections += appendix.sections(declaration, fits, pieces, builder)
     builder.problems += _unknown_placeholders(builder.texts(), quantities, builder.names)
     if builder.problems:
         lines = "\n".join(f"  {problem}" for problem in builder.problems)
@@ -60,8 +60,8 @@ def make_document(declaration: Declaration) -> dict[str, Any]:
             "rebuild": appendix.rebuild_command(declaration),
         },
         "versions": appendix.software(fits),
-        "cautions": appendix.cautions(fits, registry),
-        "data": appendix.data(fits, registry),
+        "cautions": appendix.cautions(fits, pieces),
+        "data": appendix.data(fits, pieces),
         "analyses": {name: _analysis(fitted) for name, fitted in fits.items()},
         "quantities": quantities,
         "sections": sections,
@@ -75,12 +75,10 @@ def make_document(declaration: Declaration) -> dict[str, Any]:
 class _Builder:
     """Collect figures, tables and problems while sections are put together."""
 
-    def __init__(
-        self, declaration: Declaration, fits: Mapping[str, Fitted], registry: evidence.Registry | None
-    ) -> None:
+    def __init__(self, declaration: Declaration, fits: Mapping[str, Fitted], pieces: Pieces) -> None:
         self.declaration = declaration
         self.fits = fits
-        self.registry = registry
+        self.pieces = pieces
         self.figures: dict[str, Any] = {}
         self.tables: dict[str, Any] = {}
         self.reproduced: dict[str, Any] = {}
@@ -134,7 +132,7 @@ class _Builder:
             return self.text(item.text)
         if item.drawn is not None:
             identifier = self.unique(item.id or "_".join((item.drawn, *item.shown)))
-            self.figures[identifier] = figure(item, self.fits, self.registry)
+            self.figures[identifier] = figure(item, self.fits, self.pieces)
             return {"type": "figure", "id": identifier}
         return self.table(item.id or "_".join((str(item.table), *item.of)), self._table(item))
 
@@ -156,8 +154,7 @@ class _Builder:
             table, quantities = evidence.reproduce_table(item)
             self.reproduced |= quantities
             return table
-        assert self.registry is not None
-        return self.registry.table(item)
+        return self.pieces[PIECE_TABLES[kind]].table(item)
 
 
 def slug(heading: str) -> str:

@@ -31,12 +31,12 @@ class Registry:
     """The published results that an umbrella report shows, and those it leaves out."""
 
     shown: Published
-    provenance: Provenance
+    origins: tuple[Provenance, ...]
     quantities: dict[str, Quantity]
     citations: tuple[str, ...]
 
-    def forest(self, item: Item) -> pd.DataFrame:
-        """Return the frame of the umbrella's forest plot: no diamond."""
+    def figure(self, item: Item) -> tuple[pd.DataFrame, str]:
+        """Return the frame of the umbrella's forest plot, which has no diamond, and its caption."""
         from alliance_meta.plots import published_forest_data
 
         own = self.shown.frame
@@ -55,7 +55,8 @@ class Registry:
                 "text": printed.where(as_printed, None),
             }
         )
-        return published_forest_data(frame, title=item.caption or "Published alliance-outcome correlations")
+        title = item.caption or "Published alliance-outcome correlations"
+        return published_forest_data(frame, title=title), "Published results side by side; nothing is pooled."
 
     def table(self, item: Item) -> Table:
         """Return the results shown, or the entries left out with the reason."""
@@ -67,7 +68,11 @@ class Registry:
             rows.append({"group": heading})
             texts = _as_printed(group)
             rows += [
-                {**{name: _plain(record[name]) for name in _SHOWN}, "printed": text}
+                {
+                    **{name: _plain(record[name]) for name in _SHOWN},
+                    "printed": text,
+                    "evidence": EVIDENCE_SHORT.get(record["evidence_level"], record["evidence_level"]),
+                }
                 for record, text in zip(group.to_dict("records"), texts, strict=True)
             ]
         columns = [
@@ -77,7 +82,7 @@ class Registry:
             column("estimate", "r", "r"),
             column(["ci_lb", "ci_ub"], "CI", "r_interval", blank="–"),
             column("printed", "As printed"),
-            column("evidence_level", "Read in"),
+            column("evidence", "Read in"),
             column("codes", "Marks"),
         ]
         notes = [f"{code}: {text}." for code, text in self.shown.codes.items()]
@@ -89,13 +94,18 @@ class Registry:
         }
 
     def _left_out(self, item: Item) -> Table:
-        names = ("label", "relation", "metric", "estimate_printed", "reason")
-        rows = [{name: _plain(record[name]) for name in names} for record in self.shown.excluded.to_dict("records")]
+        names = ("label", "relation", "metric", "reason")
+        rows = [
+            {
+                **{name: _plain(record[name]) for name in names},
+                "estimate_printed": str(_plain(record["estimate_printed"]) or "").replace("-", MINUS) or None,
+            }
+            for record in self.shown.excluded.to_dict("records")
+        ]
         columns = [
             column("label", "Entry"),
-            column("relation", "Relation"),
-            column("metric", "Metric"),
-            column("estimate_printed", "Printed"),
+            column("metric", "Metric", blank="–"),
+            column("estimate_printed", "Printed", blank="–"),
             column("reason", "Why it is not shown"),
         ]
         return {"caption": item.caption or "Entries of the registry left out.", "columns": columns, "rows": rows}
@@ -120,9 +130,9 @@ def read_umbrella(spec: Umbrella) -> Registry:
     whole = published().set_index("id").loc[list(shown.frame["id"])]
     return Registry(
         shown=shown,
-        provenance=load_dataset("published").provenance,
+        origins=(load_dataset("published").provenance,),
         quantities=_quantities(shown),
-        citations=tuple(_citations(whole.to_dict("records"))),
+        citations=citations(whole.to_dict("records")),
     )
 
 
@@ -152,7 +162,7 @@ def _quantities(shown: Published) -> dict[str, Quantity]:
     return out
 
 
-def _citations(records: Iterable[Mapping[Any, Any]]) -> list[str]:
+def citations(records: Iterable[Mapping[Any, Any]]) -> tuple[str, ...]:
     """Return one reference per article, with what was read of its authors, year, title and DOI."""
     found: dict[tuple[str, str, str], str] = {}
     for record in records:
@@ -165,7 +175,7 @@ def _citations(records: Iterable[Mapping[Any, Any]]) -> list[str]:
             part for part in (f"{name} {when}.", f"{title.rstrip('. ')}.", f"doi:{doi}" if doi else "") if part
         )
         found[key] = max(found.get(key, ""), text, key=len)
-    return list(found.values())
+    return tuple(found.values())
 
 
 def printed(fits: Iterable[Fitted]) -> dict[str, Quantity]:

@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 from alliance_meta.errors import AllianceMetaWarning
 from alliance_meta.reporting.fitting import Fitted
-from alliance_meta.reporting.spec import UMBRELLA, Item
+from alliance_meta.reporting.spec import Item
 from alliance_meta.reporting.wording import short_label
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from alliance_meta.reporting.evidence import Registry
+    from alliance_meta.reporting.pieces import Pieces
 
 # A report declares no rule by which one effect of a study is chosen.
 UNDECLARED = "one per study"
 
 
-def figure(item: Item, fits: Mapping[str, Fitted], registry: Registry | None) -> dict[str, Any]:
+def figure(item: Item, fits: Mapping[str, Fitted], pieces: Pieces) -> dict[str, Any]:
     """Return one figure of the document: its frame, its words, its notes."""
     from alliance_meta.plots import frame_to_dict
 
     kind = str(item.drawn)
-    if UMBRELLA in item.shown and registry is not None:
-        frame, caption = registry.forest(item), "Published results side by side; nothing is pooled."
+    if item.piece is not None:
+        frame, caption = pieces[item.piece].figure(item)
     else:
         fitted = fits[item.shown[0]]
         words, make = _MAKERS[kind]

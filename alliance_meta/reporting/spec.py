@@ -23,11 +23,26 @@ TableKind = Literal[
     "reproduce",
     "umbrella",
     "umbrella_left_out",
+    "claims",
+    "claim_steps",
+    "consistency",
+    "consistency_counts",
 ]
-FigureKind = Literal["forest", "caterpillar", "bubble", "profile", "means", "dependence"]
+FigureKind = Literal["forest", "caterpillar", "bubble", "profile", "means", "dependence", "shares"]
 
 RANDOM, MULTILEVEL, RVE = "random", "multilevel", "rve"
-UMBRELLA = "umbrella"
+UMBRELLA, CLAIMS, CONSISTENCY = "umbrella", "claims", "consistency"
+# What a report shows of the published results: table -> the piece it belongs to, and figures likewise.
+PIECES = (UMBRELLA, CLAIMS, CONSISTENCY)
+PIECE_TABLES = {
+    "umbrella": UMBRELLA,
+    "umbrella_left_out": UMBRELLA,
+    "claims": CLAIMS,
+    "claim_steps": CLAIMS,
+    "consistency": CONSISTENCY,
+    "consistency_counts": CONSISTENCY,
+}
+PIECE_FIGURES = {"forest": UMBRELLA, "shares": CLAIMS}
 CONTENTS = ("text", "forest", "figure", "table")
 
 
@@ -72,6 +87,20 @@ class Umbrella:
 
 
 @dataclass(frozen=True, slots=True)
+class Claims:
+    """Popular claims held against the published results."""
+
+    only: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Consistency:
+    """The printed numbers of the registry held against one another."""
+
+    alpha: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
     """One thing in a section: words, a figure or a table."""
 
@@ -102,6 +131,14 @@ class Item:
         """The analyses, data sets or the umbrella that a figure or table shows."""
         return (self.forest,) if self.forest is not None else self.of
 
+    @property
+    def piece(self) -> str | None:
+        """The view of published results that a figure or table shows; None for those of analyses."""
+        if self.drawn is None:
+            return PIECE_TABLES.get(self.table or "")
+        wanted = PIECE_FIGURES.get(self.drawn)
+        return wanted if wanted in self.shown else None
+
 
 @dataclass(frozen=True, slots=True)
 class Section:
@@ -123,8 +160,16 @@ class Declaration:
     lang: str = "en"
     analysis: tuple[Analysis, ...] = ()
     umbrella: Umbrella | None = None
+    claims: Claims | None = None
+    consistency: Consistency | None = None
     section: tuple[Section, ...] = ()
 
     def find(self, identifier: str) -> Analysis:
         """Return the analysis of that id."""
         return next(analysis for analysis in self.analysis if analysis.id == identifier)
+
+    @property
+    def pieces(self) -> dict[str, Umbrella | Claims | Consistency]:
+        """The declared views of the published results, by name."""
+        found = {name: getattr(self, name) for name in PIECES}
+        return {name: piece for name, piece in found.items() if piece is not None}

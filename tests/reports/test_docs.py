@@ -5,14 +5,23 @@ from pathlib import Path
 from typing import get_args
 
 from alliance_meta.reporting.build import build_report
-from alliance_meta.reporting.spec import Analysis, FigureKind, Item, Section, TableKind, Umbrella
+from alliance_meta.reporting.spec import (
+    Analysis,
+    Claims,
+    Consistency,
+    FigureKind,
+    Item,
+    Section,
+    TableKind,
+    Umbrella,
+)
 from tests.reports.cases import REPORTS, Report
 
 PAGE = (REPORTS.parent / "docs" / "reports.md").read_text(encoding="utf-8")
 
 
 def test_every_key_and_table_is_described() -> None:
-    words = [field.name for kind in (Analysis, Umbrella, Section, Item) for field in fields(kind)]
+    words = [field.name for kind in (Analysis, Umbrella, Claims, Consistency, Section, Item) for field in fields(kind)]
     for word in [*words, *get_args(TableKind), *get_args(FigureKind)]:
         assert f"`{word}`" in PAGE or f"[{word}]]" in PAGE or f".{word}]]" in PAGE, word
 

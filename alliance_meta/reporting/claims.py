@@ -1,0 +1,205 @@
+"""The claims audit in a report: every claim with its verdict, the steps that led there, and shared variance drawn."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from alliance_meta.effects.provenance import Provenance
+from alliance_meta.errors import InputError
+from alliance_meta.options import did_you_mean
+from alliance_meta.reporting.columns import Table, column
+from alliance_meta.reporting.evidence import citations
+from alliance_meta.reporting.numbers import Quantity, quantity
+from alliance_meta.reporting.spec import Claims, Item
+from alliance_meta.tables.format import MINUS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from alliance_meta.evidence.claim_tests import Finding
+    from alliance_meta.evidence.claims import ClaimVerdict
+
+# The claim about a share of outcome.
+SHARE = "thirty_percent"
+COUNTS = {
+    "supported": "supported",
+    "contradicted": "contradicted",
+    "depends on": "depends_on",
+    "not checkable with what is here": "not_checkable",
+}
+ANSWERS: dict[bool | None, tuple[str, str]] = {True: ("yes", "Yes"), False: ("no", "No"), None: ("untold", "Not told")}
+BESIDE = "*Answers in brackets* are told beside the claim; the verdict does not rest on them."
+_HYPHEN = re.compile(r"(?<!\w)-(?=[\s.\d])")
+UNTOLD = "Not told: the registry cannot answer the question; the calculation says what is lacking."
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """Claims, their verdicts, and the printed correlations that bear on a claimed share of outcome."""
+
+    verdicts: tuple[ClaimVerdict, ...]
+    shared: pd.DataFrame
+    claimed: float
+    origins: tuple[Provenance, ...]
+    quantities: dict[str, Quantity]
+    citations: tuple[str, ...]
+
+    def table(self, item: Item) -> Table:
+        """Return all claims with their verdicts, or the steps that lead to those of some."""
+        chosen = self._chosen(item.of)
+        return _overview(item, chosen) if item.table == "claims" else _steps(item, chosen)
+
+    def figure(self, item: Item) -> tuple[pd.DataFrame, str]:
+        """Return the frame of the shares that the printed correlations give, with the claimed one as a line."""
+        from alliance_meta.plots.chart_frame import make_chart
+
+        rows: list[dict[str, Any]] = [
+            {"kind": "mean", **{str(name): value for name, value in row.items()}}
+            for row in self.shared.to_dict("records")
+        ]
+        claimed = 100 * self.claimed
+        rows.append({"kind": "mean", "label": "What is claimed", "yi": claimed})
+        words = "; ".join(f"{row['label']} {row['yi']:.1f} %" for row in rows)
+        meta = {
+            "plot": "means",
+            "title": "Share of outcome that the printed correlations explain",
+            "description": f"The square of each printed correlation, in percent, beside the share claimed: {words}.",
+            "axis_label": "Printed in",
+            "x_label": "Share of the variance of outcome, r², in percent",
+            "value_label": "r² in % [from the CI]",
+            "key": [["thick", "r², with the squared limits of the printed 95% CI"]],
+            "bottom": ["A result without a line prints no interval. Nothing is pooled"],
+            "reference": [claimed, claimed, claimed],
+        }
+        return make_chart(rows, meta), "The squares of the printed correlations, and the share claimed."
+
+    def _chosen(self, wanted: tuple[str, ...]) -> list[ClaimVerdict]:
+        known = {one.claim_id: one for one in self.verdicts}
+        unknown = [f"{name!r}{did_you_mean(name, list(known))}" for name in wanted if name not in known]
+        if unknown:
+            raise InputError(f"of={', '.join(unknown)} is no claim here (known: {', '.join(known)})")
+        return [known[name] for name in wanted] if wanted else list(self.verdicts)
+
+
+def read_claims(spec: Claims) -> Audit:
+    """Hold the listed claims against the registry."""
+    from alliance_meta.evidence.claims import CLAIMED_SHARE, claims
+    from alliance_meta.evidence.published import published
+
+    audit = claims()
+    verdicts = tuple(audit[name] for name in spec.only) if spec.only else audit.verdicts
+    registry = published(align_signs=True).set_index("id")
+    shared = _shared(audit[SHARE], registry)
+    used = list(dict.fromkeys(entry for one in verdicts for entry in one.ids))
+    return Audit(
+        verdicts=verdicts,
+        shared=shared,
+        claimed=CLAIMED_SHARE,
+        origins=_origins(),
+        quantities=_quantities(verdicts, shared, CLAIMED_SHARE)
+        | {f"note_{note.code.replace('-', '_')}": quantity(note.message, "text", "Note") for note in audit.notes},
+        citations=citations(registry.loc[used].to_dict("records")),
+    )
+
+
+def _shared(verdict: ClaimVerdict, registry: pd.DataFrame) -> pd.DataFrame:
+    """Return the square of each correlation that a claimed share is held against, in percent, with its limits'."""
+    import pandas as pd
+
+    rows = []
+    for finding in verdict.findings:
+        row: Any = registry.loc[finding.ids[0]]
+        squares = {
+            name: 100 * float(row[source]) ** 2
+            for name, source in (("yi", "estimate"), ("ci_lb", "ci_low"), ("ci_ub", "ci_high"))
+        }
+        rows.append({"label": finding.subject, "k": row["k"], **squares})
+    return pd.DataFrame(rows)
+
+
+def _origins() -> tuple[Provenance, ...]:
+    """Return where claims, results and moderators were read."""
+    from alliance_meta.effects.datasets import data_root, load_dataset
+    from alliance_meta.files import sha256
+
+    results = load_dataset("published").provenance
+    moderators = data_root() / "published" / "moderators.csv"
+    return (
+        load_dataset("claims").provenance,
+        results,
+        replace(results, source=moderators.name, sha256=sha256(moderators.read_bytes())),
+    )
+
+
+def _quantities(verdicts: Iterable[ClaimVerdict], shared: pd.DataFrame, claimed: float) -> dict[str, Quantity]:
+    """Return what prose may say of the claims: counts, verdicts with their reasons, and the shares."""
+    listed = list(verdicts)
+    out = {"count": quantity(len(listed), "count", "Claims")}
+    for verdict, name in COUNTS.items():
+        out[name] = quantity(sum(one.verdict == verdict for one in listed), "count", f"Claims: {verdict}")
+    for one in listed:
+        out[one.claim_id] = quantity(one.verdict, "text", f"{one.claim}: verdict")
+        out[f"{one.claim_id}_claim"] = quantity(one.claim, "text", "Claim")
+        out[f"{one.claim_id}_reason"] = quantity(one.reason, "text", f"{one.claim}: reason")
+        out[f"{one.claim_id}_calculation"] = quantity(f"{one.calculation}.", "text", f"{one.claim}: calculation")
+    highest = max(shared["yi"].max(), shared["ci_ub"].max())
+    reliability = float(shared["yi"].max()) / (100 * claimed)
+    return out | {
+        "share_reliability": quantity(reliability, "r", "Product of reliabilities that would make up for the rest"),
+        "share_reliability_each": quantity(math.sqrt(reliability), "r", "The same, each of two equal ones"),
+        "share_claimed": quantity(100 * claimed, "fixed0", "Share claimed, %"),
+        "share_r_needed": quantity(math.sqrt(claimed), "r3", "Correlation that this share needs"),
+        "share_results": quantity(len(shared), "count", "Results held against the share"),
+        "share_lowest": quantity(float(shared["yi"].min()), "fixed1", "Lowest r², %"),
+        "share_highest": quantity(float(shared["yi"].max()), "fixed1", "Highest r², %"),
+        "share_highest_limit": quantity(float(highest), "fixed1", "Highest r² within a printed interval, %"),
+    }
+
+
+def _overview(item: Item, chosen: Iterable[ClaimVerdict]) -> Table:
+    rows: list[dict[str, Any]] = []
+    for one in chosen:
+        essential = [finding for finding in one.findings if finding.essential]
+        counts = {name: sum(found.holds is answer for found in essential) for answer, (name, _) in ANSWERS.items()}
+        rows.append({"claim_id": one.claim_id, "claim": one.claim, "verdict": one.verdict, **counts})
+    return {
+        "caption": item.caption or "Popular claims, and how many of the deciding questions are answered yes and no.",
+        "columns": [
+            column("claim", "Claim"),
+            column("verdict", "Verdict"),
+            *(column(name, word, "count") for name, word in ANSWERS.values()),
+        ],
+        "rows": rows,
+    }
+
+
+def _steps(item: Item, chosen: Iterable[ClaimVerdict]) -> Table:
+    rows: list[dict[str, Any]] = []
+    for one in chosen:
+        rows.append({"group": f"{one.claim}: {one.verdict}"})
+        rows += [_step(one.claim_id, finding) for finding in one.findings]
+    columns = [
+        column("question", "Question"),
+        column("answer", "Answer"),
+        column("calculation", "Calculation"),
+    ]
+    findings = [finding for one in chosen for finding in one.findings]
+    notes = [BESIDE] if not all(finding.essential for finding in findings) else []
+    notes += [UNTOLD] if any(finding.holds is None for finding in findings) else []
+    caption = item.caption or "The questions that each claim was put to, and the answers."
+    return {"caption": caption, "columns": columns, "rows": rows, "notes": notes}
+
+
+def _step(claim_id: str, finding: Finding) -> dict[str, Any]:
+    answer = ANSWERS[finding.holds][1].lower()
+    calculation = _HYPHEN.sub(MINUS, finding.calculation)
+    return {
+        "claim_id": claim_id,
+        "question": f"{finding.statement[:1].upper()}{finding.statement[1:]}?",
+        "answer": answer if finding.essential else f"({answer})",
+        "calculation": f"{calculation[:1].upper()}{calculation[1:]}",
+    }
