@@ -161,7 +161,10 @@ def factorise(levels: Sequence[Level], d: Array, covariances: Sequence[Array], c
             if not (sign > 0).all():
                 return Factored(d, (), columns, np.nan)
             logdet += float(size.sum())
-            K = np.linalg.solve(np.eye(q) + C @ T, np.broadcast_to(C, T.shape))
+            try:
+                K = np.linalg.solve(np.eye(q) + C @ T, np.broadcast_to(C, T.shape))
+            except np.linalg.LinAlgError:
+                return Factored(d, (), columns, np.nan)
         rest -= level.rows(S, _times(K, H))
         floors.append(Floor(level, C, S, K, T))
         at += q

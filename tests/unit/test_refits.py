@@ -412,3 +412,10 @@ class TestLeftOut:
             sensitivity.cluster_influence(es)
         with pytest.raises(InputError, match="term='y'"):
             sensitivity.leave_out_clusters(fit, cluster="rater").tidy(term="y")
+
+
+def test_a_slope_on_uncentred_years_is_an_answer_or_a_note(es):
+    """Numbers near 2000 make the covariance of a group singular in floating point on the way."""
+    fit = quiet(lambda: MultilevelModel(es, random=("1 + x + year | study_id", "es_id")).fit())
+    assert np.isfinite(fit.loglik)
+    assert fit.fitted.converged or "not-converged" in {note.code for note in fit.notes}
