@@ -96,6 +96,11 @@ def prepare(y: Array, v: Array, X: Array, mean: Array, precision: Array) -> Norm
     w = 1.0 / (v + tau2)
     R = np.linalg.qr(np.concatenate([np.sqrt(w)[:, None] * X, np.diag(np.sqrt(precision))]))[1]
     basis = linalg.solve_triangular(R, np.eye(p))
+    # Turned so that the prior is diagonal too, flat directions first: these stay apart however large tau is.
+    diagonal, turn = np.linalg.eigh((basis.T * precision) @ basis)
+    flat = int((precision == 0).sum())
+    diagonal[:flat] = 0.0
+    basis = basis @ turn
     Q = X @ basis
     centre = np.zeros(p)
     # The second step removes what rounding left of the first.
@@ -104,12 +109,14 @@ def prepare(y: Array, v: Array, X: Array, mean: Array, precision: Array) -> Norm
         centre = centre + basis @ (basis.T @ gradient)
     r = y - X @ centre
     proper = precision > 0
+    towards = basis.T @ (precision * (mean - centre))
+    towards[:flat] = 0.0
     quadratic = float((w * r**2).sum() + (precision * (mean - centre) ** 2).sum())
     logdet = 2.0 * float(np.log(np.abs(np.diag(R))).sum()) - float(np.log(precision[proper]).sum())
-    constant = (k - int((~proper).sum())) * LOG_2PI - float(np.log(w).sum())
+    constant = (k - flat) * LOG_2PI - float(np.log(w).sum())
     i, j = np.triu_indices(p)
     features = np.column_stack([w * r**2, r[:, None] * Q, Q[:, i] * Q[:, j]])
-    prior = np.append(basis.T @ (precision * (mean - centre)), ((basis.T * precision) @ basis)[i, j])
+    prior = np.append(towards, np.diag(diagonal)[i, j])
     loglik = -0.5 * (constant + quadratic + logdet)
     return NormalModel(y, v, X, mean, precision, tau2, centre, loglik, w, r, quadratic, features, prior, basis)
 
@@ -158,7 +165,8 @@ def _root(packed: Array, p: int) -> tuple[Array, Array]:
     A[:, i, j] = packed
     A[:, j, i] = packed
     factor = np.linalg.cholesky(A)
-    return np.linalg.inv(factor), 2.0 * np.log(np.einsum("bii->bi", factor)).sum(axis=1)
+    size = np.einsum("bii->bi", factor)
+    return np.linalg.inv(factor / size[:, :, None]) / size[:, None, :], 2.0 * np.log(size).sum(axis=1)
 
 
 def _moment_tau2(y: Array, v: Array, X: Array) -> float:
