@@ -83,21 +83,23 @@ def make_samples(
             skipped.setdefault(SCALE_WORDS[stem.measure], error)
     if not whole:
         raise next(iter(skipped.values()))
-    groups = groupings(whole[0].effects, cluster)
+    why = {scale: str(error) for scale, error in skipped.items()}
+    groups = groupings(whole[0].effects, cluster, why)
     averaged = [one for sample in whole for group in groups for one in _averaged(sample, group)]
-    return Samples((*whole, *averaged), groups, {scale: str(error) for scale, error in skipped.items()})
+    return Samples((*whole, *averaged), groups, why)
 
 
-def groupings(effects: EffectSizes, cluster: str | None = None) -> tuple[str, ...]:
+def groupings(effects: EffectSizes, cluster: str | None, skipped: dict[str, str]) -> tuple[str, ...]:
     """Return the columns by which several effects belong together, each kind of grouping once."""
     candidates = [cluster] if cluster is not None else ["study_id", *_sample_columns(effects)]
     found: dict[tuple[int, ...], str] = {}
     for name in candidates:
         try:
             clusters = clusters_of(effects, name)
-        except InputError:
+        except InputError as error:
             if cluster is not None:
                 raise
+            skipped[f"several effects by {name}"] = str(error)
             continue
         if 1 < clusters.n < effects.k:
             found.setdefault(tuple(clusters.codes.tolist()), name)
@@ -108,11 +110,11 @@ def groupings(effects: EffectSizes, cluster: str | None = None) -> tuple[str, ..
 
 def _sample_columns(effects: EffectSizes) -> Iterator[str]:
     """Yield the columns that tell samples apart, within studies where their numbers begin anew in each."""
-    studies = clusters_of(effects, "study_id")
+    studies = codes_of(list(effects.study_id))
     for name in SAMPLES:
         if name in effects.moderators.columns:
             codes = codes_of([plain_text(value) for value in effects.moderators[name]])
-            yield name if nested(codes, studies.codes) else f"study_id/{name}"
+            yield name if nested(codes, studies) else f"study_id/{name}"
 
 
 def _stems(table: CodedTable, scale: str, ri: str | None, ni: str | None, subset: str | None) -> Iterator[Route]:
