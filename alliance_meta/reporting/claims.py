@@ -32,9 +32,10 @@ COUNTS = {
     "not checkable with what is here": "not_checkable",
 }
 ANSWERS: dict[bool | None, tuple[str, str]] = {True: ("yes", "Yes"), False: ("no", "No"), None: ("untold", "Not told")}
-BESIDE = "*Answers in brackets* are told beside the claim; the verdict does not rest on them."
+BESIDE = "*In brackets*: told beside; the verdict does not rest on it."
+_RELATION = re.compile(r" ([<>=]) ")
 _HYPHEN = re.compile(r"(?<!\w)-(?=[\s.\d])")
-UNTOLD = "Not told: the registry cannot answer the question; the calculation says what is lacking."
+UNTOLD = "*Not told*: the registry cannot answer; the calculation says what is lacking."
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,12 +192,12 @@ def _steps(item: Item, chosen: Iterable[ClaimVerdict]) -> Table:
     notes = [BESIDE] if not all(finding.essential for finding in findings) else []
     notes += [UNTOLD] if any(finding.holds is None for finding in findings) else []
     caption = item.caption or "The questions that each claim was put to, and the answers."
-    return {"caption": caption, "columns": columns, "rows": rows, "notes": notes}
+    return {"caption": caption, "columns": columns, "rows": rows, "notes": [" ".join(notes)] if notes else []}
 
 
 def _step(claim_id: str, finding: Finding) -> dict[str, Any]:
     answer = ANSWERS[finding.holds][1].lower()
-    calculation = _HYPHEN.sub(MINUS, finding.calculation)
+    calculation = _RELATION.sub("\u00a0\\1\u00a0", _HYPHEN.sub(MINUS, finding.calculation))
     return {
         "claim_id": claim_id,
         "question": f"{finding.statement[:1].upper()}{finding.statement[1:]}?",

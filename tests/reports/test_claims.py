@@ -76,7 +76,7 @@ def test_every_step_is_shown_once_with_its_calculation(reports: dict[str, Report
     expected = am.claims().steps()
 
     def plain(text: str) -> str:
-        return text.casefold().replace("−", "-")
+        return text.casefold().replace("−", "-").replace("\u00a0", " ")
 
     found = [(row["claim_id"], plain(row["calculation"])) for row in shown]
     wanted = list(zip(expected["claim_id"], map(plain, expected["calculation"]), strict=True))
