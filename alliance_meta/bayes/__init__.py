@@ -9,6 +9,8 @@ from alliance_meta._lazy import lazy
 if TYPE_CHECKING:
     from alliance_meta.bayes import priors as priors
     from alliance_meta.bayes import pymc as pymc
+    from alliance_meta.bayes.averaging import average as average
+    from alliance_meta.bayes.averaging_results import AveragedResults as AveragedResults
     from alliance_meta.bayes.bias_models import PEESE as PEESE
     from alliance_meta.bayes.bias_models import PET as PET
     from alliance_meta.bayes.bias_models import PSMA as PSMA
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from alliance_meta.bayes.sampling import sample as sample
 
 _HOMES = {
+    "AveragedResults": "averaging_results",
     "BayesFactor": "hypotheses",
     "LeaveOneOut": "leave_out",
     "Marginal": "marginals",
@@ -31,6 +34,7 @@ _HOMES = {
     "RobmaResults": "robma_results",
     "SampledPosterior": "sampling",
     "WeightFunction": "bias_models",
+    "average": "averaging",
     "robma": "robma",
     "sample": "sampling",
 }

@@ -9,9 +9,12 @@ from functools import cached_property
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.bayes.marginals import Marginal, MixtureMarginal, TransformedMarginal
+from alliance_meta.bayes.marginals import INFINITE, Marginal, MixtureMarginal, TransformedMarginal
+from alliance_meta.core import bayes_panels
+from alliance_meta.core.bayes_panels import Panels
 from alliance_meta.core.bayes_trapezoid import SincDensity
 from alliance_meta.errors import InputError
+from alliance_meta.not_applicable import NotApplicable
 
 MOST_STEPS = 200
 # In probability.
@@ -47,6 +50,43 @@ class GridMarginal(Marginal):
     def average(self, function: Callable[[Array], Array]) -> float:
         """Return the posterior mean of a function of the quantity."""
         return float(self.grid.weight @ function(self.grid.value))
+
+
+@dataclass(frozen=True, eq=False)
+class PanelMarginal(Marginal):
+    """A standard deviation whose posterior is known on panels."""
+
+    name: str
+    panels: Panels
+    # The highest moment that is finite.
+    moments: int = 2
+
+    @property
+    def _lowest(self) -> float:
+        return 0.0
+
+    def _expect(self, order: int) -> float:
+        if order > self.moments:
+            return NotApplicable(INFINITE)
+        tau, weight = self.panels.tau, self.panels.weight[0]
+        mean = float(weight @ tau)
+        return mean if order == 1 else float(np.sqrt(weight @ (tau - mean) ** 2))
+
+    def _cdf(self, x: Array) -> Array:
+        return bayes_panels.cdf(self.panels, np.maximum(x, 0.0))
+
+    def _sf(self, x: Array) -> Array:
+        return bayes_panels.sf(self.panels, np.maximum(x, 0.0))
+
+    def _pdf(self, x: Array) -> Array:
+        return np.where(x >= 0, bayes_panels.pdf(self.panels, np.maximum(x, 0.0)), 0.0)
+
+    def _quantile(self, p: Array) -> Array:
+        return bayes_panels.quantile(self.panels, p)
+
+    def average(self, function: Callable[[Array], Array]) -> float:
+        """Return the posterior mean of a function of the quantity."""
+        return float(self.panels.weight[0] @ function(self.panels.tau))
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +162,10 @@ class AveragedMarginal(Marginal):
         return float(free + (self.spike if lower < self.at < upper else 0.0))
 
     def _expect(self, order: int) -> float:
+        for part in self.parts:
+            one = part.mean if order == 1 else part.sd
+            if isinstance(one, NotApplicable):
+                return one
         mean = self._sum(lambda part: part.mean) + self.spike * self.at
         if order == 1:
             return mean
@@ -194,6 +238,8 @@ def _reach(part: Marginal) -> tuple[float, float]:
     if isinstance(part, MixtureMarginal):
         mean, sd = part.mixture.mean[0], part.mixture.sd[0]
         return float((mean - FAR * sd).min()), float((mean + FAR * sd).max())
+    if isinstance(part, PanelMarginal):
+        return 0.0, float(bayes_panels.quantile(part.panels, np.array([1.0 - 1e-13]))[0])
     if isinstance(part, GridMarginal):
         return float(part.grid.value[0]), float(part.grid.value[-1])
     if isinstance(part, AveragedMarginal):

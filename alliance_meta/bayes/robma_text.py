@@ -25,8 +25,8 @@ DEFAULT_PRIORS = (Normal(0.0, 1.0), InverseGamma(1.0, 0.15))
 def summary(fit: RobmaResults) -> str:
     """Return the plain-text summary, at most 80 columns wide."""
     lines = [*_heading(fit), "", *_evidence(fit), ""]
-    lines += ["Averaged over all models (0 where a model has no such parameter)", *_table(fit.tidy()), ""]
-    lines += ["Averaged over the models with the parameter", *_table(fit.tidy(conditional=True))]
+    lines += ["Averaged over all models (0 where a model has no such parameter)", *parameter_table(fit.tidy()), ""]
+    lines += ["Averaged over the models with the parameter", *parameter_table(fit.tidy(conditional=True))]
     lines += [*_on_r(fit), *_omega(fit), *remarks(fit.notes)]
     cautions = [line for one in fit.effects.provenance.cautions for line in wrapped(f"Caution: {one}")]
     return "\n".join([*lines, *cautions])
@@ -72,11 +72,14 @@ def bayes_factor(log: float) -> str:
     return f"{np.exp(log - exponent * np.log(10.0)):.2f}e{exponent:+d}"
 
 
-def _table(frame: pd.DataFrame) -> list[str]:
-    lines = [f"{'':10} {'p_incl':>7} {'mean':>8} {'sd':>8} {'median':>8} {'ci_lb':>8} {'ci_ub':>8}"]
+def parameter_table(frame: pd.DataFrame) -> list[str]:
+    """Return the rows of `tidy` in print."""
+    width = min(max(10, *(len(str(name)) for name in frame.index)), WIDTH - 53)
+    lines = [f"{'':{width}} {'p_incl':>7} {'mean':>8} {'sd':>8} {'median':>8} {'ci_lb':>8} {'ci_ub':>8}"]
     for name, row in frame.iterrows():
+        short = str(name) if len(str(name)) <= width else f"{str(name)[: width - 1]}…"
         cells = " ".join(f"{number(float(cell)):>8}" for cell in row.iloc[1:])
-        lines.append(f"{name!s:10} {row.p_incl:>7.4f} {cells}")
+        lines.append(f"{short:{width}} {row.p_incl:>7.4f} {cells}")
     return lines
 
 

@@ -151,6 +151,14 @@ def sf(panels: Panels, tau: Array, *, row: int = 0) -> Array:
     return np.clip(above[j] - half * _antiderivative(panels.series[row], j, x, _polynomials(x)), 0.0, 1.0)
 
 
+def pdf(panels: Panels, tau: Array, *, row: int = 0) -> Array:
+    """Return the density of one of the T at tau, from its series."""
+    tau = np.asarray(tau, dtype=float)
+    j, x, _ = _place(panels.edges, panels.stretch.to_t(tau))
+    series = (panels.series[row][j] * _polynomials(x)[..., :-1]).sum(axis=-1)
+    return np.maximum(series, 0.0) * np.exp(-panels.stretch.log_slope(tau))
+
+
 def quantile(panels: Panels, probability: Array, *, row: int = 0) -> Array:
     """Return the values of tau below which each probability lies; Newton's steps inside the panel that holds it."""
     p = np.asarray(probability, dtype=float)
