@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from alliance_meta.sensitivity.levels import compare_levels as compare_levels
     from alliance_meta.sensitivity.likelihood import LikelihoodRatioTest as LikelihoodRatioTest
     from alliance_meta.sensitivity.likelihood import lr_test as lr_test
-    from alliance_meta.sensitivity.multilevel_bootstrap import MultilevelBootstrap as MultilevelBootstrap
     from alliance_meta.sensitivity.matching import RouteMatch as RouteMatch
     from alliance_meta.sensitivity.matching import match as match
+    from alliance_meta.sensitivity.multilevel_bootstrap import MultilevelBootstrap as MultilevelBootstrap
     from alliance_meta.sensitivity.permutation import PermutationTest as PermutationTest
     from alliance_meta.sensitivity.permutation import permutation_test as permutation_test
     from alliance_meta.sensitivity.profiles import ProfileLikelihood as ProfileLikelihood
