@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from scipy.linalg import lapack
@@ -16,6 +17,9 @@ from alliance_meta.core.tower import Factored, factorise
 from alliance_meta.core.tower_plan import Blocks, Plan, Term, plan
 
 LOG_2PI = float(np.log(2.0 * np.pi))
+# Triangular systems of a few coefficients: SciPy's own wrappers take longer than the solution.
+TRTRS: Any = lapack.dtrtrs
+TRTRI: Any = lapack.dtrtri
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,19 +170,19 @@ class MixedPoint:
     def beta(self) -> Array:
         """Coefficients, (p,)."""
         assert self._normal is not None
-        return np.asarray(lapack.dtrtrs(self.problem.change, self._normal[1])[0])
+        return np.asarray(TRTRS(self.problem.change, self._normal[1])[0])
 
     @cached_property
     def vb(self) -> Array:
         """Covariance of the coefficients, (p, p)."""
-        root = lapack.dtrtrs(self.problem.change, self._root)[0]
+        root = TRTRS(self.problem.change, self._root)[0]
         return np.asarray(root @ root.T)
 
     @cached_property
     def _root(self) -> Array:
         """R with R R' = (Q'M^-1 Q)^-1, (p, p)."""
         assert self._normal is not None
-        return np.asarray(lapack.dtrtri(self._normal[0])[0])
+        return np.asarray(TRTRI(self._normal[0])[0])
 
     @cached_property
     def weighted_resid(self) -> Array:

@@ -166,7 +166,7 @@ def search(
     chosen = [name for name in each if name not in NOT_CHOSEN]
     if not set(chosen) - COUNTS:
         raise InputError("nothing printed tells routes apart: give at least an estimate")
-    distances = np.max([each[name] for name in chosen], axis=0)
+    distances: Array = np.stack([each[name] for name in chosen]).max(axis=0)
     fits = _fits(followed, printed, {name: each[name] for name in chosen})
     usual = np.array([route.usual for route in followed.routes])
     order = np.lexsort((_plainness(followed), distances, (fits > 0) & ~usual, -fits, _counts(each)))
