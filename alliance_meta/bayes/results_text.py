@@ -86,9 +86,8 @@ def _on_r(fit: BayesianResults) -> list[str]:
 def _evidence(fit: BayesianResults) -> list[str]:
     lines = []
     if fit.design.has_intercept:
-        lines.append(
-            f"P(mu > 0) = {number(fit.prob('mu > 0'))}   P(theta_new > 0) = {number(fit.prob('theta_new > 0'))}"
-        )
+        stated = [f"P({one}) {_probability(fit.prob(one))}" for one in ("mu > 0", "theta_new > 0")]
+        lines.append("   ".join(stated))
     for one in fit._bayes_factors.values():
         lines += wrapped(
             str(one) if one.bf01 == one.bf01 else f"{one.hypothesis}: no Bayes factor, {_reason(one.bf01)}"
@@ -96,6 +95,13 @@ def _evidence(fit: BayesianResults) -> list[str]:
     likelihood = fit.log_marginal_likelihood
     shown = f"not defined, {_reason(likelihood)}" if likelihood != likelihood else f"{likelihood:.4f}"
     return [*lines, *wrapped(f"Log marginal likelihood: {shown}")]
+
+
+def _probability(value: float) -> str:
+    """Return ``= 0.9412``, or ``> .9999`` where rounding would claim certainty."""
+    if 0.00005 <= value < 0.99995:
+        return f"= {value:.4f}"
+    return "< .0001" if value < 0.5 else "> .9999"
 
 
 def _reason(value: float) -> str:
@@ -143,13 +149,14 @@ def methods(fit: BayesianResults) -> str:
     }.get(fit.effects.measure, "")
     moderators = f" with the moderators {fit.design.formula}" if fit.design.formula != "1" else ""
     chosen = zip(fit.priors.names, fit.priors.coefficients, strict=True)
-    of_mean = ", ".join(f"{'the mean effect' if name == 'mu' else name}: {prior}" for name, prior in chosen)
-    at = " (at the average of the moderators)" if fit.p > 1 and fit.design.has_intercept else ""
+    centred = fit.p > 1 and fit.design.has_intercept
+    mean = "the mean effect at the average of the moderators" if centred else "the mean effect"
+    of_mean = ", ".join(f"{mean if name == 'mu' else name}: {prior}" for name, prior in chosen)
     kind = "equal-tailed" if fit.interval == "eti" else "shortest (highest-density)"
     factors = "" if fit.priors.improper else " Bayes factors compare marginal likelihoods under these priors."
     return (
         f"{scale}A Bayesian random-effects model{moderators} was fitted to k = {fit.k} effects. Priors were "
-        f"{of_mean}{at}; the standard deviation of true effects between studies, tau: {fit.priors.tau}. Given tau the "
+        f"{of_mean}; the standard deviation of true effects between studies, tau: {fit.priors.tau}. Given tau the "
         "coefficients and true effects were integrated analytically, and tau by adaptive Gauss-Legendre quadrature, "
         f"with a numerical error of at most {fit.error_bound:.0e}. Posterior medians are reported with {kind} "
         f"{100 * fit.level:g} % credible intervals.{factors}"
