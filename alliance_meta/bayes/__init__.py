@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from alliance_meta.bayes.hypotheses import BayesFactor as BayesFactor
     from alliance_meta.bayes.leave_out import LeaveOneOut as LeaveOneOut
     from alliance_meta.bayes.marginals import Marginal as Marginal
+    from alliance_meta.bayes.multilevel_results import BayesianMultilevelResults as BayesianMultilevelResults
     from alliance_meta.bayes.robma import robma as robma
     from alliance_meta.bayes.robma_results import RobmaResults as RobmaResults
     from alliance_meta.bayes.sampling import SampledPosterior as SampledPosterior
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AveragedResults": "averaging_results",
     "BayesFactor": "hypotheses",
+    "BayesianMultilevelResults": "multilevel_results",
     "LeaveOneOut": "leave_out",
     "Marginal": "marginals",
     "PEESE": "bias_models",

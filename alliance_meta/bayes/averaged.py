@@ -12,7 +12,7 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes.marginals import INFINITE, Marginal, MixtureMarginal, TransformedMarginal
 from alliance_meta.core import bayes_panels
 from alliance_meta.core.bayes_panels import Panels
-from alliance_meta.core.bayes_trapezoid import SincDensity
+from alliance_meta.core.bayes_trapezoid import HalfLine, SincDensity
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 
@@ -29,11 +29,19 @@ class GridMarginal(Marginal):
 
     name: str
     grid: SincDensity
+    # The highest moment that is finite.
+    moments: int = 2
 
     def _expect(self, order: int) -> float:
+        if order > self.moments:
+            return NotApplicable(INFINITE)
         value, weight = self.grid.value, self.grid.weight
         mean = float(weight @ value)
         return mean if order == 1 else float(np.sqrt(weight @ (value - mean) ** 2))
+
+    @property
+    def _lowest(self) -> float:
+        return 0.0 if isinstance(self.grid.line, HalfLine) else -np.inf
 
     def _cdf(self, x: Array) -> Array:
         return self.grid.cdf(x)
@@ -189,7 +197,10 @@ class AveragedMarginal(Marginal):
         on = (p >= below) & (p <= below + self.spike) if self.spike else np.zeros(p.shape, dtype=bool)
         inner = np.where(p < below, p, p - self.spike) / max(free, 1e-300)
         inner = np.where(on, 0.5, np.clip(inner, 1e-12, 1.0 - 1e-12))
-        found = _invert(lambda x: self._total(lambda part: part.cdf(x), x) / free, inner, *_reach(self))
+        if len(self.parts) == 1:
+            found = self.parts[0].quantile(inner)
+        else:
+            found = _invert(lambda x: self._total(lambda part: part.cdf(x), x) / free, inner, *_reach(self))
         return np.where(on, self.at, found)
 
     def _shortest(self, level: float) -> tuple[float, float]:

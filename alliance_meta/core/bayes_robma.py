@@ -35,7 +35,7 @@ LIMITED_SPAN = (-3.2, 3.2)
 CHECKED = 6
 INNER_TOLERANCE = 1e-6
 # Where a point costs next to nothing.
-CHEAP_TOLERANCE = 1e-9
+CHEAP_TOLERANCE, CHEAP_DEPTH = 1e-9, 32.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,10 @@ def _solve_linear(problem: BiasProblem, bias: BiasKind, effect: bool, heterogene
             found = found + np.log(2.0 / (np.pi * bias.scale)) - np.log1p((beta / bias.scale) ** 2)
         return found
 
-    grid = integrate_grid(log_joint, lines, tolerance=CHEAP_TOLERANCE) if lines else _single(float(log_joint()[0]))
+    if lines:
+        grid = integrate_grid(log_joint, lines, tolerance=CHEAP_TOLERANCE, depth=CHEAP_DEPTH)
+    else:
+        grid = _single(float(log_joint()[0]))
     *values, weight = grid.values()
     tau, beta = split(tuple(values))
     _, mean, sd = _linear(problem, x, tau, beta, effect)

@@ -19,12 +19,13 @@ from alliance_meta._typing import Array
 # Where the mass is looked for: this far below the top, in logs, and with so many points at a time.
 DEPTH = 22.0
 WIDE, PILOT = 29, 17
-ROUNDS = 4
-# Points this far below the top are not worked out.
-NEGLIGIBLE = 24.0
+ROUNDS = 8
+# Points so much further below the top are not worked out.
+BEYOND = 2.0
+FLOOR = 100.0
 TOLERANCE = 1e-5
 # Points of a parameter that are tried on the look, and the most there may be.
-SIZES = range(11, 42, 2)
+SIZES = (*range(11, 42, 2), 49, 61, 81, 101)
 MOST_POINTS = 400
 ROUNDING = 1e-13
 TINY = 1e-300
@@ -167,11 +168,19 @@ class Grid:
 
 
 def integrate_grid(
-    density: LogDensity, lines: Sequence[Line], *, pilot: LogDensity | None = None, tolerance: float = TOLERANCE
+    density: LogDensity,
+    lines: Sequence[Line],
+    *,
+    pilot: LogDensity | None = None,
+    tolerance: float = TOLERANCE,
+    depth: float = DEPTH,
 ) -> Grid:
-    """Integrate a density over its parameters; `pilot` is a cheap stand-in that only shows where the mass lies."""
-    rough, u = _locate(pilot or density, lines, tolerance)
-    values = _evaluate(density, lines, u, rough(*u))
+    """Integrate a density over its parameters; `pilot` is a cheap stand-in that only shows where the mass lies.
+
+    The density is followed until it has fallen by `depth`, in logs.
+    """
+    rough, u = _locate(pilot or density, lines, tolerance, depth)
+    values = _evaluate(density, lines, u, rough(*u), depth)
     errors = _errors(values)
     while max(errors) > tolerance:
         i = int(np.argmax(errors))
@@ -179,7 +188,7 @@ def integrate_grid(
             break
         finer = np.linspace(u[i][0], u[i][-1], 2 * len(u[i]) - 1)
         between = tuple(finer[1::2] if j == i else one for j, one in enumerate(u))
-        new = _evaluate(density, lines, between, rough(*between))
+        new = _evaluate(density, lines, between, rough(*between), depth)
         joined = np.empty([len(finer) if j == i else len(one) for j, one in enumerate(u)])
         where = [slice(None)] * len(u)
         for offset, part in ((0, values), (1, new)):
@@ -195,18 +204,21 @@ def integrate_grid(
     return Grid(tuple(lines), tuple(u), weight / total, log_integral, float(sum(errors)) + ROUNDING)
 
 
-def _locate(pilot: LogDensity, lines: Sequence[Line], tolerance: float) -> tuple[Callable[..., Array], list[Array]]:
+def _locate(
+    pilot: LogDensity, lines: Sequence[Line], tolerance: float, depth: float
+) -> tuple[Callable[..., Array], list[Array]]:
     """Return a rough log density on any grid, and the grid to begin with."""
     u = [np.linspace(*line.span, WIDE) for line in lines]
     for _ in range(ROUNDS):
-        grid, values = u, _evaluate(pilot, lines, u, None)
-        close = values > values.max() - DEPTH
+        grid, values = u, _evaluate(pilot, lines, u, None, depth)
+        close = values > values.max() - depth
         u = []
         for i, one in enumerate(grid):
             inside = np.flatnonzero(close.any(axis=_others(i, values.ndim)))
             step = one[1] - one[0]
             # The top lies between points: the finer the grid, the less can hide there.
-            u.append(np.linspace(max(one[inside[0]] - step, one[0]), min(one[inside[-1]] + step, one[-1]), PILOT))
+            low, high = lines[i].span
+            u.append(np.linspace(max(one[inside[0]] - step, low), min(one[inside[-1]] + step, high), PILOT))
         if all(np.ptp(new) > 0.75 * np.ptp(old) for new, old in zip(u, grid, strict=True)):
             break
     weight = np.exp(values - values.max())
@@ -223,7 +235,7 @@ def _others(i: int, axes: int) -> tuple[int, ...]:
 
 def _size(u: Array, marginal: Array, wanted: Array, tolerance: float) -> int:
     """Return how many points one parameter seems to need, by a smooth curve through its rough density."""
-    curve = interpolate.CubicSpline(u, np.log(np.maximum(marginal, np.exp(-2.0 * NEGLIGIBLE))))
+    curve = interpolate.CubicSpline(u, np.log(np.maximum(marginal, np.exp(-0.5 * FLOOR))))
     for n in SIZES:
         if _errors(curve(np.linspace(wanted[0], wanted[-1], n)))[0] < 0.3 * tolerance:
             return n
@@ -231,7 +243,7 @@ def _size(u: Array, marginal: Array, wanted: Array, tolerance: float) -> int:
 
 
 def _interpolator(u: Sequence[Array], values: Array) -> Callable[..., Array]:
-    floor = values.max() - 4.0 * NEGLIGIBLE
+    floor = values.max() - FLOOR
     held = np.maximum(values, floor)
 
     def rough(*at: Array) -> Array:
@@ -249,10 +261,12 @@ def _interpolator(u: Sequence[Array], values: Array) -> Callable[..., Array]:
     return rough
 
 
-def _evaluate(density: LogDensity, lines: Sequence[Line], u: Sequence[Array], rough: Array | None) -> Array:
+def _evaluate(
+    density: LogDensity, lines: Sequence[Line], u: Sequence[Array], rough: Array | None, depth: float
+) -> Array:
     """Return the log density by u on a grid; -inf where the rough one is negligible."""
     mesh = np.meshgrid(*u, indexing="ij")
-    wanted = np.ones(mesh[0].shape, dtype=bool) if rough is None else rough > rough.max() - NEGLIGIBLE
+    wanted = np.ones(mesh[0].shape, dtype=bool) if rough is None else rough > rough.max() - depth - BEYOND
     out = np.full(mesh[0].shape, -np.inf)
     points = [one[wanted] for one in mesh]
     slopes = sum(line.log_slope(one) for line, one in zip(lines, points, strict=True))

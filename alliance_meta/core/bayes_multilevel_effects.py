@@ -1,0 +1,63 @@
+"""The true effects of a three-level model, row by row, given what is known of its deviations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from alliance_meta._typing import Array
+from alliance_meta.core.bayes_mixture import NormalMixture, mixture
+from alliance_meta.core.bayes_multilevel import MultilevelPosterior, given_deviations
+from alliance_meta.core.bayes_trapezoid import Grid
+from alliance_meta.core.tower_plan import Blocks
+
+MOST_CELLS = 2_000_000
+# Points of each deviation, and the lightest of them.
+THIN, LIGHTEST = 40, 1e-12
+
+
+def thinned(posterior: MultilevelPosterior) -> MultilevelPosterior:
+    """Return the posterior on every n-th point of its grid, for what is laborious."""
+    grid = posterior.grid
+    where = tuple(slice(None, None, max(1, (len(one) - 1) // THIN)) for one in grid.u)
+    weight = grid.weight[where]
+    few = replace(grid, u=tuple(u[s] for u, s in zip(grid.u, where, strict=True)), weight=weight / weight.sum())
+    return _on(posterior, few)
+
+
+def _on(posterior: MultilevelPosterior, grid: Grid) -> MultilevelPosterior:
+    """Return the posterior on another grid of the same two deviations."""
+    if len(grid.u) < 2:
+        return posterior
+    between, within, weight = grid.values()
+    heavy = weight > LIGHTEST * weight.max()
+    found = given_deviations(posterior.data, between[heavy], within[heavy])
+    share = weight[heavy] / weight[heavy].sum()
+    return replace(
+        posterior, grid=grid, between=between[heavy], within=within[heavy], weight=share, mean=found.mean,
+        root=found.root,
+    )  # fmt: skip
+
+
+def row_effects(posterior: MultilevelPosterior, y: Array, X: Array, clusters: Blocks) -> NormalMixture:
+    """Return the posteriors of the k true effects, for y (k,), X (k, p) and the covariance V of each group."""
+    few = thinned(posterior)
+    k, B = len(y), len(few.weight)
+    mean, variance = np.empty((k, B)), np.empty((k, B))
+    s1, s2 = few.between**2, few.within**2
+    for rows, V in clusters:
+        n, m = rows.shape
+        flat = rows.ravel()
+        size = max(1, MOST_CELLS // (n * m * m))
+        for a in range(0, B, size):
+            s = slice(a, a + size)
+            T = s1[s, None, None, None] + s2[s, None, None, None] * np.eye(m)
+            # V M^-1, the weight of the fitted value beside the effect itself.
+            towards = np.swapaxes(np.linalg.solve(V + T, np.broadcast_to(V, (len(T), n, m, m))), 2, 3)
+            gap = y[rows] - np.moveaxis(X[rows] @ few.mean[s].T, 2, 0)
+            mean[flat, s] = (y[rows] - (towards @ gap[..., None])[..., 0]).reshape(len(T), -1).T
+            spread = (towards @ X[rows]) @ np.swapaxes(few.root[s], 1, 2)[:, None]
+            own = (towards * T).sum(axis=3) + (spread**2).sum(axis=3)
+            variance[flat, s] = own.reshape(len(T), -1).T
+    return mixture(few.weight, mean, np.sqrt(variance))
