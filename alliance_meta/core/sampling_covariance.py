@@ -146,7 +146,7 @@ class SamplingCovariance:
         if wrong:
             raise InputError("; ".join(wrong) + "; a block must be square, one row and one column per effect")
         of = np.repeat(np.arange(len(made)), [len(block) for block in made])
-        return cls._given(sparse.block_diag(made), of, names, check)
+        return cls._given(sparse.block_diag([sparse.coo_array(one) for one in made]), of, names, check)
 
     @classmethod
     def _given(
