@@ -28,8 +28,8 @@ def compute(cells: Cells, lacking: Collection[int]) -> Found:
         if places.size:
             numbers = {name: values[places] for name, values in cells.numbers.items()}
             # A statistic beyond any correlation is refused by name afterwards; on the way it may overflow.
-        with np.errstate(over="ignore", invalid="ignore"):
-            r[places], r_var[places], z_var[places] = RULES[kind].compute(numbers)
+            with np.errstate(over="ignore", invalid="ignore"):
+                r[places], r_var[places], z_var[places] = RULES[kind].compute(numbers)
     return r, r_var, z_var
 
 
