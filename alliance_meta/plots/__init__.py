@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from alliance_meta._lazy import lazy
 
 if TYPE_CHECKING:
+    from alliance_meta.plots.averaged_plot import averaged as averaged
+    from alliance_meta.plots.averaged_plot import averaged_data as averaged_data
     from alliance_meta.plots.bubble_plot import bubble as bubble
     from alliance_meta.plots.bubble_rows import bubble_data as bubble_data
     from alliance_meta.plots.caterpillar_plot import caterpillar as caterpillar
@@ -35,8 +37,12 @@ if TYPE_CHECKING:
     from alliance_meta.plots.resampled_plot import resampled_data as resampled_data
     from alliance_meta.plots.rho_plot import rho_grid as rho_grid
     from alliance_meta.plots.rho_plot import rho_grid_data as rho_grid_data
+    from alliance_meta.plots.weight_plot import weight_function as weight_function
+    from alliance_meta.plots.weight_plot import weight_function_data as weight_function_data
 
 _HOMES = {
+    "averaged": "averaged_plot",
+    "averaged_data": "averaged_plot",
     "bubble": "bubble_plot",
     "bubble_data": "bubble_rows",
     "caterpillar": "caterpillar_plot",
@@ -65,6 +71,8 @@ _HOMES = {
     "frame_to_dict": "frame_json",
     "published_forest_data": "published_rows",
     "save_figure": "figures",
+    "weight_function": "weight_plot",
+    "weight_function_data": "weight_plot",
 }
 
 __all__ = sorted(_HOMES)

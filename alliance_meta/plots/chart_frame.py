@@ -33,6 +33,8 @@ COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "dependence": (("kind", "label"), ("k", "studies", *EFFECT, *AS_R)),
     "rho_grid": (("kind", "label"), ("rho", *EFFECT, *AS_R)),
     "development": (("kind", "label", "group"), ("year", "k", *EFFECT, *AS_R, "lowest", "highest", "results")),
+    "averaged": (("kind", "label"), ("x", "r", "density")),
+    "weight_function": (("kind", "label"), ("p_from", "p_to", "mean", "median", "ci_lb", "ci_ub")),
     "resampled": (("kind", "label"), ("lb", "ub", "count", "tail", "value")),
 }
 

@@ -21,8 +21,11 @@ from alliance_meta import (
     sensitivity,
     umbrella,
 )
+from alliance_meta.bayes import PET, WeightFunction, average, robma
 from alliance_meta.models.subgroups import subgroups
 from alliance_meta.plots import (
+    averaged,
+    averaged_data,
     bubble,
     bubble_data,
     caterpillar,
@@ -43,10 +46,14 @@ from alliance_meta.plots import (
     resampled_data,
     rho_grid,
     rho_grid_data,
+    weight_function,
+    weight_function_data,
 )
 from tests.plots.cases import fitted, made_up, molloy, quiet
 
 DRAW: dict[str, Callable[..., Any]] = {
+    "averaged": averaged,
+    "weight_function": weight_function,
     "caterpillar": caterpillar,
     "bubble": bubble,
     "profile": profile,
@@ -117,6 +124,12 @@ def multilevel(k: int = 40, studies: int = 12, mods: str = "1", *, teaching: boo
     return quiet(lambda: MultilevelModel(nested(k, studies, teaching=teaching), mods=mods, **options).fit())
 
 
+def ensemble(*, teaching: bool = False) -> Any:
+    """Return models with and without an effect, heterogeneity and bias of two kinds, averaged."""
+    effects = synthetic(fitted(15)).effects if teaching else molloy().effects
+    return robma(effects, bias=[WeightFunction((0.025, 0.5)), WeightFunction(0.05, "two"), PET()])
+
+
 def permuted() -> Any:
     effects = EffectSizes.from_arrays([0.1, 0.3, 0.2, 0.5, 0.4, 0.3, 0.2], [0.002] * 7)
     return sensitivity.permutation_test(RandomEffectsModel(effects, method="DL", test="t").fit())
@@ -133,7 +146,16 @@ def charts() -> dict[str, pd.DataFrame]:
     boot = sensitivity.bootstrap(molloy(), seed=1, iterations=200)
     wild = quiet(lambda: fitted(12, n=(5, 9), mods="rater*modality"))
     margins = moderators.marginal_means(crossed(), ["rater", "modality"])
+    models = ensemble()
+    subsets = average(molloy().effects, candidates=["meanage", "quality"])
     return {
+        "averaged": averaged_data(models),
+        "averaged coefficient": averaged_data(subsets, what="meanage"),
+        "averaged without doubt": averaged_data(subsets),
+        "averaged, synthetic": averaged_data(ensemble(teaching=True), show_cautions=True),
+        "weight_function": weight_function_data(models),
+        "weight_function of selection": weight_function_data(models, conditional=True),
+        "weight_function, synthetic": weight_function_data(ensemble(teaching=True), show_cautions=True),
         "caterpillar of one": caterpillar_data(fitted(1)),
         "caterpillar of five": caterpillar_data(fitted(5)),
         "caterpillar of small studies": caterpillar_data(fitted(40, n=(5, 9))),

@@ -14,6 +14,8 @@ from alliance_meta.errors import DesignError, InputError
 from alliance_meta.models.subgroups import subgroups
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.plots import (
+    averaged,
+    averaged_data,
     bubble,
     bubble_data,
     caterpillar,
@@ -25,10 +27,11 @@ from alliance_meta.plots import (
     resampled,
     resampled_data,
     rho_grid_data,
+    weight_function_data,
 )
 from alliance_meta.plots.swarm import swarm
 from tests.plots.cases import fitted, molloy, quiet
-from tests.plots.charts import alike, compared, crossed, many, multiplied, permuted, several, synthetic
+from tests.plots.charts import alike, compared, crossed, ensemble, many, multiplied, permuted, several, synthetic
 from tests.plots.geometry import texts
 from tests.tolerances import CLOSED_FORM, ITERATIVE
 
@@ -368,3 +371,41 @@ def test_methods_of_a_regression_need_a_coefficient() -> None:
         fit.beta[list(fit.names).index("rater[T.observer]")] for fit in result.fits.values()
     ]
     assert frame[["pi_lb", "r"]].isna().all(axis=None)
+
+
+def test_an_averaged_posterior_holds_the_models_numbers() -> None:
+    found = ensemble()
+    frame = averaged_data(found)
+    spike = frame.attrs["spike"]
+    assert spike == pytest.approx(1 - found.inclusion.loc["effect", "posterior"], rel=CLOSED_FORM)
+    given, whole = (frame[frame["kind"] == kind] for kind in ("conditional", "averaged"))
+    np.testing.assert_allclose(given["density"], found.posterior("mu", conditional=True).pdf(given["x"].to_numpy()))
+    np.testing.assert_allclose(whole["density"], found.posterior("mu").pdf(whole["x"].to_numpy()), rtol=1e-6)
+    assert np.trapezoid(given["density"], given["x"]) == pytest.approx(1.0, abs=2e-3)
+    limits = found.tidy(conditional=True).loc["mu"]
+    marks = frame.set_index("kind")["x"]
+    assert marks[["lower", "median", "upper"]].tolist() == limits[["ci_lb", "median", "ci_ub"]].tolist()
+    assert frame.loc[frame["kind"] == "median", "r"].iloc[0] == pytest.approx(math.tanh(limits["median"]))
+    prior = frame[frame["kind"] == "prior"]
+    np.testing.assert_allclose(prior["density"], found.mu_prior.pdf(prior["x"].to_numpy()))
+    with pytest.raises(InputError, match=r"bayes\.robma or bayes\.average"):
+        averaged_data(molloy())
+
+
+def test_a_spike_is_as_high_as_its_probability() -> None:
+    figure = averaged(averaged_data(ensemble()))
+    bar = max((line for line in figure.axes[0].lines), key=lambda line: line.get_linewidth())
+    height = abs(np.ptp(bar.get_ydata()))
+    panel = max(abs(np.ptp(line.get_ydata())) for line in figure.axes[0].lines if len(set(line.get_xdata())) == 1)
+    assert height / panel == pytest.approx(averaged_data(ensemble()).attrs["spike"], rel=1e-9)
+
+
+def test_a_weight_function_holds_the_models_numbers() -> None:
+    found = ensemble()
+    table = found.weight_function(conditional=True)
+    frame = weight_function_data(found, conditional=True)
+    columns = ["p_from", "p_to", "mean", "median", "ci_lb", "ci_ub"]
+    pd.testing.assert_frame_equal(frame[columns], table[columns])
+    assert frame["label"].tolist() == ["0 to .025", ".025 to .5", ".5 to .975", ".975 to 1"]
+    with pytest.raises(InputError, match=r"needs the result of bayes\.robma"):
+        weight_function_data(molloy())
