@@ -18,7 +18,16 @@ import numpy as np
 from alliance_meta._typing import Array
 from alliance_meta.core.bayes_exact import TauDensity
 from alliance_meta.core.bayes_mixture import NormalMixture, mixture
-from alliance_meta.core.bayes_trapezoid import ROUNDING, Grid, HalfLine, Line, RealLine, SincDensity, integrate_grid
+from alliance_meta.core.bayes_trapezoid import (
+    ROUNDING,
+    TOLERANCE,
+    Grid,
+    HalfLine,
+    Line,
+    RealLine,
+    SincDensity,
+    integrate_grid,
+)
 from alliance_meta.core.step_data import Sides, StepData, log_density, step_data
 from alliance_meta.core.step_weights import FINEST, USUAL, integrate_weights, look_at_weights
 
@@ -32,10 +41,9 @@ TAU_SPAN = (-3.4, 9.0)
 LIMITED_SPAN = (-3.2, 3.2)
 # The inner integrals of so many points, those that weigh most, are worked out again, finer; if that changes them by
 # more than the tolerance, so are all.
-CHECKED = 6
-INNER_TOLERANCE = 1e-6
+CHECKED = 8
 # Where a point costs next to nothing.
-CHEAP_TOLERANCE, CHEAP_DEPTH = 1e-9, 32.0
+CHEAP_TOLERANCE, CHEAP_DEPTH = 1e-8, 26.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +119,12 @@ class BiasPosterior:
     level: int = USUAL
 
 
-def solve_bias(problem: BiasProblem, bias: BiasKind, *, effect: bool, heterogeneity: bool) -> BiasPosterior:
-    """Solve one model."""
+def solve_bias(
+    problem: BiasProblem, bias: BiasKind, *, effect: bool, heterogeneity: bool, tolerance: float = TOLERANCE
+) -> BiasPosterior:
+    """Solve one model; `tolerance` is that of the log marginal likelihood of a model of selection."""
     if bias.kind == "weights":
-        return _solve_weights(problem, bias, effect, heterogeneity)
+        return _solve_weights(problem, bias, effect, heterogeneity, tolerance)
     return _solve_linear(problem, bias, effect, heterogeneity)
 
 
@@ -169,7 +179,9 @@ def _linear(problem: BiasProblem, x: Array, tau: Array, beta: Array, effect: boo
     return loglik, problem.mean + pull / precision, precision**-0.5
 
 
-def _solve_weights(problem: BiasProblem, bias: BiasKind, effect: bool, heterogeneity: bool) -> BiasPosterior:
+def _solve_weights(
+    problem: BiasProblem, bias: BiasKind, effect: bool, heterogeneity: bool, tolerance: float
+) -> BiasPosterior:
     data = step_data(problem.y, problem.se, bias.steps, bias.sides, sign=problem.sign)
     lines: list[Line] = ([_mu_line(problem)] if effect else []) + ([_tau_line(problem)] if heterogeneity else [])
 
@@ -188,13 +200,17 @@ def _solve_weights(problem: BiasProblem, bias: BiasKind, effect: bool, heterogen
         return log_joint
 
     look = joint(lambda mu, tau: look_at_weights(data, mu, tau))
-    for level in range(USUAL, FINEST):
+    # Without a grid a point costs next to nothing.
+    for level in range(USUAL if lines else USUAL + 1, FINEST):
         density = joint(partial(integrate_weights, data, level=level))
-        grid = integrate_grid(density, lines, pilot=look) if lines else _single(float(density()[0]))
+        if lines:
+            grid = integrate_grid(density, lines, pilot=look, tolerance=tolerance)
+        else:
+            grid = _single(float(density()[0]))
         *values, weight = grid.values()
         mu, tau = split(tuple(values))
         inner = _inner_error(data, mu, tau, weight, level)
-        if inner < INNER_TOLERANCE:
+        if inner < tolerance:
             break
     return BiasPosterior(
         log_marginal=grid.log_integral,
@@ -212,7 +228,7 @@ def _inner_error(data: StepData, mu: Array, tau: Array, weight: Array, level: in
     """Return how far the inner integrals of the points that weigh most change at the next level."""
     heavy = np.argsort(-weight, kind="stable")[:CHECKED]
     rough, fine = (integrate_weights(data, mu[heavy], tau[heavy], level=n) for n in (level, level + 1))
-    return float(np.abs(fine - rough).max())
+    return float(weight[heavy] @ np.abs(fine - rough) / weight[heavy].sum())
 
 
 def _single(log_integral: float) -> Grid:

@@ -16,7 +16,9 @@ NEWTON_STEPS, QUICK_STEPS = 30, 8
 LARGEST_STEP = 3.0
 STILL = 1e-2
 LEAST_CURVATURE = 1e-3
-SEARCH_STEPS = 7
+WIDENING, SEARCH_STEPS = 6, 9
+# How far the integrand falls in what is called near the top.
+NEAR = 2.0
 # How much further than the search finds the integrand is followed.
 MARGIN = 1.1
 
@@ -28,6 +30,8 @@ class Support:
     Attributes
     ----------
     top, low, high : ndarray of shape (m, B)
+    middle : ndarray of shape (m, B)
+        Of what lies near the top.
     slope : ndarray of shape (m, m, B)
         How x_i moves with each x_l before it.
     """
@@ -35,11 +39,12 @@ class Support:
     top: Array
     low: Array
     high: Array
+    middle: Array
     slope: Array
 
     def take(self, s: slice) -> Support:
         """Return the same for some of the points."""
-        return Support(self.top[:, s], self.low[:, s], self.high[:, s], self.slope[:, :, s])
+        return Support(self.top[:, s], self.low[:, s], self.high[:, s], self.middle[:, s], self.slope[:, :, s])
 
 
 def laplace(P: Array, c: Array) -> Array:
@@ -60,7 +65,7 @@ def find_support(P: Array, c: Array, depth: float) -> Support:
     gradient, curvature = _slopes(P, c, top)
     free = ((top < 0.0) | (gradient < 0.0)).T
     height = _target(P, c, top)
-    low, high, slope = np.empty_like(top), np.zeros_like(top), np.zeros((m, m, B))
+    low, high, middle, slope = np.empty_like(top), np.empty_like(top), np.empty_like(top), np.zeros((m, m, B))
     for i in range(m):
         # Given those before it; those after it that are at the edge stay there.
         moving = free[:, i:].copy()
@@ -73,9 +78,15 @@ def find_support(P: Array, c: Array, depth: float) -> Support:
         ridge = np.zeros((m, B))
         ridge[i:] = (covariance[:, :, 0] / covariance[:, 0, :1]).T
         spread = np.sqrt(covariance[:, 0, 0])
-        low[i] = _far_end(P, c, top, height, -ridge, spread, i, depth)
-        high[i] = _far_end(P, c, top, height, ridge, spread, i, depth)
-    return Support(top, low, high, slope)
+        ends = []
+        for side in (-1.0, 1.0):
+            far, near = _far_ends(P, c, top, height, side * ridge, spread, i, depth)
+            ends.append((top[i] + side * MARGIN * far, top[i] + side * near))
+        # What is cut off at 0 here may not be where the variables before it are smaller.
+        cut = np.where(ends[1][0] < 0.0, 0.0, spread * np.sqrt(2.0 * depth))
+        low[i], high[i] = ends[0][0], ends[1][0] + cut
+        middle[i] = 0.5 * (ends[0][1] + np.minimum(ends[1][1], 0.0))
+    return Support(top, low, high, middle, slope)
 
 
 def find_top(P: Array, c: Array, steps: int) -> Array:
@@ -120,17 +131,47 @@ def _solve(curvature: Array, gradient: Array, free: Mask) -> Array:
     return np.linalg.solve(A, (gradient * free).T[:, :, None])[:, :, 0].T
 
 
-def _far_end(P: Array, c: Array, top: Array, height: Array, ridge: Array, spread: Array, i: int, depth: float) -> Array:
-    """Return x_i where the integrand along the ridge has fallen by `depth`."""
-    step = spread * np.sqrt(2.0 * depth)
-    for _ in range(SEARCH_STEPS):
-        if ridge[i, 0] > 0 and (top[i] + step >= 0.0).all():
+def _far_ends(
+    P: Array, c: Array, top: Array, height: Array, ridge: Array, spread: Array, i: int, depth: float
+) -> tuple[Array, Array]:
+    """Return how far along the ridge the integrand has fallen by `depth`, and by less, or has come to x_i = 0.
+
+    By false position: it falls faster and faster.
+    """
+    most = np.where(ridge[i] > 0, -top[i], np.inf)
+
+    def fallen(step: Array) -> Array:
+        return height - _target(P, c, np.minimum(top + ridge * step, 0.0))
+
+    near, far = np.zeros(len(spread)), np.minimum(spread * np.sqrt(2.0 * depth), most)
+    f_near, f_far = near, fallen(far)
+    for _ in range(WIDENING):
+        short = (f_far < depth) & (far < most)
+        if not short.any():
             break
-        fallen = height - _target(P, c, np.minimum(top + ridge * step, 0.0))
-        # A concave function falls between linearly and quadratically.
-        ratio = depth / np.maximum(fallen, 1e-3 * depth)
-        step = step * np.clip(np.where(ratio > 1.0, ratio, np.sqrt(ratio)), 0.2, 3.0)
-    return top[i] + ridge[i] * step * MARGIN
+        near, f_near = np.where(short, far, near), np.where(short, f_far, f_near)
+        far = np.where(short, np.minimum(3.0 * far, most), far)
+        f_far = fallen(far)
+    found = far
+    shallow = np.where(f_near < NEAR, near, 0.0)
+    for _ in range(SEARCH_STEPS):
+        inside = f_far > depth
+        if not inside.any():
+            break
+        # Between a straight line, which falls short, and halving.
+        share = np.clip((depth - f_near) / np.maximum(f_far - f_near, 1e-300), 0.05, 0.95)
+        step = np.where(inside, near + np.maximum(share, 0.5 * (share + 0.5)) * (far - near), far)
+        f = fallen(step)
+        shallow = np.where((f < NEAR) & (step > shallow), step, shallow)
+        below = f < depth
+        near, f_near = np.where(inside & below, step, near), np.where(inside & below, f, f_near)
+        far, f_far = np.where(inside & ~below, step, far), np.where(inside & ~below, f, f_far)
+        found = far
+        if (np.abs(f_far - depth) < 0.2 * depth)[inside].all():
+            break
+    # A parabola through the top and the end, where nothing nearer was seen.
+    guess = found * np.sqrt(NEAR / np.maximum(f_far, NEAR))
+    return found, np.maximum(shallow, np.minimum(guess, found))
 
 
 def sums(P: Array, b: Array) -> Array:

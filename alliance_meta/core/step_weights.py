@@ -22,8 +22,8 @@ from alliance_meta.core.step_support import Support, find_support, laplace, sums
 # Gauss-Legendre points in each of 1, 2 or 3 dimensions, and how far below its top (in logs) the integrand is
 # followed: what usually suffices, and two finer levels.
 LEVELS: tuple[tuple[tuple[int, int, int], float], ...] = (
-    ((32, 22, 16), 16.0),
-    ((48, 32, 24), 22.0),
+    ((26, 18, 14), 14.0),
+    ((40, 28, 22), 20.0),
     ((64, 48, 36), 28.0),
 )
 USUAL, FINEST = 0, 2
@@ -31,7 +31,7 @@ MOST_STEPS = 3
 # A variable b is integrated as b^power; 0 stands for log b.
 POWERS = (1.0, 0.5, 0.25, 0.0)
 # Numbers worked on at once, which should fit into the cache of a processor.
-CELLS = 16_384
+CELLS = 32_768
 # A product is kept below exp(MOST_ROOM), and above its inverse.
 MOST_ROOM = 600.0
 
@@ -151,24 +151,29 @@ def _spread(A: Array, axes: int) -> Array:
 def _rule(support: Support, x: list[Array], i: int, n: int) -> Rule:
     """Return the rule of b_i for the values x = log b of the variables before it.
 
-    The nodes are spread evenly over that power of b in which the top lies nearest the middle.
+    The nodes are spread evenly over that power of b in which the mass lies nearest the middle.
     """
     shift = np.zeros((support.top.shape[1], *([1] * i)))
     for j, before in enumerate(x):
         away = before - _spread(support.top[j], j + 2)
         shift = shift + _spread(support.slope[i, j], i + 1) * _spread(away, i + 1)
-    low, high, top = (_spread(one[i], i + 1) + shift for one in (support.low, support.high, support.top))
+    low, high = (_spread(one[i], i + 1) + shift for one in (support.low, support.high))
     high = np.minimum(high, 0.0)
-    low = np.minimum(low, high - 0.5 * _spread(support.high[i] - support.low[i], i + 1))
-    top = np.clip(top, low, high)
+    low = np.minimum(low, high - 0.5 * _spread(np.minimum(support.high[i], 0.0) - support.low[i], i + 1))
+    power = _spread(_powers(support.low[i], np.minimum(support.high[i], 0.0), support.middle[i]), i + 1) + 0.0 * low
+    a, z = (np.where(power == 0.0, end, np.exp(power * end)) for end in (low, high))
+    return Rule(0.5 * (a + z), 0.5 * (z - a), power, n)
+
+
+def _powers(low: Array, high: Array, middle: Array) -> Array:
+    """Return the power of b in which the middle of the mass lies nearest the middle, for ends in log b."""
     best, power = np.full(low.shape, np.inf), np.ones(low.shape)
     for one in POWERS:
-        a, z, t = (np.exp(one * end) if one else end for end in (low, high, top))
+        a, z, t = (np.exp(one * end) if one else end for end in (low, high, middle))
         off = np.abs((t - a) / np.maximum(z - a, 1e-300) - 0.5)
         better = off < best - 0.05
         best, power = np.where(better, off, best), np.where(better, one, power)
-    a, z = (np.where(power == 0.0, end, np.exp(power * end)) for end in (low, high))
-    return Rule(0.5 * (a + z), 0.5 * (z - a), power, n)
+    return power
 
 
 @cache
