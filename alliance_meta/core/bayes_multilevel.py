@@ -22,7 +22,7 @@ from alliance_meta.core.clusters import IntArray
 from alliance_meta.core.tower_plan import Blocks, Plan, Term, plan
 
 SPAN, LIMITED_SPAN = (-3.6, 12.0), (-3.4, 3.4)
-TOLERANCE, DEPTH = 1e-10, 36.0
+TOLERANCE, DEPTH = 1e-10, 30.0
 MOST_CELLS = 2_000_000
 
 
@@ -244,7 +244,7 @@ def solve_multilevel(
         return logs
 
     if lines:
-        grid = integrate_grid(log_joint, lines, tolerance=TOLERANCE, depth=DEPTH)
+        grid = integrate_grid(log_joint, lines, tolerance=TOLERANCE, depth=DEPTH, power=2.0)
     else:
         grid = Grid((), (), np.ones(()), float(log_joint()[0]), 0.0)
     *values, weight = grid.values()

@@ -24,6 +24,7 @@ ROUNDS = 8
 BEYOND = 2.0
 FLOOR = 100.0
 TOLERANCE = 1e-5
+POWER = 1.5
 # Points of a parameter that are tried on the look, and the most there may be.
 SIZES = (*range(11, 42, 2), 49, 61, 81, 101)
 MOST_POINTS = 400
@@ -174,14 +175,16 @@ def integrate_grid(
     pilot: LogDensity | None = None,
     tolerance: float = TOLERANCE,
     depth: float = DEPTH,
+    power: float = POWER,
 ) -> Grid:
     """Integrate a density over its parameters; `pilot` is a cheap stand-in that only shows where the mass lies.
 
-    The density is followed until it has fallen by `depth`, in logs.
+    The density is followed until it has fallen by `depth`, in logs. The error is that of every second point to the
+    `power`: 2 where errors fall geometrically, as for analytic densities; less is on the safe side.
     """
-    rough, u = _locate(pilot or density, lines, tolerance, depth)
+    rough, u = _locate(pilot or density, lines, tolerance ** (POWER / power), depth)
     values = _evaluate(density, lines, u, rough(*u), depth)
-    errors = _errors(values)
+    errors = _errors(values, power)
     while max(errors) > tolerance:
         i = int(np.argmax(errors))
         if 2 * len(u[i]) > MOST_POINTS:
@@ -195,7 +198,7 @@ def integrate_grid(
             where[i] = slice(offset, None, 2)
             joined[tuple(where)] = part
         values, u = joined, [finer if j == i else one for j, one in enumerate(u)]
-        errors = _errors(values)
+        errors = _errors(values, power)
     top = values.max()
     weight = np.exp(values - top)
     total = weight.sum()
@@ -274,17 +277,13 @@ def _evaluate(
     return out
 
 
-def _errors(values: Array) -> list[float]:
-    """Return the relative error by each parameter, from that of every second point.
-
-    Where an error falls geometrically, that of all points is the square of that of every second one; the power 1.5
-    is on the safe side.
-    """
+def _errors(values: Array, power: float = POWER) -> list[float]:
+    """Return the relative error by each parameter, from that of every second point."""
     weight = np.exp(values - values.max())
     whole = weight.sum()
     out = []
     for i in range(values.ndim):
         where = [slice(None)] * values.ndim
         where[i] = slice(0, None, 2)
-        out.append(float(abs(2.0 * weight[tuple(where)].sum() / whole - 1.0) ** 1.5))
+        out.append(float(abs(2.0 * weight[tuple(where)].sum() / whole - 1.0) ** power))
     return out
