@@ -42,7 +42,7 @@ def fit_multilevel(
     level: float = 0.95,
     interval: IntervalKind = "eti",
 ) -> BayesianMultilevelResults:
-    """Solve a three-level model; `BayesianModel` with `random` calls this.
+    """Solve a three-level model by quadrature over both standard deviations, between studies and within them.
 
     Parameters
     ----------
