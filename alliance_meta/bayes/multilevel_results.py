@@ -72,7 +72,7 @@ class MultilevelPriors:
 class BayesianMultilevelResults(Quantities):
     """The posterior of a Bayesian three-level model: effects within studies.
 
-    Made by `BayesianModel` with ``random=("study_id", "es_id")``. Every number comes from quadrature over the two
+    Made by `bayes.multilevel.fit_multilevel`. Every number comes from quadrature over the two
     standard deviations, none from random draws.
 
     Attributes
