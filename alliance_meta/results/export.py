@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from alliance_meta.results.random_effects import RandomEffectsResults
 
 
-def tidy(fit: RandomEffectsResults) -> pd.DataFrame:
-    """Return one row per coefficient."""
+def tidy(fit: Any) -> pd.DataFrame:
+    """Return one row per coefficient of any fitted model."""
     columns = {
         "estimate": fit.beta,
         "se": fit.se,
@@ -33,10 +34,15 @@ def tidy(fit: RandomEffectsResults) -> pd.DataFrame:
 
 def glance(fit: RandomEffectsResults) -> pd.DataFrame:
     """Return one row with the model's statistics."""
+    return one_row(model_statistics(fit))
+
+
+def one_row(values: Mapping[str, Any]) -> pd.DataFrame:
+    """Return named values as a frame of one row."""
     # A float column would turn the reason of a NotApplicable into a bare NaN.
     columns = {
         name: pd.Series([value], dtype=object if isinstance(value, NotApplicable) else None)
-        for name, value in model_statistics(fit).items()
+        for name, value in values.items()
     }
     return pd.DataFrame(columns)
 

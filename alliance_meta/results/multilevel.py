@@ -19,6 +19,7 @@ from alliance_meta.results import multilevel_predictions as predictions
 from alliance_meta.results import multilevel_text as text
 from alliance_meta.results.components import RandomTerm
 from alliance_meta.results.contrasts import contrast
+from alliance_meta.results.export import tidy
 from alliance_meta.results.multilevel_quantities import MultilevelQuantities
 from alliance_meta.results.settings import FitSettings
 from alliance_meta.results.teststats import WaldTest
@@ -193,7 +194,7 @@ class MultilevelResults(MultilevelQuantities):
 
     def tidy(self) -> pd.DataFrame:
         """Return one row per coefficient, unrounded: ``estimate se stat ddf pval ci_lb ci_ub``."""
-        return export.tidy(self)
+        return tidy(self)
 
     def glance(self) -> pd.DataFrame:
         """Return one row with the model's statistics, unrounded."""

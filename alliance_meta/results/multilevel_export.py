@@ -11,35 +11,15 @@ import pandas as pd
 from alliance_meta.core.mixed_predictions import true_effects
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import Scale
-from alliance_meta.results.export import plain
+from alliance_meta.results.export import one_row, plain, tidy
 
 if TYPE_CHECKING:
     from alliance_meta.results.multilevel import MultilevelResults
 
 
-def tidy(fit: MultilevelResults) -> pd.DataFrame:
-    """Return one row per coefficient."""
-    columns = {
-        "estimate": fit.beta,
-        "se": fit.se,
-        "stat": fit.stat,
-        "ddf": fit.ddf,
-        "pval": fit.pval,
-        "ci_lb": fit.ci_lb,
-        "ci_ub": fit.ci_ub,
-    }
-    out = pd.DataFrame(columns, index=pd.Index(fit.names, name="term"))
-    out.attrs.update(scale=fit.effects.scale_label, level=fit.level)
-    return out
-
-
 def glance(fit: MultilevelResults) -> pd.DataFrame:
     """Return one row with the model's statistics."""
-    columns = {
-        name: pd.Series([value], dtype=object if isinstance(value, NotApplicable) else None)
-        for name, value in statistics(fit).items()
-    }
-    return pd.DataFrame(columns)
+    return one_row(statistics(fit))
 
 
 def statistics(fit: MultilevelResults) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import RobustType, Scale, check_level, check_option
+from alliance_meta.results import export
 from alliance_meta.results import robust_text as text
 from alliance_meta.results.clustered import (
     Clustered,
@@ -249,7 +250,7 @@ class RobustResults:
 
     def tidy(self) -> pd.DataFrame:
         """Return one row per coefficient, unrounded: ``estimate se stat ddf pval ci_lb ci_ub``."""
-        return text.tidy(self)
+        return export.tidy(self)
 
     def glance(self) -> pd.DataFrame:
         """Return one row with the statistics, unrounded."""

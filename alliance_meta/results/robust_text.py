@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.results.clustered_text import (
     closing,
     effects_per_cluster,
@@ -17,7 +16,7 @@ from alliance_meta.results.clustered_text import (
     r_name,
     table,
 )
-from alliance_meta.results.export import plain
+from alliance_meta.results.export import one_row, plain, tidy
 from alliance_meta.results.wording import wrapped
 
 if TYPE_CHECKING:
@@ -31,22 +30,6 @@ ADJUSTMENTS = {
     "CR2": "bias-reduced linearisation",
     "CR3": "close to leaving each cluster out in turn",
 }
-
-
-def tidy(fit: RobustResults) -> pd.DataFrame:
-    """Return one row per coefficient."""
-    columns = {
-        "estimate": fit.beta,
-        "se": fit.se,
-        "stat": fit.stat,
-        "ddf": fit.ddf,
-        "pval": fit.pval,
-        "ci_lb": fit.ci_lb,
-        "ci_ub": fit.ci_ub,
-    }
-    out = pd.DataFrame(columns, index=pd.Index(fit.names, name="term"))
-    out.attrs.update(scale=fit.effects.scale_label, level=fit.level)
-    return out
 
 
 def statistics(fit: RobustResults) -> dict[str, Any]:
@@ -72,12 +55,7 @@ def statistics(fit: RobustResults) -> dict[str, Any]:
 
 def glance(fit: RobustResults) -> pd.DataFrame:
     """Return one row with the statistics."""
-    # A float column would turn the reason of a NotApplicable into a bare NaN.
-    columns = {
-        name: pd.Series([value], dtype=object if isinstance(value, NotApplicable) else None)
-        for name, value in statistics(fit).items()
-    }
-    return pd.DataFrame(columns)
+    return one_row(statistics(fit))
 
 
 def to_dict(fit: RobustResults) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from alliance_meta.core.satterthwaite import t_quantile
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import Scale
-from alliance_meta.results.export import plain
+from alliance_meta.results.export import one_row, plain
 from alliance_meta.results.predictions import coded_rows, to_scale
 
 if TYPE_CHECKING:
@@ -72,11 +72,7 @@ def statistics(fit: RVEResults) -> dict[str, Any]:
 
 def glance(fit: RVEResults) -> pd.DataFrame:
     """Return one row with the model's statistics."""
-    columns = {
-        name: pd.Series([value], dtype=object if isinstance(value, NotApplicable) else None)
-        for name, value in statistics(fit).items()
-    }
-    return pd.DataFrame(columns)
+    return one_row(statistics(fit))
 
 
 def augment(fit: RVEResults) -> pd.DataFrame:
