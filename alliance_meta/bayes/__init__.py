@@ -15,8 +15,13 @@ if TYPE_CHECKING:
     from alliance_meta.bayes.bias_models import PET as PET
     from alliance_meta.bayes.bias_models import PSMA as PSMA
     from alliance_meta.bayes.bias_models import WeightFunction as WeightFunction
+    from alliance_meta.bayes.compiled import CompiledModel as CompiledModel
+    from alliance_meta.bayes.compiled import compile as compile
     from alliance_meta.bayes.hypotheses import BayesFactor as BayesFactor
     from alliance_meta.bayes.leave_out import LeaveOneOut as LeaveOneOut
+    from alliance_meta.bayes.map_prior import map_prior as map_prior
+    from alliance_meta.bayes.map_results import MapPrior as MapPrior
+    from alliance_meta.bayes.map_update import MapUpdate as MapUpdate
     from alliance_meta.bayes.marginals import Marginal as Marginal
     from alliance_meta.bayes.multilevel_results import BayesianMultilevelResults as BayesianMultilevelResults
     from alliance_meta.bayes.robma import robma as robma
@@ -28,7 +33,10 @@ _HOMES = {
     "AveragedResults": "averaging_results",
     "BayesFactor": "hypotheses",
     "BayesianMultilevelResults": "multilevel_results",
+    "CompiledModel": "compiled",
     "LeaveOneOut": "leave_out",
+    "MapPrior": "map_results",
+    "MapUpdate": "map_update",
     "Marginal": "marginals",
     "PEESE": "bias_models",
     "PET": "bias_models",
@@ -37,6 +45,8 @@ _HOMES = {
     "SampledPosterior": "sampling",
     "WeightFunction": "bias_models",
     "average": "averaging",
+    "compile": "compiled",
+    "map_prior": "map_prior",
     "robma": "robma",
     "sample": "sampling",
 }

@@ -82,12 +82,6 @@ def choose_priors(
             f"differences does not fit; give beta_prior for {', '.join(lacking)}"
         )
     chosen = [_prior_of(name, column, mu, given) for name, column in zip(design.names, design.X.T, strict=True)]
-    heavy = [name for name, prior in zip(design.names, chosen, strict=True) if isinstance(prior, StudentT | Cauchy)]
-    if len(heavy) > 1:
-        raise InputError(
-            f"{' and '.join(heavy)} have Student t or Cauchy priors; the exact integration takes one of these, "
-            "the other coefficients need normal or flat priors"
-        )
     names = tuple("mu" if name == INTERCEPT else name for name in design.names)
     return PriorSet(names, tuple(chosen), tau)
 
@@ -124,6 +118,7 @@ def exact_problem(effects: EffectSizes, design: Design, priors: PriorSet) -> Exa
     InputError
         The posterior is improper.
     """
+    _check_heavy(priors)
     mean, precision = np.zeros(design.p), np.zeros(design.p)
     heavy = None
     for j, prior in enumerate(priors.coefficients):
@@ -137,6 +132,16 @@ def exact_problem(effects: EffectSizes, design: Design, priors: PriorSet) -> Exa
             raise InputError(f"the prior of {priors.names[j]}, {prior}, is none the exact integration knows")
     model = prepare(effects.yi, effects.vi, design.X @ coordinates(design), mean, precision)
     return with_tau(ExactProblem(model, _tau_density(TAU), heavy), priors.tau.given(effects.vi))
+
+
+def _check_heavy(priors: PriorSet) -> None:
+    pairs = zip(priors.names, priors.coefficients, strict=True)
+    heavy = [name for name, prior in pairs if isinstance(prior, StudentT | Cauchy)]
+    if len(heavy) > 1:
+        raise InputError(
+            f"{' and '.join(heavy)} have Student t or Cauchy priors; the exact integration takes one of these, "
+            "the other coefficients need normal or flat priors"
+        )
 
 
 def with_tau(problem: ExactProblem, prior: TauPrior) -> ExactProblem:

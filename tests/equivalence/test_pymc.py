@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 import alliance_meta as am
+from alliance_meta import priors
 from alliance_meta.bayes.arviz_bridge import load
 from alliance_meta.errors import ConvergenceWarning, DroppedRowsWarning
 from tests.tolerances import CLOSED_FORM
@@ -45,7 +46,7 @@ def model(kolden):
 
 @pytest.fixture(scope="module")
 def posterior(model):
-    return am.bayes.sample(model, seed=2011, draws=500, tune=500, chains=2, cores=1)
+    return am.bayes.sample(model, seed=2011, draws=1000, tune=500, chains=2, cores=1)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def test_draws_have_the_moments_of_the_grid(posterior, grid, name):
 
 def test_draws_pass_the_gate_and_carry_the_notes_of_the_data(posterior, kolden):
     assert posterior.notes == kolden.notes
-    assert posterior.draws("mu").shape == (2, 500)
+    assert posterior.draws("mu").shape == (2, 1000)
 
 
 def test_same_seed_same_draws(model):
@@ -98,9 +99,53 @@ def test_log_density(model, kolden):
     assert theirs == pytest.approx(expected, abs=OFFSET)
 
 
+@pytest.mark.parametrize(
+    "prior",
+    [
+        priors.HalfT(4, 0.3),
+        priors.HalfCauchy(0.2),
+        priors.Exponential(0.2),
+        priors.Lomax(2, 0.3),
+        priors.InverseGamma(1, 0.075),
+        priors.LogNormal(-1.5, 0.8),
+        priors.Uniform(1.0),
+        priors.DuMouchel(),
+        priors.Shrinkage(),
+    ],
+    ids=str,
+)
+def test_every_prior_of_tau_has_its_own_density(kolden, prior):
+    model = am.bayes.pymc.normal_normal(kolden, tau_prior=prior)
+    prior = prior.given(kolden.vi)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="PyTensor could not link to a BLAS", category=UserWarning)
+        (value,) = (model.rvs_to_values[rv] for rv in model.free_RVs if rv.name.startswith("tau"))
+        density = model.compile_fn(
+            [model.logp(vars=[rv for rv in model.free_RVs if rv.name.startswith("tau")]), value], mode="FAST_COMPILE"
+        )
+        tau = model.compile_fn(model.replace_rvs_by_values([model["tau"]])[0], inputs=[value], mode="FAST_COMPILE")
+    # The density of tau times |dtau / dx| is that of the sampler's own variable x.
+    for x in (-2.0, -0.5, 0.7):
+        step = 1e-5
+        at, low, high = (float(tau({value.name: np.array(one)})) for one in (x, x - step, x + step))
+        theirs = float(density({value.name: np.array(x)})[0])
+        expected = float(prior.logpdf(at)) + np.log((high - low) / (2 * step))
+        assert theirs == pytest.approx(expected, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    "prior", [priors.Normal(0.1, 0.4), priors.StudentT(4, 0.1, 0.3), priors.Cauchy(0.1, 0.3), priors.Flat()], ids=str
+)
+def test_every_prior_of_an_effect_has_its_own_density(kolden, prior):
+    model = am.bayes.pymc.normal_normal(kolden, mu_prior=prior)
+    density = model.compile_fn(model.logp(vars=[model["mu"]]), mode="FAST_COMPILE")
+    for mu in (-0.3, 0.0, 0.8):
+        assert float(density({"mu": np.array(mu)})) == pytest.approx(float(prior.logpdf(mu)), abs=OFFSET)
+
+
 def test_priors_and_new_data_reach_the_density(kolden):
     pm = load("pymc")
-    model = am.bayes.pymc.normal_normal(kolden, mu_sd=0.2, tau_scale=0.1)
+    model = am.bayes.pymc.normal_normal(kolden, mu_prior=priors.Normal(0, 0.2), tau_prior=priors.HalfNormal(0.1))
     density = compiled(model)
     point = {"mu": np.array(0.3), "tau_log__": np.array(np.log(0.2))}
     for es in (kolden, kolden.take(slice(0, 5)), kolden.take([0])):
@@ -153,21 +198,23 @@ def test_effects_without_a_moderator_are_left_out_and_noted(with_moderators):
     with pytest.warns(DroppedRowsWarning):
         model = am.bayes.pymc.normal_normal(es, mods="year")
     assert len(model.coords["study"]) == 11
-    assert [note.code for note in model.notes] == ["dropped-rows"]
+    assert [note.code for note in model.recipe.notes] == ["dropped-rows"]
 
 
 def test_priors_on_another_scale_are_noted():
     es = am.EffectSizes.from_arrays([0.2, 0.5], [0.1, 0.1])
-    assert [note.code for note in am.bayes.pymc.normal_normal(es).notes] == ["prior-scale"]
-    assert am.bayes.pymc.normal_normal(es, mu_sd=2, tau_scale=1).notes == ()
+    assert [note.code for note in am.bayes.pymc.normal_normal(es).recipe.notes] == ["prior-scale"]
+    assert (
+        am.bayes.pymc.normal_normal(es, mu_prior=priors.Normal(0, 2), tau_prior=priors.HalfNormal(1)).recipe.notes == ()
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"tau_scale": 0}, "tau_scale=0: the spread of a prior is a positive number"),
-        ({"mu_sd": -1, "beta_sd": float("inf")}, "mu_sd=-1, beta_sd=inf"),
-        ({"mu_mean": float("nan")}, "mu_mean=nan"),
+        ({"tau_prior": priors.Jeffreys()}, "the prior Jeffreys of tau is improper"),
+        ({"mu_prior": 0.5}, "mu_prior=0.5 is not a prior of an effect"),
+        ({"tau_prior": priors.Normal(0, 1)}, "is not a prior of tau"),
         ({"mods": "0 + year"}, "no intercept"),
         ({"mods": "yaer"}, "did you mean 'year'"),
     ],

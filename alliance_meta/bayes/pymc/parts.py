@@ -1,0 +1,201 @@
+"""Parts that PyMC models share: the data, the mean effect, and priors as random variables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from alliance_meta._typing import Array
+from alliance_meta.bayes.arviz_bridge import load
+from alliance_meta.bayes.data_priors import DuMouchel, Shrinkage
+from alliance_meta.bayes.effect_priors import Cauchy, Flat, Normal, StudentT
+from alliance_meta.bayes.prior import EffectPrior, Prior, TauPrior
+from alliance_meta.bayes.priors import MU, TAU
+from alliance_meta.bayes.pymc.recipe import Recipe
+from alliance_meta.bayes.setup import PriorSet, check_kind, choose_priors
+from alliance_meta.bayes.tau_priors import (
+    Exponential,
+    HalfCauchy,
+    HalfNormal,
+    HalfT,
+    InverseGamma,
+    LogNormal,
+    Lomax,
+    Uniform,
+)
+from alliance_meta.design import INTERCEPT, Design, build_design
+from alliance_meta.effects.table import EffectSizes
+from alliance_meta.errors import InputError
+from alliance_meta.notes import Note, merge_notes
+
+BetaPrior = EffectPrior | Mapping[str, EffectPrior] | None
+
+
+def take_part(effects: EffectSizes, mods: str, *, who: str) -> tuple[EffectSizes, Design]:
+    """Return the effects with every moderator and their design."""
+    if not isinstance(effects, EffectSizes):
+        raise InputError(f"{who} needs EffectSizes, not {type(effects).__name__}; make them with escalc")
+    design = build_design(mods, effects.moderators, labels=effects.slab)
+    if not design.rows.all():
+        effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
+    return effects, design
+
+
+def choose(
+    effects: EffectSizes, design: Design, *, mu_prior: EffectPrior, tau_prior: TauPrior, beta_prior: BetaPrior
+) -> PriorSet:
+    """Check the priors and give each coefficient its own."""
+    check_kind(mu_prior, EffectPrior, "mu_prior")
+    check_kind(tau_prior, TauPrior, "tau_prior")
+    return choose_priors(design, mu_prior, tau_prior.given(effects.vi), beta_prior)
+
+
+def add_data(effects: EffectSizes) -> tuple[Any, Any]:
+    """Add ``yi`` and ``vi`` to the model in context."""
+    pm = load("pymc")
+    return pm.Data("yi", effects.yi, dims="study"), pm.Data("vi", effects.vi, dims="study")
+
+
+def add_mean(design: Design, priors: PriorSet, *, dims: str = "study") -> Any:
+    """Add the coefficients to the model in context and return the mean effect of each row."""
+    pm = load("pymc")
+    columns = slopes(design)
+    mu = random_variable("mu", priors.coefficients[design.names.index(INTERCEPT)]) if design.has_intercept else 0.0
+    if not columns:
+        return mu
+    names = [design.names[j] for j in columns]
+    pm.modelcontext(None).add_coord("coefficient", names)
+    X = pm.Data("X", moderators(design), dims=(dims, "coefficient"))
+    beta = random_vector("beta", [priors.coefficients[j] for j in columns], dims="coefficient", labels=names)
+    if design.has_intercept:
+        pm.Deterministic("intrcpt", mu - (beta * design.X[:, columns].mean(axis=0)).sum())
+    return mu + (X * beta).sum(axis=-1)
+
+
+def moderators(design: Design) -> Any:
+    """Return the columns of the moderators, (k, p - 1), centred if there is an intercept."""
+    X = design.X[:, slopes(design)]
+    return X - X.mean(axis=0) if design.has_intercept else X
+
+
+def for_other_data(
+    design: Design, make: Callable[[EffectSizes, Design], Recipe]
+) -> Callable[[EffectSizes], tuple[Recipe, dict[str, Array]]]:
+    """Return a `Recipe.rebuilt` for models of ``yi``, ``vi`` and moderators around the averages of this design."""
+    columns = slopes(design)
+    centre = design.X[:, columns].mean(axis=0) if design.has_intercept else 0.0
+
+    def rebuilt(effects: EffectSizes) -> tuple[Recipe, dict[str, Array]]:
+        X = design.new_rows(effects.moderators)[0] if design.variables else np.ones((effects.k, 1))
+        data = {"yi": effects.yi, "vi": effects.vi} | ({"X": X[:, columns] - centre} if columns else {})
+        return make(effects, replace(design, X=X, rows=np.ones(effects.k, dtype=bool))), data
+
+    return rebuilt
+
+
+def printed_priors(priors: PriorSet, **others: Prior) -> dict[str, Prior]:
+    """Return the priors by parameter: of the coefficients, of tau, then others; an `others` named tau replaces it."""
+    return {**dict(zip(priors.names, priors.coefficients, strict=True)), "tau": priors.tau, **others}
+
+
+def random_variable(name: str, prior: Prior, *, dims: Any = None) -> Any:
+    """Add one parameter with this prior to the model in context; with `dims`, one for each label.
+
+    Raises
+    ------
+    InputError
+        The prior is improper (but for a flat prior of an effect), or there is no PyMC distribution for it.
+    """
+    pm = load("pymc")
+    if isinstance(prior, Flat):
+        return pm.Flat(name, dims=dims)
+    if not prior.proper:
+        raise InputError(
+            f"the prior {prior} of {name} is improper, which PyMC's models do not take; give a proper one, such as "
+            "HalfNormal(0.3), or use the exact BayesianModel"
+        )
+    kind, parameters = _distribution(pm, prior)
+    if kind is not None:
+        return kind(name, dims=dims, **parameters)
+    uniform = pm.Uniform(f"{name}_share", 0.0, 1.0, dims=dims)
+    return pm.Deterministic(name, _from_share(pm, prior, uniform), dims=dims)
+
+
+def random_vector(name: str, priors: Sequence[EffectPrior], *, dims: str, labels: Sequence[str]) -> Any:
+    """Add a vector whose elements have these priors to the model in context."""
+    pm = load("pymc")
+    if len({type(prior) for prior in priors}) == 1:
+        if isinstance(priors[0], Flat):
+            return pm.Flat(name, dims=dims)
+        kind, _ = _distribution(pm, priors[0])
+        each = [_distribution(pm, prior)[1] for prior in priors]
+        return kind(name, dims=dims, **{key: np.array([one[key] for one in each]) for key in each[0]})
+    single = [random_variable(f"{name}[{label}]", prior) for label, prior in zip(labels, priors, strict=True)]
+    return pm.Deterministic(name, pm.math.stack(single), dims=dims)
+
+
+def notes_of(effects: EffectSizes, design: Design, priors: PriorSet, *others: Note) -> tuple[Note, ...]:
+    """Return the notes of a model: of its data, its moderators and its priors, then others."""
+    return merge_notes(effects.notes, design.notes, _scale_notes(effects, priors), others)
+
+
+def _scale_notes(effects: EffectSizes, priors: PriorSet) -> list[Note]:
+    """Say so where default priors meet effects that are not correlations."""
+    used = dict(zip(priors.names, priors.coefficients, strict=True)) | {"tau": priors.tau}
+    default = [f"{name}_prior" for name, prior in (("mu", MU), ("tau", TAU)) if used.get(name) == prior]
+    if effects.measure in ("ZCOR", "COR", "UCOR") or not default:
+        return []
+    message = (
+        f"The default priors (mu: {MU}; tau: {TAU}) are meant for correlations; these effects are on another scale "
+        f"({effects.scale_label}). Choose {' and '.join(default)}."
+    )
+    return [Note("prior-scale", message)]
+
+
+def slopes(design: Design) -> list[int]:
+    """Return the positions of all coefficients but the intercept."""
+    return [j for j, name in enumerate(design.names) if name != INTERCEPT]
+
+
+def _distribution(pm: Any, prior: Prior) -> tuple[Any, dict[str, float]]:
+    """Return PyMC's distribution and its parameters; (None, {}) where it has none."""
+    match prior:
+        case Normal():
+            return pm.Normal, {"mu": prior.mean, "sigma": prior.sd}
+        case StudentT():
+            return pm.StudentT, {"nu": prior.df, "mu": prior.mean, "sigma": prior.scale}
+        case Cauchy():
+            return pm.Cauchy, {"alpha": prior.mean, "beta": prior.scale}
+        case HalfNormal():
+            return pm.HalfNormal, {"sigma": prior.scale}
+        case HalfT():
+            return pm.HalfStudentT, {"nu": prior.df, "sigma": prior.scale}
+        case HalfCauchy():
+            return pm.HalfCauchy, {"beta": prior.scale}
+        case Exponential():
+            return pm.Exponential, {"scale": prior.scale}
+        case InverseGamma():
+            return pm.InverseGamma, {"alpha": prior.shape, "beta": prior.scale}
+        case LogNormal():
+            return pm.LogNormal, {"mu": prior.mean, "sigma": prior.sd}
+        case Uniform():
+            return pm.Uniform, {"lower": 0.0, "upper": prior.upper}
+        case Lomax() | DuMouchel() | Shrinkage():
+            return None, {}
+    raise InputError(f"there is no PyMC distribution for the prior {prior}")
+
+
+def _from_share(pm: Any, prior: Prior, share: Any) -> Any:
+    """Return the quantile of a prior that PyMC does not have, as an expression of a uniform variable."""
+    match prior:
+        case Lomax():
+            pt = load("pytensor.tensor")
+            return prior.scale * pt.expm1(-pt.log1p(-share) / prior.shape)
+        case DuMouchel():
+            return prior._scale * share / (1.0 - share)
+        case Shrinkage():
+            return prior._scale * pm.math.sqrt(share / (1.0 - share))
+    raise InputError(f"there is no PyMC distribution for the prior {prior}")

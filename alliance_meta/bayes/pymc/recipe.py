@@ -1,0 +1,89 @@
+"""What a PyMC model of this package knows about itself: how its draws become a table, a prediction, a check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta._typing import Array
+from alliance_meta.bayes.prior import Prior
+from alliance_meta.design import INTERCEPT, Design
+from alliance_meta.effects.table import EffectSizes
+from alliance_meta.notes import Note
+
+# Draws of each parameter, all chains in a row: (S, ...).
+Draws = Mapping[str, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """How a PyMC model was made, and what its draws mean.
+
+    Attributes
+    ----------
+    model : str
+        Name of the function in `bayes.pymc`.
+    effects : EffectSizes
+        Those that take part.
+    design : Design
+        Of the moderators.
+    priors : mapping of str to Prior
+        Parameter -> its prior, in the order in which they are printed; ``mu`` is the mean effect at the average of
+        the moderators.
+    words : str
+        A sentence for a methods section: what the model assumes about the studies.
+    scatter : callable
+        ``scatter(draws, newdata, rng)`` draws how far the true effect of a new study lies from the mean effect,
+        (S, m) for m rows of new data or (S, 1) without new data.
+    log_likelihood : callable
+        ``log_likelihood(draws)`` gives the log density of the data of each unit with its own true effect integrated
+        out, (S, units).
+    units : tuple of str
+        What is left out at once in cross-validation: studies, or clusters of effects.
+    rebuilt : callable, optional
+        ``rebuilt(effects)`` gives the recipe and the arrays of ``pymc.Data`` for other effects; None where a parameter
+        belongs to each study, so that the number of studies is part of the model.
+    notes : tuple of Note
+    """
+
+    model: str
+    effects: EffectSizes
+    design: Design
+    priors: Mapping[str, Prior]
+    words: str
+    scatter: Callable[[Draws, pd.DataFrame | None, np.random.Generator], Array]
+    log_likelihood: Callable[[Draws], Array]
+    units: tuple[str, ...]
+    rebuilt: Callable[[EffectSizes], tuple[Recipe, dict[str, Array]]] | None = None
+    notes: tuple[Note, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "priors", MappingProxyType(dict(self.priors)))
+
+    def coefficients(self, draws: Draws) -> Array:
+        """Return the draws of the coefficients as they are printed, (S, p)."""
+        if self.design.p == 1 and self.design.has_intercept:
+            return draws["mu"][:, None]
+        if not self.design.has_intercept:
+            return draws["beta"]
+        j = self.design.names.index(INTERCEPT)
+        return np.insert(draws["beta"], j, draws["intrcpt"], axis=1)
+
+    def fitted(self, draws: Draws) -> Array:
+        """Return the mean effect of each row, (S, k)."""
+        return self.coefficients(draws) @ self.design.X.T
+
+
+def normal_scatter(*names: str) -> Callable[[Draws, pd.DataFrame | None, np.random.Generator], Array]:
+    """Return a `Recipe.scatter`: normal, with variances that are sums of squares of these parameters."""
+
+    def scatter(draws: Draws, newdata: pd.DataFrame | None, rng: np.random.Generator) -> Array:
+        total = np.sqrt(sum(draws[name] ** 2 for name in names))
+        m = 1 if newdata is None else len(newdata)
+        return total[:, None] * rng.standard_normal((len(total), m))
+
+    return scatter
