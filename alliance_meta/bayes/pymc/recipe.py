@@ -47,6 +47,9 @@ class Recipe:
     rebuilt : callable, optional
         ``rebuilt(effects)`` gives the recipe and the arrays of ``pymc.Data`` for other effects; None where a parameter
         belongs to each study, so that the number of studies is part of the model.
+    shift : callable, optional
+        ``shift(draws, newdata)`` gives what is added to the mean effect that the coefficients give, (S, m) for m rows
+        of new data or (S, k) without new data: a curve, or what gaps and errors in moderators change.
     notes : tuple of Note
     """
 
@@ -60,6 +63,7 @@ class Recipe:
     units: tuple[str, ...]
     rebuilt: Callable[[EffectSizes], tuple[Recipe, dict[str, Array]]] | None = None
     notes: tuple[Note, ...] = ()
+    shift: Callable[[Draws, pd.DataFrame | None], Array] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "priors", MappingProxyType(dict(self.priors)))
@@ -73,9 +77,11 @@ class Recipe:
         j = self.design.names.index(INTERCEPT)
         return np.insert(draws["beta"], j, draws["intrcpt"], axis=1)
 
-    def fitted(self, draws: Draws) -> Array:
-        """Return the mean effect of each row, (S, k)."""
-        return self.coefficients(draws) @ self.design.X.T
+    def fitted(self, draws: Draws, newdata: pd.DataFrame | None = None) -> Array:
+        """Return the mean effect of each row, (S, k), or of m rows of new data, (S, m)."""
+        X = self.design.X if newdata is None else self.design.new_rows(newdata)[0]
+        mean = self.coefficients(draws) @ X.T
+        return mean if self.shift is None else mean + self.shift(draws, newdata)
 
 
 def normal_scatter(*names: str) -> Callable[[Draws, pd.DataFrame | None, np.random.Generator], Array]:
