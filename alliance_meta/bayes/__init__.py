@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from alliance_meta.bayes.compiled import compile as compile
     from alliance_meta.bayes.hypotheses import BayesFactor as BayesFactor
     from alliance_meta.bayes.leave_out import LeaveOneOut as LeaveOneOut
-    from alliance_meta.bayes.map_prior import map_prior as map_prior
+    from alliance_meta.bayes.map_priors import map_prior as map_prior
     from alliance_meta.bayes.map_results import MapPrior as MapPrior
     from alliance_meta.bayes.map_update import MapUpdate as MapUpdate
     from alliance_meta.bayes.marginals import Marginal as Marginal
@@ -46,7 +46,7 @@ _HOMES = {
     "WeightFunction": "bias_models",
     "average": "averaging",
     "compile": "compiled",
-    "map_prior": "map_prior",
+    "map_prior": "map_priors",
     "robma": "robma",
     "sample": "sampling",
 }

@@ -39,7 +39,7 @@ def predict(
     kind: IntervalKind,
 ) -> pd.DataFrame:
     """Return ``pred se ci_lb ci_ub pi_lb pi_ub``, one row per prediction."""
-    X, labels = _rows(fit, newdata)
+    X, labels = prediction_rows(fit, newdata)
     wanted = scale or fit._scale
     # The check of the scale, and its message, are those of every other result.
     empty = pd.DataFrame({name: np.empty(0) for name in COLUMNS})
@@ -60,7 +60,8 @@ def predict(
     return frame
 
 
-def _rows(fit: BayesianResults, newdata: pd.DataFrame | Mapping[str, Any] | None) -> tuple[Array, list[str]]:
+def prediction_rows(fit: BayesianResults, newdata: pd.DataFrame | Mapping[str, Any] | None) -> tuple[Array, list[str]]:
+    """Return the rows to predict for (m, p), in the coefficients as they are printed, and their labels."""
     if newdata is not None:
         X, labels = fit.design.new_rows(newdata)
         beyond = np.abs(fit.design.beyond(newdata)).max(axis=1, initial=0.0) > UNDETERMINED
