@@ -114,6 +114,11 @@ class Quantities:
         return thinned(self.exact, self._mean_row)
 
     @property
+    def model_label(self) -> str:
+        """A short name of the model, for labels."""
+        return "Bayesian"
+
+    @property
     def _scale(self) -> str:
         measure = self.effects.measure
         return "z" if measure == "ZCOR" else "r" if measure in ("COR", "UCOR") else "analysis"

@@ -73,6 +73,16 @@ class BayesianResults(Quantities):
         """Bound of the numerical error: relative of the marginal likelihood, absolute of any probability."""
         return self.exact.error
 
+    @cached_property
+    def weights(self) -> Array:
+        """How much each study counts for the mean effect, in percent of all studies, averaged over tau.
+
+        The prior of the mean counts as well and is left out here, so that the weights sum to 100.
+        """
+        exact = self._thinned
+        weights = 1.0 / (self.effects.vi + exact.tau[:, None] ** 2)
+        return 100.0 * exact.weight @ (weights / weights.sum(axis=1, keepdims=True)) / exact.weight.sum()
+
     def tidy(self, *, level: float | None = None, interval: IntervalKind | None = None) -> pd.DataFrame:
         """Return one row per quantity, unrounded, on the analysis scale.
 

@@ -26,6 +26,9 @@ UNWEIGHTED_SHARE = 0.42
 DIAMOND_SHARE = 0.36
 FITTED_SHARE = 0.3
 PREDICTION_SHARE = 0.26
+SHRUNKEN_SHARE, SHRUNKEN_BELOW = 0.24, 0.4
+# Squares leave room for the circles below them.
+SHRUNKEN_SQUARE = 0.58
 ARROW_LENGTH, ARROW_SHARE = 0.07, 0.28
 
 
@@ -131,7 +134,9 @@ class _Pen(Pen):
     def study(self, row: dict[str, Any], y: float) -> None:
         """Draw the fitted value, the square and the interval of one study."""
         lb, ub, point = row["ci_lb"], row["ci_ub"], row["yi"]
-        if math.isfinite(row["fit"]):
+        if math.isfinite(row["fit"]) and self.attrs["shrunken"]:
+            self.shrunken(row["fit_lb"], row["fit"], row["fit_ub"], y + SHRUNKEN_BELOW * self.pitch)
+        elif math.isfinite(row["fit"]):
             self.lozenge(row["fit_lb"], row["fit"], row["fit_ub"], y, FITTED_SHARE * self.pitch, FITTED, GREY)
         if not math.isfinite(point):
             return
@@ -147,6 +152,21 @@ class _Pen(Pen):
         if has_interval:
             self.interval(lb, ub, y, self.layout.x(point) if inside else None, side)
 
+    def shrunken(self, lb: float, point: float, ub: float, y: float) -> None:
+        """Draw what all studies together make of one study: an open circle on a thin line."""
+        from matplotlib.patches import Circle
+
+        axis = self.layout.axis
+        if ub < axis.lo or lb > axis.hi:
+            return
+        x0, x1 = self.layout.x(max(lb, axis.lo)), self.layout.x(min(ub, axis.hi))
+        self.rule(x0, x1, y, y, colour=GREY, zorder=2)
+        if self.visible(point):
+            self.ax.add_patch(
+                Circle((self.layout.x(point), y), SHRUNKEN_SHARE * self.pitch / 2, facecolor="white", edgecolor=GREY,
+                       linewidth=0.7, zorder=6, clip_on=False)
+            )  # fmt: skip
+
     def predicted(self, row: dict[str, Any], y: float) -> None:
         """Draw the mean true effect of a study whose effects stand below it."""
         self.lozenge(row["ci_lb"], row["yi"], row["ci_ub"], y, FITTED_SHARE * self.pitch, FITTED, GREY)
@@ -155,7 +175,8 @@ class _Pen(Pen):
         """Return the side of the square whose area stands for `weight`."""
         if not (math.isfinite(weight) and self.largest > 0):
             return UNWEIGHTED_SHARE * self.pitch
-        return max(LEAST_SQUARE, SQUARE_SHARE * self.pitch * math.sqrt(max(weight, 0.0) / self.largest))
+        share = SHRUNKEN_SQUARE if self.attrs["shrunken"] else SQUARE_SHARE
+        return max(LEAST_SQUARE, share * self.pitch * math.sqrt(max(weight, 0.0) / self.largest))
 
     def interval(self, lb: float, ub: float, y: float, x: float | None, side: float) -> None:
         """Draw an interval: white where it hides in its square, with an arrow where it leaves the axis."""

@@ -63,6 +63,7 @@ def effect_rows(fit: Any, level: float, shown: Mapping[str, str], dots: Mapping[
     effects = fit.effects
     moderators = effects.moderators
     half = critical_value(level, None) * effects.sei
+    weights = getattr(fit, "weights", None)
     rows = []
     for i, label in enumerate(effects.slab):
         cells = {column_key(name): forest_text.cell(moderators[name].iloc[i]) for name in shown}
@@ -72,7 +73,7 @@ def effect_rows(fit: Any, level: float, shown: Mapping[str, str], dots: Mapping[
                 "kind": "study",
                 "label": label,
                 "ni": None if effects.ni is None else effects.ni[i],
-                "weight": fit.weights[i],
+                "weight": None if weights is None else weights[i],
                 "position": i,
                 **estimate(effects.measure, effects.yi[i], effects.yi[i] - half[i], effects.yi[i] + half[i]),
                 **cells,

@@ -36,6 +36,7 @@ META: dict[str, Any] = {
     "level": 0.95,
     "model_label": "",
     "pooled": None,
+    "shrunken": False,
     "bottom": [],
     "notes": [],
     "cautions": [],

@@ -71,7 +71,7 @@ def _subtotal(fit: RandomEffectsResults, name: str, k: int, level: float, *, own
     }
 
 
-def fitted_levels(fit: RandomEffectsResults) -> tuple[str | None, tuple[str, ...]]:
+def fitted_levels(fit: Any) -> tuple[str | None, tuple[str, ...]]:
     """Return the model's one categorical moderator with its levels; (None, ()) for any other model."""
     variables = fit.design.variables
     if len(variables) != 1 or variables[0] not in fit.design.levels:
@@ -83,7 +83,7 @@ def fitted_levels(fit: RandomEffectsResults) -> tuple[str | None, tuple[str, ...
 
 
 def fitted_rows(
-    fit: RandomEffectsResults,
+    fit: Any,
     studies: Sequence[dict[str, Any]],
     positions: Sequence[int],
     name: str,

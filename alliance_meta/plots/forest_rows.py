@@ -20,11 +20,12 @@ from alliance_meta.plots.forest_cells import (
     effect_rows,
     frame_meta,
     prediction_row,
-    sort_values,
 )
 from alliance_meta.plots.forest_frame import estimate, make_frame
 from alliance_meta.plots.forest_groups import fitted_levels, fitted_rows, subgroup_rows
 from alliance_meta.plots.forest_nested import Dependent, nested_data
+from alliance_meta.plots.forest_posterior import Posterior, posterior_data
+from alliance_meta.plots.forest_sort import sort_rows
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ Body = tuple[list[dict[str, Any]], list[str], tuple[Note, ...]]
 
 
 def forest_data(
-    fit: RandomEffectsResults | Dependent,
+    fit: RandomEffectsResults | Dependent | Posterior,
     *,
     columns: Columns | None = (),
     order: Order = "given",
@@ -51,7 +52,8 @@ def forest_data(
 
     Parameters
     ----------
-    fit : RandomEffectsResults, MultilevelResults, RobustResults or RVEResults
+    fit : RandomEffectsResults, MultilevelResults, RobustResults, RVEResults, BayesianResults or \
+BayesianMultilevelResults
         A fitted model. With moderators there is no single mean: the frame then holds fitted values, one per
         level where the model has one categorical moderator, else one beside each study. Models of dependent effects
         have a row for each study and under it one for each of its effects.
@@ -99,7 +101,9 @@ def forest_data(
     Intervals of single effects are normal ones, yi -+ 1.96 sqrt(vi), as in metafor's ``forest()``; weights
     are those of the overall model, so that they sum to 100. The row of a study with several effects holds the sum of
     their weights and, where the model has a random intercept for studies, the study's mean true effect as `blup` of
-    the model predicts it, with its interval; a study with one effect has these in ``fit fit_lb fit_ub``.
+    the model predicts it, with its interval; a study with one effect has these in ``fit fit_lb fit_ub``. For a
+    posterior these three are what all studies together make of each one (its shrunken effect, the posterior median)
+    with its credible interval, and the summary and prediction rows hold posterior medians with credible intervals.
 
     Examples
     --------
@@ -118,6 +122,10 @@ def forest_data(
             fit, columns=columns, order=order, level=level, rob=rob, label=label, nest=nest, title=title,
             show_cautions=show_cautions,
         )  # fmt: skip
+    if isinstance(fit, Posterior):
+        if by is not None or rob or label is not None or nest is not None:
+            raise InputError("by, rob, label and nest are not for a posterior; order, columns and level are")
+        return posterior_data(fit, columns=columns, order=order, level=level, title=title, show_cautions=show_cautions)
     check_fit(fit, "a forest plot")
     if label is not None or nest is not None:
         raise InputError("label and nest are for models of dependent effects, in which a study has several rows")
@@ -152,25 +160,6 @@ def forest_data(
 def is_simple(fit: RandomEffectsResults) -> bool:
     """Return whether the model is a single mean."""
     return bool(fit.p == 1 and fit.design.has_intercept)
-
-
-def sort_rows(fit: RandomEffectsResults, order: Order) -> tuple[list[int], list[Note]]:
-    """Return the positions of the studies in drawing order, and notes on rows that lack a sort value."""
-    keys = [order] if isinstance(order, str) else list(order)
-    positions = list(range(fit.effects.k))
-    notes: list[Note] = []
-    for key in reversed(keys):
-        reverse = key.startswith("-") and key not in fit.effects.moderators
-        name = key[1:] if reverse else key
-        values = sort_values(fit, name)
-        present = [i for i in positions if values[i] is not None]
-        absent = [i for i in positions if values[i] is None]
-        present.sort(key=lambda i: values[i], reverse=reverse)
-        positions = present + absent
-        if absent:
-            listed = f"{len(absent)} of {len(positions)} studies have"
-            notes.insert(0, Note("forest-order", f"{listed} no {name!r} and are listed last."))
-    return positions, notes
 
 
 def _simple_body(

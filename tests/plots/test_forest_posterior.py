@@ -1,0 +1,111 @@
+"""A forest plot of a posterior holds each study as found and as shrunken, with the numbers of the tables."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from alliance_meta import BayesianModel, EffectSizes, escalc, load_dataset
+from alliance_meta.errors import InputError
+from alliance_meta.plots import forest, forest_data, forest_pages, frame_from_dict, frame_to_dict
+from alliance_meta.plots.forest_frame import make_frame
+from tests.plots.cases import made_up, molloy
+from tests.tolerances import CLOSED_FORM
+
+
+@pytest.fixture(scope="module")
+def fit():
+    return BayesianModel(escalc(load_dataset("kolden2011"))).fit()
+
+
+@pytest.fixture(scope="module")
+def frame(fit):
+    return forest_data(fit, order="effect")
+
+
+def test_each_study_stands_with_what_all_make_of_it(fit, frame):
+    studies = frame[frame["kind"] == "study"]
+    at = studies["position"].astype(int)
+    own = fit.blup()
+    for name, column in (("fit", "median"), ("fit_lb", "ci_lb"), ("fit_ub", "ci_ub")):
+        np.testing.assert_array_equal(studies[name], own[column].iloc[at])
+    np.testing.assert_array_equal(studies["yi"], fit.effects.yi[at])
+    assert (np.diff(studies["yi"]) >= 0).all()
+    # Shrinkage pulls every study towards the mean, and never beyond it.
+    mean = fit.posterior("mu").median
+    assert (np.abs(studies["fit"] - mean) <= np.abs(studies["yi"] - mean) + 0.01).all()
+
+
+def test_mean_and_new_study_are_those_of_predict(fit, frame):
+    expected = fit.predict().iloc[0]
+    (summary,) = frame[frame["kind"] == "summary"].to_dict("records")
+    (new,) = frame[frame["kind"] == "prediction"].to_dict("records")
+    assert [summary[name] for name in ("yi", "ci_lb", "ci_ub")] == [expected[n] for n in ("pred", "ci_lb", "ci_ub")]
+    assert [new["pi_lb"], new["pi_ub"]] == [expected["pi_lb"], expected["pi_ub"]]
+    assert frame.attrs["pooled"] == expected["pred"]
+    assert "half-normal(0.3)" in " ".join(frame.attrs["bottom"])
+
+
+def test_weights_are_averaged_over_tau(fit):
+    assert fit.weights.sum() == pytest.approx(100, rel=CLOSED_FORM)
+    rng = np.random.default_rng(1)
+    draws = fit.posterior("tau").quantile(rng.random(20_000))
+    weights = 1 / (fit.effects.vi + draws[:, None] ** 2)
+    shares = 100 * weights / weights.sum(axis=1, keepdims=True)
+    error = shares.std(axis=0) / np.sqrt(len(draws))
+    assert (np.abs(shares.mean(axis=0) - fit.weights) < 4 * error + 1e-9).all()
+
+
+def test_a_level_of_its_own(fit):
+    wide, narrow = forest_data(fit, level=0.95), forest_data(fit, level=0.5)
+    assert (narrow["fit_lb"].dropna() > wide["fit_lb"].dropna()).all()
+    assert narrow.attrs["estimate_header"] == "r [50% CI]"
+    assert "50% credible" in narrow[narrow["kind"] == "summary"]["label"].iloc[0]
+
+
+def test_a_categorical_moderator_has_a_mean_for_each_level():
+    fit = BayesianModel(molloy().effects, mods="design").fit()
+    frame = forest_data(fit)
+    fitted = frame[frame["kind"] == "fitted"]
+    expected = fit.predict({"design": ["cross-sectional", "prospective"]})
+    np.testing.assert_array_equal(fitted["yi"], expected["pred"])
+    assert not (frame["kind"] == "summary").any()
+
+
+def test_a_number_as_moderator_has_no_diamond():
+    fit = BayesianModel(molloy().effects, mods="meanage").fit()
+    assert set(forest_data(fit)["kind"]) == {"study"}
+
+
+@pytest.mark.parametrize("k", [1, 2, 70])
+def test_few_and_many_studies_can_be_drawn(k):
+    rng = np.random.default_rng(k)
+    es = EffectSizes.from_arrays(rng.normal(0.2, 0.2, k), np.full(k, 0.02), measure="ZCOR")
+    fit = BayesianModel(es).fit()
+    assert len(forest_pages(fit)) == (1 if k < 40 else 2)
+    circles = [one for one in forest(fit).axes[0].patches if type(one).__name__ == "Circle"]
+    assert len(circles) == k
+
+
+def test_the_frame_goes_through_json(frame):
+    again = frame_from_dict(json.loads(json.dumps(frame_to_dict(frame))))
+    assert forest(again).plot_description == forest(frame).plot_description
+
+
+def test_other_frames_keep_their_diamonds():
+    assert make_frame([], {}).attrs["shrunken"] is False
+
+
+def test_what_a_posterior_has_not(fit):
+    with pytest.raises(InputError, match="not for a posterior"):
+        forest_data(fit, by="rater")
+
+
+def test_synthetic_data_say_so():
+    es = made_up(5)
+    es = replace(es, provenance=replace(es.provenance, synthetic=True))
+    fit = BayesianModel(es).fit()
+    assert forest_data(fit).attrs["description"].startswith("SYNTHETIC DATA")
