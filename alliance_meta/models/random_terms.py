@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta._typing import AnyArray, Array
+from alliance_meta._typing import Array
 from alliance_meta.core.clusters import IntArray, codes
 from alliance_meta.core.structures import CompoundSymmetry, Correlated, Scaled, Structure, Unstructured
 from alliance_meta.core.tower_plan import Term
 from alliance_meta.design import build_design
+from alliance_meta.effects.factors import expand, factor, sides
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
-from alliance_meta.options import Struct, check_option, did_you_mean
+from alliance_meta.options import Struct, check_option
 from alliance_meta.results.components import RandomTerm
 
-ROWS = "es_id"
 PARAMETERS = {"CS": ("tau2", "rho"), "ID": ("tau2",), "AR": ("tau2", "rho"), "CAR": ("tau2", "rho")}
 
 
@@ -40,16 +40,16 @@ def parse_random(
     items = [random] if isinstance(random, str) else list(random)
     if not items:
         raise InputError("random is empty; name at least one factor, such as random=('study_id', 'es_id')")
-    wide = [item for item in items if _sides(item)[0] != "1"]
+    wide = [item for item in items if sides(item)[0] != "1"]
     structs = _structs(struct, wide)
     unknown = [name for name in (R or {}) if name not in [p for item in items for p in _paths(item)]]
     if unknown:
         raise InputError(f"R has {', '.join(map(repr, unknown))}, which random does not name")
     found: list[ParsedTerm] = []
     for item in items:
-        left, right = _sides(item)
+        left, right = sides(item)
         if left == "1":
-            found += [_intercept(path, effects, (R or {}).get(path)) for path in _expand(right)]
+            found += [_intercept(path, effects, (R or {}).get(path)) for path in expand(right)]
         else:
             found.append(_wide(left, right, structs[wide.index(item)], effects))
     names = [p.label.name for p in found]
@@ -59,60 +59,13 @@ def parse_random(
     return found
 
 
-def factor(name: str, effects: EffectSizes) -> tuple[list[str], IntArray]:
-    """Return the levels and the codes of a factor; ``a/b`` is b within a."""
-    levels, code = _column(name.split("/")[0].strip(), effects)
-    for part in name.split("/")[1:]:
-        inner, within = _column(part.strip(), effects)
-        both, pairs = pd.factorize(code * len(inner) + within)
-        levels = [f"{levels[pair // len(inner)]}/{inner[pair % len(inner)]}" for pair in pairs.tolist()]
-        code = both.astype(np.intp)
-    return levels, code
-
-
-def _column(name: str, effects: EffectSizes) -> tuple[list[str], IntArray]:
-    columns = effects.moderators
-    if name in columns.columns:
-        values = columns[name]
-        missing = [effects.slab[i] for i in np.flatnonzero(values.isna().to_numpy())]
-        if missing:
-            some = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
-            raise InputError(f"random factor {name!r} is missing for {some}; fill it in or leave these rows out")
-        return _levels(values)
-    if name == "study_id":
-        return _levels(np.array(effects.study_id, dtype=object))
-    if name == ROWS:
-        return list(map(str, range(1, effects.k + 1))), np.arange(effects.k, dtype=np.intp)
-    known = ["study_id", ROWS, *map(str, columns.columns)]
-    raise InputError(f"random names {name!r}, which is not a column{did_you_mean(name, known)}")
-
-
-def _levels(values: pd.Series | AnyArray) -> tuple[list[str], IntArray]:
-    """Return the levels as text, in the order in which they appear, and the codes."""
-    found, distinct = pd.factorize(values)
-    merged, levels = pd.factorize(np.array([str(value) for value in distinct], dtype=object))
-    return levels.tolist(), merged[found].astype(np.intp)
-
-
-def _sides(item: str) -> tuple[str, str]:
-    left, bar, right = item.partition("|")
-    if not bar:
-        return "1", left.strip().lstrip("~").strip()
-    return left.strip().lstrip("~").strip(), right.strip()
-
-
 def _paths(item: str) -> list[str]:
-    left, right = _sides(item)
-    return _expand(right) if left == "1" else [right]
-
-
-def _expand(path: str) -> list[str]:
-    parts = [part.strip() for part in path.split("/")]
-    return ["/".join(parts[: i + 1]) for i in range(len(parts))]
+    left, right = sides(item)
+    return expand(right) if left == "1" else [right]
 
 
 def _structs(struct: Any, wide: list[str]) -> list[Struct]:
-    default = ["GEN" if _is_slope(_sides(item)[0]) else "CS" for item in wide]
+    default = ["GEN" if _is_slope(sides(item)[0]) else "CS" for item in wide]
     given: list[Any] = default if struct is None else [struct] * len(wide) if isinstance(struct, str) else list(struct)
     if struct is not None and not wide:
         raise InputError("struct is given, but no random term has the form 'inner | outer'")

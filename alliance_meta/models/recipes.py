@@ -8,10 +8,10 @@ import pandas as pd
 
 from alliance_meta.effects.clustering import read_clusters
 from alliance_meta.effects.covariance import impute_V
+from alliance_meta.effects.factors import ROWS
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.models.multilevel import MultilevelModel
-from alliance_meta.models.random_terms import ROWS
 from alliance_meta.options import RobustType, check_option, did_you_mean
 from alliance_meta.results.robust import RobustResults
 
