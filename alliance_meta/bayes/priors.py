@@ -14,6 +14,7 @@ from __future__ import annotations
 from alliance_meta.bayes.data_priors import BergerDeely, DuMouchel, Jeffreys, Shrinkage
 from alliance_meta.bayes.effect_priors import Cauchy, Flat, Normal, StudentT
 from alliance_meta.bayes.prior import EffectPrior, Prior, TauPrior
+from alliance_meta.bayes.prior_names import parse
 from alliance_meta.bayes.tau_priors import (
     Exponential,
     HalfCauchy,
@@ -50,6 +51,7 @@ __all__ = [
     "StudentT",
     "TauPrior",
     "Uniform",
+    "parse",
     "sensitivity_set",
 ]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from inspect import signature
+
 import numpy as np
 import pytest
 from scipy import integrate, stats
 
 from alliance_meta import EffectSizes, priors
-from alliance_meta.bayes.priors import BETA_SD, MU, TAU
+from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.errors import InputError
 from tests.tolerances import CLOSED_FORM
 
@@ -149,4 +151,37 @@ def test_what_is_said_of_the_defaults_is_true():
 def test_the_models_for_pymc_have_the_same_defaults():
     from alliance_meta.bayes import pymc
 
-    assert (MU.mean, MU.sd, TAU.scale, BETA_SD) == (0.0, pymc.MU_SD, pymc.TAU_SCALE, pymc.BETA_SD)
+    for name in pymc.__all__:
+        given = {one.name: one.default for one in signature(getattr(pymc, name)).parameters.values()}
+        assert given["mu_prior"] == MU, name
+        assert given.get("tau_prior", TAU) == TAU, name
+
+
+@pytest.mark.parametrize("prior", [prior for prior, _ in SCIPY] + [priors.HalfT(4, 0.3), priors.Flat()], ids=str)
+def test_a_prior_is_read_from_its_own_words(prior):
+    assert priors.parse(str(prior)) == prior
+    assert priors.parse(f" {type(prior).__name__.upper()}{str(prior).partition(prior.label)[2]} ") == prior
+
+
+@pytest.mark.parametrize("kind", [priors.Jeffreys, priors.BergerDeely, priors.DuMouchel, priors.Shrinkage])
+def test_a_prior_from_the_variances_is_read_by_its_name(kind):
+    assert type(priors.parse(kind.label)) is kind
+    assert type(priors.parse(kind.__name__)) is kind
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("half-norml(0.3)", "did you mean 'half-normal'"),
+        ("half-normal", "needs scale"),
+        ("half-normal(a)", "'a' is not a number"),
+        ("half-normal(-1)", "scale=-1.0 must be positive"),
+        ("half-normal(1, 2)", "takes 1 numbers"),
+        ("Jeffreys(1)", "takes 0 numbers"),
+        ("half-normal(0.3", "is no prior"),
+        ("", "is no prior"),
+    ],
+)
+def test_words_that_are_no_prior(text, message):
+    with pytest.raises(InputError, match=message):
+        priors.parse(text)
