@@ -11,9 +11,11 @@ from alliance_meta._lazy import lazy
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.pymc.independent import normal_normal as normal_normal
+    from alliance_meta.bayes.pymc.smoothing import smooth as smooth
 
 _HOMES = {
     "normal_normal": "independent",
+    "smooth": "smoothing",
 }
 
 __all__ = sorted(_HOMES)
