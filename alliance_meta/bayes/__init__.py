@@ -24,10 +24,18 @@ if TYPE_CHECKING:
     from alliance_meta.bayes.map_update import MapUpdate as MapUpdate
     from alliance_meta.bayes.marginals import Marginal as Marginal
     from alliance_meta.bayes.multilevel_results import BayesianMultilevelResults as BayesianMultilevelResults
+    from alliance_meta.bayes.powers import PowerScaling as PowerScaling
+    from alliance_meta.bayes.powers import power_scaling as power_scaling
+    from alliance_meta.bayes.predictive import PredictiveCheck as PredictiveCheck
+    from alliance_meta.bayes.predictive import predictive_check as predictive_check
+    from alliance_meta.bayes.prior_predictions import PriorPredictive as PriorPredictive
+    from alliance_meta.bayes.prior_predictions import prior_predictive as prior_predictive
     from alliance_meta.bayes.robma import robma as robma
     from alliance_meta.bayes.robma_results import RobmaResults as RobmaResults
     from alliance_meta.bayes.sampling import SampledPosterior as SampledPosterior
     from alliance_meta.bayes.sampling import sample as sample
+    from alliance_meta.bayes.updating import sequential as sequential
+    from alliance_meta.bayes.updating_results import SequentialResults as SequentialResults
 
 _HOMES = {
     "AveragedResults": "averaging_results",
@@ -41,14 +49,22 @@ _HOMES = {
     "PEESE": "bias_models",
     "PET": "bias_models",
     "PSMA": "bias_models",
+    "PowerScaling": "powers",
+    "PredictiveCheck": "predictive",
+    "PriorPredictive": "prior_predictions",
     "RobmaResults": "robma_results",
     "SampledPosterior": "sampling",
+    "SequentialResults": "updating_results",
     "WeightFunction": "bias_models",
     "average": "averaging",
     "compile": "compiled",
     "map_prior": "map_priors",
+    "power_scaling": "powers",
+    "predictive_check": "predictive",
+    "prior_predictive": "prior_predictions",
     "robma": "robma",
     "sample": "sampling",
+    "sequential": "updating",
 }
 _SUBMODULES = ("priors", "pymc")
 

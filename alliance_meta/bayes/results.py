@@ -16,6 +16,8 @@ from alliance_meta.bayes import evidence, results_export, results_text
 from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis
 from alliance_meta.bayes.leave_out import LeaveOneOut, leave_one_out
 from alliance_meta.bayes.marginals import IntervalKind, Marginal
+from alliance_meta.bayes.powers import PowerScaling, power_scaling
+from alliance_meta.bayes.predictive import PredictiveCheck, predictive_check
 from alliance_meta.bayes.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.prior_grid import prior_grid
 from alliance_meta.bayes.quantities import Quantities
@@ -265,6 +267,14 @@ class BayesianResults(Quantities):
             and ``log_marginal_likelihood``.
         """
         return prior_grid(self, tau_priors=tau_priors, mu_priors=mu_priors)
+
+    def power_scaling(self) -> PowerScaling:
+        """Return how far each posterior moves when priors or data get a little stronger; see `bayes.power_scaling`."""
+        return power_scaling(self)
+
+    def predictive_check(self, *, seed: int, draws: int = 4000) -> PredictiveCheck:
+        """Compare the observed results with replications from the model; see `bayes.predictive_check`."""
+        return predictive_check(self, seed=seed, draws=draws)
 
     def to_arviz(self, *, draws: int = 4000, seed: int, chains: int = 4) -> Any:
         """Return independent draws from the posterior in the container of the installed ArviZ.

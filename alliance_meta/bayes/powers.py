@@ -1,0 +1,203 @@
+"""How much a posterior leans on its priors and on its data: both raised to a power near 1, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta._typing import Array
+from alliance_meta.bayes.results_export import column
+from alliance_meta.core.bayes_exact import ExactPosterior
+from alliance_meta.core.bayes_panels import cdf, sf
+from alliance_meta.core.bayes_power import Powers, cumulative_distance, exists, probe_points, solve_power
+from alliance_meta.errors import InputError
+from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.options import did_you_mean
+from alliance_meta.results.wording import WIDTH, wrapped
+
+if TYPE_CHECKING:
+    from alliance_meta.bayes.results import BayesianResults
+
+ALPHAS = (0.99, 1.01)
+THRESHOLD = 0.05
+# What lies beyond the range at either end: the share of one draw in the usual number of draws.
+DRAWS = 4000
+CONFLICT, STRONG, NEITHER = "prior-data conflict possible", "strong prior or weak data", "-"
+PARTS = {
+    "prior": {"coefficients", "tau"},
+    "likelihood": {"likelihood"},
+    "prior_effects": {"coefficients"},
+    "prior_tau": {"tau"},
+}
+LOST = "a power of this prior leaves the posterior improper"
+
+
+@dataclass(frozen=True, eq=False)
+class PowerScaling:
+    """How far each posterior moves when priors or data are made a little stronger or weaker.
+
+    Attributes
+    ----------
+    table : DataFrame
+        One row per quantity; see `tidy`.
+    threshold : float
+        A posterior that moves by this much is sensitive.
+    alphas : (float, float)
+        The powers.
+
+    Notes
+    -----
+    Kallioinen, Paananen, Bürkner & Vehtari (2024, doi:10.1007/s11222-023-10366-5). R: ``priorsense``.
+    """
+
+    table: pd.DataFrame
+    threshold: float = THRESHOLD
+    alphas: tuple[float, float] = ALPHAS
+
+    def tidy(self) -> pd.DataFrame:
+        """Return one row per quantity, unrounded.
+
+        Returns
+        -------
+        DataFrame
+            How fast the posterior moves, per doubling of the power, when it is raised for all priors (``prior``), for
+            the data (``likelihood``), for the priors of mean effect and coefficients only (``prior_effects``) and for
+            that of tau only (``prior_tau``); and the ``diagnosis``: prior and likelihood both above the threshold can
+            mean that they disagree; the prior only, that it decides what the data cannot. ``-``: neither.
+        """
+        return self.table.copy()
+
+    @property
+    def flagged(self) -> list[str]:
+        """Quantities with a diagnosis."""
+        return [str(name) for name, text in self.table["diagnosis"].items() if text != NEITHER]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers as a plain dictionary."""
+        quantities = {"parameter": list(self.table.index), **self.table.to_dict(orient="list")}
+        return {"threshold": self.threshold, "alphas": list(self.alphas), "quantities": quantities}
+
+    def __str__(self) -> str:
+        width = min(max(9, *(len(str(name)) for name in self.table.index)), WIDTH - 50)
+        lines = [f"{'':{width}} {'prior':>8} {'data':>8}  diagnosis"]
+        for name, row in self.table.iterrows():
+            cells = " ".join(f"{_shown(row[part]):>8}" for part in ("prior", "likelihood"))
+            lines.append(f"{str(name)[:width]:{width}} {cells}  {row['diagnosis']}")
+        flagged = self.flagged
+        verdict = (
+            f"{', '.join(flagged)}: look at prior_sensitivity(), and say why this prior."
+            if flagged
+            else f"No posterior that moves with its prior by {self.threshold:g} or more."
+        )
+        how = "How far each posterior moves when priors or data are raised to a power near 1:"
+        return "\n".join([*wrapped(how), *lines, *wrapped(verdict)])
+
+
+def power_scaling(fit: BayesianResults, *, what: Sequence[str] | None = None) -> PowerScaling:
+    r"""Return how sensitive posteriors are to their priors and to the data.
+
+    Would a slightly stronger prior have changed the conclusion? Would slightly stronger data? If both would, prior and
+    data may disagree; if only the prior would, it decides what the data cannot.
+
+    Parameters
+    ----------
+    fit : BayesianResults
+        From `BayesianModel.fit`.
+    what : sequence of str, optional
+        Coefficients, ``"mu"``, ``"tau"``, ``"theta_new"``. By default all of these.
+
+    Returns
+    -------
+    PowerScaling
+
+    Raises
+    ------
+    InputError
+        Another result, or an unknown quantity.
+
+    Notes
+    -----
+    .. math:: p_\alpha(\mu, \tau \mid y) \propto p(\mu)^\alpha p(\tau)^\alpha L(\mu, \tau), \quad
+              p_\alpha(\mu, \tau \mid y) \propto p(\mu) p(\tau) L(\mu, \tau)^\alpha
+
+    at alpha = .99 and 1.01. Distances of these posteriors from the posterior itself are the cumulative Jensen-Shannon
+    distances of Kallioinen et al. (2024, doi:10.1007/s11222-023-10366-5), the larger one of the two directions, each
+    divided by \|log2 alpha\|; the sensitivity is their mean, and .05 the threshold these authors suggest. L is the
+    likelihood of the study results with the studies' true effects integrated out, so that the distribution of true
+    effects counts as part of the data's model, not as a prior. R's priorsense and ArviZ weight draws anew; here the
+    scaled posteriors are solved exactly. The distance depends on the range that is looked at, in draws the smallest to
+    the largest; here the range leaves out 1/4000 at each end, about that of 4,000 draws.
+
+    Examples
+    --------
+    >>> import alliance_meta as am
+    >>> fit = am.BayesianModel(am.escalc(am.load_dataset("molloy2014"))).fit()
+    >>> print(am.bayes.power_scaling(fit))
+    How far each posterior moves when priors or data are raised to a power near 1:
+                 prior     data  diagnosis
+    mu           0.005    0.092  -
+    tau          0.012    0.176  -
+    theta_new    0.003    0.036  -
+    No posterior that moves with its prior by 0.05 or more.
+    """
+    exact = getattr(fit, "exact", None)
+    if not isinstance(exact, ExactPosterior):
+        raise InputError(f"power_scaling needs the result of BayesianModel.fit, not {type(fit).__name__}")
+    known = list(dict.fromkeys([*fit.names, *(["mu"] if fit.design.has_intercept else []), "tau", "theta_new"]))
+    names = known if what is None else list(what)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        asked = repr(unknown[0]) if unknown else "nothing"
+        hint = did_you_mean(unknown[0], known) if unknown else ""
+        raise InputError(f"power_scaling of {asked}{hint} Known: {', '.join(known)}")
+    probes = {name: _probe(fit, name) for name in names}
+    base = {name: _probabilities(fit, exact, name, probes[name][0]) for name in names}
+    cells: dict[str, list[Any]] = {part: _sensitivities(fit, exact, PARTS[part], probes, base) for part in PARTS}
+    cells["diagnosis"] = [_diagnosis(a, b) for a, b in zip(cells["prior"], cells["likelihood"], strict=True)]
+    index = pd.Index(names, name="parameter")
+    return PowerScaling(pd.DataFrame({name: column(values) for name, values in cells.items()}, index=index))
+
+
+Probe = tuple[Array, Array]
+
+
+def _probe(fit: BayesianResults, name: str) -> Probe:
+    low, high = fit.posterior(name).quantile([1.0 / DRAWS, 1.0 - 1.0 / DRAWS])
+    return probe_points(float(low), float(high))
+
+
+def _probabilities(fit: BayesianResults, exact: ExactPosterior, name: str, x: Array) -> Array:
+    """Return the probabilities up to each x, and those beyond, (2, m)."""
+    if name == "tau":
+        return np.stack([cdf(exact.panels, x), sf(exact.panels, x)])
+    made = exact.new_effects(fit._mean_row[None]) if name == "theta_new" else exact.coefficients(fit._row(name)[None])
+    return np.stack([made.cdf(x[None])[0], made.sf(x[None])[0]])
+
+
+def _sensitivities(
+    fit: BayesianResults, exact: ExactPosterior, parts: set[str], probes: dict[str, Probe], base: dict[str, Array]
+) -> list[Any]:
+    found = np.zeros(len(probes))
+    for alpha in ALPHAS:
+        powers = Powers(**dict.fromkeys(parts, alpha))
+        if not exists(exact.problem, powers):
+            return [NotApplicable(LOST)] * len(probes)
+        scaled = solve_power(exact.problem, powers)
+        for i, (name, (x, width)) in enumerate(probes.items()):
+            distance = cumulative_distance(base[name], _probabilities(fit, scaled, name, x), width)
+            found[i] += 0.5 * distance / abs(np.log2(alpha))
+    return [float(one) for one in found]
+
+
+def _diagnosis(prior: Any, likelihood: Any) -> str:
+    if isinstance(prior, NotApplicable) or not prior >= THRESHOLD:
+        return NEITHER
+    return CONFLICT if likelihood >= THRESHOLD else STRONG
+
+
+def _shown(value: Any) -> str:
+    return "n/a" if isinstance(value, NotApplicable) else f"{value:.3f}"

@@ -1,0 +1,266 @@
+"""Posterior predictive checks: whether results like the observed ones come from the fitted model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta._typing import Array
+from alliance_meta.bayes.quantities import Quantities
+from alliance_meta.bayes.setup import coordinates
+from alliance_meta.core.bayes_exact import ExactPosterior
+from alliance_meta.core.bayes_mixture import NormalMixture, mixture
+from alliance_meta.core.bayes_multilevel import MultilevelPosterior
+from alliance_meta.core.clusters import stacks
+from alliance_meta.core.replicates import Errors, check_statistics, replicate
+from alliance_meta.effects.table import EffectSizes
+from alliance_meta.errors import InputError
+from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import Note
+from alliance_meta.results.export import plain
+from alliance_meta.results.wording import number, wrapped
+
+if TYPE_CHECKING:
+    from alliance_meta.bayes.multilevel_results import BayesianMultilevelResults
+    from alliance_meta.bayes.results import BayesianResults
+
+# Statistic -> what it is, in words.
+STATISTICS = {
+    "mean": "mean effect, unweighted",
+    "sd": "standard deviation of the effects",
+    "Q": "Q, heterogeneity around the equal-effects fit",
+    "deviation": "largest deviation from the fit, in standard deviations",
+    "smallest": "smallest effect",
+    "largest": "largest effect",
+    "negative": "share of effects below 0",
+    "asymmetry": "correlation of effects with standard errors",
+}
+# Where a predictive probability is called surprising.
+SURPRISE = 0.025
+FEWEST_DRAWS = 100
+FEWEST_BINS, MOST_BINS = 6, 24
+
+
+@dataclass(frozen=True, eq=False)
+class PredictiveCheck:
+    """Observed results beside replications from the fitted model.
+
+    Attributes
+    ----------
+    effects : EffectSizes
+    table : DataFrame
+        One row per statistic; see `tidy`.
+    studies : DataFrame
+        One row per study: the ``observed`` effect, ``pit`` (probability that a new result of this study, predicted from
+        the others, is at most the observed one; exact), and ``p_value``, how likely a result at least so far out is.
+        Empty for a three-level model, for which studies cannot be left out exactly.
+    bins : DataFrame
+        How many effects lie from ``lb`` to ``ub``: ``observed``, ``expected`` (exact), and ``ci_lb ci_ub``, between
+        which 95 % of the replications lie.
+    replicated : DataFrame
+        The statistics of every replication.
+    seed, draws : int
+    notes : tuple of Note
+
+    Notes
+    -----
+    A replication is a new set of studies with the same sampling errors and moderators; their true effects are drawn
+    anew. Posterior predictive probabilities use the data twice: they lie nearer to .5 than p-values do, so that an
+    extreme one tells more than a middling one (Gelman, Meng & Stern 1996, Statistica Sinica 6).
+    """
+
+    effects: EffectSizes
+    table: pd.DataFrame
+    studies: pd.DataFrame
+    bins: pd.DataFrame
+    replicated: pd.DataFrame = field(repr=False)
+    seed: int
+    draws: int
+    notes: tuple[Note, ...] = ()
+
+    def tidy(self) -> pd.DataFrame:
+        """Return one row per statistic, unrounded.
+
+        Returns
+        -------
+        DataFrame
+            ``observed``; of the replications ``median ci_lb ci_ub`` (95 %) and ``p_value``, the share that reaches at
+            least the observed value (ties count half), with its Monte-Carlo error ``mcse``. Near 0 or 1 the model does
+            not produce what was seen.
+        """
+        return self.table.copy()
+
+    @property
+    def flagged(self) -> list[str]:
+        """Statistics outside the central 95 % of their replications."""
+        p = self.table["p_value"]
+        return [str(name) for name in p.index[(p < SURPRISE) | (p > 1.0 - SURPRISE)]]
+
+    @property
+    def surprising(self) -> list[str]:
+        """Studies outside the central 95 % of what the other studies predict."""
+        if self.studies.empty:
+            return []
+        return [str(name) for name, p in self.studies["p_value"].items() if p < 2.0 * SURPRISE]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers, without the replications, as JSON-ready values."""
+        parts = {"statistics": self.table, "studies": self.studies, "bins": self.bins.reset_index(drop=True)}
+        tables = {name: {"name": list(one.index), **one.to_dict(orient="list")} for name, one in parts.items()}
+        notes = [note.to_dict() for note in self.notes]
+        return plain({"seed": self.seed, "draws": self.draws, **tables, "notes": notes})
+
+    def __str__(self) -> str:
+        lines = [f"Posterior predictive check: {self.draws} replications of {self.effects.k} results", ""]
+        lines.append(f"{'':10} {'observed':>9} {'median':>8} {'2.5 %':>8} {'97.5 %':>8} {'p':>6}")
+        for name, row in self.table.iterrows():
+            cells = " ".join(f"{number(float(row[one])):>8}" for one in ("median", "ci_lb", "ci_ub"))
+            lines.append(f"{name!s:10} {number(float(row['observed'])):>9} {cells} {row['p_value']:>6.3f}")
+        words = [STATISTICS[name] for name in self.flagged]
+        verdict = (
+            f"The model does not reproduce: {'; '.join(words)}."
+            if words
+            else "Every statistic lies inside the central 95 % of its replications."
+        )
+        lines += ["", *wrapped(verdict)]
+        if not self.studies.empty:
+            found, k = self.surprising, self.effects.k
+            which = f": {', '.join(found)}" if found else ""
+            text = (
+                f"Studies outside the central 95 % of what the others predict: {len(found)} of {k} "
+                f"(about {0.05 * k:.1f} expected){which}."
+            )
+            lines += wrapped(text)
+        return "\n".join([*lines, *(line for note in self.notes for line in wrapped(note.message))])
+
+
+def predictive_check(
+    fit: BayesianResults | BayesianMultilevelResults, *, seed: int, draws: int = 4000
+) -> PredictiveCheck:
+    """Compare the observed results with replications from the fitted model.
+
+    If the model is right, results drawn from it look like the observed ones: as varied, as lopsided, with extremes
+    as far out. Where they do not, the model lacks something.
+
+    Parameters
+    ----------
+    fit : BayesianResults or BayesianMultilevelResults
+    seed : int
+        The same seed gives the same replications.
+    draws : int
+        Number of replications, at least 100.
+
+    Returns
+    -------
+    PredictiveCheck
+
+    Raises
+    ------
+    InputError
+        Another result, or too few draws.
+
+    Examples
+    --------
+    >>> import alliance_meta as am
+    >>> fit = am.BayesianModel(am.escalc(am.load_dataset("molloy2014"))).fit()
+    >>> found = am.bayes.predictive_check(fit, seed=1)
+    >>> found.flagged, found.surprising
+    ([], [])
+    >>> found.studies["pit"].round(3).head(2).tolist()
+    [0.615, 0.558]
+    """
+    if not isinstance(fit, Quantities):
+        raise InputError(f"predictive_check needs the result of a Bayesian model, not {type(fit).__name__}")
+    if not (isinstance(draws, int | np.integer) and draws >= FEWEST_DRAWS):
+        raise InputError(f"draws={draws!r}: give a whole number of at least {FEWEST_DRAWS}")
+    effects, design = fit.effects, fit.design
+    X = design.X @ coordinates(design)
+    exact: Any = fit.exact
+    rng = np.random.default_rng(seed)
+    Y = replicate(rng, draws, X, exact.weight, exact.mean, exact.root, _spreads(fit), _errors(fit))
+    fitted = exact.coefficients(X).quantile(np.array([0.5]))[:, 0]
+    cumulative = np.cumsum(exact.weight[order := np.argsort(exact.tau)])
+    tau = float(exact.tau[order][np.searchsorted(cumulative, 0.5 * cumulative[-1])])
+    observed = check_statistics(effects.yi[None], effects.vi, X, fitted, tau)
+    replicated = check_statistics(Y, effects.vi, X, fitted, tau)
+    names = [name for name in STATISTICS if name in observed]
+    rows = {name: _row(float(observed[name][0]), replicated[name]) for name in names}
+    studies, notes = _studies(fit)
+    return PredictiveCheck(
+        effects=effects,
+        table=pd.DataFrame.from_dict(rows, orient="index").rename_axis("statistic"),
+        studies=studies,
+        bins=_bins(effects.yi, Y, _new_results(fit, X)),
+        replicated=pd.DataFrame({name: replicated[name] for name in names}),
+        seed=int(seed),
+        draws=int(draws),
+        notes=notes,
+    )
+
+
+def _spreads(fit: Any) -> list[tuple[Array, Any]]:
+    rows = np.arange(fit.k)
+    if isinstance(fit.exact, MultilevelPosterior):
+        return [(fit.exact.between, fit.group), (fit.exact.within, rows)]
+    return [(fit.exact.tau, rows)]
+
+
+def _errors(fit: Any) -> Errors:
+    """Return the sampling covariance of the results, by cluster."""
+    V = getattr(fit, "V", None)
+    if V is None:
+        return [(np.arange(fit.k)[:, None], fit.effects.vi[:, None, None])]
+    found = stacks(fit.group)
+    return [(rows, np.stack([V.block(one) for one in rows])) for rows in found]
+
+
+def _new_results(fit: Quantities, X: Array) -> NormalMixture:
+    """Return the predictive distribution of a replication of each result."""
+    few = fit._thinned
+    made = few.new_effects(X)
+    return mixture(made.weight, made.mean, np.sqrt(made.sd**2 + fit.effects.vi[:, None]))
+
+
+def _row(observed: float, values: Array) -> dict[str, float]:
+    above = (values > observed).astype(float) + 0.5 * (values == observed)
+    p = float(above.mean())
+    lb, median, ub = (float(one) for one in np.quantile(values, [SURPRISE, 0.5, 1.0 - SURPRISE]))
+    mcse = float(above.std() / np.sqrt(len(values)))
+    return {"observed": observed, "median": median, "ci_lb": lb, "ci_ub": ub, "p_value": p, "mcse": mcse}
+
+
+def _studies(fit: Any) -> tuple[pd.DataFrame, tuple[Note, ...]]:
+    """Return the exact leave-one-out probability of each result."""
+    columns = ["observed", "pit", "p_value"]
+    if not isinstance(fit.exact, ExactPosterior):
+        note = Note("not-computed", "Studies of a three-level model are not left out one by one here.")
+        return pd.DataFrame(columns=columns, index=pd.Index([], name="label"), dtype=float), (note,)
+    pit = fit.loo().tidy()["pit"]
+    p = [one if isinstance(one, NotApplicable) else 2.0 * min(one, 1.0 - one) for one in pit]
+    dtype = object if any(isinstance(one, NotApplicable) for one in p) else float
+    table = pd.DataFrame({"observed": fit.effects.yi, "pit": pit.to_numpy(), "p_value": np.array(p, dtype=dtype)})
+    return table.set_axis(pit.index, axis=0), ()
+
+
+def _bins(y: Array, Y: Array, each: NormalMixture) -> pd.DataFrame:
+    """Count effects in bins: observed, expected, and 95 % of the replications."""
+    low, high = float(y.min()), float(y.max())
+    ends = each.quantile(np.array([0.01, 0.99]))
+    low, high = min(low, float(ends[:, 0].min())), max(high, float(ends[:, 1].max()))
+    count = int(np.clip(np.ceil(2.0 * len(y) ** 0.5), FEWEST_BINS, MOST_BINS))
+    edges = np.linspace(low, high, count + 1)
+    inner = edges[1:-1]
+    place = np.searchsorted(inner, Y, side="right")
+    counts = np.stack([(place == i).sum(axis=1) for i in range(count)], axis=1)
+    share = np.diff(each.cdf(np.broadcast_to(inner, (each.m, count - 1))), axis=1, prepend=0.0, append=1.0)
+    lb, ub = np.quantile(counts, [SURPRISE, 1.0 - SURPRISE], axis=0, method="inverted_cdf")
+    observed = np.bincount(np.searchsorted(inner, y, side="right"), minlength=count)
+    return pd.DataFrame(
+        {
+            "lb": edges[:-1], "ub": edges[1:], "observed": observed, "expected": share.sum(axis=0),
+            "ci_lb": lb.astype(float), "ci_ub": ub.astype(float),
+        }
+    )  # fmt: skip

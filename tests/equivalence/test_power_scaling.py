@@ -1,0 +1,226 @@
+"""Power-scaled posteriors by other routes: scaled priors, brute force, importance sampling, ArviZ's own diagnostic."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import integrate, stats
+
+import alliance_meta as am
+from alliance_meta import EffectSizes, priors
+from alliance_meta.bayes import power_scaling
+from alliance_meta.bayes.arviz_bridge import load
+from alliance_meta.core.bayes_panels import cdf, sf
+from alliance_meta.core.bayes_power import Powers, cumulative_distance, probe_points, solve_power
+from tests.tolerances import CLOSED_FORM
+
+# Two quadratures of the same integral.
+QUADRATURE = 1e-11
+ALPHA = 0.8
+TAU = np.linspace(0.005, 0.6, 60)
+PARTS = ("prior", "likelihood")
+
+
+def made(k=12, *, p=0, seed=1):
+    rng = np.random.default_rng(seed)
+    v = 1 / (rng.integers(20, 200, k) - 3.0)
+    mods = {f"x{j}": rng.normal(3, 1, k) for j in range(p)} or None
+    return EffectSizes.from_arrays(0.25 + rng.normal(size=k) * np.sqrt(v + 0.02), v, mods=mods, measure="ZCOR")
+
+
+def fitted(mu=priors.Normal(0, 0.5), tau=priors.HalfNormal(0.3), **options):  # noqa: B008
+    return am.BayesianModel(made(**options), mu_prior=mu, tau_prior=tau).fit()
+
+
+@pytest.fixture(scope="module")
+def fit():
+    return fitted()
+
+
+def of_mu(posterior, x):
+    return posterior.coefficients(np.ones((1, 1))).cdf(x[None])[0]
+
+
+@pytest.mark.parametrize(
+    ("mu", "tau", "powered"),
+    [
+        (
+            priors.Normal(0.1, 0.5),
+            priors.HalfNormal(0.3),
+            (priors.Normal(0.1, 0.5 / ALPHA**0.5), priors.HalfNormal(0.3 / ALPHA**0.5)),
+        ),
+        (
+            priors.Cauchy(0.1, 0.3),
+            priors.Exponential(0.2),
+            (priors.StudentT(2 * ALPHA - 1, 0.1, 0.3 / (2 * ALPHA - 1) ** 0.5), priors.Exponential(0.2 / ALPHA)),
+        ),
+        (
+            priors.StudentT(5, 0, 0.4),
+            priors.Lomax(6, 1),
+            (priors.StudentT(6 * ALPHA - 1, 0, 0.4 * (5 / (6 * ALPHA - 1)) ** 0.5), priors.Lomax(7 * ALPHA - 1, 1)),
+        ),
+    ],
+)
+def test_a_power_of_these_priors_is_such_a_prior_again(mu, tau, powered):
+    found = solve_power(fitted(mu, tau).exact.problem, Powers(ALPHA, ALPHA))
+    expected = fitted(*powered).exact
+    x = np.linspace(-0.2, 0.8, 50)
+    np.testing.assert_allclose(of_mu(found, x), of_mu(expected, x), atol=QUADRATURE, rtol=0)
+    np.testing.assert_allclose(cdf(found.panels, TAU), cdf(expected.panels, TAU), atol=QUADRATURE, rtol=0)
+    one = np.ones((1, 1))
+    np.testing.assert_allclose(
+        found.new_effects(one).cdf(x[None]), expected.new_effects(one).cdf(x[None]), atol=QUADRATURE, rtol=0
+    )
+
+
+@pytest.mark.parametrize("alpha", [0.5, 0.99, 1.01, 3.0])
+def test_a_power_of_the_likelihood_by_brute_force(fit, alpha):
+    """Prior and likelihood written out on a grid of mu and tau; nothing shared with the engine."""
+    es = fit.effects
+    mu, tau = 0.3 + np.linspace(-1.2, 1.2, 1501) / np.sqrt(max(alpha, 1.0)), np.linspace(0, 2, 1601)
+    total = es.vi + tau[:, None] ** 2
+    logs = stats.norm.logpdf(mu, 0, 0.5) + stats.halfnorm.logpdf(tau, scale=0.3)[:, None]
+    for i in range(es.k):
+        logs = logs + alpha * stats.norm.logpdf(es.yi[i], mu, np.sqrt(total[:, i])[:, None])
+    density = np.exp(logs - logs.max())
+    of_tau = integrate.simpson(density, x=mu, axis=1)
+    below = integrate.cumulative_simpson(of_tau, x=tau, initial=0.0) / integrate.simpson(of_tau, x=tau)
+    by_mu = integrate.simpson(density, x=tau, axis=0)
+    left = integrate.cumulative_simpson(by_mu, x=mu, initial=0.0) / integrate.simpson(by_mu, x=mu)
+    found = solve_power(fit.exact.problem, Powers(likelihood=alpha))
+    np.testing.assert_allclose(cdf(found.panels, tau[::40]), below[::40], atol=2e-8)
+    np.testing.assert_allclose(of_mu(found, mu[::30]), left[::30], atol=2e-8)
+
+
+def test_the_likelihood_of_a_meta_regression_by_its_covariance_matrix():
+    """L^a is a normal density with the covariance divided by a, times what depends on tau alone."""
+    fit = am.BayesianModel(made(20, p=2), mods="x0 + x1").fit()
+    es, alpha = fit.effects, 0.7
+    centred = fit.design.X - np.r_[0, fit.design.X[:, 1:].mean(axis=0)]
+    spread = centred * np.array([prior.sd for prior in fit.priors.coefficients])
+    tau = np.linspace(0, 1.2, 1201)
+    logs = []
+    for t in tau:
+        total = es.vi + t**2
+        cov = np.diag(total / alpha) + spread @ spread.T
+        logs.append(stats.multivariate_normal.logpdf(es.yi, cov=cov) + 0.5 * (1 - alpha) * np.log(total).sum())
+    density = np.exp(np.array(logs) - max(logs)) * stats.halfnorm.pdf(tau, scale=0.3)
+    below = integrate.cumulative_simpson(density, x=tau, initial=0.0) / integrate.simpson(density, x=tau)
+    found = solve_power(fit.exact.problem, Powers(likelihood=alpha))
+    np.testing.assert_allclose(cdf(found.panels, tau[::50]), below[::50], atol=1e-8)
+
+
+def test_the_power_1_is_the_posterior(fit):
+    same = solve_power(fit.exact.problem, Powers())
+    x = np.linspace(-0.2, 0.8, 50)
+    np.testing.assert_allclose(of_mu(same, x), of_mu(fit.exact, x), atol=QUADRATURE, rtol=0)
+    np.testing.assert_allclose(cdf(same.panels, TAU), cdf(fit.exact.panels, TAU), atol=QUADRATURE, rtol=0)
+
+
+def written_out(P, Q, width):
+    """The definition term by term, from one side (R: priorsense's cjs_dist)."""
+    m = 0.5 * (P + Q)
+    one = (width * P * np.log2(P / m)).sum() + 0.5 / np.log(2) * (width * (Q - P)).sum()
+    other = (width * Q * np.log2(Q / m)).sum() + 0.5 / np.log(2) * (width * (P - Q)).sum()
+    return np.sqrt((one + other) / (width * (P + Q)).sum())
+
+
+@pytest.mark.parametrize(("shift", "scale"), [(0.3, 1.0), (0.0, 1.3), (-2.0, 0.5), (1e-3, 1.0)])
+def test_the_distance_is_its_definition(shift, scale):
+    x, width = probe_points(-3.5, 3.5)
+    first, second = stats.norm(), stats.norm(shift, scale)
+    P, Q = np.stack([first.cdf(x), first.sf(x)]), np.stack([second.cdf(x), second.sf(x)])
+    expected = max(written_out(P[0], Q[0], width), written_out(P[1], Q[1], width))
+    # The sum of large terms loses digits that the stable form keeps.
+    assert cumulative_distance(P, Q, width) == pytest.approx(expected, rel=1e-8)
+    assert cumulative_distance(Q, P, width) == pytest.approx(expected, rel=1e-8)
+    assert cumulative_distance(P, P, width) == 0.0
+
+
+def exact_sensitivity(fit, name, part, low, high):
+    """The sensitivity with the range that some draws have."""
+    x, width = probe_points(low, high)
+
+    def both(posterior):
+        if name == "tau":
+            return np.stack([cdf(posterior.panels, x), sf(posterior.panels, x)])
+        made = posterior.coefficients(np.ones((1, 1)))
+        return np.stack([made.cdf(x[None])[0], made.sf(x[None])[0]])
+
+    base, found = both(fit.exact), []
+    for alpha in (0.99, 1.01):
+        powers = Powers(alpha, alpha) if part == "prior" else Powers(likelihood=alpha)
+        other = both(solve_power(fit.exact.problem, powers))
+        found.append(cumulative_distance(base, other, width) / abs(np.log2(alpha)))
+    return np.mean(found)
+
+
+def draws_of(fit, draws):
+    data = fit.to_arviz(draws=draws, seed=11)
+    mu, tau = (np.asarray(data["posterior"][name]).ravel() for name in ("mu", "tau"))
+    own = fit.priors
+    logs = {
+        "prior": own.coefficients[0].logpdf(mu) + own.tau.logpdf(tau),
+        "likelihood": stats.norm.logpdf(fit.effects.yi, mu[:, None], np.sqrt(fit.effects.vi + tau[:, None] ** 2)).sum(
+            axis=1
+        ),
+    }
+    return {"mu": mu, "tau": tau}, logs
+
+
+@pytest.mark.parametrize("conflict", [False, True])
+def test_sensitivities_by_importance_sampling(fit, conflict):
+    fit = fitted(priors.Normal(0.7, 0.1)) if conflict else fit
+    values, logs = draws_of(fit, 200_000)
+    for name, x in values.items():
+        order = np.argsort(x)
+        width = np.diff(x[order])
+        P = np.arange(1, len(x)) / len(x)
+        for part in PARTS:
+            found = []
+            for alpha in (0.99, 1.01):
+                w = np.exp((alpha - 1) * (logs[part] - logs[part].max()))[order]
+                Q = (np.cumsum(w) / w.sum())[:-1]
+                distance = max(written_out(P, Q, width), written_out(1 - P, 1 - Q, width))
+                found.append(distance / abs(np.log2(alpha)))
+            expected = exact_sensitivity(fit, name, part, x.min(), x.max())
+            assert np.mean(found) == pytest.approx(expected, rel=0.03), (name, part)
+
+
+def arviz_sensitivity(values: dict[str, Any], log: Any, part: str) -> dict[str, float]:
+    """Ask the installed ArviZ, of either generation."""
+    az = load("arviz")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        posterior = {name: one.reshape(4, -1) for name, one in values.items()}
+        group = {"joint": log.reshape(4, -1)}
+        if hasattr(az, "psens"):
+            data = az.from_dict(posterior=posterior)
+            data.add_groups({f"log_{part}": group})
+            found = az.psens(data, component=part)
+        else:
+            data = az.from_dict({"posterior": posterior, f"log_{part}": group})
+            found = az.psense(data, group=part)
+    return {name: float(found[name]) for name in values}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_arviz_says_the_same(fit, part):
+    values, logs = draws_of(fit, 40_000)
+    found = arviz_sensitivity(values, logs[part], part)
+    for name, x in values.items():
+        assert found[name] == pytest.approx(exact_sensitivity(fit, name, part, x.min(), x.max()), rel=0.05)
+
+
+def test_the_range_is_that_of_4000_draws(fit):
+    """What `power_scaling` reports uses the range without 1/4000 at each end."""
+    table = power_scaling(fit).tidy()
+    for name in ("mu", "tau"):
+        low, high = fit.posterior(name).quantile([1 / 4000, 1 - 1 / 4000])
+        for part in PARTS:
+            assert table.loc[name, part] == pytest.approx(
+                exact_sensitivity(fit, name, part, float(low), float(high)), rel=CLOSED_FORM
+            )
