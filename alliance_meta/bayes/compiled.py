@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.pymc.recipe import Recipe
 from alliance_meta.effects.table import EffectSizes
@@ -33,23 +35,27 @@ class CompiledModel:
     recipe: Recipe | None = None
 
     def with_data(self, effects: EffectSizes) -> CompiledModel:
-        """Return the same model for other effects, also for more or fewer of them, without compiling again.
+        """Return the same model for other effects, without compiling again.
 
-        The moderators must have the levels of the first data; ``mu`` stays the mean effect at the averages that
-        the moderators had in the first data, and priors stay as they were.
+        There may be more or fewer of them, unless the model has a parameter for each study. The moderators must have
+        the levels of the first data; ``mu`` stays the mean effect at the averages that the moderators had in the
+        first data, and priors stay as they were.
 
         Raises
         ------
         InputError
-            The model has parameters for each study, so that it cannot change its studies; it is none of
-            `bayes.pymc`; a moderator is missing or has a new level.
+            Another number of effects where the model has a parameter for each; the model is none of `bayes.pymc`, or
+            cannot take other data; a moderator is missing or has a new level.
         """
         recipe = self.recipe
         if recipe is None or recipe.rebuilt is None:
             name = "this model" if recipe is None else recipe.model
             raise InputError(f"{name} cannot take other data once compiled; make the model anew from these effects")
         rebuilt, data = recipe.rebuilt(effects)
-        return replace(self, _compiled=self._compiled.with_data(**data), recipe=rebuilt)
+        changed = self._compiled.with_data(**data)
+        # nutpie keeps the labels of the first data.
+        changed = replace(changed, _coords={**(changed.coords or {}), "study": pd.Index(effects.slab)})
+        return replace(self, _compiled=changed, recipe=rebuilt)
 
     def draw(
         self, *, draws: int, tune: int, chains: int, cores: int | None, seed: int, target_accept: float, progress: bool
@@ -92,7 +98,7 @@ def compile(model: pm.Model) -> CompiledModel:
     >>> kolden, molloy = (am.escalc(am.load_dataset(name)) for name in ("kolden2011", "molloy2014"))
     >>> compiled = am.bayes.compile(am.bayes.pymc.normal_normal(kolden))
     >>> posterior = am.bayes.sample(compiled.with_data(molloy), seed=1, cores=1)
-    >>> 0.1 < posterior.draws("mu").mean() < 0.2
+    >>> bool(0.1 < posterior.draws("mu").mean() < 0.2)
     True
     """
     arviz_bridge.load("pymc")

@@ -69,7 +69,7 @@ def add_mean(design: Design, priors: PriorSet, *, dims: str = "study") -> Any:
     names = [design.names[j] for j in columns]
     pm.modelcontext(None).add_coord("coefficient", names)
     X = pm.Data("X", moderators(design), dims=(dims, "coefficient"))
-    beta = random_vector("beta", [priors.coefficients[j] for j in columns], dims="coefficient", labels=names)
+    beta = random_vector("beta", [priors.coefficients[j] for j in columns], dims="coefficient")
     if design.has_intercept:
         pm.Deterministic("intrcpt", mu - (beta * design.X[:, columns].mean(axis=0)).sum())
     return mu + (X * beta).sum(axis=-1)
@@ -82,16 +82,28 @@ def moderators(design: Design) -> Any:
 
 
 def for_other_data(
-    design: Design, make: Callable[[EffectSizes, Design], Recipe]
+    design: Design,
+    make: Callable[[EffectSizes, Design], Recipe],
+    *,
+    k: int | None = None,
+    data: Callable[[EffectSizes], dict[str, Array]] = lambda effects: {"yi": effects.yi, "vi": effects.vi},
 ) -> Callable[[EffectSizes], tuple[Recipe, dict[str, Array]]]:
-    """Return a `Recipe.rebuilt` for models of ``yi``, ``vi`` and moderators around the averages of this design."""
+    """Return a `Recipe.rebuilt` for models of `data` and moderators around the averages of this design.
+
+    Give `k` where a parameter belongs to each study, so that their number is part of the model.
+    """
     columns = slopes(design)
     centre = design.X[:, columns].mean(axis=0) if design.has_intercept else 0.0
 
     def rebuilt(effects: EffectSizes) -> tuple[Recipe, dict[str, Array]]:
+        if k is not None and effects.k != k:
+            raise InputError(
+                f"the compiled model has a parameter for each of its {k} studies and cannot take {effects.k}; make the "
+                "model anew from these effects"
+            )
         X = design.new_rows(effects.moderators)[0] if design.variables else np.ones((effects.k, 1))
-        data = {"yi": effects.yi, "vi": effects.vi} | ({"X": X[:, columns] - centre} if columns else {})
-        return make(effects, replace(design, X=X, rows=np.ones(effects.k, dtype=bool))), data
+        arrays = data(effects) | ({"X": X[:, columns] - centre} if columns else {})
+        return make(effects, replace(design, X=X, rows=np.ones(effects.k, dtype=bool))), arrays
 
     return rebuilt
 
@@ -124,16 +136,17 @@ def random_variable(name: str, prior: Prior, *, dims: Any = None) -> Any:
     return pm.Deterministic(name, _from_share(pm, prior, uniform), dims=dims)
 
 
-def random_vector(name: str, priors: Sequence[EffectPrior], *, dims: str, labels: Sequence[str]) -> Any:
-    """Add a vector whose elements have these priors to the model in context."""
+def random_vector(name: str, priors: Sequence[Prior], *, dims: str) -> Any:
+    """Add a vector whose elements have these priors to the model in context; `name_1` ... where they differ in kind."""
     pm = load("pymc")
     if len({type(prior) for prior in priors}) == 1:
         if isinstance(priors[0], Flat):
             return pm.Flat(name, dims=dims)
         kind, _ = _distribution(pm, priors[0])
         each = [_distribution(pm, prior)[1] for prior in priors]
-        return kind(name, dims=dims, **{key: np.array([one[key] for one in each]) for key in each[0]})
-    single = [random_variable(f"{name}[{label}]", prior) for label, prior in zip(labels, priors, strict=True)]
+        if kind is not None:
+            return kind(name, dims=dims, **{key: np.array([one[key] for one in each]) for key in each[0]})
+    single = [random_variable(f"{name}_{i}", prior) for i, prior in enumerate(priors, start=1)]
     return pm.Deterministic(name, pm.math.stack(single), dims=dims)
 
 

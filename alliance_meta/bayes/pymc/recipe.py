@@ -38,15 +38,16 @@ class Recipe:
         A sentence for a methods section: what the model assumes about the studies.
     scatter : callable
         ``scatter(draws, newdata, rng)`` draws how far the true effect of a new study lies from the mean effect,
-        (S, m) for m rows of new data or (S, 1) without new data.
+        (S, m) for m rows of new data or (S, 1) without new data. If it is normal, it may have a method
+        ``sd(draws, newdata)``, (S, m) or (S, 1), which makes averages over studies exact.
     log_likelihood : callable
         ``log_likelihood(draws)`` gives the log density of the data of each unit with its own true effect integrated
         out, (S, units).
     units : tuple of str
         What is left out at once in cross-validation: studies, or clusters of effects.
     rebuilt : callable, optional
-        ``rebuilt(effects)`` gives the recipe and the arrays of ``pymc.Data`` for other effects; None where a parameter
-        belongs to each study, so that the number of studies is part of the model.
+        ``rebuilt(effects)`` gives the recipe and the arrays of ``pymc.Data`` for other effects, or raises an
+        `InputError` where these do not fit the model; None where the model cannot take other data.
     shift : callable, optional
         ``shift(draws, newdata)`` gives what is added to the mean effect that the coefficients give, (S, m) for m rows
         of new data or (S, k) without new data: a curve, or what gaps and errors in moderators change.
@@ -84,12 +85,21 @@ class Recipe:
         return mean if self.shift is None else mean + self.shift(draws, newdata)
 
 
-def normal_scatter(*names: str) -> Callable[[Draws, pd.DataFrame | None, np.random.Generator], Array]:
+@dataclass(frozen=True)
+class NormalScatter:
+    """A `Recipe.scatter`: normal, with variances that are sums of squares of these parameters."""
+
+    names: tuple[str, ...]
+
+    def sd(self, draws: Draws, newdata: pd.DataFrame | None = None) -> Array:
+        """Return the standard deviation of true effects, (S, 1)."""
+        return np.sqrt(sum(draws[name] ** 2 for name in self.names))[:, None]
+
+    def __call__(self, draws: Draws, newdata: pd.DataFrame | None, rng: np.random.Generator) -> Array:
+        total = self.sd(draws)
+        return total * rng.standard_normal((len(total), 1 if newdata is None else len(newdata)))
+
+
+def normal_scatter(*names: str) -> NormalScatter:
     """Return a `Recipe.scatter`: normal, with variances that are sums of squares of these parameters."""
-
-    def scatter(draws: Draws, newdata: pd.DataFrame | None, rng: np.random.Generator) -> Array:
-        total = np.sqrt(sum(draws[name] ** 2 for name in names))
-        m = 1 if newdata is None else len(newdata)
-        return total[:, None] * rng.standard_normal((len(total), m))
-
-    return scatter
+    return NormalScatter(names)
