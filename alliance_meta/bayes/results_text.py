@@ -86,7 +86,7 @@ def _on_r(fit: BayesianResults) -> list[str]:
 def _evidence(fit: BayesianResults) -> list[str]:
     lines = []
     if fit.design.has_intercept:
-        stated = [f"P({one}) {_probability(fit.prob(one))}" for one in ("mu > 0", "theta_new > 0")]
+        stated = [f"P({one}) {probability(fit.prob(one))}" for one in ("mu > 0", "theta_new > 0")]
         lines.append("   ".join(stated))
     for one in fit._bayes_factors.values():
         lines += wrapped(
@@ -97,7 +97,7 @@ def _evidence(fit: BayesianResults) -> list[str]:
     return [*lines, *wrapped(f"Log marginal likelihood: {shown}")]
 
 
-def _probability(value: float) -> str:
+def probability(value: float) -> str:
     """Return ``= 0.9412``, or ``> .9999`` where rounding would claim certainty."""
     if 0.00005 <= value < 0.99995:
         return f"= {value:.4f}"
@@ -158,9 +158,14 @@ def methods(fit: BayesianResults) -> str:
         f"{scale}A Bayesian random-effects model{moderators} was fitted to k = {fit.k} effects. Priors were "
         f"{of_mean}; the standard deviation of true effects between studies, tau: {fit.priors.tau}. Given tau the "
         "coefficients and true effects were integrated analytically, and tau by adaptive Gauss-Legendre quadrature, "
-        f"with a numerical error of at most {fit.error_bound:.0e}. Posterior medians are reported with {kind} "
+        f"with a numerical error {_bound(fit.error_bound)}. Posterior medians are reported with {kind} "
         f"{100 * fit.level:g} % credible intervals.{factors}"
     )
+
+
+def _bound(error: float) -> str:
+    """Return the bound in words that do not change with the last digits of rounding."""
+    return "below 1e-10" if error < 1e-10 else f"of at most {error:.0e}"
 
 
 def r_code(fit: BayesianResults) -> str:

@@ -11,8 +11,9 @@ from alliance_meta.effects.provenance import Provenance
 from alliance_meta.reporting.citations import linked, method_keys, reference_list
 from alliance_meta.reporting.comparisons import coefficients
 from alliance_meta.reporting.fitting import Fitted
+from alliance_meta.reporting.posterior import posterior
 from alliance_meta.reporting.software import versions
-from alliance_meta.reporting.spec import Declaration, Item
+from alliance_meta.reporting.spec import BAYES, Declaration, Item
 from alliance_meta.reporting.tables import statistics_table
 from alliance_meta.reporting.wording import methods, r_code
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 MOST_COLUMNS = 4
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_SIZE = re.compile(r"k = \d+")
 LIBRARY = "library(metafor)"
 SYNTHETIC = "Synthetic data: the rows are made up for teaching and say nothing about psychotherapy."
 
@@ -48,14 +50,16 @@ def methods_prose(fits: Iterable[Fitted]) -> str:
         text = methods(fitted)
         if fitted.spec.dependent:
             text = alike.setdefault(_NUMBER.sub("#", text), text)
+        elif fitted.spec.kind == BAYES:
+            text = alike.setdefault(_SIZE.sub("k", text), text)
         texts.setdefault(text, []).append(fitted)
     return _escape("\n\n".join(_paragraph(text, members) for text, members in texts.items()))
 
 
 def _paragraph(text: str, members: Sequence[Fitted]) -> str:
-    """Return one paragraph; models of dependent effects that differ in their numbers alone are named at its end."""
+    """Return one paragraph; fits whose text differs in numbers alone (Bayesian: in k alone) are named at its end."""
     first, *rest = members
-    if not first.spec.dependent:
+    if not first.spec.dependent and first.spec.kind != BAYES:
         return f"**{'; '.join(fitted.spec.label for fitted in members)}.** {text}"
     others = "; ".join(f"{fitted.spec.label} (k = {fitted.fit.k})" for fitted in rest)
     return f"**{first.spec.label}.** {text}" + (f" *In the same way: {others}.*" if others else "")
@@ -64,7 +68,9 @@ def _paragraph(text: str, members: Sequence[Fitted]) -> str:
 def references(fits: Mapping[str, Fitted], pieces: Pieces) -> list[str]:
     """Return the reference list: methods used and sources of the data."""
     settings = [
-        asdict(fitted.spec) | {"method": fitted.model.method, "test": fitted.fit.inference} for fitted in fits.values()
+        asdict(fitted.spec)
+        | ({} if fitted.spec.kind == BAYES else {"method": fitted.model.method, "test": fitted.fit.inference})
+        for fitted in fits.values()
     ]
     found = [*(fitted.effects.provenance.citation for fitted in fits.values())]
     for piece in pieces.values():
@@ -121,10 +127,10 @@ def _notes(fits: Iterable[Fitted]) -> str:
 
 def _full(declaration: Declaration, fits: Mapping[str, Fitted], builder: Any) -> list[dict[str, Any]]:
     shown, given = _shown_as("statistics", declaration), _shown_as("coefficients", declaration)
-    rest: dict[tuple[str, bool], list[str]] = {}
+    rest: dict[tuple[str, bool, bool], list[str]] = {}
     for name, fitted in fits.items():
         if name not in shown:
-            rest.setdefault((fitted.spec.data, fitted.fit.p > 1), []).append(name)
+            rest.setdefault((fitted.spec.data, fitted.fit.p > 1, fitted.spec.kind == BAYES), []).append(name)
     blocks = []
     if shown:
         ids = [
@@ -137,8 +143,8 @@ def _full(declaration: Declaration, fits: Mapping[str, Fitted], builder: Any) ->
             blocks.append(builder.table("statistics_" + "_".join(chosen), table))
     for name, fitted in fits.items():
         if fitted.fit.p > 1 and name not in given:
-            table = coefficients(Item(table="coefficients", of=(name,)), fits)
-            blocks.append(builder.table(f"coefficients_{name}", table))
+            make, kind = (posterior, "posterior") if fitted.spec.kind == BAYES else (coefficients, "coefficients")
+            blocks.append(builder.table(f"{kind}_{name}", make(Item(table=kind, of=(name,)), fits)))
     return blocks
 
 
@@ -155,8 +161,11 @@ def _shown_as(table: str, declaration: Declaration) -> set[str]:
 
 
 def _r_code(fits: Iterable[Fitted]) -> list[dict[str, Any]]:
+    fits = list(fits)
+    kinds = {fitted.spec.kind == BAYES for fitted in fits}
+    packages = " and ".join(name for bayes, name in ((False, "metafor"), (True, "bayesmeta")) if bayes in kinds)
     blocks: list[dict[str, Any]] = [
-        _text("The same models in R, with metafor, from the data files that the next section names.")
+        _text(f"The same models in R, with {packages}, from the data files that the next section names.")
     ]
     grouped: dict[str, list[Fitted]] = {}
     for fitted in fits:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from alliance_meta.core.rve import Working
 from alliance_meta.effects.aggregate import Aggregation
@@ -23,6 +23,7 @@ from alliance_meta.options import (
     did_you_mean,
 )
 from alliance_meta.reporting.spec import (
+    BAYES,
     MULTILEVEL,
     PIECE_FIGURES,
     PIECE_TABLES,
@@ -36,6 +37,9 @@ from alliance_meta.reporting.spec import (
     Section,
     TableKind,
 )
+
+if TYPE_CHECKING:
+    from alliance_meta.bayes.prior import Prior
 
 ONE_EACH = ("left_out", "reproduce")
 NEED_BY = ("bubble", "means")
@@ -52,7 +56,13 @@ KEYS: dict[str, tuple[str, ...]] = {
     "dfs": (MULTILEVEL,),
     "robust": (RANDOM, MULTILEVEL),
     "working": (RVE,),
+    "cluster": (RANDOM, MULTILEVEL, RVE),
+    "rho": (RANDOM, MULTILEVEL, RVE),
+    "mu_prior": (BAYES,),
+    "tau_prior": (BAYES,),
+    "beta_prior": (BAYES,),
 }
+_PRIORS = ("mu_prior", "tau_prior", "beta_prior")
 _OPTIONS: dict[str, Any] = {
     "measure": Measure,
     "vtype": VType,
@@ -69,6 +79,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     RANDOM: {"method": "REML", "test": "knha"},
     MULTILEVEL: {"method": "REML", "test": "t", "dfs": "contain", "random": ("study_id", "es_id")},
     RVE: {"working": "CORR"},
+    BAYES: {"mu_prior": "normal(0, 0.5)", "tau_prior": "half-normal(0.3)"},
 }
 DEFAULT_RHO = {RANDOM: 0.5, RVE: 0.8}
 
@@ -106,9 +117,29 @@ def _option_problems(spec: Analysis) -> Iterator[str]:
         if value is not None and spec.kind in KEYS.get(name, (spec.kind,)):
             yield from _refused(check_option, name, value, options)
     yield from _refused(check_level, spec.level)
+    for name in _PRIORS:
+        if getattr(spec, name) is not None:
+            yield from (f"{name}: {problem}" for problem in _refused(read_prior, getattr(spec, name), name))
     low = 0.0 if spec.kind == RVE else -1.0
     if spec.rho is not None and not low <= spec.rho <= 1.0:
         yield f"rho={spec.rho:g} is a correlation of sampling errors and must lie between {low:g} and 1"
+
+
+def read_prior(text: str, name: str) -> Prior:
+    """Return the prior that a key of an analysis names.
+
+    Raises
+    ------
+    InputError
+        No such prior, or one of tau where one of an effect is needed.
+    """
+    from alliance_meta.bayes.prior import EffectPrior, TauPrior
+    from alliance_meta.bayes.prior_names import parse
+    from alliance_meta.bayes.setup import check_kind
+
+    prior = parse(text)
+    check_kind(prior, TauPrior if name == "tau_prior" else EffectPrior, name)
+    return prior
 
 
 def _useless(spec: Analysis) -> Iterator[str]:
@@ -197,7 +228,7 @@ def _unknown(key: str, identifier: str, known: Sequence[str]) -> Iterator[str]:
         yield f"{key}={identifier!r} is no analysis{did_you_mean(identifier, list(known))} (declared: {listed})"
 
 
-def _refused(check: Callable[..., None], *arguments: Any) -> Iterator[str]:
+def _refused(check: Callable[..., object], *arguments: Any) -> Iterator[str]:
     try:
         check(*arguments)
     except InputError as error:

@@ -62,6 +62,11 @@ REFERENCES: dict[str, str] = {
     "rover2015": "Röver, C., Knapp, G., & Friede, T. (2015). Hartung-Knapp-Sidik-Jonkman approach and its modification "
     "for random-effects meta-analysis with few studies. *BMC Medical Research Methodology*, 15, 99. "
     "https://doi.org/10.1186/s12874-015-0091-1",
+    "rover2020": "Röver, C. (2020). Bayesian random-effects meta-analysis using the bayesmeta R package. "
+    "*Journal of Statistical Software*, 93(6), 1–51. https://doi.org/10.18637/jss.v093.i06",
+    "rover2021": "Röver, C., Bender, R., Dias, S., Schmid, C. H., Schmidli, H., Sturtz, S., Weber, S., & Friede, T. "
+    "(2021). On weakly informative prior distributions for the heterogeneity parameter in Bayesian random-effects "
+    "meta-analysis. *Research Synthesis Methods*, 12(4), 448–474. https://doi.org/10.1002/jrsm.1475",
     "sidik2005": "Sidik, K., & Jonkman, J. N. (2005). Simple heterogeneity variance estimation for meta-analysis. "
     "*Journal of the Royal Statistical Society: Series C*, 54(2), 367–384. "
     "https://doi.org/10.1111/j.1467-9876.2005.00489.x",
@@ -102,6 +107,7 @@ _METHODS = {
 }
 _TESTS = {"knha": ("knapp2003", "rover2015"), "adhoc": ("knapp2003", "rover2015")}
 _KINDS = {
+    "bayes": ("rover2020", "rover2021"),
     "multilevel": ("konstantopoulos2011", "viechtbauer2010"),
     "rve": ("hedges2010", "tipton2015", "tipton2015htz"),
 }
@@ -121,7 +127,7 @@ def method_keys(settings: Iterable[Mapping[str, Any]]) -> list[str]:
         else:
             keys.update(_ALWAYS)
             keys.update(_TESTS.get(str(one["test"]), ()))
-        keys.update(_METHODS.get(str(one["method"]), ()))
+        keys.update(_METHODS.get(str(one.get("method")), ()))
         if one.get("aggregate") is not None:
             keys.add("borenstein2009")
         if one.get("kind") == "multilevel" and one.get("rho") is not None:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.reporting import posterior
 from alliance_meta.reporting.numbers import Quantity, quantity
+from alliance_meta.reporting.spec import BAYES
 
 if TYPE_CHECKING:
     from alliance_meta.reporting.fitting import Fitted
@@ -23,6 +25,8 @@ def coefficient_quantities(fitted: Fitted) -> dict[str, Quantity]:
     fit = fitted.fit
     if fit.p == 1:
         return {}
+    if fitted.spec.kind == BAYES:
+        return posterior.coefficient_quantities(fitted)
     scale = "z" if fitted.spec.measure == "ZCOR" else "r3"
     out: dict[str, Quantity] = {}
     for i, name in enumerate(fit.names):

@@ -12,7 +12,7 @@ from alliance_meta.reporting import coefficients as read
 from alliance_meta.reporting.columns import Table, column
 from alliance_meta.reporting.fitting import Fitted
 from alliance_meta.reporting.numbers import Quantity
-from alliance_meta.reporting.spec import MULTILEVEL, Item
+from alliance_meta.reporting.spec import BAYES, MULTILEVEL, Item
 from alliance_meta.reporting.wording import short_label
 
 HEADS = {
@@ -97,6 +97,9 @@ def _ends(key: str, block: Mapping[str, Quantity]) -> dict[str, Any]:
 def coefficients(item: Item, fits: Mapping[str, Fitted]) -> Table:
     """Return the coefficients of one model, or of several one below the other."""
     chosen = [fits[name] for name in item.of]
+    bayesian = [fitted.spec.id for fitted in chosen if fitted.spec.kind == BAYES]
+    if bayesian:
+        raise InputError(f"table='coefficients': {', '.join(bayesian)} is Bayesian; its table is 'posterior'")
     kind = "z" if chosen[0].spec.measure == "ZCOR" else "r3"
     rows: list[dict[str, Any]] = []
     for fitted in chosen:

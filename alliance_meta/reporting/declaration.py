@@ -11,7 +11,7 @@
     label = "Kolden et al. 2011, as reported" # required; the name readers see
     short = "As reported"                     # the name in the head of a table's column
     data = "kolden2011_congruence"            # required; a shipped data set, or a file beside the declaration
-    kind = "random"                           # or "multilevel", "rve": effects that depend on each other
+    kind = "random"                           # or "bayes"; or "multilevel", "rve": effects that depend on each other
     ri = "r"                                  # column of correlations
     ni = "n"                                  # column of sample sizes
     measure = "ZCOR"
@@ -29,6 +29,9 @@
     working = "CORR"                          # rve
     rho = 0.5                                 # assumed correlation of sampling errors within a cluster
     robust = "CR2"                            # cluster-robust inference
+    mu_prior = "normal(0, 0.5)"               # bayes: prior of the mean effect
+    tau_prior = "half-normal(0.3)"            # bayes: prior of the heterogeneity
+    beta_prior = "normal(0, 0.1)"             # bayes: prior of every other coefficient
 
     [umbrella]                                # published results side by side, no model
     psychotherapy_only = false
@@ -60,9 +63,9 @@
     table = "statistics"
     of = ["kolden"]
 
-Tables: ``studies``, ``statistics``, ``coefficients``, ``comparison``, ``components``, ``levels``, ``left_out``
-(``of`` analyses), ``reproduce`` (``of`` data sets), ``umbrella``, ``umbrella_left_out``, ``claims``,
-``claim_steps`` (``of`` claims), ``consistency``, ``consistency_counts``.
+Tables: ``studies``, ``statistics``, ``coefficients``, ``comparison``, ``components``, ``levels``, ``left_out``,
+``posterior``, ``priors`` (``of`` analyses), ``reproduce`` (``of`` data sets), ``umbrella``, ``umbrella_left_out``,
+``claims``, ``claim_steps`` (``of`` claims), ``consistency``, ``consistency_counts``.
 """
 
 from __future__ import annotations

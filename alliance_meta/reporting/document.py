@@ -186,7 +186,7 @@ def _analysis(fitted: Fitted) -> dict[str, Any]:
         "label": fitted.spec.label,
         "model_label": short_label(fitted),
         "result": fit.to_dict(),
-        "coefficients": (fit.tidy().reset_index() if fitted.spec.dependent else fit.tidy()).to_dict("records"),
+        "coefficients": (fit.tidy().reset_index() if fit.tidy().index.name else fit.tidy()).to_dict("records"),
         "notes": [note.to_dict() for note in fit.notes],
         "methods": methods(fitted),
         "r_code": r_code(fitted),

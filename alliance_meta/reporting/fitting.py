@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.reporting.numbers import Quantity
-from alliance_meta.reporting.spec import MULTILEVEL, RVE, Analysis
+from alliance_meta.reporting.spec import BAYES, MULTILEVEL, RVE, Analysis
 
 if TYPE_CHECKING:
     from alliance_meta.effects.coded import CodedTable
@@ -101,6 +101,8 @@ def _fit(spec: Analysis, effects: EffectSizes) -> tuple[Any, Any]:
         fit = _rve(spec, effects)
     elif spec.kind == MULTILEVEL:
         fit = _multilevel(spec, effects)
+    elif spec.kind == BAYES:
+        fit = _bayes(spec, effects)
     else:
         fit, wald = _random(spec, effects)
     return (fit, wald) if spec.robust is None else (fit.robust(cluster=spec.cluster, type=spec.robust), None)
@@ -142,6 +144,15 @@ def _rve(spec: Analysis, effects: EffectSizes) -> Any:
     if spec.rho is not None:
         options["rho"] = spec.rho
     return RVEModel(effects, mods=spec.mods or "1", **options).fit()
+
+
+def _bayes(spec: Analysis, effects: EffectSizes) -> Any:
+    from alliance_meta.bayes.model import BayesianModel
+    from alliance_meta.reporting.checks import read_prior
+
+    given = {name: getattr(spec, name) for name in ("mu_prior", "tau_prior", "beta_prior")}
+    priors: dict[str, Any] = {name: read_prior(text, name) for name, text in given.items() if text is not None}
+    return BayesianModel(effects, mods=spec.mods or "1", level=spec.level, **priors).fit()
 
 
 def _check_poolable(spec: Analysis, table: CodedTable) -> None:

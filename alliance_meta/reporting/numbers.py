@@ -131,5 +131,6 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "df": _one(fmt.format_df),
     "p": _one(fmt.format_p),
     "p_named": _one(lambda value: fmt.format_p(value, name="p")),
+    "bf": _one(fmt.format_bayes_factor),
     "level": lambda value: fmt.format_level(float(value)),
 }

@@ -10,7 +10,7 @@ from alliance_meta.core.rve import Working
 from alliance_meta.effects.aggregate import Aggregation
 from alliance_meta.options import Degrees, Measure, RobustType, Tau2Method, Test, VType
 
-AnalysisKind = Literal["random", "multilevel", "rve"]
+AnalysisKind = Literal["random", "multilevel", "rve", "bayes"]
 TableKind = Literal[
     "studies",
     "statistics",
@@ -20,6 +20,8 @@ TableKind = Literal[
     "levels",
     "rho",
     "left_out",
+    "posterior",
+    "priors",
     "reproduce",
     "umbrella",
     "umbrella_left_out",
@@ -30,7 +32,7 @@ TableKind = Literal[
 ]
 FigureKind = Literal["forest", "caterpillar", "bubble", "profile", "means", "dependence", "shares"]
 
-RANDOM, MULTILEVEL, RVE = "random", "multilevel", "rve"
+RANDOM, MULTILEVEL, RVE, BAYES = "random", "multilevel", "rve", "bayes"
 UMBRELLA, CLAIMS, CONSISTENCY = "umbrella", "claims", "consistency"
 # What a report shows of the published results: table -> the piece it belongs to, and figures likewise.
 PIECES = (UMBRELLA, CLAIMS, CONSISTENCY)
@@ -72,11 +74,14 @@ class Analysis:
     rho: float | None = None
     robust: RobustType | None = None
     working: Working | None = None
+    mu_prior: str | None = None
+    tau_prior: str | None = None
+    beta_prior: str | None = None
 
     @property
     def dependent(self) -> bool:
         """Whether something is said about effects of one study that depend on each other."""
-        return self.kind != RANDOM or self.aggregate is not None or self.robust is not None
+        return self.kind in (MULTILEVEL, RVE) or self.aggregate is not None or self.robust is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from alliance_meta.effects.table import EffectSizes
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.reporting.coefficients import LEVELS, slug
 from alliance_meta.reporting.numbers import Quantity, quantity
-from alliance_meta.reporting.spec import MULTILEVEL, RVE
+from alliance_meta.reporting.posterior import put_posterior
+from alliance_meta.reporting.spec import BAYES, MULTILEVEL, RVE
 from alliance_meta.reporting.wording import INFERENCE, inference_words, model_words
 from alliance_meta.tables.format import format_df
 
@@ -35,6 +36,9 @@ def statistics(fitted: Fitted) -> dict[str, Quantity]:
         _put_clusters(put, fitted)
     else:
         _put_data(put, fitted)
+    if fitted.spec.kind == BAYES:
+        put_posterior(put, fitted)
+        return out
     _put_effect(put, fitted)
     if fitted.spec.kind == MULTILEVEL:
         _put_components(put, fitted)
@@ -55,6 +59,8 @@ def _put_data(put: Put, fitted: Fitted) -> None:
     total = NotApplicable("no sample sizes") if effects.ni is None else int(effects.ni.sum())
     put("n_total", total, "count", "Participants (N)")
     put("measure", effects.scale_label, "text", "Effect size")
+    if spec.kind == BAYES:
+        return
     put("method", fit.method, "text", "τ² estimator")
     put("test", INFERENCE[fit.inference], "text", "Inference")
     put("level", spec.level, "level", "Confidence level")

@@ -13,7 +13,8 @@ from alliance_meta.reporting.columns import Table, column, extra_columns, in_wor
 from alliance_meta.reporting.comparisons import coefficients, comparison, components, levels
 from alliance_meta.reporting.fitting import Fitted
 from alliance_meta.reporting.numbers import Quantity
-from alliance_meta.reporting.spec import Item
+from alliance_meta.reporting.posterior import PREDICTED, other_priors, posterior
+from alliance_meta.reporting.spec import BAYES, Item
 from alliance_meta.reporting.statistics import WITH_MODERATORS
 from alliance_meta.tables.format import format_df
 
@@ -26,6 +27,7 @@ GROUPS = {
     "R2": "Moderators",
     "R2_marginal": "Moderators",
     "QM": "Moderators",
+    "prob_positive": "Evidence",
 }
 LONG = 60
 OF_ONE_EFFECT = (
@@ -155,6 +157,8 @@ def prediction_rule(fitted: Fitted) -> str:
     """Say how the prediction interval was made; empty where there is none."""
     if fitted.fit.p > 1 or fitted.spec.method == "EE":
         return ""
+    if fitted.spec.kind == BAYES:
+        return PREDICTED
     if fitted.spec.dependent:
         return OF_ONE_EFFECT
     df = float(fitted.fit.ddf[0])
@@ -222,4 +226,6 @@ MAKERS: dict[str, Callable[[Item, Mapping[str, Fitted]], Table]] = {
     "components": components,
     "levels": levels,
     "left_out": left_out,
+    "posterior": posterior,
+    "priors": other_priors,
 }

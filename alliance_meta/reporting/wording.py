@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alliance_meta.reporting.spec import MULTILEVEL, RVE, Analysis
+from alliance_meta.reporting.spec import BAYES, MULTILEVEL, RVE, Analysis
 from alliance_meta.tables.format import format_r
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ def inference_words(fitted: Fitted) -> str:
 def short_label(fitted: Fitted) -> str:
     """Return the model of one row of a table in a few words."""
     spec = fitted.spec
+    if spec.kind == BAYES:
+        return f"Bayesian, τ: {fitted.fit.priors.tau}"
     if not spec.dependent:
         return str(fitted.fit.model_label)
     parts = [f"RVE {spec.working}" if spec.kind == RVE else str(fitted.model.method)]

@@ -72,6 +72,26 @@ def format_p(value: float | None, *, name: str | None = None) -> str:
     return f"{name} {text}" if text[0] in "<>" else f"{name} = {text}"
 
 
+def format_bayes_factor(value: float | None) -> str:
+    """Write a Bayes factor with the digits that matter: as a power of ten where it is huge or tiny.
+
+    >>> format_bayes_factor(0.0326), format_bayes_factor(6.97), format_bayes_factor(85.28), format_bayes_factor(31848.4)
+    ('0.033', '7.0', '85', '31,848')
+    >>> format_bayes_factor(8.11e6), format_bayes_factor(4.2e-9), format_bayes_factor(math.inf)
+    ('8.1 × 10^6', '4.2 × 10^−9', '∞')
+    """
+    if value is None or math.isnan(value):
+        return NOT_AVAILABLE
+    if math.isinf(value):
+        return "∞"
+    if value and not 0.001 <= value < 1e5:
+        power = math.floor(math.log10(value))
+        return f"{format_number(value / 10.0**power, 1)} × 10^{format_number(power, 0)}"
+    if value < 1:
+        return format_number(value, 3)
+    return format_number(value, 1) if value < 10 else f"{round(value):,}"
+
+
 def format_interval(lb: float | None, ub: float | None, decimals: int = 2, *, leading_zero: bool = False) -> str:
     """Write an interval in brackets; "n/a" where it does not exist.
 

@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any
 
 REPORTS = Path(__file__).parents[2] / "reports"
-NAMES = ("alliance-abstracts", "alliance-claims", "alliance-evidence", "relationship-2011", "relationship-raters")
+NAMES = (
+    "alliance-abstracts",
+    "alliance-claims",
+    "alliance-evidence",
+    "relationship-2011",
+    "relationship-bayes",
+    "relationship-raters",
+)
 
 
 class Report:

@@ -59,7 +59,7 @@ for name in sys.argv[2:]:
 
 def test_another_process_writes_the_same_bytes(reports: dict[str, Report], tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "PYTHONPATH": str(REPORTS.parent)}
-    names = ("alliance-abstracts", "alliance-claims", "alliance-evidence", "relationship-raters")
+    names = ("alliance-abstracts", "alliance-claims", "alliance-evidence", "relationship-bayes", "relationship-raters")
     command = [sys.executable, "-W", "error", "-c", AGAIN, str(REPORTS), *names]
     subprocess.run(command, check=True, env=environment, cwd=tmp_path)
     for name in names:

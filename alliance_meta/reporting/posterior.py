@@ -1,0 +1,176 @@
+"""What a report shows of a Bayesian analysis: its block of numbers, its posterior, and what other priors give."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from alliance_meta.reporting.columns import Table, column
+from alliance_meta.reporting.numbers import Quantity, quantity
+from alliance_meta.reporting.spec import BAYES, Item
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from alliance_meta.bayes.results import BayesianResults
+    from alliance_meta.reporting.fitting import Fitted
+
+SMALL = 0.1
+CELLS = ("median", "ci_lb", "ci_ub")
+NAMES = {"mu": "Mean effect, μ", "tau": "Heterogeneity, τ", "theta_new": "True effect of a new study"}
+PREDICTED = (
+    "Prediction interval: where the true correlation of one new, similar study lies with this posterior probability."
+)
+
+
+def put_posterior(put: Callable[[str, Any, str, str], None], fitted: Fitted) -> None:
+    """Add model, effect, heterogeneity and evidence to the standard block."""
+    from alliance_meta.reporting.statistics import WITH_MODERATORS
+
+    fit: BayesianResults = fitted.fit
+    level = f"{100 * fitted.spec.level:g}%"
+    simple = fit.design.formula == "1"
+    for name, prior in zip(fit.priors.names, fit.priors.coefficients, strict=True):
+        if name == "mu":
+            put("mu_prior", str(prior), "text", "Prior of the mean effect")
+    put("tau_prior", str(fit.priors.tau), "text", "Prior of τ")
+    put("level", fitted.spec.level, "level", "Probability of the intervals")
+    raw = fitted.spec.measure != "ZCOR"
+    scale = "r3" if raw else "z"
+    mean = fit.predict().iloc[0] if simple else None
+    on_r = fit.predict(scale="r").iloc[0] if simple else None
+
+    def first(row: Any, name: str) -> Any:
+        return WITH_MODERATORS if row is None else float(row[name])
+
+    def ends(row: Any, name: str) -> Any:
+        return [first(row, f"{name}_lb"), first(row, f"{name}_ub")] if row is not None else WITH_MODERATORS
+
+    put("estimate", first(mean, "pred"), scale, "Mean effect, model's scale (posterior median)")
+    put("se", first(mean, "se"), scale, "Posterior standard deviation, model's scale")
+    put("ci", ends(mean, "ci"), f"{scale}_interval", f"{level} credible interval, model's scale")
+    put("r", first(on_r, "pred"), "r", "r (posterior median)")
+    put("r_ci", ends(on_r, "ci"), "r_interval", f"{level} credible interval of r")
+    put("pi", ends(on_r, "pi"), "r_interval", f"{level} prediction interval, r")
+    _put_heterogeneity(put, fit, level)
+    _put_evidence(put, fit)
+
+
+def _put_heterogeneity(put: Callable[..., None], fit: BayesianResults, level: str) -> None:
+    tau = fit.posterior("tau")
+    interval = tau.interval(level=fit.level, kind=fit.interval)
+    put("tau2", tau.median**2, "variance", "τ² (square of the median of τ)")
+    put("tau", tau.median, "sd", "τ (posterior median)")
+    put("tau_ci", [interval.lb, interval.ub], "sd_interval", f"τ, {level} credible interval")
+    put("I2", fit.posterior("I2").median, "percent", "I² (posterior median)")
+
+
+def _put_evidence(put: Callable[..., None], fit: BayesianResults) -> None:
+    if "mu" in fit.priors.names:
+        put("prob_positive", fit.prob("mu > 0"), "p", "P(mean effect > 0)")
+        put("prob_more", fit.prob(f"mu > {SMALL}", scale="r" if fit._scale == "z" else None), "p", "P(mean r > .1)")
+        put("prob_new_positive", fit.prob("theta_new > 0"), "p", "P(effect of a new study > 0)")
+        put("bf_mu", fit.bayes_factor("mu = 0").bf10, "bf", "Bayes factor for a mean effect other than 0")
+    put("bf_tau", fit.bayes_factor("tau = 0").bf10, "bf", "Bayes factor for heterogeneity")
+
+
+def coefficient_quantities(fitted: Fitted) -> dict[str, Quantity]:
+    """Return every coefficient of a Bayesian meta-regression, for placeholders."""
+    from alliance_meta.reporting.coefficients import slug
+
+    fit: BayesianResults = fitted.fit
+    scale = "z" if fitted.spec.measure == "ZCOR" else "r3"
+    table, out = fit.tidy(), {}
+    for name in fit.names:
+        key = f"b_{slug(name)}"
+        median, lb, ub = _cells(table, name)
+        out[key] = quantity(median, scale, name)
+        out[f"{key}_ci"] = quantity([lb, ub], f"{scale}_interval", f"{name}, credible interval")
+        out[f"{key}_positive"] = quantity(fit.prob(f"{name} > 0"), "p", f"P({name} > 0)")
+    return out
+
+
+def _cells(table: pd.DataFrame, name: str) -> list[float]:
+    found: list[float] = table.loc[[name], list(CELLS)].to_numpy(dtype=float)[0].tolist()
+    return found
+
+
+def posterior(item: Item, fits: Mapping[str, Fitted]) -> Table:
+    """Return median, sd and interval of each quantity of one posterior, or of several below each other."""
+    chosen = [fits[name] for name in item.of]
+    _check(chosen, "posterior")
+    kind = "z" if chosen[0].spec.measure == "ZCOR" else "r3"
+    rows: list[dict[str, Any]] = []
+    for fitted in chosen:
+        rows += [{"group": fitted.spec.label}] if len(chosen) > 1 else []
+        rows += _posterior_rows(fitted)
+    level = f"{100 * chosen[0].spec.level:g}% credible"
+    columns = [
+        column("quantity", "Quantity"),
+        column("median", f"Median ({chosen[0].effects.scale_label})", kind),
+        column(["ci_lb", "ci_ub"], level, f"{kind}_interval"),
+        column("r", "as r", "r", blank="–"),
+        column(["r_lb", "r_ub"], f"{level}, r", "r_interval", blank="–"),
+        column("positive", "P(> 0)", "p", blank="–"),
+    ]
+    labels = "; ".join(fitted.spec.label for fitted in chosen)
+    return {"caption": item.caption or f"Posterior: {labels}.", "columns": columns, "rows": rows}
+
+
+def _posterior_rows(fitted: Fitted) -> list[dict[str, Any]]:
+    fit: BayesianResults = fitted.fit
+    table = fit.tidy()
+    rows = []
+    for name in [*fit.names, "tau", "theta_new"]:
+        shown = "mu" if fit.design.formula == "1" and name == fit.names[0] else name
+        ends = dict(zip(CELLS, _cells(table, shown), strict=True))
+        found: dict[str, Any] = {"quantity": NAMES.get(shown, shown), **ends}
+        if shown != "tau":
+            found["positive"] = fit.prob(f"{shown} > 0")
+        if shown in ("mu", "theta_new") and fit._scale == "z":
+            found |= {"r": math.tanh(found["median"])}
+            found |= {"r_lb": math.tanh(found["ci_lb"]), "r_ub": math.tanh(found["ci_ub"])}
+        rows.append(found)
+    return rows
+
+
+def other_priors(item: Item, fits: Mapping[str, Fitted]) -> Table:
+    """Return what other priors of tau would have given; the first row of each analysis is as it was fitted."""
+    chosen = [fits[name] for name in item.of]
+    _check(chosen, "priors")
+    rows: list[dict[str, Any]] = []
+    for fitted in chosen:
+        rows += [{"group": fitted.spec.label}] if len(chosen) > 1 else []
+        rows += _prior_rows(fitted)
+    level = f"{100 * chosen[0].spec.level:g}% credible"
+    columns = [
+        column("prior", "Prior of τ"),
+        column("r", "r", "r3"),
+        column(["r_lb", "r_ub"], level, "r3_interval"),
+        column("tau", "τ", "sd"),
+        column(["tau_lb", "tau_ub"], level, "sd_interval"),
+        column(["pi_lb", "pi_ub"], "New study, r", "r_interval"),
+    ]
+    labels = "; ".join(fitted.spec.label for fitted in chosen)
+    return {"caption": item.caption or f"Other priors of τ: {labels}.", "columns": columns, "rows": rows}
+
+
+def _prior_rows(fitted: Fitted) -> list[dict[str, Any]]:
+    fit: BayesianResults = fitted.fit
+    to_r = math.tanh if fit._scale == "z" else float
+    rows = []
+    for row in fit.prior_sensitivity().to_dict("records"):
+        found: dict[str, Any] = {"prior": row["tau_prior"], "tau": row["tau"]}
+        found |= {"tau_lb": row["tau_ci_lb"], "tau_ub": row["tau_ci_ub"]}
+        found |= {"r": to_r(row["mu"]), "r_lb": to_r(row["mu_ci_lb"]), "r_ub": to_r(row["mu_ci_ub"])}
+        rows.append(found | {"pi_lb": to_r(row["pi_lb"]), "pi_ub": to_r(row["pi_ub"])})
+    return rows
+
+
+def _check(chosen: Sequence[Fitted], table: str) -> None:
+    from alliance_meta.errors import InputError
+
+    others = [fitted.spec.id for fitted in chosen if fitted.spec.kind != BAYES]
+    if others:
+        raise InputError(f"table={table!r} shows analyses of kind = 'bayes'; {', '.join(others)} has none")
