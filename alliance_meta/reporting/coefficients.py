@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.reporting import posterior
 from alliance_meta.reporting.numbers import Quantity, quantity
-from alliance_meta.reporting.spec import BAYES
 
 if TYPE_CHECKING:
     from alliance_meta.reporting.fitting import Fitted
 
 SYMBOLS = {"sigma2": "σ²", "tau2": "τ²", "rho": "ρ"}
 LEVELS = {"study_id": "between studies", "es_id": "within studies", "study_id/es_id": "within studies"}
+WITH_MODERATORS = NotApplicable("depends on the moderators; see the coefficients")
 NO_PROFILE = NotApplicable("no profile interval for this covariance structure")
 
 
@@ -25,8 +24,6 @@ def coefficient_quantities(fitted: Fitted) -> dict[str, Quantity]:
     fit = fitted.fit
     if fit.p == 1:
         return {}
-    if fitted.spec.kind == BAYES:
-        return posterior.coefficient_quantities(fitted)
     scale = "z" if fitted.spec.measure == "ZCOR" else "r3"
     out: dict[str, Quantity] = {}
     for i, name in enumerate(fit.names):

@@ -16,7 +16,8 @@ from alliance_meta.reporting.fitting import Fitted, run_analysis
 from alliance_meta.reporting.frames import figure
 from alliance_meta.reporting.numbers import FORMATS, encode
 from alliance_meta.reporting.pieces import Pieces, read_pieces
-from alliance_meta.reporting.spec import PIECE_TABLES, Declaration, Item
+from alliance_meta.reporting.posterior import slope_quantities
+from alliance_meta.reporting.spec import BAYES, PIECE_TABLES, Declaration, Item
 from alliance_meta.reporting.tables import MAKERS
 from alliance_meta.reporting.wording import methods, r_code, short_label
 
@@ -36,7 +37,8 @@ def make_document(declaration: Declaration) -> dict[str, Any]:
     builder = _Builder(declaration, fits, pieces)
     sections = [builder.section(section) for section in declaration.section]
     quantities: dict[str, Any] = {
-        name: fitted.statistics | coefficient_quantities(fitted) for name, fitted in fits.items()
+        name: fitted.statistics | (slope_quantities if fitted.spec.kind == BAYES else coefficient_quantities)(fitted)
+        for name, fitted in fits.items()
     }
     quantities |= {name: piece.quantities for name, piece in pieces.items()}
     quantities["printed"] = evidence.printed(fits.values())

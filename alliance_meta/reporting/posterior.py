@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from alliance_meta.errors import InputError
+from alliance_meta.reporting.coefficients import WITH_MODERATORS, slug
 from alliance_meta.reporting.columns import Table, column
 from alliance_meta.reporting.numbers import Quantity, quantity
 from alliance_meta.reporting.spec import BAYES, Item
@@ -26,8 +28,6 @@ PREDICTED = (
 
 def put_posterior(put: Callable[[str, Any, str, str], None], fitted: Fitted) -> None:
     """Add model, effect, heterogeneity and evidence to the standard block."""
-    from alliance_meta.reporting.statistics import WITH_MODERATORS
-
     fit: BayesianResults = fitted.fit
     level = f"{100 * fitted.spec.level:g}%"
     simple = fit.design.formula == "1"
@@ -75,11 +75,11 @@ def _put_evidence(put: Callable[..., None], fit: BayesianResults) -> None:
     put("bf_tau", fit.bayes_factor("tau = 0").bf10, "bf", "Bayes factor for heterogeneity")
 
 
-def coefficient_quantities(fitted: Fitted) -> dict[str, Quantity]:
+def slope_quantities(fitted: Fitted) -> dict[str, Quantity]:
     """Return every coefficient of a Bayesian meta-regression, for placeholders."""
-    from alliance_meta.reporting.coefficients import slug
-
     fit: BayesianResults = fitted.fit
+    if fit.design.formula == "1":
+        return {}
     scale = "z" if fitted.spec.measure == "ZCOR" else "r3"
     table, out = fit.tidy(), {}
     for name in fit.names:
@@ -169,8 +169,6 @@ def _prior_rows(fitted: Fitted) -> list[dict[str, Any]]:
 
 
 def _check(chosen: Sequence[Fitted], table: str) -> None:
-    from alliance_meta.errors import InputError
-
     others = [fitted.spec.id for fitted in chosen if fitted.spec.kind != BAYES]
     if others:
         raise InputError(f"table={table!r} shows analyses of kind = 'bayes'; {', '.join(others)} has none")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.reporting.coefficients import LEVELS, slug
+from alliance_meta.reporting.coefficients import LEVELS, WITH_MODERATORS, slug
 from alliance_meta.reporting.numbers import Quantity, quantity
 from alliance_meta.reporting.posterior import put_posterior
 from alliance_meta.reporting.spec import BAYES, MULTILEVEL, RVE
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 Put = Callable[[str, Any, str, str], None]
 
-WITH_MODERATORS = NotApplicable("depends on the moderators; see the coefficients")
 ON_RAW_SCALE = NotApplicable("the model was fitted to r itself")
 
 

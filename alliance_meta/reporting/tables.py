@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 
 from alliance_meta.core.distributions import critical_value
+from alliance_meta.reporting.coefficients import WITH_MODERATORS
 from alliance_meta.reporting.columns import Table, column, extra_columns, in_words
 from alliance_meta.reporting.comparisons import coefficients, comparison, components, levels
 from alliance_meta.reporting.fitting import Fitted
 from alliance_meta.reporting.numbers import Quantity
 from alliance_meta.reporting.posterior import PREDICTED, other_priors, posterior
 from alliance_meta.reporting.spec import BAYES, Item
-from alliance_meta.reporting.statistics import WITH_MODERATORS
 from alliance_meta.tables.format import format_df
 
 GROUPS = {
