@@ -18,6 +18,7 @@ from alliance_meta.bayes.pymc.recipe import Recipe
 from alliance_meta.bayes.setup import PriorSet, check_kind, choose_priors
 from alliance_meta.bayes.tau_priors import (
     Exponential,
+    Gamma,
     HalfCauchy,
     HalfNormal,
     HalfT,
@@ -61,18 +62,25 @@ def add_data(effects: EffectSizes) -> tuple[Any, Any]:
 
 def add_mean(design: Design, priors: PriorSet, *, dims: str = "study") -> Any:
     """Add the coefficients to the model in context and return the mean effect of each row."""
+    mu, beta = add_coefficients(design, priors)
+    if beta is None:
+        return mu
+    X = load("pymc").Data("X", moderators(design), dims=(dims, "coefficient"))
+    return mu + (X * beta).sum(axis=-1)
+
+
+def add_coefficients(design: Design, priors: PriorSet) -> tuple[Any, Any]:
+    """Add ``mu`` (0 without an intercept), ``beta`` (None without moderators) and ``intrcpt`` to the model in context."""
     pm = load("pymc")
     columns = slopes(design)
     mu = random_variable("mu", priors.coefficients[design.names.index(INTERCEPT)]) if design.has_intercept else 0.0
     if not columns:
-        return mu
-    names = [design.names[j] for j in columns]
-    pm.modelcontext(None).add_coord("coefficient", names)
-    X = pm.Data("X", moderators(design), dims=(dims, "coefficient"))
+        return mu, None
+    pm.modelcontext(None).add_coord("coefficient", [design.names[j] for j in columns])
     beta = random_vector("beta", [priors.coefficients[j] for j in columns], dims="coefficient")
     if design.has_intercept:
         pm.Deterministic("intrcpt", mu - (beta * design.X[:, columns].mean(axis=0)).sum())
-    return mu + (X * beta).sum(axis=-1)
+    return mu, beta
 
 
 def moderators(design: Design) -> Any:
@@ -190,6 +198,8 @@ def _distribution(pm: Any, prior: Prior) -> tuple[Any, dict[str, float]]:
             return pm.HalfCauchy, {"beta": prior.scale}
         case Exponential():
             return pm.Exponential, {"scale": prior.scale}
+        case Gamma():
+            return pm.Gamma, {"alpha": prior.shape, "beta": 1.0 / prior.scale}
         case InverseGamma():
             return pm.InverseGamma, {"alpha": prior.shape, "beta": prior.scale}
         case LogNormal():
