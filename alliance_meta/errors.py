@@ -68,6 +68,10 @@ class RedundantModeratorWarning(AllianceMetaWarning):
     """A column of the design repeats what others say and was left out."""
 
 
+class FallbackWarning(AllianceMetaWarning):
+    """A program is not there, and another one did the work."""
+
+
 class AdaptedInputWarning(AllianceMetaWarning):
     """The reader adapted an encoding, a separator, a decimal mark or a column name."""
 

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from alliance_meta.bayes.prior_predictions import prior_predictive as prior_predictive
     from alliance_meta.bayes.robma import robma as robma
     from alliance_meta.bayes.robma_results import RobmaResults as RobmaResults
-    from alliance_meta.bayes.sampling import SampledPosterior as SampledPosterior
+    from alliance_meta.bayes.sampled_marginals import SampledMarginal as SampledMarginal
+    from alliance_meta.bayes.sampled_results import SampledPosterior as SampledPosterior
     from alliance_meta.bayes.sampling import sample as sample
     from alliance_meta.bayes.updating import sequential as sequential
     from alliance_meta.bayes.updating_results import SequentialResults as SequentialResults
@@ -53,7 +54,8 @@ _HOMES = {
     "PredictiveCheck": "predictive",
     "PriorPredictive": "prior_predictions",
     "RobmaResults": "robma_results",
-    "SampledPosterior": "sampling",
+    "SampledMarginal": "sampled_marginals",
+    "SampledPosterior": "sampled_results",
     "SequentialResults": "updating_results",
     "WeightFunction": "bias_models",
     "average": "averaging",

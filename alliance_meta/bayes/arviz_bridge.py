@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ FEWEST_DRAWS = 4
 # What differs between two runs with the same seed.
 CLOCK_ATTRIBUTES = ("created_at", "sampling_time")
 CLOCK_VARIABLES = ("perf_counter_diff", "perf_counter_start", "process_time_diff")
-COLUMNS = ("mean", "sd", "median", "ci_lb", "ci_ub", "ess_bulk", "ess_tail", "rhat")
+COLUMNS = ("mean", "sd", "median", "ci_lb", "ci_ub", "mcse", "ess_bulk", "ess_tail", "rhat")
 # Tail ESS is that of these two quantiles, the smaller of the two.
 TAILS = (0.05, 0.95)
 
@@ -44,6 +44,8 @@ def from_draws(
     dims: Mapping[str, Sequence[str]] | None = None,
     coords: Mapping[str, Sequence[Any]] | None = None,
     sample_stats: Mapping[str, Any] | None = None,
+    log_likelihood: Mapping[str, Any] | None = None,
+    observed_data: Mapping[str, Any] | None = None,
 ) -> Any:
     """Put draws into the container of the installed ArviZ.
 
@@ -57,6 +59,10 @@ def from_draws(
         Axis -> its labels, e.g. study labels.
     sample_stats : mapping of str to array-like of shape (chain, draw), optional
         What the sampler recorded, such as ``diverging`` and ``energy``.
+    log_likelihood : mapping of str to array-like of shape (chain, draw, ...), optional
+        Pointwise, for leave-one-out.
+    observed_data : mapping of str to array-like, optional
+        The data themselves.
 
     Returns
     -------
@@ -78,9 +84,12 @@ def from_draws(
     """
     posterior = {name: np.asarray(values) for name, values in draws.items()}
     stats = {name: np.asarray(values) for name, values in (sample_stats or {}).items()}
-    _check_draws(posterior, stats)
+    pointwise = {name: np.asarray(values) for name, values in (log_likelihood or {}).items()}
+    _check_draws(posterior, stats | pointwise)
     az = load("arviz")
-    groups = {"posterior": posterior} | ({"sample_stats": stats} if stats else {})
+    data = {name: np.asarray(values) for name, values in (observed_data or {}).items()}
+    others = {"sample_stats": stats, "log_likelihood": pointwise, "observed_data": data}
+    groups = {"posterior": posterior} | {name: group for name, group in others.items() if group}
     named = {
         "coords": {axis: list(labels) for axis, labels in (coords or {}).items()},
         "dims": {name: list(axes) for name, axes in (dims or {}).items()},
@@ -109,6 +118,14 @@ def draws(container: Any, *, group: str = "posterior") -> dict[str, Array]:
     return {str(name): np.asarray(values) for name, values in _group(container, group).data_vars.items()}
 
 
+def scalars(container: Any) -> dict[str, Array]:
+    """Return the draws (chain, draw) of every scalar of the posterior by its label, such as ``"theta[Smith 2001]"``."""
+    posterior = _group(container, "posterior")
+    return {
+        label: chains for name, values in posterior.data_vars.items() for label, chains in _parts(str(name), values)
+    }
+
+
 def summary(container: Any, *, level: float = 0.95) -> pd.DataFrame:
     """Summarise the posterior draws, one row per scalar parameter, unrounded.
 
@@ -121,9 +138,28 @@ def summary(container: Any, *, level: float = 0.95) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Indexed by ``parameter`` (``"mu"``, ``"theta[Smith 2001]"``), with columns ``mean``, ``sd``, ``median``,
-        ``ci_lb`` and ``ci_ub``, the effective number of draws for the middle (``ess_bulk``) and for the tails
-        (``ess_tail``), and ``rhat``, which is near 1 when the chains agree. Where the last three do not
+        As `summarise`.
+    """
+    return summarise(scalars(container), level=level)
+
+
+def summarise(chains: Mapping[str, Array], *, level: float = 0.95, shortest: bool = False) -> pd.DataFrame:
+    """Summarise draws (chain, draw) by label, unrounded.
+
+    Parameters
+    ----------
+    chains : mapping of str to ndarray of shape (chain, draw)
+    level : float
+        Probability inside the interval, a fraction.
+    shortest : bool
+        Shortest intervals instead of equal-tailed ones.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by ``parameter``, with columns ``mean``, ``sd``, ``median``, ``ci_lb`` and ``ci_ub``, the Monte-Carlo
+        standard error of the mean (``mcse``), the effective number of draws for the middle (``ess_bulk``) and for the
+        tails (``ess_tail``), and ``rhat``, which is near 1 when the chains agree. Where the last four do not
         exist (one chain, fewer than 4 draws, draws that never change) the cell is a `NotApplicable`.
 
     Notes
@@ -131,13 +167,77 @@ def summary(container: Any, *, level: float = 0.95) -> pd.DataFrame:
     ESS and R-hat are the rank-normalised split versions of Vehtari et al. (2021, doi:10.1214/20-BA1221).
     """
     check_level(level)
-    posterior = _group(container, "posterior")
-    rows = {}
-    for name, values in posterior.data_vars.items():
-        for label, chains in _scalars(str(name), values):
-            rows[label] = _moments(chains, level) | _mixing(chains)
-    columns = {name: _column([row[name] for row in rows.values()]) for name in COLUMNS}
-    return pd.DataFrame(columns, index=pd.Index(list(rows), name="parameter"))
+    rows = [_moments(one, level, shortest) | _mixing(one) for one in chains.values()]
+    columns = {name: _column([row[name] for row in rows]) for name in COLUMNS}
+    return pd.DataFrame(columns, index=pd.Index(list(chains), name="parameter"))
+
+
+def shortest_interval(values: Array, level: float) -> tuple[float, float]:
+    """Return the ends of the shortest interval that holds `level` of the draws."""
+    ordered = np.sort(values, axis=None)
+    inside = min(int(np.floor(level * len(ordered))), len(ordered) - 1)
+    i = int(np.argmin(ordered[inside:] - ordered[: len(ordered) - inside]))
+    return float(ordered[i]), float(ordered[i + inside])
+
+
+Method = Literal["mean", "bulk", "tail", "quantile"]
+
+
+def ess(chains: Array, method: Method, *, prob: Any = None) -> float:
+    """Return the effective number of draws (chain, draw) for a mean, the tails or a quantile."""
+    reason = _no_mixing(chains)
+    if reason:
+        return NotApplicable(reason)
+    az = load("arviz")
+    if method == "tail":
+        return float(az.ess(chains, method=method, prob=TAILS if prob is None else prob))
+    return float(az.ess(chains, method=method, **({} if prob is None else {"prob": prob})))
+
+
+@dataclass(frozen=True, eq=False)
+class Smoothed:
+    """Leave-one-out by importance sampling with Pareto-smoothed weights.
+
+    Attributes
+    ----------
+    elpd : ndarray of shape (n,)
+        Log predictive density of each unit from the others.
+    k : ndarray of shape (n,)
+        Shape of the Pareto distribution of the largest weights.
+    good_k : float
+        Above it the estimate cannot be trusted; it depends on the number of draws.
+    weight : ndarray of shape (S, n)
+        Of the draws without each unit; each column sums to 1.
+    """
+
+    elpd: Array
+    k: Array
+    good_k: float
+    weight: Array
+
+
+def psis(draws: Mapping[str, Any], log_likelihood: Array, observed: Array) -> Smoothed:
+    """Leave each unit out by ArviZ's PSIS-LOO; log likelihood (chain, draw, n)."""
+    az = load("arviz")
+    pointwise = np.asarray(log_likelihood, dtype=float)
+    size = pointwise.shape[0] * pointwise.shape[1]
+    found = [ess(np.asarray(one, dtype=float), "mean") for one in draws.values()]
+    usable = [one for one in found if one == one]
+    reff = float(np.mean(usable)) / size if len(pointwise) > 1 and usable else 1.0
+    made = from_draws(draws, log_likelihood={"y": pointwise}, observed_data={"y": observed})
+    flat = pointwise.reshape(size, -1)
+    with warnings.catch_warnings():
+        # Its warning about large k is given by the caller, with the units named.
+        warnings.simplefilter("ignore")
+        result = az.loo(made, pointwise=True, reff=reff)
+        if _is_legacy(az):
+            log_weight = np.asarray(az.psislw(-flat.T, reff)[0]).T
+            elpd = np.asarray(result.loo_i)
+        else:
+            log_weight = np.asarray(result.log_weights.transpose("chain", "draw", ...)).reshape(size, -1)
+            elpd = np.asarray(result.elpd_i)
+    weight = np.exp(log_weight - log_weight.max(axis=0))
+    return Smoothed(elpd, np.asarray(result.pareto_k), float(result.good_k), weight / weight.sum(axis=0))
 
 
 @dataclass(frozen=True)
@@ -203,7 +303,7 @@ def _check_draws(posterior: Mapping[str, Any], stats: Mapping[str, Any]) -> None
         raise InputError(f"draws of {', '.join(infinite)} hold missing or infinite values")
 
 
-def _scalars(name: str, values: Any) -> list[tuple[str, Array]]:
+def _parts(name: str, values: Any) -> list[tuple[str, Array]]:
     """Return a label and the (chain, draw) array of each element of a variable."""
     axes = [dim for dim in values.dims if dim not in ("chain", "draw")]
     array = np.asarray(values.transpose("chain", "draw", *axes), dtype=float)
@@ -219,32 +319,31 @@ def _column(cells: list[float]) -> Any:
     return np.array(cells, dtype=object if any(isinstance(x, NotApplicable) for x in cells) else float)
 
 
-def _moments(chains: Array, level: float) -> dict[str, float]:
-    lower, median, upper = np.quantile(chains, [(1 - level) / 2, 0.5, (1 + level) / 2])
+def _moments(chains: Array, level: float, shortest: bool) -> dict[str, float]:
+    lower, median, upper = (float(one) for one in np.quantile(chains, [(1 - level) / 2, 0.5, (1 + level) / 2]))
+    if shortest:
+        lower, upper = shortest_interval(chains, level)
     sd = float(chains.std(ddof=1)) if chains.size > 1 else NotApplicable("needs at least 2 draws")
-    return {
-        "mean": float(chains.mean()),
-        "sd": sd,
-        "median": float(median),
-        "ci_lb": float(lower),
-        "ci_ub": float(upper),
-    }
+    return {"mean": float(chains.mean()), "sd": sd, "median": median, "ci_lb": lower, "ci_ub": upper}
+
+
+def _no_mixing(chains: Array) -> str:
+    """Return why chains cannot be compared, empty where they can."""
+    if chains.shape[1] < FEWEST_DRAWS:
+        return f"needs at least {FEWEST_DRAWS} draws per chain"
+    return "the draws never change" if np.ptp(chains) == 0 else ""
 
 
 def _mixing(chains: Array) -> dict[str, float]:
-    reason = ""
-    if chains.shape[1] < FEWEST_DRAWS:
-        reason = f"needs at least {FEWEST_DRAWS} draws per chain"
-    elif np.ptp(chains) == 0:
-        reason = "the draws never change"
+    reason = _no_mixing(chains)
     if reason:
-        return {name: NotApplicable(reason) for name in ("ess_bulk", "ess_tail", "rhat")}
-    az = load("arviz")
+        return {name: NotApplicable(reason) for name in ("mcse", "ess_bulk", "ess_tail", "rhat")}
     alone = len(chains) == 1
     return {
-        "ess_bulk": float(az.ess(chains, method="bulk")),
-        "ess_tail": float(az.ess(chains, method="tail", prob=TAILS)),
-        "rhat": NotApplicable("needs at least 2 chains") if alone else float(az.rhat(chains)),
+        "mcse": float(chains.std(ddof=1)) / np.sqrt(ess(chains, "mean")),
+        "ess_bulk": ess(chains, "bulk"),
+        "ess_tail": ess(chains, "tail"),
+        "rhat": NotApplicable("needs at least 2 chains") if alone else float(load("arviz").rhat(chains)),
     }
 
 

@@ -2,68 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
-import pandas as pd
-
-from alliance_meta._typing import Array
 from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.compiled import CompiledModel, compile, unlinked_blas_is_no_news
-from alliance_meta.bayes.pymc.recipe import Recipe
-from alliance_meta.errors import ConvergenceWarning, InputError
+from alliance_meta.bayes.marginals import IntervalKind
+from alliance_meta.bayes.sampled_gate import diagnose, problems_of
+from alliance_meta.bayes.sampled_results import SampledPosterior, SamplerSettings
+from alliance_meta.errors import ConvergenceWarning, FallbackWarning, InputError
 from alliance_meta.notes import Note, merge_notes, warn_note
-from alliance_meta.options import check_option, did_you_mean
+from alliance_meta.options import check_level, check_option
 
 if TYPE_CHECKING:
     import pymc as pm
 
-# Vehtari et al. (2021, doi:10.1214/20-BA1221) for R-hat and ESS; for E-BFMI the limit of CmdStan's diagnose.
-MOST_RHAT = 1.01
-FEWEST_ESS = 400
-LEAST_BFMI = 0.3
-
 Sampler = Literal["nutpie", "pymc", "numpyro"]
-
-
-@dataclass(frozen=True, eq=False)
-class SampledPosterior:
-    """Draws from a posterior, with what a reader must know about them.
-
-    Attributes
-    ----------
-    container : arviz.InferenceData or xarray.DataTree
-        The draws in the container of the installed ArviZ, for any of its functions.
-    notes : tuple of Note
-        Those of the data, and one for each check of convergence that failed.
-    seed : int
-        The seed that gives these draws again.
-    recipe : Recipe or None
-        How the model was made; None for a model that is not from `bayes.pymc`.
-    """
-
-    container: Any
-    notes: tuple[Note, ...]
-    seed: int
-    recipe: Recipe | None = None
-
-    def draws(self, name: str) -> Array:
-        """Return the draws of one parameter as an array (chain, draw, ...)."""
-        known = arviz_bridge.draws(self.container)
-        if name not in known:
-            hint = did_you_mean(name, list(known)) or "."
-            raise InputError(f"no parameter {name!r}{hint} Parameters: {', '.join(known)}")
-        return known[name]
-
-    def summary(self, *, level: float = 0.95) -> pd.DataFrame:
-        """Return mean, sd, median, equal-tailed interval, ESS and R-hat of each parameter, unrounded."""
-        return arviz_bridge.summary(self.container, level=level)
-
-    def __str__(self) -> str:
-        table = self.summary().to_string(float_format="{:.4f}".format)
-        lines = [table, "Intervals: equal-tailed, 95 % of the posterior.", *map(str, self.notes)]
-        return "\n".join(lines)
 
 
 def sample(
@@ -77,6 +31,8 @@ def sample(
     sampler: Sampler = "nutpie",
     cores: int | None = None,
     progress: bool = False,
+    level: float = 0.95,
+    interval: IntervalKind = "eti",
 ) -> SampledPosterior:
     """Draw from the posterior of a PyMC model and check that the chains can be trusted.
 
@@ -94,12 +50,17 @@ def sample(
     target_accept : float
         Between 0 and 1; nearer to 1 means smaller steps: slower, with fewer divergences.
     sampler : {"nutpie", "pymc", "numpyro"}
-        The program that draws. All are the same method, NUTS. ``nutpie`` is by far the fastest; ``pymc`` is PyMC's
-        own; ``numpyro`` has to be installed separately.
+        The program that draws. All are the same method, NUTS. ``nutpie`` is by far the fastest; where it cannot be
+        imported, ``pymc`` draws, and a note says so. ``pymc`` is PyMC's own; ``numpyro`` has to be installed
+        separately.
     cores : int, optional
         Chains run at once; by default as many as the machine has. The draws do not depend on it.
     progress : bool
         Show a progress bar and the sampler's messages.
+    level : float
+        Probability inside every interval of the result, a fraction.
+    interval : {"eti", "hdi"}
+        Equal-tailed intervals, or the shortest ones.
 
     Returns
     -------
@@ -112,6 +73,8 @@ def sample(
 
     Warns
     -----
+    FallbackWarning
+        nutpie cannot be imported, so that PyMC's own sampler draws.
     ConvergenceWarning
         R-hat above 1.01 or not computable, an effective number of draws below 400, a divergence, an E-BFMI
         below 0.3. Each also stands in ``.notes`` of the result.
@@ -126,35 +89,57 @@ def sample(
     >>> import alliance_meta as am
     >>> es = am.escalc(am.load_dataset("kolden2011"))
     >>> posterior = am.bayes.sample(am.bayes.pymc.normal_normal(es), seed=1, cores=1)
-    >>> 0.2 < posterior.draws("mu").mean() < 0.3
-    True
+    >>> posterior.converged, bool(0.2 < posterior.draws("mu").mean() < 0.3)
+    (True, True)
     """
     _check_settings(draws=draws, tune=tune, chains=chains, cores=cores, target_accept=target_accept)
     check_option("sampler", sampler, Sampler)
+    check_level(level)
+    check_option("interval", interval, IntervalKind)
     settings: dict[str, Any] = {"draws": draws, "tune": tune, "chains": chains, "cores": cores, "seed": seed}
     settings |= {"target_accept": target_accept, "progress": progress}
+    fallen: list[Note] = []
     if isinstance(model, CompiledModel):
         if sampler != "nutpie":
             raise InputError(f"sampler={sampler!r} cannot use a compiled model; give the pymc.Model itself")
-        compiled = model
-        raw = compiled.draw(**settings)
-    elif sampler == "nutpie":
-        compiled = compile(model)
-        raw = compiled.draw(**settings)
+        compiled, program = model, "nutpie"
     else:
-        compiled = CompiledModel(model, None, getattr(model, "recipe", None))
-        raw = _by_pymc(model, sampler, **settings)
+        program, fallen = _available(sampler)
+        compiled = compile(model) if program == "nutpie" else CompiledModel(model, None, getattr(model, "recipe", None))
+    raw = compiled.draw(**settings) if program == "nutpie" else _by_pymc(compiled.model, program, **settings)
     container = arviz_bridge.without_clock(raw)
-    found = [warn_note(code, message, ConvergenceWarning) for code, message in convergence_problems(container)]
     recipe = compiled.recipe
-    return SampledPosterior(container, merge_notes(recipe.notes if recipe else (), found), seed, recipe)
+    checked = diagnose(container)
+    failed = [warn_note(code, message, ConvergenceWarning) for code, message in problems_of(checked)]
+    return SampledPosterior(
+        container=container,
+        notes=merge_notes(recipe.notes if recipe else (), fallen, failed),
+        seed=seed,
+        recipe=recipe,
+        level=level,
+        interval=interval,
+        sampler=SamplerSettings(program, tune, target_accept),
+        _model=compiled,
+        _checked=checked,
+    )
+
+
+def _available(sampler: Sampler) -> tuple[Sampler, list[Note]]:
+    """Return the sampler that is used, with a note where it is not the one asked for."""
+    if sampler == "nutpie":
+        try:
+            arviz_bridge.load("nutpie")
+        except ImportError as error:
+            message = f"nutpie cannot be imported ({error}); PyMC's own sampler was used, which is slower."
+            return "pymc", [warn_note("sampler-fallback", message, FallbackWarning, stacklevel=4)]
+    elif sampler == "numpyro" and find_spec("numpyro") is None:
+        raise InputError("sampler='numpyro' is not installed: pip install numpyro, or choose 'nutpie' or 'pymc'")
+    return sampler, []
 
 
 def _by_pymc(model: pm.Model, sampler: str, **settings: Any) -> Any:
     """Draw with one of the samplers that PyMC starts itself."""
     pm = arviz_bridge.load("pymc")
-    if sampler != "pymc" and find_spec(sampler) is None:
-        raise InputError(f"sampler={sampler!r} is not installed: pip install {sampler}, or choose 'nutpie' or 'pymc'")
     progress = settings.pop("progress")
     own = {"compile_kwargs": {"mode": "NUMBA"}, "quiet": not progress} if sampler == "pymc" else {}
     with unlinked_blas_is_no_news():
@@ -168,40 +153,6 @@ def _by_pymc(model: pm.Model, sampler: str, **settings: Any) -> Any:
             **own,
             **settings,
         )
-
-
-def convergence_problems(container: Any) -> list[tuple[str, str]]:
-    """Return a code and a sentence for each check that the draws fail."""
-    table = arviz_bridge.summary(container)
-    sampler = arviz_bridge.sampler_diagnostics(container)
-    problems = []
-    unchecked = [str(name) for name, rhat in table["rhat"].items() if rhat != rhat]
-    if unchecked:
-        message = f"R-hat could not be computed ({_some(unchecked)}): whether the chains agree is unknown."
-        problems.append(("unchecked", message))
-    apart = [f"{name} {rhat:.3f}" for name, rhat in table["rhat"].items() if rhat > MOST_RHAT]
-    if apart:
-        message = f"The chains disagree: R-hat is above {MOST_RHAT} ({_some(apart)}). Do not use these draws."
-        problems.append(("rhat", message))
-    least = table[["ess_bulk", "ess_tail"]].astype(float).min(axis=1)
-    few = [f"{name} {ess:.0f}" for name, ess in least.items() if ess < FEWEST_ESS]
-    if few:
-        message = f"Too few effective draws, below {FEWEST_ESS} ({_some(few)}): take more draws or chains."
-        problems.append(("few-effective-draws", message))
-    if sampler.divergences > 0:
-        count = f"{sampler.divergences:.0f} divergence{'s' if sampler.divergences > 1 else ''}"
-        message = f"{count}: part of the posterior may be missed. Raise target_accept or simplify the model."
-        problems.append(("divergences", message))
-    low = [f"chain {i} {bfmi:.2f}" for i, bfmi in enumerate(sampler.bfmi) if bfmi < LEAST_BFMI]
-    if low:
-        message = f"E-BFMI is below {LEAST_BFMI} ({_some(low)}): the tails are explored slowly."
-        problems.append(("low-bfmi", message))
-    return problems
-
-
-def _some(items: list[str], *, most: int = 5) -> str:
-    rest = len(items) - most
-    return ", ".join(items[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _check_settings(*, target_accept: float, **counts: int | None) -> None:

@@ -11,7 +11,9 @@ import pytest
 
 import alliance_meta as am
 from alliance_meta.bayes import arviz_bridge as bridge
-from alliance_meta.bayes.sampling import SampledPosterior, convergence_problems, sample
+from alliance_meta.bayes.sampled_gate import convergence_problems
+from alliance_meta.bayes.sampled_results import SampledPosterior
+from alliance_meta.bayes.sampling import sample
 from tests.tolerances import CLOSED_FORM
 
 STUDIES = ["Smith 2001", "Jones 2002", "Roe 2003"]
@@ -55,7 +57,7 @@ def test_the_container_is_arviz_s_own(container):
 def test_summary_is_labelled_and_unrounded(posterior, container):
     table = bridge.summary(container, level=0.8)
     assert list(table.index) == ["mu", *(f"theta[{study}]" for study in STUDIES)]
-    assert list(table.columns) == ["mean", "sd", "median", "ci_lb", "ci_ub", "ess_bulk", "ess_tail", "rhat"]
+    assert list(table.columns) == ["mean", "sd", "median", "ci_lb", "ci_ub", "mcse", "ess_bulk", "ess_tail", "rhat"]
     values = posterior["theta"][..., 1]
     row = table.loc["theta[Jones 2002]"]
     expected = [values.mean(), values.std(ddof=1), *np.quantile(values, [0.5, 0.1, 0.9])]
@@ -165,7 +167,7 @@ def test_a_sampled_posterior_reads_and_prints(container):
     note = am.Note("caution", "Read with care.")
     result = SampledPosterior(container, (note,), seed=1)
     assert result.draws("theta").shape == (4, 500, 3)
-    assert str(result).endswith("95 % of the posterior.\nRead with care.")
+    assert str(result).endswith("Note: Read with care.")
     with pytest.raises(am.InputError, match="did you mean 'theta'"):
         result.draws("thta")
 

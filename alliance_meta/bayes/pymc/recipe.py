@@ -51,6 +51,8 @@ class Recipe:
     shift : callable, optional
         ``shift(draws, newdata)`` gives what is added to the mean effect that the coefficients give, (S, m) for m rows
         of new data or (S, k) without new data: a curve, or what gaps and errors in moderators change.
+    target_accept : float, optional
+        What `bayes.sample` takes unless told otherwise, for models that need small steps.
     notes : tuple of Note
     """
 
@@ -65,6 +67,7 @@ class Recipe:
     rebuilt: Callable[[EffectSizes], tuple[Recipe, dict[str, Array]]] | None = None
     notes: tuple[Note, ...] = ()
     shift: Callable[[Draws, pd.DataFrame | None], Array] | None = None
+    target_accept: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "priors", MappingProxyType(dict(self.priors)))
@@ -96,6 +99,7 @@ class NormalScatter:
         return np.sqrt(sum(draws[name] ** 2 for name in self.names))[:, None]
 
     def __call__(self, draws: Draws, newdata: pd.DataFrame | None, rng: np.random.Generator) -> Array:
+        """Draw, (S, m) or (S, 1)."""
         total = self.sd(draws)
         return total * rng.standard_normal((len(total), 1 if newdata is None else len(newdata)))
 
