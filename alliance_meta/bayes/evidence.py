@@ -12,7 +12,7 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes.effect_priors import Normal
 from alliance_meta.bayes.hypotheses import BayesFactor, Hypothesis
 from alliance_meta.bayes.prior import EffectPrior
-from alliance_meta.core.bayes_exact import expectation, log_likelihood
+from alliance_meta.core.bayes_exact import ExactPosterior, expectation, log_likelihood
 from alliance_meta.core.bayes_normal import LOG_2PI
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
@@ -93,14 +93,19 @@ def _prior_of(fit: BayesianResults, row: Array) -> EffectPrior | None:
 
 def _point(fit: BayesianResults, stated: Hypothesis, row: Array, prior: EffectPrior) -> BayesFactor:
     value, exact = stated.lower, fit.exact
-    prior_log = float(prior.logpdf(value))
+    log, error = log_bf01_of_point(exact, row, value, prior)
+    density = float(exact.coefficients(row[None]).pdf(np.array([[value]]))[0, 0])
+    return _made(stated, log, error, _ratio(density, float(prior.logpdf(value))))
+
+
+def log_bf01_of_point(exact: ExactPosterior, row: Array, value: float, prior: EffectPrior) -> tuple[float, float]:
+    """Return log BF01 of a combination of coefficients having one value, and its relative numerical error."""
 
     def log_density(mean: Array, sd: Array) -> Array:
         return -0.5 * (LOG_2PI + ((value - mean) / sd) ** 2) - np.log(sd)
 
     log, error = expectation(exact.problem, row, log_density)
-    density = float(exact.coefficients(row[None]).pdf(np.array([[value]]))[0, 0])
-    return _made(stated, log - exact.log_marginal - prior_log, error + exact.error, _ratio(density, prior_log))
+    return log - exact.log_marginal - float(prior.logpdf(value)), error + exact.error
 
 
 def _range(fit: BayesianResults, stated: Hypothesis, row: Array, prior: EffectPrior) -> BayesFactor:

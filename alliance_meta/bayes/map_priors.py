@@ -20,7 +20,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 
 # Normals are added until no probability is off by more than this.
-NEAR = 1e-3
+NEAR = 2e-3
 MOST_NORMALS = 4
 MOST_ASKED = 6
 
@@ -53,7 +53,7 @@ def map_prior(
         The vague part; by default centred at 0 and worth a single client.
     components : int, optional
         Number of normals of the approximation, 1 to 6; by default up to 4, until no probability is off by more
-        than .001.
+        than .002.
     unit_sd : float, optional
         Standard deviation of what one client tells, for effects that are not on Fisher's z (where it is 1); the
         effective sample size needs it.

@@ -12,14 +12,12 @@ from alliance_meta.core.bayes_exact import ExactProblem, components, search_rang
 from alliance_meta.core.bayes_mixture import LOG_ROOT_2PI, NormalMixture, mixture
 from alliance_meta.core.bayes_panels import integrate, mass_region
 
-# Averages over a distribution: the trapezoid rule in the normal deviate of its distribution function.
-STEP = 0.025
-U = STEP * np.arange(-320, 321)
-PU = STEP * np.exp(-0.5 * U**2 - LOG_ROOT_2PI)
+# Averages over a distribution: the trapezoid rule in t, for values centre + scale * sinh(t).
+STEP = 0.04
+# So many standard deviations beyond its mean a component has ended.
+END = 8.7
 # A normal of the approximation is at least this much narrower than the whole, and as much wider.
 NARROWEST = 1e-3
-# The approximation is found on every fourth of these points.
-COARSE = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,13 +65,24 @@ def update(problem: ExactProblem, c: Array, y: float, v: float) -> Updated:
     return Updated(mixture(weight, mean[None], sd[None]), float(panels.log_integral[0]), float(panels.error[0]))
 
 
-def score_nodes(one: NormalMixture) -> Array:
-    """Return the values of the first quantity whose normal deviates are `U`."""
-    lower = one.quantile(special.ndtr(U[U <= 0]))[0]
-    # The upper tail is the lower tail of the mirror image.
-    mirrored = NormalMixture(one.weight, -one.mean[:1], one.sd[:1])
-    upper = -mirrored.quantile(special.ndtr(U[U < 0]))[0][::-1]
-    return np.concatenate([lower, upper])
+@dataclass(frozen=True, slots=True, eq=False)
+class Nodes:
+    """Values x (n,) of a quantity, and the probability (n,) that each stands for in averages."""
+
+    x: Array
+    chance: Array
+
+
+def nodes(one: NormalMixture) -> Nodes:
+    """Return points for averages over the first quantity, dense where it is narrow and wide in its tails."""
+    mean, sd = one.mean[0], one.sd[0]
+    height = one.weight / sd
+    centre, scale = float(height @ mean / height.sum()), float(1.0 / height.sum())
+    reach = np.arcsinh(float((np.abs(mean - centre) + END * sd).max()) / scale)
+    count = int(np.ceil(reach / STEP))
+    t = STEP * np.arange(-count, count + 1)
+    x = centre + scale * np.sinh(t)
+    return Nodes(x, one.row(0).pdf(x[None])[0] * scale * np.cosh(t) * STEP)
 
 
 def curvature(one: NormalMixture, x: Array) -> tuple[Array, Array]:
@@ -91,13 +100,14 @@ def mean_information(one: NormalMixture) -> tuple[float, float]:
 
     The same by partial integration is the mean of ((log p)')^2.
     """
-    curved, squared = (float(PU @ values) for values in curvature(one, score_nodes(one)))
+    at = nodes(one)
+    curved, squared = (float(at.chance @ values) for values in curvature(one, at.x))
     return squared, abs(curved - squared)
 
 
 def peak_information(one: NormalMixture) -> tuple[float, float]:
     """Return the mode and -(log p)'' there."""
-    x = score_nodes(one)
+    x = nodes(one).x
     best = int(np.argmax(one.pdf(x[None])[0]))
     low, high = x[max(best - 1, 0)], x[min(best + 1, len(x) - 1)]
     found = optimize.minimize_scalar(
@@ -129,30 +139,28 @@ class FewNormals:
 
 def few_normals(one: NormalMixture, count: int) -> FewNormals:
     """Return the `count` normals whose mixture has the least Kullback-Leibler divergence, from a fixed start."""
-    x = score_nodes(one)
-    centre = float(one.quantile(np.array([0.5]))[0, 0])
-    quartiles = one.quantile(np.array([0.25, 0.75]))[0]
-    scale = float(quartiles[1] - quartiles[0]) / 1.349
+    lower, centre, upper = (float(q) for q in one.quantile(np.array([0.25, 0.5, 0.75]))[0])
+    scale = (upper - lower) / 1.349
+    at = nodes(one)
+    counts = at.chance > 0
+    x, chance = at.x[counts], at.chance[counts]
     z = (x - centre) / scale
-    log_p = one.pdf(x[None])[0]
-    log_p = np.log(np.maximum(log_p, np.finfo(float).tiny)) + np.log(scale)
-    start = _start(one, count, centre, scale)
+    log_p = np.log(one.row(0).pdf(x[None])[0]) + np.log(scale)
     bound = np.log(1.0 / NARROWEST)
-    limits = [(-30.0, 30.0)] * (count - 1) + [(None, None)] * count + [(-bound, bound)] * count
     found = optimize.minimize(
         _divergence,
-        start,
-        args=(z[::COARSE], log_p[::COARSE], count, COARSE * PU[::COARSE]),
+        _start(one, count, centre, scale),
+        args=(z, log_p, count, chance),
         jac=True,
         method="L-BFGS-B",
-        bounds=limits,
-        options={"maxiter": 2000, "ftol": 1e-11, "gtol": 1e-8},
+        bounds=[(-30.0, 30.0)] * (count - 1) + [(None, None)] * count + [(-bound, bound)] * count,
+        options={"maxiter": 2000, "ftol": 1e-9, "gtol": 1e-8},
     )
     weight, mean, sd = _unpacked(found.x, count)
     order = np.argsort(-weight, kind="stable")
     few = NormalMixture(weight[order], (centre + scale * mean[order])[None], (scale * sd[order])[None])
-    difference = np.abs(few.cdf(x[None])[0] - special.ndtr(U))
-    return FewNormals(few, float(difference.max()), max(_divergence(found.x, z, log_p, count, PU)[0], 0.0))
+    difference = np.abs(few.cdf(x[None])[0] - one.row(0).cdf(x[None])[0])
+    return FewNormals(few, float(difference.max()), max(float(found.fun), 0.0))
 
 
 def _start(one: NormalMixture, count: int, centre: float, scale: float) -> Array:
