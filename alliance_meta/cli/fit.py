@@ -24,13 +24,13 @@ from alliance_meta.options import Measure, Tau2Method, Test, VType, did_you_mean
 
 if TYPE_CHECKING:
     from alliance_meta.effects.coded import CodedTable
-    from alliance_meta.results.random_effects import RandomEffectsResults
 
 FIGURES = (".svg", ".pdf", ".png")
 TABLES = (".csv", ".json")
 
 
 def fit(
+    context: typer.Context,
     source: Annotated[
         str,
         typer.Argument(help="A coding sheet, or the name of a shipped data set.", show_default=False),
@@ -46,6 +46,13 @@ def fit(
     test: Annotated[
         str, typer.Option(callback=one_of("test", Test), help="Inference: knha (Knapp-Hartung), z, t or adhoc.")
     ] = "knha",
+    bayes: Annotated[bool, typer.Option("--bayes", help="A Bayesian model, solved exactly, with two priors.")] = False,
+    mu_prior: Annotated[
+        str, typer.Option(metavar="PRIOR", help="With --bayes: prior of the mean effect.")
+    ] = "normal(0, 0.5)",
+    tau_prior: Annotated[
+        str, typer.Option(metavar="PRIOR", help="With --bayes: prior of tau, the heterogeneity.")
+    ] = "half-normal(0.3)",
     level: Annotated[float, typer.Option(callback=checked_level, help="Confidence level, a fraction.")] = 0.95,
     ri: RiOption = None,
     ni: NiOption = None,
@@ -72,19 +79,15 @@ def fit(
     """
     if forest is None and (by is not None or order is not None):
         raise typer.BadParameter("this shapes the forest plot; add --forest FILE", param_hint="--by / --order")
-    from alliance_meta.effects.escalc import escalc
-    from alliance_meta.models.random_effects import RandomEffectsModel
-
+    _check_useful(context, bayes=bayes)
+    priors = _priors(mu_prior, tau_prior) if bayes else None
     endings = _check_outputs(source, forest=forest, out=out)
     with held_notes() as notes:
         table = _load(source, subset=subset, ri=ri, ni=ni, sheet=sheet, measure=cast("Measure", measure))
         if by is not None:
             table.column(by)
-        effects = escalc(table, measure=cast("Measure", measure), ri=ri, ni=ni, vtype=cast("VType", vtype))
-        model = RandomEffectsModel(
-            effects, mods=mods, method=cast("Tau2Method", method), test=cast("Test", test), level=level
-        )
-        result = model.fit()
+        choices = {"mods": mods, "level": level, **(priors or {"method": method, "test": test})}
+        result = _fitted(table, choices, bayes=bayes, measure=measure, ri=ri, ni=ni, vtype=vtype)
         files: dict[Path, bytes] = {}
         if forest is not None:
             files[forest] = _drawing(result, ending=endings[forest], by=by, order=order)
@@ -100,6 +103,45 @@ def fit(
         print_json(result.to_dict())
     else:
         typer.echo(result.summary())
+
+
+def _check_useful(context: typer.Context, *, bayes: bool) -> None:
+    """Refuse what was typed and would do nothing."""
+    others = ("method", "test", "by") if bayes else ("mu_prior", "tau_prior")
+    given = [name for name in others if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+    if given:
+        hint = " / ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise typer.BadParameter(f"this does nothing with{'' if bayes else 'out'} --bayes", param_hint=hint)
+
+
+def _priors(mu: str, tau: str) -> dict[str, Any]:
+    from alliance_meta.bayes.prior import EffectPrior, TauPrior
+    from alliance_meta.bayes.prior_names import parse
+    from alliance_meta.bayes.setup import check_kind
+
+    found = {}
+    for name, text, kind in (("mu_prior", mu, EffectPrior), ("tau_prior", tau, TauPrior)):
+        try:
+            found[name] = parse(text)
+            check_kind(found[name], kind, name)
+        except InputError as error:
+            raise typer.BadParameter(str(error), param_hint=f"--{name.replace('_', '-')}") from None
+    return found
+
+
+def _fitted(
+    table: CodedTable, choices: dict[str, Any], *, bayes: bool, measure: str, ri: str | None, ni: str | None, vtype: str
+) -> Any:
+    from alliance_meta.effects.escalc import escalc
+
+    effects = escalc(table, measure=cast("Measure", measure), ri=ri, ni=ni, vtype=cast("VType", vtype))
+    if bayes:
+        from alliance_meta.bayes.model import BayesianModel
+
+        return BayesianModel(effects, **choices).fit()
+    from alliance_meta.models.random_effects import RandomEffectsModel
+
+    return RandomEffectsModel(effects, **choices).fit()
 
 
 def _check_outputs(source: str, *, forest: Path | None, out: Path | None) -> dict[Path, str]:
@@ -142,14 +184,14 @@ def _load(
     return table if subset is None else table.query(subset)
 
 
-def _drawing(result: RandomEffectsResults, *, ending: str, by: str | None, order: str | None) -> bytes:
+def _drawing(result: Any, *, ending: str, by: str | None, order: str | None) -> bytes:
     from alliance_meta.plots import figure_bytes, forest
 
     chosen: dict[str, Any] = {name: value for name, value in (("by", by), ("order", order)) if value is not None}
     return figure_bytes(forest(result, **chosen), format=ending.lstrip("."))
 
 
-def _results(result: RandomEffectsResults, *, ending: str) -> bytes:
+def _results(result: Any, *, ending: str) -> bytes:
     if ending == ".json":
         from alliance_meta.reporting.numbers import dumps
 
