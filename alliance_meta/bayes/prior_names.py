@@ -10,6 +10,7 @@ from alliance_meta.bayes.effect_priors import Cauchy, Flat, Normal, StudentT
 from alliance_meta.bayes.prior import Prior
 from alliance_meta.bayes.tau_priors import (
     Exponential,
+    Gamma,
     HalfCauchy,
     HalfNormal,
     HalfT,
@@ -23,8 +24,8 @@ from alliance_meta.options import did_you_mean
 
 OF_EFFECTS: tuple[type[Prior], ...] = (Normal, StudentT, Cauchy, Flat)
 OF_TAU: tuple[type[Prior], ...] = (
-    HalfNormal, HalfT, HalfCauchy, Exponential, Lomax, InverseGamma, LogNormal, Uniform, Jeffreys, BergerDeely,
-    DuMouchel, Shrinkage,
+    HalfNormal, HalfT, HalfCauchy, Exponential, Lomax, InverseGamma, Gamma, LogNormal, Uniform, Jeffreys,
+    BergerDeely, DuMouchel, Shrinkage,
 )  # fmt: skip
 _CALL = re.compile(r"\s*([A-Za-z][A-Za-z -]*?)\s*(?:\(([^()]*)\))?\s*")
 

@@ -17,6 +17,7 @@ from alliance_meta.bayes.prior import EffectPrior, Prior, TauPrior
 from alliance_meta.bayes.prior_names import parse
 from alliance_meta.bayes.tau_priors import (
     Exponential,
+    Gamma,
     HalfCauchy,
     HalfNormal,
     HalfT,
@@ -38,6 +39,7 @@ __all__ = [
     "EffectPrior",
     "Exponential",
     "Flat",
+    "Gamma",
     "HalfCauchy",
     "HalfNormal",
     "HalfT",

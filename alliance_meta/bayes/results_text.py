@@ -12,6 +12,7 @@ from alliance_meta.bayes.marginals import KINDS
 from alliance_meta.bayes.prior import TauPrior
 from alliance_meta.bayes.tau_priors import (
     Exponential,
+    Gamma,
     HalfCauchy,
     HalfNormal,
     HalfT,
@@ -230,6 +231,8 @@ def _r_tau(prior: TauPrior) -> str:
         body = f"dlomax(t, shape={prior.shape:g}, scale={prior.scale:g})"
     elif isinstance(prior, LogNormal):
         body = f"dlnorm(t, {prior.mean:g}, {prior.sd:g})"
+    elif isinstance(prior, Gamma):
+        body = f"dgamma(t, {prior.shape:g}, scale={prior.scale:g})"
     elif isinstance(prior, InverseGamma):
         a, b = f"{prior.shape:g}", f"{prior.scale:g}"
         body = f"{b}^{a} / gamma({a}) * t^(-{a} - 1) * exp(-{b} / t)"

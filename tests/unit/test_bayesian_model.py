@@ -304,6 +304,7 @@ HOSTILE = (
     priors.HalfCauchy(1e3),
     priors.Lomax(1.5, 0.3),
     priors.InverseGamma(1, 0.075),
+    priors.Gamma(2, 0.1),
     priors.LogNormal(-2, 3),
     priors.Uniform(0.5),
     priors.DuMouchel(),

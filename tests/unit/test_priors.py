@@ -25,6 +25,7 @@ SCIPY = [
     (priors.Exponential(0.2), stats.expon(scale=0.2)),
     (priors.Lomax(6, 1), stats.lomax(6, scale=1)),
     (priors.InverseGamma(1, 0.075), stats.invgamma(1, scale=0.075)),
+    (priors.Gamma(2, 10), stats.gamma(2, scale=10)),
     (priors.LogNormal(-1.9, 0.8), stats.lognorm(0.8, scale=np.exp(-1.9))),
     (priors.Uniform(1.5), stats.uniform(0, 1.5)),
 ]

@@ -70,7 +70,7 @@ def add_mean(design: Design, priors: PriorSet, *, dims: str = "study") -> Any:
 
 
 def add_coefficients(design: Design, priors: PriorSet) -> tuple[Any, Any]:
-    """Add ``mu`` (0 without an intercept), ``beta`` (None without moderators) and ``intrcpt`` to the model in context."""
+    """Add ``mu`` (0 without an intercept), ``beta`` (None without moderators) and ``intrcpt`` to the model."""
     pm = load("pymc")
     columns = slopes(design)
     mu = random_variable("mu", priors.coefficients[design.names.index(INTERCEPT)]) if design.has_intercept else 0.0
@@ -139,7 +139,8 @@ def random_variable(name: str, prior: Prior, *, dims: Any = None) -> Any:
         )
     kind, parameters = _distribution(pm, prior)
     if kind is not None:
-        return kind(name, dims=dims, **parameters)
+        # PyTensor takes a plain 10.0 for single precision, with constants that are off by 1e-7.
+        return kind(name, dims=dims, **{key: np.float64(value) for key, value in parameters.items()})
     uniform = pm.Uniform(f"{name}_share", 0.0, 1.0, dims=dims)
     return pm.Deterministic(name, _from_share(pm, prior, uniform), dims=dims)
 
