@@ -89,8 +89,8 @@ def robma(
     are: ``RoBMA(y=yi, se=sei)``. Given r and n, RoBMA puts them on Cohen's d instead; on Fisher's z, half as large,
     that is about ``mu_prior=Normal(0, 0.5)``, ``tau_prior=InverseGamma(1, 0.075)`` and ``PEESE(10)``. RoBMA samples
     and bridges; here every marginal likelihood is an integral in at most five dimensions that is worked out by
-    quadrature. ``models["error"]`` estimates the error of each log marginal likelihood: about 1e-5 for the models that
-    count, and sometimes 1e-3 for models far from the data, which have no weight. Densities of mu and tau under the
+    quadrature. ``models["error"]`` estimates the error of each log marginal likelihood: about 1e-6 to 1e-5, and
+    sometimes 1e-4 for models far from the data, which have no weight. Densities of mu and tau under the
     selection models are accurate to about .1 % of their height, publication probabilities to two or three digits.
     The p-values of `WeightFunction` are those of y / se.
 

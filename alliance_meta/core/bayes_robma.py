@@ -24,6 +24,7 @@ from alliance_meta.core.bayes_trapezoid import (
     Grid,
     HalfLine,
     Line,
+    LogDensity,
     RealLine,
     SincDensity,
     integrate_grid,
@@ -39,9 +40,11 @@ Kind = Literal["none", "weights", "PET", "PEESE"]
 MU_REACH = 9.0
 TAU_SPAN = (-3.4, 9.0)
 LIMITED_SPAN = (-3.2, 3.2)
-# The inner integrals of so many points, those that weigh most, are worked out again, finer; if that changes them by
-# more than the tolerance, so are all.
+# The inner integrals of so many points are worked out again, finer; if that changes them by more than the tolerance,
+# so are all.
 CHECKED = 8
+# How far models of selection are followed below their top, in logs.
+DEPTH = 18.0
 # Where a point costs next to nothing.
 CHEAP_TOLERANCE, CHEAP_DEPTH = 1e-8, 26.0
 
@@ -202,16 +205,18 @@ def _solve_weights(
     look = joint(lambda mu, tau: look_at_weights(data, mu, tau))
     # Without a grid a point costs next to nothing.
     for level in range(USUAL if lines else USUAL + 1, FINEST):
-        density = joint(partial(integrate_weights, data, level=level))
+        rough, density, finer = (joint(partial(integrate_weights, data, level=level + i)) for i in (-1, 0, 1))
         if lines:
-            grid = integrate_grid(density, lines, pilot=look, tolerance=tolerance)
+            # With one dimension, of either kind, two batches of points take longer than one.
+            light = rough if data.m > 1 and len(lines) > 1 else None
+            grid = integrate_grid(density, lines, pilot=look, light=light, tolerance=tolerance, depth=DEPTH)
         else:
             grid = _single(float(density()[0]))
-        *values, weight = grid.values()
-        mu, tau = split(tuple(values))
-        inner = _inner_error(data, mu, tau, weight, level)
+        inner = _inner_error(grid, finer)
         if inner < tolerance:
             break
+    *values, weight = grid.values()
+    mu, tau = split(tuple(values))
     return BiasPosterior(
         log_marginal=grid.log_integral,
         error=grid.error + inner,
@@ -224,11 +229,17 @@ def _solve_weights(
     )
 
 
-def _inner_error(data: StepData, mu: Array, tau: Array, weight: Array, level: int) -> float:
-    """Return how far the inner integrals of the points that weigh most change at the next level."""
-    heavy = np.argsort(-weight, kind="stable")[:CHECKED]
-    rough, fine = (integrate_weights(data, mu[heavy], tau[heavy], level=n) for n in (level, level + 1))
-    return float(weight[heavy] @ np.abs(fine - rough) / weight[heavy].sum())
+def _inner_error(grid: Grid, finer: LogDensity) -> float:
+    """Return by how much the density changes, on average, with inner integrals that are finer.
+
+    At points spread evenly over the mass, from the heaviest to the lightest.
+    """
+    *values, weight = grid.values()
+    order = np.argsort(-weight, kind="stable")
+    at = np.searchsorted(np.cumsum(weight[order]), (np.arange(CHECKED) + 0.5) / CHECKED)
+    points, times = np.unique(order[at], return_counts=True)
+    change = np.abs(finer(*(one[points] for one in values)) - grid.log_density()[points])
+    return float(times @ change) / CHECKED
 
 
 def _single(log_integral: float) -> Grid:

@@ -20,14 +20,20 @@ from alliance_meta._typing import Array
 DEPTH = 22.0
 WIDE, PILOT = 29, 17
 ROUNDS = 8
+# So far below the top a rougher density is good enough.
+LIGHT = 6.0
 # Points so much further below the top are not worked out.
 BEYOND = 2.0
 FLOOR = 100.0
 TOLERANCE = 1e-5
 POWER = 1.5
+# Share of the highest frequency that points can show, in the estimate of the error.
+NEARLY = 0.95
 # Points of a parameter that are tried on the look, and the most there may be.
 SIZES = (*range(11, 42, 2), 49, 61, 81, 101)
 MOST_POINTS = 400
+SPARE = 0.6
+DEGREE = 5
 ROUNDING = 1e-13
 TINY = 1e-300
 NEWTON_STEPS = 8
@@ -119,16 +125,22 @@ class SincDensity:
 
     def cdf(self, x: Array) -> Array:
         """Return P(parameter <= x) for x (q,)."""
-        z = (self.line.u(x)[:, None] - self.u) / self._step
-        below = (0.5 + special.sici(np.pi * z)[0] / np.pi) @ self.weight
-        return np.clip(below, 0.0, 1.0)
+        return np.clip(self.steps(self.line.u(x)) @ self.weight, 0.0, 1.0)
 
     def pdf(self, x: Array) -> Array:
         """Return the density at x (q,)."""
         u = self.line.u(x)
         inside = (u > self.u[0] - self._step) & (u < self.u[-1] + self._step)
-        series = np.sinc((u[:, None] - self.u) / self._step) @ self.weight / self._step
+        series = self.heights(u) @ self.weight
         return np.where(inside, np.maximum(series, 0.0) * np.exp(-self.line.log_slope(np.where(inside, u, 0.0))), 0.0)
+
+    def steps(self, u: Array) -> Array:
+        """Return what each point adds to the distribution function at u (q,), (q, n): a smoothed step."""
+        return 0.5 + special.sici(np.pi * (u[:, None] - self.u) / self._step)[0] / np.pi
+
+    def heights(self, u: Array) -> Array:
+        """Return what each point adds to the density by u at u (q,), (q, n)."""
+        return np.sinc((u[:, None] - self.u) / self._step) / self._step
 
     @property
     def _step(self) -> float:
@@ -163,6 +175,14 @@ class Grid:
         kept = self.weight > 0
         return (*(one[kept] for one in mesh), self.weight[kept])
 
+    def log_density(self) -> Array:
+        """Return the log of what was integrated at the points of `values`, (B,)."""
+        kept = self.weight > 0
+        mesh = np.meshgrid(*self.u, indexing="ij")
+        slopes = sum(line.log_slope(one[kept]) for line, one in zip(self.lines, mesh, strict=True))
+        steps = float(sum(np.log(one[1] - one[0]) for one in self.u))
+        return self.log_integral + np.log(self.weight[kept]) - steps - slopes
+
     def marginal(self, i: int) -> SincDensity:
         """Return the distribution of one parameter."""
         return SincDensity(self.lines[i], self.u[i], self.weight.sum(axis=_others(i, len(self.lines))))
@@ -173,17 +193,19 @@ def integrate_grid(
     lines: Sequence[Line],
     *,
     pilot: LogDensity | None = None,
+    light: LogDensity | None = None,
     tolerance: float = TOLERANCE,
     depth: float = DEPTH,
     power: float = POWER,
 ) -> Grid:
     """Integrate a density over its parameters; `pilot` is a cheap stand-in that only shows where the mass lies.
 
-    The density is followed until it has fallen by `depth`, in logs. The error is that of every second point to the
-    `power`: 2 where errors fall geometrically, as for analytic densities; less is on the safe side.
+    `light` is one that is good enough far below the top. The density is followed until it has fallen by `depth`, in
+    logs. The error is that of half the points to the `power`: 2 where errors fall geometrically, as for analytic
+    densities; less is on the safe side.
     """
     rough, u = _locate(pilot or density, lines, tolerance ** (POWER / power), depth)
-    values = _evaluate(density, lines, u, rough(*u), depth)
+    values = _evaluate(density, lines, u, rough(*u), depth, light)
     errors = _errors(values, power)
     while max(errors) > tolerance:
         i = int(np.argmax(errors))
@@ -191,7 +213,7 @@ def integrate_grid(
             break
         finer = np.linspace(u[i][0], u[i][-1], 2 * len(u[i]) - 1)
         between = tuple(finer[1::2] if j == i else one for j, one in enumerate(u))
-        new = _evaluate(density, lines, between, rough(*between), depth)
+        new = _evaluate(density, lines, between, rough(*between), depth, light)
         joined = np.empty([len(finer) if j == i else len(one) for j, one in enumerate(u)])
         where = [slice(None)] * len(u)
         for offset, part in ((0, values), (1, new)):
@@ -238,9 +260,9 @@ def _others(i: int, axes: int) -> tuple[int, ...]:
 
 def _size(u: Array, marginal: Array, wanted: Array, tolerance: float) -> int:
     """Return how many points one parameter seems to need, by a smooth curve through its rough density."""
-    curve = interpolate.CubicSpline(u, np.log(np.maximum(marginal, np.exp(-0.5 * FLOOR))))
+    curve = interpolate.make_interp_spline(u, np.log(np.maximum(marginal, np.exp(-0.5 * FLOOR))), k=DEGREE)
     for n in SIZES:
-        if _errors(curve(np.linspace(wanted[0], wanted[-1], n)))[0] < 0.3 * tolerance:
+        if _errors(curve(np.linspace(wanted[0], wanted[-1], n)))[0] < SPARE * tolerance:
             return n
     return SIZES[-1]
 
@@ -265,25 +287,38 @@ def _interpolator(u: Sequence[Array], values: Array) -> Callable[..., Array]:
 
 
 def _evaluate(
-    density: LogDensity, lines: Sequence[Line], u: Sequence[Array], rough: Array | None, depth: float
+    density: LogDensity,
+    lines: Sequence[Line],
+    u: Sequence[Array],
+    rough: Array | None,
+    depth: float,
+    light: LogDensity | None = None,
 ) -> Array:
     """Return the log density by u on a grid; -inf where the rough one is negligible."""
     mesh = np.meshgrid(*u, indexing="ij")
     wanted = np.ones(mesh[0].shape, dtype=bool) if rough is None else rough > rough.max() - depth - BEYOND
     out = np.full(mesh[0].shape, -np.inf)
-    points = [one[wanted] for one in mesh]
-    slopes = sum(line.log_slope(one) for line, one in zip(lines, points, strict=True))
-    out[wanted] = density(*(line.value(one) for line, one in zip(lines, points, strict=True))) + slopes
+    far = np.zeros_like(wanted)
+    if rough is not None and light is not None:
+        far = wanted & (rough < rough.max() - LIGHT)
+    for which, what in ((wanted & ~far, density), (far, light)):
+        if what is not None and which.any():
+            points = [one[which] for one in mesh]
+            slopes = sum(line.log_slope(one) for line, one in zip(lines, points, strict=True))
+            out[which] = what(*(line.value(one) for line, one in zip(lines, points, strict=True))) + slopes
     return out
 
 
 def _errors(values: Array, power: float = POWER) -> list[float]:
-    """Return the relative error by each parameter, from that of every second point."""
+    """Return the relative error by each parameter, from how fast the density seems to vary at most.
+
+    Of a wave that nearly alternates from point to point: its size is that of the error with half the points, and
+    unlike that error it is never 0 by chance.
+    """
     weight = np.exp(values - values.max())
     whole = weight.sum()
     out = []
     for i in range(values.ndim):
-        where = [slice(None)] * values.ndim
-        where[i] = slice(0, None, 2)
-        out.append(float(abs(2.0 * weight[tuple(where)].sum() / whole - 1.0) ** power))
+        wave = np.exp(1j * NEARLY * np.pi * np.arange(values.shape[i]))
+        out.append(float(np.abs(weight.sum(axis=_others(i, values.ndim)) @ wave) / whole) ** power)
     return out

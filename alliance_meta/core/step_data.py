@@ -83,13 +83,16 @@ def log_density(data: StepData, mu: Array, tau: Array) -> Array:
 def probabilities(data: StepData, mu: Array, tau: Array) -> Array:
     """Return the probability of a result in each interval, (J, B, k)."""
     mu, sd = data.sign * mu, np.sqrt(data.se**2 + np.square(tau)[:, None])
-    borders = [np.inf, *data.cuts, 0.0 if data.two_sided else -np.inf]
-    found = []
-    for upper, lower in pairwise(borders):
-        one = _between((lower - mu[:, None]) / sd, (upper - mu[:, None]) / sd)
-        if data.two_sided:
-            one += _between((-upper - mu[:, None]) / sd, (-lower - mu[:, None]) / sd)
-        found.append(one)
+    above = [(cut - mu[:, None]) / sd for cut in data.cuts]
+    found = [special.ndtr(-above[0]), *(_between(low, high) for high, low in pairwise(above))]
+    if data.two_sided:
+        below = [(-cut - mu[:, None]) / sd for cut in data.cuts]
+        found[0] += special.ndtr(below[0])
+        for one, (low, high) in zip(found[1:], pairwise(below), strict=True):
+            one += _between(low, high)
+        found.append(_between(below[-1], above[-1]))
+    else:
+        found.append(special.ndtr(above[-1]))
     return np.maximum(np.stack(found), LEAST)
 
 

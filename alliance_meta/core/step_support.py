@@ -11,10 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from alliance_meta._typing import Array, Mask
+from alliance_meta.core.clusters import IntArray
 
 NEWTON_STEPS, QUICK_STEPS = 30, 8
 LARGEST_STEP = 3.0
 STILL = 1e-2
+LOWEST = -8.0
 LEAST_CURVATURE = 1e-3
 WIDENING, SEARCH_STEPS = 6, 9
 # How far the integrand falls in what is called near the top.
@@ -91,16 +93,29 @@ def find_support(P: Array, c: Array, depth: float) -> Support:
 
 def find_top(P: Array, c: Array, steps: int) -> Array:
     """Return the top by Newton's steps, roughly, (m, B): only where points are placed depends on it."""
-    top = np.full((len(c), P.shape[1]), -0.5)
+    top = _first_guess(P, c)
+    moving: IntArray = np.arange(P.shape[1])
     for _ in range(steps):
-        gradient, curvature = _slopes(P, c, top)
-        step = _solve(curvature, gradient, (top < 0.0) | (gradient < 0.0))
+        x = top[:, moving]
+        gradient, curvature = _slopes(P, c, x)
+        step = _solve(curvature, gradient, (x < 0.0) | (gradient < 0.0))
         step *= np.minimum(1.0, LARGEST_STEP / np.maximum(np.abs(step).max(axis=0), 1e-300))
-        new = np.minimum(top + step, 0.0)
-        moved, top = np.abs(new - top).max(), new
-        if moved < STILL:
+        new = np.minimum(x + step, 0.0)
+        top[:, moving] = new
+        still = np.abs(new - x).max(axis=0) >= STILL
+        moving, P = moving[still], P[:, still]
+        if not len(moving):
             break
     return top
+
+
+def _first_guess(P: Array, c: Array) -> Array:
+    """Return the log of the odds of results beyond each step, as published over as expected without selection."""
+    expected = P.sum(axis=2)
+    beyond = np.cumsum(expected[::-1], axis=0)[::-1]
+    published = np.concatenate([[float(P.shape[2] + len(c))], c + 1.0])
+    kept = published[1:] / np.maximum(published[:-1] - published[1:], 0.5)
+    return np.clip(np.log(kept[:, None] * expected[:-1] / beyond[1:]), LOWEST, -0.01)
 
 
 def _slopes(P: Array, c: Array, x: Array) -> tuple[Array, Array]:

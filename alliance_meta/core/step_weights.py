@@ -20,13 +20,14 @@ from alliance_meta.core.step_data import StepData, probabilities
 from alliance_meta.core.step_support import Support, find_support, laplace, sums
 
 # Gauss-Legendre points in each of 1, 2 or 3 dimensions, and how far below its top (in logs) the integrand is
-# followed: what usually suffices, and two finer levels.
+# followed: what suffices where there is little mass, what usually suffices, and two finer levels.
 LEVELS: tuple[tuple[tuple[int, int, int], float], ...] = (
+    ((20, 13, 10), 10.0),
     ((26, 18, 14), 14.0),
     ((40, 28, 22), 20.0),
     ((64, 48, 36), 28.0),
 )
-USUAL, FINEST = 0, 2
+USUAL, FINEST = 1, 3
 MOST_STEPS = 3
 # A variable b is integrated as b^power; 0 stands for log b.
 POWERS = (1.0, 0.5, 0.25, 0.0)
@@ -56,11 +57,18 @@ class Rule:
     def at(self, node: Array) -> tuple[Array, Array]:
         """Return log b and b at nodes between -1 and 1, (..., n)."""
         w = self.middle[..., None] + self.half[..., None] * node
-        if (self.power == 1.0).all():
-            return np.log(w), w
-        logs = (self.power == 0.0)[..., None]
-        x = np.where(logs, w, np.log(np.where(logs, 1.0, w)) / np.where(logs, 1.0, self.power[..., None]))
-        return x, np.exp(x)
+        x, b = np.empty_like(w), np.empty_like(w)
+        # A point has one power for all nodes of the variables before.
+        power = self.power.reshape(len(w), -1)[:, 0]
+        for one in POWERS:
+            rows = power == one
+            if one == 0.0:
+                x[rows] = w[rows]
+                b[rows] = np.exp(w[rows])
+            elif rows.any():
+                x[rows] = np.log(w[rows]) / one
+                b[rows] = w[rows] if one == 1.0 else w[rows] ** 2 if one == 0.5 else (w[rows] ** 2) ** 2
+        return x, b
 
     def log_weights(self) -> Array:
         """Return the logs of the weights of the nodes, but for db = b^(1 - power) dw, (..., n)."""
@@ -184,9 +192,13 @@ def gauss(n: int) -> tuple[Array, Array]:
 
 
 def _log_products(P: Array, omega: list[Array]) -> Array:
-    """Return sum_i log sum_j w_j P_ij on the grid of the nodes (B, n, ..., n), for P (k, J, B)."""
-    shape = omega[-1].shape
-    logs, product, term = np.zeros(shape), np.ones(shape), np.empty(shape)
+    """Return sum_i log sum_j w_j P_ij on the grid of the nodes (B, n, ..., n), for P (k, J, B).
+
+    As sum_i log P_iJ plus the log of a product of w_J + (what the other w contribute) / P_iJ.
+    """
+    # The last nodes come first: what is added to them is then contiguous.
+    last = np.ascontiguousarray(np.moveaxis(omega[-1], -1, 0))
+    logs, product, term = np.zeros(last.shape), np.ones(last.shape), np.empty(last.shape)
     room = 0.0
     for study, size in zip(P, _sizes(P, omega), strict=True):
         room += size
@@ -194,19 +206,19 @@ def _log_products(P: Array, omega: list[Array]) -> Array:
             logs += np.log(product)
             product.fill(1.0)
             room = size
-        partial = study[0]
+        partial = study[0] / study[-1]
         for w, probability in zip(omega[:-1], study[1:-1], strict=True):
-            partial = partial[..., None] + w * _spread(probability, w.ndim)
-        np.multiply(omega[-1], _spread(study[-1], len(shape)), out=term)
-        term += partial[..., None]
+            partial = partial[..., None] + w * _spread(probability / study[-1], w.ndim)
+        np.add(last, partial, out=term)
         product *= term
-    return logs + np.log(product)
+    logs += np.log(product)
+    return np.moveaxis(logs, 0, -1) + _spread(np.log(P[:, -1]).sum(axis=0), logs.ndim)
 
 
 def _sizes(P: Array, omega: list[Array]) -> list[float]:
-    """Return the largest size of log sum_j w_j P_ij of each study, (k,)."""
+    """Return the largest size of log sum_j w_j P_ij / P_iJ of each study, (k,)."""
     found = np.zeros(len(P))
     for pick in (np.min, np.max):
         ends = np.stack([np.ones(P.shape[2]), *(pick(w.reshape(len(w), -1), axis=1) for w in omega)])
-        found = np.maximum(found, np.abs(np.log((P * ends).sum(axis=1))).max(axis=1))
+        found = np.maximum(found, np.abs(np.log((P * ends).sum(axis=1) / P[:, -1])).max(axis=1))
     return [float(one) for one in found]

@@ -285,6 +285,28 @@ def test_extreme_data_have_an_answer(y, se):
     assert np.isfinite(found.tidy().to_numpy(float)).all()
 
 
+@pytest.mark.parametrize(
+    ("y", "se", "bias", "heterogeneity"),
+    [
+        ([0.22707817, 0.29654903], [0.08032193, 0.08111071], PSMA[1], True),
+        (
+            [-0.3, 0.5, 0.99, 0.72, 0.43, 0.06, -0.24, -0.1, 0.29, 0.07, 0.01, -0.36],
+            [0.209, 0.2, 0.354, 0.316, 0.146, 0.141, 0.577, 0.162, 0.158, 0.16, 0.189, 0.174],
+            PSMA[0],
+            False,
+        ),
+    ],
+)
+def test_no_error_is_larger_than_claimed(y, se, bias, heterogeneity):
+    """Where the inner integrals are worst away from the top, and where half the points happen to do as well as all."""
+    problem = BiasProblem(np.array(y), np.array(se), 0.0, 1.0, PROBLEM.tau)
+    usual, fine = (
+        solve_bias(problem, bias.kind, effect=True, heterogeneity=heterogeneity, tolerance=tolerance)
+        for tolerance in (1e-5, 1e-8)
+    )
+    assert abs(usual.log_marginal - fine.log_marginal) < 3 * usual.error
+
+
 def test_every_combination_is_there_once():
     table = robma(effects()).models
     assert len(table) == 36

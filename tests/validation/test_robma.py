@@ -42,7 +42,7 @@ def test_quadrature_and_importance_sampling_agree_on_every_model_and_on_the_aver
 
 @pytest.mark.parametrize("seed", range(6))
 def test_errors_are_as_small_as_they_claim(seed):
-    """Two accuracies of the same integrals, for data of many kinds; the claim may be off by a small factor."""
+    """Two accuracies of the same integrals, for data of many kinds; both have an error."""
     from alliance_meta.core import bayes_robma
     from alliance_meta.core.bayes_exact import TauDensity
 
@@ -60,4 +60,4 @@ def test_errors_are_as_small_as_they_claim(seed):
                 fine = bayes_robma.solve_bias(
                     problem, bias.kind, effect=effect, heterogeneity=heterogeneity, tolerance=1e-9
                 )
-                assert abs(usual.log_marginal - fine.log_marginal) < 10 * usual.error + 1e-5
+                assert abs(usual.log_marginal - fine.log_marginal) < 3 * (usual.error + fine.error) + 1e-7
