@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from inspect import signature
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from scipy import integrate, stats
 from alliance_meta import EffectSizes, priors
 from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.errors import InputError
-from tests.tolerances import CLOSED_FORM
+from tests.tolerances import CLOSED_FORM, printed
 
 V = np.array([0.01, 0.02, 0.05])
 S0 = np.sqrt(3 / np.sum(1 / V))
@@ -186,3 +188,15 @@ def test_a_prior_from_the_variances_is_read_by_its_name(kind):
 def test_words_that_are_no_prior(text, message):
     with pytest.raises(InputError, match=message):
         priors.parse(text)
+
+
+def test_the_prior_from_the_literature_is_that_of_its_data():
+    found = json.loads((Path(__file__).parents[1] / "reference" / "van_erp2017.json").read_text("utf-8"))
+    assert (found["mean_of_log"], found["sd_of_log"]) == (printed("-2.00"), printed("0.77"))
+    prior = priors.TAU_FOUND
+    assert (prior.mean, prior.sd) == (-2.0, 0.77)
+    # Estimates of few digits that are not exactly log-normal; the tail of the prior is the heavier one.
+    quantiles = found["quantiles_of_positive"]
+    for share in ("0.25", "0.5", "0.75"):
+        assert float(prior.quantile(float(share))) == pytest.approx(quantiles[share], abs=0.03)
+    assert float(prior.quantile(0.95)) > quantiles["0.95"]
