@@ -11,7 +11,8 @@ meta-analyses in psychology had an average tau of .10, .20 and .21 (Bierwiaczone
 `TAU_FOUND` is what was found instead of what is plausible: the log-normal distribution of the taus above 0 among 202
 meta-analyses of correlations in *Psychological Bulletin*, 1990 to 2013 (from the data of van Erp et al. 2017,
 doi:10.5334/jopd.33; not corrected for unreliability, mostly on the scale of r). Its median is .14, and 95 % lie
-between .03 and .61; the taus themselves are spread a little less far upwards. In 14 of the 202 tau was estimated as 0, which a log-normal cannot be.
+between .03 and .61; the taus themselves are spread a little less far upwards. In 14 of the 202 tau was estimated as
+0, which a log-normal cannot be.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ TAU_FOUND = LogNormal(-2.0, 0.77)
 BETA_SD = 0.25
 
 __all__ = [
+    "BETA_SD",
+    "MU",
+    "TAU",
+    "TAU_FOUND",
     "BergerDeely",
     "Cauchy",
     "DuMouchel",
