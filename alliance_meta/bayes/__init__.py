@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from alliance_meta.bayes.compiled import compile as compile
     from alliance_meta.bayes.hypotheses import BayesFactor as BayesFactor
     from alliance_meta.bayes.leave_out import LeaveOneOut as LeaveOneOut
+    from alliance_meta.bayes.loo_comparison import LooComparison as LooComparison
+    from alliance_meta.bayes.loo_comparison import compare as compare
     from alliance_meta.bayes.map_priors import map_prior as map_prior
     from alliance_meta.bayes.map_results import MapPrior as MapPrior
     from alliance_meta.bayes.map_update import MapUpdate as MapUpdate
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from alliance_meta.bayes.prior_predictions import prior_predictive as prior_predictive
     from alliance_meta.bayes.robma import robma as robma
     from alliance_meta.bayes.robma_results import RobmaResults as RobmaResults
+    from alliance_meta.bayes.sampled_loo import SampledLeaveOneOut as SampledLeaveOneOut
     from alliance_meta.bayes.sampled_marginals import SampledMarginal as SampledMarginal
     from alliance_meta.bayes.sampled_results import SampledPosterior as SampledPosterior
     from alliance_meta.bayes.sampling import sample as sample
@@ -44,6 +47,7 @@ _HOMES = {
     "BayesianMultilevelResults": "multilevel_results",
     "CompiledModel": "compiled",
     "LeaveOneOut": "leave_out",
+    "LooComparison": "loo_comparison",
     "MapPrior": "map_results",
     "MapUpdate": "map_update",
     "Marginal": "marginals",
@@ -54,11 +58,13 @@ _HOMES = {
     "PredictiveCheck": "predictive",
     "PriorPredictive": "prior_predictions",
     "RobmaResults": "robma_results",
+    "SampledLeaveOneOut": "sampled_loo",
     "SampledMarginal": "sampled_marginals",
     "SampledPosterior": "sampled_results",
     "SequentialResults": "updating_results",
     "WeightFunction": "bias_models",
     "average": "averaging",
+    "compare": "loo_comparison",
     "compile": "compiled",
     "map_prior": "map_priors",
     "power_scaling": "powers",

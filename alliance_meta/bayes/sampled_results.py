@@ -16,6 +16,7 @@ from alliance_meta.bayes.hypotheses import read_hypothesis
 from alliance_meta.bayes.marginals import IntervalKind
 from alliance_meta.bayes.pymc.recipe import Recipe
 from alliance_meta.bayes.sampled_gate import Diagnostics, diagnose, problems_of
+from alliance_meta.bayes.sampled_loo import SampledLeaveOneOut, leave_one_out
 from alliance_meta.bayes.sampled_marginals import SampledMarginal
 from alliance_meta.bayes.sampled_predict import predict
 from alliance_meta.bayes.sampled_quantities import SampledQuantities
@@ -202,6 +203,28 @@ class SampledPosterior(SampledQuantities):
         if stated.is_point:
             raise InputError(f"{statement!r}: a single value has probability 0; state a range")
         return self.posterior(stated.name, scale=scale).prob(stated.lower, stated.upper)
+
+    def loo(self) -> SampledLeaveOneOut:
+        """Leave out each study, or cluster of effects, in turn; approximated from the draws.
+
+        How well do the other studies predict each one, and what would the synthesis say without it?
+
+        Returns
+        -------
+        SampledLeaveOneOut
+            ``elpd`` (larger is better), ``elpd_se``, and ``tidy()`` with one row per unit.
+
+        Raises
+        ------
+        InputError
+            The model is not from `bayes.pymc`, or there are fewer than 4 draws.
+
+        Warns
+        -----
+        ConvergenceWarning
+            The approximation fails for a unit (its Pareto k is too large); it also stands in ``.notes``.
+        """
+        return leave_one_out(self)
 
     def glance(self) -> pd.DataFrame:
         """Return one row with the model's statistics, unrounded."""

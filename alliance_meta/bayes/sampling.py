@@ -17,6 +17,10 @@ from alliance_meta.options import check_level, check_option
 if TYPE_CHECKING:
     import pymc as pm
 
+TARGET_ACCEPT = 0.9
+
+USUAL_TARGET = 0.9
+
 Sampler = Literal["nutpie", "pymc", "numpyro"]
 
 
@@ -27,7 +31,7 @@ def sample(
     draws: int = 1000,
     tune: int = 1000,
     chains: int = 4,
-    target_accept: float = 0.9,
+    target_accept: float | None = None,
     sampler: Sampler = "nutpie",
     cores: int | None = None,
     progress: bool = False,
@@ -47,8 +51,9 @@ def sample(
         Draws kept, and draws used to tune the sampler and thrown away, per chain.
     chains : int
         Independent chains; the checks need at least 2.
-    target_accept : float
-        Between 0 and 1; nearer to 1 means smaller steps: slower, with fewer divergences.
+    target_accept : float, optional
+        Between 0 and 1; nearer to 1 means smaller steps: slower, with fewer divergences. By default .9, or more for
+        models that need it.
     sampler : {"nutpie", "pymc", "numpyro"}
         The program that draws. All are the same method, NUTS. ``nutpie`` is by far the fastest; where it cannot be
         imported, ``pymc`` draws, and a note says so. ``pymc`` is PyMC's own; ``numpyro`` has to be installed
@@ -92,6 +97,11 @@ def sample(
     >>> posterior.converged, bool(0.2 < posterior.draws("mu").mean() < 0.3)
     (True, True)
     """
+    if target_accept is None:
+        target_accept = getattr(getattr(model, "recipe", None), "target_accept", None) or TARGET_ACCEPT
+    if target_accept is None:
+        own = getattr(getattr(model, "recipe", None), "target_accept", None)
+        target_accept = USUAL_TARGET if own is None else own
     _check_settings(draws=draws, tune=tune, chains=chains, cores=cores, target_accept=target_accept)
     check_option("sampler", sampler, Sampler)
     check_level(level)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import ndtr
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import load
@@ -117,6 +118,9 @@ def _recipe(effects: EffectSizes, design: Design, priors: PriorSet) -> Recipe:
     def log_likelihood(draws: Draws) -> Array:
         return normal_logpdf(effects.yi - recipe.fitted(draws), effects.vi + draws["tau"][:, None] ** 2)
 
+    def cdf(draws: Draws) -> Array:
+        return ndtr((effects.yi - recipe.fitted(draws)) / np.sqrt(effects.vi + draws["tau"][:, None] ** 2))
+
     recipe = Recipe(
         model="normal_normal",
         effects=effects,
@@ -128,6 +132,7 @@ def _recipe(effects: EffectSizes, design: Design, priors: PriorSet) -> Recipe:
         units=tuple(effects.slab),
         rebuilt=for_other_data(design, lambda other, coded: _recipe(other, coded, priors)),
         notes=notes_of(effects, design, priors),
+        cdf=cdf,
     )
     return recipe
 

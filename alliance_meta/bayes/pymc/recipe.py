@@ -53,6 +53,9 @@ class Recipe:
         of new data or (S, k) without new data: a curve, or what gaps and errors in moderators change.
     target_accept : float, optional
         What `bayes.sample` takes unless told otherwise, for models that need small steps.
+    cdf : callable, optional
+        ``cdf(draws)`` gives the probability of a result up to the observed one, (S, k), with the study's own true
+        effect integrated out; for models whose units are studies with one effect.
     notes : tuple of Note
     """
 
@@ -68,6 +71,7 @@ class Recipe:
     notes: tuple[Note, ...] = ()
     shift: Callable[[Draws, pd.DataFrame | None], Array] | None = None
     target_accept: float | None = None
+    cdf: Callable[[Draws], Array] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "priors", MappingProxyType(dict(self.priors)))
