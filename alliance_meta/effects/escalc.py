@@ -107,55 +107,32 @@ def escalc(
     >>> es.yi.round(4).tolist(), es.vi.tolist()
     ([0.2027, 0.3095], [0.02, 0.01])
     """
-    check_option("measure", measure, Measure)
-    check_option("vtype", vtype, VType)
-    check_option("converted", converted, ConvertedRows)
-    if vtype not in VTYPES[measure]:
-        raise InputError(f"vtype={vtype!r} is not defined for {measure}; use {' or '.join(VTYPES[measure])}")
+    _check_options(measure, vtype, converted)
     table = data if isinstance(data, CodedTable) else _wrap(data)
+    defaults, source = table.defaults, table.provenance.source
+    notes: list[Note] = [*table.notes, *_pooling_notes(table)]
     # A table that was read from a file knows each row's line there; any other counts from line 2.
     lines = table.frame.index if table.frame.index.name == "line" else np.arange(table.k) + 2
     frame = table.frame.reset_index(drop=True)
-    defaults = table.defaults
-    r_name, n_name = ri or defaults.get("ri", "r"), ni or defaults.get("ni", "n")
-    missing = [name for name in (r_name, n_name) if name not in frame]
+    slab, id_column = slab or defaults.get("slab"), study_id or defaults.get("study_id")
     if ri is None and ni is None and "ri" not in defaults and finished_columns(table):
-        return finished_effects(
-            table,
-            labels=_labels(frame, slab or defaults.get("slab"), table.provenance.source),
-            study_id=study_id or defaults.get("study_id"),
-            direction=direction,
-            notes=[*table.notes, *_pooling_notes(table)],
-        )
-    if missing:
-        known = [str(c) for c in frame.columns]
-        raise InputError(
-            f"{table.provenance.source} has no column "
-            + " and no column ".join(f"{name!r}{did_you_mean(name, known)}" for name in missing)
-            + f"; name the columns with ri= and ni=. Columns: {', '.join(known)}"
-        )
-    notes: list[Note] = [*table.notes, *_pooling_notes(table)]
+        labels = _labels(frame, slab, source)
+        return finished_effects(table, labels=labels, study_id=id_column, direction=direction, notes=notes)
+    r_name, n_name = ri or defaults.get("ri", "r"), ni or defaults.get("ni", "n")
+    _check_columns(frame, [r_name, n_name], source)
     if converted == "drop" and (derived := converted_rows(frame)).any():
         notes.append(Note("converted-dropped", f"{derived.sum()} of {table.k} rows left out: their r was converted."))
         frame, lines = frame[~derived].reset_index(drop=True), np.asarray(lines)[~derived]
-    labels = _labels(frame, slab or defaults.get("slab"), table.provenance.source)
-    r, n, keep = _numbers(frame, r_name, n_name, labels, lines, measure=measure, source=table.provenance.source)
-    if not keep.all():
-        lost = [labels[i] for i in np.flatnonzero(~keep)]
-        notes.append(
-            warn_note(
-                "dropped-rows",
-                f"{len(lost)} of {len(keep)} rows left out because r or n is missing: {_listed(lost)}.",
-                DroppedRowsWarning,
-            )
-        )
+    labels = _labels(frame, slab, source)
+    r, n, keep = _numbers(frame, r_name, n_name, labels, lines, measure=measure, source=source)
+    notes += _lost(labels, keep)
     yi, vi = _effects(r[keep], n[keep], measure=measure, vtype=vtype)
     kept = frame[keep].reset_index(drop=True)
     if converted == "keep":
         vi, own = own_variances(kept, vi, measure=measure)
         notes += own
     labels = tuple(label for label, k in zip(labels, keep, strict=True) if k)
-    id_column = study_id or defaults.get("study_id")
+    step = f"escalc measure={measure}, vtype={vtype}, ri={r_name}, ni={n_name}"
     return EffectSizes(
         yi=yi,
         vi=vi,
@@ -166,13 +143,39 @@ def escalc(
         measure=measure,
         vtype=vtype,
         direction=direction or (table.card.direction if table.card else "as coded"),
-        provenance=table.provenance.after(
-            f"escalc measure={measure}, vtype={vtype}, ri={r_name}, ni={n_name}"
-            + (f", converted={converted}" if converted != "keep" else "")
-        ),
+        provenance=table.provenance.after(step if converted == "keep" else f"{step}, converted={converted}"),
         notes=tuple(notes),
         columns={"ri": r_name, "ni": n_name},
     )
+
+
+def _check_options(measure: Measure, vtype: VType, converted: ConvertedRows) -> None:
+    check_option("measure", measure, Measure)
+    check_option("vtype", vtype, VType)
+    check_option("converted", converted, ConvertedRows)
+    if vtype not in VTYPES[measure]:
+        raise InputError(f"vtype={vtype!r} is not defined for {measure}; use {' or '.join(VTYPES[measure])}")
+
+
+def _check_columns(frame: pd.DataFrame, wanted: Sequence[str], source: str) -> None:
+    missing = [name for name in wanted if name not in frame]
+    if not missing:
+        return
+    known = [str(c) for c in frame.columns]
+    raise InputError(
+        f"{source} has no column "
+        + " and no column ".join(f"{name!r}{did_you_mean(name, known)}" for name in missing)
+        + f"; name the columns with ri= and ni=. Columns: {', '.join(known)}"
+    )
+
+
+def _lost(labels: Sequence[str], keep: Mask) -> list[Note]:
+    """Say which rows have no r or n."""
+    if keep.all():
+        return []
+    lost = [labels[i] for i in np.flatnonzero(~keep).tolist()]
+    message = f"{len(lost)} of {len(keep)} rows left out because r or n is missing: {_listed(lost)}."
+    return [warn_note("dropped-rows", message, DroppedRowsWarning, stacklevel=4)]
 
 
 def _pooling_notes(table: CodedTable) -> tuple[Note, ...]:
