@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 TARGET_ACCEPT = 0.9
 
-USUAL_TARGET = 0.9
-
 Sampler = Literal["nutpie", "pymc", "numpyro"]
 
 
@@ -99,9 +97,6 @@ def sample(
     """
     if target_accept is None:
         target_accept = getattr(getattr(model, "recipe", None), "target_accept", None) or TARGET_ACCEPT
-    if target_accept is None:
-        own = getattr(getattr(model, "recipe", None), "target_accept", None)
-        target_accept = USUAL_TARGET if own is None else own
     _check_settings(draws=draws, tune=tune, chains=chains, cores=cores, target_accept=target_accept)
     check_option("sampler", sampler, Sampler)
     check_level(level)

@@ -11,13 +11,19 @@ from alliance_meta._lazy import lazy
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.pymc.by_group import group_tau as group_tau
+    from alliance_meta.bayes.pymc.dependent import crossed as crossed
+    from alliance_meta.bayes.pymc.dependent import multilevel as multilevel
     from alliance_meta.bayes.pymc.error_in_moderators import measurement_error as measurement_error
     from alliance_meta.bayes.pymc.independent import normal_normal as normal_normal
+    from alliance_meta.bayes.pymc.missing import missing_moderators as missing_moderators
     from alliance_meta.bayes.pymc.smoothing import smooth as smooth
 
 _HOMES = {
+    "crossed": "dependent",
     "group_tau": "by_group",
     "measurement_error": "error_in_moderators",
+    "multilevel": "dependent",
+    "missing_moderators": "missing",
     "normal_normal": "independent",
     "smooth": "smoothing",
 }

@@ -60,20 +60,21 @@ def add_data(effects: EffectSizes) -> tuple[Any, Any]:
     return pm.Data("yi", effects.yi, dims="study"), pm.Data("vi", effects.vi, dims="study")
 
 
-def add_mean(design: Design, priors: PriorSet, *, dims: str = "study") -> Any:
-    """Add the coefficients to the model in context and return the mean effect of each row."""
-    mu, beta = add_coefficients(design, priors)
+def add_mean(design: Design, priors: PriorSet, *, dims: str = "study", mu: Any = None) -> Any:
+    """Add the coefficients to the model in context, ``mu`` unless given, and return the mean effect of each row."""
+    mu, beta = add_coefficients(design, priors, mu=mu)
     if beta is None:
         return mu
     X = load("pymc").Data("X", moderators(design), dims=(dims, "coefficient"))
     return mu + (X * beta).sum(axis=-1)
 
 
-def add_coefficients(design: Design, priors: PriorSet) -> tuple[Any, Any]:
+def add_coefficients(design: Design, priors: PriorSet, *, mu: Any = None) -> tuple[Any, Any]:
     """Add ``mu`` (0 without an intercept), ``beta`` (None without moderators) and ``intrcpt`` to the model."""
     pm = load("pymc")
     columns = slopes(design)
-    mu = random_variable("mu", priors.coefficients[design.names.index(INTERCEPT)]) if design.has_intercept else 0.0
+    if mu is None:
+        mu = random_variable("mu", priors.coefficients[design.names.index(INTERCEPT)]) if design.has_intercept else 0.0
     if not columns:
         return mu, None
     pm.modelcontext(None).add_coord("coefficient", [design.names[j] for j in columns])
@@ -121,8 +122,10 @@ def printed_priors(priors: PriorSet, **others: Prior) -> dict[str, Prior]:
     return {**dict(zip(priors.names, priors.coefficients, strict=True)), "tau": priors.tau, **others}
 
 
-def random_variable(name: str, prior: Prior, *, dims: Any = None) -> Any:
+def random_variable(name: str, prior: Prior, *, dims: Any = None, shift: Any = None) -> Any:
     """Add one parameter with this prior to the model in context; with `dims`, one for each label.
+
+    With `shift` the prior, one of an effect, is moved by so much, which may depend on other parameters.
 
     Raises
     ------
@@ -140,7 +143,10 @@ def random_variable(name: str, prior: Prior, *, dims: Any = None) -> Any:
     kind, parameters = _distribution(pm, prior)
     if kind is not None:
         # PyTensor takes a plain 10.0 for single precision, with constants that are off by 1e-7.
-        return kind(name, dims=dims, **{key: np.float64(value) for key, value in parameters.items()})
+        found: dict[str, Any] = {key: np.float64(value) for key, value in parameters.items()}
+        if shift is not None:
+            found["alpha" if isinstance(prior, Cauchy) else "mu"] += shift
+        return kind(name, dims=dims, **found)
     uniform = pm.Uniform(f"{name}_share", 0.0, 1.0, dims=dims)
     return pm.Deterministic(name, _from_share(pm, prior, uniform), dims=dims)
 
