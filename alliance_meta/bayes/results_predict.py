@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy import special
+from scipy import interpolate, special
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.marginals import KINDS, TANH, IntervalKind, Marginal, MixtureMarginal, TransformedMarginal
 from alliance_meta.bayes.setup import coordinates
-from alliance_meta.core.bayes_mixture import LIGHTEST
+from alliance_meta.core.bayes_mixture import LIGHTEST, shortest_interval
 from alliance_meta.errors import InputError
 from alliance_meta.options import Scale
 from alliance_meta.results.predictions import COLUMNS, SCALE_LABELS, to_scale
@@ -26,8 +26,12 @@ if TYPE_CHECKING:
 _U = np.arange(-8.5, 8.51, 0.25)
 _PU = 0.25 * np.exp(-0.5 * _U**2) / np.sqrt(2.0 * np.pi)
 UNDETERMINED = 1e-6
+# Up to this tau the mu that goes with a mean correlation is worked out at a few values of it.
+TABLED, NODES = 2.0, 32
 ONE = 1.0 - 1e-16
 TINY = 1e-300
+# Points of the curve from which the shortest interval is read, and what lies beyond its ends.
+CURVE, FAR_OUT = 129, 1e-7
 
 
 def predict(
@@ -112,6 +116,24 @@ def _mean_correlation(fit: BayesianResults, row: Array) -> MeanCorrelation:
     return MeanCorrelation(exact.weight[kept], (exact.mean @ c)[kept], sd[kept], exact.tau[kept])
 
 
+def _mean_of_tanh(mu: Array, tau: Array) -> tuple[Array, Array]:
+    r = np.tanh(mu[..., None] + tau[:, None] * _U)
+    return r @ _PU, (1.0 - r**2) @ _PU
+
+
+def _inverse(x: Array, tau: Array) -> Array:
+    """Return the mu that has each mean correlation, (q, B) for x (q,) and tau (B,), by Newton's steps in Fisher's z."""
+    goal = np.arctanh(x)[:, None]
+    mu = goal * (1.0 + tau**2)
+    for _ in range(50):
+        r, slope = _mean_of_tanh(mu, tau)
+        step = (np.arctanh(np.clip(r, -ONE, ONE)) - goal) * (1.0 - r**2) / np.maximum(slope, TINY)
+        mu = mu - np.clip(step, -2.0, 2.0)
+        if np.abs(step).max() < 1e-8:
+            break
+    return mu
+
+
 @dataclass(frozen=True, eq=False)
 class MeanCorrelation(Marginal):
     """The mean true correlation: tanh averaged over N(mu, tau^2), with mu normal given tau."""
@@ -124,20 +146,36 @@ class MeanCorrelation(Marginal):
 
     def _mean_of_tanh(self, mu: Array) -> tuple[Array, Array]:
         """Return the mean of tanh and its slope in mu, for mu (..., B)."""
-        r = np.tanh(mu[..., None] + self.tau[:, None] * _U)
-        return r @ _PU, (1.0 - r**2) @ _PU
+        return _mean_of_tanh(mu, self.tau)
 
     def _inverse(self, x: Array) -> Array:
-        """Return the mu that has each mean correlation, (q, B) for x (q,), by Newton's steps in Fisher's z."""
-        goal = np.arctanh(x)[:, None]
-        mu = goal * (1.0 + self.tau**2)
-        for _ in range(50):
-            r, slope = self._mean_of_tanh(mu)
-            step = (np.arctanh(np.clip(r, -ONE, ONE)) - goal) * (1.0 - r**2) / np.maximum(slope, TINY)
-            mu = mu - np.clip(step, -2.0, 2.0)
-            if np.abs(step).max() < 1e-8:
-                break
+        """Return the mu that has each mean correlation, (q, B) for x (q,)."""
+        table = self._table
+        if table is None:
+            return _inverse(x, self.tau)
+        nodes, weights, far = table
+        mu = _inverse(x, nodes) @ weights
+        if far.any():
+            mu[:, far] = _inverse(x, self.tau[far])
         return mu
+
+    @cached_property
+    def _table(self) -> tuple[Array, Array, Array] | None:
+        """Values of tau between which mu is a polynomial, as far as digits go, and what each counts for every tau."""
+        if len(self.tau) <= 2 * NODES:
+            return None
+        far = self.tau > TABLED
+        low, high = float(self.tau.min()), min(float(self.tau.max()), TABLED)
+        if not high > low:
+            return None
+        angle = np.pi * (np.arange(NODES) + 0.5) / NODES
+        nodes = low + 0.5 * (high - low) * (1.0 + np.cos(angle))
+        near = np.clip((2.0 * self.tau - low - high) / (high - low), -1.0, 1.0)
+        # Of Chebyshev's polynomials through these points.
+        order = np.arange(NODES)[:, None]
+        share = np.where(order == 0, 1.0, 2.0) / NODES
+        weights = np.cos(order * angle).T @ (share * np.cos(order * np.arccos(near)))
+        return nodes, weights, far
 
     @cached_property
     def _values(self) -> Array:
@@ -147,6 +185,20 @@ class MeanCorrelation(Marginal):
     def _expect(self, order: int) -> float:
         mean = self.average(lambda r: r)
         return mean if order == 1 else float(np.sqrt(self.average(lambda r: (r - mean) ** 2)))
+
+    def _shortest(self, level: float) -> tuple[float, float]:
+        """Return the shortest interval by a smooth curve through the distribution function, which is laborious."""
+        ends = self._quantile(np.array([FAR_OUT, 1.0 - FAR_OUT]))
+        x = np.tanh(np.linspace(*np.arctanh(ends), CURVE))
+        # As a normal deviate it is nearly a straight line.
+        deviate = np.where(x < np.median(x), special.ndtri(self._cdf(x)), -special.ndtri(self._sf(x)))
+        curve = interpolate.make_interp_spline(x, deviate, k=5)
+        back = interpolate.make_interp_spline(deviate, x, k=5)
+
+        def density(x: Array) -> Array:
+            return np.exp(-0.5 * curve(x) ** 2) * curve(x, nu=1)
+
+        return shortest_interval(lambda p: back(special.ndtri(p)), density, level=level)
 
     def average(self, function: Callable[[Array], Array]) -> float:
         """Return the posterior mean of a function of the mean true correlation."""

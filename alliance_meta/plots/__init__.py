@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from alliance_meta.plots.frame_json import frame_to_dict as frame_to_dict
     from alliance_meta.plots.leave_out_plot import leave_out as leave_out
     from alliance_meta.plots.leave_out_plot import leave_out_data as leave_out_data
+    from alliance_meta.plots.map_prior_plot import map_prior as map_prior
+    from alliance_meta.plots.map_prior_plot import map_prior_data as map_prior_data
     from alliance_meta.plots.means_plot import means as means
     from alliance_meta.plots.means_plot import means_data as means_data
     from alliance_meta.plots.profile_plot import profile as profile
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from alliance_meta.plots.resampled_plot import resampled_data as resampled_data
     from alliance_meta.plots.rho_plot import rho_grid as rho_grid
     from alliance_meta.plots.rho_plot import rho_grid_data as rho_grid_data
+    from alliance_meta.plots.sequential_plot import sequential as sequential
+    from alliance_meta.plots.sequential_plot import sequential_data as sequential_data
     from alliance_meta.plots.weight_plot import weight_function as weight_function
     from alliance_meta.plots.weight_plot import weight_function_data as weight_function_data
 
@@ -57,6 +61,8 @@ _HOMES = {
     "forest_pages": "forest_plot",
     "leave_out": "leave_out_plot",
     "leave_out_data": "leave_out_plot",
+    "map_prior": "map_prior_plot",
+    "map_prior_data": "map_prior_plot",
     "means": "means_plot",
     "means_data": "means_plot",
     "profile": "profile_plot",
@@ -71,6 +77,8 @@ _HOMES = {
     "frame_to_dict": "frame_json",
     "published_forest_data": "published_rows",
     "save_figure": "figures",
+    "sequential": "sequential_plot",
+    "sequential_data": "sequential_plot",
     "weight_function": "weight_plot",
     "weight_function_data": "weight_plot",
 }

@@ -34,6 +34,8 @@ COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "rho_grid": (("kind", "label"), ("rho", *EFFECT, *AS_R)),
     "development": (("kind", "label", "group"), ("year", "k", *EFFECT, *AS_R, "lowest", "highest", "results")),
     "averaged": (("kind", "label"), ("x", "r", "density")),
+    "map_prior": (("kind", "label"), ("x", "r", "density")),
+    "sequential": (("kind", "label"), ("x", "k", *EFFECT, *AS_R, "p")),
     "weight_function": (("kind", "label"), ("p_from", "p_to", "mean", "median", "ci_lb", "ci_ub")),
     "resampled": (("kind", "label"), ("lb", "ub", "count", "tail", "value")),
 }

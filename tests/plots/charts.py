@@ -36,6 +36,7 @@ from alliance_meta.plots import (
     development_data,
     leave_out,
     leave_out_data,
+    map_prior,
     means,
     means_data,
     profile,
@@ -46,13 +47,17 @@ from alliance_meta.plots import (
     resampled_data,
     rho_grid,
     rho_grid_data,
+    sequential,
     weight_function,
     weight_function_data,
 )
 from tests.plots.cases import fitted, made_up, molloy, quiet
+from tests.plots.next_study import next_study_charts
 
 DRAW: dict[str, Callable[..., Any]] = {
     "averaged": averaged,
+    "map_prior": map_prior,
+    "sequential": sequential,
     "weight_function": weight_function,
     "caterpillar": caterpillar,
     "bubble": bubble,
@@ -153,6 +158,7 @@ def charts() -> dict[str, pd.DataFrame]:
         "averaged coefficient": averaged_data(subsets, what="meanage"),
         "averaged without doubt": averaged_data(subsets),
         "averaged, synthetic": averaged_data(ensemble(teaching=True), show_cautions=True),
+        **next_study_charts(),
         "weight_function": weight_function_data(models),
         "weight_function of selection": weight_function_data(models, conditional=True),
         "weight_function, synthetic": weight_function_data(ensemble(teaching=True), show_cautions=True),

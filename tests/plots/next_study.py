@@ -1,0 +1,55 @@
+"""Cases of the plots about the next study and about a synthesis over the years."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta import BayesianModel, EffectSizes
+from alliance_meta.bayes import map_prior, priors, sequential
+from alliance_meta.bayes.results import BayesianResults
+from alliance_meta.plots import map_prior_data, sequential_data
+from tests.plots.cases import fitted, molloy, quiet
+
+
+def solved(effects: EffectSizes, **options: object) -> BayesianResults:
+    return quiet(lambda: BayesianModel(effects, **options).fit())  # type: ignore[arg-type]
+
+
+def teaching() -> BayesianResults:
+    effects = fitted(15).effects
+    origin = replace(effects.provenance, synthetic=True, cautions=("Made up. " * 20,))
+    return solved(replace(effects, provenance=origin))
+
+
+def many() -> BayesianResults:
+    rng = np.random.default_rng(3)
+    v = 1.0 / (rng.integers(10, 400, 150) - 3)
+    return solved(EffectSizes.from_arrays(rng.normal(0.25, np.sqrt(v + 0.0225)), v, measure="ZCOR"))
+
+
+def thousands() -> BayesianResults:
+    effects = EffectSizes.from_arrays([1200.0, 30500.0, -12000.0, 4.0], [50.0, 2000.0, 900.0, 5.0])
+    return solved(effects, mu_prior=priors.Normal(0, 20000), tau_prior=priors.HalfNormal(20000))
+
+
+def next_study_charts() -> dict[str, pd.DataFrame]:
+    """Return the frames whose geometry is checked; the first word of a name is the plot."""
+    fit, made, wide = solved(molloy().effects), teaching(), thousands()
+    flat = solved(fit.effects, mu_prior=priors.Flat(), tau_prior=priors.Uniform())
+    prior, robust = map_prior(fit, components=2), map_prior(fit, components=2, robust=0.2)
+    return {
+        "map_prior": map_prior_data(prior),
+        "map_prior with a vague part": map_prior_data(robust),
+        "map_prior and a result": map_prior_data(prior.update(ri=0.35, ni=60)),
+        "map_prior and a surprise": map_prior_data(robust.update(ri=0.8, ni=60)),
+        "map_prior of thousands": map_prior_data(map_prior(wide, components=1)),
+        "map_prior, synthetic": map_prior_data(map_prior(made, components=1), show_cautions=True),
+        "sequential": sequential_data(sequential(fit)),
+        "sequential of many": sequential_data(sequential(many(), order="given")),
+        "sequential by letters": sequential_data(sequential(wide, order=list("dbca"))),
+        "sequential with flat priors": sequential_data(sequential(flat)),
+        "sequential, synthetic": sequential_data(sequential(made, order="given"), show_cautions=True),
+    }

@@ -1,0 +1,97 @@
+"""The plots of the next study and of a synthesis over the years hold the results' own numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.collections import PathCollection
+from matplotlib.colors import to_hex
+from matplotlib.patches import Polygon
+
+from alliance_meta import InputError
+from alliance_meta.bayes import map_prior, sequential
+from alliance_meta.bayes.results import BayesianResults
+from alliance_meta.plots import map_prior_data, sequential_data
+from alliance_meta.plots.chart import CI_BAND, PI_BAND
+from tests.plots.cases import molloy
+from tests.plots.charts import charts, draw
+from tests.plots.next_study import solved
+
+
+@pytest.fixture(scope="module")
+def fit() -> BayesianResults:
+    return solved(molloy().effects)
+
+
+def test_a_prior_and_its_update_are_drawn_as_they_are(fit: BayesianResults) -> None:
+    prior = map_prior(fit, components=1, robust=0.2)
+    after = prior.update(ri=0.5, ni=40)
+    before, updated = map_prior_data(prior), map_prior_data(after)
+    main = before[before["kind"] == "main"]
+    np.testing.assert_allclose(main["density"], prior.marginal().pdf(main["x"].to_numpy()), rtol=1e-12)
+    vague = before[before["kind"] == "vague"]
+    np.testing.assert_allclose(vague["density"], 0.2 * np.exp(-0.5 * vague["x"] ** 2) / np.sqrt(2 * np.pi), rtol=1e-12)
+    assert not set(updated["kind"]) & {"vague"}
+    for kind, one in (("before", prior), ("main", after)):
+        curve = updated[updated["kind"] == kind]
+        np.testing.assert_allclose(curve["density"], one.marginal().pdf(curve["x"].to_numpy()), rtol=1e-12)
+        # Hardly anything is cut off.
+        assert np.trapezoid(curve["density"], curve["x"]) > 0.99
+    limits = after.marginal(scale="r").interval()
+    marks = updated.set_index("kind")["r"]
+    assert [marks["lower"], marks["median"], marks["upper"]] == pytest.approx([limits.lb, limits.estimate, limits.ub])
+
+
+def test_steps_and_studies_are_the_results_own(fit: BayesianResults) -> None:
+    found = sequential(fit)
+    frame = sequential_data(found)
+    steps, studies = frame[frame["kind"] == "step"], frame[frame["kind"] == "study"]
+    table = found.tidy(scale="r")
+    assert steps["x"].tolist() == table["at"].tolist()
+    for name, column in (("r", "mu"), ("r_lb", "mu_ci_lb"), ("r_pi_ub", "pi_ub")):
+        np.testing.assert_allclose(steps[name], table[column], rtol=1e-12)
+    assert studies["label"].tolist() == list(found.surprises().index)
+    assert studies["x"].tolist() == found.surprises()["at"].tolist()
+    assert frame.attrs["x_label"] == "Year"
+
+
+def test_what_is_no_number_is_counted() -> None:
+    frame = charts()["sequential by letters"]
+    assert frame.loc[frame["kind"] == "step", "x"].tolist() == [1, 2, 3, 4]
+    assert frame.attrs["x_label"] == "Step, ordered by the values given"
+
+
+def test_bands_step_where_studies_come_in(fit: BayesianResults) -> None:
+    ax = draw("sequential").axes[0]
+    bands = {to_hex(one.get_facecolor()): one.get_path().vertices for one in ax.patches if isinstance(one, Polygon)}
+    wide, narrow = bands[PI_BAND], bands[CI_BAND]
+    assert len(wide) == len(narrow)
+    # Two corners below and two above for each of 12 steps, and the first again.
+    assert len(wide) == 4 * 12 + 1
+    half = len(wide) // 2
+    assert (wide[:half, 1] >= narrow[:half, 1] - 1e-9).all()
+    assert (np.diff(wide[:half, 0]) >= 0).all()
+
+
+def test_surprising_results_have_a_ring() -> None:
+    frame = charts()["sequential of many"]
+    surprising = int((frame["p"] < 0.05).sum())
+    assert surprising > 0
+    collections = [one for one in draw("sequential of many").axes[0].collections if isinstance(one, PathCollection)]
+    # And the dot of the key.
+    assert sorted(len(one.get_offsets()) for one in collections) == [1, surprising, 150]
+
+
+def test_steps_without_a_posterior_are_left_empty() -> None:
+    frame = charts()["sequential with flat priors"]
+    steps = frame[frame["kind"] == "step"]
+    assert steps["yi"].isna().tolist() == [True] + [False] * 11
+    assert pd.isna(steps["ci_lb"].iloc[0])
+
+
+def test_other_results_are_refused(fit: BayesianResults) -> None:
+    with pytest.raises(InputError, match=r"needs the result of bayes\.map_prior, not BayesianResults"):
+        map_prior_data(fit)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"needs the result of bayes\.sequential, not BayesianResults"):
+        sequential_data(fit)  # type: ignore[arg-type]
