@@ -8,6 +8,11 @@ from importlib import import_module
 from typing import Any
 
 
+def later(module: str, name: str) -> Any:
+    """Return a name of a module that is loaded now, when it is used."""
+    return getattr(import_module(module), name)
+
+
 def lazy(
     package: str, homes: Mapping[str, str], *, submodules: Sequence[str] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:

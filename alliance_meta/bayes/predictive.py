@@ -11,7 +11,6 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.bayes.quantities import Quantities
 from alliance_meta.bayes.setup import coordinates
-from alliance_meta.core.bayes_exact import ExactPosterior
 from alliance_meta.core.bayes_mixture import NormalMixture, mixture
 from alliance_meta.core.bayes_multilevel import MultilevelPosterior
 from alliance_meta.core.clusters import stacks
@@ -54,9 +53,8 @@ class PredictiveCheck:
     table : DataFrame
         One row per statistic; see `tidy`.
     studies : DataFrame
-        One row per study: the ``observed`` effect, ``pit`` (probability that a new result of this study, predicted from
-        the others, is at most the observed one; exact), and ``p_value``, how likely a result at least so far out is.
-        Empty for a three-level model, for which studies cannot be left out exactly.
+        One row per effect: the ``observed`` one, ``pit`` (probability that a new result of this study, predicted from
+        all other effects, is at most the observed one; exact), and ``p_value``, how likely one at least so far out is.
     bins : DataFrame
         How many effects lie from ``lb`` to ``ub``: ``observed``, ``expected`` (exact), and ``ci_lb ci_ub``, between
         which 95 % of the replications lie.
@@ -101,9 +99,7 @@ class PredictiveCheck:
 
     @property
     def surprising(self) -> list[str]:
-        """Studies outside the central 95 % of what the other studies predict."""
-        if self.studies.empty:
-            return []
+        """Effects outside the central 95 % of what the others predict."""
         return [str(name) for name, p in self.studies["p_value"].items() if p < 2.0 * SURPRISE]
 
     def to_dict(self) -> dict[str, Any]:
@@ -126,15 +122,13 @@ class PredictiveCheck:
             else "Every statistic lies inside the central 95 % of its replications."
         )
         lines += ["", *wrapped(verdict)]
-        if not self.studies.empty:
-            found, k = self.surprising, self.effects.k
-            which = f": {', '.join(found)}" if found else ""
-            text = (
-                f"Studies outside the central 95 % of what the others predict: {len(found)} of {k} "
-                f"(about {0.05 * k:.1f} expected){which}."
-            )
-            lines += wrapped(text)
-        return "\n".join([*lines, *(line for note in self.notes for line in wrapped(note.message))])
+        found, k = self.surprising, self.effects.k
+        which = f": {', '.join(found)}" if found else ""
+        lines += wrapped(
+            f"Effects outside the central 95 % of what the others predict: {len(found)} of {k} "
+            f"(about {0.05 * k:.1f} expected){which}."
+        )
+        return "\n".join(lines)
 
 
 def predictive_check(
@@ -188,16 +182,15 @@ def predictive_check(
     replicated = check_statistics(Y, effects.vi, X, fitted, tau)
     names = [name for name in STATISTICS if name in observed]
     rows = {name: _row(float(observed[name][0]), replicated[name]) for name in names}
-    studies, notes = _studies(fit)
     return PredictiveCheck(
         effects=effects,
         table=pd.DataFrame.from_dict(rows, orient="index").rename_axis("statistic"),
-        studies=studies,
+        studies=_studies(fit),
         bins=_bins(effects.yi, Y, _new_results(fit, X)),
         replicated=pd.DataFrame({name: replicated[name] for name in names}),
         seed=int(seed),
         draws=int(draws),
-        notes=notes,
+        notes=fit.notes,
     )
 
 
@@ -232,17 +225,13 @@ def _row(observed: float, values: Array) -> dict[str, float]:
     return {"observed": observed, "median": median, "ci_lb": lb, "ci_ub": ub, "p_value": p, "mcse": mcse}
 
 
-def _studies(fit: Any) -> tuple[pd.DataFrame, tuple[Note, ...]]:
+def _studies(fit: Any) -> pd.DataFrame:
     """Return the exact leave-one-out probability of each result."""
-    columns = ["observed", "pit", "p_value"]
-    if not isinstance(fit.exact, ExactPosterior):
-        note = Note("not-computed", "Studies of a three-level model are not left out one by one here.")
-        return pd.DataFrame(columns=columns, index=pd.Index([], name="label"), dtype=float), (note,)
     pit = fit.loo().tidy()["pit"]
     p = [one if isinstance(one, NotApplicable) else 2.0 * min(one, 1.0 - one) for one in pit]
     dtype = object if any(isinstance(one, NotApplicable) for one in p) else float
     table = pd.DataFrame({"observed": fit.effects.yi, "pit": pit.to_numpy(), "p_value": np.array(p, dtype=dtype)})
-    return table.set_axis(pit.index, axis=0), ()
+    return table.set_axis(pit.index, axis=0)
 
 
 def _bins(y: Array, Y: Array, each: NormalMixture) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from alliance_meta._lazy import later
 from alliance_meta._typing import Array
 from alliance_meta.errors import InputError
 
@@ -114,6 +115,10 @@ class Prior(ABC):
         given = {one.name: getattr(self, one.name) for one in fields(self)}  # type: ignore[arg-type]
         plain = {name: np.asarray(value).tolist() for name, value in given.items() if value is not None}
         return {"prior": type(self).__name__, **plain}
+
+    def plot(self, **options: Any) -> Any:
+        """Draw the density; `options` are those of `plots.prior`, such as ``scale="r"``."""
+        return later("alliance_meta.plots", "prior")(self, **options)
 
     def _need_proper(self, what: str) -> None:
         if not self.proper:

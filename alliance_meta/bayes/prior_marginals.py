@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +14,8 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes.effect_priors import Cauchy, Flat, Normal, StudentT
 from alliance_meta.bayes.marginals import INFINITE, Marginal, MixtureMarginal
 from alliance_meta.bayes.prior import EffectPrior, TauPrior
-from alliance_meta.bayes.setup import MARKS
+from alliance_meta.bayes.quantities import Quantities
+from alliance_meta.bayes.setup import MARKS, coordinates
 from alliance_meta.core.bayes_exact import TauDensity
 from alliance_meta.core.bayes_mixture import mixture
 from alliance_meta.core.bayes_prior import few_nodes, heavy_parts, spread_mixture, tau_nodes
@@ -111,14 +114,24 @@ def mean_prior(name: str, priors: Sequence[EffectPrior], c: Array) -> MixtureMar
 
 
 def new_prior(
-    name: str, priors: Sequence[EffectPrior], c: Array, tau: TauPriorMarginal, *, variance: float = 0.0
+    name: str,
+    priors: Sequence[EffectPrior],
+    c: Array,
+    nodes: tuple[Array, Array],
+    *,
+    tail: float,
+    variance: float = 0.0,
 ) -> MixtureMarginal | None:
-    """Return the prior of the true effect of a study, or of its result with a sampling error of some variance."""
+    """Return the prior of the true effect of a study, or of its result with a sampling error of some variance.
+
+    `nodes` are values of tau with their weights, `tail` is the a of its tail tau^-a.
+    """
     parts = effect_parts(priors, c)
     if parts is None:
         return None
-    nodes = tau.nodes if len(parts[0]) == 1 else few_nodes(*tau.nodes)
-    moments = min(lightest_tail(priors, c), tau.prior.tail - 1.0)
+    if len(parts[0]) > 1:
+        nodes = few_nodes(*nodes)
+    moments = min(lightest_tail(priors, c), tail - 1.0)
     return MixtureMarginal(name, spread_mixture(parts, *nodes, variance=variance), moments > 1, moments > 2)
 
 
@@ -128,3 +141,39 @@ def need_proper(prior: EffectPrior | TauPrior) -> None:
         raise InputError(
             f"{prior} is improper: its density does not integrate to 1, so that it predicts nothing before data"
         )
+
+
+def prior_of(fit: Quantities, what: str) -> Marginal | None:
+    """Return the prior of a quantity of a fit; None where it is improper.
+
+    Raises
+    ------
+    InputError
+        A quantity other than the mean effect, coefficients, tau and true effects.
+    """
+    priors: Any = fit.priors  # type: ignore[attr-defined]
+    taus = tau_priors(fit)
+    if what in taus:
+        return TauPriorMarginal(what, taus[what]) if taus[what].proper else None
+    study = re.fullmatch(r"theta\[(.*)\]", what, re.DOTALL)
+    if study is None and what != "theta_new":
+        return mean_prior(what, priors.coefficients, fit._row(what))
+    c = fit._mean_row if study is None else fit.design.X[fit._study(study[1])] @ coordinates(fit.design)
+    if not all(prior.proper for prior in taus.values()):
+        return None
+    parts = [TauPriorMarginal(name, prior) for name, prior in taus.items()]
+    tail = min(prior.tail for prior in taus.values())
+    if len(parts) == 1:
+        return new_prior(what, priors.coefficients, c, parts[0].nodes, tail=tail)
+    (first, own), (second, other) = (few_nodes(*one.nodes) for one in parts)
+    nodes = np.hypot(first[:, None], second).ravel(), (own[:, None] * other).ravel()
+    return new_prior(what, priors.coefficients, c, nodes, tail=tail)
+
+
+def tau_priors(fit: Quantities) -> dict[str, TauPrior]:
+    """Return the priors of the standard deviations by the names that these have in the fit."""
+    priors: Any = fit.priors  # type: ignore[attr-defined]
+    terms = getattr(priors, "terms", None)
+    if terms is None:
+        return {"tau": priors.tau}
+    return {f"tau[{term}]": prior for term, prior in zip(terms, priors.taus, strict=True)}

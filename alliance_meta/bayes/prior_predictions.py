@@ -130,10 +130,11 @@ class PriorPredictive:
         priors, c = (self.mu_prior,), np.ones(1)
         found: dict[str, Marginal | None] = {
             "mu": mean_prior("mu", priors, c),
-            "theta_new": new_prior("theta_new", priors, c, tau),
+            "theta_new": new_prior("theta_new", priors, c, tau.nodes, tail=self.tau_prior.tail),
         }
         if self.n is not None:
-            found["yi"] = new_prior("yi", priors, c, tau, variance=1.0 / (self.n - 3.0))
+            error = 1.0 / (self.n - 3.0)
+            found["yi"] = new_prior("yi", priors, c, tau.nodes, tail=self.tau_prior.tail, variance=error)
         made: dict[str, Marginal] = {}
         for name, one in found.items():
             assert one is not None

@@ -30,6 +30,16 @@ if TYPE_CHECKING:
     from alliance_meta.plots.map_prior_plot import map_prior_data as map_prior_data
     from alliance_meta.plots.means_plot import means as means
     from alliance_meta.plots.means_plot import means_data as means_data
+    from alliance_meta.plots.posterior_plot import posterior as posterior
+    from alliance_meta.plots.posterior_plot import posterior_data as posterior_data
+    from alliance_meta.plots.predictive_plot import predictive as predictive
+    from alliance_meta.plots.predictive_plot import predictive_data as predictive_data
+    from alliance_meta.plots.prior_grid_plot import prior_sensitivity as prior_sensitivity
+    from alliance_meta.plots.prior_grid_plot import prior_sensitivity_data as prior_sensitivity_data
+    from alliance_meta.plots.prior_plot import prior as prior
+    from alliance_meta.plots.prior_plot import prior_data as prior_data
+    from alliance_meta.plots.prior_plot import prior_predictive as prior_predictive
+    from alliance_meta.plots.prior_plot import prior_predictive_data as prior_predictive_data
     from alliance_meta.plots.profile_plot import profile as profile
     from alliance_meta.plots.profile_plot import profile_data as profile_data
     from alliance_meta.plots.profiles_plot import profiles as profiles
@@ -65,6 +75,16 @@ _HOMES = {
     "map_prior_data": "map_prior_plot",
     "means": "means_plot",
     "means_data": "means_plot",
+    "posterior": "posterior_plot",
+    "posterior_data": "posterior_plot",
+    "predictive": "predictive_plot",
+    "predictive_data": "predictive_plot",
+    "prior": "prior_plot",
+    "prior_data": "prior_plot",
+    "prior_predictive": "prior_plot",
+    "prior_predictive_data": "prior_plot",
+    "prior_sensitivity": "prior_grid_plot",
+    "prior_sensitivity_data": "prior_grid_plot",
     "profile": "profile_plot",
     "profile_data": "profile_plot",
     "profiles": "profiles_plot",

@@ -14,7 +14,7 @@ from alliance_meta.plots.axis import Axis
 from alliance_meta.plots.figures import NotebookFigure
 from alliance_meta.plots.layout import AIRY, MARGIN, NORMAL
 from alliance_meta.plots.pages import TICK, small_print
-from alliance_meta.plots.pen import GREY, INK, SUMMARY, Pen, set_inches, size_in_inches
+from alliance_meta.plots.pen import GREY, INK, PREDICTION, SUMMARY, Pen, set_inches, size_in_inches
 from alliance_meta.plots.text import POINTS_PER_INCH, line_height, text_width
 
 if TYPE_CHECKING:
@@ -33,6 +33,18 @@ DASHED = (0, (4, 2.5))
 DOTTED = (0, (1, 1.8))
 POINT = "#3f6c9e"
 POINT_EDGE = "#23405f"
+
+# Colour, width in points and pattern of a line, by the name that it has in a key.
+STROKES: dict[str, tuple[str, float, Any]] = {
+    "line": (SUMMARY, 1.4, "solid"),
+    "dashed": (SUMMARY, 1.2, DASHED),
+    "dotted": (INK, 0.9, DOTTED),
+    "thick": (SUMMARY, 3.2, "solid"),
+    "thin": (SUMMARY, 1.0, "solid"),
+    "hair": (GREY, 0.8, "solid"),
+    "pale": (PREDICTION, 2.0, "solid"),
+    "pale dashed": (PREDICTION, 1.4, DASHED),
+}
 
 KeyItem = tuple[str, str]
 Corners = list[tuple[float, float]]
@@ -185,14 +197,7 @@ class Chart(Pen):
         elif mark in ("dot", "bubble"):
             self.circles([middle], [y], [0.035 if mark == "dot" else 0.05], fill=POINT)
         else:
-            colour, points, style = {
-                "line": (SUMMARY, 1.4, "solid"),
-                "dashed": (SUMMARY, 1.2, DASHED),
-                "dotted": (INK, 0.9, DOTTED),
-                "thick": (SUMMARY, 3.2, "solid"),
-                "thin": (SUMMARY, 1.0, "solid"),
-                "hair": (GREY, 0.8, "solid"),
-            }[mark]
+            colour, points, style = STROKES[mark]
             self.rule(x, x1, y, y, colour=colour, points=points, style=style, zorder=4)
 
     def box(self, x0: float, x1: float, y0: float, y1: float, fill: str, *, edge: str = "none") -> None:

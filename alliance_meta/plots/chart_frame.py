@@ -36,6 +36,11 @@ COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "averaged": (("kind", "label"), ("x", "r", "density")),
     "map_prior": (("kind", "label"), ("x", "r", "density")),
     "sequential": (("kind", "label"), ("x", "k", *EFFECT, *AS_R, "p")),
+    "prior": (("kind", "label"), ("x", "density", "p")),
+    "prior_predictive": (("kind", "label"), ("x", "density", "p")),
+    "posterior": (("kind", "label"), ("x", "r", "density")),
+    "prior_sensitivity": (("kind", "label"), ("k", *EFFECT, *AS_R)),
+    "predictive": (("kind", "label"), ("lb", "ub", "count", "tail", "expected", "ci_lb", "ci_ub", "value")),
     "weight_function": (("kind", "label"), ("p_from", "p_to", "mean", "median", "ci_lb", "ci_ub")),
     "resampled": (("kind", "label"), ("lb", "ub", "count", "tail", "value")),
 }

@@ -61,7 +61,9 @@ class _Columns:
         widest = max(
             [text_width(frame.attrs["axis_label"], SIZE)] + [_width(line) for one in self.labels for line in one]
         )
-        self.k_end = MARGIN + widest + COLUMN_GAP + max(_width(text) for text in ("k", *self.counts))
+        self.counted = any(self.counts)
+        count = COLUMN_GAP + max(_width(text) for text in ("k", *self.counts)) if self.counted else 0.0
+        self.k_end = MARGIN + widest + count
         self.left = self.k_end + COLUMN_GAP
         self.estimate = max(_width(text) for text in (self.header, *self.estimates))
         letter = max(_width(text) for text in self.letters)
@@ -79,7 +81,8 @@ def _draw(chart: Chart, frame: pd.DataFrame, columns: _Columns) -> None:
     assert axis is not None
     reference(chart, axis)
     start = chart.right + COLUMN_GAP
-    chart.text(columns.k_end, chart.sheet.y_title, "k", align="right")
+    if columns.counted:
+        chart.text(columns.k_end, chart.sheet.y_title, "k", align="right")
     chart.text(start, chart.sheet.y_title, columns.header)
     room = (chart.bottom - chart.top) / columns.heights.sum()
     centres = chart.top + room * (np.cumsum(columns.heights) - columns.heights / 2)
@@ -87,7 +90,8 @@ def _draw(chart: Chart, frame: pd.DataFrame, columns: _Columns) -> None:
         y = float(centres[i])
         for j, line in enumerate(columns.labels[i]):
             chart.text(MARGIN, y + (j - (len(columns.labels[i]) - 1) / 2) * line_height(SIZE), line)
-        chart.text(columns.k_end, y, columns.counts[i], align="right")
+        if columns.counts[i]:
+            chart.text(columns.k_end, y, columns.counts[i], align="right")
         chart.text(start, y, columns.estimates[i])
         if columns.letters[i]:
             chart.text(start + columns.estimate + COLUMN_GAP, y, columns.letters[i])

@@ -183,7 +183,7 @@ def _of_permutation(result: PermutationTest, quantity: str | None) -> Found:
     extreme = as_extreme(
         values if name == "QM" else np.abs(values), np.array(observed if name == "QM" else abs(observed))
     )
-    rows, lost = _bins(values, extreme)
+    rows, lost = histogram(values, extreme)
     rows += [{"kind": "observed", "value": float(value)} for value in signed if math.isfinite(value)]
     how = "every arrangement" if result.exact else f"{format_count(result.iterations)} at random, seed {result.seed}"
     label = "QM" if name == "QM" else f"{name}: test statistic"
@@ -208,7 +208,7 @@ def _of_bootstrap(result: Bootstrap, quantity: str | None, kind: BootstrapInterv
     interval = result.confint(name, kind=kind, level=level)
     values, fit = result.samples[name], result.fit
     estimate = result.estimate(name)
-    rows, lost = _bins(values, np.zeros(len(values), dtype=bool))
+    rows, lost = histogram(values, np.zeros(len(values), dtype=bool))
     limits = {"observed": estimate, "lower": float(interval.lb), "upper": float(interval.ub)}
     rows += [{"kind": key, "value": value} for key, value in limits.items()]
     mean = fit.p == 1 and fit.design.has_intercept and name == fit.names[0]
@@ -245,7 +245,7 @@ def _of_wild(result: WildBootstrap, quantity: str | None) -> Found:
     _check(quantity or "F", ["F"])
     if isinstance(result.stat, NotApplicable):
         raise InputError(f"there is no observed statistic to draw: {result.stat.reason}")
-    rows, lost = _bins(result.stats, as_extreme(result.stats, np.array(result.stat)))
+    rows, lost = histogram(result.stats, as_extreme(result.stats, np.array(result.stat)))
     rows.append({"kind": "observed", "value": result.stat})
     how = f"{format_count(result.iterations)} at random, seed {result.seed}"
     if result.exact:
@@ -280,7 +280,7 @@ def _at_bound(name: str, values: Array) -> list[str]:
     return [f"{100 * share:.1f}% of the samples are at the bound {bound:g}"] if share > 0 else []
 
 
-def _bins(values: Array, extreme: Any) -> tuple[list[dict[str, Any]], list[str]]:
+def histogram(values: Array, extreme: Any) -> tuple[list[dict[str, Any]], list[str]]:
     """Count values and extreme values in bins, by the rule of Freedman and Diaconis within bounds."""
     there = np.isfinite(values)
     shown = values[there]

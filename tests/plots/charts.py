@@ -39,6 +39,11 @@ from alliance_meta.plots import (
     map_prior,
     means,
     means_data,
+    posterior,
+    predictive,
+    prior,
+    prior_predictive,
+    prior_sensitivity,
     profile,
     profile_data,
     profiles,
@@ -53,12 +58,18 @@ from alliance_meta.plots import (
 )
 from tests.plots.cases import fitted, made_up, molloy, quiet
 from tests.plots.next_study import next_study_charts
+from tests.plots.prior_cases import prior_charts
 
 DRAW: dict[str, Callable[..., Any]] = {
     "averaged": averaged,
     "map_prior": map_prior,
     "sequential": sequential,
     "weight_function": weight_function,
+    "prior": prior,
+    "prior_predictive": prior_predictive,
+    "posterior": posterior,
+    "prior_sensitivity": prior_sensitivity,
+    "predictive": predictive,
     "caterpillar": caterpillar,
     "bubble": bubble,
     "profile": profile,
@@ -159,6 +170,7 @@ def charts() -> dict[str, pd.DataFrame]:
         "averaged without doubt": averaged_data(subsets),
         "averaged, synthetic": averaged_data(ensemble(teaching=True), show_cautions=True),
         **next_study_charts(),
+        **prior_charts(),
         "weight_function": weight_function_data(models),
         "weight_function of selection": weight_function_data(models, conditional=True),
         "weight_function, synthetic": weight_function_data(ensemble(teaching=True), show_cautions=True),

@@ -36,6 +36,9 @@ CASES: dict[str, Callable[[], NotebookFigure]] = {
     "map-prior": lambda: draw("map_prior and a result"),
     "means": lambda: draw("means with letters"),
     "nested": lambda: forest(quiet(lambda: che(dependent(24, 8))), columns=["rater"], order="-effect"),
+    "posterior": lambda: draw("posterior of tau"),
+    "predictive": lambda: draw("predictive"),
+    "priors": lambda: draw("prior"),
     "umbrella": lambda: forest(published_forest_data(umbrella().frame)),
 }
 
