@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from alliance_meta.bayes.robma_results import RobmaResults as RobmaResults
     from alliance_meta.bayes.sampled_loo import SampledLeaveOneOut as SampledLeaveOneOut
     from alliance_meta.bayes.sampled_marginals import SampledMarginal as SampledMarginal
+    from alliance_meta.bayes.sampled_predictive import sample_prior as sample_prior
     from alliance_meta.bayes.sampled_results import SampledPosterior as SampledPosterior
     from alliance_meta.bayes.sampling import sample as sample
     from alliance_meta.bayes.updating import sequential as sequential
@@ -72,6 +73,7 @@ _HOMES = {
     "prior_predictive": "prior_predictions",
     "robma": "robma",
     "sample": "sampling",
+    "sample_prior": "sampled_predictive",
     "sequential": "updating",
 }
 _SUBMODULES = ("priors", "pymc")

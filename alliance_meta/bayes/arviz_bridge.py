@@ -104,7 +104,16 @@ def without_clock(container: Any) -> Any:
     What is left is a function of the model, the data and the seed.
     """
     groups = {name: _tidy_group(_dataset(container[name])) for name in group_names(container)}
-    kind = type(container)
+    return _container(type(container), groups)
+
+
+def with_groups(container: Any, other: Any) -> Any:
+    """Return the container with the groups of another one added, or put in place of its own; neither is changed."""
+    groups = {name: _dataset(one[name]) for one in (container, other) for name in group_names(one)}
+    return without_clock(_container(type(container), groups))
+
+
+def _container(kind: Any, groups: dict[str, Any]) -> Any:
     return kind.from_dict(groups) if hasattr(kind, "from_dict") else kind(**groups)
 
 

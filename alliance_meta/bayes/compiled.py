@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from alliance_meta._typing import Array
 from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.pymc.recipe import Recipe
 from alliance_meta.effects.table import EffectSizes
@@ -28,11 +29,14 @@ class CompiledModel:
     model : pymc.Model
     recipe : Recipe or None
         How the model was made; None for a model that is not from `bayes.pymc`.
+    data : mapping of str to ndarray, optional
+        What `with_data` put in place of the data that the model was made with.
     """
 
     model: pm.Model
     _compiled: Any
     recipe: Recipe | None = None
+    data: Mapping[str, Array] | None = None
 
     def with_data(self, effects: EffectSizes) -> CompiledModel:
         """Return the same model for other effects, without compiling again.
@@ -55,7 +59,7 @@ class CompiledModel:
         changed = self._compiled.with_data(**data)
         # nutpie keeps the labels of the first data.
         changed = replace(changed, _coords={**(changed.coords or {}), "study": pd.Index(effects.slab)})
-        return replace(self, _compiled=changed, recipe=rebuilt)
+        return replace(self, _compiled=changed, recipe=rebuilt, data=data)
 
     def draw(
         self, *, draws: int, tune: int, chains: int, cores: int | None, seed: int, target_accept: float, progress: bool

@@ -19,6 +19,7 @@ from alliance_meta.bayes.sampled_gate import Diagnostics, diagnose, problems_of
 from alliance_meta.bayes.sampled_loo import SampledLeaveOneOut, leave_one_out
 from alliance_meta.bayes.sampled_marginals import SampledMarginal
 from alliance_meta.bayes.sampled_predict import predict
+from alliance_meta.bayes.sampled_predictive import posterior_predictive
 from alliance_meta.bayes.sampled_quantities import SampledQuantities
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note
@@ -225,6 +226,30 @@ class SampledPosterior(SampledQuantities):
             The approximation fails for a unit (its Pareto k is too large); it also stands in ``.notes``.
         """
         return leave_one_out(self)
+
+    def posterior_predictive(self, *, seed: int | None = None) -> Any:
+        """Draw a result for each study from each draw of the parameters, by PyMC.
+
+        Parameters
+        ----------
+        seed : int, optional
+            By default that of the fit.
+
+        Returns
+        -------
+        arviz.InferenceData or xarray.DataTree
+            The draws with the groups ``posterior_predictive`` and ``observed_data``, for any of ArviZ's functions.
+            Parameters that belong to a study keep their draws, so that models that draw true effects repeat their own
+            studies; `predictive_check` draws true effects anew.
+
+        Raises
+        ------
+        InputError
+            The draws were not made by `bayes.sample`.
+        """
+        if self._model is None:
+            raise InputError("these draws do not know their model; posterior_predictive needs a fit of bayes.sample")
+        return posterior_predictive(self._model, self.container, seed=self.seed if seed is None else seed)
 
     def glance(self) -> pd.DataFrame:
         """Return one row with the model's statistics, unrounded."""

@@ -1,0 +1,81 @@
+"""PyMC's draws forwards, before and after data, have the moments that follow from the model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import alliance_meta as am
+from alliance_meta import priors
+from alliance_meta.bayes import arviz_bridge as bridge
+from alliance_meta.bayes.compiled import CompiledModel
+from alliance_meta.bayes.sampled_results import SampledPosterior
+
+SIGMAS = 4.0
+
+
+@pytest.fixture(scope="module")
+def molloy():
+    return am.escalc(am.load_dataset("molloy2014"))
+
+
+@pytest.fixture(scope="module")
+def model(molloy):
+    return am.bayes.pymc.normal_normal(molloy)
+
+
+def drawn(es, compiled, *, seed=1):
+    fit = am.BayesianModel(es).fit()
+    made = SampledPosterior(fit.to_arviz(draws=4000, seed=seed), (), seed, compiled.recipe, _model=compiled)
+    return fit, made
+
+
+def check_moments(y, fit, es):
+    """Compare replicates with the exact mean and variance of new results."""
+    mu, tau2 = fit.posterior("mu"), fit.posterior("tau2").mean
+    total = np.sqrt(mu.sd**2 + tau2 + es.vi)
+    flat = y.reshape(-1, es.k)
+    assert (np.abs(flat.mean(axis=0) - mu.mean) < SIGMAS * total / np.sqrt(len(flat))).all()
+    assert flat.std(axis=0) == pytest.approx(total, rel=0.08)
+
+
+def test_posterior_predictive_has_its_moments(molloy, model):
+    fit, sampled = drawn(molloy, CompiledModel(model, None, model.recipe))
+    found = sampled.posterior_predictive(seed=3)
+    assert set(bridge.group_names(found)) >= {"posterior", "posterior_predictive", "observed_data"}
+    check_moments(bridge.draws(found, group="posterior_predictive")["y"], fit, molloy)
+    assert np.array_equal(bridge.draws(found, group="observed_data")["y"], molloy.yi)
+    again = bridge.draws(sampled.posterior_predictive(seed=3), group="posterior_predictive")["y"]
+    assert np.array_equal(again, bridge.draws(found, group="posterior_predictive")["y"])
+    assert "posterior_predictive" not in bridge.group_names(sampled.container)
+
+
+def test_posterior_predictive_follows_other_data_and_leaves_the_model_alone(molloy, model):
+    few = molloy.take(slice(3, 8))
+    recipe, data = model.recipe.rebuilt(few)
+    fit, sampled = drawn(few, CompiledModel(model, None, recipe, data))
+    found = sampled.posterior_predictive()
+    check_moments(bridge.draws(found, group="posterior_predictive")["y"], fit, few)
+    assert np.array_equal(bridge.draws(found, group="observed_data")["y"], few.yi)
+    assert np.array_equal(model["yi"].get_value(), molloy.yi)
+
+
+def test_draws_before_data_follow_the_priors(molloy, model):
+    found = am.bayes.sample_prior(model, seed=1, draws=4000)
+    drawn, y = (bridge.draws(found, group=group) for group in ("prior", "prior_predictive"))
+    assert stats.kstest(drawn["mu"].ravel(), stats.norm(0, 0.5).cdf).pvalue > 0.001
+    assert stats.kstest(drawn["tau"].ravel(), stats.halfnorm(0, 0.3).cdf).pvalue > 0.001
+    assert y["y"].reshape(-1, 16).std(axis=0) == pytest.approx(np.sqrt(0.25 + 0.09 + molloy.vi), rel=0.08)
+    again = am.bayes.sample_prior(CompiledModel(model, None, model.recipe), seed=1, draws=4000)
+    assert np.array_equal(bridge.draws(again, group="prior")["mu"], drawn["mu"])
+
+
+def test_what_cannot_be_drawn_is_refused(molloy, model):
+    with pytest.raises(am.InputError, match="the prior of mu is flat"):
+        am.bayes.sample_prior(am.bayes.pymc.normal_normal(molloy, mu_prior=priors.Flat()), seed=1)
+    with pytest.raises(am.InputError, match="draws=0"):
+        am.bayes.sample_prior(model, seed=1, draws=0)
+    container = bridge.from_draws({"mu": [[0.1, 0.2]], "tau": [[0.1, 0.1]]})
+    with pytest.raises(am.InputError, match="do not know their model"):
+        SampledPosterior(container, (), 1, model.recipe).posterior_predictive()
