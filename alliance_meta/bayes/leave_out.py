@@ -57,14 +57,17 @@ class LeaveOneOut:
         DataFrame
             ``elpd`` (log density of the study's result given the others), ``pit`` (probability of a result up to
             it; near 0 or 1: a surprise), posterior mean and sd of each coefficient without the study
-            (``mean[mu]``, ``sd[mu]``), and the mean of tau without it.
+            (``mean[mu]``, ``sd[mu]``), and the mean of tau without it. With whole groups left out one row per
+            group, with ``k``, how many effects it has, and ``elpd`` of all of them together; ``pit`` is for single
+            results.
         """
         return self.table.copy()
 
     def __str__(self) -> str:
+        whole = self.table.index.name != "label"
+        number = f"{len(self.table)} groups of {self.table.index.name}" if whole else f"k = {len(self.table)}"
         return (
-            f"elpd = {self.elpd:.2f} (SE {self.elpd_se:.2f}), p_loo = {self.p_loo:.2f}, k = {len(self.table)}; "
-            "exact leave-one-out"
+            f"elpd = {self.elpd:.2f} (SE {self.elpd_se:.2f}), p_loo = {self.p_loo:.2f}, {number}; exact leave-one-out"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,7 +89,7 @@ def leave_one_out(fit: BayesianResults) -> LeaveOneOut:
         columns[f"mean[{name}]"] = mean[:, j] if finite(1, of="coefficients", left_out=1) else None
         columns[f"sd[{name}]"] = spread if finite(2, of="coefficients", left_out=1) else None
     columns["mean[tau]"] = left.tau if finite(1, of="tau", left_out=1) else None
-    table = {name: _column(values, left.rows, k) for name, values in columns.items()}
+    table = {name: filled(values, left.rows, k) for name, values in columns.items()}
     out = pd.DataFrame(table, index=pd.Index(fit.effects.slab, name="label"))
     if len(left.rows) < k:
         none = NotApplicable(f"{CANNOT}: {', '.join(fit.effects.slab[i] for i in sorted({*range(k)} - {*left.rows}))}")
@@ -101,7 +104,7 @@ def _spread(covariance: Array, row: Array) -> Array:
     return np.sqrt(np.einsum("i,mij,j->m", row, covariance, row))
 
 
-def _column(values: Array | None, rows: Any, k: int) -> Any:
+def filled(values: Array | None, rows: Any, k: int) -> Any:
     """Return one value per study, with the reason where there is none."""
     if values is None:
         return np.array([NotApplicable(INFINITE)] * k, dtype=object)

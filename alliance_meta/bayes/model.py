@@ -1,34 +1,25 @@
-"""`BayesianModel`: a random-effects model or meta-regression with priors, solved exactly."""
+"""`BayesianModel`: a random-effects model, meta-regression or three-level model with priors, solved exactly."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
-
-from alliance_meta._typing import Array
 from alliance_meta.bayes.marginals import IntervalKind
+from alliance_meta.bayes.model_notes import two_level_notes
+from alliance_meta.bayes.multilevel import fit_multilevel
+from alliance_meta.bayes.multilevel_results import BayesianMultilevelResults
 from alliance_meta.bayes.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.results import BayesianResults
-from alliance_meta.bayes.setup import PriorSet, check_kind, choose_priors, exact_problem
-from alliance_meta.core.bayes_exact import ExactPosterior, ExactProblem, log_likelihood, solve
-from alliance_meta.core.bayes_normal import conditional
+from alliance_meta.bayes.setup import check_kind, choose_priors, exact_problem
+from alliance_meta.core.bayes_exact import solve
 from alliance_meta.design import build_design
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import ConvergenceWarning, InputError
-from alliance_meta.notes import Note, merge_notes, warn_note
+from alliance_meta.errors import InputError
+from alliance_meta.notes import merge_notes
 from alliance_meta.options import check_level, check_option
-
-# Above this error bound not every printed digit can be trusted.
-WORST_ERROR = 1e-8
-FEW_FOR_TAU = 5
-# Data are in conflict with a normal prior that lies this many standard deviations away (p = .001) ...
-CONFLICT = 3.29
-# ... and with a prior of tau all but this much of which is left of or right of values e^3 times as likely.
-OUTSIDE = 1e-3
-FAR_MORE_LIKELY = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,16 +30,27 @@ class BayesianModel:
     what was plausible before (the priors). The answer is a probability for each value of the mean, of the
     spread, of each study's own true effect, and of the effect to expect in a new study.
 
+    Where studies give several effects, `random` says so: true effects then vary between studies and between the
+    effects of one study, each with a standard deviation of its own.
+
     Parameters
     ----------
     effects : EffectSizes
         From `escalc` or `EffectSizes.from_arrays`, k >= 1.
     mods : str
         Right-hand side of a formula over the moderators, ``"1"`` for none.
+    random : str or sequence of str, optional
+        For dependent effects, as in `MultilevelModel`: ``"~ 1 | study_id/es_id"`` or ``("study_id", "es_id")``, a
+        grouping and the rows within it. ``es_id`` are the rows unless the effects have a column of that name. Without
+        it effects are independent.
+    V : SamplingCovariance or array-like of shape (k, k), optional
+        With `random`: the covariance of sampling errors, from `impute_V` or `rcalc`, within the groups. Without it
+        sampling errors are taken as independent.
     mu_prior : EffectPrior
         Of the mean effect; with moderators, of the mean effect at their average.
-    tau_prior : TauPrior
-        Of tau, the standard deviation of true effects between studies.
+    tau_prior : TauPrior or mapping of str to TauPrior
+        Of tau, the standard deviation of true effects between studies; with `random` of the standard deviation of
+        each term, or one for each by the name of its term.
     beta_prior : EffectPrior or mapping of str to EffectPrior, optional
         Of each other coefficient as it is printed (per unit of the moderator), or one for each by name. By
         default normal around 0 with standard deviation .25 for what one standard deviation of the moderator
@@ -61,6 +63,7 @@ class BayesianModel:
     See Also
     --------
     RandomEffectsModel : The same model without priors.
+    MultilevelModel : That for dependent effects.
 
     Notes
     -----
@@ -71,7 +74,15 @@ class BayesianModel:
     rounding; ``.error_bound`` of the result says how large it is. A Student t or Cauchy prior of one coefficient
     is integrated as a mixture of normals. `priors` explains the default priors. They are meant for correlations
     on Fisher's z. R: ``bayesmeta(y, sigma, mu.prior = c(0, 0.5), tau.prior = function(t) dhalfnormal(t, scale =
-    0.3))``. The model assumes independent effects; several effects from one study need a multilevel model.
+    0.3))``.
+
+    Without `random` the model assumes independent effects. With it,
+
+    .. math:: y_{ij} = x_{ij}'\beta + u_i + w_{ij} + e_{ij}, \quad u_i \sim N(0, \tau_1^2), \quad
+              w_{ij} \sim N(0, \tau_2^2), \quad e \sim N(0, V)
+
+    and both standard deviations are integrated, on a grid that is refined until the error is below 1e-10; priors of
+    coefficients must be normal or flat. R has no exact counterpart; ``.r_code()`` of the result gives brms.
 
     Examples
     --------
@@ -84,12 +95,21 @@ class BayesianModel:
     0.929
     >>> print(fit.bayes_factor("mu = 0"))
     BF10 = 85.28: the data are 85.28 times as likely if mu is not 0 as if mu = 0
+
+    Several effects from one study:
+
+    >>> es = am.escalc(am.load_dataset("crede2010"))
+    >>> fit = am.BayesianModel(es, random="~ 1 | study_id/es_id").fit()
+    >>> {term: round(tau, 3) for term, tau in fit.taus.items()}
+    {'study_id': 0.136, 'study_id/es_id': 0.193}
     """
 
     effects: EffectSizes
     mods: str = "1"
+    random: str | Sequence[str] | None = None
+    V: Any = None
     mu_prior: EffectPrior = MU
-    tau_prior: TauPrior = TAU
+    tau_prior: TauPrior | Mapping[str, TauPrior] = TAU
     beta_prior: EffectPrior | Mapping[str, EffectPrior] | None = None
     level: float = 0.95
     interval: IntervalKind = "eti"
@@ -100,44 +120,48 @@ class BayesianModel:
                 f"BayesianModel needs EffectSizes, not {type(self.effects).__name__}; make them with escalc"
             )
         check_kind(self.mu_prior, EffectPrior, "mu_prior")
-        check_kind(self.tau_prior, TauPrior, "tau_prior")
+        if self.random is None and self.V is not None:
+            raise InputError("V is for dependent effects; say what varies too, such as random='~ 1 | study_id/es_id'")
+        if self.random is None and isinstance(self.tau_prior, Mapping):
+            raise InputError("tau_prior by term needs random=, such as random='~ 1 | study_id/es_id'")
+        if not isinstance(self.tau_prior, Mapping):
+            check_kind(self.tau_prior, TauPrior, "tau_prior")
         if self.beta_prior is not None and not isinstance(self.beta_prior, Mapping):
             check_kind(self.beta_prior, EffectPrior, "beta_prior")
         check_level(self.level)
         check_option("interval", self.interval, IntervalKind)
 
-    def fit(self) -> BayesianResults:
+    def fit(self) -> BayesianResults | BayesianMultilevelResults:
         """Solve the model.
 
         Returns
         -------
-        BayesianResults
+        BayesianResults or BayesianMultilevelResults
+            The latter with `random`.
 
         Raises
         ------
         DesignError
             An unknown moderator, one with a single level, more coefficients than effects.
         InputError
-            The priors leave the posterior improper; more than one coefficient has a Student t or Cauchy prior.
+            The priors leave the posterior improper; more than one coefficient has a Student t or Cauchy prior. With
+            `random`: any such prior, an unknown column or one with missing values, other terms than a grouping and
+            the rows within it, a `V` of another size or one that reaches beyond the groups.
 
         Warns
         -----
-        DroppedRowsWarning, RedundantModeratorWarning, ConvergenceWarning
+        DroppedRowsWarning, RedundantModeratorWarning, ConvergenceWarning, NotIdentifiedWarning
             Each also stands in ``.notes`` of the result.
         """
+        if self.random is not None:
+            return fit_multilevel(self, self.random)
+        assert isinstance(self.tau_prior, TauPrior)
         design = build_design(self.mods, self.effects.moderators, labels=self.effects.slab)
         effects = self.effects
         if not design.rows.all():
             effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
         chosen = choose_priors(design, self.mu_prior, self.tau_prior.given(effects.vi), self.beta_prior)
         exact = solve(exact_problem(effects, design, chosen))
-        notes = [*_scale_notes(self, effects), *_size_notes(exact), *_conflict_notes(exact, chosen)]
-        if exact.error > WORST_ERROR:
-            message = (
-                f"The integrals are only accurate to about {exact.error:.1g}; do not rely on more digits than that. "
-                "Look for an extreme variance or an extreme prior."
-            )
-            notes.append(warn_note("not-converged", message, ConvergenceWarning))
         return BayesianResults(
             effects=effects,
             design=design,
@@ -145,73 +169,5 @@ class BayesianModel:
             level=self.level,
             interval=self.interval,
             exact=exact,
-            notes=merge_notes(effects.notes, design.notes, notes),
+            notes=merge_notes(effects.notes, design.notes, two_level_notes(effects, chosen, exact)),
         )
-
-
-def _scale_notes(model: BayesianModel, effects: EffectSizes) -> list[Note]:
-    default = [name for name, prior in (("mu_prior", MU), ("tau_prior", TAU)) if getattr(model, name) == prior]
-    if effects.measure in ("ZCOR", "COR", "UCOR") or not default:
-        return []
-    message = (
-        f"The default priors (mu: {MU}; tau: {TAU}) are meant for correlations; these effects are on another scale "
-        f"({effects.scale_label}). Choose {' and '.join(default)}."
-    )
-    return [Note("prior-scale", message)]
-
-
-def _size_notes(exact: ExactPosterior) -> list[Note]:
-    k = exact.problem.model.k
-    if k >= FEW_FOR_TAU:
-        return []
-    says = "says nothing" if k == 1 else "say little"
-    message = (
-        f"k = {k}: {'one effect' if k == 1 else 'so few effects'} {says} about tau, whose posterior rests on its "
-        "prior; prior_sensitivity() shows what other priors give."
-    )
-    return [Note("prior-bound", message)]
-
-
-def _conflict_notes(exact: ExactPosterior, priors: PriorSet) -> list[Note]:
-    """Say where the data by themselves lie far out in the prior."""
-    found = [priors.names[j] for j in np.flatnonzero(_surprise(exact.problem) > CONFLICT)]
-    parts = [f"{name} (prior {priors.coefficients[priors.names.index(name)]})" for name in found]
-    if _tau_conflict(exact.problem, priors.tau):
-        parts.append(f"tau (prior {priors.tau})")
-    if not parts:
-        return []
-    message = (
-        f"Data and prior disagree about {' and '.join(parts)}: the posterior is a compromise that neither supports. "
-        "Reconsider the prior, or take one with a heavy tail, such as Cauchy or HalfCauchy, which gives way."
-    )
-    return [Note("prior-conflict", message)]
-
-
-def _surprise(problem: ExactProblem) -> Array:
-    """Return how many standard deviations of the prior predictive lie between data and a normal prior, (p,).
-
-    Tau is that of the moments here, so that a conflict cannot hide in it; 0 for priors that are not normal.
-    """
-    model = problem.model
-    given = conditional(model, np.array([np.sqrt(model.tau2)]))
-    posterior = 1.0 / (given.root[0] ** 2).sum(axis=0)
-    data = posterior - model.precision
-    tells = (model.precision > 0) & (data > 1e-9 * posterior)
-    data = np.where(tells, data, 1.0)
-    prior = np.where(tells, model.precision, 1.0)
-    own = (posterior * given.mean[0] - model.precision * model.mean) / data
-    return np.where(tells, np.abs(own - model.mean) / np.sqrt(1.0 / data + 1.0 / prior), 0.0)
-
-
-def _tau_conflict(problem: ExactProblem, prior: TauPrior) -> bool:
-    """Return whether the likelihood of tau is far higher outside what the prior allows than inside."""
-    if not prior.proper:
-        return False
-    lowest, highest = prior.quantile([OUTSIDE, 1.0 - OUTSIDE])
-    v = problem.model.v
-    sizes = np.sqrt([v.min(), v.max(), np.ptp(problem.model.y) ** 2])
-    around = np.geomspace(1e-2 * sizes[0], 1e2 * sizes.max(), 64)
-    loglik = log_likelihood(problem, np.concatenate([around, [lowest, min(highest, 1e3 * around[-1])]]))
-    tau = np.append(around, [lowest, highest])
-    inside = (tau >= lowest) & (tau <= highest)
-    return bool((~inside).any() and loglik[~inside].max() - loglik[inside].max() > FAR_MORE_LIKELY)

@@ -1,8 +1,8 @@
-"""`BayesianMultilevelResults`: the posterior of a three-level model."""
+"""`BayesianMultilevelResults`: the posterior of a three-level model, with the two-level result's nouns."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,84 +11,55 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.bayes import multilevel_text
-from alliance_meta.bayes.averaged import GridMarginal
-from alliance_meta.bayes.effect_priors import Normal
+from alliance_meta.bayes import multilevel_draws, multilevel_evidence, multilevel_export, multilevel_r, multilevel_text
 from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis
-from alliance_meta.bayes.marginals import KINDS, IntervalKind, Marginal, MixtureMarginal
-from alliance_meta.bayes.prior import EffectPrior, TauPrior
-from alliance_meta.bayes.quantities import Quantities
-from alliance_meta.bayes.results_export import column
+from alliance_meta.bayes.leave_out import LeaveOneOut
+from alliance_meta.bayes.marginals import IntervalKind, Marginal
+from alliance_meta.bayes.multilevel_leave_out import leave_out
+from alliance_meta.bayes.multilevel_prior_grid import TauPriors, prior_grid
+from alliance_meta.bayes.multilevel_priors import MultilevelPriors
+from alliance_meta.bayes.multilevel_quantities import MultilevelQuantities
+from alliance_meta.bayes.prior import EffectPrior
 from alliance_meta.bayes.results_predict import predict
-from alliance_meta.bayes.setup import coordinates
-from alliance_meta.core.bayes_exact import TauDensity
-from alliance_meta.core.bayes_mixture import NormalMixture
-from alliance_meta.core.bayes_multilevel import MultilevelPosterior, solve_multilevel, without_coefficient
-from alliance_meta.core.bayes_multilevel_effects import row_effects, thinned
-from alliance_meta.core.clusters import IntArray, stacks
+from alliance_meta.core.bayes_multilevel import MultilevelPosterior, given_deviations
+from alliance_meta.core.clusters import IntArray
 from alliance_meta.core.sampling_covariance import SamplingCovariance
-from alliance_meta.design import INTERCEPT, Design
+from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
-from alliance_meta.options import Scale, check_level, check_option, did_you_mean
-from alliance_meta.results.export import plain
+from alliance_meta.options import Scale, check_level, check_option
 
 
 @dataclass(frozen=True, eq=False)
-class MultilevelPriors:
-    """The priors of a three-level model.
-
-    Attributes
-    ----------
-    terms : tuple of str
-        The grouping and the rows within it.
-    names : tuple of str
-        Coefficients; the intercept stands for ``mu``.
-    coefficients : tuple of EffectPrior
-    taus : tuple of TauPrior
-        Of the standard deviation of each term.
-    """
-
-    terms: tuple[str, str]
-    names: tuple[str, ...]
-    coefficients: tuple[EffectPrior, ...]
-    taus: tuple[TauPrior, TauPrior]
-
-    def __str__(self) -> str:
-        parts = [f"{name} ~ {prior}" for name, prior in zip(self.names, self.coefficients, strict=True)]
-        parts += [f"tau[{term}] ~ {prior}" for term, prior in zip(self.terms, self.taus, strict=True)]
-        return "; ".join(parts)
-
-    @property
-    def improper(self) -> list[str]:
-        """Which parameters have an improper prior."""
-        found = [name for name, prior in zip(self.names, self.coefficients, strict=True) if not prior.proper]
-        return found + [f"tau[{term}]" for term, one in zip(self.terms, self.taus, strict=True) if not one.proper]
-
-
-@dataclass(frozen=True, eq=False)
-class BayesianMultilevelResults(Quantities):
+class BayesianMultilevelResults(MultilevelQuantities):
     """The posterior of a Bayesian three-level model: effects within studies.
 
-    Made by `bayes.multilevel.fit_multilevel`. Every number comes from quadrature over the two
-    standard deviations, none from random draws.
+    Made by `BayesianModel.fit` with ``random=``. Every number comes from quadrature over the two standard
+    deviations, none from random draws. Terms are named as `MultilevelModel` names them, ``study_id`` and
+    ``study_id/es_id``; where a name is asked for, the last part of it is enough: ``"tau[es_id]"``.
 
     Attributes
     ----------
     effects : EffectSizes
+        The effects that took part.
     design : Design
     priors : MultilevelPriors
     level : float
         Probability inside every interval, a fraction.
     interval : {"eti", "hdi"}
+        Equal-tailed or shortest intervals.
     exact : MultilevelPosterior
         The raw arrays.
     group : ndarray of int, shape (k,)
         Group of each effect, by code.
+    levels : tuple of str
+        What each group is called, by code.
     V : SamplingCovariance or None
+        None: sampling errors are independent.
     notes : tuple of Note
+        What a reader must know; every report prints them.
     """
 
     effects: EffectSizes
@@ -96,25 +67,11 @@ class BayesianMultilevelResults(Quantities):
     priors: MultilevelPriors
     level: float
     interval: IntervalKind
-    exact: MultilevelPosterior  # type: ignore[assignment]
+    exact: MultilevelPosterior
     group: IntArray
+    levels: tuple[str, ...]
     V: SamplingCovariance | None
     notes: tuple[Note, ...] = ()
-
-    @property
-    def taus(self) -> dict[str, float]:
-        """Posterior median of the standard deviation of each term."""
-        return {term: self.posterior(f"tau[{term}]").median for term in self.priors.terms}
-
-    @property
-    def sigma2(self) -> Array:
-        """Posterior medians of the variances, between groups and within, (2,)."""
-        return np.array(list(self.taus.values())) ** 2
-
-    @property
-    def n_groups(self) -> int:
-        """Number of groups."""
-        return int(self.group.max()) + 1
 
     @property
     def log_marginal_likelihood(self) -> float:
@@ -131,33 +88,21 @@ class BayesianMultilevelResults(Quantities):
     def tidy(self, *, level: float | None = None, interval: IntervalKind | None = None) -> pd.DataFrame:
         """Return one row per quantity, unrounded, on the analysis scale.
 
+        Parameters
+        ----------
+        level : float, optional
+        interval : {"eti", "hdi"}, optional
+
         Returns
         -------
         DataFrame
             Indexed by ``mu`` (with moderators, the coefficients), ``tau[<term>]`` for both terms, ``theta_new`` (the
-            true effect of a row in a new group) and ``theta[<label>]`` (that of each row), with columns
-            ``mean sd median ci_lb ci_ub``.
+            true effect of a row in a new group; with moderators, at their average) and ``theta[<label>]`` (that of
+            each row), with columns ``mean sd median ci_lb ci_ub``. Kind and probability of the interval are in
+            ``.attrs``.
         """
         used, kind = self._interval(level, interval)
-        rows: dict[str, tuple[float, ...]] = {}
-        names = [*self.names, *(f"tau[{term}]" for term in self.priors.terms), "theta_new"]
-        for name in names:
-            one = self.posterior(name)
-            limits = one.interval(level=used, kind=kind)
-            rows[name] = (one.mean, one.sd, limits.estimate, limits.lb, limits.ub)
-        theta = self._true_effects
-        mean, sd = theta.moments()
-        q = theta.quantile(np.array([0.5 * (1.0 - used), 0.5, 0.5 * (1.0 + used)]))
-        low, high = theta.shortest(used) if kind == "hdi" else (q[:, 0], q[:, 2])
-        for i, label in enumerate(self.effects.slab):
-            rows[f"theta[{label}]"] = tuple(float(one) for one in (mean[i], sd[i], q[i, 1], low[i], high[i]))
-        cells = zip(("mean", "sd", "median", "ci_lb", "ci_ub"), zip(*rows.values(), strict=True), strict=True)
-        index = pd.Index(list(rows), name="parameter")
-        out = pd.DataFrame({name: column(list(part)) for name, part in cells}, index=index)
-        out.attrs.update(
-            scale=self.effects.scale_label, level=used, interval=kind, interval_label=f"{100 * used:g} % {KINDS[kind]}"
-        )
-        return out
+        return multilevel_export.tidy(self, level=used, kind=kind)
 
     def predict(
         self,
@@ -167,25 +112,43 @@ class BayesianMultilevelResults(Quantities):
         level: float | None = None,
         interval: IntervalKind | None = None,
     ) -> pd.DataFrame:
-        """Predict the mean effect, and the true effect of a row in a new group; as `BayesianResults.predict`."""
+        """Predict the mean effect, and the true effect of a row in a new group, for given moderators.
+
+        Parameters and columns are those of `BayesianResults.predict`; the prediction interval holds the variation
+        between groups and within them.
+
+        Examples
+        --------
+        >>> import alliance_meta as am
+        >>> es = am.escalc(am.load_dataset("crede2010"))
+        >>> fit = am.BayesianModel(es, random="~ 1 | study_id/es_id").fit()
+        >>> fit.predict(scale="r").round(3)[["pred", "ci_lb", "ci_ub", "pi_lb", "pi_ub"]].values.tolist()
+        [[0.417, 0.369, 0.466, -0.032, 0.728]]
+        """
         used, kind = self._interval(level, interval)
         return predict(self, newdata, scale=scale, level=used, kind=kind)  # type: ignore[arg-type]
 
     def blup(self, *, level: float | None = None, interval: IntervalKind | None = None) -> pd.DataFrame:
-        """Return the posterior of each row's true effect: ``mean sd median ci_lb ci_ub``."""
+        """Return the posterior of each row's true effect: ``mean sd median ci_lb ci_ub``, on the analysis scale."""
         table = self.tidy(level=level, interval=interval).iloc[-self.k :]
         return table.set_axis(pd.Index(self.effects.slab), axis=0)
 
-    def posterior(self, what: str, *, scale: Scale | None = None) -> Marginal:
+    def posterior(self, what: str | Mapping[str, float], *, scale: Scale | None = None) -> Marginal:
         """Return the posterior distribution of one quantity.
 
         Parameters
         ----------
-        what : str
-            ``"mu"`` (with moderators, the mean effect at their average), a coefficient, ``"tau[<term>]"``,
-            ``"theta_new"`` or ``"theta[<label>]"``.
+        what : str or mapping of str to float
+            ``"mu"`` (with moderators, the mean effect at their average), a coefficient, ``"tau[<term>]"``;
+            ``"tau"``, the standard deviation of all true effects together, with ``"tau2"`` and ``"I2"``;
+            ``"icc"``, the share of tau2 that lies between groups; ``"theta_new"``, ``"theta[<label>]"``; or weights
+            of a linear combination of coefficients and true effects, ``{"theta[Smith 1]": 1, "theta[Smith 2]": -1}``.
         scale : {"z", "r"}, optional
             ``"r"`` for correlations: tanh of a mean or true effect.
+
+        Returns
+        -------
+        Marginal
         """
         return self._marginal(what, scale)
 
@@ -193,65 +156,125 @@ class BayesianMultilevelResults(Quantities):
         """Return the posterior probability of a statement such as ``"mu > 0.1"`` or ``"tau[study_id] < 0.2"``."""
         stated = read_hypothesis(statement)
         if stated.is_point:
-            raise InputError(f"{statement!r}: a single value has probability 0; state a range")
+            raise InputError(
+                f"{statement!r}: a single value has probability 0; state a range, or ask for a Bayes factor"
+            )
         return self.posterior(stated.name, scale=scale).prob(stated.lower, stated.upper)
 
     def bayes_factor(self, hypothesis: str) -> BayesFactor:
-        """Return the Bayes factor of ``"mu = 0"``, a coefficient ``= 0`` or ``"tau[<term>] = 0"`` against not so."""
-        stated = read_hypothesis(hypothesis)
-        if not (stated.is_point and stated.lower == 0):
-            raise InputError(f"{hypothesis!r}: the three-level model compares points at 0, such as 'tau[study_id] = 0'")
-        densities: list[TauDensity | None] = [
-            TauDensity(one.logpdf, one.upper, one.tail, (), one.proper) for one in self.priors.taus
-        ]
-        data = self.exact.data
-        taus = [f"tau[{term}]" for term in self.priors.terms]
-        if stated.name in taus:
-            i = taus.index(stated.name)
-            prior_is_proper, densities[i] = self.priors.taus[i].proper, None
-        else:
-            j = self._coefficient(stated.name)
-            prior_is_proper = isinstance(self.priors.coefficients[j], Normal)
-            data = without_coefficient(data, j)
-        none = NotApplicable("there is no other route")
-        if not prior_is_proper:
-            gone = NotApplicable(f"the prior of {stated.name} is improper")
-            return BayesFactor(stated.text, stated.opposite, gone, gone, gone, gone, none)
-        other = solve_multilevel(data, *densities)
-        log = other.log_marginal - self.exact.log_marginal
-        with np.errstate(over="ignore"):
-            bf01, bf10 = float(np.exp(log)), float(np.exp(-log))
-        return BayesFactor(stated.text, stated.opposite, bf01, bf10, log, other.error + self.exact.error, none)
+        """Return how much more likely the data are under a hypothesis than under its opposite.
+
+        Parameters
+        ----------
+        hypothesis : str
+            A point, ``"mu = 0"``, ``"year = 0"`` or ``"tau[study_id] = 0"`` (no variation between groups); or a
+            range, ``"mu > 0"``, ``"|mu| < 0.1"``, ``"tau[study_id] < 0.1"``.
+
+        Returns
+        -------
+        BayesFactor
+            As of `BayesianResults.bayes_factor`. The priors of everything else stay as they are.
+        """
+        return multilevel_evidence.bayes_factor(self, read_hypothesis(hypothesis))
+
+    def joint_density(self, between: Any, within: Any) -> Array:
+        """Return the joint posterior density of both standard deviations at values that broadcast together."""
+        between, within = np.broadcast_arrays(np.asarray(between, dtype=float), np.asarray(within, dtype=float))
+        s1, s2 = np.maximum(between.ravel(), 0.0), np.maximum(within.ravel(), 0.0)
+        logs = given_deviations(self.exact.data, s1, s2).loglik - self.exact.log_marginal
+        for prior, at in zip(self.priors.densities, (s1, s2), strict=True):
+            logs = logs + prior.log_density(at)
+        return np.where((between >= 0) & (within >= 0), np.exp(logs).reshape(between.shape), 0.0)
+
+    def loo(self, *, cluster: str | None = None) -> LeaveOneOut:
+        """Leave out each row in turn, or each whole group, exactly.
+
+        How well do the other rows, or the other studies, predict each one, and what would the synthesis say
+        without it? A row is predicted from the rest of its own study too; a study left out whole is not, which is
+        the harder test, and the one that counts for new studies.
+
+        Parameters
+        ----------
+        cluster : str, optional
+            The grouping, such as ``"study_id"``: leave out whole groups.
+
+        Returns
+        -------
+        LeaveOneOut
+            ``elpd`` (larger is better), ``elpd_se``, and ``tidy()`` with one row per effect or group.
+
+        Examples
+        --------
+        >>> import alliance_meta as am
+        >>> es = am.escalc(am.load_dataset("crede2010"))
+        >>> fit = am.BayesianModel(es, random="~ 1 | study_id/es_id").fit()
+        >>> print(fit.loo(cluster="study_id"))
+        elpd = -8.19 (SE 15.00), p_loo = 8.66, 68 groups of study_id; exact leave-one-out
+        """
+        return leave_out(self, cluster)
+
+    def prior_sensitivity(
+        self,
+        *,
+        tau_priors: TauPriors | None = None,
+        mu_priors: Sequence[EffectPrior] | None = None,
+    ) -> pd.DataFrame:
+        """Return what other priors would have given, one row per combination.
+
+        Parameters
+        ----------
+        tau_priors : sequence of TauPrior or mapping of str to sequence of TauPrior, optional
+            For both terms in every combination, or for each by the name of its term. By default those of the fit and
+            `priors.sensitivity_set` for both.
+        mu_priors : sequence of EffectPrior, optional
+            Of the mean effect; by default that of the fit.
+
+        Returns
+        -------
+        DataFrame
+            ``mu_prior``, the prior of each term, median and interval of mu and of both standard deviations, the
+            prediction interval ``pi_lb pi_ub``, and ``log_marginal_likelihood``.
+        """
+        return prior_grid(self, tau_priors=tau_priors, mu_priors=mu_priors)
+
+    def to_arviz(self, *, draws: int = 4000, seed: int, chains: int = 4) -> Any:
+        """Return independent draws from the posterior in the container of the installed ArviZ.
+
+        Parameters
+        ----------
+        draws : int
+            In all chains together.
+        seed : int
+            The same seed gives the same draws.
+        chains : int
+            The draws are independent; chains only give ArviZ's diagnostics something to compare.
+
+        Returns
+        -------
+        arviz.InferenceData or xarray.DataTree
+            ``mu`` (with moderators ``beta`` by coefficient), ``tau`` by term, ``theta_new`` and ``theta`` by effect.
+        """
+        return multilevel_draws.to_arviz(self, draws=draws, seed=seed, chains=chains)
 
     def glance(self) -> pd.DataFrame:
         """Return one row with the model's statistics, unrounded."""
-        return pd.DataFrame({name: pd.Series([value]) for name, value in self._statistics().items()})
+        return multilevel_export.glance(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every number and setting as JSON-ready values."""
-        table = self.tidy()
-        chosen = zip(self.priors.names, self.priors.coefficients, strict=True)
-        priors = {name: one.to_dict() for name, one in chosen}
-        priors |= {f"tau[{term}]": one.to_dict() for term, one in zip(self.priors.terms, self.priors.taus, strict=True)}
-        return plain(
-            {
-                "model": {"formula": self.design.formula, "random": list(self.priors.terms), "priors": priors,
-                          "V": "independent" if self.V is None else self.V.assumption,
-                          "method": "exact, by quadrature over both standard deviations"},
-                "statistics": self._statistics(),
-                "posterior": {"parameter": list(table.index), **table.to_dict(orient="list")},
-                "notes": [note.to_dict() for note in self.notes],
-                "provenance": self.effects.provenance.to_dict(),
-            }
-        )  # fmt: skip
+        """Return every number and setting as JSON-ready values; `NotApplicable` becomes its reason."""
+        return multilevel_export.to_dict(self)
 
     def summary(self) -> str:
         """Return the plain-text summary, at most 80 columns wide."""
         return multilevel_text.summary(self)
 
     def methods_text(self) -> str:
-        """Return the sentences for a methods section."""
+        """Return the sentences for a methods section, made from the settings of this fit."""
         return multilevel_text.methods(self)
+
+    def r_code(self) -> str:
+        """Return the R code (brms) that fits the same model by sampling, as far as it can."""
+        return multilevel_r.r_code(self)
 
     def __str__(self) -> str:
         return self.summary()
@@ -262,11 +285,6 @@ class BayesianMultilevelResults(Quantities):
     def _repr_html_(self) -> str:
         return multilevel_text.html(self)
 
-    def _statistics(self) -> dict[str, Any]:
-        found: dict[str, Any] = {"k": self.k, "p": self.p, "groups": self.n_groups, "level": self.level}
-        found |= {f"tau[{term}]": value for term, value in self.taus.items()}
-        return found | {"log_marginal_likelihood": self.log_marginal_likelihood, "error_bound": self.error_bound}
-
     def _interval(self, level: float | None, interval: IntervalKind | None) -> tuple[float, IntervalKind]:
         used = self.level if level is None else level
         kind = self.interval if interval is None else interval
@@ -274,34 +292,9 @@ class BayesianMultilevelResults(Quantities):
         check_option("interval", kind, IntervalKind)
         return used, kind
 
-    def _named(self, name: str) -> Marginal:
-        for i, term in enumerate(self.priors.terms):
-            if name == f"tau[{term}]":
-                return GridMarginal(name, self.exact.deviation(i), self.exact.moments(i))
-        if name in ("tau", "tau2", "I2"):
-            raise InputError(f"{name!r}: there are two, {' and '.join(f'tau[{term}]' for term in self.priors.terms)}")
-        if name.startswith("theta[") and name.endswith("]"):
-            return MixtureMarginal(name, self._true_effects.row(self._study(name[6:-1])))
-        return super()._named(name)
-
-    def _coefficient(self, name: str) -> int:
-        known = ["mu" if one == INTERCEPT else one for one in self.design.names]
-        if name not in known:
-            taus = [f"tau[{term}]" for term in self.priors.terms]
-            raise InputError(f"no parameter {name!r}{did_you_mean(name, [*known, *taus])}")
-        return known.index(name)
-
     @cached_property
-    def _thinned(self) -> MultilevelPosterior:  # type: ignore[override]
-        return thinned(self.exact)
-
-    @cached_property
-    def _true_effects(self) -> NormalMixture:
-        clusters = []
-        for rows in stacks(self.group):
-            if self.V is None:
-                covariance = self.effects.vi[rows][:, :, None] * np.eye(rows.shape[1])
-            else:
-                covariance = np.stack([self.V.block(one) for one in rows])
-            clusters.append((rows, covariance))
-        return row_effects(self.exact, self.effects.yi, self.design.X @ coordinates(self.design), clusters)
+    def _bayes_factors(self) -> dict[str, BayesFactor]:
+        """The Bayes factors of every summary."""
+        names = ["mu", *self.names] if "mu" not in self.names else list(self.names)
+        stated = [name for name in names if name != "intrcpt"] + list(self.priors.tau_names)
+        return {f"{one} = 0": self.bayes_factor(f"{one} = 0") for one in stated}

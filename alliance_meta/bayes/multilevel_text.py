@@ -7,6 +7,8 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from alliance_meta.bayes.marginals import KINDS
+from alliance_meta.bayes.results_text import probability
+from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.results.wording import WIDTH, number, remarks, wrapped
 
 if TYPE_CHECKING:
@@ -16,13 +18,22 @@ if TYPE_CHECKING:
 def summary(fit: BayesianMultilevelResults) -> str:
     """Return the plain-text summary, at most 80 columns wide."""
     lines = [*_heading(fit), "", *_table(fit)]
-    if fit.effects.measure == "ZCOR" and fit.design.formula == "1":
-        row = fit.predict(scale="r").iloc[0]
-        lines += ["", f"As r: {row.pred:.3f} [{row.ci_lb:.3f}, {row.ci_ub:.3f}] (median true correlation, tanh)"]
-        lines += [f"      true correlation in a new group: [{row.pi_lb:.3f}, {row.pi_ub:.3f}]"]
+    lines += _on_r(fit)
     lines += ["", *(line for one in _evidence(fit) for line in wrapped(one)), *remarks(fit.notes)]
     cautions = [line for one in fit.effects.provenance.cautions for line in wrapped(f"Caution: {one}")]
     return "\n".join([*lines, *cautions])
+
+
+def _on_r(fit: BayesianMultilevelResults) -> list[str]:
+    if fit.design.formula != "1" or fit.effects.measure != "ZCOR":
+        return []
+    row, mean = fit.predict(scale="r").iloc[0], fit.predict(scale="r_mean").iloc[0]
+    return [
+        "",
+        f"As r: {row.pred:.3f} [{row.ci_lb:.3f}, {row.ci_ub:.3f}] (median true correlation, tanh)",
+        f"      {mean.pred:.3f} [{mean.ci_lb:.3f}, {mean.ci_ub:.3f}] (mean true correlation)",
+        f"      true correlation in a new group: [{row.pi_lb:.3f}, {row.pi_ub:.3f}]",
+    ]
 
 
 def _heading(fit: BayesianMultilevelResults) -> list[str]:
@@ -55,12 +66,18 @@ def _table(fit: BayesianMultilevelResults) -> list[str]:
 
 def _evidence(fit: BayesianMultilevelResults) -> list[str]:
     lines = []
-    for term in fit.priors.terms:
-        one = fit.bayes_factor(f"tau[{term}] = 0")
-        lines.append(str(one))
+    if fit.design.has_intercept:
+        lines.append("   ".join(f"P({one}) {probability(fit.prob(one))}" for one in ("mu > 0", "theta_new > 0")))
+    for one in fit._bayes_factors.values():
+        missing = one.bf01 != one.bf01
+        lines.append(f"{one.hypothesis}: no Bayes factor, {_reason(one.bf01)}" if missing else str(one))
     likelihood = fit.log_marginal_likelihood
-    shown = f"{likelihood:.4f}" if likelihood == likelihood else "not defined, a prior is improper"
+    shown = f"{likelihood:.4f}" if likelihood == likelihood else f"not defined, {_reason(likelihood)}"
     return [*lines, f"Log marginal likelihood: {shown}"]
+
+
+def _reason(value: float) -> str:
+    return value.reason if isinstance(value, NotApplicable) else ""
 
 
 def html(fit: BayesianMultilevelResults) -> str:
@@ -79,10 +96,11 @@ def methods(fit: BayesianMultilevelResults) -> str:
     moderators = f" with the moderators {fit.design.formula}" if fit.design.formula != "1" else ""
     covariance = "independent" if fit.V is None else f"taken as follows: {fit.V.assumption}"
     kind = "equal-tailed" if fit.interval == "eti" else "shortest (highest-density)"
+    factors = "" if fit.priors.improper else " Bayes factors compare marginal likelihoods under these priors."
     return (
         f"{scale}A Bayesian three-level model{moderators} was fitted to k = {fit.k} effects in {fit.n_groups} groups, "
         f"with random effects of {outer} and of {inner} within it; sampling errors were {covariance}. Priors were "
         f"{fit.priors}. Coefficients and true effects were integrated analytically, the two standard deviations by "
         f"quadrature, with a numerical error of about {fit.error_bound:.0e}. Posterior medians are reported with "
-        f"{kind} {100 * fit.level:g} % credible intervals."
+        f"{kind} {100 * fit.level:g} % credible intervals.{factors}"
     )

@@ -188,8 +188,8 @@ class MeanCorrelation(Marginal):
 
     def _shortest(self, level: float) -> tuple[float, float]:
         """Return the shortest interval by a smooth curve through the distribution function, which is laborious."""
-        ends = self._quantile(np.array([FAR_OUT, 1.0 - FAR_OUT]))
-        x = np.tanh(np.linspace(*np.arctanh(ends), CURVE))
+        low, high = np.arctanh(self._quantile(np.array([FAR_OUT, 1.0 - FAR_OUT])))
+        x = np.tanh(np.linspace(float(low), float(high), CURVE))
         # As a normal deviate it is nearly a straight line.
         deviate = np.where(x < np.median(x), special.ndtri(self._cdf(x)), -special.ndtri(self._sf(x)))
         curve = interpolate.make_interp_spline(x, deviate, k=5)

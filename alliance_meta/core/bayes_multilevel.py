@@ -24,6 +24,7 @@ from alliance_meta.core.tower_plan import Blocks, Plan, Term, plan
 SPAN, LIMITED_SPAN = (-3.6, 12.0), (-3.4, 3.4)
 TOLERANCE, DEPTH = 1e-10, 30.0
 MOST_CELLS = 2_000_000
+LEAST_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,8 +137,9 @@ def multilevel_data(
     """
     rows = np.arange(len(y), dtype=np.intp)
     laid = plan(v, blocks, [Term(group), Term(rows)])
-    level = laid.levels[0]
-    assert level.q == 1, "a covariance block reaches beyond its group"
+    # Where every row is a group of its own the plan needs no level.
+    starts, W = (laid.levels[0].starts, laid.levels[0].W) if laid.levels else (rows, np.ones((len(y), 1)))
+    assert W.shape[1] == 1, "a covariance block reaches beyond its group"
     spread = float(np.var(y)) + float(np.mean(v))
     centre = np.linalg.lstsq(X / np.sqrt(v + spread)[:, None], y / np.sqrt(v + spread), rcond=None)[0]
     turned = laid.rotate(np.column_stack([y - X @ centre, X]))
@@ -145,8 +147,8 @@ def multilevel_data(
         y=turned[:, 0],
         X=np.ascontiguousarray(turned[:, 1:]),
         d=laid.d,
-        W=level.W[:, 0],
-        starts=level.starts,
+        W=W[:, 0],
+        starts=starts,
         mean=mean - centre,
         precision=precision,
         centre=centre,
@@ -227,8 +229,7 @@ def solve_multilevel(
     """Return the posterior under proper priors of the two standard deviations; None holds one at 0."""
     priors = [between, within]
     free = [i for i, prior in enumerate(priors) if prior is not None]
-    scale = float(np.sqrt(np.median(data.d)))
-    lines = [_line(prior, scale) for prior in priors if prior is not None]
+    lines = [line_of(prior.upper, data) for prior in priors if prior is not None]
 
     def split(values: Sequence[Array]) -> list[Array]:
         B = len(values[0]) if values else 1
@@ -252,9 +253,6 @@ def solve_multilevel(
     pair = split([one[heavy] for one in values]) if lines else split([])
     found = given_deviations(data, *pair)
     share = weight[heavy] / weight[heavy].sum() if lines else np.ones(1)
-    flat = int((data.precision == 0).sum())
-    counts = (len(data.starts), len(data.y))
-    tails = [np.inf if one is None else one.tail + n - flat for one, n in zip(priors, counts, strict=True)]
     return MultilevelPosterior(
         data=data,
         grid=grid,
@@ -265,20 +263,29 @@ def solve_multilevel(
         root=found.root,
         log_marginal=grid.log_integral,
         error=grid.error,
-        tails=(tails[0], tails[1]),
+        tails=tails_of(data, priors),
+    )
+
+
+def tails_of(data: MultilevelData, priors: Sequence[TauDensity | None]) -> tuple[float, float]:
+    """Return the a of the tails s^-a of the posteriors of both deviations; inf where one is held at 0."""
+    flat = int((data.precision == 0).sum())
+    between, within = priors
+    return (
+        np.inf if between is None else between.tail + len(data.starts) - flat,
+        np.inf if within is None else within.tail + len(data.y) - flat,
     )
 
 
 def proper(data: MultilevelData, between: TauDensity, within: TauDensity) -> bool:
     """Return whether the posterior is proper under these priors."""
-    flat = int((data.precision == 0).sum())
-    return between.tail + len(data.starts) - flat > 1.0 and within.tail + len(data.y) - flat > 1.0
+    return min(tails_of(data, (between, within))) > 1.0
 
 
-def without_coefficient(data: MultilevelData, direction: int) -> MultilevelData:
-    """Return the same data with one coefficient held at 0."""
+def without_coefficient(data: MultilevelData, direction: int, value: float = 0.0) -> MultilevelData:
+    """Return the same data with one coefficient held at a value."""
     kept = np.arange(data.X.shape[1]) != direction
-    y = data.y + data.X[:, direction] * data.centre[direction]
+    y = data.y + data.X[:, direction] * (data.centre[direction] - value)
     return replace(
         data,
         y=y,
@@ -289,7 +296,10 @@ def without_coefficient(data: MultilevelData, direction: int) -> MultilevelData:
     )
 
 
-def _line(prior: TauDensity, scale: float) -> HalfLine:
-    if np.isfinite(prior.upper):
-        return HalfLine(1.0, LIMITED_SPAN, prior.upper)
-    return HalfLine(3.0 * scale, SPAN)
+def line_of(upper: float, data: MultilevelData) -> HalfLine:
+    """Return the coordinate of a standard deviation with this upper limit."""
+    if np.isfinite(upper):
+        return HalfLine(1.0, LIMITED_SPAN, upper)
+    # Of a covariance that is nearly singular the variances in its own axes are no measure of scale.
+    v, d = float(np.median(data.laid.restore_diagonal(data.d))), float(np.median(data.d))
+    return HalfLine(3.0 * float(np.sqrt(max(d, LEAST_SHARE * v))), SPAN)
