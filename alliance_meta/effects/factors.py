@@ -39,6 +39,11 @@ def factor(name: str, effects: EffectSizes) -> tuple[list[str], IntArray]:
     return levels, code
 
 
+def as_level(value: object) -> str:
+    """Return a value as text by which levels are compared: 1 and 1.0 are the same."""
+    return str(value).removesuffix(".0")
+
+
 def _column(name: str, effects: EffectSizes) -> tuple[list[str], IntArray]:
     columns = effects.moderators
     if name in columns.columns:

@@ -164,6 +164,13 @@ def test_bad_arguments(es, arguments, message):
         pymc.group_tau(es, **arguments)
 
 
+def test_numbers_as_groups(es, rng):
+    mods = {"wave": [1.0, 2.0] * 5 + [10.0]}
+    recipe = pymc.group_tau(am.EffectSizes.from_arrays(es.yi, es.vi, mods=mods), by="wave").recipe
+    new = recipe.scatter({"tau": np.tile([1.0, 5.0, 25.0], (9, 1))}, pd.DataFrame({"wave": [1, 2, 10]}), rng)
+    assert (np.abs(new).mean(axis=0).argsort() == [0, 2, 1]).all()
+
+
 def test_groups_without_a_value_are_refused(es):
     frame = es.moderators.copy()
     frame.loc[3, "rater"] = None

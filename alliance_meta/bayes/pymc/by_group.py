@@ -28,7 +28,7 @@ from alliance_meta.bayes.pymc.taus import TauPriors, add_taus, named_priors, pri
 from alliance_meta.bayes.setup import PriorSet, check_kind
 from alliance_meta.core.clusters import IntArray
 from alliance_meta.design import Design
-from alliance_meta.effects.factors import factor
+from alliance_meta.effects.factors import as_level, factor
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import DesignError, InputError
 from alliance_meta.notes import Note
@@ -217,22 +217,23 @@ def _recipe(
 def _codes(effects: EffectSizes, by: str, levels: tuple[str, ...]) -> IntArray:
     if by not in effects.moderators:
         raise InputError(f"by={by!r} is not a column of these effects; the model needs it")
-    return _known([str(value) for value in effects.moderators[by]], by, levels, "the effects have")
+    return _known(effects.moderators[by], by, levels, "the effects have")
 
 
 def _new_codes(newdata: Any, by: str, levels: tuple[str, ...]) -> IntArray:
     if by not in newdata:
         raise InputError(f"newdata lacks {by}; the model has a tau for each of its levels: {', '.join(levels)}")
-    return _known([str(value) for value in newdata[by]], by, levels, "newdata:")
+    return _known(newdata[by], by, levels, "newdata:")
 
 
-def _known(values: list[str], by: str, levels: tuple[str, ...], where: str) -> IntArray:
-    strange = sorted(set(values) - set(levels))
+def _known(column: Any, by: str, levels: tuple[str, ...], where: str) -> IntArray:
+    place = {as_level(level): i for i, level in enumerate(levels)}
+    values = [as_level(value) for value in column]
+    strange = sorted(set(values) - set(place))
     if strange:
         hint = did_you_mean(strange[0], list(levels)) or "."
         said = f"{where} {by}={strange[0]!r}, which is not a group of the model"
         raise InputError(f"{said}{hint} Groups: {', '.join(levels)}")
-    place = {level: i for i, level in enumerate(levels)}
     return np.array([place[value] for value in values], dtype=np.intp)
 
 

@@ -41,7 +41,7 @@ from alliance_meta.bayes.setup import PriorSet
 from alliance_meta.core.nested_chain import log_densities
 from alliance_meta.core.sampling_covariance import SamplingCovariance
 from alliance_meta.design import INTERCEPT, Design
-from alliance_meta.effects.factors import ROWS
+from alliance_meta.effects.factors import ROWS, as_level
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.notes import merge_notes
@@ -334,8 +334,8 @@ def _new_levels(terms: Intercepts, draws: Draws, newdata: pd.DataFrame | None, r
     for i, name in enumerate(terms.names):
         known = np.full(m, -1, dtype=np.intp)
         if i in terms.across and newdata is not None and name in newdata:
-            place = {label: at for at, label in enumerate(terms.labels[i])}
-            known = np.array([place.get(str(value), -1) for value in newdata[name]], dtype=np.intp)
+            place = {as_level(label): at for at, label in enumerate(terms.labels[i])}
+            known = np.array([place.get(as_level(value), -1) for value in newdata[name]], dtype=np.intp)
         if (known >= 0).any():
             found += np.where(known >= 0, draws[terms.variable(i)][:, known], 0.0)
         variance += np.where(known >= 0, 0.0, tau[:, [i]] ** 2)
