@@ -96,6 +96,8 @@ class PowerScaling:
         how = "How far each posterior moves when priors or data are raised to a power near 1:"
         return "\n".join([*wrapped(how), *lines, *wrapped(verdict)])
 
+    __repr__ = __str__
+
 
 def power_scaling(fit: BayesianResults, *, what: Sequence[str] | None = None) -> PowerScaling:
     r"""Return how sensitive posteriors are to their priors and to the data.

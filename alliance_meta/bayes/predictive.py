@@ -130,6 +130,8 @@ class PredictiveCheck:
         )
         return "\n".join(lines)
 
+    __repr__ = __str__
+
 
 def predictive_check(
     fit: BayesianResults | BayesianMultilevelResults, *, seed: int, draws: int = 4000
@@ -175,7 +177,7 @@ def predictive_check(
     exact: Any = fit.exact
     rng = np.random.default_rng(seed)
     Y = replicate(rng, draws, X, exact.weight, exact.mean, exact.root, _spreads(fit), _errors(fit))
-    fitted = exact.coefficients(X).quantile(np.array([0.5]))[:, 0]
+    fitted = _medians(exact, X)
     cumulative = np.cumsum(exact.weight[order := np.argsort(exact.tau)])
     tau = float(exact.tau[order][np.searchsorted(cumulative, 0.5 * cumulative[-1])])
     observed = check_statistics(effects.yi[None], effects.vi, X, fitted, tau)
@@ -186,7 +188,7 @@ def predictive_check(
         effects=effects,
         table=pd.DataFrame.from_dict(rows, orient="index").rename_axis("statistic"),
         studies=_studies(fit),
-        bins=_bins(effects.yi, Y, _new_results(fit, X)),
+        bins=_bins(effects.yi, Y, _new_results(fit, X), _widest(fitted, effects.vi)),
         replicated=pd.DataFrame({name: replicated[name] for name in names}),
         seed=int(seed),
         draws=int(draws),
@@ -208,6 +210,18 @@ def _errors(fit: Any) -> Errors:
         return [(np.arange(fit.k)[:, None], fit.effects.vi[:, None, None])]
     found = stacks(fit.group)
     return [(rows, np.stack([V.block(one) for one in rows])) for rows in found]
+
+
+def _medians(exact: Any, X: Array) -> Array:
+    """Return the posterior median of each row of X times the coefficients."""
+    rows, place = np.unique(X, axis=0, return_inverse=True)
+    found: Array = exact.coefficients(rows).quantile(np.array([0.5]))[:, 0]
+    return found[place.ravel()]
+
+
+def _widest(fitted: Array, v: Array) -> list[int]:
+    """Return the rows whose new results reach furthest: the extreme expected ones, and the least precise."""
+    return [int(np.argmin(fitted)), int(np.argmax(fitted)), int(np.argmax(v))]
 
 
 def _new_results(fit: Quantities, X: Array) -> NormalMixture:
@@ -234,10 +248,10 @@ def _studies(fit: Any) -> pd.DataFrame:
     return table.set_axis(pit.index, axis=0)
 
 
-def _bins(y: Array, Y: Array, each: NormalMixture) -> pd.DataFrame:
+def _bins(y: Array, Y: Array, each: NormalMixture, widest: list[int]) -> pd.DataFrame:
     """Count effects in bins: observed, expected, and 95 % of the replications."""
     low, high = float(y.min()), float(y.max())
-    ends = each.quantile(np.array([0.01, 0.99]))
+    ends = np.stack([each.row(i).quantile(np.array([0.01, 0.99]))[0] for i in widest])
     low, high = min(low, float(ends[:, 0].min())), max(high, float(ends[:, 1].max()))
     count = int(np.clip(np.ceil(2.0 * len(y) ** 0.5), FEWEST_BINS, MOST_BINS))
     edges = np.linspace(low, high, count + 1)

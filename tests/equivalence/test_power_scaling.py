@@ -224,3 +224,13 @@ def test_the_range_is_that_of_4000_draws(fit):
             assert table.loc[name, part] == pytest.approx(
                 exact_sensitivity(fit, name, part, float(low), float(high)), rel=CLOSED_FORM
             )
+
+
+def test_another_unit_changes_nothing():
+    """Effects and priors in another unit: the same sensitivities."""
+    es = made()
+    other = EffectSizes.from_arrays(3.0 * es.yi, 9.0 * es.vi)
+    first = am.BayesianModel(es, mu_prior=priors.Normal(0.1, 0.2), tau_prior=priors.HalfT(3, 0.1)).fit()
+    second = am.BayesianModel(other, mu_prior=priors.Normal(0.3, 0.6), tau_prior=priors.HalfT(3, 0.3)).fit()
+    one, two = (power_scaling(fit).tidy().drop(columns="diagnosis").astype(float) for fit in (first, second))
+    np.testing.assert_allclose(two, one, rtol=1e-6)

@@ -128,6 +128,7 @@ def test_text_and_dictionary(molloy, levels):
     for fit in (molloy, levels):
         found = predictive_check(fit, seed=1, draws=200)
         assert max(map(len, str(found).splitlines())) <= 80
+        assert repr(found) == str(found)
         told = json.loads(json.dumps(found.to_dict(), allow_nan=False))
         assert told["statistics"]["name"] == list(found.tidy().index)
     assert found.studies["pit"].tolist() == levels.loo().tidy()["pit"].tolist()
@@ -199,6 +200,7 @@ def test_conflict_and_strong_priors_are_told_apart(molloy):
     assert strong.tidy().loc["mu", "diagnosis"] == "strong prior or weak data"
     assert "look at prior_sensitivity()" in str(strong)
     assert max(map(len, str(strong).splitlines())) <= 80
+    assert repr(strong) == str(strong)
     assert molloy.power_scaling().flagged == []
 
 
