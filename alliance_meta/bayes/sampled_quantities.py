@@ -56,6 +56,11 @@ class SampledQuantities:
         return self.made.effects
 
     @property
+    def model_label(self) -> str:
+        """A short name of the model, for labels."""
+        return "Bayesian, sampled"
+
+    @property
     def design(self) -> Design:
         """The design of the moderators."""
         return self.made.design

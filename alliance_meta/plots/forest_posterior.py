@@ -6,9 +6,12 @@ from typing import Any
 
 import pandas as pd
 
+from alliance_meta._typing import Array
 from alliance_meta.bayes.marginals import KINDS
 from alliance_meta.bayes.multilevel_results import BayesianMultilevelResults
 from alliance_meta.bayes.results import BayesianResults
+from alliance_meta.bayes.sampled_results import SampledPosterior
+from alliance_meta.bayes.sampled_text import FAILED
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_level
 from alliance_meta.plots import forest_text
@@ -27,7 +30,7 @@ from alliance_meta.plots.forest_groups import fitted_levels, fitted_rows
 from alliance_meta.plots.forest_sort import sort_rows
 from alliance_meta.tables.format import format_estimate, format_interval, format_level
 
-Posterior = BayesianResults | BayesianMultilevelResults
+Posterior = BayesianResults | BayesianMultilevelResults | SampledPosterior
 
 
 def posterior_data(
@@ -44,35 +47,45 @@ def posterior_data(
     check_level(used)
     shown, _ = chosen(fit.effects, columns, ())
     positions, notes = sort_rows(fit, order)
-    own = fit.blup(level=used)
-    studies = [
-        {**row, "fit": own["median"].iloc[i], "fit_lb": own["ci_lb"].iloc[i], "fit_ub": own["ci_ub"].iloc[i]}
-        for i, row in enumerate(effect_rows(fit, used, shown, {}))
-    ]
-    simple = fit.design.formula == "1"
+    predicted = fit.predict(level=used)
+    simple = list(predicted.index) == ["mean effect"]
+    own = _own(fit, used)
+    studies = effect_rows(fit, used, shown, {})
+    if own is not None:
+        for row, (median, lb, ub) in zip(studies, own, strict=True):
+            row |= {"fit": median, "fit_lb": lb, "fit_ub": ub}
+    plain = [studies[i] for i in positions]
     if simple:
-        body = [*(studies[i] for i in positions), {"kind": "blank"}, _mean(fit, used), *prediction_row(fit, used)]
+        body = [*plain, {"kind": "blank"}, _mean(fit, predicted, used), *prediction_row(fit, used)]
     else:
-        name, levels = fitted_levels(fit)
-        plain = [studies[i] for i in positions]
+        name, levels = (None, ()) if isinstance(fit, SampledPosterior) else fitted_levels(fit)
         body = plain if name is None else fitted_rows(fit, studies, positions, name, levels, grouped=False, level=used)
     return make_frame(
         body,
         {
             **frame_meta(fit, used, title, show_cautions),
             **columns_meta(fit.effects, shown, {}),
-            "pooled": float(fit.predict(level=used)["pred"].iloc[0]) if simple else None,
-            "shrunken": True,
-            "description": _description(fit, used, simple=simple),
-            "bottom": _bottom(fit, used),
+            "pooled": float(predicted["pred"].iloc[0]) if simple else None,
+            "shrunken": own is not None,
+            "description": _description(fit, predicted if simple else None, used, shrunken=own is not None),
+            "bottom": _bottom(fit, used, shrunken=own is not None),
             "notes": [note.to_dict() for note in merge_notes(fit.notes, notes, _unweighted(fit))],
             "order": order if isinstance(order, str) else list(order),
         },
     )
 
 
-def _mean(fit: Posterior, level: float) -> dict[str, Any]:
-    row = fit.predict(level=level).iloc[0]
+def _own(fit: Posterior, level: float) -> Array | None:
+    """Return what all studies make of each one, median and interval (k, 3), where the posterior has it."""
+    table = fit.tidy(level=level)
+    names = [f"theta[{label}]" for label in fit.effects.slab]
+    if not set(names) <= set(table.index):
+        return None
+    return table.loc[names, ["median", "ci_lb", "ci_ub"]].to_numpy(dtype=float)
+
+
+def _mean(fit: Posterior, predicted: pd.DataFrame, level: float) -> dict[str, Any]:
+    row = predicted.iloc[0]
     ni = fit.effects.ni
     return {
         "kind": "summary",
@@ -82,17 +95,30 @@ def _mean(fit: Posterior, level: float) -> dict[str, Any]:
     }
 
 
-def _bottom(fit: Posterior, level: float) -> list[str]:
+def _bottom(fit: Posterior, level: float, *, shrunken: bool) -> list[str]:
     scale = forest_text.SCALES.get(fit.effects.measure, "scale of the effects")
     table = fit.tidy(level=level)
     spreads = [str(name) for name in table.index if name == "tau" or str(name).startswith("tau[")]
     words = [f"{name.replace('tau', 'τ', 1)} = {_spread(table, name)}" for name in spreads]
     interval = f"{format_level(level)} credible, {KINDS[fit.interval]}"
-    return [
-        f"Heterogeneity: {'; '.join(words)} ({scale}; posterior median, {interval})",
-        f"Priors: {fit.priors}",
-        f"Squares: each study by itself. Circles: what all studies together make of it ({interval})",
-    ]
+    lines = [f"Heterogeneity: {'; '.join(words)} ({scale}; posterior median, {interval})"] if words else []
+    lines.append(f"Priors: {_priors(fit)}")
+    if shrunken:
+        lines.append(f"Squares: each study by itself. Circles: what all studies together make of it ({interval})")
+    return [*_refusal(fit), *lines]
+
+
+def _priors(fit: Posterior) -> str:
+    if isinstance(fit, SampledPosterior):
+        return "; ".join(f"{name} ~ {prior}" for name, prior in fit.made.priors.items())
+    return str(fit.priors)
+
+
+def _refusal(fit: Posterior) -> list[str]:
+    """Say first what makes draws unusable."""
+    if not isinstance(fit, SampledPosterior) or fit.converged:
+        return []
+    return [FAILED, *(problem.message for problem in fit.problems)]
 
 
 def _spread(table: pd.DataFrame, name: str) -> str:
@@ -100,15 +126,13 @@ def _spread(table: pd.DataFrame, name: str) -> str:
     return format_estimate(median, lb, ub, leading_zero=True)
 
 
-def _description(fit: Posterior, level: float, *, simple: bool) -> str:
+def _description(fit: Posterior, predicted: pd.DataFrame | None, level: float, *, shrunken: bool) -> str:
     label = "SYNTHETIC DATA, made up for teaching. " if fit.effects.provenance.synthetic else ""
-    text = (
-        f"{label}Forest plot of {fit.k} effects with confidence intervals at {format_level(level)}, and below each the "
-        "posterior of its true effect."
-    )
-    if not simple:
+    text = f"{label}Forest plot of {fit.k} effects with confidence intervals at {format_level(level)}"
+    text += ", and below each the posterior of its true effect." if shrunken else "."
+    if predicted is None:
         return f"{text} Bayesian model with the moderators {fit.design.formula}."
-    measure, row = fit.effects.measure, fit.predict(level=level).iloc[0]
+    measure, row = fit.effects.measure, predicted.iloc[0]
     zero = not is_correlation(measure)
     values = {name: to_reader(float(row[name]), measure) for name in row.index if name != "se"}
     mean = format_estimate(values["pred"], values["ci_lb"], values["ci_ub"], leading_zero=zero)

@@ -52,8 +52,8 @@ def forest_data(
 
     Parameters
     ----------
-    fit : RandomEffectsResults, MultilevelResults, RobustResults, RVEResults, BayesianResults or \
-BayesianMultilevelResults
+    fit : RandomEffectsResults, MultilevelResults, RobustResults, RVEResults, or a posterior: BayesianResults, \
+BayesianMultilevelResults, SampledPosterior
         A fitted model. With moderators there is no single mean: the frame then holds fitted values, one per
         level where the model has one categorical moderator, else one beside each study. Models of dependent effects
         have a row for each study and under it one for each of its effects.

@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from alliance_meta import BayesianModel, EffectSizes, escalc, load_dataset
+from alliance_meta import BayesianModel, EffectSizes, bayes, escalc, load_dataset
+from alliance_meta.bayes import SampledPosterior, arviz_bridge
 from alliance_meta.errors import InputError
 from alliance_meta.plots import forest, forest_data, forest_pages, frame_from_dict, frame_to_dict
 from alliance_meta.plots.forest_frame import make_frame
-from tests.plots.cases import made_up, molloy
+from tests.plots.cases import dependent, made_up, molloy
 from tests.tolerances import CLOSED_FORM
 
 
@@ -109,3 +110,46 @@ def test_synthetic_data_say_so():
     es = replace(es, provenance=replace(es.provenance, synthetic=True))
     fit = BayesianModel(es).fit()
     assert forest_data(fit).attrs["description"].startswith("SYNTHETIC DATA")
+
+
+@pytest.fixture(scope="module")
+def sampled(fit):
+    """Independent draws from the exact posterior, as if PyMC had drawn them."""
+    recipe = bayes.pymc.normal_normal(fit.effects).recipe
+    return SampledPosterior(fit.to_arviz(draws=8000, seed=1), recipe.notes, 1, recipe)
+
+
+def test_draws_give_the_same_forest_within_their_error(fit, frame, sampled):
+    drawn = forest_data(sampled, order="effect")
+    assert drawn["label"].tolist() == frame["label"].tolist()
+    for column in ("fit", "fit_lb", "fit_ub", "ci_lb", "ci_ub", "pi_lb", "pi_ub"):
+        np.testing.assert_allclose(drawn[column], frame[column], atol=0.04)
+    assert "tau ~ half-normal(0.3)" in " ".join(drawn.attrs["bottom"])
+    assert np.isnan(drawn["weight"]).all()
+
+
+def test_draws_without_studies_have_no_circles(fit, sampled):
+    names = {name: values for name, values in arviz_bridge.draws(sampled.container).items() if name in ("mu", "tau")}
+    bare = replace(sampled, container=arviz_bridge.from_draws(names))
+    frame = forest_data(bare)
+    assert frame.attrs["shrunken"] is False
+    assert not [one for one in forest(bare).axes[0].patches if type(one).__name__ == "Circle"]
+
+
+def test_draws_that_fail_their_checks_say_so_first(fit, sampled):
+    names = {name: values[:, :40] for name, values in arviz_bridge.draws(sampled.container).items()}
+    names.pop("theta")
+    few = replace(sampled, container=arviz_bridge.from_draws(names))
+    bottom = forest_data(few).attrs["bottom"]
+    assert bottom[0].startswith("DO NOT RELY ON THESE NUMBERS")
+    assert "Too few effective draws" in " ".join(bottom[1:])
+
+
+def test_three_levels_have_a_circle_for_every_row():
+    es = dependent(24, 8)
+    fit = BayesianModel(es, random=("study_id", "es_id")).fit()
+    frame = forest_data(fit)
+    assert (frame["kind"] == "study").sum() == 24
+    assert frame["fit"].notna().sum() == 24
+    assert "τ[study_id]" in frame.attrs["bottom"][0]
+    assert "forest-weights" in [note["code"] for note in frame.attrs["notes"]]
