@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from alliance_meta.sensitivity.sessions import dependability as dependability
     from alliance_meta.sensitivity.term_tests import ComponentTests as ComponentTests
     from alliance_meta.sensitivity.term_tests import component_tests as component_tests
+    from alliance_meta.sensitivity.three_way_result import ThreeWay as ThreeWay
+    from alliance_meta.sensitivity.three_ways import three_way as three_way
     from alliance_meta.sensitivity.wild import WildBootstrap as WildBootstrap
     from alliance_meta.sensitivity.wild import wild_bootstrap as wild_bootstrap
 
@@ -55,6 +57,7 @@ _HOMES = {
     "ProfileLikelihood": "profiles",
     "RhoGrid": "assumed_rho",
     "RouteMatch": "matching",
+    "ThreeWay": "three_way_result",
     "WildBootstrap": "wild",
     "attenuation": "attenuated",
     "bootstrap": "bootstrapping",
@@ -70,6 +73,7 @@ _HOMES = {
     "permutation_test": "permutation",
     "profile": "profiles",
     "rho_grid": "assumed_rho",
+    "three_way": "three_ways",
     "wild_bootstrap": "wild",
 }
 
