@@ -126,9 +126,9 @@ am.plots.map_prior(prior.update(ri=0.15, ni=80))
 # %% [markdown]
 # ## 7. Where quadrature ends
 #
-# Heavy tails, the exact distribution of r, crossed raters, missing moderators: for these there are models for PyMC, with
-# the same priors. They take a minute to compile, so this cell only builds one; `am.bayes.sample(model, seed=1)` draws
-# from it.
+# Heavy tails, the exact distribution of r, crossed raters, missing moderators: for these there are models for PyMC,
+# with the same priors. They take a minute to compile, so this cell only builds one; `am.bayes.sample(model, seed=1)`
+# draws from it.
 
 # %%
 model = am.bayes.pymc.t_effects(effects)
