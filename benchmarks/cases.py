@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -14,9 +14,11 @@ SIGMA2 = (0.02, 0.01)
 # Correlation of sampling errors within studies.
 RHO = 0.6
 
-Kind = Literal[
-    "fit", "replicates", "bootstrap", "permutation", "three-level", "cr2", "wild", "che", "rve", "impute"
-]  # fmt: skip
+Bayesian = Literal["posterior", "everything", "priors", "loo", "three-level posterior", "subsets", "robma"]
+Kind = (
+    Literal["fit", "replicates", "bootstrap", "permutation", "three-level", "cr2", "wild", "che", "rve", "impute"]
+    | Bayesian
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,10 @@ class Case:
     studies: int = 0
     without: tuple[str, ...] = ()
     """Peers that are not run, because a smaller case takes them so long."""
+
+    @property
+    def bayesian(self) -> bool:
+        return self.kind in get_args(Bayesian)
 
 
 K_BY_K = ("metafor", "metafor-sparse", "clubSandwich", "pimeta")
@@ -66,7 +72,22 @@ DEPENDENT = (
     Case("rve-3000", "RVE, three moderators, 3,000 in 1,000", "rve", 3000, 3, studies=1000, without=("robumeta",)),
     Case("impute", "covariances of 200,000 in 50,000", "impute", 200_000, studies=50_000),
 )
-CASES = (*INDEPENDENT, *DEPENDENT)
+BAYESIAN = (
+    *(Case(f"posterior-{k}", f"posterior and marginal likelihood, k = {k}", "posterior", k) for k in (24, 79, 295)),
+    Case("everything-24", "every quantile and true effect, k = 24", "everything", 24),
+    Case("everything-79", "every quantile and true effect, k = 79", "everything", 79),
+    Case("everything-295", "every quantile and true effect, k = 295", "everything", 295, without=("bayesmeta",)),
+    Case("priors", "40 priors of τ, k = 79", "priors", 79),
+    Case("loo", "exact leave-one-out, k = 79", "loo", 79),
+    Case(
+        "bayes-three-level", "three levels, five moderators, 295 in 150", "three-level posterior", 295, 5, studies=150
+    ),
+    Case("subsets", "16,384 sets of 14 moderators, k = 295", "subsets", 295, 14),
+    Case("robma-24", "36 models of publication bias, k = 24", "robma", 24),
+    Case("robma-79", "36 models of publication bias, k = 79", "robma", 79, without=("RoBMA",)),
+    Case("robma-295", "36 models of publication bias, k = 295", "robma", 295, without=("RoBMA",)),
+)
+CASES = (*INDEPENDENT, *DEPENDENT, *BAYESIAN)
 BY_NAME = {case.name: case for case in CASES}
 
 

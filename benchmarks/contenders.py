@@ -9,7 +9,7 @@ contender that has no way to do a case returns None.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
 
@@ -25,6 +25,9 @@ class Task:
     run: Callable[[], tuple[float, ...]]
     scale: float = 1.0
     method: str = "REML"
+    facts: dict[str, float] = field(default_factory=dict)
+    """What else running it has told, by name."""
+    version: str = ""
 
 
 def model(case: Case, data: Data) -> Task | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from cases import DEPENDENT, INDEPENDENT, Case
+import bayesian as bayes
+from cases import BAYESIAN, DEPENDENT, INDEPENDENT, Case
 from contenders import OURS, PEERS
 
 COLUMNS = {
@@ -16,6 +17,9 @@ COLUMNS = {
     "clubSandwich": "clubSandwich (R)",
     "robumeta": "robumeta (R)",
     **{name: name for name in PEERS},
+    "bayesmeta": "bayesmeta (R)",
+    "RoBMA": "RoBMA (R)",
+    "PyMC": "PyMC",
 }
 BUSY = 0.5
 
@@ -51,7 +55,7 @@ out as with the peers, and `alliance_meta` itself in the last row.
   call runs in NumPy. Here it is asked for.
 - **statsmodels** has no REML: its column is Paule and Mandel's estimator. **metapipe-kit** has no REML with moderators.
 - The bootstrap row gives every contender the same 1,000 data sets, drawn from one model.
-{dependent}
+{dependent}{bayesian}
 Versions: {versions}.{missing}
 """
 
@@ -84,6 +88,36 @@ Python and the packages besides:
   `robust()`; metafor's `vcalc` and `rma.mv` with clubSandwich's `coef_test`.
 - **RVE** is `RVEModel` with correlated effects, robumeta's `robu` with small-sample correction.
 - **Covariances** is `impute_V` with every block made; clubSandwich's `impute_covariance_matrix`, metafor's `vcalc`.
+"""
+
+BAYESIAN_TEXT = """
+## Bayesian models
+
+Here times are those of the processor, on all its cores, after importing, with one thread where that can be chosen.
+mu ~ N(0, 1) and tau ~ half-normal(0.3), but for the models of publication bias, which have RoBMA's default priors.
+Every contender has to give the same marginal likelihood, moments or Bayes factors: ours those of a plain grid of
+4,000 values of tau, others those within the error that they have.
+{patience}
+
+{times}
+
+The contender's time divided by that of the core, or where there is none by that of `alliance_meta`:
+
+{ratios}
+{sampled}
+- **Posterior and marginal likelihood** is `BayesianModel(effects, ...).fit()`, with the checks that priors and data
+  agree; its core is `alliance_meta.core.bayes_exact.solve`. Its error bound is {bound}. PyMC compiles and samples
+  (nutpie, 4 chains of 1,000 draws after 1,000 for tuning), and knows no marginal likelihood.
+- **Every quantile and true effect** is that with `.tidy()`: mean, standard deviation, median and interval of mu, tau,
+  the effect of a new study, and each study's own. bayesmeta always does all this, and the weights of each study
+  besides.{bayesmeta}
+- **40 priors** is `.prior_sensitivity(tau_priors=...)`, with intervals of mu, tau and the prediction for each;
+  **exact leave-one-out** is `.loo()`, 79 posteriors without one study. Both include the first fit.
+- **Three levels** is `BayesianModel(effects, mods=..., random="~ 1 | study_id/es_id").fit()`; **16,384 sets of
+  moderators** is `bayes.average(effects, candidates=...)`, each set with and without heterogeneity.
+- **36 models of publication bias** is `bayes.robma(effects)`. Its own estimate of the error of the log marginal
+  likelihoods, averaged over the models by their probability, is {robma}.
+{simulated}
 """
 
 
@@ -155,6 +189,54 @@ def dependent(results: dict[str, Any]) -> str:
     return DEPENDENT_TEXT.format(times=times, ratios=ratios, memory=memory(results))
 
 
+def bayesian(results: dict[str, Any]) -> str:
+    """Return the section on Bayesian models; nothing for results from before it was there."""
+    cells = results["cells"]
+    if not all(case.name in cells for case in BAYESIAN):
+        return ""
+    times, ratios = tables(results, BAYESIAN)
+    facts = {case.name: cells[case.name]["model"].get("facts", {}) for case in BAYESIAN}
+    at = {kind: [case for case in BAYESIAN if case.kind == kind] for kind in ("posterior", "everything", "robma")}
+    off = [max(one["off"]) for case in at["everything"] if "off" in (one := cells[case.name].get("bayesmeta", {}))]
+    log = [max(one["off"][:-1]) for case in at["robma"] if "off" in (one := cells[case.name].get("RoBMA", {}))]
+    return BAYESIAN_TEXT.format(
+        times=times,
+        ratios=ratios,
+        sampled=sampled([(case, cells[case.name].get("PyMC", {})) for case in at["posterior"]]),
+        bound=f"at most {max(facts[case.name]['error'] for case in at['posterior']):.0e}",
+        robma=listed([f"{facts[case.name]['error']:.0e} (k = {case.k})" for case in at["robma"]]),
+        bayesmeta=f" Its numbers are off by up to {max(off):.0e}, as its grid is coarse by default." if off else "",
+        simulated=(
+            "  RoBMA draws 2 chains of 5,000 and bridges, without prolonging chains that have not converged; the logs\n"
+            f"  of its Bayes factors differ by up to {max(log):.2g}.\n"
+            if log
+            else ""
+        ),
+        patience=patience(results),
+    )
+
+
+def patience(results: dict[str, Any]) -> str:
+    absent = [COLUMNS[name] for name in (*bayes.IN_R, *bayes.PEERS) if name in results["missing"]]
+    limit = f"A cell of bayesmeta, RoBMA or PyMC may take {results['patience']:g} s."
+    return limit + (f" Not installed on the machine that measured: {', '.join(absent)}." if absent else "")
+
+
+def sampled(cells: list[tuple[Case, dict[str, Any]]]) -> str:
+    """Return what the time of PyMC is made of."""
+    parts = ("import", "compile", "sample")
+    rows = [
+        [case.title, *(seconds(found["facts"][part]) for part in parts)] for case, found in cells if "facts" in found
+    ]
+    if not rows:
+        return ""
+    return f"\nWhat PyMC's time is made of; importing is not counted above:\n\n{table(['', *parts], rows)}\n"
+
+
+def listed(parts: list[str]) -> str:
+    return f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
 def render(results: dict[str, Any]) -> str:
     cells = results["cells"]
     times, ratios = tables(results, INDEPENDENT)
@@ -184,6 +266,7 @@ def render(results: dict[str, Any]) -> str:
         times=times,
         ratios=ratios,
         dependent=dependent(results),
+        bayesian=bayesian(results),
         versions=", ".join(f"{name} {number}" for name, number in versions.items()),
         missing=f" Not at hand in this run: {', '.join(missing)}." if missing else "",
     )

@@ -26,6 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import bayesian
 import contenders
 import dependent
 import numpy as np
@@ -37,13 +38,18 @@ HERE = Path(__file__).parent
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMBA_NUM_THREADS")
 RESULTS = HERE / "results.json"
 PAGE = HERE.parent / "docs" / "performance.md"
-# Contenders in R, by the package that each needs; for dependent effects there are more.
+# Contenders in R, by the package that each needs; for dependent effects and Bayesian models there are others.
 IN_R = {"metafor": "metafor"}
 DEPENDENT_IN_R = IN_R | {"metafor-sparse": "metafor", "clubSandwich": "clubSandwich", "robumeta": "robumeta"}
+ALL_IN_R = DEPENDENT_IN_R | bayesian.IN_R
+ALL_MODULES = MODULES | bayesian.MODULES
 GET = {
     "metafor": "apt-get install r-base-core r-cran-metafor libopenblas0-pthread",
     "clubSandwich": "apt-get install r-cran-clubsandwich, or R_LIBS=FOLDER make bench",
     "robumeta": "apt-get install r-cran-robumeta, or R_LIBS=FOLDER make bench",
+    "bayesmeta": "R -e 'install.packages(\"bayesmeta\")', or R_LIBS=FOLDER make bench",
+    "RoBMA": "JAGS and R -e 'install.packages(\"RoBMA\")', or R_LIBS=FOLDER make bench",
+    "PyMC": "pip install pymc nutpie",
     "peers": (
         "pip install --no-deps --target FOLDER pymare sympy mpmath metapipe-kit openpyxl et-xmlfile seaborn "
         "pymetaanalysis pimeta; PYTHONPATH=FOLDER make bench"
@@ -58,18 +64,22 @@ MEMORY = 16 << 30
 def measure(contender: str, case: Case, *, budget: float) -> dict[str, Any] | None:
     """Time one cell in this process; None where the contender cannot do the case."""
     warnings.simplefilter("ignore")
-    ways = dependent.OURS | dependent.PEERS if case.studies else OURS | PEERS
-    found = ways[contender](case, make(case)) if contender in ways else None
+    ours, peers, _ = ways(case)
+    found = (ours | peers)[contender](case, make(case)) if contender in ours | peers else None
     if found is None:
         return None
+    clock = time.process_time if case.bayesian else time.perf_counter
 
     def elapsed() -> float:
-        start = time.perf_counter()
+        start = clock()
         found.run()
-        return time.perf_counter() - start
+        return clock() - start
 
+    start = clock()
     answer = found.run()
-    times = [elapsed()]
+    first = clock() - start
+    # What takes so long by simulation is not run twice.
+    times = [first if case.bayesian and first > budget else elapsed()]
     while len(times) < 3 or (sum(times) < budget and len(times) < 200):
         if times[0] > budget:
             break
@@ -79,9 +89,19 @@ def measure(contender: str, case: Case, *, budget: float) -> dict[str, Any] | No
         "times": times,
         "scale": found.scale,
         "method": found.method,
-        "version": version(contender),
-        **(memory(found) if case.studies and contender in OURS else {}),
+        "version": found.version or version(contender),
+        **({"facts": found.facts} if found.facts else {}),
+        **(memory(found) if case.studies and not case.bayesian and contender in OURS else {}),
     }
+
+
+def ways(case: Case) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
+    """Return our contenders for a case, the peers in Python, and those in R with the package that each needs."""
+    if case.bayesian:
+        return bayesian.OURS, bayesian.PEERS, bayesian.IN_R
+    if case.studies:
+        return dependent.OURS, dependent.PEERS, DEPENDENT_IN_R
+    return OURS, PEERS, IN_R
 
 
 def memory(found: contenders.Task) -> dict[str, int]:
@@ -94,6 +114,8 @@ def memory(found: contenders.Task) -> dict[str, int]:
 
 def reference(case: Case, data: Data, method: str) -> tuple[float, ...]:
     """Return the numbers that a contender with this estimator must give."""
+    if case.bayesian:
+        return bayesian.expected(case, data, method)
     if case.studies:
         return dependent.expected(case, data, method)
     from alliance_meta.core.tau2 import estimate_tau2
@@ -106,11 +128,13 @@ def reference(case: Case, data: Data, method: str) -> tuple[float, ...]:
 
 
 def command(contender: str, case: Case, *, folder: Path, budget: float) -> list[str]:
-    if contender not in DEPENDENT_IN_R:
+    if contender not in ALL_IN_R:
         return [sys.executable, str(HERE / "run.py"), "--cell", contender, case.name, "--budget", str(budget)]
     file = folder / f"{case.name}.csv"
     if not file.exists():
         write(case, make(case), file)
+    if case.bayesian:
+        return ["Rscript", str(HERE / "bayesian.R"), contender, case.kind, str(file), str(budget)]
     if case.studies:
         numbers = [str(number) for number in (budget, RHO, *SIGMA2)]
         return ["Rscript", str(HERE / "dependent.R"), contender, case.kind, str(file), *numbers]
@@ -155,29 +179,32 @@ def cell(contender: str, case: Case, *, folder: Path, cap: float, budget: float)
         return None
     expected = reference(case, make(case), found["method"])
     given = found.pop("answer")
-    if not all(math.isnan(a) or math.isclose(a, b, **AGREE) for a, b in zip(given, expected, strict=True)):
+    near = bayesian.AGREE.get(found["method"], AGREE)
+    if not all(math.isnan(a) or math.isclose(a, b, **near) for a, b in zip(given, expected, strict=True)):
         return {"failed": "another number", "version": found["version"], "given": given, "expected": list(expected)}
     times = found.pop("times")
+    if near is not AGREE:
+        found["off"] = [abs(a - b) for a, b in zip(given, expected, strict=True) if not math.isnan(a)]
     return found | {"median": statistics.median(times) * found["scale"], "runs": len(times)}
 
 
 def available() -> tuple[list[str], dict[str, str]]:
     """Return the contenders on the path, and how to get the others."""
     missing = {}
-    for package in dict.fromkeys(DEPENDENT_IN_R.values()):
+    for package in dict.fromkeys(ALL_IN_R.values()):
         load = ["Rscript", "-e", f"library({package})"]
         if shutil.which("Rscript") is None or subprocess.run(load, capture_output=True, check=False).returncode:
             missing[package] = GET[package]
-    for name in PEERS:
-        if importlib.util.find_spec(MODULES[name]) is None:
-            missing[name] = GET["peers"]
-    here = [name for name in (*DEPENDENT_IN_R, *PEERS) if DEPENDENT_IN_R.get(name, name) not in missing]
+    for name, module in ALL_MODULES.items():
+        if importlib.util.find_spec(module) is None:
+            missing[name] = GET.get(name, GET["peers"])
+    here = [name for name in (*ALL_IN_R, *ALL_MODULES) if ALL_IN_R.get(name, name) not in missing]
     return [*OURS, *here], missing
 
 
 def asked(case: Case, names: list[str]) -> list[str]:
     """Return the contenders that a case is put to."""
-    ours, peers, in_r = (dependent.OURS, dependent.PEERS, DEPENDENT_IN_R) if case.studies else (OURS, PEERS, IN_R)
+    ours, peers, in_r = ways(case)
     return [name for name in names if name in (*ours, *peers, *in_r) and name not in case.without]
 
 
@@ -202,7 +229,7 @@ def _version(name: str) -> str:
     return metadata.version(name)
 
 
-def everything(cap: float, budget: float, only: list[str]) -> dict[str, Any]:
+def everything(cap: float, budget: float, only: list[str], patience: float) -> dict[str, Any]:
     names, missing = available()
     for name, how in missing.items():
         print(f"{name} is not here and is left out. To include it: {how}", file=sys.stderr)
@@ -214,7 +241,8 @@ def everything(cap: float, budget: float, only: list[str]) -> dict[str, Any]:
                 continue
             cells[case.name] = {}
             for name in asked(case, names):
-                found = cell(name, case, folder=Path(folder), cap=cap, budget=budget)
+                limit = patience if name in (*bayesian.IN_R, *bayesian.PEERS) else cap
+                found = cell(name, case, folder=Path(folder), cap=limit, budget=budget)
                 if found is not None:
                     cells[case.name][name] = found
                     print(f"{case.title:52} {name:15} {page.shown(found)}", file=sys.stderr, flush=True)
@@ -224,16 +252,36 @@ def everything(cap: float, budget: float, only: list[str]) -> dict[str, Any]:
         "machine": machine(),
         "load": round(max(load), 1),
         "cap": cap,
+        "patience": patience,
         "missing": sorted(missing),
         "cells": cells,
+    }
+
+
+def updated(committed: dict[str, Any], results: dict[str, Any]) -> dict[str, Any]:
+    """Return the committed result with the cases of another run on the same machine."""
+    if committed["machine"] != results["machine"]:
+        sys.exit("the committed result is of another machine or other versions; run every case")
+    cells = committed["cells"] | results["cells"]
+    timed = {name for row in cells.values() for name in row}
+    return committed | {
+        "date": results["date"],
+        "load": max(committed["load"], results["load"]),
+        "patience": results["patience"],
+        "missing": sorted({*committed["missing"], *results["missing"]} - timed),
+        "cells": {case.name: cells[case.name] for case in CASES if case.name in cells},
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cap", type=float, default=60.0, help="seconds after which a cell is ended (default: 60)")
+    parser.add_argument(
+        "--patience", type=float, default=1800.0, help="the same for bayesmeta, RoBMA and PyMC (default: 1800)"
+    )
     parser.add_argument("--budget", type=float, default=1.5, help="seconds to repeat a cell for (default: 1.5)")
     parser.add_argument("--case", action="append", default=[], choices=sorted(BY_NAME), help="only this case")
+    parser.add_argument("--update", action="store_true", help="put the cases asked for into the committed result")
     parser.add_argument("--page", action="store_true", help="only write the page from the committed result")
     parser.add_argument("--check", action="store_true", help="only see whether the page shows the committed result")
     parser.add_argument("--cell", nargs=2, metavar=("CONTENDER", "CASE"), help=argparse.SUPPRESS)
@@ -249,8 +297,10 @@ def main() -> None:
     if options.page:
         results = json.loads(RESULTS.read_text("utf-8"))
     else:
-        results = everything(options.cap, options.budget, options.case)
-    if options.case:
+        results = everything(options.cap, options.budget, options.case, options.patience)
+    if options.case and options.update:
+        results = updated(json.loads(RESULTS.read_text("utf-8")), results)
+    elif options.case:
         return
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     PAGE.write_text(page.render(results), "utf-8")
