@@ -296,6 +296,19 @@ def test_notes(es):
     assert codes(pymc.crossed(es, V=am.impute_V(es, rho=0.6))) == ["assumed-V", "prior-bound"]
 
 
+@pytest.mark.parametrize(
+    ("random", "words"),
+    [
+        ("es_id", "between rows, with"),
+        ("study_id", "between levels of study_id, with"),
+        (("study_id", "es_id"), "between levels of study_id, and between rows, with independent sampling errors"),
+        (THREE, "between levels of country and study, and between rows, with"),
+    ],
+)
+def test_words(es, random, words):
+    assert words in pymc.multilevel(es, random=random).recipe.words
+
+
 def test_few_effects(rng):
     one = am.EffectSizes.from_arrays([0.2], [0.02], measure="ZCOR")
     usual = log_density(pymc.normal_normal(one))(mu=0.1, tau=0.2)

@@ -350,6 +350,8 @@ def _for_others(plan: _Plan, terms: Intercepts, effects: EffectSizes, new: Effec
 
 
 def _words(terms: Intercepts, V: SamplingCovariance | None) -> str:
-    levels = " and ".join("rows" if name == ROWS else f"levels of {name}" for name in terms.names)
+    named = [name for i, name in enumerate(terms.names) if i != terms.rows]
+    levels = [f"levels of {', '.join(named[:-1])}{' and ' if named[:-1] else ''}{named[-1]}"] if named else []
+    levels += [] if terms.rows is None else ["rows"]
     errors = "independent sampling errors" if V is None else f"sampling errors correlated as assumed ({V.assumption})"
-    return f"true effects vary normally between {levels}, with {errors}"
+    return f"true effects vary normally between {', and between '.join(levels)}, with {errors}"
