@@ -13,7 +13,7 @@ that of rounding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special
@@ -136,6 +136,30 @@ def marginal(data: Correlations, mu: Array, tau2: float) -> Marginal:
     return Marginal(*(np.concatenate([getattr(part, name) for part in parts]) for name in Marginal.__slots__))
 
 
+def log_marginal(data: Correlations, mu: Array, tau: Array) -> Array:
+    """Return log-likelihoods with true effects integrated out, (S, k), at means (S, k) and deviations (S,)."""
+    out = np.empty(mu.shape)
+    # Nearer to 0 the deviation changes nothing that could be seen.
+    variance = np.maximum(tau, 1e-8) ** 2
+    columns = replace(data, z=data.z[:, None], n=data.n[:, None])
+    size = max(1, CHUNK // (64 * mu.shape[1]))
+    for start in range(0, len(mu), size):
+        part = slice(start, start + size)
+        out[part] = _log_marginal(data, columns, mu[part].T, variance[part]).T
+    return out
+
+
+def _log_marginal(data: Correlations, columns: Correlations, mu: Array, tau2: Array) -> Array:
+    low, high, widest = _reach(columns, mu, tau2)
+    G = int(np.ceil(np.max((high - low) / widest))) + 1
+    theta = low[..., None] + (high - low)[..., None] * np.linspace(0.0, 1.0, G)
+    height = log_density(data, theta.reshape(len(mu), -1)).reshape(theta.shape)
+    height -= 0.5 * (theta - mu[..., None]) ** 2 / tau2[:, None]
+    top = height.max(axis=-1)
+    total = np.exp(height - top[..., None]).sum(axis=-1)
+    return top + np.log(total * (high - low) / (G - 1)) - 0.5 * np.log(2.0 * np.pi * tau2)
+
+
 def _integrate(data: Correlations, mu: Array, tau2: float, low: Array, high: Array, G: int) -> Marginal:
     tau = np.sqrt(tau2)
     theta = low[:, None] + (high - low)[:, None] * np.linspace(0.0, 1.0, G)
@@ -187,7 +211,7 @@ def _slopes(data: Correlations, theta: Array) -> tuple[Array, Array]:
     return first, second
 
 
-def _reach(data: Correlations, mu: Array, tau2: float) -> tuple[Array, Array, Array]:
+def _reach(data: Correlations, mu: Array, tau2: float | Array) -> tuple[Array, Array, Array]:
     """Return where each integrand begins and ends, and the widest step it allows."""
     m = data.n - 1.5
     s = 1.0 / np.sqrt(m + 1.0 / tau2)
@@ -207,7 +231,7 @@ def _reach(data: Correlations, mu: Array, tau2: float) -> tuple[Array, Array, Ar
     return ends[0], ends[1], np.minimum(STEP * s, WIDEST)
 
 
-def _outline(theta: Array, data: Correlations, mu: Array, tau2: float) -> Array:
+def _outline(theta: Array, data: Correlations, mu: Array, tau2: float | Array) -> Array:
     return -(data.n - 1.5) * _log_cosh(theta - data.z) - 0.5 * (theta - mu) ** 2 / tau2
 
 

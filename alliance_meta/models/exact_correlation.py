@@ -12,6 +12,7 @@ from alliance_meta.core.correlation_likelihood import correlations
 from alliance_meta.core.tau2 import estimate_tau2, fixed_tau2
 from alliance_meta.core.wls import make_batch, wls
 from alliance_meta.design import build_design
+from alliance_meta.effects.pearson import pearson
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, InputError, TruncationWarning
 from alliance_meta.notes import Note, merge_notes, warn_note
@@ -71,7 +72,7 @@ class ExactCorrelationModel:
                 f"ExactCorrelationModel needs EffectSizes, not {type(self.effects).__name__}; make them with escalc"
             )
         check_level(self.level)
-        _check(self.effects)
+        pearson(self.effects)
 
     def fit(self) -> ExactCorrelationResults:
         """Fit the model.
@@ -94,7 +95,7 @@ class ExactCorrelationModel:
         design = build_design(self.mods, effects.moderators, labels=effects.slab)
         if not design.rows.all():
             effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
-        r, n = _observed(effects)
+        r, n = pearson(effects)
         data = correlations(r, n)
         # One or two n of 3 have no finite variance of z; the usual model then leaves them next to no weight.
         batch = make_batch(data.z, 1.0 / np.maximum(n - 3.0, 1e-6), design.X)
@@ -111,36 +112,6 @@ class ExactCorrelationModel:
             normal_tau2=tau2,
             notes=merge_notes(effects.notes, design.notes, _notes(fitted, n)),
         )
-
-
-def _observed(effects: EffectSizes) -> tuple[Array, Array]:
-    r = np.tanh(effects.yi) if effects.measure == "ZCOR" else effects.yi
-    assert effects.ni is not None
-    return r, effects.ni
-
-
-def _check(effects: EffectSizes) -> None:
-    if effects.measure not in ("ZCOR", "COR"):
-        raise InputError(
-            f"the exact likelihood is that of Pearson correlations; these effects are {effects.measure!r}. "
-            "Use escalc with measure='ZCOR' or 'COR'"
-        )
-    if effects.ni is None:
-        raise InputError("the exact likelihood needs the sample sizes; give ni=")
-    r, n = _observed(effects)
-    small = [effects.slab[int(i)] for i in np.flatnonzero(~(n >= SMALLEST_N))]
-    if small:
-        raise InputError(f"the density of r needs n >= {SMALLEST_N}; smaller or missing in: {', '.join(small)}")
-    perfect = [effects.slab[int(i)] for i in np.flatnonzero(~(np.abs(r) < 1))]
-    if perfect:
-        raise InputError(f"a correlation of exactly 1 or -1 has no likelihood: {', '.join(perfect)}")
-    if effects.measure == "ZCOR":
-        other = np.flatnonzero((n > 3) & ~np.isclose(effects.vi * (n - 3.0), 1.0, rtol=1e-6))
-        if len(other):
-            raise InputError(
-                f"{effects.slab[int(other[0])]}: its variance is not 1 / (n - 3), so this z is not that of a plain "
-                "Pearson correlation of n pairs; the exact likelihood does not apply"
-            )
 
 
 def _notes(fitted: CorrelationFit, n: Array) -> list[Note]:

@@ -1,0 +1,189 @@
+"""The random-effects model of correlations with the exact density of r, written in PyMC."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alliance_meta._typing import Array
+from alliance_meta.bayes.arviz_bridge import load
+from alliance_meta.bayes.prior import EffectPrior, TauPrior
+from alliance_meta.bayes.priors import MU, TAU
+from alliance_meta.bayes.pymc.parts import (
+    BetaPrior,
+    add_mean,
+    choose,
+    for_other_data,
+    notes_of,
+    printed_priors,
+    random_variable,
+    take_part,
+)
+from alliance_meta.bayes.pymc.recipe import Draws, Recipe, normal_scatter
+from alliance_meta.bayes.setup import PriorSet
+from alliance_meta.core.correlation_likelihood import correlations, log_marginal
+from alliance_meta.core.correlation_nodes import hypergeometric_nodes
+from alliance_meta.design import Design
+from alliance_meta.effects.pearson import as_fisher_z, pearson
+from alliance_meta.effects.table import EffectSizes
+
+if TYPE_CHECKING:
+    import pymc as pm
+
+LOG_2 = float(np.log(2.0))
+
+
+def exact_correlation(
+    effects: EffectSizes,
+    *,
+    mods: str = "1",
+    mu_prior: EffectPrior = MU,
+    tau_prior: TauPrior = TAU,
+    beta_prior: BetaPrior = None,
+) -> pm.Model:
+    r"""Random-effects model of correlations without the normal approximation to Fisher's z.
+
+    The usual analysis treats Fisher's z of each observed correlation as normal with variance 1 / (n - 3) and without
+    bias. In small samples neither is quite true. Here each study enters through the exact probability density of its
+    r, given its true correlation and its n; the true correlations vary between studies as in the usual model.
+
+    Parameters
+    ----------
+    effects : EffectSizes
+        Fisher z (``ZCOR``) or raw correlations (``COR``) with their sample sizes, from `escalc`; n >= 4.
+    mods : str
+        Right-hand side of a formula over the moderators, ``"1"`` for none.
+    mu_prior : EffectPrior
+        Of the mean effect on Fisher's z; with moderators, of the mean effect at their average.
+    tau_prior : TauPrior
+        Of tau, the standard deviation of true effects between studies, on Fisher's z; proper.
+    beta_prior : EffectPrior or mapping of str to EffectPrior, optional
+        As in `normal_normal`.
+
+    Returns
+    -------
+    pymc.Model
+        Parameters ``mu``, ``tau``, ``theta`` (each study's true effect) and, with moderators, ``beta`` and
+        ``intrcpt``, all on Fisher's z, also for raw correlations. The true effects are drawn as ``z``, their distance
+        from the mean in units of tau.
+
+    Raises
+    ------
+    InputError
+        `effects` are not plain Pearson correlations, or their sample sizes are missing or below 4; a prior is of the
+        wrong kind; the prior of tau is improper.
+    DesignError
+        An unknown moderator, one with a single level.
+
+    Warns
+    -----
+    DroppedRowsWarning, RedundantModeratorWarning
+        As in `RandomEffectsModel`; each also stands in the notes.
+
+    See Also
+    --------
+    ExactCorrelationModel : The same likelihood, maximised, without priors.
+    normal_normal : The usual approximation.
+
+    Notes
+    -----
+    .. math:: r_i \sim f(\cdot \mid \rho_i, n_i), \quad \operatorname{artanh} \rho_i \sim N(x_i'\beta, \tau^2)
+
+    with f from Hotelling (1953, J. Royal Statistical Society B 15, 193-232), for bivariate normal data. Its
+    hypergeometric function is a sum over ten nodes (Gauss's rule for Euler's integral), with a relative error below
+    2e-11 from n = 10 on. The observed ``y`` are Fisher's z, so that densities can be compared with those of
+    `normal_normal`. The mean moves by about minus the mean of r / (2 (n - 1)), the known bias of Fisher's z. For
+    zero-order correlations only: not for partial or corrected ones, nor for pooled correlations.
+
+    Examples
+    --------
+    >>> import alliance_meta as am
+    >>> es = am.escalc(am.load_dataset("molloy2014"))
+    >>> model = am.bayes.pymc.exact_correlation(es)
+    >>> [parameter.name for parameter in model.free_RVs]
+    ['mu', 'tau', 'z']
+    """
+    effects, design = take_part(effects, mods, who="exact_correlation")
+    effects = as_fisher_z(effects)
+    priors = choose(effects, design, mu_prior=mu_prior, tau_prior=tau_prior, beta_prior=beta_prior)
+    pm = load("pymc")
+    with pm.Model(coords={"study": list(effects.slab)}) as model:
+        data = _add_data(effects)
+        mean = add_mean(design, priors)
+        tau = random_variable("tau", priors.tau)
+        z = pm.Normal("z", 0.0, 1.0, dims="study")
+        theta = pm.Deterministic("theta", mean + tau * z, dims="study")
+        pm.CustomDist("y", theta, data["ni"], logp=_log_density(data), random=_draw, observed=data["yi"], dims="study")
+
+    model.recipe = _recipe(effects, design, priors)
+    return model
+
+
+def _arrays(effects: EffectSizes) -> dict[str, Array]:
+    """Return what the likelihood needs of each study."""
+    r, n = pearson(effects, smallest=4)
+    node, weight = hypergeometric_nodes(n)
+    # What does not depend on theta, and the step from r to Fisher's z.
+    constant = correlations(r, n).constant + np.log1p(-(r**2))
+    return {"yi": effects.yi, "ni": n, "node": node, "weight": weight, "constant": constant}
+
+
+def _add_data(effects: EffectSizes) -> dict[str, Any]:
+    pm = load("pymc")
+    pm.modelcontext(None).add_coord("term", list(range(_arrays(effects)["node"].shape[1])))
+    return {
+        name: pm.Data(name, values, dims=("study", "term") if values.ndim == 2 else "study")
+        for name, values in _arrays(effects).items()
+    }
+
+
+def _log_density(data: dict[str, Any]) -> Callable[..., Any]:
+    """Return the log density of Fisher's z of an observed correlation as a function of PyTensor's variables."""
+    pm, pt = load("pymc"), load("pytensor.tensor")
+
+    def log_cosh(x: Any) -> Any:
+        return pt.softplus(2.0 * x) - x - LOG_2
+
+    def logp(value: Any, theta: Any, n: Any) -> Any:
+        share = 0.5 * (1.0 + pm.math.tanh(value) * pm.math.tanh(theta))
+        series = (data["weight"] / pm.math.sqrt(1.0 - share[:, None] * data["node"])).sum(axis=1)
+        outline = (n - 1.5) * log_cosh(theta - value) + 0.5 * log_cosh(theta)
+        return data["constant"] - outline + pm.math.log(series)
+
+    return logp
+
+
+def _draw(theta: Array, n: Array, rng: np.random.Generator, size: Any = None) -> Array:
+    """Draw Fisher's z of samples of n pairs, by Bartlett's decomposition of their covariance matrix."""
+    theta, n = np.broadcast_arrays(theta, n) if size is None else (np.broadcast_to(one, size) for one in (theta, n))
+    rho, rest = np.tanh(theta), 1.0 / np.cosh(theta)
+    x = rho * np.sqrt(rng.chisquare(n - 1.0)) + rest * rng.standard_normal(n.shape)
+    return np.arcsinh(x / (rest * np.sqrt(rng.chisquare(n - 2.0))))
+
+
+def _recipe(effects: EffectSizes, design: Design, priors: PriorSet) -> Recipe:
+    r, n = pearson(effects)
+    data, step = correlations(r, n), np.log1p(-(r**2))
+
+    def log_likelihood(draws: Draws) -> Array:
+        return log_marginal(data, recipe.fitted(draws), draws["tau"]) + step
+
+    def rebuild(other: EffectSizes, coded: Design) -> Recipe:
+        return _recipe(as_fisher_z(other), coded, priors)
+
+    recipe = Recipe(
+        model="exact_correlation",
+        effects=effects,
+        design=design,
+        priors=printed_priors(priors),
+        words="each correlation enters through its exact sampling density, and the true effects of studies follow a "
+        "normal distribution on Fisher's z",
+        scatter=normal_scatter("tau"),
+        log_likelihood=log_likelihood,
+        units=tuple(effects.slab),
+        rebuilt=for_other_data(design, rebuild, k=effects.k, data=lambda other: _arrays(as_fisher_z(other))),
+        notes=notes_of(effects, design, priors),
+    )
+    return recipe
