@@ -36,6 +36,12 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import Scale, did_you_mean
 
+# Two integrations of one posterior, by both deviations and by their total and share, have to agree.
+AGREE = 1e-7
+NO_TOTAL = (
+    "the total of {} and {} cannot be worked out to enough digits: the posterior of their share is too narrow. Ask for "
+    "each by itself"
+)
 EFFECT = re.compile(r"theta\[(.*)\]", re.DOTALL)
 
 
@@ -75,7 +81,7 @@ class MultilevelQuantities(Quantities):
     @property
     def icc(self) -> float:
         """Posterior median of the share of the true variance that lies between groups."""
-        return self._marginal("icc").median
+        return self._median("icc")
 
     @property
     def n_groups(self) -> int:
@@ -157,7 +163,31 @@ class MultilevelQuantities(Quantities):
     @cached_property
     def _total(self) -> Grid:
         """The posterior of the total standard deviation and of the share between groups."""
-        return total_and_share(self.exact.data, self.priors.densities)
+        found = total_and_share(self.exact.data, self.priors.densities)
+        if not abs(found.log_integral - self.exact.log_marginal) <= AGREE:
+            raise InputError(NO_TOTAL.format(*self.priors.tau_names))
+        return found
+
+    def _median(self, name: str) -> float:
+        try:
+            return self._marginal(name).median
+        except InputError as refused:
+            return NotApplicable(str(refused))
+
+    @property
+    def tau(self) -> float:
+        """Posterior median of the standard deviation of all true effects, between groups and within together."""
+        return self._median("tau")
+
+    @property
+    def tau2(self) -> float:
+        """Posterior median of the variance of all true effects."""
+        return self._median("tau2")
+
+    @property
+    def I2(self) -> float:
+        """Posterior median of I2, the share of the variance of true effects in that of all, in percent."""
+        return self._median("I2")
 
     @cached_property
     def _thinned(self) -> MultilevelPosterior:  # type: ignore[override]

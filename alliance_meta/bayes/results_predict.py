@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import interpolate, special
 
-from alliance_meta._typing import Array
+from alliance_meta._typing import Array, Mask
 from alliance_meta.bayes.marginals import KINDS, TANH, IntervalKind, Marginal, MixtureMarginal, TransformedMarginal
 from alliance_meta.bayes.setup import coordinates
 from alliance_meta.core.bayes_mixture import LIGHTEST, shortest_interval
@@ -160,7 +160,7 @@ class MeanCorrelation(Marginal):
         return mu
 
     @cached_property
-    def _table(self) -> tuple[Array, Array, Array] | None:
+    def _table(self) -> tuple[Array, Array, Mask] | None:
         """Values of tau between which mu is a polynomial, as far as digits go, and what each counts for every tau."""
         if len(self.tau) <= 2 * NODES:
             return None

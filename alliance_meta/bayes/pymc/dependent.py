@@ -67,7 +67,7 @@ def multilevel(
 
     Effects of one study resemble each other because they share patients, therapists and measures. The model says how
     much true effects vary at each level, and does not take ten effects of one study for ten studies. For two levels and
-    normal priors `bayes.multilevel.fit_multilevel` solves the same model exactly; this one takes more levels and any
+    normal priors `BayesianModel` with ``random=`` solves the same model exactly; this one takes more levels and any
     prior.
 
     Parameters
