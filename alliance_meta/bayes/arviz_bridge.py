@@ -94,7 +94,10 @@ def from_draws(
         "coords": {axis: list(labels) for axis, labels in (coords or {}).items()},
         "dims": {name: list(axes) for name, axes in (dims or {}).items()},
     }
-    made = az.from_dict(**groups, **named) if _is_legacy(az) else az.from_dict(groups, **named)
+    with warnings.catch_warnings():
+        # More chains than draws are no mistake here.
+        warnings.simplefilter("ignore")
+        made = az.from_dict(**groups, **named) if _is_legacy(az) else az.from_dict(groups, **named)
     return without_clock(made)
 
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from alliance_meta.plots.bubble_rows import bubble_data as bubble_data
     from alliance_meta.plots.caterpillar_plot import caterpillar as caterpillar
     from alliance_meta.plots.caterpillar_plot import caterpillar_data as caterpillar_data
+    from alliance_meta.plots.chains_plot import chains as chains
+    from alliance_meta.plots.chains_plot import chains_data as chains_data
     from alliance_meta.plots.dependence_plot import dependence as dependence
     from alliance_meta.plots.dependence_plot import dependence_data as dependence_data
     from alliance_meta.plots.development_plot import development as development
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
     from alliance_meta.plots.rho_plot import rho_grid_data as rho_grid_data
     from alliance_meta.plots.sequential_plot import sequential as sequential
     from alliance_meta.plots.sequential_plot import sequential_data as sequential_data
+    from alliance_meta.plots.smooth_plot import smooth as smooth
+    from alliance_meta.plots.smooth_plot import smooth_data as smooth_data
     from alliance_meta.plots.weight_plot import weight_function as weight_function
     from alliance_meta.plots.weight_plot import weight_function_data as weight_function_data
 
@@ -61,6 +65,8 @@ _HOMES = {
     "bubble_data": "bubble_rows",
     "caterpillar": "caterpillar_plot",
     "caterpillar_data": "caterpillar_plot",
+    "chains": "chains_plot",
+    "chains_data": "chains_plot",
     "dependence": "dependence_plot",
     "dependence_data": "dependence_plot",
     "development": "development_plot",
@@ -99,6 +105,8 @@ _HOMES = {
     "save_figure": "figures",
     "sequential": "sequential_plot",
     "sequential_data": "sequential_plot",
+    "smooth": "smooth_plot",
+    "smooth_data": "smooth_plot",
     "weight_function": "weight_plot",
     "weight_function_data": "weight_plot",
 }

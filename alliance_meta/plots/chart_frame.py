@@ -26,6 +26,7 @@ AS_R = ("r", "r_lb", "r_ub", "r_pi_lb", "r_pi_ub")
 COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "caterpillar": (("kind", "label"), (*EFFECT, *AS_R, "weight", "position")),
     "bubble": (("kind", "label"), ("x", "k", *EFFECT, *AS_R, "weight", "inside", "position")),
+    "smooth": (("kind", "label"), ("x", *EFFECT, *AS_R, "weight", "inside", "position")),
     "profile": (("kind", "label"), ("tau2", "loglik")),
     "profiles": (("kind", "label"), ("value", "loglik")),
     "leave_out": (("kind", "label"), ("k", *EFFECT, *AS_R)),
@@ -33,6 +34,7 @@ COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "dependence": (("kind", "label"), ("k", "studies", *EFFECT, *AS_R)),
     "rho_grid": (("kind", "label"), ("rho", *EFFECT, *AS_R)),
     "development": (("kind", "label", "group"), ("year", "k", *EFFECT, *AS_R, "lowest", "highest", "results")),
+    "chains": (("kind", "label"), ("chain", "draw", "value", "lb", "ub", "count", "expected", "ci_lb", "ci_ub")),
     "averaged": (("kind", "label"), ("x", "r", "density")),
     "map_prior": (("kind", "label"), ("x", "r", "density")),
     "sequential": (("kind", "label"), ("x", "k", *EFFECT, *AS_R, "p")),

@@ -137,6 +137,12 @@ def test_diagnostics(rng, container):
     assert without.bfmi == ()
 
 
+def test_more_chains_than_draws_are_no_news(rng):
+    table = bridge.summary(bridge.from_draws({"mu": rng.normal(size=(8, 5))}))
+    assert np.isfinite(table.to_numpy(dtype=float)).all()
+    assert np.isfinite(bridge.summary(bridge.from_draws({"mu": [[0.1], [0.2]]})).loc["mu", "sd"])
+
+
 def test_good_draws_pass_the_gate(rng, container):
     assert convergence_problems(container) == []
     assert convergence_problems(with_stats(rng)) == []
