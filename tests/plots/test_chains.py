@@ -20,6 +20,7 @@ from tests.plots.geometry import boxes, overlapping, texts
 # Not among `charts`: to compute an R-hat, ArviZ is imported, which imports pyplot, which other plots must not.
 NAMES = sorted(chains_charts())
 ONE = [[0.1], [0.2]]
+SINGLE = {"mu": ONE, "tau": ONE}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -108,9 +109,7 @@ def test_it_shows_the_worst_parameters_unless_told():
         (lambda fit: chains_data(fit, what=[]), "1 to 12"),
         (lambda fit: chains_data(fit.container), "needs the result of bayes.sample"),
         (
-            lambda fit: chains_data(
-                replace(fit, container=arviz_bridge.from_draws({"mu": ONE, "tau": ONE})), what="mu"
-            ),
+            lambda fit: chains_data(replace(fit, container=arviz_bridge.from_draws(SINGLE)), what="mu"),
             "one draw per chain",
         ),
         (lambda fit: chains_data(replace(fit, recipe=None), what="mu"), r"not from bayes\.pymc"),
