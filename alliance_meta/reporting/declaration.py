@@ -56,7 +56,8 @@
     id = "main_figure"                        # for {ref.main_figure}; "forest_kolden" by default
 
     [[section.item]]
-    figure = "caterpillar"                    # forest, caterpillar, bubble, profile, means, dependence, shares
+    figure = "caterpillar"                    # forest, caterpillar, bubble, profile, means, dependence, posterior,
+                                              # prior_sensitivity, shares
     of = "kolden"
 
     [[section.item]]

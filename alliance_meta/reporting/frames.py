@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from alliance_meta.errors import AllianceMetaWarning
+from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.reporting.fitting import Fitted
-from alliance_meta.reporting.spec import Item
+from alliance_meta.reporting.spec import BAYES, Item
 from alliance_meta.reporting.wording import short_label
 
 if TYPE_CHECKING:
@@ -97,6 +97,26 @@ def _dependence(item: Item, fitted: Fitted) -> pd.DataFrame:
     return dependence_data(found, term=item.by, title=f"Methods for dependent effects: {fitted.spec.label}")
 
 
+def _posterior(item: Item, fitted: Fitted) -> pd.DataFrame:
+    from alliance_meta.plots import posterior_data
+
+    _check_bayesian(item, fitted)
+    scale: Literal["r"] | None = "r" if fitted.spec.measure == "ZCOR" else None
+    return posterior_data(fitted.fit, what="mu", scale=scale, title=f"Prior and posterior: {fitted.spec.label}")
+
+
+def _prior_sensitivity(item: Item, fitted: Fitted) -> pd.DataFrame:
+    from alliance_meta.plots import prior_sensitivity_data
+
+    _check_bayesian(item, fitted)
+    return prior_sensitivity_data(fitted.fit, title=f"Other priors: {fitted.spec.label}")
+
+
+def _check_bayesian(item: Item, fitted: Fitted) -> None:
+    if fitted.spec.kind != BAYES:
+        raise InputError(f"figure={item.figure!r} shows an analysis of kind = 'bayes'; {fitted.spec.id} is none")
+
+
 # Kind -> its caption and what makes its frame.
 _MAKERS: dict[str, tuple[str, Callable[[Item, Fitted], pd.DataFrame]]] = {
     "forest": ("{label}: every study and the pooled effect ({model}).", _forest),
@@ -104,5 +124,7 @@ _MAKERS: dict[str, tuple[str, Callable[[Item, Fitted], pd.DataFrame]]] = {
     "bubble": ("{label}: every effect against {by}, and what the model says of it ({model}).", _bubble),
     "profile": ("{label}: how likely each value of τ² makes the data ({model}).", _profile),
     "means": ("{label}: mean effect at each level of {by} ({model}).", _means),
+    "posterior": ("{label}: the mean effect before and after the data ({model}).", _posterior),
+    "prior_sensitivity": ("{label}: what other priors of τ would have given.", _prior_sensitivity),
     "dependence": ("{label}: the same effects by every usual method.", _dependence),
 }

@@ -30,7 +30,9 @@ TableKind = Literal[
     "consistency",
     "consistency_counts",
 ]
-FigureKind = Literal["forest", "caterpillar", "bubble", "profile", "means", "dependence", "shares"]
+FigureKind = Literal[
+    "forest", "caterpillar", "bubble", "profile", "means", "dependence", "posterior", "prior_sensitivity", "shares"
+]
 
 RANDOM, MULTILEVEL, RVE, BAYES = "random", "multilevel", "rve", "bayes"
 UMBRELLA, CLAIMS, CONSISTENCY = "umbrella", "claims", "consistency"

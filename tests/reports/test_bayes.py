@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import alliance_meta as am
+from alliance_meta import plots
 from alliance_meta.errors import InputError
+from alliance_meta.plots import frame_from_dict
 from alliance_meta.reporting.build import build_report
 from alliance_meta.reporting.declaration import declare
 from tests.reports.cases import Report
@@ -148,4 +151,20 @@ def test_tables_of_the_other_kind_are_refused(tmp_path: Path) -> None:
     wrong = MODERATED.replace('kind = "bayes"', "").replace('beta_prior = "normal(0, 0.2)"', "")
     wrong = wrong[: wrong.index("text =")] + '[[section.item]]\ntable = "posterior"\nof = ["a"]\n'
     with pytest.raises(InputError, match="shows analyses of kind = 'bayes'; a has none"):
+        build_report(write(tmp_path, wrong), out=tmp_path / "out")
+
+
+def test_figures_are_those_of_the_fit(report: Report) -> None:
+    fit = fit_of("farber")
+    frame = frame_from_dict(report.results["figures"]["posterior_farber"]["frame"])
+    expected = plots.posterior_data(fit, what="mu", scale="r")
+    pd.testing.assert_frame_equal(frame, expected, check_exact=False, rtol=1e-9)
+    frame = frame_from_dict(report.results["figures"]["sensitivity_farber"]["frame"])
+    pd.testing.assert_frame_equal(frame, plots.prior_sensitivity_data(fit), check_exact=False, rtol=1e-9)
+
+
+def test_figures_of_the_other_kind_are_refused(tmp_path: Path) -> None:
+    wrong = MODERATED.replace('kind = "bayes"', "").replace('beta_prior = "normal(0, 0.2)"', "")
+    wrong = wrong[: wrong.index("text =")] + '[[section.item]]\nfigure = "posterior"\nof = "a"\n'
+    with pytest.raises(InputError, match="shows an analysis of kind = 'bayes'; a is none"):
         build_report(write(tmp_path, wrong), out=tmp_path / "out")
