@@ -10,7 +10,7 @@ import numpy as np
 from alliance_meta._typing import Array
 from alliance_meta.bayes.effect_priors import Cauchy, Flat, Normal, StudentT
 from alliance_meta.bayes.prior import EffectPrior, TauPrior
-from alliance_meta.bayes.priors import BETA_SD, TAU
+from alliance_meta.bayes.priors import BETA_SD
 from alliance_meta.core.bayes_exact import ExactProblem, TauDensity
 from alliance_meta.core.bayes_normal import prepare
 from alliance_meta.core.bayes_scale import HeavyPrior
@@ -131,7 +131,8 @@ def exact_problem(effects: EffectSizes, design: Design, priors: PriorSet) -> Exa
         elif not isinstance(prior, Flat):
             raise InputError(f"the prior of {priors.names[j]}, {prior}, is none the exact integration knows")
     model = prepare(effects.yi, effects.vi, design.X @ coordinates(design), mean, precision)
-    return with_tau(ExactProblem(model, _tau_density(TAU), heavy), priors.tau.given(effects.vi))
+    tau = priors.tau.given(effects.vi)
+    return _checked(ExactProblem(model, _tau_density(tau), heavy), tau)
 
 
 def _check_heavy(priors: PriorSet) -> None:
@@ -146,10 +147,13 @@ def _check_heavy(priors: PriorSet) -> None:
 
 def with_tau(problem: ExactProblem, prior: TauPrior) -> ExactProblem:
     """Return the same integrals with another prior of tau, if they exist."""
-    changed = replace(problem, tau=_tau_density(prior))
-    if not changed.tail > 1.0:
-        raise InputError(_improper(changed, prior))
-    return changed
+    return _checked(replace(problem, tau=_tau_density(prior)), prior)
+
+
+def _checked(problem: ExactProblem, prior: TauPrior) -> ExactProblem:
+    if not problem.tail > 1.0:
+        raise InputError(_improper(problem, prior))
+    return problem
 
 
 def _tau_density(prior: TauPrior) -> TauDensity:

@@ -124,9 +124,9 @@ def prepare(y: Array, v: Array, X: Array, mean: Array, precision: Array) -> Norm
 def conditional(model: NormalModel, tau: Array) -> Conditional:
     """Return likelihood and coefficients at each value of tau, (B,), which may be 0."""
     parts = max(1, -(-len(tau) * model.k // MOST_CELLS))
-    pieces = [_conditional(model, part) for part in np.array_split(tau, parts)]
     if parts == 1:
-        return pieces[0]
+        return _conditional(model, tau)
+    pieces = [_conditional(model, part) for part in np.array_split(tau, parts)]
     return Conditional(*(np.concatenate([getattr(c, n) for c in pieces]) for n in ("loglik", "mean", "root")))
 
 
