@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.bayes.marginals import KINDS, TANH, Marginal, TransformedMarginal
-from alliance_meta.bayes.prior_marginals import prior_of, tau_priors
+from alliance_meta.bayes.prior_marginals import full_name, prior_of, tau_priors
 from alliance_meta.bayes.quantities import Quantities
 from alliance_meta.errors import InputError
 from alliance_meta.options import check_option
@@ -19,7 +19,7 @@ from alliance_meta.plots.chart import CI_BAND, POINT, Chart
 from alliance_meta.plots.chart_frame import as_frame, chart_meta, described, make_chart
 from alliance_meta.plots.density_chart import STEPS, draw_densities, stroke
 from alliance_meta.plots.figures import NotebookFigure
-from alliance_meta.tables.format import format_interval, format_level, format_number
+from alliance_meta.tables.format import format_interval, format_level, format_number, format_p
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,6 +79,7 @@ def posterior_data(
     [0.082, 0.147, 0.218]
     """
     after, before, measure, label = _read(fit, what, scale)
+    what = full_name(fit, what)
     x = _grid(after, before)
     limits = after.interval(level=fit.level, kind=fit.interval)
     rows = [{"kind": "posterior", "x": a, "density": f} for a, f in zip(x, after.pdf(x), strict=True)]
@@ -160,8 +161,9 @@ def _read(fit: Any, what: str, scale: PlotScale | None) -> tuple[Marginal, Margi
         raise InputError(f"posterior_data needs the result of a Bayesian model, not {type(fit).__name__}")
     if scale is not None:
         check_option("scale", scale, PlotScale)
-    if what in ("tau2", "I2"):
-        raise InputError(f"{what} has no prior of its own that could be drawn; draw tau")
+    taus = list(tau_priors(fit))
+    if what in ("tau", "tau2", "I2", "icc") and what not in taus:
+        raise InputError(f"{what} has no prior of its own that could be drawn; draw {' or '.join(taus)}")
     after: Marginal = fit.posterior(what)  # type: ignore[attr-defined]
     before = prior_of(fit, what)
     effect = what in ("mu", "theta_new") or what.startswith("theta[")
@@ -227,8 +229,9 @@ def _prior_line(fit: Any, what: str, *, drawn: bool) -> list[str]:
 
 
 def _both(before: float | None, after: float) -> str:
-    now = f"{format_number(after, 3, leading_zero=False)} after"
-    return now if before is None else f"{format_number(before, 3, leading_zero=False)} before the data, {now}"
+    # Probabilities are written as p-values are, so that rounding never claims certainty.
+    now = f"{format_p(after)} after"
+    return now if before is None else f"{format_p(before)} before the data, {now}"
 
 
 def _estimate(values: list[float], measure: str) -> str:
