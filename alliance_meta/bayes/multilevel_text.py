@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import html as _html
 import textwrap
 from typing import TYPE_CHECKING
 
 from alliance_meta.bayes.marginals import KINDS
-from alliance_meta.bayes.results_text import probability
+from alliance_meta.bayes.results_text import page, probability
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.results.wording import WIDTH, number, remarks, wrapped
 
@@ -54,13 +53,20 @@ def _heading(fit: BayesianMultilevelResults) -> list[str]:
     return [part for line in lines for part in textwrap.wrap(line, WIDTH, subsequent_indent="  ")]
 
 
-def _table(fit: BayesianMultilevelResults) -> list[str]:
+def _rows(fit: BayesianMultilevelResults) -> list[tuple[str, list[str]]]:
     table = fit.tidy().iloc[: fit.p + 3]
-    width = min(max(9, *(len(str(name)) for name in table.index)), WIDTH - 47)
+    return [
+        (str(name), [number(float(cell)) for cell in row]) for name, row in zip(table.index, table.values, strict=True)
+    ]
+
+
+def _table(fit: BayesianMultilevelResults) -> list[str]:
+    rows = _rows(fit)
+    width = min(max(9, *(len(name) for name, _ in rows)), WIDTH - 47)
     lines = [f"{'':{width}} {'mean':>8} {'sd':>8} {'median':>8} {'ci_lb':>8} {'ci_ub':>8}"]
-    for name, row in zip(table.index, table.values, strict=True):
-        short = str(name) if len(str(name)) <= width else f"{str(name)[: width - 1]}…"
-        lines.append(f"{short:{width}} " + " ".join(f"{number(float(cell)):>8}" for cell in row))
+    for name, cells in rows:
+        short = name if len(name) <= width else f"{name[: width - 1]}…"
+        lines.append(f"{short:{width}} " + " ".join(f"{cell:>8}" for cell in cells))
     return lines
 
 
@@ -82,7 +88,9 @@ def _reason(value: float) -> str:
 
 def html(fit: BayesianMultilevelResults) -> str:
     """Return the summary as HTML for a notebook."""
-    return f"<pre>{_html.escape(summary(fit))}</pre>"
+    said = [f"Note: {note.message}" for note in fit.notes]
+    said += [f"Caution: {one}" for one in fit.effects.provenance.cautions]
+    return page(fit, [*_heading(fit), *_on_r(fit), *_evidence(fit)], _rows(fit), said)
 
 
 def methods(fit: BayesianMultilevelResults) -> str:

@@ -25,6 +25,7 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.results.wording import WIDTH, number, wrapped
 
 if TYPE_CHECKING:
+    from alliance_meta.bayes.multilevel_results import BayesianMultilevelResults
     from alliance_meta.bayes.results import BayesianResults
 
 NAMED_IN_R: dict[type, str] = {
@@ -121,17 +122,27 @@ def _remarks(fit: BayesianResults) -> list[str]:
 
 def html(fit: BayesianResults) -> str:
     """Return the summary as HTML for a notebook."""
-    first, *rest = [_html.escape(line.strip()) for line in [*_heading(fit), *_on_r(fit), *_evidence(fit)] if line]
+    return page(fit, [*_heading(fit), *_on_r(fit), *_evidence(fit)], _rows(fit), _remarks(fit))
+
+
+def page(
+    fit: BayesianResults | BayesianMultilevelResults,
+    lines: list[str],
+    rows: list[tuple[str, list[str]]],
+    said: list[str],
+) -> str:
+    """Return lines, a table of the posterior and remarks as HTML."""
+    first, *rest = [_html.escape(line.strip()) for line in lines if line]
     body = "".join(
         f'<tr><th scope="row">{_html.escape(name)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
-        for name, cells in _rows(fit)
+        for name, cells in rows
     )
     columns = ("mean", "sd", "median", "CI lower", "CI upper")
     header = "".join(f'<th scope="col">{column}</th>' for column in columns)
     caption = (
         f"Posterior ({_html.escape(fit.effects.scale_label)}, {100 * fit.level:g} % {KINDS[fit.interval]} intervals)"
     )
-    remarks = "".join(f"<li>{_html.escape(line)}</li>" for line in _remarks(fit))
+    remarks = "".join(f"<li>{_html.escape(line)}</li>" for line in said)
     return (
         f"<div><p><strong>{first}</strong><br>{'<br>'.join(rest)}</p><table><caption>{caption}</caption>"
         f'<thead><tr><th scope="col">parameter</th>{header}</tr></thead><tbody>{body}</tbody></table>'

@@ -248,3 +248,10 @@ def test_r_code_is_that_of_brms(fit):
     assert 'prior(pareto_type_2(0, 1, 6), class="sd", group="es_id")' in code
     assert 'set_prior("", class="Intercept")' in code
     assert 'class="b", coef="year"' in code
+
+
+def test_a_notebook_shows_a_table(fit):
+    shown = fit._repr_html_()
+    assert shown.count("<tr>") == 5
+    assert '<th scope="row">tau[study_id/es_id]</th>' in shown
+    assert "<li>Note: Only 4 rows more than groups of study_id" in shown
