@@ -19,6 +19,8 @@ from alliance_meta.bayes.multilevel_leave_out import leave_out
 from alliance_meta.bayes.multilevel_prior_grid import TauPriors, prior_grid
 from alliance_meta.bayes.multilevel_priors import MultilevelPriors
 from alliance_meta.bayes.multilevel_quantities import MultilevelQuantities
+from alliance_meta.bayes.powers import PowerScaling, power_scaling
+from alliance_meta.bayes.predictive import PredictiveCheck, predictive_check
 from alliance_meta.bayes.prior import EffectPrior
 from alliance_meta.bayes.results_predict import predict
 from alliance_meta.core.bayes_multilevel import MultilevelPosterior, given_deviations
@@ -236,6 +238,14 @@ class BayesianMultilevelResults(MultilevelQuantities):
             prediction interval ``pi_lb pi_ub``, and ``log_marginal_likelihood``.
         """
         return prior_grid(self, tau_priors=tau_priors, mu_priors=mu_priors)
+
+    def power_scaling(self) -> PowerScaling:
+        """Return how far each posterior moves when priors or data get a little stronger; see `bayes.power_scaling`."""
+        return power_scaling(self)
+
+    def predictive_check(self, *, seed: int, draws: int = 4000) -> PredictiveCheck:
+        """Compare the observed results with replications from the model; see `bayes.predictive_check`."""
+        return predictive_check(self, seed=seed, draws=draws)
 
     def to_arviz(self, *, draws: int = 4000, seed: int, chains: int = 4) -> Any:
         """Return independent draws from the posterior in the container of the installed ArviZ.

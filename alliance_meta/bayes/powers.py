@@ -12,6 +12,8 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.bayes.results_export import column
 from alliance_meta.core.bayes_exact import ExactPosterior
+from alliance_meta.core.bayes_multilevel import MultilevelPosterior
+from alliance_meta.core.bayes_multilevel_power import multilevel_exists, solve_multilevel_power
 from alliance_meta.core.bayes_panels import cdf, sf
 from alliance_meta.core.bayes_power import Powers, cumulative_distance, exists, probe_points, solve_power
 from alliance_meta.errors import InputError
@@ -20,7 +22,10 @@ from alliance_meta.options import did_you_mean
 from alliance_meta.results.wording import WIDTH, wrapped
 
 if TYPE_CHECKING:
+    from alliance_meta.bayes.multilevel_results import BayesianMultilevelResults
     from alliance_meta.bayes.results import BayesianResults
+
+Posterior = ExactPosterior | MultilevelPosterior
 
 ALPHAS = (0.99, 1.01)
 THRESHOLD = 0.05
@@ -99,7 +104,9 @@ class PowerScaling:
     __repr__ = __str__
 
 
-def power_scaling(fit: BayesianResults, *, what: Sequence[str] | None = None) -> PowerScaling:
+def power_scaling(
+    fit: BayesianResults | BayesianMultilevelResults, *, what: Sequence[str] | None = None
+) -> PowerScaling:
     r"""Return how sensitive posteriors are to their priors and to the data.
 
     Would a slightly stronger prior have changed the conclusion? Would slightly stronger data? If both would, prior and
@@ -107,10 +114,10 @@ def power_scaling(fit: BayesianResults, *, what: Sequence[str] | None = None) ->
 
     Parameters
     ----------
-    fit : BayesianResults
+    fit : BayesianResults or BayesianMultilevelResults
         From `BayesianModel.fit`.
     what : sequence of str, optional
-        Coefficients, ``"mu"``, ``"tau"``, ``"theta_new"``. By default all of these.
+        Coefficients, ``"mu"``, ``"tau"`` (of three levels ``"tau[<term>]"``), ``"theta_new"``. By default all of these.
 
     Returns
     -------
@@ -147,9 +154,10 @@ def power_scaling(fit: BayesianResults, *, what: Sequence[str] | None = None) ->
     No posterior that moves with its prior by 0.05 or more.
     """
     exact = getattr(fit, "exact", None)
-    if not isinstance(exact, ExactPosterior):
+    if not isinstance(exact, ExactPosterior | MultilevelPosterior):
         raise InputError(f"power_scaling needs the result of BayesianModel.fit, not {type(fit).__name__}")
-    known = list(dict.fromkeys([*fit.names, *(["mu"] if fit.design.has_intercept else []), "tau", "theta_new"]))
+    mean = ["mu"] if fit.design.has_intercept else []
+    known = list(dict.fromkeys([*fit.names, *mean, *_tau_names(fit), "theta_new"]))
     names = known if what is None else list(what)
     unknown = [name for name in names if name not in known]
     if unknown or not names:
@@ -167,32 +175,51 @@ def power_scaling(fit: BayesianResults, *, what: Sequence[str] | None = None) ->
 Probe = tuple[Array, Array]
 
 
-def _probe(fit: BayesianResults, name: str) -> Probe:
+def _tau_names(fit: Any) -> tuple[str, ...]:
+    return fit.priors.tau_names if isinstance(fit.exact, MultilevelPosterior) else ("tau",)
+
+
+def _probe(fit: Any, name: str) -> Probe:
     low, high = fit.posterior(name).quantile([1.0 / DRAWS, 1.0 - 1.0 / DRAWS])
     return probe_points(float(low), float(high))
 
 
-def _probabilities(fit: BayesianResults, exact: ExactPosterior, name: str, x: Array) -> Array:
+def _probabilities(fit: Any, exact: Posterior, name: str, x: Array) -> Array:
     """Return the probabilities up to each x, and those beyond, (2, m)."""
-    if name == "tau":
+    if isinstance(exact, ExactPosterior) and name == "tau":
         return np.stack([cdf(exact.panels, x), sf(exact.panels, x)])
+    if isinstance(exact, MultilevelPosterior) and name in _tau_names(fit):
+        below = exact.deviation(_tau_names(fit).index(name)).cdf(x)
+        return np.stack([below, 1.0 - below])
     made = exact.new_effects(fit._mean_row[None]) if name == "theta_new" else exact.coefficients(fit._row(name)[None])
-    return np.stack([made.cdf(x[None])[0], made.sf(x[None])[0]])
+    below = made.cdf(x[None])[0]
+    # What is missing from 1 is at least 1 / DRAWS here, so that it has digits enough.
+    return np.stack([below, 1.0 - below])
 
 
 def _sensitivities(
-    fit: BayesianResults, exact: ExactPosterior, parts: set[str], probes: dict[str, Probe], base: dict[str, Array]
+    fit: Any, exact: Posterior, parts: set[str], probes: dict[str, Probe], base: dict[str, Array]
 ) -> list[Any]:
     found = np.zeros(len(probes))
     for alpha in ALPHAS:
         powers = Powers(**dict.fromkeys(parts, alpha))
-        if not exists(exact.problem, powers):
+        scaled = _solve(fit, exact, powers)
+        if scaled is None:
             return [NotApplicable(LOST)] * len(probes)
-        scaled = solve_power(exact.problem, powers)
         for i, (name, (x, width)) in enumerate(probes.items()):
             distance = cumulative_distance(base[name], _probabilities(fit, scaled, name, x), width)
             found[i] += 0.5 * distance / abs(np.log2(alpha))
     return [float(one) for one in found]
+
+
+def _solve(fit: Any, exact: Posterior, powers: Powers) -> Posterior | None:
+    """Return the posterior with these powers; None where it is improper."""
+    if isinstance(exact, ExactPosterior):
+        return solve_power(exact.problem, powers) if exists(exact.problem, powers) else None
+    densities = fit.priors.densities
+    if not multilevel_exists(exact.data, densities, powers):
+        return None
+    return solve_multilevel_power(exact.data, densities, powers)
 
 
 def _diagnosis(prior: Any, likelihood: Any) -> str:

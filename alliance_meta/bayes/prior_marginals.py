@@ -153,6 +153,7 @@ def prior_of(fit: Quantities, what: str) -> Marginal | None:
     """
     priors: Any = fit.priors  # type: ignore[attr-defined]
     taus = tau_priors(fit)
+    what = full_name(fit, what)
     if what in taus:
         return TauPriorMarginal(what, taus[what]) if taus[what].proper else None
     study = re.fullmatch(r"theta\[(.*)\]", what, re.DOTALL)
@@ -170,10 +171,16 @@ def prior_of(fit: Quantities, what: str) -> Marginal | None:
     return new_prior(what, priors.coefficients, c, nodes, tail=tail)
 
 
+def full_name(fit: Quantities, what: str) -> str:
+    """Return the name of a quantity in the tables: ``tau[es_id]`` may be short for ``tau[study_id/es_id]``."""
+    priors: Any = fit.priors  # type: ignore[attr-defined]
+    i = priors.which(what) if hasattr(priors, "which") else None
+    return what if i is None else str(priors.tau_names[i])
+
+
 def tau_priors(fit: Quantities) -> dict[str, TauPrior]:
     """Return the priors of the standard deviations by the names that these have in the fit."""
     priors: Any = fit.priors  # type: ignore[attr-defined]
-    terms = getattr(priors, "terms", None)
-    if terms is None:
+    if not hasattr(priors, "taus"):
         return {"tau": priors.tau}
-    return {f"tau[{term}]": prior for term, prior in zip(terms, priors.taus, strict=True)}
+    return dict(zip(priors.tau_names, priors.taus, strict=True))

@@ -21,7 +21,7 @@ from alliance_meta.core.bayes_normal import Conditional, conditional, prepare
 from alliance_meta.core.bayes_panels import Panels, integrate, mass_region
 from alliance_meta.core.bayes_scale import HeavyPrior, gauss_rules
 
-PIECES = 16
+PIECES = 8
 SCALES = SCALE_RULES[2]
 _X, _W = np.polynomial.legendre.leggauss(16)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import alliance_meta as am
 from alliance_meta import EffectSizes, priors
 from alliance_meta.bayes import power_scaling
 from alliance_meta.bayes.arviz_bridge import load
+from alliance_meta.core.bayes_multilevel_power import solve_multilevel_power
 from alliance_meta.core.bayes_panels import cdf, sf
 from alliance_meta.core.bayes_power import Powers, cumulative_distance, probe_points, solve_power
 from tests.tolerances import CLOSED_FORM
@@ -174,7 +176,7 @@ def draws_of(fit, draws):
 @pytest.mark.parametrize("conflict", [False, True])
 def test_sensitivities_by_importance_sampling(fit, conflict):
     fit = fitted(priors.Normal(0.7, 0.1)) if conflict else fit
-    values, logs = draws_of(fit, 200_000)
+    values, logs = draws_of(fit, 80_000)
     for name, x in values.items():
         order = np.argsort(x)
         width = np.diff(x[order])
@@ -187,7 +189,7 @@ def test_sensitivities_by_importance_sampling(fit, conflict):
                 distance = max(written_out(P, Q, width), written_out(1 - P, 1 - Q, width))
                 found.append(distance / abs(np.log2(alpha)))
             expected = exact_sensitivity(fit, name, part, x.min(), x.max())
-            assert np.mean(found) == pytest.approx(expected, rel=0.03), (name, part)
+            assert np.mean(found) == pytest.approx(expected, rel=0.04), (name, part)
 
 
 def arviz_sensitivity(values: dict[str, Any], log: Any, part: str) -> dict[str, float]:
@@ -234,3 +236,60 @@ def test_another_unit_changes_nothing():
     second = am.BayesianModel(other, mu_prior=priors.Normal(0.3, 0.6), tau_prior=priors.HalfT(3, 0.3)).fit()
     one, two = (power_scaling(fit).tidy().drop(columns="diagnosis").astype(float) for fit in (first, second))
     np.testing.assert_allclose(two, one, rtol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def levels():
+    es = replace(made(10, seed=4), study_id=tuple("AAABBCCDDD"))
+    return am.BayesianModel(es, random="~ 1 | study_id/es_id").fit()
+
+
+def test_powers_of_the_priors_of_three_levels(levels):
+    own = (priors.Normal(0, 0.5 / ALPHA**0.5), priors.HalfNormal(0.3 / ALPHA**0.5))
+    other = am.BayesianModel(
+        levels.effects, random="~ 1 | study_id/es_id", mu_prior=own[0], tau_prior=own[1]
+    ).fit()  # fmt: skip
+    found = solve_multilevel_power(levels.exact.data, levels.priors.densities, Powers(ALPHA, ALPHA))
+    x = np.linspace(-0.2, 0.8, 50)
+    np.testing.assert_allclose(of_mu(found, x), of_mu(other.exact, x), atol=1e-9, rtol=0)
+    for i in range(2):
+        np.testing.assert_allclose(found.deviation(i).cdf(TAU), other.exact.deviation(i).cdf(TAU), atol=1e-8, rtol=0)
+
+
+@pytest.mark.parametrize("alpha", [0.7, 1.5])
+def test_a_power_of_the_likelihood_of_three_levels_by_covariance_matrices(levels, alpha):
+    es, k = levels.effects, levels.k
+    same = levels.group[:, None] == levels.group
+    # Closer together near 0, where the deviations are.
+    u = np.linspace(0, 1, 129)
+    s = 1.6 * u**2
+    logs = np.empty((len(s), len(s)))
+    for i, between in enumerate(s):
+        S = np.diag(es.vi) + between**2 * same + s[:, None, None] ** 2 * np.eye(k)
+        cov = S / alpha + 0.25
+        half = np.linalg.solve(cov, np.broadcast_to(es.yi[:, None], (len(s), k, 1)))[:, :, 0] @ es.yi
+        dets = np.linalg.slogdet(cov)[1] - (1 - alpha) * np.linalg.slogdet(S)[1]
+        logs[i] = -0.5 * (half + dets) + stats.halfnorm.logpdf(between, scale=0.3) + stats.halfnorm.logpdf(s, scale=0.3)
+    density = np.exp(logs - logs.max())
+    found = solve_multilevel_power(levels.exact.data, levels.priors.densities, Powers(likelihood=alpha))
+    for i in range(2):
+        one = integrate.simpson(density * (u if i == 0 else u[:, None]), x=u, axis=1 - i) * u
+        below = integrate.cumulative_simpson(one, x=u, initial=0.0) / integrate.simpson(one, x=u)
+        np.testing.assert_allclose(found.deviation(i).cdf(s[4::8]), below[4::8], atol=1e-6)
+
+
+def test_sensitivities_of_three_levels_are_these_distances(levels):
+    table = levels.power_scaling().tidy()
+    name = "tau[study_id]"
+    x, width = probe_points(*levels.posterior(name).quantile([1 / 4000, 1 - 1 / 4000]))
+    base, found = levels.exact.deviation(0).cdf(x), []
+    for alpha in (0.99, 1.01):
+        powered = solve_multilevel_power(levels.exact.data, levels.priors.densities, Powers(likelihood=alpha))
+        other = powered.deviation(0).cdf(x)
+        distance = cumulative_distance(np.stack([base, 1 - base]), np.stack([other, 1 - other]), width)
+        found.append(distance / abs(np.log2(alpha)))
+    assert table.loc[name, "likelihood"] == pytest.approx(np.mean(found), rel=CLOSED_FORM)
+    assert list(table.index) == ["mu", name, "tau[study_id/es_id]", "theta_new"]
+    # One prior after the other moves nearly as far as both together.
+    parts = table[["prior_effects", "prior_tau"]].astype(float).max(axis=1)
+    assert (parts <= table["prior"].astype(float) * 1.5).all()

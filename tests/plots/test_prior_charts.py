@@ -142,7 +142,9 @@ def test_priors_of_three_levels():
     assert new.sd == pytest.approx(np.sqrt(fit.priors.coefficients[0].sd ** 2 + sum(second)), rel=1e-7)
     x = np.array([0.1, 0.5])
     np.testing.assert_allclose(prior_of(fit, "tau[study_id]").pdf(x), tau[0].pdf(x))
-    with pytest.raises(InputError, match="tau"):
+    np.testing.assert_allclose(prior_of(fit, "tau[es_id]").pdf(x), tau[1].pdf(x))
+    assert posterior_data(fit, what="tau[es_id]").attrs["what"] == "tau[study_id/es_id]"
+    with pytest.raises(InputError, match=r"tau has no prior of its own .* draw tau\[study_id\] or"):
         posterior_data(fit, what="tau")
 
 

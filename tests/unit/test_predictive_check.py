@@ -10,7 +10,7 @@ from scipy import stats
 
 import alliance_meta as am
 from alliance_meta import EffectSizes, NotApplicable
-from alliance_meta.bayes import power_scaling, predictive_check
+from alliance_meta.bayes import power_scaling, powers, predictive_check
 from alliance_meta.core.replicates import check_statistics
 from alliance_meta.errors import InputError
 from tests.plots.prior_cases import bayesian_levels
@@ -66,7 +66,7 @@ def test_replications_of_three_levels_covary_as_the_model_says(levels):
     from alliance_meta.bayes.setup import coordinates
     from alliance_meta.core.replicates import replicate
 
-    exact, draws = levels.exact, 20_000
+    exact, draws = levels.exact, 8_000
     X = levels.design.X @ coordinates(levels.design)
     rng = np.random.default_rng(1)
     Y = replicate(rng, draws, X, exact.weight, exact.mean, exact.root, _spreads(levels), _errors(levels))
@@ -77,7 +77,7 @@ def test_replications_of_three_levels_covary_as_the_model_says(levels):
     # The deviations are mixtures with tails somewhat heavier than a normal's.
     assert (np.abs(np.cov(Y.T) - expected) < 9 * spread / np.sqrt(draws)).all()
     assert np.abs(np.cov(Y.T) - expected).mean() < 2 * spread.mean() / np.sqrt(draws)
-    np.testing.assert_allclose(Y.mean(axis=0), levels.beta[0], atol=0.01)
+    np.testing.assert_allclose(Y.mean(axis=0), levels.beta[0], atol=0.02)
 
 
 def test_statistics_are_those_of_other_functions(molloy):
@@ -217,9 +217,10 @@ def test_coefficients_and_chosen_quantities(regression):
     assert list(power_scaling(regression, what=["meanage"]).tidy().index) == ["meanage"]
 
 
-def test_a_power_that_leaves_the_posterior_improper_is_told():
+def test_a_power_that_leaves_the_posterior_improper_is_told(monkeypatch):
+    monkeypatch.setattr(powers, "ALPHAS", (0.5, 2.0))
     es = EffectSizes.from_arrays([0.3, 0.2], [0.01, 0.02])
-    fit = am.BayesianModel(es, mu_prior=am.priors.StudentT(0.005), tau_prior=am.priors.HalfNormal(1)).fit()
+    fit = am.BayesianModel(es, mu_prior=am.priors.Cauchy(), tau_prior=am.priors.HalfNormal(1)).fit()
     found = power_scaling(fit, what=["mu"])
     assert found.tidy().loc["mu", "prior"].reason == "a power of this prior leaves the posterior improper"
     assert "n/a" in str(found)
@@ -227,8 +228,10 @@ def test_a_power_that_leaves_the_posterior_improper_is_told():
 
 
 def test_power_scaling_refused(molloy, levels):
-    with pytest.raises(InputError, match=r"needs the result of BayesianModel\.fit, not BayesianMultilevelResults"):
-        power_scaling(levels)
+    with pytest.raises(InputError, match=r"needs the result of BayesianModel\.fit, not EffectSizes"):
+        power_scaling(levels.effects)
+    with pytest.raises(InputError, match="power_scaling of 'tau'"):
+        power_scaling(levels, what=["tau"])
     with pytest.raises(InputError, match="power_scaling of 'tua'; did you mean 'tau'"):
         power_scaling(molloy, what=["tua"])
     with pytest.raises(InputError, match="power_scaling of nothing"):
