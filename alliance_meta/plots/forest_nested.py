@@ -57,7 +57,7 @@ def nested_data(
     drawn, notes = sort_nest(fit, groups, order)
     simple = bool(fit.p == 1 and fit.design.has_intercept)
     rows = effect_rows(fit, used, shown, dots)
-    fitted = {} if simple or fitted_levels(fit)[0] is not None else _fitted(fit, used)  # type: ignore[arg-type]
+    fitted = {} if simple or fitted_levels(fit)[0] is not None else _fitted(fit, used)
     texts = _texts(fit, label)
     names = _names(fit, groups, texts)
     own = [column_key(name) for name in shown] + [dot_key(name, shown) for name in dots]
@@ -157,10 +157,10 @@ def _fitted(fit: Dependent, level: float) -> dict[int, dict[str, float]]:
 
 def _levels(fit: Dependent, level: float) -> list[dict[str, Any]]:
     """Return the mean of each level of the model's one categorical moderator, if that is what it has."""
-    name, levels = fitted_levels(fit)  # type: ignore[arg-type]
+    name, levels = fitted_levels(fit)
     if name is None:
         return []
-    return fitted_rows(fit, [], [], name, levels, grouped=False, level=level)[1:]  # type: ignore[arg-type]
+    return fitted_rows(fit, [], [], name, levels, grouped=False, level=level)[1:]
 
 
 def _summary(fit: Dependent, rows: Sequence[dict[str, Any]], groups: Nest, level: float) -> list[dict[str, Any]]:
