@@ -105,9 +105,9 @@ def bubble(
     width = max(WIDTH, MARGIN + 0.8 + _least_column(frame) * len(frame.attrs["levels"])) if columns else WIDTH
 
     def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
-        return (_plan_columns if columns else _plan_line)(frame, width, height, ylim, LOWEST if ax is None else None)
+        return (_plan_columns if columns else plan_line)(frame, width, height, ylim, LOWEST if ax is None else None)
 
-    return render(frame, ax, plan, _draw_columns if columns else _draw_line, width=width, height=HEIGHT)
+    return render(frame, ax, plan, _draw_columns if columns else draw_line, width=width, height=HEIGHT)
 
 
 def _effects_axis(frame: pd.DataFrame, sheet: Sheet, ylim: tuple[float, float] | None) -> Axis:
@@ -123,9 +123,10 @@ def _roomy(values: Array, length: float) -> Array:
     return np.array([values.min() - room, values.max() + room])
 
 
-def _plan_line(
+def plan_line(
     frame: pd.DataFrame, width: float, height: float, ylim: tuple[float, float] | None, least: float | None
 ) -> tuple[Sheet, Axis | None, Axis | None]:
+    """Lay out effects against a numeric moderator."""
     sheet, yaxis = _sheet(frame, width, height, ylim, least, 1)
     x = frame.loc[frame["kind"] == "study", "x"].to_numpy()
     length = sheet.panel[1] - sheet.panel[0]
@@ -187,7 +188,8 @@ def _no_effect(chart: Chart) -> None:
         chart.rule(chart.left, chart.right, y, y, colour=FAINT, zorder=1)
 
 
-def _draw_line(chart: Chart, frame: pd.DataFrame) -> None:
+def draw_line(chart: Chart, frame: pd.DataFrame) -> None:
+    """Draw the bubbles, the line of means and its bands."""
     _no_effect(chart)
     studies, line = frame[frame["kind"] == "study"], frame[frame["kind"] == "line"]
     x, y = chart.x(line["x"].to_numpy()), {name: chart.y(line[name].to_numpy()) for name in EFFECT}

@@ -18,6 +18,7 @@ from alliance_meta.plots.chart_frame import EFFECT, chart_meta, described, make_
 from alliance_meta.tables.format import format_count, format_level
 
 if TYPE_CHECKING:
+    from alliance_meta.bayes.sampled_results import SampledPosterior
     from alliance_meta.results.random_effects import RandomEffectsResults
 
 STEPS = 101
@@ -85,7 +86,7 @@ def bubble_data(
     if by in (at or {}):
         raise InputError(f"at: {by} is on the axis; give values for the other moderators only")
     table = fit.effects.moderators
-    held = {name: _held(fit, name, table, (at or {}).get(name)) for name in fit.design.variables if name != by}
+    held = {name: held_value(fit, name, table, (at or {}).get(name)) for name in fit.design.variables if name != by}
     categorical = by in fit.design.levels
     alike = _alike(fit, table, held)
     rows = _levels(fit, by, table, held, alike, used) if categorical else _line(fit, by, table, held, alike, used)
@@ -109,7 +110,7 @@ def bubble_data(
             "level": used,
             "model_label": fit.model_label,
             "key": _key(used, categorical, rows),
-            "bottom": [*_held_line(held, categorical), *(note.message for note in notes), *_tests(fit, used)],
+            "bottom": [*held_line(held, categorical), *(note.message for note in notes), *_tests(fit, used)],
             "by": by,
             "levels": [str(row["label"]) for row in rows] if categorical else [],
             "held": held,
@@ -118,7 +119,8 @@ def bubble_data(
     )
 
 
-def _held(fit: RandomEffectsResults, name: str, table: pd.DataFrame, given: Any) -> Any:
+def held_value(fit: RandomEffectsResults | SampledPosterior, name: str, table: pd.DataFrame, given: Any) -> Any:
+    """Return the value at which a moderator that is not on the axis is held."""
     if name in fit.design.levels:
         known = level_values(name, fit.design, table)
         found = known[0] if given is None else one_level(name, given, known)
@@ -226,7 +228,8 @@ def _notes(rows: list[dict[str, Any]], by: str, alike: pd.Series[Any], categoric
     return notes
 
 
-def _held_line(held: Mapping[str, Any], categorical: bool) -> list[str]:
+def held_line(held: Mapping[str, Any], categorical: bool) -> list[str]:
+    """Return the line under the plot that says where other moderators are held, if there are any."""
     if not held:
         return []
     values = "; ".join(f"{name} = {forest_text.cell(value)}" for name, value in held.items())
@@ -268,4 +271,4 @@ def _description(
             f" The fitted mean goes from {effect(measure, first)} at {forest_text.cell(first['x'])} "
             f"to {effect(measure, last)} at {forest_text.cell(last['x'])}."
         )
-    return " ".join([text, *(f"{line}." for line in _held_line(held, categorical))])
+    return " ".join([text, *(f"{line}." for line in held_line(held, categorical))])

@@ -53,17 +53,20 @@ from alliance_meta.plots import (
     rho_grid,
     rho_grid_data,
     sequential,
+    smooth,
     weight_function,
     weight_function_data,
 )
 from tests.plots.cases import fitted, made_up, molloy, quiet
 from tests.plots.next_study import next_study_charts
 from tests.plots.prior_cases import prior_charts
+from tests.plots.smooth_cases import smooth_charts
 
 DRAW: dict[str, Callable[..., Any]] = {
     "averaged": averaged,
     "map_prior": map_prior,
     "sequential": sequential,
+    "smooth": smooth,
     "weight_function": weight_function,
     "prior": prior,
     "prior_predictive": prior_predictive,
@@ -171,6 +174,7 @@ def charts() -> dict[str, pd.DataFrame]:
         "averaged, synthetic": averaged_data(ensemble(teaching=True), show_cautions=True),
         **next_study_charts(),
         **prior_charts(),
+        **smooth_charts(),
         "weight_function": weight_function_data(models),
         "weight_function of selection": weight_function_data(models, conditional=True),
         "weight_function, synthetic": weight_function_data(ensemble(teaching=True), show_cautions=True),

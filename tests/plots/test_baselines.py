@@ -39,6 +39,7 @@ CASES: dict[str, Callable[[], NotebookFigure]] = {
     "posterior": lambda: draw("posterior of tau"),
     "predictive": lambda: draw("predictive"),
     "priors": lambda: draw("prior"),
+    "smooth": lambda: draw("smooth of a rater"),
     "umbrella": lambda: forest(published_forest_data(umbrella().frame)),
 }
 

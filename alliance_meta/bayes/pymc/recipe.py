@@ -51,11 +51,16 @@ class Recipe:
     shift : callable, optional
         ``shift(draws, newdata)`` gives what is added to the mean effect that the coefficients give, (S, m) for m rows
         of new data or (S, k) without new data: a curve, or what gaps and errors in moderators change.
+    curve : str, optional
+        The moderator over which the mean effect follows a curve.
     target_accept : float, optional
         What `bayes.sample` takes unless told otherwise, for models that need small steps.
     cdf : callable, optional
         ``cdf(draws)`` gives the probability of a result up to the observed one, (S, k), with the study's own true
         effect integrated out; for models whose units are studies with one effect.
+    replicate : callable, optional
+        ``replicate(draws, rng)`` draws new results of the same studies with true effects of their own, (S, k); by
+        default mean effect, scatter and normal errors of variance ``vi``.
     notes : tuple of Note
     """
 
@@ -70,8 +75,10 @@ class Recipe:
     rebuilt: Callable[[EffectSizes], tuple[Recipe, dict[str, Array]]] | None = None
     notes: tuple[Note, ...] = ()
     shift: Callable[[Draws, pd.DataFrame | None], Array] | None = None
+    curve: str | None = None
     target_accept: float | None = None
     cdf: Callable[[Draws], Array] | None = None
+    replicate: Callable[[Draws, np.random.Generator], Array] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "priors", MappingProxyType(dict(self.priors)))

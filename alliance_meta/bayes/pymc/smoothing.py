@@ -38,6 +38,8 @@ KNOTS = 6
 FEWEST_KNOTS = 4
 # Half of what the straight part may be by default: a curve has to be earned.
 TAU_SMOOTH = HalfNormal(BETA_SD / 2.0)
+# Where both tau and tau_smooth may be 0 the usual steps are a little too long.
+TARGET_ACCEPT = 0.97
 
 
 def smooth(
@@ -198,5 +200,7 @@ def _recipe(
         rebuilt=rebuilt,
         notes=notes_of(effects, design, priors),
         shift=shift,
+        curve=by,
+        target_accept=TARGET_ACCEPT,
     )
     return recipe
