@@ -10,6 +10,9 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.quantities import Quantities
+from alliance_meta.bayes.sampled_replicates import Replications, replicate_draws
+from alliance_meta.bayes.sampled_results import SampledPosterior
+from alliance_meta.bayes.sampled_text import FAILED
 from alliance_meta.bayes.setup import coordinates
 from alliance_meta.core.bayes_mixture import NormalMixture, mixture
 from alliance_meta.core.bayes_multilevel import MultilevelPosterior
@@ -18,7 +21,7 @@ from alliance_meta.core.replicates import Errors, check_statistics, replicate
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note
+from alliance_meta.notes import Note, merge_notes
 from alliance_meta.results.export import plain
 from alliance_meta.results.wording import number, wrapped
 
@@ -54,7 +57,8 @@ class PredictiveCheck:
         One row per statistic; see `tidy`.
     studies : DataFrame
         One row per effect: the ``observed`` one, ``pit`` (probability that a new result of this study, predicted from
-        all other effects, is at most the observed one; exact), and ``p_value``, how likely one at least so far out is.
+        all other effects, is at most the observed one; exact, or from weighted draws where these are all there is), and
+        ``p_value``, how likely one at least so far out is.
     bins : DataFrame
         How many effects lie from ``lb`` to ``ub``: ``observed``, ``expected`` (exact), and ``ci_lb ci_ub``, between
         which 95 % of the replications lie.
@@ -62,6 +66,8 @@ class PredictiveCheck:
         The statistics of every replication.
     seed, draws : int
     notes : tuple of Note
+    problems : tuple of Note
+        The checks of convergence that the draws behind it fail.
 
     Notes
     -----
@@ -78,6 +84,7 @@ class PredictiveCheck:
     seed: int
     draws: int
     notes: tuple[Note, ...] = ()
+    problems: tuple[Note, ...] = ()
 
     def tidy(self) -> pd.DataFrame:
         """Return one row per statistic, unrounded.
@@ -110,7 +117,9 @@ class PredictiveCheck:
         return plain({"seed": self.seed, "draws": self.draws, **tables, "notes": notes})
 
     def __str__(self) -> str:
-        lines = [f"Posterior predictive check: {self.draws} replications of {self.effects.k} results", ""]
+        alarm = [FAILED, *(note.message for note in self.problems)] if self.problems else []
+        lines = [line for text in alarm for line in wrapped(text)]
+        lines += [f"Posterior predictive check: {self.draws} replications of {self.effects.k} results", ""]
         lines.append(f"{'':10} {'observed':>9} {'median':>8} {'2.5 %':>8} {'97.5 %':>8} {'p':>6}")
         for name, row in self.table.iterrows():
             cells = " ".join(f"{number(float(row[one])):>8}" for one in ("median", "ci_lb", "ci_ub"))
@@ -134,7 +143,7 @@ class PredictiveCheck:
 
 
 def predictive_check(
-    fit: BayesianResults | BayesianMultilevelResults, *, seed: int, draws: int = 4000
+    fit: BayesianResults | BayesianMultilevelResults | SampledPosterior, *, seed: int, draws: int = 4000
 ) -> PredictiveCheck:
     """Compare the observed results with replications from the fitted model.
 
@@ -143,7 +152,8 @@ def predictive_check(
 
     Parameters
     ----------
-    fit : BayesianResults or BayesianMultilevelResults
+    fit : BayesianResults, BayesianMultilevelResults or SampledPosterior
+        A sampled one of a model whose effects are independent.
     seed : int
         The same seed gives the same replications.
     draws : int
@@ -156,7 +166,12 @@ def predictive_check(
     Raises
     ------
     InputError
-        Another result, or too few draws.
+        Another result, too few draws, or a sampled model of dependent effects.
+
+    Warns
+    -----
+    ConvergenceWarning
+        For draws: a study cannot be left out by weighting them (its Pareto k is too large).
 
     Examples
     --------
@@ -168,32 +183,47 @@ def predictive_check(
     >>> found.studies["pit"].round(3).head(2).tolist()
     [0.615, 0.558]
     """
-    if not isinstance(fit, Quantities):
+    if not isinstance(fit, Quantities | SampledPosterior):
         raise InputError(f"predictive_check needs the result of a Bayesian model, not {type(fit).__name__}")
     if not (isinstance(draws, int | np.integer) and draws >= FEWEST_DRAWS):
         raise InputError(f"draws={draws!r}: give a whole number of at least {FEWEST_DRAWS}")
-    effects, design = fit.effects, fit.design
-    X = design.X @ coordinates(design)
-    exact: Any = fit.exact
-    rng = np.random.default_rng(seed)
-    Y = replicate(rng, draws, X, exact.weight, exact.mean, exact.root, _spreads(fit), _errors(fit))
-    fitted = _medians(exact, X)
-    cumulative = np.cumsum(exact.weight[order := np.argsort(exact.tau)])
-    tau = float(exact.tau[order][np.searchsorted(cumulative, 0.5 * cumulative[-1])])
+    effects = fit.effects
+    made = _sampled_parts(fit, seed, draws) if isinstance(fit, SampledPosterior) else _exact_parts(fit, seed, draws)
+    X, Y, fitted, tau, each = made
     observed = check_statistics(effects.yi[None], effects.vi, X, fitted, tau)
     replicated = check_statistics(Y, effects.vi, X, fitted, tau)
     names = [name for name in STATISTICS if name in observed]
     rows = {name: _row(float(observed[name][0]), replicated[name]) for name in names}
+    left: Any = fit.loo()
     return PredictiveCheck(
         effects=effects,
         table=pd.DataFrame.from_dict(rows, orient="index").rename_axis("statistic"),
-        studies=_studies(fit),
-        bins=_bins(effects.yi, Y, _new_results(fit, X), _widest(fitted, effects.vi)),
+        studies=_studies(effects, left),
+        bins=_bins(effects.yi, Y, each, _widest(fitted, effects.vi)),
         replicated=pd.DataFrame({name: replicated[name] for name in names}),
         seed=int(seed),
         draws=int(draws),
-        notes=fit.notes,
+        notes=merge_notes(fit.notes, getattr(left, "notes", ())),
+        problems=fit.problems if isinstance(fit, SampledPosterior) else (),
     )
+
+
+# Design, replications (draws, k), median fit, tau, and the distribution of each replicated result.
+Parts = tuple[Array, Array, Array, float, Any]
+
+
+def _exact_parts(fit: Any, seed: int, draws: int) -> Parts:
+    exact, X = fit.exact, fit.design.X @ coordinates(fit.design)
+    rng = np.random.default_rng(seed)
+    Y = replicate(rng, draws, X, exact.weight, exact.mean, exact.root, _spreads(fit), _errors(fit))
+    cumulative = np.cumsum(exact.weight[order := np.argsort(exact.tau)])
+    tau = float(exact.tau[order][np.searchsorted(cumulative, 0.5 * cumulative[-1])])
+    return X, Y, _medians(exact, X), tau, _new_results(fit, X)
+
+
+def _sampled_parts(fit: SampledPosterior, seed: int, draws: int) -> Parts:
+    made = replicate_draws(fit, seed=seed, draws=draws)
+    return fit.design.X, made.values, made.fitted, made.tau, made
 
 
 def _spreads(fit: Any) -> list[tuple[Array, Any]]:
@@ -239,16 +269,16 @@ def _row(observed: float, values: Array) -> dict[str, float]:
     return {"observed": observed, "median": median, "ci_lb": lb, "ci_ub": ub, "p_value": p, "mcse": mcse}
 
 
-def _studies(fit: Any) -> pd.DataFrame:
-    """Return the exact leave-one-out probability of each result."""
-    pit = fit.loo().tidy()["pit"]
+def _studies(effects: EffectSizes, left: Any) -> pd.DataFrame:
+    """Return the leave-one-out probability of each result."""
+    pit = left.tidy()["pit"]
     p = [one if isinstance(one, NotApplicable) else 2.0 * min(one, 1.0 - one) for one in pit]
     dtype = object if any(isinstance(one, NotApplicable) for one in p) else float
-    table = pd.DataFrame({"observed": fit.effects.yi, "pit": pit.to_numpy(), "p_value": np.array(p, dtype=dtype)})
+    table = pd.DataFrame({"observed": effects.yi, "pit": pit.to_numpy(), "p_value": np.array(p, dtype=dtype)})
     return table.set_axis(pit.index, axis=0)
 
 
-def _bins(y: Array, Y: Array, each: NormalMixture, widest: list[int]) -> pd.DataFrame:
+def _bins(y: Array, Y: Array, each: NormalMixture | Replications, widest: list[int]) -> pd.DataFrame:
     """Count effects in bins: observed, expected, and 95 % of the replications."""
     low, high = float(y.min()), float(y.max())
     ends = np.stack([each.row(i).quantile(np.array([0.01, 0.99]))[0] for i in widest])
