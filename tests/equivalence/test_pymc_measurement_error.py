@@ -182,6 +182,12 @@ def test_an_effect_without_the_moderator_is_left_out_and_needs_no_error(effects)
     assert len(model.coords["study"]) == 11
 
 
+def test_two_studies(effects):
+    model = am.bayes.pymc.measurement_error(effects.take([0, 5]), mods="quality", error={"quality": "quality_se"})
+    p = {"mu": 0.2, "beta": [0.01], "tau": 1e-4, "moderator_mean": 50.0, "moderator_sd": 1e-3}
+    assert np.isfinite(log_density(model)(**p))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -193,6 +199,7 @@ def test_an_effect_without_the_moderator_is_left_out_and_needs_no_error(effects)
         ({"mods": "quality", "error": {"quality": -1.0}}, r"Study 1 \(-1\).*and 7 more must be a standard error"),
         ({"mods": "quality", "error": {"quality": "gaps"}}, r"error of quality: Study 4 \(nan\) must be"),
         ({"mods": "quality", "reliability": {"quality": 1.2}}, "a reliability above 0 and up to 1"),
+        ({"mods": "same", "error": {"same": 1.0}}, "'same' has one value"),
         ({"mods": "rater", "error": {"rater": 1.0}}, "'rater' must be a numeric term of its own"),
         ({"mods": "rater", "error": {"quality": 1.0}}, "'quality' must be a numeric term of its own"),
         ({"mods": "quality * rater", "error": {"quality": 1.0}}, "not in 'quality:rater'"),
@@ -208,7 +215,7 @@ def test_an_effect_without_the_moderator_is_left_out_and_needs_no_error(effects)
     ],
 )
 def test_bad_arguments(effects, arguments, message):
-    frame = effects.moderators.assign(gaps=[1.0, 1.0, 1.0, np.nan] + [1.0] * 8)
+    frame = effects.moderators.assign(same=4.0, gaps=[1.0, 1.0, 1.0, np.nan] + [1.0] * 8)
     es = am.EffectSizes.from_arrays(effects.yi, effects.vi, mods=frame, measure="ZCOR")
     with pytest.raises(am.InputError, match=message):
         am.bayes.pymc.measurement_error(es, **arguments)

@@ -269,6 +269,15 @@ def test_a_category_that_is_a_number(effects):
     assert list(model.coords["gap_logit_coefficient"]) == ["phase[2] on 1", "phase[3] on 1"]
 
 
+def test_two_studies():
+    es = effects_of(pd.DataFrame({"age": [30.0, 40.0], "design": ["rct", "pre"]}))
+    frame = pd.DataFrame({"age": [30.0, NAN, 40.0], "design": ["rct", "pre", None]})
+    model = am.bayes.pymc.missing_moderators(effects_of(frame), mods="age")
+    assert np.isfinite(log_density(model)(mu=0.1, beta=[0.01], tau=0.0001, gap_mean=[0.0], gap_sd=[1.0]))
+    whole = am.bayes.pymc.missing_moderators(es, mods="age")
+    assert np.isfinite(log_density(whole)(mu=0.1, beta=[0.01], tau=0.0001))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -277,6 +286,8 @@ def test_a_category_that_is_a_number(effects):
         ({"mods": "poly(age, 2)"}, "age with gaps may only have a straight-line effect"),
         ({"mods": "bs(age, df=4)"}, "age with gaps may only have a straight-line effect"),
         ({"mods": "0 + age"}, "no intercept"),
+        ({"mods": "1"}, "no moderator that could have gaps"),
+        ({"mods": "once"}, "'once' has one value"),
         ({"mods": "empty"}, "empty"),
         ({"mods": "many + also + more"}, "combinations of levels would have to be weighed"),
         ({"mods": "age", "gap_sd_prior": priors.Normal(0, 1)}, "gap_sd_prior=.* is not a prior of tau"),
@@ -286,6 +297,6 @@ def test_a_category_that_is_a_number(effects):
 def test_bad_arguments(arguments, message):
     rng = np.random.default_rng(3)
     many, also, more = ([*rng.permutation([*"aabbccddabd"]), None] for _ in range(3))
-    es = effects_of(table().assign(empty=NAN, many=many, also=also, more=more))
+    es = effects_of(table().assign(empty=NAN, once=[5.0] + [NAN] * 11, many=many, also=also, more=more))
     with pytest.raises(am.InputError, match=message):
         am.bayes.pymc.missing_moderators(es, **arguments)

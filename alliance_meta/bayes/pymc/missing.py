@@ -90,9 +90,9 @@ def missing_moderators(
     InputError
         `effects` are not EffectSizes; a prior is of the wrong kind or improper.
     DesignError
-        An unknown moderator, one with a single level or without any value; no intercept; a numeric moderator with gaps
-        that has a curve, or an interaction with another one; gaps in so many categorical moderators that there
-        are more than 48 combinations of levels.
+        No moderator, an unknown one, one with a single level or without any value; no intercept; a numeric moderator
+        with gaps that has a curve, or an interaction with another such one; gaps in so many categorical moderators that
+        there are more than 48 combinations of levels.
 
     Warns
     -----
@@ -125,8 +125,10 @@ def missing_moderators(
     if not isinstance(effects, EffectSizes):
         raise InputError(f"missing_moderators needs EffectSizes, not {type(effects).__name__}; make them with escalc")
     coding = code(effects, mods)
-    if coding.missing and not coding.design.has_intercept:
-        raise DesignError(f"mods={mods!r} has no intercept, which moderators with gaps need")
+    if not coding.design.has_intercept:
+        raise DesignError(f"mods={mods!r} has no intercept, which this model needs")
+    if coding.design.p == 1:
+        raise DesignError(f"mods={mods!r} has no moderator that could have gaps; use normal_normal")
     priors = choose(effects, coding.design, mu_prior=mu_prior, tau_prior=tau_prior, beta_prior=beta_prior)
     own = _own_priors(effects, gap_mean_prior, gap_sd_prior, gap_beta_prior, gap_logit_prior)
     arrays = joint.arrays(coding, rows_of(coding, effects.moderators))
