@@ -40,9 +40,9 @@ Kind = Literal["none", "weights", "PET", "PEESE"]
 MU_REACH = 9.0
 TAU_SPAN = (-3.4, 9.0)
 LIMITED_SPAN = (-3.2, 3.2)
-# The inner integrals of so many points are worked out again, finer; if that changes them by more than the tolerance,
-# so are all.
-CHECKED = 8
+# The inner integrals of so many points are worked out again, finer, in 1, 2 and 3 dimensions; if that changes them by
+# more than the tolerance, so are all.
+CHECKED = (8, 8, 4)
 # How far models of selection are followed below their top, in logs.
 DEPTH = 18.0
 # Where a point costs next to nothing.
@@ -203,8 +203,8 @@ def _solve_weights(
         return log_joint
 
     look = joint(lambda mu, tau: look_at_weights(data, mu, tau))
-    # Without a grid a point costs next to nothing.
-    for level in range(USUAL if lines else USUAL + 1, FINEST):
+    # A single point costs next to nothing, unless it is an integral over many.
+    for level in range(USUAL if lines or data.m > 2 else USUAL + 1, FINEST):
         rough, density, finer = (joint(partial(integrate_weights, data, level=level + i)) for i in (-1, 0, 1))
         if lines:
             # With one dimension, of either kind, two batches of points take longer than one.
@@ -212,7 +212,7 @@ def _solve_weights(
             grid = integrate_grid(density, lines, pilot=look, light=light, tolerance=tolerance, depth=DEPTH)
         else:
             grid = _single(float(density()[0]))
-        inner = _inner_error(grid, finer)
+        inner = _inner_error(grid, finer, CHECKED[data.m - 1])
         if inner < tolerance:
             break
     *values, weight = grid.values()
@@ -229,17 +229,17 @@ def _solve_weights(
     )
 
 
-def _inner_error(grid: Grid, finer: LogDensity) -> float:
+def _inner_error(grid: Grid, finer: LogDensity, checked: int) -> float:
     """Return by how much the density changes, on average, with inner integrals that are finer.
 
     At points spread evenly over the mass, from the heaviest to the lightest.
     """
     *values, weight = grid.values()
     order = np.argsort(-weight, kind="stable")
-    at = np.searchsorted(np.cumsum(weight[order]), (np.arange(CHECKED) + 0.5) / CHECKED)
+    at = np.searchsorted(np.cumsum(weight[order]), (np.arange(checked) + 0.5) / checked)
     points, times = np.unique(order[at], return_counts=True)
     change = np.abs(finer(*(one[points] for one in values)) - grid.log_density()[points])
-    return float(times @ change) / CHECKED
+    return float(times @ change) / checked
 
 
 def _single(log_integral: float) -> Grid:
