@@ -61,7 +61,7 @@ def lay_out(v: Array, blocks: Blocks | None, levels: Sequence[IntArray]) -> Chai
         for rows, V in blocks:
             size = rows.shape[1]
             values, vectors = np.linalg.eigh(V)
-            d[rows] = values
+            d[rows] = np.maximum(values, 0.0)
             members[rows, :size] = rows[:, None, :]
             Q[rows, :size] = np.swapaxes(vectors, 1, 2)
         W = Q.sum(axis=1)

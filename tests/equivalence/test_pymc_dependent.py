@@ -359,6 +359,19 @@ def test_V_within_the_groups(es):
         pymc.multilevel(es, V=V)
 
 
+def test_a_singular_V_needs_a_level_of_rows():
+    es = am.EffectSizes.from_arrays([0.1, 0.2, 0.4], [0.02] * 3, measure="ZCOR", study_id=["a", "a", "b"])
+    V = np.array([[0.02, 0.02, 0], [0.02, 0.02, 0], [0, 0, 0.02]])
+    with pytest.warns(am.errors.NotPositiveDefiniteWarning):
+        V = am.SamplingCovariance.from_matrix(V, check="warn")
+    with pytest.raises(am.InputError, match="V is singular: add a random term for each row"):
+        pymc.multilevel(es, V=V, random="study_id")
+    shared = np.array([[1.0, 1, 0], [1, 1, 0], [0, 0, 1]])
+    covariance = V.to_dense() + 0.2**2 * shared + 0.1**2 * np.eye(3)
+    expected = stats.multivariate_normal.logpdf(es.yi, np.full(3, 0.3), covariance) + log_prior(0.3, [0.2, 0.1])
+    assert log_density(pymc.multilevel(es, V=V))(mu=0.3, tau=[0.2, 0.1]) == pytest.approx(expected, abs=OFFSET)
+
+
 def test_it_needs_effect_sizes():
     with pytest.raises(am.InputError, match="multilevel needs EffectSizes, not list"):
         pymc.multilevel([0.1])

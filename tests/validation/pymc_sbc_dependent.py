@@ -91,7 +91,7 @@ SMALL_STEPS = {"target_accept": 0.97, "draws": 1000}
 
 FAMILIES = {
     "crossed": Family(crossed, crossed_model, SMALL_STEPS, 200),
-    "group_tau": Family(group_tau, group_tau_model),
-    "group_tau, related": Family(related, related_model, {"target_accept": 0.97}, 300),
-    "multilevel": Family(multilevel, multilevel_model, replicates=300),
+    "group_tau": Family(group_tau, group_tau_model, replicates=200),
+    "group_tau, related": Family(related, related_model, {"target_accept": 0.97}, 200),
+    "multilevel": Family(multilevel, multilevel_model, replicates=200),
 }

@@ -81,10 +81,9 @@ def test_crossed_with_a_vanishing_factor_is_multilevel():
 
 def test_crossed_agrees_with_raters_integrated_out():
     """A second route for the crossed model: a grid of the three taus, the whole covariance matrix at each point."""
-    es = data("relationship_dependent_effects")
-    es = es.take(es.moderators["outcome_rater"].notna().to_numpy())
+    es = data("crede2010")
     V = am.impute_V(es, rho=0.6)
-    model = pymc.crossed(es, V=V, random=("study_id", "outcome_rater", "es_id"))
+    model = pymc.crossed(es, V=V, random=("study_id", "criterion", "es_id"))
     fit = am.bayes.sample(model, seed=3, draws=2000, cores=1)
     table, draws = arviz_bridge.summary(fit.container), arviz_bridge.draws(fit.container)
     mean, sd, low = exact_by_grid(es, V)
@@ -98,7 +97,7 @@ def test_crossed_agrees_with_raters_integrated_out():
 
 def exact_by_grid(es, V):
     """Return means and sds of mu and the three taus, tau by Gauss-Legendre and mu analytic; and the grid's error."""
-    coarse, fine = (moments(es, V, n) for n in (14, 18))
+    coarse, fine = moments(es, V, 30, 12), moments(es, V, 40, 16)
     return *fine, float(np.abs(coarse[0] - fine[0]).max())
 
 
@@ -109,14 +108,14 @@ def nodes(n):
     return 1.5 * t**2, 1.5 * w * t * np.exp(-0.5 * (1.5 * t**2 / 0.3) ** 2)
 
 
-def moments(es, V, points):
-    (outer, outer_weight), (tau, weight) = nodes(points), nodes(120)
-    groups = [np.array(es.study_id), es.moderators["outcome_rater"].to_numpy()]
+def moments(es, V, studies, raters):
+    (tau, weight), dense = nodes(120), V.to_dense()
+    groups = [np.array(es.study_id), es.moderators["criterion"].to_numpy()]
     shared = [(g[:, None] == g).astype(float) for g in groups]
     parts = []
-    for study, a in zip(outer, outer_weight, strict=True):
-        for rater, b in zip(outer, outer_weight, strict=True):
-            d, Q = np.linalg.eigh(V.to_dense() + study**2 * shared[0] + rater**2 * shared[1])
+    for study, a in zip(*nodes(studies), strict=True):
+        for rater, b in zip(*nodes(raters), strict=True):
+            d, Q = np.linalg.eigh(dense + study**2 * shared[0] + rater**2 * shared[1])
             y, one = Q.T @ es.yi, Q.sum(axis=0)
             D = 1.0 / (d + tau[:, None] ** 2)
             # The prior of mu is normal with standard deviation 0.5.

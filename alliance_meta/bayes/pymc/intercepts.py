@@ -20,6 +20,8 @@ from alliance_meta.errors import InputError
 from alliance_meta.notes import Note
 
 FEW_GROUPS = 5
+# A variance below this share of the largest is rounding.
+SINGULAR = 1e-12
 TERM = "term"
 
 
@@ -178,7 +180,7 @@ def arrays_of(terms: Intercepts, effects: EffectSizes, V: SamplingCovariance | N
     """Return what of the effects and their groups stands in the model as data."""
     above = [terms.groups[i] for i in terms.chain]
     chain = lay_out(effects.vi if V is None else V.vi, None if V is None else V.blocks, above)
-    if terms.rows is None and not chain.d.min() > 0:
+    if terms.rows is None and not chain.d.min() > SINGULAR * chain.d.max():
         raise InputError(f"V is singular: add a random term for each row, {ROWS!r}")
     data: dict[str, Any] = {"yi": effects.yi, "vi": chain.d}
     if chain.members is not None:
