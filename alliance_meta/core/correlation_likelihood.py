@@ -140,7 +140,7 @@ def log_marginal(data: Correlations, mu: Array, tau: Array) -> Array:
     """Return log-likelihoods with true effects integrated out, (S, k), at means (S, k) and deviations (S,)."""
     out = np.empty(mu.shape)
     # Nearer to 0 the deviation changes nothing that could be seen.
-    variance = np.maximum(tau, 1e-8) ** 2
+    variance = np.maximum(tau, 1e-6) ** 2
     columns = replace(data, z=data.z[:, None], n=data.n[:, None])
     size = max(1, CHUNK // (64 * mu.shape[1]))
     for start in range(0, len(mu), size):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy import special, stats
 import alliance_meta as am
 from alliance_meta import priors
 from alliance_meta.bayes import pymc
+from alliance_meta.bayes.arviz_bridge import load
 from alliance_meta.core import student_effects
 from tests.equivalence.pymc_density import OFFSET, as_draws, log_density
 from tests.tolerances import CLOSED_FORM
@@ -138,6 +140,23 @@ def test_scatter_of_true_effects(es, rng):
     assert scatter(draws, es.moderators.iloc[:3], rng).shape == (n, 3)
     fixed = pymc.t_effects(es, nu=2).recipe.scatter({"tau": np.full(n, 0.1)}, None, rng)
     assert stats.kstest(fixed[:, 0] / 0.1, stats.t(2).cdf).pvalue > 1e-3
+
+
+def test_results_are_drawn_from_the_model(es):
+    pm = load("pymc")
+    known = {"mu_prior": priors.Normal(0.2, 1e-6), "tau_prior": priors.Uniform(1e-3)}
+    with warnings.catch_warnings(), pymc.t_effects(es, nu=2, **known) as model:
+        warnings.filterwarnings("ignore", message="PyTensor could not link to a BLAS", category=UserWarning)
+        pm.set_data({"vi": np.full(es.k, 1e-12)})
+        found = pm.sample_prior_predictive(draws=4000, random_seed=1)
+    tau = found.prior["tau"].to_numpy().reshape(-1, 1)
+    away = (found.prior_predictive["y"].to_numpy().reshape(4000, -1) - 0.2) / tau
+    assert tau.min() > 0
+    assert len(model.free_RVs) == 2
+    # Where tau is far above the spread of mu.
+    away = away[tau[:, 0] > 1e-4]
+    assert stats.kstest(away.ravel(), stats.t(2).cdf).pvalue > 1e-3
+    assert abs(stats.spearmanr(away[:, 0], away[:, 1]).statistic) < 4 / np.sqrt(len(away))
 
 
 def test_other_data(es):

@@ -115,7 +115,7 @@ def exact_correlation(
         tau = random_variable("tau", priors.tau)
         z = pm.Normal("z", 0.0, 1.0, dims="study")
         theta = pm.Deterministic("theta", mean + tau * z, dims="study")
-        pm.CustomDist("y", theta, data["ni"], logp=_log_density(data), random=_draw, observed=data["yi"], dims="study")
+        pm.CustomDist("y", theta, data["ni"], logp=_log_density(data), dist=_draw, observed=data["yi"], dims="study")
 
     model.recipe = _recipe(effects, design, priors)
     return model
@@ -155,12 +155,12 @@ def _log_density(data: dict[str, Any]) -> Callable[..., Any]:
     return logp
 
 
-def _draw(theta: Array, n: Array, rng: np.random.Generator, size: Any = None) -> Array:
-    """Draw Fisher's z of samples of n pairs, by Bartlett's decomposition of their covariance matrix."""
-    theta, n = np.broadcast_arrays(theta, n) if size is None else (np.broadcast_to(one, size) for one in (theta, n))
-    rho, rest = np.tanh(theta), 1.0 / np.cosh(theta)
-    x = rho * np.sqrt(rng.chisquare(n - 1.0)) + rest * rng.standard_normal(n.shape)
-    return np.arcsinh(x / (rest * np.sqrt(rng.chisquare(n - 2.0))))
+def _draw(theta: Any, n: Any, size: Any) -> Any:
+    """Return Fisher's z of samples of n pairs to be drawn, by Bartlett's decomposition of their covariance matrix."""
+    pm = load("pymc")
+    first, second = pm.ChiSquared.dist(n - 1.0, size=size), pm.ChiSquared.dist(n - 2.0, size=size)
+    x = pm.math.sinh(theta) * pm.math.sqrt(first) + pm.Normal.dist(0.0 * n, 1.0, size=size)
+    return load("pytensor.tensor").arcsinh(x / pm.math.sqrt(second))
 
 
 def _recipe(effects: EffectSizes, design: Design, priors: PriorSet) -> Recipe:

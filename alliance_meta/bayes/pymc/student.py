@@ -120,7 +120,7 @@ def t_effects(
         mean = add_mean(design, priors)
         tau = random_variable("tau", priors.tau)
         df = random_variable("nu", nu) if isinstance(nu, Prior) else np.float64(nu)
-        pm.CustomDist("y", mean, vi, tau, df, logp=_log_density, random=_draw, observed=yi, dims="study")
+        pm.CustomDist("y", mean, vi, tau, df, logp=_log_density, dist=_draw, observed=yi, dims="study")
 
     model.recipe = _recipe(effects, design, priors, nu)
     return model
@@ -156,9 +156,12 @@ def _log_density(value: Any, mean: Any, v: Any, tau: Any, nu: Any) -> Any:
     return (top[:, 0] + pt.log(pt.exp(each - top).sum(axis=1))) - 0.5 * LOG_2PI
 
 
-def _draw(mean: Array, v: Array, tau: Array, nu: Array, rng: np.random.Generator, size: Any = None) -> Array:
-    shape = np.broadcast_shapes(*(np.shape(one) for one in (mean, v, tau, nu))) if size is None else size
-    return mean + tau * rng.standard_t(nu, shape) + np.sqrt(v) * rng.standard_normal(shape)
+def _draw(mean: Any, v: Any, tau: Any, nu: Any, size: Any) -> Any:
+    """Return results to be drawn, as variables of PyTensor."""
+    pm = load("pymc")
+    # One for each study, also where all have the same mean.
+    theta = pm.StudentT.dist(nu=nu, mu=mean + 0.0 * v, sigma=tau, size=size)
+    return pm.Normal.dist(theta, pm.math.sqrt(v), size=size)
 
 
 def _recipe(effects: EffectSizes, design: Design, priors: PriorSet, nu: TauPrior | float) -> Recipe:
