@@ -14,7 +14,7 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.pymc.recipe import Recipe
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import InputError
+from alliance_meta.errors import CannotRunError, InputError
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -92,6 +92,11 @@ def compile(model: pm.Model) -> CompiledModel:
     CompiledModel
         For `bayes.sample`; its ``with_data(effects)`` takes other effects.
 
+    Raises
+    ------
+    CannotRunError
+        nutpie cannot be imported; `bayes.sample` then draws with PyMC's own sampler, from the model itself.
+
     Notes
     -----
     This takes 10 seconds to a minute of computing time; drawing from a compiled model takes a fraction of a second.
@@ -106,7 +111,13 @@ def compile(model: pm.Model) -> CompiledModel:
     True
     """
     arviz_bridge.load("pymc")
-    nutpie = arviz_bridge.load("nutpie")
+    try:
+        nutpie = arviz_bridge.load("nutpie")
+    except ImportError as error:
+        raise CannotRunError(
+            f"compile needs nutpie, which cannot be imported ({error}): pip install nutpie, or give bayes.sample the "
+            "model itself"
+        ) from error
     with unlinked_blas_is_no_news():
         return CompiledModel(model, nutpie.compile_pymc_model(model), getattr(model, "recipe", None))
 

@@ -26,8 +26,8 @@ from alliance_meta.options import Scale, did_you_mean
 
 # Streams of random numbers that one seed is split into.
 NEW_EFFECT = 1
-# Draws that only serve the sampler: standard normals that a non-centred model scales, and shares of a prior.
-_SERVING = re.compile(r"z|z_.*|.*_z|.*_share")
+# Draws that only serve the sampler: normals that a non-centred model scales, shares of a prior, PyMC's transformations.
+_SERVING = re.compile(r"z|z_.*|.*_z|.*_share|.*__")
 
 
 class SampledQuantities:

@@ -101,9 +101,9 @@ def _probabilities(fit: SampledPosterior) -> list[str]:
 
 def _quality(fit: SampledPosterior) -> list[str]:
     found = fit.diagnostics
-    worst = fit.tidy()["mcse"]
-    known = worst[worst == worst].astype(float)
-    error = f"Monte-Carlo error of the means: at most {known.max():.2g} ({known.idxmax()}). " if len(known) else ""
+    table = fit.tidy()
+    share = table["mcse"].astype(float) / table["sd"].astype(float)
+    error = f"Monte-Carlo errors of the means: at most {100 * share.max():.1f} % of the sd. " if share.max() > 0 else ""
     divergences = number(float(found.divergences), 0)
     text = (
         f"{error}All parameters: R-hat at most {number(found.rhat, 3)}, effective draws at least "

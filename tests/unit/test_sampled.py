@@ -234,6 +234,7 @@ def test_summary_fits_and_states_its_intervals(sampled, exact):
     mu = sampled.tidy().loc["mu"]
     assert re.search(rf"^mu +{mu['mean']:.4f} +{mu['sd']:.4f}", text, re.MULTILINE)
     html = sampled._repr_html_()
+    assert re.search(r"Monte-Carlo errors of the means: at most 1\.[12] % of the sd\.", text)
     assert "95 % equal-tailed intervals" in html
     assert "<script" not in html
 
@@ -298,9 +299,11 @@ def test_draws_of_any_other_model_can_still_be_read():
 def test_serving_variables_are_not_shown_but_checked(recipe, rng):
     stuck = rng.normal(size=(4, 600)) + np.arange(4)[:, None]
     draws = {"mu": rng.normal(size=(4, 600)), "tau": rng.uniform(size=(4, 600)), "tau_share": stuck}
-    fit = SampledPosterior(bridge.from_draws(draws | {"z": rng.normal(size=(4, 600, 16))}), (), 1, recipe)
+    draws |= {"z": rng.normal(size=(4, 600, 16)), "tau_log__": -draws["mu"]}
+    fit = SampledPosterior(bridge.from_draws(draws), (), 1, recipe)
     assert list(fit.tidy().index) == ["mu", "tau", "theta_new"]
     assert "tau_share" in fit.problems[0].message
+    assert "tau_log__" not in fit.diagnostics.table.index
     assert list(fit.posterior("tau_share").chains[0, :2]) == list(stuck[0, :2])
 
 
