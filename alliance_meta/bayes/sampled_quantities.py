@@ -24,8 +24,9 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import Scale, did_you_mean
 
+NO_I2 = "I2 needs a model with one normal distribution of true effects, whose standard deviation is tau"
 # Streams of random numbers that one seed is split into.
-NEW_EFFECT = 1
+NEW_EFFECT, TRUE_EFFECTS = 1, 4
 # Draws that only serve the sampler: normals that a non-centred model scales, shares of a prior, PyMC's transformations.
 _SERVING = re.compile(r"z|z_.*|.*_z|.*_share|.*__")
 
@@ -117,10 +118,15 @@ class SampledQuantities:
 
     @property
     def I2(self) -> float:
-        """Posterior median of I2, the share of variance between studies in percent; only with a single tau."""
+        """Posterior median of I2, the share of variance between studies in percent; with a single tau."""
         if self.recipe is not None and self.k <= self.p:
             return NotApplicable("no effects to spare beyond the coefficients")
-        return self._if_single("I2")
+        return self._if_single("I2") if self._tau_is_the_spread else NotApplicable(NO_I2)
+
+    @property
+    def _tau_is_the_spread(self) -> bool:
+        """Whether tau is the standard deviation of every true effect, and not a scale or one of several parts."""
+        return self.recipe is not None and getattr(self.recipe.scatter, "names", None) == ("tau",)
 
     @cached_property
     def _scalars(self) -> dict[str, Array]:
@@ -188,7 +194,18 @@ class SampledQuantities:
         rows |= {label: chains for label, chains in others.items() if label.startswith("tau")}
         rows |= {label: chains for label, chains in others.items() if label not in rows}
         rows |= {"theta_new": self._new_effect}
-        return rows | {label: chains for label, chains in self._scalars.items() if label.startswith("theta[")}
+        return rows | self._true_effects
+
+    @cached_property
+    def _true_effects(self) -> dict[str, Array]:
+        """The true effect of each study, drawn by the sampler or given its draws."""
+        found = {label: chains for label, chains in self._scalars.items() if label.startswith("theta[")}
+        if found or self.made.true_effects is None:
+            return found
+        rng = np.random.default_rng([self.seed, TRUE_EFFECTS])
+        drawn = self.made.true_effects(self._flat, rng)
+        labels = [f"theta[{label}]" for label in self.effects.slab]
+        return {name: one.reshape(self._shape) for name, one in zip(labels, drawn.T, strict=True)}
 
     def _marginal(self, what: str | Mapping[str, float], scale: Scale | None = None) -> SampledMarginal:
         codes = tuple(note.code for note in self.problems)
@@ -209,6 +226,8 @@ class SampledQuantities:
             return self._scalars[name]
         if name == "mu" and self.recipe is not None:
             return self._mean_effect
+        if name == "I2" and "tau" in self._scalars and not self._tau_is_the_spread:
+            raise InputError(NO_I2)
         if name in ("tau2", "I2") and "tau" in self._scalars:
             square = self._scalars["tau"] ** 2
             return square if name == "tau2" else self._share(square)

@@ -172,6 +172,20 @@ class SampledPosterior(SampledQuantities):
         own = self.seed if seed is None else seed
         return predict(self, newdata, scale=scale, level=used, kind=kind, seed=own)
 
+    def blup(self, *, level: float | None = None, interval: IntervalKind | None = None) -> pd.DataFrame:
+        """Return the posterior of each study's true effect: as `tidy`, on the analysis scale.
+
+        Raises
+        ------
+        InputError
+            The model neither draws true effects nor says how to.
+        """
+        names = [f"theta[{label}]" for label in self.effects.slab]
+        if not set(names) <= set(self._true_effects):
+            raise InputError(f"{self.made.model} has integrated out the studies' true effects")
+        table = self.tidy(level=level, interval=interval).loc[names]
+        return table.set_axis(pd.Index(self.effects.slab), axis=0)
+
     def posterior(self, what: str | Mapping[str, float], *, scale: Scale | None = None) -> SampledMarginal:
         """Return the posterior distribution of one quantity.
 

@@ -80,7 +80,8 @@ def test_tidy_has_the_rows_of_the_exact_result_and_agrees(exact, sampled):
 def test_tidy_with_moderators_prints_the_coefficients(with_year):
     exact, sampled = with_year
     table = sampled.tidy()
-    assert list(table.index) == ["mu", "intrcpt", "year", "tau", "theta_new"]
+    assert list(table.index)[:5] == ["mu", "intrcpt", "year", "tau", "theta_new"]
+    assert list(table.index)[5:] == [f"theta[{label}]" for label in exact.effects.slab]
     theirs = exact.tidy().loc[["intrcpt", "year", "tau", "theta_new"]]
     z = (table.loc[theirs.index, "mean"] - theirs["mean"]) / (theirs["sd"] / np.sqrt(8000))
     assert (z.abs() < SIGMAS).all()
@@ -193,6 +194,25 @@ def test_named_quantities(exact, sampled):
     assert sampled.prob("mu > 0.1", scale="r") == sampled.prob(f"mu > {float(np.arctanh(0.1))!r}")
 
 
+def test_true_effects_are_drawn_where_the_model_integrated_them_out(exact, sampled):
+    container = bridge.from_draws({name: sampled.draws(name) for name in ("mu", "tau")})
+    fit = replace(sampled, container=container)
+    ours, theirs = fit.blup(), exact.blup()
+    assert list(fit.tidy().index) == list(exact.tidy().index)
+    assert list(ours.index) == list(theirs.index)
+    assert (((ours["mean"] - theirs["mean"]) / ours["mcse"]).abs() < SIGMAS).all()
+    assert ours["sd"].to_numpy(float) == pytest.approx(theirs["sd"].to_numpy(float), rel=0.05)
+    with pytest.raises(am.InputError, match="integrated out"):
+        replace(fit, recipe=replace(fit.recipe, true_effects=None)).blup()
+
+
+def test_I2_is_for_a_single_normal_tau(sampled):
+    other = replace(sampled, recipe=replace(sampled.recipe, scatter=lambda draws, newdata, rng: draws["tau"][:, None]))
+    assert isinstance(other.I2, am.NotApplicable)
+    with pytest.raises(am.InputError, match="I2 needs"):
+        other.posterior("I2")
+
+
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
@@ -301,7 +321,7 @@ def test_serving_variables_are_not_shown_but_checked(recipe, rng):
     draws = {"mu": rng.normal(size=(4, 600)), "tau": rng.uniform(size=(4, 600)), "tau_share": stuck}
     draws |= {"z": rng.normal(size=(4, 600, 16)), "tau_log__": -draws["mu"]}
     fit = SampledPosterior(bridge.from_draws(draws), (), 1, recipe)
-    assert list(fit.tidy().index) == ["mu", "tau", "theta_new"]
+    assert list(fit.tidy().index)[:4] == ["mu", "tau", "theta_new", f"theta[{recipe.effects.slab[0]}]"]
     assert "tau_share" in fit.problems[0].message
     assert "tau_log__" not in fit.diagnostics.table.index
     assert list(fit.posterior("tau_share").chains[0, :2]) == list(stuck[0, :2])
@@ -345,7 +365,7 @@ def test_no_intercept(molloy, rng):
     draws = {"beta": rng.normal(0.2, 0.05, (4, 600, 2)), "tau": rng.uniform(0.1, 0.2, (4, 600))}
     container = bridge.from_draws(draws, dims={"beta": ["coefficient"]}, coords={"coefficient": names})
     fit = SampledPosterior(container, (), 3, recipe)
-    assert list(fit.tidy().index) == [*names, "tau", "theta_new"]
+    assert list(fit.tidy().index)[:4] == [*names, "tau", "theta_new"]
     assert fit.posterior(names[0], scale="r").mean == pytest.approx(np.tanh(draws["beta"][..., 0]).mean())
     assert fit.posterior("mu").mean == pytest.approx(draws["beta"].mean(), rel=CLOSED_FORM)
     assert max(map(len, fit.summary().splitlines())) <= 80

@@ -121,6 +121,9 @@ def _recipe(effects: EffectSizes, design: Design, priors: PriorSet) -> Recipe:
     def cdf(draws: Draws) -> Array:
         return ndtr((effects.yi - recipe.fitted(draws)) / np.sqrt(effects.vi + draws["tau"][:, None] ** 2))
 
+    def true_effects(draws: Draws, rng: np.random.Generator) -> Array:
+        return shrunken(effects, recipe.fitted(draws), draws["tau"][:, None], rng)
+
     recipe = Recipe(
         model="normal_normal",
         effects=effects,
@@ -133,8 +136,15 @@ def _recipe(effects: EffectSizes, design: Design, priors: PriorSet) -> Recipe:
         rebuilt=for_other_data(design, lambda other, coded: _recipe(other, coded, priors)),
         notes=notes_of(effects, design, priors),
         cdf=cdf,
+        true_effects=true_effects,
     )
     return recipe
+
+
+def shrunken(effects: EffectSizes, fitted: Array, tau: Array, rng: np.random.Generator) -> Array:
+    """Draw true effects given their mean (S, k), their standard deviation (S, 1) or (S, k) and the results."""
+    own = tau**2 / (effects.vi + tau**2)
+    return fitted + own * (effects.yi - fitted) + np.sqrt(own * effects.vi) * rng.standard_normal(fitted.shape)
 
 
 def normal_logpdf(deviation: Array, variance: Array) -> Array:

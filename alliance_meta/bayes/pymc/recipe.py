@@ -61,6 +61,9 @@ class Recipe:
     replicate : callable, optional
         ``replicate(draws, rng)`` draws new results of the same studies with true effects of their own, (S, k); by
         default mean effect, scatter and normal errors of variance ``vi``.
+    true_effects : callable, optional
+        ``true_effects(draws, rng)`` draws each study's own true effect given its result, (S, k), where the model has
+        integrated it out.
     notes : tuple of Note
     """
 
@@ -79,6 +82,7 @@ class Recipe:
     target_accept: float | None = None
     cdf: Callable[[Draws], Array] | None = None
     replicate: Callable[[Draws, np.random.Generator], Array] | None = None
+    true_effects: Callable[[Draws, np.random.Generator], Array] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "priors", MappingProxyType(dict(self.priors)))
