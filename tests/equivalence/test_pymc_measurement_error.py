@@ -10,7 +10,7 @@ from scipy import stats
 import alliance_meta as am
 from alliance_meta import priors
 from alliance_meta.errors import DroppedRowsWarning, SuspiciousInputWarning
-from tests.equivalence.pymc_density import OFFSET, as_draws, log_density
+from tests.equivalence.pymc_density import OFFSET, as_draws, check_draws_of_studies, log_density
 from tests.tolerances import CLOSED_FORM
 
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(60)
@@ -116,6 +116,11 @@ def test_pointwise_is_the_integral_over_the_true_value(effects):
         expected.append(np.log(WEIGHTS @ density / WEIGHTS.sum()))
     draws = as_draws(*[with_intercept(effects, p) for p in (POINT, OTHER)])
     np.testing.assert_allclose(model.recipe.log_likelihood(draws), expected, rtol=1e-8)
+
+
+def test_true_effects_and_new_results(effects):
+    model = am.bayes.pymc.measurement_error(effects, mods="quality + rater", error={"quality": "quality_se"})
+    check_draws_of_studies(model.recipe, with_intercept(effects, POINT))
 
 
 def test_without_error_it_is_the_ordinary_meta_regression(effects):

@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 import alliance_meta as am
 from alliance_meta import priors
 from alliance_meta.core.gaussian_gaps import absorb
-from tests.equivalence.pymc_density import OFFSET, as_draws, log_density
+from tests.equivalence.pymc_density import OFFSET, as_draws, check_draws_of_studies, log_density
 from tests.tolerances import CLOSED_FORM
 
 NAN = np.nan
@@ -157,6 +157,12 @@ def test_log_density_and_pointwise(effects):
     np.testing.assert_allclose(model.recipe.log_likelihood(draws), found, rtol=1e-8)
 
 
+def test_true_effects_and_new_results(effects):
+    recipe = am.bayes.pymc.missing_moderators(effects, mods=FULL).recipe
+    mild = POINT | {"beta": [0.005, -0.2, 0.3, -0.02, 0.008, 0.005]}
+    check_draws_of_studies(recipe, with_intercept(recipe, mild))
+
+
 def test_one_numeric_moderator_against_the_formula(effects):
     """A study without the moderator: its mean is that at the moderator's mean, and its variance is larger."""
     model = am.bayes.pymc.missing_moderators(effects, mods="age")
@@ -204,6 +210,7 @@ def test_nothing_missing_is_the_complete_case(effects):
     draws = as_draws(with_intercept(model.recipe, p))
     np.testing.assert_allclose(model.recipe.log_likelihood(draws), plain.recipe.log_likelihood(draws), rtol=CLOSED_FORM)
     assert [note.code for note in model.recipe.notes] == ["nothing-missing"]
+    check_draws_of_studies(model.recipe, with_intercept(model.recipe, p))
 
 
 def test_studies_with_every_moderator_count_as_in_the_complete_case(effects):

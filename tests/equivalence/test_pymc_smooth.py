@@ -12,7 +12,7 @@ import alliance_meta as am
 from alliance_meta import priors
 from alliance_meta.core.smooth_basis import smooth_basis
 from alliance_meta.errors import DroppedRowsWarning
-from tests.equivalence.pymc_density import OFFSET, as_draws, log_density
+from tests.equivalence.pymc_density import OFFSET, as_draws, check_draws_of_studies, log_density
 from tests.tolerances import CLOSED_FORM
 
 
@@ -70,7 +70,7 @@ def test_it_is_straight_beyond_the_knots(rng):
     assert np.abs(np.diff(high, 2, axis=0)).max() < 1e-12
 
 
-def point(model, effects, **changes):
+def point(**changes):
     """Return parameters of the smooth model with one other moderator."""
     return {"mu": 0.2, "tau": 0.12, "beta": [0.05, 0.003], "tau_smooth": 0.1, "z": [0.3, -1.2, 0.4, 0.8]} | changes
 
@@ -89,7 +89,7 @@ def test_log_density_and_pointwise(effects):
     assert list(model.coords["coefficient"]) == ["rater[T.therapist]", "year"]
     density = log_density(model)
     year = effects.moderators["year"].to_numpy()
-    points = [point(model, effects), point(model, effects, mu=-0.4, tau=0.5, tau_smooth=0.01, z=[2, 0.1, -1, 0])]
+    points = [point(), point(mu=-0.4, tau=0.5, tau_smooth=0.01, z=[2, 0.1, -1, 0])]
     found = []
     for p in points:
         rows = stats.norm.logpdf(effects.yi, mean_of(effects, p), np.sqrt(effects.vi + p["tau"] ** 2))
@@ -115,7 +115,7 @@ def with_intercept(effects, p):
 
 def test_new_years_lie_on_the_curve(effects):
     model = am.bayes.pymc.smooth(effects, by="year", mods="rater")
-    draws = as_draws(with_intercept(effects, point(model, effects)))
+    draws = as_draws(with_intercept(effects, point()))
     own = effects.moderators
     np.testing.assert_allclose(model.recipe.fitted(draws, own), model.recipe.fitted(draws), rtol=1e-9)
     new = pd.DataFrame({"rater": "client", "year": [1970.0, 1975.0, 1980.0, 1985.0]})
@@ -124,6 +124,11 @@ def test_new_years_lie_on_the_curve(effects):
     before = model.recipe.fitted(draws, pd.DataFrame({"rater": "client", "year": first - np.array([9.0, 6.0, 3.0])}))[0]
     assert np.diff(before, 2) == pytest.approx(0, abs=1e-12)
     assert curve.shape == (4,)
+
+
+def test_true_effects_and_new_results(effects):
+    recipe = am.bayes.pymc.smooth(effects, by="year", mods="rater").recipe
+    check_draws_of_studies(recipe, with_intercept(effects, point()))
 
 
 def test_without_a_bend_it_is_the_straight_line(effects):
@@ -141,7 +146,7 @@ def test_other_effects_keep_the_curve(effects):
     model = am.bayes.pymc.smooth(effects, by="year", mods="rater")
     half = effects.take(slice(0, 10))
     recipe, data = model.recipe.rebuilt(half)
-    draws = as_draws(with_intercept(effects, point(model, effects)))
+    draws = as_draws(with_intercept(effects, point()))
     np.testing.assert_allclose(recipe.fitted(draws), model.recipe.fitted(draws)[:, :10], rtol=CLOSED_FORM)
     assert {name: values.shape for name, values in data.items()} == {
         "yi": (10,), "vi": (10,), "X": (10, 2), "G": (10, 4)}  # fmt: skip

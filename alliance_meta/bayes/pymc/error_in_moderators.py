@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtr
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import load
 from alliance_meta.bayes.effect_priors import Normal
 from alliance_meta.bayes.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.priors import MU, TAU, HalfNormal
-from alliance_meta.bayes.pymc.independent import normal_logpdf
+from alliance_meta.bayes.pymc.independent import normal_logpdf, shrunken
 from alliance_meta.bayes.pymc.measured import Measured, Measurement, measured_in, one_moderator
 from alliance_meta.bayes.pymc.parts import (
     BetaPrior,
@@ -223,9 +224,21 @@ def _recipe(
     def shift(draws: Draws, newdata: pd.DataFrame | None) -> Array:
         return parts(draws)[0] if newdata is None else np.zeros((len(draws["mu"]), len(newdata)))
 
+    def spread(draws: Draws) -> Array:
+        """Return the variance of true effects given the measured values, (S, k)."""
+        return draws["tau"][:, None] ** 2 + parts(draws)[1]
+
     def log_likelihood(draws: Draws) -> Array:
-        variance = effects.vi + draws["tau"][:, None] ** 2 + parts(draws)[1]
-        return normal_logpdf(effects.yi - recipe.fitted(draws), variance)
+        return normal_logpdf(effects.yi - recipe.fitted(draws), effects.vi + spread(draws))
+
+    def cdf(draws: Draws) -> Array:
+        return ndtr((effects.yi - recipe.fitted(draws)) / np.sqrt(effects.vi + spread(draws)))
+
+    def true_effects(draws: Draws, rng: np.random.Generator) -> Array:
+        return shrunken(effects, recipe.fitted(draws), np.sqrt(spread(draws)), rng)
+
+    def replicate(draws: Draws, rng: np.random.Generator) -> Array:
+        return rng.normal(recipe.fitted(draws), np.sqrt(effects.vi + spread(draws)))
 
     def rebuilt(other: EffectSizes) -> tuple[Recipe, dict[str, Array]]:
         there = measured.of(other)
@@ -249,6 +262,9 @@ def _recipe(
         rebuilt=rebuilt,
         notes=notes_of(effects, design, priors, *measured.notes),
         shift=shift,
+        cdf=cdf,
+        replicate=replicate,
+        true_effects=true_effects,
     )
     return recipe
 

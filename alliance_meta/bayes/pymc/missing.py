@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from alliance_meta.bayes.prior import EffectPrior, Prior, TauPrior
 from alliance_meta.bayes.priors import MU, TAU, HalfNormal
 from alliance_meta.bayes.pymc import joint
 from alliance_meta.bayes.pymc.gaps import Coding, averaged, code, rows_of
-from alliance_meta.bayes.pymc.independent import normal_logpdf
+from alliance_meta.bayes.pymc.missing_draws import Gapped, picked
 from alliance_meta.bayes.pymc.parts import (
     BetaPrior,
     add_coefficients,
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 GAP, GAP_SD = Normal(0.0, 1.0), HalfNormal(1.0)
 # Log odds of 3 are probabilities of .05 and .95.
 GAP_LOGIT = Normal(0.0, 1.5)
-# Numbers held at once for each step of the integration.
-MOST_CELLS = 2_000_000
 
 
 def missing_moderators(
@@ -182,11 +180,7 @@ def _add_effects(found: joint.Joint, yi: Any, variance: Any, *, gaps: bool) -> N
         return symbols.log_sum(log_weight + pm.logp(pm.Normal.dist(mean, sd), value[..., None]))
 
     def random(log_weight: Array, mean: Array, sd: Array, rng: Any = None, size: Any = None) -> Array:
-        chance = np.exp(log_weight).cumsum(axis=-1)
-        pick = (chance < rng.random(chance.shape[:-1])[..., None]).sum(axis=-1, keepdims=True)
-        pick = np.minimum(pick, chance.shape[-1] - 1)
-        one, spread = (np.take_along_axis(values, pick, axis=-1)[..., 0] for values in (mean, sd))
-        return np.asarray(rng.normal(one, spread))
+        return np.asarray(rng.normal(*picked(np.exp(log_weight), rng, mean, sd)))
 
     pm.CustomDist(
         "y",
@@ -203,32 +197,12 @@ def _add_effects(found: joint.Joint, yi: Any, variance: Any, *, gaps: bool) -> N
 
 def _recipe(effects: EffectSizes, coding: Coding, priors: PriorSet, own: Mapping[str, Prior]) -> Recipe:
     rows = rows_of(coding, effects.moderators)
-    arrays = joint.arrays(coding, rows)
-    design = averaged(coding, rows)
-
-    def solved(draws: Draws) -> Iterator[tuple[slice, joint.Joint]]:
-        step = max(1, MOST_CELLS // arrays["closed"].size)
-        for a in range(0, len(draws["mu"]), step):
-            part = slice(a, a + step)
-            few = {name: np.asarray(values)[part] for name, values in draws.items()}
-            yield part, joint.solve(coding, arrays, few, joint.NUMBERS)
+    design, gapped = averaged(coding, rows), Gapped(effects, coding, rows)
 
     def shift(draws: Draws, newdata: pd.DataFrame | None) -> Array:
         if newdata is not None:
             return np.zeros((len(draws["mu"]), len(newdata)))
-        out = -recipe.coefficients(draws) @ design.X.T
-        for part, found in solved(draws):
-            weight = np.exp(found.log_weight - joint.NUMBERS.log_sum(found.log_weight)[..., None])
-            out[part] += (weight * found.mean).sum(axis=-1)
-        return out
-
-    def log_likelihood(draws: Draws) -> Array:
-        out = np.empty((len(draws["mu"]), effects.k))
-        for part, found in solved(draws):
-            variance = (effects.vi + draws["tau"][part, None] ** 2)[..., None] + found.variance
-            each = found.log_weight + normal_logpdf(effects.yi[:, None] - found.mean, variance)
-            out[part] = joint.NUMBERS.log_sum(each) - joint.NUMBERS.log_sum(found.log_weight)
-        return out
+        return gapped.expected(draws) - recipe.coefficients(draws) @ design.X.T
 
     def rebuilt(other: EffectSizes) -> tuple[Recipe, dict[str, Array]]:
         data = joint.arrays(coding, rows_of(coding, other.moderators))
@@ -244,11 +218,14 @@ def _recipe(effects: EffectSizes, coding: Coding, priors: PriorSet, own: Mapping
         words=f"{gaps if coding.missing else 'no moderator has gaps'}, and the true effects of studies follow a normal "
         "distribution",
         scatter=normal_scatter("tau"),
-        log_likelihood=log_likelihood,
+        log_likelihood=gapped.log_likelihood,
         units=tuple(effects.slab),
         rebuilt=rebuilt,
         notes=notes_of(effects, design, priors, *_notes(coding, effects)),
         shift=shift,
+        cdf=gapped.cdf,
+        replicate=gapped.replicate,
+        true_effects=gapped.true_effects,
     )
     return recipe
 

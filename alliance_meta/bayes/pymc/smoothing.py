@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtr
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import load
 from alliance_meta.bayes.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.priors import BETA_SD, MU, TAU, HalfNormal
-from alliance_meta.bayes.pymc.independent import normal_logpdf
+from alliance_meta.bayes.pymc.independent import normal_logpdf, shrunken
 from alliance_meta.bayes.pymc.parts import (
     BetaPrior,
     add_data,
@@ -179,6 +180,12 @@ def _recipe(
     def log_likelihood(draws: Draws) -> Array:
         return normal_logpdf(effects.yi - recipe.fitted(draws), effects.vi + draws["tau"][:, None] ** 2)
 
+    def cdf(draws: Draws) -> Array:
+        return ndtr((effects.yi - recipe.fitted(draws)) / np.sqrt(effects.vi + draws["tau"][:, None] ** 2))
+
+    def true_effects(draws: Draws, rng: np.random.Generator) -> Array:
+        return shrunken(effects, recipe.fitted(draws), draws["tau"][:, None], rng)
+
     around = for_other_data(design, lambda other, coded: _recipe(other, coded, priors, smooth_prior, by, basis))
 
     def rebuilt(other: EffectSizes) -> tuple[Recipe, dict[str, Array]]:
@@ -202,5 +209,7 @@ def _recipe(
         shift=shift,
         curve=by,
         target_accept=TARGET_ACCEPT,
+        cdf=cdf,
+        true_effects=true_effects,
     )
     return recipe
