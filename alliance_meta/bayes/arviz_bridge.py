@@ -26,7 +26,8 @@ FEWEST_DRAWS = 4
 # What differs between two runs with the same seed.
 CLOCK_ATTRIBUTES = ("created_at", "sampling_time")
 CLOCK_VARIABLES = ("perf_counter_diff", "perf_counter_start", "process_time_diff")
-COLUMNS = ("mean", "sd", "median", "ci_lb", "ci_ub", "mcse", "ess_bulk", "ess_tail", "rhat")
+MIXING = ("mcse", "ess_bulk", "ess_tail", "rhat")
+COLUMNS = ("mean", "sd", "median", "ci_lb", "ci_ub", *MIXING)
 # Tail ESS is that of these two quantiles, the smaller of the two.
 TAILS = (0.05, 0.95)
 
@@ -155,7 +156,13 @@ def summary(container: Any, *, level: float = 0.95) -> pd.DataFrame:
     return summarise(scalars(container), level=level)
 
 
-def summarise(chains: Mapping[str, Array], *, level: float = 0.95, shortest: bool = False) -> pd.DataFrame:
+def summarise(
+    chains: Mapping[str, Array],
+    *,
+    level: float = 0.95,
+    shortest: bool = False,
+    known: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """Summarise draws (chain, draw) by label, unrounded.
 
     Parameters
@@ -165,6 +172,8 @@ def summarise(chains: Mapping[str, Array], *, level: float = 0.95, shortest: boo
         Probability inside the interval, a fraction.
     shortest : bool
         Shortest intervals instead of equal-tailed ones.
+    known : DataFrame, optional
+        An earlier summary; what does not depend on the interval is taken from it where it has the label.
 
     Returns
     -------
@@ -179,7 +188,15 @@ def summarise(chains: Mapping[str, Array], *, level: float = 0.95, shortest: boo
     ESS and R-hat are the rank-normalised split versions of Vehtari et al. (2021, doi:10.1214/20-BA1221).
     """
     check_level(level)
-    rows = [_moments(one, level, shortest) | _mixing(one) for one in chains.values()]
+    done: dict[Any, dict[str, Any]] = {}
+    if known is not None:
+        # Not by `to_dict`, which would make bare NaN of a NotApplicable.
+        cells = zip(*(known[name].array for name in MIXING), strict=True)
+        done = {label: dict(zip(MIXING, row, strict=True)) for label, row in zip(known.index, cells, strict=True)}
+    rows = [
+        _moments(one, level, shortest) | (done[label] if label in done else _mixing(one))
+        for label, one in chains.items()
+    ]
     columns = {name: _column([row[name] for row in rows]) for name in COLUMNS}
     return pd.DataFrame(columns, index=pd.Index(list(chains), name="parameter"))
 
@@ -349,7 +366,7 @@ def _no_mixing(chains: Array) -> str:
 def _mixing(chains: Array) -> dict[str, float]:
     reason = _no_mixing(chains)
     if reason:
-        return {name: NotApplicable(reason) for name in ("mcse", "ess_bulk", "ess_tail", "rhat")}
+        return {name: NotApplicable(reason) for name in MIXING}
     alone = len(chains) == 1
     return {
         "mcse": float(chains.std(ddof=1)) / np.sqrt(ess(chains, "mean")),

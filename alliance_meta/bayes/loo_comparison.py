@@ -18,7 +18,7 @@ from alliance_meta.core.stacking import stacking_weights
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
-from alliance_meta.results.export import plain
+from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.wording import WIDTH, number, wrapped
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class LooComparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as JSON-ready values."""
-        table = {"model": list(self.table.index), **self.table.to_dict(orient="list")}
+        table = {"model": list(self.table.index), **columns_of(self.table)}
         return plain({"unit": self.unit, "models": table, "notes": [note.to_dict() for note in self.notes]})
 
     def __str__(self) -> str:

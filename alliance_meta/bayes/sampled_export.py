@@ -8,7 +8,7 @@ import pandas as pd
 
 from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.marginals import KINDS, IntervalKind
-from alliance_meta.results.export import one_row, plain
+from alliance_meta.results.export import columns_of, one_row, plain
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.sampled_results import SampledPosterior
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def tidy(fit: SampledPosterior, *, level: float, kind: IntervalKind) -> pd.DataFrame:
     """Return one row per quantity."""
-    out = arviz_bridge.summarise(fit._rows, level=level, shortest=kind == "hdi")
+    out = arviz_bridge.summarise(fit._rows, level=level, shortest=kind == "hdi", known=fit._mixing)
     if fit.recipe is not None:
         out.attrs.update(scale=fit.effects.scale_label)
     label = f"{100 * level:g} % {KINDS[kind]}"
@@ -55,7 +55,7 @@ def to_dict(fit: SampledPosterior) -> dict[str, Any]:
         "sampler": {**sampler, "chains": chains, "draws": draws, "seed": fit.seed},
         "diagnostics": fit.diagnostics.to_dict(),
         "statistics": statistics(fit),
-        "posterior": {"parameter": list(table.index), **table.to_dict(orient="list")},
+        "posterior": {"parameter": list(table.index), **columns_of(table)},
         "notes": [note.to_dict() for note in fit.notes],
     }
     if fit.recipe is None:

@@ -16,7 +16,7 @@ from alliance_meta.bayes.pymc.recipe import Recipe
 from alliance_meta.errors import ConvergenceWarning, InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes, warn_note
-from alliance_meta.results.export import plain
+from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.wording import wrapped
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ class SampledLeaveOneOut:
         Above this Pareto k the approximation for a unit cannot be trusted.
     table : DataFrame
         One row per unit; see `tidy`.
+    unit : {"effect", "cluster"}
+        What is left out at once.
     notes : tuple of Note
 
     Notes
@@ -60,6 +62,7 @@ class SampledLeaveOneOut:
     mcse: float
     good_k: float
     table: pd.DataFrame
+    unit: str = "effect"
     notes: tuple[Note, ...] = ()
 
     @property
@@ -83,17 +86,17 @@ class SampledLeaveOneOut:
     def __str__(self) -> str:
         k = self.table["pareto_k"].astype(float)
         text = (
-            f"elpd = {self.elpd:.2f} (SE {self.elpd_se:.2f}), p_loo = {self.p_loo:.2f}, k = {len(self.table)}; "
-            f"leave-one-out from draws (PSIS), Monte-Carlo error {self.mcse:.2f}, largest Pareto k {k.max():.2f} "
-            f"(good up to {self.good_k:.2f})"
+            f"elpd = {self.elpd:.2f} (SE {self.elpd_se:.2f}), p_loo = {self.p_loo:.2f}; "
+            f"{len(self.table)} {self.unit}s, left out by weighting draws (PSIS); "
+            f"Monte-Carlo error {self.mcse:.2f}, largest Pareto k {k.max():.2f} (good up to {self.good_k:.2f})"
         )
         return "\n".join([*wrapped(text), *(line for note in self.notes for line in wrapped(f"Note: {note.message}"))])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as JSON-ready values."""
         totals = {name: getattr(self, name) for name in ("elpd", "elpd_se", "p_loo", "mcse", "good_k")}
-        units = {"slab": list(self.table.index), **self.table.to_dict(orient="list")}
-        return plain({**totals, "units": units, "notes": [note.to_dict() for note in self.notes]})
+        units = {"slab": list(self.table.index), **columns_of(self.table)}
+        return plain({**totals, "unit": self.unit, "units": units, "notes": [note.to_dict() for note in self.notes]})
 
 
 def leave_one_out(fit: SampledPosterior) -> SampledLeaveOneOut:
@@ -118,6 +121,7 @@ def leave_one_out(fit: SampledPosterior) -> SampledLeaveOneOut:
         mcse=float(np.sqrt((errors**2).sum())),
         good_k=found.good_k,
         table=table,
+        unit="effect" if n == fit.k else "cluster",
         notes=merge_notes(fit.problems, _bad(found.k, found.good_k, recipe.units)),
     )
 

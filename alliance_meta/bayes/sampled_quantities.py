@@ -8,12 +8,14 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.marginals import IntervalKind
 from alliance_meta.bayes.prior import TauPrior
 from alliance_meta.bayes.pymc.recipe import Recipe
+from alliance_meta.bayes.sampled_gate import Diagnostics
 from alliance_meta.bayes.sampled_marginals import SampledMarginal
 from alliance_meta.core.univariate import heterogeneity
 from alliance_meta.core.wls import make_batch
@@ -35,6 +37,7 @@ class SampledQuantities:
     """The quantities of a sampled posterior by name; the base of `SampledPosterior`."""
 
     container: Any
+    diagnostics: Diagnostics
     problems: tuple[Note, ...]
     seed: int
     recipe: Recipe | None
@@ -195,6 +198,13 @@ class SampledQuantities:
         rows |= {label: chains for label, chains in others.items() if label not in rows}
         rows |= {"theta_new": self._new_effect}
         return rows | self._true_effects
+
+    @cached_property
+    def _mixing(self) -> pd.DataFrame:
+        """R-hat and effective draws of every row of `tidy`, which no interval changes."""
+        checked = self.diagnostics.table
+        same = [label for label, chains in self._rows.items() if chains is self._scalars.get(label)]
+        return arviz_bridge.summarise(self._rows, known=checked.loc[checked.index.isin(same)])
 
     @cached_property
     def _true_effects(self) -> dict[str, Array]:

@@ -86,7 +86,7 @@ class SampledPosterior(SampledQuantities):
         self._interval(None, None)
 
     @cached_property
-    def diagnostics(self) -> Diagnostics:
+    def diagnostics(self) -> Diagnostics:  # type: ignore[override]
         """R-hat, effective draws, divergences and E-BFMI over all parameters."""
         return diagnose(self.container) if self._checked is None else self._checked
 

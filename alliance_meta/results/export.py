@@ -189,6 +189,11 @@ def _tex(text: str) -> str:
     return f"${out}$" if out.startswith("-") else out
 
 
+def columns_of(table: pd.DataFrame) -> dict[str, list[Any]]:
+    """Return the columns of a table as lists; unlike ``to_dict`` of pandas it keeps a `NotApplicable` as it is."""
+    return {str(name): list(table[name].array) for name in table.columns}
+
+
 def plain(value: Any) -> Any:
     """Turn arrays, NumPy scalars and `NotApplicable` into JSON-ready values; NaN and infinity into words."""
     if isinstance(value, NotApplicable):

@@ -84,7 +84,8 @@ def test_a_unit_that_fails_is_named_warned_of_and_noted(left):
     assert left.bad == ["Jerant et al. 2011"]
     assert [note.code for note in left.notes] == ["pareto-k"]
     assert "Jerant et al. 2011" in str(left)
-    assert "cannot be trusted" in str(left)
+    assert "16 effects, left out by weighting draws (PSIS)" in " ".join(str(left).split())
+    assert left.unit == "effect"
     assert max(map(len, str(left).splitlines())) <= 80
     found = json.loads(json.dumps(left.to_dict(), allow_nan=False))
     assert found["notes"][0]["code"] == "pareto-k"
@@ -106,7 +107,9 @@ def test_without_a_closed_form_there_is_no_pit(exact, recipe):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         pit = drawn(exact, replace(recipe, cdf=None), draws=400).loo().tidy()["pit"]
+        found = drawn(exact, replace(recipe, cdf=None), draws=400).loo().to_dict()["units"]["pit"]
     assert all(isinstance(one, am.NotApplicable) for one in pit)
+    assert found[0] == {"not_applicable": "this model has no closed form of it"}
 
 
 def test_too_few_draws_and_other_models_are_refused(recipe):

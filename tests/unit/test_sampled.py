@@ -340,6 +340,7 @@ def test_degenerate_draws():
     row = few.tidy().loc["mu"]
     assert isinstance(row["mcse"], am.NotApplicable)
     assert row["mean"] == pytest.approx(0.2)
+    assert few.to_dict()["posterior"]["rhat"] == [{"not_applicable": "needs at least 4 draws per chain"}]
     assert [note.code for note in few.problems] == ["unchecked"]
     one = SampledPosterior(bridge.from_draws({"mu": [[0.1]]}), (), 1)
     assert isinstance(one.posterior("mu").sd, am.NotApplicable)
