@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtr
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import load
 from alliance_meta.bayes.prior import EffectPrior, Prior, TauPrior
 from alliance_meta.bayes.priors import MU, TAU
-from alliance_meta.bayes.pymc.independent import normal_logpdf
+from alliance_meta.bayes.pymc.independent import normal_logpdf, shrunken
 from alliance_meta.bayes.pymc.parts import (
     BetaPrior,
     add_data,
@@ -186,6 +187,12 @@ def _recipe(
     def log_likelihood(draws: Draws) -> Array:
         return normal_logpdf(effects.yi - recipe.fitted(draws), effects.vi + draws["tau"][:, group] ** 2)
 
+    def cdf(draws: Draws) -> Array:
+        return ndtr((effects.yi - recipe.fitted(draws)) / np.sqrt(effects.vi + draws["tau"][:, group] ** 2))
+
+    def true_effects(draws: Draws, rng: np.random.Generator) -> Array:
+        return shrunken(effects, recipe.fitted(draws), draws["tau"][:, group], rng)
+
     def scatter(draws: Draws, newdata: pd.DataFrame | None, rng: np.random.Generator) -> Array:
         tau = draws["tau"]
         if newdata is None:
@@ -210,6 +217,8 @@ def _recipe(
         units=tuple(effects.slab),
         rebuilt=for_other_data(design, again, data=arrays),
         notes=notes_of(effects, design, priors, *_lone(group, levels, by)),
+        cdf=cdf,
+        true_effects=true_effects,
     )
     return recipe
 

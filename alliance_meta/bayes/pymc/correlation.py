@@ -170,6 +170,13 @@ def _recipe(effects: EffectSizes, design: Design, priors: PriorSet) -> Recipe:
     def log_likelihood(draws: Draws) -> Array:
         return log_marginal(data, recipe.fitted(draws), draws["tau"]) + step
 
+    def replicate(draws: Draws, rng: np.random.Generator) -> Array:
+        mean = recipe.fitted(draws)
+        theta = mean + draws["tau"][:, None] * rng.standard_normal(mean.shape)
+        # As in `_draw`.
+        first, second = rng.chisquare(n - 1.0, mean.shape), rng.chisquare(n - 2.0, mean.shape)
+        return np.arcsinh((np.sinh(theta) * np.sqrt(first) + rng.standard_normal(mean.shape)) / np.sqrt(second))
+
     def rebuild(other: EffectSizes, coded: Design) -> Recipe:
         return _recipe(as_fisher_z(other), coded, priors)
 
@@ -185,5 +192,6 @@ def _recipe(effects: EffectSizes, design: Design, priors: PriorSet) -> Recipe:
         units=tuple(effects.slab),
         rebuilt=for_other_data(design, rebuild, k=effects.k, data=lambda other: _arrays(as_fisher_z(other))),
         notes=notes_of(effects, design, priors),
+        replicate=replicate,
     )
     return recipe

@@ -15,7 +15,7 @@ from alliance_meta.bayes.arviz_bridge import load
 from alliance_meta.bayes.effect_priors import Normal
 from alliance_meta.bayes.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.priors import MU, TAU
-from alliance_meta.bayes.pymc.independent import normal_logpdf
+from alliance_meta.bayes.pymc.independent import normal_logpdf, shrunken
 from alliance_meta.bayes.pymc.parts import (
     BetaPrior,
     add_data,
@@ -213,6 +213,9 @@ def _recipe(
     def cdf(draws: Draws) -> Array:
         return special.ndtr((effects.yi - recipe.fitted(draws)) / np.sqrt(variance(draws)))
 
+    def true_effects(draws: Draws, rng: np.random.Generator) -> Array:
+        return shrunken(effects, recipe.fitted(draws), spread.of(draws, spread.design.X), rng)
+
     def rows(new: EffectSizes) -> Array:
         return spread.design.new_rows(new.moderators)[0]
 
@@ -233,6 +236,7 @@ def _recipe(
         scatter=spread,
         log_likelihood=log_likelihood,
         cdf=cdf,
+        true_effects=true_effects,
         units=tuple(effects.slab),
         rebuilt=for_other_data(design, again, data=arrays),
         notes=notes_of(effects, design, priors, *spread.design.notes, *_notes(effects.k, spread.design)),
