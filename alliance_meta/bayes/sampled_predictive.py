@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,7 @@ def sample_prior(model: pm.Model | CompiledModel, *, seed: int, draws: int = 100
     if flat:
         raise InputError(f"the prior of {', '.join(flat)} is flat: nothing can be drawn from it; give a proper one")
     pm = arviz_bridge.load("pymc")
-    with unlinked_blas_is_no_news(), _quiet():
+    with unlinked_blas_is_no_news(), _quiet(ours=getattr(model, "recipe", None) is not None):
         made = pm.sample_prior_predictive(draws, model=_current(model), random_seed=seed, compile_kwargs=QUICK)
     return arviz_bridge.without_clock(made)
 
@@ -67,7 +68,7 @@ def posterior_predictive(model: CompiledModel, container: Any, *, seed: int) -> 
     """Draw data from each draw of the parameters and add them to the container."""
     own = _current(model)
     pm = arviz_bridge.load("pymc")
-    with unlinked_blas_is_no_news(), _quiet():
+    with unlinked_blas_is_no_news(), _quiet(ours=getattr(model, "recipe", None) is not None):
         made = pm.sample_posterior_predictive(
             container,
             model=own,
@@ -93,12 +94,15 @@ def _current(model: pm.Model | CompiledModel) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep PyMC from announcing what it draws."""
+def _quiet(*, ours: bool) -> Iterator[None]:
+    """Keep PyMC from announcing what it draws, and from warning of a potential that is part of our own likelihood."""
     logger = logging.getLogger("pymc.sampling.forward")
     before = logger.level
     logger.setLevel(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            if ours:
+                warnings.filterwarnings("ignore", message="The effect of Potentials", category=UserWarning)
+            yield
     finally:
         logger.setLevel(before)

@@ -163,6 +163,25 @@ def test_true_effects_and_new_results(effects):
     check_draws_of_studies(recipe, with_intercept(recipe, mild))
 
 
+def test_a_study_with_a_gap_varies_more(effects):
+    """Predictions of the model's own studies: results without their sampling errors."""
+    recipe = am.bayes.pymc.missing_moderators(effects, mods=FULL).recipe
+    mild = POINT | {"beta": [0.005, -0.2, 0.3, -0.02, 0.008, 0.005]}
+    draws = as_draws(*[with_intercept(recipe, mild)] * 4000)
+    one = {name: values[:1] for name, values in draws.items()}
+    own = effects.moderators
+    away = recipe.scatter(draws, own, np.random.default_rng(1))
+    sd = recipe.scatter.sd(one, own)[0]
+    assert (np.abs(away.mean(axis=0)) < 4 * sd / np.sqrt(4000)).all()
+    np.testing.assert_allclose(away.std(axis=0), sd, rtol=0.06)
+    new = recipe.replicate(draws, np.random.default_rng(2))
+    np.testing.assert_allclose(new.var(axis=0), sd**2 + effects.vi, rtol=0.12)
+    whole = own.notna().all(axis=1).to_numpy()
+    np.testing.assert_allclose(sd[whole], 0.15, rtol=CLOSED_FORM)
+    assert (sd[~whole] > 0.151).all()
+    np.testing.assert_allclose(recipe.scatter.sd(one, own[whole]), 0.15, rtol=CLOSED_FORM)
+
+
 def test_one_numeric_moderator_against_the_formula(effects):
     """A study without the moderator: its mean is that at the moderator's mean, and its variance is larger."""
     model = am.bayes.pymc.missing_moderators(effects, mods="age")
@@ -261,6 +280,11 @@ def test_draws_of_the_mixture_are_its_own(effects):
     missing = effects.moderators["design"].isna().to_numpy()
     high = (y[:, missing] > 0.2 + 5.0 * (0.5 - model.recipe.design.X[:, 1].mean())).mean()
     assert abs(high - 1 / (1 + np.exp(-0.7))) < 4 * np.sqrt(0.25 / (400 * missing.sum()))
+
+
+def test_data_can_be_drawn_from_the_priors(effects):
+    found = am.bayes.sample_prior(am.bayes.pymc.missing_moderators(effects, mods="age + design"), seed=1, draws=20)
+    assert am.bayes.arviz_bridge.draws(found, group="prior_predictive")["y"].shape == (1, 20, 12)
 
 
 def test_what_a_reader_must_know(effects):

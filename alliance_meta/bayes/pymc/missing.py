@@ -15,7 +15,7 @@ from alliance_meta.bayes.prior import EffectPrior, Prior, TauPrior
 from alliance_meta.bayes.priors import MU, TAU, HalfNormal
 from alliance_meta.bayes.pymc import joint
 from alliance_meta.bayes.pymc.gaps import Coding, averaged, code, rows_of
-from alliance_meta.bayes.pymc.missing_draws import Gapped, picked
+from alliance_meta.bayes.pymc.missing_draws import Gapped, GapScatter, picked
 from alliance_meta.bayes.pymc.parts import (
     BetaPrior,
     add_coefficients,
@@ -217,7 +217,7 @@ def _recipe(effects: EffectSizes, coding: Coding, priors: PriorSet, own: Mapping
         priors=printed_priors(priors, **used),
         words=f"{gaps if coding.missing else 'no moderator has gaps'}, and the true effects of studies follow a normal "
         "distribution",
-        scatter=normal_scatter("tau"),
+        scatter=GapScatter(gapped, normal_scatter("tau")),
         log_likelihood=gapped.log_likelihood,
         units=tuple(effects.slab),
         rebuilt=rebuilt,

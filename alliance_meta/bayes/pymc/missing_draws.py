@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 from scipy.special import ndtr
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.pymc import joint
 from alliance_meta.bayes.pymc.gaps import Coding, Rows
 from alliance_meta.bayes.pymc.independent import normal_logpdf, shrunken
-from alliance_meta.bayes.pymc.recipe import Draws
+from alliance_meta.bayes.pymc.recipe import Draws, NormalScatter
 from alliance_meta.effects.table import EffectSizes
 
 # Numbers held at once for each step of the integration.
@@ -64,6 +65,26 @@ class Gapped:
 
         return self._each(draws, drawn)
 
+    def spread(self, draws: Draws) -> Array:
+        """Return the standard deviation of true effects given the moderators that were observed."""
+
+        def total(found: joint.Joint, tau2: Array) -> Array:
+            chance = chances(found.log_weight)
+            centre = (chance * found.mean).sum(axis=-1, keepdims=True)
+            return np.sqrt((chance * (tau2 + found.variance + (found.mean - centre) ** 2)).sum(axis=-1))
+
+        return self._each(draws, total)
+
+    def away(self, draws: Draws, rng: np.random.Generator) -> Array:
+        """Draw how far true effects lie from the mean effect given the moderators that were observed."""
+
+        def drawn(found: joint.Joint, tau2: Array) -> Array:
+            chance = chances(found.log_weight)
+            mean, variance = picked(chance, rng, found.mean, tau2 + found.variance)
+            return rng.normal(mean - (chance * found.mean).sum(axis=-1), np.sqrt(variance))
+
+        return self._each(draws, drawn)
+
     @property
     def _y(self) -> Array:
         return self.effects.yi[:, None]
@@ -87,6 +108,29 @@ class Gapped:
             whole = replace(found, log_weight=np.broadcast_to(found.log_weight, found.mean.shape))
             out.append(what(whole, few["tau"][:, None, None] ** 2))
         return np.concatenate(out)
+
+
+@dataclass(frozen=True, eq=False)
+class GapScatter:
+    """A `Recipe.scatter`: normal for new data, which have no gaps; a study with a gap varies by what it may hold, too.
+
+    With missing levels that is a mixture, of which `sd` gives the standard deviation.
+    """
+
+    gapped: Gapped
+    plain: NormalScatter
+
+    def sd(self, draws: Draws, newdata: pd.DataFrame | None = None) -> Array:
+        """Return the standard deviation of true effects, (S, m) or (S, 1)."""
+        return self.gapped.spread(draws) if self._own(newdata) else self.plain.sd(draws)
+
+    def __call__(self, draws: Draws, newdata: pd.DataFrame | None, rng: np.random.Generator) -> Array:
+        """Draw, (S, m) or (S, 1)."""
+        return self.gapped.away(draws, rng) if self._own(newdata) else self.plain(draws, newdata, rng)
+
+    def _own(self, newdata: pd.DataFrame | None) -> bool:
+        """Whether these are the model's own studies, with their gaps."""
+        return newdata is not None and bool(newdata[list(self.gapped.coding.missing)].isna().to_numpy().any())
 
 
 def chances(log_weight: Array) -> Array:
