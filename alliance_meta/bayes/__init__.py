@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from alliance_meta.bayes.bias_models import WeightFunction as WeightFunction
     from alliance_meta.bayes.compiled import CompiledModel as CompiledModel
     from alliance_meta.bayes.compiled import compile as compile
+    from alliance_meta.bayes.correlation import exact_correlation as exact_correlation
+    from alliance_meta.bayes.correlation_results import BayesianCorrelationResults as BayesianCorrelationResults
     from alliance_meta.bayes.hypotheses import BayesFactor as BayesFactor
     from alliance_meta.bayes.leave_out import LeaveOneOut as LeaveOneOut
     from alliance_meta.bayes.loo_comparison import LooComparison as LooComparison
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AveragedResults": "averaging_results",
     "BayesFactor": "hypotheses",
+    "BayesianCorrelationResults": "correlation_results",
     "BayesianMultilevelResults": "multilevel_results",
     "CompiledModel": "compiled",
     "LeaveOneOut": "leave_out",
@@ -67,6 +70,7 @@ _HOMES = {
     "average": "averaging",
     "compare": "loo_comparison",
     "compile": "compiled",
+    "exact_correlation": "correlation",
     "map_prior": "map_priors",
     "power_scaling": "powers",
     "predictive_check": "predictive",

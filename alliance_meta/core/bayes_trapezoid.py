@@ -197,14 +197,20 @@ def integrate_grid(
     tolerance: float = TOLERANCE,
     depth: float = DEPTH,
     power: float = POWER,
+    everywhere: bool = False,
 ) -> Grid:
     """Integrate a density over its parameters; `pilot` is a cheap stand-in that only shows where the mass lies.
 
     `light` is one that is good enough far below the top. The density is followed until it has fallen by `depth`, in
     logs. The error is that of half the points to the `power`: 2 where errors fall geometrically, as for analytic
-    densities; less is on the safe side.
+    densities; less is on the safe side. With `everywhere` no point of the grid is passed over as negligible: where a
+    density falls off steeply, the look is too coarse to tell.
     """
-    rough, u = _locate(pilot or density, lines, tolerance ** (POWER / power), depth)
+    seen, u = _locate(pilot or density, lines, tolerance ** (POWER / power), depth)
+
+    def rough(*at: Array) -> Array | None:
+        return None if everywhere else seen(*at)
+
     values = _evaluate(density, lines, u, rough(*u), depth, light)
     errors = _errors(values, power)
     while max(errors) > tolerance:

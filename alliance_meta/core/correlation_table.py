@@ -1,0 +1,24 @@
+"""The exact density of correlations, prepared for quadrature over mu and tau."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from alliance_meta._typing import Array
+from alliance_meta.core.bayes_tabulated import LogLikelihood, Studies, grouped
+from alliance_meta.core.clusters import IntArray
+from alliance_meta.core.correlation_likelihood import correlations, log_density
+
+# The density of r falls like cosh(theta - z)^-(n - 3/2); it is followed down to exp(-DEPTH) of its top.
+DEPTH = 40.0
+
+
+def tabulated_correlations(r: Array, n: Array) -> tuple[Studies, ...]:
+    """Return the likelihoods of r (k,) with n (k,) >= 4 as densities of Fisher's z."""
+    data, m = correlations(r, n), n - 1.5
+
+    def likelihood(rows: IntArray) -> LogLikelihood:
+        some, step = data.take(rows), np.log1p(-(r[rows, None] ** 2))
+        return lambda theta: log_density(some, theta) + step
+
+    return grouped(1.0 / np.sqrt(m), data.z, DEPTH / m + np.log(2.0), likelihood)
