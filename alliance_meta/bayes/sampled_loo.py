@@ -13,6 +13,8 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.arviz_bridge import Smoothed
 from alliance_meta.bayes.pymc.recipe import Recipe
+from alliance_meta.bayes.results_export import column
+from alliance_meta.bayes.sampled_refits import NO_PIT, refit_without
 from alliance_meta.errors import ConvergenceWarning, InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes, warn_note
@@ -46,6 +48,8 @@ class SampledLeaveOneOut:
         One row per unit; see `tidy`.
     unit : {"effect", "cluster"}
         What is left out at once.
+    refitted : tuple of str
+        Units for which the model was fitted again.
     notes : tuple of Note
 
     Notes
@@ -63,12 +67,14 @@ class SampledLeaveOneOut:
     good_k: float
     table: pd.DataFrame
     unit: str = "effect"
+    refitted: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
 
     @property
     def bad(self) -> list[str]:
-        """Units whose Pareto k is too large."""
-        return [str(label) for label, k in self.table["pareto_k"].items() if not k <= self.good_k]
+        """Units whose Pareto k is too large, and for which the model was not fitted again."""
+        found = self.table["pareto_k"].items()
+        return [str(label) for label, k in found if not (k <= self.good_k or label in self.refitted)]
 
     def tidy(self) -> pd.DataFrame:
         """Return one row per unit, unrounded.
@@ -90,16 +96,18 @@ class SampledLeaveOneOut:
             f"{len(self.table)} {self.unit}s, left out by weighting draws (PSIS); "
             f"Monte-Carlo error {self.mcse:.2f}, largest Pareto k {k.max():.2f} (good up to {self.good_k:.2f})"
         )
+        text += f"; fitted again without {', '.join(self.refitted)}" if self.refitted else ""
         return "\n".join([*wrapped(text), *(line for note in self.notes for line in wrapped(f"Note: {note.message}"))])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as JSON-ready values."""
-        totals = {name: getattr(self, name) for name in ("elpd", "elpd_se", "p_loo", "mcse", "good_k")}
+        totals: dict[str, Any] = {name: getattr(self, name) for name in ("elpd", "elpd_se", "p_loo", "mcse", "good_k")}
+        totals |= {"unit": self.unit, "refitted": list(self.refitted)}
         units = {"slab": list(self.table.index), **columns_of(self.table)}
-        return plain({**totals, "unit": self.unit, "units": units, "notes": [note.to_dict() for note in self.notes]})
+        return plain({**totals, "units": units, "notes": [note.to_dict() for note in self.notes]})
 
 
-def leave_one_out(fit: SampledPosterior) -> SampledLeaveOneOut:
+def leave_one_out(fit: SampledPosterior, *, refit: bool) -> SampledLeaveOneOut:
     """Leave out each unit of a fit in turn."""
     recipe = fit.made
     chains, draws = fit._shape
@@ -110,19 +118,28 @@ def leave_one_out(fit: SampledPosterior) -> SampledLeaveOneOut:
     moving = {name: one for name, one in fit._rows.items() if np.ptp(one) > 0 and not name.startswith("theta")}
     found = arviz_bridge.psis(moving, pointwise.reshape(chains, draws, -1), observed)
     within = logsumexp(pointwise, axis=0) - np.log(len(pointwise))
-    errors = _errors(found.weight, pointwise, found.elpd)
-    table = _table(fit, recipe, found, errors)
-    n = len(table)
-    total = float(found.elpd.sum())
+    columns = _columns(fit, recipe, found, _errors(found.weight, pointwise, found.elpd))
+    bad = [i for i, k in enumerate(found.k) if not k <= found.good_k]
+    again, notes = refit_without(fit, bad) if refit and bad else ({}, [])
+    for i, row in again.items():
+        for name, value in row.items():
+            columns[name][i] = value
+    if bad and not again:
+        notes = [_bad(bad, found.good_k, recipe.units)]
+    table = pd.DataFrame(
+        {name: column(cells) for name, cells in columns.items()}, index=pd.Index(recipe.units, name="label")
+    )
+    n, elpd = len(table), table["elpd"].to_numpy(dtype=float)
     return SampledLeaveOneOut(
-        elpd=total,
-        elpd_se=float(np.sqrt(n * found.elpd.var(ddof=1))) if n > 1 else NotApplicable("needs at least 2 units"),
-        p_loo=float(within.sum()) - total,
-        mcse=float(np.sqrt((errors**2).sum())),
+        elpd=float(elpd.sum()),
+        elpd_se=float(np.sqrt(n * elpd.var(ddof=1))) if n > 1 else NotApplicable("needs at least 2 units"),
+        p_loo=float(within.sum() - elpd.sum()),
+        mcse=float(np.sqrt((table["mcse"].to_numpy(dtype=float) ** 2).sum())),
         good_k=found.good_k,
         table=table,
         unit="effect" if n == fit.k else "cluster",
-        notes=merge_notes(fit.problems, _bad(found.k, found.good_k, recipe.units)),
+        refitted=tuple(recipe.units[i] for i in again),
+        notes=merge_notes(fit.problems, notes),
     )
 
 
@@ -132,12 +149,12 @@ def _errors(weight: Array, pointwise: Array, elpd: Array) -> Array:
     return np.sqrt((weight**2 * relative**2).sum(axis=0))
 
 
-def _table(fit: SampledPosterior, recipe: Recipe, found: Smoothed, errors: Array) -> pd.DataFrame:
-    none = NotApplicable("this model has no closed form of it")
-    pit: Any = np.array([none] * len(recipe.units), dtype=object)
-    if recipe.cdf is not None:
-        pit = (found.weight * recipe.cdf(fit._flat)).sum(axis=0)
-    columns: dict[str, Any] = {"elpd": found.elpd, "pit": pit}
+def _columns(fit: SampledPosterior, recipe: Recipe, found: Smoothed, errors: Array) -> dict[str, list[Any]]:
+    columns: dict[str, Any] = {"elpd": found.elpd}
+    if recipe.cdf is None:
+        columns["pit"] = [NO_PIT] * len(recipe.units)
+    else:
+        columns["pit"] = (found.weight * recipe.cdf(fit._flat)).sum(axis=0)
     mean = found.weight.T @ fit._printed
     for j, name in enumerate(fit.names):
         columns[f"mean[{name}]"] = mean[:, j]
@@ -146,17 +163,15 @@ def _table(fit: SampledPosterior, recipe: Recipe, found: Smoothed, errors: Array
     if "tau" in fit._scalars:
         columns["mean[tau]"] = found.weight.T @ fit._scalars["tau"].ravel()
     columns |= {"pareto_k": found.k, "mcse": errors}
-    return pd.DataFrame(columns, index=pd.Index(recipe.units, name="label"))
+    return {name: list(cells) for name, cells in columns.items()}
 
 
-def _bad(k: Array, good: float, units: tuple[str, ...]) -> list[Note]:
-    bad = [label for label, one in zip(units, k, strict=True) if not one <= good]
-    if not bad:
-        return []
+def _bad(bad: list[int], good: float, units: tuple[str, ...]) -> Note:
     rest = len(bad) - _MOST_NAMED
-    named = ", ".join(bad[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+    named = ", ".join(units[i] for i in bad[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
     message = (
         f"Leave-one-out: the Pareto k of {len(bad)} of {len(units)} ({named}) is above {good:.2f}, so that the elpd of "
-        "these, and the sum, cannot be trusted. Fit the model again without each of them, or take more draws."
+        "these, and the sum, cannot be trusted. Fit the model again without each of them (refit=True), or take more "
+        "draws."
     )
-    return [warn_note("pareto-k", message, ConvergenceWarning, stacklevel=5)]
+    return warn_note("pareto-k", message, ConvergenceWarning, stacklevel=5)

@@ -219,10 +219,16 @@ class SampledPosterior(SampledQuantities):
             raise InputError(f"{statement!r}: a single value has probability 0; state a range")
         return self.posterior(stated.name, scale=scale).prob(stated.lower, stated.upper)
 
-    def loo(self) -> SampledLeaveOneOut:
+    def loo(self, *, refit: bool = False) -> SampledLeaveOneOut:
         """Leave out each study, or cluster of effects, in turn; approximated from the draws.
 
         How well do the other studies predict each one, and what would the synthesis say without it?
+
+        Parameters
+        ----------
+        refit : bool
+            Fit the model again without each unit for which the approximation fails. It is compiled already, so that
+            this takes less than a second each; for models without parameters of each study.
 
         Returns
         -------
@@ -232,14 +238,14 @@ class SampledPosterior(SampledQuantities):
         Raises
         ------
         InputError
-            The model is not from `bayes.pymc`, or there are fewer than 4 draws.
+            The model is not from `bayes.pymc`, there are fewer than 4 draws, or the model cannot be fitted again.
 
         Warns
         -----
         ConvergenceWarning
             The approximation fails for a unit (its Pareto k is too large); it also stands in ``.notes``.
         """
-        return leave_one_out(self)
+        return leave_one_out(self, refit=refit)
 
     def posterior_predictive(self, *, seed: int | None = None) -> Any:
         """Draw a result for each study from each draw of the parameters, by PyMC.

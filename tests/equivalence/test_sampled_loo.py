@@ -12,7 +12,7 @@ import pytest
 
 import alliance_meta as am
 from alliance_meta.bayes import arviz_bridge as bridge
-from alliance_meta.bayes.sampled_results import SampledPosterior
+from alliance_meta.bayes.sampled_results import SampledPosterior, SamplerSettings
 from alliance_meta.core.stacking import GAP, stacking_weights
 from alliance_meta.errors import ConvergenceWarning
 from tests.tolerances import CLOSED_FORM
@@ -68,6 +68,52 @@ def test_it_agrees_with_exact_deletion(left, exact):
     assert abs(left.elpd - theirs.elpd) < SIGMAS * left.mcse
     assert abs(left.p_loo - theirs.p_loo) < SIGMAS * left.mcse
     assert left.elpd_se == pytest.approx(theirs.elpd_se, abs=0.05)
+
+
+class Exact:
+    """Stand in for a compiled model: it draws from the exact posterior."""
+
+    def __init__(self, effects=None, shift=0.0):
+        self.effects, self.shift = effects, shift
+
+    def with_data(self, effects):
+        return Exact(effects, self.shift)
+
+    def draw(self, *, draws, chains, seed, **settings):
+        container = am.BayesianModel(self.effects).fit().to_arviz(draws=draws * chains, chains=chains, seed=seed)
+        found = {name: bridge.draws(container)[name] for name in ("mu", "tau")}
+        return bridge.from_draws(found | {"mu": found["mu"] + self.shift * np.arange(chains)[:, None]})
+
+
+def test_a_unit_that_fails_is_left_out_by_fitting_again(sampled, exact):
+    fit = replace(sampled, _model=Exact(), sampler=SamplerSettings("nutpie", 1000, 0.9))
+    found = fit.loo(refit=True)
+    assert found.refitted == ("Jerant et al. 2011",)
+    assert (found.bad, found.notes) == ([], ())
+    row, truth = (one.tidy().loc["Jerant et al. 2011"] for one in (found, exact.loo()))
+    assert abs(row["elpd"] - truth["elpd"]) < SIGMAS * row["mcse"]
+    assert 0.001 < row["mcse"] < 0.05
+    assert row["pit"] == pytest.approx(truth["pit"], abs=0.005)
+    for name in ("mean[mu]", "sd[mu]", "mean[tau]"):
+        assert row[name] == pytest.approx(truth[name], abs=0.06 * truth["sd[mu]"])
+    assert isinstance(row["pareto_k"], am.NotApplicable)
+    assert abs(found.elpd - exact.loo().elpd) < SIGMAS * found.mcse
+    assert found.elpd == pytest.approx(found.tidy()["elpd"].sum(), rel=CLOSED_FORM)
+    assert "fitted again without Jerant et al. 2011" in " ".join(str(found).split())
+    assert max(map(len, str(found).splitlines())) <= 80
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["refitted"] == ["Jerant et al. 2011"]
+
+
+def test_a_fit_without_a_unit_is_checked_too(sampled):
+    fit = replace(sampled, _model=Exact(shift=0.5), sampler=SamplerSettings("nutpie", 1000, 0.9))
+    with pytest.warns(ConvergenceWarning, match="The fit without Jerant et al. 2011 fails its checks"):
+        found = fit.loo(refit=True)
+    assert [note.code for note in found.notes] == ["refit-failed"]
+
+
+def test_only_what_was_compiled_is_fitted_again(sampled):
+    with pytest.raises(am.InputError, match=r"refit=True needs a fit that bayes\.sample has drawn"):
+        sampled.loo(refit=True)
 
 
 def test_the_monte_carlo_error_is_that_between_seeds(exact, recipe):
@@ -168,6 +214,28 @@ def test_three_level_fits_are_compared_by_cluster():
     assert len(found.pointwise) == len(set(es.study_id))
     with pytest.raises(am.InputError, match="they must be the same"):
         am.bayes.compare(fits | {"rows": am.BayesianModel(es).fit()}, cluster="study_id")
+
+
+def test_clusters_left_out_from_draws_are_those_left_out_exactly():
+    es = am.escalc(am.load_dataset("crede2010"))
+    exact = am.BayesianModel(es, random="~ 1 | study_id/es_id").fit()
+    found = bridge.draws(exact.to_arviz(draws=4000, seed=1))
+    levels = {"dims": {"tau": ["level"]}, "coords": {"level": ["study_id", "es_id"]}}
+    container = bridge.from_draws({"mu": found["mu"], "tau": found["tau"]}, **levels)
+    sampled = SampledPosterior(container, (), 1, am.bayes.pymc.multilevel(es).recipe)
+    with pytest.warns(ConvergenceWarning, match="Pareto k of 1 of 68"):
+        left = sampled.loo()
+    table, truth = left.tidy(), exact.loo(cluster="study_id").tidy()
+    assert left.unit == "cluster"
+    assert list(table.index) == list(truth.index)
+    good = (table["pareto_k"] < 0.5).to_numpy()
+    assert good.sum() >= 66
+    assert ((table["elpd"] - truth["elpd"]).abs() / table["mcse"] < SIGMAS)[good].all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        both = am.bayes.compare({"exact": exact, "sampled": sampled}, cluster="study_id")
+    assert both.unit == "cluster"
+    assert both.tidy()["elpd_diff"].min() > -2.0
 
 
 @pytest.mark.parametrize(
