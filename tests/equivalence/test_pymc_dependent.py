@@ -173,7 +173,7 @@ def test_log_density_of_crossed_factors(es, rho):
         (priors.Cauchy(0.1, 0.3), lambda x: stats.cauchy.logpdf(x, 0.1, 0.3)),
         (priors.Flat(), lambda x: 0.0),
     ],
-    ids=str,
+    ids=["Student t", "Cauchy", "flat"],
 )
 def test_the_prior_of_mu_is_that_of_mu(es, mu_prior, logpdf):
     density = log_density(pymc.crossed(es, mu_prior=mu_prior))
