@@ -12,6 +12,7 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.bayes.multilevel_results import BayesianMultilevelResults
 from alliance_meta.bayes.results import BayesianResults
+from alliance_meta.bayes.sampled_gate import FAILED
 from alliance_meta.bayes.sampled_loo import SampledLeaveOneOut
 from alliance_meta.bayes.sampled_results import SampledPosterior
 from alliance_meta.core.stacking import stacking_weights
@@ -43,12 +44,15 @@ class LooComparison:
         Log predictive density of each unit (rows) by model (columns).
     unit : str
         What was left out at once: ``"effect"`` or ``"cluster"``.
+    failed : tuple of str
+        Models whose draws fail their checks of convergence.
     notes : tuple of Note
     """
 
     table: pd.DataFrame
     pointwise: pd.DataFrame
     unit: str
+    failed: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
 
     def tidy(self) -> pd.DataFrame:
@@ -67,12 +71,20 @@ class LooComparison:
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as JSON-ready values."""
         table = {"model": list(self.table.index), **columns_of(self.table)}
-        return plain({"unit": self.unit, "models": table, "notes": [note.to_dict() for note in self.notes]})
+        return plain(
+            {
+                "failed": list(self.failed),
+                "unit": self.unit,
+                "models": table,
+                "notes": [note.to_dict() for note in self.notes],
+            }
+        )
 
     def __str__(self) -> str:
         width = min(max(5, *(len(str(name)) for name in self.table.index)), WIDTH - 58)
         heads = ("elpd", "elpd_se", "p_loo", "diff", "se_diff", "weight")
         lines = [
+            *(wrapped(f"{FAILED} That holds for {', '.join(self.failed)}.") if self.failed else []),
             f"Leave-one-out comparison of {len(self.table)} models ({len(self.pointwise)} {self.unit}s)",
             "",
             f"{'':{width}}" + "".join(f" {head:>8}" for head in heads),
@@ -165,6 +177,7 @@ def compare(fits: Mapping[str, Fit], *, cluster: str | None = None) -> LooCompar
         table=_table(left, pointwise.to_numpy()),
         pointwise=pointwise,
         unit="effect" if len(pointwise) == k else "cluster",
+        failed=tuple(name for name, one in left.items() if getattr(one, "problems", ())),
         notes=merge_notes(*(_notes(name, one) for name, one in left.items())),
     )
 

@@ -14,6 +14,7 @@ from alliance_meta.bayes import arviz_bridge
 MOST_RHAT = 1.01
 FEWEST_ESS = 400
 LEAST_BFMI = 0.3
+FAILED = "DO NOT RELY ON THESE NUMBERS: the draws fail their checks of convergence."
 
 
 @dataclass(frozen=True, eq=False)

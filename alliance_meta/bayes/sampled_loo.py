@@ -14,6 +14,7 @@ from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.arviz_bridge import Smoothed
 from alliance_meta.bayes.pymc.recipe import Recipe
 from alliance_meta.bayes.results_export import column
+from alliance_meta.bayes.sampled_gate import FAILED
 from alliance_meta.bayes.sampled_refits import NO_PIT, refit_without
 from alliance_meta.errors import ConvergenceWarning, InputError
 from alliance_meta.not_applicable import NotApplicable
@@ -51,6 +52,8 @@ class SampledLeaveOneOut:
     refitted : tuple of str
         Units for which the model was fitted again.
     notes : tuple of Note
+    problems : tuple of Note
+        The checks of convergence that the draws fail.
 
     Notes
     -----
@@ -69,6 +72,7 @@ class SampledLeaveOneOut:
     unit: str = "effect"
     refitted: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
+    problems: tuple[Note, ...] = ()
 
     @property
     def bad(self) -> list[str]:
@@ -97,13 +101,16 @@ class SampledLeaveOneOut:
             f"Monte-Carlo error {self.mcse:.2f}, largest Pareto k {k.max():.2f} (good up to {self.good_k:.2f})"
         )
         text += f"; fitted again without {', '.join(self.refitted)}" if self.refitted else ""
-        return "\n".join([*wrapped(text), *(line for note in self.notes for line in wrapped(f"Note: {note.message}"))])
+        alarm = [FAILED, *(note.message for note in self.problems)] if self.problems else []
+        notes = [f"Note: {note.message}" for note in self.notes if note not in self.problems]
+        return "\n".join(line for one in (*alarm, text, *notes) for line in wrapped(one))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as JSON-ready values."""
         totals: dict[str, Any] = {name: getattr(self, name) for name in ("elpd", "elpd_se", "p_loo", "mcse", "good_k")}
         totals |= {"unit": self.unit, "refitted": list(self.refitted)}
         units = {"slab": list(self.table.index), **columns_of(self.table)}
+        totals = {"converged": not self.problems, **totals}
         return plain({**totals, "units": units, "notes": [note.to_dict() for note in self.notes]})
 
 
@@ -140,6 +147,7 @@ def leave_one_out(fit: SampledPosterior, *, refit: bool) -> SampledLeaveOneOut:
         unit="effect" if n == fit.k else "cluster",
         refitted=tuple(recipe.units[i] for i in again),
         notes=merge_notes(fit.problems, notes),
+        problems=fit.problems,
     )
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from alliance_meta.bayes.marginals import KINDS
 from alliance_meta.bayes.results_text import _on_r, probability
+from alliance_meta.bayes.sampled_gate import FAILED as FAILED
 from alliance_meta.results.wording import WIDTH, number, wrapped
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 # A vector with more elements is left to `tidy`.
 MOST_ELEMENTS = 12
 COLUMNS = ("mean", "sd", "median", "ci_lb", "ci_ub")
-FAILED = "DO NOT RELY ON THESE NUMBERS: the draws fail their checks of convergence."
 
 
 def summary(fit: SampledPosterior) -> str:

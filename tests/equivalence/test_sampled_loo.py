@@ -12,6 +12,7 @@ import pytest
 
 import alliance_meta as am
 from alliance_meta.bayes import arviz_bridge as bridge
+from alliance_meta.bayes.sampled_gate import FAILED
 from alliance_meta.bayes.sampled_results import SampledPosterior, SamplerSettings
 from alliance_meta.core.stacking import GAP, stacking_weights
 from alliance_meta.errors import ConvergenceWarning
@@ -145,8 +146,14 @@ def test_draws_that_fail_their_checks_pass_it_on(recipe, rng):
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        found = SampledPosterior(bridge.from_draws(draws), (), 1, recipe).loo()
+        fit = SampledPosterior(bridge.from_draws(draws), (), 1, recipe)
+        found, compared = fit.loo(), am.bayes.compare({"bad": fit, "exact": am.BayesianModel(fit.effects).fit()})
     assert "rhat" in {note.code for note in found.notes}
+    assert str(found).startswith(FAILED)
+    assert found.to_dict()["converged"] is False
+    assert compared.failed == ("bad",)
+    assert str(compared).startswith(FAILED)
+    assert max(map(len, str(compared).splitlines())) <= 80
 
 
 def test_without_a_closed_form_there_is_no_pit(exact, recipe):
