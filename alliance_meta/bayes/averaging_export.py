@@ -10,7 +10,7 @@ import pandas as pd
 from alliance_meta.bayes.averaged import AveragedMarginal
 from alliance_meta.bayes.results_export import column
 from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.results.export import plain
+from alliance_meta.results.export import columns_of, plain
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.averaging_results import AveragedResults
@@ -101,7 +101,7 @@ def to_dict(fit: AveragedResults) -> dict[str, Any]:
                 "method": "exact, by quadrature over tau",
             },
             "statistics": statistics(fit),
-            **{name: table.to_dict(orient="list") for name, table in tables.items()},
+            **{name: columns_of(table) for name, table in tables.items()},
             "notes": [note.to_dict() for note in fit.notes],
             "provenance": fit.effects.provenance.to_dict(),
         }

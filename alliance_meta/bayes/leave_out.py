@@ -13,6 +13,7 @@ from alliance_meta.bayes.marginals import INFINITE
 from alliance_meta.bayes.setup import coordinates
 from alliance_meta.core.bayes_deletion import delete_each
 from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.results.export import columns_of
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.results import BayesianResults
@@ -73,7 +74,7 @@ class LeaveOneOut:
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as a plain dictionary."""
         totals = {name: getattr(self, name) for name in ("elpd", "elpd_se", "p_loo", "error_bound")}
-        return {**totals, "studies": {"slab": list(self.table.index), **self.table.to_dict(orient="list")}}
+        return {**totals, "studies": {"slab": list(self.table.index), **columns_of(self.table)}}
 
 
 def leave_one_out(fit: BayesianResults) -> LeaveOneOut:

@@ -23,7 +23,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import check_level, check_option
-from alliance_meta.results.export import one_row, plain
+from alliance_meta.results.export import columns_of, one_row, plain
 
 EssMethod = Literal["elir", "moment", "morita"]
 # A study of n clients has the variance 1/(n - 3) on Fisher's z.
@@ -262,8 +262,8 @@ class MapPrior:
             {
                 "study": self.label,
                 "statistics": self._statistics(),
-                "prior": self.tidy().reset_index().to_dict(orient="list"),
-                "components": self.components.reset_index().to_dict(orient="list"),
+                "prior": columns_of(self.tidy().reset_index()),
+                "components": columns_of(self.components.reset_index()),
                 "vague": self.vague.to_dict() if self.robust else None,
                 "priors": str(self.fit.priors),
                 "notes": [note.to_dict() for note in self.notes],

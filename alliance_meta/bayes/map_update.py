@@ -18,7 +18,7 @@ from alliance_meta.core.map_prior import update
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note
 from alliance_meta.options import check_level
-from alliance_meta.results.export import one_row, plain
+from alliance_meta.results.export import columns_of, one_row, plain
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.map_results import MapPrior
@@ -116,7 +116,7 @@ class MapUpdate:
         return plain(
             {
                 "statistics": self._statistics(),
-                "table": self.tidy().reset_index().to_dict(orient="list"),
+                "table": columns_of(self.tidy().reset_index()),
                 "prior": self.prior.to_dict(),
                 "notes": [note.to_dict() for note in self.notes],
             }

@@ -10,7 +10,7 @@ import pandas as pd
 from alliance_meta.bayes.marginals import INFINITE, KINDS, IntervalKind
 from alliance_meta.bayes.results_export import COLUMNS, column
 from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.results.export import plain
+from alliance_meta.results.export import columns_of, plain
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.multilevel_results import BayesianMultilevelResults
@@ -84,7 +84,7 @@ def to_dict(fit: BayesianMultilevelResults) -> dict[str, Any]:
                 "method": "exact, by quadrature over both standard deviations",
             },
             "statistics": statistics(fit),
-            "posterior": {"parameter": list(table.index), **table.to_dict(orient="list")},
+            "posterior": {"parameter": list(table.index), **columns_of(table)},
             "vb": fit.vb if np.isfinite(fit.vb).all() else NotApplicable(INFINITE),
             "bayes_factors": [one.to_dict() for one in fit._bayes_factors.values()],
             "studies": {

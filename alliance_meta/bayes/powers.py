@@ -19,6 +19,7 @@ from alliance_meta.core.bayes_power import Powers, cumulative_distance, exists, 
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import did_you_mean
+from alliance_meta.results.export import columns_of
 from alliance_meta.results.wording import WIDTH, wrapped
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class PowerScaling:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as a plain dictionary."""
-        quantities = {"parameter": list(self.table.index), **self.table.to_dict(orient="list")}
+        quantities = {"parameter": list(self.table.index), **columns_of(self.table)}
         return {"threshold": self.threshold, "alphas": list(self.alphas), "quantities": quantities}
 
     def __str__(self) -> str:

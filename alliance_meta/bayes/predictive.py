@@ -22,7 +22,7 @@ from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
-from alliance_meta.results.export import plain
+from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.wording import number, wrapped
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class PredictiveCheck:
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers, without the replications, as JSON-ready values."""
         parts = {"statistics": self.table, "studies": self.studies, "bins": self.bins.reset_index(drop=True)}
-        tables = {name: {"name": list(one.index), **one.to_dict(orient="list")} for name, one in parts.items()}
+        tables = {name: {"name": list(one.index), **columns_of(one)} for name, one in parts.items()}
         notes = [note.to_dict() for note in self.notes]
         return plain({"seed": self.seed, "draws": self.draws, **tables, "notes": notes})
 

@@ -17,7 +17,7 @@ from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.setup import check_kind
 from alliance_meta.errors import InputError
 from alliance_meta.options import check_level, check_option
-from alliance_meta.results.export import plain
+from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.wording import wrapped
 
 PriorScale = Literal["r", "z"]
@@ -89,7 +89,7 @@ class PriorPredictive:
             {
                 "mu_prior": self.mu_prior.to_dict(), "tau_prior": self.tau_prior.to_dict(), "n": self.n,
                 "level": self.level, "scale": self.scale,
-                "prior": {"parameter": list(table.index), **table.to_dict(orient="list")},
+                "prior": {"parameter": list(table.index), **columns_of(table)},
             }
         )  # fmt: skip
 

@@ -12,7 +12,7 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes.marginals import INFINITE, KINDS, IntervalKind, Marginal
 from alliance_meta.core.bayes_mixture import NormalMixture
 from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.results.export import plain
+from alliance_meta.results.export import columns_of, plain
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.results import BayesianResults
@@ -108,7 +108,7 @@ def to_dict(fit: BayesianResults) -> dict[str, Any]:
         {
             "model": {"formula": fit.design.formula, "priors": priors, "method": "exact, by quadrature over tau"},
             "statistics": statistics(fit),
-            "posterior": {"parameter": list(table.index), **table.to_dict(orient="list")},
+            "posterior": {"parameter": list(table.index), **columns_of(table)},
             "vb": _square(fit.vb),
             "bayes_factors": [one.to_dict() for one in fit._bayes_factors.values()],
             "studies": {"slab": list(fit.effects.slab), "yi": fit.effects.yi, "vi": fit.effects.vi},

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.bayes.bias_models import WeightFunction
-from alliance_meta.results.export import plain
+from alliance_meta.results.export import columns_of, plain
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.robma_results import RobmaResults
@@ -59,7 +59,7 @@ def to_dict(fit: RobmaResults) -> dict[str, Any]:
                 "method": "quadrature",
             },
             "statistics": statistics(fit),
-            **{name: table.to_dict(orient="list") for name, table in tables.items()},
+            **{name: columns_of(table) for name, table in tables.items()},
             "notes": [note.to_dict() for note in fit.notes],
             "provenance": fit.effects.provenance.to_dict(),
         }

@@ -12,7 +12,7 @@ from alliance_meta.bayes.results import BayesianResults
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
-from alliance_meta.results.export import plain
+from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.wording import level_text, number, remarks, wrapped
 
 # A result with a predictive p below this is called a surprise.
@@ -111,8 +111,8 @@ class SequentialResults:
                 "order": self.order,
                 "level": self.fit.level,
                 "priors": str(self.fit.priors),
-                "steps": self.steps.reset_index().to_dict(orient="list"),
-                "studies": self.studies.reset_index().to_dict(orient="list"),
+                "steps": columns_of(self.steps.reset_index()),
+                "studies": columns_of(self.studies.reset_index()),
                 "notes": [note.to_dict() for note in self.notes],
                 "provenance": self.fit.effects.provenance.to_dict(),
             }

@@ -22,7 +22,7 @@ from alliance_meta.effects.table import EffectSizes
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import Scale, check_level
-from alliance_meta.results.export import plain
+from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.predictions import predict_rows, to_scale
 from alliance_meta.results.teststats import Interval
 from alliance_meta.results.text import WIDTH
@@ -216,9 +216,9 @@ class ExactCorrelationResults:
                 "model": {"formula": self.design.formula, "likelihood": "exact density of r (Hotelling 1953)"},
                 "statistics": self._statistics(),
                 "tau2_interval": self.confint_tau2().to_dict(),
-                "coefficients": {"term": list(self.names), **self.tidy().to_dict(orient="list")},
+                "coefficients": {"term": list(self.names), **columns_of(self.tidy())},
                 "vb": self.vb,
-                "comparison": {"quantity": list(self.compare().index), **self.compare().to_dict(orient="list")},
+                "comparison": {"quantity": list(self.compare().index), **columns_of(self.compare())},
                 "studies": {
                     "slab": list(self.effects.slab),
                     "ri": self.fitted.data.r,

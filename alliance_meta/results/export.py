@@ -102,7 +102,7 @@ def to_dict(fit: RandomEffectsResults) -> dict[str, Any]:
     predictions = {}
     for scale in scales:
         frame = fit.predict(scale=scale)
-        predictions[frame.attrs["scale"]] = {"label": list(frame.index), **frame.to_dict(orient="list")}
+        predictions[frame.attrs["scale"]] = {"label": list(frame.index), **columns_of(frame)}
     return plain(
         {
             "model": {
@@ -115,7 +115,7 @@ def to_dict(fit: RandomEffectsResults) -> dict[str, Any]:
             },
             "statistics": model_statistics(fit),
             "tau2_interval": fit.confint_tau2().to_dict(),
-            "coefficients": {"term": list(fit.names), **tidy(fit).to_dict(orient="list")},
+            "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},
             "vb": fit.vb,
             "predictions": predictions,
             "studies": studies,

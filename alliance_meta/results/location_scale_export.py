@@ -13,7 +13,7 @@ from alliance_meta.core.distributions import critical_value
 from alliance_meta.core.location_scale import VANISHED
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import Scale
-from alliance_meta.results.export import plain
+from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.predictions import COLUMNS, to_scale
 
 if TYPE_CHECKING:
@@ -165,10 +165,10 @@ def to_dict(fit: LocationScaleResults) -> dict[str, Any]:
                 "direction": effects.direction,
             },
             "statistics": statistics(fit),
-            "coefficients": coefficients.to_dict(orient="list"),
+            "coefficients": columns_of(coefficients),
             "vb": fit.vb,
             "va": NotApplicable(INFINITE) if fit.fitted.infinite.any() else fit.va,
-            "studies": {"slab": list(effects.slab), **augment(fit).to_dict(orient="list")},
+            "studies": {"slab": list(effects.slab), **columns_of(augment(fit))},
             "notes": [note.to_dict() for note in fit.notes],
             "provenance": effects.provenance.to_dict(),
         }

@@ -11,7 +11,7 @@ import pandas as pd
 from alliance_meta.core.mixed_predictions import true_effects
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import Scale
-from alliance_meta.results.export import one_row, plain, tidy
+from alliance_meta.results.export import columns_of, one_row, plain, tidy
 
 if TYPE_CHECKING:
     from alliance_meta.results.multilevel import MultilevelResults
@@ -86,7 +86,7 @@ def to_dict(fit: MultilevelResults) -> dict[str, Any]:
     predictions = {}
     for scale in scales:
         frame = fit.predict(scale=scale)
-        predictions[frame.attrs["scale"]] = {"label": list(frame.index), **frame.to_dict(orient="list")}
+        predictions[frame.attrs["scale"]] = {"label": list(frame.index), **columns_of(frame)}
     return plain(
         {
             "model": {
@@ -102,14 +102,14 @@ def to_dict(fit: MultilevelResults) -> dict[str, Any]:
             "components": fit.components.to_dict(orient="index"),
             "I2": fit.I2_levels.to_dict(),
             "icc": fit.icc.to_dict(),
-            "coefficients": {"term": list(fit.names), **tidy(fit).to_dict(orient="list")},
+            "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},
             "vb": fit.vb,
             "predictions": predictions,
             "studies": {
                 "slab": list(effects.slab),
                 "study_id": list(effects.study_id),
                 "ni": effects.ni,
-                **augment(fit).to_dict(orient="list"),
+                **columns_of(augment(fit)),
             },
             "notes": [note.to_dict() for note in fit.notes],
             "provenance": effects.provenance.to_dict(),

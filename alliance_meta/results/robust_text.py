@@ -16,7 +16,7 @@ from alliance_meta.results.clustered_text import (
     r_name,
     table,
 )
-from alliance_meta.results.export import one_row, plain, tidy
+from alliance_meta.results.export import columns_of, one_row, plain, tidy
 from alliance_meta.results.wording import wrapped
 
 if TYPE_CHECKING:
@@ -64,10 +64,10 @@ def to_dict(fit: RobustResults) -> dict[str, Any]:
     return plain(
         {
             "statistics": statistics(fit),
-            "coefficients": {"term": list(fit.names), **tidy(fit).to_dict(orient="list")},
+            "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},
             "vb": fit.vb,
             "omnibus": fit.omnibus.to_dict(),
-            "predictions": {frame.attrs["scale"]: {"label": list(frame.index), **frame.to_dict(orient="list")}},
+            "predictions": {frame.attrs["scale"]: {"label": list(frame.index), **columns_of(frame)}},
             "clusters": {"label": list(fit._clusters.labels), "effects": fit.sizes},
             "notes": [note.to_dict() for note in fit.notes],
             "fit": fit.fit.to_dict(),

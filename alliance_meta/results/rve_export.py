@@ -14,7 +14,7 @@ from alliance_meta.core.satterthwaite import t_quantile
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import Scale
-from alliance_meta.results.export import one_row, plain
+from alliance_meta.results.export import columns_of, one_row, plain
 from alliance_meta.results.predictions import coded_rows, to_scale
 
 if TYPE_CHECKING:
@@ -178,10 +178,10 @@ def to_dict(fit: RVEResults) -> dict[str, Any]:
                 "direction": effects.direction,
             },
             "statistics": statistics(fit),
-            "coefficients": {"term": list(fit.names), **tidy(fit).to_dict(orient="list")},
+            "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},
             "vb": fit.vb,
-            "clusters": {"label": list(fit.clusters.labels), **by_cluster(fit).to_dict(orient="list")},
-            "studies": {"slab": list(effects.slab), **augment(fit).to_dict(orient="list")},
+            "clusters": {"label": list(fit.clusters.labels), **columns_of(by_cluster(fit))},
+            "studies": {"slab": list(effects.slab), **columns_of(augment(fit))},
             "notes": [note.to_dict() for note in fit.notes],
             "provenance": effects.provenance.to_dict(),
         }

@@ -17,7 +17,7 @@ from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
-from alliance_meta.results.export import plain
+from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.wording import bare_p, number, p_value, remarks
 from alliance_meta.sensitivity.replicates import check_cores, check_iterations, check_seed, recipe
@@ -103,7 +103,7 @@ class PermutationTest:
         """Return every number but the single rearrangements as JSON-ready values."""
         return plain(
             {
-                "coefficients": {"term": list(self.names), **self.tidy().to_dict(orient="list")},
+                "coefficients": {"term": list(self.names), **columns_of(self.tidy())},
                 "QM": self.QM,
                 "QMp": self.QMp,
                 "QMp_fit": self.QMp_fit,

@@ -11,7 +11,7 @@ import pandas as pd
 
 from alliance_meta.core import artifacts as core
 from alliance_meta.errors import InputError
-from alliance_meta.results.export import plain
+from alliance_meta.results.export import columns_of, plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Dependability:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-ready values."""
-        return plain({"assumptions": self.assumptions, "rows": self.rows.reset_index().to_dict(orient="list")})
+        return plain({"assumptions": self.assumptions, "rows": columns_of(self.rows.reset_index())})
 
     def __str__(self) -> str:
         return (

@@ -11,7 +11,7 @@ import pandas as pd
 from alliance_meta.bayes.results import BayesianResults
 from alliance_meta.bayes.sampled_results import SampledPosterior
 from alliance_meta.notes import Note
-from alliance_meta.results.export import plain
+from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.wording import level_text, number, remarks, wrapped
 
@@ -77,7 +77,7 @@ class ThreeWay:
                 "level": self.exact.level,
                 "priors": str(self.exact.priors),
                 "seed": None if self.sampled is None else self.sampled.seed,
-                "numbers": self.table.to_dict(orient="list"),
+                "numbers": columns_of(self.table),
                 "notes": [note.to_dict() for note in self.notes],
                 "provenance": self.exact.effects.provenance.to_dict(),
             }
