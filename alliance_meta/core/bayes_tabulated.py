@@ -35,10 +35,13 @@ SPAN = 28.0
 APART, FINER = 1.6, 4
 NEGLIGIBLE = 1e-12
 NARROW = 0.05
+# Values of mu worked on at once, and where exp(-x^2 / 2) and exp(-x) vanish.
+BLOCK, UNDERFLOW, VANISHED = 16, 39.0, 750.0
 
 # True effects, (1, G) or (m, G) -> log-likelihood of m studies there, (m, G).
 LogLikelihood = Callable[[Array], Array]
 LogDensity = Callable[[Array], Array]
+Reach = Callable[[float], float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,15 +57,15 @@ class Studies:
         Where each likelihood is highest, or nearly so.
     width : float
         Standard deviation of the narrowest likelihood.
-    span : tuple of float
-        Between these true effects likelihoods are worth following; beyond, all studies' are negligible.
+    reach : callable
+        How far from its centre the widest of them has fallen by so much, in logs.
     """
 
     rows: IntArray
     log_likelihood: LogLikelihood
     centre: Array
     width: float
-    span: tuple[float, float]
+    reach: Reach
     _tables: dict[float, tuple[int, Array, Array]] = field(default_factory=dict, repr=False)
 
     def integrals(self, mu: Array, tau: float) -> Array:
@@ -72,13 +75,24 @@ class Studies:
             return special.logsumexp(at + _LOG_P, axis=2)
         step = 2.0 ** np.floor(np.log2(STEP / np.hypot(1.0 / self.width, 1.0 / tau)))
         margin = np.sqrt(2.0 * DEPTH) * tau
-        low = max(min(mu.min(), self.centre.min()) - margin, self.span[0])
-        high = min(max(mu.max(), self.centre.max()) + margin, self.span[1])
+        # At a study's centre the integrand is at least as high as this far down; nothing counts far below that.
+        away = max(self.centre.max() - mu.min(), mu.max() - self.centre.min())
+        reach = self.reach(float(min(DEPTH + 0.5 * (away / tau) ** 2, VANISHED)))
+        low = max(min(mu.min(), self.centre.min()) - margin, self.centre.min() - reach)
+        high = min(max(mu.max(), self.centre.max()) + margin, self.centre.max() + reach)
         first, last = int(np.floor(low / step)), int(np.ceil(high / step))
         top, table = self._table(step, first, last)
-        kernel = np.exp(-0.5 * ((step * np.arange(first, last + 1.0)[:, None] - mu) / tau) ** 2)
-        with np.errstate(divide="ignore"):
-            return top[:, None] + np.log(table @ kernel) + np.log(step / tau) - 0.5 * np.log(2.0 * np.pi)
+        out = np.full((len(self.rows), len(mu)), -np.inf)
+        order = np.argsort(mu)
+        for some in np.array_split(order, 1 + (len(mu) - 1) // BLOCK):
+            # Farther out the normal density is 0 in floating point.
+            low = max(first, int((mu[some[0]] - UNDERFLOW * tau) / step) - 1)
+            high = min(last, int((mu[some[-1]] + UNDERFLOW * tau) / step) + 1)
+            if low <= high:
+                kernel = np.exp(-0.5 * ((step * np.arange(low, high + 1.0)[:, None] - mu[some]) / tau) ** 2)
+                with np.errstate(divide="ignore"):
+                    out[:, some] = np.log(table[:, low - first : high - first + 1] @ kernel)
+        return out + (top[:, None] + np.log(step / tau) - 0.5 * np.log(2.0 * np.pi))
 
     def _table(self, step: float, first: int, last: int) -> tuple[Array, Array]:
         """Return the top of each log-likelihood and the likelihood relative to it, (m, last - first + 1)."""
@@ -95,19 +109,18 @@ class Studies:
 
 
 def grouped(
-    width: Array, centre: Array, reach: Array, likelihood: Callable[[IntArray], LogLikelihood]
+    width: Array, centre: Array, reach: Callable[[IntArray], Reach], likelihood: Callable[[IntArray], LogLikelihood]
 ) -> tuple[Studies, ...]:
     """Return studies in groups within which widths differ by a factor of at most 2.
 
-    `centre` is where each likelihood is highest, `width` its standard deviation, and `reach` how far from its centre
-    it is worth following; each (k,).
+    `width` and `centre`, (k,), are the standard deviation of each likelihood and where it is highest; `reach` and
+    `likelihood` give for some studies what `Studies` has.
     """
-    span = float((centre - reach).min()), float((centre + reach).max())
     octave = np.floor(np.log2(width)).astype(int)
     found = []
     for one in np.unique(octave):
         rows = np.flatnonzero(octave == one)
-        found.append(Studies(rows, likelihood(rows), centre[rows], float(width[rows].min()), span))
+        found.append(Studies(rows, likelihood(rows), centre[rows], float(width[rows].min()), reach(rows)))
     return tuple(found)
 
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.bayes_tabulated import LogLikelihood, Studies, grouped
+from alliance_meta.core.bayes_tabulated import LogLikelihood, Reach, Studies, grouped
 from alliance_meta.core.clusters import IntArray
 from alliance_meta.core.correlation_likelihood import correlations, log_density
-
-# The density of r falls like cosh(theta - z)^-(n - 3/2); it is followed down to exp(-DEPTH) of its top.
-DEPTH = 40.0
 
 
 def tabulated_correlations(r: Array, n: Array) -> tuple[Studies, ...]:
@@ -21,4 +18,14 @@ def tabulated_correlations(r: Array, n: Array) -> tuple[Studies, ...]:
         some, step = data.take(rows), np.log1p(-(r[rows, None] ** 2))
         return lambda theta: log_density(some, theta) + step
 
-    return grouped(1.0 / np.sqrt(m), data.z, DEPTH / m + np.log(2.0), likelihood)
+    def reach(rows: IntArray) -> Reach:
+        # The density of r falls like cosh(theta - z)^-m.
+        smallest = float(m[rows].min())
+
+        def of(depth: float) -> float:
+            fall = depth / smallest
+            return fall + float(np.log1p(np.sqrt(-np.expm1(-2.0 * fall))))
+
+        return of
+
+    return grouped(1.0 / np.sqrt(m), data.z, reach, likelihood)

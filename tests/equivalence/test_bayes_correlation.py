@@ -58,7 +58,7 @@ def normal_problem(y, v, mu_prior, tau_prior):
     def likelihood(rows):
         return lambda theta: stats.norm.logpdf(y[rows, None], theta, np.sqrt(v[rows, None]))
 
-    studies = grouped(np.sqrt(v), y, 10 * np.sqrt(v), likelihood)
+    studies = grouped(np.sqrt(v), y, lambda rows: lambda depth: np.sqrt(2 * depth * v[rows].max()), likelihood)
     return TabulatedProblem(studies, mu_prior.logpdf, tau_prior.logpdf, tau_prior.upper)
 
 
