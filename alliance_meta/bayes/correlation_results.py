@@ -23,7 +23,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import check_level, check_option, did_you_mean
-from alliance_meta.results.export import one_row, plain
+from alliance_meta.results.export import columns_of, one_row, plain
 from alliance_meta.results.wording import number, remarks, wrapped
 
 NAMES = ("mu", "tau", "theta_new")
@@ -211,7 +211,7 @@ class BayesianCorrelationResults:
                     "interval": self.interval,
                 },
                 "statistics": self._statistics(),
-                "posterior": {"parameter": list(table.index), **table.to_dict(orient="list")},
+                "posterior": {"parameter": list(table.index), **columns_of(table)},
                 "notes": [note.to_dict() for note in self.notes],
                 "provenance": self.effects.provenance.to_dict(),
             }
