@@ -8,6 +8,7 @@ from alliance_meta.bayes.effect_priors import Flat, Normal
 from alliance_meta.bayes.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.tau_priors import (
     Exponential,
+    Gamma,
     HalfCauchy,
     HalfNormal,
     HalfT,
@@ -96,6 +97,8 @@ def _of_tau(prior: TauPrior) -> str:
         return f"pareto_type_2(0, {prior.scale:g}, {prior.shape:g})"
     if isinstance(prior, LogNormal):
         return f"lognormal({prior.mean:g}, {prior.sd:g})"
+    if isinstance(prior, Gamma):
+        return f"gamma({prior.shape:g}, {1.0 / prior.scale:.15g})"
     if isinstance(prior, InverseGamma):
         return f"inv_gamma({prior.shape:g}, {prior.scale:g})"
     if isinstance(prior, Uniform) and prior.proper:

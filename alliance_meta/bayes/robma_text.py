@@ -11,7 +11,16 @@ import numpy as np
 from alliance_meta.bayes.bias_models import PET, PSMA, BiasModel, WeightFunction
 from alliance_meta.bayes.effect_priors import Normal
 from alliance_meta.bayes.prior import TauPrior
-from alliance_meta.bayes.tau_priors import Exponential, HalfCauchy, HalfNormal, HalfT, InverseGamma, LogNormal, Uniform
+from alliance_meta.bayes.tau_priors import (
+    Exponential,
+    Gamma,
+    HalfCauchy,
+    HalfNormal,
+    HalfT,
+    InverseGamma,
+    LogNormal,
+    Uniform,
+)
 from alliance_meta.results.wording import WIDTH, number, remarks, wrapped
 
 if TYPE_CHECKING:
@@ -155,6 +164,8 @@ def _r_tau(prior: TauPrior) -> str:
     below = ", truncation=list(0, Inf)"
     if isinstance(prior, InverseGamma):
         return f'prior("invgamma", list(shape={prior.shape:g}, scale={prior.scale:g}))'
+    if isinstance(prior, Gamma):
+        return f'prior("gamma", list(shape={prior.shape:g}, rate={1.0 / prior.scale:.15g}))'
     if isinstance(prior, HalfNormal):
         return f'prior("normal", list(mean=0, sd={prior.scale:g}){below})'
     if isinstance(prior, HalfCauchy):

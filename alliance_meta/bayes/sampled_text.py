@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # A vector with more elements is left to `tidy`.
 MOST_ELEMENTS = 12
+# The model whose data are the correlations themselves.
+EXACT = "exact_correlation"
 COLUMNS = ("mean", "sd", "median", "ci_lb", "ci_ub")
 
 
@@ -154,6 +156,8 @@ def methods(fit: SampledPosterior) -> str:
         "COR": "Raw correlations were analysed. ",
         "UCOR": "Correlations corrected for small-sample bias were analysed. ",
     }.get(fit.effects.measure, "")
+    if recipe.model == EXACT:
+        scale = "Each correlation entered by its exact sampling distribution, with true effects on Fisher's z. "
     moderators = f" with the moderators {recipe.design.formula}" if recipe.design.formula != "1" else ""
     centred = fit.p > 1 and recipe.design.has_intercept
     names = {"mu": "the mean effect at the average of the moderators" if centred else "the mean effect"}
