@@ -106,7 +106,8 @@ print(check)
 # What would a reader have concluded after each year, and was any result a surprise after those before it?
 
 # %%
-years = am.bayes.sequential(am.BayesianModel(am.escalc(am.load_dataset("molloy2014"))).fit(), order="year")
+dated = am.escalc(am.load_dataset("molloy2014"))
+years = am.bayes.sequential(am.BayesianModel(dated).fit(), order="year")
 am.plots.sequential(years)
 
 # %% [markdown]

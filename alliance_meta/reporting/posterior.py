@@ -11,6 +11,7 @@ from alliance_meta.reporting.coefficients import WITH_MODERATORS, slug
 from alliance_meta.reporting.columns import Table, column
 from alliance_meta.reporting.numbers import Quantity, quantity
 from alliance_meta.reporting.spec import BAYES, Item
+from alliance_meta.tables.format import format_r
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +36,7 @@ def put_posterior(put: Callable[[str, Any, str, str], None], fitted: Fitted) -> 
         if name == "mu":
             put("mu_prior", str(prior), "text", "Prior of the mean effect")
     put("tau_prior", str(fit.priors.tau), "text", "Prior of τ")
+    _put_prior(put, fit, level)
     put("level", fitted.spec.level, "level", "Probability of the intervals")
     raw = fitted.spec.measure != "ZCOR"
     scale = "r3" if raw else "z"
@@ -57,6 +59,19 @@ def put_posterior(put: Callable[[str, Any, str, str], None], fitted: Fitted) -> 
     _put_evidence(put, fit)
 
 
+def _put_prior(put: Callable[..., None], fit: BayesianResults, level: str) -> None:
+    """Add what the priors say in numbers, where they are proper."""
+    edge = 0.5 * (1.0 - fit.level)
+    mu = dict(zip(fit.priors.names, fit.priors.coefficients, strict=True)).get("mu")
+    if mu is not None and mu.proper and fit._scale == "z":
+        low, high = (math.tanh(float(one)) for one in mu.quantile([edge, 1.0 - edge]))
+        put("prior_r", [low, high], "r_interval", f"Mean r before the data, {level}")
+    if fit.priors.tau.proper:
+        median, high = (float(one) for one in fit.priors.tau.quantile([0.5, fit.level]))
+        put("prior_tau", median, "sd", "τ before the data, median")
+        put("prior_tau_ub", high, "sd", f"τ before the data, {level} lie below")
+
+
 def _put_heterogeneity(put: Callable[..., None], fit: BayesianResults, level: str) -> None:
     tau = fit.posterior("tau")
     interval = tau.interval(level=fit.level, kind=fit.interval)
@@ -68,8 +83,14 @@ def _put_heterogeneity(put: Callable[..., None], fit: BayesianResults, level: st
 
 def _put_evidence(put: Callable[..., None], fit: BayesianResults) -> None:
     if "mu" in fit.priors.names:
+        put("asked", SMALL, "r1", "A correlation to exceed")
         put("prob_positive", fit.prob("mu > 0"), "p", "P(mean effect > 0)")
-        put("prob_more", fit.prob(f"mu > {SMALL}", scale="r" if fit._scale == "z" else None), "p", "P(mean r > .1)")
+        put(
+            "prob_more",
+            fit.prob(f"mu > {SMALL}", scale="r" if fit._scale == "z" else None),
+            "p",
+            f"P(mean r > {format_r(SMALL, 1)})",
+        )
         put("prob_new_positive", fit.prob("theta_new > 0"), "p", "P(effect of a new study > 0)")
         put("bf_mu", fit.bayes_factor("mu = 0").bf10, "bf", "Bayes factor for a mean effect other than 0")
     put("bf_tau", fit.bayes_factor("tau = 0").bf10, "bf", "Bayes factor for heterogeneity")

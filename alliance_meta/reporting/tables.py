@@ -27,7 +27,7 @@ GROUPS = {
     "R2": "Moderators",
     "R2_marginal": "Moderators",
     "QM": "Moderators",
-    "prob_positive": "Evidence",
+    "asked": "Evidence",
 }
 LONG = 60
 OF_ONE_EFFECT = (

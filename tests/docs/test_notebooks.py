@@ -18,7 +18,12 @@ SCRIPTS = sorted(FOLDER.glob("*.py"))
 PAIR = runpy.run_path(str(FOLDER / "tools" / "pair.py"))
 LONGEST_CELL, LONGEST_LINE = 30, 95
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-READER_PATH = ["01_first_meta_analysis", "02_from_coding_sheet_to_report", "03_several_effects_per_study"]
+READER_PATH = [
+    "01_first_meta_analysis",
+    "02_from_coding_sheet_to_report",
+    "03_several_effects_per_study",
+    "04_what_the_studies_make_probable",
+]
 
 each = pytest.mark.parametrize("script", SCRIPTS, ids=[script.stem for script in SCRIPTS])
 

@@ -28,10 +28,12 @@ NAMES = sorted(charts())
 LEAST_POINTS = 6.5
 PROGRAM = """
 import hashlib, sys
-from tests.plots.charts import charts, draw
+from tests.plots import charts
 from alliance_meta.plots import figure_bytes
+# Posteriors of PyMC models need ArviZ, which imports pyplot itself.
+charts.smooth_charts = dict
 for name in ("bubble of levels", "caterpillar of five", "means", "profile", "resampled rows"):
-    print(hashlib.sha256(figure_bytes(draw(name))).hexdigest())
+    print(hashlib.sha256(figure_bytes(charts.draw(name))).hexdigest())
 assert "matplotlib.pyplot" not in sys.modules
 """
 

@@ -130,7 +130,8 @@ def test_draws_give_the_same_forest_within_their_error(fit, frame, sampled):
 
 def test_draws_without_studies_have_no_circles(fit, sampled):
     names = {name: values for name, values in arviz_bridge.draws(sampled.container).items() if name in ("mu", "tau")}
-    bare = replace(sampled, container=arviz_bridge.from_draws(names))
+    recipe = replace(sampled.recipe, true_effects=None)
+    bare = replace(sampled, container=arviz_bridge.from_draws(names), recipe=recipe)
     frame = forest_data(bare)
     assert frame.attrs["shrunken"] is False
     assert not [one for one in forest(bare).axes[0].patches if type(one).__name__ == "Circle"]

@@ -173,7 +173,7 @@ def test_every_problem_of_a_dependent_analysis_is_named_at_once() -> None:
         declare({"title": "T", "analysis": analyses, "section": [{"heading": "H", "item": item}]}, path=Path("x.toml"))
     text = str(caught.value)
     for expected in (
-        "kind='multilvel' is not one of 'random', 'multilevel', 'rve'; did you mean 'multilevel'?",
+        "kind='multilvel' is not one of 'random', 'multilevel', 'rve', 'bayes'; did you mean 'multilevel'?",
         "(b): robust='CR9' is not one of",
         "(b): rho=2 is a correlation",
         "(b): random does nothing with kind = 'random'; it belongs to kind = 'multilevel'",

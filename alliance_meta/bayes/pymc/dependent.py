@@ -124,7 +124,7 @@ def multilevel(
     >>> import alliance_meta as am
     >>> es = am.escalc(am.load_dataset("crede2010"))
     >>> model = am.bayes.pymc.multilevel(es, V=am.impute_V(es, rho=0.6))
-    >>> [parameter.name for parameter in model.free_RVs], list(model.coords["term"])
+    >>> sorted(parameter.name for parameter in model.free_RVs), list(model.coords["term"])
     (['mu', 'tau'], ['study_id', 'es_id'])
     """
     effects, design = take_part(effects, mods, who="multilevel")
@@ -210,8 +210,8 @@ def crossed(
     >>> import alliance_meta as am
     >>> es = am.escalc(am.load_dataset("crede2010"))
     >>> model = am.bayes.pymc.crossed(es, random=("study_id", "criterion", "es_id"))
-    >>> [parameter.name for parameter in model.free_RVs], list(model.coords["criterion"])
-    (['tau', 'z_criterion', 'mu_seen'], ['grade', 'gpa'])
+    >>> sorted(parameter.name for parameter in model.free_RVs), list(model.coords["criterion"])
+    (['mu_seen', 'tau', 'z_criterion'], ['grade', 'gpa'])
     """
     effects, design = take_part(effects, mods, who="crossed")
     V = _taken(V, design)
