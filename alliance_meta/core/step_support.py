@@ -129,11 +129,10 @@ def _slopes(P: Array, c: Array, x: Array) -> tuple[Array, Array]:
         scale = scale * b[i]
         q.append(scale[:, None] * tails[m - 1 - i] / tails[m])
     share = np.stack(q)
-    gradient = c[:, None] + 1.0 - share.sum(axis=2)
-    curvature = -np.einsum("ibk,jbk->bij", share, share)
-    for i in range(m):
-        for j in range(m):
-            curvature[:, i, j] += share[max(i, j)].sum(axis=1)
+    total = share.sum(axis=2)
+    gradient = c[:, None] + 1.0 - total
+    order = np.arange(m)
+    curvature = total[np.maximum.outer(order, order)].transpose(2, 0, 1) - np.einsum("ibk,jbk->bij", share, share)
     curvature[:, np.arange(m), np.arange(m)] += LEAST_CURVATURE
     return gradient, curvature
 
