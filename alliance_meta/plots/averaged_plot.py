@@ -176,7 +176,7 @@ def averaged(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> No
         first = make_sheet(frame.attrs, width=width, height=height, left=MARGIN)
         length = first.panel[3] - first.panel[2]
         shown = frame.loc[frame["kind"] != "prior", "density"]
-        yaxis = value_axis(np.append(shown, 0.0), measure="GEN", length=length, room=upright, floor=0.0)
+        yaxis = value_axis(np.append(shown, 0.0), measure="GEN", length=length, room=upright, zero=False, floor=0.0)
         sheet = make_sheet(frame.attrs, width=width, height=height, left=left_margin(yaxis))
         length = sheet.panel[1] - sheet.panel[0]
         return sheet, value_axis(frame["x"], measure=frame.attrs["measure"], length=length, room=across), yaxis
