@@ -77,7 +77,7 @@ class Studies:
         margin = np.sqrt(2.0 * DEPTH) * tau
         # At a study's centre the integrand is at least as high as this far down; nothing counts far below that.
         away = max(self.centre.max() - mu.min(), mu.max() - self.centre.min())
-        reach = self.reach(float(min(DEPTH + 0.5 * (away / tau) ** 2, VANISHED)))
+        reach = self.reach(float(np.minimum(DEPTH + 0.5 * (away / tau) ** 2, VANISHED)))
         low = max(min(mu.min(), self.centre.min()) - margin, self.centre.min() - reach)
         high = min(max(mu.max(), self.centre.max()) + margin, self.centre.max() + reach)
         first, last = int(np.floor(low / step)), int(np.ceil(high / step))
