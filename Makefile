@@ -111,7 +111,7 @@ PIP := $(RUN) pip --disable-pip-version-check -qq
 # Each stamp is written last: what was interrupted is done again from its beginning.
 $(LOCKED): requirements.lock $(REMAKE)
 	@$(CHECK_PYTHON)
-	@echo "Setting up $(VENV) with Python $(firstword $(WANTED)) (about 1 GB, once)"
+	@echo "Setting up $(VENV) with Python $(firstword $(WANTED)) (about 1.5 GB, once)"
 	@rm -rf $(VENV)
 	@"$(PYTHON)" -m venv $(VENV)
 	@awk '/^[^ ]/ { keep = /^uv==/ } keep' requirements.lock > $(VENV)/uv.lock
