@@ -61,7 +61,9 @@ def test_three_levels_with_a_vanishing_one_are_two():
     es = data("crede2010")
     exact = am.BayesianModel(es, random=("study_id", "es_id")).fit()
     taus = {"source": priors.HalfNormal(1e-4)}
-    fit = am.bayes.sample(pymc.multilevel(es, random="source/study_id/es_id", tau_prior=taus), seed=1, cores=1)
+    fit = am.bayes.sample(
+        pymc.multilevel(es, random="source/study_id/es_id", tau_prior=taus), seed=1, draws=3000, cores=1
+    )
     table, draws = arviz_bridge.summary(fit.container), arviz_bridge.draws(fit.container)
     agree(draws["mu"], table.loc["mu"], exact.posterior("mu"))
 
@@ -71,7 +73,7 @@ def test_crossed_with_a_vanishing_factor_is_multilevel():
     exact = am.BayesianModel(es, random=("study_id", "es_id")).fit()
     taus = {"criterion": priors.HalfNormal(1e-4)}
     model = pymc.crossed(es, random=("study_id", "criterion", "es_id"), tau_prior=taus)
-    fit = am.bayes.sample(model, seed=1, cores=1)
+    fit = am.bayes.sample(model, seed=1, draws=3000, cores=1)
     assert fit.converged
     table, draws = arviz_bridge.summary(fit.container), arviz_bridge.draws(fit.container)
     agree(draws["mu"], table.loc["mu"], exact.posterior("mu"))
