@@ -13,7 +13,7 @@ import pandas as pd
 from alliance_meta.bayes.averaged import GridMarginal
 from alliance_meta.bayes.effect_priors import Normal
 from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis
-from alliance_meta.bayes.marginals import KINDS, TANH, IntervalKind, Marginal, TransformedMarginal
+from alliance_meta.bayes.marginals import KINDS, TANH, IntervalKind, Marginal, StatedIntervals, TransformedMarginal
 from alliance_meta.bayes.model import BayesianModel
 from alliance_meta.bayes.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.results_export import column
@@ -22,7 +22,7 @@ from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
-from alliance_meta.options import check_level, check_option, did_you_mean
+from alliance_meta.options import did_you_mean
 from alliance_meta.results.export import columns_of, one_row, plain
 from alliance_meta.results.wording import number, remarks, wrapped
 
@@ -30,7 +30,7 @@ NAMES = ("mu", "tau", "theta_new")
 
 
 @dataclass(frozen=True, eq=False)
-class BayesianCorrelationResults:
+class BayesianCorrelationResults(StatedIntervals):
     """The posterior of a Bayesian random-effects model with the exact sampling density of each correlation.
 
     Made by `bayes.exact_correlation`. Everything is on Fisher's z of the *true* correlation, and every number comes
@@ -278,10 +278,3 @@ class BayesianCorrelationResults:
             "log_marginal_likelihood": self.log_marginal_likelihood,
             "error_bound": self.error_bound,
         }
-
-    def _interval(self, level: float | None, interval: IntervalKind | None) -> tuple[float, IntervalKind]:
-        used = self.level if level is None else level
-        kind = self.interval if interval is None else interval
-        check_level(used)
-        check_option("interval", kind, IntervalKind)
-        return used, kind

@@ -28,6 +28,20 @@ _Z = np.arange(-9.0, 9.01, 0.125)
 _PZ = 0.125 * np.exp(-0.5 * _Z**2) / np.sqrt(2.0 * np.pi)
 
 
+class StatedIntervals:
+    """What posteriors have in common: intervals of the kind and probability asked for, else of their own."""
+
+    level: float
+    interval: IntervalKind
+
+    def _interval(self, level: float | None, interval: IntervalKind | None) -> tuple[float, IntervalKind]:
+        used = self.level if level is None else level
+        kind = self.interval if interval is None else interval
+        check_level(used)
+        check_option("interval", kind, IntervalKind)
+        return used, kind
+
+
 class Marginal(ABC):
     """The posterior distribution of one quantity, which its ``name`` says.
 

@@ -31,7 +31,7 @@ from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
-from alliance_meta.options import Scale, check_level, check_option
+from alliance_meta.options import Scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,13 +294,6 @@ class BayesianMultilevelResults(MultilevelQuantities):
 
     def _repr_html_(self) -> str:
         return multilevel_text.html(self)
-
-    def _interval(self, level: float | None, interval: IntervalKind | None) -> tuple[float, IntervalKind]:
-        used = self.level if level is None else level
-        kind = self.interval if interval is None else interval
-        check_level(used)
-        check_option("interval", kind, IntervalKind)
-        return used, kind
 
     @cached_property
     def _bayes_factors(self) -> dict[str, BayesFactor]:

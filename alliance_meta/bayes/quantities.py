@@ -15,6 +15,7 @@ from alliance_meta.bayes.marginals import (
     IntervalKind,
     Marginal,
     MixtureMarginal,
+    StatedIntervals,
     TauMarginal,
     TransformedMarginal,
     share_of,
@@ -31,7 +32,7 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import Scale, did_you_mean
 
 
-class Quantities:
+class Quantities(StatedIntervals):
     """The quantities of a posterior by name; the base of `BayesianResults`."""
 
     effects: EffectSizes

@@ -12,7 +12,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes import arviz_bridge
-from alliance_meta.bayes.marginals import IntervalKind
+from alliance_meta.bayes.marginals import IntervalKind, StatedIntervals
 from alliance_meta.bayes.prior import TauPrior
 from alliance_meta.bayes.pymc.recipe import Recipe
 from alliance_meta.bayes.sampled_gate import Diagnostics
@@ -33,7 +33,7 @@ NEW_EFFECT, TRUE_EFFECTS = 1, 4
 _SERVING = re.compile(r"z|z_.*|.*_z|.*_share|.*__")
 
 
-class SampledQuantities:
+class SampledQuantities(StatedIntervals):
     """The quantities of a sampled posterior by name; the base of `SampledPosterior`."""
 
     container: Any

@@ -23,7 +23,7 @@ from alliance_meta.bayes.sampled_predictive import posterior_predictive
 from alliance_meta.bayes.sampled_quantities import SampledQuantities
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note
-from alliance_meta.options import Scale, check_level, check_option, did_you_mean
+from alliance_meta.options import Scale, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -299,10 +299,3 @@ class SampledPosterior(SampledQuantities):
 
     def _repr_html_(self) -> str:
         return sampled_text.html(self)
-
-    def _interval(self, level: float | None, interval: IntervalKind | None) -> tuple[float, IntervalKind]:
-        used = self.level if level is None else level
-        kind = self.interval if interval is None else interval
-        check_level(used)
-        check_option("interval", kind, IntervalKind)
-        return used, kind

@@ -73,7 +73,7 @@ def fit(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Fit a random-effects model or a meta-regression.
+    """Fit a random-effects model or a meta-regression, with --bayes as a Bayesian model.
 
     For example: alliance-meta fit coding.csv --mods "rater + setting" --forest forest.svg
     """
