@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from alliance_meta.effects.provenance import Provenance
 from alliance_meta.reporting.citations import linked, method_keys, reference_list
 from alliance_meta.reporting.comparisons import coefficients
 from alliance_meta.reporting.fitting import Fitted
+from alliance_meta.reporting.made import named_by
 from alliance_meta.reporting.posterior import posterior
 from alliance_meta.reporting.software import versions
 from alliance_meta.reporting.spec import BAYES, Declaration, Item
@@ -104,7 +106,7 @@ def software(fits: Mapping[str, Fitted]) -> dict[str, str]:
 def rebuild_command(declaration: Declaration) -> str:
     """Return the command that makes this report again."""
     folder = "reports/" if declaration.path.resolve().parent.name == "reports" else ""
-    return f"alliance-meta report {folder}{declaration.path.name}"
+    return f"alliance-meta report {shlex.quote(folder + declaration.path.name)}"
 
 
 def _text(text: str) -> dict[str, Any]:
@@ -140,7 +142,7 @@ def _full(declaration: Declaration, fits: Mapping[str, Fitted], builder: Any) ->
     for names in rest.values():
         for chosen in _balanced(names):
             table = statistics_table(Item(table="statistics", of=chosen), fits)
-            blocks.append(builder.table("statistics_" + "_".join(chosen), table))
+            blocks.append(builder.table(named_by("statistics", *chosen), table))
     for name, fitted in fits.items():
         if fitted.fit.p > 1 and name not in given:
             make, kind = (posterior, "posterior") if fitted.spec.kind == BAYES else (coefficients, "coefficients")

@@ -106,11 +106,13 @@ def read_declaration(path: str | Path) -> Declaration:
         With every problem of the declaration in one message.
     """
     source = Path(path)
+    if source.exists() and not source.is_file():
+        raise CannotRunError(f"cannot read {source}: it is no file")
     try:
         data = tomllib.loads(source.read_text(encoding="utf-8"))
     except OSError as error:
         raise CannotRunError(f"cannot read {source}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{source.name} is not TOML: {error}") from error
     return declare(data, path=source)
 
@@ -145,7 +147,7 @@ class _Reader:
         made = tuple(analysis for analysis in analyses if analysis is not None)
         kept = tuple(section for section in sections if section is not None)
         self.problems += analysis_problems(made, self.path.parent)
-        self.problems += item_problems(kept, made, list(pieces))
+        self.problems += item_problems(kept, made, list(pieces), self.path.parent)
         if not data.get("analysis") and not pieces:
             listed = " or ".join(f"[{name}]" for name in PIECES)
             self.problems.append(f"nothing to report: add an [[analysis]] or {listed}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.reporting.numbers import Quantity
-from alliance_meta.reporting.spec import BAYES, MULTILEVEL, RVE, Analysis
+from alliance_meta.reporting.spec import BAYES, MULTILEVEL, REPRODUCE, RVE, Analysis, Declaration
 
 if TYPE_CHECKING:
     from alliance_meta.effects.coded import CodedTable
@@ -171,12 +172,29 @@ def _check_poolable(spec: Analysis, table: CodedTable) -> None:
         )
 
 
+def inputs(declaration: Declaration) -> Iterator[str]:
+    """Yield the files that a report reads, as seen from its declaration: sheets and what describes them."""
+    from alliance_meta.effects.description import PACKAGE
+
+    items = (item for section in declaration.section for item in section.item)
+    of_items = (name for item in items if item.table == REPRODUCE for name in item.of)
+    for name in (*(spec.data for spec in declaration.analysis), *of_items):
+        if isinstance(located(name, folder=declaration.path.parent), Path):
+            yield name
+            yield str(Path(name).with_name(PACKAGE))
+
+
+def located(data: str, *, folder: Path) -> str | Path:
+    """Return the name of a shipped data set, or the path of that file in `folder`."""
+    from alliance_meta.effects.datasets import list_datasets
+
+    return data if data in set(list_datasets()["name"]) else folder / data
+
+
 def load(data: str, *, folder: Path) -> CodedTable:
     """Return a shipped data set, or the file of that name in `folder`."""
-    from alliance_meta.effects.datasets import list_datasets, load_dataset
-
-    if data in set(list_datasets()["name"]):
-        return load_dataset(data)
+    from alliance_meta.effects.datasets import load_dataset
     from alliance_meta.effects.ingest import read_coded
 
-    return read_coded(folder / data)
+    place = located(data, folder=folder)
+    return read_coded(place) if isinstance(place, Path) else load_dataset(place)

@@ -35,6 +35,7 @@ FigureKind = Literal[
 ]
 
 RANDOM, MULTILEVEL, RVE, BAYES = "random", "multilevel", "rve", "bayes"
+REPRODUCE = "reproduce"
 UMBRELLA, CLAIMS, CONSISTENCY = "umbrella", "claims", "consistency"
 # What a report shows of the published results: table -> the piece it belongs to, and figures likewise.
 PIECES = (UMBRELLA, CLAIMS, CONSISTENCY)
