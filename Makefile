@@ -26,10 +26,11 @@ else
 REMAKE :=
 endif
 
-SOURCES := $(shell find alliance_meta -type f ! -path '*/__pycache__/*')
-DATA    := $(shell find data -type f)
+# A list of make is split at spaces, and a recipe is read by the shell: only plain names get into either.
+plain   = $(shell find $(1) -type f ! -name '*[!A-Za-z0-9._-]*' ! -path '*/__pycache__/*' 2>/dev/null)
+SOURCES := $(call plain,alliance_meta data)
 
-NOTEBOOKS := $(patsubst notebooks/%.py,notebooks/build/%.ipynb,$(wildcard notebooks/*.py))
+NOTEBOOKS := $(patsubst notebooks/%.py,notebooks/build/%.ipynb,$(call plain,notebooks/*.py))
 
 .PHONY: help reports test lint notebooks reproduce data bench validate lock clean distclean remake
 
@@ -76,7 +77,7 @@ clean: ## Remove what was built, but not .venv
 distclean: clean ## Remove .venv too
 	rm -rf $(VENV)
 
-notebooks/build/%.ipynb: notebooks/%.py $(SOURCES) $(DATA) $(LOCKED) | $(STAMP)
+notebooks/build/%.ipynb: notebooks/%.py $(SOURCES) $(LOCKED) | $(STAMP)
 	@mkdir -p notebooks/build
 	@$(VENV)/bin/python notebooks/tools/pair.py
 	$(RUN) jupytext --quiet --to ipynb --execute --run-path notebooks --output $@ $<
@@ -116,7 +117,7 @@ $(LOCKED): requirements.lock $(REMAKE)
 	       --require-hashes -r requirements.lock; } || \
 	 { echo "uv did not work here; installing with pip, which takes longer"; \
 	   "$(PYTHON)" -m venv --clear $(VENV) && $(PIP) install --require-hashes -r requirements.lock; }
-	@echo "$(WANTED)" > $@
+	@printf '%s\n' '$(subst ','\'',$(WANTED))' > $@
 
 $(STAMP): pyproject.toml $(LOCKED)
 	@$(PIP) install --no-deps --no-build-isolation --editable .
