@@ -31,6 +31,7 @@ from alliance_meta.reporting.numbers import dumps
 from alliance_meta.reporting.pdf import pdf_available, render_pdf
 from alliance_meta.reporting.plain import methods_text, table_csv
 from alliance_meta.reporting.spec import Declaration
+from alliance_meta.reporting.supplement import render_supplement
 from alliance_meta.reporting.view import make_view
 
 NO_PDF = Note("no-pdf", "report.pdf was not made: it needs typst (pip install typst).")
@@ -189,6 +190,9 @@ def render(
             if len(one.pages) > 1:
                 for number, page in enumerate(one.pages, 1):
                     files[f"figures/{name}-page{number}.svg"] = page.encode("utf-8")
+        for name, figure in document["figures"].items():
+            if "supplement" in figure:
+                files[f"figures/{name}.html"] = render_supplement(figure).encode("utf-8")
     if "tables" in formats:
         for name, table in document["tables"].items():
             files[f"tables/{name}.csv"] = table_csv(table).encode("utf-8")

@@ -10,6 +10,8 @@ from typing import Any, Final
 from alliance_meta.errors import CannotRunError
 
 STANDARD: Final = "ua-1"
+# A row takes a tenth of a megabyte to set.
+MOST_ROWS = 1_000
 
 
 def pdf_available() -> bool:
@@ -33,6 +35,7 @@ def render_pdf(view: Mapping[str, Any], figures: Mapping[str, Sequence[str]]) ->
         import typst
     except ImportError as error:
         raise CannotRunError("the PDF needs typst: pip install typst") from error
+    view = {**view, "sections": [_cut(section) for section in view["sections"]]}
     source = files("alliance_meta.reporting").joinpath("templates/report.typ").read_bytes()
     inputs = {"view": json.dumps(view, ensure_ascii=False), "figures": json.dumps(dict(figures), ensure_ascii=False)}
     try:
@@ -48,3 +51,17 @@ def render_pdf(view: Mapping[str, Any], figures: Mapping[str, Sequence[str]]) ->
         )
     except typst.TypstError as error:
         raise CannotRunError(f"typst could not set the PDF: {error}") from error
+
+
+def _cut(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a section whose tables have no more rows than print should hold; a note says where the others are."""
+    return {**section, "blocks": [_cut_table(block) if "rows" in block else block for block in section["blocks"]]}
+
+
+def _cut_table(table: Mapping[str, Any]) -> dict[str, Any]:
+    rows = table["rows"]
+    if len(rows) <= MOST_ROWS:
+        return dict(table)
+    note = f"The first {MOST_ROWS:,} of {len(rows):,} rows; all are in "
+    place = {"t": "code", "s": f"tables/{table['id']}.csv"}
+    return {**table, "rows": rows[:MOST_ROWS], "notes": [*table["notes"], [{"t": "text", "s": note}, place]]}

@@ -105,7 +105,9 @@ def test_a_forged_manifest_removes_nothing_of_others(sheet: Path, forged: object
     notes = build_report(sheet / "own.toml").notes
     kept = {name: folder / (f"{name}.kept" if name == "report.html" else name) for name in mine}
     assert {name: path.read_text(encoding="utf-8") for name, path in kept.items()} == mine
-    assert any("report.html is no file that a report made; it was kept as report.html.kept" in str(note) for note in notes)
+    assert any(
+        "report.html is no file that a report made; it was kept as report.html.kept" in str(note) for note in notes
+    )
 
 
 @pytest.mark.parametrize("identifier", ["../x", "/x", "a b", "A", "x" * 81, "", "é", "a\n"])

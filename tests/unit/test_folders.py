@@ -157,7 +157,7 @@ print(step, *sorted(seen))
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 @pytest.mark.parametrize(("how", "states"), [("one step", ["new", "old"]), ("two steps", ["missing", "new", "old"])])
 def test_killed_at_any_step(target: Path, how: str, states: list[str]) -> None:
-    """Where the system cannot swap in one step there is a moment with no folder; the next run then finds the old set."""
+    """Where the system cannot swap in one step a moment has no folder; the next run then finds the old set."""
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-c", KILLED, str(target), how]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
