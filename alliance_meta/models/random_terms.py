@@ -15,7 +15,7 @@ from alliance_meta.core.clusters import IntArray, codes
 from alliance_meta.core.structures import CompoundSymmetry, Correlated, Scaled, Structure, Unstructured
 from alliance_meta.core.tower_plan import Term
 from alliance_meta.design import build_design
-from alliance_meta.effects.factors import expand, factor, sides
+from alliance_meta.effects.groups import expand, factor, sides
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.options import Struct, check_option

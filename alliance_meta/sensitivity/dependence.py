@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from alliance_meta.design import build_design
 from alliance_meta.effects.aggregate import aggregate
-from alliance_meta.effects.clustering import Clusters, read_clusters
+from alliance_meta.effects.groups import Clusters, read_clusters
 from alliance_meta.effects.hierarchy import select_effects
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AllianceMetaWarning, InputError

@@ -16,7 +16,7 @@ from alliance_meta.core.resampling import Refits
 from alliance_meta.core.robust import DiagonalWorking, Sandwich
 from alliance_meta.core.satterthwaite import estimable
 from alliance_meta.core.wild import Imposed, draw, impose, statistics, wald
-from alliance_meta.effects.clustering import read_clusters
+from alliance_meta.effects.groups import read_clusters
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable

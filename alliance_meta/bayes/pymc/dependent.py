@@ -41,7 +41,7 @@ from alliance_meta.bayes.setup import PriorSet
 from alliance_meta.core.nested_chain import log_densities
 from alliance_meta.core.sampling_covariance import SamplingCovariance
 from alliance_meta.design import INTERCEPT, Design
-from alliance_meta.effects.factors import ROWS, as_level
+from alliance_meta.effects.groups import ROWS, as_level
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.notes import merge_notes
