@@ -33,7 +33,7 @@ class TwoTerms:
 
 
 def read_terms(random: str | Sequence[str], effects: EffectSizes) -> TwoTerms:
-    """Read ``"~ 1 | study_id/es_id"``, ``"study_id/es_id"`` or ``("study_id", "es_id")``.
+    """Read ``"~ 1 | study_id/es_id"``, ``"study_id/es_id"`` or ``("lab", "es_id")``.
 
     Raises
     ------

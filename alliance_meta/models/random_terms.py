@@ -39,7 +39,7 @@ def parse_random(
     """Parse every random term; `struct` names the covariance of those with an inner part, in their order."""
     items = [random] if isinstance(random, str) else list(random)
     if not items:
-        raise InputError("random is empty; name at least one factor, such as random=('study_id', 'es_id')")
+        raise InputError("random is empty; name at least one factor, such as random='study_id/es_id'")
     wide = [item for item in items if sides(item)[0] != "1"]
     structs = _structs(struct, wide)
     unknown = [name for name in (R or {}) if name not in [p for item in items for p in _paths(item)]]

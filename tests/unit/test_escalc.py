@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from alliance_meta import CodingError, EffectSizes, InputError, escalc, load_dataset
-from alliance_meta.errors import DroppedRowsWarning
+from alliance_meta.errors import DependenceWarning, DroppedRowsWarning
 
 SHEET = pd.DataFrame(
     {
@@ -52,7 +52,10 @@ def test_labels_join_the_year_only_where_none_stands_in_them():
     plain = sheet(study=["Ahn", "Bell", "Bell", "Cox"])
     assert escalc(plain).slab == ("Ahn 2010", "Bell 2011", "Bell 2013", "Cox 2012")
     assert escalc(SHEET, slab=["rater", "year"]).slab[1] == "therapist 2011"
-    assert escalc(SHEET.drop(columns=["study", "year"])).slab == ("Study 1", "Study 2", "Study 3", "Study 4")
+    with pytest.warns(DependenceWarning, match="each of the 4 rows counts as a study of its own"):
+        es = escalc(SHEET.drop(columns=["study", "year"]))
+    assert es.slab == es.study_id == ("Study 1", "Study 2", "Study 3", "Study 4")
+    assert [note.code for note in es.notes] == ["no-study-column"]
 
 
 def test_study_ids_may_come_from_a_column():
