@@ -183,7 +183,7 @@ def count_people(samples: IntArray, n: Any) -> int | None:
     return round(total) if np.isfinite(people).any() and total < 2**53 else None
 
 
-def dependence_notes(effects: EffectSizes, *, stacklevel: int = 4) -> list[Note]:
+def dependence_notes(effects: EffectSizes, *, stacklevel: int = 5) -> list[Note]:
     """Warn, and return the note, where several effects of one study are about to be taken as independent."""
     if effects.k == effects.n_studies:
         return []

@@ -49,8 +49,9 @@ class MultilevelModel:
         Random terms. ``"study_id/es_id"``, the default: an intercept for each study and one for each effect within
         it, whether the sheet's effect ids start again in every study or not. ``"district/school"``: for districts
         and for schools within them. Several terms are crossed, ``("study_id", "measure")``: a factor that has its
-        say in many studies; ids of effects that start again cannot be asked for so. ``"outcome | study_id"``: outcomes that vary
-        together within studies, with the covariance that `struct` names; ``"1 + year | study_id"``: random slopes.
+        say in many studies; ids of effects that start again cannot be asked for so. ``"outcome | study_id"``: outcomes
+        that vary together within studies, with the covariance that `struct` names; ``"1 + year | study_id"``: random
+        slopes.
     struct : str or sequence of str, optional
         Covariance for each term ``inner | outer``: ``CS`` (one variance, one correlation; the default), ``HCS``
         (a variance for each level, one correlation), ``UN`` (unstructured), ``DIAG`` (no correlation), ``ID`` (one

@@ -313,7 +313,7 @@ def _recipe(
         log_likelihood=log_likelihood,
         units=terms.units,
         rebuilt=for_other_data(design, again, data=arrays),
-        notes=merge_notes(notes_of(effects, design, priors), V_notes, terms.notes(effects.k)),
+        notes=merge_notes(notes_of(effects, design, priors, dependent=True), V_notes, terms.notes(effects.k)),
         target_accept=CAREFUL if terms.drawn else None,
     )
     return recipe
