@@ -18,6 +18,7 @@ from alliance_meta.reporting.software import versions
 from alliance_meta.reporting.spec import BAYES, Declaration, Item
 from alliance_meta.reporting.tables import statistics_table
 from alliance_meta.reporting.wording import methods, r_code
+from alliance_meta.tables.format import format_r
 
 if TYPE_CHECKING:
     from alliance_meta.reporting.pieces import Pieces
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 MOST_COLUMNS = 4
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _SIZE = re.compile(r"k = \d+")
+CHE = "a correlated and hierarchical effects model with CR2 inference"
 LIBRARY = "library(metafor)"
 SYNTHETIC = "Synthetic data: the rows are made up for teaching and say nothing about psychotherapy."
 
@@ -71,6 +73,7 @@ def references(fits: Mapping[str, Fitted], pieces: Pieces) -> list[str]:
     """Return the reference list: methods used and sources of the data."""
     settings = [
         asdict(fitted.spec)
+        | {"measure": fitted.effects.measure}
         | ({} if fitted.spec.kind == BAYES else {"method": fitted.model.method, "test": fitted.fit.inference})
         for fitted in fits.values()
     ]
@@ -90,7 +93,22 @@ def cautions(fits: Mapping[str, Fitted], pieces: Pieces) -> list[dict[str, Any]]
     groups: dict[tuple[str, ...], list[str]] = {}
     for text, names in concerned.items():
         groups.setdefault(tuple(dict.fromkeys(names)), []).append(text)
-    return [{"concerns": list(names), "texts": texts} for names, texts in groups.items()]
+    found = [{"concerns": list(names), "texts": texts} for names, texts in groups.items()]
+    return [*_chosen_models(fits.values()), *found]
+
+
+def _chosen_models(fits: Iterable[Fitted]) -> list[dict[str, Any]]:
+    """Say first of all which model was chosen where the declaration names none and effects depend on each other."""
+    found: dict[str, list[str]] = {}
+    for fitted in fits:
+        if fitted.chosen:
+            text = (
+                f"Studies gave several effects ({fitted.fit.k} effects of {fitted.effects.n_studies} studies), which "
+                f"depend on each other. No kind was declared, so the model is {CHE}, with an assumed correlation of "
+                f"{format_r(fitted.spec.rho)} between the sampling errors of one study."
+            )
+            found.setdefault(text, []).append(fitted.spec.label)
+    return [{"concerns": names, "texts": [text]} for text, names in found.items()]
 
 
 def data(fits: Mapping[str, Fitted], pieces: Pieces) -> list[dict[str, Any]]:

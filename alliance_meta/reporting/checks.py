@@ -54,7 +54,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "method": (RANDOM, MULTILEVEL),
     "test": (RANDOM, MULTILEVEL),
     "aggregate": (RANDOM,),
-    "random": (MULTILEVEL,),
+    "random": (MULTILEVEL, BAYES),
     "struct": (MULTILEVEL,),
     "dfs": (MULTILEVEL,),
     "robust": (RANDOM, MULTILEVEL),
@@ -90,11 +90,25 @@ DEFAULT_RHO = {RANDOM: 0.5, RVE: 0.8}
 def with_defaults(spec: Analysis) -> Analysis:
     """Return an analysis with the defaults of its kind in place of what was left out."""
     wanted = dict(_DEFAULTS.get(spec.kind, {}))
-    if spec.dependent:
+    if spec.dependent and spec.kind != BAYES:
         wanted["cluster"] = "study_id"
     if (spec.kind == RVE and spec.working in (None, "CORR")) or spec.aggregate is not None:
         wanted["rho"] = DEFAULT_RHO[spec.kind]
     return replace(spec, **{name: value for name, value in wanted.items() if getattr(spec, name) in (None, ())})
+
+
+def as_che(spec: Analysis) -> Analysis | None:
+    """Return what is made of dependent effects where no kind was named; None where the keys mean another model."""
+    from alliance_meta.models.recipes import DEFAULT_RHO as CHE_RHO
+
+    options = _OF_KIND[MULTILEVEL]
+    fits = all(MULTILEVEL in KEYS.get(key, (MULTILEVEL,)) for key in spec.said) and all(
+        getattr(spec, key) in get_args(choices) for key, choices in options.items() if key in spec.said
+    )
+    if "kind" in spec.said or spec.dependent or not fits:
+        return None
+    unsaid = {key: None for key in options if key not in spec.said}
+    return with_defaults(replace(spec, **unsaid, kind=MULTILEVEL, rho=CHE_RHO, robust="CR2"))
 
 
 def analysis_problems(analyses: Sequence[Analysis], folder: Path) -> Iterator[str]:

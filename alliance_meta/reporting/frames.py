@@ -120,7 +120,7 @@ def _posterior(item: Item, fitted: Fitted) -> pd.DataFrame:
     from alliance_meta.plots import posterior_data
 
     _check_bayesian(item, fitted)
-    scale: Literal["r"] | None = "r" if fitted.spec.measure == "ZCOR" else None
+    scale: Literal["r"] | None = "r" if fitted.effects.measure == "ZCOR" else None
     return posterior_data(fitted.fit, what="mu", scale=scale, title=f"Prior and posterior: {fitted.spec.label}")
 
 

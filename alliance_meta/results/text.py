@@ -227,7 +227,7 @@ def r_code(fit: RandomEffectsResults) -> str:
     """Return the R code (metafor) that fits the same model."""
     effects = fit.effects
     lines = ["library(metafor)"]
-    if effects.columns:
+    if "ri" in effects.columns:
         vtype = f', vtype="{effects.vtype}"' if effects.measure != "ZCOR" and effects.vtype != "LS" else ""
         lines.append(
             f'dat <- escalc(measure="{effects.measure}", ri={_r_name(effects.columns["ri"])}, '
