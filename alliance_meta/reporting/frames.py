@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.reporting.fitting import Fitted
-from alliance_meta.reporting.spec import BAYES, Item
+from alliance_meta.reporting.spec import BAYES, MULTILEVEL, RANDOM, Item
 from alliance_meta.reporting.supplement import is_large
 from alliance_meta.reporting.wording import short_label
 
@@ -87,9 +87,12 @@ def _bubble(item: Item, fitted: Fitted) -> pd.DataFrame:
 
 
 def _profile(item: Item, fitted: Fitted) -> pd.DataFrame:
-    from alliance_meta.plots import profile_data
+    from alliance_meta.plots import profile_data, profiles_data
 
-    return profile_data(fitted.fit, title=f"Profile of the likelihood: {fitted.spec.label}")
+    if fitted.spec.kind not in (RANDOM, MULTILEVEL):
+        raise InputError(f"figure='profile' shows a likelihood; an analysis of kind = {fitted.spec.kind!r} has none")
+    make: Any = profiles_data if fitted.spec.kind == MULTILEVEL else profile_data
+    return make(fitted.model, title=f"Profile of the likelihood: {fitted.spec.label}")
 
 
 def _means(item: Item, fitted: Fitted) -> pd.DataFrame:
