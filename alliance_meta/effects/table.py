@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -240,7 +241,7 @@ class EffectSizes:
         return str(self)
 
     def _repr_html_(self) -> str:
-        return f"<p>{self}</p>{self.frame.to_html()}"
+        return f"<p>{escape(str(self))}</p>{self.frame.to_html()}"
 
 
 def unique_labels(labels: Sequence[str]) -> tuple[str, ...]:
