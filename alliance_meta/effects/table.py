@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from alliance_meta.effects.missing import without_codes
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import CodingError, InputError, Problem
 from alliance_meta.notes import Note
@@ -128,6 +129,7 @@ class EffectSizes:
         """
         y, v = (np.atleast_1d(np.asarray(values, dtype=float)) for values in (yi, vi))
         frame = pd.DataFrame(mods).reset_index(drop=True) if mods is not None else pd.DataFrame(index=range(y.size))
+        frame, notes = without_codes(frame)
         _check_lengths(y.size, {"vi": v, "ni": ni, "mods": frame, "slab": slab, "study_id": study_id})
         _check_values(y, v)
         labels = tuple(map(str, slab)) if slab is not None else tuple(f"Study {i + 1}" for i in range(y.size))
@@ -142,6 +144,7 @@ class EffectSizes:
             vtype=None,
             direction=direction,
             provenance=Provenance(source="arrays"),
+            notes=tuple(notes),
         )
 
     @property
