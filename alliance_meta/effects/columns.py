@@ -33,6 +33,9 @@ SPREADSHEET_ERRORS = frozenset({"#DIV/0!", "#REF!", "#VALUE!", "#NAME?", "#NUM!"
 # Fewer cells, or a smaller share of numbers, make no column of numbers with mistakes.
 MOSTLY_NUMBERS, FEWEST_CELLS = 0.8, 5
 _CANONICAL = {alias: name for name, aliases in ALIASES.items() for alias in aliases}
+# Headers of the study are read however they are spaced: First author, FirstAuthor, first_author.
+_NAMES_OF_ROWS = ("study_id", "es_id", "sample_id", "study")
+_SQUEEZED = {alias.replace("_", ""): name for name in _NAMES_OF_ROWS for alias in ALIASES[name]}
 _NUMBERS: dict[str, re.Pattern[str]] = {
     mark: re.compile(rf"[+-]?(?:[0-9]+(?:{re.escape(mark)}[0-9]*)?|{re.escape(mark)}[0-9]+)(?:[eE][+-]?[0-9]+)?")
     for mark in (".", ",")
@@ -46,11 +49,22 @@ _CODE = re.compile(r"[+-]?(?:0[0-9]|[0-9]{16,}\Z)")
 def canonical_name(header: str) -> str | None:
     """Return the column a header cell stands for, or None.
 
-    >>> canonical_name("Sample size"), canonical_name("RI"), canonical_name("rater")
-    ('n', 'r', None)
+    >>> canonical_name("Sample size"), canonical_name("RI"), canonical_name("FirstAuthor"), canonical_name("rater")
+    ('n', 'r', 'study', None)
     """
-    key = re.sub(r"[\s.\-/()]+", "_", header.replace("'", "").replace("’", "").casefold()).strip("_")
-    return _CANONICAL.get(header.strip().casefold()) or _CANONICAL.get(key)
+    key = _key(header)
+    return _CANONICAL.get(header.strip().casefold()) or _CANONICAL.get(key) or _SQUEEZED.get(key.replace("_", ""))
+
+
+def rank_of(header: str, name: str) -> int:
+    """Return the place of a header among the names of a column of the contract, its own name first."""
+    names = [_key(header), header.strip().casefold(), _key(header).replace("_", "")]
+    places = [i for i, alias in enumerate(ALIASES[name]) if alias in names or alias.replace("_", "") == names[2]]
+    return places[0] if places else len(ALIASES[name])
+
+
+def _key(header: str) -> str:
+    return re.sub(r"[\s.,\-/()&]+", "_", header.replace("'", "").replace("’", "").casefold()).strip("_")
 
 
 def parse_number(text: str, mark: DecimalMark = ".") -> float | None:
@@ -147,6 +161,7 @@ def parse_column(
     *,
     used: bool,
     numeric: bool,
+    names: bool = False,
     words: Vocabulary | None = None,
     codes: Collection[str] = (),
 ) -> ParsedColumn:
@@ -164,14 +179,16 @@ def parse_column(
         True for the columns of the effects: numbers whatever they hold.
     numeric : bool
         True for columns that should be numbers.
+    names : bool
+        True for a column of names, which are no numbers whatever they look like.
     words : Vocabulary, optional
         The words of a column of words, which may hold numbers only, and a question mark that means something.
     codes : collection of str
         Further codes for "missing".
     """
-    texts = set(cells)
+    texts, names = set(cells), names or name in LABEL_NAMES
     away = {
-        cell: is_missing(cell, codes, label=name in LABEL_NAMES)
+        cell: is_missing(cell, codes, label=names)
         and not (words is not None and any(cell in (term.value, *term.also) for term in words.terms))
         for cell in texts
     }
@@ -183,7 +200,7 @@ def parse_column(
     filled = len(cells) - sum(missing)
     if not used:
         mostly = words is None and filled >= FEWEST_CELLS and filled - len(wrong) >= MOSTLY_NUMBERS * filled
-        names = name in LABEL_NAMES or (not numeric and _are_codes(texts - {cell for cell in texts if away[cell]}))
+        names = names or (not numeric and _are_codes(texts - {cell for cell in texts if away[cell]}))
         if wrong or not filled or names:
             return ParsedColumn(name, label, cells, missing, None, wrong if (numeric or mostly) and not names else ())
     return ParsedColumn(name, label, cells, missing, [numbers[cell] for cell in cells], wrong)

@@ -129,7 +129,9 @@ def _table(sheet: ParsedSheet, options: SheetOptions, digest: str, found: Findin
         defaults |= {"yi": sheet.finished.yi, sheet.finished.kind: sheet.finished.second}
         if options.measure is not None:
             defaults["measure"] = options.measure
-    if "study_id" in sheet.columns:
+    if sheet.study is not None:
+        defaults["study"] = sheet.study
+    elif "study_id" in sheet.columns and not all(sheet.columns["study_id"].missing):
         defaults["study_id"] = "study_id"
     made_up = sheet.source.lower().startswith("synthetic")
     provenance = Provenance(source=sheet.source, sha256=digest, synthetic=made_up)

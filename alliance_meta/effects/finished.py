@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from alliance_meta.core.correlations import var_z
 from alliance_meta.effects.coded import CodedTable
+from alliance_meta.effects.studies import Named, row_labels, row_studies
 from alliance_meta.effects.table import EffectSizes, unique_labels
 from alliance_meta.errors import CodingError, DroppedRowsWarning, InputError, Problem
 from alliance_meta.notes import Note, warn_note
@@ -35,19 +37,20 @@ def finished_columns(table: CodedTable) -> tuple[str, str, str] | None:
 def finished_effects(
     table: CodedTable,
     *,
-    labels: Sequence[str],
-    study_id: str | None,
+    named: Named,
+    lines: Any,
     direction: str | None,
     notes: Sequence[Note],
     measure: Measure | None = None,
 ) -> EffectSizes:
     """Turn a table of finished effects into `EffectSizes`, leaving out incomplete rows with a warning."""
-    named = finished_columns(table)
-    assert named is not None
-    *columns, kind = named
+    found = finished_columns(table)
+    assert found is not None
+    *columns, kind = found
     measure = measure or table.defaults.get("measure")
     frame = table.frame.reset_index(drop=True)
     yi, second = (pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=float) for name in columns)
+    labels = row_labels(frame, named, table.provenance.source)
     keep = np.isfinite(yi) & np.isfinite(second)
     if not keep.any():
         raise InputError(f"{table.provenance.source}: no row has both {columns[0]} and {columns[1]}")
@@ -65,14 +68,14 @@ def finished_effects(
         text = f"{len(lost)} of {len(keep)} rows left out because {' or '.join(columns)} is missing: {', '.join(lost)}."
         said.append(warn_note("dropped-rows", text, DroppedRowsWarning, stacklevel=4))
     kept = frame[keep].reset_index(drop=True)
-    names = tuple(label for label, there in zip(labels, keep, strict=True) if there)
-    ids = names if study_id is None else tuple(map(str, CodedTable(kept, table.provenance).column(study_id)))
+    kept_labels = (label for label, there in zip(labels, keep, strict=True) if there)
+    kept, studies, more = row_studies(kept, named, np.asarray(lines)[keep], table.provenance.source)
     return EffectSizes(
         yi=yi[keep],
         vi=vi,
         ni=second[keep] if kind == "ni" else None,
-        slab=unique_labels(names),
-        study_id=ids,
+        slab=unique_labels([label or study for label, study in zip(kept_labels, studies, strict=True)]),
+        study_id=studies,
         _moderators=kept,
         measure=measure or "GEN",
         vtype=None,
@@ -80,6 +83,6 @@ def finished_effects(
         provenance=table.provenance.after(
             f"finished effects yi={columns[0]}, {kind}={columns[1]}{f', measure={measure}' if measure else ''}"
         ),
-        notes=tuple(said),
+        notes=(*said, *more),
         columns={"yi": columns[0], kind: columns[1]},
     )

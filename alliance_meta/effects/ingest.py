@@ -26,6 +26,8 @@ SUSPICION_WORDS = {
     "level-spelling": "a level spelt two ways",
     "missing": "r or n missing",
     "mojibake": "damaged letters",
+    "no-study": "no column of studies",
+    "study-year": "studies told apart by a year that some rows lack",
     "n-few": "n < 10",
     "n-large": "an n far above the others",
     "not-in-vocabulary": "words outside the vocabulary",
@@ -61,6 +63,7 @@ def read_coded(
     encoding: str | None = None,
     missing: str | Sequence[str | float] = (),
     strict: bool = False,
+    study: str | None = None,
 ) -> CodedTable:
     r"""Read a coding sheet: one row per effect, one column with r, one with n, and any others.
 
@@ -102,6 +105,10 @@ def read_coded(
     strict : bool
         Also stop at what departs from the contract: words outside a vocabulary, numbers out of range, required
         columns that lack and required cells that are empty.
+    study : str, optional
+        Column with the study labels, when its header is none of the usual ones (``study``, ``author``,
+        ``reference``, ``paper``, ``trial``, ``Studie``, ...). Rows with equal labels are one study; a year of
+        publication tells equal labels of different years apart.
 
     Returns
     -------
@@ -144,7 +151,7 @@ def read_coded(
     2
     """
     hold: Hold = "strict" if strict else "read"
-    given = {"ri": ri, "ni": ni, "yi": yi, "vi": vi, "sei": sei, "measure": measure, "sheet": sheet}
+    given = {"ri": ri, "ni": ni, "yi": yi, "vi": vi, "sei": sei, "measure": measure, "sheet": sheet, "study": study}
     reading = examine(path, hold=hold, encoding=encoding, missing=missing, **given)
     if reading.table is None:
         raise CodingError(reading.errors, source=reading.source)
@@ -169,12 +176,13 @@ def check_coded(
     encoding: str | None = None,
     missing: str | Sequence[str | float] = (),
     strict: bool = False,
+    study: str | None = None,
 ) -> list[Problem]:
     r"""List every problem of a coding sheet: errors first, then suspicions, each from the top down.
 
     Parameters
     ----------
-    path, ri, ni, yi, vi, sei, measure, sheet, encoding, missing
+    path, ri, ni, yi, vi, sei, measure, sheet, encoding, missing, study
         As for `read_coded`.
     strict : bool
         Also list the required columns of the contract that lack, and their empty cells.
@@ -206,7 +214,7 @@ def check_coded(
     line 3, n: Fisher z needs n >= 4: its variance is 1/(n-3); 3 people are too few, leave the row out
     """
     hold: Hold = "strict" if strict else "check"
-    given = {"ri": ri, "ni": ni, "yi": yi, "vi": vi, "sei": sei, "measure": measure, "sheet": sheet}
+    given = {"ri": ri, "ni": ni, "yi": yi, "vi": vi, "sei": sei, "measure": measure, "sheet": sheet, "study": study}
     return list(examine(path, hold=hold, encoding=encoding, missing=missing, **given).problems)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
-from alliance_meta.effects.columns import ALIASES, canonical_name
+from alliance_meta.effects.columns import ALIASES, canonical_name, rank_of
 from alliance_meta.effects.findings import Findings
 from alliance_meta.effects.reading import Sheet
 from alliance_meta.effects.suggesting import Suggestions, suggest
@@ -105,26 +105,31 @@ class Names:
         The columns of finished effects, where they take the place of r and n.
     convertible : bool
         Whether r can be made of other statistics, so that neither r nor n needs to be there.
+    study : str or None
+        The column that the user named as the study.
     """
 
     names: dict[str, str]
     r: str = "r"
     n: str = "n"
     finished: Finished | None = None
-    convertible: bool = field(default=False)
+    convertible: bool = False
+    study: str | None = None
 
 
 def name_columns(sheet: Sheet, options: SheetOptions, found: Findings) -> Names:
     """Name every column; announce renamed ones, report r and n where they lack."""
     names = {header: header for header in sheet.header}
     wanted = {_plain(option): column for option, column in options.named.items()}
-    for option, column in options.named.items():
+    named = {**options.named, **({} if options.study is None else {"study": options.study})}
+    for option, column in named.items():
         if column not in names:
             _lacks_named(sheet, option, column, found)
     for name in ALIASES:
-        if name in wanted or name in names:
+        if name in wanted or name in names or name in named:
             continue
-        candidates = [h for h in sheet.header if h not in wanted.values() and canonical_name(h) == name]
+        candidates = [h for h in sheet.header if h not in named.values() and canonical_name(h) == name]
+        candidates.sort(key=lambda header: rank_of(header, name))
         if len(candidates) > 1 and name in ("r", "n"):
             _ambiguous(sheet, name, candidates, found)
         elif candidates:
@@ -140,7 +145,8 @@ def name_columns(sheet: Sheet, options: SheetOptions, found: Findings) -> Names:
         _announce_finished(sheet, finished, options, found)
     elif convertible and not {"r", "n"} <= there:
         found.note("convertible", f"{sheet.source}: r can be made of es_type and es_value; see convert")
-    return Names(names, r, n, finished, convertible and not {"r", "n"} <= there)
+    study = options.study if options.study in names else None
+    return Names(names, r, n, finished, convertible and not {"r", "n"} <= there, study)
 
 
 def _finished(there: set[str], wanted: Mapping[str, str], r: str, n: str, options: SheetOptions) -> Finished | None:

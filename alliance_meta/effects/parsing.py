@@ -43,6 +43,7 @@ def parse_sheet(
             mark,
             used=name in used and (rules is None or rules.numeric),
             numeric=rules is not None and rules.numeric,
+            names=name == named.study,
             words=None if rules is None else rules.vocabulary,
             codes=declared,
         )
@@ -50,7 +51,7 @@ def parse_sheet(
     _announce_missing(sheet, columns, described.missing, found)
     _suspect_other_mark(columns, mark, found)
     measure = options.measure or "ZCOR"
-    return ParsedSheet(sheet.source, sheet.lines, columns, named.r, named.n, mark, measure, named.finished)
+    return ParsedSheet(sheet.source, sheet.lines, columns, named.r, named.n, mark, measure, named.finished, named.study)
 
 
 def _keep_letters_of_years(sheet: Sheet, columns: dict[str, ParsedColumn], found: Findings) -> None:

@@ -129,8 +129,7 @@ def _samples_have_one_n(sheet: ParsedSheet, found: Findings) -> None:
     if sheet.n not in sheet.columns:
         return
     column, n = sheet.columns["sample_id"], sheet.columns[sheet.n]
-    within = next((sheet.columns[name].cells for name in ("study_id", "study") if name in sheet.columns), None)
-    studies: Sequence[str] = within if within is not None else [""] * len(sheet.lines)
+    studies: Sequence[str] = sheet.study_keys if sheet.study_labels is not None else [""] * len(sheet.lines)
     first: dict[tuple[str, str], int] = {}
     for i, key in enumerate(zip(studies, column.cells, strict=True)):
         if column.missing[i] or n.values is None or n.values[i] is None:

@@ -12,6 +12,7 @@ from alliance_meta.core.distributions import critical_value
 from alliance_meta.core.tau2 import Tau2Fit, fixed_tau2
 from alliance_meta.core.univariate import GENERALISED_Q, Coefficients, UnivariateFit, fit_univariate
 from alliance_meta.design import Design, build_design
+from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, FewStudiesWarning, InputError, TruncationWarning
 from alliance_meta.models.location_scale import LocationScaleModel
@@ -122,7 +123,8 @@ class RandomEffectsModel:
 
         Warns
         -----
-        DroppedRowsWarning, RedundantModeratorWarning, TruncationWarning, ConvergenceWarning, FewStudiesWarning
+        DroppedRowsWarning, RedundantModeratorWarning, TruncationWarning, ConvergenceWarning, FewStudiesWarning,
+        DependenceWarning
             Each also stands in ``.notes`` of the result.
         """
         if self.scale is not None:
@@ -177,6 +179,7 @@ def fit_design(
     notes += _estimation_notes(fitted, settings)
     notes += _inference_notes(fitted, settings)
     notes += _size_notes(effects.k, design, method=settings.method)
+    notes += dependence_notes(effects)
     return RandomEffectsResults(
         effects=effects,
         design=design,

@@ -86,7 +86,7 @@ def r_code(fit: MultilevelResults) -> str:
         vtype = f', vtype="{effects.vtype}"' if effects.measure != "ZCOR" and effects.vtype != "LS" else ""
         lines.append(f'dat <- escalc(measure="{effects.measure}", {columns}, data=dat{vtype})')
     V = "vi" if fit.V is None else "V"
-    levels = any(term.name.split("/")[-1] == "es_id" or term.outer == "es_id" for term in fit.random)
+    levels = any(term.name.split("/")[-1] == "es_id" or term.outer.split("/")[-1] == "es_id" for term in fit.random)
     made = "" if fit.V is None else _r_V(fit.V)
     if (levels or "es_id" in made) and "es_id" not in effects.moderators:
         lines.append("dat$es_id <- seq_len(nrow(dat))")

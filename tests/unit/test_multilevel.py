@@ -85,7 +85,7 @@ class TestRefusals:
         frame = es.moderators.copy()
         frame.loc[2, "measure"] = None
         es = EffectSizes.from_arrays(es.yi, es.vi, mods=frame, study_id=es.study_id)
-        with pytest.raises(InputError, match="'measure' is missing for Study 3"):
+        with pytest.raises(InputError, match=r"random='measure' is empty for 1 of 24 effects \(Study 3\)"):
             MultilevelModel(es, random=("study_id", "measure")).fit()
 
     def test_as_many_coefficients_as_effects(self):
