@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array, Mask
+from alliance_meta.effects.missing import strays
 from alliance_meta.errors import DesignError, DroppedRowsWarning, InputError, RedundantModeratorWarning
 from alliance_meta.notes import Note, warn_note
 from alliance_meta.options import did_you_mean
@@ -165,6 +166,7 @@ def build_design(mods: str, moderators: pd.DataFrame, *, labels: Sequence[str]) 
     if formula == "1":
         return Design("1", np.ones((k, 1)), (INTERCEPT,), {"1": (0,)}, (), {}, np.ones(k, dtype=bool))
     names = _variables(formula, [str(c) for c in moderators.columns])
+    _refuse_strays(formula, moderators[names], labels)
     frame = _plain(moderators[names])
     rows = frame.notna().all(axis=1).to_numpy()
     notes = _missing_note(frame, rows, labels)
@@ -248,6 +250,20 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
         else:
             plain[name] = column.map(str, na_action="ignore").astype(object)
     return pd.DataFrame(plain, index=frame.index)
+
+
+def _refuse_strays(formula: str, moderators: pd.DataFrame, labels: Sequence[str]) -> None:
+    """Refuse a column of numbers that a few cells of text make one of words, unless C() says that it is."""
+    for name in [name for name in moderators if name not in _explicit(formula)]:
+        cells = moderators[name].tolist()
+        stray = strays(str(name), cells)
+        if stray:
+            shown = ", ".join(f"{cells[i]!r} ({labels[i]})" for i in stray[:5])
+            more = f" and {len(stray) - 5} more" if len(stray) > 5 else ""
+            raise DesignError(
+                f"moderator {name!r} holds numbers but for {shown}{more}; mend these cells, leave them empty, or write "
+                f"C({name}) if it is a column of words"
+            )
 
 
 def _missing_note(frame: pd.DataFrame, rows: Mask, labels: Sequence[str]) -> tuple[Note, ...]:

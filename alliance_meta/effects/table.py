@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.core.clusters import IntArray, codes
+from alliance_meta.effects.missing import without_codes
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.studies import (
     STUDY,
@@ -141,6 +142,7 @@ class EffectSizes:
         """
         y, v = (np.atleast_1d(np.asarray(values, dtype=float)) for values in (yi, vi))
         frame = pd.DataFrame(mods).reset_index(drop=True) if mods is not None else pd.DataFrame(index=range(y.size))
+        frame, notes = without_codes(frame)
         _check_lengths(y.size, {"vi": v, "ni": ni, "mods": frame, "slab": slab, "study_id": study_id})
         if study_id is None and STUDY in frame:
             study_id = frame[STUDY].tolist()
@@ -163,6 +165,7 @@ class EffectSizes:
             vtype=None,
             direction=direction,
             provenance=Provenance(source="arrays"),
+            notes=tuple(notes),
         )
 
     @property

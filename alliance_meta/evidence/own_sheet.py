@@ -40,15 +40,15 @@ def is_sheet(name: str | Path) -> bool:
     return path.suffix.lower() in SHEETS or path.name != str(name) or path.is_file()
 
 
-def read_sheet(name: str | Path) -> tuple[CodedTable, list[PublishedResult]]:
-    """Return the rows of a sheet and the printed results in the datapackage beside it.
+def read_sheet(name: str | Path, **naming: Any) -> tuple[CodedTable, list[PublishedResult]]:
+    """Return the rows of a sheet and the printed results beside it; `naming` says what `SheetOptions` does.
 
     Raises
     ------
     CodingError, InputError
         Errors in the sheet; no printed result beside it, or one that cannot be read.
     """
-    reading = examine(name, hold="read")
+    reading = examine(name, hold="read", **naming)
     if reading.table is None:
         raise CodingError(reading.errors, source=reading.source)
     if not reading.published:
@@ -60,10 +60,10 @@ def read_sheet(name: str | Path) -> tuple[CodedTable, list[PublishedResult]]:
     return with_r(reading.table), results
 
 
-def printed_results(name: str | Path) -> tuple[PublishedResult, ...]:
+def printed_results(name: str | Path, **naming: Any) -> tuple[PublishedResult, ...]:
     """Return the printed results of a sheet or of a shipped data set."""
     if is_sheet(name):
-        return tuple(read_sheet(name)[1])
+        return tuple(read_sheet(name, **naming)[1])
     card = load_dataset(str(name)).card
     return () if card is None else card.published
 
