@@ -34,7 +34,6 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import Scale, check_level, did_you_mean
-from alliance_meta.results.predictions import coded_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +205,7 @@ class AveragedResults:
         if newdata is None:
             X, labels = self.design.X.mean(axis=0)[None], ["average"]
         else:
-            X, labels = coded_rows(self.design, newdata)
+            X, labels = self.design.new_rows(newdata)
         C = self._own_order(X @ coordinates(self.design))
         rows = []
         for name, mean, new in zip(labels, self._mixtures(C), self._mixtures(C, new=True), strict=True):

@@ -13,9 +13,9 @@ from alliance_meta.bayes.arviz_bridge import shortest_interval
 from alliance_meta.bayes.marginals import KINDS, IntervalKind
 from alliance_meta.bayes.pymc.recipe import Draws, Recipe
 from alliance_meta.bayes.results_predict import _PU, _U
-from alliance_meta.design import _as_frame
+from alliance_meta.design import as_frame
 from alliance_meta.options import Scale
-from alliance_meta.results.predictions import COLUMNS, SCALE_LABELS, coded_rows, to_scale
+from alliance_meta.results.predictions import COLUMNS, SCALE_LABELS, to_scale
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.sampled_results import SampledPosterior
@@ -73,8 +73,8 @@ def _means(
 ) -> tuple[Array, pd.DataFrame | None, list[str]]:
     """Return the mean effects (S, m), the new data as the recipe takes it, and a label for each row."""
     if newdata is not None:
-        _, labels = coded_rows(recipe.design, newdata)
-        frame = _as_frame(newdata)
+        _, labels = recipe.design.new_rows(newdata)
+        frame = as_frame(newdata)
         return recipe.fitted(draws, frame), frame, labels
     if recipe.design.formula == "1" and recipe.shift is None:
         return recipe.coefficients(draws), None, ["mean effect"]

@@ -14,7 +14,7 @@ from alliance_meta.core.mixed import Component, MixedProblem, mixed_problem
 from alliance_meta.core.mixed_search import MixedFit, maximise_mixed, observed_information, units
 from alliance_meta.core.sampling_covariance import SamplingCovariance
 from alliance_meta.core.tower_plan import Term
-from alliance_meta.design import Design, build_design
+from alliance_meta.design import Design, design_of
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, InputError, NotIdentifiedWarning
 from alliance_meta.models.random_terms import ParsedTerm, parse_random
@@ -128,7 +128,7 @@ class MultilevelModel:
             Each also stands in ``.notes`` of the result.
         """
         effects, V = self.effects, self._covariance()
-        design = build_design(self.mods, effects.moderators, labels=effects.slab)
+        design = design_of(self.mods, effects)
         if not design.rows.all():
             effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
             V = None if V is None else V.take(design.rows)

@@ -11,7 +11,7 @@ from alliance_meta._typing import Array
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.core.tau2 import Tau2Fit, fixed_tau2
 from alliance_meta.core.univariate import GENERALISED_Q, Coefficients, UnivariateFit, fit_univariate
-from alliance_meta.design import Design, build_design
+from alliance_meta.design import Design, design_of
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, FewStudiesWarning, InputError, TruncationWarning
 from alliance_meta.models.location_scale import LocationScaleModel
@@ -127,7 +127,7 @@ class RandomEffectsModel:
         """
         if self.scale is not None:
             return self._fit_scale(self.scale)
-        design = build_design(self.mods, self.effects.moderators, labels=self.effects.slab)
+        design = design_of(self.mods, self.effects)
         effects = self.effects
         settings = FitSettings(
             self.method, self.test, self.level, self.tau2, given_weights(self.weights, effects), self.tau2_min

@@ -14,7 +14,7 @@ from alliance_meta._typing import Array
 from alliance_meta.core.clusters import IntArray, codes
 from alliance_meta.core.structures import CompoundSymmetry, Correlated, Scaled, Structure, Unstructured
 from alliance_meta.core.tower_plan import Term
-from alliance_meta.design import build_design
+from alliance_meta.design import design_of
 from alliance_meta.effects.factors import expand, factor, sides
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
@@ -111,7 +111,7 @@ def _wide(left: str, right: str, struct: Struct, effects: EffectSizes) -> Parsed
     outer_levels, outer = factor(right, effects)
     name = f"{left} | {right}"
     if struct == "GEN":
-        design = build_design(left, effects.moderators, labels=effects.slab)
+        design = design_of(left, effects)
         if not design.rows.all():
             gone = ", ".join(effects.slab[i] for i in np.flatnonzero(~design.rows)[:5])
             raise InputError(f"random term {name!r}: a value is missing for {gone}; fill it in or leave the rows out")

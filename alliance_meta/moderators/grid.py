@@ -19,8 +19,6 @@ from alliance_meta.options import did_you_mean
 from alliance_meta.results.random_effects import RandomEffectsResults
 
 Weights = Literal["equal", "proportional"]
-# A row this far outside what the effects tell about is not estimable; R's packages use 1e-8 on the same scale.
-BEYOND = 1e-7
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,14 +62,14 @@ def averages(
     share = _shares(others, table, weights)
     frame = pd.DataFrame([{**held, **cell, **other} for cell in cells for other in others])
     shape = (len(cells), len(others), -1)
-    X = design.new_rows(frame)[0].reshape(shape)
+    X = design.new_rows(frame, averaged=True)[0].reshape(shape)
     beyond = design.beyond(frame).reshape(*shape[:2], design.beyond(frame.head(1)).shape[1])
     outside = np.einsum("o,cod->cd", share, beyond)
     levels_only = [{name: v for name, v in cell.items() if name in design.levels} for cell in cells]
     return Averages(
         cells=tuple(cells),
         L=np.einsum("o,cop->cp", share, X),
-        known=(np.abs(outside) <= BEYOND).all(axis=1),
+        known=design.estimable(outside),
         k=np.array([_matching(cell, table).sum() for cell in levels_only], dtype=int),
         held=held,
         over=over,

@@ -13,7 +13,7 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.core.distributions import critical_value, two_sided_p
 from alliance_meta.errors import InputError
-from alliance_meta.moderators.grid import BEYOND, check_names, finite_number, is_list, label, level_values, one_level
+from alliance_meta.moderators.grid import check_names, finite_number, is_list, label, level_values, one_level
 from alliance_meta.moderators.printing import percent, records, remarks, table, wrapped
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
@@ -204,9 +204,10 @@ def _average(fit: RandomEffectsResults, name: str, held: Mapping[str, Any]) -> t
     factors = np.array([FACTORS[int(s)] for s in side]) / (12.0 * h * len(x))
     nodes = pd.concat([frame] * 5, ignore_index=True).assign(**{name: (x + steps.T).ravel()})
     share = factors.T.ravel()
-    slope = share @ design.new_rows(nodes)[0]
+    slope = share @ design.new_rows(nodes, averaged=True)[0]
     outside = share @ design.beyond(nodes) * width
-    return slope, design.new_rows(frame)[0].mean(axis=0), bool((np.abs(outside) <= BEYOND).all())
+    mean = design.new_rows(frame, averaged=True)[0].mean(axis=0)
+    return slope, mean, bool(design.estimable(outside[None, :])[0])
 
 
 def _estimates(fit: RandomEffectsResults, slopes: Array, means: Array, level: float) -> pd.DataFrame:

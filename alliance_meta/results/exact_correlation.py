@@ -23,7 +23,7 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import Scale, check_level
 from alliance_meta.results.export import columns_of, plain
-from alliance_meta.results.predictions import predict_rows, to_scale
+from alliance_meta.results.predictions import predict_rows, rows_to_predict, to_scale
 from alliance_meta.results.teststats import Interval
 from alliance_meta.results.text import WIDTH
 
@@ -165,12 +165,7 @@ class ExactCorrelationResults:
             interval is normal.
         """
         used = self._level(level)
-        if newdata is not None:
-            X, labels = self.design.new_rows(newdata)
-        elif self.design.formula == "1":
-            X, labels = np.ones((1, 1)), ["mean effect"]
-        else:
-            X, labels = self.design.X, list(self.effects.slab)
+        X, labels = rows_to_predict(self, newdata)
         frame = predict_rows(X, beta=self.beta, vb=self.vb, tau2=self.tau2, df=None, level=used, random=True)
         if self.design.formula == "1":
             limits = self._limits[0] if used == self.level else profile_interval(self.fitted, 0, level=used)

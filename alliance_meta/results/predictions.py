@@ -11,7 +11,6 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.core.correlations import mean_of_tanh, z_to_r
 from alliance_meta.core.distributions import critical_value
-from alliance_meta.design import Design
 from alliance_meta.errors import InputError
 
 COLUMNS = ("pred", "se", "ci_lb", "ci_ub", "pi_lb", "pi_ub")
@@ -21,18 +20,16 @@ SCALE_LABELS = {
     "r_mean": "mean true correlation, tanh averaged over the distribution of effects",
     "analysis": "analysis scale",
 }
-# Rows are of order 1 on the scale of `Design.beyond`; what is smaller is rounding.
-UNDETERMINED = 1e-6
 
 
-def coded_rows(design: Design, newdata: pd.DataFrame | Mapping[str, Any]) -> tuple[Array, list[str]]:
-    """Code new data (m, p) and label them; refuse rows whose mean the effects leave open."""
-    X, labels = design.new_rows(newdata)
-    beyond = np.abs(design.beyond(newdata)).max(axis=1, initial=0.0) > UNDETERMINED
-    if beyond.any():
-        lost = "; ".join(label for label, gone in zip(labels, beyond, strict=True) if gone)
-        raise InputError(f"newdata: no effect tells about {lost}; its column was left out as redundant")
-    return X, labels
+def rows_to_predict(fit: Any, newdata: pd.DataFrame | Mapping[str, Any] | None) -> tuple[Array, list[str]]:
+    """Return the rows to predict for (m, p) and their labels: new data, the mean effect, or the model's own rows."""
+    if newdata is not None:
+        rows: tuple[Array, list[str]] = fit.design.new_rows(newdata)
+        return rows
+    if fit.design.formula == "1":
+        return np.ones((1, 1)), ["mean effect"]
+    return fit.design.X, list(fit.effects.slab)
 
 
 def predict_rows(

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta._typing import Array
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.core.robust import DiagonalWorking
 from alliance_meta.core.univariate import UnivariateFit
@@ -22,7 +21,7 @@ from alliance_meta.options import RobustType, Scale, Tau2IntervalKind, check_lev
 from alliance_meta.results import export, text
 from alliance_meta.results.contrasts import contrast
 from alliance_meta.results.heterogeneity import tau2_interval
-from alliance_meta.results.predictions import coded_rows, predict_rows, to_scale
+from alliance_meta.results.predictions import predict_rows, rows_to_predict, to_scale
 from alliance_meta.results.quantities import FittedQuantities
 from alliance_meta.results.robust import RobustResults, robust_results
 from alliance_meta.results.settings import FitSettings
@@ -107,7 +106,7 @@ class RandomEffectsResults(FittedQuantities):
         """
         used = self.level if level is None else level
         check_level(used)
-        X, labels = self._rows(newdata)
+        X, labels = rows_to_predict(self, newdata)
         frame = predict_rows(
             X,
             beta=self.beta,
@@ -344,13 +343,6 @@ class RandomEffectsResults(FittedQuantities):
 
     def _repr_html_(self) -> str:
         return text.html(self)
-
-    def _rows(self, newdata: pd.DataFrame | Mapping[str, Any] | None) -> tuple[Array, list[str]]:
-        if newdata is not None:
-            return coded_rows(self.design, newdata)
-        if self.design.formula == "1":
-            return np.ones((1, 1)), ["mean effect"]
-        return self.design.X, list(self.effects.slab)
 
 
 def check_fit(fit: object, who: str) -> None:
