@@ -286,7 +286,7 @@ def _root(node: ast.expr) -> set[str]:
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a copy in which every column is float or text, the two kinds a formula distinguishes."""
-    plain = {}
+    plain: dict[Any, Any] = {}
     for name, column in frame.items():
         if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
             plain[name] = column.astype(float)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from alliance_meta.bayes import averaging_export, averaging_text
 from alliance_meta.bayes.averaged import AveragedAsR, AveragedMarginal, PanelMarginal
 from alliance_meta.bayes.averaging_space import ModelSpace
 from alliance_meta.bayes.hypotheses import read_hypothesis
-from alliance_meta.bayes.marginals import TANH, Marginal, MixtureMarginal
+from alliance_meta.bayes.marginals import LACKS, TANH, Marginal, MixtureMarginal
 from alliance_meta.bayes.prior import TauPrior
 from alliance_meta.bayes.results_export import column
 from alliance_meta.bayes.setup import PriorSet, coordinates
@@ -34,10 +34,11 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import Scale, check_level, did_you_mean
+from alliance_meta.results.fit import Fit
 
 
-@dataclass(frozen=True, eq=False)
-class AveragedResults:
+@dataclass(frozen=True, eq=False, repr=False)
+class AveragedResults(Fit):
     """Every set of moderators, averaged.
 
     Made by `average`. Every number comes from quadrature, none from random draws.
@@ -61,6 +62,10 @@ class AveragedResults:
     notes : tuple of Note
     """
 
+    called = "a Bayesian average of models"
+    lacks: ClassVar[Mapping[str, str]] = {**LACKS, "r_code": "no R package averages these models exactly"}
+    _words, _tables = averaging_text, averaging_export
+
     effects: EffectSizes
     design: Design
     priors: PriorSet
@@ -70,11 +75,6 @@ class AveragedResults:
     average: SubsetAverage
     level: float
     notes: tuple[Note, ...] = ()
-
-    @property
-    def k(self) -> int:
-        """Number of effects."""
-        return self.effects.k
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -215,31 +215,6 @@ class AveragedResults:
         out = pd.DataFrame(rows, index=pd.Index(labels), columns=["pred", "se", "ci_lb", "ci_ub", "pi_lb", "pi_ub"])
         out.attrs.update(scale=scale or self.effects.scale_label, level=used, interval="eti")
         return out
-
-    def glance(self) -> pd.DataFrame:
-        """Return one row with the statistics, unrounded."""
-        return pd.DataFrame({name: pd.Series([value]) for name, value in averaging_export.statistics(self).items()})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return every number and setting as JSON-ready values; of the models the thousand most probable."""
-        return averaging_export.to_dict(self)
-
-    def summary(self) -> str:
-        """Return the plain-text summary, at most 80 columns wide."""
-        return averaging_text.summary(self)
-
-    def methods_text(self) -> str:
-        """Return the sentences for a methods section."""
-        return averaging_text.methods(self)
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        return averaging_text.html(self)
 
     @property
     def _logs(self) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from alliance_meta.bayes import draws as _draws
 from alliance_meta.bayes import evidence, results_export, results_text
 from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis
 from alliance_meta.bayes.leave_out import LeaveOneOut, leave_one_out
-from alliance_meta.bayes.marginals import IntervalKind, Marginal
+from alliance_meta.bayes.marginals import LACKS, IntervalKind, Marginal
 from alliance_meta.bayes.powers import PowerScaling, power_scaling
 from alliance_meta.bayes.predictive import PredictiveCheck, predictive_check
 from alliance_meta.bayes.prior import EffectPrior, TauPrior
@@ -32,7 +32,7 @@ from alliance_meta.notes import Note
 from alliance_meta.options import Scale
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BayesianResults(Quantities):
     """The posterior of a Bayesian random-effects model or meta-regression.
 
@@ -53,6 +53,10 @@ class BayesianResults(Quantities):
     notes : tuple of Note
         What a reader must know; every report prints them.
     """
+
+    called = "a Bayesian model"
+    lacks: ClassVar[Mapping[str, str]] = LACKS
+    _words, _tables = results_text, results_export
 
     effects: EffectSizes
     design: Design
@@ -294,35 +298,6 @@ class BayesianResults(Quantities):
             ``mu`` (with moderators ``beta`` by coefficient), ``tau``, ``theta_new`` and ``theta`` by study.
         """
         return _draws.to_arviz(self, draws=draws, seed=seed, chains=chains)
-
-    def glance(self) -> pd.DataFrame:
-        """Return one row with the model's statistics, unrounded."""
-        return results_export.glance(self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return every number and setting as JSON-ready values; `NotApplicable` becomes its reason."""
-        return results_export.to_dict(self)
-
-    def summary(self) -> str:
-        """Return the plain-text summary, at most 80 columns wide."""
-        return results_text.summary(self)
-
-    def methods_text(self) -> str:
-        """Return the sentences for a methods section, made from the settings of this fit."""
-        return results_text.methods(self)
-
-    def r_code(self) -> str:
-        """Return the R code (bayesmeta) that fits the same model, as far as it can."""
-        return results_text.r_code(self)
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        return results_text.html(self)
 
     @cached_property
     def _bayes_factors(self) -> dict[str, BayesFactor]:

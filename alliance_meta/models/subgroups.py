@@ -18,14 +18,15 @@ from alliance_meta.models.random_effects import fit_design
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_option, did_you_mean
+from alliance_meta.result import Result
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.teststats import WaldTest
 
 SharedTau2 = Literal["separate", "common"]
 
 
-@dataclass(frozen=True, eq=False)
-class SubgroupResults:
+@dataclass(frozen=True, eq=False, repr=False)
+class SubgroupResults(Result):
     """Mean effects by level of one moderator.
 
     Attributes

@@ -15,12 +15,13 @@ from alliance_meta.errors import DesignError
 from alliance_meta.moderators.printing import remarks, table
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults
 
 
-@dataclass(frozen=True, eq=False)
-class VifResults:
+@dataclass(frozen=True, eq=False, repr=False)
+class VifResults(Result):
     """Variance inflation factors of a model.
 
     Attributes
@@ -50,7 +51,8 @@ class VifResults:
         notes = [note.to_dict() for note in self.notes]
         return plain({"coefficients": dict(self.coefficients), "terms": terms, "notes": notes})
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         single = pd.DataFrame({"vif": self.coefficients})
         lines = ["Variance inflation factors", *table(single, {"vif": "4"})]
         if any(df > 1 for df, _ in self.terms.values()):

@@ -18,6 +18,7 @@ from alliance_meta.moderators.printing import percent, records, remarks, table, 
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_level, check_option
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults
 
@@ -34,8 +35,8 @@ UNKNOWN = "the effects in the model do not determine it"
 ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-@dataclass(frozen=True, eq=False)
-class PairwiseResults:
+@dataclass(frozen=True, eq=False, repr=False)
+class PairwiseResults(Result):
     """Differences between all pairs of levels.
 
     Attributes
@@ -95,7 +96,8 @@ class PairwiseResults:
             }
         )
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         m = int(self._frame["pval"].notna().sum())
         title = f"Pairwise differences of {', '.join(self.by)} ({self.scale_label})"
         about = f"Model: {self.formula} ({self.model_label}); {NAMES[self.adjust]} correction, {m} tested"

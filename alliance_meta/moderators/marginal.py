@@ -16,6 +16,7 @@ from alliance_meta.moderators.printing import percent, records, remarks, table, 
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import Scale, check_level, check_option
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.predictions import predict_rows, to_scale
 from alliance_meta.results.random_effects import RandomEffectsResults
@@ -25,8 +26,8 @@ UNKNOWN = "the effects in the model do not determine it"
 NO_PREDICTION = "an equal-effects model has no prediction interval"
 
 
-@dataclass(frozen=True, eq=False)
-class MarginalMeans:
+@dataclass(frozen=True, eq=False, repr=False)
+class MarginalMeans(Result):
     """Adjusted mean effects.
 
     Attributes
@@ -89,7 +90,8 @@ class MarginalMeans:
             }
         )
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         of = f" by {', '.join(self.by)}" if self.by else ""
         title = f"Marginal means{of}; {self.scale_label}; {percent(self.level)} intervals"
         evened = []

@@ -18,6 +18,7 @@ from alliance_meta.moderators.printing import percent, records, remarks, table, 
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import check_level
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults
 
@@ -29,8 +30,8 @@ STEPS = {-1: (-4, -3, -2, -1, 0), 0: (-2, -1, 0, 1, 2), 1: (0, 1, 2, 3, 4)}
 FACTORS = {-1: (3, -16, 36, -48, 25), 0: (1, -8, 0, 8, -1), 1: (-25, 48, -36, 16, -3)}
 
 
-@dataclass(frozen=True, eq=False)
-class MarginalSlopes:
+@dataclass(frozen=True, eq=False, repr=False)
+class MarginalSlopes(Result):
     """Average slopes of the mean effect on a numeric moderator.
 
     Attributes
@@ -76,7 +77,8 @@ class MarginalSlopes:
         about = {"scale": self.scale_label, "formula": self.formula, "model": self.model_label}
         return plain({**head, **about, "rows": rows, "notes": [note.to_dict() for note in self.notes]})
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         title = f"Average slope of {self.name} ({self.scale_label} per unit); {percent(self.level)} intervals"
         held = "".join(f"; {name} = {value}" for name, value in self.at.items())
         lines = [*wrapped(title), *wrapped(f"Model: {self.formula} ({self.model_label}){held}")]

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -21,8 +21,9 @@ from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
-from alliance_meta.options import Scale, check_level
+from alliance_meta.options import Scale
 from alliance_meta.results.export import columns_of, plain
+from alliance_meta.results.fit import Fit
 from alliance_meta.results.predictions import predict_rows, rows_to_predict, to_scale
 from alliance_meta.results.teststats import Interval
 from alliance_meta.results.text import WIDTH
@@ -30,8 +31,8 @@ from alliance_meta.results.text import WIDTH
 BOUNDARY = "tau2 is 0, the lowest possible value"
 
 
-@dataclass(frozen=True, eq=False)
-class ExactCorrelationResults:
+@dataclass(frozen=True, eq=False, repr=False)
+class ExactCorrelationResults(Fit):
     """A fitted exact-likelihood model of correlations.
 
     Made by `ExactCorrelationModel.fit`. Coefficients are on the scale of Fisher's z of the *true* correlation.
@@ -49,6 +50,9 @@ class ExactCorrelationResults:
     notes : tuple of Note
         What a reader must know; every report prints them.
     """
+
+    called = "a model with the exact density of r"
+    lacks: ClassVar[Mapping[str, str]] = {"r_code": "no R package fits it", "robust": "its likelihood has no weights"}
 
     effects: EffectSizes
     design: Design
@@ -250,12 +254,6 @@ class ExactCorrelationResults:
             "profile-likelihood ones."
         )
 
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
-
     def _repr_html_(self) -> str:
         first, *rest = [_html.escape(line) for line in self._head() if line]
         table = self.tidy().to_html(float_format="{:.4f}".format)
@@ -312,8 +310,3 @@ class ExactCorrelationResults:
             "AIC": deviance + 2.0 * parameters,
             "BIC": deviance + parameters * float(np.log(self.k)),
         }
-
-    def _level(self, level: float | None) -> float:
-        used = self.level if level is None else level
-        check_level(used)
-        return used

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from alliance_meta.results.clustered_text import (
     closing,
     effects_per_cluster,
@@ -16,7 +14,8 @@ from alliance_meta.results.clustered_text import (
     r_name,
     table,
 )
-from alliance_meta.results.export import columns_of, one_row, plain, tidy
+from alliance_meta.results.export import columns_of, plain
+from alliance_meta.results.export import tidy as tidy
 from alliance_meta.results.wording import wrapped
 
 if TYPE_CHECKING:
@@ -47,15 +46,7 @@ def statistics(fit: RobustResults) -> dict[str, Any]:
         "QMddf": ddf,
         "QMp": fit.QMp,
     }
-    for name in ("tau2", "I2", "QE", "QEdf", "QEp", "loglik"):
-        if hasattr(fit.fit, name):
-            found[name] = getattr(fit.fit, name)
-    return found
-
-
-def glance(fit: RobustResults) -> pd.DataFrame:
-    """Return one row with the statistics."""
-    return one_row(statistics(fit))
+    return found | {name: getattr(fit, name) for name in ("tau2", "I2", "QE", "QEdf", "QEp", "loglik")}
 
 
 def to_dict(fit: RobustResults) -> dict[str, Any]:
@@ -117,7 +108,7 @@ def _head(fit: RobustResults) -> list[str]:
         f"Model: {fit.fit.summary().partition(chr(10))[0]}",
         *([f"Moderators: {fit.design.formula}"] if fit.design.formula != "1" else []),
     ]
-    tau2 = getattr(fit.fit, "tau2", float("nan"))
+    tau2 = fit.tau2
     if tau2 == tau2:
         lines.append(f"tau2 = {tau2:.4f} (of the model)")
     return [part for line in lines for part in wrapped(line)]

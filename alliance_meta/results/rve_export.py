@@ -14,7 +14,7 @@ from alliance_meta.core.satterthwaite import t_quantile
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import Scale
-from alliance_meta.results.export import columns_of, one_row, plain
+from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.predictions import rows_to_predict, to_scale
 
 if TYPE_CHECKING:
@@ -68,11 +68,6 @@ def statistics(fit: RVEResults) -> dict[str, Any]:
         "QMddf": ddf,
         "QMp": fit.QMp,
     }
-
-
-def glance(fit: RVEResults) -> pd.DataFrame:
-    """Return one row with the model's statistics."""
-    return one_row(statistics(fit))
 
 
 def augment(fit: RVEResults) -> pd.DataFrame:

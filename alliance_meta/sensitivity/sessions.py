@@ -11,11 +11,12 @@ import pandas as pd
 
 from alliance_meta.core import artifacts as core
 from alliance_meta.errors import InputError
+from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of, plain
 
 
-@dataclass(frozen=True, eq=False)
-class Dependability:
+@dataclass(frozen=True, eq=False, repr=False)
+class Dependability(Result):
     """Dependability of a score by the number of sessions averaged.
 
     Attributes
@@ -38,13 +39,11 @@ class Dependability:
         """Return everything as JSON-ready values."""
         return plain({"assumptions": self.assumptions, "rows": columns_of(self.rows.reset_index())})
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         return (
             f"Dependability by the number of sessions averaged\n{self.assumptions}\n\n{self.rows.round(3).to_string()}"
         )
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 def dependability(

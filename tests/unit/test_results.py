@@ -131,10 +131,10 @@ def test_markdown_and_latex_hold_the_summarys_numbers():
     fit = quiet(escalc(load_dataset("molloy2014")), mods="design")
     rows = fit.to_markdown().splitlines()
     assert rows[0].startswith("| term (Fisher z; REML, HK) | estimate | se |")
-    assert rows[2] == "| intrcpt | 0.1701 | 0.0575 | 2.9578 | 0.0104 | 0.0467 | 0.2934 |"
+    assert rows[2] == "| intrcpt | 0.1701 | 0.0575 | 2.9578 | 14 | 0.0104 | 0.0467 | 0.2934 |"
     latex = fit.to_latex().splitlines()
     assert latex[1] == r"\caption{REML, HK; Fisher z; k = 16}"
-    assert r"design[T.prospective] & $-0.0298$ & 0.0712 & $-0.4190$ & 0.6815 & $-0.1825$ & 0.1229 \\" in latex
+    assert r"design[T.prospective] & $-0.0298$ & 0.0712 & $-0.4190$ & 14 & 0.6815 & $-0.1825$ & 0.1229 \\" in latex
     odd = EffectSizes.from_arrays([0.1, 0.2, 0.4], [0.1] * 3, mods={"a_b": [1.0, 2.0, 4.0]})
     assert r"a\_b & " in quiet(odd, mods="a_b").to_latex()
 
