@@ -35,6 +35,7 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import Scale, check_level, did_you_mean
 from alliance_meta.results.fit import Fit
+from alliance_meta.results.predictions import COLUMNS, SCALE_LABELS
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -206,14 +207,19 @@ class AveragedResults(Fit):
             X, labels = self.design.X.mean(axis=0)[None], ["average"]
         else:
             X, labels = self.design.new_rows(newdata)
+        return self.predicted(X, scale=scale, level=used).set_axis(pd.Index(labels), axis=0)
+
+    def predicted(self, X: Array, *, scale: Scale | None, level: float) -> pd.DataFrame:
+        """Return the predictions for rows of the design, or for averages of rows, (m, p)."""
         C = self._own_order(X @ coordinates(self.design))
         rows = []
-        for name, mean, new in zip(labels, self._mixtures(C), self._mixtures(C, new=True), strict=True):
-            inner, outer = (self._on_scale(_marginal(str(name), *one), scale, True) for one in (mean, new))
-            inside, around = inner.interval(level=used), outer.interval(level=used)
+        for mean, new in zip(self._mixtures(C), self._mixtures(C, new=True), strict=True):
+            inner, outer = (self._on_scale(_marginal("mean effect", *one), scale, True) for one in (mean, new))
+            inside, around = inner.interval(level=level), outer.interval(level=level)
             rows.append((inside.estimate, inner.sd, inside.lb, inside.ub, around.lb, around.ub))
-        out = pd.DataFrame(rows, index=pd.Index(labels), columns=["pred", "se", "ci_lb", "ci_ub", "pi_lb", "pi_ub"])
-        out.attrs.update(scale=scale or self.effects.scale_label, level=used, interval="eti")
+        out = pd.DataFrame(rows, columns=list(COLUMNS))
+        words = SCALE_LABELS.get(str(scale), self.effects.scale_label)
+        out.attrs.update(scale=scale or self.effects.scale_label, scale_label=words, level=level, interval="eti")
         return out
 
     @property

@@ -22,7 +22,7 @@ from alliance_meta.bayes.multilevel_quantities import MultilevelQuantities
 from alliance_meta.bayes.powers import PowerScaling, power_scaling
 from alliance_meta.bayes.predictive import PredictiveCheck, predictive_check
 from alliance_meta.bayes.prior import EffectPrior
-from alliance_meta.bayes.results_predict import predict
+from alliance_meta.bayes.results_predict import predict, predict_rows
 from alliance_meta.core.bayes_multilevel import MultilevelPosterior, given_deviations
 from alliance_meta.core.clusters import IntArray
 from alliance_meta.core.sampling_covariance import SamplingCovariance
@@ -133,6 +133,10 @@ class BayesianMultilevelResults(MultilevelQuantities):
         """
         used, kind = self._interval(level, interval)
         return predict(self, newdata, scale=scale, level=used, kind=kind)  # type: ignore[arg-type]
+
+    def predicted(self, X: Array, *, scale: Scale | None, level: float) -> pd.DataFrame:
+        """Return the predictions for rows of the design, or for averages of rows, (m, p)."""
+        return predict_rows(self, X, scale=scale, level=level, kind=self.interval)  # type: ignore[arg-type]
 
     def blup(self, *, level: float | None = None, interval: IntervalKind | None = None) -> pd.DataFrame:
         """Return the posterior of each row's true effect: ``mean sd median ci_lb ci_ub``, on the analysis scale."""

@@ -21,7 +21,7 @@ from alliance_meta.bayes.predictive import PredictiveCheck, predictive_check
 from alliance_meta.bayes.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.prior_grid import prior_grid
 from alliance_meta.bayes.quantities import Quantities
-from alliance_meta.bayes.results_predict import predict
+from alliance_meta.bayes.results_predict import predict, predict_rows
 from alliance_meta.bayes.setup import PriorSet
 from alliance_meta.core.bayes_exact import ExactPosterior, components
 from alliance_meta.design import Design
@@ -153,6 +153,10 @@ class BayesianResults(Quantities):
         """
         used, kind = self._interval(level, interval)
         return predict(self, newdata, scale=scale, level=used, kind=kind)
+
+    def predicted(self, X: Array, *, scale: Scale | None, level: float) -> pd.DataFrame:
+        """Return the predictions for rows of the design, or for averages of rows, (m, p)."""
+        return predict_rows(self, X, scale=scale, level=level, kind=self.interval)
 
     def blup(self, *, level: float | None = None, interval: IntervalKind | None = None) -> pd.DataFrame:
         """Return the posterior of each study's true effect: ``mean sd median ci_lb ci_ub``, on the analysis scale."""

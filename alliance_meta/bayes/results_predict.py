@@ -42,6 +42,13 @@ def predict(
 ) -> pd.DataFrame:
     """Return ``pred se ci_lb ci_ub pi_lb pi_ub``, one row per prediction."""
     X, labels = rows_to_predict(fit, newdata)
+    return predict_rows(fit, X, scale=scale, level=level, kind=kind).set_axis(pd.Index(labels), axis=0)
+
+
+def predict_rows(
+    fit: BayesianResults, X: Array, *, scale: Scale | None, level: float, kind: IntervalKind
+) -> pd.DataFrame:
+    """Return the same for rows of the design, or for averages of rows, (m, p)."""
     wanted = scale or fit._scale
     # The check of the scale, and its message, are those of every other result.
     empty = pd.DataFrame({name: np.empty(0) for name in COLUMNS})
@@ -50,7 +57,6 @@ def predict(
         frame = _quantiles(fit, X, tanh=wanted != fit._scale, level=level)
     else:
         frame = _one_by_one(fit, X, wanted, level, kind)
-    frame.index = pd.Index(labels)
     frame.attrs.update(
         scale=wanted,
         scale_label=SCALE_LABELS[checked.attrs["scale"]],

@@ -14,6 +14,7 @@ from alliance_meta.bayes.marginals import KINDS, IntervalKind
 from alliance_meta.bayes.pymc.recipe import Draws, Recipe
 from alliance_meta.bayes.results_predict import _PU, _U
 from alliance_meta.design import as_frame
+from alliance_meta.errors import InputError
 from alliance_meta.options import Scale
 from alliance_meta.results.predictions import COLUMNS, SCALE_LABELS, to_scale
 
@@ -66,6 +67,21 @@ def predict(
         converged=fit.converged,
     )
     return found
+
+
+def predict_rows(fit: SampledPosterior, X: Array, *, scale: Scale | None, level: float) -> pd.DataFrame:
+    """Return the mean effect for rows of the design, or for averages of rows, (m, p); no prediction interval."""
+    empty = pd.DataFrame({name: np.empty(0) for name in COLUMNS})
+    shown = to_scale(empty, measure=fit.effects.measure, scale=scale, tau2=0.0).attrs
+    if scale == "r_mean" or fit.made.shift is not None:
+        raise InputError(f"{fit.called} averages no rows on this scale or of this model; ask predict(newdata)")
+    draws = fit.made.coefficients(fit._flat) @ X.T
+    own = np.tanh(draws) if shown["scale"] != fit._scale else draws
+    limits = np.array([_limits(column, level, fit.interval) for column in own.T])
+    values = (np.median(own, axis=0), own.std(axis=0, ddof=1), *limits.T, *np.full((2, len(X)), np.nan))
+    out = pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
+    out.attrs.update(**shown, level=level, pi_note="new effects are drawn for rows of predict(), not for averages")
+    return out
 
 
 def _means(

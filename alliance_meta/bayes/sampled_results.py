@@ -18,7 +18,7 @@ from alliance_meta.bayes.pymc.recipe import Recipe
 from alliance_meta.bayes.sampled_gate import Diagnostics, diagnose, problems_of
 from alliance_meta.bayes.sampled_loo import SampledLeaveOneOut, leave_one_out
 from alliance_meta.bayes.sampled_marginals import SampledMarginal
-from alliance_meta.bayes.sampled_predict import predict
+from alliance_meta.bayes.sampled_predict import predict, predict_rows
 from alliance_meta.bayes.sampled_predictive import posterior_predictive
 from alliance_meta.bayes.sampled_quantities import SampledQuantities
 from alliance_meta.errors import InputError
@@ -175,6 +175,10 @@ class SampledPosterior(SampledQuantities):
         used, kind = self._interval(level, interval)
         own = self.seed if seed is None else seed
         return predict(self, newdata, scale=scale, level=used, kind=kind, seed=own)
+
+    def predicted(self, X: Array, *, scale: Scale | None, level: float) -> pd.DataFrame:
+        """Return the predictions for rows of the design, or for averages of rows, (m, p)."""
+        return predict_rows(self, X, scale=scale, level=level)
 
     def blup(self, *, level: float | None = None, interval: IntervalKind | None = None) -> pd.DataFrame:
         """Return the posterior of each study's true effect: as `tidy`, on the analysis scale.

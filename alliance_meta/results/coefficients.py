@@ -93,6 +93,11 @@ class FittedCoefficients(Fit):
         """Covariance of the coefficients, (p, p)."""
         return self._location.vb
 
+    def row_ddf(self, X: Array) -> Array:
+        """Return the degrees of freedom of the t statistic of each combination of coefficients X (m, p)."""
+        df = self._location.df
+        return np.full(len(X), np.inf if df is None else df)
+
     def _wald(self, matrix: Array, null: str) -> WaldTest:
         df = self._location.df
         if not np.all(np.diag(self.vb) > 0):

@@ -121,6 +121,10 @@ class ExactCorrelationResults(Fit):
         """Between-study variance of Fisher's z of the true correlations."""
         return self.fitted.tau2
 
+    def row_ddf(self, X: Array) -> Array:
+        """Return infinity for each combination of coefficients X (m, p): tests are normal."""
+        return np.full(len(X), np.inf)
+
     @property
     def tau(self) -> float:
         """Its square root."""

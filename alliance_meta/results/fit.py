@@ -11,9 +11,10 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.options import check_level
+from alliance_meta.options import Scale, check_level
 from alliance_meta.result import Result
 from alliance_meta.results.export import one_row
+from alliance_meta.results.predictions import predict_linear
 
 if TYPE_CHECKING:
     from alliance_meta.effects.table import EffectSizes
@@ -54,6 +55,10 @@ class Fit(Result):
         def names(self) -> tuple[str, ...]:
             """Coefficient names, (p,)."""
 
+        @property
+        def tau2(self) -> float:
+            """Variance of true effects on the analysis scale."""
+
     @property
     def k(self) -> int:
         """Number of effects in the model."""
@@ -63,6 +68,11 @@ class Fit(Result):
     def p(self) -> int:
         """Number of coefficients."""
         return len(self.names)
+
+    @property
+    def model_label(self) -> str:
+        """A short name of the model, for labels."""
+        return self.called
 
     def tidy(self) -> pd.DataFrame:
         """Return one row per coefficient, unrounded."""
@@ -100,9 +110,18 @@ class Fit(Result):
         reason = self.lacks.get(noun)
         return f"{self.called} has no {noun}" + (f": {reason}" if reason else "")
 
-    def predicted(self, X: Array, *, scale: Any, level: float) -> pd.DataFrame:
-        """Return the prediction for rows of the design, or averages of rows, (m, p); for marginal means."""
-        raise InputError(self.why_not("marginal means"))
+    def predicted(self, X: Array, *, scale: Scale | None, level: float) -> pd.DataFrame:
+        """Return the predictions for rows of the design, or for averages of rows, (m, p)."""
+        return predict_linear(self, X, scale=scale, level=level)
+
+    @property
+    def new_variance(self) -> float:
+        """Variance of a new true effect around its mean; `NotApplicable` where that differs between effects."""
+        return self.tau2
+
+    def row_ddf(self, X: Array) -> Array:
+        """Return the degrees of freedom of the t statistic of each combination of coefficients X (m, p)."""
+        raise InputError(self.why_not("t test of its coefficients"))
 
     def _repr_html_(self) -> str:
         return str(self._by("html", self._words)) if hasattr(self._words, "html") else super()._repr_html_()

@@ -164,6 +164,13 @@ class LocationScaleResults(FittedCoefficients):
         return self.fitted.tau2
 
     @property
+    def new_variance(self) -> float:
+        """Variance of a new true effect around its mean; not applicable as it differs between studies."""
+        if self.scale_design.formula == "1":
+            return float(self.tau2[0])
+        return NotApplicable("the variance of true effects differs between studies; see predict()")
+
+    @property
     def tau(self) -> Array:
         """Its square root, (k,)."""
         return np.sqrt(self.tau2)

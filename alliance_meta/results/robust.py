@@ -77,7 +77,7 @@ class RobustResults(Fit):
     effects, design, level, names = _OfFit(), _OfFit(), _OfFit(), _OfFit()
     tau2, tau, se_tau2, sigma2, loglik = _OfFit(), _OfFit(), _OfFit(), _OfFit(), _OfFit()
     QE, QEdf, QEp, I2, H2, R2, vt = _OfFit(), _OfFit(), _OfFit(), _OfFit(), _OfFit(), _OfFit(), _OfFit()
-    weights, method, settings = _OfFit(), _OfFit(), _OfFit()
+    weights, method, settings, new_variance = _OfFit(), _OfFit(), _OfFit(), _OfFit()
     # Of a multilevel model.
     random, V, components, G, icc = _OfFit(), _OfFit(), _OfFit(), _OfFit(), _OfFit()
     I2_levels, R2_marginal, R2_conditional = _OfFit(), _OfFit(), _OfFit()
@@ -148,6 +148,10 @@ class RobustResults(Fit):
     def ci_ub(self) -> Array:
         """Upper confidence limits, (p,)."""
         return self._tests[3]
+
+    def row_ddf(self, X: Array) -> Array:
+        """Return the degrees of freedom of the t statistic of each combination of coefficients X (m, p)."""
+        return satterthwaite(self.sandwich, X)
 
     @cached_property
     def omnibus(self) -> WaldTest:

@@ -135,6 +135,15 @@ class RVEResults(FittedCoefficients):
         return NotApplicable(GIVEN) if self.settings.weights is not None else float(np.sqrt(self.tau2))
 
     @property
+    def new_variance(self) -> float:
+        """Variance of a new true effect around its mean; not applicable where weights were given."""
+        return self.tau2 + (0.0 if np.isnan(self.omega2) else self.omega2) if self.tau2 == self.tau2 else self.tau2
+
+    def row_ddf(self, X: Array) -> Array:
+        """Return the degrees of freedom of the t statistic of each combination of coefficients X (m, p)."""
+        return self.fitted.df(X)
+
+    @property
     def omega2(self) -> float:
         """Variance between effects of one cluster, >= 0; hierarchical effects only."""
         if self.working_model != "HIER":
