@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 MOST_COLUMNS = 3
 ROB_LETTERS = {
     **dict.fromkeys(("l", "low", "+"), "L"),
-    **dict.fromkeys(("s", "some", "some concerns", "moderate", "unclear", "?"), "S"),
+    **dict.fromkeys(("s", "some", "some concerns", "moderate"), "S"),
+    **dict.fromkeys(("unclear", "no information", "not enough information", "?"), forest_text.UNCLEAR),
     **dict.fromkeys(("h", "high", "serious", "critical", "-"), "H"),
 }
 
@@ -122,6 +123,13 @@ def letter(value: Any) -> str:
     """Return the letter of a judgement."""
     text = forest_text.cell(value).strip()
     return ROB_LETTERS.get(text.lower(), text[:1].upper())
+
+
+def rob_legend(effects: EffectSizes, dots: Mapping[str, str]) -> list[str]:
+    """Return the key of the letters in the risk-of-bias columns, if there are any."""
+    found = {letter(value) for name in dots for value in effects.moderators[name]} if dots else set()
+    more = f", {forest_text.UNCLEAR} unclear" if forest_text.UNCLEAR in found else ""
+    return [forest_text.ROB_LEGEND + more] if dots else []
 
 
 def chosen(effects: EffectSizes, columns: Columns | None, rob: Columns | None) -> tuple[dict[str, str], dict[str, str]]:
