@@ -36,6 +36,10 @@ class AllianceMetaWarning(UserWarning):
     """Root of every warning this package gives."""
 
 
+class MissingFontWarning(AllianceMetaWarning):
+    """A figure has letters that no installed font has; they are drawn as boxes."""
+
+
 class DroppedRowsWarning(AllianceMetaWarning):
     """Rows were left out of an analysis."""
 

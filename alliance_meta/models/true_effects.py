@@ -233,9 +233,10 @@ def prediction_intervals(
     Returns
     -------
     DataFrame
-        ``pred se df pi_lb pi_ub words``, one row per rule: ``normal``; ``t`` and ``knha`` with t(k - p), Wald
+        ``pred se df pi_lb pi_ub``, one row per rule: ``normal``; ``t`` and ``knha`` with t(k - p), Wald
         and Knapp-Hartung standard errors; ``riley`` and ``knha-riley`` with t(k - p - 1) (Higgins, Thompson &
-        Spiegelhalter 2009; Partlett & Riley 2017); ``nagashima``. `NotApplicable` where a rule has no value.
+        Spiegelhalter 2009; Partlett & Riley 2017); ``nagashima``. `NotApplicable` where a rule has
+        no value. Their words are in ``.attrs["words"]``.
 
     Raises
     ------
@@ -296,10 +297,9 @@ def _scaled(
     for name in ("pred", "pi_lb", "pi_ub"):
         defined = [not isinstance(value, NotApplicable) for value in out[name]]
         out.loc[defined, name] = shown.loc[defined, name]
-    out["words"] = [RULES[rule] for rule in out.index]
     for name in ("scale", "scale_label"):
         out.attrs[name] = shown.attrs[name]
-    out.attrs.update(level=level, se="on the analysis scale")
+    out.attrs.update(level=level, se="on the analysis scale", words={rule: RULES[rule] for rule in out.index})
     return out
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +34,8 @@ Order = str | Sequence[str]
 def headers(effects: EffectSizes, columns: Columns | None, option: str) -> dict[str, str]:
     """Return column -> header, or say which column there is not."""
     names = [columns] if isinstance(columns, str) else (columns or ())
+    if not isinstance(names, Collection):
+        raise InputError(f"{option}={columns!r} must name columns of the effects, such as {option}=['rob']")
     known = [str(name) for name in effects.moderators.columns]
     wrong = [name for name in names if name not in known]
     if wrong:
