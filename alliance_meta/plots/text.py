@@ -44,22 +44,26 @@ def font(size: float, bold: bool = False, others: tuple[str, ...] = ()) -> FontP
     return FontProperties(family="DejaVu Sans", weight=weight, fname=str(font_path(bold)), size=size)
 
 
-def drawable(text: str, size: float, bold: bool = False) -> tuple[str, FontProperties]:
-    """Return a text as it can be drawn, with its font: letters that no installed font has become boxes.
+def font_of(text: str, size: float, bold: bool = False) -> FontProperties:
+    """Return the drawing font of a text, with others for the letters that it lacks."""
+    found = [_fallback(character) for character in dict.fromkeys(text) if not _has(font_path(), character)]
+    return font(size, bold, tuple(dict.fromkeys(one[0] for one in found if one is not None)))
+
+
+def drawable(text: str) -> str:
+    """Return a text as it can be drawn: letters that no installed font has become boxes.
 
     Warns
     -----
     MissingFontWarning
         Names the letters.
     """
-    found = {character: _fallback(character) for character in dict.fromkeys(text) if not _has(font_path(), character)}
-    lost = [character for character, one in found.items() if one is None]
+    lost = [one for one in dict.fromkeys(text) if not (one.isspace() or _has(font_path(), one) or _fallback(one))]
     if lost:
         shown = ", ".join(f"{character} (U+{ord(character):04X})" for character in lost[:4])
         message = f"No installed font has {shown}{' ...' if len(lost) > 4 else ''}: drawn as boxes."
         warnings.warn(MissingFontWarning(message), stacklevel=2)
-    names = tuple(dict.fromkeys(one[0] for one in found.values() if one is not None))
-    return "".join(BOX if character in lost else character for character in text), font(size, bold, names)
+    return "".join(BOX if character in lost else character for character in text)
 
 
 @cache
