@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,15 +13,18 @@ import pandas as pd
 
 from alliance_meta._typing import Array, Mask
 from alliance_meta.errors import DesignError, DroppedRowsWarning, InputError, RedundantModeratorWarning
+from alliance_meta.expressions import plain_text, read_formula, shown
 from alliance_meta.notes import Note, warn_note
 from alliance_meta.options import did_you_mean
 
 if TYPE_CHECKING:
-    from formulaic import ModelSpec
+    from formulaic import Formula, ModelSpec
 
 INTERCEPT = "intrcpt"
 # Columns whose residual on the others is below this share of their length are called collinear; R's qr uses 1e-7.
 COLLINEAR = 1e-7
+# Functions of a formula that formulaic does not bring along.
+CONTEXT = {"sqrt": np.sqrt, "abs": np.abs}
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +116,7 @@ class Design:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                return np.asarray(self._spec.get_model_matrix(frame), dtype=float), frame
+                return np.asarray(self._spec.get_model_matrix(frame, context=CONTEXT), dtype=float), frame
             except (FormulaicError, ValueError, ArithmeticError) as error:
                 raise InputError(f"newdata cannot be coded as the model's moderators were: {error}") from error
 
@@ -164,14 +166,16 @@ def build_design(mods: str, moderators: pd.DataFrame, *, labels: Sequence[str]) 
     k = len(moderators)
     if formula == "1":
         return Design("1", np.ones((k, 1)), (INTERCEPT,), {"1": (0,)}, (), {}, np.ones(k, dtype=bool))
-    names = _variables(formula, [str(c) for c in moderators.columns])
+    known = [str(c) for c in moderators.columns]
+    checked = read_formula(formula, columns=known, where="mods")
+    names = [name for name in known if name in checked.variables]
     frame = _plain(moderators[names])
     rows = frame.notna().all(axis=1).to_numpy()
     notes = _missing_note(frame, rows, labels)
     used = _whole_codes(formula, frame[rows].reset_index(drop=True))
     levels = _levels(formula, used)
     _check_levels(used, levels)
-    X, columns, terms, spec = _materialise(formula, used)
+    X, columns, terms, spec = _materialise(formula, checked.formula, used)
     _check_size(X, columns, formula)
     kept, redundant = _independent(X, columns)
     place = {j: i for i, j in enumerate(kept)}
@@ -195,48 +199,10 @@ def _short(value: Any) -> str:
 
 
 def _right_hand_side(mods: str) -> str:
-    formula = str(mods).strip()
+    formula = plain_text(mods, where="mods").strip()
     if formula.count("~") > 1 or ("~" in formula and not formula.startswith("~")):
-        raise DesignError(f"mods={mods!r}: write only the right-hand side, such as 'rater + setting'")
+        raise DesignError(f"mods={shown(mods)}: write only the right-hand side, such as 'rater + setting'")
     return formula.lstrip("~").strip() or "1"
-
-
-def _variables(formula: str, known: list[str]) -> list[str]:
-    from formulaic import Formula
-    from formulaic.errors import FormulaicError
-
-    try:
-        factors = [factor for term in Formula(formula) for factor in term.factors]
-        required = set().union(*(_names_in(str(factor.expr), known) for factor in factors))
-    except (FormulaicError, SyntaxError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DesignError(f"mods={formula!r} is not a formula: {reason}") from error
-    unknown = sorted(required - set(known))
-    if unknown:
-        offered = f" Columns: {', '.join(known)}" if known else " The table has no moderator columns."
-        listed = "; ".join(f"no column {name!r}{did_you_mean(name, known)}" for name in unknown)
-        raise DesignError(f"mods={formula!r}: {listed}{'' if listed.endswith('?') else '.'}{offered}")
-    return [name for name in known if name in required]
-
-
-def _names_in(expression: str, known: list[str]) -> set[str]:
-    """Return the variables of one factor; formulaic's own list leaves out those inside center() or poly()."""
-    if expression in known:
-        return {expression}
-    quoted = set(re.findall(r"`([^`]+)`", expression))
-    try:
-        tree = ast.parse(re.sub(r"`[^`]+`", "0", expression), mode="eval")
-    except SyntaxError:
-        return quoted | {expression}
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    called = {root for node in ast.walk(tree) if isinstance(node, ast.Call) for root in _root(node.func)}
-    return quoted | (names - called)
-
-
-def _root(node: ast.expr) -> set[str]:
-    while isinstance(node, ast.Attribute):
-        node = node.value
-    return {node.id} if isinstance(node, ast.Name) else set()
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
@@ -298,7 +264,7 @@ def _check_levels(used: pd.DataFrame, levels: Mapping[str, tuple[str, ...]]) -> 
 
 
 def _materialise(
-    formula: str, used: pd.DataFrame
+    formula: str, checked: Formula, used: pd.DataFrame
 ) -> tuple[Array, tuple[str, ...], dict[str, tuple[int, ...]], ModelSpec]:
     from formulaic import model_matrix
     from formulaic.errors import FormulaicError
@@ -306,7 +272,7 @@ def _materialise(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            matrix = model_matrix(formula, used, context={}, na_action="raise")
+            matrix = model_matrix(checked, used, context=CONTEXT, na_action="raise")
     except (FormulaicError, ValueError, TypeError, ArithmeticError) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise DesignError(f"mods={formula!r} cannot be computed from these moderators: {reason}") from error
