@@ -20,6 +20,7 @@ from alliance_meta.expressions import (
     own_name,
     parse,
     plain_text,
+    sentence,
     shown,
 )
 from alliance_meta.options import did_you_mean
@@ -54,7 +55,7 @@ def select_rows(text: str, frame: pd.DataFrame, *, where: str = "subset") -> Mas
         with np.errstate(all="ignore"):
             return _truth(_value(tree, frame, names), tree)
     except RefusedError as error:
-        raise InputError(f"{where} cannot be read: {error}. {SUBSET}. Columns: {', '.join(columns)}") from None
+        raise InputError(f"{where} cannot be read: {sentence(error, SUBSET)}. Columns: {', '.join(columns)}") from None
 
 
 def check_subset(text: str, columns: list[str], *, where: str) -> None:
@@ -62,7 +63,7 @@ def check_subset(text: str, columns: list[str], *, where: str) -> None:
     try:
         _check(*parse(plain_text(text, where=where)), columns)
     except RefusedError as error:
-        raise InputError(f"{where} {shown(text)} cannot be read: {error}. {SUBSET}") from None
+        raise InputError(f"{where} {shown(text)} cannot be read: {sentence(error, SUBSET)}") from None
 
 
 def _check(tree: ast.expr, names: Mapping[str, str], columns: list[str]) -> None:
@@ -205,7 +206,7 @@ def _truth(value: Any, node: ast.expr) -> Mask:
     """Return a condition as an array."""
     if isinstance(value, pd.Series) and value.dtype == "boolean":
         value = value.fillna(False)
-    if getattr(value, "dtype", None) != bool or np.ndim(value) != 1:
+    if getattr(value, "dtype", None) != np.bool_ or np.ndim(value) != 1:
         raise RefusedError(f"{shown(ast.unparse(node))} is no condition; write what it should be, such as == 1")
     return np.asarray(value, dtype=bool)
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array, Mask
 from alliance_meta.errors import DesignError, DroppedRowsWarning, InputError, RedundantModeratorWarning
-from alliance_meta.expressions import plain_text, read_formula, shown
+from alliance_meta.expressions import check_size, plain_text, read_formula, shown
 from alliance_meta.notes import Note, warn_note
 from alliance_meta.options import did_you_mean
 
@@ -175,6 +175,7 @@ def build_design(mods: str, moderators: pd.DataFrame, *, labels: Sequence[str]) 
     used = _whole_codes(formula, frame[rows].reset_index(drop=True))
     levels = _levels(formula, used)
     _check_levels(used, levels)
+    check_size(checked.formula, levels, where=f"mods={shown(formula)}")
     X, columns, terms, spec = _materialise(formula, checked.formula, used)
     _check_size(X, columns, formula)
     kept, redundant = _independent(X, columns)
@@ -282,6 +283,9 @@ def _materialise(
     if not np.isfinite(X).all():
         bad = [columns[j] for j in np.flatnonzero(~np.isfinite(X).all(axis=0))]
         raise DesignError(f"mods={formula!r}: {', '.join(bad)} is not a finite number in every effect")
+    if len(set(columns)) < len(columns):
+        twice = next(name for name in columns if columns.count(name) > 1)
+        raise DesignError(f"mods={shown(formula)} gives two coefficients the name {twice!r}; rename a column")
     terms = {str(term): tuple(int(i) for i in slots) for term, slots in spec.term_indices.items()}
     return X, columns, terms, spec
 

@@ -8,6 +8,7 @@ which would run it as Python. The other language, that of subsets, is in `condit
 from __future__ import annotations
 
 import ast
+import keyword
 import math
 import operator
 import re
@@ -63,6 +64,14 @@ def shown(text: object) -> str:
     """Return what was written, for a message: in quotes, and not at any length."""
     written = str(text)
     return repr(written if len(written) <= 100 else f"{written[:97]}...")
+
+
+def sentence(error: RefusedError, allowed: str) -> str:
+    """Return what is wrong, and what may be written unless that is said."""
+    reason = str(error)
+    if "; write" in reason:
+        return reason
+    return f"{reason}{'' if reason.endswith('?') else '.'} {allowed}"
 
 
 def plain_text(text: object, *, where: str, most: int = MOST_TEXT) -> str:
@@ -142,6 +151,8 @@ def check_constant(node: ast.Constant) -> None:
     value = node.value
     if isinstance(value, bool | str):
         return
+    if value is None:
+        raise RefusedError("None is no value; write isna(column)")
     most = MOST_INTEGER if isinstance(value, int) else math.inf
     if not isinstance(value, int | float) or not abs(value) < most:
         raise RefusedError(f"{shown(ast.unparse(node))} is no number or text that may stand here")
@@ -176,7 +187,7 @@ def parse_formula(text: str, *, where: str) -> CheckedFormula:
     try:
         return _checked_formula(plain_text(text, where=where).replace("\n", " ").replace("\r", " "))
     except RefusedError as error:
-        raise DesignError(f"{where} is not a formula: {error}. {FORMULA}") from None
+        raise DesignError(f"{where} is not a formula: {sentence(error, FORMULA)}") from None
 
 
 def read_formula(text: str, *, columns: Sequence[str], where: str) -> CheckedFormula:
@@ -300,8 +311,9 @@ def _check_operator(symbol: str, parts: Sequence[Any]) -> None:
             raise RefusedError(f"{name}{symbol}{power.token} would be {name} itself; write I({name}**{power.token})")
         return
     numbers = [leaf.token for leaf in leaves if leaf is not None and leaf.kind.value == "value"]
-    if any(number not in ("0", "1") for number in numbers) or (numbers and symbol not in "+-~"):
-        raise RefusedError(f"{numbers[0]} is no moderator; write a calculation inside I(), such as I(year / 10)")
+    odd = numbers if symbol not in "+-~" else [number for number in numbers if number not in ("0", "1")]
+    if odd:
+        raise RefusedError(f"{shown(odd[0])} is no moderator; write a calculation inside I(), such as I(year / 10)")
     if symbol in ("*", ":") and len(parts) == 2 and None not in leaves and leaves[0].token == leaves[1].token:  # type: ignore[union-attr]
         name = leaves[0].token  # type: ignore[union-attr]
         raise RefusedError(f"{name}{symbol}{name} would be {name} itself; write I({name}**2)")
@@ -325,7 +337,7 @@ def _check_factor(text: str) -> Iterator[str]:
     if re.search(r"[\\#]", text):
         raise RefusedError("a backslash or # may not stand inside a function")
     for name in names.values():
-        if re.search(r"['\"\\\n{}]", name):
+        if re.search(r"['\"\\\n{}]", name) or keyword.iskeyword(name):
             raise RefusedError(f"the column {name!r} may not stand inside a function; give it a plain name")
     if not isinstance(tree, ast.Call):
         raise RefusedError(f"write a calculation inside I(): I({text})")
@@ -363,7 +375,8 @@ def _check_value(node: ast.expr, *, listed: bool = False, text: bool = False) ->
     elif isinstance(node, ast.Call):
         _check_call(node)
     else:
-        raise RefusedError(f"{shown(ast.unparse(node))} may not stand there")
+        dotted = "; write a column with a dot in its name in back-ticks" if isinstance(node, ast.Attribute) else ""
+        raise RefusedError(f"{shown(ast.unparse(node))} may not stand there{dotted}")
 
 
 def _check_power(node: ast.BinOp) -> None:
@@ -383,16 +396,32 @@ def _check_call(node: ast.Call) -> None:
         raise RefusedError(f"{name}() takes one column")
     for place, part in enumerate(node.args):
         _check_value(part, listed=True, text=name in CODINGS | {"C"})
-        if name in _SIZED and place:
-            _check_size(part)
     for word in node.keywords:
         if str(word.arg).startswith("_"):
             raise RefusedError(f"{word.arg}= is no option of {name}")
         _check_value(word.value, listed=True, text=True)
-        if name in _SIZED and word.arg in ("df", "degree"):
-            _check_size(word.value)
 
 
-def _check_size(node: ast.expr) -> None:
-    if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and node.value > MOST_COLUMNS:
-        raise RefusedError(f"{node.value:g} columns of one moderator; at most {MOST_COLUMNS:,}")
+def check_size(formula: Formula, levels: Mapping[str, Sequence[str]], *, where: str) -> None:
+    """Refuse a design with more coefficients than are meant, before it is made."""
+    least = most = 0
+    for term in formula:
+        widths = [_width(str(factor.expr), levels) for factor in term.factors]
+        least += math.prod(max(width - 1, 1) for width in widths)
+        most += math.prod(widths)
+    if least > MOST_COLUMNS or most > 10 * MOST_COLUMNS:
+        raise DesignError(f"{where} asks for at least {least:,} coefficients; at most {MOST_COLUMNS:,} are fitted")
+
+
+def _width(factor: str, levels: Mapping[str, Sequence[str]]) -> int:
+    """Return how many columns a factor may have: its levels, or the size of a spline."""
+    if factor in levels:
+        return len(levels[factor])
+    call = re.match(r"(\w+)\((`[^`]*`|\w*)", factor)
+    if call is None:
+        return 1
+    if call[1] in _SIZED:
+        # The knots of a spline are few enough to have been written down.
+        numbers = [int(number) for number in re.findall(r"(?:\(|, |df=|degree=)(\d+)\b", factor)]
+        return sum(numbers) + len(factor) // 2
+    return len(levels.get(call[2].strip("`"), " "))
