@@ -62,8 +62,10 @@ class RefusedError(Exception):
 
 def shown(text: object) -> str:
     """Return what was written, for a message: in quotes, and not at any length."""
-    written = str(text)
-    return repr(written if len(written) <= 100 else f"{written[:97]}...")
+    if isinstance(text, str):
+        return repr(text if len(text) <= 100 else f"{text[:97]}...")
+    written = repr(text)
+    return written if len(written) <= 100 else f"{written[:97]}..."
 
 
 def sentence(error: RefusedError, allowed: str) -> str:
@@ -83,7 +85,7 @@ def plain_text(text: object, *, where: str, most: int = MOST_TEXT) -> str:
         It is no text, or longer than anything that is meant.
     """
     if not isinstance(text, str):
-        raise InputError(f"{where} is {shown(text)}, a {type(text).__name__}; write a text")
+        raise InputError(f"{where} is {shown(text)}, and no text")
     if len(text) > most:
         raise InputError(f"{where} has {len(text):,} characters, and at most {most:,} are read: {shown(text)}")
     return text
@@ -394,7 +396,7 @@ def _check_call(node: ast.Call) -> None:
         raise RefusedError(f"{shown(name)} is not one of the functions{did_you_mean(name, sorted(FUNCTIONS))}")
     if name in ELEMENTWISE | NUMPY and (node.keywords or len(node.args) != 1):
         raise RefusedError(f"{name}() takes one column")
-    for place, part in enumerate(node.args):
+    for part in node.args:
         _check_value(part, listed=True, text=name in CODINGS | {"C"})
     for word in node.keywords:
         if str(word.arg).startswith("_"):

@@ -53,7 +53,13 @@ class Hypothesis:
 
 def read_hypothesis(text: str) -> Hypothesis:
     """Read a hypothesis; strict and weak inequalities are the same, as every quantity is continuous."""
-    plain = plain_text(text, where="a hypothesis", most=1000).replace("≤", "<=").replace("≥", ">=").replace("==", "=").strip()
+    plain = (
+        plain_text(text, where="a hypothesis", most=1000)
+        .replace("≤", "<=")
+        .replace("≥", ">=")
+        .replace("==", "=")
+        .strip()
+    )
     parts = re.split(r"(<=|>=|<|>|=)", plain)
     pieces, signs = [one.strip() for one in parts[::2]], [one[0] for one in parts[1::2]]
     if len(pieces) == 3 and signs[0] == signs[1] and signs[0] in "<>":
