@@ -21,6 +21,7 @@ from alliance_meta.notes import Note
 from alliance_meta.options import Link, Scale, check_level
 from alliance_meta.results import location_scale_export as export
 from alliance_meta.results import location_scale_text as text
+from alliance_meta.results import r_fits
 from alliance_meta.results.coefficients import FittedCoefficients
 from alliance_meta.results.contrasts import contrast
 from alliance_meta.results.settings import FitSettings
@@ -354,7 +355,7 @@ class LocationScaleResults(FittedCoefficients):
 
     def r_code(self) -> str:
         """Return the R code (metafor) that fits the same model."""
-        return text.r_code(self)
+        return r_fits.location_scale(self)
 
     def __str__(self) -> str:
         return self.summary()

@@ -17,6 +17,7 @@ from alliance_meta.options import RobustType, Scale, check_level
 from alliance_meta.results import multilevel_export as export
 from alliance_meta.results import multilevel_predictions as predictions
 from alliance_meta.results import multilevel_text as text
+from alliance_meta.results import r_fits
 from alliance_meta.results.components import RandomTerm
 from alliance_meta.results.contrasts import contrast
 from alliance_meta.results.export import tidy
@@ -218,7 +219,7 @@ class MultilevelResults(MultilevelQuantities):
 
     def r_code(self) -> str:
         """Return the R code (metafor) that fits the same model."""
-        return text.r_code(self)
+        return r_fits.multilevel(self)
 
     def __str__(self) -> str:
         return self.summary()

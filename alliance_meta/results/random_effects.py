@@ -19,7 +19,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import RobustType, Scale, Tau2IntervalKind, check_level, check_option
-from alliance_meta.results import export, text
+from alliance_meta.results import export, r_fits, text
 from alliance_meta.results.contrasts import contrast
 from alliance_meta.results.heterogeneity import tau2_interval
 from alliance_meta.results.predictions import coded_rows, predict_rows, to_scale
@@ -334,7 +334,7 @@ class RandomEffectsResults(FittedQuantities):
 
     def r_code(self) -> str:
         """Return the R code (metafor) that fits the same model."""
-        return text.r_code(self)
+        return r_fits.random_effects(self)
 
     def __str__(self) -> str:
         return self.summary()

@@ -18,7 +18,7 @@ from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import RobustType, Scale, check_level, check_option
-from alliance_meta.results import export
+from alliance_meta.results import export, r_fits
 from alliance_meta.results import robust_text as text
 from alliance_meta.results.clustered import (
     Clustered,
@@ -270,7 +270,7 @@ class RobustResults:
 
     def r_code(self) -> str:
         """Return the R code (metafor, clubSandwich) that gives the same numbers."""
-        return text.r_code(self)
+        return r_fits.robust(self)
 
     def __str__(self) -> str:
         return self.summary()

@@ -20,6 +20,7 @@ from alliance_meta.effects.table import EffectSizes
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import RobustType, Scale, check_level
+from alliance_meta.results import r_fits
 from alliance_meta.results import rve_export as export
 from alliance_meta.results import rve_text as text
 from alliance_meta.results.clustered import joint_test
@@ -322,7 +323,7 @@ class RVEResults(FittedCoefficients):
 
     def r_code(self) -> str:
         """Return the R code (robumeta, clubSandwich) that fits the same model."""
-        return text.r_code(self)
+        return r_fits.rve(self)
 
     def __str__(self) -> str:
         return self.summary()
