@@ -43,6 +43,8 @@ MAX_ROUNDS = 200
 AT_ONCE, MOST_PIECES = 2048, 16
 # A Newton step of this share of v + tau2 leaves an error of its square.
 ROOT = 1e-9
+# Shares of a part: the longest Newton step, and where rounding makes its ends one.
+FARTHEST, NARROW = 0.9, 1e-14
 # Stands for a sum of squares of 0, where every effect equals its fitted value.
 SMALLEST = 1e-200
 
@@ -226,12 +228,14 @@ def _next(a: _Ends, b: _Ends, smallest: Array) -> tuple[Array, Mask]:
     near_a = np.abs(np.log(a.h / a.r)) < np.abs(np.log(b.h / b.r))
     x, h, r = np.where(near_a, left, right), np.where(near_a, a.h, b.h), np.where(near_a, a.r, b.r)
     slope = np.where(near_a, a.h1 / a.h - a.r1 / a.r, b.h1 / b.h - b.r1 / b.r) * x
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        newton = x * np.exp(-np.log(h / r) / slope)
-    crossing = _crossing(a, b)
-    inside = (newton > left) & (newton < right)
-    root = crossing & ((inside & (np.abs(newton - x) <= ROOT * x)) | (right - left <= 1e-14 * right))
-    return np.where(crossing & inside, newton, middle) - smallest, root
+    width = np.log(right / left)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        step = -np.log(h / r) / slope
+    crossing, near = _crossing(a, b), np.abs(step) <= ROOT
+    # A step that nearly reaches the other end may just have made it: the middle brings more.
+    good = near | ((np.abs(step) < FARTHEST * width) & ((step > 0) == near_a))
+    t = np.where(crossing & good, x * np.exp(np.where(good, step, 0.0)), middle) - smallest
+    return np.clip(t, a.t, b.t), crossing & (near | (width <= NARROW))
 
 
 def _evaluate(batch: Batch, row: AnyArray, t: Array, *, restricted: bool, root: Mask) -> _Ends:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +14,13 @@ from alliance_meta.core.tau2 import Tau2Fit, fixed_tau2
 from alliance_meta.core.univariate import GENERALISED_Q, Coefficients, UnivariateFit, fit_univariate
 from alliance_meta.design import Design, build_design
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import ConvergenceWarning, FewStudiesWarning, InputError, TruncationWarning
+from alliance_meta.errors import (
+    ConvergenceWarning,
+    FewStudiesWarning,
+    InputError,
+    SecondPeakWarning,
+    TruncationWarning,
+)
 from alliance_meta.models.location_scale import LocationScaleModel
 from alliance_meta.notes import Note, merge_notes, warn_note
 from alliance_meta.options import Tau2Method, Test, check_level, check_option
@@ -23,6 +30,10 @@ from alliance_meta.results.settings import FitSettings
 # Cochrane Handbook, chapter 10: meta-regression only from about ten studies.
 FEW_FOR_MODERATORS = 10
 FEW_FOR_PREDICTION = 5
+# A second peak of the likelihood so little lower makes the answer shaky: about the depth of a 95% interval.
+NEAR_PEAK = 2.0
+# Below this p-value of Q nobody may say that sampling errors explain the effects.
+Q_SAYS_OTHERWISE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +133,8 @@ class RandomEffectsModel:
 
         Warns
         -----
-        DroppedRowsWarning, RedundantModeratorWarning, TruncationWarning, ConvergenceWarning, FewStudiesWarning
+        DroppedRowsWarning, RedundantModeratorWarning, TruncationWarning, ConvergenceWarning, FewStudiesWarning,
+        SecondPeakWarning
             Each also stands in ``.notes`` of the result.
         """
         if self.scale is not None:
@@ -175,6 +187,7 @@ def fit_design(
         lowest=settings.tau2_min,
     )
     notes += _estimation_notes(fitted, settings)
+    notes += _peak_notes(fitted, design, settings)
     notes += _inference_notes(fitted, settings)
     notes += _size_notes(effects.k, design, method=settings.method)
     return RandomEffectsResults(
@@ -228,15 +241,43 @@ def _estimation_notes(fitted: UnivariateFit, settings: FitSettings) -> list[Note
     if estimate.truncated[0]:
         raw = float(estimate.untruncated[0])
         before = f" (before: {raw:.4g})" if np.isfinite(raw) else ""
-        message = (
-            f"tau2 ({method}) was set to {settings.tau2_min:g}{before}: the effects vary no more than their "
-            "sampling errors explain."
-        )
+        message = f"tau2 ({method}) was set to {settings.tau2_min:g}{before}{_what_q_says(fitted)}"
         notes.append(warn_note("tau2-truncated", message, TruncationWarning, stacklevel=5))
     if estimate.tau2[0] < 0:
         message = f"tau2 ({method}) is negative, {estimate.tau2[0]:.4g}: the effects vary less than chance alone would."
         notes.append(Note("tau2-negative", message))
     return notes
+
+
+def _what_q_says(fitted: UnivariateFit) -> str:
+    found = fitted.heterogeneity
+    if found.QEp >= Q_SAYS_OTHERWISE:
+        return ": the effects vary no more than their sampling errors explain."
+    return (
+        f", although Q({found.df}) = {found.QE:.2f}, p = {found.QEp:.2g}, says that the effects differ: the most "
+        "precise ones agree, others do not. Estimators disagree here; compare method='PM' and look for effects that "
+        "stand out."
+    )
+
+
+def _peak_notes(fitted: UnivariateFit, design: Design, settings: FitSettings) -> list[Note]:
+    rival = fitted.rival(restricted=settings.method == "REML")
+    if rival is None or rival.lower > NEAR_PEAK:
+        return []
+    if design.formula == "1":
+        here, there = f"mean {fitted.beta[0]:.4g}", f"mean {rival.beta[0]:.4g}"
+    else:
+        here, there = (_named(design.names, beta) for beta in (fitted.beta, rival.beta))
+    message = (
+        f"The likelihood ({settings.method}) has two peaks: the estimate, tau2 {float(fitted.tau2.tau2[0]):.4g} with "
+        f"{here}, and one {rival.lower:.2g} log units lower, tau2 {rival.tau2:.4g} with {there}. The data do not "
+        "choose between them: report both, and look at plots.profile."
+    )
+    return [warn_note("second-peak", message, SecondPeakWarning, stacklevel=5)]
+
+
+def _named(names: Sequence[str], beta: Array) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in zip(names, beta, strict=True))
 
 
 def _inference_notes(fitted: UnivariateFit, settings: FitSettings) -> list[Note]:

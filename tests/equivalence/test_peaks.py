@@ -82,7 +82,7 @@ def test_no_tau2_of_a_grid_has_a_higher_likelihood(rng):
     ("method", "tau2", "loglik"), [("REML", 0.0353081652, -0.0503129719), ("ML", 0.02665645217, 0.6570412496)]
 )
 def test_the_higher_of_two_peaks_is_the_answer(method, tau2, loglik):
-    """metafor's logLik at these tau2, held fixed, is the same; its own search stops at 0 and warns."""
+    """metafor's logLik at these tau2, held fixed, is the same."""
     fit = am.RandomEffectsModel(am.escalc(TWO_PEAKS), method=method).fit()
     assert fit.tau2 == pytest.approx(tau2, rel=1e-8)
     assert fit.loglik == pytest.approx(loglik, abs=1e-9)
