@@ -48,6 +48,10 @@ class TruncationWarning(AllianceMetaWarning):
     """An estimate was outside its range and was set to the boundary."""
 
 
+class SecondPeakWarning(AllianceMetaWarning):
+    """Another estimate is nearly as likely as the one reported."""
+
+
 class SuspiciousInputWarning(AllianceMetaWarning):
     """The sheet holds values that are possible and look like mistakes."""
 
