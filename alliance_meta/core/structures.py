@@ -12,7 +12,10 @@ from alliance_meta.core.clusters import IntArray
 
 
 class Structure(Protocol):
-    """Parameters of a covariance C (q, q), of which a term may have several."""
+    """Parameters of a covariance C (q, q), of which a term may have several.
+
+    Several sets of parameters (..., n) give as many matrices (..., q, q).
+    """
 
     @property
     def n(self) -> int:
@@ -54,7 +57,7 @@ class Scaled:
 
     def matrices(self, theta: Array) -> tuple[Array, ...]:
         """Return theta R."""
-        return (theta[0] * self.R,)
+        return (theta[..., :1, None] * self.R,)
 
     def derivatives(self, theta: Array) -> list[tuple[Array, ...]]:
         """Return R."""
@@ -87,13 +90,13 @@ class CompoundSymmetry:
 
     def matrices(self, theta: Array) -> tuple[Array, ...]:
         """Return rho tau2 and (1 - rho) tau2."""
-        tau2, rho = theta
-        return np.array([[rho * tau2]]), np.array([[(1.0 - rho) * tau2]])
+        tau2, rho = theta[..., :1, None], theta[..., 1:, None]
+        return rho * tau2, (1.0 - rho) * tau2
 
     def derivatives(self, theta: Array) -> list[tuple[Array, ...]]:
         """Return those for tau2 and for rho."""
-        tau2, rho = theta
-        return [(np.array([[rho]]), np.array([[1.0 - rho]])), (np.array([[tau2]]), np.array([[-tau2]]))]
+        tau2, rho = theta[..., :1, None], theta[..., 1:, None]
+        return [(rho, 1.0 - rho), (tau2, -tau2)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,24 +154,22 @@ class Correlated:
         return theta
 
     def _parts(self, theta: Array) -> tuple[Array, Array, Array]:
-        sd = np.full(self.q, np.sqrt(theta[0])) if self.common else theta[: self.q]
-        if not (self.common or self.by_sd):
-            sd = np.sqrt(sd)
+        sd = theta[..., : self.variances]
+        sd = np.broadcast_to(sd if self.by_sd else np.sqrt(sd), (*theta.shape[:-1], self.q))
         if self.distance is None:
             return sd, np.eye(self.q), np.zeros((self.q, self.q))
-        rho = theta[-1]
-        off = ~np.eye(self.q, dtype=bool)
-        R, slope = np.eye(self.q), np.zeros((self.q, self.q))
-        far = self.distance[off]
-        R[off] = np.sign(rho) ** far * np.abs(rho) ** far if rho < 0 else rho**far
-        below = np.abs(rho) ** np.maximum(far - 1.0, 0.0)
-        slope[off] = far * (np.sign(rho) ** (far - 1.0) * below if rho < 0 else below)
+        rho, far = theta[..., -1:, None], self.distance
+        away = ~np.eye(self.q, dtype=bool)
+        # A negative correlation goes with whole distances only.
+        size, odd = np.abs(rho), np.where((rho < 0) & (far % 2 == 1), -1.0, 1.0)
+        R = np.where(away, odd * size**far, 1.0)
+        slope = np.where(away, np.where(rho < 0, -odd, odd) * far * size ** np.maximum(far - 1.0, 0.0), 0.0)
         return sd, R, slope
 
     def matrices(self, theta: Array) -> tuple[Array, ...]:
         """Return the covariance."""
         sd, R, _ = self._parts(theta)
-        return (sd[:, None] * R * sd,)
+        return (sd[..., :, None] * R * sd[..., None, :],)
 
     def derivatives(self, theta: Array) -> list[tuple[Array, ...]]:
         """Return those for the variances and for rho."""
@@ -178,13 +179,13 @@ class Correlated:
             found.append((R,))
         else:
             for j in range(self.q):
-                D = np.zeros((self.q, self.q))
+                D = np.zeros((*theta.shape[:-1], self.q, self.q))
                 if self.by_sd:
-                    D[j] = D[:, j] = R[j] * sd
-                D[j, j] = 2.0 * sd[j] if self.by_sd else 1.0
+                    D[..., j, :] = D[..., :, j] = R[..., j, :] * sd
+                D[..., j, j] = 2.0 * sd[..., j] if self.by_sd else 1.0
                 found.append((D,))
         if self.distance is not None:
-            found.append((sd[:, None] * slope * sd,))
+            found.append((sd[..., :, None] * slope * sd[..., None, :],))
         return found
 
 
@@ -214,21 +215,21 @@ class Unstructured:
         return np.asarray(np.linalg.cholesky(C)[self._triangle])
 
     def _factor(self, theta: Array) -> Array:
-        L = np.zeros((self.q, self.q))
-        L[self._triangle] = theta
+        L = np.zeros((*theta.shape[:-1], self.q, self.q))
+        L[..., *self._triangle] = theta
         return L
 
     def matrices(self, theta: Array) -> tuple[Array, ...]:
         """Return L L'."""
         L = self._factor(theta)
-        return (L @ L.T,)
+        return (L @ np.swapaxes(L, -1, -2),)
 
     def derivatives(self, theta: Array) -> list[tuple[Array, ...]]:
         """Return those for each element of L."""
         L = self._factor(theta)
         found: list[tuple[Array, ...]] = []
         for i, j in zip(*self._triangle, strict=True):
-            D = np.zeros((self.q, self.q))
-            D[i] = L[:, j]
-            found.append((D + D.T,))
+            D = np.zeros(L.shape)
+            D[..., i, :] = L[..., :, j]
+            found.append((D + np.swapaxes(D, -1, -2),))
         return found
