@@ -262,15 +262,16 @@ class MixedPoint:
         return np.asarray(np.einsum("...iaib->...ab", S.reshape(*S.shape[:-2], n, q, n, q))) if n > 1 else S
 
     @cached_property
+    def _slopes(self) -> list[Array]:
+        return [self._slope(term) for term in range(len(self.problem.plan.places))]
+
+    @cached_property
     def gradient(self) -> Array:
         """Derivative of the likelihood by each parameter, (..., n)."""
-        slopes: dict[int, Array] = {}
         found = np.zeros(self.theta.shape)
         for j, moved in enumerate(self.problem.derivatives(self.theta)):
             for term, D in moved:
-                if term not in slopes:
-                    slopes[term] = self._slope(term)
-                found[..., j] += (slopes[term] * D).sum(axis=(-2, -1))
+                found[..., j] += (self._slopes[term] * D).sum(axis=(-2, -1))
         return found
 
     @cached_property
@@ -293,4 +294,32 @@ class MixedPoint:
             cross = turned @ self._scaled_X
             information -= cross @ np.swapaxes(cross, -1, -2)
         return np.asarray(0.25 * (information + np.swapaxes(information, -1, -2)))
+
+    @cached_property
+    def information(self) -> Array:
+        """Minus the second derivative, up to terms that vanish on average, (..., n, n).
+
+        The average information, less how the covariances bend: at a factor of 0 that is all there is.
+        """
+        found = self.average_information
+        for component, part in zip(self.problem.components, self.problem.slices, strict=True):
+            if not component.structure.linear:
+                slopes = [self._slopes[term] for term in component.terms]
+                found[..., part, part] -= _bend(component.structure, self.theta[..., part], slopes)
+        return found
+
+
+def _bend(structure: Structure, theta: Array, slopes: list[Array]) -> Array:
+    """Return the second derivative of the sum of slopes times covariances, (..., n, n), by differences."""
+    low, high = structure.bounds
+    h = 1e-4 * np.maximum(np.abs(theta), structure.start(1e-4))[..., None] * np.eye(structure.n)
+    up, down = np.minimum(theta[..., None, :] + h, high), np.maximum(theta[..., None, :] - h, low)
+    width = np.diagonal(up - down, axis1=-2, axis2=-1)
+    found = np.zeros(up.shape)
+    for sign, shifted in ((1.0, up), (-1.0, down)):
+        for j, moved in enumerate(structure.derivatives(shifted)):
+            for S, D in zip(slopes, moved, strict=True):
+                found[..., j] += sign * (S[..., None, :, :] * D).sum(axis=(-2, -1))
+    found /= width[..., None]
+    return np.asarray(0.5 * (found + np.swapaxes(found, -1, -2)))
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -22,11 +23,18 @@ class Structure(Protocol):
         """Number of parameters."""
 
     @property
+    def linear(self) -> bool:
+        """The matrices are linear in the parameters."""
+
+    @property
     def bounds(self) -> tuple[Array, Array]:
         """Lowest and highest value of each parameter, (n,) each."""
 
     def start(self, variance: float) -> Array:
         """Return parameters that give each effect this variance."""
+
+    def starts(self, variance: float) -> Array:
+        """Return parameters all over the range, (m, n), for variances of about this size."""
 
     def matrices(self, theta: Array) -> tuple[Array, ...]:
         """Return the covariance of each term."""
@@ -35,11 +43,36 @@ class Structure(Protocol):
         """Return, for each parameter, the derivative of the covariance of each term."""
 
 
+# How far apart the variances lie, or the standard deviations, from which a search begins.
+SIZES = (1.0, 0.1, 4.0)
+SMALL = 0.05
+
+
+def patterns(q: int) -> Array:
+    """Return sizes of q effects (m, q): alike, and each in turn much smaller or larger than the others."""
+    alike = np.array([np.full(q, s) for s in SIZES])
+    if q == 1:
+        return alike
+    lone = np.eye(q)
+    return np.concatenate([alike, np.where(lone, SMALL, 1.0), np.where(lone, 1.0, SMALL)])
+
+
+def correlations(low: float) -> Array:
+    """Return correlations over the whole range from its lowest."""
+    return np.array([0.95 * low, 0.0, 0.5, 0.99])
+
+
+def spread_out(sizes: Sequence[Array] | Array, rho: Array) -> Array:
+    """Return every combination of sizes (n,) and correlations."""
+    return np.array([np.append(size, r) for size in sizes for r in rho])
+
+
 @dataclass(frozen=True, eq=False)
 class Scaled:
     """One variance times a known correlation matrix R (q, q): random intercepts, ``ID``, given R."""
 
     R: Array
+    linear: ClassVar[bool] = True
 
     @property
     def n(self) -> int:
@@ -54,6 +87,10 @@ class Scaled:
     def start(self, variance: float) -> Array:
         """Return the variance."""
         return np.array([variance])
+
+    def starts(self, variance: float) -> Array:
+        """Return variances between 0 and five times this."""
+        return variance * np.array([[0.0], [0.02], [0.2], [1.0], [5.0]])
 
     def matrices(self, theta: Array) -> tuple[Array, ...]:
         """Return theta R."""
@@ -73,6 +110,7 @@ class CompoundSymmetry:
     """
 
     most: int
+    linear: ClassVar[bool] = False
 
     @property
     def n(self) -> int:
@@ -87,6 +125,10 @@ class CompoundSymmetry:
     def start(self, variance: float) -> Array:
         """Return the variance and half of it shared."""
         return np.array([variance, 0.5])
+
+    def starts(self, variance: float) -> Array:
+        """Return variances with correlations over the whole range."""
+        return spread_out([variance * np.array([s]) for s in SIZES], correlations(self.bounds[0][1]))
 
     def matrices(self, theta: Array) -> tuple[Array, ...]:
         """Return rho tau2 and (1 - rho) tau2."""
@@ -125,6 +167,11 @@ class Correlated:
         return 1 if self.common else self.q
 
     @property
+    def linear(self) -> bool:
+        """Variances without correlations are."""
+        return self.distance is None
+
+    @property
     def by_sd(self) -> bool:
         """The first q parameters are standard deviations."""
         return self.distance is not None and not self.common
@@ -152,6 +199,11 @@ class Correlated:
         if self.distance is not None:
             theta[-1] = 0.5
         return theta
+
+    def starts(self, variance: float) -> Array:
+        """Return equal variances, each in turn small or large, with correlations over the whole range."""
+        sizes = patterns(self.variances) * (np.sqrt(variance) if self.by_sd else variance)
+        return sizes if self.distance is None else spread_out(sizes, correlations(self.bounds[0][-1]))
 
     def _parts(self, theta: Array) -> tuple[Array, Array, Array]:
         sd = theta[..., : self.variances]
@@ -194,6 +246,7 @@ class Unstructured:
     """Any covariance of q effects, by the lower triangle of its Cholesky factor, row by row."""
 
     q: int
+    linear: ClassVar[bool] = False
 
     @property
     def n(self) -> int:
@@ -213,6 +266,17 @@ class Unstructured:
         """Return equal variances, correlation 0.5."""
         C = variance * (0.5 + 0.5 * np.eye(self.q))
         return np.asarray(np.linalg.cholesky(C)[self._triangle])
+
+    def starts(self, variance: float) -> Array:
+        """Return variances as those of `Correlated`, with correlations of either sign."""
+        signs = np.array([[(-1.0) ** (code >> j & 1) for j in range(self.q)] for code in range(2 ** min(self.q - 1, 3))])
+        found = []
+        for sd in np.sqrt(variance) * patterns(self.q):
+            for rho in (0.0, 0.5, 0.95):
+                for sign in signs if rho else signs[:1]:
+                    C = np.outer(sd * sign, sd * sign) * (rho + (1.0 - rho) * np.eye(self.q))
+                    found.append(np.linalg.cholesky(C)[self._triangle])
+        return np.array(found)
 
     def _factor(self, theta: Array) -> Array:
         L = np.zeros((*theta.shape[:-1], self.q, self.q))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
@@ -30,6 +31,7 @@ class Turned:
 
     q: int
     front: tuple[int, ...]
+    linear: ClassVar[bool] = False
 
     @property
     def n(self) -> int:
