@@ -10,7 +10,7 @@ from alliance_meta._typing import Array, Mask
 from alliance_meta.core.mixed import MixedPoint, MixedProblem
 
 # What one more step would add to the log-likelihood at most; rounding there is of the order 1e-12.
-SETTLED = 1e-15
+SETTLED = 1e-18
 NEAR = 1e-3
 # Where no step raises the likelihood any more, what is left to gain must be rounding.
 ROUNDED = 1e-8

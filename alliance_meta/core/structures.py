@@ -59,7 +59,7 @@ def patterns(q: int) -> Array:
 
 def correlations(low: float) -> Array:
     """Return correlations over the whole range from its lowest."""
-    return np.array([0.95 * low, 0.0, 0.5, 0.99])
+    return np.array([0.99 * low, 0.6 * low, 0.0, 0.5, 0.99])
 
 
 def spread_out(sizes: Sequence[Array] | Array, rho: Array) -> Array:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RATERS = "abc"
 STRUCTS = ("ID", "DIAG", "CS", "HCS", "AR", "HAR", "CAR", "UN", "GEN")
 
 
