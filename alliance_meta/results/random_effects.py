@@ -299,8 +299,8 @@ class RandomEffectsResults(FittedQuantities):
         -------
         DataFrame
             ``yi vi fitted se_fitted resid rstandard hat weight blup`` on the analysis scale; `rstandard` is
-            the residual over its standard error (R: ``rstandard(fit)``), `hat` the leverage, `weight` in
-            percent, `blup` the shrunken effect.
+            the residual over its standard error (R: ``rstandard(fit)``), NaN for an effect that alone fixes its
+            fitted value (leverage 1); `hat` the leverage, `weight` in percent, `blup` the shrunken effect.
         """
         return export.augment(self)
 
