@@ -11,7 +11,8 @@ import numpy as np
 from alliance_meta._typing import Array
 from alliance_meta.core.clusters import IntArray
 from alliance_meta.core.mixed import Component, MixedProblem, mixed_problem
-from alliance_meta.core.mixed_search import MixedFit, maximise_mixed, observed_information, units
+from alliance_meta.core.mixed_climb import units
+from alliance_meta.core.mixed_search import MixedFit, maximise_mixed, observed_information
 from alliance_meta.core.sampling_covariance import SamplingCovariance
 from alliance_meta.core.tower_plan import Term
 from alliance_meta.design import Design, design_of
