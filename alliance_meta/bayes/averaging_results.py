@@ -34,6 +34,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import Scale, check_level, did_you_mean
+from alliance_meta.results.export import one_row
 from alliance_meta.results.predictions import coded_rows
 
 
@@ -219,7 +220,7 @@ class AveragedResults:
 
     def glance(self) -> pd.DataFrame:
         """Return one row with the statistics, unrounded."""
-        return pd.DataFrame({name: pd.Series([value]) for name, value in averaging_export.statistics(self).items()})
+        return one_row(averaging_export.statistics(self))
 
     def to_dict(self) -> dict[str, Any]:
         """Return every number and setting as JSON-ready values; of the models the thousand most probable."""

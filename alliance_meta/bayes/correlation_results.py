@@ -273,6 +273,7 @@ class BayesianCorrelationResults(StatedIntervals):
     def _statistics(self) -> dict[str, Any]:
         return {
             "k": self.k,
+            **self.effects.counts,
             "level": self.level,
             "mu": self.posterior("mu").median,
             "tau": self.posterior("tau").median,

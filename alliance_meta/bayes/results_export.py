@@ -75,6 +75,7 @@ def statistics(fit: BayesianResults) -> dict[str, Any]:
     zero = shown(fit, "tau = 0")
     found = {
         "k": fit.k,
+        **fit.effects.counts,
         "p": fit.p,
         "level": fit.level,
         "interval": fit.interval,

@@ -25,6 +25,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import Scale, check_level, did_you_mean
+from alliance_meta.results.export import one_row
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,7 +232,7 @@ class RobmaResults:
 
     def glance(self) -> pd.DataFrame:
         """Return one row with the statistics, unrounded."""
-        return pd.DataFrame({name: pd.Series([value]) for name, value in robma_export.statistics(self).items()})
+        return one_row(robma_export.statistics(self))
 
     def to_dict(self) -> dict[str, Any]:
         """Return every number and setting as JSON-ready values."""

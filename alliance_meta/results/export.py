@@ -52,6 +52,7 @@ def model_statistics(fit: RandomEffectsResults) -> dict[str, Any]:
     m, ddf = fit.QMdf
     return {
         "k": fit.k,
+        **fit.effects.counts,
         "p": fit.p,
         "method": fit.method,
         "test": fit.inference,

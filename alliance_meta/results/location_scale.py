@@ -23,6 +23,7 @@ from alliance_meta.results import location_scale_export as export
 from alliance_meta.results import location_scale_text as text
 from alliance_meta.results.coefficients import FittedCoefficients
 from alliance_meta.results.contrasts import contrast
+from alliance_meta.results.export import one_row
 from alliance_meta.results.settings import FitSettings
 from alliance_meta.results.teststats import WaldTest
 
@@ -334,7 +335,7 @@ class LocationScaleResults(FittedCoefficients):
 
     def glance(self) -> pd.DataFrame:
         """Return one row with the model's statistics, unrounded."""
-        return pd.DataFrame([export.statistics(self)])
+        return one_row(export.statistics(self))
 
     def augment(self) -> pd.DataFrame:
         """Return one row per effect: ``yi vi fitted resid tau2 weight``."""
