@@ -25,6 +25,10 @@ BLANK = (
     "study,year,r,n\nAda,2001.0,.31,48\nAda,,.22,48\nBo,2004.0,-.02,120\nBo,,.15,120\nCy,2010.0,.4,65\nCy,,.28,65\n"
     "Di,2012.0,.2,90\n"
 )
+HEADERS = (
+    *("Reference", "Paper", "First author", "FirstAuthor", "author_year", "Author, year", "Label", "trial", "Studie"),
+    *("Autor", "AUTHORS", "étude"),
+)
 DOWN = (
     "study,outcome,r,n\nAda 2001,symptoms,.31,48\n,dropout,.22,48\nBo 2004,symptoms,-.02,120\n,dropout,.15,120\n"
     "Cy 2010,symptoms,.40,65\n,dropout,.28,65\nDi 2012,symptoms,.2,90\n"
@@ -208,20 +212,7 @@ class TestYears:
 class TestHeaders:
     @pytest.mark.parametrize(
         "header",
-        [
-            "Reference",
-            "Paper",
-            "First author",
-            "FirstAuthor",
-            "author_year",
-            "Author, year",
-            "Label",
-            "trial",
-            "Studie",
-            "Autor",
-            "AUTHORS",
-            "étude",
-        ],
+        HEADERS,
     )
     def test_usual_headers_are_the_study(self, tmp_path, header):
         name = f'"{header}"' if "," in header else header
