@@ -76,6 +76,10 @@ class RedundantModeratorWarning(AllianceMetaWarning):
     """A column of the design repeats what others say and was left out."""
 
 
+class DependenceWarning(AllianceMetaWarning):
+    """Effects of one study were taken as independent, or no column tells which rows are one study."""
+
+
 class FallbackWarning(AllianceMetaWarning):
     """A program is not there, and another one did the work."""
 

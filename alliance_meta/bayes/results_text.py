@@ -48,7 +48,7 @@ def _heading(fit: BayesianResults) -> list[str]:
     kind = "meta-regression" if fit.p > 1 or not fit.design.has_intercept else "random-effects model"
     lines = [
         f"Bayesian {kind} (k = {fit.k}; exact, error at most {fit.error_bound:.0e})",
-        f"{fit.effects.provenance.source}: {fit.effects.scale_label} ({fit.effects.measure})",
+        fit.effects.heading,
         *([f"Moderators: {fit.design.formula}"] if fit.design.formula != "1" else []),
         f"Priors: {fit.priors}",
         *(["mu: the mean effect at the average of the moderators"] if fit.p > 1 and fit.design.has_intercept else []),
@@ -168,7 +168,7 @@ def methods(fit: BayesianResults) -> str:
     kind = "equal-tailed" if fit.interval == "eti" else "shortest (highest-density)"
     factors = "" if fit.priors.improper else " Bayes factors compare marginal likelihoods under these priors."
     return (
-        f"{scale}A Bayesian random-effects model{moderators} was fitted to k = {fit.k} effects. Priors were "
+        f"{scale}A Bayesian random-effects model{moderators} was fitted to {fit.effects.counted}. Priors were "
         f"{of_mean}; the standard deviation of true effects between studies, tau: {fit.priors.tau}. Given tau the "
         "coefficients and true effects were integrated analytically, and tau by adaptive Gauss-Legendre quadrature, "
         f"with a numerical error {_bound(fit.error_bound)}. Posterior medians are reported with {kind} "

@@ -14,6 +14,7 @@ from alliance_meta.core.tau2 import Tau2Fit, fixed_tau2
 from alliance_meta.core.univariate import GENERALISED_Q, Coefficients, UnivariateFit, fit_univariate
 from alliance_meta.core.wls import wls
 from alliance_meta.design import Design, design_of
+from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import (
     ConvergenceWarning,
@@ -137,7 +138,7 @@ class RandomEffectsModel:
         Warns
         -----
         DroppedRowsWarning, RedundantModeratorWarning, TruncationWarning, ConvergenceWarning, FewStudiesWarning,
-        SecondPeakWarning
+        DependenceWarning, SecondPeakWarning
             Each also stands in ``.notes`` of the result.
         """
         if self.scale is not None:
@@ -193,6 +194,7 @@ def fit_design(
     notes += _peak_notes(fitted, design, settings)
     notes += _inference_notes(fitted, settings)
     notes += _size_notes(effects.k, design, method=settings.method)
+    notes += dependence_notes(effects)
     return RandomEffectsResults(
         effects=effects,
         design=design,

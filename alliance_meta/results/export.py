@@ -49,6 +49,7 @@ def statistics(fit: RandomEffectsResults) -> dict[str, Any]:
     m, ddf = fit.QMdf
     return {
         "k": fit.k,
+        **fit.effects.counts,
         "p": fit.p,
         "method": fit.method,
         "test": fit.inference,

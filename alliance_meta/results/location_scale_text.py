@@ -68,7 +68,7 @@ def methods(fit: LocationScaleResults) -> str:
     moderators = f" with the moderators {fit.design.formula} for the mean effect" if fit.design.formula != "1" else ""
     adjusted = " after the Knapp-Hartung adjustment" if fit.inference in ("knha", "adhoc") else ""
     return (
-        f"A location-scale model (Viechtbauer & López-López, 2022){moderators} was fitted to k = {fit.k} effects by "
+        f"A location-scale model (Viechtbauer & López-López, 2022){moderators} was fitted to {fit.effects.counted} by "
         f"{ESTIMATORS[fit.method]}; {what} depended on {fit.scale_design.formula}. Coefficients of the mean effect "
         f"were tested against {reference}{adjusted}, those of the scale part against {reference} with standard errors "
         "from the observed information, and all moderators of the scale part together by a likelihood-ratio test."
@@ -79,7 +79,7 @@ def _head(fit: LocationScaleResults) -> list[str]:
     effects = fit.effects
     lines = [
         f"Location-scale model (k = {fit.k}; tau2 estimator: {fit.method})",
-        f"{effects.provenance.source}: {effects.scale_label} ({effects.measure})",
+        effects.heading,
         f"Inference: {INFERENCE[fit.inference]}",
         f"Mean effect ~ {fit.design.formula};  {'log(tau2)' if fit.link == 'log' else 'tau2'} ~ "
         f"{fit.scale_design.formula}",

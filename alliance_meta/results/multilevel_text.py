@@ -66,7 +66,7 @@ def methods(fit: MultilevelResults) -> str:
         + ("containment degrees of freedom" if fit.degrees == "contain" else "k - p degrees of freedom"),
     }[fit.inference]
     return (
-        f"A multilevel model{moderators} was fitted to k = {fit.k} effects by {ESTIMATORS[fit.method]}, with random "
+        f"A multilevel model{moderators} was fitted to {fit.effects.counted} by {ESTIMATORS[fit.method]}, with random "
         f"effects for {random}. {V} Coefficients were tested against {reference}."
     )
 
@@ -84,7 +84,7 @@ def _heading(fit: MultilevelResults) -> list[str]:
     effects = fit.effects
     lines = [
         f"Multilevel model (k = {fit.k}; method: {fit.method})",
-        f"{effects.provenance.source}: {effects.scale_label} ({effects.measure})",
+        effects.heading,
         "Inference: " + ("Wald (normal)" if fit.inference == "z" else f"t, degrees of freedom by {_counting(fit)}"),
         "Sampling errors: " + ("independent" if fit.V is None else fit.V.assumption),
         *([f"Moderators: {fit.design.formula}"] if fit.design.formula != "1" else []),

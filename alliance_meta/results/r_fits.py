@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from alliance_meta.core.univariate import GENERALISED_Q
-from alliance_meta.effects.factors import ROWS, sides
+from alliance_meta.effects.groups import ROWS, sides
 from alliance_meta.results.r_code import MOST_ROWS, call, comment, data, formula, name, quoted, value, vector
 
 if TYPE_CHECKING:

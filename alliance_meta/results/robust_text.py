@@ -38,6 +38,7 @@ def statistics(fit: RobustResults) -> dict[str, Any]:
     m, ddf = fit.QMdf
     found = {
         "k": fit.k,
+        **fit.effects.counts,
         "p": fit.p,
         "cluster": fit.cluster,
         "n_clusters": fit.n_clusters,
@@ -97,7 +98,7 @@ def _head(fit: RobustResults) -> list[str]:
     each = effects_per_cluster(fit.sizes)
     lines = [
         f"Cluster-robust inference ({fit.type}; k = {fit.k} effects in {fit.n_clusters} clusters, {each})",
-        f"{effects.provenance.source}: {effects.scale_label} ({effects.measure})",
+        effects.heading,
         f"Clusters: {fit.cluster}; t tests with Satterthwaite df",
         f"Model: {fit.fit.summary().partition(chr(10))[0]}",
         *([f"Moderators: {fit.design.formula}"] if fit.design.formula != "1" else []),

@@ -71,7 +71,7 @@ def _head(fit: RVEResults) -> list[str]:
     rho = f", rho = {fit.settings.rho:g}" if fit.working_model == "CORR" else ""
     lines = [
         f"Robust variance estimation (k = {fit.k} effects in {fit.n_clusters} clusters, {each})",
-        f"{effects.provenance.source}: {effects.scale_label} ({effects.measure})",
+        effects.heading,
         f"Working model: {WORKING[fit.working_model]}{rho}; clusters: {fit.clusters.name}",
         f"Inference: {corrected}",
         *([f"Moderators: {fit.design.formula}"] if fit.design.formula != "1" else []),

@@ -68,7 +68,7 @@ def _heading(fit: RandomEffectsResults) -> list[str]:
     effects = fit.effects
     return [
         f"{kind} (k = {fit.k}{estimator})",
-        f"{effects.provenance.source}: {effects.scale_label} ({effects.measure})",
+        effects.heading,
         f"Inference: {INFERENCE[fit.inference]}{'; weights given' if fit.settings.weights is not None else ''}",
         *([f"Moderators: {fit.design.formula}"] if fit.design.formula != "1" else []),
     ]
@@ -201,14 +201,14 @@ def methods(fit: RandomEffectsResults) -> str:
     sentences = [scales.get(effects.measure, "Effect sizes were analysed on the scale given.")]
     moderators = f" with the moderators {fit.design.formula}" if fit.design.formula != "1" else ""
     if fit.method == "EE":
-        sentences.append(f"An equal-effects model{moderators} was fitted to k = {fit.k} effects.")
+        sentences.append(f"An equal-effects model{moderators} was fitted to {fit.effects.counted}.")
     else:
         how = f"was estimated by {ESTIMATORS[fit.method]} and its confidence interval by the Q-profile method"
         if fit.settings.tau2 is not None:
             how = f"was set to {fit.settings.tau2:g}"
         weights = ", with weights given by the analyst" if fit.settings.weights is not None else ""
         sentences.append(
-            f"A random-effects model{moderators} was fitted to k = {fit.k} effects{weights}; "
+            f"A random-effects model{moderators} was fitted to {fit.effects.counted}{weights}; "
             f"the between-study variance {how}."
         )
     reference = {
