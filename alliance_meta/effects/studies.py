@@ -183,6 +183,11 @@ def count_people(samples: IntArray, n: Any) -> int | None:
     return round(total) if np.isfinite(people).any() and total < 2**53 else None
 
 
+def spaced(number: int) -> str:
+    """Write a count with a space between thousands, as no language reads it as a decimal mark."""
+    return f"{number:,}".replace(",", " ")
+
+
 def dependence_notes(effects: EffectSizes, *, stacklevel: int = 5) -> list[Note]:
     """Warn, and return the note, where several effects of one study are about to be taken as independent."""
     if effects.k == effects.n_studies:

@@ -43,7 +43,9 @@ def item(kind: str, of: str, more: str = "") -> str:
 @pytest.mark.parametrize("sheet", [FINISHED, FINISHED.replace("yi", "g").replace("sei", "g se")])
 def test_finished_effects_are_reported_on_their_own_scale(tmp_path: Path, sheet: str) -> None:
     named = "" if sheet == FINISHED else 'yi = "g"\nsei = "g se"'
-    items = item('table = "studies"', '"a"') + item('table = "comparison"', '"a"') + item('figure = "caterpillar"', '"a"')
+    items = (
+        item('table = "studies"', '"a"') + item('table = "comparison"', '"a"') + item('figure = "caterpillar"', '"a"')
+    )
     found = built(tmp_path, sheet, f'id = "a"\n{named}', items, ("tables", "figures"))
     es = am.EffectSizes.from_arrays([0.31, 0.22, 0.15], np.square([0.1, 0.05, 0.11]))
     fit = am.RandomEffectsModel(es).fit()
@@ -84,6 +86,9 @@ def test_default_priors_are_for_correlations(tmp_path: Path) -> None:
         built(tmp_path, FINISHED, 'id = "b"\nkind = "bayes"')
 
 
+THREE_LEVEL = 'id = "a"\nkind = "bayes"\nrandom = "~ 1 | study_id/es_id"'
+
+
 def dependent() -> str:
     random = np.random.default_rng(20)
     rows = [
@@ -122,14 +127,19 @@ def test_independent_effects_without_a_kind_are_as_they_were(tmp_path: Path) -> 
 def test_a_bayesian_report_of_dependent_effects(tmp_path: Path) -> None:
     items = "".join(item(f'table = "{name}"', '"a"') for name in ("statistics", "studies", "posterior"))
     items += item('figure = "forest"', '"a"')
-    found = built(tmp_path, dependent(), 'id = "a"\nkind = "bayes"\nrandom = "~ 1 | study_id/es_id"', items)
+    found = built(tmp_path, dependent(), THREE_LEVEL, items)
     fit = am.BayesianModel(am.escalc(am.read_coded(tmp_path / "own.csv")), random="~ 1 | study_id/es_id").fit()
     block = found["quantities"]["a"]
     assert block["r"]["value"] == pytest.approx(fit.predict(scale="r")["pred"].iloc[0], rel=ITERATIVE)
     assert block["tau_study_id"]["value"] == pytest.approx(fit.posterior("tau[study_id]").median, rel=ITERATIVE)
     assert block["bf_mu"]["value"] == pytest.approx(fit.bayes_factor("mu = 0").bf10, rel=ITERATIVE)
     with pytest.raises(InputError, match="table='priors' shows models with one τ"):
-        built(tmp_path, dependent(), 'id = "a"\nkind = "bayes"\nrandom = "~ 1 | study_id/es_id"', item('table = "priors"', '"a"'))
+        built(
+            tmp_path,
+            dependent(),
+            'id = "a"\nkind = "bayes"\nrandom = "~ 1 | study_id/es_id"',
+            item('table = "priors"', '"a"'),
+        )
 
 
 def many(k: int) -> str:
