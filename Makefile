@@ -32,7 +32,7 @@ DATA    := $(shell find data -type f)
 REPORTS   := $(patsubst reports/%.toml,reports/build/%/.made,$(wildcard reports/*.toml))
 NOTEBOOKS := $(patsubst notebooks/%.py,notebooks/build/%.ipynb,$(wildcard notebooks/*.py))
 
-.PHONY: help reports test lint fuzz notebooks reproduce data bench validate lock clean distclean remake
+.PHONY: help docs reports test lint fuzz notebooks reproduce data bench validate lock clean distclean remake
 
 help: ## Say what can be made
 	@echo "Usage: make TARGET, or PYTHON=python3.13 make TARGET"
@@ -40,6 +40,10 @@ help: ## Say what can be made
 
 reports: $(REPORTS) ## Build the reports that changed into reports/build/
 	@ls -1d reports/build/*/report.html
+
+docs: ## List the documentation: plain Markdown, nothing to build
+	@echo "The documentation is plain Markdown; begin with docs/index.md:"
+	@ls docs/*.md
 
 test: lint ## Check style and types, then run the tests (ARGS="-k forest" chooses some)
 	$(RUN) pytest --numprocesses=logical --dist=loadfile $(ARGS)

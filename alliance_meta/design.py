@@ -6,7 +6,7 @@ import ast
 import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array, Mask
+from alliance_meta.core.collinear import independent_columns, null_space, partners
 from alliance_meta.errors import DesignError, DroppedRowsWarning, InputError, RedundantModeratorWarning
 from alliance_meta.expressions import RefusedError, parse, plain_text, read_formula, shown
 from alliance_meta.notes import Note, warn_note
@@ -22,9 +23,14 @@ from alliance_meta.options import did_you_mean
 if TYPE_CHECKING:
     from formulaic import Formula, ModelSpec
 
+    from alliance_meta.effects.table import EffectSizes
+
 INTERCEPT = "intrcpt"
-# Columns whose residual on the others is below this share of their length are called collinear; R's qr uses 1e-7.
-COLLINEAR = 1e-7
+NO_SUCH = "0 in every effect (no effect has this combination of levels)"
+# Rows are of order 1 on the scale of `Design.beyond`; what is smaller is rounding.
+UNDETERMINED = 1e-6
+# A column that is nowhere further than this from the effects repeats them, if more than so many effects agree.
+ROUNDED, COPIED = 0.006, 3
 # Functions that make several columns of one, and the most coefficients that anybody means to fit.
 SIZED = frozenset({"poly", "bs", "cr", "cs", "cc"})
 MOST_COLUMNS = 1_000
@@ -86,20 +92,33 @@ class Design:
         others = tuple(i for i, name in enumerate(self.names) if name != INTERCEPT)
         return others or (0,)
 
-    def new_rows(self, newdata: pd.DataFrame | Mapping[str, Any]) -> tuple[Array, list[str]]:
+    def new_rows(self, newdata: pd.DataFrame | Mapping[str, Any], *, averaged: bool = False) -> tuple[Array, list[str]]:
         """Code new data as the model's own were coded; return the rows (m, p) and a label for each.
+
+        `averaged` is for rows of which only an average is used: it may be known where a row is not, so that the
+        caller asks `estimable` of the average of `beyond`.
 
         Raises
         ------
         InputError
-            For a missing moderator, an empty cell, or a level the model has not seen.
+            For a missing moderator, an empty cell, a level the model has not seen, or a row that no effect tells
+            about.
         """
         if self._spec is None:
-            k = len(_as_frame(newdata))
+            k = len(as_frame(newdata))
             return np.ones((k, 1)), [str(i + 1) for i in range(k)]
         X, frame = self._code(newdata)
         labels = [", ".join(f"{n} = {_short(v)}" for n, v in row.items()) for row in frame.to_dict("records")]
+        known = self.estimable(X[:, :0] if averaged or self._null is None else X @ self._null)
+        if not known.all():
+            lost = "; ".join(np.array(labels)[~known])
+            raise InputError(f"newdata: no effect tells about {lost}; its column was left out as redundant")
         return X[:, list(self._kept)], labels
+
+    @staticmethod
+    def estimable(beyond: Array) -> Mask:
+        """Return where rows of `beyond`, or averages of its rows, (m, d), can be estimated, (m,)."""
+        return np.abs(beyond).max(axis=1, initial=0.0) <= UNDETERMINED
 
     def beyond(self, newdata: pd.DataFrame | Mapping[str, Any]) -> Array:
         """Return what of each new row no effect tells about, (m, d): zeros where the mean can be estimated.
@@ -108,14 +127,14 @@ class Design:
         of rows is the average of theirs, on a scale where rows are of order 1.
         """
         if self._null is None or self._spec is None:
-            return np.zeros((len(_as_frame(newdata)), 0))
+            return np.zeros((len(as_frame(newdata)), 0))
         return self._code(newdata)[0] @ self._null
 
     def _code(self, newdata: pd.DataFrame | Mapping[str, Any]) -> tuple[Array, pd.DataFrame]:
         from formulaic.errors import FormulaicError
 
         assert self._spec is not None
-        given = _as_frame(newdata)
+        given = as_frame(newdata)
         self._check_new(_whole_codes(self.formula, _plain(given)))
         frame = _whole_codes(self.formula, _plain(given[list(self.variables)]))
         with warnings.catch_warnings():
@@ -141,7 +160,14 @@ class Design:
                 )
 
 
-def build_design(mods: str, moderators: pd.DataFrame, *, labels: Sequence[str]) -> Design:
+def design_of(mods: str, effects: EffectSizes) -> Design:
+    """Build the design matrix of `mods` for these effects; see `build_design`."""
+    return build_design(mods, effects.moderators, labels=effects.slab, outcome=_outcome_columns(effects))
+
+
+def build_design(
+    mods: str, moderators: pd.DataFrame, *, labels: Sequence[str], outcome: Collection[str] = ()
+) -> Design:
     """Build the design matrix of `mods` from the moderators of k effects.
 
     Parameters
@@ -149,16 +175,19 @@ def build_design(mods: str, moderators: pd.DataFrame, *, labels: Sequence[str]) 
     mods : str
         Right-hand side of a formula, with or without ``~``: ``"1"``, ``"rater + setting"``,
         ``"rater * center(year)"``, ``"bs(year, df=3)"``, ``"0 + rater"``. Text columns are categorical, with
-        the first level in alphabetical order as the reference; ``C(x)`` makes a number categorical.
+        the first level in alphabetical order as the reference; a pandas ``Categorical`` keeps the order of its
+        categories, and the first is the reference. ``C(x)`` makes a number categorical.
     moderators : DataFrame of k rows
     labels : sequence of str
         Study labels, for messages.
+    outcome : collection of str
+        Columns that hold the effects themselves, which cannot be moderators.
 
     Raises
     ------
     DesignError
-        An unknown moderator, one with a single level, or fewer effects than coefficients; the message
-        names them.
+        An unknown moderator, one with a single level, the outcome as a moderator, or fewer effects than
+        coefficients; the message names them.
 
     Warns
     -----
@@ -174,6 +203,9 @@ def build_design(mods: str, moderators: pd.DataFrame, *, labels: Sequence[str]) 
     known = [str(c) for c in moderators.columns]
     checked = read_formula(formula, columns=known, where="mods")
     names = [name for name in known if name in checked.variables]
+    told = ", ".join(repr(name) for name in names if name in outcome)
+    if told:
+        raise DesignError(f"mods={formula!r}: {told} is what the effects were computed from; leave it out of mods")
     frame = _plain(moderators[names])
     rows = frame.notna().all(axis=1).to_numpy()
     notes = _missing_note(frame, rows, labels)
@@ -183,7 +215,7 @@ def build_design(mods: str, moderators: pd.DataFrame, *, labels: Sequence[str]) 
     _check_promise(checked.formula, levels, where=f"mods={shown(formula)}")
     X, columns, terms, spec = _materialise(formula, checked.formula, used)
     _check_size(X, columns, formula)
-    kept, redundant = _independent(X, columns)
+    kept, redundant = _redundant(X, columns)
     place = {j: i for i, j in enumerate(kept)}
     return Design(
         formula=formula,
@@ -196,8 +228,19 @@ def build_design(mods: str, moderators: pd.DataFrame, *, labels: Sequence[str]) 
         notes=(*notes, *redundant),
         _spec=spec,
         _kept=tuple(kept),
-        _null=_null_space(X, rank=len(kept)),
+        _null=null_space(X, rank=len(kept)),
     )
+
+
+def _outcome_columns(effects: EffectSizes) -> set[str]:
+    """Return the columns the effects came from, or that repeat them up to rounding, as z or as r."""
+    found = {effects.columns[name] for name in ("ri", "yi") if name in effects.columns}
+    for name, column in effects.moderators.select_dtypes("number").items():
+        x = column.to_numpy(dtype=float, na_value=np.nan)
+        away = np.abs(np.abs(x) - np.abs([effects.yi, np.tanh(effects.yi)])).max(axis=1)
+        if effects.k > COPIED and away.min() <= ROUNDED and np.ptp(x) > COPIED * ROUNDED:
+            found.add(str(name))
+    return found
 
 
 def _short(value: Any) -> str:
@@ -213,13 +256,23 @@ def _right_hand_side(mods: str) -> str:
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a copy in which every column is float or text, the two kinds a formula distinguishes."""
-    plain = {}
+    plain: dict[Any, Any] = {}
     for name, column in frame.items():
         if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
             plain[name] = column.astype(float)
         else:
-            plain[name] = column.map(str, na_action="ignore").astype(object)
+            text = column.astype(object).map(str, na_action="ignore")
+            ordered = isinstance(column.dtype, pd.CategoricalDtype)
+            plain[name] = pd.Categorical(text, list(map(str, levels_of(column)))) if ordered else text.astype(object)
     return pd.DataFrame(plain, index=frame.index)
+
+
+def levels_of(column: pd.Series[Any]) -> tuple[Any, ...]:
+    """Return the values a categorical column has: a Categorical's in their order, numbers by size, else by name."""
+    found = set(column.dropna())
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return tuple(value for value in column.cat.categories if value in found)
+    return tuple(sorted(found) if pd.api.types.is_numeric_dtype(column) else sorted(found, key=str))
 
 
 def _missing_note(frame: pd.DataFrame, rows: Mask, labels: Sequence[str]) -> tuple[Note, ...]:
@@ -231,7 +284,7 @@ def _missing_note(frame: pd.DataFrame, rows: Mask, labels: Sequence[str]) -> tup
     lost = [labels[int(i)] for i in np.flatnonzero(~rows)]
     shown = ", ".join(lost[:8]) + (f" and {len(lost) - 8} more" if len(lost) > 8 else "")
     message = f"{len(lost)} of {len(rows)} effects left out because a moderator is missing ({per_column}): {shown}."
-    return (warn_note("dropped-rows", message, DroppedRowsWarning, stacklevel=5),)
+    return (warn_note("dropped-rows", message, DroppedRowsWarning, stacklevel=6),)
 
 
 def _explicit(formula: str) -> set[str]:
@@ -252,10 +305,8 @@ def _levels(formula: str, used: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     explicit = _explicit(formula)
     found = {}
     for name, column in used.items():
-        if not pd.api.types.is_numeric_dtype(column):
-            found[str(name)] = tuple(sorted(set(column)))
-        elif name in explicit:
-            found[str(name)] = tuple(str(v) for v in sorted(set(column)))
+        if name in explicit or not pd.api.types.is_numeric_dtype(column):
+            found[str(name)] = tuple(map(str, levels_of(column)))
     return found
 
 
@@ -337,44 +388,23 @@ def _check_size(X: Array, columns: tuple[str, ...], formula: str) -> None:
         )
 
 
-def _independent(X: Array, columns: tuple[str, ...]) -> tuple[list[int], tuple[Note, ...]]:
-    """Return the positions of columns that add something to those before them, and a note for each other."""
-    basis = np.zeros((len(X), 0))
-    kept: list[int] = []
+def _redundant(X: Array, columns: tuple[str, ...]) -> tuple[list[int], tuple[Note, ...]]:
+    """Return the positions of columns that add something to those before them, and a note for all others."""
+    kept = independent_columns(X)
     redundant = []
-    for j, column in enumerate(X.T):
-        rest = column - basis @ (basis.T @ column)
-        rest = rest - basis @ (basis.T @ rest)
-        if np.linalg.norm(rest) <= COLLINEAR * np.linalg.norm(column):
-            redundant.append(f"{columns[j]!r} {_partners(X[:, kept], column, [columns[i] for i in kept])}")
-            continue
-        basis = np.column_stack([basis, rest / np.linalg.norm(rest)])
-        kept.append(j)
+    for j in sorted(set(range(len(columns))) - set(kept)):
+        before = [i for i in kept if i < j]
+        involved = [columns[before[i]] for i in partners(X[:, before], X[:, j])]
+        why = f"a combination of {', '.join(map(repr, involved))}" if involved else NO_SUCH
+        redundant.append(f"{columns[j]!r} is {why}")
     if not redundant:
         return kept, ()
     message = f"Left out of the model because it says nothing new: {'; '.join(redundant)}."
-    return kept, (warn_note("redundant-moderator", message, RedundantModeratorWarning, stacklevel=5),)
+    return kept, (warn_note("redundant-moderator", message, RedundantModeratorWarning, stacklevel=6),)
 
 
-def _null_space(X: Array, *, rank: int) -> Array | None:
-    """Return the combinations of columns (P, P - rank) that are 0 in every effect, None where there are none."""
-    if rank == X.shape[1]:
-        return None
-    length = np.abs(X).max(axis=0)
-    scale = np.where(length > 0, length, 1.0)
-    return np.linalg.svd(X / scale)[2][rank:].T / scale[:, None]
-
-
-def _partners(X: Array, column: Array, names: Sequence[str]) -> str:
-    if not column.any():
-        return "is 0 in every effect (no effect has this combination of levels)"
-    weights = np.linalg.lstsq(X, column, rcond=None)[0]
-    size = np.abs(weights) * np.linalg.norm(X, axis=0)
-    involved = [name for name, s in zip(names, size, strict=True) if s > 1e-6 * size.max()]
-    return f"is a combination of {', '.join(map(repr, involved))}"
-
-
-def _as_frame(newdata: pd.DataFrame | Mapping[str, Any]) -> pd.DataFrame:
+def as_frame(newdata: pd.DataFrame | Mapping[str, Any]) -> pd.DataFrame:
+    """Return new data as a frame; a single value stands for every row."""
     if isinstance(newdata, pd.DataFrame):
         return newdata.reset_index(drop=True)
     try:

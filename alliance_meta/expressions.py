@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from alliance_meta.errors import DesignError, InputError
-from alliance_meta.options import did_you_mean
+from alliance_meta.options import backtick_hint, did_you_mean
 
 if TYPE_CHECKING:
     from formulaic import Formula
@@ -205,13 +205,17 @@ def read_formula(text: str, *, columns: Sequence[str], where: str) -> CheckedFor
     InputError
         It holds anything but what `FORMULA` says, names no column of the table, or does not mean what it says.
     """
-    checked = parse_formula(text, where=where)
+    hint = backtick_hint(text, list(columns))
+    try:
+        checked = parse_formula(text, where=where)
+    except InputError as error:
+        raise type(error)(f"{error}{hint}") from None
     where = f"{where}={shown(text)}"
     unknown = sorted(checked.variables - set(columns))
     if unknown:
         offered = f" Columns: {', '.join(columns)}" if columns else " The table has no moderator columns."
         listed = "; ".join(f"no column {name!r}{did_you_mean(name, list(columns))}" for name in unknown)
-        raise DesignError(f"{where}: {listed}{'' if listed.endswith('?') else '.'}{offered}")
+        raise DesignError(f"{where}: {listed}{'' if listed.endswith('?') else '.'}{offered}{hint}")
     hidden = sorted(name for name in checked.variables & _ROOTS if re.search(rf"\b{name}\s*[.(]", _bare(text)))
     if hidden:
         raise DesignError(f"{where}: {hidden[0]!r} is a column and a function; give the column another name")

@@ -10,6 +10,7 @@ import numpy as np
 
 from alliance_meta.errors import InputError
 from alliance_meta.expressions import plain_text
+from alliance_meta.not_applicable import NotApplicable
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _FORMS = "write 'mu = 0', 'mu > 0.1', '0.1 < mu < 0.3' or '|mu| < 0.1'"
@@ -137,3 +138,18 @@ def _size(log: float) -> str:
         return f"{np.exp(log):.4g}"
     exponent = int(np.floor(log / np.log(10.0)))
     return f"{np.exp(log - exponent * np.log(10.0)):.2f}e{exponent}"
+
+
+def undefined(stated: Hypothesis, reason: str) -> BayesFactor:
+    """Return a Bayes factor that is not applicable, with the reason."""
+    none = NotApplicable(reason)
+    return BayesFactor(stated.text, stated.opposite, none, none, none, none, none)
+
+
+def shown(fit: Any, statement: str) -> BayesFactor:
+    """Return the Bayes factor that summaries show: of effects that depend on each other, none."""
+    if fit.effects.k > fit.effects.n_studies:
+        reason = f"{fit.effects.k} effects of {fit.effects.n_studies} studies are no independent evidence"
+        return undefined(read_hypothesis(statement), reason)
+    found: BayesFactor = fit.bayes_factor(statement)
+    return found

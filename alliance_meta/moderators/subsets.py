@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.design import Design, build_design
+from alliance_meta.design import Design, design_of
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AllianceMetaWarning, DesignError, DroppedRowsWarning, InputError
 from alliance_meta.expressions import parse_formula
@@ -46,7 +46,7 @@ def complete_effects(
     for factor in dict.fromkeys(factor for term in terms for factor in sorted(factors[term])):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AllianceMetaWarning)
-            rows = rows & build_design(factor, effects.moderators, labels=effects.slab).rows
+            rows = rows & design_of(factor, effects).rows
     if not rows.any():
         raise DesignError("no effect has a value of every candidate")
     if rows.all():
@@ -86,7 +86,7 @@ def _design(effects: EffectSizes, terms: Sequence[str]) -> Design | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AllianceMetaWarning)
         try:
-            made = build_design(" + ".join(terms) or "1", effects.moderators, labels=effects.slab)
+            made = design_of(" + ".join(terms) or "1", effects)
         except DesignError:
             return None
     return None if any(note.code == "redundant-moderator" for note in made.notes) else made
