@@ -1,4 +1,4 @@
-"""How often intervals hold the true mean where effects of one study are taken as independent, and where they are not."""
+"""How often intervals hold the true mean where effects of one study are taken as independent, and where not."""
 
 from __future__ import annotations
 
