@@ -67,8 +67,9 @@ def escalc(
     slab : str or sequence of str, optional
         Column, or columns joined by a space, with the study labels.
     study_id : str or sequence of str, optional
-        Column, or columns that together, say which study a row belongs to, taken as it stands. By default a column ``study_id``, else the
-        study labels, of which equal ones are told apart by the year of publication, else `slab`.
+        Column, or columns that together, say which study a row belongs to, taken as they stand. By default a column
+        ``study_id``, else the study labels, of which equal ones are told apart by the year of publication, else
+        `slab`.
     direction : str, optional
         What a positive effect means; from the data card, else ``"as coded"``.
 
