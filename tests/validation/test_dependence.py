@@ -39,7 +39,7 @@ def test_a_look_at_the_coverage_of_both():
 
 @pytest.mark.slow
 def test_independence_covers_two_thirds_where_che_covers_its_level():
-    single, recipe = coverage(2000, seed=1)
-    # Monte Carlo errors of about .01 and .005.
-    assert 0.6 < single < 0.76
-    assert 0.935 < recipe < 0.965
+    single, recipe = coverage(500, seed=1)
+    # Monte Carlo errors of about .02 and .01.
+    assert 0.6 < single < 0.78
+    assert 0.92 < recipe < 0.98
