@@ -59,16 +59,6 @@ def statistics(fit: BayesianMultilevelResults) -> dict[str, Any]:
     return found | {"log_marginal_likelihood": fit.log_marginal_likelihood, "error_bound": fit.error_bound}
 
 
-def glance(fit: BayesianMultilevelResults) -> pd.DataFrame:
-    """Return one row with the model's statistics."""
-    return pd.DataFrame(
-        {
-            name: pd.Series([value], dtype=object if isinstance(value, NotApplicable) else None)
-            for name, value in statistics(fit).items()
-        }
-    )
-
-
 def to_dict(fit: BayesianMultilevelResults) -> dict[str, Any]:
     """Return every number and setting as JSON-ready values."""
     table = fit.tidy()

@@ -21,6 +21,7 @@ from alliance_meta.bayes.tau_priors import (
     LogNormal,
     Uniform,
 )
+from alliance_meta.results.r_code import data
 from alliance_meta.results.wording import WIDTH, number, remarks, wrapped
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def methods(fit: RobmaResults) -> str:
 
 def r_code(fit: RobmaResults) -> str:
     """Return the R code (RoBMA) that fits the same ensemble."""
-    lines = ["library(RoBMA)"]
+    lines = ["library(RoBMA)", "library(metafor)", *data(fit)]
     options = ["y=dat$yi", "se=sqrt(dat$vi)"]
     if fit.direction != "positive":
         options.append('effect_direction="negative"')
