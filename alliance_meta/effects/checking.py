@@ -205,6 +205,8 @@ def _ids_restart(sheet: ParsedSheet, column: ParsedColumn) -> bool:
     for study, cell, missing in zip(sheet.study_keys, column.cells, column.missing, strict=True):
         if not missing:
             holders.setdefault(cell, set()).add(study)
+    if len(holders) == 1 and "1" not in holders:
+        return False
     sharing = set().union(*(held for held in holders.values() if len(held) > 1))
     return len(sharing) > MOST_STUDIES * len(set(sheet.study_keys))
 

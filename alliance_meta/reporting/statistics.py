@@ -54,6 +54,7 @@ def _put_data(put: Put, fitted: Fitted) -> None:
     """Add data and model of effects that are taken as independent."""
     spec, fit, effects = fitted.spec, fitted.fit, fitted.effects
     put("k", fit.k, "count", "Effects (k)")
+    put("studies", effects.n_studies, "count", "Studies")
     _put_people(put, effects)
     put("measure", effects.scale_label, "text", "Effect size")
     if spec.kind == BAYES:
@@ -66,8 +67,7 @@ def _put_data(put: Put, fitted: Fitted) -> None:
 
 
 def _put_people(put: Put, effects: EffectSizes) -> None:
-    """Add studies and people, as every count of this package has them."""
-    put("studies", effects.counts["studies"], "count", "Studies")
+    """Add the people behind the effects, each sample once."""
     once = "" if effects.samples.max() + 1 == effects.k else ", each sample once"
     put("n_total", effects.counts["people"], "count", f"Participants (N){once}")
 
@@ -78,9 +78,10 @@ def _put_clusters(put: Put, fitted: Fitted) -> None:
     if spec.aggregate is not None:
         put("k_rows", fitted.coded.k, "count", "Effects before averaging")
     put("k", fit.k, "count", "Effects (k)")
-    _put_people(put, effects)
+    put("studies", effects.n_studies, "count", "Studies")
     sizes = Counter(effects.study_id).values()
     put("effects_per_study", _range(min(sizes), max(sizes)), "text", "Effects per study")
+    _put_people(put, effects)
     lowest, highest = _range_of_r(fitted.coded)
     put("r_lowest", lowest, "r", "Smallest correlation")
     put("r_highest", highest, "r", "Largest correlation")
