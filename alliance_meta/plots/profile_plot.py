@@ -39,7 +39,7 @@ from alliance_meta.tables.format import format_interval, format_level, format_nu
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from alliance_meta.results.random_effects import RandomEffectsResults
+    from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
     from alliance_meta.results.teststats import Interval
 
 WIDTH, HEIGHT = 5.5, 4.2
@@ -94,6 +94,7 @@ def profile_data(
     """
     if isinstance(fit, MultilevelResults | ProfileLikelihood):
         return profiles_data(fit, level=level, title=title, show_cautions=show_cautions)
+    check_fit(fit, "a profile of tau2")
     used = fit.level if level is None else level
     check_level(used)
     _check(fit)

@@ -41,6 +41,11 @@ class Fit(Result):
     _words: ModuleType | None = None
     _tables: ModuleType | None = None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Coefficient names, (p,); ``mu`` for a model of nothing but a mean effect."""
+        return ("mu",)
+
     if TYPE_CHECKING:
 
         @property
@@ -50,10 +55,6 @@ class Fit(Result):
         @property
         def level(self) -> float:
             """Confidence level of every interval, a fraction."""
-
-        @property
-        def names(self) -> tuple[str, ...]:
-            """Coefficient names, (p,)."""
 
         @property
         def tau2(self) -> float:
