@@ -33,13 +33,14 @@ from alliance_meta.plots.layout import MARGIN
 from alliance_meta.plots.pen import INK, SUMMARY
 from alliance_meta.plots.profiles_plot import profiles, profiles_data
 from alliance_meta.results.multilevel import MultilevelResults
+from alliance_meta.results.random_effects import check_fit
 from alliance_meta.sensitivity.profiles import ProfileLikelihood
 from alliance_meta.tables.format import format_interval, format_level, format_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
+    from alliance_meta.results.random_effects import RandomEffectsResults
     from alliance_meta.results.teststats import Interval
 
 WIDTH, HEIGHT = 5.5, 4.2
