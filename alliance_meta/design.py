@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
@@ -15,11 +16,12 @@ import pandas as pd
 from alliance_meta._typing import Array, Mask
 from alliance_meta.core.collinear import independent_columns, null_space, partners
 from alliance_meta.errors import DesignError, DroppedRowsWarning, InputError, RedundantModeratorWarning
+from alliance_meta.expressions import RefusedError, parse, plain_text, read_formula, shown
 from alliance_meta.notes import Note, warn_note
-from alliance_meta.options import backtick_hint, did_you_mean
+from alliance_meta.options import did_you_mean
 
 if TYPE_CHECKING:
-    from formulaic import ModelSpec
+    from formulaic import Formula, ModelSpec
 
     from alliance_meta.effects.table import EffectSizes
 
@@ -29,6 +31,11 @@ NO_SUCH = "0 in every effect (no effect has this combination of levels)"
 UNDETERMINED = 1e-6
 # A column that is nowhere further than this from the effects repeats them, if more than so many effects agree.
 ROUNDED, COPIED = 0.006, 3
+# Functions that make several columns of one, and the most coefficients that anybody means to fit.
+SIZED = frozenset({"poly", "bs", "cr", "cs", "cc"})
+MOST_COLUMNS = 1_000
+# Functions of a formula that formulaic does not bring along.
+CONTEXT = {"sqrt": np.sqrt, "abs": np.abs}
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +140,7 @@ class Design:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                return np.asarray(self._spec.get_model_matrix(frame), dtype=float), frame
+                return np.asarray(self._spec.get_model_matrix(frame, context=CONTEXT), dtype=float), frame
             except (FormulaicError, ValueError, ArithmeticError) as error:
                 raise InputError(f"newdata cannot be coded as the model's moderators were: {error}") from error
 
@@ -194,8 +201,8 @@ def build_design(
     if formula == "1":
         return Design("1", np.ones((k, 1)), (INTERCEPT,), {"1": (0,)}, (), {}, np.ones(k, dtype=bool))
     known = [str(c) for c in moderators.columns]
-    hint = backtick_hint(formula, known)
-    names = _variables(formula, known, hint)
+    checked = read_formula(formula, columns=known, where="mods")
+    names = [name for name in known if name in checked.variables]
     told = ", ".join(repr(name) for name in names if name in outcome)
     if told:
         raise DesignError(f"mods={formula!r}: {told} is what the effects were computed from; leave it out of mods")
@@ -205,7 +212,8 @@ def build_design(
     used = _whole_codes(formula, frame[rows].reset_index(drop=True))
     levels = _levels(formula, used)
     _check_levels(used, levels)
-    X, columns, terms, spec = _materialise(formula, used, hint)
+    _check_promise(checked.formula, levels, where=f"mods={shown(formula)}")
+    X, columns, terms, spec = _materialise(formula, checked.formula, used)
     _check_size(X, columns, formula)
     kept, redundant = _redundant(X, columns)
     place = {j: i for i, j in enumerate(kept)}
@@ -240,48 +248,10 @@ def _short(value: Any) -> str:
 
 
 def _right_hand_side(mods: str) -> str:
-    formula = str(mods).strip()
+    formula = plain_text(mods, where="mods").strip()
     if formula.count("~") > 1 or ("~" in formula and not formula.startswith("~")):
-        raise DesignError(f"mods={mods!r}: write only the right-hand side, such as 'rater + setting'")
+        raise DesignError(f"mods={shown(mods)}: write only the right-hand side, such as 'rater + setting'")
     return formula.lstrip("~").strip() or "1"
-
-
-def _variables(formula: str, known: list[str], hint: str) -> list[str]:
-    from formulaic import Formula
-    from formulaic.errors import FormulaicError
-
-    try:
-        factors = [factor for term in Formula(formula) for factor in term.factors]
-        required = set().union(*(_names_in(str(factor.expr), known) for factor in factors))
-    except (FormulaicError, SyntaxError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DesignError(f"mods={formula!r} is not a formula: {reason}{hint}") from error
-    unknown = sorted(required - set(known))
-    if unknown:
-        offered = f" Columns: {', '.join(known)}" if known else " The table has no moderator columns."
-        listed = "; ".join(f"no column {name!r}{did_you_mean(name, known)}" for name in unknown)
-        raise DesignError(f"mods={formula!r}: {listed}{'' if listed.endswith('?') else '.'}{offered}{hint}")
-    return [name for name in known if name in required]
-
-
-def _names_in(expression: str, known: list[str]) -> set[str]:
-    """Return the variables of one factor; formulaic's own list leaves out those inside center() or poly()."""
-    if expression in known:
-        return {expression}
-    quoted = set(re.findall(r"`([^`]+)`", expression))
-    try:
-        tree = ast.parse(re.sub(r"`[^`]+`", "0", expression), mode="eval")
-    except SyntaxError:
-        return quoted | {expression}
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    called = {root for node in ast.walk(tree) if isinstance(node, ast.Call) for root in _root(node.func)}
-    return quoted | (names - called)
-
-
-def _root(node: ast.expr) -> set[str]:
-    while isinstance(node, ast.Attribute):
-        node = node.value
-    return {node.id} if isinstance(node, ast.Name) else set()
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
@@ -350,8 +320,41 @@ def _check_levels(used: pd.DataFrame, levels: Mapping[str, tuple[str, ...]]) -> 
         raise DesignError("; ".join(single) + ": nothing to compare, leave it out of mods")
 
 
+def _check_promise(formula: Formula, levels: Mapping[str, Sequence[str]], *, where: str) -> None:
+    """Refuse a design with more coefficients than are meant, before it is made."""
+    least = most = 0
+    for term in formula:
+        widths = [_width(str(factor.expr), levels) for factor in term.factors]
+        least += math.prod(max(width - 1, 1) for width in widths)
+        most += math.prod(widths)
+    if least > MOST_COLUMNS or most > 10 * MOST_COLUMNS:
+        raise DesignError(f"{where} asks for at least {least:,} coefficients; at most {MOST_COLUMNS:,} are fitted")
+
+
+def _width(factor: str, levels: Mapping[str, Sequence[str]]) -> int:
+    """Return how many columns a factor may have: its levels, or the size of a spline."""
+    if factor in levels:
+        return len(levels[factor])
+    try:
+        call, names = parse(factor)
+    except RefusedError:
+        return 1
+    if not isinstance(call, ast.Call):
+        return 1
+    if ast.unparse(call.func) in SIZED:
+        sizes = [*call.args[1:], *(word.value for word in call.keywords if word.arg in ("df", "degree", "knots"))]
+        return 1 + sum(len(part.elts) if isinstance(part, ast.List | ast.Tuple) else _whole(part) for part in sizes)
+    coded = call.args[0] if call.args else None
+    name = names.get(coded.id, coded.id) if isinstance(coded, ast.Name) else ""
+    return len(levels.get(name, " "))
+
+
+def _whole(node: ast.expr) -> int:
+    return int(node.value) if isinstance(node, ast.Constant) and isinstance(node.value, int | float) else 0
+
+
 def _materialise(
-    formula: str, used: pd.DataFrame, hint: str
+    formula: str, checked: Formula, used: pd.DataFrame
 ) -> tuple[Array, tuple[str, ...], dict[str, tuple[int, ...]], ModelSpec]:
     from formulaic import model_matrix
     from formulaic.errors import FormulaicError
@@ -359,16 +362,19 @@ def _materialise(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            matrix = model_matrix(formula, used, context={}, na_action="raise")
+            matrix = model_matrix(checked, used, context=CONTEXT, na_action="raise")
     except (FormulaicError, ValueError, TypeError, ArithmeticError) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise DesignError(f"mods={formula!r} cannot be computed from these moderators: {reason}{hint}") from error
+        raise DesignError(f"mods={formula!r} cannot be computed from these moderators: {reason}") from error
     spec = matrix.model_spec
     X = np.array(matrix, dtype=float)
     columns = tuple(INTERCEPT if c == "Intercept" else str(c) for c in spec.column_names)
     if not np.isfinite(X).all():
         bad = [columns[j] for j in np.flatnonzero(~np.isfinite(X).all(axis=0))]
         raise DesignError(f"mods={formula!r}: {', '.join(bad)} is not a finite number in every effect")
+    if len(set(columns)) < len(columns):
+        twice = next(name for name in columns if columns.count(name) > 1)
+        raise DesignError(f"mods={shown(formula)} gives two coefficients the name {twice!r}; rename a column")
     terms = {str(term): tuple(int(i) for i in slots) for term, slots in spec.term_indices.items()}
     return X, columns, terms, spec
 

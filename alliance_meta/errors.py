@@ -48,6 +48,10 @@ class TruncationWarning(AllianceMetaWarning):
     """An estimate was outside its range and was set to the boundary."""
 
 
+class SecondPeakWarning(AllianceMetaWarning):
+    """Another estimate is nearly as likely as the one reported."""
+
+
 class SuspiciousInputWarning(AllianceMetaWarning):
     """The sheet holds values that are possible and look like mistakes."""
 
@@ -70,6 +74,10 @@ class NotIdentifiedWarning(AllianceMetaWarning):
 
 class RedundantModeratorWarning(AllianceMetaWarning):
     """A column of the design repeats what others say and was left out."""
+
+
+class DependenceWarning(AllianceMetaWarning):
+    """Effects of one study were taken as independent, or no column tells which rows are one study."""
 
 
 class FallbackWarning(AllianceMetaWarning):

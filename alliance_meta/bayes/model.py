@@ -150,7 +150,7 @@ class BayesianModel:
 
         Warns
         -----
-        DroppedRowsWarning, RedundantModeratorWarning, ConvergenceWarning, NotIdentifiedWarning
+        DroppedRowsWarning, RedundantModeratorWarning, ConvergenceWarning, NotIdentifiedWarning, DependenceWarning
             Each also stands in ``.notes`` of the result.
         """
         if self.random is not None:

@@ -42,6 +42,7 @@ def statistics(fit: BayesianMultilevelResults) -> dict[str, Any]:
     """Return the model's statistics by name."""
     found: dict[str, Any] = {
         "k": fit.k,
+        **fit.effects.counts,
         "groups": fit.n_groups,
         "p": fit.p,
         "level": fit.level,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.bayes import draws as _draws
 from alliance_meta.bayes import evidence, results_export, results_text
-from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis
+from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis, shown
 from alliance_meta.bayes.leave_out import LeaveOneOut, leave_one_out
 from alliance_meta.bayes.marginals import LACKS, IntervalKind, Marginal
 from alliance_meta.bayes.powers import PowerScaling, power_scaling
@@ -25,6 +25,7 @@ from alliance_meta.bayes.results_predict import predict, predict_rows
 from alliance_meta.bayes.setup import PriorSet
 from alliance_meta.core.bayes_exact import ExactPosterior, components
 from alliance_meta.design import Design
+from alliance_meta.effects.studies import refuse_dependent
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
@@ -207,7 +208,7 @@ class BayesianResults(Quantities):
             )
         return self.posterior(stated.name, scale=scale).prob(stated.lower, stated.upper)
 
-    def bayes_factor(self, hypothesis: str) -> BayesFactor:
+    def bayes_factor(self, hypothesis: str, *, dependent: Literal["ignore"] | None = None) -> BayesFactor:
         """Return how much more likely the data are under a hypothesis than under its opposite.
 
         Parameters
@@ -215,6 +216,8 @@ class BayesianResults(Quantities):
         hypothesis : str
             A point, ``"mu = 0"``, ``"tau = 0"`` (no heterogeneity) or ``"year = 0"``; or a range, ``"mu > 0"``,
             ``"|mu| < 0.1"``, ``"tau < 0.1"``.
+        dependent : {"ignore"}, optional
+            Compute it although several effects come from one study, as if each were a study.
 
         Returns
         -------
@@ -228,6 +231,7 @@ class BayesianResults(Quantities):
         point (Lindley's paradox). With moderators and a hypothesis about one coefficient the priors of the
         others stay as they are.
         """
+        refuse_dependent(self.effects, dependent, "a Bayes factor")
         return evidence.bayes_factor(self, read_hypothesis(hypothesis))
 
     def joint_density(self, mu: Any, tau: Any) -> Array:
@@ -308,4 +312,4 @@ class BayesianResults(Quantities):
         """The Bayes factors of every summary."""
         names = ["mu", *self.names] if "mu" not in self.names else list(self.names)
         stated = [f"{name} = 0" for name in names if name != "intrcpt"] + ["tau = 0"]
-        return {one: self.bayes_factor(one) for one in stated}
+        return {one: shown(self, one) for one in stated}

@@ -28,7 +28,7 @@ def statistics(fit: SampledPosterior) -> dict[str, Any]:
     """Return the model's statistics by name."""
     chains, draws = fit._shape
     found: dict[str, Any] = {"converged": fit.converged}
-    found |= {} if fit.recipe is None else {"k": fit.k, "p": fit.p}
+    found |= {} if fit.recipe is None else {"k": fit.k, **fit.effects.counts, "p": fit.p}
     found |= {"level": fit.level, "interval": fit.interval}
     if "tau" in fit._scalars:
         tau = fit.posterior("tau").interval(level=fit.level, kind=fit.interval)

@@ -129,7 +129,7 @@ def _text(found: SequentialResults) -> str:
     fit, r = found.fit, found.fit._scale == "z"
     table = found.tidy(scale="r" if r else None)
     lines = wrapped(f"Sequential Bayesian synthesis by {found.order} (k = {fit.k}, {len(table)} steps; exact)")
-    lines += wrapped(f"{fit.effects.provenance.source}: {fit.effects.scale_label} ({fit.effects.measure})")
+    lines += wrapped(fit.effects.heading)
     lines += wrapped(f"Priors: {fit.priors}")
     lines += wrapped(
         f"{'r' if r else 'mu'}: {'median true correlation, tanh' if r else 'mean effect'}; tau as analysed; intervals: "

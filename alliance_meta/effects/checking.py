@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
-from alliance_meta._typing import Array
+from alliance_meta._typing import Array, Mask
 from alliance_meta.effects.columns import SPREADSHEET_ERRORS, DecimalMark, ParsedColumn
 from alliance_meta.effects.escalc import LEAST_N, WHY_LEAST_N
 from alliance_meta.effects.findings import Findings
 from alliance_meta.effects.mending import why_not_a_number, why_not_r
+from alliance_meta.effects.studies import (
+    NO_STUDY_COLUMN,
+    StudyColumns,
+    empty_labels,
+    fill_down,
+    find_columns,
+    looks_filled_down,
+    study_keys,
+    yearless,
+)
 
 SMALL_N = 10
+MOST_STUDIES = 0.75
 LARGE_R = 0.9
 WHAT = {"vi": "sampling variance", "sei": "standard error"}
 
@@ -24,7 +35,7 @@ class ParsedSheet:
     """A sheet whose columns have been read as numbers or text.
 
     `r` and `n` are the names of those columns; `finished` those of effects and their variances (or standard errors)
-    in a sheet that has them instead.
+    in a sheet that has them instead; `study` is the column that the user named as the study.
     """
 
     source: str
@@ -35,11 +46,45 @@ class ParsedSheet:
     mark: DecimalMark
     measure: str
     finished: tuple[str, str] | None = None
+    study: str | None = None
 
     @property
     def keys(self) -> tuple[str, str]:
         """The two columns without which a row says nothing."""
         return self.finished or (self.r, self.n)
+
+    @cached_property
+    def places(self) -> StudyColumns:
+        """The columns that tell studies and samples apart; an empty one tells nothing."""
+        return find_columns((n for n, column in self.columns.items() if not all(column.missing)), study=self.study)
+
+    @cached_property
+    def usable(self) -> Mask:
+        """Rows that hold an effect, or another statistic of which `convert` makes one."""
+        first, second = map(self.numbers, self.keys)
+        other = self.columns.get("es_type")
+        return (np.isfinite(first) & np.isfinite(second)) | (
+            np.zeros(len(self.lines), dtype=bool) if other is None else ~np.array(other.missing, dtype=bool)
+        )
+
+    @cached_property
+    def study_labels(self) -> list[str] | None:
+        """The study of each row as it stands in the sheet, empty where it is; None without such a column."""
+        return None if self.places.study is None else self.texts(self.places.study)
+
+    @cached_property
+    def study_keys(self) -> tuple[str, ...]:
+        """The study of each row as models have it: of `study_keys`; a row without a label is its own."""
+        labels = self.study_labels or [""] * len(self.lines)
+        labels = fill_down(labels) if looks_filled_down(labels) else labels
+        year = self.places.separating
+        alone = [label or f"\0{line}" for label, line in zip(labels, self.lines, strict=True)]
+        return study_keys(alone, None if year is None else self.texts(year))
+
+    def texts(self, name: str) -> list[str]:
+        """Return a column as text, empty where it is missing."""
+        column = self.columns[name]
+        return ["" if gone else cell for cell, gone in zip(column.cells, column.missing, strict=True)]
 
     def numbers(self, name: str) -> Array:
         """Return a column of numbers, NaN where there is none and when the column is lacking."""
@@ -113,27 +158,43 @@ def _why_too_small(value: float, text: str, sheet: ParsedSheet) -> str:
 
 
 def _ids_are_unique(sheet: ParsedSheet, found: Findings) -> None:
+    """Flag ids that stand twice: anywhere, or within a study where ids start again in each, a fair way to name them."""
     if "es_id" not in sheet.columns:
         return
     column = sheet.columns["es_id"]
-    if _restarts_in_every_study(sheet, column):
-        return
-    first: dict[str, int] = {}
-    for line, cell, missing in zip(sheet.lines, column.cells, column.missing, strict=True):
-        if not missing and first.setdefault(cell, line) != line:
-            message = f"{cell!r} is also in line {first[cell]}; give every effect its own {column.label}"
+    studies = sheet.study_keys if _ids_restart(sheet, column) else [""] * len(sheet.lines)
+    first: dict[tuple[str, str], int] = {}
+    for line, study, cell, missing in zip(sheet.lines, studies, column.cells, column.missing, strict=True):
+        if not missing and (before := first.setdefault((study, cell), line)) != line:
+            message = f"{cell!r} is also in line {before}; give every effect its own {column.label}"
             found.error(line, column.label, cell, message, kind="duplicate-id")
 
 
-def _restarts_in_every_study(sheet: ParsedSheet, column: ParsedColumn) -> bool:
-    """Tell whether effects are numbered 1, 2, ... within each study, which is a fair way to name them."""
-    study = next((sheet.columns[name].cells for name in ("study_id", "study") if name in sheet.columns), None)
-    turn: Counter[str] = Counter()
-    for name, cell in zip(study or [], column.cells, strict=bool(study)):
-        turn[name] += 1
-        if cell != str(turn[name]):
-            return False
-    return len(turn) > 1
+def _ids_restart(sheet: ParsedSheet, column: ParsedColumn) -> bool:
+    """Tell whether nearly every study shares an id with another, as where each counts anew."""
+    if sheet.study_labels is None:
+        return False
+    holders: dict[str, set[str]] = {}
+    for study, cell, missing in zip(sheet.study_keys, column.cells, column.missing, strict=True):
+        if not missing:
+            holders.setdefault(cell, set()).add(study)
+    sharing = set().union(*(held for held in holders.values() if len(held) > 1))
+    return len(sharing) > MOST_STUDIES * len(set(sheet.study_keys))
+
+
+def _studies_are_named(sheet: ParsedSheet, found: Findings) -> None:
+    labels, used = sheet.study_labels, np.flatnonzero(sheet.usable)
+    if labels is None:
+        if used.size > 1:
+            found.suspicion(None, None, None, NO_STUDY_COLUMN.format(k=used.size), kind="no-study")
+        return
+    column = sheet.columns[sheet.places.study or ""]
+    lines = [sheet.lines[i] for i in used]
+    found.problems.extend(empty_labels([labels[i] for i in used], lines, column.label))
+    if sheet.places.separating is not None:
+        for i in yearless(labels, sheet.texts(sheet.places.separating)):
+            message = f"{labels[i]!r} stands with several years and here with none; it is counted with the row above"
+            found.suspicion(sheet.lines[i], column.label, labels[i], message, kind="study-year")
 
 
 def _rows_are_complete(sheet: ParsedSheet, found: Findings) -> None:
@@ -176,6 +237,7 @@ RULES: tuple[Callable[[ParsedSheet, Findings], None], ...] = (
     _r_in_range,
     _n_fits,
     _ids_are_unique,
+    _studies_are_named,
     _rows_are_complete,
     _variances_are_positive,
 )

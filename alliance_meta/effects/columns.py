@@ -28,6 +28,9 @@ MISSING_NUMBER = MISSING | {"-", "–", "—", "--", "?", "NULL", "null", "missi
 SPREADSHEET_ERRORS = frozenset({"#DIV/0!", "#REF!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!", "#SPILL!", "Err:502"})
 
 _CANONICAL = {alias: name for name, aliases in ALIASES.items() for alias in aliases}
+# Headers of the study are read however they are spaced: First author, FirstAuthor, first_author.
+_NAMES_OF_ROWS = ("study_id", "es_id", "sample_id", "study")
+_SQUEEZED = {alias.replace("_", ""): name for name in _NAMES_OF_ROWS for alias in ALIASES[name]}
 _NUMBERS: dict[str, re.Pattern[str]] = {
     mark: re.compile(rf"[+-]?(?:[0-9]+(?:{re.escape(mark)}[0-9]*)?|{re.escape(mark)}[0-9]+)(?:[eE][+-]?[0-9]+)?")
     for mark in (".", ",")
@@ -40,11 +43,22 @@ _CODE = re.compile(r"[+-]?(?:0[0-9]|[0-9]{16,}\Z)")
 def canonical_name(header: str) -> str | None:
     """Return the column a header cell stands for, or None.
 
-    >>> canonical_name("Sample size"), canonical_name("RI"), canonical_name("rater")
-    ('n', 'r', None)
+    >>> canonical_name("Sample size"), canonical_name("RI"), canonical_name("FirstAuthor"), canonical_name("rater")
+    ('n', 'r', 'study', None)
     """
-    key = re.sub(r"[\s.\-/()]+", "_", header.replace("'", "").replace("’", "").casefold()).strip("_")
-    return _CANONICAL.get(header.strip().casefold()) or _CANONICAL.get(key)
+    key = _key(header)
+    return _CANONICAL.get(header.strip().casefold()) or _CANONICAL.get(key) or _SQUEEZED.get(key.replace("_", ""))
+
+
+def rank_of(header: str, name: str) -> int:
+    """Return the place of a header among the names of a column of the contract, its own name first."""
+    names = [_key(header), header.strip().casefold(), _key(header).replace("_", "")]
+    places = [i for i, alias in enumerate(ALIASES[name]) if alias in names or alias.replace("_", "") == names[2]]
+    return places[0] if places else len(ALIASES[name])
+
+
+def _key(header: str) -> str:
+    return re.sub(r"[\s.,\-/()&]+", "_", header.replace("'", "").replace("’", "").casefold()).strip("_")
 
 
 def parse_number(text: str, mark: DecimalMark = ".") -> float | None:
@@ -112,6 +126,7 @@ def parse_column(
     mostly: float,
     at_least: int,
     missing: frozenset[str] = frozenset(),
+    label_column: bool = False,
 ) -> ParsedColumn:
     """Read a column as numbers when it must be, or when nearly all of its cells are numbers.
 
@@ -131,6 +146,8 @@ def parse_column(
         Fewest cells for which that share is believed.
     missing : frozenset of str
         Further codes for "missing", from the sheet's own description.
+    label_column : bool
+        True for a column of names, which are no numbers whatever they look like.
     """
     numbers = {cell: None if cell in missing else parse_number(cell, mark) for cell in set(cells)}
     none, nothing = MISSING | missing, MISSING_NUMBER | missing
@@ -138,7 +155,7 @@ def parse_column(
         filled = [cell for cell in cells if cell not in nothing]
         good = sum(numbers[cell] is not None for cell in filled)
         believed = good == len(filled) or (len(filled) >= at_least and good >= mostly * len(filled))
-        if name in LABEL_NAMES or not good or not believed or _are_codes(filled):
+        if label_column or name in LABEL_NAMES or not good or not believed or _are_codes(filled):
             return ParsedColumn(name, label, cells, [cell in none for cell in cells], None)
     values = [numbers[cell] for cell in cells]
     return ParsedColumn(name, label, cells, [cell in nothing for cell in cells], values)

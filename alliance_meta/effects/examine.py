@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from alliance_meta.effects.card import PublishedResult
 from alliance_meta.effects.checking import ParsedSheet, check_sheet
 from alliance_meta.effects.coded import CodedTable
 from alliance_meta.effects.columns import ParsedColumn
@@ -47,7 +47,7 @@ class Reading:
         What was adapted.
     contents : Contents or None
         What is in the sheet, if it is a table at all.
-    published : tuple of mapping
+    published : tuple of PublishedResult
         Printed results that the sheet's description names.
     """
 
@@ -56,7 +56,7 @@ class Reading:
     problems: tuple[Problem, ...]
     notes: tuple[Note, ...]
     contents: Contents | None = None
-    published: tuple[Mapping[str, Any], ...] = ()
+    published: tuple[PublishedResult, ...] = ()
 
     @property
     def errors(self) -> list[Problem]:
@@ -77,6 +77,7 @@ def examine(
     measure: Measure = "ZCOR",
     sheet: str | None = None,
     hold: Hold = "check",
+    study: str | None = None,
 ) -> Reading:
     """Read and check a file in one pass; nothing inside the file raises or warns.
 
@@ -89,7 +90,10 @@ def examine(
     data, source = _read_bytes(Path(path))
     found = Findings(departures="suspicion" if hold == "read" else "error")
     described = describe(Path(path), found)
-    return _examine(data, source, found, described, ri=ri, ni=ni, measure=measure, sheet=sheet, strict=hold == "strict")
+    strict = hold == "strict"
+    return _examine(
+        data, source, found, described, ri=ri, ni=ni, measure=measure, sheet=sheet, strict=strict, study=study
+    )
 
 
 def examine_bytes(
@@ -101,11 +105,14 @@ def examine_bytes(
     measure: Measure = "ZCOR",
     sheet: str | None = None,
     hold: Hold = "check",
+    study: str | None = None,
 ) -> Reading:
     """Read and check the bytes of a file called `source`."""
     found = Findings(departures="suspicion" if hold == "read" else "error")
     strict = hold == "strict"
-    return _examine(data, source, found, Description(), ri=ri, ni=ni, measure=measure, sheet=sheet, strict=strict)
+    return _examine(
+        data, source, found, Description(), ri=ri, ni=ni, measure=measure, sheet=sheet, strict=strict, study=study
+    )
 
 
 def _examine(
@@ -119,13 +126,14 @@ def _examine(
     measure: Measure,
     sheet: str | None,
     strict: bool,
+    study: str | None,
 ) -> Reading:
     try:
         text = read_sheet(data, source, found, known=lambda cell: known_as(cell, ri, ni), sheet=sheet)
     except CodingError as error:
         problems = [*error.problems, *(problem for problem in found.sorted if problem not in error.problems)]
         return Reading(source, None, tuple(problems), tuple(found.notes), published=described.published)
-    named = name_columns(text, ri, ni, found)
+    named = name_columns(text, ri, ni, found, study=study)
     parsed = parse_sheet(text, named, described, found, r=ri or "r", n=ni or "n", measure=measure)
     if parsed.lines:
         check_sheet(parsed, found)
@@ -158,7 +166,9 @@ def _table(sheet: ParsedSheet, digest: str, found: Findings) -> CodedTable:
     defaults = {key: name for key, name, usual in (("ri", sheet.r, "r"), ("ni", sheet.n, "n")) if name != usual}
     if sheet.finished:
         defaults |= {name: name for name in sheet.finished}
-    if "study_id" in sheet.columns:
+    if sheet.study is not None:
+        defaults["study"] = sheet.study
+    elif "study_id" in sheet.columns and not all(sheet.columns["study_id"].missing):
         defaults["study_id"] = "study_id"
     made_up = sheet.source.lower().startswith("synthetic")
     provenance = Provenance(source=sheet.source, sha256=digest, synthetic=made_up)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from alliance_meta.effects.coded import CodedTable
+from alliance_meta.effects.studies import Named, row_labels, row_studies
 from alliance_meta.effects.table import EffectSizes, unique_labels
 from alliance_meta.errors import CodingError, DroppedRowsWarning, InputError, Problem
 from alliance_meta.notes import Note, warn_note
@@ -26,13 +28,14 @@ def finished_columns(table: CodedTable) -> tuple[str, str] | None:
 
 
 def finished_effects(
-    table: CodedTable, *, labels: Sequence[str], study_id: str | None, direction: str | None, notes: Sequence[Note]
+    table: CodedTable, *, named: Named, lines: Any, direction: str | None, notes: Sequence[Note]
 ) -> EffectSizes:
     """Turn a table of finished effects into `EffectSizes`, leaving out incomplete rows with a warning."""
     columns = finished_columns(table)
     assert columns is not None
     frame = table.frame.reset_index(drop=True)
     yi, second = (pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=float) for name in columns)
+    labels = row_labels(frame, named, table.provenance.source)
     squared = table.defaults.get("vi") is None
     vi = second**2 if squared else second
     keep = np.isfinite(yi) & np.isfinite(vi)
@@ -50,14 +53,14 @@ def finished_effects(
         text = f"{len(lost)} of {len(keep)} rows left out because {' or '.join(columns)} is missing: {', '.join(lost)}."
         said.append(warn_note("dropped-rows", text, DroppedRowsWarning, stacklevel=4))
     kept = frame[keep].reset_index(drop=True)
-    names = tuple(label for label, there in zip(labels, keep, strict=True) if there)
-    ids = names if study_id is None else tuple(map(str, CodedTable(kept, table.provenance).column(study_id)))
+    kept_labels = (label for label, there in zip(labels, keep, strict=True) if there)
+    kept, studies, more = row_studies(kept, named, np.asarray(lines)[keep], table.provenance.source)
     return EffectSizes(
         yi=yi[keep],
         vi=vi[keep],
         ni=None,
-        slab=unique_labels(names),
-        study_id=ids,
+        slab=unique_labels([label or study for label, study in zip(kept_labels, studies, strict=True)]),
+        study_id=studies,
         _moderators=kept,
         measure="GEN",
         vtype=None,
@@ -65,6 +68,6 @@ def finished_effects(
         provenance=table.provenance.after(
             f"finished effects yi={columns[0]}, {'sei' if squared else 'vi'}={columns[1]}"
         ),
-        notes=tuple(said),
+        notes=(*said, *more),
         columns={"yi": columns[0], "sei" if squared else "vi": columns[1]},
     )

@@ -24,6 +24,8 @@ SUSPICION_WORDS = {
     "level-spelling": "a level spelt two ways",
     "missing": "r or n missing",
     "mojibake": "damaged letters",
+    "no-study": "no column of studies",
+    "study-year": "studies told apart by a year that some rows lack",
     "n-few": "n < 10",
     "not-in-vocabulary": "words outside the vocabulary",
     "not-unique": "values that should differ",
@@ -49,6 +51,7 @@ def read_coded(
     measure: Measure = "ZCOR",
     sheet: str | None = None,
     strict: bool = False,
+    study: str | None = None,
 ) -> CodedTable:
     r"""Read a coding sheet: one row per effect, one column with r, one with n, and any others.
 
@@ -79,6 +82,10 @@ def read_coded(
     strict : bool
         Also stop at what departs from the contract: words outside a vocabulary, numbers out of range, required
         columns that lack and required cells that are empty.
+    study : str, optional
+        Column with the study labels, when its header is none of the usual ones (``study``, ``author``,
+        ``reference``, ``paper``, ``trial``, ``Studie``, ...). Rows with equal labels are one study; a year of
+        publication tells equal labels of different years apart.
 
     Returns
     -------
@@ -121,7 +128,7 @@ def read_coded(
     2
     """
     hold: Hold = "strict" if strict else "read"
-    reading = examine(path, ri=ri, ni=ni, measure=measure, sheet=sheet, hold=hold)
+    reading = examine(path, ri=ri, ni=ni, measure=measure, sheet=sheet, hold=hold, study=study)
     if reading.table is None:
         raise CodingError(reading.errors, source=reading.source)
     for note in reading.notes:
@@ -140,12 +147,13 @@ def check_coded(
     measure: Measure = "ZCOR",
     sheet: str | None = None,
     strict: bool = False,
+    study: str | None = None,
 ) -> list[Problem]:
     r"""List every problem of a coding sheet: errors first, then suspicions, each from the top down.
 
     Parameters
     ----------
-    path, ri, ni, measure, sheet
+    path, ri, ni, measure, sheet, study
         As for `read_coded`.
     strict : bool
         Also list the required columns of the contract that lack, and their empty cells.
@@ -177,7 +185,7 @@ def check_coded(
     line 3, n: Fisher z needs n >= 4: its variance is 1/(n-3); 3 people are too few, leave the row out
     """
     hold: Hold = "strict" if strict else "check"
-    return list(examine(path, ri=ri, ni=ni, measure=measure, sheet=sheet, hold=hold).problems)
+    return list(examine(path, ri=ri, ni=ni, measure=measure, sheet=sheet, hold=hold, study=study).problems)
 
 
 def _suspicion_text(reading: Reading) -> str:

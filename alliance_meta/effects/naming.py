@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from alliance_meta.effects.columns import ALIASES, MISSING_NUMBER, canonical_name, parse_number
+from alliance_meta.effects.columns import ALIASES, MISSING_NUMBER, canonical_name, parse_number, rank_of
 from alliance_meta.effects.findings import Findings
 from alliance_meta.effects.reading import Sheet
 from alliance_meta.options import did_you_mean
@@ -22,11 +22,14 @@ class Names:
         The columns of finished effects, where they take the place of r and n.
     convertible : bool
         Whether r can be made of other statistics, so that neither r nor n needs to be there.
+    study : str or None
+        The column that the user named as the study.
     """
 
     names: dict[str, str]
     finished: tuple[str, str] | None = None
     convertible: bool = False
+    study: str | None = None
 
 
 def known_as(cell: str, ri: str | None, ni: str | None) -> str | None:
@@ -37,19 +40,23 @@ def known_as(cell: str, ri: str | None, ni: str | None) -> str | None:
     return None if (name == "r" and ri is not None) or (name == "n" and ni is not None) else name
 
 
-def name_columns(sheet: Sheet, ri: str | None, ni: str | None, found: Findings) -> Names:
-    """Name every column; announce renamed ones, report r and n where they lack."""
+def name_columns(sheet: Sheet, ri: str | None, ni: str | None, found: Findings, *, study: str | None = None) -> Names:
+    """Name every column; announce renamed ones, report those that lack: r, n and what the user named."""
     finished, convertible = _without_r(sheet, ri, ni)
     names = {header: header for header in sheet.header}
+    if study is not None and study not in names:
+        _lacks(sheet, study, found, named=True)
+        study = None
     for name in ALIASES:
         wanted = {"r": ri, "n": ni}.get(name)
         if wanted is not None:
             if wanted not in names:
                 _lacks(sheet, wanted, found, named=True)
             continue
-        if name in names:
+        if name in names or (name == "study" and study is not None):
             continue
-        candidates = [h for h in sheet.header if h not in (ri, ni) and canonical_name(h) == name]
+        candidates = [h for h in sheet.header if h not in (ri, ni, study) and canonical_name(h) == name]
+        candidates.sort(key=lambda header: rank_of(header, name))
         if len(candidates) > 1 and name in ("r", "n"):
             _ambiguous(sheet, name, candidates, found)
         elif candidates:
@@ -63,7 +70,7 @@ def name_columns(sheet: Sheet, ri: str | None, ni: str | None, found: Findings) 
         found.note("finished-effects", text)
     elif convertible:
         found.note("convertible", f"{sheet.source}: r can be made of es_type and es_value; see convert")
-    return Names(names, finished, convertible)
+    return Names(names, finished, convertible, study)
 
 
 def _without_r(sheet: Sheet, ri: str | None, ni: str | None) -> tuple[tuple[str, str] | None, bool]:

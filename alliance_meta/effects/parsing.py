@@ -41,10 +41,11 @@ def parse_sheet(
             mostly=MOSTLY_NUMBERS if rules is None else 1.0,
             at_least=FEWEST_CELLS,
             missing=described.missing,
+            label_column=name == named.study,
         )
     _announce_missing(sheet, columns, described.missing, found)
     _suspect_other_mark(columns, mark, found)
-    return ParsedSheet(sheet.source, sheet.lines, columns, r, n, mark, measure, named.finished)
+    return ParsedSheet(sheet.source, sheet.lines, columns, r, n, mark, measure, named.finished, named.study)
 
 
 def _decimal_mark(sheet: Sheet, r: str | None, found: Findings) -> DecimalMark:

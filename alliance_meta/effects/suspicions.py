@@ -73,8 +73,7 @@ def _samples_have_one_n(sheet: ParsedSheet, found: Findings) -> None:
     if sheet.n not in sheet.columns:
         return
     column, n = sheet.columns["sample_id"], sheet.columns[sheet.n]
-    within = next((sheet.columns[name].cells for name in ("study_id", "study") if name in sheet.columns), None)
-    studies: Sequence[str] = within if within is not None else [""] * len(sheet.lines)
+    studies: Sequence[str] = sheet.study_keys if sheet.study_labels is not None else [""] * len(sheet.lines)
     first: dict[tuple[str, str], int] = {}
     for i, key in enumerate(zip(studies, column.cells, strict=True)):
         if column.missing[i] or n.values is None or n.values[i] is None:
@@ -178,7 +177,7 @@ def _levels_are_shared(sheet: ParsedSheet, found: Findings) -> None:
     # A word outside the vocabulary has been named already.
     named = {(one.column, one.value) for one in found.problems if one.kind == "not-in-vocabulary"}
     for name, column in sheet.columns.items():
-        if column.values is not None or name in LABEL_NAMES:
+        if column.values is not None or name in LABEL_NAMES or name == sheet.study:
             continue
         levels = Counter(cell for cell, gone in zip(column.cells, column.missing, strict=True) if not gone)
         alone = {level for level, count in levels.items() if count == 1 and (column.label, level) not in named}
@@ -192,7 +191,7 @@ def _levels_are_shared(sheet: ParsedSheet, found: Findings) -> None:
 
 def _levels_are_spelt_one_way(sheet: ParsedSheet, found: Findings) -> None:
     for name, column in sheet.columns.items():
-        if column.values is not None or name in LABEL_NAMES:
+        if column.values is not None or name in LABEL_NAMES or name == sheet.study:
             continue
         spellings: dict[str, str] = {}
         seen: set[str] = set()

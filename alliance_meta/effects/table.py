@@ -11,8 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from alliance_meta.core.clusters import IntArray, codes
 from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.studies import (
+    STUDY,
+    count_people,
+    empty_labels,
+    find_columns,
+    plain_text,
+    same_groups,
+    sample_codes,
+    spaced,
+)
 from alliance_meta.errors import CodingError, InputError, Problem
+from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 
 if TYPE_CHECKING:
@@ -109,15 +121,17 @@ class EffectSizes:
         slab : sequence of str, optional
             Study labels; ``Study 1`` ... by default.
         study_id : sequence, optional
-            Study of each effect; the labels by default.
+            Study of each effect; by default the moderator of that name, else the labels.
         direction : str
             What a positive effect means, in words.
 
         Raises
         ------
         CodingError
-            For every missing or infinite effect, every variance that is not a positive number, and arrays
-            of unequal length; all problems at once.
+            For every missing or infinite effect, every variance that is not a positive number, every empty study
+            and arrays of unequal length; all problems at once.
+        InputError
+            A moderator ``study_id`` that sorts the effects otherwise than `study_id`.
 
         Examples
         --------
@@ -129,14 +143,22 @@ class EffectSizes:
         y, v = (np.atleast_1d(np.asarray(values, dtype=float)) for values in (yi, vi))
         frame = pd.DataFrame(mods).reset_index(drop=True) if mods is not None else pd.DataFrame(index=range(y.size))
         _check_lengths(y.size, {"vi": v, "ni": ni, "mods": frame, "slab": slab, "study_id": study_id})
-        _check_values(y, v)
+        if study_id is None and STUDY in frame:
+            study_id = frame[STUDY].tolist()
+        elif study_id is not None and STUDY in frame and not same_groups(frame[STUDY], study_id):
+            raise InputError(
+                f"study_id and the moderator {STUDY!r} sort the effects otherwise: one name has one meaning; leave one "
+                "of them out, or rename the moderator"
+            )
         labels = tuple(map(str, slab)) if slab is not None else tuple(f"Study {i + 1}" for i in range(y.size))
+        studies = tuple(map(plain_text, study_id)) if study_id is not None else labels
+        _check_values(y, v, studies)
         return cls(
             yi=y,
             vi=v,
             ni=None if ni is None else np.asarray(ni, dtype=float),
             slab=unique_labels(labels),
-            study_id=tuple(map(str, study_id)) if study_id is not None else labels,
+            study_id=studies,
             _moderators=frame,
             measure=measure,
             vtype=None,
@@ -148,6 +170,42 @@ class EffectSizes:
     def k(self) -> int:
         """Number of effects."""
         return int(self.yi.size)
+
+    @cached_property
+    def n_studies(self) -> int:
+        """Number of studies."""
+        return len(set(self.study_id))
+
+    @cached_property
+    def samples(self) -> IntArray:
+        """Sample of each effect, (k,), numbered from 0: within a study, rows of one sample, or with the same n."""
+        name = find_columns(self._moderators.columns).sample
+        n = np.zeros(self.k) if self.ni is None else self.ni
+        return sample_codes(codes(self.study_id), n, None if name is None else self._moderators[name].tolist())
+
+    @cached_property
+    def people(self) -> int | None:
+        """Number of people, each sample counted once; None without sample sizes."""
+        return None if self.ni is None else count_people(self.samples, self.ni)
+
+    @property
+    def counted(self) -> str:
+        """How many effects there are, and from how many studies where these are fewer."""
+        studies = "" if self.n_studies == self.k else f" from {self.n_studies} studies"
+        return f"k = {self.k} effects{studies}"
+
+    @property
+    def heading(self) -> str:
+        """Origin and scale, and where several effects come from one study also studies and people."""
+        people = "" if self.people is None else f", {spaced(self.people)} people"
+        counts = "" if self.n_studies == self.k else f"; {self.k} effects from {self.n_studies} studies{people}"
+        return f"{self.provenance.source}: {self.scale_label} ({self.measure}){counts}"
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """Studies, and people of whom each sample counts once, as tables of a fit have them."""
+        people = NotApplicable("no sample sizes") if self.people is None else self.people
+        return {"studies": self.n_studies, "people": people}
 
     @cached_property
     def sei(self) -> Array:
@@ -248,7 +306,7 @@ def _check_lengths(k: int, columns: Mapping[str, Any]) -> None:
         raise InputError("yi is empty: a table of effects needs at least one row")
 
 
-def _check_values(y: Array, v: Array) -> None:
+def _check_values(y: Array, v: Array, studies: Sequence[str]) -> None:
     problems = [
         Problem(int(i) + 1, "yi", repr(float(y[i])), "an effect size must be a finite number; leave the row out")
         for i in np.flatnonzero(~np.isfinite(y))
@@ -262,5 +320,6 @@ def _check_values(y: Array, v: Array) -> None:
         )
         for i in np.flatnonzero(~(np.isfinite(v) & (v > 0)))
     ]
+    problems += empty_labels(studies, range(1, y.size + 1), STUDY)
     if problems:
         raise CodingError(problems, source="arrays (rows counted from 1)")

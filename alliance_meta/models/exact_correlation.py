@@ -13,6 +13,7 @@ from alliance_meta.core.tau2 import estimate_tau2, fixed_tau2
 from alliance_meta.core.wls import make_batch, wls
 from alliance_meta.design import design_of
 from alliance_meta.effects.pearson import pearson
+from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, InputError, TruncationWarning
 from alliance_meta.notes import Note, merge_notes, warn_note
@@ -88,7 +89,7 @@ class ExactCorrelationModel:
 
         Warns
         -----
-        DroppedRowsWarning, RedundantModeratorWarning, TruncationWarning, ConvergenceWarning
+        DroppedRowsWarning, RedundantModeratorWarning, TruncationWarning, ConvergenceWarning, DependenceWarning
             Each also stands in ``.notes`` of the result.
         """
         effects = self.effects
@@ -110,7 +111,7 @@ class ExactCorrelationModel:
             fitted=fitted,
             normal=normal,
             normal_tau2=tau2,
-            notes=merge_notes(effects.notes, design.notes, _notes(fitted, n)),
+            notes=merge_notes(effects.notes, design.notes, _notes(fitted, n), dependence_notes(effects, stacklevel=4)),
         )
 
 

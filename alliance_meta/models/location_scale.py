@@ -9,6 +9,7 @@ import numpy as np
 
 from alliance_meta.core.location_scale import ScaleFit, fit_location_scale
 from alliance_meta.design import Design, design_of
+from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, DesignError, InputError, TruncationWarning
 from alliance_meta.notes import Note, merge_notes, warn_note
@@ -104,7 +105,7 @@ class LocationScaleModel:
 
         Warns
         -----
-        DroppedRowsWarning, RedundantModeratorWarning, TruncationWarning, ConvergenceWarning
+        DroppedRowsWarning, RedundantModeratorWarning, TruncationWarning, ConvergenceWarning, DependenceWarning
             Each also stands in ``.notes`` of the result.
         """
         effects, design, scale = _designs(self.effects, self.mods, self.scale)
@@ -120,6 +121,7 @@ class LocationScaleModel:
         except ValueError as error:
             raise DesignError(f"scale={self.scale!r} with link='identity': {error}; use link='log'") from error
         notes = [*_search_notes(fitted, scale, effects, self.link), *_size_notes(effects.k, scale)]
+        notes += dependence_notes(effects, stacklevel=4)
         return LocationScaleResults(
             effects=effects,
             design=design,

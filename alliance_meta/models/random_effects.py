@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,8 +14,15 @@ from alliance_meta.core.tau2 import Tau2Fit, fixed_tau2
 from alliance_meta.core.univariate import GENERALISED_Q, Coefficients, UnivariateFit, fit_univariate
 from alliance_meta.core.wls import wls
 from alliance_meta.design import Design, design_of
+from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import ConvergenceWarning, FewStudiesWarning, InputError, TruncationWarning
+from alliance_meta.errors import (
+    ConvergenceWarning,
+    FewStudiesWarning,
+    InputError,
+    SecondPeakWarning,
+    TruncationWarning,
+)
 from alliance_meta.models.location_scale import LocationScaleModel
 from alliance_meta.notes import Note, merge_notes, warn_note
 from alliance_meta.options import Tau2Method, Test, check_level, check_option
@@ -26,6 +34,10 @@ FEW_FOR_MODERATORS = 10
 FEW_FOR_PREDICTION = 5
 # An interval less than half a percent narrower looks the same in print.
 VISIBLE = 0.995
+# A second peak of the likelihood so little lower makes the answer shaky: about the depth of a 95% interval.
+NEAR_PEAK = 2.0
+# Below this p-value of Q nobody may say that sampling errors explain the effects.
+Q_SAYS_OTHERWISE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +137,8 @@ class RandomEffectsModel:
 
         Warns
         -----
-        DroppedRowsWarning, RedundantModeratorWarning, TruncationWarning, ConvergenceWarning, FewStudiesWarning
+        DroppedRowsWarning, RedundantModeratorWarning, TruncationWarning, ConvergenceWarning, FewStudiesWarning,
+        DependenceWarning, SecondPeakWarning
             Each also stands in ``.notes`` of the result.
         """
         if self.scale is not None:
@@ -178,8 +191,10 @@ def fit_design(
         lowest=settings.tau2_min,
     )
     notes += _estimation_notes(fitted, settings)
+    notes += _peak_notes(fitted, design, settings)
     notes += _inference_notes(fitted, settings)
     notes += _size_notes(effects.k, design, method=settings.method)
+    notes += dependence_notes(effects)
     return RandomEffectsResults(
         effects=effects,
         design=design,
@@ -231,10 +246,7 @@ def _estimation_notes(fitted: UnivariateFit, settings: FitSettings) -> list[Note
     if estimate.truncated[0]:
         raw = float(estimate.untruncated[0])
         before = f" (before: {raw:.4g})" if np.isfinite(raw) else ""
-        message = (
-            f"tau2 ({method}) was set to {settings.tau2_min:g}{before}: the effects vary no more than their "
-            "sampling errors explain."
-        )
+        message = f"tau2 ({method}) was set to {settings.tau2_min:g}{before}{_what_q_says(fitted)}"
         notes.append(warn_note("tau2-truncated", message, TruncationWarning, stacklevel=5))
     if estimate.tau2[0] < 0:
         message = f"tau2 ({method}) is negative, {estimate.tau2[0]:.4g}: the effects vary less than chance alone would."
@@ -264,6 +276,37 @@ def _interval_notes(fitted: UnivariateFit, settings: FitSettings) -> list[Note]:
         "different equations. Report both; with method='PM' they go together."
     )
     return [Note("tau2-outside-interval", message)]
+
+
+def _what_q_says(fitted: UnivariateFit) -> str:
+    found = fitted.heterogeneity
+    if found.QEp >= Q_SAYS_OTHERWISE:
+        return ": the effects vary no more than their sampling errors explain."
+    return (
+        f", although Q({found.df}) = {found.QE:.2f}, p = {found.QEp:.2g}, says that the effects differ: the most "
+        "precise ones agree, others do not. Estimators disagree here; compare method='PM' and look for effects that "
+        "stand out."
+    )
+
+
+def _peak_notes(fitted: UnivariateFit, design: Design, settings: FitSettings) -> list[Note]:
+    rival = fitted.rival(restricted=settings.method == "REML")
+    if rival is None or rival.lower > NEAR_PEAK:
+        return []
+    if design.formula == "1":
+        here, there = f"mean {fitted.beta[0]:.4g}", f"mean {rival.beta[0]:.4g}"
+    else:
+        here, there = (_named(design.names, beta) for beta in (fitted.beta, rival.beta))
+    message = (
+        f"The likelihood ({settings.method}) has two peaks: the estimate, tau2 {float(fitted.tau2.tau2[0]):.4g} with "
+        f"{here}, and one {rival.lower:.2g} log units lower, tau2 {rival.tau2:.4g} with {there}. The data do not "
+        "choose between them: report both, and look at plots.profile."
+    )
+    return [warn_note("second-peak", message, SecondPeakWarning, stacklevel=5)]
+
+
+def _named(names: Sequence[str], beta: Array) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in zip(names, beta, strict=True))
 
 
 def _inference_notes(fitted: UnivariateFit, settings: FitSettings) -> list[Note]:

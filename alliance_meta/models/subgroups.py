@@ -13,6 +13,7 @@ import pandas as pd
 from alliance_meta._typing import AnyArray
 from alliance_meta.core.distributions import chi2_sf
 from alliance_meta.design import build_design, design_of, levels_of
+from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.errors import AllianceMetaWarning, DesignError
 from alliance_meta.models.random_effects import fit_design
 from alliance_meta.not_applicable import NotApplicable
@@ -130,7 +131,7 @@ def subgroups(fit: RandomEffectsResults, *, by: str, tau2: SharedTau2 = "separat
         fits = {level: _fit_level(fit, index, level, by, shared) for level, index in rows.items()}
         null = f"the mean effects of {by} are equal"
         between = replace(shared.omnibus, null=null) if shared is not None else _between(fits, null)
-    notes = merge_notes(_missing(fit, present, by), _single(fits, by))
+    notes = merge_notes(_missing(fit, present, by), _single(fits, by), dependence_notes(fit.effects, stacklevel=4))
     return SubgroupResults(by, tau2, fits, rows, between, notes)
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.core.univariate import UnivariateFit, fit_univariate
+from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import DesignError
 from alliance_meta.moderators.printing import percent, records, remarks, table, wrapped
@@ -209,7 +210,7 @@ def select_models(
         raise DesignError(f"k = {kept.k} effects are too few for any of these models")
     frame, order = _rank(usable, kept, method, criterion)
     notes += _notes(len(skipped), len(models) - len(usable), usable, frame, criterion, method)
-    notes += _balance(wanted, usable)
+    notes += [*_balance(wanted, usable), *dependence_notes(kept, stacklevel=4)]
     ranked = tuple(usable[i] for i in order)
     return ModelSelection(kept, wanted, criterion, method, level, tuple(notes), frame, ranked)
 

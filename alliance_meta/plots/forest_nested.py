@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta.effects.clustering import listed
+from alliance_meta.effects.studies import listed
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_level, did_you_mean

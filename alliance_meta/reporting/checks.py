@@ -77,7 +77,7 @@ _OF_KIND: dict[str, dict[str, Any]] = {
 }
 _DEFAULTS: dict[str, dict[str, Any]] = {
     RANDOM: {"method": "REML", "test": "knha"},
-    MULTILEVEL: {"method": "REML", "test": "t", "dfs": "contain", "random": ("study_id", "es_id")},
+    MULTILEVEL: {"method": "REML", "test": "t", "dfs": "contain", "random": ("study_id/es_id",)},
     RVE: {"working": "CORR"},
     BAYES: {"mu_prior": "normal(0, 0.5)", "tau_prior": "half-normal(0.3)"},
 }

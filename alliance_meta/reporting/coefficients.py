@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from alliance_meta.reporting.fitting import Fitted
 
 SYMBOLS = {"sigma2": "σ²", "tau2": "τ²", "rho": "ρ"}
-LEVELS = {"study_id": "between studies", "es_id": "within studies", "study_id/es_id": "within studies"}
+LEVELS = {"study_id": "between studies", "study_id/es_id": "within studies"}
 WITH_MODERATORS = NotApplicable("depends on the moderators; see the coefficients")
 NO_PROFILE = NotApplicable("no profile interval for this covariance structure")
 
@@ -71,10 +71,10 @@ def level_rows(fitted: Fitted) -> list[dict[str, Any]]:
 def slug(name: str) -> str:
     """Return a name as placeholders write it.
 
-    >>> slug("sigma2[study_id]"), slug("rater[T.observer]")
-    ('sigma2_study_id', 'rater_t_observer')
+    >>> slug("sigma2[study_id]"), slug("sigma2[study_id/es_id]"), slug("rater[T.observer]")
+    ('sigma2_study_id', 'sigma2_es_id', 'rater_t_observer')
     """
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    return re.sub(r"[^a-z0-9]+", "_", re.sub(r"\bstudy_id/es_id\b", "es_id", name).lower()).strip("_")
 
 
 def components(fitted: Fitted) -> list[dict[str, Any]]:

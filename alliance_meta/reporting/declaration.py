@@ -23,7 +23,7 @@
     subset = "use_as_independent_r"
     cluster = "study_id"                      # what makes effects dependent
     aggregate = "mean"                        # random: one mean for each cluster first
-    random = ["study_id", "es_id"]            # multilevel: what varies between which groups
+    random = ["study_id/es_id"]               # multilevel: what varies between which groups
     struct = ["UN"]                           # multilevel: for each term "inner | outer"
     dfs = "contain"                           # multilevel
     working = "CORR"                          # rve

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from alliance_meta.bayes.hypotheses import shown
 from alliance_meta.errors import InputError
 from alliance_meta.reporting.coefficients import WITH_MODERATORS, slug
 from alliance_meta.reporting.columns import Table, column
@@ -92,8 +93,8 @@ def _put_evidence(put: Callable[..., None], fit: BayesianResults) -> None:
             f"P(mean r > {format_r(SMALL, 1)})",
         )
         put("prob_new_positive", fit.prob("theta_new > 0"), "p", "P(effect of a new study > 0)")
-        put("bf_mu", fit.bayes_factor("mu = 0").bf10, "bf", "Bayes factor for a mean effect other than 0")
-    put("bf_tau", fit.bayes_factor("tau = 0").bf10, "bf", "Bayes factor for heterogeneity")
+        put("bf_mu", shown(fit, "mu = 0").bf10, "bf", "Bayes factor for a mean effect other than 0")
+    put("bf_tau", shown(fit, "tau = 0").bf10, "bf", "Bayes factor for heterogeneity")
 
 
 def slope_quantities(fitted: Fitted) -> dict[str, Quantity]:

@@ -22,7 +22,7 @@ from alliance_meta.effects.table import EffectSizes
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import Scale
-from alliance_meta.results.export import columns_of, plain
+from alliance_meta.results.export import columns_of, one_row, plain
 from alliance_meta.results.fit import Fit
 from alliance_meta.results.predictions import predict_rows, rows_to_predict, to_scale
 from alliance_meta.results.teststats import Interval
@@ -210,7 +210,7 @@ class ExactCorrelationResults(Fit):
 
     def glance(self) -> pd.DataFrame:
         """Return one row with the model's statistics, unrounded."""
-        return pd.DataFrame([self._statistics()])
+        return one_row(self._statistics())
 
     def to_dict(self) -> dict[str, Any]:
         """Return every number and setting as JSON-ready values; `NotApplicable` becomes its reason."""
@@ -305,6 +305,7 @@ class ExactCorrelationResults(Fit):
         deviance = -2.0 * self.loglik
         return {
             "k": self.k,
+            **self.effects.counts,
             "p": self.p,
             "method": "ML",
             "level": self.level,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from alliance_meta.core.robust import WHOLE
 from alliance_meta.encoding import plain as plain
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import Scale
@@ -48,6 +49,7 @@ def statistics(fit: RandomEffectsResults) -> dict[str, Any]:
     m, ddf = fit.QMdf
     return {
         "k": fit.k,
+        **fit.effects.counts,
         "p": fit.p,
         "method": fit.method,
         "test": fit.inference,
@@ -128,13 +130,14 @@ def augment(fit: RandomEffectsResults) -> pd.DataFrame:
     total = effects.vi + fit.tau2
     # Var(y - Xb) for b from weights A: (I - H) M (I - H)' on the diagonal, H = X (X'AX)^-1 X'A.
     hat, spread = fit.fitted.leverage, np.einsum("kp,pq,kq->k", X, fit.fitted.vb, X)
+    left = np.where(hat < WHOLE, total - 2.0 * hat * total + spread, np.nan)
     columns = {
         "yi": effects.yi,
         "vi": effects.vi,
         "fitted": fitted,
         "se_fitted": np.sqrt(np.einsum("kp,pq,kq->k", X, fit.vb, X)),
         "resid": effects.yi - fitted,
-        "rstandard": (effects.yi - fitted) / np.sqrt(np.maximum(total - 2.0 * hat * total + spread, 0.0)),
+        "rstandard": (effects.yi - fitted) / np.sqrt(left),
         "hat": hat,
         "weight": fit.weights,
         "blup": fit.blup()["pred"].to_numpy(),

@@ -23,6 +23,7 @@ def statistics(fit: MultilevelResults) -> dict[str, Any]:
     m, ddf = fit.QMdf
     return {
         "k": fit.k,
+        **fit.effects.counts,
         "p": fit.p,
         **{f"groups[{term.name}]": term.n for term in fit.random},
         "method": fit.method,

@@ -14,6 +14,7 @@ from alliance_meta._typing import Array
 from alliance_meta.core.clusters import IntArray
 from alliance_meta.core.robust import Sandwich
 from alliance_meta.core.satterthwaite import satterthwaite, t_tests
+from alliance_meta.effects.studies import DEPENDENT
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import RobustType, Scale, check_level, check_option
 from alliance_meta.results import robust_text as text
@@ -243,7 +244,8 @@ def robust_results(fit: ModelBased, *, cluster: Any, type: RobustType) -> Robust
     parts = clustered(fit, cluster)
     robust = parts.sandwich(type)
     ddf = satterthwaite(robust, np.eye(fit.design.p))
-    notes = merge_notes(fit.notes, _notes(parts, fit.design.names, ddf))
+    own = [note for note in fit.notes if note.code != DEPENDENT]
+    notes = merge_notes(own, _notes(parts, fit.design.names, ddf))
     return RobustResults(fit, parts.name, type, robust, ddf, parts, notes)
 
 

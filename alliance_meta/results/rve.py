@@ -13,16 +13,17 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.core.robust import DiagonalWorking
 from alliance_meta.core.rve import RVEFit, Working
+from alliance_meta.core.satterthwaite import estimable
 from alliance_meta.core.univariate import Coefficients, wald_test
 from alliance_meta.design import Design
-from alliance_meta.effects.clustering import Clusters
+from alliance_meta.effects.groups import Clusters
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import RobustType, Scale
 from alliance_meta.results import rve_export as export
 from alliance_meta.results import rve_text as text
-from alliance_meta.results.clustered import joint_test
+from alliance_meta.results.clustered import ONE_CLUSTER, joint_test
 from alliance_meta.results.coefficients import FittedCoefficients
 from alliance_meta.results.contrasts import contrast
 from alliance_meta.results.robust import RobustResults, robust_results
@@ -316,5 +317,8 @@ class RVEResults(FittedCoefficients):
         if self.small:
             return joint_test(self.fitted.sandwich, self.beta, matrix, null)
         df = float(self.n_clusters - self.p)
+        if not estimable(self.fitted.sandwich, matrix):
+            gone = NotApplicable(ONE_CLUSTER)
+            return WaldTest(gone, len(matrix), df, gone, null)
         stat, m, pval = wald_test(self.beta, self.vb, matrix, df=df)
         return WaldTest(stat, m, df, pval, null)

@@ -52,6 +52,7 @@ def statistics(fit: RVEResults) -> dict[str, Any]:
     m, ddf = fit.QMdf
     return {
         "k": fit.k,
+        **fit.effects.counts,
         "p": fit.p,
         "n_clusters": fit.n_clusters,
         "working": fit.working_model,

@@ -164,7 +164,6 @@ def _statistic(fit: RandomEffectsResults) -> float:
 def _simulated(fit: RandomEffectsResults, how: Recipe, stat: float, iterations: int, seed: int, cores: int) -> float:
     v = fit.effects.vi
     mean, spread = how.X @ fit.beta, np.sqrt(v + fit.tau2)
-    how = how.repeated(iterations)
 
     def task(block: int, start: int, stop: int) -> Refits:
         noise = resampling.stream(seed, block).standard_normal((stop - start, fit.k))

@@ -171,7 +171,7 @@ def _cell(row: pd.Series, level: str) -> str:
 def compare_levels(
     effects: EffectSizes,
     *,
-    levels: str | Sequence[str] = ("study_id", "es_id"),
+    levels: str | Sequence[str] = "study_id/es_id",
     V: Any = None,
     mods: str = "1",
     **model: Any,
@@ -186,8 +186,8 @@ def compare_levels(
     ----------
     effects : EffectSizes
     levels : str or sequence of str
-        Random intercepts, outermost first: columns, ``"study_id"``, ``"es_id"`` (rows), or paths such as
-        ``"district/school"`` for two levels at once. At most four.
+        Random intercepts, outermost first: columns, or paths such as ``"study_id/es_id"`` (studies, and
+        effects within them) for two levels at once. At most four.
     V : SamplingCovariance or array-like, optional
         The same sampling covariance for every model.
     mods : str
@@ -225,7 +225,7 @@ def compare_levels(
     >>> from alliance_meta import escalc, load_dataset, sensitivity
     >>> found = sensitivity.compare_levels(escalc(load_dataset("crede2010")))
     >>> found.tidy()["se"].astype(float).round(4).to_dict()
-    {'no heterogeneity': 0.0058, 'study_id': 0.0299, 'es_id': 0.0254, 'study_id + es_id': 0.0285}
+    {'no heterogeneity': 0.0058, 'study_id': 0.0299, 'study_id/es_id': 0.0254, 'study_id + study_id/es_id': 0.0285}
     """
     random = (levels,) if isinstance(levels, str) else tuple(levels)
     _check(random, model)

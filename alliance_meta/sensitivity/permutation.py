@@ -196,7 +196,6 @@ def permutation_test(
             f"an exact test needs {possible:.3g} arrangements, more than {MOST_EXACT:,}; give iterations and a seed"
         )
     chosen = None if used else check_seed(seed, f"{iterations} random arrangements")
-    how = how.repeated(int(possible) if used else iterations)
     data = _Data(fit.effects.yi, fit.effects.vi, fit.fitted.own_weights, how)
     task, B = _task(data, signs, None if used else (iterations, chosen or 0), possible, group)
     found = resampling.in_blocks(task, B=B, k=fit.k, cores=cores)

@@ -14,6 +14,7 @@ from alliance_meta.core import artifacts as core
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.effects.artifact_values import Artifact, Given, RelIn, correlations, read_artifacts
 from alliance_meta.effects.artifacts import row_steps
+from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
@@ -208,7 +209,7 @@ def hunter_schmidt(
         assumptions="; ".join(one.words(n) for one in known.values()),
         level=level,
         credibility=credibility,
-        notes=merge_notes(effects.notes, _notes(found, k)),
+        notes=merge_notes(effects.notes, _notes(found, k), dependence_notes(effects, stacklevel=4)),
     )
 
 

@@ -16,8 +16,9 @@ from alliance_meta.core.resampling import Refits
 from alliance_meta.core.robust import DiagonalWorking, Sandwich
 from alliance_meta.core.satterthwaite import estimable
 from alliance_meta.core.wild import Imposed, draw, impose, statistics, wald
-from alliance_meta.effects.clustering import read_clusters
+from alliance_meta.effects.groups import read_clusters
 from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.studies import DEPENDENT
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
@@ -236,7 +237,9 @@ def wild_bootstrap(
         seed=chosen,
         stats=found,
         provenance=model.effects.provenance,
-        notes=merge_notes(model.notes, parts.notes, _notes(parts.n, weights, possible)),
+        notes=merge_notes(
+            [note for note in model.notes if note.code != DEPENDENT], parts.notes, _notes(parts.n, weights, possible)
+        ),
     )
 
 

@@ -62,7 +62,8 @@ def test_coefficient_names(mods, names):
         ("year +", "is not a formula"),
         ("r ~ year", "write only the right-hand side"),
         ("rater * C(quality)", "asks for 9 coefficients"),
-        ("centre(year)", "cannot be computed from these moderators"),
+        ("centre(year)", "'centre' is not one of the functions; did you mean 'center'?"),
+        ("poly(rater, 2)", "cannot be computed from these moderators"),
         ("np.log(year - 2001)", "is not a finite number in every effect"),
     ],
 )

@@ -70,7 +70,7 @@ def test_r_code_names_every_choice():
         method="HE",
         level=0.9,
     )
-    assert fit.r_code().splitlines()[1:3] == [
+    assert fit.r_code().splitlines()[3:5] == [
         'dat <- escalc(measure="COR", ri=r_recoded, ni=n_recoded, data=dat, vtype="AV")',
         'fit <- rma(yi, vi, data=dat, method="HE", test="knha", level=90)',
     ]
