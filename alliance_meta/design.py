@@ -29,8 +29,6 @@ INTERCEPT = "intrcpt"
 NO_SUCH = "0 in every effect (no effect has this combination of levels)"
 # Rows are of order 1 on the scale of `Design.beyond`; what is smaller is rounding.
 UNDETERMINED = 1e-6
-# A column that is nowhere further than this from the effects repeats them, if more than so many effects agree.
-ROUNDED, COPIED = 0.006, 3
 # Functions of a formula that formulaic does not bring along.
 CONTEXT = {"sqrt": np.sqrt, "abs": np.abs}
 
@@ -159,7 +157,7 @@ class Design:
 
 def design_of(mods: str, effects: EffectSizes) -> Design:
     """Build the design matrix of `mods` for these effects; see `build_design`."""
-    return build_design(mods, effects.moderators, labels=effects.slab, outcome=_outcome_columns(effects))
+    return build_design(mods, effects.moderators, labels=effects.slab, outcome=effects.outcome_columns())
 
 
 def build_design(
@@ -228,17 +226,6 @@ def build_design(
         _kept=tuple(kept),
         _null=null_space(X, rank=len(kept)),
     )
-
-
-def _outcome_columns(effects: EffectSizes) -> set[str]:
-    """Return the columns the effects came from, or that repeat them up to rounding, as z or as r."""
-    found = {effects.columns[name] for name in ("ri", "yi") if name in effects.columns}
-    for name, column in effects.moderators.select_dtypes("number").items():
-        x = column.to_numpy(dtype=float, na_value=np.nan)
-        away = np.abs(np.abs(x) - np.abs([effects.yi, np.tanh(effects.yi)])).max(axis=1)
-        if effects.k > COPIED and away.min() <= ROUNDED and np.ptp(x) > COPIED * ROUNDED:
-            found.add(str(name))
-    return found
 
 
 def _short(value: Any) -> str:

@@ -101,7 +101,7 @@ def read_formula(text: str, *, columns: Sequence[str], where: str) -> CheckedFor
     try:
         checked = parse_formula(text, where=where)
     except InputError as error:
-        raise type(error)(f"{error}{hint}") from None
+        raise type(error)(f"{error}.{hint}" if hint else str(error)) from None
     where = f"{where}={shown(text)}"
     unknown = sorted(checked.variables - set(columns))
     if unknown:

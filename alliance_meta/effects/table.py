@@ -40,6 +40,10 @@ MEASURE_LABELS = {
 }
 
 
+# A column that is nowhere further than this from the effects repeats them, if more than so many effects agree.
+ROUNDED, COPIED = 0.006, 3
+
+
 @dataclass(frozen=True, eq=False)
 class EffectSizes:
     """Effect sizes with their sampling variances, one row per effect; nothing in it can be changed.
@@ -215,6 +219,16 @@ class EffectSizes:
     def sei(self) -> Array:
         """Standard errors, (k,)."""
         return np.sqrt(self.vi)
+
+    def outcome_columns(self) -> set[str]:
+        """Return the columns that the effects came from, or that repeat them up to rounding, as z or as r."""
+        found = {self.columns[name] for name in ("ri", "yi") if name in self.columns}
+        for name, column in self._moderators.select_dtypes("number").items():
+            x = column.to_numpy(dtype=float, na_value=np.nan)
+            away = np.abs(np.abs(x) - np.abs([self.yi, np.tanh(self.yi)])).max(axis=1)
+            if self.k > COPIED and away.min() <= ROUNDED and np.ptp(x) > COPIED * ROUNDED:
+                found.add(str(name))
+        return found
 
     @property
     def moderators(self) -> pd.DataFrame:

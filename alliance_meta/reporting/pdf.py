@@ -41,11 +41,11 @@ def render_pdf(view: Mapping[str, Any], figures: Mapping[str, Sequence[str]]) ->
     view = {**view, "sections": [_cut(section) for section in view["sections"]]}
     source = files("alliance_meta.reporting").joinpath("templates/report.typ").read_bytes()
     text = json.dumps(view, ensure_ascii=False)
-    foreign = bool(FOREIGN.search(text))
+    foreign, fonts = bool(FOREIGN.search(text)), list[Any]()
     if foreign:
         from alliance_meta.plots.text import drawable, font_path
 
-        text = drawable(text)
+        text, fonts = drawable(text), [str(font_path().parent)]
     inputs = {"view": text, "figures": json.dumps(dict(figures), ensure_ascii=False)}
     try:
         return bytes(
@@ -54,7 +54,7 @@ def render_pdf(view: Mapping[str, Any], figures: Mapping[str, Sequence[str]]) ->
                 format="pdf",
                 sys_inputs=inputs,
                 ignore_system_fonts=not foreign,
-                font_paths=[str(font_path().parent)] if foreign else [],
+                font_paths=fonts,
                 pdf_standards=[STANDARD],
                 timestamp=0,
             )
