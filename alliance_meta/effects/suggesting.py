@@ -82,6 +82,10 @@ SIZE = frozenset(
     }
 )
 YEARS = (1900, 2100)
+# Names of effects that say nothing of their kind; those of differences; those of one arm of a trial.
+NEUTRAL = frozenset({"es", "effect", "effects", "effectsize", "estimate", "est"})
+DIFFERENCE = re.compile(r"cohen|hedge|smd|odds|ratio")
+ARM = re.compile(r"[0-9]|group|control|ctrl|treat|trt|exp")
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,8 @@ def _could_be_r(name: str, values: Array) -> bool:
     words = _words(name)
     if words & (VARIANCE | ERROR | OTHER | FISHER) or (np.abs(values) >= 1).any() or not values.any():
         return False
+    if DIFFERENCE.search(name.casefold()) or words & (EFFECT - NEUTRAL):
+        return False
     # Variances, standard errors, shares and p-values are all positive, so only a name or a minus sign tells.
     return bool(words & CORRELATION) or bool((values < 0).any())
 
@@ -140,7 +146,7 @@ def _could_be_n(name: str, values: Array) -> bool:
     years = bool(((values >= YEARS[0]) & (values <= YEARS[1])).all())
     words = _words(name)
     # n1i, n.t and nTi count one arm of a trial.
-    arm = any(len(word) < 3 and word not in SIZE for word in words) or any(sign.isdigit() for sign in name)
+    arm = any(len(word) < 3 and word not in SIZE for word in words) or ARM.search(name.casefold()) is not None
     return whole and not years and bool(words & SIZE) and not arm and not words & (VARIANCE | ERROR | OTHER)
 
 
