@@ -32,7 +32,7 @@ DATA    := $(shell find data -type f)
 REPORTS   := $(patsubst reports/%.toml,reports/build/%/.made,$(wildcard reports/*.toml))
 NOTEBOOKS := $(patsubst notebooks/%.py,notebooks/build/%.ipynb,$(wildcard notebooks/*.py))
 
-.PHONY: help reports test lint notebooks reproduce data bench validate lock clean distclean remake
+.PHONY: help docs reports test lint fuzz notebooks reproduce data bench validate lock clean distclean remake
 
 help: ## Say what can be made
 	@echo "Usage: make TARGET, or PYTHON=python3.13 make TARGET"
@@ -41,6 +41,10 @@ help: ## Say what can be made
 reports: $(REPORTS) ## Build the reports that changed into reports/build/
 	@ls -1d reports/build/*/report.html
 
+docs: ## List the documentation: plain Markdown, nothing to build
+	@echo "The documentation is plain Markdown; begin with docs/index.md:"
+	@ls docs/*.md
+
 test: lint ## Check style and types, then run the tests (ARGS="-k forest" chooses some)
 	$(RUN) pytest --numprocesses=logical --dist=loadfile $(ARGS)
 
@@ -48,6 +52,9 @@ lint: $(STAMP) ## Check style and types
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
+
+fuzz: $(STAMP) ## Feed the command line made-up files (ARGS="--seconds 600 --seed 2")
+	$(RUN) tests.security.fuzz $(ARGS)
 
 notebooks: $(NOTEBOOKS) ## Run the notebooks that changed into notebooks/build/
 
@@ -61,7 +68,7 @@ bench: $(STAMP) ## Measure speed
 	$(VENV)/bin/python benchmarks/run.py
 
 validate: $(STAMP) ## Run the long simulations
-	$(RUN) pytest -m slow $(ARGS) tests/validation
+	$(RUN) pytest -m slow $(ARGS) tests/validation tests/security
 
 # Known pins are kept; `make lock ARGS=--upgrade` moves them all.
 lock: $(STAMP) ## Resolve the dependencies in pyproject.toml into requirements.lock

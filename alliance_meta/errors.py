@@ -36,12 +36,20 @@ class AllianceMetaWarning(UserWarning):
     """Root of every warning this package gives."""
 
 
+class MissingFontWarning(AllianceMetaWarning):
+    """A figure has letters that no installed font has; they are drawn as boxes."""
+
+
 class DroppedRowsWarning(AllianceMetaWarning):
     """Rows were left out of an analysis."""
 
 
 class TruncationWarning(AllianceMetaWarning):
     """An estimate was outside its range and was set to the boundary."""
+
+
+class SecondPeakWarning(AllianceMetaWarning):
+    """Another estimate is nearly as likely as the one reported."""
 
 
 class SuspiciousInputWarning(AllianceMetaWarning):

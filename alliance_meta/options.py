@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from difflib import get_close_matches
 from typing import Any, Literal, get_args
@@ -56,6 +57,13 @@ def shell_words(*words: object) -> str:
     "--ri 'r (alliance-outcome)'"
     """
     return shlex.join(map(str, words))
+
+
+def backtick_hint(expression: str, known: list[str]) -> str:
+    """Return how to write those of the `known` names in an expression that are no plain names, else nothing."""
+    bare = re.sub(r"`[^`]*`", "", expression)
+    odd = [name for name in known if not name.isidentifier() and name in bare]
+    return f" Write {' and '.join(f'`{name}`' for name in odd)}, in back-ticks." if odd else ""
 
 
 def check_option(name: str, value: object, options: Any) -> None:

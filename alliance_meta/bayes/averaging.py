@@ -19,7 +19,7 @@ from alliance_meta.bayes.setup import MARKS, PriorSet, check_kind, choose_priors
 from alliance_meta.core.bayes_average import average_subsets
 from alliance_meta.core.bayes_exact import TauDensity
 from alliance_meta.core.bayes_subsets import SubsetProblem
-from alliance_meta.design import INTERCEPT, Design, build_design
+from alliance_meta.design import INTERCEPT, Design, design_of
 from alliance_meta.effects.studies import dependence_notes, refuse_dependent
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AllianceMetaWarning, DesignError, InputError
@@ -119,7 +119,7 @@ def average(
         _check_probability(name, value)
     names = _read_terms(effects, [*always, *candidates])
     terms = names[len(always) :]
-    design = build_design(" + ".join(names) or "1", effects.moderators, labels=effects.slab)
+    design = design_of(" + ".join(names) or "1", effects)
     _check_design(design, names)
     if not design.rows.all():
         effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
@@ -184,7 +184,7 @@ def _read_terms(effects: EffectSizes, given: Sequence[str]) -> list[str]:
     for one in given:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AllianceMetaWarning)
-            made = build_design(str(one), effects.moderators, labels=effects.slab)
+            made = design_of(str(one), effects)
         found = [name for name in made.terms if name != "1"]
         if len(found) != 1:
             listed = ", ".join(map(repr, found)) or "nothing"

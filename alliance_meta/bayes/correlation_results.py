@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import html as _html
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,15 @@ import pandas as pd
 from alliance_meta.bayes.averaged import GridMarginal
 from alliance_meta.bayes.effect_priors import Normal
 from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis, shown, undefined
-from alliance_meta.bayes.marginals import KINDS, TANH, IntervalKind, Marginal, StatedIntervals, TransformedMarginal
+from alliance_meta.bayes.marginals import (
+    KINDS,
+    LACKS,
+    TANH,
+    IntervalKind,
+    Marginal,
+    StatedIntervals,
+    TransformedMarginal,
+)
 from alliance_meta.bayes.model import BayesianModel
 from alliance_meta.bayes.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.results_export import column
@@ -30,7 +38,7 @@ from alliance_meta.results.wording import number, remarks, wrapped
 NAMES = ("mu", "tau", "theta_new")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BayesianCorrelationResults(StatedIntervals):
     """The posterior of a Bayesian random-effects model with the exact sampling density of each correlation.
 
@@ -52,6 +60,9 @@ class BayesianCorrelationResults(StatedIntervals):
         What a reader must know; every report prints them.
     """
 
+    called = "a Bayesian model with the exact density of r"
+    lacks: ClassVar[Mapping[str, str]] = {**LACKS, "r_code": "no R package fits it"}
+
     effects: EffectSizes
     mu_prior: EffectPrior
     tau_prior: TauPrior
@@ -59,11 +70,6 @@ class BayesianCorrelationResults(StatedIntervals):
     interval: IntervalKind
     exact: TabulatedPosterior
     notes: tuple[Note, ...] = ()
-
-    @property
-    def k(self) -> int:
-        """Number of effects."""
-        return self.effects.k
 
     @property
     def log_marginal_likelihood(self) -> float:
@@ -261,18 +267,10 @@ class BayesianCorrelationResults(StatedIntervals):
             f"{KINDS[self.interval]} and hold {100 * self.level:g} % of the posterior."
         )
 
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{_html.escape(self.summary())}</pre>"
-
     def _statistics(self) -> dict[str, Any]:
         return {
             "k": self.k,
+            **self.effects.counts,
             "level": self.level,
             "mu": self.posterior("mu").median,
             "tau": self.posterior("tau").median,

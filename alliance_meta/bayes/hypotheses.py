@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from alliance_meta.errors import InputError
+from alliance_meta.expressions import plain_text
 from alliance_meta.not_applicable import NotApplicable
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -53,7 +54,13 @@ class Hypothesis:
 
 def read_hypothesis(text: str) -> Hypothesis:
     """Read a hypothesis; strict and weak inequalities are the same, as every quantity is continuous."""
-    plain = str(text).replace("≤", "<=").replace("≥", ">=").replace("==", "=").strip()
+    plain = (
+        plain_text(text, where="a hypothesis", most=1000)
+        .replace("≤", "<=")
+        .replace("≥", ">=")
+        .replace("==", "=")
+        .strip()
+    )
     parts = re.split(r"(<=|>=|<|>|=)", plain)
     pieces, signs = [one.strip() for one in parts[::2]], [one[0] for one in parts[1::2]]
     if len(pieces) == 3 and signs[0] == signs[1] and signs[0] in "<>":
@@ -73,7 +80,7 @@ def read_hypothesis(text: str) -> Hypothesis:
 
 
 def _number(piece: str, text: str) -> float:
-    if not _NUMBER.fullmatch(piece):
+    if not _NUMBER.fullmatch(piece) or not np.isfinite(float(piece)):
         raise InputError(f"{text!r}: {piece!r} is not a number; {_FORMS}")
     return float(piece)
 

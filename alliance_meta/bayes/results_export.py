@@ -75,6 +75,7 @@ def statistics(fit: BayesianResults) -> dict[str, Any]:
     zero = shown(fit, "tau = 0")
     found = {
         "k": fit.k,
+        **fit.effects.counts,
         "p": fit.p,
         "level": fit.level,
         "interval": fit.interval,
@@ -88,16 +89,6 @@ def statistics(fit: BayesianResults) -> dict[str, Any]:
     if fit.design.has_intercept:
         found["bf01_mu"] = shown(fit, "mu = 0").bf01
     return found | {"log_marginal_likelihood": fit.log_marginal_likelihood, "error_bound": fit.error_bound}
-
-
-def glance(fit: BayesianResults) -> pd.DataFrame:
-    """Return one row with the model's statistics."""
-    return pd.DataFrame(
-        {
-            name: pd.Series([value], dtype=object if isinstance(value, NotApplicable) else None)
-            for name, value in statistics(fit).items()
-        }
-    )
 
 
 def to_dict(fit: BayesianResults) -> dict[str, Any]:

@@ -101,9 +101,9 @@ def _results(source: str, naming: dict[str, Any]) -> list[tuple[Any, str | None]
     from alliance_meta.evidence.own_sheet import printed_results
 
     found = [
-        (one, one.route["subset"] if one.route else None)
+        (one, one.route.get("subset") if one.route else None)
         for one in printed_results(source, **naming)
-        if one.coefficient == "intrcpt" and "estimate" in one.printed and (not one.route or one.route["mods"] == "1")
+        if one.coefficient == "intrcpt" and "estimate" in one.printed and (one.route or {}).get("mods", "1") == "1"
     ]
     if not found:
         raise InputError(f"{source} has no printed mean; name one with --printed 'r = .28 [.26, .30]'")

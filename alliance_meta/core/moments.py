@@ -18,10 +18,14 @@ from alliance_meta.core.wls import Batch, WlsFit, wls, wls_weighted
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Moments:
-    """A raw estimate (B,), possibly negative, and its standard error as a function of the final estimate."""
+    """A raw estimate (B,), possibly negative, its standard error as a function of the final one, and what it rests on.
+
+    `rss` is the sum of squares (B,) that was set equal to its expectation, where somebody asks for it.
+    """
 
     raw: Array
     se: Callable[[Array], Array]
+    rss: Array | None = None
 
 
 def dersimonian_laird(batch: Batch) -> Moments:
@@ -51,6 +55,7 @@ def hedges(batch: Batch) -> Moments:
     return Moments(
         (fit.rss - trPV) / df,
         lambda t: np.sqrt(2.0 * fit.trace(batch.v, batch.v) + 4.0 * t * trPV + 2.0 * t**2 * df) / df,
+        fit.rss,
     )
 
 

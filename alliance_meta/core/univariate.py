@@ -70,6 +70,15 @@ class Coefficients:
     df: float | None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Rival:
+    """The second highest peak of the likelihood: its tau2, the coefficients (p,) there, and how much lower it is."""
+
+    tau2: float
+    beta: Array
+    lower: float
+
+
 @dataclass(frozen=True, eq=False)
 class UnivariateFit:
     """One fitted univariate model; what is not asked for is not computed.
@@ -151,6 +160,15 @@ class UnivariateFit:
     def loglik_reml(self) -> float:
         """Restricted log-likelihood at the estimates."""
         return float(log_likelihood(self.model, restricted=True)[0]) - self._loss
+
+    def rival(self, *, restricted: bool) -> Rival | None:
+        """Return the second highest peak of the likelihood that was maximised, None where it has one peak."""
+        if self.tau2.rival is None or np.isnan(self.tau2.rival[0]):
+            return None
+        there = wls(self.batch, self.tau2.rival)
+        best, other = (float(log_likelihood(fit, restricted=restricted)[0]) for fit in (self.model, there))
+        beta = there.beta[0] if self.own_weights is None else self.beta
+        return Rival(float(self.tau2.rival[0]), beta, best - other)
 
     @cached_property
     def _loss(self) -> float:

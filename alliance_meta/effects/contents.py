@@ -12,7 +12,7 @@ from alliance_meta.core.clusters import codes
 from alliance_meta.effects.checking import ParsedSheet
 from alliance_meta.effects.columns import LABEL_NAMES, ParsedColumn
 from alliance_meta.effects.schema import Contract
-from alliance_meta.effects.studies import count_people, sample_codes
+from alliance_meta.effects.studies import count_people, sample_codes, spaced
 
 MOST_LEVELS = 12
 SHOWN_LEVELS = 4
@@ -95,7 +95,7 @@ class Contents:
         if self.studies is None and self.effects > 1:
             text += ", each counted as a study of its own"
         if self.people is not None:
-            text += f"; {self.people:,} people".replace(",", " ")
+            text += f"; {spaced(self.people)} people"
         if self.rows > self.effects:
             text += f"; {_count(self.rows - self.effects, 'row')} without an effect"
         return text

@@ -43,7 +43,7 @@ FEWEST_PAIRED, MOST_PAIRED = 4, 0.8
 MOST_CONTROL, LONGEST_LINE = 0.01, 2_000_000
 # Letters of Mac Roman inside a word, as Windows-1252 shows them.
 MAC_LETTERS = re.compile(
-    "[a-z][\u0160\u017d\u0178\u0152\u20ac\u201a\u0192\u201e\u2026\u2020\u2021\u02c6\u2030\u2039][a-z]"
+    "[A-Za-z][\u0160\u017d\u0178\u0152\u20ac\u201a\u0192\u201e\u2026\u2020\u2021\u02c6\u2030][a-z]"
 )
 
 

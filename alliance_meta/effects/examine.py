@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from alliance_meta.effects.card import PublishedResult
 from alliance_meta.effects.checking import ParsedSheet, check_sheet
 from alliance_meta.effects.coded import CodedTable
 from alliance_meta.effects.columns import ParsedColumn
@@ -46,7 +46,7 @@ class Reading:
         What was adapted.
     contents : Contents or None
         What is in the sheet, if it is a table at all.
-    published : tuple of mapping
+    published : tuple of PublishedResult
         Printed results that the sheet's description names.
     """
 
@@ -55,7 +55,7 @@ class Reading:
     problems: tuple[Problem, ...]
     notes: tuple[Note, ...]
     contents: Contents | None = None
-    published: tuple[Mapping[str, Any], ...] = ()
+    published: tuple[PublishedResult, ...] = ()
 
     @property
     def errors(self) -> list[Problem]:

@@ -239,7 +239,7 @@ def _levels_are_shared(sheet: ParsedSheet, found: Findings) -> None:
     # A word outside the vocabulary has been named already.
     named = {(one.column, one.value) for one in found.problems if one.kind == "not-in-vocabulary"}
     for name, column in sheet.columns.items():
-        if column.values is not None or name in LABEL_NAMES:
+        if column.values is not None or name in LABEL_NAMES or name == sheet.study:
             continue
         levels = Counter(cell for cell, gone in zip(column.cells, column.missing, strict=True) if not gone)
         alone = {level for level, count in levels.items() if count == 1 and (column.label, level) not in named}
@@ -253,7 +253,7 @@ def _levels_are_shared(sheet: ParsedSheet, found: Findings) -> None:
 
 def _levels_are_spelt_one_way(sheet: ParsedSheet, found: Findings) -> None:
     for name, column in sheet.columns.items():
-        if column.values is not None or name in LABEL_NAMES:
+        if column.values is not None or name in LABEL_NAMES or name == sheet.study:
             continue
         spellings: dict[str, str] = {}
         seen: set[str] = set()

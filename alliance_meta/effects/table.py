@@ -22,8 +22,10 @@ from alliance_meta.effects.studies import (
     plain_text,
     same_groups,
     sample_codes,
+    spaced,
 )
 from alliance_meta.errors import CodingError, InputError, Problem
+from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 
 if TYPE_CHECKING:
@@ -188,6 +190,25 @@ class EffectSizes:
     def people(self) -> int | None:
         """Number of people, each sample counted once; None without sample sizes."""
         return None if self.ni is None else count_people(self.samples, self.ni)
+
+    @property
+    def counted(self) -> str:
+        """How many effects there are, and from how many studies where these are fewer."""
+        studies = "" if self.n_studies == self.k else f" from {self.n_studies} studies"
+        return f"k = {self.k} effects{studies}"
+
+    @property
+    def heading(self) -> str:
+        """Origin and scale, and where several effects come from one study also studies and people."""
+        people = "" if self.people is None else f", {spaced(self.people)} people"
+        counts = "" if self.n_studies == self.k else f"; {self.k} effects from {self.n_studies} studies{people}"
+        return f"{self.provenance.source}: {self.scale_label} ({self.measure}){counts}"
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """Studies, and people of whom each sample counts once, as tables of a fit have them."""
+        people = NotApplicable("no sample sizes") if self.people is None else self.people
+        return {"studies": self.n_studies, "people": people}
 
     @cached_property
     def sei(self) -> Array:

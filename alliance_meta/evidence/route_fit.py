@@ -22,6 +22,7 @@ from alliance_meta.effects.rcalc import rcalc
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.evidence.routes import DEFAULT_RHO, Route
+from alliance_meta.expressions import shown
 from alliance_meta.models.multilevel import MultilevelModel
 from alliance_meta.models.random_effects import RandomEffectsModel
 from alliance_meta.models.rve import RVEModel
@@ -167,6 +168,8 @@ def new_study(mean: float, sd: float, df: float | None, *, level: float, back: b
 
 def statistics(fit: Any, *, scale: str, coefficient: str = "intrcpt") -> dict[str, float]:
     """Return what a paper could print of a fit, by metafor's names; what the fit has not is left out."""
+    if coefficient not in fit.names:
+        raise InputError(f"no coefficient is called {shown(coefficient)}; there are {', '.join(fit.names)}")
     row = fit.names.index(coefficient)
     values: dict[str, float] = {"k": fit.k, "n_effects": fit.k, "p": fit.p, "estimate": float(fit.beta[row])}
     values |= {name: float(getattr(fit, name)[row]) for name in ("se", "ci_lb", "ci_ub", "stat", "pval")}

@@ -11,10 +11,11 @@ import numpy as np
 from alliance_meta._typing import Array
 from alliance_meta.core.clusters import IntArray
 from alliance_meta.core.mixed import Component, MixedProblem, mixed_problem
-from alliance_meta.core.mixed_search import MixedFit, maximise_mixed, observed_information, units
+from alliance_meta.core.mixed_climb import units
+from alliance_meta.core.mixed_search import MixedFit, maximise_mixed, observed_information
 from alliance_meta.core.sampling_covariance import SamplingCovariance
 from alliance_meta.core.tower_plan import Term
-from alliance_meta.design import Design, build_design
+from alliance_meta.design import Design, design_of
 from alliance_meta.effects.groups import ROWS
 from alliance_meta.effects.studies import STUDY
 from alliance_meta.effects.table import EffectSizes
@@ -132,7 +133,7 @@ class MultilevelModel:
             Each also stands in ``.notes`` of the result.
         """
         effects, V = self.effects, self._covariance()
-        design = build_design(self.mods, effects.moderators, labels=effects.slab)
+        design = design_of(self.mods, effects)
         if not design.rows.all():
             effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
             V = None if V is None else V.take(design.rows)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array, Mask
 from alliance_meta.errors import InputError
-from alliance_meta.moderators.grid import BEYOND, check_names, finite_number, level_values, one_level
+from alliance_meta.moderators.grid import check_names, finite_number, level_values, one_level
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_level
 from alliance_meta.plots import forest_text
@@ -172,7 +172,7 @@ def _predicted(
 ) -> list[dict[str, Any]]:
     """Return the fitted mean at each value, empty where the effects do not determine it."""
     newdata = pd.DataFrame({by: values, **{name: [value] * len(values) for name, value in held.items()}})
-    known: Mask = np.all(np.abs(fit.design.beyond(newdata)) <= BEYOND, axis=1)
+    known = fit.design.estimable(fit.design.beyond(newdata))
     found = np.full((len(values), len(EFFECT)), np.nan)
     if known.any():
         frame = fit.predict(newdata.iloc[np.flatnonzero(known)], level=level).rename(columns={"pred": "yi"})

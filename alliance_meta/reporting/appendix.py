@@ -16,6 +16,7 @@ from alliance_meta.reporting.software import versions
 from alliance_meta.reporting.spec import BAYES, Declaration, Item
 from alliance_meta.reporting.tables import statistics_table
 from alliance_meta.reporting.wording import methods, r_code
+from alliance_meta.results.r_code import SHEET, comment
 
 if TYPE_CHECKING:
     from alliance_meta.reporting.pieces import Pieces
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 MOST_COLUMNS = 4
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _SIZE = re.compile(r"k = \d+")
-LIBRARY = "library(metafor)"
+# Lines that stand once above all models of one sheet.
+ONCE = ("library(", f"{SHEET} <- ")
 SYNTHETIC = "Synthetic data: the rows are made up for teaching and say nothing about psychotherapy."
 
 
@@ -171,18 +173,14 @@ def _r_code(fits: Iterable[Fitted]) -> list[dict[str, Any]]:
     for fitted in fits:
         grouped.setdefault(fitted.whole.provenance.source, []).append(fitted)
     for source, members in grouped.items():
-        calls = [f'{LIBRARY}\ndat <- read.csv("{source}")']
-        calls += [_r_call(fitted) for fitted in members]
+        codes = [r_code(fitted).splitlines() for fitted in members]
+        first = list(dict.fromkeys(line for lines in codes for line in lines if line.startswith(ONCE)))
+        calls = ["\n".join(first)]
+        for fitted, lines in zip(members, codes, strict=True):
+            rest = [line for line in lines if line not in first]
+            calls.append("\n".join([comment(fitted.spec.label), *rest]))
         blocks.append({"type": "code", "label": f"R code for {source}", "text": "\n\n".join(calls)})
     return blocks
-
-
-def _r_call(fitted: Fitted) -> str:
-    lines = [f"# {fitted.spec.label}"]
-    if fitted.spec.subset:
-        lines.append(f"# keep only the rows with {fitted.spec.subset}")
-    lines += [line for line in r_code(fitted).splitlines() if line != LIBRARY]
-    return "\n".join(lines)
 
 
 def _sources(declaration: Declaration, fits: Mapping[str, Fitted], pieces: Pieces) -> list[dict[str, Any]]:

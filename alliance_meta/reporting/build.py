@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from alliance_meta.errors import InputError
+from alliance_meta.errors import CannotRunError, InputError
 from alliance_meta.files import write_bytes
 from alliance_meta.notes import Note
 from alliance_meta.options import did_you_mean
@@ -101,10 +101,15 @@ def render(
     if "html" in formats:
         files["report.html"] = render_html(view, {name: (one.whole,) for name, one in drawn.items()}).encode("utf-8")
     if "pdf" in formats:
-        if pdf_available():
-            files["report.pdf"] = render_pdf(view, {name: one.pages for name, one in drawn.items()})
-        else:
-            notes = (NO_PDF,)
+        try:
+            if pdf_available():
+                files["report.pdf"] = render_pdf(view, {name: one.pages for name, one in drawn.items()})
+            else:
+                notes = (NO_PDF,)
+        except CannotRunError as error:
+            if not files:
+                raise
+            notes = (Note("no-pdf", f"report.pdf was not made: {error}"),)
     if "methods" in formats:
         files["methods.txt"] = methods_text(document).encode("utf-8")
     if "figures" in formats:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.files import sha256
 from alliance_meta.options import did_you_mean
@@ -14,7 +15,7 @@ from alliance_meta.reporting.assumed import rho_table
 from alliance_meta.reporting.coefficients import coefficient_quantities
 from alliance_meta.reporting.fitting import Fitted, run_analysis
 from alliance_meta.reporting.frames import figure
-from alliance_meta.reporting.numbers import FORMATS, encode
+from alliance_meta.reporting.numbers import FORMATS
 from alliance_meta.reporting.pieces import Pieces, read_pieces
 from alliance_meta.reporting.posterior import slope_quantities
 from alliance_meta.reporting.spec import BAYES, PIECE_TABLES, Declaration, Item
@@ -70,7 +71,7 @@ def make_document(declaration: Declaration) -> dict[str, Any]:
         "figures": builder.figures,
         "tables": builder.tables,
     }
-    encoded: dict[str, Any] = encode(document)
+    encoded: dict[str, Any] = plain(document)
     return encoded
 
 

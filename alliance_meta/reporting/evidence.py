@@ -55,7 +55,8 @@ class Registry:
                 "text": printed.where(as_printed, None),
             }
         )
-        title = item.caption or "Published alliance-outcome correlations"
+        # Not the caption, whose references to tables are for the page and not for a title.
+        title = "Published alliance-outcome correlations"
         return published_forest_data(frame, title=title), "Published results side by side; nothing is pooled."
 
     def table(self, item: Item) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Final
@@ -10,6 +11,8 @@ from typing import Any, Final
 from alliance_meta.errors import CannotRunError
 
 STANDARD: Final = "ua-1"
+# Letters beyond Latin, Greek and Cyrillic with their punctuation and signs: typst brings no font for them.
+FOREIGN = re.compile("[^\\u0000-\\u058f\\u1e00-\\u2bff]")
 
 
 def pdf_available() -> bool:
@@ -22,7 +25,7 @@ def pdf_available() -> bool:
 
 
 def render_pdf(view: Mapping[str, Any], figures: Mapping[str, Sequence[str]]) -> bytes:
-    """Return the PDF; the same content gives the same bytes.
+    """Return the PDF; the same content gives the same bytes, but where it needs the system's fonts.
 
     Raises
     ------
@@ -34,14 +37,21 @@ def render_pdf(view: Mapping[str, Any], figures: Mapping[str, Sequence[str]]) ->
     except ImportError as error:
         raise CannotRunError("the PDF needs typst: pip install typst") from error
     source = files("alliance_meta.reporting").joinpath("templates/report.typ").read_bytes()
-    inputs = {"view": json.dumps(view, ensure_ascii=False), "figures": json.dumps(dict(figures), ensure_ascii=False)}
+    text = json.dumps(view, ensure_ascii=False)
+    foreign = bool(FOREIGN.search(text))
+    if foreign:
+        from alliance_meta.plots.text import drawable, font_path
+
+        text = drawable(text)
+    inputs = {"view": text, "figures": json.dumps(dict(figures), ensure_ascii=False)}
     try:
         return bytes(
             typst.compile(
                 source,
                 format="pdf",
                 sys_inputs=inputs,
-                ignore_system_fonts=True,
+                ignore_system_fonts=not foreign,
+                font_paths=[str(font_path().parent)] if foreign else [],
                 pdf_standards=[STANDARD],
                 timestamp=0,
             )

@@ -7,8 +7,8 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
+from alliance_meta.encoding import INFINITE, NOT_APPLICABLE
 from alliance_meta.reporting import prose
-from alliance_meta.reporting.numbers import INFINITE, NOT_APPLICABLE
 
 Document = Mapping[str, Any]
 

@@ -54,9 +54,7 @@ def _put_data(put: Put, fitted: Fitted) -> None:
     """Add data and model of effects that are taken as independent."""
     spec, fit, effects = fitted.spec, fitted.fit, fitted.effects
     put("k", fit.k, "count", "Effects (k)")
-    put("studies", len(set(effects.study_id)), "count", "Studies")
-    total = NotApplicable("no sample sizes") if effects.ni is None else int(effects.ni.sum())
-    put("n_total", total, "count", "Participants (N)")
+    _put_people(put, effects)
     put("measure", effects.scale_label, "text", "Effect size")
     if spec.kind == BAYES:
         return
@@ -65,16 +63,22 @@ def _put_data(put: Put, fitted: Fitted) -> None:
     put("level", spec.level, "level", "Confidence level")
 
 
+def _put_people(put: Put, effects: EffectSizes) -> None:
+    """Add studies and people, as every count of this package has them."""
+    put("studies", effects.counts["studies"], "count", "Studies")
+    once = "" if effects.samples.max() + 1 == effects.k else ", each sample once"
+    put("n_total", effects.counts["people"], "count", f"Participants (N){once}")
+
+
 def _put_clusters(put: Put, fitted: Fitted) -> None:
     """Add data and model of effects that depend on each other, every choice by name."""
     spec, fit, effects = fitted.spec, fitted.fit, fitted.effects
     if spec.aggregate is not None:
         put("k_rows", fitted.coded.k, "count", "Effects before averaging")
     put("k", fit.k, "count", "Effects (k)")
-    put("studies", len(set(effects.study_id)), "count", "Studies")
+    _put_people(put, effects)
     sizes = Counter(effects.study_id).values()
     put("effects_per_study", _range(min(sizes), max(sizes)), "text", "Effects per study")
-    put("n_total", _persons(effects), "count", "Participants (N), each study once")
     lowest, highest = _range_of_r(fitted.coded)
     put("r_lowest", lowest, "r", "Smallest correlation")
     put("r_highest", highest, "r", "Largest correlation")
@@ -216,13 +220,3 @@ def _range_of_r(effects: EffectSizes) -> tuple[Any, Any]:
         return (NotApplicable("finished effects have no correlation"),) * 2
     values = effects.moderators[name].astype(float)
     return float(values.min()), float(values.max())
-
-
-def _persons(effects: EffectSizes) -> Any:
-    """Return the people behind the effects, counted once: the largest sample of each study."""
-    if effects.ni is None:
-        return NotApplicable("no sample sizes")
-    largest: dict[str, float] = {}
-    for study, n in zip(effects.study_id, effects.ni, strict=True):
-        largest[study] = max(largest.get(study, 0.0), float(n))
-    return round(sum(largest.values()))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from alliance_meta.design import build_design
+from alliance_meta.design import design_of
 from alliance_meta.effects.aggregate import aggregate
 from alliance_meta.effects.groups import ROWS, Clusters, read_clusters
 from alliance_meta.effects.hierarchy import select_effects
@@ -113,7 +113,7 @@ def compare_dependence(
     clusters = _check(effects, cluster, rho, level)
     check_option("method", method, Literal["REML", "ML"])
     wanted = _methods(methods)
-    design = build_design(mods, effects.moderators, labels=effects.slab)
+    design = design_of(mods, effects)
     one = _selected(effects, cluster, select) if "one per study" in wanted else None
     routes = _routes(
         _Setting(effects, clusters, cluster, rho, mods, method, level), one, mixed=_mixed(effects, clusters, design)

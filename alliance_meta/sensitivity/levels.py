@@ -18,6 +18,7 @@ from alliance_meta.models.multilevel import MultilevelModel
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import did_you_mean
+from alliance_meta.result import Result
 from alliance_meta.results.components import object_frame
 from alliance_meta.results.export import plain
 from alliance_meta.results.multilevel import MultilevelResults
@@ -30,8 +31,8 @@ ABSENT = "not in this model"
 MOST_LEVELS = 4
 
 
-@dataclass(frozen=True, eq=False)
-class LevelComparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class LevelComparison(Result):
     """One model for each choice of levels, all of the same effects.
 
     Attributes
@@ -156,12 +157,6 @@ class LevelComparison:
             "LRT: against the model in the last row; p by the mixture for variances that cannot be below 0."
         )
         return "\n".join([*lines, *remarks(self.notes)])
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
 
 
 def _short(name: str, width: int) -> str:

@@ -20,6 +20,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_level, check_option
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.wording import level_text, number, remarks
 
@@ -33,8 +34,8 @@ WORDS_OF = {
 FEW = "needs at least 2 studies"
 
 
-@dataclass(frozen=True, eq=False)
-class HunterSchmidt:
+@dataclass(frozen=True, eq=False, repr=False)
+class HunterSchmidt(Result):
     """Mean correlation and its spread over studies, as observed and corrected for artifacts.
 
     Attributes
@@ -78,7 +79,8 @@ class HunterSchmidt:
         kept = {name: value for name, value in vars(self).items() if name not in ("rows", "notes")}
         return plain({**kept, "rows": rows, "notes": [note.to_dict() for note in self.notes]})
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         lines = [f"Hunter-Schmidt meta-analysis: k = {self.k}, N = {self.N:g} ({self.method})"]
         lines += [f"corrected for: {self.assumptions}"] if self.assumptions else []
         for name, row in self.rows.iterrows():
@@ -92,9 +94,6 @@ class HunterSchmidt:
                 f"  variance accounted for by {why}: {number(row.percent, 1)}{'' if np.isnan(row.percent) else ' %'}",
             ]
         return "\n".join([*lines, *remarks(self.notes)])
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 def hunter_schmidt(

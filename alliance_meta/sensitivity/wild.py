@@ -23,6 +23,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import RobustType, WildWeights, check_option
+from alliance_meta.result import Result
 from alliance_meta.results.clustered import ONE_CLUSTER, Clustered, ModelBased, Weighted, clustered, cut, joint_test
 from alliance_meta.results.contrasts import contrast
 from alliance_meta.results.export import plain
@@ -35,8 +36,8 @@ from alliance_meta.sensitivity.replicates import check_cores, check_iterations, 
 WEIGHT_NAMES = {"rademacher": "Rademacher (-1 or 1)", "webb": "Webb (six values)", "mammen": "Mammen (two, skewed)"}
 
 
-@dataclass(frozen=True, eq=False)
-class WildBootstrap:
+@dataclass(frozen=True, eq=False, repr=False)
+class WildBootstrap(Result):
     """The p-value of a robust test from data in which the null hypothesis was made true.
 
     Attributes
@@ -126,12 +127,6 @@ class WildBootstrap:
             f"{p_value(self.pval_htz)})",
         ]
         return "\n".join([*(part for line in lines for part in wrapped(line)), *remarks(self.notes)])
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
 
 
 def wild_bootstrap(

@@ -209,7 +209,7 @@ def test_defaults_are_those_of_the_kind() -> None:
     ]
     a, b, c, d = declare(GOOD | {"analysis": analyses}, path=Path("x.toml")).analysis
     assert (a.method, a.test, a.cluster, a.rho) == ("REML", "knha", "study_id", 0.5)
-    assert (b.method, b.test, b.dfs, b.random, b.rho) == ("REML", "t", "contain", ("study_id", "es_id"), None)
+    assert (b.method, b.test, b.dfs, b.random, b.rho) == ("REML", "t", "contain", ("study_id/es_id",), None)
     assert (c.method, c.working, c.rho, c.cluster) == (None, "CORR", 0.8, "study_id")
     assert d.rho is None
 

@@ -284,7 +284,7 @@ def test_a_correlation_grows_with_the_sessions_averaged_up_to_its_corrected_valu
     found = dependability([1, 4], single=0.5, r=0.2)
     assert found.tidy()["r"].tolist() == pytest.approx([0.2, 0.2 * np.sqrt(0.8 / 0.5), 0.2 / np.sqrt(0.5)])
     assert "r = 0.2 observed with 1 session" in str(found)
-    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["rows"]["sessions"] == [1, 4, "inf"]
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["rows"]["sessions"] == [1, 4, {"infinite": 1}]
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ class TestEdges:
         fit = MultilevelModel(es, fixed={"sigma2[study_id]": 0.02}).fit()
         assert fit.sigma2[0] == 0.02
         assert isinstance(fit.confint().loc["sigma2[study_id]", "lb"], NotApplicable)
-        both = MultilevelModel(es, fixed={"sigma2[study_id]": 0.02, "sigma2[es_id]": 0.01}).fit()
+        both = MultilevelModel(es, fixed={"sigma2[study_id]": 0.02, "sigma2[study_id/es_id]": 0.01}).fit()
         assert both.sigma2.tolist() == [0.02, 0.01]
 
 
@@ -222,6 +222,6 @@ class TestResults:
 
     def test_a_profile_bound_is_where_the_likelihood_has_fallen(self, es):
         fit = MultilevelModel(es).fit()
-        bound = fit.confint().loc["sigma2[es_id]", "ub"]
-        held = MultilevelModel(es, fixed={"sigma2[es_id]": bound}).fit()
+        bound = fit.confint().loc["sigma2[study_id/es_id]", "ub"]
+        held = MultilevelModel(es, fixed={"sigma2[study_id/es_id]": bound}).fit()
         assert 2 * (fit.loglik - held.loglik) == pytest.approx(3.841458820694124, abs=1e-7)

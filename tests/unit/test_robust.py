@@ -61,8 +61,10 @@ def test_what_the_model_knows_is_passed_on_and_nothing_else(regression):
     robust = regression.robust()
     for name in ("tau2", "I2", "QE", "loglik", "method"):
         assert getattr(robust, name) == getattr(regression, name)
-    with pytest.raises(AttributeError, match=r"the model-based fit is in \.fit"):
-        _ = robust.blup
+    with pytest.raises(InputError, match=r"a cluster-robust result has no blup: see \.fit"):
+        robust.blup()
+    with pytest.raises(AttributeError):
+        _ = robust.anything_else
 
 
 def test_one_combination_is_tested_by_t_squared(regression):

@@ -154,7 +154,8 @@ def test_names_with_spaces_are_proposed_as_a_shell_takes_them(sheet, run):
     assert "--ri 'r (alliance-outcome)'" in err
     assert "--ni 'N (completers)'" in err
     _, estimate, _ = fitted(run, path, "--ri", "r (alliance-outcome)", "--ni", "N (completers)")
-    plain = am.RandomEffectsModel(am.escalc(pd.DataFrame({"r": [0.3, 0.2, 0.1], "n": [50, 60, 70]})))
+    frame = pd.DataFrame({"study": list("ABC"), "r": [0.3, 0.2, 0.1], "n": [50, 60, 70]})
+    plain = am.RandomEffectsModel(am.escalc(frame))
     with am_silent():
         assert estimate == pytest.approx(plain.fit().beta[0], rel=OPTIMISER)
 
@@ -192,12 +193,17 @@ def test_years_with_letters_are_years_and_other_text_is_shown_where_it_stands(sh
     assert frame["year"].tolist() == [2015, 2015, 2016, 2017, 2018, 2019]
     (problem,) = am.check_coded(path)
     assert (problem.row, problem.column, problem.value, problem.severity) == (4, "dose", "4(1+3)", "suspicion")
-    assert run("fit", path, "--mods", "year", "--model", "random")[0] == 0
+    assert run("fit", path, "--mods", "year")[0] == 0
+    with am_silent():
+        assert am.escalc(am.read_coded(path)).n_studies == 6  # Roth 2015a and Roth 2015b are two publications.
 
 
 def test_text_in_a_moderator_that_is_used_is_named(sheet, run):
     path = sheet(SMALL + "El,in press,.3,50,5\nFy,2019,.1,70,1\n")
     assert run("fit", path)[0] == 0
+    code, _, err = run("fit", path, "--subset", "year > 2015")
+    assert code == 1
+    assert "year is text because of 'in press'" in err
     for mods, cell in (("year", "'in press'"), ("dose", "'4(1+3)'")):
         code, _, err = run("fit", path, "--mods", mods)
         assert code == 1
@@ -240,7 +246,7 @@ def test_empty_text_is_no_level_of_a_moderator():
     data = pd.DataFrame({"study": list("ABCDEFGH"), "r": [0.1, 0.2, 0.3, 0.4, 0.25, 0.15, 0.35, 0.05],
                          "n": range(30, 110, 10), "g": ["x", "y", "x", "", "x", "y", "", "y"]})  # fmt: skip
     with pytest.warns(am.errors.AllianceMetaWarning, match="D, G"):
-        fit = am.RandomEffectsModel(am.escalc(data), mods="g").fit()
+        fit = am.RandomEffectsModel(am.escalc(data), mods="g", method="EE").fit()
     assert (fit.names, fit.k, round(float(fit.beta[1]), 2)) == (("intrcpt", "g[T.y]"), 6, -0.13)
 
 

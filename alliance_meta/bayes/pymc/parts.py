@@ -27,7 +27,7 @@ from alliance_meta.bayes.tau_priors import (
     Lomax,
     Uniform,
 )
-from alliance_meta.design import INTERCEPT, Design, build_design
+from alliance_meta.design import INTERCEPT, Design, design_of
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
@@ -40,7 +40,7 @@ def take_part(effects: EffectSizes, mods: str, *, who: str) -> tuple[EffectSizes
     """Return the effects with every moderator and their design."""
     if not isinstance(effects, EffectSizes):
         raise InputError(f"{who} needs EffectSizes, not {type(effects).__name__}; make them with escalc")
-    design = build_design(mods, effects.moderators, labels=effects.slab)
+    design = design_of(mods, effects)
     if not design.rows.all():
         effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
     return effects, design
