@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from alliance_meta.core.clusters import IntArray, codes
+from alliance_meta.effects.missing import without_codes
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.studies import (
     STUDY,
@@ -146,6 +148,7 @@ class EffectSizes:
         """
         y, v = (np.atleast_1d(np.asarray(values, dtype=float)) for values in (yi, vi))
         frame = pd.DataFrame(mods).reset_index(drop=True) if mods is not None else pd.DataFrame(index=range(y.size))
+        frame, notes = without_codes(frame)
         _check_lengths(y.size, {"vi": v, "ni": ni, "mods": frame, "slab": slab, "study_id": study_id})
         if study_id is None and STUDY in frame:
             study_id = frame[STUDY].tolist()
@@ -168,6 +171,7 @@ class EffectSizes:
             vtype=None,
             direction=direction,
             provenance=Provenance(source="arrays"),
+            notes=tuple(notes),
         )
 
     @property
@@ -275,7 +279,7 @@ class EffectSizes:
         return str(self)
 
     def _repr_html_(self) -> str:
-        return f"<p>{self}</p>{self.frame.to_html()}"
+        return f"<p>{escape(str(self))}</p>{self.frame.to_html()}"
 
 
 def unique_labels(labels: Sequence[str]) -> tuple[str, ...]:

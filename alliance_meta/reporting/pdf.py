@@ -11,6 +11,8 @@ from typing import Any, Final
 from alliance_meta.errors import CannotRunError
 
 STANDARD: Final = "ua-1"
+# A row takes a tenth of a megabyte to set.
+MOST_ROWS = 1_000
 # Letters beyond Latin, Greek and Cyrillic with their punctuation and signs: typst brings no font for them.
 FOREIGN = re.compile("[^\\u0000-\\u058f\\u1e00-\\u2bff]")
 
@@ -36,6 +38,7 @@ def render_pdf(view: Mapping[str, Any], figures: Mapping[str, Sequence[str]]) ->
         import typst
     except ImportError as error:
         raise CannotRunError("the PDF needs typst: pip install typst") from error
+    view = {**view, "sections": [_cut(section) for section in view["sections"]]}
     source = files("alliance_meta.reporting").joinpath("templates/report.typ").read_bytes()
     text = json.dumps(view, ensure_ascii=False)
     foreign, fonts = bool(FOREIGN.search(text)), list[Any]()
@@ -58,3 +61,17 @@ def render_pdf(view: Mapping[str, Any], figures: Mapping[str, Sequence[str]]) ->
         )
     except typst.TypstError as error:
         raise CannotRunError(f"typst could not set the PDF: {error}") from error
+
+
+def _cut(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a section whose tables have no more rows than print should hold; a note says where the others are."""
+    return {**section, "blocks": [_cut_table(block) if "rows" in block else block for block in section["blocks"]]}
+
+
+def _cut_table(table: Mapping[str, Any]) -> dict[str, Any]:
+    rows = table["rows"]
+    if len(rows) <= MOST_ROWS:
+        return dict(table)
+    note = f"The first {MOST_ROWS:,} of {len(rows):,} rows; all are in "
+    place = {"t": "code", "s": f"tables/{table['id']}.csv"}
+    return {**table, "rows": rows[:MOST_ROWS], "notes": [*table["notes"], [{"t": "text", "s": note}, place]]}

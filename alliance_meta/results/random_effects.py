@@ -237,9 +237,9 @@ class RandomEffectsResults(FittedQuantities):
         Examples
         --------
         >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset
-        >>> fit = RandomEffectsModel(escalc(load_dataset("crede2010"))).fit()
+        >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit()
         >>> fit.robust(cluster="study_id").tidy().round(3).loc["intrcpt", ["estimate", "se", "ddf"]].tolist()
-        [0.429, 0.028, 47.049]
+        [0.15, 0.031, 12.933]
         """
         return robust_results(self, cluster=cluster, type=type)
 

@@ -17,6 +17,9 @@ from alliance_meta.errors import FewStudiesWarning
 from alliance_meta.results.wording import WIDTH
 from tests.tolerances import CLOSED_FORM
 
+# The subject: what robust inference makes of a model that takes effects as independent.
+pytestmark = pytest.mark.filterwarnings("ignore::alliance_meta.errors.DependenceWarning")
+
 J, K = 14, 40
 TYPES = ("CR2", "CR0", "CR1", "CR1p", "CR1S", "CR3")
 
