@@ -218,6 +218,8 @@ def test_people_of_another_number_are_noted() -> None:
 # --- routes ---------------------------------------------------------------------------------------------
 
 
+# Papers took dependent effects as independent, and their routes are followed as they are.
+@pytest.mark.filterwarnings("ignore::alliance_meta.errors.DependenceWarning")
 @pytest.mark.parametrize(
     "route",
     [
