@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
@@ -47,6 +48,15 @@ def did_you_mean(word: str, known: list[str]) -> str:
     lowered = {name.lower(): name for name in known}
     close = get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.6)
     return f"; did you mean {lowered[close[0]]!r}?" if close else ""
+
+
+def shell_words(*words: object) -> str:
+    """Return words as a shell takes them, each in quotation marks where it needs them.
+
+    >>> shell_words("--ri", "r (alliance-outcome)")
+    "--ri 'r (alliance-outcome)'"
+    """
+    return shlex.join(map(str, words))
 
 
 def backtick_hint(expression: str, known: list[str]) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +12,9 @@ from alliance_meta._typing import Array, Mask
 from alliance_meta.effects.columns import SPREADSHEET_ERRORS, DecimalMark, ParsedColumn
 from alliance_meta.effects.escalc import LEAST_N, WHY_LEAST_N
 from alliance_meta.effects.findings import Findings
-from alliance_meta.effects.mending import why_not_a_number, why_not_r
+from alliance_meta.effects.mending import declare_missing, why_not_a_number, why_not_r
+from alliance_meta.effects.naming import Finished
+from alliance_meta.effects.schema import CONTRACT
 from alliance_meta.effects.studies import (
     NO_STUDY_COLUMN,
     StudyColumns,
@@ -28,6 +30,7 @@ SMALL_N = 10
 MOST_STUDIES = 0.75
 LARGE_R = 0.9
 WHAT = {"vi": "sampling variance", "sei": "standard error"}
+SECOND_HEADER = 2
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,13 @@ class ParsedSheet:
     n: str
     mark: DecimalMark
     measure: str
-    finished: tuple[str, str] | None = None
+    finished: Finished | None = None
     study: str | None = None
 
     @property
     def keys(self) -> tuple[str, str]:
         """The two columns without which a row says nothing."""
-        return self.finished or (self.r, self.n)
+        return (self.finished.yi, self.finished.second) if self.finished else (self.r, self.n)
 
     @cached_property
     def places(self) -> StudyColumns:
@@ -101,15 +104,38 @@ def check_sheet(sheet: ParsedSheet, found: Findings) -> None:
 
 
 def _cells_are_numbers(sheet: ParsedSheet, found: Findings) -> None:
-    for name, column in sheet.columns.items():
-        required = name in (*sheet.keys, sheet.n, "year")
-        filled = len(column.cells) - sum(column.missing)
-        wrong = column.wrong
-        beside = "" if required else f" ({filled - len(wrong)} of {filled} cells in this column are numbers)"
-        for i in wrong:
+    """Report cells that should be numbers: errors in the columns of the effects, for the others only shown."""
+    used = [column for column in sheet.columns.values() if column.values is not None]
+    if _second_header(sheet, used, found):
+        used = [replace(column, strays=tuple(i for i in column.strays if i)) for column in used]
+    for column in used:
+        for i in column.strays:
             text = column.cells[i]
-            message = why_not_a_number(text, sheet.mark, is_r=name == sheet.r) + beside
+            message = why_not_a_number(text, sheet.mark, is_r=column.name == sheet.r)
             found.error(sheet.lines[i], column.label, text, message, kind="not-a-number")
+    for column in sheet.columns.values():
+        filled = len(column.cells) - sum(column.missing)
+        for i in column.strays if column.values is None else ():
+            text = column.cells[i]
+            message = (
+                f"{why_not_a_number(text, sheet.mark, is_r=False)} ({filled - len(column.strays)} of {filled} cells in "
+                "this column are numbers; it is read as text, and the cell must be mended where the column is used)"
+            )
+            if column.name != "year" and CONTRACT.column(column.name):
+                found.departure(sheet.lines[i], column.label, text, message, kind="text-among-numbers")
+            else:
+                found.suspicion(sheet.lines[i], column.label, text, message, kind="text-among-numbers")
+
+
+def _second_header(sheet: ParsedSheet, used: Sequence[ParsedColumn], found: Findings) -> bool:
+    """Say in one line that the first row of data is a second row of names or units."""
+    words = [column.cells[0] for column in used if column.strays == (0,)]
+    if len(words) < SECOND_HEADER or len(words) < len([column for column in used if column.strays]):
+        return False
+    listed = ", ".join(map(repr, words))
+    message = f"this reads like a second row of names ({listed}); delete it"
+    found.error(sheet.lines[0], None, None, message, kind="second-header")
+    return True
 
 
 def _no_spreadsheet_errors_in_text(sheet: ParsedSheet, found: Findings) -> None:
@@ -118,7 +144,7 @@ def _no_spreadsheet_errors_in_text(sheet: ParsedSheet, found: Findings) -> None:
             for i in where(cell in SPREADSHEET_ERRORS for cell in column.cells):
                 text = column.cells[i]
                 message = f"{text!r} is a spreadsheet's error; correct its formula or leave the cell empty"
-                found.error(sheet.lines[i], column.label, text, message, kind="spreadsheet-error")
+                found.suspicion(sheet.lines[i], column.label, text, message, kind="spreadsheet-error")
 
 
 def _r_in_range(sheet: ParsedSheet, found: Findings) -> None:
@@ -135,9 +161,10 @@ def _r_in_range(sheet: ParsedSheet, found: Findings) -> None:
 
 def _n_fits(sheet: ParsedSheet, found: Findings) -> None:
     column, n = sheet.columns.get(sheet.n), sheet.numbers(sheet.n)
-    if column is None:
+    # Beside finished effects n is used only where their variance comes from it.
+    if column is None or (sheet.finished is not None and sheet.finished.kind != "ni"):
         return
-    least = LEAST_N[sheet.measure] if sheet.finished is None else 1
+    least = LEAST_N[sheet.measure]
     whole = n == np.round(n)
     for i in np.flatnonzero(np.isfinite(n) & ~whole):
         text = column.cells[i]
@@ -152,8 +179,8 @@ def _n_fits(sheet: ParsedSheet, found: Findings) -> None:
 
 
 def _why_too_small(value: float, text: str, sheet: ParsedSheet) -> str:
-    if value < 0 or sheet.finished:
-        return f"{text} people are not possible; a code for a missing value? leave the cell empty"
+    if value < 0:
+        return f"{text} people are not possible; a code for a missing value? {declare_missing(text)}"
     name = "Fisher z" if sheet.measure == "ZCOR" else sheet.measure
     reason = "its variance is 1/(n-3)" if sheet.measure == "ZCOR" else WHY_LEAST_N[sheet.measure]
     return f"{name} needs n >= {LEAST_N[sheet.measure]}: {reason}; {text} people are too few, leave the row out"
@@ -169,7 +196,7 @@ def _ids_are_unique(sheet: ParsedSheet, found: Findings) -> None:
     for line, study, cell, missing in zip(sheet.lines, studies, column.cells, column.missing, strict=True):
         if not missing and (before := first.setdefault((study, cell), line)) != line:
             message = f"{cell!r} is also in line {before}; give every effect its own {column.label}"
-            found.error(line, column.label, cell, message, kind="duplicate-id")
+            found.departure(line, column.label, cell, message, kind="duplicate-id")
 
 
 def _ids_restart(sheet: ParsedSheet, column: ParsedColumn) -> bool:
@@ -221,12 +248,14 @@ def _rows_are_complete(sheet: ParsedSheet, found: Findings) -> None:
 
 
 def _variances_are_positive(sheet: ParsedSheet, found: Findings) -> None:
-    if sheet.finished is None:
+    if sheet.finished is None or sheet.finished.kind == "ni":
         return
-    column, values = sheet.columns[sheet.finished[1]], sheet.numbers(sheet.finished[1])
+    column, values = sheet.columns[sheet.finished.second], sheet.numbers(sheet.finished.second)
     for i in np.flatnonzero(values <= 0):
         text = column.cells[i]
-        message = f"{text} is not > 0; a {WHAT[sheet.finished[1]]} must be positive, check the sheet it was computed in"
+        message = (
+            f"{text} is not > 0; a {WHAT[sheet.finished.kind]} must be positive, check the sheet it was computed in"
+        )
         found.error(sheet.lines[i], column.label, text, message, kind="not-positive")
 
 

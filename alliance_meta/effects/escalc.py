@@ -13,6 +13,7 @@ from alliance_meta.core.correlations import r_to_z, unbiased_r, var_r, var_z
 from alliance_meta.effects.coded import CodedTable
 from alliance_meta.effects.converted_rows import converted_rows, own_variances
 from alliance_meta.effects.finished import finished_columns, finished_effects
+from alliance_meta.effects.missing import without_codes
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.studies import Named, listed, row_labels, row_studies
 from alliance_meta.effects.table import EffectSizes, unique_labels
@@ -32,7 +33,7 @@ WHY_LEAST_N = {
 def escalc(
     data: CodedTable | pd.DataFrame,
     *,
-    measure: Measure = "ZCOR",
+    measure: Measure | None = None,
     ri: str | None = None,
     ni: str | None = None,
     vtype: VType = "LS",
@@ -40,6 +41,7 @@ def escalc(
     slab: str | Sequence[str] | None = None,
     study_id: str | Sequence[str] | None = None,
     direction: str | None = None,
+    missing: str | Sequence[str | float] = (),
 ) -> EffectSizes:
     """Turn correlations and sample sizes into effect sizes with sampling variances.
 
@@ -50,9 +52,10 @@ def escalc(
     ----------
     data : CodedTable or DataFrame
         One row per effect.
-    measure : {"ZCOR", "COR", "UCOR"}
+    measure : {"ZCOR", "COR", "UCOR"}, optional
         ``ZCOR``: Fisher's z = atanh(r) with variance 1/(n - 3), the default, whose variance does not depend
-        on r. ``COR``: r itself. ``UCOR``: r corrected for its small downward bias (Olkin & Pratt 1958).
+        on r. ``COR``: r itself. ``UCOR``: r corrected for its small downward bias (Olkin & Pratt 1958). For finished
+        effects it says what they are.
     ri, ni : str, optional
         Columns with the correlations (in (-1, 1)) and the sample sizes (whole numbers); ``"r"`` and
         ``"n"`` unless the table's data card names others.
@@ -72,12 +75,14 @@ def escalc(
         `slab`.
     direction : str, optional
         What a positive effect means; from the data card, else ``"as coded"``.
+    missing : str, number or sequence of these
+        Of a DataFrame: further codes for "missing", such as 999.
 
     Returns
     -------
     EffectSizes
         Every other column is kept as a possible moderator. A table that holds finished effects (``yi`` with ``vi``
-        or ``sei``) in place of r and n gives those, with ``measure="GEN"``.
+        or ``sei``) in place of r and n gives those, with ``measure="GEN"`` unless `measure` says what they are.
 
     Raises
     ------
@@ -111,8 +116,8 @@ def escalc(
     >>> es.yi.round(4).tolist(), es.vi.tolist()
     ([0.2027, 0.3095], [0.02, 0.01])
     """
-    _check_options(measure, vtype, converted)
-    table = data if isinstance(data, CodedTable) else _wrap(data)
+    _check_options(measure or "ZCOR", vtype, converted)
+    table = data if isinstance(data, CodedTable) else _wrap(data, missing)
     defaults, source = table.defaults, table.provenance.source
     notes: list[Note] = [*table.notes, *_pooling_notes(table)]
     # A table that was read from a file knows each row's line there; any other counts from line 2.
@@ -120,7 +125,8 @@ def escalc(
     frame = table.frame.reset_index(drop=True)
     named = Named(slab or defaults.get("slab"), study_id or defaults.get("study_id"), defaults.get("study"))
     if ri is None and ni is None and "ri" not in defaults and finished_columns(table):
-        return finished_effects(table, named=named, lines=lines, direction=direction, notes=notes)
+        return finished_effects(table, named=named, lines=lines, direction=direction, notes=notes, measure=measure)
+    measure = measure or "ZCOR"
     r_name, n_name = ri or defaults.get("ri", "r"), ni or defaults.get("ni", "n")
     _check_columns(frame, [r_name, n_name], source)
     if converted == "drop" and (derived := converted_rows(frame)).any():
@@ -201,7 +207,7 @@ def _effects(r: Array, n: Array, *, measure: str, vtype: str) -> tuple[Array, Ar
     return estimate, var_r(r, n, vtype=vtype, estimate=estimate)
 
 
-def _wrap(frame: pd.DataFrame) -> CodedTable:
+def _wrap(frame: pd.DataFrame, missing: Any) -> CodedTable:
     if not isinstance(frame, pd.DataFrame):
         raise InputError(
             f"escalc needs a table (CodedTable or DataFrame), not {type(frame).__name__}; "
@@ -209,7 +215,8 @@ def _wrap(frame: pd.DataFrame) -> CodedTable:
         )
     if "not_studies" in frame.attrs:
         raise InputError(f"escalc: {frame.attrs['not_studies']}")
-    return CodedTable(frame, Provenance(source="data frame"))
+    clean, notes = without_codes(frame, missing, stacklevel=5)
+    return CodedTable(clean, Provenance(source="data frame"), notes=tuple(notes))
 
 
 def _numbers(

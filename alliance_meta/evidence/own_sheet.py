@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 from alliance_meta.conditions import check_subset
 from alliance_meta.effects.card import PublishedResult
@@ -14,7 +15,7 @@ from alliance_meta.effects.description import PACKAGE
 from alliance_meta.effects.examine import examine
 from alliance_meta.errors import AllianceMetaWarning, CodingError, InputError
 from alliance_meta.evidence.routes import route_from
-from alliance_meta.expressions import parse_formula
+from alliance_meta.formulas import parse_formula
 
 SHEETS = (".csv", ".tsv", ".tab", ".txt", ".xlsx", ".xlsm")
 
@@ -25,15 +26,15 @@ def is_sheet(name: str | Path) -> bool:
     return path.suffix.lower() in SHEETS or path.name != str(name) or path.is_file()
 
 
-def read_sheet(name: str | Path) -> tuple[CodedTable, list[PublishedResult]]:
-    """Return the rows of a sheet and the printed results in the datapackage beside it.
+def read_sheet(name: str | Path, **naming: Any) -> tuple[CodedTable, list[PublishedResult]]:
+    """Return the rows of a sheet and the printed results beside it; `naming` says what `SheetOptions` does.
 
     Raises
     ------
     CodingError, InputError
         Errors in the sheet; no printed result beside it, or one that cannot be read.
     """
-    reading = examine(name, hold="read")
+    reading = examine(name, hold="read", **naming)
     if reading.table is None:
         raise CodingError(reading.errors, source=reading.source)
     wrong = [problem for problem in reading.problems if problem.kind in ("description", "published")]
@@ -50,10 +51,10 @@ def read_sheet(name: str | Path) -> tuple[CodedTable, list[PublishedResult]]:
     return table, list(reading.published)
 
 
-def printed_results(name: str | Path) -> tuple[PublishedResult, ...]:
+def printed_results(name: str | Path, **naming: Any) -> tuple[PublishedResult, ...]:
     """Return the printed results of a sheet or of a shipped data set."""
     if is_sheet(name):
-        return tuple(read_sheet(name)[1])
+        return tuple(read_sheet(name, **naming)[1])
     card = load_dataset(str(name)).card
     return () if card is None else card.published
 

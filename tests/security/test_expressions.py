@@ -21,7 +21,7 @@ from alliance_meta.design import build_design
 from alliance_meta.effects.coded import CodedTable
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import AllianceMetaError, DesignError, InputError
-from alliance_meta.expressions import parse_formula
+from alliance_meta.formulas import parse_formula
 from tests.security.payloads import BOMBS, CODE, FORMULAS, SUBSET_BOMBS, SUBSETS, TOUCH, generated
 
 K = 12
@@ -314,6 +314,7 @@ def test_a_subset_keeps_the_rows_it_says(written: str, rows: int) -> None:
         ("quality == None", "write isna(column)"),
         ("rater in 'client'", "after in stands a list"),
         ("rater == 'client", "a quote is not closed"),
+        ("a b > 3", "Write `a b`, in back-ticks."),
         ("`a b > 3", "a back-tick is not closed"),
     ],
 )
@@ -451,7 +452,7 @@ def test_no_module_runs_text_as_code() -> None:
 
 def test_formulaic_is_reached_through_the_gate_only() -> None:
     users = {path.name for path in PACKAGE.rglob("*.py") if "from formulaic" in path.read_text("utf-8")}
-    assert users == {"design.py", "expressions.py"}
+    assert users == {"design.py", "formulas.py"}
     text = (PACKAGE / "design.py").read_text("utf-8")
     assert text.count("model_matrix(") == 2
     assert "model_matrix(checked, used" in text

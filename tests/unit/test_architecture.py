@@ -26,6 +26,7 @@ LAYERS = (
         "encoding",
         "result",
         "files",
+        "folders",
         "expressions",
         "conditions",
         "_typing",
