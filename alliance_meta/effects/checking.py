@@ -63,7 +63,9 @@ class ParsedSheet:
 
     @cached_property
     def usable(self) -> Mask:
-        """Rows that hold an effect, or another statistic of which `convert` makes one."""
+        """Rows that hold an effect, or another statistic of which `convert` makes one; all, if no column has them."""
+        if not {*self.keys, "es_type"} & self.columns.keys():
+            return np.ones(len(self.lines), dtype=bool)
         first, second = map(self.numbers, self.keys)
         other = self.columns.get("es_type")
         return (np.isfinite(first) & np.isfinite(second)) | (
