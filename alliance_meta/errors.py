@@ -36,6 +36,10 @@ class AllianceMetaWarning(UserWarning):
     """Root of every warning this package gives."""
 
 
+class MissingFontWarning(AllianceMetaWarning):
+    """A figure has letters that no installed font has; they are drawn as boxes."""
+
+
 class DroppedRowsWarning(AllianceMetaWarning):
     """Rows were left out of an analysis."""
 
@@ -70,6 +74,10 @@ class NotIdentifiedWarning(AllianceMetaWarning):
 
 class RedundantModeratorWarning(AllianceMetaWarning):
     """A column of the design repeats what others say and was left out."""
+
+
+class DependenceWarning(AllianceMetaWarning):
+    """Effects of one study were taken as independent, or no column tells which rows are one study."""
 
 
 class FallbackWarning(AllianceMetaWarning):

@@ -11,14 +11,16 @@ from __future__ import annotations
 import numpy as np
 from scipy import special
 
-from alliance_meta._typing import Array
+from alliance_meta._typing import Array, Mask
 from alliance_meta.core.distributions import f_sf
 from alliance_meta.core.robust import Sandwich
 
 # A sandwich whose mean is below this share of the model-based variance is rounding.
 NOTHING = 1e-10
-# Contrasts treated at a time, so that memory does not grow with their number.
-AT_A_TIME = 4096
+# Numbers that one working array may hold: 32 MB.
+MOST_CELLS = 4_000_000
+# Up to so many coefficients all their fourth moments fit into little memory, and many contrasts cost little.
+FEW_COEFFICIENTS = 20
 
 
 def satterthwaite(sandwich: Sandwich, L: Array) -> Array:
@@ -27,16 +29,20 @@ def satterthwaite(sandwich: Sandwich, L: Array) -> Array:
     Bell & McCaffrey (2002), generalised by Pustejovsky & Tipton (2018, doi:10.1080/07350015.2016.1247004).
     """
     q, p = L.shape
-    if q <= p:
-        mean, fourth = _each(sandwich, L)
-    else:
+    if q > p and p <= FEW_COEFFICIENTS:
         first, second = _moments(sandwich, np.eye(p))
-        parts = [_contract(L[at : at + AT_A_TIME], first, second) for at in range(0, q, AT_A_TIME)]
-        mean, fourth = np.concatenate(parts, axis=1)
-    C = L @ sandwich.root
-    model = np.square(C).sum(axis=1)
-    there = (np.square(_beside(sandwich, C)).sum(axis=1) > NOTHING * model) & (mean > NOTHING * model)
+        parts = [_contract(rows, first, second) for rows in np.array_split(L, 1 + q * p * p // MOST_CELLS)]
+    else:
+        parts = [_each(sandwich, rows) for rows in _chunks(sandwich, L)]
+    mean, fourth = np.concatenate(parts, axis=1)
+    there = known(sandwich, L) & (mean > NOTHING * np.square(L @ sandwich.root).sum(axis=1))
     return np.where(there, mean**2 / np.where(there, fourth, 1.0), np.nan)
+
+
+def known(sandwich: Sandwich, L: Array) -> Mask:
+    """Tell which contrasts L (q, p) have a robust variance: not those that rest on single clusters alone."""
+    C = L @ sandwich.root
+    return np.square(_beside(sandwich, C)).sum(axis=1) > NOTHING * np.square(C).sum(axis=1)
 
 
 def estimable(sandwich: Sandwich, L: Array) -> bool:
@@ -126,6 +132,13 @@ def _contract(L: Array, mean: Array, fourth: Array) -> Array:
     q, p = L.shape
     pairs = (L[:, :, None] * L[:, None, :]).reshape(q, p * p)
     return np.stack([pairs @ mean.ravel(), ((pairs @ fourth.reshape(p * p, p * p)) * pairs).sum(axis=1)])
+
+
+def _chunks(sandwich: Sandwich, L: Array) -> list[Array]:
+    """Return the rows of L in parts whose working arrays hold no more than `MOST_CELLS` numbers each."""
+    J, r, p = sandwich.carry.shape
+    size = max(1, MOST_CELLS // max(J * r, p * p, r * r))
+    return [L[at : at + size] for at in range(0, len(L), size)]
 
 
 def _regular(A: Array, against: Array) -> bool:

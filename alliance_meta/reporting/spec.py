@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -35,6 +35,7 @@ FigureKind = Literal[
 ]
 
 RANDOM, MULTILEVEL, RVE, BAYES = "random", "multilevel", "rve", "bayes"
+REPRODUCE = "reproduce"
 UMBRELLA, CLAIMS, CONSISTENCY = "umbrella", "claims", "consistency"
 # What a report shows of the published results: table -> the piece it belongs to, and figures likewise.
 PIECES = (UMBRELLA, CLAIMS, CONSISTENCY)
@@ -52,7 +53,7 @@ CONTENTS = ("text", "forest", "figure", "table")
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """One model of one data set; None stands for the default of its kind."""
+    """One model of one data set; None stands for the default of its kind. `said` are the keys that were written."""
 
     id: str
     label: str
@@ -61,6 +62,9 @@ class Analysis:
     short: str | None = None
     ri: str | None = None
     ni: str | None = None
+    yi: str | None = None
+    vi: str | None = None
+    sei: str | None = None
     measure: Measure = "ZCOR"
     vtype: VType = "LS"
     method: Tau2Method | None = None
@@ -79,11 +83,13 @@ class Analysis:
     mu_prior: str | None = None
     tau_prior: str | None = None
     beta_prior: str | None = None
+    said: tuple[str, ...] = field(default=(), metadata={"internal": True})
 
     @property
     def dependent(self) -> bool:
         """Whether something is said about effects of one study that depend on each other."""
-        return self.kind in (MULTILEVEL, RVE) or self.aggregate is not None or self.robust is not None
+        means = self.kind in (MULTILEVEL, RVE) or self.aggregate is not None or self.robust is not None
+        return means or (self.kind == BAYES and bool(self.random))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,20 @@ PACKAGE = Path(alliance_meta.__file__).parent
 
 # Packages on one line do not import one another, but for the first line, which all may use.
 LAYERS = (
-    ("errors", "options", "notes", "not_applicable", "files", "_typing", "_lazy"),
+    (
+        "errors",
+        "options",
+        "notes",
+        "not_applicable",
+        "encoding",
+        "result",
+        "files",
+        "folders",
+        "expressions",
+        "conditions",
+        "_typing",
+        "_lazy",
+    ),
     ("core",),
     ("effects",),
     ("design",),
