@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from alliance_meta.effects.coded import CodedTable
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import AllianceMetaError, DesignError, InputError
 from alliance_meta.formulas import parse_formula
-from tests.security.payloads import BOMBS, CODE, FORMULAS, SUBSET_BOMBS, SUBSETS, TOUCH, generated
+from tests.security.payloads import BOMBS, CODE, FORMULAS, SUBSET_BOMBS, SUBSETS, TOUCH, generated, nothing_runs
 
 K = 12
 FRAME = pd.DataFrame(
@@ -36,33 +34,6 @@ FRAME = pd.DataFrame(
         "a b": range(K),
     }
 )
-WATCHED: list[str] = []
-_on = False
-
-
-def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    if _on and (event in ("exec", "os.system", "subprocess.Popen", "os.exec") or _writes(event, arguments)):
-        WATCHED.append(f"{event} {arguments}")
-
-
-def _writes(event: str, arguments: tuple[Any, ...]) -> bool:
-    return event == "open" and isinstance(arguments[1], str) and arguments[1][:1] in "wax"
-
-
-sys.addaudithook(_hook)
-
-
-@contextmanager
-def nothing_runs() -> Iterator[None]:
-    """Notice any code that is run, any program that is started and any file that is opened to write."""
-    global _on
-    WATCHED.clear()
-    _on = True
-    try:
-        yield
-    finally:
-        _on = False
-    assert WATCHED == []
 
 
 @pytest.fixture
