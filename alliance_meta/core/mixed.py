@@ -322,4 +322,3 @@ def _bend(structure: Structure, theta: Array, slopes: list[Array]) -> Array:
                 found[..., j] += sign * (S[..., None, :, :] * D).sum(axis=(-2, -1))
     found /= width[..., None]
     return np.asarray(0.5 * (found + np.swapaxes(found, -1, -2)))
-

@@ -115,9 +115,7 @@ def units(problem: MixedProblem) -> Array:
     return np.maximum(np.concatenate([c.structure.start(typical) for c in problem.components]), 1e-3 * typical)
 
 
-def _moves(
-    problem: MixedProblem, theta: Array, g: Array, H: Array, damping: Array, fixed: Mask
-) -> tuple[Array, Array]:
+def _moves(problem: MixedProblem, theta: Array, g: Array, H: Array, damping: Array, fixed: Mask) -> tuple[Array, Array]:
     """Return each Newton step among the parameters that are free to move, and what it should gain.
 
     H is made positive definite where it is not, its diagonal raised by the damping.

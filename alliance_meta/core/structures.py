@@ -279,7 +279,9 @@ class Unstructured:
 
     def starts(self, variance: float) -> Array:
         """Return variances as those of `Correlated`, with correlations of either sign."""
-        signs = np.array([[(-1.0) ** (code >> j & 1) for j in range(self.q)] for code in range(2 ** min(self.q - 1, 3))])
+        signs = np.array(
+            [[(-1.0) ** (code >> j & 1) for j in range(self.q)] for code in range(2 ** min(self.q - 1, 3))]
+        )
         found = []
         for sd in np.sqrt(variance) * patterns(self.q):
             for rho in (0.0, 0.5, 0.95):
