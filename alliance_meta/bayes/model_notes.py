@@ -14,6 +14,7 @@ from alliance_meta.bayes.setup import PriorSet
 from alliance_meta.core.bayes_exact import ExactPosterior, ExactProblem, log_likelihood
 from alliance_meta.core.bayes_multilevel import MultilevelData, MultilevelPosterior, given_deviations
 from alliance_meta.core.bayes_normal import conditional
+from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, NotIdentifiedWarning
 from alliance_meta.notes import Note, warn_note
@@ -37,6 +38,7 @@ def two_level_notes(effects: EffectSizes, priors: PriorSet, exact: ExactPosterio
         *_size_notes(effects.k),
         *_conflict_notes(exact.problem, priors),
         *_error_notes(exact.error),
+        *dependence_notes(effects),
     ]
 
 
@@ -182,10 +184,16 @@ def _tau_conflict(problem: ExactProblem, prior: TauPrior) -> bool:
 
 
 def _limits(prior: TauPrior) -> Array | None:
-    """Return the values between which practically all of the prior lies; None for an improper one."""
+    """Return the values between which practically all of the prior lies; None for an improper one.
+
+    What lies below all of them is outside only where the density is low there: a flat prior pulls nowhere, however
+    little of it is left of the values that the data suggest.
+    """
     if not prior.proper:
         return None
-    return prior.quantile([OUTSIDE, 1.0 - OUTSIDE])
+    lower, upper = prior.quantile([OUTSIDE, 1.0 - OUTSIDE])
+    near, middle = prior.logpdf([0.5 * lower, prior.quantile(0.5)])
+    return np.array([lower if middle - near > FAR_MORE_LIKELY else 0.0, upper])
 
 
 def _far_more_likely(tau: Array, loglik: Array, ends: Array) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 
@@ -13,12 +13,12 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes import arviz_bridge, sampled_export, sampled_text
 from alliance_meta.bayes.compiled import CompiledModel
 from alliance_meta.bayes.hypotheses import read_hypothesis
-from alliance_meta.bayes.marginals import IntervalKind
+from alliance_meta.bayes.marginals import LACKS, IntervalKind
 from alliance_meta.bayes.pymc.recipe import Recipe
 from alliance_meta.bayes.sampled_gate import Diagnostics, diagnose, problems_of
 from alliance_meta.bayes.sampled_loo import SampledLeaveOneOut, leave_one_out
 from alliance_meta.bayes.sampled_marginals import SampledMarginal
-from alliance_meta.bayes.sampled_predict import predict
+from alliance_meta.bayes.sampled_predict import predict, predict_rows
 from alliance_meta.bayes.sampled_predictive import posterior_predictive
 from alliance_meta.bayes.sampled_quantities import SampledQuantities
 from alliance_meta.errors import InputError
@@ -47,12 +47,13 @@ class SamplerSettings:
         return asdict(self)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SampledPosterior(SampledQuantities):
     """Draws from a posterior, with what a reader must know about them.
 
     Made by `bayes.sample`. Methods and columns are those of `BayesianResults`, with the Monte-Carlo error of each
-    number. Draws that fail a check of convergence say so first in every output.
+    number. Draws that fail a check of convergence say so first in every output, and every method that gives numbers warns
+    (`ConvergenceWarning`).
 
     Attributes
     ----------
@@ -71,6 +72,10 @@ class SampledPosterior(SampledQuantities):
     sampler : SamplerSettings or None
         How the draws were made.
     """
+
+    called = "a sampled posterior"
+    lacks: ClassVar[Mapping[str, str]] = {**LACKS, "r_code": "the model is PyMC's"}
+    _words, _tables = sampled_text, sampled_export
 
     container: Any
     notes: tuple[Note, ...]
@@ -126,7 +131,9 @@ class SampledPosterior(SampledQuantities):
             interval, and whether the draws pass their checks, are in ``.attrs``.
         """
         used, kind = self._interval(level, interval)
-        return sampled_export.tidy(self, level=used, kind=kind)
+        found = sampled_export.tidy(self, level=used, kind=kind)
+        self._caution()
+        return found
 
     def predict(
         self,
@@ -170,7 +177,13 @@ class SampledPosterior(SampledQuantities):
         """
         used, kind = self._interval(level, interval)
         own = self.seed if seed is None else seed
-        return predict(self, newdata, scale=scale, level=used, kind=kind, seed=own)
+        found = predict(self, newdata, scale=scale, level=used, kind=kind, seed=own)
+        self._caution()
+        return found
+
+    def predicted(self, X: Array, *, scale: Scale | None, level: float) -> pd.DataFrame:
+        """Return the predictions for rows of the design, or for averages of rows, (m, p)."""
+        return predict_rows(self, X, scale=scale, level=level)
 
     def blup(self, *, level: float | None = None, interval: IntervalKind | None = None) -> pd.DataFrame:
         """Return the posterior of each study's true effect: as `tidy`, on the analysis scale.
@@ -202,7 +215,9 @@ class SampledPosterior(SampledQuantities):
             As `Marginal`, with ``mcse_mean``, ``mcse_sd``, ``mcse_median``, ``mcse_quantile(p)`` and
             ``mcse_prob(lower, upper)``.
         """
-        return self._marginal(what, scale)
+        found = self._marginal(what, scale)
+        self._caution()
+        return found
 
     def prob(self, statement: str, *, scale: Scale | None = None) -> float:
         """Return the posterior probability of a statement; for its Monte-Carlo error see `posterior`.
@@ -245,6 +260,7 @@ class SampledPosterior(SampledQuantities):
         ConvergenceWarning
             The approximation fails for a unit (its Pareto k is too large); it also stands in ``.notes``.
         """
+        self._caution()
         return leave_one_out(self, refit=refit)
 
     def posterior_predictive(self, *, seed: int | None = None) -> Any:
@@ -271,31 +287,6 @@ class SampledPosterior(SampledQuantities):
             raise InputError("these draws do not know their model; posterior_predictive needs a fit of bayes.sample")
         return posterior_predictive(self._model, self.container, seed=self.seed if seed is None else seed)
 
-    def glance(self) -> pd.DataFrame:
-        """Return one row with the model's statistics, unrounded."""
-        return sampled_export.glance(self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return every number and setting as JSON-ready values; `NotApplicable` becomes its reason."""
-        return sampled_export.to_dict(self)
-
     def to_arviz(self) -> Any:
         """Return the draws in the container of the installed ArviZ."""
         return self.container
-
-    def summary(self) -> str:
-        """Return the plain-text summary, at most 80 columns wide."""
-        return sampled_text.summary(self)
-
-    def methods_text(self) -> str:
-        """Return the sentences for a methods section, made from the settings of this fit."""
-        return sampled_text.methods(self)
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        return sampled_text.html(self)

@@ -14,7 +14,7 @@ from scipy import optimize
 from alliance_meta._typing import Array, Mask
 from alliance_meta.core.clusters import IntArray
 from alliance_meta.core.mixed import MixedPoint, MixedProblem
-from alliance_meta.core.mixed_climb import SETTLED, Climbed, climb, observed, units
+from alliance_meta.core.mixed_climb import Climbed, climb, observed
 from alliance_meta.core.mixed_starts import candidates
 
 # What is left to gain where climbs stop that only have to tell peaks from each other.

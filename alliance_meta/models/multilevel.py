@@ -15,7 +15,9 @@ from alliance_meta.core.mixed_climb import units
 from alliance_meta.core.mixed_search import MixedFit, maximise_mixed, observed_information
 from alliance_meta.core.sampling_covariance import SamplingCovariance
 from alliance_meta.core.tower_plan import Term
-from alliance_meta.design import Design, build_design
+from alliance_meta.design import Design, design_of
+from alliance_meta.effects.groups import ROWS
+from alliance_meta.effects.studies import STUDY
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, InputError, NotIdentifiedWarning
 from alliance_meta.models.random_terms import ParsedTerm, parse_random
@@ -45,10 +47,12 @@ class MultilevelModel:
     mods : str
         Right-hand side of a formula over the moderators, as in `RandomEffectsModel`.
     random : str or sequence of str
-        Random terms. ``"study_id"``: an intercept for each study. ``"es_id"``: one for each row, unless the
-        effects have a column of that name. ``"district/school"``: for districts and for schools within them.
-        Factors that cut across each other are crossed effects. ``"outcome | study_id"``: outcomes that vary
-        together within studies, with the covariance that `struct` names; ``"1 + year | study_id"``: random slopes.
+        Random terms. ``"study_id/es_id"``, the default: an intercept for each study and one for each effect within
+        it, whether the sheet's effect ids start again in every study or not. ``"district/school"``: for districts
+        and for schools within them. Several terms are crossed, ``("study_id", "measure")``: a factor that has its
+        say in many studies; ids of effects that start again cannot be asked for so. ``"outcome | study_id"``: outcomes
+        that vary together within studies, with the covariance that `struct` names; ``"1 + year | study_id"``: random
+        slopes.
     struct : str or sequence of str, optional
         Covariance for each term ``inner | outer``: ``CS`` (one variance, one correlation; the default), ``HCS``
         (a variance for each level, one correlation), ``UN`` (unstructured), ``DIAG`` (no correlation), ``ID`` (one
@@ -76,13 +80,13 @@ class MultilevelModel:
     R: ``rma.mv(yi, V, random = ~ 1 | study_id/es_id, test = "t", dfs = "contain")``. Konstantopoulos (2011,
     doi:10.1002/jrsm.35) on three levels. The correlated and hierarchical effects model (CHE) of Pustejovsky &
     Tipton (2022, doi:10.1007/s11121-021-01246-3) is ``V=impute_V(effects, rho=.6)`` with
-    ``random=("study_id", "es_id")`` and ``.robust()``; see `che` and `sce`.
+    ``random="study_id/es_id"`` and ``.robust()``; see `che` and `sce`.
 
     Examples
     --------
     >>> from alliance_meta import MultilevelModel, escalc, load_dataset
     >>> es = escalc(load_dataset("crede2010"))
-    >>> fit = MultilevelModel(es, random=("study_id", "es_id")).fit()
+    >>> fit = MultilevelModel(es, random="study_id/es_id").fit()
     >>> fit.sigma2.round(4).tolist()
     [0.023, 0.0329]
     """
@@ -90,7 +94,7 @@ class MultilevelModel:
     effects: EffectSizes
     V: Any = None
     mods: str = "1"
-    random: str | Sequence[str] = ("study_id", "es_id")
+    random: str | Sequence[str] = f"{STUDY}/{ROWS}"
     struct: str | Sequence[str] | None = None
     R: Mapping[str, Any] | None = None
     method: Literal["REML", "ML"] = "REML"
@@ -130,7 +134,7 @@ class MultilevelModel:
             Each also stands in ``.notes`` of the result.
         """
         effects, V = self.effects, self._covariance()
-        design = build_design(self.mods, effects.moderators, labels=effects.slab)
+        design = design_of(self.mods, effects)
         if not design.rows.all():
             effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
             V = None if V is None else V.take(design.rows)
@@ -248,7 +252,7 @@ def _notes(fitted: MixedFit, parsed: list[ParsedTerm], names: list[str], k: int)
             Note(
                 "no-row-level",
                 f"No random term varies by row ({finest.name} has {finest.n} groups for {k} effects): effects of one "
-                "group are taken to share one true effect. Add 'es_id' unless that is meant.",
+                f"group are taken to share one true effect. Write '{finest.name}/{ROWS}' unless that is meant.",
             )
         )
     return notes

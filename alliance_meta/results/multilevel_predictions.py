@@ -11,10 +11,11 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.core.mixed_predictions import predicted_effects, shared_and_own
+from alliance_meta.design import as_frame
 from alliance_meta.errors import InputError
 from alliance_meta.options import Scale
 from alliance_meta.results.components import RandomTerm, object_frame, row_variances
-from alliance_meta.results.predictions import COLUMNS, to_scale
+from alliance_meta.results.predictions import COLUMNS, rows_to_predict, to_scale
 from alliance_meta.results.profiles import curves, limits, remarks_on
 
 if TYPE_CHECKING:
@@ -42,15 +43,10 @@ def predict(fit: MultilevelResults, newdata: Newdata, *, scale: Scale | None, le
 
 
 def _rows(fit: MultilevelResults, newdata: Newdata) -> tuple[Array, list[str], pd.DataFrame]:
-    if newdata is None:
-        if fit.design.formula == "1":
-            return np.ones((1, 1)), ["mean effect"], pd.DataFrame(index=range(1))
-        return fit.design.X, list(fit.effects.slab), fit.effects.moderators
-    frame = pd.DataFrame({k: np.atleast_1d(v) for k, v in newdata.items()}) if isinstance(newdata, Mapping) else newdata
-    if fit.design.formula == "1":
-        return np.ones((len(frame), 1)), [str(i + 1) for i in range(len(frame))], frame
-    X, labels = fit.design.new_rows(frame)
-    return X, labels, frame
+    X, labels = rows_to_predict(fit, newdata)
+    if newdata is not None:
+        return X, labels, as_frame(newdata)
+    return X, labels, pd.DataFrame(index=range(1)) if fit.design.formula == "1" else fit.effects.moderators
 
 
 def _variances(fit: MultilevelResults, frame: pd.DataFrame, rows: int) -> Array:

@@ -74,6 +74,10 @@ class MultilevelQuantities(FittedCoefficients):
         pval = np.array([two_sided_p(np.array([t]), d)[0] for t, d in zip(stat, df, strict=True)])
         return Coefficients(beta, se, stat, pval, beta - half, beta + half, vb, 1.0, self._df(np.eye(self.p)))
 
+    def row_ddf(self, X: Array) -> Array:
+        """Return the degrees of freedom of each combination of coefficients X (m, p): the fewest of those involved."""
+        return np.array([np.inf if (df := self._df(x[None, :])) is None else df for x in X])
+
     def _df(self, matrix: Array) -> float | None:
         """Return the degrees of freedom of a test: the fewest of the coefficients that it involves."""
         if self.inference == "z":

@@ -16,7 +16,7 @@ from alliance_meta.core.mixed_search import MixedFit, maximise_mixed
 from alliance_meta.core.resampling import full_rank
 from alliance_meta.core.structures import CompoundSymmetry, Correlated, Scaled, Structure, Unstructured
 from alliance_meta.core.tower_plan import Blocks, Term
-from alliance_meta.effects.clustering import read_clusters
+from alliance_meta.effects.groups import read_clusters
 from alliance_meta.errors import InputError
 from alliance_meta.results.components import RandomTerm, natural
 from alliance_meta.results.multilevel import MultilevelResults
