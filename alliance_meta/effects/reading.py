@@ -20,6 +20,9 @@ ROW_NAMES = "row_names"
 SAMPLE_CHARACTERS = 65_536
 SAMPLE_ROWS = 200
 HEADER_SEARCH_ROWS = 12
+MOST_LETTERS = 4
+# Cells of a table of text; a workbook's are bounded as they are read.
+MOST_CELLS = 10_000_000
 # What str.strip takes off.
 BLANKS = frozenset(character for character in map(chr, range(0x3001)) if character.isspace())
 WORKBOOKS = (".xlsx", ".xlsm")
@@ -98,10 +101,20 @@ def read_sheet(
     if separator != expected:
         found.note("separator", f"{source}: cells are separated by {SEPARATORS.get(separator, 'space')}s")
     rows = _spaced_rows(text) if separator == SPACE else _records(text, separator, found)
-    records = list(rows)
+    records = _bounded(rows, source)
     if not records:
         raise CodingError(found.errors, source=source)
     return _assemble(records, source, found, known, separator)
+
+
+def _bounded(rows: Iterator[Record], source: str) -> list[Record]:
+    records, cells = [], 0
+    for record in rows:
+        records.append(record)
+        cells += len(record[1])
+        if cells > MOST_CELLS:
+            raise _no_table(source, f"the first {len(records):,} rows hold {cells:,} cells, more than any coding sheet")
+    return records
 
 
 def _declared_separator(text: str) -> tuple[str, str | None]:
@@ -351,7 +364,8 @@ def _check_header(header: list[str], header_line: int, rows: Sequence[Record], f
             _check_unnamed(place, header_line, rows, found)
     for name, where in places.items():
         if len(where) > 1:
-            letters = " and ".join(column_letter(place) for place in where)
+            letters = " and ".join(column_letter(place) for place in where[:MOST_LETTERS])
+            letters += f" and {len(where) - MOST_LETTERS} more" if len(where) > MOST_LETTERS else ""
             found.error(
                 header_line,
                 name,

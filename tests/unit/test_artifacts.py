@@ -306,3 +306,9 @@ def test_a_correlation_grows_with_the_sessions_averaged_up_to_its_corrected_valu
 def test_dependability_refuses(call, match):
     with pytest.raises(InputError, match=match):
         call()
+
+
+def test_one_number_of_sessions_is_a_sequence_of_one():
+    assert dependability(4, single=0.77).tidy().equals(dependability([4], single=0.77).tidy())
+    with pytest.raises(InputError, match="must be whole numbers, 1 or more"):
+        dependability("four", single=0.77)
