@@ -15,7 +15,6 @@ from alliance_meta.core.bayes_scale import stirling_error, t_constant
 from alliance_meta.errors import InputError
 
 
-
 def _inside(x: Array, value: Array) -> Array:
     """Return the log density where tau >= 0, minus infinity elsewhere."""
     return np.where(x >= 0, value, -np.inf)

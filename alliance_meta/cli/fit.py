@@ -128,19 +128,19 @@ def fit(
         files: dict[Path, bytes] = {}
         if forest is not None:
             files[forest] = _drawing(result, ending=endings[forest], by=by, order=order)
+        document = choice.document(given, result)
         if out is not None:
-            files[out] = _results(result, ending=endings[out])
+            files[out] = _results(result, document, ending=endings[out])
     printed = set() if json else {note.message for note in result.notes}
     for text in notes:
         if text not in printed:
             print_note(text)
     for path, data in files.items():
         print_note(shown_path(write_bytes(path, data)), word="written")
-    said = choice.sentence(given)
     if json:
-        print_json({"model_choice": {"model": choice.model, "why": choice.why, "sentence": said}, **result.to_dict()})
+        print_json(document)
     else:
-        typer.echo(f"{said}\n\n{result.summary()}")
+        typer.echo(f"{choice.sentence(given)}\n\n{result.summary()}")
 
 
 def _typed(context: typer.Context, name: str) -> bool:
@@ -227,11 +227,11 @@ def _drawing(result: Any, *, ending: str, by: str | None, order: str | None) -> 
     return figure_bytes(forest(result, **chosen), format=ending.lstrip("."))
 
 
-def _results(result: Any, *, ending: str) -> bytes:
+def _results(result: Any, document: dict[str, Any], *, ending: str) -> bytes:
     if ending == ".json":
         from alliance_meta.reporting.numbers import dumps
 
-        return dumps(result.to_dict()).encode("utf-8")
+        return dumps(document).encode("utf-8")
     from alliance_meta.tables.inert import frame_csv
 
     return frame_csv(result.tidy()).encode("utf-8")

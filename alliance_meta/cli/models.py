@@ -38,6 +38,11 @@ class Choice:
         kind = f", {robust} standard errors" if robust else ""
         return f"Model: {WORDS[self.model]}{rho}{kind} ({self.why})"
 
+    def document(self, settings: Mapping[str, Any], result: Any) -> dict[str, Any]:
+        """Return the results as a plain dictionary that says first which model they are of."""
+        chosen = {"model": self.model, "why": self.why, "sentence": self.sentence(settings)}
+        return {"model_choice": chosen, **result.to_dict()}
+
 
 WORDS = {
     CHE: "correlated and hierarchical effects (che)",

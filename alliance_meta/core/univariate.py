@@ -251,7 +251,9 @@ def heterogeneity(batch: Batch, *, tau2: float, equal_effects: bool) -> Heteroge
     if df == 0:
         nan = float("nan")
         return Heterogeneity(nan, nan, 0, nan, nan, nan, nan)
-    Q, vt = float(fit.rss[0]), df / float(fit.traces[0][0])
+    # One weight beside which all others vanish, as of n = 1e20, leaves no trace of them in double precision.
+    Q, trace = float(fit.rss[0]), float(fit.traces[0][0])
+    vt = df / trace if trace > 0 else float("nan")
     I2_Q = 100.0 * max(0.0, (Q - df) / Q) if Q > 0 else 0.0
     return Heterogeneity(
         QE=Q,

@@ -10,7 +10,7 @@ import numpy as np
 
 from alliance_meta._typing import Array, Mask
 from alliance_meta.effects.columns import SPREADSHEET_ERRORS, DecimalMark, ParsedColumn
-from alliance_meta.effects.escalc import LEAST_N, WHY_LEAST_N
+from alliance_meta.effects.escalc import LEAST_N, MOST_N, WHY_LEAST_N
 from alliance_meta.effects.findings import Findings
 from alliance_meta.effects.mending import declare_missing, why_not_a_number, why_not_r
 from alliance_meta.effects.naming import Finished
@@ -63,7 +63,9 @@ class ParsedSheet:
 
     @cached_property
     def usable(self) -> Mask:
-        """Rows that hold an effect, or another statistic of which `convert` makes one."""
+        """Rows that hold an effect, or another statistic of which `convert` makes one; all, if no column has them."""
+        if not {*self.keys, "es_type"} & self.columns.keys():
+            return np.ones(len(self.lines), dtype=bool)
         first, second = map(self.numbers, self.keys)
         other = self.columns.get("es_type")
         return (np.isfinite(first) & np.isfinite(second)) | (
@@ -168,6 +170,8 @@ def _n_fits(sheet: ParsedSheet, found: Findings) -> None:
         text = column.cells[i]
         message = f"{text} is not a whole number of people; write the n this r was computed from"
         found.error(sheet.lines[i], column.label, text, message, kind="n-whole")
+    for i in np.flatnonzero(n > MOST_N):
+        found.error(sheet.lines[i], column.label, column.cells[i], "so many people are not possible", kind="n-large")
     for i in np.flatnonzero(whole & (n < least)):
         text = column.cells[i]
         found.error(sheet.lines[i], column.label, text, _why_too_small(n[i], text, sheet), kind="n-small")

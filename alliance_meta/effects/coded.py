@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from alliance_meta.conditions import select_rows
+from alliance_meta.effects.missing import strays
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import InputError
 from alliance_meta.expressions import shown
@@ -68,11 +69,23 @@ class CodedTable:
         InputError
             If the expression names no column of the table, holds anything else, or leaves no row.
         """
-        rows = self._frame[select_rows(expression, self._frame)]
+        try:
+            rows = self._frame[select_rows(expression, self._frame)]
+        except InputError as error:
+            raise InputError(f"{error}{self._strays_in(expression)}") from None
         if rows.empty:
             raise InputError(f"subset {shown(expression)} leaves no row of {self.provenance.source}")
         step = f"subset {expression}: {len(rows)} of {self.k} rows"
         return replace(self, _frame=rows, provenance=self.provenance.after(step))
+
+    def _strays_in(self, expression: str) -> str:
+        """Say which columns of the expression are text only because of a few cells."""
+        said = ""
+        for name in self.columns:
+            cells = self._frame[name].tolist() if name in expression else []
+            if stray := strays(name, cells):
+                said += f" {name} is text because of {', '.join(repr(cells[i]) for i in stray[:5])}: mend these cells."
+        return said
 
     def column(self, name: str) -> pd.Series[Any]:
         """Return one column, or an `InputError` that suggests the nearest name."""

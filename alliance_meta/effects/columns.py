@@ -23,6 +23,8 @@ LABEL_NAMES = frozenset(
         *("evidence", "licence", "license", "source_repo", "source_path", "commit"),
     }
 )
+# What the sheet writes for a year with a letter, where the year itself is read as a number.
+YEAR_PRINTED = "year_printed"
 MISSING_USUAL = frozenset({"", "NA"})
 MISSING = MISSING_USUAL | {
     *("N/A", "n/a", "na", "NaN", "nan", "#N/A", "n.a.", "N.A.", "<NA>", "NULL", "null", "missing"),

@@ -39,9 +39,11 @@ MARKUP = re.compile(r"\s*<(?:!doctype|html|head|body|table|\?xml|svg)\b", flags=
 # Pairs of bytes above 127 follow one another in East Asian encodings; in Western ones such a byte stands alone.
 EAST_ASIAN = {"gb18030": "gbk", "shift_jis": "shift_jis", "big5": "big5", "euc_kr": "euc_kr"}
 FEWEST_PAIRED, MOST_PAIRED = 4, 0.8
+# A share of control characters from which a file is no text; a longer line than any row of a sheet.
+MOST_CONTROL, LONGEST_LINE = 0.01, 2_000_000
 # Letters of Mac Roman inside a word, as Windows-1252 shows them.
 MAC_LETTERS = re.compile(
-    "[a-z][\u0160\u017d\u0178\u0152\u20ac\u201a\u0192\u201e\u2026\u2020\u2021\u02c6\u2030\u2039][a-z]"
+    "[A-Za-z][\u0160\u017d\u0178\u0152\u20ac\u201a\u0192\u201e\u2026\u2020\u2021\u02c6\u2030][a-z]"
 )
 
 
@@ -56,12 +58,13 @@ def decode(data: bytes, source: str, found: Findings, encoding: str | None = Non
     if not data.strip():
         raise _refuse(source, "the file is empty; it needs a header row and one row per effect", "empty")
     _refuse_known_formats(data, source)
+    _refuse_long_lines(data, source)
     text = _decode_named(data, encoding, source) if encoding else _decode_marked(data, source, found)
     if text is None:
         text = _decode_wide(data, source, found)
     if text is None:
         text = _decode_narrow(data, source, found)
-    _refuse_what_is_no_table(text, source)
+    _refuse_what_is_no_table(text, source, found)
     _suspect_mojibake(text, found)
     return text
 
@@ -78,6 +81,17 @@ def _refuse_known_formats(data: bytes, source: str) -> None:
         else:
             message = "this is a ZIP archive, whatever its name says; unpack it and read the sheet inside"
         raise _refuse(source, message, "not-a-table")
+
+
+def _refuse_long_lines(data: bytes, source: str) -> None:
+    if len(data) > LONGEST_LINE:
+        lengths = [len(line) for line in data.replace(b"\r", b"\n").split(b"\n")]
+        longest = max(lengths)
+        if longest > LONGEST_LINE:
+            message = (
+                f"line {lengths.index(longest) + 1} has {longest / 1e6:,.0f} million bytes, as no row of a sheet has"
+            )
+            raise _refuse(source, message, "not-a-table")
 
 
 def _decode_named(data: bytes, encoding: str, source: str) -> str:
@@ -185,10 +199,14 @@ def _east_asian(data: bytes) -> str | None:
     """Return the East Asian encoding that a text is probably in: bytes above 127 mostly in pairs."""
     high = re.findall(rb"[\x80-\xff]+", data)
     total = sum(map(len, high))
-    if total < FEWEST_PAIRED or sum(len(run) for run in high if len(run) > 1) < MOST_PAIRED * total:
-        # In Shift-JIS half of the second bytes are plain; kana alone tell it.
-        kana = len(re.findall(rb"\x82[\x9f-\xf1]|\x83[\x40-\x96]", data))
-        return "shift_jis" if kana >= FEWEST_PAIRED and 2 * kana > total / 2 else None
+    if total < FEWEST_PAIRED:
+        return None
+    # In Shift-JIS half of the second bytes are plain ones; kana tell it, which other encodings have elsewhere.
+    kana = len(re.findall(rb"\x82[\x9f-\xf1]|\x83[\x40-\x96]", data))
+    if kana >= FEWEST_PAIRED and 4 * kana > total:
+        return "shift_jis"
+    if sum(len(run) for run in high if len(run) > 1) < MOST_PAIRED * total:
+        return None
     for codec, name in EAST_ASIAN.items():
         try:
             data.decode(codec)
@@ -205,19 +223,27 @@ def _word_at(text: str, position: int) -> str:
     return (left.group() if left else "") + (right.group() if right else "")
 
 
-def _refuse_what_is_no_table(text: str, source: str) -> None:
+def _first_control(text: str) -> tuple[int, str]:
+    control = CONTROL.search(text)
+    assert control is not None
+    return text.count("\n", 0, control.start()) + 1, f"the control character 0x{ord(control.group()):02x}"
+
+
+def _refuse_what_is_no_table(text: str, source: str, found: Findings) -> None:
     if not text.strip("\ufeff \t\r\n\x1a"):
         raise _refuse(source, "the file is empty; it needs a header row and one row per effect", "empty")
     if MARKUP.match(text):
         raise _refuse(source, f"this is a web page or XML, not a table of text; {SAVE_AS_CSV}", "not-a-table")
     if re.match(r'\s*(\{\s*"|\[\s*[\[{])', text):
         raise _refuse(source, "this is JSON, not a table of text; write it as CSV and read that", "not-a-table")
-    control = CONTROL.search(text)
-    if control:
-        line = text.count("\n", 0, control.start()) + 1
-        character = f"the control character 0x{ord(control.group()):02x}"
+    controls = CONTROL.findall(text)
+    if len(controls) > MOST_CONTROL * len(text):
+        line, character = _first_control(text)
         message = f"line {line} holds {character}: a damaged file, or no text; {SAVE_AS_CSV}"
         raise _refuse(source, message, "not-a-table")
+    if controls:
+        line, character = _first_control(text)
+        found.suspicion(line, None, None, f"holds {character}, as text copied from a PDF may", kind="mojibake")
 
 
 def _suspect_mojibake(text: str, found: Findings) -> None:

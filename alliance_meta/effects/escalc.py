@@ -23,6 +23,8 @@ from alliance_meta.options import ConvertedRows, Measure, VType, check_option, d
 
 VTYPES = {"ZCOR": ("LS",), "COR": ("LS", "AV", "H0"), "UCOR": ("LS", "AV", "UB")}
 LEAST_N = {"ZCOR": 4, "COR": 2, "UCOR": 5}
+# Beyond it weights differ by more than a number has digits.
+MOST_N = 1e21
 WHY_LEAST_N = {
     "ZCOR": "the variance of Fisher z is 1/(n - 3)",
     "COR": "the variance of r divides by n - 1",
@@ -241,6 +243,7 @@ def _numbers(
             n < least,
             lambda x: f"{x:g} is too small for {measure}: {WHY_LEAST_N[measure]}; needs n >= {least}",
         ),
+        (n_name, n, n > MOST_N, lambda x: f"{x:g} people are not possible"),
         (n_name, n, (n >= least) & (n != np.round(n)), lambda x: f"{x:g} is not a whole number of people"),
     ]
     for name, values, bad, why in rules:

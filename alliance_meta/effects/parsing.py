@@ -7,6 +7,7 @@ from collections import Counter
 from alliance_meta.effects.checking import ParsedSheet
 from alliance_meta.effects.columns import (
     MISSING_USUAL,
+    YEAR_PRINTED,
     DecimalMark,
     ParsedColumn,
     count_fractions,
@@ -19,8 +20,6 @@ from alliance_meta.effects.description import Description
 from alliance_meta.effects.findings import Findings
 from alliance_meta.effects.naming import Names, SheetOptions
 from alliance_meta.effects.reading import Sheet
-
-YEAR_PRINTED = "year_printed"
 
 
 def parse_sheet(

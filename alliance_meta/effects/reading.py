@@ -20,6 +20,9 @@ ROW_NAMES = "row_names"
 SAMPLE_CHARACTERS = 65_536
 SAMPLE_ROWS = 200
 HEADER_SEARCH_ROWS = 12
+MOST_LETTERS = 4
+# Cells of a table of text; a workbook's are bounded as they are read.
+MOST_CELLS = 10_000_000
 # What str.strip takes off.
 BLANKS = frozenset(character for character in map(chr, range(0x3001)) if character.isspace())
 WORKBOOKS = (".xlsx", ".xlsm")
@@ -44,6 +47,8 @@ class Sheet:
         The cells without the spaces around them.
     header_line : int
         Row number of the header.
+    separator : str
+        What stands between cells.
     """
 
     source: str
@@ -51,6 +56,7 @@ class Sheet:
     lines: tuple[int, ...]
     columns: dict[str, list[str]] = field(repr=False)
     header_line: int = 1
+    separator: str = ","
 
     def renamed(self, names: dict[str, str]) -> Sheet:
         """Return the sheet with columns called by other names, in the same order."""
@@ -98,10 +104,20 @@ def read_sheet(
     if separator != expected:
         found.note("separator", f"{source}: cells are separated by {SEPARATORS.get(separator, 'space')}s")
     rows = _spaced_rows(text) if separator == SPACE else _records(text, separator, found)
-    records = list(rows)
+    records = _bounded(rows, source)
     if not records:
         raise CodingError(found.errors, source=source)
     return _assemble(records, source, found, known, separator)
+
+
+def _bounded(rows: Iterator[Record], source: str) -> list[Record]:
+    records, cells = [], 0
+    for record in rows:
+        records.append(record)
+        cells += len(record[1])
+        if cells > MOST_CELLS:
+            raise _no_table(source, f"the first {len(records):,} rows hold {cells:,} cells, more than any coding sheet")
+    return records
 
 
 def _declared_separator(text: str) -> tuple[str, str | None]:
@@ -259,7 +275,7 @@ def _assemble(
         line, spaced = untidy[0], len(untidy)
         s = "s" if spaced > 1 else ""
         found.note("spaces", f"{source}: spaces around {spaced} cell{s} were left off (first in line {line})")
-    return Sheet(source, tuple(keep.values()), tuple(line for line, _ in rows), columns, header_line)
+    return Sheet(source, tuple(keep.values()), tuple(line for line, _ in rows), columns, header_line, separator)
 
 
 def _later_header(rows: Sequence[list[str]]) -> int | None:
@@ -351,7 +367,8 @@ def _check_header(header: list[str], header_line: int, rows: Sequence[Record], f
             _check_unnamed(place, header_line, rows, found)
     for name, where in places.items():
         if len(where) > 1:
-            letters = " and ".join(column_letter(place) for place in where)
+            letters = " and ".join(column_letter(place) for place in where[:MOST_LETTERS])
+            letters += f" and {len(where) - MOST_LETTERS} more" if len(where) > MOST_LETTERS else ""
             found.error(
                 header_line,
                 name,

@@ -144,7 +144,10 @@ def _choose(book: _Book, has_columns: Header, source: str) -> str:
     if len(fitting) == 1:
         return fitting[0]
     if not fitting:
-        message = f"no sheet has a column for r and one for n, or finished effects. Sheets: {_listed(tabs)}"
+        message = (
+            f"no sheet has a column for r and one for n, or finished effects. Sheets: {_listed(tabs)}; name one to see "
+            f"what its columns could be: sheet={tabs[0]!r} (command line: {shell_words('--sheet', tabs[0])})"
+        )
     else:
         message = (
             f"{_listed(fitting)} could each be the coding sheet; say which: sheet={fitting[0]!r} "

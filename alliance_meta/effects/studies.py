@@ -16,7 +16,7 @@ import pandas as pd
 
 from alliance_meta.core.clusters import IntArray, codes
 from alliance_meta.effects.coded import CodedTable
-from alliance_meta.effects.columns import canonical_name, rank_of
+from alliance_meta.effects.columns import YEAR_PRINTED, canonical_name, rank_of
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import CodingError, DependenceWarning, InputError, Problem
 from alliance_meta.notes import Note, warn_note
@@ -35,7 +35,7 @@ STUDY = "study_id"
 DEPENDENT = "dependent-effects"
 MOST_NAMED = 8
 FIRST_YEAR, LAST_YEAR = 1000, 2100
-_YEAR = re.compile(r"([12][0-9]{3})(?:\.0+|[a-z])?")
+_YEAR = re.compile(r"([12][0-9]{3})(?:\.0+)?([a-z]?)")
 _FRACTION = re.compile(r"[+-]?[0-9]*[.,][0-9]*[1-9][0-9]*")
 _HAS_YEAR = re.compile(r"(?<![0-9])[12][0-9]{3}(?![0-9])")
 
@@ -73,13 +73,16 @@ def find_columns(names: Iterable[Any], *, study: str | None = None) -> StudyColu
     `study` names the column of the study labels where its header does not tell.
     """
     ranked: dict[str, tuple[int, str]] = {}
-    for name in map(str, names):
+    there = list(map(str, names))
+    for name in there:
         what = canonical_name(name)
         if what in ("study_id", "study", "year", "sample_id"):
             rank = rank_of(name, what)
             if what not in ranked or rank < ranked[what][0]:
                 ranked[what] = (rank, name)
     found = {what: name for what, (_, name) in ranked.items()}
+    if YEAR_PRINTED in there:
+        found["year"] = YEAR_PRINTED
     label = study or found.get("study")
     key = label if study is not None and study != found.get("study_id") else found.get("study_id", label)
     return StudyColumns(key, label, found.get("year"), found.get("sample_id"))
@@ -96,16 +99,16 @@ def study_keys(labels: Sequence[str], years: Sequence[Any] | None = None) -> tup
     ('Roth 2015', 'Roth 2016', 'Roth 2016', 'Ada 2001', 'Ada 2001')
     """
     known = publication_years(years) if years is not None else [None] * len(labels)
-    first: dict[str, int] = {}
+    first: dict[str, str] = {}
     for label, year in zip(labels, known, strict=True):
         if year is not None:
             first.setdefault(label, year)
-    pairs: list[tuple[str, int | None]] = []
+    pairs: list[tuple[str, str | None]] = []
     for label, year in zip(labels, known, strict=True):
         if year is not None:
             first[label] = year
         pairs.append((label, first.get(label)))
-    names: dict[tuple[str, int | None], str] = {}
+    names: dict[tuple[str, str | None], str] = {}
     taken: set[str] = set()
     several = {label for label, n in Counter(label for label, _ in set(pairs)).items() if n > 1}
     for label, year in dict.fromkeys(pairs):
@@ -129,14 +132,19 @@ def yearless(labels: Sequence[str], years: Sequence[Any]) -> list[int]:
     return [i for i, label in enumerate(labels) if label in several and known[i] is None]
 
 
-def publication_years(values: Sequence[Any]) -> list[int | None]:
-    """Return the calendar year of each row, None where there is none; no years at all where one has a fraction."""
+def publication_years(values: Sequence[Any]) -> list[str | None]:
+    """Return the calendar year of each row, None where there is none; no years at all where one has a fraction.
+
+    The letter of 2015a stays: it tells two publications of one year apart.
+    """
     texts = [plain_text(value) for value in values]
     if any(_FRACTION.fullmatch(text) for text in texts):
         return [None] * len(texts)
     found = [_YEAR.fullmatch(text) for text in texts]
-    years = [int(match[1]) if match else None for match in found]
-    return [year if year is not None and FIRST_YEAR <= year <= LAST_YEAR else None for year in years]
+    return [
+        match[1] + match[2] if match is not None and FIRST_YEAR <= int(match[1]) <= LAST_YEAR else None
+        for match in found
+    ]
 
 
 def empty_labels(labels: Sequence[str], lines: Sequence[int], column: str | None) -> list[Problem]:
@@ -253,7 +261,7 @@ def row_studies(
         places = _places(frame, named)
         year = places.separating
         slab = [named.slab] if isinstance(named.slab, str) else list(named.slab or [])
-        column = [places.study] if places.study else [name for name in slab if name != places.year]
+        column = [places.study] if places.study else [name for name in slab if name not in (places.year, "year")]
         if not column:
             return frame, tuple(f"Study {i + 1}" for i in range(len(frame))), _every_row_alone(len(frame))
         years = None if year is None else frame[year].tolist()

@@ -18,7 +18,23 @@ FISHER = frozenset({"z", "zr", "zi", "zcor", "fisher", "fishers", "fisherz", "fz
 CORRELATION = frozenset({"r", "ri", "cor", "corr", "correlation", "correlations", "pearson", "rho", "rs", "spearman"})
 EFFECT = FISHER | {
     *("yi", "y", "te", "es", "effect", "effects", "g", "d", "smd", "md", "hedges", "hedge", "cohen", "estimate", "est"),
-    *("dppc", "lnrr", "lnor", "logor", "lor", "logrr", "lrr", "rom", "b", "beta", "di", "gi", "effectsize"),
+    *(
+        "dppc",
+        "lnrr",
+        "lnor",
+        "logor",
+        "lor",
+        "logrr",
+        "lrr",
+        "rom",
+        "diff",
+        "difference",
+        "b",
+        "beta",
+        "di",
+        "gi",
+        "effectsize",
+    ),
 }
 # Other statistics, and what is whole or small without being a sample size or a correlation.
 OTHER = frozenset(
@@ -61,11 +77,15 @@ OTHER = frozenset(
 )
 SIZE = frozenset(
     {
-        *("n", "ni", "ntotal", "ntot", "nobs", "size", "samplesize", "sample", "participants", "people", "persons"),
-        *("subjects", "clients", "patients", "respondents", "dyads", "pairs", "cases", "observations", "total"),
+        *("n", "ni", "ntotal", "ntot", "nobs", "size", "samplesize", "participants", "people", "persons"),
+        *("subjects", "clients", "patients", "respondents", "dyads", "pairs", "cases", "observations"),
     }
 )
 YEARS = (1900, 2100)
+# Names of effects that say nothing of their kind; those of differences; those of one arm of a trial.
+NEUTRAL = frozenset({"es", "effect", "effects", "effectsize", "estimate", "est"})
+DIFFERENCE = re.compile(r"cohen|hedge|smd|odds|ratio")
+ARM = re.compile(r"[0-9]|group|control|ctrl|treat|trt|exp")
 
 
 @dataclass(frozen=True)
@@ -95,7 +115,9 @@ def _words(name: str) -> set[str]:
     """Return the words of a header, in lower case; a statistic glued to another (``seTE``, ``vg``) is split."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("²", "2").replace("^", "")
     words = set(re.findall(r"[a-z]+2?", spaced.casefold()))
-    glued = re.fullmatch(r"(se|var|v)_?(te|d|g|z|zr|r|es|yi|smd|lnrr|lnor|lor)i?", spaced.casefold().replace(" ", ""))
+    squeezed = spaced.casefold().replace(" ", "")
+    words |= {squeezed} & EFFECT
+    glued = re.fullmatch(r"(se|var|v)_?(te|d|g|z|zr|r|es|yi|smd|lnrr|lnor|lor|md|diff)i?", squeezed)
     return words | set(glued.groups()) if glued else words
 
 
@@ -113,6 +135,8 @@ def _could_be_r(name: str, values: Array) -> bool:
     words = _words(name)
     if words & (VARIANCE | ERROR | OTHER | FISHER) or (np.abs(values) >= 1).any() or not values.any():
         return False
+    if DIFFERENCE.search(name.casefold()) or words & (EFFECT - NEUTRAL):
+        return False
     # Variances, standard errors, shares and p-values are all positive, so only a name or a minus sign tells.
     return bool(words & CORRELATION) or bool((values < 0).any())
 
@@ -121,7 +145,9 @@ def _could_be_n(name: str, values: Array) -> bool:
     whole = bool((values >= 1).all() and (values == np.round(values)).all() and values.max() >= 10)
     years = bool(((values >= YEARS[0]) & (values <= YEARS[1])).all())
     words = _words(name)
-    return whole and not years and bool(words & SIZE) and not words & (VARIANCE | ERROR | OTHER)
+    # n1i, n.t and nTi count one arm of a trial.
+    arm = any(len(word) < 3 and word not in SIZE for word in words) or ARM.search(name.casefold()) is not None
+    return whole and not years and bool(words & SIZE) and not arm and not words & (VARIANCE | ERROR | OTHER)
 
 
 def _finished(values: dict[str, Array], n: str | None) -> str | None:

@@ -29,7 +29,7 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _SIZE = re.compile(r"k = \d+")
 CHE = "a correlated and hierarchical effects model with CR2 inference"
 # Lines that stand once above all models of one sheet.
-ONCE = ("library(", f"{SHEET} <- ")
+ONCE = ("library(", f"{SHEET} <- ", f"names({SHEET})")
 SYNTHETIC = "Synthetic data: the rows are made up for teaching and say nothing about psychotherapy."
 
 

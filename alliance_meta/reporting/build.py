@@ -122,7 +122,7 @@ def _with_record(
 ) -> dict[str, bytes]:
     """Return everything that goes into the folder: results first, so that they are never newer than their pages."""
     results = json.loads(content) | {"files": sorted([*files, RECORD])}
-    formats = {*wanted, *map(_format_of, files)}
+    formats = {*wanted, *map(_format_of, files)} - (set() if "report.pdf" in files else {"pdf"})
     made = record(made_of, formats=formats, outputs=[RESULTS, *files])
     return {RESULTS: dumps(results).encode("utf-8"), **files, RECORD: made}
 

@@ -34,6 +34,7 @@ from alliance_meta.reporting.spec import (
     RVE,
     Analysis,
     AnalysisKind,
+    Declared,
     FigureKind,
     Item,
     Section,
@@ -87,7 +88,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 DEFAULT_RHO = {RANDOM: 0.5, RVE: 0.8}
 
 
-def with_defaults(spec: Analysis) -> Analysis:
+def with_defaults(spec: Declared) -> Declared:
     """Return an analysis with the defaults of its kind in place of what was left out."""
     wanted = dict(_DEFAULTS.get(spec.kind, {}))
     if spec.dependent and spec.kind != BAYES:
@@ -97,7 +98,7 @@ def with_defaults(spec: Analysis) -> Analysis:
     return replace(spec, **{name: value for name, value in wanted.items() if getattr(spec, name) in (None, ())})
 
 
-def as_che(spec: Analysis) -> Analysis | None:
+def as_che(spec: Declared) -> Declared | None:
     """Return what is made of dependent effects where no kind was named; None where the keys mean another model."""
     from alliance_meta.models.recipes import DEFAULT_RHO as CHE_RHO
 
@@ -107,8 +108,9 @@ def as_che(spec: Analysis) -> Analysis | None:
     )
     if "kind" in spec.said or spec.dependent or not fits:
         return None
-    unsaid = {key: None for key in options if key not in spec.said}
-    return with_defaults(replace(spec, **unsaid, kind=MULTILEVEL, rho=CHE_RHO, robust="CR2"))
+    changed: dict[str, Any] = {key: None for key in options if key not in spec.said}
+    changed |= {"kind": MULTILEVEL, "rho": CHE_RHO, "robust": "CR2"}
+    return with_defaults(replace(spec, **changed))
 
 
 def analysis_problems(analyses: Sequence[Analysis], folder: Path) -> Iterator[str]:

@@ -90,6 +90,7 @@ from alliance_meta.reporting.spec import (
     Claims,
     Consistency,
     Declaration,
+    Declared,
     Item,
     Section,
     Umbrella,
@@ -199,7 +200,7 @@ class _Reader:
         if not isinstance(data, Mapping):
             self.problems.append(f"{where}: must be a table, not {data!r}")
             return None
-        known = {field.name: field for field in fields(kind) if field.name not in ignore and not field.metadata}
+        known = {field.name: field for field in fields(kind) if field.name not in ignore}
         if data.get("id"):
             where = f"{where} ({data['id']})"
         before = len(self.problems)
@@ -216,7 +217,9 @@ class _Reader:
                 self.problems.append(f"{where}: {name} is missing")
         if len(self.problems) > before:
             return None
-        return values if ignore else kind(**values, **({"said": tuple(values)} if kind is Analysis else {}))
+        if kind is Analysis:
+            return Declared(**values, said=tuple(values))
+        return values if ignore else kind(**values)
 
     def _value(self, value: Any, annotation: str, where: str) -> Any:
         if annotation.startswith("tuple[str"):

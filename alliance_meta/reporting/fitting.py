@@ -13,7 +13,7 @@ from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.options import Measure
 from alliance_meta.reporting.checks import as_che, read_prior
 from alliance_meta.reporting.numbers import Quantity
-from alliance_meta.reporting.spec import BAYES, MULTILEVEL, REPRODUCE, RVE, Analysis, Declaration
+from alliance_meta.reporting.spec import BAYES, MULTILEVEL, REPRODUCE, RVE, Analysis, Declaration, Declared
 
 if TYPE_CHECKING:
     from alliance_meta.effects.coded import CodedTable
@@ -31,7 +31,7 @@ class Fitted:
     intervals, where there is one.
     """
 
-    spec: Analysis
+    spec: Declared
     whole: CodedTable
     table: CodedTable
     coded: EffectSizes
@@ -84,7 +84,7 @@ class Fitted:
         return components(self)
 
 
-def run_analysis(spec: Analysis, *, folder: Path) -> Fitted:
+def run_analysis(spec: Declared, *, folder: Path) -> Fitted:
     """Load, code and fit one analysis; warnings are silenced here because the report prints their notes.
 
     Raises
@@ -115,13 +115,13 @@ def run_analysis(spec: Analysis, *, folder: Path) -> Fitted:
     return Fitted(spec, whole, table, coded, fit, wald)
 
 
-def refit(fitted: Fitted, spec: Analysis) -> Fitted:
+def refit(fitted: Fitted, spec: Declared) -> Fitted:
     """Return the same effects under another declaration."""
     fit, wald = _fit(spec, fitted.coded)
     return replace(fitted, spec=spec, fit=fit, wald=wald)
 
 
-def _fit(spec: Analysis, effects: EffectSizes) -> tuple[Any, Any]:
+def _fit(spec: Declared, effects: EffectSizes) -> tuple[Any, Any]:
     """Return the fit and, for a plain random-effects model, the same one with normal intervals."""
     wald = None
     if spec.kind == RVE:
@@ -173,7 +173,7 @@ def _rve(spec: Analysis, effects: EffectSizes) -> Any:
     return RVEModel(effects, mods=spec.mods or "1", **options).fit()
 
 
-def _bayes(spec: Analysis, effects: EffectSizes) -> Any:
+def _bayes(spec: Declared, effects: EffectSizes) -> Any:
     from alliance_meta.bayes.model import BayesianModel
 
     if effects.measure not in get_args(Measure) and not {"mu_prior", "tau_prior"} <= set(spec.said):

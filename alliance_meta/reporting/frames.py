@@ -33,7 +33,9 @@ def figure(item: Item, fits: Mapping[str, Fitted], pieces: Pieces) -> dict[str, 
         frame = make(item, fitted)
         caption = words.format(label=fitted.spec.label, model=short_label(fitted), by=item.by)
         if kind == FOREST and is_large(len(frame)):
-            return _with_supplement(frame, _figure(kind, _caterpillar(item, fitted), item.caption or caption))
+            kind, (words, make), forest = "caterpillar", _MAKERS["caterpillar"], frame
+            caption = words.format(label=fitted.spec.label, model=short_label(fitted))
+            return _with_supplement(forest, _figure(kind, make(item, fitted), item.caption or caption))
     return _figure(kind, frame, item.caption or caption)
 
 

@@ -65,13 +65,14 @@ def put_posterior(put: Callable[[str, Any, str, str], None], fitted: Fitted) -> 
 
 def _put_prior(put: Callable[..., None], fit: BayesianResults, level: str) -> None:
     """Add what the priors say in numbers, where they are proper."""
+    for key, words, prior in _tau_priors(fit):
+        put(f"{key}_prior", str(prior), "text", f"Prior of {words}")
     edge = 0.5 * (1.0 - fit.level)
     mu = dict(zip(fit.priors.names, fit.priors.coefficients, strict=True)).get("mu")
     if mu is not None and mu.proper and fit._scale == "z":
         low, high = (math.tanh(float(one)) for one in mu.quantile([edge, 1.0 - edge]))
         put("prior_r", [low, high], "r_interval", f"Mean r before the data, {level}")
     for key, words, prior in _tau_priors(fit):
-        put(f"{key}_prior", str(prior), "text", f"Prior of {words}")
         if prior.proper:
             median, high = (float(one) for one in prior.quantile([0.5, fit.level]))
             put(f"prior_{key}", median, "sd", f"{words} before the data, median")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -53,7 +53,7 @@ CONTENTS = ("text", "forest", "figure", "table")
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """One model of one data set; None stands for the default of its kind. `said` are the keys that were written."""
+    """One model of one data set; None stands for the default of its kind."""
 
     id: str
     label: str
@@ -83,13 +83,19 @@ class Analysis:
     mu_prior: str | None = None
     tau_prior: str | None = None
     beta_prior: str | None = None
-    said: tuple[str, ...] = field(default=(), metadata={"internal": True})
 
     @property
     def dependent(self) -> bool:
         """Whether something is said about effects of one study that depend on each other."""
         means = self.kind in (MULTILEVEL, RVE) or self.aggregate is not None or self.robust is not None
         return means or (self.kind == BAYES and bool(self.random))
+
+
+@dataclass(frozen=True, slots=True)
+class Declared(Analysis):
+    """An analysis as it was written: `said` are its keys."""
+
+    said: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,13 +177,13 @@ class Declaration:
     title: str
     subtitle: str = ""
     lang: str = "en"
-    analysis: tuple[Analysis, ...] = ()
+    analysis: tuple[Declared, ...] = ()
     umbrella: Umbrella | None = None
     claims: Claims | None = None
     consistency: Consistency | None = None
     section: tuple[Section, ...] = ()
 
-    def find(self, identifier: str) -> Analysis:
+    def find(self, identifier: str) -> Declared:
         """Return the analysis of that id."""
         return next(analysis for analysis in self.analysis if analysis.id == identifier)
 

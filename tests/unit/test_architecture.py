@@ -28,6 +28,7 @@ LAYERS = (
         "files",
         "folders",
         "expressions",
+        "formulas",
         "conditions",
         "_typing",
         "_lazy",

@@ -183,9 +183,10 @@ class TestYears:
         assert study_keys(["A", "A", "A", "B", "B"], year)[0] == "A"
 
     def test_years_are_read_as_they_are_typed(self):
-        assert (
-            publication_years([2000, 2000.0, "2000a", "2000.0", "in press", None, 12, -999]) == [2000] * 4 + [None] * 4
-        )
+        assert publication_years([2000, 2000.0, "2000a", "2000.0", "in press", None, 12, -999]) == [
+            *("2000", "2000", "2000a", "2000"),
+            *[None] * 4,
+        ]
 
     def test_digits_in_one_label_change_nothing_for_other_rows(self):
         years = [2015, 2016, 2010, 2011]

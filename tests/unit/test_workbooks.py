@@ -93,7 +93,9 @@ def test_a_sheet_can_be_named() -> None:
 
 def test_no_sheet_with_the_columns_is_said() -> None:
     (problem,) = read(workbook(A=[["x"]], B=[["study", "effect"], ["Ada", 1]])).errors
-    assert problem.message.endswith("Sheets: 'A', 'B'")
+    assert problem.message.endswith(
+        "Sheets: 'A', 'B'; name one to see what its columns could be: sheet='A' (command line: --sheet A)"
+    )
     (problem,) = read(workbook(A=[["study", "es", "n"], ["Ada", 0.1, 50], ["Bo", -0.1, 60]])).errors
     assert "say ri='es'" in problem.message
 
