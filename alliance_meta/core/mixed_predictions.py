@@ -68,8 +68,8 @@ def predicted_effects(point: MixedPoint, term: int) -> PredictedEffects:
 def shared_and_own(point: MixedPoint, shared: IntArray, own: IntArray, variances: tuple[float, float]) -> Array:
     """Return effects made of a part that groups share and one of their own, with error variances, (2, n).
 
-    `shared` (k,) are the groups, `own` (k,) their members, of which there are n, `variances` those of both parts. One of
-    them may be negative, as long as their sum is not: effects that repel each other.
+    `shared` (k,) are the groups, `own` (k,) their members, of which there are n, `variances` those of both parts. One
+    of them may be negative, as long as their sum is not: effects that repel each other.
     """
     plan, n = point.problem.plan, int(own.max()) + 1
     group = np.zeros(n, dtype=np.intp)

@@ -95,7 +95,9 @@ def t_quantile(level: float, df: Array) -> Array:
 
 
 def _moments(sandwich: Sandwich, C: Array) -> tuple[Array, Array]:
-    """Return the mean (q, q) of the sandwich of contrasts C in its coordinates, and the sums (q, q, q, q) that its covariances are made of.
+    """Return the mean (q, q) of the sandwich of contrasts C in its coordinates, and what its covariances are made of.
+
+    Those are sums (q, q, q, q).
 
     With P_ij (q, q) the covariance under the working model of clusters i and j's contributions: sum_j P_jj, and
     sum_ij P_ij[a, b] P_ij[c, d].

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import special
 
 from alliance_meta import EffectSizes, InputError, MultilevelModel, SamplingCovariance, impute_V
 from alliance_meta.errors import NotIdentifiedWarning, NotPositiveDefiniteWarning
@@ -225,3 +226,43 @@ class TestResults:
         bound = fit.confint().loc["sigma2[study_id/es_id]", "ub"]
         held = MultilevelModel(es, fixed={"sigma2[study_id/es_id]": bound}).fit()
         assert 2 * (fit.loglik - held.loglik) == pytest.approx(3.841458820694124, abs=1e-7)
+
+
+class TestEveryTermItsOwn:
+    def test_containment_counts_pairs_of_inner_and_outer(self):
+        study = np.repeat(np.arange(10), 12)
+        rater = np.where(np.arange(120) % 2 == 0, "client", "observer")
+        rng = np.random.default_rng(2)
+        es = EffectSizes.from_arrays(
+            rng.normal(0.3, 0.2, 120), np.full(120, 0.01), mods={"rater": rater}, study_id=[f"s{i}" for i in study]
+        )
+        fit = MultilevelModel(es, mods="rater", random="rater | study_id").fit()
+        # 20 pairs less 2 coefficients, as metafor counts; not 120 rows.
+        assert fit.ddf.tolist() == [8.0, 18.0]
+
+    def test_each_term_has_intervals_with_its_own_degrees_of_freedom(self, es):
+        names = MultilevelModel(es).fit().components.index
+        found = MultilevelModel(es, fixed=dict.fromkeys(names, 0.02)).fit().ranef()
+        for name, df in zip(found, (8 - 1, 24 - 1), strict=True):
+            half = (found[name]["pi_ub"] - found[name]["pred"]) / found[name]["se"]
+            assert half.iloc[0] == pytest.approx(special.stdtrit(df, 0.975), rel=1e-9)
+
+    def test_groups_with_given_correlations_are_predicted(self, es):
+        levels = sorted(set(es.study_id))
+        alone = pd.DataFrame(np.eye(8), levels, levels)
+        plain, given = MultilevelModel(es).fit(), MultilevelModel(es, R={"study_id": alone}).fit()
+        ours, theirs = given.ranef()["study_id"], plain.ranef()["study_id"]
+        np.testing.assert_allclose(ours, theirs.loc[ours.index], rtol=1e-5, atol=1e-8)
+        np.testing.assert_allclose(given.blup(), plain.blup().loc[given.blup().index], rtol=1e-5)
+        assert given.predict_within().shape == plain.predict_within().shape
+
+    def test_CS_names_the_whole_effect_as_HCS_does(self, es):
+        fit = MultilevelModel(es, random="rater | study_id", fixed={"rho[rater | study_id]": -0.4}).fit()
+        ours = fit.ranef()["rater | study_id"]
+        assert list(fit.ranef()) == ["rater | study_id"]
+        assert (ours["se"] > 0).all()
+        names = [f"tau2[rater | study_id: {level}]" for level in ("client", "observer")]
+        same = dict.fromkeys(names, fit.tau2) | {"rho[rater | study_id]": -0.4}
+        theirs = MultilevelModel(es, random="rater | study_id", struct="HCS", fixed=same).fit().ranef()
+        expected = theirs["rater | study_id"].loc[ours.index]
+        np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-9)

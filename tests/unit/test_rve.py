@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -362,3 +363,21 @@ def test_r_code_names_the_choices(table):
 def test_glance_keeps_the_reason(table):
     value = RVEModel(table).fit().glance().loc[0, "omega2"]
     assert isinstance(value, NotApplicable)
+
+
+def test_a_level_of_one_cluster_has_no_large_sample_error_either():
+    rng = np.random.default_rng(1)
+    study = np.repeat(np.arange(8), 3)
+    es = EffectSizes.from_arrays(
+        rng.normal(0.3, 0.1, 24),
+        np.full(24, 0.01),
+        mods={"g": np.where(study == 0, "a", "b")},
+        study_id=[f"s{i}" for i in study],
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = RVEModel(es, mods="0 + g", small=False).fit()
+    assert np.isnan([fit.se[0], fit.pval[0], fit.ddf[0]]).all()
+    assert np.isfinite([fit.se[1], fit.pval[1]]).all()
+    assert isinstance(fit.QMp, NotApplicable)
+    assert "n/a" in fit.summary()
