@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +12,25 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array, Mask
+from alliance_meta.core.collinear import independent_columns, null_space, partners
+from alliance_meta.effects.missing import strays
 from alliance_meta.errors import DesignError, DroppedRowsWarning, InputError, RedundantModeratorWarning
+from alliance_meta.expressions import plain_text, shown
+from alliance_meta.formulas import check_size, read_formula
 from alliance_meta.notes import Note, warn_note
 from alliance_meta.options import did_you_mean
 
 if TYPE_CHECKING:
-    from formulaic import ModelSpec
+    from formulaic import Formula, ModelSpec
+
+    from alliance_meta.effects.table import EffectSizes
 
 INTERCEPT = "intrcpt"
-# Columns whose residual on the others is below this share of their length are called collinear; R's qr uses 1e-7.
-COLLINEAR = 1e-7
+NO_SUCH = "0 in every effect (no effect has this combination of levels)"
+# Rows are of order 1 on the scale of `Design.beyond`; what is smaller is rounding.
+UNDETERMINED = 1e-6
+# Functions of a formula that formulaic does not bring along.
+CONTEXT = {"sqrt": np.sqrt, "abs": np.abs}
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,20 +87,33 @@ class Design:
         others = tuple(i for i, name in enumerate(self.names) if name != INTERCEPT)
         return others or (0,)
 
-    def new_rows(self, newdata: pd.DataFrame | Mapping[str, Any]) -> tuple[Array, list[str]]:
+    def new_rows(self, newdata: pd.DataFrame | Mapping[str, Any], *, averaged: bool = False) -> tuple[Array, list[str]]:
         """Code new data as the model's own were coded; return the rows (m, p) and a label for each.
+
+        `averaged` is for rows of which only an average is used: it may be known where a row is not, so that the
+        caller asks `estimable` of the average of `beyond`.
 
         Raises
         ------
         InputError
-            For a missing moderator, an empty cell, or a level the model has not seen.
+            For a missing moderator, an empty cell, a level the model has not seen, or a row that no effect tells
+            about.
         """
         if self._spec is None:
-            k = len(_as_frame(newdata))
+            k = len(as_frame(newdata))
             return np.ones((k, 1)), [str(i + 1) for i in range(k)]
         X, frame = self._code(newdata)
         labels = [", ".join(f"{n} = {_short(v)}" for n, v in row.items()) for row in frame.to_dict("records")]
+        known = self.estimable(X[:, :0] if averaged or self._null is None else X @ self._null)
+        if not known.all():
+            lost = "; ".join(np.array(labels)[~known])
+            raise InputError(f"newdata: no effect tells about {lost}; its column was left out as redundant")
         return X[:, list(self._kept)], labels
+
+    @staticmethod
+    def estimable(beyond: Array) -> Mask:
+        """Return where rows of `beyond`, or averages of its rows, (m, d), can be estimated, (m,)."""
+        return np.abs(beyond).max(axis=1, initial=0.0) <= UNDETERMINED
 
     def beyond(self, newdata: pd.DataFrame | Mapping[str, Any]) -> Array:
         """Return what of each new row no effect tells about, (m, d): zeros where the mean can be estimated.
@@ -101,20 +122,20 @@ class Design:
         of rows is the average of theirs, on a scale where rows are of order 1.
         """
         if self._null is None or self._spec is None:
-            return np.zeros((len(_as_frame(newdata)), 0))
+            return np.zeros((len(as_frame(newdata)), 0))
         return self._code(newdata)[0] @ self._null
 
     def _code(self, newdata: pd.DataFrame | Mapping[str, Any]) -> tuple[Array, pd.DataFrame]:
         from formulaic.errors import FormulaicError
 
         assert self._spec is not None
-        given = _as_frame(newdata)
+        given = as_frame(newdata)
         self._check_new(_whole_codes(self.formula, _plain(given)))
         frame = _whole_codes(self.formula, _plain(given[list(self.variables)]))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                return np.asarray(self._spec.get_model_matrix(frame), dtype=float), frame
+                return np.asarray(self._spec.get_model_matrix(frame, context=CONTEXT), dtype=float), frame
             except (FormulaicError, ValueError, ArithmeticError) as error:
                 raise InputError(f"newdata cannot be coded as the model's moderators were: {error}") from error
 
@@ -134,7 +155,14 @@ class Design:
                 )
 
 
-def build_design(mods: str, moderators: pd.DataFrame, *, labels: Sequence[str]) -> Design:
+def design_of(mods: str, effects: EffectSizes) -> Design:
+    """Build the design matrix of `mods` for these effects; see `build_design`."""
+    return build_design(mods, effects.moderators, labels=effects.slab, outcome=effects.outcome_columns())
+
+
+def build_design(
+    mods: str, moderators: pd.DataFrame, *, labels: Sequence[str], outcome: Collection[str] = ()
+) -> Design:
     """Build the design matrix of `mods` from the moderators of k effects.
 
     Parameters
@@ -142,16 +170,19 @@ def build_design(mods: str, moderators: pd.DataFrame, *, labels: Sequence[str]) 
     mods : str
         Right-hand side of a formula, with or without ``~``: ``"1"``, ``"rater + setting"``,
         ``"rater * center(year)"``, ``"bs(year, df=3)"``, ``"0 + rater"``. Text columns are categorical, with
-        the first level in alphabetical order as the reference; ``C(x)`` makes a number categorical.
+        the first level in alphabetical order as the reference; a pandas ``Categorical`` keeps the order of its
+        categories, and the first is the reference. ``C(x)`` makes a number categorical.
     moderators : DataFrame of k rows
     labels : sequence of str
         Study labels, for messages.
+    outcome : collection of str
+        Columns that hold the effects themselves, which cannot be moderators.
 
     Raises
     ------
     DesignError
-        An unknown moderator, one with a single level, or fewer effects than coefficients; the message
-        names them.
+        An unknown moderator, one with a single level, the outcome as a moderator, or fewer effects than
+        coefficients; the message names them.
 
     Warns
     -----
@@ -164,16 +195,23 @@ def build_design(mods: str, moderators: pd.DataFrame, *, labels: Sequence[str]) 
     k = len(moderators)
     if formula == "1":
         return Design("1", np.ones((k, 1)), (INTERCEPT,), {"1": (0,)}, (), {}, np.ones(k, dtype=bool))
-    names = _variables(formula, [str(c) for c in moderators.columns])
+    known = [str(c) for c in moderators.columns]
+    checked = read_formula(formula, columns=known, where="mods")
+    names = [name for name in known if name in checked.variables]
+    told = ", ".join(repr(name) for name in names if name in outcome)
+    if told:
+        raise DesignError(f"mods={formula!r}: {told} is what the effects were computed from; leave it out of mods")
+    _refuse_strays(formula, moderators[names], labels)
     frame = _plain(moderators[names])
     rows = frame.notna().all(axis=1).to_numpy()
     notes = _missing_note(frame, rows, labels)
     used = _whole_codes(formula, frame[rows].reset_index(drop=True))
     levels = _levels(formula, used)
     _check_levels(used, levels)
-    X, columns, terms, spec = _materialise(formula, used)
+    check_size(checked.formula, levels, where=f"mods={shown(formula)}")
+    X, columns, terms, spec = _materialise(formula, checked.formula, used)
     _check_size(X, columns, formula)
-    kept, redundant = _independent(X, columns)
+    kept, redundant = _redundant(X, columns)
     place = {j: i for i, j in enumerate(kept)}
     return Design(
         formula=formula,
@@ -186,7 +224,7 @@ def build_design(mods: str, moderators: pd.DataFrame, *, labels: Sequence[str]) 
         notes=(*notes, *redundant),
         _spec=spec,
         _kept=tuple(kept),
-        _null=_null_space(X, rank=len(kept)),
+        _null=null_space(X, rank=len(kept)),
     )
 
 
@@ -195,59 +233,45 @@ def _short(value: Any) -> str:
 
 
 def _right_hand_side(mods: str) -> str:
-    formula = str(mods).strip()
+    formula = plain_text(mods, where="mods").strip()
     if formula.count("~") > 1 or ("~" in formula and not formula.startswith("~")):
-        raise DesignError(f"mods={mods!r}: write only the right-hand side, such as 'rater + setting'")
+        raise DesignError(f"mods={shown(mods)}: write only the right-hand side, such as 'rater + setting'")
     return formula.lstrip("~").strip() or "1"
-
-
-def _variables(formula: str, known: list[str]) -> list[str]:
-    from formulaic import Formula
-    from formulaic.errors import FormulaicError
-
-    try:
-        factors = [factor for term in Formula(formula) for factor in term.factors]
-        required = set().union(*(_names_in(str(factor.expr), known) for factor in factors))
-    except (FormulaicError, SyntaxError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DesignError(f"mods={formula!r} is not a formula: {reason}") from error
-    unknown = sorted(required - set(known))
-    if unknown:
-        offered = f" Columns: {', '.join(known)}" if known else " The table has no moderator columns."
-        listed = "; ".join(f"no column {name!r}{did_you_mean(name, known)}" for name in unknown)
-        raise DesignError(f"mods={formula!r}: {listed}{'' if listed.endswith('?') else '.'}{offered}")
-    return [name for name in known if name in required]
-
-
-def _names_in(expression: str, known: list[str]) -> set[str]:
-    """Return the variables of one factor; formulaic's own list leaves out those inside center() or poly()."""
-    if expression in known:
-        return {expression}
-    quoted = set(re.findall(r"`([^`]+)`", expression))
-    try:
-        tree = ast.parse(re.sub(r"`[^`]+`", "0", expression), mode="eval")
-    except SyntaxError:
-        return quoted | {expression}
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    called = {root for node in ast.walk(tree) if isinstance(node, ast.Call) for root in _root(node.func)}
-    return quoted | (names - called)
-
-
-def _root(node: ast.expr) -> set[str]:
-    while isinstance(node, ast.Attribute):
-        node = node.value
-    return {node.id} if isinstance(node, ast.Name) else set()
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a copy in which every column is float or text, the two kinds a formula distinguishes."""
-    plain = {}
+    plain: dict[Any, Any] = {}
     for name, column in frame.items():
         if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
             plain[name] = column.astype(float)
         else:
-            plain[name] = column.map(str, na_action="ignore").astype(object)
+            text = column.astype(object).map(str, na_action="ignore")
+            ordered = isinstance(column.dtype, pd.CategoricalDtype)
+            plain[name] = pd.Categorical(text, list(map(str, levels_of(column)))) if ordered else text.astype(object)
     return pd.DataFrame(plain, index=frame.index)
+
+
+def _refuse_strays(formula: str, moderators: pd.DataFrame, labels: Sequence[str]) -> None:
+    """Refuse a column of numbers that a few cells of text make one of words, unless C() says that it is."""
+    for name in [name for name in moderators if name not in _explicit(formula)]:
+        cells = moderators[name].tolist()
+        stray = strays(str(name), cells)
+        if stray:
+            shown = ", ".join(f"{cells[i]!r} ({labels[i]})" for i in stray[:5])
+            more = f" and {len(stray) - 5} more" if len(stray) > 5 else ""
+            raise DesignError(
+                f"moderator {name!r} holds numbers but for {shown}{more}; mend these cells, leave them empty, or write "
+                f"C({name}) if it is a column of words"
+            )
+
+
+def levels_of(column: pd.Series[Any]) -> tuple[Any, ...]:
+    """Return the values a categorical column has: a Categorical's in their order, numbers by size, else by name."""
+    found = set(column.dropna())
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return tuple(value for value in column.cat.categories if value in found)
+    return tuple(sorted(found) if pd.api.types.is_numeric_dtype(column) else sorted(found, key=str))
 
 
 def _missing_note(frame: pd.DataFrame, rows: Mask, labels: Sequence[str]) -> tuple[Note, ...]:
@@ -259,7 +283,7 @@ def _missing_note(frame: pd.DataFrame, rows: Mask, labels: Sequence[str]) -> tup
     lost = [labels[int(i)] for i in np.flatnonzero(~rows)]
     shown = ", ".join(lost[:8]) + (f" and {len(lost) - 8} more" if len(lost) > 8 else "")
     message = f"{len(lost)} of {len(rows)} effects left out because a moderator is missing ({per_column}): {shown}."
-    return (warn_note("dropped-rows", message, DroppedRowsWarning, stacklevel=5),)
+    return (warn_note("dropped-rows", message, DroppedRowsWarning, stacklevel=6),)
 
 
 def _explicit(formula: str) -> set[str]:
@@ -280,10 +304,8 @@ def _levels(formula: str, used: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     explicit = _explicit(formula)
     found = {}
     for name, column in used.items():
-        if not pd.api.types.is_numeric_dtype(column):
-            found[str(name)] = tuple(sorted(set(column)))
-        elif name in explicit:
-            found[str(name)] = tuple(str(v) for v in sorted(set(column)))
+        if name in explicit or not pd.api.types.is_numeric_dtype(column):
+            found[str(name)] = tuple(map(str, levels_of(column)))
     return found
 
 
@@ -298,7 +320,7 @@ def _check_levels(used: pd.DataFrame, levels: Mapping[str, tuple[str, ...]]) -> 
 
 
 def _materialise(
-    formula: str, used: pd.DataFrame
+    formula: str, checked: Formula, used: pd.DataFrame
 ) -> tuple[Array, tuple[str, ...], dict[str, tuple[int, ...]], ModelSpec]:
     from formulaic import model_matrix
     from formulaic.errors import FormulaicError
@@ -306,7 +328,7 @@ def _materialise(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            matrix = model_matrix(formula, used, context={}, na_action="raise")
+            matrix = model_matrix(checked, used, context=CONTEXT, na_action="raise")
     except (FormulaicError, ValueError, TypeError, ArithmeticError) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise DesignError(f"mods={formula!r} cannot be computed from these moderators: {reason}") from error
@@ -316,6 +338,9 @@ def _materialise(
     if not np.isfinite(X).all():
         bad = [columns[j] for j in np.flatnonzero(~np.isfinite(X).all(axis=0))]
         raise DesignError(f"mods={formula!r}: {', '.join(bad)} is not a finite number in every effect")
+    if len(set(columns)) < len(columns):
+        twice = next(name for name in columns if columns.count(name) > 1)
+        raise DesignError(f"mods={shown(formula)} gives two coefficients the name {twice!r}; rename a column")
     terms = {str(term): tuple(int(i) for i in slots) for term, slots in spec.term_indices.items()}
     return X, columns, terms, spec
 
@@ -329,44 +354,23 @@ def _check_size(X: Array, columns: tuple[str, ...], formula: str) -> None:
         )
 
 
-def _independent(X: Array, columns: tuple[str, ...]) -> tuple[list[int], tuple[Note, ...]]:
-    """Return the positions of columns that add something to those before them, and a note for each other."""
-    basis = np.zeros((len(X), 0))
-    kept: list[int] = []
+def _redundant(X: Array, columns: tuple[str, ...]) -> tuple[list[int], tuple[Note, ...]]:
+    """Return the positions of columns that add something to those before them, and a note for all others."""
+    kept = independent_columns(X)
     redundant = []
-    for j, column in enumerate(X.T):
-        rest = column - basis @ (basis.T @ column)
-        rest = rest - basis @ (basis.T @ rest)
-        if np.linalg.norm(rest) <= COLLINEAR * np.linalg.norm(column):
-            redundant.append(f"{columns[j]!r} {_partners(X[:, kept], column, [columns[i] for i in kept])}")
-            continue
-        basis = np.column_stack([basis, rest / np.linalg.norm(rest)])
-        kept.append(j)
+    for j in sorted(set(range(len(columns))) - set(kept)):
+        before = [i for i in kept if i < j]
+        involved = [columns[before[i]] for i in partners(X[:, before], X[:, j])]
+        why = f"a combination of {', '.join(map(repr, involved))}" if involved else NO_SUCH
+        redundant.append(f"{columns[j]!r} is {why}")
     if not redundant:
         return kept, ()
     message = f"Left out of the model because it says nothing new: {'; '.join(redundant)}."
-    return kept, (warn_note("redundant-moderator", message, RedundantModeratorWarning, stacklevel=5),)
+    return kept, (warn_note("redundant-moderator", message, RedundantModeratorWarning, stacklevel=6),)
 
 
-def _null_space(X: Array, *, rank: int) -> Array | None:
-    """Return the combinations of columns (P, P - rank) that are 0 in every effect, None where there are none."""
-    if rank == X.shape[1]:
-        return None
-    length = np.abs(X).max(axis=0)
-    scale = np.where(length > 0, length, 1.0)
-    return np.linalg.svd(X / scale)[2][rank:].T / scale[:, None]
-
-
-def _partners(X: Array, column: Array, names: Sequence[str]) -> str:
-    if not column.any():
-        return "is 0 in every effect (no effect has this combination of levels)"
-    weights = np.linalg.lstsq(X, column, rcond=None)[0]
-    size = np.abs(weights) * np.linalg.norm(X, axis=0)
-    involved = [name for name, s in zip(names, size, strict=True) if s > 1e-6 * size.max()]
-    return f"is a combination of {', '.join(map(repr, involved))}"
-
-
-def _as_frame(newdata: pd.DataFrame | Mapping[str, Any]) -> pd.DataFrame:
+def as_frame(newdata: pd.DataFrame | Mapping[str, Any]) -> pd.DataFrame:
+    """Return new data as a frame; a single value stands for every row."""
     if isinstance(newdata, pd.DataFrame):
         return newdata.reset_index(drop=True)
     try:

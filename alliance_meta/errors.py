@@ -36,12 +36,20 @@ class AllianceMetaWarning(UserWarning):
     """Root of every warning this package gives."""
 
 
+class MissingFontWarning(AllianceMetaWarning):
+    """A figure has letters that no installed font has; they are drawn as boxes."""
+
+
 class DroppedRowsWarning(AllianceMetaWarning):
     """Rows were left out of an analysis."""
 
 
 class TruncationWarning(AllianceMetaWarning):
     """An estimate was outside its range and was set to the boundary."""
+
+
+class SecondPeakWarning(AllianceMetaWarning):
+    """Another estimate is nearly as likely as the one reported."""
 
 
 class SuspiciousInputWarning(AllianceMetaWarning):
@@ -66,6 +74,10 @@ class NotIdentifiedWarning(AllianceMetaWarning):
 
 class RedundantModeratorWarning(AllianceMetaWarning):
     """A column of the design repeats what others say and was left out."""
+
+
+class DependenceWarning(AllianceMetaWarning):
+    """Effects of one study were taken as independent, or no column tells which rows are one study."""
 
 
 class FallbackWarning(AllianceMetaWarning):

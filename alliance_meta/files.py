@@ -4,10 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import tempfile
 from pathlib import Path
 
 from alliance_meta.errors import CannotRunError
+
+LARGEST_INPUT = 300_000_000
+
+
+def read_regular(path: str | Path, *, most: int = LARGEST_INPUT) -> bytes:
+    """Return what a regular file holds; devices, pipes and files too large for any sheet are answered at once.
+
+    Raises
+    ------
+    CannotRunError
+        If it is no regular file, or larger than `most` bytes.
+    OSError
+        If it is not there or cannot be opened.
+    """
+    about = os.stat(path)
+    if stat.S_ISDIR(about.st_mode):
+        raise CannotRunError(f"{path} is a folder; name a file")
+    if not stat.S_ISREG(about.st_mode):
+        raise CannotRunError(f"{path} is a device or a pipe, not a file; save what it gives to a file first")
+    if about.st_size > most:
+        raise CannotRunError(f"{path} has {about.st_size / 1e6:,.0f} MB, more than the {most / 1e6:,.0f} MB read here")
+    return Path(path).read_bytes()
 
 
 def write_bytes(path: str | Path, data: bytes) -> Path:

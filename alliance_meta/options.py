@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
@@ -46,6 +48,22 @@ def did_you_mean(word: str, known: list[str]) -> str:
     lowered = {name.lower(): name for name in known}
     close = get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.6)
     return f"; did you mean {lowered[close[0]]!r}?" if close else ""
+
+
+def shell_words(*words: object) -> str:
+    """Return words as a shell takes them, each in quotation marks where it needs them.
+
+    >>> shell_words("--ri", "r (alliance-outcome)")
+    "--ri 'r (alliance-outcome)'"
+    """
+    return shlex.join(map(str, words))
+
+
+def backtick_hint(expression: str, known: list[str]) -> str:
+    """Return how to write those of the `known` names in an expression that are no plain names, else nothing."""
+    bare = re.sub(r"`[^`]*`", "", expression)
+    odd = [name for name in known if not name.isidentifier() and name in bare]
+    return f" Write {' and '.join(f'`{name}`' for name in odd)}, in back-ticks." if odd else ""
 
 
 def check_option(name: str, value: object, options: Any) -> None:

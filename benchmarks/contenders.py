@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from importlib import metadata
 
 import numpy as np
@@ -68,13 +67,13 @@ def model(case: Case, data: Data) -> Task | None:
     return Task(boot)
 
 
-def arrays(case: Case, data: Data, *, compiled: bool = False) -> Task | None:
+def arrays(case: Case, data: Data) -> Task | None:
     """The numerical core, from arrays to arrays."""
     from alliance_meta.core.resampling import Recipe, Refits, in_blocks, refit
     from alliance_meta.core.univariate import fit_univariate
     from alliance_meta.core.wls import make_batch
 
-    how = Recipe(data.X, "REML", "z", None, 0.0, (0,), "compiled" if compiled else "numpy")
+    how = Recipe(data.X, "REML", "z", None, 0.0, (0,))
 
     def fit() -> tuple[float, float]:
         found = fit_univariate(data.y, data.v, data.X, method="REML", test="z", level=0.95)
@@ -91,7 +90,7 @@ def arrays(case: Case, data: Data, *, compiled: bool = False) -> Task | None:
         found = in_blocks(block, B=case.B, k=case.k)
         return float(found["beta"][:SAMPLE, 0].mean()), float(found["tau2"][:SAMPLE].mean())
 
-    if case.kind == "permutation" or (compiled and case.kind == "fit"):
+    if case.kind == "permutation":
         return None
     return Task(fit if case.kind == "fit" else fit_all)
 
@@ -208,7 +207,6 @@ def pimeta(case: Case, data: Data) -> Task | None:
 OURS: dict[str, Callable[[Case, Data], Task | None]] = {
     "model": model,
     "arrays": arrays,
-    "compiled": partial(arrays, compiled=True),
 }
 PEERS: dict[str, Callable[[Case, Data], Task | None]] = {
     "PyMARE": pymare,

@@ -11,7 +11,6 @@ from contenders import OURS, PEERS
 COLUMNS = {
     "model": "alliance_meta",
     "arrays": "its core",
-    "compiled": "its core, compiled",
     "metafor": "metafor (R)",
     "metafor-sparse": "metafor, sparse (R)",
     "clubSandwich": "clubSandwich (R)",
@@ -28,10 +27,10 @@ TEXT = """# Speed
 Made by `make bench`: {date}, {cpu}, {cores} cores, one thread, {system}, Python {python}, {packages}.
 {load}
 
-Each cell is the median of repeated runs, in a process of its own; imports, reading data and numba's compiling (once
-per installation, then kept on disk) are not counted. Every contender first has to give the same coefficient and τ² as
-the others. `~` marks a time scaled up from fewer repetitions, where a contender can only fit one data set at a time;
-`–` what a contender cannot do. A cell may take {cap:g} s and 16 GB.
+Each cell is the median of repeated runs, in a process of its own; imports and reading data are not counted. Every
+contender first has to give the same coefficient and τ² as the others. `~` marks a time scaled up from fewer
+repetitions, where a contender can only fit one data set at a time; `–` what a contender cannot do. A cell may take
+{cap:g} s and 16 GB.
 
 ## Times
 
@@ -50,9 +49,7 @@ out as with the peers, and `alliance_meta` itself in the last row.
   tests, Q and I², `sensitivity.bootstrap` and `sensitivity.permutation_test`. With moderators most of its time is the
   formula's. Its bootstrap draws its own data sets, so that only its time is compared, and computes I² and H² of each.
 - **its core** is `alliance_meta.core.univariate.fit_univariate`, and `alliance_meta.core.resampling.refit` for many
-  data sets at once, in NumPy. **Compiled** is the same search through numba. It is loaded only for jobs of more than
-  four million numbers (data sets × k), where it pays for the 0.4 s that numba takes to load; without numba the same
-  call runs in NumPy. Here it is asked for.
+  data sets at once, in NumPy; the proof that no other τ² has a higher likelihood is part of both.
 - **statsmodels** has no REML: its column is Paule and Mandel's estimator. **metapipe-kit** has no REML with moderators.
 - The bootstrap row gives every contender the same 1,000 data sets, drawn from one model.
 {dependent}{bayesian}
@@ -243,7 +240,7 @@ def render(results: dict[str, Any]) -> str:
     versions = {
         COLUMNS[name]: found["version"]
         for name in COLUMNS
-        if name not in ("arrays", "compiled", "metafor-sparse")
+        if name not in ("arrays", "metafor-sparse")
         for row in cells.values()
         if "version" in (found := row.get(name, {}))
     }

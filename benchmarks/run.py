@@ -219,7 +219,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "system": platform.system(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in ("numpy", "scipy", "numba")},
+        "packages": {name: _version(name) for name in ("numpy", "scipy")},
     }
 
 

@@ -19,7 +19,8 @@ from alliance_meta.bayes.setup import MARKS, PriorSet, check_kind, choose_priors
 from alliance_meta.core.bayes_average import average_subsets
 from alliance_meta.core.bayes_exact import TauDensity
 from alliance_meta.core.bayes_subsets import SubsetProblem
-from alliance_meta.design import INTERCEPT, Design, build_design
+from alliance_meta.design import INTERCEPT, Design, design_of
+from alliance_meta.effects.studies import dependence_notes, refuse_dependent
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AllianceMetaWarning, DesignError, InputError
 from alliance_meta.notes import Note, merge_notes
@@ -42,6 +43,7 @@ def average(
     p_heterogeneity: float = 0.5,
     p_include: float | Literal["size"] = 0.5,
     level: float = 0.95,
+    dependent: Literal["ignore"] | None = None,
 ) -> AveragedResults:
     r"""Average over every set of moderators, over equal and random effects, and over priors of tau.
 
@@ -75,6 +77,8 @@ def average(
         asks for more evidence the more candidates there are.
     level : float
         Probability inside every interval, a fraction.
+    dependent : {"ignore"}, optional
+        Go on although several effects come from one study, as if each were a study.
 
     Returns
     -------
@@ -84,7 +88,8 @@ def average(
     Raises
     ------
     InputError
-        A prior that is not normal or improper, more than 14 candidates, a term twice, a probability outside 0 to 1.
+        Several effects of one study; a prior that is not normal or improper, more than 14 candidates, a term twice, a
+        probability outside 0 to 1.
     DesignError
         An unknown moderator, one that repeats others, an interaction without its parts.
 
@@ -114,10 +119,11 @@ def average(
         _check_probability(name, value)
     names = _read_terms(effects, [*always, *candidates])
     terms = names[len(always) :]
-    design = build_design(" + ".join(names) or "1", effects.moderators, labels=effects.slab)
+    design = design_of(" + ".join(names) or "1", effects)
     _check_design(design, names)
     if not design.rows.all():
         effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
+    refuse_dependent(effects, dependent, "average")
     chosen = choose_priors(design, mu_prior, priors[0], beta_prior)
     given = tuple(one.given(effects.vi) for one in priors)
     optional = ([EFFECT] if p_effect < 1.0 else []) + terms
@@ -133,7 +139,9 @@ def average(
         space=space,
         average=found,
         level=level,
-        notes=merge_notes(effects.notes, design.notes, _notes(effects, mu_prior, priors)),
+        notes=merge_notes(
+            effects.notes, design.notes, _notes(effects, mu_prior, priors), dependence_notes(effects, stacklevel=4)
+        ),
     )
 
 
@@ -176,7 +184,7 @@ def _read_terms(effects: EffectSizes, given: Sequence[str]) -> list[str]:
     for one in given:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AllianceMetaWarning)
-            made = build_design(str(one), effects.moderators, labels=effects.slab)
+            made = design_of(str(one), effects)
         found = [name for name in made.terms if name != "1"]
         if len(found) != 1:
             listed = ", ".join(map(repr, found)) or "nothing"

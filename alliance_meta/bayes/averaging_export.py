@@ -76,6 +76,7 @@ def statistics(fit: AveragedResults) -> dict[str, Any]:
     table = fit.tidy()
     return {
         "k": fit.k,
+        **fit.effects.counts,
         "models": int(np.isfinite(fit.space.log_prior).sum()),
         "level": fit.level,
         "mu": table.loc["mu", "mean"],

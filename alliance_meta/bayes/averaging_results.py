@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from alliance_meta.bayes import averaging_export, averaging_text
 from alliance_meta.bayes.averaged import AveragedAsR, AveragedMarginal, PanelMarginal
 from alliance_meta.bayes.averaging_space import ModelSpace
 from alliance_meta.bayes.hypotheses import read_hypothesis
-from alliance_meta.bayes.marginals import TANH, Marginal, MixtureMarginal
+from alliance_meta.bayes.marginals import LACKS, TANH, Marginal, MixtureMarginal
 from alliance_meta.bayes.prior import TauPrior
 from alliance_meta.bayes.results_export import column
 from alliance_meta.bayes.setup import PriorSet, coordinates
@@ -34,11 +34,12 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import Scale, check_level, did_you_mean
-from alliance_meta.results.predictions import coded_rows
+from alliance_meta.results.fit import Fit
+from alliance_meta.results.predictions import COLUMNS, SCALE_LABELS
 
 
-@dataclass(frozen=True, eq=False)
-class AveragedResults:
+@dataclass(frozen=True, eq=False, repr=False)
+class AveragedResults(Fit):
     """Every set of moderators, averaged.
 
     Made by `average`. Every number comes from quadrature, none from random draws.
@@ -62,6 +63,10 @@ class AveragedResults:
     notes : tuple of Note
     """
 
+    called = "a Bayesian average of models"
+    lacks: ClassVar[Mapping[str, str]] = {**LACKS, "r_code": "no R package averages these models exactly"}
+    _words, _tables = averaging_text, averaging_export
+
     effects: EffectSizes
     design: Design
     priors: PriorSet
@@ -71,11 +76,6 @@ class AveragedResults:
     average: SubsetAverage
     level: float
     notes: tuple[Note, ...] = ()
-
-    @property
-    def k(self) -> int:
-        """Number of effects."""
-        return self.effects.k
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -206,41 +206,21 @@ class AveragedResults:
         if newdata is None:
             X, labels = self.design.X.mean(axis=0)[None], ["average"]
         else:
-            X, labels = coded_rows(self.design, newdata)
+            X, labels = self.design.new_rows(newdata)
+        return self.predicted(X, scale=scale, level=used).set_axis(pd.Index(labels), axis=0)
+
+    def predicted(self, X: Array, *, scale: Scale | None, level: float) -> pd.DataFrame:
+        """Return the predictions for rows of the design, or for averages of rows, (m, p)."""
         C = self._own_order(X @ coordinates(self.design))
         rows = []
-        for name, mean, new in zip(labels, self._mixtures(C), self._mixtures(C, new=True), strict=True):
-            inner, outer = (self._on_scale(_marginal(str(name), *one), scale, True) for one in (mean, new))
-            inside, around = inner.interval(level=used), outer.interval(level=used)
+        for mean, new in zip(self._mixtures(C), self._mixtures(C, new=True), strict=True):
+            inner, outer = (self._on_scale(_marginal("mean effect", *one), scale, True) for one in (mean, new))
+            inside, around = inner.interval(level=level), outer.interval(level=level)
             rows.append((inside.estimate, inner.sd, inside.lb, inside.ub, around.lb, around.ub))
-        out = pd.DataFrame(rows, index=pd.Index(labels), columns=["pred", "se", "ci_lb", "ci_ub", "pi_lb", "pi_ub"])
-        out.attrs.update(scale=scale or self.effects.scale_label, level=used, interval="eti")
+        out = pd.DataFrame(rows, columns=list(COLUMNS))
+        shown = scale or {"ZCOR": "z", "COR": "r", "UCOR": "r"}.get(self.effects.measure, "analysis")
+        out.attrs.update(scale=shown, scale_label=SCALE_LABELS[shown], level=level, interval="eti")
         return out
-
-    def glance(self) -> pd.DataFrame:
-        """Return one row with the statistics, unrounded."""
-        return pd.DataFrame({name: pd.Series([value]) for name, value in averaging_export.statistics(self).items()})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return every number and setting as JSON-ready values; of the models the thousand most probable."""
-        return averaging_export.to_dict(self)
-
-    def summary(self) -> str:
-        """Return the plain-text summary, at most 80 columns wide."""
-        return averaging_text.summary(self)
-
-    def methods_text(self) -> str:
-        """Return the sentences for a methods section."""
-        return averaging_text.methods(self)
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        return averaging_text.html(self)
 
     @property
     def _logs(self) -> Array:

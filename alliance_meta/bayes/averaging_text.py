@@ -38,7 +38,7 @@ def _heading(fit: AveragedResults) -> list[str]:
     )
     lines = [
         f"Bayesian average over {n:,} models (k = {fit.k}; exact, error at most {fit.error_bound:.0e})",
-        f"{fit.effects.provenance.source}: {fit.effects.scale_label} ({fit.effects.measure})",
+        fit.effects.heading,
         *([f"In every model: {' + '.join(fit.always)}"] if fit.always else []),
         f"Priors: {coefficients}; tau = 0 or tau ~ {tau}",
         *(["mu: the mean effect at the average of the moderators"] if len(fit.names) > 1 else []),
@@ -89,7 +89,7 @@ def methods(fit: AveragedResults) -> str:
         f"{name}: {one}" for name, one in zip(fit.priors.names, fit.priors.coefficients, strict=True)
     )
     return (
-        f"{scale}Bayesian model averaging over {', '.join(about)} ({n:,} models) was applied to k = {fit.k} effects. "
+        f"{scale}Bayesian model averaging over {', '.join(about)} ({n:,} models) was applied to {fit.effects.counted}. "
         f"Priors were {coefficients}; tau, in random-effects models: {' or '.join(map(str, fit.tau_priors))}. Marginal "
         f"likelihoods were computed exactly (relative error at most {fit.error_bound:.0e}). Inclusion Bayes factors "
         "compare the models with a component to those without it; estimates are posterior medians averaged over all "

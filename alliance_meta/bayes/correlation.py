@@ -13,6 +13,7 @@ from alliance_meta.bayes.setup import check_kind, tau_density
 from alliance_meta.core.bayes_tabulated import TabulatedPosterior, TabulatedProblem, solve_tabulated
 from alliance_meta.core.correlation_table import tabulated_correlations
 from alliance_meta.effects.pearson import as_fisher_z, pearson
+from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, InputError
 from alliance_meta.notes import Note, merge_notes, warn_note
@@ -114,7 +115,7 @@ def exact_correlation(
         level=level,
         interval=interval,
         exact=exact,
-        notes=merge_notes(effects.notes, _notes(effects.k, exact)),
+        notes=merge_notes(effects.notes, _notes(effects.k, exact), dependence_notes(effects, stacklevel=4)),
     )
 
 

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-import html as _html
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 
 from alliance_meta.bayes.averaged import GridMarginal
-from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis
-from alliance_meta.bayes.marginals import KINDS, TANH, IntervalKind, Marginal, StatedIntervals, TransformedMarginal
+from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis, shown, undefined
+from alliance_meta.bayes.marginals import (
+    KINDS,
+    LACKS,
+    TANH,
+    IntervalKind,
+    Marginal,
+    StatedIntervals,
+    TransformedMarginal,
+)
 from alliance_meta.bayes.model import BayesianModel
 from alliance_meta.bayes.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.results_export import column
 from alliance_meta.core.bayes_tabulated import TabulatedPosterior, evidence_without
+from alliance_meta.effects.studies import refuse_dependent
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
@@ -28,7 +37,7 @@ from alliance_meta.results.wording import number, remarks, wrapped
 NAMES = ("mu", "tau", "theta_new")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BayesianCorrelationResults(StatedIntervals):
     """The posterior of a Bayesian random-effects model with the exact sampling density of each correlation.
 
@@ -50,6 +59,9 @@ class BayesianCorrelationResults(StatedIntervals):
         What a reader must know; every report prints them.
     """
 
+    called = "a Bayesian model with the exact density of r"
+    lacks: ClassVar[Mapping[str, str]] = {**LACKS, "r_code": "no R package fits it"}
+
     effects: EffectSizes
     mu_prior: EffectPrior
     tau_prior: TauPrior
@@ -57,11 +69,6 @@ class BayesianCorrelationResults(StatedIntervals):
     interval: IntervalKind
     exact: TabulatedPosterior
     notes: tuple[Note, ...] = ()
-
-    @property
-    def k(self) -> int:
-        """Number of effects."""
-        return self.effects.k
 
     @property
     def log_marginal_likelihood(self) -> float:
@@ -113,15 +120,15 @@ class BayesianCorrelationResults(StatedIntervals):
             raise InputError(f"{statement!r}: a single value has probability 0; state a range")
         return self.posterior(stated.name, scale=scale).prob(stated.lower, stated.upper)
 
-    def bayes_factor(self, hypothesis: str) -> BayesFactor:
+    def bayes_factor(self, hypothesis: str, *, dependent: Literal["ignore"] | None = None) -> BayesFactor:
         """Return the Bayes factor of ``"mu = 0"`` or ``"tau = 0"`` against not so."""
+        refuse_dependent(self.effects, dependent, "a Bayes factor")
         stated = read_hypothesis(hypothesis)
         if stated.name not in ("mu", "tau") or not (stated.is_point and stated.lower == 0):
             raise InputError(f"{hypothesis!r}: this model compares 'mu = 0' and 'tau = 0'")
         prior = self.mu_prior if stated.name == "mu" else self.tau_prior
         if not prior.proper:
-            gone = NotApplicable(f"the prior of {stated.name} is improper")
-            return BayesFactor(stated.text, stated.opposite, gone, gone, gone, gone, gone)
+            return undefined(stated, f"the prior of {stated.name} is improper")
         other, error = evidence_without(self.exact.problem, stated.name)
         log = other - self.exact.log_marginal
         with np.errstate(over="ignore"):
@@ -223,7 +230,7 @@ class BayesianCorrelationResults(StatedIntervals):
         r = self.predict(scale="r").iloc[0]
         lines += ["", f"As r: {r.pred:.3f} [{r.ci_lb:.3f}, {r.ci_ub:.3f}] (median true correlation, tanh)"]
         lines += [f"      true correlation in a new study: [{r.pi_lb:.3f}, {r.pi_ub:.3f}]", ""]
-        for one in (self.bayes_factor("mu = 0"), self.bayes_factor("tau = 0")):
+        for one in (shown(self, "mu = 0"), shown(self, "tau = 0")):
             lines += wrapped(str(one))
         table = self.compare()
         moved = -float(table["difference"]["mu"])
@@ -257,18 +264,10 @@ class BayesianCorrelationResults(StatedIntervals):
             f"{KINDS[self.interval]} and hold {100 * self.level:g} % of the posterior."
         )
 
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{_html.escape(self.summary())}</pre>"
-
     def _statistics(self) -> dict[str, Any]:
         return {
             "k": self.k,
+            **self.effects.counts,
             "level": self.level,
             "mu": self.posterior("mu").median,
             "tau": self.posterior("tau").median,

@@ -10,7 +10,7 @@ from scipy import special
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.effect_priors import Normal
-from alliance_meta.bayes.hypotheses import BayesFactor, Hypothesis
+from alliance_meta.bayes.hypotheses import BayesFactor, Hypothesis, undefined
 from alliance_meta.bayes.prior import EffectPrior
 from alliance_meta.core.bayes_exact import ExactPosterior, expectation, log_likelihood
 from alliance_meta.core.bayes_normal import LOG_2PI
@@ -35,14 +35,14 @@ def bayes_factor(fit: BayesianResults, stated: Hypothesis) -> BayesFactor:
     row = fit._row(stated.name)
     prior = _prior_of(fit, row)
     if prior is None:
-        return _undefined(stated, f"the prior of {stated.name} is flat")
+        return undefined(stated, f"the prior of {stated.name} is flat")
     return _point(fit, stated, row, prior) if stated.is_point else _range(fit, stated, row, prior)
 
 
 def _of_tau(fit: BayesianResults, stated: Hypothesis) -> BayesFactor:
     prior, exact = fit.priors.tau, fit.exact
     if not prior.proper:
-        return _undefined(stated, f"the prior of tau, {prior}, is improper")
+        return undefined(stated, f"the prior of tau, {prior}, is improper")
     if stated.is_point:
         if stated.lower != 0:
             raise InputError(
@@ -149,8 +149,3 @@ def _made(stated: Hypothesis, log: float, error: float, check: float) -> BayesFa
     with np.errstate(over="ignore"):
         bf01, bf10 = float(np.exp(log)), float(np.exp(-log))
     return BayesFactor(stated.text, stated.opposite, bf01, bf10, log, error, check)
-
-
-def _undefined(stated: Hypothesis, reason: str) -> BayesFactor:
-    none = NotApplicable(reason)
-    return BayesFactor(stated.text, stated.opposite, none, none, none, none, none)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from alliance_meta.errors import InputError
+from alliance_meta.expressions import plain_text
+from alliance_meta.not_applicable import NotApplicable
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _FORMS = "write 'mu = 0', 'mu > 0.1', '0.1 < mu < 0.3' or '|mu| < 0.1'"
@@ -52,7 +54,13 @@ class Hypothesis:
 
 def read_hypothesis(text: str) -> Hypothesis:
     """Read a hypothesis; strict and weak inequalities are the same, as every quantity is continuous."""
-    plain = str(text).replace("≤", "<=").replace("≥", ">=").replace("==", "=").strip()
+    plain = (
+        plain_text(text, where="a hypothesis", most=1000)
+        .replace("≤", "<=")
+        .replace("≥", ">=")
+        .replace("==", "=")
+        .strip()
+    )
     parts = re.split(r"(<=|>=|<|>|=)", plain)
     pieces, signs = [one.strip() for one in parts[::2]], [one[0] for one in parts[1::2]]
     if len(pieces) == 3 and signs[0] == signs[1] and signs[0] in "<>":
@@ -72,7 +80,7 @@ def read_hypothesis(text: str) -> Hypothesis:
 
 
 def _number(piece: str, text: str) -> float:
-    if not _NUMBER.fullmatch(piece):
+    if not _NUMBER.fullmatch(piece) or not np.isfinite(float(piece)):
         raise InputError(f"{text!r}: {piece!r} is not a number; {_FORMS}")
     return float(piece)
 
@@ -130,3 +138,18 @@ def _size(log: float) -> str:
         return f"{np.exp(log):.4g}"
     exponent = int(np.floor(log / np.log(10.0)))
     return f"{np.exp(log - exponent * np.log(10.0)):.2f}e{exponent}"
+
+
+def undefined(stated: Hypothesis, reason: str) -> BayesFactor:
+    """Return a Bayes factor that is not applicable, with the reason."""
+    none = NotApplicable(reason)
+    return BayesFactor(stated.text, stated.opposite, none, none, none, none, none)
+
+
+def shown(fit: Any, statement: str) -> BayesFactor:
+    """Return the Bayes factor that summaries show: of effects that depend on each other, none."""
+    if fit.effects.k > fit.effects.n_studies:
+        reason = f"{fit.effects.k} effects of {fit.effects.n_studies} studies are no independent evidence"
+        return undefined(read_hypothesis(statement), reason)
+    found: BayesFactor = fit.bayes_factor(statement)
+    return found

@@ -13,6 +13,7 @@ from alliance_meta.bayes.marginals import INFINITE
 from alliance_meta.bayes.setup import coordinates
 from alliance_meta.core.bayes_deletion import delete_each
 from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 CANNOT = "without this study the posterior is improper"
 
 
-@dataclass(frozen=True, eq=False)
-class LeaveOneOut:
+@dataclass(frozen=True, eq=False, repr=False)
+class LeaveOneOut(Result):
     """The predictions of each study from the others, by exact deletion.
 
     Attributes
@@ -64,7 +65,8 @@ class LeaveOneOut:
         """
         return self.table.copy()
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         whole = self.table.index.name != "label"
         number = f"{len(self.table)} groups of {self.table.index.name}" if whole else f"k = {len(self.table)}"
         return (

@@ -19,6 +19,7 @@ from alliance_meta.core.stacking import stacking_weights
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
+from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.wording import WIDTH, number, wrapped
 
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 SMALL = 4.0
 
 
-@dataclass(frozen=True, eq=False)
-class LooComparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class LooComparison(Result):
     """Models compared by how well each predicts every study from the others.
 
     Attributes
@@ -80,7 +81,8 @@ class LooComparison:
             }
         )
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         width = min(max(5, *(len(str(name)) for name in self.table.index)), WIDTH - 58)
         heads = ("elpd", "elpd_se", "p_loo", "diff", "se_diff", "weight")
         lines = [
@@ -96,9 +98,6 @@ class LooComparison:
             lines.append(f"{text:{width}}" + "".join(f" {cell:>8}" for cell in cells))
         lines += ["", *wrapped(self._verdict())]
         return "\n".join([*lines, *(line for note in self.notes for line in wrapped(f"Note: {note.message}"))])
-
-    def __repr__(self) -> str:
-        return str(self)
 
     def _verdict(self) -> str:
         best = self.table.index[0]

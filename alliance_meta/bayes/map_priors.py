@@ -12,7 +12,6 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes.effect_priors import Normal
 from alliance_meta.bayes.map_results import MapPrior
 from alliance_meta.bayes.results import BayesianResults
-from alliance_meta.bayes.results_predict import prediction_rows
 from alliance_meta.bayes.setup import coordinates
 from alliance_meta.core.bayes_mixture import NormalMixture
 from alliance_meta.core.map_prior import FewNormals, few_normals
@@ -123,7 +122,7 @@ def _row(fit: BayesianResults, newdata: pd.DataFrame | Mapping[str, Any] | None)
     if newdata is None or fit.design.formula == "1":
         average = " at the average of the moderators" if fit.design.formula != "1" else ""
         return fit._mean_row, f"a new study{average}"
-    X, labels = prediction_rows(fit, newdata)
+    X, labels = fit.design.new_rows(newdata)
     if len(X) != 1:
         raise InputError(f"newdata has {len(X)} rows; a prior is for one new study")
     return (X @ coordinates(fit.design))[0], f"a new study with {labels[0]}"

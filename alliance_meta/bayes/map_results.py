@@ -23,6 +23,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import check_level, check_option
+from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of, one_row, plain
 
 EssMethod = Literal["elir", "moment", "morita"]
@@ -30,8 +31,8 @@ EssMethod = Literal["elir", "moment", "morita"]
 LOST = 3
 
 
-@dataclass(frozen=True, eq=False)
-class MapPrior:
+@dataclass(frozen=True, eq=False, repr=False)
+class MapPrior(Result):
     """What is plausible for the true effect of a new study, given a synthesis of earlier ones.
 
     Made by `map_prior`.
@@ -275,8 +276,6 @@ class MapPrior:
         """Return the R code (RBesT) of the few normals and of their effective sample sizes."""
         return map_text.r_code(self)
 
-    def __str__(self) -> str:
-        return map_text.prior_text(self)
-
-    def __repr__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         return map_text.prior_text(self)

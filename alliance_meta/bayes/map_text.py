@@ -19,7 +19,7 @@ def prior_text(prior: MapPrior) -> str:
     """Return the prior in words, at most 80 columns wide."""
     fit = prior.fit
     lines = wrapped(f"MAP prior for the true effect of {prior.label} (k = {fit.k}; exact)")
-    lines += wrapped(f"{fit.effects.provenance.source}: {fit.effects.scale_label} ({fit.effects.measure})")
+    lines += wrapped(fit.effects.heading)
     lines += wrapped(f"Priors of the synthesis: {fit.priors}")
     if prior.robust:
         lines += wrapped(

@@ -18,6 +18,7 @@ from alliance_meta.core.map_prior import update
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note
 from alliance_meta.options import check_level
+from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of, one_row, plain
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 SURPRISE = 0.05
 
 
-@dataclass(frozen=True, eq=False)
-class MapUpdate:
+@dataclass(frozen=True, eq=False, repr=False)
+class MapUpdate(Result):
     """The true effect of a new study, from the MAP prior and from the study's own result.
 
     Made by `MapPrior.update`.
@@ -122,10 +123,8 @@ class MapUpdate:
             }
         )
 
-    def __str__(self) -> str:
-        return map_text.update_text(self)
-
-    def __repr__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         return map_text.update_text(self)
 
 

@@ -19,6 +19,7 @@ from alliance_meta.core.bayes_mixture import NormalMixture, shortest_interval
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import check_level, check_option
+from alliance_meta.results.fit import Fit
 from alliance_meta.results.teststats import Interval
 
 IntervalKind = Literal["eti", "hdi"]
@@ -29,11 +30,26 @@ _Z = np.arange(-9.0, 9.01, 0.125)
 _PZ = 0.125 * np.exp(-0.5 * _Z**2) / np.sqrt(2.0 * np.pi)
 
 
-class StatedIntervals:
+# What a posterior answers in its own words, for `Fit.why_not`.
+LACKS = {
+    **dict.fromkeys(("stat", "ddf", "pval", "test", "QM", "QMdf", "QMp"), "ask bayes_factor() or prob()"),
+    **dict.fromkeys(("QE", "QEdf", "QEp", "R2", "H2", "se_tau2"), "posterior() has tau and I2"),
+    "confint_tau2": "tidy() and posterior('tau') have the interval",
+    "loglik": "log_marginal_likelihood is what compares models",
+    "robust": "dependence enters by random=",
+}
+
+
+class StatedIntervals(Fit):
     """What posteriors have in common: intervals of the kind and probability asked for, else of their own."""
 
     level: float
     interval: IntervalKind
+
+    def _exported(self) -> pd.DataFrame:
+        """Return the parameters without the true effect of each study."""
+        table = self.tidy()
+        return table[[not str(name).startswith("theta[") for name in table.index]]
 
     def _interval(self, level: float | None, interval: IntervalKind | None) -> tuple[float, IntervalKind]:
         used = self.level if level is None else level

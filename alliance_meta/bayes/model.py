@@ -15,7 +15,7 @@ from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.results import BayesianResults
 from alliance_meta.bayes.setup import check_kind, choose_priors, exact_problem
 from alliance_meta.core.bayes_exact import solve
-from alliance_meta.design import build_design
+from alliance_meta.design import design_of
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.notes import merge_notes
@@ -150,13 +150,13 @@ class BayesianModel:
 
         Warns
         -----
-        DroppedRowsWarning, RedundantModeratorWarning, ConvergenceWarning, NotIdentifiedWarning
+        DroppedRowsWarning, RedundantModeratorWarning, ConvergenceWarning, NotIdentifiedWarning, DependenceWarning
             Each also stands in ``.notes`` of the result.
         """
         if self.random is not None:
             return fit_multilevel(self, self.random)
         assert isinstance(self.tau_prior, TauPrior)
-        design = build_design(self.mods, self.effects.moderators, labels=self.effects.slab)
+        design = design_of(self.mods, self.effects)
         effects = self.effects
         if not design.rows.all():
             effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")

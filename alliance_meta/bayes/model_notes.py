@@ -14,6 +14,7 @@ from alliance_meta.bayes.setup import PriorSet
 from alliance_meta.core.bayes_exact import ExactPosterior, ExactProblem, log_likelihood
 from alliance_meta.core.bayes_multilevel import MultilevelData, MultilevelPosterior, given_deviations
 from alliance_meta.core.bayes_normal import conditional
+from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, NotIdentifiedWarning
 from alliance_meta.notes import Note, warn_note
@@ -37,6 +38,7 @@ def two_level_notes(effects: EffectSizes, priors: PriorSet, exact: ExactPosterio
         *_size_notes(effects.k),
         *_conflict_notes(exact.problem, priors),
         *_error_notes(exact.error),
+        *dependence_notes(effects),
     ]
 
 

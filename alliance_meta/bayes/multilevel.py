@@ -17,7 +17,7 @@ from alliance_meta.bayes.priors import TAU
 from alliance_meta.bayes.setup import check_kind, choose_priors, coordinates
 from alliance_meta.core.bayes_multilevel import MultilevelData, multilevel_data, proper, solve_multilevel
 from alliance_meta.core.sampling_covariance import SamplingCovariance
-from alliance_meta.design import Design, build_design
+from alliance_meta.design import Design, design_of
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.notes import merge_notes
@@ -31,7 +31,7 @@ def fit_multilevel(model: BayesianModel, random: str | Sequence[str]) -> Bayesia
     """Solve a model with random terms by quadrature over both standard deviations."""
     effects = model.effects
     V = _covariance(model.V, effects)
-    design = build_design(model.mods, effects.moderators, labels=effects.slab)
+    design = design_of(model.mods, effects)
     if not design.rows.all():
         effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
         V = None if V is None else V.take(design.rows)

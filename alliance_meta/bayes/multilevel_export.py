@@ -42,6 +42,7 @@ def statistics(fit: BayesianMultilevelResults) -> dict[str, Any]:
     """Return the model's statistics by name."""
     found: dict[str, Any] = {
         "k": fit.k,
+        **fit.effects.counts,
         "groups": fit.n_groups,
         "p": fit.p,
         "level": fit.level,
@@ -56,16 +57,6 @@ def statistics(fit: BayesianMultilevelResults) -> dict[str, Any]:
     if fit.design.has_intercept:
         found["bf01_mu"] = factors["mu = 0"].bf01
     return found | {"log_marginal_likelihood": fit.log_marginal_likelihood, "error_bound": fit.error_bound}
-
-
-def glance(fit: BayesianMultilevelResults) -> pd.DataFrame:
-    """Return one row with the model's statistics."""
-    return pd.DataFrame(
-        {
-            name: pd.Series([value], dtype=object if isinstance(value, NotApplicable) else None)
-            for name, value in statistics(fit).items()
-        }
-    )
 
 
 def to_dict(fit: BayesianMultilevelResults) -> dict[str, Any]:

@@ -18,6 +18,9 @@ from alliance_meta.bayes.tau_priors import (
     Uniform,
 )
 from alliance_meta.design import INTERCEPT
+from alliance_meta.effects.groups import ROWS
+from alliance_meta.results.r_code import comment, data, formula, quoted
+from alliance_meta.results.r_fits import covariance, path
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.multilevel_results import BayesianMultilevelResults
@@ -25,25 +28,20 @@ if TYPE_CHECKING:
 
 def r_code(fit: BayesianMultilevelResults) -> str:
     """Return the R code (brms) that samples from the same posterior."""
-    effects, (outer, inner) = fit.effects, fit.priors.terms
+    outer, inner = fit.priors.terms
+    obs = () if fit.V is None else (fit.V.cluster or "", str(fit.V.settings.get("subgroup", "")), ROWS)
+    uses = [part for term in (outer, inner, *obs) for part in term.split("/") if part]
     lines = [
         "library(brms)  # samples what is integrated here: expect the same to two or three digits",
         "library(metafor)",
+        *data(fit, uses=uses),
     ]
-    if effects.columns:
-        columns = ", ".join(f"{key}={_name(effects.columns[key])}" for key in ("ri", "ni"))
-        vtype = f', vtype="{effects.vtype}"' if effects.measure != "ZCOR" and effects.vtype != "LS" else ""
-        lines.append(f'dat <- escalc(measure="{effects.measure}", {columns}, data=dat{vtype})')
-    if inner.split("/")[-1] == "es_id" and "es_id" not in effects.moderators:
-        lines.append("dat$es_id <- seq_len(nrow(dat))")
-    formula = fit.design.formula.replace("C(", "factor(").replace("center(", "scale(scale=FALSE, ")
     nested = inner.startswith(f"{outer}/")
-    random = f"(1 | {inner})" if nested else f"(1 | {outer}) + (1 | {inner})"
+    random = f"(1 | {path(inner)})" if nested else f"(1 | {path(outer)}) + (1 | {path(inner)})"
     if fit.V is None:
         response, known, data2 = "yi | se(sqrt(vi))", "", ""
     else:
-        made = _covariance(fit)
-        lines.append(f"V <- {made}  # {fit.V.assumption}")
+        lines.append(f"V <- {covariance(fit.V)}  {comment(fit.V.assumption)}")
         response, known, data2 = "yi", " + fcor(V)", ", data2=list(V=V)"
     # Variances that are known leave nothing for sigma to do.
     priors = [] if fit.V is None else ['prior(constant(1), class="sigma")']
@@ -55,24 +53,17 @@ def r_code(fit: BayesianMultilevelResults) -> str:
         lines.append("# brms names the coefficients of factors its own way: default_prior() lists them")
     separator = ",\n            "
     lines.append(f"priors <- c({separator.join(priors)})")
-    lines.append(f"fit <- brm({response} ~ {formula} + {random}{known}, data=dat{data2}, prior=priors, seed=1,")
+    lines.append(f"fit <- brm({response} ~ {formula(fit.design.formula)} + {random}{known}, data=dat{data2},")
+    lines.append("           prior=priors, seed=1,")
     lines.append("           chains=4, iter=4000, control=list(adapt_delta=0.99))")
     return "\n".join(lines)
-
-
-def _covariance(fit: BayesianMultilevelResults) -> str:
-    V = fit.V
-    if V is None or V.rho is None:
-        return "…"
-    subgroup = f", subgroup={V.settings['subgroup']}" if "subgroup" in V.settings else ""
-    return f"vcalc(vi, cluster={V.cluster or 'cluster'}{subgroup}, obs=es_id, data=dat, rho={V.rho:g})"
 
 
 def _of_coefficients(fit: BayesianMultilevelResults) -> list[str]:
     """Return the priors of the coefficients; brms too centres moderators for the prior of its intercept."""
     found = []
     for name, prior in zip(fit.design.names, fit.priors.coefficients, strict=True):
-        where = 'class="Intercept"' if name == INTERCEPT else f'class="b", coef="{name}"'
+        where = 'class="Intercept"' if name == INTERCEPT else f'class="b", coef={quoted(name)}'
         found.append(f"set_prior({_of_effect(prior)}, {where})")
     return found
 
@@ -104,7 +95,3 @@ def _of_tau(prior: TauPrior) -> str:
     if isinstance(prior, Uniform) and prior.proper:
         return f"uniform(0, {prior.upper:g})"
     return f"stop('the prior of tau, {prior}, has no spelling in brms')"
-
-
-def _name(name: str) -> str:
-    return name if name.isidentifier() else f"`{name}`"

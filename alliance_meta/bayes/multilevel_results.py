@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes import multilevel_draws, multilevel_evidence, multilevel_export, multilevel_r, multilevel_text
 from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis
 from alliance_meta.bayes.leave_out import LeaveOneOut
-from alliance_meta.bayes.marginals import IntervalKind, Marginal
+from alliance_meta.bayes.marginals import LACKS, IntervalKind, Marginal
 from alliance_meta.bayes.multilevel_leave_out import leave_out
 from alliance_meta.bayes.multilevel_prior_grid import TauPriors, prior_grid
 from alliance_meta.bayes.multilevel_priors import MultilevelPriors
@@ -22,7 +22,7 @@ from alliance_meta.bayes.multilevel_quantities import MultilevelQuantities
 from alliance_meta.bayes.powers import PowerScaling, power_scaling
 from alliance_meta.bayes.predictive import PredictiveCheck, predictive_check
 from alliance_meta.bayes.prior import EffectPrior
-from alliance_meta.bayes.results_predict import predict
+from alliance_meta.bayes.results_predict import predict, predict_rows
 from alliance_meta.core.bayes_multilevel import MultilevelPosterior, given_deviations
 from alliance_meta.core.clusters import IntArray
 from alliance_meta.core.sampling_covariance import SamplingCovariance
@@ -34,7 +34,7 @@ from alliance_meta.notes import Note
 from alliance_meta.options import Scale
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BayesianMultilevelResults(MultilevelQuantities):
     """The posterior of a Bayesian three-level model: effects within studies.
 
@@ -63,6 +63,10 @@ class BayesianMultilevelResults(MultilevelQuantities):
     notes : tuple of Note
         What a reader must know; every report prints them.
     """
+
+    called = "a Bayesian three-level model"
+    lacks: ClassVar[Mapping[str, str]] = LACKS
+    _words, _tables = multilevel_text, multilevel_export
 
     effects: EffectSizes
     design: Design
@@ -129,6 +133,10 @@ class BayesianMultilevelResults(MultilevelQuantities):
         """
         used, kind = self._interval(level, interval)
         return predict(self, newdata, scale=scale, level=used, kind=kind)  # type: ignore[arg-type]
+
+    def predicted(self, X: Array, *, scale: Scale | None, level: float) -> pd.DataFrame:
+        """Return the predictions for rows of the design, or for averages of rows, (m, p)."""
+        return predict_rows(self, X, scale=scale, level=level, kind=self.interval)  # type: ignore[arg-type]
 
     def blup(self, *, level: float | None = None, interval: IntervalKind | None = None) -> pd.DataFrame:
         """Return the posterior of each row's true effect: ``mean sd median ci_lb ci_ub``, on the analysis scale."""
@@ -266,34 +274,9 @@ class BayesianMultilevelResults(MultilevelQuantities):
         """
         return multilevel_draws.to_arviz(self, draws=draws, seed=seed, chains=chains)
 
-    def glance(self) -> pd.DataFrame:
-        """Return one row with the model's statistics, unrounded."""
-        return multilevel_export.glance(self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return every number and setting as JSON-ready values; `NotApplicable` becomes its reason."""
-        return multilevel_export.to_dict(self)
-
-    def summary(self) -> str:
-        """Return the plain-text summary, at most 80 columns wide."""
-        return multilevel_text.summary(self)
-
-    def methods_text(self) -> str:
-        """Return the sentences for a methods section, made from the settings of this fit."""
-        return multilevel_text.methods(self)
-
     def r_code(self) -> str:
         """Return the R code (brms) that fits the same model by sampling, as far as it can."""
         return multilevel_r.r_code(self)
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        return multilevel_text.html(self)
 
     @cached_property
     def _bayes_factors(self) -> dict[str, BayesFactor]:

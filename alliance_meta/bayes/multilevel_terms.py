@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from alliance_meta.core.clusters import IntArray
-from alliance_meta.effects.factors import ROWS, expand, factor, sides
+from alliance_meta.effects.groups import ROWS, expand, factor, sides
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 
@@ -33,7 +33,7 @@ class TwoTerms:
 
 
 def read_terms(random: str | Sequence[str], effects: EffectSizes) -> TwoTerms:
-    """Read ``"~ 1 | study_id/es_id"``, ``"study_id/es_id"`` or ``("study_id", "es_id")``.
+    """Read ``"~ 1 | study_id/es_id"``, ``"study_id/es_id"`` or ``("lab", "es_id")``.
 
     Raises
     ------

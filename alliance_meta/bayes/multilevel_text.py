@@ -41,7 +41,7 @@ def _heading(fit: BayesianMultilevelResults) -> list[str]:
     lines = [
         f"Bayesian three-level model (k = {fit.k} effects in {fit.n_groups} groups; exact, error about "
         f"{fit.error_bound:.0e})",
-        f"{fit.effects.provenance.source}: {fit.effects.scale_label} ({fit.effects.measure})",
+        fit.effects.heading,
         *([f"Moderators: {fit.design.formula}"] if fit.design.formula != "1" else []),
         f"Random: {outer}, and {inner} within it; sampling errors: {covariance}",
         f"Priors: {fit.priors}",

@@ -19,6 +19,7 @@ from alliance_meta.core.bayes_power import Powers, cumulative_distance, exists, 
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import did_you_mean
+from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of
 from alliance_meta.results.wording import WIDTH, wrapped
 
@@ -42,8 +43,8 @@ PARTS = {
 LOST = "a power of this prior leaves the posterior improper"
 
 
-@dataclass(frozen=True, eq=False)
-class PowerScaling:
+@dataclass(frozen=True, eq=False, repr=False)
+class PowerScaling(Result):
     """How far each posterior moves when priors or data are made a little stronger or weaker.
 
     Attributes
@@ -87,7 +88,8 @@ class PowerScaling:
         quantities = {"parameter": list(self.table.index), **columns_of(self.table)}
         return {"threshold": self.threshold, "alphas": list(self.alphas), "quantities": quantities}
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         width = min(max(9, *(len(str(name)) for name in self.table.index)), WIDTH - 50)
         lines = [f"{'':{width}} {'prior':>8} {'data':>8}  diagnosis"]
         for name, row in self.table.iterrows():
@@ -101,8 +103,6 @@ class PowerScaling:
         )
         how = "How far each posterior moves when priors or data are raised to a power near 1:"
         return "\n".join([*wrapped(how), *lines, *wrapped(verdict)])
-
-    __repr__ = __str__
 
 
 def power_scaling(

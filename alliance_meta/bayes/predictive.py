@@ -22,6 +22,7 @@ from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
+from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.wording import number, wrapped
 
@@ -46,8 +47,8 @@ FEWEST_DRAWS = 100
 FEWEST_BINS, MOST_BINS = 6, 24
 
 
-@dataclass(frozen=True, eq=False)
-class PredictiveCheck:
+@dataclass(frozen=True, eq=False, repr=False)
+class PredictiveCheck(Result):
     """Observed results beside replications from the fitted model.
 
     Attributes
@@ -116,7 +117,8 @@ class PredictiveCheck:
         notes = [note.to_dict() for note in self.notes]
         return plain({"seed": self.seed, "draws": self.draws, **tables, "notes": notes})
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         alarm = [FAILED, *(note.message for note in self.problems)] if self.problems else []
         lines = [line for text in alarm for line in wrapped(text)]
         lines += [f"Posterior predictive check: {self.draws} replications of {self.effects.k} results", ""]
@@ -138,8 +140,6 @@ class PredictiveCheck:
             f"(about {0.05 * k:.1f} expected){which}."
         )
         return "\n".join(lines)
-
-    __repr__ = __str__
 
 
 def predictive_check(

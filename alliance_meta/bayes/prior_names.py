@@ -20,6 +20,7 @@ from alliance_meta.bayes.tau_priors import (
     Uniform,
 )
 from alliance_meta.errors import InputError
+from alliance_meta.expressions import plain_text
 from alliance_meta.options import did_you_mean
 
 OF_EFFECTS: tuple[type[Prior], ...] = (Normal, StudentT, Cauchy, Flat)
@@ -27,6 +28,7 @@ OF_TAU: tuple[type[Prior], ...] = (
     HalfNormal, HalfT, HalfCauchy, Exponential, Lomax, InverseGamma, Gamma, LogNormal, Uniform, Jeffreys,
     BergerDeely, DuMouchel, Shrinkage,
 )  # fmt: skip
+MOST_TEXT = 200
 _CALL = re.compile(r"\s*([A-Za-z][A-Za-z -]*?)\s*(?:\(([^()]*)\))?\s*")
 
 
@@ -56,7 +58,7 @@ def parse(text: str) -> Prior:
     >>> print(priors.parse("HalfT(4, 0.3)"), priors.parse("student t(4, 0, .5)"), priors.parse("flat"))
     half-t(4, 0.3) Student t(4, 0, 0.5) flat
     """
-    found = _CALL.fullmatch(text)
+    found = _CALL.fullmatch(plain_text(text, where="a prior", most=MOST_TEXT))
     known = {_plain(name): kind for kind in (*OF_EFFECTS, *OF_TAU) for name in (kind.label, kind.__name__)}
     if found is None or _plain(found[1]) not in known:
         labels = [kind.label for kind in (*OF_EFFECTS, *OF_TAU)]
@@ -81,6 +83,6 @@ def _plain(name: str) -> str:
 
 def _number(text: str, part: str) -> float:
     try:
-        return float(part)
+        return float(part.replace("_", "?"))
     except ValueError:
         raise InputError(f"{text!r}: {part.strip()!r} is not a number") from None

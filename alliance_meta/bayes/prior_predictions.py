@@ -17,6 +17,7 @@ from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.setup import check_kind
 from alliance_meta.errors import InputError
 from alliance_meta.options import check_level, check_option
+from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.wording import wrapped
 
@@ -29,8 +30,8 @@ ROWS = {
 _SMALL, _LARGE = 0.1, 0.5
 
 
-@dataclass(frozen=True)
-class PriorPredictive:
+@dataclass(frozen=True, repr=False)
+class PriorPredictive(Result):
     """What priors of mean effect and tau say before any data.
 
     Made by `prior_predictive`.
@@ -93,7 +94,8 @@ class PriorPredictive:
             }
         )  # fmt: skip
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         table, tau = self.tidy(), self.tau_prior
         share = f"{100 * self.level:g} %"
         lines = [f"Before any data (mean effect: {self.mu_prior}; tau: {tau}):"]
@@ -113,8 +115,6 @@ class PriorPredictive:
             )
             lines.append(f"- {self._shares()}")
         return "\n".join(part for line in lines for part in wrapped(line))
-
-    __repr__ = __str__
 
     def _shares(self) -> str:
         mu = self.prior("mu")

@@ -46,16 +46,6 @@ class Quantities(StatedIntervals):
         """Coefficients, (p,): ``mu`` without moderators."""
         return ("mu",) if self.design.formula == "1" else self.design.names
 
-    @property
-    def k(self) -> int:
-        """Number of effects."""
-        return self.effects.k
-
-    @property
-    def p(self) -> int:
-        """Number of coefficients."""
-        return self.design.p
-
     @cached_property
     def beta(self) -> Array:
         """Posterior means of the coefficients, (p,)."""

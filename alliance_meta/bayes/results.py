@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,18 +13,19 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.bayes import draws as _draws
 from alliance_meta.bayes import evidence, results_export, results_text
-from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis
+from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis, shown
 from alliance_meta.bayes.leave_out import LeaveOneOut, leave_one_out
-from alliance_meta.bayes.marginals import IntervalKind, Marginal
+from alliance_meta.bayes.marginals import LACKS, IntervalKind, Marginal
 from alliance_meta.bayes.powers import PowerScaling, power_scaling
 from alliance_meta.bayes.predictive import PredictiveCheck, predictive_check
 from alliance_meta.bayes.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.prior_grid import prior_grid
 from alliance_meta.bayes.quantities import Quantities
-from alliance_meta.bayes.results_predict import predict
+from alliance_meta.bayes.results_predict import predict, predict_rows
 from alliance_meta.bayes.setup import PriorSet
 from alliance_meta.core.bayes_exact import ExactPosterior, components
 from alliance_meta.design import Design
+from alliance_meta.effects.studies import refuse_dependent
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
@@ -32,7 +33,7 @@ from alliance_meta.notes import Note
 from alliance_meta.options import Scale
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BayesianResults(Quantities):
     """The posterior of a Bayesian random-effects model or meta-regression.
 
@@ -53,6 +54,10 @@ class BayesianResults(Quantities):
     notes : tuple of Note
         What a reader must know; every report prints them.
     """
+
+    called = "a Bayesian model"
+    lacks: ClassVar[Mapping[str, str]] = LACKS
+    _words, _tables = results_text, results_export
 
     effects: EffectSizes
     design: Design
@@ -150,6 +155,10 @@ class BayesianResults(Quantities):
         used, kind = self._interval(level, interval)
         return predict(self, newdata, scale=scale, level=used, kind=kind)
 
+    def predicted(self, X: Array, *, scale: Scale | None, level: float) -> pd.DataFrame:
+        """Return the predictions for rows of the design, or for averages of rows, (m, p)."""
+        return predict_rows(self, X, scale=scale, level=level, kind=self.interval)
+
     def blup(self, *, level: float | None = None, interval: IntervalKind | None = None) -> pd.DataFrame:
         """Return the posterior of each study's true effect: ``mean sd median ci_lb ci_ub``, on the analysis scale."""
         table = self.tidy(level=level, interval=interval).iloc[-self.k :]
@@ -199,7 +208,7 @@ class BayesianResults(Quantities):
             )
         return self.posterior(stated.name, scale=scale).prob(stated.lower, stated.upper)
 
-    def bayes_factor(self, hypothesis: str) -> BayesFactor:
+    def bayes_factor(self, hypothesis: str, *, dependent: Literal["ignore"] | None = None) -> BayesFactor:
         """Return how much more likely the data are under a hypothesis than under its opposite.
 
         Parameters
@@ -207,6 +216,8 @@ class BayesianResults(Quantities):
         hypothesis : str
             A point, ``"mu = 0"``, ``"tau = 0"`` (no heterogeneity) or ``"year = 0"``; or a range, ``"mu > 0"``,
             ``"|mu| < 0.1"``, ``"tau < 0.1"``.
+        dependent : {"ignore"}, optional
+            Compute it although several effects come from one study, as if each were a study.
 
         Returns
         -------
@@ -220,6 +231,7 @@ class BayesianResults(Quantities):
         point (Lindley's paradox). With moderators and a hypothesis about one coefficient the priors of the
         others stay as they are.
         """
+        refuse_dependent(self.effects, dependent, "a Bayes factor")
         return evidence.bayes_factor(self, read_hypothesis(hypothesis))
 
     def joint_density(self, mu: Any, tau: Any) -> Array:
@@ -295,38 +307,9 @@ class BayesianResults(Quantities):
         """
         return _draws.to_arviz(self, draws=draws, seed=seed, chains=chains)
 
-    def glance(self) -> pd.DataFrame:
-        """Return one row with the model's statistics, unrounded."""
-        return results_export.glance(self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return every number and setting as JSON-ready values; `NotApplicable` becomes its reason."""
-        return results_export.to_dict(self)
-
-    def summary(self) -> str:
-        """Return the plain-text summary, at most 80 columns wide."""
-        return results_text.summary(self)
-
-    def methods_text(self) -> str:
-        """Return the sentences for a methods section, made from the settings of this fit."""
-        return results_text.methods(self)
-
-    def r_code(self) -> str:
-        """Return the R code (bayesmeta) that fits the same model, as far as it can."""
-        return results_text.r_code(self)
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        return results_text.html(self)
-
     @cached_property
     def _bayes_factors(self) -> dict[str, BayesFactor]:
         """The Bayes factors of every summary."""
         names = ["mu", *self.names] if "mu" not in self.names else list(self.names)
         stated = [f"{name} = 0" for name in names if name != "intrcpt"] + ["tau = 0"]
-        return {one: self.bayes_factor(one) for one in stated}
+        return {one: shown(self, one) for one in stated}

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
+from alliance_meta.bayes.hypotheses import shown
 from alliance_meta.bayes.marginals import INFINITE, KINDS, IntervalKind, Marginal
 from alliance_meta.core.bayes_mixture import NormalMixture
 from alliance_meta.not_applicable import NotApplicable
@@ -71,9 +72,10 @@ def column(cells: Sequence[Any]) -> Any:
 def statistics(fit: BayesianResults) -> dict[str, Any]:
     """Return the model's statistics by name."""
     tau = fit.posterior("tau").interval(level=fit.level, kind=fit.interval)
-    zero = fit.bayes_factor("tau = 0")
+    zero = shown(fit, "tau = 0")
     found = {
         "k": fit.k,
+        **fit.effects.counts,
         "p": fit.p,
         "level": fit.level,
         "interval": fit.interval,
@@ -85,18 +87,8 @@ def statistics(fit: BayesianResults) -> dict[str, Any]:
         "bf01_tau": zero.bf01,
     }
     if fit.design.has_intercept:
-        found["bf01_mu"] = fit.bayes_factor("mu = 0").bf01
+        found["bf01_mu"] = shown(fit, "mu = 0").bf01
     return found | {"log_marginal_likelihood": fit.log_marginal_likelihood, "error_bound": fit.error_bound}
-
-
-def glance(fit: BayesianResults) -> pd.DataFrame:
-    """Return one row with the model's statistics."""
-    return pd.DataFrame(
-        {
-            name: pd.Series([value], dtype=object if isinstance(value, NotApplicable) else None)
-            for name, value in statistics(fit).items()
-        }
-    )
 
 
 def to_dict(fit: BayesianResults) -> dict[str, Any]:

@@ -15,9 +15,8 @@ from alliance_meta._typing import Array, Mask
 from alliance_meta.bayes.marginals import KINDS, TANH, IntervalKind, Marginal, MixtureMarginal, TransformedMarginal
 from alliance_meta.bayes.setup import coordinates
 from alliance_meta.core.bayes_mixture import LIGHTEST, shortest_interval
-from alliance_meta.errors import InputError
 from alliance_meta.options import Scale
-from alliance_meta.results.predictions import COLUMNS, SCALE_LABELS, to_scale
+from alliance_meta.results.predictions import COLUMNS, SCALE_LABELS, rows_to_predict, to_scale
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.results import BayesianResults
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 # The mean of tanh over a normal distribution by the trapezoid rule, to rounding for tau up to about 1.
 _U = np.arange(-8.5, 8.51, 0.25)
 _PU = 0.25 * np.exp(-0.5 * _U**2) / np.sqrt(2.0 * np.pi)
-UNDETERMINED = 1e-6
 # Up to this tau the mu that goes with a mean correlation is worked out at a few values of it.
 TABLED, NODES = 2.0, 32
 ONE = 1.0 - 1e-16
@@ -43,7 +41,14 @@ def predict(
     kind: IntervalKind,
 ) -> pd.DataFrame:
     """Return ``pred se ci_lb ci_ub pi_lb pi_ub``, one row per prediction."""
-    X, labels = prediction_rows(fit, newdata)
+    X, labels = rows_to_predict(fit, newdata)
+    return predict_rows(fit, X, scale=scale, level=level, kind=kind).set_axis(pd.Index(labels), axis=0)
+
+
+def predict_rows(
+    fit: BayesianResults, X: Array, *, scale: Scale | None, level: float, kind: IntervalKind
+) -> pd.DataFrame:
+    """Return the same for rows of the design, or for averages of rows, (m, p)."""
     wanted = scale or fit._scale
     # The check of the scale, and its message, are those of every other result.
     empty = pd.DataFrame({name: np.empty(0) for name in COLUMNS})
@@ -52,7 +57,6 @@ def predict(
         frame = _quantiles(fit, X, tanh=wanted != fit._scale, level=level)
     else:
         frame = _one_by_one(fit, X, wanted, level, kind)
-    frame.index = pd.Index(labels)
     frame.attrs.update(
         scale=wanted,
         scale_label=SCALE_LABELS[checked.attrs["scale"]],
@@ -62,20 +66,6 @@ def predict(
         pred="posterior median",
     )
     return frame
-
-
-def prediction_rows(fit: BayesianResults, newdata: pd.DataFrame | Mapping[str, Any] | None) -> tuple[Array, list[str]]:
-    """Return the rows to predict for (m, p), in the coefficients as they are printed, and their labels."""
-    if newdata is not None:
-        X, labels = fit.design.new_rows(newdata)
-        beyond = np.abs(fit.design.beyond(newdata)).max(axis=1, initial=0.0) > UNDETERMINED
-        if beyond.any():
-            lost = "; ".join(label for label, gone in zip(labels, beyond, strict=True) if gone)
-            raise InputError(f"newdata: no effect tells about {lost}; its column was left out as redundant")
-        return X, labels
-    if fit.design.formula == "1":
-        return np.ones((1, 1)), ["mean effect"]
-    return fit.design.X, list(fit.effects.slab)
 
 
 def _quantiles(fit: BayesianResults, X: Array, *, tanh: bool, level: float) -> pd.DataFrame:

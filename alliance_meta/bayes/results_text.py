@@ -22,6 +22,7 @@ from alliance_meta.bayes.tau_priors import (
     Uniform,
 )
 from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.results.r_code import comment, data, formula
 from alliance_meta.results.wording import WIDTH, number, wrapped
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def _heading(fit: BayesianResults) -> list[str]:
     kind = "meta-regression" if fit.p > 1 or not fit.design.has_intercept else "random-effects model"
     lines = [
         f"Bayesian {kind} (k = {fit.k}; exact, error at most {fit.error_bound:.0e})",
-        f"{fit.effects.provenance.source}: {fit.effects.scale_label} ({fit.effects.measure})",
+        fit.effects.heading,
         *([f"Moderators: {fit.design.formula}"] if fit.design.formula != "1" else []),
         f"Priors: {fit.priors}",
         *(["mu: the mean effect at the average of the moderators"] if fit.p > 1 and fit.design.has_intercept else []),
@@ -167,7 +168,7 @@ def methods(fit: BayesianResults) -> str:
     kind = "equal-tailed" if fit.interval == "eti" else "shortest (highest-density)"
     factors = "" if fit.priors.improper else " Bayes factors compare marginal likelihoods under these priors."
     return (
-        f"{scale}A Bayesian random-effects model{moderators} was fitted to k = {fit.k} effects. Priors were "
+        f"{scale}A Bayesian random-effects model{moderators} was fitted to {fit.effects.counted}. Priors were "
         f"{of_mean}; the standard deviation of true effects between studies, tau: {fit.priors.tau}. Given tau the "
         "coefficients and true effects were integrated analytically, and tau by adaptive Gauss-Legendre quadrature, "
         f"with a numerical error {_bound(fit.error_bound)}. Posterior medians are reported with {kind} "
@@ -182,12 +183,7 @@ def _bound(error: float) -> str:
 
 def r_code(fit: BayesianResults) -> str:
     """Return the R code (bayesmeta) that fits the same model."""
-    effects = fit.effects
-    lines = ["library(bayesmeta)", "library(metafor)"]
-    if effects.columns:
-        vtype = f', vtype="{effects.vtype}"' if effects.measure != "ZCOR" and effects.vtype != "LS" else ""
-        columns = ", ".join(f"{key}={_r_name(effects.columns[key])}" for key in ("ri", "ni"))
-        lines.append(f'dat <- escalc(measure="{effects.measure}", {columns}, data=dat{vtype})')
+    lines = ["library(bayesmeta)", "library(metafor)", *data(fit)]
     heavy = [
         f"{name} ~ {prior}"
         for name, prior in zip(fit.priors.names, fit.priors.coefficients, strict=True)
@@ -195,7 +191,7 @@ def r_code(fit: BayesianResults) -> str:
     ]
     if heavy:
         lines.append(
-            f"# bayesmeta has normal and flat priors of effects only; a flat one stands for {', '.join(heavy)}"
+            comment(f"bayesmeta has normal and flat priors of effects only; a flat one stands for {', '.join(heavy)}")
         )
     interval = "central" if fit.interval == "eti" else "shortest"
     tau = f'tau.prior={_r_tau(fit.priors.tau)}, interval.type="{interval}"'
@@ -204,8 +200,7 @@ def r_code(fit: BayesianResults) -> str:
         prior = "" if sd == "NA" else f"mu.prior=c({mean}, {sd}), "
         lines.append(f"fit <- bayesmeta(y=dat$yi, sigma=sqrt(dat$vi), {prior}{tau})")
         return "\n".join(lines)
-    formula = fit.design.formula.replace("C(", "factor(").replace("center(", "scale(scale=FALSE, ")
-    lines.append(f"X <- model.matrix(~ {formula}, data=dat)")
+    lines.append(f"X <- model.matrix(~ {formula(fit.design.formula)}, data=dat)")
     if fit.design.has_intercept:
         lines.append("X[, -1] <- scale(X[, -1], scale=FALSE)  # the intercept is then the effect at the average")
     pairs = [_r_normal(fit, j) for j in range(fit.p)]
@@ -252,7 +247,3 @@ def _r_tau(prior: TauPrior) -> str:
     else:
         return f"stop('the prior of tau, {prior}, has no spelling in R')"
     return f"function(t) {body}"
-
-
-def _r_name(name: str) -> str:
-    return name if name.isidentifier() else f"`{name}`"

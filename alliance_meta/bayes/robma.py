@@ -17,6 +17,7 @@ from alliance_meta.bayes.setup import check_kind
 from alliance_meta.bayes.tau_priors import InverseGamma
 from alliance_meta.core.bayes_exact import TauDensity
 from alliance_meta.core.bayes_robma import BiasKind, BiasProblem, solve_bias
+from alliance_meta.effects.studies import dependence_notes, refuse_dependent
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, InputError
 from alliance_meta.notes import Note, merge_notes, warn_note
@@ -42,6 +43,7 @@ def robma(
     p_bias: float = 0.5,
     direction: Direction = "positive",
     level: float = 0.95,
+    dependent: Literal["ignore"] | None = None,
 ) -> RobmaResults:
     r"""Average over whether there is an effect, heterogeneity and publication bias: robust Bayesian meta-analysis.
 
@@ -54,7 +56,7 @@ def robma(
     Parameters
     ----------
     effects : EffectSizes
-        Independent effects, k >= 2.
+        Independent effects, one of each study, k >= 2.
     mu_prior : Normal
         Of the mean effect, if there is one.
     tau_prior : TauPrior
@@ -67,6 +69,8 @@ def robma(
         Which results authors and editors favour.
     level : float
         Probability inside every interval, a fraction.
+    dependent : {"ignore"}, optional
+        Go on although several effects come from one study, as if each were a study.
 
     Returns
     -------
@@ -76,7 +80,7 @@ def robma(
     Raises
     ------
     InputError
-        A prior that is improper or not normal, probabilities outside 0 to 1, k < 2.
+        Several effects of one study, a prior that is improper or not normal, probabilities outside 0 to 1, k < 2.
 
     Warns
     -----
@@ -103,6 +107,7 @@ def robma(
     """
     _check(effects, mu_prior, tau_prior, bias, direction)
     check_level(level)
+    refuse_dependent(effects, dependent, "robma")
     prior = _prior_probabilities(bias, p_effect, p_heterogeneity, p_bias)
     given = tau_prior.given(effects.vi)
     problem = BiasProblem(
@@ -126,7 +131,7 @@ def robma(
         direction=direction,
         ensemble=tuple(models),
         level=level,
-        notes=merge_notes(effects.notes, _notes(effects, mu_prior, tau_prior)),
+        notes=merge_notes(effects.notes, _notes(effects, mu_prior, tau_prior), dependence_notes(effects, stacklevel=4)),
     )
     return found.with_notes(_accuracy(found))
 

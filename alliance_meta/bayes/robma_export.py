@@ -38,7 +38,7 @@ def models(fit: RobmaResults) -> pd.DataFrame:
 def statistics(fit: RobmaResults) -> dict[str, Any]:
     """Return the statistics by name."""
     mu, tau = (fit.posterior(name) if name in fit.parameters else None for name in ("mu", "tau"))
-    found: dict[str, Any] = {"k": fit.k, "models": len(fit.ensemble), "level": fit.level}
+    found: dict[str, Any] = {"k": fit.k, **fit.effects.counts, "models": len(fit.ensemble), "level": fit.level}
     found |= {f"bf10_{name}": fit.inclusion["bf10"][name] for name in BASIC}
     found |= {"mu": 0.0 if mu is None else mu.mean, "tau": 0.0 if tau is None else tau.mean}
     return found | {"log_marginal_likelihood": fit.log_marginal_likelihood, "error": float(fit.errors.max())}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from alliance_meta.bayes.averaged import AveragedAsR, AveragedMarginal
 from alliance_meta.bayes.bias_models import BiasModel, WeightFunction
 from alliance_meta.bayes.effect_priors import Normal
 from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis
-from alliance_meta.bayes.marginals import TANH, Marginal
+from alliance_meta.bayes.marginals import LACKS, TANH, Marginal
 from alliance_meta.bayes.prior import TauPrior
 from alliance_meta.bayes.results_export import column
 from alliance_meta.bayes.robma_parts import EnsembleModel
@@ -25,10 +26,11 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import Scale, check_level, did_you_mean
+from alliance_meta.results.fit import Fit
 
 
-@dataclass(frozen=True, eq=False)
-class RobmaResults:
+@dataclass(frozen=True, eq=False, repr=False)
+class RobmaResults(Fit):
     """Models of effect, heterogeneity and publication bias, averaged.
 
     Made by `robma`. Every number comes from quadrature, none from random draws.
@@ -47,6 +49,10 @@ class RobmaResults:
     notes : tuple of Note
     """
 
+    called = "an average of models of publication bias"
+    lacks: ClassVar[Mapping[str, str]] = LACKS
+    _words, _tables = robma_text, robma_export
+
     effects: EffectSizes
     mu_prior: Normal
     tau_prior: TauPrior
@@ -55,11 +61,6 @@ class RobmaResults:
     ensemble: tuple[EnsembleModel, ...]
     level: float
     notes: tuple[Note, ...] = ()
-
-    @property
-    def k(self) -> int:
-        """Number of effects."""
-        return self.effects.k
 
     @cached_property
     def posterior_probabilities(self) -> Array:
@@ -229,38 +230,9 @@ class RobmaResults:
             rows.append((a, b, one.mean, one.sd, limits.estimate, limits.lb, limits.ub))
         return pd.DataFrame(rows, columns=["p_from", "p_to", "mean", "sd", "median", "ci_lb", "ci_ub"])
 
-    def glance(self) -> pd.DataFrame:
-        """Return one row with the statistics, unrounded."""
-        return pd.DataFrame({name: pd.Series([value]) for name, value in robma_export.statistics(self).items()})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return every number and setting as JSON-ready values."""
-        return robma_export.to_dict(self)
-
-    def summary(self) -> str:
-        """Return the plain-text summary, at most 80 columns wide."""
-        return robma_text.summary(self)
-
-    def methods_text(self) -> str:
-        """Return the sentences for a methods section."""
-        return robma_text.methods(self)
-
-    def r_code(self) -> str:
-        """Return the R code (RoBMA) that fits the same ensemble."""
-        return robma_text.r_code(self)
-
     def with_notes(self, notes: list[Note]) -> RobmaResults:
         """Return the same with further notes."""
         return replace(self, notes=merge_notes(self.notes, notes)) if notes else self
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        return robma_text.html(self)
 
     @cached_property
     def _inclusion(self) -> dict[str, dict[str, float]]:

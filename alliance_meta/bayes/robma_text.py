@@ -21,6 +21,7 @@ from alliance_meta.bayes.tau_priors import (
     LogNormal,
     Uniform,
 )
+from alliance_meta.results.r_code import data
 from alliance_meta.results.wording import WIDTH, number, remarks, wrapped
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def _heading(fit: RobmaResults) -> list[str]:
     accuracy = f"quadrature, log likelihoods to {fit.errors.max():.0e}"
     lines = [
         f"Robust Bayesian meta-analysis: {len(fit.ensemble)} models (k = {fit.k}; {accuracy})",
-        f"{fit.effects.provenance.source}: {fit.effects.scale_label} ({fit.effects.measure})",
+        fit.effects.heading,
         f"Priors: mu ~ {fit.mu_prior}; tau ~ {fit.tau_prior}",
         f"Bias: {'; '.join(map(str, fit.bias)) or 'none'}; favoured direction: {fit.direction}",
         f"Intervals: equal-tailed, {100 * fit.level:g} % of the posterior",
@@ -133,7 +134,7 @@ def methods(fit: RobmaResults) -> str:
     listed = f"{', '.join(present[:-1])} and {present[-1]}"
     worst = float((fit.posterior_probabilities * fit.errors).sum())
     return (
-        f"{scale}Robust Bayesian meta-analysis (Bartoš et al., 2023) was applied to k = {fit.k} effects: "
+        f"{scale}Robust Bayesian meta-analysis (Bartoš et al., 2023) was applied to {fit.effects.counted}: "
         f"{len(fit.ensemble)} models with and without {listed} were averaged by their posterior probabilities. Priors "
         f"were, for the mean effect, {fit.mu_prior}; for the standard deviation between studies, {fit.tau_prior}. "
         "Marginal likelihoods were computed by quadrature "
@@ -145,7 +146,7 @@ def methods(fit: RobmaResults) -> str:
 
 def r_code(fit: RobmaResults) -> str:
     """Return the R code (RoBMA) that fits the same ensemble."""
-    lines = ["library(RoBMA)"]
+    lines = ["library(RoBMA)", "library(metafor)", *data(fit)]
     options = ["y=dat$yi", "se=sqrt(dat$vi)"]
     if fit.direction != "positive":
         options.append('effect_direction="negative"')

@@ -8,7 +8,7 @@ import pandas as pd
 
 from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.marginals import KINDS, IntervalKind
-from alliance_meta.results.export import columns_of, one_row, plain
+from alliance_meta.results.export import columns_of, plain
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.sampled_results import SampledPosterior
@@ -28,7 +28,7 @@ def statistics(fit: SampledPosterior) -> dict[str, Any]:
     """Return the model's statistics by name."""
     chains, draws = fit._shape
     found: dict[str, Any] = {"converged": fit.converged}
-    found |= {} if fit.recipe is None else {"k": fit.k, "p": fit.p}
+    found |= {} if fit.recipe is None else {"k": fit.k, **fit.effects.counts, "p": fit.p}
     found |= {"level": fit.level, "interval": fit.interval}
     if "tau" in fit._scalars:
         tau = fit.posterior("tau").interval(level=fit.level, kind=fit.interval)
@@ -37,11 +37,6 @@ def statistics(fit: SampledPosterior) -> dict[str, Any]:
     numbers = fit.diagnostics.to_dict()
     numbers["bfmi"] = min(fit.diagnostics.bfmi) if fit.diagnostics.bfmi else fit.diagnostics.divergences
     return found | {"chains": chains, "draws": draws, "seed": fit.seed} | numbers
-
-
-def glance(fit: SampledPosterior) -> pd.DataFrame:
-    """Return one row with the model's statistics."""
-    return one_row(statistics(fit))
 
 
 def to_dict(fit: SampledPosterior) -> dict[str, Any]:

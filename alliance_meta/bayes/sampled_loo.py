@@ -19,6 +19,7 @@ from alliance_meta.bayes.sampled_refits import NO_PIT, refit_without
 from alliance_meta.errors import ConvergenceWarning, InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes, warn_note
+from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.wording import wrapped
 
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 _MOST_NAMED = 5
 
 
-@dataclass(frozen=True, eq=False)
-class SampledLeaveOneOut:
+@dataclass(frozen=True, eq=False, repr=False)
+class SampledLeaveOneOut(Result):
     """The predictions of each unit (a study, or a cluster of effects) from the others, approximated from draws.
 
     Attributes
@@ -93,7 +94,8 @@ class SampledLeaveOneOut:
         """
         return self.table.copy()
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         k = self.table["pareto_k"].astype(float)
         text = (
             f"elpd = {self.elpd:.2f} (SE {self.elpd_se:.2f}), p_loo = {self.p_loo:.2f}; "

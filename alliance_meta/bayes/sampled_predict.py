@@ -13,9 +13,10 @@ from alliance_meta.bayes.arviz_bridge import shortest_interval
 from alliance_meta.bayes.marginals import KINDS, IntervalKind
 from alliance_meta.bayes.pymc.recipe import Draws, Recipe
 from alliance_meta.bayes.results_predict import _PU, _U
-from alliance_meta.design import _as_frame
+from alliance_meta.design import as_frame
+from alliance_meta.errors import InputError
 from alliance_meta.options import Scale
-from alliance_meta.results.predictions import COLUMNS, SCALE_LABELS, coded_rows, to_scale
+from alliance_meta.results.predictions import COLUMNS, SCALE_LABELS, to_scale
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.sampled_results import SampledPosterior
@@ -68,13 +69,28 @@ def predict(
     return found
 
 
+def predict_rows(fit: SampledPosterior, X: Array, *, scale: Scale | None, level: float) -> pd.DataFrame:
+    """Return the mean effect for rows of the design, or for averages of rows, (m, p); no prediction interval."""
+    empty = pd.DataFrame({name: np.empty(0) for name in COLUMNS})
+    shown = to_scale(empty, measure=fit.effects.measure, scale=scale, tau2=0.0).attrs
+    if scale == "r_mean" or fit.made.shift is not None:
+        raise InputError(f"{fit.called} averages no rows on this scale or of this model; ask predict(newdata)")
+    draws = fit.made.coefficients(fit._flat) @ X.T
+    own = np.tanh(draws) if shown["scale"] != fit._scale else draws
+    limits = np.array([_limits(column, level, fit.interval) for column in own.T])
+    values = (np.median(own, axis=0), own.std(axis=0, ddof=1), *limits.T, *np.full((2, len(X)), np.nan))
+    out = pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
+    out.attrs.update(**shown, level=level, pi_note="new effects are drawn for rows of predict(), not for averages")
+    return out
+
+
 def _means(
     recipe: Recipe, draws: Draws, newdata: pd.DataFrame | Mapping[str, Any] | None
 ) -> tuple[Array, pd.DataFrame | None, list[str]]:
     """Return the mean effects (S, m), the new data as the recipe takes it, and a label for each row."""
     if newdata is not None:
-        _, labels = coded_rows(recipe.design, newdata)
-        frame = _as_frame(newdata)
+        _, labels = recipe.design.new_rows(newdata)
+        frame = as_frame(newdata)
         return recipe.fitted(draws, frame), frame, labels
     if recipe.design.formula == "1" and recipe.shift is None:
         return recipe.coefficients(draws), None, ["mean effect"]

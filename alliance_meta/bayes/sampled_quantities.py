@@ -82,16 +82,6 @@ class SampledQuantities(StatedIntervals):
         return ("mu",) if self.design.formula == "1" else self.design.names
 
     @property
-    def k(self) -> int:
-        """Number of effects."""
-        return self.effects.k
-
-    @property
-    def p(self) -> int:
-        """Number of coefficients."""
-        return self.design.p
-
-    @property
     def beta(self) -> Array:
         """Posterior means of the coefficients, (p,)."""
         self._caution()

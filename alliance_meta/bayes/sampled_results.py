@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 
@@ -13,12 +13,12 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes import arviz_bridge, sampled_export, sampled_text
 from alliance_meta.bayes.compiled import CompiledModel
 from alliance_meta.bayes.hypotheses import read_hypothesis
-from alliance_meta.bayes.marginals import IntervalKind
+from alliance_meta.bayes.marginals import LACKS, IntervalKind
 from alliance_meta.bayes.pymc.recipe import Recipe
 from alliance_meta.bayes.sampled_gate import Diagnostics, diagnose, problems_of
 from alliance_meta.bayes.sampled_loo import SampledLeaveOneOut, leave_one_out
 from alliance_meta.bayes.sampled_marginals import SampledMarginal
-from alliance_meta.bayes.sampled_predict import predict
+from alliance_meta.bayes.sampled_predict import predict, predict_rows
 from alliance_meta.bayes.sampled_predictive import posterior_predictive
 from alliance_meta.bayes.sampled_quantities import SampledQuantities
 from alliance_meta.errors import InputError
@@ -47,7 +47,7 @@ class SamplerSettings:
         return asdict(self)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SampledPosterior(SampledQuantities):
     """Draws from a posterior, with what a reader must know about them.
 
@@ -72,6 +72,10 @@ class SampledPosterior(SampledQuantities):
     sampler : SamplerSettings or None
         How the draws were made.
     """
+
+    called = "a sampled posterior"
+    lacks: ClassVar[Mapping[str, str]] = {**LACKS, "r_code": "the model is PyMC's"}
+    _words, _tables = sampled_text, sampled_export
 
     container: Any
     notes: tuple[Note, ...]
@@ -177,6 +181,10 @@ class SampledPosterior(SampledQuantities):
         self._caution()
         return found
 
+    def predicted(self, X: Array, *, scale: Scale | None, level: float) -> pd.DataFrame:
+        """Return the predictions for rows of the design, or for averages of rows, (m, p)."""
+        return predict_rows(self, X, scale=scale, level=level)
+
     def blup(self, *, level: float | None = None, interval: IntervalKind | None = None) -> pd.DataFrame:
         """Return the posterior of each study's true effect: as `tidy`, on the analysis scale.
 
@@ -279,31 +287,6 @@ class SampledPosterior(SampledQuantities):
             raise InputError("these draws do not know their model; posterior_predictive needs a fit of bayes.sample")
         return posterior_predictive(self._model, self.container, seed=self.seed if seed is None else seed)
 
-    def glance(self) -> pd.DataFrame:
-        """Return one row with the model's statistics, unrounded."""
-        return sampled_export.glance(self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return every number and setting as JSON-ready values; `NotApplicable` becomes its reason."""
-        return sampled_export.to_dict(self)
-
     def to_arviz(self) -> Any:
         """Return the draws in the container of the installed ArviZ."""
         return self.container
-
-    def summary(self) -> str:
-        """Return the plain-text summary, at most 80 columns wide."""
-        return sampled_text.summary(self)
-
-    def methods_text(self) -> str:
-        """Return the sentences for a methods section, made from the settings of this fit."""
-        return sampled_text.methods(self)
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        return sampled_text.html(self)

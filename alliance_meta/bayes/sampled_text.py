@@ -49,7 +49,7 @@ def _heading(fit: SampledPosterior) -> list[str]:
         centred = fit.p > 1 and recipe.design.has_intercept
         lines = [
             f"Bayesian model {recipe.model} (k = {fit.k}; {drawn})",
-            f"{effects.provenance.source}: {effects.scale_label} ({effects.measure})",
+            effects.heading,
             f"Assumes: {recipe.words}",
             *([f"Moderators: {recipe.design.formula}"] if recipe.design.formula != "1" else []),
             f"Priors: {priors}",
@@ -172,7 +172,7 @@ def methods(fit: SampledPosterior) -> str:
         )
     return (
         f"{' '.join([*alarms(fit), '']) if fit.problems else ''}"
-        f"{scale}A Bayesian model{moderators} was fitted to k = {fit.k} effects, which assumes that {recipe.words}. "
+        f"{scale}A Bayesian model{moderators} was fitted to {fit.effects.counted}, which assumes that {recipe.words}. "
         f"Priors were {priors}. The posterior was sampled {run}. {_checks(fit)} Posterior medians are reported with "
         f"{kind} {100 * fit.level:g} % credible intervals."
     )

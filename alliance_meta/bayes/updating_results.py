@@ -12,6 +12,7 @@ from alliance_meta.bayes.results import BayesianResults
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
+from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.wording import level_text, number, remarks, wrapped
 
@@ -22,8 +23,8 @@ ON_R = ("mu", "mu_ci_lb", "mu_ci_ub", "pi_lb", "pi_ub", "yi")
 MOST_LINES = 30
 
 
-@dataclass(frozen=True, eq=False)
-class SequentialResults:
+@dataclass(frozen=True, eq=False, repr=False)
+class SequentialResults(Result):
     """The posterior after each step of a sequence of studies.
 
     Made by `sequential`.
@@ -118,10 +119,8 @@ class SequentialResults:
             }
         )
 
-    def __str__(self) -> str:
-        return _text(self)
-
-    def __repr__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         return _text(self)
 
 
@@ -130,7 +129,7 @@ def _text(found: SequentialResults) -> str:
     fit, r = found.fit, found.fit._scale == "z"
     table = found.tidy(scale="r" if r else None)
     lines = wrapped(f"Sequential Bayesian synthesis by {found.order} (k = {fit.k}, {len(table)} steps; exact)")
-    lines += wrapped(f"{fit.effects.provenance.source}: {fit.effects.scale_label} ({fit.effects.measure})")
+    lines += wrapped(fit.effects.heading)
     lines += wrapped(f"Priors: {fit.priors}")
     lines += wrapped(
         f"{'r' if r else 'mu'}: {'median true correlation, tanh' if r else 'mean effect'}; tau as analysed; intervals: "

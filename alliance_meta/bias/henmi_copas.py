@@ -12,13 +12,14 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import check_level
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.results.wording import level_text, number, remarks
 
 
-@dataclass(frozen=True, slots=True)
-class HenmiCopasResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class HenmiCopasResult(Result):
     """The Henmi-Copas interval beside that of the fit.
 
     Attributes
@@ -61,7 +62,8 @@ class HenmiCopasResult:
         """Return everything as JSON-ready values."""
         return plain({**asdict(self), "notes": [note.to_dict() for note in self.notes]})
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         lines = [
             f"Henmi-Copas interval (k = {self.k}; {level_text(self.level)}; tau2 (DL) = {number(self.tau2)})",
             f"{'':11} {'estimate':>9} {'ci_lb':>9} {'ci_ub':>9}",
@@ -70,9 +72,6 @@ class HenmiCopasResult:
             cells = [number(row[column]) for column in ("estimate", "ci_lb", "ci_ub")]
             lines.append(f"{name!s:11} {cells[0]:>9} {cells[1]:>9} {cells[2]:>9}")
         return "\n".join([*lines, *remarks(self.notes)])
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 def hc(fit: RandomEffectsResults, *, level: float | None = None) -> HenmiCopasResult:

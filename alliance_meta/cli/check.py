@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alliance_meta.cli.options import JsonOption, MeasureOption, NiOption, RiOption, SheetOption
+from alliance_meta.cli.options import JsonOption, takes_sheet
 from alliance_meta.cli.output import print_json, print_note, print_table
 
 if TYPE_CHECKING:
     from alliance_meta.effects.contents import Contents
     from alliance_meta.effects.examine import Reading
-    from alliance_meta.options import Measure
 
 WIDTH = 100
 
 
+@takes_sheet
 def check(
     file: Annotated[Path, typer.Argument(help="A coding sheet (Excel, CSV, TSV, text).", show_default=False)],
-    ri: RiOption = None,
-    ni: NiOption = None,
-    measure: MeasureOption = "ZCOR",
-    sheet: SheetOption = None,
+    *,
+    naming: dict[str, Any],
     strict: Annotated[
         bool, typer.Option("--strict", help="Also demand the required columns of the contract, filled in every row.")
     ] = False,
@@ -38,8 +36,7 @@ def check(
     """
     from alliance_meta.effects.examine import examine
 
-    hold = "strict" if strict else "check"
-    reading = examine(file, ri=ri, ni=ni, measure=cast("Measure", measure), sheet=sheet, hold=hold)  # type: ignore[arg-type]
+    reading = examine(file, hold="strict" if strict else "check", **naming)
     if json:
         print_json(_document(reading))
     else:

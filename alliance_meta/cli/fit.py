@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
+from alliance_meta.cli.models import MODELS, check_settings, choose, fit_model
 from alliance_meta.cli.options import (
+    FILE_ONLY,
     JsonOption,
-    MeasureOption,
-    NiOption,
-    RiOption,
-    SheetOption,
+    check_naming,
     check_output,
     checked_level,
     one_of,
+    takes_sheet,
 )
 from alliance_meta.cli.output import held_notes, print_json, print_note, shown_path
 from alliance_meta.errors import CannotRunError, InputError
 from alliance_meta.files import write_bytes
-from alliance_meta.options import Measure, Tau2Method, Test, VType, did_you_mean
+from alliance_meta.options import RobustType, Tau2Method, Test, VType, did_you_mean
 
 if TYPE_CHECKING:
     from alliance_meta.effects.coded import CodedTable
+    from alliance_meta.effects.table import EffectSizes
 
+MODEL_SETTINGS = ("method", "test", "rho", "cluster", "random", "robust", "mu_prior", "tau_prior")
 FIGURES = (".svg", ".pdf", ".png")
 TABLES = (".csv", ".json")
 
 
+def _optional(name: str, options: Any) -> Any:
+    """Return a callback as of `one_of` for an option that need not be given."""
+    check = one_of(name, options)
+    return lambda value: None if value is None else check(value)
+
+
+@takes_sheet
 def fit(
     context: typer.Context,
     source: Annotated[
@@ -36,7 +45,30 @@ def fit(
         typer.Argument(help="A coding sheet, or the name of a shipped data set.", show_default=False),
     ],
     mods: Annotated[str, typer.Option(metavar="FORMULA", help='Moderators, e.g. "rater + setting"; 1 for none.')] = "1",
-    measure: MeasureOption = "ZCOR",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            callback=_optional("model", Literal[MODELS]),
+            help="che, multilevel, rve or random; by default che where effects outnumber studies, else random.",
+        ),
+    ] = None,
+    rho: Annotated[
+        float | None,
+        typer.Option(help="Assumed correlation of sampling errors within a study; .6 with che, .8 with rve."),
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="What is independent of each other; studies by default.")
+    ] = None,
+    random: Annotated[
+        str | None,
+        typer.Option(metavar="TERM", help='With --model multilevel or --bayes: what varies, e.g. "study_id/es_id".'),
+    ] = None,
+    robust: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TYPE", callback=_optional("robust", RobustType), help="Cluster-robust standard errors, e.g. CR2."
+        ),
+    ] = None,
     method: Annotated[
         str,
         typer.Option(
@@ -44,7 +76,10 @@ def fit(
         ),
     ] = "REML",
     test: Annotated[
-        str, typer.Option(callback=one_of("test", Test), help="Inference: knha (Knapp-Hartung), z, t or adhoc.")
+        str,
+        typer.Option(
+            callback=one_of("test", Test), help="Inference: knha (Knapp-Hartung, the default of random), z, t or adhoc."
+        ),
     ] = "knha",
     bayes: Annotated[bool, typer.Option("--bayes", help="A Bayesian model, solved exactly, with two priors.")] = False,
     mu_prior: Annotated[
@@ -54,9 +89,6 @@ def fit(
         str, typer.Option(metavar="PRIOR", help="With --bayes: prior of tau, the heterogeneity.")
     ] = "half-normal(0.3)",
     level: Annotated[float, typer.Option(callback=checked_level, help="Confidence level, a fraction.")] = 0.95,
-    ri: RiOption = None,
-    ni: NiOption = None,
-    sheet: SheetOption = None,
     vtype: Annotated[
         str, typer.Option(callback=one_of("vtype", VType), help="Variance of a raw r: LS, AV, H0 or UB.")
     ] = "LS",
@@ -72,27 +104,33 @@ def fit(
         Path | None, typer.Option(metavar="FILE", help="Write the coefficients (.csv) or everything (.json).")
     ] = None,
     json: JsonOption = False,
+    *,
+    naming: dict[str, Any],
 ) -> None:
-    """Fit a random-effects model or a meta-regression, with --bayes as a Bayesian model.
+    """Fit a meta-analysis or a meta-regression, with --bayes as a Bayesian model.
+
+    Where effects outnumber studies, the model is one of dependent effects (che); the first line says which.
 
     For example: alliance-meta fit coding.csv --mods "rater + setting" --forest forest.svg
     """
     if forest is None and (by is not None or order is not None):
         raise typer.BadParameter("this shapes the forest plot; add --forest FILE", param_hint="--by / --order")
-    _check_useful(context, bayes=bayes)
-    priors = _priors(mu_prior, tau_prior) if bayes else None
+    given = {name: context.params[name] for name in MODEL_SETTINGS if _typed(context, name)}
+    _check_useful(given, bayes=bayes, model=model, by=by)
+    if bayes:
+        given |= _priors(mu_prior, tau_prior)
     endings = _check_outputs(source, forest=forest, out=out)
     with held_notes() as notes:
-        table = _load(source, subset=subset, ri=ri, ni=ni, sheet=sheet, measure=cast("Measure", measure))
-        if by is not None:
-            table.column(by)
-        choices = {"mods": mods, "level": level, **(priors or {"method": method, "test": test})}
-        result = _fitted(table, choices, bayes=bayes, measure=measure, ri=ri, ni=ni, vtype=vtype)
+        effects = _effects(source, subset=subset, by=by, vtype=vtype, naming=naming)
+        choice = choose(effects, model, cluster, bayes=bayes)
+        check_settings(choice, given)
+        result = fit_model(effects, choice, mods=mods, level=level, settings=given)
         files: dict[Path, bytes] = {}
         if forest is not None:
             files[forest] = _drawing(result, ending=endings[forest], by=by, order=order)
+        document = choice.document(given, result)
         if out is not None:
-            files[out] = _results(result, ending=endings[out])
+            files[out] = _results(result, document, ending=endings[out])
     printed = set() if json else {note.message for note in result.notes}
     for text in notes:
         if text not in printed:
@@ -100,17 +138,24 @@ def fit(
     for path, data in files.items():
         print_note(shown_path(write_bytes(path, data)), word="written")
     if json:
-        print_json(result.to_dict())
+        print_json(document)
     else:
-        typer.echo(result.summary())
+        typer.echo(f"{choice.sentence(given)}\n\n{result.summary()}")
 
 
-def _check_useful(context: typer.Context, *, bayes: bool) -> None:
+def _typed(context: typer.Context, name: str) -> bool:
+    return str(context.get_parameter_source(name)).endswith("COMMANDLINE")
+
+
+def _check_useful(given: dict[str, Any], *, bayes: bool, model: str | None, by: str | None) -> None:
     """Refuse what was typed and would do nothing."""
-    others = ("method", "test", "by") if bayes else ("mu_prior", "tau_prior")
-    given = [name for name in others if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
-    if given:
-        hint = " / ".join(f"--{name.replace('_', '-')}" for name in given)
+    useless = [name for name in ("method", "test") if name in given] if bayes else []
+    useless += ["model"] if bayes and model is not None else []
+    useless += ["by"] if bayes and by is not None else []
+    if not bayes:
+        useless = [name for name in ("mu_prior", "tau_prior") if name in given]
+    if useless:
+        hint = " / ".join(f"--{name.replace('_', '-')}" for name in useless)
         raise typer.BadParameter(f"this does nothing with{'' if bayes else 'out'} --bayes", param_hint=hint)
 
 
@@ -129,19 +174,16 @@ def _priors(mu: str, tau: str) -> dict[str, Any]:
     return found
 
 
-def _fitted(
-    table: CodedTable, choices: dict[str, Any], *, bayes: bool, measure: str, ri: str | None, ni: str | None, vtype: str
-) -> Any:
+def _effects(source: str, *, subset: str | None, by: str | None, vtype: str, naming: dict[str, Any]) -> EffectSizes:
     from alliance_meta.effects.escalc import escalc
 
-    effects = escalc(table, measure=cast("Measure", measure), ri=ri, ni=ni, vtype=cast("VType", vtype))
-    if bayes:
-        from alliance_meta.bayes.model import BayesianModel
-
-        return BayesianModel(effects, **choices).fit()
-    from alliance_meta.models.random_effects import RandomEffectsModel
-
-    return RandomEffectsModel(effects, **choices).fit()
+    table = _load(source, subset=subset, naming=naming)
+    if by is not None:
+        table.column(by)
+    named = {name: naming.get(name) for name in ("measure", "ri", "ni")}
+    if "yi" in naming:
+        named["ni"] = None  # Of finished effects the table itself says which column it is.
+    return escalc(table, vtype=cast("VType", vtype), **named)
 
 
 def _check_outputs(source: str, *, forest: Path | None, out: Path | None) -> dict[Path, str]:
@@ -153,16 +195,15 @@ def _check_outputs(source: str, *, forest: Path | None, out: Path | None) -> dic
     return endings
 
 
-def _load(
-    source: str, *, subset: str | None, ri: str | None, ni: str | None, sheet: str | None, measure: Measure
-) -> CodedTable:
+def _load(source: str, *, subset: str | None, naming: dict[str, Any]) -> CodedTable:
     """Read a file, or load a shipped data set with the rows of it that may be pooled."""
     from alliance_meta.effects.datasets import list_datasets, load_dataset
     from alliance_meta.effects.ingest import read_coded
 
     if Path(source).exists() or Path(source).name != source or Path(source).suffix:
-        table = read_coded(source, ri=ri, ni=ni, measure=measure, sheet=sheet)
+        table = read_coded(source, **naming)
         return table if subset is None else table.query(subset)
+    check_naming(naming, FILE_ONLY, "this is of a file, and this is a shipped data set")
     known = list(list_datasets()["name"])
     if not any(name.startswith(source) for name in known):
         raise CannotRunError(
@@ -173,11 +214,6 @@ def _load(
     card = table.card
     if card is not None and not card.poolable and card.subset is None:
         raise InputError(f"{card.name} cannot be pooled: {card.cautions[0]}")
-    if card is not None and card.kind == "dependent":
-        raise InputError(
-            f"{card.name} holds several effects of the same people, which this command would take as independent; "
-            "use MultilevelModel or RVEModel in Python, or a report with kind = 'multilevel'"
-        )
     if subset is None and card is not None and card.subset is not None:
         print_note(f"{card.name}: only the rows that may be pooled together ({card.subset}); --subset chooses others")
         subset = card.subset
@@ -191,9 +227,11 @@ def _drawing(result: Any, *, ending: str, by: str | None, order: str | None) -> 
     return figure_bytes(forest(result, **chosen), format=ending.lstrip("."))
 
 
-def _results(result: Any, *, ending: str) -> bytes:
+def _results(result: Any, document: dict[str, Any], *, ending: str) -> bytes:
     if ending == ".json":
         from alliance_meta.reporting.numbers import dumps
 
-        return dumps(result.to_dict()).encode("utf-8")
-    return result.tidy().to_csv(lineterminator="\n").encode("utf-8")
+        return dumps(document).encode("utf-8")
+    from alliance_meta.tables.inert import frame_csv
+
+    return frame_csv(result.tidy()).encode("utf-8")

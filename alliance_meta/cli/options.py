@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -55,21 +57,87 @@ def check_output(path: Path, *, option: str, endings: Sequence[str], inputs: Seq
 
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-RiOption = Annotated[
-    str | None, typer.Option("--ri", metavar="COLUMN", help="Column with the correlations, if it is not called r.")
-]
-NiOption = Annotated[
-    str | None, typer.Option("--ni", metavar="COLUMN", help="Column with the sample sizes, if it is not called n.")
-]
-MeasureOption = Annotated[
-    str,
-    typer.Option(
-        "--measure",
-        callback=one_of("measure", Measure),
-        help="ZCOR (Fisher z), COR (raw r) or UCOR (bias-corrected r).",
+
+
+def _column(option: str, what: str) -> Any:
+    return Annotated[str | None, typer.Option(option, metavar="COLUMN", help=what)]
+
+
+# What a user may say of a sheet, the same for every command that reads one: `SheetOptions`, option by option.
+NAMING: dict[str, tuple[Any, Any]] = {
+    "ri": (_column("--ri", "Column with the correlations, if it is not called r."), None),
+    "ni": (_column("--ni", "Column with the sample sizes, if it is not called n."), None),
+    "yi": (_column("--yi", "Column with finished effects, whatever it is called."), None),
+    "vi": (_column("--vi", "Column with their sampling variances."), None),
+    "sei": (_column("--sei", "Column with their standard errors, in place of --vi."), None),
+    "study": (_column("--study", "Column that says which study a row belongs to."), None),
+    "measure": (
+        Annotated[
+            str | None,
+            typer.Option(
+                "--measure",
+                callback=lambda value: None if value is None else one_of("measure", Measure)(value),
+                help="ZCOR (Fisher z, the default of r and n), COR (raw r) or UCOR (bias-corrected r); of finished "
+                "effects what they are.",
+            ),
+        ],
+        None,
     ),
-]
-SheetOption = Annotated[
-    str | None,
-    typer.Option("--sheet", metavar="NAME", help="Sheet of an Excel workbook; by default the one with the columns."),
-]
+    "missing": (
+        Annotated[
+            list[str] | None,
+            typer.Option(
+                "--missing", metavar="CODE", help="A further code for missing cells, e.g. 999; once for each."
+            ),
+        ],
+        None,
+    ),
+    "encoding": (
+        Annotated[
+            str | None,
+            typer.Option("--encoding", metavar="NAME", help="Encoding of a text file, e.g. mac_roman, gbk, shift_jis."),
+        ],
+        None,
+    ),
+    "sheet": (
+        Annotated[
+            str | None,
+            typer.Option(
+                "--sheet", metavar="NAME", help="Sheet of an Excel workbook; by default the one with the columns."
+            ),
+        ],
+        None,
+    ),
+}
+
+
+# What a shipped data set says itself.
+FILE_ONLY = ("study", "missing", "encoding", "sheet")
+
+
+def check_naming(naming: dict[str, Any], refused: Sequence[str], why: str) -> None:
+    """Refuse options of a sheet that would do nothing here."""
+    given = [f"--{name}" for name in refused if name in naming]
+    if given:
+        raise typer.BadParameter(why, param_hint=" / ".join(given))
+
+
+def takes_sheet(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `NAMING`; it gets those that were given as the mapping `naming`."""
+    hints = get_type_hints(command, include_extras=True)
+    own = [one.replace(annotation=hints[one.name]) for one in signature(command).parameters.values()]
+    own = [one for one in own if one.name != "naming"]
+    added = [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (annotation, default) in NAMING.items()
+    ]
+
+    @wraps(command)
+    def run(**values: Any) -> None:
+        given = {name: values.pop(name) for name in NAMING}
+        command(**values, naming={name: value for name, value in given.items() if value})
+
+    listed = [one.replace(kind=Parameter.KEYWORD_ONLY) for one in own] + added
+    run.__signature__ = Signature(listed)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in listed}
+    return run

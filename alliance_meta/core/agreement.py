@@ -37,7 +37,8 @@ def kappa(table: Array, *, weights: Weights = "none", level: float = 0.95) -> Ag
 
     With weights, near misses count in part: 1 - |i - j| / (c - 1), or its square's. The standard error is the
     large-sample one of Fleiss, Cohen & Everitt (1969, doi:10.1037/h0028106); full agreement has no interval by it.
-    NaN where chance alone explains full agreement: both raters used one and the same category.
+    NaN where chance alone explains full agreement: both raters used one and the same category. Where one rater alone
+    used a single category kappa is 0 by construction, without an interval.
     """
     p = np.asarray(table, dtype=float)
     n = p.sum()
@@ -47,6 +48,9 @@ def kappa(table: Array, *, weights: Weights = "none", level: float = 0.95) -> Ag
     observed, expected = float((w * p).sum()), float(rows @ w @ columns)
     if 1.0 - expected < 1e-12:
         return Agreement(*4 * (np.nan,))
+    if max(rows.max(), columns.max()) > 1.0 - 1e-12:
+        # One rater used a single category: kappa is 0 whatever the other did, and has no error.
+        return Agreement(0.0, np.nan, np.nan, np.nan)
     k = (observed - expected) / (1.0 - expected)
     if 1.0 - observed < 1e-12:
         return Agreement(1.0, 0.0, np.nan, np.nan)

@@ -11,7 +11,7 @@ from scipy import special
 from alliance_meta._typing import Array
 
 
-def two_sided_p(stat: Array, df: float | None) -> Array:
+def two_sided_p(stat: Array, df: float | Array | None) -> Array:
     """Return P(|T| >= |stat|) for a t distribution with `df`, or the standard normal when `df` is None."""
     lower = -np.abs(stat)
     return 2.0 * (special.ndtr(lower) if df is None else special.stdtr(df, lower))
@@ -21,6 +21,12 @@ def critical_value(level: float, df: float | None) -> float:
     """Return the two-sided critical value of t(df), or of the standard normal when `df` is None."""
     upper = 0.5 * (1.0 + level)
     return float(special.ndtri(upper) if df is None else special.stdtrit(df, upper))
+
+
+def critical_values(level: float, df: Array) -> Array:
+    """Return the two-sided critical values of t(df), elementwise; of the standard normal where df is infinite."""
+    upper = 0.5 * (1.0 + level)
+    return np.where(np.isinf(df), special.ndtri(upper), special.stdtrit(df, upper))
 
 
 def chi2_sf(stat: float, df: float) -> float:

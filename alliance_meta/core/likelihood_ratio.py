@@ -14,6 +14,7 @@ import numpy as np
 from scipy import optimize
 
 from alliance_meta._typing import Array
+from alliance_meta.core.peaks import turning_points
 from alliance_meta.core.searches import log_likelihood
 from alliance_meta.core.tau2 import estimate_tau2
 from alliance_meta.core.wls import make_batch, wls
@@ -45,6 +46,13 @@ class Profile:
     def tau2(self) -> float:
         """Maximum-likelihood estimate of tau2."""
         return float(estimate_tau2(make_batch(self.y, self.v, self.X), method="ML").tau2[0])
+
+    @cached_property
+    def peaks(self) -> Array:
+        """The coefficient at every peak of the likelihood."""
+        batch = make_batch(self.y, self.v, self.X)
+        tau2, _, peak = turning_points(batch, restricted=False)
+        return wls(batch.only(np.zeros(int(peak.sum()), dtype=int)), tau2[peak]).beta[:, self.slot]
 
     @cached_property
     def w(self) -> Array:
@@ -170,8 +178,10 @@ class Profile:
         def excess(x: float) -> float:
             return (statistic(x) - goal) * side
 
-        far = self._walk(excess, best, side * self.se * abs(goal))
-        near = self._walk(lambda x: -excess(x), best, -side * self.se * abs(goal)) if excess(best) <= 0 else best
+        # The set may have a second part, around another peak: its outer end is the limit.
+        outer = max([best, *self.peaks.tolist()], key=lambda x: side * x if x == best or excess(x) > 0 else -np.inf)
+        far = self._walk(excess, outer, side * self.se * abs(goal))
+        near = self._walk(lambda x: -excess(x), best, -side * self.se * abs(goal)) if excess(outer) <= 0 else outer
         if np.isnan(near + far):
             return float("nan")
         found = float(optimize.brentq(excess, near, far, xtol=1e-13 * self.se, rtol=1e-13))

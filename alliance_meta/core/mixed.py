@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-from scipy.linalg import lapack
 
 from alliance_meta._typing import Array
 from alliance_meta.core.structures import Structure
@@ -17,9 +15,6 @@ from alliance_meta.core.tower import Factored, factorise
 from alliance_meta.core.tower_plan import Blocks, Plan, Term, plan
 
 LOG_2PI = float(np.log(2.0 * np.pi))
-# Triangular systems of a few coefficients: SciPy's own wrappers take longer than the solution.
-TRTRS: Any = lapack.dtrtrs
-TRTRI: Any = lapack.dtrtri
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +98,7 @@ class MixedProblem:
         """Return the covariance of each term."""
         found: dict[int, Array] = {}
         for component, part in zip(self.components, self.slices, strict=True):
-            found |= dict(zip(component.terms, component.structure.matrices(theta[part]), strict=True))
+            found |= dict(zip(component.terms, component.structure.matrices(theta[..., part]), strict=True))
         return [found[t] for t in range(len(found))]
 
     def derivatives(self, theta: Array) -> list[list[tuple[int, Array]]]:
@@ -111,21 +106,29 @@ class MixedProblem:
         return [
             [(t, D) for t, D in zip(component.terms, moved, strict=True) if D.any()]
             for component, part in zip(self.components, self.slices, strict=True)
-            for moved in component.structure.derivatives(theta[part])
+            for moved in component.structure.derivatives(theta[..., part])
         ]
 
     def at(self, theta: Array) -> MixedPoint:
-        """Factorise the covariance at these parameters."""
-        d, wide = self.plan.d, []
+        """Factorise the covariance at these parameters (n,), or at several sets of them (m, n) at once."""
+        d, wide = np.broadcast_to(self.plan.d, (*theta.shape[:-1], self.k)), []
         covariances = self.covariances(theta)
         for C, place, n in zip(covariances, self.plan.places, self.plan.copies, strict=True):
             if place is None:
-                d = d + C[0, 0]
+                d = d + C[..., 0]
             else:
-                wide.append((place, C if n == 1 else np.kron(np.eye(n), C)))
+                wide.append((place, _repeated(C, n)))
         wide.sort(key=lambda pair: pair[0])
         factored = factorise(self.plan.levels, d, [C for _, C in wide], self.columns)
         return MixedPoint(self, theta, factored)
+
+
+def _repeated(C: Array, n: int) -> Array:
+    """Return n copies of C (..., q, q) along the diagonal."""
+    if n == 1:
+        return C
+    q = C.shape[-1]
+    return np.einsum("ij,...ab->...iajb", np.eye(n), C).reshape(*C.shape[:-2], n * q, n * q)
 
 
 def mixed_problem(
@@ -146,134 +149,176 @@ def mixed_problem(
 
 @dataclass(frozen=True, eq=False)
 class MixedPoint:
-    """The model at given covariance parameters."""
+    """The model at given covariance parameters (n,), or at several sets of them (m, n): the first axis of all else."""
 
     problem: MixedProblem
     theta: Array
     factored: Factored
 
     @cached_property
-    def _normal(self) -> tuple[Array, Array] | None:
-        """The upper triangle U with U'U = Q'M^-1 Q, and the coefficients of Q; None where it fails."""
-        if not np.isfinite(self.factored.logdet):
-            return None
+    def _normal(self) -> tuple[Array, Array, Array]:
+        """The lower triangle L with L L' = Q'M^-1 Q, the coefficients of Q, and whether there are any."""
         cross = self.problem.Q.T @ self.factored.solved
-        upper, failed = lapack.dpotrf(cross[:, 1:])
-        return None if failed else (upper, lapack.dpotrs(upper, cross[:, 0])[0])
+        A, b = cross[..., 1:], cross[..., :1]
+        valid = np.isfinite(self.factored.logdet)
+        try:
+            L = np.linalg.cholesky(A if valid.all() else np.where(valid[..., None, None], A, np.eye(A.shape[-1])))
+        except np.linalg.LinAlgError:
+            valid = valid & (np.linalg.eigvalsh(np.nan_to_num(A))[..., 0] > 0)
+            L = np.linalg.cholesky(np.where(valid[..., None, None], A, np.eye(A.shape[-1])))
+        half = np.linalg.solve(L, b if valid.all() else np.where(valid[..., None, None], b, 0.0))
+        return L, np.linalg.solve(np.swapaxes(L, -1, -2), half)[..., 0], valid
 
     @property
-    def valid(self) -> bool:
+    def valid(self) -> Array:
         """The covariance is positive definite."""
-        return self._normal is not None
+        return self._normal[2]
 
     @cached_property
     def beta(self) -> Array:
-        """Coefficients, (p,)."""
-        assert self._normal is not None
-        return np.asarray(TRTRS(self.problem.change, self._normal[1])[0])
+        """Coefficients, (..., p)."""
+        return np.asarray(np.linalg.solve(self.problem.change, self._normal[1][..., None])[..., 0])
 
     @cached_property
     def vb(self) -> Array:
-        """Covariance of the coefficients, (p, p)."""
-        root = TRTRS(self.problem.change, self._root)[0]
-        return np.asarray(root @ root.T)
+        """Covariance of the coefficients, (..., p, p)."""
+        root = np.linalg.solve(self.problem.change, self._root)
+        return np.asarray(root @ np.swapaxes(root, -1, -2))
 
     @cached_property
     def _root(self) -> Array:
-        """R with R R' = (Q'M^-1 Q)^-1, (p, p)."""
-        assert self._normal is not None
-        return np.asarray(TRTRI(self._normal[0])[0])
+        """R with R R' = (Q'M^-1 Q)^-1, (..., p, p)."""
+        return np.asarray(np.swapaxes(np.linalg.inv(self._normal[0]), -1, -2))
 
     @cached_property
     def weighted_resid(self) -> Array:
-        """M^-1 (y - X beta), rows of the tower, (k,)."""
-        assert self._normal is not None
+        """M^-1 (y - X beta), rows of the tower, (..., k)."""
         solved = self.factored.solved
-        return np.asarray(solved[:, 0] - solved[:, 1:] @ self._normal[1])
+        return np.asarray(solved[..., 0] - (solved[..., 1:] @ self._normal[1][..., None])[..., 0])
 
     @property
     def weighted_X(self) -> Array:
-        """M^-1 X, rows of the tower, (k, p)."""
-        return self.factored.solved[:, 1:] @ self.problem.change
+        """M^-1 X, rows of the tower, (..., k, p)."""
+        return self.factored.solved[..., 1:] @ self.problem.change
 
     @cached_property
     def rss(self) -> float:
         """Weighted sum of squared residuals."""
-        assert self._normal is not None
-        return float((self.problem.y - self.problem.Q @ self._normal[1]) @ self.weighted_resid)
+        return self._rss.item()
+
+    @property
+    def _rss(self) -> Array:
+        resid = self.problem.y - self._normal[1] @ self.problem.Q.T
+        return np.asarray((resid * self.weighted_resid).sum(axis=-1))
+
+    def log_likelihoods(self, *, restricted: bool) -> Array:
+        """Return the (restricted) log-likelihood; minus infinity where the covariance is not positive definite."""
+        value = -0.5 * (self.factored.logdet + self._rss)
+        free = self.problem.k
+        if restricted:
+            value = value - np.log(np.diagonal(self._normal[0], axis1=-2, axis2=-1)).sum(axis=-1)
+            free -= self.problem.p
+        return np.where(self.valid, value - 0.5 * free * LOG_2PI, -np.inf)
 
     def log_likelihood(self, *, restricted: bool) -> float:
-        """Return the (restricted) log-likelihood; minus infinity where the covariance is not positive definite."""
-        if self._normal is None:
-            return -np.inf
-        value = -0.5 * (self.factored.logdet + self.rss)
-        if not restricted:
-            return value - 0.5 * self.problem.k * LOG_2PI
-        logdet = 2.0 * float(np.log(self._normal[0].diagonal()).sum())
-        free = self.problem.k - self.problem.p
-        return value - 0.5 * (logdet + free * LOG_2PI)
+        """Return `log_likelihoods` of a single set of parameters."""
+        return self.log_likelihoods(restricted=restricted).item()
 
     @cached_property
+    def logliks(self) -> Array:
+        """The likelihood that is maximised, (...)."""
+        return self.log_likelihoods(restricted=self.problem.restricted)
+
+    @property
     def loglik(self) -> float:
-        """The likelihood that is maximised."""
-        return self.log_likelihood(restricted=self.problem.restricted)
+        """The same for a single set of parameters."""
+        return self.logliks.item()
 
     @cached_property
     def _scaled_X(self) -> Array:
-        """M^-1 Q R: its product with its transpose is M^-1 X vb X'M^-1, (k, p)."""
-        return self.factored.solved[:, 1:] @ self._root
+        """M^-1 Q R: its product with its transpose is M^-1 X vb X'M^-1, (..., k, p)."""
+        return self.factored.solved[..., 1:] @ self._root
 
     @cached_property
     def _sums(self) -> list[Array]:
-        """W'M^-1 [Q R, y - X beta] of each group of each level, (n, q, p + 1)."""
-        A = np.column_stack([self._scaled_X, self.weighted_resid])
+        """W'M^-1 [Q R, y - X beta] of each group of each level, (..., n, q, p + 1)."""
+        A = np.concatenate([self._scaled_X, self.weighted_resid[..., None]], axis=-1)
         return [floor.level.sums(A) for floor in self.factored.floors]
 
     def _slope(self, term: int) -> Array:
-        """Return S with d loglik = trace(S dC) for the covariance of a term, (q, q)."""
+        """Return S with d loglik = trace(S dC) for the covariance of a term, (..., q, q)."""
         place, n = self.problem.plan.places[term], self.problem.plan.copies[term]
         restricted = self.problem.restricted
         if place is None:
-            squares = float(self.weighted_resid @ self.weighted_resid)
+            squares = np.square(self.weighted_resid).sum(axis=-1)
             if restricted:
-                squares += float(np.vdot(self._scaled_X, self._scaled_X))
-            return np.array([[0.5 * (squares - float(self.factored.diagonal.sum()))]])
-        sums = self._sums[place] if restricted else self._sums[place][:, :, -1:]
-        flat = sums.swapaxes(0, 1).reshape(sums.shape[1], -1)
-        S = 0.5 * (flat @ flat.T - self.factored.within(place).sum(axis=0))
-        q = S.shape[0] // n
-        return np.asarray(np.einsum("iaib->ab", S.reshape(n, q, n, q))) if n > 1 else S
+                squares = squares + np.square(self._scaled_X).sum(axis=(-2, -1))
+            return np.asarray(0.5 * (squares - self.factored.diagonal.sum(axis=-1)))[..., None, None]
+        sums = self._sums[place] if restricted else self._sums[place][..., -1:]
+        flat = np.moveaxis(sums, -3, -2)
+        flat = flat.reshape(*flat.shape[:-2], -1)
+        S = 0.5 * (flat @ np.swapaxes(flat, -1, -2) - self.factored.within(place).sum(axis=-3))
+        q = S.shape[-1] // n
+        return np.asarray(np.einsum("...iaib->...ab", S.reshape(*S.shape[:-2], n, q, n, q))) if n > 1 else S
+
+    @cached_property
+    def _slopes(self) -> list[Array]:
+        return [self._slope(term) for term in range(len(self.problem.plan.places))]
 
     @cached_property
     def gradient(self) -> Array:
-        """Derivative of the likelihood by each parameter, (n,)."""
-        slopes: dict[int, Array] = {}
-        found = np.zeros(self.problem.n)
+        """Derivative of the likelihood by each parameter, (..., n)."""
+        found = np.zeros(self.theta.shape)
         for j, moved in enumerate(self.problem.derivatives(self.theta)):
             for term, D in moved:
-                if term not in slopes:
-                    slopes[term] = self._slope(term)
-                found[j] += float((slopes[term] * D).sum())
+                found[..., j] += (self._slopes[term] * D).sum(axis=(-2, -1))
         return found
 
     @cached_property
     def average_information(self) -> Array:
-        """Mean of observed and expected information, (n, n) (Gilmour et al. 1995, doi:10.2307/2533274)."""
+        """Mean of observed and expected information, (..., n, n) (Gilmour et al. 1995, doi:10.2307/2533274)."""
         plan_ = self.problem.plan
-        F = np.zeros((self.problem.k, self.problem.n))
+        F = np.zeros((*self.theta.shape[:-1], self.problem.k, self.problem.n))
         for j, moved in enumerate(self.problem.derivatives(self.theta)):
             for term, D in moved:
                 place, n = plan_.places[term], plan_.copies[term]
                 if place is None:
-                    F[:, j] += D[0, 0] * self.weighted_resid
+                    F[..., j] += D[..., 0] * self.weighted_resid
                 else:
-                    wide = D if n == 1 else np.kron(np.eye(n), D)
                     level = self.factored.floors[place].level
-                    a = self._sums[place][:, :, -1:]
-                    F[:, j] += level.rows(level.W, wide @ a)[:, 0]
-        solved = self.factored.solve(F)
-        information = F.T @ solved
+                    a = self._sums[place][..., -1:]
+                    F[..., j] += level.rows(level.W, _repeated(D, n)[..., None, :, :] @ a)[..., 0]
+        turned = np.swapaxes(F, -1, -2)
+        information = turned @ self.factored.solve(F)
         if self.problem.restricted:
-            cross = self._scaled_X.T @ F
-            information -= cross.T @ cross
-        return np.asarray(0.25 * (information + information.T))
+            cross = turned @ self._scaled_X
+            information -= cross @ np.swapaxes(cross, -1, -2)
+        return np.asarray(0.25 * (information + np.swapaxes(information, -1, -2)))
+
+    @cached_property
+    def information(self) -> Array:
+        """Minus the second derivative, up to terms that vanish on average, (..., n, n).
+
+        The average information, less how the covariances bend: at a factor of 0 that is all there is.
+        """
+        found = self.average_information
+        for component, part in zip(self.problem.components, self.problem.slices, strict=True):
+            if not component.structure.linear:
+                slopes = [self._slopes[term] for term in component.terms]
+                found[..., part, part] -= _bend(component.structure, self.theta[..., part], slopes)
+        return found
+
+
+def _bend(structure: Structure, theta: Array, slopes: list[Array]) -> Array:
+    """Return the second derivative of the sum of slopes times covariances, (..., n, n), by differences."""
+    low, high = structure.bounds
+    h = 1e-4 * np.maximum(np.abs(theta), structure.start(1e-4))[..., None] * np.eye(structure.n)
+    up, down = np.minimum(theta[..., None, :] + h, high), np.maximum(theta[..., None, :] - h, low)
+    width = np.diagonal(up - down, axis1=-2, axis2=-1)
+    found = np.zeros(up.shape)
+    for sign, shifted in ((1.0, up), (-1.0, down)):
+        for j, moved in enumerate(structure.derivatives(shifted)):
+            for S, D in zip(slopes, moved, strict=True):
+                found[..., j] += sign * (S[..., None, :, :] * D).sum(axis=(-2, -1))
+    found /= width[..., None]
+    return np.asarray(0.5 * (found + np.swapaxes(found, -1, -2)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from math import comb, exp, inf, log
 
@@ -17,8 +17,7 @@ from scipy import special
 
 from alliance_meta._typing import AnyArray, Array
 from alliance_meta.core import moments
-from alliance_meta.core.searches import Engine
-from alliance_meta.core.tau2 import engine_for, estimate_tau2, fixed_tau2
+from alliance_meta.core.tau2 import estimate_tau2, fixed_tau2
 from alliance_meta.core.wls import Batch, WlsFit, make_batch, wls, wls_weighted
 
 # Numbers in one array of a block; changing it changes which replicates a seed gives.
@@ -45,8 +44,6 @@ class Recipe:
         Lowest tau2 allowed.
     tested : tuple of int
         Coefficients that QM tests together.
-    engine : {"numpy", "compiled"}
-        What searches for tau2.
     """
 
     X: Array
@@ -55,11 +52,6 @@ class Recipe:
     tau2: float | None
     lowest: float
     tested: tuple[int, ...]
-    engine: Engine = "numpy"
-
-    def repeated(self, B: int) -> Recipe:
-        """Return the recipe for so many replicates: with very many, compiled searches pay for themselves."""
-        return replace(self, engine=engine_for(B * len(self.X)))
 
 
 # Arrays by name, the replicate first: beta and stat (B, p); QM, tau2, I2 and H2 (B,).
@@ -102,7 +94,7 @@ def _tau2(recipe: Recipe, batch: Batch, weights: Array | None) -> Array:
         return fixed_tau2(recipe.tau2, B=len(batch.y)).tau2
     if recipe.method == "GENQ" and weights is not None:
         return np.maximum(moments.generalised(batch, weights).raw, recipe.lowest)
-    return estimate_tau2(batch, method=recipe.method, lowest=recipe.lowest, engine=recipe.engine).tau2
+    return estimate_tau2(batch, method=recipe.method, lowest=recipe.lowest).tau2
 
 
 def _own_weights(batch: Batch, tau2: Array, weights: Array) -> tuple[Array, Array]:

@@ -14,7 +14,7 @@ import numpy as np
 from alliance_meta._typing import Array, Mask
 from alliance_meta.core.clusters import IntArray, stacks
 from alliance_meta.core.robust import Block, DiagonalWorking, Sandwich, resting, sandwich
-from alliance_meta.core.satterthwaite import satterthwaite, t_tests
+from alliance_meta.core.satterthwaite import known, satterthwaite, t_tests
 from alliance_meta.core.univariate import ROUNDING
 from alliance_meta.core.wls import WlsFit, make_batch, wls_weighted
 
@@ -103,9 +103,7 @@ class RVEFit:
 
     def df(self, L: Array) -> Array:
         """Return the degrees of freedom of each row of L (m, p) on its own, (m,)."""
-        if self.small:
-            return satterthwaite(self.sandwich, L)
-        return np.full(len(L), float(self.n_clusters - L.shape[1]))
+        return _df(self.sandwich, L, small=self.small)
 
 
 def fit_rve(
@@ -156,10 +154,15 @@ def one_cluster_terms(model: WlsFit, cluster: IntArray) -> list[tuple[int, Mask]
 
 
 def _tests(beta: Array, robust: Sandwich, *, small: bool, level: float) -> RobustTests:
-    p = beta.size
-    df = satterthwaite(robust, np.eye(p)) if small else np.full(p, float(robust.J - p))
+    df = _df(robust, np.eye(beta.size), small=small)
     se = np.where(np.isnan(df), np.nan, np.sqrt(np.diag(robust.vb)))
     return RobustTests(beta, se, df, *t_tests(beta, se, df, level=level))
+
+
+def _df(robust: Sandwich, L: Array, *, small: bool) -> Array:
+    if small:
+        return satterthwaite(robust, L)
+    return np.where(known(robust, L), float(robust.J - L.shape[1]), np.nan)
 
 
 def correlated(y: Array, v: Array, X: Array, cluster: IntArray, *, rho: float) -> WorkingModel:

@@ -1,46 +1,53 @@
-"""Estimators of tau2 that need a search: the generalised Q equation and the likelihoods, batched and safe.
+"""Searches for tau2 of many data sets at once: the generalised Q equation, and a root of the score.
 
-Three forms of the same steps: one data set (`single`), many at once in NumPy (here), many compiled (`compiled`).
+One data set alone goes through the same steps as numbers, in `single`.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from alliance_meta._typing import AnyArray, Array, Mask
-from alliance_meta.core.compiled import FLATTEST, MAX_ITERATIONS, NEWTON_STOP, STOP, load
-from alliance_meta.core.compiled import NO_ROOT as NO_ROOT
 from alliance_meta.core.moments import hedges
-from alliance_meta.core.single import maximise_one, solve_one
+from alliance_meta.core.single import FLATTEST, MAX_ITERATIONS, NEWTON_STOP, STOP, maximise_one, solve_one
+from alliance_meta.core.single import NO_ROOT as NO_ROOT
 from alliance_meta.core.wls import Batch, WlsFit, wls
 
-Engine = Literal["numpy", "compiled"]
+# Replicates are worked through in pieces whose arrays stay in a core's cache.
+CHUNK = 1 << 15
 
 
-class Maximum(NamedTuple):
-    """Where the likelihood of each replicate is highest; every array is (B,).
+class Found(NamedTuple):
+    """Where a search for a root of the score ended: arrays, or numbers for a batch of one.
 
     Attributes
     ----------
-    tau2 : ndarray
-    converged, at_bound : ndarray of bool
-    iterations : ndarray of int
-    expected : ndarray
-        Expected information of tau2.
+    tau2 : ndarray of shape (B,)
+    converged : ndarray of bool, shape (B,)
+    iterations : ndarray of int, shape (B,)
+    inside, bound : ndarray of shape (4, B)
+        `terms` at tau2 and at the lowest tau2 allowed.
+    rss : ndarray of shape (B,)
+        Sum of squared residuals with equal weights.
     """
 
-    tau2: Array
-    converged: Mask
-    at_bound: Mask
-    iterations: AnyArray
-    expected: Array
+    tau2: Any
+    converged: Any
+    iterations: Any
+    inside: Any
+    bound: Any
+    rss: Any
+
+    @property
+    def arrays(self) -> Found:
+        """The same as arrays."""
+        return self if isinstance(self.rss, np.ndarray) else Found(*(np.array([part]).T for part in self))
 
 
-def solve_q(
-    batch: Batch, target: Array, *, lowest: float = 0.0, engine: Engine = "numpy"
-) -> tuple[Array, Mask, AnyArray]:
+def solve_q(batch: Batch, target: Array, *, lowest: float = 0.0) -> tuple[Array, Mask, AnyArray]:
     """Return the tau2 >= `lowest` at which the generalised Q equals `target` (B,).
 
     Q falls in tau2 and is convex, so Newton's step never overshoots from below; the step on 1/Q, nearly a
@@ -52,17 +59,10 @@ def solve_q(
         `NO_ROOT` where Q is below the target already at `lowest`.
     converged, iterations : ndarray of shape (B,)
     """
-    if len(batch.y) == 1:
-        one = solve_one(batch, target=float(target[0]), lowest=lowest, unit=float(typical_variance(batch)[0]))
-        return np.array([one[0]]), np.array([one[1]]), np.array([one[2]])
-    kernels = load() if engine == "compiled" else None
-    if kernels is not None:
-        return kernels.solve_rows(*_plain(batch), target, lowest)
-    return _solve_rows(batch, target, lowest)
-
-
-def _solve_rows(batch: Batch, target: Array, lowest: float) -> tuple[Array, Mask, AnyArray]:
     unit = typical_variance(batch)
+    if len(batch.y) == 1:
+        one = solve_one(batch, target=float(target[0]), lowest=lowest, unit=float(unit[0]))
+        return np.array([one[0]]), np.array([one[1]]), np.array([one[2]])
     tau2 = np.full(len(batch.y), lowest)
     lower, upper = tau2.copy(), np.full_like(tau2, np.inf)
     converged, iterations = np.zeros(tau2.shape, dtype=bool), np.zeros(tau2.shape, dtype=int)
@@ -90,33 +90,29 @@ def _solve_rows(batch: Batch, target: Array, lowest: float) -> tuple[Array, Mask
     return tau2, converged, iterations
 
 
-def maximise(batch: Batch, *, restricted: bool, lowest: float = 0.0, engine: Engine = "numpy") -> Maximum:
-    """Return the tau2 >= `lowest` that maximises the (restricted) likelihood.
+def pieces(B: int, k: int) -> Iterator[slice]:
+    """Cut B replicates of k rows into pieces whose arrays stay in a core's cache."""
+    size = max(1, CHUNK // k)
+    return (slice(start, min(start + size, B)) for start in range(0, B, size))
 
-    A root of the score is looked for from Hedges' estimate, by Newton's step where the likelihood is
-    concave and Fisher's elsewhere, kept between points whose scores have opposite signs. Where the
-    likelihood also falls away from `lowest`, the higher of the two points is taken.
+
+def search(batch: Batch, *, restricted: bool, lowest: float) -> Found:
+    """Look for a root of the score from Hedges' estimate.
+
+    By Newton's step where the likelihood is concave and Fisher's elsewhere, kept between points whose scores have
+    opposite signs. What is found is a peak or the bound, and not always the highest.
     """
-    kernels = load() if engine == "compiled" else None
     if len(batch.y) == 1:
-        one = maximise_one(batch, restricted=restricted, lowest=lowest, unit=float(typical_variance(batch)[0]))
-        tau2, converged, iterations, expected, score = (np.array([part]) for part in one)
-    elif kernels is not None:
-        found = kernels.maximise_rows(*_plain(batch), lowest, restricted)
-        tau2, converged, iterations, expected, score = found
-    else:
-        tau2, converged, iterations, expected, score = _maximise_rows(batch, lowest, restricted=restricted)
-    at_bound = _choose_bound(batch, tau2, score <= 0, lowest, restricted=restricted)
-    return Maximum(
-        np.where(at_bound, lowest, tau2), converged, at_bound, iterations, expected[np.arange(len(tau2)), 1 * at_bound]
-    )
+        return Found(*maximise_one(batch, restricted=restricted, lowest=lowest, unit=float(typical_variance(batch)[0])))
+    parts = [_search(batch.part(rows), lowest, restricted=restricted) for rows in pieces(*batch.y.shape)]
+    return parts[0] if len(parts) == 1 else Found(*(np.concatenate(part, axis=-1) for part in zip(*parts, strict=True)))
 
 
-def _maximise_rows(batch: Batch, lowest: float, *, restricted: bool) -> tuple[Array, Mask, AnyArray, Array, Array]:
-    """Search for a root of the score; what is returned as in `compiled.maximise_rows`."""
+def _search(batch: Batch, lowest: float, *, restricted: bool) -> Found:
     unit = typical_variance(batch)
     B = len(batch.y)
-    tau2 = np.maximum(hedges(batch).raw, lowest)
+    start = hedges(batch)
+    tau2 = np.maximum(start.raw, lowest)
     below, above = np.full(B, -np.inf), np.full(B, np.inf)
     converged, iterations = np.zeros(B, dtype=bool), np.zeros(B, dtype=int)
     active = np.arange(B)
@@ -142,38 +138,21 @@ def _maximise_rows(batch: Batch, lowest: float, *, restricted: bool) -> tuple[Ar
         active = active[~done]
         if not active.size:
             break
-    inside = score_and_information(wls(batch, tau2), restricted=restricted)[1]
-    score, bound, _ = score_and_information(wls(batch, np.full(B, lowest)), restricted=restricted)
-    return tau2, converged, iterations, np.column_stack([inside, bound]), score
+    inside = terms(wls(batch, tau2), restricted=restricted)
+    bound = terms(wls(batch, np.full(B, lowest)), restricted=restricted)
+    return Found(tau2, converged, iterations, inside, bound, start.rss)
 
 
-def _choose_bound(batch: Batch, tau2: Array, falls: Mask, lowest: float, *, restricted: bool) -> Mask:
-    """Say where the bound is the answer: the likelihood falls from it and no interior maximum is higher."""
-    rivals = np.flatnonzero(falls & (tau2 > lowest))
-    if not rivals.size:
-        return falls
-    part = batch.only(rivals)
-    inside = log_likelihood(wls(part, tau2[rivals]), restricted=restricted)
-    bound = log_likelihood(wls(part, np.full(len(rivals), lowest)), restricted=restricted)
-    chosen = falls.copy()
-    chosen[rivals] = bound >= inside
-    return chosen
-
-
-def _plain(batch: Batch) -> tuple[Array, Array, Array]:
-    """Return y, v and Q' as the compiled functions take them."""
-    v = batch.v if batch.present is None else np.where(batch.present > 0, batch.v, np.inf)
-    QT = np.empty((0, batch.y.shape[1])) if batch.constant else batch.Q.T
-    return np.ascontiguousarray(batch.y), np.ascontiguousarray(v), np.ascontiguousarray(QT)
+def terms(fit: WlsFit, *, restricted: bool) -> Array:
+    """Return y'PPy, y'PPPy, tr P and tr PP, (4, B); for maximum likelihood tr W and tr WW."""
+    first, second = fit.traces if restricted else (fit.w.sum(axis=1), np.einsum("bk,bk->b", fit.w, fit.w))
+    return np.stack([fit.yPPy, fit.yPPPy, first, second])
 
 
 def score_and_information(fit: WlsFit, *, restricted: bool) -> tuple[Array, Array, Array]:
     """Return the score, the expected and the observed information of tau2, (B,) each."""
-    if restricted:
-        first, second = fit.traces
-    else:
-        first, second = fit.w.sum(axis=1), np.einsum("bk,bk->b", fit.w, fit.w)
-    return 0.5 * (fit.yPPy - first), 0.5 * second, fit.yPPPy - 0.5 * second
+    yPPy, yPPPy, first, second = terms(fit, restricted=restricted)
+    return 0.5 * (yPPy - first), 0.5 * second, yPPPy - 0.5 * second
 
 
 def log_likelihood(fit: WlsFit, *, restricted: bool) -> Array:

@@ -9,13 +9,24 @@ from __future__ import annotations
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.compiled import MAX_ITERATIONS, Scores, likelihood_step, q_step
 from alliance_meta.core.moments import hedges
-from alliance_meta.core.wls import Batch
+from alliance_meta.core.wls import LOST, Batch, exact_traces
+
+MAX_ITERATIONS = 200
+# Relative to tau2 plus the typical sampling variance. A Newton step of 1e-8 leaves an error of its square;
+# any other step has to become rounding noise before it may stop.
+NEWTON_STOP = 1e-8
+STOP = 1e-14
+# Observed over expected information below which Newton's step is not trusted.
+FLATTEST = 0.02
+NO_ROOT = -np.inf
+
+# y'PPy, y'PPPy, tr P and tr PP; for maximum likelihood tr W and tr WW in place of the last two.
+Terms = tuple[float, float, float, float]
 
 
 class Mean:
-    """The score and Q of a model of a mean, at any tau2."""
+    """The terms of the score, and Q, of a model of a mean, at any tau2."""
 
     def __init__(self, batch: Batch) -> None:
         self.y, self.v = batch.y[0], batch.v[0]
@@ -25,11 +36,12 @@ class Mean:
         self.w, self.r, self.u = np.empty((3, len(self.y)))
         self.ones = np.ones(len(self.y))
 
-    def start(self) -> float:
-        """Return Hedges' estimate."""
+    def start(self) -> tuple[float, float]:
+        """Return Hedges' estimate, and the sum of the squared residuals it comes from."""
         k = len(self.y)
         np.subtract(self.y, self.y.dot(self.ones) / k, out=self.r)
-        return float(self.r.dot(self.r)) / (k - 1) - float(self.v.dot(self.ones)) / k
+        rss = float(self.r.dot(self.r))
+        return rss / (k - 1) - float(self.v.dot(self.ones)) / k, rss
 
     def weigh(self, tau2: float) -> float:
         """Fill the weights w, residuals r and u = Py; return the sum of the weights."""
@@ -46,18 +58,21 @@ class Mean:
         self.weigh(tau2)
         return float(self.r.dot(self.u)), float(self.u.dot(self.u))
 
-    def scores(self, tau2: float, *, restricted: bool) -> Scores:
-        """Return the score, the expected and the observed information."""
+    def terms(self, tau2: float, *, restricted: bool) -> Terms:
+        """Return the terms of the score and of the information."""
         s1 = self.weigh(tau2)
         w, u, room = self.w, self.u, self.r
-        first, second = s1, float(w.dot(w))
+        s2 = float(w.dot(w))
+        first, second = s1, s2
         if restricted:
             np.multiply(w, w, out=room)
-            ratio = second / s1
-            first, second = s1 - ratio, second - 2.0 * float(room.dot(w)) / s1 + ratio * ratio
+            ratio = s2 / s1
+            first, second = s1 - ratio, s2 - 2.0 * float(room.dot(w)) / s1 + ratio * ratio
+            if second < LOST * s2:
+                first, second = (float(trace[0]) for trace in exact_traces(w[None], self.ones[:, None]))
         np.multiply(w, u, out=room)
         yPPPy = float(room.dot(u)) - float(room.dot(self.ones)) ** 2 / s1
-        return 0.5 * (float(u.dot(u)) - first), 0.5 * second, yPPPy - 0.5 * second
+        return float(u.dot(u)), yPPPy, first, second
 
 
 class Regression:
@@ -72,9 +87,10 @@ class Regression:
         self.powers = np.empty((3, len(self.y)))
         self.r, self.u = np.empty((2, len(self.y)))
 
-    def start(self) -> float:
-        """Return Hedges' estimate."""
-        return float(hedges(self.batch).raw[0])
+    def start(self) -> tuple[float, float]:
+        """Return Hedges' estimate, and the sum of the squared residuals it comes from."""
+        found = hedges(self.batch)
+        return float(found.raw[0]), float(found.rss[0])
 
     def weigh(self, tau2: float, *, powers: int) -> Array:
         """Fill the powers of the weights, residuals r and u = Py; return Q'W^nQ for each power n.
@@ -99,43 +115,83 @@ class Regression:
         self.weigh(tau2, powers=1)
         return float(self.r.dot(self.u)), float(self.u.dot(self.u))
 
-    def scores(self, tau2: float, *, restricted: bool) -> Scores:
-        """Return the score, the expected and the observed information."""
+    def terms(self, tau2: float, *, restricted: bool) -> Terms:
+        """Return the terms of the score and of the information."""
         grams = self.weigh(tau2, powers=3 if restricted else 1)
         w, u, room = self.powers[0], self.u, self.r
         first, second = float(w.sum()), float(w.dot(w))
         if restricted:
             half = grams[0] @ grams[1]
             first -= float(half.trace())
+            s2 = second
             second += float(np.vdot(half, half.T)) - 2.0 * float(np.vdot(grams[0], grams[2]))
+            if second < LOST * s2:
+                first, second = (float(trace[0]) for trace in exact_traces(w[None], self.Q))
         np.multiply(w, u, out=room)
         q = room @ self.Q
         yPPPy = float(room.dot(u)) - float(q @ grams[0] @ q)
-        return 0.5 * (float(u.dot(u)) - first), 0.5 * second, yPPPy - 0.5 * second
+        return float(u.dot(u)), yPPPy, first, second
+
+
+def likelihood_step(
+    t: float, terms: Terms, below: float, above: float, lowest: float, unit: float
+) -> tuple[float, float, float, bool]:
+    """Return the next tau2 of a search for a root of the score, its bracket, and whether the search is over."""
+    yPPy, yPPPy, first, second = terms
+    score, expected = 0.5 * (yPPy - first), 0.5 * second
+    observed = yPPPy - expected
+    if score > 0:
+        below = t
+    elif score < 0:
+        above = t
+    if t <= lowest and score <= 0:
+        return lowest, below, above, True
+    concave = observed > FLATTEST * expected
+    new = t + score / (observed if concave else expected)
+    floor = max(below, lowest)
+    outside = new <= floor or new >= above
+    if outside:
+        # Until a point with a rising likelihood is known, the bound itself is the next candidate.
+        new = lowest if new <= lowest and below < lowest else 0.5 * (floor + (t if above == np.inf else above))
+    move, scale = abs(new - t), abs(t) + unit
+    done = move <= STOP * scale or (move <= NEWTON_STOP * scale and concave and not outside)
+    return new, below, above, done
 
 
 def maximise_one(
     batch: Batch, *, restricted: bool, lowest: float, unit: float
-) -> tuple[float, bool, int, tuple[float, float], float]:
-    """Search a batch of one for the root of its score; what is returned as in `compiled.maximise_rows`."""
+) -> tuple[float, bool, int, Terms, Terms, float]:
+    """Search a batch of one for a root of its score; what is returned is a `searches.Found` of numbers."""
     model = Mean(batch) if batch.constant else Regression(batch)
-    t = max(model.start(), lowest)
+    t, rss = model.start()
+    t = max(t, lowest)
     below, above, done, iterations = -np.inf, np.inf, False, 0
     while not done and iterations < MAX_ITERATIONS:
-        scores = model.scores(t, restricted=restricted)
-        t, below, above, done = likelihood_step(t, scores, below, above, lowest, unit)
+        terms = model.terms(t, restricted=restricted)
+        t, below, above, done = likelihood_step(t, terms, below, above, lowest, unit)
         iterations += 1
-    inside = model.scores(t, restricted=restricted)[1]
-    falls, bound, _ = model.scores(lowest, restricted=restricted)
-    return t, done, iterations, (inside, bound), falls
+    bound = model.terms(lowest, restricted=restricted)
+    inside = bound if t == lowest else model.terms(t, restricted=restricted)
+    return t, done, iterations, inside, bound, rss
 
 
 def solve_one(batch: Batch, *, target: float, lowest: float, unit: float) -> tuple[float, bool, int]:
-    """Search a batch of one for the tau2 at which Q is `target`; as `compiled.solve_rows`."""
+    """Search a batch of one for the tau2 at which Q is `target`; as `searches.solve_q`."""
     model = Mean(batch) if batch.constant else Regression(batch)
-    t, lower, upper, done, iterations = lowest, lowest, np.inf, False, 0
-    while not done and iterations < MAX_ITERATIONS:
-        rss, slope = model.q(t)
-        t, lower, upper, done = q_step(t, rss, slope, target, lower, upper, lowest, unit)
+    t, lower, upper, iterations = lowest, lowest, np.inf, 0
+    while iterations < MAX_ITERATIONS:
         iterations += 1
-    return t, done, iterations
+        rss, slope = model.q(t)
+        gap = rss - target
+        if gap < 0 and t <= lowest:
+            return NO_ROOT, True, iterations
+        lower = t if gap >= 0 else lower
+        upper = t if gap <= 0 else upper
+        newton = gap / slope if slope > 0 else 0.0
+        new = t + newton * rss / target
+        if not lower < new < upper:
+            new = max(t + newton, lower)
+        move, t = abs(new - t), new
+        if move <= NEWTON_STOP * (abs(t) + unit):
+            return t, True, iterations
+    return t, False, iterations

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -12,11 +13,18 @@ from alliance_meta.core.clusters import IntArray
 
 
 class Structure(Protocol):
-    """Parameters of a covariance C (q, q), of which a term may have several."""
+    """Parameters of a covariance C (q, q), of which a term may have several.
+
+    Several sets of parameters (..., n) give as many matrices (..., q, q).
+    """
 
     @property
     def n(self) -> int:
         """Number of parameters."""
+
+    @property
+    def linear(self) -> bool:
+        """The matrices are linear in the parameters."""
 
     @property
     def bounds(self) -> tuple[Array, Array]:
@@ -25,6 +33,9 @@ class Structure(Protocol):
     def start(self, variance: float) -> Array:
         """Return parameters that give each effect this variance."""
 
+    def starts(self, variance: float) -> Array:
+        """Return parameters all over the range, (m, n), for variances of about this size."""
+
     def matrices(self, theta: Array) -> tuple[Array, ...]:
         """Return the covariance of each term."""
 
@@ -32,11 +43,38 @@ class Structure(Protocol):
         """Return, for each parameter, the derivative of the covariance of each term."""
 
 
+# How far apart the variances lie, or the standard deviations, from which a search begins.
+SIZES = (1.0, 0.1, 4.0)
+SMALL = 0.05
+# A correlation that counts as 0 where its slope would be infinite.
+BARELY = 1e-8
+
+
+def patterns(q: int) -> Array:
+    """Return sizes of q effects (m, q): alike, and each in turn much smaller or larger than the others."""
+    alike = np.array([np.full(q, s) for s in SIZES])
+    if q == 1:
+        return alike
+    lone = np.eye(q)
+    return np.concatenate([alike, np.where(lone, SMALL, 1.0), np.where(lone, 1.0, SMALL)])
+
+
+def correlations(low: float) -> Array:
+    """Return correlations over the whole range from its lowest."""
+    return np.array([0.99 * low, 0.6 * low, 0.0, 0.5, 0.99])
+
+
+def spread_out(sizes: Sequence[Array] | Array, rho: Array) -> Array:
+    """Return every combination of sizes (n,) and correlations."""
+    return np.array([np.append(size, r) for size in sizes for r in rho])
+
+
 @dataclass(frozen=True, eq=False)
 class Scaled:
     """One variance times a known correlation matrix R (q, q): random intercepts, ``ID``, given R."""
 
     R: Array
+    linear: ClassVar[bool] = True
 
     @property
     def n(self) -> int:
@@ -52,9 +90,13 @@ class Scaled:
         """Return the variance."""
         return np.array([variance])
 
+    def starts(self, variance: float) -> Array:
+        """Return variances between 0 and five times this."""
+        return variance * np.array([[0.0], [0.02], [0.2], [1.0], [5.0]])
+
     def matrices(self, theta: Array) -> tuple[Array, ...]:
         """Return theta R."""
-        return (theta[0] * self.R,)
+        return (theta[..., :1, None] * self.R,)
 
     def derivatives(self, theta: Array) -> list[tuple[Array, ...]]:
         """Return R."""
@@ -70,6 +112,7 @@ class CompoundSymmetry:
     """
 
     most: int
+    linear: ClassVar[bool] = False
 
     @property
     def n(self) -> int:
@@ -85,15 +128,19 @@ class CompoundSymmetry:
         """Return the variance and half of it shared."""
         return np.array([variance, 0.5])
 
+    def starts(self, variance: float) -> Array:
+        """Return variances with correlations over the whole range."""
+        return spread_out([variance * np.array([s]) for s in SIZES], correlations(self.bounds[0][1]))
+
     def matrices(self, theta: Array) -> tuple[Array, ...]:
         """Return rho tau2 and (1 - rho) tau2."""
-        tau2, rho = theta
-        return np.array([[rho * tau2]]), np.array([[(1.0 - rho) * tau2]])
+        tau2, rho = theta[..., :1, None], theta[..., 1:, None]
+        return rho * tau2, (1.0 - rho) * tau2
 
     def derivatives(self, theta: Array) -> list[tuple[Array, ...]]:
         """Return those for tau2 and for rho."""
-        tau2, rho = theta
-        return [(np.array([[rho]]), np.array([[1.0 - rho]])), (np.array([[tau2]]), np.array([[-tau2]]))]
+        tau2, rho = theta[..., :1, None], theta[..., 1:, None]
+        return [(rho, 1.0 - rho), (tau2, -tau2)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +167,11 @@ class Correlated:
     def variances(self) -> int:
         """Number of variances."""
         return 1 if self.common else self.q
+
+    @property
+    def linear(self) -> bool:
+        """Variances without correlations are."""
+        return self.distance is None
 
     @property
     def by_sd(self) -> bool:
@@ -150,25 +202,36 @@ class Correlated:
             theta[-1] = 0.5
         return theta
 
+    def starts(self, variance: float) -> Array:
+        """Return equal variances, each in turn small or large, with correlations over the whole range."""
+        sizes = patterns(self.variances) * (np.sqrt(variance) if self.by_sd else variance)
+        if self.distance is None:
+            return sizes
+        off = self.distance[~np.eye(self.q, dtype=bool)]
+        rho = correlations(self.bounds[0][-1])
+        if (off != np.round(off)).any():
+            rho = np.append(rho[2:], [c ** (1.0 / d) for c in (0.1, 0.5, 0.9) for d in (off.min(), off.max())])
+        return spread_out(sizes, rho)
+
     def _parts(self, theta: Array) -> tuple[Array, Array, Array]:
-        sd = np.full(self.q, np.sqrt(theta[0])) if self.common else theta[: self.q]
-        if not (self.common or self.by_sd):
-            sd = np.sqrt(sd)
+        sd = theta[..., : self.variances]
+        sd = np.broadcast_to(sd if self.by_sd else np.sqrt(sd), (*theta.shape[:-1], self.q))
         if self.distance is None:
             return sd, np.eye(self.q), np.zeros((self.q, self.q))
-        rho = theta[-1]
-        off = ~np.eye(self.q, dtype=bool)
-        R, slope = np.eye(self.q), np.zeros((self.q, self.q))
-        far = self.distance[off]
-        R[off] = np.sign(rho) ** far * np.abs(rho) ** far if rho < 0 else rho**far
-        below = np.abs(rho) ** np.maximum(far - 1.0, 0.0)
-        slope[off] = far * (np.sign(rho) ** (far - 1.0) * below if rho < 0 else below)
+        rho, far = theta[..., -1:, None], self.distance
+        away = ~np.eye(self.q, dtype=bool)
+        # A negative correlation goes with whole distances only.
+        size, odd = np.abs(rho), np.where((rho < 0) & (far % 2 == 1), -1.0, 1.0)
+        R = np.where(away, odd * size**far, 1.0)
+        # Below a distance of 1 the correlation rises infinitely fast at 0.
+        below = np.where(far < 1.0, np.maximum(size, BARELY), size) ** (far - 1.0)
+        slope = np.where(away, np.where(rho < 0, -odd, odd) * far * below, 0.0)
         return sd, R, slope
 
     def matrices(self, theta: Array) -> tuple[Array, ...]:
         """Return the covariance."""
         sd, R, _ = self._parts(theta)
-        return (sd[:, None] * R * sd,)
+        return (sd[..., :, None] * R * sd[..., None, :],)
 
     def derivatives(self, theta: Array) -> list[tuple[Array, ...]]:
         """Return those for the variances and for rho."""
@@ -178,13 +241,13 @@ class Correlated:
             found.append((R,))
         else:
             for j in range(self.q):
-                D = np.zeros((self.q, self.q))
+                D = np.zeros((*theta.shape[:-1], self.q, self.q))
                 if self.by_sd:
-                    D[j] = D[:, j] = R[j] * sd
-                D[j, j] = 2.0 * sd[j] if self.by_sd else 1.0
+                    D[..., j, :] = D[..., :, j] = R[..., j, :] * sd
+                D[..., j, j] = 2.0 * sd[..., j] if self.by_sd else 1.0
                 found.append((D,))
         if self.distance is not None:
-            found.append((sd[:, None] * slope * sd,))
+            found.append((sd[..., :, None] * slope * sd[..., None, :],))
         return found
 
 
@@ -193,6 +256,7 @@ class Unstructured:
     """Any covariance of q effects, by the lower triangle of its Cholesky factor, row by row."""
 
     q: int
+    linear: ClassVar[bool] = False
 
     @property
     def n(self) -> int:
@@ -213,22 +277,35 @@ class Unstructured:
         C = variance * (0.5 + 0.5 * np.eye(self.q))
         return np.asarray(np.linalg.cholesky(C)[self._triangle])
 
+    def starts(self, variance: float) -> Array:
+        """Return variances as those of `Correlated`, with correlations of either sign."""
+        signs = np.array(
+            [[(-1.0) ** (code >> j & 1) for j in range(self.q)] for code in range(2 ** min(self.q - 1, 3))]
+        )
+        found = []
+        for sd in np.sqrt(variance) * patterns(self.q):
+            for rho in (0.0, 0.5, 0.95):
+                for sign in signs if rho else signs[:1]:
+                    C = np.outer(sd * sign, sd * sign) * (rho + (1.0 - rho) * np.eye(self.q))
+                    found.append(np.linalg.cholesky(C)[self._triangle])
+        return np.array(found)
+
     def _factor(self, theta: Array) -> Array:
-        L = np.zeros((self.q, self.q))
-        L[self._triangle] = theta
+        L = np.zeros((*theta.shape[:-1], self.q, self.q))
+        L[..., *self._triangle] = theta
         return L
 
     def matrices(self, theta: Array) -> tuple[Array, ...]:
         """Return L L'."""
         L = self._factor(theta)
-        return (L @ L.T,)
+        return (L @ np.swapaxes(L, -1, -2),)
 
     def derivatives(self, theta: Array) -> list[tuple[Array, ...]]:
         """Return those for each element of L."""
         L = self._factor(theta)
         found: list[tuple[Array, ...]] = []
         for i, j in zip(*self._triangle, strict=True):
-            D = np.zeros((self.q, self.q))
-            D[i] = L[:, j]
-            found.append((D + D.T,))
+            D = np.zeros(L.shape)
+            D[..., i, :] = L[..., :, j]
+            found.append((D + np.swapaxes(D, -1, -2),))
         return found

@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy import special
 
 from alliance_meta._typing import AnyArray, Array, Mask
 from alliance_meta.core import moments
-from alliance_meta.core.searches import NO_ROOT, Engine, maximise, solve_q
+from alliance_meta.core.peaks import maximise
+from alliance_meta.core.searches import NO_ROOT, pieces, solve_q
 from alliance_meta.core.tau2_intervals import generalised_q
 from alliance_meta.core.wls import Batch
-
-# Replicates are worked through in pieces whose arrays stay in a core's cache.
-CHUNK = 1 << 15
-# To import numba and read its machine code takes 0.4 s, and a compiled search saves 0.1 microseconds a number:
-# from so many numbers on it pays for itself. The size decides alone, so that the same data give the same digits.
-PAYS = 1 << 22
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +34,8 @@ class Tau2Fit:
         True where the estimate is the bound because the unrestricted one would be lower.
     converged : ndarray of bool
     iterations : ndarray of int
+    rival : ndarray or None
+        For a likelihood its second highest peak, which may be the bound; NaN where it has one peak.
     """
 
     tau2: Array
@@ -46,14 +44,10 @@ class Tau2Fit:
     truncated: Mask
     converged: Mask
     iterations: AnyArray
+    rival: Array | None = None
 
 
-def engine_for(size: int) -> Engine:
-    """Return what a batch of `size` numbers B k is best searched with."""
-    return "compiled" if size >= PAYS else "numpy"
-
-
-def estimate_tau2(batch: Batch, *, method: str, lowest: float = 0.0, engine: Engine | None = None) -> Tau2Fit:
+def estimate_tau2(batch: Batch, *, method: str, lowest: float = 0.0) -> Tau2Fit:
     """Estimate tau2 of every replicate by `method`; needs k > p in each.
 
     Parameters
@@ -63,18 +57,17 @@ def estimate_tau2(batch: Batch, *, method: str, lowest: float = 0.0, engine: Eng
         A key of `ESTIMATORS`.
     lowest : float
         The smallest value an estimate may take: 0, or a negative number above -min(v).
-    engine : {"numpy", "compiled"}, optional
-        What searches; by default as the size of the batch suggests. A batch that is part of a larger job is
-        told by whoever knows the whole: ``engine_for(B * k)``. Without numba the compiled searches run in NumPy.
     """
     estimator = ESTIMATORS[method]
     B, k = batch.y.shape
-    engine = engine or engine_for(B * k)
-    size = max(1, CHUNK // k)
-    if size >= B:
-        return estimator(batch, lowest, engine)
-    parts = [estimator(batch.part(slice(start, start + size)), lowest, engine) for start in range(0, B, size)]
-    return Tau2Fit(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Tau2Fit)))
+    if method in LIKELIHOODS or B == 1:
+        return estimator(batch, lowest)
+    parts = [estimator(batch.part(rows), lowest) for rows in pieces(B, k)]
+    if len(parts) == 1:
+        return parts[0]
+    arrays = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Tau2Fit)}
+    joined: dict[str, Any] = {name: np.concatenate(found) for name, found in arrays.items() if found[0] is not None}
+    return Tau2Fit(**joined)
 
 
 def fixed_tau2(value: float, *, B: int = 1) -> Tau2Fit:
@@ -95,11 +88,11 @@ def generalised_q_tau2(batch: Batch, weights: Array, *, median: bool, lowest: fl
     return Tau2Fit(tau2, found.se(np.maximum(tau2, 0.0)), raw, raw < lowest, yes, np.zeros(1, dtype=int))
 
 
-def _equal_effects(batch: Batch, lowest: float, engine: Engine) -> Tau2Fit:
+def _equal_effects(batch: Batch, lowest: float) -> Tau2Fit:
     return fixed_tau2(0.0, B=len(batch.y))
 
 
-def _closed(batch: Batch, lowest: float, engine: Engine, *, estimator: Callable[[Batch], moments.Moments]) -> Tau2Fit:
+def _closed(batch: Batch, lowest: float, *, estimator: Callable[[Batch], moments.Moments]) -> Tau2Fit:
     found = estimator(batch)
     tau2 = np.maximum(found.raw, lowest)
     done = np.ones(tau2.shape, dtype=bool)
@@ -108,8 +101,8 @@ def _closed(batch: Batch, lowest: float, engine: Engine, *, estimator: Callable[
     return Tau2Fit(tau2, se, found.raw, found.raw < lowest, done, np.zeros(tau2.shape, dtype=int))
 
 
-def _q_equation(batch: Batch, lowest: float, engine: Engine, *, target: Callable[[Array], Array]) -> Tau2Fit:
-    root, converged, iterations = solve_q(batch, target(batch.df), lowest=lowest, engine=engine)
+def _q_equation(batch: Batch, lowest: float, *, target: Callable[[Array], Array]) -> Tau2Fit:
+    root, converged, iterations = solve_q(batch, target(batch.df), lowest=lowest)
     none = root == NO_ROOT
     tau2 = np.where(none, lowest, root)
     total = batch.weights(tau2).sum(axis=1)
@@ -117,11 +110,11 @@ def _q_equation(batch: Batch, lowest: float, engine: Engine, *, target: Callable
     return Tau2Fit(tau2, se, np.where(none, np.nan, root), none, converged, iterations)
 
 
-def _likelihood(batch: Batch, lowest: float, engine: Engine, *, restricted: bool) -> Tau2Fit:
-    found = maximise(batch, restricted=restricted, lowest=lowest, engine=engine)
+def _likelihood(batch: Batch, lowest: float, *, restricted: bool) -> Tau2Fit:
+    found = maximise(batch, restricted=restricted, lowest=lowest)
     untruncated = np.where(found.at_bound, np.nan, found.tau2)
     se = np.sqrt(1.0 / found.expected)
-    return Tau2Fit(found.tau2, se, untruncated, found.at_bound, found.converged, found.iterations)
+    return Tau2Fit(found.tau2, se, untruncated, found.at_bound, found.converged, found.iterations, found.rival)
 
 
 def _mean(df: Array) -> Array:
@@ -132,7 +125,9 @@ def _median(df: Array) -> Array:
     return special.chdtri(df, 0.5)
 
 
-_Estimator = Callable[[Batch, float, Engine], Tau2Fit]
+# These cut a batch into pieces themselves, to look at all doubtful replicates together.
+LIKELIHOODS = ("ML", "REML")
+_Estimator = Callable[[Batch, float], Tau2Fit]
 _PM: _Estimator = partial(_q_equation, target=_mean)
 
 ESTIMATORS: dict[str, _Estimator] = {

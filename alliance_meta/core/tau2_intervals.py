@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 from scipy import optimize, special
 
 from alliance_meta._typing import Array
+from alliance_meta.core.peaks import turning_points
 from alliance_meta.core.quadratic import quadratic_form_cdf
 from alliance_meta.core.searches import NO_ROOT, log_likelihood, solve_q
 from alliance_meta.core.wls import Batch, make_batch, wls, wls_weighted
 
-# Brent's method on a smooth function: the root to twelve digits of the scale of the data.
-ROOT_RTOL = 1e-13
+# Brent's method on a smooth function: the root to twelve digits, in units of the mean variance also where it is tiny.
+ROOT_RTOL, ROOT_XTOL = 1e-13, 1e-18
 
 
 def q_profile(y: Array, v: Array, X: Array, *, level: float) -> tuple[float, float]:
@@ -31,21 +33,31 @@ def q_profile(y: Array, v: Array, X: Array, *, level: float) -> tuple[float, flo
 
 
 def profile_likelihood(
-    y: Array, v: Array, X: Array, *, tau2: float, restricted: bool, level: float
-) -> tuple[float, float]:
-    """Return the profile-likelihood interval around the (restricted) maximum-likelihood estimate `tau2`.
+    y: Array, v: Array, X: Array, *, restricted: bool, level: float, lowest: float = 0.0
+) -> list[tuple[float, float]]:
+    """Return the profile-likelihood confidence set of tau2: one interval, or several where the likelihood has peaks.
 
     Hardy & Thompson (1996, doi:10.1002/(SICI)1097-0258(19960330)15:6<619::AID-SIM188>3.0.CO;2-A): the values
     whose log-likelihood is within half a chi-squared(1) quantile of the maximum; 0 where 0 is among them.
     """
     batch = make_batch(y, v, X)
+    tau2, height, _ = turning_points(batch, restricted=restricted, lowest=lowest)
+    floor = float(height.max()) - 0.5 * float(special.chdtri(1.0, 1.0 - level))
 
-    def drop(t: float) -> float:
-        return float(log_likelihood(wls(batch, np.array([t])), restricted=restricted)[0])
+    def excess(t: float) -> float:
+        return float(log_likelihood(wls(batch, np.array([t])), restricted=restricted)[0]) - floor
 
-    floor = drop(tau2) - 0.5 * float(special.chdtri(1.0, 1.0 - level))
-    lb = 0.0 if tau2 == 0 or drop(0.0) >= floor else _root(lambda t: drop(t) - floor, 0.0, tau2)
-    return lb, _root_above(lambda t: drop(t) - floor, tau2, step=float(v.mean()))
+    # Between neighbours the likelihood only rises or only falls, and above the last, a peak, it falls for good.
+    points = sorted({lowest, *tau2.tolist()})
+    inside = [excess(t) >= 0 for t in points]
+    step = float(v.mean())
+    edges = [lowest] if inside[0] else []
+    for (a, b), (at_a, at_b) in zip(pairwise(points), pairwise(inside), strict=True):
+        if at_a != at_b:
+            edges.append(_root(excess, a, b, unit=step))
+    if inside[-1]:
+        edges.append(_root_above(excess, points[-1], step=step))
+    return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 def generalised_q(batch: Batch, weights: Array, *, probability: float, lowest: float = 0.0) -> float:
@@ -103,8 +115,8 @@ def _root_above(function: Callable[[float], float], low: float, *, step: float) 
     high = low + step
     while function(high) > 0:
         low, high = high, low + 2.0 * (high - low) + step
-    return _root(function, low, high)
+    return _root(function, low, high, unit=step)
 
 
-def _root(function: Callable[[float], float], low: float, high: float) -> float:
-    return float(optimize.brentq(function, low, high, xtol=1e-15, rtol=ROOT_RTOL, maxiter=500))
+def _root(function: Callable[[float], float], low: float, high: float, *, unit: float) -> float:
+    return float(optimize.brentq(function, low, high, xtol=ROOT_XTOL * unit, rtol=ROOT_RTOL, maxiter=500))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
@@ -30,6 +31,7 @@ class Turned:
 
     q: int
     front: tuple[int, ...]
+    linear: ClassVar[bool] = False
 
     @property
     def n(self) -> int:
@@ -67,37 +69,37 @@ class Turned:
         return found
 
     def _factor(self, theta: Array) -> Array:
-        L = np.zeros((self.q, self.q))
-        L[np.tril_indices(self.q)] = theta
+        L = np.zeros((*theta.shape[:-1], self.q, self.q))
+        L[..., *np.tril_indices(self.q)] = theta
         if len(self.front) == 2:
-            L[0, 0], L[1, 0], L[1, 1] = theta[0], theta[1] * theta[2], theta[1] * np.sqrt(1.0 - theta[2] ** 2)
+            sd, rho = theta[..., 1], theta[..., 2]
+            L[..., 1, 0], L[..., 1, 1] = sd * rho, sd * np.sqrt(1.0 - rho**2)
         return L
 
     def _back(self, M: Array) -> Array:
         out = np.empty_like(M)
-        out[np.ix_(self.order, self.order)] = M
+        out[..., self.order[:, None], self.order] = M
         return out
 
     def matrices(self, theta: Array) -> tuple[Array, ...]:
         """Return the covariance in the effects' own order."""
         L = self._factor(theta)
-        return (self._back(L @ L.T),)
+        return (self._back(L @ np.swapaxes(L, -1, -2)),)
 
     def derivatives(self, theta: Array) -> list[tuple[Array, ...]]:
         """Return those for each parameter; for the correlation, which is only ever held, that of the pair alone."""
         L = self._factor(theta)
         found: list[tuple[Array, ...]] = []
         for at, (i, j) in enumerate(zip(*np.tril_indices(self.q), strict=True)):
-            D = np.zeros((self.q, self.q))
+            D = np.zeros(L.shape)
             if len(self.front) == 2 and at == 1:
-                D[1, 0], D[1, 1] = theta[2], np.sqrt(1.0 - theta[2] ** 2)
+                D[..., 1, 0], D[..., 1, 1] = theta[..., 2], np.sqrt(1.0 - theta[..., 2] ** 2)
             elif len(self.front) == 2 and at == 2:
-                pair = np.zeros((self.q, self.q))
-                pair[0, 1] = pair[1, 0] = theta[0] * theta[1]
-                found.append((self._back(pair),))
+                D[..., 0, 1] = D[..., 1, 0] = theta[..., 0] * theta[..., 1]
+                found.append((self._back(D),))
                 continue
             else:
-                D[i, j] = 1.0
-            moved = D @ L.T
-            found.append((self._back(moved + moved.T),))
+                D[..., i, j] = 1.0
+            moved = D @ np.swapaxes(L, -1, -2)
+            found.append((self._back(moved + np.swapaxes(moved, -1, -2)),))
         return found

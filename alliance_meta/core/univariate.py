@@ -70,6 +70,15 @@ class Coefficients:
     df: float | None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Rival:
+    """The second highest peak of the likelihood: its tau2, the coefficients (p,) there, and how much lower it is."""
+
+    tau2: float
+    beta: Array
+    lower: float
+
+
 @dataclass(frozen=True, eq=False)
 class UnivariateFit:
     """One fitted univariate model; what is not asked for is not computed.
@@ -152,6 +161,15 @@ class UnivariateFit:
         """Restricted log-likelihood at the estimates."""
         return float(log_likelihood(self.model, restricted=True)[0]) - self._loss
 
+    def rival(self, *, restricted: bool) -> Rival | None:
+        """Return the second highest peak of the likelihood that was maximised, None where it has one peak."""
+        if self.tau2.rival is None or np.isnan(self.tau2.rival[0]):
+            return None
+        there = wls(self.batch, self.tau2.rival)
+        best, other = (float(log_likelihood(fit, restricted=restricted)[0]) for fit in (self.model, there))
+        beta = there.beta[0] if self.own_weights is None else self.beta
+        return Rival(float(self.tau2.rival[0]), beta, best - other)
+
     @cached_property
     def _loss(self) -> float:
         """What coefficients other than the model's own cost the likelihood."""
@@ -233,7 +251,9 @@ def heterogeneity(batch: Batch, *, tau2: float, equal_effects: bool) -> Heteroge
     if df == 0:
         nan = float("nan")
         return Heterogeneity(nan, nan, 0, nan, nan, nan, nan)
-    Q, vt = float(fit.rss[0]), df / float(fit.traces[0][0])
+    # One weight beside which all others vanish, as of n = 1e20, leaves no trace of them in double precision.
+    Q, trace = float(fit.rss[0]), float(fit.traces[0][0])
+    vt = df / trace if trace > 0 else float("nan")
     I2_Q = 100.0 * max(0.0, (Q - df) / Q) if Q > 0 else 0.0
     return Heterogeneity(
         QE=Q,

@@ -11,8 +11,8 @@ import numpy as np
 from alliance_meta._typing import Array
 from alliance_meta.core.sampling_covariance import SamplingCovariance
 from alliance_meta.effects.averaging import by_matrix, by_rho, correlations, on_r
-from alliance_meta.effects.clustering import Clusters, read_clusters
 from alliance_meta.effects.collapse import collapse
+from alliance_meta.effects.groups import Clusters, read_clusters
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, merge_notes

@@ -16,12 +16,13 @@ from alliance_meta.errors import DroppedRowsWarning, InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, warn_note
 from alliance_meta.options import check_level, did_you_mean
+from alliance_meta.result import Result
 
 SHOWN = 10
 
 
-@dataclass(frozen=True, eq=False)
-class CoderAgreement:
+@dataclass(frozen=True, eq=False, repr=False)
+class CoderAgreement(Result):
     """How far two coders agree.
 
     Attributes
@@ -65,7 +66,8 @@ class CoderAgreement:
             "notes": [note.to_dict() for note in self.notes],
         }
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         head = f"Agreement of {self.coders[0]} and {self.coders[1]}: {self.k} rows, {100 * self.level:g} % intervals"
         shown = self.estimates.reset_index().drop(columns="kind")
         for name in ("estimate", "ci_lb", "ci_ub"):
@@ -77,9 +79,6 @@ class CoderAgreement:
             lines.append(self.disagreements.head(SHOWN).to_string(index=False, na_rep=""))
             lines += [f"... and {rest} more (.disagreements has all)"] if rest > 0 else []
         return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 def coder_agreement(

@@ -12,7 +12,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.core.clusters import IntArray
-from alliance_meta.effects.grouping import Grouping
+from alliance_meta.effects.groups import Grouping
 from alliance_meta.errors import InputError
 from alliance_meta.options import did_you_mean
 

@@ -12,7 +12,8 @@ from alliance_meta.core import aggregation as core
 from alliance_meta.core.clusters import IntArray, nested, stacks
 from alliance_meta.core.correlations import r_to_z, var_r, var_z
 from alliance_meta.core.sampling_covariance import SamplingCovariance
-from alliance_meta.effects.clustering import Clusters, listed
+from alliance_meta.effects.groups import Clusters
+from alliance_meta.effects.studies import listed
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
-from alliance_meta._typing import Array
+from alliance_meta._typing import Array, Mask
 from alliance_meta.effects.columns import SPREADSHEET_ERRORS, DecimalMark, ParsedColumn
-from alliance_meta.effects.escalc import LEAST_N, WHY_LEAST_N
+from alliance_meta.effects.escalc import LEAST_N, MOST_N, WHY_LEAST_N
 from alliance_meta.effects.findings import Findings
-from alliance_meta.effects.mending import why_not_a_number, why_not_r
+from alliance_meta.effects.mending import declare_missing, why_not_a_number, why_not_r
+from alliance_meta.effects.naming import Finished
+from alliance_meta.effects.schema import CONTRACT
+from alliance_meta.effects.studies import (
+    NO_STUDY_COLUMN,
+    StudyColumns,
+    empty_labels,
+    fill_down,
+    find_columns,
+    looks_filled_down,
+    study_keys,
+    yearless,
+)
 
 SMALL_N = 10
+MOST_STUDIES = 0.75
 LARGE_R = 0.9
 WHAT = {"vi": "sampling variance", "sei": "standard error"}
+SECOND_HEADER = 2
 
 
 @dataclass(frozen=True)
@@ -24,7 +38,7 @@ class ParsedSheet:
     """A sheet whose columns have been read as numbers or text.
 
     `r` and `n` are the names of those columns; `finished` those of effects and their variances (or standard errors)
-    in a sheet that has them instead.
+    in a sheet that has them instead; `study` is the column that the user named as the study.
     """
 
     source: str
@@ -34,12 +48,48 @@ class ParsedSheet:
     n: str
     mark: DecimalMark
     measure: str
-    finished: tuple[str, str] | None = None
+    finished: Finished | None = None
+    study: str | None = None
 
     @property
     def keys(self) -> tuple[str, str]:
         """The two columns without which a row says nothing."""
-        return self.finished or (self.r, self.n)
+        return (self.finished.yi, self.finished.second) if self.finished else (self.r, self.n)
+
+    @cached_property
+    def places(self) -> StudyColumns:
+        """The columns that tell studies and samples apart; an empty one tells nothing."""
+        return find_columns((n for n, column in self.columns.items() if not all(column.missing)), study=self.study)
+
+    @cached_property
+    def usable(self) -> Mask:
+        """Rows that hold an effect, or another statistic of which `convert` makes one; all, if no column has them."""
+        if not {*self.keys, "es_type"} & self.columns.keys():
+            return np.ones(len(self.lines), dtype=bool)
+        first, second = map(self.numbers, self.keys)
+        other = self.columns.get("es_type")
+        return (np.isfinite(first) & np.isfinite(second)) | (
+            np.zeros(len(self.lines), dtype=bool) if other is None else ~np.array(other.missing, dtype=bool)
+        )
+
+    @cached_property
+    def study_labels(self) -> list[str] | None:
+        """The study of each row as it stands in the sheet, empty where it is; None without such a column."""
+        return None if self.places.study is None else self.texts(self.places.study)
+
+    @cached_property
+    def study_keys(self) -> tuple[str, ...]:
+        """The study of each row as models have it: of `study_keys`; a row without a label is its own."""
+        labels = self.study_labels or [""] * len(self.lines)
+        labels = fill_down(labels) if looks_filled_down(labels) else labels
+        year = self.places.separating
+        alone = [label or f"\0{line}" for label, line in zip(labels, self.lines, strict=True)]
+        return study_keys(alone, None if year is None else self.texts(year))
+
+    def texts(self, name: str) -> list[str]:
+        """Return a column as text, empty where it is missing."""
+        column = self.columns[name]
+        return ["" if gone else cell for cell, gone in zip(column.cells, column.missing, strict=True)]
 
     def numbers(self, name: str) -> Array:
         """Return a column of numbers, NaN where there is none and when the column is lacking."""
@@ -54,15 +104,38 @@ def check_sheet(sheet: ParsedSheet, found: Findings) -> None:
 
 
 def _cells_are_numbers(sheet: ParsedSheet, found: Findings) -> None:
-    for name, column in sheet.columns.items():
-        required = name in (*sheet.keys, sheet.n, "year")
-        filled = len(column.cells) - sum(column.missing)
-        wrong = column.wrong
-        beside = "" if required else f" ({filled - len(wrong)} of {filled} cells in this column are numbers)"
-        for i in wrong:
+    """Report cells that should be numbers: errors in the columns of the effects, for the others only shown."""
+    used = [column for column in sheet.columns.values() if column.values is not None]
+    if _second_header(sheet, used, found):
+        used = [replace(column, strays=tuple(i for i in column.strays if i)) for column in used]
+    for column in used:
+        for i in column.strays:
             text = column.cells[i]
-            message = why_not_a_number(text, sheet.mark, is_r=name == sheet.r) + beside
+            message = why_not_a_number(text, sheet.mark, is_r=column.name == sheet.r)
             found.error(sheet.lines[i], column.label, text, message, kind="not-a-number")
+    for column in sheet.columns.values():
+        filled = len(column.cells) - sum(column.missing)
+        for i in column.strays if column.values is None else ():
+            text = column.cells[i]
+            message = (
+                f"{why_not_a_number(text, sheet.mark, is_r=False)} ({filled - len(column.strays)} of {filled} cells in "
+                "this column are numbers; it is read as text, and the cell must be mended where the column is used)"
+            )
+            if column.name != "year" and CONTRACT.column(column.name):
+                found.departure(sheet.lines[i], column.label, text, message, kind="text-among-numbers")
+            else:
+                found.suspicion(sheet.lines[i], column.label, text, message, kind="text-among-numbers")
+
+
+def _second_header(sheet: ParsedSheet, used: Sequence[ParsedColumn], found: Findings) -> bool:
+    """Say in one line that the first row of data is a second row of names or units."""
+    words = [column.cells[0] for column in used if column.strays == (0,)]
+    if len(words) < SECOND_HEADER or len(words) < len([column for column in used if column.strays]):
+        return False
+    listed = ", ".join(map(repr, words))
+    message = f"this reads like a second row of names ({listed}); delete it"
+    found.error(sheet.lines[0], None, None, message, kind="second-header")
+    return True
 
 
 def _no_spreadsheet_errors_in_text(sheet: ParsedSheet, found: Findings) -> None:
@@ -71,7 +144,7 @@ def _no_spreadsheet_errors_in_text(sheet: ParsedSheet, found: Findings) -> None:
             for i in where(cell in SPREADSHEET_ERRORS for cell in column.cells):
                 text = column.cells[i]
                 message = f"{text!r} is a spreadsheet's error; correct its formula or leave the cell empty"
-                found.error(sheet.lines[i], column.label, text, message, kind="spreadsheet-error")
+                found.suspicion(sheet.lines[i], column.label, text, message, kind="spreadsheet-error")
 
 
 def _r_in_range(sheet: ParsedSheet, found: Findings) -> None:
@@ -88,14 +161,17 @@ def _r_in_range(sheet: ParsedSheet, found: Findings) -> None:
 
 def _n_fits(sheet: ParsedSheet, found: Findings) -> None:
     column, n = sheet.columns.get(sheet.n), sheet.numbers(sheet.n)
-    if column is None:
+    # Beside finished effects n is used only where their variance comes from it.
+    if column is None or (sheet.finished is not None and sheet.finished.kind != "ni"):
         return
-    least = LEAST_N[sheet.measure] if sheet.finished is None else 1
+    least = LEAST_N[sheet.measure]
     whole = n == np.round(n)
     for i in np.flatnonzero(np.isfinite(n) & ~whole):
         text = column.cells[i]
         message = f"{text} is not a whole number of people; write the n this r was computed from"
         found.error(sheet.lines[i], column.label, text, message, kind="n-whole")
+    for i in np.flatnonzero(n > MOST_N):
+        found.error(sheet.lines[i], column.label, column.cells[i], "so many people are not possible", kind="n-large")
     for i in np.flatnonzero(whole & (n < least)):
         text = column.cells[i]
         found.error(sheet.lines[i], column.label, text, _why_too_small(n[i], text, sheet), kind="n-small")
@@ -105,35 +181,53 @@ def _n_fits(sheet: ParsedSheet, found: Findings) -> None:
 
 
 def _why_too_small(value: float, text: str, sheet: ParsedSheet) -> str:
-    if value < 0 or sheet.finished:
-        return f"{text} people are not possible; a code for a missing value? leave the cell empty"
+    if value < 0:
+        return f"{text} people are not possible; a code for a missing value? {declare_missing(text)}"
     name = "Fisher z" if sheet.measure == "ZCOR" else sheet.measure
     reason = "its variance is 1/(n-3)" if sheet.measure == "ZCOR" else WHY_LEAST_N[sheet.measure]
     return f"{name} needs n >= {LEAST_N[sheet.measure]}: {reason}; {text} people are too few, leave the row out"
 
 
 def _ids_are_unique(sheet: ParsedSheet, found: Findings) -> None:
+    """Flag ids that stand twice: anywhere, or within a study where ids start again in each, a fair way to name them."""
     if "es_id" not in sheet.columns:
         return
     column = sheet.columns["es_id"]
-    if _restarts_in_every_study(sheet, column):
+    studies = sheet.study_keys if _ids_restart(sheet, column) else [""] * len(sheet.lines)
+    first: dict[tuple[str, str], int] = {}
+    for line, study, cell, missing in zip(sheet.lines, studies, column.cells, column.missing, strict=True):
+        if not missing and (before := first.setdefault((study, cell), line)) != line:
+            message = f"{cell!r} is also in line {before}; give every effect its own {column.label}"
+            found.departure(line, column.label, cell, message, kind="duplicate-id")
+
+
+def _ids_restart(sheet: ParsedSheet, column: ParsedColumn) -> bool:
+    """Tell whether nearly every study shares an id with another, as where each counts anew."""
+    if sheet.study_labels is None:
+        return False
+    holders: dict[str, set[str]] = {}
+    for study, cell, missing in zip(sheet.study_keys, column.cells, column.missing, strict=True):
+        if not missing:
+            holders.setdefault(cell, set()).add(study)
+    if len(holders) == 1 and "1" not in holders:
+        return False
+    sharing = set().union(*(held for held in holders.values() if len(held) > 1))
+    return len(sharing) > MOST_STUDIES * len(set(sheet.study_keys))
+
+
+def _studies_are_named(sheet: ParsedSheet, found: Findings) -> None:
+    labels, used = sheet.study_labels, np.flatnonzero(sheet.usable)
+    if labels is None:
+        if used.size > 1:
+            found.suspicion(None, None, None, NO_STUDY_COLUMN.format(k=used.size), kind="no-study")
         return
-    first: dict[str, int] = {}
-    for line, cell, missing in zip(sheet.lines, column.cells, column.missing, strict=True):
-        if not missing and first.setdefault(cell, line) != line:
-            message = f"{cell!r} is also in line {first[cell]}; give every effect its own {column.label}"
-            found.error(line, column.label, cell, message, kind="duplicate-id")
-
-
-def _restarts_in_every_study(sheet: ParsedSheet, column: ParsedColumn) -> bool:
-    """Tell whether effects are numbered 1, 2, ... within each study, which is a fair way to name them."""
-    study = next((sheet.columns[name].cells for name in ("study_id", "study") if name in sheet.columns), None)
-    turn: Counter[str] = Counter()
-    for name, cell in zip(study or [], column.cells, strict=bool(study)):
-        turn[name] += 1
-        if cell != str(turn[name]):
-            return False
-    return len(turn) > 1
+    column = sheet.columns[sheet.places.study or ""]
+    lines = [sheet.lines[i] for i in used]
+    found.problems.extend(empty_labels([labels[i] for i in used], lines, column.label))
+    if sheet.places.separating is not None:
+        for i in yearless(labels, sheet.texts(sheet.places.separating)):
+            message = f"{labels[i]!r} stands with several years and here with none; it is counted with the row above"
+            found.suspicion(sheet.lines[i], column.label, labels[i], message, kind="study-year")
 
 
 def _rows_are_complete(sheet: ParsedSheet, found: Findings) -> None:
@@ -156,12 +250,14 @@ def _rows_are_complete(sheet: ParsedSheet, found: Findings) -> None:
 
 
 def _variances_are_positive(sheet: ParsedSheet, found: Findings) -> None:
-    if sheet.finished is None:
+    if sheet.finished is None or sheet.finished.kind == "ni":
         return
-    column, values = sheet.columns[sheet.finished[1]], sheet.numbers(sheet.finished[1])
+    column, values = sheet.columns[sheet.finished.second], sheet.numbers(sheet.finished.second)
     for i in np.flatnonzero(values <= 0):
         text = column.cells[i]
-        message = f"{text} is not > 0; a {WHAT[sheet.finished[1]]} must be positive, check the sheet it was computed in"
+        message = (
+            f"{text} is not > 0; a {WHAT[sheet.finished.kind]} must be positive, check the sheet it was computed in"
+        )
         found.error(sheet.lines[i], column.label, text, message, kind="not-positive")
 
 
@@ -176,6 +272,7 @@ RULES: tuple[Callable[[ParsedSheet, Findings], None], ...] = (
     _r_in_range,
     _n_fits,
     _ids_are_unique,
+    _studies_are_named,
     _rows_are_complete,
     _variances_are_positive,
 )

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from alliance_meta.conditions import select_rows
+from alliance_meta.effects.missing import strays
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import InputError
+from alliance_meta.expressions import shown
 from alliance_meta.notes import Note
 from alliance_meta.options import did_you_mean
 
@@ -57,22 +60,32 @@ class CodedTable:
     def query(self, expression: str) -> CodedTable:
         """Return the rows for which `expression` holds, e.g. ``"criterion == 'grade'"``.
 
+        It may hold columns (``in back-ticks`` where a name is no word), numbers, texts, arithmetic, comparisons,
+        ``in [...]``, ``and or not``, and ``notna isna isin between lower startswith contains``, as functions or as
+        methods of a column: ``"rater.notna() and contains(lower(study), 'trial')"``. It is data and never run as code.
+
         Raises
         ------
         InputError
-            If the expression names no column of the table, is no expression, or leaves no row.
+            If the expression names no column of the table, holds anything else, or leaves no row.
         """
         try:
-            rows = self._frame.query(expression)
-        except Exception as error:
-            reason = error.args[0] if error.args else error
-            raise InputError(
-                f"subset {expression!r} cannot be read: {reason}. Columns: {', '.join(self.columns)}"
-            ) from error
+            rows = self._frame[select_rows(expression, self._frame)]
+        except InputError as error:
+            raise InputError(f"{error}{self._strays_in(expression)}") from None
         if rows.empty:
-            raise InputError(f"subset {expression!r} leaves no row of {self.provenance.source}")
+            raise InputError(f"subset {shown(expression)} leaves no row of {self.provenance.source}")
         step = f"subset {expression}: {len(rows)} of {self.k} rows"
         return replace(self, _frame=rows, provenance=self.provenance.after(step))
+
+    def _strays_in(self, expression: str) -> str:
+        """Say which columns of the expression are text only because of a few cells."""
+        said = ""
+        for name in self.columns:
+            cells = self._frame[name].tolist() if name in expression else []
+            if stray := strays(name, cells):
+                said += f" {name} is text because of {', '.join(repr(cells[i]) for i in stray[:5])}: mend these cells."
+        return said
 
     def column(self, name: str) -> pd.Series[Any]:
         """Return one column, or an `InputError` that suggests the nearest name."""

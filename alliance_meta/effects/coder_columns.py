@@ -17,6 +17,7 @@ from alliance_meta.not_applicable import NotApplicable
 KAPPAS: dict[str, core.Weights] = {"kappa": "none", "kappa_linear": "linear", "kappa_quadratic": "quadratic"}
 ICCS = {"icc1": core.icc1, "icc2": core.icc2, "icc3": core.icc3}
 ONE_CATEGORY = "both coders used one and the same category throughout"
+CONSTANT = "one coder used a single category throughout, so that kappa is 0 whatever the other did"
 NO_SPREAD = "the values do not vary"
 PERFECT = "the coders never differ"
 FEW = "needs at least 2 rows that both coded"
@@ -109,5 +110,6 @@ def _cells(value: core.Agreement | str) -> dict[str, float]:
     if isinstance(value, str):
         gone = NotApplicable(value)
         return {"estimate": gone, "ci_lb": gone, "ci_ub": gone}
-    limits = [limit if np.isfinite(limit) else NotApplicable(PERFECT) for limit in (value.lb, value.ub)]
+    why = NotApplicable(CONSTANT if np.isnan(value.se) and value.estimate == 0 else PERFECT)
+    limits = [limit if np.isfinite(limit) else why for limit in (value.lb, value.ub)]
     return {"estimate": value.estimate, "ci_lb": limits[0], "ci_ub": limits[1]}

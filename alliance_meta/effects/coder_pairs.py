@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from alliance_meta.effects.coded import CodedTable
+from alliance_meta.effects.missing import without_codes
 from alliance_meta.errors import InputError
 from alliance_meta.options import did_you_mean
 
@@ -106,7 +107,7 @@ def _frame(sheet: Sheet) -> pd.DataFrame:
     if isinstance(sheet, CodedTable):
         return sheet.frame
     if isinstance(sheet, pd.DataFrame):
-        return sheet
+        return without_codes(sheet, stacklevel=6)[0]
     raise InputError(f"coder_agreement needs tables (CodedTable or DataFrame), not {type(sheet).__name__}")
 
 

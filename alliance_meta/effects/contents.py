@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from alliance_meta.core.clusters import codes
 from alliance_meta.effects.checking import ParsedSheet
 from alliance_meta.effects.columns import LABEL_NAMES, ParsedColumn
 from alliance_meta.effects.schema import Contract
+from alliance_meta.effects.studies import count_people, sample_codes, spaced
 
 MOST_LEVELS = 12
 SHOWN_LEVELS = 4
@@ -52,12 +53,14 @@ class Contents:
     ----------
     rows : int
         Rows below the header.
+    effects : int
+        Rows with an effect; only these count for what follows.
     studies, samples : int or None
         Different studies and samples, if there is a column that tells them.
     most_effects : int or None
-        Largest number of rows of one study.
+        Largest number of effects of one study.
     people : int or None
-        Sum of n over samples (over rows if there is no column of samples).
+        Sum of n over samples, each counted once: within a study, the rows of one sample, or the rows with the same n.
     columns : tuple of ColumnContents
         Column by column.
     lacks_required, lacks_advised : tuple of str
@@ -65,6 +68,7 @@ class Contents:
     """
 
     rows: int
+    effects: int
     studies: int | None
     samples: int | None
     most_effects: int | None
@@ -80,7 +84,7 @@ class Contents:
     @property
     def sentence(self) -> str:
         """The whole sheet in one line."""
-        parts = [_count(self.rows, "effect")]
+        parts = [_count(self.effects, "effect")]
         if self.samples is not None:
             parts.append(f"from {_count(self.samples, 'sample')}")
         if self.studies is not None:
@@ -88,61 +92,39 @@ class Contents:
         text = " ".join(parts)
         if self.most_effects is not None and self.most_effects > 1:
             text += f", at most {self.most_effects} from one study"
+        if self.studies is None and self.effects > 1:
+            text += ", each counted as a study of its own"
         if self.people is not None:
-            text += f"; {self.people:,} people".replace(",", " ")
+            text += f"; {spaced(self.people)} people"
+        if self.rows > self.effects:
+            text += f"; {_count(self.rows - self.effects, 'row')} without an effect"
         return text
 
 
 def contents_of(sheet: ParsedSheet, contract: Contract) -> Contents:
-    """Summarise a sheet."""
-    studies = _filled(sheet, ("study_id", "study"))
-    samples = _filled(sheet, ("sample_id",))
+    """Summarise a sheet; effects, studies, samples and people are those that an analysis uses."""
+    used = np.flatnonzero(sheet.usable)
     there = {sheet.r: "r", sheet.n: "n"}
     names = {there.get(name, name) for name in sheet.columns}
     if sheet.finished or "es_type" in names:
         names |= {"r", "n"}
+    n = sheet.numbers(sheet.n)[used]
+    studies = codes([sheet.study_keys[i] for i in used])
+    sample = sheet.places.sample
+    named = None if sample is None else [sheet.texts(sample)[i] for i in used]
+    samples = sample_codes(studies, n, named)
+    known = sheet.study_labels is not None
     return Contents(
         rows=len(sheet.lines),
-        studies=None if studies is None else len(set(studies)),
-        samples=None if samples is None else len(set(_samples(sheet, samples, studies))),
-        most_effects=None if studies is None else max(Counter(studies).values(), default=0),
-        people=_people(sheet, samples, studies),
+        effects=int(used.size),
+        studies=int(studies.max(initial=-1)) + 1 if known else None,
+        samples=None if named is None else int(samples.max(initial=-1)) + 1,
+        most_effects=int(np.bincount(studies).max(initial=0)) if known else None,
+        people=count_people(samples, n),
         columns=tuple(_contents(column, contract) for column in sheet.columns.values()),
         lacks_required=tuple(column.name for column in contract.named("required") if column.name not in names),
         lacks_advised=tuple(column.name for column in contract.named("advised") if column.name not in names),
     )
-
-
-def _filled(sheet: ParsedSheet, names: Sequence[str]) -> list[str] | None:
-    """Return the first of these columns that is not empty; an empty cell stands for itself alone."""
-    for name in names:
-        column = sheet.columns.get(name)
-        if column is not None and not all(column.missing):
-            cells = zip(column.cells, column.missing, sheet.lines, strict=True)
-            return [f"\0{line}" if gone else cell for cell, gone, line in cells]
-    return None
-
-
-def _samples(sheet: ParsedSheet, samples: list[str], studies: list[str] | None) -> list[tuple[str, str]]:
-    return list(zip(studies or [""] * len(sheet.lines), samples, strict=True))
-
-
-def _people(sheet: ParsedSheet, samples: list[str] | None, studies: list[str] | None) -> int | None:
-    n = sheet.numbers(sheet.n)
-    if not np.isfinite(n).any():
-        return None
-    if samples is None:
-        return _whole(n[np.isfinite(n)].tolist())
-    largest: dict[tuple[str, str], float] = {}
-    for key, people in zip(_samples(sheet, samples, studies), n, strict=True):
-        if np.isfinite(people):
-            largest[key] = max(largest.get(key, 0.0), float(people))
-    return _whole(list(largest.values()))
-
-
-def _whole(people: list[float]) -> int | None:
-    total = sum(people)
-    return int(total) if abs(total) < 2**53 else None
 
 
 def _contents(column: ParsedColumn, contract: Contract) -> ColumnContents:

@@ -12,7 +12,7 @@ from alliance_meta.core.block_layout import check_room
 from alliance_meta.core.clusters import IntArray, codes, stacks
 from alliance_meta.core.sampling_covariance import SamplingCovariance
 from alliance_meta.effects.assumed_correlations import Assumption, correlation, known_blocks, plain, read_assumption
-from alliance_meta.effects.grouping import Grouping, grouping, numeric_column
+from alliance_meta.effects.groups import Grouping, grouping, numeric_column
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note
 from alliance_meta.options import PositiveDefiniteCheck, check_option

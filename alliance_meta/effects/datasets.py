@@ -29,6 +29,17 @@ KIND_ORDER = (
     "published",
     "claims",
 )
+# Under the GPL: part of the repository, not of the installed package, which can so be passed on under BSD and CC0.
+NOT_INSTALLED = (
+    "cohen1981",
+    "craft2003",
+    "crede2010",
+    "lui2015",
+    "mcdaniel1994",
+    "molloy2014",
+    "oswald2013_ex1",
+    "tannersmith2016",
+)
 BLOCK_KEYS = (
     "kind",
     "synthetic",
@@ -93,7 +104,8 @@ def load_dataset(name: str) -> CodedTable:
         If no data set has this name, several begin with it, or the file differs from the one its card
         describes.
     CannotRunError
-        If the package was installed without its data.
+        If the package was installed without its data, or the set is under the GPL and therefore only in the
+        project's repository (the message says where).
 
     Examples
     --------
@@ -225,6 +237,13 @@ def _resolve(name: str, known: Sequence[str]) -> str:
     begins = [candidate for candidate in known if name and candidate.startswith(name)]
     if len(begins) == 1:
         return begins[0]
+    elsewhere = [candidate for candidate in NOT_INSTALLED if name and candidate.startswith(name)]
+    if len(elsewhere) == 1 and not begins:
+        raise CannotRunError(
+            f"{elsewhere[0]} is under the GNU General Public License and is therefore not in the installed package; it "
+            f"is in the project's repository, in data/validation/{elsewhere[0]}: work in a checkout, or read the "
+            "file from there with read_coded"
+        )
     if begins:
         raise InputError(f"several data sets begin with {name!r}: {', '.join(begins)}")
     raise InputError(f"no data set is called {name!r}{did_you_mean(name, list(known))}; there are {', '.join(known)}")

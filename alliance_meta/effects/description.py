@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic import Field as PydanticField
 
+from alliance_meta.effects.card import PublishedResult
 from alliance_meta.effects.columns import MISSING
 from alliance_meta.effects.findings import Findings
 from alliance_meta.effects.schema import CONTRACT, FALSE, TRUE, Column, Contract, Kind
 from alliance_meta.effects.vocabulary import Term, Vocabulary, plain
+from alliance_meta.expressions import shown
+from alliance_meta.options import did_you_mean
 
 PACKAGE = "datapackage.json"
 TYPES: dict[str, Kind] = {"string": "string", "integer": "integer", "number": "number", "boolean": "boolean"}
@@ -62,6 +67,39 @@ class _Resource(_Part):
         return (self.path,) if isinstance(self.path, str) else self.path
 
 
+def _as_printed(text: object) -> object:
+    """Accept a number only as text, whose digits say how far it binds."""
+    with suppress(ValueError):
+        if isinstance(text, str) and math.isfinite(float(text.replace("−", "-"))):
+            return text
+    raise ValueError("write it as the paper prints it, in quotation marks: '.275'")
+
+
+class _Printed(_Part):
+    """One printed result; `PublishedResult` says what each part means."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    id: str = "printed"
+    label: str = "printed result"
+    kind: Literal["published", "recalculated", "documentation"] = "published"
+    source: str = "not stated"
+    where: str = "not stated"
+    doi: str | None = None
+    scale: Literal["r", "z"] = "r"
+    coefficient: str = "intrcpt"
+    printed: dict[str, Annotated[str, BeforeValidator(_as_printed)]] = PydanticField(min_length=1)
+    route: dict[str, Any] | None = None
+    search: bool = True
+    note: str = ""
+    moderator: str = ""
+    subset: str | None = None
+
+
+class _Own(_Part):
+    published: tuple[_Printed, ...] = ()
+
+
 class _Package(_Part):
     resources: tuple[_Resource, ...] = ()
     own: dict[str, Any] = PydanticField(default_factory=dict, alias="alliance_meta")
@@ -79,7 +117,7 @@ class Description:
         Columns in which its description demands a value in every row.
     missing : frozenset of str
         Its own codes for "missing".
-    published : tuple of mapping
+    published : tuple of PublishedResult
         Printed results that its description names.
     widened : tuple of str
         What the description adds to the contract, in words.
@@ -90,7 +128,7 @@ class Description:
     contract: Contract = CONTRACT
     required: frozenset[str] = frozenset()
     missing: frozenset[str] = frozenset()
-    published: tuple[Mapping[str, Any], ...] = ()
+    published: tuple[PublishedResult, ...] = ()
     widened: tuple[str, ...] = field(default=())
     found: bool = False
 
@@ -104,9 +142,7 @@ def describe(path: Path, found: Findings) -> Description:
     try:
         package = _Package.model_validate(json.loads(text))
     except ValidationError as error:
-        for problem in error.errors(include_url=False)[:5]:
-            place = ".".join(map(str, problem["loc"]))
-            found.departure(None, None, None, f"{PACKAGE}: {place}: {problem['msg']}", kind="description")
+        _tell(error, found, kind="description")
         return Description()
     except (ValueError, RecursionError) as error:
         message = f"{PACKAGE} is not valid JSON ({str(error).splitlines()[0]}); it was left aside"
@@ -141,17 +177,37 @@ def _described(source: str, table: _Schema, own: Mapping[str, Any], found: Findi
     if codes:
         text += f"; cells with {', '.join(map(repr, codes))} count as missing"
     found.note("description", text)
-    published = own.get("published", ())
     return Description(
         contract=CONTRACT.changed(columns),
         required=frozenset(item.name for item in table.fields if item.constraints.required),
         missing=frozenset(codes),
-        published=tuple(entry for entry in published if isinstance(entry, Mapping))
-        if isinstance(published, list | tuple)
-        else (),
+        published=_published(own, found),
         widened=tuple(widened),
         found=True,
     )
+
+
+def _published(own: Mapping[str, Any], found: Findings) -> tuple[PublishedResult, ...]:
+    try:
+        entries = _Own.model_validate(own).published
+    except ValidationError as error:
+        _tell(error, found, kind="published", under="alliance_meta")
+        return ()
+    return tuple(PublishedResult.from_dict(entry.model_dump()) for entry in entries)
+
+
+def _tell(error: ValidationError, found: Findings, *, kind: str, under: str = "") -> None:
+    """Name the first problems of a description, each with its place and what stands there."""
+    for problem in error.errors(include_url=False)[:5]:
+        names = (under, *problem["loc"]) if under else problem["loc"]
+        place = "".join(f"[{name}]" if isinstance(name, int) else f".{name}" for name in names).lstrip(".")
+        message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "write")
+        what = f"{place} is {shown(problem['input'])}; {message}"
+        if problem["type"] in ("missing", "too_short"):
+            what = f"{place.rpartition('.')[0]} lacks {names[-1]!r}; {message}"
+        elif problem["type"] == "extra_forbidden":
+            what = f"{place} is not known{did_you_mean(str(names[-1]), list(_Printed.model_fields))}"
+        found.departure(None, None, None, f"{PACKAGE}: {what}", kind=kind)
 
 
 def _merged(known: Column | None, item: _Field) -> tuple[Column, str]:

@@ -6,7 +6,7 @@ import codecs
 import re
 
 from alliance_meta.effects.findings import Findings
-from alliance_meta.errors import CodingError, Problem
+from alliance_meta.errors import CodingError, InputError, Problem
 
 SAVE_AS_CSV = "save the sheet as CSV (UTF-8) and read that"
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -36,8 +36,19 @@ MOJIBAKE = re.compile("Ã[\u0080-\u00bf\u0192\u201a-\u203a\u0152-\u0178]|â€|�
 MARKUP = re.compile(r"\s*<(?:!doctype|html|head|body|table|\?xml|svg)\b", flags=re.IGNORECASE)
 
 
-def decode(data: bytes, source: str, found: Findings) -> str:
-    """Return the text of a file, announcing any encoding but UTF-8.
+# Pairs of bytes above 127 follow one another in East Asian encodings; in Western ones such a byte stands alone.
+EAST_ASIAN = {"gb18030": "gbk", "shift_jis": "shift_jis", "big5": "big5", "euc_kr": "euc_kr"}
+FEWEST_PAIRED, MOST_PAIRED = 4, 0.8
+# A share of control characters from which a file is no text; a longer line than any row of a sheet.
+MOST_CONTROL, LONGEST_LINE = 0.01, 2_000_000
+# Letters of Mac Roman inside a word, as Windows-1252 shows them.
+MAC_LETTERS = re.compile(
+    "[A-Za-z][\u0160\u017d\u0178\u0152\u20ac\u201a\u0192\u201e\u2026\u2020\u2021\u02c6\u2030][a-z]"
+)
+
+
+def decode(data: bytes, source: str, found: Findings, encoding: str | None = None) -> str:
+    """Return the text of a file, announcing any encoding but UTF-8; `encoding` names the one it was saved in.
 
     Raises
     ------
@@ -47,12 +58,13 @@ def decode(data: bytes, source: str, found: Findings) -> str:
     if not data.strip():
         raise _refuse(source, "the file is empty; it needs a header row and one row per effect", "empty")
     _refuse_known_formats(data, source)
-    text = _decode_marked(data, source, found)
+    _refuse_long_lines(data, source)
+    text = _decode_named(data, encoding, source) if encoding else _decode_marked(data, source, found)
     if text is None:
         text = _decode_wide(data, source, found)
     if text is None:
         text = _decode_narrow(data, source, found)
-    _refuse_what_is_no_table(text, source)
+    _refuse_what_is_no_table(text, source, found)
     _suspect_mojibake(text, found)
     return text
 
@@ -69,6 +81,35 @@ def _refuse_known_formats(data: bytes, source: str) -> None:
         else:
             message = "this is a ZIP archive, whatever its name says; unpack it and read the sheet inside"
         raise _refuse(source, message, "not-a-table")
+
+
+def _refuse_long_lines(data: bytes, source: str) -> None:
+    if len(data) > LONGEST_LINE:
+        lengths = [len(line) for line in data.replace(b"\r", b"\n").split(b"\n")]
+        longest = max(lengths)
+        if longest > LONGEST_LINE:
+            message = (
+                f"line {lengths.index(longest) + 1} has {longest / 1e6:,.0f} million bytes, as no row of a sheet has"
+            )
+            raise _refuse(source, message, "not-a-table")
+
+
+def _decode_named(data: bytes, encoding: str, source: str) -> str:
+    try:
+        text = data.decode(encoding)
+    except UnicodeError as error:
+        place = getattr(error, "start", 0)
+        line = data[:place].count(b"\n") + 1
+        message = f"line {line}: this is not {encoding}; name another encoding, or {SAVE_AS_CSV}"
+        raise _refuse(source, message, "encoding") from None
+    except (LookupError, ValueError):
+        known = "utf-8, cp1252, mac_roman, latin-1, gbk, big5, shift_jis, euc_kr, utf-16"
+        raise InputError(f"encoding={encoding!r} is not known; for example {known}") from None
+    return text.removeprefix("\ufeff")
+
+
+def _name_encoding(name: str) -> str:
+    return f"name it: encoding={name!r} (command line: --encoding {name})"
 
 
 def _decode_marked(data: bytes, source: str, found: Findings) -> str | None:
@@ -133,15 +174,46 @@ def _decode_fallback(data: bytes, error: UnicodeDecodeError, source: str, found:
             f"line {line}: {what}: damaged or cut off; save the sheet again as CSV (UTF-8)",
             "encoding",
         )
+    guess = _east_asian(data)
+    if guess is not None:
+        message = f"line {line}: the text seems to be in an East Asian encoding; {_name_encoding(guess)}"
+        raise _refuse(source, f"{message}, or {SAVE_AS_CSV}", "encoding")
     try:
         text = data.decode("cp1252")
     except UnicodeDecodeError as other:
         line = data[: other.start].count(b"\n") + 1
         message = f"line {line}: byte 0x{data[other.start]:02x} is neither UTF-8 nor Windows-1252"
-        raise _refuse(source, f"{message}; {SAVE_AS_CSV}", "encoding") from None
+        mac = f"from a Mac? then {_name_encoding('mac_roman')}"
+        raise _refuse(source, f"{message}; {mac}, or {SAVE_AS_CSV}", "encoding") from None
+    if odd := MAC_LETTERS.search(text):
+        word = _word_at(text, odd.start())
+        other_word = word.encode("cp1252", errors="replace").decode("mac_roman")
+        message = f"{word!r}: saved on a Mac, as {other_word!r}? then {_name_encoding('mac_roman')}"
+        found.suspicion(text.count("\n", 0, odd.start()) + 1, None, word, message, kind="mojibake")
     example = _word_at(text, error.start)
     found.note("encoding", f"{source}, line {line}: not UTF-8; read as Windows-1252 (e.g. {example!r})")
     return text
+
+
+def _east_asian(data: bytes) -> str | None:
+    """Return the East Asian encoding that a text is probably in: bytes above 127 mostly in pairs."""
+    high = re.findall(rb"[\x80-\xff]+", data)
+    total = sum(map(len, high))
+    if total < FEWEST_PAIRED:
+        return None
+    # In Shift-JIS half of the second bytes are plain ones; kana tell it, which other encodings have elsewhere.
+    kana = len(re.findall(rb"\x82[\x9f-\xf1]|\x83[\x40-\x96]", data))
+    if kana >= FEWEST_PAIRED and 4 * kana > total:
+        return "shift_jis"
+    if sum(len(run) for run in high if len(run) > 1) < MOST_PAIRED * total:
+        return None
+    for codec, name in EAST_ASIAN.items():
+        try:
+            data.decode(codec)
+        except UnicodeDecodeError:
+            continue
+        return name
+    return None
 
 
 def _word_at(text: str, position: int) -> str:
@@ -151,19 +223,27 @@ def _word_at(text: str, position: int) -> str:
     return (left.group() if left else "") + (right.group() if right else "")
 
 
-def _refuse_what_is_no_table(text: str, source: str) -> None:
+def _first_control(text: str) -> tuple[int, str]:
+    control = CONTROL.search(text)
+    assert control is not None
+    return text.count("\n", 0, control.start()) + 1, f"the control character 0x{ord(control.group()):02x}"
+
+
+def _refuse_what_is_no_table(text: str, source: str, found: Findings) -> None:
     if not text.strip("\ufeff \t\r\n\x1a"):
         raise _refuse(source, "the file is empty; it needs a header row and one row per effect", "empty")
     if MARKUP.match(text):
         raise _refuse(source, f"this is a web page or XML, not a table of text; {SAVE_AS_CSV}", "not-a-table")
     if re.match(r'\s*(\{\s*"|\[\s*[\[{])', text):
         raise _refuse(source, "this is JSON, not a table of text; write it as CSV and read that", "not-a-table")
-    control = CONTROL.search(text)
-    if control:
-        line = text.count("\n", 0, control.start()) + 1
-        character = f"the control character 0x{ord(control.group()):02x}"
+    controls = CONTROL.findall(text)
+    if len(controls) > MOST_CONTROL * len(text):
+        line, character = _first_control(text)
         message = f"line {line} holds {character}: a damaged file, or no text; {SAVE_AS_CSV}"
         raise _refuse(source, message, "not-a-table")
+    if controls:
+        line, character = _first_control(text)
+        found.suspicion(line, None, None, f"holds {character}, as text copied from a PDF may", kind="mojibake")
 
 
 def _suspect_mojibake(text: str, found: Findings) -> None:

@@ -13,7 +13,9 @@ from alliance_meta.core.correlations import r_to_z, unbiased_r, var_r, var_z
 from alliance_meta.effects.coded import CodedTable
 from alliance_meta.effects.converted_rows import converted_rows, own_variances
 from alliance_meta.effects.finished import finished_columns, finished_effects
+from alliance_meta.effects.missing import without_codes
 from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.studies import Named, listed, row_labels, row_studies
 from alliance_meta.effects.table import EffectSizes, unique_labels
 from alliance_meta.errors import CodingError, DroppedRowsWarning, InputError, Problem
 from alliance_meta.notes import Note, warn_note
@@ -21,25 +23,27 @@ from alliance_meta.options import ConvertedRows, Measure, VType, check_option, d
 
 VTYPES = {"ZCOR": ("LS",), "COR": ("LS", "AV", "H0"), "UCOR": ("LS", "AV", "UB")}
 LEAST_N = {"ZCOR": 4, "COR": 2, "UCOR": 5}
+# Beyond it weights differ by more than a number has digits.
+MOST_N = 1e21
 WHY_LEAST_N = {
     "ZCOR": "the variance of Fisher z is 1/(n - 3)",
     "COR": "the variance of r divides by n - 1",
     "UCOR": "the unbiased r needs n - 4 degrees of freedom",
 }
-LABEL_COLUMNS = ("slab", "study", "author", "authors", "study_id")
 
 
 def escalc(
     data: CodedTable | pd.DataFrame,
     *,
-    measure: Measure = "ZCOR",
+    measure: Measure | None = None,
     ri: str | None = None,
     ni: str | None = None,
     vtype: VType = "LS",
     converted: ConvertedRows = "keep",
     slab: str | Sequence[str] | None = None,
-    study_id: str | None = None,
+    study_id: str | Sequence[str] | None = None,
     direction: str | None = None,
+    missing: str | Sequence[str | float] = (),
 ) -> EffectSizes:
     """Turn correlations and sample sizes into effect sizes with sampling variances.
 
@@ -50,9 +54,10 @@ def escalc(
     ----------
     data : CodedTable or DataFrame
         One row per effect.
-    measure : {"ZCOR", "COR", "UCOR"}
+    measure : {"ZCOR", "COR", "UCOR"}, optional
         ``ZCOR``: Fisher's z = atanh(r) with variance 1/(n - 3), the default, whose variance does not depend
-        on r. ``COR``: r itself. ``UCOR``: r corrected for its small downward bias (Olkin & Pratt 1958).
+        on r. ``COR``: r itself. ``UCOR``: r corrected for its small downward bias (Olkin & Pratt 1958). For finished
+        effects it says what they are.
     ri, ni : str, optional
         Columns with the correlations (in (-1, 1)) and the sample sizes (whole numbers); ``"r"`` and
         ``"n"`` unless the table's data card names others.
@@ -66,16 +71,20 @@ def escalc(
         out.
     slab : str or sequence of str, optional
         Column, or columns joined by a space, with the study labels.
-    study_id : str, optional
-        Column that says which study a row belongs to; the labels by default.
+    study_id : str or sequence of str, optional
+        Column, or columns that together, say which study a row belongs to, taken as they stand. By default a column
+        ``study_id``, else the study labels, of which equal ones are told apart by the year of publication, else
+        `slab`.
     direction : str, optional
         What a positive effect means; from the data card, else ``"as coded"``.
+    missing : str, number or sequence of these
+        Of a DataFrame: further codes for "missing", such as 999.
 
     Returns
     -------
     EffectSizes
         Every other column is kept as a possible moderator. A table that holds finished effects (``yi`` with ``vi``
-        or ``sei``) in place of r and n gives those, with ``measure="GEN"``.
+        or ``sei``) in place of r and n gives those, with ``measure="GEN"`` unless `measure` says what they are.
 
     Raises
     ------
@@ -89,6 +98,8 @@ def escalc(
     -----
     DroppedRowsWarning
         Rows without r or n are left out; the labels stand in the warning and in ``.notes``.
+    DependenceWarning
+        No column tells which rows are one study, so that each row counts as a study of its own.
 
     Notes
     -----
@@ -107,38 +118,40 @@ def escalc(
     >>> es.yi.round(4).tolist(), es.vi.tolist()
     ([0.2027, 0.3095], [0.02, 0.01])
     """
-    _check_options(measure, vtype, converted)
-    table = data if isinstance(data, CodedTable) else _wrap(data)
+    _check_options(measure or "ZCOR", vtype, converted)
+    table = data if isinstance(data, CodedTable) else _wrap(data, missing)
     defaults, source = table.defaults, table.provenance.source
     notes: list[Note] = [*table.notes, *_pooling_notes(table)]
     # A table that was read from a file knows each row's line there; any other counts from line 2.
     lines = table.frame.index if table.frame.index.name == "line" else np.arange(table.k) + 2
     frame = table.frame.reset_index(drop=True)
-    slab, id_column = slab or defaults.get("slab"), study_id or defaults.get("study_id")
+    named = Named(slab or defaults.get("slab"), study_id or defaults.get("study_id"), defaults.get("study"))
     if ri is None and ni is None and "ri" not in defaults and finished_columns(table):
-        labels = _labels(frame, slab, source)
-        return finished_effects(table, labels=labels, study_id=id_column, direction=direction, notes=notes)
+        return finished_effects(table, named=named, lines=lines, direction=direction, notes=notes, measure=measure)
+    measure = measure or "ZCOR"
     r_name, n_name = ri or defaults.get("ri", "r"), ni or defaults.get("ni", "n")
     _check_columns(frame, [r_name, n_name], source)
     if converted == "drop" and (derived := converted_rows(frame)).any():
         notes.append(Note("converted-dropped", f"{derived.sum()} of {table.k} rows left out: their r was converted."))
         frame, lines = frame[~derived].reset_index(drop=True), np.asarray(lines)[~derived]
-    labels = _labels(frame, slab, source)
+    labels = row_labels(frame, named, source)
     r, n, keep = _numbers(frame, r_name, n_name, labels, lines, measure=measure, source=source)
     notes += _lost(labels, keep)
     yi, vi = _effects(r[keep], n[keep], measure=measure, vtype=vtype)
     kept = frame[keep].reset_index(drop=True)
+    kept, studies, said = row_studies(kept, named, np.asarray(lines)[keep], source)
+    notes += said
     if converted == "keep":
         vi, own = own_variances(kept, vi, measure=measure)
         notes += own
-    labels = tuple(label for label, k in zip(labels, keep, strict=True) if k)
+    kept_labels = (label for label, k in zip(labels, keep, strict=True) if k)
     step = f"escalc measure={measure}, vtype={vtype}, ri={r_name}, ni={n_name}"
     return EffectSizes(
         yi=yi,
         vi=vi,
         ni=n[keep],
-        slab=unique_labels(labels),
-        study_id=labels if id_column is None else tuple(map(str, CodedTable(kept, table.provenance).column(id_column))),
+        slab=unique_labels([label or study for label, study in zip(kept_labels, studies, strict=True)]),
+        study_id=studies,
         _moderators=kept,
         measure=measure,
         vtype=vtype,
@@ -174,7 +187,7 @@ def _lost(labels: Sequence[str], keep: Mask) -> list[Note]:
     if keep.all():
         return []
     lost = [labels[i] for i in np.flatnonzero(~keep).tolist()]
-    message = f"{len(lost)} of {len(keep)} rows left out because r or n is missing: {_listed(lost)}."
+    message = f"{len(lost)} of {len(keep)} rows left out because r or n is missing: {listed(lost)}."
     return [warn_note("dropped-rows", message, DroppedRowsWarning, stacklevel=4)]
 
 
@@ -196,7 +209,7 @@ def _effects(r: Array, n: Array, *, measure: str, vtype: str) -> tuple[Array, Ar
     return estimate, var_r(r, n, vtype=vtype, estimate=estimate)
 
 
-def _wrap(frame: pd.DataFrame) -> CodedTable:
+def _wrap(frame: pd.DataFrame, missing: Any) -> CodedTable:
     if not isinstance(frame, pd.DataFrame):
         raise InputError(
             f"escalc needs a table (CodedTable or DataFrame), not {type(frame).__name__}; "
@@ -204,25 +217,8 @@ def _wrap(frame: pd.DataFrame) -> CodedTable:
         )
     if "not_studies" in frame.attrs:
         raise InputError(f"escalc: {frame.attrs['not_studies']}")
-    return CodedTable(frame, Provenance(source="data frame"))
-
-
-def _labels(frame: pd.DataFrame, slab: str | Sequence[str] | None, source: str) -> tuple[str, ...]:
-    if slab is None:
-        slab = next((name for name in LABEL_COLUMNS if name in frame), None)
-        if slab is None:
-            return tuple(f"Study {i + 1}" for i in range(len(frame)))
-        if "year" in frame and slab != "slab" and not frame[slab].astype(str).str.contains(r"\d{4}").any():
-            slab = [slab, "year"]
-    table = CodedTable(frame, Provenance(source=source))
-    parts = [table.column(name) for name in ([slab] if isinstance(slab, str) else slab)]
-    return tuple(" ".join(_text(value) for value in row if _text(value)) for row in zip(*parts, strict=True))
-
-
-def _text(value: Any) -> str:
-    if pd.isna(value):
-        return ""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    clean, notes = without_codes(frame, missing, stacklevel=5)
+    return CodedTable(clean, Provenance(source="data frame"), notes=tuple(notes))
 
 
 def _numbers(
@@ -247,6 +243,7 @@ def _numbers(
             n < least,
             lambda x: f"{x:g} is too small for {measure}: {WHY_LEAST_N[measure]}; needs n >= {least}",
         ),
+        (n_name, n, n > MOST_N, lambda x: f"{x:g} people are not possible"),
         (n_name, n, (n >= least) & (n != np.round(n)), lambda x: f"{x:g} is not a whole number of people"),
     ]
     for name, values, bad, why in rules:
@@ -289,8 +286,3 @@ def _why_not_r(value: float) -> str:
         return f"{value:g} is a perfect correlation; its Fisher z is infinite. Check the source, or leave the row out"
     hint = f"; coded in percent? write {value / 100:g}" if 1 < abs(value) < 100 else ""
     return f"{value:g} is outside (-1, 1){hint}"
-
-
-def _listed(labels: Sequence[str], most: int = 8) -> str:
-    rest = len(labels) - most
-    return ", ".join(labels[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from alliance_meta.effects.card import PublishedResult
 from alliance_meta.effects.checking import ParsedSheet, check_sheet
 from alliance_meta.effects.coded import CodedTable
 from alliance_meta.effects.columns import ParsedColumn
@@ -18,15 +18,14 @@ from alliance_meta.effects.conforming import check_contract
 from alliance_meta.effects.contents import Contents, contents_of
 from alliance_meta.effects.description import Description, describe
 from alliance_meta.effects.findings import Findings
-from alliance_meta.effects.naming import known_as, name_columns
+from alliance_meta.effects.naming import SheetOptions, name_columns
 from alliance_meta.effects.parsing import parse_sheet
-from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.provenance import Layout, Provenance
 from alliance_meta.effects.reading import read_sheet
 from alliance_meta.effects.suspicions import suspect
-from alliance_meta.errors import CannotRunError, CodingError, InputError, Problem
-from alliance_meta.files import sha256
+from alliance_meta.errors import CannotRunError, CodingError, Problem
+from alliance_meta.files import read_regular, sha256
 from alliance_meta.notes import Note
-from alliance_meta.options import Measure, check_option
 
 Hold = Literal["read", "check", "strict"]
 
@@ -47,7 +46,7 @@ class Reading:
         What was adapted.
     contents : Contents or None
         What is in the sheet, if it is a table at all.
-    published : tuple of mapping
+    published : tuple of PublishedResult
         Printed results that the sheet's description names.
     """
 
@@ -56,7 +55,7 @@ class Reading:
     problems: tuple[Problem, ...]
     notes: tuple[Note, ...]
     contents: Contents | None = None
-    published: tuple[Mapping[str, Any], ...] = ()
+    published: tuple[PublishedResult, ...] = ()
 
     @property
     def errors(self) -> list[Problem]:
@@ -69,69 +68,39 @@ class Reading:
         return [problem for problem in self.problems if problem.severity == "suspicion"]
 
 
-def examine(
-    path: str | Path,
-    *,
-    ri: str | None = None,
-    ni: str | None = None,
-    measure: Measure = "ZCOR",
-    sheet: str | None = None,
-    hold: Hold = "check",
-) -> Reading:
+def examine(path: str | Path, *, hold: Hold = "check", **options: Any) -> Reading:
     """Read and check a file in one pass; nothing inside the file raises or warns.
 
     With ``hold="check"`` what departs from the contract is an error, with ``"strict"`` also what it lacks; with
-    ``"read"`` departures are suspicions, since they make no number wrong.
+    ``"read"`` departures are suspicions, since they make no number wrong. `options` are those of `SheetOptions`.
     """
-    check_option("measure", measure, Measure)
-    if ri is not None and ri == ni:
-        raise InputError(f"ri and ni both name the column {ri!r}; r and n need a column each")
+    wanted = SheetOptions(**options)
     data, source = _read_bytes(Path(path))
     found = Findings(departures="suspicion" if hold == "read" else "error")
-    described = describe(Path(path), found)
-    return _examine(data, source, found, described, ri=ri, ni=ni, measure=measure, sheet=sheet, strict=hold == "strict")
+    return _examine(data, source, found, describe(Path(path), found), wanted, strict=hold == "strict")
 
 
-def examine_bytes(
-    data: bytes,
-    source: str,
-    *,
-    ri: str | None = None,
-    ni: str | None = None,
-    measure: Measure = "ZCOR",
-    sheet: str | None = None,
-    hold: Hold = "check",
-) -> Reading:
+def examine_bytes(data: bytes, source: str, *, hold: Hold = "check", **options: Any) -> Reading:
     """Read and check the bytes of a file called `source`."""
     found = Findings(departures="suspicion" if hold == "read" else "error")
-    strict = hold == "strict"
-    return _examine(data, source, found, Description(), ri=ri, ni=ni, measure=measure, sheet=sheet, strict=strict)
+    return _examine(data, source, found, Description(), SheetOptions(**options), strict=hold == "strict")
 
 
 def _examine(
-    data: bytes,
-    source: str,
-    found: Findings,
-    described: Description,
-    *,
-    ri: str | None,
-    ni: str | None,
-    measure: Measure,
-    sheet: str | None,
-    strict: bool,
+    data: bytes, source: str, found: Findings, described: Description, options: SheetOptions, *, strict: bool
 ) -> Reading:
     try:
-        text = read_sheet(data, source, found, known=lambda cell: known_as(cell, ri, ni), sheet=sheet)
+        text = read_sheet(data, source, found, known=options.known_as, sheet=options.sheet, encoding=options.encoding)
     except CodingError as error:
         problems = [*error.problems, *(problem for problem in found.sorted if problem not in error.problems)]
         return Reading(source, None, tuple(problems), tuple(found.notes), published=described.published)
-    named = name_columns(text, ri, ni, found)
-    parsed = parse_sheet(text, named, described, found, r=ri or "r", n=ni or "n", measure=measure)
+    named = name_columns(text, options, found)
+    parsed = parse_sheet(text, named, options, described, found)
     if parsed.lines:
         check_sheet(parsed, found)
         check_contract(parsed, described, found, strict=strict)
         suspect(parsed, found)
-    table = None if found.errors else _table(parsed, sha256(data), found)
+    table = None if found.errors else _table(parsed, options, sha256(data), found, text.separator)
     contents = contents_of(parsed, described.contract)
     return Reading(source, table, tuple(found.sorted), tuple(found.notes), contents, described.published)
 
@@ -140,7 +109,7 @@ def _read_bytes(path: Path) -> tuple[bytes, str]:
     if path.is_dir():
         raise CannotRunError(f"{path} is a folder; name the file with the sheet")
     try:
-        return path.read_bytes(), path.name
+        return read_regular(path), path.name
     except FileNotFoundError:
         near: list[str] = []
         if path.parent.is_dir():
@@ -152,16 +121,22 @@ def _read_bytes(path: Path) -> tuple[bytes, str]:
         raise CannotRunError(f"cannot read {path}: {reason}") from error
 
 
-def _table(sheet: ParsedSheet, digest: str, found: Findings) -> CodedTable:
+def _table(sheet: ParsedSheet, options: SheetOptions, digest: str, found: Findings, separator: str) -> CodedTable:
     index = pd.Index(sheet.lines, name="line")
     frame = pd.DataFrame({name: _series(column, index, sheet.keys[0]) for name, column in sheet.columns.items()})
     defaults = {key: name for key, name, usual in (("ri", sheet.r, "r"), ("ni", sheet.n, "n")) if name != usual}
     if sheet.finished:
-        defaults |= {name: name for name in sheet.finished}
-    if "study_id" in sheet.columns:
+        defaults |= {"yi": sheet.finished.yi, sheet.finished.kind: sheet.finished.second}
+        if options.measure is not None:
+            defaults["measure"] = options.measure
+    if sheet.study is not None:
+        defaults["study"] = sheet.study
+    elif "study_id" in sheet.columns and not all(sheet.columns["study_id"].missing):
         defaults["study_id"] = "study_id"
     made_up = sheet.source.lower().startswith("synthetic")
-    provenance = Provenance(source=sheet.source, sha256=digest, synthetic=made_up)
+    renamed = tuple((column.label, name) for name, column in sheet.columns.items() if column.label != name)
+    layout = Layout(separator, sheet.mark, renamed)
+    provenance = Provenance(source=sheet.source, sha256=digest, synthetic=made_up, layout=layout)
     return CodedTable(frame, provenance, notes=tuple(found.notes), defaults=defaults)
 
 

@@ -11,7 +11,8 @@ import pandas as pd
 
 from alliance_meta._typing import AnyArray, Array, Mask
 from alliance_meta.effects.aggregate import aggregate
-from alliance_meta.effects.clustering import EMPTY, Clusters, listed, plain_text, read_clusters
+from alliance_meta.effects.groups import Clusters, read_clusters
+from alliance_meta.effects.studies import EMPTY, listed, plain_text
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import DroppedRowsWarning, InputError
 from alliance_meta.notes import Note, merge_notes, warn_note

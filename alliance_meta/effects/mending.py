@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from alliance_meta.effects.columns import SPREADSHEET_ERRORS, DecimalMark, parse_number
+from alliance_meta.options import shell_words
 
 _THOUSANDS = re.compile(r"[1-9][0-9]{0,2}(?:[.,'’  ][0-9]{3})+")
 _MINUS = str.maketrans(dict.fromkeys("−–—‒﹣-", "-"))
@@ -129,7 +130,16 @@ def why_not_r(value: float, text: str, mark: DecimalMark) -> str:
     if abs(value) == 1:
         return f"{text} is a perfect correlation, whose Fisher z is infinite; check the paper"
     if value in (-9, -99, -999, -9999, 99, 999, 9999):
-        return f"{text} is outside (-1, 1); a code for a missing value? leave the cell empty"
+        return f"{text} is outside (-1, 1); a code for a missing value? {declare_missing(text)}"
     if 2 <= abs(value) < 100:
         return f"{text} is outside (-1, 1); coded in percent? write {write(value / 100, mark)}"
     return f"{text} is outside (-1, 1); a misplaced decimal mark, a Fisher z or a d? check the paper"
+
+
+def declare_missing(text: str) -> str:
+    """Say how a code for "missing" is declared.
+
+    >>> declare_missing("-99")
+    "leave the cell empty, or say missing='-99' (command line: --missing -99)"
+    """
+    return f"leave the cell empty, or say missing={text!r} (command line: {shell_words('--missing', text)})"

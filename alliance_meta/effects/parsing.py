@@ -7,27 +7,31 @@ from collections import Counter
 from alliance_meta.effects.checking import ParsedSheet
 from alliance_meta.effects.columns import (
     MISSING_USUAL,
+    YEAR_PRINTED,
     DecimalMark,
     ParsedColumn,
     count_fractions,
     parse_column,
     parse_number,
+    year_number,
 )
+from alliance_meta.effects.conversion_inputs import COLUMNS as CONVERTED
 from alliance_meta.effects.description import Description
 from alliance_meta.effects.findings import Findings
-from alliance_meta.effects.naming import Names
+from alliance_meta.effects.naming import Names, SheetOptions
 from alliance_meta.effects.reading import Sheet
-
-MOSTLY_NUMBERS = 0.8
-FEWEST_CELLS = 5
 
 
 def parse_sheet(
-    sheet: Sheet, named: Names, described: Description, found: Findings, *, r: str, n: str, measure: str
+    sheet: Sheet, named: Names, options: SheetOptions, described: Description, found: Findings
 ) -> ParsedSheet:
     """Read every column as numbers or as text."""
     labels = {named.names[label]: label for label in sheet.header}
-    mark = _decimal_mark(sheet, labels.get(named.finished[0] if named.finished else r), found)
+    mark = _decimal_mark(sheet, labels.get(named.finished.yi if named.finished else named.r), found)
+    used = {named.finished.yi, named.finished.second} if named.finished else {named.r, named.n}
+    if named.convertible:
+        used |= {"es_value", *CONVERTED}
+    declared = described.missing | set(options.missing)
     columns: dict[str, ParsedColumn] = {}
     for name, label in labels.items():
         rules = described.contract.column(name)
@@ -36,15 +40,29 @@ def parse_sheet(
             label,
             sheet.columns[label],
             mark,
-            numeric=name in (r, n) or (rules is not None and rules.numeric),
-            # A column of words may hold numbers only; a few words among numbers are no mistake there.
-            mostly=MOSTLY_NUMBERS if rules is None else 1.0,
-            at_least=FEWEST_CELLS,
-            missing=described.missing,
+            used=name in used and (rules is None or rules.numeric),
+            numeric=rules is not None and rules.numeric,
+            names=name == named.study,
+            words=None if rules is None else rules.vocabulary,
+            codes=declared,
         )
+    _keep_letters_of_years(sheet, columns, found)
     _announce_missing(sheet, columns, described.missing, found)
     _suspect_other_mark(columns, mark, found)
-    return ParsedSheet(sheet.source, sheet.lines, columns, r, n, mark, measure, named.finished)
+    measure = options.measure or "ZCOR"
+    return ParsedSheet(sheet.source, sheet.lines, columns, named.r, named.n, mark, measure, named.finished, named.study)
+
+
+def _keep_letters_of_years(sheet: Sheet, columns: dict[str, ParsedColumn], found: Findings) -> None:
+    """Where 2000a is read as the year 2000, keep what was written: its letter tells two publications apart."""
+    year = columns.get("year")
+    if year is None or year.values is None or not any(year_number(cell) for cell in year.cells):
+        return
+    if YEAR_PRINTED not in columns:
+        columns[YEAR_PRINTED] = ParsedColumn(YEAR_PRINTED, year.label, year.cells, year.missing, None)
+    line, cell = next((line, cell) for line, cell in zip(sheet.lines, year.cells, strict=True) if year_number(cell))
+    text = f"{sheet.source}: years with a letter are read as the year (first in line {line}: {cell}); "
+    found.note("year-letter", f"{text}{YEAR_PRINTED} keeps the letters")
 
 
 def _decimal_mark(sheet: Sheet, r: str | None, found: Findings) -> DecimalMark:

@@ -8,15 +8,21 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from alliance_meta.effects.columns import number_of
 from alliance_meta.effects.encoding import decode
 from alliance_meta.effects.findings import Findings
 from alliance_meta.effects.spreadsheet import ZIP, is_workbook, read_workbook
 from alliance_meta.errors import CodingError, InputError, Problem
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
+SPACE = " "
+ROW_NAMES = "row_names"
 SAMPLE_CHARACTERS = 65_536
 SAMPLE_ROWS = 200
 HEADER_SEARCH_ROWS = 12
+MOST_LETTERS = 4
+# Cells of a table of text; a workbook's are bounded as they are read.
+MOST_CELLS = 10_000_000
 # What str.strip takes off.
 BLANKS = frozenset(character for character in map(chr, range(0x3001)) if character.isspace())
 WORKBOOKS = (".xlsx", ".xlsm")
@@ -41,6 +47,8 @@ class Sheet:
         The cells without the spaces around them.
     header_line : int
         Row number of the header.
+    separator : str
+        What stands between cells.
     """
 
     source: str
@@ -48,6 +56,7 @@ class Sheet:
     lines: tuple[int, ...]
     columns: dict[str, list[str]] = field(repr=False)
     header_line: int = 1
+    separator: str = ","
 
     def renamed(self, names: dict[str, str]) -> Sheet:
         """Return the sheet with columns called by other names, in the same order."""
@@ -68,6 +77,7 @@ def read_sheet(
     *,
     known: Callable[[str], str | None],
     sheet: str | None = None,
+    encoding: str | None = None,
 ) -> Sheet:
     """Turn bytes into a `Sheet`; `known` names the column (``"r"``, ``"n"``) that a header cell stands for.
 
@@ -87,16 +97,27 @@ def read_sheet(
         return _assemble(records, source, found, known, "\t")
     if sheet is not None:
         raise InputError(f"sheet={sheet!r} names a sheet of an Excel workbook; {source} is a file of text")
-    text = decode(data, source, found)
+    text = decode(data, source, found, encoding)
     text, declared = _declared_separator(text)
     separator = declared or _choose_separator(text, source, known)
     expected = "\t" if source.lower().endswith((".tsv", ".tab")) else ","
     if separator != expected:
-        found.note("separator", f"{source}: cells are separated by {SEPARATORS.get(separator, repr(separator))}s")
-    records = list(_records(text, separator, found))
+        found.note("separator", f"{source}: cells are separated by {SEPARATORS.get(separator, 'space')}s")
+    rows = _spaced_rows(text) if separator == SPACE else _records(text, separator, found)
+    records = _bounded(rows, source)
     if not records:
         raise CodingError(found.errors, source=source)
     return _assemble(records, source, found, known, separator)
+
+
+def _bounded(rows: Iterator[Record], source: str) -> list[Record]:
+    records, cells = [], 0
+    for record in rows:
+        records.append(record)
+        cells += len(record[1])
+        if cells > MOST_CELLS:
+            raise _no_table(source, f"the first {len(records):,} rows hold {cells:,} cells, more than any coding sheet")
+    return records
 
 
 def _declared_separator(text: str) -> tuple[str, str | None]:
@@ -118,6 +139,9 @@ def _choose_separator(text: str, source: str, known: Callable[[str], str | None]
         names = len({known(cell.strip()) for cell in header} & KEYS)
         agreeing = sum(len(row) == width for row in rows) / len(rows)
         scores[separator] = (names, int(agreeing > 0.5), agreeing, width)
+    best = max((one[0] for one in scores.values()), default=0)
+    if best < 2 and _is_spaced(sample, known):
+        return SPACE
     if not scores:
         raise _no_table(source, _one_column_message(sample, known))
     return max(scores, key=lambda separator: scores[separator])
@@ -139,6 +163,26 @@ def _plain_rows(sample: str, separator: str) -> Iterator[list[str]]:
         yield from (row for row in reader if any(cell.strip() for cell in row))
     except csv.Error:
         return
+
+
+def _spaced_rows(text: str) -> Iterator[Record]:
+    """Yield the rows of a table whose cells are separated by spaces, as R's ``write.table`` and prints have them."""
+    for line, row in enumerate(text.splitlines(), 1):
+        cells = re.findall(r'"((?:[^"]|"")*)"(?=\s|\Z)|(\S+)', row)
+        if cells:
+            yield line, [plain or quoted.replace('""', '"') for quoted, plain in cells]
+
+
+def _is_spaced(sample: str, known: Callable[[str], str | None]) -> bool:
+    """Tell whether spaces separate the cells: all rows are of one length, but for a header without the row names."""
+    rows = [
+        cells for _, cells in _spaced_rows(sample.rpartition("\n")[0] if len(sample) == SAMPLE_CHARACTERS else sample)
+    ]
+    if len(rows) < 2 or len(rows[0]) < 2:
+        return False
+    widths = {len(cells) for cells in rows[1:]}
+    named = {known(cell) for cell in rows[0]} & KEYS
+    return len(widths) == 1 and widths <= {len(rows[0]), len(rows[0]) + 1} and bool(named or len(rows[0]) > 2)
 
 
 def _one_column_message(sample: str, known: Callable[[str], str | None]) -> str:
@@ -205,15 +249,24 @@ def _assemble(
     known: Callable[[str], str | None],
     separator: str,
 ) -> Sheet:
-    place = _header_place([cells for _, cells in records[:HEADER_SEARCH_ROWS]], known) or 0
-    header_line, header = records[place][0], [" ".join(cell.split()) for cell in records[place][1]]
-    rows = records[place + 1 :]
+    first = [cells for _, cells in records[:HEADER_SEARCH_ROWS]]
+    place = _header_place(first, known)
+    later = _later_header(first) if place is None else None
+    if later is not None:
+        line = records[later][0]
+        raise _no_table(source, f"the names of the columns seem to stand in row {line}; delete the rows above it")
+    header_line, header = records[place or 0][0], [" ".join(cell.split()) for cell in records[place or 0][1]]
+    rows = records[(place or 0) + 1 :]
     if place:
         above = f"the {place} rows" if place > 1 else "the row"
         message = f"the column names stand here; delete {above} above, so that the first row names the columns"
         found.error(header_line, None, None, message, kind="title-rows")
     if not rows and not found.errors:
         raise _no_table(source, "only a header and no row of data; each effect needs a row below it")
+    header = _with_row_names(header, rows, separator)
+    if _is_data(header, rows):
+        shown = ", ".join(cell for cell in header if number_of(cell) is not None)
+        raise _no_table(source, f"the first row holds data ({short(shown)}), not names; put a row of names above it")
     rows = _check_lengths(header, rows, found, separator)
     keep = _check_header(header, header_line, rows, found)
     columns = {name: [cells[place].strip() for _, cells in rows] for place, name in keep.items()}
@@ -222,7 +275,42 @@ def _assemble(
         line, spaced = untidy[0], len(untidy)
         s = "s" if spaced > 1 else ""
         found.note("spaces", f"{source}: spaces around {spaced} cell{s} were left off (first in line {line})")
-    return Sheet(source, tuple(keep.values()), tuple(line for line, _ in rows), columns, header_line)
+    return Sheet(source, tuple(keep.values()), tuple(line for line, _ in rows), columns, header_line, separator)
+
+
+def _later_header(rows: Sequence[list[str]]) -> int | None:
+    """Return the row of names where the first row names only few of the columns below it, as titles of groups do."""
+    filled = [sum(bool(cell.strip()) for cell in cells) for cells in rows]
+    words = [sum(bool(cell.strip()) and number_of(cell.strip()) is None for cell in cells) for cells in rows]
+    if len(rows) < 3 or filled[0] < 1:
+        return None
+    for place in range(1, len(rows) - 1):
+        most = max(filled[place + 1 :])
+        if words[place] == filled[place] >= max(3, 2 * filled[0], 0.7 * most) and words[place + 1] < filled[place + 1]:
+            return place
+    return None
+
+
+def _with_row_names(header: list[str], rows: Sequence[Record], separator: str) -> list[str]:
+    """Name the column of row names that R's ``write.table`` leaves without a name."""
+    if not rows or any(len(cells) != len(header) + 1 for _, cells in rows):
+        return header
+    names = [cells[0].strip() for _, cells in rows]
+    if names == [str(i) for i in range(1, len(names) + 1)]:
+        return ["", *header]
+    plain = separator != "," and len(set(names)) == len(names) and ROW_NAMES not in header
+    return [ROW_NAMES, *header] if plain else header
+
+
+def _is_data(header: list[str], rows: Sequence[Record]) -> bool:
+    """Tell a row of data that stands where the names should: numbers above columns of numbers."""
+    numbers = [
+        place
+        for place, cell in enumerate(header)
+        if number_of(cell) is not None
+        and all(number_of(cells[place].strip()) is not None for _, cells in rows if place < len(cells) and cells[place])
+    ]
+    return 2 * len(numbers) >= sum(map(bool, header)) and (len(numbers) > 1 or len(header) < 3) and bool(numbers)
 
 
 def _check_lengths(header: list[str], rows: Sequence[Record], found: Findings, separator: str) -> list[Record]:
@@ -279,7 +367,8 @@ def _check_header(header: list[str], header_line: int, rows: Sequence[Record], f
             _check_unnamed(place, header_line, rows, found)
     for name, where in places.items():
         if len(where) > 1:
-            letters = " and ".join(column_letter(place) for place in where)
+            letters = " and ".join(column_letter(place) for place in where[:MOST_LETTERS])
+            letters += f" and {len(where) - MOST_LETTERS} more" if len(where) > MOST_LETTERS else ""
             found.error(
                 header_line,
                 name,

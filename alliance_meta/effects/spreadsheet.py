@@ -11,12 +11,12 @@ from datetime import date, datetime, time
 from typing import Any
 
 from alliance_meta.effects.findings import Findings
-from alliance_meta.effects.worksheet import Cells, read_cells
+from alliance_meta.effects.worksheet import Cells, TooWideError, read_cells
 from alliance_meta.errors import CodingError, InputError, Problem
-from alliance_meta.options import did_you_mean
+from alliance_meta.options import did_you_mean, shell_words
 
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")
-LARGEST = 1_000_000_000
+LARGEST = 300_000_000
 HEADER_SEARCH_ROWS = 12
 DAMAGED = "a damaged Excel workbook (cut off, or not wholly copied?): open and save it again, or save the sheet as CSV"
 
@@ -83,6 +83,9 @@ def _guarded(source: str) -> Iterator[None]:
             yield
     except (CodingError, InputError, MemoryError):
         raise
+    except TooWideError as error:
+        message = f"the cells span {error}, which no coding sheet does; delete stray cells, or save the sheet as CSV"
+        raise _refuse(source, message, "not-a-table") from None
     except Exception:
         raise _refuse(source, DAMAGED, "not-a-table") from None
 
@@ -91,7 +94,7 @@ def _refuse_bombs(data: bytes, source: str) -> None:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         size = sum(part.file_size for part in archive.infolist())
     if size > LARGEST:
-        message = f"this workbook unpacks to {size / 1e9:.1f} GB, which no coding sheet does; save the sheet as CSV"
+        message = f"this workbook unpacks to {size / 1e6:,.0f} MB, which no coding sheet does; save the sheet as CSV"
         raise _refuse(source, message, "not-a-table")
 
 
@@ -141,29 +144,39 @@ def _choose(book: _Book, has_columns: Header, source: str) -> str:
     if len(fitting) == 1:
         return fitting[0]
     if not fitting:
-        message = f"no sheet has a column for r and one for n, or finished effects. Sheets: {_listed(tabs)}"
+        message = (
+            f"no sheet has a column for r and one for n, or finished effects. Sheets: {_listed(tabs)}; name one to see "
+            f"what its columns could be: sheet={tabs[0]!r} (command line: {shell_words('--sheet', tabs[0])})"
+        )
     else:
         message = (
             f"{_listed(fitting)} could each be the coding sheet; say which: sheet={fitting[0]!r} "
-            f"(command line: --sheet {fitting[0]!r})"
+            f"(command line: {shell_words('--sheet', fitting[0])})"
         )
     raise _refuse(source, message, "sheet")
 
 
 def _take_formulas(cells: Cells, found: Findings) -> None:
-    """Report cells that hold a formula; where no result is saved, the formula itself becomes the cell's text."""
+    """Report formulas, one line a column; where no result is saved, the formula itself becomes the cell's text."""
     rows = dict(cells.rows)
     names = [" ".join(name.split()) for name in cells.rows[0][1]] if cells.rows else []
+    columns: dict[tuple[int, bool], list[tuple[int, str]]] = {}
     for (line, place), formula in cells.formulas.items():
+        saved = bool(rows[line][place])
+        columns.setdefault((place, saved), []).append((line, formula))
+        if not saved:
+            rows[line][place] = formula
+    for (place, saved), (first, *others) in columns.items():
+        line, formula = first
         label = names[place] if place < len(names) and names[place] else None
-        shown = formula if len(formula) <= 40 else formula[:37] + "..."
+        shown = "=..." if formula == "=" else formula if len(formula) <= 40 else formula[:37] + "..."
+        more = f" (and {len(others)} more cell{'s' if len(others) > 1 else ''} of this column)" if others else ""
         text = rows[line][place]
-        if text:
-            message = f"{text} is the saved result of the formula {shown}; type the number itself"
+        if saved:
+            message = f"{text} is the saved result of the formula {shown}{more}; type the number itself"
             found.suspicion(line, label, text, message, kind="formula")
         else:
-            rows[line][place] = formula
-            message = f"{shown!r} is a formula without a saved result; type its result"
+            message = f"{shown!r} is a formula without a saved result{more}; type its result"
             found.error(line, label, formula, message, kind="formula")
 
 

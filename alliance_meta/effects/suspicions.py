@@ -15,12 +15,24 @@ from alliance_meta.effects.checking import ParsedSheet, where
 from alliance_meta.effects.columns import LABEL_NAMES
 from alliance_meta.effects.findings import Findings
 from alliance_meta.effects.mending import write
+from alliance_meta.effects.missing import far_code_message, far_codes
 from alliance_meta.effects.vocabulary import plain
+from alliance_meta.options import shell_words
 
 YEARS = (1900, 2100)
 FEWEST_FOR_ALL_POSITIVE = 10
 MOST_LEVELS = 30
 ZERO_ORDER = "zero-order"
+# A sum of fewer than three other rows can be one by chance.
+FEWEST_FOR_TOTAL, MANY_TIMES, MOST_PEOPLE = 3, 100.0, 1e8
+# Days that spreadsheets count for 1980 to 2040.
+DATES = (29_221, 51_136)
+TOTAL_COLUMNS = ("study", "study_id", "year", "sample_id", "note")
+TOTAL = re.compile(
+    r"(?:(?:grand|sub|over)?[ -]?total|overall|sum|all studies|(?:weighted |pooled |overall )?(?:mean|average|effect)"
+    r"|(?:pooled|summary|combined)(?: (?:estimate|effect|r|es))?|summe|gesamt|insgesamt|mittelwert|durchschnitt)s?",
+    flags=re.IGNORECASE,
+)
 P_VALUE = re.compile(r"(?:p\s*)?(<=|>=|[<>=≤≥]?)\s*([0-9]*\.?[0-9]+)")
 # A standard error is told from a variance where the two lie far apart, and in most rows at once.
 FEWEST_FOR_SE, LEAST_N_FOR_SE, CLOSE, MOST_ROWS, LARGE_VI = 3, 20, 0.25, 0.8, 0.1
@@ -41,6 +53,50 @@ def _years_are_years(sheet: ParsedSheet, found: Findings) -> None:
         text = column.cells[i]
         message = f"{text} is no year between {YEARS[0]} and {YEARS[1]}; write all four digits"
         found.suspicion(sheet.lines[i], column.label, text, message, kind="year")
+
+
+def _no_number_codes(sheet: ParsedSheet, found: Findings) -> None:
+    for name, column in sheet.columns.items():
+        if column.values is None or name in LABEL_NAMES:
+            continue
+        values = sheet.numbers(name)
+        # What r and n cannot be is an error of its own.
+        possible = np.abs(values) < 1 if name == sheet.r else values > 0 if name == sheet.n else np.isfinite(values)
+        for code, *rest in far_codes(values[possible]):
+            i = int(np.flatnonzero(values == code)[0])
+            message = far_code_message(code, *rest)
+            found.suspicion(sheet.lines[i], column.label, column.cells[i], message, kind="number-code")
+
+
+def _n_is_of_one_size(sheet: ParsedSheet, found: Findings) -> None:
+    """Point out an n that is a date, a typing error or a sum: far above all others."""
+    n = sheet.numbers(sheet.n)
+    usable = np.isfinite(n) & (n > 0)
+    if usable.sum() < FEWEST_FOR_TOTAL or sheet.n not in sheet.columns:
+        return
+    column, median = sheet.columns[sheet.n], float(np.median(n[usable]))
+    for i in np.flatnonzero(usable & (n > np.minimum(MANY_TIMES * median, MOST_PEOPLE))):
+        date = DATES[0] <= n[i] <= DATES[1]
+        why = "a date that a spreadsheet made a number?" if date else "a typing error, or another column?"
+        message = f"{column.cells[i]} people are more than {n[i] / median:,.0f} times the middle n ({median:g}); {why}"
+        found.suspicion(sheet.lines[i], column.label, column.cells[i], message, kind="n-large")
+
+
+def _no_total_row(sheet: ParsedSheet, found: Findings) -> None:
+    """Point out a row that sums up the others: by its label, or because its n is the sum of theirs."""
+    texts = [column for name, column in sheet.columns.items() if column.values is None and name in TOTAL_COLUMNS]
+    texts = texts or [column for column in list(sheet.columns.values())[:1] if column.values is None]
+    n = sheet.numbers(sheet.n)
+    total, known = float(np.nansum(n)), int(np.isfinite(n).sum())
+    for i, line in enumerate(sheet.lines):
+        word = next((column.cells[i] for column in texts if TOTAL.fullmatch(column.cells[i].strip(" :.*"))), None)
+        summed = known > FEWEST_FOR_TOTAL and np.isfinite(n[i]) and n[i] > 0 and n[i] == total - n[i]
+        if word is None and not summed:
+            continue
+        why = f"{word!r} sums up other rows?" if word is not None else f"its n ({n[i]:g}) is the sum of all others;"
+        message = f"{why} A total or a mean is no study of its own; delete the row"
+        label = sheet.columns[sheet.n].label if word is None else texts[0].label
+        found.suspicion(line, label, word or sheet.columns[sheet.n].cells[i], message, kind="total-row")
 
 
 def _no_row_twice(sheet: ParsedSheet, found: Findings) -> None:
@@ -73,8 +129,7 @@ def _samples_have_one_n(sheet: ParsedSheet, found: Findings) -> None:
     if sheet.n not in sheet.columns:
         return
     column, n = sheet.columns["sample_id"], sheet.columns[sheet.n]
-    within = next((sheet.columns[name].cells for name in ("study_id", "study") if name in sheet.columns), None)
-    studies: Sequence[str] = within if within is not None else [""] * len(sheet.lines)
+    studies: Sequence[str] = sheet.study_keys if sheet.study_labels is not None else [""] * len(sheet.lines)
     first: dict[tuple[str, str], int] = {}
     for i, key in enumerate(zip(studies, column.cells, strict=True)):
         if column.missing[i] or n.values is None or n.values[i] is None:
@@ -91,21 +146,23 @@ def _samples_have_one_n(sheet: ParsedSheet, found: Findings) -> None:
 
 def _variances_are_no_standard_errors(sheet: ParsedSheet, found: Findings) -> None:
     """Flag a column of variances that fits n only when its values are taken as standard errors."""
-    if "vi" not in sheet.columns:
+    name = sheet.finished.second if sheet.finished is not None and sheet.finished.kind == "vi" else "vi"
+    if name not in sheet.columns:
         return
-    column, vi, n = sheet.columns["vi"], sheet.numbers("vi"), sheet.numbers(sheet.n)
+    column, vi, n = sheet.columns[name], sheet.numbers(name), sheet.numbers(sheet.n)
     usable = np.isfinite(vi) & (vi > 0)
     if (usable & (n >= LEAST_N_FOR_SE)).sum() >= FEWEST_FOR_SE:
-        _compare_with_n(sheet, np.log(vi[usable & (n >= LEAST_N_FOR_SE)]), n[usable & (n >= LEAST_N_FOR_SE)], found)
+        there = usable & (n >= LEAST_N_FOR_SE)
+        _compare_with_n(sheet, column.label, np.log(vi[there]), n[there], found)
     elif usable.sum() >= FEWEST_FOR_SE and np.median(vi[usable]) > LARGE_VI:
         message = (
             f"half of the variances are above {write(LARGE_VI, sheet.mark)}, as from fewer than {1 / LARGE_VI + 3:g} "
-            "people each (Fisher z); are they standard errors? then call the column sei"
+            f"people each (Fisher z); are they standard errors? then call the column sei: {_as_sei(column.label)}"
         )
         found.suspicion(None, column.label, None, message, kind="se-for-variance")
 
 
-def _compare_with_n(sheet: ParsedSheet, log_vi: Array, n: Array, found: Findings) -> None:
+def _compare_with_n(sheet: ParsedSheet, label: str, log_vi: Array, n: Array, found: Findings) -> None:
     # Fisher z has 1/(n - 3); a standardised mean difference of two equal groups about 4/n.
     expected = [-np.log(n - 3)] + ([np.log(4 / n)] if sheet.finished else [])
     from_variance = np.min([np.abs(log_vi - one) for one in expected], axis=0)
@@ -114,9 +171,13 @@ def _compare_with_n(sheet: ParsedSheet, log_vi: Array, n: Array, found: Findings
         typed, people = float(np.exp(log_vi[0])), int(n[0])
         message = (
             f"{write(typed, sheet.mark)} with n = {people} looks like a standard error, whose square is the variance "
-            f"({write(round(typed**2, 4), sheet.mark)}); square the column, or call it sei"
+            f"({write(round(typed**2, 4), sheet.mark)}); square the column, or call it sei: {_as_sei(label)}"
         )
-        found.suspicion(None, sheet.columns["vi"].label, None, message, kind="se-for-variance")
+        found.suspicion(None, label, None, message, kind="se-for-variance")
+
+
+def _as_sei(label: str) -> str:
+    return f"sei={label!r} (command line: {shell_words('--sei', label)})"
 
 
 def _p_fits_r_and_n(sheet: ParsedSheet, found: Findings) -> None:
@@ -178,7 +239,7 @@ def _levels_are_shared(sheet: ParsedSheet, found: Findings) -> None:
     # A word outside the vocabulary has been named already.
     named = {(one.column, one.value) for one in found.problems if one.kind == "not-in-vocabulary"}
     for name, column in sheet.columns.items():
-        if column.values is not None or name in LABEL_NAMES:
+        if column.values is not None or name in LABEL_NAMES or name == sheet.study:
             continue
         levels = Counter(cell for cell, gone in zip(column.cells, column.missing, strict=True) if not gone)
         alone = {level for level, count in levels.items() if count == 1 and (column.label, level) not in named}
@@ -192,7 +253,7 @@ def _levels_are_shared(sheet: ParsedSheet, found: Findings) -> None:
 
 def _levels_are_spelt_one_way(sheet: ParsedSheet, found: Findings) -> None:
     for name, column in sheet.columns.items():
-        if column.values is not None or name in LABEL_NAMES:
+        if column.values is not None or name in LABEL_NAMES or name == sheet.study:
             continue
         spellings: dict[str, str] = {}
         seen: set[str] = set()
@@ -220,6 +281,9 @@ def _repeats(values: Iterable[Hashable]) -> list[tuple[int, int]]:
 
 RULES: tuple[Callable[[ParsedSheet, Findings], None], ...] = (
     _years_are_years,
+    _no_number_codes,
+    _n_is_of_one_size,
+    _no_total_row,
     _no_row_twice,
     _signs_differ,
     _samples_have_one_n,

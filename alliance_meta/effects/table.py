@@ -6,13 +6,27 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from alliance_meta.core.clusters import IntArray, codes
+from alliance_meta.effects.missing import without_codes
 from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.studies import (
+    STUDY,
+    count_people,
+    empty_labels,
+    find_columns,
+    plain_text,
+    same_groups,
+    sample_codes,
+    spaced,
+)
 from alliance_meta.errors import CodingError, InputError, Problem
+from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 
 if TYPE_CHECKING:
@@ -24,6 +38,10 @@ MEASURE_LABELS = {
     "UCOR": "bias-corrected correlation r",
     "GEN": "effect size",
 }
+
+
+# A column that is nowhere further than this from the effects repeats them, if more than so many effects agree.
+ROUNDED, COPIED = 0.006, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,15 +127,17 @@ class EffectSizes:
         slab : sequence of str, optional
             Study labels; ``Study 1`` ... by default.
         study_id : sequence, optional
-            Study of each effect; the labels by default.
+            Study of each effect; by default the moderator of that name, else the labels.
         direction : str
             What a positive effect means, in words.
 
         Raises
         ------
         CodingError
-            For every missing or infinite effect, every variance that is not a positive number, and arrays
-            of unequal length; all problems at once.
+            For every missing or infinite effect, every variance that is not a positive number, every empty study
+            and arrays of unequal length; all problems at once.
+        InputError
+            A moderator ``study_id`` that sorts the effects otherwise than `study_id`.
 
         Examples
         --------
@@ -128,20 +148,30 @@ class EffectSizes:
         """
         y, v = (np.atleast_1d(np.asarray(values, dtype=float)) for values in (yi, vi))
         frame = pd.DataFrame(mods).reset_index(drop=True) if mods is not None else pd.DataFrame(index=range(y.size))
+        frame, notes = without_codes(frame)
         _check_lengths(y.size, {"vi": v, "ni": ni, "mods": frame, "slab": slab, "study_id": study_id})
-        _check_values(y, v)
+        if study_id is None and STUDY in frame:
+            study_id = frame[STUDY].tolist()
+        elif study_id is not None and STUDY in frame and not same_groups(frame[STUDY], study_id):
+            raise InputError(
+                f"study_id and the moderator {STUDY!r} sort the effects otherwise: one name has one meaning; leave one "
+                "of them out, or rename the moderator"
+            )
         labels = tuple(map(str, slab)) if slab is not None else tuple(f"Study {i + 1}" for i in range(y.size))
+        studies = tuple(map(plain_text, study_id)) if study_id is not None else labels
+        _check_values(y, v, studies)
         return cls(
             yi=y,
             vi=v,
             ni=None if ni is None else np.asarray(ni, dtype=float),
             slab=unique_labels(labels),
-            study_id=tuple(map(str, study_id)) if study_id is not None else labels,
+            study_id=studies,
             _moderators=frame,
             measure=measure,
             vtype=None,
             direction=direction,
             provenance=Provenance(source="arrays"),
+            notes=tuple(notes),
         )
 
     @property
@@ -150,9 +180,55 @@ class EffectSizes:
         return int(self.yi.size)
 
     @cached_property
+    def n_studies(self) -> int:
+        """Number of studies."""
+        return len(set(self.study_id))
+
+    @cached_property
+    def samples(self) -> IntArray:
+        """Sample of each effect, (k,), numbered from 0: within a study, rows of one sample, or with the same n."""
+        name = find_columns(self._moderators.columns).sample
+        n = np.zeros(self.k) if self.ni is None else self.ni
+        return sample_codes(codes(self.study_id), n, None if name is None else self._moderators[name].tolist())
+
+    @cached_property
+    def people(self) -> int | None:
+        """Number of people, each sample counted once; None without sample sizes."""
+        return None if self.ni is None else count_people(self.samples, self.ni)
+
+    @property
+    def counted(self) -> str:
+        """How many effects there are, and from how many studies where these are fewer."""
+        studies = "" if self.n_studies == self.k else f" from {self.n_studies} studies"
+        return f"k = {self.k} effects{studies}"
+
+    @property
+    def heading(self) -> str:
+        """Origin and scale, and where several effects come from one study also studies and people."""
+        people = "" if self.people is None else f", {spaced(self.people)} people"
+        counts = "" if self.n_studies == self.k else f"; {self.k} effects from {self.n_studies} studies{people}"
+        return f"{self.provenance.source}: {self.scale_label} ({self.measure}){counts}"
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """Studies, and people of whom each sample counts once, as tables of a fit have them."""
+        people = NotApplicable("no sample sizes") if self.people is None else self.people
+        return {"studies": self.n_studies, "people": people}
+
+    @cached_property
     def sei(self) -> Array:
         """Standard errors, (k,)."""
         return np.sqrt(self.vi)
+
+    def outcome_columns(self) -> set[str]:
+        """Return the columns that the effects came from, or that repeat them up to rounding, as z or as r."""
+        found = {self.columns[name] for name in ("ri", "yi") if name in self.columns}
+        for name, column in self._moderators.select_dtypes("number").items():
+            x = column.to_numpy(dtype=float, na_value=np.nan)
+            away = np.abs(np.abs(x) - np.abs([self.yi, np.tanh(self.yi)])).max(axis=1)
+            if self.k > COPIED and away.min() <= ROUNDED and np.ptp(x) > COPIED * ROUNDED:
+                found.add(str(name))
+        return found
 
     @property
     def moderators(self) -> pd.DataFrame:
@@ -203,7 +279,7 @@ class EffectSizes:
         return str(self)
 
     def _repr_html_(self) -> str:
-        return f"<p>{self}</p>{self.frame.to_html()}"
+        return f"<p>{escape(str(self))}</p>{self.frame.to_html()}"
 
 
 def unique_labels(labels: Sequence[str]) -> tuple[str, ...]:
@@ -248,7 +324,7 @@ def _check_lengths(k: int, columns: Mapping[str, Any]) -> None:
         raise InputError("yi is empty: a table of effects needs at least one row")
 
 
-def _check_values(y: Array, v: Array) -> None:
+def _check_values(y: Array, v: Array, studies: Sequence[str]) -> None:
     problems = [
         Problem(int(i) + 1, "yi", repr(float(y[i])), "an effect size must be a finite number; leave the row out")
         for i in np.flatnonzero(~np.isfinite(y))
@@ -262,5 +338,6 @@ def _check_values(y: Array, v: Array) -> None:
         )
         for i in np.flatnonzero(~(np.isfinite(v) & (v > 0)))
     ]
+    problems += empty_labels(studies, range(1, y.size + 1), STUDY)
     if problems:
         raise CodingError(problems, source="arrays (rows counted from 1)")

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import AnyArray, Array, Mask
-from alliance_meta.effects.clustering import Clusters, listed, plain_text, read_clusters
+from alliance_meta.effects.groups import Clusters, read_clusters
+from alliance_meta.effects.studies import listed, plain_text
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, merge_notes

@@ -9,10 +9,16 @@ from typing import Any
 from xml.parsers import expat
 
 MOST_ROWS, MOST_COLUMNS = 1_048_576, 16_384
+# Cells of a table, rows times width, the empty ones among them.
+MOST_CELLS = 10_000_000
 
 
 class DamagedError(Exception):
     """The XML is not that of a sheet."""
+
+
+class TooWideError(Exception):
+    """The cells span more rows and columns than any coding sheet does."""
 
 
 class _EnoughError(Exception):
@@ -50,6 +56,8 @@ def read_cells(
 
     Raises
     ------
+    TooWideError
+        If rows times width are more than `MOST_CELLS`.
     DamagedError
         If it is no sheet, or rows or cells in it are out of order, so that some would be lost.
     """
@@ -69,7 +77,7 @@ class _Reader:
     def __init__(self, shared: Sequence[Any], dates: Callable[[int, float], str | None], most: int | None) -> None:
         self.out = Cells()
         self.shared, self.dates, self.most = shared, dates, most
-        self.line, self.place = 0, -1
+        self.line, self.place, self.width = 0, -1, 0
         self.cells: list[str] = []
         self.kind, self.style = "n", 0
         self.value: list[str] = []
@@ -138,6 +146,9 @@ class _Reader:
             cells.pop()
         if cells:
             self.out.rows.append((self.line, cells))
+            self.width = max(self.width, len(cells))
+            if self.width * len(self.out.rows) > MOST_CELLS:
+                raise TooWideError(f"{len(self.out.rows):,} rows and {self.width:,} columns")
             if self.most is not None and len(self.out.rows) >= self.most:
                 raise _EnoughError
 

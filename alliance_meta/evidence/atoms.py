@@ -24,15 +24,20 @@ CHARACTERS = str.maketrans(
     }
 )
 
-_NUM = r"[-+]?\s?(?:\d+\.\d+|\.\d+|\d+)(?!\d|\.\d)"
-_DECIMAL = r"[-+]?\s?\d*\.\d+(?!\d|\.\d)"
-_DF = r"\d+(?:\.\d+)?"
-_COUNT = r"\d{1,3}(?:,\d{3})+|\d+"
+# With a decimal point, or with a decimal comma where it can be nothing else: 0,05 and 2,09, while 1,234 may be a
+# thousand and more. No number ends before a comma that digits follow, or 0,05 would be read as 0.
+_POINT = r"(?:0{0,1}\.\d{1,20}|\d{1,20}\.(?!\d{3},\d)\d{1,20})(?!\d|\.\d)"
+_COMMA = r"(?:0?,\d{1,20}|\d{1,20},(?!\d{3}(?!\d))\d{1,20})(?!\d|[.,]\d)"
+_WHOLE = r"\d{1,20}(?!\d|[.,]\d)"
+_NUM = rf"[-+]?\s?(?:{_POINT}|{_COMMA}|{_WHOLE})"
+_DECIMAL = rf"[-+]?\s?(?:{_POINT}|{_COMMA})"
+_DF = r"\d{1,20}(?:\.\d{1,20})?(?!\d)"
+_COUNT = r"(?:\d{1,3}(?:,\d{3}){1,6}|\d{1,20})(?!\d|[.,]\d)"
 _START = r"(?<![A-Za-z0-9_.\-])"
 _IS = r"\s*[=:]\s*"
 _REL = r"(?P<relation>\s*(?:=|<=|>=|<|>|≤|≥)\s*)"
 _JOIN = r"(?:\s*(?:=|:|,|of|was|is|from|between|ranged? from|ranging from|printed|reported as)\s*)?\s*['\"]?"
-_AND = r"\s*(?:,|;|to|-|and|through)\s*"
+_AND = r"\s*(?:,|;|to|-|and|through|bis)\s*"
 
 PATTERNS: dict[str, str] = {
     "t": rf"{_START}t\s*\(\s*(?P<df>{_DF})\s*\){_IS}(?P<value>{_NUM})",
@@ -52,7 +57,8 @@ PATTERNS: dict[str, str] = {
     "tau2": rf"{_START}(?:[τΤ]|[tT]au|T)\s?\^?(?:2|-?\s?squared){_IS}(?P<value>{_NUM})",
     "tau": rf"{_START}(?:τ|[tT]au){_IS}(?P<value>{_DECIMAL})",
     "H2": rf"{_START}H\s?\^?2{_IS}(?P<value>{_NUM})",
-    "p": rf"{_START}[pP](?:\s*-?\s*val(?:ue)?s?)?{_REL}(?P<value>{_NUM})",
+    "p": rf"{_START}[pP](?:\s*-?\s*val(?:ue)?s?)?"
+    rf"(?:\s*\((?:one|two|[12])[ -](?:tailed|sided)\))?{_REL}(?P<value>{_NUM})",
     "se": rf"{_START}(?:SE|S\.E\.|s\.e\.|se|[Ss]tandard error)(?:\s*(?:=|:|of)\s*|\s+)(?P<value>{_DECIMAL})",
     "k": rf"{_START}[kK]\s*=\s*(?P<value>{_COUNT})",
     "N": rf"{_START}[nN]\s*=\s*(?P<value>{_COUNT})",
@@ -64,12 +70,13 @@ PATTERNS: dict[str, str] = {
     rf"(?:CIs?|C\.\s?I\.|CrI|[Cc]onfidence intervals?(?:\s*\(CIs?\))?)"
     rf"\s*(?:\(?\s*(?P<level2>\d\d(?:\.\d+)?)\s?%\s*\)?)?{_JOIN}[\[(]?\s*(?P<low>{_NUM}){_AND}(?P<high>{_NUM})"
     rf"\s*[\])'\"]?",
-    "bracket": rf"[\[(]\s*(?P<low>{_DECIMAL})\s*(?:,|;|to|-)\s*(?P<high>{_DECIMAL})\s*[\])]",
-    "r2": rf"(?P<value>(?:(?:almost|nearly|about|approx\w*\.?|ungefähr|around|over|more than)\s+)?{_NUM}\s?%)\s*"
-    r"(?:of\s+)?(?:the\s+)?(?:outcome\s+|total\s+)?varian(?:ce|z)",
+    "bracket": rf"[\[(]\s*(?P<low>{_DECIMAL})\s*(?:,|;|to|-|bis)\s*(?P<high>{_DECIMAL})\s*[\])]",
+    "r2": r"(?<![\d.,])(?P<value>(?:(?:almost|nearly|about|approx\w*\.?|ungefähr|around|over|more than)\s+)?"
+    rf"{_NUM}\s?%)\s*(?:of\s+)?(?:the\s+)?(?:outcome\s+|total\s+)?varian(?:ce|z)",
 }
 COMPILED = {kind: re.compile(pattern) for kind, pattern in PATTERNS.items()}
 BEFORE_CI = re.compile(rf"(?<![A-Za-z0-9.=<>\-])(?P<value>{_DECIMAL})\s*[,;:]?\s*[\[(]?\s*$")
+NUMBERS, COUNTED = ("value", "low", "high", "df", "df2"), ("k", "N")
 WORDED = {"correlation": "r", "r": "r", "d": "d", "g": "g"}
 
 
@@ -88,6 +95,16 @@ class Atom:
         relation = self.parts.get("relation", "=").strip()
         value = self.parts.get("value", "").replace("- ", "-").replace("+ ", "")
         return value if relation == "=" else f"{relation} {value}"
+
+
+def squeezed(text: str) -> tuple[str, list[int]]:
+    """Return the normalised text with one blank for several, and where each of its characters stands in `text`.
+
+    Between the parts of a pattern blanks are optional in many places; runs of them would be split in all ways.
+    """
+    plain = normal(text)
+    places = [i for i, sign in enumerate(plain) if sign != " " or i == 0 or plain[i - 1] != " "]
+    return "".join([plain[i] for i in places]), [*places, len(text)]
 
 
 def normal(text: str) -> str:
@@ -111,6 +128,8 @@ def find_atoms(text: str) -> list[Atom]:
 def _matches(kind: str, pattern: re.Pattern[str], text: str) -> Iterator[Atom]:
     for found in pattern.finditer(text):
         parts = {name: part for name, part in found.groupdict().items() if part is not None}
+        if kind not in COUNTED:
+            parts |= {name: parts[name].replace(",", ".") for name in NUMBERS if name in parts}
         start = found.start()
         if kind == "ci" and not _plausible_level(parts):
             continue

@@ -24,6 +24,7 @@ from alliance_meta.evidence.claim_tests import (
     unmoderated,
 )
 from alliance_meta.notes import Note
+from alliance_meta.result import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,8 +152,8 @@ class ClaimVerdict:
         return {**{name: getattr(self, name) for name in names}, "ids": list(self.ids), "findings": findings}
 
 
-@dataclass(frozen=True, eq=False)
-class ClaimsAudit:
+@dataclass(frozen=True, eq=False, repr=False)
+class ClaimsAudit(Result):
     """Claims and their verdicts.
 
     Attributes
@@ -223,12 +224,6 @@ class ClaimsAudit:
         for one in self.verdicts:
             lines += [f"{one.claim_id}: {one.verdict.upper()}", f"  {one.claim}", f"  {one.reason}"]
         return "\n".join(lines)
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
 
     def _repr_html_(self) -> str:
         return self.tidy().to_html(index=False)

@@ -13,6 +13,7 @@ from alliance_meta.evidence.printed import PrintedResult, quantity_name, read_re
 from alliance_meta.evidence.rules import check_result
 from alliance_meta.evidence.scan import scan, scan_into
 from alliance_meta.notes import Note
+from alliance_meta.result import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,8 +43,8 @@ GET_TEXT = (
 DOCUMENTS = {b"%PDF": "a PDF", b"PK\x03\x04": "a Word or OpenDocument file", b"\xd0\xcf\x11\xe0": "an old Word file"}
 
 
-@dataclass(frozen=True, eq=False)
-class ConsistencyReport:
+@dataclass(frozen=True, eq=False, repr=False)
+class ConsistencyReport(Result):
     """What follows from what, and what does not.
 
     Attributes
@@ -102,12 +103,6 @@ class ConsistencyReport:
             lines += [f"  printed {check.printed}, follows {check.follows}: {check.verdict}"]
             lines += [f"  {check.reading}"] if check.reading else []
         return "\n".join(lines)
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
 
     def _repr_html_(self) -> str:
         return self.tidy().to_html(index=False)

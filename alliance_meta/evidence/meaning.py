@@ -14,6 +14,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.evidence.converters import CONVERTERS, Converter, Unit
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ SAME_NUMBER = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Meaning:
+@dataclass(frozen=True, eq=False, repr=False)
+class Meaning(Result):
     """A correlation, or several, in other words.
 
     Attributes
@@ -92,12 +93,6 @@ class Meaning:
                 lines.append(f"r = {self.r.reshape(-1)[row['row']]:.3f}")
             lines.append(f"  {row['label']:34} {_cell(row)}")
         return "\n".join(lines)
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
 
     def _repr_html_(self) -> str:
         return self.tidy().to_html(index=False)

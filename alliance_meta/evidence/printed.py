@@ -58,7 +58,7 @@ POSITIVE = frozenset({"p", "QEp", "QMp"})
 NUMBER = re.compile(
     r"""(?P<word>almost|nearly|just\ under|below|less\ than|over|more\ than|above|about|around|approx(?:\.|imately)?|
         approximately|ungefähr|circa|ca\.?|~|≈)?\s*
-    (?P<sign><=|>=|[<>≤≥=])?\s*(?P<value>[-+]?(?:\d+(?:,\d{3})+(?:\.\d+)?|\d*\.\d+|\d+\.?)(?:[eE][-+]?\d+)?)
+    (?P<sign><=|>=|[<>≤≥=])?\s*(?P<value>[-+]?(?:0?,\d+|\d+(?:,\d{3})+(?:\.\d+)?|\d+,\d+|\d*\.\d+|\d+\.?)(?:[eE][-+]?\d+)?)
     \s*(?P<percent>%)?\s*\**$""",
     re.VERBOSE | re.IGNORECASE,
 )
@@ -106,7 +106,10 @@ def read_number(text: str, *, floor: float = -math.inf) -> PrintedNumber:
     found = NUMBER.match(" ".join(text.translate(DASHES).strip(" '\"‘’“”").split()))
     if found is None:
         raise InputError(f"{text!r} is not a printed number; write it as in the paper, such as .278, 0.278 or < .001")
-    digits = found["value"].replace(",", "")
+    value_text = found["value"]
+    # A comma before other than three digits, or behind a zero, is a decimal one.
+    decimal = re.fullmatch(r"[-+]?(?:0?,\d+|\d+,(?!\d{3}(?!\d))\d+)(?:[eE][-+]?\d+)?", value_text)
+    digits = value_text.replace(",", "." if decimal else "")
     mantissa, _, exponent = digits.lower().partition("e")
     decimals = len(mantissa.partition(".")[2]) - int(exponent or 0)
     value = float(digits)
@@ -140,6 +143,8 @@ class PrintedResult:
         Where it stands in a text.
     text : str
         The words it was read from.
+    one_sided : bool
+        Whether they say that p is one-tailed.
     """
 
     numbers: Mapping[str, PrintedNumber]
@@ -148,6 +153,7 @@ class PrintedResult:
     level: float = 0.95
     line: int | None = None
     text: str = ""
+    one_sided: bool = False
 
     def get(self, name: str) -> Range | None:
         """Return the range of one number, None where it is not printed."""

@@ -69,7 +69,9 @@ def read_line(printed: str | Mapping[str, Any], *, scale: str | None = None, lev
     ignored = list(unread)
     for name, number in result.numbers.items():
         own_name = name if name in QUANTITIES else RENAMED.get(name, name)
-        if own_name in QUANTITIES:
+        if own_name == "pval" and result.one_sided:
+            ignored.append(f"one-tailed p {number}")
+        elif own_name in QUANTITIES:
             found[own_name] = number
         else:
             ignored.append(f"{name} {number}")

@@ -17,6 +17,10 @@ PRINTED = ("k", "n_total", "estimate", "ci_low", "ci_high")
 Filter = str | Sequence[str] | None
 
 
+# Column -> the argument that filters by it.
+FILTERS = {**{name: name for name in ("population", "format", "relation", "metric")}, "evidence_level": "evidence"}
+
+
 def published(
     population: Filter = None,
     *,
@@ -81,7 +85,7 @@ def published(
     keep = pd.Series(True, index=frame.index)
     for column, wanted in filters.items():
         if wanted is not None:
-            keep &= _matches(frame[column], column, wanted)
+            keep &= _matches(frame, column, wanted)
     if year is not None:
         keep &= _years(frame["year"], year)
     frame = _with_text(frame)
@@ -104,7 +108,8 @@ def groups() -> pd.DataFrame:
     return read_resource(data_root() / "published", "groups").set_index("id")
 
 
-def _matches(values: pd.Series[Any], column: str, wanted: str | Sequence[str]) -> pd.Series[bool]:
+def _matches(frame: pd.DataFrame, column: str, wanted: str | Sequence[str]) -> pd.Series[bool]:
+    values = frame[column]
     known = sorted(values.dropna().unique())
     if isinstance(wanted, str):
         found = values.str.contains(wanted, case=False, regex=False, na=False)
@@ -113,9 +118,13 @@ def _matches(values: pd.Series[Any], column: str, wanted: str | Sequence[str]) -
         found = values.isin(list(wanted))
         unknown = [value for value in wanted if value not in known]
     if unknown:
+        others = [
+            c for c in FILTERS if c != column and frame[c].str.contains(unknown[0], case=False, regex=False).any()
+        ]
+        instead = f"; use {' or '.join(f'{FILTERS[c]}={unknown[0]!r}' for c in others)}" if others else ""
         raise InputError(
             f"no published result has the {column} {', '.join(map(repr, unknown))}"
-            f"{did_you_mean(unknown[0], known)}; there are {', '.join(map(repr, known))}"
+            f"{instead or did_you_mean(unknown[0], known)}; there are {', '.join(map(repr, known))}"
         )
     return found
 

@@ -124,7 +124,7 @@ class _Batch:
 
     def __call__(self, method: str) -> tuple[Columns, Array, Array, Array]:
         """Return heterogeneity, estimates, their variances, and the factor of Knapp and Hartung."""
-        found = estimate_tau2(self.batch, method=method, engine="numpy")
+        found = estimate_tau2(self.batch, method=method)
         tau2 = np.where(found.converged, found.tau2, np.nan)
         fit = wls(self.batch, np.where(found.converged, found.tau2, 0.0))
         lost = np.where(found.converged, 1.0, np.nan)

@@ -14,14 +14,15 @@ from alliance_meta._typing import Array
 from alliance_meta.core.correlations import r_to_z, var_r, var_z
 from alliance_meta.core.distributions import critical_value, two_sided_p
 from alliance_meta.effects.aggregate import aggregate
-from alliance_meta.effects.clustering import Clusters, read_clusters
 from alliance_meta.effects.coded import CodedTable
 from alliance_meta.effects.covariance import impute_V
 from alliance_meta.effects.escalc import escalc
+from alliance_meta.effects.groups import Clusters, read_clusters
 from alliance_meta.effects.rcalc import rcalc
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.evidence.routes import DEFAULT_RHO, Route
+from alliance_meta.expressions import shown
 from alliance_meta.models.multilevel import MultilevelModel
 from alliance_meta.models.random_effects import RandomEffectsModel
 from alliance_meta.models.rve import RVEModel
@@ -167,6 +168,8 @@ def new_study(mean: float, sd: float, df: float | None, *, level: float, back: b
 
 def statistics(fit: Any, *, scale: str, coefficient: str = "intrcpt") -> dict[str, float]:
     """Return what a paper could print of a fit, by metafor's names; what the fit has not is left out."""
+    if coefficient not in fit.names:
+        raise InputError(f"no coefficient is called {shown(coefficient)}; there are {', '.join(fit.names)}")
     row = fit.names.index(coefficient)
     values: dict[str, float] = {"k": fit.k, "n_effects": fit.k, "p": fit.p, "estimate": float(fit.beta[row])}
     values |= {name: float(getattr(fit, name)[row]) for name in ("se", "ci_lb", "ci_ub", "stat", "pval")}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from alliance_meta.core.rve import Working
 from alliance_meta.errors import InputError
-from alliance_meta.options import did_you_mean
+from alliance_meta.expressions import shown
+from alliance_meta.options import Degrees, Struct, VType, did_you_mean
 
 Model = Literal["random", "mean", "multilevel", "rve"]
 
@@ -176,14 +178,51 @@ class Route:
         return {key: value for key, value in asdict(self).items() if key in always or value != default[key]}
 
 
-def route_from(block: Mapping[str, Any]) -> Route:
-    """Read a route from a data card."""
+def route_from(block: Mapping[str, Any], *, where: str = "a route") -> Route:
+    """Read a route from a data card or a description: nothing but the names and choices that exist.
+
+    Raises
+    ------
+    InputError
+        An unknown name, a value of another type, or a choice that its model does not have.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
     known = [item.name for item in fields(Route)]
     unknown = [key for key in block if key not in known]
     if unknown:
-        raise InputError(f"a route has no {unknown[0]!r}{did_you_mean(unknown[0], known)}")
-    chosen: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in block.items()}
-    return Route(**{key: value for key, value in chosen.items() if value is not None or key in ("subset", "vtype")})
+        raise InputError(f"{where} has no {shown(unknown[0])}{did_you_mean(str(unknown[0]), known)}")
+    given = {key: value for key, value in block.items() if value is not None or key in ("subset", "vtype")}
+    try:
+        route = TypeAdapter(Route).validate_python(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise InputError(
+            f"{where}.{first['loc'][0]} is {shown(first['input'])}; {first['msg'].replace('Input should be', 'write')}"
+        ) from None
+    for name, allowed in _choices(route).items():
+        if getattr(route, name) not in allowed:
+            listed = ", ".join(map(repr, allowed))
+            raise InputError(f"{where}.{name} is {shown(getattr(route, name))}; a {route.model!r} route has {listed}")
+    if route.model in ("multilevel", "rve") and not route.random:
+        raise InputError(f"{where}.random is empty; a {route.model!r} route names its groups there")
+    return route
+
+
+def _choices(route: Route) -> dict[str, tuple[Any, ...]]:
+    """Return what may stand where the model decides."""
+    methods = {"random": METHODS, "mean": tuple(MEANS), "multilevel": ("REML", "ML"), "rve": get_args(Working)}
+    tests = {"random": TESTS, "mean": ("z", "t"), "multilevel": ("z", "t"), "rve": ("t",)}
+    return {
+        "measure": tuple(SCALE_WORDS),
+        "vtype": (None, *get_args(VType)),
+        "method": methods[route.model],
+        "test": tests[route.model],
+        "how": (None, "mean", "CS", "mean r"),
+        "struct": (None, *get_args(Struct)),
+        "V": (None, "rcalc"),
+        "dfs": (None, *get_args(Degrees)),
+    }
 
 
 def _short(value: float | None) -> str:

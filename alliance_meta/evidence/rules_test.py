@@ -67,9 +67,12 @@ def _p_of(name: str, stat: Range, df: float, df2: float) -> Range | None:
 
 def _p_check(result: PrintedResult, p: Range, name: str, alpha: float) -> Check | None:
     printed, two_sided = result.get("p"), name in ("z", "t", "r")
-    readings = [read("two-sided" if two_sided else "", p, printed)]
+    half = Range(0.5 * p.low, 0.5 * p.high)
+    said = two_sided and result.one_sided
+    readings = [read("one-sided", half, printed) if said else read("two-sided" if two_sided else "", p, printed)]
     if not readings[0].fits and two_sided:
-        readings.append(read("one-sided", Range(0.5 * p.low, 0.5 * p.high), printed, usual=False))
+        other = read("two-sided", p, printed, usual=False) if said else read("one-sided", half, printed, usual=False)
+        readings.append(other)
         readings.append(read("the other tail", Range(1.0 - p.high, 1.0 - p.low), printed, usual=False))
     if not readings[0].fits and name == "F":
         df, df2 = result.count("df"), result.count("df2")

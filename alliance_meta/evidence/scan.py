@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from alliance_meta.evidence.atoms import WORDED, Atom, bare_estimate, find_atoms, normal
+from alliance_meta.evidence.atoms import WORDED, Atom, bare_estimate, find_atoms, squeezed
 from alliance_meta.evidence.printed import COUNTS, POSITIVE, PrintedNumber, PrintedResult, _counted, read_number
 
 LONGEST_GAP = 45
@@ -20,7 +20,10 @@ SAFE += r"|Hedges'|Hedges's|heterogeneity|based|on|studies|samples|participants|
 # What may stand between a test and its p, and is not checked here.
 ASIDE = r"(?:MSE|MSe|(?:partial\s)?[ηωφ]_?p?2?|R2|ΔR2|V|Cohen's f)\s*=\s*[-+]?\d*\.?\d+"
 TIGHT = re.compile(rf"{SEPARATORS}(?:(?:{SAFE}|{ASIDE}){SEPARATORS}){{0,4}}")
-LOOSE = re.compile(rf"{SEPARATORS}(?:[A-Za-z][A-Za-z'-]*{SEPARATORS}){{0,4}}")
+LOOSE = re.compile(rf"{SEPARATORS}(?:(?>[A-Za-z][A-Za-z'-]*){SEPARATORS}){{0,4}}")
+# Said of a p-value: right before a result, in it or right behind it.
+ONE_SIDED = re.compile(r"\b(?:one|1)[ -](?:tailed|sided)\b|\beinseitig", flags=re.IGNORECASE)
+AROUND_P = 20
 HEADS = frozenset({"t", "t df", "F", "r(df)", "chi2"})
 EFFECTS = frozenset({"estimate", "said", "ratio"})
 NAMES = {"said": "estimate", "ratio": "estimate", "r(df)": "r", "t df": "t", "t of": "t"}
@@ -29,21 +32,25 @@ LOOSE_KINDS = frozenset({"k", "N", "ci", "QE", "I2", "tau2", "QM"})
 
 def scan(text: str) -> list[PrintedResult]:
     """Return what a text prints of its results, in order; only what can be checked has any use."""
-    plain = normal(text)
+    plain, places = squeezed(text)
     lines = [0, *(found.end() for found in re.finditer(r"\r\n|\n|\r|\f|\v", text))]
     found = []
     read = 0
-    for cluster in _clusters(text, plain):
+    for cluster in _clusters(text, plain, places):
         for draft in _assemble(plain, cluster, read):
             said = " ".join(plain[draft.start : draft.end].split())
-            found.append(draft.finish(line=bisect.bisect_right(lines, draft.start), text=said))
+            line = bisect.bisect_right(lines, places[draft.start])
+            before = plain[max(0, read, draft.start - AROUND_P) : draft.start].rpartition(". ")[2]
+            after = plain[draft.start : draft.end + AROUND_P].partition(". ")[0]
+            one_sided = ONE_SIDED.search(before + after) is not None
+            found.append(replace(draft.finish(line=line, text=said), one_sided=one_sided))
         read = cluster[-1].end
     return found
 
 
 def scan_into(result: PrintedResult, text: str) -> PrintedResult:
     """Add what a remark prints to the result it remarks on: only what comes before another result is begun."""
-    plain = normal(text)
+    plain, _ = squeezed(text)
     draft = _Draft(0, 0, numbers=dict(result.numbers), metric=result.metric, level=result.level)
     draft.last = "p" if "estimate" in draft.numbers else ""
     for atom in find_atoms(plain):
@@ -55,11 +62,11 @@ def scan_into(result: PrintedResult, text: str) -> PrintedResult:
     return replace(result.having(draft.numbers), metric=result.metric or draft.metric, level=draft.level)
 
 
-def _clusters(text: str, plain: str) -> Iterator[list[Atom]]:
+def _clusters(text: str, plain: str, places: list[int]) -> Iterator[list[Atom]]:
     """Yield atoms that stand together: with little between them, in one sentence and one paragraph."""
     cluster: list[Atom] = []
     for atom in find_atoms(plain):
-        if cluster and not _together(text, plain, cluster[-1], atom):
+        if cluster and not _together(text, plain, places, cluster[-1], atom):
             yield cluster
             cluster = []
         cluster.append(atom)
@@ -67,9 +74,9 @@ def _clusters(text: str, plain: str) -> Iterator[list[Atom]]:
         yield cluster
 
 
-def _together(text: str, plain: str, before: Atom, after: Atom) -> bool:
+def _together(text: str, plain: str, places: list[int], before: Atom, after: Atom) -> bool:
     gap = plain[before.end : after.start]
-    if len(gap) > LONGEST_GAP or re.search(r"\n\s*\n|\f", text[before.end : after.start]):
+    if len(gap) > LONGEST_GAP or re.search(r"\n\s*\n|\f", text[places[before.end] : places[after.start]]):
         return False
     allowed = LOOSE if after.kind in LOOSE_KINDS else TIGHT
     return allowed.fullmatch(gap) is not None

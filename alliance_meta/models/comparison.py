@@ -16,6 +16,7 @@ from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.models.random_effects import fit_design
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.wording import bare_p, number, p_value, remarks
@@ -25,8 +26,8 @@ LIKELIHOODS = ("ML", "REML", "EE")
 SAME_SPACE = 1e-8
 
 
-@dataclass(frozen=True, eq=False)
-class ModelComparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class ModelComparison(Result):
     """Two models and the likelihood-ratio test between them.
 
     Attributes
@@ -83,7 +84,8 @@ class ModelComparison:
             }
         )
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         lines = [f"{'':8} {'df':>3} {'AIC':>9} {'BIC':>9} {'AICc':>9} {'logLik':>9} {'LRT':>8} {'pval':>7} {'tau2':>8}"]
         for name, row in self._rows().items():
             cells = [number(row[column]) for column in ("AIC", "BIC", "AICc", "loglik")]
@@ -95,9 +97,6 @@ class ModelComparison:
         lines.append(f"Likelihood-ratio test: chi2(df = {self.df}) = {number(self.LRT)}, p {p_value(self.pval)}")
         lines.append(f"full: {self.full.design.formula}   reduced: {self.reduced.design.formula}")
         return "\n".join([*lines, *remarks(self.notes)])
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 def anova(full: RandomEffectsResults, reduced: RandomEffectsResults) -> ModelComparison:

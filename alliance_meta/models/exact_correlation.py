@@ -11,8 +11,9 @@ from alliance_meta.core.correlation_fit import CorrelationFit, fit_correlations
 from alliance_meta.core.correlation_likelihood import correlations
 from alliance_meta.core.tau2 import estimate_tau2, fixed_tau2
 from alliance_meta.core.wls import make_batch, wls
-from alliance_meta.design import build_design
+from alliance_meta.design import design_of
 from alliance_meta.effects.pearson import pearson
+from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, InputError, TruncationWarning
 from alliance_meta.notes import Note, merge_notes, warn_note
@@ -88,11 +89,11 @@ class ExactCorrelationModel:
 
         Warns
         -----
-        DroppedRowsWarning, RedundantModeratorWarning, TruncationWarning, ConvergenceWarning
+        DroppedRowsWarning, RedundantModeratorWarning, TruncationWarning, ConvergenceWarning, DependenceWarning
             Each also stands in ``.notes`` of the result.
         """
         effects = self.effects
-        design = build_design(self.mods, effects.moderators, labels=effects.slab)
+        design = design_of(self.mods, effects)
         if not design.rows.all():
             effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
         r, n = pearson(effects)
@@ -110,7 +111,7 @@ class ExactCorrelationModel:
             fitted=fitted,
             normal=normal,
             normal_tau2=tau2,
-            notes=merge_notes(effects.notes, design.notes, _notes(fitted, n)),
+            notes=merge_notes(effects.notes, design.notes, _notes(fitted, n), dependence_notes(effects, stacklevel=4)),
         )
 
 

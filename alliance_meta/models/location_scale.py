@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 
 from alliance_meta.core.location_scale import ScaleFit, fit_location_scale
-from alliance_meta.design import Design, build_design
+from alliance_meta.design import Design, design_of
+from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, DesignError, InputError, TruncationWarning
 from alliance_meta.notes import Note, merge_notes, warn_note
@@ -104,7 +105,7 @@ class LocationScaleModel:
 
         Warns
         -----
-        DroppedRowsWarning, RedundantModeratorWarning, TruncationWarning, ConvergenceWarning
+        DroppedRowsWarning, RedundantModeratorWarning, TruncationWarning, ConvergenceWarning, DependenceWarning
             Each also stands in ``.notes`` of the result.
         """
         effects, design, scale = _designs(self.effects, self.mods, self.scale)
@@ -120,6 +121,7 @@ class LocationScaleModel:
         except ValueError as error:
             raise DesignError(f"scale={self.scale!r} with link='identity': {error}; use link='log'") from error
         notes = [*_search_notes(fitted, scale, effects, self.link), *_size_notes(effects.k, scale)]
+        notes += dependence_notes(effects, stacklevel=4)
         return LocationScaleResults(
             effects=effects,
             design=design,
@@ -133,16 +135,16 @@ class LocationScaleModel:
 
 def _designs(effects: EffectSizes, mods: str, scale: str) -> tuple[EffectSizes, Design, Design]:
     """Build both designs on the effects that have every moderator of either."""
-    location = build_design(mods, effects.moderators, labels=effects.slab)
+    location = design_of(mods, effects)
     if not location.rows.all():
         effects = effects.take(location.rows, step=f"{int(location.rows.sum())} effects with every moderator")
     try:
-        spread = build_design(scale, effects.moderators, labels=effects.slab)
+        spread = design_of(scale, effects)
     except DesignError as error:
         raise DesignError(str(error).replace("mods=", "scale=").replace("of mods", "of scale")) from error
     if not spread.rows.all():
         effects = effects.take(spread.rows, step=f"{int(spread.rows.sum())} effects with every moderator of tau2")
-        again = build_design(mods, effects.moderators, labels=effects.slab)
+        again = design_of(mods, effects)
         location = Design(**{**vars(again), "notes": merge_notes(location.notes, again.notes)})
     return effects, location, spread
 

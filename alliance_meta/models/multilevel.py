@@ -11,10 +11,13 @@ import numpy as np
 from alliance_meta._typing import Array
 from alliance_meta.core.clusters import IntArray
 from alliance_meta.core.mixed import Component, MixedProblem, mixed_problem
-from alliance_meta.core.mixed_search import MixedFit, maximise_mixed, observed_information, units
+from alliance_meta.core.mixed_climb import units
+from alliance_meta.core.mixed_search import MixedFit, maximise_mixed, observed_information
 from alliance_meta.core.sampling_covariance import SamplingCovariance
 from alliance_meta.core.tower_plan import Term
-from alliance_meta.design import Design, build_design
+from alliance_meta.design import Design, design_of
+from alliance_meta.effects.groups import ROWS
+from alliance_meta.effects.studies import STUDY
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, InputError, NotIdentifiedWarning
 from alliance_meta.models.random_terms import ParsedTerm, parse_random
@@ -44,10 +47,12 @@ class MultilevelModel:
     mods : str
         Right-hand side of a formula over the moderators, as in `RandomEffectsModel`.
     random : str or sequence of str
-        Random terms. ``"study_id"``: an intercept for each study. ``"es_id"``: one for each row, unless the
-        effects have a column of that name. ``"district/school"``: for districts and for schools within them.
-        Factors that cut across each other are crossed effects. ``"outcome | study_id"``: outcomes that vary
-        together within studies, with the covariance that `struct` names; ``"1 + year | study_id"``: random slopes.
+        Random terms. ``"study_id/es_id"``, the default: an intercept for each study and one for each effect within
+        it, whether the sheet's effect ids start again in every study or not. ``"district/school"``: for districts
+        and for schools within them. Several terms are crossed, ``("study_id", "measure")``: a factor that has its
+        say in many studies; ids of effects that start again cannot be asked for so. ``"outcome | study_id"``: outcomes
+        that vary together within studies, with the covariance that `struct` names; ``"1 + year | study_id"``: random
+        slopes.
     struct : str or sequence of str, optional
         Covariance for each term ``inner | outer``: ``CS`` (one variance, one correlation; the default), ``HCS``
         (a variance for each level, one correlation), ``UN`` (unstructured), ``DIAG`` (no correlation), ``ID`` (one
@@ -59,8 +64,9 @@ class MultilevelModel:
     test : {"t", "z"}
     dfs : {"contain", "residual"}
         Degrees of freedom of t. ``contain``: the number of groups within which a moderator does not vary, less
-        the coefficients; an effect that only differs between 20 studies is judged by 20 studies. ``residual``:
-        k - p, as published three-level analyses mostly have it.
+        the coefficients; an effect that only differs between 20 studies is judged by 20 studies. For ``inner |
+        outer`` the distinct pairs of both count as groups, too. ``residual``: k - p, as published three-level
+        analyses mostly have it.
     level : float
         Confidence level of every interval, a fraction.
     fixed : mapping, optional
@@ -74,13 +80,13 @@ class MultilevelModel:
     R: ``rma.mv(yi, V, random = ~ 1 | study_id/es_id, test = "t", dfs = "contain")``. Konstantopoulos (2011,
     doi:10.1002/jrsm.35) on three levels. The correlated and hierarchical effects model (CHE) of Pustejovsky &
     Tipton (2022, doi:10.1007/s11121-021-01246-3) is ``V=impute_V(effects, rho=.6)`` with
-    ``random=("study_id", "es_id")`` and ``.robust()``; see `che` and `sce`.
+    ``random="study_id/es_id"`` and ``.robust()``; see `che` and `sce`.
 
     Examples
     --------
     >>> from alliance_meta import MultilevelModel, escalc, load_dataset
     >>> es = escalc(load_dataset("crede2010"))
-    >>> fit = MultilevelModel(es, random=("study_id", "es_id")).fit()
+    >>> fit = MultilevelModel(es, random="study_id/es_id").fit()
     >>> fit.sigma2.round(4).tolist()
     [0.023, 0.0329]
     """
@@ -88,7 +94,7 @@ class MultilevelModel:
     effects: EffectSizes
     V: Any = None
     mods: str = "1"
-    random: str | Sequence[str] = ("study_id", "es_id")
+    random: str | Sequence[str] = f"{STUDY}/{ROWS}"
     struct: str | Sequence[str] | None = None
     R: Mapping[str, Any] | None = None
     method: Literal["REML", "ML"] = "REML"
@@ -128,7 +134,7 @@ class MultilevelModel:
             Each also stands in ``.notes`` of the result.
         """
         effects, V = self.effects, self._covariance()
-        design = build_design(self.mods, effects.moderators, labels=effects.slab)
+        design = design_of(self.mods, effects)
         if not design.rows.all():
             effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
             V = None if V is None else V.take(design.rows)
@@ -214,17 +220,22 @@ def _notes(fitted: MixedFit, parsed: list[ParsedTerm], names: list[str], k: int)
     if not fitted.converged:
         message = f"The search for the variances had not settled after {fitted.steps} steps; do not use this fit."
         notes.append(warn_note("not-converged", message, ConvergenceWarning, stacklevel=4))
-    edge = [name for name, at in zip(names, fitted.at_bound, strict=True) if at]
-    if edge:
-        many = len(edge) > 1
-        notes.append(
-            Note(
-                "component-at-edge",
-                f"{', '.join(edge)} {'are' if many else 'is'} estimated at the edge of {'their' if many else 'its'} "
-                "range: the data show no variation there that the rest of the model does not explain.",
-            )
+    lone = [name for term in parsed for name in term.label.lone]
+    notes += _edge_notes(fitted, names, lone)
+    if lone:
+        message = (
+            f"{', '.join(lone)} {'are' if len(lone) > 1 else 'is'} not identified: a single group has that level, and one "
+            "effect tells no variance. Use a structure with one variance for all levels (CS, AR), or merge the level."
         )
+        notes.append(warn_note("not-identified", message, NotIdentifiedWarning, stacklevel=4))
     notes += _unidentified(fitted, names)
+    if len(fitted.maxima) > 1:
+        below = fitted.maxima[0] - fitted.maxima[1]
+        message = (
+            f"The likelihood has another peak, lower by {below:.2g} only: other variances fit almost as well, and the "
+            "answer is shaky. sensitivity.profile shows how far."
+        )
+        notes.append(Note("second-peak", message))
     for term in parsed:
         label = term.label
         if label.n < FEW_GROUPS:
@@ -241,9 +252,41 @@ def _notes(fitted: MixedFit, parsed: list[ParsedTerm], names: list[str], k: int)
             Note(
                 "no-row-level",
                 f"No random term varies by row ({finest.name} has {finest.n} groups for {k} effects): effects of one "
-                "group are taken to share one true effect. Add 'es_id' unless that is meant.",
+                f"group are taken to share one true effect. Write '{finest.name}/{ROWS}' unless that is meant.",
             )
         )
+    return notes
+
+
+def _edge_notes(fitted: MixedFit, names: list[str], lone: list[str]) -> list[Note]:
+    """Say what is estimated at the edge of its range, but for what one group alone tells, and why."""
+    at = np.flatnonzero(fitted.at_bound)
+    at = at[[names[j] not in lone for j in at]] if at.size else at
+    if not at.size:
+        return []
+    problem = fitted.point.problem
+    low, high = problem.bounds
+    step = units(problem)
+    moved = np.repeat(fitted.theta[None], at.size, axis=0)
+    inward = np.where(fitted.theta <= low, 1.0, -1.0) * np.minimum(step, 0.5 * (high - low))
+    moved[np.arange(at.size), at] += inward[at]
+    flat = np.abs(problem.at(moved).logliks - fitted.point.loglik) < FLAT
+    correlation = np.array([names[j].startswith("rho") for j in at])
+    words = (
+        (flat, "the likelihood does not change with {it}: the data do not tell {it}."),
+        (~flat & ~correlation, "the data show no variation there that the rest of the model does not explain."),
+        (~flat & correlation, "with so few groups the true value may lie anywhere; see the interval."),
+    )
+    notes = []
+    for which, why in words:
+        found = [names[j] for j in at[which]]
+        if found:
+            many = len(found) > 1
+            message = (
+                f"{', '.join(found)} {'are' if many else 'is'} estimated at the edge of {'their' if many else 'its'} "
+                f"range: {why.format(it='them' if many else 'it')}"
+            )
+            notes.append(Note("component-at-edge", message))
     return notes
 
 

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.distributions import critical_value
+from alliance_meta.core.distributions import chi2_quantile, critical_value
 from alliance_meta.core.tau2 import Tau2Fit, fixed_tau2
 from alliance_meta.core.univariate import GENERALISED_Q, Coefficients, UnivariateFit, fit_univariate
-from alliance_meta.design import Design, build_design
+from alliance_meta.core.wls import wls
+from alliance_meta.design import Design, design_of
+from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import ConvergenceWarning, FewStudiesWarning, InputError, TruncationWarning
+from alliance_meta.errors import (
+    ConvergenceWarning,
+    FewStudiesWarning,
+    InputError,
+    SecondPeakWarning,
+    TruncationWarning,
+)
 from alliance_meta.models.location_scale import LocationScaleModel
 from alliance_meta.notes import Note, merge_notes, warn_note
 from alliance_meta.options import Tau2Method, Test, check_level, check_option
@@ -23,6 +32,12 @@ from alliance_meta.results.settings import FitSettings
 # Cochrane Handbook, chapter 10: meta-regression only from about ten studies.
 FEW_FOR_MODERATORS = 10
 FEW_FOR_PREDICTION = 5
+# An interval less than half a percent narrower looks the same in print.
+VISIBLE = 0.995
+# A second peak of the likelihood so little lower makes the answer shaky: about the depth of a 95% interval.
+NEAR_PEAK = 2.0
+# Below this p-value of Q nobody may say that sampling errors explain the effects.
+Q_SAYS_OTHERWISE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,12 +137,13 @@ class RandomEffectsModel:
 
         Warns
         -----
-        DroppedRowsWarning, RedundantModeratorWarning, TruncationWarning, ConvergenceWarning, FewStudiesWarning
+        DroppedRowsWarning, RedundantModeratorWarning, TruncationWarning, ConvergenceWarning, FewStudiesWarning,
+        DependenceWarning, SecondPeakWarning
             Each also stands in ``.notes`` of the result.
         """
         if self.scale is not None:
             return self._fit_scale(self.scale)
-        design = build_design(self.mods, self.effects.moderators, labels=self.effects.slab)
+        design = design_of(self.mods, self.effects)
         effects = self.effects
         settings = FitSettings(
             self.method, self.test, self.level, self.tau2, given_weights(self.weights, effects), self.tau2_min
@@ -175,8 +191,10 @@ def fit_design(
         lowest=settings.tau2_min,
     )
     notes += _estimation_notes(fitted, settings)
+    notes += _peak_notes(fitted, design, settings)
     notes += _inference_notes(fitted, settings)
     notes += _size_notes(effects.k, design, method=settings.method)
+    notes += dependence_notes(effects)
     return RandomEffectsResults(
         effects=effects,
         design=design,
@@ -228,15 +246,67 @@ def _estimation_notes(fitted: UnivariateFit, settings: FitSettings) -> list[Note
     if estimate.truncated[0]:
         raw = float(estimate.untruncated[0])
         before = f" (before: {raw:.4g})" if np.isfinite(raw) else ""
-        message = (
-            f"tau2 ({method}) was set to {settings.tau2_min:g}{before}: the effects vary no more than their "
-            "sampling errors explain."
-        )
+        message = f"tau2 ({method}) was set to {settings.tau2_min:g}{before}{_what_q_says(fitted)}"
         notes.append(warn_note("tau2-truncated", message, TruncationWarning, stacklevel=5))
     if estimate.tau2[0] < 0:
         message = f"tau2 ({method}) is negative, {estimate.tau2[0]:.4g}: the effects vary less than chance alone would."
         notes.append(Note("tau2-negative", message))
-    return notes
+    return notes + _interval_notes(fitted, settings)
+
+
+def _interval_notes(fitted: UnivariateFit, settings: FitSettings) -> list[Note]:
+    """Say where the Q-profile interval of tau2 is empty, or does not hold the estimate."""
+    df, tail = fitted.heterogeneity.df, 0.5 * (1.0 - settings.level)
+    if settings.method == "EE" or settings.tau2 is not None or df < 1:
+        return []
+    low, high = chi2_quantile(tail, df), chi2_quantile(1.0 - tail, df)
+    q, level = fitted.heterogeneity.QE, f"{100 * settings.level:g} %"
+    if q < low:
+        message = (
+            f"The {level} Q-profile interval of tau2 is empty, and printed as [0, 0]: the effects are closer together "
+            f"(Q = {q:.2f}, df = {df}) than sampling error alone lets expect."
+        )
+        return [Note("tau2-interval-empty", message)]
+    at = float(wls(fitted.batch, fitted.tau2.tau2).rss[0])
+    if low <= at <= high:
+        return []
+    side = "below" if at > high else "above"
+    message = (
+        f"The estimate of tau2 ({settings.method}) lies {side} its {level} Q-profile interval: the two answer to "
+        "different equations. Report both; with method='PM' they go together."
+    )
+    return [Note("tau2-outside-interval", message)]
+
+
+def _what_q_says(fitted: UnivariateFit) -> str:
+    found = fitted.heterogeneity
+    if found.QEp >= Q_SAYS_OTHERWISE:
+        return ": the effects vary no more than their sampling errors explain."
+    return (
+        f", although Q({found.df}) = {found.QE:.2f}, p = {found.QEp:.2g}, says that the effects differ: the most "
+        "precise ones agree, others do not. Estimators disagree here; compare method='PM' and look for effects that "
+        "stand out."
+    )
+
+
+def _peak_notes(fitted: UnivariateFit, design: Design, settings: FitSettings) -> list[Note]:
+    rival = fitted.rival(restricted=settings.method == "REML")
+    if rival is None or rival.lower > NEAR_PEAK:
+        return []
+    if design.formula == "1":
+        here, there = f"mean {fitted.beta[0]:.4g}", f"mean {rival.beta[0]:.4g}"
+    else:
+        here, there = (_named(design.names, beta) for beta in (fitted.beta, rival.beta))
+    message = (
+        f"The likelihood ({settings.method}) has two peaks: the estimate, tau2 {float(fitted.tau2.tau2[0]):.4g} with "
+        f"{here}, and one {rival.lower:.2g} log units lower, tau2 {rival.tau2:.4g} with {there}. The data do not "
+        "choose between them: report both, and look at plots.profile."
+    )
+    return [warn_note("second-peak", message, SecondPeakWarning, stacklevel=5)]
+
+
+def _named(names: Sequence[str], beta: Array) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in zip(names, beta, strict=True))
 
 
 def _inference_notes(fitted: UnivariateFit, settings: FitSettings) -> list[Note]:
@@ -249,8 +319,10 @@ def _inference_notes(fitted: UnivariateFit, settings: FitSettings) -> list[Note]
             "its interval has no width. Use test='z' or test='adhoc'."
         )
         return [Note("knha-zero", message)]
-    narrower = critical_value(settings.level, own.df) * own.s2w**0.5 < critical_value(settings.level, None)
-    if not narrower:
+    # With tau2 > 0 and Q above its df the factor is near 1 by construction and says nothing about the effects.
+    homogeneous = not fitted.tau2.tau2[0] > 0 or own.df > fitted.heterogeneity.QE
+    ratio = critical_value(settings.level, own.df) * own.s2w**0.5 / critical_value(settings.level, None)
+    if not homogeneous or ratio > VISIBLE:
         return []
     return [
         Note(

@@ -14,10 +14,10 @@ from alliance_meta._typing import Array
 from alliance_meta.core.clusters import IntArray, codes
 from alliance_meta.core.structures import CompoundSymmetry, Correlated, Scaled, Structure, Unstructured
 from alliance_meta.core.tower_plan import Term
-from alliance_meta.design import build_design
-from alliance_meta.effects.factors import expand, factor, sides
+from alliance_meta.design import design_of
+from alliance_meta.effects.groups import expand, factor, sides
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import InputError
+from alliance_meta.errors import DesignError, InputError
 from alliance_meta.options import Struct, check_option
 from alliance_meta.results.components import RandomTerm
 
@@ -39,7 +39,7 @@ def parse_random(
     """Parse every random term; `struct` names the covariance of those with an inner part, in their order."""
     items = [random] if isinstance(random, str) else list(random)
     if not items:
-        raise InputError("random is empty; name at least one factor, such as random=('study_id', 'es_id')")
+        raise InputError("random is empty; name at least one factor, such as random='study_id/es_id'")
     wide = [item for item in items if sides(item)[0] != "1"]
     structs = _structs(struct, wide)
     unknown = [name for name in (R or {}) if name not in [p for item in items for p in _paths(item)]]
@@ -111,7 +111,10 @@ def _wide(left: str, right: str, struct: Struct, effects: EffectSizes) -> Parsed
     outer_levels, outer = factor(right, effects)
     name = f"{left} | {right}"
     if struct == "GEN":
-        design = build_design(left, effects.moderators, labels=effects.slab)
+        try:
+            design = design_of(left, effects)
+        except DesignError as error:
+            raise DesignError(str(error).replace("mods=", f"random term {name!r}: ", 1)) from error
         if not design.rows.all():
             gone = ", ".join(effects.slab[i] for i in np.flatnonzero(~design.rows)[:5])
             raise InputError(f"random term {name!r}: a value is missing for {gone}; fill it in or leave the rows out")

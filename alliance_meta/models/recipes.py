@@ -6,9 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from alliance_meta.effects.clustering import read_clusters
 from alliance_meta.effects.covariance import impute_V
-from alliance_meta.effects.factors import ROWS
+from alliance_meta.effects.groups import ROWS, column, read_clusters
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.models.multilevel import MultilevelModel
@@ -93,7 +92,7 @@ def che(
         V = impute_V(effects, cluster=cluster, rho=rho)
     elif rho != DEFAULT_RHO:
         raise InputError("give either V, which holds every covariance, or rho")
-    fit = MultilevelModel(effects, V=V, mods=mods, random=row_term(effects, cluster), **model).fit()
+    fit = MultilevelModel(effects, V=V, mods=mods, random=f"{cluster}/{ROWS}", **model).fit()
     return fit.robust(cluster=cluster, type=type)
 
 
@@ -229,9 +228,8 @@ def che_plus(
         V = impute_V(effects, cluster=cluster, rho=rho)
     elif rho != DEFAULT_RHO:
         raise InputError("give either V, which holds every covariance, or rho")
-    if not _numbered(effects, cluster):
-        raise InputError(f"the column {ROWS!r} counts within {cluster}: number the rows throughout, or rename it")
-    random = (cluster, f"{subgroup} | {ROWS}")
+    ids = column(effects, ROWS, "random")
+    random = (cluster, f"{subgroup} | {ROWS if pd.Series(ids).is_unique else f'{cluster}/{ROWS}'}")
     fit = MultilevelModel(effects, V=V, mods=mods, random=random, struct="DIAG", **model).fit()
     return fit.robust(cluster=cluster, type=type)
 
@@ -253,24 +251,6 @@ def _check(effects: Any, cluster: Any, model: dict[str, Any], type: Any) -> None
             f"cluster={cluster!r} holds every effect in one cluster ({clusters.labels[0]}); cluster-robust inference "
             "compares clusters and needs at least 2"
         )
-
-
-def row_term(effects: EffectSizes, cluster: str) -> tuple[str, ...]:
-    """Return the random terms for clusters and for rows within them."""
-    return (cluster, ROWS) if _numbered(effects, cluster) else (f"{cluster}/{ROWS}",)
-
-
-def _numbered(effects: EffectSizes, cluster: str) -> bool:
-    """Return whether ``es_id`` tells all rows apart, as it does unless a column of that name counts within clusters."""
-    frame = effects.moderators
-    if ROWS not in frame or frame[ROWS].is_unique:
-        return True
-    of = read_clusters(effects, cluster).codes
-    if pd.DataFrame({"cluster": of, ROWS: frame[ROWS]}).duplicated().any():
-        raise InputError(
-            f"the column {ROWS!r} repeats within {cluster}: it must tell effects apart; number them, or rename it"
-        )
-    return False
 
 
 def _check_subgroup(effects: EffectSizes, subgroup: Any) -> str:

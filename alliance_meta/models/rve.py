@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from alliance_meta.core.rve import RVEFit, Working, fit_rve, one_cluster_terms
-from alliance_meta.design import build_design
-from alliance_meta.effects.clustering import Clusters, read_clusters
+from alliance_meta.design import design_of
+from alliance_meta.effects.groups import Clusters, read_clusters
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import DesignError, InputError, TruncationWarning
 from alliance_meta.models.random_effects import given_weights
@@ -119,7 +119,7 @@ class RVEModel:
         """
         weights = given_weights(self.weights, self.effects)
         clusters = read_clusters(self.effects, self.cluster)
-        design = build_design(self.mods, self.effects.moderators, labels=self.effects.slab)
+        design = design_of(self.mods, self.effects)
         effects = self.effects
         if not design.rows.all():
             effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")

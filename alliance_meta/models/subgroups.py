@@ -12,20 +12,22 @@ import pandas as pd
 
 from alliance_meta._typing import AnyArray
 from alliance_meta.core.distributions import chi2_sf
-from alliance_meta.design import build_design
+from alliance_meta.design import build_design, design_of, levels_of
+from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.errors import AllianceMetaWarning, DesignError
 from alliance_meta.models.random_effects import fit_design
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_option, did_you_mean
+from alliance_meta.result import Result
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.teststats import WaldTest
 
 SharedTau2 = Literal["separate", "common"]
 
 
-@dataclass(frozen=True, eq=False)
-class SubgroupResults:
+@dataclass(frozen=True, eq=False, repr=False)
+class SubgroupResults(Result):
     """Mean effects by level of one moderator.
 
     Attributes
@@ -121,14 +123,15 @@ def subgroups(fit: RandomEffectsResults, *, by: str, tau2: SharedTau2 = "separat
     present = column.notna().to_numpy()
     names = [_name(value) for value in column[present]]
     positions = np.flatnonzero(present)
-    rows = {level: positions[[name == level for name in names]] for level in sorted(set(names))}
+    order = dict.fromkeys(_name(value) for value in levels_of(column))
+    rows = {level: positions[[name == level for name in names]] for level in order}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AllianceMetaWarning)
         shared = _common(fit, positions, names) if tau2 == "common" else None
         fits = {level: _fit_level(fit, index, level, by, shared) for level, index in rows.items()}
         null = f"the mean effects of {by} are equal"
         between = replace(shared.omnibus, null=null) if shared is not None else _between(fits, null)
-    notes = merge_notes(_missing(fit, present, by), _single(fits, by))
+    notes = merge_notes(_missing(fit, present, by), _single(fits, by), dependence_notes(fit.effects, stacklevel=4))
     return SubgroupResults(by, tau2, fits, rows, between, notes)
 
 
@@ -166,7 +169,7 @@ def _fit_level(
     fit: RandomEffectsResults, index: AnyArray, level: str, by: str, shared: RandomEffectsResults | None
 ) -> RandomEffectsResults:
     part = fit.effects.take(index, step=f"{by} = {level}: {len(index)} effects")
-    design = build_design("1", part.moderators, labels=part.slab)
+    design = design_of("1", part)
     common = None if shared is None or shared.method == "EE" else shared.fitted.tau2
     return fit_design(part, design, fit.settings.rows(index), common=common)
 

@@ -19,6 +19,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import Scale, check_level, check_option
+from alliance_meta.result import Result
 from alliance_meta.results.predictions import to_scale
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 
@@ -34,8 +35,8 @@ RULES = {
 Newdata = pd.DataFrame | Mapping[str, Any] | None
 
 
-@dataclass(frozen=True, eq=False)
-class TrueEffects:
+@dataclass(frozen=True, eq=False, repr=False)
+class TrueEffects(Result):
     """The distribution of true effects, as a fitted model describes it.
 
     Attributes
@@ -118,12 +119,6 @@ class TrueEffects:
             numbers = [f"{100 * float(row[name]):.1f} %" for name in ("share", "ci_lb", "ci_ub")]
             lines.append(f"{label:28} {row['threshold']:9g} {numbers[0]:>7} {numbers[1]:>7} {numbers[2]:>7}")
         return "\n".join([*lines, *(f"Note: {note.message}" for note in self.notes)])
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
 
 
 def true_effects(
@@ -238,9 +233,10 @@ def prediction_intervals(
     Returns
     -------
     DataFrame
-        ``pred se df pi_lb pi_ub words``, one row per rule: ``normal``; ``t`` and ``knha`` with t(k - p), Wald
+        ``pred se df pi_lb pi_ub``, one row per rule: ``normal``; ``t`` and ``knha`` with t(k - p), Wald
         and Knapp-Hartung standard errors; ``riley`` and ``knha-riley`` with t(k - p - 1) (Higgins, Thompson &
-        Spiegelhalter 2009; Partlett & Riley 2017); ``nagashima``. `NotApplicable` where a rule has no value.
+        Spiegelhalter 2009; Partlett & Riley 2017); ``nagashima``. `NotApplicable` where a rule has
+        no value. Their words are in ``.attrs["words"]``.
 
     Raises
     ------
@@ -301,10 +297,9 @@ def _scaled(
     for name in ("pred", "pi_lb", "pi_ub"):
         defined = [not isinstance(value, NotApplicable) for value in out[name]]
         out.loc[defined, name] = shown.loc[defined, name]
-    out["words"] = [RULES[rule] for rule in out.index]
     for name in ("scale", "scale_label"):
         out.attrs[name] = shown.attrs[name]
-    out.attrs.update(level=level, se="on the analysis scale")
+    out.attrs.update(level=level, se="on the analysis scale", words={rule: RULES[rule] for rule in out.index})
     return out
 
 

@@ -11,16 +11,18 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.design import INTERCEPT
-from alliance_meta.errors import DesignError
+from alliance_meta.errors import DesignError, InputError
+from alliance_meta.moderators.grid import moderated
 from alliance_meta.moderators.printing import remarks, table
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
-from alliance_meta.results.random_effects import RandomEffectsResults
+from alliance_meta.results.fit import Fit
 
 
-@dataclass(frozen=True, eq=False)
-class VifResults:
+@dataclass(frozen=True, eq=False, repr=False)
+class VifResults(Result):
     """Variance inflation factors of a model.
 
     Attributes
@@ -50,7 +52,8 @@ class VifResults:
         notes = [note.to_dict() for note in self.notes]
         return plain({"coefficients": dict(self.coefficients), "terms": terms, "notes": notes})
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         single = pd.DataFrame({"vif": self.coefficients})
         lines = ["Variance inflation factors", *table(single, {"vif": "4"})]
         if any(df > 1 for df, _ in self.terms.values()):
@@ -58,7 +61,7 @@ class VifResults:
         return "\n".join([*lines, *remarks(self.notes)])
 
 
-def vif(fit: RandomEffectsResults) -> VifResults:
+def vif(fit: Fit) -> VifResults:
     r"""Measure how much the moderators' overlap widens their confidence intervals.
 
     When two moderators go together (say, younger therapists and newer studies) the model can hardly tell
@@ -69,7 +72,7 @@ def vif(fit: RandomEffectsResults) -> VifResults:
 
     Parameters
     ----------
-    fit : RandomEffectsResults
+    fit : a fitted model
         A model with moderators.
 
     Returns
@@ -103,13 +106,16 @@ def vif(fit: RandomEffectsResults) -> VifResults:
     >>> {name: round(value, 3) for name, value in vif(fit).coefficients.items()}
     {'meanage': 1.131, 'quality': 1.131}
     """
+    design = moderated(fit)
     kept = [i for i, name in enumerate(fit.names) if name != INTERCEPT]
     if not kept:
         raise DesignError("vif needs a model with moderators; this one has mods='1'")
     names = [fit.names[i] for i in kept]
+    if isinstance(fit.vb, NotApplicable):
+        raise InputError(fit.why_not("covariance of its coefficients"))
     covariance = fit.vb[np.ix_(kept, kept)]
     place = {i: j for j, i in enumerate(kept)}
-    slots = {term: [place[i] for i in at if i in place] for term, at in fit.design.terms.items()}
+    slots = {term: [place[i] for i in at if i in place] for term, at in design.terms.items()}
     slots = {term: at for term, at in slots.items() if at}
     deviations = np.sqrt(np.diag(covariance))
     if not (deviations > 0).all():

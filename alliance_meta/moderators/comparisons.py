@@ -11,15 +11,16 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.core.distributions import critical_value, two_sided_p
+from alliance_meta.core.distributions import critical_values, two_sided_p
 from alliance_meta.errors import InputError
-from alliance_meta.moderators.grid import Weights, averages, interaction_note, label, missing_note
+from alliance_meta.moderators.grid import Weights, averages, interaction_note, label, missing_note, moderated
 from alliance_meta.moderators.printing import percent, records, remarks, table, wrapped
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_level, check_option
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
-from alliance_meta.results.random_effects import RandomEffectsResults
+from alliance_meta.results.fit import Fit
 
 Adjustment = Literal["holm", "bonferroni", "sidak", "fdr_bh", "none"]
 NAMES = {
@@ -34,8 +35,8 @@ UNKNOWN = "the effects in the model do not determine it"
 ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-@dataclass(frozen=True, eq=False)
-class PairwiseResults:
+@dataclass(frozen=True, eq=False, repr=False)
+class PairwiseResults(Result):
     """Differences between all pairs of levels.
 
     Attributes
@@ -95,7 +96,8 @@ class PairwiseResults:
             }
         )
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         m = int(self._frame["pval"].notna().sum())
         title = f"Pairwise differences of {', '.join(self.by)} ({self.scale_label})"
         about = f"Model: {self.formula} ({self.model_label}); {NAMES[self.adjust]} correction, {m} tested"
@@ -110,7 +112,7 @@ class PairwiseResults:
 
 
 def pairwise(
-    fit: RandomEffectsResults,
+    fit: Fit,
     by: str | Sequence[str],
     *,
     adjust: Adjustment = "holm",
@@ -125,7 +127,7 @@ def pairwise(
 
     Parameters
     ----------
-    fit : RandomEffectsResults
+    fit : a fitted model
         A model with moderators.
     by : str or sequence of str
         The moderator whose levels are compared; several for the combinations of their levels.
@@ -191,11 +193,11 @@ def pairwise(
         L=L,
         letters=_display(frame, means, 1.0 - used),
         scale_label=fit.effects.scale_label,
-        formula=fit.design.formula,
+        formula=moderated(fit).formula,
         model_label=fit.model_label,
         notes=merge_notes(
             missing_note(rows),
-            interaction_note(fit.design, names, rows.over),
+            interaction_note(moderated(fit), names, rows.over),
             _notes(frame, adjust, used),
         ),
         _frame=frame,
@@ -297,15 +299,14 @@ def _insert(groups: list[frozenset[int]], i: int, j: int) -> list[frozenset[int]
     return [group for group in unique if not any(group < other for other in unique)]
 
 
-def _tests(fit: RandomEffectsResults, L: Array, known: Array, adjust: Adjustment, level: float) -> pd.DataFrame:
-    df = fit.fitted.coefficients.df
+def _tests(fit: Fit, L: Array, known: Array, adjust: Adjustment, level: float) -> pd.DataFrame:
+    ddf = fit.row_ddf(L)
     estimate = np.where(known, L @ fit.beta, np.nan)
     se = np.where(known, np.sqrt(np.einsum("mp,pq,mq->m", L, fit.vb, L)), np.nan)
     stat = np.full(len(L), np.nan)
     np.divide(estimate, se, out=stat, where=se > 0)
-    pval = two_sided_p(stat, df)
-    half = critical_value(_joint_level(level, adjust, int((~np.isnan(pval)).sum())), df) * se
-    ddf = np.full(len(L), np.inf if df is None else df)
+    pval = two_sided_p(stat, ddf)
+    half = critical_values(_joint_level(level, adjust, int((~np.isnan(pval)).sum())), ddf) * se
     adjusted = adjust_pvalues(pval, method=adjust)
     values = (estimate, se, stat, ddf, pval, adjusted, estimate - half, estimate + half)
     return pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))

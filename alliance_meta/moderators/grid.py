@@ -16,11 +16,9 @@ from alliance_meta.design import Design
 from alliance_meta.errors import DesignError, InputError
 from alliance_meta.notes import Note
 from alliance_meta.options import did_you_mean
-from alliance_meta.results.random_effects import RandomEffectsResults
+from alliance_meta.results.fit import Fit
 
 Weights = Literal["equal", "proportional"]
-# A row this far outside what the effects tell about is not estimable; R's packages use 1e-8 on the same scale.
-BEYOND = 1e-7
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +48,9 @@ class Averages:
     over: tuple[str, ...]
 
 
-def averages(
-    fit: RandomEffectsResults, by: Sequence[str], *, at: Mapping[str, Any] | None, weights: Weights
-) -> Averages:
+def averages(fit: Fit, by: Sequence[str], *, at: Mapping[str, Any] | None, weights: Weights) -> Averages:
     """Average the model's rows for each combination of the moderators `by` over the levels of the others."""
-    design, table = fit.design, fit.effects.moderators
+    design, table = moderated(fit), fit.effects.moderators
     check_names(design, [*by, *(at or {})])
     values = {name: _values(name, design, table, (at or {}).get(name), name in by) for name in design.variables}
     over = tuple(name for name in design.variables if name in design.levels and name not in by)
@@ -64,14 +60,14 @@ def averages(
     share = _shares(others, table, weights)
     frame = pd.DataFrame([{**held, **cell, **other} for cell in cells for other in others])
     shape = (len(cells), len(others), -1)
-    X = design.new_rows(frame)[0].reshape(shape)
+    X = design.new_rows(frame, averaged=True)[0].reshape(shape)
     beyond = design.beyond(frame).reshape(*shape[:2], design.beyond(frame.head(1)).shape[1])
     outside = np.einsum("o,cod->cd", share, beyond)
     levels_only = [{name: v for name, v in cell.items() if name in design.levels} for cell in cells]
     return Averages(
         cells=tuple(cells),
         L=np.einsum("o,cop->cp", share, X),
-        known=(np.abs(outside) <= BEYOND).all(axis=1),
+        known=design.estimable(outside),
         k=np.array([_matching(cell, table).sum() for cell in levels_only], dtype=int),
         held=held,
         over=over,
@@ -88,6 +84,16 @@ def level_values(name: str, design: Design, table: pd.DataFrame) -> list[Any]:
     """Return the levels of a categorical moderator as they stand in the table, in the model's order."""
     found = {_text(value): value for value in table[name].dropna()}
     return [found[level] for level in design.levels[name]]
+
+
+def moderated(fit: Fit) -> Design:
+    """Return the design of a fitted model's moderators; refuse what is no fit, or a model that takes none."""
+    if not isinstance(fit, Fit):
+        raise InputError(f"this needs a fitted model, not {type(fit).__name__}; call .fit() first")
+    design = getattr(fit, "design", None)
+    if not isinstance(design, Design):
+        raise DesignError(f"{fit.called} takes no moderators")
+    return design
 
 
 def check_names(design: Design, names: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from alliance_meta._typing import AnyArray, Array
 from alliance_meta.core.distributions import critical_value, two_sided_p
 from alliance_meta.core.univariate import GENERALISED_Q, fit_univariate
 from alliance_meta.design import Design, build_design
+from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AllianceMetaWarning, ConvergenceWarning, DesignError, InputError
 from alliance_meta.moderators.imputed import ImputedModerators, ImputedResults
@@ -192,7 +193,9 @@ def fit_imputed(
         method=method,
         test=test,
         level=level,
-        notes=merge_notes(effects.notes, imputed.notes, _fit_notes(pooled, imputed.m, stuck)),
+        notes=merge_notes(
+            effects.notes, imputed.notes, _fit_notes(pooled, imputed.m, stuck), dependence_notes(effects, stacklevel=4)
+        ),
     )
 
 

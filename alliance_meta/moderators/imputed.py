@@ -16,11 +16,12 @@ from alliance_meta.moderators.printing import percent, records, remarks, table, 
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import Tau2Method, Test
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 
 
-@dataclass(frozen=True, eq=False)
-class ImputedModerators:
+@dataclass(frozen=True, eq=False, repr=False)
+class ImputedModerators(Result):
     """Several completions of a table of moderators.
 
     Attributes
@@ -68,7 +69,8 @@ class ImputedModerators:
         about = {"missing": self.missing, "rows": gaps, "imputed": values, "accepted": self.accepted}
         return plain({**head, **about, "notes": [note.to_dict() for note in self.notes]})
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         title = f"{self.m} imputations for mods = {self.mods!r} (k = {self.effects.k}, seed {self.seed})"
         lines = [*wrapped(title), *table(self.tidy(), {"k": "0", "missing": "0", "share": "3"})]
         return "\n".join([*lines, *remarks(self.notes)])
@@ -77,8 +79,8 @@ class ImputedModerators:
         return self.effects.moderators[name].isna().to_numpy()
 
 
-@dataclass(frozen=True, eq=False)
-class ImputedResults:
+@dataclass(frozen=True, eq=False, repr=False)
+class ImputedResults(Result):
     """A meta-regression pooled over imputed data sets.
 
     Attributes
@@ -161,7 +163,8 @@ class ImputedResults:
             }
         )
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         imputed = self.imputed
         title = f"Meta-regression pooled over {imputed.m} imputed data sets (k = {imputed.effects.k})"
         about = (

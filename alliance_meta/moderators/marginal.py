@@ -11,22 +11,22 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.effects.provenance import Provenance
-from alliance_meta.moderators.grid import Weights, averages, interaction_note, label, missing_note
+from alliance_meta.moderators.grid import Weights, averages, interaction_note, label, missing_note, moderated
 from alliance_meta.moderators.printing import percent, records, remarks, table, wrapped
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import Scale, check_level, check_option
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
-from alliance_meta.results.predictions import predict_rows, to_scale
-from alliance_meta.results.random_effects import RandomEffectsResults
+from alliance_meta.results.fit import Fit
 
 COLUMNS = ("estimate", "se", "ci_lb", "ci_ub", "pi_lb", "pi_ub")
 UNKNOWN = "the effects in the model do not determine it"
 NO_PREDICTION = "an equal-effects model has no prediction interval"
 
 
-@dataclass(frozen=True, eq=False)
-class MarginalMeans:
+@dataclass(frozen=True, eq=False, repr=False)
+class MarginalMeans(Result):
     """Adjusted mean effects.
 
     Attributes
@@ -89,7 +89,8 @@ class MarginalMeans:
             }
         )
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         of = f" by {', '.join(self.by)}" if self.by else ""
         title = f"Marginal means{of}; {self.scale_label}; {percent(self.level)} intervals"
         evened = []
@@ -111,7 +112,7 @@ def _reasons(row: Mapping[str, Any]) -> dict[str, NotApplicable]:
 
 
 def marginal_means(
-    fit: RandomEffectsResults,
+    fit: Fit,
     by: str | Sequence[str] = (),
     *,
     at: Mapping[str, Any] | None = None,
@@ -127,8 +128,8 @@ def marginal_means(
 
     Parameters
     ----------
-    fit : RandomEffectsResults
-        A model with moderators.
+    fit : a fitted model
+        With moderators; the mean of posteriors is their median.
     by : str or sequence of str
         Moderators: one row for each level, or each combination of levels. A numeric one has a row for each
         value that `at` gives. Without any, one row for the whole model.
@@ -180,20 +181,12 @@ def marginal_means(
     check_level(used)
     names = (by,) if isinstance(by, str) else tuple(by)
     rows = averages(fit, names, at=at, weights=weights)
-    frame = predict_rows(
-        rows.L,
-        beta=fit.beta,
-        vb=fit.vb,
-        tau2=fit.tau2,
-        df=fit.fitted.coefficients.df,
-        level=used,
-        random=fit.method != "EE",
-    )
-    out = to_scale(frame, measure=fit.effects.measure, scale=scale, tau2=fit.tau2)
+    out = fit.predicted(rows.L, scale=scale, level=used)
     out = out.rename(columns={"pred": "estimate"})
     out.loc[~rows.known, :] = float("nan")
     cells = pd.DataFrame(list(rows.cells), index=out.index, columns=list(names))
-    without = (Note("no-prediction-interval", f"{NO_PREDICTION[0].upper()}{NO_PREDICTION[1:]}."),)
+    why = out.attrs.get("pi_note", "")
+    without = (Note("no-prediction-interval", f"{why[0].upper()}{why[1:]}."),) if why else ()
     table_ = pd.concat([cells, pd.Series(rows.k, index=out.index, name="k"), out], axis=1)
     table_.index = pd.Index([label(cell) for cell in rows.cells])
     table_.attrs = {**out.attrs, "level": used}
@@ -206,12 +199,12 @@ def marginal_means(
         scale=out.attrs["scale"],
         scale_label=out.attrs["scale_label"],
         level=used,
-        formula=fit.design.formula,
+        formula=moderated(fit).formula,
         model_label=fit.model_label,
         notes=merge_notes(
             missing_note(rows),
-            interaction_note(fit.design, names, rows.over),
-            without if fit.method == "EE" else (),
+            interaction_note(moderated(fit), names, rows.over),
+            without,
         ),
         provenance=fit.effects.provenance,
         _frame=table_,

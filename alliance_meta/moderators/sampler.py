@@ -132,7 +132,7 @@ class Sampler:
             if column.name in self.design.variables:
                 flat = state[column.name][:, rows].ravel()
                 table[column.name] = column.decode(flat)
-        return self.design.new_rows(pd.DataFrame(table))[0].reshape(self.m, len(rows), -1)
+        return self.design.new_rows(pd.DataFrame(table), averaged=True)[0].reshape(self.m, len(rows), -1)
 
     def _draw_regression(self) -> None:
         """Draw tau from its posterior under a flat prior, then the coefficients given tau."""
@@ -253,7 +253,8 @@ def can_extrapolate(design: Design, frame: pd.DataFrame, name: str) -> bool:
     width = float(np.ptp(x))
     row = frame[list(design.variables)].head(1)
     try:
-        X = [design.new_rows(row.assign(**{name: value}))[0] for value in (x.min() - 9 * width, x.max() + 9 * width)]
+        far = [row.assign(**{name: value}) for value in (x.min() - 9 * width, x.max() + 9 * width)]
+        X = [design.new_rows(one, averaged=True)[0] for one in far]
     except InputError:
         return False
     return bool(np.isfinite(X).all())

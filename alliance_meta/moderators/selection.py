@@ -14,6 +14,7 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.core.univariate import UnivariateFit, fit_univariate
+from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import DesignError
 from alliance_meta.moderators.printing import percent, records, remarks, table, wrapped
@@ -21,6 +22,7 @@ from alliance_meta.moderators.subsets import all_subsets, complete_effects, read
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import check_level, check_option
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 
 Criterion = Literal["AICc", "AIC", "BIC"]
@@ -29,8 +31,8 @@ SHOWN = 10
 NO_R2 = "there is no heterogeneity to explain: tau2 without moderators is 0"
 
 
-@dataclass(frozen=True, eq=False)
-class ModelSelection:
+@dataclass(frozen=True, eq=False, repr=False)
+class ModelSelection(Result):
     """Models compared by an information criterion.
 
     Attributes
@@ -103,7 +105,8 @@ class ModelSelection:
             }
         )
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         n = len(self._table)
         title = f"{n} models of k = {self.effects.k} effects by {self.criterion} ({self.method})"
         how = {"p": "0", "loglik": "3", self.criterion: "3", "delta": "3", "weight": "3", "tau2": "4", "R2": "1"}
@@ -207,7 +210,7 @@ def select_models(
         raise DesignError(f"k = {kept.k} effects are too few for any of these models")
     frame, order = _rank(usable, kept, method, criterion)
     notes += _notes(len(skipped), len(models) - len(usable), usable, frame, criterion, method)
-    notes += _balance(wanted, usable)
+    notes += [*_balance(wanted, usable), *dependence_notes(kept, stacklevel=4)]
     ranked = tuple(usable[i] for i in order)
     return ModelSelection(kept, wanted, criterion, method, level, tuple(notes), frame, ranked)
 

@@ -11,15 +11,16 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.core.distributions import critical_value, two_sided_p
+from alliance_meta.core.distributions import critical_values, two_sided_p
 from alliance_meta.errors import InputError
-from alliance_meta.moderators.grid import BEYOND, check_names, finite_number, is_list, label, level_values, one_level
+from alliance_meta.moderators.grid import check_names, finite_number, is_list, label, level_values, moderated, one_level
 from alliance_meta.moderators.printing import percent, records, remarks, table, wrapped
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import check_level
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
-from alliance_meta.results.random_effects import RandomEffectsResults
+from alliance_meta.results.fit import Fit
 
 COLUMNS = ("estimate", "se", "stat", "ddf", "pval", "ci_lb", "ci_ub")
 COLUMNS_R = ("estimate_r", "se_r", "ci_lb_r", "ci_ub_r")
@@ -29,8 +30,8 @@ STEPS = {-1: (-4, -3, -2, -1, 0), 0: (-2, -1, 0, 1, 2), 1: (0, 1, 2, 3, 4)}
 FACTORS = {-1: (3, -16, 36, -48, 25), 0: (1, -8, 0, 8, -1), 1: (-25, 48, -36, 16, -3)}
 
 
-@dataclass(frozen=True, eq=False)
-class MarginalSlopes:
+@dataclass(frozen=True, eq=False, repr=False)
+class MarginalSlopes(Result):
     """Average slopes of the mean effect on a numeric moderator.
 
     Attributes
@@ -76,7 +77,8 @@ class MarginalSlopes:
         about = {"scale": self.scale_label, "formula": self.formula, "model": self.model_label}
         return plain({**head, **about, "rows": rows, "notes": [note.to_dict() for note in self.notes]})
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         title = f"Average slope of {self.name} ({self.scale_label} per unit); {percent(self.level)} intervals"
         held = "".join(f"; {name} = {value}" for name, value in self.at.items())
         lines = [*wrapped(title), *wrapped(f"Model: {self.formula} ({self.model_label}){held}")]
@@ -89,7 +91,7 @@ class MarginalSlopes:
 
 
 def marginal_slopes(
-    fit: RandomEffectsResults,
+    fit: Fit,
     name: str,
     *,
     by: str | Sequence[str] = (),
@@ -103,7 +105,7 @@ def marginal_slopes(
 
     Parameters
     ----------
-    fit : RandomEffectsResults
+    fit : a fitted model
         A model with moderators.
     name : str
         A numeric moderator.
@@ -147,7 +149,7 @@ def marginal_slopes(
     check_level(used)
     names = (by,) if isinstance(by, str) else tuple(by)
     held = _held(fit, name, names, at or {})
-    levels = [level_values(one, fit.design, fit.effects.moderators) for one in names]
+    levels = [level_values(one, moderated(fit), fit.effects.moderators) for one in names]
     cells = [dict(zip(names, combo, strict=True)) for combo in product(*levels)]
     rows = [_average(fit, name, {**held, **cell}) for cell in cells]
     slopes, means, known = (np.array(part) for part in zip(*rows, strict=True))
@@ -165,15 +167,15 @@ def marginal_slopes(
         L=slopes,
         level=used,
         scale_label=fit.effects.scale_label,
-        formula=fit.design.formula,
+        formula=moderated(fit).formula,
         model_label=fit.model_label,
         notes=(note,) if lost else (),
         _frame=out,
     )
 
 
-def _held(fit: RandomEffectsResults, name: str, by: Sequence[str], at: Mapping[str, Any]) -> dict[str, Any]:
-    design, moderators = fit.design, fit.effects.moderators
+def _held(fit: Fit, name: str, by: Sequence[str], at: Mapping[str, Any]) -> dict[str, Any]:
+    design, moderators = moderated(fit), fit.effects.moderators
     check_names(design, [name, *by, *at])
     if name in design.levels:
         raise InputError(f"{name} is categorical; compare its levels with pairwise")
@@ -188,9 +190,9 @@ def _held(fit: RandomEffectsResults, name: str, by: Sequence[str], at: Mapping[s
     return {n: one_level(n, v, known[n]) if n in known else finite_number(n, v) for n, v in at.items()}
 
 
-def _average(fit: RandomEffectsResults, name: str, held: Mapping[str, Any]) -> tuple[Array, Array, bool]:
+def _average(fit: Fit, name: str, held: Mapping[str, Any]) -> tuple[Array, Array, bool]:
     """Return the average slope row, the average row, and whether the slope can be estimated."""
-    design = fit.design
+    design = moderated(fit)
     frame = fit.effects.moderators[list(design.variables)]
     observed = frame[name].to_numpy(dtype=float)
     frame = frame.assign(**held)
@@ -204,19 +206,19 @@ def _average(fit: RandomEffectsResults, name: str, held: Mapping[str, Any]) -> t
     factors = np.array([FACTORS[int(s)] for s in side]) / (12.0 * h * len(x))
     nodes = pd.concat([frame] * 5, ignore_index=True).assign(**{name: (x + steps.T).ravel()})
     share = factors.T.ravel()
-    slope = share @ design.new_rows(nodes)[0]
+    slope = share @ design.new_rows(nodes, averaged=True)[0]
     outside = share @ design.beyond(nodes) * width
-    return slope, design.new_rows(frame)[0].mean(axis=0), bool((np.abs(outside) <= BEYOND).all())
+    mean = design.new_rows(frame, averaged=True)[0].mean(axis=0)
+    return slope, mean, bool(design.estimable(outside[None, :])[0])
 
 
-def _estimates(fit: RandomEffectsResults, slopes: Array, means: Array, level: float) -> pd.DataFrame:
-    df = fit.fitted.coefficients.df
-    half = critical_value(level, df)
+def _estimates(fit: Fit, slopes: Array, means: Array, level: float) -> pd.DataFrame:
+    ddf = fit.row_ddf(slopes)
+    half = critical_values(level, ddf)
     slope, se = slopes @ fit.beta, _errors(slopes, fit.vb)
     with np.errstate(divide="ignore", invalid="ignore"):
         stat = np.where(slope == 0, 0.0, slope / se)
-    ddf = np.full(len(slope), np.inf if df is None else df)
-    values = (slope, se, stat, ddf, two_sided_p(stat, df), slope - half * se, slope + half * se)
+    values = (slope, se, stat, ddf, two_sided_p(stat, ddf), slope - half * se, slope + half * se)
     frame = pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
     if fit.effects.measure != "ZCOR":
         return frame

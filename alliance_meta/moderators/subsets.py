@@ -9,9 +9,10 @@ from itertools import combinations
 import numpy as np
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.design import Design, build_design
+from alliance_meta.design import Design, design_of
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AllianceMetaWarning, DesignError, DroppedRowsWarning, InputError
+from alliance_meta.formulas import parse_formula
 from alliance_meta.notes import Note, warn_note
 
 MOST = 12
@@ -19,9 +20,6 @@ MOST = 12
 
 def read_terms(candidates: Sequence[str], always: Sequence[str]) -> tuple[list[str], dict[str, frozenset[str]]]:
     """Return the names of all terms as the formula spells them, those of `always` first, and their factors."""
-    from formulaic import Formula
-    from formulaic.errors import FormulaicError
-
     if isinstance(candidates, str) or isinstance(always, str):
         raise InputError("candidates and always are lists of terms, such as ['rater', 'year']")
     if not 1 <= len(candidates) <= MOST:
@@ -29,10 +27,7 @@ def read_terms(candidates: Sequence[str], always: Sequence[str]) -> tuple[list[s
         raise InputError(f"{many}; give 1 to {MOST}, chosen for a reason")
     factors: dict[str, frozenset[str]] = {}
     for given in [*always, *candidates]:
-        try:
-            found = [term for term in Formula(str(given)) if str(term) != "1"]
-        except (FormulaicError, SyntaxError) as error:
-            raise InputError(f"{given!r} is not a term of a formula") from error
+        found = [term for term in parse_formula(given, where="a candidate").formula if str(term) != "1"]
         if len(found) != 1:
             listed = ", ".join(repr(str(term)) for term in found) or "nothing"
             raise InputError(f"{given!r} is not one term: it stands for {listed}")
@@ -51,7 +46,7 @@ def complete_effects(
     for factor in dict.fromkeys(factor for term in terms for factor in sorted(factors[term])):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AllianceMetaWarning)
-            rows = rows & build_design(factor, effects.moderators, labels=effects.slab).rows
+            rows = rows & design_of(factor, effects).rows
     if not rows.any():
         raise DesignError("no effect has a value of every candidate")
     if rows.all():
@@ -91,7 +86,7 @@ def _design(effects: EffectSizes, terms: Sequence[str]) -> Design | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AllianceMetaWarning)
         try:
-            made = build_design(" + ".join(terms) or "1", effects.moderators, labels=effects.slab)
+            made = design_of(" + ".join(terms) or "1", effects)
         except DesignError:
             return None
     return None if any(note.code == "redundant-moderator" for note in made.notes) else made

@@ -196,6 +196,8 @@ class Chart(Pen):
             self.box(x, x1, y - 0.045, y + 0.045, fill, edge=GREY if mark == "pi" else "none")
         elif mark in ("dot", "bubble"):
             self.circles([middle], [y], [0.035 if mark == "dot" else 0.05], fill=POINT)
+        elif mark == "ring":
+            self.circles([middle], [y], [0.05], fill="white", edge=POINT)
         else:
             colour, points, style = STROKES[mark]
             self.rule(x, x1, y, y, colour=colour, points=points, style=style, zorder=4)

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from alliance_meta.errors import InputError
 from alliance_meta.files import sha256, write_bytes
 
-Format = Literal["svg", "pdf", "png"]
-FORMATS = ("svg", "pdf", "png")
-PNG_DPI = 200
+Format = Literal["svg", "pdf", "png", "tiff", "eps"]
+FORMATS = ("svg", "pdf", "png", "tiff", "eps")
+DPI = {"png": 200, "tiff": 600}
 SCREEN_DPI = 144
 
 # Everything a user's matplotlib settings could change in a saved file.
@@ -96,9 +96,9 @@ def save_figure(
     title: str | None = None,
     description: str | None = None,
     text: Literal["path", "text"] = "path",
-    dpi: float = PNG_DPI,
+    dpi: float | None = None,
 ) -> Path:
-    """Save a figure as SVG, PDF or PNG; the same figure gives the same bytes in every run.
+    """Save a figure as SVG, PDF, PNG, TIFF or EPS; the same figure gives the same bytes in every run.
 
     The file carries no date, and neither the user's matplotlib settings nor the system's fonts change it.
     It is written whole or not at all.
@@ -108,15 +108,16 @@ def save_figure(
     figure : Figure
         From `forest`, `forest_pages`, or any matplotlib figure.
     path : str or Path
-        The ending chooses the format: ``.svg``, ``.pdf``, ``.png``.
+        The ending chooses the format: ``.svg``, ``.pdf``, ``.png``, ``.tiff`` (or ``.tif``), ``.eps``, which cannot
+        hold transparent colours and draws them opaque.
     title, description : str, optional
         Title and text alternative for readers who cannot see the figure; by default those the plot made.
         In an SVG they become ``<title>`` and ``<desc>``.
     text : {"path", "text"}
         SVG only. ``"path"`` draws letters as outlines, which look the same everywhere; ``"text"`` keeps them
         as text: a smaller file that can be searched and edited, but needs DejaVu Sans to look the same.
-    dpi : float
-        PNG only.
+    dpi : float, optional
+        PNG, 200 by default, and TIFF, 600.
 
     Returns
     -------
@@ -126,7 +127,7 @@ def save_figure(
     Raises
     ------
     InputError
-        If the ending is none of the three.
+        If the ending is none of these.
     CannotRunError
         If the folder cannot be written to.
 
@@ -142,7 +143,7 @@ def save_figure(
     'forest.svg'
     """
     target = Path(path)
-    kind = target.suffix.lower().lstrip(".")
+    kind = {"tif": "tiff"}.get(ending := target.suffix.lower().lstrip("."), ending)
     if kind not in FORMATS:
         endings = ", ".join(f".{name}" for name in FORMATS)
         raise InputError(f"{target.name}: give the file one of the endings {endings}")
@@ -157,7 +158,7 @@ def figure_bytes(
     title: str | None = None,
     description: str | None = None,
     text: Literal["path", "text"] = "path",
-    dpi: float = PNG_DPI,
+    dpi: float | None = None,
     id_prefix: str | None = None,
 ) -> bytes:
     """Return what `save_figure` writes, for embedding.
@@ -166,7 +167,7 @@ def figure_bytes(
     ----------
     figure, title, description, text, dpi
         As in `save_figure`.
-    format : {"svg", "pdf", "png"}
+    format : {"svg", "pdf", "png", "tiff", "eps"}
     id_prefix : str, optional
         SVG only: put before every id, so that several figures can stand in one page. By default made from
         the drawing itself.
@@ -179,7 +180,7 @@ def figure_bytes(
     Raises
     ------
     InputError
-        If `format` is none of the three.
+        If `format` is none of these.
 
     Examples
     --------
@@ -198,7 +199,11 @@ def figure_bytes(
     settings = {**_SETTINGS, "svg.fonttype": "none" if text == "text" else "path"}
     stream = io.BytesIO()
     with style.context(["default", settings]):
-        figure.savefig(stream, format=format, dpi=dpi, metadata=_metadata(format, name, words))
+        packed: dict[str, Any] = {"pil_kwargs": {"compression": "tiff_lzw"}} if format == "tiff" else {}
+        metadata = None if format == "tiff" else _metadata(format, name, words)
+        figure.savefig(stream, format=format, dpi=dpi or DPI.get(format, 100), metadata=metadata, **packed)
+    if format == "eps":
+        return re.sub(rb"(?m)^%%CreationDate:.*\n", b"", stream.getvalue())
     if format != "svg":
         return stream.getvalue()
     drawing = stream.getvalue().decode("utf-8")
@@ -209,6 +214,8 @@ def _metadata(format: str, title: str, description: str) -> dict[str, str | None
     """Return meta data without date, program or version."""
     if format == "svg":
         return {"Date": None, "Creator": None, "Format": None, "Type": None}
+    if format == "eps":
+        return {"Creator": "alliance_meta", "Title": title}
     if format == "pdf":
         texts = {"Title": title or None, "Subject": description or None}
         return {"CreationDate": None, "Creator": None, "Producer": None, **texts}

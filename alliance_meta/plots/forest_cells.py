@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 MOST_COLUMNS = 3
 ROB_LETTERS = {
     **dict.fromkeys(("l", "low", "+"), "L"),
-    **dict.fromkeys(("s", "some", "some concerns", "moderate", "unclear", "?"), "S"),
+    **dict.fromkeys(("s", "some", "some concerns", "moderate"), "S"),
+    **dict.fromkeys(("unclear", "no information", "not enough information", "?"), forest_text.UNCLEAR),
     **dict.fromkeys(("h", "high", "serious", "critical", "-"), "H"),
 }
 
@@ -33,6 +34,8 @@ Order = str | Sequence[str]
 def headers(effects: EffectSizes, columns: Columns | None, option: str) -> dict[str, str]:
     """Return column -> header, or say which column there is not."""
     names = [columns] if isinstance(columns, str) else (columns or ())
+    if not isinstance(names, Collection):
+        raise InputError(f"{option}={columns!r} must name columns of the effects, such as {option}=['rob']")
     known = [str(name) for name in effects.moderators.columns]
     wrong = [name for name in names if name not in known]
     if wrong:
@@ -122,6 +125,13 @@ def letter(value: Any) -> str:
     """Return the letter of a judgement."""
     text = forest_text.cell(value).strip()
     return ROB_LETTERS.get(text.lower(), text[:1].upper())
+
+
+def rob_legend(effects: EffectSizes, dots: Mapping[str, str]) -> list[str]:
+    """Return the key of the letters in the risk-of-bias columns, if there are any."""
+    found = {letter(value) for name in dots for value in effects.moderators[name]} if dots else set()
+    more = f", {forest_text.UNCLEAR} unclear" if forest_text.UNCLEAR in found else ""
+    return [forest_text.ROB_LEGEND + more] if dots else []
 
 
 def chosen(effects: EffectSizes, columns: Columns | None, rob: Columns | None) -> tuple[dict[str, str], dict[str, str]]:

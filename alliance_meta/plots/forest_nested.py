@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta.effects.clustering import listed
+from alliance_meta.effects.studies import listed
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_level, did_you_mean
@@ -24,6 +24,7 @@ from alliance_meta.plots.forest_cells import (
     effect_rows,
     frame_meta,
     prediction_row,
+    rob_legend,
 )
 from alliance_meta.plots.forest_frame import column_key, estimate, make_frame
 from alliance_meta.plots.forest_groups import fitted_levels, fitted_rows
@@ -61,7 +62,10 @@ def nested_data(
     texts = _texts(fit, label)
     names = _names(fit, groups, texts)
     own = [column_key(name) for name in shown] + [dot_key(name, shown) for name in dots]
-    under = [*bottom(fit, groups, used, simple=simple, beside=bool(fitted)), *forest_text.rob_legend(bool(dots))]
+    under = [
+        *bottom(fit, groups, used, simple=simple, beside=bool(fitted)),
+        *rob_legend(fit.effects, dots),
+    ]
     body = _body(fit.effects.measure, rows, (names, texts), groups, drawn, fitted, own)
     end = _summary(fit, rows, groups, used) if simple else _levels(fit, used)
     return make_frame(

@@ -20,6 +20,7 @@ from alliance_meta.plots.forest_cells import (
     effect_rows,
     frame_meta,
     prediction_row,
+    rob_legend,
 )
 from alliance_meta.plots.forest_frame import estimate, make_frame
 from alliance_meta.plots.forest_groups import fitted_levels, fitted_rows, subgroup_rows
@@ -148,7 +149,11 @@ BayesianMultilevelResults, SampledPosterior
             **columns_meta(effects, shown, dots),
             "pooled": float(fit.beta[0]) if simple else None,
             "description": forest_text.description(fit, used, simple=simple),
-            "bottom": [*forest_text.bottom(fit, used, simple=simple), *extra, *forest_text.rob_legend(bool(dots))],
+            "bottom": [
+                *forest_text.bottom(fit, used, simple=simple),
+                *extra,
+                *rob_legend(effects, dots),
+            ],
             "notes": [note.to_dict() for note in merge_notes(fit.notes, notes, more)],
             "order": order if isinstance(order, str) else list(order),
             "by": by,

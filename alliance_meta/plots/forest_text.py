@@ -29,6 +29,7 @@ AXIS_LABELS = {
 }
 SCALES = {"ZCOR": "z scale", "COR": "r scale", "UCOR": "r scale"}
 ROB_LEGEND = "Risk of bias: L low, S some concerns, H high"
+UNCLEAR = "?"
 
 level_text = format_level
 
@@ -102,11 +103,6 @@ def test_text(stat: float, df: Any, pval: float) -> str:
     first, second = df if isinstance(df, tuple) else (df, None)
     name = f"χ²({format_df(first)})" if second is None else f"F({format_df(first)}, {format_df(second)})"
     return f"{name} = {format_number(stat)}, {format_p(pval, name='p')}"
-
-
-def rob_legend(shown: bool) -> list[str]:
-    """Return the key of the letters, if there are dots."""
-    return [ROB_LEGEND] if shown else []
 
 
 def description(fit: RandomEffectsResults, level: float, *, simple: bool) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from alliance_meta.plots.layout import AIRY, GAP, MARGIN
-from alliance_meta.plots.text import CAP_HEIGHT, POINTS_PER_INCH, font, line_height, text_width
+from alliance_meta.plots.text import CAP_HEIGHT, POINTS_PER_INCH, drawable, font_of, line_height, text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,9 +65,10 @@ class Pen:
     ) -> None:
         """Write one line of text whose capitals are centred on `y`."""
         points = self.size if size is None else size
+        text = drawable(text)
         self.ax.text(
             x, y + CAP_HEIGHT * points / POINTS_PER_INCH / 2, text,
-            ha=align, va="baseline", color=colour, fontproperties=font(points, bold),
+            ha=align, va="baseline", color=colour, fontproperties=font_of(text, points, bold),
             parse_math=False, clip_on=False, zorder=5,
         )  # fmt: skip
 

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import special
 
 from alliance_meta._typing import Array
+from alliance_meta.core.peaks import turning_points
 from alliance_meta.core.searches import log_likelihood
 from alliance_meta.core.wls import make_batch, wls
 from alliance_meta.errors import InputError
@@ -33,6 +34,7 @@ from alliance_meta.plots.layout import MARGIN
 from alliance_meta.plots.pen import INK, SUMMARY
 from alliance_meta.plots.profiles_plot import profiles, profiles_data
 from alliance_meta.results.multilevel import MultilevelResults
+from alliance_meta.results.random_effects import check_fit
 from alliance_meta.sensitivity.profiles import ProfileLikelihood
 from alliance_meta.tables.format import format_interval, format_level, format_number
 
@@ -70,8 +72,9 @@ def profile_data(
     Returns
     -------
     DataFrame
-        ``kind``: curve (201 points around the interval), maximum (the estimate), lower and upper (the
-        limits of ``fit.confint_tau2(kind="PL")``); ``tau2`` on the analysis scale and its ``loglik``.
+        ``kind``: curve (201 points around the interval and every peak, and the valleys between peaks), maximum (the
+        estimate), peak (every other one), lower and upper (the limits of ``fit.confint_tau2(kind="PL")``); ``tau2``
+        on the analysis scale and its ``loglik``.
         ``.attrs["cutoff"]`` is the log-likelihood that the interval's values reach.
 
     Raises
@@ -94,15 +97,18 @@ def profile_data(
     """
     if isinstance(fit, MultilevelResults | ProfileLikelihood):
         return profiles_data(fit, level=level, title=title, show_cautions=show_cautions)
+    check_fit(fit, "a profile of tau2")
     used = fit.level if level is None else level
     check_level(used)
     _check(fit)
     interval = fit.confint_tau2(kind="PL", level=used)
     lb, ub = float(interval.lb), float(interval.ub)
-    grid = _grid(min(lb, fit.tau2), ub)
-    special_points = np.array([fit.tau2, lb, ub])
+    turns, others = _turns(fit)
+    grid = _grid(min(lb, *turns), max(ub, *turns))
+    turns = [t for t in turns if t != fit.tau2]
+    special_points = np.array([fit.tau2, lb, ub, *turns])
     loglik = _profile(fit, np.concatenate([grid, special_points]))
-    kinds = ["curve"] * STEPS + ["maximum", "lower", "upper"]
+    kinds = ["curve"] * STEPS + ["maximum", "lower", "upper"] + ["peak" if t in others else "curve" for t in turns]
     rows = [
         {"kind": kind, "tau2": float(t), "loglik": float(ll)}
         for kind, t, ll in zip(kinds, [*grid, *special_points], loglik, strict=True)
@@ -114,6 +120,9 @@ def profile_data(
         "profile", "Profile of τ²", fit.effects.provenance, title=title, show_cautions=show_cautions, notes=fit.notes
     )
     line = _line(fit, interval, used)
+    if others:
+        line += f"; {'another peak' if len(others) == 1 else 'other peaks'} at "
+        line += " and ".join(format_number(t, _digits(fit)) for t in others)
     text = format_level(used)
     return make_chart(
         rows,
@@ -127,6 +136,7 @@ def profile_data(
             "key": [
                 ["line", "Profile"],
                 ["dot", "Maximum"],
+                *([["ring", "Another peak"]] if others else []),
                 ["dashed", f"Cut-off of the {text} interval"],
                 ["dotted", "Its limits"],
             ],
@@ -216,9 +226,22 @@ def _profile(fit: RandomEffectsResults, tau2: Array) -> Array:
     return log_likelihood(wls(batch, tau2), restricted=fit.method == "REML")
 
 
-def _line(fit: RandomEffectsResults, interval: Interval, level: float) -> str:
+def _turns(fit: RandomEffectsResults) -> tuple[list[float], list[float]]:
+    """Return where the profile turns, and which of these are peaks other than the estimate."""
+    batch = make_batch(fit.effects.yi, fit.effects.vi, fit.design.X)
+    tau2, _, peak = turning_points(batch, restricted=fit.method == "REML", lowest=fit.settings.tau2_min)
+    nearest = int(np.abs(tau2 - fit.tau2).argmin())
+    tau2[nearest] = fit.tau2
+    return tau2.tolist(), np.delete(tau2[peak], int(peak[:nearest].sum())).tolist()
+
+
+def _digits(fit: RandomEffectsResults) -> int:
     digits = 4 if fit.tau2 == 0 else min(8, max(2, 1 - math.floor(math.log10(abs(fit.tau2)))))
-    digits = max(digits, 4 if fit.tau2 < 1 else 2)
+    return max(digits, 4 if fit.tau2 < 1 else 2)
+
+
+def _line(fit: RandomEffectsResults, interval: Interval, level: float) -> str:
+    digits = _digits(fit)
     bounds = format_interval(interval.lb, interval.ub, digits, leading_zero=True)
     text = f"τ² = {format_number(fit.tau2, digits)}, {format_level(level)} profile-likelihood interval {bounds}"
     text += f" ({fit.method}, k = {fit.k})"
@@ -234,7 +257,7 @@ def _floor(frame: pd.DataFrame) -> float:
 
 
 def _draw(chart: Chart, frame: pd.DataFrame) -> None:
-    points = {str(row["kind"]): row for row in frame.to_dict("records") if row["kind"] != "curve"}
+    points = {str(row["kind"]): row for row in frame.to_dict("records") if row["kind"] not in ("curve", "peak")}
     curve = frame[(frame["kind"] != "lower") & (frame["kind"] != "upper") & (frame["loglik"] >= _floor(frame))]
     curve = curve.sort_values("tau2", kind="stable")
     y = float(chart.y(frame.attrs["cutoff"]))
@@ -244,6 +267,10 @@ def _draw(chart: Chart, frame: pd.DataFrame) -> None:
         top = float(chart.y(points[name]["loglik"]))
         chart.rule(x, x, top, chart.bottom, colour=INK, points=0.9, style=DOTTED, zorder=2)
     chart.curve(chart.x(curve["tau2"].to_numpy()), chart.y(curve["loglik"].to_numpy()), points=1.6)
+    for _, peak in frame[(frame["kind"] == "peak") & (frame["loglik"] >= _floor(frame))].iterrows():
+        chart.circles(
+            [float(chart.x(peak["tau2"]))], [float(chart.y(peak["loglik"]))], [0.05], fill="white", edge=POINT
+        )
     best = points["maximum"]
     x, top = float(chart.x(best["tau2"])), float(chart.y(best["loglik"]))
     chart.circles([x], [top], [0.05], fill=POINT, zorder=5)

@@ -7,15 +7,11 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
-from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.encoding import INFINITE, NOT_APPLICABLE, plain
 from alliance_meta.tables import format as fmt
 
 Quantity = dict[str, Any]
 
-NOT_APPLICABLE = "not_applicable"
-INFINITE = "infinite"
 MOST_DECIMALS = 9
 
 
@@ -24,32 +20,9 @@ def quantity(value: Any, kind: str, label: str) -> Quantity:
     return {"label": label, "format": kind, "value": value}
 
 
-def encode(value: Any) -> Any:
-    """Turn a value into what JSON can hold, losing nothing: no NaN, no NumPy, no path.
-
-    >>> encode([np.float64(0.25), NotApplicable("needs at least 2 studies"), float("inf")])
-    [0.25, {'not_applicable': 'needs at least 2 studies'}, {'infinite': 1}]
-    """
-    if isinstance(value, Mapping):
-        return {str(key): encode(one) for key, one in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [encode(one) for one in value]
-    if isinstance(value, NotApplicable):
-        return {NOT_APPLICABLE: value.reason}
-    if isinstance(value, bool | np.bool_):
-        return bool(value)
-    if isinstance(value, int | np.integer):
-        return int(value)
-    if isinstance(value, float | np.floating):
-        return _encode_float(float(value))
-    if value is None or isinstance(value, str):
-        return value
-    return None if _is_missing(value) else str(value)
-
-
 def dumps(document: Mapping[str, Any]) -> str:
     """Write a document as JSON: the same bytes for the same numbers, everywhere."""
-    return json.dumps(encode(document), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    return json.dumps(plain(document), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
 def number(value: Any) -> float | None:
@@ -77,16 +50,6 @@ def show(value: Any, kind: str) -> str:
     if kind == "text":
         return "" if value is None else str(value)
     return FORMATS[kind](value)
-
-
-def _encode_float(value: float) -> Any:
-    if math.isnan(value):
-        return None
-    return {INFINITE: int(math.copysign(1, value))} if math.isinf(value) else value
-
-
-def _is_missing(value: Any) -> bool:
-    return type(value).__name__ in ("NAType", "NaTType")
 
 
 def _plain(decimals: int, *, leading_zero: bool = True) -> Callable[[Any], str]:
@@ -119,6 +82,7 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     **{f"fixed{decimals}": _plain(decimals) for decimals in range(MOST_DECIMALS)},
     "r_interval": _interval(2, leading_zero=False),
     "r3_interval": _interval(3, leading_zero=False),
+    "fixed2_interval": _interval(2),
     "z": _plain(3),
     "z_interval": _interval(3),
     "variance": _plain(4),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from alliance_meta.reporting.spec import BAYES, MULTILEVEL, RVE, Analysis
+from alliance_meta.results.r_code import call, data, quoted, value
 from alliance_meta.tables.format import format_r
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ def short_label(fitted: Fitted) -> str:
     """Return the model of one row of a table in a few words."""
     spec = fitted.spec
     if spec.kind == BAYES:
-        return f"Bayesian, τ: {fitted.fit.priors.tau}"
+        priors = fitted.fit.priors
+        of_tau = dict.fromkeys(str(one) for one in getattr(priors, "taus", None) or (priors.tau,))
+        return f"Bayesian, {'studies + effects, ' if spec.random else ''}τ: {', '.join(of_tau)}"
     if not spec.dependent:
         return str(fitted.fit.model_label)
     parts = [f"RVE {spec.working}" if spec.kind == RVE else str(fitted.model.method)]
@@ -74,27 +77,18 @@ def methods(fitted: Fitted) -> str:
 
 
 def r_code(fitted: Fitted) -> str:
-    """Return the R code of the model, with the steps before it that effects of one study need."""
+    """Return the R code of the model, with the averaging before it that effects of one study need."""
     spec = fitted.spec
     code: str = fitted.fit.r_code()
-    if not spec.dependent:
+    # metafor has the two ways that work on the analysis scale; after any other the averages are written out.
+    if spec.aggregate not in ("mean", "CS"):
         return code
+    made = data(fitted.model, uses=(str(spec.cluster),), effects=fitted.coded)
+    # Only a table with metafor's own class can be averaged by it.
+    if not any(line.startswith("dat <- escalc(") for line in made):
+        return code
+    equal = "FALSE" if spec.aggregate == "mean" else None
+    named = {"cluster": str(spec.cluster), "struct": quoted("CS"), "rho": value(spec.rho), "weighted": equal}
     lines = code.splitlines()
-    named = str(fitted.whole.defaults.get("study_id") or "study_id")
-    if named != "study_id":
-        at = next((i for i, line in enumerate(lines) if not line.startswith("library(")), 0)
-        lines.insert(at, f"dat$study_id <- dat${named}")
-    return "\n".join(lines) if spec.aggregate is None else _averaged(lines, fitted)
-
-
-def _averaged(lines: list[str], fitted: Fitted) -> str:
-    """Return the code with the averaging in front; metafor has the two ways that work on the analysis scale."""
-    spec, columns = fitted.spec, fitted.coded.columns
-    made = f'dat <- escalc(measure="{spec.measure}", ri={columns.get("ri")}, ni={columns.get("ni")}, data=dat)'
-    if spec.aggregate in ("mean", "CS"):
-        equal = ", weighted=FALSE" if spec.aggregate == "mean" else ""
-        one = f'agg <- aggregate(dat, cluster={spec.cluster}, struct="CS", rho={spec.rho:g}{equal})'
-    else:
-        one = f"# agg: one effect for each {spec.cluster}, {spec.aggregate}, rho = {spec.rho:g} (packages MAd, MAc)"
-    at = next(i for i, line in enumerate(lines) if "<- rma(" in line)
-    return "\n".join([*lines[:at], made, one, *(line.replace("data=dat", "data=agg") for line in lines[at:])])
+    at = next(i for i, line in enumerate(lines) if line.startswith("dat <- "))
+    return "\n".join([*lines[:at], *made, f"dat <- {call('aggregate', 'dat', **named)}", *lines[at + 1 :]])

@@ -83,21 +83,6 @@ def effects_per_cluster(sizes: Any) -> str:
     return f"{low} each" if low == high else f"{low} to {high} each"
 
 
-def r_joint_test(fit: Any, arguments: str) -> list[str]:
-    """Return the R call that tests all moderators together, where there are several coefficients of them."""
-    slots = [i + 1 for i in fit.design.tested]
-    if len(slots) < 2:
-        return []
-    whole = slots[-1] - slots[0] + 1 == len(slots)
-    chosen = f"{slots[0]}:{slots[-1]}" if whole else f"c({', '.join(map(str, slots))})"
-    return [f'Wald_test(fit, constraints=constrain_zero({chosen}), {arguments}, test="HTZ")']
-
-
-def r_name(name: str) -> str:
-    """Return a column's name as R takes it."""
-    return name if name.isidentifier() else f"`{name}`"
-
-
 def _cells(fit: Any) -> list[tuple[str, ...]]:
     rows = zip(fit.beta, fit.se, fit.stat, fit.ddf, fit.pval, fit.ci_lb, fit.ci_ub, strict=True)
     return [

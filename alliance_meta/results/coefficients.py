@@ -10,11 +10,12 @@ from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import Tau2Method, Test
+from alliance_meta.results.fit import Fit
 from alliance_meta.results.settings import FitSettings
 from alliance_meta.results.teststats import WaldTest
 
 
-class FittedCoefficients:
+class FittedCoefficients(Fit):
     """The read-only coefficients of a fitted model and their tests."""
 
     effects: EffectSizes
@@ -45,11 +46,6 @@ class FittedCoefficients:
     def names(self) -> tuple[str, ...]:
         """Coefficient names, (p,)."""
         return self.design.names
-
-    @property
-    def k(self) -> int:
-        """Number of effects in the model."""
-        return self.effects.k
 
     @property
     def p(self) -> int:
@@ -96,6 +92,11 @@ class FittedCoefficients:
     def vb(self) -> Array:
         """Covariance of the coefficients, (p, p)."""
         return self._location.vb
+
+    def row_ddf(self, X: Array) -> Array:
+        """Return the degrees of freedom of the t statistic of each combination of coefficients X (m, p)."""
+        df = self._location.df
+        return np.full(len(X), np.inf if df is None else df)
 
     def _wald(self, matrix: Array, null: str) -> WaldTest:
         df = self._location.df

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -21,17 +21,18 @@ from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
-from alliance_meta.options import Scale, check_level
-from alliance_meta.results.export import columns_of, plain
-from alliance_meta.results.predictions import predict_rows, to_scale
+from alliance_meta.options import Scale
+from alliance_meta.results.export import columns_of, one_row, plain
+from alliance_meta.results.fit import Fit
+from alliance_meta.results.predictions import predict_rows, rows_to_predict, to_scale
 from alliance_meta.results.teststats import Interval
 from alliance_meta.results.text import WIDTH
 
 BOUNDARY = "tau2 is 0, the lowest possible value"
 
 
-@dataclass(frozen=True, eq=False)
-class ExactCorrelationResults:
+@dataclass(frozen=True, eq=False, repr=False)
+class ExactCorrelationResults(Fit):
     """A fitted exact-likelihood model of correlations.
 
     Made by `ExactCorrelationModel.fit`. Coefficients are on the scale of Fisher's z of the *true* correlation.
@@ -49,6 +50,9 @@ class ExactCorrelationResults:
     notes : tuple of Note
         What a reader must know; every report prints them.
     """
+
+    called = "a model with the exact density of r"
+    lacks: ClassVar[Mapping[str, str]] = {"r_code": "no R package fits it", "robust": "its likelihood has no weights"}
 
     effects: EffectSizes
     design: Design
@@ -117,6 +121,10 @@ class ExactCorrelationResults:
         """Between-study variance of Fisher's z of the true correlations."""
         return self.fitted.tau2
 
+    def row_ddf(self, X: Array) -> Array:
+        """Return infinity for each combination of coefficients X (m, p): tests are normal."""
+        return np.full(len(X), np.inf)
+
     @property
     def tau(self) -> float:
         """Its square root."""
@@ -165,12 +173,7 @@ class ExactCorrelationResults:
             interval is normal.
         """
         used = self._level(level)
-        if newdata is not None:
-            X, labels = self.design.new_rows(newdata)
-        elif self.design.formula == "1":
-            X, labels = np.ones((1, 1)), ["mean effect"]
-        else:
-            X, labels = self.design.X, list(self.effects.slab)
+        X, labels = rows_to_predict(self, newdata)
         frame = predict_rows(X, beta=self.beta, vb=self.vb, tau2=self.tau2, df=None, level=used, random=True)
         if self.design.formula == "1":
             limits = self._limits[0] if used == self.level else profile_interval(self.fitted, 0, level=used)
@@ -207,7 +210,7 @@ class ExactCorrelationResults:
 
     def glance(self) -> pd.DataFrame:
         """Return one row with the model's statistics, unrounded."""
-        return pd.DataFrame([self._statistics()])
+        return one_row(self._statistics())
 
     def to_dict(self) -> dict[str, Any]:
         """Return every number and setting as JSON-ready values; `NotApplicable` becomes its reason."""
@@ -254,12 +257,6 @@ class ExactCorrelationResults:
             "1953); true correlations were assumed normal on Fisher's z scale. Intervals and tests are "
             "profile-likelihood ones."
         )
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
 
     def _repr_html_(self) -> str:
         first, *rest = [_html.escape(line) for line in self._head() if line]
@@ -308,6 +305,7 @@ class ExactCorrelationResults:
         deviance = -2.0 * self.loglik
         return {
             "k": self.k,
+            **self.effects.counts,
             "p": self.p,
             "method": "ML",
             "level": self.level,
@@ -317,8 +315,3 @@ class ExactCorrelationResults:
             "AIC": deviance + 2.0 * parameters,
             "BIC": deviance + parameters * float(np.log(self.k)),
         }
-
-    def _level(self, level: float | None) -> float:
-        used = self.level if level is None else level
-        check_level(used)
-        return used

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from alliance_meta.core.robust import WHOLE
+from alliance_meta.encoding import plain as plain
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import Scale
 
@@ -32,11 +34,6 @@ def tidy(fit: Any) -> pd.DataFrame:
     return out
 
 
-def glance(fit: RandomEffectsResults) -> pd.DataFrame:
-    """Return one row with the model's statistics."""
-    return one_row(model_statistics(fit))
-
-
 def one_row(values: Mapping[str, Any]) -> pd.DataFrame:
     """Return named values as a frame of one row."""
     # A float column would turn the reason of a NotApplicable into a bare NaN.
@@ -47,11 +44,12 @@ def one_row(values: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def model_statistics(fit: RandomEffectsResults) -> dict[str, Any]:
+def statistics(fit: RandomEffectsResults) -> dict[str, Any]:
     """Return the model's statistics by name."""
     m, ddf = fit.QMdf
     return {
         "k": fit.k,
+        **fit.effects.counts,
         "p": fit.p,
         "method": fit.method,
         "test": fit.inference,
@@ -113,7 +111,7 @@ def to_dict(fit: RandomEffectsResults) -> dict[str, Any]:
                 "direction": effects.direction,
                 "label": fit.model_label,
             },
-            "statistics": model_statistics(fit),
+            "statistics": statistics(fit),
             "tau2_interval": fit.confint_tau2().to_dict(),
             "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},
             "vb": fit.vb,
@@ -132,13 +130,14 @@ def augment(fit: RandomEffectsResults) -> pd.DataFrame:
     total = effects.vi + fit.tau2
     # Var(y - Xb) for b from weights A: (I - H) M (I - H)' on the diagonal, H = X (X'AX)^-1 X'A.
     hat, spread = fit.fitted.leverage, np.einsum("kp,pq,kq->k", X, fit.fitted.vb, X)
+    left = np.where(hat < WHOLE, total - 2.0 * hat * total + spread, np.nan)
     columns = {
         "yi": effects.yi,
         "vi": effects.vi,
         "fitted": fitted,
         "se_fitted": np.sqrt(np.einsum("kp,pq,kq->k", X, fit.vb, X)),
         "resid": effects.yi - fitted,
-        "rstandard": (effects.yi - fitted) / np.sqrt(np.maximum(total - 2.0 * hat * total + spread, 0.0)),
+        "rstandard": (effects.yi - fitted) / np.sqrt(left),
         "hat": hat,
         "weight": fit.weights,
         "blup": fit.blup()["pred"].to_numpy(),
@@ -148,64 +147,6 @@ def augment(fit: RandomEffectsResults) -> pd.DataFrame:
     return out
 
 
-_HEADS = ("estimate", "se", "stat", "p", "CI lower", "CI upper")
-
-
-def _cells(fit: RandomEffectsResults) -> list[list[str]]:
-    frame = tidy(fit).drop(columns="ddf")
-    return [
-        [str(name), *(f"{value:.4f}" for value in row)] for name, row in zip(fit.names, frame.to_numpy(), strict=True)
-    ]
-
-
-def to_markdown(fit: RandomEffectsResults) -> str:
-    """Return the coefficients as a Markdown table."""
-    head = [f"term ({fit.effects.scale_label}; {fit.model_label})", *_HEADS]
-    rows = [head, ["---"] + ["---:"] * len(_HEADS), *_cells(fit)]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
-
-
-def to_latex(fit: RandomEffectsResults) -> str:
-    """Return the coefficients as a LaTeX table."""
-    rows = [" & ".join(_tex(cell) for cell in row) + r" \\" for row in _cells(fit)]
-    caption = f"{fit.model_label}; {fit.effects.scale_label}; k = {fit.k}"
-    lines = [
-        r"\begin{table}",
-        rf"\caption{{{_tex(caption)}}}",
-        rf"\begin{{tabular}}{{l{'r' * len(_HEADS)}}}",
-        r"\toprule",
-        " & ".join(["term", *map(_tex, _HEADS)]) + r" \\",
-        r"\midrule",
-        *rows,
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
-    return "\n".join(lines)
-
-
-def _tex(text: str) -> str:
-    out = "".join({"\\": r"\textbackslash{}"}.get(c, "\\" + c if c in "&%$#_{}" else c) for c in text)
-    return f"${out}$" if out.startswith("-") else out
-
-
 def columns_of(table: pd.DataFrame) -> dict[str, list[Any]]:
     """Return the columns of a table as lists; unlike ``to_dict`` of pandas it keeps a `NotApplicable` as it is."""
     return {str(name): list(table[name].array) for name in table.columns}
-
-
-def plain(value: Any) -> Any:
-    """Turn arrays, NumPy scalars and `NotApplicable` into JSON-ready values; NaN and infinity into words."""
-    if isinstance(value, NotApplicable):
-        return {"not_applicable": value.reason}
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return [plain(item) for item in value.tolist()]
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
-    return value

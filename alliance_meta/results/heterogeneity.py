@@ -21,18 +21,36 @@ def tau2_interval(fit: RandomEffectsResults, *, kind: str, level: float) -> Inte
     if reason is not None:
         gone = NotApplicable(reason)
         return Interval(gone, gone, gone, level, kind, "tau2")
+    if kind == "PL":
+        return _profile_likelihood(fit, level)
     estimate, (lb, ub) = fit.tau2, _bounds(fit, kind, level)
     if kind == "SJ":
         estimate = float(estimate_tau2(fit.fitted.batch, method="SJ").tau2[0])
     return Interval(estimate, lb, ub, level, kind, "tau2")
 
 
+def _profile_likelihood(fit: RandomEffectsResults, level: float) -> Interval:
+    parts = tau2_intervals.profile_likelihood(
+        fit.effects.yi,
+        fit.effects.vi,
+        fit.design.X,
+        restricted=fit.method == "REML",
+        level=level,
+        lowest=fit.settings.tau2_min,
+    )
+    remark = ""
+    if len(parts) > 1:
+        listed = " and ".join(f"[{lb:.4g}, {ub:.4g}]" for lb, ub in parts)
+        remark = (
+            f"The likelihood has several peaks: the values not far below the highest are {listed}, and none between."
+        )
+    return Interval(fit.tau2, parts[0][0], parts[-1][1], level, "PL", "tau2", remark)
+
+
 def _bounds(fit: RandomEffectsResults, kind: str, level: float) -> tuple[float, float]:
     y, v, X = fit.effects.yi, fit.effects.vi, fit.design.X
     if kind == "QP":
         return tau2_intervals.q_profile(y, v, X, level=level)
-    if kind == "PL":
-        return tau2_intervals.profile_likelihood(y, v, X, tau2=fit.tau2, restricted=fit.method == "REML", level=level)
     if kind == "GENQ":
         weights = fit.fitted.own_weights
         weights = 1.0 / v if weights is None else weights

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
-from alliance_meta.options import Link, Scale, check_level
+from alliance_meta.options import Link, Scale
 from alliance_meta.results import location_scale_export as export
 from alliance_meta.results import location_scale_text as text
 from alliance_meta.results.coefficients import FittedCoefficients
@@ -53,7 +53,7 @@ class LikelihoodRatioTest:
         return asdict(self)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LocationScaleResults(FittedCoefficients):
     """A fitted location-scale model: moderators of the mean effect and of its variance between studies.
 
@@ -73,6 +73,12 @@ class LocationScaleResults(FittedCoefficients):
     notes : tuple of Note
         What a reader must know; every report prints them.
     """
+
+    called = "a location-scale model"
+    lacks: ClassVar[Mapping[str, str]] = {
+        "confint_tau2": "tau2 differs between studies; predict_tau2() has their intervals"
+    }
+    _words, _tables = text, export
 
     effects: EffectSizes
     design: Design
@@ -156,6 +162,13 @@ class LocationScaleResults(FittedCoefficients):
     def tau2(self) -> Array:
         """Between-study variance expected of studies like each one, (k,)."""
         return self.fitted.tau2
+
+    @property
+    def new_variance(self) -> float:
+        """Variance of a new true effect around its mean; not applicable as it differs between studies."""
+        if self.scale_design.formula == "1":
+            return float(self.tau2[0])
+        return NotApplicable("the variance of true effects differs between studies; see predict()")
 
     @property
     def tau(self) -> Array:
@@ -327,48 +340,6 @@ class LocationScaleResults(FittedCoefficients):
         """
         half = critical_value(self._level(level), self.location.df)
         return export.blup(self, half)
-
-    def tidy(self) -> pd.DataFrame:
-        """Return one row per coefficient, location before scale, unrounded."""
-        return export.tidy(self)
-
-    def glance(self) -> pd.DataFrame:
-        """Return one row with the model's statistics, unrounded."""
-        return pd.DataFrame([export.statistics(self)])
-
-    def augment(self) -> pd.DataFrame:
-        """Return one row per effect: ``yi vi fitted resid tau2 weight``."""
-        return export.augment(self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return every number and setting as JSON-ready values; `NotApplicable` becomes its reason."""
-        return export.to_dict(self)
-
-    def summary(self) -> str:
-        """Return the plain-text summary, at most 80 columns wide."""
-        return text.summary(self)
-
-    def methods_text(self) -> str:
-        """Return the sentences for a methods section, made from the settings of this fit."""
-        return text.methods(self)
-
-    def r_code(self) -> str:
-        """Return the R code (metafor) that fits the same model."""
-        return text.r_code(self)
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        return text.html(self)
-
-    def _level(self, level: float | None) -> float:
-        used = self.level if level is None else level
-        check_level(used)
-        return used
 
     def _wald_scale(self, matrix: Array, null: str) -> WaldTest:
         df = self.scale.df

@@ -53,6 +53,7 @@ def statistics(fit: LocationScaleResults) -> dict[str, Any]:
     m, ddf = fit.QSdf
     return {
         "k": fit.k,
+        **fit.effects.counts,
         "p": fit.p,
         "q": fit.q,
         "method": fit.method,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from alliance_meta.core.univariate import Coefficients
 from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.results import r_fits
 from alliance_meta.results.text import INFERENCE, WIDTH
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 ESTIMATORS = {"REML": "restricted maximum likelihood", "ML": "maximum likelihood"}
 COLUMNS = ("estimate", "se", "stat", "pval", "ci_lb", "ci_ub")
+
+
+r_code = r_fits.location_scale
 
 
 def summary(fit: LocationScaleResults) -> str:
@@ -64,37 +68,18 @@ def methods(fit: LocationScaleResults) -> str:
     moderators = f" with the moderators {fit.design.formula} for the mean effect" if fit.design.formula != "1" else ""
     adjusted = " after the Knapp-Hartung adjustment" if fit.inference in ("knha", "adhoc") else ""
     return (
-        f"A location-scale model (Viechtbauer & López-López, 2022){moderators} was fitted to k = {fit.k} effects by "
+        f"A location-scale model (Viechtbauer & López-López, 2022){moderators} was fitted to {fit.effects.counted} by "
         f"{ESTIMATORS[fit.method]}; {what} depended on {fit.scale_design.formula}. Coefficients of the mean effect "
         f"were tested against {reference}{adjusted}, those of the scale part against {reference} with standard errors "
         "from the observed information, and all moderators of the scale part together by a likelihood-ratio test."
     )
 
 
-def r_code(fit: LocationScaleResults) -> str:
-    """Return the R code (metafor) that fits the same model."""
-    effects = fit.effects
-    lines = ["library(metafor)"]
-    if effects.columns:
-        vtype = f', vtype="{effects.vtype}"' if effects.measure != "ZCOR" and effects.vtype != "LS" else ""
-        columns = ", ".join(f"{key}={_r_name(effects.columns[key])}" for key in ("ri", "ni"))
-        lines.append(f'dat <- escalc(measure="{effects.measure}", {columns}, data=dat{vtype})')
-    mods = "" if fit.design.formula == "1" else f", mods = ~ {_r_formula(fit.design.formula)}"
-    link = "" if fit.link == "log" else ', link="identity"'
-    inference = "" if fit.inference == "z" else f', test="{fit.inference}"'
-    level = "" if fit.level == 0.95 else f", level={100 * fit.level:g}"
-    scale = _r_formula(fit.scale_design.formula)
-    lines.append(
-        f'fit <- rma(yi, vi{mods}, scale = ~ {scale}{link}, data=dat, method="{fit.method}"{inference}{level})'
-    )
-    return "\n".join(lines)
-
-
 def _head(fit: LocationScaleResults) -> list[str]:
     effects = fit.effects
     lines = [
         f"Location-scale model (k = {fit.k}; tau2 estimator: {fit.method})",
-        f"{effects.provenance.source}: {effects.scale_label} ({effects.measure})",
+        effects.heading,
         f"Inference: {INFERENCE[fit.inference]}",
         f"Mean effect ~ {fit.design.formula};  {'log(tau2)' if fit.link == 'log' else 'tau2'} ~ "
         f"{fit.scale_design.formula}",
@@ -159,14 +144,6 @@ def _remarks(fit: LocationScaleResults) -> list[str]:
         *(f"Note: {note.message}" for note in fit.notes),
         *(f"Caution: {caution}" for caution in provenance.cautions),
     ]
-
-
-def _r_name(name: str) -> str:
-    return name if name.isidentifier() else f"`{name}`"
-
-
-def _r_formula(formula: str) -> str:
-    return formula.replace("C(", "factor(").replace("center(", "scale(scale=FALSE, ")
 
 
 def _p(value: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
@@ -13,13 +13,12 @@ from alliance_meta.core.sampling_covariance import SamplingCovariance
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.notes import Note
-from alliance_meta.options import RobustType, Scale, check_level
+from alliance_meta.options import RobustType, Scale
 from alliance_meta.results import multilevel_export as export
 from alliance_meta.results import multilevel_predictions as predictions
 from alliance_meta.results import multilevel_text as text
 from alliance_meta.results.components import RandomTerm
 from alliance_meta.results.contrasts import contrast
-from alliance_meta.results.export import tidy
 from alliance_meta.results.multilevel_quantities import MultilevelQuantities
 from alliance_meta.results.settings import FitSettings
 from alliance_meta.results.teststats import WaldTest
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 Newdata = pd.DataFrame | Mapping[str, Any] | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MultilevelResults(MultilevelQuantities):
     """A fitted model of dependent effects: several levels, crossed factors, outcomes, or slopes.
 
@@ -55,6 +54,13 @@ class MultilevelResults(MultilevelQuantities):
     notes : tuple of Note
         What a reader must know; every report prints them.
     """
+
+    called = "a multilevel model"
+    lacks: ClassVar[Mapping[str, str]] = {
+        "confint_tau2": "confint() has the interval of every variance",
+        "R2": "see R2_marginal",
+    }
+    _words, _tables = text, export
 
     effects: EffectSizes
     design: Design
@@ -125,11 +131,13 @@ class MultilevelResults(MultilevelQuantities):
         Returns
         -------
         dict of DataFrame
-            Term -> ``pred se pi_lb pi_ub`` on the analysis scale, one row per group (and inner level).
+            Term -> ``pred se pi_lb pi_ub`` on the analysis scale, one row per group (and inner level). For ``CS``
+            as for the other structures it is the whole effect of an inner level, what its group shares included.
 
         Notes
         -----
-        R: ``ranef(fit)``.
+        R: ``ranef(fit)``. The intervals of each term have degrees of freedom of their own, its groups less the
+        coefficients.
         """
         return predictions.ranef(self, level=self._level(level))
 
@@ -191,45 +199,3 @@ class MultilevelResults(MultilevelQuantities):
         from alliance_meta.results.robust import robust_results
 
         return robust_results(self, cluster=cluster, type=type)
-
-    def tidy(self) -> pd.DataFrame:
-        """Return one row per coefficient, unrounded: ``estimate se stat ddf pval ci_lb ci_ub``."""
-        return tidy(self)
-
-    def glance(self) -> pd.DataFrame:
-        """Return one row with the model's statistics, unrounded."""
-        return export.glance(self)
-
-    def augment(self) -> pd.DataFrame:
-        """Return one row per effect: ``yi vi fitted resid weight true`` (the last: predicted true effect)."""
-        return export.augment(self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return every number and setting as JSON-ready values; `NotApplicable` becomes its reason."""
-        return export.to_dict(self)
-
-    def summary(self) -> str:
-        """Return the plain-text summary, at most 80 columns wide."""
-        return text.summary(self)
-
-    def methods_text(self) -> str:
-        """Return the sentences for a methods section, made from the settings of this fit."""
-        return text.methods(self)
-
-    def r_code(self) -> str:
-        """Return the R code (metafor) that fits the same model."""
-        return text.r_code(self)
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        return text.html(self)
-
-    def _level(self, level: float | None) -> float:
-        used = self.level if level is None else level
-        check_level(used)
-        return used

@@ -11,15 +11,11 @@ import pandas as pd
 from alliance_meta.core.mixed_predictions import true_effects
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import Scale
-from alliance_meta.results.export import columns_of, one_row, plain, tidy
+from alliance_meta.results.export import columns_of, plain
+from alliance_meta.results.export import tidy as tidy
 
 if TYPE_CHECKING:
     from alliance_meta.results.multilevel import MultilevelResults
-
-
-def glance(fit: MultilevelResults) -> pd.DataFrame:
-    """Return one row with the model's statistics."""
-    return one_row(statistics(fit))
 
 
 def statistics(fit: MultilevelResults) -> dict[str, Any]:
@@ -27,6 +23,7 @@ def statistics(fit: MultilevelResults) -> dict[str, Any]:
     m, ddf = fit.QMdf
     return {
         "k": fit.k,
+        **fit.effects.counts,
         "p": fit.p,
         **{f"groups[{term.name}]": term.n for term in fit.random},
         "method": fit.method,

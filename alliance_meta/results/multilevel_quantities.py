@@ -45,16 +45,24 @@ class MultilevelQuantities(FittedCoefficients):
     @cached_property
     def _contained(self) -> list[int]:
         """For each coefficient, the fewest groups within each of which its column does not vary."""
+        groupings = [group for term in self.random for group in term.groupings]
+        sizes = [int(group.max()) + 1 for group in groupings]
         found = []
         for x in self.design.X.T:
             holding = [self.k]
-            for term in self.random:
-                first = np.zeros(term.n)
-                first[term.group] = x
-                if (first[term.group] == x).all():
-                    holding.append(term.n)
+            for group, n in zip(groupings, sizes, strict=True):
+                first = np.zeros(n)
+                first[group] = x
+                if (first[group] == x).all():
+                    holding.append(n)
             found.append(min(holding))
         return found
+
+    def term_df(self, term: RandomTerm) -> float | None:
+        """Degrees of freedom of the intervals of a term's random effects: its groups less the coefficients."""
+        if self.inference == "z":
+            return None
+        return float(max((self.k if self.degrees == "residual" else term.n) - self.p, 1))
 
     @cached_property
     def _location(self) -> Coefficients:
@@ -65,6 +73,10 @@ class MultilevelQuantities(FittedCoefficients):
         half = np.array([critical_value(self.level, d) for d in df]) * se
         pval = np.array([two_sided_p(np.array([t]), d)[0] for t, d in zip(stat, df, strict=True)])
         return Coefficients(beta, se, stat, pval, beta - half, beta + half, vb, 1.0, self._df(np.eye(self.p)))
+
+    def row_ddf(self, X: Array) -> Array:
+        """Return the degrees of freedom of each combination of coefficients X (m, p): the fewest of those involved."""
+        return np.array([np.inf if (df := self._df(x[None, :])) is None else df for x in X])
 
     def _df(self, matrix: Array) -> float | None:
         """Return the degrees of freedom of a test: the fewest of the coefficients that it involves."""

@@ -6,15 +6,18 @@ import html as _html
 from typing import TYPE_CHECKING
 
 from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.results import r_fits
 from alliance_meta.results.wording import WIDTH, bare_p, level_text, number, p_value, remarks, wrapped
 
 if TYPE_CHECKING:
-    from alliance_meta.core.sampling_covariance import SamplingCovariance
     from alliance_meta.results.components import RandomTerm
     from alliance_meta.results.multilevel import MultilevelResults
 
 ESTIMATORS = {"REML": "restricted maximum likelihood", "ML": "maximum likelihood"}
 SYNTHETIC = "SYNTHETIC DATA: made up for teaching; no finding about therapy."
+
+
+r_code = r_fits.multilevel
 
 
 def summary(fit: MultilevelResults) -> str:
@@ -63,7 +66,7 @@ def methods(fit: MultilevelResults) -> str:
         + ("containment degrees of freedom" if fit.degrees == "contain" else "k - p degrees of freedom"),
     }[fit.inference]
     return (
-        f"A multilevel model{moderators} was fitted to k = {fit.k} effects by {ESTIMATORS[fit.method]}, with random "
+        f"A multilevel model{moderators} was fitted to {fit.effects.counted} by {ESTIMATORS[fit.method]}, with random "
         f"effects for {random}. {V} Coefficients were tested against {reference}."
     )
 
@@ -77,54 +80,11 @@ def _term_words(term: RandomTerm) -> str:
     return f"{term.within} within {term.outer} ({term.n} groups, {term.struct} structure)"
 
 
-def r_code(fit: MultilevelResults) -> str:
-    """Return the R code (metafor) that fits the same model."""
-    effects = fit.effects
-    lines = ["library(metafor)"]
-    if effects.columns:
-        columns = ", ".join(f"{key}={effects.columns[key]}" for key in ("ri", "ni"))
-        vtype = f', vtype="{effects.vtype}"' if effects.measure != "ZCOR" and effects.vtype != "LS" else ""
-        lines.append(f'dat <- escalc(measure="{effects.measure}", {columns}, data=dat{vtype})')
-    V = "vi" if fit.V is None else "V"
-    levels = any(term.name.split("/")[-1] == "es_id" or term.outer == "es_id" for term in fit.random)
-    made = "" if fit.V is None else _r_V(fit.V)
-    if (levels or "es_id" in made) and "es_id" not in effects.moderators:
-        lines.append("dat$es_id <- seq_len(nrow(dat))")
-    if fit.V is not None:
-        lines.append(f"V <- {made}  # {fit.V.assumption}")
-    # metafor reads a/b as a and b within a: the deepest path says it all.
-    paths = [term.name for term in fit.random if not term.within]
-    shown = [term for term in fit.random if not any(path.startswith(f"{term.name}/") for path in paths)]
-    random = ", ".join(_r_term(term) for term in shown)
-    structs = [term.struct for term in fit.random if term.within]
-    struct = f", struct=c({', '.join(f'{s!r}' for s in structs)})".replace("'", '"') if structs else ""
-    formula = fit.design.formula.replace("C(", "factor(").replace("center(", "scale(scale=FALSE, ")
-    mods = "" if formula == "1" else f", mods = ~ {formula}"
-    inference = "" if fit.inference == "z" else f', test="t", dfs="{fit.degrees}"'
-    lines.append(
-        f"fit <- rma.mv(yi, {V}{mods}, random = list({random}){struct}, data=dat, "
-        f'method="{fit.method}"{inference}, sparse=TRUE)'
-    )
-    return "\n".join(lines)
-
-
-def _r_V(V: SamplingCovariance) -> str:
-    """Return the call that makes V of one assumed correlation; dots for any other."""
-    if V.rho is None:
-        return "…"
-    subgroup = f", subgroup={V.settings['subgroup']}" if "subgroup" in V.settings else ""
-    return f"vcalc(vi, cluster={V.cluster or 'cluster'}{subgroup}, obs=es_id, data=dat, rho={V.rho:g})"
-
-
-def _r_term(term: RandomTerm) -> str:
-    return f"~ {term.within} | {term.outer}" if term.within else f"~ 1 | {term.name}"
-
-
 def _heading(fit: MultilevelResults) -> list[str]:
     effects = fit.effects
     lines = [
         f"Multilevel model (k = {fit.k}; method: {fit.method})",
-        f"{effects.provenance.source}: {effects.scale_label} ({effects.measure})",
+        effects.heading,
         "Inference: " + ("Wald (normal)" if fit.inference == "z" else f"t, degrees of freedom by {_counting(fit)}"),
         "Sampling errors: " + ("independent" if fit.V is None else fit.V.assumption),
         *([f"Moderators: {fit.design.formula}"] if fit.design.formula != "1" else []),

@@ -10,8 +10,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.core.correlations import mean_of_tanh, z_to_r
-from alliance_meta.core.distributions import critical_value
-from alliance_meta.design import Design
+from alliance_meta.core.distributions import critical_value, critical_values
 from alliance_meta.errors import InputError
 
 COLUMNS = ("pred", "se", "ci_lb", "ci_ub", "pi_lb", "pi_ub")
@@ -21,18 +20,16 @@ SCALE_LABELS = {
     "r_mean": "mean true correlation, tanh averaged over the distribution of effects",
     "analysis": "analysis scale",
 }
-# Rows are of order 1 on the scale of `Design.beyond`; what is smaller is rounding.
-UNDETERMINED = 1e-6
 
 
-def coded_rows(design: Design, newdata: pd.DataFrame | Mapping[str, Any]) -> tuple[Array, list[str]]:
-    """Code new data (m, p) and label them; refuse rows whose mean the effects leave open."""
-    X, labels = design.new_rows(newdata)
-    beyond = np.abs(design.beyond(newdata)).max(axis=1, initial=0.0) > UNDETERMINED
-    if beyond.any():
-        lost = "; ".join(label for label, gone in zip(labels, beyond, strict=True) if gone)
-        raise InputError(f"newdata: no effect tells about {lost}; its column was left out as redundant")
-    return X, labels
+def rows_to_predict(fit: Any, newdata: pd.DataFrame | Mapping[str, Any] | None) -> tuple[Array, list[str]]:
+    """Return the rows to predict for (m, p) and their labels: new data, the mean effect, or the model's own rows."""
+    if newdata is not None:
+        rows: tuple[Array, list[str]] = fit.design.new_rows(newdata)
+        return rows
+    if fit.design.formula == "1":
+        return np.ones((1, 1)), ["mean effect"]
+    return fit.design.X, list(fit.effects.slab)
 
 
 def predict_rows(
@@ -50,6 +47,32 @@ def predict_rows(
     spread = np.sqrt(se**2 + tau2) if random else np.full(len(pred), np.nan)
     values = (pred, se, pred - half * se, pred + half * se, pred - half * spread, pred + half * spread)
     return pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
+
+
+def predict_linear(fit: Any, X: Array, *, scale: str | None, level: float) -> pd.DataFrame:
+    """Return the predictions of rows X (m, p), each with its own degrees of freedom, on the scale asked for.
+
+    A row may be an average of rows of the design. The prediction interval is NaN where the model leaves the variance
+    of a new effect open, and ``.attrs["pi_note"]`` says why.
+    """
+    variance = fit.new_variance
+    if scale == "r_mean" and variance != variance:
+        raise InputError(f"scale='r_mean' averages over the distribution of effects: {variance.reason}")
+    pred, se = X @ fit.beta, np.sqrt(np.einsum("mp,pq,mq->m", X, fit.vb, X))
+    half = critical_values(level, fit.row_ddf(X))
+    spread = half * np.sqrt(se**2 + variance)
+    values = (
+        pred,
+        np.where(np.isnan(half), np.nan, se),
+        pred - half * se,
+        pred + half * se,
+        pred - spread,
+        pred + spread,
+    )
+    frame = pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
+    out = to_scale(frame, measure=fit.effects.measure, scale=scale, tau2=float(variance))
+    out.attrs.update(level=level, **({"pi_note": variance.reason} if variance != variance else {}))
+    return out
 
 
 def to_scale(frame: pd.DataFrame, *, measure: str, scale: str | None, tau2: float) -> pd.DataFrame:

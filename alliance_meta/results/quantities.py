@@ -32,6 +32,11 @@ class FittedQuantities(FittedCoefficients):
         return float(self.fitted.tau2.tau2[0])
 
     @property
+    def new_variance(self) -> float:
+        """Variance of a new true effect around its mean; not applicable under equal effects."""
+        return NotApplicable("an equal-effects model has no prediction interval") if self.method == "EE" else self.tau2
+
+    @property
     def tau(self) -> float:
         """Between-study standard deviation on the analysis scale."""
         return float(np.sqrt(self.tau2))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
-from alliance_meta._typing import Array
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.core.robust import DiagonalWorking
 from alliance_meta.core.univariate import UnivariateFit
@@ -21,15 +20,16 @@ from alliance_meta.notes import Note
 from alliance_meta.options import RobustType, Scale, Tau2IntervalKind, check_level, check_option
 from alliance_meta.results import export, text
 from alliance_meta.results.contrasts import contrast
+from alliance_meta.results.fit import Fit
 from alliance_meta.results.heterogeneity import tau2_interval
-from alliance_meta.results.predictions import coded_rows, predict_rows, to_scale
+from alliance_meta.results.predictions import predict_rows, rows_to_predict, to_scale
 from alliance_meta.results.quantities import FittedQuantities
 from alliance_meta.results.robust import RobustResults, robust_results
 from alliance_meta.results.settings import FitSettings
 from alliance_meta.results.teststats import Interval, WaldTest
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RandomEffectsResults(FittedQuantities):
     """A fitted random-effects model or meta-regression.
 
@@ -49,6 +49,10 @@ class RandomEffectsResults(FittedQuantities):
     notes : tuple of Note
         What a reader must know; every report prints them.
     """
+
+    called = "a random-effects model"
+    lacks: ClassVar[Mapping[str, str]] = {"sigma2": "its variance between studies is tau2"}
+    _words, _tables = text, export
 
     effects: EffectSizes
     design: Design
@@ -107,7 +111,7 @@ class RandomEffectsResults(FittedQuantities):
         """
         used = self.level if level is None else level
         check_level(used)
-        X, labels = self._rows(newdata)
+        X, labels = rows_to_predict(self, newdata)
         frame = predict_rows(
             X,
             beta=self.beta,
@@ -233,9 +237,9 @@ class RandomEffectsResults(FittedQuantities):
         Examples
         --------
         >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset
-        >>> fit = RandomEffectsModel(escalc(load_dataset("crede2010"))).fit()
+        >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit()
         >>> fit.robust(cluster="study_id").tidy().round(3).loc["intrcpt", ["estimate", "se", "ddf"]].tolist()
-        [0.429, 0.028, 47.049]
+        [0.15, 0.031, 12.933]
         """
         return robust_results(self, cluster=cluster, type=type)
 
@@ -292,69 +296,10 @@ class RandomEffectsResults(FittedQuantities):
         columns = {"pred": pred, "se": se, "pi_lb": pred - half, "pi_ub": pred + half}
         return pd.DataFrame(columns, index=pd.Index(self.effects.slab))
 
-    def augment(self) -> pd.DataFrame:
-        """Return one row per effect: the data with what the model says of each, unrounded.
-
-        Returns
-        -------
-        DataFrame
-            ``yi vi fitted se_fitted resid rstandard hat weight blup`` on the analysis scale; `rstandard` is
-            the residual over its standard error (R: ``rstandard(fit)``), `hat` the leverage, `weight` in
-            percent, `blup` the shrunken effect.
-        """
-        return export.augment(self)
-
-    def to_markdown(self) -> str:
-        """Return the table of coefficients in Markdown, rounded to four decimals, the scale in its header."""
-        return export.to_markdown(self)
-
-    def to_latex(self) -> str:
-        """Return the table of coefficients in LaTeX (booktabs), the scale in its caption."""
-        return export.to_latex(self)
-
-    def tidy(self) -> pd.DataFrame:
-        """Return one row per coefficient, unrounded: ``estimate se stat ddf pval ci_lb ci_ub``."""
-        return export.tidy(self)
-
-    def glance(self) -> pd.DataFrame:
-        """Return one row with the model's statistics, unrounded."""
-        return export.glance(self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return every number and setting as JSON-ready values; `NotApplicable` becomes its reason."""
-        return export.to_dict(self)
-
-    def summary(self) -> str:
-        """Return the plain-text summary, at most 80 columns wide."""
-        return text.summary(self)
-
-    def methods_text(self) -> str:
-        """Return the sentences for a methods section, made from the settings of this fit."""
-        return text.methods(self)
-
-    def r_code(self) -> str:
-        """Return the R code (metafor) that fits the same model."""
-        return text.r_code(self)
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        return text.html(self)
-
-    def _rows(self, newdata: pd.DataFrame | Mapping[str, Any] | None) -> tuple[Array, list[str]]:
-        if newdata is not None:
-            return coded_rows(self.design, newdata)
-        if self.design.formula == "1":
-            return np.ones((1, 1)), ["mean effect"]
-        return self.design.X, list(self.effects.slab)
-
 
 def check_fit(fit: object, who: str) -> None:
     """Raise an `InputError` unless `fit` is a fitted univariate model."""
     if not isinstance(fit, RandomEffectsResults):
-        mend = "leave scale out" if type(fit).__name__ == "LocationScaleResults" else "call .fit() first"
+        own = "fit one of the same effects" if isinstance(fit, Fit) else "call .fit() first"
+        mend = "leave scale out" if type(fit).__name__ == "LocationScaleResults" else own
         raise InputError(f"{who} needs a fitted RandomEffectsModel, not {type(fit).__name__}; {mend}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -14,11 +14,9 @@ from alliance_meta._typing import Array
 from alliance_meta.core.clusters import IntArray
 from alliance_meta.core.robust import Sandwich
 from alliance_meta.core.satterthwaite import satterthwaite, t_tests
-from alliance_meta.design import Design
-from alliance_meta.effects.table import EffectSizes
+from alliance_meta.effects.studies import DEPENDENT
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import RobustType, Scale, check_level, check_option
-from alliance_meta.results import export
 from alliance_meta.results import robust_text as text
 from alliance_meta.results.clustered import (
     Clustered,
@@ -29,18 +27,25 @@ from alliance_meta.results.clustered import (
     one_cluster_notes,
 )
 from alliance_meta.results.contrasts import contrast
+from alliance_meta.results.fit import Fit
 from alliance_meta.results.robust_predictions import predict
 from alliance_meta.results.teststats import WaldTest
 
-# What the model-based fit knows and robust inference leaves as it is.
-FORWARDED = (
-    "tau2", "tau", "se_tau2", "sigma2", "components", "G", "I2", "I2_levels", "H2", "vt", "icc", "R2", "R2_marginal",
-    "R2_conditional", "QE", "QEdf", "QEp", "loglik", "weights", "method", "random", "V", "settings",
-)  # fmt: skip
+
+class _OfFit:
+    """What the model-based fit knows and robust inference leaves as it is."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, result: RobustResults, owner: type) -> Any:
+        if result is None:
+            raise AttributeError(self.name)
+        return getattr(result.fit, self.name)
 
 
-@dataclass(frozen=True, eq=False)
-class RobustResults:
+@dataclass(frozen=True, eq=False, repr=False)
+class RobustResults(Fit):
     """A fitted model whose standard errors hold even where its assumptions about dependence are wrong.
 
     Made by `RandomEffectsResults.robust` and by that of other models. Coefficients, heterogeneity and weights are
@@ -63,6 +68,21 @@ class RobustResults:
         What a reader must know; every report prints them.
     """
 
+    called = "a cluster-robust result"
+    lacks: ClassVar[Mapping[str, str]] = {
+        "robust": "it is one; .fit.robust() makes others",
+        "blup": "see .fit",
+        "confint_tau2": "see .fit",
+    }
+    _words = _tables = text
+    effects, design, level, names = _OfFit(), _OfFit(), _OfFit(), _OfFit()
+    tau2, tau, se_tau2, sigma2, loglik = _OfFit(), _OfFit(), _OfFit(), _OfFit(), _OfFit()
+    QE, QEdf, QEp, I2, H2, R2, vt = _OfFit(), _OfFit(), _OfFit(), _OfFit(), _OfFit(), _OfFit(), _OfFit()
+    weights, method, settings, new_variance = _OfFit(), _OfFit(), _OfFit(), _OfFit()
+    # Of a multilevel model.
+    random, V, components, G, icc = _OfFit(), _OfFit(), _OfFit(), _OfFit(), _OfFit()
+    I2_levels, R2_marginal, R2_conditional = _OfFit(), _OfFit(), _OfFit()
+
     fit: Any
     cluster: str
     type: RobustType
@@ -70,26 +90,6 @@ class RobustResults:
     ddf: Array
     _clusters: Clustered = field(repr=False)
     notes: tuple[Note, ...] = ()
-
-    def __getattr__(self, name: str) -> Any:
-        if name in FORWARDED:
-            return getattr(self.fit, name)
-        raise AttributeError(f"RobustResults has no attribute {name!r}; the model-based fit is in .fit")
-
-    @property
-    def effects(self) -> EffectSizes:
-        """The effects that took part."""
-        return self.fit.effects
-
-    @property
-    def design(self) -> Design:
-        """The design matrix and its coding."""
-        return self.fit.design
-
-    @property
-    def level(self) -> float:
-        """Confidence level of every interval, a fraction."""
-        return self.fit.level
 
     @property
     def inference(self) -> str:
@@ -100,21 +100,6 @@ class RobustResults:
     def model_label(self) -> str:
         """Estimator and adjustment in a few letters, e.g. ``"REML, CR2"``."""
         return f"{self.fit.model_label.rpartition(', ')[0]}, {self.type}"
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Coefficient names, (p,)."""
-        return self.design.names
-
-    @property
-    def k(self) -> int:
-        """Number of effects in the model."""
-        return self.effects.k
-
-    @property
-    def p(self) -> int:
-        """Number of coefficients."""
-        return self.design.p
 
     @property
     def n_clusters(self) -> int:
@@ -164,6 +149,10 @@ class RobustResults:
     def ci_ub(self) -> Array:
         """Upper confidence limits, (p,)."""
         return self._tests[3]
+
+    def row_ddf(self, X: Array) -> Array:
+        """Return the degrees of freedom of the t statistic of each combination of coefficients X (m, p)."""
+        return satterthwaite(self.sandwich, X)
 
     @cached_property
     def omnibus(self) -> WaldTest:
@@ -248,39 +237,6 @@ class RobustResults:
         check_level(used)
         return predict(self, newdata, scale=scale, level=used)
 
-    def tidy(self) -> pd.DataFrame:
-        """Return one row per coefficient, unrounded: ``estimate se stat ddf pval ci_lb ci_ub``."""
-        return export.tidy(self)
-
-    def glance(self) -> pd.DataFrame:
-        """Return one row with the statistics, unrounded."""
-        return text.glance(self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return every number and setting as JSON-ready values, the model-based fit among them."""
-        return text.to_dict(self)
-
-    def summary(self) -> str:
-        """Return the plain-text summary, at most 80 columns wide."""
-        return text.summary(self)
-
-    def methods_text(self) -> str:
-        """Return the sentences for a methods section, those of the model first."""
-        return text.methods(self)
-
-    def r_code(self) -> str:
-        """Return the R code (metafor, clubSandwich) that gives the same numbers."""
-        return text.r_code(self)
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        return text.html(self)
-
 
 def robust_results(fit: ModelBased, *, cluster: Any, type: RobustType) -> RobustResults:
     """Return a fitted model with cluster-robust inference; for the ``robust`` methods of fitted models."""
@@ -288,7 +244,8 @@ def robust_results(fit: ModelBased, *, cluster: Any, type: RobustType) -> Robust
     parts = clustered(fit, cluster)
     robust = parts.sandwich(type)
     ddf = satterthwaite(robust, np.eye(fit.design.p))
-    notes = merge_notes(fit.notes, _notes(parts, fit.design.names, ddf))
+    own = [note for note in fit.notes if note.code != DEPENDENT]
+    notes = merge_notes(own, _notes(parts, fit.design.names, ddf))
     return RobustResults(fit, parts.name, type, robust, ddf, parts, notes)
 
 

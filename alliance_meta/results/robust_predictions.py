@@ -11,7 +11,7 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.core.satterthwaite import satterthwaite, t_quantile
 from alliance_meta.options import Scale
-from alliance_meta.results.predictions import COLUMNS, coded_rows, to_scale
+from alliance_meta.results.predictions import COLUMNS, rows_to_predict, to_scale
 
 if TYPE_CHECKING:
     from alliance_meta.results.robust import RobustResults
@@ -24,7 +24,7 @@ def predict(
     result: RobustResults, newdata: pd.DataFrame | Mapping[str, Any] | None, *, scale: Scale | None, level: float
 ) -> pd.DataFrame:
     """Return predictions; labels, and the variance of a new effect, are those of the model-based ones."""
-    X = _rows(result, newdata)
+    X, _ = rows_to_predict(result, newdata)
     model = result.fit.predict(newdata, level=level)
     tau2 = _heterogeneity(model)
     ddf = satterthwaite(result.sandwich, X)
@@ -41,12 +41,6 @@ def predict(
     if "pi_note" in model.attrs:
         out.attrs["pi_note"] = model.attrs["pi_note"]
     return out
-
-
-def _rows(result: RobustResults, newdata: pd.DataFrame | Mapping[str, Any] | None) -> Array:
-    if newdata is not None:
-        return coded_rows(result.design, newdata)[0]
-    return np.ones((1, 1)) if result.design.formula == "1" else result.design.X
 
 
 def _heterogeneity(model: pd.DataFrame) -> Array:

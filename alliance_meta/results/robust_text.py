@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
+from alliance_meta.results import r_fits
 from alliance_meta.results.clustered_text import (
     closing,
     effects_per_cluster,
     moderator_test,
     on_r,
     page,
-    r_joint_test,
-    r_name,
     table,
 )
-from alliance_meta.results.export import columns_of, one_row, plain, tidy
+from alliance_meta.results.export import columns_of, plain
+from alliance_meta.results.export import tidy as tidy
 from alliance_meta.results.wording import wrapped
 
 if TYPE_CHECKING:
@@ -32,11 +30,15 @@ ADJUSTMENTS = {
 }
 
 
+r_code = r_fits.robust
+
+
 def statistics(fit: RobustResults) -> dict[str, Any]:
     """Return the statistics by name."""
     m, ddf = fit.QMdf
     found = {
         "k": fit.k,
+        **fit.effects.counts,
         "p": fit.p,
         "cluster": fit.cluster,
         "n_clusters": fit.n_clusters,
@@ -47,15 +49,7 @@ def statistics(fit: RobustResults) -> dict[str, Any]:
         "QMddf": ddf,
         "QMp": fit.QMp,
     }
-    for name in ("tau2", "I2", "QE", "QEdf", "QEp", "loglik"):
-        if hasattr(fit.fit, name):
-            found[name] = getattr(fit.fit, name)
-    return found
-
-
-def glance(fit: RobustResults) -> pd.DataFrame:
-    """Return one row with the statistics."""
-    return one_row(statistics(fit))
+    return found | {name: getattr(fit, name) for name in ("tau2", "I2", "QE", "QEdf", "QEp", "loglik")}
 
 
 def to_dict(fit: RobustResults) -> dict[str, Any]:
@@ -99,33 +93,17 @@ def methods(fit: RobustResults) -> str:
     )
 
 
-def r_code(fit: RobustResults) -> str:
-    """Return the R code that gives the same numbers."""
-    arguments = f'vcov="{fit.type}", cluster={_r_cluster(fit.cluster)}'
-    lines = [fit.fit.r_code(), "library(clubSandwich)"]
-    lines.append(f"coef_test(fit, {arguments})")
-    return "\n".join([*lines, *r_joint_test(fit, arguments)])
-
-
 def _head(fit: RobustResults) -> list[str]:
     effects = fit.effects
     each = effects_per_cluster(fit.sizes)
     lines = [
         f"Cluster-robust inference ({fit.type}; k = {fit.k} effects in {fit.n_clusters} clusters, {each})",
-        f"{effects.provenance.source}: {effects.scale_label} ({effects.measure})",
+        effects.heading,
         f"Clusters: {fit.cluster}; t tests with Satterthwaite df",
         f"Model: {fit.fit.summary().partition(chr(10))[0]}",
         *([f"Moderators: {fit.design.formula}"] if fit.design.formula != "1" else []),
     ]
-    tau2 = getattr(fit.fit, "tau2", float("nan"))
+    tau2 = fit.tau2
     if tau2 == tau2:
         lines.append(f"tau2 = {tau2:.4f} (of the model)")
     return [part for line in lines for part in wrapped(line)]
-
-
-def _r_cluster(name: str) -> str:
-    """Return the clusters as R takes them; labels that were given are called ``cluster``."""
-    if name == "given cluster":
-        return "cluster"
-    columns = [f"dat${r_name(column)}" for column in name.split(" + ")]
-    return columns[0] if len(columns) == 1 else f"interaction({', '.join(columns)}, drop=TRUE)"

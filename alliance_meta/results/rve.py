@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -13,16 +13,17 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.core.robust import DiagonalWorking
 from alliance_meta.core.rve import RVEFit, Working
+from alliance_meta.core.satterthwaite import estimable
 from alliance_meta.core.univariate import Coefficients, wald_test
 from alliance_meta.design import Design
-from alliance_meta.effects.clustering import Clusters
+from alliance_meta.effects.groups import Clusters
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
-from alliance_meta.options import RobustType, Scale, check_level
+from alliance_meta.options import RobustType, Scale
 from alliance_meta.results import rve_export as export
 from alliance_meta.results import rve_text as text
-from alliance_meta.results.clustered import joint_test
+from alliance_meta.results.clustered import ONE_CLUSTER, joint_test
 from alliance_meta.results.coefficients import FittedCoefficients
 from alliance_meta.results.contrasts import contrast
 from alliance_meta.results.robust import RobustResults, robust_results
@@ -42,7 +43,7 @@ class RVESettings:
     level: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RVEResults(FittedCoefficients):
     """A meta-regression of dependent effects with robust standard errors.
 
@@ -63,6 +64,10 @@ class RVEResults(FittedCoefficients):
     notes : tuple of Note
         What a reader must know; every report prints them.
     """
+
+    called = "robust variance estimation"
+    lacks: ClassVar[Mapping[str, str]] = {"loglik": "it maximises no likelihood"}
+    _words, _tables = text, export
 
     effects: EffectSizes
     design: Design
@@ -129,6 +134,15 @@ class RVEResults(FittedCoefficients):
     def tau(self) -> float:
         """Its square root."""
         return NotApplicable(GIVEN) if self.settings.weights is not None else float(np.sqrt(self.tau2))
+
+    @property
+    def new_variance(self) -> float:
+        """Variance of a new true effect around its mean; not applicable where weights were given."""
+        return self.tau2 + (0.0 if np.isnan(self.omega2) else self.omega2) if self.tau2 == self.tau2 else self.tau2
+
+    def row_ddf(self, X: Array) -> Array:
+        """Return the degrees of freedom of the t statistic of each combination of coefficients X (m, p)."""
+        return self.fitted.df(X)
 
     @property
     def omega2(self) -> float:
@@ -296,48 +310,6 @@ class RVEResults(FittedCoefficients):
         """Return one row per cluster: ``effects mean_vi weight``, the weight of all its effects in percent."""
         return export.by_cluster(self)
 
-    def tidy(self) -> pd.DataFrame:
-        """Return one row per coefficient, unrounded: ``estimate se stat ddf pval ci_lb ci_ub``."""
-        return export.tidy(self)
-
-    def glance(self) -> pd.DataFrame:
-        """Return one row with the model's statistics, unrounded."""
-        return export.glance(self)
-
-    def augment(self) -> pd.DataFrame:
-        """Return one row per effect: ``cluster yi vi fitted resid weight``."""
-        return export.augment(self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return every number and setting as JSON-ready values; `NotApplicable` becomes its reason."""
-        return export.to_dict(self)
-
-    def summary(self) -> str:
-        """Return the plain-text summary, at most 80 columns wide."""
-        return text.summary(self)
-
-    def methods_text(self) -> str:
-        """Return the sentences for a methods section, made from the settings of this fit."""
-        return text.methods(self)
-
-    def r_code(self) -> str:
-        """Return the R code (robumeta, clubSandwich) that fits the same model."""
-        return text.r_code(self)
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        return text.html(self)
-
-    def _level(self, level: float | None) -> float:
-        used = self.level if level is None else level
-        check_level(used)
-        return used
-
     def _not_for(self, why: str) -> NotApplicable:
         return NotApplicable(why if self.settings.weights is None else GIVEN)
 
@@ -345,5 +317,8 @@ class RVEResults(FittedCoefficients):
         if self.small:
             return joint_test(self.fitted.sandwich, self.beta, matrix, null)
         df = float(self.n_clusters - self.p)
+        if not estimable(self.fitted.sandwich, matrix):
+            gone = NotApplicable(ONE_CLUSTER)
+            return WaldTest(gone, len(matrix), df, gone, null)
         stat, m, pval = wald_test(self.beta, self.vb, matrix, df=df)
         return WaldTest(stat, m, df, pval, null)

@@ -14,8 +14,8 @@ from alliance_meta.core.satterthwaite import t_quantile
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import Scale
-from alliance_meta.results.export import columns_of, one_row, plain
-from alliance_meta.results.predictions import coded_rows, to_scale
+from alliance_meta.results.export import columns_of, plain
+from alliance_meta.results.predictions import rows_to_predict, to_scale
 
 if TYPE_CHECKING:
     from alliance_meta.results.rve import RVEResults
@@ -52,6 +52,7 @@ def statistics(fit: RVEResults) -> dict[str, Any]:
     m, ddf = fit.QMdf
     return {
         "k": fit.k,
+        **fit.effects.counts,
         "p": fit.p,
         "n_clusters": fit.n_clusters,
         "working": fit.working_model,
@@ -68,11 +69,6 @@ def statistics(fit: RVEResults) -> dict[str, Any]:
         "QMddf": ddf,
         "QMp": fit.QMp,
     }
-
-
-def glance(fit: RVEResults) -> pd.DataFrame:
-    """Return one row with the model's statistics."""
-    return one_row(statistics(fit))
 
 
 def augment(fit: RVEResults) -> pd.DataFrame:
@@ -104,7 +100,7 @@ def by_cluster(fit: RVEResults) -> pd.DataFrame:
 
 def predict(fit: RVEResults, newdata: Newdata, *, scale: Scale | None, level: float) -> pd.DataFrame:
     """Return predictions, each with its own degrees of freedom."""
-    X, labels = _rows(fit, newdata)
+    X, labels = rows_to_predict(fit, newdata)
     pred, df = X @ fit.beta, fit.fitted.df(X)
     se = np.where(np.isnan(df), np.nan, np.sqrt(np.einsum("mp,pq,mq->m", X, fit.vb, X)))
     half = t_quantile(level, df)
@@ -186,11 +182,3 @@ def to_dict(fit: RVEResults) -> dict[str, Any]:
             "provenance": effects.provenance.to_dict(),
         }
     )
-
-
-def _rows(fit: RVEResults, newdata: Newdata) -> tuple[Array, list[str]]:
-    if newdata is not None:
-        return coded_rows(fit.design, newdata)
-    if fit.design.formula == "1":
-        return np.ones((1, 1)), ["mean effect"]
-    return fit.design.X, list(fit.effects.slab)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.results import r_fits
 from alliance_meta.results.clustered_text import (
     closing,
     effects_per_cluster,
     moderator_test,
     on_r,
     page,
-    r_joint_test,
-    r_name,
     table,
 )
 from alliance_meta.results.wording import wrapped
@@ -25,6 +24,9 @@ WORKING = {
     "HIER": "hierarchical effects",
     "given": "weights given",
 }
+
+
+r_code = r_fits.rve
 
 
 def summary(fit: RVEResults) -> str:
@@ -61,29 +63,6 @@ def methods(fit: RVEResults) -> str:
     )
 
 
-def r_code(fit: RVEResults) -> str:
-    """Return the R code (robumeta, clubSandwich) that fits the same model."""
-    effects = fit.effects
-    lines = ["library(robumeta)", "library(clubSandwich)"]
-    if effects.columns:
-        vtype = f', vtype="{effects.vtype}"' if effects.measure != "ZCOR" and effects.vtype != "LS" else ""
-        columns = ", ".join(f"{key}={r_name(effects.columns[key])}" for key in ("ri", "ni"))
-        lines.append(f'dat <- metafor::escalc(measure="{effects.measure}", {columns}, data=dat{vtype})')
-    how = {
-        "CORR": f', modelweights="CORR", rho={fit.settings.rho:g}',
-        "HIER": ', modelweights="HIER"',
-        "given": ", userweights=w",
-    }[fit.working_model]
-    formula = fit.design.formula.replace("C(", "factor(").replace("center(", "scale(scale=FALSE, ")
-    if fit.working_model == "given":
-        lines.append("# w: the weights given")
-    lines.append(
-        f"fit <- robu(yi ~ {formula}, data=dat, studynum={_studynum(fit.clusters.name)}, var.eff.size=vi{how}, "
-        f"small={'TRUE' if fit.small else 'FALSE'})"
-    )
-    return "\n".join([*lines, *(r_joint_test(fit, 'vcov="CR2"') if fit.small else [])])
-
-
 def _head(fit: RVEResults) -> list[str]:
     effects, each = fit.effects, effects_per_cluster(fit.clusters.sizes)
     corrected = (
@@ -92,7 +71,7 @@ def _head(fit: RVEResults) -> list[str]:
     rho = f", rho = {fit.settings.rho:g}" if fit.working_model == "CORR" else ""
     lines = [
         f"Robust variance estimation (k = {fit.k} effects in {fit.n_clusters} clusters, {each})",
-        f"{effects.provenance.source}: {effects.scale_label} ({effects.measure})",
+        effects.heading,
         f"Working model: {WORKING[fit.working_model]}{rho}; clusters: {fit.clusters.name}",
         f"Inference: {corrected}",
         *([f"Moderators: {fit.design.formula}"] if fit.design.formula != "1" else []),
@@ -113,11 +92,3 @@ def _heterogeneity(fit: RVEResults) -> list[str]:
 
 def _test_name(fit: RVEResults) -> str:
     return "HTZ" if fit.small else "Wald"
-
-
-def _studynum(name: str) -> str:
-    """Return the clusters as robu takes them; labels that were given are called ``cluster``."""
-    columns = name.split(" + ")
-    if len(columns) > 1:
-        return f"interaction({', '.join(map(r_name, columns))}, drop=TRUE)"
-    return f"factor({'cluster' if name == 'given cluster' else r_name(name)})"

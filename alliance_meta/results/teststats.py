@@ -20,6 +20,8 @@ class Interval:
         How the interval was made, e.g. ``"QP"``.
     quantity : str
         What is estimated, with its scale.
+    remark : str
+        What a reader must know about this interval; mostly empty.
     """
 
     estimate: float
@@ -28,6 +30,7 @@ class Interval:
     level: float
     kind: str
     quantity: str
+    remark: str = ""
 
     def map(self, function: Callable[[float], float], quantity: str) -> Interval:
         """Return the interval of an increasing function of the quantity."""
@@ -40,11 +43,12 @@ class Interval:
         )
 
     def __str__(self) -> str:
-        return f"{self.quantity} {self.estimate:.4f} [{self.lb:.4f}, {self.ub:.4f}] ({self.kind})"
+        text = f"{self.quantity} {self.estimate:.4f} [{self.lb:.4f}, {self.ub:.4f}] ({self.kind})"
+        return f"{text}. {self.remark}" if self.remark else text
 
     def to_dict(self) -> dict[str, Any]:
         """Return the interval as a plain dictionary."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "remark" or value}
 
 
 @dataclass(frozen=True, slots=True)

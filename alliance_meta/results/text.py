@@ -7,8 +7,8 @@ import math
 import textwrap
 from typing import TYPE_CHECKING
 
-from alliance_meta.core.univariate import GENERALISED_Q
 from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.results import r_fits
 
 if TYPE_CHECKING:
     from alliance_meta.results.random_effects import RandomEffectsResults
@@ -40,6 +40,9 @@ ESTIMATORS = {
 }
 
 
+r_code = r_fits.random_effects
+
+
 def summary(fit: RandomEffectsResults) -> str:
     """Return the plain-text summary, at most 80 columns wide."""
     blocks = [
@@ -65,7 +68,7 @@ def _heading(fit: RandomEffectsResults) -> list[str]:
     effects = fit.effects
     return [
         f"{kind} (k = {fit.k}{estimator})",
-        f"{effects.provenance.source}: {effects.scale_label} ({effects.measure})",
+        effects.heading,
         f"Inference: {INFERENCE[fit.inference]}{'; weights given' if fit.settings.weights is not None else ''}",
         *([f"Moderators: {fit.design.formula}"] if fit.design.formula != "1" else []),
     ]
@@ -198,14 +201,14 @@ def methods(fit: RandomEffectsResults) -> str:
     sentences = [scales.get(effects.measure, "Effect sizes were analysed on the scale given.")]
     moderators = f" with the moderators {fit.design.formula}" if fit.design.formula != "1" else ""
     if fit.method == "EE":
-        sentences.append(f"An equal-effects model{moderators} was fitted to k = {fit.k} effects.")
+        sentences.append(f"An equal-effects model{moderators} was fitted to {fit.effects.counted}.")
     else:
         how = f"was estimated by {ESTIMATORS[fit.method]} and its confidence interval by the Q-profile method"
         if fit.settings.tau2 is not None:
             how = f"was set to {fit.settings.tau2:g}"
         weights = ", with weights given by the analyst" if fit.settings.weights is not None else ""
         sentences.append(
-            f"A random-effects model{moderators} was fitted to k = {fit.k} effects{weights}; "
+            f"A random-effects model{moderators} was fitted to {fit.effects.counted}{weights}; "
             f"the between-study variance {how}."
         )
     reference = {
@@ -221,55 +224,6 @@ def methods(fit: RandomEffectsResults) -> str:
         rule = "the normal distribution" if df is None else f"t with {df:g} degrees of freedom"
         sentences.append(f"Prediction intervals use {rule}. I² is computed from τ².")
     return " ".join(sentences)
-
-
-def r_code(fit: RandomEffectsResults) -> str:
-    """Return the R code (metafor) that fits the same model."""
-    effects = fit.effects
-    lines = ["library(metafor)"]
-    if effects.columns:
-        vtype = f', vtype="{effects.vtype}"' if effects.measure != "ZCOR" and effects.vtype != "LS" else ""
-        lines.append(
-            f'dat <- escalc(measure="{effects.measure}", ri={_r_name(effects.columns["ri"])}, '
-            f"ni={_r_name(effects.columns['ni'])}, data=dat{vtype})"
-        )
-    mods = "" if fit.design.formula == "1" else f", mods = ~ {_r_formula(fit)}"
-    lines += _r_remarks(fit)
-    lines.append(f'fit <- rma(yi, vi{mods}, data=dat, method="{fit.method}"{_r_arguments(fit)})')
-    if effects.measure == "ZCOR":
-        lines.append("predict(fit, transf=transf.ztor)")
-    return "\n".join(lines)
-
-
-def _r_arguments(fit: RandomEffectsResults) -> str:
-    settings = fit.settings
-    given = {
-        "test": "" if settings.test == "z" else f'"{settings.test}"',
-        "level": "" if settings.level == 0.95 else f"{100 * settings.level:g}",
-        "tau2": "" if settings.tau2 is None else f"{settings.tau2:g}",
-        "weights": "w" if settings.weights is not None else "1/vi" if settings.method in GENERALISED_Q else "",
-        "control": "" if settings.tau2_min == 0 else f"list(tau2.min={settings.tau2_min:g})",
-    }
-    return "".join(f", {name}={value}" for name, value in given.items() if value)
-
-
-def _r_remarks(fit: RandomEffectsResults) -> list[str]:
-    remarks = []
-    if fit.method in ("DL2", "HE2"):
-        remarks.append(
-            f'# metafor has no two-step estimator ({fit.method}); its one-step form is method="{fit.method[:2]}"'
-        )
-    if fit.settings.weights is not None:
-        remarks.append("# w: the weights given")
-    return remarks
-
-
-def _r_name(name: str) -> str:
-    return name if name.isidentifier() else f"`{name}`"
-
-
-def _r_formula(fit: RandomEffectsResults) -> str:
-    return fit.design.formula.replace("C(", "factor(").replace("center(", "scale(scale=FALSE, ")
 
 
 def _percent(level: float) -> str:

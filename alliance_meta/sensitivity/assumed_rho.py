@@ -16,6 +16,7 @@ from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.models.random_effects import RandomEffectsModel
 from alliance_meta.notes import Note, warn_note
 from alliance_meta.options import Scale
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.wording import bare_p, level_text, number, remarks, wrapped
 
@@ -26,8 +27,8 @@ STATED = ("aggregated", "assumed-V")
 Recipe = Callable[[float], Any]
 
 
-@dataclass(frozen=True, eq=False)
-class RhoGrid:
+@dataclass(frozen=True, eq=False, repr=False)
+class RhoGrid(Result):
     """One fit for each assumed correlation.
 
     Attributes
@@ -93,7 +94,8 @@ class RhoGrid:
             }
         )
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         frame = self.tidy()
         variances = [getattr(fit, "tau2", None) for fit in self.fits]
         with_tau2 = all(isinstance(value, float) for value in variances)
@@ -120,9 +122,6 @@ class RhoGrid:
                 f"{moved['moves']:.2f} standard errors over the grid"
             )
         return "\n".join([*lines, *remarks(self.notes)])
-
-    def __repr__(self) -> str:
-        return str(self)
 
     def _joined(self, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
         out = pd.concat(frames, keys=self.rho, names=["rho", *frames[0].index.names])

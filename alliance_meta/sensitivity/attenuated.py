@@ -18,6 +18,7 @@ from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.models.random_effects import RandomEffectsModel
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.results.wording import level_text, remarks, wrapped
@@ -34,8 +35,8 @@ SHORT = {
 RELIABILITIES = ("rel_alliance", "rel_outcome")
 
 
-@dataclass(frozen=True, eq=False)
-class Attenuation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Attenuation(Result):
     """One model fitted to the correlations as observed and under each correction.
 
     Attributes
@@ -67,7 +68,8 @@ class Attenuation:
         shared = {"model": self.model, "level": self.level, "k": self.k}
         return plain({**shared, "rows": rows, "notes": [note.to_dict() for note in self.notes]})
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         shown = self.rows.drop(columns="assumption").astype(object)
         for name in shown:
             digits = 1 if name == "I2" else 4 if name == "tau2" else 3
@@ -76,9 +78,6 @@ class Attenuation:
         for name, words in self.rows["assumption"].items():
             lines += wrapped(f"{name}: {words}")
         return "\n".join([*lines, *remarks(self.notes)])
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 def attenuation(

@@ -17,6 +17,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import check_level, check_option, did_you_mean
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.teststats import Interval
@@ -32,8 +33,8 @@ HIGHEST = {"I2": 100.0}
 MANY_AT_BOUND = 0.05
 
 
-@dataclass(frozen=True, eq=False)
-class Bootstrap:
+@dataclass(frozen=True, eq=False, repr=False)
+class Bootstrap(Result):
     """Estimates from resampled data.
 
     Attributes
@@ -130,7 +131,8 @@ class Bootstrap:
             }
         )
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         width = min(max(8, *(len(name) for name in self.samples)), 32)
         lines = [
             f"Bootstrap, {self.kind}: {self.iterations} samples, seed {self.seed}; "
@@ -142,9 +144,6 @@ class Bootstrap:
             estimate, lb, ub = (number(row[column]) for column in ("estimate", "ci_lb", "ci_ub"))
             lines.append(f"{name[:width]:{width}} {estimate:>9} {bias:>9} {se:>8} {lb:>9} {ub:>9}")
         return "\n".join([*lines, *remarks(self.notes)])
-
-    def __repr__(self) -> str:
-        return str(self)
 
     def _rows(self, kind: BootstrapInterval, level: float | None) -> dict[str, dict[str, float]]:
         rows = {}

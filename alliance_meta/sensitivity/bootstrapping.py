@@ -103,8 +103,6 @@ def bootstrap(
             "use kind='parametric'"
         )
 
-    how = how.repeated(iterations)
-
     def task(block: int, start: int, stop: int) -> Refits:
         rng = resampling.stream(seed, block)
         sample = _simulate if kind == "parametric" else _draw

@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from alliance_meta.design import build_design
+from alliance_meta.design import design_of
 from alliance_meta.effects.aggregate import aggregate
-from alliance_meta.effects.clustering import Clusters, read_clusters
+from alliance_meta.effects.groups import ROWS, Clusters, read_clusters
 from alliance_meta.effects.hierarchy import select_effects
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.models.multilevel import MultilevelModel
 from alliance_meta.models.random_effects import RandomEffectsModel
-from alliance_meta.models.recipes import DEFAULT_RHO, che, row_term
+from alliance_meta.models.recipes import DEFAULT_RHO, che
 from alliance_meta.models.rve import RVEModel
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, warn_note
@@ -113,7 +113,7 @@ def compare_dependence(
     clusters = _check(effects, cluster, rho, level)
     check_option("method", method, Literal["REML", "ML"])
     wanted = _methods(methods)
-    design = build_design(mods, effects.moderators, labels=effects.slab)
+    design = design_of(mods, effects)
     one = _selected(effects, cluster, select) if "one per study" in wanted else None
     routes = _routes(
         _Setting(effects, clusters, cluster, rho, mods, method, level), one, mixed=_mixed(effects, clusters, design)
@@ -161,8 +161,7 @@ def _routes(at: _Setting, one: EffectSizes | None, *, mixed: list[str]) -> dict[
         return pooled(aggregate(at.effects, cluster=at.cluster, rho=at.rho, how="mean"))
 
     def levels() -> Any:
-        random = row_term(at.effects, at.cluster)
-        return MultilevelModel(at.effects, random=random, method=at.method, **shared).fit()
+        return MultilevelModel(at.effects, random=f"{at.cluster}/{ROWS}", method=at.method, **shared).fit()
 
     def rve(working: Literal["CORR", "HIER"]) -> Any:
         return RVEModel(at.effects, cluster=at.cluster, working=working, rho=at.rho, **shared).fit()

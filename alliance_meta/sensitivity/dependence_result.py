@@ -10,12 +10,13 @@ from typing import Any
 
 import pandas as pd
 
-from alliance_meta.effects.clustering import Clusters, read_clusters
+from alliance_meta.effects.groups import Clusters, read_clusters
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import did_you_mean
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.robust import RobustResults
@@ -39,8 +40,8 @@ class Route:
     reason: NotApplicable | None
 
 
-@dataclass(frozen=True, eq=False)
-class DependenceComparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class DependenceComparison(Result):
     """The same dependent effects by several methods.
 
     Made by `compare_dependence`.
@@ -178,12 +179,6 @@ class DependenceComparison:
             }
         )
         return found
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
 
 
 def variances(fit: Any) -> tuple[float, float, float]:

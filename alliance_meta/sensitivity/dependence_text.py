@@ -36,7 +36,7 @@ def summary(result: DependenceComparison) -> str:
     lines = [
         f"Dependent effects by {len(result.routes)} methods (k = {effects.k} effects in {result.clusters.n} clusters "
         f"by {settings['cluster']}; rho = {settings['rho']:g})",
-        f"{effects.provenance.source}: {effects.scale_label} ({effects.measure})",
+        effects.heading,
         *([] if result.is_mean else [f"Moderators: {settings['mods']}"]),
     ]
     out = [*([SYNTHETIC] if effects.provenance.synthetic else []), *[part for one in lines for part in wrapped(one)]]

@@ -16,6 +16,7 @@ from alliance_meta.core.wls import make_batch, wls
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.wording import number, p_value, remarks
@@ -24,8 +25,8 @@ from alliance_meta.sensitivity.replicates import check_cores, check_iterations, 
 NULL = "every study has the same tau2"
 
 
-@dataclass(frozen=True, eq=False)
-class HeteroscedasticityTest:
+@dataclass(frozen=True, eq=False, repr=False)
+class HeteroscedasticityTest(Result):
     """Score test of one common tau2.
 
     Attributes
@@ -64,16 +65,14 @@ class HeteroscedasticityTest:
         """Return everything as JSON-ready values."""
         return plain({**asdict(self), "notes": [note.to_dict() for note in self.notes]})
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         how = "chi-squared" if self.iterations is None else f"{self.iterations} simulated data sets, seed {self.seed}"
         lines = [
             f"Score test for unequal heterogeneity ({self.method}); null: {self.null}",
             f"X2(df = {self.df}) = {number(self.stat)}, p {p_value(self.pval)} ({how})",
         ]
         return "\n".join([*lines, *remarks(self.notes)])
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 def hettest(
@@ -165,7 +164,6 @@ def _statistic(fit: RandomEffectsResults) -> float:
 def _simulated(fit: RandomEffectsResults, how: Recipe, stat: float, iterations: int, seed: int, cores: int) -> float:
     v = fit.effects.vi
     mean, spread = how.X @ fit.beta, np.sqrt(v + fit.tau2)
-    how = how.repeated(iterations)
 
     def task(block: int, start: int, stop: int) -> Refits:
         noise = resampling.stream(seed, block).standard_normal((stop - start, fit.k))

@@ -15,6 +15,7 @@ from alliance_meta.core.clusters import IntArray
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
+from alliance_meta.result import Result
 from alliance_meta.results.clustered import Clustered, ModelBased, clustered
 from alliance_meta.results.export import plain
 from alliance_meta.results.robust import RobustResults
@@ -25,8 +26,8 @@ HALF, ONE = 0.5, 1.0
 SHOWN = 10
 
 
-@dataclass(frozen=True, eq=False)
-class ClusterInfluence:
+@dataclass(frozen=True, eq=False, repr=False)
+class ClusterInfluence(Result):
     """What leaving out each cluster would do to the coefficients, variances and correlations held as they are.
 
     Attributes
@@ -98,12 +99,6 @@ class ClusterInfluence:
                 f"{number(self.cov_r[i], 3):>7} {number(self.dfbetas[i, largest]):>8}  {self.names[largest][:14]}{mark}"
             )
         return "\n".join([*lines, *remarks(self.notes)])
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
 
 
 def cluster_influence(fit: ModelBased | RobustResults, *, cluster: Any = None) -> ClusterInfluence:

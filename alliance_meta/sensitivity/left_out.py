@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.core.clusters import IntArray
-from alliance_meta.effects.clustering import read_clusters
+from alliance_meta.effects.groups import read_clusters
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import did_you_mean
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.robust import RobustResults, robust_results
@@ -33,8 +34,8 @@ SHOWN = 5
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True, eq=False)
-class ClustersLeftOut:
+@dataclass(frozen=True, eq=False, repr=False)
+class ClustersLeftOut(Result):
     """The model without each cluster in turn.
 
     Attributes
@@ -154,12 +155,6 @@ class ClustersLeftOut:
             cells = [number(float(row[column])) for column in ("estimate", "se", "ci_lb", "ci_ub")]
             lines.append(f"  {str(row['label'])[:28]:28} {cells[0]:>8} {cells[1]:>8}  [{cells[2]}, {cells[3]}]")
         return "\n".join([*lines, *remarks(self.notes)])
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
 
 
 def leave_out_clusters(

@@ -18,6 +18,7 @@ from alliance_meta.models.multilevel import MultilevelModel
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import did_you_mean
+from alliance_meta.result import Result
 from alliance_meta.results.components import object_frame
 from alliance_meta.results.export import plain
 from alliance_meta.results.multilevel import MultilevelResults
@@ -30,8 +31,8 @@ ABSENT = "not in this model"
 MOST_LEVELS = 4
 
 
-@dataclass(frozen=True, eq=False)
-class LevelComparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class LevelComparison(Result):
     """One model for each choice of levels, all of the same effects.
 
     Attributes
@@ -157,12 +158,6 @@ class LevelComparison:
         )
         return "\n".join([*lines, *remarks(self.notes)])
 
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
-
 
 def _short(name: str, width: int) -> str:
     return f"{name:{width}}" if len(name) <= width else name[: width - 1] + "…"
@@ -176,7 +171,7 @@ def _cell(row: pd.Series, level: str) -> str:
 def compare_levels(
     effects: EffectSizes,
     *,
-    levels: str | Sequence[str] = ("study_id", "es_id"),
+    levels: str | Sequence[str] = "study_id/es_id",
     V: Any = None,
     mods: str = "1",
     **model: Any,
@@ -191,8 +186,8 @@ def compare_levels(
     ----------
     effects : EffectSizes
     levels : str or sequence of str
-        Random intercepts, outermost first: columns, ``"study_id"``, ``"es_id"`` (rows), or paths such as
-        ``"district/school"`` for two levels at once. At most four.
+        Random intercepts, outermost first: columns, or paths such as ``"study_id/es_id"`` (studies, and
+        effects within them) for two levels at once. At most four.
     V : SamplingCovariance or array-like, optional
         The same sampling covariance for every model.
     mods : str
@@ -230,7 +225,7 @@ def compare_levels(
     >>> from alliance_meta import escalc, load_dataset, sensitivity
     >>> found = sensitivity.compare_levels(escalc(load_dataset("crede2010")))
     >>> found.tidy()["se"].astype(float).round(4).to_dict()
-    {'no heterogeneity': 0.0058, 'study_id': 0.0299, 'es_id': 0.0254, 'study_id + es_id': 0.0285}
+    {'no heterogeneity': 0.0058, 'study_id': 0.0299, 'study_id/es_id': 0.0254, 'study_id + study_id/es_id': 0.0285}
     """
     random = (levels,) if isinstance(levels, str) else tuple(levels)
     _check(random, model)

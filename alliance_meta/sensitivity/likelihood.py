@@ -15,6 +15,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_level
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.results.wording import bare_p, level_text, number, remarks, wrapped
@@ -24,8 +25,8 @@ AT_BOUND = "Skovgaard's correction needs tau2 above 0"
 NO_LIMIT = "the statistic does not reach this limit"
 
 
-@dataclass(frozen=True, eq=False)
-class LikelihoodRatioTest:
+@dataclass(frozen=True, eq=False, repr=False)
+class LikelihoodRatioTest(Result):
     """Likelihood-ratio inference for each coefficient.
 
     Attributes
@@ -68,7 +69,8 @@ class LikelihoodRatioTest:
             }
         )
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         width = min(max(8, *(len(name) for name, _ in self.rows)), 24)
         lines = wrapped(
             f"Likelihood-ratio tests that a coefficient is {self.value:g} "
@@ -84,9 +86,6 @@ class LikelihoodRatioTest:
                 f"{cells[2]:>8} {cells[3]:>8}"
             )
         return "\n".join([*lines, *remarks(self.notes)])
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 def lr_test(fit: RandomEffectsResults, *, value: float = 0.0, level: float | None = None) -> LikelihoodRatioTest:

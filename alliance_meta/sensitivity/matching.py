@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from alliance_meta.evidence.route_code import code
 from alliance_meta.evidence.route_search import Found, Search, search
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
+from alliance_meta.result import Result
 from alliance_meta.sensitivity.matching_text import as_text, verdict
 
 NEAREST = 5
@@ -33,8 +35,8 @@ NO_PROOF = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class RouteMatch:
+@dataclass(frozen=True, eq=False, repr=False)
+class RouteMatch(Result):
     """The routes from a table to a printed number, ranked by how near they come.
 
     Attributes
@@ -160,14 +162,8 @@ class RouteMatch:
         """Return the verdict and the first routes as text."""
         return as_text(self)
 
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
-
     def _repr_html_(self) -> str:
-        return f"<p>{self.verdict}</p>{self.tidy().to_html(index=False)}"
+        return f"<p>{escape(self.verdict)}</p>{self.tidy().to_html(index=False)}"
 
 
 def match(

@@ -17,6 +17,7 @@ from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
+from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.wording import bare_p, number, p_value, remarks
@@ -31,8 +32,8 @@ TIE = 1e-8
 CONVENTION = 0.05
 
 
-@dataclass(frozen=True, eq=False)
-class PermutationTest:
+@dataclass(frozen=True, eq=False, repr=False)
+class PermutationTest(Result):
     """P-values from rearranged data.
 
     Attributes
@@ -116,7 +117,8 @@ class PermutationTest:
             }
         )
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         how = f"exact, all {self.possible}" if self.exact else f"{self.iterations} at random, seed {self.seed}"
         width = min(max(8, *(len(name) for name in self.names)), 32)
         lines = [
@@ -128,9 +130,6 @@ class PermutationTest:
             lines.append(f"{name[:width]:{width}} {values[0]:>9} {values[1]:>9} {values[2]:>8} {values[3]:>16}")
         lines.append(f"Omnibus: QM = {number(self.QM)}, p {p_value(self.QMp)} (of the fit: p {p_value(self.QMp_fit)})")
         return "\n".join([*lines, *remarks(self.notes)])
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 def permutation_test(
@@ -197,7 +196,6 @@ def permutation_test(
             f"an exact test needs {possible:.3g} arrangements, more than {MOST_EXACT:,}; give iterations and a seed"
         )
     chosen = None if used else check_seed(seed, f"{iterations} random arrangements")
-    how = how.repeated(int(possible) if used else iterations)
     data = _Data(fit.effects.yi, fit.effects.vi, fit.fitted.own_weights, how)
     task, B = _task(data, signs, None if used else (iterations, chosen or 0), possible, group)
     found = resampling.in_blocks(task, B=B, k=fit.k, cores=cores)

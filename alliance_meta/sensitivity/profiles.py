@@ -13,6 +13,7 @@ from alliance_meta.errors import AllianceMetaWarning, ConvergenceWarning, InputE
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes, warn_note
 from alliance_meta.options import check_level, did_you_mean
+from alliance_meta.result import Result
 from alliance_meta.results.components import object_frame
 from alliance_meta.results.export import plain
 from alliance_meta.results.multilevel import MultilevelResults
@@ -29,8 +30,8 @@ WORDS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class ProfileLikelihood:
+@dataclass(frozen=True, eq=False, repr=False)
+class ProfileLikelihood(Result):
     """How likely each value of each variance and correlation makes the data, all else at its best.
 
     Attributes
@@ -109,12 +110,6 @@ class ProfileLikelihood:
             lines.append(f"{short:{width}} {cells[0]:>9} {cells[1]:>8} {cells[2]:>8}  {row['verdict']}"[:80])
         return "\n".join([*lines, *remarks(self.notes)])
 
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
-
 
 def profile(
     fit: MultilevelResults,
@@ -171,7 +166,7 @@ def profile(
     Profile restricted likelihood (95 % intervals)
                       estimate       lb       ub  shape
     sigma2[study_id]    0.0230   0.0000   0.0525  one peak, at the estimate
-    sigma2[es_id]       0.0329   0.0174   0.0634  one peak, at the estimate
+    sigma2[study_id/es_id] 0.0329   0.0174   0.0634  one peak, at the estimate
     """
     check_multilevel(fit, "profile")
     used = fit.level if level is None else level

@@ -14,11 +14,13 @@ from alliance_meta.core import artifacts as core
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.effects.artifact_values import Artifact, Given, RelIn, correlations, read_artifacts
 from alliance_meta.effects.artifacts import row_steps
+from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_level, check_option
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.wording import level_text, number, remarks
 
@@ -32,8 +34,8 @@ WORDS_OF = {
 FEW = "needs at least 2 studies"
 
 
-@dataclass(frozen=True, eq=False)
-class HunterSchmidt:
+@dataclass(frozen=True, eq=False, repr=False)
+class HunterSchmidt(Result):
     """Mean correlation and its spread over studies, as observed and corrected for artifacts.
 
     Attributes
@@ -47,7 +49,7 @@ class HunterSchmidt:
     k : int
         Number of correlations.
     N : float
-        Number of people.
+        Sum of n over the correlations, which is the number of people where each is of people of its own.
     method : {"individual", "distribution", "bare-bones"}
         How artifacts were corrected.
     assumptions : str
@@ -77,7 +79,8 @@ class HunterSchmidt:
         kept = {name: value for name, value in vars(self).items() if name not in ("rows", "notes")}
         return plain({**kept, "rows": rows, "notes": [note.to_dict() for note in self.notes]})
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         lines = [f"Hunter-Schmidt meta-analysis: k = {self.k}, N = {self.N:g} ({self.method})"]
         lines += [f"corrected for: {self.assumptions}"] if self.assumptions else []
         for name, row in self.rows.iterrows():
@@ -91,9 +94,6 @@ class HunterSchmidt:
                 f"  variance accounted for by {why}: {number(row.percent, 1)}{'' if np.isnan(row.percent) else ' %'}",
             ]
         return "\n".join([*lines, *remarks(self.notes)])
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 def hunter_schmidt(
@@ -209,7 +209,7 @@ def hunter_schmidt(
         assumptions="; ".join(one.words(n) for one in known.values()),
         level=level,
         credibility=credibility,
-        notes=merge_notes(effects.notes, _notes(found, k)),
+        notes=merge_notes(effects.notes, _notes(found, k), dependence_notes(effects, stacklevel=4)),
     )
 
 

@@ -11,11 +11,12 @@ import pandas as pd
 
 from alliance_meta.core import artifacts as core
 from alliance_meta.errors import InputError
+from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of, plain
 
 
-@dataclass(frozen=True, eq=False)
-class Dependability:
+@dataclass(frozen=True, eq=False, repr=False)
+class Dependability(Result):
     """Dependability of a score by the number of sessions averaged.
 
     Attributes
@@ -38,17 +39,15 @@ class Dependability:
         """Return everything as JSON-ready values."""
         return plain({"assumptions": self.assumptions, "rows": columns_of(self.rows.reset_index())})
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         return (
             f"Dependability by the number of sessions averaged\n{self.assumptions}\n\n{self.rows.round(3).to_string()}"
         )
 
-    def __repr__(self) -> str:
-        return str(self)
-
 
 def dependability(
-    sessions: Sequence[int] = (1, 2, 3, 4, 5, 6, 8, 10),
+    sessions: int | Sequence[int] = (1, 2, 3, 4, 5, 6, 8, 10),
     *,
     single: float | None = None,
     averaged: int = 1,
@@ -67,7 +66,7 @@ def dependability(
 
     Parameters
     ----------
-    sessions : sequence of int
+    sessions : int or sequence of int
         Numbers of sessions averaged.
     single : float, optional
         Reliability over sessions of a score from `averaged` sessions: what two such scores of the same patients
@@ -109,6 +108,7 @@ def dependability(
     >>> sensitivity.dependability([1, 4], single=0.5, r=0.2).tidy()["r"].round(3).to_dict()
     {1.0: 0.2, 4.0: 0.253, inf: 0.283}
     """
+    sessions = np.atleast_1d(sessions).tolist()
     _check(sessions, single, var_patient, var_residual, var_session, absolute)
     if r is not None and not -1 < r < 1:
         raise InputError(f"r={r!r} is outside (-1, 1)")
@@ -144,7 +144,7 @@ def _check(
     session: float,
     absolute: bool,
 ) -> None:
-    if not len(sessions) or any(m < 1 or m != int(m) for m in sessions):
+    if not sessions or not all(isinstance(m, int | float) and m >= 1 and m == int(m) for m in sessions):
         raise InputError(f"sessions={list(sessions)!r} must be whole numbers, 1 or more")
     if (single is None) == (patient is None or residual is None):
         raise InputError("give single=, or var_patient= and var_residual= of a generalisability study")

@@ -15,6 +15,7 @@ from alliance_meta.core.mixed_search import MixedFit, maximise_mixed
 from alliance_meta.core.structures import Structure, Unstructured
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
+from alliance_meta.result import Result
 from alliance_meta.results.components import RandomTerm, object_frame
 from alliance_meta.results.export import plain
 from alliance_meta.results.multilevel import MultilevelResults
@@ -31,8 +32,8 @@ GIVEN = "given, not estimated"
 BETTER = 1e-6
 
 
-@dataclass(frozen=True, eq=False)
-class ComponentTests:
+@dataclass(frozen=True, eq=False, repr=False)
+class ComponentTests(Result):
     """Whether each random term of a multilevel model is needed.
 
     Attributes
@@ -90,12 +91,6 @@ class ComponentTests:
             )
         lines += wrapped("Mixture a + b: p by half chi2(a), half chi2(b); <= an upper bound of it.")
         return "\n".join([*lines, *remarks(self.notes)])
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
 
 
 def component_tests(fit: MultilevelResults) -> ComponentTests:

@@ -11,6 +11,7 @@ import pandas as pd
 from alliance_meta.bayes.results import BayesianResults
 from alliance_meta.bayes.sampled_results import SampledPosterior
 from alliance_meta.notes import Note
+from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.wording import level_text, number, remarks, wrapped
@@ -20,8 +21,8 @@ USUAL, FAR = 2.0, 4.0
 MOST_STUDIES = 30
 
 
-@dataclass(frozen=True, eq=False)
-class ThreeWay:
+@dataclass(frozen=True, eq=False, repr=False)
+class ThreeWay(Result):
     """A random-effects model without priors, with priors solved exactly, and with the same priors drawn by PyMC.
 
     Made by `three_way`.
@@ -83,10 +84,8 @@ class ThreeWay:
             }
         )
 
-    def __str__(self) -> str:
-        return _text(self)
-
-    def __repr__(self) -> str:
+    def summary(self) -> str:
+        """Return the plain-text summary."""
         return _text(self)
 
 

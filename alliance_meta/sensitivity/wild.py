@@ -16,12 +16,14 @@ from alliance_meta.core.resampling import Refits
 from alliance_meta.core.robust import DiagonalWorking, Sandwich
 from alliance_meta.core.satterthwaite import estimable
 from alliance_meta.core.wild import Imposed, draw, impose, statistics, wald
-from alliance_meta.effects.clustering import read_clusters
+from alliance_meta.effects.groups import read_clusters
 from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.studies import DEPENDENT
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import RobustType, WildWeights, check_option
+from alliance_meta.result import Result
 from alliance_meta.results.clustered import ONE_CLUSTER, Clustered, ModelBased, Weighted, clustered, cut, joint_test
 from alliance_meta.results.contrasts import contrast
 from alliance_meta.results.export import plain
@@ -34,8 +36,8 @@ from alliance_meta.sensitivity.replicates import check_cores, check_iterations, 
 WEIGHT_NAMES = {"rademacher": "Rademacher (-1 or 1)", "webb": "Webb (six values)", "mammen": "Mammen (two, skewed)"}
 
 
-@dataclass(frozen=True, eq=False)
-class WildBootstrap:
+@dataclass(frozen=True, eq=False, repr=False)
+class WildBootstrap(Result):
     """The p-value of a robust test from data in which the null hypothesis was made true.
 
     Attributes
@@ -126,12 +128,6 @@ class WildBootstrap:
         ]
         return "\n".join([*(part for line in lines for part in wrapped(line)), *remarks(self.notes)])
 
-    def __str__(self) -> str:
-        return self.summary()
-
-    def __repr__(self) -> str:
-        return self.summary()
-
 
 def wild_bootstrap(
     fit: ModelBased | RobustResults | RVEResults,
@@ -201,11 +197,11 @@ def wild_bootstrap(
 
     Examples
     --------
-    >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, sensitivity
-    >>> fit = RandomEffectsModel(escalc(load_dataset("crede2010")), mods="criterion").fit()
-    >>> test = sensitivity.wild_bootstrap(fit, "criterion", cluster="study_id", seed=1)
+    >>> from alliance_meta import MultilevelModel, escalc, load_dataset, sensitivity
+    >>> fit = MultilevelModel(escalc(load_dataset("crede2010")), mods="criterion").fit()
+    >>> test = sensitivity.wild_bootstrap(fit, "criterion", seed=1)
     >>> round(test.stat, 3), test.n_clusters, test.exact
-    (1.982, 68, False)
+    (3.22, 68, False)
     """
     if type is None:
         type = fit.type if isinstance(fit, RobustResults) else "CR2"
@@ -241,7 +237,9 @@ def wild_bootstrap(
         seed=chosen,
         stats=found,
         provenance=model.effects.provenance,
-        notes=merge_notes(model.notes, parts.notes, _notes(parts.n, weights, possible)),
+        notes=merge_notes(
+            [note for note in model.notes if note.code != DEPENDENT], parts.notes, _notes(parts.n, weights, possible)
+        ),
     )
 
 

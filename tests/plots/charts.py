@@ -213,7 +213,7 @@ def charts() -> dict[str, pd.DataFrame]:
         "dependence, synthetic": dependence_data(compared(teaching=True, methods="mean"), show_cautions=True),
         "rho_grid of CHE": rho_grid_data(quiet(lambda: sensitivity.rho_grid(lambda rho: che(nested(), rho=rho)))),
         "resampled component": resampled_data(
-            sensitivity.bootstrap(multilevel(), seed=1, iterations=25), quantity="sigma2[es_id]"
+            sensitivity.bootstrap(multilevel(), seed=1, iterations=25), quantity="sigma2[study_id/es_id]"
         ),
         "profiles": profiles_data(multilevel()),
         "profiles of raters": quiet(

@@ -222,7 +222,7 @@ class TestModels:
         one = EffectSizes.from_arrays(
             [0.1, 0.3, 0.2, 0.2, 0.4], [0.001, 0.2, 0.01, 0.01, 0.02], study_id=list("AABBC"), measure="ZCOR"
         )
-        fixed = {"sigma2[study_id]": 0.01, "sigma2[es_id]": 0.0}
+        fixed = {"sigma2[study_id]": 0.01, "sigma2[study_id/es_id]": 0.0}
         fit = quiet(lambda: MultilevelModel(one, V=impute_V(one, rho=0.95), fixed=fixed).fit())
         assert (fit.weights < 0).any()
         frame = forest_data(fit)

@@ -63,11 +63,11 @@ def test_quantities_are_those_of_the_fit(name: str, found: dict[str, Any]) -> No
 
 def test_components_are_those_of_the_fit(found: dict[str, Any], report: Report) -> None:
     fit = refit("che")
-    for name in ("study_id", "es_id"):
-        row = fit.fit.confint().loc[f"sigma2[{name}]"]
+    for name, term in (("study_id", "study_id"), ("es_id", "study_id/es_id")):
+        row = fit.fit.confint().loc[f"sigma2[{term}]"]
         assert found["che"][f"sigma2_{name}"]["value"] == pytest.approx(row["estimate"], rel=CLOSED_FORM)
         assert found["che"][f"sigma2_{name}_ci"]["value"] == pytest.approx([row["lb"], row["ub"]], rel=1e-9, abs=1e-12)
-        assert found["che"][f"I2_{name}"]["value"] == pytest.approx(fit.I2_levels[name], rel=CLOSED_FORM)
+        assert found["che"][f"I2_{name}"]["value"] == pytest.approx(fit.I2_levels[term], rel=CLOSED_FORM)
     rows = report.results["tables"]["components"]["rows"]
     start = next(i for i, row in enumerate(rows) if row.get("group") == "CHE with CR2")
     between, within, total = rows[start + 1 : start + 4]
@@ -209,7 +209,7 @@ def test_defaults_are_those_of_the_kind() -> None:
     ]
     a, b, c, d = declare(GOOD | {"analysis": analyses}, path=Path("x.toml")).analysis
     assert (a.method, a.test, a.cluster, a.rho) == ("REML", "knha", "study_id", 0.5)
-    assert (b.method, b.test, b.dfs, b.random, b.rho) == ("REML", "t", "contain", ("study_id", "es_id"), None)
+    assert (b.method, b.test, b.dfs, b.random, b.rho) == ("REML", "t", "contain", ("study_id/es_id",), None)
     assert (c.method, c.working, c.rho, c.cluster) == (None, "CORR", 0.8, "study_id")
     assert d.rho is None
 

@@ -274,8 +274,8 @@ def test_an_impossible_composite():
 
 def test_a_gap_in_study_id_is_no_cluster():
     sheet = pd.DataFrame({"study": ["A", "B", "C"], "id": ["1", None, None], "r": [0.1] * 3, "n": [30] * 3})
-    with pytest.raises(InputError, match=r"cluster='study_id' is empty for 2 of 3 effects \(B, C\)"):
-        aggregate(escalc(sheet, study_id="id"))
+    with pytest.raises(InputError, match=r"line 3, id: the study is empty.* fill down\? \.\.\. and 1 more row"):
+        escalc(sheet, study_id="id")
 
 
 def test_something_else_than_effects():

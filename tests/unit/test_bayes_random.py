@@ -91,7 +91,7 @@ def test_what_cannot_be_is_refused(options, message):
 
 def test_a_grouping_with_gaps_is_refused():
     es = effects(country=["x", None, "x", "y", "y", "z", "z", "x", "y", "z"])
-    with pytest.raises(am.InputError, match="missing for"):
+    with pytest.raises(am.InputError, match="is empty for 1 of 10"):
         am.BayesianModel(es, random="country/es_id").fit()
 
 

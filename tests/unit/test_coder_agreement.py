@@ -174,3 +174,13 @@ def test_what_does_not_exist_says_why_also_in_json():
 def test_what_cannot_be_compared_is_refused(call, match):
     with pytest.raises(InputError, match=match):
         call()
+
+
+def test_kappa_of_a_coder_who_used_one_category_is_0_without_an_interval():
+    found = core.kappa(np.array([[5.0, 3.0], [0.0, 0.0]]))
+    assert found.estimate == 0
+    assert np.isnan([found.se, found.lb, found.ub]).all()
+    frame = pd.DataFrame({"study": list("abcd"), "x_1": ["low"] * 4, "x_2": ["low", "high", "low", "high"]})
+    table = coder_agreement(frame, columns={"x": ("x_1", "x_2")}).estimates
+    assert table.loc[("x", "kappa"), "estimate"] == 0
+    assert table.loc[("x", "kappa"), ["ci_lb", "ci_ub"]].isna().all()

@@ -89,8 +89,18 @@ def test_numbers_as_papers_print_them(text, low, high) -> None:
 
 
 def test_what_is_no_number_is_refused_with_the_mend() -> None:
-    with pytest.raises(InputError, match="'0,25' is not a printed number; write it as in the paper"):
-        read_number("0,25")
+    with pytest.raises(InputError, match="'2,5,1' is not a printed number; write it as in the paper"):
+        read_number("2,5,1")
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "high"),
+    [("0,25", 0.245, 0.255), ("-,31", -0.315, -0.305), ("91,8 %", 91.75, 91.85), ("< 0,05", 0.0, 0.05),
+     ("0,048", 0.0475, 0.0485), ("1,234", 1233.5, 1234.5), ("12,3456", 12.34555, 12.34565)],
+)  # fmt: skip
+def test_decimal_commas_are_read_where_they_can_be_nothing_else(text, low, high) -> None:
+    found = read_number(text, floor=0.0).range
+    assert (found.low, found.high) == pytest.approx((low, high), rel=CLOSED_FORM)
 
 
 @pytest.mark.parametrize(

@@ -279,7 +279,7 @@ def test_clusters_may_be_given_as_values():
     [
         ({"cluster": "stduy_id"}, "not a column; did you mean 'study_id'"),
         ({"cluster": [1, 2]}, "cluster has 2 values for 3 effects"),
-        ({"cluster": "gap"}, r"cluster='gap' is empty or infinite for 1 of 3 effects \(Study 2\)"),
+        ({"cluster": "gap"}, r"cluster='gap' is empty for 1 of 3 effects \(Study 2\)"),
         ({"rho": 60}, "must lie between -1 and 1; write 0.6"),
         ({"rho": "0.6"}, "is not a number"),
         ({"rho": (0.8, 0.5)}, "say with type="),

@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alliance_meta import EffectSizes, InputError, RandomEffectsModel
-from alliance_meta.design import build_design
+from alliance_meta import EffectSizes, InputError, RandomEffectsModel, escalc
+from alliance_meta.design import build_design, levels_of
 from alliance_meta.errors import DesignError, DroppedRowsWarning, RedundantModeratorWarning
+from alliance_meta.models.subgroups import subgroups
+from alliance_meta.moderators import marginal_means
 
 MODS = pd.DataFrame(
     {
@@ -60,7 +62,8 @@ def test_coefficient_names(mods, names):
         ("year +", "is not a formula"),
         ("r ~ year", "write only the right-hand side"),
         ("rater * C(quality)", "asks for 9 coefficients"),
-        ("centre(year)", "cannot be computed from these moderators"),
+        ("centre(year)", "'centre' is not one of the functions; did you mean 'center'?"),
+        ("poly(rater, 2)", "cannot be computed from these moderators"),
         ("np.log(year - 2001)", "is not a finite number in every effect"),
     ],
 )
@@ -129,3 +132,59 @@ def test_text_and_category_columns_are_the_same(rng):
     category = MODS.assign(rater=MODS["rater"].astype("category"))
     again = RandomEffectsModel(EffectSizes.from_arrays(y, v, mods=category), mods="rater").fit()
     np.testing.assert_array_equal(text.beta, again.beta)
+
+
+def test_the_order_of_categories_is_kept_and_the_first_is_the_reference():
+    frame = pd.DataFrame(
+        {
+            "time": pd.Categorical(["early", "mid", "late"] * 2, ["early", "mid", "late"], ordered=True),
+            "arm": pd.Categorical(["x", "y"] * 3, ["never", "y", "x"]),
+            "dose": pd.Categorical([1, 2, 10] * 2, [10, 2, 1]),
+        }
+    )
+    made = design("time + arm", frame)
+    assert made.names == ("intrcpt", "time[T.mid]", "time[T.late]", "arm[T.x]")
+    assert dict(made.levels) == {"time": ("early", "mid", "late"), "arm": ("y", "x")}
+    np.testing.assert_array_equal(
+        made.new_rows({"time": ["early", "late"], "arm": ["y", "x"]})[0][:, 1:], [[0, 0, 0], [0, 1, 1]]
+    )
+    assert design("C(dose)", frame).names == ("intrcpt", "C(dose)[T.2]", "C(dose)[T.1]")
+    assert design("C(arm, Treatment('x'))", frame).names[1] == "C(arm, Treatment('x'))[T.y]"
+    rarest = pd.Series([3.0, 1.0, 20.0, 1.0])
+    assert levels_of(rarest) == (1.0, 3.0, 20.0)
+
+
+def test_means_and_subgroups_follow_the_order_of_categories():
+    mods = MODS.assign(rater=pd.Categorical(MODS["rater"], ["therapist", "observer", "client"]))
+    es = EffectSizes.from_arrays(np.linspace(-0.6, 0.9, 8), np.full(8, 0.02), mods=mods, measure="ZCOR")
+    means = marginal_means(RandomEffectsModel(es, mods="rater").fit(), "rater").tidy()
+    assert list(means.index) == ["therapist", "observer", "client"]
+    assert list(subgroups(RandomEffectsModel(es).fit(), by="rater").fits) == ["therapist", "observer", "client"]
+
+
+@pytest.mark.parametrize("mods", ["session number", "session number + year", "Q('session number')"])
+def test_a_name_that_is_no_plain_name_gets_the_hint_to_write_it_in_back_ticks(mods):
+    with pytest.raises(DesignError, match="Write `session number`, in back-ticks"):
+        design(mods)
+
+
+def test_a_hint_is_given_only_where_it_helps():
+    with pytest.raises(DesignError) as error:
+        design("`session number` + ratr")
+    assert "back-ticks" not in str(error.value)
+
+
+@pytest.mark.parametrize("mods", ["r", "year + r", "np.log(r)", "seen_r", "fisher"])
+def test_the_outcome_is_no_moderator(mods):
+    frame = pd.DataFrame({"study": LABELS, "r": [0.1, 0.2, 0.3, 0.4, 0.25, 0.15, 0.33, 0.05], "n": [50] * 8})
+    frame = frame.assign(year=MODS["year"], seen_r=frame["r"].round(2), fisher=np.arctanh(frame["r"]).round(3))
+    with pytest.raises(DesignError, match="is what the effects were computed from; leave it out"):
+        RandomEffectsModel(escalc(frame), mods=mods).fit()
+
+
+def test_sample_size_and_standard_error_may_be_moderators():
+    """Egger's regression and its kin are regressions on these."""
+    frame = pd.DataFrame({"study": LABELS, "r": [0.1, 0.2, 0.3, 0.4, 0.25, 0.15, 0.33, 0.05], "n": range(30, 110, 10)})
+    frame["sei"] = 1 / np.sqrt(frame["n"] - 3.0)
+    for mods in ("n", "sei"):
+        assert RandomEffectsModel(escalc(frame), mods=mods).fit().p == 2

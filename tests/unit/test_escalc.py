@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from alliance_meta import CodingError, EffectSizes, InputError, escalc, load_dataset
-from alliance_meta.errors import DroppedRowsWarning
+from alliance_meta.errors import DependenceWarning, DroppedRowsWarning
 
 SHEET = pd.DataFrame(
     {
@@ -48,20 +48,23 @@ def test_nothing_in_the_table_can_be_changed():
 
 
 def test_labels_join_the_year_only_where_none_stands_in_them():
-    assert escalc(SHEET).slab == ("Ahn 2010", "Bell a", "Bell b", "Cox 2012")
+    assert escalc(SHEET).slab == ("Ahn 2010", "Bell 2011", "Bell 2013", "Cox 2012")
     plain = sheet(study=["Ahn", "Bell", "Bell", "Cox"])
     assert escalc(plain).slab == ("Ahn 2010", "Bell 2011", "Bell 2013", "Cox 2012")
     assert escalc(SHEET, slab=["rater", "year"]).slab[1] == "therapist 2011"
-    assert escalc(SHEET.drop(columns=["study", "year"])).slab == ("Study 1", "Study 2", "Study 3", "Study 4")
+    with pytest.warns(DependenceWarning, match="each of the 4 rows counts as a study of its own"):
+        es = escalc(SHEET.drop(columns=["study", "year"]))
+    assert es.slab == es.study_id == ("Study 1", "Study 2", "Study 3", "Study 4")
+    assert [note.code for note in es.notes] == ["no-study-column"]
 
 
 def test_study_ids_may_come_from_a_column():
     assert escalc(SHEET, study_id="year").study_id == ("2010", "2011", "2013", "2012")
-    assert escalc(SHEET).study_id == ("Ahn 2010", "Bell", "Bell", "Cox 2012")
+    assert escalc(SHEET).study_id == ("Ahn 2010", "Bell 2011", "Bell 2013", "Cox 2012")
 
 
 def test_rows_without_r_or_n_are_dropped_aloud():
-    with pytest.warns(DroppedRowsWarning, match="2 of 4 rows left out because r or n is missing: Bell, Cox 2012"):
+    with pytest.warns(DroppedRowsWarning, match="2 of 4 rows left out because r or n is missing: Bell 2011, Cox 2012"):
         es = escalc(sheet(r=[0.1, np.nan, 0.2, 0.3], n=[20, 30, 40, np.nan]))
     assert es.k == 2
     assert [note.code for note in es.notes] == ["dropped-rows"]
@@ -70,7 +73,7 @@ def test_rows_without_r_or_n_are_dropped_aloud():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"r": [0.1, 45, 0.2, 0.3]}, "line 3, r: 45 is outside (-1, 1); coded in percent? write 0.45 (Bell)"),
+        ({"r": [0.1, 45, 0.2, 0.3]}, "line 3, r: 45 is outside (-1, 1); coded in percent? write 0.45 (Bell 2011)"),
         ({"r": [0.1, 1, 0.2, 0.3]}, "line 3, r: 1 is a perfect correlation; its Fisher z is infinite."),
         ({"r": ["0.1", "31%", "0.2", "0.3"]}, "line 3, r: '31%' is not a number; write 0.31"),
         ({"r": ["0.1", "high", "0.2", "0.3"]}, "line 3, r: 'high' is not a number"),

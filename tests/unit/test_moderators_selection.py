@@ -148,7 +148,7 @@ def test_no_heterogeneity_to_explain(rng):
             "is not one term: it stands for 'rater', 'year', 'rater:year'",
         ),
         ({"candidates": ["rater", "rater"]}, "'rater' is there twice"),
-        ({"candidates": ["rater +"]}, "is not a term of a formula"),
+        ({"candidates": ["rater +"]}, "a candidate='rater +' is not a formula"),
         ({"candidates": ["rater"], "always": ["rater"]}, "'rater' is there twice"),
         ({"candidates": ["ratr"]}, "no column 'ratr'; did you mean 'rater'?"),
         ({"candidates": ["rater"], "method": "REML"}, "method='REML' is not one of 'ML', 'EE'"),

@@ -85,7 +85,7 @@ class TestRefusals:
         frame = es.moderators.copy()
         frame.loc[2, "measure"] = None
         es = EffectSizes.from_arrays(es.yi, es.vi, mods=frame, study_id=es.study_id)
-        with pytest.raises(InputError, match="'measure' is missing for Study 3"):
+        with pytest.raises(InputError, match=r"random='measure' is empty for 1 of 24 effects \(Study 3\)"):
             MultilevelModel(es, random=("study_id", "measure")).fit()
 
     def test_as_many_coefficients_as_effects(self):
@@ -170,7 +170,7 @@ class TestEdges:
         fit = MultilevelModel(es, fixed={"sigma2[study_id]": 0.02}).fit()
         assert fit.sigma2[0] == 0.02
         assert isinstance(fit.confint().loc["sigma2[study_id]", "lb"], NotApplicable)
-        both = MultilevelModel(es, fixed={"sigma2[study_id]": 0.02, "sigma2[es_id]": 0.01}).fit()
+        both = MultilevelModel(es, fixed={"sigma2[study_id]": 0.02, "sigma2[study_id/es_id]": 0.01}).fit()
         assert both.sigma2.tolist() == [0.02, 0.01]
 
 
@@ -222,6 +222,6 @@ class TestResults:
 
     def test_a_profile_bound_is_where_the_likelihood_has_fallen(self, es):
         fit = MultilevelModel(es).fit()
-        bound = fit.confint().loc["sigma2[es_id]", "ub"]
-        held = MultilevelModel(es, fixed={"sigma2[es_id]": bound}).fit()
+        bound = fit.confint().loc["sigma2[study_id/es_id]", "ub"]
+        held = MultilevelModel(es, fixed={"sigma2[study_id/es_id]": bound}).fit()
         assert 2 * (fit.loglik - held.loglik) == pytest.approx(3.841458820694124, abs=1e-7)

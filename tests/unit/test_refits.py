@@ -57,7 +57,7 @@ class TestComponentTests:
     def test_each_row_is_the_model_without_the_term(self, es, fit):
         found = sensitivity.component_tests(fit)
         frame = found.tidy()
-        for term in ("study_id", "es_id"):
+        for term in ("study_id", "study_id/es_id"):
             held = MultilevelModel(es, fixed={f"sigma2[{term}]": 0.0}).fit()
             assert frame.loc[term, "loglik"] == pytest.approx(held.loglik, abs=1e-9)
             assert frame.loc[term, "LRT"] == pytest.approx(2 * (fit.loglik - held.loglik), abs=1e-8)
@@ -122,7 +122,7 @@ class TestComponentTests:
     def test_what_was_given_is_not_tested(self, es):
         found = sensitivity.component_tests(MultilevelModel(es, fixed={"sigma2[study_id]": 0.01}).fit())
         assert found.tidy().loc["study_id", "LRT"].reason == "given, not estimated"
-        assert found.tidy().loc["es_id", "df"] == 1
+        assert found.tidy().loc["study_id/es_id", "df"] == 1
         prints(found)
 
     def test_other_variances_at_0_are_noted(self, es):
@@ -133,32 +133,32 @@ class TestComponentTests:
         with pytest.raises(
             InputError, match="component_tests needs a fitted MultilevelModel, not RandomEffectsResults"
         ):
-            sensitivity.component_tests(RandomEffectsModel(es).fit())
+            sensitivity.component_tests(quiet(RandomEffectsModel(es).fit))
 
 
 class TestLevels:
     def test_one_model_for_each_choice(self, es):
         found = sensitivity.compare_levels(es, mods="x")
         frame = found.tidy(term="x")
-        assert list(frame.index) == ["no heterogeneity", "study_id", "es_id", "study_id + es_id"]
-        rows = RandomEffectsModel(es, mods="x", test="t").fit()
+        assert list(frame.index) == ["no heterogeneity", "study_id", "study_id/es_id", "study_id + study_id/es_id"]
+        rows = quiet(RandomEffectsModel(es, mods="x", test="t").fit)
         for column, values in (("estimate", rows.beta), ("se", rows.se)):
-            assert frame.loc["es_id", column] == pytest.approx(values[1], rel=1e-7)
-        assert frame.loc["es_id", "sigma2[es_id]"] == pytest.approx(rows.tau2, rel=1e-6)
-        equal = RandomEffectsModel(es, mods="x", method="EE", test="z").fit()
+            assert frame.loc["study_id/es_id", column] == pytest.approx(values[1], rel=1e-7)
+        assert frame.loc["study_id/es_id", "sigma2[study_id/es_id]"] == pytest.approx(rows.tau2, rel=1e-6)
+        equal = quiet(RandomEffectsModel(es, mods="x", method="EE", test="z").fit)
         assert frame.loc["no heterogeneity", "estimate"] == pytest.approx(equal.beta[1], rel=CLOSED_FORM)
         assert frame.loc["no heterogeneity", "se"] == pytest.approx(equal.se[1], rel=CLOSED_FORM)
         three = MultilevelModel(es, mods="x").fit()
-        assert frame.loc["study_id + es_id", "se"] == three.se[1]
-        assert frame.loc["study_id", "sigma2[es_id]"].reason == "not in this model"
+        assert frame.loc["study_id + study_id/es_id", "se"] == three.se[1]
+        assert frame.loc["study_id", "sigma2[study_id/es_id]"].reason == "not in this model"
         assert "–" in prints(found)
 
     def test_tests_are_those_of_the_terms(self, es, fit):
         frame, terms = sensitivity.compare_levels(es).tidy(), sensitivity.component_tests(fit).tidy()
-        assert frame.loc["es_id", "LRT"] == pytest.approx(terms.loc["study_id", "LRT"], abs=1e-8)
-        assert frame.loc["es_id", "LRTp"] == pytest.approx(terms.loc["study_id", "pval"], rel=1e-6)
+        assert frame.loc["study_id/es_id", "LRT"] == pytest.approx(terms.loc["study_id", "LRT"], abs=1e-8)
+        assert frame.loc["study_id/es_id", "LRTp"] == pytest.approx(terms.loc["study_id", "pval"], rel=1e-6)
         assert frame.loc["no heterogeneity", "df"] == 2
-        assert frame.loc["study_id + es_id", "AIC"] == fit.glance()["AIC"].iloc[0]
+        assert frame.loc["study_id + study_id/es_id", "AIC"] == fit.glance()["AIC"].iloc[0]
 
     def test_a_singular_V_leaves_models_out(self):
         y = [0.1, 0.2, 0.4, 0.5, 0.2, 0.3]
@@ -166,10 +166,10 @@ class TestLevels:
         with pytest.warns(NotPositiveDefiniteWarning):
             V = SamplingCovariance.from_blocks([0.01 * np.ones((2, 2))] * 3, check="warn")
         found = sensitivity.compare_levels(es, V=V)
-        assert list(found.fits) == ["es_id", "study_id + es_id"]
+        assert list(found.fits) == ["study_id/es_id", "study_id + study_id/es_id"]
         assert "singular" in {note.code for note in found.notes}
         tests = sensitivity.component_tests(found.full).tidy()
-        assert "cannot be inverted" in tests.loc["es_id", "LRT"].reason
+        assert "cannot be inverted" in tests.loc["study_id/es_id", "LRT"].reason
         prints(found)
 
     @pytest.mark.parametrize(
@@ -208,11 +208,11 @@ class TestProfile:
     def test_a_sound_model(self, fit):
         found = sensitivity.profile(fit, points=9)
         assert found.identified
-        assert found.components == ("sigma2[study_id]", "sigma2[es_id]")
+        assert found.components == ("sigma2[study_id]", "sigma2[study_id/es_id]")
         assert len(found.tidy()) == 18
         assert "one peak" in prints(found)
-        one = sensitivity.profile(fit, components="sigma2[es_id]", points=5, level=0.8)
-        narrow, wide = one.check().loc["sigma2[es_id]"], found.check().loc["sigma2[es_id]"]
+        one = sensitivity.profile(fit, components="sigma2[study_id/es_id]", points=5, level=0.8)
+        narrow, wide = one.check().loc["sigma2[study_id/es_id]"], found.check().loc["sigma2[study_id/es_id]"]
         assert narrow["ub"] < wide["ub"]
 
     def test_a_factor_under_two_names_is_not_identified(self, es):
@@ -251,7 +251,7 @@ class TestProfile:
         assert not found["sigma2[es_id]"]
 
     def test_nothing_left_to_profile(self, es):
-        given = MultilevelModel(es, fixed={"sigma2[study_id]": 0.01, "sigma2[es_id]": 0.01}).fit()
+        given = MultilevelModel(es, fixed={"sigma2[study_id]": 0.01, "sigma2[study_id/es_id]": 0.01}).fit()
         with pytest.raises(InputError, match="there is nothing to profile"):
             sensitivity.profile(given)
 
@@ -268,20 +268,20 @@ class TestBootstrap:
         for name in one.quantities:
             np.testing.assert_array_equal(one.samples[name], two.samples[name])
         assert seen[-1] == (60, 60)
-        assert one.quantities[:3] == ("intrcpt", "sigma2[study_id]", "sigma2[es_id]")
+        assert one.quantities[:3] == ("intrcpt", "sigma2[study_id]", "sigma2[study_id/es_id]")
         other = sensitivity.bootstrap(fit, kind=kind, iterations=60, seed=6)
         assert (other.samples["intrcpt"] != one.samples["intrcpt"]).any()
 
     def test_intervals_of_components(self, fit):
         boot = sensitivity.bootstrap(fit, iterations=200, seed=1)
-        for name in ("sigma2[study_id]", "sigma2[es_id]", "I2[study_id]", "tau2"):
+        for name in ("sigma2[study_id]", "sigma2[study_id/es_id]", "I2[study_id]", "tau2"):
             interval = boot.confint(name)
             assert 0 <= interval.lb <= interval.estimate <= interval.ub
-        assert boot.confint("sigma2[es_id]", kind="basic").lb >= 0
-        shares = boot.samples["I2[study_id]"] + boot.samples["I2[es_id]"]
+        assert boot.confint("sigma2[study_id/es_id]", kind="basic").lb >= 0
+        shares = boot.samples["I2[study_id]"] + boot.samples["I2[study_id/es_id]"]
         np.testing.assert_allclose(shares, boot.samples["I2"], rtol=1e-10)
         np.testing.assert_allclose(
-            boot.samples["tau2"], boot.samples["sigma2[study_id]"] + boot.samples["sigma2[es_id]"], rtol=1e-10
+            boot.samples["tau2"], boot.samples["sigma2[study_id]"] + boot.samples["sigma2[study_id/es_id]"], rtol=1e-10
         )
         assert boot.estimate("I2") == pytest.approx(fit.I2, rel=1e-10)
         assert boot.samples["intrcpt"].std() == pytest.approx(fit.se[0], rel=0.2)
@@ -330,7 +330,7 @@ class TestBootstrap:
         with pytest.raises(InputError, match="measure ties different clusters together"):
             sensitivity.bootstrap(crossed, kind="nonparametric", seed=1, iterations=5)
         with pytest.raises(InputError, match="cluster= is for multilevel models"):
-            sensitivity.bootstrap(RandomEffectsModel(es).fit(), seed=1, cluster="rater")
+            sensitivity.bootstrap(quiet(RandomEffectsModel(es).fit), seed=1, cluster="rater")
 
     def test_unknown_quantities(self, fit):
         boot = sensitivity.bootstrap(fit, iterations=5, seed=1)
@@ -352,7 +352,7 @@ class TestLeftOut:
         found = sensitivity.leave_out_clusters(fit)
         frame = found.tidy()
         assert frame.columns.tolist()[:8] == ["label", "k", "estimate", "se", "ddf", "pval", "ci_lb", "ci_ub"]
-        assert {"tau2", "QE", "I2", "sigma2[study_id]", "sigma2[es_id]"} <= set(frame)
+        assert {"tau2", "QE", "I2", "sigma2[study_id]", "sigma2[study_id/es_id]"} <= set(frame)
         assert frame["label"].tolist() == sorted(frame["label"])
         span = found.span()
         assert span.loc["estimate", "all"] == fit.beta[0]
@@ -407,7 +407,7 @@ class TestLeftOut:
 
     def test_refusals(self, es, fit):
         with pytest.raises(InputError, match="leave_out_clusters needs a fitted MultilevelModel"):
-            sensitivity.leave_out_clusters(RandomEffectsModel(es).fit())
+            sensitivity.leave_out_clusters(quiet(RandomEffectsModel(es).fit))
         with pytest.raises(InputError, match="needs a fitted model that robust"):
             sensitivity.cluster_influence(es)
         with pytest.raises(InputError, match="term='y'"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import warnings
 from itertools import cycle
@@ -69,7 +70,7 @@ def test_r_code_names_every_choice():
         method="HE",
         level=0.9,
     )
-    assert fit.r_code().splitlines()[1:3] == [
+    assert fit.r_code().splitlines()[3:5] == [
         'dat <- escalc(measure="COR", ri=r_recoded, ni=n_recoded, data=dat, vtype="AV")',
         'fit <- rma(yi, vi, data=dat, method="HE", test="knha", level=90)',
     ]
@@ -131,10 +132,10 @@ def test_markdown_and_latex_hold_the_summarys_numbers():
     fit = quiet(escalc(load_dataset("molloy2014")), mods="design")
     rows = fit.to_markdown().splitlines()
     assert rows[0].startswith("| term (Fisher z; REML, HK) | estimate | se |")
-    assert rows[2] == "| intrcpt | 0.1701 | 0.0575 | 2.9578 | 0.0104 | 0.0467 | 0.2934 |"
+    assert rows[2] == "| intrcpt | 0.1701 | 0.0575 | 2.9578 | 14 | 0.0104 | 0.0467 | 0.2934 |"
     latex = fit.to_latex().splitlines()
     assert latex[1] == r"\caption{REML, HK; Fisher z; k = 16}"
-    assert r"design[T.prospective] & $-0.0298$ & 0.0712 & $-0.4190$ & 0.6815 & $-0.1825$ & 0.1229 \\" in latex
+    assert r"design[T.prospective] & $-0.0298$ & 0.0712 & $-0.4190$ & 14 & 0.6815 & $-0.1825$ & 0.1229 \\" in latex
     odd = EffectSizes.from_arrays([0.1, 0.2, 0.4], [0.1] * 3, mods={"a_b": [1.0, 2.0, 4.0]})
     assert r"a\_b & " in quiet(odd, mods="a_b").to_latex()
 
@@ -226,6 +227,34 @@ def test_knapp_hartung_narrower_than_wald_is_said():
     wald = fit.fitted.wald
     assert f"[{wald.ci_lb[0]:.4f}, {wald.ci_ub[0]:.4f}]" in note.message
     assert "knha-narrower" not in {n.code for n in quiet(es, test="adhoc").notes}
+
+
+def test_knapp_hartung_is_not_said_to_be_narrower_where_effects_differ():
+    """With tau2 > 0 its factor is near 1 by construction; the limits agree to three digits."""
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        r = np.tanh(rng.normal(0.3, 0.2, 200) + rng.normal(0, 0.1, 200))
+        sheet = pd.DataFrame({"study": [f"S{i}" for i in range(200)], "r": r, "n": rng.integers(20, 200, 200)})
+        fit = quiet(escalc(sheet))
+        assert fit.I2 > 60
+        assert "knha-narrower" not in {note.code for note in fit.notes}
+
+
+def test_an_empty_set_of_tau2_and_an_estimate_outside_its_interval_are_said():
+    """Each note stands exactly where the interval itself shows it."""
+    rng = np.random.default_rng(1)
+    told = {"tau2-interval-empty": 0, "tau2-outside-interval": 0}
+    for method, spread in itertools.product(("REML", "HE", "PM"), (0.0, 0.05)):
+        for _ in range(40):
+            v = rng.choice([0.001, 0.3], 8)
+            fit = quiet(EffectSizes.from_arrays(rng.normal(0, np.sqrt(v + spread)), v), method=method)
+            interval, codes = fit.confint_tau2(), {note.code for note in fit.notes}
+            empty = interval.lb == interval.ub == 0
+            outside = not empty and not interval.lb - 1e-9 <= interval.estimate <= interval.ub + 1e-9
+            assert ("tau2-interval-empty" in codes, "tau2-outside-interval" in codes) == (empty, outside)
+            for code in told:
+                told[code] += code in codes
+    assert min(told.values()) > 1
 
 
 def test_few_studies_are_computed_and_noted(rng):

@@ -17,6 +17,9 @@ from alliance_meta.errors import FewStudiesWarning
 from alliance_meta.results.wording import WIDTH
 from tests.tolerances import CLOSED_FORM
 
+# The subject: what robust inference makes of a model that takes effects as independent.
+pytestmark = pytest.mark.filterwarnings("ignore::alliance_meta.errors.DependenceWarning")
+
 J, K = 14, 40
 TYPES = ("CR2", "CR0", "CR1", "CR1p", "CR1S", "CR3")
 
@@ -61,8 +64,10 @@ def test_what_the_model_knows_is_passed_on_and_nothing_else(regression):
     robust = regression.robust()
     for name in ("tau2", "I2", "QE", "loglik", "method"):
         assert getattr(robust, name) == getattr(regression, name)
-    with pytest.raises(AttributeError, match=r"the model-based fit is in \.fit"):
-        _ = robust.blup
+    with pytest.raises(InputError, match=r"a cluster-robust result has no blup: see \.fit"):
+        robust.blup()
+    with pytest.raises(AttributeError):
+        _ = robust.anything_else
 
 
 def test_one_combination_is_tested_by_t_squared(regression):
@@ -259,7 +264,8 @@ def test_a_study_with_200_effects_and_any_correlation(rng, rho):
     bread = np.linalg.inv(X.T @ weighted)
     blocks = [(rows, M[rows[:, :, None], rows[:, None, :]]) for rows in stacks(cluster)]
     robust = sandwich(X, np.ones(k), weighted, bread, blocks, type="CR2")
-    own = robust.spread + robust.carry.transpose(0, 2, 1) @ robust.kernel @ robust.carry
+    carry = robust.carry(np.eye(2))
+    own = robust.within(robust.pull, robust.spread) + carry.transpose(0, 2, 1) @ robust.kernel @ carry
     mean = robust.root @ own.sum(axis=0) @ robust.root.T
     assert mean.ravel() == pytest.approx(bread.ravel(), rel=1e-6, abs=1e-6 * np.abs(bread).max())
 

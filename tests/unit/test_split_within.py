@@ -12,7 +12,7 @@ from alliance_meta import EffectSizes, InputError, MultilevelModel, che, impute_
 from tests.tolerances import CLOSED_FORM
 
 # With the variances held, coefficients are closed forms and can be compared to the last digit.
-HELD = {"sigma2[study_id]": 0.02, "sigma2[es_id]": 0.01}
+HELD = {"sigma2[study_id]": 0.02, "sigma2[study_id/es_id]": 0.01}
 
 
 def effects(seed=7, studies=9, k=40, equal=True) -> EffectSizes:

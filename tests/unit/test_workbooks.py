@@ -80,7 +80,7 @@ def test_a_sheet_can_be_named() -> None:
     book = workbook(Old=[HEADER, *ROWS], New=[HEADER, *ROWS[:3]])
     (problem,) = read(book).errors
     assert problem.message == (
-        "'Old', 'New' could each be the coding sheet; say which: sheet='Old' (command line: --sheet 'Old')"
+        "'Old', 'New' could each be the coding sheet; say which: sheet='Old' (command line: --sheet Old)"
     )
     table = read(book, sheet="New").table
     assert table is not None
@@ -93,8 +93,10 @@ def test_a_sheet_can_be_named() -> None:
 
 def test_no_sheet_with_the_columns_is_said() -> None:
     (problem,) = read(workbook(A=[["x"]], B=[["study", "effect"], ["Ada", 1]])).errors
-    assert problem.message.endswith("Sheets: 'A', 'B'")
-    (problem,) = read(workbook(A=[["study", "es", "n"], ["Ada", 0.1, 50]])).errors
+    assert problem.message.endswith(
+        "Sheets: 'A', 'B'; name one to see what its columns could be: sheet='A' (command line: --sheet A)"
+    )
+    (problem,) = read(workbook(A=[["study", "es", "n"], ["Ada", 0.1, 50], ["Bo", -0.1, 60]])).errors
     assert "say ri='es'" in problem.message
 
 
@@ -140,7 +142,8 @@ def test_a_formula_without_a_result_is_an_error_wherever_it_stands() -> None:
     rows = [["=A3", 2001, "=31/100", 48, "a"], ["Bo", 2002, 0.1, 60, "a"], ["=SUM(D2:D3)"]]
     found = read(workbook(A=[HEADER, *rows])).errors
     formulas = [(one.row, one.column, one.value) for one in found if one.kind == "formula"]
-    assert formulas == [(2, "study", "=A3"), (2, "r", "=31/100"), (4, "study", "=SUM(D2:D3)")]
+    assert formulas == [(2, "study", "=A3"), (2, "r", "=31/100")]
+    assert "'=A3' is a formula without a saved result (and 1 more cell of this column)" in str(found)
 
 
 def test_the_saved_result_of_a_formula_is_read_and_said() -> None:
@@ -249,7 +252,7 @@ def test_a_workbook_that_unpacks_to_gigabytes_is_refused() -> None:
         archive.writestr(entry, b"x")
         entry.file_size = 5_000_000_000
     (problem,) = examine_bytes(stream.getvalue(), "sheet.xlsx").errors
-    assert "unpacks to 5.0 GB" in problem.message
+    assert "unpacks to 5,000 MB" in problem.message
 
 
 def test_errors_of_a_workbook_stop_the_reading(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def intervals(y, v, *, method="REML", test="knha", df=None):
     `df` replaces the degrees of freedom that go with the test.
     """
     k = y.shape[1]
-    how = Recipe(X=np.ones((k, 1)), method=method, test=test, tau2=None, lowest=0.0, tested=(0,)).repeated(len(y))
+    how = Recipe(X=np.ones((k, 1)), method=method, test=test, tau2=None, lowest=0.0, tested=(0,))
     beta, vb, tau2 = refit(how, make_batch(y, v, how.X))
     mean, variance = beta[:, 0], vb[:, 0, 0]
     half = critical_value(LEVEL, df or (None if test == "z" else k - 1.0))

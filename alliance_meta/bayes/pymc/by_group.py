@@ -29,7 +29,7 @@ from alliance_meta.bayes.pymc.taus import TauPriors, add_taus, named_priors, pri
 from alliance_meta.bayes.setup import PriorSet, check_kind
 from alliance_meta.core.clusters import IntArray
 from alliance_meta.design import Design
-from alliance_meta.effects.factors import as_level, factor
+from alliance_meta.effects.groups import as_level, factor
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import DesignError, InputError
 from alliance_meta.notes import Note

@@ -41,7 +41,8 @@ from alliance_meta.bayes.setup import PriorSet
 from alliance_meta.core.nested_chain import log_densities
 from alliance_meta.core.sampling_covariance import SamplingCovariance
 from alliance_meta.design import INTERCEPT, Design
-from alliance_meta.effects.factors import ROWS, as_level
+from alliance_meta.effects.groups import ROWS, as_level
+from alliance_meta.effects.studies import STUDY
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.notes import merge_notes
@@ -58,7 +59,7 @@ def multilevel(
     *,
     V: SamplingCovariance | Any = None,
     mods: str = "1",
-    random: str | Sequence[str] = ("study_id", ROWS),
+    random: str | Sequence[str] = f"{STUDY}/{ROWS}",
     mu_prior: EffectPrior = MU,
     tau_prior: TauPriors = TAU,
     beta_prior: BetaPrior = None,
@@ -79,8 +80,8 @@ def multilevel(
     mods : str
         Right-hand side of a formula over the moderators, ``"1"`` for none.
     random : str or sequence of str
-        Levels, each within another, as in `MultilevelModel`: ``("study_id", "es_id")``, ``"country/study_id/es_id"``.
-        ``"es_id"`` are the rows.
+        Levels, each within another, as in `MultilevelModel`: ``"study_id/es_id"``, ``"country/study_id/es_id"``.
+        ``"es_id"`` are the effects.
     mu_prior : EffectPrior
         Of the mean effect; with moderators, of the mean effect at their average.
     tau_prior : TauPrior or mapping of str to TauPrior
@@ -125,7 +126,7 @@ def multilevel(
     >>> es = am.escalc(am.load_dataset("crede2010"))
     >>> model = am.bayes.pymc.multilevel(es, V=am.impute_V(es, rho=0.6))
     >>> sorted(parameter.name for parameter in model.free_RVs), list(model.coords["term"])
-    (['mu', 'tau'], ['study_id', 'es_id'])
+    (['mu', 'tau'], ['study_id', 'study_id/es_id'])
     """
     effects, design = take_part(effects, mods, who="multilevel")
     V = _taken(V, design)
@@ -145,7 +146,7 @@ def crossed(
     *,
     V: SamplingCovariance | Any = None,
     mods: str = "1",
-    random: str | Sequence[str] = ("study_id", "rater", ROWS),
+    random: str | Sequence[str] = (f"{STUDY}/{ROWS}", "rater"),
     mu_prior: EffectPrior = MU,
     tau_prior: TauPriors = TAU,
     beta_prior: BetaPrior = None,
@@ -209,7 +210,7 @@ def crossed(
     --------
     >>> import alliance_meta as am
     >>> es = am.escalc(am.load_dataset("crede2010"))
-    >>> model = am.bayes.pymc.crossed(es, random=("study_id", "criterion", "es_id"))
+    >>> model = am.bayes.pymc.crossed(es, random=("study_id/es_id", "criterion"))
     >>> sorted(parameter.name for parameter in model.free_RVs), list(model.coords["criterion"])
     (['mu_seen', 'tau', 'z_criterion'], ['grade', 'gpa'])
     """
@@ -312,7 +313,7 @@ def _recipe(
         log_likelihood=log_likelihood,
         units=terms.units,
         rebuilt=for_other_data(design, again, data=arrays),
-        notes=merge_notes(notes_of(effects, design, priors), V_notes, terms.notes(effects.k)),
+        notes=merge_notes(notes_of(effects, design, priors, dependent=True), V_notes, terms.notes(effects.k)),
         target_accept=CAREFUL if terms.drawn else None,
     )
     return recipe

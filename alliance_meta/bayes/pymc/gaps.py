@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import AnyArray, Array, Mask
-from alliance_meta.design import Design, build_design
+from alliance_meta.design import Design, build_design, levels_of
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import DesignError, InputError
 
@@ -216,9 +216,9 @@ def _numeric(name: str, column: pd.Series[Any]) -> Numeric:
 
 def _factor(name: str, column: pd.Series[Any], levels: Sequence[str]) -> Factor:
     known = column.dropna()
-    values = sorted(set(known)) if _is_number(known) else sorted(set(known), key=str)
+    values = levels_of(known)
     shares = np.array([(known == value).mean() for value in values])
-    return Factor(name, tuple(levels), tuple(values), shares)
+    return Factor(name, tuple(levels), values, shares)
 
 
 def _plain_coding(column: pd.Series[Any], levels: Sequence[str] | None) -> Any:
@@ -259,9 +259,10 @@ def _linear(coding: Coding, frame: pd.DataFrame) -> tuple[Array, Array]:
     """Return the rows (k, p) at the centres, and what one unit of each numeric moderator adds, (k, b, p)."""
 
     def at(*steps: tuple[Numeric, float]) -> Array:
-        return coding.design.new_rows(frame.assign(**{one.name: one.centre + n * one.unit for one, n in steps}))[0]
+        moved = frame.assign(**{one.name: one.centre + n * one.unit for one, n in steps})
+        return coding.design.new_rows(moved, averaged=True)[0]
 
-    base = coding.design.new_rows(frame)[0]
+    base = coding.design.new_rows(frame, averaged=True)[0]
     k, p = base.shape
     steps, crooked = [], set()
     for one in coding.numeric:

@@ -27,7 +27,8 @@ from alliance_meta.bayes.tau_priors import (
     Lomax,
     Uniform,
 )
-from alliance_meta.design import INTERCEPT, Design, build_design
+from alliance_meta.design import INTERCEPT, Design, design_of
+from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, merge_notes
@@ -39,7 +40,7 @@ def take_part(effects: EffectSizes, mods: str, *, who: str) -> tuple[EffectSizes
     """Return the effects with every moderator and their design."""
     if not isinstance(effects, EffectSizes):
         raise InputError(f"{who} needs EffectSizes, not {type(effects).__name__}; make them with escalc")
-    design = build_design(mods, effects.moderators, labels=effects.slab)
+    design = design_of(mods, effects)
     if not design.rows.all():
         effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
     return effects, design
@@ -165,9 +166,15 @@ def random_vector(name: str, priors: Sequence[Prior], *, dims: str) -> Any:
     return pm.Deterministic(name, pm.math.stack(single), dims=dims)
 
 
-def notes_of(effects: EffectSizes, design: Design, priors: PriorSet, *others: Note) -> tuple[Note, ...]:
-    """Return the notes of a model: of its data, its moderators and its priors, then others."""
-    return merge_notes(effects.notes, design.notes, _scale_notes(effects, priors), others)
+def notes_of(
+    effects: EffectSizes, design: Design, priors: PriorSet, *others: Note, dependent: bool = False
+) -> tuple[Note, ...]:
+    """Return the notes of a model: of its data, its moderators and its priors, then others.
+
+    A model that is not meant for `dependent` effects says so where it meets them.
+    """
+    alone = [] if dependent else dependence_notes(effects, stacklevel=7)
+    return merge_notes(effects.notes, design.notes, _scale_notes(effects, priors), others, alone)
 
 
 def _scale_notes(effects: EffectSizes, priors: PriorSet) -> list[Note]:

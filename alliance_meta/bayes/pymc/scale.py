@@ -32,7 +32,7 @@ from alliance_meta.bayes.pymc.parts import (
 )
 from alliance_meta.bayes.pymc.recipe import Draws, Recipe
 from alliance_meta.bayes.setup import PriorSet, check_kind
-from alliance_meta.design import Design, build_design
+from alliance_meta.design import Design, design_of
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import DesignError, InputError
 from alliance_meta.notes import Note
@@ -176,7 +176,7 @@ def _take_part(effects: EffectSizes, mods: str, scale: str) -> tuple[EffectSizes
     """Return the effects with every moderator of either part, and both designs."""
     effects, design = take_part(effects, mods, who="location_scale")
     try:
-        spread = build_design(scale, effects.moderators, labels=effects.slab)
+        spread = design_of(scale, effects)
     except DesignError as error:
         raise DesignError(str(error).replace("mods=", "scale=").replace("of mods", "of scale")) from error
     if not spread.has_intercept:

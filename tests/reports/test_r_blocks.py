@@ -1,0 +1,67 @@
+"""The R code of the six reports is R, runs as it stands beside the data files, and gives the reports' numbers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.reference.running import grammar_faults, missing_packages, run
+from tests.reports.cases import NAMES, Report
+
+DATA = Path(__file__).parents[2] / "data"
+# metafor's searches stop at 1e-5 of the likelihood's slope; standard errors follow tau2.
+SEARCHES = 2e-4
+RUN = ("metafor", "clubSandwich", "robumeta")
+
+
+def blocks(report: Report) -> Iterator[dict[str, Any]]:
+    def walk(part: Any) -> Iterator[dict[str, Any]]:
+        if isinstance(part, dict):
+            if part.get("type") == "code" and str(part["label"]).startswith("R code"):
+                yield part
+            part = list(part.values())
+        if isinstance(part, list):
+            for inner in part:
+                yield from walk(inner)
+
+    return walk(report.results["sections"])
+
+
+def fitted(report: Report, source: str) -> list[Any]:
+    """Return coefficients, standard errors and degrees of freedom of the models of one sheet, in the report's order."""
+    found = []
+    for analysis in report.results["analyses"].values():
+        if analysis["provenance"]["source"] == source:
+            table = analysis["coefficients"]
+            found.append([[row[key] for row in table] for key in ("estimate", "se", "ddf")])
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_block_is_r(reports: dict[str, Report], name: str) -> None:
+    found = [block["text"] for block in blocks(reports[name])]
+    assert [fault for text in found for fault in grammar_faults(text)] == []
+    assert bool(found) == bool(reports[name].results["analyses"])
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("name", ["alliance-abstracts", "relationship-2011", "relationship-raters"])
+def test_r_gives_the_numbers_of_the_report(reports: dict[str, Report], name: str, tmp_path: Path) -> None:
+    if why := missing_packages(RUN):
+        pytest.skip(why)
+    for block in blocks(reports[name]):
+        source = str(block["label"]).removeprefix("R code for ")
+        shutil.copy(next(DATA.rglob(source)), tmp_path)
+        theirs, ours = run(block["text"], tmp_path), fitted(reports[name], source)
+        assert len(theirs) == len(ours) > 0
+        for rows, (estimate, se, ddf) in zip(theirs, ours, strict=True):
+            b, error, df = np.array(rows, dtype=float).T
+            assert b == pytest.approx(np.array(estimate), rel=SEARCHES, abs=1e-6)
+            assert error == pytest.approx(np.array(se), rel=SEARCHES)
+            said = [np.nan if isinstance(one, dict) else one for one in ddf]
+            assert df == pytest.approx(np.array(said), rel=1e-3, nan_ok=True)
