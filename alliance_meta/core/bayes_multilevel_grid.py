@@ -97,7 +97,7 @@ def with_priors(
 
 
 def total_and_share(data: MultilevelData, priors: Sequence[TauDensity]) -> Grid:
-    """Return the posterior of the total standard deviation and of the logit of the share of its square between groups."""
+    """Return the posterior of the total standard deviation and of the logit of its share between groups."""
     heads = [prior.head for prior in priors]
 
     def log_density(total: Array, logit: Array) -> Array:

@@ -80,7 +80,7 @@ class HalfLine:
     upper: float = np.inf
 
     def reaching(self, *, head: float = 1.0, tail: float = np.inf, depth: float = DEPTH) -> HalfLine:
-        """Return the line with the span that a density like x^(head - 1) at 0, and like x^-tail, wants for this depth."""
+        """Return the line with the span that a density like x^(head - 1) at 0 and x^-tail wants for this depth."""
         deep = min(NOTHING / min(head, 1.0), SMALLEST)
         low = -np.log(deep) if np.isinf(self.upper) else -np.arcsinh(0.5 * deep)
         high = min(4.0 + depth / (tail - 1.0), HIGHEST) if np.isfinite(tail) else -np.inf
