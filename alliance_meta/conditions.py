@@ -23,7 +23,7 @@ from alliance_meta.expressions import (
     sentence,
     shown,
 )
-from alliance_meta.options import did_you_mean
+from alliance_meta.options import backtick_hint, did_you_mean
 
 # Function, or method of a column as pandas spells it -> how many values it takes besides the column.
 METHODS = {
@@ -55,7 +55,10 @@ def select_rows(text: str, frame: pd.DataFrame, *, where: str = "subset") -> Mas
         with np.errstate(all="ignore"):
             return _truth(_value(tree, frame, names), tree)
     except RefusedError as error:
-        raise InputError(f"{where} cannot be read: {sentence(error, SUBSET)}. Columns: {', '.join(columns)}") from None
+        hint = backtick_hint(text, columns)
+        raise InputError(
+            f"{where} cannot be read: {sentence(error, SUBSET)}.{hint} Columns: {', '.join(columns)}"
+        ) from None
 
 
 def check_subset(text: str, columns: list[str], *, where: str) -> None:

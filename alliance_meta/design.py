@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import math
 import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
@@ -17,7 +15,8 @@ from alliance_meta._typing import Array, Mask
 from alliance_meta.core.collinear import independent_columns, null_space, partners
 from alliance_meta.effects.missing import strays
 from alliance_meta.errors import DesignError, DroppedRowsWarning, InputError, RedundantModeratorWarning
-from alliance_meta.expressions import RefusedError, parse, plain_text, read_formula, shown
+from alliance_meta.expressions import plain_text, shown
+from alliance_meta.formulas import check_size, read_formula
 from alliance_meta.notes import Note, warn_note
 from alliance_meta.options import did_you_mean
 
@@ -30,11 +29,6 @@ INTERCEPT = "intrcpt"
 NO_SUCH = "0 in every effect (no effect has this combination of levels)"
 # Rows are of order 1 on the scale of `Design.beyond`; what is smaller is rounding.
 UNDETERMINED = 1e-6
-# A column that is nowhere further than this from the effects repeats them, if more than so many effects agree.
-ROUNDED, COPIED = 0.006, 3
-# Functions that make several columns of one, and the most coefficients that anybody means to fit.
-SIZED = frozenset({"poly", "bs", "cr", "cs", "cc"})
-MOST_COLUMNS = 1_000
 # Functions of a formula that formulaic does not bring along.
 CONTEXT = {"sqrt": np.sqrt, "abs": np.abs}
 
@@ -163,7 +157,7 @@ class Design:
 
 def design_of(mods: str, effects: EffectSizes) -> Design:
     """Build the design matrix of `mods` for these effects; see `build_design`."""
-    return build_design(mods, effects.moderators, labels=effects.slab, outcome=_outcome_columns(effects))
+    return build_design(mods, effects.moderators, labels=effects.slab, outcome=effects.outcome_columns())
 
 
 def build_design(
@@ -214,7 +208,7 @@ def build_design(
     used = _whole_codes(formula, frame[rows].reset_index(drop=True))
     levels = _levels(formula, used)
     _check_levels(used, levels)
-    _check_promise(checked.formula, levels, where=f"mods={shown(formula)}")
+    check_size(checked.formula, levels, where=f"mods={shown(formula)}")
     X, columns, terms, spec = _materialise(formula, checked.formula, used)
     _check_size(X, columns, formula)
     kept, redundant = _redundant(X, columns)
@@ -232,17 +226,6 @@ def build_design(
         _kept=tuple(kept),
         _null=null_space(X, rank=len(kept)),
     )
-
-
-def _outcome_columns(effects: EffectSizes) -> set[str]:
-    """Return the columns the effects came from, or that repeat them up to rounding, as z or as r."""
-    found = {effects.columns[name] for name in ("ri", "yi") if name in effects.columns}
-    for name, column in effects.moderators.select_dtypes("number").items():
-        x = column.to_numpy(dtype=float, na_value=np.nan)
-        away = np.abs(np.abs(x) - np.abs([effects.yi, np.tanh(effects.yi)])).max(axis=1)
-        if effects.k > COPIED and away.min() <= ROUNDED and np.ptp(x) > COPIED * ROUNDED:
-            found.add(str(name))
-    return found
 
 
 def _short(value: Any) -> str:
@@ -334,39 +317,6 @@ def _check_levels(used: pd.DataFrame, levels: Mapping[str, tuple[str, ...]]) -> 
             single.append(f"moderator {name!r} has {kind}, {column.iloc[0]!r}, in all {len(used)} effects")
     if single:
         raise DesignError("; ".join(single) + ": nothing to compare, leave it out of mods")
-
-
-def _check_promise(formula: Formula, levels: Mapping[str, Sequence[str]], *, where: str) -> None:
-    """Refuse a design with more coefficients than are meant, before it is made."""
-    least = most = 0
-    for term in formula:
-        widths = [_width(str(factor.expr), levels) for factor in term.factors]
-        least += math.prod(max(width - 1, 1) for width in widths)
-        most += math.prod(widths)
-    if least > MOST_COLUMNS or most > 10 * MOST_COLUMNS:
-        raise DesignError(f"{where} asks for at least {least:,} coefficients; at most {MOST_COLUMNS:,} are fitted")
-
-
-def _width(factor: str, levels: Mapping[str, Sequence[str]]) -> int:
-    """Return how many columns a factor may have: its levels, or the size of a spline."""
-    if factor in levels:
-        return len(levels[factor])
-    try:
-        call, names = parse(factor)
-    except RefusedError:
-        return 1
-    if not isinstance(call, ast.Call):
-        return 1
-    if ast.unparse(call.func) in SIZED:
-        sizes = [*call.args[1:], *(word.value for word in call.keywords if word.arg in ("df", "degree", "knots"))]
-        return 1 + sum(len(part.elts) if isinstance(part, ast.List | ast.Tuple) else _whole(part) for part in sizes)
-    coded = call.args[0] if call.args else None
-    name = names.get(coded.id, coded.id) if isinstance(coded, ast.Name) else ""
-    return len(levels.get(name, " "))
-
-
-def _whole(node: ast.expr) -> int:
-    return int(node.value) if isinstance(node, ast.Constant) and isinstance(node.value, int | float) else 0
 
 
 def _materialise(

@@ -18,6 +18,13 @@ HEADS = {"pval": "p", "ddf": "df", "ci_lb": "CI lower", "ci_ub": "CI upper", "pi
 _TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 
 
+class _NoNotes:
+    def __get__(self, result: Result | None, owner: type) -> tuple[Note, ...]:
+        if result is None:  # a dataclass with such a field must not take this for its default
+            raise AttributeError("notes")
+        return ()
+
+
 class Result:
     """The base of every result: a table, its exports, notes, and a text; classes add what is their own.
 
@@ -30,6 +37,8 @@ class Result:
         @property
         def notes(self) -> tuple[Note, ...]:
             """What a reader must know; every report prints them."""
+    else:
+        notes = _NoNotes()
 
     def tidy(self) -> pd.DataFrame:
         """Return the table, unrounded."""

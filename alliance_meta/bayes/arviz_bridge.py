@@ -26,6 +26,8 @@ FEWEST_DRAWS = 4
 # What differs between two runs with the same seed.
 CLOCK_ATTRIBUTES = ("created_at", "sampling_time")
 CLOCK_VARIABLES = ("perf_counter_diff", "perf_counter_start", "process_time_diff")
+# How names of parameters end that PyMC has transformed, beside the parameters themselves.
+INTERNAL = "__"
 MIXING = ("mcse", "ess_bulk", "ess_tail", "rhat")
 COLUMNS = ("mean", "sd", "median", "ci_lb", "ci_ub", *MIXING)
 # Tail ESS is that of these two quantiles, the smaller of the two.
@@ -103,9 +105,10 @@ def from_draws(
 
 
 def without_clock(container: Any) -> Any:
-    """Return the container without time stamps and timings, its variables in alphabetical order.
+    """Return the container without time stamps, timings and internal variables, the others in alphabetical order.
 
-    What is left is a function of the model, the data and the seed.
+    Internal is what PyMC makes of a parameter for the sampler (``tau_log__``). What is left is a function of the model,
+    the data and the seed.
     """
     groups = {name: _tidy_group(_dataset(container[name])) for name in group_names(container)}
     return _container(type(container), groups)
@@ -134,9 +137,7 @@ def draws(container: Any, *, group: str = "posterior") -> dict[str, Array]:
 def scalars(container: Any) -> dict[str, Array]:
     """Return the draws (chain, draw) of every scalar of the posterior by its label, such as ``"theta[Smith 2001]"``."""
     posterior = _group(container, "posterior")
-    return {
-        label: chains for name, values in posterior.data_vars.items() for label, chains in _parts(str(name), values)
-    }
+    return {label: chains for name in _own(posterior) for label, chains in _parts(str(name), posterior[name])}
 
 
 def summary(container: Any, *, level: float = 0.95) -> pd.DataFrame:
@@ -311,8 +312,14 @@ def _group(container: Any, group: str) -> Any:
     return _dataset(container[group])
 
 
+def _own(dataset: Any) -> list[Any]:
+    """Return the names of all variables but internal ones, unless there are no others."""
+    names = list(dataset.data_vars)
+    return [name for name in names if not str(name).endswith(INTERNAL)] or names
+
+
 def _tidy_group(dataset: Any) -> Any:
-    kept = dataset[sorted(set(dataset.data_vars) - set(CLOCK_VARIABLES))]
+    kept = dataset[sorted(set(_own(dataset)) - set(CLOCK_VARIABLES))]
     kept.attrs = {name: value for name, value in dataset.attrs.items() if name not in CLOCK_ATTRIBUTES}
     return kept
 

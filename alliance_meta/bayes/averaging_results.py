@@ -218,8 +218,8 @@ class AveragedResults(Fit):
             inside, around = inner.interval(level=level), outer.interval(level=level)
             rows.append((inside.estimate, inner.sd, inside.lb, inside.ub, around.lb, around.ub))
         out = pd.DataFrame(rows, columns=list(COLUMNS))
-        words = SCALE_LABELS.get(str(scale), self.effects.scale_label)
-        out.attrs.update(scale=scale or self.effects.scale_label, scale_label=words, level=level, interval="eti")
+        shown = scale or {"ZCOR": "z", "COR": "r", "UCOR": "r"}.get(self.effects.measure, "analysis")
+        out.attrs.update(scale=shown, scale_label=SCALE_LABELS[shown], level=level, interval="eti")
         return out
 
     @property

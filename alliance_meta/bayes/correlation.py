@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from alliance_meta.bayes.correlation_results import BayesianCorrelationResults
+from alliance_meta.bayes.effect_priors import Cauchy, Normal, StudentT
 from alliance_meta.bayes.marginals import IntervalKind
 from alliance_meta.bayes.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.priors import MU, TAU
-from alliance_meta.bayes.setup import check_kind
+from alliance_meta.bayes.setup import check_kind, tau_density
 from alliance_meta.core.bayes_tabulated import TabulatedPosterior, TabulatedProblem, solve_tabulated
 from alliance_meta.core.correlation_table import tabulated_correlations
 from alliance_meta.effects.pearson import as_fisher_z, pearson
@@ -102,7 +105,8 @@ def exact_correlation(
             "HalfNormal(0.3), or use BayesianModel"
         )
     r, n = pearson(effects)
-    problem = TabulatedProblem(tabulated_correlations(r, n), mu_prior.logpdf, tau_prior.logpdf, tau_prior.upper)
+    tau = tau_density(tau_prior)
+    problem = TabulatedProblem(tabulated_correlations(r, n), mu_prior.logpdf, tau, _tails(mu_prior, tau_prior, len(r)))
     exact = solve_tabulated(problem)
     return BayesianCorrelationResults(
         effects=effects,
@@ -113,6 +117,15 @@ def exact_correlation(
         exact=exact,
         notes=merge_notes(effects.notes, _notes(effects.k, exact), dependence_notes(effects, stacklevel=4)),
     )
+
+
+def _tails(mu_prior: EffectPrior, tau_prior: TauPrior, k: int) -> tuple[float, float]:
+    """Return the a of the tails mu^-a and tau^-a; the likelihood of one true effect far away falls like 1 / tau."""
+    of_tau = tau_prior.tail + k - (0 if mu_prior.proper else 1)
+    if isinstance(mu_prior, Normal):
+        return np.inf, of_tau
+    df = mu_prior.df if isinstance(mu_prior, StudentT) else 1.0 if isinstance(mu_prior, Cauchy) else 0.0
+    return of_tau + df, of_tau
 
 
 def _notes(k: int, exact: TabulatedPosterior) -> list[Note]:

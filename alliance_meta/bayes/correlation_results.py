@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.bayes.averaged import GridMarginal
-from alliance_meta.bayes.effect_priors import Normal
 from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis, shown, undefined
 from alliance_meta.bayes.marginals import (
     KINDS,
@@ -106,15 +105,13 @@ class BayesianCorrelationResults(StatedIntervals):
 
     @cached_property
     def _marginals(self) -> dict[str, Marginal]:
-        # A tail of tau like tau^-a becomes tau^-(a + k) by the likelihood, one power less if mu is left free.
-        tail = self.tau_prior.tail + self.k - (0 if isinstance(self.mu_prior, Normal) else 1)
-        finite = 2 if tail > 3 else int(tail > 2)
-        of_mu = 2 if isinstance(self.mu_prior, Normal) else finite
-        return {
-            "mu": GridMarginal("mu", self.exact.mu, of_mu),
-            "tau": GridMarginal("tau", self.exact.tau, finite),
-            "theta_new": GridMarginal("theta_new", self.exact.theta_new, min(of_mu, finite)),
+        of_mu, of_tau = self.exact.problem.tails
+        grids = {
+            "mu": (self.exact.mu, of_mu),
+            "tau": (self.exact.tau, of_tau),
+            "theta_new": (self.exact.theta_new, min(of_mu, of_tau)),
         }
+        return {name: GridMarginal(name, grid, grid.moments(tail)) for name, (grid, tail) in grids.items()}
 
     def prob(self, statement: str, *, scale: str | None = None) -> float:
         """Return the posterior probability of a statement such as ``"mu > 0.1"`` or ``"0.1 < theta_new < 0.5"``."""

@@ -10,6 +10,7 @@ from scipy import special
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.prior import EffectPrior
+from alliance_meta.core.bayes_scale import t_constant
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 
@@ -77,10 +78,8 @@ class StudentT(EffectPrior):
     positive: ClassVar[tuple[str, ...]] = ("df", "scale")
 
     def _logpdf(self, x: Array) -> Array:
-        half = 0.5 * self.df
         z = (x - self.mean) / self.scale
-        constant = special.gammaln(half + 0.5) - special.gammaln(half) - 0.5 * np.log(np.pi * self.df)
-        return constant - np.log(self.scale) - (half + 0.5) * np.log1p(z**2 / self.df)
+        return t_constant(self.df) - np.log(self.scale) - 0.5 * (self.df + 1.0) * np.log1p(z**2 / self.df)
 
     def _cdf(self, x: Array) -> Array:
         return special.stdtr(self.df, (x - self.mean) / self.scale)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from scipy import special
 
 from alliance_meta._typing import Array
 from alliance_meta.core import bayes_panels
@@ -310,7 +311,12 @@ def _arctanh(x: Array) -> Array:
     return np.arctanh(np.clip(x, -1.0, 1.0))
 
 
+def _logistic(s: Array) -> Array:
+    return special.expit(s) * special.expit(-s)
+
+
 TANH = Monotone(np.tanh, _arctanh, lambda z: 1.0 / np.cosh(z) ** 2, True)
+SHARE = Monotone(special.expit, lambda p: special.logit(np.clip(p, 0.0, 1.0)), _logistic, True)
 SQUARE = Monotone(np.square, lambda x: np.sqrt(np.maximum(x, 0.0)), lambda t: 2.0 * t, False)
 
 

@@ -184,10 +184,16 @@ def _tau_conflict(problem: ExactProblem, prior: TauPrior) -> bool:
 
 
 def _limits(prior: TauPrior) -> Array | None:
-    """Return the values between which practically all of the prior lies; None for an improper one."""
+    """Return the values between which practically all of the prior lies; None for an improper one.
+
+    What lies below all of them is outside only where the density is low there: a flat prior pulls nowhere, however
+    little of it is left of the values that the data suggest.
+    """
     if not prior.proper:
         return None
-    return prior.quantile([OUTSIDE, 1.0 - OUTSIDE])
+    lower, upper = prior.quantile([OUTSIDE, 1.0 - OUTSIDE])
+    near, middle = prior.logpdf([0.5 * lower, prior.quantile(0.5)])
+    return np.array([lower if middle - near > FAR_MORE_LIKELY else 0.0, upper])
 
 
 def _far_more_likely(tau: Array, loglik: Array, ends: Array) -> bool:

@@ -13,6 +13,7 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes.averaged import GridMarginal
 from alliance_meta.bayes.marginals import (
     INFINITE,
+    SHARE,
     SQUARE,
     Marginal,
     MixtureMarginal,
@@ -97,7 +98,7 @@ class MultilevelQuantities(Quantities):
         if effect:
             return MixtureMarginal(name, self._true_effects.row(self._study(effect[1])))
         if name == "icc":
-            return GridMarginal(name, self._total.marginal(1))
+            return TransformedMarginal(name, GridMarginal("logit", self._total.marginal(1)), SHARE)
         if name.startswith("tau[") or (name not in self._known and name not in self.names):
             known_names = [*self._known, *self.names]
             raise InputError(
@@ -162,7 +163,7 @@ class MultilevelQuantities(Quantities):
 
     @cached_property
     def _total(self) -> Grid:
-        """The posterior of the total standard deviation and of the share between groups."""
+        """The posterior of the total standard deviation and of the logit of the share between groups."""
         found = total_and_share(self.exact.data, self.priors.densities)
         if not abs(found.log_integral - self.exact.log_marginal) <= AGREE:
             raise InputError(NO_TOTAL.format(*self.priors.tau_names))

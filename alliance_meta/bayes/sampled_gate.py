@@ -64,12 +64,9 @@ class Diagnostics:
 def diagnose(container: Any) -> Diagnostics:
     """Look at every scalar.
 
-    Left out are constant elements of a vector whose others move, such as the 1s of correlations, and what PyMC made of
-    a parameter by an increasing function, which has the same ranks (``tau_log__``).
+    Left out are constant elements of a vector whose others move, such as the 1s of correlations.
     """
-    found = arviz_bridge.scalars(container)
-    own = {label: chains for label, chains in found.items() if not label.partition("[")[0].endswith("__")}
-    chains = own or found
+    chains = arviz_bridge.scalars(container)
     still = {label for label, draws in chains.items() if draws.min() == draws.max()}
     moving = {label.partition("[")[0] for label in chains if label not in still}
     looked = {

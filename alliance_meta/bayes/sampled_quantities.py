@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -15,13 +16,13 @@ from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.marginals import IntervalKind, StatedIntervals
 from alliance_meta.bayes.prior import TauPrior
 from alliance_meta.bayes.pymc.recipe import Recipe
-from alliance_meta.bayes.sampled_gate import Diagnostics
+from alliance_meta.bayes.sampled_gate import FAILED, Diagnostics
 from alliance_meta.bayes.sampled_marginals import SampledMarginal
 from alliance_meta.core.univariate import heterogeneity
 from alliance_meta.core.wls import make_batch
 from alliance_meta.design import INTERCEPT, Design
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import InputError
+from alliance_meta.errors import ConvergenceWarning, InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import Scale, did_you_mean
@@ -29,8 +30,8 @@ from alliance_meta.options import Scale, did_you_mean
 NO_I2 = "I2 needs a model with one normal distribution of true effects, whose standard deviation is tau"
 # Streams of random numbers that one seed is split into.
 NEW_EFFECT, TRUE_EFFECTS = 1, 4
-# Draws that only serve the sampler: normals that a non-centred model scales, shares of a prior, PyMC's transformations.
-_SERVING = re.compile(r"z|z_.*|.*_z|.*_share|.*__")
+# Draws that only serve the sampler: normals that a non-centred model scales, shares of a prior.
+_SERVING = re.compile(r"z|z_.*|.*_z|.*_share")
 
 
 class SampledQuantities(StatedIntervals):
@@ -43,6 +44,12 @@ class SampledQuantities(StatedIntervals):
     recipe: Recipe | None
     level: float
     interval: IntervalKind
+
+    def _caution(self) -> None:
+        """Warn, wherever numbers are given, that the draws fail their checks."""
+        if self.problems:
+            codes = ", ".join(note.code for note in self.problems)
+            warnings.warn(f"{FAILED} Failed: {codes}; see .problems.", ConvergenceWarning, stacklevel=3)
 
     @property
     def made(self) -> Recipe:
@@ -77,26 +84,31 @@ class SampledQuantities(StatedIntervals):
     @property
     def beta(self) -> Array:
         """Posterior means of the coefficients, (p,)."""
+        self._caution()
         return self._printed.mean(axis=0)
 
     @property
     def se(self) -> Array:
         """Posterior standard deviations of the coefficients, (p,)."""
+        self._caution()
         return self._printed.std(axis=0, ddof=1)
 
     @property
     def vb(self) -> Array:
         """Posterior covariance of the coefficients, (p, p)."""
+        self._caution()
         return np.atleast_2d(np.cov(self._printed, rowvar=False))
 
     @property
     def ci_lb(self) -> Array:
         """Lower limits of the credible intervals of the coefficients, (p,)."""
+        self._caution()
         return self._limits[0]
 
     @property
     def ci_ub(self) -> Array:
         """Upper limits of the credible intervals of the coefficients, (p,)."""
+        self._caution()
         return self._limits[1]
 
     @property
@@ -275,4 +287,5 @@ class SampledQuantities(StatedIntervals):
     def _if_single(self, name: str) -> float:
         if "tau" not in self._scalars:
             return NotApplicable("this model has no single tau")
+        self._caution()
         return self._marginal(name).median

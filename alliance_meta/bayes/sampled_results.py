@@ -52,7 +52,8 @@ class SampledPosterior(SampledQuantities):
     """Draws from a posterior, with what a reader must know about them.
 
     Made by `bayes.sample`. Methods and columns are those of `BayesianResults`, with the Monte-Carlo error of each
-    number. Draws that fail a check of convergence say so first in every output.
+    number. Draws that fail a check of convergence say so first in every output, and every method that gives numbers warns
+    (`ConvergenceWarning`).
 
     Attributes
     ----------
@@ -130,7 +131,9 @@ class SampledPosterior(SampledQuantities):
             interval, and whether the draws pass their checks, are in ``.attrs``.
         """
         used, kind = self._interval(level, interval)
-        return sampled_export.tidy(self, level=used, kind=kind)
+        found = sampled_export.tidy(self, level=used, kind=kind)
+        self._caution()
+        return found
 
     def predict(
         self,
@@ -174,7 +177,9 @@ class SampledPosterior(SampledQuantities):
         """
         used, kind = self._interval(level, interval)
         own = self.seed if seed is None else seed
-        return predict(self, newdata, scale=scale, level=used, kind=kind, seed=own)
+        found = predict(self, newdata, scale=scale, level=used, kind=kind, seed=own)
+        self._caution()
+        return found
 
     def predicted(self, X: Array, *, scale: Scale | None, level: float) -> pd.DataFrame:
         """Return the predictions for rows of the design, or for averages of rows, (m, p)."""
@@ -210,7 +215,9 @@ class SampledPosterior(SampledQuantities):
             As `Marginal`, with ``mcse_mean``, ``mcse_sd``, ``mcse_median``, ``mcse_quantile(p)`` and
             ``mcse_prob(lower, upper)``.
         """
-        return self._marginal(what, scale)
+        found = self._marginal(what, scale)
+        self._caution()
+        return found
 
     def prob(self, statement: str, *, scale: Scale | None = None) -> float:
         """Return the posterior probability of a statement; for its Monte-Carlo error see `posterior`.
@@ -253,6 +260,7 @@ class SampledPosterior(SampledQuantities):
         ConvergenceWarning
             The approximation fails for a unit (its Pareto k is too large); it also stands in ``.notes``.
         """
+        self._caution()
         return leave_one_out(self, refit=refit)
 
     def posterior_predictive(self, *, seed: int | None = None) -> Any:

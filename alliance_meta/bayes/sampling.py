@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import pymc as pm
 
 TARGET_ACCEPT = 0.9
+DRAWS = 1000
 
 Sampler = Literal["nutpie", "pymc", "numpyro"]
 
@@ -26,13 +28,13 @@ def sample(
     model: pm.Model | CompiledModel,
     *,
     seed: int,
-    draws: int = 1000,
+    draws: int | None = None,
     tune: int = 1000,
     chains: int = 4,
     target_accept: float | None = None,
     sampler: Sampler = "nutpie",
     cores: int | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     level: float = 0.95,
     interval: IntervalKind = "eti",
 ) -> SampledPosterior:
@@ -45,8 +47,10 @@ def sample(
         the time of compiling when a model is fitted again.
     seed : int
         The same seed gives the same draws.
-    draws, tune : int
-        Draws kept, and draws used to tune the sampler and thrown away, per chain.
+    draws : int, optional
+        Draws kept per chain. By default 1000, or more for models that need it.
+    tune : int
+        Draws per chain that tune the sampler and are thrown away.
     chains : int
         Independent chains; the checks need at least 2.
     target_accept : float, optional
@@ -58,8 +62,8 @@ def sample(
         separately.
     cores : int, optional
         Chains run at once; by default as many as the machine has. The draws do not depend on it.
-    progress : bool
-        Show a progress bar and the sampler's messages.
+    progress : bool, optional
+        Show a progress bar and the sampler's messages. By default in a terminal, and not where output goes to a file.
     level : float
         Probability inside every interval of the result, a fraction.
     interval : {"eti", "hdi"}
@@ -95,8 +99,13 @@ def sample(
     >>> posterior.converged, bool(0.2 < posterior.draws("mu").mean() < 0.3)
     (True, True)
     """
+    made = getattr(model, "recipe", None)
     if target_accept is None:
-        target_accept = getattr(getattr(model, "recipe", None), "target_accept", None) or TARGET_ACCEPT
+        target_accept = getattr(made, "target_accept", None) or TARGET_ACCEPT
+    if draws is None:
+        draws = getattr(made, "draws", None) or DRAWS
+    if progress is None:
+        progress = sys.stdout.isatty() and sys.stderr.isatty()
     _check_settings(draws=draws, tune=tune, chains=chains, cores=cores, target_accept=target_accept)
     check_option("sampler", sampler, Sampler)
     check_level(level)

@@ -132,7 +132,7 @@ def exact_problem(effects: EffectSizes, design: Design, priors: PriorSet) -> Exa
             raise InputError(f"the prior of {priors.names[j]}, {prior}, is none the exact integration knows")
     model = prepare(effects.yi, effects.vi, design.X @ coordinates(design), mean, precision)
     tau = priors.tau.given(effects.vi)
-    return _checked(ExactProblem(model, _tau_density(tau), heavy), tau)
+    return _checked(ExactProblem(model, tau_density(tau), heavy), tau)
 
 
 def _check_heavy(priors: PriorSet) -> None:
@@ -147,7 +147,7 @@ def _check_heavy(priors: PriorSet) -> None:
 
 def with_tau(problem: ExactProblem, prior: TauPrior) -> ExactProblem:
     """Return the same integrals with another prior of tau, if they exist."""
-    return _checked(replace(problem, tau=_tau_density(prior)), prior)
+    return _checked(replace(problem, tau=tau_density(prior)), prior)
 
 
 def _checked(problem: ExactProblem, prior: TauPrior) -> ExactProblem:
@@ -156,7 +156,8 @@ def _checked(problem: ExactProblem, prior: TauPrior) -> ExactProblem:
     return problem
 
 
-def _tau_density(prior: TauPrior) -> TauDensity:
+def tau_density(prior: TauPrior) -> TauDensity:
+    """Return a prior of tau as the quadrature needs it."""
     marks: tuple[float, ...] = ()
     if prior.proper:
         marks = tuple(float(q) for q in prior.quantile(MARKS) if 0 < q < np.inf)

@@ -10,9 +10,9 @@ from scipy import special
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.prior import TauPrior
+from alliance_meta.core.bayes_mixture import LOG_ROOT_2PI
+from alliance_meta.core.bayes_scale import stirling_error, t_constant
 from alliance_meta.errors import InputError
-
-LOG_2PI = float(np.log(2.0 * np.pi))
 
 
 def _inside(x: Array, value: Array) -> Array:
@@ -86,10 +86,8 @@ class HalfT(TauPrior):
         return self.df + 1.0
 
     def _logpdf(self, x: Array) -> Array:
-        half = 0.5 * self.df
-        constant = special.gammaln(half + 0.5) - special.gammaln(half) - 0.5 * np.log(np.pi * self.df)
         log_kernel = np.log1p((x / self.scale) ** 2 / self.df)
-        return _inside(x, np.log(2.0) + constant - np.log(self.scale) - (half + 0.5) * log_kernel)
+        return _inside(x, np.log(2.0 / self.scale) + t_constant(self.df) - 0.5 * (self.df + 1.0) * log_kernel)
 
     def _cdf(self, x: Array) -> Array:
         # The square of a t variable over its sum with df has a beta distribution.
@@ -242,8 +240,9 @@ class InverseGamma(TauPrior):
         return self.shape + 1.0
 
     def _logpdf(self, x: Array) -> Array:
-        constant = self.shape * np.log(self.scale) - special.gammaln(self.shape)
-        value = constant - (self.shape + 1.0) * np.log(x) - self.scale / x
+        a = self.shape
+        ratio = np.minimum(self.scale / (a * x), 1e300)
+        value = 0.5 * np.log(a) - LOG_ROOT_2PI - stirling_error(a) + a * (np.log(ratio) - ratio + 1.0) - np.log(x)
         return np.where(x > 0, value, -np.inf)
 
     def _cdf(self, x: Array) -> Array:
@@ -285,8 +284,11 @@ class Gamma(TauPrior):
         return np.inf
 
     def _logpdf(self, x: Array) -> Array:
-        constant = -special.gammaln(self.shape) - self.shape * np.log(self.scale)
-        return _inside(x, constant + special.xlogy(self.shape - 1.0, np.maximum(x, 0.0)) - x / self.scale)
+        # Beside the mean, so that a large shape costs no digits.
+        a = self.shape
+        ratio = np.maximum(x, 0.0) / (a * self.scale)
+        constant = -LOG_ROOT_2PI - stirling_error(a) - np.log(self.scale) - 0.5 * np.log(a)
+        return _inside(x, constant + special.xlogy(a - 1.0, ratio) - a * (ratio - 1.0))
 
     def _cdf(self, x: Array) -> Array:
         return special.gammainc(self.shape, np.maximum(x, 0.0) / self.scale)
@@ -324,7 +326,7 @@ class LogNormal(TauPrior):
 
     def _logpdf(self, x: Array) -> Array:
         log = np.log(np.where(x > 0, x, 1.0))
-        value = -0.5 * (LOG_2PI + ((log - self.mean) / self.sd) ** 2) - np.log(self.sd) - log
+        value = -LOG_ROOT_2PI - 0.5 * ((log - self.mean) / self.sd) ** 2 - np.log(self.sd) - log
         return np.where(x > 0, value, -np.inf)
 
     def _cdf(self, x: Array) -> Array:

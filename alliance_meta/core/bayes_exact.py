@@ -15,9 +15,9 @@ from scipy import special
 
 from alliance_meta._typing import Array
 from alliance_meta.core.bayes_heavy import TAU_RULES, align, alike, heavy_nodes, scale_weights, shrink
-from alliance_meta.core.bayes_mixture import LIGHTEST, NormalMixture, mixture
+from alliance_meta.core.bayes_mixture import NormalMixture, counting, mixture
 from alliance_meta.core.bayes_normal import NormalModel, conditional
-from alliance_meta.core.bayes_panels import Panels, integrate, mass_region
+from alliance_meta.core.bayes_panels import Panels, head_of, integrate, mass_region
 from alliance_meta.core.bayes_scale import HeavyPrior, gauss_rules
 
 # How far beyond the scales of the data and of the prior the mass is looked for.
@@ -49,6 +49,11 @@ class TauDensity:
     tail: float
     marks: tuple[float, ...]
     proper: bool
+
+    @property
+    def head(self) -> float:
+        """The a of a density like tau^(a - 1) near 0 where it is unbounded there, else 1."""
+        return head_of(lambda tau: self.log_density(tau)[None])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,15 +194,17 @@ def solve(problem: ExactProblem) -> ExactPosterior:
 
     start, stretch = mass_region(rows, *search_range(problem), tail=problem.tail - order)
     panels = integrate(rows, start, stretch, upper=problem.tau.upper)
-    counts = panels.weight[0] > LIGHTEST * panels.weight[0].max()
+    reached = order if panels.error[-1] < WORST_MOMENT else 0
+    # What has no variance is not followed to its end.
+    counts = counting(panels.weight[0], panels.tau if reached == 2 else np.ones(len(panels.tau)))
     tau, weight = panels.tau[counts], panels.weight[0][counts]
     weight = weight / weight.sum()
     if problem.heavy is None:
         given = conditional(problem.model, tau)
         nodes = (weight, tau, given.mean, given.root)
     else:
-        nodes = heavy_nodes(problem.model, problem.heavy, weight, stretch.to_t(tau), stretch.to_tau)
-    reached = order if panels.error[-1] < WORST_MOMENT else 0
+        t, variance = stretch.to_t(tau), reached == 2
+        nodes = heavy_nodes(problem.model, problem.heavy, weight, t, stretch.to_tau, variance=variance)
     return ExactPosterior(problem, panels, *nodes, float(panels.log_integral[0]), float(panels.error[0]), reached)
 
 
@@ -216,9 +223,8 @@ def thinned(posterior: ExactPosterior, c: Array) -> ExactPosterior:
         tau = panels.stretch.to_tau(np.clip(points[0], t.min(), t.max()))
         given = conditional(problem.model, tau)
         few = replace(posterior, weight=rule[0], tau=tau, mean=given.mean, root=given.root)
-        if alike(few.coefficients(c[None]), posterior.coefficients(c[None])) and alike(
-            few.new_effects(c[None]), posterior.new_effects(c[None])
-        ):
+        made = [(one.coefficients(c[None]), one.new_effects(c[None])) for one in (few, posterior)]
+        if all(alike(a, b, variance=False) for a, b in zip(*made, strict=True)):
             return few
     return posterior
 

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import Array
-from alliance_meta.core.bayes_mixture import LIGHTEST, NormalMixture, mixture
+from alliance_meta.core.bayes_mixture import NormalMixture, counting, mixture
 from alliance_meta.core.bayes_normal import LOG_2PI, NormalModel, conditional
 from alliance_meta.core.bayes_scale import HeavyPrior, gauss_rules, scale_nodes
 
@@ -23,16 +23,20 @@ SCALE_RULES = (6, 10, 16, 24)
 # They do if they give the same probabilities at these quantiles.
 PROBES = np.array([1e-6, 1e-3, 0.025, 0.2, 0.5, 0.8, 0.975, 1.0 - 1e-3, 1.0 - 1e-6])
 ALIKE = 5e-14
+# ... and the same standard deviation.
+ALIKE_SPREAD = 1e-12
 TINY = 1e-300
 
 # Weight, tau, mean and root of the components that count.
 Nodes = tuple[Array, Array, Array, Array]
 
 
-def alike(few: NormalMixture, many: NormalMixture) -> bool:
-    """Return whether both mixtures are the same distribution, to rounding."""
+def alike(few: NormalMixture, many: NormalMixture, *, variance: bool) -> bool:
+    """Return whether both mixtures are the same distribution, to rounding; with `variance` they have one."""
     x = few.quantile(PROBES)
-    return bool(np.abs(few.cdf(x) - many.cdf(x)).max() < ALIKE)
+    if not np.abs(few.cdf(x) - many.cdf(x)).max() < ALIKE:
+        return False
+    return not variance or bool(np.abs(few.moments()[1] / many.moments()[1] - 1.0).max() < ALIKE_SPREAD)
 
 
 def scale_weights(model: NormalModel, prior: HeavyPrior, mean: Array, root: Array) -> tuple[Array, Array]:
@@ -73,19 +77,22 @@ def align(root: Array, j: int) -> Array:
 
 
 def heavy_nodes(
-    model: NormalModel, prior: HeavyPrior, weight: Array, t: Array, to_tau: Callable[[Array], Array]
+    model: NormalModel, prior: HeavyPrior, weight: Array, t: Array, to_tau: Callable[[Array], Array], *, variance: bool
 ) -> Nodes:
-    """Return the components over tau and the scale, as few as will do; `t` is tau on the scale of the quadrature."""
+    """Return the components over tau and the scale, as few as will do; `t` is tau on the scale of the quadrature.
+
+    With `variance` the quantities have one, which few components have to match too.
+    """
     base = full = _sheet(model, prior, to_tau(t), weight)
     for n in TAU_RULES:
         points, rule = gauss_rules(weight[None], t[None], n)
         few = _sheet(model, prior, to_tau(np.clip(points[0], t.min(), t.max())), rule[0])
-        if few.agrees(full):
+        if few.agrees(full, variance=variance):
             base = few
             break
     for n in SCALE_RULES:
         few = base.thinned(n)
-        if few.agrees(base):
+        if few.agrees(base, variance=variance):
             return few.nodes()
     return base.nodes()
 
@@ -117,14 +124,16 @@ class _Sheet:
     def nodes(self) -> Nodes:
         """Return the components that count, strung together."""
         weight = self.weight[:, None] * self.given
-        kept = weight > LIGHTEST * weight.max()
+        tau = np.broadcast_to(self.tau[:, None], weight.shape)
+        kept = counting(weight, tau)
         mean, root = shrink(self.prior, self.mean, self.root, self.share)
-        tau = np.broadcast_to(self.tau[:, None], kept.shape)[kept]
+        tau = tau[kept]
         return weight[kept] / weight[kept].sum(), tau, mean[kept], root[kept]
 
-    def agrees(self, other: _Sheet) -> bool:
+    def agrees(self, other: _Sheet, *, variance: bool) -> bool:
         """Return whether both give the coefficient, and it with tau on top, the same distribution."""
-        return all(alike(a, b) for a, b in zip(self._mixtures(), other._mixtures(), strict=True))
+        pairs = zip(self._mixtures(), other._mixtures(), strict=True)
+        return all(alike(a, b, variance=variance) for a, b in pairs)
 
     def _mixtures(self) -> tuple[NormalMixture, NormalMixture]:
         j = self.prior.index

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, special
 
-from alliance_meta._typing import Array
+from alliance_meta._typing import Array, Mask
 
 LOG_ROOT_2PI = 0.5 * float(np.log(2.0 * np.pi))
 # Components lighter than this are left out: together they cannot move a probability in its 15th digit.
 LIGHTEST = 1e-18
+# The largest number that can be squared.
+LARGEST = 1e150
 # Cells of quantities x components worked on at once.
 MOST_CELLS = 1_000_000
 MOST_STEPS = 100
@@ -129,9 +131,15 @@ class NormalMixture:
         return out
 
 
+def counting(weight: Array, size: Array) -> Mask:
+    """Return which components matter for probabilities, or for the second moment of what has this size (B,) there."""
+    spread = weight * np.square(np.minimum(size, LARGEST))
+    return (weight > LIGHTEST * weight.max()) | (spread > LIGHTEST * spread.max())
+
+
 def mixture(weight: Array, mean: Array, sd: Array) -> NormalMixture:
-    """Return the mixtures without the components that do not count."""
-    kept = weight > LIGHTEST * weight.max()
+    """Return the mixtures without the components that count neither for a probability nor for a variance."""
+    kept = counting(weight, sd.max(axis=0))
     w = weight[kept]
     return NormalMixture(w / w.sum(), mean[:, kept], sd[:, kept])
 

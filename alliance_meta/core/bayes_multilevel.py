@@ -17,7 +17,7 @@ from alliance_meta._typing import Array
 from alliance_meta.core.bayes_exact import TauDensity
 from alliance_meta.core.bayes_mixture import LIGHTEST, NormalMixture, mixture
 from alliance_meta.core.bayes_normal import LOG_2PI
-from alliance_meta.core.bayes_trapezoid import Grid, HalfLine, SincDensity, integrate_grid
+from alliance_meta.core.bayes_trapezoid import Grid, HalfLine, SincDensity, integrate_grid, moment_depth
 from alliance_meta.core.clusters import IntArray
 from alliance_meta.core.tower_plan import Blocks, Plan, Term, plan
 
@@ -97,14 +97,14 @@ class MultilevelPosterior:
         return np.hypot(self.between, self.within)
 
     def finite(self, order: int, *, of: str) -> bool:
-        """Return whether a moment exists; `of` is "tau", "new", "study" or "coefficients"."""
+        """Return whether a moment exists and is in reach; `of` is "tau", "new", "study" or "coefficients"."""
         if of == "study" or (of == "coefficients" and (self.data.precision > 0).all()):
             return True
-        return min(self.tails) - order > 1.0
+        return min(self.tails) - order > 1.0 and all(self.deviation(i).reaches(order) for i in range(len(self.grid.u)))
 
     def moments(self, i: int) -> int:
-        """Return how many moments of a deviation are finite, at most 2."""
-        return int(np.sum(self.tails[i] - np.arange(1, 3) > 1.0))
+        """Return how many moments of a deviation are finite and in reach, at most 2."""
+        return self.deviation(i).moments(self.tails[i])
 
     def deviation(self, i: int) -> SincDensity:
         """Return the posterior of the standard deviation between groups (0) or within (1)."""
@@ -229,7 +229,7 @@ def solve_multilevel(
     """Return the posterior under proper priors of the two standard deviations; None holds one at 0."""
     priors = [between, within]
     free = [i for i, prior in enumerate(priors) if prior is not None]
-    lines = [line_of(prior.upper, data) for prior in priors if prior is not None]
+    depth, lines = reach(data, tails_of(data, priors), priors)
 
     def split(values: Sequence[Array]) -> list[Array]:
         B = len(values[0]) if values else 1
@@ -245,7 +245,7 @@ def solve_multilevel(
         return logs
 
     if lines:
-        grid = integrate_grid(log_joint, lines, tolerance=TOLERANCE, depth=DEPTH, power=2.0)
+        grid = integrate_grid(log_joint, lines, tolerance=TOLERANCE, depth=depth, power=2.0)
     else:
         grid = Grid((), (), np.ones(()), float(log_joint()[0]), 0.0)
     *values, weight = grid.values()
@@ -294,6 +294,16 @@ def without_coefficient(data: MultilevelData, direction: int, value: float = 0.0
         precision=data.precision[kept],
         centre=data.centre[kept],
     )
+
+
+def reach(
+    data: MultilevelData, tails: Sequence[float], priors: Sequence[TauDensity | None]
+) -> tuple[float, list[HalfLine]]:
+    """Return how far the density is followed, and the coordinates of the free deviations."""
+    depth = max(moment_depth(tail, DEPTH) for tail in tails)
+    pairs = [(prior, tail) for prior, tail in zip(priors, tails, strict=True) if prior is not None]
+    lines = [line_of(one.upper, data).reaching(head=one.head, tail=tail, depth=depth) for one, tail in pairs]
+    return depth, lines
 
 
 def line_of(upper: float, data: MultilevelData) -> HalfLine:

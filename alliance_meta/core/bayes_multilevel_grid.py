@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from scipy import special
 
 from alliance_meta._typing import Array, Mask
 from alliance_meta.core.bayes_exact import TauDensity
 from alliance_meta.core.bayes_mixture import LIGHTEST
 from alliance_meta.core.bayes_multilevel import (
     DEPTH,
-    LIMITED_SPAN,
     TOLERANCE,
     MultilevelData,
     MultilevelPosterior,
@@ -20,7 +20,7 @@ from alliance_meta.core.bayes_multilevel import (
     line_of,
     tails_of,
 )
-from alliance_meta.core.bayes_trapezoid import Grid, HalfLine, integrate_grid
+from alliance_meta.core.bayes_trapezoid import NOTHING, SMALLEST, Grid, RealLine, integrate_grid, moment_depth
 
 # Above this error a grid does not serve another density than its own.
 ENOUGH = 1e-9
@@ -97,16 +97,22 @@ def with_priors(
 
 
 def total_and_share(data: MultilevelData, priors: Sequence[TauDensity]) -> Grid:
-    """Return the posterior of the total standard deviation and of the share of its square between groups."""
+    """Return the posterior of the total standard deviation and of the logit of the share of its square between groups."""
+    heads = [prior.head for prior in priors]
 
-    def log_density(total: Array, share: Array) -> Array:
-        between, within = total * np.sqrt(share), total * np.sqrt(1.0 - share)
-        logs: Array = np.log(0.5 * total) - 0.5 * (np.log(share) + np.log1p(-share))
+    def log_density(total: Array, logit: Array) -> Array:
+        own, other = special.log_expit(logit), special.log_expit(-logit)
+        between, within = total * np.exp(0.5 * own), total * np.exp(0.5 * other)
+        logs: Array = np.log(0.5 * total) + 0.5 * (own + other)
         logs = logs + priors[0].log_density(between) + priors[1].log_density(within)
         inside = np.isfinite(logs)
         logs[inside] += given_deviations(data, between[inside], within[inside]).loglik
         return logs
 
     upper = float(np.hypot(priors[0].upper, priors[1].upper))
-    lines = (line_of(upper, data), HalfLine(1.0, LIMITED_SPAN, 1.0))
-    return integrate_grid(log_density, lines, tolerance=TOLERANCE, depth=DEPTH, power=2.0)
+    tails = tails_of(data, priors)
+    depth = max(moment_depth(tail, DEPTH) for tail in tails)
+    total = line_of(upper, data).reaching(head=sum(heads), tail=min(tails), depth=depth)
+    end = float(np.arcsinh(min(NOTHING / min(heads), SMALLEST)))
+    lines = (total, RealLine(0.0, 2.0, (-end, end)))
+    return integrate_grid(log_density, lines, tolerance=TOLERANCE, depth=depth, power=2.0)

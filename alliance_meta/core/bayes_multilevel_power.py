@@ -10,12 +10,11 @@ from alliance_meta._typing import Array
 from alliance_meta.core.bayes_exact import TauDensity
 from alliance_meta.core.bayes_mixture import LIGHTEST
 from alliance_meta.core.bayes_multilevel import (
-    DEPTH,
     TOLERANCE,
     MultilevelData,
     MultilevelPosterior,
     given_deviations,
-    line_of,
+    reach,
     tails_of,
 )
 from alliance_meta.core.bayes_power import Powers
@@ -41,8 +40,8 @@ def solve_multilevel_power(data: MultilevelData, priors: Densities, powers: Powe
             logs = logs + powers.tau * prior.log_density(one)
         return logs
 
-    lines = [line_of(prior.upper, data) for prior in priors]
-    grid = integrate_grid(log_joint, lines, tolerance=TOLERANCE, depth=DEPTH, power=2.0)
+    depth, lines = reach(data, _tails(data, priors, powers), priors)
+    grid = integrate_grid(log_joint, lines, tolerance=TOLERANCE, depth=depth, power=2.0)
     between, within, weight = grid.values()
     heavy = weight > LIGHTEST * weight.max()
     found = given_deviations(scaled, between[heavy], within[heavy])

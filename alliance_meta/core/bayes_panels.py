@@ -1,8 +1,9 @@
 """Adaptive integration over tau in [0, inf), of one density or of many at once, with an error estimate.
 
-tau = c ((1 - t)^-q - 1) turns a heavy tail into a polynomial at t = 1. On panels of t each density is a series
-of 16 Legendre polynomials through its values at the Gauss nodes; a panel is halved until its last coefficients
-have died away. The series then gives integrals, distribution functions and quantiles alike.
+tau = c ((1 - t^(1/a))^-q - 1) turns a heavy tail into a polynomial at t = 1, and a density like tau^(a - 1) that is
+unbounded at 0, a < 1, into a bounded one; else a = 1. On panels of t each density is a series of 16 Legendre
+polynomials through its values at the Gauss nodes; a panel is halved until its last coefficients have died away and its
+series meets those of its neighbours. The series then gives integrals, distribution functions and quantiles alike.
 """
 
 from __future__ import annotations
@@ -17,18 +18,27 @@ from alliance_meta._typing import AnyArray, Array
 NODES = 16
 X, WEIGHTS = np.polynomial.legendre.leggauss(NODES)
 _DEGREE = np.arange(NODES)
+# Of the polynomials at -1; at 1 all are 1.
+_SIGNS = (-1.0) ** _DEGREE
 # Values at the nodes -> coefficients of the Legendre series.
 _SERIES = ((_DEGREE + 0.5)[:, None] * np.polynomial.legendre.legvander(X, NODES - 1).T * WEIGHTS).T
 # What the last three coefficients of a panel may add to an integral, relative to it.
 TOLERANCE = 1e-13
 MOST_ROUNDS = 60
 MOST_PANELS = 2000
-# Rounding in sums over nodes and in the densities themselves.
+# Rounding in sums over nodes and in the densities themselves; that of a value, relative to it.
 ROUNDING = 2e-15
+EPS = 2.0**-52
 # Where to look for the mass of a density: this far from its top (in logs), at this many points.
 DEPTH = 45.0
 STEP = 0.25
 FEWEST = 24
+# Beyond this depth nothing counts: an outer panel is cut there if that leaves off this much of it.
+ENDED = 38.0
+WORTH = 0.5
+# Values of tau below which a density that is unbounded at 0 shows how fast it rises; none smaller is told from 0.
+TINY = (1e-200, 1e-150)
+LEAST = 1e-290
 # Panels come no nearer to t = 1 than this: 1 - t has few digits there.
 NEAREST = 1e-12
 # How far out in log(tau) beyond the middle of the mass is easily in reach, and the end of what can be squared.
@@ -42,23 +52,34 @@ LogDensity = Callable[[Array], Array]
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """The map from t in [0, 1) to tau: about half of the mass lies below `scale`; `power` is 1 but for heavy tails."""
+    """The map from t in [0, 1) to tau: about half of the mass lies below `scale`.
+
+    `power` is 1 but for heavy tails; `head` is 1 but for densities like tau^(head - 1) that are unbounded at 0.
+    """
 
     scale: float
     power: float
+    head: float = 1.0
 
     def to_tau(self, t: Array) -> Array:
         """Return tau for t in [0, 1]."""
         with np.errstate(divide="ignore", over="ignore"):
+            if self.head < 1.0:
+                t = np.where(t > 0, np.maximum(t ** (1.0 / self.head), LEAST), 0.0)
             return self.scale * np.expm1(-self.power * np.log1p(-t))
 
     def to_t(self, tau: Array) -> Array:
         """Return t for tau in [0, inf]; 0 below."""
-        return -np.expm1(-np.log1p(np.maximum(tau, 0.0) / self.scale) / self.power)
+        t = -np.expm1(-np.log1p(np.maximum(tau, 0.0) / self.scale) / self.power)
+        return t**self.head if self.head < 1.0 else t
 
     def log_slope(self, tau: Array) -> Array:
         """Return the log of dtau / dt at tau."""
-        return np.log(self.scale * self.power) + (1.0 + 1.0 / self.power) * np.log1p(tau / self.scale)
+        slope = np.log(self.scale * self.power) + (1.0 + 1.0 / self.power) * np.log1p(tau / self.scale)
+        if self.head == 1.0:
+            return slope
+        inner = -np.expm1(-np.log1p(tau / self.scale) / self.power)
+        return slope + (1.0 - self.head) * np.log(inner) - np.log(self.head)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,18 +119,35 @@ def integrate(
     inner = np.unique(stretch.to_t(start))
     edges = np.concatenate([[0.0], inner[(inner > 0) & (inner < min(end, 1.0 - NEAREST))], [end]])
     values = _evaluate(log_density, edges[:-1], edges[1:], stretch)
-    for _ in range(MOST_ROUNDS):
+    for rounds in range(MOST_ROUNDS + 1):
         half = 0.5 * np.diff(edges)
         top = values.max(axis=(1, 2))
         series = np.exp(values - top[:, None, None]) @ _SERIES
         total = 2.0 * series[:, :, 0] @ half
-        tail = np.abs(series[:, :, -3:]).sum(axis=2) * half / total[:, None]
+        tail = (np.abs(series[:, :, -3:]).sum(axis=2) + _gaps(series)) * half / total[:, None]
         divisible = (half > 1e-15 * edges[1:]) & (1.0 - edges[:-1] > NEAREST)
         rough = (tail.max(axis=0) > tolerance) & divisible
-        if not rough.any() or len(half) > MOST_PANELS:
+        if not rough.any() or len(half) > MOST_PANELS or rounds == MOST_ROUNDS:
             break
         edges, values = _split(log_density, edges, values, rough, stretch)
     return _panels(stretch, edges, values, series, top, total, tail)
+
+
+def _gaps(series: Array) -> Array:
+    """Return by how much each series misses those of the panels beside it at their common edges, (m, n).
+
+    A peak at an edge may fall between the nodes of a wide panel, which then looks smooth, and empty.
+    """
+    gap = np.abs(series[:, :-1].sum(axis=2) - series[:, 1:] @ _SIGNS)
+    return np.pad(gap, ((0, 0), (1, 0))) + np.pad(gap, ((0, 0), (0, 1)))
+
+
+def head_of(log_density: LogDensity) -> float:
+    """Return the a of densities like tau^(a - 1) near 0 where they are unbounded there, else 1; of the first row."""
+    with np.errstate(all="ignore"):
+        low, high = log_density(np.array(TINY))[0]
+        head = 1.0 + float((high - low) / np.log(TINY[1] / TINY[0]))
+    return head if 0.0 < head < 1.0 else 1.0
 
 
 def mass_region(log_density: LogDensity, low: float, high: float, *, tail: float = np.inf) -> tuple[Array, Stretch]:
@@ -118,9 +156,9 @@ def mass_region(log_density: LogDensity, low: float, high: float, *, tail: float
     Only where to begin: the first row of `log_density` is looked at on a grid of log(tau) that closes in on its
     top. A tail of the heaviest row like tau^-tail, `tail` > 1, or mass very far out ask for a stronger stretch.
     """
-    s = np.linspace(np.log(low), np.log(high), int(np.log(high / low) / STEP) + 2)
+    s = np.linspace(np.log(low), np.log(high), int((np.log(high) - np.log(low)) / STEP) + 2)
     for _ in range(12):
-        h = log_density(np.exp(s))[0] + s
+        h = log_density(np.minimum(np.exp(s), high))[0] + s
         near = np.flatnonzero(h > h.max() - DEPTH)
         if len(near) >= FEWEST:
             break
@@ -128,10 +166,23 @@ def mass_region(log_density: LogDensity, low: float, high: float, *, tail: float
     density = np.exp(h - h.max())
     mass = np.append(0.0, np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(s)))
     tau = np.exp(np.interp(START * mass[-1], mass, s))
-    scale = float(tau[len(tau) // 2])
+    head = head_of(log_density)
+    # Mass near 0 spreads over many powers of 10, and what is rare beside it must stay in reach.
+    scale = float(tau[len(tau) // 2 if head == 1.0 else -2])
     far = (s[near[-1]] - np.log(scale)) / FARTHEST
     most = np.floor((HIGHEST - np.log(scale)) / -np.log(NEAREST))
-    return tau, Stretch(scale, float(max(min(np.ceil(max(1.0 / (tail - 1.0), far)), most), 1.0)))
+    power = float(max(min(np.ceil(max(1.0 / (tail - 1.0), far)), most), 1.0))
+    stretch = Stretch(scale, power, head)
+    return _with_ends(tau, np.exp(s[np.flatnonzero(h > h.max() - ENDED)[[0, -1]]]), high, stretch), stretch
+
+
+def _with_ends(tau: Array, ends: Array, high: float, stretch: Stretch) -> Array:
+    """Cut the outermost panels, which begin at 0 and at the last tau, where the density has died away."""
+    first, last, low, top = stretch.to_t(np.array([tau[0], tau[-1], *ends]))
+    limit = float(stretch.to_t(np.array(high)))
+    before = [ends[0]] if low > WORTH * first else []
+    after = [ends[1]] if top - last < (1.0 - WORTH) * (limit - last) else []
+    return np.concatenate([before, tau, after])
 
 
 def cdf(panels: Panels, tau: Array, *, row: int = 0) -> Array:
@@ -197,8 +248,12 @@ def _panels(
 ) -> Panels:
     half = 0.5 * np.diff(edges)
     log_total = top + np.log(total)
-    tau = stretch.to_tau((edges[:-1] + half)[:, None] + half[:, None] * X)
+    t = (edges[:-1] + half)[:, None] + half[:, None] * X
+    tau = stretch.to_tau(t)
     weight = np.exp(values - log_total[:, None, None]) * (half[:, None] * WEIGHTS)
+    # What rounding of tau and of the log densities does to the densities, the steeper and the larger they are.
+    steps = np.abs(np.diff(np.exp(values - log_total[:, None, None]).reshape(len(top), -1), axis=1))
+    rounding = ROUNDING + EPS * (np.abs(top) + steps @ t.ravel()[1:])
     return Panels(
         stretch=stretch,
         edges=edges,
@@ -206,7 +261,7 @@ def _panels(
         weight=weight.reshape(len(top), -1),
         series=series / total[:, None, None],
         log_integral=log_total,
-        error=tail.sum(axis=1) + ROUNDING,
+        error=tail.sum(axis=1) + rounding,
     )
 
 

@@ -248,8 +248,10 @@ def _single(log_integral: float) -> Grid:
 
 def _tau_line(problem: BiasProblem) -> HalfLine:
     if np.isfinite(problem.tau.upper):
-        return HalfLine(1.0, LIMITED_SPAN, problem.tau.upper)
-    return HalfLine(3.0 * float(np.median(problem.se)), TAU_SPAN)
+        line = HalfLine(1.0, LIMITED_SPAN, problem.tau.upper)
+    else:
+        line = HalfLine(3.0 * float(np.median(problem.se)), TAU_SPAN)
+    return line.reaching(head=problem.tau.head)
 
 
 def _mu_line(problem: BiasProblem) -> RealLine:

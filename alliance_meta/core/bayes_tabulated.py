@@ -17,7 +17,16 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import Array
-from alliance_meta.core.bayes_trapezoid import Grid, HalfLine, Line, RealLine, SincDensity, integrate_grid
+from alliance_meta.core.bayes_exact import TauDensity
+from alliance_meta.core.bayes_trapezoid import (
+    Grid,
+    HalfLine,
+    Line,
+    RealLine,
+    SincDensity,
+    integrate_grid,
+    moment_depth,
+)
 from alliance_meta.core.clusters import IntArray
 
 # Steps of the table, in standard deviations of likelihood times normal density; how far both are followed, in logs.
@@ -131,16 +140,18 @@ class TabulatedProblem:
     Attributes
     ----------
     studies : sequence of Studies
-    log_mu, log_tau : callable
-        Log prior densities.
-    upper : float
-        End of the support of tau.
+    log_mu : callable
+        Log prior density of mu.
+    tau : TauDensity
+        Prior of tau.
+    tails : tuple of float
+        The a of the tails x^-a of the posteriors of mu and tau.
     """
 
     studies: Sequence[Studies]
     log_mu: LogDensity
-    log_tau: LogDensity
-    upper: float = np.inf
+    tau: TauDensity
+    tails: tuple[float, float] = (np.inf, np.inf)
 
     @cached_property
     def start(self) -> tuple[float, float, float]:
@@ -173,7 +184,7 @@ class TabulatedProblem:
         """Return the log joint density at points (B,) as if likelihoods were normal."""
         total = self._width**2 + tau[:, None] ** 2
         away = self._centre - mu[:, None]
-        return -0.5 * (np.log(total) + away**2 / total).sum(axis=1) + self.log_mu(mu) + self.log_tau(tau)
+        return -0.5 * (np.log(total) + away**2 / total).sum(axis=1) + self.log_mu(mu) + self.tau.log_density(tau)
 
     @property
     def narrow(self) -> bool:
@@ -187,9 +198,14 @@ class TabulatedProblem:
 
     def line_of_tau(self) -> HalfLine:
         """Return the coordinate of tau."""
-        if np.isfinite(self.upper):
-            return HalfLine(1.0, (-3.0, 3.0), self.upper)
-        return HalfLine(3.0 * self.start[2], (-3.2, SPAN))
+        upper = self.tau.upper
+        line = HalfLine(1.0, (-3.0, 3.0), upper) if np.isfinite(upper) else HalfLine(3.0 * self.start[2], (-3.2, SPAN))
+        return line.reaching(head=self.tau.head, tail=self.tails[1], depth=self.depth)
+
+    @property
+    def depth(self) -> float:
+        """How far below its top the density is followed, in logs."""
+        return max(moment_depth(tail, SPREAD_DEPTH) for tail in self.tails)
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,7 +255,7 @@ class TabulatedPosterior:
         mean = float(mu.weight @ mu.value)
         spread = np.sqrt(mu.weight @ (mu.value - mean) ** 2) + float(np.interp(0.5, tau.weight.cumsum(), tau.value))
         line = RealLine(mean, float(spread), (-SPAN, SPAN))
-        return _integrate(log_pdf, (line,)).marginal(0)
+        return _integrate(log_pdf, (line,), depth=self.problem.depth).marginal(0)
 
     @cached_property
     def _rows(self) -> list[Callable[[Array], Array]]:
@@ -280,28 +296,30 @@ def solve_tabulated(problem: TabulatedProblem) -> TabulatedPosterior:
     """Integrate over mu and tau."""
 
     def log_joint(mu: Array, tau: Array) -> Array:
-        return problem.log_likelihoods(mu, tau).sum(axis=0) + problem.log_mu(mu) + problem.log_tau(tau)
+        return problem.log_likelihoods(mu, tau).sum(axis=0) + problem.log_mu(mu) + problem.tau.log_density(tau)
 
     lines: tuple[Line, ...] = (problem.line_of_mu(), problem.line_of_tau())
     # The wide look at narrow likelihoods would take long, and a normal approximation shows as much.
     pilot = problem.outline if problem.narrow else None
-    grid = _integrate(log_joint, lines, pilot)
+    grid = _integrate(log_joint, lines, pilot, depth=problem.depth)
     return TabulatedPosterior(problem, grid)
 
 
 def _integrate(
-    density: Callable[..., Array], lines: tuple[Line, ...], pilot: Callable[..., Array] | None = None
+    density: Callable[..., Array],
+    lines: tuple[Line, ...],
+    pilot: Callable[..., Array] | None = None,
+    *,
+    depth: float = SPREAD_DEPTH,
 ) -> Grid:
-    return integrate_grid(
-        density, lines, pilot=pilot, tolerance=TOLERANCE, depth=SPREAD_DEPTH, power=2.0, everywhere=True
-    )
+    return integrate_grid(density, lines, pilot=pilot, tolerance=TOLERANCE, depth=depth, power=2.0, everywhere=True)
 
 
 def evidence_without(problem: TabulatedProblem, what: str) -> tuple[float, float]:
     """Return the log marginal likelihood with ``"mu"`` or ``"tau"`` held at 0, and its error."""
 
     def at_mu(tau: Array) -> Array:
-        return problem.log_likelihoods(np.zeros_like(tau), tau).sum(axis=0) + problem.log_tau(tau)
+        return problem.log_likelihoods(np.zeros_like(tau), tau).sum(axis=0) + problem.tau.log_density(tau)
 
     def at_tau(mu: Array) -> Array:
         return problem.log_likelihoods(mu, np.zeros_like(mu)).sum(axis=0) + problem.log_mu(mu)

@@ -9,7 +9,7 @@ distribution function and quantiles.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import interpolate, special
@@ -37,6 +37,12 @@ DEGREE = 5
 ROUNDING = 1e-13
 TINY = 1e-300
 NEWTON_STEPS = 8
+# What lies below exp(-NOTHING) of a density does not count; the smallest number is about exp(-SMALLEST).
+NOTHING, SMALLEST = 40.0, 660.0
+# To reach a moment, its tail is followed until so much is left, in logs, but a density no further than MOST_DEPTH ...
+MOMENT_DEPTH, MOST_DEPTH = 24.0, 120.0
+# ... and its last point may have this share.
+LAST_SHARE = 1e-9
 
 # values of the parameters, (B,) each -> log density (B,)
 LogDensity = Callable[..., Array]
@@ -70,6 +76,14 @@ class HalfLine:
     scale: float
     span: tuple[float, float]
     upper: float = np.inf
+
+    def reaching(self, *, head: float = 1.0, tail: float = np.inf, depth: float = DEPTH) -> HalfLine:
+        """Return the line with the span that a density like x^(head - 1) at 0, and like x^-tail, wants for this depth."""
+        deep = min(NOTHING / min(head, 1.0), SMALLEST)
+        low = -np.log(deep) if np.isinf(self.upper) else -np.arcsinh(0.5 * deep)
+        high = 4.0 + depth / (tail - 1.0) if np.isfinite(tail) else -np.inf
+        start, end = self.span
+        return replace(self, span=(start if head >= 1.0 else min(start, float(low)), max(end, high)))
 
     def value(self, u: Array) -> Array:
         """Return the parameter at each u."""
@@ -133,6 +147,16 @@ class SincDensity:
         inside = (u > self.u[0] - self._step) & (u < self.u[-1] + self._step)
         series = self.heights(u) @ self.weight
         return np.where(inside, np.maximum(series, 0.0) * np.exp(-self.line.log_slope(np.where(inside, u, 0.0))), 0.0)
+
+    def moments(self, tail: float) -> int:
+        """Return how many moments, at most 2, of a density with the tail x^-tail are finite and in reach."""
+        return sum(tail - order > 1.0 and self.reaches(order) for order in (1, 2))
+
+    def reaches(self, order: int) -> bool:
+        """Return whether a moment has died away before the points end."""
+        parts = self.weight * np.abs(self.value) ** order
+        kept = parts[self.weight > 0]
+        return bool(max(kept[-1], kept[0]) <= LAST_SHARE * kept.sum())
 
     def steps(self, u: Array) -> Array:
         """Return what each point adds to the distribution function at u (q,), (q, n): a smoothed step."""
@@ -232,7 +256,28 @@ def integrate_grid(
     total = weight.sum()
     steps = [float(one[1] - one[0]) for one in u]
     log_integral = float(top + np.log(total) + np.log(steps).sum())
-    return Grid(tuple(lines), tuple(u), weight / total, log_integral, float(sum(errors)) + ROUNDING)
+    error = float(sum(errors)) + ROUNDING + _beyond(weight, lines, u)
+    return Grid(tuple(lines), tuple(u), weight / total, log_integral, error)
+
+
+def moment_depth(tail: float, depth: float) -> float:
+    """Return how far a density with the tail x^-tail must be followed for its second moment, or the first."""
+    finite = next((n for n in (2, 1) if tail - n > 1.0), 0)
+    if not finite or np.isinf(tail):
+        return depth
+    return min(max(depth, MOMENT_DEPTH * (tail - 1.0) / (tail - 1.0 - finite)), MOST_DEPTH)
+
+
+def _beyond(weight: Array, lines: Sequence[Line], u: Sequence[Array]) -> float:
+    """Return the share that lies beyond the spans of the lines, as if it went on as it ends."""
+    total = 0.0
+    for i, (line, at) in enumerate(zip(lines, u, strict=True)):
+        own = weight.sum(axis=_others(i, len(lines)))
+        for end, inner in ((0, 1), (-1, -2)):
+            if abs(at[end] - line.span[end]) < 1e-9 and own[end] > 0:
+                fall = min(own[end] / own[inner], 0.99) if own[inner] > 0 else 0.99
+                total += float(own[end] * fall / (1.0 - fall) / own.sum())
+    return total
 
 
 def _locate(

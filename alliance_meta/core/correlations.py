@@ -64,9 +64,33 @@ def var_r(r: Array, n: Array, *, vtype: str = "LS", estimate: Array | None = Non
         return (1.0 - np.average(e, weights=n) ** 2) ** 2 / (n - 1.0)
     if vtype == "H0":
         return 1.0 / (n - 1.0)
-    r = np.asarray(r, dtype=float)
-    series = _hyp2f1(1.0, n / 2.0, 1.0 - r**2)
-    return e**2 - 1.0 + (n - 3.0) / (n - 2.0) * (1.0 - r**2) * series
+    return _unbiased_variance(np.asarray(r, dtype=float), n)
+
+
+def _unbiased_variance(r: Array, n: Array) -> Array:
+    """Return e^2 - 1 + (n - 3) / (n - 2) x 2F1(1, 1; n/2; x) with x = 1 - r^2 and e the unbiased r.
+
+    The terms of order 0 and 1 in x cancel. Where x is small or n large, the power series without them keeps the
+    digits that the difference loses; its coefficients are those of (1 - x) 2F1(1/2, 1/2; (n - 2)/2; x)^2 and of
+    the other series.
+    """
+    r, n = np.broadcast_arrays(r, n)
+    x = (1.0 - r) * (1.0 + r)
+    out = unbiased_r(r, n) ** 2 - 1.0 + (n - 3.0) / (n - 2.0) * x * _hyp2f1(1.0, n / 2.0, x)
+    small = (x <= 0.5) | (n >= 2.0 * _SERIES_FROM + 2.0)
+    c, x, n = 0.5 * n[small] - 1.0, x[small], n[small]
+    a, b, square, total = [np.ones(len(c))], np.ones(len(c)), np.ones(len(c)), np.zeros(len(c))
+    power = x.copy()
+    for j in range(1, _SERIES_TERMS):
+        a.append(a[-1] * (j - 0.5) ** 2 / ((c + j - 1.0) * j))
+        last, square = square, sum(a[i] * a[j - i] for i in range(j + 1))
+        term = (square - last + (n - 3.0) / (n - 2.0) * b) * power
+        total += term if j > 1 else 0.0
+        if j > 1 and (np.abs(term) <= 1e-18 * total).all():
+            break
+        b, power = b * j / (c + j), power * x
+    out[small] = total
+    return out
 
 
 def mean_of_tanh(mu: Array, tau2: float) -> Array:

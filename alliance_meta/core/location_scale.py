@@ -99,10 +99,12 @@ def fit_location_scale(y: Array, v: Array, X: Array, Z: Array, *, link: str, res
     Q, R = np.linalg.qr(Z)
     basis = Q * np.sqrt(len(y))
     back = np.linalg.inv(R) * np.sqrt(len(y))
-    constant = float(maximise(batch, restricted=restricted)[0][0])
+    found = maximise(batch, restricted=restricted)
+    constant = float(found.tau2[0])
+    peaks = np.append(constant, found.rival[np.isfinite(found.rival)])
     loglik_constant = float(log_likelihood(wls(batch, np.array([constant])), restricted=restricted)[0])
     search = _identity_search if link == "identity" else _log_search
-    best = search(batch, basis, constant, restricted)
+    best = search(batch, basis, peaks, restricted)
     tau2 = _tau2(basis @ best.point, link)
     if link == "identity":
         tau2 = np.maximum(tau2, 0.0)
@@ -207,7 +209,7 @@ def _climb(objective: _Objective, start: Array, longest: Callable[[Array, Array]
     return _Climb(point, value, False, MAX_ITERATIONS)
 
 
-def _log_search(batch: Batch, basis: Array, constant: float, restricted: bool) -> _Climb:
+def _log_search(batch: Batch, basis: Array, peaks: Array, restricted: bool) -> _Climb:
     floor = float(np.log(VANISHED * typical_variance(batch)[0]))
 
     def objective(g: Array) -> tuple[float, Array, Array]:
@@ -222,18 +224,21 @@ def _log_search(batch: Batch, basis: Array, constant: float, restricted: bool) -
         counts = (now > floor) | (change > 0)
         return LONGEST / max(float(np.abs(change[counts]).max(initial=0.0)), 1e-300)
 
-    climbs = [_climb(objective, start, longest) for start in _starts(batch, basis, constant, restricted)]
+    climbs = [_climb(objective, start, longest) for start in _starts(batch, basis, peaks, restricted)]
     return max(climbs, key=lambda climb: climb.value)
 
 
-def _starts(batch: Batch, basis: Array, constant: float, restricted: bool) -> Array:
-    """Return starts (m, q): equal tau2, the spread of the residuals, and the best of many tilted ones."""
+def _starts(batch: Batch, basis: Array, peaks: Array, restricted: bool) -> Array:
+    """Return starts (m, q): equal tau2, also at each peak, the spread of the residuals, the best of many tilts."""
     y, v, Q = batch.y[0], batch.v[0], batch.Q
     unit = float(typical_variance(batch)[0])
-    level = np.log(max(constant, 0.1 * unit))
+    level = np.log(max(float(peaks[0]), 0.1 * unit))
+    # From the peaks of the model with one tau2, this one can only climb; 0 has no logarithm.
+    at_peaks = np.log(np.maximum(peaks, 1e-6 * VANISHED * unit))
     project = basis.T / len(y)
     rest = (y - Q @ np.linalg.lstsq(Q, y, rcond=None)[0]) ** 2
-    sure = [project @ np.full(len(y), level), project @ np.log(np.maximum(rest - v, 0.02 * unit))]
+    sure = [project @ np.full(len(y), start) for start in (level, *at_peaks)]
+    sure.append(project @ np.log(np.maximum(rest - v, 0.02 * unit)))
     heights = level + np.array([-3.0, -1.0, 0.0, 1.5])
     flat = project @ np.ones(len(y))
     directions = _directions(basis.shape[1])
@@ -274,7 +279,7 @@ def _heights(batch: Batch, linear: Array, *, restricted: bool) -> Array:
     return np.concatenate(out)
 
 
-def _identity_search(batch: Batch, basis: Array, constant: float, restricted: bool) -> _Climb:
+def _identity_search(batch: Batch, basis: Array, peaks: Array, restricted: bool) -> _Climb:
     weight = 1.0
 
     def objective(g: Array) -> tuple[float, Array, Array]:
@@ -294,7 +299,7 @@ def _identity_search(batch: Batch, basis: Array, constant: float, restricted: bo
         return 0.95 * float((now[falling] / -change[falling]).min()) if falling.any() else np.inf
 
     climbs = []
-    for start in _positive_starts(batch, basis, constant):
+    for start in _positive_starts(batch, basis, peaks):
         climb = _Climb(start, -np.inf, False, 0)
         steps = 0
         for share in BARRIER:
@@ -305,14 +310,17 @@ def _identity_search(batch: Batch, basis: Array, constant: float, restricted: bo
     return max(climbs, key=lambda climb: climb.value)
 
 
-def _positive_starts(batch: Batch, basis: Array, constant: float) -> Iterator[Array]:
+def _positive_starts(batch: Batch, basis: Array, peaks: Array) -> Iterator[Array]:
     """Yield starts whose tau2 is positive in every row, as far as they exist."""
     unit = float(typical_variance(batch)[0])
     k = len(basis)
-    flat = basis.T @ np.full(k, max(constant, 0.1 * unit)) / k
+    constant = max(float(peaks[0]), 0.1 * unit)
+    flat = basis.T @ np.full(k, constant) / k
     if (basis @ flat).min() <= 0:
-        flat = _interior(basis) * max(constant, 0.1 * unit)
+        flat = _interior(basis) * constant
     yield flat
+    for other in peaks[1:]:
+        yield flat * max(float(other) / constant, VANISHED)
     if k > MANY:
         return
     yield 10.0 * flat

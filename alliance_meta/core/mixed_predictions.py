@@ -11,7 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from alliance_meta._typing import Array
+from alliance_meta.core.clusters import IntArray
 from alliance_meta.core.mixed import MixedPoint
+
+# Effects predicted together.
+AT_A_TIME = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +49,7 @@ def predicted_effects(point: MixedPoint, term: int) -> PredictedEffects:
     inner = point.factored.within(place)
     q = C.shape[0]
     n = int(owner.max()) + 1
-    linked = owner.shape == (1, 1) and q > 1 and n == 1
+    linked = problem.plan.linked[term]
     U, a, N = np.zeros((n, q, p)), np.zeros((n, q)), np.zeros((n, q, q))
     for copy in range(copies):
         at = owner[:, copy]
@@ -59,6 +63,28 @@ def predicted_effects(point: MixedPoint, term: int) -> PredictedEffects:
     if linked:
         return PredictedEffects(value.T, np.diagonal(error[0])[:, None, None], share[0][:, None, :])
     return PredictedEffects(value, error, share)
+
+
+def shared_and_own(point: MixedPoint, shared: IntArray, own: IntArray, variances: tuple[float, float]) -> Array:
+    """Return effects made of a part that groups share and one of their own, with error variances, (2, n).
+
+    `shared` (k,) are the groups, `own` (k,) their members, of which there are n, `variances` those of both parts. One of
+    them may be negative, as long as their sum is not: effects that repel each other.
+    """
+    plan, n = point.problem.plan, int(own.max()) + 1
+    group = np.zeros(n, dtype=np.intp)
+    group[own] = shared
+    found = np.empty((2, n))
+    for at in range(0, n, AT_A_TIME):
+        members = np.arange(at, min(at + AT_A_TIME, n))
+        A = variances[0] * (shared[:, None] == group[members]) + variances[1] * (own[:, None] == members)
+        A = plan.rotate(A)
+        carried = A.T @ point.weighted_X
+        found[0, members] = A.T @ point.weighted_resid
+        found[1, members] = sum(variances) - (A * point.factored.solve(A)).sum(axis=0)
+        found[1, members] += np.einsum("np,pq,nq->n", carried, point.vb, carried)
+    found[1] = np.maximum(found[1], 0.0)
+    return found
 
 
 def _row_effects(point: MixedPoint, variance: float) -> PredictedEffects:

@@ -18,14 +18,11 @@ from alliance_meta.core.wls import Batch, WlsFit, wls, wls_weighted
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Moments:
-    """A raw estimate (B,), possibly negative, its standard error as a function of the final one, and what it rests on.
-
-    `rss` is the sum of squares (B,) that was set equal to its expectation, where somebody asks for it.
-    """
+    """A raw estimate (B,), possibly negative, its standard error as a function of the final one, and its Q (B,)."""
 
     raw: Array
     se: Callable[[Array], Array]
-    rss: Array | None = None
+    rss: Array
 
 
 def dersimonian_laird(batch: Batch) -> Moments:
@@ -33,7 +30,11 @@ def dersimonian_laird(batch: Batch) -> Moments:
     fit = wls(batch, np.zeros(len(batch.y)))
     trP, trPP = fit.traces
     df = batch.df
-    return Moments((fit.rss - df) / trP, lambda t: np.sqrt(2.0 * df + 4.0 * t * trP + 2.0 * t**2 * trPP) / trP)
+    return Moments(
+        (fit.rss - df) / trP,
+        lambda t: np.sqrt(2.0 * df + 4.0 * t * trP + 2.0 * t**2 * trPP) / trP,
+        fit.rss,
+    )
 
 
 def hunter_schmidt(batch: Batch, *, small_sample: bool = False) -> Moments:
@@ -45,6 +46,7 @@ def hunter_schmidt(batch: Batch, *, small_sample: bool = False) -> Moments:
     return Moments(
         (factor * fit.rss - batch.k) / total,
         lambda t: factor * np.sqrt(2.0 * df + 4.0 * t * trP + 2.0 * t**2 * trPP) / total,
+        fit.rss,
     )
 
 
@@ -64,14 +66,14 @@ def sidik_jonkman(batch: Batch) -> Moments:
     start = _spread(batch)
     fit = wls(batch, start)
     ratio = start / batch.df
-    return Moments(ratio * fit.rss, lambda t: ratio * _moment_se(fit, t))
+    return Moments(ratio * fit.rss, lambda t: ratio * _moment_se(fit, t), fit.rss)
 
 
 def generalised(batch: Batch, weights: Array) -> Moments:
     """Any fixed weights (B, k) (DerSimonian & Kacker 2007)."""
     fit = wls_weighted(batch, weights)
     trP = fit.traces[0]
-    return Moments((fit.rss - fit.trace(batch.v)) / trP, lambda t: _moment_se(fit, t) / trP)
+    return Moments((fit.rss - fit.trace(batch.v)) / trP, lambda t: _moment_se(fit, t) / trP, fit.rss)
 
 
 def two_step(batch: Batch, *, first: Callable[[Batch], Moments]) -> Moments:

@@ -111,7 +111,7 @@ def maximise(batch: Batch, *, restricted: bool, lowest: float = 0.0) -> Maximum:
     return Maximum(tau2, converged, tau2 <= lowest, found.iterations, expected, rival)
 
 
-def turning_points(batch: Batch, *, restricted: bool, lowest: float = 0.0) -> tuple[Array, Array, Array]:
+def turning_points(batch: Batch, *, restricted: bool, lowest: float = 0.0) -> tuple[Array, Array, Mask]:
     """Return where the likelihood of a batch of one turns, from left to right: tau2, its height, and whether a peak."""
     found = search(batch, restricted=restricted, lowest=lowest).arrays
     turns, _ = _turns(batch, found, np.zeros(1, dtype=int), lowest, restricted=restricted)

@@ -95,11 +95,14 @@ class Sandwich:
         ``root @ root.T`` is (X'WX)^-1.
     scores : ndarray of shape (J, p)
         Each cluster's contribution to the coefficients.
-    spread : ndarray of shape (J, p, p)
-        Covariance of a contribution under M, were the coefficients known.
-    carry : ndarray of shape (J, r, p)
+    shapes : tuple of (int, int)
+        How many clusters of which size follow each other in the rows of what comes next.
+    pull, spread : ndarray of shape (k, p)
+        What each error adds to its cluster's contribution, and M times that within the cluster.
+    left : ndarray of shape (k, r)
         How estimating the coefficients ties the contributions of clusters i and j under M: their covariance is
-        ``(i == j) * spread[j] + carry[i].T @ kernel @ carry[j]``. r is p, or 2 p for weights other than M^-1.
+        ``(i == j) * pull[j].T @ spread[j] + carry[i].T @ kernel @ carry[j]`` with ``carry = left[j].T @ pull[j]``, the
+        rows of the clusters taken. r is p, or 2 p for weights other than M^-1.
     kernel : ndarray of shape (r, r)
     alone : ndarray of shape (c, p)
         Directions known from one cluster alone: it has no other to disagree with, so that they have no robust
@@ -111,10 +114,25 @@ class Sandwich:
     type: str
     root: Array
     scores: Array
+    shapes: tuple[tuple[int, int], ...]
+    pull: Array
     spread: Array
-    carry: Array
+    left: Array
     kernel: Array
     alone: Array
+
+    def within(self, A: Array, B: Array) -> Array:
+        """Return A'B of each cluster, (J, a, b), for A (k, a) and B (k, b)."""
+        found, at = [], 0
+        for n, m in self.shapes:
+            rows = slice(at, at + n * m)
+            found.append(np.swapaxes(A[rows].reshape(n, m, -1), 1, 2) @ B[rows].reshape(n, m, -1))
+            at += n * m
+        return np.concatenate(found)
+
+    def carry(self, C: Array) -> Array:
+        """Return what estimating the coefficients does to each cluster's contribution to C (q, p), (J, r, q)."""
+        return self.within(self.left, self.pull @ C.T)
 
     def rebased(self, change: Array) -> Sandwich:
         """Return the sandwich of the coefficients ``change @ beta``, (p, p)."""
@@ -157,13 +175,14 @@ def sandwich(
     omega = None if balanced else _weighted_variance(stacks)
     J = sum(len(part.rows) for part in stacks)
     factor = scale_factor(type, J=J, k=len(X), p=X.shape[1])
-    scores, spread, carry = [], [], []
+    scores, pulls, spread, lefts = [], [], [], []
     for part in stacks:
         F = factor * _adjusted(type, part, omega, part.WX, transposed=True)
         scores.append(np.einsum("nmp,nm->np", F, resid[part.rows]))
-        spread.append(F.transpose(0, 2, 1) @ (part.M @ F))
+        pulls.append(F.reshape(-1, F.shape[2]))
+        spread.append((part.M @ F).reshape(-1, F.shape[2]))
         left = part.X if omega is None else np.concatenate([part.X, part.M @ part.WX], axis=2)
-        carry.append(left.transpose(0, 2, 1) @ F)
+        lefts.append(left.reshape(-1, left.shape[2]))
     U = np.concatenate(scores)
     half = U @ root.T
     return Sandwich(
@@ -172,8 +191,10 @@ def sandwich(
         type=type,
         root=root,
         scores=U,
+        shapes=tuple((len(part.rows), part.rows.shape[1]) for part in stacks),
+        pull=np.concatenate(pulls),
         spread=np.concatenate(spread),
-        carry=np.concatenate(carry),
+        left=np.concatenate(lefts),
         kernel=_kernel(omega, X),
         alone=resting(X @ root, [part.rows for part in stacks])[1],
     )

@@ -8,6 +8,8 @@ variance of its entries, and the Wald statistic to be Hotelling's T2.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from scipy import special
 
@@ -30,7 +32,7 @@ def satterthwaite(sandwich: Sandwich, L: Array) -> Array:
     """
     q, p = L.shape
     if q > p and p <= FEW_COEFFICIENTS:
-        first, second = _moments(sandwich, np.eye(p))
+        first, second = _moments(sandwich, sandwich.root)
         parts = [_contract(rows, first, second) for rows in np.array_split(L, 1 + q * p * p // MOST_CELLS)]
     else:
         parts = [_each(sandwich, rows) for rows in _chunks(sandwich, L)]
@@ -61,13 +63,15 @@ def htz(sandwich: Sandwich, beta: Array, L: Array) -> tuple[float, float, float,
     """
     q = len(L)
     gone = float("nan")
-    mean, fourth = _moments(sandwich, L)
-    model = L @ sandwich.root
-    if not (estimable(sandwich, L) and _regular(mean, model @ model.T)):
+    if not estimable(sandwich, L):
         return gone, float(q), gone, gone
-    inverse = np.linalg.inv(mean)
-    total = np.einsum("ba,dc,abcd", inverse, inverse, fourth) + np.einsum("da,bc,abcd", inverse, inverse, fourth)
-    eta = q * (q + 1.0) / float(total)
+    try:
+        mean, total = _joint(sandwich, L)
+    except np.linalg.LinAlgError:
+        return gone, float(q), gone, gone
+    if not _regular(mean, L @ sandwich.root @ sandwich.root.T @ L.T):
+        return gone, float(q), gone, gone
+    eta = q * (q + 1.0) / total
     df2 = eta - q + 1.0
     vb = L @ sandwich.vb @ L.T
     if df2 <= 0 or not _regular(vb, mean):
@@ -90,18 +94,16 @@ def t_quantile(level: float, df: Array) -> Array:
     return np.asarray(special.stdtrit(df, 0.5 * (1.0 + level)), dtype=float)
 
 
-def _moments(sandwich: Sandwich, L: Array) -> tuple[Array, Array]:
-    """Return the mean (q, q) of the sandwich of L, and the sums (q, q, q, q) that its covariances are made of.
+def _moments(sandwich: Sandwich, C: Array) -> tuple[Array, Array]:
+    """Return the mean (q, q) of the sandwich of contrasts C in its coordinates, and the sums (q, q, q, q) that its covariances are made of.
 
     With P_ij (q, q) the covariance under the working model of clusters i and j's contributions: sum_j P_jj, and
     sum_ij P_ij[a, b] P_ij[c, d].
     """
-    C = L @ sandwich.root
-    q, (J, r, _) = len(C), sandwich.carry.shape
-    U = sandwich.carry @ C.T
-    own = sandwich.kernel @ U
-    D = U.transpose(0, 2, 1) @ own
-    P = C @ sandwich.spread @ C.T + D
+    U = sandwich.carry(C)
+    J, r, q = U.shape
+    D = U.transpose(0, 2, 1) @ (sandwich.kernel @ U)
+    P = sandwich.within(sandwich.pull @ C.T, sandwich.spread @ C.T) + D
     rows, tied = P.reshape(J, q * q), D.reshape(J, q * q)
     diagonal = (rows.T @ rows - tied.T @ tied).reshape(q, q, q, q)
     flat = U.reshape(J, r * q)
@@ -113,12 +115,66 @@ def _moments(sandwich: Sandwich, L: Array) -> tuple[Array, Array]:
 def _each(sandwich: Sandwich, L: Array) -> tuple[Array, Array]:
     """Return mean and fourth sum of each row of L (q, p) on its own, (q,) each: `_moments` without what ties them."""
     C, kernel = L @ sandwich.root, sandwich.kernel
-    q, (J, r, p) = len(C), sandwich.carry.shape
-    U = (sandwich.carry.reshape(J * r, p) @ C.T).reshape(J, r, q)
-    D = (U * np.einsum("rs,jsq->jrq", kernel, U, optimize=True)).sum(axis=1)
-    P = sandwich.spread.reshape(J, p * p) @ (C[:, :, None] * C[:, None, :]).reshape(q, p * p).T + D
-    tied = kernel @ (U.transpose(2, 1, 0) @ U.transpose(2, 0, 1))
-    return P.sum(axis=0), (P**2 - D**2).sum(axis=0) + np.einsum("qrs,qsr->q", tied, tied)
+    U = sandwich.carry(C)
+    D = (U * (kernel @ U)).sum(axis=1)
+    products = (sandwich.pull @ C.T) * (sandwich.spread @ C.T)
+    sizes = np.repeat([m for _, m in sandwich.shapes], [n for n, _ in sandwich.shapes])
+    P = np.add.reduceat(products, np.cumsum(sizes) - sizes, axis=0) + D
+    if len(U) < len(kernel):
+        V = U.transpose(2, 0, 1)
+        ties = np.square(V @ kernel @ V.transpose(0, 2, 1)).sum(axis=(1, 2))
+    else:
+        tied = kernel @ (U.transpose(2, 1, 0) @ U.transpose(2, 0, 1))
+        ties = np.einsum("qrs,qsr->q", tied, tied)
+    return P.sum(axis=0), (P**2 - D**2).sum(axis=0) + ties
+
+
+def _joint(sandwich: Sandwich, L: Array) -> tuple[Array, float]:
+    """Return the mean (q, q) of the sandwich of L, and the total variance of its entries where that mean is 1.
+
+    Many contrasts have too many fourth moments to hold; here only those of pairs of clusters are.
+    """
+    C = L @ sandwich.root
+    f, g = sandwich.pull @ C.T, sandwich.spread @ C.T
+    ties = sandwich.left @ sandwich.kernel
+    mean = f.T @ g
+    for rows, n, m in _parts(sandwich, sandwich.left.size):
+        H = (ties[rows].reshape(n, m, -1)) @ np.swapaxes(sandwich.left[rows].reshape(n, m, -1), 1, 2)
+        mean += f[rows].T @ (H @ f[rows].reshape(n, m, -1)).reshape(n * m, -1)
+    white = np.linalg.inv(np.linalg.cholesky(mean))
+    if (len(C) * len(sandwich.kernel)) ** 2 <= MOST_CELLS:
+        fourth = _moments(sandwich, white @ C)[1]
+        return mean, float(np.einsum("aacc", fourth) + np.einsum("abba", fourth))
+    return mean, _ties(sandwich, f @ white.T, g @ white.T, ties)
+
+
+def _ties(sandwich: Sandwich, f: Array, g: Array, ties: Array) -> float:
+    """Return sum_ij tr(P_ij)^2 + tr(P_ij P_ij), cluster by cluster, for contributions f'g and ties f' H f."""
+    left, total = sandwich.left, 0.0
+    for a, n, m in _parts(sandwich, len(f)):
+        for b, n2, m2 in _parts(sandwich, len(f)):
+            H = (ties[a] @ left[b].T).reshape(n, m, n2, m2).transpose(0, 2, 1, 3)
+            E = (f[a] @ f[b].T).reshape(n, m, n2, m2).transpose(0, 2, 3, 1)
+            Z = H @ E
+            trace = np.trace(Z, axis1=2, axis2=3)
+            total += float(np.vdot(trace, trace)) + float((Z * np.swapaxes(Z, 2, 3)).sum())
+        F, G, T, X = (A[a].reshape(n, m, -1) for A in (f, g, ties, left))
+        Y = G @ np.swapaxes(F, 1, 2)
+        D = T @ np.swapaxes(X, 1, 2) @ (F @ np.swapaxes(F, 1, 2))
+        y, d = np.trace(Y, axis1=1, axis2=2), np.trace(D, axis1=1, axis2=2)
+        total += float((y**2 + 2.0 * y * d).sum()) + float((Y * np.swapaxes(Y + 2.0 * D, 1, 2)).sum())
+    return total
+
+
+def _parts(sandwich: Sandwich, width: int) -> Iterator[tuple[slice, int, int]]:
+    """Yield the rows of some clusters of one size, their number and size, so that rows times width fit into memory."""
+    at = 0
+    for n, m in sandwich.shapes:
+        most = max(1, MOST_CELLS // (m * width))
+        for first in range(0, n, most):
+            some = min(most, n - first)
+            yield slice(at + first * m, at + (first + some) * m), some, m
+        at += n * m
 
 
 def _beside(sandwich: Sandwich, C: Array) -> Array:
@@ -136,8 +192,7 @@ def _contract(L: Array, mean: Array, fourth: Array) -> Array:
 
 def _chunks(sandwich: Sandwich, L: Array) -> list[Array]:
     """Return the rows of L in parts whose working arrays hold no more than `MOST_CELLS` numbers each."""
-    J, r, p = sandwich.carry.shape
-    size = max(1, MOST_CELLS // max(J * r, p * p, r * r))
+    size = max(1, MOST_CELLS // max(sandwich.J * len(sandwich.kernel), len(sandwich.kernel) ** 2))
     return [L[at : at + size] for at in range(0, len(L), size)]
 
 

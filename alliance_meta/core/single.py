@@ -10,7 +10,7 @@ import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.core.moments import hedges
-from alliance_meta.core.wls import Batch
+from alliance_meta.core.wls import LOST, Batch, exact_traces
 
 MAX_ITERATIONS = 200
 # Relative to tau2 plus the typical sampling variance. A Newton step of 1e-8 leaves an error of its square;
@@ -26,24 +26,15 @@ Terms = tuple[float, float, float, float]
 
 
 class Mean:
-    """The terms of the score, and Q, of a model of a mean, at any tau2.
-
-    The effect with the smallest variance stands last and is the origin: where it outweighs the others a
-    millionfold, sums over the others keep the digits that differences of sums over all lose.
-    """
+    """The terms of the score, and Q, of a model of a mean, at any tau2."""
 
     def __init__(self, batch: Batch) -> None:
-        y, v = batch.y[0], batch.v[0]
+        self.y, self.v = batch.y[0], batch.v[0]
         if batch.present is not None:
             rows = batch.present[0] > 0
-            y, v = y[rows], v[rows]
-        least = int(v.argmin())
-        self.y, self.v = y - y[least], v.copy()
-        self.y[least], self.y[-1] = self.y[-1], 0.0
-        self.v[least], self.v[-1] = self.v[-1], v[least]
-        self.w, self.r, self.u = np.empty((3, len(y)))
-        self.ones = np.ones(len(y))
-        self.others, self.other_ones = self.w[:-1], self.ones[:-1]
+            self.y, self.v = self.y[rows], self.v[rows]
+        self.w, self.r, self.u = np.empty((3, len(self.y)))
+        self.ones = np.ones(len(self.y))
 
     def start(self) -> tuple[float, float]:
         """Return Hedges' estimate, and the sum of the squared residuals it comes from."""
@@ -52,16 +43,15 @@ class Mean:
         rss = float(self.r.dot(self.r))
         return rss / (k - 1) - float(self.v.dot(self.ones)) / k, rss
 
-    def weigh(self, tau2: float) -> tuple[float, float]:
-        """Fill the weights w, residuals r and u = Py; return the sum of the weights, and of all but the largest."""
+    def weigh(self, tau2: float) -> float:
+        """Fill the weights w, residuals r and u = Py; return the sum of the weights."""
         w = self.w
         np.add(self.v, tau2, out=w)
         np.divide(1.0, w, out=w)
-        others = float(self.others.dot(self.other_ones))
-        s1 = others + float(w[-1])
+        s1 = float(w.dot(self.ones))
         np.subtract(self.y, w.dot(self.y) / s1, out=self.r)
         np.multiply(w, self.r, out=self.u)
-        return s1, others
+        return s1
 
     def q(self, tau2: float) -> tuple[float, float]:
         """Return Q and minus its derivative."""
@@ -70,16 +60,16 @@ class Mean:
 
     def terms(self, tau2: float, *, restricted: bool) -> Terms:
         """Return the terms of the score and of the information."""
-        s1, r1 = self.weigh(tau2)
-        w, u, room, others = self.w, self.u, self.r, self.others
-        first, r2 = s1, float(others.dot(others))
-        w1 = s1 - r1
-        second = w1 * w1 + r2
+        s1 = self.weigh(tau2)
+        w, u, room = self.w, self.u, self.r
+        s2 = float(w.dot(w))
+        first, second = s1, s2
         if restricted:
             np.multiply(w, w, out=room)
-            r3, share, ratio = float(room[:-1].dot(others)), w1 / s1, r2 / s1
-            first = r1 - ratio + share * r1
-            second = (share * r1) ** 2 + 2.0 * share * share * r2 + r2 - 2.0 * r3 / s1 + ratio * ratio
+            ratio = s2 / s1
+            first, second = s1 - ratio, s2 - 2.0 * float(room.dot(w)) / s1 + ratio * ratio
+            if second < LOST * s2:
+                first, second = (float(trace[0]) for trace in exact_traces(w[None], self.ones[:, None]))
         np.multiply(w, u, out=room)
         yPPPy = float(room.dot(u)) - float(room.dot(self.ones)) ** 2 / s1
         return float(u.dot(u)), yPPPy, first, second
@@ -133,7 +123,10 @@ class Regression:
         if restricted:
             half = grams[0] @ grams[1]
             first -= float(half.trace())
+            s2 = second
             second += float(np.vdot(half, half.T)) - 2.0 * float(np.vdot(grams[0], grams[2]))
+            if second < LOST * s2:
+                first, second = (float(trace[0]) for trace in exact_traces(w[None], self.Q))
         np.multiply(w, u, out=room)
         q = room @ self.Q
         yPPPy = float(room.dot(u)) - float(q @ grams[0] @ q)

@@ -46,6 +46,8 @@ class Structure(Protocol):
 # How far apart the variances lie, or the standard deviations, from which a search begins.
 SIZES = (1.0, 0.1, 4.0)
 SMALL = 0.05
+# A correlation that counts as 0 where its slope would be infinite.
+BARELY = 1e-8
 
 
 def patterns(q: int) -> Array:
@@ -203,7 +205,13 @@ class Correlated:
     def starts(self, variance: float) -> Array:
         """Return equal variances, each in turn small or large, with correlations over the whole range."""
         sizes = patterns(self.variances) * (np.sqrt(variance) if self.by_sd else variance)
-        return sizes if self.distance is None else spread_out(sizes, correlations(self.bounds[0][-1]))
+        if self.distance is None:
+            return sizes
+        off = self.distance[~np.eye(self.q, dtype=bool)]
+        rho = correlations(self.bounds[0][-1])
+        if (off != np.round(off)).any():
+            rho = np.append(rho[2:], [c ** (1.0 / d) for c in (0.1, 0.5, 0.9) for d in (off.min(), off.max())])
+        return spread_out(sizes, rho)
 
     def _parts(self, theta: Array) -> tuple[Array, Array, Array]:
         sd = theta[..., : self.variances]
@@ -215,7 +223,9 @@ class Correlated:
         # A negative correlation goes with whole distances only.
         size, odd = np.abs(rho), np.where((rho < 0) & (far % 2 == 1), -1.0, 1.0)
         R = np.where(away, odd * size**far, 1.0)
-        slope = np.where(away, np.where(rho < 0, -odd, odd) * far * size ** np.maximum(far - 1.0, 0.0), 0.0)
+        # Below a distance of 1 the correlation rises infinitely fast at 0.
+        below = np.where(far < 1.0, np.maximum(size, BARELY), size) ** (far - 1.0)
+        slope = np.where(away, np.where(rho < 0, -odd, odd) * far * below, 0.0)
         return sd, R, slope
 
     def matrices(self, theta: Array) -> tuple[Array, ...]:

@@ -56,7 +56,10 @@ class Plan:
     copies : tuple of int
         How often the columns of a level repeat its term's, once for each group that shares the level's group.
     owners : tuple of (ndarray of shape (n, copies) or None)
-        Which group of the term each copy in each group of the level belongs to; -1 where there is none.
+        Which group of the term each copy in each group of the level belongs to; -1 where there is none, 0 for
+        groups that are correlated, which are one.
+    linked : tuple of bool
+        Each term's groups are correlated.
     """
 
     order: IntArray
@@ -66,6 +69,7 @@ class Plan:
     places: tuple[int | None, ...]
     copies: tuple[int, ...]
     owners: tuple[IntArray | None, ...]
+    linked: tuple[bool, ...]
 
     def rotate(self, A: Array) -> Array:
         """Return the rows of A (k, c) in the order and the axes of the tower."""
@@ -121,12 +125,13 @@ def plan(v: Array, blocks: Blocks | None, terms: Sequence[Term]) -> Plan:
         new = np.append(True, sorted_group[1:] != sorted_group[:-1])
         starts = np.flatnonzero(new)
         owner = np.full((starts.size, n), -1, dtype=np.intp)
-        owner[np.cumsum(new) - 1, local[order]] = terms[at].group[order]
+        owner[np.cumsum(new) - 1, local[order]] = 0 if terms[at].linked else terms[at].group[order]
         owners[at] = owner
         plain = terms[at].Z is None and n == 1 and not rotations and not terms[at].linked
         places[at], copies[at] = len(levels), n
         levels.append(Level(starts, _turn(W[order], rotations, back=False), ones=plain))
-    return Plan(order, d, rotations, tuple(levels), tuple(places), tuple(copies), tuple(owners))
+    linked = tuple(term.linked for term in terms)
+    return Plan(order, d, rotations, tuple(levels), tuple(places), tuple(copies), tuple(owners), linked)
 
 
 def _crossed(term: Term, top: IntArray) -> tuple[IntArray, Array, int, IntArray]:

@@ -65,7 +65,7 @@ def impose(model: Regression, y: Array, L: Array, *, type: str, adjust: str) -> 
     robust = model.sandwich(resid, type)
     contrast = L @ robust.root
     p = len(robust.root)
-    carry = np.matmul(contrast, robust.carry[:, :p].transpose(0, 2, 1))
+    carry = robust.carry(contrast)[:, :p].transpose(0, 2, 1)
     pull = np.concatenate([np.einsum("nmp,nm->np", model.weighted[rows], resid[rows]) for rows, _ in model.blocks])
     return Imposed(contrast, pull @ robust.root, robust.scores @ contrast.T, carry)
 

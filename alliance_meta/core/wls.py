@@ -15,6 +15,9 @@ import numpy as np
 
 from alliance_meta._typing import AnyArray, Array
 
+# Where tr(PP) is such a small share of tr(WW), their difference has lost half its digits.
+LOST = 1e-6
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -155,11 +158,17 @@ class WlsFit:
         if self.batch.constant:
             s1, s2, s3 = self.A[:, 0, 0], w2.sum(axis=1), np.einsum("bk,bk->b", w2, w)
             ratio = s2 / s1
-            return s1 - ratio, s2 - 2.0 * s3 / s1 + ratio * ratio
-        first = self.Ainv @ self.batch.gram(w2)
-        second = np.einsum("bpq,bqp->b", self.Ainv, self.batch.gram(w2 * w))
-        trPP = w2.sum(axis=1) - 2.0 * second + np.einsum("bpq,bqp->b", first, first)
-        return w.sum(axis=1) - np.einsum("bpp->b", first), trPP
+            trP, trPP = s1 - ratio, s2 - 2.0 * s3 / s1 + ratio * ratio
+        else:
+            s2 = w2.sum(axis=1)
+            first = self.Ainv @ self.batch.gram(w2)
+            second = np.einsum("bpq,bqp->b", self.Ainv, self.batch.gram(w2 * w))
+            trP = w.sum(axis=1) - np.einsum("bpp->b", first)
+            trPP = s2 - 2.0 * second + np.einsum("bpq,bqp->b", first, first)
+        lost = np.flatnonzero(trPP < LOST * s2)
+        if lost.size:
+            trP[lost], trPP[lost] = exact_traces(w[lost], self.batch.Q)
+        return trP, trPP
 
     def trace(self, *d: Array) -> Array:
         """Return tr(P D1), or tr(P D1 P D2) when two diagonals (B, k) are given, (B,)."""
@@ -202,6 +211,35 @@ class WlsFit:
         if self.batch.present is None:
             return np.log(self.w).sum(axis=1)
         return np.log(np.where(self.batch.present > 0, self.w, 1.0)).sum(axis=1)
+
+
+def exact_traces(w: Array, Q: Array) -> tuple[Array, Array]:
+    """Return tr(P) and tr(PP) for weights w (B, k) of which some outweigh the others by far, without cancellation.
+
+    With as many rows as Q has columns set apart, those that weigh most (weights W1), and Z = Q2 Q1^-1 for the others
+    (W2), P has the same traces as M (I + ZZ'), where M = W2 - W2 Z C Z'W2 and C = (W1 + Z'W2 Z)^-1. Then
+    Z'MZ = Z'W2Z C W1 and MZ = W2 Z C W1, and no large number is left that another must take away.
+    """
+    B, p = len(w), Q.shape[1]
+    rows, left = np.arange(B), np.broadcast_to(Q, (B, *Q.shape)).copy()
+    top = np.empty((B, p), dtype=int)
+    for j in range(p):
+        top[:, j] = (w * (left**2).sum(axis=2)).argmax(axis=1)
+        row = left[rows, top[:, j]]
+        row = row / np.sqrt((row**2).sum(axis=1, keepdims=True))
+        left -= np.einsum("bkp,bp->bk", left, row)[:, :, None] * row[:, None, :]
+    W1 = np.take_along_axis(w, top, axis=1)
+    w2 = w.copy()
+    np.put_along_axis(w2, top, 0.0, axis=1)
+    Z = Q @ np.linalg.inv(Q[top])
+    S, ZW2, ZW3 = (np.einsum("bkp,bk,bkq->bpq", Z, w2**n, Z) for n in (1, 2, 3))
+    C = np.linalg.inv(S + W1[:, :, None] * np.eye(p))
+    G, CW2 = (S @ C) * W1[:, None, :], C @ ZW2
+    MZ = CW2 @ C
+    trP = w2.sum(axis=1) - np.einsum("bpp->b", CW2) + np.einsum("bpp->b", G)
+    trPP = (w2**2).sum(axis=1) - 2.0 * np.einsum("bpq,bqp->b", C, ZW3) + np.einsum("bpq,bqp->b", CW2, CW2)
+    trPP += 2.0 * np.einsum("bpp,bp->b", MZ, W1**2) + np.einsum("bpq,bqp->b", G, G)
+    return trP, trPP
 
 
 def wls(batch: Batch, tau2: Array) -> WlsFit:

@@ -99,7 +99,8 @@ def correct_artifacts(
     >>> import numpy as np
     >>> import pandas as pd
     >>> from alliance_meta import correct_artifacts, escalc
-    >>> es = escalc(pd.DataFrame({"r": [0.2, 0.3], "n": [50, 80], "alpha": [0.9, 0.8]}), measure="COR")
+    >>> sheet = pd.DataFrame({"study": ["A", "B"], "r": [0.2, 0.3], "n": [50, 80], "alpha": [0.9, 0.8]})
+    >>> es = escalc(sheet, measure="COR")
     >>> true = correct_artifacts(es, rel_alliance="alpha", rel_outcome=0.85)
     >>> true.yi.round(3).tolist(), (true.vi / es.vi).round(3).tolist()
     ([0.229, 0.364], [1.307, 1.471])

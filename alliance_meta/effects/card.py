@@ -163,7 +163,7 @@ class DataCard:
         What a positive effect means.
     columns : mapping
         Which column is what for `escalc`: ``ri``, ``ni``, ``slab``, ``study_id`` (or ``yi``, ``vi``). A label made of
-        several columns is a tuple of names.
+        several columns is a tuple of names, and so is a study that only several columns tell.
     sources : tuple of Source
         Article, repository and file.
     citation : str

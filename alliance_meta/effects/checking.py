@@ -63,7 +63,9 @@ class ParsedSheet:
 
     @cached_property
     def usable(self) -> Mask:
-        """Rows that hold an effect, or another statistic of which `convert` makes one."""
+        """Rows that hold an effect, or another statistic of which `convert` makes one; all, if no column has them."""
+        if not {*self.keys, "es_type"} & self.columns.keys():
+            return np.ones(len(self.lines), dtype=bool)
         first, second = map(self.numbers, self.keys)
         other = self.columns.get("es_type")
         return (np.isfinite(first) & np.isfinite(second)) | (
@@ -207,6 +209,8 @@ def _ids_restart(sheet: ParsedSheet, column: ParsedColumn) -> bool:
     for study, cell, missing in zip(sheet.study_keys, column.cells, column.missing, strict=True):
         if not missing:
             holders.setdefault(cell, set()).add(study)
+    if len(holders) == 1 and "1" not in holders:
+        return False
     sharing = set().union(*(held for held in holders.values() if len(held) > 1))
     return len(sharing) > MOST_STUDIES * len(set(sheet.study_keys))
 

@@ -41,7 +41,7 @@ def escalc(
     vtype: VType = "LS",
     converted: ConvertedRows = "keep",
     slab: str | Sequence[str] | None = None,
-    study_id: str | None = None,
+    study_id: str | Sequence[str] | None = None,
     direction: str | None = None,
     missing: str | Sequence[str | float] = (),
 ) -> EffectSizes:
@@ -71,9 +71,10 @@ def escalc(
         out.
     slab : str or sequence of str, optional
         Column, or columns joined by a space, with the study labels.
-    study_id : str, optional
-        Column that says which study a row belongs to, taken as it stands. By default a column ``study_id``, else the
-        study labels, of which equal ones are told apart by the year of publication, else `slab`.
+    study_id : str or sequence of str, optional
+        Column, or columns that together, say which study a row belongs to, taken as they stand. By default a column
+        ``study_id``, else the study labels, of which equal ones are told apart by the year of publication, else
+        `slab`.
     direction : str, optional
         What a positive effect means; from the data card, else ``"as coded"``.
     missing : str, number or sequence of these

@@ -20,7 +20,7 @@ from alliance_meta.effects.description import Description, describe
 from alliance_meta.effects.findings import Findings
 from alliance_meta.effects.naming import SheetOptions, name_columns
 from alliance_meta.effects.parsing import parse_sheet
-from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.provenance import Layout, Provenance
 from alliance_meta.effects.reading import read_sheet
 from alliance_meta.effects.suspicions import suspect
 from alliance_meta.errors import CannotRunError, CodingError, Problem
@@ -100,7 +100,7 @@ def _examine(
         check_sheet(parsed, found)
         check_contract(parsed, described, found, strict=strict)
         suspect(parsed, found)
-    table = None if found.errors else _table(parsed, options, sha256(data), found)
+    table = None if found.errors else _table(parsed, options, sha256(data), found, text.separator)
     contents = contents_of(parsed, described.contract)
     return Reading(source, table, tuple(found.sorted), tuple(found.notes), contents, described.published)
 
@@ -121,7 +121,7 @@ def _read_bytes(path: Path) -> tuple[bytes, str]:
         raise CannotRunError(f"cannot read {path}: {reason}") from error
 
 
-def _table(sheet: ParsedSheet, options: SheetOptions, digest: str, found: Findings) -> CodedTable:
+def _table(sheet: ParsedSheet, options: SheetOptions, digest: str, found: Findings, separator: str) -> CodedTable:
     index = pd.Index(sheet.lines, name="line")
     frame = pd.DataFrame({name: _series(column, index, sheet.keys[0]) for name, column in sheet.columns.items()})
     defaults = {key: name for key, name, usual in (("ri", sheet.r, "r"), ("ni", sheet.n, "n")) if name != usual}
@@ -134,7 +134,9 @@ def _table(sheet: ParsedSheet, options: SheetOptions, digest: str, found: Findin
     elif "study_id" in sheet.columns and not all(sheet.columns["study_id"].missing):
         defaults["study_id"] = "study_id"
     made_up = sheet.source.lower().startswith("synthetic")
-    provenance = Provenance(source=sheet.source, sha256=digest, synthetic=made_up)
+    renamed = tuple((column.label, name) for name, column in sheet.columns.items() if column.label != name)
+    layout = Layout(separator, sheet.mark, renamed)
+    provenance = Provenance(source=sheet.source, sha256=digest, synthetic=made_up, layout=layout)
     return CodedTable(frame, provenance, notes=tuple(found.notes), defaults=defaults)
 
 

@@ -7,6 +7,15 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
+class Layout:
+    """How a file of text writes its table: what stands between cells, the decimal mark, (old, new) names of columns."""
+
+    separator: str = ","
+    decimal: str = "."
+    renamed: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Provenance:
     """Origin of a table of effects.
 
@@ -26,6 +35,8 @@ class Provenance:
         True for made-up teaching data; every table and plot then says so.
     steps : tuple of str
         What was done since reading, in words (`escalc` arguments, subsets, flips).
+    layout : Layout
+        How the file writes its table.
     """
 
     source: str
@@ -37,6 +48,7 @@ class Provenance:
     cautions: tuple[str, ...] = ()
     synthetic: bool = False
     steps: tuple[str, ...] = ()
+    layout: Layout = Layout()
 
     def after(self, step: str) -> Provenance:
         """Return the same origin with one more step."""
@@ -44,4 +56,6 @@ class Provenance:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the origin as a plain dictionary."""
-        return asdict(self)
+        found = asdict(self)
+        del found["layout"]
+        return found

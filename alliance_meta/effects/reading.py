@@ -47,6 +47,8 @@ class Sheet:
         The cells without the spaces around them.
     header_line : int
         Row number of the header.
+    separator : str
+        What stands between cells.
     """
 
     source: str
@@ -54,6 +56,7 @@ class Sheet:
     lines: tuple[int, ...]
     columns: dict[str, list[str]] = field(repr=False)
     header_line: int = 1
+    separator: str = ","
 
     def renamed(self, names: dict[str, str]) -> Sheet:
         """Return the sheet with columns called by other names, in the same order."""
@@ -272,7 +275,7 @@ def _assemble(
         line, spaced = untidy[0], len(untidy)
         s = "s" if spaced > 1 else ""
         found.note("spaces", f"{source}: spaces around {spaced} cell{s} were left off (first in line {line})")
-    return Sheet(source, tuple(keep.values()), tuple(line for line, _ in rows), columns, header_line)
+    return Sheet(source, tuple(keep.values()), tuple(line for line, _ in rows), columns, header_line, separator)
 
 
 def _later_header(rows: Sequence[list[str]]) -> int | None:

@@ -226,7 +226,7 @@ class Named:
     """Columns that were named: of labels to show, of the study as it stands, of the study's labels."""
 
     slab: str | Sequence[str] | None = None
-    study_id: str | None = None
+    study_id: str | Sequence[str] | None = None
     study: str | None = None
 
 
@@ -249,11 +249,13 @@ def row_studies(
     """Return the rows of a sheet, the study of each, and what must be said of it."""
     notes: list[Note] = []
     if named.study_id is not None:
-        column, years = [named.study_id], None
-        studies = _joined(frame, column, source)
-        if named.study_id != STUDY and STUDY in frame and not same_groups(frame[STUDY], studies):
+        column: list[str] = [named.study_id] if isinstance(named.study_id, str) else list(named.study_id)
+        years, studies = None, _joined(frame, column, source)
+        if column != [STUDY] and STUDY in frame and not same_groups(frame[STUDY], studies):
             frame = frame.rename(columns={STUDY: f"sheet_{STUDY}"})
-            text = f"The study is {named.study_id!r}; the sheet's own column {STUDY!r} is called 'sheet_{STUDY}' here."
+            text = (
+                f"The study is {' + '.join(column)!r}; the sheet's own column {STUDY!r} is called 'sheet_{STUDY}' here."
+            )
             notes.append(Note("study-renamed", text))
     else:
         places = _places(frame, named)

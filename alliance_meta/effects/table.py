@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +38,10 @@ MEASURE_LABELS = {
     "UCOR": "bias-corrected correlation r",
     "GEN": "effect size",
 }
+
+
+# A column that is nowhere further than this from the effects repeats them, if more than so many effects agree.
+ROUNDED, COPIED = 0.006, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,6 +220,16 @@ class EffectSizes:
         """Standard errors, (k,)."""
         return np.sqrt(self.vi)
 
+    def outcome_columns(self) -> set[str]:
+        """Return the columns that the effects came from, or that repeat them up to rounding, as z or as r."""
+        found = {self.columns[name] for name in ("ri", "yi") if name in self.columns}
+        for name, column in self._moderators.select_dtypes("number").items():
+            x = column.to_numpy(dtype=float, na_value=np.nan)
+            away = np.abs(np.abs(x) - np.abs([self.yi, np.tanh(self.yi)])).max(axis=1)
+            if self.k > COPIED and away.min() <= ROUNDED and np.ptp(x) > COPIED * ROUNDED:
+                found.add(str(name))
+        return found
+
     @property
     def moderators(self) -> pd.DataFrame:
         """A copy of the moderators."""
@@ -264,7 +279,7 @@ class EffectSizes:
         return str(self)
 
     def _repr_html_(self) -> str:
-        return f"<p>{self}</p>{self.frame.to_html()}"
+        return f"<p>{escape(str(self))}</p>{self.frame.to_html()}"
 
 
 def unique_labels(labels: Sequence[str]) -> tuple[str, ...]:

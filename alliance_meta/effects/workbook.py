@@ -29,6 +29,8 @@ def blank_workbook(contract: Contract) -> bytes:
     _write_effects(sheet, contract, lists)
     _write_codebook(book.create_sheet("codebook", 1), contract)
     words.sheet_state = "hidden"
+    for cell in (cell for page in book for row in page.iter_rows() for cell in row if cell.data_type == "f"):
+        cell.data_type = "s"
     stream = io.BytesIO()
     book.save(stream)
     return _without_clock(stream.getvalue())

@@ -15,7 +15,7 @@ from alliance_meta.effects.description import PACKAGE
 from alliance_meta.effects.examine import examine
 from alliance_meta.errors import AllianceMetaWarning, CodingError, InputError
 from alliance_meta.evidence.routes import route_from
-from alliance_meta.expressions import parse_formula
+from alliance_meta.formulas import parse_formula
 
 SHEETS = (".csv", ".tsv", ".tab", ".txt", ".xlsx", ".xlsm")
 

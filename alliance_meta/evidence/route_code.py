@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from alliance_meta.evidence.routes import DEFAULT_RHO, Route
 
 
@@ -16,15 +18,21 @@ def code(route: Route) -> str:
         return ""
     if route.model == "mean":
         return f"am.sensitivity.hunter_schmidt({effects})" if route.method == "ni" and route.test == "z" else ""
-    mods = f', mods="{route.mods}"' if route.mods != "1" else ""
+    mods = f", mods={quoted(route.mods)}" if route.mods != "1" else ""
     if route.model == "rve":
         rho = f", rho={route.rho:g}" if route.rho is not None else ""
         small = "" if route.small else ", small=False"
-        return f'am.RVEModel({effects}{mods}, cluster="{route.random}", working="{route.method}"{rho}{small}).fit()'
+        cluster, working = quoted(str(route.random)), quoted(route.method)
+        return f"am.RVEModel({effects}{mods}, cluster={cluster}, working={working}{rho}{small}).fit()"
     if route.model == "multilevel":
         return _multilevel(route, effects, mods)
     fit = f'am.RandomEffectsModel({effects}{mods}, method="{route.method}", test="{route.test}").fit()'
-    return fit if route.robust is None else f'{fit}.robust(cluster="{route.robust}")'
+    return fit if route.robust is None else f"{fit}.robust(cluster={quoted(route.robust)})"
+
+
+def quoted(text: str) -> str:
+    """Return a text as it stands in code, in double quotes."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _effects(route: Route) -> str:
@@ -37,28 +45,29 @@ def _effects(route: Route) -> str:
     if route.vtype not in ("LS", None):
         options.append(f'vtype="{route.vtype}"')
     if route.measure != "GEN":
-        options += [f'{name}="{column}"' for name, column in (("ri", route.ri), ("ni", route.ni)) if column != name[0]]
+        columns = (("ri", route.ri), ("ni", route.ni))
+        options += [f"{name}={quoted(column)}" for name, column in columns if column != name[0]]
     made = f"am.escalc({', '.join([rows, *options])})"
     if route.per is None:
         return made
     names = route.per.split("/")
-    cluster = f'"{names[0]}"' if len(names) == 1 else repr(names)
+    cluster = quoted(names[0]) if len(names) == 1 else repr(names)
     rho = DEFAULT_RHO if route.rho is None else route.rho
     return f'am.aggregate({made}, cluster={cluster}, how="{route.how or "mean"}", rho={rho:g})'
 
 
 def _multilevel(route: Route, effects: str, mods: str) -> str:
     terms = (route.random,) if isinstance(route.random, str) else route.random
-    random = f'"{terms[0]}"' if len(terms) == 1 else "({})".format(", ".join(f'"{term}"' for term in terms))
+    random = quoted(terms[0]) if len(terms) == 1 else f"({', '.join(map(quoted, terms))})"
     struct = f', struct="{route.struct}"' if route.struct else ""
     dfs = f', dfs="{route.dfs}"' if route.test == "t" and route.dfs else ""
     V = ""
     if route.rho is not None:
         outer = terms[0].rpartition("|")[2].strip().split("/")[0]
-        V = f', V=am.impute_V(effects, cluster="{outer}", rho={route.rho:g})'
+        V = f", V=am.impute_V(effects, cluster={quoted(outer)}, rho={route.rho:g})"
         effects = f"(effects := {effects})"
     fit = (
         f"am.MultilevelModel({effects}{V}{mods}, random={random}{struct}, "
         f'method="{route.method}", test="{route.test}"{dfs}).fit()'
     )
-    return fit if route.robust is None else f'{fit}.robust(cluster="{route.robust}")'
+    return fit if route.robust is None else f"{fit}.robust(cluster={quoted(route.robust)})"

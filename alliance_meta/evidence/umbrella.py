@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from typing import NoReturn
 
 import pandas as pd
@@ -139,8 +140,8 @@ class Umbrella:
         return f"Umbrella: {len(self.frame)} published results under {headings} headings, not pooled"
 
     def _repr_html_(self) -> str:
-        notes = "".join(f"<li>{note}</li>" for note in self.notes)
-        return f"<p>{self}</p>{self.frame.to_html()}<ul>{notes}</ul>"
+        notes = "".join(f"<li>{escape(str(note))}</li>" for note in self.notes)
+        return f"<p>{escape(str(self))}</p>{self.frame.to_html()}<ul>{notes}</ul>"
 
 
 def umbrella(*, psychotherapy_only: bool = False) -> Umbrella:

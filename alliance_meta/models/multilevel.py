@@ -64,8 +64,9 @@ class MultilevelModel:
     test : {"t", "z"}
     dfs : {"contain", "residual"}
         Degrees of freedom of t. ``contain``: the number of groups within which a moderator does not vary, less
-        the coefficients; an effect that only differs between 20 studies is judged by 20 studies. ``residual``:
-        k - p, as published three-level analyses mostly have it.
+        the coefficients; an effect that only differs between 20 studies is judged by 20 studies. For ``inner |
+        outer`` the distinct pairs of both count as groups, too. ``residual``: k - p, as published three-level
+        analyses mostly have it.
     level : float
         Confidence level of every interval, a fraction.
     fixed : mapping, optional
@@ -219,17 +220,22 @@ def _notes(fitted: MixedFit, parsed: list[ParsedTerm], names: list[str], k: int)
     if not fitted.converged:
         message = f"The search for the variances had not settled after {fitted.steps} steps; do not use this fit."
         notes.append(warn_note("not-converged", message, ConvergenceWarning, stacklevel=4))
-    edge = [name for name, at in zip(names, fitted.at_bound, strict=True) if at]
-    if edge:
-        many = len(edge) > 1
-        notes.append(
-            Note(
-                "component-at-edge",
-                f"{', '.join(edge)} {'are' if many else 'is'} estimated at the edge of {'their' if many else 'its'} "
-                "range: the data show no variation there that the rest of the model does not explain.",
-            )
+    lone = [name for term in parsed for name in term.label.lone]
+    notes += _edge_notes(fitted, names, lone)
+    if lone:
+        message = (
+            f"{', '.join(lone)} {'are' if len(lone) > 1 else 'is'} not identified: a single group has that level, and one "
+            "effect tells no variance. Use a structure with one variance for all levels (CS, AR), or merge the level."
         )
+        notes.append(warn_note("not-identified", message, NotIdentifiedWarning, stacklevel=4))
     notes += _unidentified(fitted, names)
+    if len(fitted.maxima) > 1:
+        below = fitted.maxima[0] - fitted.maxima[1]
+        message = (
+            f"The likelihood has another peak, lower by {below:.2g} only: other variances fit almost as well, and the "
+            "answer is shaky. sensitivity.profile shows how far."
+        )
+        notes.append(Note("second-peak", message))
     for term in parsed:
         label = term.label
         if label.n < FEW_GROUPS:
@@ -249,6 +255,38 @@ def _notes(fitted: MixedFit, parsed: list[ParsedTerm], names: list[str], k: int)
                 f"group are taken to share one true effect. Write '{finest.name}/{ROWS}' unless that is meant.",
             )
         )
+    return notes
+
+
+def _edge_notes(fitted: MixedFit, names: list[str], lone: list[str]) -> list[Note]:
+    """Say what is estimated at the edge of its range, but for what one group alone tells, and why."""
+    at = np.flatnonzero(fitted.at_bound)
+    at = at[[names[j] not in lone for j in at]] if at.size else at
+    if not at.size:
+        return []
+    problem = fitted.point.problem
+    low, high = problem.bounds
+    step = units(problem)
+    moved = np.repeat(fitted.theta[None], at.size, axis=0)
+    inward = np.where(fitted.theta <= low, 1.0, -1.0) * np.minimum(step, 0.5 * (high - low))
+    moved[np.arange(at.size), at] += inward[at]
+    flat = np.abs(problem.at(moved).logliks - fitted.point.loglik) < FLAT
+    correlation = np.array([names[j].startswith("rho") for j in at])
+    words = (
+        (flat, "the likelihood does not change with {it}: the data do not tell {it}."),
+        (~flat & ~correlation, "the data show no variation there that the rest of the model does not explain."),
+        (~flat & correlation, "with so few groups the true value may lie anywhere; see the interval."),
+    )
+    notes = []
+    for which, why in words:
+        found = [names[j] for j in at[which]]
+        if found:
+            many = len(found) > 1
+            message = (
+                f"{', '.join(found)} {'are' if many else 'is'} estimated at the edge of {'their' if many else 'its'} "
+                f"range: {why.format(it='them' if many else 'it')}"
+            )
+            notes.append(Note("component-at-edge", message))
     return notes
 
 

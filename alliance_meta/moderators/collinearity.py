@@ -11,7 +11,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.design import INTERCEPT
-from alliance_meta.errors import DesignError
+from alliance_meta.errors import DesignError, InputError
 from alliance_meta.moderators.grid import moderated
 from alliance_meta.moderators.printing import remarks, table
 from alliance_meta.not_applicable import NotApplicable
@@ -111,6 +111,8 @@ def vif(fit: Fit) -> VifResults:
     if not kept:
         raise DesignError("vif needs a model with moderators; this one has mods='1'")
     names = [fit.names[i] for i in kept]
+    if isinstance(fit.vb, NotApplicable):
+        raise InputError(fit.why_not("covariance of its coefficients"))
     covariance = fit.vb[np.ix_(kept, kept)]
     place = {i: j for j, i in enumerate(kept)}
     slots = {term: [place[i] for i in at if i in place] for term, at in design.terms.items()}

@@ -12,7 +12,7 @@ from alliance_meta._typing import Array, Mask
 from alliance_meta.design import Design, design_of
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AllianceMetaWarning, DesignError, DroppedRowsWarning, InputError
-from alliance_meta.expressions import parse_formula
+from alliance_meta.formulas import parse_formula
 from alliance_meta.notes import Note, warn_note
 
 MOST = 12

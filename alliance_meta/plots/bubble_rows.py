@@ -10,7 +10,8 @@ import pandas as pd
 
 from alliance_meta._typing import Array, Mask
 from alliance_meta.errors import InputError
-from alliance_meta.moderators.grid import check_names, finite_number, level_values, one_level
+from alliance_meta.moderators.grid import check_names, finite_number, level_values, moderated, one_level
+from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_level
 from alliance_meta.plots import forest_text
@@ -19,13 +20,12 @@ from alliance_meta.tables.format import format_count, format_level
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.sampled_results import SampledPosterior
-    from alliance_meta.results.random_effects import RandomEffectsResults
 
 STEPS = 101
 
 
 def bubble_data(
-    fit: RandomEffectsResults,
+    fit: Any,
     by: str,
     *,
     at: Mapping[str, Any] | None = None,
@@ -37,8 +37,8 @@ def bubble_data(
 
     Parameters
     ----------
-    fit : RandomEffectsResults
-        A model with moderators.
+    fit : a fitted model
+        With moderators.
     by : str
         The moderator on the horizontal axis.
     at : mapping, optional
@@ -80,9 +80,9 @@ def bubble_data(
     >>> frame["kind"].value_counts().to_dict(), frame.attrs["held"]
     ({'line': 101, 'study': 16}, {'design': 'cross-sectional'})
     """
+    check_names(moderated(fit), [by, *(at or {})])
     used = fit.level if level is None else level
     check_level(used)
-    check_names(fit.design, [by, *(at or {})])
     if by in (at or {}):
         raise InputError(f"at: {by} is on the axis; give values for the other moderators only")
     table = fit.effects.moderators
@@ -109,7 +109,7 @@ def bubble_data(
             "x_label": forest_text.header(by),
             "level": used,
             "model_label": fit.model_label,
-            "key": _key(used, categorical, rows),
+            "key": _key(used, categorical, rows, "weight" if hasattr(fit, "weights") else "precision"),
             "bottom": [*held_line(held, categorical), *(note.message for note in notes), *_tests(fit, used)],
             "by": by,
             "levels": [str(row["label"]) for row in rows] if categorical else [],
@@ -119,7 +119,7 @@ def bubble_data(
     )
 
 
-def held_value(fit: RandomEffectsResults | SampledPosterior, name: str, table: pd.DataFrame, given: Any) -> Any:
+def held_value(fit: Any | SampledPosterior, name: str, table: pd.DataFrame, given: Any) -> Any:
     """Return the value at which a moderator that is not on the axis is held."""
     if name in fit.design.levels:
         known = level_values(name, fit.design, table)
@@ -128,7 +128,7 @@ def held_value(fit: RandomEffectsResults | SampledPosterior, name: str, table: p
     return float(table[name].mean()) if given is None else finite_number(name, given)
 
 
-def _alike(fit: RandomEffectsResults, table: pd.DataFrame, held: Mapping[str, Any]) -> Mask:
+def _alike(fit: Any, table: pd.DataFrame, held: Mapping[str, Any]) -> Mask:
     """Say which effects have the held levels of the other categorical moderators."""
     found = np.ones(len(table), dtype=bool)
     for name, value in held.items():
@@ -137,13 +137,12 @@ def _alike(fit: RandomEffectsResults, table: pd.DataFrame, held: Mapping[str, An
     return found
 
 
-def _studies(
-    fit: RandomEffectsResults, by: str, table: pd.DataFrame, categorical: bool, level: float
-) -> list[dict[str, Any]]:
+def _studies(fit: Any, by: str, table: pd.DataFrame, categorical: bool, level: float) -> list[dict[str, Any]]:
     from alliance_meta.core.distributions import critical_value
 
     effects = fit.effects
     half = critical_value(level, None) * effects.sei
+    weights = fit.weights if hasattr(fit, "weights") else 100.0 / effects.vi / (1.0 / effects.vi).sum()
     if categorical:
         place = {value: i for i, value in enumerate(level_values(by, fit.design, table))}
         x = [float(place[value]) for value in table[by]]
@@ -159,7 +158,7 @@ def _studies(
                 "yi": effects.yi[i],
                 "ci_lb": effects.yi[i] - half[i],
                 "ci_ub": effects.yi[i] + half[i],
-                "weight": fit.weights[i],
+                "weight": weights[i],
                 "position": i,
             },
         )
@@ -167,9 +166,7 @@ def _studies(
     ]
 
 
-def _predicted(
-    fit: RandomEffectsResults, by: str, values: list[Any], held: Mapping[str, Any], level: float
-) -> list[dict[str, Any]]:
+def _predicted(fit: Any, by: str, values: list[Any], held: Mapping[str, Any], level: float) -> list[dict[str, Any]]:
     """Return the fitted mean at each value, empty where the effects do not determine it."""
     newdata = pd.DataFrame({by: values, **{name: [value] * len(values) for name, value in held.items()}})
     known = fit.design.estimable(fit.design.beyond(newdata))
@@ -181,7 +178,7 @@ def _predicted(
 
 
 def _line(
-    fit: RandomEffectsResults, by: str, table: pd.DataFrame, held: Mapping[str, Any], alike: Mask, level: float
+    fit: Any, by: str, table: pd.DataFrame, held: Mapping[str, Any], alike: Mask, level: float
 ) -> list[dict[str, Any]]:
     found: Array = table[by].to_numpy(dtype=float)
     x = np.linspace(found.min(), found.max(), STEPS)
@@ -194,7 +191,7 @@ def _line(
 
 
 def _levels(
-    fit: RandomEffectsResults, by: str, table: pd.DataFrame, held: Mapping[str, Any], alike: Mask, level: float
+    fit: Any, by: str, table: pd.DataFrame, held: Mapping[str, Any], alike: Mask, level: float
 ) -> list[dict[str, Any]]:
     values = level_values(by, fit.design, table)
     rows = _predicted(fit, by, values, held, level)
@@ -236,23 +233,25 @@ def held_line(held: Mapping[str, Any], categorical: bool) -> list[str]:
     return [f"{'Means' if categorical else 'Line'} at {values}; effects as observed"]
 
 
-def _tests(fit: RandomEffectsResults, level: float) -> list[str]:
+def _tests(fit: Any, level: float) -> list[str]:
+    if isinstance(fit.QM, NotApplicable) or isinstance(fit.QE, NotApplicable):
+        return [f"{fit.design.formula}; {fit.model_label}"]
     residual, test = forest_text.bottom(fit, level, simple=False)
     return [f"{test} ({fit.design.formula}; {fit.model_label})", residual]
 
 
-def _key(level: float, categorical: bool, rows: list[dict[str, Any]]) -> list[list[str]]:
+def _key(level: float, categorical: bool, rows: list[dict[str, Any]], area: str) -> list[list[str]]:
     text = format_level(level)
     new = any(not np.isnan(row["pi_lb"]) for row in rows)
     if categorical:
-        key = [["bubble", "Effect, area by weight"], ["thick", f"Fitted mean, {text} CI"]]
+        key = [["bubble", f"Effect, area by {area}"], ["thick", f"Fitted mean, {text} CI"]]
         return [*key, ["thin", f"{text} prediction interval"]] if new else key
-    key = [["bubble", "Effect, area by weight"], ["line", "Fitted mean"], ["ci", f"Its {text} CI"]]
+    key = [["bubble", f"Effect, area by {area}"], ["line", "Fitted mean"], ["ci", f"Its {text} CI"]]
     return [*key, ["pi", f"{text} prediction interval"]] if new else key
 
 
 def _description(
-    fit: RandomEffectsResults,
+    fit: Any,
     by: str,
     rows: list[dict[str, Any]],
     held: Mapping[str, Any],

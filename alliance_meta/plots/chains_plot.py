@@ -92,7 +92,7 @@ def chains_data(
     if not isinstance(posterior, SampledPosterior):
         raise InputError(f"chains_data needs the result of bayes.sample, not {type(posterior).__name__}")
     origin, names = posterior.effects.provenance, _chosen(posterior, what)
-    found = {name: posterior.posterior(name).chains for name in names}
+    found = {name: posterior._marginal(name).chains for name in names}
     count, length = next(iter(found.values())).shape
     if length < 2:
         raise InputError("one draw per chain is no course to draw; take more")

@@ -199,7 +199,7 @@ def figure_bytes(
     settings = {**_SETTINGS, "svg.fonttype": "none" if text == "text" else "path"}
     stream = io.BytesIO()
     with style.context(["default", settings]):
-        packed = {"pil_kwargs": {"compression": "tiff_lzw"}} if format == "tiff" else {}
+        packed: dict[str, Any] = {"pil_kwargs": {"compression": "tiff_lzw"}} if format == "tiff" else {}
         metadata = None if format == "tiff" else _metadata(format, name, words)
         figure.savefig(stream, format=format, dpi=dpi or DPI.get(format, 100), metadata=metadata, **packed)
     if format == "eps":

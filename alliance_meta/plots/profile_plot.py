@@ -34,6 +34,7 @@ from alliance_meta.plots.layout import MARGIN
 from alliance_meta.plots.pen import INK, SUMMARY
 from alliance_meta.plots.profiles_plot import profiles, profiles_data
 from alliance_meta.results.multilevel import MultilevelResults
+from alliance_meta.results.random_effects import check_fit
 from alliance_meta.sensitivity.profiles import ProfileLikelihood
 from alliance_meta.tables.format import format_interval, format_level, format_number
 
@@ -96,6 +97,7 @@ def profile_data(
     """
     if isinstance(fit, MultilevelResults | ProfileLikelihood):
         return profiles_data(fit, level=level, title=title, show_cautions=show_cautions)
+    check_fit(fit, "a profile of tau2")
     used = fit.level if level is None else level
     check_level(used)
     _check(fit)

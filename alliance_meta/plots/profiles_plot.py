@@ -102,7 +102,7 @@ def profiles_data(
     >>> fit = MultilevelModel(escalc(load_dataset("crede2010"))).fit()
     >>> frame = plots.profiles_data(fit, points=11)
     >>> frame[frame["kind"] == "maximum"].set_index("label")["value"].round(4).to_dict()
-    {'sigma2[study_id]': 0.023, 'sigma2[es_id]': 0.0329}
+    {'sigma2[study_id]': 0.023, 'sigma2[study_id/es_id]': 0.0329}
     """
     if isinstance(result, MultilevelResults):
         result = profile(result, level=level, points=points)

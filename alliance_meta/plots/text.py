@@ -46,7 +46,7 @@ def font(size: float, bold: bool = False, others: tuple[str, ...] = ()) -> FontP
 
 def font_of(text: str, size: float, bold: bool = False) -> FontProperties:
     """Return the drawing font of a text, with others for the letters that it lacks."""
-    found = [_fallback(character) for character in dict.fromkeys(text) if not _has(font_path(), character)]
+    found = [fallback(character) for character in dict.fromkeys(text) if not has(font_path(), character)]
     return font(size, bold, tuple(dict.fromkeys(one[0] for one in found if one is not None)))
 
 
@@ -58,7 +58,7 @@ def drawable(text: str) -> str:
     MissingFontWarning
         Names the letters.
     """
-    lost = [one for one in dict.fromkeys(text) if not (one.isspace() or _has(font_path(), one) or _fallback(one))]
+    lost = [one for one in dict.fromkeys(text) if not (one.isspace() or has(font_path(), one) or fallback(one))]
     if lost:
         shown = ", ".join(f"{character} (U+{ord(character):04X})" for character in lost[:4])
         message = f"No installed font has {shown}{' ...' if len(lost) > 4 else ''}: drawn as boxes."
@@ -67,7 +67,7 @@ def drawable(text: str) -> str:
 
 
 @cache
-def _fallback(character: str) -> tuple[str, Path] | None:
+def fallback(character: str) -> tuple[str, Path] | None:
     """Return family and file of an installed font that has the character, one made for its script if there is any."""
     from matplotlib.font_manager import fontManager
 
@@ -75,12 +75,13 @@ def _fallback(character: str) -> tuple[str, Path] | None:
     wanted = "cjk" if script in ("hiragana", "katakana", "hangul", "ideographic") else script
     fonts = [entry for entry in fontManager.ttflist if not any(word in entry.name for word in ("Last Resort", "Emoji"))]
     for entry in sorted(fonts, key=lambda entry: (wanted not in entry.name.casefold(), "Sans" not in entry.name)):
-        if _has(Path(entry.fname), character):
+        if has(Path(entry.fname), character):
             return entry.name, Path(entry.fname)
     return None
 
 
-def _has(path: Path, character: str) -> bool:
+def has(path: Path, character: str) -> bool:
+    """Return whether a font has a character."""
     return bool(_face(path).get_char_index(ord(character)))
 
 
@@ -99,8 +100,8 @@ def _advance(character: str, bold: bool) -> float:
     from matplotlib.ft2font import LoadFlags
 
     own, path = font_path(), font_path(bold)
-    if not _has(own, character):
-        other = _fallback(character)
+    if not has(own, character):
+        other = fallback(character)
         character, path = (BOX, path) if other is None else (character, other[1])
     glyph = _face(path).load_char(ord(character), flags=LoadFlags.NO_HINTING)
     return float(glyph.linearHoriAdvance) / 65536 / _EM

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,14 @@ from alliance_meta.effects.provenance import Provenance
 from alliance_meta.reporting.citations import linked, method_keys, reference_list
 from alliance_meta.reporting.comparisons import coefficients
 from alliance_meta.reporting.fitting import Fitted
+from alliance_meta.reporting.made import named_by
 from alliance_meta.reporting.posterior import posterior
 from alliance_meta.reporting.software import versions
 from alliance_meta.reporting.spec import BAYES, Declaration, Item
 from alliance_meta.reporting.tables import statistics_table
 from alliance_meta.reporting.wording import methods, r_code
 from alliance_meta.results.r_code import SHEET, comment
+from alliance_meta.tables.format import format_r
 
 if TYPE_CHECKING:
     from alliance_meta.reporting.pieces import Pieces
@@ -24,8 +27,9 @@ if TYPE_CHECKING:
 MOST_COLUMNS = 4
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _SIZE = re.compile(r"k = \d+")
+CHE = "a correlated and hierarchical effects model with CR2 inference"
 # Lines that stand once above all models of one sheet.
-ONCE = ("library(", f"{SHEET} <- ")
+ONCE = ("library(", f"{SHEET} <- ", f"names({SHEET})")
 SYNTHETIC = "Synthetic data: the rows are made up for teaching and say nothing about psychotherapy."
 
 
@@ -71,6 +75,7 @@ def references(fits: Mapping[str, Fitted], pieces: Pieces) -> list[str]:
     """Return the reference list: methods used and sources of the data."""
     settings = [
         asdict(fitted.spec)
+        | {"measure": fitted.effects.measure}
         | ({} if fitted.spec.kind == BAYES else {"method": fitted.model.method, "test": fitted.fit.inference})
         for fitted in fits.values()
     ]
@@ -90,7 +95,22 @@ def cautions(fits: Mapping[str, Fitted], pieces: Pieces) -> list[dict[str, Any]]
     groups: dict[tuple[str, ...], list[str]] = {}
     for text, names in concerned.items():
         groups.setdefault(tuple(dict.fromkeys(names)), []).append(text)
-    return [{"concerns": list(names), "texts": texts} for names, texts in groups.items()]
+    found = [{"concerns": list(names), "texts": texts} for names, texts in groups.items()]
+    return [*_chosen_models(fits.values()), *found]
+
+
+def _chosen_models(fits: Iterable[Fitted]) -> list[dict[str, Any]]:
+    """Say first of all which model was chosen where the declaration names none and effects depend on each other."""
+    found: dict[str, list[str]] = {}
+    for fitted in fits:
+        if fitted.chosen:
+            text = (
+                f"Studies gave several effects ({fitted.fit.k} effects of {fitted.effects.n_studies} studies), which "
+                f"depend on each other. No kind was declared, so the model is {CHE}, with an assumed correlation of "
+                f"{format_r(fitted.spec.rho)} between the sampling errors of one study."
+            )
+            found.setdefault(text, []).append(fitted.spec.label)
+    return [{"concerns": names, "texts": [text]} for text, names in found.items()]
 
 
 def data(fits: Mapping[str, Fitted], pieces: Pieces) -> list[dict[str, Any]]:
@@ -106,7 +126,7 @@ def software(fits: Mapping[str, Fitted]) -> dict[str, str]:
 def rebuild_command(declaration: Declaration) -> str:
     """Return the command that makes this report again."""
     folder = "reports/" if declaration.path.resolve().parent.name == "reports" else ""
-    return f"alliance-meta report {folder}{declaration.path.name}"
+    return f"alliance-meta report {shlex.quote(folder + declaration.path.name)}"
 
 
 def _text(text: str) -> dict[str, Any]:
@@ -142,7 +162,7 @@ def _full(declaration: Declaration, fits: Mapping[str, Fitted], builder: Any) ->
     for names in rest.values():
         for chosen in _balanced(names):
             table = statistics_table(Item(table="statistics", of=chosen), fits)
-            blocks.append(builder.table("statistics_" + "_".join(chosen), table))
+            blocks.append(builder.table(named_by("statistics", *chosen), table))
     for name, fitted in fits.items():
         if fitted.fit.p > 1 and name not in given:
             make, kind = (posterior, "posterior") if fitted.spec.kind == BAYES else (coefficients, "coefficients")

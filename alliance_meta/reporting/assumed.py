@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 from alliance_meta.errors import AllianceMetaWarning, InputError
-from alliance_meta.reporting.columns import Table, column
+from alliance_meta.reporting.columns import Table, column, effect_columns
 from alliance_meta.reporting.fitting import Fitted, refit
 from alliance_meta.reporting.numbers import Quantity
 from alliance_meta.reporting.spec import Item
 
 RHOS = (0.3, 0.5, 0.7)
-PLAIN = ("r", "ddf", "tau2", "sigma2_study_id", "sigma2_es_id")
+PLAIN = ("ddf", "tau2", "sigma2_study_id", "sigma2_es_id")
 
 
 def rho_table(item: Item, fits: Mapping[str, Fitted]) -> tuple[Table, dict[str, Quantity]]:
@@ -34,16 +34,16 @@ def rho_table(item: Item, fits: Mapping[str, Fitted]) -> tuple[Table, dict[str, 
         rows.append({"group": fitted.spec.label})
         for rho in RHOS:
             block = _under(fitted, rho)
-            lb, ub = _ends(block["r_ci"]["value"])
-            there = {key: block[key]["value"] for key in PLAIN if key in block}
+            ends = "r_ci" if fitted.on_r else "ci"
+            lb, ub = _ends(block[ends]["value"])
+            there = {key: block[key]["value"] for key in ("r" if fitted.on_r else "estimate", *PLAIN) if key in block}
             rows.append({"rho": rho, **there, "ci_lb": lb, "ci_ub": ub})
-            for key in (*there, "r_ci"):
+            for key in (*there, ends):
                 quantities[f"{name}_{round(100 * rho)}_{key}"] = block[key]
     known = {key for row in rows for key in row}
     columns = [
         column("rho", "ρ", "r2", align="left"),
-        column("r", "r", "r3"),
-        column(["ci_lb", "ci_ub"], "CI", "r3_interval", blank="n/a"),
+        *effect_columns([fits[name] for name in item.of], "CI"),
         column("ddf", "df", "df"),
         column("tau2", "τ²", "variance"),
     ]

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from alliance_meta.errors import CannotRunError, InputError
-from alliance_meta.files import write_bytes
+from alliance_meta.folders import write_folder
 from alliance_meta.notes import Note
 from alliance_meta.options import did_you_mean
 from alliance_meta.reporting.declaration import read_declaration
-from alliance_meta.reporting.document import make_document
+from alliance_meta.reporting.document import SCHEMA, make_document
 from alliance_meta.reporting.figures import Drawn, draw_figures
+from alliance_meta.reporting.fitting import inputs
 from alliance_meta.reporting.html import render_html
+from alliance_meta.reporting.made import (
+    FORMATS,
+    OUTPUT,
+    RECORD,
+    RESULTS,
+    default_folder,
+    fingerprint,
+    package_hash,
+    read_record,
+    record,
+)
 from alliance_meta.reporting.numbers import dumps
 from alliance_meta.reporting.pdf import pdf_available, render_pdf
 from alliance_meta.reporting.plain import methods_text, table_csv
+from alliance_meta.reporting.spec import Declaration
+from alliance_meta.reporting.supplement import render_supplement
 from alliance_meta.reporting.view import make_view
 
-FORMATS = ("html", "pdf", "figures", "tables", "methods")
-RESULTS = "results.json"
 NO_PDF = Note("no-pdf", "report.pdf was not made: it needs typst (pip install typst).")
 
 
@@ -42,7 +54,8 @@ def build_report(path: str | Path, *, out: str | Path | None = None, formats: Co
 
     The analysis is run once and written to ``results.json``; page, PDF, figures, tables and methods text are
     made from that file's content alone, so none of them can disagree with another. Everything is made before
-    anything is written: where something fails, the files of an earlier run stay as they were.
+    anything is written, and the folder is replaced as a whole: where something fails or the run is killed, the files
+    of an earlier run stay as they were. Files in the folder that no report has made stay.
 
     Parameters
     ----------
@@ -51,12 +64,14 @@ def build_report(path: str | Path, *, out: str | Path | None = None, formats: Co
     out : str or Path, optional
         Folder to write to; ``build/<name>`` beside the declaration by default.
     formats : collection of {"html", "pdf", "figures", "tables", "methods"}, optional
-        What to make besides ``results.json``; everything by default.
+        What to make besides ``results.json``; everything by default. What the folder holds of the other formats stays
+        if it shows the same results, and is removed, with a note, if not.
 
     Returns
     -------
     Built
-        The paths written, a tuple; its ``.notes`` says what could not be made (a PDF without typst).
+        The paths written, a tuple; its ``.notes`` says what could not be made (a PDF without typst), what was removed,
+        and what had to be renamed.
 
     Raises
     ------
@@ -76,16 +91,77 @@ def build_report(path: str | Path, *, out: str | Path | None = None, formats: Co
     """
     wanted = _check_formats(formats)
     declaration = read_declaration(path)
-    target = Path(out) if out is not None else declaration.path.parent / "build" / declaration.name
+    target = Path(out) if out is not None else _default_folder(declaration)
+    made_of = fingerprint(declaration.path, inputs(declaration))
     content = dumps(make_document(declaration))
     files, notes = render(json.loads(content), formats=wanted)
-    stale = _listed_before(target) - set(files)
-    document = json.loads(content) | {"files": sorted(files)}
-    files = {RESULTS: dumps(document).encode("utf-8"), **files}
-    paths = [write_bytes(target / name, data) for name, data in files.items()]
-    for name in stale:
-        (target / name).unlink(missing_ok=True)
-    return Built(paths, notes)
+    paths = [target / name for name in (RESULTS, *files)]
+    before = _written_before(target)
+    rest = before - {RESULTS, *files}
+    same = {name: (target / name).read_bytes() for name in rest} if _shows(target, content) else {}
+    whole = _with_record(made_of, content, wanted, files | same)
+    renamed = write_folder(target, whole, ours=before | {RECORD})
+    return Built(paths, (*notes, *_remarks(sorted(rest - set(same)), renamed)))
+
+
+def _default_folder(declaration: Declaration) -> Path:
+    """Return ``build/<name>`` beside the declaration, which must lie there and not behind a link to elsewhere."""
+    folder = declaration.path.parent
+    target = default_folder(declaration.path)
+    if declaration.name.startswith("."):
+        raise InputError(
+            f"{declaration.path.name}: there is no name before .toml to call the folder by; rename the file"
+        )
+    if target.resolve() != folder.resolve() / "build" / declaration.name:
+        raise CannotRunError(f"{target} is a link to {target.resolve()}; name that folder with --out if you mean it")
+    return target
+
+
+def _with_record(
+    made_of: Mapping[str, Any], content: str, wanted: Collection[str], files: Mapping[str, bytes]
+) -> dict[str, bytes]:
+    """Return everything that goes into the folder: results first, so that they are never newer than their pages."""
+    results = json.loads(content) | {"files": sorted([*files, RECORD])}
+    formats = {*wanted, *map(_format_of, files)} - (set() if "report.pdf" in files else {"pdf"})
+    made = record(made_of, formats=formats, outputs=[RESULTS, *files])
+    return {RESULTS: dumps(results).encode("utf-8"), **files, RECORD: made}
+
+
+def _format_of(name: str) -> str:
+    return {"report.html": "html", "report.pdf": "pdf", "methods.txt": "methods"}.get(name) or name.partition("/")[0]
+
+
+def _written_before(target: Path) -> set[str]:
+    """Return the files that the manifest of an earlier run lists, so that nothing else is ever removed."""
+    made = read_record(target)
+    listed = made["outputs"] if made else _results(target).get("files", [])
+    names = [name for name in listed if isinstance(name, str) and OUTPUT.fullmatch(name)]
+    return {name for name in (RESULTS, *names) if listed and (target / name).is_file()}
+
+
+def _results(target: Path) -> dict[str, Any]:
+    """Return the results in a folder, empty where there are none that a report wrote."""
+    try:
+        found = json.loads((target / RESULTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    whole = isinstance(found, dict) and found.get("schema") == SCHEMA and isinstance(found.get("files"), list)
+    return found if whole else {}
+
+
+def _shows(target: Path, content: str) -> bool:
+    """Return whether the pages in the folder are what this package would make of the same results."""
+    made = read_record(target)
+    kept = _results(target)
+    kept.pop("files", None)
+    return made is not None and made.get("package") == package_hash() and dumps(kept) == content
+
+
+def _remarks(removed: Collection[str], renamed: Mapping[str, str]) -> Iterator[Note]:
+    if removed:
+        yield Note("removed-files", f"removed, for they showed the results of an earlier run: {', '.join(removed)}.")
+    for name, now in renamed.items():
+        yield Note("renamed-file", f"{name} is no file that a report made; it was kept as {now}.")
 
 
 def render(
@@ -119,6 +195,9 @@ def render(
             if len(one.pages) > 1:
                 for number, page in enumerate(one.pages, 1):
                     files[f"figures/{name}-page{number}.svg"] = page.encode("utf-8")
+        for name, figure in document["figures"].items():
+            if "supplement" in figure:
+                files[f"figures/{name}.html"] = render_supplement(figure).encode("utf-8")
     if "tables" in formats:
         for name, table in document["tables"].items():
             files[f"tables/{name}.csv"] = table_csv(table).encode("utf-8")
@@ -132,14 +211,3 @@ def _check_formats(formats: Collection[str] | None) -> tuple[str, ...]:
     if unknown:
         raise InputError(f"formats: {', '.join(unknown)} is not one of {', '.join(FORMATS)}")
     return tuple(name for name in FORMATS if name in formats)
-
-
-def _listed_before(target: Path) -> set[str]:
-    """Return the files an earlier run lists as its own, so that nothing else is ever removed."""
-    try:
-        listed = json.loads((target / RESULTS).read_text(encoding="utf-8")).get("files", [])
-    except (OSError, ValueError, AttributeError):
-        return set()
-    root = target.resolve()
-    names = [name for name in listed if isinstance(name, str)]
-    return {name for name in names if (root / name).resolve().is_relative_to(root) and (root / name).is_file()}

@@ -22,6 +22,7 @@ from alliance_meta.options import (
     check_option,
     did_you_mean,
 )
+from alliance_meta.reporting.made import ID, LONGEST_ID
 from alliance_meta.reporting.spec import (
     BAYES,
     MULTILEVEL,
@@ -29,9 +30,11 @@ from alliance_meta.reporting.spec import (
     PIECE_TABLES,
     PIECES,
     RANDOM,
+    REPRODUCE,
     RVE,
     Analysis,
     AnalysisKind,
+    Declared,
     FigureKind,
     Item,
     Section,
@@ -41,17 +44,18 @@ from alliance_meta.reporting.spec import (
 if TYPE_CHECKING:
     from alliance_meta.bayes.prior import Prior
 
-ONE_EACH = ("left_out", "reproduce")
+ONE_EACH = ("left_out", REPRODUCE)
 NEED_BY = ("bubble", "means")
-RESERVED = (*PIECES, "ref", "printed", "reproduce", "rho")
-_IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
+RESERVED = (*PIECES, "ref", "printed", REPRODUCE, "rho")
+_IDENTIFIER = re.compile(ID)
+NAMED = f"must be lower-case letters, digits and _, begin with a letter and have at most {LONGEST_ID} characters"
 
 # Key -> the kinds of analysis that have it; every other key belongs to all.
 KEYS: dict[str, tuple[str, ...]] = {
     "method": (RANDOM, MULTILEVEL),
     "test": (RANDOM, MULTILEVEL),
     "aggregate": (RANDOM,),
-    "random": (MULTILEVEL,),
+    "random": (MULTILEVEL, BAYES),
     "struct": (MULTILEVEL,),
     "dfs": (MULTILEVEL,),
     "robust": (RANDOM, MULTILEVEL),
@@ -84,14 +88,29 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 DEFAULT_RHO = {RANDOM: 0.5, RVE: 0.8}
 
 
-def with_defaults(spec: Analysis) -> Analysis:
+def with_defaults(spec: Declared) -> Declared:
     """Return an analysis with the defaults of its kind in place of what was left out."""
     wanted = dict(_DEFAULTS.get(spec.kind, {}))
-    if spec.dependent:
+    if spec.dependent and spec.kind != BAYES:
         wanted["cluster"] = "study_id"
     if (spec.kind == RVE and spec.working in (None, "CORR")) or spec.aggregate is not None:
         wanted["rho"] = DEFAULT_RHO[spec.kind]
     return replace(spec, **{name: value for name, value in wanted.items() if getattr(spec, name) in (None, ())})
+
+
+def as_che(spec: Declared) -> Declared | None:
+    """Return what is made of dependent effects where no kind was named; None where the keys mean another model."""
+    from alliance_meta.models.recipes import DEFAULT_RHO as CHE_RHO
+
+    options = _OF_KIND[MULTILEVEL]
+    fits = all(MULTILEVEL in KEYS.get(key, (MULTILEVEL,)) for key in spec.said) and all(
+        getattr(spec, key) in get_args(choices) for key, choices in options.items() if key in spec.said
+    )
+    if "kind" in spec.said or spec.dependent or not fits:
+        return None
+    changed: dict[str, Any] = {key: None for key in options if key not in spec.said}
+    changed |= {"kind": MULTILEVEL, "rho": CHE_RHO, "robust": "CR2"}
+    return with_defaults(replace(spec, **changed))
 
 
 def analysis_problems(analyses: Sequence[Analysis], folder: Path) -> Iterator[str]:
@@ -100,7 +119,7 @@ def analysis_problems(analyses: Sequence[Analysis], folder: Path) -> Iterator[st
     for analysis in analyses:
         where = f"[[analysis]] ({analysis.id})"
         if not _IDENTIFIER.fullmatch(analysis.id):
-            yield f"{where}: id must be lower-case letters, digits and _, and begin with a letter"
+            yield f"{where}: id {NAMED}"
         if analysis.id in RESERVED:
             yield f"{where}: the id {analysis.id!r} is taken by the report itself"
         if analysis.id in seen:
@@ -161,26 +180,37 @@ def _useless(spec: Analysis) -> Iterator[str]:
         yield "struct does nothing without a random term 'inner | outer'"
 
 
-def _data_problems(data: str, folder: Path) -> Iterator[str]:
+def _data_problems(data: str, folder: Path, key: str = "data") -> Iterator[str]:
     from alliance_meta.effects.datasets import list_datasets
 
     names = [str(name) for name in list_datasets()["name"]]
-    if data in names or (folder / data).is_file():
+    if data in names or _is_file(folder / data):
         return
     hint = did_you_mean(data, names)
     yield (
-        f"data={data!r} is neither a shipped data set nor a file beside the declaration{hint} "
+        f"{key}={data!r} is neither a shipped data set nor a file beside the declaration{hint} "
         f"(shipped: {', '.join(names)})"
     )
 
 
-def item_problems(sections: Sequence[Section], analyses: Sequence[Analysis], pieces: Collection[str]) -> Iterator[str]:
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def item_problems(
+    sections: Sequence[Section], analyses: Sequence[Analysis], pieces: Collection[str], folder: Path
+) -> Iterator[str]:
     """Yield what is wrong with the figures and tables; `pieces` are the declared views of published results."""
     known = [analysis.id for analysis in analyses]
     for section in sections:
         for item in section.item:
             where = f"[[section]] {section.heading!r}"
-            problems = _figure_problems(item, known) if item.drawn is not None else _table_problems(item, known)
+            problems = _figure_problems(item, known) if item.drawn is not None else _table_problems(item, known, folder)
+            if item.id is not None and not _IDENTIFIER.fullmatch(item.id):
+                yield f"{where}: id={item.id!r} {NAMED}"
             for problem in problems:
                 yield f"{where}: {problem}"
             wanted = item.piece
@@ -206,7 +236,7 @@ def _figure_problems(item: Item, known: Sequence[str]) -> Iterator[str]:
             yield from _unknown(key, identifier, known)
 
 
-def _table_problems(item: Item, known: Sequence[str]) -> Iterator[str]:
+def _table_problems(item: Item, known: Sequence[str], folder: Path) -> Iterator[str]:
     if item.table is None:
         return
     table = item.table
@@ -217,8 +247,10 @@ def _table_problems(item: Item, known: Sequence[str]) -> Iterator[str]:
         yield f"table={table!r} needs of = [...]"
     elif table in ONE_EACH and len(item.of) > 1:
         yield f"table={table!r} shows one, not {len(item.of)}; write one item for each"
-    if table != "reproduce":
-        for identifier in item.of:
+    for identifier in item.of:
+        if table == REPRODUCE:
+            yield from _data_problems(identifier, folder, key="of")
+        else:
             yield from _unknown("of", identifier, known)
 
 

@@ -24,7 +24,7 @@ def coefficient_quantities(fitted: Fitted) -> dict[str, Quantity]:
     fit = fitted.fit
     if fit.p == 1:
         return {}
-    scale = "z" if fitted.spec.measure == "ZCOR" else "r3"
+    scale = fitted.number
     out: dict[str, Quantity] = {}
     for i, name in enumerate(fit.names):
         key = f"b_{slug(name)}"
@@ -34,8 +34,9 @@ def coefficient_quantities(fitted: Fitted) -> dict[str, Quantity]:
         out[f"{key}_p"] = quantity(fit.pval[i], "p", f"{name}, p")
     for row in level_rows(fitted):
         key, label = slug(row["level"]), row["level"]
-        out[f"r_{key}"] = quantity(row["r"], "r", f"r, {label}")
-        out[f"r_{key}_ci"] = quantity([row["ci_lb"], row["ci_ub"]], "r_interval", f"r, {label}, CI")
+        name, kind = ("r", "r") if fitted.on_r else ("estimate", scale)
+        out[f"{name}_{key}"] = quantity(row[name], kind, f"{name}, {label}")
+        out[f"{name}_{key}_ci"] = quantity([row["ci_lb"], row["ci_ub"]], f"{kind}_interval", f"{name}, {label}, CI")
         out[f"k_{key}"] = quantity(row["k"], "count", f"Effects, {label}")
         out[f"studies_{key}"] = quantity(row["studies"], "count", f"Studies, {label}")
     return out
@@ -48,7 +49,7 @@ def level_rows(fitted: Fitted) -> list[dict[str, Any]]:
     if len(variables) != 1 or variables[0] not in fit.design.levels:
         return []
     levels = list(fit.design.levels[variables[0]])
-    predicted = fit.predict(pd.DataFrame({variables[0]: levels}), scale="r")
+    predicted = fit.predict(pd.DataFrame({variables[0]: levels}), scale="r" if fitted.on_r else None)
     values = effects.moderators[variables[0]].tolist()
     rows = []
     for i, level in enumerate(levels):
@@ -59,7 +60,7 @@ def level_rows(fitted: Fitted) -> list[dict[str, Any]]:
                 "level": str(level),
                 "k": len(there),
                 "studies": len(set(there)),
-                "r": float(row["pred"]),
+                "r" if fitted.on_r else "estimate": float(row["pred"]),
                 "ci_lb": float(row["ci_lb"]),
                 "ci_ub": float(row["ci_ub"]),
                 "ddf": float(row["ddf"]) if "ddf" in row else float(fit.ddf.min()),

@@ -12,6 +12,7 @@ from alliance_meta.options import did_you_mean
 
 if TYPE_CHECKING:
     from alliance_meta.effects.coded import CodedTable
+    from alliance_meta.reporting.fitting import Fitted
 
 Table = dict[str, Any]
 
@@ -23,6 +24,16 @@ def column(keys: str | Sequence[str], label: str, kind: str = "text", **more: An
     listed = [keys] if isinstance(keys, str) else list(keys)
     align = "left" if kind == "text" else RIGHT
     return {"keys": listed, "label": label, "format": kind, "align": align, **more}
+
+
+def effect_columns(chosen: Sequence[Fitted], head: str) -> list[dict[str, Any]]:
+    """Return the columns of a mean and its interval: of r, or of the effect where the effects are no correlations."""
+    on_r = [fitted for fitted in chosen if fitted.on_r]
+    others = [fitted for fitted in chosen if not fitted.on_r]
+    kind = "r3" if on_r else "z"
+    columns = [column("r", "r", "r3")] if on_r else []
+    columns += [column("estimate", f"Mean {others[0].effects.scale_label}", "z")] if others else []
+    return [*columns, column(["ci_lb", "ci_ub"], head, f"{kind}_interval", blank="n/a")]
 
 
 def extra_columns(names: Sequence[str], table: CodedTable) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 from alliance_meta.errors import InputError
 from alliance_meta.options import did_you_mean
 from alliance_meta.reporting import coefficients as read
-from alliance_meta.reporting.columns import Table, column
+from alliance_meta.reporting.columns import Table, column, effect_columns
 from alliance_meta.reporting.fitting import Fitted
 from alliance_meta.reporting.numbers import Quantity
 from alliance_meta.reporting.spec import BAYES, MULTILEVEL, Item
@@ -21,6 +21,8 @@ HEADS = {
     "studies": "Studies",
     "r": "r",
     "r_ci": "CI",
+    "estimate": "Mean effect",
+    "ci": "CI",
     "ddf": "df",
     "pi": "Prediction interval",
     "tau2": "τ²",
@@ -29,6 +31,8 @@ HEADS = {
 }
 PLAIN = ("measure", "k", "r", "r_ci", "pi", "tau2", "I2")
 DEPENDENT = ("k", "studies", "r", "r_ci", "ddf", "pi", "tau2", "I2")
+# What stands for r where effects are no correlations.
+FINISHED = {"r": ("estimate",), "r_ci": ("ci",)}
 PRECISE = {"r": "r3", "r_interval": "r3_interval"}
 
 
@@ -36,7 +40,10 @@ def comparison(item: Item, fits: Mapping[str, Fitted]) -> Table:
     """Return one row per analysis: the choices and what they lead to, or the chosen statistics."""
     chosen = [fits[name] for name in item.of]
     dependent = any(fitted.spec.dependent for fitted in chosen)
-    entries = _entries(item.columns, chosen) or _usual(DEPENDENT if dependent else PLAIN, chosen)
+    usual = DEPENDENT if dependent else PLAIN
+    if not all(fitted.on_r for fitted in chosen):
+        usual = tuple(name for key in usual for name in (key, *FINISHED.get(key, ())))
+    entries = _entries(item.columns, chosen) or _usual(usual, chosen)
     keys = tuple(entries)
     rows = []
     for fitted in chosen:
@@ -100,7 +107,7 @@ def coefficients(item: Item, fits: Mapping[str, Fitted]) -> Table:
     bayesian = [fitted.spec.id for fitted in chosen if fitted.spec.kind == BAYES]
     if bayesian:
         raise InputError(f"table='coefficients': {', '.join(bayesian)} is Bayesian; its table is 'posterior'")
-    kind = "z" if chosen[0].spec.measure == "ZCOR" else "r3"
+    kind = chosen[0].number
     rows: list[dict[str, Any]] = []
     for fitted in chosen:
         rows += [{"group": fitted.spec.label}] if len(chosen) > 1 else []
@@ -198,8 +205,7 @@ def levels(item: Item, fits: Mapping[str, Fitted]) -> Table:
         column("level", "Level"),
         column("k", "Effects", "count"),
         column("studies", "Studies", "count"),
-        column("r", "r", "r3"),
-        column(["ci_lb", "ci_ub"], f"{_level(chosen)} CI", "r3_interval", blank="n/a"),
+        *effect_columns(chosen, f"{_level(chosen)} CI"),
         column("ddf", "df", "df"),
     ]
     labels = "; ".join(fitted.spec.label for fitted in chosen)

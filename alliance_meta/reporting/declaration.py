@@ -11,9 +11,12 @@
     label = "Kolden et al. 2011, as reported" # required; the name readers see
     short = "As reported"                     # the name in the head of a table's column
     data = "kolden2011_congruence"            # required; a shipped data set, or a file beside the declaration
-    kind = "random"                           # or "bayes"; or "multilevel", "rve": effects that depend on each other
+    kind = "random"                           # or "bayes"; or "multilevel", "rve": effects that depend on each other;
+                                              # without it CHE with CR2 where a study has several effects
     ri = "r"                                  # column of correlations
     ni = "n"                                  # column of sample sizes
+    yi = "g"                                  # or columns of finished effects, with their variances
+    vi = "vg"                                 # (or standard errors, sei = ...); measure says what they are
     measure = "ZCOR"
     vtype = "LS"
     method = "REML"
@@ -23,7 +26,7 @@
     subset = "use_as_independent_r"
     cluster = "study_id"                      # what makes effects dependent
     aggregate = "mean"                        # random: one mean for each cluster first
-    random = ["study_id/es_id"]               # multilevel: what varies between which groups
+    random = ["study_id/es_id"]               # multilevel, bayes: what varies between which groups
     struct = ["UN"]                           # multilevel: for each term "inner | outer"
     dfs = "contain"                           # multilevel
     working = "CORR"                          # rve
@@ -87,6 +90,7 @@ from alliance_meta.reporting.spec import (
     Claims,
     Consistency,
     Declaration,
+    Declared,
     Item,
     Section,
     Umbrella,
@@ -106,11 +110,13 @@ def read_declaration(path: str | Path) -> Declaration:
         With every problem of the declaration in one message.
     """
     source = Path(path)
+    if source.exists() and not source.is_file():
+        raise CannotRunError(f"cannot read {source}: it is no file")
     try:
         data = tomllib.loads(source.read_text(encoding="utf-8"))
     except OSError as error:
         raise CannotRunError(f"cannot read {source}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{source.name} is not TOML: {error}") from error
     return declare(data, path=source)
 
@@ -145,7 +151,7 @@ class _Reader:
         made = tuple(analysis for analysis in analyses if analysis is not None)
         kept = tuple(section for section in sections if section is not None)
         self.problems += analysis_problems(made, self.path.parent)
-        self.problems += item_problems(kept, made, list(pieces))
+        self.problems += item_problems(kept, made, list(pieces), self.path.parent)
         if not data.get("analysis") and not pieces:
             listed = " or ".join(f"[{name}]" for name in PIECES)
             self.problems.append(f"nothing to report: add an [[analysis]] or {listed}")
@@ -211,6 +217,8 @@ class _Reader:
                 self.problems.append(f"{where}: {name} is missing")
         if len(self.problems) > before:
             return None
+        if kind is Analysis:
+            return Declared(**values, said=tuple(values))
         return values if ignore else kind(**values)
 
     def _value(self, value: Any, annotation: str, where: str) -> Any:

@@ -15,6 +15,7 @@ from alliance_meta.reporting.assumed import rho_table
 from alliance_meta.reporting.coefficients import coefficient_quantities
 from alliance_meta.reporting.fitting import Fitted, run_analysis
 from alliance_meta.reporting.frames import figure
+from alliance_meta.reporting.made import named_by
 from alliance_meta.reporting.numbers import FORMATS
 from alliance_meta.reporting.pieces import Pieces, read_pieces
 from alliance_meta.reporting.posterior import slope_quantities
@@ -134,10 +135,10 @@ class _Builder:
         if item.text is not None:
             return self.text(item.text)
         if item.drawn is not None:
-            identifier = self.unique(item.id or "_".join((item.drawn, *item.shown)))
+            identifier = self.unique(item.id or named_by(item.drawn, *item.shown))
             self.figures[identifier] = figure(item, self.fits, self.pieces)
             return {"type": "figure", "id": identifier}
-        return self.table(item.id or "_".join((str(item.table), *item.of)), self._table(item))
+        return self.table(item.id or named_by(str(item.table), *item.of), self._table(item))
 
     def table(self, identifier: str, table: dict[str, Any]) -> dict[str, Any]:
         """Keep a table and return the block that shows it."""
@@ -154,7 +155,7 @@ class _Builder:
             self.varied |= quantities
             return table
         if kind == "reproduce":
-            table, quantities = evidence.reproduce_table(item)
+            table, quantities = evidence.reproduce_table(item, self.declaration.path.parent)
             self.reproduced |= quantities
             return table
         return self.pieces[PIECE_TABLES[kind]].table(item)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.reporting.columns import Table, column
-from alliance_meta.reporting.fitting import Fitted
+from alliance_meta.reporting.fitting import Fitted, located
 from alliance_meta.reporting.numbers import Quantity, quantity
 from alliance_meta.reporting.spec import Item, Umbrella
 from alliance_meta.tables.format import MINUS
@@ -195,11 +196,11 @@ def printed(fits: Iterable[Fitted]) -> dict[str, Quantity]:
     return out
 
 
-def reproduce_table(item: Item) -> tuple[Table, dict[str, Quantity]]:
+def reproduce_table(item: Item, folder: Path) -> tuple[Table, dict[str, Quantity]]:
     """Return printed against ours for one data set, and the numbers prose may quote from it."""
     from alliance_meta.evidence.reproduce import reproduce
 
-    frame = reproduce(item.of[0])
+    frame = reproduce(located(item.of[0], folder=folder))
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
     quantities: dict[str, Quantity] = {}

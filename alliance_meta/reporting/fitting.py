@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from alliance_meta.errors import AllianceMetaWarning, InputError
+from alliance_meta.options import Measure
+from alliance_meta.reporting.checks import as_che, read_prior
 from alliance_meta.reporting.numbers import Quantity
-from alliance_meta.reporting.spec import BAYES, MULTILEVEL, RVE, Analysis
+from alliance_meta.reporting.spec import BAYES, MULTILEVEL, REPRODUCE, RVE, Analysis, Declaration, Declared
 
 if TYPE_CHECKING:
     from alliance_meta.effects.coded import CodedTable
     from alliance_meta.effects.table import EffectSizes
 
 DEPENDENT = "dependent"
+COLUMNS = ("ri", "ni", "yi", "vi", "sei", "measure")
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +31,7 @@ class Fitted:
     intervals, where there is one.
     """
 
-    spec: Analysis
+    spec: Declared
     whole: CodedTable
     table: CodedTable
     coded: EffectSizes
@@ -39,6 +43,21 @@ class Fitted:
         """The effects that took part."""
         effects: EffectSizes = self.fit.effects
         return effects
+
+    @property
+    def on_r(self) -> bool:
+        """Whether the effects are correlations, so that results can be read as r."""
+        return self.effects.measure in get_args(Measure)
+
+    @property
+    def number(self) -> str:
+        """The format of an effect on the model's scale."""
+        return "r3" if self.effects.measure in ("COR", "UCOR") else "z"
+
+    @property
+    def chosen(self) -> bool:
+        """Whether the model was chosen for the data's dependence, because none was named."""
+        return self.spec.kind == MULTILEVEL and "kind" not in self.spec.said
 
     @property
     def model(self) -> Any:
@@ -65,7 +84,7 @@ class Fitted:
         return components(self)
 
 
-def run_analysis(spec: Analysis, *, folder: Path) -> Fitted:
+def run_analysis(spec: Declared, *, folder: Path) -> Fitted:
     """Load, code and fit one analysis; warnings are silenced here because the report prints their notes.
 
     Raises
@@ -73,28 +92,36 @@ def run_analysis(spec: Analysis, *, folder: Path) -> Fitted:
     InputError
         Whatever the data or the model object to, with the analysis named in front.
     """
+    from alliance_meta.effects.datasets import load_dataset
     from alliance_meta.effects.escalc import escalc
+    from alliance_meta.effects.ingest import read_coded
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AllianceMetaWarning)
-            whole = load(spec.data, folder=folder)
+            place = located(spec.data, folder=folder)
+            named: dict[str, Any] = {key: getattr(spec, key) for key in COLUMNS if key in spec.said}
+            whole = load_dataset(place) if isinstance(place, str) else read_coded(place, **named)
             _check_poolable(spec, whole)
             table = whole.query(spec.subset) if spec.subset else whole
-            coded = escalc(table, measure=spec.measure, ri=spec.ri, ni=spec.ni, vtype=spec.vtype)
+            if isinstance(place, Path):
+                named = {"measure": spec.measure} if "measure" in spec.said else {}
+            coded = escalc(table, vtype=spec.vtype, **named)
+            if coded.k > coded.n_studies:
+                spec = as_che(spec) or spec
             fit, wald = _fit(spec, coded)
     except InputError as error:
         raise InputError(f"[[analysis]] ({spec.id}): {error}") from error
     return Fitted(spec, whole, table, coded, fit, wald)
 
 
-def refit(fitted: Fitted, spec: Analysis) -> Fitted:
+def refit(fitted: Fitted, spec: Declared) -> Fitted:
     """Return the same effects under another declaration."""
     fit, wald = _fit(spec, fitted.coded)
     return replace(fitted, spec=spec, fit=fit, wald=wald)
 
 
-def _fit(spec: Analysis, effects: EffectSizes) -> tuple[Any, Any]:
+def _fit(spec: Declared, effects: EffectSizes) -> tuple[Any, Any]:
     """Return the fit and, for a plain random-effects model, the same one with normal intervals."""
     wald = None
     if spec.kind == RVE:
@@ -146,13 +173,17 @@ def _rve(spec: Analysis, effects: EffectSizes) -> Any:
     return RVEModel(effects, mods=spec.mods or "1", **options).fit()
 
 
-def _bayes(spec: Analysis, effects: EffectSizes) -> Any:
+def _bayes(spec: Declared, effects: EffectSizes) -> Any:
     from alliance_meta.bayes.model import BayesianModel
-    from alliance_meta.reporting.checks import read_prior
 
+    if effects.measure not in get_args(Measure) and not {"mu_prior", "tau_prior"} <= set(spec.said):
+        raise InputError(
+            "give mu_prior and tau_prior: those taken by default are for correlations, not for these effects"
+        )
     given = {name: getattr(spec, name) for name in ("mu_prior", "tau_prior", "beta_prior")}
     priors: dict[str, Any] = {name: read_prior(text, name) for name, text in given.items() if text is not None}
-    return BayesianModel(effects, mods=spec.mods or "1", level=spec.level, **priors).fit()
+    random = (spec.random[0] if len(spec.random) == 1 else spec.random) or None
+    return BayesianModel(effects, mods=spec.mods or "1", random=random, level=spec.level, **priors).fit()
 
 
 def _check_poolable(spec: Analysis, table: CodedTable) -> None:
@@ -171,12 +202,20 @@ def _check_poolable(spec: Analysis, table: CodedTable) -> None:
         )
 
 
-def load(data: str, *, folder: Path) -> CodedTable:
-    """Return a shipped data set, or the file of that name in `folder`."""
-    from alliance_meta.effects.datasets import list_datasets, load_dataset
+def inputs(declaration: Declaration) -> Iterator[str]:
+    """Yield the files that a report reads, as seen from its declaration: sheets and what describes them."""
+    from alliance_meta.effects.description import PACKAGE
 
-    if data in set(list_datasets()["name"]):
-        return load_dataset(data)
-    from alliance_meta.effects.ingest import read_coded
+    items = (item for section in declaration.section for item in section.item)
+    of_items = (name for item in items if item.table == REPRODUCE for name in item.of)
+    for name in (*(spec.data for spec in declaration.analysis), *of_items):
+        if isinstance(located(name, folder=declaration.path.parent), Path):
+            yield name
+            yield str(Path(name).with_name(PACKAGE))
 
-    return read_coded(folder / data)
+
+def located(data: str, *, folder: Path) -> str | Path:
+    """Return the name of a shipped data set, or the path of that file in `folder`."""
+    from alliance_meta.effects.datasets import list_datasets
+
+    return data if data in set(list_datasets()["name"]) else folder / data

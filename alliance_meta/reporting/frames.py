@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.reporting.fitting import Fitted
-from alliance_meta.reporting.spec import BAYES, Item
+from alliance_meta.reporting.spec import BAYES, MULTILEVEL, RANDOM, Item
+from alliance_meta.reporting.supplement import is_large
 from alliance_meta.reporting.wording import short_label
 
 if TYPE_CHECKING:
@@ -16,14 +17,13 @@ if TYPE_CHECKING:
 
     from alliance_meta.reporting.pieces import Pieces
 
+FOREST = "forest"
 # A report declares no rule by which one effect of a study is chosen.
 UNDECLARED = "one per study"
 
 
 def figure(item: Item, fits: Mapping[str, Fitted], pieces: Pieces) -> dict[str, Any]:
     """Return one figure of the document: its frame, its words, its notes."""
-    from alliance_meta.plots import frame_to_dict
-
     kind = str(item.drawn)
     if item.piece is not None:
         frame, caption = pieces[item.piece].figure(item)
@@ -32,14 +32,35 @@ def figure(item: Item, fits: Mapping[str, Fitted], pieces: Pieces) -> dict[str, 
         words, make = _MAKERS[kind]
         frame = make(item, fitted)
         caption = words.format(label=fitted.spec.label, model=short_label(fitted), by=item.by)
+        if kind == FOREST and is_large(len(frame)):
+            kind, (words, make), forest = "caterpillar", _MAKERS["caterpillar"], frame
+            caption = words.format(label=fitted.spec.label, model=short_label(fitted))
+            return _with_supplement(forest, _figure(kind, make(item, fitted), item.caption or caption))
+    return _figure(kind, frame, item.caption or caption)
+
+
+def _figure(kind: str, frame: pd.DataFrame, caption: str) -> dict[str, Any]:
+    from alliance_meta.plots import frame_to_dict
+
     return {
         "kind": kind,
-        "caption": item.caption or caption,
+        "caption": caption,
         "title": frame.attrs["title"],
         "description": frame.attrs["description"],
         "notes": [str(note["message"]) for note in frame.attrs["notes"]],
         "frame": frame_to_dict(frame),
     }
+
+
+def _with_supplement(forest: pd.DataFrame, figure: dict[str, Any]) -> dict[str, Any]:
+    """Return the caterpillar that stands for a forest of very many effects, with the forest for a page of its own."""
+    from alliance_meta.plots import frame_to_dict
+
+    note = (
+        f"A forest of {len(forest):,} rows has no room on a page: the plot shows all effects, smallest first, and the "
+        "forest is the supplement, in the folder figures/ under this figure's name, ending in .html."
+    )
+    return figure | {"notes": [note, *figure["notes"]], "supplement": frame_to_dict(forest)}
 
 
 def _forest(item: Item, fitted: Fitted) -> pd.DataFrame:
@@ -68,9 +89,12 @@ def _bubble(item: Item, fitted: Fitted) -> pd.DataFrame:
 
 
 def _profile(item: Item, fitted: Fitted) -> pd.DataFrame:
-    from alliance_meta.plots import profile_data
+    from alliance_meta.plots import profile_data, profiles_data
 
-    return profile_data(fitted.fit, title=f"Profile of the likelihood: {fitted.spec.label}")
+    if fitted.spec.kind not in (RANDOM, MULTILEVEL):
+        raise InputError(f"figure='profile' shows a likelihood; an analysis of kind = {fitted.spec.kind!r} has none")
+    make: Any = profiles_data if fitted.spec.kind == MULTILEVEL else profile_data
+    return make(fitted.model, title=f"Profile of the likelihood: {fitted.spec.label}")
 
 
 def _means(item: Item, fitted: Fitted) -> pd.DataFrame:
@@ -101,7 +125,7 @@ def _posterior(item: Item, fitted: Fitted) -> pd.DataFrame:
     from alliance_meta.plots import posterior_data
 
     _check_bayesian(item, fitted)
-    scale: Literal["r"] | None = "r" if fitted.spec.measure == "ZCOR" else None
+    scale: Literal["r"] | None = "r" if fitted.effects.measure == "ZCOR" else None
     return posterior_data(fitted.fit, what="mu", scale=scale, title=f"Prior and posterior: {fitted.spec.label}")
 
 

@@ -6,7 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
 
 _PROLOGUE = re.compile(r"^.*?(?=<svg\b)", re.DOTALL)
 _METADATA = re.compile(r"\s*<metadata>.*?</metadata>", re.DOTALL)
@@ -24,17 +28,6 @@ PIXELS_PER_POINT = 96 / 72
 
 def render_html(view: Mapping[str, Any], figures: Mapping[str, Sequence[str]]) -> str:
     """Return the page; `figures` holds the SVG text of each figure, page by page."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("alliance_meta.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-    )
-    from markupsafe import Markup
-
-    css = files("alliance_meta.reporting").joinpath("templates/report.css").read_text(encoding="utf-8")
     described = {
         block["id"]: block for section in view["sections"] for block in section["blocks"] if block["type"] == "figure"
     }
@@ -51,8 +44,26 @@ def render_html(view: Mapping[str, Any], figures: Mapping[str, Sequence[str]]) -
         for identifier, pages in figures.items()
         if identifier in described
     }
-    template = environment.get_template("report.html.j2")
-    return template.render(view=view, figures=inline, css=Markup(css))
+    return environment().get_template("report.html.j2").render(view=view, figures=inline, css=style())
+
+
+def environment() -> Environment:
+    """Return what fills the templates: every text is escaped, and a name that is not there is an error."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("alliance_meta.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+
+
+def style() -> Markup:
+    """Return the style sheet of every page."""
+    from markupsafe import Markup
+
+    return Markup(files("alliance_meta.reporting").joinpath("templates/report.css").read_text(encoding="utf-8"))
 
 
 def inline_svg(svg: str, *, prefix: str, title: str, description: str) -> str:

@@ -82,6 +82,7 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     **{f"fixed{decimals}": _plain(decimals) for decimals in range(MOST_DECIMALS)},
     "r_interval": _interval(2, leading_zero=False),
     "r3_interval": _interval(3, leading_zero=False),
+    "fixed2_interval": _interval(2),
     "z": _plain(3),
     "z_interval": _interval(3),
     "variance": _plain(4),

@@ -11,6 +11,8 @@ from typing import Any, Final
 from alliance_meta.errors import CannotRunError
 
 STANDARD: Final = "ua-1"
+# A row takes a tenth of a megabyte to set.
+MOST_ROWS = 1_000
 # Letters beyond Latin, Greek and Cyrillic with their punctuation and signs: typst brings no font for them.
 FOREIGN = re.compile("[^\\u0000-\\u058f\\u1e00-\\u2bff]")
 
@@ -36,13 +38,14 @@ def render_pdf(view: Mapping[str, Any], figures: Mapping[str, Sequence[str]]) ->
         import typst
     except ImportError as error:
         raise CannotRunError("the PDF needs typst: pip install typst") from error
+    view = {**view, "sections": [_cut(section) for section in view["sections"]]}
     source = files("alliance_meta.reporting").joinpath("templates/report.typ").read_bytes()
     text = json.dumps(view, ensure_ascii=False)
-    foreign = bool(FOREIGN.search(text))
+    foreign, fonts = bool(FOREIGN.search(text)), list[Any]()
     if foreign:
         from alliance_meta.plots.text import drawable, font_path
 
-        text = drawable(text)
+        text, fonts = drawable(text), [str(font_path().parent)]
     inputs = {"view": text, "figures": json.dumps(dict(figures), ensure_ascii=False)}
     try:
         return bytes(
@@ -51,10 +54,24 @@ def render_pdf(view: Mapping[str, Any], figures: Mapping[str, Sequence[str]]) ->
                 format="pdf",
                 sys_inputs=inputs,
                 ignore_system_fonts=not foreign,
-                font_paths=[str(font_path().parent)] if foreign else [],
+                font_paths=fonts,
                 pdf_standards=[STANDARD],
                 timestamp=0,
             )
         )
     except typst.TypstError as error:
         raise CannotRunError(f"typst could not set the PDF: {error}") from error
+
+
+def _cut(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a section whose tables have no more rows than print should hold; a note says where the others are."""
+    return {**section, "blocks": [_cut_table(block) if "rows" in block else block for block in section["blocks"]]}
+
+
+def _cut_table(table: Mapping[str, Any]) -> dict[str, Any]:
+    rows = table["rows"]
+    if len(rows) <= MOST_ROWS:
+        return dict(table)
+    note = f"The first {MOST_ROWS:,} of {len(rows):,} rows; all are in "
+    place = {"t": "code", "s": f"tables/{table['id']}.csv"}
+    return {**table, "rows": rows[:MOST_ROWS], "notes": [*table["notes"], [{"t": "text", "s": note}, place]]}

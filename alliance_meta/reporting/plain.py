@@ -9,6 +9,7 @@ from typing import Any
 
 from alliance_meta.encoding import INFINITE, NOT_APPLICABLE
 from alliance_meta.reporting import prose
+from alliance_meta.tables.inert import inert
 
 Document = Mapping[str, Any]
 
@@ -18,12 +19,12 @@ def table_csv(table: Mapping[str, Any]) -> str:
     keys = [key for column in table["columns"] for key in column["keys"]]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(keys)
+    writer.writerow(map(inert, keys))
     for record in table["rows"]:
         if "group" in record:
             continue
         for row in _split(record):
-            writer.writerow([_raw(row.get(key)) for key in keys])
+            writer.writerow([inert(_raw(row.get(key))) for key in keys])
     return stream.getvalue()
 
 

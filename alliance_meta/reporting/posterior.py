@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from alliance_meta.bayes.hypotheses import shown
 from alliance_meta.errors import InputError
-from alliance_meta.reporting.coefficients import WITH_MODERATORS, slug
+from alliance_meta.reporting.coefficients import LEVELS, WITH_MODERATORS, slug
 from alliance_meta.reporting.columns import Table, column
 from alliance_meta.reporting.numbers import Quantity, quantity
 from alliance_meta.reporting.spec import BAYES, Item
@@ -17,6 +18,7 @@ from alliance_meta.tables.format import format_r
 if TYPE_CHECKING:
     import pandas as pd
 
+    from alliance_meta.bayes.prior import TauPrior
     from alliance_meta.bayes.results import BayesianResults
     from alliance_meta.reporting.fitting import Fitted
 
@@ -36,13 +38,11 @@ def put_posterior(put: Callable[[str, Any, str, str], None], fitted: Fitted) -> 
     for name, prior in zip(fit.priors.names, fit.priors.coefficients, strict=True):
         if name == "mu":
             put("mu_prior", str(prior), "text", "Prior of the mean effect")
-    put("tau_prior", str(fit.priors.tau), "text", "Prior of τ")
     _put_prior(put, fit, level)
     put("level", fitted.spec.level, "level", "Probability of the intervals")
-    raw = fitted.spec.measure != "ZCOR"
-    scale = "r3" if raw else "z"
+    scale = fitted.number
     mean = fit.predict().iloc[0] if simple else None
-    on_r = fit.predict(scale="r").iloc[0] if simple else None
+    on_r = fit.predict(scale="r" if fitted.on_r else None).iloc[0] if simple else None
 
     def first(row: Any, name: str) -> Any:
         return WITH_MODERATORS if row is None else float(row[name])
@@ -53,24 +53,46 @@ def put_posterior(put: Callable[[str, Any, str, str], None], fitted: Fitted) -> 
     put("estimate", first(mean, "pred"), scale, "Mean effect, model's scale (posterior median)")
     put("se", first(mean, "se"), scale, "Posterior standard deviation, model's scale")
     put("ci", ends(mean, "ci"), f"{scale}_interval", f"{level} credible interval, model's scale")
-    put("r", first(on_r, "pred"), "r", "r (posterior median)")
-    put("r_ci", ends(on_r, "ci"), "r_interval", f"{level} credible interval of r")
-    put("pi", ends(on_r, "pi"), "r_interval", f"{level} prediction interval, r")
+    if fitted.on_r:
+        put("r", first(on_r, "pred"), "r", "r (posterior median)")
+        put("r_ci", ends(on_r, "ci"), "r_interval", f"{level} credible interval of r")
+        put("pi", ends(on_r, "pi"), "r_interval", f"{level} prediction interval, r")
+    else:
+        put("pi", ends(on_r, "pi"), f"{scale}_interval", f"{level} prediction interval")
     _put_heterogeneity(put, fit, level)
-    _put_evidence(put, fit)
+    _put_evidence(put, fitted)
 
 
 def _put_prior(put: Callable[..., None], fit: BayesianResults, level: str) -> None:
     """Add what the priors say in numbers, where they are proper."""
+    for key, words, prior in _tau_priors(fit):
+        put(f"{key}_prior", str(prior), "text", f"Prior of {words}")
     edge = 0.5 * (1.0 - fit.level)
     mu = dict(zip(fit.priors.names, fit.priors.coefficients, strict=True)).get("mu")
     if mu is not None and mu.proper and fit._scale == "z":
         low, high = (math.tanh(float(one)) for one in mu.quantile([edge, 1.0 - edge]))
         put("prior_r", [low, high], "r_interval", f"Mean r before the data, {level}")
-    if fit.priors.tau.proper:
-        median, high = (float(one) for one in fit.priors.tau.quantile([0.5, fit.level]))
-        put("prior_tau", median, "sd", "τ before the data, median")
-        put("prior_tau_ub", high, "sd", f"τ before the data, {level} lie below")
+    for key, words, prior in _tau_priors(fit):
+        if prior.proper:
+            median, high = (float(one) for one in prior.quantile([0.5, fit.level]))
+            put(f"prior_{key}", median, "sd", f"{words} before the data, median")
+            put(f"prior_{key}_ub", high, "sd", f"{words} before the data, {level} lie below")
+
+
+def terms(fit: Any) -> list[str]:
+    """Return what varies in a model of dependent effects; empty where only effects do."""
+    return list(getattr(fit, "taus", ()))
+
+
+def _words(term: str) -> str:
+    return f"τ {LEVELS.get(term, term)}"
+
+
+def _tau_priors(fit: Any) -> list[tuple[str, str, TauPrior]]:
+    """Return key, words and prior of each standard deviation of true effects."""
+    if not terms(fit):
+        return [("tau", "τ", fit.priors.tau)]
+    return [(f"tau_{slug(term)}", _words(term), prior) for term, prior in zip(terms(fit), fit.priors.taus, strict=True)]
 
 
 def _put_heterogeneity(put: Callable[..., None], fit: BayesianResults, level: str) -> None:
@@ -79,22 +101,32 @@ def _put_heterogeneity(put: Callable[..., None], fit: BayesianResults, level: st
     put("tau2", tau.median**2, "variance", "τ² (square of the median of τ)")
     put("tau", tau.median, "sd", "τ (posterior median)")
     put("tau_ci", [interval.lb, interval.ub], "sd_interval", f"τ, {level} credible interval")
+    for term in terms(fit):
+        own = fit.posterior(f"tau[{term}]")
+        ends = own.interval(level=fit.level, kind=fit.interval)
+        put(f"tau_{slug(term)}", own.median, "sd", f"{_words(term)} (posterior median)")
+        put(f"tau_{slug(term)}_ci", [ends.lb, ends.ub], "sd_interval", f"{_words(term)}, {level} credible interval")
     put("I2", fit.posterior("I2").median, "percent", "I² (posterior median)")
 
 
-def _put_evidence(put: Callable[..., None], fit: BayesianResults) -> None:
+def _put_evidence(put: Callable[..., None], fitted: Fitted) -> None:
+    fit, on_r = fitted.fit, "r" if fitted.effects.measure == "ZCOR" else None
+    # A model of the dependence has Bayes factors; of one without it none are shown.
+    factor = fit.bayes_factor if terms(fit) else partial(shown, fit)
     if "mu" in fit.priors.names:
-        put("asked", SMALL, "r1", "A correlation to exceed")
+        if fitted.on_r:
+            put("asked", SMALL, "r1", "A correlation to exceed")
         put("prob_positive", fit.prob("mu > 0"), "p", "P(mean effect > 0)")
-        put(
-            "prob_more",
-            fit.prob(f"mu > {SMALL}", scale="r" if fit._scale == "z" else None),
-            "p",
-            f"P(mean r > {format_r(SMALL, 1)})",
-        )
+        if fitted.on_r:
+            more = fit.prob(f"mu > {SMALL}", scale=on_r)
+            put("prob_more", more, "p", f"P(mean r > {format_r(SMALL, 1)})")
         put("prob_new_positive", fit.prob("theta_new > 0"), "p", "P(effect of a new study > 0)")
-        put("bf_mu", shown(fit, "mu = 0").bf10, "bf", "Bayes factor for a mean effect other than 0")
-    put("bf_tau", shown(fit, "tau = 0").bf10, "bf", "Bayes factor for heterogeneity")
+        put("bf_mu", factor("mu = 0").bf10, "bf", "Bayes factor for a mean effect other than 0")
+    if not terms(fit):
+        put("bf_tau", factor("tau = 0").bf10, "bf", "Bayes factor for heterogeneity")
+    for term in terms(fit):
+        words = f"Bayes factor for heterogeneity {LEVELS.get(term, term)}"
+        put(f"bf_tau_{slug(term)}", factor(f"tau[{term}] = 0").bf10, "bf", words)
 
 
 def slope_quantities(fitted: Fitted) -> dict[str, Quantity]:
@@ -102,7 +134,7 @@ def slope_quantities(fitted: Fitted) -> dict[str, Quantity]:
     fit: BayesianResults = fitted.fit
     if fit.design.formula == "1":
         return {}
-    scale = "z" if fitted.spec.measure == "ZCOR" else "r3"
+    scale = fitted.number
     table, out = fit.tidy(), {}
     for name in fit.names:
         key = f"b_{slug(name)}"
@@ -122,7 +154,7 @@ def posterior(item: Item, fits: Mapping[str, Fitted]) -> Table:
     """Return median, sd and interval of each quantity of one posterior, or of several below each other."""
     chosen = [fits[name] for name in item.of]
     _check(chosen, "posterior")
-    kind = "z" if chosen[0].spec.measure == "ZCOR" else "r3"
+    kind = chosen[0].number
     rows: list[dict[str, Any]] = []
     for fitted in chosen:
         rows += [{"group": fitted.spec.label}] if len(chosen) > 1 else []
@@ -144,11 +176,15 @@ def _posterior_rows(fitted: Fitted) -> list[dict[str, Any]]:
     fit: BayesianResults = fitted.fit
     table = fit.tidy()
     rows = []
-    for name in [*fit.names, "tau", "theta_new"]:
+    taus = [f"tau[{term}]" for term in terms(fit)] or ["tau"]
+    for name in [*fit.names, *taus, "theta_new"]:
         shown = "mu" if fit.design.formula == "1" and name == fit.names[0] else name
         ends = dict(zip(CELLS, _cells(table, shown), strict=True))
-        found: dict[str, Any] = {"quantity": NAMES.get(shown, shown), **ends}
-        if shown != "tau":
+        words = (
+            _words(name.partition("[")[2].rstrip("]")) if name in taus[: len(terms(fit))] else NAMES.get(shown, shown)
+        )
+        found: dict[str, Any] = {"quantity": words, **ends}
+        if name not in taus:
             found["positive"] = fit.prob(f"{shown} > 0")
         if shown in ("mu", "theta_new") and fit._scale == "z":
             found |= {"r": math.tanh(found["median"])}
@@ -161,31 +197,36 @@ def other_priors(item: Item, fits: Mapping[str, Fitted]) -> Table:
     """Return what other priors of tau would have given; the first row of each analysis is as it was fitted."""
     chosen = [fits[name] for name in item.of]
     _check(chosen, "priors")
+    several = [fitted.spec.id for fitted in chosen if terms(fitted.fit)]
+    if several:
+        raise InputError(f"table='priors' shows models with one τ; {', '.join(several)} has random =")
+    on_r = all(fitted.on_r for fitted in chosen)
+    name = "r" if on_r else "estimate"
     rows: list[dict[str, Any]] = []
     for fitted in chosen:
         rows += [{"group": fitted.spec.label}] if len(chosen) > 1 else []
-        rows += _prior_rows(fitted)
+        rows += _prior_rows(fitted, name)
     level = f"{100 * chosen[0].spec.level:g}% credible"
     columns = [
         column("prior", "Prior of τ"),
-        column("r", "r", "r3"),
-        column(["r_lb", "r_ub"], level, "r3_interval"),
+        column(name, "r", "r3") if on_r else column(name, "Mean effect", "z"),
+        column([f"{name}_lb", f"{name}_ub"], level, "r3_interval" if on_r else "z_interval"),
         column("tau", "τ", "sd"),
         column(["tau_lb", "tau_ub"], level, "sd_interval"),
-        column(["pi_lb", "pi_ub"], "New study, r", "r_interval"),
+        column(["pi_lb", "pi_ub"], "New study, r" if on_r else "New study", "r_interval" if on_r else "z_interval"),
     ]
     labels = "; ".join(fitted.spec.label for fitted in chosen)
     return {"caption": item.caption or f"Other priors of τ: {labels}.", "columns": columns, "rows": rows}
 
 
-def _prior_rows(fitted: Fitted) -> list[dict[str, Any]]:
+def _prior_rows(fitted: Fitted, name: str) -> list[dict[str, Any]]:
     fit: BayesianResults = fitted.fit
     to_r = math.tanh if fit._scale == "z" else float
     rows = []
     for row in fit.prior_sensitivity().to_dict("records"):
         found: dict[str, Any] = {"prior": row["tau_prior"], "tau": row["tau"]}
         found |= {"tau_lb": row["tau_ci_lb"], "tau_ub": row["tau_ci_ub"]}
-        found |= {"r": to_r(row["mu"]), "r_lb": to_r(row["mu_ci_lb"]), "r_ub": to_r(row["mu_ci_ub"])}
+        found |= {name: to_r(row["mu"]), f"{name}_lb": to_r(row["mu_ci_lb"]), f"{name}_ub": to_r(row["mu_ci_ub"])}
         rows.append(found | {"pi_lb": to_r(row["pi_lb"]), "pi_ub": to_r(row["pi_ub"])})
     return rows
 

@@ -35,6 +35,7 @@ FigureKind = Literal[
 ]
 
 RANDOM, MULTILEVEL, RVE, BAYES = "random", "multilevel", "rve", "bayes"
+REPRODUCE = "reproduce"
 UMBRELLA, CLAIMS, CONSISTENCY = "umbrella", "claims", "consistency"
 # What a report shows of the published results: table -> the piece it belongs to, and figures likewise.
 PIECES = (UMBRELLA, CLAIMS, CONSISTENCY)
@@ -61,6 +62,9 @@ class Analysis:
     short: str | None = None
     ri: str | None = None
     ni: str | None = None
+    yi: str | None = None
+    vi: str | None = None
+    sei: str | None = None
     measure: Measure = "ZCOR"
     vtype: VType = "LS"
     method: Tau2Method | None = None
@@ -83,7 +87,15 @@ class Analysis:
     @property
     def dependent(self) -> bool:
         """Whether something is said about effects of one study that depend on each other."""
-        return self.kind in (MULTILEVEL, RVE) or self.aggregate is not None or self.robust is not None
+        means = self.kind in (MULTILEVEL, RVE) or self.aggregate is not None or self.robust is not None
+        return means or (self.kind == BAYES and bool(self.random))
+
+
+@dataclass(frozen=True, slots=True)
+class Declared(Analysis):
+    """An analysis as it was written: `said` are its keys."""
+
+    said: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +177,13 @@ class Declaration:
     title: str
     subtitle: str = ""
     lang: str = "en"
-    analysis: tuple[Analysis, ...] = ()
+    analysis: tuple[Declared, ...] = ()
     umbrella: Umbrella | None = None
     claims: Claims | None = None
     consistency: Consistency | None = None
     section: tuple[Section, ...] = ()
 
-    def find(self, identifier: str) -> Analysis:
+    def find(self, identifier: str) -> Declared:
         """Return the analysis of that id."""
         return next(analysis for analysis in self.analysis if analysis.id == identifier)
 

@@ -11,7 +11,7 @@ from alliance_meta.effects.table import EffectSizes
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.reporting.coefficients import LEVELS, WITH_MODERATORS, slug
 from alliance_meta.reporting.numbers import Quantity, quantity
-from alliance_meta.reporting.posterior import put_posterior
+from alliance_meta.reporting.posterior import put_posterior, terms
 from alliance_meta.reporting.spec import BAYES, MULTILEVEL, RVE
 from alliance_meta.reporting.wording import INFERENCE, inference_words, model_words
 from alliance_meta.tables.format import format_df
@@ -31,7 +31,7 @@ def statistics(fitted: Fitted) -> dict[str, Quantity]:
     def put(key: str, value: Any, kind: str, label: str) -> None:
         out[key] = quantity(value, kind, label)
 
-    if fitted.spec.dependent:
+    if fitted.spec.dependent and fitted.spec.kind != BAYES:
         _put_clusters(put, fitted)
     else:
         _put_data(put, fitted)
@@ -54,9 +54,12 @@ def _put_data(put: Put, fitted: Fitted) -> None:
     """Add data and model of effects that are taken as independent."""
     spec, fit, effects = fitted.spec, fitted.fit, fitted.effects
     put("k", fit.k, "count", "Effects (k)")
+    put("studies", effects.n_studies, "count", "Studies")
     _put_people(put, effects)
     put("measure", effects.scale_label, "text", "Effect size")
     if spec.kind == BAYES:
+        if spec.random:
+            put("random", ", ".join(terms(fit)), "text", "Random effects")
         return
     put("method", fit.method, "text", "τ² estimator")
     put("test", INFERENCE[fit.inference], "text", "Inference")
@@ -64,8 +67,7 @@ def _put_data(put: Put, fitted: Fitted) -> None:
 
 
 def _put_people(put: Put, effects: EffectSizes) -> None:
-    """Add studies and people, as every count of this package has them."""
-    put("studies", effects.counts["studies"], "count", "Studies")
+    """Add the people behind the effects, each sample once."""
     once = "" if effects.samples.max() + 1 == effects.k else ", each sample once"
     put("n_total", effects.counts["people"], "count", f"Participants (N){once}")
 
@@ -76,9 +78,10 @@ def _put_clusters(put: Put, fitted: Fitted) -> None:
     if spec.aggregate is not None:
         put("k_rows", fitted.coded.k, "count", "Effects before averaging")
     put("k", fit.k, "count", "Effects (k)")
-    _put_people(put, effects)
+    put("studies", effects.n_studies, "count", "Studies")
     sizes = Counter(effects.study_id).values()
     put("effects_per_study", _range(min(sizes), max(sizes)), "text", "Effects per study")
+    _put_people(put, effects)
     lowest, highest = _range_of_r(fitted.coded)
     put("r_lowest", lowest, "r", "Smallest correlation")
     put("r_highest", highest, "r", "Largest correlation")
@@ -101,9 +104,9 @@ def _put_clusters(put: Put, fitted: Fitted) -> None:
 
 def _put_effect(put: Put, fitted: Fitted) -> None:
     """Add the pooled effect on every scale, with its intervals."""
-    fit, raw = fitted.fit, fitted.spec.measure != "ZCOR"
+    fit, raw = fitted.fit, fitted.effects.measure != "ZCOR"
     level = f"{100 * fitted.spec.level:g}%"
-    scale = "r3" if raw else "z"
+    scale = fitted.number
     simple = fit.p == 1
 
     def first(values: Any) -> Any:
@@ -115,6 +118,9 @@ def _put_effect(put: Put, fitted: Fitted) -> None:
     put("stat", first(fit.stat), "stat", "Test statistic (t, or z where df is ∞)")
     put("ddf", first(fit.ddf), "df", "Degrees of freedom (df)")
     put("p", first(fit.pval), "p", "p")
+    if not fitted.on_r:
+        _put_finished(put, fitted, level, why=WITH_MODERATORS)
+        return
     median = _prediction(fit, "r") if simple else {}
     mean = _prediction(fit, "r_mean") if simple and not raw else {}
     why = WITH_MODERATORS if not simple else ON_RAW_SCALE
@@ -129,6 +135,19 @@ def _put_effect(put: Put, fitted: Fitted) -> None:
     put("r_mean", mean.get("pred", why), "r", "Mean of the true correlations, r")
     put("r_mean_ci", _pair(mean, "ci", why), "r_interval", f"{level} CI of the mean r")
     put("pi", _pair(median, "pi", why), "r_interval", f"{level} prediction interval, r")
+
+
+def _put_finished(put: Put, fitted: Fitted, level: str, *, why: NotApplicable) -> None:
+    """Add the other intervals of a mean of effects that are no correlations: on their own scale."""
+    simple = fitted.fit.p == 1
+    others = {"model": fitted.model} if fitted.spec.robust is not None else {}
+    others |= {} if fitted.spec.dependent else {"wald": fitted.wald}
+    words = {"model": "not robust", "wald": "normal (Wald)"}
+    for name, fit in others.items():
+        row = _prediction(fit, None) if simple else {}
+        put(f"ci_{name}", _pair(row, "ci", why), f"{fitted.number}_interval", f"{level} CI, {words[name]}")
+    row = _prediction(fitted.fit, None) if simple else {}
+    put("pi", _pair(row, "pi", why), f"{fitted.number}_interval", f"{level} prediction interval")
 
 
 def _put_heterogeneity(put: Put, fitted: Fitted) -> None:

@@ -70,6 +70,8 @@ def study_rows(fitted: Fitted) -> list[dict[str, Any]]:
     effects = fitted.effects
     coded = effects.moderators
     half = critical_value(fitted.spec.level, None) * effects.sei
+    # A Bayesian model of dependent effects has no weights.
+    weights = getattr(fitted.fit, "weights", None)
     rows = []
     for position, label in enumerate(effects.slab):
         y = effects.yi[position]
@@ -78,10 +80,16 @@ def study_rows(fitted: Fitted) -> list[dict[str, Any]]:
             {
                 "label": label,
                 "n": None if effects.ni is None else int(effects.ni[position]),
-                "r": _coded_r(coded, effects.columns, position, float(one.get("r", math.nan))),
-                "ci_lb": float(one.get("r_lb", math.nan)),
-                "ci_ub": float(one.get("r_ub", math.nan)),
-                "weight": float(fitted.fit.weights[position]),
+                **(
+                    {
+                        "r": _coded_r(coded, effects.columns, position, one["r"]),
+                        "ci_lb": one["r_lb"],
+                        "ci_ub": one["r_ub"],
+                    }
+                    if fitted.on_r
+                    else {"estimate": one["yi"], "ci_lb": one["ci_lb"], "ci_ub": one["ci_ub"]}
+                ),
+                "weight": None if weights is None else float(weights[position]),
                 **{
                     str(name): in_words(str(name), value, fitted.table)
                     for name, value in coded.iloc[position].items()
@@ -99,10 +107,10 @@ def _studies_of_one(item: Item, fitted: Fitted) -> Table:
     columns = [
         column("label", "Study"),
         *extra,
-        column("n", "n", "count"),
-        column("r", "r", "r"),
-        column(["ci_lb", "ci_ub"], f"{level} CI", "r_interval"),
-        column("weight", "Weight, %", "weight"),
+        *([column("n", "n", "count")] if fitted.effects.ni is not None else []),
+        column("r", "r", "r") if fitted.on_r else column("estimate", fitted.effects.scale_label.capitalize(), "fixed2"),
+        column(["ci_lb", "ci_ub"], f"{level} CI", "r_interval" if fitted.on_r else "fixed2_interval"),
+        *([column("weight", "Weight, %", "weight")] if hasattr(fitted.fit, "weights") else []),
     ]
     kept = {key for one in columns for key in one["keys"]}
     rows = [{key: value for key, value in row.items() if key in kept} for row in rows]
@@ -160,16 +168,17 @@ def prediction_rule(fitted: Fitted) -> str:
     if fitted.spec.kind == BAYES:
         return PREDICTED
     if fitted.spec.dependent:
-        return OF_ONE_EFFECT
+        return OF_ONE_EFFECT if fitted.on_r else OF_ONE_EFFECT.replace("true correlation", "true effect")
+    one = "the true correlation" if fitted.on_r else "the true effect"
     df = float(fitted.fit.ddf[0])
     reference = "the normal distribution" if math.isinf(df) else f"t with {format_df(df)} degrees of freedom"
     return (
-        "Prediction interval: where the true correlation of one new, similar study is expected; "
+        f"Prediction interval: where {one} of one new, similar study is expected; "
         f"{reference}, variance τ² plus the squared standard error, on the model's scale."
     )
 
 
-_OWN = frozenset({"label", "n", "r", "ci_lb", "ci_ub", "weight"})
+_OWN = frozenset({"label", "n", "r", "estimate", "ci_lb", "ci_ub", "weight"})
 
 
 def left_out(item: Item, fits: Mapping[str, Fitted]) -> Table:

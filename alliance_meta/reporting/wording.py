@@ -43,7 +43,9 @@ def short_label(fitted: Fitted) -> str:
     """Return the model of one row of a table in a few words."""
     spec = fitted.spec
     if spec.kind == BAYES:
-        return f"Bayesian, τ: {fitted.fit.priors.tau}"
+        priors = fitted.fit.priors
+        of_tau = dict.fromkeys(str(one) for one in getattr(priors, "taus", None) or (priors.tau,))
+        return f"Bayesian, {'studies + effects, ' if spec.random else ''}τ: {', '.join(of_tau)}"
     if not spec.dependent:
         return str(fitted.fit.model_label)
     parts = [f"RVE {spec.working}" if spec.kind == RVE else str(fitted.model.method)]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.core.clusters import IntArray
+from alliance_meta.core.clusters import IntArray, codes
 from alliance_meta.core.mixed_search import MixedFit, observed_information
 from alliance_meta.core.structures import Structure
 from alliance_meta.not_applicable import NotApplicable
@@ -68,6 +68,26 @@ class RandomTerm:
     def n(self) -> int:
         """Number of groups."""
         return len(self.levels)
+
+    @property
+    def lone(self) -> tuple[str, ...]:
+        """The variances of inner levels that a single group has."""
+        if self.inner is None or self.struct not in ("HCS", "HAR", "UN", "DIAG"):
+            return ()
+        pairs = np.unique(np.column_stack([self.inner, self.group]), axis=0)[:, 0]
+        alone = np.bincount(pairs, minlength=len(self.columns)) == 1
+        return tuple(f"tau2[{self.name}: {c}]" for c, is_lone in zip(self.columns, alone, strict=True) if is_lone)
+
+    @property
+    def groupings(self) -> list[IntArray]:
+        """The groups, and for ``inner | outer`` the distinct pairs of both: what a moderator can be constant in."""
+        if self.slopes is not None:
+            rows = np.unique(self.slopes.X, axis=0, return_inverse=True)[1].ravel()
+        elif self.inner is not None:
+            rows = self.inner
+        else:
+            return [self.group]
+        return [self.group, codes(self.group * (int(rows.max()) + 1) + rows)]
 
     def matrix(self, theta: Array, structure: Structure) -> Array:
         """Return the covariance of the columns (q, q); (1, 1) where one number says it all."""

@@ -41,6 +41,11 @@ class Fit(Result):
     _words: ModuleType | None = None
     _tables: ModuleType | None = None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Coefficient names, (p,); ``mu`` for a model of nothing but a mean effect."""
+        return ("mu",)
+
     if TYPE_CHECKING:
 
         @property
@@ -52,12 +57,16 @@ class Fit(Result):
             """Confidence level of every interval, a fraction."""
 
         @property
-        def names(self) -> tuple[str, ...]:
-            """Coefficient names, (p,)."""
+        def beta(self) -> Array:
+            """Coefficients on the analysis scale, (p,)."""
 
         @property
-        def tau2(self) -> float:
-            """Variance of true effects on the analysis scale."""
+        def vb(self) -> Array:
+            """Covariance of the coefficients, (p, p)."""
+
+        @property
+        def tau2(self) -> Any:
+            """Variance of true effects on the analysis scale; of a location-scale model one for each effect."""
 
     @property
     def k(self) -> int:
@@ -117,7 +126,8 @@ class Fit(Result):
     @property
     def new_variance(self) -> float:
         """Variance of a new true effect around its mean; `NotApplicable` where that differs between effects."""
-        return self.tau2
+        variance: float = self.tau2
+        return variance
 
     def row_ddf(self, X: Array) -> Array:
         """Return the degrees of freedom of the t statistic of each combination of coefficients X (m, p)."""

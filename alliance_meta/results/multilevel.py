@@ -131,11 +131,13 @@ class MultilevelResults(MultilevelQuantities):
         Returns
         -------
         dict of DataFrame
-            Term -> ``pred se pi_lb pi_ub`` on the analysis scale, one row per group (and inner level).
+            Term -> ``pred se pi_lb pi_ub`` on the analysis scale, one row per group (and inner level). For ``CS``
+            as for the other structures it is the whole effect of an inner level, what its group shares included.
 
         Notes
         -----
-        R: ``ranef(fit)``.
+        R: ``ranef(fit)``. The intervals of each term have degrees of freedom of their own, its groups less the
+        coefficients.
         """
         return predictions.ranef(self, level=self._level(level))
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.core.distributions import critical_value
-from alliance_meta.core.mixed_predictions import predicted_effects
+from alliance_meta.core.mixed_predictions import predicted_effects, shared_and_own
 from alliance_meta.design import as_frame
 from alliance_meta.errors import InputError
 from alliance_meta.options import Scale
@@ -71,7 +71,7 @@ def study_term(fit: MultilevelResults) -> tuple[int, RandomTerm]:
     """Return the coarsest random intercept, with its place among the terms of the likelihood."""
     found: list[tuple[int, RandomTerm]] = []
     for term, component in zip(fit.random, fit.point.problem.components, strict=True):
-        if not term.within and term.struct == "ID" and term.n < fit.k:
+        if not term.within and term.n < fit.k:
             found.append((component.terms[0], term))
     if not found:
         raise InputError("the model has no random intercept of a factor whose groups hold several effects")
@@ -124,22 +124,28 @@ def predict_within(fit: MultilevelResults, newdata: Newdata, *, scale: Scale | N
 
 def ranef(fit: MultilevelResults, *, level: float) -> dict[str, pd.DataFrame]:
     """Return the random effects of each term."""
-    half = critical_value(level, fit._df(np.eye(fit.p)))
     found = {}
-    for term, component in zip(fit.random, fit.point.problem.components, strict=True):
-        at = component.terms[-1]
-        effects = predicted_effects(fit.point, at)
+    for (term, part), component in zip(fit._parts, fit.point.problem.components, strict=True):
+        half = critical_value(level, fit.term_df(term))
         if term.struct == "CS":
-            found[f"{term.outer}, shared by its {term.within}"] = _effect_frame(
-                term, predicted_effects(fit.point, component.terms[0]), half, list(term.levels)
-            )
+            found[term.name] = _compound(fit, term, fit.fitted.theta[part], half)
+            continue
+        effects = predicted_effects(fit.point, component.terms[-1])
         labels = list(term.levels)
-        if term.struct in ("CS", "ID") and term.within:
+        if term.struct == "ID" and term.within:
             labels = _pair_labels(term)
         elif term.within:
             labels = [f"{g}: {c}" for g in term.levels for c in term.columns]
-        found[term.name] = _effect_frame(term, effects, half, labels)
+        se = np.sqrt(np.maximum(np.diagonal(effects.error, axis1=1, axis2=2), 0.0)).ravel()
+        found[term.name] = _effect_frame(term, effects.value.ravel(), se, half, labels)
     return found
+
+
+def _compound(fit: MultilevelResults, term: RandomTerm, theta: Array, half: float) -> pd.DataFrame:
+    """Return the effects of inner levels within outer groups, what the group shares included."""
+    tau2, rho = map(float, theta)
+    value, variance = shared_and_own(fit.point, term.group, term.groupings[1], (rho * tau2, (1.0 - rho) * tau2))
+    return _effect_frame(term, value, np.sqrt(variance), half, _pair_labels(term))
 
 
 def _pair_labels(term: RandomTerm) -> list[str]:
@@ -150,9 +156,7 @@ def _pair_labels(term: RandomTerm) -> list[str]:
     return list(seen.values())
 
 
-def _effect_frame(term: RandomTerm, effects: Any, half: float, labels: list[str]) -> pd.DataFrame:
-    pred = effects.value.ravel()
-    se = np.sqrt(np.maximum(np.diagonal(effects.error, axis1=1, axis2=2), 0.0)).ravel()
+def _effect_frame(term: RandomTerm, pred: Array, se: Array, half: float, labels: list[str]) -> pd.DataFrame:
     columns = {"pred": pred, "se": se, "pi_lb": pred - half * se, "pi_ub": pred + half * se}
     return pd.DataFrame(columns, index=pd.Index(labels, name=term.name))
 

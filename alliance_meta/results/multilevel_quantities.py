@@ -45,16 +45,24 @@ class MultilevelQuantities(FittedCoefficients):
     @cached_property
     def _contained(self) -> list[int]:
         """For each coefficient, the fewest groups within each of which its column does not vary."""
+        groupings = [group for term in self.random for group in term.groupings]
+        sizes = [int(group.max()) + 1 for group in groupings]
         found = []
         for x in self.design.X.T:
             holding = [self.k]
-            for term in self.random:
-                first = np.zeros(term.n)
-                first[term.group] = x
-                if (first[term.group] == x).all():
-                    holding.append(term.n)
+            for group, n in zip(groupings, sizes, strict=True):
+                first = np.zeros(n)
+                first[group] = x
+                if (first[group] == x).all():
+                    holding.append(n)
             found.append(min(holding))
         return found
+
+    def term_df(self, term: RandomTerm) -> float | None:
+        """Degrees of freedom of the intervals of a term's random effects: its groups less the coefficients."""
+        if self.inference == "z":
+            return None
+        return float(max((self.k if self.degrees == "residual" else term.n) - self.p, 1))
 
     @cached_property
     def _location(self) -> Coefficients:

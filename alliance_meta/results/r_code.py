@@ -28,7 +28,11 @@ RESERVED = frozenset(
 SYNTACTIC = re.compile(r"(?:[A-Za-z]|\.(?![0-9]))[A-Za-z0-9._]*\Z")
 # More rows than these are written to a file of their own, not into the code.
 MOST_ROWS = 200
-FILES = (".csv", ".tsv", ".tab", ".txt", ".dat", ".xlsx", ".xlsm")
+FILES = (".csv", ".tsv", ".tab", ".txt", ".dat")
+# What the reader adapted in a way that R would not: the effects are written out.
+ADAPTED = frozenset(
+    {"encoding", "year-letter", "missing-codes", "format", "spaces", "row-names", "sheet", "hidden-rows"}
+)
 # Steps after reading that the code can repeat from the sheet; after any other the effects are written out.
 PLAIN_STEPS = ("escalc ", "subset ", "finished effects ")
 SHEET = "sheet"
@@ -270,15 +274,16 @@ def read(effects: EffectSizes) -> list[str]:
     source = effects.provenance.source
     if not _from_file(effects):
         return []
-    if PurePath(source).suffix.lower() in (".xlsx", ".xlsm"):
-        return [f"{SHEET} <- {call('readxl::read_excel', quoted(source))}"]
-    return [f"{SHEET} <- {call('read.csv', quoted(source), **_reading(effects))}"]
-
-
-def _reading(effects: EffectSizes) -> dict[str, str]:
-    """Return the arguments of ``read.csv`` for a sheet that is not as R expects it."""
-    columns = [str(column) for column in effects.moderators.columns]
-    return {} if all(SYNTACTIC.match(c) and c not in RESERVED for c in columns) else {"check.names": "FALSE"}
+    layout = effects.provenance.layout
+    columns = [*map(str, effects.moderators.columns), *(label for label, _ in layout.renamed)]
+    arguments = {
+        "sep": quoted(layout.separator) if layout.separator != "," else None,
+        "dec": quoted(layout.decimal) if layout.decimal != "." else None,
+        "check.names": None if all(name(column) == column for column in columns) else "FALSE",
+    }
+    lines = [f"{SHEET} <- {call('read.csv', quoted(source), **arguments)}"]
+    names = f"names({SHEET})"
+    return lines + [f"{names}[{names} == {quoted(old)}] <- {quoted(new)}" for old, new in layout.renamed]
 
 
 def data(
@@ -321,7 +326,8 @@ def _from_file(effects: EffectSizes) -> bool:
     """Tell whether the effects can be made anew from their file."""
     origin = effects.provenance
     plain = all(step.startswith(PLAIN_STEPS) and ", converted=" not in step for step in origin.steps)
-    return plain and PurePath(origin.source).suffix.lower() in FILES and _made(effects) is not None
+    as_written = origin.layout.separator != " " and not any(note.code in ADAPTED for note in effects.notes)
+    return plain and as_written and PurePath(origin.source).suffix.lower() in FILES and _made(effects) is not None
 
 
 def _made(effects: EffectSizes) -> Mapping[str, str] | None:

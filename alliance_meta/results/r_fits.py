@@ -89,7 +89,8 @@ def robust(fit: RobustResults) -> str:
     """Return the model with clubSandwich's tests of its coefficients."""
     model: Any = fit.fit
     writers = {
-        "RandomEffectsResults": random_effects, "LocationScaleResults": location_scale, "MultilevelResults": multilevel
+        "RandomEffectsResults": random_effects, "LocationScaleResults": location_scale,
+        "MultilevelResults": multilevel, "RVEResults": rve,
     }  # fmt: skip
     columns = [] if fit.cluster == GIVEN else fit.cluster.split(" + ")
     lines = [writers[type(model).__name__](model, tuple(columns))]
@@ -102,10 +103,10 @@ def robust(fit: RobustResults) -> str:
     return "\n".join([*lines, "library(clubSandwich)", f"coef_test(fit, {arguments})", *_joint(fit, arguments)])
 
 
-def rve(fit: RVEResults) -> str:
+def rve(fit: RVEResults, uses: tuple[str, ...] = ()) -> str:
     """Return robumeta's ``robu``."""
     columns = [] if fit.clusters.name == GIVEN else fit.clusters.name.split(" + ")
-    lines = ["library(robumeta)", "library(clubSandwich)", *data(fit, uses=columns, escalc="metafor::escalc")]
+    lines = ["library(robumeta)", "library(clubSandwich)", *data(fit, uses=[*columns, *uses], escalc="metafor::escalc")]
     named = ", ".join(map(name, columns))
     study = f"interaction({named}, drop=TRUE)" if len(columns) > 1 else f"factor({named or 'cluster'})"
     if not columns:

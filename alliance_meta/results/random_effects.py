@@ -20,6 +20,7 @@ from alliance_meta.notes import Note
 from alliance_meta.options import RobustType, Scale, Tau2IntervalKind, check_level, check_option
 from alliance_meta.results import export, text
 from alliance_meta.results.contrasts import contrast
+from alliance_meta.results.fit import Fit
 from alliance_meta.results.heterogeneity import tau2_interval
 from alliance_meta.results.predictions import predict_rows, rows_to_predict, to_scale
 from alliance_meta.results.quantities import FittedQuantities
@@ -236,9 +237,9 @@ class RandomEffectsResults(FittedQuantities):
         Examples
         --------
         >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset
-        >>> fit = RandomEffectsModel(escalc(load_dataset("crede2010"))).fit()
+        >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit()
         >>> fit.robust(cluster="study_id").tidy().round(3).loc["intrcpt", ["estimate", "se", "ddf"]].tolist()
-        [0.429, 0.028, 47.049]
+        [0.15, 0.031, 12.933]
         """
         return robust_results(self, cluster=cluster, type=type)
 
@@ -299,5 +300,6 @@ class RandomEffectsResults(FittedQuantities):
 def check_fit(fit: object, who: str) -> None:
     """Raise an `InputError` unless `fit` is a fitted univariate model."""
     if not isinstance(fit, RandomEffectsResults):
-        mend = "leave scale out" if type(fit).__name__ == "LocationScaleResults" else "call .fit() first"
+        own = "fit one of the same effects" if isinstance(fit, Fit) else "call .fit() first"
+        mend = "leave scale out" if type(fit).__name__ == "LocationScaleResults" else own
         raise InputError(f"{who} needs a fitted RandomEffectsModel, not {type(fit).__name__}; {mend}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,7 @@ class RouteMatch(Result):
         return as_text(self)
 
     def _repr_html_(self) -> str:
-        return f"<p>{self.verdict}</p>{self.tidy().to_html(index=False)}"
+        return f"<p>{escape(self.verdict)}</p>{self.tidy().to_html(index=False)}"
 
 
 def match(

@@ -30,7 +30,7 @@ Estimates = dict[str, float]
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MultilevelBootstrap(Bootstrap):
     """Estimates of a multilevel model from resampled data.
 

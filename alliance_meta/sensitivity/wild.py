@@ -197,11 +197,11 @@ def wild_bootstrap(
 
     Examples
     --------
-    >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, sensitivity
-    >>> fit = RandomEffectsModel(escalc(load_dataset("crede2010")), mods="criterion").fit()
-    >>> test = sensitivity.wild_bootstrap(fit, "criterion", cluster="study_id", seed=1)
+    >>> from alliance_meta import MultilevelModel, escalc, load_dataset, sensitivity
+    >>> fit = MultilevelModel(escalc(load_dataset("crede2010")), mods="criterion").fit()
+    >>> test = sensitivity.wild_bootstrap(fit, "criterion", seed=1)
     >>> round(test.stat, 3), test.n_clusters, test.exact
-    (1.982, 68, False)
+    (3.22, 68, False)
     """
     if type is None:
         type = fit.type if isinstance(fit, RobustResults) else "CR2"

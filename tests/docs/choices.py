@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from scipy.stats import norm, t
 
 import alliance_meta as am
+from alliance_meta.errors import DependenceWarning
 
 PAGE = Path(__file__).parents[2] / "docs" / "choices.md"
 BLOCK = re.compile(r"(<!-- table: (?P<name>[a-z_]+) -->\n)(?P<table>.*?)(<!-- end -->)", re.DOTALL)
@@ -113,7 +115,9 @@ def versions() -> str:
 def dependence() -> str:
     table_ = am.load_dataset("relationship_dependent_effects")
     effects = am.escalc(table_.query(str(table_.card.subset)))
-    naive = am.RandomEffectsModel(effects, test="t").fit()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DependenceWarning)
+        naive = am.RandomEffectsModel(effects, test="t").fit()
     row = naive.predict(scale="r").iloc[0]
     rows = [
         ("all rows as if independent", "48", number(row.pred), interval(row.ci_lb, row.ci_ub), f"{naive.ddf[0]:.1f}")

@@ -86,7 +86,7 @@ def shapes(struct, sets):
                 D[:, j] += D[:, j].swapaxes(1, 2)
                 D[:, j] *= np.sign(x[:, j])[:, None, None]
         if free:
-            dR = np.where(eye == 1, 0.0, far * np.sign(rho)[:, None, None] * sign * a ** np.maximum(far - 1, 0))
+            dR = np.where(eye == 1, 0.0, far * np.sign(rho)[:, None, None] * sign * np.maximum(a, 1e-12) ** (far - 1))
             D[:, -1] = sd[:, :, None] * dR * sd[:, None, :] * slope[:, None, None]
         return G, D
 

@@ -59,7 +59,7 @@ def normal_problem(y, v, mu_prior, tau_prior):
         return lambda theta: stats.norm.logpdf(y[rows, None], theta, np.sqrt(v[rows, None]))
 
     studies = grouped(np.sqrt(v), y, lambda rows: lambda depth: np.sqrt(2 * depth * v[rows].max()), likelihood)
-    return TabulatedProblem(studies, mu_prior.logpdf, tau_prior.logpdf, tau_prior.upper)
+    return TabulatedProblem(studies, mu_prior.logpdf, tau_density(tau_prior))
 
 
 @pytest.mark.parametrize("k", [1, 2, 7])

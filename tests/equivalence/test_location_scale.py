@@ -224,3 +224,15 @@ def test_many_studies_recover_the_truth(rng, link):
     fit = LocationScaleModel(es, scale="z", link=link, test="z").fit()
     truth = [-3, 1] if link == "log" else [0.05, 0.05]
     assert (np.abs(fit.alpha - truth) < 4 * fit.se_alpha).all()
+
+
+@pytest.mark.parametrize("link", ["log", "identity"])
+@pytest.mark.parametrize("restricted", [True, False])
+def test_no_fit_is_lower_than_the_model_with_one_tau2_that_it_contains(rng, link, restricted):
+    z, spread = rng.normal(size=(30, 8)), 10.0 ** rng.uniform(-4.0, 0.0, (30, 1))
+    v = 1.0 / (np.exp(rng.uniform(np.log(6.0), np.log(5000.0), (30, 8))) - 3.0)
+    y = 0.2 + rng.standard_normal((30, 8)) * np.sqrt(v + spread * (rng.random((30, 1)) < 0.7))
+    for b in range(30):
+        Z = np.column_stack([np.ones(8), z[b]])
+        fit = fit_location_scale(y[b], v[b], np.ones((8, 1)), Z, link=link, restricted=restricted)
+        assert fit.loglik >= fit.loglik_constant - 1e-9

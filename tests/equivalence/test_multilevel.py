@@ -34,6 +34,7 @@ def dataset(seed=3, studies=12, k=40) -> EffectSizes:
     return EffectSizes.from_arrays(y, v, mods=frame, measure="ZCOR", study_id=frame["study"])
 
 
+@pytest.mark.filterwarnings("ignore::alliance_meta.errors.DependenceWarning")
 def test_rows_alone_are_the_univariate_model():
     es = dataset()
     for mods in ("1", "x"):

@@ -76,7 +76,7 @@ def test_true_effects_lie_between_result_and_mean(effects, recipes, rng, name):
 
 def test_new_correlations_are_those_of_samples_of_pairs():
     rng = np.random.default_rng(5)
-    table = pd.DataFrame({"r": [0.3, 0.5, 0.1], "n": [6, 12, 40]})
+    table = pd.DataFrame({"study": ["a", "b", "c"], "r": [0.3, 0.5, 0.1], "n": [6, 12, 40]})
     recipe = am.bayes.pymc.exact_correlation(am.escalc(table)).recipe
     size, rho = 8000, 0.6
     draws = {"mu": np.full(size, np.arctanh(rho)), "tau": np.full(size, 1e-9)}

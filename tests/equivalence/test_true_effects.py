@@ -299,3 +299,9 @@ def test_the_interval_of_a_share_is_monotone_in_the_threshold():
     half = optimize.brentq(lambda c: share_interval(ours, c, level=0.95)[1] - 0.5, -1, 1)
     below = ours.weight @ stats.t.cdf((half - ours.mean) / ours.se, 9)
     assert below == pytest.approx(0.975, abs=1e-6)
+
+
+def test_a_printed_table_of_rules_shows_its_limits():
+    shown = str(prediction_intervals(molloy()))
+    assert "pi_lb" in shown
+    assert "pi_ub" in shown

@@ -6,15 +6,19 @@ import hashlib
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from xml.etree import ElementTree
 
 import matplotlib
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
-from alliance_meta.errors import CannotRunError, InputError
+from alliance_meta import EffectSizes, RandomEffectsModel
+from alliance_meta.errors import CannotRunError, InputError, MissingFontWarning
 from alliance_meta.plots import figure_bytes, forest, forest_data, forest_pages, save_figure
+from alliance_meta.plots import text as letters
 from alliance_meta.plots.figures import NotebookFigure
 from alliance_meta.plots.forest_frame import make_frame
 from tests.plots.cases import extremes, fitted, molloy, row
@@ -122,12 +126,13 @@ def test_letters_may_stay_text() -> None:
 
 def test_files_are_what_their_ending_says(tmp_path: Path) -> None:
     figure = forest(molloy())
-    starts = {"svg": b"<?xml", "pdf": b"%PDF", "png": b"\x89PNG"}
+    starts = {"svg": b"<?xml", "pdf": b"%PDF", "png": b"\x89PNG", "tiff": b"II*", "tif": b"II*", "eps": b"%!PS"}
     for kind, start in starts.items():
         path = save_figure(figure, tmp_path / "new" / f"forest.{kind}", title="T", description="D")
-        assert path.read_bytes() == figure_bytes(figure, format=kind, title="T", description="D")
+        same = figure_bytes(figure, format="tiff" if kind == "tif" else kind, title="T", description="D")
+        assert path.read_bytes() == same
         assert path.read_bytes().startswith(start)
-    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["forest.pdf", "forest.png", "forest.svg"]
+    assert sorted(p.suffix for p in (tmp_path / "new").iterdir()) == sorted(f".{kind}" for kind in starts)
 
 
 def test_an_unknown_ending_writes_nothing(tmp_path: Path) -> None:
@@ -173,3 +178,56 @@ def test_any_matplotlib_figure_can_be_saved() -> None:
     root = ElementTree.fromstring(figure_bytes(figure))
     assert root.get("role") == "img"
     assert root.find(f"{SVG}title") is None
+
+
+CHINESE, KOREAN = "\u5f20\u4f1f 2019", "\uae40\ucca0\uc218"
+THAI, DEVANAGARI = "\u0e2a\u0e21\u0e0a\u0e32\u0e22", "\u0936\u0930\u094d\u092e\u093e"
+LABELS = [CHINESE, KOREAN, THAI, DEVANAGARI, "\u0418\u0432\u0430\u043d\u043e\u0432", "M\u00fcller"]
+
+
+def foreign() -> NotebookFigure:
+    es = EffectSizes.from_arrays([0.1, 0.5, 0.2, 0.4, 0.3, 0.6], [0.01] * 6, slab=LABELS, measure="ZCOR")
+    return forest(RandomEffectsModel(es).fit())
+
+
+def test_letters_of_any_script_are_drawn_or_become_boxes_with_a_warning() -> None:
+    """Chinese, Korean, Thai, Devanagari: by an installed font, or as boxes that a typed warning names."""
+    lost = [c for label in LABELS for c in label if not (letters.has(letters.font_path(), c) or letters.fallback(c))]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        drawn = [figure_bytes(foreign(), format=kind, dpi=50) for kind in ("png", "svg", "pdf")]
+    assert all(drawn)
+    assert {one.category for one in caught} <= {MissingFontWarning}
+    assert bool(lost) == bool(caught)
+    shown = "".join(label.get_text() for label in foreign_texts())
+    assert shown.count(letters.BOX) == len(lost)
+    assert "M\u00fcller" in shown
+
+
+def foreign_texts() -> list[Text]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MissingFontWarning)
+        return foreign().findobj(Text)
+
+
+def test_without_any_other_font_foreign_letters_are_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(letters, "fallback", lambda character: None)
+    with pytest.warns(MissingFontWarning, match=r"No installed font has \u5f20 \(U\+5F20\)"):
+        assert letters.drawable("\u5f20\u4f1f 2019") == f"{letters.BOX}{letters.BOX} 2019"
+    assert letters.drawable("Plain text, \u03c4\u00b2 = .1") == "Plain text, \u03c4\u00b2 = .1"
+
+
+def test_columns_that_are_no_names_are_refused_in_words() -> None:
+    fit = fitted(6)
+    with pytest.raises(InputError, match=r"rob=True must name columns of the effects"):
+        forest_data(fit, rob=True)
+
+
+def test_an_unclear_risk_of_bias_stays_unclear() -> None:
+    fit = fitted(6)
+    es = EffectSizes.from_arrays(
+        fit.effects.yi, fit.effects.vi, mods={"rob": ["low", "unclear", "high", "?", "low", "some concerns"]}
+    )
+    frame = forest_data(RandomEffectsModel(es).fit(), rob=["rob"])
+    assert frame["rob"].tolist()[:6] == ["L", "?", "H", "?", "L", "S"]
+    assert frame.attrs["bottom"][-1].endswith("H high, ? unclear")

@@ -15,6 +15,9 @@ from alliance_meta.core.robust import adjusted_residuals, sandwich
 from alliance_meta.core.satterthwaite import htz, satterthwaite
 from alliance_meta.errors import AllianceMetaWarning
 
+# The subject: what robust inference makes of a model that takes effects as independent.
+pytestmark = pytest.mark.filterwarnings("ignore::alliance_meta.errors.DependenceWarning")
+
 TYPES = ("CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3")
 FEW = settings(max_examples=25)
 seeds = st.integers(0, 2**32 - 1)

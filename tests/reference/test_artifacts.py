@@ -17,7 +17,8 @@ KNOWN = {"rel_alliance": "rxx", "rel_outcome": "ryy"}
 
 @pytest.fixture
 def sheet():
-    return pd.DataFrame({name: reference("artifacts")[name] for name in ("r", "n", "rxx", "ryy")})
+    columns = {name: reference("artifacts")[name] for name in ("r", "n", "rxx", "ryy")}
+    return pd.DataFrame({"study": range(len(columns["r"])), **columns})
 
 
 def compare(row, block, **names):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -99,3 +100,21 @@ def test_r_gives_the_same_fit(fits: dict[str, Any], in_r: dict[str, list[list[fl
     # R writes the normal distribution as no degrees of freedom.
     ours = np.where(np.isfinite(fit.ddf), fit.ddf, np.nan)
     assert df == pytest.approx(np.broadcast_to(ours, b.shape), rel=1e-3, nan_ok=True)
+
+
+@pytest.mark.reference
+def test_r_reads_a_sheet_with_semicolons_decimal_commas_and_other_names(tmp_path: Path) -> None:
+    if why := missing_packages(RUN):
+        pytest.skip(why)
+    frame = rows().rename(columns={"study": "Studie", "r": "cor"}).drop(columns=["_a"])
+    frame.to_csv(tmp_path / "blatt.csv", sep=";", decimal=",", index=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AllianceMetaWarning)
+        table = am.read_coded(tmp_path / "blatt.csv").query("outcome_rater != 'z`z' and n > 30")
+        fit = am.che(am.escalc(table), rho=0.6, mods="`if`")
+    assert "read.csv(" in fit.r_code()
+    assert "data.frame" not in fit.r_code()
+    b, se, df = np.array(run(fit.r_code(), tmp_path)[0], dtype=float).T
+    assert b == pytest.approx(fit.beta, rel=SEARCHES, abs=1e-6)
+    assert se == pytest.approx(fit.se, rel=SEARCHES)
+    assert df == pytest.approx(fit.ddf, rel=1e-3)

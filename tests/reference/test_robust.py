@@ -18,6 +18,8 @@ pytestmark = [
     pytest.mark.reference,
     pytest.mark.filterwarnings("ignore::alliance_meta.errors.DroppedRowsWarning"),
     pytest.mark.filterwarnings("ignore::alliance_meta.errors.FewStudiesWarning"),
+    # The subject: what robust inference makes of a model that takes effects as independent.
+    pytest.mark.filterwarnings("ignore::alliance_meta.errors.DependenceWarning"),
 ]
 
 TYPES = ("CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3")

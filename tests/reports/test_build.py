@@ -12,6 +12,7 @@ import pytest
 from alliance_meta.errors import CannotRunError, InputError
 from alliance_meta.files import sha256
 from alliance_meta.reporting import build, build_report
+from alliance_meta.reporting.made import is_fresh
 from tests.reports.cases import NAMES, REPORTS, Report
 
 OWN = """
@@ -83,10 +84,23 @@ def test_a_failed_build_leaves_the_old_files(sheet: Path, monkeypatch: pytest.Mo
     def fail(*_: object) -> bytes:
         raise CannotRunError("no")
 
-    monkeypatch.setattr(build, "render_pdf", fail)
+    monkeypatch.setattr(build, "render_html", fail)
     with pytest.raises(CannotRunError):
         build_report(sheet / "own.toml")
     assert contents(sheet / "build") == before
+
+
+def test_a_failed_pdf_costs_nothing_else(sheet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (sheet / "own.toml").write_text(OWN, encoding="utf-8")
+
+    def fail(*_: object) -> bytes:
+        raise CannotRunError("no font")
+
+    monkeypatch.setattr(build, "render_pdf", fail)
+    built = build_report(sheet / "own.toml")
+    assert {path.name for path in built} >= {"report.html", "methods.txt"}
+    assert "no font" in built.notes[0].message
+    assert not is_fresh(sheet / "own.toml", sheet / "build/own")
 
 
 def test_files_of_an_earlier_run_go_and_strangers_stay(sheet: Path) -> None:

@@ -63,11 +63,11 @@ def test_quantities_are_those_of_the_fit(name: str, found: dict[str, Any]) -> No
 
 def test_components_are_those_of_the_fit(found: dict[str, Any], report: Report) -> None:
     fit = refit("che")
-    for name in ("study_id", "es_id"):
-        row = fit.fit.confint().loc[f"sigma2[{name}]"]
+    for name, term in (("study_id", "study_id"), ("es_id", "study_id/es_id")):
+        row = fit.fit.confint().loc[f"sigma2[{term}]"]
         assert found["che"][f"sigma2_{name}"]["value"] == pytest.approx(row["estimate"], rel=CLOSED_FORM)
         assert found["che"][f"sigma2_{name}_ci"]["value"] == pytest.approx([row["lb"], row["ub"]], rel=1e-9, abs=1e-12)
-        assert found["che"][f"I2_{name}"]["value"] == pytest.approx(fit.I2_levels[name], rel=CLOSED_FORM)
+        assert found["che"][f"I2_{name}"]["value"] == pytest.approx(fit.I2_levels[term], rel=CLOSED_FORM)
     rows = report.results["tables"]["components"]["rows"]
     start = next(i for i, row in enumerate(rows) if row.get("group") == "CHE with CR2")
     between, within, total = rows[start + 1 : start + 4]

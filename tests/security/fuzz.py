@@ -92,6 +92,16 @@ def word(draw: random.Random) -> str:
     return "".join(draw.choice("abry01 .,+-*/:|~()[]{}'\"`=<>&@#!\\\n") for _ in range(draw.randrange(30)))
 
 
+def hostile(draw: random.Random) -> str:
+    """Return what would be run, were it taken for a formula or a subset; sometimes any word."""
+    kind = draw.randrange(10)
+    if kind < 6:
+        return draw.choice(FORMULAS + SUBSETS)
+    return (
+        word(draw) if kind < 8 else next(generated(draw.choice(("formula", "subset")), 1, seed=draw.randrange(10**9)))
+    )
+
+
 def value(draw: random.Random, depth: int = 0) -> Any:
     """Return anything JSON can hold."""
     kind = draw.randrange(9)
@@ -215,16 +225,19 @@ def of_options(draw: random.Random) -> Case:
         "--ri": ("r",), "--ni": ("n",), "--method": ("DL", "EE", "ML"), "--test": ("z", "t"),
         "--measure": ("COR", "UCOR"), "--vtype": ("AV", "UB"), "--level": (".9", "0.5"), "--sheet": ("1",),
     }  # fmt: skip
-    for option in draw.sample(list(sensible), draw.randrange(1, 4)):
-        words += [option, draw.choice(sensible[option]) if draw.random() < 0.6 else word(draw)]
-    if draw.random() < 0.3:
-        words += ["--bayes", draw.choice(("--mu-prior", "--tau-prior")), word(draw)]
+    for option in draw.sample(list(sensible), draw.randrange(3)):
+        words += [option, draw.choice(sensible[option])]
+    if draw.random() < 0.8:
+        option = draw.choice(("--mods", "--mods", "--subset", "--subset", *sensible))
+        words += [option, hostile(draw)]
+    if draw.random() < 0.2:
+        words += ["--bayes", draw.choice(("--mu-prior", "--tau-prior")), hostile(draw)]
     if draw.random() < 0.3:
         words += ["--forest", "out.svg", draw.choice(("--by", "--order")), word(draw)]
     if draw.random() < 0.5:
         words += ["--out", draw.choice(("out.csv", "out.json", "out/deep/x.json"))]
     if draw.random() < 0.1:
-        words = ["match", "sheet.csv", "--printed", word(draw), "--subset", word(draw), "--cluster", word(draw)]
+        words = ["match", "sheet.csv", "--printed", "r = .2", draw.choice(("--subset", "--cluster")), hostile(draw)]
     if draw.random() < 0.05:
         words = ["convert", *(f"{draw.choice(('d', 'F', 'n1', 'df', 'es_type', 'p'))}={word(draw)}" for _ in range(3))]
     return Case({"sheet.csv": sheet(draw, odd=0.1)}, words)
@@ -244,9 +257,24 @@ def of_declaration(draw: random.Random) -> Case:
 
 def of_description(draw: random.Random) -> Case:
     """Read a sheet with a description beside it."""
-    package = {**PACKAGE, "alliance_meta": {"published": [mutated(draw, PUBLISHED)]}}
-    if draw.random() < 0.4:
-        package = mutated(draw, PACKAGE)
+    entry, package = dict(PUBLISHED), PACKAGE
+    kind = draw.randrange(10)
+    if kind < 4:
+        key = draw.choice(
+            (*PUBLISHED["route"], "mods", "subset", "per", "how", "rho", "model", "random", "robust", "V")
+        )
+        part: Any = draw.choice((hostile(draw), value(draw), "study_id", "multilevel", "rve", ["study_id", "es_id"]))
+        entry["route"] = {**entry["route"], key: part}
+        if draw.random() < 0.3:
+            entry["route"] = {name: one for name, one in entry["route"].items() if name != key}
+    elif kind < 6:
+        entry[draw.choice(("subset", "subset", "coefficient", "scale", "moderator", "id"))] = hostile(draw)
+    elif kind < 8:
+        entry = mutated(draw, entry)
+    else:
+        package = mutated(draw, package)
+    if package is PACKAGE:
+        package = {**PACKAGE, "alliance_meta": {"published": [entry]}}
     text = json.dumps(package)
     if draw.random() < 0.05:
         text = draw.choice((text[: len(text) // 2], "[" * 5000, '{"a": NaN}', "null", "\x00"))

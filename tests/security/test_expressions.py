@@ -21,7 +21,9 @@ from alliance_meta.design import build_design
 from alliance_meta.effects.coded import CodedTable
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import AllianceMetaError, DesignError, InputError
-from alliance_meta.expressions import parse_formula
+from alliance_meta.evidence.route_code import code
+from alliance_meta.evidence.routes import Route
+from alliance_meta.formulas import parse_formula
 from tests.security.payloads import BOMBS, CODE, FORMULAS, SUBSET_BOMBS, SUBSETS, TOUCH, generated
 
 K = 12
@@ -265,6 +267,14 @@ def test_no_description_is_run(tmp_path: Path, canary, capsys, entry: dict[str, 
             am.reproduce(path)
 
 
+def test_the_code_that_is_printed_for_a_route_holds_what_it_says_and_no_more() -> None:
+    odd = 'x"); open("CANARY", "w"); ("'
+    tree = ast.parse(code(Route(odd, "n", mods=odd, model="multilevel", random=(odd, "es_id"), robust=odd, rho=0.5)))
+    assert len(tree.body) == 1
+    assert "open" not in {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    assert odd in {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+
+
 # --- what may be written ----------------------------------------------------------------------------------
 
 
@@ -314,6 +324,7 @@ def test_a_subset_keeps_the_rows_it_says(written: str, rows: int) -> None:
         ("quality == None", "write isna(column)"),
         ("rater in 'client'", "after in stands a list"),
         ("rater == 'client", "a quote is not closed"),
+        ("a b > 3", "Write `a b`, in back-ticks."),
         ("`a b > 3", "a back-tick is not closed"),
     ],
 )
@@ -414,6 +425,8 @@ def test_a_column_hides_no_function() -> None:
 
 FORBIDDEN = {"eval", "exec", "__import__"}
 FORBIDDEN_ATTRIBUTES = {"eval", "read_pickle", "to_pickle", "system", "popen"}
+# Two folders change places by a call of the system; `make reports` runs this very command, and by no shell.
+ALLOWED = {"folders.py": ["ctypes"], "reporting/made.py": ["subprocess"]}
 FORBIDDEN_MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "runpy", "code", "ctypes"}
 
 
@@ -446,12 +459,12 @@ def test_no_module_runs_text_as_code() -> None:
         str(path.relative_to(PACKAGE)): list(_dangers(ast.parse(path.read_text("utf-8"))))
         for path in sorted(PACKAGE.rglob("*.py"))
     }
-    assert {name: dangers for name, dangers in found.items() if dangers} == {}
+    assert {name: dangers for name, dangers in found.items() if dangers} == ALLOWED
 
 
 def test_formulaic_is_reached_through_the_gate_only() -> None:
     users = {path.name for path in PACKAGE.rglob("*.py") if "from formulaic" in path.read_text("utf-8")}
-    assert users == {"design.py", "expressions.py"}
+    assert users == {"design.py", "formulas.py"}
     text = (PACKAGE / "design.py").read_text("utf-8")
     assert text.count("model_matrix(") == 2
     assert "model_matrix(checked, used" in text

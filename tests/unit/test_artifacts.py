@@ -79,7 +79,7 @@ def test_a_split_is_undone_as_by_the_biserial_correlation(effects):
 
 
 def test_corrected_correlations_beyond_one():
-    sheet = pd.DataFrame({"r": [0.7, 0.2], "n": [40, 50]})
+    sheet = pd.DataFrame({"study": ["A", "B"], "r": [0.7, 0.2], "n": [40, 50]})
     with pytest.raises(CodingError, match=r"r = 0\.7 becomes 1\.4, which has no Fisher z; use escalc\(measure='COR'\)"):
         correct_artifacts(escalc(sheet), rel_outcome=0.25)
     found = correct_artifacts(escalc(sheet, measure="COR"), rel_outcome=0.25)
@@ -168,7 +168,7 @@ def test_hunter_schmidt_intervals_and_options(effects):
 
 
 def test_hunter_schmidt_where_chance_explains_everything():
-    sheet = pd.DataFrame({"r": [0.2, 0.21, 0.19], "n": [30, 40, 50]})
+    sheet = pd.DataFrame({"study": ["A", "B", "C"], "r": [0.2, 0.21, 0.19], "n": [30, 40, 50]})
     found = hunter_schmidt(escalc(sheet), rel_outcome=0.8)
     assert found.tidy()["sd_true"].tolist() == [0, 0]
     assert (found.tidy()["var_true"] < 0).all()
@@ -185,7 +185,7 @@ def test_hunter_schmidt_with_one_study():
 
 
 def test_no_true_correlation_explains_the_mean():
-    sheet = pd.DataFrame({"r": [0.8, 0.85], "n": [90, 120]})
+    sheet = pd.DataFrame({"study": ["A", "B"], "r": [0.8, 0.85], "n": [90, 120]})
     with pytest.raises(InputError, match="no true correlation"):
         hunter_schmidt(escalc(sheet), rel_outcome={0.3: 1, 0.4: 1})
 
@@ -227,14 +227,16 @@ def test_attenuation_keeps_the_settings_of_the_fit():
 
 
 def test_what_a_refit_says_stands_in_the_notes_under_its_row():
-    sheet = pd.DataFrame({"r": [0.2, 0.21, 0.3, 0.25], "n": [30, 40, 50, 60], "rel": [0.8, 0.81, 0.9, 0.7]})
+    sheet = pd.DataFrame(
+        {"study": list("ABCD"), "r": [0.2, 0.21, 0.3, 0.25], "n": [30, 40, 50, 60], "rel": [0.8, 0.81, 0.9, 0.7]}
+    )
     with pytest.warns(TruncationWarning):
         fit = RandomEffectsModel(escalc(sheet)).fit()
     codes = [note.code for note in attenuation(fit, rel_outcome="rel").notes]
     assert codes.count("tau2-truncated") == 1
     # Studies that differ in nothing but the reliability of the outcome.
     r = np.array([0.1, 0.2, 0.3, 0.35])
-    spread = RandomEffectsModel(escalc(pd.DataFrame({"r": r, "n": 400}))).fit()
+    spread = RandomEffectsModel(escalc(pd.DataFrame({"study": range(len(r)), "r": r, "n": 400}))).fit()
     with pytest.warns(AllianceMetaWarning) as caught:
         found = attenuation(spread, rel_outcome=(r / 0.4) ** 2)
     assert [one for one in caught if one.category is TruncationWarning]
@@ -304,3 +306,9 @@ def test_a_correlation_grows_with_the_sessions_averaged_up_to_its_corrected_valu
 def test_dependability_refuses(call, match):
     with pytest.raises(InputError, match=match):
         call()
+
+
+def test_one_number_of_sessions_is_a_sequence_of_one():
+    assert dependability(4, single=0.77).tidy().equals(dependability([4], single=0.77).tidy())
+    with pytest.raises(InputError, match="must be whole numbers, 1 or more"):
+        dependability("four", single=0.77)

@@ -80,7 +80,9 @@ def test_converted_rows_keep_their_variance_or_count_as_r_or_go(table):
 
 
 def test_the_reviewers_own_word_in_es_calc_is_enough_to_drop_a_row():
-    frame = pd.DataFrame({"r": [0.1, 0.2, 0.3], "n": 50, "es_calc": ["reported", "from_beta", "author"]})
+    frame = pd.DataFrame(
+        {"study": list("abc"), "r": [0.1, 0.2, 0.3], "n": 50, "es_calc": ["reported", "from_beta", "author"]}
+    )
     assert escalc(frame, converted="drop").yi == pytest.approx(np.arctanh([0.1, 0.3]))
     assert escalc(frame).vi == pytest.approx(1 / 47)
     with pytest.raises(InputError, match="'keep', 'as_r', 'drop'"):

@@ -195,11 +195,8 @@ def test_a_scale_that_cannot_be_made_is_not_tried() -> None:
 def test_studies_without_a_name_are_not_put_together() -> None:
     table = dependent()
     table.loc[3, "study_id"] = None
-    found = match("r = .28", table)
-    assert found.search.samples.groups == ()
-    assert any(note.code == "not-tried" and "is empty for 1 of 9 effects" in note.message for note in found.notes)
-    with pytest.raises(InputError, match="is empty for 1 of 9 effects"):
-        match("r = .28", table, cluster="study_id")
+    with pytest.raises(CodingError, match=r"line 5, study_id: the study is empty"):
+        match("r = .28", table)
 
 
 def test_what_match_refuses() -> None:
@@ -221,6 +218,8 @@ def test_people_of_another_number_are_noted() -> None:
 # --- routes ---------------------------------------------------------------------------------------------
 
 
+# Papers took dependent effects as independent, and their routes are followed as they are.
+@pytest.mark.filterwarnings("ignore::alliance_meta.errors.DependenceWarning")
 @pytest.mark.parametrize(
     "route",
     [

@@ -257,3 +257,20 @@ def test_no_model_is_made_of_published_results(relation) -> None:
     for rows in (frame, frame[frame["metric"] == "r"], frame.query("metric == 'r'").dropna(subset=["n_total"])):
         with pytest.raises(InputError, match="published pooled results, not studies"):
             am.escalc(rows, ri="estimate", ni="n_total")
+
+
+def test_a_word_of_another_column_names_its_argument() -> None:
+    with pytest.raises(InputError, match="has the population 'internet'; use format='internet'"):
+        am.published("internet")
+
+
+def test_the_title_of_the_umbrella_has_no_reference_in_it(tmp_path) -> None:
+    """A caption speaks of other tables by {ref.name}; a title and a text alternative must not."""
+    from alliance_meta.reporting.declaration import read_declaration
+    from alliance_meta.reporting.document import make_document
+
+    document = make_document(read_declaration("reports/alliance-evidence.toml"))
+    figure = document["figures"]["forest_umbrella"]
+    assert "{ref." in figure["caption"]
+    for words in (figure["title"], figure["description"], figure["frame"]["meta"]["title"]):
+        assert "{" not in words

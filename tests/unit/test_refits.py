@@ -133,7 +133,7 @@ class TestComponentTests:
         with pytest.raises(
             InputError, match="component_tests needs a fitted MultilevelModel, not RandomEffectsResults"
         ):
-            sensitivity.component_tests(RandomEffectsModel(es).fit())
+            sensitivity.component_tests(quiet(RandomEffectsModel(es).fit))
 
 
 class TestLevels:
@@ -141,11 +141,11 @@ class TestLevels:
         found = sensitivity.compare_levels(es, mods="x")
         frame = found.tidy(term="x")
         assert list(frame.index) == ["no heterogeneity", "study_id", "study_id/es_id", "study_id + study_id/es_id"]
-        rows = RandomEffectsModel(es, mods="x", test="t").fit()
+        rows = quiet(RandomEffectsModel(es, mods="x", test="t").fit)
         for column, values in (("estimate", rows.beta), ("se", rows.se)):
             assert frame.loc["study_id/es_id", column] == pytest.approx(values[1], rel=1e-7)
         assert frame.loc["study_id/es_id", "sigma2[study_id/es_id]"] == pytest.approx(rows.tau2, rel=1e-6)
-        equal = RandomEffectsModel(es, mods="x", method="EE", test="z").fit()
+        equal = quiet(RandomEffectsModel(es, mods="x", method="EE", test="z").fit)
         assert frame.loc["no heterogeneity", "estimate"] == pytest.approx(equal.beta[1], rel=CLOSED_FORM)
         assert frame.loc["no heterogeneity", "se"] == pytest.approx(equal.se[1], rel=CLOSED_FORM)
         three = MultilevelModel(es, mods="x").fit()
@@ -330,7 +330,7 @@ class TestBootstrap:
         with pytest.raises(InputError, match="measure ties different clusters together"):
             sensitivity.bootstrap(crossed, kind="nonparametric", seed=1, iterations=5)
         with pytest.raises(InputError, match="cluster= is for multilevel models"):
-            sensitivity.bootstrap(RandomEffectsModel(es).fit(), seed=1, cluster="rater")
+            sensitivity.bootstrap(quiet(RandomEffectsModel(es).fit), seed=1, cluster="rater")
 
     def test_unknown_quantities(self, fit):
         boot = sensitivity.bootstrap(fit, iterations=5, seed=1)
@@ -407,7 +407,7 @@ class TestLeftOut:
 
     def test_refusals(self, es, fit):
         with pytest.raises(InputError, match="leave_out_clusters needs a fitted MultilevelModel"):
-            sensitivity.leave_out_clusters(RandomEffectsModel(es).fit())
+            sensitivity.leave_out_clusters(quiet(RandomEffectsModel(es).fit))
         with pytest.raises(InputError, match="needs a fitted model that robust"):
             sensitivity.cluster_influence(es)
         with pytest.raises(InputError, match="term='y'"):

@@ -17,6 +17,9 @@ from alliance_meta.errors import FewStudiesWarning
 from alliance_meta.results.wording import WIDTH
 from tests.tolerances import CLOSED_FORM
 
+# The subject: what robust inference makes of a model that takes effects as independent.
+pytestmark = pytest.mark.filterwarnings("ignore::alliance_meta.errors.DependenceWarning")
+
 J, K = 14, 40
 TYPES = ("CR2", "CR0", "CR1", "CR1p", "CR1S", "CR3")
 
@@ -261,7 +264,8 @@ def test_a_study_with_200_effects_and_any_correlation(rng, rho):
     bread = np.linalg.inv(X.T @ weighted)
     blocks = [(rows, M[rows[:, :, None], rows[:, None, :]]) for rows in stacks(cluster)]
     robust = sandwich(X, np.ones(k), weighted, bread, blocks, type="CR2")
-    own = robust.spread + robust.carry.transpose(0, 2, 1) @ robust.kernel @ robust.carry
+    carry = robust.carry(np.eye(2))
+    own = robust.within(robust.pull, robust.spread) + carry.transpose(0, 2, 1) @ robust.kernel @ carry
     mean = robust.root @ own.sum(axis=0) @ robust.root.T
     assert mean.ravel() == pytest.approx(bread.ravel(), rel=1e-6, abs=1e-6 * np.abs(bread).max())
 

@@ -22,7 +22,11 @@ from alliance_meta.results.wording import WIDTH
 from tests.tolerances import CLOSED_FORM
 from tests.unit.test_robust import K, effects, lonely
 
-pytestmark = pytest.mark.filterwarnings("ignore::alliance_meta.errors.FewStudiesWarning")
+# The subject: what robust inference makes of a model that takes effects as independent.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::alliance_meta.errors.FewStudiesWarning"),
+    pytest.mark.filterwarnings("ignore::alliance_meta.errors.DependenceWarning"),
+]
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from alliance_meta.bayes import arviz_bridge as bridge
 from alliance_meta.bayes.marginals import Marginal
 from alliance_meta.bayes.sampled_results import SampledPosterior, SamplerSettings
 from alliance_meta.bayes.sampled_text import FAILED
+from alliance_meta.errors import ConvergenceWarning
 from tests.tolerances import CLOSED_FORM
 
 # Independent draws at a fixed seed: deviations above 4 standard errors would be a mistake.
@@ -286,6 +287,35 @@ def test_glance_and_to_dict(sampled):
     assert found["model"]["priors"]["tau"] == sampled.recipe.priors["tau"].to_dict()
 
 
+NUMBERS = {
+    "tidy": lambda fit: fit.tidy(),
+    "predict": lambda fit: fit.predict(),
+    "blup": lambda fit: fit.blup(),
+    "posterior": lambda fit: fit.posterior("mu"),
+    "prob": lambda fit: fit.prob("mu > 0"),
+    "glance": lambda fit: fit.glance(),
+    "to_dict": lambda fit: fit.to_dict(),
+    "beta": lambda fit: fit.beta,
+    "se": lambda fit: fit.se,
+    "vb": lambda fit: fit.vb,
+    "ci_lb": lambda fit: fit.ci_lb,
+    "ci_ub": lambda fit: fit.ci_ub,
+    "tau": lambda fit: fit.tau,
+    "tau2": lambda fit: fit.tau2,
+    "I2": lambda fit: fit.I2,
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_whatever_gives_numbers_warns_where_draws_fail_their_checks_and_each_time(recipe, sampled, name):
+    bad = failing(recipe)
+    for _ in range(2):
+        with pytest.warns(ConvergenceWarning, match=r"DO NOT RELY.*rhat, few-effective-draws"):
+            NUMBERS[name](bad)
+    NUMBERS[name](sampled)
+
+
+@pytest.mark.filterwarnings("ignore::alliance_meta.errors.ConvergenceWarning")
 def test_a_fit_that_fails_says_so_first_everywhere(recipe):
     bad = failing(recipe)
     assert not bad.converged
@@ -304,6 +334,7 @@ def test_a_fit_that_fails_says_so_first_everywhere(recipe):
     assert all(len(line) <= 80 for line in bad.summary().splitlines())
 
 
+@pytest.mark.filterwarnings("ignore::alliance_meta.errors.ConvergenceWarning")
 def test_draws_of_any_other_model_can_still_be_read():
     other = failing()
     assert list(other.tidy().index) == ["mu", "tau"]
@@ -316,6 +347,7 @@ def test_draws_of_any_other_model_can_still_be_read():
             ask()
 
 
+@pytest.mark.filterwarnings("ignore::alliance_meta.errors.ConvergenceWarning")
 def test_serving_variables_are_not_shown_but_checked(recipe, rng):
     stuck = rng.normal(size=(4, 600)) + np.arange(4)[:, None]
     draws = {"mu": rng.normal(size=(4, 600)), "tau": rng.uniform(size=(4, 600)), "tau_share": stuck}
@@ -323,7 +355,9 @@ def test_serving_variables_are_not_shown_but_checked(recipe, rng):
     fit = SampledPosterior(bridge.from_draws(draws), (), 1, recipe)
     assert list(fit.tidy().index)[:4] == ["mu", "tau", "theta_new", f"theta[{recipe.effects.slab[0]}]"]
     assert "tau_share" in fit.problems[0].message
-    assert "tau_log__" not in fit.diagnostics.table.index
+    shown = [*fit.diagnostics.table.index, *fit.to_arviz().posterior.data_vars]
+    assert "tau_share" in shown
+    assert "tau_log__" not in shown
     assert list(fit.posterior("tau_share").chains[0, :2]) == list(stuck[0, :2])
 
 
@@ -335,6 +369,7 @@ def test_constants_of_a_matrix_need_no_rhat(rng):
     assert not SampledPosterior(bridge.from_draws({"cor": one}), (), 1).converged
 
 
+@pytest.mark.filterwarnings("ignore::alliance_meta.errors.ConvergenceWarning")
 def test_degenerate_draws():
     few = SampledPosterior(bridge.from_draws({"mu": [[0.1, 0.3]]}), (), 1)
     row = few.tidy().loc["mu"]

@@ -67,6 +67,24 @@ def test_nutpie_draws_unless_told_otherwise(told):
     assert found.sampler.to_dict() == {"program": "nutpie", "tune": 1000, "target_accept": 0.9}
 
 
+def test_a_model_of_few_effects_gets_smaller_steps_and_more_draws(told):
+    es = am.escalc(am.load_dataset("molloy2014"))
+    for k in (11, 12):
+        am.bayes.sample(am.bayes.pymc.normal_normal(es.take(range(k))), seed=1)
+    asked = [(settings["target_accept"], settings["draws"]) for _, settings in told]
+    assert asked == [(0.99, 2000), (0.9, 1000)]
+
+
+def test_progress_is_shown_in_a_terminal_and_not_in_a_file(told, monkeypatch):
+    for stream, shown in (("stdout", True), ("stderr", True)):
+        monkeypatch.setattr(getattr(sampling.sys, stream), "isatty", lambda shown=shown: shown)
+    am.bayes.sample(Model(), seed=1)
+    monkeypatch.setattr(sampling.sys.stdout, "isatty", lambda: False)
+    am.bayes.sample(Model(), seed=1)
+    am.bayes.sample(Model(), seed=1, progress=True)
+    assert [settings["progress"] for _, settings in told] == [True, False, True]
+
+
 def test_without_nutpie_pymc_draws_and_says_so(told, without_nutpie):
     with pytest.warns(FallbackWarning, match="nutpie cannot be imported .*PyMC's own sampler was used"):
         found = am.bayes.sample(Model(), seed=1)

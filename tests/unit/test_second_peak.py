@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,15 @@ import alliance_meta as am
 from alliance_meta.errors import SecondPeakWarning, TruncationWarning
 from tests.equivalence.test_peaks import TWO_PEAKS
 
+# Mean difference and its variance in dat.gibson2002 of R's metadat (GPL), to metafor's digits.
+GIBSON = (
+    [-3, -16.5, 0.15, -0.57, -15.08, -1.46, -2, -7.7, -0.9, 0.52, -3, 0.26, -18],
+    [
+        *(6.134576518519, 15.252554621849, 0.018061098398, 0.623189635885, 20.868517142857, 2.026945252525),
+        *(2.325072639225, 22.9825, 0.488994208916, 1.985205302521, 7.939393939394, 0.039869767442, 245.126666666667),
+    ],
+)
+PAGE = Path(__file__).parents[2] / "docs" / "two-answers.md"
 NEAR = TWO_PEAKS.assign(r=[0.23, 0.19, 0.22, 0.67, 0.29, 0.4, 0.23, 0.56])
 
 
@@ -114,3 +124,24 @@ def test_tests_that_compare_likelihoods_use_the_highest():
         grid = np.append(0.0, np.geomspace(1e-6, 10.0, 40001))[:, None]
         height = -0.5 * (np.log(2 * np.pi * (v + grid)) + y**2 / (v + grid)).sum(axis=1)
         assert 2 * (ml.loglik - height.max()) == pytest.approx(3.8415, abs=1e-3)
+
+
+def test_thirteen_trials_have_the_peaks_that_the_page_and_metafor_give():
+    """metafor's logLik with tau2 fixed: -37.5573, -39.3159 (REML), -39.2903, -39.4469 (ML)."""
+    effects, page = am.EffectSizes.from_arrays(*map(np.array, GIBSON)), PAGE.read_text("utf-8")
+    for method, first, second in (
+        ("REML", (9.679243, -2.457, -37.5573), (0.0, 0.0892, -39.3159)),
+        ("ML", (0.0, 0.0892, -39.2903), (0.69469, -0.7772, -39.4469)),
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fit = am.RandomEffectsModel(effects, method=method).fit()
+            other = am.RandomEffectsModel(effects, method=method, tau2=fit.fitted.tau2.rival[0]).fit()
+        assert len(said(fit)) == 1
+        for found, (tau2, mean, loglik) in ((fit, first), (other, second)):
+            assert found.tau2 == pytest.approx(tau2, rel=1e-5)
+            assert (found.beta[0], found.loglik) == pytest.approx((mean, loglik), abs=5e-5)
+            assert f"| {method} | {found.tau2:.4g} | {found.beta[0]:.3f} | {found.loglik:.3f} |" in page
+        if method == "REML":
+            assert f"{other.pval[0]:.2f}" == "0.67"
+            assert f"Q(12) = {fit.QE:.1f}" in page

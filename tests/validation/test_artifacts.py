@@ -59,7 +59,7 @@ def test_mean_and_sd_of_rho_are_recovered(rng, method, u_range):
     one = np.ones(k)
     population = core.attenuate(rho, core.steps(rxx, ryy, one, one, u))
     r = np.tanh(rng.normal(np.arctanh(population), 1 / np.sqrt(n - 3)))
-    es = escalc(pd.DataFrame({"r": r, "n": n, "rxx": rxx, "ryy": ryy, "u": u}), measure="COR")
+    es = escalc(pd.DataFrame({"study": range(len(r)), "r": r, "n": n, "rxx": rxx, "ryy": ryy, "u": u}), measure="COR")
     found = hunter_schmidt(es, rel_alliance="rxx", rel_outcome="ryy", u_alliance="u", method=method).tidy()
     assert found.loc["corrected", "estimate"] == pytest.approx(mean, abs=0.015)
     assert found.loc["corrected", "sd_true"] == pytest.approx(sd, abs=0.02)

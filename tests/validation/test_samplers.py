@@ -44,3 +44,19 @@ def test_leave_one_out_of_a_chain_agrees_with_deletion(molloy):
     again = fit.loo(refit=True)
     assert again.bad == []
     assert abs(again.elpd - exact.elpd) < 2 * DEVIATIONS * again.mcse
+
+
+@pytest.mark.parametrize("k", [2, 3, 5, 8, 16])
+def test_the_default_passes_its_own_gate_however_few_the_effects(molloy, k):
+    model = am.bayes.compile(am.bayes.pymc.normal_normal(molloy.take(range(k))))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fits = [am.bayes.sample(model, seed=seed, cores=1) for seed in range(1, 21)]
+    failed = {fit.seed: [note.code for note in fit.problems] for fit in fits if not fit.converged}
+    assert not failed
+    # And the alarm would have been right to be silent.
+    exact = am.BayesianModel(molloy.take(range(k))).fit()
+    for name in ("mu", "tau"):
+        ours = np.array([fit.posterior(name).mean for fit in fits])
+        error = max(fit.posterior(name).mcse_mean for fit in fits) / np.sqrt(len(fits))
+        assert abs(ours.mean() - exact.posterior(name).mean) < DEVIATIONS * error

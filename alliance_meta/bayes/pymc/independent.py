@@ -31,6 +31,9 @@ from alliance_meta.effects.table import EffectSizes
 if TYPE_CHECKING:
     import pymc as pm
 
+# With fewer effects the default steps of the sampler diverge where tau is near 0, and draws are worth less.
+FEW, CAREFUL, MORE = 12, 0.99, 2000
+
 
 def normal_normal(
     effects: EffectSizes,
@@ -89,8 +92,9 @@ def normal_normal(
     .. math:: y_i \sim N(x_i'\beta, v_i + \tau^2)
 
     The studies' true effects are integrated out because sampling them as well goes wrong when tau is near 0.
-    With k = 1 the data hardly speak about tau, and its posterior is close to its prior. The model assumes
-    independent effects. R: ``bayesmeta(y, sigma, mu.prior = c(0, 0.5), tau.prior = function(t) dhalfnormal(t,
+    With k = 1 the data hardly speak about tau, and its posterior is close to its prior. With few effects tau may be
+    near 0, where larger steps diverge, and draws resemble one another: `bayes.sample` then takes smaller steps and
+    more draws. The model assumes independent effects. R: ``bayesmeta(y, sigma, mu.prior = c(0, 0.5), tau.prior = function(t) dhalfnormal(t,
     scale = 0.3))``.
 
     Examples
@@ -124,6 +128,7 @@ def _recipe(effects: EffectSizes, design: Design, priors: PriorSet) -> Recipe:
     def true_effects(draws: Draws, rng: np.random.Generator) -> Array:
         return shrunken(effects, recipe.fitted(draws), draws["tau"][:, None], rng)
 
+    few = effects.k < FEW
     recipe = Recipe(
         model="normal_normal",
         effects=effects,
@@ -137,6 +142,8 @@ def _recipe(effects: EffectSizes, design: Design, priors: PriorSet) -> Recipe:
         notes=notes_of(effects, design, priors),
         cdf=cdf,
         true_effects=true_effects,
+        target_accept=CAREFUL if few else None,
+        draws=MORE if few else None,
     )
     return recipe
 

@@ -55,6 +55,8 @@ class Recipe:
         The moderator over which the mean effect follows a curve.
     target_accept : float, optional
         What `bayes.sample` takes unless told otherwise, for models that need small steps.
+    draws : int, optional
+        What `bayes.sample` takes unless told otherwise, for models whose draws resemble one another.
     cdf : callable, optional
         ``cdf(draws)`` gives the probability of a result up to the observed one, (S, k), with the study's own true
         effect integrated out; for models whose units are studies with one effect.
@@ -80,6 +82,7 @@ class Recipe:
     shift: Callable[[Draws, pd.DataFrame | None], Array] | None = None
     curve: str | None = None
     target_accept: float | None = None
+    draws: int | None = None
     cdf: Callable[[Draws], Array] | None = None
     replicate: Callable[[Draws, np.random.Generator], Array] | None = None
     true_effects: Callable[[Draws, np.random.Generator], Array] | None = None

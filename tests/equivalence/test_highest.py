@@ -1,0 +1,115 @@
+"""The search for variances must end at the highest likelihood, which random starts on dense matrices cannot exceed."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from alliance_meta import EffectSizes, InputError, MultilevelModel, escalc
+from tests.equivalence import dense_mixed as dense
+from tests.tolerances import ITERATIVE
+
+FEW_STUDIES = pd.DataFrame(
+    {
+        "study_id": [0, 0, 1, 1, 2, 3, 3, 4, 4, 4, 5, 5, 5, 6, 6, 6, 7, 7],
+        "rater": list("cocooot" + "cotcotcot" + "co"),
+        "r": [0.07, 0.06, -0.22, 0.07, 0.17, 0.47, 0.33, 0.13, 0.59, 0.31, 0.1, 0.39, 0.28, 0.13, -0.02, 0.03, 0.27]
+        + [-0.16],
+        "n": [50, 50, 102, 102, 155, 139, 139, 109, 109, 109, 171, 171, 171, 85, 85, 85, 52, 52],
+    }
+)
+BY_RATER = {"random": "rater | study_id"}
+STRUCTS = ("CS", "HCS", "UN", "DIAG", "ID", "AR", "HAR")
+
+
+def as_effects(sets: dense.Sets, b: int, struct: str) -> EffectSizes:
+    study, place = np.nonzero(sets.there[b])
+    rater = [f"{sets.times[i]:g}" if struct == "CAR" else str(i) for i in place]
+    x = (sets.Z if struct == "GEN" else sets.X)[b, study, place, -1]
+    mods = pd.DataFrame({"rater": rater, "x": x})
+    y, v = sets.y[b, study, place], sets.v[b, study, place]
+    return EffectSizes.from_arrays(y, v, mods=mods, measure="ZCOR", study_id=[f"s{i}" for i in study])
+
+
+def shortfalls(struct: str, count: int, seed: int, *, method: str = "REML", each: int = 10) -> np.ndarray:
+    """Return by how much dense algebra from 20 random starts exceeds the model, for so many random sets."""
+    rng = np.random.default_rng([seed, dense.STRUCTS.index(struct)])
+    random = "1 + x | study_id" if struct == "GEN" else "rater | study_id"
+    found = []
+    while len(found) < count:
+        sets = dense.draw(rng, struct, each)
+        reached = dense.highest(struct, sets, rng, restricted=method == "REML")
+        mods = "x" if sets.X.shape[-1] > 1 else "1"
+        for b in range(each):
+            effects = as_effects(sets, b, struct)
+            with warnings.catch_warnings():
+                # A level that one study has, and searches that stop: what counts here is the height.
+                warnings.simplefilter("ignore")
+                fit = MultilevelModel(effects, mods=mods, random=random, struct=struct, method=method).fit()
+            found.append(reached[b] - fit.loglik)
+    return np.array(found)
+
+
+@pytest.mark.parametrize("struct", dense.STRUCTS)
+def test_dense_algebra_from_random_starts_finds_nothing_higher(struct):
+    assert shortfalls(struct, 20, seed=1).max() < 1e-6
+
+
+@pytest.mark.parametrize("struct", ["HCS", "UN"])
+def test_dense_algebra_finds_nothing_higher_by_maximum_likelihood(struct):
+    assert shortfalls(struct, 20, seed=2, method="ML").max() < 1e-6
+
+
+def test_a_lower_peak_of_HCS_is_left():
+    es = escalc(FEW_STUDIES)
+    free = MultilevelModel(es, struct="HCS", **BY_RATER).fit()
+    tied = MultilevelModel(es, struct="HCS", fixed={"rho[rater | study_id]": 1.0}, **BY_RATER).fit()
+    assert tied.loglik == pytest.approx(4.308732727, abs=ITERATIVE)
+    assert free.loglik == pytest.approx(tied.loglik, abs=ITERATIVE)
+    assert "second-peak" in {note.code for note in free.notes}
+
+
+# A correlation of effects that do not vary, or one study alone, leaves the likelihood flat.
+@pytest.mark.filterwarnings("ignore::alliance_meta.errors.NotIdentifiedWarning")
+@pytest.mark.parametrize("struct", STRUCTS)
+def test_no_fit_with_a_parameter_held_beats_the_free_one(struct):
+    es = escalc(FEW_STUDIES.assign(rater=FEW_STUDIES["rater"].map({"c": 1, "o": 2, "t": 3})))
+    free = MultilevelModel(es, struct=struct, **BY_RATER).fit()
+    held = 0
+    for name in free.random[0].parameters:
+        values = (-0.9, -0.5, 0.0, 0.6, 1.0) if name.startswith("rho") else (0.0, 1e-4, 0.02, 0.3)
+        for value in values:
+            try:
+                fit = MultilevelModel(es, struct=struct, fixed={name: value}, **BY_RATER).fit()
+            except InputError:
+                continue
+            held += 1
+            assert fit.loglik <= free.loglik + 1e-6, (name, value)
+    assert held >= 2 * len(free.random[0].parameters)
+
+
+@pytest.mark.filterwarnings("ignore::alliance_meta.errors.NotIdentifiedWarning")
+@pytest.mark.parametrize("seed", range(40))
+def test_two_levels_reach_the_highest_peak_of_a_fine_grid(seed):
+    rng = np.random.default_rng([seed, 9])
+    k = int(rng.integers(4, 16))
+    study = rng.integers(0, max(k // 2, 2), k)
+    n = np.exp(rng.uniform(np.log(10), np.log(10_000), k))
+    y = 0.3 + rng.normal(0, 0.2, k) * rng.choice([0.2, 1.0, 3.0]) + rng.normal(size=k) / np.sqrt(n)
+    fit = MultilevelModel(EffectSizes.from_arrays(y, 1 / n, study_id=[f"s{i}" for i in study], measure="ZCOR")).fit()
+    values = np.append(0.0, np.geomspace(1e-7, 30.0, 60))
+    grid = np.stack(np.meshgrid(values, values), axis=-1).reshape(-1, 2)
+    assert fit.point.problem.at(grid).logliks.max() <= fit.loglik + 1e-8
+
+
+def test_a_level_that_one_study_has_is_not_identified():
+    from alliance_meta.errors import NotIdentifiedWarning
+
+    table = FEW_STUDIES[(FEW_STUDIES["rater"] != "t") | (FEW_STUDIES["study_id"] == 4)]
+    with pytest.warns(NotIdentifiedWarning, match=r"tau2\[rater \| study_id: t\] is not identified: a single group"):
+        fit = MultilevelModel(escalc(table), struct="DIAG", **BY_RATER).fit()
+    edge = [note.message for note in fit.notes if note.code == "component-at-edge"]
+    assert not any(": t]" in message for message in edge)
