@@ -110,9 +110,8 @@ def total_and_share(data: MultilevelData, priors: Sequence[TauDensity]) -> Grid:
         return logs
 
     upper = float(np.hypot(priors[0].upper, priors[1].upper))
-    tails = tails_of(data, priors)
-    depth = max(moment_depth(tail, DEPTH) for tail in tails)
-    total = line_of(upper, data).reaching(head=sum(heads), tail=min(tails), depth=depth)
+    depth = max(moment_depth(tail, DEPTH) for tail in tails_of(data, priors))
+    total = line_of(upper, data).reaching(head=sum(heads))
     end = float(np.arcsinh(min(NOTHING / min(heads), SMALLEST)))
     lines = (total, RealLine(0.0, 2.0, (-end, end)))
     return integrate_grid(log_density, lines, tolerance=TOLERANCE, depth=depth, power=2.0)

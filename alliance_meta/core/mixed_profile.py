@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize
 
 from alliance_meta._typing import Array
 from alliance_meta.core.distributions import chi2_quantile
-from alliance_meta.core.mixed_search import MixedFit, maximise_mixed
+from alliance_meta.core.mixed_climb import climb
+from alliance_meta.core.mixed_search import MixedFit
 
 # A variance is followed up to this multiple of itself and of the typical sampling variance.
 FAR = 1e3
+# A crossing is found to this height.
+LEVEL = 1e-11
+MOST_STEPS = 100
 # Where the interval has no end, the curve is followed up to this multiple of both.
 OPEN = 30.0
 BEYOND = 0.12
@@ -26,34 +29,57 @@ FLAT = 1e-2
 NEAR = 1e-6
 
 
+@dataclass(frozen=True, eq=False)
+class Held:
+    """The best points with one parameter held at several values: parameters (m, n), likelihoods and their slopes."""
+
+    theta: Array
+    loglik: Array
+    slope: Array
+
+    def __getitem__(self, at: int) -> Held:
+        return Held(self.theta[at : at + 1], self.loglik[at : at + 1], self.slope[at : at + 1])
+
+
+def held(fit: MixedFit, parameter: int, values: Array, start: Array) -> Held:
+    """Maximise the likelihood with one parameter held at each value, all at once, from the rows of `start` (m, n)."""
+    problem = fit.point.problem
+    fixed = fit.fixed.copy()
+    fixed[parameter] = True
+    theta = np.array(np.broadcast_to(start, (len(values), problem.n)))
+    theta[:, parameter] = values
+    found = climb(problem, theta, fixed, enough=LEVEL)
+    theta, loglik, unsettled = found.theta.copy(), found.value.copy(), ~found.settled
+    if unsettled.any():
+        again = climb(problem, theta[unsettled], fixed, enough=LEVEL)
+        theta[unsettled], loglik[unsettled] = again.theta, again.value
+    return Held(theta, loglik, problem.at(theta).gradient[:, parameter])
+
+
 def profile(fit: MixedFit, parameter: int, values: Sequence[float] | Array) -> Array:
     """Return the profile log-likelihood at each value of a parameter, (m,).
 
-    Each search starts where that of the neighbour nearer to the estimate ended, and again from the neighbour
-    further away where that is the better start: a curve can have two branches.
+    Every search starts at the estimate, and again from where its neighbours' ended while that is the better start: a
+    curve can have two branches.
     """
-    estimate = float(fit.theta[parameter])
-    place = [int(i) for i in np.argsort(values, kind="stable")]
-    ways = [i for i in place if values[i] >= estimate], [i for i in place[::-1] if values[i] < estimate]
-    found: dict[int, MixedFit] = {}
-    for way in ways:
-        start = fit.theta
-        for i in way:
-            found[i] = profile_fit(fit, parameter, float(values[i]), start)
-            start = found[i].theta
-        for i, outer in zip(way[-2::-1], way[:0:-1], strict=True):
-            start = found[outer].theta.copy()
-            start[parameter] = values[i]
-            if fit.point.problem.at(start).loglik > found[i].point.loglik + HIGHER:
-                found[i] = profile_fit(fit, parameter, float(values[i]), start)
-    return np.array([found[i].point.loglik for i in range(len(values))])
-
-
-def profile_fit(fit: MixedFit, parameter: int, value: float, start: Array | None = None) -> MixedFit:
-    """Return the best fit with one parameter held at a value."""
-    given = np.where(fit.fixed, fit.theta, np.nan)
-    given[parameter] = value
-    return maximise_mixed(fit.point.problem, given=given, start=fit.theta if start is None else start)
+    values = np.asarray(values, dtype=float)
+    order = np.argsort(values, kind="stable")
+    found = held(fit, parameter, values[order], fit.theta)
+    theta, loglik = found.theta.copy(), found.loglik.copy()
+    for _ in range(len(values)):
+        moved = False
+        for step in (1, -1):
+            start = np.roll(theta, step, axis=0)
+            start[:, parameter] = values[order]
+            better = fit.point.problem.at(start).logliks > loglik + HIGHER
+            if better.any():
+                again = held(fit, parameter, values[order][better], start[better])
+                theta[better], loglik[better], moved = again.theta, again.loglik, True
+        if not moved:
+            break
+    out = np.empty(len(values))
+    out[order] = loglik
+    return out
 
 
 def profile_interval(fit: MixedFit, parameter: int, *, level: float) -> tuple[float, float]:
@@ -65,26 +91,44 @@ def profile_interval(fit: MixedFit, parameter: int, *, level: float) -> tuple[fl
     target = fit.point.loglik - 0.5 * chi2_quantile(level, 1.0)
     low, high = (float(edge[parameter]) for edge in fit.point.problem.bounds)
     estimate = float(fit.theta[parameter])
-
-    def height(value: float) -> float:
-        return profile_fit(fit, parameter, value).point.loglik - target
-
+    shares = np.linspace(1.0, 0.0, 7)[1:]
     lower = low
-    if np.isfinite(low) and estimate > low and height(low) < 0:
-        lower = float(optimize.brentq(height, low, estimate, xtol=1e-12, rtol=1e-10))
+    if np.isfinite(low) and estimate > low:
+        lower = _crossing(fit, parameter, low + (estimate - low) * shares, target, low)
     if np.isfinite(high):
-        if estimate >= high or height(high) > 0:
-            return lower, high
-        return lower, float(optimize.brentq(height, estimate, high, xtol=1e-12, rtol=1e-10))
+        return lower, high if estimate >= high else _crossing(
+            fit, parameter, high - (high - estimate) * shares, target, high
+        )
     typical = float(fit.point.problem.plan.d.mean())
     step = max(estimate, 0.1 * typical)
-    near, far = estimate, estimate + step
-    while height(far) > 0:
-        if far > FAR * max(estimate, typical):
-            return lower, np.inf
-        near, step = far, 2.0 * step
-        far += step
-    return lower, float(optimize.brentq(height, near, far, xtol=1e-12, rtol=1e-10))
+    most = 2 + int(np.ceil(np.log2(1.0 + FAR * max(estimate, typical) / step)))
+    steps = step * (2.0 ** np.arange(1, most) - 1.0)
+    for some in (steps[:3], steps[2:]):
+        upper = _crossing(fit, parameter, estimate + some, target, np.inf)
+        if np.isfinite(upper):
+            break
+    return lower, upper
+
+
+def _crossing(fit: MixedFit, parameter: int, values: Array, target: float, open_end: float) -> float:
+    """Return where the curve falls below the target first on the way along the values, or the open end."""
+    found = held(fit, parameter, values, fit.theta)
+    under = np.flatnonzero(found.loglik < target)
+    if not under.size:
+        return open_end
+    first = int(under[0])
+    near = float(fit.theta[parameter]) if first == 0 else float(values[first - 1])
+    far, at, point = float(values[first]), float(values[first]), found[first]
+    for _ in range(MOST_STEPS):
+        gap = float(point.loglik[0]) - target
+        near, far = (at, far) if gap >= 0 else (near, at)
+        if abs(gap) < LEVEL or abs(far - near) <= 1e-13 * abs(far):
+            break
+        slope = float(point.slope[0])
+        to = at - gap / slope if slope else np.nan
+        at = to if min(near, far) < to < max(near, far) else 0.5 * (near + far)
+        point = held(fit, parameter, np.array([at]), point.theta)
+    return at
 
 
 @dataclass(frozen=True, eq=False)

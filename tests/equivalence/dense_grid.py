@@ -186,8 +186,8 @@ def _given(y, v, X, coefficients, tau, heavy):
     """Return the log likelihood, and mean and covariance of the coefficients, at each tau; a t prior counts as flat."""
     p = X.shape[1]
     normal = [type(one).__name__ == "Normal" for one in coefficients]
-    P = np.array([1 / Long(one.sd) ** 2 if is_normal else Long(0) for one, is_normal in zip(coefficients, normal)])
-    m = np.array([Long(one.mean) if is_normal else Long(0) for one, is_normal in zip(coefficients, normal)])
+    P = np.array([1 / Long(one.sd) ** 2 if is_normal else Long(0) for one, is_normal in zip(coefficients, normal, strict=True)])
+    m = np.array([Long(one.mean) if is_normal else Long(0) for one, is_normal in zip(coefficients, normal, strict=True)])
     total = v + tau[:, None] ** 2
     w = 1 / total
     A = np.einsum("bk,ki,kj->bij", w, X, X) + np.diag(P)
@@ -305,11 +305,11 @@ def disagreements(seed: int, tau_prior) -> dict[str, tuple[float, float]] | None
     own |= {"x": ("coefficient", 1)} if with_x else {}
     for name, at in own.items():
         one = fit.posterior(name)
-        away = [abs(truth.cdf(q, *at) - p) for q, p in zip(one.quantile(PROBABILITIES), PROBABILITIES)]
+        away = [abs(truth.cdf(q, *at) - p) for q, p in zip(one.quantile(PROBABILITIES), PROBABILITIES, strict=True)]
         found[f"quantiles of {name}"] = (max(away), bound)
         found |= {} if heavy else _moments(name, one, *truth.moments(*at), fit.error_bound)
     if not heavy:
-        away = [abs(truth.below(q) - p) for q, p in zip(tau.quantile(PROBABILITIES), PROBABILITIES)]
+        away = [abs(truth.below(q) - p) for q, p in zip(tau.quantile(PROBABILITIES), PROBABILITIES, strict=True)]
         found["quantiles of tau"] = (max(away), bound)
         found |= _moments("tau", tau, *truth.moments("tau"), fit.error_bound)
     return {name: pair for name, pair in found.items() if not pair[0] <= pair[1]}
