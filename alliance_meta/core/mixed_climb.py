@@ -102,7 +102,7 @@ def _inside(problem: MixedProblem, theta: Array, fixed: Mask) -> Array:
     low, high = problem.bounds
     theta = np.clip(theta, low, high)
     for _ in range(MOST_STEPS):
-        invalid = ~problem.at(theta).valid
+        invalid = np.logical_not(problem.at(theta).valid)
         if not invalid.any():
             break
         theta = np.where(invalid[:, None] & ~fixed, 0.5 * (theta + units(problem)), theta)
