@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from alliance_meta.bayes import priors as priors
     from alliance_meta.bayes.model import BayesianModel as BayesianModel
     from alliance_meta.bayes.results import BayesianResults as BayesianResults
-    from alliance_meta.core.sampling_covariance import SamplingCovariance as SamplingCovariance
+    from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance as SamplingCovariance
     from alliance_meta.effects.aggregate import aggregate as aggregate
     from alliance_meta.effects.agreement import CoderAgreement as CoderAgreement
     from alliance_meta.effects.agreement import coder_agreement as coder_agreement
@@ -116,7 +116,7 @@ _HOMES = {
     "RandomEffectsModel": "models.random_effects",
     "RandomEffectsResults": "results.random_effects",
     "RobustResults": "results.robust",
-    "SamplingCovariance": "core.sampling_covariance",
+    "SamplingCovariance": "core.dependent.sampling_covariance",
     "TrueEffects": "models.true_effects",
     "Umbrella": "evidence.umbrella",
     "aggregate": "effects.aggregate",

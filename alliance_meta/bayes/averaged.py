@@ -10,9 +10,9 @@ import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.marginals import INFINITE, Marginal, MixtureMarginal, TransformedMarginal
-from alliance_meta.core import bayes_panels
-from alliance_meta.core.bayes_panels import Panels
-from alliance_meta.core.bayes_trapezoid import HalfLine, SincDensity
+from alliance_meta.core.bayes import integration as bayes_panels
+from alliance_meta.core.bayes.integration import Panels
+from alliance_meta.core.bayes.trapezoid import HalfLine, SincDensity
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 

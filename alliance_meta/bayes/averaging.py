@@ -16,9 +16,9 @@ from alliance_meta.bayes.effect_priors import Flat, Normal
 from alliance_meta.bayes.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.setup import MARKS, PriorSet, check_kind, choose_priors, coordinates
-from alliance_meta.core.bayes_average import average_subsets
-from alliance_meta.core.bayes_exact import TauDensity
-from alliance_meta.core.bayes_subsets import SubsetProblem
+from alliance_meta.core.bayes.average import average_subsets
+from alliance_meta.core.bayes.subsets import SubsetProblem
+from alliance_meta.core.bayes.two_level import TauDensity
 from alliance_meta.design import INTERCEPT, Design, design_of
 from alliance_meta.effects.studies import dependence_notes, refuse_dependent
 from alliance_meta.effects.table import EffectSizes

@@ -20,14 +20,14 @@ from alliance_meta.bayes.marginals import LACKS, TANH, Marginal, MixtureMarginal
 from alliance_meta.bayes.prior import TauPrior
 from alliance_meta.bayes.results_export import column
 from alliance_meta.bayes.setup import PriorSet, coordinates
-from alliance_meta.core.bayes_average import (
+from alliance_meta.core.bayes.average import (
     Pairs,
     SubsetAverage,
     averaged_mixtures,
     averaged_panels,
     heavy_pairs,
 )
-from alliance_meta.core.bayes_mixture import NormalMixture
+from alliance_meta.core.bayes.mixture import NormalMixture
 from alliance_meta.design import INTERCEPT, Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError

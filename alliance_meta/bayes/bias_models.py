@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from alliance_meta.core.bayes_robma import BiasKind
-from alliance_meta.core.step_data import Sides
-from alliance_meta.core.step_weights import MOST_STEPS
+from alliance_meta.core.selection.robma import BiasKind
+from alliance_meta.core.selection.step_weights import MOST_STEPS
+from alliance_meta.core.selection.steps import Sides
 from alliance_meta.errors import InputError
 from alliance_meta.options import check_option
 

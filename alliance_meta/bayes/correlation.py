@@ -10,8 +10,8 @@ from alliance_meta.bayes.marginals import IntervalKind
 from alliance_meta.bayes.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.setup import check_kind, tau_density
-from alliance_meta.core.bayes_tabulated import TabulatedPosterior, TabulatedProblem, solve_tabulated
-from alliance_meta.core.correlation_table import tabulated_correlations
+from alliance_meta.core.bayes.tabulated import TabulatedPosterior, TabulatedProblem, solve_tabulated
+from alliance_meta.core.correlations.table import tabulated_correlations
 from alliance_meta.effects.pearson import as_fisher_z, pearson
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes

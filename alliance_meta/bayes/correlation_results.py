@@ -24,7 +24,7 @@ from alliance_meta.bayes.marginals import (
 from alliance_meta.bayes.model import BayesianModel
 from alliance_meta.bayes.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.results_export import column
-from alliance_meta.core.bayes_tabulated import TabulatedPosterior, evidence_without
+from alliance_meta.core.bayes.tabulated import TabulatedPosterior, evidence_without
 from alliance_meta.effects.studies import refuse_dependent
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError

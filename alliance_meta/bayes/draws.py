@@ -9,8 +9,8 @@ import numpy as np
 from alliance_meta._typing import Array
 from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.setup import coordinates
-from alliance_meta.core.bayes_exact import ExactPosterior, components
-from alliance_meta.core.bayes_panels import quantile
+from alliance_meta.core.bayes.integration import quantile
+from alliance_meta.core.bayes.two_level import ExactPosterior, components
 from alliance_meta.errors import InputError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from scipy import special
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.prior import EffectPrior
-from alliance_meta.core.bayes_scale import t_constant
+from alliance_meta.core.bayes.scale import t_constant
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 

@@ -12,8 +12,8 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes.effect_priors import Normal
 from alliance_meta.bayes.hypotheses import BayesFactor, Hypothesis, undefined
 from alliance_meta.bayes.prior import EffectPrior
-from alliance_meta.core.bayes_exact import ExactPosterior, expectation, log_likelihood
-from alliance_meta.core.bayes_normal import LOG_2PI
+from alliance_meta.core.bayes.normal import LOG_2PI
+from alliance_meta.core.bayes.two_level import ExactPosterior, expectation, log_likelihood
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 

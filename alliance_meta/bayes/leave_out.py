@@ -11,7 +11,7 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.bayes.marginals import INFINITE
 from alliance_meta.bayes.setup import coordinates
-from alliance_meta.core.bayes_deletion import delete_each
+from alliance_meta.core.bayes.deletion import delete_each
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of

@@ -11,7 +11,7 @@ import pandas as pd
 from alliance_meta.bayes.effect_priors import Normal
 from alliance_meta.bayes.marginals import TANH, Marginal, TransformedMarginal
 from alliance_meta.bayes.results_export import COLUMNS, column
-from alliance_meta.core.bayes_mixture import NormalMixture
+from alliance_meta.core.bayes.mixture import NormalMixture
 from alliance_meta.errors import InputError
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from alliance_meta.bayes.effect_priors import Normal
 from alliance_meta.bayes.map_results import MapPrior
 from alliance_meta.bayes.results import BayesianResults
 from alliance_meta.bayes.setup import coordinates
-from alliance_meta.core.bayes_mixture import NormalMixture
-from alliance_meta.core.map_prior import FewNormals, few_normals
+from alliance_meta.core.bayes.map_prior import FewNormals, few_normals
+from alliance_meta.core.bayes.mixture import NormalMixture
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 

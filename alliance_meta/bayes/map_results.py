@@ -17,8 +17,8 @@ from alliance_meta.bayes.map_parts import on_scale, table, with_vague
 from alliance_meta.bayes.map_update import MapUpdate, updated
 from alliance_meta.bayes.marginals import INFINITE, Marginal, MixtureMarginal
 from alliance_meta.bayes.results import BayesianResults
-from alliance_meta.core.bayes_mixture import NormalMixture
-from alliance_meta.core.map_prior import FewNormals, mean_information, peak_information
+from alliance_meta.core.bayes.map_prior import FewNormals, mean_information, peak_information
+from alliance_meta.core.bayes.mixture import NormalMixture
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note

@@ -13,8 +13,8 @@ from scipy import special
 from alliance_meta.bayes import map_text
 from alliance_meta.bayes.map_parts import on_scale, table
 from alliance_meta.bayes.marginals import Marginal, MixtureMarginal
-from alliance_meta.core.bayes_mixture import NormalMixture, mixture
-from alliance_meta.core.map_prior import update
+from alliance_meta.core.bayes.map_prior import update
+from alliance_meta.core.bayes.mixture import NormalMixture, mixture
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note
 from alliance_meta.options import check_level

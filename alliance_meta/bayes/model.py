@@ -14,7 +14,7 @@ from alliance_meta.bayes.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.results import BayesianResults
 from alliance_meta.bayes.setup import check_kind, choose_priors, exact_problem
-from alliance_meta.core.bayes_exact import solve
+from alliance_meta.core.bayes.two_level import solve
 from alliance_meta.design import design_of
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError

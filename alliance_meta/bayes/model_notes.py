@@ -11,9 +11,9 @@ from alliance_meta.bayes.multilevel_priors import MultilevelPriors
 from alliance_meta.bayes.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.setup import PriorSet
-from alliance_meta.core.bayes_exact import ExactPosterior, ExactProblem, log_likelihood
-from alliance_meta.core.bayes_multilevel import MultilevelData, MultilevelPosterior, given_deviations
-from alliance_meta.core.bayes_normal import conditional
+from alliance_meta.core.bayes.normal import conditional
+from alliance_meta.core.bayes.two_level import ExactPosterior, ExactProblem, log_likelihood
+from alliance_meta.core.three_level.posterior import MultilevelData, MultilevelPosterior, given_deviations
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, NotIdentifiedWarning

@@ -15,8 +15,8 @@ from alliance_meta.bayes.multilevel_terms import TwoTerms, read_terms
 from alliance_meta.bayes.prior import TauPrior
 from alliance_meta.bayes.priors import TAU
 from alliance_meta.bayes.setup import check_kind, choose_priors, coordinates
-from alliance_meta.core.bayes_multilevel import MultilevelData, multilevel_data, proper, solve_multilevel
-from alliance_meta.core.sampling_covariance import SamplingCovariance
+from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
+from alliance_meta.core.three_level.posterior import MultilevelData, multilevel_data, proper, solve_multilevel
 from alliance_meta.design import Design, design_of
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError

@@ -9,7 +9,7 @@ import numpy as np
 from alliance_meta._typing import Array
 from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.setup import coordinates
-from alliance_meta.core.bayes_multilevel_draws import draw_deviations, draw_effects
+from alliance_meta.core.three_level.draws import draw_deviations, draw_effects
 from alliance_meta.errors import InputError
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from alliance_meta.bayes.evidence import LEAST
 from alliance_meta.bayes.hypotheses import BayesFactor, Hypothesis
 from alliance_meta.bayes.marginals import Marginal
 from alliance_meta.bayes.prior import Prior
-from alliance_meta.core.bayes_exact import TauDensity
-from alliance_meta.core.bayes_multilevel import solve_multilevel, without_coefficient
+from alliance_meta.core.bayes.two_level import TauDensity
+from alliance_meta.core.three_level.posterior import solve_multilevel, without_coefficient
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 

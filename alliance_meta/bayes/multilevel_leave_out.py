@@ -9,7 +9,7 @@ import pandas as pd
 
 from alliance_meta.bayes.leave_out import LeaveOneOut, filled
 from alliance_meta.bayes.setup import coordinates
-from alliance_meta.core.bayes_multilevel_deletion import MultilevelDeletions, delete_each_of, log_density_of_units
+from alliance_meta.core.three_level.deletion import MultilevelDeletions, delete_each_of, log_density_of_units
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 

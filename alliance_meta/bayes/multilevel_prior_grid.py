@@ -17,9 +17,9 @@ from alliance_meta.bayes.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.priors import sensitivity_set
 from alliance_meta.bayes.results_export import column
 from alliance_meta.bayes.setup import check_kind
-from alliance_meta.core.bayes_exact import TauDensity
-from alliance_meta.core.bayes_multilevel import MultilevelPosterior, proper, solve_multilevel
-from alliance_meta.core.bayes_multilevel_grid import with_priors
+from alliance_meta.core.bayes.two_level import TauDensity
+from alliance_meta.core.three_level.grid import with_priors
+from alliance_meta.core.three_level.posterior import MultilevelPosterior, proper, solve_multilevel
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import did_you_mean

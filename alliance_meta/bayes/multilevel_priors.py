@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from alliance_meta.bayes.prior import EffectPrior, TauPrior
-from alliance_meta.core.bayes_exact import TauDensity
+from alliance_meta.core.bayes.two_level import TauDensity
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,16 +23,16 @@ from alliance_meta.bayes.marginals import (
 from alliance_meta.bayes.multilevel_priors import MultilevelPriors
 from alliance_meta.bayes.quantities import Quantities
 from alliance_meta.bayes.setup import coordinates
-from alliance_meta.core.bayes_mixture import NormalMixture
-from alliance_meta.core.bayes_multilevel import MultilevelPosterior
-from alliance_meta.core.bayes_multilevel_effects import combination, row_effects, thinned
-from alliance_meta.core.bayes_multilevel_grid import total_and_share
-from alliance_meta.core.bayes_multilevel_rows import GroupedRows, grouped_rows
-from alliance_meta.core.bayes_trapezoid import Grid
-from alliance_meta.core.clusters import IntArray, stacks
-from alliance_meta.core.sampling_covariance import SamplingCovariance
-from alliance_meta.core.univariate import heterogeneity
-from alliance_meta.core.wls import make_batch
+from alliance_meta.core.bayes.mixture import NormalMixture
+from alliance_meta.core.bayes.trapezoid import Grid
+from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
+from alliance_meta.core.robust.clusters import IntArray, stacks
+from alliance_meta.core.three_level.effects import combination, row_effects, thinned
+from alliance_meta.core.three_level.grid import total_and_share
+from alliance_meta.core.three_level.posterior import MultilevelPosterior
+from alliance_meta.core.three_level.rows import GroupedRows, grouped_rows
+from alliance_meta.core.univariate.fit import heterogeneity
+from alliance_meta.core.univariate.wls import make_batch
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import Scale, did_you_mean

@@ -23,9 +23,9 @@ from alliance_meta.bayes.powers import PowerScaling, power_scaling
 from alliance_meta.bayes.predictive import PredictiveCheck, predictive_check
 from alliance_meta.bayes.prior import EffectPrior
 from alliance_meta.bayes.results_predict import predict, predict_rows
-from alliance_meta.core.bayes_multilevel import MultilevelPosterior, given_deviations
-from alliance_meta.core.clusters import IntArray
-from alliance_meta.core.sampling_covariance import SamplingCovariance
+from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
+from alliance_meta.core.robust.clusters import IntArray
+from alliance_meta.core.three_level.posterior import MultilevelPosterior, given_deviations
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError

@@ -11,11 +11,11 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.results_export import column
-from alliance_meta.core.bayes_exact import ExactPosterior
-from alliance_meta.core.bayes_multilevel import MultilevelPosterior
-from alliance_meta.core.bayes_multilevel_power import multilevel_exists, solve_multilevel_power
-from alliance_meta.core.bayes_panels import cdf, sf
-from alliance_meta.core.bayes_power import Powers, cumulative_distance, exists, probe_points, solve_power
+from alliance_meta.core.bayes.integration import cdf, sf
+from alliance_meta.core.bayes.power import Powers, cumulative_distance, exists, probe_points, solve_power
+from alliance_meta.core.bayes.two_level import ExactPosterior
+from alliance_meta.core.three_level.posterior import MultilevelPosterior
+from alliance_meta.core.three_level.power import multilevel_exists, solve_multilevel_power
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import did_you_mean

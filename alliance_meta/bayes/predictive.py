@@ -14,10 +14,10 @@ from alliance_meta.bayes.sampled_replicates import Replications, replicate_draws
 from alliance_meta.bayes.sampled_results import SampledPosterior
 from alliance_meta.bayes.sampled_text import FAILED
 from alliance_meta.bayes.setup import coordinates
-from alliance_meta.core.bayes_mixture import NormalMixture, mixture
-from alliance_meta.core.bayes_multilevel import MultilevelPosterior
-from alliance_meta.core.clusters import stacks
-from alliance_meta.core.replicates import Errors, check_statistics, replicate
+from alliance_meta.core.bayes.mixture import NormalMixture, mixture
+from alliance_meta.core.bayes.replicates import Errors, check_statistics, replicate
+from alliance_meta.core.robust.clusters import stacks
+from alliance_meta.core.three_level.posterior import MultilevelPosterior
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable

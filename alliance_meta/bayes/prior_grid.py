@@ -14,7 +14,7 @@ from alliance_meta.bayes.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.priors import TAU, sensitivity_set
 from alliance_meta.bayes.results_export import column
 from alliance_meta.bayes.setup import PriorSet, check_kind, exact_problem, with_tau
-from alliance_meta.core.bayes_exact import ExactProblem, solve
+from alliance_meta.core.bayes.two_level import ExactProblem, solve
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 

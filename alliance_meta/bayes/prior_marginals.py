@@ -16,10 +16,10 @@ from alliance_meta.bayes.marginals import INFINITE, Marginal, MixtureMarginal
 from alliance_meta.bayes.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.quantities import Quantities
 from alliance_meta.bayes.setup import MARKS, coordinates
-from alliance_meta.core.bayes_exact import TauDensity
-from alliance_meta.core.bayes_mixture import mixture
-from alliance_meta.core.bayes_prior import few_nodes, heavy_parts, spread_mixture, tau_nodes
-from alliance_meta.core.bayes_scale import HeavyPrior
+from alliance_meta.core.bayes.mixture import mixture
+from alliance_meta.core.bayes.prior import few_nodes, heavy_parts, spread_mixture, tau_nodes
+from alliance_meta.core.bayes.scale import HeavyPrior
+from alliance_meta.core.bayes.two_level import TauDensity
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 

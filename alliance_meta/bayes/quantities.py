@@ -21,10 +21,10 @@ from alliance_meta.bayes.marginals import (
     share_of,
 )
 from alliance_meta.bayes.setup import coordinates
-from alliance_meta.core.bayes_exact import ExactPosterior, thinned
-from alliance_meta.core.bayes_mixture import NormalMixture
-from alliance_meta.core.univariate import heterogeneity
-from alliance_meta.core.wls import make_batch
+from alliance_meta.core.bayes.mixture import NormalMixture
+from alliance_meta.core.bayes.two_level import ExactPosterior, thinned
+from alliance_meta.core.univariate.fit import heterogeneity
+from alliance_meta.core.univariate.wls import make_batch
 from alliance_meta.design import INTERCEPT, Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError

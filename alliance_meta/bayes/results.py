@@ -23,7 +23,7 @@ from alliance_meta.bayes.prior_grid import prior_grid
 from alliance_meta.bayes.quantities import Quantities
 from alliance_meta.bayes.results_predict import predict, predict_rows
 from alliance_meta.bayes.setup import PriorSet
-from alliance_meta.core.bayes_exact import ExactPosterior, components
+from alliance_meta.core.bayes.two_level import ExactPosterior, components
 from alliance_meta.design import Design
 from alliance_meta.effects.studies import refuse_dependent
 from alliance_meta.effects.table import EffectSizes

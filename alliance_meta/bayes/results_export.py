@@ -11,7 +11,7 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.bayes.hypotheses import shown
 from alliance_meta.bayes.marginals import INFINITE, KINDS, IntervalKind, Marginal
-from alliance_meta.core.bayes_mixture import NormalMixture
+from alliance_meta.core.bayes.mixture import NormalMixture
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.results.export import columns_of, plain
 

@@ -15,8 +15,8 @@ from alliance_meta.bayes.robma_parts import EnsembleModel
 from alliance_meta.bayes.robma_results import RobmaResults
 from alliance_meta.bayes.setup import check_kind
 from alliance_meta.bayes.tau_priors import InverseGamma
-from alliance_meta.core.bayes_exact import TauDensity
-from alliance_meta.core.bayes_robma import BiasKind, BiasProblem, solve_bias
+from alliance_meta.core.bayes.two_level import TauDensity
+from alliance_meta.core.selection.robma import BiasKind, BiasProblem, solve_bias
 from alliance_meta.effects.studies import dependence_notes, refuse_dependent
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, InputError

@@ -14,10 +14,10 @@ from scipy import special
 from alliance_meta.bayes.averaged import AveragedMarginal, BinnedMarginal, GridMarginal
 from alliance_meta.bayes.bias_models import BiasModel, WeightFunction
 from alliance_meta.bayes.marginals import Marginal, MixtureMarginal
-from alliance_meta.core.bayes_mixture import NormalMixture, mixture
-from alliance_meta.core.bayes_robma import BiasPosterior
-from alliance_meta.core.bayes_trapezoid import SincDensity
-from alliance_meta.core.step_posterior import OmegaPosterior, omega_posterior
+from alliance_meta.core.bayes.mixture import NormalMixture, mixture
+from alliance_meta.core.bayes.trapezoid import SincDensity
+from alliance_meta.core.selection.robma import BiasPosterior
+from alliance_meta.core.selection.step_posterior import OmegaPosterior, omega_posterior
 from alliance_meta.errors import InputError
 
 if TYPE_CHECKING:

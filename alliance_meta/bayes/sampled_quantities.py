@@ -18,8 +18,8 @@ from alliance_meta.bayes.prior import TauPrior
 from alliance_meta.bayes.pymc.recipe import Recipe
 from alliance_meta.bayes.sampled_gate import FAILED, Diagnostics
 from alliance_meta.bayes.sampled_marginals import SampledMarginal
-from alliance_meta.core.univariate import heterogeneity
-from alliance_meta.core.wls import make_batch
+from alliance_meta.core.univariate.fit import heterogeneity
+from alliance_meta.core.univariate.wls import make_batch
 from alliance_meta.design import INTERCEPT, Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, InputError

@@ -11,9 +11,9 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes.effect_priors import Cauchy, Flat, Normal, StudentT
 from alliance_meta.bayes.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.priors import BETA_SD
-from alliance_meta.core.bayes_exact import ExactProblem, TauDensity
-from alliance_meta.core.bayes_normal import prepare
-from alliance_meta.core.bayes_scale import HeavyPrior
+from alliance_meta.core.bayes.normal import prepare
+from alliance_meta.core.bayes.scale import HeavyPrior
+from alliance_meta.core.bayes.two_level import ExactProblem, TauDensity
 from alliance_meta.design import INTERCEPT, Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import DesignError, InputError

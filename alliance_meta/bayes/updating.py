@@ -15,8 +15,8 @@ from alliance_meta.bayes.marginals import TauMarginal
 from alliance_meta.bayes.results import BayesianResults
 from alliance_meta.bayes.results_export import column
 from alliance_meta.bayes.updating_results import SequentialResults
-from alliance_meta.core.bayes_exact import ExactPosterior
-from alliance_meta.core.bayes_prefixes import Prefix, prefixes
+from alliance_meta.core.bayes.prefixes import Prefix, prefixes
+from alliance_meta.core.bayes.two_level import ExactPosterior
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import check_option, did_you_mean

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.sampling_covariance import SamplingCovariance
+from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
 from alliance_meta.effects.averaging import by_matrix, by_rho, correlations, on_r
 from alliance_meta.effects.collapse import collapse
 from alliance_meta.effects.groups import Clusters, read_clusters

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.core import artifacts as core
+from alliance_meta.core.correlations import artifacts as core
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.options import check_option, did_you_mean

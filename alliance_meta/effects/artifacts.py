@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.core import artifacts as core
+from alliance_meta.core.correlations import artifacts as core
 from alliance_meta.effects.artifact_values import (
     WORDS,
     Artifact,

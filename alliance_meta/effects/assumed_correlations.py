@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.core.clusters import IntArray
+from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.effects.groups import Grouping
 from alliance_meta.errors import InputError
 from alliance_meta.options import did_you_mean

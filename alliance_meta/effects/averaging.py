@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core import aggregation as core
-from alliance_meta.core.clusters import IntArray, nested, stacks
-from alliance_meta.core.correlations import r_to_z, var_r, var_z
-from alliance_meta.core.sampling_covariance import SamplingCovariance
+from alliance_meta.core.correlations.pearson import r_to_z, var_r, var_z
+from alliance_meta.core.dependent import aggregation as core
+from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
+from alliance_meta.core.robust.clusters import IntArray, nested, stacks
 from alliance_meta.effects.groups import Clusters
 from alliance_meta.effects.studies import listed
 from alliance_meta.effects.table import EffectSizes

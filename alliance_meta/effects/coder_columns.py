@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import AnyArray, Mask
-from alliance_meta.core import agreement as core
+from alliance_meta.core.correlations import agreement as core
 from alliance_meta.effects.coder_pairs import Pairs
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Mask
-from alliance_meta.core.clusters import IntArray
+from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.effects.groups import Clusters
 from alliance_meta.effects.table import EffectSizes, unique_labels
 from alliance_meta.notes import Note

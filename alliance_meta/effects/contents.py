@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from alliance_meta.core.clusters import codes
+from alliance_meta.core.robust.clusters import codes
 from alliance_meta.effects.checking import ParsedSheet
 from alliance_meta.effects.columns import LABEL_NAMES, ParsedColumn
 from alliance_meta.effects.schema import Contract

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core import group_conversions as two
-from alliance_meta.core.conversions import Converted
+from alliance_meta.core.correlations import group_conversions as two
+from alliance_meta.core.correlations.conversions import Converted
 from alliance_meta.effects.conversion_rule import Numbers, Rule, se_log_odds
 
 POINT_BISERIAL = "r = d / sqrt(d^2 + h), h = (n1 + n2 - 2)(1/n1 + 1/n2); var = h^2 / (h + d^2)^3 var(d)"

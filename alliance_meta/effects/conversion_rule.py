@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.conversions import Converted
+from alliance_meta.core.correlations.conversions import Converted
 
 Z95 = 1.959963984540054
 

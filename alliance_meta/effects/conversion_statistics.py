@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from alliance_meta.core import conversions as one
-from alliance_meta.core import group_conversions as two
-from alliance_meta.core.conversions import Converted
+from alliance_meta.core.correlations import conversions as one
+from alliance_meta.core.correlations import group_conversions as two
+from alliance_meta.core.correlations.conversions import Converted
 from alliance_meta.effects.conversion_rule import Numbers, Rule, se_log_odds
 
 SIZES = ("n", "n1", "n2")

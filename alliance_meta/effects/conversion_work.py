@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.conversions import LARGEST_BETA
+from alliance_meta.core.correlations.conversions import LARGEST_BETA
 from alliance_meta.effects.conversion_inputs import Cells
 from alliance_meta.effects.conversion_rules import RULES
 from alliance_meta.errors import CodingError, Problem

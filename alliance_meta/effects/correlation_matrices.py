@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.core.clusters import IntArray
+from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.errors import InputError, Problem
 
 # Below this many people the large-sample covariance says nothing.

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alliance_meta.core.block_layout import check_room
-from alliance_meta.core.clusters import IntArray, codes, stacks
-from alliance_meta.core.sampling_covariance import SamplingCovariance
+from alliance_meta.core.dependent.block_layout import check_room
+from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
+from alliance_meta.core.robust.clusters import IntArray, codes, stacks
 from alliance_meta.effects.assumed_correlations import Assumption, correlation, known_blocks, plain, read_assumption
 from alliance_meta.effects.groups import Grouping, grouping, numeric_column
 from alliance_meta.errors import InputError

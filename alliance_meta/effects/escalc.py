@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.core.correlations import r_to_z, unbiased_r, var_r, var_z
+from alliance_meta.core.correlations.pearson import r_to_z, unbiased_r, var_r, var_z
 from alliance_meta.effects.coded import CodedTable
 from alliance_meta.effects.converted_rows import converted_rows, own_variances
 from alliance_meta.effects.finished import finished_columns, finished_effects

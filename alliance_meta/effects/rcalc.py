@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.core.clusters import IntArray, codes, stacks
-from alliance_meta.core.dependent_correlations import covariance_of_r, covariance_of_z
-from alliance_meta.core.sampling_covariance import SamplingCovariance
+from alliance_meta.core.correlations.dependent import covariance_of_r, covariance_of_z
+from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
+from alliance_meta.core.robust.clusters import IntArray, codes, stacks
 from alliance_meta.effects.assumed_correlations import correlation_table, plain
 from alliance_meta.effects.coded import CodedTable
 from alliance_meta.effects.correlation_matrices import long_table, matrices, row_problems

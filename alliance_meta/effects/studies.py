@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta.core.clusters import IntArray, codes
+from alliance_meta.core.robust.clusters import IntArray, codes
 from alliance_meta.effects.coded import CodedTable
 from alliance_meta.effects.columns import YEAR_PRINTED, canonical_name, rank_of
 from alliance_meta.effects.provenance import Provenance

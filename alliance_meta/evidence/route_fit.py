@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.core.correlations import r_to_z, var_r, var_z
+from alliance_meta.core.correlations.pearson import r_to_z, var_r, var_z
 from alliance_meta.core.distributions import critical_value, two_sided_p
 from alliance_meta.effects.aggregate import aggregate
 from alliance_meta.effects.coded import CodedTable

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from scipy import special
 
+from alliance_meta.core.correlations.rounding import Range, hull, span
 from alliance_meta.core.distributions import critical_value, two_sided_p
-from alliance_meta.core.rounding import Range, hull, span
 from alliance_meta.evidence.checking import Check, Decide, Reading, judge, read
 from alliance_meta.evidence.printed import PrintedResult
 from alliance_meta.evidence.rules_estimate import (

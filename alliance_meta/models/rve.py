@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from alliance_meta.core.rve import RVEFit, Working, fit_rve, one_cluster_terms
+from alliance_meta.core.robust.rve import RVEFit, Working, fit_rve, one_cluster_terms
 from alliance_meta.design import design_of
 from alliance_meta.effects.groups import Clusters, read_clusters
 from alliance_meta.effects.table import EffectSizes

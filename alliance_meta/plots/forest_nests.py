@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.clusters import IntArray
+from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.effects.groups import Clusters, read_clusters
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note

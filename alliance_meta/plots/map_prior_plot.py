@@ -10,7 +10,7 @@ import pandas as pd
 from alliance_meta.bayes.map_results import MapPrior
 from alliance_meta.bayes.map_update import MapUpdate
 from alliance_meta.bayes.marginals import Marginal, MixtureMarginal
-from alliance_meta.core.bayes_mixture import NormalMixture
+from alliance_meta.core.bayes.mixture import NormalMixture
 from alliance_meta.errors import InputError
 from alliance_meta.plots import forest_text
 from alliance_meta.plots.axis import Axis, to_reader, value_axis

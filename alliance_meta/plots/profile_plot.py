@@ -10,9 +10,9 @@ import pandas as pd
 from scipy import special
 
 from alliance_meta._typing import Array
-from alliance_meta.core.peaks import turning_points
-from alliance_meta.core.searches import log_likelihood
-from alliance_meta.core.wls import make_batch, wls
+from alliance_meta.core.univariate.peaks import turning_points
+from alliance_meta.core.univariate.searches import log_likelihood
+from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.errors import InputError
 from alliance_meta.options import check_level
 from alliance_meta.plots.axis import Axis, value_axis

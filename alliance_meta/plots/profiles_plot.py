@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta.core.mixed_profile import ProfileCurve
+from alliance_meta.core.mixed.profile import ProfileCurve
 from alliance_meta.errors import InputError
 from alliance_meta.plots.axis import Axis, value_axis
 from alliance_meta.plots.chart import (

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from alliance_meta.core.rve import Working
+from alliance_meta.core.robust.rve import Working
 from alliance_meta.effects.aggregate import Aggregation
 from alliance_meta.errors import InputError
 from alliance_meta.options import (

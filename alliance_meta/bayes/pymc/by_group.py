@@ -27,7 +27,7 @@ from alliance_meta.bayes.pymc.parts import (
 from alliance_meta.bayes.pymc.recipe import Draws, Recipe
 from alliance_meta.bayes.pymc.taus import TauPriors, add_taus, named_priors, priors_by_name
 from alliance_meta.bayes.setup import PriorSet, check_kind
-from alliance_meta.core.clusters import IntArray
+from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.design import Design
 from alliance_meta.effects.groups import as_level, factor
 from alliance_meta.effects.table import EffectSizes

@@ -23,8 +23,8 @@ from alliance_meta.bayes.pymc.parts import (
 )
 from alliance_meta.bayes.pymc.recipe import Draws, Recipe, normal_scatter
 from alliance_meta.bayes.setup import PriorSet
-from alliance_meta.core.correlation_likelihood import correlations, log_marginal
-from alliance_meta.core.correlation_nodes import hypergeometric_nodes
+from alliance_meta.core.correlations.likelihood import correlations, log_marginal
+from alliance_meta.core.correlations.nodes import hypergeometric_nodes
 from alliance_meta.design import Design
 from alliance_meta.effects.pearson import as_fisher_z, pearson
 from alliance_meta.effects.table import EffectSizes

@@ -38,8 +38,8 @@ from alliance_meta.bayes.pymc.parts import (
 from alliance_meta.bayes.pymc.recipe import Draws, NormalScatter, Recipe
 from alliance_meta.bayes.pymc.taus import TauPriors, add_taus, named_priors, priors_by_name
 from alliance_meta.bayes.setup import PriorSet
-from alliance_meta.core.nested_chain import log_densities
-from alliance_meta.core.sampling_covariance import SamplingCovariance
+from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
+from alliance_meta.core.mixed.nested import log_densities
 from alliance_meta.design import INTERCEPT, Design
 from alliance_meta.effects.groups import ROWS, as_level
 from alliance_meta.effects.studies import STUDY
