@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from alliance_meta import plots as plots
     from alliance_meta import sensitivity as sensitivity
     from alliance_meta.bayes import priors as priors
-    from alliance_meta.bayes.model import BayesianModel as BayesianModel
-    from alliance_meta.bayes.results import BayesianResults as BayesianResults
+    from alliance_meta.bayes.exact.model import BayesianModel as BayesianModel
+    from alliance_meta.bayes.exact.results import BayesianResults as BayesianResults
     from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance as SamplingCovariance
     from alliance_meta.effects.aggregate import aggregate as aggregate
     from alliance_meta.effects.agreement import CoderAgreement as CoderAgreement
@@ -85,8 +85,8 @@ if TYPE_CHECKING:
     from alliance_meta.sensitivity.dependence_result import DependenceComparison as DependenceComparison
 
 _HOMES = {
-    "BayesianModel": "bayes.model",
-    "BayesianResults": "bayes.results",
+    "BayesianModel": "bayes.exact.model",
+    "BayesianResults": "bayes.exact.results",
     "CannotRunError": "errors",
     "Check": "evidence.checking",
     "ClaimVerdict": "evidence.claims",

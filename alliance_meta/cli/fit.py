@@ -160,9 +160,9 @@ def _check_useful(given: dict[str, Any], *, bayes: bool, model: str | None, by: 
 
 
 def _priors(mu: str, tau: str) -> dict[str, Any]:
-    from alliance_meta.bayes.prior import EffectPrior, TauPrior
-    from alliance_meta.bayes.prior_names import parse
-    from alliance_meta.bayes.setup import check_kind
+    from alliance_meta.bayes.exact.setup import check_kind
+    from alliance_meta.bayes.priors.names import parse
+    from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 
     found = {}
     for name, text, kind in (("mu_prior", mu, EffectPrior), ("tau_prior", tau, TauPrior)):

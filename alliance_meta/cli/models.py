@@ -123,7 +123,7 @@ def _rve(effects: EffectSizes, common: dict[str, Any], given: dict[str, Any]) ->
 
 
 def _bayes(effects: EffectSizes, common: dict[str, Any], given: dict[str, Any]) -> Any:
-    from alliance_meta.bayes.model import BayesianModel
+    from alliance_meta.bayes.exact.model import BayesianModel
 
     return BayesianModel(effects, **common, **given).fit()
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta.bayes.averaging_results import AveragedResults
-from alliance_meta.bayes.effect_priors import Normal
-from alliance_meta.bayes.robma_results import RobmaResults
+from alliance_meta.bayes.averaged.bias_results import RobmaResults
+from alliance_meta.bayes.averaged.results import AveragedResults
+from alliance_meta.bayes.priors.effect import Normal
 from alliance_meta.errors import InputError
 from alliance_meta.plots import forest_text
 from alliance_meta.plots.axis import Axis, is_correlation, to_reader, value_axis

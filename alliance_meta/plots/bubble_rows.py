@@ -19,7 +19,7 @@ from alliance_meta.plots.chart_frame import EFFECT, chart_meta, described, make_
 from alliance_meta.tables.format import format_count, format_level
 
 if TYPE_CHECKING:
-    from alliance_meta.bayes.sampled_results import SampledPosterior
+    from alliance_meta.bayes.sampled.results import SampledPosterior
 
 STEPS = 101
 

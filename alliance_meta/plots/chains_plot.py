@@ -13,7 +13,7 @@ from scipy import stats
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes import arviz_bridge
-from alliance_meta.bayes.sampled_results import SampledPosterior
+from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.errors import InputError
 from alliance_meta.plots.axis import Axis, value_axis
 from alliance_meta.plots.chart import CI_BAND, SMALL, Chart, Sheet, left_margin, make_sheet, render, upright

@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 
 from alliance_meta._typing import Array
+from alliance_meta.bayes.exact.results import BayesianResults
 from alliance_meta.bayes.marginals import KINDS
-from alliance_meta.bayes.multilevel_results import BayesianMultilevelResults
-from alliance_meta.bayes.results import BayesianResults
-from alliance_meta.bayes.sampled_results import SampledPosterior
-from alliance_meta.bayes.sampled_text import FAILED
+from alliance_meta.bayes.sampled.results import SampledPosterior
+from alliance_meta.bayes.sampled.text import FAILED
+from alliance_meta.bayes.three_level.results import BayesianMultilevelResults
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_level
 from alliance_meta.plots import forest_text

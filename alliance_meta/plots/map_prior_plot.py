@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta.bayes.map_results import MapPrior
-from alliance_meta.bayes.map_update import MapUpdate
+from alliance_meta.bayes.borrowing.map_results import MapPrior
+from alliance_meta.bayes.borrowing.map_update import MapUpdate
 from alliance_meta.bayes.marginals import Marginal, MixtureMarginal
 from alliance_meta.core.bayes.mixture import NormalMixture
 from alliance_meta.errors import InputError

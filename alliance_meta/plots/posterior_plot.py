@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from alliance_meta.bayes.exact.quantities import Quantities
 from alliance_meta.bayes.marginals import KINDS, TANH, Marginal, TransformedMarginal
-from alliance_meta.bayes.prior_marginals import full_name, prior_of, tau_priors
-from alliance_meta.bayes.quantities import Quantities
+from alliance_meta.bayes.priors.marginals import full_name, prior_of, tau_priors
 from alliance_meta.errors import InputError
 from alliance_meta.options import check_option
 from alliance_meta.plots import forest_text

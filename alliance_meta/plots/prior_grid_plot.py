@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from alliance_meta.bayes.marginals import KINDS
-from alliance_meta.bayes.prior import EffectPrior
+from alliance_meta.bayes.priors.prior import EffectPrior
 from alliance_meta.errors import InputError
 from alliance_meta.plots import forest_text
 from alliance_meta.plots.chart_frame import as_frame, chart_meta, described, make_chart, with_r

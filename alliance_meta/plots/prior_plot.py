@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.bayes.prior import Prior, TauPrior
-from alliance_meta.bayes.prior_predictions import ROWS, PriorPredictive
+from alliance_meta.bayes.priors.predictions import ROWS, PriorPredictive
+from alliance_meta.bayes.priors.prior import Prior, TauPrior
 from alliance_meta.errors import InputError
 from alliance_meta.options import check_option
 from alliance_meta.plots.chart import Chart

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta.bayes.robma_results import RobmaResults
+from alliance_meta.bayes.averaged.bias_results import RobmaResults
 from alliance_meta.errors import InputError
 from alliance_meta.plots.axis import Axis, value_axis
 from alliance_meta.plots.chart import CI_BAND, Chart, Sheet, left_margin, make_sheet, render, upright

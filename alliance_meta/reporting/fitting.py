@@ -174,7 +174,7 @@ def _rve(spec: Analysis, effects: EffectSizes) -> Any:
 
 
 def _bayes(spec: Declared, effects: EffectSizes) -> Any:
-    from alliance_meta.bayes.model import BayesianModel
+    from alliance_meta.bayes.exact.model import BayesianModel
 
     if effects.measure not in get_args(Measure) and not {"mu_prior", "tau_prior"} <= set(spec.said):
         raise InputError(

@@ -62,8 +62,8 @@ def test_bins_hold_what_is_expected(name, request):
 
 def test_replications_of_three_levels_covary_as_the_model_says(levels):
     """Rows of one study share the deviation of the study, every row has its own and its sampling error."""
+    from alliance_meta.bayes.exact.setup import coordinates
     from alliance_meta.bayes.predictive import _errors, _spreads
-    from alliance_meta.bayes.setup import coordinates
     from alliance_meta.core.bayes.replicates import replicate
 
     exact, draws = levels.exact, 8_000
