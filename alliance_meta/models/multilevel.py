@@ -16,7 +16,7 @@ from alliance_meta.core.mixed.plan import Term
 from alliance_meta.core.mixed.search import MixedFit, maximise_mixed, observed_information
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.design import Design, design_of
-from alliance_meta.effects.groups import ROWS
+from alliance_meta.effects.dependent.groups import ROWS
 from alliance_meta.effects.studies import STUDY
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, InputError, NotIdentifiedWarning

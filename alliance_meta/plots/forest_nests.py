@@ -9,7 +9,7 @@ import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.core.robust.clusters import IntArray
-from alliance_meta.effects.groups import Clusters, read_clusters
+from alliance_meta.effects.dependent.groups import Clusters, read_clusters
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note
 from alliance_meta.plots.forest_cells import Order, sort_values

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from alliance_meta.core.robust.rve import Working
-from alliance_meta.effects.aggregate import Aggregation
+from alliance_meta.effects.dependent.aggregate import Aggregation
 from alliance_meta.errors import InputError
 from alliance_meta.options import (
     Degrees,

@@ -16,7 +16,7 @@ from alliance_meta.core.robust.sandwich import DiagonalWorking, Sandwich, Workin
 from alliance_meta.core.robust.satterthwaite import estimable, htz
 from alliance_meta.core.robust.wild import Regression
 from alliance_meta.design import Design
-from alliance_meta.effects.groups import Clusters, read_clusters
+from alliance_meta.effects.dependent.groups import Clusters, read_clusters
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import FewStudiesWarning, InputError
 from alliance_meta.not_applicable import NotApplicable

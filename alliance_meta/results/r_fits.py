@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alliance_meta.core.univariate.fit import GENERALISED_Q
-from alliance_meta.effects.groups import ROWS, sides
+from alliance_meta.effects.dependent.groups import ROWS, sides
 from alliance_meta.results.r_code import MOST_ROWS, call, comment, data, formula, name, quoted, value, vector
 
 if TYPE_CHECKING:

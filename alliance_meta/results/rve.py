@@ -16,7 +16,7 @@ from alliance_meta.core.robust.sandwich import DiagonalWorking
 from alliance_meta.core.robust.satterthwaite import estimable
 from alliance_meta.core.univariate.fit import Coefficients, wald_test
 from alliance_meta.design import Design
-from alliance_meta.effects.groups import Clusters
+from alliance_meta.effects.dependent.groups import Clusters
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note

@@ -16,7 +16,7 @@ from alliance_meta.core.mixed.search import MixedFit, maximise_mixed
 from alliance_meta.core.mixed.structures import CompoundSymmetry, Correlated, Scaled, Structure, Unstructured
 from alliance_meta.core.resampling import full_rank
 from alliance_meta.core.robust.clusters import IntArray, codes, nested, stacks
-from alliance_meta.effects.groups import read_clusters
+from alliance_meta.effects.dependent.groups import read_clusters
 from alliance_meta.errors import InputError
 from alliance_meta.results.components import RandomTerm, natural
 from alliance_meta.results.multilevel import MultilevelResults

@@ -16,7 +16,7 @@ from alliance_meta.core.resampling import Refits
 from alliance_meta.core.robust.sandwich import DiagonalWorking, Sandwich
 from alliance_meta.core.robust.satterthwaite import estimable
 from alliance_meta.core.robust.wild import Imposed, draw, impose, statistics, wald
-from alliance_meta.effects.groups import read_clusters
+from alliance_meta.effects.dependent.groups import read_clusters
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.studies import DEPENDENT
 from alliance_meta.errors import InputError

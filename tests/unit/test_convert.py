@@ -13,7 +13,7 @@ from alliance_meta import CodingError, Conversion, InputError, NotApplicable, co
 from alliance_meta.cli import main
 from alliance_meta.core.correlations import conversions as one
 from alliance_meta.core.correlations import group_conversions as two
-from alliance_meta.effects.vocabulary import CALCULATIONS, R_TYPES
+from alliance_meta.effects.contract.vocabulary import CALCULATIONS, R_TYPES
 from alliance_meta.errors import AdaptedInputWarning, DroppedRowsWarning
 
 SHEET = pd.DataFrame(

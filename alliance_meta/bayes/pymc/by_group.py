@@ -29,7 +29,7 @@ from alliance_meta.bayes.pymc.recipe import Draws, Recipe
 from alliance_meta.bayes.pymc.taus import TauPriors, add_taus, named_priors, priors_by_name
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.design import Design
-from alliance_meta.effects.groups import as_level, factor
+from alliance_meta.effects.dependent.groups import as_level, factor
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import DesignError, InputError
 from alliance_meta.notes import Note

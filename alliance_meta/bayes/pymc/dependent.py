@@ -41,7 +41,7 @@ from alliance_meta.bayes.pymc.taus import TauPriors, add_taus, named_priors, pri
 from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
 from alliance_meta.core.mixed.nested import log_densities
 from alliance_meta.design import INTERCEPT, Design
-from alliance_meta.effects.groups import ROWS, as_level
+from alliance_meta.effects.dependent.groups import ROWS, as_level
 from alliance_meta.effects.studies import STUDY
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError

@@ -18,7 +18,7 @@ from alliance_meta.bayes.priors.tau import (
     Uniform,
 )
 from alliance_meta.design import INTERCEPT
-from alliance_meta.effects.groups import ROWS
+from alliance_meta.effects.dependent.groups import ROWS
 from alliance_meta.results.r_code import comment, data, formula, quoted
 from alliance_meta.results.r_fits import covariance, path
 

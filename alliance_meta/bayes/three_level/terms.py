@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from alliance_meta.core.robust.clusters import IntArray
-from alliance_meta.effects.groups import ROWS, expand, factor, sides
+from alliance_meta.effects.dependent.groups import ROWS, expand, factor, sides
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 
