@@ -8,7 +8,7 @@ HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """R's values take every row as independent, also those of one study: tests/unit/test_studies.py asks for the word."""
+    """R's values take rows of one study as independent, too; that this is said, tests/unit/test_studies.py asks."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.filterwarnings("ignore::alliance_meta.errors.DependenceWarning"))
