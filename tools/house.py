@@ -64,9 +64,7 @@ def _graph(trees: dict[str, ast.Module], *, typing: bool) -> dict[str, set[str]]
 def _circles(graph: dict[str, set[str]]) -> list[list[str]]:
     """Return the strongly connected components of more than one module, the largest first (Tarjan's algorithm)."""
     number: dict[str, int] = {}
-    low: dict[str, int] = {}
-    stack: list[str] = []
-    found = []
+    low, stack, found = dict[str, int](), list[str](), list[list[str]]()
 
     def visit(module: str) -> None:
         number[module] = low[module] = len(number)
@@ -123,8 +121,7 @@ def measure(root: Path) -> Iterator[tuple[str, str]]:
     for title, graph in (("typing included", typed), ("at run time", _graph(trees, typing=False))):
         circles = _circles(graph)
         sizes = ", ".join(str(len(circle)) for circle in circles)
-        value = f"{len(circles)} ({sum(map(len, circles))} files: {sizes})" if circles else "0"
-        yield f"import circles, {title}", value
+        yield f"import circles, {title}", f"{len(circles)} ({sum(map(len, circles))} files: {sizes or '-'})"
     importers: dict[str, set[str]] = defaultdict(set)
     for module, others in typed.items():
         for other in others:
@@ -189,13 +186,13 @@ def trace(root: Path) -> Iterator[tuple[str, str]]:
 
 def main() -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser()
     parser.add_argument("--trace", action="store_true", help="also count the files that analyses enter")
     parser.add_argument("--root", type=Path, default=Path(__file__).parents[1], help="the checkout to measure")
     given = parser.parse_args()
     root = given.root.resolve()
     for name, value in [*measure(root), *(trace(root) if given.trace else ())]:
-        print(f"{name}: {value}")
+        print(name, value, sep=": ")
 
 
 if __name__ == "__main__":
