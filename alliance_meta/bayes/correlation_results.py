@@ -109,7 +109,11 @@ class BayesianCorrelationResults(StatedIntervals):
         mu = GridMarginal("mu", exact.mu, exact.mu.moments(of_mu))
         tau = GridMarginal("tau", exact.tau, exact.tau.moments(of_tau))
         finite = min(mu.moments, tau.moments)
-        return {"mu": mu, "tau": tau, "theta_new": GridMarginal("theta_new", exact.theta_new, finite, exact.new_moments)}
+        return {
+            "mu": mu,
+            "tau": tau,
+            "theta_new": GridMarginal("theta_new", exact.theta_new, finite, exact.new_moments),
+        }
 
     def prob(self, statement: str, *, scale: str | None = None) -> float:
         """Return the posterior probability of a statement such as ``"mu > 0.1"`` or ``"0.1 < theta_new < 0.5"``."""
