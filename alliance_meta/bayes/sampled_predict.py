@@ -72,7 +72,8 @@ def predict(
 def predict_rows(fit: SampledPosterior, X: Array, *, scale: Scale | None, level: float) -> pd.DataFrame:
     """Return the mean effect for rows of the design, or for averages of rows, (m, p); no prediction interval."""
     empty = pd.DataFrame({name: np.empty(0) for name in COLUMNS})
-    shown = to_scale(empty, measure=fit.effects.measure, scale=scale, tau2=0.0).attrs
+    checked = to_scale(empty, measure=fit.effects.measure, scale=scale, tau2=0.0)
+    shown = {name: str(checked.attrs[name]) for name in ("scale", "scale_label")}
     if scale == "r_mean" or fit.made.shift is not None:
         raise InputError(f"{fit.called} averages no rows on this scale or of this model; ask predict(newdata)")
     draws = fit.made.coefficients(fit._flat) @ X.T

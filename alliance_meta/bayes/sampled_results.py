@@ -52,8 +52,8 @@ class SampledPosterior(SampledQuantities):
     """Draws from a posterior, with what a reader must know about them.
 
     Made by `bayes.sample`. Methods and columns are those of `BayesianResults`, with the Monte-Carlo error of each
-    number. Draws that fail a check of convergence say so first in every output, and every method that gives numbers warns
-    (`ConvergenceWarning`).
+    number. Draws that fail a check of convergence say so first in every output, and every method that gives numbers
+    warns (`ConvergenceWarning`).
 
     Attributes
     ----------

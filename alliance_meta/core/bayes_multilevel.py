@@ -301,9 +301,8 @@ def reach(
 ) -> tuple[float, list[HalfLine]]:
     """Return how far the density is followed, and the coordinates of the free deviations."""
     depth = max(moment_depth(tail, DEPTH) for tail in tails)
-    pairs = [(prior, tail) for prior, tail in zip(priors, tails, strict=True) if prior is not None]
-    lines = [line_of(one.upper, data).reaching(head=one.head, tail=tail, depth=depth) for one, tail in pairs]
-    return depth, lines
+    # Further out than the usual span the precision of a flat coefficient has no digits left.
+    return depth, [line_of(one.upper, data).reaching(head=one.head) for one in priors if one is not None]
 
 
 def line_of(upper: float, data: MultilevelData) -> HalfLine:

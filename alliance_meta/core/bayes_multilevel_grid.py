@@ -97,7 +97,7 @@ def with_priors(
 
 
 def total_and_share(data: MultilevelData, priors: Sequence[TauDensity]) -> Grid:
-    """Return the posterior of the total standard deviation and of the logit of the share of its square between groups."""
+    """Return the posterior of the total standard deviation and of the logit of its share between groups."""
     heads = [prior.head for prior in priors]
 
     def log_density(total: Array, logit: Array) -> Array:
@@ -110,9 +110,8 @@ def total_and_share(data: MultilevelData, priors: Sequence[TauDensity]) -> Grid:
         return logs
 
     upper = float(np.hypot(priors[0].upper, priors[1].upper))
-    tails = tails_of(data, priors)
-    depth = max(moment_depth(tail, DEPTH) for tail in tails)
-    total = line_of(upper, data).reaching(head=sum(heads), tail=min(tails), depth=depth)
+    depth = max(moment_depth(tail, DEPTH) for tail in tails_of(data, priors))
+    total = line_of(upper, data).reaching(head=sum(heads))
     end = float(np.arcsinh(min(NOTHING / min(heads), SMALLEST)))
     lines = (total, RealLine(0.0, 2.0, (-end, end)))
     return integrate_grid(log_density, lines, tolerance=TOLERANCE, depth=depth, power=2.0)

@@ -39,6 +39,8 @@ TINY = 1e-300
 NEWTON_STEPS = 8
 # What lies below exp(-NOTHING) of a density does not count; the smallest number is about exp(-SMALLEST).
 NOTHING, SMALLEST = 40.0, 660.0
+# The largest u of a positive parameter: beyond it precisions, their products above all, would underflow.
+HIGHEST = 60.0
 # To reach a moment, its tail is followed until so much is left, in logs, but a density no further than MOST_DEPTH ...
 MOMENT_DEPTH, MOST_DEPTH = 24.0, 120.0
 # ... and its last point may have this share.
@@ -78,10 +80,10 @@ class HalfLine:
     upper: float = np.inf
 
     def reaching(self, *, head: float = 1.0, tail: float = np.inf, depth: float = DEPTH) -> HalfLine:
-        """Return the line with the span that a density like x^(head - 1) at 0, and like x^-tail, wants for this depth."""
+        """Return the line with the span that a density like x^(head - 1) at 0 and x^-tail wants for this depth."""
         deep = min(NOTHING / min(head, 1.0), SMALLEST)
         low = -np.log(deep) if np.isinf(self.upper) else -np.arcsinh(0.5 * deep)
-        high = 4.0 + depth / (tail - 1.0) if np.isfinite(tail) else -np.inf
+        high = min(4.0 + depth / (tail - 1.0), HIGHEST) if np.isfinite(tail) else -np.inf
         start, end = self.span
         return replace(self, span=(start if head >= 1.0 else min(start, float(low)), max(end, high)))
 
@@ -153,10 +155,12 @@ class SincDensity:
         return sum(tail - order > 1.0 and self.reaches(order) for order in (1, 2))
 
     def reaches(self, order: int) -> bool:
-        """Return whether a moment has died away before the points end."""
-        parts = self.weight * np.abs(self.value) ** order
-        kept = parts[self.weight > 0]
-        return bool(max(kept[-1], kept[0]) <= LAST_SHARE * kept.sum())
+        """Return whether a moment has died away where the points end, or does so fast."""
+        parts = (self.weight * np.abs(self.value) ** order)[self.weight > 0]
+        return all(
+            last <= LAST_SHARE * parts.sum() or last < 0.5 * before
+            for last, before in ((parts[-1], parts[-2]), (parts[0], parts[1]))
+        )
 
     def steps(self, u: Array) -> Array:
         """Return what each point adds to the distribution function at u (q,), (q, n): a smoothed step."""

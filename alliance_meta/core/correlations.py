@@ -83,7 +83,7 @@ def _unbiased_variance(r: Array, n: Array) -> Array:
     power = x.copy()
     for j in range(1, _SERIES_TERMS):
         a.append(a[-1] * (j - 0.5) ** 2 / ((c + j - 1.0) * j))
-        last, square = square, sum(a[i] * a[j - i] for i in range(j + 1))
+        last, square = square, np.sum([a[i] * a[j - i] for i in range(j + 1)], axis=0)
         term = (square - last + (n - 3.0) / (n - 2.0) * b) * power
         total += term if j > 1 else 0.0
         if j > 1 and (np.abs(term) <= 1e-18 * total).all():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy import special
@@ -64,8 +65,9 @@ def estimate_tau2(batch: Batch, *, method: str, lowest: float = 0.0) -> Tau2Fit:
     parts = [estimator(batch.part(rows), lowest) for rows in pieces(B, k)]
     if len(parts) == 1:
         return parts[0]
-    arrays = ([getattr(part, field.name) for part in parts] for field in fields(Tau2Fit))
-    return Tau2Fit(*(None if found[0] is None else np.concatenate(found) for found in arrays))
+    arrays = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Tau2Fit)}
+    joined: dict[str, Any] = {name: np.concatenate(found) for name, found in arrays.items() if found[0] is not None}
+    return Tau2Fit(**joined)
 
 
 def fixed_tau2(value: float, *, B: int = 1) -> Tau2Fit:

@@ -74,7 +74,7 @@ class SheetOptions:
             if cell == column:
                 return _plain(option)
         name = canonical_name(cell)
-        return None if name in map(_plain, self.named) else name
+        return None if name in [_plain(option) for option in self.named] else name
 
 
 def _plain(option: str) -> str:

@@ -277,7 +277,8 @@ def row_studies(
 
 
 def _places(frame: pd.DataFrame, named: Named) -> StudyColumns:
-    return find_columns((name for name in frame if frame[name].notna().any()), study=named.study)
+    filled = frame.notna().any().to_numpy()
+    return find_columns((name for name, any_ in zip(frame.columns, filled, strict=True) if any_), study=named.study)
 
 
 def _joined(frame: pd.DataFrame, names: Sequence[str], source: str) -> tuple[str, ...]:

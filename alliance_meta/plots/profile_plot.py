@@ -105,13 +105,13 @@ def profile_data(
     lb, ub = float(interval.lb), float(interval.ub)
     turns, others = _turns(fit)
     grid = _grid(min(lb, *turns), max(ub, *turns))
+    turns = [t for t in turns if t != fit.tau2]
     special_points = np.array([fit.tau2, lb, ub, *turns])
     loglik = _profile(fit, np.concatenate([grid, special_points]))
     kinds = ["curve"] * STEPS + ["maximum", "lower", "upper"] + ["peak" if t in others else "curve" for t in turns]
     rows = [
         {"kind": kind, "tau2": float(t), "loglik": float(ll)}
         for kind, t, ll in zip(kinds, [*grid, *special_points], loglik, strict=True)
-        if not (kind == "curve" and t == fit.tau2)
     ]
     name = "Restricted log-likelihood" if fit.method == "REML" else "Log-likelihood"
     cutoff = float(loglik[STEPS]) - 0.5 * float(special.chdtri(1.0, 1.0 - used))

@@ -35,7 +35,7 @@ def render_supplement(figure: Mapping[str, Any]) -> str:
     def at(value: float) -> float:
         return round(WIDTH * min(max(axis.share(value), 0.0), 1.0), 1)
 
-    def row(one: Mapping[str, Any]) -> dict[str, Any]:
+    def row(one: Mapping[Any, Any]) -> dict[str, Any]:
         predicted = one["kind"] == "prediction"
         ends = ("pi_lb", "pi_ub") if predicted else ("ci_lb", "ci_ub")
         text = effect_text(meta["measure"], one)

@@ -88,7 +88,7 @@ def multilevel(fit: MultilevelResults, uses: tuple[str, ...] = ()) -> str:
 def robust(fit: RobustResults) -> str:
     """Return the model with clubSandwich's tests of its coefficients."""
     model: Any = fit.fit
-    writers = {
+    writers: dict[str, Any] = {
         "RandomEffectsResults": random_effects, "LocationScaleResults": location_scale,
         "MultilevelResults": multilevel, "RVEResults": rve,
     }  # fmt: skip

@@ -49,7 +49,7 @@ class HunterSchmidt(Result):
     k : int
         Number of correlations.
     N : float
-        Number of people.
+        Sum of n over the correlations, which is the number of people where each is of people of its own.
     method : {"individual", "distribution", "bare-bones"}
         How artifacts were corrected.
     assumptions : str

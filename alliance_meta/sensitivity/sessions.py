@@ -108,14 +108,14 @@ def dependability(
     >>> sensitivity.dependability([1, 4], single=0.5, r=0.2).tidy()["r"].round(3).to_dict()
     {1.0: 0.2, 4.0: 0.253, inf: 0.283}
     """
-    sessions = np.atleast_1d(sessions).tolist()
-    _check(sessions, single, var_patient, var_residual, var_session, absolute)
+    counts: list[Any] = np.atleast_1d(np.asarray(sessions)).tolist()
+    _check(counts, single, var_patient, var_residual, var_session, absolute)
     if r is not None and not -1 < r < 1:
         raise InputError(f"r={r!r} is outside (-1, 1)")
     for name, count in (("averaged", averaged), ("r_sessions", r_sessions)):
         if count < 1 or count != int(count):
             raise InputError(f"{name}={count!r} must be a whole number of sessions, 1 or more")
-    m = np.array([*sessions, *([np.inf] if r is not None else [])], dtype=float)
+    m = np.array([*counts, *([np.inf] if r is not None else [])], dtype=float)
     if single is not None:
         one = float(core.spearman_brown(single, np.array(1.0 / averaged)))
         words = f"one session: reliability {one:.3g} over sessions; Spearman-Brown, sessions alike"

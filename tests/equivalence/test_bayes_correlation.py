@@ -11,6 +11,7 @@ from scipy import special, stats
 import alliance_meta as am
 from alliance_meta import priors
 from alliance_meta.bayes import exact_correlation
+from alliance_meta.bayes.setup import tau_density
 from alliance_meta.core.bayes_tabulated import TabulatedProblem, grouped, solve_tabulated
 from alliance_meta.core.correlation_likelihood import correlations, log_marginal, marginal
 from alliance_meta.core.correlation_table import tabulated_correlations

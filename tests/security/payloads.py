@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 TOUCH = "__import__('pathlib').Path('CANARY').touch()"
 
@@ -181,3 +184,32 @@ def generated(kind: str, count: int, *, seed: int) -> Iterator[str]:
         for _ in range(draw.randrange(4)):
             text = draw.choice(_WRAPS[kind]).format(text)
         yield text
+
+
+WATCHED: list[str] = []
+_on = False
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if _on and (event in ("exec", "os.system", "subprocess.Popen", "os.exec") or _writes(event, arguments)):
+        WATCHED.append(f"{event} {arguments}")
+
+
+def _writes(event: str, arguments: tuple[Any, ...]) -> bool:
+    return event == "open" and isinstance(arguments[1], str) and arguments[1][:1] in "wax"
+
+
+sys.addaudithook(_hook)
+
+
+@contextmanager
+def nothing_runs() -> Iterator[None]:
+    """Notice any code that is run, any program that is started and any file that is opened to write."""
+    global _on
+    WATCHED.clear()
+    _on = True
+    try:
+        yield
+    finally:
+        _on = False
+    assert WATCHED == []

@@ -385,7 +385,7 @@ def test_export(molloy, regression):
 def test_everything_can_be_read(molloy, regression):
     for fit in (molloy, regression):
         for name in dir(BayesianResults):
-            if not name.startswith("_") and isinstance(getattr(BayesianResults, name), property):
+            if not name.startswith("_") and isinstance(getattr(BayesianResults, name, None), property):
                 assert getattr(fit, name) is not None
     for name in dir(Marginal):
         if not name.startswith("_"):
@@ -448,3 +448,26 @@ def test_leaving_out_what_cannot_be_left_out(regression):
     assert np.isfinite(table["elpd"].iloc[1:].astype(float)).all()
     assert isinstance(fit.elpd, NotApplicable)
     assert "elpd = " in str(regression.loo())
+
+
+# brms#990: a flat prior over far more than the data allow.
+FLAT_OR_NOT = {
+    priors.Uniform(2): False,
+    priors.Uniform(1000): False,
+    priors.HalfNormal(500): False,
+    priors.HalfCauchy(1000): False,
+    priors.Gamma(0.5, 1000): False,
+    priors.Uniform(0.001): True,
+    priors.HalfNormal(0.001): True,
+    priors.LogNormal(2, 0.2): True,
+    priors.InverseGamma(5, 50): True,
+}
+
+
+@pytest.mark.parametrize("prior", FLAT_OR_NOT, ids=str)
+def test_only_a_prior_that_pulls_is_in_conflict(prior):
+    yi = [0.19, 0.16, 0.35, 0.28, 0.33, 0, 0.18, 0.05, 0.27, 0.01, -0.09, 0.39, 0, 0.15, 0.24, 0.04]
+    sei = [0.1, 0.04, 0.14, 0.12, 0.1, 0.13, 0.08, 0.06, 0.13, 0.04, 0.14, 0.11, 0.09, 0.04, 0.08, 0.13]
+    es = am.EffectSizes.from_arrays(yi, np.square(sei), measure="ZCOR")
+    fit = am.BayesianModel(es, mu_prior=priors.Flat(), tau_prior=prior).fit()
+    assert ("prior-conflict" in [note.code for note in fit.notes]) is FLAT_OR_NOT[prior]

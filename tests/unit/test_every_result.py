@@ -22,6 +22,7 @@ from alliance_meta.bayes.sampled_results import SampledPosterior
 from alliance_meta.models.subgroups import subgroups
 from alliance_meta.result import Result
 from alliance_meta.results.fit import NUMBERS, QUESTIONS, Fit
+from tests.reference.running import grammar_faults
 
 RNG = np.random.default_rng(3)
 SHEET = pd.DataFrame(
@@ -56,7 +57,9 @@ def multilevel(mods: str = "1") -> am.MultilevelResults:
 
 
 def dependent() -> am.EffectSizes:
-    sheet = SHEET.assign(study=[f"Study {i // 3}" for i in range(18)], es_id=range(18))
+    # Labels with other years would be other studies.
+    studies = [i // 3 for i in range(18)]
+    sheet = SHEET.assign(study=[f"Study {i}" for i in studies], year=[2000 + i for i in studies], es_id=range(18))
     return am.escalc(sheet)
 
 
@@ -290,3 +293,38 @@ def test_infinity_and_what_is_missing_have_one_encoding():
     text = json.dumps(am.RandomEffectsModel(effects(), test="z").fit().to_dict())
     assert re.search(r'"ddf": \[\{"infinite": 1\}\]', text)
     assert '"inf"' not in text
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_r_code_is_r(name):
+    for mods in ("1",) if name in TAKE_NO_MODERATORS else ("1", "arm + year"):
+        code = one_sentence(get(name, mods).r_code)
+        assert code is None or grammar_faults(code) == []
+
+
+# What says of rows that outnumber studies that it takes them as independent, what refuses them, what allows for them.
+ANNOUNCED = (
+    *("RandomEffectsResults", "LocationScaleResults", "ExactCorrelationResults", "BayesianResults"),
+    *("BayesianCorrelationResults", "SampledPosterior"),
+)
+REFUSED = ("AveragedResults", "RobmaResults")
+ALLOWING = ("MultilevelResults", "RVEResults", "RobustResults", "BayesianMultilevelResults")
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_a_dependent_sheet_is_announced(name, monkeypatch):
+    """A class that stands in none of the three lists, or in the wrong one, fails."""
+    monkeypatch.setitem(globals(), "effects", dependent)
+    kind = name.split(" of ")[0]
+    assert [kind in listed for listed in (ANNOUNCED, REFUSED, ALLOWING)].count(True) == 1
+    if kind in REFUSED:
+        with pytest.raises(am.InputError, match="dependent='ignore'"):
+            FITS[name]()
+        return
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        codes = [note.code for note in FITS[name]().notes]
+    announced = any(issubclass(one.category, am.errors.DependenceWarning) for one in told)
+    # A cluster-robust fit of an independent model says so while the model is made, and no longer in its notes.
+    assert ("dependent-effects" in codes) == (kind in ANNOUNCED)
+    assert announced == (kind in ANNOUNCED or name == "RobustResults")

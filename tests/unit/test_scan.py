@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 import alliance_meta as am
+from alliance_meta.evidence.consistency import scan_text
 from alliance_meta.evidence.scan import scan
 from tests.unit.planted import DISTRACTORS, MINUS, planted_text
 
@@ -125,3 +128,77 @@ def test_the_level_of_the_interval_is_read() -> None:
 def test_lines_are_counted_as_editors_count_them() -> None:
     text = "First.\r\nSecond.\r\n\r\nThen t(38) = 2.20, p = .034.\nAnd z = 1.00, p = .317.\n"
     assert [check.line for check in am.scan_text(text).checks] == [4, 5]
+
+
+# --- decimal commas, one-tailed tests, and time ----------------------------------------------------------
+
+GERMAN = """In der Stichprobe hing die Allianz mit dem Ergebnis zusammen, r(48) = .31, p < 0,05.
+Kein Unterschied fand sich, t(20) = 2.09, p = 0,80.
+Heterogeneity: Q(15) = 53.15, p < .001, I2 = 91,8%.
+F(1, 19) = 4,44, p = 0,049.
+"""
+
+
+def test_decimal_commas_are_read_and_judged():
+    found = {(one.line, one.rule): one for one in scan_text(GERMAN).checks}
+    assert found[1, "p from r"].verdict == "consistent"
+    assert found[2, "p from t"].verdict == "inconsistent"
+    assert found[2, "p from t"].printed == "0.80"
+    assert found[3, "I² from Q"].printed == "91.8%"
+    assert found[4, "p from F"].verdict == "consistent"
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("r = 0,31 [0,10; 0,50], k = 12", {"estimate": "0.31", "ci_lb": "0.10", "ci_ub": "0.50", "k": "12"}),
+        ("r = ,31, 95% CI [,10; ,50]", {"estimate": ".31", "ci_lb": ".10", "ci_ub": ".50"}),
+        ("r = 0.31 [0.10,0.50], N = 1,234", {"estimate": "0.31", "ci_lb": "0.10", "ci_ub": "0.50", "N": "1,234"}),
+        ("z = 2,31, p = .02", {"z": "2.31", "p": ".02"}),
+        ("Q(15) = 1,234, I2 = 91 %", {"I2": "91 %"}),
+    ],
+)
+def test_no_number_ends_before_a_comma_that_digits_follow(text, numbers):
+    (found,) = scan(text)
+    assert {name: str(number) for name, number in found.numbers.items()} == numbers
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("t(20) = 2.09, p = .025, one-tailed.", "consistent"),
+        ("t(20) = 2.09, p (one-tailed) = .025", "consistent"),
+        ("t(20) = 2.09, p = .025 (1-tailed)", "consistent"),
+        ("einseitig: t(20) = 2,09, p = ,025", "consistent"),
+        ("t(20) = 2.09, p = .050, two-tailed", "consistent"),
+        ("t(20) = 2.09, p = .025", "inconsistent"),
+        ("t(20) = 2.09, p = .050, one-tailed", "inconsistent"),
+    ],
+)
+def test_a_p_that_is_called_one_tailed_is_taken_so(text, verdict):
+    (found,) = scan_text(text).checks
+    assert found.verdict == verdict
+
+
+LONG = {
+    "blanks": "95 % CI " + " " * 20_000 + "[",
+    "digits": "1" * 40_000,
+    "letters": "a" * 40_000,
+    "numbers": "1.1" * 15_000,
+    "openings": "[.1, " * 10_000,
+    "words": "nearly " * 8_000,
+    "gaps": ("t(20) = 2.09 " + "ab" * 20 + "! ") * 800,
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_the_time_of_the_scanner_is_linear_in_the_text(name):
+    text = LONG[name]
+    half = min(_seconds(text[: len(text) // 4]) for _ in range(3))
+    assert min(_seconds(text) for _ in range(3)) < 12 * half + 0.2
+
+
+def _seconds(text: str) -> float:
+    start = time.perf_counter()
+    scan_text(text)
+    return time.perf_counter() - start

@@ -94,8 +94,8 @@ def normal_normal(
     The studies' true effects are integrated out because sampling them as well goes wrong when tau is near 0.
     With k = 1 the data hardly speak about tau, and its posterior is close to its prior. With few effects tau may be
     near 0, where larger steps diverge, and draws resemble one another: `bayes.sample` then takes smaller steps and
-    more draws. The model assumes independent effects. R: ``bayesmeta(y, sigma, mu.prior = c(0, 0.5), tau.prior = function(t) dhalfnormal(t,
-    scale = 0.3))``.
+    more draws. The model assumes independent effects. R: ``bayesmeta(y, sigma, mu.prior = c(0, 0.5), tau.prior =
+    function(t) dhalfnormal(t, scale = 0.3))``.
 
     Examples
     --------
