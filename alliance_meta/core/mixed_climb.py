@@ -54,9 +54,15 @@ class Climbed:
 
 
 def climb(
-    problem: MixedProblem, theta: Array, fixed: Mask, *, enough: float = SETTLED, H: Array | None = None
+    problem: MixedProblem,
+    theta: Array,
+    fixed: Mask,
+    *,
+    enough: float = SETTLED,
+    H: Array | None = None,
+    most: int = MOST_STEPS,
 ) -> Climbed:
-    """Climb from each row of `theta` (m, n) until a step would gain less than `enough`.
+    """Climb from each row of `theta` (m, n) until a step would gain less than `enough`, in `most` steps.
 
     Steps are Newton's, with an approximate information while they gain much and its quasi-Newton updates later, or
     with the information `H` (m, n, n) to begin with. `fixed`, (n,) or (m, n), says what stays.
@@ -65,12 +71,12 @@ def climb(
     fixed = np.broadcast_to(fixed, theta.shape)
     point = problem.at(theta)
     value, g = point.logliks, point.gradient
-    H = _definite(point.information if H is None else H)
+    H = _definite(point.information if H is None else H, fixed)
     renews = (~fixed).sum(axis=1) <= MANY
     m = len(theta)
     damping, fresh, settled, open_ = np.zeros(m), np.ones(m, dtype=bool), np.zeros(m, dtype=bool), np.isfinite(value)
     step = 0
-    while open_.any() and step < MOST_STEPS:
+    while open_.any() and step < most:
         step += 1
         a = np.flatnonzero(open_)
         move, gain = _moves(problem, theta[a], g[a], H[a], damping[a], fixed[a])
@@ -88,10 +94,10 @@ def climb(
             over = fresh[stuck] & (damping[stuck] >= MOST_DAMPING)
             settled[stuck[over]], open_[stuck[over]] = gain[~went][over] < ROUNDED, False
             damping[stuck] = np.where(fresh[stuck], np.maximum(1e-2, 10.0 * damping[stuck]), 0.0)
-            H[stuck], fresh[stuck] = _definite(problem.at(theta[stuck]).information), True
+            H[stuck], fresh[stuck] = _definite(problem.at(theta[stuck]).information, fixed[stuck]), True
         b = a[went]
-        updated = _update(H[b], to[went] - theta[b], g[b] - slope[went])
-        H[b] = np.where(renew[went][:, None, None], _definite(information[went]), updated)
+        updated = _update(H[b], to[went] - theta[b], np.where(fixed[b], 0.0, g[b] - slope[went]))
+        H[b] = np.where(renew[went][:, None, None], _definite(information[went], fixed[b]), updated)
         theta[b], value[b], g[b], fresh[b] = to[went], higher[went], slope[went], renew[went]
         damping[b] = np.where(damping[b] > 1e-6, 0.1 * damping[b], 0.0)
     return Climbed(theta, value, settled, step)
@@ -105,14 +111,8 @@ def _inside(problem: MixedProblem, theta: Array, fixed: Mask) -> Array:
         invalid = ~problem.at(theta).valid
         if not invalid.any():
             break
-        theta = np.where(invalid[:, None] & ~fixed, 0.5 * (theta + units(problem)), theta)
+        theta = np.where(invalid[:, None] & ~fixed, 0.5 * (theta + problem.units), theta)
     return theta
-
-
-def units(problem: MixedProblem) -> Array:
-    """Return parameters of the size that sampling error gives them: positive, well inside their range."""
-    typical = float(problem.plan.d.mean())
-    return np.maximum(np.concatenate([c.structure.start(typical) for c in problem.components]), 1e-3 * typical)
 
 
 def _moves(problem: MixedProblem, theta: Array, g: Array, H: Array, damping: Array, fixed: Mask) -> tuple[Array, Array]:
@@ -123,7 +123,7 @@ def _moves(problem: MixedProblem, theta: Array, g: Array, H: Array, damping: Arr
     low, high = problem.bounds
     free = ~fixed & ~((theta <= low) & (g <= 0)) & ~((theta >= high) & (g >= 0))
     # Effects without any residual have no information: a step is a few units long then.
-    scale = np.sqrt(np.maximum(np.diagonal(H, axis1=1, axis2=2), 1e-6 / units(problem) ** 2))
+    scale = np.sqrt(np.maximum(np.diagonal(H, axis1=1, axis2=2), 1e-6 / problem.units**2))
     both = free[:, :, None] & free[:, None, :]
     R = np.where(both, H / (scale[:, :, None] * scale[:, None, :]), 0.0)
     R += np.where(free, damping[:, None], 1.0)[:, :, None] * np.eye(problem.n)
@@ -135,8 +135,9 @@ def _moves(problem: MixedProblem, theta: Array, g: Array, H: Array, damping: Arr
     return move, (slope * move).sum(axis=1)
 
 
-def _definite(H: Array) -> Array:
-    """Return each H with its negative curvatures turned round."""
+def _definite(H: Array, fixed: Mask) -> Array:
+    """Return each H with its negative curvatures turned round; what is fixed has no part in it."""
+    H = np.where(fixed[:, :, None] | fixed[:, None, :], np.eye(H.shape[-1]), H)
     scale = np.sqrt(np.maximum(np.abs(np.diagonal(H, axis1=1, axis2=2)), np.finfo(float).tiny))
     both = scale[:, :, None] * scale[:, None, :]
     values, vectors = np.linalg.eigh(H / both)
@@ -193,7 +194,7 @@ def observed(point: MixedPoint) -> Array:
     """Return minus the second derivative (n, n) by central differences of the gradient."""
     problem, theta = point.problem, point.theta
     low, high = problem.bounds
-    h = 1e-4 * np.maximum(np.abs(theta), 1e-2 * units(problem))
+    h = 1e-4 * np.maximum(np.abs(theta), 1e-2 * problem.units)
     up, down = np.minimum(theta + np.diag(h), high), np.maximum(theta - np.diag(h), low)
     width = np.diagonal(up) - np.diagonal(down)
     found = (problem.at(down).gradient - problem.at(up).gradient) / width[:, None]
