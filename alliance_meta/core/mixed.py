@@ -161,6 +161,10 @@ class MixedPoint:
     theta: Array
     factored: Factored
 
+    def single(self, at: int) -> MixedPoint:
+        """Return the model at one of several sets."""
+        return MixedPoint(self.problem, self.theta[at], self.factored.single(at))
+
     @cached_property
     def _normal(self) -> tuple[Array, Array, Array]:
         """The lower triangle L with L L' = Q'M^-1 Q, the coefficients of Q, and whether there are any."""

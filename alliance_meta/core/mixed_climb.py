@@ -35,12 +35,15 @@ class Climbed:
     settled : ndarray of bool, shape (m,)
         Nothing is left to gain.
     steps : int
+    last : MixedPoint or None
+        The model where a single climb ended, if it went anywhere.
     """
 
     theta: Array
     value: Array
     settled: Mask
     steps: int
+    last: MixedPoint | None = None
 
     def after(self, steps: int) -> Climbed:
         """Return the same with steps made before."""
@@ -67,9 +70,9 @@ def climb(
     Steps are Newton's, with an approximate information while they gain much and its quasi-Newton updates later, or
     with the information `H` (m, n, n) to begin with. `fixed`, (n,) or (m, n), says what stays.
     """
-    theta = _inside(problem, theta, fixed)
+    point = _inside(problem, theta, fixed)
+    theta, last = point.theta.copy(), None
     fixed = np.broadcast_to(fixed, theta.shape)
-    point = problem.at(theta)
     value, g = point.logliks, point.gradient
     H = _definite(point.information if H is None else H, fixed)
     renews = (~fixed).sum(axis=1) <= MANY
@@ -86,7 +89,7 @@ def climb(
         if not a.size:
             break
         renew = (gain >= NEAR) & renews[a]
-        went, to, higher, slope, information = _advance(problem, theta[a], value[a], move, gain, renew)
+        went, to, higher, slope, information, point = _advance(problem, theta[a], value[a], move, gain, renew)
         # Where a step gains much less than it should, the curvature met on the way is the better map.
         renew &= higher - value[a] >= HELD * gain
         stuck = a[~went]
@@ -96,23 +99,24 @@ def climb(
             damping[stuck] = np.where(fresh[stuck], np.maximum(1e-2, 10.0 * damping[stuck]), 0.0)
             H[stuck], fresh[stuck] = _definite(problem.at(theta[stuck]).information, fixed[stuck]), True
         b = a[went]
+        last = point if b.size == m == 1 else last
         updated = _update(H[b], to[went] - theta[b], np.where(fixed[b], 0.0, g[b] - slope[went]))
         H[b] = np.where(renew[went][:, None, None], _definite(information[went], fixed[b]), updated)
         theta[b], value[b], g[b], fresh[b] = to[went], higher[went], slope[went], renew[went]
         damping[b] = np.where(damping[b] > 1e-6, 0.1 * damping[b], 0.0)
-    return Climbed(theta, value, settled, step)
+    return Climbed(theta, value, settled, step, last)
 
 
-def _inside(problem: MixedProblem, theta: Array, fixed: Mask) -> Array:
-    """Return the starts within their bounds, drawn towards small variances where the covariance is not positive."""
+def _inside(problem: MixedProblem, theta: Array, fixed: Mask) -> MixedPoint:
+    """Return the model at the starts within their bounds, drawn to small variances where M is not positive definite."""
     low, high = problem.bounds
-    theta = np.clip(theta, low, high)
+    point = problem.at(np.clip(theta, low, high))
     for _ in range(MOST_STEPS):
-        invalid = ~problem.at(theta).valid
+        invalid = ~point.valid
         if not invalid.any():
             break
-        theta = np.where(invalid[:, None] & ~fixed, 0.5 * (theta + problem.units), theta)
-    return theta
+        point = problem.at(np.where(invalid[:, None] & ~fixed, 0.5 * (point.theta + problem.units), point.theta))
+    return point
 
 
 def _moves(problem: MixedProblem, theta: Array, g: Array, H: Array, damping: Array, fixed: Mask) -> tuple[Array, Array]:
@@ -148,10 +152,11 @@ def _definite(H: Array, fixed: Mask) -> Array:
 
 def _advance(
     problem: MixedProblem, theta: Array, value: Array, move: Array, gain: Array, renew: Mask
-) -> tuple[Mask, Array, Array, Array, Array]:
+) -> tuple[Mask, Array, Array, Array, Array, MixedPoint]:
     """Return the first point along each projected step that raises the likelihood enough.
 
-    Returns whether there is one, and parameters, likelihood, gradient and, where `renew`, information there.
+    Returns whether there is one, parameters, likelihood, gradient and, where `renew`, information there, and the
+    model at the last points that were tried.
     """
     low, high = problem.bounds
     to, higher, slope = theta.copy(), value.copy(), np.zeros_like(theta)
@@ -175,7 +180,7 @@ def _advance(
         length *= 0.5
     went = np.ones(len(theta), dtype=bool)
     went[left] = False
-    return went, to, higher, slope, information
+    return went, to, higher, slope, information, point
 
 
 def _update(H: Array, moved: Array, turned: Array) -> Array:

@@ -81,6 +81,9 @@ class MultilevelModel:
     Tipton (2022, doi:10.1007/s11121-021-01246-3) is ``V=impute_V(effects, rho=.6)`` with
     ``random="study_id/es_id"`` and ``.robust()``; see `che` and `sce`.
 
+    A likelihood of variances can have several peaks: up to 2,000 effects points all over the range are compared, with
+    more there is one start and no other peak is looked for.
+
     Examples
     --------
     >>> from alliance_meta import MultilevelModel, escalc, load_dataset
