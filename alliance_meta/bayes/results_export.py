@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from alliance_meta.results.export import columns_of, plain
 if TYPE_CHECKING:
     from alliance_meta.bayes.results import BayesianResults
 
+# Studies whose true effects are worked on at once.
+AT_ONCE = 5000
 COLUMNS = ("mean", "sd", "median", "ci_lb", "ci_ub")
 
 
@@ -25,11 +27,7 @@ def tidy(fit: BayesianResults, *, level: float, kind: IntervalKind) -> pd.DataFr
     """Return one row per quantity."""
     exact = fit.exact
     rows: dict[str, tuple[float, ...]] = {}
-    for labels, mixture, of in (
-        (fit.names, fit._coefficients(np.eye(fit.p)), "coefficients"),
-        (("theta_new",), exact.new_effects(fit._mean_row[None]), "new"),
-        ([f"theta[{label}]" for label in fit.effects.slab], exact.study_effects(), "study"),
-    ):
+    for labels, mixture, of in _parts(fit):
         found = _mixture_rows(mixture, level, kind, exact.finite(1, of=of), exact.finite(2, of=of))
         rows |= dict(zip(labels, found, strict=True))
         if of == "coefficients":
@@ -40,6 +38,15 @@ def tidy(fit: BayesianResults, *, level: float, kind: IntervalKind) -> pd.DataFr
         scale=fit.effects.scale_label, level=level, interval=kind, interval_label=f"{100 * level:g} % {KINDS[kind]}"
     )
     return out
+
+
+def _parts(fit: BayesianResults) -> Iterator[tuple[Sequence[str], NormalMixture, str]]:
+    """Yield labels and mixtures of coefficients, of a new effect, and of the studies, some at a time."""
+    yield fit.names, fit._coefficients(np.eye(fit.p)), "coefficients"
+    yield ("theta_new",), fit.exact.new_effects(fit._mean_row[None]), "new"
+    for start in range(0, fit.k, AT_ONCE):
+        some = slice(start, start + AT_ONCE)
+        yield [f"theta[{label}]" for label in fit.effects.slab[some]], fit.exact.study_effects(some), "study"
 
 
 def _mixture_rows(

@@ -149,7 +149,7 @@ def _typed(context: typer.Context, name: str) -> bool:
 
 def _check_useful(given: dict[str, Any], *, bayes: bool, model: str | None, by: str | None) -> None:
     """Refuse what was typed and would do nothing."""
-    useless = [name for name in ("method", "test") if name in given] if bayes else []
+    useless: list[str] = [name for name in ("method", "test") if name in given] if bayes else []
     useless += ["model"] if bayes and model is not None else []
     useless += ["by"] if bayes and by is not None else []
     if not bayes:
@@ -180,7 +180,7 @@ def _effects(source: str, *, subset: str | None, by: str | None, vtype: str, nam
     table = _load(source, subset=subset, naming=naming)
     if by is not None:
         table.column(by)
-    named = {name: naming.get(name) for name in ("measure", "ri", "ni")}
+    named: dict[str, Any] = {name: naming.get(name) for name in ("measure", "ri", "ni")}
     if "yi" in naming:
         named["ni"] = None  # Of finished effects the table itself says which column it is.
     return escalc(table, vtype=cast("VType", vtype), **named)

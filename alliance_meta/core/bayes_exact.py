@@ -158,13 +158,13 @@ class ExactPosterior:
         mean, variance = _combine(self.mean, self.root, C)
         return mixture(self.weight, mean, np.sqrt(variance + self.tau**2))
 
-    def study_effects(self) -> NormalMixture:
-        """Return the posteriors of the k true effects."""
+    def study_effects(self, rows: slice = slice(None)) -> NormalMixture:
+        """Return the posteriors of the k true effects, or of some of them."""
         model, tau2 = self.problem.model, self.tau**2
-        mean, variance = _combine(self.mean, self.root, model.X)
-        total = model.v[:, None] + tau2
-        away = model.v[:, None] / total
-        shrunken = mean + (tau2 / total) * (model.y[:, None] - mean)
+        mean, variance = _combine(self.mean, self.root, model.X[rows])
+        total = model.v[rows, None] + tau2
+        away = model.v[rows, None] / total
+        shrunken = mean + (tau2 / total) * (model.y[rows, None] - mean)
         return mixture(self.weight, shrunken, np.sqrt(tau2 * away + away**2 * variance))
 
     def combination(self, c: Array, d: Array) -> NormalMixture:

@@ -126,7 +126,8 @@ def integrate(
         total = 2.0 * series[:, :, 0] @ half
         tail = (np.abs(series[:, :, -3:]).sum(axis=2) + _gaps(series)) * half / total[:, None]
         divisible = (half > 1e-15 * edges[1:]) & (1.0 - edges[:-1] > NEAREST)
-        rough = (tail.max(axis=0) > tolerance) & divisible
+        # No panel can be smoother than rounding of its log densities lets it be.
+        rough = (tail > (tolerance + 4.0 * EPS * np.abs(top))[:, None]).any(axis=0) & divisible
         if not rough.any() or len(half) > MOST_PANELS or rounds == MOST_ROUNDS:
             break
         edges, values = _split(log_density, edges, values, rough, stretch)

@@ -100,9 +100,13 @@ def climb(
             H[stuck], fresh[stuck] = _definite(problem.at(theta[stuck]).information, fixed[stuck]), True
         b = a[went]
         last = point if b.size == m == 1 else last
-        updated = _update(H[b], to[went] - theta[b], np.where(fixed[b], 0.0, g[b] - slope[went]))
-        H[b] = np.where(renew[went][:, None, None], _definite(information[went], fixed[b]), updated)
-        theta[b], value[b], g[b], fresh[b] = to[went], higher[went], slope[went], renew[went]
+        fresh[b] = renew[went]
+        c, turned = b[~fresh[b]], went & ~renew
+        if c.size:
+            H[c] = _update(H[c], to[turned] - theta[c], np.where(fixed[c], 0.0, g[c] - slope[turned]))
+        if c.size < b.size:
+            H[a[went & renew]] = _definite(information[went & renew], fixed[a[went & renew]])
+        theta[b], value[b], g[b] = to[went], higher[went], slope[went]
         damping[b] = np.where(damping[b] > 1e-6, 0.1 * damping[b], 0.0)
     return Climbed(theta, value, settled, step, last)
 
@@ -112,7 +116,7 @@ def _inside(problem: MixedProblem, theta: Array, fixed: Mask) -> MixedPoint:
     low, high = problem.bounds
     point = problem.at(np.clip(theta, low, high))
     for _ in range(MOST_STEPS):
-        invalid = ~point.valid
+        invalid = np.logical_not(point.valid)
         if not invalid.any():
             break
         point = problem.at(np.where(invalid[:, None] & ~fixed, 0.5 * (point.theta + problem.units), point.theta))

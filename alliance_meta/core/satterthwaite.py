@@ -35,7 +35,7 @@ def satterthwaite(sandwich: Sandwich, L: Array) -> Array:
         first, second = _moments(sandwich, sandwich.root)
         parts = [_contract(rows, first, second) for rows in np.array_split(L, 1 + q * p * p // MOST_CELLS)]
     else:
-        parts = [_each(sandwich, rows) for rows in _chunks(sandwich, L)]
+        parts = [np.stack(_each(sandwich, rows)) for rows in _chunks(sandwich, L)]
     mean, fourth = np.concatenate(parts, axis=1)
     there = known(sandwich, L) & (mean > NOTHING * np.square(L @ sandwich.root).sum(axis=1))
     return np.where(there, mean**2 / np.where(there, fourth, 1.0), np.nan)

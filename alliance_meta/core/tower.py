@@ -162,8 +162,8 @@ def factorise(levels: Sequence[Level], d: Array, covariances: Sequence[Array], c
             positive = inner > 0
             if not positive.all():
                 inner = np.where(positive, inner, 1.0)
-            K = (c / inner)[..., None, None]
-            grown = np.log(inner)
+            K: Array = (c / inner)[..., None, None]
+            grown: Array = np.log(inner)
         else:
             wide = C[..., None, :, :]
             sign, grown = np.linalg.slogdet(np.eye(q) + T @ wide)

@@ -62,9 +62,9 @@ def _no_number_codes(sheet: ParsedSheet, found: Findings) -> None:
         values = sheet.numbers(name)
         # What r and n cannot be is an error of its own.
         possible = np.abs(values) < 1 if name == sheet.r else values > 0 if name == sheet.n else np.isfinite(values)
-        for code, *rest in far_codes(values[possible]):
+        for code, count, low, high in far_codes(values[possible]):
             i = int(np.flatnonzero(values == code)[0])
-            message = far_code_message(code, *rest)
+            message = far_code_message(code, count, low, high)
             found.suspicion(sheet.lines[i], column.label, column.cells[i], message, kind="number-code")
 
 

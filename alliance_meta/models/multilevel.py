@@ -227,7 +227,8 @@ def _notes(fitted: MixedFit, parsed: list[ParsedTerm], names: list[str], k: int)
     if lone:
         message = (
             f"{', '.join(lone)} {'are' if len(lone) > 1 else 'is'} not identified: a single group has that level, and "
-            "one effect tells no variance. Use a structure with one variance for all levels (CS, AR), or merge it."
+            "one effect tells no variance. Use a structure with one variance for all levels (CS, AR), or merge the "
+            "level."
         )
         notes.append(warn_note("not-identified", message, NotIdentifiedWarning, stacklevel=4))
     notes += _unidentified(fitted, names)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from alliance_meta.core.univariate import GENERALISED_Q
 from alliance_meta.effects.groups import ROWS, sides
 from alliance_meta.results.r_code import MOST_ROWS, call, comment, data, formula, name, quoted, value, vector
@@ -112,7 +114,7 @@ def rve(fit: RVEResults, uses: tuple[str, ...] = ()) -> str:
     if not columns:
         lines.append(f"dat$cluster <- {vector(fit.clusters.labels[code] for code in fit.clusters.codes)}")
     if fit.working_model == "given":
-        lines.append(f"dat$w <- {vector(fit.settings.weights)}")
+        lines.append(f"dat$w <- {vector(np.asarray(fit.settings.weights))}")
     rho = value(fit.settings.rho) if fit.working_model == "CORR" else None
     arguments = {
         "data": "dat",
