@@ -11,7 +11,6 @@ import numpy as np
 from alliance_meta._typing import Array, Mask
 from alliance_meta.core.clusters import IntArray, codes, nested, stacks
 from alliance_meta.core.mixed import Component, MixedProblem, mixed_problem
-from alliance_meta.core.mixed_climb import units
 from alliance_meta.core.mixed_search import MixedFit, maximise_mixed
 from alliance_meta.core.resampling import full_rank
 from alliance_meta.core.structures import CompoundSymmetry, Correlated, Scaled, Structure, Unstructured
@@ -98,7 +97,7 @@ def inside(problem: MixedProblem, theta: Array) -> Array:
     if not problem.n:
         return theta
     low, high = problem.bounds
-    gap = INSIDE * units(problem)
+    gap = INSIDE * problem.units
     moved = np.where(theta < low + gap, low + gap, np.where(theta > high - gap, high - gap, theta))
     return np.where(np.isinf(low) & (np.abs(theta) < gap), gap, moved)
 
