@@ -32,7 +32,7 @@ SOURCES := $(call plain,alliance_meta data)
 
 NOTEBOOKS := $(patsubst notebooks/%.py,notebooks/build/%.ipynb,$(call plain,notebooks/*.py))
 
-.PHONY: help docs reports test lint fuzz notebooks reproduce data bench validate lock clean distclean remake
+.PHONY: help docs reports test lint fuzz notebooks reproduce data bench house validate lock clean distclean remake
 
 help: ## Say what can be made
 	@echo "Usage: make TARGET, or PYTHON=python3.13 make TARGET"
@@ -67,6 +67,9 @@ data: $(STAMP) ## Check the shipped data against their descriptions and hashes
 
 bench: $(STAMP) ## Measure speed
 	$(VENV)/bin/python benchmarks/run.py
+
+house: $(STAMP) ## Measure the house: sizes, rooms, circles (ARGS=--trace counts the files an analysis enters)
+	@$(VENV)/bin/python tools/house.py $(ARGS)
 
 validate: $(STAMP) ## Run the long simulations
 	$(RUN) pytest -m slow $(ARGS) tests/validation tests/security

@@ -18,31 +18,31 @@ if TYPE_CHECKING:
     from alliance_meta import plots as plots
     from alliance_meta import sensitivity as sensitivity
     from alliance_meta.bayes import priors as priors
-    from alliance_meta.bayes.model import BayesianModel as BayesianModel
-    from alliance_meta.bayes.results import BayesianResults as BayesianResults
-    from alliance_meta.core.sampling_covariance import SamplingCovariance as SamplingCovariance
-    from alliance_meta.effects.aggregate import aggregate as aggregate
-    from alliance_meta.effects.agreement import CoderAgreement as CoderAgreement
-    from alliance_meta.effects.agreement import coder_agreement as coder_agreement
-    from alliance_meta.effects.artifacts import correct_artifacts as correct_artifacts
+    from alliance_meta.bayes.exact.model import BayesianModel as BayesianModel
+    from alliance_meta.bayes.exact.results import BayesianResults as BayesianResults
+    from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance as SamplingCovariance
     from alliance_meta.effects.card import DataCard as DataCard
-    from alliance_meta.effects.codebook import codebook as codebook
-    from alliance_meta.effects.coded import CodedTable as CodedTable
-    from alliance_meta.effects.conversion import Conversion as Conversion
-    from alliance_meta.effects.conversion import conversions as conversions
-    from alliance_meta.effects.conversion import to_r as to_r
-    from alliance_meta.effects.convert import convert as convert
-    from alliance_meta.effects.covariance import impute_V as impute_V
+    from alliance_meta.effects.coders.agreement import CoderAgreement as CoderAgreement
+    from alliance_meta.effects.coders.agreement import coder_agreement as coder_agreement
+    from alliance_meta.effects.contract.codebook import codebook as codebook
+    from alliance_meta.effects.contract.template import write_template as write_template
+    from alliance_meta.effects.converting.artifacts import correct_artifacts as correct_artifacts
+    from alliance_meta.effects.converting.rows import convert as convert
+    from alliance_meta.effects.converting.statistic import Conversion as Conversion
+    from alliance_meta.effects.converting.statistic import conversions as conversions
+    from alliance_meta.effects.converting.statistic import to_r as to_r
     from alliance_meta.effects.datasets import list_datasets as list_datasets
     from alliance_meta.effects.datasets import load_dataset as load_dataset
+    from alliance_meta.effects.dependent.aggregate import aggregate as aggregate
+    from alliance_meta.effects.dependent.covariance import impute_V as impute_V
+    from alliance_meta.effects.dependent.hierarchy import select_effects as select_effects
+    from alliance_meta.effects.dependent.rcalc import rcalc as rcalc
+    from alliance_meta.effects.dependent.within import split_within as split_within
     from alliance_meta.effects.escalc import escalc as escalc
-    from alliance_meta.effects.hierarchy import select_effects as select_effects
-    from alliance_meta.effects.ingest import check_coded as check_coded
-    from alliance_meta.effects.ingest import read_coded as read_coded
-    from alliance_meta.effects.rcalc import rcalc as rcalc
+    from alliance_meta.effects.sheet.coded import CodedTable as CodedTable
+    from alliance_meta.effects.sheet.ingest import check_coded as check_coded
+    from alliance_meta.effects.sheet.ingest import read_coded as read_coded
     from alliance_meta.effects.table import EffectSizes as EffectSizes
-    from alliance_meta.effects.template import write_template as write_template
-    from alliance_meta.effects.within import split_within as split_within
     from alliance_meta.errors import CannotRunError as CannotRunError
     from alliance_meta.errors import CodingError as CodingError
     from alliance_meta.errors import InputError as InputError
@@ -85,17 +85,17 @@ if TYPE_CHECKING:
     from alliance_meta.sensitivity.dependence_result import DependenceComparison as DependenceComparison
 
 _HOMES = {
-    "BayesianModel": "bayes.model",
-    "BayesianResults": "bayes.results",
+    "BayesianModel": "bayes.exact.model",
+    "BayesianResults": "bayes.exact.results",
     "CannotRunError": "errors",
     "Check": "evidence.checking",
     "ClaimVerdict": "evidence.claims",
     "ClaimsAudit": "evidence.claims",
-    "CodedTable": "effects.coded",
-    "CoderAgreement": "effects.agreement",
+    "CodedTable": "effects.sheet.coded",
+    "CoderAgreement": "effects.coders.agreement",
     "CodingError": "errors",
     "ConsistencyReport": "evidence.consistency",
-    "Conversion": "effects.conversion",
+    "Conversion": "effects.converting.statistic",
     "DataCard": "effects.card",
     "DependenceComparison": "sensitivity.dependence_result",
     "EffectSizes": "effects.table",
@@ -116,41 +116,41 @@ _HOMES = {
     "RandomEffectsModel": "models.random_effects",
     "RandomEffectsResults": "results.random_effects",
     "RobustResults": "results.robust",
-    "SamplingCovariance": "core.sampling_covariance",
+    "SamplingCovariance": "core.dependent.sampling_covariance",
     "TrueEffects": "models.true_effects",
     "Umbrella": "evidence.umbrella",
-    "aggregate": "effects.aggregate",
+    "aggregate": "effects.dependent.aggregate",
     "anova": "models.comparison",
     "che": "models.recipes",
     "che_plus": "models.recipes",
-    "check_coded": "effects.ingest",
-    "codebook": "effects.codebook",
-    "coder_agreement": "effects.agreement",
+    "check_coded": "effects.sheet.ingest",
+    "codebook": "effects.contract.codebook",
+    "coder_agreement": "effects.coders.agreement",
     "claims": "evidence.claims",
     "compare_dependence": "sensitivity.dependence",
     "consistency": "evidence.consistency",
-    "conversions": "effects.conversion",
-    "convert": "effects.convert",
-    "correct_artifacts": "effects.artifacts",
+    "conversions": "effects.converting.statistic",
+    "convert": "effects.converting.rows",
+    "correct_artifacts": "effects.converting.artifacts",
     "escalc": "effects.escalc",
-    "impute_V": "effects.covariance",
+    "impute_V": "effects.dependent.covariance",
     "list_datasets": "effects.datasets",
     "load_dataset": "effects.datasets",
     "meaning": "evidence.meaning",
     "prediction_intervals": "models.true_effects",
     "priors": "bayes",
     "published": "evidence.published",
-    "rcalc": "effects.rcalc",
-    "read_coded": "effects.ingest",
+    "rcalc": "effects.dependent.rcalc",
+    "read_coded": "effects.sheet.ingest",
     "reproduce": "evidence.reproduce",
     "scan_text": "evidence.consistency",
     "sce": "models.recipes",
-    "select_effects": "effects.hierarchy",
-    "split_within": "effects.within",
-    "to_r": "effects.conversion",
+    "select_effects": "effects.dependent.hierarchy",
+    "split_within": "effects.dependent.within",
+    "to_r": "effects.converting.statistic",
     "true_effects": "models.true_effects",
     "umbrella": "evidence.umbrella",
-    "write_template": "effects.template",
+    "write_template": "effects.contract.template",
 }
 _SUBPACKAGES = ("bayes", "bias", "moderators", "plots", "sensitivity")
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array, Mask
 from alliance_meta.core.collinear import independent_columns, null_space, partners
-from alliance_meta.effects.missing import strays
+from alliance_meta.effects.sheet.missing import strays
 from alliance_meta.errors import DesignError, DroppedRowsWarning, InputError, RedundantModeratorWarning
 from alliance_meta.expressions import plain_text, shown
 from alliance_meta.formulas import check_size, read_formula

@@ -83,11 +83,11 @@ def model(case: Case, data: Data) -> Task | None:
 
 def arrays(case: Case, data: Data) -> Task | None:
     """The numerical core, from arrays to arrays."""
-    from alliance_meta.bayes.setup import with_tau
-    from alliance_meta.bayes.tau_priors import HalfNormal
-    from alliance_meta.core.bayes_deletion import delete_each
-    from alliance_meta.core.bayes_exact import ExactPosterior, ExactProblem, TauDensity, solve
-    from alliance_meta.core.bayes_normal import prepare
+    from alliance_meta.bayes.exact.setup import with_tau
+    from alliance_meta.bayes.priors.tau import HalfNormal
+    from alliance_meta.core.bayes.deletion import delete_each
+    from alliance_meta.core.bayes.normal import prepare
+    from alliance_meta.core.bayes.two_level import ExactPosterior, ExactProblem, TauDensity, solve
 
     prior = HalfNormal(TAU_SCALE)
     density = TauDensity(prior.logpdf, prior.upper, prior.tail, (), True)

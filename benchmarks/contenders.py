@@ -70,8 +70,8 @@ def model(case: Case, data: Data) -> Task | None:
 def arrays(case: Case, data: Data) -> Task | None:
     """The numerical core, from arrays to arrays."""
     from alliance_meta.core.resampling import Recipe, Refits, in_blocks, refit
-    from alliance_meta.core.univariate import fit_univariate
-    from alliance_meta.core.wls import make_batch
+    from alliance_meta.core.univariate.fit import fit_univariate
+    from alliance_meta.core.univariate.wls import make_batch
 
     how = Recipe(data.X, "REML", "z", None, 0.0, (0,))
 

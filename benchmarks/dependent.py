@@ -63,8 +63,8 @@ def model(case: Case, data: Data) -> Task | None:
 def arrays(case: Case, data: Data) -> Task | None:
     """The numerical core, from arrays to arrays."""
     from alliance_meta.core.resampling import Refits, in_blocks, stream
-    from alliance_meta.core.rve import fit_rve
-    from alliance_meta.core.wild import draw, impose, statistics
+    from alliance_meta.core.robust.rve import fit_rve
+    from alliance_meta.core.robust.wild import draw, impose, statistics
 
     y, v, X = data.y, data.v, data.X
     assert data.study is not None
@@ -79,7 +79,7 @@ def arrays(case: Case, data: Data) -> Task | None:
         return _robust(point, data)[1:]
 
     def che() -> Answer:
-        from alliance_meta.core.sampling_covariance import SamplingCovariance
+        from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
 
         labels = tuple(map(str, range(case.studies)))
         V = SamplingCovariance(v, data.study, labels, None, "", rho=RHO)
@@ -108,10 +108,10 @@ def arrays(case: Case, data: Data) -> Task | None:
 
 def _fit(data: Data, blocks=None, *, known: bool = False):
     """Return the three-level model at its maximum, or at the variances that the data were drawn with."""
-    from alliance_meta.core.mixed import Component, mixed_problem
-    from alliance_meta.core.mixed_search import maximise_mixed
-    from alliance_meta.core.structures import Scaled
-    from alliance_meta.core.tower_plan import Term
+    from alliance_meta.core.mixed.likelihood import Component, mixed_problem
+    from alliance_meta.core.mixed.plan import Term
+    from alliance_meta.core.mixed.search import maximise_mixed
+    from alliance_meta.core.mixed.structures import Scaled
 
     one = Scaled(np.ones((1, 1)))
     terms = [Term(data.study), Term(np.arange(len(data.y)))]
@@ -122,8 +122,8 @@ def _fit(data: Data, blocks=None, *, known: bool = False):
 
 def _regression(point, data: Data, blocks=None):
     """Return the regression of a three-level model in its clusters, and the residuals."""
-    from alliance_meta.core.clusters import stacks
-    from alliance_meta.core.wild import Regression
+    from alliance_meta.core.robust.clusters import stacks
+    from alliance_meta.core.robust.wild import Regression
 
     between, within = point.theta
     working = []
@@ -135,7 +135,7 @@ def _regression(point, data: Data, blocks=None):
 
 
 def _robust(point, data: Data, blocks=None) -> Answer:
-    from alliance_meta.core.satterthwaite import satterthwaite
+    from alliance_meta.core.robust.satterthwaite import satterthwaite
 
     regression, resid = _regression(point, data, blocks)
     sandwich = regression.sandwich(resid, "CR2")
@@ -197,9 +197,9 @@ def pimeta(case: Case, data: Data) -> Task | None:
 
 def expected(case: Case, data: Data, method: str) -> Answer:
     """Return the numbers that a contender must give."""
-    from alliance_meta.core.robust import DiagonalWorking, sandwich
-    from alliance_meta.core.rve import blocks
-    from alliance_meta.core.satterthwaite import satterthwaite
+    from alliance_meta.core.robust.rve import blocks
+    from alliance_meta.core.robust.sandwich import DiagonalWorking, sandwich
+    from alliance_meta.core.robust.satterthwaite import satterthwaite
 
     if case.kind == "impute":
         s = np.sqrt(data.v)

@@ -48,7 +48,7 @@ out as with the peers, and `alliance_meta` itself in the last row.
 - **alliance_meta** is what a user calls, `RandomEffectsModel(effects, mods=..., test="z").fit()` with its coefficients,
   tests, Q and I², `sensitivity.bootstrap` and `sensitivity.permutation_test`. With moderators most of its time is the
   formula's. Its bootstrap draws its own data sets, so that only its time is compared, and computes I² and H² of each.
-- **its core** is `alliance_meta.core.univariate.fit_univariate`, and `alliance_meta.core.resampling.refit` for many
+- **its core** is `alliance_meta.core.univariate.fit.fit_univariate`, and `alliance_meta.core.resampling.refit` for many
   data sets at once, in NumPy; the proof that no other τ² has a higher likelihood is part of both.
 - **statsmodels** has no REML: its column is Paule and Mandel's estimator. **metapipe-kit** has no REML with moderators.
 - The bootstrap row gives every contender the same 1,000 data sets, drawn from one model.
@@ -103,7 +103,7 @@ The contender's time divided by that of the core, or where there is none by that
 {ratios}
 {sampled}
 - **Posterior and marginal likelihood** is `BayesianModel(effects, ...).fit()`, with the checks that priors and data
-  agree; its core is `alliance_meta.core.bayes_exact.solve`. Its error bound is {bound}. PyMC compiles and samples
+  agree; its core is `alliance_meta.core.bayes.two_level.solve`. Its error bound is {bound}. PyMC compiles and samples
   (nutpie, 4 chains of 1,000 draws after 1,000 for tuning), and knows no marginal likelihood.
 - **Every quantile and true effect** is that with `.tidy()`: mean, standard deviation, median and interval of mu, tau,
   the effect of a new study, and each study's own. bayesmeta always does all this, and the weights of each study

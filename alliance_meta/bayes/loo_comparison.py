@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.bayes.multilevel_results import BayesianMultilevelResults
-from alliance_meta.bayes.results import BayesianResults
-from alliance_meta.bayes.sampled_gate import FAILED
-from alliance_meta.bayes.sampled_loo import SampledLeaveOneOut
-from alliance_meta.bayes.sampled_results import SampledPosterior
-from alliance_meta.core.stacking import stacking_weights
+from alliance_meta.bayes.exact.results import BayesianResults
+from alliance_meta.bayes.sampled.gate import FAILED
+from alliance_meta.bayes.sampled.loo import SampledLeaveOneOut
+from alliance_meta.bayes.sampled.results import SampledPosterior
+from alliance_meta.bayes.three_level.results import BayesianMultilevelResults
+from alliance_meta.core.bayes.stacking import stacking_weights
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
@@ -24,7 +24,7 @@ from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.wording import WIDTH, number, wrapped
 
 if TYPE_CHECKING:
-    from alliance_meta.bayes.leave_out import LeaveOneOut
+    from alliance_meta.bayes.exact.leave_out import LeaveOneOut
 
     Fit = BayesianResults | BayesianMultilevelResults | SampledPosterior
 

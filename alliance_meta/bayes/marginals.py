@@ -13,9 +13,9 @@ import pandas as pd
 from scipy import special
 
 from alliance_meta._typing import Array
-from alliance_meta.core import bayes_panels
-from alliance_meta.core.bayes_exact import ExactPosterior, log_posterior
-from alliance_meta.core.bayes_mixture import NormalMixture, shortest_interval
+from alliance_meta.core.bayes import integration as bayes_panels
+from alliance_meta.core.bayes.mixture import NormalMixture, shortest_interval
+from alliance_meta.core.bayes.two_level import ExactPosterior, log_posterior
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import check_level, check_option

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.bayes.results_export import column
-from alliance_meta.core.bayes_exact import ExactPosterior
-from alliance_meta.core.bayes_multilevel import MultilevelPosterior
-from alliance_meta.core.bayes_multilevel_power import multilevel_exists, solve_multilevel_power
-from alliance_meta.core.bayes_panels import cdf, sf
-from alliance_meta.core.bayes_power import Powers, cumulative_distance, exists, probe_points, solve_power
+from alliance_meta.bayes.exact.export import column
+from alliance_meta.core.bayes.integration import cdf, sf
+from alliance_meta.core.bayes.power import Powers, cumulative_distance, exists, probe_points, solve_power
+from alliance_meta.core.bayes.two_level import ExactPosterior
+from alliance_meta.core.three_level.posterior import MultilevelPosterior
+from alliance_meta.core.three_level.power import multilevel_exists, solve_multilevel_power
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import did_you_mean
@@ -24,8 +24,8 @@ from alliance_meta.results.export import columns_of
 from alliance_meta.results.wording import WIDTH, wrapped
 
 if TYPE_CHECKING:
-    from alliance_meta.bayes.multilevel_results import BayesianMultilevelResults
-    from alliance_meta.bayes.results import BayesianResults
+    from alliance_meta.bayes.exact.results import BayesianResults
+    from alliance_meta.bayes.three_level.results import BayesianMultilevelResults
 
 Posterior = ExactPosterior | MultilevelPosterior
 

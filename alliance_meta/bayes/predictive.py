@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.bayes.quantities import Quantities
-from alliance_meta.bayes.sampled_replicates import Replications, replicate_draws
-from alliance_meta.bayes.sampled_results import SampledPosterior
-from alliance_meta.bayes.sampled_text import FAILED
-from alliance_meta.bayes.setup import coordinates
-from alliance_meta.core.bayes_mixture import NormalMixture, mixture
-from alliance_meta.core.bayes_multilevel import MultilevelPosterior
-from alliance_meta.core.clusters import stacks
-from alliance_meta.core.replicates import Errors, check_statistics, replicate
+from alliance_meta.bayes.exact.quantities import Quantities
+from alliance_meta.bayes.exact.setup import coordinates
+from alliance_meta.bayes.sampled.replicates import Replications, replicate_draws
+from alliance_meta.bayes.sampled.results import SampledPosterior
+from alliance_meta.bayes.sampled.text import FAILED
+from alliance_meta.core.bayes.mixture import NormalMixture, mixture
+from alliance_meta.core.bayes.replicates import Errors, check_statistics, replicate
+from alliance_meta.core.robust.clusters import stacks
+from alliance_meta.core.three_level.posterior import MultilevelPosterior
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
@@ -27,8 +27,8 @@ from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.wording import number, wrapped
 
 if TYPE_CHECKING:
-    from alliance_meta.bayes.multilevel_results import BayesianMultilevelResults
-    from alliance_meta.bayes.results import BayesianResults
+    from alliance_meta.bayes.exact.results import BayesianResults
+    from alliance_meta.bayes.three_level.results import BayesianMultilevelResults
 
 # Statistic -> what it is, in words.
 STATISTICS = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from alliance_meta.core.henmi_copas import henmi_copas
+from alliance_meta.core.univariate.henmi_copas import henmi_copas
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note

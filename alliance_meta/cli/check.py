@@ -12,8 +12,8 @@ from alliance_meta.cli.options import JsonOption, takes_sheet
 from alliance_meta.cli.output import print_json, print_note, print_table
 
 if TYPE_CHECKING:
-    from alliance_meta.effects.contents import Contents
-    from alliance_meta.effects.examine import Reading
+    from alliance_meta.effects.sheet.contents import Contents
+    from alliance_meta.effects.sheet.examine import Reading
 
 WIDTH = 100
 
@@ -34,7 +34,7 @@ def check(
     the names of the coding contract (`alliance-meta codebook`) are held against it; a datapackage.json beside the
     sheet may widen its vocabularies.
     """
-    from alliance_meta.effects.examine import examine
+    from alliance_meta.effects.sheet.examine import examine
 
     reading = examine(file, hold="strict" if strict else "check", **naming)
     if json:

@@ -11,7 +11,7 @@ from alliance_meta.cli.options import JsonOption
 from alliance_meta.cli.output import print_json, print_note, print_table
 
 if TYPE_CHECKING:
-    from alliance_meta.effects.conversion import Conversion
+    from alliance_meta.effects.converting.statistic import Conversion
 
 SHORT = {"se": "es_se", "lb": "es_lb", "ub": "es_ub", "sign": "es_sign", "tails": "es_tails"}
 
@@ -28,7 +28,7 @@ def convert(
 
     se, lb, ub, sign and tails are short for es_se, es_lb, es_ub, es_sign and es_tails.
     """
-    from alliance_meta.effects.conversion import to_r
+    from alliance_meta.effects.converting.statistic import to_r
 
     if listed:
         _print_list(json)
@@ -43,8 +43,8 @@ def convert(
 
 def _read(text: str) -> tuple[str, float | None, dict[str, float | str]]:
     """Read ``d=0.5 n1=20``: one name is a statistic, the others are what goes with it."""
-    from alliance_meta.effects.conversion_inputs import COLUMNS
-    from alliance_meta.effects.conversion_rules import OTHER_NAMES, RULES
+    from alliance_meta.effects.converting.inputs import COLUMNS
+    from alliance_meta.effects.converting.rules import OTHER_NAMES, RULES
     from alliance_meta.errors import InputError
     from alliance_meta.options import did_you_mean
 
@@ -101,7 +101,7 @@ def _print(conversion: Conversion) -> None:
 
 def _print_list(json: bool) -> None:
     from alliance_meta.cli.output import records
-    from alliance_meta.effects.conversion import conversions
+    from alliance_meta.effects.converting.statistic import conversions
 
     rows = records(conversions().reset_index())
     if json:

@@ -23,7 +23,7 @@ from alliance_meta.files import write_bytes
 from alliance_meta.options import RobustType, Tau2Method, Test, VType, did_you_mean
 
 if TYPE_CHECKING:
-    from alliance_meta.effects.coded import CodedTable
+    from alliance_meta.effects.sheet.coded import CodedTable
     from alliance_meta.effects.table import EffectSizes
 
 MODEL_SETTINGS = ("method", "test", "rho", "cluster", "random", "robust", "mu_prior", "tau_prior")
@@ -160,9 +160,9 @@ def _check_useful(given: dict[str, Any], *, bayes: bool, model: str | None, by: 
 
 
 def _priors(mu: str, tau: str) -> dict[str, Any]:
-    from alliance_meta.bayes.prior import EffectPrior, TauPrior
-    from alliance_meta.bayes.prior_names import parse
-    from alliance_meta.bayes.setup import check_kind
+    from alliance_meta.bayes.exact.setup import check_kind
+    from alliance_meta.bayes.priors.names import parse
+    from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 
     found = {}
     for name, text, kind in (("mu_prior", mu, EffectPrior), ("tau_prior", tau, TauPrior)):
@@ -198,7 +198,7 @@ def _check_outputs(source: str, *, forest: Path | None, out: Path | None) -> dic
 def _load(source: str, *, subset: str | None, naming: dict[str, Any]) -> CodedTable:
     """Read a file, or load a shipped data set with the rows of it that may be pooled."""
     from alliance_meta.effects.datasets import list_datasets, load_dataset
-    from alliance_meta.effects.ingest import read_coded
+    from alliance_meta.effects.sheet.ingest import read_coded
 
     if Path(source).exists() or Path(source).name != source or Path(source).suffix:
         table = read_coded(source, **naming)

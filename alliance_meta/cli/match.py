@@ -13,7 +13,7 @@ from alliance_meta.errors import CannotRunError, InputError
 from alliance_meta.options import did_you_mean
 
 if TYPE_CHECKING:
-    from alliance_meta.effects.coded import CodedTable
+    from alliance_meta.effects.sheet.coded import CodedTable
     from alliance_meta.sensitivity.matching import RouteMatch
 
 WIDTH = 100
@@ -90,7 +90,7 @@ def _check_source(source: str, naming: dict[str, Any]) -> None:
 def _rows(source: str, naming: dict[str, Any]) -> CodedTable:
     """Return the rows of a file or of a shipped data set."""
     from alliance_meta.effects.datasets import load_dataset
-    from alliance_meta.effects.ingest import read_coded
+    from alliance_meta.effects.sheet.ingest import read_coded
     from alliance_meta.evidence.own_sheet import is_sheet, with_r
 
     return with_r(read_coded(source, **naming)) if is_sheet(source) else load_dataset(source)

@@ -96,7 +96,7 @@ def _random(effects: EffectSizes, common: dict[str, Any], given: dict[str, Any])
 
 
 def _multilevel(effects: EffectSizes, common: dict[str, Any], given: dict[str, Any]) -> Any:
-    from alliance_meta.effects.covariance import impute_V
+    from alliance_meta.effects.dependent.covariance import impute_V
     from alliance_meta.models.multilevel import MultilevelModel
 
     cluster, robust, rho = given.pop("cluster", None), given.pop("robust", None), given.pop("rho", None)
@@ -123,7 +123,7 @@ def _rve(effects: EffectSizes, common: dict[str, Any], given: dict[str, Any]) ->
 
 
 def _bayes(effects: EffectSizes, common: dict[str, Any], given: dict[str, Any]) -> Any:
-    from alliance_meta.bayes.model import BayesianModel
+    from alliance_meta.bayes.exact.model import BayesianModel
 
     return BayesianModel(effects, **common, **given).fit()
 

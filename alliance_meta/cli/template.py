@@ -26,8 +26,8 @@ def template(
     With the name of a published meta-analysis its printed result goes along, and `alliance-meta reproduce` on the
     typed sheet says whether it comes out.
     """
-    from alliance_meta.effects.description import PACKAGE
-    from alliance_meta.effects.template import write_template
+    from alliance_meta.effects.contract.description import PACKAGE
+    from alliance_meta.effects.contract.template import write_template
 
     folder = out or Path(name or "coding")
     paths = write_template(folder, name)
@@ -43,8 +43,8 @@ def codebook(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
 ) -> None:
     """Print what the columns of a coding sheet mean and which words they may hold."""
-    from alliance_meta.effects.codebook import as_markdown, as_text, column_as_text, column_of
-    from alliance_meta.effects.schema import CONTRACT, json_schema
+    from alliance_meta.effects.contract.codebook import as_markdown, as_text, column_as_text, column_of
+    from alliance_meta.effects.contract.schema import CONTRACT, json_schema
 
     if json:
         print_json(json_schema(CONTRACT))

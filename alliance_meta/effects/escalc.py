@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.core.correlations import r_to_z, unbiased_r, var_r, var_z
-from alliance_meta.effects.coded import CodedTable
-from alliance_meta.effects.converted_rows import converted_rows, own_variances
+from alliance_meta.core.correlations.pearson import r_to_z, unbiased_r, var_r, var_z
+from alliance_meta.effects.converting.converted import converted_rows, own_variances
 from alliance_meta.effects.finished import finished_columns, finished_effects
-from alliance_meta.effects.missing import without_codes
 from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.sheet.coded import CodedTable
+from alliance_meta.effects.sheet.missing import without_codes
 from alliance_meta.effects.studies import Named, listed, row_labels, row_studies
 from alliance_meta.effects.table import EffectSizes, unique_labels
 from alliance_meta.errors import CodingError, DroppedRowsWarning, InputError, Problem

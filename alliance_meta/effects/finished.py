@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta.core.correlations import var_z
-from alliance_meta.effects.coded import CodedTable
+from alliance_meta.core.correlations.pearson import var_z
+from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.effects.studies import Named, row_labels, row_studies
 from alliance_meta.effects.table import EffectSizes, unique_labels
 from alliance_meta.errors import CodingError, DroppedRowsWarning, InputError, Problem

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta.core.clusters import IntArray, codes
-from alliance_meta.effects.coded import CodedTable
-from alliance_meta.effects.columns import YEAR_PRINTED, canonical_name, rank_of
+from alliance_meta.core.robust.clusters import IntArray, codes
 from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.sheet.coded import CodedTable
+from alliance_meta.effects.sheet.columns import YEAR_PRINTED, canonical_name, rank_of
 from alliance_meta.errors import CodingError, DependenceWarning, InputError, Problem
 from alliance_meta.notes import Note, warn_note
 

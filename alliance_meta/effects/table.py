@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta.core.clusters import IntArray, codes
-from alliance_meta.effects.missing import without_codes
+from alliance_meta.core.robust.clusters import IntArray, codes
 from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.sheet.missing import without_codes
 from alliance_meta.effects.studies import (
     STUDY,
     count_people,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from alliance_meta.core.rounding import Range
+from alliance_meta.core.correlations.rounding import Range
 from alliance_meta.evidence.printed import PrintedNumber, PrintedResult
 
 Verdict = Literal[

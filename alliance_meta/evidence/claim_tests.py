@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alliance_meta.core.meaning import d_to_odds_ratio
+from alliance_meta.core.correlations.meaning import d_to_odds_ratio
 from alliance_meta.evidence.printed import PrintedResult
 from alliance_meta.evidence.scan import scan_into
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core import meaning as core
+from alliance_meta.core.correlations import meaning as core
 
 Unit = Literal["share", "sd", "ratio", "number"]
 Course = Literal["up", "even", "down"]

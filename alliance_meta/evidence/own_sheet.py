@@ -8,11 +8,11 @@ from typing import Any
 
 from alliance_meta.conditions import check_subset
 from alliance_meta.effects.card import PublishedResult
-from alliance_meta.effects.coded import CodedTable
-from alliance_meta.effects.convert import convert
+from alliance_meta.effects.contract.description import PACKAGE
+from alliance_meta.effects.converting.rows import convert
 from alliance_meta.effects.datasets import load_dataset
-from alliance_meta.effects.description import PACKAGE
-from alliance_meta.effects.examine import examine
+from alliance_meta.effects.sheet.coded import CodedTable
+from alliance_meta.effects.sheet.examine import examine
 from alliance_meta.errors import AllianceMetaWarning, CodingError, InputError
 from alliance_meta.evidence.routes import route_from
 from alliance_meta.formulas import parse_formula

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from alliance_meta.core.rounding import Range, rounded
+from alliance_meta.core.correlations.rounding import Range, rounded
 from alliance_meta.errors import InputError, Problem
 from alliance_meta.options import did_you_mean
 

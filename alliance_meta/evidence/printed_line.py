@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from alliance_meta.errors import InputError
-from alliance_meta.evidence.atoms import normal
 from alliance_meta.evidence.closeness import QUANTITIES, RENAMED, read_printed
 from alliance_meta.evidence.printed import PrintedNumber, PrintedResult
 from alliance_meta.evidence.scan import scan
+from alliance_meta.evidence.text_statistics import normal
 
 EXAMPLE = "'r = .149 [.087, .209], k = 16, Q(15) = 38.2'"
 SCALES = {"": "r", "r": "r", "ES": "r", "z": "z"}

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from alliance_meta.effects.contract.description import PACKAGE
+from alliance_meta.effects.contract.template import printed_moderators
 from alliance_meta.effects.datasets import list_datasets, load_dataset
-from alliance_meta.effects.description import PACKAGE
-from alliance_meta.effects.template import printed_moderators
 from alliance_meta.errors import CodingError, InputError
 from alliance_meta.evidence.closeness import agrees, read_printed
 from alliance_meta.evidence.own_sheet import is_sheet, read_sheet
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from alliance_meta.effects.card import PublishedResult
-    from alliance_meta.effects.coded import CodedTable
+    from alliance_meta.effects.sheet.coded import CodedTable
 
 COLUMNS = ("dataset", "result", "source", "kind", "quantity", "scale", "printed", "ours", "agrees", "route", "note")
 

@@ -13,9 +13,9 @@ from scipy import special
 
 from alliance_meta._typing import Array
 from alliance_meta.core.distributions import critical_value, two_sided_p
-from alliance_meta.core.tau2 import estimate_tau2
-from alliance_meta.core.univariate import ROUNDING
-from alliance_meta.core.wls import make_batch, wls
+from alliance_meta.core.univariate.fit import ROUNDING
+from alliance_meta.core.univariate.tau2 import estimate_tau2
+from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.evidence.route_samples import Sample, of_size
 from alliance_meta.evidence.routes import METHODS, Route
 

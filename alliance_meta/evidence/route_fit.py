@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.core.correlations import r_to_z, var_r, var_z
+from alliance_meta.core.correlations.pearson import r_to_z, var_r, var_z
 from alliance_meta.core.distributions import critical_value, two_sided_p
-from alliance_meta.effects.aggregate import aggregate
-from alliance_meta.effects.coded import CodedTable
-from alliance_meta.effects.covariance import impute_V
+from alliance_meta.effects.dependent.aggregate import aggregate
+from alliance_meta.effects.dependent.covariance import impute_V
+from alliance_meta.effects.dependent.groups import Clusters, read_clusters
+from alliance_meta.effects.dependent.rcalc import rcalc
 from alliance_meta.effects.escalc import escalc
-from alliance_meta.effects.groups import Clusters, read_clusters
-from alliance_meta.effects.rcalc import rcalc
+from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.evidence.routes import DEFAULT_RHO, Route

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from alliance_meta.effects.covariance import impute_V
+from alliance_meta.effects.dependent.covariance import impute_V
 from alliance_meta.errors import AllianceMetaError, AllianceMetaWarning
 from alliance_meta.evidence.route_engine import Followed, join
 from alliance_meta.evidence.route_fit import clusters_of, mean_values, new_study

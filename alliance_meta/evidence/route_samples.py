@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.aggregation import gls_of, mean_of
-from alliance_meta.core.clusters import codes as codes_of
-from alliance_meta.core.clusters import nested
-from alliance_meta.effects.coded import CodedTable
+from alliance_meta.core.dependent.aggregation import gls_of, mean_of
+from alliance_meta.core.robust.clusters import codes as codes_of
+from alliance_meta.core.robust.clusters import nested
 from alliance_meta.effects.escalc import VTYPES
 from alliance_meta.effects.finished import finished_columns
+from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.effects.studies import plain_text
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AllianceMetaWarning, CodingError, InputError

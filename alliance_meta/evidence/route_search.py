@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from alliance_meta._typing import AnyArray, Array
-from alliance_meta.effects.coded import CodedTable
+from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.errors import InputError
 from alliance_meta.evidence.closeness import HAIR, Fit, cut_off, gaps
 from alliance_meta.evidence.printed import PrintedNumber

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from alliance_meta.core.rve import Working
+from alliance_meta.core.robust.rve import Working
 from alliance_meta.errors import InputError
 from alliance_meta.expressions import shown
 from alliance_meta.options import Degrees, Struct, VType, did_you_mean

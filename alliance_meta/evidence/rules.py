@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from alliance_meta.evidence import rules_amount, rules_estimate, rules_test
+from alliance_meta.evidence import rules_amount, rules_estimate
+from alliance_meta.evidence import rules_tests as rules_test
 from alliance_meta.evidence.checking import Check
 from alliance_meta.evidence.printed import PrintedResult
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.rounding import Range, span
+from alliance_meta.core.correlations.rounding import Range, span
 from alliance_meta.evidence.checking import Check, Reading, judge, read, show_range
 from alliance_meta.evidence.printed import QUANTITIES, PrintedResult
 from alliance_meta.evidence.rules_estimate import LOG_METRICS

@@ -9,8 +9,8 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import Array
+from alliance_meta.core.correlations.rounding import Range, hull, span
 from alliance_meta.core.distributions import critical_value
-from alliance_meta.core.rounding import Range, hull, span
 from alliance_meta.evidence.checking import Check, Reading, judge, read, show_range
 from alliance_meta.evidence.printed import PrintedResult
 

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from alliance_meta.evidence.atoms import WORDED, Atom, bare_estimate, find_atoms, squeezed
 from alliance_meta.evidence.printed import COUNTS, POSITIVE, PrintedNumber, PrintedResult, _counted, read_number
+from alliance_meta.evidence.text_statistics import WORDED, Atom, bare_estimate, find_atoms, squeezed
 
 LONGEST_GAP = 45
 # Fisher's z of a correlation of .91; what is larger and called z is a test.

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pandas as pd
 
-from alliance_meta.core.correlations import z_to_r
+from alliance_meta.core.correlations.pearson import z_to_r
 from alliance_meta.errors import InputError
 from alliance_meta.evidence.published import groups, published
 from alliance_meta.evidence.umbrella_views import NO_PREDICTION, development, overlap, view

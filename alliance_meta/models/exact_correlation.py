@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.correlation_fit import CorrelationFit, fit_correlations
-from alliance_meta.core.correlation_likelihood import correlations
-from alliance_meta.core.tau2 import estimate_tau2, fixed_tau2
-from alliance_meta.core.wls import make_batch, wls
+from alliance_meta.core.correlations.fit import CorrelationFit, fit_correlations
+from alliance_meta.core.correlations.likelihood import correlations
+from alliance_meta.core.univariate.tau2 import estimate_tau2, fixed_tau2
+from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.design import design_of
 from alliance_meta.effects.pearson import pearson
 from alliance_meta.effects.studies import dependence_notes

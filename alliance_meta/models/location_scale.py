@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from alliance_meta.core.location_scale import ScaleFit, fit_location_scale
+from alliance_meta.core.univariate.location_scale import ScaleFit, fit_location_scale
 from alliance_meta.design import Design, design_of
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes

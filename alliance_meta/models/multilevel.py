@@ -9,13 +9,13 @@ from typing import Any, Literal
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.clusters import IntArray
-from alliance_meta.core.mixed import Component, MixedProblem, mixed_problem
-from alliance_meta.core.mixed_search import MixedFit, maximise_mixed, observed_information
-from alliance_meta.core.sampling_covariance import SamplingCovariance
-from alliance_meta.core.tower_plan import Term
+from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
+from alliance_meta.core.mixed.likelihood import Component, MixedProblem, mixed_problem
+from alliance_meta.core.mixed.plan import Term
+from alliance_meta.core.mixed.search import MixedFit, maximise_mixed, observed_information
+from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.design import Design, design_of
-from alliance_meta.effects.groups import ROWS
+from alliance_meta.effects.dependent.groups import ROWS
 from alliance_meta.effects.studies import STUDY
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, InputError, NotIdentifiedWarning

@@ -10,9 +10,9 @@ import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.core.distributions import chi2_quantile, critical_value
-from alliance_meta.core.tau2 import Tau2Fit, fixed_tau2
-from alliance_meta.core.univariate import GENERALISED_Q, Coefficients, UnivariateFit, fit_univariate
-from alliance_meta.core.wls import wls
+from alliance_meta.core.univariate.fit import GENERALISED_Q, Coefficients, UnivariateFit, fit_univariate
+from alliance_meta.core.univariate.tau2 import Tau2Fit, fixed_tau2
+from alliance_meta.core.univariate.wls import wls
 from alliance_meta.design import Design, design_of
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes

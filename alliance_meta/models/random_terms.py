@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.core.clusters import IntArray, codes
-from alliance_meta.core.structures import CompoundSymmetry, Correlated, Scaled, Structure, Unstructured
-from alliance_meta.core.tower_plan import Term
+from alliance_meta.core.mixed.plan import Term
+from alliance_meta.core.mixed.structures import CompoundSymmetry, Correlated, Scaled, Structure, Unstructured
+from alliance_meta.core.robust.clusters import IntArray, codes
 from alliance_meta.design import design_of
-from alliance_meta.effects.groups import expand, factor, sides
+from alliance_meta.effects.dependent.groups import expand, factor, sides
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import DesignError, InputError
 from alliance_meta.options import Struct, check_option

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from alliance_meta.effects.covariance import impute_V
-from alliance_meta.effects.groups import ROWS, column, read_clusters
+from alliance_meta.effects.dependent.covariance import impute_V
+from alliance_meta.effects.dependent.groups import ROWS, column, read_clusters
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.models.multilevel import MultilevelModel

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from alliance_meta.core.rve import RVEFit, Working, fit_rve, one_cluster_terms
+from alliance_meta.core.robust.rve import RVEFit, Working, fit_rve, one_cluster_terms
 from alliance_meta.design import design_of
-from alliance_meta.effects.groups import Clusters, read_clusters
+from alliance_meta.effects.dependent.groups import Clusters, read_clusters
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import DesignError, InputError, TruncationWarning
 from alliance_meta.models.random_effects import given_weights

@@ -10,7 +10,7 @@ import pandas as pd
 
 from alliance_meta._typing import AnyArray, Array
 from alliance_meta.core.distributions import critical_value, two_sided_p
-from alliance_meta.core.univariate import GENERALISED_Q, fit_univariate
+from alliance_meta.core.univariate.fit import GENERALISED_Q, fit_univariate
 from alliance_meta.design import Design, build_design
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes

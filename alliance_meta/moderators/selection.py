@@ -13,7 +13,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.core.distributions import critical_value
-from alliance_meta.core.univariate import UnivariateFit, fit_univariate
+from alliance_meta.core.univariate.fit import UnivariateFit, fit_univariate
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import DesignError

@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.plots.axis import Axis, value_axis
 from alliance_meta.plots.bubble_rows import bubble_data
-from alliance_meta.plots.chart import (
+from alliance_meta.plots.forests.layout import MARGIN
+from alliance_meta.plots.forests.pages import TICK
+from alliance_meta.plots.sheet.axis import Axis, value_axis
+from alliance_meta.plots.sheet.chart import (
     CI_BAND,
     DASHED,
     PI_BAND,
@@ -27,13 +29,11 @@ from alliance_meta.plots.chart import (
     render,
     upright,
 )
-from alliance_meta.plots.chart_frame import EFFECT, as_frame, with_beyond
-from alliance_meta.plots.figures import NotebookFigure
-from alliance_meta.plots.layout import MARGIN
-from alliance_meta.plots.pages import TICK
-from alliance_meta.plots.pen import FAINT, SUMMARY
-from alliance_meta.plots.swarm import swarm
-from alliance_meta.plots.text import line_height, text_width, wrap
+from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, with_beyond
+from alliance_meta.plots.sheet.figures import NotebookFigure
+from alliance_meta.plots.sheet.pen import FAINT, SUMMARY
+from alliance_meta.plots.sheet.swarm import swarm
+from alliance_meta.plots.sheet.text import line_height, text_width, wrap
 from alliance_meta.tables.format import format_count
 
 if TYPE_CHECKING:

@@ -14,12 +14,12 @@ from alliance_meta.moderators.grid import check_names, finite_number, level_valu
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_level
-from alliance_meta.plots import forest_text
-from alliance_meta.plots.chart_frame import EFFECT, chart_meta, described, make_chart, with_r
+from alliance_meta.plots.forests import text as forest_text
+from alliance_meta.plots.sheet.chart_frame import EFFECT, chart_meta, described, make_chart, with_r
 from alliance_meta.tables.format import format_count, format_level
 
 if TYPE_CHECKING:
-    from alliance_meta.bayes.sampled_results import SampledPosterior
+    from alliance_meta.bayes.sampled.results import SampledPosterior
 
 STEPS = 101
 

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.plots.axis import Axis, is_correlation, value_axis
-from alliance_meta.plots.chart import DOTTED, SIZE, Chart, Sheet, across, make_sheet, render
-from alliance_meta.plots.chart_frame import COLUMNS, as_frame, counted, described, make_chart, with_beyond
-from alliance_meta.plots.figures import NotebookFigure
-from alliance_meta.plots.forest_rows import forest_data, is_simple
-from alliance_meta.plots.forest_text import effect_text, prediction_label
-from alliance_meta.plots.layout import MARGIN
-from alliance_meta.plots.pen import FAINT, GREY, INK, SUMMARY
-from alliance_meta.plots.text import line_height
+from alliance_meta.plots.forests.layout import MARGIN
+from alliance_meta.plots.forests.rows import forest_data, is_simple
+from alliance_meta.plots.forests.text import effect_text, prediction_label
+from alliance_meta.plots.sheet.axis import Axis, is_correlation, value_axis
+from alliance_meta.plots.sheet.chart import DOTTED, SIZE, Chart, Sheet, across, make_sheet, render
+from alliance_meta.plots.sheet.chart_frame import COLUMNS, as_frame, counted, described, make_chart, with_beyond
+from alliance_meta.plots.sheet.figures import NotebookFigure
+from alliance_meta.plots.sheet.pen import FAINT, GREY, INK, SUMMARY
+from alliance_meta.plots.sheet.text import line_height
 from alliance_meta.tables.format import format_interval, format_level
 
 if TYPE_CHECKING:

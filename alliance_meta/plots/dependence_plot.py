@@ -9,10 +9,10 @@ import pandas as pd
 
 from alliance_meta.errors import InputError
 from alliance_meta.options import did_you_mean
-from alliance_meta.plots import forest_text
-from alliance_meta.plots.chart_frame import EFFECT, as_frame, chart_meta, described, make_chart, with_r
-from alliance_meta.plots.estimate_rows import draw_rows
-from alliance_meta.plots.figures import NotebookFigure
+from alliance_meta.plots.forests import text as forest_text
+from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_meta, described, make_chart, with_r
+from alliance_meta.plots.sheet.estimate_rows import draw_rows
+from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.sensitivity.dependence_result import DependenceComparison
 from alliance_meta.sensitivity.dependence_text import METHODS
 from alliance_meta.tables.format import format_count, format_level

@@ -12,15 +12,15 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.errors import InputError
 from alliance_meta.evidence.umbrella import Umbrella
-from alliance_meta.plots.axis import Axis, to_analysis, value_axis
-from alliance_meta.plots.chart import PI_BAND, POINT, SIZE, Chart, Sheet, left_margin, make_sheet, render, upright
-from alliance_meta.plots.chart_frame import EFFECT, META, as_frame, make_chart
-from alliance_meta.plots.figures import NotebookFigure
-from alliance_meta.plots.layout import MARGIN
-from alliance_meta.plots.pages import TICK
-from alliance_meta.plots.pen import FAINT, SUMMARY
-from alliance_meta.plots.published_rows import NOT_POOLED
-from alliance_meta.plots.text import line_height, text_width
+from alliance_meta.plots.forests.layout import MARGIN
+from alliance_meta.plots.forests.pages import TICK
+from alliance_meta.plots.forests.published import NOT_POOLED
+from alliance_meta.plots.sheet.axis import Axis, to_analysis, value_axis
+from alliance_meta.plots.sheet.chart import PI_BAND, POINT, SIZE, Chart, Sheet, left_margin, make_sheet, render, upright
+from alliance_meta.plots.sheet.chart_frame import EFFECT, META, as_frame, make_chart
+from alliance_meta.plots.sheet.figures import NotebookFigure
+from alliance_meta.plots.sheet.pen import FAINT, SUMMARY
+from alliance_meta.plots.sheet.text import line_height, text_width
 from alliance_meta.tables.format import format_count, format_r
 
 if TYPE_CHECKING:

@@ -10,16 +10,16 @@ import pandas as pd
 
 from alliance_meta.errors import InputError
 from alliance_meta.options import check_option, did_you_mean
-from alliance_meta.plots import forest_text
-from alliance_meta.plots.axis import Axis, value_axis
 from alliance_meta.plots.caterpillar_plot import hairs
-from alliance_meta.plots.chart import SIZE, Chart, Sheet, across, make_sheet, render
-from alliance_meta.plots.chart_frame import EFFECT, as_frame, chart_meta, counted, described, make_chart, with_r
-from alliance_meta.plots.estimate_rows import draw_rows, reference
-from alliance_meta.plots.figures import NotebookFigure
-from alliance_meta.plots.layout import MARGIN
-from alliance_meta.plots.pen import GREY, INK
-from alliance_meta.plots.text import line_height
+from alliance_meta.plots.forests import text as forest_text
+from alliance_meta.plots.forests.layout import MARGIN
+from alliance_meta.plots.sheet.axis import Axis, value_axis
+from alliance_meta.plots.sheet.chart import SIZE, Chart, Sheet, across, make_sheet, render
+from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_meta, counted, described, make_chart, with_r
+from alliance_meta.plots.sheet.estimate_rows import draw_rows, reference
+from alliance_meta.plots.sheet.figures import NotebookFigure
+from alliance_meta.plots.sheet.pen import GREY, INK
+from alliance_meta.plots.sheet.text import line_height
 from alliance_meta.sensitivity.left_out import ClustersLeftOut
 from alliance_meta.tables.format import format_count, format_level
 

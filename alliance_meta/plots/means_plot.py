@@ -14,10 +14,10 @@ from alliance_meta.moderators.comparisons import NAMES as ADJUSTMENTS
 from alliance_meta.moderators.comparisons import PairwiseResults
 from alliance_meta.moderators.marginal import MarginalMeans
 from alliance_meta.notes import merge_notes
-from alliance_meta.plots import forest_text
-from alliance_meta.plots.chart_frame import EFFECT, as_frame, chart_meta, described, make_chart, with_r
-from alliance_meta.plots.estimate_rows import draw_rows
-from alliance_meta.plots.figures import NotebookFigure
+from alliance_meta.plots.forests import text as forest_text
+from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_meta, described, make_chart, with_r
+from alliance_meta.plots.sheet.estimate_rows import draw_rows
+from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.tables.format import format_level
 
 if TYPE_CHECKING:

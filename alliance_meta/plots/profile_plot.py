@@ -10,13 +10,15 @@ import pandas as pd
 from scipy import special
 
 from alliance_meta._typing import Array
-from alliance_meta.core.peaks import turning_points
-from alliance_meta.core.searches import log_likelihood
-from alliance_meta.core.wls import make_batch, wls
+from alliance_meta.core.univariate.peaks import turning_points
+from alliance_meta.core.univariate.searches import log_likelihood
+from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.errors import InputError
 from alliance_meta.options import check_level
-from alliance_meta.plots.axis import Axis, value_axis
-from alliance_meta.plots.chart import (
+from alliance_meta.plots.forests.layout import MARGIN
+from alliance_meta.plots.profiles_plot import profiles, profiles_data
+from alliance_meta.plots.sheet.axis import Axis, value_axis
+from alliance_meta.plots.sheet.chart import (
     DASHED,
     DOTTED,
     POINT,
@@ -28,11 +30,9 @@ from alliance_meta.plots.chart import (
     render,
     upright,
 )
-from alliance_meta.plots.chart_frame import as_frame, chart_meta, described, make_chart
-from alliance_meta.plots.figures import NotebookFigure
-from alliance_meta.plots.layout import MARGIN
-from alliance_meta.plots.pen import INK, SUMMARY
-from alliance_meta.plots.profiles_plot import profiles, profiles_data
+from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, described, make_chart
+from alliance_meta.plots.sheet.figures import NotebookFigure
+from alliance_meta.plots.sheet.pen import INK, SUMMARY
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.random_effects import check_fit
 from alliance_meta.sensitivity.profiles import ProfileLikelihood

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta.core.mixed_profile import ProfileCurve
+from alliance_meta.core.mixed.profile import ProfileCurve
 from alliance_meta.errors import InputError
-from alliance_meta.plots.axis import Axis, value_axis
-from alliance_meta.plots.chart import (
+from alliance_meta.plots.forests.layout import MARGIN
+from alliance_meta.plots.forests.pages import TICK
+from alliance_meta.plots.sheet.axis import Axis, value_axis
+from alliance_meta.plots.sheet.chart import (
     DASHED,
     DOTTED,
     POINT,
@@ -27,12 +29,10 @@ from alliance_meta.plots.chart import (
     render,
     upright,
 )
-from alliance_meta.plots.chart_frame import as_frame, chart_meta, described, make_chart
-from alliance_meta.plots.figures import NotebookFigure
-from alliance_meta.plots.layout import MARGIN
-from alliance_meta.plots.pages import TICK
-from alliance_meta.plots.pen import INK, SUMMARY
-from alliance_meta.plots.text import line_height, text_width, wrap
+from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, described, make_chart
+from alliance_meta.plots.sheet.figures import NotebookFigure
+from alliance_meta.plots.sheet.pen import INK, SUMMARY
+from alliance_meta.plots.sheet.text import line_height, text_width, wrap
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.sensitivity.profiles import ProfileLikelihood, profile
 from alliance_meta.tables.format import format_interval, format_level, format_number

@@ -13,9 +13,10 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import did_you_mean
-from alliance_meta.plots import forest_text
-from alliance_meta.plots.axis import Axis, value_axis
-from alliance_meta.plots.chart import (
+from alliance_meta.plots.forests import text as forest_text
+from alliance_meta.plots.forests.layout import MARGIN
+from alliance_meta.plots.sheet.axis import Axis, value_axis
+from alliance_meta.plots.sheet.chart import (
     CI_BAND,
     DASHED,
     POINT,
@@ -27,10 +28,9 @@ from alliance_meta.plots.chart import (
     render,
     upright,
 )
-from alliance_meta.plots.chart_frame import as_frame, chart_meta, described, make_chart
-from alliance_meta.plots.figures import NotebookFigure
-from alliance_meta.plots.layout import MARGIN
-from alliance_meta.plots.pen import SUMMARY
+from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, described, make_chart
+from alliance_meta.plots.sheet.figures import NotebookFigure
+from alliance_meta.plots.sheet.pen import SUMMARY
 from alliance_meta.sensitivity.bootstrap_result import Bootstrap, BootstrapInterval
 from alliance_meta.sensitivity.permutation import SIGNS, PermutationTest, as_extreme
 from alliance_meta.sensitivity.wild import WildBootstrap

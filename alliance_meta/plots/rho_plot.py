@@ -9,13 +9,13 @@ import pandas as pd
 
 from alliance_meta.errors import InputError
 from alliance_meta.options import did_you_mean
-from alliance_meta.plots import forest_text
-from alliance_meta.plots.axis import Axis, value_axis
-from alliance_meta.plots.chart import Chart, Sheet, across, left_margin, make_sheet, render, upright
-from alliance_meta.plots.chart_frame import EFFECT, as_frame, chart_meta, described, make_chart, with_r
-from alliance_meta.plots.figures import NotebookFigure
-from alliance_meta.plots.layout import MARGIN
-from alliance_meta.plots.pen import FAINT, SUMMARY
+from alliance_meta.plots.forests import text as forest_text
+from alliance_meta.plots.forests.layout import MARGIN
+from alliance_meta.plots.sheet.axis import Axis, value_axis
+from alliance_meta.plots.sheet.chart import Chart, Sheet, across, left_margin, make_sheet, render, upright
+from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_meta, described, make_chart, with_r
+from alliance_meta.plots.sheet.figures import NotebookFigure
+from alliance_meta.plots.sheet.pen import FAINT, SUMMARY
 from alliance_meta.sensitivity.assumed_rho import RhoGrid
 from alliance_meta.tables.format import format_level
 

@@ -12,18 +12,18 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import shortest_interval
 from alliance_meta.bayes.marginals import KINDS, IntervalKind
-from alliance_meta.bayes.sampled_results import SampledPosterior
-from alliance_meta.bayes.sampled_text import FAILED
+from alliance_meta.bayes.sampled.results import SampledPosterior
+from alliance_meta.bayes.sampled.text import FAILED
 from alliance_meta.errors import InputError
 from alliance_meta.moderators.grid import check_names
 from alliance_meta.options import check_level
-from alliance_meta.plots import forest_text
-from alliance_meta.plots.axis import Axis
 from alliance_meta.plots.bubble_plot import HEIGHT, LOWEST, WIDTH, draw_line, plan_line
 from alliance_meta.plots.bubble_rows import STEPS, held_line, held_value
-from alliance_meta.plots.chart import Sheet, render
-from alliance_meta.plots.chart_frame import EFFECT, as_frame, chart_meta, described, make_chart, with_r
-from alliance_meta.plots.figures import NotebookFigure
+from alliance_meta.plots.forests import text as forest_text
+from alliance_meta.plots.sheet.axis import Axis
+from alliance_meta.plots.sheet.chart import Sheet, render
+from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_meta, described, make_chart, with_r
+from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.tables.format import format_count, format_interval, format_level, format_number
 
 if TYPE_CHECKING:

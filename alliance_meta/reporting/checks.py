@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from alliance_meta.core.rve import Working
-from alliance_meta.effects.aggregate import Aggregation
+from alliance_meta.core.robust.rve import Working
+from alliance_meta.effects.dependent.aggregate import Aggregation
 from alliance_meta.errors import InputError
 from alliance_meta.options import (
     Degrees,
@@ -42,7 +42,7 @@ from alliance_meta.reporting.spec import (
 )
 
 if TYPE_CHECKING:
-    from alliance_meta.bayes.prior import Prior
+    from alliance_meta.bayes.priors.prior import Prior
 
 ONE_EACH = ("left_out", REPRODUCE)
 NEED_BY = ("bubble", "means")
@@ -152,9 +152,9 @@ def read_prior(text: str, name: str) -> Prior:
     InputError
         No such prior, or one of tau where one of an effect is needed.
     """
-    from alliance_meta.bayes.prior import EffectPrior, TauPrior
-    from alliance_meta.bayes.prior_names import parse
-    from alliance_meta.bayes.setup import check_kind
+    from alliance_meta.bayes.exact.setup import check_kind
+    from alliance_meta.bayes.priors.names import parse
+    from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 
     prior = parse(text)
     check_kind(prior, TauPrior if name == "tau_prior" else EffectPrior, name)

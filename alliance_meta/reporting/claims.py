@@ -56,7 +56,7 @@ class Audit:
 
     def figure(self, item: Item) -> tuple[pd.DataFrame, str]:
         """Return the frame of the shares that the printed correlations give, with the claimed one as a line."""
-        from alliance_meta.plots.chart_frame import make_chart
+        from alliance_meta.plots.sheet.chart_frame import make_chart
 
         rows: list[dict[str, Any]] = [
             {"kind": "mean", **{str(name): value for name, value in row.items()}}

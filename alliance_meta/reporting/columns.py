@@ -11,7 +11,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.options import did_you_mean
 
 if TYPE_CHECKING:
-    from alliance_meta.effects.coded import CodedTable
+    from alliance_meta.effects.sheet.coded import CodedTable
     from alliance_meta.reporting.fitting import Fitted
 
 Table = dict[str, Any]

@@ -16,7 +16,7 @@ from alliance_meta.reporting.numbers import Quantity
 from alliance_meta.reporting.spec import BAYES, MULTILEVEL, REPRODUCE, RVE, Analysis, Declaration, Declared
 
 if TYPE_CHECKING:
-    from alliance_meta.effects.coded import CodedTable
+    from alliance_meta.effects.sheet.coded import CodedTable
     from alliance_meta.effects.table import EffectSizes
 
 DEPENDENT = "dependent"
@@ -94,7 +94,7 @@ def run_analysis(spec: Declared, *, folder: Path) -> Fitted:
     """
     from alliance_meta.effects.datasets import load_dataset
     from alliance_meta.effects.escalc import escalc
-    from alliance_meta.effects.ingest import read_coded
+    from alliance_meta.effects.sheet.ingest import read_coded
 
     try:
         with warnings.catch_warnings():
@@ -136,7 +136,7 @@ def _fit(spec: Declared, effects: EffectSizes) -> tuple[Any, Any]:
 
 
 def _random(spec: Analysis, effects: EffectSizes) -> tuple[Any, Any]:
-    from alliance_meta.effects.aggregate import aggregate
+    from alliance_meta.effects.dependent.aggregate import aggregate
     from alliance_meta.models.random_effects import RandomEffectsModel
 
     if spec.aggregate is not None:
@@ -150,7 +150,7 @@ def _random(spec: Analysis, effects: EffectSizes) -> tuple[Any, Any]:
 
 
 def _multilevel(spec: Analysis, effects: EffectSizes) -> Any:
-    from alliance_meta.effects.covariance import impute_V
+    from alliance_meta.effects.dependent.covariance import impute_V
     from alliance_meta.models.multilevel import MultilevelModel
 
     options: dict[str, Any] = {"method": spec.method, "test": spec.test, "dfs": spec.dfs, "level": spec.level}
@@ -174,7 +174,7 @@ def _rve(spec: Analysis, effects: EffectSizes) -> Any:
 
 
 def _bayes(spec: Declared, effects: EffectSizes) -> Any:
-    from alliance_meta.bayes.model import BayesianModel
+    from alliance_meta.bayes.exact.model import BayesianModel
 
     if effects.measure not in get_args(Measure) and not {"mu_prior", "tau_prior"} <= set(spec.said):
         raise InputError(
@@ -204,7 +204,7 @@ def _check_poolable(spec: Analysis, table: CodedTable) -> None:
 
 def inputs(declaration: Declaration) -> Iterator[str]:
     """Yield the files that a report reads, as seen from its declaration: sheets and what describes them."""
-    from alliance_meta.effects.description import PACKAGE
+    from alliance_meta.effects.contract.description import PACKAGE
 
     items = (item for section in declaration.section for item in section.item)
     of_items = (name for item in items if item.table == REPRODUCE for name in item.of)

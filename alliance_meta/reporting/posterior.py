@@ -18,8 +18,8 @@ from alliance_meta.tables.format import format_r
 if TYPE_CHECKING:
     import pandas as pd
 
-    from alliance_meta.bayes.prior import TauPrior
-    from alliance_meta.bayes.results import BayesianResults
+    from alliance_meta.bayes.exact.results import BayesianResults
+    from alliance_meta.bayes.priors.prior import TauPrior
     from alliance_meta.reporting.fitting import Fitted
 
 SMALL = 0.1

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from alliance_meta.core.rve import Working
-from alliance_meta.effects.aggregate import Aggregation
+from alliance_meta.core.robust.rve import Working
+from alliance_meta.effects.dependent.aggregate import Aggregation
 from alliance_meta.options import Degrees, Measure, RobustType, Tau2Method, Test, VType
 
 AnalysisKind = Literal["random", "multilevel", "rve", "bayes"]

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.core.clusters import IntArray, nested, stacks
-from alliance_meta.core.robust import DiagonalWorking, Sandwich, WorkingCovariance, resting
-from alliance_meta.core.satterthwaite import estimable, htz
-from alliance_meta.core.wild import Regression
+from alliance_meta.core.robust.clusters import IntArray, nested, stacks
+from alliance_meta.core.robust.sandwich import DiagonalWorking, Sandwich, WorkingCovariance, resting
+from alliance_meta.core.robust.satterthwaite import estimable, htz
+from alliance_meta.core.robust.wild import Regression
 from alliance_meta.design import Design
-from alliance_meta.effects.groups import Clusters, read_clusters
+from alliance_meta.effects.dependent.groups import Clusters, read_clusters
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import FewStudiesWarning, InputError
 from alliance_meta.not_applicable import NotApplicable

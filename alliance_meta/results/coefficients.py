@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.univariate import Coefficients, wald_test
+from alliance_meta.core.univariate.fit import Coefficients, wald_test
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.not_applicable import NotApplicable

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.core.clusters import IntArray, codes
-from alliance_meta.core.mixed_search import MixedFit, observed_information
-from alliance_meta.core.structures import Structure
+from alliance_meta.core.mixed.search import MixedFit, observed_information
+from alliance_meta.core.mixed.structures import Structure
+from alliance_meta.core.robust.clusters import IntArray, codes
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import Struct
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta.core.robust import WHOLE
+from alliance_meta.core.robust.sandwich import WHOLE
 from alliance_meta.encoding import plain as plain
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import Scale

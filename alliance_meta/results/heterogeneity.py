@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alliance_meta.core import tau2_intervals
-from alliance_meta.core.searches import NO_ROOT
-from alliance_meta.core.tau2 import estimate_tau2
+from alliance_meta.core.univariate import tau2_intervals
+from alliance_meta.core.univariate.searches import NO_ROOT
+from alliance_meta.core.univariate.tau2 import estimate_tau2
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.results.teststats import Interval

@@ -12,8 +12,8 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.core.distributions import chi2_sf, critical_value
-from alliance_meta.core.location_scale import ScaleFit
-from alliance_meta.core.univariate import Coefficients, Heterogeneity, coefficients, heterogeneity, wald_test
+from alliance_meta.core.univariate.fit import Coefficients, Heterogeneity, coefficients, heterogeneity, wald_test
+from alliance_meta.core.univariate.location_scale import ScaleFit
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.not_applicable import NotApplicable

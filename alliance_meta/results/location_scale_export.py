@@ -10,7 +10,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.core.distributions import critical_value
-from alliance_meta.core.location_scale import VANISHED
+from alliance_meta.core.univariate.location_scale import VANISHED
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import Scale
 from alliance_meta.results.export import columns_of, plain

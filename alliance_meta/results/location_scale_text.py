@@ -6,7 +6,7 @@ import html as _html
 import textwrap
 from typing import TYPE_CHECKING
 
-from alliance_meta.core.univariate import Coefficients
+from alliance_meta.core.univariate.fit import Coefficients
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.results import r_fits
 from alliance_meta.results.text import INFERENCE, WIDTH

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta.core.mixed_predictions import true_effects
+from alliance_meta.core.mixed.predictions import true_effects
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import Scale
 from alliance_meta.results.export import columns_of, plain

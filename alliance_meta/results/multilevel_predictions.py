@@ -10,7 +10,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.core.distributions import critical_value
-from alliance_meta.core.mixed_predictions import predicted_effects, shared_and_own
+from alliance_meta.core.mixed.predictions import predicted_effects, shared_and_own
 from alliance_meta.design import as_frame
 from alliance_meta.errors import InputError
 from alliance_meta.options import Scale

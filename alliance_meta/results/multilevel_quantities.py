@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.core.clusters import IntArray
+from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
 from alliance_meta.core.distributions import chi2_sf, critical_value, two_sided_p
-from alliance_meta.core.mixed import MixedPoint
-from alliance_meta.core.mixed_search import MixedFit
-from alliance_meta.core.sampling_covariance import SamplingCovariance
-from alliance_meta.core.univariate import Coefficients, wald_test
+from alliance_meta.core.mixed.likelihood import MixedPoint
+from alliance_meta.core.mixed.search import MixedFit
+from alliance_meta.core.robust.clusters import IntArray
+from alliance_meta.core.univariate.fit import Coefficients, wald_test
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.results.coefficients import FittedCoefficients
 from alliance_meta.results.components import CONSTANT, RandomTerm, component_table

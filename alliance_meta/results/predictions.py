@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.core.correlations import mean_of_tanh, z_to_r
+from alliance_meta.core.correlations.pearson import mean_of_tanh, z_to_r
 from alliance_meta.core.distributions import critical_value, critical_values
 from alliance_meta.errors import InputError
 

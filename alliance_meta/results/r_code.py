@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta.core.correlations import r_to_z, unbiased_r, var_r, var_z
+from alliance_meta.core.correlations.pearson import r_to_z, unbiased_r, var_r, var_z
 from alliance_meta.errors import InputError
 
 if TYPE_CHECKING:

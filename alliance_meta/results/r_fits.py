@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alliance_meta.core.univariate import GENERALISED_Q
-from alliance_meta.effects.groups import ROWS, sides
+from alliance_meta.core.univariate.fit import GENERALISED_Q
+from alliance_meta.effects.dependent.groups import ROWS, sides
 from alliance_meta.results.r_code import MOST_ROWS, call, comment, data, formula, name, quoted, value, vector
 
 if TYPE_CHECKING:
-    from alliance_meta.core.sampling_covariance import SamplingCovariance
+    from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
     from alliance_meta.results.components import RandomTerm
     from alliance_meta.results.location_scale import LocationScaleResults
     from alliance_meta.results.multilevel import MultilevelResults

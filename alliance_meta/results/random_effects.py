@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.core.distributions import critical_value
-from alliance_meta.core.robust import DiagonalWorking
-from alliance_meta.core.univariate import UnivariateFit
+from alliance_meta.core.robust.sandwich import DiagonalWorking
+from alliance_meta.core.univariate.fit import UnivariateFit
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError

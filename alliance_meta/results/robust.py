@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.core.clusters import IntArray
-from alliance_meta.core.robust import Sandwich
-from alliance_meta.core.satterthwaite import satterthwaite, t_tests
+from alliance_meta.core.robust.clusters import IntArray
+from alliance_meta.core.robust.sandwich import Sandwich
+from alliance_meta.core.robust.satterthwaite import satterthwaite, t_tests
 from alliance_meta.effects.studies import DEPENDENT
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import RobustType, Scale, check_level, check_option

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.core.satterthwaite import satterthwaite, t_quantile
+from alliance_meta.core.robust.satterthwaite import satterthwaite, t_quantile
 from alliance_meta.options import Scale
 from alliance_meta.results.predictions import COLUMNS, rows_to_predict, to_scale
 

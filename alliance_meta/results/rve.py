@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.core.robust import DiagonalWorking
-from alliance_meta.core.rve import RVEFit, Working
-from alliance_meta.core.satterthwaite import estimable
-from alliance_meta.core.univariate import Coefficients, wald_test
+from alliance_meta.core.robust.rve import RVEFit, Working
+from alliance_meta.core.robust.sandwich import DiagonalWorking
+from alliance_meta.core.robust.satterthwaite import estimable
+from alliance_meta.core.univariate.fit import Coefficients, wald_test
 from alliance_meta.design import Design
-from alliance_meta.effects.groups import Clusters
+from alliance_meta.effects.dependent.groups import Clusters
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.core.rve import fit_rve
-from alliance_meta.core.satterthwaite import t_quantile
+from alliance_meta.core.robust.rve import fit_rve
+from alliance_meta.core.robust.satterthwaite import t_quantile
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import Scale

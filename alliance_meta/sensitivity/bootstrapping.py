@@ -10,7 +10,7 @@ import numpy as np
 from alliance_meta._typing import Array
 from alliance_meta.core import resampling
 from alliance_meta.core.resampling import Recipe, Refits
-from alliance_meta.core.wls import make_batch
+from alliance_meta.core.univariate.wls import make_batch
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_option

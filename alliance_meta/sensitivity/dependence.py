@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from alliance_meta.design import design_of
-from alliance_meta.effects.aggregate import aggregate
-from alliance_meta.effects.groups import ROWS, Clusters, read_clusters
-from alliance_meta.effects.hierarchy import select_effects
+from alliance_meta.effects.dependent.aggregate import aggregate
+from alliance_meta.effects.dependent.groups import ROWS, Clusters, read_clusters
+from alliance_meta.effects.dependent.hierarchy import select_effects
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.models.multilevel import MultilevelModel

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from alliance_meta.effects.groups import Clusters, read_clusters
+from alliance_meta.effects.dependent.groups import Clusters, read_clusters
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable

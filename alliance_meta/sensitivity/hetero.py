@@ -10,9 +10,9 @@ import pandas as pd
 
 from alliance_meta.core import resampling
 from alliance_meta.core.distributions import chi2_sf
-from alliance_meta.core.hetero_test import score_statistic
 from alliance_meta.core.resampling import Recipe, Refits
-from alliance_meta.core.wls import make_batch, wls
+from alliance_meta.core.univariate.constant_tau2 import score_statistic
+from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes

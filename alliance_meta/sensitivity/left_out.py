@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta.core.clusters import IntArray
-from alliance_meta.effects.groups import read_clusters
+from alliance_meta.core.robust.clusters import IntArray
+from alliance_meta.effects.dependent.groups import read_clusters
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes

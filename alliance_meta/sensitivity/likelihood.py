@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.core.distributions import critical_value, two_sided_p
-from alliance_meta.core.likelihood_ratio import Profile
+from alliance_meta.core.univariate.likelihood_ratio import Profile
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes

@@ -11,10 +11,10 @@ from typing import Any
 
 import pandas as pd
 
-from alliance_meta.effects.coded import CodedTable
 from alliance_meta.effects.datasets import load_dataset
-from alliance_meta.effects.ingest import read_coded
 from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.sheet.coded import CodedTable
+from alliance_meta.effects.sheet.ingest import read_coded
 from alliance_meta.errors import InputError
 from alliance_meta.evidence.own_sheet import is_sheet, with_r
 from alliance_meta.evidence.printed_line import PrintedLine, read_line

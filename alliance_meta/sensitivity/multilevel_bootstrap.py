@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.clusters import IntArray
-from alliance_meta.core.mixed_search import MixedFit, maximise_mixed
-from alliance_meta.core.mixed_simulation import simulate
+from alliance_meta.core.mixed.search import MixedFit, maximise_mixed
+from alliance_meta.core.mixed.simulation import simulate
 from alliance_meta.core.resampling import stream
+from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import did_you_mean

@@ -12,7 +12,7 @@ import pandas as pd
 from alliance_meta._typing import AnyArray, Array, Mask
 from alliance_meta.core import resampling
 from alliance_meta.core.resampling import Recipe, Refits
-from alliance_meta.core.wls import make_batch
+from alliance_meta.core.univariate.wls import make_batch
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable

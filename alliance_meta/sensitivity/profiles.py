@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from alliance_meta.core.mixed_profile import ProfileCurve
+from alliance_meta.core.mixed.profile import ProfileCurve
 from alliance_meta.errors import AllianceMetaWarning, ConvergenceWarning, InputError, NotIdentifiedWarning
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes, warn_note

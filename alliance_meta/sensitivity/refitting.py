@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.core.clusters import IntArray, codes, nested, stacks
-from alliance_meta.core.mixed import Component, MixedProblem, mixed_problem
-from alliance_meta.core.mixed_search import MixedFit, maximise_mixed
+from alliance_meta.core.mixed.likelihood import Component, MixedProblem, mixed_problem
+from alliance_meta.core.mixed.plan import Blocks, Term
+from alliance_meta.core.mixed.search import MixedFit, maximise_mixed
+from alliance_meta.core.mixed.structures import CompoundSymmetry, Correlated, Scaled, Structure, Unstructured
 from alliance_meta.core.resampling import full_rank
-from alliance_meta.core.structures import CompoundSymmetry, Correlated, Scaled, Structure, Unstructured
-from alliance_meta.core.tower_plan import Blocks, Term
-from alliance_meta.effects.groups import read_clusters
+from alliance_meta.core.robust.clusters import IntArray, codes, nested, stacks
+from alliance_meta.effects.dependent.groups import read_clusters
 from alliance_meta.errors import InputError
 from alliance_meta.results.components import RandomTerm, natural
 from alliance_meta.results.multilevel import MultilevelResults

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta.core import artifacts as core
+from alliance_meta.core.correlations import artifacts as core
 from alliance_meta.errors import InputError
 from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of, plain

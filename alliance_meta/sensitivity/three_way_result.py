@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta.bayes.results import BayesianResults
-from alliance_meta.bayes.sampled_results import SampledPosterior
+from alliance_meta.bayes.exact.results import BayesianResults
+from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.notes import Note
 from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of, plain

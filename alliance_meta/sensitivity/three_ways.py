@@ -11,14 +11,14 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import ess
+from alliance_meta.bayes.exact.export import column
+from alliance_meta.bayes.exact.model import BayesianModel
+from alliance_meta.bayes.exact.results import BayesianResults
 from alliance_meta.bayes.marginals import Marginal
-from alliance_meta.bayes.model import BayesianModel
-from alliance_meta.bayes.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.priors import MU, TAU
-from alliance_meta.bayes.results import BayesianResults
-from alliance_meta.bayes.results_export import column
-from alliance_meta.bayes.sampled_marginals import SampledMarginal
-from alliance_meta.bayes.sampled_results import SampledPosterior
+from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
+from alliance_meta.bayes.sampled.marginals import SampledMarginal
+from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.models.random_effects import RandomEffectsModel
@@ -134,7 +134,7 @@ def _drawn(
 ) -> SampledPosterior:
     # PyMC is loaded only where it draws.
     from alliance_meta.bayes.pymc import normal_normal
-    from alliance_meta.bayes.sampling import sample
+    from alliance_meta.bayes.sampled.sampling import sample
 
     assert seed is not None
     return sample(normal_normal(effects, mods=mods, **priors), seed=seed, **settings)

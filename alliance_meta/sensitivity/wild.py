@@ -13,10 +13,10 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.core import resampling
 from alliance_meta.core.resampling import Refits
-from alliance_meta.core.robust import DiagonalWorking, Sandwich
-from alliance_meta.core.satterthwaite import estimable
-from alliance_meta.core.wild import Imposed, draw, impose, statistics, wald
-from alliance_meta.effects.groups import read_clusters
+from alliance_meta.core.robust.sandwich import DiagonalWorking, Sandwich
+from alliance_meta.core.robust.satterthwaite import estimable
+from alliance_meta.core.robust.wild import Imposed, draw, impose, statistics, wald
+from alliance_meta.effects.dependent.groups import read_clusters
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.studies import DEPENDENT
 from alliance_meta.errors import InputError

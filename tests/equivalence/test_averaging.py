@@ -12,10 +12,10 @@ from scipy import optimize, special, stats
 
 import alliance_meta as am
 from alliance_meta.bayes import average, priors, robma
-from alliance_meta.core.bayes_average import average_subsets
-from alliance_meta.core.bayes_exact import ExactProblem, TauDensity, solve
-from alliance_meta.core.bayes_normal import prepare
-from alliance_meta.core.bayes_subsets import SubsetProblem, subset_log_likelihoods, subset_moments
+from alliance_meta.core.bayes.average import average_subsets
+from alliance_meta.core.bayes.normal import prepare
+from alliance_meta.core.bayes.subsets import SubsetProblem, subset_log_likelihoods, subset_moments
+from alliance_meta.core.bayes.two_level import ExactProblem, TauDensity, solve
 from tests.tolerances import CLOSED_FORM, ITERATIVE
 
 NAMES = ("rater", "year", "age")

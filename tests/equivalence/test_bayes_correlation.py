@@ -12,10 +12,10 @@ from scipy import special, stats
 import alliance_meta as am
 from alliance_meta import priors
 from alliance_meta.bayes import exact_correlation
-from alliance_meta.bayes.setup import tau_density
-from alliance_meta.core.bayes_tabulated import TabulatedProblem, grouped, solve_tabulated
-from alliance_meta.core.correlation_likelihood import correlations, log_marginal, marginal
-from alliance_meta.core.correlation_table import tabulated_correlations
+from alliance_meta.bayes.exact.setup import tau_density
+from alliance_meta.core.bayes.tabulated import TabulatedProblem, grouped, solve_tabulated
+from alliance_meta.core.correlations.likelihood import correlations, log_marginal, marginal
+from alliance_meta.core.correlations.table import tabulated_correlations
 from alliance_meta.not_applicable import NotApplicable
 from tests.tolerances import CLOSED_FORM
 
@@ -134,7 +134,7 @@ def test_bayes_factors(es, fit):
 
 
 def marginal_without_spread(r, n, mu):
-    from alliance_meta.core.correlation_likelihood import log_density
+    from alliance_meta.core.correlations.likelihood import log_density
 
     return log_density(correlations(r, n), np.tile(mu, (len(r), 1))).sum(axis=0) + np.log1p(-(r**2)).sum()
 

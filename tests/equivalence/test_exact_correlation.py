@@ -7,8 +7,8 @@ import pytest
 from scipy import integrate, optimize, stats
 
 from alliance_meta import EffectSizes, ExactCorrelationModel, InputError, RandomEffectsModel, escalc, load_dataset
-from alliance_meta.core.correlation_fit import profile_interval, signed_root
-from alliance_meta.core.correlation_likelihood import correlations, log_density, marginal
+from alliance_meta.core.correlations.fit import profile_interval, signed_root
+from alliance_meta.core.correlations.likelihood import correlations, log_density, marginal
 from alliance_meta.errors import AllianceMetaWarning, TruncationWarning
 from alliance_meta.not_applicable import NotApplicable
 from tests.tolerances import CLOSED_FORM, ITERATIVE
@@ -138,7 +138,7 @@ def test_the_limit_without_heterogeneity():
 
 
 def test_many_studies_are_worked_through_in_pieces(rng, monkeypatch):
-    from alliance_meta.core import correlation_likelihood as module
+    from alliance_meta.core.correlations import likelihood as module
 
     data = correlations(simulated(rng, k=50, n=12, mu=0.3, tau=0.2), rng.integers(5, 150, 50))
     whole = marginal(data, np.full(50, 0.3), 0.04).value

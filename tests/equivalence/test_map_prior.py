@@ -9,8 +9,8 @@ from scipy import integrate, stats
 import alliance_meta as am
 from alliance_meta import EffectSizes, priors
 from alliance_meta.bayes import map_prior
-from alliance_meta.core import map_prior as core
-from alliance_meta.core.bayes_mixture import NormalMixture
+from alliance_meta.core.bayes import map_prior as core
+from alliance_meta.core.bayes.mixture import NormalMixture
 from tests.tolerances import CLOSED_FORM, ITERATIVE
 
 # Two quadratures of the same integral.

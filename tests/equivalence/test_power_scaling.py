@@ -14,9 +14,9 @@ import alliance_meta as am
 from alliance_meta import EffectSizes, priors
 from alliance_meta.bayes import power_scaling
 from alliance_meta.bayes.arviz_bridge import load
-from alliance_meta.core.bayes_multilevel_power import solve_multilevel_power
-from alliance_meta.core.bayes_panels import cdf, sf
-from alliance_meta.core.bayes_power import Powers, cumulative_distance, probe_points, solve_power
+from alliance_meta.core.bayes.integration import cdf, sf
+from alliance_meta.core.bayes.power import Powers, cumulative_distance, probe_points, solve_power
+from alliance_meta.core.three_level.power import solve_multilevel_power
 from tests.tolerances import CLOSED_FORM
 
 # Two quadratures of the same integral.

@@ -13,7 +13,7 @@ import alliance_meta as am
 from alliance_meta import priors
 from alliance_meta.bayes import pymc
 from alliance_meta.bayes.arviz_bridge import load
-from alliance_meta.core.nested_chain import lay_out, simulate
+from alliance_meta.core.mixed.nested import lay_out, simulate
 from alliance_meta.errors import DroppedRowsWarning
 from tests.equivalence.pymc_density import OFFSET, as_draws, log_density
 from tests.tolerances import CLOSED_FORM

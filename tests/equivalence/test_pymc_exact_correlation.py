@@ -12,8 +12,8 @@ import alliance_meta as am
 from alliance_meta import priors
 from alliance_meta.bayes import pymc
 from alliance_meta.bayes.arviz_bridge import load
-from alliance_meta.core.correlation_likelihood import correlations, log_marginal
-from alliance_meta.core.correlation_nodes import hypergeometric_nodes
+from alliance_meta.core.correlations.likelihood import correlations, log_marginal
+from alliance_meta.core.correlations.nodes import hypergeometric_nodes
 from tests.equivalence.pymc_density import OFFSET, as_draws, log_density
 from tests.tolerances import CLOSED_FORM
 
@@ -128,7 +128,7 @@ def test_log_likelihood_is_the_integral_over_true_effects(es):
 
 
 def test_many_draws_are_worked_through_in_pieces(es, rng, monkeypatch):
-    from alliance_meta.core import correlation_likelihood as module
+    from alliance_meta.core.correlations import likelihood as module
 
     data, mu, tau = correlations(np.tanh(es.yi), es.ni), rng.normal(size=(30, es.k)), rng.uniform(0.01, 1, 30)
     whole = log_marginal(data, mu, tau)

@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 
 import alliance_meta as am
 from alliance_meta import priors
-from alliance_meta.core.gaussian_gaps import absorb
+from alliance_meta.core.bayes.gaussian_gaps import absorb
 from tests.equivalence.pymc_density import OFFSET, as_draws, check_draws_of_studies, log_density
 from tests.tolerances import CLOSED_FORM
 

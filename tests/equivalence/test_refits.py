@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 
 from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, impute_V, sensitivity
-from alliance_meta.core.cluster_deletion import deletions
-from alliance_meta.core.clusters import stacks
-from alliance_meta.core.mixed_profile import profile
-from alliance_meta.core.mixed_simulation import simulate
-from alliance_meta.core.structures import Unstructured
-from alliance_meta.core.turned import Turned
+from alliance_meta.core.mixed.profile import profile
+from alliance_meta.core.mixed.reparametrised import Turned
+from alliance_meta.core.mixed.simulation import simulate
+from alliance_meta.core.mixed.structures import Unstructured
+from alliance_meta.core.robust.cluster_deletion import deletions
+from alliance_meta.core.robust.clusters import stacks
 from alliance_meta.results.profiles import by_name, slots
 from alliance_meta.sensitivity.refitting import part, refitted
 from tests.equivalence.test_multilevel import KINDS, dense_problem

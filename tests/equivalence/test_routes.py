@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from alliance_meta import load_dataset
-from alliance_meta.effects.coded import CodedTable
 from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.evidence.closeness import read_printed
 from alliance_meta.evidence.route_fit import follow
 from alliance_meta.evidence.route_search import Search, search

@@ -12,9 +12,9 @@ import pytest
 
 import alliance_meta as am
 from alliance_meta.bayes import arviz_bridge as bridge
-from alliance_meta.bayes.sampled_gate import FAILED
-from alliance_meta.bayes.sampled_results import SampledPosterior, SamplerSettings
-from alliance_meta.core.stacking import GAP, stacking_weights
+from alliance_meta.bayes.sampled.gate import FAILED
+from alliance_meta.bayes.sampled.results import SampledPosterior, SamplerSettings
+from alliance_meta.core.bayes.stacking import GAP, stacking_weights
 from alliance_meta.errors import ConvergenceWarning
 from tests.tolerances import CLOSED_FORM
 

@@ -11,7 +11,7 @@ from scipy import stats
 
 import alliance_meta as am
 from alliance_meta.bayes import arviz_bridge as bridge
-from alliance_meta.bayes.sampled_results import SampledPosterior
+from alliance_meta.bayes.sampled.results import SampledPosterior
 from tests.tolerances import CLOSED_FORM
 
 STEP = 1e-5

@@ -16,8 +16,8 @@ from alliance_meta import (
     prediction_intervals,
     true_effects,
 )
-from alliance_meta.core.quadratic import quadratic_form_cdf
-from alliance_meta.core.true_effects import (
+from alliance_meta.core.univariate.quadratic import quadratic_form_cdf
+from alliance_meta.core.univariate.true_effects import (
     confidence_distributions,
     nagashima,
     new_effect_cdf,

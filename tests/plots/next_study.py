@@ -9,7 +9,7 @@ import pandas as pd
 
 from alliance_meta import BayesianModel, EffectSizes
 from alliance_meta.bayes import map_prior, priors, sequential
-from alliance_meta.bayes.results import BayesianResults
+from alliance_meta.bayes.exact.results import BayesianResults
 from alliance_meta.plots import map_prior_data, sequential_data
 from tests.plots.cases import fitted, molloy, quiet
 

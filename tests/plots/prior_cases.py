@@ -16,7 +16,7 @@ from alliance_meta.bayes import (
     prior_predictive,
     priors,
 )
-from alliance_meta.bayes.results import BayesianResults
+from alliance_meta.bayes.exact.results import BayesianResults
 from alliance_meta.plots import (
     posterior_data,
     predictive_data,

@@ -143,7 +143,7 @@ def test_a_bare_frame_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["caterpillar of many", "bubble of levels", "means", "bubble, wild"])
 def test_ticks_of_effects_are_labelled_in_r_at_positions_in_z(name: str) -> None:
-    from alliance_meta.plots.axis import value_axis
+    from alliance_meta.plots.sheet.axis import value_axis
 
     frame = charts()[name]
     values = frame[["yi", "ci_lb", "ci_ub"]].to_numpy()

@@ -16,7 +16,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.evidence.umbrella import umbrella
 from alliance_meta.models.subgroups import subgroups
 from alliance_meta.plots import forest_data, frame_from_dict, frame_to_dict, published_forest_data
-from alliance_meta.plots.layout import estimate_texts
+from alliance_meta.plots.forests.layout import estimate_texts
 from tests.plots.cases import fitted, frames, made_up, molloy, quiet
 from tests.tolerances import CLOSED_FORM, printed
 

@@ -13,7 +13,7 @@ import pytest
 from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, RVEModel, che, impute_V, sce
 from alliance_meta.errors import InputError
 from alliance_meta.plots import caterpillar_data, forest_data, forest_pages, frame_from_dict, frame_to_dict
-from alliance_meta.plots.layout import estimate_texts
+from alliance_meta.plots.forests.layout import estimate_texts
 from tests.plots.cases import dependent, molloy, quiet
 from tests.tolerances import CLOSED_FORM
 

@@ -11,9 +11,9 @@ from matplotlib.patches import Polygon
 
 from alliance_meta import InputError
 from alliance_meta.bayes import map_prior, sequential
-from alliance_meta.bayes.results import BayesianResults
+from alliance_meta.bayes.exact.results import BayesianResults
 from alliance_meta.plots import map_prior_data, sequential_data
-from alliance_meta.plots.chart import CI_BAND, PI_BAND
+from alliance_meta.plots.sheet.chart import CI_BAND, PI_BAND
 from tests.plots.cases import molloy
 from tests.plots.charts import charts, draw
 from tests.plots.next_study import solved

@@ -8,7 +8,7 @@ import pytest
 from alliance_meta import EffectSizes, InputError, MultilevelModel, RandomEffectsModel, sensitivity
 from alliance_meta.errors import NotIdentifiedWarning
 from alliance_meta.plots import leave_out, leave_out_data, profile, profile_data, profiles, profiles_data
-from alliance_meta.plots.figures import figure_bytes
+from alliance_meta.plots.sheet.figures import figure_bytes
 from tests.plots.cases import quiet
 from tests.plots.charts import multilevel, nested
 from tests.plots.geometry import texts

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import openpyxl
 
-from alliance_meta.effects.examine import Hold, Reading, examine_bytes
+from alliance_meta.effects.sheet.examine import Hold, Reading, examine_bytes
 from alliance_meta.errors import problem_lines
 from tests.properties.test_ingest_fuzz import FORMS, SPLICES, check
 

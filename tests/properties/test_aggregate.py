@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alliance_meta import EffectSizes, aggregate, select_effects
-from alliance_meta.core.sampling_covariance import SamplingCovariance
+from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
 from tests.tolerances import CLOSED_FORM
 
 HOWS = st.sampled_from(["mean", "CS", "gleser-olkin", "composite"])

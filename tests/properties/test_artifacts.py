@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from alliance_meta.core import artifacts as core
+from alliance_meta.core.correlations import artifacts as core
 
 correlations = st.floats(-0.9, 0.9)
 reliabilities = st.floats(0.3, 1.0)

@@ -10,7 +10,7 @@ import pandas as pd
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from alliance_meta.effects.examine import Reading, examine_bytes
+from alliance_meta.effects.sheet.examine import Reading, examine_bytes
 
 GOOD = (
     "study,year,r,n,rater,note\n"

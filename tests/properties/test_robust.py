@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alliance_meta import EffectSizes, RandomEffectsModel, sensitivity
-from alliance_meta.core.clusters import stacks
-from alliance_meta.core.robust import adjusted_residuals, sandwich
-from alliance_meta.core.satterthwaite import htz, satterthwaite
+from alliance_meta.core.robust.clusters import stacks
+from alliance_meta.core.robust.sandwich import adjusted_residuals, sandwich
+from alliance_meta.core.robust.satterthwaite import htz, satterthwaite
 from alliance_meta.errors import AllianceMetaWarning
 
 # The subject: what robust inference makes of a model that takes effects as independent.

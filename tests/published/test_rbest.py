@@ -13,8 +13,8 @@ import pytest
 import alliance_meta as am
 from alliance_meta import EffectSizes, priors
 from alliance_meta.bayes import map_prior
-from alliance_meta.core.bayes_mixture import NormalMixture
-from alliance_meta.core.map_prior import mean_information, peak_information
+from alliance_meta.core.bayes.map_prior import mean_information, peak_information
+from alliance_meta.core.bayes.mixture import NormalMixture
 from tests.tolerances import printed
 
 SIGMA = 88.0

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from alliance_meta import EffectSizes, InputError, RandomEffectsModel, aggregate, escalc, impute_V, load_dataset
-from alliance_meta.effects.aggregate import Aggregation
+from alliance_meta.effects.dependent.aggregate import Aggregation
 from tests.tolerances import CLOSED_FORM
 
 HOWS = Aggregation.__args__

@@ -108,6 +108,31 @@ def may_import(importer: str, imported: str) -> bool:
     return LAYER[imported] == LAYER[importer] == 0
 
 
+def modules_in(folder: Path) -> int:
+    return sum(path.name != "__init__.py" for path in folder.glob("*.py"))
+
+
+FOLDERS = sorted({path.parent for path in PACKAGE.rglob("*.py")})
+MOST_MODULES = 20
+# Folders that hold more, and how many. None may grow; whoever makes one smaller says so here.
+TOO_MANY = {"evidence": 28, "reporting": 31, "results": 33, "sensitivity": 25}
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_folder_can_be_taken_in_at_a_glance(folder: Path) -> None:
+    allowed = TOO_MANY.get(folder.relative_to(PACKAGE).as_posix())
+    count = modules_in(folder)
+    assert count <= MOST_MODULES if allowed is None else MOST_MODULES < count == allowed
+
+
+def test_folders_that_are_too_large_are_folders() -> None:
+    assert set(TOO_MANY) <= {folder.relative_to(PACKAGE).as_posix() for folder in FOLDERS}
+
+
+def test_no_module_is_called_as_a_test_is() -> None:
+    assert [module for module in MODULES if module.endswith("_test") or ".test_" in module] == []
+
+
 def test_every_module_belongs_to_a_layer() -> None:
     assert {module.split(".")[1] for module in MODULES} <= set(LAYER)
     assert {"core", "effects", "models", "plots", "reporting"} <= {module.split(".")[1] for module in MODULES}

@@ -11,9 +11,9 @@ import pytest
 
 import alliance_meta as am
 from alliance_meta.bayes import arviz_bridge as bridge
-from alliance_meta.bayes.sampled_gate import convergence_problems
-from alliance_meta.bayes.sampled_results import SampledPosterior
-from alliance_meta.bayes.sampling import sample
+from alliance_meta.bayes.sampled.gate import convergence_problems
+from alliance_meta.bayes.sampled.results import SampledPosterior
+from alliance_meta.bayes.sampled.sampling import sample
 from tests.tolerances import CLOSED_FORM
 
 STUDIES = ["Smith 2001", "Jones 2002", "Roe 2003"]
@@ -195,5 +195,5 @@ def test_importing_the_bayesian_part_loads_neither_pymc_nor_arviz():
     program = "import sys, alliance_meta as am; am.bayes.pymc.normal_normal; am.bayes.sample; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert "alliance_meta.bayes.sampling" in loaded
+    assert "alliance_meta.bayes.sampled.sampling" in loaded
     assert not loaded & {"pymc", "arviz", "pytensor"}

@@ -12,7 +12,7 @@ import pytest
 import alliance_meta as am
 from alliance_meta import EffectSizes, NotApplicable, priors
 from alliance_meta.bayes import Marginal, arviz_bridge
-from alliance_meta.bayes.results import BayesianResults
+from alliance_meta.bayes.exact.results import BayesianResults
 from alliance_meta.errors import ConvergenceWarning, DesignError, InputError
 from tests.tolerances import CLOSED_FORM
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from alliance_meta import InputError, NotApplicable, coder_agreement
-from alliance_meta.core import agreement as core
+from alliance_meta.core.correlations import agreement as core
 from alliance_meta.errors import DroppedRowsWarning
 from tests.tolerances import CLOSED_FORM, printed
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import alliance_meta as am
-from alliance_meta.core.rounding import Range, hull, rounded, span
+from alliance_meta.core.correlations.rounding import Range, hull, rounded, span
 from alliance_meta.errors import CannotRunError, InputError
 from alliance_meta.evidence.printed import QUANTITIES, quantity_name, read_number
 from tests.tolerances import CLOSED_FORM

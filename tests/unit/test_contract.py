@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import alliance_meta as am
-from alliance_meta.effects import template as blank
-from alliance_meta.effects.codebook import as_markdown, as_text, column_as_text, column_of, rows_of
-from alliance_meta.effects.columns import parse_number
-from alliance_meta.effects.conversion_rules import RULES
+from alliance_meta.effects.contract import template as blank
+from alliance_meta.effects.contract.codebook import as_markdown, as_text, column_as_text, column_of, rows_of
+from alliance_meta.effects.contract.description import fields_of
+from alliance_meta.effects.contract.schema import CONTRACT, Column, json_schema, row_model
+from alliance_meta.effects.contract.vocabulary import Vocabulary, vocabulary
+from alliance_meta.effects.converting.rules import RULES
 from alliance_meta.effects.datasets import data_root
-from alliance_meta.effects.description import fields_of
-from alliance_meta.effects.examine import examine, examine_bytes
-from alliance_meta.effects.schema import CONTRACT, Column, json_schema, row_model
-from alliance_meta.effects.vocabulary import Vocabulary, vocabulary
+from alliance_meta.effects.sheet.columns import parse_number
+from alliance_meta.effects.sheet.examine import examine, examine_bytes
 from alliance_meta.errors import SuspiciousInputWarning
 from alliance_meta.reporting.numbers import dumps
 

@@ -14,7 +14,7 @@ import pytest
 
 from alliance_meta import CodingError, check_coded, read_coded
 from alliance_meta.cli import main
-from alliance_meta.effects.examine import examine, examine_bytes
+from alliance_meta.effects.sheet.examine import examine, examine_bytes
 from alliance_meta.errors import problem_lines
 
 GOOD = (

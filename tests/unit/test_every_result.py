@@ -18,7 +18,7 @@ import pytest
 import alliance_meta as am
 from alliance_meta import bayes, bias, moderators, plots, sensitivity
 from alliance_meta.bayes import arviz_bridge
-from alliance_meta.bayes.sampled_results import SampledPosterior
+from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.models.subgroups import subgroups
 from alliance_meta.result import Result
 from alliance_meta.results.fit import NUMBERS, QUESTIONS, Fit

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from alliance_meta import CodingError, EffectSizes, InputError, RandomEffectsModel, escalc, load_dataset, read_coded
-from alliance_meta.effects.examine import examine_bytes
+from alliance_meta.effects.sheet.examine import examine_bytes
 from alliance_meta.errors import AdaptedInputWarning, DroppedRowsWarning, SuspiciousInputWarning
 
 METAFOR = "slab,yi,vi,rater\nAda,.31,.02,client\nBo,-.02,.01,observer\nCy,.18,.03,client\nDi,.25,.02,observer\n"

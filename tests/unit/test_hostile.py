@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from alliance_meta import EffectSizes, RandomEffectsModel
-from alliance_meta.core.univariate import GENERALISED_Q
+from alliance_meta.core.univariate.fit import GENERALISED_Q
 from alliance_meta.errors import AllianceMetaWarning
 from alliance_meta.options import Tau2Method
 

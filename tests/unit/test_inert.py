@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import alliance_meta as am
 from alliance_meta.cli.app import app
-from alliance_meta.effects.template import write_template
+from alliance_meta.effects.contract.template import write_template
 from alliance_meta.reporting import build_report
 from alliance_meta.tables.inert import frame_csv, inert
 

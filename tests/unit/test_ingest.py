@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from alliance_meta import CodingError, check_coded, escalc, read_coded
-from alliance_meta.effects.columns import ALIASES, canonical_name, parse_number
-from alliance_meta.effects.examine import examine
-from alliance_meta.effects.ingest import SUSPICION_WORDS
+from alliance_meta.effects.sheet.columns import ALIASES, canonical_name, parse_number
+from alliance_meta.effects.sheet.examine import examine
+from alliance_meta.effects.sheet.ingest import SUSPICION_WORDS
 from alliance_meta.errors import (
     AdaptedInputWarning,
     CannotRunError,
@@ -418,7 +418,8 @@ def test_every_suspicion_has_words(sheet):
     import ast
     from inspect import getsource
 
-    from alliance_meta.effects import checking, conforming, description, encoding, parsing, spreadsheet, suspicions
+    from alliance_meta.effects.contract import conforming, description
+    from alliance_meta.effects.sheet import checking, encoding, parsing, spreadsheet, suspicions
 
     kinds = set()
     for module in (checking, conforming, description, encoding, parsing, spreadsheet, suspicions):

@@ -11,7 +11,7 @@ from scipy import stats
 import alliance_meta as am
 from alliance_meta import EffectSizes, NotApplicable
 from alliance_meta.bayes import power_scaling, powers, predictive_check
-from alliance_meta.core.replicates import check_statistics
+from alliance_meta.core.bayes.replicates import check_statistics
 from alliance_meta.errors import InputError
 from tests.plots.prior_cases import bayesian_levels
 from tests.tolerances import CLOSED_FORM
@@ -62,9 +62,9 @@ def test_bins_hold_what_is_expected(name, request):
 
 def test_replications_of_three_levels_covary_as_the_model_says(levels):
     """Rows of one study share the deviation of the study, every row has its own and its sampling error."""
+    from alliance_meta.bayes.exact.setup import coordinates
     from alliance_meta.bayes.predictive import _errors, _spreads
-    from alliance_meta.bayes.setup import coordinates
-    from alliance_meta.core.replicates import replicate
+    from alliance_meta.core.bayes.replicates import replicate
 
     exact, draws = levels.exact, 8_000
     X = levels.design.X @ coordinates(levels.design)

@@ -17,9 +17,9 @@ from alliance_meta import (
     impute_V,
     sensitivity,
 )
-from alliance_meta.core.boundary import half_mixture_p
 from alliance_meta.core.distributions import chi2_sf
-from alliance_meta.core.mixed_profile import ProfileCurve
+from alliance_meta.core.mixed.boundary import half_mixture_p
+from alliance_meta.core.mixed.profile import ProfileCurve
 from alliance_meta.errors import NotIdentifiedWarning, NotPositiveDefiniteWarning
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.results.profiles import slots

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from alliance_meta import EffectSizes, InputError, NotApplicable, RandomEffectsModel, escalc, load_dataset
-from alliance_meta.core.univariate import GENERALISED_Q
+from alliance_meta.core.univariate.fit import GENERALISED_Q
 from alliance_meta.errors import AllianceMetaWarning, FewStudiesWarning, TruncationWarning
 from alliance_meta.models.subgroups import subgroups
 from alliance_meta.options import Measure, Tau2IntervalKind, Tau2Method, Test

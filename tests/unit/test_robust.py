@@ -10,9 +10,9 @@ import pytest
 
 import alliance_meta as am
 from alliance_meta import EffectSizes, InputError, MultilevelModel, NotApplicable, RandomEffectsModel, RobustResults
-from alliance_meta.core.clusters import stacks
-from alliance_meta.core.robust import sandwich
-from alliance_meta.core.satterthwaite import satterthwaite
+from alliance_meta.core.robust.clusters import stacks
+from alliance_meta.core.robust.sandwich import sandwich
+from alliance_meta.core.robust.satterthwaite import satterthwaite
 from alliance_meta.errors import FewStudiesWarning
 from alliance_meta.results.wording import WIDTH
 from tests.tolerances import CLOSED_FORM

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from alliance_meta import EffectSizes, NotApplicable, RandomEffectsModel, RVEModel, escalc, load_dataset
-from alliance_meta.core.rve import correlated, fit_rve, hierarchical
+from alliance_meta.core.robust.rve import correlated, fit_rve, hierarchical
 from alliance_meta.errors import DesignError, DroppedRowsWarning, FewStudiesWarning, InputError, TruncationWarning
 from tests.tolerances import CLOSED_FORM
 

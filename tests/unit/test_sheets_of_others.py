@@ -20,7 +20,7 @@ import pytest
 
 import alliance_meta as am
 from alliance_meta.cli import main
-from alliance_meta.effects.examine import examine, examine_bytes
+from alliance_meta.effects.sheet.examine import examine, examine_bytes
 from alliance_meta.errors import CannotRunError, CodingError, InputError, SuspiciousInputWarning
 from tests.tolerances import OPTIMISER
 

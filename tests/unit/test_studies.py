@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import alliance_meta as am
-from alliance_meta.effects.examine import examine
+from alliance_meta.effects.sheet.examine import examine
 from alliance_meta.effects.studies import publication_years, study_keys
 from alliance_meta.errors import CodingError, DependenceWarning, InputError, SuspiciousInputWarning
 from alliance_meta.models.subgroups import subgroups

@@ -12,7 +12,7 @@ import openpyxl
 import pytest
 
 from alliance_meta import CodingError, InputError, escalc, read_coded
-from alliance_meta.effects.examine import Reading, examine_bytes
+from alliance_meta.effects.sheet.examine import Reading, examine_bytes
 from alliance_meta.errors import AdaptedInputWarning, SuspiciousInputWarning
 from alliance_meta.files import sha256
 

@@ -14,7 +14,7 @@ from scipy import special
 
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.core.resampling import Recipe, refit
-from alliance_meta.core.wls import make_batch
+from alliance_meta.core.univariate.wls import make_batch
 
 RESULT = Path(__file__).with_name("coverage.json")
 PUBLISHED = Path(__file__).with_name("published_coverage.csv")

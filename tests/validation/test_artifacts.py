@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from alliance_meta import escalc
-from alliance_meta.core import artifacts as core
+from alliance_meta.core.correlations import artifacts as core
 from alliance_meta.sensitivity import hunter_schmidt
 
 pytestmark = pytest.mark.slow

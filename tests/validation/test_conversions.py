@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from alliance_meta.core import conversions as one
-from alliance_meta.core import group_conversions as two
+from alliance_meta.core.correlations import conversions as one
+from alliance_meta.core.correlations import group_conversions as two
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ from scipy import special, stats
 import alliance_meta as am
 from alliance_meta import priors
 from alliance_meta.bayes import arviz_bridge, pymc
-from alliance_meta.core import student_effects
+from alliance_meta.core.univariate import student_effects
 
 pytestmark = pytest.mark.slow
 

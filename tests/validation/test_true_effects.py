@@ -15,7 +15,7 @@ from scipy import special
 
 from alliance_meta import EffectSizes, RandomEffectsModel, true_effects
 from alliance_meta._typing import Array
-from alliance_meta.core.true_effects import confidence_distributions, nagashima, share_above, share_interval
+from alliance_meta.core.univariate.true_effects import confidence_distributions, nagashima, share_above, share_interval
 from alliance_meta.errors import AllianceMetaWarning
 
 pytestmark = pytest.mark.slow

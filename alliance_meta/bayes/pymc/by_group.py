@@ -11,8 +11,9 @@ from scipy.special import ndtr
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import load
-from alliance_meta.bayes.prior import EffectPrior, Prior, TauPrior
+from alliance_meta.bayes.exact.setup import PriorSet, check_kind
 from alliance_meta.bayes.priors import MU, TAU
+from alliance_meta.bayes.priors.prior import EffectPrior, Prior, TauPrior
 from alliance_meta.bayes.pymc.independent import normal_logpdf, shrunken
 from alliance_meta.bayes.pymc.parts import (
     BetaPrior,
@@ -26,10 +27,9 @@ from alliance_meta.bayes.pymc.parts import (
 )
 from alliance_meta.bayes.pymc.recipe import Draws, Recipe
 from alliance_meta.bayes.pymc.taus import TauPriors, add_taus, named_priors, priors_by_name
-from alliance_meta.bayes.setup import PriorSet, check_kind
-from alliance_meta.core.clusters import IntArray
+from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.design import Design
-from alliance_meta.effects.groups import as_level, factor
+from alliance_meta.effects.dependent.groups import as_level, factor
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import DesignError, InputError
 from alliance_meta.notes import Note

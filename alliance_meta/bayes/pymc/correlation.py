@@ -9,8 +9,9 @@ import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import load
-from alliance_meta.bayes.prior import EffectPrior, TauPrior
+from alliance_meta.bayes.exact.setup import PriorSet
 from alliance_meta.bayes.priors import MU, TAU
+from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.pymc.parts import (
     BetaPrior,
     add_mean,
@@ -22,9 +23,8 @@ from alliance_meta.bayes.pymc.parts import (
     take_part,
 )
 from alliance_meta.bayes.pymc.recipe import Draws, Recipe, normal_scatter
-from alliance_meta.bayes.setup import PriorSet
-from alliance_meta.core.correlation_likelihood import correlations, log_marginal
-from alliance_meta.core.correlation_nodes import hypergeometric_nodes
+from alliance_meta.core.correlations.likelihood import correlations, log_marginal
+from alliance_meta.core.correlations.nodes import hypergeometric_nodes
 from alliance_meta.design import Design
 from alliance_meta.effects.pearson import as_fisher_z, pearson
 from alliance_meta.effects.table import EffectSizes

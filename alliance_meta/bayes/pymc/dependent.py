@@ -11,8 +11,9 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import load
-from alliance_meta.bayes.prior import EffectPrior, TauPrior
+from alliance_meta.bayes.exact.setup import PriorSet
 from alliance_meta.bayes.priors import MU, TAU
+from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.pymc.intercepts import (
     TERM,
     Intercepts,
@@ -37,11 +38,10 @@ from alliance_meta.bayes.pymc.parts import (
 )
 from alliance_meta.bayes.pymc.recipe import Draws, NormalScatter, Recipe
 from alliance_meta.bayes.pymc.taus import TauPriors, add_taus, named_priors, priors_by_name
-from alliance_meta.bayes.setup import PriorSet
-from alliance_meta.core.nested_chain import log_densities
-from alliance_meta.core.sampling_covariance import SamplingCovariance
+from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
+from alliance_meta.core.mixed.nested import log_densities
 from alliance_meta.design import INTERCEPT, Design
-from alliance_meta.effects.groups import ROWS, as_level
+from alliance_meta.effects.dependent.groups import ROWS, as_level
 from alliance_meta.effects.studies import STUDY
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError

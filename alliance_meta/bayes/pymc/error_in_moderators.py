@@ -11,9 +11,10 @@ from scipy.special import ndtr
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import load
-from alliance_meta.bayes.effect_priors import Normal
-from alliance_meta.bayes.prior import EffectPrior, TauPrior
+from alliance_meta.bayes.exact.setup import PriorSet, check_kind
 from alliance_meta.bayes.priors import MU, TAU, HalfNormal
+from alliance_meta.bayes.priors.effect import Normal
+from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.pymc.independent import normal_logpdf, shrunken
 from alliance_meta.bayes.pymc.measured import Measured, Measurement, measured_in, one_moderator
 from alliance_meta.bayes.pymc.parts import (
@@ -30,7 +31,6 @@ from alliance_meta.bayes.pymc.parts import (
     take_part,
 )
 from alliance_meta.bayes.pymc.recipe import Draws, Recipe, normal_scatter
-from alliance_meta.bayes.setup import PriorSet, check_kind
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 

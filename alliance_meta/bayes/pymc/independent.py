@@ -9,9 +9,10 @@ from scipy.special import ndtr
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import load
-from alliance_meta.bayes.effect_priors import LOG_2PI
-from alliance_meta.bayes.prior import EffectPrior, TauPrior
+from alliance_meta.bayes.exact.setup import PriorSet
 from alliance_meta.bayes.priors import MU, TAU
+from alliance_meta.bayes.priors.effect import LOG_2PI
+from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.pymc.parts import (
     BetaPrior,
     add_data,
@@ -24,7 +25,6 @@ from alliance_meta.bayes.pymc.parts import (
     take_part,
 )
 from alliance_meta.bayes.pymc.recipe import Draws, Recipe, normal_scatter
-from alliance_meta.bayes.setup import PriorSet
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 

@@ -12,7 +12,7 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import load
 from alliance_meta.bayes.pymc.gaps import Coding, Rows, explaining
 from alliance_meta.bayes.pymc.parts import slopes
-from alliance_meta.core.gaussian_gaps import absorb
+from alliance_meta.core.bayes.gaussian_gaps import absorb
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import load
-from alliance_meta.bayes.effect_priors import Normal
-from alliance_meta.bayes.prior import EffectPrior, Prior, TauPrior
+from alliance_meta.bayes.exact.setup import PriorSet, check_kind
 from alliance_meta.bayes.priors import MU, TAU, HalfNormal
+from alliance_meta.bayes.priors.effect import Normal
+from alliance_meta.bayes.priors.prior import EffectPrior, Prior, TauPrior
 from alliance_meta.bayes.pymc import joint
 from alliance_meta.bayes.pymc.gaps import Coding, averaged, code, rows_of
 from alliance_meta.bayes.pymc.missing_draws import Gapped, GapScatter, picked
@@ -27,7 +28,6 @@ from alliance_meta.bayes.pymc.parts import (
     random_vector,
 )
 from alliance_meta.bayes.pymc.recipe import Draws, Recipe, normal_scatter
-from alliance_meta.bayes.setup import PriorSet, check_kind
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import DesignError, InputError
 from alliance_meta.notes import Note

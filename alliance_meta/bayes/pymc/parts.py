@@ -10,13 +10,12 @@ import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import load
-from alliance_meta.bayes.data_priors import DuMouchel, Shrinkage
-from alliance_meta.bayes.effect_priors import Cauchy, Flat, Normal, StudentT
-from alliance_meta.bayes.prior import EffectPrior, Prior, TauPrior
+from alliance_meta.bayes.exact.setup import PriorSet, check_kind, choose_priors
 from alliance_meta.bayes.priors import MU, TAU
-from alliance_meta.bayes.pymc.recipe import Recipe
-from alliance_meta.bayes.setup import PriorSet, check_kind, choose_priors
-from alliance_meta.bayes.tau_priors import (
+from alliance_meta.bayes.priors.data import DuMouchel, Shrinkage
+from alliance_meta.bayes.priors.effect import Cauchy, Flat, Normal, StudentT
+from alliance_meta.bayes.priors.prior import EffectPrior, Prior, TauPrior
+from alliance_meta.bayes.priors.tau import (
     Exponential,
     Gamma,
     HalfCauchy,
@@ -27,6 +26,7 @@ from alliance_meta.bayes.tau_priors import (
     Lomax,
     Uniform,
 )
+from alliance_meta.bayes.pymc.recipe import Recipe
 from alliance_meta.design import INTERCEPT, Design, design_of
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.bayes.prior import Prior
+from alliance_meta.bayes.priors.prior import Prior
 from alliance_meta.design import INTERCEPT, Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.notes import Note

@@ -12,9 +12,10 @@ from scipy import special
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import load
-from alliance_meta.bayes.effect_priors import Normal
-from alliance_meta.bayes.prior import EffectPrior, TauPrior
+from alliance_meta.bayes.exact.setup import PriorSet, check_kind
 from alliance_meta.bayes.priors import MU, TAU
+from alliance_meta.bayes.priors.effect import Normal
+from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.pymc.independent import normal_logpdf, shrunken
 from alliance_meta.bayes.pymc.parts import (
     BetaPrior,
@@ -31,7 +32,6 @@ from alliance_meta.bayes.pymc.parts import (
     take_part,
 )
 from alliance_meta.bayes.pymc.recipe import Draws, Recipe
-from alliance_meta.bayes.setup import PriorSet, check_kind
 from alliance_meta.design import Design, design_of
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import DesignError, InputError

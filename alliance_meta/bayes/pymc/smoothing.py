@@ -11,8 +11,9 @@ from scipy.special import ndtr
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import load
-from alliance_meta.bayes.prior import EffectPrior, TauPrior
+from alliance_meta.bayes.exact.setup import PriorSet, check_kind
 from alliance_meta.bayes.priors import BETA_SD, MU, TAU, HalfNormal
+from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.pymc.independent import normal_logpdf, shrunken
 from alliance_meta.bayes.pymc.parts import (
     BetaPrior,
@@ -26,7 +27,6 @@ from alliance_meta.bayes.pymc.parts import (
     take_part,
 )
 from alliance_meta.bayes.pymc.recipe import Draws, Recipe, normal_scatter
-from alliance_meta.bayes.setup import PriorSet, check_kind
 from alliance_meta.core.smooth_basis import SmoothBasis, smooth_basis
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes

@@ -10,9 +10,10 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import load
-from alliance_meta.bayes.effect_priors import LOG_2PI
-from alliance_meta.bayes.prior import EffectPrior, Prior, TauPrior
+from alliance_meta.bayes.exact.setup import PriorSet
 from alliance_meta.bayes.priors import MU, TAU, Gamma
+from alliance_meta.bayes.priors.effect import LOG_2PI
+from alliance_meta.bayes.priors.prior import EffectPrior, Prior, TauPrior
 from alliance_meta.bayes.pymc.parts import (
     BetaPrior,
     add_data,
@@ -25,8 +26,7 @@ from alliance_meta.bayes.pymc.parts import (
     take_part,
 )
 from alliance_meta.bayes.pymc.recipe import Draws, Recipe
-from alliance_meta.bayes.setup import PriorSet
-from alliance_meta.core.student_effects import FARTHEST, LEFT, NODES, RIGHT, cdf, log_density
+from alliance_meta.core.univariate.student_effects import FARTHEST, LEFT, NODES, RIGHT, cdf, log_density
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError

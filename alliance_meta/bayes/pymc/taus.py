@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from alliance_meta.bayes.prior import Prior, TauPrior
+from alliance_meta.bayes.exact.setup import PriorSet, check_kind
 from alliance_meta.bayes.priors import TAU
+from alliance_meta.bayes.priors.prior import Prior, TauPrior
 from alliance_meta.bayes.pymc.parts import random_variable, random_vector
-from alliance_meta.bayes.setup import PriorSet, check_kind
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.options import did_you_mean

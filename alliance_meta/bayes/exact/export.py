@@ -1,0 +1,121 @@
+"""A Bayesian result as tables and as JSON-ready values, never rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta._typing import Array
+from alliance_meta.bayes.hypotheses import shown
+from alliance_meta.bayes.marginals import INFINITE, KINDS, IntervalKind, Marginal
+from alliance_meta.core.bayes.mixture import NormalMixture
+from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.results.export import columns_of, plain
+
+if TYPE_CHECKING:
+    from alliance_meta.bayes.exact.results import BayesianResults
+
+# Studies whose true effects are worked on at once.
+AT_ONCE = 5000
+COLUMNS = ("mean", "sd", "median", "ci_lb", "ci_ub")
+
+
+def tidy(fit: BayesianResults, *, level: float, kind: IntervalKind) -> pd.DataFrame:
+    """Return one row per quantity."""
+    exact = fit.exact
+    rows: dict[str, tuple[float, ...]] = {}
+    for labels, mixture, of in _parts(fit):
+        found = _mixture_rows(mixture, level, kind, exact.finite(1, of=of), exact.finite(2, of=of))
+        rows |= dict(zip(labels, found, strict=True))
+        if of == "coefficients":
+            rows["tau"] = _row(fit.posterior("tau"), level, kind)
+    columns = zip(COLUMNS, zip(*rows.values(), strict=True), strict=True)
+    out = pd.DataFrame({name: column(cells) for name, cells in columns}, index=pd.Index(list(rows), name="parameter"))
+    out.attrs.update(
+        scale=fit.effects.scale_label, level=level, interval=kind, interval_label=f"{100 * level:g} % {KINDS[kind]}"
+    )
+    return out
+
+
+def _parts(fit: BayesianResults) -> Iterator[tuple[Sequence[str], NormalMixture, str]]:
+    """Yield labels and mixtures of coefficients, of a new effect, and of the studies, some at a time."""
+    yield fit.names, fit._coefficients(np.eye(fit.p)), "coefficients"
+    yield ("theta_new",), fit.exact.new_effects(fit._mean_row[None]), "new"
+    for start in range(0, fit.k, AT_ONCE):
+        some = slice(start, start + AT_ONCE)
+        yield [f"theta[{label}]" for label in fit.effects.slab[some]], fit.exact.study_effects(some), "study"
+
+
+def _mixture_rows(
+    mixture: NormalMixture, level: float, kind: IntervalKind, has_mean: bool, has_sd: bool
+) -> list[tuple[float, ...]]:
+    mean, sd = mixture.moments()
+    q = mixture.quantile(np.array([0.5 * (1.0 - level), 0.5, 0.5 * (1.0 + level)]))
+    lower, upper = mixture.shortest(level) if kind == "hdi" else (q[:, 0], q[:, 2])
+    none = NotApplicable(INFINITE)
+    return [
+        (
+            float(mean[i]) if has_mean else none,
+            float(sd[i]) if has_sd else none,
+            *map(float, (q[i, 1], lower[i], upper[i])),
+        )
+        for i in range(mixture.m)
+    ]
+
+
+def _row(marginal: Marginal, level: float, kind: IntervalKind) -> tuple[float, ...]:
+    one = marginal.interval(level=level, kind=kind)
+    return marginal.mean, marginal.sd, one.estimate, one.lb, one.ub
+
+
+def column(cells: Sequence[Any]) -> Any:
+    """Return an array, of objects where a cell has to keep its reason."""
+    return np.array(cells, dtype=object if any(isinstance(x, NotApplicable) for x in cells) else None)
+
+
+def statistics(fit: BayesianResults) -> dict[str, Any]:
+    """Return the model's statistics by name."""
+    tau = fit.posterior("tau").interval(level=fit.level, kind=fit.interval)
+    zero = shown(fit, "tau = 0")
+    found = {
+        "k": fit.k,
+        **fit.effects.counts,
+        "p": fit.p,
+        "level": fit.level,
+        "interval": fit.interval,
+        "tau": tau.estimate,
+        "tau_ci_lb": tau.lb,
+        "tau_ci_ub": tau.ub,
+        "tau2": fit.tau2,
+        "I2": fit.I2,
+        "bf01_tau": zero.bf01,
+    }
+    if fit.design.has_intercept:
+        found["bf01_mu"] = shown(fit, "mu = 0").bf01
+    return found | {"log_marginal_likelihood": fit.log_marginal_likelihood, "error_bound": fit.error_bound}
+
+
+def to_dict(fit: BayesianResults) -> dict[str, Any]:
+    """Return every number and setting as JSON-ready values."""
+    table = fit.tidy()
+    chosen = zip(fit.priors.names, fit.priors.coefficients, strict=True)
+    priors = {name: prior.to_dict() for name, prior in chosen} | {"tau": fit.priors.tau.to_dict()}
+    return plain(
+        {
+            "model": {"formula": fit.design.formula, "priors": priors, "method": "exact, by quadrature over tau"},
+            "statistics": statistics(fit),
+            "posterior": {"parameter": list(table.index), **columns_of(table)},
+            "vb": _square(fit.vb),
+            "bayes_factors": [one.to_dict() for one in fit._bayes_factors.values()],
+            "studies": {"slab": list(fit.effects.slab), "yi": fit.effects.yi, "vi": fit.effects.vi},
+            "notes": [note.to_dict() for note in fit.notes],
+            "provenance": fit.effects.provenance.to_dict(),
+        }
+    )
+
+
+def _square(vb: Array) -> Any:
+    return vb if np.isfinite(vb).all() else NotApplicable(INFINITE)

@@ -1,0 +1,118 @@
+"""Exact leave-one-out: how the other studies predict each one, and the synthesis without it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta._typing import Array
+from alliance_meta.bayes.exact.setup import coordinates
+from alliance_meta.bayes.marginals import INFINITE
+from alliance_meta.core.bayes.deletion import delete_each
+from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.result import Result
+from alliance_meta.results.export import columns_of
+
+if TYPE_CHECKING:
+    from alliance_meta.bayes.exact.results import BayesianResults
+
+CANNOT = "without this study the posterior is improper"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LeaveOneOut(Result):
+    """The predictions of each study from the others, by exact deletion.
+
+    Attributes
+    ----------
+    elpd : float
+        Expected log predictive density, the sum over studies; larger is better. For comparing models of the
+        same effects.
+    elpd_se : float
+        Standard error of that sum as an estimate for new studies.
+    p_loo : float
+        Effective number of parameters.
+    error_bound : float
+        Bound of the numerical error of `elpd`.
+    table : DataFrame
+        One row per study; see `tidy`.
+
+    Notes
+    -----
+    Vehtari, Gelman & Gabry (2017, doi:10.1007/s11222-016-9696-4) approximate what is computed exactly here.
+    """
+
+    elpd: float
+    elpd_se: float
+    p_loo: float
+    error_bound: float
+    table: pd.DataFrame
+
+    def tidy(self) -> pd.DataFrame:
+        """Return one row per study, unrounded.
+
+        Returns
+        -------
+        DataFrame
+            ``elpd`` (log density of the study's result given the others), ``pit`` (probability of a result up to
+            it; near 0 or 1: a surprise), posterior mean and sd of each coefficient without the study
+            (``mean[mu]``, ``sd[mu]``), and the mean of tau without it. With whole groups left out one row per
+            group, with ``k``, how many effects it has, and ``elpd`` of all of them together; ``pit`` is for single
+            results.
+        """
+        return self.table.copy()
+
+    def summary(self) -> str:
+        """Return the plain-text summary."""
+        whole = self.table.index.name != "label"
+        number = f"{len(self.table)} groups of {self.table.index.name}" if whole else f"k = {len(self.table)}"
+        return (
+            f"elpd = {self.elpd:.2f} (SE {self.elpd_se:.2f}), p_loo = {self.p_loo:.2f}, {number}; exact leave-one-out"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers as a plain dictionary."""
+        totals = {name: getattr(self, name) for name in ("elpd", "elpd_se", "p_loo", "error_bound")}
+        return {**totals, "studies": {"slab": list(self.table.index), **columns_of(self.table)}}
+
+
+def leave_one_out(fit: BayesianResults) -> LeaveOneOut:
+    """Leave out each study of a fit in turn."""
+    exact, k = fit.exact, fit.k
+    left = delete_each(exact)
+    finite = exact.problem.finite
+    T = coordinates(fit.design)
+    mean = left.mean @ T.T
+    columns: dict[str, Any] = {"elpd": left.log_predictive, "pit": left.pit}
+    for j, name in enumerate(fit.names):
+        spread = _spread(left.covariance, T[j])
+        columns[f"mean[{name}]"] = mean[:, j] if finite(1, of="coefficients", left_out=1) else None
+        columns[f"sd[{name}]"] = spread if finite(2, of="coefficients", left_out=1) else None
+    columns["mean[tau]"] = left.tau if finite(1, of="tau", left_out=1) else None
+    table = {name: filled(values, left.rows, k) for name, values in columns.items()}
+    out = pd.DataFrame(table, index=pd.Index(fit.effects.slab, name="label"))
+    if len(left.rows) < k:
+        none = NotApplicable(f"{CANNOT}: {', '.join(fit.effects.slab[i] for i in sorted({*range(k)} - {*left.rows}))}")
+        return LeaveOneOut(none, none, none, none, out)
+    elpd = left.log_predictive
+    se = float(np.sqrt(k * elpd.var(ddof=1))) if k > 1 else NotApplicable("needs at least 2 studies")
+    within = float(exact.observations().log_pdf(fit.effects.yi).sum())
+    return LeaveOneOut(float(elpd.sum()), se, within - float(elpd.sum()), float(left.error.sum()), out)
+
+
+def _spread(covariance: Array, row: Array) -> Array:
+    return np.sqrt(np.einsum("i,mij,j->m", row, covariance, row))
+
+
+def filled(values: Array | None, rows: Any, k: int) -> Any:
+    """Return one value per study, with the reason where there is none."""
+    if values is None:
+        return np.array([NotApplicable(INFINITE)] * k, dtype=object)
+    if len(rows) == k:
+        return values
+    out = np.array([NotApplicable(CANNOT)] * k, dtype=object)
+    out[rows] = values
+    return out

@@ -1,0 +1,317 @@
+"""`BayesianResults`: the posterior of a random-effects model, exact, with the frequentist result's nouns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta._typing import Array
+from alliance_meta.bayes.exact import draws as _draws
+from alliance_meta.bayes.exact import evidence
+from alliance_meta.bayes.exact import export as results_export
+from alliance_meta.bayes.exact import text as results_text
+from alliance_meta.bayes.exact.leave_out import LeaveOneOut, leave_one_out
+from alliance_meta.bayes.exact.predict import predict, predict_rows
+from alliance_meta.bayes.exact.prior_grid import prior_grid
+from alliance_meta.bayes.exact.quantities import Quantities
+from alliance_meta.bayes.exact.setup import PriorSet
+from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis, shown
+from alliance_meta.bayes.marginals import LACKS, IntervalKind, Marginal
+from alliance_meta.bayes.powers import PowerScaling, power_scaling
+from alliance_meta.bayes.predictive import PredictiveCheck, predictive_check
+from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
+from alliance_meta.core.bayes.two_level import ExactPosterior, components
+from alliance_meta.design import Design
+from alliance_meta.effects.studies import refuse_dependent
+from alliance_meta.effects.table import EffectSizes
+from alliance_meta.errors import InputError
+from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import Note
+from alliance_meta.options import Scale
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BayesianResults(Quantities):
+    """The posterior of a Bayesian random-effects model or meta-regression.
+
+    Made by `BayesianModel.fit`. Every number comes from quadrature, none from random draws.
+
+    Attributes
+    ----------
+    effects : EffectSizes
+        The effects that took part.
+    design : Design
+    priors : PriorSet
+    level : float
+        Probability inside every interval, a fraction.
+    interval : {"eti", "hdi"}
+        Equal-tailed or shortest intervals.
+    exact : ExactPosterior
+        The raw arrays.
+    notes : tuple of Note
+        What a reader must know; every report prints them.
+    """
+
+    called = "a Bayesian model"
+    lacks: ClassVar[Mapping[str, str]] = LACKS
+    _words, _tables = results_text, results_export
+
+    effects: EffectSizes
+    design: Design
+    priors: PriorSet
+    level: float
+    interval: IntervalKind
+    exact: ExactPosterior
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def log_marginal_likelihood(self) -> float:
+        """Log of the density of the data under model and priors; not applicable with an improper prior."""
+        improper = self.priors.improper
+        if improper:
+            return NotApplicable(f"the prior of {' and '.join(improper)} is improper")
+        return self.exact.log_marginal
+
+    @property
+    def error_bound(self) -> float:
+        """Bound of the numerical error: relative of the marginal likelihood, absolute of any probability."""
+        return self.exact.error
+
+    @cached_property
+    def weights(self) -> Array:
+        """How much each study counts for the mean effect, in percent of all studies, averaged over tau.
+
+        The prior of the mean counts as well and is left out here, so that the weights sum to 100.
+        """
+        exact = self._thinned
+        weights = 1.0 / (self.effects.vi + exact.tau[:, None] ** 2)
+        return 100.0 * exact.weight @ (weights / weights.sum(axis=1, keepdims=True)) / exact.weight.sum()
+
+    def tidy(self, *, level: float | None = None, interval: IntervalKind | None = None) -> pd.DataFrame:
+        """Return one row per quantity, unrounded, on the analysis scale.
+
+        Parameters
+        ----------
+        level : float, optional
+        interval : {"eti", "hdi"}, optional
+
+        Returns
+        -------
+        DataFrame
+            Indexed by ``mu`` (with moderators, the coefficients), ``tau``, ``theta_new`` (the true effect of a
+            new study; with moderators, at their average) and ``theta[<label>]`` (that of each study), with
+            columns ``mean sd median ci_lb ci_ub``. Kind and probability of the interval are in ``.attrs``.
+        """
+        used, kind = self._interval(level, interval)
+        return results_export.tidy(self, level=used, kind=kind)
+
+    def predict(
+        self,
+        newdata: pd.DataFrame | Mapping[str, Any] | None = None,
+        *,
+        scale: Scale | None = None,
+        level: float | None = None,
+        interval: IntervalKind | None = None,
+    ) -> pd.DataFrame:
+        """Predict the mean effect, and the true effect of a new study, for given moderators.
+
+        The credible interval says where the mean effect lies; the prediction interval says where the true effect
+        of one new, similar study lies.
+
+        Parameters
+        ----------
+        newdata : DataFrame or mapping, optional
+            Moderator values, one row per prediction. By default the mean effect for a model without moderators,
+            else the fitted value of each effect.
+        scale : {"z", "r", "r_mean"}, optional
+            Analysis scale by default. ``"r"``: tanh, the median true correlation. ``"r_mean"``: the mean true
+            correlation, averaged over the distribution of effects, with the uncertainty about that
+            distribution; prediction limits as for ``"r"``.
+        level : float, optional
+        interval : {"eti", "hdi"}, optional
+            Shortest intervals are found on the scale asked for.
+
+        Returns
+        -------
+        DataFrame
+            ``pred`` (the posterior median), ``se`` (the posterior standard deviation on that scale), ``ci_lb``,
+            ``ci_ub``, ``pi_lb``, ``pi_ub``; scale, level and kind of interval are in ``.attrs``.
+
+        Raises
+        ------
+        InputError
+            For an unknown moderator level or a scale these effects do not have.
+
+        Examples
+        --------
+        >>> import alliance_meta as am
+        >>> fit = am.BayesianModel(am.escalc(am.load_dataset("molloy2014"))).fit()
+        >>> fit.predict(scale="r").round(3)[["pred", "ci_lb", "ci_ub"]].values.tolist()
+        [[0.147, 0.082, 0.218]]
+        """
+        used, kind = self._interval(level, interval)
+        return predict(self, newdata, scale=scale, level=used, kind=kind)
+
+    def predicted(self, X: Array, *, scale: Scale | None, level: float) -> pd.DataFrame:
+        """Return the predictions for rows of the design, or for averages of rows, (m, p)."""
+        return predict_rows(self, X, scale=scale, level=level, kind=self.interval)
+
+    def blup(self, *, level: float | None = None, interval: IntervalKind | None = None) -> pd.DataFrame:
+        """Return the posterior of each study's true effect: ``mean sd median ci_lb ci_ub``, on the analysis scale."""
+        table = self.tidy(level=level, interval=interval).iloc[-self.k :]
+        return table.set_axis(pd.Index(self.effects.slab), axis=0)
+
+    def posterior(self, what: str | Mapping[str, float], *, scale: Scale | None = None) -> Marginal:
+        """Return the posterior distribution of one quantity.
+
+        Parameters
+        ----------
+        what : str or mapping of str to float
+            ``"mu"`` (with moderators, the mean effect at their average), a coefficient, ``"tau"``, ``"tau2"``,
+            ``"I2"``, ``"theta_new"``, ``"theta[<label>]"``; or weights of a linear combination of coefficients
+            and true effects, ``{"theta[Smith]": 1, "theta[Jones]": -1}``.
+        scale : {"z", "r"}, optional
+            ``"r"`` for correlations: tanh of a mean or true effect.
+
+        Returns
+        -------
+        Marginal
+            With ``mean``, ``sd``, ``median``, ``interval()``, ``cdf(x)``, ``pdf(x)``, ``quantile(p)``, ``prob()``
+            and ``density()``, a table to draw.
+
+        Examples
+        --------
+        >>> import alliance_meta as am
+        >>> fit = am.BayesianModel(am.escalc(am.load_dataset("molloy2014"))).fit()
+        >>> print(fit.posterior("theta_new", scale="r"))
+        theta_new as r: median 0.1460 [-0.0768, 0.3646] (95 % equal-tailed)
+        """
+        return self._marginal(what, scale)
+
+    def prob(self, statement: str, *, scale: Scale | None = None) -> float:
+        """Return the posterior probability of a statement.
+
+        Parameters
+        ----------
+        statement : str
+            ``"mu > 0.1"``, ``"0.1 < theta_new < 0.5"``, ``"|mu| < 0.1"``, ``"tau < 0.2"``.
+        scale : {"z", "r"}, optional
+            ``"r"``: the limits are correlations.
+        """
+        stated = read_hypothesis(statement)
+        if stated.is_point:
+            raise InputError(
+                f"{statement!r}: a single value has probability 0; state a range, or ask for a Bayes factor"
+            )
+        return self.posterior(stated.name, scale=scale).prob(stated.lower, stated.upper)
+
+    def bayes_factor(self, hypothesis: str, *, dependent: Literal["ignore"] | None = None) -> BayesFactor:
+        """Return how much more likely the data are under a hypothesis than under its opposite.
+
+        Parameters
+        ----------
+        hypothesis : str
+            A point, ``"mu = 0"``, ``"tau = 0"`` (no heterogeneity) or ``"year = 0"``; or a range, ``"mu > 0"``,
+            ``"|mu| < 0.1"``, ``"tau < 0.1"``.
+        dependent : {"ignore"}, optional
+            Compute it although several effects come from one study, as if each were a study.
+
+        Returns
+        -------
+        BayesFactor
+            ``bf01`` speaks for the hypothesis as stated, ``bf10`` for its opposite. `NotApplicable` where the
+            prior of the quantity is improper.
+
+        Notes
+        -----
+        A Bayes factor depends on the prior under the alternative: the wider that prior, the more it favours a
+        point (Lindley's paradox). With moderators and a hypothesis about one coefficient the priors of the
+        others stay as they are.
+        """
+        refuse_dependent(self.effects, dependent, "a Bayes factor")
+        return evidence.bayes_factor(self, read_hypothesis(hypothesis))
+
+    def joint_density(self, mu: Any, tau: Any) -> Array:
+        """Return the joint posterior density of the mean effect and tau at values that broadcast together."""
+        mu, tau = np.broadcast_arrays(np.asarray(mu, dtype=float), np.asarray(tau, dtype=float))
+        c = self._mean_row
+        parts = components(self.exact.problem, np.maximum(tau.ravel(), 0.0))
+        sd = np.sqrt((np.einsum("blij,j->bli", parts.root, c) ** 2).sum(axis=2))
+        z = (mu.ravel()[:, None] - parts.mean @ c) / sd
+        logs = parts.log_weight - 0.5 * (z**2 + np.log(2.0 * np.pi)) - np.log(sd)
+        density = np.exp(logs - self.exact.log_marginal).sum(axis=1).reshape(mu.shape)
+        return np.where(tau >= 0, density, 0.0)
+
+    def loo(self) -> LeaveOneOut:
+        """Leave out each study in turn, exactly.
+
+        How well do the other studies predict each one, and what would the synthesis say without it?
+
+        Returns
+        -------
+        LeaveOneOut
+            ``elpd`` (larger is better), ``elpd_se``, and ``tidy()`` with one row per study.
+        """
+        return leave_one_out(self)
+
+    def prior_sensitivity(
+        self,
+        *,
+        tau_priors: Sequence[TauPrior] | None = None,
+        mu_priors: Sequence[EffectPrior] | None = None,
+    ) -> pd.DataFrame:
+        """Return what other priors would have given, one row per combination.
+
+        Parameters
+        ----------
+        tau_priors : sequence of TauPrior, optional
+            By default that of the fit and `priors.sensitivity_set`.
+        mu_priors : sequence of EffectPrior, optional
+            Of the mean effect; by default that of the fit.
+
+        Returns
+        -------
+        DataFrame
+            ``mu_prior tau_prior``, median and interval of mu and tau, the prediction interval ``pi_lb pi_ub``,
+            and ``log_marginal_likelihood``.
+        """
+        return prior_grid(self, tau_priors=tau_priors, mu_priors=mu_priors)
+
+    def power_scaling(self) -> PowerScaling:
+        """Return how far each posterior moves when priors or data get a little stronger; see `bayes.power_scaling`."""
+        return power_scaling(self)
+
+    def predictive_check(self, *, seed: int, draws: int = 4000) -> PredictiveCheck:
+        """Compare the observed results with replications from the model; see `bayes.predictive_check`."""
+        return predictive_check(self, seed=seed, draws=draws)
+
+    def to_arviz(self, *, draws: int = 4000, seed: int, chains: int = 4) -> Any:
+        """Return independent draws from the posterior in the container of the installed ArviZ.
+
+        Parameters
+        ----------
+        draws : int
+            In all chains together.
+        seed : int
+            The same seed gives the same draws.
+        chains : int
+            The draws are independent; chains only give ArviZ's diagnostics something to compare.
+
+        Returns
+        -------
+        arviz.InferenceData or xarray.DataTree
+            ``mu`` (with moderators ``beta`` by coefficient), ``tau``, ``theta_new`` and ``theta`` by study.
+        """
+        return _draws.to_arviz(self, draws=draws, seed=seed, chains=chains)
+
+    @cached_property
+    def _bayes_factors(self) -> dict[str, BayesFactor]:
+        """The Bayes factors of every summary."""
+        names = ["mu", *self.names] if "mu" not in self.names else list(self.names)
+        stated = [f"{name} = 0" for name in names if name != "intrcpt"] + ["tau = 0"]
+        return {one: shown(self, one) for one in stated}

@@ -1,0 +1,175 @@
+"""From effects, moderators and priors to the integrals that have to be solved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from alliance_meta._typing import Array
+from alliance_meta.bayes.priors import BETA_SD
+from alliance_meta.bayes.priors.effect import Cauchy, Flat, Normal, StudentT
+from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
+from alliance_meta.core.bayes.normal import prepare
+from alliance_meta.core.bayes.scale import HeavyPrior
+from alliance_meta.core.bayes.two_level import ExactProblem, TauDensity
+from alliance_meta.design import INTERCEPT, Design
+from alliance_meta.effects.table import EffectSizes
+from alliance_meta.errors import DesignError, InputError
+from alliance_meta.options import did_you_mean
+
+# Quantiles of the prior of tau that show where its mass is.
+MARKS = (1e-6, 0.5, 1.0 - 1e-6)
+
+
+@dataclass(frozen=True, eq=False)
+class PriorSet:
+    """The priors of a model.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Coefficients, (p,). The intercept stands for ``mu``: its prior is that of the mean effect at the average
+        of the moderators.
+    coefficients : tuple of EffectPrior
+        Theirs, (p,).
+    tau : TauPrior
+    """
+
+    names: tuple[str, ...]
+    coefficients: tuple[EffectPrior, ...]
+    tau: TauPrior
+
+    def __str__(self) -> str:
+        parts = [f"{name} ~ {prior}" for name, prior in zip(self.names, self.coefficients, strict=True)]
+        return "; ".join([*parts, f"tau ~ {self.tau}"])
+
+    @property
+    def proper(self) -> bool:
+        """Whether every prior integrates to 1."""
+        return self.tau.proper and all(prior.proper for prior in self.coefficients)
+
+    @property
+    def improper(self) -> list[str]:
+        """Which parameters have an improper prior."""
+        found = [name for name, prior in zip(self.names, self.coefficients, strict=True) if not prior.proper]
+        return found + ([] if self.tau.proper else ["tau"])
+
+
+def choose_priors(
+    design: Design,
+    mu: EffectPrior,
+    tau: TauPrior,
+    beta: EffectPrior | Mapping[str, EffectPrior] | None,
+) -> PriorSet:
+    """Give each coefficient of the design its prior."""
+    slopes = [name for name in design.names if name != INTERCEPT]
+    given = dict(beta) if isinstance(beta, Mapping) else {} if beta is None else dict.fromkeys(slopes, beta)
+    unknown = sorted(set(given) - set(slopes))
+    if unknown:
+        known = ", ".join(slopes) or "none"
+        raise InputError(
+            f"beta_prior names {', '.join(map(repr, unknown))}{did_you_mean(unknown[0], slopes)} "
+            f"Coefficients: {known}; the mean effect has mu_prior"
+        )
+    for name, prior in given.items():
+        check_kind(prior, EffectPrior, f"beta_prior of {name}")
+    lacking = [name for name in slopes if name not in given]
+    if lacking and not design.has_intercept:
+        raise DesignError(
+            f"mods={design.formula!r} has no intercept, so that mu_prior has nothing to apply to and the default for "
+            f"differences does not fit; give beta_prior for {', '.join(lacking)}"
+        )
+    chosen = [_prior_of(name, column, mu, given) for name, column in zip(design.names, design.X.T, strict=True)]
+    names = tuple("mu" if name == INTERCEPT else name for name in design.names)
+    return PriorSet(names, tuple(chosen), tau)
+
+
+def _prior_of(name: str, column: Array, mu: EffectPrior, given: Mapping[str, EffectPrior]) -> EffectPrior:
+    if name == INTERCEPT:
+        return mu
+    return given[name] if name in given else Normal(0.0, BETA_SD / float(column.std()))
+
+
+def check_kind(prior: object, kind: type, who: str) -> None:
+    """Raise an `InputError` unless the argument is a prior of the right kind."""
+    if not isinstance(prior, kind):
+        of_tau = kind is TauPrior
+        wanted = "tau, such as am.priors.HalfNormal(0.3)" if of_tau else "an effect, such as am.priors.Normal(0, 0.5)"
+        raise InputError(f"{who}={prior!r} is not a prior of {wanted}")
+
+
+def coordinates(design: Design) -> Array:
+    """Return T (p, p): the coefficients are T times those of the design with centred moderators."""
+    T = np.eye(design.p)
+    if design.has_intercept:
+        j = design.names.index(INTERCEPT)
+        others = np.arange(design.p) != j
+        T[j, others] = -design.X[:, others].mean(axis=0)
+    return T
+
+
+def exact_problem(effects: EffectSizes, design: Design, priors: PriorSet) -> ExactProblem:
+    """Return the integrals of one model.
+
+    Raises
+    ------
+    InputError
+        The posterior is improper.
+    """
+    _check_heavy(priors)
+    mean, precision = np.zeros(design.p), np.zeros(design.p)
+    heavy = None
+    for j, prior in enumerate(priors.coefficients):
+        if isinstance(prior, Normal):
+            mean[j], precision[j] = prior.mean, prior.sd**-2.0
+        elif isinstance(prior, StudentT):
+            heavy = HeavyPrior(j, prior.mean, prior.scale, prior.df)
+        elif isinstance(prior, Cauchy):
+            heavy = HeavyPrior(j, prior.mean, prior.scale, 1.0)
+        elif not isinstance(prior, Flat):
+            raise InputError(f"the prior of {priors.names[j]}, {prior}, is none the exact integration knows")
+    model = prepare(effects.yi, effects.vi, design.X @ coordinates(design), mean, precision)
+    tau = priors.tau.given(effects.vi)
+    return _checked(ExactProblem(model, tau_density(tau), heavy), tau)
+
+
+def _check_heavy(priors: PriorSet) -> None:
+    pairs = zip(priors.names, priors.coefficients, strict=True)
+    heavy = [name for name, prior in pairs if isinstance(prior, StudentT | Cauchy)]
+    if len(heavy) > 1:
+        raise InputError(
+            f"{' and '.join(heavy)} have Student t or Cauchy priors; the exact integration takes one of these, "
+            "the other coefficients need normal or flat priors"
+        )
+
+
+def with_tau(problem: ExactProblem, prior: TauPrior) -> ExactProblem:
+    """Return the same integrals with another prior of tau, if they exist."""
+    return _checked(replace(problem, tau=tau_density(prior)), prior)
+
+
+def _checked(problem: ExactProblem, prior: TauPrior) -> ExactProblem:
+    if not problem.tail > 1.0:
+        raise InputError(_improper(problem, prior))
+    return problem
+
+
+def tau_density(prior: TauPrior) -> TauDensity:
+    """Return a prior of tau as the quadrature needs it."""
+    marks: tuple[float, ...] = ()
+    if prior.proper:
+        marks = tuple(float(q) for q in prior.quantile(MARKS) if 0 < q < np.inf)
+    return TauDensity(prior.logpdf, prior.upper, prior.tail, marks, prior.proper)
+
+
+def _improper(problem: ExactProblem, prior: TauPrior) -> str:
+    k, flat = problem.model.k, problem.flat
+    needed = k + int(np.floor(1.0 - problem.tail)) + 1
+    beside = f" and {flat} flat coefficient{'s' if flat > 1 else ''}" if flat else ""
+    return (
+        f"k = {k} effect{'s' if k > 1 else ''} with the prior {prior} of tau{beside} leave the posterior "
+        f"improper: it does not integrate to 1. At least {needed} effects are needed, or a proper prior of tau such "
+        "as HalfNormal(0.3)"
+    )

@@ -1,0 +1,291 @@
+"""Which draws are meant by a name, and the plain numbers of a sampled posterior under metafor's names."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta._typing import Array
+from alliance_meta.bayes import arviz_bridge
+from alliance_meta.bayes.marginals import IntervalKind, StatedIntervals
+from alliance_meta.bayes.priors.prior import TauPrior
+from alliance_meta.bayes.pymc.recipe import Recipe
+from alliance_meta.bayes.sampled.gate import FAILED, Diagnostics
+from alliance_meta.bayes.sampled.marginals import SampledMarginal
+from alliance_meta.core.univariate.fit import heterogeneity
+from alliance_meta.core.univariate.wls import make_batch
+from alliance_meta.design import INTERCEPT, Design
+from alliance_meta.effects.table import EffectSizes
+from alliance_meta.errors import ConvergenceWarning, InputError
+from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import Note
+from alliance_meta.options import Scale, did_you_mean
+
+NO_I2 = "I2 needs a model with one normal distribution of true effects, whose standard deviation is tau"
+# Streams of random numbers that one seed is split into.
+NEW_EFFECT, TRUE_EFFECTS = 1, 4
+# Draws that only serve the sampler: normals that a non-centred model scales, shares of a prior.
+_SERVING = re.compile(r"z|z_.*|.*_z|.*_share")
+
+
+class SampledQuantities(StatedIntervals):
+    """The quantities of a sampled posterior by name; the base of `SampledPosterior`."""
+
+    container: Any
+    diagnostics: Diagnostics
+    problems: tuple[Note, ...]
+    seed: int
+    recipe: Recipe | None
+    level: float
+    interval: IntervalKind
+
+    def _caution(self) -> None:
+        """Warn, wherever numbers are given, that the draws fail their checks."""
+        if self.problems:
+            codes = ", ".join(note.code for note in self.problems)
+            warnings.warn(f"{FAILED} Failed: {codes}; see .problems.", ConvergenceWarning, stacklevel=3)
+
+    @property
+    def made(self) -> Recipe:
+        """How the model was made; refused for a model that is not from `bayes.pymc`."""
+        if self.recipe is None:
+            raise InputError(
+                "this model is not from bayes.pymc, so that the meaning of its draws is unknown; use tidy(), draws() "
+                "or posterior() of a parameter, or ArviZ with .container"
+            )
+        return self.recipe
+
+    @property
+    def effects(self) -> EffectSizes:
+        """The effects that took part."""
+        return self.made.effects
+
+    @property
+    def model_label(self) -> str:
+        """A short name of the model, for labels."""
+        return "Bayesian, sampled"
+
+    @property
+    def design(self) -> Design:
+        """The design of the moderators."""
+        return self.made.design
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Coefficients, (p,): ``mu`` without moderators."""
+        return ("mu",) if self.design.formula == "1" else self.design.names
+
+    @property
+    def beta(self) -> Array:
+        """Posterior means of the coefficients, (p,)."""
+        self._caution()
+        return self._printed.mean(axis=0)
+
+    @property
+    def se(self) -> Array:
+        """Posterior standard deviations of the coefficients, (p,)."""
+        self._caution()
+        return self._printed.std(axis=0, ddof=1)
+
+    @property
+    def vb(self) -> Array:
+        """Posterior covariance of the coefficients, (p, p)."""
+        self._caution()
+        return np.atleast_2d(np.cov(self._printed, rowvar=False))
+
+    @property
+    def ci_lb(self) -> Array:
+        """Lower limits of the credible intervals of the coefficients, (p,)."""
+        self._caution()
+        return self._limits[0]
+
+    @property
+    def ci_ub(self) -> Array:
+        """Upper limits of the credible intervals of the coefficients, (p,)."""
+        self._caution()
+        return self._limits[1]
+
+    @property
+    def tau(self) -> float:
+        """Posterior median of tau; `NotApplicable` for a model with several."""
+        return self._if_single("tau")
+
+    @property
+    def tau2(self) -> float:
+        """Posterior median of tau2; `NotApplicable` for a model with several."""
+        return self._if_single("tau2")
+
+    @property
+    def I2(self) -> float:
+        """Posterior median of I2, the share of variance between studies in percent; with a single tau."""
+        if self.recipe is not None and self.k <= self.p:
+            return NotApplicable("no effects to spare beyond the coefficients")
+        return self._if_single("I2") if self._tau_is_the_spread else NotApplicable(NO_I2)
+
+    @property
+    def _tau_is_the_spread(self) -> bool:
+        """Whether tau is the standard deviation of every true effect, and not a scale or one of several parts."""
+        return self.recipe is not None and getattr(self.recipe.scatter, "names", None) == ("tau",)
+
+    @cached_property
+    def _scalars(self) -> dict[str, Array]:
+        return arviz_bridge.scalars(self.container)
+
+    @cached_property
+    def _flat(self) -> dict[str, Array]:
+        """All chains in a row, (S, ...), as recipes want them."""
+        found = arviz_bridge.draws(self.container)
+        return {name: values.reshape(-1, *values.shape[2:]) for name, values in found.items()}
+
+    @cached_property
+    def _printed(self) -> Array:
+        """The coefficients as they are printed, (S, p)."""
+        return self.made.coefficients(self._flat)
+
+    @cached_property
+    def _limits(self) -> tuple[Array, Array]:
+        found = [self._marginal(name).interval(level=self.level, kind=self.interval) for name in self.names]
+        return np.array([one.lb for one in found]), np.array([one.ub for one in found])
+
+    @property
+    def _scale(self) -> str:
+        measure = self.effects.measure
+        return "z" if measure == "ZCOR" else "r" if measure in ("COR", "UCOR") else "analysis"
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        chains, draws = next(iter(self._scalars.values())).shape
+        return int(chains), int(draws)
+
+    @cached_property
+    def _new_effect(self) -> Array:
+        """The true effect of a new study at the average of the moderators, (chain, draw)."""
+        if "theta_new" in self._scalars:
+            return self._scalars["theta_new"]
+        rng = np.random.default_rng([self.seed, NEW_EFFECT])
+        away = self.made.scatter(self._flat, None, rng)[:, 0]
+        return self._mean_effect + away.reshape(self._shape)
+
+    @property
+    def _mean_effect(self) -> Array:
+        """The mean effect at the average of the moderators, (chain, draw)."""
+        if "mu" in self._scalars:
+            return self._scalars["mu"]
+        return self.made.fitted(self._flat).mean(axis=1).reshape(self._shape)
+
+    @cached_property
+    def _rows(self) -> dict[str, Array]:
+        """Every quantity of `tidy` in its order: coefficients, taus, others, theta."""
+        if self.recipe is None:
+            return self._scalars
+        rows = {"mu": self._scalars["mu"]} if "mu" in self._scalars else {}
+        rows |= {
+            name: values.reshape(self._shape)
+            for name, values in zip(self.names, self._printed.T, strict=True)
+            if name not in rows
+        }
+        own = {"mu", "beta", INTERCEPT, "theta", "theta_new"}
+        others = {
+            label: chains
+            for label, chains in self._scalars.items()
+            if (name := label.partition("[")[0]) not in own and not _SERVING.fullmatch(name)
+        }
+        rows |= {label: chains for label, chains in others.items() if label.startswith("tau")}
+        rows |= {label: chains for label, chains in others.items() if label not in rows}
+        rows |= {"theta_new": self._new_effect}
+        return rows | self._true_effects
+
+    @cached_property
+    def _mixing(self) -> pd.DataFrame:
+        """R-hat and effective draws of every row of `tidy`, which no interval changes."""
+        checked = self.diagnostics.table
+        same = [label for label, chains in self._rows.items() if chains is self._scalars.get(label)]
+        return arviz_bridge.summarise(self._rows, known=checked.loc[checked.index.isin(same)])
+
+    @cached_property
+    def _true_effects(self) -> dict[str, Array]:
+        """The true effect of each study, drawn by the sampler or given its draws."""
+        found = {label: chains for label, chains in self._scalars.items() if label.startswith("theta[")}
+        if found or self.made.true_effects is None:
+            return found
+        rng = np.random.default_rng([self.seed, TRUE_EFFECTS])
+        drawn = self.made.true_effects(self._flat, rng)
+        labels = [f"theta[{label}]" for label in self.effects.slab]
+        return {name: one.reshape(self._shape) for name, one in zip(labels, drawn.T, strict=True)}
+
+    def _marginal(self, what: str | Mapping[str, float], scale: Scale | None = None) -> SampledMarginal:
+        codes = tuple(note.code for note in self.problems)
+        if isinstance(what, Mapping):
+            chains = self._combination(what)
+            words = " + ".join(f"{weight:g} {name}" for name, weight in what.items() if weight).replace("+ -", "- ")
+            return self._on_scale(SampledMarginal(words, chains, problems=codes), scale, is_effect=True)
+        name = str(what).strip()
+        lowest = 0.0 if name in ("tau", "tau2", "I2") or self._is_deviation(name) else -np.inf
+        found = SampledMarginal(name, self._named(name), lowest, codes)
+        return self._on_scale(found, scale, is_effect=self._is_effect(name))
+
+    def _named(self, name: str) -> Array:
+        rows = self._rows
+        if name in rows:
+            return rows[name]
+        if name in self._scalars:
+            return self._scalars[name]
+        if name == "mu" and self.recipe is not None:
+            return self._mean_effect
+        if name == "I2" and "tau" in self._scalars and not self._tau_is_the_spread:
+            raise InputError(NO_I2)
+        if name in ("tau2", "I2") and "tau" in self._scalars:
+            square = self._scalars["tau"] ** 2
+            return square if name == "tau2" else self._share(square)
+        known = [one for one in rows if not one.startswith("theta[")]
+        known += [one for one in ("tau2", "I2") if "tau" in rows]
+        raise InputError(f"no quantity {name!r}{did_you_mean(name, list(rows))} Known: {', '.join(known)}")
+
+    def _share(self, tau2: Array) -> Array:
+        if self.k <= self.p:
+            raise InputError(f"I2 needs more effects than coefficients; these are {self.k} and {self.p}")
+        batch = make_batch(self.effects.yi, self.effects.vi, self.made.design.X)
+        return 100.0 * tau2 / (tau2 + heterogeneity(batch, tau2=0.0, equal_effects=False).vt)
+
+    def _combination(self, weights: Mapping[str, float]) -> Array:
+        total = np.zeros(self._shape)
+        for name, weight in weights.items():
+            if not np.isfinite(weight):
+                raise InputError(f"the weight of {name} is {weight!r}; give a finite number")
+            total = total + weight * self._named(name)
+        if not any(weights.values()):
+            raise InputError("every weight of the combination is 0")
+        return total
+
+    def _is_deviation(self, name: str) -> bool:
+        if self.recipe is None:
+            return name == "tau"
+        prior = self.recipe.priors.get(name) or self.recipe.priors.get(name.partition("[")[0])
+        return isinstance(prior, TauPrior)
+
+    def _is_effect(self, name: str) -> bool:
+        """Whether a quantity is a mean or a true effect, so that it can be a correlation."""
+        if name in ("mu", INTERCEPT, "theta_new") or name.startswith("theta["):
+            return True
+        return self.recipe is not None and not self.recipe.design.has_intercept and name in self.names
+
+    def _on_scale(self, found: SampledMarginal, scale: Scale | None, *, is_effect: bool) -> SampledMarginal:
+        if scale is None or (self.recipe is not None and scale == self._scale):
+            return found
+        if self._scale != "z" or scale != "r":
+            raise InputError(f"scale={scale!r}: effects on the scale {self.effects.scale_label!r} cannot be shown so")
+        if not is_effect:
+            raise InputError(f"scale='r': {found.name} is no effect, so that it cannot be shown as a correlation")
+        return SampledMarginal(f"{found.name} as r", np.tanh(found.chains), -np.inf, found.problems)
+
+    def _if_single(self, name: str) -> float:
+        if "tau" not in self._scalars:
+            return NotApplicable("this model has no single tau")
+        self._caution()
+        return self._marginal(name).median

@@ -1,0 +1,140 @@
+"""Three-level models with priors, solved exactly: effects within studies, with a covariance of sampling errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alliance_meta.bayes.exact.model_notes import multilevel_notes
+from alliance_meta.bayes.exact.setup import check_kind, choose_priors, coordinates
+from alliance_meta.bayes.priors import TAU
+from alliance_meta.bayes.priors.effect import Flat, Normal
+from alliance_meta.bayes.priors.prior import TauPrior
+from alliance_meta.bayes.three_level.priors import MultilevelPriors
+from alliance_meta.bayes.three_level.results import BayesianMultilevelResults
+from alliance_meta.bayes.three_level.terms import TwoTerms, read_terms
+from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
+from alliance_meta.core.three_level.posterior import MultilevelData, multilevel_data, proper, solve_multilevel
+from alliance_meta.design import Design, design_of
+from alliance_meta.effects.table import EffectSizes
+from alliance_meta.errors import InputError
+from alliance_meta.notes import merge_notes
+from alliance_meta.options import did_you_mean
+
+if TYPE_CHECKING:
+    from alliance_meta.bayes.exact.model import BayesianModel
+
+
+def fit_multilevel(model: BayesianModel, random: str | Sequence[str]) -> BayesianMultilevelResults:
+    """Solve a model with random terms by quadrature over both standard deviations."""
+    effects = model.effects
+    V = _covariance(model.V, effects)
+    design = design_of(model.mods, effects)
+    if not design.rows.all():
+        effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
+        V = None if V is None else V.take(design.rows)
+    terms = read_terms(random, effects)
+    _check_blocks(terms, V)
+    taus = _tau_priors(model.tau_prior, terms, effects)
+    chosen = choose_priors(design, model.mu_prior, taus[0], model.beta_prior)
+    priors = MultilevelPriors(terms.names, chosen.names, chosen.coefficients, taus)
+    data = problem(effects, design, priors, terms, V)
+    exact = solve_multilevel(data, *priors.densities)
+    return BayesianMultilevelResults(
+        effects=effects,
+        design=design,
+        priors=priors,
+        level=model.level,
+        interval=model.interval,
+        exact=exact,
+        group=terms.group,
+        levels=terms.levels,
+        V=V,
+        notes=merge_notes(
+            effects.notes, design.notes, () if V is None else V.notes, multilevel_notes(effects, priors, exact)
+        ),
+    )
+
+
+def problem(
+    effects: EffectSizes, design: Design, priors: MultilevelPriors, terms: TwoTerms, V: SamplingCovariance | None
+) -> MultilevelData:
+    """Return the integrals of one model.
+
+    Raises
+    ------
+    InputError
+        A prior that is neither normal nor flat; the posterior is improper.
+    """
+    mean, precision = np.zeros(design.p), np.zeros(design.p)
+    for j, prior in enumerate(priors.coefficients):
+        if isinstance(prior, Normal):
+            mean[j], precision[j] = prior.mean, prior.sd**-2.0
+        elif not isinstance(prior, Flat):
+            raise InputError(
+                f"the prior of {priors.names[j]}, {prior}: the exact three-level model takes normal and flat priors"
+            )
+    X = design.X @ coordinates(design)
+    v = effects.vi if V is None else V.vi
+    blocks = None if V is None else V.blocks
+    data = multilevel_data(effects.yi, X, v, terms.group, mean, precision, blocks=blocks)
+    if not proper(data, *priors.densities):
+        raise InputError(_improper(data, priors))
+    return data
+
+
+def _improper(data: MultilevelData, priors: MultilevelPriors) -> str:
+    flat = int((data.precision == 0).sum())
+    groups, k = len(data.starts), len(data.y)
+    beside = f" and {flat} flat coefficient{'s' if flat > 1 else ''}" if flat else ""
+    counts = zip(priors.terms, priors.taus, (groups, k), ("groups", "effects"), strict=True)
+    short = [
+        f"the prior {prior} of tau[{term}]{beside} need at least {int(np.floor(1.0 - prior.tail + flat)) + 1} {of}"
+        for term, prior, n, of in counts
+        if not prior.tail + n - flat > 1.0
+    ]
+    return (
+        f"k = {k} effect{'s' if k > 1 else ''} in {groups} group{'s' if groups > 1 else ''} leave the posterior "
+        f"improper, it does not integrate to 1: {'; '.join(short)}. Or take a proper prior of tau such as "
+        "HalfNormal(0.3)"
+    )
+
+
+def _covariance(V: Any, effects: EffectSizes) -> SamplingCovariance | None:
+    if V is None:
+        return None
+    made = V if isinstance(V, SamplingCovariance) else SamplingCovariance.from_matrix(V)
+    if made.k != effects.k:
+        raise InputError(f"V has {made.k} rows for {effects.k} effects; make it from the same effects")
+    return made
+
+
+def _check_blocks(terms: TwoTerms, V: SamplingCovariance | None) -> None:
+    for rows, _ in () if V is None else V.blocks:
+        if (terms.group[rows] != terms.group[rows][:, :1]).any():
+            raise InputError(
+                f"V correlates effects of different groups of {terms.names[0]!r}; its blocks must lie within them"
+            )
+
+
+def _tau_priors(
+    given: TauPrior | Mapping[str, TauPrior], terms: TwoTerms, effects: EffectSizes
+) -> tuple[TauPrior, TauPrior]:
+    names = list(terms.names)
+    # The rows may be called by their last name.
+    short = {name.split("/")[-1]: name for name in names}
+    if isinstance(given, Mapping):
+        unknown = sorted(name for name in given if name not in names and name not in short)
+        if unknown:
+            raise InputError(
+                f"tau_prior names {unknown[0]!r}{did_you_mean(unknown[0], names)} Terms: {', '.join(names)}"
+            )
+        by_name = {short.get(name, name): prior for name, prior in given.items()}
+        found = [by_name.get(name, TAU) for name in names]
+    else:
+        found = [given, given]
+    for name, one in zip(names, found, strict=True):
+        check_kind(one, TauPrior, f"tau_prior of {name}")
+    return found[0].given(effects.vi), found[1].given(effects.vi)

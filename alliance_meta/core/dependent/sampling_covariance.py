@@ -1,0 +1,341 @@
+"""`SamplingCovariance`: how the sampling errors of effects from the same people hang together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from alliance_meta._typing import AnyArray, Array
+from alliance_meta.core.dependent.block_layout import MOST_ENTRIES, Layout, check_room, layout, read_matrix
+from alliance_meta.core.dependent.covariance_check import complaint, failing, nearest_blocks
+from alliance_meta.core.robust.clusters import IntArray, codes, stacks
+from alliance_meta.errors import InputError, NotPositiveDefiniteWarning
+from alliance_meta.notes import Note, warn_note
+from alliance_meta.options import PositiveDefiniteCheck, check_option
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SamplingCovariance:
+    """Sampling variances and covariances V of k effects, with the assumption they rest on.
+
+    Effects from one sample err together: the people who were too healthy by chance were so for every outcome.
+    V says by how much. Effects in different clusters are independent, so V is kept cluster by cluster; the full
+    k × k matrix is never formed unless `to_dense` asks for it. Make one with `impute_V` (an assumed
+    correlation), `rcalc` (from correlation matrices), `from_matrix` or `from_blocks` (from elsewhere).
+
+    Attributes
+    ----------
+    vi : ndarray of shape (k,)
+        Sampling variances, the diagonal of V, in squared units of the effects.
+    codes : ndarray of int, shape (k,)
+        Cluster of each effect, numbered from 0 as they first appear.
+    labels : tuple of str
+        One per cluster, by code.
+    cluster : str or None
+        Column that the clusters came from; None if they came from no column.
+    assumption : str
+        What V rests on, in words, such as ``"rho = 0.6 within study_id"``.
+    settings : mapping
+        The arguments behind the assumption.
+    notes : tuple of Note
+        Printed by every report.
+    rho : float or None
+        The correlation where one holds between all effects of a cluster; V is then
+        (1 - rho) diag(vi) + rho s s' with s = sqrt(vi) in each cluster. None for any other structure.
+
+    Examples
+    --------
+    >>> from alliance_meta import EffectSizes, impute_V
+    >>> es = EffectSizes.from_arrays([0.2, 0.3, 0.4], [0.01, 0.04, 0.01], study_id=["A", "A", "B"])
+    >>> V = impute_V(es, rho=0.5)
+    >>> print(V)
+    SamplingCovariance: 3 effects in 2 clusters of 1 to 2; rho = 0.5 within study_id
+    >>> V.to_dense().round(4).tolist()
+    [[0.01, 0.01, 0.0], [0.01, 0.04, 0.0], [0.0, 0.0, 0.01]]
+    """
+
+    vi: Array
+    codes: IntArray
+    labels: tuple[str, ...]
+    cluster: str | None
+    assumption: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[Note, ...] = ()
+    rho: float | None = None
+    # The blocks row by row, one after the other in the order of `stacks`; None where rho says it all.
+    _entries: Array | None = None
+
+    def __post_init__(self) -> None:
+        for name, kind in (("vi", float), ("codes", np.intp), ("_entries", float)):
+            values = getattr(self, name)
+            if values is not None:
+                values = np.array(values, dtype=kind)
+                values.flags.writeable = False
+                object.__setattr__(self, name, values)
+
+    @classmethod
+    def from_matrix(
+        cls, V: Any, *, cluster: Sequence[Any] | AnyArray | None = None, check: PositiveDefiniteCheck = "error"
+    ) -> SamplingCovariance:
+        """Take over a covariance matrix computed elsewhere.
+
+        Parameters
+        ----------
+        V : array-like or scipy.sparse array of shape (k, k)
+            Symmetric, with positive variances on its diagonal.
+        cluster : sequence of shape (k,), optional
+            Cluster of each effect; without it, effects belong together where V links them, directly or
+            through others.
+        check : {"error", "nearest", "warn"}
+            What to do if V is not positive definite, see `checked`.
+
+        Raises
+        ------
+        InputError
+            V is not square or not symmetric, has a value that is not finite or a variance that is not
+            positive, links effects of different clusters, or is not positive definite.
+
+        Examples
+        --------
+        >>> from alliance_meta import SamplingCovariance
+        >>> SamplingCovariance.from_matrix([[0.02, 0.01, 0], [0.01, 0.02, 0], [0, 0, 0.05]]).labels
+        ('block 1', 'block 2')
+        """
+        return cls._given(V, cluster, None, check)
+
+    @classmethod
+    def from_blocks(
+        cls, blocks: Sequence[Any], *, labels: Sequence[str] | None = None, check: PositiveDefiniteCheck = "error"
+    ) -> SamplingCovariance:
+        """Take over one covariance matrix per cluster, the effects in the order of the blocks.
+
+        Parameters
+        ----------
+        blocks : sequence of array-like
+            Square matrices; a single number is the variance of a lone effect.
+        labels : sequence of str, optional
+            One per block.
+        check : {"error", "nearest", "warn"}
+            What to do if a block is not positive definite, see `checked`.
+
+        Raises
+        ------
+        InputError
+            As for `from_matrix`; also for no blocks at all, or labels of another number.
+
+        Examples
+        --------
+        >>> from alliance_meta import SamplingCovariance
+        >>> SamplingCovariance.from_blocks([[[0.02, 0.01], [0.01, 0.02]], 0.05]).k
+        3
+        """
+        made = [np.atleast_2d(np.asarray(block, dtype=float)) for block in blocks]
+        names = [f"block {n + 1}" for n in range(len(made))] if labels is None else [str(label) for label in labels]
+        if not made or len(names) != len(made):
+            raise InputError(
+                f"{len(made)} blocks and {len(names)} labels; give at least one block, and a label for each"
+            )
+        wrong = [
+            f"{names[n]} has shape {b.shape}" for n, b in enumerate(made) if b.shape != b.shape[::-1] or b.ndim != 2
+        ]
+        if wrong:
+            raise InputError("; ".join(wrong) + "; a block must be square, one row and one column per effect")
+        of = np.repeat(np.arange(len(made)), [len(block) for block in made])
+        return cls._given(sparse.block_diag([sparse.coo_array(one) for one in made]), of, names, check)
+
+    @classmethod
+    def _given(
+        cls,
+        V: Any,
+        cluster: Sequence[Any] | AnyArray | None,
+        labels: Sequence[str] | None,
+        check: PositiveDefiniteCheck,
+    ) -> SamplingCovariance:
+        vi, of, names, entries = read_matrix(V, cluster, labels)
+        alone = len(names) == vi.size
+        made = cls(vi, of, names, None, "V as given", rho=0.0 if alone else None, _entries=None if alone else entries)
+        return made.checked(check, _stacklevel=5)
+
+    @classmethod
+    def from_stacks(
+        cls, vi: Array, of: IntArray, values: Sequence[Array], *, labels: Sequence[str], **rest: Any
+    ) -> SamplingCovariance:
+        """Make one from blocks (n, m, m) that follow `stacks` of the codes `of`; nothing is checked.
+
+        The diagonals of the blocks are set to `vi`, and rounding is kept from making them asymmetric. Further
+        keywords are attributes.
+        """
+        entries = np.concatenate([(0.5 * (block + np.swapaxes(block, 1, 2))).ravel() for block in values])
+        place = layout(stacks(of), of.size)
+        entries[place.start + place.position] = vi
+        return cls(vi, of, tuple(labels), _entries=entries, **rest)
+
+    @property
+    def k(self) -> int:
+        """Number of effects."""
+        return int(self.vi.size)
+
+    @cached_property
+    def blocks(self) -> tuple[tuple[IntArray, Array], ...]:
+        """Clusters of equal size together: row numbers (n, m) and their covariance matrices (n, m, m)."""
+        if self._entries is None:
+            check_room(self.codes, self.labels)
+            made = tuple((rows, self.block(rows)) for rows in self._stacks)
+            for _, values in made:
+                values.flags.writeable = False
+            return made
+        ends = self._layout.ends
+        return tuple(
+            (rows, self._entries[start:end].reshape(*rows.shape, rows.shape[1]))
+            for rows, start, end in zip(self._stacks, ends[:-1], ends[1:], strict=True)
+        )
+
+    @cached_property
+    def is_positive_definite(self) -> bool:
+        """Whether V can be the covariance matrix of anything without perfect dependence."""
+        return not self._failing.size
+
+    def to_dense(self) -> Array:
+        """Return V as a full matrix (k, k).
+
+        Raises
+        ------
+        InputError
+            The matrix would not fit into 4 GB; `block` and `blocks` do without it.
+        """
+        if self.k**2 > MOST_ENTRIES:
+            raise InputError(f"V of {self.k} effects as a full matrix needs {8e-9 * self.k**2:.0f} GB; use blocks")
+        out = np.zeros((self.k, self.k))
+        for rows, values in self.blocks:
+            out[rows[:, :, None], rows[:, None, :]] = values
+        return out
+
+    def block(self, rows: Any) -> Array:
+        """Return the covariances among effects.
+
+        Parameters
+        ----------
+        rows : array-like of int, shape (..., m)
+            Row numbers: one set of m effects, or a stack of n such sets (n, m). They need not follow the
+            clusters; effects of different clusters get 0.
+
+        Returns
+        -------
+        ndarray of shape (..., m, m)
+        """
+        rows = np.asarray(rows, dtype=np.intp)
+        left, right = rows[..., :, None], rows[..., None, :]
+        linked = self.codes[left] == self.codes[right]
+        if self._entries is not None:
+            at = self._layout.start[left] + self._layout.position[right]
+            return np.where(linked, self._entries[np.where(linked, at, 0)], 0.0)
+        s = np.sqrt(self.vi)[rows]
+        out = np.where(linked, (self.rho or 0.0) * (s[..., :, None] * s[..., None, :]), 0.0)
+        return np.where(left == right, self.vi[left], out)
+
+    def take(self, rows: Any) -> SamplingCovariance:
+        """Return V of some effects.
+
+        Parameters
+        ----------
+        rows : mask or array-like of int
+            Each effect at most once, in the order wanted; the same that `EffectSizes.take` takes.
+
+        Raises
+        ------
+        InputError
+            An effect is named twice: it would be perfectly dependent on itself.
+        """
+        index = np.arange(self.k)[rows]
+        if np.unique(index).size < index.size:
+            raise InputError("rows name an effect twice; give each row number once")
+        of = codes(self.codes[index])
+        first = np.unique(of, return_index=True)[1]
+        labels = tuple(self.labels[code] for code in self.codes[index][first])
+        kept = replace(self, vi=self.vi[index], codes=of, labels=labels, _entries=None)
+        if self._entries is None:
+            return kept
+        parts = [self.block(index[stack]).ravel() for stack in stacks(of)]
+        return replace(kept, _entries=np.concatenate(parts) if parts else np.zeros(0))
+
+    def checked(self, check: PositiveDefiniteCheck = "error", *, _stacklevel: int = 3) -> SamplingCovariance:
+        """Return V, mended if asked, after a look at whether data could have it.
+
+        Correlations that were assumed or put together one by one can contradict one another: if A goes with
+        B and B with C, then A cannot be the opposite of C. V is then not positive definite, and no model can
+        be fitted with it.
+
+        Parameters
+        ----------
+        check : {"error", "nearest", "warn"}
+            ``error`` refuses such a V. ``nearest`` takes, in each cluster that fails, the correlation matrix
+            nearest to the given one (least sum of squared differences), and keeps the variances. ``warn``
+            leaves V as it is.
+
+        Raises
+        ------
+        InputError
+            With ``error``: the clusters that fail, and why.
+
+        Warns
+        -----
+        NotPositiveDefiniteWarning
+            With ``nearest`` and ``warn``; the sentence is also in ``.notes``.
+
+        Notes
+        -----
+        Positive definite means here that the smallest eigenvalue of the correlations exceeds m times the
+        precision of the machine times the largest. Nearest matrix: Higham (2002,
+        doi:10.1093/imanum/22.3.329). R: ``vcalc(..., nearpd=TRUE)``.
+        """
+        check_option("check", check, PositiveDefiniteCheck)
+        if self.is_positive_definite:
+            return self
+        said = complaint(self, self._failing)
+        if check == "error":
+            raise InputError(f"{said}. Change the correlations, or take the nearest possible ones: check='nearest'")
+        if check == "warn":
+            note = warn_note("not-positive-definite", f"{said}.", NotPositiveDefiniteWarning, stacklevel=_stacklevel)
+            return replace(self, notes=(*self.notes, note))
+        values, moved = nearest_blocks(self, self._failing)
+        text = (
+            f"{said}; the nearest correlation matrix was taken, variances unchanged, no correlation moved by more than"
+        )
+        note = warn_note("nearest-V", f"{text} {moved:.2g}.", NotPositiveDefiniteWarning, stacklevel=_stacklevel)
+        return self.from_stacks(
+            self.vi,
+            self.codes,
+            values,
+            labels=self.labels,
+            cluster=self.cluster,
+            assumption=f"{self.assumption} ({self._failing.size} of {len(self.labels)} clusters mended)",
+            settings=self.settings,
+            notes=(*self.notes, note),
+        )
+
+    @cached_property
+    def _stacks(self) -> list[IntArray]:
+        return stacks(self.codes)
+
+    @cached_property
+    def _layout(self) -> Layout:
+        return layout(self._stacks, self.k)
+
+    @cached_property
+    def _failing(self) -> IntArray:
+        return failing(self)
+
+    def __str__(self) -> str:
+        sizes = np.bincount(self.codes, minlength=1)
+        each = f"{sizes.min()}" if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
+        n = len(self.labels)
+        text = f"{self.k} effect{'s' if self.k != 1 else ''} in {n} cluster{'s' if n != 1 else ''} of {each}"
+        return f"SamplingCovariance: {text}; {self.assumption}"
+
+    def __repr__(self) -> str:
+        return str(self)

@@ -1,0 +1,147 @@
+"""The highest maximum of a mixed model's likelihood within the bounds of its parameters.
+
+A likelihood of variances can have several peaks, many of them at the edge of the range. Points all over the range are
+compared, the promising ones climb together, and the best peaks are polished.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize
+
+from alliance_meta._typing import Array, Mask
+from alliance_meta.core.mixed.climb import SETTLED, Climbed, climb, observed
+from alliance_meta.core.mixed.likelihood import MixedPoint, MixedProblem
+from alliance_meta.core.mixed.starts import FEW, candidates
+from alliance_meta.core.robust.clusters import IntArray
+
+# What is left to gain where climbs stop that only have to tell peaks from each other.
+ROUGH = 1e-3
+# What may be left to gain of very many effects, whose variances have small errors and whose steps take long.
+STEADY = 1e-15
+# Climbs that end as near as this, in likelihood and in covariances, have found the same peak.
+SAME = 1e-2
+# Peaks lower by more than this are not polished.
+LOW = 2.0
+MOST_PEAKS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class MixedFit:
+    """The best point found.
+
+    Attributes
+    ----------
+    point : MixedPoint
+    converged : bool
+    steps : int
+        Of all climbs, which go together.
+    at_bound : ndarray of bool, (n,)
+        Parameters at the edge of their range.
+    maxima : tuple of float
+        The likelihood of each peak found, the highest first; none that is lower by more than two.
+    fixed : ndarray of bool, (n,)
+        Parameters that were given.
+    """
+
+    point: MixedPoint
+    converged: bool
+    steps: int
+    at_bound: Mask
+    maxima: tuple[float, ...]
+    fixed: Mask
+
+    @property
+    def theta(self) -> Array:
+        """Covariance parameters, (n,)."""
+        return self.point.theta
+
+
+def maximise_mixed(problem: MixedProblem, *, given: Array | None = None, start: Array | None = None) -> MixedFit:
+    """Maximise the likelihood; parameters that are not NaN in `given` (n,) stay at those values.
+
+    With a `start`, (n,) or several (m, n), the search climbs from there only.
+    """
+    fixed = np.zeros(problem.n, dtype=bool) if given is None else ~np.isnan(given)
+    if fixed.all():
+        point = problem.at(np.empty(0) if given is None else np.asarray(given, dtype=float))
+        return MixedFit(point, True, 0, np.zeros(problem.n, dtype=bool), (point.loglik,), fixed)
+    tries = candidates(problem, given) if start is None else np.atleast_2d(start)
+    if given is not None:
+        tries = np.where(fixed, given, tries)
+    if len(tries) == 1:
+        found = climb(problem, tries, fixed, enough=SETTLED if problem.k <= FEW else STEADY)
+    else:
+        rough = climb(problem, tries, fixed, enough=ROUGH)
+        found = climb(problem, rough.theta[_peaks(problem, rough)], fixed)
+        found = found.after(rough.steps)
+    found = _finished(problem, found, fixed)
+    peaks = _peaks(problem, found)
+    best = peaks[0]
+    low, high = problem.bounds
+    theta = found.theta[best]
+    edge = ((theta <= low) | (theta >= high)) & ~fixed
+    maxima = tuple(found.value[peaks].tolist())
+    point = problem.at(theta) if found.last is None else found.last.single(0)
+    return MixedFit(point, bool(found.settled[best]), found.steps, edge, maxima, fixed)
+
+
+def _peaks(problem: MixedProblem, found: Climbed) -> IntArray:
+    """Return one climb for each different peak that is not much too low, the highest first."""
+    order = np.argsort(-found.value, kind="stable")
+    value = found.value[order]
+    order = order[value >= value[0] - LOW] if np.isfinite(value[0]) else order[:1]
+    flat = [C.reshape(len(order), -1) for C in problem.covariances(found.theta[order])]
+    where = np.concatenate(flat, axis=1)
+    size = SAME * (np.abs(where).max() + float(problem.plan.d.min()))
+    kept: list[int] = []
+    for at in range(len(order)):
+        near = [
+            abs(found.value[order[at]] - found.value[order[one]]) < SAME and np.abs(where[at] - where[one]).max() < size
+            for one in kept
+        ]
+        if not any(near):
+            kept.append(at)
+        if len(kept) == MOST_PEAKS:
+            break
+    return np.asarray(order[kept])
+
+
+def _finished(problem: MixedProblem, found: Climbed, fixed: Mask) -> Climbed:
+    """Return the climbs with the best finished, where it had not settled, by ever more patient searches."""
+    best = int(np.argmax(found.value))
+    for crawl in (False, True):
+        if found.settled[best] or not np.isfinite(found.value[best]):
+            break
+        theta = found.theta[best : best + 1]
+        if crawl:
+            theta = _crawl(problem, theta[0], fixed)[None]
+        more = climb(problem, theta, fixed, H=observed(problem.at(theta[0]))[None])
+        found = found.replaced(best, more)
+    return found
+
+
+def _crawl(problem: MixedProblem, theta: Array, fixed: Mask) -> Array:
+    """Follow a winding ridge, as of many correlations among few groups, by a quasi-Newton search."""
+    low, high = (np.where(fixed, theta, edge) for edge in problem.bounds)
+
+    def downhill(theta: Array) -> tuple[float, Array]:
+        at = problem.at(theta)
+        return (-at.loglik, -at.gradient) if at.valid else (1e300, np.zeros(problem.n))
+
+    found = optimize.minimize(
+        downhill,
+        theta,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=optimize.Bounds(low, high),
+        options={"maxiter": 2000, "maxfun": 4000, "maxcor": 30, "ftol": 1e-16, "gtol": 1e-9},
+    )
+    return np.asarray(found.x)
+
+
+def observed_information(fit: MixedFit) -> Array:
+    """Return minus the second derivative of the likelihood, (n, n)."""
+    return observed(fit.point)

@@ -1,0 +1,238 @@
+"""Leaving out each row or each group of a three-level model, exactly, over the quadrature of the whole posterior.
+
+The likelihood without some rows is the whole one divided by their predictive density, so that one pass over the grid
+of the two deviations serves all of them. Where the posterior without some rows leaves that grid, as it may without a
+far outlier, it is integrated on a grid of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from alliance_meta._typing import Array, Mask
+from alliance_meta.core.bayes.mixture import LIGHTEST
+from alliance_meta.core.bayes.trapezoid import integrate_grid
+from alliance_meta.core.bayes.two_level import TauDensity
+from alliance_meta.core.robust.clusters import IntArray
+from alliance_meta.core.three_level.effects import thinned
+from alliance_meta.core.three_level.grid import ENOUGH, checks, error_of
+from alliance_meta.core.three_level.posterior import DEPTH, TOLERANCE, Given, MultilevelPosterior, given_deviations
+from alliance_meta.core.three_level.rows import GroupedRows, dispensable, left_out, log_densities
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MultilevelDeletions:
+    """What is left without each of U units, which are rows or whole groups.
+
+    Attributes
+    ----------
+    units : ndarray of int, shape (U,)
+        Rows of the data, or codes of groups, that can be left out.
+    log_predictive : ndarray of shape (U,)
+        Log density of the unit's effects given all others.
+    pit : ndarray of shape (U,) or None
+        Probability of a result up to that of the row; None for groups.
+    mean : ndarray of shape (U, p)
+    covariance : ndarray of shape (U, p, p)
+        Of the coefficients without the unit.
+    deviations : ndarray of shape (U, 2)
+        Means of both standard deviations without it.
+    error : ndarray of shape (U,)
+        Relative error of the predictive density.
+    """
+
+    units: IntArray
+    log_predictive: Array
+    pit: Array | None
+    mean: Array
+    covariance: Array
+    deviations: Array
+    error: Array
+
+
+def delete_each_of(
+    posterior: MultilevelPosterior, rows: GroupedRows, priors: Sequence[TauDensity], *, whole: bool
+) -> MultilevelDeletions:
+    """Return what is left without each row, or each whole group, that can be left out."""
+    wanted = _dispensable(posterior, rows, priors, whole=whole)
+    if whole:
+        rows = rows.only(wanted)
+        wanted = np.ones(int(wanted.sum()), dtype=bool)
+    if not wanted.any():
+        p = posterior.mean.shape[1]
+        none = np.empty((0, p, p))
+        return MultilevelDeletions(
+            np.empty(0, dtype=np.intp), none[:, 0, 0], None, none[:, 0], none, np.empty((0, 2)), none[:, 0, 0]
+        )
+    given = Given(np.log(posterior.weight), posterior.mean, posterior.root)
+    total = _integrate(rows, given, posterior.between, posterior.within, checks(posterior.grid), whole=whole)
+    found = total.result()
+    # The whole posterior's weights are relative to its integral, which therefore drops out.
+    error = total.error() + posterior.error
+    for unit in np.flatnonzero(wanted & (error > max(ENOUGH, 10.0 * posterior.error))):
+        _alone(posterior, rows, priors, int(unit), found, error, whole=whole)
+    units = rows.code if whole else rows.index
+    where = np.flatnonzero(wanted)[np.argsort(units[wanted])]
+    return MultilevelDeletions(
+        units=units[where],
+        log_predictive=found.log[where],
+        pit=None if whole else found.pit[where],
+        mean=found.mean[where],
+        covariance=found.second[where],
+        deviations=found.deviations[where],
+        error=error[where],
+    )
+
+
+def _dispensable(
+    posterior: MultilevelPosterior, rows: GroupedRows, priors: Sequence[TauDensity], *, whole: bool
+) -> Mask:
+    """Return which units leave a proper posterior behind."""
+    at = int(np.argmax(posterior.weight))
+    given = Given(np.zeros(1), posterior.mean[at : at + 1], posterior.root[at : at + 1])
+    found = dispensable(rows, given, float(posterior.between[at]), float(posterior.within[at]), whole=whole)
+    flat = int((posterior.data.precision == 0).sum())
+    sizes = np.bincount(rows.group)
+    J, k = len(rows.code), len(rows.y)
+    groups = np.full(J, J - 1) if whole else np.where(sizes == 1, J - 1, J)[rows.group]
+    left = k - sizes if whole else np.full(k, k - 1)
+    return found & (priors[0].tail + groups - flat > 1.0) & (priors[1].tail + left - flat > 1.0) & (left > 0)
+
+
+@dataclass(slots=True, eq=False)
+class _Found:
+    log: Array
+    pit: Array
+    mean: Array
+    second: Array
+    deviations: Array
+
+
+class _Totals:
+    """Sums over the grid for each unit, relative to the largest weight so far."""
+
+    def __init__(self, rows: GroupedRows, centre: Array, checks: int, *, whole: bool) -> None:
+        self.starts = rows.starts if whole else np.arange(len(rows.y))
+        self.unit = rows.group if whole else self.starts
+        n, p = len(self.starts), len(centre)
+        self.centre = centre
+        self.top = np.full(n, -np.inf)
+        self.sums = [np.zeros((n, 3 + checks)), np.zeros((n, p)), np.zeros((n, p, p)), np.zeros(n)]
+
+    def add(self, logs: Array, simple: Array, given: Given, deviate: Array, towards: Array, *, whole: bool) -> None:
+        """Add b points with log weights (b, U); `simple` (b, 2 + checks) is averaged as it is."""
+        top = np.maximum(self.top, logs.max(axis=0))
+        scale = np.exp(self.top - top)
+        w = np.exp(logs - top)
+        self.top = top
+        moved = towards * deviate[:, :, None]
+        away = given.mean - self.centre
+        away = away[:, None] - (np.add.reduceat(moved, self.starts, axis=1) if whole else moved)
+        second = _squares(away, w)
+        rest = _squares(towards, w[:, self.unit])
+        second += np.add.reduceat(rest, self.starts, axis=0) if whole else rest
+        b, p = given.mean.shape
+        spread = np.swapaxes(given.root, 1, 2) @ given.root
+        second += (w.T @ spread.reshape(b, p * p)).reshape(-1, p, p)
+        pit = np.zeros(len(top)) if whole else np.einsum("bu,bu->u", w, special.ndtr(deviate))
+        new = [w.T @ np.column_stack([np.ones(b), simple]), np.einsum("bu,bui->ui", w, away), second, pit]
+        self.sums = [
+            old * scale.reshape(-1, *([1] * (old.ndim - 1))) + one for old, one in zip(self.sums, new, strict=True)
+        ]
+
+    def result(self) -> _Found:
+        """Return the means; the log is that of the predictive density where the weights add up to 1."""
+        total, shift, second, pit = self.sums
+        whole_weight = total[:, 0]
+        shift = shift / whole_weight[:, None]
+        second = second / whole_weight[:, None, None] - shift[:, :, None] * shift[:, None, :]
+        return _Found(
+            -(self.top + np.log(whole_weight)),
+            pit / whole_weight,
+            self.centre + shift,
+            second,
+            total[:, 1:3] / whole_weight[:, None],
+        )
+
+    def error(self) -> Array:
+        """Return the error of every second point, squared, and what lies at the rim of the grid."""
+        return error_of(self.sums[0][:, 3:] / self.sums[0][:, :1])
+
+
+def _squares(A: Array, w: Array) -> Array:
+    """Return the sums of w a a' over the points, (U, p, p), for A (b, U, p) and w (b, U)."""
+    half = np.moveaxis(A * np.sqrt(w)[:, :, None], 0, 1)
+    return np.swapaxes(half, 1, 2) @ half
+
+
+def _integrate(
+    rows: GroupedRows, given: Given, between: Array, within: Array, checks: Array, *, whole: bool
+) -> _Totals:
+    """Return the sums over points with log weights `given.loglik`, each unit's divided by its predictive density."""
+    heaviest = int(np.argmax(given.loglik))
+    totals = _Totals(rows, given.mean[heaviest], checks.shape[1], whole=whole)
+    for at, left in left_out(rows, given, between, within, whole=whole):
+        simple = np.column_stack([between[at], within[at], checks[at]])
+        part = Given(given.loglik[at], given.mean[at], given.root[at])
+        totals.add(part.loglik[:, None] - left.log_predictive, simple, part, left.deviate, left.towards, whole=whole)
+    return totals
+
+
+def _alone(
+    posterior: MultilevelPosterior,
+    rows: GroupedRows,
+    priors: Sequence[TauDensity],
+    unit: int,
+    found: _Found,
+    error: Array,
+    *,
+    whole: bool,
+) -> None:
+    """Put in the place of one unit what a grid of its own gives."""
+    group = unit if whole else int(rows.group[unit])
+    part = rows.only(np.arange(len(rows.code)) == group)
+    here = 0 if whole else int(np.flatnonzero(part.index == rows.index[unit])[0])
+
+    def log_density(between: Array, within: Array) -> Array:
+        given = given_deviations(posterior.data, between, within)
+        logs = given.loglik + priors[0].log_density(between) + priors[1].log_density(within)
+        for at, left in left_out(part, given, between, within, whole=whole):
+            logs[at] -= left.log_predictive[:, here]
+        return logs
+
+    grid = integrate_grid(log_density, posterior.grid.lines, tolerance=TOLERANCE, depth=DEPTH, power=2.0)
+    between, within, weight = grid.values()
+    heavy = weight > LIGHTEST * weight.max()
+    between, within, weight = between[heavy], within[heavy], weight[heavy]
+    given = given_deviations(posterior.data, between, within)
+    # The weights are those without the unit already.
+    logs = np.log(weight)
+    for at, left in left_out(part, given, between, within, whole=whole):
+        logs[at] += left.log_predictive[:, here]
+    totals = _integrate(
+        part, Given(logs, given.mean, given.root), between, within, np.zeros((len(weight), 3)), whole=whole
+    )
+    one = totals.result()
+    found.log[unit] = posterior.log_marginal - grid.log_integral
+    found.pit[unit] = one.pit[here]
+    found.mean[unit], found.second[unit] = one.mean[here], one.second[here]
+    found.deviations[unit] = one.deviations[here]
+    error[unit] = grid.error + posterior.error
+
+
+def log_density_of_units(posterior: MultilevelPosterior, rows: GroupedRows, *, whole: bool) -> Array:
+    """Return the log of each unit's density given the others' effects, averaged over the whole posterior, (U,).
+
+    In a model whose effects are not independent given its parameters this takes the place of the density of one
+    effect (Bürkner, Gabry & Vehtari 2021, doi:10.1007/s00180-020-01045-4).
+    """
+    few = thinned(posterior)
+    given = Given(np.log(few.weight), few.mean, few.root)
+    found = np.full(len(rows.code) if whole else len(rows.y), -np.inf)
+    for at, logs in log_densities(rows, given, few.between, few.within, whole=whole):
+        found = np.logaddexp(found, special.logsumexp(logs + given.loglik[at, None], axis=0))
+    return found

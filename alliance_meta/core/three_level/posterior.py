@@ -1,0 +1,314 @@
+r"""The posterior of a three-level model by quadrature over two standard deviations, all else analytic.
+
+y = X b + u + w + e with u ~ N(0, s_1^2) for each group, w ~ N(0, s_2^2) for each row and e ~ N(0, V). The blocks of V
+are made diagonal once, by the eigenvectors of `plan`. For given s_2 the sums over the rows of each group follow;
+every s_1 then costs one product of matrices over the groups, by Woodbury's identity (Harville 1977,
+doi:10.1080/01621459.1977.10480998).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from alliance_meta._typing import Array
+from alliance_meta.core.bayes.mixture import LIGHTEST, NormalMixture, mixture
+from alliance_meta.core.bayes.normal import LOG_2PI
+from alliance_meta.core.bayes.trapezoid import Grid, HalfLine, SincDensity, integrate_grid, moment_depth
+from alliance_meta.core.bayes.two_level import TauDensity
+from alliance_meta.core.mixed.plan import Blocks, Plan, Term, plan
+from alliance_meta.core.robust.clusters import IntArray
+
+SPAN, LIMITED_SPAN = (-3.6, 12.0), (-3.4, 3.4)
+TOLERANCE, DEPTH = 1e-10, 30.0
+MOST_CELLS = 2_000_000
+LEAST_SHARE = 0.1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MultilevelData:
+    """Effects in the axes in which their sampling covariance is diagonal, group by group.
+
+    Attributes
+    ----------
+    y : ndarray of shape (k,)
+        Less X times `centre`.
+    X : ndarray of shape (k, p)
+    d : ndarray of shape (k,)
+        Sampling variances.
+    W : ndarray of shape (k,)
+        How each row moves with its group.
+    starts : ndarray of shape (J,)
+        First row of each group.
+    mean, precision : ndarray of shape (p,)
+        Of the priors of the coefficients less `centre`; precision 0 is a flat prior.
+    centre : ndarray of shape (p,)
+    laid : Plan
+    """
+
+    y: Array
+    X: Array
+    d: Array
+    W: Array
+    starts: IntArray
+    mean: Array
+    precision: Array
+    centre: Array
+    laid: Plan
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MultilevelPosterior:
+    """The posterior: that of the two standard deviations on a grid, and normals given each point.
+
+    Attributes
+    ----------
+    data : MultilevelData
+    grid : Grid
+    between, within : ndarray of shape (B,)
+        The standard deviations at the points that count.
+    weight : ndarray of shape (B,)
+    mean : ndarray of shape (B, p)
+        Of the coefficients.
+    root : ndarray of shape (B, p, p)
+        Their covariance is root' root.
+    log_marginal, error : float
+        Log of the density of y, defined up to a constant where a prior is flat, and its error.
+    tails : tuple of float
+        The a of the tails s^-a of the posteriors of the two deviations.
+    """
+
+    data: MultilevelData
+    grid: Grid
+    between: Array
+    within: Array
+    weight: Array
+    mean: Array
+    root: Array
+    log_marginal: float
+    error: float
+    tails: tuple[float, float]
+
+    @property
+    def tau(self) -> Array:
+        """Standard deviation of all true effects at the points, (B,)."""
+        return np.hypot(self.between, self.within)
+
+    def finite(self, order: int, *, of: str) -> bool:
+        """Return whether a moment exists and is in reach; `of` is "tau", "new", "study" or "coefficients"."""
+        if of == "study" or (of == "coefficients" and (self.data.precision > 0).all()):
+            return True
+        return min(self.tails) - order > 1.0 and all(self.deviation(i).reaches(order) for i in range(len(self.grid.u)))
+
+    def moments(self, i: int) -> int:
+        """Return how many moments of a deviation are finite and in reach, at most 2."""
+        return self.deviation(i).moments(self.tails[i])
+
+    def deviation(self, i: int) -> SincDensity:
+        """Return the posterior of the standard deviation between groups (0) or within (1)."""
+        return self.grid.marginal(i)
+
+    def coefficients(self, C: Array) -> NormalMixture:
+        """Return the posterior of the combinations C (m, p) of coefficients."""
+        mean, variance = self._combine(C)
+        return mixture(self.weight, mean, np.sqrt(variance))
+
+    def new_effects(self, C: Array, *, within: bool = True) -> NormalMixture:
+        """Return the posterior of a true effect in a new group for each row of C (m, p).
+
+        Without `within`, of the mean of a new group.
+        """
+        mean, variance = self._combine(C)
+        spread = self.between**2 + (self.within**2 if within else 0.0)
+        return mixture(self.weight, mean, np.sqrt(variance + spread))
+
+    def _combine(self, C: Array) -> tuple[Array, Array]:
+        return C @ self.mean.T, (np.tensordot(self.root, C, axes=(2, 1)) ** 2).sum(axis=1).T
+
+
+def multilevel_data(
+    y: Array, X: Array, v: Array, group: IntArray, mean: Array, precision: Array, *, blocks: Blocks | None = None
+) -> MultilevelData:
+    """Lay out effects y (k,), design X (k, p), variances v (k,) or covariance blocks, and groups (k,) by code.
+
+    Every block must lie within one group.
+    """
+    rows = np.arange(len(y), dtype=np.intp)
+    laid = plan(v, blocks, [Term(group), Term(rows)])
+    # Where every row is a group of its own the plan needs no level.
+    starts, W = (laid.levels[0].starts, laid.levels[0].W) if laid.levels else (rows, np.ones((len(y), 1)))
+    assert W.shape[1] == 1, "a covariance block reaches beyond its group"
+    spread = float(np.var(y)) + float(np.mean(v))
+    centre = np.linalg.lstsq(X / np.sqrt(v + spread)[:, None], y / np.sqrt(v + spread), rcond=None)[0]
+    turned = laid.rotate(np.column_stack([y - X @ centre, X]))
+    return MultilevelData(
+        y=turned[:, 0],
+        X=np.ascontiguousarray(turned[:, 1:]),
+        d=laid.d,
+        W=W[:, 0],
+        starts=starts,
+        mean=mean - centre,
+        precision=precision,
+        centre=centre,
+        laid=laid,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Given:
+    """What holds given each of B points: log likelihood (B,), mean (B, p) and root (B, p, p) of the coefficients."""
+
+    loglik: Array
+    mean: Array
+    root: Array
+
+
+def given_deviations(data: MultilevelData, between: Array, within: Array) -> Given:
+    """Return likelihood and coefficients at each pair of standard deviations, (B,) each."""
+    p = data.X.shape[1]
+    i, j = np.triu_indices(p + 1)
+    levels, which = np.unique(within, return_inverse=True)
+    sums, logs = np.empty((len(between), len(i))), np.empty(len(between))
+    size = max(1, MOST_CELLS // (len(data.y) * (p + 4)))
+    for start in range(0, len(levels), size):
+        part = _GroupSums(data, levels[start : start + size], i, j)
+        for n in range(len(part.within)):
+            at = np.flatnonzero(which == start + n)
+            sums[at], logs[at] = part.at(n, between[at])
+    return _coefficients(data, sums, logs, i, j)
+
+
+class _GroupSums:
+    """For some values of the deviation within: sums over all rows, and over those of each group."""
+
+    def __init__(self, data: MultilevelData, within: Array, i: IntArray, j: IntArray) -> None:
+        A = np.column_stack([data.y, data.X])
+        total = data.d + np.square(within)[:, None]
+        w = 1.0 / total
+        self.within = within
+        self.logs = np.log(total).sum(axis=1)
+        self.whole = w @ (A[:, i] * A[:, j])
+        weighted = w[:, :, None] * (data.W[:, None] * A)
+        grouped = np.add.reduceat(weighted, data.starts, axis=1)
+        self.products = grouped[:, :, i] * grouped[:, :, j]
+        self.size = np.add.reduceat(w * data.W**2, data.starts, axis=1)
+
+    def at(self, n: int, between: Array) -> tuple[Array, Array]:
+        """Return [y, X]'M^-1 [y, X], packed, and log |M| for the n-th deviation within and all between."""
+        s2 = np.square(between)[:, None]
+        inner = 1.0 + s2 * self.size[n]
+        return self.whole[n] - (s2 / inner) @ self.products[n], self.logs[n] + np.log(inner).sum(axis=1)
+
+
+def _coefficients(data: MultilevelData, sums: Array, logs: Array, i: IntArray, j: IntArray) -> Given:
+    B, p = len(sums), data.X.shape[1]
+    M = np.empty((B, p + 1, p + 1))
+    M[:, i, j], M[:, j, i] = sums, sums
+    proper = data.precision > 0
+    A = M[:, 1:, 1:] + np.diag(data.precision)
+    b = M[:, 1:, 0] + data.precision * data.mean
+    squares = M[:, 0, 0] + float((data.precision * data.mean**2).sum())
+    if p:
+        factor = np.linalg.cholesky(A)
+        root = np.linalg.inv(factor)
+        half = np.einsum("bij,bj->bi", root, b)
+        logs = logs + 2.0 * np.log(np.einsum("bii->bi", factor)).sum(axis=1)
+        squares = squares - (half**2).sum(axis=1)
+        mean = data.centre + np.einsum("bij,bi->bj", root, half)
+    else:
+        root, mean = np.empty((B, 0, 0)), np.empty((B, 0))
+    constant = (len(data.y) - int((~proper).sum())) * LOG_2PI - float(np.log(data.precision[proper]).sum())
+    return Given(-0.5 * (constant + logs + squares), mean, root)
+
+
+def solve_multilevel(
+    data: MultilevelData, between: TauDensity | None, within: TauDensity | None
+) -> MultilevelPosterior:
+    """Return the posterior under proper priors of the two standard deviations; None holds one at 0."""
+    priors = [between, within]
+    free = [i for i, prior in enumerate(priors) if prior is not None]
+    depth, lines = reach(data, tails_of(data, priors), priors)
+
+    def split(values: Sequence[Array]) -> list[Array]:
+        B = len(values[0]) if values else 1
+        found: list[Array] = [np.zeros(B), np.zeros(B)]
+        for i, one in zip(free, values, strict=True):
+            found[i] = one
+        return found
+
+    def log_joint(*values: Array) -> Array:
+        logs = given_deviations(data, *split(values)).loglik
+        for i, one in zip(free, values, strict=True):
+            logs = logs + priors[i].log_density(one)  # type: ignore[union-attr]
+        return logs
+
+    if lines:
+        grid = integrate_grid(log_joint, lines, tolerance=TOLERANCE, depth=depth, power=2.0)
+    else:
+        grid = Grid((), (), np.ones(()), float(log_joint()[0]), 0.0)
+    *values, weight = grid.values()
+    heavy = weight > LIGHTEST * weight.max()
+    pair = split([one[heavy] for one in values]) if lines else split([])
+    found = given_deviations(data, *pair)
+    share = weight[heavy] / weight[heavy].sum() if lines else np.ones(1)
+    return MultilevelPosterior(
+        data=data,
+        grid=grid,
+        between=pair[0],
+        within=pair[1],
+        weight=share,
+        mean=found.mean,
+        root=found.root,
+        log_marginal=grid.log_integral,
+        error=grid.error,
+        tails=tails_of(data, priors),
+    )
+
+
+def tails_of(data: MultilevelData, priors: Sequence[TauDensity | None]) -> tuple[float, float]:
+    """Return the a of the tails s^-a of the posteriors of both deviations; inf where one is held at 0."""
+    flat = int((data.precision == 0).sum())
+    between, within = priors
+    return (
+        np.inf if between is None else between.tail + len(data.starts) - flat,
+        np.inf if within is None else within.tail + len(data.y) - flat,
+    )
+
+
+def proper(data: MultilevelData, between: TauDensity, within: TauDensity) -> bool:
+    """Return whether the posterior is proper under these priors."""
+    return min(tails_of(data, (between, within))) > 1.0
+
+
+def without_coefficient(data: MultilevelData, direction: int, value: float = 0.0) -> MultilevelData:
+    """Return the same data with one coefficient held at a value."""
+    kept = np.arange(data.X.shape[1]) != direction
+    y = data.y + data.X[:, direction] * (data.centre[direction] - value)
+    return replace(
+        data,
+        y=y,
+        X=np.ascontiguousarray(data.X[:, kept]),
+        mean=data.mean[kept],
+        precision=data.precision[kept],
+        centre=data.centre[kept],
+    )
+
+
+def reach(
+    data: MultilevelData, tails: Sequence[float], priors: Sequence[TauDensity | None]
+) -> tuple[float, list[HalfLine]]:
+    """Return how far the density is followed, and the coordinates of the free deviations."""
+    depth = max(moment_depth(tail, DEPTH) for tail in tails)
+    # Further out than the usual span the precision of a flat coefficient has no digits left.
+    return depth, [line_of(one.upper, data).reaching(head=one.head) for one in priors if one is not None]
+
+
+def line_of(upper: float, data: MultilevelData) -> HalfLine:
+    """Return the coordinate of a standard deviation with this upper limit."""
+    if np.isfinite(upper):
+        return HalfLine(1.0, LIMITED_SPAN, upper)
+    # Of a covariance that is nearly singular the variances in its own axes are no measure of scale.
+    v, d = float(np.median(data.laid.restore_diagonal(data.d))), float(np.median(data.d))
+    return HalfLine(3.0 * float(np.sqrt(max(d, LEAST_SHARE * v))), SPAN)

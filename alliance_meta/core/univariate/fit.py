@@ -1,0 +1,282 @@
+"""Fit the univariate random-effects model y = X beta + u + e to one data set, from arrays to arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from alliance_meta._typing import Array
+from alliance_meta.core.distributions import chi2_sf, critical_value, f_sf, two_sided_p
+from alliance_meta.core.univariate.searches import log_likelihood
+from alliance_meta.core.univariate.tau2 import Tau2Fit, estimate_tau2, generalised_q_tau2
+from alliance_meta.core.univariate.wls import Batch, WlsFit, make_batch, wls, wls_weighted
+
+GENERALISED_Q = ("GENQ", "GENQM")
+# Residuals below this share of the effects are what floating point leaves of an exact fit.
+ROUNDING = 1e-13
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heterogeneity:
+    """Cochran's Q and what is built on it.
+
+    Attributes
+    ----------
+    QE, QEp : float
+        Weighted residual sum of squares at tau2 = 0 and its p-value under homogeneity.
+    df : int
+        k - p.
+    vt : float
+        Typical sampling variance (Higgins & Thompson 2002, doi:10.1002/sim.1186).
+    I2, H2 : float
+        100 tau2 / (tau2 + vt) and tau2 / vt + 1; under equal effects their Q-based forms.
+    I2_Q : float
+        100 max(0, (Q - df) / Q).
+    """
+
+    QE: float
+    QEp: float
+    df: int
+    vt: float
+    I2: float
+    H2: float
+    I2_Q: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Coefficients:
+    """Coefficients with their tests.
+
+    Attributes
+    ----------
+    beta, se, stat, pval, ci_lb, ci_ub : ndarray of shape (p,)
+    vb : ndarray of shape (p, p)
+    s2w : float
+        The factor the covariance was multiplied by (1 for z and t).
+    df : float or None
+        Degrees of freedom of t; None for the normal.
+    """
+
+    beta: Array
+    se: Array
+    stat: Array
+    pval: Array
+    ci_lb: Array
+    ci_ub: Array
+    vb: Array
+    s2w: float
+    df: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rival:
+    """The second highest peak of the likelihood: its tau2, the coefficients (p,) there, and how much lower it is."""
+
+    tau2: float
+    beta: Array
+    lower: float
+
+
+@dataclass(frozen=True, eq=False)
+class UnivariateFit:
+    """One fitted univariate model; what is not asked for is not computed.
+
+    Attributes
+    ----------
+    batch : Batch
+        The data, as a batch of one.
+    tau2 : Tau2Fit
+    model : WlsFit
+        The fit with weights 1 / (v + tau2).
+    own_weights : ndarray of shape (k,) or None
+        Weights given by the user or by the estimator (``GENQ``) in place of the model's.
+    equal_effects : bool
+    test : str
+    level : float
+    """
+
+    batch: Batch
+    tau2: Tau2Fit
+    model: WlsFit
+    own_weights: Array | None
+    equal_effects: bool
+    test: str
+    level: float
+
+    @cached_property
+    def _weighted(self) -> WlsFit:
+        return self.model if self.own_weights is None else wls_weighted(self.batch, self.own_weights[None])
+
+    @cached_property
+    def beta(self) -> Array:
+        """Coefficients, (p,)."""
+        return self._weighted.beta[0]
+
+    @cached_property
+    def vb(self) -> Array:
+        """Covariance of the coefficients before any small-sample factor, (p, p)."""
+        if self.own_weights is None:
+            return self.model.vb[0]
+        spread = self.own_weights**2 * (self.batch.v[0] + self.tau2.tau2[0])
+        meat = self.batch.gram(spread[None])[0]
+        half = np.linalg.solve(self.batch.R, self._weighted.Ainv[0])
+        return half @ meat @ half.T
+
+    @cached_property
+    def coefficients(self) -> Coefficients:
+        """The coefficients with the tests asked for."""
+        return self._coefficients(self.test)
+
+    @cached_property
+    def wald(self) -> Coefficients:
+        """The coefficients with Wald tests."""
+        return self.coefficients if self.test == "z" else self._coefficients("z")
+
+    @cached_property
+    def heterogeneity(self) -> Heterogeneity:
+        """Q, I2 and H2."""
+        return heterogeneity(self.batch, tau2=float(self.tau2.tau2[0]), equal_effects=self.equal_effects)
+
+    @cached_property
+    def weights(self) -> Array:
+        """Weights in percent, (k,)."""
+        w = self._weighted.w[0]
+        return 100.0 * w / w.sum()
+
+    @cached_property
+    def leverage(self) -> Array:
+        """Diagonal of the hat matrix, (k,)."""
+        Q = self.batch.Q
+        return self._weighted.w[0] * np.einsum("kp,pq,kq->k", Q, self._weighted.Ainv[0], Q)
+
+    @cached_property
+    def loglik_ml(self) -> float:
+        """Log-likelihood at the estimates."""
+        return float(log_likelihood(self.model, restricted=False)[0]) - self._loss
+
+    @cached_property
+    def loglik_reml(self) -> float:
+        """Restricted log-likelihood at the estimates."""
+        return float(log_likelihood(self.model, restricted=True)[0]) - self._loss
+
+    def rival(self, *, restricted: bool) -> Rival | None:
+        """Return the second highest peak of the likelihood that was maximised, None where it has one peak."""
+        if self.tau2.rival is None or np.isnan(self.tau2.rival[0]):
+            return None
+        there = wls(self.batch, self.tau2.rival)
+        best, other = (float(log_likelihood(fit, restricted=restricted)[0]) for fit in (self.model, there))
+        beta = there.beta[0] if self.own_weights is None else self.beta
+        return Rival(float(self.tau2.rival[0]), beta, best - other)
+
+    @cached_property
+    def _loss(self) -> float:
+        """What coefficients other than the model's own cost the likelihood."""
+        if self.own_weights is None:
+            return 0.0
+        difference = self._weighted.gamma[0] - self.model.gamma[0]
+        return 0.5 * float(difference @ self.model.A[0] @ difference)
+
+    def _coefficients(self, test: str) -> Coefficients:
+        df = float(self.batch.df[0])
+        s2w = _residual(self.model) / df if test in ("knha", "adhoc") else 1.0
+        if test == "adhoc":
+            s2w = max(1.0, s2w)
+        return coefficients(self.beta, s2w * self.vb, s2w=s2w, df=None if test == "z" else df, level=self.level)
+
+
+def fit_univariate(
+    y: Array,
+    v: Array,
+    X: Array,
+    *,
+    method: str,
+    test: str,
+    level: float,
+    tau2: Tau2Fit | None = None,
+    weights: Array | None = None,
+    lowest: float = 0.0,
+) -> UnivariateFit:
+    """Fit y (k,) with sampling variances v (k,) on a design X (k, p) of full column rank.
+
+    With k = p only ``method="EE"`` and ``test="z"`` are defined.
+
+    Parameters
+    ----------
+    method : str
+        A key of `alliance_meta.core.univariate.tau2.ESTIMATORS`, ``"GENQ"`` or ``"GENQM"``.
+    test : {"z", "t", "knha", "adhoc"}
+        Reference distribution and covariance of the coefficients. ``knha`` multiplies the covariance by
+        y'Py / (k - p) and refers to t(k - p) (Knapp & Hartung 2003, doi:10.1002/sim.1482); ``adhoc`` never
+        lets that factor fall below 1; ``t`` only changes the reference.
+    level : float
+        Confidence level, a fraction.
+    tau2 : Tau2Fit, optional
+        A tau2 that is known, or was estimated elsewhere, instead of `method`'s own.
+    weights : ndarray of shape (k,), optional
+        Weights for the coefficients in place of 1 / (v + tau2); 1 / v for the generalised Q estimators.
+    lowest : float
+        The smallest tau2 allowed.
+    """
+    batch = make_batch(y, v, X)
+    if method in GENERALISED_Q:
+        weights = 1.0 / v if weights is None else weights
+        tau2 = tau2 or generalised_q_tau2(batch, weights, median=method == "GENQM", lowest=lowest)
+    elif tau2 is None:
+        tau2 = estimate_tau2(batch, method=method, lowest=lowest)
+    return UnivariateFit(batch, tau2, wls(batch, tau2.tau2), weights, method == "EE", test, level)
+
+
+def coefficients(beta: Array, vb: Array, *, s2w: float, df: float | None, level: float) -> Coefficients:
+    """Test coefficients (p,) with covariance vb (p, p) against t(df), or the normal when `df` is None."""
+    se = np.sqrt(np.diag(vb))
+    # Identical effects give a Knapp-Hartung variance of 0; the statistic is then infinite, not an error.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        stat = np.where(beta == 0, 0.0, beta / se)
+    half = critical_value(level, df) * se
+    return Coefficients(beta, se, stat, two_sided_p(stat, df), beta - half, beta + half, vb, s2w, df)
+
+
+def _residual(fit: WlsFit) -> float:
+    """Return y'Py of the first replicate, and 0 where only rounding is left of identical effects."""
+    y, w, rss = fit.batch.y[0], fit.w[0], float(fit.rss[0])
+    return rss if rss > ROUNDING**2 * float(w @ y**2) else 0.0
+
+
+def heterogeneity(batch: Batch, *, tau2: float, equal_effects: bool) -> Heterogeneity:
+    """Return Q, its test, I2 and H2 of the first replicate; all NaN with k = p, where nothing is left over."""
+    fit = wls(batch, np.zeros(len(batch.y)))
+    df = int(batch.df[0])
+    if df == 0:
+        nan = float("nan")
+        return Heterogeneity(nan, nan, 0, nan, nan, nan, nan)
+    # One weight beside which all others vanish, as of n = 1e20, leaves no trace of them in double precision.
+    Q, trace = float(fit.rss[0]), float(fit.traces[0][0])
+    vt = df / trace if trace > 0 else float("nan")
+    I2_Q = 100.0 * max(0.0, (Q - df) / Q) if Q > 0 else 0.0
+    return Heterogeneity(
+        QE=Q,
+        QEp=chi2_sf(Q, df),
+        df=df,
+        vt=vt,
+        I2=I2_Q if equal_effects else 100.0 * tau2 / (tau2 + vt),
+        H2=Q / df if equal_effects else tau2 / vt + 1.0,
+        I2_Q=I2_Q,
+    )
+
+
+def wald_test(beta: Array, vb: Array, L: Array, *, df: float | None) -> tuple[float, int, float]:
+    """Test L beta = 0 jointly: chi-squared, or F = chi-squared / m when `df` is given.
+
+    Returns
+    -------
+    stat, m, pval
+        `m` is the number of rows of L, which must have full row rank.
+    """
+    estimate = L @ beta
+    m = len(L)
+    stat = float(estimate @ np.linalg.solve(L @ vb @ L.T, estimate))
+    if df is None:
+        return stat, m, chi2_sf(stat, m)
+    return stat / m, m, f_sf(stat / m, m, df)

@@ -1,0 +1,191 @@
+"""Correcting effect sizes for unreliable, dichotomised or range-restricted measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from alliance_meta._typing import Array, Mask
+from alliance_meta.core.correlations import artifacts as core
+from alliance_meta.effects.converting.artifact_values import (
+    WORDS,
+    Artifact,
+    Given,
+    RelIn,
+    correlations,
+    read_artifacts,
+    weights_of,
+)
+from alliance_meta.effects.table import EffectSizes
+from alliance_meta.errors import AdaptedInputWarning, CodingError, InputError, Problem
+from alliance_meta.notes import Note, merge_notes, warn_note
+from alliance_meta.options import check_option
+
+Missing = Literal["mean", "error"]
+
+
+def correct_artifacts(
+    effects: EffectSizes,
+    *,
+    rel_alliance: Given = None,
+    rel_outcome: Given = None,
+    split_alliance: Given = None,
+    split_outcome: Given = None,
+    u_alliance: Given = None,
+    range_restriction: core.RangeRestriction = "direct",
+    rel_alliance_in: RelIn = "sample",
+    missing: Missing = "mean",
+) -> EffectSizes:
+    r"""Correct every effect for what its measures blurred; effect and sampling variance alike.
+
+    An alliance rated with error correlates less with outcome than the alliance itself. Dividing by the square root
+    of the reliabilities estimates the correlation between the constructs. That is another question than how well
+    a questionnaire predicts outcome: report both.
+
+    Parameters
+    ----------
+    effects : EffectSizes
+        Correlations (measure ``ZCOR``, ``COR`` or ``UCOR``).
+    rel_alliance, rel_outcome : str, float or sequence of float, optional
+        Reliability of the measures: a column of the sheet, one value for all, or one per row.
+    split_alliance, split_outcome : str, float or sequence of float, optional
+        Where a continuous measure was cut in two: the share of people on one side.
+    u_alliance : str, float or sequence of float, optional
+        Standard deviation of the alliance in the sample over that in the population of interest.
+    range_restriction : {"direct", "indirect"}
+        Whether people were selected by their alliance score itself (Thorndike's case II), or by something related
+        to it (case IV, which needs `rel_alliance`).
+    rel_alliance_in : {"sample", "population"}
+        Where the reliability of the alliance was found; matters with `u_alliance` only.
+    missing : {"mean", "error"}
+        Rows without a value: the mean of the others, with a note, or refuse.
+
+    Returns
+    -------
+    EffectSizes
+        On the same scale, with a column ``attenuation`` (observed over corrected r) among the moderators. Every
+        model takes it.
+
+    Raises
+    ------
+    InputError
+        Nothing to correct for, other effects than correlations, values outside their range.
+    CodingError
+        Corrected correlations beyond 1, which have no Fisher z.
+
+    Warns
+    -----
+    AdaptedInputWarning
+        Rows that got the mean of the others.
+
+    See Also
+    --------
+    sensitivity.attenuation : the pooled result under each correction, side by side.
+    sensitivity.hunter_schmidt : Hunter and Schmidt's own way of pooling.
+
+    Notes
+    -----
+    With reliabilities and splits, :math:`\rho = r / A`, :math:`A = \sqrt{r_{xx} r_{yy}}\, a_x a_y`,
+    :math:`a = \phi(z)/\sqrt{pq}`, and the variance is divided by :math:`A^2`; with range restriction it is
+    multiplied by the squared slope of the correction. Reliabilities count as known. Schmidt & Hunter (2015), Methods
+    of Meta-Analysis; case IV: Hunter, Schmidt & Le (2006, doi:10.1037/0021-9010.91.3.594).
+    R: ``psychmeta::correct_r``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from alliance_meta import correct_artifacts, escalc
+    >>> sheet = pd.DataFrame({"study": ["A", "B"], "r": [0.2, 0.3], "n": [50, 80], "alpha": [0.9, 0.8]})
+    >>> es = escalc(sheet, measure="COR")
+    >>> true = correct_artifacts(es, rel_alliance="alpha", rel_outcome=0.85)
+    >>> true.yi.round(3).tolist(), (true.vi / es.vi).round(3).tolist()
+    ([0.229, 0.364], [1.307, 1.471])
+    """
+    check_option("missing", missing, Missing)
+    given = {
+        "rel_alliance": rel_alliance,
+        "rel_outcome": rel_outcome,
+        "split_alliance": split_alliance,
+        "split_outcome": split_outcome,
+        "u_alliance": u_alliance,
+    }
+    known = read_artifacts(effects, given, range_restriction=range_restriction, rel_alliance_in=rel_alliance_in)
+    notes = []
+    weights = weights_of(effects)
+    for one in known.values():
+        if one.complete:
+            continue
+        text = one.words(weights)
+        if missing == "error" or one.elsewhere is not None:
+            raise InputError(
+                f"{text}: every row needs a value of {one.name}; missing='mean' takes the mean of the others"
+            )
+        notes.append(
+            warn_note("artifact-mean", f"{text[0].upper()}{text[1:]}, the mean of the others.", AdaptedInputWarning)
+        )
+    by = row_steps(known, weights, effects.k, kind=range_restriction, rel_in=rel_alliance_in)
+    return corrected_effects(effects, by, known, notes)
+
+
+def row_steps(
+    known: Mapping[str, Artifact], weights: Array, k: int, *, kind: core.RangeRestriction, rel_in: str
+) -> core.Steps:
+    """Return the steps from rho to r of every row."""
+    full: dict[str, Array] = {name: np.ones(k) for name in WORDS}
+    full |= {name: one.filled(weights) for name, one in known.items()}
+    full |= {name: core.dichotomy(full[name]) for name in known if name.startswith("split")}
+    rxx, u = full["rel_alliance"], full["u_alliance"]
+    if rel_in == "population" and "u_alliance" in known:
+        rxx = core.restricted_reliability(rxx, u)
+    by = core.steps(rxx, full["rel_outcome"], full["split_alliance"], full["split_outcome"], u, kind=kind)
+    wrong = ~(np.isfinite(by.u) & (by.inner > 0) & (by.outer > 0) & (rxx > 0))
+    if wrong.any():
+        i = int(np.flatnonzero(wrong)[0])
+        raise InputError(
+            f"u_alliance={u[i]:g} and a reliability of {full['rel_alliance'][i]:g} contradict each other: error alone "
+            "would vary more than the scores did; check both, and rel_alliance_in="
+        )
+    return by
+
+
+def corrected_effects(
+    effects: EffectSizes, by: core.Steps, known: Mapping[str, Artifact], notes: Sequence[Note] = ()
+) -> EffectSizes:
+    """Return the effects with the steps undone."""
+    r = correlations(effects)
+    found = core.correct(r, by)
+    yi, vi = found.rho, effects.vi * found.slope**2
+    beyond = ~(np.abs(found.rho) < 1.0)
+    notes = list(notes)
+    impossible = beyond if effects.measure == "ZCOR" else ~np.isfinite(found.rho)
+    if impossible.any():
+        raise CodingError(_beyond(effects, r, found.rho, impossible), source=effects.provenance.source)
+    if effects.measure == "ZCOR":
+        yi, vi = np.arctanh(found.rho), vi * (1.0 - r**2) ** 2 / (1.0 - found.rho**2) ** 2
+    elif beyond.any():
+        labels = ", ".join(effects.slab[i] for i in np.flatnonzero(beyond)[:5])
+        notes.append(Note("beyond-one", f"{int(beyond.sum())} corrected correlations lie beyond 1: {labels}."))
+    words = "; ".join(one.words(weights_of(effects)) for one in known.values())
+    notes.append(Note("corrected-artifacts", f"Effects are corrected for artifacts: {words}."))
+    return replace(
+        effects,
+        yi=yi,
+        vi=vi,
+        _moderators=effects.moderators.assign(attenuation=found.attenuation),
+        provenance=effects.provenance.after(f"corrected for artifacts: {words}"),
+        notes=merge_notes(effects.notes, notes),
+    )
+
+
+def _beyond(effects: EffectSizes, r: Array, rho: Array, beyond: Mask) -> list[Problem]:
+    problems = []
+    for i in np.flatnonzero(beyond):
+        why = f"becomes {rho[i]:.3g}, which has no Fisher z; use escalc(measure='COR')"
+        if np.isnan(rho[i]):
+            why = "is larger than any correlation could be observed with these artifacts; check them"
+        problems.append(Problem(int(i) + 1, None, f"{r[i]:.3g}", f"{effects.slab[i]}: r = {r[i]:.3g} {why}"))
+    return problems

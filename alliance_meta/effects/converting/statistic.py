@@ -1,0 +1,192 @@
+"""`to_r`: one statistic as a correlation, and the list of all that can be converted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta.effects.converting.inputs import COLUMNS, Cells, missing, read_cells
+from alliance_meta.effects.converting.rule import Rule
+from alliance_meta.effects.converting.rules import OTHER_NAMES, RULES
+from alliance_meta.effects.converting.work import NO_VARIANCE, cautions, check_found, compute, r_types
+from alliance_meta.errors import InputError
+from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import Note
+from alliance_meta.options import did_you_mean
+
+NO_N = "needs n"
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """One statistic turned into a correlation.
+
+    Attributes
+    ----------
+    es_type : str
+        The statistic that was given.
+    es_calc : str
+        The word for it in a coding sheet's column of that name.
+    inputs : dict of float
+        What was given and what followed from it (n, n1, n2, df).
+    r, r_var : float
+        The correlation and its sampling variance.
+    z, z_var : float
+        Fisher's z and its sampling variance.
+    n : float
+        Number of people.
+    r_type : str
+        ``zero-order``, ``partial``, ``semi-partial`` or ``beta-converted``.
+    formula, source : str
+        What was computed and where it is from.
+    notes : tuple of Note
+    """
+
+    es_type: str
+    es_calc: str
+    inputs: dict[str, float]
+    r: float
+    r_var: float
+    z: float
+    z_var: float
+    n: float
+    r_type: str
+    formula: str
+    source: str
+    notes: tuple[Note, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        return {
+            "es_type": self.es_type,
+            "es_calc": self.es_calc,
+            "inputs": dict(self.inputs),
+            **{name: getattr(self, name) for name in ("r", "r_var", "z", "z_var", "n")},
+            "r_type": self.r_type,
+            "formula": self.formula,
+            "source": self.source,
+            "notes": [note.to_dict() for note in self.notes],
+        }
+
+    def __str__(self) -> str:
+        given = ", ".join(f"{name} = {value:g}" for name, value in self.inputs.items())
+        lines = [
+            f"{self.es_type}: {given}",
+            f"r = {self.r:.4f} ({self.r_type}), variance {self.r_var:.6f}",
+            f"Fisher z = {self.z:.4f}, variance {self.z_var:.6f}",
+            f"formula: {self.formula}",
+            f"source: {self.source}",
+        ]
+        return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def to_r(es_type: str, value: float | None = None, **cells: float | str) -> Conversion:
+    """Turn one statistic into a correlation, with its variance, the formula and its source.
+
+    Parameters
+    ----------
+    es_type : str
+        The statistic; `conversions` lists them.
+    value : float, optional
+        Its value. Not needed where the other numbers say it all (``means``, ``ns``).
+    **cells : float or str
+        What goes with it: ``n``, ``n1``, ``n2``, ``df``, ``es_sign`` ... named as the columns of a sheet.
+
+    Returns
+    -------
+    Conversion
+
+    Raises
+    ------
+    InputError
+        Something is missing, misspelt or impossible; the message says what.
+
+    See Also
+    --------
+    convert : the same for the rows of a coding sheet.
+
+    Examples
+    --------
+    >>> from alliance_meta import to_r
+    >>> print(to_r("t", 2.1, n=40))
+    t: es_value = 2.1, n = 40, df = 38
+    r = 0.3225 (zero-order), variance 0.020586
+    Fisher z = 0.3344, variance 0.027027
+    formula: r = t / sqrt(t^2 + df), df = n - 2; var(z) = 1/(n - 3), with n1 and n2 the variance of a point-biserial r
+    source: exact; metafor COR and RPB
+    """
+    given: dict[str, Any] = {"es_type": es_type, "es_value": value, **cells}
+    known = ["value", *COLUMNS]
+    for name in cells:
+        if name not in COLUMNS:
+            raise InputError(f"{name!r} is not known{did_you_mean(name, known)}; known: {', '.join(COLUMNS)}")
+    found, problems = read_cells(pd.DataFrame([given], dtype=object), np.array([True]), [1], n_name="n")
+    if not found.rows.size and not problems:
+        raise InputError(f"no statistic is named; known: {', '.join(RULES)}")
+    if problems:
+        raise InputError("; ".join(f"{problem.column}: {problem.message}" for problem in problems))
+    rule = RULES[found.kinds[0]]
+    if gone := missing(found):
+        raise InputError(f"{rule.es_type} needs {', '.join(gone[0])}")
+    values = compute(found, ())
+    check_found(values, found, [1], rule.es_type)
+    r, r_var, z_var = (float(column[0]) for column in values)
+    n = float(found.numbers["n"][0])
+    return Conversion(
+        es_type=rule.es_type,
+        es_calc=rule.es_calc,
+        inputs=_inputs(rule, found),
+        r=r,
+        r_var=r_var if np.isfinite(r_var) else NotApplicable(NO_VARIANCE),
+        z=float(np.arctanh(r)),
+        z_var=z_var if np.isfinite(z_var) else NotApplicable(NO_VARIANCE),
+        n=n if np.isfinite(n) else NotApplicable(NO_N),
+        r_type=r_types(found)[0],
+        formula=rule.formula,
+        source=rule.source,
+        notes=tuple(cautions(found, values)),
+    )
+
+
+def conversions() -> pd.DataFrame:
+    """List the statistics that can be turned into a correlation.
+
+    Returns
+    -------
+    DataFrame
+        One row per ``es_type``: what ``es_value`` is, which columns are needed and which are used, the name in
+        ``es_calc``, the kind of correlation, formula, source and caution.
+
+    Examples
+    --------
+    >>> from alliance_meta import conversions
+    >>> conversions().loc["f", ["needs", "es_calc"]].tolist()
+    ['es_value, df, es_sign', 'from_F']
+    """
+    rows = [
+        {
+            "es_type": rule.es_type,
+            "es_value": rule.value,
+            "needs": ", ".join((("es_value",) if rule.value else ()) + rule.needs),
+            "takes": ", ".join(rule.takes),
+            "also": ", ".join(name for name, meant in OTHER_NAMES.items() if meant == rule.es_type),
+            "es_calc": rule.es_calc,
+            "r_type": rule.r_type,
+            "formula": rule.formula,
+            "source": rule.source,
+            "caution": rule.caution,
+        }
+        for rule in RULES.values()
+    ]
+    return pd.DataFrame(rows).set_index("es_type")
+
+
+def _inputs(rule: Rule, cells: Cells) -> dict[str, float]:
+    names = [*(("es_value",) if rule.value else ()), *dict.fromkeys((*rule.takes, *rule.needs, "n"))]
+    return {name: float(x) for name in names if np.isfinite(x := cells.numbers[name][0])}

@@ -1,0 +1,165 @@
+"""What is in a coding sheet: studies, people and, column by column, what stands there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from alliance_meta.core.robust.clusters import codes
+from alliance_meta.effects.contract.schema import Contract
+from alliance_meta.effects.sheet.checking import ParsedSheet
+from alliance_meta.effects.sheet.columns import LABEL_NAMES, ParsedColumn
+from alliance_meta.effects.studies import count_people, sample_codes, spaced
+
+MOST_LEVELS = 12
+SHOWN_LEVELS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnContents:
+    """What one column holds.
+
+    Attributes
+    ----------
+    name, label : str
+        Its name in the table and in the file.
+    kind : {"numbers", "words", "labels", "empty"}
+        Numbers; words that group the rows; names or prose.
+    filled, different : int
+        Cells that are filled, and different values among them.
+    summary : str
+        Range and mean of numbers, counts of words.
+    contract : bool
+        Whether the contract knows the column.
+    """
+
+    name: str
+    label: str
+    kind: str
+    filled: int
+    different: int
+    summary: str
+    contract: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a sheet holds.
+
+    Attributes
+    ----------
+    rows : int
+        Rows below the header.
+    effects : int
+        Rows with an effect; only these count for what follows.
+    studies, samples : int or None
+        Different studies and samples, if there is a column that tells them.
+    most_effects : int or None
+        Largest number of effects of one study.
+    people : int or None
+        Sum of n over samples, each counted once: within a study, the rows of one sample, or the rows with the same n.
+    columns : tuple of ColumnContents
+        Column by column.
+    lacks_required, lacks_advised : tuple of str
+        Columns of the contract that are not there.
+    """
+
+    rows: int
+    effects: int
+    studies: int | None
+    samples: int | None
+    most_effects: int | None
+    people: int | None
+    columns: tuple[ColumnContents, ...]
+    lacks_required: tuple[str, ...]
+    lacks_advised: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the contents as a plain dictionary, for ``--json``."""
+        return asdict(self)
+
+    @property
+    def sentence(self) -> str:
+        """The whole sheet in one line."""
+        parts = [_count(self.effects, "effect")]
+        if self.samples is not None:
+            parts.append(f"from {_count(self.samples, 'sample')}")
+        if self.studies is not None:
+            parts.append(f"{'in' if self.samples is not None else 'from'} {_count(self.studies, 'study', 'studies')}")
+        text = " ".join(parts)
+        if self.most_effects is not None and self.most_effects > 1:
+            text += f", at most {self.most_effects} from one study"
+        if self.studies is None and self.effects > 1:
+            text += ", each counted as a study of its own"
+        if self.people is not None:
+            text += f"; {spaced(self.people)} people"
+        if self.rows > self.effects:
+            text += f"; {_count(self.rows - self.effects, 'row')} without an effect"
+        return text
+
+
+def contents_of(sheet: ParsedSheet, contract: Contract) -> Contents:
+    """Summarise a sheet; effects, studies, samples and people are those that an analysis uses."""
+    used = np.flatnonzero(sheet.usable)
+    there = {sheet.r: "r", sheet.n: "n"}
+    names = {there.get(name, name) for name in sheet.columns}
+    if sheet.finished or "es_type" in names:
+        names |= {"r", "n"}
+    n = sheet.numbers(sheet.n)[used]
+    studies = codes([sheet.study_keys[i] for i in used])
+    sample = sheet.places.sample
+    named = None if sample is None else [sheet.texts(sample)[i] for i in used]
+    samples = sample_codes(studies, n, named)
+    known = sheet.study_labels is not None
+    return Contents(
+        rows=len(sheet.lines),
+        effects=int(used.size),
+        studies=int(studies.max(initial=-1)) + 1 if known else None,
+        samples=None if named is None else int(samples.max(initial=-1)) + 1,
+        most_effects=int(np.bincount(studies).max(initial=0)) if known else None,
+        people=count_people(samples, n),
+        columns=tuple(_contents(column, contract) for column in sheet.columns.values()),
+        lacks_required=tuple(column.name for column in contract.named("required") if column.name not in names),
+        lacks_advised=tuple(column.name for column in contract.named("advised") if column.name not in names),
+    )
+
+
+def _contents(column: ParsedColumn, contract: Contract) -> ColumnContents:
+    filled = [cell for cell, gone in zip(column.cells, column.missing, strict=True) if not gone]
+    counts = Counter(filled)
+    kind, summary = "labels", f"{len(counts)} different"
+    if not filled:
+        kind, summary = "empty", ""
+    elif column.values is not None:
+        kind, summary = "numbers", _range(column)
+    elif column.name not in LABEL_NAMES and len(counts) <= MOST_LEVELS:
+        kind, summary = "words", _levels(counts)
+    known = contract.column(column.name) is not None
+    return ColumnContents(column.name, column.label, kind, len(filled), len(counts), summary, known)
+
+
+def _range(column: ParsedColumn) -> str:
+    values = np.array([value for value in column.values or () if value is not None])
+    if not values.size:
+        return "no number"
+    with np.errstate(over="ignore"):
+        low, high, mean = values.min(), values.max(), values.mean()
+    span = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    return span if low == high or column.name == "year" else f"{span}, mean {mean:.3g}"
+
+
+def _levels(counts: Counter[str]) -> str:
+    listed = [f"{_short(level)} ({count})" for level, count in counts.most_common(SHOWN_LEVELS)]
+    rest = len(counts) - SHOWN_LEVELS
+    return ", ".join(listed) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 24 else text[:21] + "..."
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -1,0 +1,243 @@
+"""Which column of a sheet is which: its own names, the usual other names, what the user says, and what lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from alliance_meta.effects.sheet.columns import ALIASES, canonical_name, rank_of
+from alliance_meta.effects.sheet.findings import Findings
+from alliance_meta.effects.sheet.reading import Sheet
+from alliance_meta.effects.sheet.suggesting import Suggestions, suggest
+from alliance_meta.errors import InputError
+from alliance_meta.options import Measure, check_option, did_you_mean, shell_words
+
+# What the columns of finished effects hold, in the order of preference.
+SECONDS = ("vi", "sei")
+
+
+@dataclass(frozen=True)
+class SheetOptions:
+    """What the user says of a sheet.
+
+    Attributes
+    ----------
+    ri, ni, yi, vi, sei, study : str or None
+        The columns with the correlations, the sample sizes, finished effects, their variances or standard errors, and
+        the studies.
+    measure : {"ZCOR", "COR", "UCOR"} or None
+        The effect size to be made of r and n (Fisher z by default), or the one that finished effects are.
+    sheet : str or None
+        Sheet of an Excel workbook.
+    encoding : str or None
+        How the characters of a text file were saved.
+    missing : tuple of str
+        Further codes for "missing".
+    """
+
+    ri: str | None = None
+    ni: str | None = None
+    yi: str | None = None
+    vi: str | None = None
+    sei: str | None = None
+    study: str | None = None
+    measure: Measure | None = None
+    sheet: str | None = None
+    encoding: str | None = None
+    missing: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        codes = (self.missing,) if isinstance(self.missing, str | int | float) else tuple(self.missing)
+        object.__setattr__(self, "missing", tuple(map(str, codes)))
+        if self.measure is not None:
+            check_option("measure", self.measure, Measure)
+        used: dict[str, str] = {}
+        for option, column in self.named.items():
+            if used.setdefault(column, option) != option:
+                first, pair = used[column], f"{_plain(used[column])} and {_plain(option)}"
+                raise InputError(f"{first} and {option} both name the column {column!r}; {pair} need a column each")
+        if self.ri is not None and (self.yi or self.vi or self.sei):
+            raise InputError("ri= names correlations and yi=, vi=, sei= finished effects; give one or the other")
+        if self.vi is not None and self.sei is not None:
+            raise InputError("vi= and sei= say the same thing twice; give the variances or the standard errors")
+
+    @cached_property
+    def named(self) -> Mapping[str, str]:
+        """The columns that the user named, by option."""
+        options = ("ri", "ni", "yi", "vi", "sei")
+        return {option: value for option in options if (value := getattr(self, option)) is not None}
+
+    def known_as(self, cell: str) -> str | None:
+        """Return the column that a header cell stands for, given the columns that the user named."""
+        for option, column in self.named.items():
+            if cell == column:
+                return _plain(option)
+        name = canonical_name(cell)
+        return None if name in [_plain(option) for option in self.named] else name
+
+
+def _plain(option: str) -> str:
+    """Return what an option's column is called in the contract."""
+    return {"ri": "r", "ni": "n"}.get(option, option)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The columns of finished effects: `yi`, and `second`, which holds their ``kind``: "vi", "sei" or "ni"."""
+
+    yi: str
+    second: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Names:
+    """The columns by name.
+
+    Attributes
+    ----------
+    names : dict of str to str
+        The name in the table, by the name in the file.
+    r, n : str
+        The columns of correlations and sample sizes in the table, whether they are there or not.
+    finished : Finished or None
+        The columns of finished effects, where they take the place of r and n.
+    convertible : bool
+        Whether r can be made of other statistics, so that neither r nor n needs to be there.
+    study : str or None
+        The column that the user named as the study.
+    """
+
+    names: dict[str, str]
+    r: str = "r"
+    n: str = "n"
+    finished: Finished | None = None
+    convertible: bool = False
+    study: str | None = None
+
+
+def name_columns(sheet: Sheet, options: SheetOptions, found: Findings) -> Names:
+    """Name every column; announce renamed ones, report r and n where they lack."""
+    names = {header: header for header in sheet.header}
+    wanted = {_plain(option): column for option, column in options.named.items()}
+    named = {**options.named, **({} if options.study is None else {"study": options.study})}
+    for option, column in named.items():
+        if column not in names:
+            _lacks_named(sheet, option, column, found)
+    for name in ALIASES:
+        if name in wanted or name in names or name in named:
+            continue
+        candidates = [h for h in sheet.header if h not in named.values() and canonical_name(h) == name]
+        candidates.sort(key=lambda header: rank_of(header, name))
+        if len(candidates) > 1 and name in ("r", "n"):
+            _ambiguous(sheet, name, candidates, found)
+        elif candidates:
+            names[candidates[0]] = name
+            found.note("column-name", f"{sheet.source}: column {candidates[0]!r} is read as {name!r}")
+    there = set(names.values())
+    r, n = wanted.get("r", "r"), wanted.get("n", "n")
+    convertible = "es_type" in there and not options.named
+    finished = None if convertible else _finished(there, wanted, r, n, options)
+    if finished is None and not convertible:
+        _report_lacking(sheet, options, there, found)
+    if finished is not None:
+        _announce_finished(sheet, finished, options, found)
+    elif convertible and not {"r", "n"} <= there:
+        found.note("convertible", f"{sheet.source}: r can be made of es_type and es_value; see convert")
+    study = options.study if options.study in names else None
+    return Names(names, r, n, finished, convertible and not {"r", "n"} <= there, study)
+
+
+def _finished(there: set[str], wanted: Mapping[str, str], r: str, n: str, options: SheetOptions) -> Finished | None:
+    """Tell whether finished effects stand in for r and n: because the user names them, or because r or n lacks."""
+    said = any(name in wanted for name in ("yi", *SECONDS))
+    if not said and (options.named or {r, n} <= there):
+        return None
+    yi = wanted.get("yi", "yi")
+    kinds = [kind for kind in SECONDS if kind in wanted] or list(SECONDS)
+    second = next((kind for kind in kinds if wanted.get(kind, kind) in there), None)
+    if yi not in there:
+        return None
+    if second is not None:
+        return Finished(yi, wanted.get(second, second), second)
+    # The variance of Fisher's z follows from n alone.
+    return Finished(yi, n, "ni") if options.measure == "ZCOR" and n in there else None
+
+
+def _announce_finished(sheet: Sheet, finished: Finished, options: SheetOptions, found: Findings) -> None:
+    columns = f"{finished.yi} and {finished.second}"
+    said = "as named" if options.named else "without r and n"
+    scale = f" ({options.measure})" if options.measure else ""
+    text = f"{sheet.source}: {said}, {columns} are read as finished effects{scale}"
+    if finished.kind == "ni":
+        text += ", with the variance 1/(n - 3) of Fisher's z"
+    found.note("finished-effects", text)
+
+
+def _report_lacking(sheet: Sheet, options: SheetOptions, there: set[str], found: Findings) -> None:
+    """Report the columns without which there is no effect, with those that could be meant."""
+    ambiguous = {problem.value for problem in found.problems if problem.kind == "ambiguous-column"}
+    said = [option for option in ("yi", *SECONDS) if option in options.named]
+    suggested = suggest(sheet)
+    if said:
+        if all(options.named[option] in there for option in said):
+            _lacks_other_half(sheet, said, found)
+        return
+    lacking = [
+        name
+        for name, option in (("r", "ri"), ("n", "ni"))
+        if option not in options.named and name not in there and name not in ambiguous
+    ]
+    # Where finished effects seem to be there, one line says it all.
+    for place, name in enumerate(lacking[:1] if suggested.finished else lacking):
+        _lacks(sheet, name, suggested, found, first=place == 0)
+
+
+def _lacks_other_half(sheet: Sheet, said: list[str], found: Findings) -> None:
+    need = "vi= or sei= (command line: --vi or --sei) with their variances or standard errors"
+    if said[0] != "yi":
+        need = "yi= (command line: --yi) with the effects"
+    else:
+        need += "; Fisher's z (measure='ZCOR') needs only n"
+    message = f"{said[0]} is named without its other half: add {need}. {_columns(sheet)}"
+    found.error(None, None, None, message, kind="lacks-column")
+
+
+def _columns(sheet: Sheet) -> str:
+    return f"Columns found: {', '.join(map(repr, sheet.header))}"
+
+
+def _ambiguous(sheet: Sheet, name: str, candidates: list[str], found: Findings) -> None:
+    listed = " and ".join(map(repr, candidates))
+    option = f"{name}i"
+    found.error(
+        sheet.header_line,
+        None,
+        name,
+        f"{listed} could each be {name}; say which: {option}={candidates[0]!r} "
+        f"(command line: {shell_words(f'--{option}', candidates[0])})",
+        kind="ambiguous-column",
+    )
+
+
+def _lacks_named(sheet: Sheet, option: str, column: str, found: Findings) -> None:
+    hint = did_you_mean(column, list(sheet.header)) or "."
+    message = f"there is no column {column!r}{hint} {_columns(sheet)}"
+    found.error(None, None, None, message, kind="lacks-column")
+
+
+def _lacks(sheet: Sheet, name: str, suggested: Suggestions, found: Findings, *, first: bool) -> None:
+    hint = f" (nor {', '.join(alias for alias in ALIASES[name][1:4])})"
+    column = {"r": suggested.r, "n": suggested.n}[name]
+    if suggested.finished is not None and first:
+        hint += f"; finished effects seem to be there: say {suggested.finished}"
+    elif suggested.finished is None:
+        option = f"{name}i"
+        example = "..." if column is None else column
+        typed = shell_words(f"--{option}", column) if column is not None else f"--{option} ..."
+        hint += f"; if another column holds it, say {option}={example!r} (command line: {typed})"
+        if first:
+            hint += "; finished effects need yi= with vi= or sei= (command line: --yi, --vi, --sei)"
+    message = f"there is no column {name!r}{hint}. {_columns(sheet)}"
+    found.error(None, None, None, message, kind="lacks-column")

@@ -1,0 +1,422 @@
+"""From a file's bytes to named columns of text; what was adapted is announced, no value is touched."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from alliance_meta.effects.sheet.columns import number_of
+from alliance_meta.effects.sheet.encoding import decode
+from alliance_meta.effects.sheet.findings import Findings
+from alliance_meta.effects.sheet.spreadsheet import ZIP, is_workbook, read_workbook
+from alliance_meta.errors import CodingError, InputError, Problem
+
+SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
+SPACE = " "
+ROW_NAMES = "row_names"
+SAMPLE_CHARACTERS = 65_536
+SAMPLE_ROWS = 200
+HEADER_SEARCH_ROWS = 12
+MOST_LETTERS = 4
+# Cells of a table of text; a workbook's are bounded as they are read.
+MOST_CELLS = 10_000_000
+# What str.strip takes off.
+BLANKS = frozenset(character for character in map(chr, range(0x3001)) if character.isspace())
+WORKBOOKS = (".xlsx", ".xlsm")
+# A header names one of these pairs; the first found decides what the sheet holds.
+PAIRS = (("r", "n"), ("yi", "vi"), ("yi", "sei"), ("es_type", "es_value"))
+KEYS = frozenset(name for pair in PAIRS for name in pair)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A sheet as text: every cell keeps its row and what was typed there.
+
+    Attributes
+    ----------
+    source : str
+        File name without its folder.
+    header : tuple of str
+        Column names as in the file, each once.
+    lines : tuple of int
+        Row number of each row as a spreadsheet shows it; the header is 1 unless blank rows stand above it.
+    columns : dict of str to list of str
+        The cells without the spaces around them.
+    header_line : int
+        Row number of the header.
+    separator : str
+        What stands between cells.
+    """
+
+    source: str
+    header: tuple[str, ...]
+    lines: tuple[int, ...]
+    columns: dict[str, list[str]] = field(repr=False)
+    header_line: int = 1
+    separator: str = ","
+
+    def renamed(self, names: dict[str, str]) -> Sheet:
+        """Return the sheet with columns called by other names, in the same order."""
+        return replace(
+            self,
+            header=tuple(names.get(name, name) for name in self.header),
+            columns={names.get(name, name): cells for name, cells in self.columns.items()},
+        )
+
+
+Record = tuple[int, list[str]]
+
+
+def read_sheet(
+    data: bytes,
+    source: str,
+    found: Findings,
+    *,
+    known: Callable[[str], str | None],
+    sheet: str | None = None,
+    encoding: str | None = None,
+) -> Sheet:
+    """Turn bytes into a `Sheet`; `known` names the column (``"r"``, ``"n"``) that a header cell stands for.
+
+    Raises
+    ------
+    CodingError
+        If the file is no table at all; what is wrong inside a table goes into `found`.
+    """
+    if is_workbook(data) or (data.startswith(ZIP) and source.lower().endswith(WORKBOOKS)):
+        if not source.lower().endswith(WORKBOOKS):
+            found.note("format", f"{source}: an Excel workbook, whatever its name says")
+        records = read_workbook(
+            data, source, found, has_columns=lambda rows: _header_place(rows, known) is not None, sheet=sheet
+        )
+        if not records:
+            raise _no_table(source, "the sheet is empty; it needs a header row and one row per effect")
+        return _assemble(records, source, found, known, "\t")
+    if sheet is not None:
+        raise InputError(f"sheet={sheet!r} names a sheet of an Excel workbook; {source} is a file of text")
+    text = decode(data, source, found, encoding)
+    text, declared = _declared_separator(text)
+    separator = declared or _choose_separator(text, source, known)
+    expected = "\t" if source.lower().endswith((".tsv", ".tab")) else ","
+    if separator != expected:
+        found.note("separator", f"{source}: cells are separated by {SEPARATORS.get(separator, 'space')}s")
+    rows = _spaced_rows(text) if separator == SPACE else _records(text, separator, found)
+    records = _bounded(rows, source)
+    if not records:
+        raise CodingError(found.errors, source=source)
+    return _assemble(records, source, found, known, separator)
+
+
+def _bounded(rows: Iterator[Record], source: str) -> list[Record]:
+    records, cells = [], 0
+    for record in rows:
+        records.append(record)
+        cells += len(record[1])
+        if cells > MOST_CELLS:
+            raise _no_table(source, f"the first {len(records):,} rows hold {cells:,} cells, more than any coding sheet")
+    return records
+
+
+def _declared_separator(text: str) -> tuple[str, str | None]:
+    """Take off the first line ``sep=;`` that some spreadsheets write (and do not show as a row)."""
+    match = re.match(r'"?sep=([,;|\t])"?[ \t]*(\r\n|\n|\r)', text, flags=re.IGNORECASE)
+    return (text[match.end() :], match.group(1)) if match else (text, None)
+
+
+def _choose_separator(text: str, source: str, known: Callable[[str], str | None]) -> str:
+    """Pick the separator whose header names r and n, then whose rows agree in length, then the widest."""
+    sample = text[:SAMPLE_CHARACTERS]
+    scores: dict[str, tuple[int, int, float, int]] = {}
+    for separator in SEPARATORS:
+        rows = [row for _, row in zip(range(SAMPLE_ROWS), _plain_rows(sample, separator), strict=False)]
+        header = rows[_header_place(rows, known) or 0] if rows else []
+        width = len(header)
+        if width < 2:
+            continue
+        names = len({known(cell.strip()) for cell in header} & KEYS)
+        agreeing = sum(len(row) == width for row in rows) / len(rows)
+        scores[separator] = (names, int(agreeing > 0.5), agreeing, width)
+    best = max((one[0] for one in scores.values()), default=0)
+    if best < 2 and _is_spaced(sample, known):
+        return SPACE
+    if not scores:
+        raise _no_table(source, _one_column_message(sample, known))
+    return max(scores, key=lambda separator: scores[separator])
+
+
+def _header_place(rows: Sequence[list[str]], known: Callable[[str], str | None]) -> int | None:
+    """Return which of the first rows names what every sheet needs, or None."""
+    for place, cells in enumerate(rows[:HEADER_SEARCH_ROWS]):
+        names = {known(" ".join(cell.split())) for cell in cells}
+        if any(names.issuperset(pair) for pair in PAIRS):
+            return place
+    return None
+
+
+def _plain_rows(sample: str, separator: str) -> Iterator[list[str]]:
+    """Split a sample without minding broken quotation marks."""
+    reader = csv.reader(io.StringIO(sample, newline=""), delimiter=separator)
+    try:
+        yield from (row for row in reader if any(cell.strip() for cell in row))
+    except csv.Error:
+        return
+
+
+def _spaced_rows(text: str) -> Iterator[Record]:
+    """Yield the rows of a table whose cells are separated by spaces, as R's ``write.table`` and prints have them."""
+    for line, row in enumerate(text.splitlines(), 1):
+        cells = re.findall(r'"((?:[^"]|"")*)"(?=\s|\Z)|(\S+)', row)
+        if cells:
+            yield line, [plain or quoted.replace('""', '"') for quoted, plain in cells]
+
+
+def _is_spaced(sample: str, known: Callable[[str], str | None]) -> bool:
+    """Tell whether spaces separate the cells: all rows are of one length, but for a header without the row names."""
+    rows = [
+        cells for _, cells in _spaced_rows(sample.rpartition("\n")[0] if len(sample) == SAMPLE_CHARACTERS else sample)
+    ]
+    if len(rows) < 2 or len(rows[0]) < 2:
+        return False
+    widths = {len(cells) for cells in rows[1:]}
+    named = {known(cell) for cell in rows[0]} & KEYS
+    return len(widths) == 1 and widths <= {len(rows[0]), len(rows[0]) + 1} and bool(named or len(rows[0]) > 2)
+
+
+def _one_column_message(sample: str, known: Callable[[str], str | None]) -> str:
+    first = next((line for line in sample.splitlines() if line.strip()), "")
+    if {known(word) for word in first.split()} >= {"r", "n"}:
+        return (
+            "the columns are separated by spaces, which study names hold too; "
+            "save the sheet as CSV (comma, semicolon or tab between the cells)"
+        )
+    return (
+        f"only one column ({short(first.strip())!r}): no comma, semicolon or tab separates the cells; "
+        "save the sheet as CSV with one column for r and one for n"
+    )
+
+
+def _records(text: str, separator: str, found: Findings) -> Iterator[Record]:
+    """Yield (row number, cells) for every row that is not blank; broken quotation marks go into `found`."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    row = 0
+    while True:
+        start = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            row += 1
+            found.error(row, None, None, _quote_message(str(error), start, reader.line_num), kind="quotes")
+            continue
+        row += 1
+        if any(cells) and any(cell and not cell.isspace() for cell in cells):
+            if reader.line_num - start >= 1:
+                _check_swallowed(row, cells, separator, found)
+            yield row, cells
+
+
+def _quote_message(error: str, start: int, end: int) -> str:
+    if "unexpected end" in error or "field larger" in error or "field limit" in error:
+        swallowed = f" and swallows the text lines {start} to {end}" if end > start else ""
+        return f'a quotation mark (") is opened and never closed{swallowed}; close or delete it'
+    return 'a quotation mark (") closes inside a cell; double it ("") or delete it'
+
+
+def _check_swallowed(row: int, cells: list[str], separator: str, found: Findings) -> None:
+    """Report a cell that took whole rows into itself because a quotation mark was left open."""
+    for cell in cells:
+        inner = re.split(r"\r\n|\n|\r", cell)
+        if len(inner) > 1 and any(part.count(separator) >= max(1, len(cells) - 1) for part in inner[1:]):
+            found.error(
+                row,
+                None,
+                short(cell),
+                f"one cell holds {len(inner)} lines of the file ({short(cell)!r}): a quotation mark is "
+                "opened here and closed in another row; delete or close it",
+                kind="quotes",
+            )
+            return
+
+
+def _assemble(
+    records: Sequence[Record],
+    source: str,
+    found: Findings,
+    known: Callable[[str], str | None],
+    separator: str,
+) -> Sheet:
+    first = [cells for _, cells in records[:HEADER_SEARCH_ROWS]]
+    place = _header_place(first, known)
+    later = _later_header(first) if place is None else None
+    if later is not None:
+        line = records[later][0]
+        raise _no_table(source, f"the names of the columns seem to stand in row {line}; delete the rows above it")
+    header_line, header = records[place or 0][0], [" ".join(cell.split()) for cell in records[place or 0][1]]
+    rows = records[(place or 0) + 1 :]
+    if place:
+        above = f"the {place} rows" if place > 1 else "the row"
+        message = f"the column names stand here; delete {above} above, so that the first row names the columns"
+        found.error(header_line, None, None, message, kind="title-rows")
+    if not rows and not found.errors:
+        raise _no_table(source, "only a header and no row of data; each effect needs a row below it")
+    header = _with_row_names(header, rows, separator)
+    if _is_data(header, rows):
+        shown = ", ".join(cell for cell in header if number_of(cell) is not None)
+        raise _no_table(source, f"the first row holds data ({short(shown)}), not names; put a row of names above it")
+    rows = _check_lengths(header, rows, found, separator)
+    keep = _check_header(header, header_line, rows, found)
+    columns = {name: [cells[place].strip() for _, cells in rows] for place, name in keep.items()}
+    untidy = [line for line, cells in rows for cell in cells if cell and (cell[0] in BLANKS or cell[-1] in BLANKS)]
+    if untidy:
+        line, spaced = untidy[0], len(untidy)
+        s = "s" if spaced > 1 else ""
+        found.note("spaces", f"{source}: spaces around {spaced} cell{s} were left off (first in line {line})")
+    return Sheet(source, tuple(keep.values()), tuple(line for line, _ in rows), columns, header_line, separator)
+
+
+def _later_header(rows: Sequence[list[str]]) -> int | None:
+    """Return the row of names where the first row names only few of the columns below it, as titles of groups do."""
+    filled = [sum(bool(cell.strip()) for cell in cells) for cells in rows]
+    words = [sum(bool(cell.strip()) and number_of(cell.strip()) is None for cell in cells) for cells in rows]
+    if len(rows) < 3 or filled[0] < 1:
+        return None
+    for place in range(1, len(rows) - 1):
+        most = max(filled[place + 1 :])
+        if words[place] == filled[place] >= max(3, 2 * filled[0], 0.7 * most) and words[place + 1] < filled[place + 1]:
+            return place
+    return None
+
+
+def _with_row_names(header: list[str], rows: Sequence[Record], separator: str) -> list[str]:
+    """Name the column of row names that R's ``write.table`` leaves without a name."""
+    if not rows or any(len(cells) != len(header) + 1 for _, cells in rows):
+        return header
+    names = [cells[0].strip() for _, cells in rows]
+    if names == [str(i) for i in range(1, len(names) + 1)]:
+        return ["", *header]
+    plain = separator != "," and len(set(names)) == len(names) and ROW_NAMES not in header
+    return [ROW_NAMES, *header] if plain else header
+
+
+def _is_data(header: list[str], rows: Sequence[Record]) -> bool:
+    """Tell a row of data that stands where the names should: numbers above columns of numbers."""
+    numbers = [
+        place
+        for place, cell in enumerate(header)
+        if number_of(cell) is not None
+        and all(number_of(cells[place].strip()) is not None for _, cells in rows if place < len(cells) and cells[place])
+    ]
+    return 2 * len(numbers) >= sum(map(bool, header)) and (len(numbers) > 1 or len(header) < 3) and bool(numbers)
+
+
+def _check_lengths(header: list[str], rows: Sequence[Record], found: Findings, separator: str) -> list[Record]:
+    """Report rows with too few or too many cells; return the others, cut to the header's width."""
+    width = len(header)
+    good: list[Record] = []
+    bad: list[Record] = []
+    for line, cells in rows:
+        if len(cells) == width:
+            good.append((line, cells))
+        elif len(cells) > width and not any(cell.strip() for cell in cells[width:]):
+            good.append((line, cells[:width]))
+        else:
+            bad.append((line, cells))
+    if not good and len(bad) > 1 and all(len(cells) == width + 1 for _, cells in bad):
+        found.error(
+            None,
+            None,
+            None,
+            f"every row has {width + 1} cells and the header {width}; row names without a column name "
+            "(R: write.csv(..., row.names = FALSE)), or decimal commas in a file separated by commas?",
+            kind="ragged",
+        )
+        return good
+    for line, cells in bad:
+        found.error(line, None, None, _length_message(cells, width, separator), kind="ragged")
+    return good
+
+
+def _length_message(cells: list[str], width: int, separator: str) -> str:
+    filled = [cell.strip() for cell in cells if cell.strip()]
+    count = f"{len(cells)} cell{'s' if len(cells) != 1 else ''} where the header has {width}"
+    if len(filled) == 1:
+        return f"{count} ({short(filled[0])!r}); a remark below the table? delete it"
+    for other, name in SEPARATORS.items():
+        if other != separator and len(cells) + sum(cell.count(other) for cell in cells) == width > len(cells):
+            return f"{count} (starts {short(filled[0])!r}); {name}s in place of {SEPARATORS[separator]}s in this row?"
+    if len(cells) < width:
+        return f"{count} (starts {short(filled[0])!r}); fill the row up, leaving missing cells empty"
+    mend = "a decimal comma or a comma inside a name? put that cell in quotation marks"
+    return f"{count} (starts {short(filled[0])!r}); {mend if separator == ',' else 'one separator too many?'}"
+
+
+def _check_header(header: list[str], header_line: int, rows: Sequence[Record], found: Findings) -> dict[int, str]:
+    """Return the columns to keep as {place: name}; report names that are missing or stand twice."""
+    keep: dict[int, str] = {}
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(header):
+        if name:
+            places.setdefault(name, []).append(place)
+            if len(places[name]) == 1:
+                keep[place] = name
+        else:
+            _check_unnamed(place, header_line, rows, found)
+    for name, where in places.items():
+        if len(where) > 1:
+            letters = " and ".join(column_letter(place) for place in where[:MOST_LETTERS])
+            letters += f" and {len(where) - MOST_LETTERS} more" if len(where) > MOST_LETTERS else ""
+            found.error(
+                header_line,
+                name,
+                name,
+                f"the name stands {len(where)} times (columns {letters}); give each column its own name",
+                kind="duplicate-header",
+            )
+    return keep
+
+
+def _check_unnamed(place: int, header_line: int, rows: Sequence[Record], found: Findings) -> None:
+    cells = [cells[place].strip() for _, cells in rows]
+    filled = [cell for cell in cells if cell]
+    if not filled:
+        return
+    if place == 0 and (
+        all(cell == str(i) for i, cell in enumerate(cells, 1)) or all(cell == str(i) for i, cell in enumerate(cells))
+    ):
+        found.note("row-names", "the first column has no name and only counts the rows; it was left out")
+        return
+    found.error(
+        header_line,
+        f"column {column_letter(place)}",
+        "",
+        f"the column has no name but holds {len(filled)} cell{'s' if len(filled) > 1 else ''} "
+        f"(first {short(filled[0])!r}); name it or empty it",
+        kind="blank-header",
+    )
+
+
+def column_letter(place: int) -> str:
+    """Return the spreadsheet letter of the column at `place`, counted from 0.
+
+    >>> column_letter(0), column_letter(27)
+    ('A', 'AB')
+    """
+    text, number = "", place + 1
+    while number:
+        number, rest = divmod(number - 1, 26)
+        text = chr(ord("A") + rest) + text
+    return text
+
+
+def short(text: str, width: int = 40) -> str:
+    """Return text on one line and cut to `width`."""
+    text = " ".join(text.split())
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def _no_table(source: str, message: str) -> CodingError:
+    return CodingError([Problem(None, None, None, message, kind="not-a-table")], source=source)

@@ -1,0 +1,225 @@
+"""Rules for tests: p from its statistic, from the standard error, from the interval; the statistic itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from scipy import special
+
+from alliance_meta.core.correlations.rounding import Range, hull, span
+from alliance_meta.core.distributions import critical_value, two_sided_p
+from alliance_meta.evidence.checking import Check, Decide, Reading, judge, read
+from alliance_meta.evidence.printed import PrintedResult
+from alliance_meta.evidence.rules_estimate import (
+    Scale,
+    implied_df,
+    lies_between,
+    one_sided,
+    references,
+    say_df,
+    scales,
+    words,
+)
+
+TINY = 1e-12
+
+
+def significant(alpha: float) -> Decide:
+    """Return what decides whether a p-value is below `alpha`."""
+
+    def decide(values: Sequence[Range]) -> bool | None:
+        if values[0].high <= alpha + TINY:
+            return True
+        return False if values[0].low >= alpha - TINY else None
+
+    return decide
+
+
+def p_of(stat: Range, df: float | None) -> Range:
+    """Return the range of the two-sided p of z (df None) or t."""
+    return span(lambda s: two_sided_p(s, df), stat.absolute())
+
+
+def p_of_statistic(result: PrintedResult, alpha: float) -> Check | None:
+    """Check p against z, t, F, chi-squared, or r with its degrees of freedom."""
+    df, df2 = result.count("df") or 0.0, result.count("df2") or 0.0
+    for name in ("z", "t", "F", "chi2", "r"):
+        stat = result.get(name)
+        if stat is None or (name != "z" and df <= 0) or (name == "F" and df2 <= 0):
+            continue
+        p = _p_of(name, stat.absolute(), df, df2)
+        if p is not None:
+            return _p_check(result, p, name, alpha)
+    return None
+
+
+def _p_of(name: str, stat: Range, df: float, df2: float) -> Range | None:
+    if name == "F":
+        return span(lambda s: special.fdtrc(df, df2, s), stat)
+    if name == "chi2":
+        return span(lambda s: special.chdtrc(df, s), stat)
+    if name != "r":
+        return p_of(stat, None if name == "z" else df)
+    inside = stat.within(0.0, 1.0 - TINY)
+    return None if inside is None else p_of(span(lambda x: x * np.sqrt(df / (1.0 - x**2)), inside), df)
+
+
+def _p_check(result: PrintedResult, p: Range, name: str, alpha: float) -> Check | None:
+    printed, two_sided = result.get("p"), name in ("z", "t", "r")
+    half = Range(0.5 * p.low, 0.5 * p.high)
+    said = two_sided and result.one_sided
+    readings = [read("one-sided", half, printed) if said else read("two-sided" if two_sided else "", p, printed)]
+    if not readings[0].fits and two_sided:
+        other = read("two-sided", p, printed, usual=False) if said else read("one-sided", half, printed, usual=False)
+        readings.append(other)
+        readings.append(read("the other tail", Range(1.0 - p.high, 1.0 - p.low), printed, usual=False))
+    if not readings[0].fits and name == "F":
+        df, df2 = result.count("df"), result.count("df2")
+        turned = _p_of("F", result.numbers["F"].range.absolute(), df2 or 0.0, df or 0.0)
+        if turned is not None:
+            readings.append(read("the two df in the other order", turned, printed, usual=False))
+    order = ("r", "df") if name == "r" else (name, "df", "df2")
+    return judge(
+        result,
+        f"p from {'χ²' if name == 'chi2' else name}",
+        given=result.say(*order),
+        target=("p",),
+        readings=readings,
+        decide=significant(alpha),
+    )
+
+
+def p_of_q(result: PrintedResult, alpha: float) -> Iterator[Check | None]:
+    """Check p against Q (heterogeneity) or QM (moderators) with its degrees of freedom."""
+    for q, df_name, p_name, rule in (("QE", "QEdf", "QEp", "p from Q"), ("QM", "QMdf", "QMp", "p from QM")):
+        stat, df = result.get(q), result.count(df_name)
+        if stat is None or stat.high < 0 or df is None or df <= 0:
+            continue
+        p = span(lambda s, df=df: special.chdtrc(df, np.maximum(s, 0.0)), stat)
+        readings = [read("χ²", p, result.get(p_name))]
+        if not readings[0].fits:
+            near = [other for other in (df - 1, df + 1) if other > 0]
+            for other in near:
+                again = span(lambda s, other=other: special.chdtrc(other, np.maximum(s, 0.0)), stat)
+                readings.append(read(f"df = {other:g}", again, result.get(p_name), usual=False))
+        yield judge(
+            result, rule, given=result.say(q, df_name), target=(p_name,), readings=readings, decide=significant(alpha)
+        )
+
+
+def p_of_se(result: PrintedResult, alpha: float) -> Check | None:
+    """Check p against the estimate over its standard error."""
+    estimate, se = result.get("estimate"), result.get("se")
+    if estimate is None or se is None or se.low <= 0 or "p" not in result.numbers:
+        return None
+    readings: list[Reading] = []
+    for scale in scales(result, with_delta=True):
+        ratio = _ratio(estimate, se, scale)
+        if ratio is None:
+            continue
+        readings += [
+            read(words(scale.words, said), p_of(ratio, df), result.get("p")) for said, df in references(result)
+        ]
+        dfs = implied_df(result, scale) if "n_effects" not in result.numbers else []
+        if dfs:
+            both = hull(p_of(ratio, dfs[0]), p_of(ratio, dfs[-1]))
+            readings.append(read(words(scale.words, say_df(dfs)), both, result.get("p")))
+    return judge(
+        result,
+        "p from estimate and SE",
+        given=result.say("estimate", "se", "k", "n_effects"),
+        target=("p",),
+        readings=_with_one_sided(readings, result.get("p")),
+        decide=significant(alpha),
+    )
+
+
+def _ratio(estimate: Range, se: Range, scale: Scale) -> Range | None:
+    on = scale.on(estimate)
+    return None if on is None else span(lambda e, s: e / scale.se(s, e), on, se)
+
+
+def p_of_interval(result: PrintedResult, alpha: float) -> Check | None:
+    """Check p against where the interval lies, and how wide it is."""
+    lower, upper = result.get("ci_lb"), result.get("ci_ub")
+    if lower is None or upper is None or "p" not in result.numbers or "se" in result.numbers:
+        return None
+    if lower.high >= upper.low or one_sided(result, lower, upper) or not _estimate_inside(result, lower, upper):
+        return None
+    k = result.count("k")
+    readings: list[Reading] = []
+    for scale in scales(result):
+        low, high = scale.on(lower), scale.on(upper)
+        if low is None or high is None:
+            continue
+        found = []
+        for said, df in references(result):
+            quantile = critical_value(result.level, df)
+            stat = span(lambda a, b, q=quantile: q * (a + b) / (b - a), low, high)
+            found.append(read(words(scale.words, said), p_of(stat, df), result.get("p")))
+        if k is not None and k > 1 and "n_effects" not in result.numbers:
+            both = hull(*(one.follows[0] for one in found))
+            found.append(read(words(scale.words, f"t with df of {k - 1:g} or more"), both, result.get("p")))
+        readings += found
+    return judge(
+        result,
+        "p from the interval",
+        given=words(f"interval {result.interval()}", result.say("k", "n_effects")),
+        target=("p",),
+        readings=_with_one_sided(readings, result.get("p")),
+        decide=significant(alpha),
+    )
+
+
+def _estimate_inside(result: PrintedResult, lower: Range, upper: Range) -> bool:
+    estimate = result.get("estimate")
+    return estimate is None or lies_between(lower, estimate, upper)
+
+
+def _with_one_sided(readings: list[Reading], printed: Range | None) -> list[Reading]:
+    if any(one.fits for one in readings):
+        return readings
+    first = [one for one in readings if "normal" in one.words]
+    halves = [
+        read(
+            f"{one.words}, one-sided", Range(0.5 * one.follows[0].low, 0.5 * one.follows[0].high), printed, usual=False
+        )
+        for one in first
+    ]
+    return readings + [one for one in halves if one.fits]
+
+
+def statistic_from_se(result: PrintedResult) -> Check | None:
+    """Check that z or t is the estimate over its standard error."""
+    name = "z" if "z" in result.numbers else "t"
+    estimate, se, stat = result.get("estimate"), result.get("se"), result.get(name)
+    if estimate is None or se is None or stat is None or se.low <= 0:
+        return None
+    readings = [
+        read(scale.words, ratio, stat)
+        for scale in scales(result, with_delta=True)
+        if (ratio := _ratio(estimate, se, scale)) is not None
+    ]
+    if not any(one.fits for one in readings):
+        readings += [
+            read(words(one.words, "the sign turned"), one.follows[0].negative(), stat, usual=False)
+            for one in list(readings)
+        ]
+    return judge(
+        result, f"{name} from estimate and SE", given=result.say("estimate", "se"), target=(name,), readings=readings
+    )
+
+
+def interval_of_r(result: PrintedResult) -> Check | None:
+    """Check the interval of one correlation against r and its df (n = df + 2), by Fisher's z."""
+    r, df = result.get("r"), result.count("df")
+    inside = None if r is None else r.within(-1.0 + TINY, 1.0 - TINY)
+    if inside is None or df is None or df <= 1 or "ci_lb" not in result.numbers:
+        return None
+    half = critical_value(result.level, None) / np.sqrt(df - 1.0)
+    lower, upper = (span(lambda x, side=side: np.tanh(np.arctanh(x) + side * half), inside) for side in (-1.0, 1.0))
+    low, high = result.get("ci_lb"), result.get("ci_ub")
+    fits = low is not None and high is not None and lower.meets(low) and upper.meets(high)
+    readings = [Reading("Fisher z, variance 1/(n - 3)", (lower, upper), fits)]
+    return judge(result, "interval of one r", given=result.say("r", "df"), target=("ci_lb", "ci_ub"), readings=readings)

@@ -1,0 +1,324 @@
+"""Where everything in a forest plot stands, in inches, before anything is drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from alliance_meta.plots.forests.frame import records
+from alliance_meta.plots.sheet.axis import Axis, is_correlation, make_axis
+from alliance_meta.plots.sheet.text import line_height, text_width, wrap
+from alliance_meta.tables.format import NOT_AVAILABLE, format_count, format_interval, format_number, format_weight
+
+WIDTH = 7.2
+WIDEST_AIRY = 7.8
+WIDEST = 8.6
+GAP = 0.11
+ESTIMATE_GAP = 0.075
+WRAP_SHARES = (1.0, 0.8)
+MARGIN = 0.1
+PANEL = 2.4
+WIDE_PANEL = 3.15
+WIDEST_LABEL = 2.6
+WIDEST_EXTRA = 1.35
+WIDEST_SPAN = 3.6
+FIGURE_SPACE = "\N{FIGURE SPACE}"
+INDENT = "\N{EM SPACE}"
+BLANK_SHARE = 0.5
+
+DIAMOND_KINDS = ("subgroup", "fitted", "summary")
+SPANNING_KINDS = ("heading", "subgroup", "fitted", "summary", "prediction")
+BOLD_KINDS = ("heading", "summary")
+
+
+@dataclass(frozen=True, slots=True)
+class Density:
+    """Text size in points and height of one row in inches."""
+
+    size: float
+    pitch: float
+
+
+AIRY, NORMAL, DENSE = Density(9.0, 0.235), Density(8.0, 0.185), Density(6.5, 0.135)
+MOST_AIRY, MOST_ON_ONE_PAGE = 16, 47
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of text: where it is anchored, how wide it is, and its cells by row of the frame."""
+
+    key: str
+    title: str
+    align: str
+    x: float
+    width: float
+    cells: tuple[tuple[str, ...], ...]
+    gap: float = GAP
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Measured columns, row heights and axis; the same for every page of one forest."""
+
+    density: Density
+    width: float
+    left: tuple[Column, ...]
+    right: tuple[Column, ...]
+    dots: tuple[Column, ...]
+    panel: tuple[float, float]
+    axis: Axis
+    heights: tuple[float, ...]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """All columns, left to right."""
+        return (*self.left, *self.right, *self.dots)
+
+    def x(self, value: float) -> float:
+        """Return the place in inches of a value on the analysis scale."""
+        lo, hi = self.panel
+        return lo + (hi - lo) * self.axis.share(value)
+
+
+def count_rows(frame: pd.DataFrame) -> int:
+    """Return R: studies, headings, group summaries and blank rows, and two for the summary and its PI."""
+    return int((~frame["kind"].isin(["summary", "prediction"])).sum()) + 2
+
+
+def choose_density(rows: int) -> Density:
+    """Return the density that the total number of rows asks for."""
+    if rows <= MOST_AIRY:
+        return AIRY
+    return NORMAL if rows <= MOST_ON_ONE_PAGE else DENSE
+
+
+def make_layout(
+    frame: pd.DataFrame,
+    *,
+    width: float = WIDTH,
+    xlim: tuple[float, float] | None = None,
+    density: Density | None = None,
+) -> Layout:
+    """Measure `frame` and place its columns; the figure grows wider than `width` rather than overlap.
+
+    Before it grows beyond what a page can show at a readable size, a small forest takes the text size of a
+    medium one, and long cells are broken into shorter lines.
+    """
+    chosen = choose_density(count_rows(frame)) if density is None else density
+    sizes = (AIRY, NORMAL) if density is None and chosen == AIRY else (chosen,)
+    room = max(width, WIDEST) if density is None else width
+    tried = []
+    for share in WRAP_SHARES:
+        for size in sizes:
+            tried.append(_lay_out(frame, size, share, width, xlim))
+            if tried[-1].width <= room:
+                return tried[-1]
+    return min(tried, key=lambda layout: layout.width)
+
+
+def _lay_out(
+    frame: pd.DataFrame, density: Density, share: float, width: float, xlim: tuple[float, float] | None
+) -> Layout:
+    """Place the columns with cells broken at `share` of their greatest width."""
+    left, spans = _left_columns(frame, density, share)
+    right = _right_columns(frame, density)
+    dots = _dot_columns(frame, density)
+    text = sum(column.width + column.gap for column in (*left, *right, *dots)) + 2 * MARGIN
+    panel_width = _panel_width(text + GAP, width, density)
+    x = MARGIN
+    left, x = _place(left, x)
+    panel = (x + GAP / 2, x + GAP / 2 + panel_width)
+    x = panel[1] + 1.5 * GAP
+    right, x = _place(right, x)
+    dots, x = _place(dots, x)
+    return Layout(
+        density=density,
+        width=x - GAP + MARGIN,
+        left=left,
+        right=right,
+        dots=dots,
+        panel=panel,
+        axis=make_axis(frame, width=panel_width, size=density.size, xlim=xlim),
+        heights=_heights(frame, left, spans, density),
+    )
+
+
+def _panel_width(text: float, width: float, density: Density) -> float:
+    """Return what the text leaves of `width`; a small forest may grow a little for a wide panel."""
+    room = width - text
+    if density == AIRY and text + WIDE_PANEL <= WIDEST_AIRY:
+        return max(WIDE_PANEL, room)
+    return max(PANEL, room)
+
+
+def _place(columns: Sequence[Column], x: float) -> tuple[tuple[Column, ...], float]:
+    """Set the anchors of `columns` from `x` on; return them and where the next one starts."""
+    placed = []
+    for column in columns:
+        share = {"left": 0.0, "center": 0.5, "right": 1.0}[column.align]
+        placed.append(replace(column, x=x + share * column.width))
+        x += column.width + column.gap
+    return tuple(placed), x
+
+
+def _measured(
+    key: str, title: str, align: str, cells: Sequence[tuple[str, ...]], density: Density, bold: Sequence[bool]
+) -> Column:
+    """Return a column as wide as its widest line; `bold` says which cells are."""
+    widths = [text_width(title, density.size, bold=True)]
+    widths += [
+        text_width(line, density.size, bold=heavy) for cell, heavy in zip(cells, bold, strict=True) for line in cell
+    ]
+    return Column(key, title, align, 0.0, max(widths), tuple(cells))
+
+
+def _left_columns(frame: pd.DataFrame, density: Density, share: float) -> tuple[tuple[Column, ...], list[bool]]:
+    attrs = frame.attrs
+    kinds = frame["kind"].tolist()
+    spans = [kind in SPANNING_KINDS for kind in kinds]
+    bold = [kind in BOLD_KINDS for kind in kinds]
+    scale = share * density.size / AIRY.size
+    labels: list[tuple[str, ...]] = [
+        wrap(label, density.size, (WIDEST_SPAN if span else WIDEST_LABEL) * scale)
+        for label, span in zip(frame["label"], spans, strict=True)
+    ]
+    labels = [
+        tuple(f"{INDENT}{line}" for line in one) if kind == "effect" else one
+        for one, kind in zip(labels, kinds, strict=True)
+    ]
+    own = [() if span else cell for cell, span in zip(labels, spans, strict=True)]
+    first = _measured("label", attrs["label_header"], "left", own, density, bold)
+    others = [
+        _measured(
+            column["key"],
+            column["title"],
+            "right" if column.get("numeric") else "left",
+            [
+                (text,) if column.get("numeric") else wrap(text, density.size, WIDEST_EXTRA * scale)
+                for text in frame[column["key"]]
+            ],
+            density,
+            bold,
+        )
+        for column in attrs["columns"]
+    ]
+    counts = [(format_count(n),) if math.isfinite(n) else () for n in frame["ni"]]
+    if any(counts):
+        others.append(_measured("ni", attrs["n_header"], "right", counts, density, bold))
+    first = _widened(first, others, labels, spans, bold, density)
+    return (
+        (replace(first, cells=tuple(labels)), *others),
+        spans,
+    )
+
+
+def _widened(
+    first: Column,
+    others: Sequence[Column],
+    labels: Sequence[tuple[str, ...]],
+    spans: Sequence[bool],
+    bold: Sequence[bool],
+    density: Density,
+) -> Column:
+    """Widen the label column until every label that runs on over empty cells ends before a filled one."""
+    width = first.width
+    for i, label in enumerate(labels):
+        if not spans[i]:
+            continue
+        room = 0.0
+        for column in others:
+            if any(column.cells[i]):
+                break
+            room += column.gap + column.width
+        need = max(text_width(line, density.size, bold=bold[i]) for line in label)
+        width = max(width, need - room)
+    return replace(first, width=width)
+
+
+def _right_columns(frame: pd.DataFrame, density: Density) -> tuple[Column, ...]:
+    """Return the estimates, their intervals under a header for both, and the weights."""
+    bold = [kind in BOLD_KINDS for kind in frame["kind"]]
+    printed = estimate_texts(frame)
+    points = [(point,) if point else () for point in _same_decimals([point for point, _ in printed])]
+    intervals = [(interval,) if interval else () for _, interval in printed]
+    first = _measured("estimate", "", "right", points, density, bold)
+    second = _measured("interval", "", "right", intervals, density, bold)
+    title = frame.attrs["estimate_header"]
+    both = max(first.width + ESTIMATE_GAP + second.width, text_width(title, density.size, bold=True))
+    columns = [
+        Column("estimate", "", "right", 0.0, both - second.width - ESTIMATE_GAP, first.cells, gap=ESTIMATE_GAP),
+        Column("interval", title, "right", 0.0, second.width, second.cells),
+    ]
+    weights = [(format_weight(weight),) if math.isfinite(weight) else () for weight in frame["weight"]]
+    if any(weights):
+        columns.append(_measured("weight", "Weight %", "right", weights, density, bold))
+    return tuple(columns)
+
+
+def _same_decimals(texts: Sequence[str]) -> list[str]:
+    """Fill numbers printed with fewer decimals up with spaces as wide as a digit, so that points align."""
+    decimals = [len(text.partition(".")[2]) for text in texts]
+    most = max(decimals, default=0)
+    return [text and text + FIGURE_SPACE * (most - count) for text, count in zip(texts, decimals, strict=True)]
+
+
+def estimate_texts(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return the printed estimate and interval of every row, the numbers being those of the frame."""
+    correlation = is_correlation(frame.attrs["measure"])
+    point, *bounds = ("r", "r_lb", "r_ub") if correlation else ("yi", "ci_lb", "ci_ub")
+    limits = ("r_pi_lb", "r_pi_ub") if correlation else ("pi_lb", "pi_ub")
+    texts: list[tuple[str, str]] = []
+    for row in records(frame):
+        names = limits if row["kind"] == "prediction" else bounds
+        if row["text"]:
+            value, bracket, rest = str(row["text"]).partition(" [")
+            texts.append((value, f"[{rest}" if bracket else ""))
+            continue
+        value = format_number(row[point], leading_zero=not correlation)
+        interval = format_interval(*(row[name] for name in names), leading_zero=not correlation)
+        texts.append((_unless_missing(value), _unless_missing(interval)))
+    return texts
+
+
+def _unless_missing(text: str) -> str:
+    return "" if text == NOT_AVAILABLE else text
+
+
+def _dot_columns(frame: pd.DataFrame, density: Density) -> tuple[Column, ...]:
+    """Return one column per risk-of-bias judgement; its cells hold the letters."""
+    columns = []
+    for item in frame.attrs["rob"]:
+        title = str(item["title"])
+        width = max(dot_width(density), text_width(title, density.size, bold=True))
+        cells = tuple((text,) if text else () for text in frame[item["key"]])
+        columns.append(Column(item["key"], title, "center", 0.0, width, cells))
+    return tuple(columns)
+
+
+def dot_diameter(density: Density) -> float:
+    """Return the diameter of a risk-of-bias dot."""
+    return 0.6 * density.pitch
+
+
+def letter_fits(density: Density) -> bool:
+    """Return whether the letter has room inside its dot; else it stands beside it."""
+    return dot_diameter(density) >= 0.105
+
+
+def dot_width(density: Density) -> float:
+    """Return the width of a dot, with its letter where that stands beside it."""
+    diameter = dot_diameter(density)
+    return diameter if letter_fits(density) else diameter + 0.03 + text_width("H", density.size, bold=True)
+
+
+def _heights(frame: pd.DataFrame, left: Sequence[Column], spans: Sequence[bool], density: Density) -> tuple[float, ...]:
+    extra = line_height(density.size)
+    heights = []
+    for i, kind in enumerate(frame["kind"]):
+        lines = max([1, *(len(column.cells[i]) for column in left)])
+        share = BLANK_SHARE if kind == "blank" else 1.0
+        heights.append(share * density.pitch + (lines - 1) * extra)
+    return tuple(heights)

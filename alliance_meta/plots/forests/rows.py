@@ -1,0 +1,222 @@
+"""`forest_data`: every number of a forest plot, one row per row drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from alliance_meta.errors import InputError
+from alliance_meta.models.subgroups import SharedTau2
+from alliance_meta.notes import Note, merge_notes
+from alliance_meta.options import check_level, check_option
+from alliance_meta.plots.forests import text as forest_text
+from alliance_meta.plots.forests.cells import (
+    Columns,
+    Order,
+    chosen,
+    columns_meta,
+    effect_rows,
+    frame_meta,
+    prediction_row,
+    rob_legend,
+)
+from alliance_meta.plots.forests.frame import estimate, make_frame
+from alliance_meta.plots.forests.groups import fitted_levels, fitted_rows, subgroup_rows
+from alliance_meta.plots.forests.nested import Dependent, nested_data
+from alliance_meta.plots.forests.posterior import Posterior, posterior_data
+from alliance_meta.plots.forests.sort import sort_rows
+from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
+
+if TYPE_CHECKING:
+    from alliance_meta.effects.table import EffectSizes
+
+Body = tuple[list[dict[str, Any]], list[str], tuple[Note, ...]]
+
+
+def forest_data(
+    fit: RandomEffectsResults | Dependent | Posterior,
+    *,
+    columns: Columns | None = (),
+    order: Order = "given",
+    by: str | None = None,
+    tau2: SharedTau2 = "separate",
+    level: float | None = None,
+    rob: Columns | None = (),
+    label: str | None = None,
+    nest: str | None = None,
+    title: str | None = None,
+    show_cautions: bool = False,
+) -> pd.DataFrame:
+    """Return the frame a forest plot is drawn from: every number, unrounded, one row per row drawn.
+
+    Parameters
+    ----------
+    fit : RandomEffectsResults, MultilevelResults, RobustResults, RVEResults, or a posterior: BayesianResults, \
+BayesianMultilevelResults, SampledPosterior
+        A fitted model. With moderators there is no single mean: the frame then holds fitted values, one per
+        level where the model has one categorical moderator, else one beside each study. Models of dependent effects
+        have a row for each study and under it one for each of its effects.
+    columns : sequence of str or mapping, optional
+        Up to three moderators to show beside the labels; a mapping gives their headers.
+    order : str or sequence of str
+        ``"given"``, ``"effect"``, ``"precision"`` (most precise first), ``"year"``, ``"weight"`` (largest
+        first), a moderator, or several of these, e.g. ``("rater", "effect")``. A minus in front reverses.
+        Rows without the value come last and are counted in a note.
+    by : str, optional
+        Moderator whose levels get a heading and a diamond each.
+    tau2 : {"separate", "common"}
+        Whether each subgroup has its own between-study variance.
+    level : float, optional
+        Confidence level of every interval; the model's by default.
+    rob : sequence of str or mapping, optional
+        Risk-of-bias columns (low, some concerns, high), shown as dots with letters.
+    label : str, optional
+        For dependent effects: the moderator that says what each effect of a study is, such as its outcome.
+    nest : str, optional
+        For dependent effects: the column of the studies; by default the coarsest level of the model, or the
+        clusters of its robust standard errors.
+    title : str, optional
+        Title for the saved file; not drawn.
+    show_cautions : bool
+        Print the data's cautions under the plot.
+
+    Returns
+    -------
+    DataFrame
+        ``kind`` (heading, study, subgroup, fitted, summary, prediction, blank; for dependent effects also cluster, a
+        study with several effects, and effect, one of them), ``label``, the chosen columns, ``group`` (the study of
+        an effect), ``text``, ``ni``; ``yi ci_lb ci_ub pi_lb pi_ub fit fit_lb fit_ub`` on the analysis
+        scale; ``r r_lb r_ub r_pi_lb r_pi_ub``, the same as correlations; ``weight`` in percent; ``position``
+        of a study in ``fit.effects``. ``.attrs`` holds scale, labels, the lines under the plot, notes,
+        cautions; all of it goes through JSON by `frame_to_dict`.
+
+    Raises
+    ------
+    InputError
+        An unknown column, more than three of them, `by` together with other moderators in the model.
+
+    Notes
+    -----
+    Intervals of single effects are normal ones, yi -+ 1.96 sqrt(vi), as in metafor's ``forest()``; weights
+    are those of the overall model, so that they sum to 100. The row of a study with several effects holds the sum of
+    their weights and, where the model has a random intercept for studies, the study's mean true effect as `blup` of
+    the model predicts it, with its interval; a study with one effect has these in ``fit fit_lb fit_ub``. For a
+    posterior these three are what all studies together make of each one (its shrunken effect, the posterior median)
+    with its credible interval, and the summary and prediction rows hold posterior medians with credible intervals.
+
+    Examples
+    --------
+    >>> from alliance_meta import EffectSizes, RandomEffectsModel, plots
+    >>> es = EffectSizes.from_arrays([0.1, 0.3, 0.5], [0.01, 0.02, 0.01], measure="ZCOR")
+    >>> frame = plots.forest_data(RandomEffectsModel(es).fit(), order="-effect")
+    >>> frame["kind"].tolist()
+    ['study', 'study', 'study', 'blank', 'summary', 'prediction']
+    >>> frame["label"].tolist()[:3]
+    ['Study 3', 'Study 2', 'Study 1']
+    """
+    if isinstance(fit, Dependent):
+        if by is not None:
+            raise InputError("by: a forest plot of dependent effects is grouped by study; put the moderator into mods")
+        return nested_data(
+            fit, columns=columns, order=order, level=level, rob=rob, label=label, nest=nest, title=title,
+            show_cautions=show_cautions,
+        )  # fmt: skip
+    if isinstance(fit, Posterior):
+        if by is not None or rob or label is not None or nest is not None:
+            raise InputError("by, rob, label and nest are not for a posterior; order, columns and level are")
+        return posterior_data(fit, columns=columns, order=order, level=level, title=title, show_cautions=show_cautions)
+    check_fit(fit, "a forest plot")
+    if label is not None or nest is not None:
+        raise InputError("label and nest are for models of dependent effects, in which a study has several rows")
+    used = fit.level if level is None else level
+    check_level(used)
+    check_option("tau2", tau2, SharedTau2)
+    effects = fit.effects
+    shown, dots = chosen(effects, columns, rob)
+    positions, notes = sort_rows(fit, order)
+    studies = effect_rows(fit, used, shown, dots)
+    simple = is_simple(fit)
+    if simple:
+        body, extra, more = _simple_body(fit, studies, positions, by, tau2, used)
+    else:
+        body, extra, more = _moderated_body(fit, studies, positions, by, used)
+    return make_frame(
+        body,
+        {
+            **frame_meta(fit, used, title, show_cautions),
+            **columns_meta(effects, shown, dots),
+            "pooled": float(fit.beta[0]) if simple else None,
+            "description": forest_text.description(fit, used, simple=simple),
+            "bottom": [
+                *forest_text.bottom(fit, used, simple=simple),
+                *extra,
+                *rob_legend(effects, dots),
+            ],
+            "notes": [note.to_dict() for note in merge_notes(fit.notes, notes, more)],
+            "order": order if isinstance(order, str) else list(order),
+            "by": by,
+            "tau2": tau2 if by is not None else None,
+        },
+    )
+
+
+def is_simple(fit: RandomEffectsResults) -> bool:
+    """Return whether the model is a single mean."""
+    return bool(fit.p == 1 and fit.design.has_intercept)
+
+
+def _simple_body(
+    fit: RandomEffectsResults,
+    studies: list[dict[str, Any]],
+    positions: Sequence[int],
+    by: str | None,
+    tau2: SharedTau2,
+    level: float,
+) -> Body:
+    """Return the rows of a model without moderators, and what to add under the plot."""
+    predicted = fit.predict(level=level).iloc[0]
+    summary = {
+        "kind": "summary",
+        "label": f"Pooled effect ({fit.model_label})",
+        "ni": _total(fit.effects, positions),
+        **estimate(fit.effects.measure, *(predicted[name] for name in ("pred", "ci_lb", "ci_ub"))),
+    }
+    end = [summary, *prediction_row(fit, level)]
+    if by is None:
+        return [*(studies[i] for i in positions), {"kind": "blank"}, *end], [], ()
+    body, line, notes = subgroup_rows(fit, studies, positions, by=by, tau2=tau2, level=level)
+    return [*body, *end], [line], notes
+
+
+def _moderated_body(
+    fit: RandomEffectsResults,
+    studies: list[dict[str, Any]],
+    positions: Sequence[int],
+    by: str | None,
+    level: float,
+) -> Body:
+    """Return the rows of a meta-regression: fitted values by level, or one beside each study."""
+    name, levels = fitted_levels(fit)
+    if by is not None and by != name:
+        raise InputError(
+            f"by={by!r}: subgroups are drawn for a model without moderators, or by the one categorical "
+            f"moderator of the model; this fit has mods={fit.design.formula!r}"
+        )
+    if name is not None:
+        return fitted_rows(fit, studies, positions, name, levels, grouped=by is not None, level=level), [], ()
+    predicted = fit.predict(level=level)
+    body = []
+    for i in positions:
+        row = predicted.iloc[i]
+        body.append({**studies[i], "fit": row["pred"], "fit_lb": row["ci_lb"], "fit_ub": row["ci_ub"]})
+    return body, [f"Grey diamonds: fitted values with their {forest_text.level_text(level)} confidence intervals"], ()
+
+
+def _total(effects: EffectSizes, positions: Sequence[int]) -> float | None:
+    """Return the total sample size, None where a study counts more than once."""
+    ids = [effects.study_id[i] for i in positions]
+    if effects.ni is None or len(set(ids)) < len(ids):
+        return None
+    return float(effects.ni[list(positions)].sum())

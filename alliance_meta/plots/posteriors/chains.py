@@ -1,0 +1,289 @@
+"""The chains of a sampler: where each went, and how its draws rank among those of all chains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from alliance_meta._typing import Array
+from alliance_meta.bayes import arviz_bridge
+from alliance_meta.bayes.sampled.results import SampledPosterior
+from alliance_meta.errors import InputError
+from alliance_meta.plots.forests.layout import MARGIN
+from alliance_meta.plots.forests.pages import TICK
+from alliance_meta.plots.sheet.axis import Axis, value_axis
+from alliance_meta.plots.sheet.chart import CI_BAND, SMALL, Chart, Sheet, left_margin, make_sheet, render, upright
+from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, described, make_chart
+from alliance_meta.plots.sheet.figures import NotebookFigure
+from alliance_meta.plots.sheet.pen import GREY, INK, SQUARE, SUMMARY, WARNING
+from alliance_meta.plots.sheet.text import line_height, text_width, wrap
+from alliance_meta.tables.format import format_count, format_number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+TRACE_WIDTH, RANK_WIDTH = 2.3, 0.85
+NARROWEST = 0.35
+ROW_HEIGHT = 0.8
+GAP, GAP_RANKS = 0.3, 0.08
+HEAD = 1.3 * line_height(SMALL)
+TAIL = TICK + 1.4 * line_height(SMALL)
+MOST_POINTS = 250
+MOST_BINS, PER_BIN = 20, 10
+MOST_ROWS = 12
+# Colours of the traces, in turn.
+TRACES = (SUMMARY, "#b8860b", "#7aa6d1", "#8a5a83")
+
+
+def chains_data(
+    posterior: SampledPosterior,
+    *,
+    what: Sequence[str] | str | None = None,
+    title: str | None = None,
+    show_cautions: bool = False,
+) -> pd.DataFrame:
+    """Return the course of each chain, and the histogram of the ranks of its draws.
+
+    Parameters
+    ----------
+    posterior : SampledPosterior
+        From `bayes.sample`, of a model of `bayes.pymc`.
+    what : str or sequence of str, optional
+        Rows of ``posterior.tidy()``, or other parameters, at most 12; by default the two with the largest R-hat and
+        ``mu`` and ``tau`` where there are such.
+    title : str, optional
+        Title for the saved file; not drawn.
+    show_cautions : bool
+        Print the data's cautions under the plot.
+
+    Returns
+    -------
+    DataFrame
+        ``kind``: trace (every so many draws: ``chain``, ``draw``, ``value``) or rank (``chain``, ``count`` draws whose
+        rank among those of all chains lies from ``lb`` to ``ub``, as shares of 1; ``expected``, and ``ci_lb ci_ub``,
+        between which 95 % of counts lie if the chains agree and their draws are independent), by ``label``.
+
+    Raises
+    ------
+    InputError
+        Another result, an unknown parameter, more than 12, or a single draw.
+
+    Notes
+    -----
+    Vehtari, Gelman, Simpson, Carpenter & Buerkner (2021, doi:10.1214/20-BA1221). Where chains agree, each histogram is
+    flat; a chain that stays low or high has a slope, one that moves too little a hill or a valley.
+
+    Examples
+    --------
+    >>> import alliance_meta as am
+    >>> from alliance_meta.bayes import arviz_bridge
+    >>> es = am.escalc(am.load_dataset("molloy2014"))
+    >>> draws, recipe = am.BayesianModel(es).fit().to_arviz(seed=1), am.bayes.pymc.normal_normal(es).recipe
+    >>> frame = am.plots.chains_data(am.bayes.SampledPosterior(draws, (), 1, recipe), what=["mu", "tau"])
+    >>> frame.groupby("kind").size().to_dict()
+    {'rank': 160, 'trace': 2000}
+    """
+    if not isinstance(posterior, SampledPosterior):
+        raise InputError(f"chains_data needs the result of bayes.sample, not {type(posterior).__name__}")
+    origin, names = posterior.effects.provenance, _chosen(posterior, what)
+    found = {name: posterior._marginal(name).chains for name in names}
+    count, length = next(iter(found.values())).shape
+    if length < 2:
+        raise InputError("one draw per chain is no course to draw; take more")
+    rows = [row for name, chains in found.items() for row in (*_trace(name, chains), *_ranks(name, chains))]
+    words = {name: _words(chains) for name, chains in found.items()}
+    meta = chart_meta(
+        "chains", "Chains of the sampler", origin, title=title, show_cautions=show_cautions,
+        notes=posterior.notes,
+    )  # fmt: skip
+    said = "; ".join(f"{name}: {text}" for name, text in words.items())
+    number = f"{count} chain{'s' if count > 1 else ''} of {format_count(length)} draws"
+    alarm = [f"Fails its checks: {', '.join(note.code for note in posterior.problems)}"] if posterior.problems else []
+    text = f"Course of {number} and histograms of their ranks. {said}."
+    return make_chart(
+        rows,
+        meta
+        | {
+            "description": described(" ".join([text, *(f"{one}." for one in alarm)]), meta["synthetic"]),
+            "axis_label": "",
+            "x_label": "",
+            "model_label": posterior.made.model,
+            "key": [
+                ["bar", "Draws by rank"],
+                ["tail", "Outside the limits"],
+                ["hair", "If chains agree, with 95% limits"],
+            ],
+            "bottom": [*alarm, f"{number}; left: their course, right: ranks among the draws of all chains"],
+            "words": words,
+            "alarm": alarm,
+        },
+    )
+
+
+def chains(posterior_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:
+    """Draw where the chains of a sampler went, and whether they agree.
+
+    On the left the course of every chain: they should look like one noise. On the right, for each chain, how its
+    draws rank among those of all chains: bars inside the dotted limits mean that the chain has seen the same
+    distribution as the others.
+
+    Parameters
+    ----------
+    posterior_or_frame : SampledPosterior or DataFrame
+        From `bayes.sample`, or a frame from `chains_data`.
+    ax : matplotlib Axes, optional
+        Draw into this axes. By default a figure with room for all chains.
+    **data
+        Passed to `chains_data` unless a frame is given: ``what=``, ...
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
+
+    Raises
+    ------
+    InputError
+        Another result, an unknown parameter, or an `ax` that is too small.
+
+    Examples
+    --------
+    >>> import alliance_meta as am
+    >>> es = am.escalc(am.load_dataset("molloy2014"))
+    >>> draws, recipe = am.BayesianModel(es).fit().to_arviz(seed=1), am.bayes.pymc.normal_normal(es).recipe
+    >>> am.plots.chains(am.bayes.SampledPosterior(draws, (), 1, recipe), what="mu").plot_description
+    'Course of 4 chains of 1,000 draws and histograms of their ranks. mu: R-hat 1.0..., effective draws ...'
+    """
+    frame = as_frame(posterior_or_frame, "chains", chains_data, data)
+    names = list(dict.fromkeys(frame["label"]))
+    number = int(frame["chain"].max())
+    axes = {name: _axis(frame, name) for name in names}
+    left = max(left_margin(axis) for axis in axes.values())
+    least = len(names) * (HEAD + ROW_HEIGHT + TAIL) - TAIL
+
+    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
+        sheet = make_sheet(frame.attrs, width=width, height=height, left=left, right=MARGIN, tick_lines=1, least=least)
+        need = left + MARGIN + GAP + 1.2 + number * (NARROWEST + GAP_RANKS)
+        # A panel of no width tells `render` that there is not enough room.
+        return (sheet, None, None) if width >= need else (_narrow(sheet, need - width), None, None)
+
+    def draw(chart: Chart, frame: pd.DataFrame) -> None:
+        pitch = (chart.bottom - chart.top + TAIL) / len(names)
+        for i, name in enumerate(names):
+            top = chart.top + i * pitch
+            _row(chart, frame[frame["label"] == name], axes[name], top + HEAD, top + pitch - TAIL, number)
+
+    width = left + MARGIN + GAP + TRACE_WIDTH + number * (RANK_WIDTH + GAP_RANKS) - GAP_RANKS
+    return render(frame, ax, plan, draw, width=max(width, 4.5), height=0.0)
+
+
+def _chosen(posterior: SampledPosterior, what: Sequence[str] | str | None) -> list[str]:
+    if what is not None:
+        names = [what] if isinstance(what, str) else list(dict.fromkeys(what))
+        if not 0 < len(names) <= MOST_ROWS:
+            raise InputError(f"what= names {len(names)} parameters; give 1 to {MOST_ROWS}")
+        return names
+    rhat = posterior.diagnostics.table["rhat"]
+    worst = rhat[rhat == rhat].astype(float).sort_values(ascending=False, kind="stable").index[:2]
+    first = [name for name in ("mu", "tau") if name in posterior._scalars]
+    return list(dict.fromkeys([*first, *map(str, worst)])) or list(posterior._scalars)[:2]
+
+
+def _trace(name: str, chains: Array) -> list[dict[str, Any]]:
+    step = math.ceil(chains.shape[1] / MOST_POINTS)
+    at = np.arange(0, chains.shape[1], step)
+    return [
+        {"kind": "trace", "label": name, "chain": c + 1, "draw": int(i) + 1, "value": float(chain[i])}
+        for c, chain in enumerate(chains)
+        for i in at
+    ]
+
+
+def _ranks(name: str, chains: Array) -> list[dict[str, Any]]:
+    """Count the ranks of each chain in bins of equal width."""
+    count, length = chains.shape
+    bins = int(np.clip(length // PER_BIN, 2, MOST_BINS))
+    rank = (stats.rankdata(chains, method="average").reshape(chains.shape) - 0.5) / chains.size
+    place = np.minimum((rank * bins).astype(int), bins - 1)
+    inside = stats.hypergeom(chains.size, max(1, round(chains.size / bins)), length)
+    low, high = (float(inside.ppf(p)) for p in (0.025, 0.975))
+    rows = []
+    for c in range(count):
+        found = np.bincount(place[c], minlength=bins)
+        rows += [
+            {
+                "kind": "rank", "label": name, "chain": c + 1, "lb": b / bins, "ub": (b + 1) / bins,
+                "count": int(found[b]), "expected": length / bins, "ci_lb": low, "ci_ub": high,
+            }
+            for b in range(bins)
+        ]  # fmt: skip
+    return rows
+
+
+def _words(chains: Array) -> str:
+    row = arviz_bridge.summarise({"x": chains}).iloc[0]
+    if row["rhat"] != row["rhat"]:
+        return f"R-hat unknown, {row['rhat'].reason}"
+    ess = min(float(row["ess_bulk"]), float(row["ess_tail"]))
+    return f"R-hat {format_number(float(row['rhat']), 3)}, effective draws {format_count(round(ess))}"
+
+
+def _axis(frame: pd.DataFrame, name: str) -> Axis:
+    values = frame.loc[(frame["label"] == name) & (frame["kind"] == "trace"), "value"]
+    return value_axis(values, measure="GEN", length=ROW_HEIGHT, room=upright, zero=False)
+
+
+def _narrow(sheet: Sheet, lacking: float) -> Sheet:
+    left, _, top, bottom = sheet.panel
+    return replace(sheet, panel=(left, left + 1.8 - lacking, top, bottom))
+
+
+def _row(chart: Chart, frame: pd.DataFrame, axis: Axis, top: float, bottom: float, number: int) -> None:
+    """Draw one parameter: its name, the course of its chains and their ranks."""
+    left, right = chart.left, chart.right
+    rank = min(RANK_WIDTH, (right - left - GAP - 1.2) / number - GAP_RANKS)
+    middle = right - number * (rank + GAP_RANKS) + GAP_RANKS
+    name = str(frame["label"].iloc[0])
+    line = f"{name}: {chart.attrs['words'][name]}"
+    shown = line if text_width(line, SMALL) <= right - left else wrap(line, SMALL, right - left)[0]
+    colour = WARNING if chart.attrs["alarm"] else INK
+    chart.text(left, top - 0.75 * line_height(SMALL), shown, size=SMALL, colour=colour)
+    trace = frame[frame["kind"] == "trace"]
+    own = Chart(chart.ax, chart.attrs, replace(chart.sheet, panel=(left, middle - GAP, top, bottom)), None, axis)
+    last = float(trace["draw"].max())
+    for c in range(1, number + 1):
+        one = trace[trace["chain"] == c]
+        x = own.left + (one["draw"].to_numpy() - 1.0) / max(last - 1.0, 1.0) * (own.right - own.left)
+        own.curve(x, own.y(one["value"].to_numpy()), colour=TRACES[(c - 1) % len(TRACES)], points=0.5)
+    own.scales()
+    ranks = frame[frame["kind"] == "rank"]
+    tallest = 1.1 * float(max(ranks["count"].max(), ranks["ci_ub"].max()))
+    for c in range(1, number + 1):
+        x0 = middle + (c - 1) * (rank + GAP_RANKS)
+        _histogram(chart, ranks[ranks["chain"] == c], x0, x0 + rank, top, bottom, tallest)
+
+
+def _histogram(
+    chart: Chart, ranks: pd.DataFrame, x0: float, x1: float, top: float, bottom: float, tallest: float
+) -> None:
+    def y(count: float) -> float:
+        return bottom - count / tallest * (bottom - top)
+
+    for row in ranks.to_dict("records"):
+        left, right = x0 + row["lb"] * (x1 - x0), x0 + row["ub"] * (x1 - x0)
+        outside = not row["ci_lb"] <= row["count"] <= row["ci_ub"]
+        chart.box(left, right, y(row["count"]), bottom, SQUARE if outside else CI_BAND, edge="white")
+    first = ranks.iloc[0]
+    chart.rule(x0, x1, y(first["expected"]), y(first["expected"]), colour=GREY, points=0.8, zorder=4)
+    for limit in ("ci_lb", "ci_ub"):
+        chart.rule(x0, x1, y(first[limit]), y(first[limit]), colour=GREY, points=0.8, style=(0, (1, 1.8)), zorder=4)
+    chart.rule(x0, x1, bottom, bottom)
+    number = f"chain {first['chain']:.0f}"
+    label = number if text_width(number, SMALL) < x1 - x0 else number.removeprefix("chain ")
+    chart.text((x0 + x1) / 2, bottom + TICK + 0.5 * line_height(SMALL), label, size=SMALL, align="center")

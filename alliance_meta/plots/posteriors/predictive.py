@@ -1,0 +1,265 @@
+"""Observed results beside replications from the fitted model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from alliance_meta._typing import Array
+from alliance_meta.bayes.predictive import STATISTICS, SURPRISE, PredictiveCheck
+from alliance_meta.errors import InputError
+from alliance_meta.options import did_you_mean
+from alliance_meta.plots.forests import text as forest_text
+from alliance_meta.plots.forests.layout import MARGIN
+from alliance_meta.plots.resampled_plot import histogram
+from alliance_meta.plots.sheet.axis import Axis, is_correlation, to_reader, value_axis
+from alliance_meta.plots.sheet.chart import (
+    CI_BAND,
+    POINT,
+    Chart,
+    Sheet,
+    across,
+    left_margin,
+    make_sheet,
+    render,
+    upright,
+)
+from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, counted, described, make_chart
+from alliance_meta.plots.sheet.figures import NotebookFigure
+from alliance_meta.plots.sheet.pen import GREY, SUMMARY
+from alliance_meta.tables.format import format_count, format_number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+WIDTH, HEIGHT = 5.5, 4.0
+# Statistics that are effects themselves.
+ON_EFFECTS = ("mean", "smallest", "largest")
+MOST_NAMED = 3
+
+
+def predictive_data(
+    check: PredictiveCheck, *, what: str = "effects", title: str | None = None, show_cautions: bool = False
+) -> pd.DataFrame:
+    """Return what a predictive check compares.
+
+    Parameters
+    ----------
+    check : PredictiveCheck
+        From `bayes.predictive_check`.
+    what : str
+        ``"effects"``: how many effects lie where; ``"studies"``: the probability of each result given the other
+        studies, beside what chance would give; or a statistic such as ``"Q"``: its replications.
+    title : str, optional
+        Title for the saved file; not drawn.
+    show_cautions : bool
+        Print the data's cautions under the plot.
+
+    Returns
+    -------
+    DataFrame
+        ``kind``: bin (``lb ub``, the ``count``; of effects also ``expected ci_lb ci_ub``, of a statistic the ``tail``
+        at least as large as observed), study (``value``, ``expected`` and the 95 % of that place ``ci_lb ci_ub``),
+        observed (``value``).
+
+    Raises
+    ------
+    InputError
+        Another result, an unknown statistic, or studies of a three-level model.
+
+    Examples
+    --------
+    >>> from alliance_meta import BayesianModel, bayes, escalc, load_dataset, plots
+    >>> check = bayes.predictive_check(BayesianModel(escalc(load_dataset("molloy2014"))).fit(), seed=1)
+    >>> plots.predictive_data(check)[["count", "expected"]].round(2).head(3).values.tolist()
+    [[0.0, 0.33], [1.0, 0.9], [4.0, 2.45]]
+    """
+    if not isinstance(check, PredictiveCheck):
+        raise InputError(f"predictive_data needs the result of bayes.predictive_check, not {type(check).__name__}")
+    known = ["effects", "studies", *check.table.index]
+    if what not in known:
+        raise InputError(f"what={what!r} was not checked{did_you_mean(what, known)} Known: {', '.join(known)}")
+    made = _effects(check) if what == "effects" else _studies(check) if what == "studies" else _statistic(check, what)
+    rows, more = made
+    meta = chart_meta(
+        "predictive", "Posterior predictive check", check.effects.provenance, title=title,
+        show_cautions=show_cautions, notes=check.notes,
+    )  # fmt: skip
+    words = f"Posterior predictive check of {more['x_label']}. {' '.join(f'{line}.' for line in more['bottom'])}"
+    return make_chart(rows, meta | more | {"description": described(words, meta["synthetic"]), "what": what})
+
+
+def predictive(
+    check_or_frame: Any, *, ax: Axes | None = None, xlim: tuple[float, float] | None = None, **data: Any
+) -> NotebookFigure | Axes:
+    """Draw observed results beside replications from the fitted model.
+
+    Of effects: bars are the observed numbers, dots with lines what the model leads one to expect. Of a statistic: the
+    dark bars are replications at least as large as the observed value. Of studies: dots outside the band are results
+    that the other studies do not predict.
+
+    Parameters
+    ----------
+    check_or_frame : PredictiveCheck or DataFrame
+        From `bayes.predictive_check`, or a frame from `predictive_data`.
+    ax : matplotlib Axes, optional
+        Draw into this axes. By default a figure of 5.5 x 4 inches.
+    xlim : (float, float), optional
+        Limits of the horizontal axis, as its labels read.
+    **data
+        Passed to `predictive_data` unless a frame is given: ``what=``, ...
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
+
+    Raises
+    ------
+    InputError
+        Something that was not checked, or an `ax` that is too small.
+
+    Examples
+    --------
+    >>> from alliance_meta import BayesianModel, bayes, escalc, load_dataset, plots
+    >>> check = bayes.predictive_check(BayesianModel(escalc(load_dataset("molloy2014"))).fit(), seed=1)
+    >>> plots.predictive(check, what="Q").plot_description
+    'Posterior predictive check of Q, heterogeneity around the equal-effects fit. Observed 38.16; p = .506. ...'
+    """
+    frame = as_frame(check_or_frame, "predictive", predictive_data, data)
+    studies = frame.attrs["what"] == "studies"
+    high = 1.0 if studies else float(np.nanmax(frame[["count", "ci_ub", "expected"]].to_numpy()))
+
+    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
+        first = make_sheet(frame.attrs, width=width, height=height, left=MARGIN)
+        length = first.panel[3] - first.panel[2]
+        if studies:
+            yaxis = value_axis([0.0, 1.0], measure="GEN", length=length, room=upright, lim=(0.0, 1.0))
+        else:
+            yaxis = value_axis([0.0, high], measure="GEN", length=length, room=upright, whole=True, floor=0.0)
+        sheet = make_sheet(frame.attrs, width=width, height=height, left=left_margin(yaxis))
+        length = sheet.panel[1] - sheet.panel[0]
+        values = [0.0, 1.0] if studies else frame[["lb", "ub", "value"]].to_numpy()
+        lim = (0.0, 1.0) if studies else xlim
+        measure = frame.attrs["measure"]
+        return sheet, value_axis(values, measure=measure, length=length, room=across, lim=lim, zero=False), yaxis
+
+    draw = _draw_studies if studies else _draw_bins
+    return render(frame, ax, plan, draw, width=WIDTH, height=HEIGHT)
+
+
+Made = tuple[list[dict[str, Any]], dict[str, Any]]
+
+
+def _effects(check: PredictiveCheck) -> Made:
+    measure = check.effects.measure
+    renamed = check.bins.rename(columns={"observed": "count"}).to_dict("records")
+    rows: list[dict[str, Any]] = [{"kind": "bin"} | {str(name): one for name, one in row.items()} for row in renamed]
+    out = sum(not row["ci_lb"] <= row["count"] <= row["ci_ub"] for row in rows)
+    return rows, {
+        "measure": measure,
+        "axis_label": "Number of effects",
+        "x_label": forest_text.axis_label(measure),
+        "key": [["bar", "Observed"], ["dot", "Expected if the model holds"], ["thin", "95% of the replications"]],
+        "bottom": [
+            f"{counted(check.effects.k)}; {format_count(check.draws)} replications, seed {check.seed}",
+            f"{out} of {len(rows)} bars end outside 95% of their replications",
+        ],
+    }
+
+
+def _statistic(check: PredictiveCheck, what: str) -> Made:
+    values = check.replicated[what].to_numpy()
+    observed, p, error = (float(check.table[name].loc[what]) for name in ("observed", "p_value", "mcse"))
+    if what == "negative":
+        rows = _whole(values, observed, check.effects.k)
+    else:
+        rows, _ = histogram(values, values >= observed)
+    rows.append({"kind": "observed", "value": observed})
+    measure = check.effects.measure if what in ON_EFFECTS else "GEN"
+    correlation = is_correlation(measure)
+    said = format_number(to_reader(observed, measure), 3 if abs(observed) < 1 else 2, leading_zero=not correlation)
+    name = STATISTICS[what][:1].upper() + STATISTICS[what][1:]
+    return rows, {
+        "measure": measure,
+        "axis_label": "Replications",
+        "x_label": f"{name}: {forest_text.axis_label(measure)}" if correlation else name,
+        "key": [["bar", "Smaller"], ["tail", "At least as large as observed"], ["line", "Observed"]],
+        "bottom": [
+            f"Observed {said}; p = {format_number(p, 3, leading_zero=False)}",
+            f"{format_count(check.draws)} replications, seed {check.seed}; simulation error of p "
+            f"{format_number(error, 3, leading_zero=False)}",
+        ],
+        "pval": p,
+    }  # fmt: skip
+
+
+def _whole(values: Array, observed: float, k: int) -> list[dict[str, Any]]:
+    """Count shares of k effects, one bar for each possible number."""
+    numbers = np.rint(values * k).astype(int)
+    count = np.bincount(numbers)
+    middle = np.arange(numbers.min(), numbers.max() + 1)
+    return [
+        {"kind": "bin", "lb": (i - 0.5) / k, "ub": (i + 0.5) / k, "count": count[i],
+         "tail": count[i] if i / k >= observed - 0.25 / k else 0}
+        for i in middle
+    ]  # fmt: skip
+
+
+def _studies(check: PredictiveCheck) -> Made:
+    pit = check.studies["pit"].astype(float).dropna().sort_values() if len(check.studies) else pd.Series(dtype=float)
+    if not len(pit):
+        raise InputError("no study could be left out, so that there are no probabilities of studies to draw")
+    k = len(pit)
+    place = np.arange(1, k + 1)
+    lower, upper = (special.betaincinv(place, k + 1 - place, q) for q in (SURPRISE, 1.0 - SURPRISE))
+    rows = [
+        {"kind": "study", "label": label, "value": value, "expected": i / (k + 1), "ci_lb": low, "ci_ub": high}
+        for label, value, i, low, high in zip(pit.index, pit, place, lower, upper, strict=True)
+    ]
+    out = check.surprising
+    named = ", ".join(out[:MOST_NAMED]) + (f" and {len(out) - MOST_NAMED} more" if len(out) > MOST_NAMED else "")
+    lines = [f"{counted(k)}, each predicted from the others, exactly"]
+    lines.append(f"Outside the central 95% of their prediction: {named or 'none'} (about {0.05 * k:.1f} expected)")
+    return rows, {
+        "axis_label": "Probability of a result up to the observed one",
+        "x_label": "Expected, smallest to largest",
+        "key": [["dot", "Study"], ["ci", "Where 95% lie if the model holds"]],
+        "bottom": lines,
+    }
+
+
+def _draw_bins(chart: Chart, frame: pd.DataFrame) -> None:
+    axis = chart.xaxis
+    assert axis is not None
+    for row in frame[frame["kind"] == "bin"].to_dict("records"):
+        if row["ub"] <= axis.lo or row["lb"] >= axis.hi:
+            continue
+        x0, x1 = float(chart.x(row["lb"])), float(chart.x(row["ub"]))
+        low = float(chart.y(row["tail"])) if row["tail"] > 0 else chart.bottom
+        if row["count"] > 0:
+            chart.box(x0, x1, float(chart.y(row["count"])), low, CI_BAND, edge="white")
+        if row["tail"] > 0:
+            chart.box(x0, x1, low, chart.bottom, POINT, edge="white")
+        if row["expected"] == row["expected"]:
+            middle = (x0 + x1) / 2
+            ends = (float(chart.y(row["ci_lb"])), float(chart.y(row["ci_ub"])))
+            chart.rule(middle, middle, *ends, colour=SUMMARY, points=1.0, zorder=4)
+            chart.circles([middle], [float(chart.y(row["expected"]))], [0.035], fill=POINT, zorder=5)
+    for value in frame.loc[frame["kind"] == "observed", "value"]:
+        if axis.lo <= value <= axis.hi:
+            x = float(chart.x(value))
+            chart.rule(x, x, chart.top, chart.bottom, colour=SUMMARY, points=1.4, zorder=4)
+
+
+def _draw_studies(chart: Chart, frame: pd.DataFrame) -> None:
+    x = chart.x(frame["expected"].to_numpy())
+    if len(frame) > 1:
+        chart.area(x, chart.y(frame["ci_lb"].to_numpy()), chart.y(frame["ci_ub"].to_numpy()), CI_BAND)
+    chart.curve(
+        chart.x(np.array([0.0, 1.0])), chart.y(np.array([0.0, 1.0])), colour=GREY, points=0.8, style="solid", zorder=1
+    )
+    chart.circles(x, chart.y(frame["value"].to_numpy()), [0.04], fill=POINT, zorder=5)

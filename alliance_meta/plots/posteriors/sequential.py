@@ -1,0 +1,248 @@
+"""How a synthesis changed from year to year."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta._typing import Array
+from alliance_meta.bayes.borrowing.sequential_results import SURPRISE, SequentialResults
+from alliance_meta.errors import InputError
+from alliance_meta.plots.forests import text as forest_text
+from alliance_meta.plots.forests.layout import MARGIN
+from alliance_meta.plots.sheet.axis import Axis, value_axis
+from alliance_meta.plots.sheet.chart import (
+    CI_BAND,
+    PI_BAND,
+    POINT,
+    Chart,
+    Sheet,
+    across,
+    left_margin,
+    make_sheet,
+    render,
+    upright,
+)
+from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_meta, counted, described, make_chart, with_r
+from alliance_meta.plots.sheet.figures import NotebookFigure
+from alliance_meta.plots.sheet.pen import FAINT, INK, SUMMARY
+from alliance_meta.tables.format import format_level
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+WIDTH, HEIGHT = 6.5, 4.4
+RADIUS = 0.04
+CUT_OFF = "Wider prediction intervals are cut off at the edges of the plot"
+STEPS = ("mu", "mu_ci_lb", "mu_ci_ub", "pi_lb", "pi_ub")
+
+
+def sequential_data(
+    result: SequentialResults, *, title: str | None = None, show_cautions: bool = False
+) -> pd.DataFrame:
+    """Return the frame of a plot of a synthesis over the years: one row per step and one per study.
+
+    Parameters
+    ----------
+    result : SequentialResults
+        From `bayes.sequential`.
+    title : str, optional
+        Title for the saved file; not drawn.
+    show_cautions : bool
+        Print the data's cautions under the plot.
+
+    Returns
+    -------
+    DataFrame
+        ``kind``: step (the synthesis of all studies up to then) or study (the result that came in); ``label``, ``x``
+        (the value ordered by; the number of the step where that is no number), ``k``; ``yi ci_lb ci_ub pi_lb
+        pi_ub`` on the analysis scale, ``r r_lb r_ub r_pi_lb r_pi_ub`` as correlations; of a study ``p``, how
+        surprising it was. Steps without a posterior have no estimate.
+
+    Raises
+    ------
+    InputError
+        Another result.
+
+    Examples
+    --------
+    >>> from alliance_meta import BayesianModel, bayes, escalc, load_dataset, plots
+    >>> fit = BayesianModel(escalc(load_dataset("molloy2014"))).fit()
+    >>> frame = plots.sequential_data(bayes.sequential(fit))
+    >>> frame.query("kind == 'step'")[["x", "k", "r"]].iloc[-1].round(3).tolist()
+    [2012.0, 16.0, 0.147]
+    """
+    if not isinstance(result, SequentialResults):
+        raise InputError(f"sequential_data needs the result of bayes.sequential, not {type(result).__name__}")
+    fit, measure = result.fit, result.fit.effects.measure
+    table, studies = result.tidy(), result.surprises()
+    values = _numbers(table["at"])
+    named = values is not None
+    places = values if values is not None else np.arange(1.0, len(table) + 1.0)
+    rows = []
+    for x, (label, row) in zip(places, table.iterrows(), strict=True):
+        numbers = dict(zip(EFFECT, [float(row[name]) for name in STEPS], strict=True))
+        rows.append(with_r(measure, {"kind": "step", "label": str(label), "x": x, "k": row["k"]} | numbers))
+    for label, row in studies.iterrows():
+        one = {"kind": "study", "label": str(label), "x": places[int(row["step"]) - 1], "yi": float(row["yi"])}
+        rows.append(with_r(measure, one | {"p": float(row["p"])}))
+    text = format_level(fit.level)
+    known = [row for row in rows if row["kind"] == "step" and not math.isnan(row["yi"])]
+    surprising = len(result.surprising)
+    ringed = f"Ringed: results surprising after those before, p < .05 ({surprising} of {_predicted(studies)})"
+    last = f"After all studies: {forest_text.effect_text(measure, known[-1])}" if known else "No step has a posterior"
+    return make_chart(
+        rows,
+        chart_meta(
+            "sequential", "Synthesis from year to year", fit.effects.provenance, title=title,
+            show_cautions=show_cautions, notes=result.notes,
+        )
+        | {
+            "description": described(_description(result, known, measure), fit.effects.provenance.synthetic),
+            "measure": measure,
+            "axis_label": forest_text.axis_label(measure),
+            "x_label": _x_label(result.order) if named else f"Step, ordered by {result.order}",
+            "level": fit.level,
+            "model_label": f"k = {fit.k}",
+            "key": [["line", "Mean so far"], ["ci", f"{text} interval"], ["pi", "Prediction interval"],
+                    ["dot", "Result that came in"]],
+            "bottom": [
+                "Bands hold until the next step: compare a result with the bands on its left",
+                last,
+                *([CUT_OFF] if _cut_off(rows) else []),
+                *([ringed] if surprising else []),
+            ],
+            "whole": bool((places == np.round(places)).all()),
+        },
+    )  # fmt: skip
+
+
+def sequential(
+    result_or_frame: Any, *, ax: Axes | None = None, ylim: tuple[float, float] | None = None, **data: Any
+) -> NotebookFigure | Axes:
+    """Draw the synthesis as it stood after each year, with the results as they came in.
+
+    The line is the mean effect of all studies up to then, the inner band its credible interval, the outer band the
+    prediction interval: where the true effect of a further study was to be expected. A ringed result lay far from
+    that.
+
+    Parameters
+    ----------
+    result_or_frame : SequentialResults or DataFrame
+        From `bayes.sequential`, or a frame from `sequential_data`.
+    ax : matplotlib Axes, optional
+        Draw into this axes. By default a figure of 6.5 x 4.4 inches.
+    ylim : (float, float), optional
+        Limits of the effects as their labels read. By default they hold all results and intervals of the mean, as
+        far as |r| = .95; the early prediction intervals may go beyond.
+    **data
+        Passed to `sequential_data` unless a frame is given.
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
+
+    Raises
+    ------
+    InputError
+        Another result, or an `ax` that is too small.
+
+    Examples
+    --------
+    >>> from alliance_meta import BayesianModel, bayes, escalc, load_dataset, plots
+    >>> fit = BayesianModel(escalc(load_dataset("molloy2014"))).fit()
+    >>> plots.sequential(bayes.sequential(fit)).plot_description
+    'Mean effect after each of 12 steps by year, 16 effects. First .23 [−.31, .58]; last .15 [.08, .22]. ...'
+    """
+    frame = as_frame(result_or_frame, "sequential", sequential_data, data)
+
+    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
+        def effects(sheet: Sheet) -> Axis:
+            shown = frame[["yi", "ci_lb", "ci_ub"]].to_numpy()
+            length = sheet.panel[3] - sheet.panel[2]
+            return value_axis(shown, measure=frame.attrs["measure"], length=length, room=upright, lim=ylim)
+
+        first = make_sheet(frame.attrs, width=width, height=height, left=MARGIN)
+        sheet = make_sheet(frame.attrs, width=width, height=height, left=left_margin(effects(first)))
+        x = frame.loc[frame["kind"] == "step", "x"].to_numpy()
+        length, whole = sheet.panel[1] - sheet.panel[0], frame.attrs["whole"]
+        ends = np.append(x, [x.min() - _margin(x), x.max() + _margin(x)])
+        xaxis = value_axis(ends, measure="GEN", length=length, room=across, zero=False, whole=whole)
+        return sheet, xaxis, effects(sheet)
+
+    return render(frame, ax, plan, _draw, width=WIDTH, height=HEIGHT)
+
+
+def _margin(x: Array) -> float:
+    """Return how far the last step is drawn on: a little, but no longer than steps usually are."""
+    usual = float(np.median(np.diff(x))) if len(x) > 1 else 1.0
+    return min(max(0.04 * float(np.ptp(x)), 0.5 * usual), usual)
+
+
+def _numbers(at: pd.Series) -> Array | None:
+    """Return what the steps are ordered by where these are rising numbers, each once."""
+    if not pd.api.types.is_numeric_dtype(at) or pd.api.types.is_bool_dtype(at):
+        return None
+    values = at.to_numpy(dtype=float)
+    return values if (np.diff(values) > 0).all() else None
+
+
+def _x_label(order: str) -> str:
+    return "Year" if order == "year" else "Studies so far" if order == "the order given" else order
+
+
+def _cut_off(rows: list[dict[str, Any]]) -> bool:
+    """Return whether prediction intervals reach further than the results and the intervals of the mean."""
+    frame = pd.DataFrame(rows)
+    shown, wide = frame[["yi", "ci_lb", "ci_ub"]].to_numpy(), frame[["pi_lb", "pi_ub"]].to_numpy()
+    if not np.isfinite(wide).any():
+        return False
+    return bool(np.nanmin(wide) < np.nanmin(shown) or np.nanmax(wide) > np.nanmax(shown))
+
+
+def _predicted(studies: pd.DataFrame) -> int:
+    return int(studies["p"].astype(float).notna().sum())
+
+
+def _description(result: SequentialResults, known: list[dict[str, Any]], measure: str) -> str:
+    steps = len(result.steps)
+    text = (
+        f"Mean effect after each of {steps} step{'s' if steps > 1 else ''} by {result.order}, {counted(result.fit.k)}."
+    )
+    if known:
+        first, last = (forest_text.effect_text(measure, row) for row in (known[0], known[-1]))
+        text += f" First {first}; last {last}."
+    return f"{text} Surprising results (p < .05): {len(result.surprising)} of {_predicted(result.studies)}."
+
+
+def _draw(chart: Chart, frame: pd.DataFrame) -> None:
+    assert chart.xaxis is not None
+    assert chart.yaxis is not None
+    if chart.yaxis.lo <= 0 <= chart.yaxis.hi:
+        y = float(chart.y(0.0))
+        chart.rule(chart.left, chart.right, y, y, colour=FAINT, zorder=1)
+    every = frame[frame["kind"] == "step"]
+    last = float(every["x"].iloc[-1])
+    until = np.append(every["x"].to_numpy()[1:], min(last + _margin(every["x"].to_numpy()), chart.xaxis.hi))
+    known = every["yi"].notna().to_numpy()
+    steps = every[known]
+    x0, x1 = chart.x(steps["x"].to_numpy()), chart.x(until[known])
+    # Half a step each: what held until then drops down to what holds from then on.
+    edges = np.column_stack([x0, x1]).ravel()
+    for low, high, fill in (("pi_lb", "pi_ub", PI_BAND), ("ci_lb", "ci_ub", CI_BAND)):
+        if len(steps):
+            lower, upper = (np.repeat(chart.y(steps[name].to_numpy()), 2) for name in (low, high))
+            chart.area(edges, lower, upper, fill)
+    if len(steps):
+        chart.curve(edges, np.repeat(chart.y(steps["yi"].to_numpy()), 2), colour=SUMMARY, points=1.6)
+    studies = frame[frame["kind"] == "study"]
+    shown = studies[(studies["yi"] >= chart.yaxis.lo) & (studies["yi"] <= chart.yaxis.hi)]
+    x, y = chart.x(shown["x"].to_numpy()), chart.y(shown["yi"].to_numpy())
+    far = (shown["p"] < SURPRISE).to_numpy()
+    if far.any():
+        chart.circles(x[far], y[far], np.full(int(far.sum()), 2.0 * RADIUS), fill="none", edge=INK, zorder=5)
+    chart.circles(x, y, np.full(len(shown), RADIUS), fill=POINT, zorder=5)

@@ -1,0 +1,140 @@
+"""The frames that all plots but forests are drawn from: their columns and their meta data."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta.errors import InputError
+from alliance_meta.notes import Note
+from alliance_meta.plots.forests.frame import as_number, as_text
+from alliance_meta.plots.sheet.axis import Axis, is_correlation, to_reader
+from alliance_meta.tables.format import format_count
+
+if TYPE_CHECKING:
+    from alliance_meta.effects.provenance import Provenance
+
+EFFECT = ("yi", "ci_lb", "ci_ub", "pi_lb", "pi_ub")
+AS_R = ("r", "r_lb", "r_ub", "r_pi_lb", "r_pi_ub")
+
+# Plot -> its columns of text and of numbers.
+COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "caterpillar": (("kind", "label"), (*EFFECT, *AS_R, "weight", "position")),
+    "bubble": (("kind", "label"), ("x", "k", *EFFECT, *AS_R, "weight", "inside", "position")),
+    "smooth": (("kind", "label"), ("x", *EFFECT, *AS_R, "weight", "inside", "position")),
+    "profile": (("kind", "label"), ("tau2", "loglik")),
+    "profiles": (("kind", "label"), ("value", "loglik")),
+    "leave_out": (("kind", "label"), ("k", *EFFECT, *AS_R)),
+    "means": (("kind", "label", "letters"), ("k", *EFFECT, *AS_R)),
+    "dependence": (("kind", "label"), ("k", "studies", *EFFECT, *AS_R)),
+    "rho_grid": (("kind", "label"), ("rho", *EFFECT, *AS_R)),
+    "development": (("kind", "label", "group"), ("year", "k", *EFFECT, *AS_R, "lowest", "highest", "results")),
+    "chains": (("kind", "label"), ("chain", "draw", "value", "lb", "ub", "count", "expected", "ci_lb", "ci_ub")),
+    "averaged": (("kind", "label"), ("x", "r", "density")),
+    "map_prior": (("kind", "label"), ("x", "r", "density")),
+    "sequential": (("kind", "label"), ("x", "k", *EFFECT, *AS_R, "p")),
+    "prior": (("kind", "label"), ("x", "density", "p")),
+    "prior_predictive": (("kind", "label"), ("x", "density", "p")),
+    "posterior": (("kind", "label"), ("x", "r", "density")),
+    "prior_sensitivity": (("kind", "label"), ("k", *EFFECT, *AS_R)),
+    "predictive": (("kind", "label"), ("lb", "ub", "count", "tail", "expected", "ci_lb", "ci_ub", "value")),
+    "weight_function": (("kind", "label"), ("p_from", "p_to", "mean", "median", "ci_lb", "ci_ub")),
+    "resampled": (("kind", "label"), ("lb", "ub", "count", "tail", "value")),
+}
+
+META: dict[str, Any] = {
+    "plot": "",
+    "title": "",
+    "description": "",
+    "measure": "GEN",
+    "axis_label": "",
+    "x_label": "",
+    "level": 0.95,
+    "model_label": "",
+    "key": [],
+    "bottom": [],
+    "notes": [],
+    "cautions": [],
+    "show_cautions": False,
+    "synthetic": False,
+}
+# Meta data of one kind of plot come on top: the moderator of a bubble plot, the cut-off of a profile.
+
+
+def make_chart(rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the frame of the plot that ``meta["plot"]`` names; what a row does not name is empty."""
+    texts, numbers = COLUMNS[meta["plot"]]
+    data: dict[str, Any] = {name: pd.Series([as_text(row.get(name)) for row in rows], dtype=object) for name in texts}
+    for name in numbers:
+        data[name] = np.array([as_number(row.get(name)) for row in rows], dtype=float)
+    frame = pd.DataFrame(data)
+    frame.attrs.update(copy.deepcopy({**META, **meta}))
+    return frame
+
+
+def check_chart(frame: pd.DataFrame, plot: str) -> None:
+    """Raise an `InputError` unless `frame` is one that ``<plot>_data`` made."""
+    missing = [name for names in COLUMNS[plot] for name in names if name not in frame]
+    if missing or frame.attrs.get("plot") != plot:
+        found = frame.attrs.get("plot")
+        lacking = f"lacks {', '.join(missing)}" if missing else f"is one of {found}" if found else "lost its .attrs"
+        raise InputError(f"this is not a frame that {plot}_data made: it {lacking}")
+
+
+def as_frame(source: Any, plot: str, make: Callable[..., pd.DataFrame], data: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the drawing frame: the one given, or what `make` makes of a result."""
+    if not isinstance(source, pd.DataFrame):
+        return make(source, **data)
+    if data:
+        raise InputError(f"{', '.join(data)}: give this to {plot}_data, which made the frame")
+    check_chart(source, plot)
+    return source
+
+
+def chart_meta(
+    plot: str, name: str, origin: Provenance, *, title: str | None, show_cautions: bool, notes: Iterable[Note]
+) -> dict[str, Any]:
+    """Return the meta data that every plot has; `name` is that of the plot in words."""
+    return {
+        "plot": plot,
+        "title": title if title is not None else f"{name}: {origin.title or origin.source}",
+        "notes": [note.to_dict() for note in notes],
+        "cautions": list(origin.cautions),
+        "show_cautions": show_cautions,
+        "synthetic": origin.synthetic,
+    }
+
+
+def with_r(measure: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row with its estimate and intervals as correlations too, where they have that scale."""
+    out = dict(row)
+    if is_correlation(measure):
+        out |= {
+            r: to_reader(float(row[name]), measure)
+            for name, r in zip(EFFECT, AS_R, strict=True)
+            if row.get(name) is not None and not math.isnan(row[name])
+        }
+    return out
+
+
+def described(text: str, synthetic: bool) -> str:
+    """Return a text alternative that says first when the data are made up."""
+    return f"SYNTHETIC DATA, made up for teaching. {text}" if synthetic else text
+
+
+def counted(k: int) -> str:
+    """Return "1 effect" or "20,000 effects"."""
+    return f"{format_count(k)} effect{'s' if k != 1 else ''}"
+
+
+def with_beyond(frame: pd.DataFrame, axis: Axis) -> dict[Any, Any]:
+    """Return the meta data with a line that counts the effects beyond the axis, where there are any."""
+    values = frame.loc[frame["kind"] == "study", "yi"]
+    lost = int(((values < axis.lo) | (values > axis.hi)).sum())
+    line = f"{counted(lost)} {'lie' if lost > 1 else 'lies'} beyond the axis, marked at its edge"
+    return {**frame.attrs, "bottom": [*frame.attrs["bottom"], *([line] if lost else [])]}
