@@ -14,7 +14,7 @@ from contenders import Task
 
 Answer = tuple[float, ...]
 NAMES = ("x1", "x2", "x3")
-KNOWN = {"sigma2[study_id]": SIGMA2[0], "sigma2[es_id]": SIGMA2[1]}
+KNOWN = {"sigma2[study_id]": SIGMA2[0], "sigma2[study_id/es_id]": SIGMA2[1]}
 
 
 def model(case: Case, data: Data) -> Task | None:

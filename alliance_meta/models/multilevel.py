@@ -10,7 +10,6 @@ import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
-from alliance_meta.core.mixed.climb import units
 from alliance_meta.core.mixed.likelihood import Component, MixedProblem, mixed_problem
 from alliance_meta.core.mixed.plan import Term
 from alliance_meta.core.mixed.search import MixedFit, maximise_mixed, observed_information
@@ -81,6 +80,9 @@ class MultilevelModel:
     doi:10.1002/jrsm.35) on three levels. The correlated and hierarchical effects model (CHE) of Pustejovsky &
     Tipton (2022, doi:10.1007/s11121-021-01246-3) is ``V=impute_V(effects, rho=.6)`` with
     ``random="study_id/es_id"`` and ``.robust()``; see `che` and `sce`.
+
+    A likelihood of variances can have several peaks: up to 2,000 effects points all over the range are compared, with
+    more there is one start and no other peak is looked for.
 
     Examples
     --------
@@ -267,7 +269,7 @@ def _edge_notes(fitted: MixedFit, names: list[str], lone: list[str]) -> list[Not
         return []
     problem = fitted.point.problem
     low, high = problem.bounds
-    step = units(problem)
+    step = problem.units
     moved = np.repeat(fitted.theta[None], at.size, axis=0)
     inward = np.where(fitted.theta <= low, 1.0, -1.0) * np.minimum(step, 0.5 * (high - low))
     moved[np.arange(at.size), at] += inward[at]
@@ -313,7 +315,7 @@ def _unidentified(fitted: MixedFit, names: list[str]) -> list[Note]:
 
 def _curvature(fitted: MixedFit, information: Array, free: IntArray) -> tuple[float, Array]:
     """Return the smallest curvature on the scale of the parameters themselves, and the directions, flattest first."""
-    unit = np.maximum(np.abs(fitted.theta), units(fitted.point.problem))[free]
+    unit = np.maximum(np.abs(fitted.theta), fitted.point.problem.units)[free]
     H = information[np.ix_(free, free)] * np.outer(unit, unit)
     scale = np.sqrt(np.maximum(np.abs(np.diag(H)), 1.0))
     values, vectors = np.linalg.eigh(H / np.outer(scale, scale))

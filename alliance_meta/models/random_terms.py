@@ -46,10 +46,11 @@ def parse_random(
     if unknown:
         raise InputError(f"R has {', '.join(map(repr, unknown))}, which random does not name")
     found: list[ParsedTerm] = []
+    known: dict[str, tuple[list[str], IntArray]] = {}
     for item in items:
         left, right = sides(item)
         if left == "1":
-            found += [_intercept(path, effects, (R or {}).get(path)) for path in expand(right)]
+            found += [_intercept(path, effects, (R or {}).get(path), known) for path in expand(right)]
         else:
             found.append(_wide(left, right, structs[wide.index(item)], effects))
     names = [p.label.name for p in found]
@@ -80,8 +81,8 @@ def _is_slope(left: str) -> bool:
     return "+" in left or not re.fullmatch(r"[A-Za-z_]\w*", left)
 
 
-def _intercept(path: str, effects: EffectSizes, R: Any) -> ParsedTerm:
-    levels, group = factor(path, effects)
+def _intercept(path: str, effects: EffectSizes, R: Any, known: dict[str, tuple[list[str], IntArray]]) -> ParsedTerm:
+    levels, group = factor(path, effects, known)
     name = f"sigma2[{path}]"
     if R is None:
         label = RandomTerm(path, "ID", (name,), tuple(levels), group)

@@ -133,6 +133,7 @@ class MultilevelResults(MultilevelQuantities):
         dict of DataFrame
             Term -> ``pred se pi_lb pi_ub`` on the analysis scale, one row per group (and inner level). For ``CS``
             as for the other structures it is the whole effect of an inner level, what its group shares included.
+            Effects whose variance is 0 have no interval (NaN): ``attrs["notes"]`` says so.
 
         Notes
         -----

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 Newdata = pd.DataFrame | Mapping[str, Any] | None
 # Where a profile is looked at, to see that it is a peak.
 POINTS = 9
+# An error variance that counts as 0, as a share of the typical sampling variance.
+STILL = 1e-12
+NO_INTERVAL = (
+    "Effects without a standard error have a variance of 0 in this model: they are their mean exactly, which says "
+    "nothing of how surely. See confint() for how large the variance may be."
+)
 
 
 def predict(fit: MultilevelResults, newdata: Newdata, *, scale: Scale | None, level: float) -> pd.DataFrame:
@@ -137,7 +143,7 @@ def ranef(fit: MultilevelResults, *, level: float) -> dict[str, pd.DataFrame]:
         elif term.within:
             labels = [f"{g}: {c}" for g in term.levels for c in term.columns]
         se = np.sqrt(np.maximum(np.diagonal(effects.error, axis1=1, axis2=2), 0.0)).ravel()
-        found[term.name] = _effect_frame(term, effects.value.ravel(), se, half, labels)
+        found[term.name] = _effect_frame(fit, term, effects.value.ravel(), se, half, labels)
     return found
 
 
@@ -145,7 +151,7 @@ def _compound(fit: MultilevelResults, term: RandomTerm, theta: Array, half: floa
     """Return the effects of inner levels within outer groups, what the group shares included."""
     tau2, rho = map(float, theta)
     value, variance = shared_and_own(fit.point, term.group, term.groupings[1], (rho * tau2, (1.0 - rho) * tau2))
-    return _effect_frame(term, value, np.sqrt(variance), half, _pair_labels(term))
+    return _effect_frame(fit, term, value, np.sqrt(variance), half, _pair_labels(term))
 
 
 def _pair_labels(term: RandomTerm) -> list[str]:
@@ -156,9 +162,17 @@ def _pair_labels(term: RandomTerm) -> list[str]:
     return list(seen.values())
 
 
-def _effect_frame(term: RandomTerm, pred: Array, se: Array, half: float, labels: list[str]) -> pd.DataFrame:
+def _effect_frame(
+    fit: MultilevelResults, term: RandomTerm, pred: Array, se: Array, half: float, labels: list[str]
+) -> pd.DataFrame:
+    """Return effects with intervals, but for those that do not vary: nothing is known of their errors."""
+    still = se**2 <= STILL * float(fit.point.problem.plan.d.mean())
+    se = np.where(still, np.nan, se)
     columns = {"pred": pred, "se": se, "pi_lb": pred - half * se, "pi_ub": pred + half * se}
-    return pd.DataFrame(columns, index=pd.Index(labels, name=term.name))
+    out = pd.DataFrame(columns, index=pd.Index(labels, name=term.name))
+    if still.any():
+        out.attrs["notes"] = [NO_INTERVAL]
+    return out
 
 
 def confint(fit: MultilevelResults, *, level: float) -> pd.DataFrame:

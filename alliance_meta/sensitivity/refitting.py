@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.core.mixed.climb import units
 from alliance_meta.core.mixed.likelihood import Component, MixedProblem, mixed_problem
 from alliance_meta.core.mixed.plan import Blocks, Term
 from alliance_meta.core.mixed.search import MixedFit, maximise_mixed
@@ -98,7 +97,7 @@ def inside(problem: MixedProblem, theta: Array) -> Array:
     if not problem.n:
         return theta
     low, high = problem.bounds
-    gap = INSIDE * units(problem)
+    gap = INSIDE * problem.units
     moved = np.where(theta < low + gap, low + gap, np.where(theta > high - gap, high - gap, theta))
     return np.where(np.isinf(low) & (np.abs(theta) < gap), gap, moved)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -116,6 +117,29 @@ class TestEdges:
         assert isinstance(fit.components.loc["sigma2[study_id]", "se"], NotApplicable)
         assert isinstance(fit.icc.iloc[0], NotApplicable)
         assert fit.ranef()["study_id"]["pred"].abs().max() == 0
+
+    @pytest.mark.parametrize("struct", ["ID", "DIAG", "CS", "UN"])
+    def test_effects_that_do_not_vary_have_no_interval(self, struct):
+        flat = EffectSizes.from_arrays(
+            [0.3, 0.3, 0.31, 0.3, 0.3, 0.29],
+            [0.01] * 6,
+            study_id=list("aabbcc"),
+            measure="ZCOR",
+            mods={"rater": list("cococo")},
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotIdentifiedWarning)
+            fit = MultilevelModel(flat, random="rater | study_id", struct=struct).fit()
+        found = fit.ranef()["rater | study_id"]
+        assert found["pred"].abs().max() < 1e-9
+        assert found[["se", "pi_lb", "pi_ub"]].isna().all(axis=None)
+        assert "variance of 0" in found.attrs["notes"][0]
+
+    def test_effects_that_vary_have_intervals_and_no_note(self, es):
+        for found in MultilevelModel(es, fixed={"sigma2[study_id]": 0.02}).fit().ranef().values():
+            if found["pred"].abs().max() > 0:
+                assert (found["se"] > 0).all()
+                assert "notes" not in found.attrs
 
     def test_a_study_with_200_effects(self):
         rng = np.random.default_rng(4)

@@ -140,6 +140,13 @@ def test_markdown_and_latex_hold_the_summarys_numbers():
     assert r"a\_b & " in quiet(odd, mods="a_b").to_latex()
 
 
+def test_an_effect_that_sets_its_own_mean_has_no_standardised_residual():
+    lone = EffectSizes.from_arrays([0.1, 0.2, 0.4, 0.9], [0.1] * 4, mods={"x": [0.0, 0.0, 0.0, 1.0]})
+    table = quiet(lone, mods="x").augment()
+    assert table["hat"].iloc[3] == pytest.approx(1.0, abs=1e-12)
+    assert table["rstandard"].isna().tolist() == [False, False, False, True]
+
+
 def test_augment_is_the_fit_row_by_row(rng):
     fit = quiet(arrays(12, rng), test="z")
     table = fit.augment()

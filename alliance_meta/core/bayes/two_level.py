@@ -14,7 +14,7 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import Array
-from alliance_meta.core.bayes.integration import Panels, head_of, integrate, mass_region
+from alliance_meta.core.bayes.integration import TINY, Panels, head_of, integrate, mass_region
 from alliance_meta.core.bayes.mixture import NormalMixture, counting, mixture
 from alliance_meta.core.bayes.normal import NormalModel, conditional
 from alliance_meta.core.bayes.scale import HeavyPrior, gauss_rules
@@ -53,7 +53,8 @@ class TauDensity:
     @property
     def head(self) -> float:
         """The a of a density like tau^(a - 1) near 0 where it is unbounded there, else 1."""
-        return head_of(lambda tau: self.log_density(tau)[None])
+        with np.errstate(all="ignore"):
+            return head_of(self.log_density(np.array(TINY)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

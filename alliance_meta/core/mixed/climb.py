@@ -35,12 +35,15 @@ class Climbed:
     settled : ndarray of bool, shape (m,)
         Nothing is left to gain.
     steps : int
+    last : MixedPoint or None
+        The model where a single climb ended, if it went anywhere.
     """
 
     theta: Array
     value: Array
     settled: Mask
     steps: int
+    last: MixedPoint | None = None
 
     def after(self, steps: int) -> Climbed:
         """Return the same with steps made before."""
@@ -54,23 +57,29 @@ class Climbed:
 
 
 def climb(
-    problem: MixedProblem, theta: Array, fixed: Mask, *, enough: float = SETTLED, H: Array | None = None
+    problem: MixedProblem,
+    theta: Array,
+    fixed: Mask,
+    *,
+    enough: float = SETTLED,
+    H: Array | None = None,
+    most: int = MOST_STEPS,
 ) -> Climbed:
-    """Climb from each row of `theta` (m, n) until a step would gain less than `enough`.
+    """Climb from each row of `theta` (m, n) until a step would gain less than `enough`, in `most` steps.
 
     Steps are Newton's, with an approximate information while they gain much and its quasi-Newton updates later, or
     with the information `H` (m, n, n) to begin with. `fixed`, (n,) or (m, n), says what stays.
     """
-    theta = _inside(problem, theta, fixed)
+    point = _inside(problem, theta, fixed)
+    theta, last = point.theta.copy(), None
     fixed = np.broadcast_to(fixed, theta.shape)
-    point = problem.at(theta)
     value, g = point.logliks, point.gradient
-    H = _definite(point.information if H is None else H)
+    H = _definite(point.information if H is None else H, fixed)
     renews = (~fixed).sum(axis=1) <= MANY
     m = len(theta)
     damping, fresh, settled, open_ = np.zeros(m), np.ones(m, dtype=bool), np.zeros(m, dtype=bool), np.isfinite(value)
     step = 0
-    while open_.any() and step < MOST_STEPS:
+    while open_.any() and step < most:
         step += 1
         a = np.flatnonzero(open_)
         move, gain = _moves(problem, theta[a], g[a], H[a], damping[a], fixed[a])
@@ -80,7 +89,7 @@ def climb(
         if not a.size:
             break
         renew = (gain >= NEAR) & renews[a]
-        went, to, higher, slope, information = _advance(problem, theta[a], value[a], move, gain, renew)
+        went, to, higher, slope, information, point = _advance(problem, theta[a], value[a], move, gain, renew)
         # Where a step gains much less than it should, the curvature met on the way is the better map.
         renew &= higher - value[a] >= HELD * gain
         stuck = a[~went]
@@ -88,31 +97,30 @@ def climb(
             over = fresh[stuck] & (damping[stuck] >= MOST_DAMPING)
             settled[stuck[over]], open_[stuck[over]] = gain[~went][over] < ROUNDED, False
             damping[stuck] = np.where(fresh[stuck], np.maximum(1e-2, 10.0 * damping[stuck]), 0.0)
-            H[stuck], fresh[stuck] = _definite(problem.at(theta[stuck]).information), True
+            H[stuck], fresh[stuck] = _definite(problem.at(theta[stuck]).information, fixed[stuck]), True
         b = a[went]
-        updated = _update(H[b], to[went] - theta[b], g[b] - slope[went])
-        H[b] = np.where(renew[went][:, None, None], _definite(information[went]), updated)
-        theta[b], value[b], g[b], fresh[b] = to[went], higher[went], slope[went], renew[went]
+        last = point if b.size == m == 1 else last
+        fresh[b] = renew[went]
+        c, turned = b[~fresh[b]], went & ~renew
+        if c.size:
+            H[c] = _update(H[c], to[turned] - theta[c], np.where(fixed[c], 0.0, g[c] - slope[turned]))
+        if c.size < b.size:
+            H[a[went & renew]] = _definite(information[went & renew], fixed[a[went & renew]])
+        theta[b], value[b], g[b] = to[went], higher[went], slope[went]
         damping[b] = np.where(damping[b] > 1e-6, 0.1 * damping[b], 0.0)
-    return Climbed(theta, value, settled, step)
+    return Climbed(theta, value, settled, step, last)
 
 
-def _inside(problem: MixedProblem, theta: Array, fixed: Mask) -> Array:
-    """Return the starts within their bounds, drawn towards small variances where the covariance is not positive."""
+def _inside(problem: MixedProblem, theta: Array, fixed: Mask) -> MixedPoint:
+    """Return the model at the starts within their bounds, drawn to small variances where M is not positive definite."""
     low, high = problem.bounds
-    theta = np.clip(theta, low, high)
+    point = problem.at(np.clip(theta, low, high))
     for _ in range(MOST_STEPS):
-        invalid = np.logical_not(problem.at(theta).valid)
+        invalid = np.logical_not(point.valid)
         if not invalid.any():
             break
-        theta = np.where(invalid[:, None] & ~fixed, 0.5 * (theta + units(problem)), theta)
-    return theta
-
-
-def units(problem: MixedProblem) -> Array:
-    """Return parameters of the size that sampling error gives them: positive, well inside their range."""
-    typical = float(problem.plan.d.mean())
-    return np.maximum(np.concatenate([c.structure.start(typical) for c in problem.components]), 1e-3 * typical)
+        point = problem.at(np.where(invalid[:, None] & ~fixed, 0.5 * (point.theta + problem.units), point.theta))
+    return point
 
 
 def _moves(problem: MixedProblem, theta: Array, g: Array, H: Array, damping: Array, fixed: Mask) -> tuple[Array, Array]:
@@ -123,7 +131,7 @@ def _moves(problem: MixedProblem, theta: Array, g: Array, H: Array, damping: Arr
     low, high = problem.bounds
     free = ~fixed & ~((theta <= low) & (g <= 0)) & ~((theta >= high) & (g >= 0))
     # Effects without any residual have no information: a step is a few units long then.
-    scale = np.sqrt(np.maximum(np.diagonal(H, axis1=1, axis2=2), 1e-6 / units(problem) ** 2))
+    scale = np.sqrt(np.maximum(np.diagonal(H, axis1=1, axis2=2), 1e-6 / problem.units**2))
     both = free[:, :, None] & free[:, None, :]
     R = np.where(both, H / (scale[:, :, None] * scale[:, None, :]), 0.0)
     R += np.where(free, damping[:, None], 1.0)[:, :, None] * np.eye(problem.n)
@@ -135,8 +143,9 @@ def _moves(problem: MixedProblem, theta: Array, g: Array, H: Array, damping: Arr
     return move, (slope * move).sum(axis=1)
 
 
-def _definite(H: Array) -> Array:
-    """Return each H with its negative curvatures turned round."""
+def _definite(H: Array, fixed: Mask) -> Array:
+    """Return each H with its negative curvatures turned round; what is fixed has no part in it."""
+    H = np.where(fixed[:, :, None] | fixed[:, None, :], np.eye(H.shape[-1]), H)
     scale = np.sqrt(np.maximum(np.abs(np.diagonal(H, axis1=1, axis2=2)), np.finfo(float).tiny))
     both = scale[:, :, None] * scale[:, None, :]
     values, vectors = np.linalg.eigh(H / both)
@@ -147,10 +156,11 @@ def _definite(H: Array) -> Array:
 
 def _advance(
     problem: MixedProblem, theta: Array, value: Array, move: Array, gain: Array, renew: Mask
-) -> tuple[Mask, Array, Array, Array, Array]:
+) -> tuple[Mask, Array, Array, Array, Array, MixedPoint]:
     """Return the first point along each projected step that raises the likelihood enough.
 
-    Returns whether there is one, and parameters, likelihood, gradient and, where `renew`, information there.
+    Returns whether there is one, parameters, likelihood, gradient and, where `renew`, information there, and the
+    model at the last points that were tried.
     """
     low, high = problem.bounds
     to, higher, slope = theta.copy(), value.copy(), np.zeros_like(theta)
@@ -174,7 +184,7 @@ def _advance(
         length *= 0.5
     went = np.ones(len(theta), dtype=bool)
     went[left] = False
-    return went, to, higher, slope, information
+    return went, to, higher, slope, information, point
 
 
 def _update(H: Array, moved: Array, turned: Array) -> Array:
@@ -193,7 +203,7 @@ def observed(point: MixedPoint) -> Array:
     """Return minus the second derivative (n, n) by central differences of the gradient."""
     problem, theta = point.problem, point.theta
     low, high = problem.bounds
-    h = 1e-4 * np.maximum(np.abs(theta), 1e-2 * units(problem))
+    h = 1e-4 * np.maximum(np.abs(theta), 1e-2 * problem.units)
     up, down = np.minimum(theta + np.diag(h), high), np.maximum(theta - np.diag(h), low)
     width = np.diagonal(up) - np.diagonal(down)
     found = (problem.at(down).gradient - problem.at(up).gradient) / width[:, None]

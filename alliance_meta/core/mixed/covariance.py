@@ -110,6 +110,11 @@ class Factored:
     solved: Array
     logdet: Array
 
+    def single(self, at: int) -> Factored:
+        """Return the tower at one of several values."""
+        floors = tuple(Floor(f.level, f.C[at], f.S[at], f.K[at], f.T[at]) for f in self.floors)
+        return Factored(self.d[at], floors, self.solved[at], self.logdet[at])
+
     def solve(self, A: Array) -> Array:
         """Return M^-1 A, (..., k, c)."""
         B = A / self.d[..., None]

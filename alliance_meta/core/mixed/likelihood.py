@@ -84,6 +84,12 @@ class MixedProblem:
         return np.concatenate(low), np.concatenate(high)
 
     @cached_property
+    def units(self) -> Array:
+        """Parameters of the size that sampling error gives them, (n,): positive, well inside their range."""
+        typical = float(self.plan.d.mean())
+        return np.maximum(np.concatenate([c.structure.start(typical) for c in self.components]), 1e-3 * typical)
+
+    @cached_property
     def slices(self) -> tuple[slice, ...]:
         """Parameters of each component."""
         ends = np.cumsum([0, *(c.structure.n for c in self.components)])
@@ -154,6 +160,10 @@ class MixedPoint:
     problem: MixedProblem
     theta: Array
     factored: Factored
+
+    def single(self, at: int) -> MixedPoint:
+        """Return the model at one of several sets."""
+        return MixedPoint(self.problem, self.theta[at], self.factored.single(at))
 
     @cached_property
     def _normal(self) -> tuple[Array, Array, Array]:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.core.distributions import chi2_quantile
-from alliance_meta.core.mixed.climb import climb
+from alliance_meta.core.mixed.climb import MOST_STEPS, climb
 from alliance_meta.core.mixed.search import MixedFit
 
 # A variance is followed up to this multiple of itself and of the typical sampling variance.
 FAR = 1e3
-# A crossing is found to this height.
+# A climb along the curve ends where it has as little as this to gain.
 LEVEL = 1e-11
-MOST_STEPS = 100
+# Steps towards points that only have to show where the curve crosses.
+FIRST_STEPS = 10
+# So many points of each way come before the others.
+NEARER = 3
+# A Newton step as short as this, as a share of the way from the estimate, ends on the crossing.
+STEP = 1e-6
+MOST_ROUNDS = 100
 # Where the interval has no end, the curve is followed up to this multiple of both.
 OPEN = 30.0
 BEYOND = 0.12
@@ -41,16 +49,19 @@ class Held:
         return Held(self.theta[at : at + 1], self.loglik[at : at + 1], self.slope[at : at + 1])
 
 
-def held(fit: MixedFit, parameter: int, values: Array, start: Array) -> Held:
-    """Maximise the likelihood with one parameter held at each value, all at once, from the rows of `start` (m, n)."""
+def held(fit: MixedFit, parameter: int, values: Array, start: Array, *, rough: bool = False) -> Held:
+    """Maximise the likelihood with one parameter held at each value, all at once, from the rows of `start` (m, n).
+
+    In a few steps only, if `rough`.
+    """
     problem = fit.point.problem
     fixed = fit.fixed.copy()
     fixed[parameter] = True
     theta = np.array(np.broadcast_to(start, (len(values), problem.n)))
     theta[:, parameter] = values
-    found = climb(problem, theta, fixed, enough=LEVEL)
+    found = climb(problem, theta, fixed, enough=LEVEL, most=FIRST_STEPS if rough else MOST_STEPS)
     theta, loglik, unsettled = found.theta.copy(), found.value.copy(), ~found.settled
-    if unsettled.any():
+    if unsettled.any() and not rough:
         again = climb(problem, theta[unsettled], fixed, enough=LEVEL)
         theta[unsettled], loglik[unsettled] = again.theta, again.value
     return Held(theta, loglik, problem.at(theta).gradient[:, parameter])
@@ -88,47 +99,135 @@ def profile_interval(fit: MixedFit, parameter: int, *, level: float) -> tuple[fl
     The lower bound is the edge of the range where it does not fall so far; the upper is infinite then, unless the
     range ends (a correlation of 1).
     """
-    target = fit.point.loglik - 0.5 * chi2_quantile(level, 1.0)
+    drop = 0.5 * chi2_quantile(level, 1.0)
     low, high = (float(edge[parameter]) for edge in fit.point.problem.bounds)
     estimate = float(fit.theta[parameter])
     shares = np.linspace(1.0, 0.0, 7)[1:]
-    lower = low
+    ways = [np.empty(0), np.empty(0)]
     if np.isfinite(low) and estimate > low:
-        lower = _crossing(fit, parameter, low + (estimate - low) * shares, target, low)
-    if np.isfinite(high):
-        return lower, high if estimate >= high else _crossing(
-            fit, parameter, high - (high - estimate) * shares, target, high
-        )
-    typical = float(fit.point.problem.plan.d.mean())
-    step = max(estimate, 0.1 * typical)
-    most = 2 + int(np.ceil(np.log2(1.0 + FAR * max(estimate, typical) / step)))
-    steps = step * (2.0 ** np.arange(1, most) - 1.0)
-    for some in (steps[:3], steps[2:]):
-        upper = _crossing(fit, parameter, estimate + some, target, np.inf)
-        if np.isfinite(upper):
-            break
+        ways[0] = low + (estimate - low) * shares
+    if not np.isfinite(high):
+        typical = float(fit.point.problem.plan.d.mean())
+        step = max(estimate, 0.1 * typical)
+        most = 2 + int(np.ceil(np.log2(1.0 + FAR * max(estimate, typical) / step)))
+        ways[1] = estimate + step * (2.0 ** np.arange(1, most) - 1.0)
+    elif estimate < high:
+        ways[1] = high - (high - estimate) * shares
+    found = _crossings(fit, parameter, ways, drop)
+    lower, upper = (end if np.isnan(at) else at for at, end in zip(found, (low, high), strict=True))
     return lower, upper
 
 
-def _crossing(fit: MixedFit, parameter: int, values: Array, target: float, open_end: float) -> float:
-    """Return where the curve falls below the target first on the way along the values, or the open end."""
-    found = held(fit, parameter, values, fit.theta)
-    under = np.flatnonzero(found.loglik < target)
-    if not under.size:
-        return open_end
-    first = int(under[0])
-    near = float(fit.theta[parameter]) if first == 0 else float(values[first - 1])
-    far, at, point = float(values[first]), float(values[first]), found[first]
-    for _ in range(MOST_STEPS):
-        gap = float(point.loglik[0]) - target
-        near, far = (at, far) if gap >= 0 else (near, at)
-        if abs(gap) < LEVEL or abs(far - near) <= 1e-13 * abs(far):
+def _crossings(fit: MixedFit, parameter: int, ways: Sequence[Array], drop: float) -> list[float]:
+    """Return where the curve has fallen by the drop first on each way away from the estimate, or NaN."""
+    here = _End(float(fit.theta[parameter]), 0.0, np.inf, fit.theta)
+    paths = [[here] for _ in ways]
+    # The ends of the ways are steep and slow; most curves cross before.
+    for part in (slice(None, NEARER), slice(NEARER, None)):
+        going = [path[-1].fallen <= drop for path in paths]
+        values = [way[part] if go else way[:0] for way, go in zip(ways, going, strict=True)]
+        _follow(fit, parameter, paths, values, drop)
+    crossed = [i for i, path in enumerate(paths) if path[-1].fallen > drop]
+    roots = _closed_in(fit, parameter, [(paths[i][-2], paths[i][-1]) for i in crossed], drop)
+    found = [np.nan] * len(ways)
+    for i, root in zip(crossed, roots, strict=True):
+        found[i] = root
+    return found
+
+
+def _follow(fit: MixedFit, parameter: int, paths: list[list[_End]], values: Sequence[Array], drop: float) -> None:
+    """Lengthen each path by points at its values, as far as the first where the curve has fallen by the drop.
+
+    All points are found roughly first, and then well where the drop is met and just before.
+    """
+    where = np.concatenate(values)
+    if not where.size:
+        return
+    first = np.cumsum([0, *(one.size for one in values)])
+    start = np.repeat([path[-1].theta for path in paths], np.diff(first), axis=0)
+    rough = held(fit, parameter, where, start, rough=True)
+    fallen = fit.point.loglik - rough.loglik > drop
+    theta = rough.theta
+    while True:
+        ends = [next((i for i in range(a, b) if fallen[i]), b - 1) for a, b in pairwise(first)]
+        wanted = [i for end, a in zip(ends, first, strict=False) for i in (end - 1, end) if i >= a]
+        again = held(fit, parameter, where[wanted], theta[wanted])
+        truly = fit.point.loglik - again.loglik > drop
+        if (truly == fallen[wanted]).all():
             break
-        slope = float(point.slope[0])
-        to = at - gap / slope if slope else np.nan
-        at = to if min(near, far) < to < max(near, far) else 0.5 * (near + far)
-        point = held(fit, parameter, np.array([at]), point.theta)
-    return at
+        theta[wanted], fallen[wanted] = again.theta, truly
+    for path, end, a in zip(paths, ends, first, strict=False):
+        path.extend(_end(fit, parameter, again[n]) for n, i in enumerate(wanted) if a <= i <= end)
+
+
+class _End(NamedTuple):
+    """A point of the curve: the parameter, how far the likelihood has fallen, how fast it falls, and all parameters."""
+
+    value: float
+    fallen: float
+    rate: float
+    theta: Array
+
+
+def _end(fit: MixedFit, parameter: int, one: Held) -> _End:
+    fallen, rate = fit.point.loglik - float(one.loglik[0]), -float(one.slope[0])
+    return _End(float(one.theta[0, parameter]), fallen, rate, one.theta[0])
+
+
+def _closed_in(fit: MixedFit, parameter: int, brackets: list[tuple[_End, _End]], drop: float) -> list[float]:
+    """Return where the curve crosses the drop between two points, for all such pairs together."""
+    found = [np.nan] * len(brackets)
+    widths = [abs(far.value - float(fit.theta[parameter])) for _, far in brackets]
+    left, halve = list(range(len(brackets))), [False] * len(brackets)
+    for _ in range(MOST_ROUNDS):
+        if not left:
+            break
+        to = np.array([_between(*brackets[i], drop, halve[i]) for i in left])
+        start = np.array([_line(*brackets[i], value) for i, value in zip(left, to, strict=True)])
+        points = held(fit, parameter, to, start)
+        still = []
+        for row, i in enumerate(left):
+            near, far = brackets[i]
+            new = _end(fit, parameter, points[row])
+            found[i] = new.value
+            step = (drop - new.fallen) / new.rate if new.rate else np.inf
+            if abs(step) <= STEP * widths[i]:
+                found[i] += step
+                continue
+            brackets[i] = (near, new) if new.fallen > drop else (new, far)
+            size = abs(brackets[i][1].value - brackets[i][0].value)
+            halve[i] = size > 0.5 * abs(far.value - near.value)
+            if size > 1e-13 * abs(far.value):
+                still.append(i)
+        left = still
+    return found
+
+
+def _line(near: _End, far: _End, value: float) -> Array:
+    """Return all parameters at a value, on the straight line between two points."""
+    share = (value - near.value) / (far.value - near.value)
+    return np.asarray(near.theta + share * (far.theta - near.theta))
+
+
+def _between(near: _End, far: _End, drop: float, halve: bool) -> float:
+    """Return where the curve should cross: the root of the fall is nearly a line, and known with its slope.
+
+    Its inverse is interpolated, by a cubic, or by a parabola from a point where nothing has fallen yet.
+    """
+    middle = 0.5 * (near.value + far.value)
+    if halve or near.fallen < 0:
+        return middle
+    a, b, aim = np.sqrt(near.fallen), np.sqrt(far.fallen), np.sqrt(drop)
+    slopes = [2.0 * root / one.rate if one.rate else np.nan for root, one in ((a, near), (b, far))]
+    width, t = b - a, (aim - a) / (b - a)
+    to = near.value + t * (far.value - near.value)
+    curve = [(slope * width - (far.value - near.value)) for slope in slopes]
+    if np.isfinite(near.rate):
+        to += t * (1.0 - t) * ((1.0 - t) * curve[0] - t * curve[1])
+    else:
+        to -= t * (1.0 - t) * curve[1]
+    inside = min(near.value, far.value) < to < max(near.value, far.value)
+    return float(to) if inside else middle
 
 
 @dataclass(frozen=True, eq=False)

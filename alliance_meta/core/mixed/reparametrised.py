@@ -11,6 +11,8 @@ import numpy as np
 from alliance_meta._typing import Array
 from alliance_meta.core.robust.clusters import IntArray
 
+# A correlation this near to 1, as the sine of its angle, has the slope of one that is as near.
+STEEP = 1e-6
 # Added to a singular covariance, as a share of its size, so that it has a Cholesky factor.
 RIDGE = 1e-10
 
@@ -53,6 +55,10 @@ class Turned:
         rest = [j for j in range(self.q) if j not in self.front]
         return np.array([*self.front, *rest], dtype=np.intp)
 
+    @cached_property
+    def _triangle(self) -> tuple[IntArray, IntArray]:
+        return np.tril_indices(self.q)
+
     def start(self, variance: float) -> Array:
         """Return equal variances, correlation 0.5."""
         return self.theta(variance * (0.5 + 0.5 * np.eye(self.q)))
@@ -62,7 +68,7 @@ class Turned:
         turned = G[np.ix_(self.order, self.order)]
         ridge = RIDGE * float(np.trace(G)) + np.finfo(float).tiny
         L = np.linalg.cholesky(turned + ridge * np.eye(self.q))
-        found = np.asarray(L[np.tril_indices(self.q)])
+        found = np.asarray(L[self._triangle])
         if len(self.front) == 2:
             sd = float(np.hypot(L[1, 0], L[1, 1]))
             found[:3] = L[0, 0], sd, L[1, 0] / sd
@@ -70,7 +76,7 @@ class Turned:
 
     def _factor(self, theta: Array) -> Array:
         L = np.zeros((*theta.shape[:-1], self.q, self.q))
-        L[..., *np.tril_indices(self.q)] = theta
+        L[..., *self._triangle] = theta
         if len(self.front) == 2:
             sd, rho = theta[..., 1], theta[..., 2]
             L[..., 1, 0], L[..., 1, 1] = sd * rho, sd * np.sqrt(1.0 - rho**2)
@@ -87,17 +93,16 @@ class Turned:
         return (self._back(L @ np.swapaxes(L, -1, -2)),)
 
     def derivatives(self, theta: Array) -> list[tuple[Array, ...]]:
-        """Return those for each parameter; for the correlation, which is only ever held, that of the pair alone."""
+        """Return those for each parameter; for a correlation near -1 or 1 that of one a little less near."""
         L = self._factor(theta)
         found: list[tuple[Array, ...]] = []
-        for at, (i, j) in enumerate(zip(*np.tril_indices(self.q), strict=True)):
+        for at, (i, j) in enumerate(zip(*self._triangle, strict=True)):
             D = np.zeros(L.shape)
             if len(self.front) == 2 and at == 1:
                 D[..., 1, 0], D[..., 1, 1] = theta[..., 2], np.sqrt(1.0 - theta[..., 2] ** 2)
             elif len(self.front) == 2 and at == 2:
-                D[..., 0, 1] = D[..., 1, 0] = theta[..., 0] * theta[..., 1]
-                found.append((self._back(D),))
-                continue
+                sd, rho = theta[..., 1], theta[..., 2]
+                D[..., 1, 0], D[..., 1, 1] = sd, -sd * rho / np.maximum(np.sqrt(1.0 - rho**2), STEEP)
             else:
                 D[..., i, j] = 1.0
             moved = D @ np.swapaxes(L, -1, -2)

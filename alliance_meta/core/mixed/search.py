@@ -12,13 +12,15 @@ import numpy as np
 from scipy import optimize
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.core.mixed.climb import Climbed, climb, observed
+from alliance_meta.core.mixed.climb import SETTLED, Climbed, climb, observed
 from alliance_meta.core.mixed.likelihood import MixedPoint, MixedProblem
-from alliance_meta.core.mixed.starts import candidates
+from alliance_meta.core.mixed.starts import FEW, candidates
 from alliance_meta.core.robust.clusters import IntArray
 
 # What is left to gain where climbs stop that only have to tell peaks from each other.
 ROUGH = 1e-3
+# What may be left to gain of very many effects, whose variances have small errors and whose steps take long.
+STEADY = 1e-15
 # Climbs that end as near as this, in likelihood and in covariances, have found the same peak.
 SAME = 1e-2
 # Peaks lower by more than this are not polished.
@@ -70,7 +72,7 @@ def maximise_mixed(problem: MixedProblem, *, given: Array | None = None, start: 
     if given is not None:
         tries = np.where(fixed, given, tries)
     if len(tries) == 1:
-        found = climb(problem, tries, fixed)
+        found = climb(problem, tries, fixed, enough=SETTLED if problem.k <= FEW else STEADY)
     else:
         rough = climb(problem, tries, fixed, enough=ROUGH)
         found = climb(problem, rough.theta[_peaks(problem, rough)], fixed)
@@ -82,7 +84,8 @@ def maximise_mixed(problem: MixedProblem, *, given: Array | None = None, start: 
     theta = found.theta[best]
     edge = ((theta <= low) | (theta >= high)) & ~fixed
     maxima = tuple(found.value[peaks].tolist())
-    return MixedFit(problem.at(theta), bool(found.settled[best]), found.steps, edge, maxima, fixed)
+    point = problem.at(theta) if found.last is None else found.last.single(0)
+    return MixedFit(point, bool(found.settled[best]), found.steps, edge, maxima, fixed)
 
 
 def _peaks(problem: MixedProblem, found: Climbed) -> IntArray:

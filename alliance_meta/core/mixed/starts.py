@@ -10,7 +10,7 @@ from alliance_meta._typing import Array
 from alliance_meta.core.mixed.likelihood import MixedProblem
 from alliance_meta.core.mixed.structures import Scaled
 
-# Beyond this many effects one start has to do.
+# Beyond this many effects there is one start, and no other peak is looked for.
 FEW = 2_000
 # Numbers that a batch of points may hold at a time.
 MOST_CELLS = 4_000_000

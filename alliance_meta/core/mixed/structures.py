@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -263,7 +264,7 @@ class Unstructured:
         """One for each element of the triangle, q (q + 1) / 2."""
         return self.q * (self.q + 1) // 2
 
-    @property
+    @cached_property
     def _triangle(self) -> tuple[IntArray, IntArray]:
         return np.tril_indices(self.q)
 
