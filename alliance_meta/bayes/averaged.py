@@ -31,10 +31,14 @@ class GridMarginal(Marginal):
     grid: SincDensity
     # The highest moment that is finite.
     moments: int = 2
+    # Mean and standard deviation, where they are known better than from the grid.
+    known: tuple[float, float] | None = None
 
     def _expect(self, order: int) -> float:
         if order > self.moments:
             return NotApplicable(INFINITE)
+        if self.known is not None:
+            return self.known[order - 1]
         value, weight = self.grid.value, self.grid.weight
         mean = float(weight @ value)
         return mean if order == 1 else float(np.sqrt(weight @ (value - mean) ** 2))
@@ -53,7 +57,10 @@ class GridMarginal(Marginal):
         return self.grid.pdf(x)
 
     def _quantile(self, p: Array) -> Array:
-        return _invert(self._cdf, p, *_reach(self))
+        # By u: where a tail is followed far, most of the range of values holds nothing.
+        grid = self.grid
+        u = _invert(lambda u: np.clip(grid.steps(u) @ grid.weight, 0.0, 1.0), p, grid.u[0], grid.u[-1])
+        return grid.line.value(u)
 
     def average(self, function: Callable[[Array], Array]) -> float:
         """Return the posterior mean of a function of the quantity."""

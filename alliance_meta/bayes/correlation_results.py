@@ -105,13 +105,15 @@ class BayesianCorrelationResults(StatedIntervals):
 
     @cached_property
     def _marginals(self) -> dict[str, Marginal]:
-        of_mu, of_tau = self.exact.problem.tails
-        grids = {
-            "mu": (self.exact.mu, of_mu),
-            "tau": (self.exact.tau, of_tau),
-            "theta_new": (self.exact.theta_new, min(of_mu, of_tau)),
+        exact, (of_mu, of_tau) = self.exact, self.exact.problem.tails
+        mu = GridMarginal("mu", exact.mu, exact.mu.moments(of_mu))
+        tau = GridMarginal("tau", exact.tau, exact.tau.moments(of_tau))
+        finite = min(mu.moments, tau.moments)
+        return {
+            "mu": mu,
+            "tau": tau,
+            "theta_new": GridMarginal("theta_new", exact.theta_new, finite, exact.new_moments),
         }
-        return {name: GridMarginal(name, grid, grid.moments(tail)) for name, (grid, tail) in grids.items()}
 
     def prob(self, statement: str, *, scale: str | None = None) -> float:
         """Return the posterior probability of a statement such as ``"mu > 0.1"`` or ``"0.1 < theta_new < 0.5"``."""

@@ -17,7 +17,7 @@ from alliance_meta._typing import Array
 from alliance_meta.core.bayes_heavy import TAU_RULES, align, alike, heavy_nodes, scale_weights, shrink
 from alliance_meta.core.bayes_mixture import NormalMixture, counting, mixture
 from alliance_meta.core.bayes_normal import NormalModel, conditional
-from alliance_meta.core.bayes_panels import Panels, head_of, integrate, mass_region
+from alliance_meta.core.bayes_panels import TINY, Panels, head_of, integrate, mass_region
 from alliance_meta.core.bayes_scale import HeavyPrior, gauss_rules
 
 # How far beyond the scales of the data and of the prior the mass is looked for.
@@ -53,7 +53,8 @@ class TauDensity:
     @property
     def head(self) -> float:
         """The a of a density like tau^(a - 1) near 0 where it is unbounded there, else 1."""
-        return head_of(lambda tau: self.log_density(tau)[None])
+        with np.errstate(all="ignore"):
+            return head_of(self.log_density(np.array(TINY)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

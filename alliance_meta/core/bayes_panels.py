@@ -124,30 +124,41 @@ def integrate(
         top = values.max(axis=(1, 2))
         series = np.exp(values - top[:, None, None]) @ _SERIES
         total = 2.0 * series[:, :, 0] @ half
-        tail = (np.abs(series[:, :, -3:]).sum(axis=2) + _gaps(series)) * half / total[:, None]
+        own, gap = np.abs(series[:, :, -3:]).sum(axis=2), _gaps(series)
+        share = half / total[:, None]
         divisible = (half > 1e-15 * edges[1:]) & (1.0 - edges[:-1] > NEAREST)
         # No panel can be smoother than rounding of its log densities lets it be.
-        rough = (tail > (tolerance + 4.0 * EPS * np.abs(top))[:, None]).any(axis=0) & divisible
+        enough = (tolerance + 4.0 * EPS * np.abs(top))[:, None]
+        rough = (own * share > enough).any(axis=0) & divisible
+        # A panel that is halved anyhow is no witness against those beside it: the next round asks again.
+        met = _beside(np.where(rough[1:] | rough[:-1], 0.0, gap))
+        rough |= ((own + met) * share > enough).any(axis=0) & divisible
         if not rough.any() or len(half) > MOST_PANELS or rounds == MOST_ROUNDS:
             break
         edges, values = _split(log_density, edges, values, rough, stretch)
-    return _panels(stretch, edges, values, series, top, total, tail)
+    return _panels(stretch, edges, values, series, top, total, (own + _beside(gap)) * share)
 
 
 def _gaps(series: Array) -> Array:
-    """Return by how much each series misses those of the panels beside it at their common edges, (m, n).
+    """Return by how much the series of adjacent panels miss one another at their common edges, (m, n - 1).
 
     A peak at an edge may fall between the nodes of a wide panel, which then looks smooth, and empty.
     """
-    gap = np.abs(series[:, :-1].sum(axis=2) - series[:, 1:] @ _SIGNS)
-    return np.pad(gap, ((0, 0), (1, 0))) + np.pad(gap, ((0, 0), (0, 1)))
+    return np.abs(series[:, :-1].sum(axis=2) - series[:, 1:] @ _SIGNS)
 
 
-def head_of(log_density: LogDensity) -> float:
-    """Return the a of densities like tau^(a - 1) near 0 where they are unbounded there, else 1; of the first row."""
+def _beside(gap: Array) -> Array:
+    """Return the gaps at both ends of each panel, (m, n)."""
+    both = np.zeros((len(gap), gap.shape[1] + 1))
+    both[:, 1:] = gap
+    both[:, :-1] += gap
+    return both
+
+
+def head_of(log_tiny: Array) -> float:
+    """Return the a of a density like tau^(a - 1) near 0 where it is unbounded there, else 1; from its logs at TINY."""
     with np.errstate(all="ignore"):
-        low, high = log_density(np.array(TINY))[0]
-        head = 1.0 + float((high - low) / np.log(TINY[1] / TINY[0]))
+        head = 1.0 + float((log_tiny[1] - log_tiny[0]) / np.log(TINY[1] / TINY[0]))
     return head if 0.0 < head < 1.0 else 1.0
 
 
@@ -158,16 +169,18 @@ def mass_region(log_density: LogDensity, low: float, high: float, *, tail: float
     top. A tail of the heaviest row like tau^-tail, `tail` > 1, or mass very far out ask for a stronger stretch.
     """
     s = np.linspace(np.log(low), np.log(high), int((np.log(high) - np.log(low)) / STEP) + 2)
+    with np.errstate(all="ignore"):
+        found = log_density(np.concatenate([TINY, np.minimum(np.exp(s), high)]))[0]
+    head, h = head_of(found[:2]), found[2:] + s
     for _ in range(12):
-        h = log_density(np.minimum(np.exp(s), high))[0] + s
         near = np.flatnonzero(h > h.max() - DEPTH)
         if len(near) >= FEWEST:
             break
         s = np.linspace(s[max(near[0] - 1, 0)], s[min(near[-1] + 1, len(s) - 1)], 65)
+        h = log_density(np.minimum(np.exp(s), high))[0] + s
     density = np.exp(h - h.max())
     mass = np.append(0.0, np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(s)))
     tau = np.exp(np.interp(START * mass[-1], mass, s))
-    head = head_of(log_density)
     # Mass near 0 spreads over many powers of 10, and what is rare beside it must stay in reach.
     scale = float(tau[len(tau) // 2 if head == 1.0 else -2])
     far = (s[near[-1]] - np.log(scale)) / FARTHEST

@@ -242,6 +242,16 @@ class TabulatedPosterior:
         """The distribution of tau."""
         return self.grid.marginal(1)
 
+    @property
+    def new_moments(self) -> tuple[float, float]:
+        """Mean and standard deviation of the true effect of a new study, by the law of total variance.
+
+        In its own density rounding far out, times the square of what lies there, would swamp them.
+        """
+        mu, tau = self.mu, self.tau
+        mean = float(mu.weight @ mu.value)
+        return mean, float(np.sqrt(mu.weight @ (mu.value - mean) ** 2 + tau.weight @ tau.value**2))
+
     @cached_property
     def theta_new(self) -> SincDensity:
         """The distribution of the true effect of a new study."""

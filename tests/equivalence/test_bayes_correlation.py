@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -187,6 +188,43 @@ def test_a_heavy_tail_leaves_no_mean():
     table = fit.tidy()
     assert all(isinstance(table.loc[name, "mean"], NotApplicable) for name in ("mu", "tau", "theta_new"))
     assert np.isfinite(table.loc["mu", "median"])
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_moments_under_cauchy_priors_are_there_where_they_are_finite(es, k):
+    """The true effects in closed form, mu and tau by Gauss and Legendre's rule far into both tails."""
+    mu_prior, tau_prior = priors.Cauchy(0, 0.3), priors.HalfCauchy(0.15)
+    with warnings.catch_warnings():
+        # So wide a grid is coarse where there is little data, and says so.
+        warnings.simplefilter("ignore", am.errors.ConvergenceWarning)
+        fit = exact_correlation(as_z(np.tanh(es.yi[:k]), es.ni[:k]), mu_prior=mu_prior, tau_prior=tau_prior)
+    x, w = special.roots_legendre(160)
+    u, log_tau = 9.0 * x, 11.75 * x - 2.25
+    mu, tau = 0.2 + 0.15 * np.sinh(u), 0.15 * np.exp(log_tau)
+    data, logs = correlations(np.tanh(es.yi[:k]), es.ni[:k]), np.empty((160, 160))
+    for j, t in enumerate(tau):
+        logs[:, j] = log_marginal(data, np.tile(mu[:, None], (1, k)), np.full(160, t)).sum(axis=1)
+    logs += mu_prior.logpdf(mu)[:, None] + tau_prior.logpdf(tau)
+    weight = np.exp(logs - logs.max()) * np.outer(w * np.cosh(u), w * tau)
+    weight /= weight.sum()
+    of_mu, of_tau = weight.sum(axis=1), weight.sum(axis=0)
+    mean, spread, square = of_mu @ mu, of_tau @ tau, of_tau @ tau**2
+    variance = of_mu @ (mu - mean) ** 2
+    expected = {
+        "mu": (mean, np.sqrt(variance)),
+        "tau": (spread, np.sqrt(square - spread**2)),
+        "theta_new": (mean, np.sqrt(variance + square)),
+    }
+    table = fit.tidy()
+    for name, (first, second) in expected.items():
+        assert table.loc[name, "mean"] == pytest.approx(first, rel=3e-4), name
+        # One study leaves tau a tail like tau^-3.
+        if k == 1 and name != "mu":
+            assert isinstance(table.loc[name, "sd"], NotApplicable)
+        else:
+            assert table.loc[name, "sd"] == pytest.approx(second, rel=3e-4), name
+        one = fit.posterior(name)
+        assert one.cdf(one.quantile([0.025, 0.5, 0.975])) == pytest.approx([0.025, 0.5, 0.975], abs=1e-9)
 
 
 def test_predictions_and_probabilities(fit):

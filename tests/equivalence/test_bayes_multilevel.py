@@ -107,7 +107,8 @@ def test_without_variation_within_it_is_the_model_of_study_means():
 def test_without_variation_between_it_is_the_two_level_model():
     es = effects()
     almost = fit_multilevel(es, mods="year", tau_prior={"study_id": priors.HalfNormal(1e-7), "es_id": TAU})
-    two = am.BayesianModel(es, mods="year").fit()
+    with pytest.warns(am.errors.DependenceWarning, match="taken as independent"):
+        two = am.BayesianModel(es, mods="year").fit()
     assert almost.log_marginal_likelihood == pytest.approx(two.log_marginal_likelihood, abs=1e-6)
     assert almost.beta == pytest.approx(two.beta, rel=1e-6)
     assert almost.vb == pytest.approx(two.vb, rel=1e-6)
@@ -146,7 +147,8 @@ def test_true_effects_are_the_dense_conditional_ones():
 def test_bayes_factors_are_ratios_of_marginal_likelihoods():
     es = effects()
     fit = fit_multilevel(es, mods="year")
-    two = am.BayesianModel(es, mods="year").fit()
+    with pytest.warns(am.errors.DependenceWarning, match="taken as independent"):
+        two = am.BayesianModel(es, mods="year").fit()
     one = fit.bayes_factor("tau[study_id] = 0")
     assert one.log_bf01 == pytest.approx(two.log_marginal_likelihood - fit.log_marginal_likelihood, abs=1e-8)
     alone = fit_multilevel(es)

@@ -10,7 +10,7 @@ import pytest
 
 from alliance_meta import BayesianModel, EffectSizes, bayes, escalc, load_dataset
 from alliance_meta.bayes import SampledPosterior, arviz_bridge
-from alliance_meta.errors import InputError
+from alliance_meta.errors import ConvergenceWarning, InputError
 from alliance_meta.plots import forest, forest_data, forest_pages, frame_from_dict, frame_to_dict
 from alliance_meta.plots.forest_frame import make_frame
 from tests.plots.cases import dependent, made_up, molloy
@@ -141,7 +141,8 @@ def test_draws_that_fail_their_checks_say_so_first(fit, sampled):
     names = {name: values[:, :40] for name, values in arviz_bridge.draws(sampled.container).items()}
     names.pop("theta")
     few = replace(sampled, container=arviz_bridge.from_draws(names))
-    bottom = forest_data(few).attrs["bottom"]
+    with pytest.warns(ConvergenceWarning, match="DO NOT RELY"):
+        bottom = forest_data(few).attrs["bottom"]
     assert bottom[0].startswith("DO NOT RELY ON THESE NUMBERS")
     assert "Too few effective draws" in " ".join(bottom[1:])
 
