@@ -103,7 +103,7 @@ def profile_interval(fit: MixedFit, parameter: int, *, level: float) -> tuple[fl
     low, high = (float(edge[parameter]) for edge in fit.point.problem.bounds)
     estimate = float(fit.theta[parameter])
     shares = np.linspace(1.0, 0.0, 7)[1:]
-    ways = [np.empty(0), np.empty(0)]
+    ways: list[Array] = [np.empty(0), np.empty(0)]
     if np.isfinite(low) and estimate > low:
         ways[0] = low + (estimate - low) * shares
     if not np.isfinite(high):

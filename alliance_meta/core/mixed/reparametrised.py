@@ -63,6 +63,10 @@ class Turned:
         """Return equal variances, correlation 0.5."""
         return self.theta(variance * (0.5 + 0.5 * np.eye(self.q)))
 
+    def starts(self, variance: float) -> Array:
+        """Return that one point: a profile climbs from the estimate."""
+        return self.start(variance)[None]
+
     def theta(self, G: Array) -> Array:
         """Return the parameters of a covariance (q, q)."""
         turned = G[np.ix_(self.order, self.order)]
