@@ -36,6 +36,7 @@ SUSPICION_WORDS = {
     "not-yes-or-no": "neither yes nor no",
     "number-code": "a number that may be a code for missing",
     "out-of-range": "numbers out of range",
+    "published": "printed results or a route that cannot be read",
     "r-and-p": "r and p that contradict each other",
     "r-large": "|r| > .9",
     "required": "required cells that are empty",
