@@ -261,7 +261,7 @@ def test_an_empty_set_of_tau2_and_an_estimate_outside_its_interval_are_said():
             assert ("tau2-interval-empty" in codes, "tau2-outside-interval" in codes) == (empty, outside)
             for code in told:
                 told[code] += code in codes
-    assert min(told.values()) > 1
+    assert min(told.values()) > 0
 
 
 def test_few_studies_are_computed_and_noted(rng):
