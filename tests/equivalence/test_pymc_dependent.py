@@ -14,7 +14,7 @@ from alliance_meta import priors
 from alliance_meta.bayes import pymc
 from alliance_meta.bayes.arviz_bridge import load
 from alliance_meta.core.mixed.nested import lay_out, simulate
-from alliance_meta.errors import DroppedRowsWarning
+from alliance_meta.errors import DependenceWarning, DroppedRowsWarning
 from tests.equivalence.pymc_density import OFFSET, as_draws, log_density
 from tests.tolerances import CLOSED_FORM
 
@@ -23,6 +23,8 @@ STUDY = [1, 1, 1, 2, 2, 2, 2, 3, 3, 4, 4, 5, 6, 6, 6, 6, 7, 8, 8, 8, 9, 9]
 SAMPLE = list("xxyxxyyxyxxxxyxyxxxyxy")
 RATER = ["client", "therapist", "observer", "client"] * 5 + ["client", "therapist"]
 THREE = ("country", "study", "es_id")
+# The three variances in the order in which these tests give them.
+CROSSED = ("study_id", "rater", "es_id")
 
 
 @pytest.fixture
@@ -114,7 +116,9 @@ def test_moderators_and_likelihood_of_each_cluster(es):
 
 
 def test_one_level_of_rows_is_the_model_of_independent_effects(es):
-    levels, usual = log_density(pymc.multilevel(es, random="es_id")), log_density(pymc.normal_normal(es))
+    with pytest.warns(DependenceWarning, match="22 effects from 9 studies"):
+        usual = log_density(pymc.normal_normal(es))
+    levels = log_density(pymc.multilevel(es, random="es_id"))
     nothing = log_density(pymc.multilevel(es, random=("study_id", "es_id")))
     for mu, tau in ((0.2, 0.1), (-0.4, 0.7)):
         expected = usual(mu=mu, tau=tau)
@@ -147,7 +151,7 @@ def test_a_level_that_V_reaches_across_is_drawn(es):
 @pytest.mark.parametrize("rho", [None, 0.6])
 def test_log_density_of_crossed_factors(es, rho):
     V = None if rho is None else am.impute_V(es, rho=rho)
-    model = pymc.crossed(es, V=V)
+    model = pymc.crossed(es, V=V, random=CROSSED)
     raters = list(model.coords["rater"])
     at = np.array([raters.index(one) for one in RATER])
     density = log_density(model)
@@ -176,8 +180,8 @@ def test_log_density_of_crossed_factors(es, rho):
     ids=["Student t", "Cauchy", "flat"],
 )
 def test_the_prior_of_mu_is_that_of_mu(es, mu_prior, logpdf):
-    density = log_density(pymc.crossed(es, mu_prior=mu_prior))
-    usual = log_density(pymc.crossed(es))
+    density = log_density(pymc.crossed(es, random=CROSSED, mu_prior=mu_prior))
+    usual = log_density(pymc.crossed(es, random=CROSSED))
     point = {"tau": [0.2, 0.3, 0.1], "z_rater": [1.0, 0.5, -0.2]}
     for seen in (0.3, -0.5):
         mu = seen - 0.3 * np.mean(point["z_rater"])
@@ -186,7 +190,7 @@ def test_the_prior_of_mu_is_that_of_mu(es, mu_prior, logpdf):
 
 
 def test_crossed_without_variation_between_raters_is_multilevel(es):
-    crossed, nested = log_density(pymc.crossed(es)), log_density(pymc.multilevel(es))
+    crossed, nested = log_density(pymc.crossed(es, random=CROSSED)), log_density(pymc.multilevel(es))
     expected = nested(mu=0.2, tau=[0.1, 0.2]) + stats.halfnorm.logpdf(1e-9, 0, 0.3) + 3 * stats.norm.logpdf(0.0)
     assert crossed(mu_seen=0.2, tau=[0.1, 1e-9, 0.2], z_rater=[0.0] * 3) == pytest.approx(expected, abs=OFFSET)
 
@@ -196,7 +200,7 @@ def test_scatter_of_a_new_study(es, rng):
     levels = pymc.multilevel(es, random=THREE).recipe.scatter
     assert levels({"tau": tau}, None, rng).std() == pytest.approx(np.sqrt(0.14), rel=0.02)
     assert levels.sd({"tau": tau[:3]}) == pytest.approx(np.full((3, 1), np.sqrt(0.14)))
-    recipe = pymc.crossed(es).recipe
+    recipe = pymc.crossed(es, random=CROSSED).recipe
     draws = {"tau": tau, "u_rater": np.tile([0.5, -0.5, 0.0], (40000, 1))}
     assert recipe.scatter(draws, None, rng).std() == pytest.approx(np.sqrt(0.14), rel=0.02)
     new = recipe.scatter(draws, pd.DataFrame({"rater": ["therapist", "spouse", "client"]}), rng)
@@ -211,7 +215,7 @@ def test_other_data(es):
     assert data["parent_1"].tolist() == [0, 0, 1, 1, 2, 3]
     assert data["parent_2"].tolist() == [0, 1, 1, 2]
     assert other.units == ("A", "B", "C")
-    crossed = pymc.crossed(es).recipe
+    crossed = pymc.crossed(es, random=CROSSED).recipe
     again, data = crossed.rebuilt(es.take(slice(1, None)))
     assert data["group_1"][:3].tolist() == [1, 2, 0]
     draws = {"mu": np.array([0.1]), "tau": np.array([[0.1, 0.2, 0.3]]), "u_rater": np.array([[0.1, 0.2, 0.3]])}
@@ -227,11 +231,11 @@ def test_other_data_that_do_not_fit(es):
     mods = es.moderators.assign(rater=["spouse", *RATER[1:]])
     stranger = am.EffectSizes.from_arrays(es.yi, es.vi, mods=mods, measure="ZCOR", study_id=list(es.study_id))
     with pytest.raises(am.InputError, match="rater has 'spouse'"):
-        pymc.crossed(es).recipe.rebuilt(stranger)
+        pymc.crossed(es, random=CROSSED).recipe.rebuilt(stranger)
     mods = es.moderators.assign(rater=["client"] * 11 + ["therapist"] * 11)
     nested = am.EffectSizes.from_arrays(es.yi, es.vi, mods=mods, measure="ZCOR", study_id=list(es.study_id))
     with pytest.raises(am.InputError, match="otherwise than in the data"):
-        pymc.crossed(es).recipe.rebuilt(nested)
+        pymc.crossed(es, random=CROSSED).recipe.rebuilt(nested)
 
 
 def test_new_data_reach_the_density(es):
@@ -343,7 +347,7 @@ def test_effects_without_a_moderator_are_left_out(es):
         (
             "multilevel",
             {"tau_prior": {"studyid": priors.HalfNormal(1)}},
-            "did you mean 'study_id'.*Terms: study_id, es",
+            "did you mean 'study_id'.*Terms: study_id, study_id/es",
         ),
         ("multilevel", {"tau_prior": priors.Jeffreys()}, "improper"),
     ],
