@@ -14,6 +14,7 @@ from alliance_meta.moderators.grid import check_names, finite_number, level_valu
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_level
+from alliance_meta.plots.forests import nested_text
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.sheet.chart_frame import EFFECT, chart_meta, described, make_chart, with_r
 from alliance_meta.tables.format import format_count, format_level
@@ -236,7 +237,8 @@ def held_line(held: Mapping[str, Any], categorical: bool) -> list[str]:
 def _tests(fit: Any, level: float) -> list[str]:
     if isinstance(fit.QM, NotApplicable) or isinstance(fit.QE, NotApplicable):
         return [f"{fit.design.formula}; {fit.model_label}"]
-    residual, test = forest_text.bottom(fit, level, simple=False)
+    test = f"Test of moderators: {forest_text.test_text(fit.QM, fit.QMdf, fit.QMp)}"
+    residual = nested_text.heterogeneity(fit, level, simple=False)
     return [f"{test} ({fit.design.formula}; {fit.model_label})", residual]
 
 

@@ -175,5 +175,5 @@ def test_groups_without_a_value_are_refused(es):
     frame = es.moderators.copy()
     frame.loc[3, "rater"] = None
     lacking = am.EffectSizes.from_arrays(es.yi, es.vi, mods=frame, measure="ZCOR")
-    with pytest.raises(am.InputError, match="'rater' is missing for"):
+    with pytest.raises(am.InputError, match="'rater' is empty for"):
         pymc.group_tau(lacking, by="rater")

@@ -29,7 +29,9 @@ CASES: dict[str, Callable[[], NotebookFigure]] = {
     "development": lambda: draw("development, every result"),
     "extremes": lambda: forest(extremes(), smallest_effect=0.1),
     "sequential": lambda: draw("sequential"),
-    "subgroups-last-page": lambda: forest_pages(forest_data(fitted(97), by="modality", rob=["bias"]))[-1],
+    "subgroups-last-page": lambda: forest_pages(quiet(lambda: forest_data(fitted(97), by="modality", rob=["bias"])))[
+        -1
+    ],
     "bubble-levels": lambda: draw("bubble of levels"),
     "bubble-line": lambda: draw("bubble"),
     "caterpillar": lambda: draw("caterpillar of many"),

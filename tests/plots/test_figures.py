@@ -226,7 +226,7 @@ def test_columns_that_are_no_names_are_refused_in_words() -> None:
 def test_an_unclear_risk_of_bias_stays_unclear() -> None:
     fit = fitted(6)
     es = EffectSizes.from_arrays(
-        fit.effects.yi, fit.effects.vi, mods={"rob": ["low", "unclear", "high", "?", "low", "some concerns"]}
+        fit.effects.yi, fit.effects.vi, mods={"rob": ["low", "unclear", "high", "Unclear", "low", "some concerns"]}
     )
     frame = forest_data(RandomEffectsModel(es).fit(), rob=["rob"])
     assert frame["rob"].tolist()[:6] == ["L", "?", "H", "?", "L", "S"]

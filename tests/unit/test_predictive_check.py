@@ -12,6 +12,7 @@ import alliance_meta as am
 from alliance_meta import EffectSizes, NotApplicable
 from alliance_meta.bayes import power_scaling, powers, predictive_check
 from alliance_meta.core.bayes.replicates import check_statistics
+from alliance_meta.core.bayes.two_level import _combine
 from alliance_meta.errors import InputError
 from tests.plots.prior_cases import bayesian_levels
 from tests.tolerances import CLOSED_FORM
@@ -39,9 +40,9 @@ def test_the_mean_beside_its_exact_distribution(name, request):
     exact, es = fit.exact, fit.effects
     found = predictive_check(fit, seed=3)
     a = np.full(es.k, 1 / es.k)
-    made = exact.coefficients((a @ exact.problem.model.X)[None])
-    sd = np.sqrt(made.sd[0] ** 2 + (a**2 * es.vi).sum() + exact.tau**2 * (a**2).sum())
-    p = float(exact.weight @ stats.norm.sf(es.yi.mean(), made.mean[0], sd))
+    mean, variance = _combine(exact.mean, exact.root, (a @ exact.problem.model.X)[None])
+    sd = np.sqrt(variance[0] + (a**2 * es.vi).sum() + exact.tau**2 * (a**2).sum())
+    p = float(exact.weight @ stats.norm.sf(es.yi.mean(), mean[0], sd))
     row = found.tidy().loc["mean"]
     assert row["observed"] == pytest.approx(es.yi.mean())
     assert abs(row["p_value"] - p) < 4 * row["mcse"]

@@ -74,7 +74,8 @@ def climb(
     theta, last = point.theta.copy(), None
     fixed = np.broadcast_to(fixed, theta.shape)
     value, g = point.logliks, point.gradient
-    H = _definite(point.information if H is None else H, fixed)
+    least = 1e-6 / problem.units**2
+    H = _definite(point.information if H is None else H, fixed, least)
     renews = (~fixed).sum(axis=1) <= MANY
     m = len(theta)
     damping, fresh, settled, open_ = np.zeros(m), np.ones(m, dtype=bool), np.zeros(m, dtype=bool), np.isfinite(value)
@@ -97,7 +98,7 @@ def climb(
             over = fresh[stuck] & (damping[stuck] >= MOST_DAMPING)
             settled[stuck[over]], open_[stuck[over]] = gain[~went][over] < ROUNDED, False
             damping[stuck] = np.where(fresh[stuck], np.maximum(1e-2, 10.0 * damping[stuck]), 0.0)
-            H[stuck], fresh[stuck] = _definite(problem.at(theta[stuck]).information, fixed[stuck]), True
+            H[stuck], fresh[stuck] = _definite(problem.at(theta[stuck]).information, fixed[stuck], least), True
         b = a[went]
         last = point if b.size == m == 1 else last
         fresh[b] = renew[went]
@@ -105,7 +106,7 @@ def climb(
         if c.size:
             H[c] = _update(H[c], to[turned] - theta[c], np.where(fixed[c], 0.0, g[c] - slope[turned]))
         if c.size < b.size:
-            H[a[went & renew]] = _definite(information[went & renew], fixed[a[went & renew]])
+            H[a[went & renew]] = _definite(information[went & renew], fixed[a[went & renew]], least)
         theta[b], value[b], g[b] = to[went], higher[went], slope[went]
         damping[b] = np.where(damping[b] > 1e-6, 0.1 * damping[b], 0.0)
     return Climbed(theta, value, settled, step, last)
@@ -143,10 +144,13 @@ def _moves(problem: MixedProblem, theta: Array, g: Array, H: Array, damping: Arr
     return move, (slope * move).sum(axis=1)
 
 
-def _definite(H: Array, fixed: Mask) -> Array:
-    """Return each H with its negative curvatures turned round; what is fixed has no part in it."""
+def _definite(H: Array, fixed: Mask, least: Array) -> Array:
+    """Return each H with its negative curvatures turned round; what is fixed has no part in it.
+
+    Curvatures are compared in units of their own, (n,) at `least`: that of a correlation beside a variance of 0 is 0.
+    """
     H = np.where(fixed[:, :, None] | fixed[:, None, :], np.eye(H.shape[-1]), H)
-    scale = np.sqrt(np.maximum(np.abs(np.diagonal(H, axis1=1, axis2=2)), np.finfo(float).tiny))
+    scale = np.sqrt(np.maximum(np.abs(np.diagonal(H, axis1=1, axis2=2)), least))
     both = scale[:, :, None] * scale[:, None, :]
     values, vectors = np.linalg.eigh(H / both)
     if (values > 0).all():

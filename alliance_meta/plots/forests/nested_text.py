@@ -28,7 +28,7 @@ MOST_COMPONENTS = 4
 
 def bottom(fit: Any, groups: Nest, level: float, *, simple: bool, beside: bool) -> list[str]:
     """Return heterogeneity, the test of moderators, how coefficients are tested, and what the diamonds are."""
-    lines = [_heterogeneity(fit, level, simple=simple)]
+    lines = [heterogeneity(fit, level, simple=simple)]
     if not simple:
         lines.append(f"Test of moderators: {forest_text.test_text(fit.QM, fit.QMdf, fit.QMp)}")
     if isinstance(fit, RobustResults):
@@ -49,7 +49,8 @@ def bottom(fit: Any, groups: Nest, level: float, *, simple: bool, beside: bool) 
     return lines
 
 
-def _heterogeneity(fit: Any, level: float, *, simple: bool) -> str:
+def heterogeneity(fit: Any, level: float, *, simple: bool) -> str:
+    """Return the heterogeneity of the model behind a fit in one line."""
     model = model_of(fit)
     if isinstance(model, RandomEffectsResults):
         return forest_text.heterogeneity(model, level, simple=simple)
