@@ -68,7 +68,9 @@ def made_up(
 
 def fitted(k: int, *, mods: str = "1", **options: Any) -> RandomEffectsResults:
     """Fit `k` made-up correlations."""
+    # Of the made-up labels some stand twice: each row is a study of its own here.
     effects = made_up(k, **options)
+    effects = replace(effects, study_id=effects.slab)
     return quiet(lambda: RandomEffectsModel(effects, mods=mods).fit())
 
 
