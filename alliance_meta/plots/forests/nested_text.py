@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from alliance_meta._typing import Array
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.forests.nests import Nest, model_of
 from alliance_meta.plots.sheet.axis import is_correlation, to_reader
+from alliance_meta.results.location_scale import LocationScaleResults
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.robust import RobustResults
@@ -63,13 +68,23 @@ def heterogeneity(fit: Any, level: float, *, simple: bool) -> str:
     if spread:
         parts.append(f"{spread} ({scale})")
     I2 = getattr(model, "I2", NotApplicable("none"))
-    if not math.isnan(I2):
+    if isinstance(model, LocationScaleResults):
+        parts.append(f"I² = {_range(I2, format_percent)}")
+    elif not math.isnan(I2):
         parts.append(f"I² = {format_percent(I2)}{_shares(model)}")
     return f"{name}: {'; '.join(parts)}"
 
 
+def _range(values: Array, write: Callable[[float], str]) -> str:
+    """Return the least and the largest of the studies' values, one where they agree."""
+    least, most = write(float(np.min(values))), write(float(np.max(values)))
+    return least if least == most else f"{least} to {most}"
+
+
 def _spread(model: Any) -> str:
     """Return the standard deviations of true effects, by level."""
+    if isinstance(model, LocationScaleResults):
+        return f"τ = {_range(model.tau, format_number)}"
     if isinstance(model, RVEResults):
         if math.isnan(model.tau):
             return ""
