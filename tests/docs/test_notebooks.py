@@ -8,10 +8,12 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nbformat
 import pytest
+
+if TYPE_CHECKING:
+    import nbformat
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
@@ -53,6 +55,8 @@ def test_there_is_a_notebook_for_each_reader() -> None:
 
 @each
 def test_the_ipynb_is_the_py_without_outputs(script: Path) -> None:
+    import nbformat  # seven seconds
+
     text = script.with_suffix(".ipynb").read_text(encoding="utf-8")
     assert text == PAIR["as_ipynb"](script.read_text(encoding="utf-8")), "run: python notebooks/tools/pair.py"
     notebook = nbformat.reads(text, as_version=4)
@@ -80,6 +84,8 @@ def test_a_notebook_is_read_before_it_is_run(script: Path) -> None:
 @each
 @pytest.mark.notebook
 def test_the_notebook_runs_and_shows_every_plot(script: Path, tmp_path: Path) -> None:
+    import nbformat
+
     done = run(script.read_text("utf-8"), tmp_path)
     assert done.returncode == 0, done.stderr
     notebook = nbformat.read(tmp_path / "run" / "notebook.ipynb", as_version=4)

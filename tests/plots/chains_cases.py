@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
@@ -31,13 +32,13 @@ def sampled(chains: int = 4, draws: int = 400, *, stuck: bool = False, teaching:
     return SampledPosterior(container, effects.notes, 1, normal_normal(effects).recipe)
 
 
-def chains_charts() -> dict[str, pd.DataFrame]:
-    """Return the frames whose geometry is checked; the first word of a name is the plot."""
+def chains_charts() -> dict[str, Callable[[], pd.DataFrame]]:
+    """Return how to make the frames whose geometry is checked; the first word of a name is the plot."""
     label = f"theta[{molloy().effects.slab[3]}]"
     return {
-        "chains": chains_data(sampled(), what=["mu", "tau"]),
-        "chains that disagree": chains_data(sampled(stuck=True)),
-        "chains of one": chains_data(sampled(1, 30), what=["mu", "tau"]),
-        "chains, eight": chains_data(sampled(8, 1000), what=["mu", label, "theta_new"]),
-        "chains, synthetic": chains_data(sampled(2, 100, teaching=True), show_cautions=True, what="tau"),
+        "chains": lambda: chains_data(sampled(), what=["mu", "tau"]),
+        "chains that disagree": lambda: chains_data(sampled(stuck=True)),
+        "chains of one": lambda: chains_data(sampled(1, 30), what=["mu", "tau"]),
+        "chains, eight": lambda: chains_data(sampled(8, 1000), what=["mu", label, "theta_new"]),
+        "chains, synthetic": lambda: chains_data(sampled(2, 100, teaching=True), show_cautions=True, what="tau"),
     }

@@ -162,79 +162,91 @@ def multiplied(fit: RandomEffectsResults) -> Any:
 @cache
 def charts() -> dict[str, pd.DataFrame]:
     """Return the frames whose geometry is checked; the first word of a name is the plot."""
-    boot = sensitivity.bootstrap(molloy(), seed=1, iterations=200)
-    wild = quiet(lambda: fitted(12, n=(5, 9), mods="rater*modality"))
-    margins = moderators.marginal_means(crossed(), ["rater", "modality"])
-    models = ensemble()
-    subsets = average(molloy().effects, candidates=["meanage", "quality"])
+    boot = cache(lambda: sensitivity.bootstrap(molloy(), seed=1, iterations=200))
+    wild = cache(lambda: quiet(lambda: fitted(12, n=(5, 9), mods="rater*modality")))
+    margins = cache(lambda: moderators.marginal_means(crossed(), ["rater", "modality"]))
+    models = cache(ensemble)
+    subsets = cache(lambda: average(molloy().effects, candidates=["meanage", "quality"]))
     return {
-        "averaged": averaged_data(models),
-        "averaged coefficient": averaged_data(subsets, what="meanage"),
-        "averaged without doubt": averaged_data(subsets),
-        "averaged, synthetic": averaged_data(ensemble(teaching=True), show_cautions=True),
+        "averaged": lambda: averaged_data(models()),
+        "averaged coefficient": lambda: averaged_data(subsets(), what="meanage"),
+        "averaged without doubt": lambda: averaged_data(subsets()),
+        "averaged, synthetic": lambda: averaged_data(ensemble(teaching=True), show_cautions=True),
         **next_study_charts(),
         **prior_charts(),
         **smooth_charts(),
-        "weight_function": weight_function_data(models),
-        "weight_function of selection": weight_function_data(models, conditional=True),
-        "weight_function, synthetic": weight_function_data(ensemble(teaching=True), show_cautions=True),
-        "caterpillar of one": caterpillar_data(fitted(1)),
-        "caterpillar of five": caterpillar_data(fitted(5)),
-        "caterpillar of small studies": caterpillar_data(fitted(40, n=(5, 9))),
-        "caterpillar of many": caterpillar_data(many(3000)),
-        "caterpillar of a regression": caterpillar_data(fitted(60, mods="rater")),
-        "caterpillar of thousands": caterpillar_data(generic()),
-        "caterpillar, synthetic": caterpillar_data(synthetic(molloy()), show_cautions=True),
-        "bubble": bubble_data(molloy("meanage + design"), "meanage"),
-        "bubble of years": bubble_data(fitted(40, mods="rater*year"), "year"),
-        "bubble of levels": bubble_data(fitted(60, mods="rater + year"), "rater"),
-        "bubble, wild": bubble_data(wild, "modality"),
-        "bubble, synthetic": bubble_data(synthetic(fitted(25, mods="year")), "year", show_cautions=True),
-        "profile": profile_data(molloy()),
-        "profile at 0": profile_data(alike()),
-        "profile of many": profile_data(many(3000)),
-        "profile of thousands": profile_data(generic()),
-        "means": means_data(margins),
-        "means with letters": means_data(margins, pairwise=moderators.pairwise(crossed(), ["rater", "modality"])),
-        "means, wild": means_data(moderators.marginal_means(wild, ["rater", "modality"])),
-        "means of subgroups": means_data(subgroups(fitted(40), by="rater")),
-        "means on r": means_data(moderators.marginal_means(crossed(), "rater", scale="r_mean")),
-        "resampled signs": resampled_data(permuted()),
-        "resampled rows": resampled_data(sensitivity.permutation_test(crossed(), seed=1, iterations=100)),
-        "resampled mean": resampled_data(boot),
-        "resampled tau2": resampled_data(boot, quantity="tau2"),
-        "resampled wild": resampled_data(multiplied(crossed())),
-        "rho_grid": rho_grid_data(several()),
-        "rho_grid of one": rho_grid_data(several(rho=(0.5,), how="composite")),
-        "rho_grid of a coefficient": rho_grid_data(several(rho=(0, 0.9), mods="rater"), term="rater[T.mixed]"),
-        "rho_grid, synthetic": rho_grid_data(several(teaching=True), show_cautions=True),
-        "dependence": dependence_data(compared(select={"by": {"year": "lowest"}, "unlisted": "last", "ties": "first"})),
-        "dependence of a coefficient": dependence_data(compared(mods="rater"), term="rater[T.observer]"),
-        "dependence, synthetic": dependence_data(compared(teaching=True, methods="mean"), show_cautions=True),
-        "rho_grid of CHE": rho_grid_data(quiet(lambda: sensitivity.rho_grid(lambda rho: che(nested(), rho=rho)))),
-        "resampled component": resampled_data(
+        "weight_function": lambda: weight_function_data(models()),
+        "weight_function of selection": lambda: weight_function_data(models(), conditional=True),
+        "weight_function, synthetic": lambda: weight_function_data(ensemble(teaching=True), show_cautions=True),
+        "caterpillar of one": lambda: caterpillar_data(fitted(1)),
+        "caterpillar of five": lambda: caterpillar_data(fitted(5)),
+        "caterpillar of small studies": lambda: caterpillar_data(fitted(40, n=(5, 9))),
+        "caterpillar of many": lambda: caterpillar_data(many(3000)),
+        "caterpillar of a regression": lambda: caterpillar_data(fitted(60, mods="rater")),
+        "caterpillar of thousands": lambda: caterpillar_data(generic()),
+        "caterpillar, synthetic": lambda: caterpillar_data(synthetic(molloy()), show_cautions=True),
+        "bubble": lambda: bubble_data(molloy("meanage + design"), "meanage"),
+        "bubble of years": lambda: bubble_data(fitted(40, mods="rater*year"), "year"),
+        "bubble of levels": lambda: bubble_data(fitted(60, mods="rater + year"), "rater"),
+        "bubble, wild": lambda: bubble_data(wild(), "modality"),
+        "bubble, synthetic": lambda: bubble_data(synthetic(fitted(25, mods="year")), "year", show_cautions=True),
+        "profile": lambda: profile_data(molloy()),
+        "profile at 0": lambda: profile_data(alike()),
+        "profile of many": lambda: profile_data(many(3000)),
+        "profile of thousands": lambda: profile_data(generic()),
+        "means": lambda: means_data(margins()),
+        "means with letters": lambda: means_data(
+            margins(), pairwise=moderators.pairwise(crossed(), ["rater", "modality"])
+        ),
+        "means, wild": lambda: means_data(moderators.marginal_means(wild(), ["rater", "modality"])),
+        "means of subgroups": lambda: means_data(subgroups(fitted(40), by="rater")),
+        "means on r": lambda: means_data(moderators.marginal_means(crossed(), "rater", scale="r_mean")),
+        "resampled signs": lambda: resampled_data(permuted()),
+        "resampled rows": lambda: resampled_data(sensitivity.permutation_test(crossed(), seed=1, iterations=100)),
+        "resampled mean": lambda: resampled_data(boot()),
+        "resampled tau2": lambda: resampled_data(boot(), quantity="tau2"),
+        "resampled wild": lambda: resampled_data(multiplied(crossed())),
+        "rho_grid": lambda: rho_grid_data(several()),
+        "rho_grid of one": lambda: rho_grid_data(several(rho=(0.5,), how="composite")),
+        "rho_grid of a coefficient": lambda: rho_grid_data(several(rho=(0, 0.9), mods="rater"), term="rater[T.mixed]"),
+        "rho_grid, synthetic": lambda: rho_grid_data(several(teaching=True), show_cautions=True),
+        "dependence": lambda: dependence_data(
+            compared(select={"by": {"year": "lowest"}, "unlisted": "last", "ties": "first"})
+        ),
+        "dependence of a coefficient": lambda: dependence_data(compared(mods="rater"), term="rater[T.observer]"),
+        "dependence, synthetic": lambda: dependence_data(compared(teaching=True, methods="mean"), show_cautions=True),
+        "rho_grid of CHE": lambda: rho_grid_data(
+            quiet(lambda: sensitivity.rho_grid(lambda rho: che(nested(), rho=rho)))
+        ),
+        "resampled component": lambda: resampled_data(
             sensitivity.bootstrap(multilevel(), seed=1, iterations=25), quantity="sigma2[study_id/es_id]"
         ),
-        "profiles": profiles_data(multilevel()),
-        "profiles of raters": quiet(
+        "profiles": lambda: profiles_data(multilevel()),
+        "profiles of raters": lambda: quiet(
             lambda: profiles_data(multilevel(random=("study_id", "rater | modality", "es_id")), points=9)
         ),
-        "profiles, synthetic": profiles_data(multilevel(teaching=True), show_cautions=True, points=9),
-        "leave_out": leave_out_data(sensitivity.leave_out_clusters(multilevel(24, 6))),
-        "leave_out of a coefficient": leave_out_data(
+        "profiles, synthetic": lambda: profiles_data(multilevel(teaching=True), show_cautions=True, points=9),
+        "leave_out": lambda: leave_out_data(sensitivity.leave_out_clusters(multilevel(24, 6))),
+        "leave_out of a coefficient": lambda: leave_out_data(
             sensitivity.leave_out_clusters(multilevel(mods="rater")), term="rater[T.observer]", order="label"
         ),
-        "leave_out of many": leave_out_data(sensitivity.leave_out_clusters(multilevel(60, 50))),
-        "leave_out, synthetic": leave_out_data(
+        "leave_out of many": lambda: leave_out_data(sensitivity.leave_out_clusters(multilevel(60, 50))),
+        "leave_out, synthetic": lambda: leave_out_data(
             sensitivity.leave_out_clusters(multilevel(12, 3, teaching=True)), show_cautions=True
         ),
-        "development of adults": development_data(umbrella(), population="Adults"),
-        "development, every result": development_data(umbrella(), repeats=True, show_cautions=True),
-        "resampled one": resampled_data(quiet(lambda: sensitivity.permutation_test(fitted(1)))),
+        "development of adults": lambda: development_data(umbrella(), population="Adults"),
+        "development, every result": lambda: development_data(umbrella(), repeats=True, show_cautions=True),
+        "resampled one": lambda: resampled_data(quiet(lambda: sensitivity.permutation_test(fitted(1)))),
     }
+
+
+@cache
+def chart(name: str) -> pd.DataFrame:
+    """Return the frame of this name."""
+    return charts()[name]()
 
 
 def draw(name: str, **options: Any) -> Any:
     """Draw the case of this name."""
-    frame = charts()[name]
+    frame = chart(name)
     return DRAW[frame.attrs["plot"]](frame, **options)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -35,21 +37,22 @@ def thousands() -> BayesianResults:
     return solved(effects, mu_prior=priors.Normal(0, 20000), tau_prior=priors.HalfNormal(20000))
 
 
-def next_study_charts() -> dict[str, pd.DataFrame]:
-    """Return the frames whose geometry is checked; the first word of a name is the plot."""
-    fit, made, wide = solved(molloy().effects), teaching(), thousands()
-    flat = solved(fit.effects, mu_prior=priors.Flat(), tau_prior=priors.Uniform())
-    prior, robust = map_prior(fit, components=2), map_prior(fit, components=2, robust=0.2)
+def next_study_charts() -> dict[str, Callable[[], pd.DataFrame]]:
+    """Return how to make the frames whose geometry is checked; the first word of a name is the plot."""
+    fit, made, wide = cache(lambda: solved(molloy().effects)), cache(teaching), cache(thousands)
+    flat = cache(lambda: solved(fit().effects, mu_prior=priors.Flat(), tau_prior=priors.Uniform()))
+    prior = cache(lambda: map_prior(fit(), components=2))
+    robust = cache(lambda: map_prior(fit(), components=2, robust=0.2))
     return {
-        "map_prior": map_prior_data(prior),
-        "map_prior with a vague part": map_prior_data(robust),
-        "map_prior and a result": map_prior_data(prior.update(ri=0.35, ni=60)),
-        "map_prior and a surprise": map_prior_data(robust.update(ri=0.8, ni=60)),
-        "map_prior of thousands": map_prior_data(map_prior(wide, components=1)),
-        "map_prior, synthetic": map_prior_data(map_prior(made, components=1), show_cautions=True),
-        "sequential": sequential_data(sequential(fit)),
-        "sequential of many": sequential_data(sequential(many(), order="given")),
-        "sequential by letters": sequential_data(sequential(wide, order=list("dbca"))),
-        "sequential with flat priors": sequential_data(sequential(flat)),
-        "sequential, synthetic": sequential_data(sequential(made, order="given"), show_cautions=True),
+        "map_prior": lambda: map_prior_data(prior()),
+        "map_prior with a vague part": lambda: map_prior_data(robust()),
+        "map_prior and a result": lambda: map_prior_data(prior().update(ri=0.35, ni=60)),
+        "map_prior and a surprise": lambda: map_prior_data(robust().update(ri=0.8, ni=60)),
+        "map_prior of thousands": lambda: map_prior_data(map_prior(wide(), components=1)),
+        "map_prior, synthetic": lambda: map_prior_data(map_prior(made(), components=1), show_cautions=True),
+        "sequential": lambda: sequential_data(sequential(fit())),
+        "sequential of many": lambda: sequential_data(sequential(many(), order="given")),
+        "sequential by letters": lambda: sequential_data(sequential(wide(), order=list("dbca"))),
+        "sequential with flat priors": lambda: sequential_data(sequential(flat())),
+        "sequential, synthetic": lambda: sequential_data(sequential(made(), order="given"), show_cautions=True),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -51,41 +52,41 @@ def checked(*, teaching: bool = False) -> PredictiveCheck:
     return predictive_check(bayesian(teaching=teaching), seed=1, draws=1000)
 
 
-def prior_charts() -> dict[str, pd.DataFrame]:
-    """Return the frames whose geometry is checked; the first word of a name is the plot."""
+def prior_charts() -> dict[str, Callable[[], pd.DataFrame]]:
+    """Return how to make the frames whose geometry is checked; the first word of a name is the plot."""
     return {
-        "prior": prior_data(priors.sensitivity_set()),
-        "prior of an effect": prior_data(
+        "prior": lambda: prior_data(priors.sensitivity_set()),
+        "prior of an effect": lambda: prior_data(
             [priors.Normal(0, 0.5), priors.Cauchy(0.1, 0.3), priors.StudentT(4)], scale="r"
         ),
-        "prior of thousands": prior_data(priors.Normal(1000, 20000)),
-        "prior_predictive": prior_predictive_data(prior_predictive(n=50)),
-        "prior_predictive of heavy tails": prior_predictive_data(
+        "prior of thousands": lambda: prior_data(priors.Normal(1000, 20000)),
+        "prior_predictive": lambda: prior_predictive_data(prior_predictive(n=50)),
+        "prior_predictive of heavy tails": lambda: prior_predictive_data(
             prior_predictive(mu_prior=priors.Cauchy(0, 0.5), tau_prior=priors.HalfCauchy(0.3))
         ),
-        "prior_predictive on z": prior_predictive_data(prior_predictive(scale="z", n=10)),
-        "posterior": posterior_data(bayesian()),
-        "posterior of tau": posterior_data(bayesian(), what="tau"),
-        "posterior of a new study": posterior_data(bayesian(), what="theta_new", scale="r"),
-        "posterior of a coefficient": posterior_data(bayesian("meanage"), what="meanage"),
-        "posterior in conflict": posterior_data(bayesian(mu_prior=priors.Normal(0.9, 0.02))),
-        "posterior without prior": posterior_data(bayesian(mu_prior=priors.Flat()), scale="z"),
-        "posterior of three levels": posterior_data(bayesian_levels(), what="tau[study_id]"),
-        "posterior, synthetic": posterior_data(bayesian(teaching=True), show_cautions=True),
-        "prior_sensitivity": prior_sensitivity_data(bayesian()),
-        "prior_sensitivity of tau": prior_sensitivity_data(bayesian(), what="tau"),
-        "prior_sensitivity of both": prior_sensitivity_data(
+        "prior_predictive on z": lambda: prior_predictive_data(prior_predictive(scale="z", n=10)),
+        "posterior": lambda: posterior_data(bayesian()),
+        "posterior of tau": lambda: posterior_data(bayesian(), what="tau"),
+        "posterior of a new study": lambda: posterior_data(bayesian(), what="theta_new", scale="r"),
+        "posterior of a coefficient": lambda: posterior_data(bayesian("meanage"), what="meanage"),
+        "posterior in conflict": lambda: posterior_data(bayesian(mu_prior=priors.Normal(0.9, 0.02))),
+        "posterior without prior": lambda: posterior_data(bayesian(mu_prior=priors.Flat()), scale="z"),
+        "posterior of three levels": lambda: posterior_data(bayesian_levels(), what="tau[study_id]"),
+        "posterior, synthetic": lambda: posterior_data(bayesian(teaching=True), show_cautions=True),
+        "prior_sensitivity": lambda: prior_sensitivity_data(bayesian()),
+        "prior_sensitivity of tau": lambda: prior_sensitivity_data(bayesian(), what="tau"),
+        "prior_sensitivity of both": lambda: prior_sensitivity_data(
             bayesian(), mu_priors=[priors.Normal(0, 0.5), priors.Normal(0.6, 0.05)]
         ),
-        "prior_sensitivity of three levels": prior_sensitivity_data(
+        "prior_sensitivity of three levels": lambda: prior_sensitivity_data(
             bayesian_levels(), what="tau[study_id]", tau_priors=[priors.HalfNormal(0.1), priors.HalfCauchy(0.3)]
         ),
-        "prior_sensitivity, synthetic": prior_sensitivity_data(bayesian(teaching=True), show_cautions=True),
-        "predictive": predictive_data(checked()),
-        "predictive of Q": predictive_data(checked(), what="Q"),
-        "predictive of the largest": predictive_data(checked(), what="largest"),
-        "predictive of signs": predictive_data(checked(), what="negative"),
-        "predictive of studies": predictive_data(checked(), what="studies"),
-        "predictive of three levels": predictive_data(predictive_check(bayesian_levels(), seed=1, draws=200)),
-        "predictive, synthetic": predictive_data(checked(teaching=True), what="studies", show_cautions=True),
+        "prior_sensitivity, synthetic": lambda: prior_sensitivity_data(bayesian(teaching=True), show_cautions=True),
+        "predictive": lambda: predictive_data(checked()),
+        "predictive of Q": lambda: predictive_data(checked(), what="Q"),
+        "predictive of the largest": lambda: predictive_data(checked(), what="largest"),
+        "predictive of signs": lambda: predictive_data(checked(), what="negative"),
+        "predictive of studies": lambda: predictive_data(checked(), what="studies"),
+        "predictive of three levels": lambda: predictive_data(predictive_check(bayesian_levels(), seed=1, draws=200)),
+        "predictive, synthetic": lambda: predictive_data(checked(teaching=True), what="studies", show_cautions=True),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
@@ -50,12 +51,12 @@ def curved(
     return SampledPosterior(container, recipe.notes, 1, recipe, interval=kind)
 
 
-def smooth_charts() -> dict[str, pd.DataFrame]:
-    """Return the frames whose geometry is checked; the first word of a name is the plot."""
+def smooth_charts() -> dict[str, Callable[[], pd.DataFrame]]:
+    """Return how to make the frames whose geometry is checked; the first word of a name is the plot."""
     return {
-        "smooth": smooth_data(curved()),
-        "smooth of a rater": smooth_data(curved(mods="rater"), at={"rater": "observer"}, level=0.8),
-        "smooth that failed": smooth_data(curved(stuck=True)),
-        "smooth of thousands": smooth_data(curved(60, unit=10000.0)),
-        "smooth, synthetic": smooth_data(curved(25, teaching=True), show_cautions=True),
+        "smooth": lambda: smooth_data(curved()),
+        "smooth of a rater": lambda: smooth_data(curved(mods="rater"), at={"rater": "observer"}, level=0.8),
+        "smooth that failed": lambda: smooth_data(curved(stuck=True)),
+        "smooth of thousands": lambda: smooth_data(curved(60, unit=10000.0)),
+        "smooth, synthetic": lambda: smooth_data(curved(25, teaching=True), show_cautions=True),
     }

@@ -25,7 +25,7 @@ SINGLE = {"mu": ONE, "tau": ONE}
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_overlaps_or_leaves_the_sheet(name):
-    frame = chains_charts()[name]
+    frame = chains_charts()[name]()
     figure = chains(frame)
     found, drawn = boxes(figure), [text.get_text() for text in texts(figure)]
     assert [(drawn[i], drawn[j]) for i, j in overlapping(found)] == []
@@ -43,7 +43,7 @@ def test_nothing_overlaps_or_leaves_the_sheet(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_frames_go_through_json(name):
-    frame = chains_charts()[name]
+    frame = chains_charts()[name]()
     again = frame_from_dict(json.loads(json.dumps(frame_to_dict(frame), allow_nan=False)))
     pd.testing.assert_frame_equal(again, frame)
     assert figure_bytes(chains(again)) == figure_bytes(chains(frame))
@@ -51,12 +51,12 @@ def test_frames_go_through_json(name):
 
 def test_it_draws_into_a_given_axes():
     left, right = Figure(figsize=(15, 5)).subplots(1, 2)
-    assert chains(chains_charts()["chains"], ax=left) is left
+    assert chains(chains_charts()["chains"](), ax=left) is left
     assert right.axison
     for width, height in ((2.0, 5.0), (3.0, 5.0), (6.0, 1.0)):
         small = Figure(figsize=(width, height)).add_axes((0, 0, 1, 1))
         with pytest.raises(am.InputError, match="this plot needs at least"):
-            chains(chains_charts()["chains"], ax=small)
+            chains(chains_charts()["chains"](), ax=small)
 
 
 def test_every_draw_is_counted_once_in_its_bin():

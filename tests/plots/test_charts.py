@@ -21,7 +21,7 @@ from matplotlib.patches import Patch
 from alliance_meta import plots
 from alliance_meta.errors import InputError
 from alliance_meta.plots import figure_bytes, frame_from_dict, frame_to_dict
-from tests.plots.charts import DRAW, charts, draw, many
+from tests.plots.charts import DRAW, chart, charts, draw, many
 from tests.plots.geometry import boxes, overlapping, texts
 
 NAMES = sorted(charts())
@@ -72,7 +72,7 @@ def test_marks_stay_on_the_sheet(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_frames_go_through_json(name: str) -> None:
-    frame = charts()[name]
+    frame = chart(name)
     again = frame_from_dict(json.loads(json.dumps(frame_to_dict(frame), allow_nan=False)))
     pd.testing.assert_frame_equal(again, frame)
     assert again.attrs == frame.attrs
@@ -84,7 +84,7 @@ def test_every_plot_says_what_it_shows(name: str) -> None:
     figure = draw(name)
     assert figure.plot_title
     assert figure.plot_description.endswith((".", ").", ")"))
-    frame = charts()[name]
+    frame = chart(name)
     shown = [text.get_text() for text in texts(figure)]
     assert ("SYNTHETIC DATA" in shown) == frame.attrs["synthetic"]
     assert figure.plot_description.startswith("SYNTHETIC DATA") == frame.attrs["synthetic"]
@@ -127,8 +127,8 @@ def test_draws_into_a_given_axes(plot: str) -> None:
 def test_frames_of_other_plots_are_refused(plot: str) -> None:
     other = next(name for name in NAMES if not name.startswith(plot))
     with pytest.raises(InputError, match=rf"this is not a frame that {plot}_data made"):
-        DRAW[plot](charts()[other])
-    own = charts()[next(name for name in NAMES if name.startswith(plot))]
+        DRAW[plot](chart(other))
+    own = chart(next(name for name in NAMES if name.startswith(plot)))
     with pytest.raises(InputError, match=rf"title: give this to {plot}_data"):
         DRAW[plot](own, title="A")
     with pytest.raises(InputError, match="is not a frame"):
@@ -136,7 +136,7 @@ def test_frames_of_other_plots_are_refused(plot: str) -> None:
 
 
 def test_a_bare_frame_is_refused() -> None:
-    own = charts()["profile"]
+    own = chart("profile")
     with pytest.raises(InputError, match=r"lost its \.attrs"):
         plots.profile(pd.DataFrame(own.to_dict()))
 
@@ -145,7 +145,7 @@ def test_a_bare_frame_is_refused() -> None:
 def test_ticks_of_effects_are_labelled_in_r_at_positions_in_z(name: str) -> None:
     from alliance_meta.plots.sheet.axis import value_axis
 
-    frame = charts()[name]
+    frame = chart(name)
     values = frame[["yi", "ci_lb", "ci_ub"]].to_numpy()
     axis = value_axis(values, measure=frame.attrs["measure"], length=4.0, room=lambda label: 0.4)
     for position, label in axis.ticks:

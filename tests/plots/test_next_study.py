@@ -15,7 +15,7 @@ from alliance_meta.bayes.exact.results import BayesianResults
 from alliance_meta.plots import map_prior_data, sequential_data
 from alliance_meta.plots.sheet.chart import CI_BAND, PI_BAND
 from tests.plots.cases import molloy
-from tests.plots.charts import charts, draw
+from tests.plots.charts import chart, draw
 from tests.plots.next_study import solved
 
 
@@ -57,7 +57,7 @@ def test_steps_and_studies_are_the_results_own(fit: BayesianResults) -> None:
 
 
 def test_what_is_no_number_is_counted() -> None:
-    frame = charts()["sequential by letters"]
+    frame = chart("sequential by letters")
     assert frame.loc[frame["kind"] == "step", "x"].tolist() == [1, 2, 3, 4]
     assert frame.attrs["x_label"] == "Step, ordered by the values given"
 
@@ -75,7 +75,7 @@ def test_bands_step_where_studies_come_in(fit: BayesianResults) -> None:
 
 
 def test_surprising_results_have_a_ring() -> None:
-    frame = charts()["sequential of many"]
+    frame = chart("sequential of many")
     surprising = int((frame["p"] < 0.05).sum())
     assert surprising > 0
     collections = [one for one in draw("sequential of many").axes[0].collections if isinstance(one, PathCollection)]
@@ -84,7 +84,7 @@ def test_surprising_results_have_a_ring() -> None:
 
 
 def test_steps_without_a_posterior_are_left_empty() -> None:
-    frame = charts()["sequential with flat priors"]
+    frame = chart("sequential with flat priors")
     steps = frame[frame["kind"] == "step"]
     assert steps["yi"].isna().tolist() == [True] + [False] * 11
     assert pd.isna(steps["ci_lb"].iloc[0])

@@ -72,21 +72,16 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imported_names(tree: ast.AST) -> Iterator[str]:
+def imported_names(node: ast.AST, *, typing: bool = True) -> Iterator[str]:
     """Yield every import as a dotted name, wherever in the module it stands."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-class WithoutTypes(ast.NodeTransformer):
-    """Leave out what only a type checker reads: a class and its helpers may name each other's types."""
-
-    def visit_If(self, node: ast.If) -> ast.AST | None:
-        guarded = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-        return None if guarded else self.generic_visit(node)
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+    elif typing or not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+        for child in ast.iter_child_nodes(node):
+            if not isinstance(child, ast.expr):
+                yield from imported_names(child, typing=typing)
 
 
 def as_module(name: str) -> str:
@@ -154,8 +149,8 @@ def test_imports_only_from_earlier_layers(module: str) -> None:
 def test_no_module_imports_itself_in_a_circle() -> None:
     graph = {}
     for module in MODULES:
-        tree = WithoutTypes().visit(ast.parse(PATHS[module].read_text("utf-8")))
-        ours = {as_module(name) for name in imported_names(tree) if name.startswith("alliance_meta.")}
+        found = imported_names(TREES[module], typing=False)
+        ours = {as_module(name) for name in found if name.startswith("alliance_meta.")}
         graph[module] = ours - {module, "alliance_meta"}
     TopologicalSorter(graph).prepare()
 
