@@ -34,7 +34,8 @@ from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.plots.sheet.pen import INK, SUMMARY
 from alliance_meta.plots.sheet.text import line_height, text_width, wrap
 from alliance_meta.results.multilevel import MultilevelResults
-from alliance_meta.sensitivity.profiles import ProfileLikelihood, profile
+from alliance_meta.sensitivity.profiles import ProfileLikelihood
+from alliance_meta.sensitivity.profiles import profile as likelihoods
 from alliance_meta.tables.format import format_interval, format_level, format_number
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def profiles_data(
     {'sigma2[study_id]': 0.023, 'sigma2[study_id/es_id]': 0.0329}
     """
     if isinstance(result, MultilevelResults):
-        result = profile(result, level=level, points=points)
+        result = likelihoods(result, level=level, points=points)
     elif not isinstance(result, ProfileLikelihood):
         raise InputError(f"profiles_data needs a fitted MultilevelModel or its profile, not {type(result).__name__}")
     elif level is not None:

@@ -20,10 +20,10 @@ def table_csv(table: Mapping[str, Any]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(map(inert, keys))
-    for record in table["rows"]:
-        if "group" in record:
+    for cells in table["rows"]:
+        if "group" in cells:
             continue
-        for row in _split(record):
+        for row in _split(cells):
             writer.writerow([inert(_raw(row.get(key))) for key in keys])
     return stream.getvalue()
 

@@ -174,8 +174,8 @@ def _table(
     for name, values in classic.items():
         solved: Marginal = exact.posterior(name)
         one = drawn.get(name) if name in drawn else sampled.posterior(name) if sampled is not None else None
-        for number, at, value in zip(NUMBERS, p, values, strict=True):
-            rows.append({"parameter": name, "number": number, **_row(value, solved, one, at)})
+        for which, at, value in zip(NUMBERS, p, values, strict=True):
+            rows.append({"parameter": name, "number": which, **_row(value, solved, one, at)})
     columns = {name: column([row[name] for row in rows]) for name in rows[0]}
     out = pd.DataFrame(columns)
     out.attrs.update(scale=exact.effects.scale_label, level=level, interval="eti")

@@ -69,7 +69,7 @@ def heterogeneity(fit: Any, level: float, *, simple: bool) -> str:
         parts.append(f"{spread} ({scale})")
     I2 = getattr(model, "I2", NotApplicable("none"))
     if isinstance(model, LocationScaleResults):
-        parts.append(f"I² = {_range(I2, format_percent)}")
+        parts.append(f"I² = {_range(model.I2, format_percent)}")
     elif not math.isnan(I2):
         parts.append(f"I² = {format_percent(I2)}{_shares(model)}")
     return f"{name}: {'; '.join(parts)}"
