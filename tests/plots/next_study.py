@@ -1,4 +1,4 @@
-"""Cases of the plots about the next study and about a synthesis over the years."""
+"""Cases of the plot of a synthesis over the years."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta import BayesianModel, EffectSizes
-from alliance_meta.bayes import map_prior, priors, sequential
+from alliance_meta.bayes import priors, sequential
 from alliance_meta.bayes.exact.results import BayesianResults
-from alliance_meta.plots import map_prior_data, sequential_data
+from alliance_meta.plots import sequential_data
 from tests.plots.cases import fitted, molloy, quiet
 
 
@@ -39,14 +39,7 @@ def next_study_charts() -> dict[str, pd.DataFrame]:
     """Return the frames whose geometry is checked; the first word of a name is the plot."""
     fit, made, wide = solved(molloy().effects), teaching(), thousands()
     flat = solved(fit.effects, mu_prior=priors.Flat(), tau_prior=priors.Uniform())
-    prior, robust = map_prior(fit, components=2), map_prior(fit, components=2, robust=0.2)
     return {
-        "map_prior": map_prior_data(prior),
-        "map_prior with a vague part": map_prior_data(robust),
-        "map_prior and a result": map_prior_data(prior.update(ri=0.35, ni=60)),
-        "map_prior and a surprise": map_prior_data(robust.update(ri=0.8, ni=60)),
-        "map_prior of thousands": map_prior_data(map_prior(wide, components=1)),
-        "map_prior, synthetic": map_prior_data(map_prior(made, components=1), show_cautions=True),
         "sequential": sequential_data(sequential(fit)),
         "sequential of many": sequential_data(sequential(many(), order="given")),
         "sequential by letters": sequential_data(sequential(wide, order=list("dbca"))),
