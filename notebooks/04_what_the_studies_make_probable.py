@@ -125,7 +125,7 @@ print(am.priors.Normal(new.mean, new.sd))
 # %% [markdown]
 # ## 7. Where quadrature ends
 #
-# Heavy tails, the exact distribution of r, crossed raters, missing moderators: for these there are models for PyMC,
+# Heavy tails, the exact distribution of r, crossed raters, curves over time: for these there are models for PyMC,
 # with the same priors. They take a minute to compile, so this cell only builds one; `am.bayes.sample(model, seed=1)`
 # draws from it.
 

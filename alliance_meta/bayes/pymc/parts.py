@@ -61,28 +61,20 @@ def add_data(effects: EffectSizes) -> tuple[Any, Any]:
     return pm.Data("yi", effects.yi, dims="study"), pm.Data("vi", effects.vi, dims="study")
 
 
-def add_mean(design: Design, priors: PriorSet, *, dims: str = "study", mu: Any = None) -> Any:
-    """Add the coefficients to the model in context, ``mu`` unless given, and return the mean effect of each row."""
-    mu, beta = add_coefficients(design, priors, mu=mu)
-    if beta is None:
-        return mu
-    X = load("pymc").Data("X", moderators(design), dims=(dims, "coefficient"))
-    return mu + (X * beta).sum(axis=-1)
-
-
-def add_coefficients(design: Design, priors: PriorSet, *, mu: Any = None) -> tuple[Any, Any]:
-    """Add ``mu`` (0 without an intercept), ``beta`` (None without moderators) and ``intrcpt`` to the model."""
+def add_mean(design: Design, priors: PriorSet, *, mu: Any = None) -> Any:
+    """Add ``mu`` unless given, ``beta`` and ``intrcpt`` to the model in context; return the mean effect of each row."""
     pm = load("pymc")
     columns = slopes(design)
     if mu is None:
         mu = random_variable("mu", priors.coefficients[design.names.index(INTERCEPT)]) if design.has_intercept else 0.0
     if not columns:
-        return mu, None
+        return mu
     pm.modelcontext(None).add_coord("coefficient", [design.names[j] for j in columns])
     beta = random_vector("beta", [priors.coefficients[j] for j in columns], dims="coefficient")
     if design.has_intercept:
         pm.Deterministic("intrcpt", mu - (beta * design.X[:, columns].mean(axis=0)).sum())
-    return mu, beta
+    X = pm.Data("X", moderators(design), dims=("study", "coefficient"))
+    return mu + (X * beta).sum(axis=-1)
 
 
 def moderators(design: Design) -> Any:
