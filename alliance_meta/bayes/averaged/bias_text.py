@@ -8,17 +8,7 @@ from alliance_meta.bayes.averaged.bias_models import PET, PSMA, BiasModel, Weigh
 from alliance_meta.bayes.averaged.text import averages, bayes_factor
 from alliance_meta.bayes.exact.text import heading, intervals_line, parameter_table, printed, remarks, scale_words
 from alliance_meta.bayes.priors.effect import Normal
-from alliance_meta.bayes.priors.prior import TauPrior
-from alliance_meta.bayes.priors.tau import (
-    Exponential,
-    Gamma,
-    HalfCauchy,
-    HalfNormal,
-    HalfT,
-    InverseGamma,
-    LogNormal,
-    Uniform,
-)
+from alliance_meta.bayes.priors.tau import InverseGamma
 from alliance_meta.results.r_code import data
 
 if TYPE_CHECKING:
@@ -107,34 +97,13 @@ def r_code(fit: RobmaResults) -> str:
         options.append('effect_direction="negative"')
     if (fit.mu_prior, fit.tau_prior) != DEFAULT_PRIORS:
         options.append(f'priors_effect=prior("normal", list(mean={fit.mu_prior.mean:.15g}, sd={fit.mu_prior.sd:.15g}))')
-        options.append(f"priors_heterogeneity={_r_tau(fit.tau_prior)}")
+        options.append(f"priors_heterogeneity={fit.tau_prior.spelled('RoBMA')}")
     if not fit.bias:
         options.append("priors_bias=NULL")
     elif fit.bias != PSMA:
         options.append("priors_bias=list(" + ", ".join(_r_bias(one) for one in fit.bias) + ")")
     lines.append(f"fit <- RoBMA({', '.join([*options, 'seed=1'])})")
     return "\n".join(lines)
-
-
-def _r_tau(prior: TauPrior) -> str:
-    below = ", truncation=list(0, Inf)"
-    if isinstance(prior, InverseGamma):
-        return f'prior("invgamma", list(shape={prior.shape:g}, scale={prior.scale:g}))'
-    if isinstance(prior, Gamma):
-        return f'prior("gamma", list(shape={prior.shape:g}, rate={1.0 / prior.scale:.15g}))'
-    if isinstance(prior, HalfNormal):
-        return f'prior("normal", list(mean=0, sd={prior.scale:g}){below})'
-    if isinstance(prior, HalfCauchy):
-        return f'prior("cauchy", list(location=0, scale={prior.scale:g}){below})'
-    if isinstance(prior, HalfT):
-        return f'prior("t", list(location=0, scale={prior.scale:g}, df={prior.df:g}){below})'
-    if isinstance(prior, Exponential):
-        return f'prior("exp", list(rate={1.0 / prior.scale:.15g}))'
-    if isinstance(prior, LogNormal):
-        return f'prior("lognormal", list(meanlog={prior.mean:g}, sdlog={prior.sd:g}))'
-    if isinstance(prior, Uniform):
-        return f'prior("uniform", list(a=0, b={prior.upper:g}))'
-    return f"stop('the prior of tau, {prior}, has no spelling in RoBMA')"
 
 
 def _r_bias(one: BiasModel) -> str:

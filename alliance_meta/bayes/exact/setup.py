@@ -10,7 +10,7 @@ import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.priors import BETA_SD
-from alliance_meta.bayes.priors.effect import Cauchy, Flat, Normal, StudentT
+from alliance_meta.bayes.priors.effect import Normal
 from alliance_meta.bayes.priors.prior import EffectPrior, Prior, TauPrior
 from alliance_meta.core.bayes.normal import prepare
 from alliance_meta.core.bayes.scale import HeavyPrior
@@ -178,25 +178,26 @@ def exact_problem(effects: EffectSizes, design: Design, priors: PriorSet) -> Exa
         The posterior is improper.
     """
     _check_heavy(priors)
-    mean, precision = np.zeros(design.p), np.zeros(design.p)
-    heavy = None
-    for j, prior in enumerate(priors.coefficients):
-        if isinstance(prior, Normal):
-            mean[j], precision[j] = prior.mean, prior.sd**-2.0
-        elif isinstance(prior, StudentT):
-            heavy = HeavyPrior(j, prior.mean, prior.scale, prior.df)
-        elif isinstance(prior, Cauchy):
-            heavy = HeavyPrior(j, prior.mean, prior.scale, 1.0)
-        elif not isinstance(prior, Flat):
-            raise InputError(f"the prior of {priors.names[j]}, {prior}, is none the exact integration knows")
+    mean, precision = gaussians(priors, "the exact integration takes normal, flat, t and Cauchy priors", heavy=True)
+    heavy = next((HeavyPrior(j, *one.heavy) for j, one in enumerate(priors.coefficients) if one.heavy), None)
     model = prepare(effects.yi, effects.vi, design.X @ coordinates(design), mean, precision)
     tau = priors.tau.given(effects.vi)
     return _checked(ExactProblem(model, tau_density(tau), heavy), tau)
 
 
+def gaussians(priors: Priors, refused: str, *, heavy: bool = False) -> tuple[Array, Array]:
+    """Return mean and precision of normal and flat priors, (p,) each; others are `refused`, or have 0."""
+    found = [(0.0, 0.0) if heavy and one.heavy else one.gaussian for one in priors.coefficients]
+    for name, one, pair in zip(priors.names, priors.coefficients, found, strict=True):
+        if pair is None:
+            raise InputError(f"the prior of {name}, {one}: {refused}")
+    mean, precision = np.array(found, dtype=float).T
+    return mean, precision
+
+
 def _check_heavy(priors: PriorSet) -> None:
     pairs = zip(priors.names, priors.coefficients, strict=True)
-    heavy = [name for name, prior in pairs if isinstance(prior, StudentT | Cauchy)]
+    heavy = [name for name, prior in pairs if prior.heavy]
     if len(heavy) > 1:
         raise InputError(
             f"{' and '.join(heavy)} have Student t or Cauchy priors; the exact integration takes one of these, "

@@ -8,20 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from alliance_meta.bayes.exact.export import COLUMNS
 from alliance_meta.bayes.marginals import KINDS
-from alliance_meta.bayes.priors.data import BergerDeely, DuMouchel, Jeffreys, Shrinkage
-from alliance_meta.bayes.priors.effect import Flat, Normal
-from alliance_meta.bayes.priors.prior import Prior, TauPrior
-from alliance_meta.bayes.priors.tau import (
-    Exponential,
-    Gamma,
-    HalfCauchy,
-    HalfNormal,
-    HalfT,
-    InverseGamma,
-    LogNormal,
-    Lomax,
-    Uniform,
-)
+from alliance_meta.bayes.priors.effect import Normal
+from alliance_meta.bayes.priors.prior import Prior
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
@@ -31,13 +19,6 @@ from alliance_meta.results.wording import WIDTH, number, wrapped
 if TYPE_CHECKING:
     from alliance_meta.bayes.exact.results import BayesianResults, ExactResults
     from alliance_meta.bayes.sampled.results import SampledPosterior
-
-NAMED_IN_R: dict[type, str] = {
-    Jeffreys: "Jeffreys",
-    BergerDeely: "BergerDeely",
-    DuMouchel: "DuMouchel",
-    Shrinkage: "shrinkage",
-}
 
 
 def summary(fit: ExactResults) -> str:
@@ -226,17 +207,14 @@ def bound(error: float) -> str:
 def r_code(fit: BayesianResults) -> str:
     """Return the R code (bayesmeta) that fits the same model."""
     lines = ["library(bayesmeta)", "library(metafor)", *data(fit)]
-    heavy = [
-        f"{name} ~ {prior}"
-        for name, prior in zip(fit.priors.names, fit.priors.coefficients, strict=True)
-        if not isinstance(prior, Normal | Flat)
-    ]
+    coefficients = zip(fit.priors.names, fit.priors.coefficients, strict=True)
+    heavy = [f"{name} ~ {prior}" for name, prior in coefficients if prior.heavy]
     if heavy:
         lines.append(
             comment(f"bayesmeta has normal and flat priors of effects only; a flat one stands for {', '.join(heavy)}")
         )
     interval = "central" if fit.interval == "eti" else "shortest"
-    tau = f'tau.prior={_r_tau(fit.priors.tau)}, interval.type="{interval}"'
+    tau = f'tau.prior={fit.priors.tau.spelled("bayesmeta")}, interval.type="{interval}"'
     if fit.design.formula == "1":
         mean, sd = _r_normal(fit, 0)
         prior = "" if sd == "NA" else f"mu.prior=c({mean}, {sd}), "
@@ -255,37 +233,3 @@ def r_code(fit: BayesianResults) -> str:
 def _r_normal(fit: BayesianResults, j: int) -> tuple[str, str]:
     prior = fit.priors.coefficients[j]
     return (f"{prior.mean:.15g}", f"{prior.sd:.15g}") if isinstance(prior, Normal) else ("NA", "NA")
-
-
-def _r_tau(prior: TauPrior) -> str:
-    """Return R's spelling of a prior of tau."""
-    named: dict[type, str] = {
-        Jeffreys: "Jeffreys",
-        BergerDeely: "BergerDeely",
-        DuMouchel: "DuMouchel",
-        Shrinkage: "shrinkage",
-    }
-    if type(prior) in named:
-        return f'"{named[type(prior)]}"'
-    if isinstance(prior, HalfNormal):
-        body = f"dhalfnormal(t, scale={prior.scale:g})"
-    elif isinstance(prior, HalfCauchy):
-        body = f"dhalfcauchy(t, scale={prior.scale:g})"
-    elif isinstance(prior, HalfT):
-        body = f"dhalft(t, df={prior.df:g}, scale={prior.scale:g})"
-    elif isinstance(prior, Exponential):
-        body = f"dexp(t, rate={1.0 / prior.scale:.15g})"
-    elif isinstance(prior, Lomax):
-        body = f"dlomax(t, shape={prior.shape:g}, scale={prior.scale:g})"
-    elif isinstance(prior, LogNormal):
-        body = f"dlnorm(t, {prior.mean:g}, {prior.sd:g})"
-    elif isinstance(prior, Gamma):
-        body = f"dgamma(t, {prior.shape:g}, scale={prior.scale:g})"
-    elif isinstance(prior, InverseGamma):
-        a, b = f"{prior.shape:g}", f"{prior.scale:g}"
-        body = f"{b}^{a} / gamma({a}) * t^(-{a} - 1) * exp(-{b} / t)"
-    elif isinstance(prior, Uniform):
-        return f"function(t) dunif(t, 0, {prior.upper:g})" if prior.proper else '"uniform"'
-    else:
-        return f"stop('the prior of tau, {prior}, has no spelling in R')"
-    return f"function(t) {body}"

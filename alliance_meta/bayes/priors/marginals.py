@@ -12,7 +12,6 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes.exact.quantities import EFFECT, Quantities
 from alliance_meta.bayes.exact.setup import coordinates, tau_density
 from alliance_meta.bayes.marginals import Marginal, MixtureMarginal
-from alliance_meta.bayes.priors.effect import Cauchy, Flat, Normal, StudentT
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 from alliance_meta.core.bayes.mixture import mixture
 from alliance_meta.core.bayes.prior import few_nodes, heavy_parts, spread_mixture, tau_nodes
@@ -69,28 +68,24 @@ class TauPriorMarginal(Marginal):
 def effect_parts(priors: Sequence[EffectPrior], c: Array) -> Parts | None:
     """Return the prior of a sum of coefficients times `c` as normals; None where one that counts is flat."""
     used = [(prior, float(weight)) for prior, weight in zip(priors, c, strict=True) if weight]
-    if any(isinstance(prior, Flat) for prior, _ in used):
+    if not all(prior.proper for prior, _ in used):
         return None
-    normal = [(prior, weight) for prior, weight in used if isinstance(prior, Normal)]
-    mean = sum(weight * prior.mean for prior, weight in normal)
-    variance = sum((weight * prior.sd) ** 2 for prior, weight in normal)
-    heavy = [(prior, weight) for prior, weight in used if isinstance(prior, StudentT | Cauchy)]
+    mean, variance = 0.0, 0.0
+    for prior, weight in used:
+        if prior.gaussian is not None:
+            centre, precision = prior.gaussian
+            mean, variance = mean + weight * centre, variance + weight**2 / precision
+    heavy = [(prior.heavy, weight) for prior, weight in used if prior.heavy is not None]
     if not heavy:
         return np.ones(1), np.array([mean]), np.array([np.sqrt(variance)])
-    prior, weight = heavy[0]
-    df = prior.df if isinstance(prior, StudentT) else 1.0
-    share, middle, sd = heavy_parts(HeavyPrior(0, prior.mean, prior.scale, df))
+    parameters, weight = heavy[0]
+    share, middle, sd = heavy_parts(HeavyPrior(0, *parameters))
     return share, mean + weight * middle, np.sqrt(variance + (weight * sd) ** 2)
 
 
 def lightest_tail(priors: Sequence[EffectPrior], c: Array) -> float:
     """Return how many moments the prior of such a sum has: fewer than its degrees of freedom."""
-    found = [
-        prior.df if isinstance(prior, StudentT) else 1.0
-        for prior, weight in zip(priors, c, strict=True)
-        if weight and isinstance(prior, StudentT | Cauchy)
-    ]
-    return min(found, default=np.inf)
+    return min((prior.moments for prior, weight in zip(priors, c, strict=True) if weight), default=np.inf)
 
 
 def mean_prior(name: str, priors: Sequence[EffectPrior], c: Array) -> MixtureMarginal | None:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from alliance_meta.bayes.exact.setup import Priors
-from alliance_meta.bayes.priors.effect import Flat, Normal
 from alliance_meta.bayes.three_level.priors import MultilevelPriors, density
 from alliance_meta.core.three_level.grid import with_priors
 from alliance_meta.core.three_level.posterior import MultilevelPosterior, proper, solve_multilevel
@@ -40,10 +39,11 @@ def _with_mu(fit: BayesianMultilevelResults, priors: Priors) -> MultilevelPoster
     """Return the posterior with another prior of the mean."""
     j = priors.names.index("mu")
     mu, data = priors.coefficients[j], fit.exact.data
-    if not isinstance(mu, Normal | Flat):
+    if mu.gaussian is None:
         raise InputError(f"mu_priors: {mu}: the exact three-level model takes normal and flat priors")
     mean, precision = data.mean.copy(), data.precision.copy()
-    mean[j], precision[j] = (mu.mean - data.centre[j], mu.sd**-2.0) if isinstance(mu, Normal) else (0.0, 0.0)
+    middle, precision[j] = mu.gaussian
+    mean[j] = middle - data.centre[j] if mu.proper else 0.0
     changed = replace(data, mean=mean, precision=precision)
     if not proper(changed, *fit.priors.densities):
         raise InputError(f"mu_priors: {mu} leaves the posterior improper with the priors of tau of this fit")
