@@ -115,19 +115,17 @@ am.plots.sequential(years)
 #
 # ## 6. The next study
 #
-# The synthesis is a prior for the next study. How many clients is it worth?
+# What the synthesis predicts for the true effect of a new study is the prior with which to analyse that study.
 
 # %%
-prior = am.bayes.map_prior(fit)
-print(prior)
-
-# %%
-am.plots.map_prior(prior.update(ri=0.15, ni=80))
+print(fit.posterior("theta_new", scale="r"))
+new = fit.posterior("theta_new")
+print(am.priors.Normal(new.mean, new.sd))
 
 # %% [markdown]
 # ## 7. Where quadrature ends
 #
-# Heavy tails, the exact distribution of r, crossed raters, missing moderators: for these there are models for PyMC,
+# Heavy tails, the exact distribution of r, crossed raters, curves over time: for these there are models for PyMC,
 # with the same priors. They take a minute to compile, so this cell only builds one; `am.bayes.sample(model, seed=1)`
 # draws from it.
 

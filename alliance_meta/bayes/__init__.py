@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from alliance_meta.bayes.averaged.bias_results import RobmaResults as RobmaResults
     from alliance_meta.bayes.averaged.moderators import average as average
     from alliance_meta.bayes.averaged.results import AveragedResults as AveragedResults
-    from alliance_meta.bayes.borrowing.map_priors import map_prior as map_prior
-    from alliance_meta.bayes.borrowing.map_results import MapPrior as MapPrior
-    from alliance_meta.bayes.borrowing.map_update import MapUpdate as MapUpdate
     from alliance_meta.bayes.borrowing.sequential import sequential as sequential
     from alliance_meta.bayes.borrowing.sequential_results import SequentialResults as SequentialResults
     from alliance_meta.bayes.exact.correlation import exact_correlation as exact_correlation
@@ -52,8 +49,6 @@ _HOMES = {
     "CompiledModel": "sampled.compiled",
     "LeaveOneOut": "exact.leave_out",
     "LooComparison": "loo_comparison",
-    "MapPrior": "borrowing.map_results",
-    "MapUpdate": "borrowing.map_update",
     "Marginal": "marginals",
     "PEESE": "averaged.bias_models",
     "PET": "averaged.bias_models",
@@ -71,7 +66,6 @@ _HOMES = {
     "compare": "loo_comparison",
     "compile": "sampled.compiled",
     "exact_correlation": "exact.correlation",
-    "map_prior": "borrowing.map_priors",
     "power_scaling": "powers",
     "predictive_check": "predictive",
     "prior_predictive": "priors.predictions",

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from alliance_meta.plots.posteriors.averaged import averaged_data as averaged_data
     from alliance_meta.plots.posteriors.chains import chains as chains
     from alliance_meta.plots.posteriors.chains import chains_data as chains_data
-    from alliance_meta.plots.posteriors.map_prior import map_prior as map_prior
-    from alliance_meta.plots.posteriors.map_prior import map_prior_data as map_prior_data
     from alliance_meta.plots.posteriors.posterior import posterior as posterior
     from alliance_meta.plots.posteriors.posterior import posterior_data as posterior_data
     from alliance_meta.plots.posteriors.predictive import predictive as predictive
@@ -77,8 +75,6 @@ _HOMES = {
     "forest_pages": "forests.plot",
     "leave_out": "leave_out_plot",
     "leave_out_data": "leave_out_plot",
-    "map_prior": "posteriors.map_prior",
-    "map_prior_data": "posteriors.map_prior",
     "means": "means_plot",
     "means_data": "means_plot",
     "posterior": "posteriors.posterior",

@@ -8,7 +8,7 @@ from scipy import integrate, stats
 
 import alliance_meta as am
 from alliance_meta import EffectSizes, priors
-from alliance_meta.bayes import map_prior, sequential
+from alliance_meta.bayes import sequential
 from tests.tolerances import CLOSED_FORM
 
 YEARS = [2001, 1995, 1995, 2010, 1999, 2003, 2010, 2010, 2015, 1990]
@@ -52,16 +52,20 @@ def test_the_last_step_is_the_whole_synthesis(fit):
 
 @pytest.mark.parametrize("options", [{}, {"mu_prior": priors.Cauchy(0.1, 0.3)}], ids=["normal", "Cauchy"])
 def test_one_step_predictions_add_up_to_the_evidence(fit, options):
-    """The density of each result under the MAP prior of those before it, an integral of its own."""
+    """Each result under the prediction of a true effect from those before it, and its own sampling error."""
     es = fit.effects.take(range(4))
     whole = am.BayesianModel(es, **options).fit()
     found = sequential(whole, order="given")
     total = am.BayesianModel(es.take([0]), **options).fit().log_marginal_likelihood
     for i in range(1, es.k):
         before = am.BayesianModel(es.take(range(i)), **options).fit()
-        after = map_prior(before, components=1).update(yi=es.yi[i], vi=es.vi[i])
-        total += after.log_predictive
-        assert found.surprises()[["pit", "p"]].iloc[i].tolist() == pytest.approx([after.pit, after.p], rel=1e-9)
+        new = before.exact.new_effects(before._mean_row[None])
+        result = stats.norm(new.mean[0], np.sqrt(new.sd[0] ** 2 + es.vi[i]))
+        total += np.log(new.weight @ result.pdf(es.yi[i]))
+        below, above = new.weight @ result.cdf(es.yi[i]), new.weight @ result.sf(es.yi[i])
+        assert found.surprises()[["pit", "p"]].iloc[i].tolist() == pytest.approx(
+            [below, 2 * min(below, above)], rel=1e-9
+        )
     assert total == pytest.approx(whole.log_marginal_likelihood, abs=1e-10)
     assert found.tidy()["log_predictive"].sum() == pytest.approx(total, abs=1e-10)
 

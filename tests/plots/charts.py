@@ -36,7 +36,6 @@ from alliance_meta.plots import (
     development_data,
     leave_out,
     leave_out_data,
-    map_prior,
     means,
     means_data,
     posterior,
@@ -64,7 +63,6 @@ from tests.plots.smooth_cases import smooth_charts
 
 DRAW: dict[str, Callable[..., Any]] = {
     "averaged": averaged,
-    "map_prior": map_prior,
     "sequential": sequential,
     "smooth": smooth,
     "weight_function": weight_function,

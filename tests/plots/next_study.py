@@ -1,4 +1,4 @@
-"""Cases of the plots about the next study and about a synthesis over the years."""
+"""Cases of the plot of a synthesis over the years."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta import BayesianModel, EffectSizes
-from alliance_meta.bayes import map_prior, priors, sequential
+from alliance_meta.bayes import priors, sequential
 from alliance_meta.bayes.exact.results import BayesianResults
-from alliance_meta.plots import map_prior_data, sequential_data
+from alliance_meta.plots import sequential_data
 from tests.plots.cases import fitted, molloy, quiet
 
 
@@ -41,15 +41,7 @@ def next_study_charts() -> dict[str, Callable[[], pd.DataFrame]]:
     """Return how to make the frames whose geometry is checked; the first word of a name is the plot."""
     fit, made, wide = cache(lambda: solved(molloy().effects)), cache(teaching), cache(thousands)
     flat = cache(lambda: solved(fit().effects, mu_prior=priors.Flat(), tau_prior=priors.Uniform()))
-    prior = cache(lambda: map_prior(fit(), components=2))
-    robust = cache(lambda: map_prior(fit(), components=2, robust=0.2))
     return {
-        "map_prior": lambda: map_prior_data(prior()),
-        "map_prior with a vague part": lambda: map_prior_data(robust()),
-        "map_prior and a result": lambda: map_prior_data(prior().update(ri=0.35, ni=60)),
-        "map_prior and a surprise": lambda: map_prior_data(robust().update(ri=0.8, ni=60)),
-        "map_prior of thousands": lambda: map_prior_data(map_prior(wide(), components=1)),
-        "map_prior, synthetic": lambda: map_prior_data(map_prior(made(), components=1), show_cautions=True),
         "sequential": lambda: sequential_data(sequential(fit())),
         "sequential of many": lambda: sequential_data(sequential(many(), order="given")),
         "sequential by letters": lambda: sequential_data(sequential(wide(), order=list("dbca"))),

@@ -35,7 +35,6 @@ CASES: dict[str, Callable[[], NotebookFigure]] = {
     "bubble-levels": lambda: draw("bubble of levels"),
     "bubble-line": lambda: draw("bubble"),
     "caterpillar": lambda: draw("caterpillar of many"),
-    "map-prior": lambda: draw("map_prior and a result"),
     "means": lambda: draw("means with letters"),
     "nested": lambda: forest(quiet(lambda: che(dependent(24, 8))), columns=["rater"], order="-effect"),
     "posterior": lambda: draw("posterior of tau"),

@@ -1,4 +1,4 @@
-"""The plots of the next study and of a synthesis over the years hold the results' own numbers."""
+"""The plot of a synthesis over the years holds the result's own numbers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Polygon
 
 from alliance_meta import InputError
-from alliance_meta.bayes import map_prior, sequential
+from alliance_meta.bayes import sequential
 from alliance_meta.bayes.exact.results import BayesianResults
-from alliance_meta.plots import map_prior_data, sequential_data
+from alliance_meta.plots import sequential_data
 from alliance_meta.plots.sheet.chart import CI_BAND, PI_BAND
 from tests.plots.cases import molloy
 from tests.plots.charts import chart, draw
@@ -22,25 +22,6 @@ from tests.plots.next_study import solved
 @pytest.fixture(scope="module")
 def fit() -> BayesianResults:
     return solved(molloy().effects)
-
-
-def test_a_prior_and_its_update_are_drawn_as_they_are(fit: BayesianResults) -> None:
-    prior = map_prior(fit, components=1, robust=0.2)
-    after = prior.update(ri=0.5, ni=40)
-    before, updated = map_prior_data(prior), map_prior_data(after)
-    main = before[before["kind"] == "main"]
-    np.testing.assert_allclose(main["density"], prior.marginal().pdf(main["x"].to_numpy()), rtol=1e-12)
-    vague = before[before["kind"] == "vague"]
-    np.testing.assert_allclose(vague["density"], 0.2 * np.exp(-0.5 * vague["x"] ** 2) / np.sqrt(2 * np.pi), rtol=1e-12)
-    assert not set(updated["kind"]) & {"vague"}
-    for kind, one in (("before", prior), ("main", after)):
-        curve = updated[updated["kind"] == kind]
-        np.testing.assert_allclose(curve["density"], one.marginal().pdf(curve["x"].to_numpy()), rtol=1e-12)
-        # Hardly anything is cut off.
-        assert np.trapezoid(curve["density"], curve["x"]) > 0.99
-    limits = after.marginal(scale="r").interval()
-    marks = updated.set_index("kind")["r"]
-    assert [marks["lower"], marks["median"], marks["upper"]] == pytest.approx([limits.lb, limits.estimate, limits.ub])
 
 
 def test_steps_and_studies_are_the_results_own(fit: BayesianResults) -> None:
@@ -91,7 +72,5 @@ def test_steps_without_a_posterior_are_left_empty() -> None:
 
 
 def test_other_results_are_refused(fit: BayesianResults) -> None:
-    with pytest.raises(InputError, match=r"needs the result of bayes\.map_prior, not BayesianResults"):
-        map_prior_data(fit)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"needs the result of bayes\.sequential, not BayesianResults"):
         sequential_data(fit)  # type: ignore[arg-type]

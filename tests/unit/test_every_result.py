@@ -106,8 +106,6 @@ NEVER_ALIASED = ("AveragedResults",)
 OTHERS = {
     "LeaveOneOut": lambda: get("BayesianResults").loo(),
     "LooComparison": lambda: bayes.compare({"one": get("BayesianResults"), "year": FITS["BayesianResults"]("year")}),
-    "MapPrior": lambda: bayes.map_prior(get("BayesianResults")),
-    "MapUpdate": lambda: bayes.map_prior(get("BayesianResults")).update(ri=0.35, ni=60),
     "PowerScaling": lambda: get("BayesianResults").power_scaling(),
     "PredictiveCheck": lambda: get("BayesianResults").predictive_check(seed=1, draws=200),
     "PriorPredictive": lambda: bayes.prior_predictive(n=50),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import html as _html
-import textwrap
 from typing import TYPE_CHECKING
 
-from alliance_meta.bayes.averaged.bias_text import bayes_factor, parameter_table
-from alliance_meta.results.wording import WIDTH, remarks, wrapped
+import numpy as np
+
+from alliance_meta.bayes.exact.text import heading, intervals_line, parameter_table, printed, remarks, scale_words
+from alliance_meta.results.wording import number
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from alliance_meta.bayes.averaged.averages import Averaged
     from alliance_meta.bayes.averaged.results import AveragedResults
 
 SHOWN = 8
@@ -17,45 +20,68 @@ SHOWN = 8
 
 def summary(fit: AveragedResults) -> str:
     """Return the plain-text summary, at most 80 columns wide."""
-    lines = [*_heading(fit), "", *_evidence(fit), "", *_models(fit), ""]
-    lines += ["Averaged over all models (0 where a model has no such parameter)", *parameter_table(fit.tidy()), ""]
-    lines += ["Averaged over the models with the parameter", *parameter_table(fit.tidy(conditional=True))]
+    lines = [*heading(_opening(fit)), "", *_evidence(fit), "", *_models(fit), "", *averages(fit)]
     if fit.effects.measure == "ZCOR":
         row = fit.predict(scale="r").iloc[0]
         lines += ["", f"Mean effect as r: {row.pred:.3f} [{row.ci_lb:.3f}, {row.ci_ub:.3f}]"]
         lines += [f"True correlation in a new study: [{row.pi_lb:.3f}, {row.pi_ub:.3f}]"]
-    lines += remarks(fit.notes)
-    return "\n".join(
-        [*lines, *(line for one in fit.effects.provenance.cautions for line in wrapped(f"Caution: {one}"))]
-    )
+    return printed(lines, remarks(fit.effects, fit.notes))
 
 
-def _heading(fit: AveragedResults) -> list[str]:
-    n = int((fit.space.log_prior > -float("inf")).sum())
+def averages(fit: Averaged) -> list[str]:
+    """Return the parameters over all models, and over those with each."""
+    return [
+        "Averaged over all models (0 where a model has no such parameter)",
+        *_parameters(fit.tidy()),
+        "",
+        "Averaged over the models with the parameter",
+        *_parameters(fit.tidy(conditional=True)),
+    ]
+
+
+def _parameters(frame: pd.DataFrame) -> list[str]:
+    cells = {
+        str(name): [f"{float(row.iloc[0]):.4f}", *(number(float(cell)) for cell in row.iloc[1:])]
+        for name, row in frame.iterrows()
+    }
+    return parameter_table(cells, list(frame.columns), [7, *[8] * (len(frame.columns) - 1)])
+
+
+def bayes_factor(log: float) -> str:
+    """Return a Bayes factor in print, also where it overflows."""
+    if np.isnan(log):
+        return "n/a"
+    if abs(log) < np.log(99999.5):
+        return f"{np.exp(log):.4g}"
+    exponent = int(np.floor(log / np.log(10.0)))
+    return f"{np.exp(log - exponent * np.log(10.0)):.2f}e{exponent:+d}"
+
+
+def _opening(fit: AveragedResults) -> list[str]:
     tau = " or ".join(map(str, fit.tau_priors))
     coefficients = "; ".join(
         f"{name} ~ {one}" for name, one in zip(fit.priors.names, fit.priors.coefficients, strict=True)
     )
-    lines = [
-        f"Bayesian average over {n:,} models (k = {fit.k}; exact, error at most {fit.error_bound:.0e})",
+    return [
+        f"Bayesian average over {_size(fit):,} models (k = {fit.k}; exact, error at most {fit.error_bound:.0e})",
         fit.effects.heading,
         *([f"In every model: {' + '.join(fit.always)}"] if fit.always else []),
         f"Priors: {coefficients}; tau = 0 or tau ~ {tau}",
         *(["mu: the mean effect at the average of the moderators"] if len(fit.names) > 1 else []),
-        f"Intervals: equal-tailed, {100 * fit.level:g} % of the posterior",
+        intervals_line(fit),
     ]
-    if fit.effects.provenance.synthetic:
-        lines.insert(0, "SYNTHETIC DATA: made up for teaching; no finding about therapy.")
-    return [part for line in lines for part in textwrap.wrap(line, WIDTH, subsequent_indent="  ")]
+
+
+def _size(fit: AveragedResults) -> int:
+    return int((fit.space.log_prior > -float("inf")).sum())
 
 
 def _evidence(fit: AveragedResults) -> list[str]:
-    width = min(max(13, *(len(str(name)) for name in fit.inclusion.index)), WIDTH - 34)
-    lines = [f"{'':{width}} {'prior':>9} {'posterior':>10} {'BF10':>11}"]
-    for name, row in fit.inclusion.iterrows():
-        short = str(name) if len(str(name)) <= width else f"{str(name)[: width - 1]}…"
-        lines.append(f"{short:{width}} {row.prior:>9.4f} {row.posterior:>10.4f} {bayes_factor(row.log_bf10):>11}")
-    return lines
+    cells = {
+        str(name): [f"{row.prior:.4f}", f"{row.posterior:.4f}", bayes_factor(float(row.log_bf10))]
+        for name, row in fit.inclusion.iterrows()
+    }
+    return parameter_table(cells, ["prior", "posterior", "BF10"], [9, 10, 11])
 
 
 def _models(fit: AveragedResults) -> list[str]:
@@ -68,19 +94,8 @@ def _models(fit: AveragedResults) -> list[str]:
     return [*lines, *([f"... and {len(table) - SHOWN:,} more"] if len(table) > SHOWN else [])]
 
 
-def html(fit: AveragedResults) -> str:
-    """Return the summary as HTML for a notebook."""
-    return f"<pre>{_html.escape(summary(fit))}</pre>"
-
-
 def methods(fit: AveragedResults) -> str:
     """Return the sentences for a methods section."""
-    scale = (
-        "Correlations were transformed to Fisher's z with sampling variance 1/(n - 3). "
-        if fit.effects.measure == "ZCOR"
-        else ""
-    )
-    n = int((fit.space.log_prior > -float("inf")).sum())
     about = [f"every set of the moderators {', '.join(fit.space.terms)}"] if fit.space.terms else []
     about += ["a mean effect of 0 or not"] if "effect" in fit.space.optional else []
     about += ["equal or random effects"]
@@ -89,7 +104,8 @@ def methods(fit: AveragedResults) -> str:
         f"{name}: {one}" for name, one in zip(fit.priors.names, fit.priors.coefficients, strict=True)
     )
     return (
-        f"{scale}Bayesian model averaging over {', '.join(about)} ({n:,} models) was applied to {fit.effects.counted}. "
+        f"{scale_words(fit)}Bayesian model averaging over {', '.join(about)} ({_size(fit):,} models) was "
+        f"applied to {fit.effects.counted}. "
         f"Priors were {coefficients}; tau, in random-effects models: {' or '.join(map(str, fit.tau_priors))}. Marginal "
         f"likelihoods were computed exactly (relative error at most {fit.error_bound:.0e}). Inclusion Bayes factors "
         "compare the models with a component to those without it; estimates are posterior medians averaged over all "

@@ -11,18 +11,11 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.bayes.averaged.quantity import GridMarginal
-from alliance_meta.bayes.exact.export import column
+from alliance_meta.bayes.exact.export import COLUMNS, as_table, row
 from alliance_meta.bayes.exact.model import BayesianModel
+from alliance_meta.bayes.exact.text import heading, intervals_line, parameter_table, printed, remarks
 from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis, shown, undefined
-from alliance_meta.bayes.marginals import (
-    KINDS,
-    LACKS,
-    TANH,
-    IntervalKind,
-    Marginal,
-    StatedIntervals,
-    TransformedMarginal,
-)
+from alliance_meta.bayes.marginals import KINDS, LACKS, IntervalKind, Marginal, Posterior
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 from alliance_meta.core.bayes.tabulated import TabulatedPosterior, evidence_without
 from alliance_meta.effects.studies import refuse_dependent
@@ -30,15 +23,15 @@ from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
-from alliance_meta.options import did_you_mean
+from alliance_meta.options import Scale, did_you_mean
 from alliance_meta.results.export import columns_of, one_row, plain
-from alliance_meta.results.wording import number, remarks, wrapped
+from alliance_meta.results.wording import number
 
 NAMES = ("mu", "tau", "theta_new")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class BayesianCorrelationResults(StatedIntervals):
+class BayesianCorrelationResults(Posterior):
     """The posterior of a Bayesian random-effects model with the exact sampling density of each correlation.
 
     Made by `bayes.exact_correlation`. Everything is on Fisher's z of the *true* correlation, and every number comes
@@ -59,6 +52,7 @@ class BayesianCorrelationResults(StatedIntervals):
         What a reader must know; every report prints them.
     """
 
+    _of_a_point = "a single value has probability 0; state a range"
     called = "a Bayesian model with the exact density of r"
     lacks: ClassVar[Mapping[str, str]] = {**LACKS, "r_code": "no R package fits it"}
 
@@ -82,7 +76,7 @@ class BayesianCorrelationResults(StatedIntervals):
         """Estimate of the numerical error of the log marginal likelihood; probabilities are right to its root."""
         return self.exact.error
 
-    def posterior(self, what: str, *, scale: str | None = None) -> Marginal:
+    def posterior(self, what: str, *, scale: Scale | None = None) -> Marginal:
         """Return the posterior distribution of one quantity.
 
         Parameters
@@ -95,13 +89,7 @@ class BayesianCorrelationResults(StatedIntervals):
         name = str(what).strip()
         if name not in NAMES:
             raise InputError(f"no quantity {name!r}{did_you_mean(name, list(NAMES)) or '.'} Known: {', '.join(NAMES)}")
-        if scale not in (None, "z", "r"):
-            raise InputError(f"scale={scale!r} must be 'z' or 'r'")
-        if scale != "r":
-            return self._marginals[name]
-        if name == "tau":
-            raise InputError("scale='r': tau is no effect, so that it cannot be shown as a correlation")
-        return TransformedMarginal(f"{name} as r", self._marginals[name], TANH)
+        return self._on_scale(self._marginals[name], scale, "tau" if name == "tau" else "")
 
     @cached_property
     def _marginals(self) -> dict[str, Marginal]:
@@ -114,13 +102,6 @@ class BayesianCorrelationResults(StatedIntervals):
             "tau": tau,
             "theta_new": GridMarginal("theta_new", exact.theta_new, finite, exact.new_moments),
         }
-
-    def prob(self, statement: str, *, scale: str | None = None) -> float:
-        """Return the posterior probability of a statement such as ``"mu > 0.1"`` or ``"0.1 < theta_new < 0.5"``."""
-        stated = read_hypothesis(statement)
-        if stated.is_point:
-            raise InputError(f"{statement!r}: a single value has probability 0; state a range")
-        return self.posterior(stated.name, scale=scale).prob(stated.lower, stated.upper)
 
     def bayes_factor(self, hypothesis: str, *, dependent: Literal["ignore"] | None = None) -> BayesFactor:
         """Return the Bayes factor of ``"mu = 0"`` or ``"tau = 0"`` against not so."""
@@ -159,22 +140,11 @@ class BayesianCorrelationResults(StatedIntervals):
     def tidy(self, *, level: float | None = None, interval: IntervalKind | None = None) -> pd.DataFrame:
         """Return one row each for ``mu``, ``tau`` and ``theta_new``: ``mean sd median ci_lb ci_ub``, on Fisher's z."""
         used, kind = self._interval(level, interval)
-        rows = {}
-        for name in NAMES:
-            one = self.posterior(name)
-            limits = one.interval(level=used, kind=kind)
-            rows[name] = (one.mean, one.sd, limits.estimate, limits.lb, limits.ub)
-        cells = zip(("mean", "sd", "median", "ci_lb", "ci_ub"), zip(*rows.values(), strict=True), strict=True)
-        out = pd.DataFrame(
-            {name: column(list(part)) for name, part in cells}, index=pd.Index(list(rows), name="parameter")
-        )
-        out.attrs.update(
-            scale=self.effects.scale_label, level=used, interval=kind, interval_label=f"{100 * used:g} % {KINDS[kind]}"
-        )
-        return out
+        rows = {name: row(self.posterior(name), used, kind) for name in NAMES}
+        return as_table(rows, self.effects.scale_label, used, kind)
 
     def predict(
-        self, *, scale: str | None = None, level: float | None = None, interval: IntervalKind | None = None
+        self, *, scale: Scale | None = None, level: float | None = None, interval: IntervalKind | None = None
     ) -> pd.DataFrame:
         """Return the mean effect with its credible interval and the prediction interval of a new study.
 
@@ -225,34 +195,27 @@ class BayesianCorrelationResults(StatedIntervals):
 
     def summary(self) -> str:
         """Return the plain-text summary, at most 80 columns wide."""
-        lines = [line for one in self._heading() for line in wrapped(one)]
-        lines += ["", f"{'':9} {'mean':>8} {'sd':>8} {'median':>8} {'ci_lb':>8} {'ci_ub':>8}"]
-        for name, cells in self.tidy().iterrows():
-            lines.append(f"{name:9} " + " ".join(f"{number(float(cell)):>8}" for cell in cells))
+        rows = {str(name): [number(float(one)) for one in cells] for name, cells in self.tidy().iterrows()}
+        lines = [*heading(self._opening()), "", *parameter_table(rows, COLUMNS)]
         r = self.predict(scale="r").iloc[0]
         lines += ["", f"As r: {r.pred:.3f} [{r.ci_lb:.3f}, {r.ci_ub:.3f}] (median true correlation, tanh)"]
         lines += [f"      true correlation in a new study: [{r.pi_lb:.3f}, {r.pi_ub:.3f}]", ""]
-        for one in (shown(self, "mu = 0"), shown(self, "tau = 0")):
-            lines += wrapped(str(one))
         table = self.compare()
         moved = -float(table["difference"]["mu"])
-        lines += wrapped(
+        approximate = (
             f"The normal approximation to Fisher's z would put the median of mu at {table['normal']['mu']:.4f}, "
             f"{abs(moved):.4f} {'higher' if moved > 0 else 'lower'}."
         )
-        cautions = [line for one in self.effects.provenance.cautions for line in wrapped(f"Caution: {one}")]
-        return "\n".join([*lines, *remarks(self.notes), *cautions])
+        lines += heading([str(shown(self, "mu = 0")), str(shown(self, "tau = 0")), approximate])
+        return printed(lines, remarks(self.effects, self.notes))
 
-    def _heading(self) -> list[str]:
-        source = self.effects.provenance
-        made_up = "SYNTHETIC DATA: made up for teaching; no finding about therapy."
+    def _opening(self) -> list[str]:
         return [
-            *([made_up] if source.synthetic else []),
             f"Bayesian random-effects model with the exact density of each r (k = {self.k}; error about "
             f"{self.error_bound:.0e})",
-            f"{source.source}: {self.effects.scale_label} ({self.effects.measure})",
+            self.effects.heading,
             f"Priors: mu ~ {self.mu_prior}; tau ~ {self.tau_prior}",
-            f"Intervals: {KINDS[self.interval]}, {100 * self.level:g} % of the posterior",
+            intervals_line(self),
         ]
 
     def methods_text(self) -> str:

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from alliance_meta.bayes.pymc.correlation import exact_correlation as exact_correlation
     from alliance_meta.bayes.pymc.dependent import crossed as crossed
     from alliance_meta.bayes.pymc.dependent import multilevel as multilevel
-    from alliance_meta.bayes.pymc.error_in_moderators import measurement_error as measurement_error
     from alliance_meta.bayes.pymc.independent import normal_normal as normal_normal
-    from alliance_meta.bayes.pymc.missing import missing_moderators as missing_moderators
     from alliance_meta.bayes.pymc.scale import location_scale as location_scale
     from alliance_meta.bayes.pymc.smoothing import smooth as smooth
     from alliance_meta.bayes.pymc.student import t_effects as t_effects
@@ -26,8 +24,6 @@ _HOMES = {
     "exact_correlation": "correlation",
     "group_tau": "by_group",
     "location_scale": "scale",
-    "measurement_error": "error_in_moderators",
-    "missing_moderators": "missing",
     "multilevel": "dependent",
     "normal_normal": "independent",
     "smooth": "smoothing",

@@ -50,7 +50,7 @@ class Recipe:
         `InputError` where these do not fit the model; None where the model cannot take other data.
     shift : callable, optional
         ``shift(draws, newdata)`` gives what is added to the mean effect that the coefficients give, (S, m) for m rows
-        of new data or (S, k) without new data: a curve, or what gaps and errors in moderators change.
+        of new data or (S, k) without new data: a curve.
     curve : str, optional
         The moderator over which the mean effect follows a curve.
     target_accept : float, optional

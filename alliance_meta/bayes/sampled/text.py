@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import html as _html
-import textwrap
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from alliance_meta.bayes.exact.text import _on_r, probability
-from alliance_meta.bayes.marginals import KINDS
+from alliance_meta.bayes.exact.export import COLUMNS
+from alliance_meta.bayes.exact.text import (
+    about,
+    heading,
+    interval_words,
+    intervals_line,
+    moderators_words,
+    on_r,
+    page,
+    parameter_table,
+    printed,
+    prior_words,
+    probabilities,
+    remarks,
+    scale_words,
+)
 from alliance_meta.bayes.sampled.gate import FAILED as FAILED
-from alliance_meta.results.wording import WIDTH, number, wrapped
+from alliance_meta.results.wording import number, wrapped
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.sampled.results import SampledPosterior
@@ -20,16 +33,14 @@ if TYPE_CHECKING:
 MOST_ELEMENTS = 12
 # The model whose data are the correlations themselves.
 EXACT = "exact_correlation"
-COLUMNS = ("mean", "sd", "median", "ci_lb", "ci_ub")
 
 
 def summary(fit: SampledPosterior) -> str:
     """Return the plain-text summary, at most 80 columns wide."""
     alarm = [line for text in alarms(fit) for line in wrapped(text)]
-    lines = [*([*alarm, ""] if alarm else []), *_heading(fit), "", *_table(fit)]
+    lines = [*([*alarm, ""] if alarm else []), *heading(_opening(fit)), "", *_table(fit)]
     lines += [*_as_r(fit), "", *_probabilities(fit), *_quality(fit)]
-    remarks = [line for remark in _remarks(fit) for line in wrapped(remark)]
-    return "\n".join([*lines, *(["", *remarks] if remarks else [])])
+    return printed(lines, _remarks(fit))
 
 
 def alarms(fit: SampledPosterior) -> list[str]:
@@ -37,26 +48,15 @@ def alarms(fit: SampledPosterior) -> list[str]:
     return [FAILED, *(note.message for note in fit.problems)] if fit.problems else []
 
 
-def _heading(fit: SampledPosterior) -> list[str]:
+def _opening(fit: SampledPosterior) -> list[str]:
     chains, draws = fit._shape
     drawn = f"{chains} chains of {draws} draws" if chains > 1 else f"1 chain of {draws} draws"
-    limits = f"Intervals: {KINDS[fit.interval]}, {100 * fit.level:g} % of the posterior"
     if fit.recipe is None:
-        lines = [f"Draws from a posterior ({drawn})", limits]
-    else:
-        recipe, effects = fit.recipe, fit.effects
-        priors = "; ".join(f"{name} ~ {prior}" for name, prior in recipe.priors.items())
-        centred = fit.p > 1 and recipe.design.has_intercept
-        lines = [
-            f"Bayesian model {recipe.model} (k = {fit.k}; {drawn})",
-            effects.heading,
-            f"Assumes: {recipe.words}",
-            *([f"Moderators: {recipe.design.formula}"] if recipe.design.formula != "1" else []),
-            f"Priors: {priors}",
-            *(["mu: the mean effect at the average of the moderators"] if centred else []),
-            limits,
-        ]
-    return [part for line in lines for part in textwrap.wrap(line, WIDTH, subsequent_indent="  ")]
+        return [f"Draws from a posterior ({drawn})", intervals_line(fit)]
+    recipe = fit.recipe
+    priors = "; ".join(f"{name} ~ {prior}" for name, prior in recipe.priors.items())
+    first = f"Bayesian model {recipe.model} (k = {fit.k}; {drawn})"
+    return [first, *about(fit, priors, f"Assumes: {recipe.words}")]
 
 
 def shown(fit: SampledPosterior) -> pd.DataFrame:
@@ -77,13 +77,8 @@ def _cells(row: pd.Series) -> list[str]:
 
 def _table(fit: SampledPosterior) -> list[str]:
     table = shown(fit)
-    width = min(max(9, *(len(str(name)) for name in table.index)), WIDTH - 60)
-    heads = "".join(f" {name:>8}" for name in COLUMNS)
-    lines = [f"{'':{width}}{heads} {'ess':>6} {'rhat':>6}"]
-    for name, row in table.iterrows():
-        text = str(name) if len(str(name)) <= width else str(name)[: width - 1] + "…"
-        *cells, ess, rhat = _cells(row)
-        lines.append(f"{text:{width}}" + "".join(f" {cell:>8}" for cell in cells) + f" {ess:>6} {rhat:>6}")
+    cells = {str(name): _cells(row) for name, row in table.iterrows()}
+    lines = parameter_table(cells, [*COLUMNS, "ess", "rhat"], [8] * len(COLUMNS) + [6, 6])
     hidden = len(fit._rows) - len(table)
     return [*lines, *([f"({hidden} more in tidy())"] if hidden else [])]
 
@@ -91,14 +86,13 @@ def _table(fit: SampledPosterior) -> list[str]:
 def _as_r(fit: SampledPosterior) -> list[str]:
     if fit.recipe is None or fit.recipe.shift is not None:
         return []
-    return _on_r(fit)  # type: ignore[arg-type]
+    return on_r(fit)
 
 
 def _probabilities(fit: SampledPosterior) -> list[str]:
     if fit.recipe is None or not fit.recipe.design.has_intercept:
         return []
-    stated = [f"P({one}) {probability(fit.prob(one))}" for one in ("mu > 0", "theta_new > 0")]
-    return ["   ".join(stated)]
+    return probabilities(fit)
 
 
 def _quality(fit: SampledPosterior) -> list[str]:
@@ -115,55 +109,25 @@ def _quality(fit: SampledPosterior) -> list[str]:
 
 
 def _remarks(fit: SampledPosterior) -> list[str]:
-    notes = [f"Note: {note.message}" for note in fit.notes if note not in fit.problems]
-    if fit.recipe is None:
-        return notes
-    provenance = fit.effects.provenance
-    label = "SYNTHETIC DATA: made up for teaching; no finding about therapy."
-    cautions = [f"Caution: {caution}" for caution in provenance.cautions]
-    return [*([label] if provenance.synthetic else []), *notes, *cautions]
+    notes = [note for note in fit.notes if note not in fit.problems]
+    return remarks(None if fit.recipe is None else fit.effects, notes)
 
 
 def html(fit: SampledPosterior) -> str:
     """Return the summary as HTML for a notebook."""
     alarm = "".join(f"<p><strong>{_html.escape(text)}</strong></p>" for text in alarms(fit))
-    lines = [*_heading(fit), *_as_r(fit), *_probabilities(fit), *_quality(fit)]
-    first, *rest = [_html.escape(line.strip()) for line in lines if line]
-    table = shown(fit)
-    body = "".join(
-        f'<tr><th scope="row">{_html.escape(str(name))}</th>{"".join(f"<td>{cell}</td>" for cell in _cells(row))}</tr>'
-        for name, row in table.iterrows()
-    )
-    columns = ("mean", "sd", "median", "CI lower", "CI upper", "effective draws", "R-hat")
-    header = "".join(f'<th scope="col">{column}</th>' for column in columns)
-    scale = "" if fit.recipe is None else f"{_html.escape(fit.effects.scale_label)}, "
-    caption = f"Posterior ({scale}{100 * fit.level:g} % {KINDS[fit.interval]} intervals)"
-    remarks = "".join(f"<li>{_html.escape(line)}</li>" for line in _remarks(fit))
-    return (
-        f"<div>{alarm}<p><strong>{first}</strong><br>{'<br>'.join(rest)}</p><table><caption>{caption}</caption>"
-        f'<thead><tr><th scope="col">parameter</th>{header}</tr></thead><tbody>{body}</tbody></table>'
-        + (f"<ul>{remarks}</ul>" if remarks else "")
-        + "</div>"
-    )
+    lines = [*heading(_opening(fit)), *_as_r(fit), *_probabilities(fit), *_quality(fit)]
+    rows = {str(name): _cells(row) for name, row in shown(fit).iterrows()}
+    made = page(fit, lines, rows, _remarks(fit), ("effective draws", "R-hat"))
+    return made.replace("<div>", f"<div>{alarm}", 1)
 
 
 def methods(fit: SampledPosterior) -> str:
     """Return the sentences for a methods section."""
     recipe, (chains, draws) = fit.made, fit._shape
-    scale = {
-        "ZCOR": "Correlations were transformed to Fisher's z with sampling variance 1/(n - 3) for the analysis "
-        "and back-transformed for presentation. ",
-        "COR": "Raw correlations were analysed. ",
-        "UCOR": "Correlations corrected for small-sample bias were analysed. ",
-    }.get(fit.effects.measure, "")
+    scale = scale_words(fit)
     if recipe.model == EXACT:
         scale = "Each correlation entered by its exact sampling distribution, with true effects on Fisher's z. "
-    moderators = f" with the moderators {recipe.design.formula}" if recipe.design.formula != "1" else ""
-    centred = fit.p > 1 and recipe.design.has_intercept
-    names = {"mu": "the mean effect at the average of the moderators" if centred else "the mean effect"}
-    names["tau"] = "the standard deviation of true effects between studies, tau"
-    priors = ", ".join(f"{names.get(name, name)}: {prior}" for name, prior in recipe.priors.items())
-    kind = "equal-tailed" if fit.interval == "eti" else "shortest (highest-density)"
     run = f"with {chains} chain{'s' if chains > 1 else ''} of {draws} draws"
     if fit.sampler is not None:
         run = (
@@ -172,9 +136,9 @@ def methods(fit: SampledPosterior) -> str:
         )
     return (
         f"{' '.join([*alarms(fit), '']) if fit.problems else ''}"
-        f"{scale}A Bayesian model{moderators} was fitted to {fit.effects.counted}, which assumes that {recipe.words}. "
-        f"Priors were {priors}. The posterior was sampled {run}. {_checks(fit)} Posterior medians are reported with "
-        f"{kind} {100 * fit.level:g} % credible intervals."
+        f"{scale}A Bayesian model{moderators_words(fit)} was fitted to {fit.effects.counted}, which assumes that "
+        f"{recipe.words}. Priors were {prior_words(fit, recipe.priors)}. The posterior was sampled {run}. "
+        f"{_checks(fit)} {interval_words(fit)}"
     )
 
 

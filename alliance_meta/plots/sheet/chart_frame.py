@@ -36,7 +36,6 @@ COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "development": (("kind", "label", "group"), ("year", "k", *EFFECT, *AS_R, "lowest", "highest", "results")),
     "chains": (("kind", "label"), ("chain", "draw", "value", "lb", "ub", "count", "expected", "ci_lb", "ci_ub")),
     "averaged": (("kind", "label"), ("x", "r", "density")),
-    "map_prior": (("kind", "label"), ("x", "r", "density")),
     "sequential": (("kind", "label"), ("x", "k", *EFFECT, *AS_R, "p")),
     "prior": (("kind", "label"), ("x", "density", "p")),
     "prior_predictive": (("kind", "label"), ("x", "density", "p")),
