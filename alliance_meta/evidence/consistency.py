@@ -13,7 +13,8 @@ from alliance_meta.evidence.printed import PrintedResult, quantity_name, read_re
 from alliance_meta.evidence.rules import check_result
 from alliance_meta.evidence.scan import scan, scan_into
 from alliance_meta.notes import Note
-from alliance_meta.result import Result
+from alliance_meta.result import Result, said
+from alliance_meta.tables.document import Document
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,19 +94,17 @@ class ConsistencyReport(Result):
             "notes": [note.to_dict() for note in self.notes],
         }
 
-    def summary(self) -> str:
-        """Return counts and every disagreement as text."""
-        lines = [f"{_some(len(self.results), 'result')}, {_some(len(self.checks), 'check')}"]
-        lines += [f"  {count:4d} {verdict}" for verdict, count in self.counts().items()]
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        counts = [f"  {count:4d} {verdict}" for verdict, count in self.counts().items()]
+        blocks = []
         for check in self.problems:
             head = (check.label or "the result") if check.line is None else f"line {check.line}: {check.label}"
-            lines += ["", head, f"  {check.rule}: {check.given}"]
-            lines += [f"  printed {check.printed}, follows {check.follows}: {check.verdict}"]
-            lines += [f"  {check.reading}"] if check.reading else []
-        return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        return self.tidy().to_html(index=False)
+            reading = [f"  {check.reading}"] if check.reading else []
+            follows = f"  printed {check.printed}, follows {check.follows}: {check.verdict}"
+            blocks.append([head, f"  {check.rule}: {check.given}", follows, *reading])
+        title = f"{_some(len(self.results), 'result')}, {_some(len(self.checks), 'check')}"
+        return Document(title, counts, blocks, said(self.notes))
 
 
 def consistency(

@@ -14,8 +14,10 @@ from alliance_meta.errors import InputError
 from alliance_meta.evidence.converters import CONVERTERS, Converter, Unit
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
-from alliance_meta.result import Result
+from alliance_meta.result import Result, said
 from alliance_meta.results.export import plain
+from alliance_meta.tables.document import Document, Table
+from alliance_meta.tables.format import fixed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,17 +87,14 @@ class Meaning(Result):
             }
         )
 
-    def summary(self) -> str:
-        """Return each measure with its interval in words."""
-        lines = []
-        for row in self.rows:
-            if row["measure"] == next(iter(CONVERTERS)):
-                lines.append(f"r = {self.r.reshape(-1)[row['row']]:.3f}")
-            lines.append(f"  {row['label']:34} {_cell(row)}")
-        return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        return self.tidy().to_html(index=False)
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        tables = []
+        for i, r in enumerate(self.r.reshape(-1)):
+            rows = tuple((row["label"], _cell(row)) for row in self.rows if row["row"] == i)
+            tables.append(Table(("", ""), rows, f"r = {fixed(float(r), 3)}", words=(1,)))
+        many = "A correlation" if len(tables) == 1 else f"{len(tables)} correlations"
+        return Document(f"{many} in other words", (), tables, said(self.notes))
 
 
 def meaning(effect: Any, *, ci_lb: Any = None, ci_ub: Any = None, base_rate: float = 0.5) -> Meaning:
@@ -259,8 +258,8 @@ def shown(value: float, unit: Unit) -> str:
     if isinstance(value, NotApplicable) or math.isnan(value):
         return f"{value}" if isinstance(value, NotApplicable) else "n/a"
     if unit == "share":
-        return f"{100 * value:.1f}%"
-    return f"{value:.1f}" if unit == "number" else f"{value:.2f}"
+        return f"{fixed(100 * value, 1)}%"
+    return fixed(value, 1 if unit == "number" else 2)
 
 
 def _cell(row: Mapping[str, Any]) -> str:

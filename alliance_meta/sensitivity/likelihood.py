@@ -15,10 +15,11 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_level
-from alliance_meta.result import Result
+from alliance_meta.result import Result, said
 from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
-from alliance_meta.results.wording import bare_p, level_text, number, remarks, wrapped
+from alliance_meta.tables.document import Document, Kind, table_of
+from alliance_meta.tables.format import fixed, level_text, significant
 
 CORRECTIONS = ("none", "bartlett", "skovgaard")
 AT_BOUND = "Skovgaard's correction needs tau2 above 0"
@@ -69,23 +70,16 @@ class LikelihoodRatioTest(Result):
             }
         )
 
-    def summary(self) -> str:
-        """Return the plain-text summary."""
-        width = min(max(8, *(len(name) for name, _ in self.rows)), 24)
-        lines = wrapped(
-            f"Likelihood-ratio tests that a coefficient is {self.value:g} "
-            f"(maximum likelihood, tau2 = {self.tau2:.4f}; {level_text(self.level)} intervals)"
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        kinds: dict[str, Kind] = {"correction": "s", "estimate": 4, "stat": 4, "pval": "p", "ci_lb": 4, "ci_ub": 4}
+        return Document(
+            f"Likelihood-ratio tests that a coefficient is {significant(self.value)} "
+            f"(maximum likelihood, tau2 = {fixed(self.tau2)}; {level_text(self.level)} intervals)",
+            (),
+            [table_of(self.tidy().reset_index("correction"), kinds)],
+            said(self.notes),
         )
-        lines.append(
-            f"{'':{width}} {'correction':10} {'estimate':>9} {'stat':>8} {'pval':>7} {'ci_lb':>8} {'ci_ub':>8}"
-        )
-        for (term, correction), row in self.rows.items():
-            cells = [number(row[column]) for column in ("estimate", "stat", "ci_lb", "ci_ub")]
-            lines.append(
-                f"{term[:width]:{width}} {correction:10} {cells[0]:>9} {cells[1]:>8} {bare_p(row['pval']):>7} "
-                f"{cells[2]:>8} {cells[3]:>8}"
-            )
-        return "\n".join([*lines, *remarks(self.notes)])
 
 
 def lr_test(fit: RandomEffectsResults, *, value: float = 0.0, level: float | None = None) -> LikelihoodRatioTest:

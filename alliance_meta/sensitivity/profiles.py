@@ -13,13 +13,14 @@ from alliance_meta.errors import AllianceMetaWarning, ConvergenceWarning, InputE
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes, warn_note
 from alliance_meta.options import check_level, did_you_mean
-from alliance_meta.result import Result
+from alliance_meta.result import Result, said
 from alliance_meta.results.components import object_frame
 from alliance_meta.results.export import plain
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.profiles import COSTLY, GIVEN, limits, remarks_on, slots
-from alliance_meta.results.wording import level_text, number, remarks
 from alliance_meta.sensitivity.refitting import check_multilevel
+from alliance_meta.tables.document import Document, Kind, table_of
+from alliance_meta.tables.format import level_text
 
 WORDS = {
     "peak": "one peak, at the estimate",
@@ -96,19 +97,16 @@ class ProfileLikelihood(Result):
             }
         )
 
-    def summary(self) -> str:
-        """Return the plain-text summary, at most 80 columns wide."""
-        width = min(max(8, *(len(name) for name in self.curves)), 28)
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
         kind = "restricted likelihood" if self.fit.method == "REML" else "likelihood"
-        lines = [
+        kinds: dict[str, Kind] = {"estimate": 4, "lb": 4, "ub": 4, "verdict": "s"}
+        return Document(
             f"Profile {kind} ({level_text(self.level)} intervals)",
-            f"{'':{width}} {'estimate':>9} {'lb':>8} {'ub':>8}  shape",
-        ]
-        for name, row in self.check().iterrows():
-            short = str(name) if len(str(name)) <= width else str(name)[: width - 1] + "…"
-            cells = [number(float(row[column])) for column in ("estimate", "lb", "ub")]
-            lines.append(f"{short:{width}} {cells[0]:>9} {cells[1]:>8} {cells[2]:>8}  {row['verdict']}"[:80])
-        return "\n".join([*lines, *remarks(self.notes)])
+            (),
+            [table_of(self.check(), kinds, heads={"verdict": "shape"})],
+            said(self.notes),
+        )
 
 
 def profile(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from alliance_meta.core.correlations import artifacts as core
 from alliance_meta.errors import InputError
 from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of, plain
+from alliance_meta.tables.document import Document, table_of
+from alliance_meta.tables.format import significant
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -39,10 +41,14 @@ class Dependability(Result):
         """Return everything as JSON-ready values."""
         return plain({"assumptions": self.assumptions, "rows": columns_of(self.rows.reset_index())})
 
-    def summary(self) -> str:
-        """Return the plain-text summary."""
-        return (
-            f"Dependability by the number of sessions averaged\n{self.assumptions}\n\n{self.rows.round(3).to_string()}"
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        rows = self.rows.set_axis([significant(float(one)) for one in self.rows.index])
+        table = table_of(rows, dict.fromkeys(map(str, rows), 3))
+        return Document(
+            "Dependability by the number of sessions averaged",
+            [self.assumptions],
+            [replace(table, head=("sessions", *table.head[1:]))],
         )
 
 

@@ -23,15 +23,16 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import RobustType, WildWeights, check_option
-from alliance_meta.result import Result
+from alliance_meta.result import Result, said
 from alliance_meta.results.clustered import ONE_CLUSTER, Clustered, ModelBased, Weighted, clustered, cut, joint_test
 from alliance_meta.results.contrasts import contrast
 from alliance_meta.results.export import plain
 from alliance_meta.results.robust import RobustResults
 from alliance_meta.results.rve import RVEResults
-from alliance_meta.results.wording import number, p_value, remarks, wrapped
 from alliance_meta.sensitivity.permutation import CONVENTION, MOST_EXACT, as_extreme
 from alliance_meta.sensitivity.replicates import check_cores, check_iterations, check_seed
+from alliance_meta.tables.document import Document
+from alliance_meta.tables.format import fixed, p_value
 
 WEIGHT_NAMES = {"rademacher": "Rademacher (-1 or 1)", "webb": "Webb (six values)", "mammen": "Mammen (two, skewed)"}
 
@@ -115,18 +116,17 @@ class WildBootstrap(Result):
         found = {name: getattr(self, name) for name in (*names, *more)}
         return plain(found | {"notes": [note.to_dict() for note in self.notes]})
 
-    def summary(self) -> str:
-        """Return the plain-text summary, at most 80 columns wide."""
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
         how = f"exact, all {self.possible}" if self.exact else f"{self.iterations} replicates, seed {self.seed}"
         lines = [
-            f"Cluster wild bootstrap ({how})",
             f"Null: {self.null}",
             f"Clusters: {self.cluster} ({self.n_clusters}); multipliers: {WEIGHT_NAMES[self.weights]}",
             f"Covariance: {self.type}; residuals: {'as they are' if self.adjust == 'CR0' else self.adjust}",
-            f"F(df1 = {self.df1}) = {number(self.stat)}, p {p_value(self.pval)} (without bootstrap: p "
+            f"F(df1 = {self.df1}) = {fixed(self.stat)}, p {p_value(self.pval)} (without bootstrap: p "
             f"{p_value(self.pval_htz)})",
         ]
-        return "\n".join([*(part for line in lines for part in wrapped(line)), *remarks(self.notes)])
+        return Document(f"Cluster wild bootstrap ({how})", lines, notes=said(self.notes))
 
 
 def wild_bootstrap(

@@ -1,7 +1,8 @@
 """How numbers are written: one place, so that text, table and plot show the same digits.
 
-APA style: no leading zero for what cannot exceed 1 (r, p, I² as a fraction), a true minus sign (U+2212),
-two decimals, p to three, brackets round intervals. Numbers that do not exist are written "n/a".
+Reports and plots follow APA style: no leading zero for what cannot exceed 1 (r, p, I² as a fraction), a true minus
+sign (U+2212), two decimals, p to three, brackets round intervals. Summaries are plain text that other programs read
+back: leading zeros, a hyphen for minus, four decimals. Numbers that do not exist are written "n/a".
 """
 
 from __future__ import annotations
@@ -174,6 +175,97 @@ def format_df(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return format_number(value)
     return f"{int(value)}" if float(value).is_integer() else format_number(value)
+
+
+def fixed(value: float, decimals: int = 4, *, sign: bool = False) -> str:
+    """Write a number as plain text; with `sign`, a plus before what is not negative.
+
+    >>> fixed(0.12345), fixed(-1.5, 1), fixed(float("nan")), fixed(0.5, 2, sign=True)
+    ('0.1235', '-1.5', 'n/a', '+0.50')
+    """
+    if math.isnan(value):
+        return NOT_AVAILABLE
+    text = f"{value}" if math.isinf(value) else f"{_round_half_up(value, decimals):f}"
+    return f"+{text}" if sign and value >= 0 else text
+
+
+def fixed_interval(lb: float, ub: float, decimals: int = 4) -> str:
+    """Write an interval as plain text.
+
+    >>> fixed_interval(-0.04, 0.325, 3)
+    '[-0.040, 0.325]'
+    """
+    return f"[{fixed(lb, decimals)}, {fixed(ub, decimals)}]"
+
+
+def bare_p(value: float) -> str:
+    """Write a p-value as plain text, for a column headed pval.
+
+    >>> bare_p(0.0123), bare_p(1e-9), bare_p(float("nan"))
+    ('0.0123', '<.0001', 'n/a')
+    """
+    return "<.0001" if value < 0.0001 else fixed(value)
+
+
+def p_value(value: float) -> str:
+    """Write a p-value as plain text, with its relation sign.
+
+    >>> p_value(0.0123), p_value(1e-9), p_value(float("nan"))
+    ('= 0.0123', '< .0001', 'n/a')
+    """
+    if math.isnan(value):
+        return NOT_AVAILABLE
+    return "< .0001" if value < 0.0001 else f"= {fixed(value)}"
+
+
+def probability(value: float) -> str:
+    """Write a probability as plain text, with its relation sign; never claim certainty by rounding.
+
+    >>> probability(0.9412), probability(0.99999), probability(1e-9)
+    ('= 0.9412', '> .9999', '< .0001')
+    """
+    return "> .9999" if value >= 0.99995 else p_value(value)
+
+
+def plain_df(value: float) -> str:
+    """Write degrees of freedom as plain text.
+
+    >>> plain_df(15.0), plain_df(14.237), plain_df(math.inf)
+    ('15', '14.24', 'inf')
+    """
+    return f"{int(value)}" if math.isfinite(value) and float(value).is_integer() else fixed(value, 2)
+
+
+def significant(value: float, digits: int = 6) -> str:
+    """Write a number with so many significant digits, without trailing zeros, as plain text.
+
+    >>> significant(0.0312, 2), significant(1e-13, 1), significant(95.0), significant(float("nan"))
+    ('0.031', '1e-13', '95', 'n/a')
+    """
+    return NOT_AVAILABLE if math.isnan(value) else f"{value:.{digits}g}"
+
+
+def factor(log: float, *, largest: float = 1e5) -> str:
+    """Write a Bayes factor, given as its logarithm, as plain text: as a power of ten from `largest` on.
+
+    >>> factor(math.log(6.97)), factor(math.log(2.5e7)), factor(-2000.0)
+    ('6.97', '2.50e+07', '2.58e-869')
+    """
+    if math.isnan(log):
+        return NOT_AVAILABLE
+    if abs(log) < math.log(largest - 0.5):
+        return significant(math.exp(log), 4)
+    exponent = math.floor(log / math.log(10.0))
+    return f"{fixed(math.exp(log - exponent * math.log(10.0)), 2)}e{exponent:+03d}"
+
+
+def level_text(level: float) -> str:
+    """Write a level of confidence as plain text.
+
+    >>> level_text(0.95), level_text(0.999)
+    ('95 %', '99.9 %')
+    """
+    return f"{100 * level:g} %"
 
 
 def _round_half_up(value: float, decimals: int) -> Decimal:

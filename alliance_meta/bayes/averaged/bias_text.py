@@ -1,12 +1,8 @@
-"""An ensemble of models in words: summary, HTML, the methods sentences and the R code."""
+"""An ensemble of models in words: its document, the methods sentences and the R code."""
 
 from __future__ import annotations
 
-import html as _html
-import textwrap
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from alliance_meta.bayes.averaged.bias_models import PET, PSMA, BiasModel, WeightFunction
 from alliance_meta.bayes.priors.effect import Normal
@@ -21,8 +17,10 @@ from alliance_meta.bayes.priors.tau import (
     LogNormal,
     Uniform,
 )
+from alliance_meta.results import wording
 from alliance_meta.results.r_code import data
-from alliance_meta.results.wording import WIDTH, number, remarks, wrapped
+from alliance_meta.tables.document import Document, Kind, Table, table_of
+from alliance_meta.tables.format import factor, fixed, fixed_interval, level_text, significant
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,33 +30,26 @@ if TYPE_CHECKING:
 DEFAULT_PRIORS = (Normal(0.0, 1.0), InverseGamma(1.0, 0.15))
 
 
-def summary(fit: RobmaResults) -> str:
-    """Return the plain-text summary, at most 80 columns wide."""
-    lines = [*_heading(fit), "", *_evidence(fit), ""]
-    lines += ["Averaged over all models (0 where a model has no such parameter)", *parameter_table(fit.tidy()), ""]
-    lines += ["Averaged over the models with the parameter", *parameter_table(fit.tidy(conditional=True))]
-    lines += [*_on_r(fit), *_omega(fit), *remarks(fit.notes)]
-    cautions = [line for one in fit.effects.provenance.cautions for line in wrapped(f"Caution: {one}")]
-    return "\n".join([*lines, *cautions])
-
-
-def _heading(fit: RobmaResults) -> list[str]:
-    accuracy = f"quadrature, log likelihoods to {fit.errors.max():.0e}"
-    lines = [
+def document(fit: RobmaResults) -> Document:
+    """Return what the ensemble says."""
+    accuracy = f"quadrature, log likelihoods to {significant(fit.errors.max(), 1)}"
+    return wording.document(
+        fit,
         f"Robust Bayesian meta-analysis: {len(fit.ensemble)} models (k = {fit.k}; {accuracy})",
-        fit.effects.heading,
-        f"Priors: mu ~ {fit.mu_prior}; tau ~ {fit.tau_prior}",
-        f"Bias: {'; '.join(map(str, fit.bias)) or 'none'}; favoured direction: {fit.direction}",
-        f"Intervals: equal-tailed, {100 * fit.level:g} % of the posterior",
-    ]
-    label = (
-        ["SYNTHETIC DATA: made up for teaching; no finding about therapy."] if fit.effects.provenance.synthetic else []
+        [
+            fit.effects.heading,
+            f"Priors: mu ~ {fit.mu_prior}; tau ~ {fit.tau_prior}",
+            f"Bias: {'; '.join(map(str, fit.bias)) or 'none'}; favoured direction: {fit.direction}",
+            f"Intervals: equal-tailed, {level_text(fit.level)} of the posterior",
+        ],
+        inclusion_table(fit.inclusion.assign(models=_counts(fit)), models=0),
+        *averages(fit),
+        _on_r(fit),
+        *_omega(fit),
     )
-    return [part for line in [*label, *lines] for part in textwrap.wrap(line, WIDTH, subsequent_indent="  ")]
 
 
-def _evidence(fit: RobmaResults) -> list[str]:
-    lines = [f"{'':17} {'models':>6} {'prior':>7} {'posterior':>9} {'BF10':>11}"]
+def _counts(fit: RobmaResults) -> list[int]:
     counts = {
         "effect": sum(one.effect for one in fit.ensemble),
         "heterogeneity": sum(one.heterogeneity for one in fit.ensemble),
@@ -66,31 +57,22 @@ def _evidence(fit: RobmaResults) -> list[str]:
         "weight functions": sum(isinstance(one.bias, WeightFunction) for one in fit.ensemble),
     }
     counts["PET-PEESE"] = counts["bias"] - counts["weight functions"]
-    for name, row in fit.inclusion.iterrows():
-        bf = bayes_factor(float(row.log_bf10))
-        lines.append(f"{name!s:17} {counts[str(name)]:>6} {row.prior:>7.3f} {row.posterior:>9.4f} {bf:>11}")
-    return lines
+    return [counts[str(name)] for name in fit.inclusion.index]
 
 
-def bayes_factor(log: float) -> str:
-    """Return a Bayes factor in print, also where it overflows."""
-    if np.isnan(log):
-        return "n/a"
-    if abs(log) < np.log(99999.5):
-        return f"{np.exp(log):.4g}"
-    exponent = int(np.floor(log / np.log(10.0)))
-    return f"{np.exp(log - exponent * np.log(10.0)):.2f}e{exponent:+d}"
+def inclusion_table(frame: pd.DataFrame, **first: Kind) -> Table:
+    """Return how probable each part of a model is, before and after the data."""
+    kinds = {**first, "prior": 4, "posterior": 4, "log_bf10": factor}
+    return table_of(frame, kinds, heads={"log_bf10": "BF10"})
 
 
-def parameter_table(frame: pd.DataFrame) -> list[str]:
-    """Return the rows of `tidy` in print."""
-    width = min(max(10, *(len(str(name)) for name in frame.index)), WIDTH - 53)
-    lines = [f"{'':{width}} {'p_incl':>7} {'mean':>8} {'sd':>8} {'median':>8} {'ci_lb':>8} {'ci_ub':>8}"]
-    for name, row in frame.iterrows():
-        short = str(name) if len(str(name)) <= width else f"{str(name)[: width - 1]}…"
-        cells = " ".join(f"{number(float(cell)):>8}" for cell in row.iloc[1:])
-        lines.append(f"{short:{width}} {row.p_incl:>7.4f} {cells}")
-    return lines
+def averages(fit: Any) -> list[Table]:
+    """Return the parameters averaged over all models, and over those that have them."""
+    kinds = dict.fromkeys(("p_incl", "mean", "sd", "median", "ci_lb", "ci_ub"), 4)
+    return [
+        table_of(fit.tidy(), kinds, "Averaged over all models (0 where a model has no such parameter)"),
+        table_of(fit.tidy(conditional=True), kinds, "Averaged over the models with the parameter"),
+    ]
 
 
 def _on_r(fit: RobmaResults) -> list[str]:
@@ -99,48 +81,40 @@ def _on_r(fit: RobmaResults) -> list[str]:
     row = fit.predict(scale="r").iloc[0]
     there = fit.posterior("mu", scale="r", conditional=True).interval(level=fit.level)
     return [
-        "",
-        f"As r: {row.pred:.3f} [{row.ci_lb:.3f}, {row.ci_ub:.3f}] averaged over all models",
-        f"      {there.estimate:.3f} [{there.lb:.3f}, {there.ub:.3f}] if there is an effect",
-        f"      true correlation in a new study: [{row.pi_lb:.3f}, {row.pi_ub:.3f}]",
+        f"As r: {wording.estimate(row)} averaged over all models",
+        f"      {fixed(there.estimate, 3)} {fixed_interval(there.lb, there.ub, 3)} if there is an effect",
+        f"      true correlation in a new study: {fixed_interval(row.pi_lb, row.pi_ub, 3)}",
     ]
 
 
-def _omega(fit: RobmaResults) -> list[str]:
+def _omega(fit: RobmaResults) -> list[Table]:
     if not any(isinstance(one, WeightFunction) for one in fit.bias):
         return []
-    lines = ["", "Relative probability of publication by one-sided p (averaged over all models)"]
-    for _, row in fit.weight_function().iterrows():
-        limits = f"[{row.ci_lb:.2f}, {row.ci_ub:.2f}]"
-        lines.append(f"{f'{row.p_from:g} to {row.p_to:g}':15} {row['mean']:>5.2f} {limits}")
-    return lines
-
-
-def html(fit: RobmaResults) -> str:
-    """Return the summary as HTML for a notebook."""
-    return f"<pre>{_html.escape(summary(fit))}</pre>"
+    frame = fit.weight_function()
+    steps = [
+        f"{significant(low)} to {significant(high)}" for low, high in zip(frame["p_from"], frame["p_to"], strict=True)
+    ]
+    caption = "Relative probability of publication by one-sided p (averaged over all models)"
+    return [table_of(frame.set_axis(steps), {"mean": 2, "ci_lb": 2, "ci_ub": 2}, caption)]
 
 
 def methods(fit: RobmaResults) -> str:
     """Return the sentences for a methods section."""
-    scale = (
-        "Correlations were transformed to Fisher's z with sampling variance 1/(n - 3). "
-        if fit.effects.measure == "ZCOR"
-        else ""
-    )
     chosen = "; ".join(str(one) for one in fit.bias)
     bias = f"publication bias ({chosen}; results in the {fit.direction} direction favoured)" if fit.bias else ""
     present = ["an effect", "heterogeneity", *([bias] if bias else [])]
     listed = f"{', '.join(present[:-1])} and {present[-1]}"
     worst = float((fit.posterior_probabilities * fit.errors).sum())
     return (
-        f"{scale}Robust Bayesian meta-analysis (Bartoš et al., 2023) was applied to {fit.effects.counted}: "
+        f"{wording.scale_sentence(fit)}Robust Bayesian meta-analysis (Bartoš et al., 2023) was applied to "
+        f"{fit.effects.counted}: "
         f"{len(fit.ensemble)} models with and without {listed} were averaged by their posterior probabilities. Priors "
         f"were, for the mean effect, {fit.mu_prior}; for the standard deviation between studies, {fit.tau_prior}. "
         "Marginal likelihoods were computed by quadrature "
-        f"(error of the log, averaged over the models, about {worst:.0e}). Inclusion Bayes factors compare the models "
+        f"(error of the log, averaged over the models, about {significant(worst, 1)}). Inclusion Bayes factors "
+        "compare the models "
         f"with a component to those without it; estimates are posterior medians with equal-tailed "
-        f"{100 * fit.level:g} % credible intervals."
+        f"{level_text(fit.level)} credible intervals."
     )
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from alliance_meta.bayes.averaged.quantity import GridMarginal
 from alliance_meta.bayes.exact.export import column
 from alliance_meta.bayes.exact.model import BayesianModel
+from alliance_meta.bayes.exact.text import intervals, posterior_table
 from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis, shown, undefined
 from alliance_meta.bayes.marginals import (
     KINDS,
@@ -31,8 +32,10 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import did_you_mean
+from alliance_meta.results import wording
 from alliance_meta.results.export import columns_of, one_row, plain
-from alliance_meta.results.wording import number, remarks, wrapped
+from alliance_meta.tables.document import Document
+from alliance_meta.tables.format import fixed, fixed_interval, level_text, significant
 
 NAMES = ("mu", "tau", "theta_new")
 
@@ -169,7 +172,10 @@ class BayesianCorrelationResults(StatedIntervals):
             {name: column(list(part)) for name, part in cells}, index=pd.Index(list(rows), name="parameter")
         )
         out.attrs.update(
-            scale=self.effects.scale_label, level=used, interval=kind, interval_label=f"{100 * used:g} % {KINDS[kind]}"
+            scale=self.effects.scale_label,
+            level=used,
+            interval=kind,
+            interval_label=f"{level_text(used)} {KINDS[kind]}",
         )
         return out
 
@@ -223,37 +229,31 @@ class BayesianCorrelationResults(StatedIntervals):
             }
         )
 
-    def summary(self) -> str:
-        """Return the plain-text summary, at most 80 columns wide."""
-        lines = [line for one in self._heading() for line in wrapped(one)]
-        lines += ["", f"{'':9} {'mean':>8} {'sd':>8} {'median':>8} {'ci_lb':>8} {'ci_ub':>8}"]
-        for name, cells in self.tidy().iterrows():
-            lines.append(f"{name:9} " + " ".join(f"{number(float(cell)):>8}" for cell in cells))
-        r = self.predict(scale="r").iloc[0]
-        lines += ["", f"As r: {r.pred:.3f} [{r.ci_lb:.3f}, {r.ci_ub:.3f}] (median true correlation, tanh)"]
-        lines += [f"      true correlation in a new study: [{r.pi_lb:.3f}, {r.pi_ub:.3f}]", ""]
-        for one in (shown(self, "mu = 0"), shown(self, "tau = 0")):
-            lines += wrapped(str(one))
+    def document(self) -> Document:
+        """Return what the fit says, as data that can be written in several ways."""
         table = self.compare()
-        moved = -float(table["difference"]["mu"])
-        lines += wrapped(
-            f"The normal approximation to Fisher's z would put the median of mu at {table['normal']['mu']:.4f}, "
-            f"{abs(moved):.4f} {'higher' if moved > 0 else 'lower'}."
-        )
-        cautions = [line for one in self.effects.provenance.cautions for line in wrapped(f"Caution: {one}")]
-        return "\n".join([*lines, *remarks(self.notes), *cautions])
-
-    def _heading(self) -> list[str]:
-        source = self.effects.provenance
-        made_up = "SYNTHETIC DATA: made up for teaching; no finding about therapy."
-        return [
-            *([made_up] if source.synthetic else []),
+        normal, moved = float(table["normal"]["mu"]), -float(table["difference"]["mu"])
+        r = self.predict(scale="r").iloc[0]
+        return wording.document(
+            self,
             f"Bayesian random-effects model with the exact density of each r (k = {self.k}; error about "
-            f"{self.error_bound:.0e})",
-            f"{source.source}: {self.effects.scale_label} ({self.effects.measure})",
-            f"Priors: mu ~ {self.mu_prior}; tau ~ {self.tau_prior}",
-            f"Intervals: {KINDS[self.interval]}, {100 * self.level:g} % of the posterior",
-        ]
+            f"{significant(self.error_bound, 1)})",
+            [
+                f"{self.effects.provenance.source}: {self.effects.scale_label} ({self.effects.measure})",
+                f"Priors: mu ~ {self.mu_prior}; tau ~ {self.tau_prior}",
+                intervals(self),
+            ],
+            posterior_table(self, self.tidy()),
+            [
+                f"As r: {wording.estimate(r)} (median true correlation, tanh)",
+                f"      true correlation in a new study: {fixed_interval(r.pi_lb, r.pi_ub, 3)}",
+            ],
+            [
+                *(str(shown(self, one)) for one in ("mu = 0", "tau = 0")),
+                f"The normal approximation to Fisher's z would put the median of mu at {fixed(normal)}, "
+                f"{fixed(abs(moved))} {'higher' if moved > 0 else 'lower'}.",
+            ],
+        )
 
     def methods_text(self) -> str:
         """Return the sentences for a methods section, made from the settings of this fit."""
@@ -263,7 +263,7 @@ class BayesianCorrelationResults(StatedIntervals):
             "true effects were taken as normal on Fisher's z. "
             f"Priors were {self.mu_prior} for the mean effect and {self.tau_prior} for tau, both on Fisher's z. The "
             "posterior was computed by numerical quadrature (alliance_meta). Intervals are "
-            f"{KINDS[self.interval]} and hold {100 * self.level:g} % of the posterior."
+            f"{KINDS[self.interval]} and hold {level_text(self.level)} of the posterior."
         )
 
     def _statistics(self) -> dict[str, Any]:

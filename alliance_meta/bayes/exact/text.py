@@ -1,10 +1,8 @@
-"""A Bayesian result in words: summary, HTML, the methods sentences and the R code."""
+"""A Bayesian result in words: its document, the methods sentences and the R code."""
 
 from __future__ import annotations
 
-import html as _html
-import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alliance_meta.bayes.marginals import KINDS
 from alliance_meta.bayes.priors.data import BergerDeely, DuMouchel, Jeffreys, Shrinkage
@@ -22,13 +20,18 @@ from alliance_meta.bayes.priors.tau import (
     Uniform,
 )
 from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.results import wording
 from alliance_meta.results.r_code import comment, data, formula
-from alliance_meta.results.wording import WIDTH, number, wrapped
+from alliance_meta.tables.document import Document, Kind, Table, table_of
+from alliance_meta.tables.format import fixed, level_text, probability, significant
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from alliance_meta.bayes.exact.results import BayesianResults
     from alliance_meta.bayes.three_level.results import BayesianMultilevelResults
 
+CENTRED = "the mean effect at the average of the moderators"
 NAMED_IN_R: dict[type, str] = {
     Jeffreys: "Jeffreys",
     BergerDeely: "BergerDeely",
@@ -37,133 +40,72 @@ NAMED_IN_R: dict[type, str] = {
 }
 
 
-def summary(fit: BayesianResults) -> str:
-    """Return the plain-text summary, at most 80 columns wide."""
-    lines = [*_heading(fit), "", *_table(fit), *_on_r(fit), "", *_evidence(fit)]
-    remarks = [line for remark in _remarks(fit) for line in wrapped(remark)]
-    return "\n".join([*lines, *(["", *remarks] if remarks else [])])
-
-
-def _heading(fit: BayesianResults) -> list[str]:
+def document(fit: BayesianResults) -> Document:
+    """Return what the fit says."""
     kind = "meta-regression" if fit.p > 1 or not fit.design.has_intercept else "random-effects model"
-    lines = [
-        f"Bayesian {kind} (k = {fit.k}; exact, error at most {fit.error_bound:.0e})",
-        fit.effects.heading,
-        *([f"Moderators: {fit.design.formula}"] if fit.design.formula != "1" else []),
-        f"Priors: {fit.priors}",
-        *(["mu: the mean effect at the average of the moderators"] if fit.p > 1 and fit.design.has_intercept else []),
-        f"Intervals: {KINDS[fit.interval]}, {100 * fit.level:g} % of the posterior",
+    return wording.document(
+        fit,
+        f"Bayesian {kind} (k = {fit.k}; exact, error at most {significant(fit.error_bound, 1)})",
+        [
+            fit.effects.heading,
+            *wording.moderated(fit),
+            f"Priors: {fit.priors}",
+            *centre(fit),
+            intervals(fit),
+        ],
+        posterior_table(fit, fit.tidy().iloc[: fit.p + 2]),
+        wording.as_r(fit, new="a new study"),
+        evidence(fit),
+    )
+
+
+def centre(fit: Any) -> list[str]:
+    """Return what mu is where there are moderators; nothing without any."""
+    return [f"mu: {CENTRED}"] if fit.p > 1 and fit.design.has_intercept else []
+
+
+def intervals(fit: Any) -> str:
+    """Return what the intervals of a posterior are."""
+    return f"Intervals: {KINDS[fit.interval]}, {level_text(fit.level)} of the posterior"
+
+
+def posterior_table(fit: Any, frame: pd.DataFrame, scale: str | None = None, **more: Kind) -> Table:
+    """Return rows of `tidy`, with more columns where there are some."""
+    caption = (
+        f"Posterior ({fit.effects.scale_label if scale is None else scale}, {level_text(fit.level)} "
+        f"{KINDS[fit.interval]} intervals)"
+    )
+    return table_of(frame, {**dict.fromkeys(("mean", "sd", "median", "ci_lb", "ci_ub"), 4), **more}, caption)
+
+
+def signs(fit: Any) -> list[str]:
+    """Return the probabilities that the mean effect and that of a new study are positive."""
+    stated = [f"P({one}) {probability(fit.prob(one))}" for one in ("mu > 0", "theta_new > 0")]
+    return ["   ".join(stated)] if fit.design.has_intercept else []
+
+
+def evidence(fit: BayesianResults | BayesianMultilevelResults) -> list[str]:
+    """Return probabilities, Bayes factors and the marginal likelihood."""
+    factors = [
+        str(one) if one.bf01 == one.bf01 else f"{one.hypothesis}: no Bayes factor, {_reason(one.bf01)}"
+        for one in fit._bayes_factors.values()
     ]
-    return [part for line in lines for part in textwrap.wrap(line, WIDTH, subsequent_indent="  ")]
-
-
-def _rows(fit: BayesianResults) -> list[tuple[str, list[str]]]:
-    table = fit.tidy().iloc[: fit.p + 2]
-    return [
-        (str(name), [number(float(cell)) for cell in row]) for name, row in zip(table.index, table.values, strict=True)
-    ]
-
-
-def _table(fit: BayesianResults) -> list[str]:
-    rows = _rows(fit)
-    width = min(max(9, *(len(name) for name, _ in rows)), WIDTH - 47)
-    lines = [f"{'':{width}} {'mean':>8} {'sd':>8} {'median':>8} {'ci_lb':>8} {'ci_ub':>8}"]
-    for name, cells in rows:
-        short = name if len(name) <= width else name[: width - 1] + "…"
-        lines.append(f"{short:{width}} " + " ".join(f"{cell:>8}" for cell in cells))
-    return lines
-
-
-def _on_r(fit: BayesianResults) -> list[str]:
-    if fit.design.formula != "1" or fit.effects.measure != "ZCOR":
-        return []
-    row, mean = fit.predict(scale="r").iloc[0], fit.predict(scale="r_mean").iloc[0]
-    return [
-        "",
-        f"As r: {row.pred:.3f} [{row.ci_lb:.3f}, {row.ci_ub:.3f}] (median true correlation, tanh)",
-        f"      {mean.pred:.3f} [{mean.ci_lb:.3f}, {mean.ci_ub:.3f}] (mean true correlation)",
-        f"      true correlation in a new study: [{row.pi_lb:.3f}, {row.pi_ub:.3f}]",
-    ]
-
-
-def _evidence(fit: BayesianResults) -> list[str]:
-    lines = []
-    if fit.design.has_intercept:
-        stated = [f"P({one}) {probability(fit.prob(one))}" for one in ("mu > 0", "theta_new > 0")]
-        lines.append("   ".join(stated))
-    for one in fit._bayes_factors.values():
-        lines += wrapped(
-            str(one) if one.bf01 == one.bf01 else f"{one.hypothesis}: no Bayes factor, {_reason(one.bf01)}"
-        )
     likelihood = fit.log_marginal_likelihood
-    shown = f"not defined, {_reason(likelihood)}" if likelihood != likelihood else f"{likelihood:.4f}"
-    return [*lines, *wrapped(f"Log marginal likelihood: {shown}")]
-
-
-def probability(value: float) -> str:
-    """Return ``= 0.9412``, or ``> .9999`` where rounding would claim certainty."""
-    if 0.00005 <= value < 0.99995:
-        return f"= {value:.4f}"
-    return "< .0001" if value < 0.5 else "> .9999"
+    shown = f"not defined, {_reason(likelihood)}" if likelihood != likelihood else fixed(likelihood)
+    return [*signs(fit), *factors, f"Log marginal likelihood: {shown}"]
 
 
 def _reason(value: float) -> str:
     return value.reason if isinstance(value, NotApplicable) else ""
 
 
-def _remarks(fit: BayesianResults) -> list[str]:
-    provenance = fit.effects.provenance
-    label = "SYNTHETIC DATA: made up for teaching; no finding about therapy."
-    return [
-        *([label] if provenance.synthetic else []),
-        *(f"Note: {note.message}" for note in fit.notes),
-        *(f"Caution: {caution}" for caution in provenance.cautions),
-    ]
-
-
-def html(fit: BayesianResults) -> str:
-    """Return the summary as HTML for a notebook."""
-    return page(fit, [*_heading(fit), *_on_r(fit), *_evidence(fit)], _rows(fit), _remarks(fit))
-
-
-def page(
-    fit: BayesianResults | BayesianMultilevelResults,
-    lines: list[str],
-    rows: list[tuple[str, list[str]]],
-    said: list[str],
-) -> str:
-    """Return lines, a table of the posterior and remarks as HTML."""
-    first, *rest = [_html.escape(line.strip()) for line in lines if line]
-    body = "".join(
-        f'<tr><th scope="row">{_html.escape(name)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
-        for name, cells in rows
-    )
-    columns = ("mean", "sd", "median", "CI lower", "CI upper")
-    header = "".join(f'<th scope="col">{column}</th>' for column in columns)
-    caption = (
-        f"Posterior ({_html.escape(fit.effects.scale_label)}, {100 * fit.level:g} % {KINDS[fit.interval]} intervals)"
-    )
-    remarks = "".join(f"<li>{_html.escape(line)}</li>" for line in said)
-    return (
-        f"<div><p><strong>{first}</strong><br>{'<br>'.join(rest)}</p><table><caption>{caption}</caption>"
-        f'<thead><tr><th scope="col">parameter</th>{header}</tr></thead><tbody>{body}</tbody></table>'
-        + (f"<ul>{remarks}</ul>" if remarks else "")
-        + "</div>"
-    )
-
-
 def methods(fit: BayesianResults) -> str:
     """Return the sentences for a methods section."""
-    scale = {
-        "ZCOR": "Correlations were transformed to Fisher's z with sampling variance 1/(n - 3) for the analysis "
-        "and back-transformed for presentation. ",
-        "COR": "Raw correlations were analysed. ",
-        "UCOR": "Correlations corrected for small-sample bias were analysed. ",
-    }.get(fit.effects.measure, "")
-    moderators = f" with the moderators {fit.design.formula}" if fit.design.formula != "1" else ""
+    scale = wording.scale_sentence(fit)
+    moderators = wording.with_moderators(fit)
     chosen = zip(fit.priors.names, fit.priors.coefficients, strict=True)
     centred = fit.p > 1 and fit.design.has_intercept
-    mean = "the mean effect at the average of the moderators" if centred else "the mean effect"
+    mean = CENTRED if centred else "the mean effect"
     of_mean = ", ".join(f"{mean if name == 'mu' else name}: {prior}" for name, prior in chosen)
     kind = "equal-tailed" if fit.interval == "eti" else "shortest (highest-density)"
     factors = "" if fit.priors.improper else " Bayes factors compare marginal likelihoods under these priors."
@@ -172,13 +114,13 @@ def methods(fit: BayesianResults) -> str:
         f"{of_mean}; the standard deviation of true effects between studies, tau: {fit.priors.tau}. Given tau the "
         "coefficients and true effects were integrated analytically, and tau by adaptive Gauss-Legendre quadrature, "
         f"with a numerical error {_bound(fit.error_bound)}. Posterior medians are reported with {kind} "
-        f"{100 * fit.level:g} % credible intervals.{factors}"
+        f"{level_text(fit.level)} credible intervals.{factors}"
     )
 
 
 def _bound(error: float) -> str:
     """Return the bound in words that do not change with the last digits of rounding."""
-    return "below 1e-10" if error < 1e-10 else f"of at most {error:.0e}"
+    return "below 1e-10" if error < 1e-10 else f"of at most {significant(error, 1)}"
 
 
 def r_code(fit: BayesianResults) -> str:
