@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -44,11 +44,10 @@ class Dependability(Result):
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
         rows = self.rows.set_axis([significant(float(one)) for one in self.rows.index])
-        table = table_of(rows, dict.fromkeys(map(str, rows), 3))
         return Document(
             "Dependability by the number of sessions averaged",
             [self.assumptions],
-            [replace(table, head=("sessions", *table.head[1:]))],
+            [table_of(rows, dict.fromkeys(map(str, rows), 3), label="sessions")],
         )
 
 

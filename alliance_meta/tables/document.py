@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 WIDTH = 80
 # A column of words is not cut below so many characters.
 SHORTEST = 8
+HARD = "\N{NO-BREAK SPACE}"
 
 # How a column is written: decimals, "p", "df", "s" for what is text already, or a function.
 Kind = int | str | Callable[[Any], str]
@@ -83,14 +84,19 @@ class Document:
 
 
 def table_of(
-    frame: pd.DataFrame, kinds: Mapping[str, Kind], caption: str = "", *, heads: Mapping[str, str] | None = None
+    frame: pd.DataFrame,
+    kinds: Mapping[str, Kind],
+    caption: str = "",
+    *,
+    heads: Mapping[str, str] | None = None,
+    label: str = "",
 ) -> Table:
-    """Return the columns that `kinds` names, after the labels of the rows; `heads` renames columns."""
+    """Return the columns that `kinds` names, after the labels of the rows, headed `label`; `heads` renames columns."""
     names = {} if heads is None else heads
     columns = [[write(value, kind) for value in frame[name].array] for name, kind in kinds.items()]
     labels = [", ".join(map(str, one)) if isinstance(one, tuple) else str(one) for one in frame.index]
     return Table(
-        ("", *(names.get(name, name) for name in kinds)),
+        (label, *(names.get(name, name) for name in kinds)),
         tuple(zip(labels, *columns, strict=True)),
         caption,
         tuple(i for i, kind in enumerate(kinds.values(), 1) if kind == "s"),
@@ -153,7 +159,10 @@ def html_table(table: Table, *, identifier: str = "", caption: str | None = None
     said = escape(table.caption) if caption is None else caption
     own, its = (f' id="{escape(identifier)}{part}"' if identifier else "" for part in ("", "-caption"))
     said = f"<caption{its}>{said}</caption>\n" if said else ""
-    head = "".join(f'<th scope="col" class="{table.align(i)}">{escape(name)}</th>' for i, name in enumerate(table.head))
+    head = "".join(
+        f'<th scope="col" class="{table.align(i)}">{escape(name)}</th>' if name else "<td></td>"
+        for i, name in enumerate(table.head)
+    )
     head = f"<thead>\n<tr>{head}</tr>\n</thead>\n" if any(table.head) else ""
     body = "\n".join(_html_row(row, table) for row in table.rows)
     return f"<table{own}>\n{said}{head}<tbody>\n{body}\n</tbody>\n</table>"
@@ -203,11 +212,13 @@ def cut(table: Table, most: int, rest: str) -> Table:
 
 
 def _wrapped(lines: Iterable[str]) -> list[str]:
-    return [
-        part
-        for line in lines
-        for part in textwrap.wrap(line, WIDTH, subsequent_indent="  ", break_on_hyphens=False) or [""]
-    ]
+    made = []
+    for line in lines:
+        # "95 %" is not torn apart.
+        kept = line.replace(" %", f"{HARD}%")
+        parts = textwrap.wrap(kept, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+        made += [part.replace(f"{HARD}%", " %") for part in parts] or [""]
+    return made
 
 
 def _heads(row: Sequence[str], table: Table) -> bool:

@@ -72,11 +72,13 @@ class CoderAgreement(Result):
         """Return what the result says, as data that can be written in several ways."""
         shown = self.estimates.reset_index()
         kinds: dict[str, Kind] = {"statistic": "s", "n": 0, "estimate": 3, "ci_lb": 3, "ci_ub": 3}
-        blocks: list[Block] = [table_of(shown.set_index("column"), kinds)]
+        blocks: list[Block] = [table_of(shown.set_index("column"), kinds, label="column")]
         if len(self.disagreements):
             cells = self.disagreements.astype(object).where(self.disagreements.notna(), "")
             first, *rest = map(str, cells.columns)
-            table = table_of(cells.set_index(first), dict.fromkeys(rest, "s"), f"Cells that differ: {len(cells)}")
+            table = table_of(
+                cells.set_index(first), dict.fromkeys(rest, "s"), f"Cells that differ: {len(cells)}", label=first
+            )
             blocks.append(cut(table, SHOWN, "... and {left} more (.disagreements has all)"))
         return Document(
             f"Agreement of {self.coders[0]} and {self.coders[1]}: {self.k} rows, {level_text(self.level)} intervals",
