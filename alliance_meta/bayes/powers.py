@@ -144,10 +144,12 @@ def power_scaling(
     >>> fit = am.BayesianModel(am.escalc(am.load_dataset("molloy2014"))).fit()
     >>> print(am.bayes.power_scaling(fit))
     How far each posterior moves when priors or data are raised to a power near 1:
-                 prior     data  diagnosis
-    mu           0.005    0.092  -
-    tau          0.012    0.176  -
-    theta_new    0.003    0.036  -
+    <BLANKLINE>
+               prior   data  diagnosis
+    mu         0.005  0.092  -
+    tau        0.012  0.176  -
+    theta_new  0.003  0.036  -
+    <BLANKLINE>
     No posterior that moves with its prior by 0.05 or more.
     """
     exact = getattr(fit, "exact", None)

@@ -106,9 +106,10 @@ def hc(fit: RandomEffectsResults, *, level: float | None = None) -> HenmiCopasRe
     >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit()
     >>> print(bias.hc(fit))
     Henmi-Copas interval (k = 16; 95 %; tau2 (DL) = 0.0078)
-                 estimate     ci_lb     ci_ub
-    Henmi-Copas    0.1252    0.0400    0.2104
-    fit            0.1499    0.0801    0.2198
+    <BLANKLINE>
+                 estimate   ci_lb   ci_ub
+    Henmi-Copas    0.1252  0.0400  0.2104
+    fit            0.1499  0.0801  0.2198
     """
     check_fit(fit, "hc")
     used = fit.level if level is None else level

@@ -160,6 +160,13 @@ def consistency(
       d from r: r = .26
       printed .56, follows 0.5274 to 0.5497: inconsistent
       this d needs an r of 0.267 to 0.272
+    <BLANKLINE>
+    Note: Every printed number stands for all that can have been rounded to it: .25
+      for .245 to .255. A range that follows is over all of these, so that no
+      disagreement is found where rounding alone could make one.
+    Note: Numbers that agree with each other can still be wrong, and numbers that
+      disagree may come from a way of computing that was not tried. Look at the
+      paper before saying anything about it.
     """
     _check_alpha(alpha)
     notes = [Note("rounding", ROUNDING), Note("no-proof", NO_PROOF)]

@@ -135,18 +135,28 @@ def meaning(effect: Any, *, ci_lb: Any = None, ci_ub: Any = None, base_rate: flo
     >>> import alliance_meta as am
     >>> found = am.meaning(0.278, ci_lb=0.256, ci_ub=0.299)
     >>> print(found)
+    A correlation in other words
+    <BLANKLINE>
     r = 0.278
-      shared variance                    7.7% [6.6%, 8.9%]
-      standardised difference d          0.58 [0.53, 0.63]
-      odds ratio                         2.86 [2.61, 3.12]
-      binomial effect size display       63.9% [62.8%, 65.0%]
-      rate above the median              59.0% [58.2%, 59.7%]
-      common language, pairs of clients  59.0% [58.2%, 59.7%]
-      common language, two groups        65.9% [64.6%, 67.1%]
-      U3                                 71.9% [70.2%, 73.5%]
-      overlap of the two groups          77.2% [75.4%, 79.1%]
-      number needed                      3.1 [2.9, 3.4]
-      number needed at a base rate       4.6 [4.3, 5.0]
+    shared variance                    7.7% [6.6%, 8.9%]
+    standardised difference d          0.58 [0.53, 0.63]
+    odds ratio                         2.86 [2.61, 3.12]
+    binomial effect size display       63.9% [62.8%, 65.0%]
+    rate above the median              59.0% [58.2%, 59.7%]
+    common language, pairs of clients  59.0% [58.2%, 59.7%]
+    common language, two groups        65.9% [64.6%, 67.1%]
+    U3                                 71.9% [70.2%, 73.5%]
+    overlap of the two groups          77.2% [75.4%, 79.1%]
+    number needed                      3.1 [2.9, 3.4]
+    number needed at a base rate       4.6 [4.3, 5.0]
+    <BLANKLINE>
+    Note: Every one of these restates an association. None says that a better
+      alliance makes for a better outcome: improvement that came first can raise
+      both.
+    Note: These are the same correlation under different assumptions; that one
+      sounds larger than another makes it no stronger. The binomial effect size
+      display in particular shows rates of a made-up table, further apart than those
+      of clients split at the median.
     """
     r, low, high = _read(effect, ci_lb, ci_ub)
     if not 0 < base_rate < 1:

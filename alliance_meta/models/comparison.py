@@ -129,11 +129,12 @@ def anova(full: RandomEffectsResults, reduced: RandomEffectsResults) -> ModelCom
     >>> es = escalc(load_dataset("molloy2014"))
     >>> fits = [RandomEffectsModel(es, mods=mods, method="ML").fit() for mods in ("quality", "1")]
     >>> print(anova(*fits))
-              df       AIC       BIC      AICc    logLik      LRT    pval     tau2
-    full       3  -14.4790  -12.1612  -12.4790   10.2395                    0.0045
-    reduced    2  -15.5658  -14.0206  -14.6427    9.7829   0.9132  0.3393   0.0069
     Likelihood-ratio test: chi2(df = 1) = 0.9132, p = 0.3393
     full: quality   reduced: 1
+    <BLANKLINE>
+             df       AIC       BIC      AICc   logLik    tau2
+    full      3  -14.4790  -12.1612  -12.4790  10.2395  0.0045
+    reduced   2  -15.5658  -14.0206  -14.6427   9.7829  0.0069
     """
     for fit in (full, reduced):
         _check(fit)

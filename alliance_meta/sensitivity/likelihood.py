@@ -124,10 +124,11 @@ def lr_test(fit: RandomEffectsResults, *, value: float = 0.0, level: float | Non
     >>> print(sensitivity.lr_test(fit))
     Likelihood-ratio tests that a coefficient is 0 (maximum likelihood, tau2 =
       0.0069; 95 % intervals)
-             correction  estimate     stat    pval    ci_lb    ci_ub
-    intrcpt  none          0.1487   3.8400  0.0001   0.0877   0.2168
-    intrcpt  bartlett      0.1487   3.6095  0.0003   0.0833   0.2220
-    intrcpt  skovgaard     0.1487   3.6036  0.0003   0.0848   0.2253
+    <BLANKLINE>
+             correction  estimate    stat    pval   ci_lb   ci_ub
+    intrcpt  none          0.1487  3.8400  0.0001  0.0877  0.2168
+    intrcpt  bartlett      0.1487  3.6095  0.0003  0.0833  0.2220
+    intrcpt  skovgaard     0.1487  3.6036  0.0003  0.0848  0.2253
     """
     check_fit(fit, "lr_test")
     used = fit.level if level is None else level

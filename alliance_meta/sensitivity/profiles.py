@@ -162,9 +162,10 @@ def profile(
     >>> fit = MultilevelModel(escalc(load_dataset("crede2010"))).fit()
     >>> print(sensitivity.profile(fit, points=9))
     Profile restricted likelihood (95 % intervals)
-                      estimate       lb       ub  shape
-    sigma2[study_id]    0.0230   0.0000   0.0525  one peak, at the estimate
-    sigma2[study_id/es_id] 0.0329   0.0174   0.0634  one peak, at the estimate
+    <BLANKLINE>
+                            estimate      lb      ub  shape
+    sigma2[study_id]          0.0230  0.0000  0.0525  one peak, at the estimate
+    sigma2[study_id/es_id]    0.0329  0.0174  0.0634  one peak, at the estimate
     """
     check_multilevel(fit, "profile")
     used = fit.level if level is None else level

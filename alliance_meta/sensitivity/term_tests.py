@@ -134,9 +134,11 @@ def component_tests(fit: MultilevelResults) -> ComponentTests:
     >>> fit = MultilevelModel(escalc(load_dataset("crede2010")), random=("study_id", "es_id")).fit()
     >>> print(sensitivity.component_tests(fit))
     Likelihood-ratio tests of random terms (REML; log-likelihood -1.2579)
-                   LRT  df  p naive        p  mixture
-    study_id    2.8465   1   0.0916   0.0458  0 + 1
-    es_id     145.8263   1   <.0001   <.0001  0 + 1
+    <BLANKLINE>
+                   LRT  df  p naive       p  mixture
+    study_id    2.8465   1   0.0916  0.0458  0 + 1
+    es_id     145.8263   1   <.0001  <.0001  0 + 1
+    <BLANKLINE>
     Mixture a + b: p by half chi2(a), half chi2(b); <= an upper bound of it.
     """
     check_multilevel(fit, "component_tests")
