@@ -22,7 +22,7 @@ from alliance_meta.options import did_you_mean
 from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of
 from alliance_meta.tables.document import Document, Kind, table_of
-from alliance_meta.tables.format import significant
+from alliance_meta.tables.format import brief
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.exact.results import BayesianResults
@@ -94,7 +94,7 @@ class PowerScaling(Result):
         verdict = (
             f"{', '.join(self.flagged)}: look at prior_sensitivity(), and say why this prior."
             if self.flagged
-            else f"No posterior that moves with its prior by {significant(self.threshold)} or more."
+            else f"No posterior that moves with its prior by {brief(self.threshold)} or more."
         )
         how = "How far each posterior moves when priors or data are raised to a power near 1:"
         kinds: dict[str, Kind] = {"prior": 3, "likelihood": 3, "diagnosis": "s"}

@@ -17,7 +17,7 @@ from alliance_meta.notes import Note
 from alliance_meta.result import Result, said
 from alliance_meta.results.export import plain
 from alliance_meta.tables.document import Document, Table
-from alliance_meta.tables.format import fixed
+from alliance_meta.tables.format import brief, fixed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -202,7 +202,7 @@ def _numbers(values: Any, name: str) -> Array:
         raise InputError(f"{name} is {values!r}; give numbers between -1 and 1") from None
     outside = found[~np.isnan(found) & (np.abs(found) >= 1)]
     if outside.size:
-        raise InputError(f"{name} holds {outside.reshape(-1)[0]:g}; a correlation lies between -1 and 1")
+        raise InputError(f"{name} holds {brief(outside.reshape(-1)[0])}; a correlation lies between -1 and 1")
     return found
 
 

@@ -24,6 +24,7 @@ from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.teststats import WaldTest
 from alliance_meta.results.wording import line_of_test
 from alliance_meta.tables.document import Document, Kind, table_of
+from alliance_meta.tables.format import brief
 
 SharedTau2 = Literal["separate", "common"]
 
@@ -169,7 +170,7 @@ def _missing(fit: RandomEffectsResults, present: AnyArray, by: str) -> tuple[Not
 
 
 def _name(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return brief(value) if isinstance(value, float) else str(value)
 
 
 def _common(fit: RandomEffectsResults, rows: AnyArray, names: list[str]) -> RandomEffectsResults:

@@ -23,7 +23,7 @@ from alliance_meta.result import Result, said
 from alliance_meta.results.predictions import to_scale
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.tables.document import Document, Kind, table_of
-from alliance_meta.tables.format import fixed, level_text, significant
+from alliance_meta.tables.format import brief, fixed, level_text
 
 ShareInterval = Literal["confidence", "bootstrap", "delta"]
 RULES = {
@@ -110,7 +110,7 @@ class TrueEffects(Result):
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
         attrs, shares = self.shares.attrs, self.shares.set_index("label")
-        kinds: dict[str, Kind] = {"threshold": significant, **dict.fromkeys(("share", "ci_lb", "ci_ub"), _percent)}
+        kinds: dict[str, Kind] = {"threshold": brief, **dict.fromkeys(("share", "ci_lb", "ci_ub"), _percent)}
         return Document(
             f"Share of settings whose true effect is above a threshold ({self.scale})",
             [f"tau2 = {fixed(self.tau2)}; {level_text(attrs['level'])} intervals: {attrs['interval']}"],

@@ -21,7 +21,7 @@ from alliance_meta.result import Result, said
 from alliance_meta.results.export import plain, records_of
 from alliance_meta.results.fit import Fit
 from alliance_meta.tables.document import Document, Kind, table_of
-from alliance_meta.tables.format import level_text, significant
+from alliance_meta.tables.format import brief, level_text
 
 Adjustment = Literal["holm", "bonferroni", "sidak", "fdr_bh", "none"]
 NAMES = {
@@ -102,7 +102,7 @@ class PairwiseResults(Result):
         m = int(self._frame["pval"].notna().sum())
         columns = ("estimate", "se", "pval", "pval_adjusted", "ci_lb", "ci_ub")
         kinds: dict[str, Kind] = {name: "p" if name.startswith("pval") else 4 for name in columns}
-        rule = f"Levels that share a letter do not differ at p = {significant(1 - self.level)} (adjusted)"
+        rule = f"Levels that share a letter do not differ at p = {brief(1 - self.level)} (adjusted)"
         letters = table_of(pd.DataFrame({"letters": self.letters or {}}), {"letters": "s"}, rule)
         return Document(
             f"Pairwise differences of {', '.join(self.by)} ({self.scale_label})",
@@ -240,9 +240,7 @@ def adjust_pvalues(pvalues: Any, *, method: Adjustment = "holm") -> Array:
     p = np.atleast_1d(np.asarray(pvalues, dtype=float))
     there = ~np.isnan(p)
     if ((p[there] < 0) | (p[there] > 1)).any():
-        raise InputError(
-            f"a p-value lies between 0 and 1, not {significant(p[there][(p[there] < 0) | (p[there] > 1)][0])}"
-        )
+        raise InputError(f"a p-value lies between 0 and 1, not {brief(p[there][(p[there] < 0) | (p[there] > 1)][0])}")
     out = p.copy()
     if method != "none" and there.any():
         from statsmodels.stats.multitest import multipletests

@@ -19,7 +19,7 @@ from alliance_meta.result import Result, said
 from alliance_meta.results.export import plain, records_of
 from alliance_meta.results.fit import Fit
 from alliance_meta.tables.document import Document, table_of
-from alliance_meta.tables.format import level_text, significant
+from alliance_meta.tables.format import brief, level_text
 
 COLUMNS = ("estimate", "se", "ci_lb", "ci_ub", "pi_lb", "pi_ub")
 UNKNOWN = "the effects in the model do not determine it"
@@ -97,7 +97,7 @@ class MarginalMeans(Result):
         if self.over:
             how = "equally" if self.weights == "equal" else "as often as they occur"
             evened.append(f"averaged over {', '.join(self.over)} (levels count {how})")
-        evened += [f"{name} held at {significant(value)}" for name, value in self.held.items()]
+        evened += [f"{name} held at {brief(value)}" for name, value in self.held.items()]
         return Document(
             f"Marginal means{of}; {self.scale_label}; {level_text(self.level)} intervals",
             [f"Model: {self.formula} ({self.model_label})" + "".join(f"; {one}" for one in evened)],

@@ -8,6 +8,8 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from alliance_meta.tables.format import fixed
+
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
@@ -84,10 +86,11 @@ def inline_svg(svg: str, *, prefix: str, title: str, description: str) -> str:
     body = _LABELS.sub("", text[opening.end() :])
     body = _ID.sub(lambda match: f'id="{prefix}-{match[1]}"', body)
     body = _REFERENCE.sub(lambda match: f"{match[1]}{prefix}-{match[2]}", body)
+    most, least = (fixed(share * width, 0) for share in (LARGEST_SHARE, SMALLEST_SHARE))
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {view_box[0]} '
         f'role="img" aria-labelledby="{prefix}-title {prefix}-desc" '
-        f'style="width:100%;max-width:{LARGEST_SHARE * width:.0f}px;min-width:{SMALLEST_SHARE * width:.0f}px">'
+        f'style="width:100%;max-width:{most}px;min-width:{least}px">'
         f'<title id="{prefix}-title">{escape(title)}</title>'
         f'<desc id="{prefix}-desc">{escape(description)}</desc>'
     )

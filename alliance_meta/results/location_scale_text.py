@@ -51,9 +51,9 @@ def methods(fit: LocationScaleResults) -> str:
     return (
         f"A location-scale model (Viechtbauer & López-López, 2022){moderators} was fitted to {fit.effects.counted} by "
         f"{wording.ESTIMATORS[fit.method]}; {what} depended on {fit.scale_design.formula}. Coefficients of the mean "
-        "effect "
-        f"were tested against {reference}{adjusted}, those of the scale part against {reference} with standard errors "
-        "from the observed information, and all moderators of the scale part together by a likelihood-ratio test."
+        f"effect were tested against {reference}{adjusted}, those of the scale part against {reference} with standard "
+        "errors from the observed information, and all moderators of the scale part together by a likelihood-ratio "
+        "test."
     )
 
 

@@ -55,8 +55,7 @@ def methods(fit: MultilevelResults) -> str:
     }[fit.inference]
     return (
         f"A multilevel model{moderators} was fitted to {fit.effects.counted} by {wording.ESTIMATORS[fit.method]}, "
-        "with random "
-        f"effects for {random}. {V} Coefficients were tested against {reference}."
+        f"with random effects for {random}. {V} Coefficients were tested against {reference}."
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.results import r_fits, wording
 from alliance_meta.tables.document import Document
-from alliance_meta.tables.format import fixed, plain_df, significant
+from alliance_meta.tables.format import brief, fixed, plain_df
 
 if TYPE_CHECKING:
     from alliance_meta.results.rve import RVEResults
@@ -25,7 +25,7 @@ r_code = r_fits.rve
 def document(fit: RVEResults) -> Document:
     """Return what the fit says."""
     each = effects_per_cluster(fit.clusters.sizes)
-    rho = f", rho = {significant(fit.settings.rho)}" if fit.working_model == "CORR" else ""
+    rho = f", rho = {brief(fit.settings.rho)}" if fit.working_model == "CORR" else ""
     corrected = (
         "CR2, t with Satterthwaite df" if fit.small else f"no small-sample correction, t({fit.n_clusters - fit.p})"
     )
@@ -64,7 +64,7 @@ def methods(fit: RVEResults) -> str:
     moderators = wording.with_moderators(fit)
     weights = {
         "CORR": "weights from the correlated-effects working model, with an assumed correlation of "
-        f"{significant(fit.settings.rho)} between sampling errors of one cluster",
+        f"{brief(fit.settings.rho)} between sampling errors of one cluster",
         "HIER": "weights from the hierarchical-effects working model",
         "given": "weights given by the analyst",
     }[fit.working_model]

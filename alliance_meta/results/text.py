@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.results import r_fits, wording
 from alliance_meta.tables.document import Document
-from alliance_meta.tables.format import fixed, fixed_interval, level_text, plain_df, significant
+from alliance_meta.tables.format import brief, fixed, fixed_interval, level_text, plain_df
 
 if TYPE_CHECKING:
     from alliance_meta.results.random_effects import RandomEffectsResults
@@ -100,7 +100,7 @@ def methods(fit: RandomEffectsResults) -> str:
     else:
         how = f"was estimated by {ESTIMATORS[fit.method]} and its confidence interval by the Q-profile method"
         if fit.settings.tau2 is not None:
-            how = f"was set to {significant(fit.settings.tau2)}"
+            how = f"was set to {brief(fit.settings.tau2)}"
         weights = ", with weights given by the analyst" if fit.settings.weights is not None else ""
         sentences.append(
             f"A random-effects model{moderators} was fitted to {fit.effects.counted}{weights}; "

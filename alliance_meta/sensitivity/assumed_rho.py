@@ -19,7 +19,7 @@ from alliance_meta.options import Scale
 from alliance_meta.result import Result, said
 from alliance_meta.results.export import plain
 from alliance_meta.tables.document import Document, Kind, table_of
-from alliance_meta.tables.format import fixed, level_text, significant
+from alliance_meta.tables.format import brief, fixed, level_text
 
 RHO = (0.0, 0.2, 0.4, 0.6, 0.8)
 # Notes that only repeat which rho was assumed.
@@ -99,7 +99,7 @@ class RhoGrid(Result):
         """Return what the result says, as data that can be written in several ways."""
         level = getattr(self.fits[0], "level", None)
         variances = [getattr(fit, "tau2", None) for fit in self.fits]
-        kinds: dict[str, Kind] = {"rho": significant, "estimate": 4, "se": 4, "pval": "p", "ci_lb": 4, "ci_ub": 4}
+        kinds: dict[str, Kind] = {"rho": brief, "estimate": 4, "se": 4, "pval": "p", "ci_lb": 4, "ci_ub": 4}
         frame = self.tidy().reset_index("rho")
         if all(isinstance(value, float) for value in variances):
             frame["tau2"] = frame["rho"].map(dict(zip(self.rho, variances, strict=True))).fillna(0.0)
@@ -220,9 +220,9 @@ def _values(rho: Any) -> tuple[float, ...]:
         raise InputError("rho must hold the correlations to assume, such as (0, 0.2, 0.4, 0.6, 0.8)")
     wrong = given[~(np.abs(given) <= 1)]
     if wrong.size:
-        raise InputError(f"rho: {', '.join(f'{value:g}' for value in wrong)} must lie between -1 and 1")
+        raise InputError(f"rho: {', '.join(brief(value) for value in wrong)} must lie between -1 and 1")
     if np.unique(given).size < given.size:
-        raise InputError(f"rho lists a value twice: {', '.join(f'{value:g}' for value in given)}")
+        raise InputError(f"rho lists a value twice: {', '.join(brief(value) for value in given)}")
     return tuple(float(value) for value in given)
 
 
@@ -243,7 +243,7 @@ def _fit_all(recipe: Recipe, values: Sequence[float]) -> tuple[tuple[Any, ...], 
             fit = recipe(value)
             if not (hasattr(fit, "tidy") and hasattr(fit, "glance")):
                 raise InputError(
-                    f"the function given returned {type(fit).__name__} for rho = {value:g}, not a fitted model; "
+                    f"the function given returned {type(fit).__name__} for rho = {brief(value)}, not a fitted model; "
                     "call .fit() in it"
                 )
             fits.append(fit)
@@ -273,9 +273,9 @@ def _notes(
         first, distinct = next(iter(messages.values())), set(messages.values())
         text = first
         if len(messages) < len(values):
-            text = f"At rho = {', '.join(f'{value:g}' for value in messages)}: {first}"
+            text = f"At rho = {', '.join(brief(value) for value in messages)}: {first}"
         if len(distinct) > 1:
-            text += f" (Said for rho = {next(iter(messages)):g}; it differs with rho.)"
+            text += f" (Said for rho = {brief(next(iter(messages)))}; it differs with rho.)"
         category = next((warned[message] for message in distinct if message in warned), None)
         out.append(Note(code, text) if category is None else warn_note(code, text, category, stacklevel=4))
     return tuple(dict.fromkeys(out))

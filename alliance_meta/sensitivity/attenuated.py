@@ -23,7 +23,7 @@ from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.sensitivity.psychometric import table
 from alliance_meta.tables.document import Document, table_of
-from alliance_meta.tables.format import level_text
+from alliance_meta.tables.format import brief, level_text
 
 OBSERVED = "as observed"
 SHORT = {
@@ -154,7 +154,7 @@ def attenuation(
     sets = _sets(known, range_restriction)
     for value in assumed:
         both: dict[str, Given] = dict.fromkeys(RELIABILITIES, float(value))
-        sets[f"both reliabilities {value:g}"] = read_artifacts(fit.effects, both, **checks)
+        sets[f"both reliabilities {brief(value)}"] = read_artifacts(fit.effects, both, **checks)
     weights = weights_of(fit.effects)
     rows = {OBSERVED: _row(fit, "no correction; what the measures as used would predict")}
     notes: list[Note] = []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from alliance_meta.results import wording
 from alliance_meta.tables.document import Document, Table
-from alliance_meta.tables.format import bare_p, fixed, fixed_interval, level_text, significant
+from alliance_meta.tables.format import bare_p, brief, fixed, fixed_interval, level_text
 
 if TYPE_CHECKING:
     from alliance_meta.sensitivity.dependence_result import DependenceComparison
@@ -33,7 +33,7 @@ def document(result: DependenceComparison) -> Document:
     effects, settings = result.effects, result.settings
     title = (
         f"Dependent effects by {len(result.routes)} methods (k = {effects.k} effects in {result.clusters.n} clusters "
-        f"by {settings['cluster']}; rho = {significant(settings['rho'])})"
+        f"by {settings['cluster']}; rho = {brief(settings['rho'])})"
     )
     lines = [effects.heading, *([] if result.is_mean else [f"Moderators: {settings['mods']}"])]
     tables = [_estimates(result, term) for term in result.terms]
@@ -158,8 +158,7 @@ def _widths(result: DependenceComparison, found: Sequence[tuple[str, dict[str, A
         return "The intervals are about equally wide."
     return (
         f"The widest interval, {_interval(result, wide[-1][2])} ({wide[-1][1]}), is {fixed(ratio, 2)} times as wide "
-        "as the "
-        f"narrowest, {_interval(result, wide[0][2])} ({wide[0][1]})."
+        f"as the narrowest, {_interval(result, wide[0][2])} ({wide[0][1]})."
     )
 
 

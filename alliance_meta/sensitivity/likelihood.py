@@ -19,7 +19,7 @@ from alliance_meta.result import Result, said
 from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.tables.document import Document, Kind, table_of
-from alliance_meta.tables.format import fixed, level_text, significant
+from alliance_meta.tables.format import brief, fixed, level_text
 
 CORRECTIONS = ("none", "bartlett", "skovgaard")
 AT_BOUND = "Skovgaard's correction needs tau2 above 0"
@@ -74,7 +74,7 @@ class LikelihoodRatioTest(Result):
         """Return what the result says, as data that can be written in several ways."""
         kinds: dict[str, Kind] = {"correction": "s", "estimate": 4, "stat": 4, "pval": "p", "ci_lb": 4, "ci_ub": 4}
         return Document(
-            f"Likelihood-ratio tests that a coefficient is {significant(self.value)} "
+            f"Likelihood-ratio tests that a coefficient is {brief(self.value)} "
             f"(maximum likelihood, tau2 = {fixed(self.tau2)}; {level_text(self.level)} intervals)",
             (),
             [table_of(self.tidy().reset_index("correction"), kinds)],

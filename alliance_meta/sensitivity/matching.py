@@ -25,6 +25,7 @@ from alliance_meta.result import Result
 from alliance_meta.sensitivity.matching_text import document as text_document
 from alliance_meta.sensitivity.matching_text import verdict
 from alliance_meta.tables.document import Document
+from alliance_meta.tables.format import fixed
 
 NEAREST = 5
 SHOWN = ("k", "estimate", "se", "ci_lb", "ci_ub", "ddf", "tau2", "I2", "QE")
@@ -252,7 +253,7 @@ def _notes(line: PrintedLine, found: Search) -> list[Note]:
     if "N" in found.each and min(found.each["N"]) > 1.0:
         people = found.found(int(found.order[0])).values.get("N", float("nan"))
         notes.append(
-            Note("other-people", f"N = {line.numbers['N'].text} is printed, the table has {people:.0f} people.")
+            Note("other-people", f"N = {line.numbers['N'].text} is printed, the table has {fixed(people, 0)} people.")
         )
     return notes
 

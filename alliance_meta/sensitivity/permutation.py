@@ -22,7 +22,7 @@ from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.sensitivity.replicates import check_cores, check_iterations, check_seed, recipe
 from alliance_meta.tables.document import Document, Kind, table_of
-from alliance_meta.tables.format import fixed, p_value
+from alliance_meta.tables.format import brief, fixed, p_value
 
 SIGNS, ROWS = "sign flips", "row permutations"
 # More arrangements than this are never listed one by one.
@@ -192,7 +192,8 @@ def permutation_test(
     used = possible <= iterations if exact == "auto" else bool(exact)
     if used and possible > MOST_EXACT:
         raise InputError(
-            f"an exact test needs {possible:.3g} arrangements, more than {MOST_EXACT:,}; give iterations and a seed"
+            f"an exact test needs {brief(possible, 3)} arrangements, more than {MOST_EXACT:,}; give iterations and a "
+            "seed"
         )
     chosen = None if used else check_seed(seed, f"{iterations} random arrangements")
     data = _Data(fit.effects.yi, fit.effects.vi, fit.fitted.own_weights, how)
@@ -294,5 +295,5 @@ def _notes(signs: bool, possible: float) -> list[Note]:
     if smallest <= CONVENTION:
         return []
     what = "sign patterns" if signs else "arrangements"
-    message = f"Only {possible} {what} exist: the p-value cannot be below {smallest:.3g}, whatever the effects."
+    message = f"Only {possible} {what} exist: the p-value cannot be below {brief(smallest, 3)}, whatever the effects."
     return [Note("few-arrangements", message)]

@@ -23,7 +23,7 @@ from alliance_meta.options import check_level, check_option
 from alliance_meta.result import Result, said
 from alliance_meta.results.export import plain
 from alliance_meta.tables.document import Document
-from alliance_meta.tables.format import fixed, fixed_interval, level_text, significant
+from alliance_meta.tables.format import brief, fixed, fixed_interval, level_text
 
 Method = Literal["auto", "individual", "distribution"]
 Reference = Literal["z", "t"]
@@ -96,7 +96,7 @@ class HunterSchmidt(Result):
                 ]
             )
         return Document(
-            f"Hunter-Schmidt meta-analysis: k = {self.k}, N = {significant(self.N, 12)} ({self.method})",
+            f"Hunter-Schmidt meta-analysis: k = {self.k}, N = {brief(self.N, 12)} ({self.method})",
             [f"corrected for: {self.assumptions}"] if self.assumptions else [],
             blocks,
             said(self.notes),
@@ -234,7 +234,7 @@ def _individually(
     if not np.isfinite(corrected.rho).all():
         i = int(np.flatnonzero(~np.isfinite(corrected.rho))[0])
         raise InputError(
-            f"r = {r[i]:.3g} is larger than could be observed with its artifacts (row {i + 1}); check them"
+            f"r = {brief(r[i], 3)} is larger than could be observed with its artifacts (row {i + 1}); check them"
         )
     return core.individual(r, n, corrected, unbiased=unbiased)
 

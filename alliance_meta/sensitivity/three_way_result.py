@@ -16,7 +16,7 @@ from alliance_meta.results import wording
 from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.tables.document import Document, Kind, Table, table_of
-from alliance_meta.tables.format import fixed, level_text, significant
+from alliance_meta.tables.format import brief, fixed, level_text
 
 # Numbers of draws scatter by their standard error: two of them hold 95 of 100, four all but 6 of 100,000.
 USUAL, FAR = 2.0, 4.0
@@ -119,7 +119,7 @@ def _agreement(found: ThreeWay) -> list[str]:
     z = z[np.isfinite(z)]
     return [
         f"z: PyMC less exact, in Monte-Carlo standard errors of PyMC. {int((z <= USUAL).sum())} of {len(z)} "
-        f"numbers are within {significant(USUAL)} (about {fixed(0.954 * len(z), 0)} to be expected); the furthest is "
+        f"numbers are within {brief(USUAL)} (about {fixed(0.954 * len(z), 0)} to be expected); the furthest is "
         f"{fixed(found.worst, 1)} away."
     ]
 

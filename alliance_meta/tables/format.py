@@ -8,13 +8,15 @@ back: leading zeros, a hyphen for minus, four decimals. Numbers that do not exis
 from __future__ import annotations
 
 import math
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 
 MINUS = "\N{MINUS SIGN}"
 NOT_AVAILABLE = "n/a"
 
 # Digits kept before rounding, so that .285 stored as .28499999999999998 is rounded as .285 is read.
 SIGNIFICANT_DIGITS = 12
+# Room for the largest float with all its digits.
+EXACT = Context(prec=400)
 
 
 def format_number(value: float | None, decimals: int = 2, *, leading_zero: bool = True) -> str:
@@ -236,13 +238,22 @@ def plain_df(value: float) -> str:
     return f"{int(value)}" if math.isfinite(value) and float(value).is_integer() else fixed(value, 2)
 
 
-def significant(value: float, digits: int = 6) -> str:
+def brief(value: float, digits: int = 6) -> str:
     """Write a number with so many significant digits, without trailing zeros, as plain text.
 
-    >>> significant(0.0312, 2), significant(1e-13, 1), significant(95.0), significant(float("nan"))
+    >>> brief(0.0312, 2), brief(1e-13, 1), brief(95.0), brief(float("nan"))
     ('0.031', '1e-13', '95', 'n/a')
     """
     return NOT_AVAILABLE if math.isnan(value) else f"{value:.{digits}g}"
+
+
+def thousands(value: float) -> str:
+    """Write a whole number as plain text, thousands set apart by a comma.
+
+    >>> thousands(1234567.6), thousands(999)
+    ('1,234,568', '999')
+    """
+    return f"{_round_half_up(value, 0):,f}"
 
 
 def factor(log: float, *, largest: float = 1e5) -> str:
@@ -254,7 +265,7 @@ def factor(log: float, *, largest: float = 1e5) -> str:
     if math.isnan(log):
         return NOT_AVAILABLE
     if abs(log) < math.log(largest - 0.5):
-        return significant(math.exp(log), 4)
+        return brief(math.exp(log), 4)
     exponent = math.floor(log / math.log(10.0))
     return f"{fixed(math.exp(log - exponent * math.log(10.0)), 2)}e{exponent:+03d}"
 
@@ -271,5 +282,5 @@ def level_text(level: float) -> str:
 def _round_half_up(value: float, decimals: int) -> Decimal:
     """Round the decimal a reader sees, not the binary one; never return a negative zero."""
     seen = Decimal(f"{float(value):.{SIGNIFICANT_DIGITS}g}")
-    rounded = seen.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP)
+    rounded = seen.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP, context=EXACT)
     return rounded if rounded else abs(rounded)

@@ -20,7 +20,7 @@ from alliance_meta.bayes.priors.tau import (
 from alliance_meta.results import wording
 from alliance_meta.results.r_code import data
 from alliance_meta.tables.document import Document, Kind, Table, table_of
-from alliance_meta.tables.format import factor, fixed, fixed_interval, level_text, significant
+from alliance_meta.tables.format import brief, factor, fixed, fixed_interval, level_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +32,7 @@ DEFAULT_PRIORS = (Normal(0.0, 1.0), InverseGamma(1.0, 0.15))
 
 def document(fit: RobmaResults) -> Document:
     """Return what the ensemble says."""
-    accuracy = f"quadrature, log likelihoods to {significant(fit.errors.max(), 1)}"
+    accuracy = f"quadrature, log likelihoods to {brief(fit.errors.max(), 1)}"
     return wording.document(
         fit,
         f"Robust Bayesian meta-analysis: {len(fit.ensemble)} models (k = {fit.k}; {accuracy})",
@@ -91,9 +91,7 @@ def _omega(fit: RobmaResults) -> list[Table]:
     if not any(isinstance(one, WeightFunction) for one in fit.bias):
         return []
     frame = fit.weight_function()
-    steps = [
-        f"{significant(low)} to {significant(high)}" for low, high in zip(frame["p_from"], frame["p_to"], strict=True)
-    ]
+    steps = [f"{brief(low)} to {brief(high)}" for low, high in zip(frame["p_from"], frame["p_to"], strict=True)]
     caption = "Relative probability of publication by one-sided p (averaged over all models)"
     return [table_of(frame.set_axis(steps), {"mean": 2, "ci_lb": 2, "ci_ub": 2}, caption)]
 
@@ -111,9 +109,8 @@ def methods(fit: RobmaResults) -> str:
         f"{len(fit.ensemble)} models with and without {listed} were averaged by their posterior probabilities. Priors "
         f"were, for the mean effect, {fit.mu_prior}; for the standard deviation between studies, {fit.tau_prior}. "
         "Marginal likelihoods were computed by quadrature "
-        f"(error of the log, averaged over the models, about {significant(worst, 1)}). Inclusion Bayes factors "
-        "compare the models "
-        f"with a component to those without it; estimates are posterior medians with equal-tailed "
+        f"(error of the log, averaged over the models, about {brief(worst, 1)}). Inclusion Bayes factors "
+        f"compare the models with a component to those without it; estimates are posterior medians with equal-tailed "
         f"{level_text(fit.level)} credible intervals."
     )
 

@@ -8,7 +8,7 @@ from alliance_meta.bayes.averaged.bias_text import averages, inclusion_table
 from alliance_meta.bayes.exact.text import CENTRED
 from alliance_meta.results import wording
 from alliance_meta.tables.document import Document, Table, cut
-from alliance_meta.tables.format import fixed, fixed_interval, level_text, significant
+from alliance_meta.tables.format import brief, fixed, fixed_interval, level_text
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.averaged.results import AveragedResults
@@ -25,7 +25,7 @@ def document(fit: AveragedResults) -> Document:
     )
     return wording.document(
         fit,
-        f"Bayesian average over {n:,} models (k = {fit.k}; exact, error at most {significant(fit.error_bound, 1)})",
+        f"Bayesian average over {n:,} models (k = {fit.k}; exact, error at most {brief(fit.error_bound, 1)})",
         [
             fit.effects.heading,
             *([f"In every model: {' + '.join(fit.always)}"] if fit.always else []),
@@ -68,10 +68,9 @@ def methods(fit: AveragedResults) -> str:
     )
     return (
         f"{wording.scale_sentence(fit)}Bayesian model averaging over {', '.join(about)} ({n:,} models) was applied to "
-        f"{fit.effects.counted}. "
-        f"Priors were {coefficients}; tau, in random-effects models: {' or '.join(map(str, fit.tau_priors))}. Marginal "
-        f"likelihoods were computed exactly (relative error at most {significant(fit.error_bound, 1)}). Inclusion "
-        "Bayes factors "
-        "compare the models with a component to those without it; estimates are posterior medians averaged over all "
-        f"models, with equal-tailed {level_text(fit.level)} credible intervals."
+        f"{fit.effects.counted}. Priors were {coefficients}; tau, in random-effects models: "
+        f"{' or '.join(map(str, fit.tau_priors))}. Marginal likelihoods were computed exactly (relative error at most "
+        f"{brief(fit.error_bound, 1)}). Inclusion Bayes factors compare the models with a component to those without "
+        f"it; estimates are posterior medians averaged over all models, with equal-tailed {level_text(fit.level)} "
+        "credible intervals."
     )

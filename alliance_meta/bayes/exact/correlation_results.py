@@ -35,7 +35,7 @@ from alliance_meta.options import did_you_mean
 from alliance_meta.results import wording
 from alliance_meta.results.export import columns_of, one_row, plain
 from alliance_meta.tables.document import Document
-from alliance_meta.tables.format import fixed, fixed_interval, level_text, significant
+from alliance_meta.tables.format import brief, fixed, fixed_interval, level_text
 
 NAMES = ("mu", "tau", "theta_new")
 
@@ -237,7 +237,7 @@ class BayesianCorrelationResults(StatedIntervals):
         return wording.document(
             self,
             f"Bayesian random-effects model with the exact density of each r (k = {self.k}; error about "
-            f"{significant(self.error_bound, 1)})",
+            f"{brief(self.error_bound, 1)})",
             [
                 f"{self.effects.provenance.source}: {self.effects.scale_label} ({self.effects.measure})",
                 f"Priors: mu ~ {self.mu_prior}; tau ~ {self.tau_prior}",

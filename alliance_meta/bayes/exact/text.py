@@ -23,7 +23,7 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.results import wording
 from alliance_meta.results.r_code import comment, data, formula
 from alliance_meta.tables.document import Document, Kind, Table, table_of
-from alliance_meta.tables.format import fixed, level_text, probability, significant
+from alliance_meta.tables.format import brief, fixed, level_text, probability
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +45,7 @@ def document(fit: BayesianResults) -> Document:
     kind = "meta-regression" if fit.p > 1 or not fit.design.has_intercept else "random-effects model"
     return wording.document(
         fit,
-        f"Bayesian {kind} (k = {fit.k}; exact, error at most {significant(fit.error_bound, 1)})",
+        f"Bayesian {kind} (k = {fit.k}; exact, error at most {brief(fit.error_bound, 1)})",
         [
             fit.effects.heading,
             *wording.moderated(fit),
@@ -120,7 +120,7 @@ def methods(fit: BayesianResults) -> str:
 
 def _bound(error: float) -> str:
     """Return the bound in words that do not change with the last digits of rounding."""
-    return "below 1e-10" if error < 1e-10 else f"of at most {significant(error, 1)}"
+    return "below 1e-10" if error < 1e-10 else f"of at most {brief(error, 1)}"
 
 
 def r_code(fit: BayesianResults) -> str:

@@ -182,8 +182,7 @@ def _bad(bad: list[int], good: float, units: tuple[str, ...]) -> Note:
     named = ", ".join(units[i] for i in bad[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
     message = (
         f"Leave-one-out: the Pareto k of {len(bad)} of {len(units)} ({named}) is above {fixed(good, 2)}, so that the "
-        "elpd of "
-        "these, and the sum, cannot be trusted. Fit the model again without each of them (refit=True), or take more "
-        "draws."
+        "elpd of these, and the sum, cannot be trusted. Fit the model again without each of them (refit=True), or "
+        "take more draws."
     )
     return warn_note("pareto-k", message, ConvergenceWarning, stacklevel=5)

@@ -12,7 +12,7 @@ from alliance_meta.bayes.sampled.gate import FAILED as FAILED
 from alliance_meta.result import said
 from alliance_meta.results import wording
 from alliance_meta.tables.document import Block, Document
-from alliance_meta.tables.format import fixed, level_text, significant
+from alliance_meta.tables.format import brief, fixed, level_text
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.sampled.results import SampledPosterior
@@ -111,7 +111,7 @@ def methods(fit: SampledPosterior) -> str:
     if fit.sampler is not None:
         run = (
             f"by the No-U-Turn sampler as implemented in {fit.sampler.program}, {run} each after {fit.sampler.tune} "
-            f"draws of tuning, a target acceptance of {significant(fit.sampler.target_accept)} and seed {fit.seed}"
+            f"draws of tuning, a target acceptance of {brief(fit.sampler.target_accept)} and seed {fit.seed}"
         )
     return (
         f"{' '.join([*alarms(fit), '']) if fit.problems else ''}"

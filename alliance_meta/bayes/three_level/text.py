@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from alliance_meta.bayes.exact.text import centre, evidence, intervals, posterior_table
 from alliance_meta.results import wording
 from alliance_meta.tables.document import Document
-from alliance_meta.tables.format import level_text, significant
+from alliance_meta.tables.format import brief, level_text
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.three_level.results import BayesianMultilevelResults
@@ -20,7 +20,7 @@ def document(fit: BayesianMultilevelResults) -> Document:
     return wording.document(
         fit,
         f"Bayesian three-level model (k = {fit.k} effects in {fit.n_groups} groups; exact, error about "
-        f"{significant(fit.error_bound, 1)})",
+        f"{brief(fit.error_bound, 1)})",
         [
             fit.effects.heading,
             *wording.moderated(fit),
@@ -46,7 +46,6 @@ def methods(fit: BayesianMultilevelResults) -> str:
         f"{fit.k} effects in {fit.n_groups} groups, "
         f"with random effects of {outer} and of {inner} within it; sampling errors were {covariance}. Priors were "
         f"{fit.priors}. Coefficients and true effects were integrated analytically, the two standard deviations by "
-        f"quadrature, with a numerical error of about {significant(fit.error_bound, 1)}. Posterior medians are "
-        "reported with "
-        f"{kind} {level_text(fit.level)} credible intervals.{factors}"
+        f"quadrature, with a numerical error of about {brief(fit.error_bound, 1)}. Posterior medians are "
+        f"reported with {kind} {level_text(fit.level)} credible intervals.{factors}"
     )
