@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from alliance_meta.encoding import plain
-from alliance_meta.tables import format as fmt
-from alliance_meta.tables.document import Document, Table, as_html, as_latex, as_markdown, as_text
+from alliance_meta.tables.document import (
+    Block,
+    Document,
+    Lines,
+    Table,
+    as_html,
+    as_latex,
+    as_markdown,
+    as_text,
+    frame_table,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,6 +60,10 @@ class Result:
         """Return what the result says, as data that can be written in several ways."""
         raise NotImplementedError
 
+    def _document(self, title: str, *blocks: Block, lines: Lines = ()) -> Document:
+        """Return a document with the notes of the result."""
+        return Document(title, lines, blocks, said(self.notes))
+
     def summary(self) -> str:
         """Return the plain-text summary, at most 80 columns wide."""
         return as_text(self.document())
@@ -88,14 +102,8 @@ class Result:
         table = self._exported()
         if "ddf" in table and not any(math.isfinite(one) for one in table["ddf"]):
             table = table.drop(columns="ddf")
-        keys = [str(name or "") for name in table.index.names]
-        table = table.reset_index(names=keys if len(keys) > 1 else keys[0])
-        columns = [[_cell(str(name), value) for value in table[name].array] for name in table.columns]
-        return Table(
-            tuple(HEADS.get(str(name), str(name)) for name in table.columns),
-            tuple(zip(*columns, strict=True)),
-            caption,
-        )
+        made = frame_table(table, caption)
+        return replace(made, head=tuple(HEADS.get(name, name) for name in made.head))
 
     def __str__(self) -> str:
         return self.summary()
@@ -110,11 +118,3 @@ class Result:
 def said(notes: Iterable[Note]) -> list[str]:
     """Return notes as a document prints them."""
     return [f"Note: {note.message}" for note in notes]
-
-
-def _cell(column: str, value: Any) -> str:
-    if not isinstance(value, float):
-        return str(value)
-    if column.startswith("pval"):
-        return fmt.bare_p(value)
-    return fmt.plain_df(value) if column == "ddf" else fmt.fixed(value)

@@ -12,7 +12,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import check_level
-from alliance_meta.result import Result, said
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.tables.document import Document, table_of
@@ -67,7 +67,7 @@ class HenmiCopasResult(Result):
         """Return what the result says, as data that can be written in several ways."""
         title = f"Henmi-Copas interval (k = {self.k}; {level_text(self.level)}; tau2 (DL) = {fixed(self.tau2)})"
         table = table_of(self.tidy(), dict.fromkeys(("estimate", "ci_lb", "ci_ub"), 4))
-        return Document(title, (), [table], said(self.notes))
+        return self._document(title, table)
 
 
 def hc(fit: RandomEffectsResults, *, level: float | None = None) -> HenmiCopasResult:

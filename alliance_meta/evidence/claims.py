@@ -24,7 +24,7 @@ from alliance_meta.evidence.claim_tests import (
     unmoderated,
 )
 from alliance_meta.notes import Note
-from alliance_meta.result import Result, said
+from alliance_meta.result import Result
 from alliance_meta.tables.document import Document
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class ClaimsAudit(Result):
         blocks = [
             [f"{one.claim_id}: {one.verdict.upper()}", f"  {one.claim}", f"  {one.reason}"] for one in self.verdicts
         ]
-        return Document(f"{len(blocks)} claims", (), blocks, said(self.notes))
+        return self._document(f"{len(blocks)} claims", *blocks)
 
 
 def claims(*, registry: pd.DataFrame | None = None, moderators: pd.DataFrame | None = None) -> ClaimsAudit:

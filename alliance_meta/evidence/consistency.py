@@ -13,7 +13,7 @@ from alliance_meta.evidence.printed import PrintedResult, quantity_name, read_re
 from alliance_meta.evidence.rules import check_result
 from alliance_meta.evidence.scan import scan, scan_into
 from alliance_meta.notes import Note
-from alliance_meta.result import Result, said
+from alliance_meta.result import Result
 from alliance_meta.tables.document import Document
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class ConsistencyReport(Result):
             follows = f"  printed {check.printed}, follows {check.follows}: {check.verdict}"
             blocks.append([head, f"  {check.rule}: {check.given}", follows, *reading])
         title = f"{_some(len(self.results), 'result')}, {_some(len(self.checks), 'check')}"
-        return Document(title, counts, blocks, said(self.notes))
+        return self._document(title, *blocks, lines=counts)
 
 
 def consistency(

@@ -14,7 +14,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.evidence.converters import CONVERTERS, Converter, Unit
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
-from alliance_meta.result import Result, said
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.tables.document import Document, Table
 from alliance_meta.tables.format import brief, fixed
@@ -94,7 +94,7 @@ class Meaning(Result):
             rows = tuple((row["label"], _cell(row)) for row in self.rows if row["row"] == i)
             tables.append(Table(("", ""), rows, f"r = {fixed(float(r), 3)}", words=(1,)))
         many = "A correlation" if len(tables) == 1 else f"{len(tables)} correlations"
-        return Document(f"{many} in other words", (), tables, said(self.notes))
+        return self._document(f"{many} in other words", *tables)
 
 
 def meaning(effect: Any, *, ci_lb: Any = None, ci_ub: Any = None, base_rate: float = 0.5) -> Meaning:

@@ -16,7 +16,7 @@ from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.models.random_effects import fit_design
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
-from alliance_meta.result import Result, said
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.tables.document import Document, Kind, table_of
@@ -89,11 +89,10 @@ class ModelComparison(Result):
         """Return what the result says, as data that can be written in several ways."""
         test = f"chi2(df = {self.df}) = {fixed(self.LRT)}, p {p_value(self.pval)}"
         kinds: dict[str, Kind] = {"parameters": 0, **dict.fromkeys(("AIC", "BIC", "AICc", "loglik", "tau2"), 4)}
-        return Document(
+        return self._document(
             f"Likelihood-ratio test: {test}",
-            [f"full: {self.full.design.formula}   reduced: {self.reduced.design.formula}"],
-            [table_of(self.tidy(), kinds, heads={"parameters": "df", "loglik": "logLik"})],
-            said(self.notes),
+            table_of(self.tidy(), kinds, heads={"parameters": "df", "loglik": "logLik"}),
+            lines=[f"full: {self.full.design.formula}   reduced: {self.reduced.design.formula}"],
         )
 
 

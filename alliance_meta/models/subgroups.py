@@ -19,7 +19,7 @@ from alliance_meta.models.random_effects import fit_design
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_option, did_you_mean
-from alliance_meta.result import Result, said
+from alliance_meta.result import Result
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.teststats import WaldTest
 from alliance_meta.results.wording import line_of_test
@@ -97,11 +97,10 @@ class SubgroupResults(Result):
         """Return what the result says, as data that can be written in several ways."""
         kinds: dict[str, Kind] = {"k": 0, **dict.fromkeys(("estimate", "se", "ci_lb", "ci_ub"), 4)}
         kinds |= {"pval": "p", "tau2": 4, "I2": 2}
-        return Document(
+        return self._document(
             f"Mean effects by {self.by} ({self.tau2} tau2)",
-            [line_of_test("Test of subgroup differences", self.between)],
-            [table_of(self.tidy(), kinds)],
-            said(self.notes),
+            table_of(self.tidy(), kinds),
+            lines=[line_of_test("Test of subgroup differences", self.between)],
         )
 
 

@@ -19,7 +19,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import Scale, check_level, check_option
-from alliance_meta.result import Result, said
+from alliance_meta.result import Result
 from alliance_meta.results.predictions import to_scale
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.tables.document import Document, Kind, table_of
@@ -111,11 +111,10 @@ class TrueEffects(Result):
         """Return what the result says, as data that can be written in several ways."""
         attrs, shares = self.shares.attrs, self.shares.set_index("label")
         kinds: dict[str, Kind] = {"threshold": brief, **dict.fromkeys(("share", "ci_lb", "ci_ub"), _percent)}
-        return Document(
+        return self._document(
             f"Share of settings whose true effect is above a threshold ({self.scale})",
-            [f"tau2 = {fixed(self.tau2)}; {level_text(attrs['level'])} intervals: {attrs['interval']}"],
-            [table_of(shares, kinds)],
-            said(self.notes),
+            table_of(shares, kinds),
+            lines=[f"tau2 = {fixed(self.tau2)}; {level_text(attrs['level'])} intervals: {attrs['interval']}"],
         )
 
 

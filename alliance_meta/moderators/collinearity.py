@@ -15,7 +15,7 @@ from alliance_meta.errors import DesignError, InputError
 from alliance_meta.moderators.grid import moderated
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
-from alliance_meta.result import Result, said
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.fit import Fit
 from alliance_meta.tables.document import Document, table_of
@@ -57,7 +57,7 @@ class VifResults(Result):
         blocks = [table_of(pd.DataFrame({"vif": self.coefficients}), {"vif": 4})]
         if any(df > 1 for df, _ in self.terms.values()):
             blocks.append(table_of(self.tidy(), {"df": 0, "gvif": 4, "gsif": 4}, "By term"))
-        return Document("Variance inflation factors", (), blocks, said(self.notes))
+        return self._document("Variance inflation factors", *blocks)
 
 
 def vif(fit: Fit) -> VifResults:

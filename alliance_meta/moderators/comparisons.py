@@ -17,7 +17,7 @@ from alliance_meta.moderators.grid import Weights, averages, interaction_note, l
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_level, check_option
-from alliance_meta.result import Result, said
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain, records_of
 from alliance_meta.results.fit import Fit
 from alliance_meta.tables.document import Document, Kind, table_of
@@ -104,11 +104,11 @@ class PairwiseResults(Result):
         kinds: dict[str, Kind] = {name: "p" if name.startswith("pval") else 4 for name in columns}
         rule = f"Levels that share a letter do not differ at p = {brief(1 - self.level)} (adjusted)"
         letters = table_of(pd.DataFrame({"letters": self.letters or {}}), {"letters": "s"}, rule)
-        return Document(
+        return self._document(
             f"Pairwise differences of {', '.join(self.by)} ({self.scale_label})",
-            [f"Model: {self.formula} ({self.model_label}); {NAMES[self.adjust]} correction, {m} tested"],
-            [table_of(self._frame, kinds), letters],
-            said(self.notes),
+            table_of(self._frame, kinds),
+            letters,
+            lines=[f"Model: {self.formula} ({self.model_label}); {NAMES[self.adjust]} correction, {m} tested"],
         )
 
 

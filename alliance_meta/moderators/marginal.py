@@ -15,7 +15,7 @@ from alliance_meta.moderators.grid import Weights, averages, interaction_note, l
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import Scale, check_level, check_option
-from alliance_meta.result import Result, said
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain, records_of
 from alliance_meta.results.fit import Fit
 from alliance_meta.tables.document import Document, table_of
@@ -98,11 +98,10 @@ class MarginalMeans(Result):
             how = "equally" if self.weights == "equal" else "as often as they occur"
             evened.append(f"averaged over {', '.join(self.over)} (levels count {how})")
         evened += [f"{name} held at {brief(value)}" for name, value in self.held.items()]
-        return Document(
+        return self._document(
             f"Marginal means{of}; {self.scale_label}; {level_text(self.level)} intervals",
-            [f"Model: {self.formula} ({self.model_label})" + "".join(f"; {one}" for one in evened)],
-            [table_of(self._frame, {"k": 0, **dict.fromkeys(COLUMNS, 4)})],
-            said(self.notes),
+            table_of(self._frame, {"k": 0, **dict.fromkeys(COLUMNS, 4)}),
+            lines=[f"Model: {self.formula} ({self.model_label})" + "".join(f"; {one}" for one in evened)],
         )
 
 

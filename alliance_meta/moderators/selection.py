@@ -21,7 +21,7 @@ from alliance_meta.moderators.subsets import all_subsets, complete_effects, read
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import check_level, check_option
-from alliance_meta.result import Result, said
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain, records_of
 from alliance_meta.tables.document import Document, Kind, cut, table_of
 from alliance_meta.tables.format import level_text
@@ -111,15 +111,11 @@ class ModelSelection(Result):
         n = len(self._table)
         kinds: dict[str, Kind] = {"p": 0, **dict.fromkeys(("loglik", self.criterion, "delta", "weight"), 3)}
         average = dict.fromkeys(("estimate", "se", "ci_lb", "ci_ub", "weight"), 4)
-        return Document(
+        return self._document(
             f"{n} models of k = {self.effects.k} effects by {self.criterion} ({self.method})",
-            (),
-            [
-                cut(table_of(self._table, {**kinds, "tau2": 4, "R2": 1}), SHOWN, "... and {left} more"),
-                table_of(self.average(), average, f"Average over all models, {level_text(self.level)} intervals"),
-                table_of(self.importance.to_frame(), {"importance": 3}, "Importance"),
-            ],
-            said(self.notes),
+            cut(table_of(self._table, {**kinds, "tau2": 4, "R2": 1}), SHOWN, "... and {left} more"),
+            table_of(self.average(), average, f"Average over all models, {level_text(self.level)} intervals"),
+            table_of(self.importance.to_frame(), {"importance": 3}, "Importance"),
         )
 
 

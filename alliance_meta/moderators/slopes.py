@@ -17,7 +17,7 @@ from alliance_meta.moderators.grid import check_names, finite_number, is_list, l
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import check_level
-from alliance_meta.result import Result, said
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain, records_of
 from alliance_meta.results.fit import Fit
 from alliance_meta.tables.document import Document, Kind, table_of
@@ -86,11 +86,10 @@ class MarginalSlopes(Result):
         if "estimate_r" in self._frame:
             caption = "Change in r per unit at the average study (delta method)"
             blocks.append(table_of(self._frame, dict.fromkeys(COLUMNS_R, 5), caption))
-        return Document(
+        return self._document(
             f"Average slope of {self.name} ({self.scale_label} per unit); {level_text(self.level)} intervals",
-            [f"Model: {self.formula} ({self.model_label}){held}"],
-            blocks,
-            said(self.notes),
+            *blocks,
+            lines=[f"Model: {self.formula} ({self.model_label}){held}"],
         )
 
 

@@ -16,7 +16,7 @@ from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.models.random_effects import RandomEffectsModel
 from alliance_meta.notes import Note, warn_note
 from alliance_meta.options import Scale
-from alliance_meta.result import Result, said
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.tables.document import Document, Kind, table_of
 from alliance_meta.tables.format import brief, fixed, level_text
@@ -105,18 +105,15 @@ class RhoGrid(Result):
             frame["tau2"] = frame["rho"].map(dict(zip(self.rho, variances, strict=True))).fillna(0.0)
             kinds["tau2"] = 4
         first = list(frame.index.unique("term"))
-        return Document(
+        return self._document(
             f"Sensitivity to the assumed correlation: {self.assumption}",
-            [] if level is None else [f"{level_text(level)} intervals"],
+            table_of(frame.loc[first], kinds),
             [
-                table_of(frame.loc[first], kinds),
-                [
-                    f"{term}: {fixed(moved['lowest'])} to {fixed(moved['highest'])}, a move of "
-                    f"{fixed(moved['moves'], 2)} standard errors over the grid"
-                    for term, moved in self.span().iterrows()
-                ],
+                f"{term}: {fixed(moved['lowest'])} to {fixed(moved['highest'])}, a move of "
+                f"{fixed(moved['moves'], 2)} standard errors over the grid"
+                for term, moved in self.span().iterrows()
             ],
-            said(self.notes),
+            lines=[] if level is None else [f"{level_text(level)} intervals"],
         )
 
     def _joined(self, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:

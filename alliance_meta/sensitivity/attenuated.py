@@ -18,7 +18,7 @@ from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.models.random_effects import RandomEffectsModel
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
-from alliance_meta.result import Result, said
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.sensitivity.psychometric import table
@@ -72,11 +72,10 @@ class Attenuation(Result):
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
         shown = {str(name): {"I2": 1, "tau2": 4}.get(str(name), 3) for name in self.rows.drop(columns="assumption")}
-        return Document(
+        return self._document(
             f"Pooled r, k = {self.k}; {self.model}; {level_text(self.level)} intervals",
-            (),
-            [table_of(self.rows, shown), [f"{name}: {words}" for name, words in self.rows["assumption"].items()]],
-            said(self.notes),
+            table_of(self.rows, shown),
+            [f"{name}: {words}" for name, words in self.rows["assumption"].items()],
         )
 
 

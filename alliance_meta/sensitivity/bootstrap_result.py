@@ -17,7 +17,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import check_level, check_option, did_you_mean
-from alliance_meta.result import Result, said
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.teststats import Interval
@@ -135,12 +135,10 @@ class Bootstrap(Result):
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
         rows = pd.DataFrame.from_dict(self._rows("percentile", None), orient="index")
-        return Document(
+        return self._document(
             f"Bootstrap, {self.kind}: {self.iterations} samples, seed {self.seed}; "
             f"percentile intervals, {level_text(self.fit.level)}",
-            (),
-            [table_of(rows, dict.fromkeys(("estimate", "bias", "se", "ci_lb", "ci_ub"), 4))],
-            said(self.notes),
+            table_of(rows, dict.fromkeys(("estimate", "bias", "se", "ci_lb", "ci_ub"), 4)),
         )
 
     def _rows(self, kind: BootstrapInterval, level: float | None) -> dict[str, dict[str, float]]:

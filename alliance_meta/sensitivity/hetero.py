@@ -16,7 +16,7 @@ from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
-from alliance_meta.result import Result, said
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.sensitivity.replicates import check_cores, check_iterations, check_seed, recipe
@@ -69,10 +69,9 @@ class HeteroscedasticityTest(Result):
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
         how = "chi-squared" if self.iterations is None else f"{self.iterations} simulated data sets, seed {self.seed}"
-        return Document(
+        return self._document(
             f"Score test for unequal heterogeneity ({self.method}); null: {self.null}",
-            [f"X2(df = {self.df}) = {fixed(self.stat)}, p {p_value(self.pval)} ({how})"],
-            notes=said(self.notes),
+            lines=[f"X2(df = {self.df}) = {fixed(self.stat)}, p {p_value(self.pval)} ({how})"],
         )
 
 

@@ -15,7 +15,7 @@ from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
-from alliance_meta.result import Result, said
+from alliance_meta.result import Result
 from alliance_meta.results.clustered import Clustered, ModelBased, clustered
 from alliance_meta.results.export import plain
 from alliance_meta.results.robust import RobustResults
@@ -91,12 +91,10 @@ class ClusterInfluence(Result):
             of = (fixed(self.dfbetas[i, largest]), self.names[largest], "*" if self.influential[i] else "")
             rows.append((self.labels[i], str(self.sizes[i]), *numbers, *of))
         head = ("", "k", "weight", "cook_d", "cov_r", "dfbs", "of", "")
-        return Document(
+        return self._document(
             f"Influence of {len(self.labels)} clusters ({self.cluster}), variances held; "
             f"{int(self.influential.sum())} flagged *",
-            (),
-            [Table(head, tuple(rows), words=(6,))],
-            said(self.notes),
+            Table(head, tuple(rows), words=(6,)),
         )
 
 

@@ -16,7 +16,7 @@ from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import did_you_mean
-from alliance_meta.result import Result, said
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.robust import RobustResults, robust_results
@@ -141,19 +141,15 @@ class ClustersLeftOut(Result):
         frame, estimate = self.tidy(), float(self.fit.beta[0])
         order = (frame["estimate"].astype(float) - estimate).abs().sort_values(ascending=False, kind="stable").index
         moved = dict.fromkeys(("estimate", "se", "ci_lb", "ci_ub"), 4)
-        return Document(
+        return self._document(
             f"Without each of {len(self.labels)} clusters ({self.cluster}): {self._term(None)}, "
             f"{self.fit.effects.scale_label}",
-            (),
-            [
-                table_of(self.span(), span, heads={"lowest_without": "without", "highest_without": "without"}),
-                table_of(
-                    frame.loc[order[:SHOWN]].set_index("label"),
-                    moved,
-                    f"Largest moves of the estimate ({level_text(self.fit.level)} intervals)",
-                ),
-            ],
-            said(self.notes),
+            table_of(self.span(), span, heads={"lowest_without": "without", "highest_without": "without"}),
+            table_of(
+                frame.loc[order[:SHOWN]].set_index("label"),
+                moved,
+                f"Largest moves of the estimate ({level_text(self.fit.level)} intervals)",
+            ),
         )
 
 

@@ -18,7 +18,7 @@ from alliance_meta.models.multilevel import MultilevelModel
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import did_you_mean
-from alliance_meta.result import Result, said
+from alliance_meta.result import Result
 from alliance_meta.results.components import object_frame
 from alliance_meta.results.export import plain
 from alliance_meta.results.multilevel import MultilevelResults
@@ -136,17 +136,13 @@ class LevelComparison(Result):
         for name, kind in (("LRT", 4), ("df", 0), ("LRTp", "p")):
             frame[name] = [write(value, kind) if test else "" for value, test in zip(frame[name], tested, strict=True)]
         kinds: dict[str, Kind] = {"loglik": 4, "AIC": 2, "BIC": 2, **dict.fromkeys(("LRT", "df", "LRTp"), str)}
-        return Document(
+        return self._document(
             f"Levels of heterogeneity compared (k = {full.k}; {full.method}; {frame.attrs['term']}, "
             f"{frame.attrs['scale']}; {level_text(full.level)} intervals)",
-            (),
-            [
-                table_of(frame, {"estimate": 4, "se": 4, "ci_lb": 4, "ci_ub": 4, "I2": 1}),
-                table_of(frame, dict.fromkeys((f"var {level}" for level in levels), str)),
-                table_of(frame, kinds, heads={"loglik": "logLik", "LRTp": "p"}),
-                ["LRT: against the model in the last row; p by the mixture for variances that cannot be below 0."],
-            ],
-            said(self.notes),
+            table_of(frame, {"estimate": 4, "se": 4, "ci_lb": 4, "ci_ub": 4, "I2": 1}),
+            table_of(frame, dict.fromkeys((f"var {level}" for level in levels), str)),
+            table_of(frame, kinds, heads={"loglik": "logLik", "LRTp": "p"}),
+            ["LRT: against the model in the last row; p by the mixture for variances that cannot be below 0."],
         )
 
 

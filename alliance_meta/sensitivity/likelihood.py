@@ -15,7 +15,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_level
-from alliance_meta.result import Result, said
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.tables.document import Document, Kind, table_of
@@ -73,12 +73,10 @@ class LikelihoodRatioTest(Result):
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
         kinds: dict[str, Kind] = {"correction": "s", "estimate": 4, "stat": 4, "pval": "p", "ci_lb": 4, "ci_ub": 4}
-        return Document(
+        return self._document(
             f"Likelihood-ratio tests that a coefficient is {brief(self.value)} "
             f"(maximum likelihood, tau2 = {fixed(self.tau2)}; {level_text(self.level)} intervals)",
-            (),
-            [table_of(self.tidy().reset_index("correction"), kinds)],
-            said(self.notes),
+            table_of(self.tidy().reset_index("correction"), kinds),
         )
 
 

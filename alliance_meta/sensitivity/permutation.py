@@ -17,7 +17,7 @@ from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
-from alliance_meta.result import Result, said
+from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.sensitivity.replicates import check_cores, check_iterations, check_seed, recipe
@@ -123,11 +123,10 @@ class PermutationTest(Result):
         how = f"exact, all {self.possible}" if self.exact else f"{self.iterations} at random, seed {self.seed}"
         kinds: dict[str, Kind] = {"estimate": 4, "stat": 4, "pval": "p", "pval_fit": "p"}
         omnibus = f"Omnibus: QM = {fixed(self.QM)}, p {p_value(self.QMp)} (of the fit: p {p_value(self.QMp_fit)})"
-        return Document(
+        return self._document(
             f"Permutation test by {self.scheme} ({how})",
-            (),
-            [table_of(self.tidy(), kinds, heads={"pval_fit": "pval of the fit"}), [omnibus]],
-            said(self.notes),
+            table_of(self.tidy(), kinds, heads={"pval_fit": "pval of the fit"}),
+            [omnibus],
         )
 
 

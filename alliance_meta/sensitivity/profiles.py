@@ -13,7 +13,7 @@ from alliance_meta.errors import AllianceMetaWarning, ConvergenceWarning, InputE
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes, warn_note
 from alliance_meta.options import check_level, did_you_mean
-from alliance_meta.result import Result, said
+from alliance_meta.result import Result
 from alliance_meta.results.components import object_frame
 from alliance_meta.results.export import plain
 from alliance_meta.results.multilevel import MultilevelResults
@@ -101,11 +101,9 @@ class ProfileLikelihood(Result):
         """Return what the result says, as data that can be written in several ways."""
         kind = "restricted likelihood" if self.fit.method == "REML" else "likelihood"
         kinds: dict[str, Kind] = {"estimate": 4, "lb": 4, "ub": 4, "verdict": "s"}
-        return Document(
+        return self._document(
             f"Profile {kind} ({level_text(self.level)} intervals)",
-            (),
-            [table_of(self.check(), kinds, heads={"verdict": "shape"})],
-            said(self.notes),
+            table_of(self.check(), kinds, heads={"verdict": "shape"}),
         )
 
 

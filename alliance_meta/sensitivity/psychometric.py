@@ -20,7 +20,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_level, check_option
-from alliance_meta.result import Result, said
+from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import brief, fixed, fixed_interval, level_text
@@ -95,11 +95,10 @@ class HunterSchmidt(Result):
                     f"  variance accounted for by {why}: {share}",
                 ]
             )
-        return Document(
+        return self._document(
             f"Hunter-Schmidt meta-analysis: k = {self.k}, N = {brief(self.N, 12)} ({self.method})",
-            [f"corrected for: {self.assumptions}"] if self.assumptions else [],
-            blocks,
-            said(self.notes),
+            *blocks,
+            lines=[f"corrected for: {self.assumptions}"] if self.assumptions else [],
         )
 
 

@@ -15,7 +15,7 @@ from alliance_meta.core.mixed.search import MixedFit, maximise_mixed
 from alliance_meta.core.mixed.structures import Structure, Unstructured
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
-from alliance_meta.result import Result, said
+from alliance_meta.result import Result
 from alliance_meta.results.components import RandomTerm, object_frame
 from alliance_meta.results.export import plain
 from alliance_meta.results.multilevel import MultilevelResults
@@ -83,14 +83,10 @@ class ComponentTests(Result):
         frame = pd.DataFrame.from_dict(self.rows, orient="index")
         frame["reference"] = frame["reference"].map(_short)
         heads = {"pval_naive": "p naive", "pval": "p", "reference": "mixture"}
-        return Document(
+        return self._document(
             f"Likelihood-ratio tests of random terms ({self.method}; log-likelihood {fixed(self.loglik)})",
-            (),
-            [
-                table_of(frame, kinds, heads=heads),
-                ["Mixture a + b: p by half chi2(a), half chi2(b); <= an upper bound of it."],
-            ],
-            said(self.notes),
+            table_of(frame, kinds, heads=heads),
+            ["Mixture a + b: p by half chi2(a), half chi2(b); <= an upper bound of it."],
         )
 
 

@@ -23,7 +23,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import RobustType, WildWeights, check_option
-from alliance_meta.result import Result, said
+from alliance_meta.result import Result
 from alliance_meta.results.clustered import ONE_CLUSTER, Clustered, ModelBased, Weighted, clustered, cut, joint_test
 from alliance_meta.results.contrasts import contrast
 from alliance_meta.results.export import plain
@@ -126,7 +126,7 @@ class WildBootstrap(Result):
             f"F(df1 = {self.df1}) = {fixed(self.stat)}, p {p_value(self.pval)} (without bootstrap: p "
             f"{p_value(self.pval_htz)})",
         ]
-        return Document(f"Cluster wild bootstrap ({how})", lines, notes=said(self.notes))
+        return self._document(f"Cluster wild bootstrap ({how})", lines=lines)
 
 
 def wild_bootstrap(

@@ -103,6 +103,20 @@ def table_of(
     )
 
 
+def frame_table(frame: pd.DataFrame, caption: str = "") -> Table:
+    """Return a whole frame, its index first; how a number is written follows from its column's name."""
+    keys = [str(name or "") for name in frame.index.names]
+    table = frame.reset_index(names=keys if len(keys) > 1 else keys[0])
+    columns = [[_cell(str(name), value) for value in table[name].array] for name in table.columns]
+    return Table(tuple(map(str, table.columns)), tuple(zip(*columns, strict=True)), caption)
+
+
+def _cell(column: str, value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return write(value, "p" if column.startswith("pval") else "df" if column == "ddf" else 4)
+
+
 def write(value: Any, kind: Kind) -> str:
     """Write one value as its kind asks."""
     if isinstance(kind, int):
@@ -165,7 +179,8 @@ def html_table(table: Table, *, identifier: str = "", caption: str | None = None
     )
     head = f"<thead>\n<tr>{head}</tr>\n</thead>\n" if any(table.head) else ""
     body = "\n".join(_html_row(row, table) for row in table.rows)
-    return f"<table{own}>\n{said}{head}<tbody>\n{body}\n</tbody>\n</table>"
+    body = f"<tbody>\n{body}\n</tbody>".replace("<tbody>\n</tbody>\n", "", 1)
+    return f"<table{own}>\n{said}{head}{body}\n</table>"
 
 
 def _html_row(row: Sequence[str], table: Table) -> str:

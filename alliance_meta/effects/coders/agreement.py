@@ -16,7 +16,7 @@ from alliance_meta.errors import DroppedRowsWarning, InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, warn_note
 from alliance_meta.options import check_level, did_you_mean
-from alliance_meta.result import Result, said
+from alliance_meta.result import Result
 from alliance_meta.tables.document import Block, Document, Kind, cut, table_of
 from alliance_meta.tables.format import level_text
 
@@ -80,11 +80,9 @@ class CoderAgreement(Result):
                 cells.set_index(first), dict.fromkeys(rest, "s"), f"Cells that differ: {len(cells)}", label=first
             )
             blocks.append(cut(table, SHOWN, "... and {left} more (.disagreements has all)"))
-        return Document(
+        return self._document(
             f"Agreement of {self.coders[0]} and {self.coders[1]}: {self.k} rows, {level_text(self.level)} intervals",
-            (),
-            blocks,
-            said(self.notes),
+            *blocks,
         )
 
 
