@@ -231,7 +231,8 @@ def _wrapped(lines: Iterable[str]) -> list[str]:
     for line in lines:
         # "95 %" is not torn apart.
         kept = line.replace(" %", f"{HARD}%")
-        parts = textwrap.wrap(kept, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        parts = textwrap.wrap(kept, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
         made += [part.replace(f"{HARD}%", " %") for part in parts] or [""]
     return made
 
