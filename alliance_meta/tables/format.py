@@ -239,12 +239,12 @@ def plain_df(value: float) -> str:
 
 
 def brief(value: float, digits: int = 6) -> str:
-    """Write a number with so many significant digits, without trailing zeros, as plain text.
+    """Write a number that was given or is rough, with so many significant digits and no trailing zeros.
 
     >>> brief(0.0312, 2), brief(1e-13, 1), brief(95.0), brief(float("nan"))
-    ('0.031', '1e-13', '95', 'n/a')
+    ('0.031', '1e-13', '95', 'nan')
     """
-    return NOT_AVAILABLE if math.isnan(value) else f"{value:.{digits}g}"
+    return f"{value:.{digits}g}"
 
 
 def thousands(value: float) -> str:
