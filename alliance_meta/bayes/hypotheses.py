@@ -141,7 +141,7 @@ def undefined(stated: Hypothesis, reason: str) -> BayesFactor:
 
 def shown(fit: Any, statement: str) -> BayesFactor:
     """Return the Bayes factor that summaries show: of effects that depend on each other, none."""
-    if fit.effects.k > fit.effects.n_studies:
+    if not fit._nested and fit.effects.k > fit.effects.n_studies:
         reason = f"{fit.effects.k} effects of {fit.effects.n_studies} studies are no independent evidence"
         return undefined(read_hypothesis(statement), reason)
     found: BayesFactor = fit.bayes_factor(statement)

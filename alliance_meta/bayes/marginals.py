@@ -6,24 +6,27 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
 from scipy import special
 
 from alliance_meta._typing import Array
+from alliance_meta.bayes.hypotheses import Hypothesis, read_hypothesis
 from alliance_meta.core.bayes import integration as bayes_panels
+from alliance_meta.core.bayes.integration import Panels
 from alliance_meta.core.bayes.mixture import NormalMixture, shortest_interval
 from alliance_meta.core.bayes.two_level import ExactPosterior, log_posterior
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.options import check_level, check_option
+from alliance_meta.options import Scale, check_level, check_option
 from alliance_meta.results.fit import Fit
 from alliance_meta.results.teststats import Interval
 from alliance_meta.tables.format import fixed, fixed_interval, level_text
 
 IntervalKind = Literal["eti", "hdi"]
+AnyMarginal = TypeVar("AnyMarginal", bound="Marginal")
 KINDS = {"eti": "equal-tailed", "hdi": "highest-density"}
 INFINITE = "infinite or out of reach: the tail of the posterior is too heavy"
 # The normal integral by the trapezoid rule, to rounding for functions as smooth as tanh.
@@ -41,11 +44,63 @@ LACKS = {
 }
 
 
-class StatedIntervals(Fit):
-    """What posteriors have in common: intervals of the kind and probability asked for, else of their own."""
+class Posterior(Fit):
+    """What posteriors have in common: quantities by name, and intervals of the kind and probability asked for."""
 
     level: float
     interval: IntervalKind
+    # What to ask for instead of the probability of a single value.
+    _of_a_point: ClassVar[str] = "a single value has probability 0; state a range, or ask for a Bayes factor"
+
+    # Whether effects of one study are modelled as such.
+    _nested: ClassVar[bool] = False
+
+    def posterior(self, what: str, *, scale: Scale | None = None) -> Marginal:
+        """Return the posterior distribution of one quantity."""
+        raise NotImplementedError
+
+    def _marginal(self, what: Any) -> Marginal:
+        return self.posterior(what)
+
+    def prob(self, statement: str, *, scale: Scale | None = None) -> float:
+        """Return the posterior probability of a statement.
+
+        Parameters
+        ----------
+        statement : str
+            ``"mu > 0.1"``, ``"0.1 < theta_new < 0.5"``, ``"|mu| < 0.1"``, ``"tau < 0.2"``, ``"tau[study_id] < 0.2"``.
+        scale : {"z", "r"}, optional
+            ``"r"``: the limits are correlations.
+        """
+        stated = self._range(statement)
+        return self.posterior(stated.name, scale=scale).prob(stated.lower, stated.upper)
+
+    def _range(self, statement: str) -> Hypothesis:
+        stated = read_hypothesis(statement)
+        if stated.is_point:
+            raise InputError(f"{statement!r}: {self._of_a_point}")
+        return stated
+
+    @property
+    def _scale(self) -> str:
+        measure = self.effects.measure
+        return "z" if measure == "ZCOR" else "r" if measure in ("COR", "UCOR") else "analysis"
+
+    @cached_property
+    def _limits(self) -> tuple[Array, Array]:
+        """Limits of the credible intervals of the coefficients, (p,) each."""
+        found = [self._marginal(name).interval(level=self.level, kind=self.interval) for name in self.names]
+        return np.array([one.lb for one in found]), np.array([one.ub for one in found])
+
+    def _on_scale(self, found: AnyMarginal, scale: Scale | None, no_effect: str) -> AnyMarginal | Marginal:
+        """Return the quantity as r where that is asked for; `no_effect` names one that cannot be a correlation."""
+        if scale is None or scale == self._scale:
+            return found
+        if self._scale != "z" or scale != "r":
+            raise InputError(f"scale={scale!r}: effects on the scale {self.effects.scale_label!r} cannot be shown so")
+        if no_effect:
+            raise InputError(f"scale='r': {no_effect} is no effect, so that it cannot be shown as a correlation")
+        return found.as_r()
 
     def _exported(self) -> pd.DataFrame:
         """Return the parameters without the true effect of each study."""
@@ -134,6 +189,10 @@ class Marginal(ABC):
             lb, ub = self._shortest(level)
         return Interval(self.median, lb, ub, level, f"{level_text(level)} {KINDS[kind]}", self.name)
 
+    def as_r(self) -> Marginal:
+        """Return a Fisher z as a correlation."""
+        return TransformedMarginal(f"{self.name} as r", self, TANH)
+
     def density(self, *, points: int = 201) -> pd.DataFrame:
         """Return the density on equally spaced values that hold all but a thousandth of the posterior."""
         ends = self.quantile([5e-4, 1.0 - 5e-4])
@@ -151,8 +210,15 @@ class Marginal(ABC):
     def _shortest(self, level: float) -> tuple[float, float]:
         return shortest_interval(self._quantile, self._pdf, level=level, lowest=self._lowest)
 
-    @abstractmethod
-    def _expect(self, order: int) -> float: ...
+    def _has(self, order: int) -> bool:
+        """Return whether a moment is finite and in reach."""
+        return True
+
+    def _expect(self, order: int) -> float:
+        if not self._has(order):
+            return NotApplicable(INFINITE)
+        mean = self.average(lambda x: x)
+        return mean if order == 1 else float(np.sqrt(self.average(lambda x: (x - mean) ** 2)))
 
     @abstractmethod
     def _cdf(self, x: Array) -> Array: ...
@@ -212,40 +278,51 @@ class MixtureMarginal(Marginal):
         return float(self.mixture.weight @ (values @ _PZ))
 
 
+class OnPanels(Marginal):
+    """A standard deviation whose posterior is known on panels."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def panels(self) -> Panels:
+            """Those of its posterior."""
+
+    @property
+    def _lowest(self) -> float:
+        return 0.0
+
+    def _cdf(self, x: Array) -> Array:
+        return bayes_panels.cdf(self.panels, np.maximum(x, 0.0))
+
+    def _sf(self, x: Array) -> Array:
+        return bayes_panels.sf(self.panels, np.maximum(x, 0.0))
+
+    def _quantile(self, p: Array) -> Array:
+        return bayes_panels.quantile(self.panels, p)
+
+    def average(self, function: Callable[[Array], Array]) -> float:
+        """Return the posterior mean of a function of it."""
+        return float(self.panels.weight[0] @ function(self.panels.tau))
+
+
 @dataclass(frozen=True, eq=False)
-class TauMarginal(Marginal):
+class TauMarginal(OnPanels):
     """The standard deviation between studies."""
 
     posterior: ExactPosterior
     name: str = "tau"
 
     @property
-    def _lowest(self) -> float:
-        return 0.0
+    def panels(self) -> Panels:
+        """Those of its posterior."""
+        return self.posterior.panels
 
-    def _expect(self, order: int) -> float:
-        if not self.posterior.finite(order, of="tau"):
-            return NotApplicable(INFINITE)
-        tau, weight = self.posterior.panels.tau, self.posterior.panels.weight[0]
-        mean = float(weight @ tau)
-        return mean if order == 1 else float(np.sqrt(weight @ (tau - mean) ** 2))
-
-    def _cdf(self, x: Array) -> Array:
-        return bayes_panels.cdf(self.posterior.panels, x)
-
-    def _sf(self, x: Array) -> Array:
-        return bayes_panels.sf(self.posterior.panels, x)
+    def _has(self, order: int) -> bool:
+        return self.posterior.finite(order, of="tau")
 
     def _pdf(self, x: Array) -> Array:
         logs = log_posterior(self.posterior.problem, np.maximum(x, 0.0)) - self.posterior.log_marginal
         return np.where(x >= 0, np.exp(logs), 0.0)
-
-    def _quantile(self, p: Array) -> Array:
-        return bayes_panels.quantile(self.posterior.panels, p)
-
-    def average(self, function: Callable[[Array], Array]) -> float:
-        """Return the posterior mean of a function of tau."""
-        return float(self.posterior.panels.weight[0] @ function(self.posterior.panels.tau))
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,17 +348,9 @@ class TransformedMarginal(Marginal):
         lowest = self.inner._lowest
         return float(self.function.forward(np.array(lowest))) if np.isfinite(lowest) else -np.inf
 
-    def _expect(self, order: int) -> float:
-        f = self.function
-        if not f.bounded:
-            # A square: its mean needs the second moment of what is squared, its variance the fourth.
-            posterior = self.inner.posterior if isinstance(self.inner, TauMarginal) else None
-            if posterior is None or not posterior.finite(2 * order, of="tau"):
-                return NotApplicable(INFINITE)
-        mean = self.inner.average(f.forward)
-        if order == 1:
-            return mean
-        return float(np.sqrt(self.inner.average(lambda x: (f.forward(x) - mean) ** 2)))
+    def _has(self, order: int) -> bool:
+        # A square: its mean needs the second moment of what is squared, its variance the fourth.
+        return self.function.bounded or self.inner._has(2 * order)
 
     def _cdf(self, x: Array) -> Array:
         return self.inner._cdf(self._back(x))

@@ -11,7 +11,6 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.exact.export import column
-from alliance_meta.core.bayes.integration import cdf, sf
 from alliance_meta.core.bayes.power import Powers, cumulative_distance, exists, probe_points, solve_power
 from alliance_meta.core.bayes.two_level import ExactPosterior
 from alliance_meta.core.three_level.posterior import MultilevelPosterior
@@ -25,8 +24,7 @@ from alliance_meta.tables.document import Document, Kind, table_of
 from alliance_meta.tables.format import brief
 
 if TYPE_CHECKING:
-    from alliance_meta.bayes.exact.results import BayesianResults
-    from alliance_meta.bayes.three_level.results import BayesianMultilevelResults
+    from alliance_meta.bayes.exact.results import ExactResults
 
 Posterior = ExactPosterior | MultilevelPosterior
 
@@ -101,9 +99,7 @@ class PowerScaling(Result):
         return Document(how, (), [table_of(self.table, kinds, heads={"likelihood": "data"}), [verdict]])
 
 
-def power_scaling(
-    fit: BayesianResults | BayesianMultilevelResults, *, what: Sequence[str] | None = None
-) -> PowerScaling:
+def power_scaling(fit: ExactResults, *, what: Sequence[str] | None = None) -> PowerScaling:
     r"""Return how sensitive posteriors are to their priors and to the data.
 
     Would a slightly stronger prior have changed the conclusion? Would slightly stronger data? If both would, prior and
@@ -156,7 +152,7 @@ def power_scaling(
     if not isinstance(exact, ExactPosterior | MultilevelPosterior):
         raise InputError(f"power_scaling needs the result of BayesianModel.fit, not {type(fit).__name__}")
     mean = ["mu"] if fit.design.has_intercept else []
-    known = list(dict.fromkeys([*fit.names, *mean, *_tau_names(fit), "theta_new"]))
+    known = list(dict.fromkeys([*fit.names, *mean, *fit.priors.tau_names, "theta_new"]))
     names = known if what is None else list(what)
     unknown = [name for name in names if name not in known]
     if unknown or not names:
@@ -174,10 +170,6 @@ def power_scaling(
 Probe = tuple[Array, Array]
 
 
-def _tau_names(fit: Any) -> tuple[str, ...]:
-    return fit.priors.tau_names if isinstance(fit.exact, MultilevelPosterior) else ("tau",)
-
-
 def _probe(fit: Any, name: str) -> Probe:
     low, high = fit.posterior(name).quantile([1.0 / DRAWS, 1.0 - 1.0 / DRAWS])
     return probe_points(float(low), float(high))
@@ -185,11 +177,10 @@ def _probe(fit: Any, name: str) -> Probe:
 
 def _probabilities(fit: Any, exact: Posterior, name: str, x: Array) -> Array:
     """Return the probabilities up to each x, and those beyond, (2, m)."""
-    if isinstance(exact, ExactPosterior) and name == "tau":
-        return np.stack([cdf(exact.panels, x), sf(exact.panels, x)])
-    if isinstance(exact, MultilevelPosterior) and name in _tau_names(fit):
-        below = exact.deviation(_tau_names(fit).index(name)).cdf(x)
-        return np.stack([below, 1.0 - below])
+    which = fit.priors.which(name)
+    if which is not None:
+        tau = fit._deviation(exact, which)
+        return np.stack([tau.cdf(x), tau.sf(x)])
     made = exact.new_effects(fit._mean_row[None]) if name == "theta_new" else exact.coefficients(fit._row(name)[None])
     below = made.cdf(x[None])[0]
     # What is missing from 1 is at least 1 / DRAWS here, so that it has digits enough.

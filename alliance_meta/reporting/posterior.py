@@ -68,7 +68,7 @@ def _put_prior(put: Callable[..., None], fit: BayesianResults, level: str) -> No
     for key, words, prior in _tau_priors(fit):
         put(f"{key}_prior", str(prior), "text", f"Prior of {words}")
     edge = 0.5 * (1.0 - fit.level)
-    mu = dict(zip(fit.priors.names, fit.priors.coefficients, strict=True)).get("mu")
+    mu = fit.priors.named.get("mu")
     if mu is not None and mu.proper and fit._scale == "z":
         low, high = (math.tanh(float(one)) for one in mu.quantile([edge, 1.0 - edge]))
         put("prior_r", [low, high], "r_interval", f"Mean r before the data, {level}")

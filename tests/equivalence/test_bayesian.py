@@ -9,6 +9,7 @@ from scipy import integrate, special, stats
 import alliance_meta as am
 from alliance_meta import EffectSizes, priors
 from alliance_meta.bayes import arviz_bridge
+from alliance_meta.core.bayes.two_level import search_range
 from tests.tolerances import CLOSED_FORM
 
 # Two quadratures of the same integral.
@@ -294,3 +295,41 @@ def _correlation(fit):
     name = f"theta[{fit.effects.slab[0]}]"
     mu, theta = fit.posterior("mu").sd, fit.posterior(name).sd
     return (mu**2 + theta**2 - fit.posterior({"mu": 1, name: -1}).sd ** 2) / (2 * mu * theta)
+
+
+HEAVY = [
+    # Of tau the moments below df + 1 exist, but not all within reach of the quadrature; of mu those below df + df + 1.
+    (priors.Normal(0, 0.5), priors.HalfT(1.1, 0.2), (True, True), (True, True)),
+    (priors.Normal(0, 0.5), priors.HalfT(1.01, 0.2), (False, False), (True, True)),
+    (priors.Normal(0, 0.5), priors.HalfT(0.05, 0.2), (False, False), (True, True)),
+    (priors.Normal(0, 0.5), priors.HalfCauchy(0.2), (True, False), (True, True)),
+    (priors.Cauchy(0, 0.3), priors.HalfCauchy(0.2), (True, False), (True, True)),
+    (priors.StudentT(0.3, 0, 0.3), priors.HalfT(0.5, 0.2), (True, False), (True, False)),
+    (priors.StudentT(0.2, 0, 0.3), priors.Lomax(0.7, 0.2), (True, False), (True, False)),
+]
+
+
+@pytest.mark.parametrize(("mu", "tau", "of_tau", "of_mu"), HEAVY, ids=str)
+def test_moments_under_heavy_tails_are_right_or_not_given(mu, tau, of_tau, of_mu):
+    """One study: tau on a grid of logarithms that reaches to 1e150."""
+    y, v = 0.3, 0.02
+    fit = am.BayesianModel(EffectSizes.from_arrays([y], [v], measure="ZCOR"), mu_prior=mu, tau_prior=tau).fit()
+    found = {name: (fit.posterior(name).mean, fit.posterior(name).sd) for name in ("tau", "mu")}
+    assert [one == one for one in (*found["tau"], *found["mu"])] == [*of_tau, *of_mu]
+    s = np.linspace(np.log(1e-8), np.log(1e150), 40001)
+    t = np.exp(s)
+    if isinstance(mu, priors.Normal):
+        weight = stats.norm.pdf(y, 0, np.sqrt(v + t**2 + 0.25)) * tau.pdf(t) * t
+        mean = (weight * t).sum() / weight.sum()
+        spread = np.sqrt((weight * (t - mean) ** 2).sum() / weight.sum())
+        for known, exact in zip(found["tau"], (mean, spread), strict=True):
+            assert known != known or known == pytest.approx(exact, rel=1e-7)
+
+
+def test_the_mass_of_tau_lies_where_it_is_looked_for():
+    """Many studies that agree, and no prior that says how small tau is: it lies far below every standard error."""
+    y = np.random.default_rng(0).normal(0, 0.1, 2000)
+    es = EffectSizes.from_arrays(y, np.full(2000, 0.01))
+    fit = am.BayesianModel(es, mu_prior=priors.Flat(), tau_prior=priors.Uniform()).fit()
+    low, high = search_range(fit.exact.problem)
+    assert low < fit.posterior("tau").quantile(1e-3) < fit.posterior("tau").quantile(0.999) < high

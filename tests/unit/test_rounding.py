@@ -31,7 +31,6 @@ EXACT = {
     "{number:.0f}": "a whole number in R code, with all its digits",
     "{prior.mean:.15g}": "R code, which needs every digit",
     "{prior.sd:.15g}": "R code",
-    "{1.0 / prior.scale:.15g}": "R code",
     "{fit.mu_prior.mean:.15g}": "R code",
     "{fit.mu_prior.sd:.15g}": "R code",
     "{one.weight:.15g}": "R code",

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.bayes.averaged.bias_models import WeightFunction
-from alliance_meta.results.export import columns_of, plain
+from alliance_meta.bayes.averaged.export import averages_dict
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.averaged.bias_results import RobmaResults
@@ -46,21 +46,12 @@ def statistics(fit: RobmaResults) -> dict[str, Any]:
 
 def to_dict(fit: RobmaResults) -> dict[str, Any]:
     """Return every number and setting as JSON-ready values."""
-    tables = {"models": fit.models, "inclusion": fit.inclusion.reset_index()}
-    tables |= {"averaged": fit.tidy().reset_index(), "conditional": fit.tidy(conditional=True).reset_index()}
-    if any(isinstance(one, WeightFunction) for one in fit.bias):
-        tables["weight_function"] = fit.weight_function()
-    return plain(
-        {
-            "model": {
-                "priors": {"mu": fit.mu_prior.to_dict(), "tau": fit.tau_prior.to_dict()},
-                "bias": [one.to_dict() for one in fit.bias],
-                "direction": fit.direction,
-                "method": "quadrature",
-            },
-            "statistics": statistics(fit),
-            **{name: columns_of(table) for name, table in tables.items()},
-            "notes": [note.to_dict() for note in fit.notes],
-            "provenance": fit.effects.provenance.to_dict(),
-        }
-    )
+    model = {
+        "priors": {"mu": fit.mu_prior.to_dict(), "tau": fit.tau_prior.to_dict()},
+        "bias": [one.to_dict() for one in fit.bias],
+        "direction": fit.direction,
+        "method": "quadrature",
+    }
+    weighed = any(isinstance(one, WeightFunction) for one in fit.bias)
+    more = {"models": fit.models} | ({"weight_function": fit.weight_function()} if weighed else {})
+    return averages_dict(fit, model, statistics(fit), more)

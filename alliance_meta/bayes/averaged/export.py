@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from alliance_meta.bayes.averaged.quantity import AveragedMarginal
-from alliance_meta.bayes.exact.export import column
-from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.bayes.averaged.averages import Averaged
 from alliance_meta.results.export import columns_of, plain
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.averaged.results import AveragedResults
-
-COLUMNS = ("p_incl", "mean", "sd", "median", "ci_lb", "ci_ub")
-
-
-def tidy(fit: AveragedResults, *, conditional: bool, level: float) -> pd.DataFrame:
-    """Return one row per parameter."""
-    rows: dict[str, tuple[float, ...]] = {}
-    for name in (*fit.names, "tau", "theta_new"):
-        one = fit.posterior(name)
-        included = 1.0 - one.spike if isinstance(one, AveragedMarginal) else 1.0
-        if conditional and not included:
-            none = NotApplicable("no model has it")
-            rows[name] = (included, none, none, none, none, none)
-            continue
-        one = fit.posterior(name, conditional=conditional)
-        limits = one.interval(level=level)
-        rows[name] = (included, one.mean, one.sd, limits.estimate, limits.lb, limits.ub)
-    cells = {name: column(list(part)) for name, part in zip(COLUMNS, zip(*rows.values(), strict=True), strict=True)}
-    out = pd.DataFrame(cells, index=pd.Index(list(rows), name="parameter"))
-    out.attrs.update(scale=fit.effects.scale_label, level=level, interval="eti", conditional=conditional)
-    return out
 
 
 def models(fit: AveragedResults) -> pd.DataFrame:
@@ -90,18 +68,26 @@ def statistics(fit: AveragedResults) -> dict[str, Any]:
 def to_dict(fit: AveragedResults) -> dict[str, Any]:
     """Return every number and setting as JSON-ready values."""
     chosen = zip(fit.priors.names, fit.priors.coefficients, strict=True)
+    model = {
+        "always": list(fit.always),
+        "candidates": list(fit.space.terms),
+        "priors": {name: prior.to_dict() for name, prior in chosen},
+        "tau_priors": [prior.to_dict() for prior in fit.tau_priors],
+        "method": "exact, by quadrature over tau",
+    }
+    return averages_dict(fit, model, statistics(fit), {"models": fit.models.head(1000)})
+
+
+def averages_dict(
+    fit: Averaged, model: dict[str, Any], numbers: dict[str, Any], more: Mapping[str, pd.DataFrame]
+) -> dict[str, Any]:
+    """Return settings, statistics and tables of an average as JSON-ready values."""
     tables = {"inclusion": fit.inclusion.reset_index(), "averaged": fit.tidy().reset_index()}
-    tables |= {"conditional": fit.tidy(conditional=True).reset_index(), "models": fit.models.head(1000)}
+    tables |= {"conditional": fit.tidy(conditional=True).reset_index(), **more}
     return plain(
         {
-            "model": {
-                "always": list(fit.always),
-                "candidates": list(fit.space.terms),
-                "priors": {name: prior.to_dict() for name, prior in chosen},
-                "tau_priors": [prior.to_dict() for prior in fit.tau_priors],
-                "method": "exact, by quadrature over tau",
-            },
-            "statistics": statistics(fit),
+            "model": model,
+            "statistics": numbers,
             **{name: columns_of(table) for name, table in tables.items()},
             "notes": [note.to_dict() for note in fit.notes],
             "provenance": fit.effects.provenance.to_dict(),

@@ -12,13 +12,11 @@ from scipy import special
 from alliance_meta._typing import AnyArray, Array, Mask
 from alliance_meta.bayes.averaged.results import AveragedResults
 from alliance_meta.bayes.averaged.space import ModelSpace
-from alliance_meta.bayes.exact.setup import MARKS, PriorSet, check_kind, choose_priors, coordinates
+from alliance_meta.bayes.exact.setup import PriorSet, check_kind, choose_priors, coordinates, gaussians, tau_density
 from alliance_meta.bayes.priors import MU, TAU
-from alliance_meta.bayes.priors.effect import Flat, Normal
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 from alliance_meta.core.bayes.average import average_subsets
 from alliance_meta.core.bayes.subsets import SubsetProblem
-from alliance_meta.core.bayes.two_level import TauDensity
 from alliance_meta.design import INTERCEPT, Design, design_of
 from alliance_meta.effects.studies import dependence_notes, refuse_dependent
 from alliance_meta.effects.table import EffectSizes
@@ -129,7 +127,7 @@ def average(
     optional = ([EFFECT] if p_effect < 1.0 else []) + terms
     problem = _problem(effects, design, chosen, optional)
     space = _space(optional, terms, p_effect, p_include, p_heterogeneity, len(given))
-    found = average_subsets(problem, space.number, space.log_prior, [_density(one) for one in given])
+    found = average_subsets(problem, space.number, space.log_prior, [tau_density(one) for one in given])
     return AveragedResults(
         effects=effects,
         design=design,
@@ -160,7 +158,8 @@ def _check(
     if len(candidates) > MOST:
         raise InputError(f"{len(candidates)} candidates make {2 ** len(candidates)} models; give at most {MOST}")
     check_kind(mu, EffectPrior, "mu_prior")
-    if not isinstance(mu, Normal | Flat):
+    assert isinstance(mu, EffectPrior)
+    if mu.gaussian is None:
         raise InputError(f"mu_prior={mu}: averaging takes a normal or a flat prior of the mean effect")
     priors = (tau,) if isinstance(tau, TauPrior) else tuple(tau)
     if not 1 <= len(priors) <= MOST_PRIORS:
@@ -218,13 +217,9 @@ def _problem(effects: EffectSizes, design: Design, chosen: PriorSet, optional: S
     free = [slot for name in optional for slot in slots[name]]
     fixed = [slot for slot in range(design.p) if slot not in free]
     order = [*fixed, *free]
-    mean, precision = np.zeros(design.p), np.zeros(design.p)
-    for j, prior in enumerate(chosen.coefficients):
-        if isinstance(prior, Normal):
-            mean[j], precision[j] = prior.mean, prior.sd**-2.0
-        elif not isinstance(prior, Flat):
-            raise InputError(f"the prior of {chosen.names[j]}, {prior}: averaging takes normal priors")
-        elif j in free:
+    mean, precision = gaussians(chosen, "averaging takes normal priors")
+    for j in free:
+        if not chosen.coefficients[j].proper:
             raise InputError(
                 f"the prior of {chosen.names[j]} is flat: models with it cannot be compared to those without; "
                 "take a normal prior"
@@ -282,11 +277,6 @@ def _allowed(own: Mask, terms: Sequence[str]) -> Mask:
             if _parts(other) < _parts(term):
                 allowed &= ~own[:, i] | own[:, j]
     return allowed
-
-
-def _density(prior: TauPrior) -> TauDensity:
-    marks = tuple(float(q) for q in prior.quantile(MARKS) if 0 < q < np.inf)
-    return TauDensity(prior.logpdf, prior.upper, prior.tail, marks, True)
 
 
 def _notes(effects: EffectSizes, mu: EffectPrior, tau: tuple[TauPrior, ...]) -> list[Note]:

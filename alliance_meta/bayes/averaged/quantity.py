@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.bayes.marginals import INFINITE, Marginal, MixtureMarginal, TransformedMarginal
+from alliance_meta.bayes.marginals import TANH, Marginal, MixtureMarginal, OnPanels, TransformedMarginal
 from alliance_meta.core.bayes import integration as bayes_panels
 from alliance_meta.core.bayes.integration import Panels
 from alliance_meta.core.bayes.trapezoid import HalfLine, SincDensity
@@ -34,14 +34,11 @@ class GridMarginal(Marginal):
     # Mean and standard deviation, where they are known better than from the grid.
     known: tuple[float, float] | None = None
 
+    def _has(self, order: int) -> bool:
+        return order <= self.moments
+
     def _expect(self, order: int) -> float:
-        if order > self.moments:
-            return NotApplicable(INFINITE)
-        if self.known is not None:
-            return self.known[order - 1]
-        value, weight = self.grid.value, self.grid.weight
-        mean = float(weight @ value)
-        return mean if order == 1 else float(np.sqrt(weight @ (value - mean) ** 2))
+        return self.known[order - 1] if self.known is not None and self._has(order) else super()._expect(order)
 
     @property
     def _lowest(self) -> float:
@@ -68,40 +65,19 @@ class GridMarginal(Marginal):
 
 
 @dataclass(frozen=True, eq=False)
-class PanelMarginal(Marginal):
-    """A standard deviation whose posterior is known on panels."""
+class PanelMarginal(OnPanels):
+    """A standard deviation of whose posterior nothing but the panels is known."""
 
     name: str
     panels: Panels
     # The highest moment that is finite.
     moments: int = 2
 
-    @property
-    def _lowest(self) -> float:
-        return 0.0
-
-    def _expect(self, order: int) -> float:
-        if order > self.moments:
-            return NotApplicable(INFINITE)
-        tau, weight = self.panels.tau, self.panels.weight[0]
-        mean = float(weight @ tau)
-        return mean if order == 1 else float(np.sqrt(weight @ (tau - mean) ** 2))
-
-    def _cdf(self, x: Array) -> Array:
-        return bayes_panels.cdf(self.panels, np.maximum(x, 0.0))
-
-    def _sf(self, x: Array) -> Array:
-        return bayes_panels.sf(self.panels, np.maximum(x, 0.0))
+    def _has(self, order: int) -> bool:
+        return order <= self.moments
 
     def _pdf(self, x: Array) -> Array:
         return np.where(x >= 0, bayes_panels.pdf(self.panels, np.maximum(x, 0.0)), 0.0)
-
-    def _quantile(self, p: Array) -> Array:
-        return bayes_panels.quantile(self.panels, p)
-
-    def average(self, function: Callable[[Array], Array]) -> float:
-        """Return the posterior mean of a function of the quantity."""
-        return float(self.panels.weight[0] @ function(self.panels.tau))
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +144,10 @@ class AveragedMarginal(Marginal):
     parts: tuple[Marginal, ...]
     spike: float = 0.0
     at: float = 0.0
+
+    def as_r(self) -> Marginal:
+        """Return a Fisher z as a correlation."""
+        return AveragedAsR(f"{self.name} as r", self, TANH)
 
     def prob(self, lower: float = -np.inf, upper: float = np.inf) -> float:
         """Return the probability of values strictly between two limits."""

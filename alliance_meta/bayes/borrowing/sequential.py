@@ -187,7 +187,7 @@ def _bf10(fit: BayesianResults, exact: ExactPosterior) -> float:
         return NotApplicable("the prior of mu is flat")
     if len(used) > 1 and not all(isinstance(one, Normal) for one in used):
         return NotApplicable("a Bayes factor of a combination needs normal priors of all its coefficients")
-    prior = _prior_of(fit, row)
+    prior = _prior_of(fit.priors, row)
     assert prior is not None
     log, _ = log_bf01_of_point(exact, row, 0.0, prior)
     return float(np.exp(min(-log, 700.0)))

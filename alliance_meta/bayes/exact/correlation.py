@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from alliance_meta.bayes.exact.correlation_results import BayesianCorrelationResults
 from alliance_meta.bayes.exact.setup import check_kind, tau_density
 from alliance_meta.bayes.marginals import IntervalKind
 from alliance_meta.bayes.priors import MU, TAU
-from alliance_meta.bayes.priors.effect import Cauchy, Normal, StudentT
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 from alliance_meta.core.bayes.tabulated import TabulatedPosterior, TabulatedProblem, solve_tabulated
 from alliance_meta.core.correlations.table import tabulated_correlations
@@ -123,10 +120,7 @@ def exact_correlation(
 def _tails(mu_prior: EffectPrior, tau_prior: TauPrior, k: int) -> tuple[float, float]:
     """Return the a of the tails mu^-a and tau^-a; the likelihood of one true effect far away falls like 1 / tau."""
     of_tau = tau_prior.tail + k - (0 if mu_prior.proper else 1)
-    if isinstance(mu_prior, Normal):
-        return np.inf, of_tau
-    df = mu_prior.df if isinstance(mu_prior, StudentT) else 1.0 if isinstance(mu_prior, Cauchy) else 0.0
-    return of_tau + df, of_tau
+    return of_tau + (mu_prior.moments if mu_prior.proper else 0.0), of_tau
 
 
 def _notes(k: int, exact: TabulatedPosterior) -> list[Note]:

@@ -11,19 +11,11 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.bayes.averaged.quantity import GridMarginal
-from alliance_meta.bayes.exact.export import column
+from alliance_meta.bayes.exact.export import as_table, row
 from alliance_meta.bayes.exact.model import BayesianModel
-from alliance_meta.bayes.exact.text import intervals, posterior_table
+from alliance_meta.bayes.exact.text import intervals_line, posterior_table
 from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis, shown, undefined
-from alliance_meta.bayes.marginals import (
-    KINDS,
-    LACKS,
-    TANH,
-    IntervalKind,
-    Marginal,
-    StatedIntervals,
-    TransformedMarginal,
-)
+from alliance_meta.bayes.marginals import KINDS, LACKS, IntervalKind, Marginal, Posterior
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 from alliance_meta.core.bayes.tabulated import TabulatedPosterior, evidence_without
 from alliance_meta.effects.studies import refuse_dependent
@@ -31,7 +23,7 @@ from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
-from alliance_meta.options import did_you_mean
+from alliance_meta.options import Scale, did_you_mean
 from alliance_meta.results import wording
 from alliance_meta.results.export import columns_of, one_row, plain
 from alliance_meta.tables.document import Document
@@ -41,7 +33,7 @@ NAMES = ("mu", "tau", "theta_new")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class BayesianCorrelationResults(StatedIntervals):
+class BayesianCorrelationResults(Posterior):
     """The posterior of a Bayesian random-effects model with the exact sampling density of each correlation.
 
     Made by `bayes.exact_correlation`. Everything is on Fisher's z of the *true* correlation, and every number comes
@@ -62,6 +54,7 @@ class BayesianCorrelationResults(StatedIntervals):
         What a reader must know; every report prints them.
     """
 
+    _of_a_point = "a single value has probability 0; state a range"
     called = "a Bayesian model with the exact density of r"
     lacks: ClassVar[Mapping[str, str]] = {**LACKS, "r_code": "no R package fits it"}
 
@@ -85,7 +78,7 @@ class BayesianCorrelationResults(StatedIntervals):
         """Estimate of the numerical error of the log marginal likelihood; probabilities are right to its root."""
         return self.exact.error
 
-    def posterior(self, what: str, *, scale: str | None = None) -> Marginal:
+    def posterior(self, what: str, *, scale: Scale | None = None) -> Marginal:
         """Return the posterior distribution of one quantity.
 
         Parameters
@@ -98,13 +91,7 @@ class BayesianCorrelationResults(StatedIntervals):
         name = str(what).strip()
         if name not in NAMES:
             raise InputError(f"no quantity {name!r}{did_you_mean(name, list(NAMES)) or '.'} Known: {', '.join(NAMES)}")
-        if scale not in (None, "z", "r"):
-            raise InputError(f"scale={scale!r} must be 'z' or 'r'")
-        if scale != "r":
-            return self._marginals[name]
-        if name == "tau":
-            raise InputError("scale='r': tau is no effect, so that it cannot be shown as a correlation")
-        return TransformedMarginal(f"{name} as r", self._marginals[name], TANH)
+        return self._on_scale(self._marginals[name], scale, "tau" if name == "tau" else "")
 
     @cached_property
     def _marginals(self) -> dict[str, Marginal]:
@@ -117,13 +104,6 @@ class BayesianCorrelationResults(StatedIntervals):
             "tau": tau,
             "theta_new": GridMarginal("theta_new", exact.theta_new, finite, exact.new_moments),
         }
-
-    def prob(self, statement: str, *, scale: str | None = None) -> float:
-        """Return the posterior probability of a statement such as ``"mu > 0.1"`` or ``"0.1 < theta_new < 0.5"``."""
-        stated = read_hypothesis(statement)
-        if stated.is_point:
-            raise InputError(f"{statement!r}: a single value has probability 0; state a range")
-        return self.posterior(stated.name, scale=scale).prob(stated.lower, stated.upper)
 
     def bayes_factor(self, hypothesis: str, *, dependent: Literal["ignore"] | None = None) -> BayesFactor:
         """Return the Bayes factor of ``"mu = 0"`` or ``"tau = 0"`` against not so."""
@@ -162,25 +142,11 @@ class BayesianCorrelationResults(StatedIntervals):
     def tidy(self, *, level: float | None = None, interval: IntervalKind | None = None) -> pd.DataFrame:
         """Return one row each for ``mu``, ``tau`` and ``theta_new``: ``mean sd median ci_lb ci_ub``, on Fisher's z."""
         used, kind = self._interval(level, interval)
-        rows = {}
-        for name in NAMES:
-            one = self.posterior(name)
-            limits = one.interval(level=used, kind=kind)
-            rows[name] = (one.mean, one.sd, limits.estimate, limits.lb, limits.ub)
-        cells = zip(("mean", "sd", "median", "ci_lb", "ci_ub"), zip(*rows.values(), strict=True), strict=True)
-        out = pd.DataFrame(
-            {name: column(list(part)) for name, part in cells}, index=pd.Index(list(rows), name="parameter")
-        )
-        out.attrs.update(
-            scale=self.effects.scale_label,
-            level=used,
-            interval=kind,
-            interval_label=f"{level_text(used)} {KINDS[kind]}",
-        )
-        return out
+        rows = {name: row(self.posterior(name), used, kind) for name in NAMES}
+        return as_table(rows, self.effects.scale_label, used, kind)
 
     def predict(
-        self, *, scale: str | None = None, level: float | None = None, interval: IntervalKind | None = None
+        self, *, scale: Scale | None = None, level: float | None = None, interval: IntervalKind | None = None
     ) -> pd.DataFrame:
         """Return the mean effect with its credible interval and the prediction interval of a new study.
 
@@ -239,9 +205,9 @@ class BayesianCorrelationResults(StatedIntervals):
             f"Bayesian random-effects model with the exact density of each r (k = {self.k}; error about "
             f"{brief(self.error_bound, 1)})",
             [
-                f"{self.effects.provenance.source}: {self.effects.scale_label} ({self.effects.measure})",
+                self.effects.heading,
                 f"Priors: mu ~ {self.mu_prior}; tau ~ {self.tau_prior}",
-                intervals(self),
+                intervals_line(self),
             ],
             posterior_table(self, self.tidy()),
             [

@@ -14,26 +14,27 @@ from alliance_meta.core.bayes.two_level import ExactPosterior, components
 from alliance_meta.errors import InputError
 
 if TYPE_CHECKING:
-    from alliance_meta.bayes.exact.results import BayesianResults
+    from alliance_meta.bayes.exact.results import ExactResults
+
+# Standard deviations (n,) or (n, 2), coefficients in the coordinates of the quadrature (n, p), the spread of a new
+# effect (n,), true effects (n, k).
+Drawn = tuple[Array, Array, Array, Array]
 
 
-def to_arviz(fit: BayesianResults, *, draws: int, seed: int, chains: int) -> Any:
+def to_arviz(fit: ExactResults, *, draws: int, seed: int, chains: int) -> Any:
     """Return draws in the container of the installed ArviZ."""
     if draws < 1 or chains < 1 or draws % chains:
         raise InputError(
             f"draws={draws!r} in chains={chains!r}: give a positive number of draws that the chains share evenly"
         )
     rng = np.random.default_rng(seed)
-    exact, k = fit.exact, fit.k
-    tau = quantile(exact.panels, rng.uniform(2.0**-54, 1.0, draws))
-    coefficients = _coefficients(exact, tau, rng)
-    model = exact.problem.model
-    fitted = coefficients @ model.X.T
-    own = tau[:, None] ** 2 / (model.v + tau[:, None] ** 2)
-    theta = fitted + own * (model.y - fitted) + np.sqrt(own * model.v) * rng.standard_normal((draws, k))
-    new = coefficients @ fit._mean_row + tau * rng.standard_normal(draws)
+    tau, coefficients, spread, theta = fit._drawn(rng, draws)
+    new = coefficients @ fit._mean_row + spread * rng.standard_normal(draws)
     found: dict[str, Array] = {"tau": tau, "theta_new": new, "theta": theta}
-    dims, coords = {"theta": ["study"]}, {"study": list(fit.effects.slab)}
+    of_row = fit._row_is
+    dims, coords = {"theta": [of_row]}, {of_row: list(fit.effects.slab)}
+    if tau.ndim > 1:
+        dims["tau"], coords["term"] = ["term"], [name[4:-1] for name in fit.priors.tau_names]
     printed = coefficients @ coordinates(fit.design).T
     if fit.design.formula == "1":
         found["mu"] = printed[:, 0]
@@ -42,6 +43,17 @@ def to_arviz(fit: BayesianResults, *, draws: int, seed: int, chains: int) -> Any
         dims["beta"], coords["coefficient"] = ["coefficient"], list(fit.names)
     shaped = {name: values.reshape(chains, -1, *values.shape[1:]) for name, values in found.items()}
     return arviz_bridge.from_draws(shaped, dims=dims, coords=coords)
+
+
+def draw(exact: ExactPosterior, rng: np.random.Generator, draws: int) -> Drawn:
+    """Draw from the posterior of a two-level model."""
+    tau = quantile(exact.panels, rng.uniform(2.0**-54, 1.0, draws))
+    coefficients = _coefficients(exact, tau, rng)
+    model = exact.problem.model
+    fitted = coefficients @ model.X.T
+    own = tau[:, None] ** 2 / (model.v + tau[:, None] ** 2)
+    theta = fitted + own * (model.y - fitted) + np.sqrt(own * model.v) * rng.standard_normal(fitted.shape)
+    return tau, coefficients, tau, theta
 
 
 def _coefficients(exact: ExactPosterior, tau: Array, rng: np.random.Generator) -> Array:

@@ -9,16 +9,18 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import Array
+from alliance_meta.bayes.exact.setup import Priors
 from alliance_meta.bayes.hypotheses import BayesFactor, Hypothesis, undefined
+from alliance_meta.bayes.marginals import Marginal
 from alliance_meta.bayes.priors.effect import Normal
-from alliance_meta.bayes.priors.prior import EffectPrior
+from alliance_meta.bayes.priors.prior import EffectPrior, Prior
 from alliance_meta.core.bayes.normal import LOG_2PI
 from alliance_meta.core.bayes.two_level import ExactPosterior, expectation, log_likelihood
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 
 if TYPE_CHECKING:
-    from alliance_meta.bayes.exact.results import BayesianResults
+    from alliance_meta.bayes.exact.results import BayesianResults, ExactResults
 
 # A posterior density or probability below this has lost its digits to those of the nodes.
 LEAST = 1e-200
@@ -26,48 +28,60 @@ LEAST = 1e-200
 
 def bayes_factor(fit: BayesianResults, stated: Hypothesis) -> BayesFactor:
     """Return the Bayes factor of a hypothesis."""
+    prior = prior_of_stated(fit, stated)
+    if not isinstance(prior, Prior):
+        return undefined(stated, prior)
     if stated.name == "tau":
-        return _of_tau(fit, stated)
-    if stated.name in ("tau2", "I2") or stated.name.startswith("theta"):
-        raise InputError(
-            f"{stated.text!r}: Bayes factors are for mu, a coefficient or tau; for a probability use prob()"
-        )
+        return _of_tau(fit, stated, prior)
+    assert isinstance(prior, EffectPrior)
     row = fit._row(stated.name)
-    prior = _prior_of(fit, row)
-    if prior is None:
-        return undefined(stated, f"the prior of {stated.name} is flat")
     return _point(fit, stated, row, prior) if stated.is_point else _range(fit, stated, row, prior)
 
 
-def _of_tau(fit: BayesianResults, stated: Hypothesis) -> BayesFactor:
-    prior, exact = fit.priors.tau, fit.exact
-    if not prior.proper:
-        return undefined(stated, f"the prior of tau, {prior}, is improper")
-    if stated.is_point:
-        if stated.lower != 0:
-            raise InputError(
-                f"{stated.text!r}: of the points only tau = 0 is a hypothesis (no heterogeneity); or give a range"
-            )
-        log = float(log_likelihood(exact.problem, np.zeros(1))[0]) - exact.log_marginal
-        return _made(stated, log, exact.error, _savage_dickey_tau(fit))
-    lower = max(stated.lower, 0.0)
+def prior_of_stated(fit: ExactResults, stated: Hypothesis) -> Prior | str:
+    """Return the prior of what a hypothesis is about, or why there can be no Bayes factor of it."""
+    name, which = stated.name, fit.priors.which(stated.name)
+    if which is None and (fit._is_spread(name) or name.startswith("theta")):
+        *first, last = "mu", "a coefficient", *fit.priors.tau_names
+        raise InputError(
+            f"{stated.text!r}: Bayes factors are for {', '.join(first)} or {last}; for a probability use prob()"
+        )
+    if which is None:
+        return _prior_of(fit.priors, fit._row(name)) or f"the prior of {name} is flat"
+    if stated.is_point and stated.lower != 0:
+        raise InputError(
+            f"{stated.text!r}: of the points only {name} = 0 is a hypothesis (no variation); or give a range"
+        )
+    prior = fit.priors.taus[which]
+    return prior if prior.proper else f"the prior of {name}, {prior}, is improper"
+
+
+def _of_tau(fit: BayesianResults, stated: Hypothesis, prior: Prior) -> BayesFactor:
+    exact, posterior = fit.exact, fit.posterior("tau")
+    if not stated.is_point:
+        return of_range(stated, posterior, prior, exact.error, lowest=0.0)
+    log = float(log_likelihood(exact.problem, np.zeros(1))[0]) - exact.log_marginal
+    return made(stated, log, exact.error, savage_dickey(posterior, prior, 1e-9 * posterior.median))
+
+
+def of_range(stated: Hypothesis, posterior: Marginal, prior: Prior, error: float, *, lowest: float) -> BayesFactor:
+    """Return the Bayes factor of a range from the probabilities inside and outside, before and after the data."""
+    lower = max(stated.lower, lowest)
     below, above = float(prior.cdf(lower)), 1.0 - float(prior.cdf(stated.upper))
     if not 0 < below + above < 1:
-        raise InputError(f"{stated.text!r}: the prior of tau, {prior}, leaves no doubt about that")
-    posterior = fit.posterior("tau")
+        raise InputError(f"{stated.text!r}: the prior of {stated.name}, {prior}, leaves no doubt about that")
     outside = float(posterior.cdf(lower)) + float(posterior.sf(stated.upper))
     inside = posterior.prob(lower, stated.upper)
     smallest = np.finfo(float).tiny
     log = float(np.log(max(inside, smallest)) - np.log(max(outside, smallest)))
     log -= float(np.log1p(-below - above) - np.log(below + above))
-    error = exact.error / max(min(inside, outside), smallest)
-    return _made(stated, log, error, NotApplicable("there is no other route"))
+    error = error / max(min(inside, outside), smallest)
+    return made(stated, log, error, NotApplicable("there is no other route"))
 
 
-def _savage_dickey_tau(fit: BayesianResults) -> float:
-    """Return posterior over prior density of tau at 0, where the prior has one there."""
-    at = 1e-9 * fit.posterior("tau").median
-    return _ratio(float(fit.posterior("tau").pdf(at)), float(fit.priors.tau.logpdf(at)))
+def savage_dickey(posterior: Marginal, prior: Prior, at: float) -> float:
+    """Return posterior over prior density at a point, where both have digits."""
+    return _ratio(float(posterior.pdf(at)), float(prior.logpdf(at)))
 
 
 def _ratio(density: float, prior_log: float) -> float:
@@ -77,10 +91,10 @@ def _ratio(density: float, prior_log: float) -> float:
     return float(np.exp(np.log(density) - prior_log))
 
 
-def _prior_of(fit: BayesianResults, row: Array) -> EffectPrior | None:
+def _prior_of(priors: Priors, row: Array) -> EffectPrior | None:
     """Return the prior of one coefficient or of a combination, None where it is flat."""
     used = np.flatnonzero(row)
-    chosen = fit.priors.coefficients
+    chosen = priors.coefficients
     if not all(chosen[j].proper for j in used):
         return None
     if len(used) == 1 and row[used[0]] == 1.0:
@@ -95,7 +109,7 @@ def _point(fit: BayesianResults, stated: Hypothesis, row: Array, prior: EffectPr
     value, exact = stated.lower, fit.exact
     log, error = log_bf01_of_point(exact, row, value, prior)
     density = float(exact.coefficients(row[None]).pdf(np.array([[value]]))[0, 0])
-    return _made(stated, log, error, _ratio(density, float(prior.logpdf(value))))
+    return made(stated, log, error, _ratio(density, float(prior.logpdf(value))))
 
 
 def log_bf01_of_point(exact: ExactPosterior, row: Array, value: float, prior: EffectPrior) -> tuple[float, float]:
@@ -119,7 +133,7 @@ def _range(fit: BayesianResults, stated: Hypothesis, row: Array, prior: EffectPr
     seen = LEAST < tails < 1.0
     odds = np.log1p(-tails) - np.log(tails) - prior_log if seen else np.inf
     check = float(np.exp(odds)) if odds < 700.0 else NotApplicable("a probability is too near to 0")
-    return _made(stated, inside - outside - prior_log, first + second, check)
+    return made(stated, inside - outside - prior_log, first + second, check)
 
 
 def _centre(prior: EffectPrior) -> float:
@@ -145,7 +159,8 @@ def _log_outside(lower: float, upper: float) -> Callable[[Array, Array], Array]:
     return log_probability
 
 
-def _made(stated: Hypothesis, log: float, error: float, check: float) -> BayesFactor:
+def made(stated: Hypothesis, log: float, error: float, check: float) -> BayesFactor:
+    """Return the Bayes factor with this logarithm."""
     with np.errstate(over="ignore"):
         bf01, bf10 = float(np.exp(log)), float(np.exp(-log))
     return BayesFactor(stated.text, stated.opposite, bf01, bf10, log, error, check)

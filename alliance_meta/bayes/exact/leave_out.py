@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,6 @@ from alliance_meta.tables.format import fixed
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.exact.results import BayesianResults
-
-CANNOT = "without this study the posterior is improper"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -84,7 +83,7 @@ class LeaveOneOut(Result):
 
 def leave_one_out(fit: BayesianResults) -> LeaveOneOut:
     """Leave out each study of a fit in turn."""
-    exact, k = fit.exact, fit.k
+    exact = fit.exact
     left = delete_each(exact)
     finite = exact.problem.finite
     T = coordinates(fit.design)
@@ -95,27 +94,42 @@ def leave_one_out(fit: BayesianResults) -> LeaveOneOut:
         columns[f"mean[{name}]"] = mean[:, j] if finite(1, of="coefficients", left_out=1) else None
         columns[f"sd[{name}]"] = spread if finite(2, of="coefficients", left_out=1) else None
     columns["mean[tau]"] = left.tau if finite(1, of="tau", left_out=1) else None
-    table = {name: filled(values, left.rows, k) for name, values in columns.items()}
-    out = pd.DataFrame(table, index=pd.Index(fit.effects.slab, name="label"))
-    if len(left.rows) < k:
-        none = NotApplicable(f"{CANNOT}: {', '.join(fit.effects.slab[i] for i in sorted({*range(k)} - {*left.rows}))}")
-        return LeaveOneOut(none, none, none, none, out)
-    elpd = left.log_predictive
-    se = float(np.sqrt(k * elpd.var(ddof=1))) if k > 1 else NotApplicable("needs at least 2 studies")
     within = float(exact.observations().log_pdf(fit.effects.yi).sum())
-    return LeaveOneOut(float(elpd.sum()), se, within - float(elpd.sum()), float(left.error.sum()), out)
+    labels = pd.Index(fit.effects.slab, name="label")
+    return assembled(columns, labels, left.rows, within, left.error, what="study")
+
+
+def assembled(
+    columns: Mapping[str, Any], labels: pd.Index, there: Any, within: float, error: Array, *, what: str, **more: Any
+) -> LeaveOneOut:
+    """Return what leaving out each unit gave; `there` are those without which the posterior exists.
+
+    `within` is the log density of all units given all, `more` are columns that every unit has.
+    """
+    n = len(labels)
+    none = NotApplicable(f"without this {what} the posterior is improper")
+    table = more | {name: _filled(values, there, n, none) for name, values in columns.items()}
+    out = pd.DataFrame(table, index=labels)
+    if len(there) < n:
+        lost = ", ".join(str(labels[i]) for i in sorted({*range(n)} - {*np.asarray(there).tolist()}))
+        none = NotApplicable(f"{none.reason}: {lost}")
+        return LeaveOneOut(none, none, none, none, out)
+    elpd = columns["elpd"]
+    se = float(np.sqrt(n * elpd.var(ddof=1))) if n > 1 else NotApplicable("needs at least 2 studies")
+    total = float(elpd.sum())
+    return LeaveOneOut(total, se, within - total, float(error.sum()), out)
 
 
 def _spread(covariance: Array, row: Array) -> Array:
     return np.sqrt(np.einsum("i,mij,j->m", row, covariance, row))
 
 
-def filled(values: Array | None, rows: Any, k: int) -> Any:
-    """Return one value per study, with the reason where there is none."""
+def _filled(values: Array | None, there: Any, n: int, none: NotApplicable) -> Any:
+    """Return one value per unit, with the reason where there is none."""
     if values is None:
-        return np.array([NotApplicable(INFINITE)] * k, dtype=object)
-    if len(rows) == k:
+        return np.array([NotApplicable(INFINITE)] * n, dtype=object)
+    if len(there) == n:
         return values
-    out = np.array([NotApplicable(CANNOT)] * k, dtype=object)
-    out[rows] = values
+    out = np.array([none] * n, dtype=object)
+    out[there] = values
     return out

@@ -19,7 +19,7 @@ from alliance_meta.options import Scale
 from alliance_meta.results.predictions import COLUMNS, SCALE_LABELS, rows_to_predict, to_scale
 
 if TYPE_CHECKING:
-    from alliance_meta.bayes.exact.results import BayesianResults
+    from alliance_meta.bayes.exact.results import ExactResults
 
 # The mean of tanh over a normal distribution by the trapezoid rule, to rounding for tau up to about 1.
 _U = np.arange(-8.5, 8.51, 0.25)
@@ -33,7 +33,7 @@ CURVE, FAR_OUT = 129, 1e-7
 
 
 def predict(
-    fit: BayesianResults,
+    fit: ExactResults,
     newdata: pd.DataFrame | Mapping[str, Any] | None,
     *,
     scale: Scale | None,
@@ -45,9 +45,7 @@ def predict(
     return predict_rows(fit, X, scale=scale, level=level, kind=kind).set_axis(pd.Index(labels), axis=0)
 
 
-def predict_rows(
-    fit: BayesianResults, X: Array, *, scale: Scale | None, level: float, kind: IntervalKind
-) -> pd.DataFrame:
+def predict_rows(fit: ExactResults, X: Array, *, scale: Scale | None, level: float, kind: IntervalKind) -> pd.DataFrame:
     """Return the same for rows of the design, or for averages of rows, (m, p)."""
     wanted = scale or fit._scale
     # The check of the scale, and its message, are those of every other result.
@@ -68,7 +66,7 @@ def predict_rows(
     return frame
 
 
-def _quantiles(fit: BayesianResults, X: Array, *, tanh: bool, level: float) -> pd.DataFrame:
+def _quantiles(fit: ExactResults, X: Array, *, tanh: bool, level: float) -> pd.DataFrame:
     """Return all rows at once: quantiles go with the scale."""
     mixture, new = fit._coefficients(X), fit._new_effects(X)
     lower, upper = 0.5 * (1.0 - level), 0.5 * (1.0 + level)
@@ -82,7 +80,7 @@ def _quantiles(fit: BayesianResults, X: Array, *, tanh: bool, level: float) -> p
     return pd.DataFrame(dict(zip(COLUMNS, (ci[:, 1], se, ci[:, 0], ci[:, 2], pi[:, 0], pi[:, 1]), strict=True)))
 
 
-def _one_by_one(fit: BayesianResults, X: Array, wanted: str, level: float, kind: IntervalKind) -> pd.DataFrame:
+def _one_by_one(fit: ExactResults, X: Array, wanted: str, level: float, kind: IntervalKind) -> pd.DataFrame:
     """Return shortest intervals, or those of the mean true correlation."""
     mixture, new = fit._coefficients(X), fit._new_effects(X)
     of = fit.exact.finite(2, of="coefficients")
@@ -98,7 +96,7 @@ def _one_by_one(fit: BayesianResults, X: Array, wanted: str, level: float, kind:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _mean_correlation(fit: BayesianResults, row: Array) -> MeanCorrelation:
+def _mean_correlation(fit: ExactResults, row: Array) -> MeanCorrelation:
     exact = fit._thinned
     c = row @ coordinates(fit.design)
     sd = np.sqrt(((exact.root @ c) ** 2).sum(axis=1))
@@ -171,10 +169,6 @@ class MeanCorrelation(Marginal):
     def _values(self) -> Array:
         """Its values at every other point of the trapezoid rule, for each component."""
         return self._mean_of_tanh(self.centre + self.spread * _U[::2, None])[0]
-
-    def _expect(self, order: int) -> float:
-        mean = self.average(lambda r: r)
-        return mean if order == 1 else float(np.sqrt(self.average(lambda r: (r - mean) ** 2)))
 
     def _shortest(self, level: float) -> tuple[float, float]:
         """Return the shortest interval by a smooth curve through the distribution function, which is laborious."""

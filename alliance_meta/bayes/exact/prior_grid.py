@@ -2,83 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from alliance_meta.bayes.exact.export import column
-from alliance_meta.bayes.exact.setup import PriorSet, check_kind, exact_problem, with_tau
-from alliance_meta.bayes.marginals import MixtureMarginal, TauMarginal
-from alliance_meta.bayes.priors import TAU, sensitivity_set
+from alliance_meta.bayes.exact.setup import Priors, check_kind
+from alliance_meta.bayes.priors import sensitivity_set
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
-from alliance_meta.core.bayes.two_level import ExactProblem, solve
 from alliance_meta.errors import InputError
-from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.options import did_you_mean
 
 if TYPE_CHECKING:
-    from alliance_meta.bayes.exact.results import BayesianResults
+    from alliance_meta.bayes.exact.results import ExactResults
+
+TauPriors = Sequence[TauPrior] | Mapping[str, Sequence[TauPrior]]
 
 
 def prior_grid(
-    fit: BayesianResults,
-    *,
-    tau_priors: Sequence[TauPrior] | None,
-    mu_priors: Sequence[EffectPrior] | None,
+    fit: ExactResults, *, tau_priors: TauPriors | None, mu_priors: Sequence[EffectPrior] | None
 ) -> pd.DataFrame:
     """Return a table with one row per combination of priors."""
     own = fit.priors
-    if tau_priors is None:
-        others = [prior for prior in sensitivity_set() if prior != own.tau]
-        tau_priors = [own.tau, *others]
     if mu_priors is not None and "mu" not in own.names:
         raise InputError(f"mods={fit.design.formula!r} has no intercept, so that mu_priors have nothing to apply to")
-    if not len(tau_priors) or (mu_priors is not None and not len(mu_priors)):
+    choices = _choices(own, tau_priors)
+    if not all(choices) or (mu_priors is not None and not len(mu_priors)):
         raise InputError("give at least one prior to compare")
-    for tau_prior in tau_priors:
-        check_kind(tau_prior, TauPrior, "tau_priors")
-    for mu_prior in mu_priors or ():
-        check_kind(mu_prior, EffectPrior, "mu_priors")
-    sets = [own] if mu_priors is None else [_with_mu(own, prior) for prior in mu_priors]
+    for mu in mu_priors or ():
+        check_kind(mu, EffectPrior, "mu_priors")
+    vi = fit.effects.vi
+    known = [[prior.given(vi) for prior in priors] for priors in choices]
     rows = []
-    for one in sets:
-        # What does not depend on the prior of tau is done once.
-        problem = fit.exact.problem if one is own else exact_problem(fit.effects, fit.design, replace(one, tau=TAU))
-        rows += [_row(fit, problem, replace(one, tau=tau.given(fit.effects.vi))) for tau in tau_priors]
+    for priors in [own] if mu_priors is None else [own.with_mu(mu) for mu in mu_priors]:
+        solve = fit._solver(priors)
+        changed = [priors.with_taus(*taus) for taus in product(*known)]
+        rows += [_row(fit, solve(one), one) for one in changed]
     out = pd.DataFrame({name: column([row[name] for row in rows]) for name in rows[0]})
     out.attrs.update(level=fit.level, interval="eti", scale=fit.effects.scale_label)
     return out
 
 
-def _with_mu(priors: PriorSet, mu: EffectPrior) -> PriorSet:
-    chosen = list(priors.coefficients)
-    chosen[priors.names.index("mu")] = mu
-    return replace(priors, coefficients=tuple(chosen))
+def _choices(own: Priors, given: TauPriors | None) -> list[list[TauPrior]]:
+    """Return the priors to try of each standard deviation."""
+    labels = [name[4:-1] or name for name in own.tau_names]
+    if isinstance(given, Mapping):
+        found = [[one] for one in own.taus]
+        for name, priors in given.items():
+            which = own.which(f"tau[{name}]")
+            if which is None:
+                raise InputError(f"tau_priors names {name!r}{did_you_mean(name, labels)} Terms: {', '.join(labels)}")
+            found[which] = list(priors)
+    elif given is None:
+        found = [[one, *(prior for prior in sensitivity_set() if prior != one)] for one in own.taus]
+    else:
+        found = [list(given) for _ in labels]
+    for label, priors in zip(labels, found, strict=True):
+        for prior in priors:
+            check_kind(prior, TauPrior, "tau_priors" if len(labels) == 1 else f"tau_priors of {label}")
+    return found
 
 
-def _row(fit: BayesianResults, problem: ExactProblem, priors: PriorSet) -> dict[str, Any]:
-    exact = solve(with_tau(problem, priors.tau))
+def _row(fit: ExactResults, exact: Any, priors: Priors) -> dict[str, Any]:
     tails = np.array([0.5 * (1.0 - fit.level), 0.5, 0.5 * (1.0 + fit.level)])
     row = fit._mean_row[None]
-    mu = MixtureMarginal("mu", exact.coefficients(row)).quantile(tails)
-    new = MixtureMarginal("theta_new", exact.new_effects(row)).quantile(tails)
-    tau = TauMarginal(exact).quantile(tails)
-    improper = priors.improper
-    reason = f"the prior of {' and '.join(improper)} is improper"
-    mu_prior = priors.coefficients[priors.names.index("mu")] if "mu" in priors.names else "as fitted"
-    return {
-        "mu_prior": str(mu_prior),
-        "tau_prior": str(priors.tau),
-        "mu": mu[1],
-        "mu_ci_lb": mu[0],
-        "mu_ci_ub": mu[2],
-        "tau": tau[1],
-        "tau_ci_lb": tau[0],
-        "tau_ci_ub": tau[2],
-        "pi_lb": new[0],
-        "pi_ub": new[2],
-        "log_marginal_likelihood": NotApplicable(reason) if improper else exact.log_marginal,
-        "error_bound": exact.error,
-    }
+    new = exact.new_effects(row).quantile(tails)[0]
+    found = {"mu": exact.coefficients(row).quantile(tails)[0]}
+    found |= {name: fit._deviation(exact, i).quantile(tails) for i, name in enumerate(priors.tau_names)}
+    out: dict[str, Any] = {"mu_prior": str(priors.named.get("mu", "as fitted"))}
+    for name, prior in zip(priors.tau_names, priors.taus, strict=True):
+        out["tau_prior" if name == "tau" else f"prior of {name}"] = str(prior)
+    for name, (lower, median, upper) in found.items():
+        out |= {name: median, f"{name}_ci_lb": lower, f"{name}_ci_ub": upper}
+    likelihood = priors.evidence(exact.log_marginal)
+    return out | {"pi_lb": new[0], "pi_ub": new[2], "log_marginal_likelihood": likelihood, "error_bound": exact.error}

@@ -5,18 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.bayes.exact.setup import coordinates
+from alliance_meta.bayes.exact.setup import Priors, coordinates
 from alliance_meta.bayes.marginals import (
     SQUARE,
-    TANH,
-    IntervalKind,
     Marginal,
     MixtureMarginal,
-    StatedIntervals,
+    Posterior,
     TauMarginal,
     TransformedMarginal,
     share_of,
@@ -31,15 +30,25 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import Scale, did_you_mean
 
+# Spreads of true effects, by names that every model has.
+SPREADS = ("tau", "tau2", "I2")
+EFFECT = re.compile(r"theta\[(.*)\]", re.DOTALL)
 
-class Quantities(StatedIntervals):
-    """The quantities of a posterior by name; the base of `BayesianResults`."""
+
+class Quantities(Posterior):
+    """The quantities of an exact posterior by name."""
+
+    # What a row is, for messages.
+    _row_is: ClassVar[str] = "study"
 
     effects: EffectSizes
     design: Design
-    level: float
-    interval: IntervalKind
-    exact: ExactPosterior
+    exact: Any
+    if TYPE_CHECKING:
+
+        @property
+        def priors(self) -> Priors:
+            """Those of the coefficients and of the standard deviations."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -79,20 +88,18 @@ class Quantities(StatedIntervals):
 
     @property
     def tau(self) -> float:
-        """Posterior median of tau."""
-        return self._marginal("tau").median
+        """Posterior median of tau, the standard deviation of all true effects."""
+        return self._median("tau")
 
     @property
     def tau2(self) -> float:
-        """Posterior median of tau2."""
-        return self._marginal("tau2").median
+        """Posterior median of tau2, the variance of all true effects."""
+        return self._median("tau2")
 
     @property
     def I2(self) -> float:
-        """Posterior median of I2, the share of variance between studies in percent."""
-        if self.k <= self.p:
-            return NotApplicable("no effects to spare beyond the coefficients")
-        return self._marginal("I2").median
+        """Posterior median of I2, the share of the variance of true effects in that of all, in percent."""
+        return self._median("I2")
 
     @property
     def _mean_row(self) -> Array:
@@ -109,16 +116,6 @@ class Quantities(StatedIntervals):
         """A short name of the model, for labels."""
         return "Bayesian"
 
-    @property
-    def _scale(self) -> str:
-        measure = self.effects.measure
-        return "z" if measure == "ZCOR" else "r" if measure in ("COR", "UCOR") else "analysis"
-
-    @cached_property
-    def _limits(self) -> tuple[Array, Array]:
-        found = [self._marginal(name).interval(level=self.level, kind=self.interval) for name in self.names]
-        return np.array([one.lb for one in found]), np.array([one.ub for one in found])
-
     def _of_coefficients(self, number: str) -> Array:
         return np.array([getattr(self._marginal(name), number) for name in self.names], dtype=float)
 
@@ -134,21 +131,35 @@ class Quantities(StatedIntervals):
             return self._on_scale(self._combination(what), scale, "")
         found = self._named(str(what).strip())
         slope = what in self.names and what not in ("mu", INTERCEPT)
-        kind = f"the coefficient {what}" if slope and self.design.has_intercept else ""
-        kind = str(what) if what in ("tau", "tau2", "I2") else kind
-        return self._on_scale(found, scale, kind)
+        no_effect = f"the coefficient {what}" if slope and self.design.has_intercept else ""
+        return self._on_scale(found, scale, str(what).strip() if self._is_spread(str(what).strip()) else no_effect)
+
+    def _is_spread(self, name: str) -> bool:
+        """Whether a name is that of a standard deviation or of what is made of it."""
+        return name in SPREADS or self.priors.which(name) is not None
+
+    def _median(self, name: str) -> float:
+        try:
+            return self._marginal(name).median
+        except InputError as refused:
+            return NotApplicable(str(refused))
+
+    @property
+    def _known(self) -> list[str]:
+        return list(dict.fromkeys([*self.names, "mu", *self.priors.tau_names, "tau", "tau2", "I2", "theta_new"]))
 
     def _named(self, name: str) -> Marginal:
-        if name in ("tau", "tau2", "I2"):
+        if name in SPREADS:
             return self._of_tau(name)
+        which = self.priors.which(name)
+        if which is not None:
+            return self._deviation(self.exact, which)
         if name == "theta_new":
             mixture = self.exact.new_effects(self._mean_row[None])
             return self._mixture(name, mixture, of="new")
-        study = re.fullmatch(r"theta\[(.*)\]", name, re.DOTALL)
+        study = EFFECT.fullmatch(name)
         if study:
-            d = np.zeros(self.k)
-            d[self._study(study[1])] = 1.0
-            return self._mixture(name, self.exact.combination(np.zeros(self.p), d), of="study")
+            return self._mixture(name, self._true_effect(self._study(study[1])), of="study")
         return self._mixture(name, self.exact.coefficients(self._row(name)[None]), of="coefficients")
 
     def _row(self, name: str) -> Array:
@@ -157,15 +168,14 @@ class Quantities(StatedIntervals):
             return coordinates(self.design)[self.names.index(name)]
         if name == "mu":
             return self._mean_row
-        known = list(dict.fromkeys([*self.names, "mu", "tau", "tau2", "I2", "theta_new"]))
         raise InputError(
-            f"no quantity {name!r}{did_you_mean(name, known)} Known: {', '.join(known)}, theta[<label of a study>]"
+            f"no quantity {name!r}{did_you_mean(name, self._known)} Known: {', '.join(self._known)}, theta[<label>]"
         )
 
     def _study(self, label: str) -> int:
         slab = list(self.effects.slab)
         if label not in slab:
-            raise InputError(f"theta[{label}]: no study has this label{did_you_mean(label, slab) or '.'}")
+            raise InputError(f"theta[{label}]: no {self._row_is} has this label{did_you_mean(label, slab) or '.'}")
         return slab.index(label)
 
     def _combination(self, weights: Mapping[str, float]) -> Marginal:
@@ -173,7 +183,7 @@ class Quantities(StatedIntervals):
         for name, weight in weights.items():
             if not np.isfinite(weight):
                 raise InputError(f"the weight of {name} is {weight!r}; give a finite number")
-            study = re.fullmatch(r"theta\[(.*)\]", name, re.DOTALL)
+            study = EFFECT.fullmatch(name)
             if study:
                 d[self._study(study[1])] += weight
             else:
@@ -182,28 +192,43 @@ class Quantities(StatedIntervals):
             raise InputError("every weight of the combination is 0")
         words = " + ".join(f"{weight:g} {name}" for name, weight in weights.items() if weight)
         of = "coefficients" if c.any() else "study"
-        return self._mixture(words.replace("+ -", "- "), self.exact.combination(c, d), of=of)
+        return self._mixture(words.replace("+ -", "- "), self._combined(c, d), of=of)
+
+    def _combined(self, c: Array, d: Array) -> NormalMixture:
+        """Return the posterior of c (p,) times the coefficients plus d (k,) times the true effects."""
+        return self.exact.combination(c, d)
+
+    def _true_effect(self, i: int) -> NormalMixture:
+        d = np.zeros(self.k)
+        d[i] = 1.0
+        return self._combined(np.zeros(self.p), d)
+
+    def _true_effects(self, some: slice) -> NormalMixture:
+        return self.exact.study_effects(some)
+
+    def _deviation(self, exact: ExactPosterior, which: int) -> Marginal:
+        """Return the posterior of one of the standard deviations, also of a posterior with other priors."""
+        return TauMarginal(exact)
 
     def _mixture(self, name: str, mixture: NormalMixture, *, of: str) -> Marginal:
         return MixtureMarginal(name, mixture, self.exact.finite(1, of=of), self.exact.finite(2, of=of))
 
     def _of_tau(self, name: str) -> Marginal:
-        tau = TauMarginal(self.exact)
+        tau = self._all_spread
         if name == "tau":
             return tau
         if name == "tau2":
             return TransformedMarginal("tau2", tau, SQUARE)
         if self.k <= self.p:
             raise InputError(f"I2 needs more effects than coefficients; these are {self.k} and {self.p}")
-        batch = make_batch(self.effects.yi, self.effects.vi, self.design.X)
-        return TransformedMarginal("I2", tau, share_of(heterogeneity(batch, tau2=0.0, equal_effects=False).vt))
+        return TransformedMarginal("I2", tau, share_of(self._typical_variance))
 
-    def _on_scale(self, marginal: Marginal, scale: Scale | None, what: str) -> Marginal:
-        """Return the quantity as r where that is asked for; `what` names one that cannot be a correlation."""
-        if scale is None or scale == self._scale:
-            return marginal
-        if self._scale != "z" or scale != "r":
-            raise InputError(f"scale={scale!r}: effects on the scale {self.effects.scale_label!r} cannot be shown so")
-        if what:
-            raise InputError(f"scale='r': {what} is no effect, so that it cannot be shown as a correlation")
-        return TransformedMarginal(f"{marginal.name} as r", marginal, TANH)
+    @property
+    def _all_spread(self) -> Marginal:
+        """The standard deviation of all true effects."""
+        return TauMarginal(self.exact)
+
+    @property
+    def _typical_variance(self) -> float:
+        batch = make_batch(self.effects.yi, self.effects.vi, self.design.X)
+        return heterogeneity(batch, tau2=0.0, equal_effects=False).vt

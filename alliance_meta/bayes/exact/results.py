@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -15,82 +15,45 @@ from alliance_meta.bayes.exact import draws as _draws
 from alliance_meta.bayes.exact import evidence
 from alliance_meta.bayes.exact import export as results_export
 from alliance_meta.bayes.exact import text as results_text
+from alliance_meta.bayes.exact.draws import Drawn, draw
 from alliance_meta.bayes.exact.leave_out import LeaveOneOut, leave_one_out
 from alliance_meta.bayes.exact.predict import predict, predict_rows
-from alliance_meta.bayes.exact.prior_grid import prior_grid
+from alliance_meta.bayes.exact.prior_grid import TauPriors, prior_grid
 from alliance_meta.bayes.exact.quantities import Quantities
-from alliance_meta.bayes.exact.setup import PriorSet
+from alliance_meta.bayes.exact.setup import Priors, PriorSet, exact_problem, with_tau
 from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis, shown
 from alliance_meta.bayes.marginals import LACKS, IntervalKind, Marginal
 from alliance_meta.bayes.powers import PowerScaling, power_scaling
 from alliance_meta.bayes.predictive import PredictiveCheck, predictive_check
-from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
-from alliance_meta.core.bayes.two_level import ExactPosterior, components
-from alliance_meta.design import Design
+from alliance_meta.bayes.priors import TAU
+from alliance_meta.bayes.priors.prior import EffectPrior
+from alliance_meta.core.bayes.two_level import ExactPosterior, components, solve
+from alliance_meta.design import INTERCEPT, Design
 from alliance_meta.effects.studies import refuse_dependent
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import InputError
-from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import Scale
+from alliance_meta.results import wording
+from alliance_meta.tables.format import brief
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class BayesianResults(Quantities):
-    """The posterior of a Bayesian random-effects model or meta-regression.
+class ExactResults(Quantities):
+    """What the exact posteriors of two-level and of three-level models answer alike."""
 
-    Made by `BayesianModel.fit`. Every number comes from quadrature, none from random draws.
-
-    Attributes
-    ----------
-    effects : EffectSizes
-        The effects that took part.
-    design : Design
-    priors : PriorSet
-    level : float
-        Probability inside every interval, a fraction.
-    interval : {"eti", "hdi"}
-        Equal-tailed or shortest intervals.
-    exact : ExactPosterior
-        The raw arrays.
-    notes : tuple of Note
-        What a reader must know; every report prints them.
-    """
-
-    called = "a Bayesian model"
     lacks: ClassVar[Mapping[str, str]] = LACKS
     _words, _tables = results_text, results_export
 
-    effects: EffectSizes
-    design: Design
-    priors: PriorSet
-    level: float
-    interval: IntervalKind
-    exact: ExactPosterior
-    notes: tuple[Note, ...] = ()
+    notes: tuple[Note, ...]
 
     @property
     def log_marginal_likelihood(self) -> float:
         """Log of the density of the data under model and priors; not applicable with an improper prior."""
-        improper = self.priors.improper
-        if improper:
-            return NotApplicable(f"the prior of {' and '.join(improper)} is improper")
-        return self.exact.log_marginal
+        return self.priors.evidence(self.exact.log_marginal)
 
     @property
     def error_bound(self) -> float:
-        """Bound of the numerical error: relative of the marginal likelihood, absolute of any probability."""
+        """What the quadrature may have lost: relative of the marginal likelihood, absolute of any probability."""
         return self.exact.error
-
-    @cached_property
-    def weights(self) -> Array:
-        """How much each study counts for the mean effect, in percent of all studies, averaged over tau.
-
-        The prior of the mean counts as well and is left out here, so that the weights sum to 100.
-        """
-        exact = self._thinned
-        weights = 1.0 / (self.effects.vi + exact.tau[:, None] ** 2)
-        return 100.0 * exact.weight @ (weights / weights.sum(axis=1, keepdims=True)) / exact.weight.sum()
 
     def tidy(self, *, level: float | None = None, interval: IntervalKind | None = None) -> pd.DataFrame:
         """Return one row per quantity, unrounded, on the analysis scale.
@@ -103,9 +66,10 @@ class BayesianResults(Quantities):
         Returns
         -------
         DataFrame
-            Indexed by ``mu`` (with moderators, the coefficients), ``tau``, ``theta_new`` (the true effect of a
-            new study; with moderators, at their average) and ``theta[<label>]`` (that of each study), with
-            columns ``mean sd median ci_lb ci_ub``. Kind and probability of the interval are in ``.attrs``.
+            Indexed by ``mu`` (with moderators, the coefficients), ``tau`` (of a three-level model ``tau[<term>]`` for
+            both terms), ``theta_new`` (the true effect of a new study, or of a row in a new group; with moderators, at
+            their average) and ``theta[<label>]`` (that of each row), with columns ``mean sd median ci_lb ci_ub``. Kind
+            and probability of the interval are in ``.attrs``.
         """
         used, kind = self._interval(level, interval)
         return results_export.tidy(self, level=used, kind=kind)
@@ -121,7 +85,7 @@ class BayesianResults(Quantities):
         """Predict the mean effect, and the true effect of a new study, for given moderators.
 
         The credible interval says where the mean effect lies; the prediction interval says where the true effect
-        of one new, similar study lies.
+        of one new, similar study lies: of a three-level model, of a row in a new group.
 
         Parameters
         ----------
@@ -162,7 +126,7 @@ class BayesianResults(Quantities):
         return predict_rows(self, X, scale=scale, level=level, kind=self.interval)
 
     def blup(self, *, level: float | None = None, interval: IntervalKind | None = None) -> pd.DataFrame:
-        """Return the posterior of each study's true effect: ``mean sd median ci_lb ci_ub``, on the analysis scale."""
+        """Return the posterior of each row's true effect: ``mean sd median ci_lb ci_ub``, on the analysis scale."""
         table = self.tidy(level=level, interval=interval).iloc[-self.k :]
         return table.set_axis(pd.Index(self.effects.slab), axis=0)
 
@@ -174,7 +138,9 @@ class BayesianResults(Quantities):
         what : str or mapping of str to float
             ``"mu"`` (with moderators, the mean effect at their average), a coefficient, ``"tau"``, ``"tau2"``,
             ``"I2"``, ``"theta_new"``, ``"theta[<label>]"``; or weights of a linear combination of coefficients
-            and true effects, ``{"theta[Smith]": 1, "theta[Jones]": -1}``.
+            and true effects, ``{"theta[Smith]": 1, "theta[Jones]": -1}``. Of a three-level model ``"tau"`` is the
+            standard deviation of all true effects together, and there are ``"tau[<term>]"`` and ``"icc"``, the share
+            of tau2 that lies between groups.
         scale : {"z", "r"}, optional
             ``"r"`` for correlations: tanh of a mean or true effect.
 
@@ -193,22 +159,133 @@ class BayesianResults(Quantities):
         """
         return self._marginal(what, scale)
 
-    def prob(self, statement: str, *, scale: Scale | None = None) -> float:
-        """Return the posterior probability of a statement.
+    def prior_sensitivity(
+        self,
+        *,
+        tau_priors: TauPriors | None = None,
+        mu_priors: Sequence[EffectPrior] | None = None,
+    ) -> pd.DataFrame:
+        """Return what other priors would have given, one row per combination.
 
         Parameters
         ----------
-        statement : str
-            ``"mu > 0.1"``, ``"0.1 < theta_new < 0.5"``, ``"|mu| < 0.1"``, ``"tau < 0.2"``.
-        scale : {"z", "r"}, optional
-            ``"r"``: the limits are correlations.
+        tau_priors : sequence of TauPrior or mapping of str to sequence of TauPrior, optional
+            By default that of the fit and `priors.sensitivity_set`. Of a three-level model for both terms in every
+            combination, or for each by the name of its term.
+        mu_priors : sequence of EffectPrior, optional
+            Of the mean effect; by default that of the fit.
+
+        Returns
+        -------
+        DataFrame
+            ``mu_prior tau_prior`` (of a three-level model ``prior of tau[<term>]`` for both), median and interval of mu
+            and each tau, the prediction interval ``pi_lb pi_ub``, and ``log_marginal_likelihood``.
         """
-        stated = read_hypothesis(statement)
-        if stated.is_point:
-            raise InputError(
-                f"{statement!r}: a single value has probability 0; state a range, or ask for a Bayes factor"
-            )
-        return self.posterior(stated.name, scale=scale).prob(stated.lower, stated.upper)
+        return prior_grid(self, tau_priors=tau_priors, mu_priors=mu_priors)
+
+    def power_scaling(self) -> PowerScaling:
+        """Return how far each posterior moves when priors or data get a little stronger; see `bayes.power_scaling`."""
+        return power_scaling(self)
+
+    def predictive_check(self, *, seed: int, draws: int = 4000) -> PredictiveCheck:
+        """Compare the observed results with replications from the model; see `bayes.predictive_check`."""
+        return predictive_check(self, seed=seed, draws=draws)
+
+    def to_arviz(self, *, draws: int = 4000, seed: int, chains: int = 4) -> Any:
+        """Return independent draws from the posterior in the container of the installed ArviZ.
+
+        Parameters
+        ----------
+        draws : int
+            In all chains together.
+        seed : int
+            The same seed gives the same draws.
+        chains : int
+            The draws are independent; chains only give ArviZ's diagnostics something to compare.
+
+        Returns
+        -------
+        arviz.InferenceData or xarray.DataTree
+            ``mu`` (with moderators ``beta`` by coefficient), ``tau`` (of a three-level model by term), ``theta_new``
+            and ``theta`` by row.
+        """
+        return _draws.to_arviz(self, draws=draws, seed=seed, chains=chains)
+
+    def _drawn(self, rng: np.random.Generator, draws: int) -> Drawn:
+        """Draw standard deviations, coefficients, the spread of a new effect, and true effects."""
+        raise NotImplementedError
+
+    def _solver(self, priors: Priors) -> Callable[[Any], Any]:
+        """Return what solves the model with these priors and others of the standard deviations; `prior_grid` asks."""
+        raise NotImplementedError
+
+    def loo(self) -> LeaveOneOut:
+        """Leave out each row in turn, exactly."""
+        raise NotImplementedError
+
+    @property
+    def _model_words(self) -> list[str]:
+        """The first line of a summary, and what else it says of the model."""
+        raise NotImplementedError
+
+    @property
+    def _method_words(self) -> tuple[str, str]:
+        """What was fitted, and how it was integrated, for a methods section."""
+        raise NotImplementedError
+
+    @property
+    def _nesting(self) -> dict[str, dict[str, Any]]:
+        """What a model of effects within studies adds to each part of `to_dict`."""
+        return {"model": {}, "statistics": {}, "studies": {}}
+
+    @cached_property
+    def _bayes_factors(self) -> dict[str, BayesFactor]:
+        """The Bayes factors of every summary."""
+        names = [name for name in dict.fromkeys(("mu", *self.names)) if name != INTERCEPT]
+        return {f"{one} = 0": shown(self, f"{one} = 0") for one in (*names, *self.priors.tau_names)}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BayesianResults(ExactResults):
+    """The posterior of a Bayesian random-effects model or meta-regression.
+
+    Made by `BayesianModel.fit`. Every number comes from quadrature, none from random draws.
+
+    Attributes
+    ----------
+    effects : EffectSizes
+        The effects that took part.
+    design : Design
+    priors : PriorSet
+    level : float
+        Probability inside every interval, a fraction.
+    interval : {"eti", "hdi"}
+        Equal-tailed or shortest intervals.
+    exact : ExactPosterior
+        The raw arrays.
+    notes : tuple of Note
+        What a reader must know; every report prints them.
+    """
+
+    called = "a Bayesian model"
+
+    effects: EffectSizes
+    design: Design
+    priors: PriorSet
+    level: float
+    interval: IntervalKind
+    exact: ExactPosterior
+    notes: tuple[Note, ...] = ()
+
+    @cached_property
+    def weights(self) -> Array:
+        """How much each study counts for the mean effect, in percent of all studies, averaged over tau.
+
+        The prior of the mean counts as well and is left out here, so that the weights sum to 100.
+        """
+        exact = self._thinned
+        weights = 1.0 / (self.effects.vi + exact.tau[:, None] ** 2)
+        return 100.0 * exact.weight @ (weights / weights.sum(axis=1, keepdims=True)) / exact.weight.sum()
 
     def bayes_factor(self, hypothesis: str, *, dependent: Literal["ignore"] | None = None) -> BayesFactor:
         """Return how much more likely the data are under a hypothesis than under its opposite.
@@ -259,59 +336,26 @@ class BayesianResults(Quantities):
         """
         return leave_one_out(self)
 
-    def prior_sensitivity(
-        self,
-        *,
-        tau_priors: Sequence[TauPrior] | None = None,
-        mu_priors: Sequence[EffectPrior] | None = None,
-    ) -> pd.DataFrame:
-        """Return what other priors would have given, one row per combination.
+    @property
+    def _model_words(self) -> list[str]:
+        kind = "meta-regression" if self.p > 1 or not self.design.has_intercept else "random-effects model"
+        return [f"Bayesian {kind} (k = {self.k}; exact, error at most {brief(self.error_bound, 1)})"]
 
-        Parameters
-        ----------
-        tau_priors : sequence of TauPrior, optional
-            By default that of the fit and `priors.sensitivity_set`.
-        mu_priors : sequence of EffectPrior, optional
-            Of the mean effect; by default that of the fit.
+    @property
+    def _method_words(self) -> tuple[str, str]:
+        moderators = wording.with_moderators(self)
+        return (
+            f"A Bayesian random-effects model{moderators} was fitted to {self.effects.counted}",
+            "Given tau the coefficients and true effects were integrated analytically, and tau by adaptive "
+            "Gauss-Legendre quadrature",
+        )
 
-        Returns
-        -------
-        DataFrame
-            ``mu_prior tau_prior``, median and interval of mu and tau, the prediction interval ``pi_lb pi_ub``,
-            and ``log_marginal_likelihood``.
-        """
-        return prior_grid(self, tau_priors=tau_priors, mu_priors=mu_priors)
+    def _drawn(self, rng: np.random.Generator, draws: int) -> Drawn:
+        return draw(self.exact, rng, draws)
 
-    def power_scaling(self) -> PowerScaling:
-        """Return how far each posterior moves when priors or data get a little stronger; see `bayes.power_scaling`."""
-        return power_scaling(self)
-
-    def predictive_check(self, *, seed: int, draws: int = 4000) -> PredictiveCheck:
-        """Compare the observed results with replications from the model; see `bayes.predictive_check`."""
-        return predictive_check(self, seed=seed, draws=draws)
-
-    def to_arviz(self, *, draws: int = 4000, seed: int, chains: int = 4) -> Any:
-        """Return independent draws from the posterior in the container of the installed ArviZ.
-
-        Parameters
-        ----------
-        draws : int
-            In all chains together.
-        seed : int
-            The same seed gives the same draws.
-        chains : int
-            The draws are independent; chains only give ArviZ's diagnostics something to compare.
-
-        Returns
-        -------
-        arviz.InferenceData or xarray.DataTree
-            ``mu`` (with moderators ``beta`` by coefficient), ``tau``, ``theta_new`` and ``theta`` by study.
-        """
-        return _draws.to_arviz(self, draws=draws, seed=seed, chains=chains)
-
-    @cached_property
-    def _bayes_factors(self) -> dict[str, BayesFactor]:
-        """The Bayes factors of every summary."""
-        names = ["mu", *self.names] if "mu" not in self.names else list(self.names)
-        stated = [f"{name} = 0" for name in names if name != "intrcpt"] + ["tau = 0"]
-        return {one: shown(self, one) for one in stated}
+    def _solver(self, priors: Priors) -> Callable[[Any], ExactPosterior]:
+        assert isinstance(priors, PriorSet)
+        changed = priors.coefficients != self.priors.coefficients
+        # What does not depend on the prior of tau is done once.
+        problem = exact_problem(self.effects, self.design, replace(priors, tau=TAU)) if changed else self.exact.problem
+        return lambda tried: solve(with_tau(problem, tried.tau))

@@ -4,27 +4,90 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.priors import BETA_SD
-from alliance_meta.bayes.priors.effect import Cauchy, Flat, Normal, StudentT
-from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
+from alliance_meta.bayes.priors.effect import Normal
+from alliance_meta.bayes.priors.prior import EffectPrior, Prior, TauPrior
 from alliance_meta.core.bayes.normal import prepare
 from alliance_meta.core.bayes.scale import HeavyPrior
 from alliance_meta.core.bayes.two_level import ExactProblem, TauDensity
 from alliance_meta.design import INTERCEPT, Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import DesignError, InputError
+from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import did_you_mean
 
 # Quantiles of the prior of tau that show where its mass is.
 MARKS = (1e-6, 0.5, 1.0 - 1e-6)
 
 
+class Priors:
+    """What the priors of every model say of themselves, in the order in which they are printed."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def names(self) -> tuple[str, ...]:
+            """Coefficients, (p,)."""
+
+        @property
+        def coefficients(self) -> tuple[EffectPrior, ...]:
+            """Theirs, (p,)."""
+
+        @property
+        def taus(self) -> tuple[TauPrior, ...]:
+            """Those of the standard deviations."""
+
+        @property
+        def tau_names(self) -> tuple[str, ...]:
+            """What these are called."""
+
+    @property
+    def named(self) -> dict[str, Prior]:
+        """Every parameter with its prior."""
+        return dict(zip((*self.names, *self.tau_names), (*self.coefficients, *self.taus), strict=True))
+
+    def __str__(self) -> str:
+        return "; ".join(f"{name} ~ {prior}" for name, prior in self.named.items())
+
+    @property
+    def proper(self) -> bool:
+        """Whether every prior integrates to 1."""
+        return not self.improper
+
+    @property
+    def improper(self) -> list[str]:
+        """Which parameters have an improper prior."""
+        return [name for name, prior in self.named.items() if not prior.proper]
+
+    def which(self, name: str) -> int | None:
+        """Return the place of the standard deviation that is meant, which may go by the last part of its term."""
+        for i, known in enumerate(self.tau_names):
+            if name in (known, f"tau[{known[4:-1].split('/')[-1]}]"):
+                return i
+        return None
+
+    def evidence(self, log_marginal: float) -> float:
+        """Return the log marginal likelihood; not applicable with an improper prior."""
+        improper = self.improper
+        return NotApplicable(f"the prior of {' and '.join(improper)} is improper") if improper else log_marginal
+
+    def with_mu(self, mu: EffectPrior) -> Self:
+        """Return the same with another prior of the mean effect."""
+        chosen = [mu if name == "mu" else one for name, one in zip(self.names, self.coefficients, strict=True)]
+        return replace(self, coefficients=tuple(chosen))  # type: ignore[type-var]
+
+    def with_taus(self, *taus: TauPrior) -> Self:
+        """Return the same with other priors of the standard deviations."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, eq=False)
-class PriorSet:
+class PriorSet(Priors):
     """The priors of a model.
 
     Attributes
@@ -41,20 +104,16 @@ class PriorSet:
     coefficients: tuple[EffectPrior, ...]
     tau: TauPrior
 
-    def __str__(self) -> str:
-        parts = [f"{name} ~ {prior}" for name, prior in zip(self.names, self.coefficients, strict=True)]
-        return "; ".join([*parts, f"tau ~ {self.tau}"])
+    tau_names = ("tau",)
 
     @property
-    def proper(self) -> bool:
-        """Whether every prior integrates to 1."""
-        return self.tau.proper and all(prior.proper for prior in self.coefficients)
+    def taus(self) -> tuple[TauPrior]:
+        """The prior of tau."""
+        return (self.tau,)
 
-    @property
-    def improper(self) -> list[str]:
-        """Which parameters have an improper prior."""
-        found = [name for name, prior in zip(self.names, self.coefficients, strict=True) if not prior.proper]
-        return found + ([] if self.tau.proper else ["tau"])
+    def with_taus(self, *taus: TauPrior) -> PriorSet:
+        """Return the same with another prior of tau."""
+        return replace(self, tau=taus[0])
 
 
 def choose_priors(
@@ -119,25 +178,26 @@ def exact_problem(effects: EffectSizes, design: Design, priors: PriorSet) -> Exa
         The posterior is improper.
     """
     _check_heavy(priors)
-    mean, precision = np.zeros(design.p), np.zeros(design.p)
-    heavy = None
-    for j, prior in enumerate(priors.coefficients):
-        if isinstance(prior, Normal):
-            mean[j], precision[j] = prior.mean, prior.sd**-2.0
-        elif isinstance(prior, StudentT):
-            heavy = HeavyPrior(j, prior.mean, prior.scale, prior.df)
-        elif isinstance(prior, Cauchy):
-            heavy = HeavyPrior(j, prior.mean, prior.scale, 1.0)
-        elif not isinstance(prior, Flat):
-            raise InputError(f"the prior of {priors.names[j]}, {prior}, is none the exact integration knows")
+    mean, precision = gaussians(priors, "the exact integration takes normal, flat, t and Cauchy priors", heavy=True)
+    heavy = next((HeavyPrior(j, *one.heavy) for j, one in enumerate(priors.coefficients) if one.heavy), None)
     model = prepare(effects.yi, effects.vi, design.X @ coordinates(design), mean, precision)
     tau = priors.tau.given(effects.vi)
     return _checked(ExactProblem(model, tau_density(tau), heavy), tau)
 
 
+def gaussians(priors: Priors, refused: str, *, heavy: bool = False) -> tuple[Array, Array]:
+    """Return mean and precision of normal and flat priors, (p,) each; others are `refused`, or have 0."""
+    found = [(0.0, 0.0) if heavy and one.heavy else one.gaussian for one in priors.coefficients]
+    for name, one, pair in zip(priors.names, priors.coefficients, found, strict=True):
+        if pair is None:
+            raise InputError(f"the prior of {name}, {one}: {refused}")
+    mean, precision = np.array(found, dtype=float).T
+    return mean, precision
+
+
 def _check_heavy(priors: PriorSet) -> None:
     pairs = zip(priors.names, priors.coefficients, strict=True)
-    heavy = [name for name, prior in pairs if isinstance(prior, StudentT | Cauchy)]
+    heavy = [name for name, prior in pairs if prior.heavy]
     if len(heavy) > 1:
         raise InputError(
             f"{' and '.join(heavy)} have Student t or Cauchy priors; the exact integration takes one of these, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
@@ -92,6 +93,7 @@ class Jeffreys(_Improper):
     """
 
     label: ClassVar[str] = "Jeffreys"
+    spellings: ClassVar[Mapping[str, str]] = {"bayesmeta": '"Jeffreys"'}
 
     def _logpdf(self, x: Array) -> Array:
         information = ((x[..., None] / (self._variances + x[..., None] ** 2)) ** 2).sum(axis=-1)
@@ -121,6 +123,7 @@ class BergerDeely(_Improper):
     """
 
     label: ClassVar[str] = "Berger-Deely"
+    spellings: ClassVar[Mapping[str, str]] = {"bayesmeta": '"BergerDeely"'}
 
     def _logpdf(self, x: Array) -> Array:
         value = np.log(x) - np.log(self._variances + x[..., None] ** 2).mean(axis=-1)
@@ -150,6 +153,8 @@ class DuMouchel(_FromVariances):
     """
 
     label: ClassVar[str] = "DuMouchel"
+    spellings: ClassVar[Mapping[str, str]] = {"bayesmeta": '"DuMouchel"'}
+    by_quantile = True
 
     @property
     def tail(self) -> float:
@@ -164,7 +169,7 @@ class DuMouchel(_FromVariances):
         x = np.maximum(x, 0.0)
         return 1.0 / (1.0 + self._scale / x)
 
-    def _quantile(self, p: Array) -> Array:
+    def _quantile(self, p: Any, maths: Any = np) -> Any:
         return self._scale * p / (1.0 - p)
 
 
@@ -193,6 +198,8 @@ class Shrinkage(_FromVariances):
     """
 
     label: ClassVar[str] = "uniform shrinkage"
+    spellings: ClassVar[Mapping[str, str]] = {"bayesmeta": '"shrinkage"'}
+    by_quantile = True
 
     @property
     def tail(self) -> float:
@@ -207,5 +214,5 @@ class Shrinkage(_FromVariances):
         x = np.maximum(x, 0.0)
         return 1.0 / (1.0 + (self._scale / x) ** 2)
 
-    def _quantile(self, p: Array) -> Array:
-        return self._scale * np.sqrt(p / (1.0 - p))
+    def _quantile(self, p: Any, maths: Any = np) -> Any:
+        return self._scale * maths.sqrt(p / (1.0 - p))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -37,6 +38,13 @@ class Normal(EffectPrior):
 
     label: ClassVar[str] = "normal"
     positive: ClassVar[tuple[str, ...]] = ("sd",)
+    spellings: ClassVar[Mapping[str, str]] = {"brms": '"normal({0.mean:.15g}, {0.sd:.15g})"'}
+    pymc = "Normal", {"mu": "mean", "sigma": "sd"}
+
+    @property
+    def gaussian(self) -> tuple[float, float]:
+        """Mean and precision."""
+        return self.mean, self.sd**-2.0
 
     def _logpdf(self, x: Array) -> Array:
         return -0.5 * (LOG_2PI + ((x - self.mean) / self.sd) ** 2) - np.log(self.sd)
@@ -76,6 +84,12 @@ class StudentT(EffectPrior):
 
     label: ClassVar[str] = "Student t"
     positive: ClassVar[tuple[str, ...]] = ("df", "scale")
+    pymc = "StudentT", {"nu": "df", "mu": "mean", "sigma": "scale"}
+
+    @property
+    def heavy(self) -> tuple[float, float, float]:
+        """Centre, scale and degrees of freedom."""
+        return self.mean, self.scale, self.df
 
     def _logpdf(self, x: Array) -> Array:
         z = (x - self.mean) / self.scale
@@ -111,6 +125,12 @@ class Cauchy(EffectPrior):
 
     label: ClassVar[str] = "Cauchy"
     positive: ClassVar[tuple[str, ...]] = ("scale",)
+    pymc = "Cauchy", {"alpha": "mean", "beta": "scale"}
+
+    @property
+    def heavy(self) -> tuple[float, float, float]:
+        """Centre, scale and degrees of freedom."""
+        return self.mean, self.scale, 1.0
 
     def _logpdf(self, x: Array) -> Array:
         return -np.log(np.pi * self.scale) - np.log1p(((x - self.mean) / self.scale) ** 2)
@@ -139,6 +159,13 @@ class Flat(EffectPrior):
     """
 
     label: ClassVar[str] = "flat"
+    spellings: ClassVar[Mapping[str, str]] = {"brms": '""'}
+    pymc = "Flat", {}
+
+    @property
+    def gaussian(self) -> tuple[float, float]:
+        """No mean, and no precision."""
+        return 0.0, 0.0
 
     @property
     def proper(self) -> bool:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.bayes.exact.quantities import Quantities
-from alliance_meta.bayes.exact.setup import MARKS, coordinates
-from alliance_meta.bayes.marginals import INFINITE, Marginal, MixtureMarginal
-from alliance_meta.bayes.priors.effect import Cauchy, Flat, Normal, StudentT
+from alliance_meta.bayes.exact.quantities import EFFECT, Quantities
+from alliance_meta.bayes.exact.setup import coordinates, tau_density
+from alliance_meta.bayes.marginals import Marginal, MixtureMarginal
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 from alliance_meta.core.bayes.mixture import mixture
 from alliance_meta.core.bayes.prior import few_nodes, heavy_parts, spread_mixture, tau_nodes
 from alliance_meta.core.bayes.scale import HeavyPrior
-from alliance_meta.core.bayes.two_level import TauDensity
 from alliance_meta.errors import InputError
-from alliance_meta.not_applicable import NotApplicable
 
 # Weight, mean and standard deviation of normals, (n,) each.
 Parts = tuple[Array, Array, Array]
@@ -44,19 +39,13 @@ class TauPriorMarginal(Marginal):
     def _lowest(self) -> float:
         return 0.0
 
-    def _expect(self, order: int) -> float:
-        if not self.prior.tail - order > 1.0:
-            return NotApplicable(INFINITE)
-        tau, weight = self.nodes
-        mean = float(weight @ tau)
-        return mean if order == 1 else float(np.sqrt(weight @ (tau - mean) ** 2))
+    def _has(self, order: int) -> bool:
+        return self.prior.tail - order > 1.0
 
     @cached_property
     def nodes(self) -> tuple[Array, Array]:
         """Values of tau that stand for all, and their weights."""
-        prior = self.prior
-        marks = tuple(float(q) for q in prior.quantile(MARKS) if 0 < q < np.inf)
-        return tau_nodes(TauDensity(prior.logpdf, prior.upper, prior.tail, marks, True))
+        return tau_nodes(tau_density(self.prior))
 
     def _cdf(self, x: Array) -> Array:
         return self.prior.cdf(x)
@@ -79,28 +68,24 @@ class TauPriorMarginal(Marginal):
 def effect_parts(priors: Sequence[EffectPrior], c: Array) -> Parts | None:
     """Return the prior of a sum of coefficients times `c` as normals; None where one that counts is flat."""
     used = [(prior, float(weight)) for prior, weight in zip(priors, c, strict=True) if weight]
-    if any(isinstance(prior, Flat) for prior, _ in used):
+    if not all(prior.proper for prior, _ in used):
         return None
-    normal = [(prior, weight) for prior, weight in used if isinstance(prior, Normal)]
-    mean = sum(weight * prior.mean for prior, weight in normal)
-    variance = sum((weight * prior.sd) ** 2 for prior, weight in normal)
-    heavy = [(prior, weight) for prior, weight in used if isinstance(prior, StudentT | Cauchy)]
+    mean, variance = 0.0, 0.0
+    for prior, weight in used:
+        if prior.gaussian is not None:
+            centre, precision = prior.gaussian
+            mean, variance = mean + weight * centre, variance + weight**2 / precision
+    heavy = [(prior.heavy, weight) for prior, weight in used if prior.heavy is not None]
     if not heavy:
         return np.ones(1), np.array([mean]), np.array([np.sqrt(variance)])
-    prior, weight = heavy[0]
-    df = prior.df if isinstance(prior, StudentT) else 1.0
-    share, middle, sd = heavy_parts(HeavyPrior(0, prior.mean, prior.scale, df))
+    parameters, weight = heavy[0]
+    share, middle, sd = heavy_parts(HeavyPrior(0, *parameters))
     return share, mean + weight * middle, np.sqrt(variance + (weight * sd) ** 2)
 
 
 def lightest_tail(priors: Sequence[EffectPrior], c: Array) -> float:
     """Return how many moments the prior of such a sum has: fewer than its degrees of freedom."""
-    found = [
-        prior.df if isinstance(prior, StudentT) else 1.0
-        for prior, weight in zip(priors, c, strict=True)
-        if weight and isinstance(prior, StudentT | Cauchy)
-    ]
-    return min(found, default=np.inf)
+    return min((prior.moments for prior, weight in zip(priors, c, strict=True) if weight), default=np.inf)
 
 
 def mean_prior(name: str, priors: Sequence[EffectPrior], c: Array) -> MixtureMarginal | None:
@@ -151,36 +136,20 @@ def prior_of(fit: Quantities, what: str) -> Marginal | None:
     InputError
         A quantity other than the mean effect, coefficients, tau and true effects.
     """
-    priors: Any = fit.priors  # type: ignore[attr-defined]
-    taus = tau_priors(fit)
-    what = full_name(fit, what)
-    if what in taus:
-        return TauPriorMarginal(what, taus[what]) if taus[what].proper else None
-    study = re.fullmatch(r"theta\[(.*)\]", what, re.DOTALL)
+    priors, which = fit.priors, fit.priors.which(what)
+    if which is not None:
+        tau = priors.taus[which]
+        return TauPriorMarginal(priors.tau_names[which], tau) if tau.proper else None
+    study = EFFECT.fullmatch(what)
     if study is None and what != "theta_new":
         return mean_prior(what, priors.coefficients, fit._row(what))
     c = fit._mean_row if study is None else fit.design.X[fit._study(study[1])] @ coordinates(fit.design)
-    if not all(prior.proper for prior in taus.values()):
+    if not all(prior.proper for prior in priors.taus):
         return None
-    parts = [TauPriorMarginal(name, prior) for name, prior in taus.items()]
-    tail = min(prior.tail for prior in taus.values())
+    parts = [TauPriorMarginal(name, prior) for name, prior in zip(priors.tau_names, priors.taus, strict=True)]
+    tail = min(prior.tail for prior in priors.taus)
     if len(parts) == 1:
         return new_prior(what, priors.coefficients, c, parts[0].nodes, tail=tail)
     (first, own), (second, other) = (few_nodes(*one.nodes) for one in parts)
     nodes = np.hypot(first[:, None], second).ravel(), (own[:, None] * other).ravel()
     return new_prior(what, priors.coefficients, c, nodes, tail=tail)
-
-
-def full_name(fit: Quantities, what: str) -> str:
-    """Return the name of a quantity in the tables: ``tau[es_id]`` may be short for ``tau[study_id/es_id]``."""
-    priors: Any = fit.priors  # type: ignore[attr-defined]
-    i = priors.which(what) if hasattr(priors, "which") else None
-    return what if i is None else str(priors.tau_names[i])
-
-
-def tau_priors(fit: Quantities) -> dict[str, TauPrior]:
-    """Return the priors of the standard deviations by the names that these have in the fit."""
-    priors: Any = fit.priors  # type: ignore[attr-defined]
-    if not hasattr(priors, "taus"):
-        return {"tau": priors.tau}
-    return dict(zip(priors.tau_names, priors.taus, strict=True))

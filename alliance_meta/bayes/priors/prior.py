@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, ClassVar
 
@@ -28,6 +29,12 @@ class Prior(ABC):
     label: ClassVar[str]
     # Parameters that have to be positive.
     positive: ClassVar[tuple[str, ...]] = ()
+    # Program -> how it writes the prior, with places for the parameters.
+    spellings: ClassVar[Mapping[str, str]] = {}
+    # PyMC's distribution, and its parameters by the names of ours; where there is none, quantiles of a uniform
+    # variable may do.
+    pymc: ClassVar[tuple[str, Mapping[str, str]] | None] = None
+    by_quantile: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         given = {one.name: getattr(self, one.name) for one in fields(self)}  # type: ignore[arg-type]
@@ -116,6 +123,11 @@ class Prior(ABC):
         plain = {name: np.asarray(value).tolist() for name, value in given.items() if value is not None}
         return {"prior": type(self).__name__, **plain}
 
+    def spelled(self, program: str) -> str:
+        """Return how an R package writes the prior; code that stops with the reason where it cannot."""
+        text = self.spellings.get(program)
+        return f"stop('the prior {self} has no spelling in {program}')" if text is None else text.format(self)
+
     def plot(self, **options: Any) -> Any:
         """Draw the density; `options` are those of `plots.prior`, such as ``scale="r"``."""
         return later("alliance_meta.plots", "prior")(self, **options)
@@ -132,6 +144,21 @@ class EffectPrior(Prior):
     ----------
     proper : bool
     """
+
+    @property
+    def gaussian(self) -> tuple[float, float] | None:
+        """Mean and precision of a normal prior, zeros of a flat one."""
+        return None
+
+    @property
+    def heavy(self) -> tuple[float, float, float] | None:
+        """Centre, scale and degrees of freedom of a t or Cauchy prior."""
+        return None
+
+    @property
+    def moments(self) -> float:
+        """It has fewer moments than this."""
+        return np.inf if self.heavy is None else self.heavy[2]
 
 
 class TauPrior(Prior):

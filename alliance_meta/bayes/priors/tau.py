@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy import special
@@ -18,6 +19,17 @@ from alliance_meta.errors import InputError
 def _inside(x: Array, value: Array) -> Array:
     """Return the log density where tau >= 0, minus infinity elsewhere."""
     return np.where(x >= 0, value, -np.inf)
+
+
+class _Scaled(TauPrior):
+    """A prior that other programs give by its rate."""
+
+    scale: float
+
+    @property
+    def rate(self) -> float:
+        """The inverse of the scale."""
+        return 1.0 / self.scale
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,12 @@ class HalfNormal(TauPrior):
 
     label: ClassVar[str] = "half-normal"
     positive: ClassVar[tuple[str, ...]] = ("scale",)
+    spellings: ClassVar[Mapping[str, str]] = {
+        "bayesmeta": "function(t) dhalfnormal(t, scale={0.scale:g})",
+        "brms": "normal(0, {0.scale:g})",
+        "RoBMA": 'prior("normal", list(mean=0, sd={0.scale:g}), truncation=list(0, Inf))',
+    }
+    pymc = "HalfNormal", {"sigma": "scale"}
 
     @property
     def tail(self) -> float:
@@ -79,6 +97,12 @@ class HalfT(TauPrior):
 
     label: ClassVar[str] = "half-t"
     positive: ClassVar[tuple[str, ...]] = ("df", "scale")
+    spellings: ClassVar[Mapping[str, str]] = {
+        "bayesmeta": "function(t) dhalft(t, df={0.df:g}, scale={0.scale:g})",
+        "brms": "student_t({0.df:g}, 0, {0.scale:g})",
+        "RoBMA": 'prior("t", list(location=0, scale={0.scale:g}, df={0.df:g}), truncation=list(0, Inf))',
+    }
+    pymc = "HalfStudentT", {"nu": "df", "sigma": "scale"}
 
     @property
     def tail(self) -> float:
@@ -120,6 +144,12 @@ class HalfCauchy(TauPrior):
 
     label: ClassVar[str] = "half-Cauchy"
     positive: ClassVar[tuple[str, ...]] = ("scale",)
+    spellings: ClassVar[Mapping[str, str]] = {
+        "bayesmeta": "function(t) dhalfcauchy(t, scale={0.scale:g})",
+        "brms": "cauchy(0, {0.scale:g})",
+        "RoBMA": 'prior("cauchy", list(location=0, scale={0.scale:g}), truncation=list(0, Inf))',
+    }
+    pymc = "HalfCauchy", {"beta": "scale"}
 
     @property
     def tail(self) -> float:
@@ -137,7 +167,7 @@ class HalfCauchy(TauPrior):
 
 
 @dataclass(frozen=True)
-class Exponential(TauPrior):
+class Exponential(_Scaled):
     """Exponential prior of tau.
 
     Parameters
@@ -156,6 +186,12 @@ class Exponential(TauPrior):
 
     label: ClassVar[str] = "exponential"
     positive: ClassVar[tuple[str, ...]] = ("scale",)
+    spellings: ClassVar[Mapping[str, str]] = {
+        "bayesmeta": "function(t) dexp(t, rate={0.rate:.15g})",
+        "brms": "exponential({0.rate:.15g})",
+        "RoBMA": 'prior("exp", list(rate={0.rate:.15g}))',
+    }
+    pymc = "Exponential", {"scale": "scale"}
 
     @property
     def tail(self) -> float:
@@ -193,6 +229,11 @@ class Lomax(TauPrior):
 
     label: ClassVar[str] = "Lomax"
     positive: ClassVar[tuple[str, ...]] = ("shape", "scale")
+    spellings: ClassVar[Mapping[str, str]] = {
+        "bayesmeta": "function(t) dlomax(t, shape={0.shape:g}, scale={0.scale:g})",
+        "brms": "pareto_type_2(0, {0.scale:g}, {0.shape:g})",
+    }
+    by_quantile = True
 
     @property
     def tail(self) -> float:
@@ -205,8 +246,8 @@ class Lomax(TauPrior):
     def _cdf(self, x: Array) -> Array:
         return -np.expm1(-self.shape * np.log1p(np.maximum(x, 0.0) / self.scale))
 
-    def _quantile(self, p: Array) -> Array:
-        return self.scale * np.expm1(-np.log1p(-p) / self.shape)
+    def _quantile(self, p: Any, maths: Any = np) -> Any:
+        return self.scale * maths.expm1(-maths.log1p(-p) / self.shape)
 
 
 @dataclass(frozen=True)
@@ -233,6 +274,13 @@ class InverseGamma(TauPrior):
 
     label: ClassVar[str] = "inverse-gamma"
     positive: ClassVar[tuple[str, ...]] = ("shape", "scale")
+    spellings: ClassVar[Mapping[str, str]] = {
+        "bayesmeta": "function(t) {0.scale:g}^{0.shape:g} / gamma({0.shape:g}) * t^(-{0.shape:g} - 1) "
+        "* exp(-{0.scale:g} / t)",
+        "brms": "inv_gamma({0.shape:g}, {0.scale:g})",
+        "RoBMA": 'prior("invgamma", list(shape={0.shape:g}, scale={0.scale:g}))',
+    }
+    pymc = "InverseGamma", {"alpha": "shape", "beta": "scale"}
 
     @property
     def tail(self) -> float:
@@ -253,7 +301,7 @@ class InverseGamma(TauPrior):
 
 
 @dataclass(frozen=True)
-class Gamma(TauPrior):
+class Gamma(_Scaled):
     """Gamma prior of tau, or of degrees of freedom: it starts from 0 and has a light tail.
 
     ``Gamma(2, 10)``, with mean 20, is a common prior of the degrees of freedom of a t distribution (Juárez & Steel
@@ -277,6 +325,12 @@ class Gamma(TauPrior):
 
     label: ClassVar[str] = "gamma"
     positive: ClassVar[tuple[str, ...]] = ("shape", "scale")
+    spellings: ClassVar[Mapping[str, str]] = {
+        "bayesmeta": "function(t) dgamma(t, {0.shape:g}, scale={0.scale:g})",
+        "brms": "gamma({0.shape:g}, {0.rate:.15g})",
+        "RoBMA": 'prior("gamma", list(shape={0.shape:g}, rate={0.rate:.15g}))',
+    }
+    pymc = "Gamma", {"alpha": "shape", "beta": "rate"}
 
     @property
     def tail(self) -> float:
@@ -318,6 +372,12 @@ class LogNormal(TauPrior):
 
     label: ClassVar[str] = "log-normal"
     positive: ClassVar[tuple[str, ...]] = ("sd",)
+    spellings: ClassVar[Mapping[str, str]] = {
+        "bayesmeta": "function(t) dlnorm(t, {0.mean:g}, {0.sd:g})",
+        "brms": "lognormal({0.mean:g}, {0.sd:g})",
+        "RoBMA": 'prior("lognormal", list(meanlog={0.mean:g}, sdlog={0.sd:g}))',
+    }
+    pymc = "LogNormal", {"mu": "mean", "sigma": "sd"}
 
     @property
     def tail(self) -> float:
@@ -355,6 +415,13 @@ class Uniform(TauPrior):
     upper: float = np.inf
 
     label: ClassVar[str] = "uniform"
+    spellings: ClassVar[Mapping[str, str]] = {
+        "bayesmeta": "function(t) dunif(t, 0, {0.upper:g})",
+        "brms": "uniform(0, {0.upper:g})",
+        "RoBMA": 'prior("uniform", list(a=0, b={0.upper:g}))',
+    }
+    pymc = "Uniform", {"lower": "lower", "upper": "upper"}
+    lower: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.upper, int | float) or not self.upper > 0:
@@ -379,6 +446,12 @@ class Uniform(TauPrior):
 
     def _quantile(self, p: Array) -> Array:
         return self.upper * p
+
+    def spelled(self, program: str) -> str:
+        """Return how an R package writes the prior; without a limit only bayesmeta can."""
+        if not self.proper and program != "bayesmeta":
+            return f"stop('the prior {self} has no spelling in {program}')"
+        return super().spelled(program) if self.proper else '"uniform"'
 
     def __str__(self) -> str:
         return f"uniform(0, {self.upper:g})"

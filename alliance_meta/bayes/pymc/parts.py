@@ -12,20 +12,8 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import load
 from alliance_meta.bayes.exact.setup import PriorSet, check_kind, choose_priors
 from alliance_meta.bayes.priors import MU, TAU
-from alliance_meta.bayes.priors.data import DuMouchel, Shrinkage
-from alliance_meta.bayes.priors.effect import Cauchy, Flat, Normal, StudentT
+from alliance_meta.bayes.priors.effect import Flat
 from alliance_meta.bayes.priors.prior import EffectPrior, Prior, TauPrior
-from alliance_meta.bayes.priors.tau import (
-    Exponential,
-    Gamma,
-    HalfCauchy,
-    HalfNormal,
-    HalfT,
-    InverseGamma,
-    LogNormal,
-    Lomax,
-    Uniform,
-)
 from alliance_meta.bayes.pymc.recipe import Recipe
 from alliance_meta.design import INTERCEPT, Design, design_of
 from alliance_meta.effects.studies import dependence_notes
@@ -126,34 +114,31 @@ def random_variable(name: str, prior: Prior, *, dims: Any = None, shift: Any = N
         The prior is improper (but for a flat prior of an effect), or there is no PyMC distribution for it.
     """
     pm = load("pymc")
-    if isinstance(prior, Flat):
-        return pm.Flat(name, dims=dims)
-    if not prior.proper:
+    if not prior.proper and prior.pymc != Flat.pymc:
         raise InputError(
             f"the prior {prior} of {name} is improper, which PyMC's models do not take; give a proper one, such as "
             "HalfNormal(0.3), or use the exact BayesianModel"
         )
-    kind, parameters = _distribution(pm, prior)
-    if kind is not None:
+    if prior.pymc is not None:
+        kind, parameters = prior.pymc
         # PyTensor takes a plain 10.0 for single precision, with constants that are off by 1e-7.
-        found: dict[str, Any] = {key: np.float64(value) for key, value in parameters.items()}
+        found: dict[str, Any] = {key: np.float64(getattr(prior, own)) for key, own in parameters.items()}
         if shift is not None:
-            found["alpha" if isinstance(prior, Cauchy) else "mu"] += shift
-        return kind(name, dims=dims, **found)
+            found[next(key for key, own in parameters.items() if own == "mean")] += shift
+        return getattr(pm, kind)(name, dims=dims, **found)
+    if not prior.by_quantile:
+        raise InputError(f"there is no PyMC distribution for the prior {prior}")
     uniform = pm.Uniform(f"{name}_share", 0.0, 1.0, dims=dims)
-    return pm.Deterministic(name, _from_share(pm, prior, uniform), dims=dims)
+    return pm.Deterministic(name, prior._quantile(uniform, load("pytensor.tensor")), dims=dims)  # type: ignore[call-arg]
 
 
 def random_vector(name: str, priors: Sequence[Prior], *, dims: str) -> Any:
     """Add a vector whose elements have these priors to the model in context; `name_1` ... where they differ in kind."""
     pm = load("pymc")
-    if len({type(prior) for prior in priors}) == 1:
-        if isinstance(priors[0], Flat):
-            return pm.Flat(name, dims=dims)
-        kind, _ = _distribution(pm, priors[0])
-        each = [_distribution(pm, prior)[1] for prior in priors]
-        if kind is not None:
-            return kind(name, dims=dims, **{key: np.array([one[key] for one in each]) for key in each[0]})
+    if len({type(prior) for prior in priors}) == 1 and priors[0].pymc is not None:
+        kind, parameters = priors[0].pymc
+        found = {key: np.array([getattr(prior, own) for prior in priors]) for key, own in parameters.items()}
+        return getattr(pm, kind)(name, dims=dims, **found)
     single = [random_variable(f"{name}_{i}", prior) for i, prior in enumerate(priors, start=1)]
     return pm.Deterministic(name, pm.math.stack(single), dims=dims)
 
@@ -185,46 +170,3 @@ def _scale_notes(effects: EffectSizes, priors: PriorSet) -> list[Note]:
 def slopes(design: Design) -> list[int]:
     """Return the positions of all coefficients but the intercept."""
     return [j for j, name in enumerate(design.names) if name != INTERCEPT]
-
-
-def _distribution(pm: Any, prior: Prior) -> tuple[Any, dict[str, float]]:
-    """Return PyMC's distribution and its parameters; (None, {}) where it has none."""
-    match prior:
-        case Normal():
-            return pm.Normal, {"mu": prior.mean, "sigma": prior.sd}
-        case StudentT():
-            return pm.StudentT, {"nu": prior.df, "mu": prior.mean, "sigma": prior.scale}
-        case Cauchy():
-            return pm.Cauchy, {"alpha": prior.mean, "beta": prior.scale}
-        case HalfNormal():
-            return pm.HalfNormal, {"sigma": prior.scale}
-        case HalfT():
-            return pm.HalfStudentT, {"nu": prior.df, "sigma": prior.scale}
-        case HalfCauchy():
-            return pm.HalfCauchy, {"beta": prior.scale}
-        case Exponential():
-            return pm.Exponential, {"scale": prior.scale}
-        case Gamma():
-            return pm.Gamma, {"alpha": prior.shape, "beta": 1.0 / prior.scale}
-        case InverseGamma():
-            return pm.InverseGamma, {"alpha": prior.shape, "beta": prior.scale}
-        case LogNormal():
-            return pm.LogNormal, {"mu": prior.mean, "sigma": prior.sd}
-        case Uniform():
-            return pm.Uniform, {"lower": 0.0, "upper": prior.upper}
-        case Lomax() | DuMouchel() | Shrinkage():
-            return None, {}
-    raise InputError(f"there is no PyMC distribution for the prior {prior}")
-
-
-def _from_share(pm: Any, prior: Prior, share: Any) -> Any:
-    """Return the quantile of a prior that PyMC does not have, as an expression of a uniform variable."""
-    match prior:
-        case Lomax():
-            pt = load("pytensor.tensor")
-            return prior.scale * pt.expm1(-pt.log1p(-share) / prior.shape)
-        case DuMouchel():
-            return prior._scale * share / (1.0 - share)
-        case Shrinkage():
-            return prior._scale * pm.math.sqrt(share / (1.0 - share))
-    raise InputError(f"there is no PyMC distribution for the prior {prior}")

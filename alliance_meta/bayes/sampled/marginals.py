@@ -47,6 +47,10 @@ class SampledMarginal(Marginal):
     lowest: float = -np.inf
     problems: tuple[str, ...] = ()
 
+    def as_r(self) -> SampledMarginal:
+        """Return a Fisher z as a correlation."""
+        return SampledMarginal(f"{self.name} as r", np.tanh(self.chains), -np.inf, self.problems)
+
     @cached_property
     def mcse_mean(self) -> float:
         """Monte-Carlo standard error of the mean."""

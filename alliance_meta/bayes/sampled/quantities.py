@@ -13,7 +13,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes import arviz_bridge
-from alliance_meta.bayes.marginals import IntervalKind, StatedIntervals
+from alliance_meta.bayes.marginals import IntervalKind, Posterior
 from alliance_meta.bayes.priors.prior import TauPrior
 from alliance_meta.bayes.pymc.recipe import Recipe
 from alliance_meta.bayes.sampled.gate import FAILED, Diagnostics
@@ -34,7 +34,7 @@ NEW_EFFECT, TRUE_EFFECTS = 1, 4
 _SERVING = re.compile(r"z|z_.*|.*_z|.*_share")
 
 
-class SampledQuantities(StatedIntervals):
+class SampledQuantities(Posterior):
     """The quantities of a sampled posterior by name; the base of `SampledPosterior`."""
 
     container: Any
@@ -148,16 +148,6 @@ class SampledQuantities(StatedIntervals):
         """The coefficients as they are printed, (S, p)."""
         return self.made.coefficients(self._flat)
 
-    @cached_property
-    def _limits(self) -> tuple[Array, Array]:
-        found = [self._marginal(name).interval(level=self.level, kind=self.interval) for name in self.names]
-        return np.array([one.lb for one in found]), np.array([one.ub for one in found])
-
-    @property
-    def _scale(self) -> str:
-        measure = self.effects.measure
-        return "z" if measure == "ZCOR" else "r" if measure in ("COR", "UCOR") else "analysis"
-
     @property
     def _shape(self) -> tuple[int, int]:
         chains, draws = next(iter(self._scalars.values())).shape
@@ -220,15 +210,18 @@ class SampledQuantities(StatedIntervals):
         return {name: one.reshape(self._shape) for name, one in zip(labels, drawn.T, strict=True)}
 
     def _marginal(self, what: str | Mapping[str, float], scale: Scale | None = None) -> SampledMarginal:
-        codes = tuple(note.code for note in self.problems)
+        codes, no_effect = tuple(note.code for note in self.problems), ""
         if isinstance(what, Mapping):
-            chains = self._combination(what)
             words = " + ".join(f"{weight:g} {name}" for name, weight in what.items() if weight).replace("+ -", "- ")
-            return self._on_scale(SampledMarginal(words, chains, problems=codes), scale, is_effect=True)
-        name = str(what).strip()
-        lowest = 0.0 if name in ("tau", "tau2", "I2") or self._is_deviation(name) else -np.inf
-        found = SampledMarginal(name, self._named(name), lowest, codes)
-        return self._on_scale(found, scale, is_effect=self._is_effect(name))
+            found = SampledMarginal(words, self._combination(what), problems=codes)
+        else:
+            name = str(what).strip()
+            lowest = 0.0 if name in ("tau", "tau2", "I2") or self._is_deviation(name) else -np.inf
+            found = SampledMarginal(name, self._named(name), lowest, codes)
+            no_effect = "" if self._is_effect(name) else name
+        shown = self._on_scale(found, scale, no_effect)
+        assert isinstance(shown, SampledMarginal)
+        return shown
 
     def _named(self, name: str) -> Array:
         rows = self._rows
@@ -274,15 +267,6 @@ class SampledQuantities(StatedIntervals):
         if name in ("mu", INTERCEPT, "theta_new") or name.startswith("theta["):
             return True
         return self.recipe is not None and not self.recipe.design.has_intercept and name in self.names
-
-    def _on_scale(self, found: SampledMarginal, scale: Scale | None, *, is_effect: bool) -> SampledMarginal:
-        if scale is None or (self.recipe is not None and scale == self._scale):
-            return found
-        if self._scale != "z" or scale != "r":
-            raise InputError(f"scale={scale!r}: effects on the scale {self.effects.scale_label!r} cannot be shown so")
-        if not is_effect:
-            raise InputError(f"scale='r': {found.name} is no effect, so that it cannot be shown as a correlation")
-        return SampledMarginal(f"{found.name} as r", np.tanh(found.chains), -np.inf, found.problems)
 
     def _if_single(self, name: str) -> float:
         if "tau" not in self._scalars:

@@ -11,7 +11,6 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes import arviz_bridge
-from alliance_meta.bayes.hypotheses import read_hypothesis
 from alliance_meta.bayes.marginals import LACKS, IntervalKind
 from alliance_meta.bayes.pymc.recipe import Recipe
 from alliance_meta.bayes.sampled import export as sampled_export
@@ -78,6 +77,7 @@ class SampledPosterior(SampledQuantities):
     called = "a sampled posterior"
     lacks: ClassVar[Mapping[str, str]] = {**LACKS, "r_code": "the model is PyMC's"}
     _words, _tables = sampled_text, sampled_export
+    _of_a_point = "a single value has probability 0; state a range"
 
     container: Any
     notes: tuple[Note, ...]
@@ -148,28 +148,17 @@ class SampledPosterior(SampledQuantities):
     ) -> pd.DataFrame:
         """Predict the mean effect, and the true effect of a new study, for given moderators.
 
-        The credible interval says where the mean effect lies; the prediction interval says where the true effect
-        of one new, similar study lies.
-
         Parameters
         ----------
-        newdata : DataFrame or mapping, optional
-            Moderator values, one row per prediction. By default the mean effect for a model without moderators,
-            else the fitted value of each effect.
-        scale : {"z", "r", "r_mean"}, optional
-            Analysis scale by default. ``"r"``: tanh, the median true correlation. ``"r_mean"``: the mean true
-            correlation, averaged over the distribution of effects; prediction limits as for ``"r"``.
-        level : float, optional
-        interval : {"eti", "hdi"}, optional
-            Shortest intervals are found on the scale asked for.
+        newdata, scale, level, interval
+            As of `BayesianResults.predict`.
         seed : int, optional
             Of the true effects of new studies; by default that of the fit.
 
         Returns
         -------
         DataFrame
-            ``pred`` (the posterior median), ``se`` (the posterior standard deviation on that scale), ``ci_lb``,
-            ``ci_ub``, ``pi_lb``, ``pi_ub``; scale, level and kind of interval are in ``.attrs``.
+            As of `BayesianResults.predict`.
 
         Raises
         ------
@@ -220,21 +209,6 @@ class SampledPosterior(SampledQuantities):
         found = self._marginal(what, scale)
         self._caution()
         return found
-
-    def prob(self, statement: str, *, scale: Scale | None = None) -> float:
-        """Return the posterior probability of a statement; for its Monte-Carlo error see `posterior`.
-
-        Parameters
-        ----------
-        statement : str
-            ``"mu > 0.1"``, ``"0.1 < theta_new < 0.5"``, ``"|mu| < 0.1"``, ``"tau < 0.2"``.
-        scale : {"z", "r"}, optional
-            ``"r"``: the limits are correlations.
-        """
-        stated = read_hypothesis(statement)
-        if stated.is_point:
-            raise InputError(f"{statement!r}: a single value has probability 0; state a range")
-        return self.posterior(stated.name, scale=scale).prob(stated.lower, stated.upper)
 
     def loo(self, *, refit: bool = False) -> SampledLeaveOneOut:
         """Leave out each study, or cluster of effects, in turn; approximated from the draws.

@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from alliance_meta.bayes.exact.text import CENTRED, intervals, posterior_table, signs
+from alliance_meta.bayes.exact.text import (
+    about,
+    interval_words,
+    intervals_line,
+    posterior_table,
+    prior_words,
+    probabilities,
+)
 from alliance_meta.bayes.sampled.gate import FAILED as FAILED
 from alliance_meta.result import said
 from alliance_meta.results import wording
 from alliance_meta.tables.document import Block, Document
-from alliance_meta.tables.format import brief, fixed, level_text
+from alliance_meta.tables.format import brief, fixed
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.sampled.results import SampledPosterior
@@ -29,25 +36,19 @@ def document(fit: SampledPosterior) -> Document:
     drawn = f"{chains} chains of {draws} draws" if chains > 1 else f"1 chain of {draws} draws"
     recipe, passed = fit.recipe, [note for note in fit.notes if note not in fit.problems]
     if recipe is None:
-        title, lines = f"Draws from a posterior ({drawn})", [intervals(fit)]
+        title, lines = f"Draws from a posterior ({drawn})", [intervals_line(fit)]
         return Document(title, lines, [*_table(fit), _quality(fit)], said(passed), alarms(fit))
+    priors = "; ".join(f"{name} ~ {prior}" for name, prior in recipe.priors.items())
     made = wording.document(
         fit,
         f"Bayesian model {recipe.model} (k = {fit.k}; {drawn})",
-        [
-            fit.effects.heading,
-            f"Assumes: {recipe.words}",
-            *wording.moderated(fit.recipe),
-            f"Priors: {'; '.join(f'{name} ~ {prior}' for name, prior in recipe.priors.items())}",
-            *([f"mu: {CENTRED}"] if fit.p > 1 and recipe.design.has_intercept else []),
-            intervals(fit),
-        ],
+        about(fit, priors, f"Assumes: {recipe.words}"),
         *_table(fit),
         wording.as_r(fit, new="a new study") if recipe.shift is None else [],
-        [*signs(fit), *_quality(fit)],
+        [*(probabilities(fit) if recipe.design.has_intercept else []), *_quality(fit)],
         alarm=alarms(fit),
     )
-    told = {f"Note: {note.message}" for note in fit.problems}
+    told = said(fit.problems)
     return replace(made, notes=[line for line in made.notes if line not in told])
 
 
@@ -101,12 +102,6 @@ def methods(fit: SampledPosterior) -> str:
     scale = wording.scale_sentence(fit)
     if recipe.model == EXACT:
         scale = "Each correlation entered by its exact sampling distribution, with true effects on Fisher's z. "
-    moderators = wording.with_moderators(recipe)
-    centred = fit.p > 1 and recipe.design.has_intercept
-    names = {"mu": CENTRED if centred else "the mean effect"}
-    names["tau"] = "the standard deviation of true effects between studies, tau"
-    priors = ", ".join(f"{names.get(name, name)}: {prior}" for name, prior in recipe.priors.items())
-    kind = "equal-tailed" if fit.interval == "eti" else "shortest (highest-density)"
     run = f"with {chains} chain{'s' if chains > 1 else ''} of {draws} draws"
     if fit.sampler is not None:
         run = (
@@ -115,9 +110,10 @@ def methods(fit: SampledPosterior) -> str:
         )
     return (
         f"{' '.join([*alarms(fit), '']) if fit.problems else ''}"
-        f"{scale}A Bayesian model{moderators} was fitted to {fit.effects.counted}, which assumes that {recipe.words}. "
-        f"Priors were {priors}. The posterior was sampled {run}. {_checks(fit)} Posterior medians are reported with "
-        f"{kind} {level_text(fit.level)} credible intervals."
+        f"{scale}A Bayesian model{wording.with_moderators(fit)} was fitted to {fit.effects.counted}, which assumes "
+        "that "
+        f"{recipe.words}. Priors were {prior_words(fit, recipe.priors)}. The posterior was sampled {run}. "
+        f"{_checks(fit)} {interval_words(fit)}"
     )
 
 

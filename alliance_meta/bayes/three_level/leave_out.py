@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta.bayes.exact.leave_out import LeaveOneOut, filled
+from alliance_meta.bayes.exact.leave_out import LeaveOneOut, assembled
 from alliance_meta.bayes.exact.setup import coordinates
 from alliance_meta.core.three_level.deletion import MultilevelDeletions, delete_each_of, log_density_of_units
 from alliance_meta.errors import InputError
-from alliance_meta.not_applicable import NotApplicable
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.three_level.results import BayesianMultilevelResults
@@ -25,22 +24,10 @@ def leave_out(fit: BayesianMultilevelResults, cluster: str | None) -> LeaveOneOu
     whole = cluster is not None
     left = delete_each_of(fit.exact, fit._rows, fit.priors.densities, whole=whole)
     labels = pd.Index(fit.levels if whole else fit.effects.slab, name=outer if whole else "label")
-    n = len(labels)
-    table = {name: filled(values, left.units, n) for name, values in _columns(fit, left).items()}
-    if whole:
-        table = {"k": np.bincount(fit.group), **table}
-    out = pd.DataFrame(table, index=labels)
-    if len(left.units) < n:
-        lost = sorted({*range(n)} - {*left.units.tolist()})
-        none = NotApplicable(
-            f"without this {'group' if whole else 'effect'} the posterior is improper: "
-            f"{', '.join(str(labels[i]) for i in lost)}"
-        )
-        return LeaveOneOut(none, none, none, none, out)
-    elpd = left.log_predictive
-    se = float(np.sqrt(n * elpd.var(ddof=1))) if n > 1 else NotApplicable("needs at least 2")
-    inside = log_density_of_units(fit.exact, fit._rows, whole=whole)
-    return LeaveOneOut(float(elpd.sum()), se, float(inside.sum()) - float(elpd.sum()), float(left.error.sum()), out)
+    inside = float(log_density_of_units(fit.exact, fit._rows, whole=whole).sum())
+    counts = {"k": np.bincount(fit.group)} if whole else {}
+    what = "group" if whole else "effect"
+    return assembled(_columns(fit, left), labels, left.units, inside, left.error, what=what, **counts)
 
 
 def _columns(fit: BayesianMultilevelResults, left: MultilevelDeletions) -> dict[str, Any]:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alliance_meta.bayes.exact.model_notes import multilevel_notes
-from alliance_meta.bayes.exact.setup import check_kind, choose_priors, coordinates
+from alliance_meta.bayes.exact.setup import check_kind, choose_priors, coordinates, gaussians
 from alliance_meta.bayes.priors import TAU
-from alliance_meta.bayes.priors.effect import Flat, Normal
 from alliance_meta.bayes.priors.prior import TauPrior
 from alliance_meta.bayes.three_level.priors import MultilevelPriors
 from alliance_meta.bayes.three_level.results import BayesianMultilevelResults
@@ -68,14 +67,7 @@ def problem(
     InputError
         A prior that is neither normal nor flat; the posterior is improper.
     """
-    mean, precision = np.zeros(design.p), np.zeros(design.p)
-    for j, prior in enumerate(priors.coefficients):
-        if isinstance(prior, Normal):
-            mean[j], precision[j] = prior.mean, prior.sd**-2.0
-        elif not isinstance(prior, Flat):
-            raise InputError(
-                f"the prior of {priors.names[j]}, {prior}: the exact three-level model takes normal and flat priors"
-            )
+    mean, precision = gaussians(priors, "the exact three-level model takes normal and flat priors")
     X = design.X @ coordinates(design)
     v = effects.vi if V is None else V.vi
     blocks = None if V is None else V.blocks

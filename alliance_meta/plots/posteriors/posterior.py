@@ -10,7 +10,7 @@ import pandas as pd
 
 from alliance_meta.bayes.exact.quantities import Quantities
 from alliance_meta.bayes.marginals import KINDS, TANH, Marginal, TransformedMarginal
-from alliance_meta.bayes.priors.marginals import full_name, prior_of, tau_priors
+from alliance_meta.bayes.priors.marginals import prior_of
 from alliance_meta.errors import InputError
 from alliance_meta.options import check_option
 from alliance_meta.plots.forests import text as forest_text
@@ -79,7 +79,8 @@ def posterior_data(
     [0.082, 0.147, 0.218]
     """
     after, before, measure, label = _read(fit, what, scale)
-    what = full_name(fit, what)
+    which = fit.priors.which(what)
+    what = what if which is None else fit.priors.tau_names[which]
     x = _grid(after, before)
     limits = after.interval(level=fit.level, kind=fit.interval)
     rows = [{"kind": "posterior", "x": a, "density": f} for a, f in zip(x, after.pdf(x), strict=True)]
@@ -161,10 +162,10 @@ def _read(fit: Any, what: str, scale: PlotScale | None) -> tuple[Marginal, Margi
         raise InputError(f"posterior_data needs the result of a Bayesian model, not {type(fit).__name__}")
     if scale is not None:
         check_option("scale", scale, PlotScale)
-    taus = list(tau_priors(fit))
+    taus = fit.priors.tau_names
     if what in ("tau", "tau2", "I2", "icc") and what not in taus:
         raise InputError(f"{what} has no prior of its own that could be drawn; draw {' or '.join(taus)}")
-    after: Marginal = fit.posterior(what)  # type: ignore[attr-defined]
+    after = fit.posterior(what)
     before = prior_of(fit, what)
     effect = what in ("mu", "theta_new") or what.startswith("theta[")
     measure = fit.effects.measure if effect else "GEN"
@@ -222,7 +223,7 @@ def _chances(
 
 def _prior_line(fit: Any, what: str, *, drawn: bool) -> list[str]:
     """Return the prior in words, where a single one is behind the quantity."""
-    known = dict(zip(fit.priors.names, fit.priors.coefficients, strict=True)) | tau_priors(fit)
+    known = fit.priors.named
     if drawn:
         return [f"Prior: {known[what]}"] if what in known else []
     return [f"The prior ({known[what]}) is improper and not drawn" if what in known else "The prior is improper"]
