@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from alliance_meta.errors import CannotRunError
+from alliance_meta.tables.format import thousands
 
 LARGEST_INPUT = 300_000_000
 
@@ -29,7 +30,9 @@ def read_regular(path: str | Path, *, most: int = LARGEST_INPUT) -> bytes:
     if not stat.S_ISREG(about.st_mode):
         raise CannotRunError(f"{path} is a device or a pipe, not a file; save what it gives to a file first")
     if about.st_size > most:
-        raise CannotRunError(f"{path} has {about.st_size / 1e6:,.0f} MB, more than the {most / 1e6:,.0f} MB read here")
+        raise CannotRunError(
+            f"{path} has {thousands(about.st_size / 1e6)} MB, more than the {thousands(most / 1e6)} MB read here"
+        )
     return Path(path).read_bytes()
 
 

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-import html as _html
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from alliance_meta.encoding import plain
+from alliance_meta.tables.document import (
+    Block,
+    Document,
+    Lines,
+    Table,
+    as_html,
+    as_latex,
+    as_markdown,
+    as_text,
+    frame_table,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pandas as pd
 
     from alliance_meta.notes import Note
 
 # How columns are headed in a manuscript.
 HEADS = {"pval": "p", "ddf": "df", "ci_lb": "CI lower", "ci_ub": "CI upper", "pi_lb": "PI lower", "pi_ub": "PI upper"}
-_TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 
 
 class _NoNotes:
@@ -26,9 +38,9 @@ class _NoNotes:
 
 
 class Result:
-    """The base of every result: a table, its exports, notes, and a text; classes add what is their own.
+    """The base of every result: a table, its exports, notes, and a document; classes add what is their own.
 
-    A class needs `tidy`, `summary` and `notes`; a dataclass is declared with ``repr=False``, so that it prints as its
+    A class needs `tidy`, `document` and `notes`; a dataclass is declared with ``repr=False``, so that it prints as its
     summary.
     """
 
@@ -44,9 +56,17 @@ class Result:
         """Return the table, unrounded."""
         raise NotImplementedError
 
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        raise NotImplementedError
+
+    def _document(self, title: str, *blocks: Block, lines: Lines = ()) -> Document:
+        """Return a document with the notes of the result."""
+        return Document(title, lines, blocks, said(self.notes))
+
     def summary(self) -> str:
-        """Return the plain-text summary."""
-        return "\n".join([self.tidy().to_string(), *(f"Note: {note.message}" for note in self.notes)])
+        """Return the plain-text summary, at most 80 columns wide."""
+        return as_text(self.document())
 
     def to_dict(self) -> dict[str, Any]:
         """Return every number as JSON-ready values; `NotApplicable` becomes its reason."""
@@ -57,26 +77,15 @@ class Result:
 
     def to_markdown(self) -> str:
         """Return the table in Markdown, rounded to four decimals, the scale in its header."""
-        first, *rest = self._cells()
-        about = "; ".join(self._about())
-        first[0] = f"{first[0]} ({about})" if about else first[0]
-        rows = [first, ["---", *["---:"] * (len(first) - 1)], *rest]
-        return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
+        return as_markdown(self._exported_table("; ".join(self._about())))
 
     def to_latex(self) -> str:
         """Return the table in LaTeX (booktabs), the scale in its caption."""
-        head, *rows = (" & ".join(map(_tex, row)) + r" \\" for row in self._cells())
-        width = len(self._cells()[0])
-        caption = "; ".join([*reversed(self._about()), *([f"k = {self.k}"] if hasattr(self, "k") else [])])
-        lines = [
-            r"\begin{table}",
-            rf"\caption{{{_tex(caption)}}}",
-            rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}",
-            *(r"\toprule", head, r"\midrule", *rows, r"\bottomrule"),
-            r"\end{tabular}",
-            r"\end{table}",
-        ]
-        return "\n".join(lines)
+        return as_latex(
+            self._exported_table(
+                "; ".join([*reversed(self._about()), *([f"k = {self.k}"] if hasattr(self, "k") else [])])
+            )
+        )
 
     def _about(self) -> list[str]:
         """Return what a table must say of its numbers: their scale, and the model."""
@@ -88,16 +97,13 @@ class Result:
         """Return the rows and columns of `tidy` that a manuscript shows."""
         return self.tidy()
 
-    def _cells(self) -> list[list[str]]:
-        """Return the exported table as text, its head first."""
+    def _exported_table(self, caption: str) -> Table:
+        """Return the exported table as text."""
         table = self._exported()
         if "ddf" in table and not any(math.isfinite(one) for one in table["ddf"]):
             table = table.drop(columns="ddf")
-        keys = [str(name or "") for name in table.index.names]
-        table = table.reset_index(names=keys if len(keys) > 1 else keys[0])
-        head = [HEADS.get(str(name), str(name)) for name in table.columns]
-        columns = [[_cell(str(name), value) for value in table[name].array] for name in table.columns]
-        return [head, *(list(row) for row in zip(*columns, strict=True))]
+        made = frame_table(table, caption)
+        return replace(made, head=tuple(HEADS.get(name, name) for name in made.head))
 
     def __str__(self) -> str:
         return self.summary()
@@ -106,19 +112,9 @@ class Result:
         return self.summary()
 
     def _repr_html_(self) -> str:
-        return f"<pre>{_html.escape(self.summary())}</pre>"
+        return as_html(self.document())
 
 
-def _cell(column: str, value: Any) -> str:
-    if not isinstance(value, float):
-        return str(value)
-    if math.isnan(value):
-        return "n/a"
-    if column.startswith("pval") and value < 0.0001:
-        return "<.0001"
-    return f"{value:.2f}".removesuffix(".00") if column == "ddf" else f"{value:.4f}"
-
-
-def _tex(text: str) -> str:
-    out = "".join(_TEX.get(c) or ("\\" + c if c in "&%$#_{}" else c) for c in text)
-    return f"${out}$" if out.startswith("-") and out[1:2].isdigit() else out
+def said(notes: Iterable[Note]) -> list[str]:
+    """Return notes as a document prints them."""
+    return [f"Note: {note.message}" for note in notes]

@@ -11,6 +11,7 @@ import numpy as np
 from alliance_meta.errors import InputError
 from alliance_meta.expressions import plain_text
 from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.tables.format import factor
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _FORMS = "write 'mu = 0', 'mu > 0.1', '0.1 < mu < 0.3' or '|mu| < 0.1'"
@@ -121,7 +122,7 @@ class BayesFactor:
     def __str__(self) -> str:
         if self.bf01 != self.bf01:
             return f"BF01 of {self.hypothesis}: {self.bf01}"
-        size = _size(abs(self.log_bf01))
+        size = factor(abs(self.log_bf01), largest=1e4)
         pair = (self.hypothesis, self.alternative)
         name, (supported, other) = ("BF01", pair) if self.log_bf01 > 0 else ("BF10", pair[::-1])
         return f"{name} = {size}: the data are {size} times as likely if {supported} as if {other}"
@@ -130,14 +131,6 @@ class BayesFactor:
         """Return the numbers as a plain dictionary."""
         names = ("hypothesis", "alternative", "bf01", "bf10", "log_bf01", "error", "check")
         return {name: getattr(self, name) for name in names}
-
-
-def _size(log: float) -> str:
-    """Return exp(log) in print, also where it overflows."""
-    if log < np.log(9999.5):
-        return f"{np.exp(log):.4g}"
-    exponent = int(np.floor(log / np.log(10.0)))
-    return f"{np.exp(log - exponent * np.log(10.0)):.2f}e{exponent}"
 
 
 def undefined(stated: Hypothesis, reason: str) -> BayesFactor:

@@ -19,9 +19,9 @@ from alliance_meta.core.bayes.stacking import stacking_weights
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
-from alliance_meta.result import Result
+from alliance_meta.result import Result, said
 from alliance_meta.results.export import columns_of, plain
-from alliance_meta.results.wording import WIDTH, number, wrapped
+from alliance_meta.tables.document import Document, Kind, table_of
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.exact.leave_out import LeaveOneOut
@@ -81,23 +81,16 @@ class LooComparison(Result):
             }
         )
 
-    def summary(self) -> str:
-        """Return the plain-text summary."""
-        width = min(max(5, *(len(str(name)) for name in self.table.index)), WIDTH - 58)
-        heads = ("elpd", "elpd_se", "p_loo", "diff", "se_diff", "weight")
-        lines = [
-            *(wrapped(f"{FAILED} That holds for {', '.join(self.failed)}.") if self.failed else []),
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        kinds: dict[str, Kind] = dict.fromkeys(("elpd", "elpd_se", "p_loo", "elpd_diff", "se_diff"), 2)
+        return Document(
             f"Leave-one-out comparison of {len(self.table)} models ({len(self.pointwise)} {self.unit}s)",
-            "",
-            f"{'':{width}}" + "".join(f" {head:>8}" for head in heads),
-        ]
-        for name, row in self.table.iterrows():
-            text = str(name) if len(str(name)) <= width else str(name)[: width - 1] + "…"
-            cells = [number(float(row[one]), 2) for one in ("elpd", "elpd_se", "p_loo", "elpd_diff", "se_diff")]
-            cells.append(number(float(row["weight"]), 3))
-            lines.append(f"{text:{width}}" + "".join(f" {cell:>8}" for cell in cells))
-        lines += ["", *wrapped(self._verdict())]
-        return "\n".join([*lines, *(line for note in self.notes for line in wrapped(f"Note: {note.message}"))])
+            (),
+            [table_of(self.table, kinds | {"weight": 3}, heads={"elpd_diff": "diff"}), [self._verdict()]],
+            said(self.notes),
+            [f"{FAILED} That holds for {', '.join(self.failed)}."] if self.failed else [],
+        )
 
     def _verdict(self) -> str:
         best = self.table.index[0]

@@ -23,6 +23,7 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import Scale, check_level, check_option
 from alliance_meta.results.fit import Fit
 from alliance_meta.results.teststats import Interval
+from alliance_meta.tables.format import fixed, fixed_interval, level_text
 
 IntervalKind = Literal["eti", "hdi"]
 AnyMarginal = TypeVar("AnyMarginal", bound="Marginal")
@@ -186,7 +187,7 @@ class Marginal(ABC):
             lb, ub = (float(one) for one in self.quantile([0.5 * (1.0 - level), 0.5 * (1.0 + level)]))
         else:
             lb, ub = self._shortest(level)
-        return Interval(self.median, lb, ub, level, f"{100 * level:g} % {KINDS[kind]}", self.name)
+        return Interval(self.median, lb, ub, level, f"{level_text(level)} {KINDS[kind]}", self.name)
 
     def as_r(self) -> Marginal:
         """Return a Fisher z as a correlation."""
@@ -200,7 +201,7 @@ class Marginal(ABC):
 
     def __str__(self) -> str:
         one = self.interval()
-        return f"{self.name}: median {one.estimate:.4f} [{one.lb:.4f}, {one.ub:.4f}] ({one.kind})"
+        return f"{self.name}: median {fixed(one.estimate)} {fixed_interval(one.lb, one.ub)} ({one.kind})"
 
     @property
     def _lowest(self) -> float:

@@ -20,7 +20,8 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import did_you_mean
 from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of
-from alliance_meta.results.wording import WIDTH, wrapped
+from alliance_meta.tables.document import Document, Kind, table_of
+from alliance_meta.tables.format import brief
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.exact.results import ExactResults
@@ -86,21 +87,16 @@ class PowerScaling(Result):
         quantities = {"parameter": list(self.table.index), **columns_of(self.table)}
         return {"threshold": self.threshold, "alphas": list(self.alphas), "quantities": quantities}
 
-    def summary(self) -> str:
-        """Return the plain-text summary."""
-        width = min(max(9, *(len(str(name)) for name in self.table.index)), WIDTH - 50)
-        lines = [f"{'':{width}} {'prior':>8} {'data':>8}  diagnosis"]
-        for name, row in self.table.iterrows():
-            cells = " ".join(f"{_shown(row[part]):>8}" for part in ("prior", "likelihood"))
-            lines.append(f"{str(name)[:width]:{width}} {cells}  {row['diagnosis']}")
-        flagged = self.flagged
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
         verdict = (
-            f"{', '.join(flagged)}: look at prior_sensitivity(), and say why this prior."
-            if flagged
-            else f"No posterior that moves with its prior by {self.threshold:g} or more."
+            f"{', '.join(self.flagged)}: look at prior_sensitivity(), and say why this prior."
+            if self.flagged
+            else f"No posterior that moves with its prior by {brief(self.threshold)} or more."
         )
         how = "How far each posterior moves when priors or data are raised to a power near 1:"
-        return "\n".join([*wrapped(how), *lines, *wrapped(verdict)])
+        kinds: dict[str, Kind] = {"prior": 3, "likelihood": 3, "diagnosis": "s"}
+        return Document(how, (), [table_of(self.table, kinds, heads={"likelihood": "data"}), [verdict]])
 
 
 def power_scaling(fit: ExactResults, *, what: Sequence[str] | None = None) -> PowerScaling:
@@ -144,10 +140,12 @@ def power_scaling(fit: ExactResults, *, what: Sequence[str] | None = None) -> Po
     >>> fit = am.BayesianModel(am.escalc(am.load_dataset("molloy2014"))).fit()
     >>> print(am.bayes.power_scaling(fit))
     How far each posterior moves when priors or data are raised to a power near 1:
-                 prior     data  diagnosis
-    mu           0.005    0.092  -
-    tau          0.012    0.176  -
-    theta_new    0.003    0.036  -
+    <BLANKLINE>
+               prior   data  diagnosis
+    mu         0.005  0.092  -
+    tau        0.012  0.176  -
+    theta_new  0.003  0.036  -
+    <BLANKLINE>
     No posterior that moves with its prior by 0.05 or more.
     """
     exact = getattr(fit, "exact", None)
@@ -218,7 +216,3 @@ def _diagnosis(prior: Any, likelihood: Any) -> str:
     if isinstance(prior, NotApplicable) or not prior >= THRESHOLD:
         return NEITHER
     return CONFLICT if likelihood >= THRESHOLD else STRONG
-
-
-def _shown(value: Any) -> str:
-    return "n/a" if isinstance(value, NotApplicable) else f"{value:.3f}"

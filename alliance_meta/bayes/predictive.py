@@ -24,7 +24,8 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of, plain
-from alliance_meta.results.wording import number, wrapped
+from alliance_meta.tables.document import Document, Kind, table_of
+from alliance_meta.tables.format import fixed
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.exact.results import ExactResults
@@ -116,29 +117,30 @@ class PredictiveCheck(Result):
         notes = [note.to_dict() for note in self.notes]
         return plain({"seed": self.seed, "draws": self.draws, **tables, "notes": notes})
 
-    def summary(self) -> str:
-        """Return the plain-text summary."""
-        alarm = [FAILED, *(note.message for note in self.problems)] if self.problems else []
-        lines = [line for text in alarm for line in wrapped(text)]
-        lines += [f"Posterior predictive check: {self.draws} replications of {self.effects.k} results", ""]
-        lines.append(f"{'':10} {'observed':>9} {'median':>8} {'2.5 %':>8} {'97.5 %':>8} {'p':>6}")
-        for name, row in self.table.iterrows():
-            cells = " ".join(f"{number(float(row[one])):>8}" for one in ("median", "ci_lb", "ci_ub"))
-            lines.append(f"{name!s:10} {number(float(row['observed'])):>9} {cells} {row['p_value']:>6.3f}")
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
         words = [STATISTICS[name] for name in self.flagged]
         verdict = (
             f"The model does not reproduce: {'; '.join(words)}."
             if words
             else "Every statistic lies inside the central 95 % of its replications."
         )
-        lines += ["", *wrapped(verdict)]
         found, k = self.surprising, self.effects.k
         which = f": {', '.join(found)}" if found else ""
-        lines += wrapped(
-            f"Effects outside the central 95 % of what the others predict: {len(found)} of {k} "
-            f"(about {0.05 * k:.1f} expected){which}."
+        kinds: dict[str, Kind] = {"observed": 4, "median": 4, "ci_lb": 4, "ci_ub": 4, "p_value": 3}
+        return Document(
+            f"Posterior predictive check: {self.draws} replications of {self.effects.k} results",
+            (),
+            [
+                table_of(self.table, kinds, heads={"ci_lb": "2.5 %", "ci_ub": "97.5 %", "p_value": "p"}),
+                [
+                    verdict,
+                    f"Effects outside the central 95 % of what the others predict: {len(found)} of {k} "
+                    f"(about {fixed(0.05 * k, 1)} expected){which}.",
+                ],
+            ],
+            alarm=[FAILED, *(note.message for note in self.problems)] if self.problems else [],
         )
-        return "\n".join(lines)
 
 
 def predictive_check(fit: ExactResults | SampledPosterior, *, seed: int, draws: int = 4000) -> PredictiveCheck:

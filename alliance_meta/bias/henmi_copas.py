@@ -15,7 +15,8 @@ from alliance_meta.options import check_level
 from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
-from alliance_meta.results.wording import level_text, number, remarks
+from alliance_meta.tables.document import Document, table_of
+from alliance_meta.tables.format import fixed, level_text
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -62,16 +63,11 @@ class HenmiCopasResult(Result):
         """Return everything as JSON-ready values."""
         return plain({**asdict(self), "notes": [note.to_dict() for note in self.notes]})
 
-    def summary(self) -> str:
-        """Return the plain-text summary."""
-        lines = [
-            f"Henmi-Copas interval (k = {self.k}; {level_text(self.level)}; tau2 (DL) = {number(self.tau2)})",
-            f"{'':11} {'estimate':>9} {'ci_lb':>9} {'ci_ub':>9}",
-        ]
-        for name, row in self.tidy().iterrows():
-            cells = [number(row[column]) for column in ("estimate", "ci_lb", "ci_ub")]
-            lines.append(f"{name!s:11} {cells[0]:>9} {cells[1]:>9} {cells[2]:>9}")
-        return "\n".join([*lines, *remarks(self.notes)])
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        title = f"Henmi-Copas interval (k = {self.k}; {level_text(self.level)}; tau2 (DL) = {fixed(self.tau2)})"
+        table = table_of(self.tidy(), dict.fromkeys(("estimate", "ci_lb", "ci_ub"), 4))
+        return self._document(title, table)
 
 
 def hc(fit: RandomEffectsResults, *, level: float | None = None) -> HenmiCopasResult:
@@ -110,9 +106,10 @@ def hc(fit: RandomEffectsResults, *, level: float | None = None) -> HenmiCopasRe
     >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit()
     >>> print(bias.hc(fit))
     Henmi-Copas interval (k = 16; 95 %; tau2 (DL) = 0.0078)
-                 estimate     ci_lb     ci_ub
-    Henmi-Copas    0.1252    0.0400    0.2104
-    fit            0.1499    0.0801    0.2198
+    <BLANKLINE>
+                 estimate   ci_lb   ci_ub
+    Henmi-Copas    0.1252  0.0400  0.2104
+    fit            0.1499  0.0801  0.2198
     """
     check_fit(fit, "hc")
     used = fit.level if level is None else level

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,12 +11,11 @@ from alliance_meta.cli.options import FILE_ONLY, JsonOption, check_naming, takes
 from alliance_meta.cli.output import held_notes, print_json, print_note
 from alliance_meta.errors import CannotRunError, InputError
 from alliance_meta.options import did_you_mean
+from alliance_meta.tables.document import as_text
 
 if TYPE_CHECKING:
     from alliance_meta.effects.sheet.coded import CodedTable
-    from alliance_meta.sensitivity.matching import RouteMatch
 
-WIDTH = 100
 NEEDS_R = ("yi", "vi", "sei", "measure")
 
 
@@ -67,7 +66,7 @@ def match(
     for text in warned:
         print_note(text)
     for one in found:
-        _print(one)
+        typer.echo(f"{as_text(replace(one.document(), notes=()))}\n")
     for message in dict.fromkeys(note.message for one in found for note in one.notes):
         print_note(message)
 
@@ -108,10 +107,3 @@ def _results(source: str, naming: dict[str, Any]) -> list[tuple[Any, str | None]
     if not found:
         raise InputError(f"{source} has no printed mean; name one with --printed 'r = .28 [.26, .30]'")
     return found
-
-
-def _print(found: RouteMatch) -> None:
-    for line in found.summary().splitlines():
-        indent = " " * (len(line) - len(line.lstrip()) + (5 if line.lstrip()[:1].isdigit() and ". " in line[:6] else 0))
-        typer.echo(textwrap.fill(line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False))
-    typer.echo("")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from alliance_meta.errors import InputError
+from alliance_meta.tables.format import brief
 
 if TYPE_CHECKING:
     from alliance_meta.effects.table import EffectSizes
@@ -33,7 +34,7 @@ class Choice:
 
     def sentence(self, settings: Mapping[str, Any]) -> str:
         """Say in one line what is fitted and why."""
-        rho = f", rho = {settings.get('rho') or DEFAULT_RHO[self.model]:g}" if self.model in DEFAULT_RHO else ""
+        rho = f", rho = {brief(settings.get('rho') or DEFAULT_RHO[self.model])}" if self.model in DEFAULT_RHO else ""
         robust = settings.get("robust") or ("CR2" if self.model == CHE else None)
         kind = f", {robust} standard errors" if robust else ""
         return f"Model: {WORDS[self.model]}{rho}{kind} ({self.why})"

@@ -12,6 +12,7 @@ import typer
 
 from alliance_meta.cli.options import JsonOption
 from alliance_meta.cli.output import print_json, print_table, records
+from alliance_meta.tables.format import fixed
 
 WIDTH = 100
 SAME = {True: "yes", False: "NO", None: "not run"}
@@ -84,4 +85,4 @@ def _ours(row: dict[str, Any]) -> str:
     if math.isnan(row["ours"]):
         return "-"
     digits = len(str(row["printed"]).partition(".")[2])
-    return f"{row['ours']:.{digits + 2 if digits else 0}f}"
+    return fixed(row["ours"], digits + 2 if digits else 0)

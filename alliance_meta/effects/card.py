@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from html import escape
 from typing import Any
 
-WIDTH = 78
+from alliance_meta.tables.document import Document, as_html, as_text
 
 
 @dataclass(frozen=True)
@@ -247,49 +245,25 @@ class DataCard:
         yield "licence", self.licence
         yield "cite", self.citation
 
+    def document(self) -> Document:
+        """Return what the card says, as data that can be written in several ways."""
+        columns = [f"  {one.name}: {one.description}{f' [{one.unit}]' if one.unit else ''}" for one in self.fields]
+        printed = [f"  {result}" for result in self.published]
+        return Document(
+            self.title,
+            [*(f"! {one}" for one in self.cautions), *(f"{name}: {text}" for name, text in self._facts())],
+            [
+                ["columns:", *columns],
+                ["sources:", *(f"  {source}" for source in self.sources)],
+                ["printed results:", *printed] if printed else [],
+            ],
+        )
+
     def __str__(self) -> str:
-        """Return the card as text of at most 80 columns."""
-        lines = _wrapped(self.title, first="", rest="")
-        lines.append("=" * max(map(len, lines)))
-        for caution in self.cautions:
-            lines += _wrapped(caution, first="! ", rest="  ")
-        for name, text in self._facts():
-            lines += _wrapped(text, first=f"{name + ':':<14}", rest=" " * 14)
-        lines.append("columns:")
-        for item in self.fields:
-            unit = f" [{item.unit}]" if item.unit else ""
-            lines += _wrapped(f"{item.name}: {item.description}{unit}", first="  ", rest="      ")
-        lines.append("sources:")
-        for source in self.sources:
-            lines += _wrapped(str(source), first="  ", rest="      ")
-        if self.published:
-            lines.append("printed results:")
-        for result in self.published:
-            lines += _wrapped(str(result), first="  ", rest="      ")
-        return "\n".join(lines)
+        return as_text(self.document())
 
     def __repr__(self) -> str:
         return str(self)
 
     def _repr_html_(self) -> str:
-        cautions = "".join(f"<li>{escape(text)}</li>" for text in self.cautions)
-        facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in self._facts())
-        rows = "".join(
-            f"<tr><th scope='row'>{escape(item.name)}</th><td>{escape(item.description)}</td>"
-            f"<td>{escape(item.unit or '')}</td></tr>"
-            for item in self.fields
-        )
-        head = "<tr><th scope='col'>column</th><th scope='col'>what</th><th scope='col'>unit</th></tr>"
-        sources = "".join(f"<li>{escape(str(source))}</li>" for source in self.sources)
-        results = "".join(f"<li>{escape(str(result))}</li>" for result in self.published)
-        printed = f"<p>Printed results</p><ul>{results}</ul>" if results else ""
-        return (
-            f"<section><h4>{escape(self.title)}</h4><p>Cautions</p><ul>{cautions}</ul><dl>{facts}</dl>"
-            f"<table><thead>{head}</thead><tbody>{rows}</tbody></table><p>Sources</p><ul>{sources}</ul>{printed}</section>"
-        )
-
-
-def _wrapped(text: str, *, first: str, rest: str) -> list[str]:
-    return textwrap.wrap(
-        text, WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=True, break_on_hyphens=True
-    )
+        return as_html(self.document())

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from alliance_meta.effects.studies import (
 from alliance_meta.errors import CodingError, InputError, Problem
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
+from alliance_meta.tables.document import Document, as_html, frame_table
 
 if TYPE_CHECKING:
     from alliance_meta._typing import Array
@@ -279,7 +279,7 @@ class EffectSizes:
         return str(self)
 
     def _repr_html_(self) -> str:
-        return f"<p>{escape(str(self))}</p>{self.frame.to_html()}"
+        return as_html(Document(str(self), blocks=[frame_table(self.frame)]))
 
 
 def unique_labels(labels: Sequence[str]) -> tuple[str, ...]:

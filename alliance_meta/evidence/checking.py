@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from alliance_meta.core.correlations.rounding import Range
 from alliance_meta.evidence.printed import PrintedNumber, PrintedResult
+from alliance_meta.tables.format import fixed
 
 Verdict = Literal[
     "consistent", "inconsistent", "inconsistent in the decision", "depends on the definition", "not printed"
@@ -181,7 +182,7 @@ def show_range(one: Range, decimals: int) -> str:
         return "anything"
     least = 10.0**-decimals
     if 0.0 <= one.high < 0.5 * least and one.high > 0.0 and one.low >= 0.0:
-        return f"below {least:.{decimals}f}"
+        return f"below {fixed(least, decimals)}"
     low, high = (_fixed(end, decimals) for end in (one.low, one.high))
     if math.isinf(one.high) or math.isinf(one.low):
         return f"above {low}" if math.isinf(one.high) else f"below {high}"
@@ -189,5 +190,5 @@ def show_range(one: Range, decimals: int) -> str:
 
 
 def _fixed(value: float, decimals: int) -> str:
-    text = f"{value:.{decimals}f}"
+    text = fixed(value, decimals)
     return text.lstrip("-") if float(text) == 0 else text

@@ -12,6 +12,7 @@ import numpy as np
 from alliance_meta.core.correlations.meaning import d_to_odds_ratio
 from alliance_meta.evidence.printed import PrintedResult
 from alliance_meta.evidence.scan import scan_into
+from alliance_meta.tables.format import brief, fixed, thousands
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +88,7 @@ def short(value: float) -> str:
     >>> short(0.26), short(0.278), short(-0.124)
     ('.26', '.278', '-.124')
     """
-    text = f"{value:.3f}"
+    text = fixed(value, 3)
     text = text[:-1] if text.endswith("0") else text
     return text.replace("0.", ".", 1) if abs(value) < 1 else text
 
@@ -156,13 +157,13 @@ def counted(entry: str, column: str, claimed: float, *, what: str, at_least: boo
 
     def ask(evidence: Evidence) -> Iterator[Finding]:
         printed, name = evidence.number(entry, column), evidence.name(entry)
-        statement = f"{'more than ' if at_least else ''}{claimed:,.0f} {what}"
+        statement = f"{'more than ' if at_least else ''}{thousands(claimed)} {what}"
         if np.isnan(printed):
             calculation = f"{name}: the number of {what} is not in the registry"
             yield Finding(name, statement, None, calculation, (entry,), False)
             return
         holds = printed > claimed if at_least else printed == claimed
-        yield Finding(name, statement, holds, f"{name}: {printed:,.0f} {what}", (entry,), False)
+        yield Finding(name, statement, holds, f"{name}: {thousands(printed)} {what}", (entry,), False)
 
     return ask
 
@@ -171,7 +172,7 @@ def shares(*ids: str, claimed: float) -> Question:
     """Ask of each entry whether its shared variance, r squared, comes up to a claimed share at the upper limit."""
 
     def ask(evidence: Evidence) -> Iterator[Finding]:
-        statement = f"explains {100 * claimed:.0f} %"
+        statement = f"explains {fixed(100 * claimed, 0)} %"
         for entry in ids:
             r, high = evidence.number(entry, "estimate"), evidence.number(entry, "ci_high")
             name = evidence.name(entry)
@@ -179,11 +180,11 @@ def shares(*ids: str, claimed: float) -> Question:
                 yield Finding(name, statement, None, f"{name} {NOT_PRINTED}", (entry,))
                 continue
             most = max(abs(r), 0.0 if np.isnan(high) else abs(high))
-            calculation = f"{name} {short(r)}² = {100 * r**2:.1f} %"
+            calculation = f"{name} {short(r)}² = {fixed(100 * r**2, 1)} %"
             if most > abs(r):
-                calculation += f", at the upper limit {short(high)}² = {100 * most**2:.1f} %"
+                calculation += f", at the upper limit {short(high)}² = {fixed(100 * most**2, 1)} %"
             calculation += (
-                f" {_relation(most**2, claimed)} {100 * claimed:.0f} %, which needs r = {short(claimed**0.5)}"
+                f" {_relation(most**2, claimed)} {fixed(100 * claimed, 0)} %, which needs r = {short(claimed**0.5)}"
             )
             yield Finding(name, statement, most**2 >= claimed, calculation, (entry,))
 
@@ -195,18 +196,18 @@ def odds(entry: str, low: float, high: float) -> Question:
 
     def ask(evidence: Evidence) -> Iterator[Finding]:
         d, name = evidence.number(entry, "estimate"), evidence.name(entry)
-        statement = f"{low:g} to {high:g} times"
+        statement = f"{brief(low)} to {brief(high)} times"
         if np.isnan(d):
             yield Finding("the odds", statement, None, f"{name} {NOT_PRINTED}", (entry,))
             return
         ratio = float(d_to_odds_ratio(np.asarray(d)))
-        calculation = f"{name} d = {short(d)}: odds ratio exp(d π/√3) = {ratio:.2f}"
+        calculation = f"{name} d = {short(d)}: odds ratio exp(d π/√3) = {fixed(ratio, 2)}"
         yield Finding("the odds", statement, low <= ratio <= high, calculation, (entry,))
         chance = 2.0 * ratio / (1.0 + ratio)
-        calculation = f"where half complete with the lower alliance, the chance is {chance:.2f} times as high"
+        calculation = f"where half complete with the lower alliance, the chance is {fixed(chance, 2)} times as high"
         if ratio > low > 1:
             rare = (ratio - low) / (low * (ratio - 1.0))
-            calculation += f"; it is {low:g} times as high only where fewer than {100 * rare:.0f} % complete"
+            calculation += f"; it is {brief(low)} times as high only where fewer than {fixed(100 * rare, 0)} % complete"
         yield Finding("the chances", statement, low <= chance <= high, calculation, (entry,))
 
     return ask

@@ -25,6 +25,7 @@ from alliance_meta.evidence.claim_tests import (
 )
 from alliance_meta.notes import Note
 from alliance_meta.result import Result
+from alliance_meta.tables.document import Document
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -218,15 +219,12 @@ class ClaimsAudit(Result):
             "notes": [note.to_dict() for note in self.notes],
         }
 
-    def summary(self) -> str:
-        """Return every claim with its verdict and reason."""
-        lines = []
-        for one in self.verdicts:
-            lines += [f"{one.claim_id}: {one.verdict.upper()}", f"  {one.claim}", f"  {one.reason}"]
-        return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        return self.tidy().to_html(index=False)
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        blocks = [
+            [f"{one.claim_id}: {one.verdict.upper()}", f"  {one.claim}", f"  {one.reason}"] for one in self.verdicts
+        ]
+        return self._document(f"{len(blocks)} claims", *blocks)
 
 
 def claims(*, registry: pd.DataFrame | None = None, moderators: pd.DataFrame | None = None) -> ClaimsAudit:

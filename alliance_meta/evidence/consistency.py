@@ -14,6 +14,7 @@ from alliance_meta.evidence.rules import check_result
 from alliance_meta.evidence.scan import scan, scan_into
 from alliance_meta.notes import Note
 from alliance_meta.result import Result
+from alliance_meta.tables.document import Document
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,19 +94,17 @@ class ConsistencyReport(Result):
             "notes": [note.to_dict() for note in self.notes],
         }
 
-    def summary(self) -> str:
-        """Return counts and every disagreement as text."""
-        lines = [f"{_some(len(self.results), 'result')}, {_some(len(self.checks), 'check')}"]
-        lines += [f"  {count:4d} {verdict}" for verdict, count in self.counts().items()]
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        counts = [f"  {count:4d} {verdict}" for verdict, count in self.counts().items()]
+        blocks = []
         for check in self.problems:
             head = (check.label or "the result") if check.line is None else f"line {check.line}: {check.label}"
-            lines += ["", head, f"  {check.rule}: {check.given}"]
-            lines += [f"  printed {check.printed}, follows {check.follows}: {check.verdict}"]
-            lines += [f"  {check.reading}"] if check.reading else []
-        return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        return self.tidy().to_html(index=False)
+            reading = [f"  {check.reading}"] if check.reading else []
+            follows = f"  printed {check.printed}, follows {check.follows}: {check.verdict}"
+            blocks.append([head, f"  {check.rule}: {check.given}", follows, *reading])
+        title = f"{_some(len(self.results), 'result')}, {_some(len(self.checks), 'check')}"
+        return self._document(title, *blocks, lines=counts)
 
 
 def consistency(
@@ -161,6 +160,13 @@ def consistency(
       d from r: r = .26
       printed .56, follows 0.5274 to 0.5497: inconsistent
       this d needs an r of 0.267 to 0.272
+    <BLANKLINE>
+    Note: Every printed number stands for all that can have been rounded to it: .25
+      for .245 to .255. A range that follows is over all of these, so that no
+      disagreement is found where rounding alone could make one.
+    Note: Numbers that agree with each other can still be wrong, and numbers that
+      disagree may come from a way of computing that was not tried. Look at the
+      paper before saying anything about it.
     """
     _check_alpha(alpha)
     notes = [Note("rounding", ROUNDING), Note("no-proof", NO_PROOF)]

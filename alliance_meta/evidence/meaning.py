@@ -16,6 +16,8 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.result import Result
 from alliance_meta.results.export import plain
+from alliance_meta.tables.document import Document, Table
+from alliance_meta.tables.format import brief, fixed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,17 +87,14 @@ class Meaning(Result):
             }
         )
 
-    def summary(self) -> str:
-        """Return each measure with its interval in words."""
-        lines = []
-        for row in self.rows:
-            if row["measure"] == next(iter(CONVERTERS)):
-                lines.append(f"r = {self.r.reshape(-1)[row['row']]:.3f}")
-            lines.append(f"  {row['label']:34} {_cell(row)}")
-        return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        return self.tidy().to_html(index=False)
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        tables = []
+        for i, r in enumerate(self.r.reshape(-1)):
+            rows = tuple((row["label"], _cell(row)) for row in self.rows if row["row"] == i)
+            tables.append(Table(("", ""), rows, f"r = {fixed(float(r), 3)}", words=(1,)))
+        many = "A correlation" if len(tables) == 1 else f"{len(tables)} correlations"
+        return self._document(f"{many} in other words", *tables)
 
 
 def meaning(effect: Any, *, ci_lb: Any = None, ci_ub: Any = None, base_rate: float = 0.5) -> Meaning:
@@ -136,18 +135,28 @@ def meaning(effect: Any, *, ci_lb: Any = None, ci_ub: Any = None, base_rate: flo
     >>> import alliance_meta as am
     >>> found = am.meaning(0.278, ci_lb=0.256, ci_ub=0.299)
     >>> print(found)
+    A correlation in other words
+    <BLANKLINE>
     r = 0.278
-      shared variance                    7.7% [6.6%, 8.9%]
-      standardised difference d          0.58 [0.53, 0.63]
-      odds ratio                         2.86 [2.61, 3.12]
-      binomial effect size display       63.9% [62.8%, 65.0%]
-      rate above the median              59.0% [58.2%, 59.7%]
-      common language, pairs of clients  59.0% [58.2%, 59.7%]
-      common language, two groups        65.9% [64.6%, 67.1%]
-      U3                                 71.9% [70.2%, 73.5%]
-      overlap of the two groups          77.2% [75.4%, 79.1%]
-      number needed                      3.1 [2.9, 3.4]
-      number needed at a base rate       4.6 [4.3, 5.0]
+    shared variance                    7.7% [6.6%, 8.9%]
+    standardised difference d          0.58 [0.53, 0.63]
+    odds ratio                         2.86 [2.61, 3.12]
+    binomial effect size display       63.9% [62.8%, 65.0%]
+    rate above the median              59.0% [58.2%, 59.7%]
+    common language, pairs of clients  59.0% [58.2%, 59.7%]
+    common language, two groups        65.9% [64.6%, 67.1%]
+    U3                                 71.9% [70.2%, 73.5%]
+    overlap of the two groups          77.2% [75.4%, 79.1%]
+    number needed                      3.1 [2.9, 3.4]
+    number needed at a base rate       4.6 [4.3, 5.0]
+    <BLANKLINE>
+    Note: Every one of these restates an association. None says that a better
+      alliance makes for a better outcome: improvement that came first can raise
+      both.
+    Note: These are the same correlation under different assumptions; that one
+      sounds larger than another makes it no stronger. The binomial effect size
+      display in particular shows rates of a made-up table, further apart than those
+      of clients split at the median.
     """
     r, low, high = _read(effect, ci_lb, ci_ub)
     if not 0 < base_rate < 1:
@@ -193,7 +202,7 @@ def _numbers(values: Any, name: str) -> Array:
         raise InputError(f"{name} is {values!r}; give numbers between -1 and 1") from None
     outside = found[~np.isnan(found) & (np.abs(found) >= 1)]
     if outside.size:
-        raise InputError(f"{name} holds {outside.reshape(-1)[0]:g}; a correlation lies between -1 and 1")
+        raise InputError(f"{name} holds {brief(outside.reshape(-1)[0])}; a correlation lies between -1 and 1")
     return found
 
 
@@ -259,8 +268,8 @@ def shown(value: float, unit: Unit) -> str:
     if isinstance(value, NotApplicable) or math.isnan(value):
         return f"{value}" if isinstance(value, NotApplicable) else "n/a"
     if unit == "share":
-        return f"{100 * value:.1f}%"
-    return f"{value:.1f}" if unit == "number" else f"{value:.2f}"
+        return f"{fixed(100 * value, 1)}%"
+    return fixed(value, 1 if unit == "number" else 2)
 
 
 def _cell(row: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from alliance_meta.effects.datasets import data_root, load_dataset, read_resourc
 from alliance_meta.errors import InputError
 from alliance_meta.evidence.umbrella_views import NOT_STUDIES
 from alliance_meta.options import did_you_mean
+from alliance_meta.tables.format import fixed
 
 PRINTED = ("k", "n_total", "estimate", "ci_low", "ci_high")
 
@@ -135,7 +136,7 @@ def _years(values: pd.Series[float], year: int | tuple[int, int]) -> pd.Series[b
     if not found.any():
         span = str(first) if first == last else f"{first} to {last}"
         raise InputError(
-            f"no published result is of {span}; the registry spans {values.min():.0f} to {values.max():.0f}"
+            f"no published result is of {span}; the registry spans {fixed(values.min(), 0)} to {fixed(values.max(), 0)}"
         )
     return found
 

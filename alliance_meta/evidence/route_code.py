@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from alliance_meta.evidence.routes import DEFAULT_RHO, Route
+from alliance_meta.tables.format import brief
 
 
 def code(route: Route) -> str:
@@ -20,7 +21,7 @@ def code(route: Route) -> str:
         return f"am.sensitivity.hunter_schmidt({effects})" if route.method == "ni" and route.test == "z" else ""
     mods = f", mods={quoted(route.mods)}" if route.mods != "1" else ""
     if route.model == "rve":
-        rho = f", rho={route.rho:g}" if route.rho is not None else ""
+        rho = f", rho={brief(route.rho)}" if route.rho is not None else ""
         small = "" if route.small else ", small=False"
         cluster, working = quoted(str(route.random)), quoted(route.method)
         return f"am.RVEModel({effects}{mods}, cluster={cluster}, working={working}{rho}{small}).fit()"
@@ -53,7 +54,7 @@ def _effects(route: Route) -> str:
     names = route.per.split("/")
     cluster = quoted(names[0]) if len(names) == 1 else repr(names)
     rho = DEFAULT_RHO if route.rho is None else route.rho
-    return f'am.aggregate({made}, cluster={cluster}, how="{route.how or "mean"}", rho={rho:g})'
+    return f'am.aggregate({made}, cluster={cluster}, how="{route.how or "mean"}", rho={brief(rho)})'
 
 
 def _multilevel(route: Route, effects: str, mods: str) -> str:
@@ -64,7 +65,7 @@ def _multilevel(route: Route, effects: str, mods: str) -> str:
     V = ""
     if route.rho is not None:
         outer = terms[0].rpartition("|")[2].strip().split("/")[0]
-        V = f", V=am.impute_V(effects, cluster={quoted(outer)}, rho={route.rho:g})"
+        V = f", V=am.impute_V(effects, cluster={quoted(outer)}, rho={brief(route.rho)})"
         effects = f"(effects := {effects})"
     fit = (
         f"am.MultilevelModel({effects}{V}{mods}, random={random}{struct}, "

@@ -10,6 +10,7 @@ from alliance_meta.core.robust.rve import Working
 from alliance_meta.errors import InputError
 from alliance_meta.expressions import shown
 from alliance_meta.options import Degrees, Struct, VType, did_you_mean
+from alliance_meta.tables.format import brief
 
 Model = Literal["random", "mean", "multilevel", "rve"]
 
@@ -226,4 +227,4 @@ def _choices(route: Route) -> dict[str, tuple[Any, ...]]:
 
 
 def _short(value: float | None) -> str:
-    return "?" if value is None else f"{value:g}".replace("0.", ".", 1)
+    return "?" if value is None else brief(value).replace("0.", ".", 1)

@@ -11,6 +11,7 @@ from alliance_meta.core.correlations.rounding import Range, span
 from alliance_meta.evidence.checking import Check, Reading, judge, read, show_range
 from alliance_meta.evidence.printed import QUANTITIES, PrintedResult
 from alliance_meta.evidence.rules_estimate import LOG_METRICS
+from alliance_meta.tables.format import brief
 
 BOUNDS: dict[str, tuple[float, float]] = {
     "r": (-1.0, 1.0),
@@ -50,7 +51,7 @@ def possible(result: PrintedResult) -> Iterator[Check | None]:
         if printed is None or printed.within(low, high) is not None:
             continue
         reading = Reading("", (Range(low, high),), False)
-        said = SAYS.get((low, high), f"{low:g} to {high:g}")
+        said = SAYS.get((low, high), f"{brief(low)} to {brief(high)}")
         check = judge(
             result,
             "possible value",

@@ -13,6 +13,7 @@ from alliance_meta.core.correlations.rounding import Range, hull, span
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.evidence.checking import Check, Reading, judge, read, show_range
 from alliance_meta.evidence.printed import PrintedResult
+from alliance_meta.tables.format import brief, level_text
 
 # A correlation of exactly one has no Fisher z; a rounded 1.00 has.
 ALMOST_ONE = 1.0 - 1e-12
@@ -77,11 +78,11 @@ def references(result: PrintedResult) -> list[tuple[str, float | None]]:
     found: list[tuple[str, float | None]] = [("normal", None)]
     own = result.count("df") if "t" in result.numbers else None
     if own is not None and own > 0:
-        found.append((f"t({own:g})", own))
+        found.append((f"t({brief(own)})", own))
     for name, what in (("k", "k - 1"), ("n_effects", "effects - 1")):
         count = result.count(name)
         if count is not None and count > 1:
-            found.append((f"t({count - 1:g}), df = {what}", count - 1))
+            found.append((f"t({brief(count - 1)}), df = {what}", count - 1))
     return found
 
 
@@ -258,7 +259,7 @@ def say_df(dfs: Sequence[int]) -> str:
 def _other_levels(result: PrintedResult) -> list[Reading]:
     tried = [level for level in LEVELS if abs(level - result.level) > 1e-9]
     found = [
-        _limits(result, scale, critical_value(level, None), f"a {100 * level:g} % interval", usual=False)
+        _limits(result, scale, critical_value(level, None), f"a {level_text(level)} interval", usual=False)
         for scale in scales(result, with_delta=True)
         for level in tried
     ]

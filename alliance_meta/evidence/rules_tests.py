@@ -21,6 +21,7 @@ from alliance_meta.evidence.rules_estimate import (
     scales,
     words,
 )
+from alliance_meta.tables.format import brief
 
 TINY = 1e-12
 
@@ -102,7 +103,7 @@ def p_of_q(result: PrintedResult, alpha: float) -> Iterator[Check | None]:
             near = [other for other in (df - 1, df + 1) if other > 0]
             for other in near:
                 again = span(lambda s, other=other: special.chdtrc(other, np.maximum(s, 0.0)), stat)
-                readings.append(read(f"df = {other:g}", again, result.get(p_name), usual=False))
+                readings.append(read(f"df = {brief(other)}", again, result.get(p_name), usual=False))
         yield judge(
             result, rule, given=result.say(q, df_name), target=(p_name,), readings=readings, decide=significant(alpha)
         )
@@ -160,7 +161,7 @@ def p_of_interval(result: PrintedResult, alpha: float) -> Check | None:
             found.append(read(words(scale.words, said), p_of(stat, df), result.get("p")))
         if k is not None and k > 1 and "n_effects" not in result.numbers:
             both = hull(*(one.follows[0] for one in found))
-            found.append(read(words(scale.words, f"t with df of {k - 1:g} or more"), both, result.get("p")))
+            found.append(read(words(scale.words, f"t with df of {brief(k - 1)} or more"), both, result.get("p")))
         readings += found
     return judge(
         result,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
 from typing import NoReturn
 
 import pandas as pd
@@ -15,6 +14,8 @@ from alliance_meta.errors import InputError
 from alliance_meta.evidence.published import groups, published
 from alliance_meta.evidence.umbrella_views import NO_PREDICTION, development, overlap, view
 from alliance_meta.notes import Note
+from alliance_meta.result import said
+from alliance_meta.tables.document import Document, as_html, frame_table
 
 RELATION = "alliance-outcome"
 
@@ -140,8 +141,7 @@ class Umbrella:
         return f"Umbrella: {len(self.frame)} published results under {headings} headings, not pooled"
 
     def _repr_html_(self) -> str:
-        notes = "".join(f"<li>{escape(str(note))}</li>" for note in self.notes)
-        return f"<p>{escape(str(self))}</p>{self.frame.to_html()}<ul>{notes}</ul>"
+        return as_html(Document(str(self), blocks=[frame_table(self.frame)], notes=said(self.notes)))
 
 
 def umbrella(*, psychotherapy_only: bool = False) -> Umbrella:

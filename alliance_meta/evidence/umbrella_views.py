@@ -8,6 +8,7 @@ import pandas as pd
 
 from alliance_meta.errors import InputError
 from alliance_meta.options import did_you_mean
+from alliance_meta.tables.format import thousands
 
 # What can be asked for -> column of the umbrella's frame.
 ASPECTS = {"population": "population_group", "format": "format_group", "rater": "rater", "evidence": "evidence_level"}
@@ -80,7 +81,7 @@ def overlap(frame: pd.DataFrame) -> str:
     known = frame[frame["k"].notna()]
     main, again = known[known["role"] == "main"], known[known["role"] != "main"]
     return (
-        f"The k printed by {len(main)} articles' results add up to {main['k'].sum():,.0f}. That is no number of "
+        f"The k printed by {len(main)} articles' results add up to {thousands(main['k'].sum())}. That is no number of "
         "studies: a later synthesis of the same population searches the same literature again. Within one article "
         f"{int(again['k'].sum()):,} more are counted again, in {len(again)} results on the same studies. How far "
         "different articles overlap was not read, so no correction for it is possible."

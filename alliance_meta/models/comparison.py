@@ -19,7 +19,8 @@ from alliance_meta.notes import Note, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults
-from alliance_meta.results.wording import bare_p, number, p_value, remarks
+from alliance_meta.tables.document import Document, Kind, table_of
+from alliance_meta.tables.format import fixed, p_value
 
 LIKELIHOODS = ("ML", "REML", "EE")
 # Share of a column's length that may be left over when it is a combination of the larger model's columns.
@@ -84,19 +85,15 @@ class ModelComparison(Result):
             }
         )
 
-    def summary(self) -> str:
-        """Return the plain-text summary."""
-        lines = [f"{'':8} {'df':>3} {'AIC':>9} {'BIC':>9} {'AICc':>9} {'logLik':>9} {'LRT':>8} {'pval':>7} {'tau2':>8}"]
-        for name, row in self._rows().items():
-            cells = [number(row[column]) for column in ("AIC", "BIC", "AICc", "loglik")]
-            test = f"{number(self.LRT):>8} {bare_p(self.pval):>7}" if name == "reduced" else " " * 16
-            lines.append(
-                f"{name:8} {row['parameters']:>3} {cells[0]:>9} {cells[1]:>9} {cells[2]:>9} {cells[3]:>9} "
-                f"{test} {number(row['tau2']):>8}"
-            )
-        lines.append(f"Likelihood-ratio test: chi2(df = {self.df}) = {number(self.LRT)}, p {p_value(self.pval)}")
-        lines.append(f"full: {self.full.design.formula}   reduced: {self.reduced.design.formula}")
-        return "\n".join([*lines, *remarks(self.notes)])
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        test = f"chi2(df = {self.df}) = {fixed(self.LRT)}, p {p_value(self.pval)}"
+        kinds: dict[str, Kind] = {"parameters": 0, **dict.fromkeys(("AIC", "BIC", "AICc", "loglik", "tau2"), 4)}
+        return self._document(
+            f"Likelihood-ratio test: {test}",
+            table_of(self.tidy(), kinds, heads={"parameters": "df", "loglik": "logLik"}),
+            lines=[f"full: {self.full.design.formula}   reduced: {self.reduced.design.formula}"],
+        )
 
 
 def anova(full: RandomEffectsResults, reduced: RandomEffectsResults) -> ModelComparison:
@@ -131,11 +128,12 @@ def anova(full: RandomEffectsResults, reduced: RandomEffectsResults) -> ModelCom
     >>> es = escalc(load_dataset("molloy2014"))
     >>> fits = [RandomEffectsModel(es, mods=mods, method="ML").fit() for mods in ("quality", "1")]
     >>> print(anova(*fits))
-              df       AIC       BIC      AICc    logLik      LRT    pval     tau2
-    full       3  -14.4790  -12.1612  -12.4790   10.2395                    0.0045
-    reduced    2  -15.5658  -14.0206  -14.6427    9.7829   0.9132  0.3393   0.0069
     Likelihood-ratio test: chi2(df = 1) = 0.9132, p = 0.3393
     full: quality   reduced: 1
+    <BLANKLINE>
+             df       AIC       BIC      AICc   logLik    tau2
+    full      3  -14.4790  -12.1612  -12.4790  10.2395  0.0045
+    reduced   2  -15.5658  -14.0206  -14.6427   9.7829  0.0069
     """
     for fit in (full, reduced):
         _check(fit)

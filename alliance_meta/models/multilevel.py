@@ -24,6 +24,7 @@ from alliance_meta.notes import Note, merge_notes, warn_note
 from alliance_meta.options import Degrees, check_level, check_option, did_you_mean
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.settings import FitSettings
+from alliance_meta.tables.format import brief
 
 FEW_GROUPS = 5
 # Information on a parameter's own scale so small is rounding: the likelihood does not change in that direction.
@@ -201,7 +202,7 @@ def _given(fixed: Mapping[str, float] | None, names: list[str], parsed: list[Par
             raise InputError(f"fixed names {name!r}, which is not one of {', '.join(names)}{did_you_mean(name, names)}")
         low = 0.0 if name.startswith(("sigma2", "tau2")) else -1.0
         if not value >= low:
-            raise InputError(f"fixed[{name!r}] = {value!r} is below {low:g}")
+            raise InputError(f"fixed[{name!r}] = {value!r} is below {brief(low)}")
         given[names.index(name)] = float(value)
     roots = [
         getattr(term.structure, "by_sd", False) and n.startswith("tau2")
@@ -235,8 +236,8 @@ def _notes(fitted: MixedFit, parsed: list[ParsedTerm], names: list[str], k: int)
     if len(fitted.maxima) > 1:
         below = fitted.maxima[0] - fitted.maxima[1]
         message = (
-            f"The likelihood has another peak, lower by {below:.2g} only: other variances fit almost as well, and the "
-            "answer is shaky. sensitivity.profile shows how far."
+            f"The likelihood has another peak, lower by {brief(below, 2)} only: other variances fit almost as well, "
+            "and the answer is shaky. sensitivity.profile shows how far."
         )
         notes.append(Note("second-peak", message))
     for term in parsed:

@@ -28,6 +28,7 @@ from alliance_meta.notes import Note, merge_notes, warn_note
 from alliance_meta.options import Tau2Method, Test, check_level, check_option
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.settings import FitSettings
+from alliance_meta.tables.format import brief, fixed, level_text
 
 # Cochrane Handbook, chapter 10: meta-regression only from about ten studies.
 FEW_FOR_MODERATORS = 10
@@ -119,7 +120,7 @@ class RandomEffectsModel:
         for name in ("tau2", "tau2_min"):
             value = getattr(self, name)
             if value is not None and not value > -smallest:
-                raise InputError(f"{name}={value!r} must be above minus the smallest variance, {-smallest:.4g}")
+                raise InputError(f"{name}={value!r} must be above minus the smallest variance, {brief(-smallest, 4)}")
 
     def fit(self) -> RandomEffectsResults:
         """Fit the model.
@@ -245,11 +246,13 @@ def _estimation_notes(fitted: UnivariateFit, settings: FitSettings) -> list[Note
         notes.append(warn_note("not-converged", message, ConvergenceWarning, stacklevel=5))
     if estimate.truncated[0]:
         raw = float(estimate.untruncated[0])
-        before = f" (before: {raw:.4g})" if np.isfinite(raw) else ""
-        message = f"tau2 ({method}) was set to {settings.tau2_min:g}{before}{_what_q_says(fitted)}"
+        before = f" (before: {brief(raw, 4)})" if np.isfinite(raw) else ""
+        message = f"tau2 ({method}) was set to {brief(settings.tau2_min)}{before}{_what_q_says(fitted)}"
         notes.append(warn_note("tau2-truncated", message, TruncationWarning, stacklevel=5))
     if estimate.tau2[0] < 0:
-        message = f"tau2 ({method}) is negative, {estimate.tau2[0]:.4g}: the effects vary less than chance alone would."
+        message = (
+            f"tau2 ({method}) is negative, {brief(estimate.tau2[0], 4)}: the effects vary less than chance alone would."
+        )
         notes.append(Note("tau2-negative", message))
     return notes + _interval_notes(fitted, settings)
 
@@ -260,11 +263,11 @@ def _interval_notes(fitted: UnivariateFit, settings: FitSettings) -> list[Note]:
     if settings.method == "EE" or settings.tau2 is not None or df < 1:
         return []
     low, high = chi2_quantile(tail, df), chi2_quantile(1.0 - tail, df)
-    q, level = fitted.heterogeneity.QE, f"{100 * settings.level:g} %"
+    q, level = fitted.heterogeneity.QE, level_text(settings.level)
     if q < low:
         message = (
             f"The {level} Q-profile interval of tau2 is empty, and printed as [0, 0]: the effects are closer together "
-            f"(Q = {q:.2f}, df = {df}) than sampling error alone lets expect."
+            f"(Q = {fixed(q, 2)}, df = {df}) than sampling error alone lets expect."
         )
         return [Note("tau2-interval-empty", message)]
     at = float(wls(fitted.batch, fitted.tau2.tau2).rss[0])
@@ -283,9 +286,9 @@ def _what_q_says(fitted: UnivariateFit) -> str:
     if found.QEp >= Q_SAYS_OTHERWISE:
         return ": the effects vary no more than their sampling errors explain."
     return (
-        f", although Q({found.df}) = {found.QE:.2f}, p = {found.QEp:.2g}, says that the effects differ: the most "
-        "precise ones agree, others do not. Estimators disagree here; compare method='PM' and look for effects that "
-        "stand out."
+        f", although Q({found.df}) = {fixed(found.QE, 2)}, p = {brief(found.QEp, 2)}, says that the effects differ: "
+        "the most precise ones agree, others do not. Estimators disagree here; compare method='PM' and look for "
+        "effects that stand out."
     )
 
 
@@ -294,19 +297,19 @@ def _peak_notes(fitted: UnivariateFit, design: Design, settings: FitSettings) ->
     if rival is None or rival.lower > NEAR_PEAK:
         return []
     if design.formula == "1":
-        here, there = f"mean {fitted.beta[0]:.4g}", f"mean {rival.beta[0]:.4g}"
+        here, there = f"mean {brief(fitted.beta[0], 4)}", f"mean {brief(rival.beta[0], 4)}"
     else:
         here, there = (_named(design.names, beta) for beta in (fitted.beta, rival.beta))
     message = (
-        f"The likelihood ({settings.method}) has two peaks: the estimate, tau2 {float(fitted.tau2.tau2[0]):.4g} with "
-        f"{here}, and one {rival.lower:.2g} log units lower, tau2 {rival.tau2:.4g} with {there}. The data do not "
-        "choose between them: report both, and look at plots.profile."
+        f"The likelihood ({settings.method}) has two peaks: the estimate, tau2 {brief(float(fitted.tau2.tau2[0]), 4)} "
+        f"with {here}, and one {brief(rival.lower, 2)} log units lower, tau2 {brief(rival.tau2, 4)} with {there}. The "
+        "data do not choose between them: report both, and look at plots.profile."
     )
     return [warn_note("second-peak", message, SecondPeakWarning, stacklevel=5)]
 
 
 def _named(names: Sequence[str], beta: Array) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in zip(names, beta, strict=True))
+    return ", ".join(f"{name} {brief(value, 4)}" for name, value in zip(names, beta, strict=True))
 
 
 def _inference_notes(fitted: UnivariateFit, settings: FitSettings) -> list[Note]:
@@ -334,7 +337,7 @@ def _inference_notes(fitted: UnivariateFit, settings: FitSettings) -> list[Note]
 
 
 def _first(coefficients: Coefficients) -> str:
-    return f"[{coefficients.ci_lb[0]:.4f}, {coefficients.ci_ub[0]:.4f}]"
+    return f"[{fixed(coefficients.ci_lb[0])}, {fixed(coefficients.ci_ub[0])}]"
 
 
 def _size_notes(k: int, design: Design, *, method: str) -> list[Note]:

@@ -15,6 +15,7 @@ from alliance_meta.notes import Note, merge_notes, warn_note
 from alliance_meta.options import check_level, check_option
 from alliance_meta.results.clustered import few_df_notes, one_cluster_notes
 from alliance_meta.results.rve import RVEResults, RVESettings
+from alliance_meta.tables.format import brief
 
 # Hedges, Tipton & Johnson's uncorrected tests hold their level from about so many clusters (Tipton 2015).
 ENOUGH_CLUSTERS = 40
@@ -170,14 +171,14 @@ def _variance_notes(fitted: RVEFit, working: Working) -> list[Note]:
     notes = []
     if model.tau2_raw < 0:
         message = (
-            f"tau2 ({working}) was set to 0 (before: {model.tau2_raw:.4g}): clusters differ no more than "
+            f"tau2 ({working}) was set to 0 (before: {brief(model.tau2_raw, 4)}): clusters differ no more than "
             f"{'sampling errors' if working == 'CORR' else 'effects within them'} explain."
         )
         notes.append(warn_note("tau2-truncated", message, TruncationWarning, stacklevel=4))
     if model.omega2_raw < 0:
         message = (
-            f"omega2 was set to 0 (before: {model.omega2_raw:.4g}): effects of one cluster vary no more than their "
-            "sampling errors explain."
+            f"omega2 was set to 0 (before: {brief(model.omega2_raw, 4)}): effects of one cluster vary no more than "
+            "their sampling errors explain."
         )
         notes.append(warn_note("omega2-truncated", message, TruncationWarning, stacklevel=4))
     if working == "HIER" and model.omega2 != model.omega2 and model.tau2 == model.tau2:

@@ -22,6 +22,9 @@ from alliance_meta.options import check_option, did_you_mean
 from alliance_meta.result import Result
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.teststats import WaldTest
+from alliance_meta.results.wording import line_of_test
+from alliance_meta.tables.document import Document, Kind, table_of
+from alliance_meta.tables.format import brief
 
 SharedTau2 = Literal["separate", "common"]
 
@@ -90,6 +93,16 @@ class SubgroupResults(Result):
         }
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis(self.by)
 
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        kinds: dict[str, Kind] = {"k": 0, **dict.fromkeys(("estimate", "se", "ci_lb", "ci_ub"), 4)}
+        kinds |= {"pval": "p", "tau2": 4, "I2": 2}
+        return self._document(
+            f"Mean effects by {self.by} ({self.tau2} tau2)",
+            table_of(self.tidy(), kinds),
+            lines=[line_of_test("Test of subgroup differences", self.between)],
+        )
+
 
 def subgroups(fit: RandomEffectsResults, *, by: str, tau2: SharedTau2 = "separate") -> SubgroupResults:
     """Estimate the mean effect in each level of a moderator and test whether the levels differ.
@@ -156,7 +169,7 @@ def _missing(fit: RandomEffectsResults, present: AnyArray, by: str) -> tuple[Not
 
 
 def _name(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return brief(value) if isinstance(value, float) else str(value)
 
 
 def _common(fit: RandomEffectsResults, rows: AnyArray, names: list[str]) -> RandomEffectsResults:

@@ -22,6 +22,8 @@ from alliance_meta.options import Scale, check_level, check_option
 from alliance_meta.result import Result
 from alliance_meta.results.predictions import to_scale
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
+from alliance_meta.tables.document import Document, Kind, table_of
+from alliance_meta.tables.format import brief, fixed, level_text
 
 ShareInterval = Literal["confidence", "bootstrap", "delta"]
 RULES = {
@@ -105,20 +107,19 @@ class TrueEffects(Result):
         out.attrs["scale"] = self.scale
         return out
 
-    def summary(self) -> str:
-        """Return the shares as plain text, at most 80 columns wide."""
-        attrs = self.shares.attrs
-        lines = [
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        attrs, shares = self.shares.attrs, self.shares.set_index("label")
+        kinds: dict[str, Kind] = {"threshold": brief, **dict.fromkeys(("share", "ci_lb", "ci_ub"), _percent)}
+        return self._document(
             f"Share of settings whose true effect is above a threshold ({self.scale})",
-            f"tau2 = {self.tau2:.4f}; {100 * attrs['level']:g} % intervals: {attrs['interval']}",
-            "",
-            f"{'':28} {'threshold':>9} {'share':>7} {'ci_lb':>7} {'ci_ub':>7}",
-        ]
-        for _, row in self.shares.iterrows():
-            label = row["label"] if len(row["label"]) <= 28 else row["label"][:27] + "…"
-            numbers = [f"{100 * float(row[name]):.1f} %" for name in ("share", "ci_lb", "ci_ub")]
-            lines.append(f"{label:28} {row['threshold']:9g} {numbers[0]:>7} {numbers[1]:>7} {numbers[2]:>7}")
-        return "\n".join([*lines, *(f"Note: {note.message}" for note in self.notes)])
+            table_of(shares, kinds),
+            lines=[f"tau2 = {fixed(self.tau2)}; {level_text(attrs['level'])} intervals: {attrs['interval']}"],
+        )
+
+
+def _percent(share: float) -> str:
+    return f"{fixed(100 * float(share), 1)} %"
 
 
 def true_effects(

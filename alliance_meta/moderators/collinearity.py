@@ -13,12 +13,12 @@ from alliance_meta._typing import Array
 from alliance_meta.design import INTERCEPT
 from alliance_meta.errors import DesignError, InputError
 from alliance_meta.moderators.grid import moderated
-from alliance_meta.moderators.printing import remarks, table
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.fit import Fit
+from alliance_meta.tables.document import Document, table_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -52,13 +52,12 @@ class VifResults(Result):
         notes = [note.to_dict() for note in self.notes]
         return plain({"coefficients": dict(self.coefficients), "terms": terms, "notes": notes})
 
-    def summary(self) -> str:
-        """Return the plain-text summary."""
-        single = pd.DataFrame({"vif": self.coefficients})
-        lines = ["Variance inflation factors", *table(single, {"vif": "4"})]
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        blocks = [table_of(pd.DataFrame({"vif": self.coefficients}), {"vif": 4})]
         if any(df > 1 for df, _ in self.terms.values()):
-            lines += ["", "By term", *table(self.tidy(), {"df": "0", "gvif": "4", "gsif": "4"})]
-        return "\n".join([*lines, *remarks(self.notes)])
+            blocks.append(table_of(self.tidy(), {"df": 0, "gvif": 4, "gsif": 4}, "By term"))
+        return self._document("Variance inflation factors", *blocks)
 
 
 def vif(fit: Fit) -> VifResults:

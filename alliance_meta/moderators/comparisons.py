@@ -14,13 +14,14 @@ from alliance_meta._typing import Array
 from alliance_meta.core.distributions import critical_values, two_sided_p
 from alliance_meta.errors import InputError
 from alliance_meta.moderators.grid import Weights, averages, interaction_note, label, missing_note, moderated
-from alliance_meta.moderators.printing import percent, records, remarks, table, wrapped
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_level, check_option
 from alliance_meta.result import Result
-from alliance_meta.results.export import plain
+from alliance_meta.results.export import plain, records_of
 from alliance_meta.results.fit import Fit
+from alliance_meta.tables.document import Document, Kind, table_of
+from alliance_meta.tables.format import brief, level_text
 
 Adjustment = Literal["holm", "bonferroni", "sidak", "fdr_bh", "none"]
 NAMES = {
@@ -79,7 +80,7 @@ class PairwiseResults(Result):
         gone = dict.fromkeys(COLUMNS, NotApplicable(UNKNOWN))
         some = {name: NotApplicable("the difference has no variance") for name in ("stat", "pval", "pval_adjusted")}
         rows = []
-        for row in records(self._frame):
+        for row in records_of(self._frame):
             lacking = gone if np.isnan(row["estimate"]) else some if np.isnan(row["stat"]) else {}
             rows.append({**row, **lacking})
         return plain(
@@ -96,19 +97,19 @@ class PairwiseResults(Result):
             }
         )
 
-    def summary(self) -> str:
-        """Return the plain-text summary."""
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
         m = int(self._frame["pval"].notna().sum())
-        title = f"Pairwise differences of {', '.join(self.by)} ({self.scale_label})"
-        about = f"Model: {self.formula} ({self.model_label}); {NAMES[self.adjust]} correction, {m} tested"
         columns = ("estimate", "se", "pval", "pval_adjusted", "ci_lb", "ci_ub")
-        how = {name: "p" if name.startswith("pval") else "4" for name in columns}
-        lines = [*wrapped(title), *wrapped(about), *table(self._frame, how)]
-        if self.letters:
-            shown = pd.DataFrame({"letters": self.letters})
-            rule = f"Levels that share a letter do not differ at p = {1 - self.level:g} (adjusted)"
-            lines += ["", rule, *table(shown, {"letters": "s"})]
-        return "\n".join([*lines, *remarks(self.notes)])
+        kinds: dict[str, Kind] = {name: "p" if name.startswith("pval") else 4 for name in columns}
+        rule = f"Levels that share a letter do not differ at p = {brief(1 - self.level)} (adjusted)"
+        letters = table_of(pd.DataFrame({"letters": self.letters or {}}), {"letters": "s"}, rule)
+        return self._document(
+            f"Pairwise differences of {', '.join(self.by)} ({self.scale_label})",
+            table_of(self._frame, kinds),
+            letters,
+            lines=[f"Model: {self.formula} ({self.model_label}); {NAMES[self.adjust]} correction, {m} tested"],
+        )
 
 
 def pairwise(
@@ -239,7 +240,7 @@ def adjust_pvalues(pvalues: Any, *, method: Adjustment = "holm") -> Array:
     p = np.atleast_1d(np.asarray(pvalues, dtype=float))
     there = ~np.isnan(p)
     if ((p[there] < 0) | (p[there] > 1)).any():
-        raise InputError(f"a p-value lies between 0 and 1, not {p[there][(p[there] < 0) | (p[there] > 1)][0]:g}")
+        raise InputError(f"a p-value lies between 0 and 1, not {brief(p[there][(p[there] < 0) | (p[there] > 1)][0])}")
     out = p.copy()
     if method != "none" and there.any():
         from statsmodels.stats.multitest import multipletests
@@ -338,9 +339,9 @@ def _notes(frame: pd.DataFrame, adjust: Adjustment, level: float) -> list[Note]:
     m = int(frame["pval"].notna().sum())
     if m > 1:
         if adjust in ("bonferroni", "sidak"):
-            message = f"The {percent(level)} intervals hold for all {m} differences together ({NAMES[adjust]})."
+            message = f"The {level_text(level)} intervals hold for all {m} differences together ({NAMES[adjust]})."
         else:
-            message = f"Each {percent(level)} interval is that of a single comparison, not adjusted for {m} of them."
+            message = f"Each {level_text(level)} interval is that of a single comparison, not adjusted for {m} of them."
         notes.append(Note("pairwise-intervals", message))
     if (frame["se"] == 0).any():
         notes.append(Note("no-variance", "The coefficients have no variance: the differences cannot be tested."))

@@ -17,6 +17,7 @@ from alliance_meta.errors import DesignError, InputError
 from alliance_meta.notes import Note
 from alliance_meta.options import did_you_mean
 from alliance_meta.results.fit import Fit
+from alliance_meta.tables.format import brief
 
 Weights = Literal["equal", "proportional"]
 
@@ -76,7 +77,7 @@ def averages(fit: Fit, by: Sequence[str], *, at: Mapping[str, Any] | None, weigh
 
 def label(cell: Mapping[str, Any]) -> str:
     """Return the values of a cell, ``"client, 2010"``."""
-    texts = [f"{value:.6g}" if isinstance(value, float) else str(value) for value in cell.values()]
+    texts = [brief(value) if isinstance(value, float) else str(value) for value in cell.values()]
     return ", ".join(texts) or "average"
 
 

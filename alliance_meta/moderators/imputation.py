@@ -20,6 +20,7 @@ from alliance_meta.moderators.pooling import Pooled, pool
 from alliance_meta.moderators.sampler import Column, Sampler, can_extrapolate
 from alliance_meta.notes import Note, merge_notes, warn_note
 from alliance_meta.options import Tau2Method, Test, check_level, check_option, did_you_mean
+from alliance_meta.tables.format import fixed
 
 # Observed values needed beyond the coefficients of the model that imputes a numeric moderator.
 SPARE = 3
@@ -287,7 +288,7 @@ def _completed(
 
 
 def _missing_note(missing: Mapping[str, int], k: int) -> Note:
-    listed = ", ".join(f"{name} {n} ({100 * n / k:.0f} %)" for name, n in missing.items())
+    listed = ", ".join(f"{name} {n} ({fixed(100 * n / k, 0)} %)" for name, n in missing.items())
     return Note("imputed-moderators", f"Missing values were imputed, of {k} effects: {listed}.")
 
 
@@ -304,7 +305,9 @@ def _mixing(path: Array, sweeps: int) -> list[Note]:
         ratio = np.sqrt((n - 1) / n + np.where(within > 0, between / within, 0.0)).max()
     if ratio <= MIXED:
         return []
-    message = f"The chains that impute had not mixed (Gelman-Rubin ratio {ratio:.2f}); raise sweeps above {sweeps}."
+    message = (
+        f"The chains that impute had not mixed (Gelman-Rubin ratio {fixed(ratio, 2)}); raise sweeps above {sweeps}."
+    )
     return [warn_note("not-mixed", message, ConvergenceWarning, stacklevel=4)]
 
 
@@ -312,9 +315,8 @@ def _fit_notes(pooled: Pooled, m: int, stuck: int) -> list[Note]:
     notes = []
     worst = float(pooled.fmi.max())
     if m < 100 * worst:
-        message = (
-            f"Up to {100 * worst:.0f} % of the information is missing: use m of about {int(np.ceil(100 * worst))}."
-        )
+        share = 100 * worst
+        message = f"Up to {fixed(share, 0)} % of the information is missing: use m of about {int(np.ceil(share))}."
         notes.append(Note("few-imputations", message))
     if not (pooled.se > 1e-12 * abs(pooled.beta).max()).all():
         notes.append(Note("no-variance", "The effects leave no residual variance: coefficients cannot be tested."))

@@ -12,12 +12,14 @@ from alliance_meta._typing import Array, Mask
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.moderators.pooling import Pooled
-from alliance_meta.moderators.printing import percent, records, remarks, table, wrapped
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import Tau2Method, Test
 from alliance_meta.result import Result
-from alliance_meta.results.export import plain
+from alliance_meta.results import wording
+from alliance_meta.results.export import plain, records_of
+from alliance_meta.tables.document import Document, Kind, table_of
+from alliance_meta.tables.format import fixed, level_text
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -69,11 +71,11 @@ class ImputedModerators(Result):
         about = {"missing": self.missing, "rows": gaps, "imputed": values, "accepted": self.accepted}
         return plain({**head, **about, "notes": [note.to_dict() for note in self.notes]})
 
-    def summary(self) -> str:
-        """Return the plain-text summary."""
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
         title = f"{self.m} imputations for mods = {self.mods!r} (k = {self.effects.k}, seed {self.seed})"
-        lines = [*wrapped(title), *table(self.tidy(), {"k": "0", "missing": "0", "share": "3"})]
-        return "\n".join([*lines, *remarks(self.notes)])
+        table = table_of(self.tidy(), {"k": 0, "missing": 0, "share": 3})
+        return wording.document(self, title, (), table)
 
     def _missing(self, name: str) -> Mask:
         return self.effects.moderators[name].isna().to_numpy()
@@ -143,7 +145,7 @@ class ImputedResults(Result):
         gone = NotApplicable("the coefficient has no variance")
         rows = [
             {**row, **(dict.fromkeys(("stat", "pval"), gone) if np.isnan(row["stat"]) else {})}
-            for row in records(self.tidy().reset_index())
+            for row in records_of(self.tidy().reset_index())
         ]
         return plain(
             {
@@ -163,13 +165,17 @@ class ImputedResults(Result):
             }
         )
 
-    def summary(self) -> str:
-        """Return the plain-text summary."""
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
         imputed = self.imputed
-        title = f"Meta-regression pooled over {imputed.m} imputed data sets (k = {imputed.effects.k})"
-        about = (
-            f"Moderators: {imputed.mods}; {self.method}, {self.test}; {imputed.effects.scale_label}; "
-            f"{percent(self.level)} intervals; mean tau2 {self.tau2:.4f}"
+        kinds: dict[str, Kind] = {"estimate": 4, "se": 4, "ddf": "df", "pval": "p", "ci_lb": 4, "ci_ub": 4, "fmi": 2}
+        return wording.document(
+            self,
+            f"Meta-regression pooled over {imputed.m} imputed data sets (k = {imputed.effects.k})",
+            [
+                f"Moderators: {imputed.mods}; {self.method}, {self.test}; {imputed.effects.scale_label}; "
+                f"{level_text(self.level)} intervals; mean tau2 {fixed(self.tau2)}"
+            ],
+            table_of(self.tidy(), kinds),
+            effects=imputed.effects,
         )
-        how = {"estimate": "4", "se": "4", "ddf": "1", "pval": "p", "ci_lb": "4", "ci_ub": "4", "fmi": "2"}
-        return "\n".join([title, *wrapped(about), *table(self.tidy(), how), *remarks(self.notes)])

@@ -12,13 +12,14 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.moderators.grid import Weights, averages, interaction_note, label, missing_note, moderated
-from alliance_meta.moderators.printing import percent, records, remarks, table, wrapped
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import Scale, check_level, check_option
 from alliance_meta.result import Result
-from alliance_meta.results.export import plain
+from alliance_meta.results.export import plain, records_of
 from alliance_meta.results.fit import Fit
+from alliance_meta.tables.document import Document, table_of
+from alliance_meta.tables.format import brief, level_text
 
 COLUMNS = ("estimate", "se", "ci_lb", "ci_ub", "pi_lb", "pi_ub")
 UNKNOWN = "the effects in the model do not determine it"
@@ -73,7 +74,7 @@ class MarginalMeans(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-ready values."""
-        rows = [{**row, **_reasons(row)} for row in records(self._frame)]
+        rows = [{**row, **_reasons(row)} for row in records_of(self._frame)]
         return plain(
             {
                 "by": list(self.by),
@@ -89,18 +90,19 @@ class MarginalMeans(Result):
             }
         )
 
-    def summary(self) -> str:
-        """Return the plain-text summary."""
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
         of = f" by {', '.join(self.by)}" if self.by else ""
-        title = f"Marginal means{of}; {self.scale_label}; {percent(self.level)} intervals"
         evened = []
         if self.over:
             how = "equally" if self.weights == "equal" else "as often as they occur"
             evened.append(f"averaged over {', '.join(self.over)} (levels count {how})")
-        evened += [f"{name} held at {value:g}" for name, value in self.held.items()]
-        about = f"Model: {self.formula} ({self.model_label})" + "".join(f"; {one}" for one in evened)
-        formats = {"k": "0", **dict.fromkeys(COLUMNS, "4")}
-        return "\n".join([*wrapped(title), *wrapped(about), *table(self._frame, formats), *remarks(self.notes)])
+        evened += [f"{name} held at {brief(value)}" for name, value in self.held.items()]
+        return self._document(
+            f"Marginal means{of}; {self.scale_label}; {level_text(self.level)} intervals",
+            table_of(self._frame, {"k": 0, **dict.fromkeys(COLUMNS, 4)}),
+            lines=[f"Model: {self.formula} ({self.model_label})" + "".join(f"; {one}" for one in evened)],
+        )
 
 
 def _reasons(row: Mapping[str, Any]) -> dict[str, NotApplicable]:

@@ -17,13 +17,14 @@ from alliance_meta.core.univariate.fit import UnivariateFit, fit_univariate
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import DesignError
-from alliance_meta.moderators.printing import percent, records, remarks, table, wrapped
 from alliance_meta.moderators.subsets import all_subsets, complete_effects, read_terms, subset_columns, whole_design
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import check_level, check_option
 from alliance_meta.result import Result
-from alliance_meta.results.export import plain
+from alliance_meta.results.export import plain, records_of
+from alliance_meta.tables.document import Document, Kind, cut, table_of
+from alliance_meta.tables.format import level_text
 
 Criterion = Literal["AICc", "AIC", "BIC"]
 Likelihood = Literal["ML", "EE"]
@@ -90,7 +91,7 @@ class ModelSelection(Result):
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-ready values."""
         gone = NotApplicable(NO_R2 if self.method == "ML" else "an equal-effects model has no heterogeneity")
-        models = [{**row, **({"R2": gone} if math.isnan(row["R2"]) else {})} for row in records(self._table)]
+        models = [{**row, **({"R2": gone} if math.isnan(row["R2"]) else {})} for row in records_of(self._table)]
         return plain(
             {
                 "k": self.effects.k,
@@ -99,24 +100,23 @@ class ModelSelection(Result):
                 "method": self.method,
                 "level": self.level,
                 "models": [{"formula": f, **row} for f, row in zip(self._table.index, models, strict=True)],
-                "average": records(self.average().reset_index()),
+                "average": records_of(self.average().reset_index()),
                 "importance": self.importance.to_dict(),
                 "notes": [note.to_dict() for note in self.notes],
             }
         )
 
-    def summary(self) -> str:
-        """Return the plain-text summary."""
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
         n = len(self._table)
-        title = f"{n} models of k = {self.effects.k} effects by {self.criterion} ({self.method})"
-        how = {"p": "0", "loglik": "3", self.criterion: "3", "delta": "3", "weight": "3", "tau2": "4", "R2": "1"}
-        lines = [title, *table(self._table.head(SHOWN), how)]
-        if n > SHOWN:
-            lines.append(f"... and {n - SHOWN} more")
-        average = table(self.average(), dict.fromkeys(("estimate", "se", "ci_lb", "ci_ub", "weight"), "4"))
-        lines += ["", *wrapped(f"Average over all models, {percent(self.level)} intervals"), *average]
-        lines += ["", "Importance", *table(self.importance.to_frame(), {"importance": "3"})]
-        return "\n".join([*lines, *remarks(self.notes)])
+        kinds: dict[str, Kind] = {"p": 0, **dict.fromkeys(("loglik", self.criterion, "delta", "weight"), 3)}
+        average = dict.fromkeys(("estimate", "se", "ci_lb", "ci_ub", "weight"), 4)
+        return self._document(
+            f"{n} models of k = {self.effects.k} effects by {self.criterion} ({self.method})",
+            cut(table_of(self._table, {**kinds, "tau2": 4, "R2": 1}), SHOWN, "... and {left} more"),
+            table_of(self.average(), average, f"Average over all models, {level_text(self.level)} intervals"),
+            table_of(self.importance.to_frame(), {"importance": 3}, "Importance"),
+        )
 
 
 @dataclass(frozen=True, eq=False)

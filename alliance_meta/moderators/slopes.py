@@ -14,13 +14,14 @@ from alliance_meta._typing import Array
 from alliance_meta.core.distributions import critical_values, two_sided_p
 from alliance_meta.errors import InputError
 from alliance_meta.moderators.grid import check_names, finite_number, is_list, label, level_values, moderated, one_level
-from alliance_meta.moderators.printing import percent, records, remarks, table, wrapped
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import check_level
 from alliance_meta.result import Result
-from alliance_meta.results.export import plain
+from alliance_meta.results.export import plain, records_of
 from alliance_meta.results.fit import Fit
+from alliance_meta.tables.document import Document, Kind, table_of
+from alliance_meta.tables.format import level_text
 
 COLUMNS = ("estimate", "se", "stat", "ddf", "pval", "ci_lb", "ci_ub")
 COLUMNS_R = ("estimate_r", "se_r", "ci_lb_r", "ci_ub_r")
@@ -72,22 +73,24 @@ class MarginalSlopes(Result):
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-ready values."""
         gone = dict.fromkeys([name for name in (*COLUMNS, *COLUMNS_R) if name in self._frame], NotApplicable(UNKNOWN))
-        rows = [{**row, **(gone if np.isnan(row["estimate"]) else {})} for row in records(self._frame)]
+        rows = [{**row, **(gone if np.isnan(row["estimate"]) else {})} for row in records_of(self._frame)]
         head = {"name": self.name, "by": list(self.by), "at": dict(self.at), "level": self.level}
         about = {"scale": self.scale_label, "formula": self.formula, "model": self.model_label}
         return plain({**head, **about, "rows": rows, "notes": [note.to_dict() for note in self.notes]})
 
-    def summary(self) -> str:
-        """Return the plain-text summary."""
-        title = f"Average slope of {self.name} ({self.scale_label} per unit); {percent(self.level)} intervals"
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
         held = "".join(f"; {name} = {value}" for name, value in self.at.items())
-        lines = [*wrapped(title), *wrapped(f"Model: {self.formula} ({self.model_label}){held}")]
-        formats = {"estimate": "5", "se": "5", "stat": "3", "pval": "p", "ci_lb": "5", "ci_ub": "5"}
-        lines += table(self._frame, formats)
+        kinds: dict[str, Kind] = {"estimate": 5, "se": 5, "stat": 3, "pval": "p", "ci_lb": 5, "ci_ub": 5}
+        blocks = [table_of(self._frame, kinds)]
         if "estimate_r" in self._frame:
-            lines += ["", "Change in r per unit at the average study (delta method)"]
-            lines += table(self._frame, dict.fromkeys(COLUMNS_R, "5"))
-        return "\n".join([*lines, *remarks(self.notes)])
+            caption = "Change in r per unit at the average study (delta method)"
+            blocks.append(table_of(self._frame, dict.fromkeys(COLUMNS_R, 5), caption))
+        return self._document(
+            f"Average slope of {self.name} ({self.scale_label} per unit); {level_text(self.level)} intervals",
+            *blocks,
+            lines=[f"Model: {self.formula} ({self.model_label}){held}"],
+        )
 
 
 def marginal_slopes(

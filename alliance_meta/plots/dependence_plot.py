@@ -15,7 +15,7 @@ from alliance_meta.plots.sheet.estimate_rows import draw_rows
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.sensitivity.dependence_result import DependenceComparison
 from alliance_meta.sensitivity.dependence_text import METHODS
-from alliance_meta.tables.format import format_count, format_level
+from alliance_meta.tables.format import brief, format_count, format_level
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -157,7 +157,9 @@ def _rows(result: DependenceComparison, term: str) -> list[dict[str, Any]]:
 def _bottom(result: DependenceComparison, term: str) -> list[str]:
     settings = result.settings
     effects, studies = format_count(result.effects.k), format_count(result.clusters.n)
-    lines = [f"{effects} effects in {studies} studies; assumed correlation of sampling errors ρ = {settings['rho']:g}"]
+    lines = [
+        f"{effects} effects in {studies} studies; assumed correlation of sampling errors ρ = {brief(settings['rho'])}"
+    ]
     if not result.is_mean:
         lines[0] += f"; moderators: {settings['mods']}"
     lines += [f"{METHODS[name]} left out: {reason.reason}" for name, reason in result.left_out.items()]

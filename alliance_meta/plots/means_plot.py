@@ -18,7 +18,7 @@ from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_meta, described, make_chart, with_r
 from alliance_meta.plots.sheet.estimate_rows import draw_rows
 from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.tables.format import format_level
+from alliance_meta.tables.format import brief, format_level
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -147,7 +147,7 @@ def _of_margins(result: MarginalMeans, pairwise: PairwiseResults | None) -> tupl
     evened += [f"{name} held at {forest_text.cell(value)}" for name, value in result.held.items()]
     bottom = [f"Marginal means of {result.formula} ({result.model_label}){''.join(f'; {one}' for one in evened)}"]
     if pairwise is not None:
-        alpha = f"{1 - pairwise.level:.6g}".removeprefix("0")
+        alpha = brief(1 - pairwise.level).removeprefix("0")
         correction = ADJUSTMENTS[pairwise.adjust]
         bottom.append(f"Means without a common letter differ, p < {alpha} ({correction} correction)")
     meta = _meta(measure, axis_label, result.level, result.by, rows) | {

@@ -34,7 +34,15 @@ from alliance_meta.plots.sheet.pen import SUMMARY
 from alliance_meta.sensitivity.bootstrap_result import Bootstrap, BootstrapInterval
 from alliance_meta.sensitivity.permutation import SIGNS, PermutationTest, as_extreme
 from alliance_meta.sensitivity.wild import WildBootstrap
-from alliance_meta.tables.format import format_count, format_interval, format_level, format_number, format_p
+from alliance_meta.tables.format import (
+    brief,
+    fixed,
+    format_count,
+    format_interval,
+    format_level,
+    format_number,
+    format_p,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -276,8 +284,10 @@ def _observed_word(signed: Array) -> str:
 
 def _at_bound(name: str, values: Array) -> list[str]:
     bound = {"tau2": 0.0, "tau": 0.0, "I2": 0.0, "H2": 1.0}.get(name)
-    share = 0.0 if bound is None else float((values <= bound).mean())
-    return [f"{100 * share:.1f}% of the samples are at the bound {bound:g}"] if share > 0 else []
+    if bound is None:
+        return []
+    share = float((values <= bound).mean())
+    return [f"{fixed(100 * share, 1)}% of the samples are at the bound {brief(bound)}"] if share > 0 else []
 
 
 def histogram(values: Array, extreme: Any) -> tuple[list[dict[str, Any]], list[str]]:

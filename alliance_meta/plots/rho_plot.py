@@ -17,7 +17,7 @@ from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_meta, 
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.plots.sheet.pen import FAINT, SUMMARY
 from alliance_meta.sensitivity.assumed_rho import RhoGrid
-from alliance_meta.tables.format import format_level
+from alliance_meta.tables.format import brief, fixed, format_level
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,7 +97,7 @@ def rho_grid_data(
             "key": [["thick", f"{what}, {text} CI"], *([["thin", f"{text} prediction interval"]] if new else [])],
             "bottom": [
                 f"{grid.assumption[:1].upper()}{grid.assumption[1:]}{f' ({model})' if model else ''}; "
-                f"the estimate moves by {moves:.2f} standard errors over the grid"
+                f"the estimate moves by {fixed(moves, 2)} standard errors over the grid"
             ],
         },
     )
@@ -168,7 +168,7 @@ def _rows(grid: RhoGrid, term: str, mean: bool) -> list[dict[str, Any]]:
         if (value, term) not in found:
             continue
         one = found[value, term]
-        row = {"kind": "fit", "label": f"{value:g}", "rho": value, "yi": float(one["estimate"])}
+        row = {"kind": "fit", "label": brief(value), "rho": value, "yi": float(one["estimate"])}
         row |= {"ci_lb": float(one["ci_lb"]), "ci_ub": float(one["ci_ub"]), "pi_lb": math.nan, "pi_ub": math.nan}
         if mean and hasattr(fit, "predict"):
             new = fit.predict().iloc[0]

@@ -40,6 +40,7 @@ from alliance_meta.reporting.spec import (
     Section,
     TableKind,
 )
+from alliance_meta.tables.format import brief
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.priors.prior import Prior
@@ -141,7 +142,7 @@ def _option_problems(spec: Analysis) -> Iterator[str]:
             yield from (f"{name}: {problem}" for problem in _refused(read_prior, getattr(spec, name), name))
     low = 0.0 if spec.kind == RVE else -1.0
     if spec.rho is not None and not low <= spec.rho <= 1.0:
-        yield f"rho={spec.rho:g} is a correlation of sampling errors and must lie between {low:g} and 1"
+        yield f"rho={brief(spec.rho)} is a correlation of sampling errors and must lie between {brief(low)} and 1"
 
 
 def read_prior(text: str, name: str) -> Prior:

@@ -15,7 +15,7 @@ from alliance_meta.reporting.columns import Table, column
 from alliance_meta.reporting.evidence import citations
 from alliance_meta.reporting.numbers import Quantity, quantity
 from alliance_meta.reporting.spec import Claims, Item
-from alliance_meta.tables.format import MINUS
+from alliance_meta.tables.format import MINUS, fixed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +64,7 @@ class Audit:
         ]
         claimed = 100 * self.claimed
         rows.append({"kind": "mean", "label": "What is claimed", "yi": claimed})
-        words = "; ".join(f"{row['label']} {row['yi']:.1f} %" for row in rows)
+        words = "; ".join(f"{row['label']} {fixed(row['yi'], 1)} %" for row in rows)
         meta = {
             "plot": "means",
             "title": "Share of outcome that the printed correlations explain",

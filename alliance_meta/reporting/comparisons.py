@@ -14,6 +14,7 @@ from alliance_meta.reporting.fitting import Fitted
 from alliance_meta.reporting.numbers import Quantity
 from alliance_meta.reporting.spec import BAYES, MULTILEVEL, Item
 from alliance_meta.reporting.wording import short_label
+from alliance_meta.tables.format import format_level
 
 HEADS = {
     "measure": "Scale",
@@ -214,4 +215,4 @@ def levels(item: Item, fits: Mapping[str, Fitted]) -> Table:
 
 
 def _level(chosen: Sequence[Fitted]) -> str:
-    return f"{100 * chosen[0].spec.level:g}%"
+    return format_level(chosen[0].spec.level)

@@ -8,6 +8,9 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from alliance_meta.tables.document import Table, html_table
+from alliance_meta.tables.format import fixed
+
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
@@ -47,16 +50,28 @@ def render_html(view: Mapping[str, Any], figures: Mapping[str, Sequence[str]]) -
     return environment().get_template("report.html.j2").render(view=view, figures=inline, css=style())
 
 
+def table_html(block: Mapping[str, Any], caption: Markup) -> Markup:
+    """Return a table of the view as HTML under a caption that is HTML already."""
+    from markupsafe import Markup
+
+    rows = tuple((row["group"],) if "group" in row else tuple(row["cells"]) for row in block["rows"])
+    words = tuple(i for i, align in enumerate(block["aligns"]) if align == "left")
+    table = Table(tuple(block["headers"]), rows, words=words)
+    return Markup(html_table(table, identifier=block["id"], caption=str(caption)))
+
+
 def environment() -> Environment:
     """Return what fills the templates: every text is escaped, and a name that is not there is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    return Environment(
+    made = Environment(
         loader=PackageLoader("alliance_meta.reporting"),
         autoescape=True,
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
+    made.globals["table_html"] = table_html
+    return made
 
 
 def style() -> Markup:
@@ -84,10 +99,11 @@ def inline_svg(svg: str, *, prefix: str, title: str, description: str) -> str:
     body = _LABELS.sub("", text[opening.end() :])
     body = _ID.sub(lambda match: f'id="{prefix}-{match[1]}"', body)
     body = _REFERENCE.sub(lambda match: f"{match[1]}{prefix}-{match[2]}", body)
+    most, least = (fixed(share * width, 0) for share in (LARGEST_SHARE, SMALLEST_SHARE))
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {view_box[0]} '
         f'role="img" aria-labelledby="{prefix}-title {prefix}-desc" '
-        f'style="width:100%;max-width:{LARGEST_SHARE * width:.0f}px;min-width:{SMALLEST_SHARE * width:.0f}px">'
+        f'style="width:100%;max-width:{most}px;min-width:{least}px">'
         f'<title id="{prefix}-title">{escape(title)}</title>'
         f'<desc id="{prefix}-desc">{escape(description)}</desc>'
     )

@@ -13,7 +13,7 @@ from alliance_meta.reporting.coefficients import LEVELS, WITH_MODERATORS, slug
 from alliance_meta.reporting.columns import Table, column
 from alliance_meta.reporting.numbers import Quantity, quantity
 from alliance_meta.reporting.spec import BAYES, Item
-from alliance_meta.tables.format import format_r
+from alliance_meta.tables.format import format_level, format_r
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +33,7 @@ PREDICTED = (
 def put_posterior(put: Callable[[str, Any, str, str], None], fitted: Fitted) -> None:
     """Add model, effect, heterogeneity and evidence to the standard block."""
     fit: BayesianResults = fitted.fit
-    level = f"{100 * fitted.spec.level:g}%"
+    level = format_level(fitted.spec.level)
     simple = fit.design.formula == "1"
     for name, prior in zip(fit.priors.names, fit.priors.coefficients, strict=True):
         if name == "mu":
@@ -159,7 +159,7 @@ def posterior(item: Item, fits: Mapping[str, Fitted]) -> Table:
     for fitted in chosen:
         rows += [{"group": fitted.spec.label}] if len(chosen) > 1 else []
         rows += _posterior_rows(fitted)
-    level = f"{100 * chosen[0].spec.level:g}% credible"
+    level = f"{format_level(chosen[0].spec.level)} credible"
     columns = [
         column("quantity", "Quantity"),
         column("median", f"Median ({chosen[0].effects.scale_label})", kind),
@@ -206,7 +206,7 @@ def other_priors(item: Item, fits: Mapping[str, Fitted]) -> Table:
     for fitted in chosen:
         rows += [{"group": fitted.spec.label}] if len(chosen) > 1 else []
         rows += _prior_rows(fitted, name)
-    level = f"{100 * chosen[0].spec.level:g}% credible"
+    level = f"{format_level(chosen[0].spec.level)} credible"
     columns = [
         column("prior", "Prior of τ"),
         column(name, "r", "r3") if on_r else column(name, "Mean effect", "z"),

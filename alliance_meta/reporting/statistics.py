@@ -14,7 +14,7 @@ from alliance_meta.reporting.numbers import Quantity, quantity
 from alliance_meta.reporting.posterior import put_posterior, terms
 from alliance_meta.reporting.spec import BAYES, MULTILEVEL, RVE
 from alliance_meta.reporting.wording import INFERENCE, inference_words, model_words
-from alliance_meta.tables.format import format_df
+from alliance_meta.tables.format import format_df, format_level
 
 if TYPE_CHECKING:
     from alliance_meta.reporting.fitting import Fitted
@@ -105,7 +105,7 @@ def _put_clusters(put: Put, fitted: Fitted) -> None:
 def _put_effect(put: Put, fitted: Fitted) -> None:
     """Add the pooled effect on every scale, with its intervals."""
     fit, raw = fitted.fit, fitted.effects.measure != "ZCOR"
-    level = f"{100 * fitted.spec.level:g}%"
+    level = format_level(fitted.spec.level)
     scale = fitted.number
     simple = fit.p == 1
 
@@ -151,7 +151,7 @@ def _put_finished(put: Put, fitted: Fitted, level: str, *, why: NotApplicable) -
 
 
 def _put_heterogeneity(put: Put, fitted: Fitted) -> None:
-    model, level = fitted.model, f"{100 * fitted.spec.level:g}%"
+    model, level = fitted.model, format_level(fitted.spec.level)
     interval = model.confint_tau2(kind="QP")
     put("tau2", model.tau2, "variance", "τ²")
     put("tau2_ci", [interval.lb, interval.ub], "variance_interval", f"τ², {level} Q-profile interval")
@@ -171,7 +171,7 @@ def _put_q(put: Put, model: Any) -> None:
 
 def _put_components(put: Put, fitted: Fitted) -> None:
     """Add every variance and correlation of a multilevel model, and their shares."""
-    model, level = fitted.model, f"{100 * fitted.spec.level:g}%"
+    model, level = fitted.model, format_level(fitted.spec.level)
     put("tau2", model.tau2, "variance", "τ²")
     put("tau", model.tau, "sd", "τ")
     for one in fitted.components:

@@ -16,7 +16,7 @@ from alliance_meta.reporting.fitting import Fitted
 from alliance_meta.reporting.numbers import Quantity
 from alliance_meta.reporting.posterior import PREDICTED, other_priors, posterior
 from alliance_meta.reporting.spec import BAYES, Item
-from alliance_meta.tables.format import format_df
+from alliance_meta.tables.format import format_df, format_level
 
 GROUPS = {
     "k_rows": "Data",
@@ -101,7 +101,7 @@ def study_rows(fitted: Fitted) -> list[dict[str, Any]]:
 
 
 def _studies_of_one(item: Item, fitted: Fitted) -> Table:
-    level = f"{100 * fitted.spec.level:g}%"
+    level = format_level(fitted.spec.level)
     rows = study_rows(fitted)
     extra = extra_columns(item.columns, fitted.table)
     columns = [

@@ -10,6 +10,7 @@ import numpy as np
 from alliance_meta._typing import Array
 from alliance_meta.errors import InputError
 from alliance_meta.options import did_you_mean
+from alliance_meta.tables.format import brief
 
 
 def contrast(
@@ -27,7 +28,7 @@ def contrast(
         raise InputError(f"L has {matrix.shape[1]} columns; the model has {len(names)}: {', '.join(names)}")
     if np.linalg.matrix_rank(matrix) < len(matrix):
         raise InputError("the rows of L repeat each other; give linearly independent combinations")
-    rows = [" + ".join(f"{c:g} {n}" for c, n in zip(row, names, strict=True) if c) for row in matrix]
+    rows = [" + ".join(f"{brief(c)} {n}" for c, n in zip(row, names, strict=True) if c) for row in matrix]
     return matrix, "; ".join(f"{row} = 0" for row in rows)
 
 

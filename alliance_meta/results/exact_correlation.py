@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import html as _html
-import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -22,11 +20,13 @@ from alliance_meta.effects.table import EffectSizes
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import Scale
+from alliance_meta.results import wording
 from alliance_meta.results.export import columns_of, one_row, plain
 from alliance_meta.results.fit import Fit
 from alliance_meta.results.predictions import predict_rows, rows_to_predict, to_scale
 from alliance_meta.results.teststats import Interval
-from alliance_meta.results.text import WIDTH
+from alliance_meta.tables.document import Document
+from alliance_meta.tables.format import fixed, fixed_interval, level_text, p_value
 
 BOUNDARY = "tau2 is 0, the lowest possible value"
 
@@ -232,25 +232,30 @@ class ExactCorrelationResults(Fit):
             }
         )
 
-    def summary(self) -> str:
-        """Return the plain-text summary, at most 80 columns wide."""
-        width = min(max(8, *(len(name) for name in self.names)), WIDTH - 54)
-        lines = [*self._head(), ""]
-        lines.append(f"{'':{width}} {'estimate':>9} {'se':>8} {'root LR':>8} {'pval':>7} {'ci_lb':>8} {'ci_ub':>8}")
-        for name, row in zip(self.names, self.tidy().to_numpy(), strict=True):
-            estimate, se, stat, pval, lb, ub = row
-            short = name if len(name) <= width else name[: width - 1] + "…"
-            p = "<.0001" if pval < 0.0001 else f"{pval:.4f}"
-            lines.append(f"{short:{width}} {estimate:9.4f} {se:8.4f} {stat:8.4f} {p:>7} {lb:8.4f} {ub:8.4f}")
-        if self.design.formula == "1":
-            lines += ["", *self._on_r()]
-        remarks = self._remarks()
-        wrapped = [line for remark in remarks for line in textwrap.wrap(remark, WIDTH, subsequent_indent="  ")]
-        return "\n".join([*lines, *(["", *wrapped] if wrapped else [])])
+    def document(self) -> Document:
+        """Return what the fit says, as data that can be written in several ways."""
+        source = f"{self.effects.provenance.source}: Fisher z of the true correlation"
+        caption = f"Coefficients (Fisher z of the true correlation, {level_text(self.level)} CI)"
+        table = wording.coefficients(self, caption=caption)
+        normal = float(self.normal.beta[0, 0])
+        return wording.document(
+            self,
+            f"Random-effects model, exact likelihood of r (k = {self.k}; ML)",
+            [source, *wording.moderated(self)],
+            self._heterogeneity(),
+            replace(table, head=tuple("root LR" if name == "zval" else name for name in table.head)),
+            [*wording.as_r(self), *wording.prediction(self, "a new study", "normal")],
+            [
+                f"The normal model on Fisher z (ML) gives {fixed(normal)}: {fixed(self.beta[0] - normal, sign=True)} "
+                "from there to here."
+            ]
+            if self.design.formula == "1"
+            else [],
+        )
 
     def methods_text(self) -> str:
         """Return the sentences for a methods section."""
-        moderators = f" with the moderators {self.design.formula}" if self.design.formula != "1" else ""
+        moderators = wording.with_moderators(self)
         return (
             f"A random-effects model{moderators} was fitted to k = {self.k} correlations by maximum likelihood. Each "
             "observed correlation entered through its exact sampling density under bivariate normality (Hotelling, "
@@ -258,46 +263,16 @@ class ExactCorrelationResults(Fit):
             "profile-likelihood ones."
         )
 
-    def _repr_html_(self) -> str:
-        first, *rest = [_html.escape(line) for line in self._head() if line]
-        table = self.tidy().to_html(float_format="{:.4f}".format)
-        remarks = "".join(f"<li>{_html.escape(line)}</li>" for line in self._remarks())
-        return f"<div><p><strong>{first}</strong><br>{'<br>'.join(rest)}</p>{table}<ul>{remarks}</ul></div>"
-
-    def _head(self) -> list[str]:
+    def _heterogeneity(self) -> list[str]:
         interval = self.confint_tau2()
-        se = f" (SE {self.se_tau2:.4f})" if self.tau2 > 0 else ""
+        se = f" (SE {fixed(self.se_tau2)})" if self.tau2 > 0 else ""
         zero = signed_root(self.fitted, self.p, 0.0) ** 2
         # tau2 = 0 lies on the boundary: half of the chi-squared(1) distribution (Self & Liang 1987).
         pval = 0.5 * chi2_sf(zero, 1) if zero > 0 else 1.0
-        p = "< .0001" if pval < 1e-4 else f"= {pval:.4f}"
         return [
-            f"Random-effects model, exact likelihood of r (k = {self.k}; ML)",
-            f"{self.effects.provenance.source}: Fisher z of the true correlation",
-            *([f"Moderators: {self.design.formula}"] if self.design.formula != "1" else []),
-            "",
-            f"tau2 = {self.tau2:.4f}{se}, {100 * self.level:g} % CI [{interval.lb:.4f}, {interval.ub:.4f}] (profile)",
-            f"tau  = {self.tau:.4f}   test of tau2 = 0: LR = {zero:.4f}, p {p}",
-        ]
-
-    def _on_r(self) -> list[str]:
-        row, mean = self.predict(scale="r").iloc[0], self.predict(scale="r_mean").iloc[0]
-        normal = float(self.normal.beta[0, 0])
-        return [
-            f"As r: {row.pred:.3f} [{row.ci_lb:.3f}, {row.ci_ub:.3f}] (median true correlation, tanh)",
-            f"      {mean.pred:.3f} [{mean.ci_lb:.3f}, {mean.ci_ub:.3f}] (mean true correlation)",
-            f"{100 * self.level:g} % prediction interval for a new study (r): "
-            f"[{row.pi_lb:.3f}, {row.pi_ub:.3f}] (normal)",
-            f"The normal model on Fisher z (ML) gives {normal:.4f}: {self.beta[0] - normal:+.4f} from there to here.",
-        ]
-
-    def _remarks(self) -> list[str]:
-        provenance = self.effects.provenance
-        label = "SYNTHETIC DATA: made up for teaching; no finding about therapy."
-        return [
-            *([label] if provenance.synthetic else []),
-            *(f"Note: {note.message}" for note in self.notes),
-            *(f"Caution: {caution}" for caution in provenance.cautions),
+            f"tau2 = {fixed(self.tau2)}{se}, {level_text(self.level)} CI "
+            f"{fixed_interval(interval.lb, interval.ub)} (profile)",
+            f"tau  = {fixed(self.tau)}   test of tau2 = 0: LR = {fixed(zero)}, p {p_value(pval)}",
         ]
 
     def _statistics(self) -> dict[str, Any]:

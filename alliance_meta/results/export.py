@@ -34,6 +34,11 @@ def tidy(fit: Any) -> pd.DataFrame:
     return out
 
 
+def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows as dictionaries."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
 def one_row(values: Mapping[str, Any]) -> pd.DataFrame:
     """Return named values as a frame of one row."""
     # A float column would turn the reason of a NotApplicable into a bare NaN.

@@ -15,6 +15,7 @@ from alliance_meta.options import Scale, check_level
 from alliance_meta.result import Result
 from alliance_meta.results.export import one_row
 from alliance_meta.results.predictions import predict_linear
+from alliance_meta.tables.document import Document
 
 if TYPE_CHECKING:
     from alliance_meta.effects.table import EffectSizes
@@ -37,7 +38,7 @@ class Fit(Result):
     # What the model is called in a sentence, and why it lacks what others have.
     called: ClassVar[str] = "this model"
     lacks: ClassVar[Mapping[str, str]] = {}
-    # The modules that put it into words (summary, html, methods, r_code) and into tables (tidy, glance, to_dict).
+    # The modules that put it into words (document, methods, r_code) and into tables (tidy, glance, to_dict).
     _words: ModuleType | None = None
     _tables: ModuleType | None = None
 
@@ -102,9 +103,10 @@ class Fit(Result):
         values: dict[str, Any] = self._by("to_dict", self._tables)
         return values
 
-    def summary(self) -> str:
-        """Return the plain-text summary, at most 80 columns wide."""
-        return str(self._by("summary", self._words))
+    def document(self) -> Document:
+        """Return what the fit says, as data that can be written in several ways."""
+        document: Document = self._by("document", self._words)
+        return document
 
     def methods_text(self) -> str:
         """Return the sentences for a methods section, made from the settings of this fit."""
@@ -132,9 +134,6 @@ class Fit(Result):
     def row_ddf(self, X: Array) -> Array:
         """Return the degrees of freedom of the t statistic of each combination of coefficients X (m, p)."""
         raise InputError(self.why_not("t test of its coefficients"))
-
-    def _repr_html_(self) -> str:
-        return str(self._by("html", self._words)) if hasattr(self._words, "html") else super()._repr_html_()
 
     def _by(self, noun: str, module: ModuleType | None) -> Any:
         """Return what the function of this name in a module of the family makes of the fit."""

@@ -10,6 +10,7 @@ from alliance_meta.core.univariate.tau2 import estimate_tau2
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.results.teststats import Interval
+from alliance_meta.tables.format import brief
 
 if TYPE_CHECKING:
     from alliance_meta.results.random_effects import RandomEffectsResults
@@ -40,7 +41,7 @@ def _profile_likelihood(fit: RandomEffectsResults, level: float) -> Interval:
     )
     remark = ""
     if len(parts) > 1:
-        listed = " and ".join(f"[{lb:.4g}, {ub:.4g}]" for lb, ub in parts)
+        listed = " and ".join(f"[{brief(lb, 4)}, {brief(ub, 4)}]" for lb, ub in parts)
         remark = (
             f"The likelihood has several peaks: the values not far below the highest are {listed}, and none between."
         )

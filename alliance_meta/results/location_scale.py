@@ -25,6 +25,7 @@ from alliance_meta.results.coefficients import FittedCoefficients
 from alliance_meta.results.contrasts import contrast
 from alliance_meta.results.settings import FitSettings
 from alliance_meta.results.teststats import WaldTest
+from alliance_meta.tables.format import fixed, p_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class LikelihoodRatioTest:
     null: str
 
     def __str__(self) -> str:
-        return f"LRT(df = {self.df}) = {self.stat:.4f}, p = {self.pval:.4f}; null: {self.null}"
+        return f"LRT(df = {self.df}) = {fixed(self.stat)}, p {p_value(self.pval)}; null: {self.null}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the test as a plain dictionary."""

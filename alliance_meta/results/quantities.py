@@ -12,6 +12,7 @@ from alliance_meta.core.univariate.searches import score_and_information
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.results.coefficients import FittedCoefficients
 from alliance_meta.results.teststats import WaldTest
+from alliance_meta.tables.format import brief
 
 TEST_LABELS = {"knha": "HK", "z": "Wald z", "t": "t", "adhoc": "HK ad hoc"}
 
@@ -154,7 +155,7 @@ class FittedQuantities(FittedCoefficients):
     @property
     def model_label(self) -> str:
         """Estimator and inference in a few letters, e.g. ``"REML, HK"``."""
-        estimator = self.method if self.settings.tau2 is None else f"tau2 = {self.settings.tau2:g}"
+        estimator = self.method if self.settings.tau2 is None else f"tau2 = {brief(self.settings.tau2)}"
         return f"{estimator}, {TEST_LABELS[self.inference]}"
 
     def _omnibus_null(self) -> str:

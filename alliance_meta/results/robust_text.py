@@ -1,21 +1,15 @@
-"""Cluster-robust results in words and as tables: summary, HTML, the methods sentences, R code, JSON."""
+"""Cluster-robust results in words and as tables: the document, the methods sentences, R code, JSON."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from alliance_meta.results import r_fits
-from alliance_meta.results.clustered_text import (
-    closing,
-    effects_per_cluster,
-    moderator_test,
-    on_r,
-    page,
-    table,
-)
+from alliance_meta.results import r_fits, wording
 from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.export import tidy as tidy
-from alliance_meta.results.wording import wrapped
+from alliance_meta.results.rve_text import effects_per_cluster, on_r
+from alliance_meta.tables.document import Document
+from alliance_meta.tables.format import fixed
 
 if TYPE_CHECKING:
     from alliance_meta.results.robust import RobustResults
@@ -69,14 +63,24 @@ def to_dict(fit: RobustResults) -> dict[str, Any]:
     )
 
 
-def summary(fit: RobustResults) -> str:
-    """Return the plain-text summary, at most 80 columns wide."""
-    return "\n".join([*_head(fit), "", *moderator_test(fit, "HTZ"), *table(fit), *on_r(fit), *closing(fit)])
-
-
-def html(fit: RobustResults) -> str:
-    """Return the summary as HTML for a notebook."""
-    return page(fit, [*_head(fit), *moderator_test(fit, "HTZ"), *on_r(fit)])
+def document(fit: RobustResults) -> Document:
+    """Return what the fit says."""
+    each = effects_per_cluster(fit.sizes)
+    tau2 = fit.tau2
+    return wording.document(
+        fit,
+        f"Cluster-robust inference ({fit.type}; k = {fit.k} effects in {fit.n_clusters} clusters, {each})",
+        [
+            fit.effects.heading,
+            f"Clusters: {fit.cluster}; t tests with Satterthwaite df",
+            f"Model: {fit.fit.document().title}",
+            *wording.moderated(fit),
+            *([f"tau2 = {fixed(tau2)} (of the model)"] if tau2 == tau2 else []),
+        ],
+        wording.moderator_test(fit, "HTZ"),
+        wording.coefficients(fit),
+        on_r(fit),
+    )
 
 
 def methods(fit: RobustResults) -> str:
@@ -91,19 +95,3 @@ def methods(fit: RobustResults) -> str:
         f"replaced by cluster-robust ones ({fit.type}: {ADJUSTMENTS[fit.type]}; {fit.n_clusters} clusters by "
         f"{fit.cluster}) with Satterthwaite degrees of freedom (Pustejovsky & Tipton, 2018).{several}"
     )
-
-
-def _head(fit: RobustResults) -> list[str]:
-    effects = fit.effects
-    each = effects_per_cluster(fit.sizes)
-    lines = [
-        f"Cluster-robust inference ({fit.type}; k = {fit.k} effects in {fit.n_clusters} clusters, {each})",
-        effects.heading,
-        f"Clusters: {fit.cluster}; t tests with Satterthwaite df",
-        f"Model: {fit.fit.summary().partition(chr(10))[0]}",
-        *([f"Moderators: {fit.design.formula}"] if fit.design.formula != "1" else []),
-    ]
-    tau2 = fit.tau2
-    if tau2 == tau2:
-        lines.append(f"tau2 = {tau2:.4f} (of the model)")
-    return [part for line in lines for part in wrapped(line)]

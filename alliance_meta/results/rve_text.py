@@ -1,20 +1,13 @@
-"""Robust variance estimation in words: summary, HTML, the methods sentences and the R code."""
+"""Robust variance estimation in words: its document, the methods sentences and the R code."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.results import r_fits
-from alliance_meta.results.clustered_text import (
-    closing,
-    effects_per_cluster,
-    moderator_test,
-    on_r,
-    page,
-    table,
-)
-from alliance_meta.results.wording import wrapped
+from alliance_meta.results import r_fits, wording
+from alliance_meta.tables.document import Document
+from alliance_meta.tables.format import brief, fixed, plain_df
 
 if TYPE_CHECKING:
     from alliance_meta.results.rve import RVEResults
@@ -29,23 +22,49 @@ WORKING = {
 r_code = r_fits.rve
 
 
-def summary(fit: RVEResults) -> str:
-    """Return the plain-text summary, at most 80 columns wide."""
-    above = [*_head(fit), "", *_heterogeneity(fit), "", *moderator_test(fit, _test_name(fit))]
-    return "\n".join([*above, *table(fit), *on_r(fit), *closing(fit)])
+def document(fit: RVEResults) -> Document:
+    """Return what the fit says."""
+    each = effects_per_cluster(fit.clusters.sizes)
+    rho = f", rho = {brief(fit.settings.rho)}" if fit.working_model == "CORR" else ""
+    corrected = (
+        "CR2, t with Satterthwaite df" if fit.small else f"no small-sample correction, t({fit.n_clusters - fit.p})"
+    )
+    return wording.document(
+        fit,
+        f"Robust variance estimation (k = {fit.k} effects in {fit.n_clusters} clusters, {each})",
+        [
+            fit.effects.heading,
+            f"Working model: {WORKING[fit.working_model]}{rho}; clusters: {fit.clusters.name}",
+            f"Inference: {corrected}",
+            *wording.moderated(fit),
+        ],
+        _heterogeneity(fit),
+        wording.moderator_test(fit, "HTZ" if fit.small else "Wald"),
+        wording.coefficients(fit),
+        on_r(fit),
+    )
 
 
-def html(fit: RVEResults) -> str:
-    """Return the summary as HTML for a notebook."""
-    return page(fit, [*_head(fit), *_heterogeneity(fit), *moderator_test(fit, _test_name(fit)), *on_r(fit)])
+def effects_per_cluster(sizes: Any) -> str:
+    """Return ``1 to 11 each``."""
+    low, high = int(min(sizes)), int(max(sizes))
+    return f"{low} each" if low == high else f"{low} to {high} each"
+
+
+def on_r(fit: Any) -> list[str]:
+    """Return the mean effect as r with both intervals."""
+    if fit.design.formula != "1":
+        return []
+    ddf = fit.predict().iloc[0].ddf
+    return [*wording.as_r(fit, mean=False), *wording.prediction(fit, "a new effect", f"t({plain_df(ddf)})")]
 
 
 def methods(fit: RVEResults) -> str:
     """Return the sentences for a methods section."""
-    moderators = f" with the moderators {fit.design.formula}" if fit.design.formula != "1" else ""
+    moderators = wording.with_moderators(fit)
     weights = {
         "CORR": "weights from the correlated-effects working model, with an assumed correlation of "
-        f"{fit.settings.rho:g} between sampling errors of one cluster",
+        f"{brief(fit.settings.rho)} between sampling errors of one cluster",
         "HIER": "weights from the hierarchical-effects working model",
         "given": "weights given by the analyst",
     }[fit.working_model]
@@ -63,32 +82,14 @@ def methods(fit: RVEResults) -> str:
     )
 
 
-def _head(fit: RVEResults) -> list[str]:
-    effects, each = fit.effects, effects_per_cluster(fit.clusters.sizes)
-    corrected = (
-        "CR2, t with Satterthwaite df" if fit.small else f"no small-sample correction, t({fit.n_clusters - fit.p})"
-    )
-    rho = f", rho = {fit.settings.rho:g}" if fit.working_model == "CORR" else ""
-    lines = [
-        f"Robust variance estimation (k = {fit.k} effects in {fit.n_clusters} clusters, {each})",
-        effects.heading,
-        f"Working model: {WORKING[fit.working_model]}{rho}; clusters: {fit.clusters.name}",
-        f"Inference: {corrected}",
-        *([f"Moderators: {fit.design.formula}"] if fit.design.formula != "1" else []),
-    ]
-    return [part for line in lines for part in wrapped(line)]
-
-
 def _heterogeneity(fit: RVEResults) -> list[str]:
     if fit.working_model == "given":
         return ["Heterogeneity: not estimated, weights were given"]
-    lines = [f"tau2   = {fit.tau2:.4f} between clusters (tau = {fit.tau:.4f}), by moments"]
+    lines = [f"tau2   = {fixed(fit.tau2)} between clusters (tau = {fixed(fit.tau)}), by moments"]
     if not isinstance(fit.omega2, NotApplicable):
-        lines.append(f"omega2 = {fit.omega2:.4f} between effects of one cluster")
+        lines.append(f"omega2 = {fixed(fit.omega2)} between effects of one cluster")
     if not isinstance(fit.I2, NotApplicable):
-        lines.append(f"I2     = {fit.I2:.2f} % (from QE = {fit.QE:.4f}, {fit.QE_mean:.2f} expected by chance)")
+        lines.append(
+            f"I2     = {fixed(fit.I2, 2)} % (from QE = {fixed(fit.QE)}, {fixed(fit.QE_mean, 2)} expected by chance)"
+        )
     return lines
-
-
-def _test_name(fit: RVEResults) -> str:
-    return "HTZ" if fit.small else "Wald"

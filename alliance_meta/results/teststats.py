@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from alliance_meta.tables.format import fixed, fixed_interval, p_value, plain_df
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:
@@ -43,7 +45,7 @@ class Interval:
         )
 
     def __str__(self) -> str:
-        text = f"{self.quantity} {self.estimate:.4f} [{self.lb:.4f}, {self.ub:.4f}] ({self.kind})"
+        text = f"{self.quantity} {fixed(self.estimate)} {fixed_interval(self.lb, self.ub)} ({self.kind})"
         return f"{text}. {self.remark}" if self.remark else text
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,10 +79,10 @@ class WaldTest:
     @property
     def label(self) -> str:
         """``QM(df = 2)`` for a chi-squared test, ``F(df1 = 2, df2 = 20)`` for an F test."""
-        return f"QM(df = {self.df1})" if self.df2 is None else f"F(df1 = {self.df1}, df2 = {self.df2:g})"
+        return f"QM(df = {self.df1})" if self.df2 is None else f"F(df1 = {self.df1}, df2 = {plain_df(self.df2)})"
 
     def __str__(self) -> str:
-        return f"{self.label} = {self.stat:.4f}, p = {self.pval:.4f}; null: {self.null}"
+        return f"{self.label} = {fixed(self.stat)}, p {p_value(self.pval)}; null: {self.null}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the test as a plain dictionary."""

@@ -1,44 +1,112 @@
-"""Small words that every printed result shares."""
+"""What the documents of fitted models share."""
 
 from __future__ import annotations
 
-import math
-import textwrap
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from alliance_meta.notes import Note
+from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.result import said
+from alliance_meta.tables.document import Block, Document, Kind, Lines, Table, table_of
+from alliance_meta.tables.format import fixed, fixed_interval, level_text, p_value
 
-WIDTH = 80
+if TYPE_CHECKING:
+    from alliance_meta.effects.table import EffectSizes
+    from alliance_meta.results.teststats import WaldTest
 
-
-def number(value: float, digits: int = 4) -> str:
-    """Return the number rounded for print, or ``n/a``."""
-    return "n/a" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def p_value(value: float) -> str:
-    """Return ``= 0.0123``, ``< .0001`` or ``n/a``."""
-    if math.isnan(value):
-        return "n/a"
-    return "< .0001" if value < 0.0001 else f"= {value:.4f}"
+SYNTHETIC = "SYNTHETIC DATA: made up for teaching; no finding about therapy."
+CORRELATIONS = ("ZCOR", "COR", "UCOR")
+FISHER = "Correlations were transformed to Fisher's z with sampling variance 1/(n - 3)"
+ESTIMATORS = {"REML": "restricted maximum likelihood", "ML": "maximum likelihood"}
 
 
-def bare_p(value: float) -> str:
-    """Return ``0.0123``, ``<.0001`` or ``n/a``, for a column headed pval."""
-    return "<.0001" if value < 0.0001 else number(value)
+def document(
+    result: Any,
+    title: str,
+    lines: Lines,
+    *blocks: Block,
+    effects: EffectSizes | None = None,
+    alarm: Sequence[str] = (),
+) -> Document:
+    """Return the document of a result with its notes, and with what must be said of its effects."""
+    found = result.effects.provenance if effects is None else effects.provenance
+    made_up = [SYNTHETIC] if found.synthetic else []
+    cautions = [f"Caution: {caution}" for caution in found.cautions]
+    return Document(title, lines, blocks, [*said(result.notes), *cautions], [*alarm, *made_up])
 
 
-def level_text(level: float) -> str:
-    """Return ``95 %``."""
-    return f"{100 * level:g} %"
+def moderated(fit: Any) -> list[str]:
+    """Return the line that names the moderators; none without any."""
+    return [f"Moderators: {fit.design.formula}"] if fit.design.formula != "1" else []
 
 
-def remarks(notes: Iterable[Note]) -> list[str]:
-    """Return the notes as lines, after an empty one; nothing without notes."""
-    lines = [line for note in notes for line in wrapped(f"Note: {note.message}")]
-    return ["", *lines] if lines else []
+def with_moderators(fit: Any) -> str:
+    """Return the words of a methods sentence that name the moderators."""
+    return f" with the moderators {fit.design.formula}" if fit.design.formula != "1" else ""
 
 
-def wrapped(text: str) -> list[str]:
-    """Return a sentence as lines of at most 80 columns."""
-    return textwrap.wrap(text, WIDTH, subsequent_indent="  ")
+def scale_sentence(fit: Any) -> str:
+    """Return the sentence of a methods section that says on which scale effects were analysed."""
+    sentence = {
+        "ZCOR": f"{FISHER} for the analysis and back-transformed for presentation. ",
+        "COR": "Raw correlations were analysed. ",
+        "UCOR": "Correlations corrected for small-sample bias were analysed. ",
+    }
+    return sentence.get(fit.effects.measure, "")
+
+
+def q_test(fit: Any) -> str:
+    """Return the test of heterogeneity."""
+    name = "Residual heterogeneity" if fit.p > 1 else "Heterogeneity"
+    return f"{name}: QE(df = {fit.QEdf}) = {fixed(fit.QE)}, p {p_value(fit.QEp)}"
+
+
+def moderator_test(fit: Any, called: str = "") -> list[str]:
+    """Return the test of all moderators; none without any."""
+    return [line_of_test("Test of moderators", fit.omnibus, called)] if fit.design.formula != "1" else []
+
+
+def line_of_test(what: str, test: WaldTest, called: str = "") -> str:
+    """Return a test in one line, or why there is none."""
+    if isinstance(test.stat, NotApplicable):
+        return f"{what}: n/a, {test.stat.reason}"
+    return f"{what}: {test.label} = {fixed(test.stat)}, p {p_value(test.pval)}{f' ({called})' if called else ''}"
+
+
+def coefficients(fit: Any, frame: Any = None, caption: str = "") -> Table:
+    """Return the table of coefficients: those of `tidy`, or of a part of it."""
+    table = fit.tidy() if frame is None else frame
+    with_t = "ddf" in table and bool((table["ddf"].astype(float) < float("inf")).any())
+    kinds: dict[str, Kind] = {"estimate": 4, "se": 4, "stat": 4}
+    kinds |= {"ddf": "df"} if with_t else {}
+    said_of = caption or f"Coefficients ({fit.effects.scale_label}, {level_text(fit.level)} CI)"
+    heads = {"stat": "tval" if with_t else "zval", "ddf": "df"}
+    return table_of(table, kinds | {"pval": "p", "ci_lb": 4, "ci_ub": 4}, said_of, heads=heads)
+
+
+def as_r(fit: Any, *, mean: bool = True, new: str = "") -> list[str]:
+    """Return the mean effect as a correlation, and with `new` the true correlation there; none with moderators."""
+    if fit.design.formula != "1" or fit.effects.measure != "ZCOR":
+        return []
+    row = fit.predict(scale="r").iloc[0]
+    lines = [f"As r: {estimate(row)} (median true correlation, tanh)"]
+    lines += [f"      {estimate(fit.predict(scale='r_mean').iloc[0])} (mean true correlation)"] if mean else []
+    lines += [f"      true correlation in {new}: {fixed_interval(row.pi_lb, row.pi_ub, 3)}"] if new else []
+    return lines
+
+
+def estimate(row: Any) -> str:
+    """Return a prediction with its interval, three decimals."""
+    return f"{fixed(row.pred, 3)} {fixed_interval(row.ci_lb, row.ci_ub, 3)}"
+
+
+def prediction(fit: Any, new: str, rule: str) -> list[str]:
+    """Return the prediction interval for `new`; none with moderators, or where there is no such interval."""
+    if fit.design.formula != "1":
+        return []
+    row = fit.predict(scale="r" if fit.effects.measure == "ZCOR" else None).iloc[0]
+    if row.pi_lb != row.pi_lb:
+        return []
+    scale = "r" if fit.effects.measure in CORRELATIONS else "analysis scale"
+    interval = fixed_interval(row.pi_lb, row.pi_ub, 3)
+    return [f"{level_text(fit.level)} prediction interval for {new} ({scale}): {interval} ({rule})"]

@@ -18,7 +18,8 @@ from alliance_meta.notes import Note, warn_note
 from alliance_meta.options import Scale
 from alliance_meta.result import Result
 from alliance_meta.results.export import plain
-from alliance_meta.results.wording import bare_p, level_text, number, remarks, wrapped
+from alliance_meta.tables.document import Document, Kind, table_of
+from alliance_meta.tables.format import brief, fixed, level_text
 
 RHO = (0.0, 0.2, 0.4, 0.6, 0.8)
 # Notes that only repeat which rho was assumed.
@@ -94,34 +95,26 @@ class RhoGrid(Result):
             }
         )
 
-    def summary(self) -> str:
-        """Return the plain-text summary."""
-        frame = self.tidy()
-        variances = [getattr(fit, "tau2", None) for fit in self.fits]
-        with_tau2 = all(isinstance(value, float) for value in variances)
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
         level = getattr(self.fits[0], "level", None)
-        lines = wrapped(f"Sensitivity to the assumed correlation: {self.assumption}")
-        if level is not None:
-            lines.append(f"{level_text(level)} intervals")
-        terms = frame.index.unique("term")
-        width = min(max(8, *(len(term) for term in terms)), 18)
-        head = f"{'':{width}} {'rho':>6} {'estimate':>9} {'se':>8} {'pval':>7} {'ci_lb':>8} {'ci_ub':>8}"
-        lines.append(head + (f" {'tau2':>8}" if with_tau2 else ""))
-        of_rho = dict(zip(self.rho, variances, strict=True))
-        for term in terms:
-            short = term if len(term) <= width else term[: width - 1] + "…"
-            for row in frame.xs(term, level="term").reset_index().to_dict(orient="records"):
-                cells = [number(row[column]) for column in ("estimate", "se", "ci_lb", "ci_ub")]
-                lines.append(
-                    f"{short:{width}} {row['rho']:>6g} {cells[0]:>9} {cells[1]:>8} {bare_p(row['pval']):>7} "
-                    f"{cells[2]:>8} {cells[3]:>8}" + (f" {number(of_rho[row['rho']] or 0.0):>8}" if with_tau2 else "")
-                )
-        for term, moved in self.span().iterrows():
-            lines += wrapped(
-                f"{term}: {number(moved['lowest'])} to {number(moved['highest'])}, a move of "
-                f"{moved['moves']:.2f} standard errors over the grid"
-            )
-        return "\n".join([*lines, *remarks(self.notes)])
+        variances = [getattr(fit, "tau2", None) for fit in self.fits]
+        kinds: dict[str, Kind] = {"rho": brief, "estimate": 4, "se": 4, "pval": "p", "ci_lb": 4, "ci_ub": 4}
+        frame = self.tidy().reset_index("rho")
+        if all(isinstance(value, float) for value in variances):
+            frame["tau2"] = frame["rho"].map(dict(zip(self.rho, variances, strict=True))).fillna(0.0)
+            kinds["tau2"] = 4
+        first = list(frame.index.unique("term"))
+        return self._document(
+            f"Sensitivity to the assumed correlation: {self.assumption}",
+            table_of(frame.loc[first], kinds),
+            [
+                f"{term}: {fixed(moved['lowest'])} to {fixed(moved['highest'])}, a move of "
+                f"{fixed(moved['moves'], 2)} standard errors over the grid"
+                for term, moved in self.span().iterrows()
+            ],
+            lines=[] if level is None else [f"{level_text(level)} intervals"],
+        )
 
     def _joined(self, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
         out = pd.concat(frames, keys=self.rho, names=["rho", *frames[0].index.names])
@@ -224,9 +217,9 @@ def _values(rho: Any) -> tuple[float, ...]:
         raise InputError("rho must hold the correlations to assume, such as (0, 0.2, 0.4, 0.6, 0.8)")
     wrong = given[~(np.abs(given) <= 1)]
     if wrong.size:
-        raise InputError(f"rho: {', '.join(f'{value:g}' for value in wrong)} must lie between -1 and 1")
+        raise InputError(f"rho: {', '.join(brief(value) for value in wrong)} must lie between -1 and 1")
     if np.unique(given).size < given.size:
-        raise InputError(f"rho lists a value twice: {', '.join(f'{value:g}' for value in given)}")
+        raise InputError(f"rho lists a value twice: {', '.join(brief(value) for value in given)}")
     return tuple(float(value) for value in given)
 
 
@@ -247,7 +240,7 @@ def _fit_all(recipe: Recipe, values: Sequence[float]) -> tuple[tuple[Any, ...], 
             fit = recipe(value)
             if not (hasattr(fit, "tidy") and hasattr(fit, "glance")):
                 raise InputError(
-                    f"the function given returned {type(fit).__name__} for rho = {value:g}, not a fitted model; "
+                    f"the function given returned {type(fit).__name__} for rho = {brief(value)}, not a fitted model; "
                     "call .fit() in it"
                 )
             fits.append(fit)
@@ -277,9 +270,9 @@ def _notes(
         first, distinct = next(iter(messages.values())), set(messages.values())
         text = first
         if len(messages) < len(values):
-            text = f"At rho = {', '.join(f'{value:g}' for value in messages)}: {first}"
+            text = f"At rho = {', '.join(brief(value) for value in messages)}: {first}"
         if len(distinct) > 1:
-            text += f" (Said for rho = {next(iter(messages)):g}; it differs with rho.)"
+            text += f" (Said for rho = {brief(next(iter(messages)))}; it differs with rho.)"
         category = next((warned[message] for message in distinct if message in warned), None)
         out.append(Note(code, text) if category is None else warn_note(code, text, category, stacklevel=4))
     return tuple(dict.fromkeys(out))

@@ -21,8 +21,9 @@ from alliance_meta.notes import Note, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
-from alliance_meta.results.wording import level_text, remarks, wrapped
 from alliance_meta.sensitivity.psychometric import table
+from alliance_meta.tables.document import Document, table_of
+from alliance_meta.tables.format import brief, level_text
 
 OBSERVED = "as observed"
 SHORT = {
@@ -68,16 +69,14 @@ class Attenuation(Result):
         shared = {"model": self.model, "level": self.level, "k": self.k}
         return plain({**shared, "rows": rows, "notes": [note.to_dict() for note in self.notes]})
 
-    def summary(self) -> str:
-        """Return the plain-text summary."""
-        shown = self.rows.drop(columns="assumption").astype(object)
-        for name in shown:
-            digits = 1 if name == "I2" else 4 if name == "tau2" else 3
-            shown[name] = ["n/a" if np.isnan(value) else f"{value:.{digits}f}" for value in shown[name]]
-        lines = [f"Pooled r, k = {self.k}; {self.model}; {level_text(self.level)} intervals", "", shown.to_string(), ""]
-        for name, words in self.rows["assumption"].items():
-            lines += wrapped(f"{name}: {words}")
-        return "\n".join([*lines, *remarks(self.notes)])
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        shown = {str(name): {"I2": 1, "tau2": 4}.get(str(name), 3) for name in self.rows.drop(columns="assumption")}
+        return self._document(
+            f"Pooled r, k = {self.k}; {self.model}; {level_text(self.level)} intervals",
+            table_of(self.rows, shown),
+            [f"{name}: {words}" for name, words in self.rows["assumption"].items()],
+        )
 
 
 def attenuation(
@@ -154,7 +153,7 @@ def attenuation(
     sets = _sets(known, range_restriction)
     for value in assumed:
         both: dict[str, Given] = dict.fromkeys(RELIABILITIES, float(value))
-        sets[f"both reliabilities {value:g}"] = read_artifacts(fit.effects, both, **checks)
+        sets[f"both reliabilities {brief(value)}"] = read_artifacts(fit.effects, both, **checks)
     weights = weights_of(fit.effects)
     rows = {OBSERVED: _row(fit, "no correction; what the measures as used would predict")}
     notes: list[Note] = []

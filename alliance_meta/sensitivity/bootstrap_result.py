@@ -21,8 +21,9 @@ from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.teststats import Interval
-from alliance_meta.results.wording import level_text, number, remarks
 from alliance_meta.sensitivity.replicates import recipe
+from alliance_meta.tables.document import Document, table_of
+from alliance_meta.tables.format import level_text
 
 BootstrapKind = Literal["parametric", "nonparametric"]
 BootstrapInterval = Literal["percentile", "basic", "bca"]
@@ -131,19 +132,14 @@ class Bootstrap(Result):
             }
         )
 
-    def summary(self) -> str:
-        """Return the plain-text summary."""
-        width = min(max(8, *(len(name) for name in self.samples)), 32)
-        lines = [
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        rows = pd.DataFrame.from_dict(self._rows("percentile", None), orient="index")
+        return self._document(
             f"Bootstrap, {self.kind}: {self.iterations} samples, seed {self.seed}; "
             f"percentile intervals, {level_text(self.fit.level)}",
-            f"{'':{width}} {'estimate':>9} {'bias':>9} {'se':>8} {'ci_lb':>9} {'ci_ub':>9}",
-        ]
-        for name, row in self._rows("percentile", None).items():
-            bias, se = number(row["bias"]), number(row["se"])
-            estimate, lb, ub = (number(row[column]) for column in ("estimate", "ci_lb", "ci_ub"))
-            lines.append(f"{name[:width]:{width}} {estimate:>9} {bias:>9} {se:>8} {lb:>9} {ub:>9}")
-        return "\n".join([*lines, *remarks(self.notes)])
+            table_of(rows, dict.fromkeys(("estimate", "bias", "se", "ci_lb", "ci_ub"), 4)),
+        )
 
     def _rows(self, kind: BootstrapInterval, level: float | None) -> dict[str, dict[str, float]]:
         rows = {}

@@ -25,6 +25,7 @@ from alliance_meta.sensitivity.bootstrap_result import (
 )
 from alliance_meta.sensitivity.multilevel_bootstrap import bootstrap_multilevel
 from alliance_meta.sensitivity.replicates import check_cores, check_iterations, check_seed, recipe
+from alliance_meta.tables.format import brief, fixed
 
 
 def bootstrap(
@@ -142,8 +143,8 @@ def _notes(samples: dict[str, Array], fit: RandomEffectsResults, lost: int, iter
     at_bound = float((samples["tau2"] <= fit.settings.tau2_min).mean()) if "tau2" in samples else 0.0
     if at_bound > MANY_AT_BOUND:
         message = (
-            f"tau2 was {fit.settings.tau2_min:g} in {100 * at_bound:.0f} % of the samples: its lower limit may be "
-            "that bound, and its standard error says little."
+            f"tau2 was {brief(fit.settings.tau2_min)} in {fixed(100 * at_bound, 0)} % of the samples: its lower limit "
+            "may be that bound, and its standard error says little."
         )
         notes.append(Note("samples-at-bound", message))
     return notes

@@ -23,6 +23,7 @@ from alliance_meta.results.robust import RobustResults
 from alliance_meta.results.rve import RVEResults
 from alliance_meta.sensitivity import dependence_text as text
 from alliance_meta.sensitivity.dependence_text import METHODS
+from alliance_meta.tables.document import Document
 
 ESTIMATES = ("estimate", "se", "stat", "ddf", "pval", "ci_lb", "ci_ub", "pi_lb", "pi_ub")
 ON_R = {"r": "estimate", "r_lb": "ci_lb", "r_ub": "ci_ub", "r_pi_lb": "pi_lb", "r_pi_ub": "pi_ub"}
@@ -160,9 +161,9 @@ class DependenceComparison(Result):
             )
         return text.paragraph(self, term)
 
-    def summary(self) -> str:
-        """Return the table as plain text, at most 80 columns wide, with the paragraph and the notes."""
-        return text.summary(self)
+    def document(self) -> Document:
+        """Return the table, the paragraph and the notes, as data that can be written in several ways."""
+        return text.document(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-ready values."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from alliance_meta.results.wording import WIDTH as LINE
-from alliance_meta.results.wording import bare_p, level_text, number, remarks, wrapped
+from alliance_meta.results import wording
+from alliance_meta.tables.document import Document, Table
+from alliance_meta.tables.format import bare_p, brief, fixed, fixed_interval, level_text
 
 if TYPE_CHECKING:
     from alliance_meta.sensitivity.dependence_result import DependenceComparison
@@ -23,30 +23,22 @@ METHODS = {
     "RVE HIER": "RVE hierarchical",
 }
 INTERCEPT = "intrcpt"
-SYNTHETIC = "SYNTHETIC DATA: made up for teaching; no finding about therapy."
 _VARIANCES = ("tau2", "tau2_between", "tau2_within")
-WIDTH = 21
 # Degrees of freedom, widths and shares closer than this are not told apart.
 ALIKE = 0.05
 
 
-def summary(result: DependenceComparison) -> str:
+def document(result: DependenceComparison) -> Document:
     """Return the tables, the paragraph and the notes."""
     effects, settings = result.effects, result.settings
-    lines = [
+    title = (
         f"Dependent effects by {len(result.routes)} methods (k = {effects.k} effects in {result.clusters.n} clusters "
-        f"by {settings['cluster']}; rho = {settings['rho']:g})",
-        effects.heading,
-        *([] if result.is_mean else [f"Moderators: {settings['mods']}"]),
-    ]
-    out = [*([SYNTHETIC] if effects.provenance.synthetic else []), *[part for one in lines for part in wrapped(one)]]
-    for term in result.terms:
-        out += ["", *([] if result.is_mean else [term]), *_estimates(result, term)]
-    if result.as_r:
-        out += ["", *_on_r(result)]
-    out += ["", *_variances(result), ""]
-    out += [*textwrap.wrap(result.text(), LINE), *remarks(result.notes)]
-    return "\n".join([*out, *[part for one in effects.provenance.cautions for part in wrapped(f"Caution: {one}")]])
+        f"by {settings['cluster']}; rho = {brief(settings['rho'])})"
+    )
+    lines = [effects.heading, *([] if result.is_mean else [f"Moderators: {settings['mods']}"])]
+    tables = [_estimates(result, term) for term in result.terms]
+    on_r = [_on_r(result)] if result.as_r else []
+    return wording.document(result, title, lines, *tables, *on_r, _variances(result), [result.text()])
 
 
 def _rows(result: DependenceComparison, term: str) -> list[tuple[str, dict[str, Any]]]:
@@ -57,38 +49,36 @@ def _rows(result: DependenceComparison, term: str) -> list[tuple[str, dict[str, 
     return found
 
 
-def _estimates(result: DependenceComparison, term: str) -> list[str]:
-    lines = [f"{'':{WIDTH}} {'k':>4} {'estimate':>8} {'se':>7} {'df':>6} {'pval':>7} {'ci_lb':>7} {'ci_ub':>7}"]
+def _estimates(result: DependenceComparison, term: str) -> Table:
+    rows: list[tuple[str, ...]] = []
     for label, row in _rows(result, term):
         if math.isnan(row["estimate"]):
-            lines.append(f"{label:{WIDTH}} {'left out' if math.isnan(row['k']) else 'n/a'}")
+            rows.append((label, "left out" if math.isnan(row["k"]) else "n/a"))
             continue
-        df = "inf" if math.isinf(row["ddf"]) else "n/a" if math.isnan(row["ddf"]) else f"{row['ddf']:.1f}"
-        lines.append(
-            f"{label:{WIDTH}} {row['k']:>4.0f} {number(row['estimate']):>8} {number(row['se']):>7} {df:>6} "
-            f"{bare_p(row['pval']):>7} {number(row['ci_lb']):>7} {number(row['ci_ub']):>7}"
-        )
-    return lines
+        df = "inf" if math.isinf(row["ddf"]) else fixed(row["ddf"], 1)
+        numbers = (fixed(row["estimate"]), fixed(row["se"]), df, bare_p(row["pval"]))
+        rows.append((label, fixed(row["k"], 0), *numbers, fixed(row["ci_lb"]), fixed(row["ci_ub"])))
+    head = ("", "k", "estimate", "se", "df", "pval", "ci_lb", "ci_ub")
+    return Table(head, tuple(rows), "" if result.is_mean else term)
 
 
-def _on_r(result: DependenceComparison) -> list[str]:
+def _on_r(result: DependenceComparison) -> Table:
     level = level_text(result.level)
-    lines = [f"{'':{WIDTH}} {'r':>6}   {level + ' CI':<18} {level} prediction interval"]
+    rows = []
     for label, row in _rows(result, result.terms[0]):
         if not math.isnan(row["r"]):
-            interval = f"[{number(row['r_lb'], 3)}, {number(row['r_ub'], 3)}]"
-            new = "n/a" if math.isnan(row["r_pi_lb"]) else f"[{number(row['r_pi_lb'], 3)}, {number(row['r_pi_ub'], 3)}]"
-            lines.append(f"{label:{WIDTH}} {number(row['r'], 3):>6}   {interval:<18} {new}")
-    return lines
+            new = "n/a" if math.isnan(row["r_pi_lb"]) else fixed_interval(row["r_pi_lb"], row["r_pi_ub"], 3)
+            rows.append((label, fixed(row["r"], 3), fixed_interval(row["r_lb"], row["r_ub"], 3), new))
+    return Table(("", "r", f"{level} CI", f"{level} prediction interval"), tuple(rows))
 
 
-def _variances(result: DependenceComparison) -> list[str]:
-    lines = [f"{'':{WIDTH}} {'tau2':>8} {'between':>8} {'within':>8}   (variance of true effects)"]
-    for label, row in _rows(result, result.terms[0]):
-        if not math.isnan(row["k"]):
-            cells = ["" if math.isnan(row[name]) else number(row[name]) for name in _VARIANCES]
-            lines.append(f"{label:{WIDTH}} " + " ".join(f"{cell:>8}" for cell in cells).rstrip())
-    return lines
+def _variances(result: DependenceComparison) -> Table:
+    rows = [
+        (label, *("" if math.isnan(row[name]) else fixed(row[name]) for name in _VARIANCES))
+        for label, row in _rows(result, result.terms[0])
+        if not math.isnan(row["k"])
+    ]
+    return Table(("", "tau2", "between", "within"), tuple(rows), "Variance of true effects")
 
 
 def paragraph(result: DependenceComparison, term: str | None) -> str:
@@ -115,14 +105,14 @@ def _what(result: DependenceComparison, term: str) -> str:
 
 
 def _value(result: DependenceComparison, row: dict[str, Any]) -> str:
-    return f"r = {number(row['r'], 3)}" if result.as_r else number(row["estimate"], 3)
+    return f"r = {fixed(row['r'], 3)}" if result.as_r else fixed(row["estimate"], 3)
 
 
 def _interval(result: DependenceComparison, row: dict[str, Any], kind: str = "ci") -> str:
     names = {"ci": ("ci_lb", "ci_ub"), "pi": ("pi_lb", "pi_ub")}[kind]
     if result.as_r:
         names = {"ci": ("r_lb", "r_ub"), "pi": ("r_pi_lb", "r_pi_ub")}[kind]
-    return f"[{number(row[names[0]], 3)}, {number(row[names[1]], 3)}]"
+    return fixed_interval(row[names[0]], row[names[1]], 3)
 
 
 def _spread(result: DependenceComparison, term: str, found: Sequence[tuple[str, dict[str, Any]]]) -> str:
@@ -131,7 +121,7 @@ def _spread(result: DependenceComparison, term: str, found: Sequence[tuple[str, 
     largest = max((row["se"] for _, row in found if not math.isnan(row["se"])), default=math.nan)
     moves = (high["estimate"] - low["estimate"]) / largest if largest > 0 else math.nan
     what = _what(result, term)
-    units = "" if math.isnan(moves) else f", {moves:.2f} of the largest standard error apart"
+    units = "" if math.isnan(moves) else f", {fixed(moves, 2)} of the largest standard error apart"
     return (
         f"By {len(found)} methods, {what} lies between {_value(result, low)} ({low_name}) and "
         f"{_value(result, high)} ({high_name}){units}."
@@ -167,8 +157,8 @@ def _widths(result: DependenceComparison, found: Sequence[tuple[str, dict[str, A
     if ratio < 1 + ALIKE:
         return "The intervals are about equally wide."
     return (
-        f"The widest interval, {_interval(result, wide[-1][2])} ({wide[-1][1]}), is {ratio:.2f} times as wide as the "
-        f"narrowest, {_interval(result, wide[0][2])} ({wide[0][1]})."
+        f"The widest interval, {_interval(result, wide[-1][2])} ({wide[-1][1]}), is {fixed(ratio, 2)} times as wide "
+        f"as the narrowest, {_interval(result, wide[0][2])} ({wide[0][1]})."
     )
 
 
@@ -176,7 +166,8 @@ def _dfs(found: Sequence[tuple[str, dict[str, Any]]]) -> str:
     known = sorted((row["ddf"], label) for label, row in found if math.isfinite(row["ddf"]))
     if len(known) < 2 or known[-1][0] <= known[0][0] * (1 + ALIKE):
         return ""
-    return f"Degrees of freedom run from {known[0][0]:.1f} ({known[0][1]}) to {known[-1][0]:.1f} ({known[-1][1]})."
+    (low, first), (high, last) = known[0], known[-1]
+    return f"Degrees of freedom run from {fixed(low, 1)} ({first}) to {fixed(high, 1)} ({last})."
 
 
 def _new(result: DependenceComparison, found: Sequence[tuple[str, dict[str, Any]]]) -> str:
@@ -211,9 +202,9 @@ def _shares(result: DependenceComparison) -> str:
     shares.sort()
     low, high = shares[0], shares[-1]
     if high[0] - low[0] < 100 * ALIKE:
-        share = f"{low[0]:.0f} %"
+        share = f"{fixed(low[0], 0)} %"
     else:
-        share = f"{low[0]:.0f} % ({low[1]}) to {high[0]:.0f} % ({high[1]})"
+        share = f"{fixed(low[0], 0)} % ({low[1]}) to {fixed(high[0], 0)} % ({high[1]})"
     return f"Of the variance of true effects, {share} lies within studies."
 
 

@@ -19,8 +19,9 @@ from alliance_meta.notes import Note, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults
-from alliance_meta.results.wording import number, p_value, remarks
 from alliance_meta.sensitivity.replicates import check_cores, check_iterations, check_seed, recipe
+from alliance_meta.tables.document import Document
+from alliance_meta.tables.format import fixed, p_value
 
 NULL = "every study has the same tau2"
 
@@ -65,14 +66,13 @@ class HeteroscedasticityTest(Result):
         """Return everything as JSON-ready values."""
         return plain({**asdict(self), "notes": [note.to_dict() for note in self.notes]})
 
-    def summary(self) -> str:
-        """Return the plain-text summary."""
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
         how = "chi-squared" if self.iterations is None else f"{self.iterations} simulated data sets, seed {self.seed}"
-        lines = [
+        return self._document(
             f"Score test for unequal heterogeneity ({self.method}); null: {self.null}",
-            f"X2(df = {self.df}) = {number(self.stat)}, p {p_value(self.pval)} ({how})",
-        ]
-        return "\n".join([*lines, *remarks(self.notes)])
+            lines=[f"X2(df = {self.df}) = {fixed(self.stat)}, p {p_value(self.pval)} ({how})"],
+        )
 
 
 def hettest(

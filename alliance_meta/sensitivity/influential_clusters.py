@@ -19,7 +19,8 @@ from alliance_meta.result import Result
 from alliance_meta.results.clustered import Clustered, ModelBased, clustered
 from alliance_meta.results.export import plain
 from alliance_meta.results.robust import RobustResults
-from alliance_meta.results.wording import number, remarks
+from alliance_meta.tables.document import Document, Table
+from alliance_meta.tables.format import fixed
 
 # Conventions of metafor's influence(): half of a chi-squared distribution, one standard error.
 HALF, ONE = 0.5, 1.0
@@ -80,25 +81,21 @@ class ClusterInfluence(Result):
         ]
         return plain({"cluster": self.cluster, "clusters": rows, "notes": [note.to_dict() for note in self.notes]})
 
-    def summary(self) -> str:
-        """Return the plain-text summary: the clusters that pull hardest, at most 80 columns wide."""
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
         order = np.argsort(-np.nan_to_num(self.cook_d), kind="stable")[:SHOWN]
-        width = min(max(8, *(len(self.labels[i]) for i in order)), 28)
-        flagged = int(self.influential.sum())
-        lines = [
-            f"Influence of {len(self.labels)} clusters ({self.cluster}), variances held; {flagged} flagged *",
-            f"{'':{width}} {'k':>4} {'weight':>7} {'cook_d':>8} {'cov_r':>7} {'dfbs':>8}  of",
-        ]
+        rows = []
         for i in order:
             largest = int(np.argmax(np.abs(np.nan_to_num(self.dfbetas[i]))))
-            label = self.labels[i]
-            short = label if len(label) <= width else label[: width - 1] + "…"
-            mark = " *" if self.influential[i] else ""
-            lines.append(
-                f"{short:{width}} {self.sizes[i]:>4} {number(self.weight[i], 2):>7} {number(self.cook_d[i]):>8} "
-                f"{number(self.cov_r[i], 3):>7} {number(self.dfbetas[i, largest]):>8}  {self.names[largest][:14]}{mark}"
-            )
-        return "\n".join([*lines, *remarks(self.notes)])
+            numbers = (fixed(self.weight[i], 2), fixed(self.cook_d[i]), fixed(self.cov_r[i], 3))
+            of = (fixed(self.dfbetas[i, largest]), self.names[largest], "*" if self.influential[i] else "")
+            rows.append((self.labels[i], str(self.sizes[i]), *numbers, *of))
+        head = ("", "k", "weight", "cook_d", "cov_r", "dfbs", "of", "")
+        return self._document(
+            f"Influence of {len(self.labels)} clusters ({self.cluster}), variances held; "
+            f"{int(self.influential.sum())} flagged *",
+            Table(head, tuple(rows), words=(6,)),
+        )
 
 
 def cluster_influence(fit: ModelBased | RobustResults, *, cluster: Any = None) -> ClusterInfluence:

@@ -20,9 +20,10 @@ from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.robust import RobustResults, robust_results
-from alliance_meta.results.wording import level_text, number, remarks
 from alliance_meta.sensitivity.refitting import check_multilevel, full, natural_values, part, refitted
 from alliance_meta.sensitivity.replicates import check_cores
+from alliance_meta.tables.document import Document, Kind, table_of
+from alliance_meta.tables.format import level_text
 
 NEEDED = "a coefficient cannot be estimated without this cluster"
 GONE = "no other cluster has this level"
@@ -134,27 +135,22 @@ class ClustersLeftOut(Result):
             }
         )
 
-    def summary(self) -> str:
-        """Return the plain-text summary, at most 80 columns wide."""
-        span, name = self.span(), self._term(None)
-        lines = [
-            f"Without each of {len(self.labels)} clusters ({self.cluster}): {name}, {self.fit.effects.scale_label}",
-            f"{'':22} {'all':>8} {'lowest':>8} {'without':16} {'highest':>8} without",
-        ]
-        for column, row in span.iterrows():
-            low, high = (str(row[side])[:width] for side, width in (("lowest_without", 16), ("highest_without", 12)))
-            lines.append(
-                f"{str(column)[:22]:22} {number(row['all']):>8} {number(row['lowest']):>8} {low:16} "
-                f"{number(row['highest']):>8} {high}"
-            )
-        lines += ["", f"Largest moves of the estimate ({level_text(self.fit.level)} intervals)"]
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        span: dict[str, Kind] = {"all": 4, "lowest": 4, "lowest_without": "s", "highest": 4, "highest_without": "s"}
         frame, estimate = self.tidy(), float(self.fit.beta[0])
         order = (frame["estimate"].astype(float) - estimate).abs().sort_values(ascending=False, kind="stable").index
-        for at in order[:SHOWN]:
-            row = frame.loc[at]
-            cells = [number(float(row[column])) for column in ("estimate", "se", "ci_lb", "ci_ub")]
-            lines.append(f"  {str(row['label'])[:28]:28} {cells[0]:>8} {cells[1]:>8}  [{cells[2]}, {cells[3]}]")
-        return "\n".join([*lines, *remarks(self.notes)])
+        moved = dict.fromkeys(("estimate", "se", "ci_lb", "ci_ub"), 4)
+        return self._document(
+            f"Without each of {len(self.labels)} clusters ({self.cluster}): {self._term(None)}, "
+            f"{self.fit.effects.scale_label}",
+            table_of(self.span(), span, heads={"lowest_without": "without", "highest_without": "without"}),
+            table_of(
+                frame.loc[order[:SHOWN]].set_index("label"),
+                moved,
+                f"Largest moves of the estimate ({level_text(self.fit.level)} intervals)",
+            ),
+        )
 
 
 def leave_out_clusters(

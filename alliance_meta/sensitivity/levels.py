@@ -23,8 +23,9 @@ from alliance_meta.results.components import object_frame
 from alliance_meta.results.export import plain
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.multilevel_export import information_criteria
-from alliance_meta.results.wording import bare_p, level_text, number, remarks, wrapped
 from alliance_meta.sensitivity.refitting import part, refitted
+from alliance_meta.tables.document import Document, Kind, table_of, write
+from alliance_meta.tables.format import fixed, level_text
 
 NONE = "no heterogeneity"
 ABSENT = "not in this model"
@@ -124,48 +125,29 @@ class LevelComparison(Result):
             }
         )
 
-    def summary(self) -> str:
-        """Return the plain-text summary, at most 80 columns wide."""
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
         full, frame = self.full, self.tidy()
-        width = min(max(8, *(len(name) for name in self.fits)), 24)
-        intro = (
-            f"Levels of heterogeneity compared (k = {full.k}; {full.method}; {frame.attrs['term']}, "
-            f"{frame.attrs['scale']}; {level_text(full.level)} intervals)"
-        )
-        lines = [*wrapped(intro), "", f"{'':{width}} {'estimate':>9} {'se':>8} {'ci_lb':>8} {'ci_ub':>8} {'I2':>6}"]
-        rows = {str(name): row for name, row in frame.iterrows()}
-        for name, row in rows.items():
-            cells = [number(row[column]) for column in ("estimate", "se", "ci_lb", "ci_ub")]
-            lines.append(
-                f"{_short(name, width)} {cells[0]:>9} {cells[1]:>8} {cells[2]:>8} {cells[3]:>8} "
-                f"{number(row['I2'], 1):>6}"
-            )
         levels = [term.name for term in full.random]
-        lines += ["", f"{'':{width}} " + " ".join(f"{_short('var ' + level, 13):>13}" for level in levels)]
-        lines += [
-            f"{_short(name, width)} " + " ".join(f"{_cell(row, level):>13}" for level in levels)
-            for name, row in rows.items()
-        ]
-        lines += ["", f"{'':{width}} {'logLik':>9} {'AIC':>9} {'BIC':>9} {'LRT':>8} {'df':>2} {'p':>7}"]
-        for name, row in rows.items():
-            test = "" if row["df"] == 0 else f" {number(row['LRT']):>8} {row['df']:>2} {bare_p(row['LRTp']):>7}"
-            lines.append(
-                f"{_short(name, width)} {number(row['loglik']):>9} {number(row['AIC'], 2):>9} "
-                f"{number(row['BIC'], 2):>9}{test}"
-            )
-        lines += wrapped(
-            "LRT: against the model in the last row; p by the mixture for variances that cannot be below 0."
+        for level in levels:
+            pairs = zip(frame[f"sigma2[{level}]"].astype(float), frame[f"I2[{level}]"].astype(float), strict=True)
+            frame[f"var {level}"] = [_cell(*pair) for pair in pairs]
+        tested = frame["df"].to_numpy() > 0
+        for name, kind in (("LRT", 4), ("df", 0), ("LRTp", "p")):
+            frame[name] = [write(value, kind) if test else "" for value, test in zip(frame[name], tested, strict=True)]
+        kinds: dict[str, Kind] = {"loglik": 4, "AIC": 2, "BIC": 2, **dict.fromkeys(("LRT", "df", "LRTp"), str)}
+        return self._document(
+            f"Levels of heterogeneity compared (k = {full.k}; {full.method}; {frame.attrs['term']}, "
+            f"{frame.attrs['scale']}; {level_text(full.level)} intervals)",
+            table_of(frame, {"estimate": 4, "se": 4, "ci_lb": 4, "ci_ub": 4, "I2": 1}),
+            table_of(frame, dict.fromkeys((f"var {level}" for level in levels), str)),
+            table_of(frame, kinds, heads={"loglik": "logLik", "LRTp": "p"}),
+            ["LRT: against the model in the last row; p by the mixture for variances that cannot be below 0."],
         )
-        return "\n".join([*lines, *remarks(self.notes)])
 
 
-def _short(name: str, width: int) -> str:
-    return f"{name:{width}}" if len(name) <= width else name[: width - 1] + "…"
-
-
-def _cell(row: pd.Series, level: str) -> str:
-    value = float(row[f"sigma2[{level}]"])
-    return "–" if math.isnan(value) else f"{value:.4f} ({number(row[f'I2[{level}]'], 0)}%)"
+def _cell(variance: float, share: float) -> str:
+    return "–" if math.isnan(variance) else f"{fixed(variance)} ({fixed(share, 0)}%)"
 
 
 def compare_levels(

@@ -18,7 +18,8 @@ from alliance_meta.options import check_level
 from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
-from alliance_meta.results.wording import bare_p, level_text, number, remarks, wrapped
+from alliance_meta.tables.document import Document, Kind, table_of
+from alliance_meta.tables.format import brief, fixed, level_text
 
 CORRECTIONS = ("none", "bartlett", "skovgaard")
 AT_BOUND = "Skovgaard's correction needs tau2 above 0"
@@ -69,23 +70,14 @@ class LikelihoodRatioTest(Result):
             }
         )
 
-    def summary(self) -> str:
-        """Return the plain-text summary."""
-        width = min(max(8, *(len(name) for name, _ in self.rows)), 24)
-        lines = wrapped(
-            f"Likelihood-ratio tests that a coefficient is {self.value:g} "
-            f"(maximum likelihood, tau2 = {self.tau2:.4f}; {level_text(self.level)} intervals)"
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        kinds: dict[str, Kind] = {"correction": "s", "estimate": 4, "stat": 4, "pval": "p", "ci_lb": 4, "ci_ub": 4}
+        return self._document(
+            f"Likelihood-ratio tests that a coefficient is {brief(self.value)} "
+            f"(maximum likelihood, tau2 = {fixed(self.tau2)}; {level_text(self.level)} intervals)",
+            table_of(self.tidy().reset_index("correction"), kinds),
         )
-        lines.append(
-            f"{'':{width}} {'correction':10} {'estimate':>9} {'stat':>8} {'pval':>7} {'ci_lb':>8} {'ci_ub':>8}"
-        )
-        for (term, correction), row in self.rows.items():
-            cells = [number(row[column]) for column in ("estimate", "stat", "ci_lb", "ci_ub")]
-            lines.append(
-                f"{term[:width]:{width}} {correction:10} {cells[0]:>9} {cells[1]:>8} {bare_p(row['pval']):>7} "
-                f"{cells[2]:>8} {cells[3]:>8}"
-            )
-        return "\n".join([*lines, *remarks(self.notes)])
 
 
 def lr_test(fit: RandomEffectsResults, *, value: float = 0.0, level: float | None = None) -> LikelihoodRatioTest:
@@ -130,10 +122,11 @@ def lr_test(fit: RandomEffectsResults, *, value: float = 0.0, level: float | Non
     >>> print(sensitivity.lr_test(fit))
     Likelihood-ratio tests that a coefficient is 0 (maximum likelihood, tau2 =
       0.0069; 95 % intervals)
-             correction  estimate     stat    pval    ci_lb    ci_ub
-    intrcpt  none          0.1487   3.8400  0.0001   0.0877   0.2168
-    intrcpt  bartlett      0.1487   3.6095  0.0003   0.0833   0.2220
-    intrcpt  skovgaard     0.1487   3.6036  0.0003   0.0848   0.2253
+    <BLANKLINE>
+             correction  estimate    stat    pval   ci_lb   ci_ub
+    intrcpt  none          0.1487  3.8400  0.0001  0.0877  0.2168
+    intrcpt  bartlett      0.1487  3.6095  0.0003  0.0833  0.2220
+    intrcpt  skovgaard     0.1487  3.6036  0.0003  0.0848  0.2253
     """
     check_fit(fit, "lr_test")
     used = fit.level if level is None else level

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,10 @@ from alliance_meta.evidence.route_search import Found, Search, search
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.result import Result
-from alliance_meta.sensitivity.matching_text import as_text, verdict
+from alliance_meta.sensitivity.matching_text import document as text_document
+from alliance_meta.sensitivity.matching_text import verdict
+from alliance_meta.tables.document import Document
+from alliance_meta.tables.format import fixed
 
 NEAREST = 5
 SHOWN = ("k", "estimate", "se", "ci_lb", "ci_ub", "ddf", "tau2", "I2", "QE")
@@ -158,12 +160,9 @@ class RouteMatch(Result):
             "notes": [note.to_dict() for note in self.notes],
         }
 
-    def summary(self) -> str:
-        """Return the verdict and the first routes as text."""
-        return as_text(self)
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(self.verdict)}</p>{self.tidy().to_html(index=False)}"
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        return text_document(self)
 
 
 def match(
@@ -254,7 +253,7 @@ def _notes(line: PrintedLine, found: Search) -> list[Note]:
     if "N" in found.each and min(found.each["N"]) > 1.0:
         people = found.found(int(found.order[0])).values.get("N", float("nan"))
         notes.append(
-            Note("other-people", f"N = {line.numbers['N'].text} is printed, the table has {people:.0f} people.")
+            Note("other-people", f"N = {line.numbers['N'].text} is printed, the table has {fixed(people, 0)} people.")
         )
     return notes
 

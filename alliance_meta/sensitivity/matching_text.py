@@ -8,6 +8,9 @@ import numpy as np
 
 from alliance_meta.evidence.closeness import HAIR
 from alliance_meta.evidence.route_code import code
+from alliance_meta.result import said
+from alliance_meta.tables.document import Document
+from alliance_meta.tables.format import fixed
 
 if TYPE_CHECKING:
     from alliance_meta.evidence.route_search import Found
@@ -84,29 +87,26 @@ def _nearest(found: RouteMatch) -> str:
     return f"The nearest usual one is {near.route.words}: {_numbers(found, near)}.{far}"
 
 
-def as_text(found: RouteMatch) -> str:
+def document(found: RouteMatch) -> Document:
     """Return verdict, counts and the first routes."""
-    lines = [f"printed: {_printed(found)} ({found.source})", found.verdict]
-    many = len(found.fits)
-    lines.append(
+    many, first = len(found.fits), found.best.route
+    counts = (
         f"{found.tried} routes followed, {found.usual} of them usual. To the printed digits they give "
         f"{found.different} different result{'s' if found.different != 1 else ''}; {many} "
         f"route{' gives' if many == 1 else 's give'} the printed one."
     )
-    first = found.best.route
+    routes = []
     for rank, one in enumerate(found.ranked[:MOST], 1):
         kind = "usual" if one.route.usual else "rare"
-        fit = {"rounded": "fits", "cut off": "fits, one number cut off", "no": f"{one.distance / 2:.1f} units off"}
-        lines.append(f"{rank:>3}. {one.route.words} [{kind}; {fit[one.fit]}]")
-        lines.append(f"     {_numbers(found, one)}")
-        if rank > 1:
-            lines.append(f"     differs from 1 in: {', '.join(one.route.differs_from(first))}")
+        off = fixed(one.distance / 2, 1)
+        fit = {"rounded": "fits", "cut off": "fits, one number cut off", "no": f"{off} units off"}
+        routes += [f"{rank:>3}. {one.route.words} [{kind}; {fit[one.fit]}]", f"     {_numbers(found, one)}"]
+        routes += [f"     differs from 1 in: {', '.join(one.route.differs_from(first))}"] if rank > 1 else []
     left = len(found.fits) + len(found.slips) - MOST
-    if left > 0:
-        lines.append(f"     ... and {left} more that fit")
-    if (found.fits or found.slips) and code(first):
-        lines.append(f"to follow the first: {code(first)}")
-    return "\n".join(lines)
+    routes += [f"     ... and {left} more that fit"] if left > 0 else []
+    follow = [f"to follow the first: {code(first)}"] if (found.fits or found.slips) and code(first) else []
+    title = f"printed: {_printed(found)} ({found.source})"
+    return Document(title, [found.verdict, counts], [routes, follow], said(found.notes))
 
 
 def _printed(found: RouteMatch) -> str:
@@ -131,5 +131,5 @@ def _numbers(found: RouteMatch, one: Found) -> str:
 
 
 def _fixed(value: float, digits: int) -> str:
-    text = f"{value:.{digits}f}"
+    text = fixed(value, digits)
     return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text

@@ -22,6 +22,7 @@ from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.profiles import by_name
 from alliance_meta.sensitivity.bootstrap_result import MANY_AT_BOUND, Bootstrap, BootstrapKind
 from alliance_meta.sensitivity.refitting import Part, cluster_rows, full, inside, natural_values, part, typical_variance
+from alliance_meta.tables.format import fixed
 
 # Replicates of one random stream; changing it changes which replicates a seed gives.
 CHUNK = 25
@@ -220,7 +221,7 @@ def _notes(samples: dict[str, Array], lost: int, iterations: int, restless: int)
         if name.startswith(("sigma2", "tau2[")) and (values <= 0).mean() > MANY_AT_BOUND
     }
     if at_zero:
-        listed = ", ".join(f"{name} in {100 * share:.0f} %" for name, share in at_zero.items())
+        listed = ", ".join(f"{name} in {fixed(100 * share, 0)} %" for name, share in at_zero.items())
         message = f"Estimated as 0 in many samples: {listed}. A lower limit may be that bound."
         notes.append(Note("samples-at-bound", message))
     return notes

@@ -20,8 +20,9 @@ from alliance_meta.notes import Note, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.random_effects import RandomEffectsResults
-from alliance_meta.results.wording import bare_p, number, p_value, remarks
 from alliance_meta.sensitivity.replicates import check_cores, check_iterations, check_seed, recipe
+from alliance_meta.tables.document import Document, Kind, table_of
+from alliance_meta.tables.format import brief, fixed, p_value
 
 SIGNS, ROWS = "sign flips", "row permutations"
 # More arrangements than this are never listed one by one.
@@ -117,19 +118,16 @@ class PermutationTest(Result):
             }
         )
 
-    def summary(self) -> str:
-        """Return the plain-text summary."""
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
         how = f"exact, all {self.possible}" if self.exact else f"{self.iterations} at random, seed {self.seed}"
-        width = min(max(8, *(len(name) for name in self.names)), 32)
-        lines = [
+        kinds: dict[str, Kind] = {"estimate": 4, "stat": 4, "pval": "p", "pval_fit": "p"}
+        omnibus = f"Omnibus: QM = {fixed(self.QM)}, p {p_value(self.QMp)} (of the fit: p {p_value(self.QMp_fit)})"
+        return self._document(
             f"Permutation test by {self.scheme} ({how})",
-            f"{'':{width}} {'estimate':>9} {'stat':>9} {'pval':>8} {'pval of the fit':>16}",
-        ]
-        for i, name in enumerate(self.names):
-            values = (number(self.estimate[i]), number(self.stat[i]), bare_p(self.pval[i]), bare_p(self.pval_fit[i]))
-            lines.append(f"{name[:width]:{width}} {values[0]:>9} {values[1]:>9} {values[2]:>8} {values[3]:>16}")
-        lines.append(f"Omnibus: QM = {number(self.QM)}, p {p_value(self.QMp)} (of the fit: p {p_value(self.QMp_fit)})")
-        return "\n".join([*lines, *remarks(self.notes)])
+            table_of(self.tidy(), kinds, heads={"pval_fit": "pval of the fit"}),
+            [omnibus],
+        )
 
 
 def permutation_test(
@@ -193,7 +191,8 @@ def permutation_test(
     used = possible <= iterations if exact == "auto" else bool(exact)
     if used and possible > MOST_EXACT:
         raise InputError(
-            f"an exact test needs {possible:.3g} arrangements, more than {MOST_EXACT:,}; give iterations and a seed"
+            f"an exact test needs {brief(possible, 3)} arrangements, more than {MOST_EXACT:,}; give iterations and a "
+            "seed"
         )
     chosen = None if used else check_seed(seed, f"{iterations} random arrangements")
     data = _Data(fit.effects.yi, fit.effects.vi, fit.fitted.own_weights, how)
@@ -295,5 +294,5 @@ def _notes(signs: bool, possible: float) -> list[Note]:
     if smallest <= CONVENTION:
         return []
     what = "sign patterns" if signs else "arrangements"
-    message = f"Only {possible} {what} exist: the p-value cannot be below {smallest:.3g}, whatever the effects."
+    message = f"Only {possible} {what} exist: the p-value cannot be below {brief(smallest, 3)}, whatever the effects."
     return [Note("few-arrangements", message)]

@@ -18,8 +18,9 @@ from alliance_meta.results.components import object_frame
 from alliance_meta.results.export import plain
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.profiles import COSTLY, GIVEN, limits, remarks_on, slots
-from alliance_meta.results.wording import level_text, number, remarks
 from alliance_meta.sensitivity.refitting import check_multilevel
+from alliance_meta.tables.document import Document, Kind, table_of
+from alliance_meta.tables.format import level_text
 
 WORDS = {
     "peak": "one peak, at the estimate",
@@ -96,19 +97,14 @@ class ProfileLikelihood(Result):
             }
         )
 
-    def summary(self) -> str:
-        """Return the plain-text summary, at most 80 columns wide."""
-        width = min(max(8, *(len(name) for name in self.curves)), 28)
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
         kind = "restricted likelihood" if self.fit.method == "REML" else "likelihood"
-        lines = [
+        kinds: dict[str, Kind] = {"estimate": 4, "lb": 4, "ub": 4, "verdict": "s"}
+        return self._document(
             f"Profile {kind} ({level_text(self.level)} intervals)",
-            f"{'':{width}} {'estimate':>9} {'lb':>8} {'ub':>8}  shape",
-        ]
-        for name, row in self.check().iterrows():
-            short = str(name) if len(str(name)) <= width else str(name)[: width - 1] + "…"
-            cells = [number(float(row[column])) for column in ("estimate", "lb", "ub")]
-            lines.append(f"{short:{width}} {cells[0]:>9} {cells[1]:>8} {cells[2]:>8}  {row['verdict']}"[:80])
-        return "\n".join([*lines, *remarks(self.notes)])
+            table_of(self.check(), kinds, heads={"verdict": "shape"}),
+        )
 
 
 def profile(
@@ -164,9 +160,10 @@ def profile(
     >>> fit = MultilevelModel(escalc(load_dataset("crede2010"))).fit()
     >>> print(sensitivity.profile(fit, points=9))
     Profile restricted likelihood (95 % intervals)
-                      estimate       lb       ub  shape
-    sigma2[study_id]    0.0230   0.0000   0.0525  one peak, at the estimate
-    sigma2[study_id/es_id] 0.0329   0.0174   0.0634  one peak, at the estimate
+    <BLANKLINE>
+                            estimate      lb      ub  shape
+    sigma2[study_id]          0.0230  0.0000  0.0525  one peak, at the estimate
+    sigma2[study_id/es_id]    0.0329  0.0174  0.0634  one peak, at the estimate
     """
     check_multilevel(fit, "profile")
     used = fit.level if level is None else level

@@ -22,7 +22,8 @@ from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_level, check_option
 from alliance_meta.result import Result
 from alliance_meta.results.export import plain
-from alliance_meta.results.wording import level_text, number, remarks
+from alliance_meta.tables.document import Document
+from alliance_meta.tables.format import brief, fixed, fixed_interval, level_text
 
 Method = Literal["auto", "individual", "distribution"]
 Reference = Literal["z", "t"]
@@ -79,21 +80,26 @@ class HunterSchmidt(Result):
         kept = {name: value for name, value in vars(self).items() if name not in ("rows", "notes")}
         return plain({**kept, "rows": rows, "notes": [note.to_dict() for note in self.notes]})
 
-    def summary(self) -> str:
-        """Return the plain-text summary."""
-        lines = [f"Hunter-Schmidt meta-analysis: k = {self.k}, N = {self.N:g} ({self.method})"]
-        lines += [f"corrected for: {self.assumptions}"] if self.assumptions else []
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        blocks = []
         for name, row in self.rows.iterrows():
             mean, spread, why = WORDS_OF[str(name)]
             interval = f"{level_text(self.level)} CI {_interval(row.ci_lb, row.ci_ub)}"
             credible = f"{level_text(self.credibility)} credibility interval {_interval(row.cr_lb, row.cr_ub)}"
-            lines += [
-                "",
-                f"{name}: {mean} = {number(row.estimate)}, {interval}",
-                f"  SD of {spread} = {number(row.sd_true)}, {credible}",
-                f"  variance accounted for by {why}: {number(row.percent, 1)}{'' if np.isnan(row.percent) else ' %'}",
-            ]
-        return "\n".join([*lines, *remarks(self.notes)])
+            share = fixed(row.percent, 1) + ("" if np.isnan(row.percent) else " %")
+            blocks.append(
+                [
+                    f"{name}: {mean} = {fixed(row.estimate)}, {interval}",
+                    f"  SD of {spread} = {fixed(row.sd_true)}, {credible}",
+                    f"  variance accounted for by {why}: {share}",
+                ]
+            )
+        return self._document(
+            f"Hunter-Schmidt meta-analysis: k = {self.k}, N = {brief(self.N, 12)} ({self.method})",
+            *blocks,
+            lines=[f"corrected for: {self.assumptions}"] if self.assumptions else [],
+        )
 
 
 def hunter_schmidt(
@@ -227,7 +233,7 @@ def _individually(
     if not np.isfinite(corrected.rho).all():
         i = int(np.flatnonzero(~np.isfinite(corrected.rho))[0])
         raise InputError(
-            f"r = {r[i]:.3g} is larger than could be observed with its artifacts (row {i + 1}); check them"
+            f"r = {brief(r[i], 3)} is larger than could be observed with its artifacts (row {i + 1}); check them"
         )
     return core.individual(r, n, corrected, unbiased=unbiased)
 
@@ -305,4 +311,4 @@ def _notes(found: Mapping[str, core.Pooled], k: int) -> list[Note]:
 
 
 def _interval(lb: float, ub: float) -> str:
-    return "n/a" if np.isnan(lb) else f"[{lb:.4f}, {ub:.4f}]"
+    return "n/a" if np.isnan(lb) else fixed_interval(lb, ub)

@@ -13,6 +13,8 @@ from alliance_meta.core.correlations import artifacts as core
 from alliance_meta.errors import InputError
 from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of, plain
+from alliance_meta.tables.document import Document, table_of
+from alliance_meta.tables.format import brief
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -39,10 +41,13 @@ class Dependability(Result):
         """Return everything as JSON-ready values."""
         return plain({"assumptions": self.assumptions, "rows": columns_of(self.rows.reset_index())})
 
-    def summary(self) -> str:
-        """Return the plain-text summary."""
-        return (
-            f"Dependability by the number of sessions averaged\n{self.assumptions}\n\n{self.rows.round(3).to_string()}"
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        rows = self.rows.set_axis([brief(float(one)) for one in self.rows.index])
+        return Document(
+            "Dependability by the number of sessions averaged",
+            [self.assumptions],
+            [table_of(rows, dict.fromkeys(map(str, rows), 3), label="sessions")],
         )
 
 
@@ -118,21 +123,24 @@ def dependability(
     m = np.array([*counts, *([np.inf] if r is not None else [])], dtype=float)
     if single is not None:
         one = float(core.spearman_brown(single, np.array(1.0 / averaged)))
-        words = f"one session: reliability {one:.3g} over sessions; Spearman-Brown, sessions alike"
+        words = f"one session: reliability {brief(one, 3)} over sessions; Spearman-Brown, sessions alike"
     else:
         patient, residual = float(var_patient or 0.0), float(var_residual or 0.0)
         one = float(core.dependability(patient, var_session, residual, np.array(1.0), absolute=absolute))
         kind = "index of dependability" if absolute else "generalisability coefficient"
-        words = f"{kind} from variances {patient:g} (patients), {var_session:g} (sessions), {residual:g} (within)"
+        parts = {"patients": patient, "sessions": var_session, "within": residual}
+        words = f"{kind} from variances {', '.join(f'{brief(value)} ({of})' for of, value in parts.items())}"
     value = core.spearman_brown(one, m)
     rows = pd.DataFrame({"dependability": value, "attenuation": np.sqrt(value)}, index=pd.Index(m, name="sessions"))
     if r is not None:
         base = float(core.spearman_brown(one, np.array(float(r_sessions))))
         expected = r * np.sqrt(value / base)
         if abs(expected[-1]) >= 1:
-            raise InputError(f"r={r:g} and a dependability of {base:.3g} contradict each other: r would exceed 1")
+            raise InputError(
+                f"r={brief(r)} and a dependability of {brief(base, 3)} contradict each other: r would exceed 1"
+            )
         rows["r"] = expected
-        words += f"; r = {r:g} observed with {r_sessions} session{'s' if r_sessions > 1 else ''}"
+        words += f"; r = {brief(r)} observed with {r_sessions} session{'s' if r_sessions > 1 else ''}"
     return Dependability(rows, words)
 
 
@@ -149,8 +157,8 @@ def _check(
     if (single is None) == (patient is None or residual is None):
         raise InputError("give single=, or var_patient= and var_residual= of a generalisability study")
     if single is not None and not 0 < single <= 1:
-        hint = f"; in percent? write {single / 100:g}" if 1 < single <= 100 else ""
-        raise InputError(f"single={single:g} is a reliability and lies in (0, 1]{hint}")
+        hint = f"; in percent? write {brief(single / 100)}" if 1 < single <= 100 else ""
+        raise InputError(f"single={brief(single)} is a reliability and lies in (0, 1]{hint}")
     if single is not None and (absolute or session):
         raise InputError("absolute= and var_session= belong to variance components, not to single=")
     if patient is not None and residual is not None and not (patient > 0 and residual >= 0 and session >= 0):

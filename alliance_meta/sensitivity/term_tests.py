@@ -19,8 +19,9 @@ from alliance_meta.result import Result
 from alliance_meta.results.components import RandomTerm, object_frame
 from alliance_meta.results.export import plain
 from alliance_meta.results.multilevel import MultilevelResults
-from alliance_meta.results.wording import bare_p, number, remarks, wrapped
 from alliance_meta.sensitivity.refitting import check_multilevel
+from alliance_meta.tables.document import Document, Kind, table_of
+from alliance_meta.tables.format import fixed
 
 COLUMNS = ("LRT", "df", "pval", "pval_naive", "reference", "loglik")
 # Structures whose covariances with 0 on the diagonal form a convex cone.
@@ -76,21 +77,17 @@ class ComponentTests(Result):
             }
         )
 
-    def summary(self) -> str:
-        """Return the plain-text summary, at most 80 columns wide."""
-        width = min(max(8, *(len(name) for name in self.rows)), 30)
-        lines = [
-            f"Likelihood-ratio tests of random terms ({self.method}; log-likelihood {number(self.loglik)})",
-            f"{'':{width}} {'LRT':>9} {'df':>3} {'p naive':>8} {'p':>8}  mixture",
-        ]
-        for name, row in self.rows.items():
-            short = name if len(name) <= width else name[: width - 1] + "…"
-            lines.append(
-                f"{short:{width}} {number(row['LRT']):>9} {row['df']:>3} {bare_p(row['pval_naive']):>8} "
-                f"{bare_p(row['pval']):>8}  {_short(row['reference'])}"
-            )
-        lines += wrapped("Mixture a + b: p by half chi2(a), half chi2(b); <= an upper bound of it.")
-        return "\n".join([*lines, *remarks(self.notes)])
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        kinds: dict[str, Kind] = {"LRT": 4, "df": 0, "pval_naive": "p", "pval": "p", "reference": "s"}
+        frame = pd.DataFrame.from_dict(self.rows, orient="index")
+        frame["reference"] = frame["reference"].map(_short)
+        heads = {"pval_naive": "p naive", "pval": "p", "reference": "mixture"}
+        return self._document(
+            f"Likelihood-ratio tests of random terms ({self.method}; log-likelihood {fixed(self.loglik)})",
+            table_of(frame, kinds, heads=heads),
+            ["Mixture a + b: p by half chi2(a), half chi2(b); <= an upper bound of it."],
+        )
 
 
 def component_tests(fit: MultilevelResults) -> ComponentTests:
@@ -133,9 +130,11 @@ def component_tests(fit: MultilevelResults) -> ComponentTests:
     >>> fit = MultilevelModel(escalc(load_dataset("crede2010")), random=("study_id", "es_id")).fit()
     >>> print(sensitivity.component_tests(fit))
     Likelihood-ratio tests of random terms (REML; log-likelihood -1.2579)
-                   LRT  df  p naive        p  mixture
-    study_id    2.8465   1   0.0916   0.0458  0 + 1
-    es_id     145.8263   1   <.0001   <.0001  0 + 1
+    <BLANKLINE>
+                   LRT  df  p naive       p  mixture
+    study_id    2.8465   1   0.0916  0.0458  0 + 1
+    es_id     145.8263   1   <.0001  <.0001  0 + 1
+    <BLANKLINE>
     Mixture a + b: p by half chi2(a), half chi2(b); <= an upper bound of it.
     """
     check_multilevel(fit, "component_tests")

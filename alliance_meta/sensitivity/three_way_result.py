@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,11 @@ from alliance_meta.bayes.exact.results import BayesianResults
 from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.notes import Note
 from alliance_meta.result import Result
+from alliance_meta.results import wording
 from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.random_effects import RandomEffectsResults
-from alliance_meta.results.wording import level_text, number, remarks, wrapped
+from alliance_meta.tables.document import Document, Kind, Table, table_of
+from alliance_meta.tables.format import brief, fixed, level_text
 
 # Numbers of draws scatter by their standard error: two of them hold 95 of 100, four all but 6 of 100,000.
 USUAL, FAR = 2.0, 4.0
@@ -84,56 +86,51 @@ class ThreeWay(Result):
             }
         )
 
-    def summary(self) -> str:
-        """Return the plain-text summary."""
-        return _text(self)
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        return _document(self)
 
 
-def _text(found: ThreeWay) -> str:
-    """Return the roads side by side, at most 80 columns wide."""
+def _document(found: ThreeWay) -> Document:
     exact = found.exact
-    origin = exact.effects.provenance.source
-    lines = wrapped(f"One model by three roads (k = {found.k}; {level_text(exact.level)} intervals)")
-    lines += wrapped(f"{origin}: {exact.effects.scale_label} ({exact.effects.measure})")
-    if exact.design.formula != "1":
-        lines += wrapped(f"Moderators: {exact.design.formula}")
-    lines += wrapped("frequentist: REML, Knapp-Hartung; tau: Q-profile; theta: shrunken (BLUP)")
-    lines += wrapped(f"exact, PyMC: posterior medians and equal-tailed intervals; {exact.priors}")
-    lines += ["", *_rows(found), ""]
-    if found.sampled is not None:
-        z = np.abs(found.table["z"].to_numpy(dtype=float))
-        z = z[np.isfinite(z)]
-        lines += wrapped(
-            f"z: PyMC less exact, in Monte-Carlo standard errors of PyMC. {int((z <= USUAL).sum())} of {len(z)} "
-            f"numbers are within {USUAL:g} (about {0.954 * len(z):.0f} to be expected); the furthest is "
-            f"{found.worst:.1f} away."
-        )
-    lines += wrapped(
-        "exact less frequentist is no error of either: it is what the priors add, and that tau is averaged over "
-        "instead of estimated."
+    return wording.document(
+        found,
+        f"One model by three roads (k = {found.k}; {level_text(exact.level)} intervals)",
+        [
+            f"{exact.effects.provenance.source}: {exact.effects.scale_label} ({exact.effects.measure})",
+            *wording.moderated(exact),
+            "frequentist: REML, Knapp-Hartung; tau: Q-profile; theta: shrunken (BLUP)",
+            f"exact, PyMC: posterior medians and equal-tailed intervals; {exact.priors}",
+        ],
+        _table(found),
+        [
+            *_agreement(found),
+            "exact less frequentist is no error of either: it is what the priors add, and that tau is averaged over "
+            "instead of estimated.",
+        ],
+        effects=exact.effects,
     )
-    return "\n".join([*lines, *remarks(found.notes)])
 
 
-def _rows(found: ThreeWay) -> list[str]:
-    table = found.table
-    names = list(dict.fromkeys(table["parameter"]))
-    studies = [name for name in names if name.startswith("theta[")]
-    hidden = set(studies) if len(studies) > MOST_STUDIES else set()
-    width = min(max(9, *(len(name) for name in names if name not in hidden)), 22)
-    drawn = found.sampled is not None
-    roads = {"frequentist": "frequentist", "exact": "exact"} | ({"pymc": "PyMC"} if drawn else {})
-    heads = " ".join(f"{head:>11}" for head in roads.values())
-    lines = [f"{'':{width}} {'':8} {heads}{'      z' if drawn else ''}"]
-    for name in names:
-        if name in hidden:
-            continue
-        part = table[table["parameter"] == name]
-        for i, (_, row) in enumerate(part.iterrows()):
-            label = name if len(name) <= width else name[: width - 1] + "…"
-            cells = " ".join(f"{number(float(row[road])):>11}" for road in roads)
-            z = f" {number(float(row['z']), 1):>6}" if drawn else ""
-            lines.append(f"{label if i == 0 else '':{width}} {row['number']:8} {cells}{z}")
-    if hidden:
-        lines.append(f"and {len(hidden)} theta: tidy()")
-    return lines
+def _agreement(found: ThreeWay) -> list[str]:
+    if found.sampled is None:
+        return []
+    z = np.abs(found.table["z"].to_numpy(dtype=float))
+    z = z[np.isfinite(z)]
+    return [
+        f"z: PyMC less exact, in Monte-Carlo standard errors of PyMC. {int((z <= USUAL).sum())} of {len(z)} "
+        f"numbers are within {brief(USUAL)} (about {fixed(0.954 * len(z), 0)} to be expected); the furthest is "
+        f"{fixed(found.worst, 1)} away."
+    ]
+
+
+def _table(found: ThreeWay) -> Table:
+    of_study = found.table["parameter"].str.startswith("theta[")
+    studies = found.table["parameter"][of_study].nunique()
+    hide = studies > MOST_STUDIES
+    shown = found.table[~of_study] if hide else found.table
+    names = shown["parameter"].where(~shown["parameter"].duplicated(), "")
+    drawn: dict[str, Kind] = {} if found.sampled is None else {"pymc": 4, "z": 1}
+    kinds: dict[str, Kind] = {"number": "s", "frequentist": 4, "exact": 4}
+    table = table_of(shown.set_axis(names), kinds | drawn, heads={"number": "", "pymc": "PyMC"})
+    return replace(table, rows=(*table.rows, (f"and {studies} theta: tidy()",))) if hide else table

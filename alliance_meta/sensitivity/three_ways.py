@@ -27,6 +27,7 @@ from alliance_meta.notes import Note, merge_notes
 from alliance_meta.results.predictions import predict_rows
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.sensitivity.three_way_result import FAR, ThreeWay
+from alliance_meta.tables.format import fixed
 
 NUMBERS = ("estimate", "ci_lb", "ci_ub")
 WITHOUT = "PyMC was left out"
@@ -245,6 +246,7 @@ def _apart(found: ThreeWay) -> Note:
     row = found.table.iloc[int(np.nanargmax(z))]
     message = (
         f"PyMC and the exact posterior are further apart than chance explains: {row['number']} of {row['parameter']} "
-        f"by {found.worst:.1f} Monte-Carlo standard errors. Check the convergence of the draws before trusting them."
+        f"by {fixed(found.worst, 1)} Monte-Carlo standard errors. Check the convergence of the draws before trusting "
+        "them."
     )
     return Note("sampler-disagrees", message)

@@ -29,9 +29,10 @@ from alliance_meta.results.contrasts import contrast
 from alliance_meta.results.export import plain
 from alliance_meta.results.robust import RobustResults
 from alliance_meta.results.rve import RVEResults
-from alliance_meta.results.wording import number, p_value, remarks, wrapped
 from alliance_meta.sensitivity.permutation import CONVENTION, MOST_EXACT, as_extreme
 from alliance_meta.sensitivity.replicates import check_cores, check_iterations, check_seed
+from alliance_meta.tables.document import Document
+from alliance_meta.tables.format import brief, fixed, p_value
 
 WEIGHT_NAMES = {"rademacher": "Rademacher (-1 or 1)", "webb": "Webb (six values)", "mammen": "Mammen (two, skewed)"}
 
@@ -115,18 +116,17 @@ class WildBootstrap(Result):
         found = {name: getattr(self, name) for name in (*names, *more)}
         return plain(found | {"notes": [note.to_dict() for note in self.notes]})
 
-    def summary(self) -> str:
-        """Return the plain-text summary, at most 80 columns wide."""
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
         how = f"exact, all {self.possible}" if self.exact else f"{self.iterations} replicates, seed {self.seed}"
         lines = [
-            f"Cluster wild bootstrap ({how})",
             f"Null: {self.null}",
             f"Clusters: {self.cluster} ({self.n_clusters}); multipliers: {WEIGHT_NAMES[self.weights]}",
             f"Covariance: {self.type}; residuals: {'as they are' if self.adjust == 'CR0' else self.adjust}",
-            f"F(df1 = {self.df1}) = {number(self.stat)}, p {p_value(self.pval)} (without bootstrap: p "
+            f"F(df1 = {self.df1}) = {fixed(self.stat)}, p {p_value(self.pval)} (without bootstrap: p "
             f"{p_value(self.pval_htz)})",
         ]
-        return "\n".join([*(part for line in lines for part in wrapped(line)), *remarks(self.notes)])
+        return self._document(f"Cluster wild bootstrap ({how})", lines=lines)
 
 
 def wild_bootstrap(
@@ -271,7 +271,11 @@ def _exact(exact: bool | Literal["auto"], possible: float, iterations: int) -> b
         raise InputError(f"exact={exact!r} is not one of 'auto', True, False")
     used = possible <= iterations + 1 if exact == "auto" else bool(exact)
     if used and possible > MOST_EXACT:
-        many = f"{possible:.3g} sign vectors, more than {MOST_EXACT:,}" if possible < np.inf else "Rademacher weights"
+        many = (
+            f"{brief(possible, 3)} sign vectors, more than {MOST_EXACT:,}"
+            if possible < np.inf
+            else "Rademacher weights"
+        )
         raise InputError(f"an exact test needs {many}; give iterations and a seed")
     return used
 
@@ -304,7 +308,8 @@ def _notes(J: int, weights: str, possible: float) -> list[Note]:
     if weights != "rademacher" or 2.0 / possible <= CONVENTION:
         return []
     message = (
-        f"Only {possible:g} sign vectors exist for {J} clusters: the p-value cannot be below {2.0 / possible:.3g}, "
+        f"Only {brief(possible)} sign vectors exist for {J} clusters: the p-value cannot be below "
+        f"{brief(2.0 / possible, 3)}, "
         "whatever the effects. Webb's multipliers take more values."
     )
     return [Note("few-sign-vectors", message)]

@@ -1,19 +1,22 @@
 """How numbers are written: one place, so that text, table and plot show the same digits.
 
-APA style: no leading zero for what cannot exceed 1 (r, p, I² as a fraction), a true minus sign (U+2212),
-two decimals, p to three, brackets round intervals. Numbers that do not exist are written "n/a".
+Reports and plots follow APA style: no leading zero for what cannot exceed 1 (r, p, I² as a fraction), a true minus
+sign (U+2212), two decimals, p to three, brackets round intervals. Summaries are plain text that other programs read
+back: leading zeros, a hyphen for minus, four decimals. Numbers that do not exist are written "n/a".
 """
 
 from __future__ import annotations
 
 import math
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 
 MINUS = "\N{MINUS SIGN}"
 NOT_AVAILABLE = "n/a"
 
 # Digits kept before rounding, so that .285 stored as .28499999999999998 is rounded as .285 is read.
 SIGNIFICANT_DIGITS = 12
+# Room for the largest float with all its digits.
+EXACT = Context(prec=400)
 
 
 def format_number(value: float | None, decimals: int = 2, *, leading_zero: bool = True) -> str:
@@ -176,8 +179,108 @@ def format_df(value: float | None) -> str:
     return f"{int(value)}" if float(value).is_integer() else format_number(value)
 
 
+def fixed(value: float, decimals: int = 4, *, sign: bool = False) -> str:
+    """Write a number as plain text; with `sign`, a plus before what is not negative.
+
+    >>> fixed(0.12345), fixed(-1.5, 1), fixed(float("nan")), fixed(0.5, 2, sign=True)
+    ('0.1235', '-1.5', 'n/a', '+0.50')
+    """
+    if math.isnan(value):
+        return NOT_AVAILABLE
+    text = f"{value}" if math.isinf(value) else f"{_round_half_up(value, decimals):f}"
+    return f"+{text}" if sign and value >= 0 else text
+
+
+def fixed_interval(lb: float, ub: float, decimals: int = 4) -> str:
+    """Write an interval as plain text.
+
+    >>> fixed_interval(-0.04, 0.325, 3)
+    '[-0.040, 0.325]'
+    """
+    return f"[{fixed(lb, decimals)}, {fixed(ub, decimals)}]"
+
+
+def bare_p(value: float) -> str:
+    """Write a p-value as plain text, for a column headed pval.
+
+    >>> bare_p(0.0123), bare_p(1e-9), bare_p(float("nan"))
+    ('0.0123', '<.0001', 'n/a')
+    """
+    return "<.0001" if value < 0.0001 else fixed(value)
+
+
+def p_value(value: float) -> str:
+    """Write a p-value as plain text, with its relation sign.
+
+    >>> p_value(0.0123), p_value(1e-9), p_value(float("nan"))
+    ('= 0.0123', '< .0001', 'n/a')
+    """
+    if math.isnan(value):
+        return NOT_AVAILABLE
+    return "< .0001" if value < 0.0001 else f"= {fixed(value)}"
+
+
+def probability(value: float) -> str:
+    """Write a probability as plain text, with its relation sign; never claim certainty by rounding.
+
+    >>> probability(0.9412), probability(0.99999), probability(1e-9)
+    ('= 0.9412', '> .9999', '< .0001')
+    """
+    return "> .9999" if value >= 0.99995 else p_value(value)
+
+
+def plain_df(value: float) -> str:
+    """Write degrees of freedom as plain text.
+
+    >>> plain_df(15.0), plain_df(14.237), plain_df(math.inf)
+    ('15', '14.24', 'inf')
+    """
+    return f"{int(value)}" if math.isfinite(value) and float(value).is_integer() else fixed(value, 2)
+
+
+def brief(value: float, digits: int = 6) -> str:
+    """Write a number that was given or is rough, with so many significant digits and no trailing zeros.
+
+    >>> brief(0.0312, 2), brief(1e-13, 1), brief(95.0), brief(float("nan"))
+    ('0.031', '1e-13', '95', 'nan')
+    """
+    return f"{value:.{digits}g}"
+
+
+def thousands(value: float) -> str:
+    """Write a whole number as plain text, thousands set apart by a comma.
+
+    >>> thousands(1234567.6), thousands(999)
+    ('1,234,568', '999')
+    """
+    return f"{_round_half_up(value, 0):,f}"
+
+
+def factor(log: float, *, largest: float = 1e5) -> str:
+    """Write a Bayes factor, given as its logarithm, as plain text: as a power of ten from `largest` on.
+
+    >>> factor(math.log(6.97)), factor(math.log(2.5e7)), factor(-2000.0)
+    ('6.97', '2.50e+07', '2.58e-869')
+    """
+    if math.isnan(log):
+        return NOT_AVAILABLE
+    if abs(log) < math.log(largest - 0.5):
+        return brief(math.exp(log), 4)
+    exponent = math.floor(log / math.log(10.0))
+    return f"{fixed(math.exp(log - exponent * math.log(10.0)), 2)}e{exponent:+03d}"
+
+
+def level_text(level: float) -> str:
+    """Write a level of confidence as plain text.
+
+    >>> level_text(0.95), level_text(0.999)
+    ('95 %', '99.9 %')
+    """
+    return f"{100 * level:g} %"
+
+
 def _round_half_up(value: float, decimals: int) -> Decimal:
     """Round the decimal a reader sees, not the binary one; never return a negative zero."""
     seen = Decimal(f"{float(value):.{SIGNIFICANT_DIGITS}g}")
-    rounded = seen.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP)
+    rounded = seen.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP, context=EXACT)
     return rounded if rounded else abs(rounded)

@@ -244,7 +244,7 @@ def test_everything_prints(fit):
     assert "higher" in fit.summary()
     assert str(fit) == repr(fit) == fit.summary()
     assert "Hotelling, 1953" in fit.methods_text()
-    assert fit._repr_html_().startswith("<pre>")
+    assert "<table>" in fit._repr_html_()
     assert fit.glance().shape[0] == 1
     assert json.loads(json.dumps(fit.to_dict()))["model"]["priors"]["tau"] == {"prior": "HalfNormal", "scale": 0.3}
 

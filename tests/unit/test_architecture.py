@@ -27,6 +27,7 @@ LAYERS = (
         "result",
         "files",
         "folders",
+        "tables",
         "expressions",
         "formulas",
         "conditions",
@@ -41,7 +42,6 @@ LAYERS = (
     ("bias", "moderators", "planning", "evidence"),
     # `match` looks for the routes to published numbers.
     ("sensitivity",),
-    ("tables",),
     ("plots",),
     ("reporting",),
     ("cli",),
@@ -110,7 +110,7 @@ def modules_in(folder: Path) -> int:
 FOLDERS = sorted({path.parent for path in PACKAGE.rglob("*.py")})
 MOST_MODULES = 20
 # Folders that hold more, and how many. None may grow; whoever makes one smaller says so here.
-TOO_MANY = {"evidence": 28, "reporting": 31, "results": 33, "sensitivity": 25}
+TOO_MANY = {"evidence": 28, "reporting": 31, "results": 32, "sensitivity": 25}
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

@@ -285,7 +285,7 @@ def test_dependability_by_spearman_brown_and_by_variance_components():
 def test_a_correlation_grows_with_the_sessions_averaged_up_to_its_corrected_value():
     found = dependability([1, 4], single=0.5, r=0.2)
     assert found.tidy()["r"].tolist() == pytest.approx([0.2, 0.2 * np.sqrt(0.8 / 0.5), 0.2 / np.sqrt(0.5)])
-    assert "r = 0.2 observed with 1 session" in str(found)
+    assert "r = 0.2 observed with 1 session" in " ".join(str(found).split())
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["rows"]["sessions"] == [1, 4, {"infinite": 1}]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import inspect
 import json
 import pkgutil
@@ -189,7 +190,8 @@ def test_exports_exist_and_agree(name):
     result = get(name)
     assert type(result).__name__ == name.split(" of ")[0]
     assert str(result) == repr(result) == result.summary()
-    assert result._repr_html_().startswith("<")
+    assert max(map(len, result.summary().splitlines())) <= 80
+    assert words(re.sub("<[^>]+>", " ", result._repr_html_())) == words(result.summary())
     assert isinstance(result.notes, tuple)
     json.dumps(result.to_dict(), allow_nan=False)
     table = result._exported()
@@ -203,6 +205,11 @@ def test_exports_exist_and_agree(name):
             if np.isfinite(row[column]):
                 assert f"{row[column]:.4f}" in markdown
                 assert f"{row[column]:.4f}" in tex.replace("$", "")
+
+
+def words(text: str) -> set[str]:
+    """Return the words of a text, but for names that were cut to fit."""
+    return {word for word in html.unescape(text).split() if not word.endswith("…")}
 
 
 @pytest.mark.parametrize("name", FITS)

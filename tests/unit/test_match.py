@@ -179,7 +179,11 @@ def test_everything_is_ready_for_json(molloy) -> None:
     assert "Infinity" not in text
     assert "NaN" not in text.replace("NotApplicable", "")
     assert found["routes"][0]["route"]["method"]
-    assert match("r = .3", molloy)._repr_html_().startswith("<p>NONE")
+    assert (
+        match("r = .3", molloy)
+        ._repr_html_()
+        .startswith("<div><p><strong>printed: r = .3 (molloy2014)</strong><br>NONE of")
+    )
 
 
 # --- tables ---------------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def test_the_summary_of_molloy():
     assert lines[0] == "Random-effects model (k = 16; tau2 estimator: REML)"
     assert "tau2 = 0.0081 (SE 0.0055), 95 % CI [0.0017, 0.0378] (Q-profile)" in lines
     assert "Heterogeneity: QE(df = 15) = 38.1595, p = 0.0009" in lines
-    assert "intrcpt     0.1499   0.0316   4.7502  <.0001   0.0881   0.2118" in lines
+    assert "intrcpt    0.1499  0.0316  4.7502  <.0001  0.0881  0.2118" in lines
     assert any(line.startswith("Caution: Validation set from another field") for line in lines)
 
 

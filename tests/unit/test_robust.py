@@ -14,7 +14,7 @@ from alliance_meta.core.robust.clusters import stacks
 from alliance_meta.core.robust.sandwich import resting, sandwich
 from alliance_meta.core.robust.satterthwaite import satterthwaite
 from alliance_meta.errors import FewStudiesWarning
-from alliance_meta.results.wording import WIDTH
+from alliance_meta.tables.document import WIDTH
 from tests.tolerances import CLOSED_FORM
 
 # The subject: what robust inference makes of a model that takes effects as independent.

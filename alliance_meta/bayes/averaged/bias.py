@@ -22,6 +22,7 @@ from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, InputError
 from alliance_meta.notes import Note, merge_notes, warn_note
 from alliance_meta.options import check_level, check_option
+from alliance_meta.tables.format import brief
 
 Direction = Literal["positive", "negative"]
 
@@ -194,5 +195,5 @@ def _accuracy(found: RobmaResults) -> list[Note]:
     worst = float((found.posterior_probabilities * found.errors).sum())
     if worst < WORST_ERROR:
         return []
-    message = f"The integrals of the models that count are only accurate to about {worst:.1g}."
+    message = f"The integrals of the models that count are only accurate to about {brief(worst, 1)}."
     return [warn_note("not-converged", message, ConvergenceWarning)]

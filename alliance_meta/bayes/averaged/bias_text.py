@@ -1,15 +1,18 @@
-"""An ensemble of models in words: summary, HTML, the methods sentences and the R code."""
+"""An ensemble of models in words: its document, the methods sentences and the R code."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from alliance_meta.bayes.averaged.bias_models import PET, PSMA, BiasModel, WeightFunction
-from alliance_meta.bayes.averaged.text import averages, bayes_factor
-from alliance_meta.bayes.exact.text import heading, intervals_line, parameter_table, printed, remarks, scale_words
+from alliance_meta.bayes.averaged.text import averages, inclusion_table
+from alliance_meta.bayes.exact.text import intervals_line
 from alliance_meta.bayes.priors.effect import Normal
 from alliance_meta.bayes.priors.tau import InverseGamma
+from alliance_meta.results import wording
 from alliance_meta.results.r_code import data
+from alliance_meta.tables.document import Document, Table, table_of
+from alliance_meta.tables.format import brief, fixed, fixed_interval, level_text
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.averaged.bias_results import RobmaResults
@@ -17,35 +20,24 @@ if TYPE_CHECKING:
 DEFAULT_PRIORS = (Normal(0.0, 1.0), InverseGamma(1.0, 0.15))
 
 
-def summary(fit: RobmaResults) -> str:
-    """Return the plain-text summary, at most 80 columns wide."""
-    lines = [*heading(_opening(fit)), "", *_evidence(fit), "", *averages(fit), *_on_r(fit), *_omega(fit)]
-    return printed(lines, remarks(fit.effects, fit.notes))
-
-
-def _opening(fit: RobmaResults) -> list[str]:
-    accuracy = f"quadrature, log likelihoods to {fit.errors.max():.0e}"
-    return [
+def document(fit: RobmaResults) -> Document:
+    """Return what the ensemble says."""
+    counts = [int(fit._components[str(name)].sum()) for name in fit.inclusion.index]
+    accuracy = f"quadrature, log likelihoods to {brief(fit.errors.max(), 1)}"
+    return wording.document(
+        fit,
         f"Robust Bayesian meta-analysis: {len(fit.ensemble)} models (k = {fit.k}; {accuracy})",
-        fit.effects.heading,
-        f"Priors: mu ~ {fit.mu_prior}; tau ~ {fit.tau_prior}",
-        f"Bias: {'; '.join(map(str, fit.bias)) or 'none'}; favoured direction: {fit.direction}",
-        intervals_line(fit),
-    ]
-
-
-def _evidence(fit: RobmaResults) -> list[str]:
-    counts = {name: int(mask.sum()) for name, mask in fit._components.items()}
-    cells = {
-        str(name): [
-            str(counts[str(name)]),
-            f"{row.prior:.3f}",
-            f"{row.posterior:.4f}",
-            bayes_factor(float(row.log_bf10)),
-        ]
-        for name, row in fit.inclusion.iterrows()
-    }
-    return parameter_table(cells, ["models", "prior", "posterior", "BF10"], [6, 7, 9, 11])
+        [
+            fit.effects.heading,
+            f"Priors: mu ~ {fit.mu_prior}; tau ~ {fit.tau_prior}",
+            f"Bias: {'; '.join(map(str, fit.bias)) or 'none'}; favoured direction: {fit.direction}",
+            intervals_line(fit),
+        ],
+        inclusion_table(fit.inclusion.assign(models=counts), models=0),
+        *averages(fit),
+        _on_r(fit),
+        *_omega(fit),
+    )
 
 
 def _on_r(fit: RobmaResults) -> list[str]:
@@ -54,21 +46,19 @@ def _on_r(fit: RobmaResults) -> list[str]:
     row = fit.predict(scale="r").iloc[0]
     there = fit.posterior("mu", scale="r", conditional=True).interval(level=fit.level)
     return [
-        "",
-        f"As r: {row.pred:.3f} [{row.ci_lb:.3f}, {row.ci_ub:.3f}] averaged over all models",
-        f"      {there.estimate:.3f} [{there.lb:.3f}, {there.ub:.3f}] if there is an effect",
-        f"      true correlation in a new study: [{row.pi_lb:.3f}, {row.pi_ub:.3f}]",
+        f"As r: {wording.estimate(row)} averaged over all models",
+        f"      {fixed(there.estimate, 3)} {fixed_interval(there.lb, there.ub, 3)} if there is an effect",
+        f"      true correlation in a new study: {fixed_interval(row.pi_lb, row.pi_ub, 3)}",
     ]
 
 
-def _omega(fit: RobmaResults) -> list[str]:
+def _omega(fit: RobmaResults) -> list[Table]:
     if not any(isinstance(one, WeightFunction) for one in fit.bias):
         return []
-    lines = ["", "Relative probability of publication by one-sided p (averaged over all models)"]
-    for _, row in fit.weight_function().iterrows():
-        limits = f"[{row.ci_lb:.2f}, {row.ci_ub:.2f}]"
-        lines.append(f"{f'{row.p_from:g} to {row.p_to:g}':15} {row['mean']:>5.2f} {limits}")
-    return lines
+    frame = fit.weight_function()
+    steps = [f"{brief(low)} to {brief(high)}" for low, high in zip(frame["p_from"], frame["p_to"], strict=True)]
+    caption = "Relative probability of publication by one-sided p (averaged over all models)"
+    return [table_of(frame.set_axis(steps), {"mean": 2, "ci_lb": 2, "ci_ub": 2}, caption)]
 
 
 def methods(fit: RobmaResults) -> str:
@@ -79,13 +69,15 @@ def methods(fit: RobmaResults) -> str:
     listed = f"{', '.join(present[:-1])} and {present[-1]}"
     worst = float((fit.posterior_probabilities * fit.errors).sum())
     return (
-        f"{scale_words(fit)}Robust Bayesian meta-analysis (Bartoš et al., 2023) was applied to {fit.effects.counted}: "
+        f"{wording.scale_sentence(fit)}Robust Bayesian meta-analysis (Bartoš et al., 2023) was applied to "
+        f"{fit.effects.counted}: "
         f"{len(fit.ensemble)} models with and without {listed} were averaged by their posterior probabilities. Priors "
         f"were, for the mean effect, {fit.mu_prior}; for the standard deviation between studies, {fit.tau_prior}. "
         "Marginal likelihoods were computed by quadrature "
-        f"(error of the log, averaged over the models, about {worst:.0e}). Inclusion Bayes factors compare the models "
+        f"(error of the log, averaged over the models, about {brief(worst, 1)}). Inclusion Bayes factors compare the "
+        "models "
         f"with a component to those without it; estimates are posterior medians with equal-tailed "
-        f"{100 * fit.level:g} % credible intervals."
+        f"{level_text(fit.level)} credible intervals."
     )
 
 

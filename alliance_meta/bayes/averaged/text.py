@@ -1,13 +1,13 @@
-"""Averages over models in words: summary, HTML and the methods sentences."""
+"""Averages over models in words: their document and the methods sentences."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from alliance_meta.bayes.exact.text import heading, intervals_line, parameter_table, printed, remarks, scale_words
-from alliance_meta.results.wording import number
+from alliance_meta.bayes.exact.text import CENTRED, intervals_line
+from alliance_meta.results import wording
+from alliance_meta.tables.document import Document, Kind, Table, cut, table_of
+from alliance_meta.tables.format import brief, factor, fixed, fixed_interval, level_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,57 +18,49 @@ if TYPE_CHECKING:
 SHOWN = 8
 
 
-def summary(fit: AveragedResults) -> str:
-    """Return the plain-text summary, at most 80 columns wide."""
-    lines = [*heading(_opening(fit)), "", *_evidence(fit), "", *_models(fit), "", *averages(fit)]
-    if fit.effects.measure == "ZCOR":
-        row = fit.predict(scale="r").iloc[0]
-        lines += ["", f"Mean effect as r: {row.pred:.3f} [{row.ci_lb:.3f}, {row.ci_ub:.3f}]"]
-        lines += [f"True correlation in a new study: [{row.pi_lb:.3f}, {row.pi_ub:.3f}]"]
-    return printed(lines, remarks(fit.effects, fit.notes))
-
-
-def averages(fit: Averaged) -> list[str]:
-    """Return the parameters over all models, and over those with each."""
-    return [
-        "Averaged over all models (0 where a model has no such parameter)",
-        *_parameters(fit.tidy()),
-        "",
-        "Averaged over the models with the parameter",
-        *_parameters(fit.tidy(conditional=True)),
-    ]
-
-
-def _parameters(frame: pd.DataFrame) -> list[str]:
-    cells = {
-        str(name): [f"{float(row.iloc[0]):.4f}", *(number(float(cell)) for cell in row.iloc[1:])]
-        for name, row in frame.iterrows()
-    }
-    return parameter_table(cells, list(frame.columns), [7, *[8] * (len(frame.columns) - 1)])
-
-
-def bayes_factor(log: float) -> str:
-    """Return a Bayes factor in print, also where it overflows."""
-    if np.isnan(log):
-        return "n/a"
-    if abs(log) < np.log(99999.5):
-        return f"{np.exp(log):.4g}"
-    exponent = int(np.floor(log / np.log(10.0)))
-    return f"{np.exp(log - exponent * np.log(10.0)):.2f}e{exponent:+d}"
-
-
-def _opening(fit: AveragedResults) -> list[str]:
+def document(fit: AveragedResults) -> Document:
+    """Return what the average says."""
     tau = " or ".join(map(str, fit.tau_priors))
     coefficients = "; ".join(
         f"{name} ~ {one}" for name, one in zip(fit.priors.names, fit.priors.coefficients, strict=True)
     )
+    return wording.document(
+        fit,
+        f"Bayesian average over {_size(fit):,} models (k = {fit.k}; exact, error at most {brief(fit.error_bound, 1)})",
+        [
+            fit.effects.heading,
+            *([f"In every model: {' + '.join(fit.always)}"] if fit.always else []),
+            f"Priors: {coefficients}; tau = 0 or tau ~ {tau}",
+            *([f"mu: {CENTRED}"] if len(fit.names) > 1 else []),
+            intervals_line(fit),
+        ],
+        inclusion_table(fit.inclusion),
+        _models(fit),
+        *averages(fit),
+        _on_r(fit),
+    )
+
+
+def _on_r(fit: AveragedResults) -> list[str]:
+    if fit.effects.measure != "ZCOR":
+        return []
+    row = fit.predict(scale="r").iloc[0]
+    new = fixed_interval(row.pi_lb, row.pi_ub, 3)
+    return [f"Mean effect as r: {wording.estimate(row)}", f"True correlation in a new study: {new}"]
+
+
+def inclusion_table(frame: pd.DataFrame, **first: Kind) -> Table:
+    """Return how probable each part of a model is, before and after the data."""
+    kinds = {**first, "prior": 4, "posterior": 4, "log_bf10": factor}
+    return table_of(frame, kinds, heads={"log_bf10": "BF10"})
+
+
+def averages(fit: Averaged) -> list[Table]:
+    """Return the parameters averaged over all models, and over those that have them."""
+    kinds = dict.fromkeys(("p_incl", "mean", "sd", "median", "ci_lb", "ci_ub"), 4)
     return [
-        f"Bayesian average over {_size(fit):,} models (k = {fit.k}; exact, error at most {fit.error_bound:.0e})",
-        fit.effects.heading,
-        *([f"In every model: {' + '.join(fit.always)}"] if fit.always else []),
-        f"Priors: {coefficients}; tau = 0 or tau ~ {tau}",
-        *(["mu: the mean effect at the average of the moderators"] if len(fit.names) > 1 else []),
-        intervals_line(fit),
+        table_of(fit.tidy(), kinds, "Averaged over all models (0 where a model has no such parameter)"),
+        table_of(fit.tidy(conditional=True), kinds, "Averaged over the models with the parameter"),
     ]
 
 
@@ -76,22 +68,12 @@ def _size(fit: AveragedResults) -> int:
     return int((fit.space.log_prior > -float("inf")).sum())
 
 
-def _evidence(fit: AveragedResults) -> list[str]:
-    cells = {
-        str(name): [f"{row.prior:.4f}", f"{row.posterior:.4f}", bayes_factor(float(row.log_bf10))]
-        for name, row in fit.inclusion.iterrows()
-    }
-    return parameter_table(cells, ["prior", "posterior", "BF10"], [9, 10, 11])
-
-
-def _models(fit: AveragedResults) -> list[str]:
-    table = fit.models
-    lines = [f"{'posterior':>9}  {'model':32} tau"]
-    for _, row in table.head(SHOWN).iterrows():
+def _models(fit: AveragedResults) -> Table:
+    rows = []
+    for _, row in fit.models.iterrows():
         formula = row.formula if row.effect else f"0 + {row.formula}" if row.formula != "1" else "0"
-        short = formula if len(formula) <= 32 else f"{formula[:31]}…"
-        lines.append(f"{row.posterior:>9.4f}  {short:32} {row.tau_prior}")
-    return [*lines, *([f"... and {len(table) - SHOWN:,} more"] if len(table) > SHOWN else [])]
+        rows.append((formula, str(row.tau_prior), fixed(row.posterior)))
+    return cut(Table(("model", "tau", "posterior"), tuple(rows), words=(1,)), SHOWN, "... and {left:,} more")
 
 
 def methods(fit: AveragedResults) -> str:
@@ -104,10 +86,11 @@ def methods(fit: AveragedResults) -> str:
         f"{name}: {one}" for name, one in zip(fit.priors.names, fit.priors.coefficients, strict=True)
     )
     return (
-        f"{scale_words(fit)}Bayesian model averaging over {', '.join(about)} ({_size(fit):,} models) was "
+        f"{wording.scale_sentence(fit)}Bayesian model averaging over {', '.join(about)} ({_size(fit):,} models) was "
         f"applied to {fit.effects.counted}. "
         f"Priors were {coefficients}; tau, in random-effects models: {' or '.join(map(str, fit.tau_priors))}. Marginal "
-        f"likelihoods were computed exactly (relative error at most {fit.error_bound:.0e}). Inclusion Bayes factors "
+        f"likelihoods were computed exactly (relative error at most {brief(fit.error_bound, 1)}). Inclusion Bayes "
+        "factors "
         "compare the models with a component to those without it; estimates are posterior medians averaged over all "
-        f"models, with equal-tailed {100 * fit.level:g} % credible intervals."
+        f"models, with equal-tailed {level_text(fit.level)} credible intervals."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,8 +13,10 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.result import Result
+from alliance_meta.results import wording
 from alliance_meta.results.export import columns_of, plain
-from alliance_meta.results.wording import level_text, number, remarks, wrapped
+from alliance_meta.tables.document import Document, Kind, Table, table_of
+from alliance_meta.tables.format import factor, fixed, level_text
 
 # A result with a predictive p below this is called a surprise.
 SURPRISE = 0.05
@@ -119,50 +121,35 @@ class SequentialResults(Result):
             }
         )
 
-    def summary(self) -> str:
-        """Return the plain-text summary."""
-        return _text(self)
-
-
-def _text(found: SequentialResults) -> str:
-    """Return the steps in words, at most 80 columns wide."""
-    fit, r = found.fit, found.fit._scale == "z"
-    table = found.tidy(scale="r" if r else None)
-    lines = wrapped(f"Sequential Bayesian synthesis by {found.order} (k = {fit.k}, {len(table)} steps; exact)")
-    lines += wrapped(fit.effects.heading)
-    lines += wrapped(f"Priors: {fit.priors}")
-    lines += wrapped(
-        f"{'r' if r else 'mu'}: {'median true correlation, tanh' if r else 'mean effect'}; tau as analysed; intervals: "
-        f"equal-tailed, {level_text(fit.level)}; p: how surprising the results were, the smallest of a step"
-    )
-    width = min(24, max(5, *(len(str(label)) for label in table.index)))
-    heads = " ".join(f"{name:>7}" for name in ("r" if r else "mu", "ci_lb", "ci_ub"))
-    lines += ["", f"{'':{width}} {'k':>4} {heads} {'tau':>6} {'BF10':>9} {'p':>6}"]
-    smallest = found.studies.assign(p=found.studies["p"].astype(float)).groupby("step")["p"].min()
-    shown = range(len(table)) if len(table) <= MOST_LINES else range(len(table) - MOST_LINES, len(table))
-    if len(table) > MOST_LINES:
-        lines.append(f"... {len(table) - MOST_LINES} earlier steps: tidy()")
-    for i in shown:
-        label, row = str(table.index[i]), table.iloc[i]
-        short = label if len(label) <= width else label[: width - 1] + "…"
-        cells = [f"{number(float(row[name]), 3):>7}" for name in ("mu", "mu_ci_lb", "mu_ci_ub")]
-        lines.append(
-            f"{short:{width}} {int(row['k']):>4} {' '.join(cells)} {number(float(row['tau']), 3):>6} "
-            f"{_factor(float(row['bf10'])):>9} {number(float(smallest.loc[i + 1]), 3):>6}"
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        fit, r = self.fit, self.fit._scale == "z"
+        table = self.tidy(scale="r" if r else None)
+        effect = "r" if r else "mu"
+        named, counted = self.surprising, int(self.studies["p"].astype(float).notna().sum())
+        what = "median true correlation, tanh" if r else "mean effect"
+        return wording.document(
+            self,
+            f"Sequential Bayesian synthesis by {self.order} (k = {fit.k}, {len(table)} steps; exact)",
+            [
+                fit.effects.heading,
+                f"Priors: {fit.priors}",
+                f"{effect}: {what}; tau as analysed; intervals: equal-tailed, {level_text(fit.level)}; p: how "
+                "surprising the results were, the smallest of a step",
+            ],
+            self._steps(table, effect),
+            [
+                f"{len(named)} of {counted} results surprising after those before (p < .05; "
+                f"{fixed(SURPRISE * counted, 1)} to be expected){': ' + '; '.join(named) if named else ''}"
+            ],
+            effects=fit.effects,
         )
-    named = found.surprising
-    counted = int(found.studies["p"].astype(float).notna().sum())
-    lines += [
-        "",
-        *wrapped(
-            f"{len(named)} of {counted} results surprising after those before (p < .05; {SURPRISE * counted:.1f} to be "
-            f"expected){': ' + '; '.join(named) if named else ''}"
-        ),
-    ]
-    return "\n".join([*lines, *remarks(found.notes)])
 
-
-def _factor(value: float) -> str:
-    if value != value:
-        return "n/a"
-    return f"{value:.2e}" if not 1e-3 <= value < 1e5 else f"{value:.4g}"
+    def _steps(self, table: pd.DataFrame, effect: str) -> Table:
+        smallest = self.studies.assign(p=self.studies["p"].astype(float)).groupby("step")["p"].min()
+        shown = table.assign(p=smallest.to_numpy(), log_bf10=np.log(table["bf10"].astype(float))).tail(MOST_LINES)
+        kinds: dict[str, Kind] = {"k": 0, **dict.fromkeys(("mu", "mu_ci_lb", "mu_ci_ub", "tau"), 3)}
+        heads = {"mu": effect, "mu_ci_lb": "ci_lb", "mu_ci_ub": "ci_ub", "log_bf10": "BF10"}
+        made = table_of(shown, {**kinds, "log_bf10": factor, "p": 3}, heads=heads)
+        earlier = len(table) - MOST_LINES
+        return made if earlier <= 0 else replace(made, rows=((f"... {earlier} earlier steps: tidy()",), *made.rows))

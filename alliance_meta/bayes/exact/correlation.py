@@ -15,6 +15,7 @@ from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, InputError
 from alliance_meta.notes import Note, merge_notes, warn_note
 from alliance_meta.options import check_level, check_option
+from alliance_meta.tables.format import brief
 
 # Above this error not every printed digit can be trusted.
 WORST_ERROR = 1e-8
@@ -131,6 +132,8 @@ def _notes(k: int, exact: TabulatedPosterior) -> list[Note]:
         )
         notes.append(Note("prior-bound", message))
     if exact.error > WORST_ERROR:
-        message = f"The integrals are only accurate to about {exact.error:.1g}; do not rely on more digits than that."
+        message = (
+            f"The integrals are only accurate to about {brief(exact.error, 1)}; do not rely on more digits than that."
+        )
         notes.append(warn_note("not-converged", message, ConvergenceWarning))
     return notes

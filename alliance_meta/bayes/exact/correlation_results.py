@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.bayes.averaged.quantity import GridMarginal
-from alliance_meta.bayes.exact.export import COLUMNS, as_table, row
+from alliance_meta.bayes.exact.export import as_table, row
 from alliance_meta.bayes.exact.model import BayesianModel
-from alliance_meta.bayes.exact.text import heading, intervals_line, parameter_table, printed, remarks
+from alliance_meta.bayes.exact.text import intervals_line, posterior_table
 from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis, shown, undefined
 from alliance_meta.bayes.marginals import KINDS, LACKS, IntervalKind, Marginal, Posterior
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
@@ -24,8 +24,10 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import Scale, did_you_mean
+from alliance_meta.results import wording
 from alliance_meta.results.export import columns_of, one_row, plain
-from alliance_meta.results.wording import number
+from alliance_meta.tables.document import Document
+from alliance_meta.tables.format import brief, fixed, fixed_interval, level_text
 
 NAMES = ("mu", "tau", "theta_new")
 
@@ -193,30 +195,31 @@ class BayesianCorrelationResults(Posterior):
             }
         )
 
-    def summary(self) -> str:
-        """Return the plain-text summary, at most 80 columns wide."""
-        rows = {str(name): [number(float(one)) for one in cells] for name, cells in self.tidy().iterrows()}
-        lines = [*heading(self._opening()), "", *parameter_table(rows, COLUMNS)]
-        r = self.predict(scale="r").iloc[0]
-        lines += ["", f"As r: {r.pred:.3f} [{r.ci_lb:.3f}, {r.ci_ub:.3f}] (median true correlation, tanh)"]
-        lines += [f"      true correlation in a new study: [{r.pi_lb:.3f}, {r.pi_ub:.3f}]", ""]
+    def document(self) -> Document:
+        """Return what the fit says, as data that can be written in several ways."""
         table = self.compare()
-        moved = -float(table["difference"]["mu"])
-        approximate = (
-            f"The normal approximation to Fisher's z would put the median of mu at {table['normal']['mu']:.4f}, "
-            f"{abs(moved):.4f} {'higher' if moved > 0 else 'lower'}."
-        )
-        lines += heading([str(shown(self, "mu = 0")), str(shown(self, "tau = 0")), approximate])
-        return printed(lines, remarks(self.effects, self.notes))
-
-    def _opening(self) -> list[str]:
-        return [
+        normal, moved = float(table["normal"]["mu"]), -float(table["difference"]["mu"])
+        r = self.predict(scale="r").iloc[0]
+        return wording.document(
+            self,
             f"Bayesian random-effects model with the exact density of each r (k = {self.k}; error about "
-            f"{self.error_bound:.0e})",
-            self.effects.heading,
-            f"Priors: mu ~ {self.mu_prior}; tau ~ {self.tau_prior}",
-            intervals_line(self),
-        ]
+            f"{brief(self.error_bound, 1)})",
+            [
+                self.effects.heading,
+                f"Priors: mu ~ {self.mu_prior}; tau ~ {self.tau_prior}",
+                intervals_line(self),
+            ],
+            posterior_table(self, self.tidy()),
+            [
+                f"As r: {wording.estimate(r)} (median true correlation, tanh)",
+                f"      true correlation in a new study: {fixed_interval(r.pi_lb, r.pi_ub, 3)}",
+            ],
+            [
+                *(str(shown(self, one)) for one in ("mu = 0", "tau = 0")),
+                f"The normal approximation to Fisher's z would put the median of mu at {fixed(normal)}, "
+                f"{fixed(abs(moved))} {'higher' if moved > 0 else 'lower'}.",
+            ],
+        )
 
     def methods_text(self) -> str:
         """Return the sentences for a methods section, made from the settings of this fit."""
@@ -226,7 +229,7 @@ class BayesianCorrelationResults(Posterior):
             "true effects were taken as normal on Fisher's z. "
             f"Priors were {self.mu_prior} for the mean effect and {self.tau_prior} for tau, both on Fisher's z. The "
             "posterior was computed by numerical quadrature (alliance_meta). Intervals are "
-            f"{KINDS[self.interval]} and hold {100 * self.level:g} % of the posterior."
+            f"{KINDS[self.interval]} and hold {level_text(self.level)} of the posterior."
         )
 
     def _statistics(self) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from alliance_meta.core.bayes.deletion import delete_each
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of
+from alliance_meta.tables.document import Document
+from alliance_meta.tables.format import fixed
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.exact.results import BayesianResults
@@ -64,12 +66,13 @@ class LeaveOneOut(Result):
         """
         return self.table.copy()
 
-    def summary(self) -> str:
-        """Return the plain-text summary."""
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
         whole = self.table.index.name != "label"
         number = f"{len(self.table)} groups of {self.table.index.name}" if whole else f"k = {len(self.table)}"
-        return (
-            f"elpd = {self.elpd:.2f} (SE {self.elpd_se:.2f}), p_loo = {self.p_loo:.2f}, {number}; exact leave-one-out"
+        return Document(
+            f"elpd = {fixed(self.elpd, 2)} (SE {fixed(self.elpd_se, 2)}), p_loo = {fixed(self.p_loo, 2)}, {number}; "
+            "exact leave-one-out"
         )
 
     def to_dict(self) -> dict[str, Any]:

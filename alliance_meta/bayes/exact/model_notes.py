@@ -18,6 +18,7 @@ from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, NotIdentifiedWarning
 from alliance_meta.notes import Note, warn_note
+from alliance_meta.tables.format import brief
 
 # Above this error bound not every printed digit can be trusted.
 WORST_ERROR = 1e-8
@@ -106,7 +107,7 @@ def _error_notes(error: float) -> list[Note]:
     if not error > WORST_ERROR:
         return []
     message = (
-        f"The integrals are only accurate to about {error:.1g}; do not rely on more digits than that. "
+        f"The integrals are only accurate to about {brief(error, 1)}; do not rely on more digits than that. "
         "Look for an extreme variance or an extreme prior."
     )
     return [warn_note("not-converged", message, ConvergenceWarning, stacklevel=5)]

@@ -33,6 +33,8 @@ from alliance_meta.effects.studies import refuse_dependent
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.notes import Note
 from alliance_meta.options import Scale
+from alliance_meta.results import wording
+from alliance_meta.tables.format import brief
 
 
 class ExactResults(Quantities):
@@ -337,11 +339,11 @@ class BayesianResults(ExactResults):
     @property
     def _model_words(self) -> list[str]:
         kind = "meta-regression" if self.p > 1 or not self.design.has_intercept else "random-effects model"
-        return [f"Bayesian {kind} (k = {self.k}; exact, error at most {self.error_bound:.0e})"]
+        return [f"Bayesian {kind} (k = {self.k}; exact, error at most {brief(self.error_bound, 1)})"]
 
     @property
     def _method_words(self) -> tuple[str, str]:
-        moderators = results_text.moderators_words(self)
+        moderators = wording.with_moderators(self)
         return (
             f"A Bayesian random-effects model{moderators} was fitted to {self.effects.counted}",
             "Given tau the coefficients and true effects were integrated analytically, and tau by adaptive "

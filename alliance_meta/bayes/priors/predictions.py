@@ -19,7 +19,8 @@ from alliance_meta.errors import InputError
 from alliance_meta.options import check_level, check_option
 from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of, plain
-from alliance_meta.results.wording import wrapped
+from alliance_meta.tables.document import Document
+from alliance_meta.tables.format import fixed, level_text
 
 PriorScale = Literal["r", "z"]
 FEWEST_PEOPLE = 4
@@ -94,11 +95,11 @@ class PriorPredictive(Result):
             }
         )  # fmt: skip
 
-    def summary(self) -> str:
-        """Return the plain-text summary."""
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
         table, tau = self.tidy(), self.tau_prior
-        share = f"{100 * self.level:g} %"
-        lines = [f"Before any data (mean effect: {self.mu_prior}; tau: {tau}):"]
+        share = level_text(self.level)
+        title, lines = f"Before any data (mean effect: {self.mu_prior}; tau: {tau}):", []
         for name, row in table.iloc[:-1].iterrows():
             of = f", n = {self.n}" if name == "yi" else ""
             lines.append(
@@ -114,7 +115,7 @@ class PriorPredictive(Result):
                 f"at the median of tau, and within ±{_number(wide)} at its 95 % point."
             )
             lines.append(f"- {self._shares()}")
-        return "\n".join(part for line in lines for part in wrapped(line))
+        return Document(title, lines)
 
     def _shares(self) -> str:
         mu = self.prior("mu")
@@ -214,7 +215,7 @@ def prior_predictive(
 
 def _number(value: float) -> str:
     """Return ``.33``, as correlations are written."""
-    text = f"{value:.2f}"
-    if text in ("0.00", "-0.00"):
+    text = fixed(value, 2)
+    if text == "0.00":
         return "0"
     return text.replace("0.", ".", 1) if abs(value) < 1 and not text.endswith("1.00") else text

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from alliance_meta.bayes import arviz_bridge
+from alliance_meta.tables.format import fixed
 
 # Vehtari et al. (2021, doi:10.1214/20-BA1221) for R-hat and ESS; for E-BFMI the limit of CmdStan's diagnose.
 MOST_RHAT = 1.01
@@ -91,20 +92,20 @@ def problems_of(found: Diagnostics) -> list[tuple[str, str]]:
     if unchecked:
         message = f"R-hat could not be computed ({_some(unchecked)}): whether the chains agree is unknown."
         problems.append(("unchecked", message))
-    apart = [f"{name} {rhat:.3f}" for name, rhat in table["rhat"].items() if rhat > MOST_RHAT]
+    apart = [f"{name} {fixed(rhat, 3)}" for name, rhat in table["rhat"].items() if rhat > MOST_RHAT]
     if apart:
         message = f"The chains disagree: R-hat is above {MOST_RHAT} ({_some(apart)}). Do not use these draws."
         problems.append(("rhat", message))
     least = table[["ess_bulk", "ess_tail"]].astype(float).min(axis=1)
-    few = [f"{name} {ess:.0f}" for name, ess in least.items() if ess < FEWEST_ESS]
+    few = [f"{name} {fixed(ess, 0)}" for name, ess in least.items() if ess < FEWEST_ESS]
     if few:
         message = f"Too few effective draws, below {FEWEST_ESS} ({_some(few)}): take more draws or chains."
         problems.append(("few-effective-draws", message))
     if found.divergences > 0:
-        count = f"{found.divergences:.0f} divergence{'s' if found.divergences > 1 else ''}"
+        count = f"{fixed(found.divergences, 0)} divergence{'s' if found.divergences > 1 else ''}"
         message = f"{count}: part of the posterior may be missed. Raise target_accept or simplify the model."
         problems.append(("divergences", message))
-    low = [f"chain {i} {bfmi:.2f}" for i, bfmi in enumerate(found.bfmi) if bfmi < LEAST_BFMI]
+    low = [f"chain {i} {fixed(bfmi, 2)}" for i, bfmi in enumerate(found.bfmi) if bfmi < LEAST_BFMI]
     if low:
         message = f"E-BFMI is below {LEAST_BFMI} ({_some(low)}): the tails are explored slowly."
         problems.append(("low-bfmi", message))

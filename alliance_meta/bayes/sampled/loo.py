@@ -19,9 +19,10 @@ from alliance_meta.bayes.sampled.refits import NO_PIT, refit_without
 from alliance_meta.errors import ConvergenceWarning, InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes, warn_note
-from alliance_meta.result import Result
+from alliance_meta.result import Result, said
 from alliance_meta.results.export import columns_of, plain
-from alliance_meta.results.wording import wrapped
+from alliance_meta.tables.document import Document
+from alliance_meta.tables.format import fixed
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.sampled.results import SampledPosterior
@@ -94,18 +95,18 @@ class SampledLeaveOneOut(Result):
         """
         return self.table.copy()
 
-    def summary(self) -> str:
-        """Return the plain-text summary."""
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
         k = self.table["pareto_k"].astype(float)
         text = (
-            f"elpd = {self.elpd:.2f} (SE {self.elpd_se:.2f}), p_loo = {self.p_loo:.2f}; "
+            f"elpd = {fixed(self.elpd, 2)} (SE {fixed(self.elpd_se, 2)}), p_loo = {fixed(self.p_loo, 2)}; "
             f"{len(self.table)} {self.unit}s, left out by weighting draws (PSIS); "
-            f"Monte-Carlo error {self.mcse:.2f}, largest Pareto k {k.max():.2f} (good up to {self.good_k:.2f})"
+            f"Monte-Carlo error {fixed(self.mcse, 2)}, largest Pareto k {fixed(k.max(), 2)} "
+            f"(good up to {fixed(self.good_k, 2)})"
         )
         text += f"; fitted again without {', '.join(self.refitted)}" if self.refitted else ""
         alarm = [FAILED, *(note.message for note in self.problems)] if self.problems else []
-        notes = [f"Note: {note.message}" for note in self.notes if note not in self.problems]
-        return "\n".join(line for one in (*alarm, text, *notes) for line in wrapped(one))
+        return Document(text, notes=said(note for note in self.notes if note not in self.problems), alarm=alarm)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as JSON-ready values."""
@@ -180,8 +181,8 @@ def _bad(bad: list[int], good: float, units: tuple[str, ...]) -> Note:
     rest = len(bad) - _MOST_NAMED
     named = ", ".join(units[i] for i in bad[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
     message = (
-        f"Leave-one-out: the Pareto k of {len(bad)} of {len(units)} ({named}) is above {good:.2f}, so that the elpd of "
-        "these, and the sum, cannot be trusted. Fit the model again without each of them (refit=True), or take more "
-        "draws."
+        f"Leave-one-out: the Pareto k of {len(bad)} of {len(units)} ({named}) is above {fixed(good, 2)}, so that the "
+        "elpd of these, and the sum, cannot be trusted. Fit the model again without each of them (refit=True), or "
+        "take more draws."
     )
     return warn_note("pareto-k", message, ConvergenceWarning, stacklevel=5)

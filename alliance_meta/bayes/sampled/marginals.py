@@ -14,6 +14,7 @@ from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.marginals import Marginal
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.tables.format import fixed
 
 # Probability between the mean and one standard deviation above and below a normal.
 _ONE_SD = (0.15865525393145707, 0.8413447460685429)
@@ -99,7 +100,7 @@ class SampledMarginal(Marginal):
     def __str__(self) -> str:
         failed = f"; FAILS ITS CHECKS: {', '.join(self.problems)}" if self.problems else ""
         error = self.mcse_median
-        shown = "" if error != error else f"; Monte-Carlo error of the median {error:.4f}"
+        shown = "" if error != error else f"; Monte-Carlo error of the median {fixed(error)}"
         return f"{super().__str__()}{shown}{failed}"
 
     @property

@@ -13,7 +13,6 @@ from alliance_meta.bayes.exact.draws import Drawn
 from alliance_meta.bayes.exact.leave_out import LeaveOneOut
 from alliance_meta.bayes.exact.results import ExactResults
 from alliance_meta.bayes.exact.setup import Priors
-from alliance_meta.bayes.exact.text import moderators_words
 from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis
 from alliance_meta.bayes.marginals import IntervalKind
 from alliance_meta.bayes.three_level import evidence as multilevel_evidence
@@ -29,6 +28,8 @@ from alliance_meta.core.three_level.posterior import MultilevelPosterior, given_
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.notes import Note
+from alliance_meta.results import wording
+from alliance_meta.tables.format import brief
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -134,7 +135,7 @@ class BayesianMultilevelResults(MultilevelQuantities, ExactResults):
     @property
     def _model_words(self) -> list[str]:
         outer, inner = self.priors.terms
-        size = f"k = {self.k} effects in {self.n_groups} groups; exact, error about {self.error_bound:.0e}"
+        size = f"k = {self.k} effects in {self.n_groups} groups; exact, error about {brief(self.error_bound, 1)}"
         return [
             f"Bayesian three-level model ({size})",
             f"Random: {outer}, and {inner} within it; sampling errors: {self._errors}",
@@ -145,7 +146,7 @@ class BayesianMultilevelResults(MultilevelQuantities, ExactResults):
         outer, inner = self.priors.terms
         taken = "independent" if self.V is None else f"taken as follows: {self._errors}"
         return (
-            f"A Bayesian three-level model{moderators_words(self)} was fitted to k = {self.k} effects in "
+            f"A Bayesian three-level model{wording.with_moderators(self)} was fitted to k = {self.k} effects in "
             f"{self.n_groups} groups, with random effects of {outer} and of {inner} within it; sampling errors were "
             f"{taken}",
             "Coefficients and true effects were integrated analytically, the two standard deviations by quadrature",

@@ -12,6 +12,7 @@ from scipy import sparse
 from alliance_meta._typing import AnyArray, Array
 from alliance_meta.core.robust.clusters import IntArray, codes, stacks
 from alliance_meta.errors import InputError
+from alliance_meta.tables.format import fixed
 
 # Numbers that blocks may hold together: 4 GB.
 MOST_ENTRIES = 500_000_000
@@ -57,7 +58,7 @@ def check_room(of: IntArray, labels: Sequence[str]) -> None:
     if total > MOST_ENTRIES:
         largest = int(sizes.argmax())
         raise InputError(
-            f"the blocks of V would need {8e-9 * total:.0f} GB: cluster {labels[largest]} alone holds "
+            f"the blocks of V would need {fixed(8e-9 * total, 0)} GB: cluster {labels[largest]} alone holds "
             f"{sizes[largest]} effects; choose finer clusters"
         )
 

@@ -14,6 +14,7 @@ from alliance_meta.core.dependent.positive_definite import (
     smallest_eigenvalues,
 )
 from alliance_meta.core.robust.clusters import IntArray
+from alliance_meta.tables.format import brief
 
 if TYPE_CHECKING:
     from alliance_meta._typing import Mask
@@ -45,15 +46,15 @@ def complaint(V: SamplingCovariance, codes: IntArray) -> str:
         tied = np.argwhere(np.triu(np.abs(R) > 1 - PERFECT, 1))
         if tied.size:
             i, j = tied[0]
-            return f"{where}: effects {i + 1} and {j + 1} of {V.labels[codes[0]]} correlate by {R[i, j]:.6g}"
+            return f"{where}: effects {i + 1} and {j + 1} of {V.labels[codes[0]]} correlate by {brief(R[i, j])}"
         least = float(smallest_eigenvalues(R))
-        return f"{where}: these correlations cannot hold together (smallest eigenvalue {least:.2g})"
+        return f"{where}: these correlations cannot hold together (smallest eigenvalue {brief(least, 2)})"
     if V.rho > 0:
         return f"{where}: rho = {V.rho:g} makes the effects of a cluster perfectly dependent; rho must be below 1"
     most = int(sizes[codes].max())
     return (
         f"{where}: {most} effects cannot all correlate by rho = {V.rho:g}; "
-        f"with {most} effects rho must be above -1/{most - 1} = {-1 / (most - 1):.3g}"
+        f"with {most} effects rho must be above -1/{most - 1} = {brief(-1 / (most - 1), 3)}"
     )
 
 

@@ -17,6 +17,7 @@ from alliance_meta.core.robust.clusters import IntArray, codes, stacks
 from alliance_meta.errors import InputError, NotPositiveDefiniteWarning
 from alliance_meta.notes import Note, warn_note
 from alliance_meta.options import PositiveDefiniteCheck, check_option
+from alliance_meta.tables.format import brief, fixed
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -209,7 +210,9 @@ class SamplingCovariance:
             The matrix would not fit into 4 GB; `block` and `blocks` do without it.
         """
         if self.k**2 > MOST_ENTRIES:
-            raise InputError(f"V of {self.k} effects as a full matrix needs {8e-9 * self.k**2:.0f} GB; use blocks")
+            raise InputError(
+                f"V of {self.k} effects as a full matrix needs {fixed(8e-9 * self.k**2, 0)} GB; use blocks"
+            )
         out = np.zeros((self.k, self.k))
         for rows, values in self.blocks:
             out[rows[:, :, None], rows[:, None, :]] = values
@@ -306,7 +309,7 @@ class SamplingCovariance:
         text = (
             f"{said}; the nearest correlation matrix was taken, variances unchanged, no correlation moved by more than"
         )
-        note = warn_note("nearest-V", f"{text} {moved:.2g}.", NotPositiveDefiniteWarning, stacklevel=_stacklevel)
+        note = warn_note("nearest-V", f"{text} {brief(moved, 2)}.", NotPositiveDefiniteWarning, stacklevel=_stacklevel)
         return self.from_stacks(
             self.vi,
             self.codes,

@@ -17,6 +17,8 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, warn_note
 from alliance_meta.options import check_level, did_you_mean
 from alliance_meta.result import Result
+from alliance_meta.tables.document import Block, Document, Kind, cut, table_of
+from alliance_meta.tables.format import level_text
 
 SHOWN = 10
 
@@ -66,19 +68,22 @@ class CoderAgreement(Result):
             "notes": [note.to_dict() for note in self.notes],
         }
 
-    def summary(self) -> str:
-        """Return the plain-text summary."""
-        head = f"Agreement of {self.coders[0]} and {self.coders[1]}: {self.k} rows, {100 * self.level:g} % intervals"
-        shown = self.estimates.reset_index().drop(columns="kind")
-        for name in ("estimate", "ci_lb", "ci_ub"):
-            shown[name] = ["n/a" if np.isnan(value) else f"{round(value, 3) + 0.0:.3f}" for value in shown[name]]
-        lines = [head, "", shown.to_string(index=False)]
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        shown = self.estimates.reset_index()
+        kinds: dict[str, Kind] = {"statistic": "s", "n": 0, "estimate": 3, "ci_lb": 3, "ci_ub": 3}
+        blocks: list[Block] = [table_of(shown.set_index("column"), kinds, label="column")]
         if len(self.disagreements):
-            rest = len(self.disagreements) - SHOWN
-            lines += ["", f"Cells that differ: {len(self.disagreements)}"]
-            lines.append(self.disagreements.head(SHOWN).to_string(index=False, na_rep=""))
-            lines += [f"... and {rest} more (.disagreements has all)"] if rest > 0 else []
-        return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
+            cells = self.disagreements.astype(object).where(self.disagreements.notna(), "")
+            first, *rest = map(str, cells.columns)
+            table = table_of(
+                cells.set_index(first), dict.fromkeys(rest, "s"), f"Cells that differ: {len(cells)}", label=first
+            )
+            blocks.append(cut(table, SHOWN, "... and {left} more (.disagreements has all)"))
+        return self._document(
+            f"Agreement of {self.coders[0]} and {self.coders[1]}: {self.k} rows, {level_text(self.level)} intervals",
+            *blocks,
+        )
 
 
 def coder_agreement(

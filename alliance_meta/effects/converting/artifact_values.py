@@ -14,6 +14,7 @@ from alliance_meta.core.correlations import artifacts as core
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.options import check_option, did_you_mean
+from alliance_meta.tables.format import fixed
 
 Given = str | float | Sequence[float] | Mapping[float, float] | None
 RelIn = Literal["sample", "population"]
@@ -73,11 +74,11 @@ class Artifact:
         k, known = len(self.values), int(np.isfinite(self.values).sum())
         mean = self.mean(weights)
         if self.elsewhere is not None:
-            return f"{WORDS[self.name]} distributed around {mean:.2f}"
+            return f"{WORDS[self.name]} distributed around {fixed(mean, 2)}"
         if known < k:
-            return f"{WORDS[self.name]} known in {known} of {k} rows, {mean:.2f} elsewhere"
+            return f"{WORDS[self.name]} known in {known} of {k} rows, {fixed(mean, 2)} elsewhere"
         spread = float(np.ptp(self.values))
-        return f"{WORDS[self.name]} {mean:.2f}" + (" on average, by row" if spread > 0 else "")
+        return f"{WORDS[self.name]} {fixed(mean, 2)}" + (" on average, by row" if spread > 0 else "")
 
 
 def read_artifacts(

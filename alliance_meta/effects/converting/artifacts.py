@@ -23,6 +23,7 @@ from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AdaptedInputWarning, CodingError, InputError, Problem
 from alliance_meta.notes import Note, merge_notes, warn_note
 from alliance_meta.options import check_option
+from alliance_meta.tables.format import brief
 
 Missing = Literal["mean", "error"]
 
@@ -184,8 +185,8 @@ def corrected_effects(
 def _beyond(effects: EffectSizes, r: Array, rho: Array, beyond: Mask) -> list[Problem]:
     problems = []
     for i in np.flatnonzero(beyond):
-        why = f"becomes {rho[i]:.3g}, which has no Fisher z; use escalc(measure='COR')"
+        why = f"becomes {brief(rho[i], 3)}, which has no Fisher z; use escalc(measure='COR')"
         if np.isnan(rho[i]):
             why = "is larger than any correlation could be observed with these artifacts; check them"
-        problems.append(Problem(int(i) + 1, None, f"{r[i]:.3g}", f"{effects.slab[i]}: r = {r[i]:.3g} {why}"))
+        problems.append(Problem(int(i) + 1, None, brief(r[i], 3), f"{effects.slab[i]}: r = {brief(r[i], 3)} {why}"))
     return problems

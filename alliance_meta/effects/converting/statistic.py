@@ -16,6 +16,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import did_you_mean
+from alliance_meta.tables.format import fixed
 
 NO_N = "needs n"
 
@@ -75,8 +76,8 @@ class Conversion:
         given = ", ".join(f"{name} = {value:g}" for name, value in self.inputs.items())
         lines = [
             f"{self.es_type}: {given}",
-            f"r = {self.r:.4f} ({self.r_type}), variance {self.r_var:.6f}",
-            f"Fisher z = {self.z:.4f}, variance {self.z_var:.6f}",
+            f"r = {fixed(self.r)} ({self.r_type}), variance {fixed(self.r_var, 6)}",
+            f"Fisher z = {fixed(self.z)}, variance {fixed(self.z_var, 6)}",
             f"formula: {self.formula}",
             f"source: {self.source}",
         ]

@@ -13,6 +13,7 @@ from alliance_meta.effects.converting.inputs import Cells
 from alliance_meta.effects.converting.rules import RULES
 from alliance_meta.errors import CodingError, Problem
 from alliance_meta.notes import Note
+from alliance_meta.tables.format import brief
 
 NO_VARIANCE = "an odds ratio needs es_se, or es_lb and es_ub, for a variance of its own"
 Found = tuple[Array, Array, Array]
@@ -40,7 +41,7 @@ def check_found(found: Found, cells: Cells, lines: Any, source: str) -> None:
             int(lines[cells.rows[i]]),
             "es_value",
             f"{cells.numbers['es_value'][i]:g}",
-            f"{cells.kinds[i]} gives r = {found[0][i]:.3g}, outside (-1, 1); check the value and the sizes",
+            f"{cells.kinds[i]} gives r = {brief(found[0][i], 3)}, outside (-1, 1); check the value and the sizes",
             kind="r-range",
         )
         for i in np.flatnonzero(np.abs(found[0]) >= 1.0)

@@ -17,6 +17,7 @@ from alliance_meta.effects.studies import listed
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note
+from alliance_meta.tables.format import brief, fixed
 
 LEAST_N = {"ZCOR": 4, "COR": 2}
 SAME_VARIANCE = 1e-8
@@ -49,7 +50,7 @@ def correlations(rho: Any, clusters: Clusters) -> Array:
         largest = int(impossible[np.argmax(clusters.sizes[impossible])])
         raise InputError(
             f"rho={values[largest]:g} is impossible for {clusters.sizes[largest]} effects of one cluster: not all "
-            f"pairs can correlate as low as -1/(m - 1) = {floor[largest]:.4g} or lower; too low for: "
+            f"pairs can correlate as low as -1/(m - 1) = {brief(floor[largest], 4)} or lower; too low for: "
             f"{clusters.named(impossible)}"
         )
     return values
@@ -144,8 +145,9 @@ def on_r(effects: EffectSizes, clusters: Clusters, rho: Array, how: str) -> Aver
     over = np.flatnonzero((np.abs(joined) >= 1) & (clusters.sizes > 1))
     if len(over):
         raise InputError(
-            f"the composite of {clusters.named(over)} is {joined[over[0]]:.3f}: measures that each correlate so highly "
-            f"with the outcome cannot correlate with each other by only {rho[over[0]]:g}; raise rho, or use how='mean'"
+            f"the composite of {clusters.named(over)} is {fixed(joined[over[0]], 3)}: measures that each correlate so "
+            f"highly with the outcome cannot correlate with each other by only {rho[over[0]]:g}; raise rho, or use "
+            "how='mean'"
         )
     joined = np.where(clusters.sizes > 1, joined, 0.0)
     on_z = effects.measure == "ZCOR"
@@ -154,7 +156,7 @@ def on_r(effects: EffectSizes, clusters: Clusters, rho: Array, how: str) -> Aver
     note = Note(
         "composite-larger",
         f"A composite is the correlation with the sum of a study's measures and larger than the mean of its effects, "
-        f"here by up to {large:.3f} times; it does not compare with studies that report a single measure.",
+        f"here by up to {fixed(large, 3)} times; it does not compare with studies that report a single measure.",
     )
     return yi, vi, np.zeros(clusters.n), [note] if len(clusters.several) else []
 

@@ -15,6 +15,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.expressions import shown
 from alliance_meta.notes import Note
 from alliance_meta.options import did_you_mean
+from alliance_meta.tables.document import frame_table, html_table
 
 if TYPE_CHECKING:
     from alliance_meta.effects.card import DataCard
@@ -101,4 +102,4 @@ class CodedTable:
         return self.k
 
     def _repr_html_(self) -> str:
-        return str(self._frame.to_html())
+        return html_table(frame_table(self._frame.astype(str)))

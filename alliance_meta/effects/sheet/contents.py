@@ -13,6 +13,7 @@ from alliance_meta.effects.contract.schema import Contract
 from alliance_meta.effects.sheet.checking import ParsedSheet
 from alliance_meta.effects.sheet.columns import LABEL_NAMES, ParsedColumn
 from alliance_meta.effects.studies import count_people, sample_codes, spaced
+from alliance_meta.tables.format import brief
 
 MOST_LEVELS = 12
 SHOWN_LEVELS = 4
@@ -148,7 +149,7 @@ def _range(column: ParsedColumn) -> str:
     with np.errstate(over="ignore"):
         low, high, mean = values.min(), values.max(), values.mean()
     span = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-    return span if low == high or column.name == "year" else f"{span}, mean {mean:.3g}"
+    return span if low == high or column.name == "year" else f"{span}, mean {brief(mean, 3)}"
 
 
 def _levels(counts: Counter[str]) -> str:

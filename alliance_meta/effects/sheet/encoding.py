@@ -7,6 +7,7 @@ import re
 
 from alliance_meta.effects.sheet.findings import Findings
 from alliance_meta.errors import CodingError, InputError, Problem
+from alliance_meta.tables.format import thousands
 
 SAVE_AS_CSV = "save the sheet as CSV (UTF-8) and read that"
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -89,7 +90,7 @@ def _refuse_long_lines(data: bytes, source: str) -> None:
         longest = max(lengths)
         if longest > LONGEST_LINE:
             message = (
-                f"line {lengths.index(longest) + 1} has {longest / 1e6:,.0f} million bytes, as no row of a sheet has"
+                f"line {lengths.index(longest) + 1} has {thousands(longest / 1e6)} million bytes: no row of a sheet"
             )
             raise _refuse(source, message, "not-a-table")
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from alliance_meta.effects.sheet.columns import SPREADSHEET_ERRORS, DecimalMark, parse_number
 from alliance_meta.options import shell_words
+from alliance_meta.tables.format import brief
 
 _THOUSANDS = re.compile(r"[1-9][0-9]{0,2}(?:[.,'’  ][0-9]{3})+")
 _MINUS = str.maketrans(dict.fromkeys("−–—‒﹣-", "-"))
@@ -29,7 +30,7 @@ def write(value: float, mark: DecimalMark = ".") -> str:
     >>> write(0.45), write(-0.3, ","), write(120.0)
     ('0.45', '-0,3', '120')
     """
-    return f"{value:.10g}".replace(".", mark)
+    return brief(value, 10).replace(".", mark)
 
 
 def why_not_a_number(text: str, mark: DecimalMark, *, is_r: bool) -> str:

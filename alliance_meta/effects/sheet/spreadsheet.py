@@ -14,6 +14,7 @@ from alliance_meta.effects.sheet.findings import Findings
 from alliance_meta.effects.sheet.worksheet import Cells, TooWideError, read_cells
 from alliance_meta.errors import CodingError, InputError, Problem
 from alliance_meta.options import did_you_mean, shell_words
+from alliance_meta.tables.format import thousands
 
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 LARGEST = 300_000_000
@@ -94,7 +95,9 @@ def _refuse_bombs(data: bytes, source: str) -> None:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         size = sum(part.file_size for part in archive.infolist())
     if size > LARGEST:
-        message = f"this workbook unpacks to {size / 1e6:,.0f} MB, which no coding sheet does; save the sheet as CSV"
+        message = (
+            f"this workbook unpacks to {thousands(size / 1e6)} MB, which no coding sheet does; save the sheet as CSV"
+        )
         raise _refuse(source, message, "not-a-table")
 
 

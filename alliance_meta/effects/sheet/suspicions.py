@@ -18,6 +18,7 @@ from alliance_meta.effects.sheet.findings import Findings
 from alliance_meta.effects.sheet.mending import write
 from alliance_meta.effects.sheet.missing import far_code_message, far_codes
 from alliance_meta.options import shell_words
+from alliance_meta.tables.format import brief, thousands
 
 YEARS = (1900, 2100)
 FEWEST_FOR_ALL_POSITIVE = 10
@@ -78,7 +79,9 @@ def _n_is_of_one_size(sheet: ParsedSheet, found: Findings) -> None:
     for i in np.flatnonzero(usable & (n > np.minimum(MANY_TIMES * median, MOST_PEOPLE))):
         date = DATES[0] <= n[i] <= DATES[1]
         why = "a date that a spreadsheet made a number?" if date else "a typing error, or another column?"
-        message = f"{column.cells[i]} people are more than {n[i] / median:,.0f} times the middle n ({median:g}); {why}"
+        message = (
+            f"{column.cells[i]} people are more than {thousands(n[i] / median)} times the middle n ({median:g}); {why}"
+        )
         found.suspicion(sheet.lines[i], column.label, column.cells[i], message, kind="n-large")
 
 
@@ -196,7 +199,7 @@ def _p_fits_r_and_n(sheet: ParsedSheet, found: Findings) -> None:
         printed = readings[column.cells[i]]
         if printed is None or kinds[i] not in (ZERO_ORDER, "") or _possible(printed, low[i], high[i]):
             continue
-        people, ours = sheet.columns[sheet.n].cells[i], write(float(f"{exact[i]:.2g}"), sheet.mark)
+        people, ours = sheet.columns[sheet.n].cells[i], write(float(brief(exact[i], 2)), sheet.mark)
         message = f"r = {texts[i]} and n = {people} give p = {ours}, not {column.cells[i]!r}; is one of them mistyped?"
         found.suspicion(sheet.lines[i], column.label, column.cells[i], message, kind="r-and-p")
 

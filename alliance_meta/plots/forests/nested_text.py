@@ -67,7 +67,7 @@ def heterogeneity(fit: Any, level: float, *, simple: bool) -> str:
     spread = _spread(model)
     if spread:
         parts.append(f"{spread} ({scale})")
-    I2 = getattr(model, "I2", NotApplicable("none"))
+    I2: Any = getattr(model, "I2", NotApplicable("none"))
     if isinstance(model, LocationScaleResults):
         parts.append(f"I² = {_range(model.I2, format_percent)}")
     elif not math.isnan(I2):

@@ -24,6 +24,7 @@ from alliance_meta.plots.forests.layout import (
 from alliance_meta.plots.forests.pages import Page, make_page, split_pages
 from alliance_meta.plots.sheet.figures import NotebookFigure, Pages
 from alliance_meta.plots.sheet.pen import set_inches, size_in_inches
+from alliance_meta.tables.format import fixed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -183,8 +184,8 @@ def _draw_into(
             draw_page(ax, frame, layout, page, smallest_effect=smallest_effect)
             return ax
     raise InputError(
-        f"ax is {width:.1f} x {height:.1f} in; this forest plot needs at least {layout.width:.1f} x "
-        f"{page.height:.1f} in for text of {DENSE.size} points. Make the figure larger, or leave ax away"
+        f"ax is {fixed(width, 1)} x {fixed(height, 1)} in; this forest plot needs at least {fixed(layout.width, 1)} x "
+        f"{fixed(page.height, 1)} in for text of {DENSE.size} points. Make the figure larger, or leave ax away"
     )
 
 

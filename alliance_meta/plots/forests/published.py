@@ -13,7 +13,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.forests.frame import column_key, make_frame, records
 from alliance_meta.plots.sheet.axis import to_analysis
-from alliance_meta.tables.format import MINUS, format_count, format_estimate, format_level, format_r
+from alliance_meta.tables.format import MINUS, brief, format_count, format_estimate, format_level, format_r
 
 REQUIRED = ("label", "r", "ci_lb", "ci_ub")
 SHOWN = (("k", "k", True), ("n", "N", True), ("evidence", "Evidence", False))
@@ -142,9 +142,9 @@ def _check(frame: pd.DataFrame) -> None:
     for record in records(frame):
         r, lb, ub = (float(record[name]) if pd.notna(record[name]) else math.nan for name in ("r", "ci_lb", "ci_ub"))
         if any(abs(value) >= 1 for value in (r, lb, ub)):
-            problems.append(f"{record['label']}: r = {r:g} [{lb:g}, {ub:g}] is not inside (-1, 1)")
+            problems.append(f"{record['label']}: r = {brief(r)} [{brief(lb)}, {brief(ub)}] is not inside (-1, 1)")
         elif lb > r or ub < r:
-            problems.append(f"{record['label']}: the interval [{lb:g}, {ub:g}] does not hold r = {r:g}")
+            problems.append(f"{record['label']}: the interval [{brief(lb)}, {brief(ub)}] does not hold r = {brief(r)}")
     if problems:
         raise InputError("published results:\n" + "\n".join(f"  {problem}" for problem in problems))
 

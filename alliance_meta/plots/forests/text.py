@@ -10,6 +10,7 @@ import pandas as pd
 
 from alliance_meta.plots.sheet.axis import is_correlation, to_reader
 from alliance_meta.tables.format import (
+    brief,
     format_df,
     format_estimate,
     format_interval,
@@ -61,7 +62,7 @@ def cell(value: Any) -> str:
     if value is None or pd.isna(value):
         return ""
     if isinstance(value, float):
-        return f"{value:g}".replace("-", "−")
+        return brief(value).replace("-", "−")
     return str(value)
 
 

@@ -23,7 +23,7 @@ from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, describe
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.plots.sheet.pen import GREY, INK, SQUARE, SUMMARY, WARNING
 from alliance_meta.plots.sheet.text import line_height, text_width, wrap
-from alliance_meta.tables.format import format_count, format_number
+from alliance_meta.tables.format import fixed, format_count, format_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -284,6 +284,6 @@ def _histogram(
     for limit in ("ci_lb", "ci_ub"):
         chart.rule(x0, x1, y(first[limit]), y(first[limit]), colour=GREY, points=0.8, style=(0, (1, 1.8)), zorder=4)
     chart.rule(x0, x1, bottom, bottom)
-    number = f"chain {first['chain']:.0f}"
+    number = f"chain {fixed(first['chain'], 0)}"
     label = number if text_width(number, SMALL) < x1 - x0 else number.removeprefix("chain ")
     chart.text((x0 + x1) / 2, bottom + TICK + 0.5 * line_height(SMALL), label, size=SMALL, align="center")

@@ -30,7 +30,7 @@ from alliance_meta.plots.sheet.chart import (
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, counted, described, make_chart
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.plots.sheet.pen import GREY, SUMMARY
-from alliance_meta.tables.format import format_count, format_number
+from alliance_meta.tables.format import fixed, format_count, format_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -223,7 +223,9 @@ def _studies(check: PredictiveCheck) -> Made:
     out = check.surprising
     named = ", ".join(out[:MOST_NAMED]) + (f" and {len(out) - MOST_NAMED} more" if len(out) > MOST_NAMED else "")
     lines = [f"{counted(k)}, each predicted from the others, exactly"]
-    lines.append(f"Outside the central 95% of their prediction: {named or 'none'} (about {0.05 * k:.1f} expected)")
+    lines.append(
+        f"Outside the central 95% of their prediction: {named or 'none'} (about {fixed(0.05 * k, 1)} expected)"
+    )
     return rows, {
         "axis_label": "Probability of a result up to the observed one",
         "x_label": "Expected, smallest to largest",

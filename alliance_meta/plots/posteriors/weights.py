@@ -15,7 +15,7 @@ from alliance_meta.plots.sheet.chart import CI_BAND, Chart, Sheet, left_margin, 
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, described, make_chart
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.plots.sheet.pen import SUMMARY
-from alliance_meta.tables.format import format_level, format_number
+from alliance_meta.tables.format import brief, format_level, format_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -142,7 +142,7 @@ def weight_function(result_or_frame: Any, *, ax: Axes | None = None, **data: Any
 
 
 def _p(value: float) -> str:
-    return f"{value:g}" if value in (0, 1) else f"{value:g}".lstrip("0")
+    return brief(value) if value in (0, 1) else brief(value).lstrip("0")
 
 
 def _draw(chart: Chart, frame: pd.DataFrame) -> None:

@@ -16,6 +16,7 @@ from alliance_meta.plots.sheet.axis import Axis
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.plots.sheet.pen import GREY, INK, PREDICTION, SUMMARY, Pen, set_inches, size_in_inches
 from alliance_meta.plots.sheet.text import POINTS_PER_INCH, line_height, text_width
+from alliance_meta.tables.format import fixed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -294,6 +295,7 @@ def _check_room(sheet: Sheet, width: float, height: float, panel: float) -> None
     need = (max(sheet.width, width + lacking), sheet.height)
     if need[0] > width + 1e-6 or need[1] > height + 1e-6:
         raise InputError(
-            f"ax is {width:.1f} x {height:.1f} in; this plot needs at least {math.ceil(10 * need[0]) / 10:.1f} x "
-            f"{math.ceil(10 * need[1]) / 10:.1f} in. Make the figure larger, or leave ax away"
+            f"ax is {fixed(width, 1)} x {fixed(height, 1)} in; this plot needs at least "
+            f"{fixed(math.ceil(10 * need[0]) / 10, 1)} x "
+            f"{fixed(math.ceil(10 * need[1]) / 10, 1)} in. Make the figure larger, or leave ax away"
         )
