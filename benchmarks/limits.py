@@ -1,8 +1,8 @@
 """What large, odd or hostile input costs: ``python benchmarks/limits.py``, or with the names of some cases.
 
-Every case is a process of its own, one at a time, on one thread, ended a minute after ten times its bound. Printed are its
-processor seconds, start included unless the case counts for itself, and the most memory it held, beside what is
-allowed. The exit code is 1 if a case takes too much, ends otherwise than it should, or with a traceback.
+Every case is a process of its own, one at a time, on one thread, ended a minute after ten times its bound. Printed
+are its processor seconds, start included unless the case counts for itself, and the most memory it held, beside what
+is allowed. The exit code is 1 if a case takes too much, ends otherwise than it should, or with a traceback.
 """
 
 from __future__ import annotations
