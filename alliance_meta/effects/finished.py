@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from alliance_meta._typing import Array
 from alliance_meta.core.correlations.pearson import var_z
+from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.effects.studies import Named, row_labels, row_studies
-from alliance_meta.effects.table import EffectSizes, unique_labels
+from alliance_meta.effects.table import EffectSizes, impossible, unique_labels
 from alliance_meta.errors import CodingError, DroppedRowsWarning, InputError, Problem
 from alliance_meta.notes import Note, warn_note
 from alliance_meta.options import Measure
@@ -61,7 +63,9 @@ def finished_effects(
             Problem(i + 2, columns[1], f"{second[i]:g}", f"{second[i]:g} is not > {least} ({labels[i]})") for i in wrong
         ]
         raise CodingError(problems, source=table.provenance.source)
-    vi = var_z(second[keep]) if kind == "ni" else second[keep] ** 2 if kind == "sei" else second[keep]
+    with np.errstate(over="ignore"):
+        vi = var_z(second[keep]) if kind == "ni" else second[keep] ** 2 if kind == "sei" else second[keep]
+    _check_size(yi[keep], vi, np.flatnonzero(keep), columns, table.provenance.source)
     said = [*notes, *([] if measure else [Note("finished-effects", SCALE_NOTE)])]
     if not keep.all():
         lost = [label for label, there in zip(labels, keep, strict=True) if not there]
@@ -86,3 +90,12 @@ def finished_effects(
         notes=(*said, *more),
         columns={"yi": columns[0], kind: columns[1]},
     )
+
+
+def _check_size(yi: Array, vi: Array, rows: IntArray, columns: Sequence[str], source: str) -> None:
+    """Raise a `CodingError` that lists effects and variances beyond what any can be."""
+    problems = [
+        Problem(int(rows[i]) + 2, columns[name == "vi"], value, why) for i, name, value, why in impossible(yi, vi)
+    ]
+    if problems:
+        raise CodingError(problems, source=source)

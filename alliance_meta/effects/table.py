@@ -40,6 +40,9 @@ MEASURE_LABELS = {
 }
 
 
+# Squares and cubes of weights and effects in these ranges have room in a floating-point number, and sums of weights
+# that differ by less than the last factor keep digits of both.
+VARIANCES, MOST_EFFECT, LEAST_SHARE = (1e-40, 1e40), 1e20, 1e-15
 # A column that is nowhere further than this from the effects repeats them, if more than so many effects agree.
 ROUNDED, COPIED = 0.006, 3
 
@@ -324,20 +327,36 @@ def _check_lengths(k: int, columns: Mapping[str, Any]) -> None:
         raise InputError("yi is empty: a table of effects needs at least one row")
 
 
-def _check_values(y: Array, v: Array, studies: Sequence[str]) -> None:
-    problems = [
-        Problem(int(i) + 1, "yi", repr(float(y[i])), "an effect size must be a finite number; leave the row out")
-        for i in np.flatnonzero(~np.isfinite(y))
-    ]
-    problems += [
-        Problem(
-            int(i) + 1,
+def impossible(y: Array, v: Array) -> list[tuple[int, str, str, str]]:
+    """Return row, ``"yi"`` or ``"vi"``, value and reason of all that no effect or sampling variance can be."""
+    low, high = VARIANCES
+    with np.errstate(over="ignore"):
+        largest = max(np.max(v, initial=0.0), np.max(y * y, initial=0.0))
+    fine = np.isfinite(v) & (v > 0)
+    beyond = fine & ((v < low) | (v > high))
+    lost = fine & ~beyond & (v < LEAST_SHARE * largest)
+    rules = (
+        ("yi", y, ~np.isfinite(y), "an effect size must be a finite number; leave the row out"),
+        ("yi", y, np.isfinite(y) & (np.abs(y) > MOST_EFFECT), f"no effect is beyond {MOST_EFFECT:g}; check its unit"),
+        ("vi", v, ~fine, "a sampling variance must be positive and finite, not {:g}"),
+        ("vi", v, beyond, f"a sampling variance is between {low:g} and {high:g}, not {{:g}}; check its unit"),
+        (
             "vi",
-            repr(float(v[i])),
-            f"a sampling variance must be positive and finite, not {v[i]:g}",
-        )
-        for i in np.flatnonzero(~(np.isfinite(v) & (v > 0)))
+            v,
+            lost & np.isfinite(largest),
+            f"{{:g}} is less than {LEAST_SHARE:g} times the largest variance or squared effect, {largest:g}; no study "
+            "is so exact: check its unit",
+        ),
+    )
+    return [
+        (int(i), name, repr(float(values[i])), why.format(values[i]))
+        for name, values, bad, why in rules
+        for i in np.flatnonzero(bad)
     ]
+
+
+def _check_values(y: Array, v: Array, studies: Sequence[str]) -> None:
+    problems = [Problem(row + 1, name, value, why) for row, name, value, why in impossible(y, v)]
     problems += empty_labels(studies, range(1, y.size + 1), STUDY)
     if problems:
         raise CodingError(problems, source="arrays (rows counted from 1)")

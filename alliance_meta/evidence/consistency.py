@@ -12,6 +12,7 @@ from alliance_meta.evidence.checking import Check
 from alliance_meta.evidence.printed import PrintedResult, quantity_name, read_result
 from alliance_meta.evidence.rules import check_result
 from alliance_meta.evidence.scan import scan, scan_into
+from alliance_meta.evidence.text_statistics import MOST_SIGNS, too_long
 from alliance_meta.notes import Note
 from alliance_meta.result import Result
 from alliance_meta.tables.document import Document
@@ -207,7 +208,7 @@ def scan_text(text: str, *, alpha: float = 0.05) -> ConsistencyReport:
     Raises
     ------
     InputError
-        An `alpha` that is no probability.
+        An `alpha` that is no probability; more than 20 million signs, or more than 100,000 statistics.
 
     Examples
     --------
@@ -229,6 +230,8 @@ def read_text(path: Path) -> str:
     """Return the words of a plain text, in UTF-8, UTF-16 with its mark, or Windows' Western European encoding."""
     if not path.is_file():
         raise CannotRunError(f"{path.name}: there is no such file")
+    if (size := path.stat().st_size) > MOST_SIGNS:
+        raise CannotRunError(f"{path.name} has {size:,} bytes, and {too_long()}")
     data = path.read_bytes()
     for mark, what in DOCUMENTS.items():
         if data.startswith(mark):

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from alliance_meta.core.correlations.rounding import Range, rounded
@@ -95,6 +96,7 @@ class PrintedNumber:
         return self.text
 
 
+@lru_cache(maxsize=10_000)
 def read_number(text: str, *, floor: float = -math.inf) -> PrintedNumber:
     """Read one printed number; `floor` is the least it can be, for what is printed as less than something.
 

@@ -36,19 +36,18 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "df": (0.0, np.inf),
     "df2": (0.0, np.inf),
 }
+# An estimate and its limits, by metric.
+OF_EFFECT = dict.fromkeys(("r", "ρ"), (-1.0, 1.0)) | dict.fromkeys(LOG_METRICS, (0.0, np.inf))
 SAYS = {(0.0, np.inf): "0 or more", (1.0, np.inf): "1 or more"}
 
 
 def possible(result: PrintedResult) -> Iterator[Check | None]:
     """Find numbers that nothing can be: a negative variance, a correlation above one."""
-    bounds = dict(BOUNDS)
-    if result.metric in ("r", "ρ"):
-        bounds |= dict.fromkeys(("estimate", "ci_lb", "ci_ub"), (-1.0, 1.0))
-    if result.metric in LOG_METRICS:
-        bounds |= dict.fromkeys(("estimate", "ci_lb", "ci_ub"), (0.0, np.inf))
+    ends = OF_EFFECT.get(result.metric)
+    bounds = BOUNDS if ends is None else BOUNDS | dict.fromkeys(("estimate", "ci_lb", "ci_ub"), ends)
     for name, (low, high) in bounds.items():
-        printed = result.get(name)
-        if printed is None or printed.within(low, high) is not None:
+        number = result.numbers.get(name)
+        if number is None or number.range.within(low, high) is not None:
             continue
         reading = Reading("", (Range(low, high),), False)
         said = SAYS.get((low, high), f"{brief(low)} to {brief(high)}")

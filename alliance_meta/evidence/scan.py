@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from alliance_meta.evidence.printed import COUNTS, POSITIVE, PrintedNumber, PrintedResult, _counted, read_number
-from alliance_meta.evidence.text_statistics import WORDED, Atom, bare_estimate, find_atoms, squeezed
+from alliance_meta.evidence.text_statistics import WORDED, Atom, IntArray, bare_estimate, find_atoms, squeezed
 
 LONGEST_GAP = 45
 # Fisher's z of a correlation of .91; what is larger and called z is a test.
@@ -43,7 +43,7 @@ def scan(text: str) -> list[PrintedResult]:
             before = plain[max(0, read, draft.start - AROUND_P) : draft.start].rpartition(". ")[2]
             after = plain[draft.start : draft.end + AROUND_P].partition(". ")[0]
             one_sided = ONE_SIDED.search(before + after) is not None
-            found.append(replace(draft.finish(line=line, text=said), one_sided=one_sided))
+            found.append(draft.finish(line=line, text=said, one_sided=one_sided))
         read = cluster[-1].end
     return found
 
@@ -62,7 +62,7 @@ def scan_into(result: PrintedResult, text: str) -> PrintedResult:
     return replace(result.having(draft.numbers), metric=result.metric or draft.metric, level=draft.level)
 
 
-def _clusters(text: str, plain: str, places: list[int]) -> Iterator[list[Atom]]:
+def _clusters(text: str, plain: str, places: IntArray) -> Iterator[list[Atom]]:
     """Yield atoms that stand together: with little between them, in one sentence and one paragraph."""
     cluster: list[Atom] = []
     for atom in find_atoms(plain):
@@ -74,7 +74,7 @@ def _clusters(text: str, plain: str, places: list[int]) -> Iterator[list[Atom]]:
         yield cluster
 
 
-def _together(text: str, plain: str, places: list[int], before: Atom, after: Atom) -> bool:
+def _together(text: str, plain: str, places: IntArray, before: Atom, after: Atom) -> bool:
     gap = plain[before.end : after.start]
     if len(gap) > LONGEST_GAP or re.search(r"\n\s*\n|\f", text[places[before.end] : places[after.start]]):
         return False
@@ -151,9 +151,9 @@ class _Draft:
         number = read_number(text, floor=0.0 if name in POSITIVE else float("-inf"))
         self.numbers[name] = _counted(number, name) if name in COUNTS else number
 
-    def finish(self, *, line: int, text: str) -> PrintedResult:
+    def finish(self, *, line: int, text: str, one_sided: bool) -> PrintedResult:
         """Return the result."""
-        return PrintedResult(self.numbers, label=text, metric=self.metric, level=self.level, line=line, text=text)
+        return PrintedResult(self.numbers, text, self.metric, self.level, line, text, one_sided)
 
 
 def _p_name(draft: _Draft) -> str:

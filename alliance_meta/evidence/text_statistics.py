@@ -5,6 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alliance_meta.errors import InputError
+
+IntArray = NDArray[np.intp]
 
 # Signs that the extraction of text from a PDF leaves behind, and rare dashes and blanks; one character for one, so
 # that places in the text stay what they are.
@@ -33,47 +41,63 @@ _NUM = rf"[-+]?\s?(?:{_POINT}|{_COMMA}|{_WHOLE})"
 _DECIMAL = rf"[-+]?\s?(?:{_POINT}|{_COMMA})"
 _DF = r"\d{1,20}(?:\.\d{1,20})?(?!\d)"
 _COUNT = r"(?:\d{1,3}(?:,\d{3}){1,6}|\d{1,20})(?!\d|[.,]\d)"
-_START = r"(?<![A-Za-z0-9_.\-])"
+# Behind its first sign: a statistic begins a word. A pattern that starts with plain signs is found fast.
+_ALONE = r"(?<![A-Za-z0-9_.\-].)"
+_RATIO = r"(?<=[ORH])R|(?<=S)MD|(?<=M)D"
 _IS = r"\s*[=:]\s*"
 _REL = r"(?P<relation>\s*(?:=|<=|>=|<|>|≤|≥)\s*)"
 _JOIN = r"(?:\s*(?:=|:|,|of|was|is|from|between|ranged? from|ranging from|printed|reported as)\s*)?\s*['\"]?"
 _AND = r"\s*(?:,|;|to|-|and|through|bis)\s*"
 
 PATTERNS: dict[str, str] = {
-    "t": rf"{_START}t\s*\(\s*(?P<df>{_DF})\s*\){_IS}(?P<value>{_NUM})",
-    "t df": rf"{_START}t\s*=\s*(?P<value>{_NUM})\s*[,;(]\s*df\s*=\s*(?P<df>{_DF})",
-    "t of": rf"{_START}t\s*=\s*(?P<value>{_DECIMAL})",
-    "F": rf"{_START}F\s*\(\s*(?P<df>{_DF})\s*[,;]\s*(?P<df2>{_DF})\s*\){_IS}(?P<value>{_NUM})",
-    "r(df)": rf"{_START}r\s*\(\s*(?P<df>\d+)\s*\){_IS}(?P<value>{_NUM})",
-    "chi2": rf"{_START}(?:[χΧ]\s?2?|[xX]\s?2|[Cc]hi[- ]?squared?)\s*\(\s*(?P<df>{_DF})"
+    "t": rf"t{_ALONE}\s*\(\s*(?P<df>{_DF})\s*\){_IS}(?P<value>{_NUM})",
+    "t df": rf"t{_ALONE}\s*=\s*(?P<value>{_NUM})\s*[,;(]\s*df\s*=\s*(?P<df>{_DF})",
+    "t of": rf"t{_ALONE}\s*=\s*(?P<value>{_DECIMAL})",
+    "F": rf"F{_ALONE}\s*\(\s*(?P<df>{_DF})\s*[,;]\s*(?P<df2>{_DF})\s*\){_IS}(?P<value>{_NUM})",
+    "r(df)": rf"r{_ALONE}\s*\(\s*(?P<df>\d+)\s*\){_IS}(?P<value>{_NUM})",
+    "chi2": rf"[χΧxXCc]{_ALONE}(?:(?<=[χΧ])\s?2?|(?<=[xX])\s?2|(?<=[Cc])hi[- ]?squared?)\s*\(\s*(?P<df>{_DF})"
     rf"(?:\s*,\s*[Nn]\s*=\s*(?:{_COUNT}))?\s*\){_IS}(?P<value>{_NUM})",
-    "QM": rf"{_START}Q\s?_?\s?(?:[bBmM]|between|Between|model|Model|mod)\s*"
+    "QM": rf"Q{_ALONE}\s?_?\s?(?:[bBmM]|between|Between|model|Model|mod)\s*"
     rf"(?:\(\s*(?:df\s*=\s*)?(?P<df>{_DF})\s*\))?{_IS}(?P<value>{_NUM})",
-    "QE": rf"{_START}Q\s?_?\s?(?:total|Total|within|Within|[tTeEwW])?\s*"
+    "QE": rf"Q{_ALONE}\s?_?\s?(?:total|Total|within|Within|[tTeEwW])?\s*"
     rf"(?:\(\s*(?:df\s*=\s*)?(?P<df>{_DF})\s*\))?{_IS}(?P<value>{_NUM})",
-    "z": rf"{_START}(?P<fisher>Fisher(?:'s)?\s+)?[zZ]\s*=\s*(?P<value>{_NUM})",
-    "df": rf"{_START}(?:df|d\.f\.){_IS}(?P<value>{_DF})",
-    "I2": rf"{_START}I\s?\^?2\s*(?:=|:|of|was)\s*(?P<value>{_NUM}\s?%?)",
-    "tau2": rf"{_START}(?:[τΤ]|[tT]au|T)\s?\^?(?:2|-?\s?squared){_IS}(?P<value>{_NUM})",
-    "tau": rf"{_START}(?:τ|[tT]au){_IS}(?P<value>{_DECIMAL})",
-    "H2": rf"{_START}H\s?\^?2{_IS}(?P<value>{_NUM})",
-    "p": rf"{_START}[pP](?:\s*-?\s*val(?:ue)?s?)?"
+    "z": rf"[FzZ]{_ALONE}(?:(?<=F)(?P<fisher>isher(?:'s)?\s+)[zZ]|(?<=[zZ]))\s*=\s*(?P<value>{_NUM})",
+    "df": rf"d{_ALONE}(?:f|\.f\.){_IS}(?P<value>{_DF})",
+    "I2": rf"I{_ALONE}\s?\^?2\s*(?:=|:|of|was)\s*(?P<value>{_NUM}\s?%?)",
+    "tau2": rf"[τΤtT]{_ALONE}(?:(?<=[tT])au|(?<=[τΤT]))\s?\^?(?:2|-?\s?squared){_IS}(?P<value>{_NUM})",
+    "tau": rf"[τtT]{_ALONE}(?:(?<=[tT])au|(?<=τ)){_IS}(?P<value>{_DECIMAL})",
+    "H2": rf"H{_ALONE}\s?\^?2{_IS}(?P<value>{_NUM})",
+    "p": rf"[pP]{_ALONE}(?:\s*-?\s*val(?:ue)?s?)?"
     rf"(?:\s*\((?:one|two|[12])[ -](?:tailed|sided)\))?{_REL}(?P<value>{_NUM})",
-    "se": rf"{_START}(?:SE|S\.E\.|s\.e\.|se|[Ss]tandard error)(?:\s*(?:=|:|of)\s*|\s+)(?P<value>{_DECIMAL})",
-    "k": rf"{_START}[kK]\s*=\s*(?P<value>{_COUNT})",
-    "N": rf"{_START}[nN]\s*=\s*(?P<value>{_COUNT})",
-    "estimate": rf"{_START}(?P<metric>r|d|g|ES|OR|RR|HR|SMD|MD|β|ρ|b|B|[bB]eta)(?:\+|w)?\s*=\s*(?P<value>{_NUM})",
-    "ratio": rf"{_START}(?P<metric>OR|RR|HR|SMD|MD)\s*[:,]?\s+(?P<value>{_DECIMAL})",
-    "said": rf"\b(?P<metric>correlation|effect size|effect|association|estimate|coefficient|slope|intercept|difference"
-    rf"|r|d|g)\s+(?:was|of|is)\s+(?P<value>{_DECIMAL})",
-    "ci": rf"(?:(?P<level>\d\d(?:\.\d+)?)\s?%\s*-?\s*)?(?<![A-Za-z])"
-    rf"(?:CIs?|C\.\s?I\.|CrI|[Cc]onfidence intervals?(?:\s*\(CIs?\))?)"
+    "se": rf"[Ss]{_ALONE}(?:(?<=S)(?:E|\.E\.)|(?<=s)(?:e|\.e\.)|tandard error)"
+    rf"(?:\s*(?:=|:|of)\s*|\s+)(?P<value>{_DECIMAL})",
+    "k": rf"[kK]{_ALONE}\s*=\s*(?P<value>{_COUNT})",
+    "N": rf"[nN]{_ALONE}\s*=\s*(?P<value>{_COUNT})",
+    "estimate": rf"(?P<metric>[rdgβρbBEORHSM]{_ALONE}(?:(?<=[rdgβρbB])|(?<=[bB])eta|(?<=E)S|{_RATIO}))(?:\+|w)?\s*=\s*"
+    rf"(?P<value>{_NUM})",
+    "ratio": rf"(?P<metric>[ORHSM]{_ALONE}(?:{_RATIO}))\s*[:,]?\s+(?P<value>{_DECIMAL})",
+    "said": r"(?P<metric>[ceasidrg](?<!\w.)"
+    r"(?:(?<=c)(?:orrelation|oefficient)|(?<=e)(?:ffect(?: size)?|stimate)|(?<=a)ssociation"
+    r"|(?<=s)lope|(?<=i)ntercept|(?<=d)ifference|(?<=[rdg])))\s+(?:was|of|is)\s+"
+    rf"(?P<value>{_DECIMAL})",
+    "ci": r"[Cc](?<![A-Za-z].)(?:(?<=C)(?:Is?|\.\s?I\.|rI)|onfidence intervals?(?:\s*\(CIs?\))?)"
     rf"\s*(?:\(?\s*(?P<level2>\d\d(?:\.\d+)?)\s?%\s*\)?)?{_JOIN}[\[(]?\s*(?P<low>{_NUM}){_AND}(?P<high>{_NUM})"
     rf"\s*[\])'\"]?",
     "bracket": rf"[\[(]\s*(?P<low>{_DECIMAL})\s*(?:,|;|to|-|bis)\s*(?P<high>{_DECIMAL})\s*[\])]",
-    "r2": r"(?<![\d.,])(?P<value>(?:(?:almost|nearly|about|approx\w*\.?|ungefähr|around|over|more than)\s+)?"
-    rf"{_NUM}\s?%)\s*(?:of\s+)?(?:the\s+)?(?:outcome\s+|total\s+)?varian(?:ce|z)",
+    "r2": r"varian(?:ce|z)",
 }
+# What stands right before the match of a pattern and belongs to it; all numbers would have to be tried otherwise.
+FRONTS = {
+    "ci": re.compile(r"(?P<level>\d\d(?:\.\d+)?)\s?%\s*-?\s*$"),
+    "r2": re.compile(
+        r"(?<![\d.,])(?P<value>(?:(?:almost|nearly|about|approx\w*\.?|ungefähr|around|over|more than)\s+)?"
+        rf"{_NUM}\s?%)\s*(?:of\s+)?(?:the\s+)?(?:outcome\s+|total\s+)?$"
+    ),
+}
+LONGEST_FRONT = 100
+# A book has a few million signs, a long meta-analysis a few thousand statistics.
+MOST_SIGNS = 20_000_000
+MOST_STATISTICS = 100_000
 COMPILED = {kind: re.compile(pattern) for kind, pattern in PATTERNS.items()}
 BEFORE_CI = re.compile(rf"(?<![A-Za-z0-9.=<>\-])(?P<value>{_DECIMAL})\s*[,;:]?\s*[\[(]?\s*$")
 NUMBERS, COUNTED = ("value", "low", "high", "df", "df2"), ("k", "N")
@@ -97,14 +121,29 @@ class Atom:
         return value if relation == "=" else f"{relation} {value}"
 
 
-def squeezed(text: str) -> tuple[str, list[int]]:
+def squeezed(text: str) -> tuple[str, IntArray]:
     """Return the normalised text with one blank for several, and where each of its characters stands in `text`.
 
     Between the parts of a pattern blanks are optional in many places; runs of them would be split in all ways.
+
+    Raises
+    ------
+    InputError
+        More than `MOST_SIGNS`.
     """
+    if len(text) > MOST_SIGNS:
+        raise InputError(f"the text has {len(text):,} signs, and {too_long()}")
     plain = normal(text)
-    places = [i for i, sign in enumerate(plain) if sign != " " or i == 0 or plain[i - 1] != " "]
-    return "".join([plain[i] for i in places]), [*places, len(text)]
+    blank = np.frombuffer(plain.encode("utf-32-le", "surrogatepass"), dtype=np.uint32) == ord(" ")
+    doubled = np.zeros_like(blank)
+    np.logical_and(blank[1:], blank[:-1], out=doubled[1:])
+    places = np.append(np.flatnonzero(~doubled), len(text))
+    return re.sub("  +", " ", plain), places
+
+
+def too_long() -> str:
+    """Say how long a text may be."""
+    return f"no paper has more than {MOST_SIGNS / 1e6:g} million; give parts of it"
 
 
 def normal(text: str) -> str:
@@ -113,8 +152,19 @@ def normal(text: str) -> str:
 
 
 def find_atoms(text: str) -> list[Atom]:
-    """Return every statistic of a normalised text, in order, none overlapping another."""
-    found = [atom for kind, pattern in COMPILED.items() for atom in _matches(kind, pattern, text)]
+    """Return every statistic of a normalised text, in order, none overlapping another.
+
+    Raises
+    ------
+    InputError
+        More than `MOST_STATISTICS`.
+    """
+    every = (atom for kind, pattern in COMPILED.items() for atom in _matches(kind, pattern, text))
+    found = list(islice(every, MOST_STATISTICS + 1))
+    if len(found) > MOST_STATISTICS:
+        raise InputError(
+            f"the text prints more than {MOST_STATISTICS:,} statistics, which no paper does; give parts of it"
+        )
     found.sort(key=lambda atom: (atom.start, -atom.end))
     kept: list[Atom] = []
     for atom in found:
@@ -126,14 +176,28 @@ def find_atoms(text: str) -> list[Atom]:
 
 
 def _matches(kind: str, pattern: re.Pattern[str], text: str) -> Iterator[Atom]:
+    read = 0
     for found in pattern.finditer(text):
         parts = {name: part for name, part in found.groupdict().items() if part is not None}
+        start = found.start()
+        if kind in FRONTS:
+            front = _front(kind, text, start, after=read)
+            if front is None and kind == "r2":
+                continue
+            if front is not None:
+                start, parts = front.start(), parts | front.groupdict()
+        read = found.end()
         if kind not in COUNTED:
             parts |= {name: parts[name].replace(",", ".") for name in NUMBERS if name in parts}
-        start = found.start()
         if kind == "ci" and not _plausible_level(parts):
             continue
         yield Atom(kind, start, found.end(), parts)
+
+
+def _front(kind: str, text: str, end: int, *, after: int) -> re.Match[str] | None:
+    """Return what stands before a match and belongs to it, past the match before."""
+    start = max(after, end - LONGEST_FRONT)
+    return FRONTS[kind].search(text, start, end) if text.find("%", start, end) >= 0 else None
 
 
 def _plausible_level(parts: dict[str, str]) -> bool:

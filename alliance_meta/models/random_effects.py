@@ -180,17 +180,7 @@ def fit_design(
         settings = replace(settings, method="EE", test="z", weights=None)
     elif effects.k == design.p and settings.test != "z":
         settings = replace(settings, test="z")
-    fitted = fit_univariate(
-        effects.yi,
-        effects.vi,
-        design.X,
-        method=settings.method,
-        test=settings.test,
-        level=settings.level,
-        tau2=fixed_tau2(settings.tau2) if settings.tau2 is not None else common,
-        weights=settings.weights,
-        lowest=settings.tau2_min,
-    )
+    fitted = _fitted(effects, design, settings, common)
     notes += _estimation_notes(fitted, settings)
     notes += _peak_notes(fitted, design, settings)
     notes += _inference_notes(fitted, settings)
@@ -222,6 +212,27 @@ def given_weights(weights: Any, effects: EffectSizes) -> Array | None:
     if not (np.isfinite(values).all() and (values > 0).all()):
         raise InputError("every weight must be a positive, finite number")
     return values
+
+
+def _fitted(effects: EffectSizes, design: Design, settings: FitSettings, common: Tau2Fit | None) -> UnivariateFit:
+    """Return the numbers of a fit."""
+    try:
+        return fit_univariate(
+            effects.yi,
+            effects.vi,
+            design.X,
+            method=settings.method,
+            test=settings.test,
+            level=settings.level,
+            tau2=fixed_tau2(settings.tau2) if settings.tau2 is not None else common,
+            weights=settings.weights,
+            lowest=settings.tau2_min,
+        )
+    except np.linalg.LinAlgError:
+        raise InputError(
+            "the weights of the effects differ so much that nothing is left to tell the moderators from each other; "
+            "check the sampling variances"
+        ) from None
 
 
 def _saturated(k: int, p: int) -> Note:

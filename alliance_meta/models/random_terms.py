@@ -37,7 +37,12 @@ def parse_random(
     random: Sequence[str] | str, effects: EffectSizes, *, struct: Any, R: Mapping[str, Any] | None
 ) -> list[ParsedTerm]:
     """Parse every random term; `struct` names the covariance of those with an inner part, in their order."""
-    items = [random] if isinstance(random, str) else list(random)
+    items: list[Any] = [random] if not isinstance(random, list | tuple) else list(random)
+    if other := [item for item in items if not isinstance(item, str)]:
+        raise InputError(
+            f"random has {other[0]!r}, which is {type(other[0]).__name__}; name columns in text, such as "
+            "random='study_id/es_id'"
+        )
     if not items:
         raise InputError("random is empty; name at least one factor, such as random='study_id/es_id'")
     wide = [item for item in items if sides(item)[0] != "1"]

@@ -45,6 +45,17 @@ def test_traces_and_forms_without_a_dense_matrix(data):
     assert fit.trace(v[None], ones)[0] == pytest.approx(np.trace(P @ V @ P), rel=CLOSED_FORM)
 
 
+@pytest.mark.parametrize("method", ESTIMATORS)
+def test_products_of_columns_that_are_not_held_change_nothing(data, method, monkeypatch):
+    y, v, x = data
+    held = estimate_tau2(make_batch(y, v, x), method=method).tau2
+    monkeypatch.setattr("alliance_meta.core.univariate.wls.MOST_CELLS", 0)
+    batch = make_batch(y, v, x)
+    assert batch.QQ is None
+    assert estimate_tau2(batch, method=method).tau2 == pytest.approx(held, rel=ITERATIVE)
+    assert batch.only(np.array([], dtype=int)).gram(np.empty((0, len(y)))).shape == (0, 3, 3)
+
+
 @pytest.mark.parametrize("method", LIKELIHOOD)
 def test_the_likelihood_is_at_its_maximum(data, method):
     y, v, x = data

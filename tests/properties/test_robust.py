@@ -209,3 +209,20 @@ def test_with_one_effect_per_cluster_and_no_heterogeneity_it_is_the_heteroscedas
         half = bread @ (weighted * (resid / (1 - leverage) ** (power / 2))[:, None]).T
         ours = sandwich(X, resid, weighted, bread, blocks, type=type).vb
         np.testing.assert_allclose(ours, half @ half.T, rtol=1e-9)
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+@pytest.mark.parametrize("size", [1, 3])
+def test_ties_of_many_coefficients_are_the_same_by_rows_and_by_coefficients(balanced, size, rng, monkeypatch):
+    k, p = 60, 25
+    X, v = np.column_stack([np.ones(k), rng.normal(size=(k, p - 1))]), rng.uniform(0.01, 0.1, k)
+    weighted = X / v[:, None] if balanced else X * rng.uniform(1, 30, k)[:, None]
+    bread = np.linalg.inv(X.T @ weighted)
+    blocks = [(rows, v[rows][:, :, None] * np.eye(size)) for rows in stacks(np.arange(k) // size)]
+    made = sandwich(X, rng.normal(size=k), weighted, bread, blocks, type="CR2", balanced=balanced)
+    found = []
+    for few in (True, False):
+        monkeypatch.setattr("alliance_meta.core.robust.satterthwaite._few_rows", lambda _, few=few: few)
+        found.append(satterthwaite(made, np.eye(p)))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-8)
+    np.testing.assert_allclose(found[0][:1], [htz(made, np.zeros(p), np.eye(p)[:1])[2]], rtol=1e-8)

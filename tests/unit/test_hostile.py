@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alliance_meta import EffectSizes, RandomEffectsModel
+from alliance_meta import EffectSizes, InputError, MultilevelModel, RandomEffectsModel, RVEModel
 from alliance_meta.core.univariate.fit import GENERALISED_Q
 from alliance_meta.errors import AllianceMetaWarning
 from alliance_meta.options import Tau2Method
@@ -84,3 +84,36 @@ def test_two_hundred_thousand_rows(method, rng):
 
 def test_our_warnings_have_one_root():
     assert issubclass(AllianceMetaWarning, UserWarning)
+
+
+@pytest.mark.parametrize(
+    ("y", "v", "words"),
+    [
+        (0.2, 1e-30, "1e-30 is less than 1e-15 times the largest variance or squared effect"),
+        (0.2, 1e-300, "between 1e-40 and 1e\\+40, not 1e-300; check its unit"),
+        (0.2, 1e300, "not 1e\\+300"),
+        (1e200, 0.1, "no effect is beyond 1e\\+20"),
+    ],
+)
+def test_what_no_effect_can_be_is_named_before_any_model_meets_it(y, v, words):
+    with pytest.raises(InputError, match=words):
+        EffectSizes.from_arrays([0.1, 0.3, y], [0.1, 0.2, v])
+
+
+@pytest.mark.parametrize(("unit", "share"), [(1e9, 1.0), (1e-12, 1.0), (1.0, 1.1e-15), (1.0, 1e-14)])
+def test_the_ends_of_what_is_possible_have_an_answer(unit, share, rng):
+    k = 8
+    y, v = unit * rng.normal(0.2, 0.2, k), unit**2 * rng.uniform(0.01, 0.05, k)
+    v[0] *= share * (y.max() ** 2 + v.max()) / v[0] if share < 1 else 1.0
+    es = EffectSizes.from_arrays(y, v, measure="GEN", study_id=np.arange(k) // 2, mods={"x": np.arange(k) * 1.0})
+    for method in METHODS:
+        fit = RandomEffectsModel(es, method=method, test="z").fit()
+        assert np.isfinite([*fit.beta, *fit.se]).all()
+        assert fit.summary()
+    assert np.isfinite(RVEModel(es).fit().beta).all()
+    assert np.isfinite(MultilevelModel(es).fit().beta).all()
+    if share == 1.0:
+        assert np.isfinite(RandomEffectsModel(es, mods="x").fit().beta).all()
+    else:
+        with pytest.raises(InputError, match="weights of the effects differ so much"):
+            RandomEffectsModel(es, mods="x").fit()

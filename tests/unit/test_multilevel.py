@@ -52,6 +52,8 @@ class TestRefusals:
             ({"random": ()}, "random is empty"),
             ({"random": "studyid"}, "did you mean 'study_id'"),
             ({"random": ("study_id", "study_id")}, "twice"),
+            ({"random": (3,)}, "random has 3, which is int; name columns in text"),
+            ({"random": 3}, "random has 3, which is int"),
             ({"random": "measure | study_id", "struct": "XX"}, "struct='XX' is not one of"),
             ({"random": "measure | study_id", "struct": ("CS", "UN")}, "2 names for 1 term"),
             ({"random": "study_id", "struct": "CS"}, "no random term has the form"),

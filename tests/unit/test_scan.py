@@ -7,7 +7,8 @@ import time
 import pytest
 
 import alliance_meta as am
-from alliance_meta.evidence.consistency import scan_text
+from alliance_meta.errors import CannotRunError
+from alliance_meta.evidence.consistency import read_text, scan_text
 from alliance_meta.evidence.scan import scan
 from tests.unit.planted import DISTRACTORS, MINUS, planted_text
 
@@ -187,6 +188,10 @@ LONG = {
     "numbers": "1.1" * 15_000,
     "openings": "[.1, " * 10_000,
     "words": "nearly " * 8_000,
+    "percent": "5 % of " * 8_000,
+    "variances": "5 % variance " * 4_000,
+    "intervals": "95 % CI " * 6_000,
+    "cells": "1 " * 80_000,
     "gaps": ("t(20) = 2.09 " + "ab" * 20 + "! ") * 800,
 }
 
@@ -202,3 +207,24 @@ def _seconds(text: str) -> float:
     start = time.perf_counter()
     scan_text(text)
     return time.perf_counter() - start
+
+
+def test_thirty_thousand_results_in_one_line_are_read():
+    report = scan_text("".join(f"t({10 + i % 90}) = 2.{i % 100:02d}, p=.03; " for i in range(30_000)))
+    assert len(report.checks) == len(report.results) == 30_000
+
+
+def test_what_no_paper_is_long_enough_for_is_refused(monkeypatch, tmp_path):
+    with pytest.raises(am.InputError, match="more than 100,000 statistics, which no paper does"):
+        scan_text("k=1 " * 100_001)
+    monkeypatch.setattr("alliance_meta.evidence.text_statistics.MOST_SIGNS", 2_000_000)
+    with pytest.raises(am.InputError, match="2,000,001 signs, and no paper has more than 2 million"):
+        scan_text(" " * 2_000_001)
+    assert scan_text(" " * 2_000_000).checks == ()
+
+
+def test_a_file_that_no_paper_is_long_enough_for_is_not_read(tmp_path):
+    with (tmp_path / "long.txt").open("wb") as file:
+        file.truncate(20_000_001)
+    with pytest.raises(CannotRunError, match="20,000,001 bytes, and no paper has more than 20 million"):
+        read_text(tmp_path / "long.txt")

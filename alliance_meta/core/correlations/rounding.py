@@ -8,6 +8,7 @@ are, so its extremes lie at the corners of the box, and the range is exact.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -51,9 +52,9 @@ class Range:
     @property
     def middle(self) -> float:
         """Halfway between the ends; the finite end where the other is infinite."""
-        if np.isinf(self.high):
+        if math.isinf(self.high):
             return self.low
-        return self.high if np.isinf(self.low) else 0.5 * (self.low + self.high)
+        return self.high if math.isinf(self.low) else 0.5 * (self.low + self.high)
 
 
 def rounded(value: float, decimals: int) -> Range:
@@ -72,10 +73,10 @@ def span(f: Callable[..., Any], *ranges: Range) -> Range:
     """
     corners = np.array(list(itertools.product(*((one.low, one.high) for one in ranges))), dtype=float)
     with np.errstate(all="ignore"):
-        values = np.asarray(f(*corners.T), dtype=float)
-    if np.isnan(values).any():
-        return Range(-np.inf, np.inf)
-    return Range(float(values.min()), float(values.max()))
+        values = np.asarray(f(*corners.T), dtype=float).ravel().tolist()
+    if any(map(math.isnan, values)):
+        return Range(-math.inf, math.inf)
+    return Range(min(values), max(values))
 
 
 def hull(first: Range, *others: Range) -> Range:
@@ -85,4 +86,4 @@ def hull(first: Range, *others: Range) -> Range:
 
 
 def _hair(value: float) -> float:
-    return HAIR * abs(value) if np.isfinite(value) else 0.0
+    return HAIR * abs(value) if math.isfinite(value) else 0.0

@@ -32,6 +32,7 @@ class Climbed:
     theta : ndarray of shape (m, n)
     value : ndarray of shape (m,)
         The likelihood there.
+    gradient : ndarray of shape (m, n)
     settled : ndarray of bool, shape (m,)
         Nothing is left to gain.
     steps : int
@@ -41,6 +42,7 @@ class Climbed:
 
     theta: Array
     value: Array
+    gradient: Array
     settled: Mask
     steps: int
     last: MixedPoint | None = None
@@ -51,9 +53,10 @@ class Climbed:
 
     def replaced(self, at: int, by: Climbed) -> Climbed:
         """Return the climbs with one exchanged for the single one given."""
-        theta, value, settled = self.theta.copy(), self.value.copy(), self.settled.copy()
-        theta[at], value[at], settled[at] = by.theta[0], by.value[0], by.settled[0]
-        return Climbed(theta, value, settled, self.steps + by.steps)
+        theta, value, gradient = self.theta.copy(), self.value.copy(), self.gradient.copy()
+        settled = self.settled.copy()
+        theta[at], value[at], gradient[at], settled[at] = by.theta[0], by.value[0], by.gradient[0], by.settled[0]
+        return Climbed(theta, value, gradient, settled, self.steps + by.steps)
 
 
 def climb(
@@ -109,7 +112,7 @@ def climb(
             H[a[went & renew]] = _definite(information[went & renew], fixed[a[went & renew]], least)
         theta[b], value[b], g[b] = to[went], higher[went], slope[went]
         damping[b] = np.where(damping[b] > 1e-6, 0.1 * damping[b], 0.0)
-    return Climbed(theta, value, settled, step, last)
+    return Climbed(theta, value, g, settled, step, last)
 
 
 def _inside(problem: MixedProblem, theta: Array, fixed: Mask) -> MixedPoint:

@@ -90,6 +90,11 @@ class MixedProblem:
         return np.maximum(np.concatenate([c.structure.start(typical) for c in self.components]), 1e-3 * typical)
 
     @cached_property
+    def steps(self) -> Array:
+        """Least sizes of parameters where derivatives are taken by differences, (n,)."""
+        return np.concatenate([c.structure.start(1e-4) for c in self.components])
+
+    @cached_property
     def slices(self) -> tuple[slice, ...]:
         """Parameters of each component."""
         ends = np.cumsum([0, *(c.structure.n for c in self.components)])
@@ -276,10 +281,14 @@ class MixedPoint:
         return [self._slope(term) for term in range(len(self.problem.plan.places))]
 
     @cached_property
+    def _derivatives(self) -> list[list[tuple[int, Array]]]:
+        return self.problem.derivatives(self.theta)
+
+    @cached_property
     def gradient(self) -> Array:
         """Derivative of the likelihood by each parameter, (..., n)."""
         found = np.zeros(self.theta.shape)
-        for j, moved in enumerate(self.problem.derivatives(self.theta)):
+        for j, moved in enumerate(self._derivatives):
             for term, D in moved:
                 found[..., j] += (self._slopes[term] * D).sum(axis=(-2, -1))
         return found
@@ -289,7 +298,7 @@ class MixedPoint:
         """Mean of observed and expected information, (..., n, n) (Gilmour et al. 1995, doi:10.2307/2533274)."""
         plan_ = self.problem.plan
         F = np.zeros((*self.theta.shape[:-1], self.problem.k, self.problem.n))
-        for j, moved in enumerate(self.problem.derivatives(self.theta)):
+        for j, moved in enumerate(self._derivatives):
             for term, D in moved:
                 place, n = plan_.places[term], plan_.copies[term]
                 if place is None:
@@ -315,20 +324,21 @@ class MixedPoint:
         for component, part in zip(self.problem.components, self.problem.slices, strict=True):
             if not component.structure.linear:
                 slopes = [self._slopes[term] for term in component.terms]
-                found[..., part, part] -= _bend(component.structure, self.theta[..., part], slopes)
+                least = self.problem.steps[part]
+                found[..., part, part] -= _bend(component.structure, self.theta[..., part], slopes, least)
         return found
 
 
-def _bend(structure: Structure, theta: Array, slopes: list[Array]) -> Array:
+def _bend(structure: Structure, theta: Array, slopes: list[Array], least: Array) -> Array:
     """Return the second derivative of the sum of slopes times covariances, (..., n, n), by differences."""
     low, high = structure.bounds
-    h = 1e-4 * np.maximum(np.abs(theta), structure.start(1e-4))[..., None] * np.eye(structure.n)
+    h = 1e-4 * np.maximum(np.abs(theta), least)[..., None] * np.eye(structure.n)
     up, down = np.minimum(theta[..., None, :] + h, high), np.maximum(theta[..., None, :] - h, low)
     width = np.diagonal(up - down, axis1=-2, axis2=-1)
+    both = structure.derivatives(np.stack([up, down]))
     found = np.zeros(up.shape)
-    for sign, shifted in ((1.0, up), (-1.0, down)):
-        for j, moved in enumerate(structure.derivatives(shifted)):
-            for S, D in zip(slopes, moved, strict=True):
-                found[..., j] += sign * (S[..., None, :, :] * D).sum(axis=(-2, -1))
+    for j, moved in enumerate(both):
+        for S, D in zip(slopes, moved, strict=True):
+            found[..., j] += (S[..., None, :, :] * (D[0] - D[1])).sum(axis=(-2, -1))
     found /= width[..., None]
     return np.asarray(0.5 * (found + np.swapaxes(found, -1, -2)))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alliance_meta._typing import Array
+from alliance_meta._typing import Array, Mask
 from alliance_meta.core.distributions import chi2_quantile
 from alliance_meta.core.mixed.climb import MOST_STEPS, climb
 from alliance_meta.core.mixed.search import MixedFit
@@ -17,9 +17,9 @@ from alliance_meta.core.mixed.search import MixedFit
 # A variance is followed up to this multiple of itself and of the typical sampling variance.
 FAR = 1e3
 # A climb along the curve ends where it has as little as this to gain.
-LEVEL = 1e-11
+LEVEL = 1e-10
 # Steps towards points that only have to show where the curve crosses.
-FIRST_STEPS = 10
+FIRST_STEPS = 6
 # So many points of each way come before the others.
 NEARER = 3
 # A Newton step as short as this, as a share of the way from the estimate, ends on the crossing.
@@ -39,20 +39,27 @@ NEAR = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """The best points with one parameter held at several values: parameters (m, n), likelihoods and their slopes."""
+    """The best points with one parameter held at several values.
+
+    Parameters (m, n), likelihoods, their slopes, and whether they are as high as a climb comes.
+    """
 
     theta: Array
     loglik: Array
     slope: Array
+    done: Mask
 
-    def __getitem__(self, at: int) -> Held:
-        return Held(self.theta[at : at + 1], self.loglik[at : at + 1], self.slope[at : at + 1])
+    def replaced(self, at: Sequence[int] | Mask, by: Held) -> Held:
+        """Return the same with some points exchanged."""
+        new = Held(self.theta.copy(), self.loglik.copy(), self.slope.copy(), self.done.copy())
+        new.theta[at], new.loglik[at], new.slope[at], new.done[at] = by.theta, by.loglik, by.slope, by.done
+        return new
 
 
 def held(fit: MixedFit, parameter: int, values: Array, start: Array, *, rough: bool = False) -> Held:
     """Maximise the likelihood with one parameter held at each value, all at once, from the rows of `start` (m, n).
 
-    In a few steps only, if `rough`.
+    In a few steps only, if `rough`; else points that have not settled set out once more.
     """
     problem = fit.point.problem
     fixed = fit.fixed.copy()
@@ -60,37 +67,50 @@ def held(fit: MixedFit, parameter: int, values: Array, start: Array, *, rough: b
     theta = np.array(np.broadcast_to(start, (len(values), problem.n)))
     theta[:, parameter] = values
     found = climb(problem, theta, fixed, enough=LEVEL, most=FIRST_STEPS if rough else MOST_STEPS)
-    theta, loglik, unsettled = found.theta.copy(), found.value.copy(), ~found.settled
+    points = Held(found.theta, found.value, found.gradient[:, parameter], found.settled | (not rough))
+    unsettled = ~found.settled
     if unsettled.any() and not rough:
-        again = climb(problem, theta[unsettled], fixed, enough=LEVEL)
-        theta[unsettled], loglik[unsettled] = again.theta, again.value
-    return Held(theta, loglik, problem.at(theta).gradient[:, parameter])
+        again = climb(problem, found.theta[unsettled], fixed, enough=LEVEL)
+        points = points.replaced(
+            unsettled, Held(again.theta, again.value, again.gradient[:, parameter], np.ones_like(again.settled))
+        )
+    return points
 
 
-def profile(fit: MixedFit, parameter: int, values: Sequence[float] | Array) -> Array:
+def profile(fit: MixedFit, parameter: int, values: Sequence[float] | Array, *, near: Sequence[_End] = ()) -> Array:
     """Return the profile log-likelihood at each value of a parameter, (m,).
 
-    Every search starts at the estimate, and again from where its neighbours' ended while that is the better start: a
-    curve can have two branches.
+    Every search starts at the estimate, or between points of the curve that are `near` where that is higher, and again
+    from where its neighbours' ended while that is the better start: a curve can have two branches.
     """
     values = np.asarray(values, dtype=float)
     order = np.argsort(values, kind="stable")
-    found = held(fit, parameter, values[order], fit.theta)
-    theta, loglik = found.theta.copy(), found.loglik.copy()
+    found = held(fit, parameter, values[order], _starts(fit, parameter, values[order], near))
     for _ in range(len(values)):
         moved = False
         for step in (1, -1):
-            start = np.roll(theta, step, axis=0)
+            start = np.roll(found.theta, step, axis=0)
             start[:, parameter] = values[order]
-            better = fit.point.problem.at(start).logliks > loglik + HIGHER
+            better = fit.point.problem.at(start).logliks > found.loglik + HIGHER
             if better.any():
-                again = held(fit, parameter, values[order][better], start[better])
-                theta[better], loglik[better], moved = again.theta, again.loglik, True
+                found = found.replaced(better, held(fit, parameter, values[order][better], start[better]))
+                moved = True
         if not moved:
             break
     out = np.empty(len(values))
-    out[order] = loglik
+    out[order] = found.loglik
     return out
+
+
+def _starts(fit: MixedFit, parameter: int, values: Array, near: Sequence[_End]) -> Array:
+    """Return the higher of the estimate and the lines between points of the curve, at each value, (m, n)."""
+    known = sorted([_End(float(fit.theta[parameter]), 0.0, np.inf, fit.theta), *near], key=lambda one: one.value)
+    where, theta = np.array([one.value for one in known]), np.array([one.theta for one in known])
+    estimate = np.tile(fit.theta, (len(values), 1))
+    line = np.column_stack([np.interp(values, where, column) for column in theta.T])
+    estimate[:, parameter] = line[:, parameter] = values
+    height = fit.point.problem.at(np.concatenate([estimate, line])).logliks
+    return np.where((height[: len(values)] >= height[len(values) :])[:, None], estimate, line)
 
 
 def profile_interval(fit: MixedFit, parameter: int, *, level: float) -> tuple[float, float]:
@@ -99,6 +119,11 @@ def profile_interval(fit: MixedFit, parameter: int, *, level: float) -> tuple[fl
     The lower bound is the edge of the range where it does not fall so far; the upper is infinite then, unless the
     range ends (a correlation of 1).
     """
+    return _interval(fit, parameter, level)[0]
+
+
+def _interval(fit: MixedFit, parameter: int, level: float) -> tuple[tuple[float, float], list[_End]]:
+    """Return the interval, and the points of the curve that were found on the way to it."""
     drop = 0.5 * chi2_quantile(level, 1.0)
     low, high = (float(edge[parameter]) for edge in fit.point.problem.bounds)
     estimate = float(fit.theta[parameter])
@@ -113,13 +138,13 @@ def profile_interval(fit: MixedFit, parameter: int, *, level: float) -> tuple[fl
         ways[1] = estimate + step * (2.0 ** np.arange(1, most) - 1.0)
     elif estimate < high:
         ways[1] = high - (high - estimate) * shares
-    found = _crossings(fit, parameter, ways, drop)
+    found, points = _crossings(fit, parameter, ways, drop)
     lower, upper = (end if np.isnan(at) else at for at, end in zip(found, (low, high), strict=True))
-    return lower, upper
+    return (lower, upper), points
 
 
-def _crossings(fit: MixedFit, parameter: int, ways: Sequence[Array], drop: float) -> list[float]:
-    """Return where the curve has fallen by the drop first on each way away from the estimate, or NaN."""
+def _crossings(fit: MixedFit, parameter: int, ways: Sequence[Array], drop: float) -> tuple[list[float], list[_End]]:
+    """Return where the curve has fallen by the drop first on each way away from the estimate, or NaN; the points."""
     here = _End(float(fit.theta[parameter]), 0.0, np.inf, fit.theta)
     paths = [[here] for _ in ways]
     # The ends of the ways are steep and slow; most curves cross before.
@@ -128,11 +153,12 @@ def _crossings(fit: MixedFit, parameter: int, ways: Sequence[Array], drop: float
         values = [way[part] if go else way[:0] for way, go in zip(ways, going, strict=True)]
         _follow(fit, parameter, paths, values, drop)
     crossed = [i for i, path in enumerate(paths) if path[-1].fallen > drop]
-    roots = _closed_in(fit, parameter, [(paths[i][-2], paths[i][-1]) for i in crossed], drop)
+    brackets = [(paths[i][-2], paths[i][-1]) for i in crossed]
+    roots = _closed_in(fit, parameter, brackets, drop)
     found = [np.nan] * len(ways)
     for i, root in zip(crossed, roots, strict=True):
         found[i] = root
-    return found
+    return found, [one for path in (*paths, *brackets) for one in path if one is not here]
 
 
 def _follow(fit: MixedFit, parameter: int, paths: list[list[_End]], values: Sequence[Array], drop: float) -> None:
@@ -145,19 +171,17 @@ def _follow(fit: MixedFit, parameter: int, paths: list[list[_End]], values: Sequ
         return
     first = np.cumsum([0, *(one.size for one in values)])
     start = np.repeat([path[-1].theta for path in paths], np.diff(first), axis=0)
-    rough = held(fit, parameter, where, start, rough=True)
-    fallen = fit.point.loglik - rough.loglik > drop
-    theta = rough.theta
+    points = held(fit, parameter, where, start, rough=True)
     while True:
+        fallen = fit.point.loglik - points.loglik > drop
         ends = [next((i for i in range(a, b) if fallen[i]), b - 1) for a, b in pairwise(first)]
         wanted = [i for end, a in zip(ends, first, strict=False) for i in (end - 1, end) if i >= a]
-        again = held(fit, parameter, where[wanted], theta[wanted])
-        truly = fit.point.loglik - again.loglik > drop
-        if (truly == fallen[wanted]).all():
+        left = [i for i in wanted if not points.done[i]]
+        if not left:
             break
-        theta[wanted], fallen[wanted] = again.theta, truly
+        points = points.replaced(left, held(fit, parameter, where[left], points.theta[left]))
     for path, end, a in zip(paths, ends, first, strict=False):
-        path.extend(_end(fit, parameter, again[n]) for n, i in enumerate(wanted) if a <= i <= end)
+        path.extend(_end(fit, parameter, points, i) for i in wanted if a <= i <= end)
 
 
 class _End(NamedTuple):
@@ -169,13 +193,13 @@ class _End(NamedTuple):
     theta: Array
 
 
-def _end(fit: MixedFit, parameter: int, one: Held) -> _End:
-    fallen, rate = fit.point.loglik - float(one.loglik[0]), -float(one.slope[0])
-    return _End(float(one.theta[0, parameter]), fallen, rate, one.theta[0])
+def _end(fit: MixedFit, parameter: int, points: Held, at: int) -> _End:
+    fallen, rate = fit.point.loglik - float(points.loglik[at]), -float(points.slope[at])
+    return _End(float(points.theta[at, parameter]), fallen, rate, points.theta[at])
 
 
 def _closed_in(fit: MixedFit, parameter: int, brackets: list[tuple[_End, _End]], drop: float) -> list[float]:
-    """Return where the curve crosses the drop between two points, for all such pairs together."""
+    """Return where the curve crosses the drop between two points, for all such pairs at once, drawn closer in place."""
     found = [np.nan] * len(brackets)
     widths = [abs(far.value - float(fit.theta[parameter])) for _, far in brackets]
     left, halve = list(range(len(brackets))), [False] * len(brackets)
@@ -188,7 +212,7 @@ def _closed_in(fit: MixedFit, parameter: int, brackets: list[tuple[_End, _End]],
         still = []
         for row, i in enumerate(left):
             near, far = brackets[i]
-            new = _end(fit, parameter, points[row])
+            new = _end(fit, parameter, points, row)
             found[i] = new.value
             step = (drop - new.fallen) / new.rate if new.rate else np.inf
             if abs(step) <= STEP * widths[i]:
@@ -282,7 +306,7 @@ class ProfileCurve:
 
 def profile_curve(fit: MixedFit, parameter: int, *, level: float, points: int) -> ProfileCurve:
     """Return the profile at so many points around its interval."""
-    lb, ub = profile_interval(fit, parameter, level=level)
+    (lb, ub), points_near = _interval(fit, parameter, level)
     low, high = (float(edge[parameter]) for edge in fit.point.problem.bounds)
     estimate = float(fit.theta[parameter])
     typical = float(fit.point.problem.plan.d.mean())
@@ -293,6 +317,5 @@ def profile_curve(fit: MixedFit, parameter: int, *, level: float, points: int) -
     spaced = low == 0.0 and not np.isfinite(high)
     values = np.linspace(np.sqrt(first), np.sqrt(end), points) ** 2 if spaced else np.linspace(first, end, points)
     cutoff = fit.point.loglik - 0.5 * chi2_quantile(level, 1.0)
-    return ProfileCurve(
-        values, profile(fit, parameter, values), estimate, fit.point.loglik, lb, ub, cutoff, (low, high)
-    )
+    loglik = profile(fit, parameter, values, near=points_near)
+    return ProfileCurve(values, loglik, estimate, fit.point.loglik, lb, ub, cutoff, (low, high))

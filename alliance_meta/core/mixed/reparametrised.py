@@ -99,16 +99,13 @@ class Turned:
     def derivatives(self, theta: Array) -> list[tuple[Array, ...]]:
         """Return those for each parameter; for a correlation near -1 or 1 that of one a little less near."""
         L = self._factor(theta)
-        found: list[tuple[Array, ...]] = []
-        for at, (i, j) in enumerate(zip(*self._triangle, strict=True)):
-            D = np.zeros(L.shape)
-            if len(self.front) == 2 and at == 1:
-                D[..., 1, 0], D[..., 1, 1] = theta[..., 2], np.sqrt(1.0 - theta[..., 2] ** 2)
-            elif len(self.front) == 2 and at == 2:
-                sd, rho = theta[..., 1], theta[..., 2]
-                D[..., 1, 0], D[..., 1, 1] = sd, -sd * rho / np.maximum(np.sqrt(1.0 - rho**2), STEEP)
-            else:
-                D[..., i, j] = 1.0
-            moved = D @ np.swapaxes(L, -1, -2)
-            found.append((self._back(moved + np.swapaxes(moved, -1, -2)),))
-        return found
+        D = np.zeros((*theta.shape[:-1], self.n, self.q, self.q))
+        D[..., np.arange(self.n), *self._triangle] = 1.0
+        if len(self.front) == 2:
+            sd, rho = theta[..., 1], theta[..., 2]
+            beside = np.sqrt(1.0 - rho**2)
+            D[..., 1, 1, 0], D[..., 1, 1, 1] = rho, beside
+            D[..., 2, 1, 0], D[..., 2, 1, 1] = sd, -sd * rho / np.maximum(beside, STEEP)
+        moved = D @ np.swapaxes(L, -1, -2)[..., None, :, :]
+        moved = self._back(moved + np.swapaxes(moved, -1, -2))
+        return [(moved[..., at, :, :],) for at in range(self.n)]

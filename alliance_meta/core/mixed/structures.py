@@ -303,10 +303,8 @@ class Unstructured:
 
     def derivatives(self, theta: Array) -> list[tuple[Array, ...]]:
         """Return those for each element of L."""
-        L = self._factor(theta)
-        found: list[tuple[Array, ...]] = []
-        for i, j in zip(*self._triangle, strict=True):
-            D = np.zeros(L.shape)
-            D[..., i, :] = L[..., :, j]
-            found.append((D + np.swapaxes(D, -1, -2),))
-        return found
+        L, (i, j) = self._factor(theta), self._triangle
+        D = np.zeros((*theta.shape[:-1], self.n, self.q, self.q))
+        D[..., np.arange(self.n), i, :] = np.swapaxes(L, -1, -2)[..., j, :]
+        moved = D + np.swapaxes(D, -1, -2)
+        return [(moved[..., at, :, :],) for at in range(self.n)]

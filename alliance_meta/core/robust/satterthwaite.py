@@ -23,6 +23,8 @@ NOTHING = 1e-10
 MOST_CELLS = 4_000_000
 # Up to so many coefficients all their fourth moments fit into little memory, and many contrasts cost little.
 FEW_COEFFICIENTS = 20
+# Adding up pairs of rows by cluster takes so many times as long as a product of matrices.
+SLOWER = 16
 
 
 def satterthwaite(sandwich: Sandwich, L: Array) -> Array:
@@ -116,19 +118,61 @@ def _moments(sandwich: Sandwich, C: Array) -> tuple[Array, Array]:
 
 def _each(sandwich: Sandwich, L: Array) -> tuple[Array, Array]:
     """Return mean and fourth sum of each row of L (q, p) on its own, (q,) each: `_moments` without what ties them."""
-    C, kernel = L @ sandwich.root, sandwich.kernel
-    U = sandwich.carry(C)
-    D = (U * (kernel @ U)).sum(axis=1)
-    products = (sandwich.pull @ C.T) * (sandwich.spread @ C.T)
+    C = L @ sandwich.root
+    f = sandwich.pull @ C.T
+    products = f * (sandwich.spread @ C.T)
     sizes = np.repeat([m for _, m in sandwich.shapes], [n for n, _ in sandwich.shapes])
+    D = _own_ties(sandwich, f)
     P = np.add.reduceat(products, np.cumsum(sizes) - sizes, axis=0) + D
+    ties = _ties_by_rows(sandwich, f) if _few_rows(sandwich) else _ties_by_coefficients(sandwich, C)
+    return P.sum(axis=0), (P**2 - D**2).sum(axis=0) + ties
+
+
+def _few_rows(sandwich: Sandwich) -> bool:
+    """Tell whether pairs of rows cost less than products of the size of r."""
+    k, r = sandwich.left.shape
+    return (k**2 if k == sandwich.J else SLOWER * k**2) < sandwich.J * r**2
+
+
+def _own_ties(sandwich: Sandwich, f: Array) -> Array:
+    """Return how estimating the coefficients ties each cluster's contributions f (k, q) to themselves, (J, q)."""
+    found, r = [], sandwich.left.shape[1]
+    for rows, n, m in _parts(sandwich, r + f.shape[1]):
+        turned = np.swapaxes(sandwich.left[rows].reshape(n, m, r), 1, 2)
+        own = f[rows].reshape(n, m, -1)
+        if m <= r:
+            H = (sandwich.left[rows] @ sandwich.kernel).reshape(n, m, r) @ turned
+            found.append((own * (H @ own)).sum(axis=1))
+        else:
+            U = turned @ own
+            found.append((U * (sandwich.kernel @ U)).sum(axis=1))
+    return np.concatenate(found)
+
+
+def _ties_by_coefficients(sandwich: Sandwich, C: Array) -> Array:
+    """Return the sum over all pairs of clusters of their squared ties, (q,), by products of the size of r."""
+    U, kernel = sandwich.carry(C), sandwich.kernel
     if len(U) < len(kernel):
         V = U.transpose(2, 0, 1)
-        ties = np.square(V @ kernel @ V.transpose(0, 2, 1)).sum(axis=(1, 2))
-    else:
-        tied = kernel @ (U.transpose(2, 1, 0) @ U.transpose(2, 0, 1))
-        ties = np.einsum("qrs,qsr->q", tied, tied)
-    return P.sum(axis=0), (P**2 - D**2).sum(axis=0) + ties
+        return np.asarray(np.square(V @ kernel @ V.transpose(0, 2, 1)).sum(axis=(1, 2)))
+    tied = kernel @ (U.transpose(2, 1, 0) @ U.transpose(2, 0, 1))
+    return np.asarray(np.einsum("qrs,qsr->q", tied, tied))
+
+
+def _ties_by_rows(sandwich: Sandwich, f: Array) -> Array:
+    """Return the same from contributions f (k, q), by products of pairs of rows."""
+    k, q = f.shape
+    sizes = np.repeat([m for _, m in sandwich.shapes], [n for n, _ in sandwich.shapes])
+    starts, squares, total = np.cumsum(sizes) - sizes, f**2, np.zeros(q)
+    for rows, n, m in _parts(sandwich, k):
+        H = (sandwich.left[rows] @ sandwich.kernel) @ sandwich.left.T
+        if k == sandwich.J:
+            total += ((H**2 @ squares) * squares[rows]).sum(axis=0)
+            continue
+        for c in range(q):
+            across = (H * f[rows, c, None]).reshape(n, m, k).sum(axis=1) * f[:, c]
+            total[c] += np.square(np.add.reduceat(across, starts, axis=1)).sum()
+    return total
 
 
 def _joint(sandwich: Sandwich, L: Array) -> tuple[Array, float]:
@@ -194,7 +238,8 @@ def _contract(L: Array, mean: Array, fourth: Array) -> Array:
 
 def _chunks(sandwich: Sandwich, L: Array) -> list[Array]:
     """Return the rows of L in parts whose working arrays hold no more than `MOST_CELLS` numbers each."""
-    size = max(1, MOST_CELLS // max(sandwich.J * len(sandwich.kernel), len(sandwich.kernel) ** 2))
+    k, r = sandwich.left.shape
+    size = max(1, MOST_CELLS // (k if _few_rows(sandwich) else max(sandwich.J * r, r**2)))
     return [L[at : at + size] for at in range(0, len(L), size)]
 
 

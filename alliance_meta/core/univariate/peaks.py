@@ -135,6 +135,8 @@ def _curves(found: Any) -> tuple[Any, Any, Any, Any]:
     """Return h, h', r and r' from the `terms`."""
     yPPy, yPPPy, first, second = found
     f = yPPy + SMALLEST
+    if np.any(first <= 0):
+        raise np.linalg.LinAlgError("the trace of P is lost to rounding")
     h, r = f**-0.5, first**-0.5
     return h, yPPPy * h / f, r, 0.5 * second * r / first
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.core.univariate.moments import hedges
-from alliance_meta.core.univariate.wls import LOST, Batch, exact_traces
+from alliance_meta.core.univariate.wls import LOST, Batch, exact_traces, grams_of
 
 MAX_ITERATIONS = 200
 # Relative to tau2 plus the typical sampling variance. A Newton step of 1e-8 leaves an error of its square;
@@ -83,7 +83,8 @@ class Regression:
         self.y, self.v, self.Q, self.QQ, self.unpack = batch.y[0], batch.v[0], batch.Q, batch.QQ, batch.unpack
         if batch.present is not None:
             rows = batch.present[0] > 0
-            self.y, self.v, self.Q, self.QQ = self.y[rows], self.v[rows], self.Q[rows], self.QQ[rows]
+            self.y, self.v, self.Q = self.y[rows], self.v[rows], self.Q[rows]
+            self.QQ = None if self.QQ is None else self.QQ[rows]
         self.powers = np.empty((3, len(self.y)))
         self.r, self.u = np.empty((2, len(self.y)))
 
@@ -102,7 +103,7 @@ class Regression:
         np.divide(1.0, w, out=w)
         for n in range(1, powers):
             np.multiply(self.powers[n - 1], w, out=self.powers[n])
-        grams = (self.powers[:powers] @ self.QQ)[:, self.unpack]
+        grams = grams_of(self.powers[:powers], self.Q, self.QQ, self.unpack)
         grams[0] = np.linalg.inv(grams[0])
         np.multiply(w, self.y, out=u)
         np.dot(self.Q, grams[0] @ (u @ self.Q), out=r)

@@ -16,6 +16,8 @@ from alliance_meta.core.univariate.wls import Batch, make_batch, wls, wls_weight
 
 # Brent's method on a smooth function: the root to twelve digits, in units of the mean variance also where it is tiny.
 ROOT_RTOL, ROOT_XTOL = 1e-13, 1e-18
+# A root known to be beyond this many mean variances is looked for from there on.
+FAR = 1e4
 
 
 def q_profile(y: Array, v: Array, X: Array, *, level: float) -> tuple[float, float]:
@@ -76,9 +78,14 @@ def generalised_q(batch: Batch, weights: Array, *, probability: float, lowest: f
         total = v + t
         return quadratic_form_cdf(q, weights * total, np.sqrt(total)[:, None] * loadings) - probability
 
+    share, step = weights - np.square(loadings).sum(axis=1), float(v.mean())
+    # The mean of Q is share @ (v + t): by Markov's inequality Q is too large for every t below this.
+    sure = float(((1.0 - probability) * q - share @ v) / share.sum())
+    if sure > max(lowest, FAR * step):
+        return _root_above(excess, sure, step=sure)
     if excess(lowest) <= 0:
         return NO_ROOT
-    return _root_above(excess, lowest, step=float(v.mean()))
+    return _root_above(excess, lowest, step=step)
 
 
 def higgins_thompson(*, QE: float, k: int, H2: float, vt: float, level: float) -> tuple[float, float]:

@@ -17,6 +17,8 @@ from alliance_meta._typing import AnyArray, Array
 
 # Where tr(PP) is such a small share of tr(WW), their difference has lost half its digits.
 LOST = 1e-6
+# Products of columns that one batch may hold: 32 MB.
+MOST_CELLS = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +33,9 @@ class Batch:
         Basis of the design's columns: orthonormal, or the column of ones of an intercept-only model.
     R : ndarray of shape (p, p)
         Upper triangle with X = Q R.
-    QQ : ndarray of shape (k, p (p + 1) / 2)
-        Products of the columns of Q, upper triangle, so that every Q'DQ with D diagonal is one matrix product.
+    QQ : ndarray of shape (k, p (p + 1) / 2) or None
+        Products of the columns of Q, upper triangle, so that every Q'DQ with D diagonal is one matrix product; None
+        where they would not fit into little memory.
     unpack : ndarray of shape (p, p)
         Column of `QQ` for each pair of columns of Q.
     constant : bool
@@ -45,7 +48,7 @@ class Batch:
     v: Array
     Q: Array
     R: Array
-    QQ: Array
+    QQ: Array | None
     unpack: AnyArray
     constant: bool
     present: Array | None
@@ -70,7 +73,7 @@ class Batch:
         """Return Q'DQ for each row of `d` (B, k), as (B, p, p)."""
         if self.constant:
             return d.sum(axis=1)[:, None, None]
-        return (d @ self.QQ)[:, self.unpack]
+        return grams_of(d, self.Q, self.QQ, self.unpack)
 
     def only(self, rows: AnyArray) -> Batch:
         """Return the replicates that `rows` picks."""
@@ -90,18 +93,26 @@ class Batch:
         return w if self.present is None else w * self.present
 
 
+def grams_of(d: Array, Q: Array, QQ: Array | None, unpack: AnyArray) -> Array:
+    """Return Q'DQ for each row of `d` (B, k), as (B, p, p), with the products of `Batch` where there are any."""
+    if QQ is not None:
+        return np.asarray((d @ QQ)[:, unpack])
+    return np.array([(Q.T * one) @ Q for one in d]).reshape(-1, *unpack.shape)
+
+
 def make_batch(y: Array, v: Array, X: Array, present: Array | None = None) -> Batch:
     """Return a `Batch` from y and v of shape (k,) or (B, k) and a design X (k, p) of full column rank."""
     y, v = np.atleast_2d(y), np.atleast_2d(v)
     if y.shape != v.shape:
         y, v = np.broadcast_arrays(y, v)
     R: Array
+    QQ: Array | None
     if X.shape[1] == 1 and (X == 1.0).all():
         Q, R, QQ, unpack, constant = X, np.ones((1, 1)), X, np.zeros((1, 1), dtype=int), True
     else:
         Q, R = np.linalg.qr(X)
         i, j = np.triu_indices(X.shape[1])
-        QQ, constant = Q[:, i] * Q[:, j], False
+        QQ, constant = (Q[:, i] * Q[:, j] if len(X) * len(i) <= MOST_CELLS else None), False
         unpack = np.empty(R.shape, dtype=int)
         unpack[i, j] = unpack[j, i] = np.arange(len(i))
     if present is not None:
