@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, reduce
+from itertools import combinations, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from alliance_meta.core.collinear import independent_columns, null_space, partne
 from alliance_meta.effects.sheet.missing import strays
 from alliance_meta.errors import DesignError, DroppedRowsWarning, InputError, RedundantModeratorWarning
 from alliance_meta.expressions import plain_text, shown
-from alliance_meta.formulas import check_size, read_formula
+from alliance_meta.formulas import check_size, parse_formula, read_formula
 from alliance_meta.notes import Note, warn_note
 from alliance_meta.options import did_you_mean
 
@@ -29,6 +31,8 @@ INTERCEPT = "intrcpt"
 NO_SUCH = "0 in every effect (no effect has this combination of levels)"
 # Rows are of order 1 on the scale of `Design.beyond`; what is smaller is rounding.
 UNDETERMINED = 1e-6
+# Columns by name, all rows or those that take part: numbers, text, or text in an order that was given.
+Columns = dict[str, Any]
 # Functions of a formula that formulaic does not bring along.
 CONTEXT = {"sqrt": np.sqrt, "abs": np.abs}
 
@@ -99,7 +103,7 @@ class Design:
             For a missing moderator, an empty cell, a level the model has not seen, or a row that no effect tells
             about.
         """
-        if self._spec is None:
+        if self.formula == "1":
             k = len(as_frame(newdata))
             return np.ones((k, 1)), [str(i + 1) for i in range(k)]
         X, frame = self._code(newdata)
@@ -121,33 +125,45 @@ class Design:
         d is the number of redundant columns left out. The measure is linear in the row: that of an average
         of rows is the average of theirs, on a scale where rows are of order 1.
         """
-        if self._null is None or self._spec is None:
+        if self._null is None:
             return np.zeros((len(as_frame(newdata)), 0))
         return self._code(newdata)[0] @ self._null
+
+    @cached_property
+    def _coding(self) -> ModelSpec:
+        """How formulaic codes new rows; what was coded without it needs the levels alone for that."""
+        if self._spec is not None:
+            return self._spec
+        m = max(map(len, self.levels.values()), default=1)
+        like: Columns = {name: np.zeros(m) for name in self.variables}
+        like |= {
+            name: pd.Categorical([own[i % len(own)] for i in range(m)], list(own)) for name, own in self.levels.items()
+        }
+        return _by_formulaic(self.formula, parse_formula(self.formula, where="mods").formula, like, m)[3]
 
     def _code(self, newdata: pd.DataFrame | Mapping[str, Any]) -> tuple[Array, pd.DataFrame]:
         from formulaic.errors import FormulaicError
 
-        assert self._spec is not None
         given = as_frame(newdata)
-        self._check_new(_whole_codes(self.formula, _plain(given)))
-        frame = _whole_codes(self.formula, _plain(given[list(self.variables)]))
+        lacking = [name for name in self.variables if name not in given]
+        if lacking:
+            raise InputError(f"newdata lacks {', '.join(lacking)}; the model uses {', '.join(self.variables)}")
+        columns = _whole_codes(self.formula, _plain({name: given[name] for name in self.variables}))
+        self._check_new(columns)
+        frame = _frame(columns, len(given))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                return np.asarray(self._spec.get_model_matrix(frame, context=CONTEXT), dtype=float), frame
+                return np.asarray(self._coding.get_model_matrix(frame, context=CONTEXT), dtype=float), frame
             except (FormulaicError, ValueError, ArithmeticError) as error:
                 raise InputError(f"newdata cannot be coded as the model's moderators were: {error}") from error
 
-    def _check_new(self, frame: pd.DataFrame) -> None:
-        lacking = [name for name in self.variables if name not in frame]
-        if lacking:
-            raise InputError(f"newdata lacks {', '.join(lacking)}; the model uses {', '.join(self.variables)}")
-        for name in self.variables:
-            if frame[name].isna().any():
+    def _check_new(self, columns: Columns) -> None:
+        for name, values in columns.items():
+            if _empty(values).any():
                 raise InputError(f"newdata has an empty cell in {name!r}; every moderator needs a value")
             known = self.levels.get(name)
-            strange = sorted({str(v) for v in frame[name]} - set(known)) if known else []
+            strange = sorted({str(v) for v in values} - set(known)) if known else []
             if strange:
                 raise InputError(
                     f"newdata: {name}={strange[0]!r} is not a level of the fitted model"
@@ -157,11 +173,17 @@ class Design:
 
 def design_of(mods: str, effects: EffectSizes) -> Design:
     """Build the design matrix of `mods` for these effects; see `build_design`."""
-    return build_design(mods, effects.moderators, labels=effects.slab, outcome=effects.outcome_columns())
+    if _right_hand_side(mods) == "1":
+        return _mean_alone(effects.k)
+    return build_design(mods, effects.moderators, labels=effects.slab, outcome=effects.outcome_columns)
 
 
 def build_design(
-    mods: str, moderators: pd.DataFrame, *, labels: Sequence[str], outcome: Collection[str] = ()
+    mods: str,
+    moderators: pd.DataFrame,
+    *,
+    labels: Sequence[str],
+    outcome: Callable[[Sequence[str]], Collection[str]] | None = None,
 ) -> Design:
     """Build the design matrix of `mods` from the moderators of k effects.
 
@@ -175,8 +197,8 @@ def build_design(
     moderators : DataFrame of k rows
     labels : sequence of str
         Study labels, for messages.
-    outcome : collection of str
-        Columns that hold the effects themselves, which cannot be moderators.
+    outcome : callable
+        Tells which of the columns named hold the effects themselves, which cannot be moderators.
 
     Raises
     ------
@@ -192,24 +214,24 @@ def build_design(
         A column that is a combination of earlier ones is left out and named, as metafor does.
     """
     formula = _right_hand_side(mods)
-    k = len(moderators)
     if formula == "1":
-        return Design("1", np.ones((k, 1)), (INTERCEPT,), {"1": (0,)}, (), {}, np.ones(k, dtype=bool))
+        return _mean_alone(len(moderators))
     known = [str(c) for c in moderators.columns]
     checked = read_formula(formula, columns=known, where="mods")
     names = [name for name in known if name in checked.variables]
-    told = ", ".join(repr(name) for name in names if name in outcome)
+    told = ", ".join(map(repr, outcome(names) if outcome is not None else ()))
     if told:
         raise DesignError(f"mods={formula!r}: {told} is what the effects were computed from; leave it out of mods")
-    _refuse_strays(formula, moderators[names], labels)
-    frame = _plain(moderators[names])
-    rows = frame.notna().all(axis=1).to_numpy()
-    notes = _missing_note(frame, rows, labels)
-    used = _whole_codes(formula, frame[rows].reset_index(drop=True))
+    table = {name: moderators[name] for name in names}
+    _refuse_strays(formula, table, labels)
+    plain = _plain(table)
+    rows = ~np.any([np.zeros(len(moderators), dtype=bool), *(_empty(values) for values in plain.values())], axis=0)
+    notes = _missing_note(plain, rows, labels)
+    used = _whole_codes(formula, plain if rows.all() else {name: values[rows] for name, values in plain.items()})
     levels = _levels(formula, used)
     _check_levels(used, levels)
     check_size(checked.formula, levels, where=f"mods={shown(formula)}")
-    X, columns, terms, spec = _materialise(formula, checked.formula, used)
+    X, columns, terms, spec = _materialise(formula, checked.formula, used, levels, int(rows.sum()))
     _check_size(X, columns, formula)
     kept, redundant = _redundant(X, columns)
     place = {j: i for i, j in enumerate(kept)}
@@ -228,6 +250,10 @@ def build_design(
     )
 
 
+def _mean_alone(k: int) -> Design:
+    return Design("1", np.ones((k, 1)), (INTERCEPT,), {"1": (0,)}, (), {}, np.ones(k, dtype=bool))
+
+
 def _short(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
@@ -239,24 +265,43 @@ def _right_hand_side(mods: str) -> str:
     return formula.lstrip("~").strip() or "1"
 
 
-def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a copy in which every column is float or text, the two kinds a formula distinguishes."""
-    plain: dict[Any, Any] = {}
-    for name, column in frame.items():
-        if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-            plain[name] = column.astype(float)
-        else:
-            text = column.astype(object).map(str, na_action="ignore")
-            ordered = isinstance(column.dtype, pd.CategoricalDtype)
-            plain[name] = pd.Categorical(text, list(map(str, levels_of(column)))) if ordered else text.astype(object)
-    return pd.DataFrame(plain, index=frame.index)
+def _plain(table: Mapping[str, pd.Series[Any]]) -> Columns:
+    """Return columns as numbers or text, the two kinds a formula distinguishes."""
+    plain: Columns = {}
+    for name, column in table.items():
+        if is_number(column):
+            plain[name] = column.to_numpy(dtype=float, na_value=np.nan)
+            continue
+        text = column.astype(object).map(str, na_action="ignore")
+        ordered = isinstance(column.dtype, pd.CategoricalDtype)
+        plain[name] = (
+            pd.Categorical(text, list(map(str, levels_of(column)))) if ordered else text.to_numpy(dtype=object)
+        )
+    return plain
 
 
-def _refuse_strays(formula: str, moderators: pd.DataFrame, labels: Sequence[str]) -> None:
+def _empty(values: Any) -> Mask:
+    return np.asarray(pd.isna(values))
+
+
+def _frame(columns: Columns, k: int) -> pd.DataFrame:
+    texts = {n: pd.Series(v, dtype=object) for n, v in columns.items() if v.dtype == object}
+    return pd.DataFrame(columns | texts, index=range(k))
+
+
+def is_number(column: Any) -> bool:
+    """Tell whether a column holds numbers, which yes and no are not."""
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+
+
+def _refuse_strays(formula: str, table: Mapping[str, pd.Series[Any]], labels: Sequence[str]) -> None:
     """Refuse a column of numbers that a few cells of text make one of words, unless C() says that it is."""
-    for name in [name for name in moderators if name not in _explicit(formula)]:
-        cells = moderators[name].tolist()
-        stray = strays(str(name), cells)
+    explicit = _explicit(formula)
+    for name, column in table.items():
+        if name in explicit or is_number(column):
+            continue
+        cells = column.tolist()
+        stray = strays(name, cells)
         if stray:
             shown = ", ".join(f"{cells[i]!r} ({labels[i]})" for i in stray[:5])
             more = f" and {len(stray) - 5} more" if len(stray) > 5 else ""
@@ -274,12 +319,13 @@ def levels_of(column: pd.Series[Any]) -> tuple[Any, ...]:
     return tuple(sorted(found) if pd.api.types.is_numeric_dtype(column) else sorted(found, key=str))
 
 
-def _missing_note(frame: pd.DataFrame, rows: Mask, labels: Sequence[str]) -> tuple[Note, ...]:
+def _missing_note(columns: Columns, rows: Mask, labels: Sequence[str]) -> tuple[Note, ...]:
     if rows.all():
         return ()
     if not rows.any():
-        raise DesignError(f"every effect lacks a value of {' or '.join(map(str, frame.columns))}")
-    per_column = ", ".join(f"{name}: {int(n)}" for name, n in frame.isna().sum().items() if n)
+        raise DesignError(f"every effect lacks a value of {' or '.join(columns)}")
+    counts = {name: int(_empty(values).sum()) for name, values in columns.items()}
+    per_column = ", ".join(f"{name}: {n}" for name, n in counts.items() if n)
     lost = [labels[int(i)] for i in np.flatnonzero(~rows)]
     shown = ", ".join(lost[:8]) + (f" and {len(lost) - 8} more" if len(lost) > 8 else "")
     message = f"{len(lost)} of {len(rows)} effects left out because a moderator is missing ({per_column}): {shown}."
@@ -290,59 +336,113 @@ def _explicit(formula: str) -> set[str]:
     return set(re.findall(r"\bC\(\s*([A-Za-z_]\w*)", formula))
 
 
-def _whole_codes(formula: str, frame: pd.DataFrame) -> pd.DataFrame:
+def _whole_codes(formula: str, columns: Columns) -> Columns:
     """Turn numbers that C() makes categorical into integers where they are whole: levels 1, 2 and not 1.0, 2.0."""
-    codes = [
-        name
-        for name in _explicit(formula) & set(frame)
-        if pd.api.types.is_float_dtype(frame[name]) and (frame[name] == frame[name].round()).all()
-    ]
-    return frame.astype({name: int for name in codes})
-
-
-def _levels(formula: str, used: pd.DataFrame) -> dict[str, tuple[str, ...]]:
-    explicit = _explicit(formula)
-    found = {}
-    for name, column in used.items():
-        if name in explicit or not pd.api.types.is_numeric_dtype(column):
-            found[str(name)] = tuple(map(str, levels_of(column)))
+    found = dict(columns)
+    for name in _explicit(formula) & set(columns):
+        values = columns[name]
+        if is_number(values) and np.isfinite(values).all() and (values == np.round(values)).all():
+            found[name] = values.astype(int)
     return found
 
 
-def _check_levels(used: pd.DataFrame, levels: Mapping[str, tuple[str, ...]]) -> None:
+def _levels(formula: str, used: Columns) -> dict[str, tuple[str, ...]]:
+    explicit = _explicit(formula)
+    return {
+        name: tuple(map(str, levels_of(pd.Series(values))))
+        for name, values in used.items()
+        if name in explicit or not is_number(values)
+    }
+
+
+def _check_levels(used: Columns, levels: Mapping[str, tuple[str, ...]]) -> None:
     single = []
-    for name, column in used.items():
-        if column.nunique() == 1:
+    for name, values in used.items():
+        if len(values) and (values == values[0]).all():
             kind = "one level" if name in levels else "one value"
-            single.append(f"moderator {name!r} has {kind}, {column.iloc[0]!r}, in all {len(used)} effects")
+            single.append(f"moderator {name!r} has {kind}, {values[0]!r}, in all {len(values)} effects")
     if single:
         raise DesignError("; ".join(single) + ": nothing to compare, leave it out of mods")
 
 
-def _materialise(
-    formula: str, checked: Formula, used: pd.DataFrame
-) -> tuple[Array, tuple[str, ...], dict[str, tuple[int, ...]], ModelSpec]:
-    from formulaic import model_matrix
-    from formulaic.errors import FormulaicError
+Coded = tuple[Array, tuple[str, ...], dict[str, tuple[int, ...]], "ModelSpec | None"]
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            matrix = model_matrix(checked, used, context=CONTEXT, na_action="raise")
-    except (FormulaicError, ValueError, TypeError, ArithmeticError) as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise DesignError(f"mods={formula!r} cannot be computed from these moderators: {reason}") from error
-    spec = matrix.model_spec
-    X = np.array(matrix, dtype=float)
-    columns = tuple(INTERCEPT if c == "Intercept" else str(c) for c in spec.column_names)
+
+def _materialise(formula: str, checked: Formula, used: Columns, levels: Mapping[str, tuple[str, ...]], k: int) -> Coded:
+    """Return the matrix, the names of its columns, the columns of each term, and formulaic's record if it made them."""
+    X, columns, terms, spec = _products(checked, used, levels, k) or _by_formulaic(formula, checked, used, k)
     if not np.isfinite(X).all():
         bad = [columns[j] for j in np.flatnonzero(~np.isfinite(X).all(axis=0))]
         raise DesignError(f"mods={formula!r}: {', '.join(bad)} is not a finite number in every effect")
     if len(set(columns)) < len(columns):
         twice = next(name for name in columns if columns.count(name) > 1)
         raise DesignError(f"mods={shown(formula)} gives two coefficients the name {twice!r}; rename a column")
-    terms = {str(term): tuple(int(i) for i in slots) for term, slots in spec.term_indices.items()}
     return X, columns, terms, spec
+
+
+def _products(checked: Formula, used: Columns, levels: Mapping[str, tuple[str, ...]], k: int) -> Coded | None:
+    """Code an intercept, columns and their products as formulaic does, without its delay.
+
+    None where that is not all, or where a product of categories comes without those below it.
+    """
+    terms = {
+        str(term): [str(one.expr) for one in term.factors if one.eval_method.value == "lookup"] for term in checked
+    }
+    whole = all(len(terms[str(term)]) == len(term.factors) or str(term) == "1" for term in checked)
+    words = {name for name, values in used.items() if not is_number(values)}
+    odd = [n for n in words if isinstance(v := used[n], pd.Categorical) and tuple(v.categories) != levels[n]]
+    if not whole or "1" not in terms or len(terms) < len(checked) or odd:
+        return None
+    there = set(map(frozenset, terms.values()))
+    for names in terms.values():
+        below = (frozenset(some) for m in range(1, len(names)) for some in combinations(names, m))
+        if not words.isdisjoint(names) and not there.issuperset(below):
+            return None
+    parts = {name: _treatment(name, v, levels[name] if name in words else None) for name, v in used.items()}
+    found: dict[str, Array] = {INTERCEPT: np.ones(k)}
+    places: dict[str, tuple[int, ...]] = {"1": (0,)}
+    for term, names in terms.items():
+        made = {} if term == "1" else _multiplied([parts[name] for name in names])
+        places[term] = places.get(term) or tuple(range(len(found), len(found) + len(made)))
+        if not found.keys().isdisjoint(made):
+            return None
+        found |= made
+    return np.array(list(found.values())).T, tuple(found), {term: places[term] for term in terms}, None
+
+
+def _treatment(name: str, values: Any, levels: Sequence[str] | None) -> dict[str, Array]:
+    """Return a column of numbers as it is, or one column for each level but the first."""
+    if levels is None:
+        return {name: np.asarray(values)}
+    codes = pd.Categorical(values, list(levels)).codes
+    return {f"{name}[T.{level}]": (codes == at).astype(float) for at, level in enumerate(levels) if at}
+
+
+def _multiplied(parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """Return the products of one column of each part; those of the first part follow each other."""
+    found = {}
+    with np.errstate(all="ignore"):
+        for chosen in product(*reversed(parts)):
+            names = chosen[::-1]
+            found[":".join(names)] = reduce(np.multiply, [part[n] for part, n in zip(parts, names, strict=True)])
+    return found
+
+
+def _by_formulaic(formula: str, checked: Formula, used: Columns, k: int) -> Coded:
+    from formulaic import model_matrix
+    from formulaic.errors import FormulaicError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            matrix = model_matrix(checked, _frame(used, k), context=CONTEXT, na_action="raise")
+    except (FormulaicError, ValueError, TypeError, ArithmeticError) as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise DesignError(f"mods={formula!r} cannot be computed from these moderators: {reason}") from error
+    spec = matrix.model_spec
+    columns = tuple(INTERCEPT if c == "Intercept" else str(c) for c in spec.column_names)
+    terms = {str(term): tuple(int(i) for i in slots) for term, slots in spec.term_indices.items()}
+    return np.array(matrix, dtype=float), columns, terms, spec
 
 
 def _check_size(X: Array, columns: tuple[str, ...], formula: str) -> None:

@@ -301,7 +301,10 @@ def check_size(formula: Formula, levels: Mapping[str, Sequence[str]], *, where: 
     """Refuse a design with more coefficients than are meant, before it is made."""
     least = most = 0
     for term in formula:
-        widths = [_width(str(factor.expr), levels) for factor in term.factors]
+        widths = [
+            len(levels.get(factor.expr, " ")) if factor.eval_method.value == "lookup" else _width(factor.expr, levels)
+            for factor in term.factors
+        ]
         least += math.prod(max(width - 1, 1) for width in widths)
         most += math.prod(widths)
     if least > MOST_COLUMNS or most > 10 * MOST_COLUMNS:
@@ -309,9 +312,7 @@ def check_size(formula: Formula, levels: Mapping[str, Sequence[str]], *, where: 
 
 
 def _width(factor: str, levels: Mapping[str, Sequence[str]]) -> int:
-    """Return how many columns a factor may have: its levels, or the size of a spline."""
-    if factor in levels:
-        return len(levels[factor])
+    """Return how many columns a function may give: the levels of what it codes, or the size of a spline."""
     try:
         call, names = parse(factor)
     except RefusedError:

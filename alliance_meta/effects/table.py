@@ -223,15 +223,19 @@ class EffectSizes:
         """Standard errors, (k,)."""
         return np.sqrt(self.vi)
 
-    def outcome_columns(self) -> set[str]:
-        """Return the columns that the effects came from, or that repeat them up to rounding, as z or as r."""
-        found = {self.columns[name] for name in ("ri", "yi") if name in self.columns}
-        for name, column in self._moderators.select_dtypes("number").items():
-            x = column.to_numpy(dtype=float, na_value=np.nan)
-            away = np.abs(np.abs(x) - np.abs([self.yi, np.tanh(self.yi)])).max(axis=1)
-            if self.k > COPIED and away.min() <= ROUNDED and np.ptp(x) > COPIED * ROUNDED:
-                found.add(str(name))
-        return found
+    def outcome_columns(self, names: Sequence[str]) -> list[str]:
+        """Return those of the columns named that the effects came from, or that repeat them, as z or as r."""
+        origins = {self.columns[name] for name in ("ri", "yi") if name in self.columns}
+        both = np.array([self.yi, np.tanh(self.yi)])
+        return [name for name in names if name in origins or self._repeats(both, self._moderators[name])]
+
+    def _repeats(self, both: Array, column: pd.Series[Any]) -> bool:
+        """Tell whether a column is one of `both`, up to rounding and sign."""
+        if self.k <= COPIED or not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+            return False
+        x = column.to_numpy(dtype=float, na_value=np.nan)
+        away = np.abs(np.abs(x) - np.abs(both)).max(axis=1)
+        return bool(away.min() <= ROUNDED and np.ptp(x) > COPIED * ROUNDED)
 
     @property
     def moderators(self) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from alliance_meta.core.mixed.plan import Term
 from alliance_meta.core.mixed.structures import CompoundSymmetry, Correlated, Scaled, Structure, Unstructured
 from alliance_meta.core.robust.clusters import IntArray, codes
 from alliance_meta.design import design_of
-from alliance_meta.effects.dependent.groups import expand, factor, sides
+from alliance_meta.effects.dependent.groups import Levels, expand, factor, sides
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import DesignError, InputError
 from alliance_meta.options import Struct, check_option
@@ -51,7 +51,7 @@ def parse_random(
     if unknown:
         raise InputError(f"R has {', '.join(map(repr, unknown))}, which random does not name")
     found: list[ParsedTerm] = []
-    known: dict[str, tuple[list[str], IntArray]] = {}
+    known: dict[str, tuple[Levels, IntArray]] = {}
     for item in items:
         left, right = sides(item)
         if left == "1":
@@ -86,18 +86,18 @@ def _is_slope(left: str) -> bool:
     return "+" in left or not re.fullmatch(r"[A-Za-z_]\w*", left)
 
 
-def _intercept(path: str, effects: EffectSizes, R: Any, known: dict[str, tuple[list[str], IntArray]]) -> ParsedTerm:
+def _intercept(path: str, effects: EffectSizes, R: Any, known: dict[str, tuple[Levels, IntArray]]) -> ParsedTerm:
     levels, group = factor(path, effects, known)
     name = f"sigma2[{path}]"
     if R is None:
-        label = RandomTerm(path, "ID", (name,), tuple(levels), group)
+        label = RandomTerm(path, "ID", (name,), levels, group)
         return ParsedTerm(label, Scaled(np.ones((1, 1))), (Term(group),))
     matrix = _correlations(R, path, levels)
-    label = RandomTerm(path, "R", (name,), tuple(levels), group)
+    label = RandomTerm(path, "R", (name,), levels, group)
     return ParsedTerm(label, Scaled(matrix), (Term(group, linked=True),))
 
 
-def _correlations(R: Any, path: str, levels: list[str]) -> Array:
+def _correlations(R: Any, path: str, levels: Levels) -> Array:
     if not isinstance(R, pd.DataFrame):
         raise InputError(f"R[{path!r}] must be a DataFrame whose rows and columns are the levels of {path}")
     frame = R.copy()
@@ -105,7 +105,7 @@ def _correlations(R: Any, path: str, levels: list[str]) -> Array:
     missing = [level for level in levels if level not in frame.index or level not in frame.columns]
     if missing:
         raise InputError(f"R[{path!r}] has no row and column for {', '.join(map(repr, missing[:5]))}")
-    matrix = frame.loc[levels, levels].to_numpy(dtype=float)
+    matrix = frame.loc[list(levels), list(levels)].to_numpy(dtype=float)
     if not (np.isfinite(matrix).all() and np.allclose(matrix, matrix.T, atol=1e-12)):
         raise InputError(f"R[{path!r}] must be symmetric and without missing values")
     if np.linalg.eigvalsh(matrix)[0] < -1e-8:
@@ -126,28 +126,29 @@ def _wide(left: str, right: str, struct: Struct, effects: EffectSizes) -> Parsed
             raise InputError(f"random term {name!r}: a value is missing for {gone}; fill it in or leave the rows out")
         structure: Structure = Unstructured(design.p)
         names = _matrix_names(name, design.names)
-        label = RandomTerm(name, struct, names, tuple(outer_levels), outer, design.names, slopes=design)
+        label = RandomTerm(name, struct, names, outer_levels, outer, design.names, slopes=design)
         return ParsedTerm(label, structure, (Term(outer, design.X),))
     levels, inner = factor(left, effects)
+    columns = tuple(levels)
     if struct in ("CS", "ID"):
         both = codes(outer * (int(inner.max()) + 1) + inner)
         names = tuple(f"{p}[{name}]" for p in PARAMETERS[struct])
-        label = RandomTerm(name, struct, names, tuple(outer_levels), outer, tuple(levels), inner)
+        label = RandomTerm(name, struct, names, outer_levels, outer, columns, inner)
         if struct == "ID":
             return ParsedTerm(label, Scaled(np.ones((1, 1))), (Term(both),))
         most = int(np.bincount(outer[np.unique(both, return_index=True)[1]]).max())
         return ParsedTerm(label, CompoundSymmetry(most), (Term(outer), Term(both)))
     if struct in ("AR", "HAR", "CAR"):
-        levels, inner = _ordered(levels, inner, numeric=struct == "CAR", name=left)
-    q = len(levels)
+        columns, inner = _ordered(columns, inner, numeric=struct == "CAR", name=left)
+    q = len(columns)
     Z = np.zeros((effects.k, q))
     Z[np.arange(effects.k), inner] = 1.0
-    structure, names = _structure(struct, levels, name)
-    label = RandomTerm(name, struct, names, tuple(outer_levels), outer, tuple(levels), inner)
+    structure, names = _structure(struct, columns, name)
+    label = RandomTerm(name, struct, names, outer_levels, outer, columns, inner)
     return ParsedTerm(label, structure, (Term(outer, Z),))
 
 
-def _ordered(levels: list[str], inner: IntArray, *, numeric: bool, name: str) -> tuple[list[str], IntArray]:
+def _ordered(levels: tuple[str, ...], inner: IntArray, *, numeric: bool, name: str) -> tuple[tuple[str, ...], IntArray]:
     """Return the levels in the order of time: as numbers where they are, else as they first appear."""
     try:
         times = np.array([float(level) for level in levels])
@@ -158,16 +159,16 @@ def _ordered(levels: list[str], inner: IntArray, *, numeric: bool, name: str) ->
     order = np.argsort(times)
     place = np.empty(order.size, dtype=np.intp)
     place[order] = np.arange(order.size)
-    return [levels[i] for i in order], place[inner]
+    return tuple(levels[i] for i in order), place[inner]
 
 
-def _structure(struct: Struct, levels: list[str], name: str) -> tuple[Structure, tuple[str, ...]]:
+def _structure(struct: Struct, levels: tuple[str, ...], name: str) -> tuple[Structure, tuple[str, ...]]:
     q = len(levels)
     variances = tuple(f"tau2[{name}: {level}]" for level in levels)
     steps = np.abs(np.subtract.outer(np.arange(q), np.arange(q))).astype(float)
     rho = f"rho[{name}]"
     if struct == "UN":
-        return Unstructured(q), _matrix_names(name, tuple(levels))
+        return Unstructured(q), _matrix_names(name, levels)
     if struct == "DIAG":
         return Correlated(q), variances
     if struct == "HCS":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +35,8 @@ class RandomTerm:
         levels within outer ones), ``GEN`` (intercept and slopes).
     parameters : tuple of str
         Names of the parameters that are searched for.
-    levels : tuple of str
-        The groups.
+    levels : sequence of str
+        What each group is called.
     group : ndarray of shape (k,)
         Group of each effect.
     columns : tuple of str
@@ -48,7 +48,7 @@ class RandomTerm:
     name: str
     struct: Struct | str
     parameters: tuple[str, ...]
-    levels: tuple[str, ...]
+    levels: Sequence[str]
     group: IntArray
     columns: tuple[str, ...] = ()
     inner: IntArray | None = None

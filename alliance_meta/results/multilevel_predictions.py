@@ -93,7 +93,7 @@ def blup(fit: MultilevelResults, *, level: float) -> pd.DataFrame:
     pred, variance = _study_means(fit, place, X / counts)
     half = np.array([critical_value(level, fit._df(x[None, :])) for x in X]) * np.sqrt(variance)
     columns = {"pred": pred, "se": np.sqrt(variance), "pi_lb": pred - half, "pi_ub": pred + half}
-    return pd.DataFrame(columns, index=pd.Index(term.levels, name=term.name))
+    return pd.DataFrame(columns, index=pd.Index(list(term.levels), name=term.name))
 
 
 def _study_means(fit: MultilevelResults, place: int, X: Array) -> tuple[Array, Array]:
@@ -123,7 +123,7 @@ def predict_within(fit: MultilevelResults, newdata: Newdata, *, scale: Scale | N
     spread = half * np.sqrt(variance + rest)
     values = (pred, se, pred - half * se, pred + half * se, pred - spread, pred + spread)
     out = _on_scale(fit, values, np.full(term.n, rest), scale)
-    out.index = pd.Index(term.levels, name=term.name)
+    out.index = pd.Index(list(term.levels), name=term.name)
     out.attrs["level"] = level
     return out
 

@@ -16,9 +16,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy import sparse
 
 from alliance_meta._typing import Array
 from alliance_meta.core.robust.clusters import IntArray
+
+# From so many numbers on a sparse product adds up groups faster than NumPy does.
+SPARSE = 3_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +48,15 @@ class Level:
         return self.W.shape[1]
 
     @cached_property
-    def sizes(self) -> IntArray:
-        """Rows of each group, (n,)."""
-        return np.diff(np.append(self.starts, len(self.W)))
+    def group(self) -> IntArray:
+        """Group of each row, (k,)."""
+        return np.repeat(np.arange(self.starts.size), np.diff(np.append(self.starts, len(self.W))))
+
+    @cached_property
+    def members(self) -> sparse.csr_array:
+        """A row of ones for each group, (n, k)."""
+        k = len(self.W)
+        return sparse.csr_array((np.ones(k), np.arange(k), np.append(self.starts, k)), shape=(self.starts.size, k))
 
     def sums(self, A: Array) -> Array:
         """Return W'A of each group, (..., n, q, c) for A (..., k, c)."""
@@ -63,11 +73,14 @@ class Level:
             return A
         if self.starts.size == 1:
             return A.sum(axis=-2, keepdims=True)
+        k, c = A.shape[-2:]
+        if A.size == k * c >= SPARSE:
+            return np.asarray(self.members @ A.reshape(k, c)).reshape(*A.shape[:-2], -1, c)
         return np.asarray(np.add.reduceat(A, self.starts, axis=-2))
 
     def spread(self, values: Array, axis: int) -> Array:
         """Return each group's value for each of its rows; groups lie along the axis."""
-        return values if self.starts.size == len(self.W) else np.repeat(values, self.sizes, axis=axis)
+        return values if self.starts.size == len(self.W) else np.take(values, self.group, axis=axis)
 
     def rows(self, S: Array, H: Array) -> Array:
         """Return S_i H_g for each row i of group g, (..., k, c), for S (..., k, q) and H (..., n, q, c)."""

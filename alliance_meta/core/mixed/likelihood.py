@@ -172,17 +172,18 @@ class MixedPoint:
 
     @cached_property
     def _normal(self) -> tuple[Array, Array, Array]:
-        """The lower triangle L with L L' = Q'M^-1 Q, the coefficients of Q, and whether there are any."""
+        """The inverse of the lower triangle L with L L' = Q'M^-1 Q, the coefficients of Q, whether there are any."""
         cross = self.problem.Q.T @ self.factored.solved
         A, b = cross[..., 1:], cross[..., :1]
         valid = np.isfinite(self.factored.logdet)
+        if not valid.all():
+            A, b = np.where(valid[..., None, None], A, np.eye(A.shape[-1])), np.where(valid[..., None, None], b, 0.0)
         try:
-            L = np.linalg.cholesky(A if valid.all() else np.where(valid[..., None, None], A, np.eye(A.shape[-1])))
+            inverse = _inverse_root(A)
         except np.linalg.LinAlgError:
-            valid = valid & (np.linalg.eigvalsh(np.nan_to_num(A))[..., 0] > 0)
-            L = np.linalg.cholesky(np.where(valid[..., None, None], A, np.eye(A.shape[-1])))
-        half = np.linalg.solve(L, b if valid.all() else np.where(valid[..., None, None], b, 0.0))
-        return L, np.linalg.solve(np.swapaxes(L, -1, -2), half)[..., 0], valid
+            valid = valid & (np.linalg.eigvalsh(A)[..., 0] > 0)
+            inverse = _inverse_root(np.where(valid[..., None, None], A, np.eye(A.shape[-1])))
+        return inverse, (np.swapaxes(inverse, -1, -2) @ (inverse @ b))[..., 0], valid
 
     @property
     def valid(self) -> Array:
@@ -203,7 +204,7 @@ class MixedPoint:
     @cached_property
     def _root(self) -> Array:
         """R with R R' = (Q'M^-1 Q)^-1, (..., p, p)."""
-        return np.asarray(np.swapaxes(np.linalg.inv(self._normal[0]), -1, -2))
+        return np.swapaxes(self._normal[0], -1, -2)
 
     @cached_property
     def weighted_resid(self) -> Array:
@@ -231,7 +232,7 @@ class MixedPoint:
         value = -0.5 * (self.factored.logdet + self._rss)
         free = self.problem.k
         if restricted:
-            value = value - np.log(np.diagonal(self._normal[0], axis1=-2, axis2=-1)).sum(axis=-1)
+            value = value + np.log(np.diagonal(self._normal[0], axis1=-2, axis2=-1)).sum(axis=-1)
             free -= self.problem.p
         return np.where(self.valid, value - 0.5 * free * LOG_2PI, -np.inf)
 
@@ -270,7 +271,7 @@ class MixedPoint:
                 squares = squares + np.square(self._scaled_X).sum(axis=(-2, -1))
             return np.asarray(0.5 * (squares - self.factored.diagonal.sum(axis=-1)))[..., None, None]
         sums = self._sums[place] if restricted else self._sums[place][..., -1:]
-        flat = np.moveaxis(sums, -3, -2)
+        flat = np.swapaxes(sums, -3, -2)
         flat = flat.reshape(*flat.shape[:-2], -1)
         S = 0.5 * (flat @ np.swapaxes(flat, -1, -2) - self.factored.within(place).sum(axis=-3))
         q = S.shape[-1] // n
@@ -327,6 +328,15 @@ class MixedPoint:
                 least = self.problem.steps[part]
                 found[..., part, part] -= _bend(component.structure, self.theta[..., part], slopes, least)
         return found
+
+
+def _inverse_root(A: Array) -> Array:
+    """Return the inverse of the lower triangle L with L L' = A, (..., p, p)."""
+    if A.shape[-1] > 1:
+        return np.asarray(np.linalg.inv(np.linalg.cholesky(A)))
+    if not (A > 0).all():
+        raise np.linalg.LinAlgError("not positive definite")
+    return 1.0 / np.sqrt(A)
 
 
 def _bend(structure: Structure, theta: Array, slopes: list[Array], least: Array) -> Array:

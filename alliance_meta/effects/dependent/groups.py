@@ -6,10 +6,10 @@ name of each effect or else the row, any other name a column of the sheet.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import pandas as pd
@@ -43,6 +43,27 @@ class Grouping:
     name: str | None
     codes: IntArray
     levels: tuple[Any, ...]
+
+
+class Levels(Sequence[str]):
+    """What the n groups of a factor are called, put into words when they are asked for: many fits never do."""
+
+    def __init__(self, n: int, words: Callable[[], list[str]]) -> None:
+        self._n, self._words = n, words
+
+    @cached_property
+    def _texts(self) -> tuple[str, ...]:
+        return tuple(self._words())
+
+    def __len__(self) -> int:
+        return self._n
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, at: int | slice) -> str | tuple[str, ...]:
+        return self._texts[at]
 
 
 def grouping(effects: EffectSizes, spec: Any, argument: str) -> Grouping:
@@ -89,7 +110,7 @@ def column(effects: EffectSizes, name: str, argument: str) -> Any:
                 "effects otherwise; rename the moderator, or give it as the study (study_id=)"
             )
         return np.array(effects.study_id, dtype=object)
-    if name == ROWS and (there is None or there.isna().all()):
+    if name == ROWS and _names_no_effects(there):
         return np.arange(1, effects.k + 1)
     if there is not None:
         return there
@@ -99,11 +120,17 @@ def column(effects: EffectSizes, name: str, argument: str) -> Any:
     raise InputError(f"{argument}={name!r} is not a column{did_you_mean(name, known)}. Columns: {', '.join(known)}")
 
 
+def _names_no_effects(ids: pd.Series[Any] | None) -> bool:
+    """Tell whether the sheet has no effect ids of its own, so that the rows are meant."""
+    return ids is None or bool(ids.isna().all())
+
+
 def _empty_text(levels: Any) -> Any:
     """Tell which levels are empty, with one place more for the code -1 of a missing value."""
-    if isinstance(levels, np.ndarray) and levels.dtype.kind != "O":
-        return np.arange(len(levels) + 1) == len(levels)
     blank = frozenset(EMPTY)
+    text = pd.api.types.infer_dtype(levels, skipna=False) == "string"
+    if levels.dtype.kind in "iuf" or (text and blank.isdisjoint(map(str.strip, levels))):
+        return np.arange(len(levels) + 1) == len(levels)
     return np.array([*[isinstance(level, str) and level.strip() in blank for level in levels], True])
 
 
@@ -205,8 +232,8 @@ def expand(path: str) -> list[str]:
 
 
 def factor(
-    name: str, effects: EffectSizes, known: dict[str, tuple[list[str], IntArray]] | None = None
-) -> tuple[list[str], IntArray]:
+    name: str, effects: EffectSizes, known: dict[str, tuple[Levels, IntArray]] | None = None
+) -> tuple[Levels, IntArray]:
     """Return the levels and the codes of a factor of ``random=``; ``a/b`` is b within a.
 
     ``es_id`` tells effects apart: within studies it must do so, and by itself only where no study counts anew.
@@ -225,28 +252,40 @@ def factor(
         )
     for part in rest:
         inner, within = _levels(part, effects)
-        both, pairs = pd.factorize(code * len(inner) + within)
+        pairs = code * len(inner) + within
+        both = np.arange(effects.k)
+        if len(inner) < effects.k:
+            both, pairs = pd.factorize(pairs)
         if part == ROWS and len(pairs) < effects.k:
             twice = effects.slab[int(np.flatnonzero(pd.Series(both).duplicated())[0])]
             raise InputError(
                 f"the column {ROWS!r} repeats within {name.rpartition('/')[0]} ({twice}): it must tell effects apart; "
                 "number them, or rename it"
             )
-        above, below = (index.tolist() for index in np.divmod(pairs, len(inner)))
-        levels = [f"{levels[a]}/{inner[b]}" for a, b in zip(above, below, strict=True)]
-        code = both.astype(np.intp)
+        levels, code = _paired(levels, inner, pairs), both.astype(np.intp)
     return levels, code
 
 
-def _levels(name: str, effects: EffectSizes) -> tuple[list[str], IntArray]:
+def _paired(outer: Levels, inner: Levels, pairs: IntArray) -> Levels:
+    def words() -> list[str]:
+        above, below = (index.tolist() for index in np.divmod(pairs, len(inner)))
+        return [f"{outer[a]}/{inner[b]}" for a, b in zip(above, below, strict=True)]
+
+    return Levels(len(pairs), words)
+
+
+def _levels(name: str, effects: EffectSizes) -> tuple[Levels, IntArray]:
     """Return the levels as text, in the order in which they appear, and the codes."""
+    k = effects.k
+    if name == ROWS and _names_no_effects(effects.moderators.get(ROWS)):
+        return Levels(k, lambda: list(map(str, range(1, k + 1)))), np.arange(k, dtype=np.intp)
     found = grouping(effects, name, "random")
-    texts = [str(level) for level in found.levels]
+    texts = list(map(str, found.levels))
     levels = list(dict.fromkeys(texts))
     if len(levels) == len(texts):
-        return levels, found.codes
+        return Levels(len(texts), lambda: texts), found.codes
     merged = {level: code for code, level in enumerate(levels)}
-    return levels, np.array([merged[text] for text in texts], dtype=np.intp)[found.codes]
+    return Levels(len(levels), lambda: levels), np.array([merged[text] for text in texts], dtype=np.intp)[found.codes]
 
 
 def as_level(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +57,7 @@ def find_nest(fit: Any, nest: str | None, level: float) -> Nest:
     return Nest(clusters, _marks(model, clusters, level) if isinstance(model, MultilevelResults) else None)
 
 
-def _given(name: str, codes: Any, labels: tuple[str, ...]) -> Clusters:
+def _given(name: str, codes: Any, labels: Sequence[str]) -> Clusters:
     return Clusters(name, np.asarray(codes, dtype=np.intp), tuple(labels))
 
 
