@@ -9,7 +9,7 @@ from typing import Any
 
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.reporting.columns import Table, column, effect_columns
-from alliance_meta.reporting.fitting import Fitted, refit
+from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.numbers import Quantity
 from alliance_meta.reporting.spec import Item
 
@@ -57,9 +57,8 @@ def rho_table(item: Item, fits: Mapping[str, Fitted]) -> tuple[Table, dict[str, 
 def _under(fitted: Fitted, rho: float) -> Mapping[str, Quantity]:
     if fitted.spec.rho == rho:
         return fitted.statistics
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AllianceMetaWarning)
-        return refit(fitted, replace(fitted.spec, rho=rho)).statistics
+    with warnings.catch_warnings(action="ignore", category=AllianceMetaWarning):
+        return fitted.under(replace(fitted.spec, rho=rho)).statistics
 
 
 def _ends(value: Any) -> tuple[Any, Any]:

@@ -9,10 +9,10 @@ import pandas as pd
 
 from alliance_meta.errors import InputError
 from alliance_meta.options import did_you_mean
+from alliance_meta.reporting.fitted import Fitted
 
 if TYPE_CHECKING:
     from alliance_meta.effects.sheet.coded import CodedTable
-    from alliance_meta.reporting.fitting import Fitted
 
 Table = dict[str, Any]
 

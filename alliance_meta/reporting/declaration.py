@@ -82,7 +82,8 @@ from typing import Any
 
 from alliance_meta.errors import CannotRunError, InputError
 from alliance_meta.options import did_you_mean
-from alliance_meta.reporting.checks import analysis_problems, item_problems, with_defaults
+from alliance_meta.reporting.checks import analysis_problems, item_problems
+from alliance_meta.reporting.kinds import with_defaults
 from alliance_meta.reporting.spec import (
     CONTENTS,
     PIECES,

@@ -12,7 +12,8 @@ import pandas as pd
 
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.reporting.columns import Table, column
-from alliance_meta.reporting.fitting import Fitted, located
+from alliance_meta.reporting.fitted import Fitted
+from alliance_meta.reporting.fitting import located
 from alliance_meta.reporting.numbers import Quantity, quantity
 from alliance_meta.reporting.spec import Item, Umbrella
 from alliance_meta.tables.format import MINUS

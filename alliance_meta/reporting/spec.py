@@ -34,7 +34,6 @@ FigureKind = Literal[
     "forest", "caterpillar", "bubble", "profile", "means", "dependence", "posterior", "prior_sensitivity", "shares"
 ]
 
-RANDOM, MULTILEVEL, RVE, BAYES = "random", "multilevel", "rve", "bayes"
 REPRODUCE = "reproduce"
 UMBRELLA, CLAIMS, CONSISTENCY = "umbrella", "claims", "consistency"
 # What a report shows of the published results: table -> the piece it belongs to, and figures likewise.
@@ -83,12 +82,6 @@ class Analysis:
     mu_prior: str | None = None
     tau_prior: str | None = None
     beta_prior: str | None = None
-
-    @property
-    def dependent(self) -> bool:
-        """Whether something is said about effects of one study that depend on each other."""
-        means = self.kind in (MULTILEVEL, RVE) or self.aggregate is not None or self.robust is not None
-        return means or (self.kind == BAYES and bool(self.random))
 
 
 @dataclass(frozen=True, slots=True)

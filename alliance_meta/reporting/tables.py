@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,11 +11,10 @@ from alliance_meta.core.distributions import critical_value
 from alliance_meta.reporting.coefficients import WITH_MODERATORS
 from alliance_meta.reporting.columns import Table, column, extra_columns, in_words
 from alliance_meta.reporting.comparisons import coefficients, comparison, components, levels
-from alliance_meta.reporting.fitting import Fitted
+from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.numbers import Quantity
-from alliance_meta.reporting.posterior import PREDICTED, other_priors, posterior
-from alliance_meta.reporting.spec import BAYES, Item
-from alliance_meta.tables.format import format_df
+from alliance_meta.reporting.posterior import other_priors, posterior
+from alliance_meta.reporting.spec import Item
 
 GROUPS = {
     "k_rows": "Data",
@@ -30,11 +28,6 @@ GROUPS = {
     "asked": "Evidence",
 }
 LONG = 60
-OF_ONE_EFFECT = (
-    "Prediction interval: where the true correlation of one new effect of a new, similar study is expected (of its "
-    "mean, where effects were averaged first); t with the degrees of freedom above, variance τ² plus the squared "
-    "standard error, on the model's scale."
-)
 
 
 def studies(item: Item, fits: Mapping[str, Fitted]) -> Table:
@@ -101,7 +94,6 @@ def study_rows(fitted: Fitted) -> list[dict[str, Any]]:
 
 
 def _studies_of_one(item: Item, fitted: Fitted) -> Table:
-    level = f"{100 * fitted.spec.level:g}%"
     rows = study_rows(fitted)
     extra = extra_columns(item.columns, fitted.table)
     columns = [
@@ -109,7 +101,7 @@ def _studies_of_one(item: Item, fitted: Fitted) -> Table:
         *extra,
         *([column("n", "n", "count")] if fitted.effects.ni is not None else []),
         column("r", "r", "r") if fitted.on_r else column("estimate", fitted.effects.scale_label.capitalize(), "fixed2"),
-        column(["ci_lb", "ci_ub"], f"{level} CI", "r_interval" if fitted.on_r else "fixed2_interval"),
+        column(["ci_lb", "ci_ub"], f"{fitted.level} CI", "r_interval" if fitted.on_r else "fixed2_interval"),
         *([column("weight", "Weight, %", "weight")] if hasattr(fitted.fit, "weights") else []),
     ]
     kept = {key for one in columns for key in one["keys"]}
@@ -139,7 +131,7 @@ def statistics_table(item: Item, fits: Mapping[str, Fitted]) -> Table:
     columns = [column("statistic", "Statistic")]
     columns += [column(fitted.spec.id, fitted.heading, "r", blank="–") for fitted in chosen]
     caption = item.caption or f"Every statistic: {'; '.join(fitted.spec.label for fitted in chosen)}."
-    rules = dict.fromkeys(rule for rule in map(prediction_rule, chosen) if rule)
+    rules = dict.fromkeys(rule for rule in map(_prediction_rule, chosen) if rule)
     return {"kind": "statistics", "caption": caption, "columns": columns, "rows": rows, "notes": list(rules)}
 
 
@@ -161,21 +153,9 @@ def _keys_by_group(blocks: Iterable[Mapping[str, Quantity]]) -> list[tuple[str, 
     return sorted(found, key=lambda pair: order.index(pair[0]))
 
 
-def prediction_rule(fitted: Fitted) -> str:
+def _prediction_rule(fitted: Fitted) -> str:
     """Say how the prediction interval was made; empty where there is none."""
-    if fitted.fit.p > 1 or fitted.spec.method == "EE":
-        return ""
-    if fitted.spec.kind == BAYES:
-        return PREDICTED
-    if fitted.spec.dependent:
-        return OF_ONE_EFFECT if fitted.on_r else OF_ONE_EFFECT.replace("true correlation", "true effect")
-    one = "the true correlation" if fitted.on_r else "the true effect"
-    df = float(fitted.fit.ddf[0])
-    reference = "the normal distribution" if math.isinf(df) else f"t with {format_df(df)} degrees of freedom"
-    return (
-        f"Prediction interval: where {one} of one new, similar study is expected; "
-        f"{reference}, variance τ² plus the squared standard error, on the model's scale."
-    )
+    return "" if fitted.fit.p > 1 or fitted.spec.method == "EE" else fitted.prediction_rule()
 
 
 _OWN = frozenset({"label", "n", "r", "estimate", "ci_lb", "ci_ub", "weight"})
