@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from alliance_meta.errors import AllianceMetaWarning, InputError
@@ -58,7 +57,7 @@ def _under(fitted: Fitted, rho: float) -> Mapping[str, Quantity]:
     if fitted.spec.rho == rho:
         return fitted.statistics
     with warnings.catch_warnings(action="ignore", category=AllianceMetaWarning):
-        return fitted.under(replace(fitted.spec, rho=rho)).statistics
+        return fitted.under(fitted.spec.but(rho=rho)).statistics
 
 
 def _ends(value: Any) -> tuple[Any, Any]:

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import get_args
 
-from alliance_meta.core.robust.rve import Working
-from alliance_meta.effects.dependent.aggregate import Aggregation
-from alliance_meta.options import (
-    Degrees,
-    Measure,
-    RobustType,
-    VType,
-    check_level,
-    check_option,
-    did_you_mean,
-)
-from alliance_meta.reporting.kinds import KINDS, choice_problems, refused
+from alliance_meta.options import check_level, did_you_mean
+from alliance_meta.reporting.kinds import choice_problems, refused
 from alliance_meta.reporting.made import ID, LONGEST_ID
 from alliance_meta.reporting.spec import (
     PIECE_FIGURES,
@@ -26,30 +17,17 @@ from alliance_meta.reporting.spec import (
     PIECES,
     REPRODUCE,
     Analysis,
-    AnalysisKind,
     FigureKind,
     Item,
     Section,
     TableKind,
 )
 
-if TYPE_CHECKING:
-    pass
-
 ONE_EACH = ("left_out", REPRODUCE)
 NEED_BY = ("bubble", "means")
 RESERVED = (*PIECES, "ref", "printed", REPRODUCE, "rho")
 _IDENTIFIER = re.compile(ID)
 NAMED = f"must be lower-case letters, digits and _, begin with a letter and have at most {LONGEST_ID} characters"
-
-_OPTIONS: dict[str, Any] = {
-    "measure": Measure,
-    "vtype": VType,
-    "aggregate": Aggregation,
-    "dfs": Degrees,
-    "robust": RobustType,
-    "working": Working,
-}
 
 
 def analysis_problems(analyses: Sequence[Analysis], folder: Path) -> Iterator[str]:
@@ -64,18 +42,13 @@ def analysis_problems(analyses: Sequence[Analysis], folder: Path) -> Iterator[st
         if analysis.id in seen:
             yield f"{where}: the id occurs twice; each analysis needs its own"
         seen.add(analysis.id)
-        for problem in (*_option_problems(analysis), *_data_problems(analysis.data, folder)):
+        problems = (
+            refused(check_level, analysis.level),
+            choice_problems(analysis),
+            _data_problems(analysis.data, folder),
+        )
+        for problem in chain.from_iterable(problems):
             yield f"{where}: {problem}"
-
-
-def _option_problems(spec: Analysis) -> Iterator[str]:
-    yield from refused(check_option, "kind", spec.kind, AnalysisKind)
-    for name, options in _OPTIONS.items():
-        if getattr(spec, name) is not None:
-            yield from refused(check_option, name, getattr(spec, name), options)
-    yield from refused(check_level, spec.level)
-    if spec.kind in KINDS:
-        yield from choice_problems(spec)
 
 
 def _data_problems(data: str, folder: Path, key: str = "data") -> Iterator[str]:
@@ -99,10 +72,12 @@ def _is_file(path: Path) -> bool:
 
 
 def item_problems(
-    sections: Sequence[Section], analyses: Sequence[Analysis], pieces: Collection[str], folder: Path
+    sections: Sequence[Section], known: Sequence[str], pieces: Collection[str], folder: Path
 ) -> Iterator[str]:
-    """Yield what is wrong with the figures and tables; `pieces` are the declared views of published results."""
-    known = [analysis.id for analysis in analyses]
+    """Yield what is wrong with the figures and tables.
+
+    `known` are the ids of the analyses, `pieces` the declared views of published results.
+    """
     for section in sections:
         for item in section.item:
             where = f"[[section]] {section.heading!r}"
@@ -119,7 +94,6 @@ def item_problems(
 def _figure_problems(item: Item, known: Sequence[str]) -> Iterator[str]:
     kind = str(item.drawn)
     if item.figure is not None:
-        yield from refused(check_option, "figure", kind, FigureKind)
         if kind not in get_args(FigureKind):
             return
         if len(item.of) != 1:
@@ -138,7 +112,6 @@ def _table_problems(item: Item, known: Sequence[str], folder: Path) -> Iterator[
     if item.table is None:
         return
     table = item.table
-    yield from refused(check_option, "table", table, TableKind)
     if table not in get_args(TableKind) or table in PIECE_TABLES:
         return
     if not item.of:

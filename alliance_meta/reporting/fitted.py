@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 from alliance_meta.errors import InputError
 from alliance_meta.options import Measure
 from alliance_meta.reporting.numbers import Quantity, quantity
-from alliance_meta.reporting.spec import Analysis, AnalysisKind, Declared
+from alliance_meta.reporting.spec import Analysis, AnalysisKind, TableKind
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,10 +40,10 @@ class Fitted(ABC):
     options: ClassVar[Mapping[str, Any]] = {}
     lowest_rho: ClassVar[float] = -1.0
     # The table that holds its coefficients, and the R package that fits the same.
-    table_kind: ClassVar[str] = "coefficients"
+    table_kind: ClassVar[TableKind] = "coefficients"
     package: ClassVar[str] = "metafor"
 
-    spec: Declared
+    spec: Analysis
     whole: CodedTable
     table: CodedTable
     coded: EffectSizes
@@ -66,7 +66,7 @@ class Fitted(ABC):
 
     @classmethod
     @abstractmethod
-    def run(cls, spec: Declared, effects: EffectSizes) -> Any:
+    def run(cls, spec: Analysis, effects: EffectSizes) -> Any:
         """Return the fit of the model to coded effects."""
 
     @abstractmethod
@@ -101,7 +101,7 @@ class Fitted(ABC):
         """Return the frame of the profile of the likelihood."""
         raise InputError(f"figure='profile' shows a likelihood; an analysis of kind = {self.kind!r} has none")
 
-    def under(self, spec: Declared) -> Self:
+    def under(self, spec: Analysis) -> Self:
         """Return the same effects under another declaration of the same kind."""
         return replace(self, spec=spec, fit=self.run(spec, self.coded))
 

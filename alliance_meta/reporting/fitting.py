@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.kinds import KINDS, as_che
-from alliance_meta.reporting.spec import REPRODUCE, Analysis, Declaration, Declared
+from alliance_meta.reporting.spec import REPRODUCE, Analysis, Declaration
 
 if TYPE_CHECKING:
     from alliance_meta.effects.sheet.coded import CodedTable
@@ -19,7 +19,7 @@ DEPENDENT = "dependent"
 COLUMNS = ("ri", "ni", "yi", "vi", "sei", "measure")
 
 
-def run_analysis(spec: Declared, *, folder: Path) -> Fitted:
+def run_analysis(spec: Analysis, *, folder: Path) -> Fitted:
     """Load, code and fit one analysis; warnings are silenced here because the report prints their notes.
 
     Raises

@@ -6,7 +6,6 @@ import re
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
@@ -17,7 +16,7 @@ from alliance_meta.reporting import statistics as shown
 from alliance_meta.reporting.coefficients import coefficient_quantities, components
 from alliance_meta.reporting.fitted import Fitted, Put
 from alliance_meta.reporting.numbers import Quantity
-from alliance_meta.reporting.spec import Analysis, Declared
+from alliance_meta.reporting.spec import Analysis
 from alliance_meta.results.r_code import call, data, quoted, value
 from alliance_meta.tables.format import format_r
 
@@ -132,7 +131,7 @@ class _Random(_Likelihood):
             yield "cluster does nothing without aggregate or robust"
 
     @classmethod
-    def run(cls, spec: Declared, effects: EffectSizes) -> Any:
+    def run(cls, spec: Analysis, effects: EffectSizes) -> Any:
         from alliance_meta.effects.dependent.aggregate import aggregate
         from alliance_meta.models.random_effects import RandomEffectsModel
 
@@ -147,7 +146,7 @@ class _Random(_Likelihood):
         if self.dependent or self.spec.test == "z":
             return None if self.dependent else self.fit
         with warnings.catch_warnings(action="ignore", category=AllianceMetaWarning):
-            return self.run(replace(self.spec, test="z"), self.coded)
+            return self.run(self.spec.but(test="z"), self.coded)
 
     def put_dependence(self, put: Put) -> None:
         if self.spec.aggregate is not None:
@@ -227,7 +226,7 @@ class _Multilevel(_Likelihood):
             yield "struct does nothing without a random term 'inner | outer'"
 
     @classmethod
-    def run(cls, spec: Declared, effects: EffectSizes) -> Any:
+    def run(cls, spec: Analysis, effects: EffectSizes) -> Any:
         from alliance_meta.effects.dependent.covariance import impute_V
         from alliance_meta.models.multilevel import MultilevelModel
 
@@ -303,7 +302,7 @@ class _RVE(_Likelihood):
             yield "rho does nothing with working = 'HIER', whose errors are independent"
 
     @classmethod
-    def run(cls, spec: Declared, effects: EffectSizes) -> Any:
+    def run(cls, spec: Analysis, effects: EffectSizes) -> Any:
         from alliance_meta.models.rve import RVEModel
 
         options: dict[str, Any] = {"cluster": spec.cluster, "working": spec.working, "level": spec.level}
@@ -354,10 +353,10 @@ class _Bayes(Fitted):
                 yield from (f"{name}: {problem}" for problem in refused(_read_prior, getattr(spec, name), name))
 
     @classmethod
-    def run(cls, spec: Declared, effects: EffectSizes) -> Any:
+    def run(cls, spec: Analysis, effects: EffectSizes) -> Any:
         from alliance_meta.bayes.exact.model import BayesianModel
 
-        if effects.measure not in get_args(Measure) and not {"mu_prior", "tau_prior"} <= set(spec.said):
+        if effects.measure not in get_args(Measure) and not {"mu_prior", "tau_prior"} <= spec.said:
             raise InputError(
                 "give mu_prior and tau_prior: those taken by default are for correlations, not for these effects"
             )
@@ -396,13 +395,13 @@ KINDS: dict[str, type[Fitted]] = {one.kind: one for one in (_Random, _Multilevel
 KEYS = {key: [one.kind for one in KINDS.values() if key in one.keys] for kind in KINDS.values() for key in kind.keys}
 
 
-def with_defaults(spec: Declared) -> Declared:
+def with_defaults(spec: Analysis) -> Analysis:
     """Return an analysis with the defaults of its kind in place of what was left out."""
     wanted = KINDS[spec.kind].defaults(spec)
-    return replace(spec, **{name: value for name, value in wanted.items() if getattr(spec, name) in (None, ())})
+    return spec.but(**{name: value for name, value in wanted.items() if getattr(spec, name) in (None, ())})
 
 
-def as_che(spec: Declared) -> Declared | None:
+def as_che(spec: Analysis) -> Analysis | None:
     """Return what is made of dependent effects where no kind was named; None where the keys mean another model."""
     from alliance_meta.models.recipes import DEFAULT_RHO
 
@@ -414,12 +413,14 @@ def as_che(spec: Declared) -> Declared | None:
         return None
     changed: dict[str, Any] = {key: None for key in options if key not in spec.said}
     changed |= {"kind": _Multilevel.kind, "rho": DEFAULT_RHO, "robust": "CR2"}
-    return with_defaults(replace(spec, **changed))
+    return with_defaults(spec.but(**changed))
 
 
 def choice_problems(spec: Analysis) -> Iterator[str]:
-    """Yield what is wrong with the keys that kinds differ in."""
-    kind = KINDS[spec.kind]
+    """Yield what is wrong with the keys that kinds differ in; of a kind that does not exist nothing can be said."""
+    kind = KINDS.get(spec.kind)
+    if kind is None:
+        return
     for name, options in kind.options.items():
         if getattr(spec, name) is not None:
             yield from refused(check_option, name, getattr(spec, name), options)
