@@ -12,6 +12,7 @@ from alliance_meta.effects.provenance import Provenance
 from alliance_meta.reporting.citations import linked, method_keys, reference_list
 from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.made import named_by
+from alliance_meta.reporting.prose import escape
 from alliance_meta.reporting.spec import Declaration, Item
 from alliance_meta.reporting.tables import MAKERS
 from alliance_meta.results.r_code import SHEET, comment
@@ -52,7 +53,7 @@ def methods_prose(fits: Iterable[Fitted]) -> str:
         if fitted.varying is not None:
             text = alike.setdefault(fitted.varying.sub("#", text), text)
         texts.setdefault(text, []).append(fitted)
-    return _escape("\n\n".join(_paragraph(text, members) for text, members in texts.items()))
+    return escape("\n\n".join(_paragraph(text, members) for text, members in texts.items()))
 
 
 def _paragraph(text: str, members: Sequence[Fitted]) -> str:
@@ -127,10 +128,6 @@ def _text(text: str) -> dict[str, Any]:
     return {"type": "text", "text": text}
 
 
-def _escape(text: str) -> str:
-    return text.replace("{", "{{").replace("}", "}}")
-
-
 def _notes(fits: Iterable[Fitted]) -> str:
     found: dict[str, list[str]] = {}
     for fitted in fits:
@@ -138,7 +135,7 @@ def _notes(fits: Iterable[Fitted]) -> str:
             found.setdefault(note.message, []).append(fitted.spec.label)
     if not found:
         return "No fit had anything to remark: no row was dropped, no estimate truncated, every search converged."
-    return _escape("\n".join(f"- {message} *({'; '.join(labels)})*" for message, labels in found.items()))
+    return escape("\n".join(f"- {message} *({'; '.join(labels)})*" for message, labels in found.items()))
 
 
 def _full(declaration: Declaration, fits: Mapping[str, Fitted], builder: Any) -> list[dict[str, Any]]:
@@ -213,7 +210,7 @@ def _sources(declaration: Declaration, fits: Mapping[str, Fitted], pieces: Piece
     )
     text += "the same numbers to the last digit; rebuild with"
     return [
-        _text(_escape(text)),
+        _text(escape(text)),
         {"type": "code", "label": "Command that rebuilds this report", "text": rebuild_command(declaration)},
     ]
 

@@ -6,10 +6,12 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
-from alliance_meta.options import check_level, did_you_mean
-from alliance_meta.reporting.kinds import choice_problems, refused
+from alliance_meta.errors import InputError
+from alliance_meta.options import check_level, check_option, did_you_mean
+from alliance_meta.reporting.fitted import refused
+from alliance_meta.reporting.kinds import KINDS
 from alliance_meta.reporting.made import ID, LONGEST_ID
 from alliance_meta.reporting.spec import (
     PIECE_FIGURES,
@@ -28,6 +30,53 @@ NEED_BY = ("bubble", "means")
 RESERVED = (*PIECES, "ref", "printed", REPRODUCE, "rho")
 _IDENTIFIER = re.compile(ID)
 NAMED = f"must be lower-case letters, digits and _, begin with a letter and have at most {LONGEST_ID} characters"
+
+# Key -> the kinds of analysis that have it; every other key belongs to all.
+KEYS = {key: [one.kind for one in KINDS.values() if key in one.keys] for kind in KINDS.values() for key in kind.keys}
+
+
+def with_defaults(spec: Analysis) -> Analysis:
+    """Return an analysis with the defaults of its kind in place of what was left out."""
+    wanted = KINDS[spec.kind].defaults(spec)
+    return spec.but(**{name: value for name, value in wanted.items() if getattr(spec, name) in (None, ())})
+
+
+def as_che(spec: Analysis) -> Analysis | None:
+    """Return what is made of dependent effects where no kind was named; None where the keys mean another model."""
+    from alliance_meta.models.recipes import DEFAULT_RHO
+
+    multilevel = KINDS["multilevel"]
+    fits = all(key not in KEYS or key in multilevel.keys for key in spec.said) and all(
+        getattr(spec, key) in get_args(choices) for key, choices in multilevel.options.items() if key in spec.said
+    )
+    if "kind" in spec.said or KINDS[spec.kind].depends(spec) or not fits:
+        return None
+    changed: dict[str, Any] = {key: None for key in multilevel.options if key not in spec.said}
+    changed |= {"kind": multilevel.kind, "rho": DEFAULT_RHO, "robust": "CR2"}
+    return with_defaults(spec.but(**changed))
+
+
+def choice_problems(spec: Analysis) -> Iterator[str]:
+    """Yield what is wrong with the keys that kinds differ in; of a kind that does not exist nothing can be said."""
+    kind = KINDS.get(spec.kind)
+    if kind is None:
+        return
+    for name, options in kind.options.items():
+        if getattr(spec, name) is not None:
+            yield from refused(check_option, name, getattr(spec, name), options)
+    for name, kinds in KEYS.items():
+        if getattr(spec, name) not in (None, ()) and name not in kind.keys:
+            belongs = " or ".join(f"kind = {one!r}" for one in kinds)
+            yield f"{name} does nothing with kind = {spec.kind!r}; it belongs to {belongs}"
+    yield from kind.problems(spec)
+
+
+def refuse(path: Path, problems: Sequence[str]) -> None:
+    """Raise an `InputError` with every problem, if there is any."""
+    if problems:
+        several = "" if len(problems) == 1 else "s"
+        listed = "".join(f"\n  {problem}" for problem in problems)
+        raise InputError(f"{path.name}: {len(problems)} problem{several}{listed}")
 
 
 def analysis_problems(analyses: Sequence[Analysis], folder: Path) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from alliance_meta.errors import InputError
 from alliance_meta.options import did_you_mean
 from alliance_meta.reporting import coefficients as read
-from alliance_meta.reporting.columns import Table, column, effect_columns
+from alliance_meta.reporting.columns import Table, column, effect_columns, ends, stacked
 from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.numbers import Quantity
 from alliance_meta.reporting.spec import Item
@@ -49,7 +49,9 @@ def comparison(item: Item, fits: Mapping[str, Fitted]) -> Table:
         row: dict[str, Any] = {"label": fitted.spec.label, "model": fitted.short_label()}
         there = [key for key in keys if key in fitted.statistics]
         for key in sorted(there, key=lambda key: _paired(entries[key])):
-            row |= _ends(key, fitted.statistics) if _paired(entries[key]) else _value(key, fitted.statistics)
+            value = fitted.statistics[key]["value"]
+            paired = zip((f"{key}_lb", f"{key}_ub"), ends(value), strict=True)
+            row |= dict(paired) if _paired(entries[key]) else {key: value}
         rows.append(row)
     columns = [column("label", "Analysis"), *_columns(keys, entries, dependent)]
     if not item.columns:
@@ -89,17 +91,6 @@ def _paired(entry: Quantity) -> bool:
     return str(entry["format"]).endswith("interval")
 
 
-def _value(key: str, block: Mapping[str, Quantity]) -> dict[str, Any]:
-    return {key: block[key]["value"]}
-
-
-def _ends(key: str, block: Mapping[str, Quantity]) -> dict[str, Any]:
-    """Return both ends of an interval under names of their own."""
-    value = block[key]["value"]
-    lb, ub = value if isinstance(value, list) else (value, value)
-    return {f"{key}_lb": lb, f"{key}_ub": ub}
-
-
 def coefficients(item: Item, fits: Mapping[str, Fitted]) -> Table:
     """Return the coefficients of one model, or of several one below the other."""
     chosen = [fits[name] for name in item.of]
@@ -107,10 +98,6 @@ def coefficients(item: Item, fits: Mapping[str, Fitted]) -> Table:
     if bayesian:
         raise InputError(f"table='coefficients': {', '.join(bayesian)} is Bayesian; its table is 'posterior'")
     kind = chosen[0].number
-    rows: list[dict[str, Any]] = []
-    for fitted in chosen:
-        rows += [{"group": fitted.spec.label}] if len(chosen) > 1 else []
-        rows += _coefficient_rows(fitted)
     dependent = any(fitted.dependent for fitted in chosen)
     columns = [
         column("term", "Term"),
@@ -121,8 +108,7 @@ def coefficients(item: Item, fits: Mapping[str, Fitted]) -> Table:
         column("p", "p", "p"),
         column(["ci_lb", "ci_ub"], f"{chosen[0].level} CI", f"{kind}_interval"),
     ]
-    labels = "; ".join(fitted.spec.label for fitted in chosen)
-    return {"caption": item.caption or f"Coefficients: {labels}.", "columns": columns, "rows": rows}
+    return stacked(item, chosen, columns, _coefficient_rows, "Coefficients")
 
 
 def _coefficient_rows(fitted: Fitted) -> list[dict[str, Any]]:
@@ -145,10 +131,6 @@ def _coefficient_rows(fitted: Fitted) -> list[dict[str, Any]]:
 def components(item: Item, fits: Mapping[str, Fitted]) -> Table:
     """Return what varies by how much: one row for each component of variance of each analysis."""
     chosen = [fits[name] for name in item.of]
-    rows: list[dict[str, Any]] = []
-    for fitted in chosen:
-        rows += [{"group": fitted.spec.label}] if len(chosen) > 1 else []
-        rows += _component_rows(fitted)
     columns = [
         column("component", "What varies"),
         column("groups", "Groups", "count", blank="–"),
@@ -157,9 +139,7 @@ def components(item: Item, fits: Mapping[str, Fitted]) -> Table:
         column("sd", "SD", "sd", blank="–"),
         column("share", "I²", "percent", blank="–"),
     ]
-    labels = "; ".join(fitted.spec.label for fitted in chosen)
-    caption = item.caption or f"Components of variance on the model's scale: {labels}."
-    return {"caption": caption, "columns": columns, "rows": rows}
+    return stacked(item, chosen, columns, _component_rows, "Components of variance on the model's scale")
 
 
 def _component_rows(fitted: Fitted) -> list[dict[str, Any]]:
@@ -193,13 +173,6 @@ def _ci(entry: Quantity | None) -> dict[str, Any]:
 def levels(item: Item, fits: Mapping[str, Fitted]) -> Table:
     """Return the mean effect at each level of a categorical moderator, as each analysis has it."""
     chosen = [fits[name] for name in item.of]
-    rows: list[dict[str, Any]] = []
-    for fitted in chosen:
-        found = read.level_rows(fitted)
-        if not found:
-            raise InputError(f"table='levels' of {fitted.spec.id!r}: needs mods = one categorical moderator")
-        rows += [{"group": fitted.spec.label}] if len(chosen) > 1 else []
-        rows += found
     columns = [
         column("level", "Level"),
         column("k", "Effects", "count"),
@@ -207,6 +180,11 @@ def levels(item: Item, fits: Mapping[str, Fitted]) -> Table:
         *effect_columns(chosen, f"{chosen[0].level} CI"),
         column("ddf", "df", "df"),
     ]
-    labels = "; ".join(fitted.spec.label for fitted in chosen)
-    caption = item.caption or f"Mean effect at each level: {labels}."
-    return {"caption": caption, "columns": columns, "rows": rows}
+    return stacked(item, chosen, columns, _level_rows, "Mean effect at each level")
+
+
+def _level_rows(fitted: Fitted) -> list[dict[str, Any]]:
+    found = read.level_rows(fitted)
+    if not found:
+        raise InputError(f"table='levels' of {fitted.spec.id!r}: needs mods = one categorical moderator")
+    return found

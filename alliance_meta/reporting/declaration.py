@@ -14,8 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 from alliance_meta.errors import CannotRunError, InputError
 from alliance_meta.options import check_option, did_you_mean
-from alliance_meta.reporting.checks import analysis_problems, item_problems
-from alliance_meta.reporting.kinds import refused, with_defaults
+from alliance_meta.reporting.checks import analysis_problems, item_problems, refuse, with_defaults
+from alliance_meta.reporting.fitted import refused
 from alliance_meta.reporting.spec import (
     PIECES,
     Analysis,
@@ -61,10 +61,8 @@ def declare(data: Mapping[str, Any], *, path: Path) -> Declaration:
     """Check a declaration given as a mapping; see `read_declaration`."""
     reader = _Reader(path)
     declaration = reader.declaration(data)
-    if declaration is None or reader.problems:
-        count = len(reader.problems)
-        lines = "\n".join(f"  {problem}" for problem in reader.problems)
-        raise InputError(f"{path.name}: {count} problem{'s' if count != 1 else ''}\n{lines}")
+    refuse(path, reader.problems)
+    assert declaration is not None
     return declaration
 
 

@@ -12,6 +12,7 @@ from alliance_meta.files import sha256
 from alliance_meta.options import did_you_mean
 from alliance_meta.reporting import appendix, evidence, prose
 from alliance_meta.reporting.assumed import rho_table
+from alliance_meta.reporting.checks import refuse
 from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.fitting import run_analysis
 from alliance_meta.reporting.frames import figure
@@ -45,9 +46,7 @@ def make_document(declaration: Declaration) -> dict[str, Any]:
     if not builder.problems:
         sections += appendix.sections(declaration, fits, pieces, builder)
     builder.problems += _unknown_placeholders(builder.texts(), quantities, builder.names)
-    if builder.problems:
-        lines = "\n".join(f"  {problem}" for problem in builder.problems)
-        raise InputError(f"{declaration.path.name}: {len(builder.problems)} problem(s)\n{lines}")
+    refuse(declaration.path, builder.problems)
     document = {
         "schema": SCHEMA,
         "report": {
@@ -173,9 +172,7 @@ def _run(declaration: Declaration) -> dict[str, Fitted]:
             fits[spec.id] = run_analysis(spec, folder=declaration.path.parent)
         except InputError as error:
             problems.append(str(error))
-    if problems:
-        lines = "\n".join(f"  {problem}" for problem in problems)
-        raise InputError(f"{declaration.path.name}: {len(problems)} analyses could not be run\n{lines}")
+    refuse(declaration.path, problems)
     return fits
 
 

@@ -38,6 +38,8 @@ class Fitted(ABC):
     keys: ClassVar[tuple[str, ...]]
     # Key -> its spellings, for keys that kinds spell differently.
     options: ClassVar[Mapping[str, Any]] = {}
+    # Key -> what stands for it where it was left out.
+    usual: ClassVar[Mapping[str, Any]] = {}
     lowest_rho: ClassVar[float] = -1.0
     # The table that holds its coefficients, and the R package that fits the same.
     table_kind: ClassVar[TableKind] = "coefficients"
@@ -50,9 +52,9 @@ class Fitted(ABC):
     fit: Any
 
     @classmethod
-    @abstractmethod
     def defaults(cls, spec: Analysis) -> dict[str, Any]:
-        """Return what stands for keys that were left out."""
+        """Return what stands for keys that were left out, given those that were not."""
+        return dict(cls.usual)
 
     @classmethod
     @abstractmethod
@@ -171,3 +173,11 @@ class Fitted(ABC):
 
         self.put_all(put)
         return out
+
+
+def refused(check: Callable[..., object], *arguments: Any) -> Iterator[str]:
+    """Yield what a check objects to."""
+    try:
+        check(*arguments)
+    except InputError as error:
+        yield str(error)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alliance_meta.errors import AllianceMetaWarning, InputError
+from alliance_meta.reporting.checks import as_che
 from alliance_meta.reporting.fitted import Fitted
-from alliance_meta.reporting.kinds import KINDS, as_che
+from alliance_meta.reporting.kinds import KINDS
 from alliance_meta.reporting.spec import REPRODUCE, Analysis, Declaration
 
 if TYPE_CHECKING:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from alliance_meta.errors import AllianceMetaWarning, InputError
-from alliance_meta.options import Measure, Tau2Method, Test, check_option
+from alliance_meta.options import Measure, Tau2Method, Test
 from alliance_meta.reporting import posterior
 from alliance_meta.reporting import statistics as shown
 from alliance_meta.reporting.coefficients import coefficient_quantities, components
-from alliance_meta.reporting.fitted import Fitted, Put
+from alliance_meta.reporting.fitted import Fitted, Put, refused
 from alliance_meta.reporting.numbers import Quantity
 from alliance_meta.reporting.spec import Analysis
 from alliance_meta.results.r_code import call, data, quoted, value
@@ -40,7 +40,7 @@ class _Likelihood(Fitted):
 
     @classmethod
     def defaults(cls, spec: Analysis) -> dict[str, Any]:
-        return {"cluster": "study_id"} if cls.depends(spec) else {}
+        return super().defaults(spec) | ({"cluster": "study_id"} if cls.depends(spec) else {})
 
     @classmethod
     def depends(cls, spec: Analysis) -> bool:
@@ -78,9 +78,9 @@ class _Likelihood(Fitted):
     def slopes(self) -> dict[str, Quantity]:
         return coefficient_quantities(self)
 
-    @abstractmethod
     def model_words(self) -> str:
         """Return what sort of model it is."""
+        return self.kind
 
     def inference_words(self) -> str:
         """Return how the coefficients are tested."""
@@ -112,11 +112,11 @@ class _Random(_Likelihood):
     kind = "random"
     keys = ("method", "test", "aggregate", "robust", "cluster", "rho")
     options: ClassVar = {"method": Tau2Method, "test": Test}
+    usual: ClassVar = {"method": "REML", "test": "knha"}
 
     @classmethod
     def defaults(cls, spec: Analysis) -> dict[str, Any]:
-        rho = {} if spec.aggregate is None else {"rho": 0.5}
-        return super().defaults(spec) | {"method": "REML", "test": "knha"} | rho
+        return super().defaults(spec) | ({} if spec.aggregate is None else {"rho": 0.5})
 
     @classmethod
     def depends(cls, spec: Analysis) -> bool:
@@ -211,11 +211,7 @@ class _Multilevel(_Likelihood):
     kind = "multilevel"
     keys = ("method", "test", "random", "struct", "dfs", "robust", "cluster", "rho")
     options: ClassVar = {"method": Literal["REML", "ML"], "test": Literal["t", "z"]}
-
-    @classmethod
-    def defaults(cls, spec: Analysis) -> dict[str, Any]:
-        own = {"method": "REML", "test": "t", "dfs": "contain", "random": ("study_id/es_id",)}
-        return super().defaults(spec) | own
+    usual: ClassVar = {"method": "REML", "test": "t", "dfs": "contain", "random": ("study_id/es_id",)}
 
     @classmethod
     def problems(cls, spec: Analysis) -> Iterator[str]:
@@ -262,9 +258,6 @@ class _Multilevel(_Likelihood):
         shown.put_components(put, self)
         shown.put_moderators(put, self, R2_marginal="R², moderators (marginal)")
 
-    def model_words(self) -> str:
-        return "multilevel"
-
     def inference_words(self) -> str:
         counted = self.spec.robust is None and self.fit.inference == "t"
         return COUNTED[str(self.spec.dfs)] if counted else super().inference_words()
@@ -288,12 +281,12 @@ class _RVE(_Likelihood):
 
     kind = "rve"
     keys = ("working", "cluster", "rho")
+    usual: ClassVar = {"working": "CORR"}
     lowest_rho = 0.0
 
     @classmethod
     def defaults(cls, spec: Analysis) -> dict[str, Any]:
-        rho = {"rho": 0.8} if spec.working in (None, "CORR") else {}
-        return super().defaults(spec) | {"working": "CORR"} | rho
+        return super().defaults(spec) | ({"rho": 0.8} if spec.working in (None, "CORR") else {})
 
     @classmethod
     def problems(cls, spec: Analysis) -> Iterator[str]:
@@ -336,11 +329,8 @@ class _Bayes(Fitted):
     kind = "bayes"
     keys = ("random", *PRIORS)
     table_kind = "posterior"
+    usual: ClassVar = {"mu_prior": "normal(0, 0.5)", "tau_prior": "half-normal(0.3)"}
     package = "bayesmeta"
-
-    @classmethod
-    def defaults(cls, spec: Analysis) -> dict[str, Any]:
-        return {"mu_prior": "normal(0, 0.5)", "tau_prior": "half-normal(0.3)"}
 
     @classmethod
     def depends(cls, spec: Analysis) -> bool:
@@ -390,55 +380,6 @@ class _Bayes(Fitted):
         return super().varying or _SIZE
 
 
-KINDS: dict[str, type[Fitted]] = {one.kind: one for one in (_Random, _Multilevel, _RVE, _Bayes)}
-# Key -> the kinds of analysis that have it; every other key belongs to all.
-KEYS = {key: [one.kind for one in KINDS.values() if key in one.keys] for kind in KINDS.values() for key in kind.keys}
-
-
-def with_defaults(spec: Analysis) -> Analysis:
-    """Return an analysis with the defaults of its kind in place of what was left out."""
-    wanted = KINDS[spec.kind].defaults(spec)
-    return spec.but(**{name: value for name, value in wanted.items() if getattr(spec, name) in (None, ())})
-
-
-def as_che(spec: Analysis) -> Analysis | None:
-    """Return what is made of dependent effects where no kind was named; None where the keys mean another model."""
-    from alliance_meta.models.recipes import DEFAULT_RHO
-
-    options = _Multilevel.options
-    fits = all(key not in KEYS or key in _Multilevel.keys for key in spec.said) and all(
-        getattr(spec, key) in get_args(choices) for key, choices in options.items() if key in spec.said
-    )
-    if "kind" in spec.said or KINDS[spec.kind].depends(spec) or not fits:
-        return None
-    changed: dict[str, Any] = {key: None for key in options if key not in spec.said}
-    changed |= {"kind": _Multilevel.kind, "rho": DEFAULT_RHO, "robust": "CR2"}
-    return with_defaults(spec.but(**changed))
-
-
-def choice_problems(spec: Analysis) -> Iterator[str]:
-    """Yield what is wrong with the keys that kinds differ in; of a kind that does not exist nothing can be said."""
-    kind = KINDS.get(spec.kind)
-    if kind is None:
-        return
-    for name, options in kind.options.items():
-        if getattr(spec, name) is not None:
-            yield from refused(check_option, name, getattr(spec, name), options)
-    for name, kinds in KEYS.items():
-        if getattr(spec, name) not in (None, ()) and name not in kind.keys:
-            belongs = " or ".join(f"kind = {one!r}" for one in kinds)
-            yield f"{name} does nothing with kind = {spec.kind!r}; it belongs to {belongs}"
-    yield from kind.problems(spec)
-
-
-def refused(check: Callable[..., object], *arguments: Any) -> Iterator[str]:
-    """Yield what a check objects to."""
-    try:
-        check(*arguments)
-    except InputError as error:
-        yield str(error)
-
-
 def _robust(fit: Any, spec: Analysis) -> Any:
     return fit if spec.robust is None else fit.robust(cluster=spec.cluster, type=spec.robust)
 
@@ -452,3 +393,6 @@ def _read_prior(text: str, name: str) -> Prior:
     prior = parse(text)
     check_kind(prior, TauPrior if name == "tau_prior" else EffectPrior, name)
     return prior
+
+
+KINDS: dict[str, type[Fitted]] = {one.kind: one for one in (_Random, _Multilevel, _RVE, _Bayes)}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from alliance_meta.bayes.hypotheses import shown
 from alliance_meta.errors import InputError
 from alliance_meta.reporting.coefficients import LEVELS, WITH_MODERATORS, slug
-from alliance_meta.reporting.columns import Table, column
+from alliance_meta.reporting.columns import Table, column, stacked
 from alliance_meta.reporting.fitted import Fitted, Put
 from alliance_meta.reporting.numbers import Quantity, quantity
 from alliance_meta.reporting.spec import Item
@@ -155,10 +155,6 @@ def posterior(item: Item, fits: Mapping[str, Fitted]) -> Table:
     chosen = [fits[name] for name in item.of]
     _check(chosen, "posterior")
     kind = chosen[0].number
-    rows: list[dict[str, Any]] = []
-    for fitted in chosen:
-        rows += [{"group": fitted.spec.label}] if len(chosen) > 1 else []
-        rows += _posterior_rows(fitted)
     level = f"{chosen[0].level} credible"
     columns = [
         column("quantity", "Quantity"),
@@ -168,8 +164,7 @@ def posterior(item: Item, fits: Mapping[str, Fitted]) -> Table:
         column(["r_lb", "r_ub"], f"{level}, r", "r_interval", blank="–"),
         column("positive", "P(> 0)", "p", blank="–"),
     ]
-    labels = "; ".join(fitted.spec.label for fitted in chosen)
-    return {"caption": item.caption or f"Posterior: {labels}.", "columns": columns, "rows": rows}
+    return stacked(item, chosen, columns, _posterior_rows, "Posterior")
 
 
 def _posterior_rows(fitted: Fitted) -> list[dict[str, Any]]:
@@ -202,10 +197,6 @@ def other_priors(item: Item, fits: Mapping[str, Fitted]) -> Table:
         raise InputError(f"table='priors' shows models with one τ; {', '.join(several)} has random =")
     on_r = all(fitted.on_r for fitted in chosen)
     name = "r" if on_r else "estimate"
-    rows: list[dict[str, Any]] = []
-    for fitted in chosen:
-        rows += [{"group": fitted.spec.label}] if len(chosen) > 1 else []
-        rows += _prior_rows(fitted, name)
     level = f"{chosen[0].level} credible"
     columns = [
         column("prior", "Prior of τ"),
@@ -215,8 +206,7 @@ def other_priors(item: Item, fits: Mapping[str, Fitted]) -> Table:
         column(["tau_lb", "tau_ub"], level, "sd_interval"),
         column(["pi_lb", "pi_ub"], "New study, r" if on_r else "New study", "r_interval" if on_r else "z_interval"),
     ]
-    labels = "; ".join(fitted.spec.label for fitted in chosen)
-    return {"caption": item.caption or f"Other priors of τ: {labels}.", "columns": columns, "rows": rows}
+    return stacked(item, chosen, columns, partial(_prior_rows, name=name), "Other priors of τ")
 
 
 def _prior_rows(fitted: Fitted, name: str) -> list[dict[str, Any]]:

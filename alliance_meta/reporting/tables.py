@@ -9,11 +9,12 @@ import pandas as pd
 
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.reporting.coefficients import WITH_MODERATORS
-from alliance_meta.reporting.columns import Table, column, extra_columns, in_words
+from alliance_meta.reporting.columns import Table, caption, column, extra_columns, in_words
 from alliance_meta.reporting.comparisons import coefficients, comparison, components, levels
 from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.numbers import Quantity
 from alliance_meta.reporting.posterior import other_priors, posterior
+from alliance_meta.reporting.prose import escape
 from alliance_meta.reporting.spec import Item
 
 GROUPS = {
@@ -52,8 +53,7 @@ def studies(item: Item, fits: Mapping[str, Fitted]) -> Table:
         for record in rows.values():
             if first in record and second in record:
                 record["difference"] = record[second] - record[first]
-    caption = item.caption or f"Studies: {'; '.join(fitted.spec.label for fitted in chosen)}."
-    return {"caption": caption, "columns": columns, "rows": list(rows.values())}
+    return {"caption": item.caption or caption("Studies", chosen), "columns": columns, "rows": list(rows.values())}
 
 
 def study_rows(fitted: Fitted) -> list[dict[str, Any]]:
@@ -106,7 +106,7 @@ def _studies_of_one(item: Item, fitted: Fitted) -> Table:
     ]
     kept = {key for one in columns for key in one["keys"]}
     rows = [{key: value for key, value in row.items() if key in kept} for row in rows]
-    return {"caption": item.caption or f"Studies: {fitted.spec.label}.", "columns": columns, "rows": rows}
+    return {"caption": item.caption or caption("Studies", [fitted]), "columns": columns, "rows": rows}
 
 
 def statistics_table(item: Item, fits: Mapping[str, Fitted]) -> Table:
@@ -130,9 +130,9 @@ def statistics_table(item: Item, fits: Mapping[str, Fitted]) -> Table:
             rows.append({"statistic": label, **cells})
     columns = [column("statistic", "Statistic")]
     columns += [column(fitted.spec.id, fitted.heading, "r", blank="–") for fitted in chosen]
-    caption = item.caption or f"Every statistic: {'; '.join(fitted.spec.label for fitted in chosen)}."
     rules = dict.fromkeys(rule for rule in map(_prediction_rule, chosen) if rule)
-    return {"kind": "statistics", "caption": caption, "columns": columns, "rows": rows, "notes": list(rules)}
+    words = item.caption or caption("Every statistic", chosen)
+    return {"kind": "statistics", "caption": words, "columns": columns, "rows": rows, "notes": list(rules)}
 
 
 def _in_coefficients(value: Any) -> bool:
@@ -173,9 +173,9 @@ def left_out(item: Item, fits: Mapping[str, Fitted]) -> Table:
         {str(name): in_words(str(name), value, fitted.whole) for name, value in row.items()}
         for row in rest[kept].to_dict("records")
     ]
-    caption = item.caption or f"Rows of the data set left out of: {fitted.spec.label}."
     columns, notes = _said_once(columns, rows)
-    return {"caption": caption, "columns": columns, "rows": rows, **({"notes": notes} if notes else {})}
+    words = item.caption or caption("Rows of the data set left out of", [fitted])
+    return {"caption": words, "columns": columns, "rows": rows, **({"notes": notes} if notes else {})}
 
 
 def _said_once(
@@ -187,7 +187,7 @@ def _said_once(
         found = {row.get(one["keys"][0]) for row in rows}
         text = next(iter(found)) if len(found) == 1 and len(rows) > 1 else None
         if isinstance(text, str) and len(text) > LONG:
-            notes.append(f"{one['label']}, for every row: {text.replace('{', '{{').replace('}', '}}')}.")
+            notes.append(f"{one['label']}, for every row: {escape(text)}.")
         else:
             kept.append(one)
     return kept, notes
