@@ -13,7 +13,7 @@ from alliance_meta.effects.provenance import Provenance
 from alliance_meta.reporting.columns import Table, column, plain_value
 from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.fitting import located
-from alliance_meta.reporting.numbers import Quantity, quantity
+from alliance_meta.reporting.numbers import Quantity, note_quantities, quantity
 from alliance_meta.reporting.prose import escape
 from alliance_meta.reporting.spec import Item, Umbrella
 from alliance_meta.tables.format import MINUS
@@ -152,11 +152,7 @@ def _quantities(shown: Published) -> dict[str, Quantity]:
         "lowest": quantity(float(main["estimate"].min()), "r", "Lowest correlation in psychotherapy"),
         "highest": quantity(float(main["estimate"].max()), "r", "Highest correlation in psychotherapy"),
     }
-    out |= {
-        f"note_{note.code.replace('-', '_')}": quantity(note.message, "text", "Note")
-        for note in shown.notes
-        if note.code != "caution"
-    }
+    out |= note_quantities(note for note in shown.notes if note.code != "caution")
     for record in frame.to_dict("records"):
         name = str(record["id"])
         out[name] = quantity(record["estimate"], "r", record["label"])

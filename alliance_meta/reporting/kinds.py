@@ -53,12 +53,10 @@ class _Likelihood(Fitted):
             yield f"rho={spec.rho:g} is a correlation of sampling errors and must lie between {low} and 1"
 
     def put_all(self, put: Put) -> None:
+        shown.put_data(put, self, clusters=self.dependent)
         if self.dependent:
-            shown.put_clusters(put, self)
             put("model", self.model_words(), "text", "Model")
             self.put_dependence(put)
-        else:
-            shown.put_data(put, self)
         put("method", self.model.method, "text", "τ² estimator")
         put("test", self.inference_words(), "text", "Inference")
         put("level", self.spec.level, "level", "Confidence level")

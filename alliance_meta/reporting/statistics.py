@@ -16,33 +16,22 @@ from alliance_meta.tables.format import format_df
 ON_RAW_SCALE = NotApplicable("the model was fitted to r itself")
 
 
-def put_data(put: Put, fitted: Fitted) -> None:
-    """Add the data of effects that are taken as independent."""
-    put("k", fitted.fit.k, "count", "Effects (k)")
-    put("studies", fitted.effects.n_studies, "count", "Studies")
-    _put_people(put, fitted.effects)
-    put("measure", fitted.effects.scale_label, "text", "Effect size")
-
-
-def _put_people(put: Put, effects: EffectSizes) -> None:
-    """Add the people behind the effects, each sample once."""
-    once = "" if effects.samples.max() + 1 == effects.k else ", each sample once"
-    put("n_total", effects.counts["people"], "count", f"Participants (N){once}")
-
-
-def put_clusters(put: Put, fitted: Fitted) -> None:
-    """Add the data of effects that depend on each other."""
+def put_data(put: Put, fitted: Fitted, *, clusters: bool = False) -> None:
+    """Add the data; of clusters, effects that depend on each other, also their sizes and the range of r."""
     effects = fitted.effects
     if fitted.spec.aggregate is not None:
         put("k_rows", fitted.coded.k, "count", "Effects before averaging")
     put("k", fitted.fit.k, "count", "Effects (k)")
     put("studies", effects.n_studies, "count", "Studies")
-    sizes = Counter(effects.study_id).values()
-    put("effects_per_study", _range(min(sizes), max(sizes)), "text", "Effects per study")
-    _put_people(put, effects)
-    lowest, highest = _range_of_r(fitted.coded)
-    put("r_lowest", lowest, "r", "Smallest correlation")
-    put("r_highest", highest, "r", "Largest correlation")
+    if clusters:
+        sizes = Counter(effects.study_id).values()
+        put("effects_per_study", _range(min(sizes), max(sizes)), "text", "Effects per study")
+    once = "" if effects.samples.max() + 1 == effects.k else ", each sample once"
+    put("n_total", effects.counts["people"], "count", f"Participants (N){once}")
+    if clusters:
+        lowest, highest = _range_of_r(fitted.coded)
+        put("r_lowest", lowest, "r", "Smallest correlation")
+        put("r_highest", highest, "r", "Largest correlation")
     put("measure", effects.scale_label, "text", "Effect size")
 
 
