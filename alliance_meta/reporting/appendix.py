@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from alliance_meta import __version__
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.reporting.citations import linked, method_keys, reference_list
-from alliance_meta.reporting.comparisons import coefficients
-from alliance_meta.reporting.fitting import Fitted
+from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.made import named_by
-from alliance_meta.reporting.posterior import posterior
-from alliance_meta.reporting.software import versions
-from alliance_meta.reporting.spec import BAYES, Declaration, Item
-from alliance_meta.reporting.tables import statistics_table
-from alliance_meta.reporting.wording import methods, r_code
+from alliance_meta.reporting.prose import escape
+from alliance_meta.reporting.spec import Declaration, Item
+from alliance_meta.reporting.tables import MAKERS
 from alliance_meta.results.r_code import SHEET, comment
 from alliance_meta.tables.format import format_r
 
@@ -25,8 +22,7 @@ if TYPE_CHECKING:
     from alliance_meta.reporting.pieces import Pieces
 
 MOST_COLUMNS = 4
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
-_SIZE = re.compile(r"k = \d+")
+NUMERIC = ("numpy", "scipy", "pandas")
 CHE = "a correlated and hierarchical effects model with CR2 inference"
 # Lines that stand once above all models of one sheet.
 ONCE = ("library(", f"{SHEET} <- ", f"names({SHEET})")
@@ -53,19 +49,17 @@ def methods_prose(fits: Iterable[Fitted]) -> str:
     texts: dict[str, list[Fitted]] = {}
     alike: dict[str, str] = {}
     for fitted in fits:
-        text = methods(fitted)
-        if fitted.spec.dependent:
-            text = alike.setdefault(_NUMBER.sub("#", text), text)
-        elif fitted.spec.kind == BAYES:
-            text = alike.setdefault(_SIZE.sub("k", text), text)
+        text = fitted.methods()
+        if fitted.varying is not None:
+            text = alike.setdefault(fitted.varying.sub("#", text), text)
         texts.setdefault(text, []).append(fitted)
-    return _escape("\n\n".join(_paragraph(text, members) for text, members in texts.items()))
+    return escape("\n\n".join(_paragraph(text, members) for text, members in texts.items()))
 
 
 def _paragraph(text: str, members: Sequence[Fitted]) -> str:
     """Return one paragraph; fits whose text differs in numbers alone (Bayesian: in k alone) are named at its end."""
     first, *rest = members
-    if not first.spec.dependent and first.spec.kind != BAYES:
+    if first.varying is None:
         return f"**{'; '.join(fitted.spec.label for fitted in members)}.** {text}"
     others = "; ".join(f"{fitted.spec.label} (k = {fitted.fit.k})" for fitted in rest)
     return f"**{first.spec.label}.** {text}" + (f" *In the same way: {others}.*" if others else "")
@@ -73,12 +67,7 @@ def _paragraph(text: str, members: Sequence[Fitted]) -> str:
 
 def references(fits: Mapping[str, Fitted], pieces: Pieces) -> list[str]:
     """Return the reference list: methods used and sources of the data."""
-    settings = [
-        asdict(fitted.spec)
-        | {"measure": fitted.effects.measure}
-        | ({} if fitted.spec.kind == BAYES else {"method": fitted.model.method, "test": fitted.fit.inference})
-        for fitted in fits.values()
-    ]
+    settings = [fitted.cited() for fitted in fits.values()]
     found = [*(fitted.effects.provenance.citation for fitted in fits.values())]
     for piece in pieces.values():
         found += piece.citations
@@ -119,8 +108,14 @@ def data(fits: Mapping[str, Fitted], pieces: Pieces) -> list[dict[str, Any]]:
 
 
 def software(fits: Mapping[str, Fitted]) -> dict[str, str]:
-    """Return the versions that affect the numbers."""
-    return versions(["formulaic"] if any(fitted.spec.mods for fitted in fits.values()) else [])
+    """Return the versions of this package and of those that affect its numbers."""
+    found = {"alliance_meta": __version__}
+    for name in (*NUMERIC, *(["formulaic"] if any(fitted.spec.mods for fitted in fits.values()) else [])):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
 
 
 def rebuild_command(declaration: Declaration) -> str:
@@ -133,10 +128,6 @@ def _text(text: str) -> dict[str, Any]:
     return {"type": "text", "text": text}
 
 
-def _escape(text: str) -> str:
-    return text.replace("{", "{{").replace("}", "}}")
-
-
 def _notes(fits: Iterable[Fitted]) -> str:
     found: dict[str, list[str]] = {}
     for fitted in fits:
@@ -144,15 +135,15 @@ def _notes(fits: Iterable[Fitted]) -> str:
             found.setdefault(note.message, []).append(fitted.spec.label)
     if not found:
         return "No fit had anything to remark: no row was dropped, no estimate truncated, every search converged."
-    return _escape("\n".join(f"- {message} *({'; '.join(labels)})*" for message, labels in found.items()))
+    return escape("\n".join(f"- {message} *({'; '.join(labels)})*" for message, labels in found.items()))
 
 
 def _full(declaration: Declaration, fits: Mapping[str, Fitted], builder: Any) -> list[dict[str, Any]]:
     shown, given = _shown_as("statistics", declaration), _shown_as("coefficients", declaration)
-    rest: dict[tuple[str, bool, bool], list[str]] = {}
+    rest: dict[tuple[str, bool, str], list[str]] = {}
     for name, fitted in fits.items():
         if name not in shown:
-            rest.setdefault((fitted.spec.data, fitted.fit.p > 1, fitted.spec.kind == BAYES), []).append(name)
+            rest.setdefault((fitted.spec.data, fitted.fit.p > 1, fitted.table_kind), []).append(name)
     blocks = []
     if shown:
         ids = [
@@ -161,12 +152,12 @@ def _full(declaration: Declaration, fits: Mapping[str, Fitted], builder: Any) ->
         blocks.append(builder.text(f"Statistics already shown: {', '.join(ids)}."))
     for names in rest.values():
         for chosen in _balanced(names):
-            table = statistics_table(Item(table="statistics", of=chosen), fits)
+            table = MAKERS["statistics"](Item(table="statistics", of=chosen), fits)
             blocks.append(builder.table(named_by("statistics", *chosen), table))
     for name, fitted in fits.items():
         if fitted.fit.p > 1 and name not in given:
-            make, kind = (posterior, "posterior") if fitted.spec.kind == BAYES else (coefficients, "coefficients")
-            blocks.append(builder.table(f"{kind}_{name}", make(Item(table=kind, of=(name,)), fits)))
+            kind = fitted.table_kind
+            blocks.append(builder.table(f"{kind}_{name}", MAKERS[kind](Item(table=kind, of=(name,)), fits)))
     return blocks
 
 
@@ -184,8 +175,7 @@ def _shown_as(table: str, declaration: Declaration) -> set[str]:
 
 def _r_code(fits: Iterable[Fitted]) -> list[dict[str, Any]]:
     fits = list(fits)
-    kinds = {fitted.spec.kind == BAYES for fitted in fits}
-    packages = " and ".join(name for bayes, name in ((False, "metafor"), (True, "bayesmeta")) if bayes in kinds)
+    packages = " and ".join(sorted({fitted.package for fitted in fits}, reverse=True))
     blocks: list[dict[str, Any]] = [
         _text(f"The same models in R, with {packages}, from the data files that the next section names.")
     ]
@@ -193,7 +183,7 @@ def _r_code(fits: Iterable[Fitted]) -> list[dict[str, Any]]:
     for fitted in fits:
         grouped.setdefault(fitted.whole.provenance.source, []).append(fitted)
     for source, members in grouped.items():
-        codes = [r_code(fitted).splitlines() for fitted in members]
+        codes = [fitted.r_code().splitlines() for fitted in members]
         first = list(dict.fromkeys(line for lines in codes for line in lines if line.startswith(ONCE)))
         calls = ["\n".join(first)]
         for fitted, lines in zip(members, codes, strict=True):
@@ -220,7 +210,7 @@ def _sources(declaration: Declaration, fits: Mapping[str, Fitted], pieces: Piece
     )
     text += "the same numbers to the last digit; rebuild with"
     return [
-        _text(_escape(text)),
+        _text(escape(text)),
         {"type": "code", "label": "Command that rebuilds this report", "text": rebuild_command(declaration)},
     ]
 

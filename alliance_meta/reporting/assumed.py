@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from alliance_meta.errors import AllianceMetaWarning, InputError
-from alliance_meta.reporting.columns import Table, column, effect_columns
-from alliance_meta.reporting.fitting import Fitted, refit
+from alliance_meta.reporting.columns import Table, caption, column, effect_columns, ends
+from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.numbers import Quantity
 from alliance_meta.reporting.spec import Item
 
@@ -34,11 +33,11 @@ def rho_table(item: Item, fits: Mapping[str, Fitted]) -> tuple[Table, dict[str, 
         rows.append({"group": fitted.spec.label})
         for rho in RHOS:
             block = _under(fitted, rho)
-            ends = "r_ci" if fitted.on_r else "ci"
-            lb, ub = _ends(block[ends]["value"])
+            interval = "r_ci" if fitted.on_r else "ci"
+            lb, ub = ends(block[interval]["value"])
             there = {key: block[key]["value"] for key in ("r" if fitted.on_r else "estimate", *PLAIN) if key in block}
             rows.append({"rho": rho, **there, "ci_lb": lb, "ci_ub": ub})
-            for key in (*there, ends):
+            for key in (*there, interval):
                 quantities[f"{name}_{round(100 * rho)}_{key}"] = block[key]
     known = {key for row in rows for key in row}
     columns = [
@@ -49,18 +48,12 @@ def rho_table(item: Item, fits: Mapping[str, Fitted]) -> tuple[Table, dict[str, 
     ]
     heads = {"sigma2_study_id": "σ² between studies", "sigma2_es_id": "σ² within studies"}
     columns += [column(key, head, "variance", blank="–") for key, head in heads.items() if key in known]
-    labels = "; ".join(fits[name].spec.label for name in item.of)
-    caption = item.caption or f"Under other assumed correlations of sampling errors: {labels}."
-    return {"caption": caption, "columns": columns, "rows": rows}, quantities
+    words = caption("Under other assumed correlations of sampling errors", (fits[name] for name in item.of))
+    return {"caption": item.caption or words, "columns": columns, "rows": rows}, quantities
 
 
 def _under(fitted: Fitted, rho: float) -> Mapping[str, Quantity]:
     if fitted.spec.rho == rho:
         return fitted.statistics
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AllianceMetaWarning)
-        return refit(fitted, replace(fitted.spec, rho=rho)).statistics
-
-
-def _ends(value: Any) -> tuple[Any, Any]:
-    return (value[0], value[1]) if isinstance(value, list) else (value, value)
+    with warnings.catch_warnings(action="ignore", category=AllianceMetaWarning):
+        return fitted.under(fitted.spec.but(rho=rho)).statistics

@@ -3,47 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, get_args
 
-from alliance_meta.core.robust.rve import Working
-from alliance_meta.effects.dependent.aggregate import Aggregation
 from alliance_meta.errors import InputError
-from alliance_meta.options import (
-    Degrees,
-    Measure,
-    RobustType,
-    Tau2Method,
-    Test,
-    VType,
-    check_level,
-    check_option,
-    did_you_mean,
-)
+from alliance_meta.options import check_level, check_option, did_you_mean
+from alliance_meta.reporting.fitted import refused
+from alliance_meta.reporting.kinds import KINDS
 from alliance_meta.reporting.made import ID, LONGEST_ID
 from alliance_meta.reporting.spec import (
-    BAYES,
-    MULTILEVEL,
     PIECE_FIGURES,
     PIECE_TABLES,
     PIECES,
-    RANDOM,
     REPRODUCE,
-    RVE,
     Analysis,
-    AnalysisKind,
-    Declared,
     FigureKind,
     Item,
     Section,
     TableKind,
 )
-from alliance_meta.tables.format import brief
-
-if TYPE_CHECKING:
-    from alliance_meta.bayes.priors.prior import Prior
 
 ONE_EACH = ("left_out", REPRODUCE)
 NEED_BY = ("bubble", "means")
@@ -52,66 +32,51 @@ _IDENTIFIER = re.compile(ID)
 NAMED = f"must be lower-case letters, digits and _, begin with a letter and have at most {LONGEST_ID} characters"
 
 # Key -> the kinds of analysis that have it; every other key belongs to all.
-KEYS: dict[str, tuple[str, ...]] = {
-    "method": (RANDOM, MULTILEVEL),
-    "test": (RANDOM, MULTILEVEL),
-    "aggregate": (RANDOM,),
-    "random": (MULTILEVEL, BAYES),
-    "struct": (MULTILEVEL,),
-    "dfs": (MULTILEVEL,),
-    "robust": (RANDOM, MULTILEVEL),
-    "working": (RVE,),
-    "cluster": (RANDOM, MULTILEVEL, RVE),
-    "rho": (RANDOM, MULTILEVEL, RVE),
-    "mu_prior": (BAYES,),
-    "tau_prior": (BAYES,),
-    "beta_prior": (BAYES,),
-}
-_PRIORS = ("mu_prior", "tau_prior", "beta_prior")
-_OPTIONS: dict[str, Any] = {
-    "measure": Measure,
-    "vtype": VType,
-    "aggregate": Aggregation,
-    "dfs": Degrees,
-    "robust": RobustType,
-    "working": Working,
-}
-_OF_KIND: dict[str, dict[str, Any]] = {
-    RANDOM: {"method": Tau2Method, "test": Test},
-    MULTILEVEL: {"method": Literal["REML", "ML"], "test": Literal["t", "z"]},
-}
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    RANDOM: {"method": "REML", "test": "knha"},
-    MULTILEVEL: {"method": "REML", "test": "t", "dfs": "contain", "random": ("study_id/es_id",)},
-    RVE: {"working": "CORR"},
-    BAYES: {"mu_prior": "normal(0, 0.5)", "tau_prior": "half-normal(0.3)"},
-}
-DEFAULT_RHO = {RANDOM: 0.5, RVE: 0.8}
+KEYS = {key: [one.kind for one in KINDS.values() if key in one.keys] for kind in KINDS.values() for key in kind.keys}
 
 
-def with_defaults(spec: Declared) -> Declared:
+def with_defaults(spec: Analysis) -> Analysis:
     """Return an analysis with the defaults of its kind in place of what was left out."""
-    wanted = dict(_DEFAULTS.get(spec.kind, {}))
-    if spec.dependent and spec.kind != BAYES:
-        wanted["cluster"] = "study_id"
-    if (spec.kind == RVE and spec.working in (None, "CORR")) or spec.aggregate is not None:
-        wanted["rho"] = DEFAULT_RHO[spec.kind]
-    return replace(spec, **{name: value for name, value in wanted.items() if getattr(spec, name) in (None, ())})
+    wanted = KINDS[spec.kind].defaults(spec)
+    return spec.but(**{name: value for name, value in wanted.items() if getattr(spec, name) in (None, ())})
 
 
-def as_che(spec: Declared) -> Declared | None:
+def as_che(spec: Analysis) -> Analysis | None:
     """Return what is made of dependent effects where no kind was named; None where the keys mean another model."""
-    from alliance_meta.models.recipes import DEFAULT_RHO as CHE_RHO
+    from alliance_meta.models.recipes import DEFAULT_RHO
 
-    options = _OF_KIND[MULTILEVEL]
-    fits = all(MULTILEVEL in KEYS.get(key, (MULTILEVEL,)) for key in spec.said) and all(
-        getattr(spec, key) in get_args(choices) for key, choices in options.items() if key in spec.said
+    multilevel = KINDS["multilevel"]
+    fits = all(key not in KEYS or key in multilevel.keys for key in spec.said) and all(
+        getattr(spec, key) in get_args(choices) for key, choices in multilevel.options.items() if key in spec.said
     )
-    if "kind" in spec.said or spec.dependent or not fits:
+    if "kind" in spec.said or KINDS[spec.kind].depends(spec) or not fits:
         return None
-    changed: dict[str, Any] = {key: None for key in options if key not in spec.said}
-    changed |= {"kind": MULTILEVEL, "rho": CHE_RHO, "robust": "CR2"}
-    return with_defaults(replace(spec, **changed))
+    changed: dict[str, Any] = {key: None for key in multilevel.options if key not in spec.said}
+    changed |= {"kind": multilevel.kind, "rho": DEFAULT_RHO, "robust": "CR2"}
+    return with_defaults(spec.but(**changed))
+
+
+def choice_problems(spec: Analysis) -> Iterator[str]:
+    """Yield what is wrong with the keys that kinds differ in; of a kind that does not exist nothing can be said."""
+    kind = KINDS.get(spec.kind)
+    if kind is None:
+        return
+    for name, options in kind.options.items():
+        if getattr(spec, name) is not None:
+            yield from refused(check_option, name, getattr(spec, name), options)
+    for name, kinds in KEYS.items():
+        if getattr(spec, name) not in (None, ()) and name not in kind.keys:
+            belongs = " or ".join(f"kind = {one!r}" for one in kinds)
+            yield f"{name} does nothing with kind = {spec.kind!r}; it belongs to {belongs}"
+    yield from kind.problems(spec)
+
+
+def refuse(path: Path, problems: Sequence[str]) -> None:
+    """Raise an `InputError` with every problem, if there is any."""
+    if problems:
+        several = "" if len(problems) == 1 else "s"
+        listed = "".join(f"\n  {problem}" for problem in problems)
+        raise InputError(f"{path.name}: {len(problems)} problem{several}{listed}")
 
 
 def analysis_problems(analyses: Sequence[Analysis], folder: Path) -> Iterator[str]:
@@ -126,59 +91,13 @@ def analysis_problems(analyses: Sequence[Analysis], folder: Path) -> Iterator[st
         if analysis.id in seen:
             yield f"{where}: the id occurs twice; each analysis needs its own"
         seen.add(analysis.id)
-        for problem in (*_option_problems(analysis), *_useless(analysis), *_data_problems(analysis.data, folder)):
+        problems = (
+            refused(check_level, analysis.level),
+            choice_problems(analysis),
+            _data_problems(analysis.data, folder),
+        )
+        for problem in chain.from_iterable(problems):
             yield f"{where}: {problem}"
-
-
-def _option_problems(spec: Analysis) -> Iterator[str]:
-    yield from _refused(check_option, "kind", spec.kind, AnalysisKind)
-    for name, options in {**_OPTIONS, **_OF_KIND.get(spec.kind, {})}.items():
-        value = getattr(spec, name)
-        if value is not None and spec.kind in KEYS.get(name, (spec.kind,)):
-            yield from _refused(check_option, name, value, options)
-    yield from _refused(check_level, spec.level)
-    for name in _PRIORS:
-        if getattr(spec, name) is not None:
-            yield from (f"{name}: {problem}" for problem in _refused(read_prior, getattr(spec, name), name))
-    low = 0.0 if spec.kind == RVE else -1.0
-    if spec.rho is not None and not low <= spec.rho <= 1.0:
-        yield f"rho={brief(spec.rho)} is a correlation of sampling errors and must lie between {brief(low)} and 1"
-
-
-def read_prior(text: str, name: str) -> Prior:
-    """Return the prior that a key of an analysis names.
-
-    Raises
-    ------
-    InputError
-        No such prior, or one of tau where one of an effect is needed.
-    """
-    from alliance_meta.bayes.exact.setup import check_kind
-    from alliance_meta.bayes.priors.names import parse
-    from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
-
-    prior = parse(text)
-    check_kind(prior, TauPrior if name == "tau_prior" else EffectPrior, name)
-    return prior
-
-
-def _useless(spec: Analysis) -> Iterator[str]:
-    """Yield the keys that would do nothing: what was written was meant to do something."""
-    if spec.kind not in get_args(AnalysisKind):
-        return
-    for name, kinds in KEYS.items():
-        if getattr(spec, name) not in (None, ()) and spec.kind not in kinds:
-            belongs = " or ".join(f"kind = {kind!r}" for kind in kinds)
-            yield f"{name} does nothing with kind = {spec.kind!r}; it belongs to {belongs}"
-    if spec.kind == RANDOM and spec.rho is not None and spec.aggregate is None:
-        yield "rho does nothing without aggregate; add aggregate = 'mean', or take kind = 'multilevel' or 'rve'"
-    if spec.kind == RVE and spec.rho is not None and spec.working == "HIER":
-        yield "rho does nothing with working = 'HIER', whose errors are independent"
-    users = {RANDOM: ("aggregate", "robust"), MULTILEVEL: ("rho", "robust")}.get(spec.kind, ())
-    if users and spec.cluster is not None and all(getattr(spec, name) is None for name in users):
-        yield f"cluster does nothing without {' or '.join(users)}"
-    if spec.struct and not any("|" in term for term in spec.random):
-        yield "struct does nothing without a random term 'inner | outer'"
 
 
 def _data_problems(data: str, folder: Path, key: str = "data") -> Iterator[str]:
@@ -202,10 +121,12 @@ def _is_file(path: Path) -> bool:
 
 
 def item_problems(
-    sections: Sequence[Section], analyses: Sequence[Analysis], pieces: Collection[str], folder: Path
+    sections: Sequence[Section], known: Sequence[str], pieces: Collection[str], folder: Path
 ) -> Iterator[str]:
-    """Yield what is wrong with the figures and tables; `pieces` are the declared views of published results."""
-    known = [analysis.id for analysis in analyses]
+    """Yield what is wrong with the figures and tables.
+
+    `known` are the ids of the analyses, `pieces` the declared views of published results.
+    """
     for section in sections:
         for item in section.item:
             where = f"[[section]] {section.heading!r}"
@@ -222,7 +143,6 @@ def item_problems(
 def _figure_problems(item: Item, known: Sequence[str]) -> Iterator[str]:
     kind = str(item.drawn)
     if item.figure is not None:
-        yield from _refused(check_option, "figure", kind, FigureKind)
         if kind not in get_args(FigureKind):
             return
         if len(item.of) != 1:
@@ -241,7 +161,6 @@ def _table_problems(item: Item, known: Sequence[str], folder: Path) -> Iterator[
     if item.table is None:
         return
     table = item.table
-    yield from _refused(check_option, "table", table, TableKind)
     if table not in get_args(TableKind) or table in PIECE_TABLES:
         return
     if not item.of:
@@ -259,10 +178,3 @@ def _unknown(key: str, identifier: str, known: Sequence[str]) -> Iterator[str]:
     if identifier not in known:
         listed = ", ".join(known) or "none"
         yield f"{key}={identifier!r} is no analysis{did_you_mean(identifier, list(known))} (declared: {listed})"
-
-
-def _refused(check: Callable[..., object], *arguments: Any) -> Iterator[str]:
-    try:
-        check(*arguments)
-    except InputError as error:
-        yield str(error)

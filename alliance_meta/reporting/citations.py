@@ -106,32 +106,26 @@ _METHODS = {
     "EE": ("hedgesolkin1985",),
 }
 _TESTS = {"knha": ("knapp2003", "rover2015"), "adhoc": ("knapp2003", "rover2015")}
-_KINDS = {
-    "bayes": ("rover2020", "rover2021"),
-    "multilevel": ("konstantopoulos2011", "viechtbauer2010"),
-    "rve": ("hedges2010", "tipton2015", "tipton2015htz"),
-}
 _ALWAYS = ("cochran1954", "higgins2002", "higgins2009", "viechtbauer2007", "viechtbauer2010")
 
 
 def method_keys(settings: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the keys of the methods that fits with these settings used, sorted.
 
-    Besides ``measure``, ``method`` and ``test`` a setting may name ``kind``, ``aggregate``, ``rho`` and ``robust``.
+    Besides ``measure``, ``method`` and ``test`` a setting may name ``aggregate``, ``robust`` and, for anything but a
+    random-effects model, the keys of its ``model``.
     """
     keys: set[str] = set()
     for one in settings:
         keys.update(_MEASURES.get(str(one["measure"]), ()))
-        if one.get("kind", "random") in _KINDS:
-            keys.update(_KINDS[one["kind"]])
+        if "model" in one:
+            keys.update(one["model"])
         else:
             keys.update(_ALWAYS)
             keys.update(_TESTS.get(str(one["test"]), ()))
         keys.update(_METHODS.get(str(one.get("method")), ()))
         if one.get("aggregate") is not None:
             keys.add("borenstein2009")
-        if one.get("kind") == "multilevel" and one.get("rho") is not None:
-            keys.add("pustejovsky2022")
         if one.get("robust") is not None:
             keys.update(("pustejovsky2018", "tipton2015", "tipton2015htz"))
     return sorted(keys)

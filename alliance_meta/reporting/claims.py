@@ -13,7 +13,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.options import did_you_mean
 from alliance_meta.reporting.columns import Table, column
 from alliance_meta.reporting.evidence import citations
-from alliance_meta.reporting.numbers import Quantity, quantity
+from alliance_meta.reporting.numbers import Quantity, note_quantities, quantity
 from alliance_meta.reporting.spec import Claims, Item
 from alliance_meta.tables.format import MINUS, fixed
 
@@ -101,8 +101,7 @@ def read_claims(spec: Claims) -> Audit:
         shared=shared,
         claimed=CLAIMED_SHARE,
         origins=_origins(),
-        quantities=_quantities(verdicts, shared, CLAIMED_SHARE)
-        | {f"note_{note.code.replace('-', '_')}": quantity(note.message, "text", "Note") for note in audit.notes},
+        quantities=_quantities(verdicts, shared, CLAIMED_SHARE) | note_quantities(audit.notes),
         citations=citations(registry.loc[used].to_dict("records")),
     )
 

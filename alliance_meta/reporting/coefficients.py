@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.numbers import Quantity, quantity
-
-if TYPE_CHECKING:
-    from alliance_meta.reporting.fitting import Fitted
 
 SYMBOLS = {"sigma2": "σ²", "tau2": "τ²", "rho": "ρ"}
 LEVELS = {"study_id": "between studies", "study_id/es_id": "within studies"}

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from alliance_meta.errors import InputError
 from alliance_meta.options import did_you_mean
+from alliance_meta.reporting.fitted import Fitted
+from alliance_meta.reporting.spec import Item
 
 if TYPE_CHECKING:
     from alliance_meta.effects.sheet.coded import CodedTable
-    from alliance_meta.reporting.fitting import Fitted
 
 Table = dict[str, Any]
 
@@ -36,6 +37,31 @@ def effect_columns(chosen: Sequence[Fitted], head: str) -> list[dict[str, Any]]:
     return [*columns, column(["ci_lb", "ci_ub"], head, f"{kind}_interval", blank="n/a")]
 
 
+def stacked(
+    item: Item,
+    chosen: Sequence[Fitted],
+    columns: list[dict[str, Any]],
+    rows_of: Callable[[Fitted], list[dict[str, Any]]],
+    words: str,
+) -> Table:
+    """Return a table of the rows of each analysis, those of several below one another, each under its label."""
+    rows: list[dict[str, Any]] = []
+    for fitted in chosen:
+        rows += [{"group": fitted.spec.label}] if len(chosen) > 1 else []
+        rows += rows_of(fitted)
+    return {"caption": item.caption or caption(words, chosen), "columns": columns, "rows": rows}
+
+
+def caption(words: str, chosen: Iterable[Fitted]) -> str:
+    """Return the caption of a table that declares none."""
+    return f"{words}: {'; '.join(fitted.spec.label for fitted in chosen)}."
+
+
+def ends(value: Any) -> tuple[Any, Any]:
+    """Return both ends of an interval, or twice why there is none."""
+    return (value[0], value[1]) if isinstance(value, list) else (value, value)
+
+
 def extra_columns(names: Sequence[str], table: CodedTable) -> list[dict[str, Any]]:
     """Return columns of the sheet, headed as its data card titles them."""
     known = list(table.columns)
@@ -54,7 +80,7 @@ def extra_columns(names: Sequence[str], table: CodedTable) -> list[dict[str, Any
 def in_words(name: str, value: Any, table: CodedTable) -> Any:
     """Return a category's label where the data card has one."""
     field = table.card.field(name) if table.card else None
-    plain = _plain(value)
+    plain = plain_value(value)
     return field.categories.get(str(plain), plain) if field else plain
 
 
@@ -67,5 +93,6 @@ def _kind_of(name: str, values: pd.Series[Any]) -> str:
     return "count" if whole else "r"
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
+    """Return a cell of a data frame, None where it is empty."""
     return None if value is None or value is pd.NA or (isinstance(value, float) and value != value) else value

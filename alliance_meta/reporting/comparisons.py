@@ -9,12 +9,10 @@ from typing import Any
 from alliance_meta.errors import InputError
 from alliance_meta.options import did_you_mean
 from alliance_meta.reporting import coefficients as read
-from alliance_meta.reporting.columns import Table, column, effect_columns
-from alliance_meta.reporting.fitting import Fitted
+from alliance_meta.reporting.columns import Table, column, effect_columns, ends, stacked
+from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.numbers import Quantity
-from alliance_meta.reporting.spec import BAYES, MULTILEVEL, Item
-from alliance_meta.reporting.wording import short_label
-from alliance_meta.tables.format import format_level
+from alliance_meta.reporting.spec import Item
 
 HEADS = {
     "measure": "Scale",
@@ -40,7 +38,7 @@ PRECISE = {"r": "r3", "r_interval": "r3_interval"}
 def comparison(item: Item, fits: Mapping[str, Fitted]) -> Table:
     """Return one row per analysis: the choices and what they lead to, or the chosen statistics."""
     chosen = [fits[name] for name in item.of]
-    dependent = any(fitted.spec.dependent for fitted in chosen)
+    dependent = any(fitted.dependent for fitted in chosen)
     usual = DEPENDENT if dependent else PLAIN
     if not all(fitted.on_r for fitted in chosen):
         usual = tuple(name for key in usual for name in (key, *FINISHED.get(key, ())))
@@ -48,10 +46,12 @@ def comparison(item: Item, fits: Mapping[str, Fitted]) -> Table:
     keys = tuple(entries)
     rows = []
     for fitted in chosen:
-        row: dict[str, Any] = {"label": fitted.spec.label, "model": short_label(fitted)}
+        row: dict[str, Any] = {"label": fitted.spec.label, "model": fitted.short_label()}
         there = [key for key in keys if key in fitted.statistics]
         for key in sorted(there, key=lambda key: _paired(entries[key])):
-            row |= _ends(key, fitted.statistics) if _paired(entries[key]) else _value(key, fitted.statistics)
+            value = fitted.statistics[key]["value"]
+            paired = zip((f"{key}_lb", f"{key}_ub"), ends(value), strict=True)
+            row |= dict(paired) if _paired(entries[key]) else {key: value}
         rows.append(row)
     columns = [column("label", "Analysis"), *_columns(keys, entries, dependent)]
     if not item.columns:
@@ -91,29 +91,14 @@ def _paired(entry: Quantity) -> bool:
     return str(entry["format"]).endswith("interval")
 
 
-def _value(key: str, block: Mapping[str, Quantity]) -> dict[str, Any]:
-    return {key: block[key]["value"]}
-
-
-def _ends(key: str, block: Mapping[str, Quantity]) -> dict[str, Any]:
-    """Return both ends of an interval under names of their own."""
-    value = block[key]["value"]
-    lb, ub = value if isinstance(value, list) else (value, value)
-    return {f"{key}_lb": lb, f"{key}_ub": ub}
-
-
 def coefficients(item: Item, fits: Mapping[str, Fitted]) -> Table:
     """Return the coefficients of one model, or of several one below the other."""
     chosen = [fits[name] for name in item.of]
-    bayesian = [fitted.spec.id for fitted in chosen if fitted.spec.kind == BAYES]
+    bayesian = [fitted.spec.id for fitted in chosen if fitted.table_kind != "coefficients"]
     if bayesian:
         raise InputError(f"table='coefficients': {', '.join(bayesian)} is Bayesian; its table is 'posterior'")
     kind = chosen[0].number
-    rows: list[dict[str, Any]] = []
-    for fitted in chosen:
-        rows += [{"group": fitted.spec.label}] if len(chosen) > 1 else []
-        rows += _coefficient_rows(fitted)
-    dependent = any(fitted.spec.dependent for fitted in chosen)
+    dependent = any(fitted.dependent for fitted in chosen)
     columns = [
         column("term", "Term"),
         column("estimate", f"Estimate ({chosen[0].effects.scale_label})", kind),
@@ -121,10 +106,9 @@ def coefficients(item: Item, fits: Mapping[str, Fitted]) -> Table:
         column("stat", "z" if all(math.isinf(fitted.fit.ddf[0]) for fitted in chosen) else "t", "stat"),
         *([column("ddf", "df", "df")] if dependent else []),
         column("p", "p", "p"),
-        column(["ci_lb", "ci_ub"], f"{_level(chosen)} CI", f"{kind}_interval"),
+        column(["ci_lb", "ci_ub"], f"{chosen[0].level} CI", f"{kind}_interval"),
     ]
-    labels = "; ".join(fitted.spec.label for fitted in chosen)
-    return {"caption": item.caption or f"Coefficients: {labels}.", "columns": columns, "rows": rows}
+    return stacked(item, chosen, columns, _coefficient_rows, "Coefficients")
 
 
 def _coefficient_rows(fitted: Fitted) -> list[dict[str, Any]]:
@@ -135,7 +119,7 @@ def _coefficient_rows(fitted: Fitted) -> list[dict[str, Any]]:
             "estimate": fit.beta[i],
             "se": fit.se[i],
             "stat": fit.stat[i],
-            **({"ddf": fit.ddf[i]} if fitted.spec.dependent else {}),
+            **({"ddf": fit.ddf[i]} if fitted.dependent else {}),
             "p": fit.pval[i],
             "ci_lb": fit.ci_lb[i],
             "ci_ub": fit.ci_ub[i],
@@ -147,26 +131,20 @@ def _coefficient_rows(fitted: Fitted) -> list[dict[str, Any]]:
 def components(item: Item, fits: Mapping[str, Fitted]) -> Table:
     """Return what varies by how much: one row for each component of variance of each analysis."""
     chosen = [fits[name] for name in item.of]
-    rows: list[dict[str, Any]] = []
-    for fitted in chosen:
-        rows += [{"group": fitted.spec.label}] if len(chosen) > 1 else []
-        rows += _component_rows(fitted)
     columns = [
         column("component", "What varies"),
         column("groups", "Groups", "count", blank="–"),
         column("estimate", "Variance", "variance"),
-        column(["ci_lb", "ci_ub"], f"{_level(chosen)} CI", "variance_interval", blank="–"),
+        column(["ci_lb", "ci_ub"], f"{chosen[0].level} CI", "variance_interval", blank="–"),
         column("sd", "SD", "sd", blank="–"),
         column("share", "I²", "percent", blank="–"),
     ]
-    labels = "; ".join(fitted.spec.label for fitted in chosen)
-    caption = item.caption or f"Components of variance on the model's scale: {labels}."
-    return {"caption": caption, "columns": columns, "rows": rows}
+    return stacked(item, chosen, columns, _component_rows, "Components of variance on the model's scale")
 
 
 def _component_rows(fitted: Fitted) -> list[dict[str, Any]]:
     block = fitted.statistics
-    if fitted.spec.kind != MULTILEVEL:
+    if not fitted.components:
         share = (block.get("I2") or block["I2_Q"])["value"]
         rows = [_component("τ²", block["tau2"]["value"], share=share, ci=block.get("tau2_ci"))]
         rows += [_component("ω²", block["omega2"]["value"])] if "omega2" in block else []
@@ -195,24 +173,18 @@ def _ci(entry: Quantity | None) -> dict[str, Any]:
 def levels(item: Item, fits: Mapping[str, Fitted]) -> Table:
     """Return the mean effect at each level of a categorical moderator, as each analysis has it."""
     chosen = [fits[name] for name in item.of]
-    rows: list[dict[str, Any]] = []
-    for fitted in chosen:
-        found = read.level_rows(fitted)
-        if not found:
-            raise InputError(f"table='levels' of {fitted.spec.id!r}: needs mods = one categorical moderator")
-        rows += [{"group": fitted.spec.label}] if len(chosen) > 1 else []
-        rows += found
     columns = [
         column("level", "Level"),
         column("k", "Effects", "count"),
         column("studies", "Studies", "count"),
-        *effect_columns(chosen, f"{_level(chosen)} CI"),
+        *effect_columns(chosen, f"{chosen[0].level} CI"),
         column("ddf", "df", "df"),
     ]
-    labels = "; ".join(fitted.spec.label for fitted in chosen)
-    caption = item.caption or f"Mean effect at each level: {labels}."
-    return {"caption": caption, "columns": columns, "rows": rows}
+    return stacked(item, chosen, columns, _level_rows, "Mean effect at each level")
 
 
-def _level(chosen: Sequence[Fitted]) -> str:
-    return format_level(chosen[0].spec.level)
+def _level_rows(fitted: Fitted) -> list[dict[str, Any]]:
+    found = read.level_rows(fitted)
+    if not found:
+        raise InputError(f"table='levels' of {fitted.spec.id!r}: needs mods = one categorical moderator")
+    return found

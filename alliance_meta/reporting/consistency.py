@@ -9,7 +9,7 @@ from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import InputError
 from alliance_meta.reporting.columns import Table, column
 from alliance_meta.reporting.evidence import citations
-from alliance_meta.reporting.numbers import Quantity, quantity
+from alliance_meta.reporting.numbers import Quantity, note_quantities, quantity
 from alliance_meta.reporting.spec import Consistency, Item
 from alliance_meta.tables.format import MINUS
 
@@ -134,9 +134,7 @@ def _quantities(report: ConsistencyReport) -> dict[str, Quantity]:
     }
     for verdict, (name, label) in VERDICTS.items():
         out[name] = quantity(verdicts.count(verdict), "count", label)
-    return out | {
-        f"note_{note.code.replace('-', '_')}": quantity(note.message, "text", "Note") for note in report.notes
-    }
+    return out | note_quantities(report.notes)
 
 
 def _entries(checks: list[Check] | tuple[Check, ...]) -> int:

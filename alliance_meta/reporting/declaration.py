@@ -1,102 +1,38 @@
-"""The declaration of a report: a TOML file read into a frozen spec, every problem named in one pass.
+"""The declaration of a report: a TOML file read into frozen models, every problem named in one pass.
 
-::
-
-    title = "Congruence and outcome"          # required
-    subtitle = "..."
-    lang = "en"
-
-    [[analysis]]                              # any number; one model each
-    id = "kolden"                             # required; the name placeholders and items use
-    label = "Kolden et al. 2011, as reported" # required; the name readers see
-    short = "As reported"                     # the name in the head of a table's column
-    data = "kolden2011_congruence"            # required; a shipped data set, or a file beside the declaration
-    kind = "random"                           # or "bayes"; or "multilevel", "rve": effects that depend on each other;
-                                              # without it CHE with CR2 where a study has several effects
-    ri = "r"                                  # column of correlations
-    ni = "n"                                  # column of sample sizes
-    yi = "g"                                  # or columns of finished effects, with their variances
-    vi = "vg"                                 # (or standard errors, sei = ...); measure says what they are
-    measure = "ZCOR"
-    vtype = "LS"
-    method = "REML"
-    test = "knha"
-    level = 0.95
-    mods = "rater + setting"
-    subset = "use_as_independent_r"
-    cluster = "study_id"                      # what makes effects dependent
-    aggregate = "mean"                        # random: one mean for each cluster first
-    random = ["study_id/es_id"]               # multilevel, bayes: what varies between which groups
-    struct = ["UN"]                           # multilevel: for each term "inner | outer"
-    dfs = "contain"                           # multilevel
-    working = "CORR"                          # rve
-    rho = 0.5                                 # assumed correlation of sampling errors within a cluster
-    robust = "CR2"                            # cluster-robust inference
-    mu_prior = "normal(0, 0.5)"               # bayes: prior of the mean effect
-    tau_prior = "half-normal(0.3)"            # bayes: prior of the heterogeneity
-    beta_prior = "normal(0, 0.1)"             # bayes: prior of every other coefficient
-
-    [umbrella]                                # published results side by side, no model
-    psychotherapy_only = false
-
-    [claims]                                  # popular claims held against them
-    only = ["thirty_percent"]                 # all by default
-
-    [consistency]                             # their printed numbers held against one another
-    alpha = 0.05
-
-    [[section]]
-    heading = "What the studies show"         # required
-    text = "The median correlation is {kolden.r} {kolden.r_ci}."
-
-    [[section.item]]                          # exactly one of text, forest, figure, table
-    forest = "kolden"                         # an analysis, or "umbrella"
-    order = "effect"                          # given, effect, precision, year, weight or a column; - reverses
-    by = "setting"                            # a column: one diamond for each of its values
-    columns = ["year"]                        # columns shown beside the labels
-    label = "outcome"                         # a column that names the effects of one study
-    caption = "..."
-    id = "main_figure"                        # for {ref.main_figure}; "forest_kolden" by default
-
-    [[section.item]]
-    figure = "caterpillar"                    # forest, caterpillar, bubble, profile, means, dependence, posterior,
-                                              # prior_sensitivity, shares
-    of = "kolden"
-
-    [[section.item]]
-    table = "statistics"
-    of = ["kolden"]
-
-Tables: ``studies``, ``statistics``, ``coefficients``, ``comparison``, ``components``, ``levels``, ``left_out``,
-``posterior``, ``priors`` (``of`` analyses), ``reproduce`` (``of`` data sets), ``umbrella``, ``umbrella_left_out``,
-``claims``, ``claim_steps`` (``of`` claims), ``consistency``, ``consistency_counts``.
+``docs/reports.md`` describes the file.
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
 
 from alliance_meta.errors import CannotRunError, InputError
-from alliance_meta.options import did_you_mean
-from alliance_meta.reporting.checks import analysis_problems, item_problems, with_defaults
+from alliance_meta.options import check_option, did_you_mean
+from alliance_meta.reporting.checks import analysis_problems, item_problems, refuse, with_defaults
+from alliance_meta.reporting.fitted import refused
 from alliance_meta.reporting.spec import (
-    CONTENTS,
     PIECES,
     Analysis,
     Claims,
     Consistency,
     Declaration,
-    Declared,
+    Head,
     Item,
     Section,
     Umbrella,
 )
 
-KINDS: dict[str, type[Any]] = {"umbrella": Umbrella, "claims": Claims, "consistency": Consistency}
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+Block = TypeVar("Block", bound=BaseModel)
+_VIEWS: dict[str, type[BaseModel]] = {"umbrella": Umbrella, "claims": Claims, "consistency": Consistency}
 
 
 def read_declaration(path: str | Path) -> Declaration:
@@ -125,68 +61,50 @@ def declare(data: Mapping[str, Any], *, path: Path) -> Declaration:
     """Check a declaration given as a mapping; see `read_declaration`."""
     reader = _Reader(path)
     declaration = reader.declaration(data)
-    if declaration is None or reader.problems:
-        count = len(reader.problems)
-        lines = "\n".join(f"  {problem}" for problem in reader.problems)
-        raise InputError(f"{path.name}: {count} problem{'s' if count != 1 else ''}\n{lines}")
+    refuse(path, reader.problems)
+    assert declaration is not None
     return declaration
 
 
 class _Reader:
-    """Collect problems while turning mappings into dataclasses."""
+    """Collect problems while turning tables of TOML into models."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.problems: list[str] = []
 
     def declaration(self, data: Mapping[str, Any]) -> Declaration | None:
-        """Return the declaration, or None where a part of it could not be made."""
-        top = dict(data)
-        analyses = self._many(top, "analysis", Analysis, "[[analysis]]")
-        pieces = {name: self._one(top.pop(name), KINDS[name], f"[{name}]") for name in PIECES if name in top}
-        sections = [
-            self._section(section, index) for index, section in enumerate(self._list(top, "section", "[[section]]"), 1)
-        ]
-        whole = self._one(top, Declaration, "top level", ignore=("name", "path", "analysis", *PIECES, "section"))
-        made = tuple(analysis for analysis in analyses if analysis is not None)
-        kept = tuple(section for section in sections if section is not None)
-        self.problems += analysis_problems(made, self.path.parent)
-        self.problems += item_problems(kept, made, list(pieces), self.path.parent)
+        """Return the declaration, or None where anything in it is wrong."""
+        top, folder = dict(data), self.path.parent
+        blocks = self._list(top, "analysis", "[[analysis]]")
+        analyses = self._many(blocks, Analysis, "[[analysis]]")
+        pieces = {name: self._one(top.pop(name), _VIEWS[name], f"[{name}]") for name in PIECES if name in top}
+        listed = enumerate(self._list(top, "section", "[[section]]"), 1)
+        sections = [section for number, one in listed if (section := self._section(one, number)) is not None]
+        head = self._one(top, Head, "top level")
+        self.problems += analysis_problems(analyses, folder)
+        ids = [str(block["id"]) for block in blocks if isinstance(block, Mapping) and "id" in block]
+        self.problems += item_problems(sections, ids, list(pieces), folder)
         if not data.get("analysis") and not pieces:
-            listed = " or ".join(f"[{name}]" for name in PIECES)
-            self.problems.append(f"nothing to report: add an [[analysis]] or {listed}")
+            wanted = " or ".join(f"[{name}]" for name in PIECES)
+            self.problems.append(f"nothing to report: add an [[analysis]] or {wanted}")
         if not str(data.get("lang", "en")).startswith("en"):
             self.problems.append(f"lang={data['lang']!r}: the report's own words are English; use 'en'")
-        if whole is None or self.problems:
+        if head is None or self.problems:
             return None
-        return Declaration(
-            **{**whole, "name": self.path.stem, "path": self.path},
-            analysis=tuple(with_defaults(analysis) for analysis in made),
-            **pieces,
-            section=kept,
-        )
+        made: dict[str, Any] = {"analysis": tuple(map(with_defaults, analyses)), **pieces, "section": tuple(sections)}
+        return Declaration(name=self.path.stem, path=self.path, **dict(head), **made)
 
-    def _section(self, data: Any, index: int) -> Section | None:
-        where = f"[[section]] {index}"
+    def _section(self, data: Any, number: int) -> Section | None:
+        where = f"[[section]] {number}"
         if not isinstance(data, Mapping):
-            self.problems.append(f"{where}: must be a table")
+            self.problems.append(f"{where}: must be a table, not {data!r}")
             return None
         rest = dict(data)
-        items = self._many(rest, "item", Item, f"{where} [[section.item]]")
-        for number, item in enumerate(items, 1):
-            if item is None:
-                continue
-            if len(item.given) != 1:
-                named = " and ".join(item.given) or "none of them"
-                self.problems.append(f"{where} item {number}: needs exactly one of {', '.join(CONTENTS)}; has {named}")
+        inside = f"{where} [[section.item]]"
+        items = self._many(self._list(rest, "item", inside), Item, inside)
         section = self._one(rest, Section, where)
-        whole = [item for item in items if item is not None and len(item.given) == 1]
-        return None if section is None else Section(section.heading, section.text, tuple(whole))
-
-    def _many(self, data: dict[str, Any], key: str, kind: type[Any], where: str) -> list[Any]:
-        return [
-            self._one(entry, kind, f"{where} {index}") for index, entry in enumerate(self._list(data, key, where), 1)
-        ]
+        return section and section.model_copy(update={"item": tuple(items)})
 
     def _list(self, data: dict[str, Any], key: str, where: str) -> list[Any]:
         value = data.pop(key, [])
@@ -195,48 +113,51 @@ class _Reader:
         self.problems.append(f"{where}: write it with double brackets, one block each")
         return []
 
-    def _one(self, data: Any, kind: type[Any], where: str, ignore: tuple[str, ...] = ()) -> Any:
-        """Return an instance of `kind` (a dict when fields are ignored), or None with the problems noted."""
+    def _many(self, blocks: list[Any], kind: type[Block], where: str) -> list[Block]:
+        """Return the blocks that could be read."""
+        made = (self._one(block, kind, f"{where} {number}") for number, block in enumerate(blocks, 1))
+        return [one for one in made if one is not None]
+
+    def _one(self, data: Any, kind: type[Block], where: str) -> Block | None:
+        """Return an instance of `kind`, or None where more than the spelling of a choice is wrong."""
         if not isinstance(data, Mapping):
             self.problems.append(f"{where}: must be a table, not {data!r}")
             return None
-        known = {field.name: field for field in fields(kind) if field.name not in ignore}
-        if data.get("id"):
-            where = f"{where} ({data['id']})"
-        before = len(self.problems)
-        for key in data:
-            if key not in known:
-                listed = ", ".join(known)
-                hint = did_you_mean(key, list(known))
-                self.problems.append(f"{where}: unknown key {key!r}{hint} (known: {listed})")
-        values = {}
-        for name, field in known.items():
-            if name in data:
-                values[name] = self._value(data[name], str(field.type), f"{where}: {name}")
-            elif field.default is MISSING:
-                self.problems.append(f"{where}: {name} is missing")
-        if len(self.problems) > before:
+        try:
+            return kind.model_validate(data)
+        except ValidationError as error:
+            found = error.errors()
+        named = f" ({data['id']})" if data.get("id") else ""
+        self.problems += dict.fromkeys(f"{where}{named}: {_in_words(one, kind, data)}" for one in found)
+        if any(one["type"] != "literal_error" or not isinstance(one["input"], str) for one in found):
             return None
-        if kind is Analysis:
-            return Declared(**values, said=tuple(values))
-        return values if ignore else kind(**values)
+        # A misspelt choice is kept, so that the rest of the block can be checked in the same pass.
+        misspelt = [str(one["loc"][0]) for one in found]
+        valid = {name: get_args(_choices(kind, name))[0] for name in misspelt}
+        whole = self._one({**data, **valid}, kind, where)
+        return whole and whole.model_copy(update={name: data[name] for name in misspelt})
 
-    def _value(self, value: Any, annotation: str, where: str) -> Any:
-        if annotation.startswith("tuple[str"):
-            values = [value] if isinstance(value, str) else value
-            if isinstance(values, list) and all(isinstance(one, str) for one in values):
-                return tuple(values)
-            self.problems.append(f"{where} must be a list of texts, not {value!r}")
-        elif annotation == "bool":
-            if isinstance(value, bool):
-                return value
-            self.problems.append(f"{where} must be true or false, not {value!r}")
-        elif annotation.startswith("float"):
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                return float(value)
-            self.problems.append(f"{where} must be a number, not {value!r}")
-        elif isinstance(value, str):
-            return value
-        else:
-            self.problems.append(f"{where} must be text in quotes, not {value!r}")
-        return None
+
+_MUST = {"string_type": "text in quotes", "bool_type": "true or false", "float_type": "a number"}
+
+
+def _in_words(problem: ErrorDetails, kind: type[BaseModel], data: Mapping[str, Any]) -> str:
+    """Return what is wrong with a block and how to mend it."""
+    if problem["type"] == "value_error":
+        return problem["msg"].removeprefix("Value error, ")
+    name, known = str(problem["loc"][0]), list(kind.model_fields)
+    if problem["type"] == "missing":
+        return f"{name} is missing"
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {name!r}{did_you_mean(name, known)} (known: {', '.join(known)})"
+    if problem["type"] == "literal_error":
+        return "".join(refused(check_option, name, data[name], _choices(kind, name)))
+    several = get_origin(kind.model_fields[name].annotation) is tuple
+    wanted = "a list of texts" if several else _MUST.get(problem["type"])
+    return f"{name} must be {wanted}, not {data[name]!r}" if wanted else f"{name}: {problem['msg']}"
+
+
+def _choices(kind: type[BaseModel], name: str) -> Any:
+    """Return the literals that a field takes, without the None that stands for its default."""
+    annotation = kind.model_fields[name].annotation
+    return next(one for one in (annotation, *get_args(annotation)) if get_origin(one) is Literal)

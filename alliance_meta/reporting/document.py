@@ -12,16 +12,15 @@ from alliance_meta.files import sha256
 from alliance_meta.options import did_you_mean
 from alliance_meta.reporting import appendix, evidence, prose
 from alliance_meta.reporting.assumed import rho_table
-from alliance_meta.reporting.coefficients import coefficient_quantities
-from alliance_meta.reporting.fitting import Fitted, run_analysis
+from alliance_meta.reporting.checks import refuse
+from alliance_meta.reporting.fitted import Fitted
+from alliance_meta.reporting.fitting import run_analysis
 from alliance_meta.reporting.frames import figure
 from alliance_meta.reporting.made import named_by
 from alliance_meta.reporting.numbers import FORMATS
 from alliance_meta.reporting.pieces import Pieces, read_pieces
-from alliance_meta.reporting.posterior import slope_quantities
-from alliance_meta.reporting.spec import BAYES, PIECE_TABLES, Declaration, Item
+from alliance_meta.reporting.spec import PIECE_TABLES, Declaration, Item
 from alliance_meta.reporting.tables import MAKERS
-from alliance_meta.reporting.wording import methods, r_code, short_label
 
 SCHEMA = "alliance_meta/report/1"
 
@@ -38,10 +37,7 @@ def make_document(declaration: Declaration) -> dict[str, Any]:
     pieces = read_pieces(declaration)
     builder = _Builder(declaration, fits, pieces)
     sections = [builder.section(section) for section in declaration.section]
-    quantities: dict[str, Any] = {
-        name: fitted.statistics | (slope_quantities if fitted.spec.kind == BAYES else coefficient_quantities)(fitted)
-        for name, fitted in fits.items()
-    }
+    quantities: dict[str, Any] = {name: fitted.statistics | fitted.slopes() for name, fitted in fits.items()}
     quantities |= {name: piece.quantities for name, piece in pieces.items()}
     quantities["printed"] = evidence.printed(fits.values())
     quantities["reproduce"] = builder.reproduced
@@ -50,9 +46,7 @@ def make_document(declaration: Declaration) -> dict[str, Any]:
     if not builder.problems:
         sections += appendix.sections(declaration, fits, pieces, builder)
     builder.problems += _unknown_placeholders(builder.texts(), quantities, builder.names)
-    if builder.problems:
-        lines = "\n".join(f"  {problem}" for problem in builder.problems)
-        raise InputError(f"{declaration.path.name}: {len(builder.problems)} problem(s)\n{lines}")
+    refuse(declaration.path, builder.problems)
     document = {
         "schema": SCHEMA,
         "report": {
@@ -178,9 +172,7 @@ def _run(declaration: Declaration) -> dict[str, Fitted]:
             fits[spec.id] = run_analysis(spec, folder=declaration.path.parent)
         except InputError as error:
             problems.append(str(error))
-    if problems:
-        lines = "\n".join(f"  {problem}" for problem in problems)
-        raise InputError(f"{declaration.path.name}: {len(problems)} analyses could not be run\n{lines}")
+    refuse(declaration.path, problems)
     return fits
 
 
@@ -188,12 +180,12 @@ def _analysis(fitted: Fitted) -> dict[str, Any]:
     fit = fitted.fit
     return {
         "label": fitted.spec.label,
-        "model_label": short_label(fitted),
+        "model_label": fitted.short_label(),
         "result": fit.to_dict(),
         "coefficients": (fit.tidy().reset_index() if fit.tidy().index.name else fit.tidy()).to_dict("records"),
         "notes": [note.to_dict() for note in fit.notes],
-        "methods": methods(fitted),
-        "r_code": r_code(fitted),
+        "methods": fitted.methods(),
+        "r_code": fitted.r_code(),
         "provenance": fitted.effects.provenance.to_dict(),
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from alliance_meta.effects.provenance import Provenance
-from alliance_meta.reporting.columns import Table, column
-from alliance_meta.reporting.fitting import Fitted, located
-from alliance_meta.reporting.numbers import Quantity, quantity
+from alliance_meta.reporting.columns import Table, column, plain_value
+from alliance_meta.reporting.fitted import Fitted
+from alliance_meta.reporting.fitting import located
+from alliance_meta.reporting.numbers import Quantity, note_quantities, quantity
+from alliance_meta.reporting.prose import escape
 from alliance_meta.reporting.spec import Item, Umbrella
 from alliance_meta.tables.format import MINUS
 
@@ -71,7 +72,7 @@ class Registry:
             texts = _as_printed(group)
             rows += [
                 {
-                    **{name: _plain(record[name]) for name in _SHOWN},
+                    **{name: plain_value(record[name]) for name in _SHOWN},
                     "printed": text,
                     "evidence": EVIDENCE_SHORT.get(record["evidence_level"], record["evidence_level"]),
                 }
@@ -99,8 +100,8 @@ class Registry:
         names = ("label", "relation", "metric", "reason")
         rows = [
             {
-                **{name: _plain(record[name]) for name in names},
-                "estimate_printed": str(_plain(record["estimate_printed"]) or "").replace("-", MINUS) or None,
+                **{name: plain_value(record[name]) for name in names},
+                "estimate_printed": str(plain_value(record["estimate_printed"]) or "").replace("-", MINUS) or None,
             }
             for record in self.shown.excluded.to_dict("records")
         ]
@@ -151,11 +152,7 @@ def _quantities(shown: Published) -> dict[str, Quantity]:
         "lowest": quantity(float(main["estimate"].min()), "r", "Lowest correlation in psychotherapy"),
         "highest": quantity(float(main["estimate"].max()), "r", "Highest correlation in psychotherapy"),
     }
-    out |= {
-        f"note_{note.code.replace('-', '_')}": quantity(note.message, "text", "Note")
-        for note in shown.notes
-        if note.code != "caution"
-    }
+    out |= note_quantities(note for note in shown.notes if note.code != "caution")
     for record in frame.to_dict("records"):
         name = str(record["id"])
         out[name] = quantity(record["estimate"], "r", record["label"])
@@ -168,10 +165,10 @@ def citations(records: Iterable[Mapping[Any, Any]]) -> tuple[str, ...]:
     """Return one reference per article, with what was read of its authors, year, title and DOI."""
     found: dict[tuple[str, str, str], str] = {}
     for record in records:
-        authors, year = str(_plain(record["authors"]) or "("), _plain(record["year"])
+        authors, year = str(plain_value(record["authors"]) or "("), plain_value(record["year"])
         name = "[Authors not named where it was read]" if authors.startswith("(") else authors
         when = f"({int(year)})" if year is not None else "(no year read)"
-        title, doi = str(_plain(record["title"]) or "[Title not read]"), _plain(record["doi"])
+        title, doi = str(plain_value(record["title"]) or "[Title not read]"), plain_value(record["doi"])
         key = (name, when, str(doi or title))
         text = " ".join(
             part for part in (f"{name} {when}.", f"{title.rstrip('. ')}.", f"doi:{doi}" if doi else "") if part
@@ -210,7 +207,7 @@ def reproduce_table(item: Item, folder: Path) -> tuple[Table, dict[str, Quantity
         source = "; ".join(dict.fromkeys(str(first["source"]).split("; ")))
         rows.append({"group": f"{number}. {_KINDS.get(first['kind'], first['kind'])}: {source}"})
         rows += [_compared(record) for record in records]
-        notes.append(_braced(f"{number}. Route: {first['route']}. {first['note']}".strip()))
+        notes.append(escape(f"{number}. Route: {first['route']}. {first['note']}".strip()))
         key = str(name).replace("-", "_")
         quantities[f"{key}_route"] = quantity(first["route"], "text", f"{name}: route")
         for record in records:
@@ -249,14 +246,6 @@ def _compared(record: Mapping[Any, Any]) -> dict[str, Any]:
     }
 
 
-def _braced(text: str) -> str:
-    return text.replace("{", "{{").replace("}", "}}")
-
-
 def _superscript(codes: str) -> str:
     kept = [code for code in codes.split() if code in ("sub", "same", "sign", "np")]
     return f" ({', '.join(kept)})" if kept else ""
-
-
-def _plain(value: Any) -> Any:
-    return None if value is None or (isinstance(value, float) and math.isnan(value)) or value is pd.NA else value

@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from alliance_meta.errors import AllianceMetaWarning, InputError
-from alliance_meta.reporting.fitting import Fitted
-from alliance_meta.reporting.spec import BAYES, MULTILEVEL, RANDOM, Item
+from alliance_meta.reporting.fitted import Fitted
+from alliance_meta.reporting.spec import Item
 from alliance_meta.reporting.supplement import is_large
-from alliance_meta.reporting.wording import short_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,10 +30,10 @@ def figure(item: Item, fits: Mapping[str, Fitted], pieces: Pieces) -> dict[str, 
         fitted = fits[item.shown[0]]
         words, make = _MAKERS[kind]
         frame = make(item, fitted)
-        caption = words.format(label=fitted.spec.label, model=short_label(fitted), by=item.by)
+        caption = words.format(label=fitted.spec.label, model=fitted.short_label(), by=item.by)
         if kind == FOREST and is_large(len(frame)):
             kind, (words, make), forest = "caterpillar", _MAKERS["caterpillar"], frame
-            caption = words.format(label=fitted.spec.label, model=short_label(fitted))
+            caption = words.format(label=fitted.spec.label, model=fitted.short_label())
             return _with_supplement(forest, _figure(kind, make(item, fitted), item.caption or caption))
     return _figure(kind, frame, item.caption or caption)
 
@@ -89,12 +88,7 @@ def _bubble(item: Item, fitted: Fitted) -> pd.DataFrame:
 
 
 def _profile(item: Item, fitted: Fitted) -> pd.DataFrame:
-    from alliance_meta.plots import profile_data, profiles_data
-
-    if fitted.spec.kind not in (RANDOM, MULTILEVEL):
-        raise InputError(f"figure='profile' shows a likelihood; an analysis of kind = {fitted.spec.kind!r} has none")
-    make: Any = profiles_data if fitted.spec.kind == MULTILEVEL else profile_data
-    return make(fitted.model, title=f"Profile of the likelihood: {fitted.spec.label}")
+    return fitted.profile(f"Profile of the likelihood: {fitted.spec.label}")
 
 
 def _means(item: Item, fitted: Fitted) -> pd.DataFrame:
@@ -115,8 +109,7 @@ def _dependence(item: Item, fitted: Fitted) -> pd.DataFrame:
     options: dict[str, Any] = {"cluster": spec.cluster or "study_id", "mods": spec.mods or "1", "level": spec.level}
     if spec.rho is not None:
         options["rho"] = spec.rho
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AllianceMetaWarning)
+    with warnings.catch_warnings(action="ignore", category=AllianceMetaWarning):
         found = compare_dependence(fitted.coded, methods=[name for name in METHODS if name != UNDECLARED], **options)
     return dependence_data(found, term=item.by, title=f"Methods for dependent effects: {fitted.spec.label}")
 
@@ -137,7 +130,7 @@ def _prior_sensitivity(item: Item, fitted: Fitted) -> pd.DataFrame:
 
 
 def _check_bayesian(item: Item, fitted: Fitted) -> None:
-    if fitted.spec.kind != BAYES:
+    if fitted.table_kind != "posterior":
         raise InputError(f"figure={item.figure!r} shows an analysis of kind = 'bayes'; {fitted.spec.id} is none")
 
 

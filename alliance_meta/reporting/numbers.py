@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from alliance_meta.encoding import INFINITE, NOT_APPLICABLE, plain
+from alliance_meta.notes import Note
 from alliance_meta.tables import format as fmt
 
 Quantity = dict[str, Any]
@@ -18,6 +19,11 @@ MOST_DECIMALS = 9
 def quantity(value: Any, kind: str, label: str) -> Quantity:
     """Return a number with the words and the format it is shown with."""
     return {"label": label, "format": kind, "value": value}
+
+
+def note_quantities(notes: Iterable[Note]) -> dict[str, Quantity]:
+    """Return notes as text that prose may quote."""
+    return {f"note_{note.code.replace('-', '_')}": quantity(note.message, "text", "Note") for note in notes}
 
 
 def dumps(document: Mapping[str, Any]) -> str:

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from alliance_meta.bayes.hypotheses import shown
 from alliance_meta.errors import InputError
 from alliance_meta.reporting.coefficients import LEVELS, WITH_MODERATORS, slug
-from alliance_meta.reporting.columns import Table, column
+from alliance_meta.reporting.columns import Table, column, stacked
+from alliance_meta.reporting.fitted import Fitted, Put
 from alliance_meta.reporting.numbers import Quantity, quantity
-from alliance_meta.reporting.spec import BAYES, Item
-from alliance_meta.tables.format import format_level, format_r
+from alliance_meta.reporting.spec import Item
+from alliance_meta.tables.format import format_r
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from alliance_meta.bayes.exact.results import BayesianResults
     from alliance_meta.bayes.priors.prior import TauPrior
-    from alliance_meta.reporting.fitting import Fitted
 
 SMALL = 0.1
 CELLS = ("median", "ci_lb", "ci_ub")
@@ -30,10 +30,10 @@ PREDICTED = (
 )
 
 
-def put_posterior(put: Callable[[str, Any, str, str], None], fitted: Fitted) -> None:
+def put_posterior(put: Put, fitted: Fitted) -> None:
     """Add model, effect, heterogeneity and evidence to the standard block."""
     fit: BayesianResults = fitted.fit
-    level = format_level(fitted.spec.level)
+    level = fitted.level
     simple = fit.design.formula == "1"
     for name, prior in zip(fit.priors.names, fit.priors.coefficients, strict=True):
         if name == "mu":
@@ -63,7 +63,7 @@ def put_posterior(put: Callable[[str, Any, str, str], None], fitted: Fitted) -> 
     _put_evidence(put, fitted)
 
 
-def _put_prior(put: Callable[..., None], fit: BayesianResults, level: str) -> None:
+def _put_prior(put: Put, fit: BayesianResults, level: str) -> None:
     """Add what the priors say in numbers, where they are proper."""
     for key, words, prior in _tau_priors(fit):
         put(f"{key}_prior", str(prior), "text", f"Prior of {words}")
@@ -95,7 +95,7 @@ def _tau_priors(fit: Any) -> list[tuple[str, str, TauPrior]]:
     return [(f"tau_{slug(term)}", _words(term), prior) for term, prior in zip(terms(fit), fit.priors.taus, strict=True)]
 
 
-def _put_heterogeneity(put: Callable[..., None], fit: BayesianResults, level: str) -> None:
+def _put_heterogeneity(put: Put, fit: BayesianResults, level: str) -> None:
     tau = fit.posterior("tau")
     interval = tau.interval(level=fit.level, kind=fit.interval)
     put("tau2", tau.median**2, "variance", "τ² (square of the median of τ)")
@@ -109,7 +109,7 @@ def _put_heterogeneity(put: Callable[..., None], fit: BayesianResults, level: st
     put("I2", fit.posterior("I2").median, "percent", "I² (posterior median)")
 
 
-def _put_evidence(put: Callable[..., None], fitted: Fitted) -> None:
+def _put_evidence(put: Put, fitted: Fitted) -> None:
     fit, on_r = fitted.fit, "r" if fitted.effects.measure == "ZCOR" else None
     # A model of the dependence has Bayes factors; of one without it none are shown.
     factor = fit.bayes_factor if terms(fit) else partial(shown, fit)
@@ -155,11 +155,7 @@ def posterior(item: Item, fits: Mapping[str, Fitted]) -> Table:
     chosen = [fits[name] for name in item.of]
     _check(chosen, "posterior")
     kind = chosen[0].number
-    rows: list[dict[str, Any]] = []
-    for fitted in chosen:
-        rows += [{"group": fitted.spec.label}] if len(chosen) > 1 else []
-        rows += _posterior_rows(fitted)
-    level = f"{format_level(chosen[0].spec.level)} credible"
+    level = f"{chosen[0].level} credible"
     columns = [
         column("quantity", "Quantity"),
         column("median", f"Median ({chosen[0].effects.scale_label})", kind),
@@ -168,8 +164,7 @@ def posterior(item: Item, fits: Mapping[str, Fitted]) -> Table:
         column(["r_lb", "r_ub"], f"{level}, r", "r_interval", blank="–"),
         column("positive", "P(> 0)", "p", blank="–"),
     ]
-    labels = "; ".join(fitted.spec.label for fitted in chosen)
-    return {"caption": item.caption or f"Posterior: {labels}.", "columns": columns, "rows": rows}
+    return stacked(item, chosen, columns, _posterior_rows, "Posterior")
 
 
 def _posterior_rows(fitted: Fitted) -> list[dict[str, Any]]:
@@ -202,11 +197,7 @@ def other_priors(item: Item, fits: Mapping[str, Fitted]) -> Table:
         raise InputError(f"table='priors' shows models with one τ; {', '.join(several)} has random =")
     on_r = all(fitted.on_r for fitted in chosen)
     name = "r" if on_r else "estimate"
-    rows: list[dict[str, Any]] = []
-    for fitted in chosen:
-        rows += [{"group": fitted.spec.label}] if len(chosen) > 1 else []
-        rows += _prior_rows(fitted, name)
-    level = f"{format_level(chosen[0].spec.level)} credible"
+    level = f"{chosen[0].level} credible"
     columns = [
         column("prior", "Prior of τ"),
         column(name, "r", "r3") if on_r else column(name, "Mean effect", "z"),
@@ -215,8 +206,7 @@ def other_priors(item: Item, fits: Mapping[str, Fitted]) -> Table:
         column(["tau_lb", "tau_ub"], level, "sd_interval"),
         column(["pi_lb", "pi_ub"], "New study, r" if on_r else "New study", "r_interval" if on_r else "z_interval"),
     ]
-    labels = "; ".join(fitted.spec.label for fitted in chosen)
-    return {"caption": item.caption or f"Other priors of τ: {labels}.", "columns": columns, "rows": rows}
+    return stacked(item, chosen, columns, partial(_prior_rows, name=name), "Other priors of τ")
 
 
 def _prior_rows(fitted: Fitted, name: str) -> list[dict[str, Any]]:
@@ -232,6 +222,6 @@ def _prior_rows(fitted: Fitted, name: str) -> list[dict[str, Any]]:
 
 
 def _check(chosen: Sequence[Fitted], table: str) -> None:
-    others = [fitted.spec.id for fitted in chosen if fitted.spec.kind != BAYES]
+    others = [fitted.spec.id for fitted in chosen if fitted.table_kind != "posterior"]
     if others:
         raise InputError(f"table={table!r} shows analyses of kind = 'bayes'; {', '.join(others)} has none")

@@ -48,6 +48,15 @@ def fill(text: str, lookup: Callable[[str], str]) -> str:
     return PLACEHOLDER.sub(one, text)
 
 
+def escape(text: str) -> str:
+    """Return the text with its braces doubled, so that they stand for themselves.
+
+    >>> escape("{x}")
+    '{{x}}'
+    """
+    return text.replace("{", "{{").replace("}", "}}")
+
+
 def inline(text: str) -> list[Run]:
     """Split one paragraph into runs ``{"t": kind, "s": words}``; a link has ``href`` too.
 

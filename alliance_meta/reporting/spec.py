@@ -1,14 +1,15 @@
-"""What a report may declare: frozen dataclasses, one for each kind of block in the TOML file."""
+"""What a report may declare: one frozen model for each kind of block in the TOML file."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from alliance_meta.core.robust.rve import Working
 from alliance_meta.effects.dependent.aggregate import Aggregation
-from alliance_meta.options import Degrees, Measure, RobustType, Tau2Method, Test, VType
+from alliance_meta.options import Degrees, Measure, RobustType, VType
 
 AnalysisKind = Literal["random", "multilevel", "rve", "bayes"]
 TableKind = Literal[
@@ -34,7 +35,6 @@ FigureKind = Literal[
     "forest", "caterpillar", "bubble", "profile", "means", "dependence", "posterior", "prior_sensitivity", "shares"
 ]
 
-RANDOM, MULTILEVEL, RVE, BAYES = "random", "multilevel", "rve", "bayes"
 REPRODUCE = "reproduce"
 UMBRELLA, CLAIMS, CONSISTENCY = "umbrella", "claims", "consistency"
 # What a report shows of the published results: table -> the piece it belongs to, and figures likewise.
@@ -51,8 +51,19 @@ PIECE_FIGURES = {"forest": UMBRELLA, "shares": CLAIMS}
 CONTENTS = ("text", "forest", "figure", "table")
 
 
-@dataclass(frozen=True, slots=True)
-class Analysis:
+class _Block(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _listed(value: object) -> object:
+    """Take one text as a list of one."""
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+
+
+class Analysis(_Block):
     """One model of one data set; None stands for the default of its kind."""
 
     id: str
@@ -67,15 +78,16 @@ class Analysis:
     sei: str | None = None
     measure: Measure = "ZCOR"
     vtype: VType = "LS"
-    method: Tau2Method | None = None
-    test: Test | None = None
+    # Kinds spell these two differently; `kinds` checks them.
+    method: str | None = None
+    test: str | None = None
     level: float = 0.95
     mods: str | None = None
     subset: str | None = None
     cluster: str | None = None
     aggregate: Aggregation | None = None
-    random: tuple[str, ...] = ()
-    struct: tuple[str, ...] = ()
+    random: Texts = ()
+    struct: Texts = ()
     dfs: Degrees | None = None
     rho: float | None = None
     robust: RobustType | None = None
@@ -85,60 +97,54 @@ class Analysis:
     beta_prior: str | None = None
 
     @property
-    def dependent(self) -> bool:
-        """Whether something is said about effects of one study that depend on each other."""
-        means = self.kind in (MULTILEVEL, RVE) or self.aggregate is not None or self.robust is not None
-        return means or (self.kind == BAYES and bool(self.random))
+    def said(self) -> set[str]:
+        """The keys that were written."""
+        return self.model_fields_set
+
+    def but(self, **changed: Any) -> Self:
+        """Return the analysis with other values; what was said stays what was written."""
+        return self.model_construct(_fields_set=self.said, **(dict(self) | changed))
 
 
-@dataclass(frozen=True, slots=True)
-class Declared(Analysis):
-    """An analysis as it was written: `said` are its keys."""
-
-    said: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Umbrella:
+class Umbrella(_Block):
     """The published results side by side; nothing is pooled."""
 
     psychotherapy_only: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Claims:
+class Claims(_Block):
     """Popular claims held against the published results."""
 
-    only: tuple[str, ...] = ()
+    only: Texts = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Consistency:
+class Consistency(_Block):
     """The printed numbers of the registry held against one another."""
 
     alpha: float = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(_Block):
     """One thing in a section: words, a figure or a table."""
 
     text: str | None = None
     forest: str | None = None
-    figure: str | None = None
-    table: str | None = None
-    of: tuple[str, ...] = ()
+    figure: FigureKind | None = None
+    table: TableKind | None = None
+    of: Texts = ()
     id: str | None = None
     caption: str | None = None
     by: str | None = None
-    order: tuple[str, ...] = ()
-    columns: tuple[str, ...] = ()
+    order: Texts = ()
+    columns: Texts = ()
     label: str | None = None
 
-    @property
-    def given(self) -> list[str]:
-        """Which of the contents are there; a whole item has one."""
-        return [name for name in CONTENTS if getattr(self, name) is not None]
+    @model_validator(mode="after")
+    def _one_thing(self) -> Self:
+        given = [name for name in CONTENTS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"needs exactly one of {', '.join(CONTENTS)}; has {' and '.join(given) or 'none of them'}")
+        return self
 
     @property
     def drawn(self) -> str | None:
@@ -159,8 +165,7 @@ class Item:
         return wanted if wanted in self.shown else None
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(_Block):
     """A heading with its words and items."""
 
     heading: str
@@ -168,22 +173,26 @@ class Section:
     item: tuple[Item, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Declaration:
+class Head(_Block):
+    """What stands above all blocks."""
+
+    title: str
+    subtitle: str = ""
+    lang: str = "en"
+
+
+class Declaration(Head):
     """A report as declared; `path` is where it stands and is written nowhere."""
 
     name: str
     path: Path
-    title: str
-    subtitle: str = ""
-    lang: str = "en"
-    analysis: tuple[Declared, ...] = ()
+    analysis: tuple[Analysis, ...] = ()
     umbrella: Umbrella | None = None
     claims: Claims | None = None
     consistency: Consistency | None = None
     section: tuple[Section, ...] = ()
 
-    def find(self, identifier: str) -> Declared:
+    def find(self, identifier: str) -> Analysis:
         """Return the analysis of that id."""
         return next(analysis for analysis in self.analysis if analysis.id == identifier)
 

@@ -1,112 +1,44 @@
-"""Every number a report shows, read from a fit: the standard block, the coefficients, the levels of a moderator."""
+"""The parts of the standard block of numbers; a kind of analysis puts together those that it has."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.reporting.coefficients import LEVELS, WITH_MODERATORS, slug
-from alliance_meta.reporting.numbers import Quantity, quantity
-from alliance_meta.reporting.posterior import put_posterior, terms
-from alliance_meta.reporting.spec import BAYES, MULTILEVEL, RVE
-from alliance_meta.reporting.wording import INFERENCE, inference_words, model_words
-from alliance_meta.tables.format import format_df, format_level
-
-if TYPE_CHECKING:
-    from alliance_meta.reporting.fitting import Fitted
-
-Put = Callable[[str, Any, str, str], None]
+from alliance_meta.reporting.fitted import Fitted, Put
+from alliance_meta.tables.format import format_df
 
 ON_RAW_SCALE = NotApplicable("the model was fitted to r itself")
 
 
-def statistics(fitted: Fitted) -> dict[str, Quantity]:
-    """Return the standard block of numbers of one fit, by the name placeholders use, in reading order."""
-    out: dict[str, Quantity] = {}
-
-    def put(key: str, value: Any, kind: str, label: str) -> None:
-        out[key] = quantity(value, kind, label)
-
-    if fitted.spec.dependent and fitted.spec.kind != BAYES:
-        _put_clusters(put, fitted)
-    else:
-        _put_data(put, fitted)
-    if fitted.spec.kind == BAYES:
-        put_posterior(put, fitted)
-        return out
-    _put_effect(put, fitted)
-    if fitted.spec.kind == MULTILEVEL:
-        _put_components(put, fitted)
-    elif fitted.spec.kind == RVE:
-        _put_moments(put, fitted)
-    else:
-        _put_heterogeneity(put, fitted)
-    if fitted.fit.p > 1:
-        _put_moderators(put, fitted)
-    return out
-
-
-def _put_data(put: Put, fitted: Fitted) -> None:
-    """Add data and model of effects that are taken as independent."""
-    spec, fit, effects = fitted.spec, fitted.fit, fitted.effects
-    put("k", fit.k, "count", "Effects (k)")
+def put_data(put: Put, fitted: Fitted, *, clusters: bool = False) -> None:
+    """Add the data; of clusters, effects that depend on each other, also their sizes and the range of r."""
+    effects = fitted.effects
+    if fitted.spec.aggregate is not None:
+        put("k_rows", fitted.coded.k, "count", "Effects before averaging")
+    put("k", fitted.fit.k, "count", "Effects (k)")
     put("studies", effects.n_studies, "count", "Studies")
-    _put_people(put, effects)
-    put("measure", effects.scale_label, "text", "Effect size")
-    if spec.kind == BAYES:
-        if spec.random:
-            put("random", ", ".join(terms(fit)), "text", "Random effects")
-        return
-    put("method", fit.method, "text", "τ² estimator")
-    put("test", INFERENCE[fit.inference], "text", "Inference")
-    put("level", spec.level, "level", "Confidence level")
-
-
-def _put_people(put: Put, effects: EffectSizes) -> None:
-    """Add the people behind the effects, each sample once."""
+    if clusters:
+        sizes = Counter(effects.study_id).values()
+        put("effects_per_study", _range(min(sizes), max(sizes)), "text", "Effects per study")
     once = "" if effects.samples.max() + 1 == effects.k else ", each sample once"
     put("n_total", effects.counts["people"], "count", f"Participants (N){once}")
-
-
-def _put_clusters(put: Put, fitted: Fitted) -> None:
-    """Add data and model of effects that depend on each other, every choice by name."""
-    spec, fit, effects = fitted.spec, fitted.fit, fitted.effects
-    if spec.aggregate is not None:
-        put("k_rows", fitted.coded.k, "count", "Effects before averaging")
-    put("k", fit.k, "count", "Effects (k)")
-    put("studies", effects.n_studies, "count", "Studies")
-    sizes = Counter(effects.study_id).values()
-    put("effects_per_study", _range(min(sizes), max(sizes)), "text", "Effects per study")
-    _put_people(put, effects)
-    lowest, highest = _range_of_r(fitted.coded)
-    put("r_lowest", lowest, "r", "Smallest correlation")
-    put("r_highest", highest, "r", "Largest correlation")
+    if clusters:
+        lowest, highest = _range_of_r(fitted.coded)
+        put("r_lowest", lowest, "r", "Smallest correlation")
+        put("r_highest", highest, "r", "Largest correlation")
     put("measure", effects.scale_label, "text", "Effect size")
-    put("model", model_words(spec), "text", "Model")
-    if spec.aggregate is not None:
-        put("averaged", spec.aggregate, "text", "Averaged by")
-    if spec.kind != MULTILEVEL or spec.rho is not None or spec.robust is not None:
-        put("cluster", spec.cluster, "text", "Clusters")
-    if spec.kind == MULTILEVEL:
-        put("random", ", ".join(term.name for term in fitted.model.random), "text", "Random effects")
-    if spec.rho is not None:
-        put("rho", spec.rho, "r2", "Assumed ρ of sampling errors")
-    elif spec.kind == MULTILEVEL:
-        put("errors", "independent", "text", "Sampling errors")
-    put("method", fitted.model.method, "text", "τ² estimator")
-    put("test", inference_words(fitted), "text", "Inference")
-    put("level", spec.level, "level", "Confidence level")
 
 
-def _put_effect(put: Put, fitted: Fitted) -> None:
+def put_effect(put: Put, fitted: Fitted) -> None:
     """Add the pooled effect on every scale, with its intervals."""
     fit, raw = fitted.fit, fitted.effects.measure != "ZCOR"
-    level = format_level(fitted.spec.level)
-    scale = fitted.number
+    level, scale = fitted.level, fitted.number
     simple = fit.p == 1
 
     def first(values: Any) -> Any:
@@ -126,7 +58,7 @@ def _put_effect(put: Put, fitted: Fitted) -> None:
     why = WITH_MODERATORS if not simple else ON_RAW_SCALE
     put("r", median.get("pred", why), "r", "r (from Fisher z: tanh(μ), the median)")
     put("r_ci", _pair(median, "ci", why), "r_interval", f"{level} CI of r")
-    if not fitted.spec.dependent:
+    if fitted.wald is not None:
         wald = _prediction(fitted.wald, "r") if simple else {}
         put("r_ci_wald", _pair(wald, "ci", why), "r_interval", f"{level} CI of r, normal (Wald)")
     if fitted.spec.robust is not None:
@@ -141,7 +73,7 @@ def _put_finished(put: Put, fitted: Fitted, level: str, *, why: NotApplicable) -
     """Add the other intervals of a mean of effects that are no correlations: on their own scale."""
     simple = fitted.fit.p == 1
     others = {"model": fitted.model} if fitted.spec.robust is not None else {}
-    others |= {} if fitted.spec.dependent else {"wald": fitted.wald}
+    others |= {} if fitted.wald is None else {"wald": fitted.wald}
     words = {"model": "not robust", "wald": "normal (Wald)"}
     for name, fit in others.items():
         row = _prediction(fit, None) if simple else {}
@@ -150,8 +82,9 @@ def _put_finished(put: Put, fitted: Fitted, level: str, *, why: NotApplicable) -
     put("pi", _pair(row, "pi", why), f"{fitted.number}_interval", f"{level} prediction interval")
 
 
-def _put_heterogeneity(put: Put, fitted: Fitted) -> None:
-    model, level = fitted.model, format_level(fitted.spec.level)
+def put_heterogeneity(put: Put, fitted: Fitted) -> None:
+    """Add the heterogeneity of a random-effects model."""
+    model, level = fitted.model, fitted.level
     interval = model.confint_tau2(kind="QP")
     put("tau2", model.tau2, "variance", "τ²")
     put("tau2_ci", [interval.lb, interval.ub], "variance_interval", f"τ², {level} Q-profile interval")
@@ -169,9 +102,9 @@ def _put_q(put: Put, model: Any) -> None:
     put("Q_p", model.QEp, "p", "Q, p")
 
 
-def _put_components(put: Put, fitted: Fitted) -> None:
+def put_components(put: Put, fitted: Fitted) -> None:
     """Add every variance and correlation of a multilevel model, and their shares."""
-    model, level = fitted.model, format_level(fitted.spec.level)
+    model, level = fitted.model, fitted.level
     put("tau2", model.tau2, "variance", "τ²")
     put("tau", model.tau, "sd", "τ")
     for one in fitted.components:
@@ -185,7 +118,7 @@ def _put_components(put: Put, fitted: Fitted) -> None:
     _put_q(put, model)
 
 
-def _put_moments(put: Put, fitted: Fitted) -> None:
+def put_moments(put: Put, fitted: Fitted) -> None:
     """Add what the working model of robust variance estimation knows."""
     model = fitted.model
     put("tau2", model.tau2, "variance", "τ²")
@@ -196,17 +129,39 @@ def _put_moments(put: Put, fitted: Fitted) -> None:
     put("Q", model.QE, "stat", "Q")
 
 
-def _put_moderators(put: Put, fitted: Fitted) -> None:
+def put_moderators(put: Put, fitted: Fitted, **explained: str) -> None:
+    """Add the test of moderators where there are any, and before it the named shares that they explain."""
     fit = fitted.fit
-    if fitted.spec.kind == MULTILEVEL:
-        put("R2_marginal", fit.R2_marginal, "percent", "R², moderators (marginal)")
-    elif fitted.spec.kind != RVE:
-        put("R2", fit.R2, "percent", "R²")
+    if fit.p == 1:
+        return
+    for name, label in explained.items():
+        put(name, getattr(fit, name), "percent", label)
     put("QM", fit.QM, "stat", "Test of moderators")
-    if fitted.spec.dependent:
+    if fitted.dependent:
         m, df = fit.QMdf
         put("QM_df", f"{m}, {format_df(df)}" if df is not None else str(m), "text", "Test of moderators, df")
     put("QM_p", fit.QMp, "p", "Test of moderators, p")
+
+
+def rule_of_one_effect(fitted: Fitted) -> str:
+    """Say how the prediction interval was made where effects depend on each other."""
+    one = "the true correlation" if fitted.on_r else "the true effect"
+    return (
+        f"Prediction interval: where {one} of one new effect of a new, similar study is expected (of its "
+        "mean, where effects were averaged first); t with the degrees of freedom above, variance τ² plus the squared "
+        "standard error, on the model's scale."
+    )
+
+
+def rule_of_one_study(fitted: Fitted) -> str:
+    """Say how the prediction interval was made where each study has one effect."""
+    one = "the true correlation" if fitted.on_r else "the true effect"
+    df = float(fitted.fit.ddf[0])
+    reference = "the normal distribution" if math.isinf(df) else f"t with {format_df(df)} degrees of freedom"
+    return (
+        f"Prediction interval: where {one} of one new, similar study is expected; "
+        f"{reference}, variance τ² plus the squared standard error, on the model's scale."
+    )
 
 
 def _prediction(fit: Any, scale: Any) -> Mapping[str, Any]:

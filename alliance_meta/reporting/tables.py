@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,13 +9,13 @@ import pandas as pd
 
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.reporting.coefficients import WITH_MODERATORS
-from alliance_meta.reporting.columns import Table, column, extra_columns, in_words
+from alliance_meta.reporting.columns import Table, caption, column, extra_columns, in_words
 from alliance_meta.reporting.comparisons import coefficients, comparison, components, levels
-from alliance_meta.reporting.fitting import Fitted
+from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.numbers import Quantity
-from alliance_meta.reporting.posterior import PREDICTED, other_priors, posterior
-from alliance_meta.reporting.spec import BAYES, Item
-from alliance_meta.tables.format import format_df, format_level
+from alliance_meta.reporting.posterior import other_priors, posterior
+from alliance_meta.reporting.prose import escape
+from alliance_meta.reporting.spec import Item
 
 GROUPS = {
     "k_rows": "Data",
@@ -30,11 +29,6 @@ GROUPS = {
     "asked": "Evidence",
 }
 LONG = 60
-OF_ONE_EFFECT = (
-    "Prediction interval: where the true correlation of one new effect of a new, similar study is expected (of its "
-    "mean, where effects were averaged first); t with the degrees of freedom above, variance τ² plus the squared "
-    "standard error, on the model's scale."
-)
 
 
 def studies(item: Item, fits: Mapping[str, Fitted]) -> Table:
@@ -59,8 +53,7 @@ def studies(item: Item, fits: Mapping[str, Fitted]) -> Table:
         for record in rows.values():
             if first in record and second in record:
                 record["difference"] = record[second] - record[first]
-    caption = item.caption or f"Studies: {'; '.join(fitted.spec.label for fitted in chosen)}."
-    return {"caption": caption, "columns": columns, "rows": list(rows.values())}
+    return {"caption": item.caption or caption("Studies", chosen), "columns": columns, "rows": list(rows.values())}
 
 
 def study_rows(fitted: Fitted) -> list[dict[str, Any]]:
@@ -101,7 +94,6 @@ def study_rows(fitted: Fitted) -> list[dict[str, Any]]:
 
 
 def _studies_of_one(item: Item, fitted: Fitted) -> Table:
-    level = format_level(fitted.spec.level)
     rows = study_rows(fitted)
     extra = extra_columns(item.columns, fitted.table)
     columns = [
@@ -109,12 +101,12 @@ def _studies_of_one(item: Item, fitted: Fitted) -> Table:
         *extra,
         *([column("n", "n", "count")] if fitted.effects.ni is not None else []),
         column("r", "r", "r") if fitted.on_r else column("estimate", fitted.effects.scale_label.capitalize(), "fixed2"),
-        column(["ci_lb", "ci_ub"], f"{level} CI", "r_interval" if fitted.on_r else "fixed2_interval"),
+        column(["ci_lb", "ci_ub"], f"{fitted.level} CI", "r_interval" if fitted.on_r else "fixed2_interval"),
         *([column("weight", "Weight, %", "weight")] if hasattr(fitted.fit, "weights") else []),
     ]
     kept = {key for one in columns for key in one["keys"]}
     rows = [{key: value for key, value in row.items() if key in kept} for row in rows]
-    return {"caption": item.caption or f"Studies: {fitted.spec.label}.", "columns": columns, "rows": rows}
+    return {"caption": item.caption or caption("Studies", [fitted]), "columns": columns, "rows": rows}
 
 
 def statistics_table(item: Item, fits: Mapping[str, Fitted]) -> Table:
@@ -138,9 +130,9 @@ def statistics_table(item: Item, fits: Mapping[str, Fitted]) -> Table:
             rows.append({"statistic": label, **cells})
     columns = [column("statistic", "Statistic")]
     columns += [column(fitted.spec.id, fitted.heading, "r", blank="–") for fitted in chosen]
-    caption = item.caption or f"Every statistic: {'; '.join(fitted.spec.label for fitted in chosen)}."
-    rules = dict.fromkeys(rule for rule in map(prediction_rule, chosen) if rule)
-    return {"kind": "statistics", "caption": caption, "columns": columns, "rows": rows, "notes": list(rules)}
+    rules = dict.fromkeys(rule for rule in map(_prediction_rule, chosen) if rule)
+    words = item.caption or caption("Every statistic", chosen)
+    return {"kind": "statistics", "caption": words, "columns": columns, "rows": rows, "notes": list(rules)}
 
 
 def _in_coefficients(value: Any) -> bool:
@@ -161,21 +153,9 @@ def _keys_by_group(blocks: Iterable[Mapping[str, Quantity]]) -> list[tuple[str, 
     return sorted(found, key=lambda pair: order.index(pair[0]))
 
 
-def prediction_rule(fitted: Fitted) -> str:
+def _prediction_rule(fitted: Fitted) -> str:
     """Say how the prediction interval was made; empty where there is none."""
-    if fitted.fit.p > 1 or fitted.spec.method == "EE":
-        return ""
-    if fitted.spec.kind == BAYES:
-        return PREDICTED
-    if fitted.spec.dependent:
-        return OF_ONE_EFFECT if fitted.on_r else OF_ONE_EFFECT.replace("true correlation", "true effect")
-    one = "the true correlation" if fitted.on_r else "the true effect"
-    df = float(fitted.fit.ddf[0])
-    reference = "the normal distribution" if math.isinf(df) else f"t with {format_df(df)} degrees of freedom"
-    return (
-        f"Prediction interval: where {one} of one new, similar study is expected; "
-        f"{reference}, variance τ² plus the squared standard error, on the model's scale."
-    )
+    return "" if fitted.fit.p > 1 or fitted.spec.method == "EE" else fitted.prediction_rule()
 
 
 _OWN = frozenset({"label", "n", "r", "estimate", "ci_lb", "ci_ub", "weight"})
@@ -193,9 +173,9 @@ def left_out(item: Item, fits: Mapping[str, Fitted]) -> Table:
         {str(name): in_words(str(name), value, fitted.whole) for name, value in row.items()}
         for row in rest[kept].to_dict("records")
     ]
-    caption = item.caption or f"Rows of the data set left out of: {fitted.spec.label}."
     columns, notes = _said_once(columns, rows)
-    return {"caption": caption, "columns": columns, "rows": rows, **({"notes": notes} if notes else {})}
+    words = item.caption or caption("Rows of the data set left out of", [fitted])
+    return {"caption": words, "columns": columns, "rows": rows, **({"notes": notes} if notes else {})}
 
 
 def _said_once(
@@ -207,7 +187,7 @@ def _said_once(
         found = {row.get(one["keys"][0]) for row in rows}
         text = next(iter(found)) if len(found) == 1 and len(rows) > 1 else None
         if isinstance(text, str) and len(text) > LONG:
-            notes.append(f"{one['label']}, for every row: {text.replace('{', '{{').replace('}', '}}')}.")
+            notes.append(f"{one['label']}, for every row: {escape(text)}.")
         else:
             kept.append(one)
     return kept, notes

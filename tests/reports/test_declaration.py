@@ -145,3 +145,28 @@ def test_what_must_not_be_pooled_is_not(tmp_path: Path) -> None:
         build_report(tmp_path / "x.toml")
     assert "alliance_not_poolable must not be pooled" in str(caught.value)
     assert "add subset = 'use_as_independent_r == True'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        # A misspelt choice hides nothing else that is wrong with its block.
+        (
+            {"section": [{"heading": "H", "item": [{"figure": "funel", "text": "x"}]}]},
+            ("'funel'", "has text and figure"),
+        ),
+        ({"analysis": [{"id": "a", "label": "A", "data": "x", "kind": ["rve"], "level": 3}]}, ("kind=['rve']",)),
+        (
+            {"analysis": [{"id": "a", "label": "A", "data": "x", "robust": "CR9", "rho": 2}]},
+            ("'CR9'", "rho=2 is", "data="),
+        ),
+        # Nor is what shows a block that could not be read called a mistake.
+        ({"analysis": [{"id": "a", "label": "A", "data": "molloy2014", "metod": "DL"}]}, ("did you mean 'method'",)),
+        ({"title": 3}, ("top level: title must be text in quotes, not 3",)),
+    ],
+)
+def test_each_mistake_is_told_and_nothing_that_follows(change: dict[str, Any], expected: tuple[str, ...]) -> None:
+    text = problems_of(GOOD | change)
+    for words in expected:
+        assert words in text, text
+    assert "is no analysis" not in text

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
@@ -21,7 +20,7 @@ PAGE = (REPORTS.parent / "docs" / "reports.md").read_text(encoding="utf-8")
 
 
 def test_every_key_and_table_is_described() -> None:
-    words = [field.name for kind in (Analysis, Umbrella, Claims, Consistency, Section, Item) for field in fields(kind)]
+    words = [name for kind in (Analysis, Umbrella, Claims, Consistency, Section, Item) for name in kind.model_fields]
     for word in [*words, *get_args(TableKind), *get_args(FigureKind)]:
         assert f"`{word}`" in PAGE or f"[{word}]]" in PAGE or f".{word}]]" in PAGE, word
 
