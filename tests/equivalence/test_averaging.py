@@ -12,7 +12,10 @@ from scipy import optimize, special, stats
 
 import alliance_meta as am
 from alliance_meta.bayes import average, priors, robma
+from alliance_meta.bayes.averaged.quantity import AveragedMarginal
+from alliance_meta.bayes.marginals import MixtureMarginal
 from alliance_meta.core.bayes.average import average_subsets
+from alliance_meta.core.bayes.mixture import NormalMixture
 from alliance_meta.core.bayes.normal import prepare
 from alliance_meta.core.bayes.subsets import SubsetProblem, subset_log_likelihoods, subset_moments
 from alliance_meta.core.bayes.two_level import ExactProblem, TauDensity, solve
@@ -283,3 +286,17 @@ def test_one_effect_and_an_endless_tail():
     found = average(lonely, tau_prior=priors.HalfCauchy(0.3), p_heterogeneity=1.0)
     assert isinstance(found.tidy()["sd"]["tau"], am.NotApplicable)
     assert np.isfinite(found.tidy().loc["tau", "median"])
+
+
+@pytest.mark.parametrize("p", [1e-9, 1e-6, 0.01, 0.5, 1 - 1e-6, 1 - 1e-9])
+def test_quantiles_of_an_average_far_out(p):
+    parts = [NormalMixture(np.ones(1), np.array([[m]]), np.array([[s]])) for m, s in ((0.0, 1.0), (1.0, 0.5))]
+    share = np.array([0.6, 0.4])
+    made = AveragedMarginal("mu", share, tuple(MixtureMarginal("mu", one) for one in parts))
+
+    def excess(x):
+        # The smaller tail has the digits.
+        tail = (special.ndtr, p) if p < 0.5 else (lambda z: special.ndtr(-z), 1 - p)
+        return share @ [tail[0]((x - m) / s) for m, s in ((0.0, 1.0), (1.0, 0.5))] - tail[1]
+
+    assert float(made.quantile(p)) == pytest.approx(optimize.brentq(excess, -12, 12, xtol=1e-13), abs=2e-4)

@@ -130,3 +130,16 @@ def test_refused(options, message):
 def test_unknown_quantities_are_refused():
     with pytest.raises(InputError, match="no quantity 'yi'; the observed effect yi needs n"):
         prior_predictive().prior("yi")
+
+
+def test_a_prior_with_half_its_mass_near_0_is_found():
+    """Gamma(0.01): its median is 1e-31; the same average by quantiles, between which it is smooth."""
+    prior = priors.Gamma(0.01, 0.4)
+    median = float(prior.quantile(0.5))
+    x, w = np.polynomial.legendre.leggauss(400)
+    ends = [0, 1e-12, 1e-8, 1e-5, 1e-3, 0.05, 0.5, 0.95, 0.999, 1 - 1e-5, 1 - 1e-8, 1 - 1e-12]
+    total = 0.0
+    for a, b in pairwise(ends):
+        q = np.maximum(0.5 * (b - a) * (x + 1) + a, 1e-300)
+        total += 0.5 * (b - a) * float(w @ (1 / (1 + prior.quantile(q) / median)))
+    assert TauPriorMarginal("tau", prior).average(lambda tau: 1 / (1 + tau / median)) == pytest.approx(total, abs=1e-7)

@@ -11,7 +11,7 @@ import pytest
 import alliance_meta as am
 from alliance_meta import EffectSizes, InputError, MultilevelModel, NotApplicable, RandomEffectsModel, RobustResults
 from alliance_meta.core.robust.clusters import stacks
-from alliance_meta.core.robust.sandwich import sandwich
+from alliance_meta.core.robust.sandwich import resting, sandwich
 from alliance_meta.core.robust.satterthwaite import satterthwaite
 from alliance_meta.errors import FewStudiesWarning
 from alliance_meta.tables.document import WIDTH
@@ -313,3 +313,14 @@ def test_r_code_for_clusters_given_or_of_several_columns(es):
 
 def test_robust_results_are_public():
     assert am.RobustResults is RobustResults
+
+
+@pytest.mark.parametrize(("elsewhere", "alone"), [(0.0, True), (1e-6, True), (1e-4, False), (0.1, False)])
+def test_nearly_known_from_one_cluster_is_not_known_from_it_alone(elsewhere, alone):
+    """With a little of the moderator in other clusters the leverage is 1 / (1 + 10 elsewhere^2), nearly."""
+    x = np.r_[1.0, 0.0, np.full(10, elsewhere) * np.resize([1.0, -1.0], 10)]
+    first, direction = resting(np.column_stack([np.ones(12), x]), [np.arange(12).reshape(6, 2)])
+    assert len(first) == alone
+    if alone:
+        assert first.tolist() == [0]
+        np.testing.assert_allclose(np.abs(direction), [[0.0, 1.0]], atol=1e-5)
