@@ -13,6 +13,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.options import Measure
 from alliance_meta.reporting.numbers import Quantity, quantity
 from alliance_meta.reporting.spec import Analysis, AnalysisKind, TableKind
+from alliance_meta.tables.format import format_level
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +132,7 @@ class Fitted(ABC):
     @property
     def level(self) -> str:
         """The level of its intervals in words."""
-        return f"{100 * self.spec.level:g}%"
+        return format_level(self.spec.level)
 
     @property
     def chosen(self) -> bool:

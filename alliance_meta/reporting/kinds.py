@@ -18,7 +18,7 @@ from alliance_meta.reporting.fitted import Fitted, Put, refused
 from alliance_meta.reporting.numbers import Quantity
 from alliance_meta.reporting.spec import Analysis
 from alliance_meta.results.r_code import call, data, quoted, value
-from alliance_meta.tables.format import format_r
+from alliance_meta.tables.format import brief, format_r
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,8 +49,8 @@ class _Likelihood(Fitted):
     @classmethod
     def problems(cls, spec: Analysis) -> Iterator[str]:
         if spec.rho is not None and not cls.lowest_rho <= spec.rho <= 1.0:
-            low = f"{cls.lowest_rho:g}"
-            yield f"rho={spec.rho:g} is a correlation of sampling errors and must lie between {low} and 1"
+            low = brief(cls.lowest_rho)
+            yield f"rho={brief(spec.rho)} is a correlation of sampling errors and must lie between {low} and 1"
 
     def put_all(self, put: Put) -> None:
         shown.put_data(put, self, clusters=self.dependent)
