@@ -122,7 +122,7 @@ def test_what_only_a_run_can_find(sheet: Path, analysis: str, text: str, expecte
     declaration = f'title = "T"\n[[analysis]]\nid = "a"\nlabel = "A"\ndata = "own.csv"\n{analysis}\n'
     declaration += f'[[section]]\nheading = "H"\ntext = "{text}"\n'
     (sheet / "x.toml").write_text(declaration, encoding="utf-8")
-    with pytest.raises(InputError, match=r"problem|could not be run") as caught:
+    with pytest.raises(InputError, match="problem") as caught:
         build_report(sheet / "x.toml")
     assert expected in str(caught.value)
     assert not (sheet / "build").exists()
