@@ -106,7 +106,8 @@ def printed_priors(priors: PriorSet, **others: Prior) -> dict[str, Prior]:
 def random_variable(name: str, prior: Prior, *, dims: Any = None, shift: Any = None) -> Any:
     """Add one parameter with this prior to the model in context; with `dims`, one for each label.
 
-    With `shift` the prior, one of an effect, is moved by so much, which may depend on other parameters.
+    With `shift` the prior, one of an effect, is moved by so much, which may depend on other parameters; a flat one
+    stays where it is.
 
     Raises
     ------
@@ -123,7 +124,7 @@ def random_variable(name: str, prior: Prior, *, dims: Any = None, shift: Any = N
         kind, parameters = prior.pymc
         # PyTensor takes a plain 10.0 for single precision, with constants that are off by 1e-7.
         found: dict[str, Any] = {key: np.float64(getattr(prior, own)) for key, own in parameters.items()}
-        if shift is not None:
+        if shift is not None and parameters:
             found[next(key for key, own in parameters.items() if own == "mean")] += shift
         return getattr(pm, kind)(name, dims=dims, **found)
     if not prior.by_quantile:
