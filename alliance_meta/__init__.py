@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from alliance_meta.bayes.exact.results import BayesianResults as BayesianResults
     from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance as SamplingCovariance
     from alliance_meta.effects.card import DataCard as DataCard
-    from alliance_meta.effects.coders.agreement import CoderAgreement as CoderAgreement
-    from alliance_meta.effects.coders.agreement import coder_agreement as coder_agreement
-    from alliance_meta.effects.contract.codebook import codebook as codebook
+    from alliance_meta.effects.coders import CoderAgreement as CoderAgreement
+    from alliance_meta.effects.coders import coder_agreement as coder_agreement
+    from alliance_meta.effects.contract.template import codebook as codebook
     from alliance_meta.effects.contract.template import write_template as write_template
     from alliance_meta.effects.converting.artifacts import correct_artifacts as correct_artifacts
     from alliance_meta.effects.converting.rows import convert as convert

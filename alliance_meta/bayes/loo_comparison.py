@@ -15,7 +15,7 @@ from alliance_meta.bayes.sampled.gate import FAILED
 from alliance_meta.bayes.sampled.loo import SampledLeaveOneOut
 from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.bayes.three_level.results import BayesianMultilevelResults
-from alliance_meta.core.bayes.stacking import stacking_weights
+from alliance_meta.core.bayes.average import stacking_weights
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes

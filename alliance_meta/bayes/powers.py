@@ -13,8 +13,7 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes.exact.export import column
 from alliance_meta.core.bayes.power import Powers, cumulative_distance, exists, probe_points, solve_power
 from alliance_meta.core.bayes.two_level import ExactPosterior
-from alliance_meta.core.three_level.posterior import MultilevelPosterior
-from alliance_meta.core.three_level.power import multilevel_exists, solve_multilevel_power
+from alliance_meta.core.three_level.posterior import MultilevelPosterior, multilevel_exists, solve_multilevel_power
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import did_you_mean

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from alliance_meta import __version__
-from alliance_meta.cli import check, claims, consistency, convert, data, fit, match, report, reproduce, template
+from alliance_meta.cli import data, evidence, fit, report, sheets
 
 EPILOG = "Exit codes: 0 done, 1 problems in the input, 2 could not run."
 
@@ -36,13 +36,13 @@ def _common(
 
 
 app.add_typer(data.app, name="data")
-app.command("check")(check.check)
-app.command("codebook")(template.codebook)
-app.command("claims")(claims.claims)
-app.command("consistency")(consistency.consistency)
-app.command("convert")(convert.convert)
+app.command("check")(sheets.check)
+app.command("codebook")(sheets.codebook)
+app.command("claims")(evidence.claims)
+app.command("consistency")(evidence.consistency)
+app.command("convert")(sheets.convert)
 app.command("fit")(fit.fit)
-app.command("match")(match.match)
+app.command("match")(evidence.match)
 app.command("report")(report.report)
-app.command("reproduce")(reproduce.reproduce)
-app.command("template")(template.template)
+app.command("reproduce")(evidence.reproduce)
+app.command("template")(sheets.template)

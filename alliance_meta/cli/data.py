@@ -83,7 +83,7 @@ def seal(
 
     For whoever adds to the data, such as an entry to the registry: alliance-meta data seal published
     """
-    from alliance_meta.effects.sealing import folder_of, seal_dataset
+    from alliance_meta.effects.datasets import folder_of, seal_dataset
     from alliance_meta.evidence.registry import check_registry
 
     folder = folder_of(name)

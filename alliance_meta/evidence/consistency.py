@@ -11,8 +11,7 @@ from alliance_meta.errors import CannotRunError, InputError
 from alliance_meta.evidence.checking import Check
 from alliance_meta.evidence.printed import PrintedResult, quantity_name, read_result
 from alliance_meta.evidence.rules import check_result
-from alliance_meta.evidence.scan import scan, scan_into
-from alliance_meta.evidence.text_statistics import MOST_SIGNS, too_long
+from alliance_meta.evidence.scan import MOST_SIGNS, scan, scan_into, too_long
 from alliance_meta.notes import Note
 from alliance_meta.result import Result
 from alliance_meta.tables.document import Document

@@ -5,19 +5,175 @@ Samples of one size are one batch, and routes that only differ in inference shar
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from scipy import special
 
 from alliance_meta._typing import Array
+from alliance_meta.core.dependent.aggregation import gls_of, mean_of
 from alliance_meta.core.distributions import critical_value, two_sided_p
+from alliance_meta.core.robust.clusters import codes as codes_of
+from alliance_meta.core.robust.clusters import nested
 from alliance_meta.core.univariate.fit import ROUNDING
 from alliance_meta.core.univariate.tau2 import estimate_tau2
 from alliance_meta.core.univariate.wls import make_batch, wls
-from alliance_meta.evidence.route_samples import Sample, of_size
-from alliance_meta.evidence.routes import METHODS, Route
+from alliance_meta.effects.dependent.covariance import impute_V
+from alliance_meta.effects.escalc import VTYPES, finished_columns
+from alliance_meta.effects.sheet.coded import CodedTable
+from alliance_meta.effects.studies import plain_text
+from alliance_meta.effects.table import EffectSizes
+from alliance_meta.errors import AllianceMetaError, AllianceMetaWarning, CodingError, InputError
+from alliance_meta.evidence.route_fit import clusters_of, make_effects, mean_values, means_as_effects, new_study
+from alliance_meta.evidence.routes import METHODS, SCALE_WORDS, Route
+from alliance_meta.models.multilevel import MultilevelModel
+from alliance_meta.models.rve import RVEModel
+
+SAMPLES = ("sample_id", "sampleid")
+# Ways to make the effects of a group one: (how, assumed correlation).
+AVERAGES: tuple[tuple[str, float | None], ...] = (("mean", 0.5), ("mean r", None), ("mean", 1.0), ("CS", 0.5))
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Effects that are ready to be pooled, and the choices that led to them.
+
+    Attributes
+    ----------
+    y, v : ndarray of shape (k,)
+    n : ndarray of shape (k,) or None
+    stem : Route
+        The route so far.
+    effects : EffectSizes
+        Before averaging.
+    """
+
+    y: Array
+    v: Array
+    n: Array | None
+    stem: Route
+    effects: EffectSizes
+
+    @property
+    def k(self) -> int:
+        """Number of effects."""
+        return int(self.y.size)
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Everything that can be pooled, one entry per scale, columns and way to average; and what cannot, and why."""
+
+    found: tuple[Sample, ...]
+    groups: tuple[str, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+
+def make_samples(
+    table: CodedTable, *, scale: str, ri: str | None, ni: str | None, cluster: str | None, subset: str | None
+) -> Samples:
+    """Make the effects of every route.
+
+    Raises
+    ------
+    InputError, CodingError
+        A table without correlations, or of which no effect can be made; an unknown column or subset.
+    """
+    rows = table if subset is None else table.query(subset)
+    if cluster is not None and cluster != "study_id":
+        rows.column(cluster)
+    whole: list[Sample] = []
+    skipped: dict[str, CodingError] = {}
+    for stem in _stems(rows, scale, ri, ni, subset):
+        try:
+            whole.append(_sample(rows, stem))
+        except CodingError as error:
+            skipped.setdefault(SCALE_WORDS[stem.measure], error)
+    if not whole:
+        raise next(iter(skipped.values()))
+    why = {scale: str(error) for scale, error in skipped.items()}
+    groups = groupings(whole[0].effects, cluster, why)
+    averaged = [one for sample in whole for group in groups for one in _averaged(sample, group)]
+    return Samples((*whole, *averaged), groups, why)
+
+
+def groupings(effects: EffectSizes, cluster: str | None, skipped: dict[str, str]) -> tuple[str, ...]:
+    """Return the columns by which several effects belong together, each kind of grouping once."""
+    candidates = [cluster] if cluster is not None else ["study_id", *_sample_columns(effects)]
+    found: dict[tuple[int, ...], str] = {}
+    for name in candidates:
+        try:
+            clusters = clusters_of(effects, name)
+        except InputError as error:
+            if cluster is not None:
+                raise
+            skipped[f"several effects by {name}"] = str(error)
+            continue
+        if 1 < clusters.n < effects.k:
+            found.setdefault(tuple(clusters.codes.tolist()), name)
+    if cluster is not None and not found:
+        raise InputError(f"cluster={cluster!r} puts no two effects together, or all of them")
+    return tuple(found.values())
+
+
+def _sample_columns(effects: EffectSizes) -> Iterator[str]:
+    """Yield the columns that tell samples apart, within studies where their numbers begin anew in each."""
+    studies = codes_of(list(effects.study_id))
+    for name in SAMPLES:
+        if name in effects.moderators.columns:
+            codes = codes_of([plain_text(value) for value in effects.moderators[name]])
+            yield name if nested(codes, studies) else f"study_id/{name}"
+
+
+def _stems(table: CodedTable, scale: str, ri: str | None, ni: str | None, subset: str | None) -> Iterator[Route]:
+    """Yield the columns and scales that effects can be made of."""
+    if ri is None and ni is None and "ri" not in table.defaults and (names := finished_columns(table)):
+        yield Route(names[0], names[1], measure="GEN", vtype=None, subset=subset)
+        return
+    first = ri or table.defaults.get("ri", "r"), ni or table.defaults.get("ni", "n")
+    second = f"{first[0]}_recoded", f"{first[1]}_recoded"
+    for pair in (first, second) if set(second) <= set(table.columns) else (first,):
+        for measure in ("ZCOR", "COR", "UCOR") if scale == "r" else ("ZCOR",):
+            for vtype in VTYPES[measure]:
+                yield Route(pair[0], pair[1], measure=measure, vtype=vtype, subset=subset)
+
+
+def _sample(rows: CodedTable, stem: Route) -> Sample:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AllianceMetaWarning)
+        effects = make_effects(rows, stem, measure=stem.measure, vtype=stem.vtype)
+    return Sample(effects.yi, effects.vi, effects.ni, stem, effects)
+
+
+def _averaged(sample: Sample, group: str) -> Iterator[Sample]:
+    clusters = clusters_of(sample.effects, group)
+    if clusters.n == sample.k or clusters.n < 2:
+        return
+    n = None if sample.n is None else clusters.mean(sample.n)
+    alone, first = clusters.sizes == 1, clusters.first
+    for how, rho in AVERAGES:
+        if how == "mean r":
+            if sample.stem.measure not in ("ZCOR", "COR") or sample.stem.vtype == "H0" or n is None:
+                continue
+            r = np.tanh(sample.y) if sample.stem.measure == "ZCOR" else sample.y
+            y, v = means_as_effects(clusters.mean(r), n, sample.stem.measure, sample.stem.vtype)
+        else:
+            use = mean_of if how == "mean" else gls_of
+            y, v, _ = use(sample.y, sample.v, clusters.codes, np.full(clusters.n, float(rho or 0.0)))
+            y, v = np.where(alone, sample.y[first], y), np.where(alone, sample.v[first], v)
+        yield Sample(y, v, n, replace(sample.stem, per=group, how=how, rho=rho), sample.effects)
+
+
+def of_size(samples: Sequence[Sample]) -> dict[int, list[Sample]]:
+    """Return samples by their number of effects: those of one size are fitted together."""
+    found: dict[int, list[Sample]] = {}
+    for sample in samples:
+        found.setdefault(sample.k, []).append(sample)
+    return found
+
 
 Columns = dict[str, Array]
 
@@ -172,3 +328,102 @@ def _prediction(mean: Array, variance: Array, df: float | None, back: Array, lev
 def _on(values: Array, back: Array) -> Array:
     """Return Fisher's z as r where the result is wanted there."""
     return np.where(back, np.tanh(values), values)
+
+
+# Beyond this many effects only the usual models are tried: each is a fit of its own.
+MANY = 3_000
+RHOS = (0.5, 0.6, 0.8)
+KINDS = (("ZCOR", "LS"), ("COR", "LS"), ("GEN", None))
+
+
+def several_levels(
+    samples: Sequence[Sample], groups: Sequence[str], tests: Sequence[str], *, scale: str, level: float
+) -> Iterator[Followed]:
+    """Fit every model of dependent effects to the samples that were not averaged."""
+    whole = [one for one in samples if one.stem.per is None and (one.stem.measure, one.stem.vtype) in KINDS]
+    whole = [one for one in whole if not one.stem.ri.endswith("_recoded")]
+    for sample in whole:
+        for route, tries in _models(sample, groups, tests):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", AllianceMetaWarning)
+                try:
+                    fit = _fit(sample, route, level)
+                    yield from _read(fit, sample, route, tries, scale, level)
+                except AllianceMetaError:
+                    # A model that these effects do not determine is no route.
+                    continue
+
+
+def _models(
+    sample: Sample, groups: Sequence[str], tests: Sequence[str]
+) -> Iterator[tuple[Route, list[dict[str, Any]]]]:
+    """Yield the models, each with the inferences that share its fit."""
+    own = [group for group in groups if 1 < clusters_of(sample.effects, group).n < sample.k]
+    with_t = "t" in tests
+    inference: list[dict[str, Any]] = [{"test": "z"}]
+    if with_t:
+        inference += [{"test": "t", "dfs": "contain"}, {"test": "t", "dfs": "residual"}]
+    for group in own:
+        if "/" in group:
+            continue
+        base = replace(sample.stem, model="multilevel", random=(group, "es_id"))
+        robust = [{"test": "t", "robust": group}] if with_t else []
+        yield base, inference + robust
+        yield replace(base, method="ML"), inference
+        if sample.k > MANY:
+            continue
+        for rho in RHOS:
+            yield replace(base, rho=rho), inference + robust
+            yield from _rve(sample, group, rho)
+        yield from _rve(sample, group, None)
+    if len(own) > 1:
+        path = "/".join(dict.fromkeys(part for group in own for part in group.split("/")))
+        yield replace(sample.stem, model="multilevel", random=(path, "es_id")), inference
+        yield replace(sample.stem, model="multilevel", random=(path,)), inference
+
+
+def _rve(sample: Sample, group: str, rho: float | None) -> Iterator[tuple[Route, list[dict[str, Any]]]]:
+    method = "HIER" if rho is None else "CORR"
+    yield replace(sample.stem, model="rve", random=group, rho=rho, method=method, test="t"), [{}]
+    if rho in (None, 0.8):
+        yield (
+            replace(sample.stem, model="rve", random=group, rho=rho, method=method, test="t", small=False),
+            [{}],
+        )
+
+
+def _fit(sample: Sample, route: Route, level: float) -> Any:
+    if route.model == "rve":
+        options: dict[str, Any] = {"working": route.method, "rho": 0.8 if route.rho is None else route.rho}
+        return RVEModel(sample.effects, cluster=route.random, small=route.small, level=level, **options).fit()
+    V = None if route.rho is None else impute_V(sample.effects, cluster=route.random[0], rho=route.rho)
+    how: dict[str, Any] = {"method": route.method, "test": "z"}
+    return MultilevelModel(sample.effects, V=V, random=route.random, level=level, **how).fit()
+
+
+def _read(
+    fit: Any, sample: Sample, route: Route, tries: Sequence[dict[str, Any]], scale: str, level: float
+) -> Iterator[Followed]:
+    """Read off one fit what each inference gives, without what only a user of the whole result would need."""
+    group = (route.random if isinstance(route.random, str) else route.random[0]).split("/")[0]
+    clusters = clusters_of(sample.effects, group)
+    people = np.nan if sample.n is None else float(clusters.mean(sample.n).sum())
+    shared = {"k": float(clusters.n), "n_effects": float(sample.k), "N": people}
+    shared |= {name: float(getattr(fit, name, np.nan)) for name in ("tau2", "I2", "QE", "QEdf", "QEp")}
+    shared["tau"] = float(np.sqrt(shared["tau2"]))
+    back = scale == "r" and route.measure == "ZCOR"
+    found = []
+    for choice in tries:
+        own = fit
+        if "robust" in choice:
+            own = fit.robust(cluster=choice["robust"])
+        elif "dfs" in choice:
+            own = replace(fit, settings=replace(fit.settings, test=choice["test"]), degrees=choice["dfs"])
+        mean, se, df = (float(np.asarray(value).ravel()[0]) for value in (own.beta, own.se, own.ddf))
+        known = df if np.isfinite(df) else None
+        values = shared | mean_values(mean, se, known, level=level, back=back)
+        if route.model == "multilevel":
+            values |= new_study(mean, float(np.hypot(se, shared["tau"])), known, level=level, back=back)
+        columns = {name: np.array([value]) for name, value in values.items()}
+        found.append(Followed((replace(route, **choice),), columns))
+    yield join(found)

@@ -13,9 +13,15 @@ from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.errors import InputError
 from alliance_meta.evidence.closeness import HAIR, Fit, cut_off, gaps
 from alliance_meta.evidence.printed import PrintedNumber
-from alliance_meta.evidence.route_engine import Followed, join, one_level, simple_means
-from alliance_meta.evidence.route_levels import several_levels
-from alliance_meta.evidence.route_samples import Samples, make_samples
+from alliance_meta.evidence.route_engine import (
+    Followed,
+    Samples,
+    join,
+    make_samples,
+    one_level,
+    several_levels,
+    simple_means,
+)
 from alliance_meta.evidence.routes import TESTS, Route
 
 # Where none of these is printed, routes that only differ in inference print the same.

@@ -2,12 +2,409 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from alliance_meta.evidence import rules_amount, rules_estimate
-from alliance_meta.evidence import rules_tests as rules_test
-from alliance_meta.evidence.checking import Check
-from alliance_meta.evidence.printed import PrintedResult
+import numpy as np
+from scipy import special
+
+from alliance_meta._typing import Array
+from alliance_meta.core.correlations.rounding import Range, hull, span
+from alliance_meta.core.distributions import critical_value, two_sided_p
+from alliance_meta.evidence import rules_estimate
+from alliance_meta.evidence.checking import Check, Decide, Reading, judge, read, show_range
+from alliance_meta.evidence.printed import QUANTITIES, PrintedResult
+from alliance_meta.evidence.rules_estimate import (
+    LOG_METRICS,
+    Scale,
+    implied_df,
+    lies_between,
+    one_sided,
+    references,
+    say_df,
+    scales,
+    words,
+)
+from alliance_meta.tables.format import brief
+
+BOUNDS: dict[str, tuple[float, float]] = {
+    "r": (-1.0, 1.0),
+    "p": (0.0, 1.0),
+    "QEp": (0.0, 1.0),
+    "QMp": (0.0, 1.0),
+    "se": (0.0, np.inf),
+    "QE": (0.0, np.inf),
+    "QM": (0.0, np.inf),
+    "F": (0.0, np.inf),
+    "chi2": (0.0, np.inf),
+    "I2": (0.0, 100.0),
+    "H2": (0.0, np.inf),
+    "tau2": (0.0, np.inf),
+    "tau": (0.0, np.inf),
+    "r2": (0.0, 100.0),
+    "k": (1.0, np.inf),
+    "n_effects": (1.0, np.inf),
+    "N": (1.0, np.inf),
+    "QEdf": (0.0, np.inf),
+    "QMdf": (0.0, np.inf),
+    "df": (0.0, np.inf),
+    "df2": (0.0, np.inf),
+}
+# An estimate and its limits, by metric.
+OF_EFFECT = dict.fromkeys(("r", "ρ"), (-1.0, 1.0)) | dict.fromkeys(LOG_METRICS, (0.0, np.inf))
+SAYS = {(0.0, np.inf): "0 or more", (1.0, np.inf): "1 or more"}
+
+
+def possible(result: PrintedResult) -> Iterator[Check | None]:
+    """Find numbers that nothing can be: a negative variance, a correlation above one."""
+    ends = OF_EFFECT.get(result.metric)
+    bounds = BOUNDS if ends is None else BOUNDS | dict.fromkeys(("estimate", "ci_lb", "ci_ub"), ends)
+    for name, (low, high) in bounds.items():
+        number = result.numbers.get(name)
+        if number is None or number.range.within(low, high) is not None:
+            continue
+        reading = Reading("", (Range(low, high),), False)
+        said = SAYS.get((low, high), f"{brief(low)} to {brief(high)}")
+        check = judge(
+            result,
+            "possible value",
+            given=said_name(name),
+            target=(name,),
+            readings=[reading],
+            mend=_explained(result, name),
+            shown=said,
+        )
+        if check is not None:
+            yield check
+
+
+def said_name(name: str) -> str:
+    """Return the symbol of a quantity."""
+    return QUANTITIES[name][0]
+
+
+def _explained(result: PrintedResult, name: str) -> str:
+    """Say what a negative variance with a symmetric interval is: an estimate under the wrong name."""
+    lower, upper, own = (result.get(part) for part in ("tau2_lb", "tau2_ub", "tau2"))
+    if name != "tau2" or lower is None or upper is None or own is None:
+        return "the sign turned would fit" if name in ("se", "QE", "tau2", "chi2", "F") else ""
+    if span(lambda a, b: 0.5 * (a + b), lower, upper).meets(own):
+        return "it lies in the middle of its interval, as an effect does and a variance does not: a pooled effect?"
+    return ""
+
+
+def i2_from_q(result: PrintedResult) -> Check | None:
+    """Check that I² is the share of Q above its degrees of freedom."""
+    q, df = result.get("QE"), result.count("QEdf")
+    if q is None or q.high <= 0 or df is None:
+        return None
+    positive = Range(max(q.low, 1e-12), q.high)
+
+    def share(stat: Array) -> Array:
+        return np.maximum(0.0, 100.0 * (stat - df) / stat)
+
+    printed, number = result.get("I2"), result.numbers.get("I2")
+    follows = span(share, positive)
+    readings = [read("(Q - df)/Q", follows, printed)]
+    if number is not None and not number.percent and number.range.high <= 1.0:
+        readings.append(read("(Q - df)/Q as a fraction", Range(follows.low / 100, follows.high / 100), printed))
+    return judge(
+        result, "I² from Q", given=result.say("QE", "QEdf"), target=("I2",), readings=readings,
+        mend="I² from τ² by another estimator than DerSimonian and Laird's differs from this one",
+        otherwise="depends on the definition" if _both_positive(follows, printed) else "inconsistent",
+    )  # fmt: skip
+
+
+def _both_positive(follows: Range, printed: Range | None) -> bool:
+    return printed is not None and follows.high > 0 and printed.high > 0 and printed.low < 100
+
+
+def h2_from_q(result: PrintedResult) -> Check | None:
+    """Check that H² is Q over its degrees of freedom."""
+    q, df = result.get("QE"), result.count("QEdf")
+    if q is None or df is None or df <= 0 or "H2" not in result.numbers:
+        return None
+    readings = [read("Q/df", Range(q.low / df, q.high / df), result.get("H2"))]
+    return judge(
+        result, "H² from Q", given=result.say("QE", "QEdf"), target=("H2",), readings=readings,
+        mend="H² from τ² by another estimator than DerSimonian and Laird's differs from this one",
+        otherwise="depends on the definition",
+    )  # fmt: skip
+
+
+def df_from_k(result: PrintedResult) -> Check | None:
+    """Check that the degrees of freedom of Q are the number of effects less one."""
+    k, df = result.count("k"), result.get("QEdf")
+    if k is None or df is None:
+        return None
+    readings = [read("k - 1", Range(k - 1, k - 1), df)]
+    effects = result.count("n_effects")
+    if effects is not None:
+        readings.append(read("effects - 1", Range(effects - 1, effects - 1), df))
+    return judge(
+        result, "df of Q from k", given=result.say("k", "n_effects"), target=("QEdf",), readings=readings,
+        mend="Q over another number of effects than of studies, or beside moderators, would do",
+        otherwise="depends on the definition",
+    )  # fmt: skip
+
+
+def tau_from_tau2(result: PrintedResult) -> Check | None:
+    """Check that τ is the root of τ²."""
+    tau2 = result.get("tau2")
+    if tau2 is None or tau2.high < 0 or "tau" not in result.numbers:
+        return None
+    follows = span(lambda t: np.sqrt(np.maximum(t, 0.0)), tau2)
+    return judge(
+        result, "τ from τ²", given=result.say("tau2"), target=("tau",), readings=[read("", follows, result.get("tau"))]
+    )
+
+
+def correlation(result: PrintedResult) -> tuple[str, Range | None]:
+    """Return the printed correlation and the name it stands under."""
+    if "r" in result.numbers:
+        return "r", result.get("r")
+    return "estimate", result.get("estimate") if result.metric == "r" else None
+
+
+def d_from_r(result: PrintedResult) -> Check | None:
+    """Check that d = 2r/sqrt(1 - r²), for two groups of equal size."""
+    name, r = correlation(result)
+    inside = None if r is None else r.within(-1.0 + 1e-9, 1.0 - 1e-9)
+    d = result.get("d")
+    if inside is None or d is None:
+        return None
+    readings = [read("d = 2r/√(1 - r²)", span(lambda x: 2.0 * x / np.sqrt(1.0 - x**2), inside), d)]
+    needed = span(lambda x: x / np.sqrt(x**2 + 4.0), d)
+    mend = f"this d needs an r of {show_range(needed, 3)}"
+    return judge(
+        result, "d from r", given=result.say(name), target=("d",), readings=readings,
+        mend="" if readings[0].fits else mend,
+    )  # fmt: skip
+
+
+def variance_from_r(result: PrintedResult) -> Check | None:
+    """Check that the shared variance is r², in percent."""
+    name, r = correlation(result)
+    if r is None or "r2" not in result.numbers:
+        return None
+    follows = span(lambda x: 100.0 * x**2, r.absolute())
+    printed, number = result.get("r2"), result.numbers["r2"]
+    readings = [read("r²", follows, printed)]
+    if not number.percent and number.range.high <= 1.0:
+        readings.append(read("r² as a fraction", Range(follows.low / 100, follows.high / 100), printed))
+    return judge(result, "r² from r", given=result.say(name), target=("r2",), readings=readings)
+
+
+def mean_n_from_total(result: PrintedResult) -> Check | None:
+    """Check that the average sample is N over k."""
+    k, n = result.count("k"), result.count("N")
+    if k is None or n is None or k <= 0 or "mean_n" not in result.numbers:
+        return None
+    readings = [read("N/k", Range(n / k, n / k), result.get("mean_n"))]
+    return judge(result, "average n from N and k", given=result.say("N", "k"), target=("mean_n",), readings=readings)
+
+
+TINY = 1e-12
+
+
+def significant(alpha: float) -> Decide:
+    """Return what decides whether a p-value is below `alpha`."""
+
+    def decide(values: Sequence[Range]) -> bool | None:
+        if values[0].high <= alpha + TINY:
+            return True
+        return False if values[0].low >= alpha - TINY else None
+
+    return decide
+
+
+def p_of(stat: Range, df: float | None) -> Range:
+    """Return the range of the two-sided p of z (df None) or t."""
+    return span(lambda s: two_sided_p(s, df), stat.absolute())
+
+
+def p_of_statistic(result: PrintedResult, alpha: float) -> Check | None:
+    """Check p against z, t, F, chi-squared, or r with its degrees of freedom."""
+    df, df2 = result.count("df") or 0.0, result.count("df2") or 0.0
+    for name in ("z", "t", "F", "chi2", "r"):
+        stat = result.get(name)
+        if stat is None or (name != "z" and df <= 0) or (name == "F" and df2 <= 0):
+            continue
+        p = _p_of(name, stat.absolute(), df, df2)
+        if p is not None:
+            return _p_check(result, p, name, alpha)
+    return None
+
+
+def _p_of(name: str, stat: Range, df: float, df2: float) -> Range | None:
+    if name == "F":
+        return span(lambda s: special.fdtrc(df, df2, s), stat)
+    if name == "chi2":
+        return span(lambda s: special.chdtrc(df, s), stat)
+    if name != "r":
+        return p_of(stat, None if name == "z" else df)
+    inside = stat.within(0.0, 1.0 - TINY)
+    return None if inside is None else p_of(span(lambda x: x * np.sqrt(df / (1.0 - x**2)), inside), df)
+
+
+def _p_check(result: PrintedResult, p: Range, name: str, alpha: float) -> Check | None:
+    printed, two_sided = result.get("p"), name in ("z", "t", "r")
+    half = Range(0.5 * p.low, 0.5 * p.high)
+    said = two_sided and result.one_sided
+    readings = [read("one-sided", half, printed) if said else read("two-sided" if two_sided else "", p, printed)]
+    if not readings[0].fits and two_sided:
+        other = read("two-sided", p, printed, usual=False) if said else read("one-sided", half, printed, usual=False)
+        readings.append(other)
+        readings.append(read("the other tail", Range(1.0 - p.high, 1.0 - p.low), printed, usual=False))
+    if not readings[0].fits and name == "F":
+        df, df2 = result.count("df"), result.count("df2")
+        turned = _p_of("F", result.numbers["F"].range.absolute(), df2 or 0.0, df or 0.0)
+        if turned is not None:
+            readings.append(read("the two df in the other order", turned, printed, usual=False))
+    order = ("r", "df") if name == "r" else (name, "df", "df2")
+    return judge(
+        result,
+        f"p from {'χ²' if name == 'chi2' else name}",
+        given=result.say(*order),
+        target=("p",),
+        readings=readings,
+        decide=significant(alpha),
+    )
+
+
+def p_of_q(result: PrintedResult, alpha: float) -> Iterator[Check | None]:
+    """Check p against Q (heterogeneity) or QM (moderators) with its degrees of freedom."""
+    for q, df_name, p_name, rule in (("QE", "QEdf", "QEp", "p from Q"), ("QM", "QMdf", "QMp", "p from QM")):
+        stat, df = result.get(q), result.count(df_name)
+        if stat is None or stat.high < 0 or df is None or df <= 0:
+            continue
+        p = span(lambda s, df=df: special.chdtrc(df, np.maximum(s, 0.0)), stat)
+        readings = [read("χ²", p, result.get(p_name))]
+        if not readings[0].fits:
+            near = [other for other in (df - 1, df + 1) if other > 0]
+            for other in near:
+                again = span(lambda s, other=other: special.chdtrc(other, np.maximum(s, 0.0)), stat)
+                readings.append(read(f"df = {brief(other)}", again, result.get(p_name), usual=False))
+        yield judge(
+            result, rule, given=result.say(q, df_name), target=(p_name,), readings=readings, decide=significant(alpha)
+        )
+
+
+def p_of_se(result: PrintedResult, alpha: float) -> Check | None:
+    """Check p against the estimate over its standard error."""
+    estimate, se = result.get("estimate"), result.get("se")
+    if estimate is None or se is None or se.low <= 0 or "p" not in result.numbers:
+        return None
+    readings: list[Reading] = []
+    for scale in scales(result, with_delta=True):
+        ratio = _ratio(estimate, se, scale)
+        if ratio is None:
+            continue
+        readings += [
+            read(words(scale.words, said), p_of(ratio, df), result.get("p")) for said, df in references(result)
+        ]
+        dfs = implied_df(result, scale) if "n_effects" not in result.numbers else []
+        if dfs:
+            both = hull(p_of(ratio, dfs[0]), p_of(ratio, dfs[-1]))
+            readings.append(read(words(scale.words, say_df(dfs)), both, result.get("p")))
+    return judge(
+        result,
+        "p from estimate and SE",
+        given=result.say("estimate", "se", "k", "n_effects"),
+        target=("p",),
+        readings=_with_one_sided(readings, result.get("p")),
+        decide=significant(alpha),
+    )
+
+
+def _ratio(estimate: Range, se: Range, scale: Scale) -> Range | None:
+    on = scale.on(estimate)
+    return None if on is None else span(lambda e, s: e / scale.se(s, e), on, se)
+
+
+def p_of_interval(result: PrintedResult, alpha: float) -> Check | None:
+    """Check p against where the interval lies, and how wide it is."""
+    lower, upper = result.get("ci_lb"), result.get("ci_ub")
+    if lower is None or upper is None or "p" not in result.numbers or "se" in result.numbers:
+        return None
+    if lower.high >= upper.low or one_sided(result, lower, upper) or not _estimate_inside(result, lower, upper):
+        return None
+    k = result.count("k")
+    readings: list[Reading] = []
+    for scale in scales(result):
+        low, high = scale.on(lower), scale.on(upper)
+        if low is None or high is None:
+            continue
+        found = []
+        for said, df in references(result):
+            quantile = critical_value(result.level, df)
+            stat = span(lambda a, b, q=quantile: q * (a + b) / (b - a), low, high)
+            found.append(read(words(scale.words, said), p_of(stat, df), result.get("p")))
+        if k is not None and k > 1 and "n_effects" not in result.numbers:
+            both = hull(*(one.follows[0] for one in found))
+            found.append(read(words(scale.words, f"t with df of {brief(k - 1)} or more"), both, result.get("p")))
+        readings += found
+    return judge(
+        result,
+        "p from the interval",
+        given=words(f"interval {result.interval()}", result.say("k", "n_effects")),
+        target=("p",),
+        readings=_with_one_sided(readings, result.get("p")),
+        decide=significant(alpha),
+    )
+
+
+def _estimate_inside(result: PrintedResult, lower: Range, upper: Range) -> bool:
+    estimate = result.get("estimate")
+    return estimate is None or lies_between(lower, estimate, upper)
+
+
+def _with_one_sided(readings: list[Reading], printed: Range | None) -> list[Reading]:
+    if any(one.fits for one in readings):
+        return readings
+    first = [one for one in readings if "normal" in one.words]
+    halves = [
+        read(
+            f"{one.words}, one-sided", Range(0.5 * one.follows[0].low, 0.5 * one.follows[0].high), printed, usual=False
+        )
+        for one in first
+    ]
+    return readings + [one for one in halves if one.fits]
+
+
+def statistic_from_se(result: PrintedResult) -> Check | None:
+    """Check that z or t is the estimate over its standard error."""
+    name = "z" if "z" in result.numbers else "t"
+    estimate, se, stat = result.get("estimate"), result.get("se"), result.get(name)
+    if estimate is None or se is None or stat is None or se.low <= 0:
+        return None
+    readings = [
+        read(scale.words, ratio, stat)
+        for scale in scales(result, with_delta=True)
+        if (ratio := _ratio(estimate, se, scale)) is not None
+    ]
+    if not any(one.fits for one in readings):
+        readings += [
+            read(words(one.words, "the sign turned"), one.follows[0].negative(), stat, usual=False)
+            for one in list(readings)
+        ]
+    return judge(
+        result, f"{name} from estimate and SE", given=result.say("estimate", "se"), target=(name,), readings=readings
+    )
+
+
+def interval_of_r(result: PrintedResult) -> Check | None:
+    """Check the interval of one correlation against r and its df (n = df + 2), by Fisher's z."""
+    r, df = result.get("r"), result.count("df")
+    inside = None if r is None else r.within(-1.0 + TINY, 1.0 - TINY)
+    if inside is None or df is None or df <= 1 or "ci_lb" not in result.numbers:
+        return None
+    half = critical_value(result.level, None) / np.sqrt(df - 1.0)
+    lower, upper = (span(lambda x, side=side: np.tanh(np.arctanh(x) + side * half), inside) for side in (-1.0, 1.0))
+    low, high = result.get("ci_lb"), result.get("ci_ub")
+    fits = low is not None and high is not None and lower.meets(low) and upper.meets(high)
+    readings = [Reading("Fisher z, variance 1/(n - 3)", (lower, upper), fits)]
+    return judge(result, "interval of one r", given=result.say("r", "df"), target=("ci_lb", "ci_ub"), readings=readings)
+
 
 Rule = Callable[[PrintedResult, float], Check | Iterable[Check | None] | None]
 
@@ -20,25 +417,25 @@ def _any_alpha(rule: Callable[[PrintedResult], Check | Iterable[Check | None] | 
 RULES: tuple[tuple[frozenset[str], Rule], ...] = tuple(
     (frozenset(needs.split()), rule)
     for needs, rule in (
-        ("", _any_alpha(rules_amount.possible)),
+        ("", _any_alpha(possible)),
         ("estimate ci_lb ci_ub", _any_alpha(rules_estimate.inside)),
         ("estimate ci_lb ci_ub", _any_alpha(rules_estimate.symmetric)),
         ("estimate se", _any_alpha(rules_estimate.interval_from_se)),
         ("estimate", _any_alpha(rules_estimate.interval_from_statistic)),
         ("estimate ci_lb ci_ub k N", _any_alpha(rules_estimate.wide_enough)),
-        ("r df ci_lb", _any_alpha(rules_test.interval_of_r)),
-        ("estimate se", _any_alpha(rules_test.statistic_from_se)),
-        ("", rules_test.p_of_statistic),
-        ("estimate se p", rules_test.p_of_se),
-        ("ci_lb ci_ub p", rules_test.p_of_interval),
-        ("", rules_test.p_of_q),
-        ("QE QEdf", _any_alpha(rules_amount.i2_from_q)),
-        ("QE QEdf H2", _any_alpha(rules_amount.h2_from_q)),
-        ("k QEdf", _any_alpha(rules_amount.df_from_k)),
-        ("tau2 tau", _any_alpha(rules_amount.tau_from_tau2)),
-        ("d", _any_alpha(rules_amount.d_from_r)),
-        ("r2", _any_alpha(rules_amount.variance_from_r)),
-        ("k N mean_n", _any_alpha(rules_amount.mean_n_from_total)),
+        ("r df ci_lb", _any_alpha(interval_of_r)),
+        ("estimate se", _any_alpha(statistic_from_se)),
+        ("", p_of_statistic),
+        ("estimate se p", p_of_se),
+        ("ci_lb ci_ub p", p_of_interval),
+        ("", p_of_q),
+        ("QE QEdf", _any_alpha(i2_from_q)),
+        ("QE QEdf H2", _any_alpha(h2_from_q)),
+        ("k QEdf", _any_alpha(df_from_k)),
+        ("tau2 tau", _any_alpha(tau_from_tau2)),
+        ("d", _any_alpha(d_from_r)),
+        ("r2", _any_alpha(variance_from_r)),
+        ("k N mean_n", _any_alpha(mean_n_from_total)),
     )
 )
 

@@ -11,8 +11,7 @@ import pandas as pd
 
 from alliance_meta.core.correlations.pearson import z_to_r
 from alliance_meta.errors import InputError
-from alliance_meta.evidence.published import groups, published
-from alliance_meta.evidence.umbrella_views import NO_PREDICTION, development, overlap, view
+from alliance_meta.evidence.published import NO_PREDICTION, development, groups, overlap, published, view
 from alliance_meta.notes import Note
 from alliance_meta.result import said
 from alliance_meta.tables.document import Document, as_html, frame_table

@@ -15,8 +15,7 @@ from alliance_meta.design import Design, build_design
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AllianceMetaWarning, ConvergenceWarning, DesignError, InputError
-from alliance_meta.moderators.imputed import ImputedModerators, ImputedResults
-from alliance_meta.moderators.pooling import Pooled, pool
+from alliance_meta.moderators.imputed import ImputedModerators, ImputedResults, Pooled, pool
 from alliance_meta.moderators.sampler import Column, Sampler, can_extrapolate
 from alliance_meta.notes import Note, merge_notes, warn_note
 from alliance_meta.options import Tau2Method, Test, check_level, check_option, did_you_mean

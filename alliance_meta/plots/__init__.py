@@ -8,7 +8,7 @@ from alliance_meta._lazy import lazy
 
 if TYPE_CHECKING:
     from alliance_meta.plots.bubble_plot import bubble as bubble
-    from alliance_meta.plots.bubble_rows import bubble_data as bubble_data
+    from alliance_meta.plots.bubble_plot import bubble_data as bubble_data
     from alliance_meta.plots.caterpillar_plot import caterpillar as caterpillar
     from alliance_meta.plots.caterpillar_plot import caterpillar_data as caterpillar_data
     from alliance_meta.plots.dependence_plot import dependence as dependence
@@ -43,16 +43,16 @@ if TYPE_CHECKING:
     from alliance_meta.plots.posteriors.weights import weight_function_data as weight_function_data
     from alliance_meta.plots.profile_plot import profile as profile
     from alliance_meta.plots.profile_plot import profile_data as profile_data
-    from alliance_meta.plots.profiles_plot import profiles as profiles
-    from alliance_meta.plots.profiles_plot import profiles_data as profiles_data
+    from alliance_meta.plots.profile_plot import profiles as profiles
+    from alliance_meta.plots.profile_plot import profiles_data as profiles_data
     from alliance_meta.plots.resampled_plot import resampled as resampled
     from alliance_meta.plots.resampled_plot import resampled_data as resampled_data
     from alliance_meta.plots.rho_plot import rho_grid as rho_grid
     from alliance_meta.plots.rho_plot import rho_grid_data as rho_grid_data
+    from alliance_meta.plots.sheet.chart_frame import frame_from_dict as frame_from_dict
+    from alliance_meta.plots.sheet.chart_frame import frame_to_dict as frame_to_dict
     from alliance_meta.plots.sheet.figures import figure_bytes as figure_bytes
     from alliance_meta.plots.sheet.figures import save_figure as save_figure
-    from alliance_meta.plots.sheet.frame_json import frame_from_dict as frame_from_dict
-    from alliance_meta.plots.sheet.frame_json import frame_to_dict as frame_to_dict
     from alliance_meta.plots.smooth_plot import smooth as smooth
     from alliance_meta.plots.smooth_plot import smooth_data as smooth_data
 

@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta._typing import Array
-from alliance_meta.plots.bubble_rows import bubble_data
+from alliance_meta._typing import Array, Mask
+from alliance_meta.errors import InputError
+from alliance_meta.moderators.grid import check_names, finite_number, level_values, moderated, one_level
+from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import Note, merge_notes
+from alliance_meta.options import check_level
+from alliance_meta.plots.forests import nested
+from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.forests.layout import MARGIN
 from alliance_meta.plots.forests.pages import TICK
 from alliance_meta.plots.sheet.axis import Axis, value_axis
@@ -29,15 +35,278 @@ from alliance_meta.plots.sheet.chart import (
     render,
     upright,
 )
-from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, with_beyond
+from alliance_meta.plots.sheet.chart_frame import (
+    EFFECT,
+    as_frame,
+    chart_meta,
+    described,
+    make_chart,
+    with_beyond,
+    with_r,
+)
+from alliance_meta.plots.sheet.density import swarm
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.plots.sheet.pen import FAINT, SUMMARY
-from alliance_meta.plots.sheet.swarm import swarm
 from alliance_meta.plots.sheet.text import line_height, text_width, wrap
-from alliance_meta.tables.format import format_count
+from alliance_meta.tables.format import format_count, format_level
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from alliance_meta.bayes.sampled.results import SampledPosterior
+
+STEPS = 101
+
+
+def bubble_data(
+    fit: Any,
+    by: str,
+    *,
+    at: Mapping[str, Any] | None = None,
+    level: float | None = None,
+    title: str | None = None,
+    show_cautions: bool = False,
+) -> pd.DataFrame:
+    """Return the frame of a bubble plot: every effect at its value of a moderator, and the fitted line or means.
+
+    Parameters
+    ----------
+    fit : a fitted model
+        With moderators.
+    by : str
+        The moderator on the horizontal axis.
+    at : mapping, optional
+        Values of the model's other moderators. By default numeric ones are held at their mean over the effects,
+        categorical ones at their reference level.
+    level : float, optional
+        Confidence level of every interval; the model's by default.
+    title : str, optional
+        Title for the saved file; not drawn.
+    show_cautions : bool
+        Print the data's cautions under the plot.
+
+    Returns
+    -------
+    DataFrame
+        ``kind``: study; line (101 points of the fitted line of a numeric moderator); level (the fitted mean of one
+        level of a categorical one). ``x`` is the moderator's value, or the number of the level, and ``label``
+        the study or the level; ``k`` counts the effects of a level; ``yi ci_lb ci_ub pi_lb pi_ub`` are on the
+        analysis scale, ``r ...`` the same as correlations; ``weight`` is in percent. ``inside`` is 1 where effects
+        with the held levels reach, 0 on a stretch that only other effects cover. ``.attrs["held"]`` says where
+        the other moderators are held.
+
+    Raises
+    ------
+    DesignError
+        For a model without moderators.
+    InputError
+        An unknown moderator or level.
+
+    Notes
+    -----
+    The line is never drawn beyond the values that effects have. R: ``regplot(fit, mod = "year")``.
+
+    Examples
+    --------
+    >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, plots
+    >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014")), mods="design + meanage").fit()
+    >>> frame = plots.bubble_data(fit, "meanage")
+    >>> frame["kind"].value_counts().to_dict(), frame.attrs["held"]
+    ({'line': 101, 'study': 16}, {'design': 'cross-sectional'})
+    """
+    check_names(moderated(fit), [by, *(at or {})])
+    used = fit.level if level is None else level
+    check_level(used)
+    if by in (at or {}):
+        raise InputError(f"at: {by} is on the axis; give values for the other moderators only")
+    table = fit.effects.moderators
+    held = {name: held_value(fit, name, table, (at or {}).get(name)) for name in fit.design.variables if name != by}
+    categorical = by in fit.design.levels
+    alike = _alike(fit, table, held)
+    rows = _levels(fit, by, table, held, alike, used) if categorical else _line(fit, by, table, held, alike, used)
+    notes = _notes(rows, by, table.loc[alike, by], categorical)
+    meta = chart_meta(
+        "bubble",
+        "Bubble plot",
+        fit.effects.provenance,
+        title=title,
+        show_cautions=show_cautions,
+        notes=merge_notes(fit.notes, notes),
+    )
+    return make_chart(
+        [*_studies(fit, by, table, categorical, used), *rows],
+        meta
+        | {
+            "description": described(_description(fit, by, rows, held, categorical, used), meta["synthetic"]),
+            "measure": fit.effects.measure,
+            "axis_label": forest_text.axis_label(fit.effects.measure),
+            "x_label": forest_text.header(by),
+            "level": used,
+            "model_label": fit.model_label,
+            "key": _key(used, categorical, rows, "weight" if hasattr(fit, "weights") else "precision"),
+            "bottom": [*held_line(held, categorical), *(note.message for note in notes), *_tests(fit, used)],
+            "by": by,
+            "levels": [str(row["label"]) for row in rows] if categorical else [],
+            "held": held,
+            "whole": bool(not categorical and (table[by] == table[by].round()).all()),
+        },
+    )
+
+
+def held_value(fit: Any | SampledPosterior, name: str, table: pd.DataFrame, given: Any) -> Any:
+    """Return the value at which a moderator that is not on the axis is held."""
+    if name in fit.design.levels:
+        known = level_values(name, fit.design, table)
+        found = known[0] if given is None else one_level(name, given, known)
+        return found.item() if isinstance(found, np.generic) else found
+    return float(table[name].mean()) if given is None else finite_number(name, given)
+
+
+def _alike(fit: Any, table: pd.DataFrame, held: Mapping[str, Any]) -> Mask:
+    """Say which effects have the held levels of the other categorical moderators."""
+    found = np.ones(len(table), dtype=bool)
+    for name, value in held.items():
+        if name in fit.design.levels:
+            found &= (table[name] == value).to_numpy(dtype=bool)
+    return found
+
+
+def _studies(fit: Any, by: str, table: pd.DataFrame, categorical: bool, level: float) -> list[dict[str, Any]]:
+    from alliance_meta.core.distributions import critical_value
+
+    effects = fit.effects
+    half = critical_value(level, None) * effects.sei
+    weights = fit.weights if hasattr(fit, "weights") else 100.0 / effects.vi / (1.0 / effects.vi).sum()
+    if categorical:
+        place = {value: i for i, value in enumerate(level_values(by, fit.design, table))}
+        x = [float(place[value]) for value in table[by]]
+    else:
+        x = table[by].astype(float).tolist()
+    return [
+        with_r(
+            effects.measure,
+            {
+                "kind": "study",
+                "label": label,
+                "x": x[i],
+                "yi": effects.yi[i],
+                "ci_lb": effects.yi[i] - half[i],
+                "ci_ub": effects.yi[i] + half[i],
+                "weight": weights[i],
+                "position": i,
+            },
+        )
+        for i, label in enumerate(effects.slab)
+    ]
+
+
+def _predicted(fit: Any, by: str, values: list[Any], held: Mapping[str, Any], level: float) -> list[dict[str, Any]]:
+    """Return the fitted mean at each value, empty where the effects do not determine it."""
+    newdata = pd.DataFrame({by: values, **{name: [value] * len(values) for name, value in held.items()}})
+    known = fit.design.estimable(fit.design.beyond(newdata))
+    found = np.full((len(values), len(EFFECT)), np.nan)
+    if known.any():
+        frame = fit.predict(newdata.iloc[np.flatnonzero(known)], level=level).rename(columns={"pred": "yi"})
+        found[known] = frame[list(EFFECT)].to_numpy()
+    return [with_r(fit.effects.measure, dict(zip(EFFECT, row, strict=True))) for row in found.tolist()]
+
+
+def _line(
+    fit: Any, by: str, table: pd.DataFrame, held: Mapping[str, Any], alike: Mask, level: float
+) -> list[dict[str, Any]]:
+    found: Array = table[by].to_numpy(dtype=float)
+    x = np.linspace(found.min(), found.max(), STEPS)
+    own = found[alike]
+    inside = (x >= own.min()) & (x <= own.max()) if own.size else np.zeros(STEPS, dtype=bool)
+    rows = _predicted(fit, by, x.tolist(), held, level)
+    return [
+        {"kind": "line", "x": at, "inside": float(there), **row} for at, there, row in zip(x, inside, rows, strict=True)
+    ]
+
+
+def _levels(
+    fit: Any, by: str, table: pd.DataFrame, held: Mapping[str, Any], alike: Mask, level: float
+) -> list[dict[str, Any]]:
+    values = level_values(by, fit.design, table)
+    rows = _predicted(fit, by, values, held, level)
+    out = []
+    for i, (value, row) in enumerate(zip(values, rows, strict=True)):
+        members = (table[by] == value).to_numpy(dtype=bool)
+        inside = float((members & alike).any())
+        label = fit.design.levels[by][i]
+        out.append({"kind": "level", "label": label, "x": float(i), "k": int(members.sum()), "inside": inside, **row})
+    return out
+
+
+def _notes(rows: list[dict[str, Any]], by: str, alike: pd.Series[Any], categorical: bool) -> list[Note]:
+    outside = [row for row in rows if not row["inside"] and not np.isnan(row["yi"])]
+    notes = []
+    if outside and categorical:
+        names = ", ".join(row["label"] for row in outside)
+        message = f"Hollow: no effect of {names} has the held levels; the mean there rests on the model alone."
+        notes.append(Note("beyond-the-data", message))
+    elif outside:
+        where = "no effect has the held levels"
+        if len(alike):
+            lo, hi = (forest_text.cell(float(value)) for value in (alike.min(), alike.max()))
+            where = f"effects with the held levels reach from {by} = {lo} to {hi} only"
+        notes.append(Note("beyond-the-data", f"Dashed: {where}; the line rests on the model alone there."))
+    lost = [row for row in rows if np.isnan(row["yi"])]
+    if lost:
+        names = f" for {', '.join(row['label'] for row in lost)}" if categorical else " where the line is missing"
+        message = f"No fitted mean{names}: no effect has the combination of levels it needs."
+        notes.append(Note("not-estimable", message))
+    return notes
+
+
+def held_line(held: Mapping[str, Any], categorical: bool) -> list[str]:
+    """Return the line under the plot that says where other moderators are held, if there are any."""
+    if not held:
+        return []
+    values = "; ".join(f"{name} = {forest_text.cell(value)}" for name, value in held.items())
+    return [f"{'Means' if categorical else 'Line'} at {values}; effects as observed"]
+
+
+def _tests(fit: Any, level: float) -> list[str]:
+    if isinstance(fit.QM, NotApplicable) or isinstance(fit.QE, NotApplicable):
+        return [f"{fit.design.formula}; {fit.model_label}"]
+    test = f"Test of moderators: {forest_text.test_text(fit.QM, fit.QMdf, fit.QMp)}"
+    residual = nested.heterogeneity(fit, level, simple=False)
+    return [f"{test} ({fit.design.formula}; {fit.model_label})", residual]
+
+
+def _key(level: float, categorical: bool, rows: list[dict[str, Any]], area: str) -> list[list[str]]:
+    text = format_level(level)
+    new = any(not np.isnan(row["pi_lb"]) for row in rows)
+    if categorical:
+        key = [["bubble", f"Effect, area by {area}"], ["thick", f"Fitted mean, {text} CI"]]
+        return [*key, ["thin", f"{text} prediction interval"]] if new else key
+    key = [["bubble", f"Effect, area by {area}"], ["line", "Fitted mean"], ["ci", f"Its {text} CI"]]
+    return [*key, ["pi", f"{text} prediction interval"]] if new else key
+
+
+def _description(
+    fit: Any,
+    by: str,
+    rows: list[dict[str, Any]],
+    held: Mapping[str, Any],
+    categorical: bool,
+    level: float,
+) -> str:
+    effect = forest_text.effect_text
+    text = f"Bubble plot of {format_count(fit.k)} effects against {by}."
+    measure = fit.effects.measure
+    if categorical:
+        means = "; ".join(f"{row['label']} (k = {row['k']}) {effect(measure, row)}" for row in rows)
+        text += f" Fitted means with {format_level(level)} CI: {means}."
+    else:
+        first, last = rows[0], rows[-1]
+        text += (
+            f" The fitted mean goes from {effect(measure, first)} at {forest_text.cell(first['x'])} "
+            f"to {effect(measure, last)} at {forest_text.cell(last['x'])}."
+        )
+    return " ".join([text, *(f"{line}." for line in held_line(held, categorical))])
+
 
 WIDTH, HEIGHT = 6.5, 4.6
 # The panel of a figure of our own; the figure grows where long labels would make it lower.

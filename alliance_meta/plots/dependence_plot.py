@@ -13,8 +13,7 @@ from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_meta, described, make_chart, with_r
 from alliance_meta.plots.sheet.estimate_rows import draw_rows
 from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.sensitivity.dependence_result import DependenceComparison
-from alliance_meta.sensitivity.dependence_text import METHODS
+from alliance_meta.sensitivity.dependence_result import METHODS, DependenceComparison
 from alliance_meta.tables.format import brief, format_count, format_level
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ from alliance_meta.bayes.sampled.text import FAILED
 from alliance_meta.errors import InputError
 from alliance_meta.moderators.grid import check_names
 from alliance_meta.options import check_level
-from alliance_meta.plots.bubble_plot import HEIGHT, LOWEST, WIDTH, draw_line, plan_line
-from alliance_meta.plots.bubble_rows import STEPS, held_line, held_value
+from alliance_meta.plots.bubble_plot import HEIGHT, LOWEST, STEPS, WIDTH, draw_line, held_line, held_value, plan_line
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.sheet.axis import Axis
 from alliance_meta.plots.sheet.chart import Sheet, render

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Collection, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
+from alliance_meta.encoding import INFINITE, NOT_APPLICABLE
 from alliance_meta.errors import CannotRunError, InputError
 from alliance_meta.folders import write_folder
 from alliance_meta.notes import Note
 from alliance_meta.options import did_you_mean
+from alliance_meta.reporting import prose
 from alliance_meta.reporting.declaration import read_declaration
 from alliance_meta.reporting.document import SCHEMA, make_document
-from alliance_meta.reporting.figures import Drawn, draw_figures
 from alliance_meta.reporting.fitting import inputs
-from alliance_meta.reporting.html import render_html
+from alliance_meta.reporting.html import make_view, render_html, render_supplement
 from alliance_meta.reporting.made import (
     FORMATS,
     OUTPUT,
@@ -28,11 +34,193 @@ from alliance_meta.reporting.made import (
     record,
 )
 from alliance_meta.reporting.numbers import dumps
-from alliance_meta.reporting.pdf import pdf_available, render_pdf
-from alliance_meta.reporting.plain import methods_text, table_csv
 from alliance_meta.reporting.spec import Declaration
-from alliance_meta.reporting.supplement import render_supplement
-from alliance_meta.reporting.view import make_view
+from alliance_meta.tables.inert import inert
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STANDARD: Final = "ua-1"
+# A row takes a tenth of a megabyte to set.
+MOST_ROWS = 1_000
+# Letters beyond Latin, Greek and Cyrillic with their punctuation and signs: typst brings no font for them.
+FOREIGN = re.compile("[^\\u0000-\\u058f\\u1e00-\\u2bff]")
+
+
+def pdf_available() -> bool:
+    """Return whether typst is installed."""
+    try:
+        import typst  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def render_pdf(view: Mapping[str, Any], figures: Mapping[str, Sequence[str]]) -> bytes:
+    """Return the PDF; the same content gives the same bytes, but where it needs the system's fonts.
+
+    Raises
+    ------
+    CannotRunError
+        If typst is not installed or refuses the document (a figure without a description, for one).
+    """
+    try:
+        import typst
+    except ImportError as error:
+        raise CannotRunError("the PDF needs typst: pip install typst") from error
+    view = {**view, "sections": [_cut(section) for section in view["sections"]]}
+    source = files("alliance_meta.reporting").joinpath("templates/report.typ").read_bytes()
+    text = json.dumps(view, ensure_ascii=False)
+    foreign, fonts = bool(FOREIGN.search(text)), list[Any]()
+    if foreign:
+        from alliance_meta.plots.sheet.text import drawable, font_path
+
+        text, fonts = drawable(text), [str(font_path().parent)]
+    inputs = {"view": text, "figures": json.dumps(dict(figures), ensure_ascii=False)}
+    try:
+        return bytes(
+            typst.compile(
+                source,
+                format="pdf",
+                sys_inputs=inputs,
+                ignore_system_fonts=not foreign,
+                font_paths=fonts,
+                pdf_standards=[STANDARD],
+                timestamp=0,
+            )
+        )
+    except typst.TypstError as error:
+        raise CannotRunError(f"typst could not set the PDF: {error}") from error
+
+
+def _cut(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a section whose tables have no more rows than print should hold; a note says where the others are."""
+    return {**section, "blocks": [_cut_table(block) if "rows" in block else block for block in section["blocks"]]}
+
+
+def _cut_table(table: Mapping[str, Any]) -> dict[str, Any]:
+    rows = table["rows"]
+    if len(rows) <= MOST_ROWS:
+        return dict(table)
+    note = f"The first {MOST_ROWS:,} of {len(rows):,} rows; all are in "
+    place = {"t": "code", "s": f"tables/{table['id']}.csv"}
+    return {**table, "rows": rows[:MOST_ROWS], "notes": [*table["notes"], [{"t": "text", "s": note}, place]]}
+
+
+Document = Mapping[str, Any]
+
+
+def table_csv(table: Mapping[str, Any]) -> str:
+    """Return a table as CSV, numbers unrounded; an interval takes two columns, or two rows among statistics."""
+    keys = [key for column in table["columns"] for key in column["keys"]]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(map(inert, keys))
+    for cells in table["rows"]:
+        if "group" in cells:
+            continue
+        for row in _split(cells):
+            writer.writerow([inert(_raw(row.get(key))) for key in keys])
+    return stream.getvalue()
+
+
+def methods_text(document: Document) -> str:
+    """Return methods, cautions, data, software and references as plain text."""
+    parts = [document["report"]["title"], ""]
+    grouped: dict[str, list[str]] = {}
+    for analysis in document["analyses"].values():
+        grouped.setdefault(analysis["methods"], []).append(analysis["label"])
+    if grouped:
+        parts += ["METHODS", ""]
+        for text, labels in grouped.items():
+            parts += [f"{'; '.join(labels)}:", prose.plain(text), ""]
+    if document["cautions"]:
+        parts += ["WHAT THESE DATA ARE", ""]
+        for group in document["cautions"]:
+            parts += [f"{'; '.join(group['concerns'])}:"]
+            parts += [f"- {prose.plain(text)}" for text in group["texts"]]
+            parts.append("")
+    parts += ["DATA AND SOFTWARE", ""]
+    parts += [f"- {origin['title'] or origin['source']}: SHA-256 {origin['sha256']}" for origin in document["data"]]
+    parts.append("- " + ", ".join(f"{name} {number}" for name, number in document["versions"].items()))
+    parts += [f"- rebuild with: {document['report']['rebuild']}", "", "REFERENCES", ""]
+    for section in document["sections"]:
+        for block in section["blocks"]:
+            if block["type"] == "references":
+                parts += [prose.plain(_without_link(text)) for text in block["items"]]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _split(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the record, or one row for each end where its cells hold intervals."""
+    cells = {key: value["value"] if _is_quantity(value) else value for key, value in record.items()}
+    ends = {key: value for key, value in cells.items() if isinstance(value, list)}
+    if not ends:
+        return [cells]
+    rows = []
+    for position, word in enumerate(("lower", "upper")):
+        row = {key: value[position] if key in ends else value for key, value in cells.items()}
+        first = next(iter(row))
+        row[first] = f"{row[first]}, {word}"
+        rows.append(row)
+    return rows
+
+
+def _is_quantity(value: Any) -> bool:
+    return isinstance(value, Mapping) and "format" in value
+
+
+def _raw(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        if INFINITE in value:
+            return "Inf" if value[INFINITE] > 0 else "-Inf"
+        return "" if NOT_APPLICABLE in value else str(dict(value))
+    return "" if value is None else value
+
+
+def _without_link(text: str) -> str:
+    """Undo `[doi.org/x](https://doi.org/x)` to the bare address."""
+    head, mark, rest = text.partition("[doi.org/")
+    return f"{head}https://doi.org/{rest.partition(']')[0]}" if mark else text
+
+
+FOREST = "forest"
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One figure: as one SVG, as the pages that print shows, and as a picture."""
+
+    whole: str
+    pages: tuple[str, ...]
+    png: bytes
+
+
+def draw_figures(document: Mapping[str, Any]) -> dict[str, Drawn]:
+    """Draw every figure of the document."""
+    return {identifier: _draw(figure) for identifier, figure in document["figures"].items()}
+
+
+def _draw(figure: Mapping[str, Any]) -> Drawn:
+    from alliance_meta.plots import figure_bytes, frame_from_dict
+
+    whole, pages = _figures(frame_from_dict(figure["frame"]))
+    drawn = tuple(figure_bytes(page, format="svg").decode("utf-8") for page in pages)
+    svg = drawn[0] if len(pages) == 1 else figure_bytes(whole, format="svg").decode("utf-8")
+    return Drawn(whole=svg, pages=drawn, png=figure_bytes(whole, format="png"))
+
+
+def _figures(frame: pd.DataFrame) -> tuple[Any, tuple[Any, ...]]:
+    """Return the figure of a frame as one, and as its pages: the frame says what plot it is of."""
+    from alliance_meta import plots
+
+    name = frame.attrs["plot"]
+    if name != FOREST:
+        whole = getattr(plots, name)(frame)
+        return whole, (whole,)
+    pages = tuple(plots.forest_pages(frame))
+    return pages[0] if len(pages) == 1 else plots.forest(frame), pages
+
 
 NO_PDF = Note("no-pdf", "report.pdf was not made: it needs typst (pip install typst).")
 

@@ -9,7 +9,7 @@ from typing import Any
 from alliance_meta.errors import InputError
 from alliance_meta.options import did_you_mean
 from alliance_meta.reporting import coefficients as read
-from alliance_meta.reporting.columns import Table, column, effect_columns, ends, stacked
+from alliance_meta.reporting.coefficients import Table, column, effect_columns, ends, stacked
 from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.numbers import Quantity
 from alliance_meta.reporting.spec import Item

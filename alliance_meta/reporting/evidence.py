@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from alliance_meta.effects.provenance import Provenance
-from alliance_meta.reporting.columns import Table, column, plain_value
+from alliance_meta.reporting.coefficients import Table, column, plain_value
 from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.fitting import located
 from alliance_meta.reporting.numbers import Quantity, note_quantities, quantity

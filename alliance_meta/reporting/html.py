@@ -1,15 +1,18 @@
-"""One self-contained, accessible HTML page: no script, no request to anywhere."""
+"""A report as HTML: its pages, their tables and figures, and the supplement of a large forest."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from alliance_meta.reporting import prose
+from alliance_meta.reporting.numbers import reason, show
 from alliance_meta.tables.document import Table, html_table
-from alliance_meta.tables.format import fixed
+from alliance_meta.tables.format import NOT_AVAILABLE, fixed, format_count, format_interval, format_weight
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -108,3 +111,223 @@ def inline_svg(svg: str, *, prefix: str, title: str, description: str) -> str:
         f'<desc id="{prefix}-desc">{escape(description)}</desc>'
     )
     return head + body.strip()
+
+
+Document = Mapping[str, Any]
+NUMERIC_ALIGN = "right"
+
+# Print: characters of table text on a line, the gap between columns, and what needs no line break.
+CHARACTERS_PER_LINE = 112
+GAP = 3
+SHORT = 12
+_WORD = re.compile(r"[\s-]")
+
+
+def make_view(document: Document) -> dict[str, Any]:
+    """Return the pages' content in order: headings, runs of words, tables of text, figure slots."""
+    numbering = number_blocks(document)
+
+    def lookup(name: str) -> str:
+        path, _, kind = name.partition(":")
+        group, _, key = path.partition(".")
+        if group == "ref":
+            return numbering[key]
+        entry = document["quantities"][group][key]
+        return show(entry["value"], kind or entry["format"])
+
+    def words(text: str) -> str:
+        return prose.fill(text, lookup)
+
+    return {
+        "title": document["report"]["title"],
+        "subtitle": words(document["report"]["subtitle"]),
+        "lang": document["report"]["lang"],
+        "name": document["report"]["name"],
+        "cautions": [
+            {"concerns": "; ".join(group["concerns"]), "items": [prose.inline(text) for text in group["texts"]]}
+            for group in document["cautions"]
+        ],
+        "sections": [
+            {
+                "id": section["id"],
+                "heading": section["heading"],
+                "blocks": [made for block in section["blocks"] for made in _blocks(block, document, numbering, words)],
+            }
+            for section in document["sections"]
+        ],
+        "version": document["versions"].get("alliance_meta", ""),
+    }
+
+
+def number_blocks(document: Document) -> dict[str, str]:
+    """Return "Figure 1", "Table 1", ... for every figure and table, by id, in reading order."""
+    count = {"figure": 0, "table": 0}
+    names = {}
+    for section in document["sections"]:
+        for block in section["blocks"]:
+            if block["type"] in count:
+                count[block["type"]] += 1
+                names[block["id"]] = f"{block['type'].capitalize()} {count[block['type']]}"
+    return names
+
+
+def _blocks(
+    block: Mapping[str, Any], document: Document, numbering: Mapping[str, str], words: Any
+) -> list[dict[str, Any]]:
+    kind = block["type"]
+    if kind == "text":
+        return prose.blocks(words(block["text"]))
+    if kind == "subheading":
+        return [{"type": "subheading", "text": block["text"], "id": block["id"]}]
+    if kind == "code":
+        return [dict(block)]
+    if kind == "references":
+        return [{"type": "list", "items": [prose.inline(text) for text in block["items"]]}]
+    if kind == "figure":
+        figure = document["figures"][block["id"]]
+        return [
+            {
+                "type": "figure",
+                "id": block["id"],
+                "number": numbering[block["id"]],
+                "caption": prose.inline(words(figure["caption"])),
+                "title": figure["title"],
+                "description": figure["description"],
+                "notes": [prose.inline(note) for note in figure["notes"]],
+            }
+        ]
+    return [view_table(document["tables"][block["id"]], block["id"], numbering[block["id"]], words)]
+
+
+def view_table(table: Mapping[str, Any], identifier: str, number: str, words: Any) -> dict[str, Any]:
+    """Return a table of text: headers, alignments, rows and the notes below it."""
+    columns = table["columns"]
+    reasons: dict[str, None] = {}
+    rows: list[dict[str, Any]] = []
+    for record in table["rows"]:
+        if "group" in record:
+            rows.append({"group": str(record["group"])})
+            continue
+        cells = []
+        for column in columns:
+            text, why = _cell(record, column)
+            if why:
+                reasons[why] = None
+            cells.append(text)
+        rows.append({"cells": cells})
+    notes = [words(note) for note in table.get("notes", ())]
+    if reasons:
+        notes.append(f"{NOT_AVAILABLE}: {'; '.join(reasons)}.")
+    return {
+        "type": "table",
+        "id": identifier,
+        "number": number,
+        "caption": prose.inline(words(table["caption"])),
+        "headers": [column["label"] for column in columns],
+        "aligns": [column.get("align", "left") for column in columns],
+        "widths": column_widths(columns, [row["cells"] for row in rows if "cells" in row]),
+        "rows": rows,
+        "notes": [prose.inline(note) for note in notes],
+    }
+
+
+def column_widths(columns: Sequence[Mapping[str, Any]], rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return the share of the line each column of words gets in print; 0 where its content decides.
+
+    >>> column_widths([{"align": "left", "label": "Study"}, {"align": "right", "label": "r"}], [["A 2001", ".2"]])
+    [0, 0]
+    """
+    cells = [[column["label"], *(row[i] for row in rows)] for i, column in enumerate(columns)]
+    longest = [max(map(len, own)) for own in cells]
+    room = CHARACTERS_PER_LINE - GAP * len(columns) - sum(longest)
+    words = [
+        column.get("align") != NUMERIC_ALIGN and most > SHORT for column, most in zip(columns, longest, strict=True)
+    ]
+    if room >= 0 or not any(words):
+        return [0] * len(columns)
+    least = [max(len(part) for text in own for part in _WORD.split(text)) + 1 for own in cells]
+    wish = [(sum(map(len, own)) / len(own) + most) / 2 for own, most in zip(cells, longest, strict=True)]
+    room += sum(most - low for most, low, flexible in zip(longest, least, words, strict=True) if flexible)
+    total = sum(own for own, flexible in zip(wish, words, strict=True) if flexible)
+    return [
+        round(low + max(room, 0) * own / total) if flexible else 0
+        for low, own, flexible in zip(least, wish, words, strict=True)
+    ]
+
+
+def _cell(record: Mapping[str, Any], column: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Return one cell's text, and why there is no number if there is none."""
+    keys = column["keys"]
+    value = record.get(keys[0]) if len(keys) == 1 else [record.get(key) for key in keys]
+    kind = column["format"]
+    if isinstance(value, Mapping) and "format" in value:
+        value, kind = value["value"], value["format"]
+    if _is_blank(value):
+        return column.get("blank", ""), None
+    return show(value, kind), reason(value)
+
+
+def _is_blank(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(one is None for one in value))
+
+
+# A forest of more rows stands in its supplement; the pages show the caterpillar.
+MOST_IN_FOREST = 500
+# Sizes of the drawing in one row.
+WIDTH, HEIGHT, TICK_SPACE, MOST_SQUARE, LEAST_SQUARE = 260, 14, 45, 9, 2
+
+
+def is_large(rows: int) -> bool:
+    """Return whether a forest has too many rows for the pages of a report."""
+    return rows > MOST_IN_FOREST
+
+
+def render_supplement(figure: Mapping[str, Any]) -> str:
+    """Return the page of a figure's forest."""
+    from alliance_meta.plots import frame_from_dict
+    from alliance_meta.plots.forests.text import effect_text
+    from alliance_meta.plots.sheet.axis import BOUNDS, SHOWN_KINDS, value_axis
+
+    frame = frame_from_dict(figure["supplement"])
+    meta = frame.attrs
+    shown = frame.loc[frame["kind"].isin(SHOWN_KINDS), list(BOUNDS)].to_numpy(dtype=float)
+    axis = value_axis(shown, measure=meta["measure"], length=WIDTH, room=lambda _: TICK_SPACE)
+    heaviest = float(frame["weight"].max())
+
+    def at(value: float) -> float:
+        return round(WIDTH * min(max(axis.share(value), 0.0), 1.0), 1)
+
+    def row(one: Mapping[Any, Any]) -> dict[str, Any]:
+        predicted = one["kind"] == "prediction"
+        ends = ("pi_lb", "pi_ub") if predicted else ("ci_lb", "ci_ub")
+        text = effect_text(meta["measure"], one)
+        if predicted:
+            names = ("r_pi_lb", "r_pi_ub") if math.isfinite(one["r_pi_lb"]) else ends
+            text = format_interval(*(one[name] for name in names), leading_zero=names == ends)
+        drawn = all(math.isfinite(one[name]) for name in ends)
+        share = math.sqrt(one["weight"] / heaviest) if one["weight"] > 0 and heaviest > 0 else 0.0
+        return {
+            "kind": one["kind"],
+            "label": one["label"],
+            "cells": [one[column["key"]] for column in meta["columns"]],
+            "n": format_count(one["ni"]) if math.isfinite(one["ni"]) else "",
+            "line": [at(one[name]) for name in ends] if drawn else None,
+            "middle": at(one["yi"]) if drawn and not predicted else None,
+            "side": round(LEAST_SQUARE + (MOST_SQUARE - LEAST_SQUARE) * share, 1),
+            "text": text if drawn else "",
+            "weight": format_weight(one["weight"]) if math.isfinite(one["weight"]) else "",
+        }
+
+    return (
+        environment()
+        .get_template("supplement.html.j2")
+        .render(
+            meta=meta,
+            rows=[row(one) for one in frame[frame["kind"] != "blank"].to_dict("records")],
+            ticks=[(at(value), label) for value, label in axis.ticks],
+            zero=at(0.0),
+            width=WIDTH,
+            height=HEIGHT,
+            css=style(),
+        )
+    )

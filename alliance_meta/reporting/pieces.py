@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from alliance_meta.effects.provenance import Provenance
-from alliance_meta.reporting.columns import Table
+from alliance_meta.reporting.coefficients import Table
 from alliance_meta.reporting.numbers import Quantity
 from alliance_meta.reporting.spec import CLAIMS, CONSISTENCY, UMBRELLA, Declaration, Item
 
@@ -47,8 +47,7 @@ def read_pieces(declaration: Declaration) -> Pieces:
     InputError
         For a claim or a level that does not exist.
     """
-    from alliance_meta.reporting.claims import read_claims
-    from alliance_meta.reporting.consistency import read_consistency
+    from alliance_meta.reporting.claims import read_claims, read_consistency
     from alliance_meta.reporting.evidence import read_umbrella
 
     readers: dict[str, Any] = {UMBRELLA: read_umbrella, CLAIMS: read_claims, CONSISTENCY: read_consistency}

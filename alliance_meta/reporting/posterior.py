@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from alliance_meta.bayes.hypotheses import shown
 from alliance_meta.errors import InputError
-from alliance_meta.reporting.coefficients import LEVELS, WITH_MODERATORS, slug
-from alliance_meta.reporting.columns import Table, column, stacked
+from alliance_meta.reporting.coefficients import LEVELS, WITH_MODERATORS, Table, column, slug, stacked
 from alliance_meta.reporting.fitted import Fitted, Put
 from alliance_meta.reporting.numbers import Quantity, quantity
 from alliance_meta.reporting.spec import Item

@@ -8,8 +8,7 @@ from typing import Any
 import pandas as pd
 
 from alliance_meta.core.distributions import critical_value
-from alliance_meta.reporting.coefficients import WITH_MODERATORS
-from alliance_meta.reporting.columns import Table, caption, column, extra_columns, in_words
+from alliance_meta.reporting.coefficients import WITH_MODERATORS, Table, caption, column, extra_columns, in_words
 from alliance_meta.reporting.comparisons import coefficients, comparison, components, levels
 from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.numbers import Quantity

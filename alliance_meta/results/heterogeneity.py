@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alliance_meta.core.univariate import tau2_intervals
+from alliance_meta.core.univariate import tau2
 from alliance_meta.core.univariate.searches import NO_ROOT
 from alliance_meta.core.univariate.tau2 import estimate_tau2
 from alliance_meta.errors import InputError
@@ -31,7 +31,7 @@ def tau2_interval(fit: RandomEffectsResults, *, kind: str, level: float) -> Inte
 
 
 def _profile_likelihood(fit: RandomEffectsResults, level: float) -> Interval:
-    parts = tau2_intervals.profile_likelihood(
+    parts = tau2.profile_likelihood(
         fit.effects.yi,
         fit.effects.vi,
         fit.design.X,
@@ -51,21 +51,21 @@ def _profile_likelihood(fit: RandomEffectsResults, level: float) -> Interval:
 def _bounds(fit: RandomEffectsResults, kind: str, level: float) -> tuple[float, float]:
     y, v, X = fit.effects.yi, fit.effects.vi, fit.design.X
     if kind == "QP":
-        return tau2_intervals.q_profile(y, v, X, level=level)
+        return tau2.q_profile(y, v, X, level=level)
     if kind == "GENQ":
         weights = fit.fitted.own_weights
         weights = 1.0 / v if weights is None else weights
         tails = (0.5 * (1.0 + level), 0.5 * (1.0 - level))
-        lb, ub = (tau2_intervals.generalised_q(fit.fitted.batch, weights, probability=tail) for tail in tails)
+        lb, ub = (tau2.generalised_q(fit.fitted.batch, weights, probability=tail) for tail in tails)
         return max(lb, 0.0), 0.0 if ub == NO_ROOT else ub
     if kind == "HT":
-        return tau2_intervals.higgins_thompson(QE=fit.QE, k=fit.k, H2=fit.H2, vt=fit.vt, level=level)
+        return tau2.higgins_thompson(QE=fit.QE, k=fit.k, H2=fit.H2, vt=fit.vt, level=level)
     if kind == "SJ":
         sj = float(estimate_tau2(fit.fitted.batch, method="SJ").tau2[0])
-        return tau2_intervals.sidik_jonkman(tau2=sj, df=fit.k - fit.p, level=level)
+        return tau2.sidik_jonkman(tau2=sj, df=fit.k - fit.p, level=level)
     if kind == "Wald":
-        return tau2_intervals.wald(tau2=fit.tau2, se=fit.se_tau2, level=level)
-    return tau2_intervals.wald_log(tau2=fit.tau2, se=fit.se_tau2, level=level)
+        return tau2.wald(tau2=fit.tau2, se=fit.se_tau2, level=level)
+    return tau2.wald_log(tau2=fit.tau2, se=fit.se_tau2, level=level)
 
 
 def _why_not(fit: RandomEffectsResults, kind: str) -> str | None:

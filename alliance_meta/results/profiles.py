@@ -10,8 +10,7 @@ import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.core.mixed.likelihood import Component
-from alliance_meta.core.mixed.profile import ProfileCurve, profile_curve
-from alliance_meta.core.mixed.reparametrised import Turned
+from alliance_meta.core.mixed.profile import ProfileCurve, Turned, profile_curve
 from alliance_meta.core.mixed.search import MixedFit
 from alliance_meta.core.mixed.structures import Correlated, Scaled, Structure, Unstructured
 from alliance_meta.not_applicable import NotApplicable

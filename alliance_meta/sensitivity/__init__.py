@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from alliance_meta.sensitivity.attenuated import Attenuation as Attenuation
     from alliance_meta.sensitivity.attenuated import attenuation as attenuation
     from alliance_meta.sensitivity.bootstrap_result import Bootstrap as Bootstrap
+    from alliance_meta.sensitivity.bootstrapping import MultilevelBootstrap as MultilevelBootstrap
     from alliance_meta.sensitivity.bootstrapping import bootstrap as bootstrap
     from alliance_meta.sensitivity.hetero import HeteroscedasticityTest as HeteroscedasticityTest
     from alliance_meta.sensitivity.hetero import hettest as hettest
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from alliance_meta.sensitivity.likelihood import lr_test as lr_test
     from alliance_meta.sensitivity.matching import RouteMatch as RouteMatch
     from alliance_meta.sensitivity.matching import match as match
-    from alliance_meta.sensitivity.multilevel_bootstrap import MultilevelBootstrap as MultilevelBootstrap
     from alliance_meta.sensitivity.permutation import PermutationTest as PermutationTest
     from alliance_meta.sensitivity.permutation import permutation_test as permutation_test
     from alliance_meta.sensitivity.profiles import ProfileLikelihood as ProfileLikelihood
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from alliance_meta.sensitivity.sessions import dependability as dependability
     from alliance_meta.sensitivity.term_tests import ComponentTests as ComponentTests
     from alliance_meta.sensitivity.term_tests import component_tests as component_tests
-    from alliance_meta.sensitivity.three_way_result import ThreeWay as ThreeWay
+    from alliance_meta.sensitivity.three_ways import ThreeWay as ThreeWay
     from alliance_meta.sensitivity.three_ways import three_way as three_way
     from alliance_meta.sensitivity.wild import WildBootstrap as WildBootstrap
     from alliance_meta.sensitivity.wild import wild_bootstrap as wild_bootstrap

@@ -12,8 +12,15 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.core.correlations import artifacts as core
-from alliance_meta.effects.converting.artifact_values import Artifact, Given, RelIn, read_artifacts, weights_of
-from alliance_meta.effects.converting.artifacts import corrected_effects, row_steps
+from alliance_meta.effects.converting.artifacts import (
+    Artifact,
+    Given,
+    RelIn,
+    corrected_effects,
+    read_artifacts,
+    row_steps,
+    weights_of,
+)
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.models.random_effects import RandomEffectsModel
 from alliance_meta.not_applicable import NotApplicable

@@ -21,7 +21,7 @@ from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.teststats import Interval
-from alliance_meta.sensitivity.replicates import recipe
+from alliance_meta.sensitivity.refitting import recipe
 from alliance_meta.tables.document import Document, table_of
 from alliance_meta.tables.format import level_text
 

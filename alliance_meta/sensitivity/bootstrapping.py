@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.core import resampling
-from alliance_meta.core.resampling import Recipe, Refits
+from alliance_meta.core.mixed.predictions import simulate
+from alliance_meta.core.mixed.search import MixedFit, maximise_mixed
+from alliance_meta.core.resampling import Recipe, Refits, stream
+from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.univariate.wls import make_batch
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, merge_notes
-from alliance_meta.options import check_option
+from alliance_meta.options import check_option, did_you_mean
+from alliance_meta.results.components import CONSTANT, RandomTerm
 from alliance_meta.results.multilevel import MultilevelResults
+from alliance_meta.results.profiles import by_name
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.sensitivity.bootstrap_result import (
     MANY_AT_BOUND,
@@ -23,9 +30,222 @@ from alliance_meta.sensitivity.bootstrap_result import (
     fit_counts,
     quantities_of,
 )
-from alliance_meta.sensitivity.multilevel_bootstrap import bootstrap_multilevel
-from alliance_meta.sensitivity.replicates import check_cores, check_iterations, check_seed, recipe
+from alliance_meta.sensitivity.refitting import (
+    Part,
+    check_cores,
+    check_iterations,
+    check_seed,
+    cluster_rows,
+    full,
+    inside,
+    natural_values,
+    part,
+    recipe,
+    typical_variance,
+)
 from alliance_meta.tables.format import brief, fixed
+
+# Replicates of one random stream; changing it changes which replicates a seed gives.
+CHUNK = 25
+
+Estimates = dict[str, float]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MultilevelBootstrap(Bootstrap):
+    """Estimates of a multilevel model from resampled data.
+
+    Attributes
+    ----------
+    fit : MultilevelResults
+    kind : {"parametric", "nonparametric"}
+    iterations : int
+        Samples that could be fitted.
+    seed : int
+    samples : mapping of str to ndarray
+        Quantity -> its estimates, (B,): every coefficient, every variance and correlation that was estimated, and
+        where one variance holds for all effects ``tau2`` (their sum), ``I2`` and ``I2[<term>]``.
+    notes : tuple of Note
+    cluster : str or None
+        What was drawn with replacement; None for a parametric bootstrap.
+    """
+
+    cluster: str | None = None
+    _codes: IntArray | None = None
+
+    def estimate(self, quantity: str) -> float:
+        """Return the estimate of the fit itself."""
+        return self._estimates[quantity]
+
+    @cached_property
+    def _estimates(self) -> Estimates:
+        return _named(self.fit, self.fit.fitted, self.fit.random, self.fit.vt)
+
+    def _range(self, quantity: str) -> tuple[float, float]:
+        if quantity.startswith(("sigma2", "tau2")):
+            return 0.0, np.inf
+        if quantity.startswith("I2"):
+            return 0.0, 100.0
+        return (-1.0, 1.0) if quantity.startswith("rho[") else (-np.inf, np.inf)
+
+    def _why_not(self, quantity: str) -> str | None:
+        if quantity in self.samples:
+            return None
+        known = list(self._estimates)
+        if quantity not in known:
+            raise InputError(
+                f"{quantity!r} was not bootstrapped; known: {', '.join(known)}{did_you_mean(quantity, known)}"
+            )
+        return "given, not estimated"
+
+    @cached_property
+    def _left_out(self) -> dict[str, Array]:
+        """The quantities without one cluster at a time, those that can be fitted."""
+        assert self._codes is not None
+        found = []
+        for code in range(int(self._codes.max()) + 1):
+            rows = np.flatnonzero(self._codes != code)
+            if full(self.fit, rows):
+                found.append(_estimates_of(self.fit, part(self.fit, rows)))
+        return {name: np.array([one.get(name, np.nan) for one in found]) for name in self.samples}
+
+
+def bootstrap_multilevel(
+    fit: MultilevelResults,
+    *,
+    kind: BootstrapKind,
+    iterations: int,
+    seed: int,
+    cores: int,
+    cluster: Any,
+    progress: Progress | None,
+) -> MultilevelBootstrap:
+    """Resample a multilevel model; what `bootstrap` does with one."""
+    name, clusters = None, None
+    if kind == "nonparametric":
+        name, clusters = cluster_rows(fit, cluster)
+    spans = [(n, min(CHUNK, iterations - start)) for n, start in enumerate(range(0, iterations, CHUNK))]
+    found: list[Estimates] = []
+    for chunk in _chunks(fit, clusters, seed, spans, cores):
+        found += chunk
+        if progress is not None:
+            progress(min(len(found), iterations), iterations)
+    usable = [one for one in found if one]
+    if len(usable) < 2:
+        raise InputError("no sample of these clusters can be fitted; use kind='parametric'")
+    wanted = [name for name in usable[0] if name != SETTLED]
+    samples = {name: np.array([one[name] for one in usable]) for name in wanted if name not in _given(fit)}
+    restless = sum(not one[SETTLED] for one in usable)
+    notes = merge_notes(fit.notes, _multilevel_notes(samples, iterations - len(usable), iterations, restless))
+    codes = None if clusters is None else _codes(clusters, fit.k)
+    return MultilevelBootstrap(
+        fit=fit, kind=kind, iterations=len(usable), seed=seed, samples=samples, notes=notes, cluster=name, _codes=codes
+    )
+
+
+SETTLED = "settled"
+
+
+def _chunks(
+    fit: MultilevelResults, clusters: list[IntArray] | None, seed: int, spans: list[tuple[int, int]], cores: int
+) -> Iterator[list[Estimates]]:
+    """Yield the estimates chunk by chunk, in order, each from a random stream of its own."""
+    if cores == 1 or len(spans) == 1:
+        yield from (_chunk(fit, clusters, seed, number, size) for number, size in spans)
+        return
+    from joblib import Parallel, delayed
+
+    tasks = (delayed(_chunk)(fit, clusters, seed, number, size) for number, size in spans)
+    yield from Parallel(n_jobs=cores, return_as="generator")(tasks)
+
+
+def _chunk(
+    fit: MultilevelResults, clusters: list[IntArray] | None, seed: int, number: int, size: int
+) -> list[Estimates]:
+    rng = stream(seed, number)
+    if clusters is None:
+        return _simulated(fit, rng, size)
+    return [_drawn(fit, clusters, rng) for _ in range(size)]
+
+
+def _simulated(fit: MultilevelResults, rng: np.random.Generator, B: int) -> list[Estimates]:
+    base = by_name(fit)
+    problem, theta, fixed = base.point.problem, base.theta, base.fixed
+    given = np.where(fixed, theta, np.nan)
+    start = np.where(fixed, theta, inside(problem, theta))
+    whole = Part(problem, fit.random, start, given)
+    drawn = simulate(base.point, rng, B)
+    return [
+        _estimates_of(fit, replace(whole, problem=replace(problem, y=np.ascontiguousarray(y))), vt=fit.vt)
+        for y in drawn.T
+    ]
+
+
+def _drawn(fit: MultilevelResults, clusters: list[IntArray], rng: np.random.Generator) -> Estimates:
+    """Draw clusters with replacement and fit; nothing where that cannot be."""
+    picked = rng.integers(0, len(clusters), len(clusters))
+    rows = np.concatenate([clusters[i] for i in picked])
+    copy = np.repeat(np.arange(picked.size), [clusters[i].size for i in picked])
+    if not full(fit, rows):
+        return {}
+    made = _estimates_of(fit, part(fit, rows, copy=copy))
+    return made if len(made) > len(fit.components) + fit.p else {}
+
+
+def _estimates_of(fit: MultilevelResults, one: Part, vt: float | None = None) -> Estimates:
+    given = None if np.isnan(one.given).all() else one.given
+    found = maximise_mixed(one.problem, given=given, start=one.start)
+    typical = typical_variance(one.problem) if vt is None else vt
+    return _named(fit, found, one.terms, typical) | {SETTLED: float(found.converged)}
+
+
+def _named(fit: MultilevelResults, found: MixedFit, terms: tuple[RandomTerm, ...], vt: float) -> Estimates:
+    """Return coefficients, variances and correlations, and shares of variance by name."""
+    out = dict(zip(fit.names, map(float, found.point.beta), strict=True))
+    out |= natural_values(found, terms)
+    parts = zip(terms, found.point.problem.slices, strict=True)
+    shares = {term.name: float(found.theta[span][0]) for term, span in parts if term.struct in CONSTANT}
+    if len(shares) == len(terms):
+        tau2 = sum(shares.values())
+        out |= {"tau2": tau2, "I2": 100.0 * tau2 / (tau2 + vt)}
+        out |= {f"I2[{name}]": 100.0 * value / (tau2 + vt) for name, value in shares.items()}
+    return out
+
+
+def _given(fit: MultilevelResults) -> set[str]:
+    return {str(name) for name, row in fit.components.iterrows() if row["fixed"]}
+
+
+def _codes(clusters: list[IntArray], k: int) -> IntArray:
+    codes = np.empty(k, dtype=np.intp)
+    for code, rows in enumerate(clusters):
+        codes[rows] = code
+    return codes
+
+
+def _multilevel_notes(samples: dict[str, Array], lost: int, iterations: int, restless: int) -> list[Note]:
+    notes = []
+    if lost:
+        message = (
+            f"{lost} of {iterations} samples were left out: in them a moderator did not vary, or a level of a random "
+            "term was missing."
+        )
+        notes.append(Note("samples-left-out", message))
+    if restless:
+        notes.append(
+            Note("samples-not-settled", f"In {restless} samples the search for the variances had not settled.")
+        )
+    at_zero = {
+        name: float((values <= 0).mean())
+        for name, values in samples.items()
+        if name.startswith(("sigma2", "tau2[")) and (values <= 0).mean() > MANY_AT_BOUND
+    }
+    if at_zero:
+        listed = ", ".join(f"{name} in {fixed(100 * share, 0)} %" for name, share in at_zero.items())
+        message = f"Estimated as 0 in many samples: {listed}. A lower limit may be that bound."
+        notes.append(Note("samples-at-bound", message))
+    return notes
 
 
 def bootstrap(

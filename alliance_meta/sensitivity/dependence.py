@@ -20,8 +20,7 @@ from alliance_meta.models.rve import RVEModel
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, warn_note
 from alliance_meta.options import check_level, check_option, did_you_mean
-from alliance_meta.sensitivity.dependence_result import DependenceComparison, Route
-from alliance_meta.sensitivity.dependence_text import METHODS
+from alliance_meta.sensitivity.dependence_result import METHODS, DependenceComparison, Route
 
 # Notes of the aggregation that say nothing about the result.
 PASSING = ("aggregated-mixed", "aggregated-n")

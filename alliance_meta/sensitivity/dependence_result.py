@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,13 +17,212 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import did_you_mean
 from alliance_meta.result import Result
+from alliance_meta.results import wording
 from alliance_meta.results.export import plain
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.robust import RobustResults
 from alliance_meta.results.rve import RVEResults
-from alliance_meta.sensitivity import dependence_text as text
-from alliance_meta.sensitivity.dependence_text import METHODS
-from alliance_meta.tables.document import Document
+from alliance_meta.tables.document import Document, Table
+from alliance_meta.tables.format import bare_p, brief, fixed, fixed_interval, level_text
+
+METHODS = {
+    "one per study": "One effect per study",
+    "mean": "Mean of each study",
+    "three-level": "Three-level",
+    "three-level + CR2": "Three-level + CR2",
+    "CHE + CR2": "CHE + CR2",
+    "RVE CORR": "RVE correlated",
+    "RVE HIER": "RVE hierarchical",
+}
+INTERCEPT = "intrcpt"
+_VARIANCES = ("tau2", "tau2_between", "tau2_within")
+# Degrees of freedom, widths and shares closer than this are not told apart.
+ALIKE = 0.05
+
+
+def document(result: DependenceComparison) -> Document:
+    """Return the tables, the paragraph and the notes."""
+    effects, settings = result.effects, result.settings
+    title = (
+        f"Dependent effects by {len(result.routes)} methods (k = {effects.k} effects in {result.clusters.n} clusters "
+        f"by {settings['cluster']}; rho = {brief(settings['rho'])})"
+    )
+    lines = [effects.heading, *([] if result.is_mean else [f"Moderators: {settings['mods']}"])]
+    tables = [_estimates(result, term) for term in result.terms]
+    on_r = [_on_r(result)] if result.as_r else []
+    return wording.document(result, title, lines, *tables, *on_r, _variances(result), [result.text()])
+
+
+def _rows(result: DependenceComparison, term: str) -> list[tuple[str, dict[str, Any]]]:
+    found = []
+    for (method, name), row in zip(result._table.index, result._table.to_dict("records"), strict=True):
+        if name == term:
+            found.append((METHODS[method], {str(key): value for key, value in row.items()}))
+    return found
+
+
+def _estimates(result: DependenceComparison, term: str) -> Table:
+    rows: list[tuple[str, ...]] = []
+    for label, row in _rows(result, term):
+        if math.isnan(row["estimate"]):
+            rows.append((label, "left out" if math.isnan(row["k"]) else "n/a"))
+            continue
+        df = "inf" if math.isinf(row["ddf"]) else fixed(row["ddf"], 1)
+        numbers = (fixed(row["estimate"]), fixed(row["se"]), df, bare_p(row["pval"]))
+        rows.append((label, fixed(row["k"], 0), *numbers, fixed(row["ci_lb"]), fixed(row["ci_ub"])))
+    head = ("", "k", "estimate", "se", "df", "pval", "ci_lb", "ci_ub")
+    return Table(head, tuple(rows), "" if result.is_mean else term)
+
+
+def _on_r(result: DependenceComparison) -> Table:
+    level = level_text(result.level)
+    rows = []
+    for label, row in _rows(result, result.terms[0]):
+        if not math.isnan(row["r"]):
+            new = "n/a" if math.isnan(row["r_pi_lb"]) else fixed_interval(row["r_pi_lb"], row["r_pi_ub"], 3)
+            rows.append((label, fixed(row["r"], 3), fixed_interval(row["r_lb"], row["r_ub"], 3), new))
+    return Table(("", "r", f"{level} CI", f"{level} prediction interval"), tuple(rows))
+
+
+def _variances(result: DependenceComparison) -> Table:
+    rows = [
+        (label, *("" if math.isnan(row[name]) else fixed(row[name]) for name in _VARIANCES))
+        for label, row in _rows(result, result.terms[0])
+        if not math.isnan(row["k"])
+    ]
+    return Table(("", "tau2", "between", "within"), tuple(rows), "Variance of true effects")
+
+
+def paragraph(result: DependenceComparison, term: str | None) -> str:
+    """Return what differs between the methods, for one coefficient or for all that matter."""
+    terms = [term] if term is not None else [name for name in result.terms if name != INTERCEPT] or list(result.terms)
+    parts = [_about(result, name) for name in terms]
+    parts += [_used(result), _shares(result)]
+    return " ".join(part for part in parts if part)
+
+
+def _about(result: DependenceComparison, term: str) -> str:
+    found = [(label, row) for label, row in _rows(result, term) if not math.isnan(row["estimate"])]
+    if len(found) == 1:
+        label, row = found[0]
+        return f"Only one method gives {_what(result, term)}, {label}: {_value(result, row)}."
+    text = [_spread(result, term, found), _zero(result, found), _widths(result, found), _dfs(found)]
+    if result.is_mean:
+        text.append(_new(result, found))
+    return " ".join(part for part in text if part)
+
+
+def _what(result: DependenceComparison, term: str) -> str:
+    return "the mean effect" if result.is_mean else f"the coefficient of {term}"
+
+
+def _value(result: DependenceComparison, row: dict[str, Any]) -> str:
+    return f"r = {fixed(row['r'], 3)}" if result.as_r else fixed(row["estimate"], 3)
+
+
+def _interval(result: DependenceComparison, row: dict[str, Any], kind: str = "ci") -> str:
+    names = {"ci": ("ci_lb", "ci_ub"), "pi": ("pi_lb", "pi_ub")}[kind]
+    if result.as_r:
+        names = {"ci": ("r_lb", "r_ub"), "pi": ("r_pi_lb", "r_pi_ub")}[kind]
+    return fixed_interval(row[names[0]], row[names[1]], 3)
+
+
+def _spread(result: DependenceComparison, term: str, found: Sequence[tuple[str, dict[str, Any]]]) -> str:
+    ordered = sorted(found, key=lambda one: one[1]["estimate"])
+    (low_name, low), (high_name, high) = ordered[0], ordered[-1]
+    largest = max((row["se"] for _, row in found if not math.isnan(row["se"])), default=math.nan)
+    moves = (high["estimate"] - low["estimate"]) / largest if largest > 0 else math.nan
+    what = _what(result, term)
+    units = "" if math.isnan(moves) else f", {fixed(moves, 2)} of the largest standard error apart"
+    return (
+        f"By {len(found)} methods, {what} lies between {_value(result, low)} ({low_name}) and "
+        f"{_value(result, high)} ({high_name}){units}."
+    )
+
+
+def _zero(result: DependenceComparison, found: Sequence[tuple[str, dict[str, Any]]]) -> str:
+    known = [(label, row) for label, row in found if not math.isnan(row["ci_lb"])]
+    if not known:
+        return ""
+    level = level_text(result.level)
+    holding = [label for label, row in known if row["ci_lb"] <= 0 <= row["ci_ub"]]
+    above = [label for label, row in known if row["ci_lb"] > 0]
+    if not holding:
+        if len(above) in (0, len(known)):
+            return f"Every {level} confidence interval lies {'above' if above else 'below'} 0."
+        below = [label for label, row in known if row["ci_ub"] < 0]
+        return f"The {level} confidence interval lies above 0 by {_named(above)} and below 0 by {_named(below)}."
+    if len(holding) == len(known):
+        return f"Every {level} confidence interval holds 0."
+    rest = [label for label, _ in known if label not in holding]
+    return f"The {level} confidence interval holds 0 by {_named(holding)}, not by {_named(rest)}."
+
+
+def _widths(result: DependenceComparison, found: Sequence[tuple[str, dict[str, Any]]]) -> str:
+    wide = sorted(
+        ((row["ci_ub"] - row["ci_lb"], label, row) for label, row in found if not math.isnan(row["ci_lb"])),
+        key=lambda one: one[0],
+    )
+    if len(wide) < 2 or not wide[0][0] > 0:
+        return ""
+    ratio = wide[-1][0] / wide[0][0]
+    if ratio < 1 + ALIKE:
+        return "The intervals are about equally wide."
+    return (
+        f"The widest interval, {_interval(result, wide[-1][2])} ({wide[-1][1]}), is {fixed(ratio, 2)} times as wide "
+        f"as the narrowest, {_interval(result, wide[0][2])} ({wide[0][1]})."
+    )
+
+
+def _dfs(found: Sequence[tuple[str, dict[str, Any]]]) -> str:
+    known = sorted((row["ddf"], label) for label, row in found if math.isfinite(row["ddf"]))
+    if len(known) < 2 or known[-1][0] <= known[0][0] * (1 + ALIKE):
+        return ""
+    (low, first), (high, last) = known[0], known[-1]
+    return f"Degrees of freedom run from {fixed(low, 1)} ({first}) to {fixed(high, 1)} ({last})."
+
+
+def _new(result: DependenceComparison, found: Sequence[tuple[str, dict[str, Any]]]) -> str:
+    known = sorted(
+        ((row["pi_ub"] - row["pi_lb"], label, row) for label, row in found if not math.isnan(row["pi_lb"])),
+        key=lambda one: one[0],
+    )
+    if len(known) < 2:
+        return ""
+    (_, narrow, first), (_, wide, last) = known[0], known[-1]
+    return (
+        f"The {level_text(result.level)} prediction interval goes from {_interval(result, first, 'pi')} ({narrow}) to "
+        f"{_interval(result, last, 'pi')} ({wide})."
+    )
+
+
+def _used(result: DependenceComparison) -> str:
+    fit = result.fits.get("one per study")
+    if fit is None or fit.k >= result.effects.k:
+        return ""
+    return f"One effect per study rests on {fit.k} of the {result.effects.k} effects."
+
+
+def _shares(result: DependenceComparison) -> str:
+    shares = [
+        (100.0 * row["tau2_within"] / row["tau2"], label)
+        for label, row in _rows(result, result.terms[0])
+        if row["tau2_within"] >= 0 and row["tau2"] > 0
+    ]
+    if not shares:
+        return ""
+    shares.sort()
+    low, high = shares[0], shares[-1]
+    if high[0] - low[0] < 100 * ALIKE:
+        share = f"{fixed(low[0], 0)} %"
+    else:
+        share = f"{fixed(low[0], 0)} % ({low[1]}) to {fixed(high[0], 0)} % ({high[1]})"
+    return f"Of the variance of true effects, {share} lies within studies."
+
+
+def _named(labels: Sequence[str]) -> str:
+    return labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"
+
 
 ESTIMATES = ("estimate", "se", "stat", "ddf", "pval", "ci_lb", "ci_ub", "pi_lb", "pi_ub")
 ON_R = {"r": "estimate", "r_lb": "ci_lb", "r_ub": "ci_ub", "r_pi_lb": "pi_lb", "r_pi_ub": "pi_ub"}
@@ -159,11 +358,11 @@ class DependenceComparison(Result):
             raise InputError(
                 f"term={term!r} is no coefficient{did_you_mean(term, list(self.terms))}; there are: {known}"
             )
-        return text.paragraph(self, term)
+        return paragraph(self, term)
 
     def document(self) -> Document:
         """Return the table, the paragraph and the notes, as data that can be written in several ways."""
-        return text.document(self)
+        return document(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-ready values."""

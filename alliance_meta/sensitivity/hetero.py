@@ -11,7 +11,7 @@ import pandas as pd
 from alliance_meta.core import resampling
 from alliance_meta.core.distributions import chi2_sf
 from alliance_meta.core.resampling import Recipe, Refits
-from alliance_meta.core.univariate.constant_tau2 import score_statistic
+from alliance_meta.core.univariate.likelihood_ratio import score_statistic
 from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
@@ -19,7 +19,7 @@ from alliance_meta.notes import Note, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults
-from alliance_meta.sensitivity.replicates import check_cores, check_iterations, check_seed, recipe
+from alliance_meta.sensitivity.refitting import check_cores, check_iterations, check_seed, recipe
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import fixed, p_value
 

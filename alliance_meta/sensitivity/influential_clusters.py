@@ -10,8 +10,7 @@ import pandas as pd
 from scipy import special
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.core.robust.cluster_deletion import Deletions, deletions
-from alliance_meta.core.robust.clusters import IntArray
+from alliance_meta.core.robust.clusters import Deletions, IntArray, deletions
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes

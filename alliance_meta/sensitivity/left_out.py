@@ -20,8 +20,7 @@ from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.robust import RobustResults, robust_results
-from alliance_meta.sensitivity.refitting import check_multilevel, full, natural_values, part, refitted
-from alliance_meta.sensitivity.replicates import check_cores
+from alliance_meta.sensitivity.refitting import check_cores, check_multilevel, full, natural_values, part, refitted
 from alliance_meta.tables.document import Document, Kind, table_of
 from alliance_meta.tables.format import level_text
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from alliance_meta.core.distributions import chi2_sf
-from alliance_meta.core.mixed.boundary import half_mixture_p, likelihood_ratio
+from alliance_meta.core.distributions import chi2_sf, half_mixture_p, likelihood_ratio
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.models.multilevel import MultilevelModel

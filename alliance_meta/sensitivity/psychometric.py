@@ -12,8 +12,7 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.core.correlations import artifacts as core
 from alliance_meta.core.distributions import critical_value
-from alliance_meta.effects.converting.artifact_values import Artifact, Given, RelIn, correlations, read_artifacts
-from alliance_meta.effects.converting.artifacts import row_steps
+from alliance_meta.effects.converting.artifacts import Artifact, Given, RelIn, correlations, read_artifacts, row_steps
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError

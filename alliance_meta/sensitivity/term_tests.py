@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.core.distributions import chi2_sf
-from alliance_meta.core.mixed.boundary import half_mixture_p, likelihood_ratio
+from alliance_meta.core.distributions import chi2_sf, half_mixture_p, likelihood_ratio
 from alliance_meta.core.mixed.search import MixedFit, maximise_mixed
 from alliance_meta.core.mixed.structures import Structure, Unstructured
 from alliance_meta.not_applicable import NotApplicable

@@ -30,7 +30,7 @@ from alliance_meta.results.export import plain
 from alliance_meta.results.robust import RobustResults
 from alliance_meta.results.rve import RVEResults
 from alliance_meta.sensitivity.permutation import CONVENTION, MOST_EXACT, as_extreme
-from alliance_meta.sensitivity.replicates import check_cores, check_iterations, check_seed
+from alliance_meta.sensitivity.refitting import check_cores, check_iterations, check_seed
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import brief, fixed, p_value
 

@@ -12,8 +12,7 @@ import alliance_meta as am
 from alliance_meta import priors
 from alliance_meta.bayes import pymc
 from alliance_meta.bayes.arviz_bridge import load
-from alliance_meta.core.correlations.likelihood import correlations, log_marginal
-from alliance_meta.core.correlations.nodes import hypergeometric_nodes
+from alliance_meta.core.correlations.likelihood import correlations, hypergeometric_nodes, log_marginal
 from tests.equivalence.pymc_density import OFFSET, as_draws, log_density
 from tests.tolerances import CLOSED_FORM
 

@@ -7,12 +7,10 @@ import pandas as pd
 import pytest
 
 from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, impute_V, sensitivity
-from alliance_meta.core.mixed.profile import profile
-from alliance_meta.core.mixed.reparametrised import Turned
-from alliance_meta.core.mixed.simulation import simulate
+from alliance_meta.core.mixed.predictions import simulate
+from alliance_meta.core.mixed.profile import Turned, profile
 from alliance_meta.core.mixed.structures import Unstructured
-from alliance_meta.core.robust.cluster_deletion import deletions
-from alliance_meta.core.robust.clusters import stacks
+from alliance_meta.core.robust.clusters import deletions, stacks
 from alliance_meta.results.profiles import by_name, slots
 from alliance_meta.sensitivity.refitting import part, refitted
 from tests.equivalence.test_multilevel import KINDS, dense_problem

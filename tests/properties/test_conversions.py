@@ -14,7 +14,7 @@ from scipy import stats
 
 from alliance_meta import conversions, convert, escalc
 from alliance_meta.core.correlations import conversions as one
-from alliance_meta.core.correlations import group_conversions as two
+from alliance_meta.core.correlations import conversions as two
 from alliance_meta.core.correlations.pearson import r_to_z, z_to_r
 from alliance_meta.errors import AllianceMetaWarning, InputError
 

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alliance_meta import EffectSizes, MultilevelModel, impute_V, sensitivity
-from alliance_meta.core.distributions import chi2_sf
-from alliance_meta.core.mixed.boundary import half_mixture_p
-from alliance_meta.core.mixed.reparametrised import Turned
+from alliance_meta.core.distributions import chi2_sf, half_mixture_p
+from alliance_meta.core.mixed.profile import Turned
 from alliance_meta.core.mixed.structures import Unstructured
 from alliance_meta.errors import AllianceMetaWarning
 

@@ -7,7 +7,7 @@ import pytest
 
 from alliance_meta import to_r
 from alliance_meta.core.correlations import conversions as one
-from alliance_meta.core.correlations import group_conversions as two
+from alliance_meta.core.correlations import conversions as two
 from tests.reference.reading import reference
 from tests.tolerances import CLOSED_FORM, printed
 

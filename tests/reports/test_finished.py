@@ -182,7 +182,7 @@ def test_a_forest_of_many_effects_is_no_supplement(tmp_path: Path) -> None:
 
 
 def test_print_ends_long_tables_and_says_so() -> None:
-    from alliance_meta.reporting.pdf import MOST_ROWS, _cut
+    from alliance_meta.reporting.build import MOST_ROWS, _cut
 
     table = {"id": "t", "rows": [{"cells": [str(i)]} for i in range(MOST_ROWS + 1)], "notes": []}
     (cut,) = _cut({"blocks": [table]})["blocks"]

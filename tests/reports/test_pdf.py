@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from alliance_meta.errors import CannotRunError
-from alliance_meta.reporting.figures import draw_figures
-from alliance_meta.reporting.pdf import render_pdf
-from alliance_meta.reporting.view import make_view
+from alliance_meta.reporting.build import draw_figures, render_pdf
+from alliance_meta.reporting.html import make_view
 from tests.reports.cases import Report
 
 

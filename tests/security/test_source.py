@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import alliance_meta
-from alliance_meta.evidence.route_code import code
-from alliance_meta.evidence.routes import Route
+from alliance_meta.evidence.routes import Route, code
 
 PACKAGE = Path(alliance_meta.__file__).parent
 

@@ -71,7 +71,7 @@ def test_rows_without_a_value_get_the_mean_and_it_is_said(effects):
 
 
 def test_a_split_is_undone_as_by_the_biserial_correlation(effects):
-    from alliance_meta.core.correlations.group_conversions import from_split
+    from alliance_meta.core.correlations.conversions import from_split
 
     found = correct_artifacts(effects, split_alliance=0.3)
     n = effects.ni

@@ -17,9 +17,9 @@ from pydantic import ValidationError
 
 import alliance_meta as am
 from alliance_meta.effects.contract import template as blank
-from alliance_meta.effects.contract.codebook import as_markdown, as_text, column_as_text, column_of, rows_of
 from alliance_meta.effects.contract.description import fields_of
 from alliance_meta.effects.contract.schema import CONTRACT, Column, json_schema, row_model
+from alliance_meta.effects.contract.template import as_markdown, as_text, column_as_text, column_of, rows_of
 from alliance_meta.effects.contract.vocabulary import Vocabulary, vocabulary
 from alliance_meta.effects.converting.rules import RULES
 from alliance_meta.effects.datasets import data_root

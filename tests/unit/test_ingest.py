@@ -418,11 +418,11 @@ def test_every_suspicion_has_words(sheet):
     import ast
     from inspect import getsource
 
-    from alliance_meta.effects.contract import conforming, description
-    from alliance_meta.effects.sheet import checking, encoding, parsing, spreadsheet, suspicions
+    from alliance_meta.effects.contract import description
+    from alliance_meta.effects.sheet import checking, encoding, examine, spreadsheet, suspicions
 
     kinds = set()
-    for module in (checking, conforming, description, encoding, parsing, spreadsheet, suspicions):
+    for module in (checking, examine, description, encoding, examine, spreadsheet, suspicions):
         for node in ast.walk(ast.parse(getsource(module))):
             if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("suspicion", "departure"):
                 kinds |= {getattr(word.value, "value", "published") for word in node.keywords if word.arg == "kind"}

@@ -14,10 +14,9 @@ from alliance_meta.cli import main
 from alliance_meta.errors import CodingError, InputError
 from alliance_meta.evidence.closeness import cut_off, distance, half_unit
 from alliance_meta.evidence.printed import read_number
-from alliance_meta.evidence.printed_line import read_line
-from alliance_meta.evidence.route_code import code
 from alliance_meta.evidence.route_fit import follow
-from alliance_meta.evidence.routes import Route, route_from
+from alliance_meta.evidence.routes import Route, code, route_from
+from alliance_meta.evidence.scan import read_line
 from alliance_meta.sensitivity import match
 from tests.tolerances import CLOSED_FORM
 

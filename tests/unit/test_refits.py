@@ -17,8 +17,7 @@ from alliance_meta import (
     impute_V,
     sensitivity,
 )
-from alliance_meta.core.distributions import chi2_sf
-from alliance_meta.core.mixed.boundary import half_mixture_p
+from alliance_meta.core.distributions import chi2_sf, half_mixture_p
 from alliance_meta.core.mixed.profile import ProfileCurve
 from alliance_meta.errors import NotIdentifiedWarning, NotPositiveDefiniteWarning
 from alliance_meta.not_applicable import NotApplicable

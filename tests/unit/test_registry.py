@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from alliance_meta.cli import main
-from alliance_meta.effects import datasets, sealing
+from alliance_meta.effects import datasets
 from alliance_meta.effects.datasets import check_datasets, data_root
 from alliance_meta.errors import CannotRunError, InputError
 from alliance_meta.evidence.registry import check_registry
@@ -54,7 +54,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     copy = tmp_path / "data"
     for name in ("published", "claims"):
         shutil.copytree(data_root() / name, copy / name)
-    for module in (datasets, sealing):
+    for module in (datasets, datasets):
         monkeypatch.setattr(module, "data_root", lambda: copy)
     monkeypatch.setattr("alliance_meta.evidence.registry.data_root", lambda: copy)
     monkeypatch.setattr("alliance_meta.evidence.published.data_root", lambda: copy)
@@ -196,19 +196,19 @@ def test_a_ragged_line_is_named(root) -> None:
     path = root / "published" / "results.csv"
     with path.open("a", encoding="utf-8") as file:
         file.write("someone2026,Someone, Else,2026\n")
-    problems, _ = sealing.seal_dataset(root / "published")
+    problems, _ = datasets.seal_dataset(root / "published")
     assert any("a comma needs quotes" in problem.message for problem in problems)
 
 
 def test_what_cannot_be_sealed(root, monkeypatch, tmp_path) -> None:
     with pytest.raises(InputError, match="no data set is called 'nobody'"):
-        sealing.folder_of("nobody")
+        datasets.folder_of("nobody")
     with pytest.raises(InputError, match=r"not of the form 1\.2\.3"):
-        sealing.seal_dataset(root / "published", version="2")
-    assert sealing.seal_dataset(root / "published", version="2.0.0") == ([], "2.0.0")
-    monkeypatch.setattr(sealing, "data_root", lambda: tmp_path / "_data")
+        datasets.seal_dataset(root / "published", version="2")
+    assert datasets.seal_dataset(root / "published", version="2.0.0") == ([], "2.0.0")
+    monkeypatch.setattr(datasets, "data_root", lambda: tmp_path / "_data")
     with pytest.raises(CannotRunError, match="in a checkout"):
-        sealing.folder_of("published")
+        datasets.folder_of("published")
 
 
 def test_a_registry_that_cannot_be_read_is_named(tmp_path) -> None:

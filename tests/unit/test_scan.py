@@ -217,7 +217,7 @@ def test_thirty_thousand_results_in_one_line_are_read():
 def test_what_no_paper_is_long_enough_for_is_refused(monkeypatch, tmp_path):
     with pytest.raises(am.InputError, match="more than 100,000 statistics, which no paper does"):
         scan_text("k=1 " * 100_001)
-    monkeypatch.setattr("alliance_meta.evidence.text_statistics.MOST_SIGNS", 2_000_000)
+    monkeypatch.setattr("alliance_meta.evidence.scan.MOST_SIGNS", 2_000_000)
     with pytest.raises(am.InputError, match="2,000,001 signs, and no paper has more than 2 million"):
         scan_text(" " * 2_000_001)
     assert scan_text(" " * 2_000_000).checks == ()

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from alliance_meta.core.correlations import conversions as one
-from alliance_meta.core.correlations import group_conversions as two
+from alliance_meta.core.correlations import conversions as two
 
 pytestmark = pytest.mark.slow
 

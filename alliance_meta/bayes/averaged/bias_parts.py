@@ -16,8 +16,7 @@ from alliance_meta.bayes.averaged.quantity import AveragedMarginal, BinnedMargin
 from alliance_meta.bayes.marginals import Marginal, MixtureMarginal
 from alliance_meta.core.bayes.mixture import NormalMixture, mixture
 from alliance_meta.core.bayes.trapezoid import SincDensity
-from alliance_meta.core.selection.robma import BiasPosterior
-from alliance_meta.core.selection.step_posterior import OmegaPosterior, omega_posterior
+from alliance_meta.core.selection.robma import BiasPosterior, OmegaPosterior, omega_posterior
 from alliance_meta.errors import InputError
 
 if TYPE_CHECKING:

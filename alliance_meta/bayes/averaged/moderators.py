@@ -15,8 +15,7 @@ from alliance_meta.bayes.averaged.space import ModelSpace
 from alliance_meta.bayes.exact.setup import PriorSet, check_kind, choose_priors, coordinates, gaussians, tau_density
 from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
-from alliance_meta.core.bayes.average import average_subsets
-from alliance_meta.core.bayes.subsets import SubsetProblem
+from alliance_meta.core.bayes.average import SubsetProblem, average_subsets
 from alliance_meta.design import INTERCEPT, Design, design_of
 from alliance_meta.effects.studies import dependence_notes, refuse_dependent
 from alliance_meta.effects.table import EffectSizes

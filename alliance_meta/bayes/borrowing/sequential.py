@@ -15,7 +15,7 @@ from alliance_meta.bayes.exact.export import column
 from alliance_meta.bayes.exact.results import BayesianResults
 from alliance_meta.bayes.marginals import TauMarginal
 from alliance_meta.bayes.priors.effect import Normal
-from alliance_meta.core.bayes.prefixes import Prefix, prefixes
+from alliance_meta.core.bayes.deletion import Prefix, prefixes
 from alliance_meta.core.bayes.two_level import ExactPosterior
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable

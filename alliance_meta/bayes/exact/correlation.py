@@ -8,7 +8,7 @@ from alliance_meta.bayes.marginals import IntervalKind
 from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 from alliance_meta.core.bayes.tabulated import TabulatedPosterior, TabulatedProblem, solve_tabulated
-from alliance_meta.core.correlations.table import tabulated_correlations
+from alliance_meta.core.correlations.likelihood import tabulated_correlations
 from alliance_meta.effects.pearson import as_fisher_z, pearson
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes

@@ -23,8 +23,7 @@ from alliance_meta.bayes.pymc.parts import (
     take_part,
 )
 from alliance_meta.bayes.pymc.recipe import Draws, Recipe, normal_scatter
-from alliance_meta.core.correlations.likelihood import correlations, log_marginal
-from alliance_meta.core.correlations.nodes import hypergeometric_nodes
+from alliance_meta.core.correlations.likelihood import correlations, hypergeometric_nodes, log_marginal
 from alliance_meta.design import Design
 from alliance_meta.effects.pearson import as_fisher_z, pearson
 from alliance_meta.effects.table import EffectSizes

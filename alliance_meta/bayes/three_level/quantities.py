@@ -20,10 +20,9 @@ from alliance_meta.core.bayes.mixture import NormalMixture
 from alliance_meta.core.bayes.trapezoid import Grid
 from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
 from alliance_meta.core.robust.clusters import IntArray, stacks
-from alliance_meta.core.three_level.effects import combination, row_effects, thinned
 from alliance_meta.core.three_level.grid import total_and_share
 from alliance_meta.core.three_level.posterior import MultilevelPosterior
-from alliance_meta.core.three_level.rows import GroupedRows, grouped_rows
+from alliance_meta.core.three_level.rows import GroupedRows, combination, grouped_rows, row_effects, thinned
 from alliance_meta.errors import InputError
 
 # Two integrations of one posterior, by both deviations and by their total and share, have to agree.

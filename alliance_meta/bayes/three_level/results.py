@@ -23,8 +23,12 @@ from alliance_meta.bayes.three_level.priors import MultilevelPriors
 from alliance_meta.bayes.three_level.quantities import MultilevelQuantities
 from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
 from alliance_meta.core.robust.clusters import IntArray
-from alliance_meta.core.three_level.draws import draw_deviations, draw_effects
-from alliance_meta.core.three_level.posterior import MultilevelPosterior, given_deviations
+from alliance_meta.core.three_level.posterior import (
+    MultilevelPosterior,
+    draw_deviations,
+    draw_effects,
+    given_deviations,
+)
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.notes import Note

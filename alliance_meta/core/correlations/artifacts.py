@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.correlations.group_conversions import biserial_factor
+from alliance_meta.core.correlations.conversions import biserial_factor
 
 RangeRestriction = Literal["direct", "indirect"]
 

@@ -10,14 +10,132 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from alliance_meta._typing import AnyArray, Array
+from alliance_meta._typing import AnyArray, Array, Mask
 from alliance_meta.core.dependent.block_layout import MOST_ENTRIES, Layout, check_room, layout, read_matrix
-from alliance_meta.core.dependent.covariance_check import complaint, failing, nearest_blocks
 from alliance_meta.core.robust.clusters import IntArray, codes, stacks
 from alliance_meta.errors import InputError, NotPositiveDefiniteWarning
 from alliance_meta.notes import Note, warn_note
 from alliance_meta.options import PositiveDefiniteCheck, check_option
 from alliance_meta.tables.format import brief, fixed
+
+# The smallest eigenvalue of a mended matrix, as a share of its largest.
+FLOOR = 1e-8
+# No entry moves by more than this in the last step of the search.
+STILL = 1e-12
+MOST_STEPS = 5000
+
+
+def smallest_eigenvalues(R: Array) -> Array:
+    """Return the smallest eigenvalue of each matrix of a stack (n, m, m), (n,)."""
+    return np.linalg.eigvalsh(R)[..., 0]
+
+
+def positive_definite(smallest: Array, largest: Array, m: int | IntArray) -> Mask:
+    """Tell whether eigenvalues of m x m matrices stand clear of 0, as far as rounding lets one see."""
+    return np.asarray(smallest > m * np.finfo(float).eps * np.maximum(np.abs(largest), 1.0))
+
+
+def are_positive_definite(R: Array) -> Mask:
+    """Tell which matrices of a stack (n, m, m) are positive definite, (n,)."""
+    values = np.linalg.eigvalsh(R)
+    return positive_definite(values[..., 0], values[..., -1], R.shape[-1])
+
+
+def nearest_correlation(R: Array) -> Array:
+    """Return the nearest correlation matrix to each of a stack (n, m, m), lifted just clear of singular.
+
+    Alternating projections with Dykstra's correction, Higham (2002, doi:10.1093/imanum/22.3.329): nearest in
+    the sum of squared differences. The smallest eigenvalues are then raised to `FLOOR` and the diagonal made 1.
+    """
+    X = np.array(R, dtype=float)
+    correction = np.zeros_like(X)
+    moving = np.arange(len(X))
+    diagonal = np.arange(X.shape[-1])
+    for _ in range(MOST_STEPS):
+        target = X[moving] - correction[moving]
+        values, vectors = np.linalg.eigh(target)
+        lifted = _assemble(np.maximum(values, 0.0), vectors)
+        correction[moving] = lifted - target
+        lifted[:, diagonal, diagonal] = 1.0
+        step = np.abs(lifted - X[moving]).max(axis=(1, 2))
+        X[moving] = lifted
+        moving = moving[step > STILL]
+        if moving.size == 0:
+            break
+    values, vectors = np.linalg.eigh(X)
+    X = _assemble(np.maximum(values, FLOOR * values[..., -1:]), vectors)
+    s = np.sqrt(X[:, diagonal, diagonal])
+    X /= s[:, :, None] * s[:, None, :]
+    X[:, diagonal, diagonal] = 1.0
+    return X
+
+
+def _assemble(values: Array, vectors: Array) -> Array:
+    """Return the symmetric matrices with these eigenvalues (n, m) and eigenvectors (n, m, m)."""
+    X = (vectors * values[..., None, :]) @ np.swapaxes(vectors, -1, -2)
+    return 0.5 * (X + np.swapaxes(X, -1, -2))
+
+
+# Within this distance of 1 a correlation is perfect.
+PERFECT = 1e-12
+
+
+def failing(V: SamplingCovariance) -> IntArray:
+    """Return the codes of the clusters whose block is not positive definite."""
+    if V.rho is not None:
+        sizes = np.bincount(V.codes)
+        ends = np.sort([np.full(sizes.size, 1.0 - V.rho), 1.0 + (sizes - 1) * V.rho], axis=0)
+        return np.flatnonzero((sizes > 1) & ~positive_definite(ends[0], ends[1], sizes))
+    found = [V.codes[rows[~are_positive_definite(_correlations(V, rows, values)), 0]] for rows, values in V.blocks]
+    return np.sort(np.concatenate([np.zeros(0, dtype=np.intp), *found]))
+
+
+def complaint(V: SamplingCovariance, codes: IntArray) -> str:
+    """Say which clusters fail, and why as far as can be told."""
+    sizes = np.bincount(V.codes)
+    shown = ", ".join(f"{V.labels[code]} ({sizes[code]} effects)" for code in codes[:5])
+    more = f" and {codes.size - 5} more" if codes.size > 5 else ""
+    where = f"V is not positive definite in {shown}{more}"
+    if V.rho is None:
+        rows = np.flatnonzero(V.codes == codes[0])
+        R = _correlations(V, rows, V.block(rows))
+        tied = np.argwhere(np.triu(np.abs(R) > 1 - PERFECT, 1))
+        if tied.size:
+            i, j = tied[0]
+            return f"{where}: effects {i + 1} and {j + 1} of {V.labels[codes[0]]} correlate by {brief(R[i, j])}"
+        least = float(smallest_eigenvalues(R))
+        return f"{where}: these correlations cannot hold together (smallest eigenvalue {brief(least, 2)})"
+    if V.rho > 0:
+        return f"{where}: rho = {V.rho:g} makes the effects of a cluster perfectly dependent; rho must be below 1"
+    most = int(sizes[codes].max())
+    return (
+        f"{where}: {most} effects cannot all correlate by rho = {V.rho:g}; "
+        f"with {most} effects rho must be above -1/{most - 1} = {brief(-1 / (most - 1), 3)}"
+    )
+
+
+def nearest_blocks(V: SamplingCovariance, codes: IntArray) -> tuple[list[Array], float]:
+    """Return the blocks with the nearest correlations where one of `codes` fails, and the largest change of one."""
+    bad = np.zeros(len(V.labels), dtype=bool)
+    bad[codes] = True
+    moved, out = 0.0, []
+    for rows, values in V.blocks:
+        wrong: Mask = bad[V.codes[rows[:, 0]]]
+        block = values.copy()
+        if wrong.any():
+            R = _correlations(V, rows[wrong], values[wrong])
+            near = nearest_correlation(R)
+            moved = max(moved, float(np.abs(near - R).max()))
+            s = np.sqrt(V.vi)[rows[wrong]]
+            block[wrong] = near * (s[:, :, None] * s[:, None, :])
+        out.append(block)
+    return out, moved
+
+
+def _correlations(V: SamplingCovariance, rows: IntArray, values: Array) -> Array:
+    """Return the correlations of the covariances `values` (..., m, m) among `rows` (..., m)."""
+    s = np.sqrt(V.vi)[rows]
+    return values / (s[..., :, None] * s[..., None, :])
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -18,10 +18,9 @@ from alliance_meta.core.bayes.mixture import LIGHTEST
 from alliance_meta.core.bayes.trapezoid import integrate_grid
 from alliance_meta.core.bayes.two_level import TauDensity
 from alliance_meta.core.robust.clusters import IntArray
-from alliance_meta.core.three_level.effects import thinned
 from alliance_meta.core.three_level.grid import ENOUGH, checks, error_of
 from alliance_meta.core.three_level.posterior import DEPTH, TOLERANCE, Given, MultilevelPosterior, given_deviations
-from alliance_meta.core.three_level.rows import GroupedRows, dispensable, left_out, log_densities
+from alliance_meta.core.three_level.rows import GroupedRows, dispensable, left_out, log_densities, thinned
 
 
 @dataclass(frozen=True, slots=True, eq=False)

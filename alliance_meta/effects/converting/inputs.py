@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.effects.converting.rule import Rule
-from alliance_meta.effects.converting.rules import OTHER_NAMES, RULES
+from alliance_meta.effects.converting.rules import OTHER_NAMES, RULES, Rule
 from alliance_meta.errors import Problem
 from alliance_meta.options import did_you_mean
 

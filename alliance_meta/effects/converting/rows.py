@@ -13,7 +13,7 @@ import pandas as pd
 from alliance_meta._typing import Mask
 from alliance_meta.effects.converting.inputs import Cells, missing, read_cells, statistics
 from alliance_meta.effects.converting.rules import REPORTED, RULES
-from alliance_meta.effects.converting.work import Found, cautions, check_found, compute, count, r_types
+from alliance_meta.effects.converting.statistic import Found, cautions, check_found, compute, count, r_types
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.errors import AdaptedInputWarning, CodingError, DroppedRowsWarning, InputError

@@ -11,6 +11,7 @@ import pandas as pd
 
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.errors import InputError
+from alliance_meta.notes import Note
 from alliance_meta.options import did_you_mean
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.forests.frame import COLUMNS, column_key, estimate
@@ -164,3 +165,22 @@ def frame_meta(fit: Any, level: float, title: str | None, show_cautions: bool) -
         "show_cautions": show_cautions,
         "synthetic": origin.synthetic,
     }
+
+
+def sort_rows(fit: Any, order: Order) -> tuple[list[int], list[Note]]:
+    """Return the positions of the studies in drawing order, and notes on rows that lack a sort value."""
+    keys = [order] if isinstance(order, str) else list(order)
+    positions = list(range(fit.effects.k))
+    notes: list[Note] = []
+    for key in reversed(keys):
+        reverse = key.startswith("-") and key not in fit.effects.moderators
+        name = key[1:] if reverse else key
+        values = sort_values(fit, name)
+        present = [i for i in positions if values[i] is not None]
+        absent = [i for i in positions if values[i] is None]
+        present.sort(key=lambda i: values[i], reverse=reverse)
+        positions = present + absent
+        if absent:
+            listed = f"{len(absent)} of {len(positions)} studies have"
+            notes.insert(0, Note("forest-order", f"{listed} no {name!r} and are listed last."))
+    return positions, notes

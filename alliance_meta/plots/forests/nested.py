@@ -1,17 +1,22 @@
-"""The rows of a forest plot of dependent effects: each study, and under it its effects."""
+"""The forest plot of dependent effects: its rows, its nests and its words."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from alliance_meta._typing import Array
+from alliance_meta.core.robust.clusters import IntArray
+from alliance_meta.effects.dependent.groups import Clusters, read_clusters
 from alliance_meta.effects.studies import listed
 from alliance_meta.errors import InputError
+from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_level, did_you_mean
 from alliance_meta.plots.forests import text as forest_text
@@ -25,14 +30,251 @@ from alliance_meta.plots.forests.cells import (
     frame_meta,
     prediction_row,
     rob_legend,
+    sort_values,
 )
 from alliance_meta.plots.forests.frame import column_key, estimate, make_frame
 from alliance_meta.plots.forests.groups import fitted_levels, fitted_rows
-from alliance_meta.plots.forests.nested_text import bottom, description
-from alliance_meta.plots.forests.nests import Drawn, Nest, find_nest, sort_nest
+from alliance_meta.plots.sheet.axis import is_correlation, to_reader
+from alliance_meta.results.location_scale import LocationScaleResults
 from alliance_meta.results.multilevel import MultilevelResults
+from alliance_meta.results.multilevel_predictions import study_term
+from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.robust import RobustResults
 from alliance_meta.results.rve import RVEResults
+from alliance_meta.tables.format import (
+    format_count,
+    format_df,
+    format_estimate,
+    format_interval,
+    format_number,
+    format_p,
+    format_percent,
+)
+
+Drawn = list[tuple[int, list[int]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Nest:
+    """Studies and their effects.
+
+    Attributes
+    ----------
+    clusters : Clusters
+        The studies: code of each effect, and labels.
+    marks : ndarray of shape (n, 3) or None
+        Each study's mean true effect with its interval, on the analysis scale.
+    """
+
+    clusters: Clusters
+    marks: Array | None
+
+
+def model_of(fit: Any) -> Any:
+    """Return the model under robust standard errors, or the model."""
+    return fit.fit if isinstance(fit, RobustResults) else fit
+
+
+def find_nest(fit: Any, nest: str | None, level: float) -> Nest:
+    """Return the studies: those of the column `nest`, of the robust clusters, or of the coarsest random term."""
+    model = model_of(fit)
+    if nest is not None:
+        clusters = read_clusters(fit.effects, nest)
+    elif isinstance(fit, RobustResults):
+        clusters = _given(fit.cluster, fit._clusters.cluster, fit._clusters.labels)
+    elif isinstance(fit, RVEResults):
+        clusters = fit.clusters
+    else:
+        clusters = _of_terms(fit)
+    return Nest(clusters, _marks(model, clusters, level) if isinstance(model, MultilevelResults) else None)
+
+
+def _given(name: str, codes: Any, labels: Sequence[str]) -> Clusters:
+    return Clusters(name, np.asarray(codes, dtype=np.intp), tuple(labels))
+
+
+def _of_terms(fit: MultilevelResults) -> Clusters:
+    """Return the groups of the coarsest random intercept, or of the coarsest outer factor."""
+    try:
+        _, term = study_term(fit)
+    except InputError:
+        several = [term for term in fit.random if term.n < fit.k]
+        if not several:
+            return read_clusters(fit.effects, "study_id")
+        term = min(several, key=lambda one: one.n)
+    return _given(term.outer, term.group, term.levels)
+
+
+def _marks(model: MultilevelResults, clusters: Clusters, level: float) -> Array | None:
+    """Return the study means that the model predicts, if its groups are the studies."""
+    try:
+        _, term = study_term(model)
+    except InputError:
+        return None
+    pairs = np.unique(np.column_stack([clusters.codes, term.group]), axis=0)
+    if not len(pairs) == clusters.n == term.n:
+        return None
+    found = model.blup(level=level)[["pred", "pi_lb", "pi_ub"]].to_numpy(dtype=float)
+    return found[pairs[:, 1]]
+
+
+def sort_nest(fit: Any, nest: Nest, order: Order) -> tuple[Drawn, list[Note]]:
+    """Return the studies with their effects in drawing order, and notes on rows that lack a sort value."""
+    keys = [order] if isinstance(order, str) else list(order)
+    codes = nest.clusters.codes
+    studies = list(range(nest.clusters.n))
+    positions = list(range(fit.effects.k))
+    notes: list[Note] = []
+    for key in reversed(keys):
+        reverse = key.startswith("-") and key not in fit.effects.moderators
+        name = key[1:] if reverse else key
+        values = sort_values(fit, name)
+        absent = sum(value is None for value in values)
+        if absent:
+            notes.insert(0, Note("forest-order", f"{absent} of {len(values)} effects have no {name!r} and come last."))
+        positions = _sorted(positions, values, reverse)
+        studies = _sorted(studies, _of_studies(fit, nest, name, values), reverse)
+    place = {i: at for at, i in enumerate(positions)}
+    return [(c, sorted(np.flatnonzero(codes == c).tolist(), key=place.__getitem__)) for c in studies], notes
+
+
+def _sorted(items: list[int], values: list[Any], reverse: bool) -> list[int]:
+    present = [i for i in items if values[i] is not None]
+    return sorted(present, key=lambda i: values[i], reverse=reverse) + [i for i in items if values[i] is None]
+
+
+def _of_studies(fit: Any, nest: Nest, name: str, values: list[Any]) -> list[Any]:
+    """Return what each study is sorted by: its own estimate or total weight, else what its effects have."""
+    clusters = nest.clusters
+    if name == "effect":
+        if nest.marks is not None:
+            return list(nest.marks[:, 0])
+        weights = np.asarray(fit.weights)
+        total = clusters.mean(weights)
+        return list(clusters.mean(weights * fit.effects.yi) / np.where(total == 0, 1.0, total))
+    if name == "precision":
+        return list(clusters.mean(np.asarray(values, dtype=float)))
+    if name == "weight":
+        return list(np.bincount(clusters.codes, np.asarray(values, dtype=float), minlength=clusters.n))
+    return [_first(clusters.codes, c, values) for c in range(clusters.n)]
+
+
+def _first(codes: IntArray, c: int, values: list[Any]) -> Any:
+    known = [values[i] for i in np.flatnonzero(codes == c) if values[i] is not None]
+    return min(known, default=None)
+
+
+MOST_COMPONENTS = 4
+
+
+def bottom(fit: Any, groups: Nest, level: float, *, simple: bool, beside: bool) -> list[str]:
+    """Return heterogeneity, the test of moderators, how coefficients are tested, and what the diamonds are."""
+    lines = [heterogeneity(fit, level, simple=simple)]
+    if not simple:
+        lines.append(f"Test of moderators: {forest_text.test_text(fit.QM, fit.QMdf, fit.QMp)}")
+    if isinstance(fit, RobustResults):
+        df = f", t({format_df(float(fit.ddf[0]))})" if simple and math.isfinite(fit.ddf[0]) else ""
+        clusters = f"{format_count(fit.n_clusters)} clusters by {fit.cluster}"
+        lines.append(f"Cluster-robust inference: {fit.type}, {clusters}{df}")
+    text = forest_text.level_text(level)
+    model = model_of(fit)
+    if simple and isinstance(model, MultilevelResults) and any(term.n == model.k for term in model.random):
+        lines.append("Prediction interval: the true effect of a new row (outcome, rater, time) in a new study")
+    if groups.marks is not None:
+        lines.append(
+            "Grey diamonds of studies (numbers where a study has several effects): mean true effect that the model "
+            f"predicts (BLUP), {text} interval"
+        )
+    if beside:
+        lines.append(f"Grey diamonds beside effects: fitted values with their {text} confidence intervals")
+    return lines
+
+
+def heterogeneity(fit: Any, level: float, *, simple: bool) -> str:
+    """Return the heterogeneity of the model behind a fit in one line."""
+    model = model_of(fit)
+    if isinstance(model, RandomEffectsResults):
+        return forest_text.heterogeneity(model, level, simple=simple)
+    name = "Heterogeneity" if simple else "Residual heterogeneity"
+    parts = []
+    if hasattr(model, "QEp") and not math.isnan(model.QE):
+        parts.append(f"Q({format_df(model.QEdf)}) = {format_number(model.QE)}, {format_p(model.QEp, name='p')}")
+    scale = forest_text.SCALES.get(fit.effects.measure, "scale of the effects")
+    spread = _spread(model)
+    if spread:
+        parts.append(f"{spread} ({scale})")
+    I2: Any = getattr(model, "I2", NotApplicable("none"))
+    if isinstance(model, LocationScaleResults):
+        parts.append(f"I² = {_range(model.I2, format_percent)}")
+    elif not math.isnan(I2):
+        parts.append(f"I² = {format_percent(I2)}{_shares(model)}")
+    return f"{name}: {'; '.join(parts)}"
+
+
+def _range(values: Array, write: Callable[[float], str]) -> str:
+    """Return the least and the largest of the studies' values, one where they agree."""
+    least, most = write(float(np.min(values))), write(float(np.max(values)))
+    return least if least == most else f"{least} to {most}"
+
+
+def _spread(model: Any) -> str:
+    """Return the standard deviations of true effects, by level."""
+    if isinstance(model, LocationScaleResults):
+        return f"τ = {_range(model.tau, format_number)}"
+    if isinstance(model, RVEResults):
+        if math.isnan(model.tau):
+            return ""
+        if math.isnan(model.omega2):
+            return f"τ = {format_number(model.tau)}"
+        return f"τ = {format_number(model.tau)} between, ω = {format_number(math.sqrt(model.omega2))} within clusters"
+    found = {name: row for name, row in model.components["estimate"].items() if not str(name).startswith("rho")}
+    if len(found) > MOST_COMPONENTS:
+        return f"{len(found)} variances, see the model"
+    return ", ".join(
+        f"{'σ' if str(name).startswith('sigma2') else 'τ'} = {format_number(math.sqrt(float(value)))} "
+        f"{_level(model, str(name).partition('[')[2].removesuffix(']'))}"
+        for name, value in found.items()
+    )
+
+
+def _level(model: MultilevelResults, name: str) -> str:
+    """Return between or within what a random term lets true effects vary."""
+    rows = {term.name for term in model.random if term.n == model.k and not term.within}
+    if name in rows:
+        return "within studies" if len(model.random) > 1 else "between effects"
+    if "|" in name:
+        return f"({name.rpartition(': ')[2]})"
+    return "between studies" if name == "study_id" else f"between {name}"
+
+
+def _shares(model: Any) -> str:
+    if not isinstance(model, MultilevelResults):
+        return ""
+    shown = {name: value for name, value in model.I2_levels.items() if name != "total"}
+    levels = [f"{_level(model, str(name)).removesuffix(' studies')} {format_percent(v)}" for name, v in shown.items()]
+    return f" ({', '.join(levels)})" if 1 < len(levels) <= MOST_COMPONENTS else ""
+
+
+def description(fit: Any, groups: Nest, level: float, *, simple: bool) -> str:
+    """Return a text alternative: what the plot shows, for readers who cannot see it."""
+    measure = fit.effects.measure
+    label = "SYNTHETIC DATA, made up for teaching. " if fit.effects.provenance.synthetic else ""
+    effects = f"{fit.k} effect{'s' if fit.k != 1 else ''}"
+    studies = f"{groups.clusters.n} {'study' if groups.clusters.n == 1 else 'studies'}"
+    text = f"{label}Forest plot of {effects} in {studies} with intervals at {forest_text.level_text(level)}."
+    if not simple:
+        return f"{text} Fitted values of the model {fit.design.formula} ({fit.model_label}) are drawn as diamonds."
+    row = fit.predict(level=level).iloc[0]
+    zero = not is_correlation(measure)
+    names = ("pred", "ci_lb", "ci_ub", "pi_lb", "pi_ub")
+    values = {name: to_reader(float(row[name]), measure) for name in names}
+    pooled = format_estimate(values["pred"], values["ci_lb"], values["ci_ub"], leading_zero=zero)
+    text += f" {'Pooled effect' if zero else 'Pooled r'} = {pooled} ({fit.model_label})."
+    if not math.isnan(values["pi_lb"]):
+        interval = format_interval(values["pi_lb"], values["pi_ub"], leading_zero=zero)
+        text += f" {forest_text.prediction_label(level)} {interval}."
+    return text
+
 
 _FIT = ("fit", "fit_lb", "fit_ub")
 Dependent = MultilevelResults | RobustResults | RVEResults

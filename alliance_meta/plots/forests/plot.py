@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, overload
 
 import pandas as pd
 
 from alliance_meta.errors import InputError
-from alliance_meta.plots.forests.draw import draw_page
-from alliance_meta.plots.forests.frame import check_frame
+from alliance_meta.plots.forests.frame import check_frame, records
 from alliance_meta.plots.forests.layout import (
     AIRY,
+    BOLD_KINDS,
     DENSE,
+    MARGIN,
     MOST_ON_ONE_PAGE,
     NORMAL,
     WIDTH,
@@ -19,15 +21,288 @@ from alliance_meta.plots.forests.layout import (
     Layout,
     choose_density,
     count_rows,
+    dot_diameter,
+    letter_fits,
     make_layout,
 )
-from alliance_meta.plots.forests.pages import Page, make_page, split_pages
+from alliance_meta.plots.forests.pages import TICK, Page, make_page, split_pages
+from alliance_meta.plots.sheet.axis import band
 from alliance_meta.plots.sheet.figures import NotebookFigure, Pages
-from alliance_meta.plots.sheet.pen import set_inches, size_in_inches
+from alliance_meta.plots.sheet.pen import (
+    BAND,
+    FITTED,
+    GREY,
+    INK,
+    PREDICTION,
+    RULE_POINTS,
+    SQUARE,
+    SUBGROUP,
+    SUMMARY,
+    Pen,
+    set_inches,
+    size_in_inches,
+)
+from alliance_meta.plots.sheet.text import line_height, text_width
 from alliance_meta.tables.format import fixed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+# Okabe-Ito hues, told apart by their letters as well.
+ROB_COLOURS = {"L": "#4aa564", "S": "#e6b422", "H": "#c8553d"}
+ROB_OTHER = "#bdbdbd"
+
+SQUARE_SHARE = 0.8
+LEAST_SQUARE = 0.035
+UNWEIGHTED_SHARE = 0.42
+DIAMOND_SHARE = 0.36
+FITTED_SHARE = 0.3
+PREDICTION_SHARE = 0.26
+SHRUNKEN_SHARE, SHRUNKEN_BELOW = 0.24, 0.4
+# Squares leave room for the circles below them.
+SHRUNKEN_SQUARE = 0.58
+ARROW_LENGTH, ARROW_SHARE = 0.07, 0.28
+
+
+def draw_page(
+    ax: Axes, frame: pd.DataFrame, layout: Layout, page: Page, *, smallest_effect: float | None = None
+) -> None:
+    """Draw one page on `ax`, whose data unit must be the inch with y downwards."""
+    pen = _Pen(ax, frame, layout, page)
+    pen.background(smallest_effect)
+    pen.header()
+    for i, y in zip(page.rows, page.centres, strict=True):
+        pen.row(i, y)
+    pen.flush()
+    pen.axis()
+    pen.small_print()
+
+
+class _Pen(Pen):
+    """Collects marks by colour, so that a page of 64 rows stays a handful of artists."""
+
+    def __init__(self, ax: Axes, frame: pd.DataFrame, layout: Layout, page: Page) -> None:
+        super().__init__(ax, layout.density.size)
+        self.layout, self.page, self.attrs = layout, page, frame.attrs
+        self.rows: list[dict[str, Any]] = records(frame)
+        # Shapes are drawn in this order: squares stand before what was fitted.
+        self.shapes[FITTED, GREY] = []
+        self.pitch = layout.density.pitch
+        # A study with several effects has the sum of their weights, and no square.
+        own = frame.loc[frame["kind"] != "cluster", "weight"]
+        self.largest = max([w for w in own if math.isfinite(w)], default=math.nan)
+
+    def background(self, smallest_effect: float | None) -> None:
+        """Draw the reference line, the pooled line, and the band of effects too small to matter."""
+        page, axis = self.page, self.layout.axis
+        top = page.rule + 0.15 * self.pitch
+        if smallest_effect is not None:
+            bound = band(smallest_effect, axis.measure)
+            x0, x1 = (self.layout.x(min(max(v, axis.lo), axis.hi)) for v in (-bound, bound))
+            from matplotlib.patches import Rectangle
+
+            self.ax.add_patch(
+                Rectangle((x0, top), x1 - x0, page.axis - top, facecolor=BAND, edgecolor="none", zorder=0.5,
+                          clip_on=False)
+            )  # fmt: skip
+        if axis.lo <= 0 <= axis.hi:
+            x = self.layout.x(0.0)
+            self.rule(x, x, top, page.axis, colour=GREY, zorder=1)
+        pooled = self.attrs["pooled"]
+        if pooled is not None and axis.lo <= pooled <= axis.hi:
+            x = self.layout.x(float(pooled))
+            self.rule(x, x, top, page.axis, colour=SUMMARY, style=(0, (4, 2.5)), zorder=1)
+
+    def header(self) -> None:
+        """Draw the banner, the column titles and the rule under them."""
+        page = self.page
+        if page.banner is not None:
+            self.banner(page.banner)
+        for column in (one for one in self.layout.columns if one.title):
+            self.text(column.x, page.header, column.title, align=column.align, bold=True)
+        self.rule(MARGIN, self.layout.width - MARGIN, page.rule, page.rule)
+        if page.heading is not None:
+            self.text(MARGIN, page.heading[1], page.heading[0], bold=True)
+
+    def row(self, i: int, y: float) -> None:
+        """Write the cells of one row and draw its mark."""
+        row = self.rows[i]
+        bold = row["kind"] in BOLD_KINDS
+        step = line_height(self.size)
+        for column in (*self.layout.left, *self.layout.right):
+            cell = column.cells[i]
+            for j, line in enumerate(cell):
+                self.text(column.x, y + (j - (len(cell) - 1) / 2) * step, line, align=column.align, bold=bold)
+        for column in self.layout.dots:
+            for letter in column.cells[i]:
+                self.dot(column.x, y, letter)
+        draw = {
+            "study": self.study,
+            "effect": self.study,
+            "cluster": self.predicted,
+            "subgroup": self.diamond,
+            "fitted": self.diamond,
+            "summary": self.diamond,
+            "prediction": self.prediction,
+        }.get(row["kind"])
+        if draw is not None:
+            draw(row, y)
+
+    def dot(self, x: float, y: float, letter: str) -> None:
+        """Draw a risk-of-bias judgement: a coloured dot with its letter."""
+        from matplotlib.patches import Circle
+
+        diameter = dot_diameter(self.layout.density)
+        inside = letter_fits(self.layout.density)
+        width = text_width(letter, DENSE.size, bold=True)
+        centre = x if inside else x - (width + 0.03) / 2
+        self.ax.add_patch(
+            Circle((centre, y), diameter / 2, facecolor=ROB_COLOURS.get(letter, ROB_OTHER),
+                   edgecolor=INK, linewidth=0.4, zorder=3, clip_on=False)
+        )  # fmt: skip
+        at = x if inside else centre + diameter / 2 + 0.03 + width / 2
+        self.text(at, y, letter, align="center", bold=True, size=DENSE.size)
+
+    def study(self, row: dict[str, Any], y: float) -> None:
+        """Draw the fitted value, the square and the interval of one study."""
+        lb, ub, point = row["ci_lb"], row["ci_ub"], row["yi"]
+        if math.isfinite(row["fit"]) and self.attrs["shrunken"]:
+            self.shrunken(row["fit_lb"], row["fit"], row["fit_ub"], y + SHRUNKEN_BELOW * self.pitch)
+        elif math.isfinite(row["fit"]):
+            self.lozenge(row["fit_lb"], row["fit"], row["fit_ub"], y, FITTED_SHARE * self.pitch, FITTED, GREY)
+        if not math.isfinite(point):
+            return
+        side = self.side(row["weight"])
+        inside = self.visible(point)
+        has_interval = not (math.isnan(lb) or math.isnan(ub))
+        if inside:
+            x, half = self.layout.x(point), side / 2
+            square = [(x - half, y - half), (x + half, y - half), (x + half, y + half), (x - half, y + half)]
+            self.polygon(square, *((SQUARE, "none") if has_interval else ("white", SQUARE)))
+        else:
+            self.arrow(1 if point > self.layout.axis.hi else -1, y)
+        if has_interval:
+            self.interval(lb, ub, y, self.layout.x(point) if inside else None, side)
+
+    def shrunken(self, lb: float, point: float, ub: float, y: float) -> None:
+        """Draw what all studies together make of one study: an open circle on a thin line."""
+        from matplotlib.patches import Circle
+
+        axis = self.layout.axis
+        if ub < axis.lo or lb > axis.hi:
+            return
+        x0, x1 = self.layout.x(max(lb, axis.lo)), self.layout.x(min(ub, axis.hi))
+        self.rule(x0, x1, y, y, colour=GREY, zorder=2)
+        if self.visible(point):
+            self.ax.add_patch(
+                Circle((self.layout.x(point), y), SHRUNKEN_SHARE * self.pitch / 2, facecolor="white", edgecolor=GREY,
+                       linewidth=0.7, zorder=6, clip_on=False)
+            )  # fmt: skip
+
+    def predicted(self, row: dict[str, Any], y: float) -> None:
+        """Draw the mean true effect of a study whose effects stand below it."""
+        self.lozenge(row["ci_lb"], row["yi"], row["ci_ub"], y, FITTED_SHARE * self.pitch, FITTED, GREY)
+
+    def side(self, weight: float) -> float:
+        """Return the side of the square whose area stands for `weight`."""
+        if not (math.isfinite(weight) and self.largest > 0):
+            return UNWEIGHTED_SHARE * self.pitch
+        share = SHRUNKEN_SQUARE if self.attrs["shrunken"] else SQUARE_SHARE
+        return max(LEAST_SQUARE, share * self.pitch * math.sqrt(max(weight, 0.0) / self.largest))
+
+    def interval(self, lb: float, ub: float, y: float, x: float | None, side: float) -> None:
+        """Draw an interval: white where it hides in its square, with an arrow where it leaves the axis."""
+        axis = self.layout.axis
+        if ub < axis.lo or lb > axis.hi:
+            return
+        x0, x1 = self.layout.x(max(lb, axis.lo)), self.layout.x(min(ub, axis.hi))
+        if x is not None and x - side / 2 <= x0 and x1 <= x + side / 2:
+            self.line(x0, x1, y, "white")
+            return
+        if lb < axis.lo:
+            self.arrow(-1, y)
+            x0 += ARROW_LENGTH
+        if ub > axis.hi:
+            self.arrow(1, y)
+            x1 -= ARROW_LENGTH
+        if x1 > x0:
+            self.line(x0, x1, y)
+
+    def arrow(self, side: int, y: float, colour: str = INK) -> None:
+        """Draw a filled arrow whose tip stands at the limit."""
+        tip = self.layout.panel[0 if side < 0 else 1]
+        base, half = tip - side * ARROW_LENGTH, ARROW_SHARE * self.pitch / 2
+        self.polygon([(tip, y), (base, y - half), (base, y + half)], colour)
+
+    def diamond(self, row: dict[str, Any], y: float) -> None:
+        """Draw the diamond of a summary; nothing where it does not exist."""
+        fill, edge = {"summary": (SUMMARY, "none"), "subgroup": (SUBGROUP, SUMMARY)}.get(row["kind"], (FITTED, INK))
+        self.lozenge(row["ci_lb"], row["yi"], row["ci_ub"], y, DIAMOND_SHARE * self.pitch, fill, edge)
+
+    def lozenge(self, lb: float, point: float, ub: float, y: float, half: float, fill: str, edge: str) -> None:
+        """Draw a diamond, cut at the limits with an arrow where it goes on."""
+        axis = self.layout.axis
+        if not (math.isfinite(point) and lb <= ub) or ub <= axis.lo or lb >= axis.hi:
+            if math.isfinite(point) and not self.visible(point):
+                self.arrow(1 if point > axis.hi else -1, y, SUMMARY)
+            return
+
+        def height(value: float) -> float:
+            edge_value = lb if value <= point else ub
+            return half if edge_value == point else half * (value - edge_value) / (point - edge_value)
+
+        lo, hi = max(lb, axis.lo), min(ub, axis.hi)
+        corners = sorted({lo, min(max(point, lo), hi), hi})
+        upper = [(self.layout.x(v), y - height(v)) for v in corners]
+        lower = [(self.layout.x(v), y + height(v)) for v in reversed(corners)]
+        self.polygon([*upper, *lower], fill, edge)
+
+    def prediction(self, row: dict[str, Any], y: float) -> None:
+        """Draw the prediction interval as a bar, with arrows where it is cut."""
+        axis = self.layout.axis
+        lb, ub = row["pi_lb"], row["pi_ub"]
+        if math.isnan(lb) or math.isnan(ub) or ub <= axis.lo or lb >= axis.hi:
+            return
+        half = PREDICTION_SHARE * self.pitch / 2
+        x0, x1 = self.layout.x(max(lb, axis.lo)), self.layout.x(min(ub, axis.hi))
+        head = 2 * half
+        left = (
+            [(x0 + head, y + half), (x0, y), (x0 + head, y - half)]
+            if lb < axis.lo
+            else [(x0, y + half), (x0, y - half)]
+        )
+        right = (
+            [(x1 - head, y - half), (x1, y), (x1 - head, y + half)]
+            if ub > axis.hi
+            else [(x1, y - half), (x1, y + half)]
+        )
+        self.polygon([*left, *right], PREDICTION, SUMMARY)
+
+    def visible(self, value: float) -> bool:
+        """Return whether a value lies inside the limits."""
+        return self.layout.axis.lo <= value <= self.layout.axis.hi
+
+    def axis(self) -> None:
+        """Draw the axis line, its ticks and labels."""
+        page, layout = self.page, self.layout
+        x0, x1 = layout.panel
+        self.rule(x0, x1, page.axis, page.axis, points=RULE_POINTS)
+        for position, label in layout.axis.ticks:
+            x = layout.x(position)
+            self.rule(x, x, page.axis, page.axis + TICK, points=RULE_POINTS)
+            self.text(x, page.axis + TICK + 0.75 * line_height(self.size), label, align="center")
+        title = self.attrs["axis_label"]
+        half = text_width(title, self.size) / 2
+        centre = min(max((x0 + x1) / 2, MARGIN + half), layout.width - MARGIN - half)
+        self.text(centre, page.axis_label, title, align="center")
+
+    def small_print(self) -> None:
+        """Write the lines under the plot and the page number."""
+        for line, size, y in self.page.small:
+            self.text(MARGIN, y, line, size=size)
+        if self.page.footer is not None:
+            text, y = self.page.footer
+            self.text(self.layout.width - MARGIN, y, text, align="right")
 
 
 @overload

@@ -23,10 +23,10 @@ from alliance_meta.plots.forests.cells import (
     effect_rows,
     frame_meta,
     prediction_row,
+    sort_rows,
 )
 from alliance_meta.plots.forests.frame import estimate, make_frame
 from alliance_meta.plots.forests.groups import fitted_levels, fitted_rows
-from alliance_meta.plots.forests.sort import sort_rows
 from alliance_meta.plots.sheet.axis import is_correlation, to_reader
 from alliance_meta.tables.format import format_estimate, format_interval, format_level
 

@@ -21,12 +21,12 @@ from alliance_meta.plots.forests.cells import (
     frame_meta,
     prediction_row,
     rob_legend,
+    sort_rows,
 )
 from alliance_meta.plots.forests.frame import estimate, make_frame
 from alliance_meta.plots.forests.groups import fitted_levels, fitted_rows, subgroup_rows
 from alliance_meta.plots.forests.nested import Dependent, nested_data
 from alliance_meta.plots.forests.posterior import Posterior, posterior_data
-from alliance_meta.plots.forests.sort import sort_rows
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 
 if TYPE_CHECKING:
