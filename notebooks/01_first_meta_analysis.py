@@ -132,7 +132,7 @@ Markdown(
 # documentation used the normal distribution (`test="z"`). Same data, same mean, another interval.
 
 # %%
-check = am.reproduce("molloy2014")
+check = am.evidence.reproduce("molloy2014")
 check[["quantity", "scale", "printed", "ours", "agrees", "route"]]
 
 # %% [markdown]
@@ -221,7 +221,7 @@ both[["pred", "ci_lb", "ci_ub"]].round(3)
 # is not yet the authors' route: the interval has to fit as well.
 
 # %%
-kolden_check = am.reproduce("kolden2011_congruence").query("quantity == 'estimate'")
+kolden_check = am.evidence.reproduce("kolden2011_congruence").query("quantity == 'estimate'")
 kolden_check[["result", "printed", "ours", "agrees", "route"]]
 
 # %%

@@ -93,7 +93,7 @@ am.plots.forest(robust)
 # %%
 raters = {"rater": ["client", "observer", "therapist"]}
 rule = {"by": raters, "unlisted": "last", "ties": "mean"}
-comparison = am.compare_dependence(effects, cluster="study_id", rho=0.6, select=rule)
+comparison = am.sensitivity.compare_dependence(effects, cluster="study_id", rho=0.6, select=rule)
 print(comparison)
 
 # %%
@@ -124,7 +124,7 @@ naive.predict(raters, scale="r").round(2)
 # in the same study, `_between` compares studies by whom they asked.
 
 # %%
-parts = am.split_within(coded, "rater", reference="client")
+parts = am.effects.split_within(coded, "rater", reference="client")
 for note in parts.notes:
     print("*", note)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from alliance_meta.bayes.exact.correlation import exact_correlation as exact_correlation
     from alliance_meta.bayes.exact.correlation_results import BayesianCorrelationResults as BayesianCorrelationResults
     from alliance_meta.bayes.exact.leave_out import LeaveOneOut as LeaveOneOut
+    from alliance_meta.bayes.exact.results import BayesianResults as BayesianResults
     from alliance_meta.bayes.hypotheses import BayesFactor as BayesFactor
     from alliance_meta.bayes.loo_comparison import LooComparison as LooComparison
     from alliance_meta.bayes.loo_comparison import compare as compare
@@ -41,41 +42,4 @@ if TYPE_CHECKING:
     from alliance_meta.bayes.sampled.sampling import sample as sample
     from alliance_meta.bayes.three_level.results import BayesianMultilevelResults as BayesianMultilevelResults
 
-_HOMES = {
-    "AveragedResults": "averaged.results",
-    "BayesFactor": "hypotheses",
-    "BayesianCorrelationResults": "exact.correlation_results",
-    "BayesianMultilevelResults": "three_level.results",
-    "CompiledModel": "sampled.compiled",
-    "LeaveOneOut": "exact.leave_out",
-    "LooComparison": "loo_comparison",
-    "Marginal": "marginals",
-    "PEESE": "averaged.bias_models",
-    "PET": "averaged.bias_models",
-    "PSMA": "averaged.bias_models",
-    "PowerScaling": "powers",
-    "PredictiveCheck": "predictive",
-    "PriorPredictive": "priors.predictions",
-    "RobmaResults": "averaged.bias_results",
-    "SampledLeaveOneOut": "sampled.loo",
-    "SampledMarginal": "sampled.marginals",
-    "SampledPosterior": "sampled.results",
-    "SequentialResults": "borrowing.sequential_results",
-    "WeightFunction": "averaged.bias_models",
-    "average": "averaged.moderators",
-    "compare": "loo_comparison",
-    "compile": "sampled.compiled",
-    "exact_correlation": "exact.correlation",
-    "power_scaling": "powers",
-    "predictive_check": "predictive",
-    "prior_predictive": "priors.predictions",
-    "robma": "averaged.bias",
-    "sample": "sampled.sampling",
-    "sample_prior": "sampled.predictive",
-    "sequential": "borrowing.sequential",
-}
-_SUBMODULES = ("priors", "pymc")
-
-__all__ = sorted([*_HOMES, *_SUBMODULES])
-
-__getattr__, __dir__ = lazy(__name__, _HOMES, submodules=_SUBMODULES)
+__getattr__, __dir__, __all__ = lazy(__name__)

@@ -10,11 +10,4 @@ if TYPE_CHECKING:
     from alliance_meta.bias.henmi_copas import HenmiCopasResult as HenmiCopasResult
     from alliance_meta.bias.henmi_copas import hc as hc
 
-_HOMES = {
-    "HenmiCopasResult": "henmi_copas",
-    "hc": "henmi_copas",
-}
-
-__all__ = sorted(_HOMES)
-
-__getattr__, __dir__ = lazy(__name__, _HOMES)
+__getattr__, __dir__, __all__ = lazy(__name__)

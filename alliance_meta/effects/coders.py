@@ -366,7 +366,7 @@ def coder_agreement(
     Examples
     --------
     >>> import pandas as pd
-    >>> from alliance_meta import coder_agreement
+    >>> from alliance_meta.effects import coder_agreement
     >>> ada = pd.DataFrame({"es_id": [1, 2, 3], "r": [0.2, 0.3, 0.4], "rater": ["client", "client", "observer"]})
     >>> bo = ada.assign(r=[0.2, 0.3, 0.04], rater=["client", "therapist", "observer"])
     >>> found = coder_agreement(ada, bo)

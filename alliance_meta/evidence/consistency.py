@@ -212,7 +212,7 @@ def scan_text(text: str, *, alpha: float = 0.05) -> ConsistencyReport:
     Examples
     --------
     >>> import alliance_meta as am
-    >>> found = am.scan_text("We found an effect, t(38) = 2.20, p = .34. It was large.")
+    >>> found = am.evidence.scan_text("We found an effect, t(38) = 2.20, p = .34. It was large.")
     >>> found.checks[0].verdict, found.checks[0].follows
     ('inconsistent in the decision', '0.0336 to 0.0343')
     """

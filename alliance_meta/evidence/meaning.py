@@ -276,7 +276,7 @@ def meaning(effect: Any, *, ci_lb: Any = None, ci_ub: Any = None, base_rate: flo
     Examples
     --------
     >>> import alliance_meta as am
-    >>> found = am.meaning(0.278, ci_lb=0.256, ci_ub=0.299)
+    >>> found = am.evidence.meaning(0.278, ci_lb=0.256, ci_ub=0.299)
     >>> print(found)
     A correlation in other words
     <BLANKLINE>

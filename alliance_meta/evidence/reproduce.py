@@ -63,7 +63,7 @@ def reproduce(name: str | Path | None = None) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from alliance_meta import reproduce
+    >>> from alliance_meta.evidence import reproduce
     >>> table = reproduce("molloy2014")
     >>> table.loc[table["quantity"] == "estimate", ["scale", "printed", "agrees"]].values.tolist()
     [['z', '0.1499', True], ['r', '0.149', True]]

@@ -91,7 +91,7 @@ class Umbrella:
 
         Examples
         --------
-        >>> from alliance_meta import umbrella
+        >>> from alliance_meta.evidence import umbrella
         >>> table = umbrella().by("population")
         >>> table.loc[table["population"] == "Children and adolescents", ["lowest", "highest"]].values.tolist()
         [[0.13, 0.34]]

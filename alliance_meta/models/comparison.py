@@ -124,7 +124,8 @@ def anova(full: RandomEffectsResults, reduced: RandomEffectsResults) -> ModelCom
 
     Examples
     --------
-    >>> from alliance_meta import RandomEffectsModel, anova, escalc, load_dataset
+    >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset
+    >>> from alliance_meta.models import anova
     >>> es = escalc(load_dataset("molloy2014"))
     >>> fits = [RandomEffectsModel(es, mods=mods, method="ML").fit() for mods in ("quality", "1")]
     >>> print(anova(*fits))

@@ -57,7 +57,8 @@ class ExactCorrelationModel:
 
     Examples
     --------
-    >>> from alliance_meta import ExactCorrelationModel, escalc, load_dataset
+    >>> from alliance_meta import escalc, load_dataset
+    >>> from alliance_meta.models import ExactCorrelationModel
     >>> fit = ExactCorrelationModel(escalc(load_dataset("molloy2014"))).fit()
     >>> fit.compare().loc["intrcpt"].round(4).to_dict()
     {'exact': 0.1482, 'normal': 0.1487, 'difference': -0.0005}

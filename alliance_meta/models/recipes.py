@@ -151,7 +151,8 @@ def sce(
 
     Examples
     --------
-    >>> from alliance_meta import escalc, load_dataset, sce
+    >>> from alliance_meta import escalc, load_dataset
+    >>> from alliance_meta.models import sce
     >>> es = escalc(load_dataset("crede2010"))
     >>> sce(es, subgroup="criterion").tidy()["estimate"].round(3).to_dict()
     {'criterion[gpa]': 0.36, 'criterion[grade]': 0.492}
@@ -216,7 +217,8 @@ def che_plus(
 
     Examples
     --------
-    >>> from alliance_meta import che_plus, escalc, load_dataset
+    >>> from alliance_meta import escalc, load_dataset
+    >>> from alliance_meta.models import che_plus
     >>> es = escalc(load_dataset("crede2010"))
     >>> fit = che_plus(es, subgroup="criterion")
     >>> fit.components["estimate"].astype(float).round(4).tolist()

@@ -184,7 +184,8 @@ def true_effects(
 
     Examples
     --------
-    >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, true_effects
+    >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset
+    >>> from alliance_meta.models import true_effects
     >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit()
     >>> true_effects(fit).tidy()[["threshold", "share", "ci_lb", "ci_ub"]].round(2).values.tolist()
     [[0.1, 0.71, 0.4, 0.94], [0.2, 0.28, 0.02, 0.57], [0.3, 0.04, 0.0, 0.25]]
@@ -254,7 +255,8 @@ def prediction_intervals(
 
     Examples
     --------
-    >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, prediction_intervals
+    >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset
+    >>> from alliance_meta.models import prediction_intervals
     >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014")), test="z").fit()
     >>> prediction_intervals(fit, scale="r")[["pi_lb", "pi_ub"]].loc[["normal", "riley"]].astype(float).round(3)
             pi_lb  pi_ub

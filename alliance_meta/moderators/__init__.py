@@ -24,25 +24,4 @@ if TYPE_CHECKING:
     from alliance_meta.moderators.slopes import MarginalSlopes as MarginalSlopes
     from alliance_meta.moderators.slopes import marginal_slopes as marginal_slopes
 
-_HOMES = {
-    "ImputedModerators": "imputed",
-    "ImputedResults": "imputed",
-    "MarginalMeans": "marginal",
-    "MarginalSlopes": "slopes",
-    "ModelSelection": "selection",
-    "PairwiseResults": "comparisons",
-    "VifResults": "collinearity",
-    "adjust_pvalues": "comparisons",
-    "fit_imputed": "imputation",
-    "impute_moderators": "imputation",
-    "letters": "comparisons",
-    "marginal_means": "marginal",
-    "marginal_slopes": "slopes",
-    "pairwise": "comparisons",
-    "select_models": "selection",
-    "vif": "collinearity",
-}
-
-__all__ = sorted(_HOMES)
-
-__getattr__, __dir__ = lazy(__name__, _HOMES)
+__getattr__, __dir__, __all__ = lazy(__name__)

@@ -50,7 +50,8 @@ def dependence_data(
 
     Examples
     --------
-    >>> from alliance_meta import compare_dependence, escalc, load_dataset, plots
+    >>> from alliance_meta import escalc, load_dataset, plots
+    >>> from alliance_meta.sensitivity import compare_dependence
     >>> es = escalc(load_dataset("crede2010").query("criterion == 'grade'"))
     >>> frame = plots.dependence_data(compare_dependence(es, methods=("mean", "CHE + CR2")))
     >>> frame[["label", "k", "r"]].round(3).values.tolist()
@@ -120,7 +121,8 @@ def dependence(
 
     Examples
     --------
-    >>> from alliance_meta import compare_dependence, escalc, load_dataset, plots
+    >>> from alliance_meta import escalc, load_dataset, plots
+    >>> from alliance_meta.sensitivity import compare_dependence
     >>> es = escalc(load_dataset("crede2010").query("criterion == 'grade'"))
     >>> plots.dependence(compare_dependence(es, methods=("mean", "CHE + CR2"))).plot_description
     'Mean effect with 95% confidence intervals: Mean of each study .45 [.39, .50]; CHE + CR2 .45 [.39, .50].'

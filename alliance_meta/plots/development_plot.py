@@ -71,7 +71,8 @@ def development_data(
 
     Examples
     --------
-    >>> from alliance_meta import plots, umbrella
+    >>> from alliance_meta import plots
+    >>> from alliance_meta.evidence import umbrella
     >>> frame = plots.development_data(umbrella(), population="Adults")
     >>> frame[["label", "year", "r"]].values.tolist()[0]
     ['Horvath & Symonds 1991', 1991.0, 0.26]
@@ -139,7 +140,8 @@ def development(umbrella_or_frame: Any, *, ax: Axes | None = None, **data: Any) 
 
     Examples
     --------
-    >>> from alliance_meta import plots, umbrella
+    >>> from alliance_meta import plots
+    >>> from alliance_meta.evidence import umbrella
     >>> plots.development(umbrella(), population="Adults").plot_description
     '9 published pooled correlations (Adults) from 1991 to 2024, between .15 and .28. Nothing is pooled.'
     """

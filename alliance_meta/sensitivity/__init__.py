@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from alliance_meta.sensitivity.bootstrap_result import Bootstrap as Bootstrap
     from alliance_meta.sensitivity.bootstrapping import MultilevelBootstrap as MultilevelBootstrap
     from alliance_meta.sensitivity.bootstrapping import bootstrap as bootstrap
+    from alliance_meta.sensitivity.dependence import compare_dependence as compare_dependence
+    from alliance_meta.sensitivity.dependence_result import DependenceComparison as DependenceComparison
     from alliance_meta.sensitivity.hetero import HeteroscedasticityTest as HeteroscedasticityTest
     from alliance_meta.sensitivity.hetero import hettest as hettest
     from alliance_meta.sensitivity.influential_clusters import ClusterInfluence as ClusterInfluence
@@ -41,42 +43,4 @@ if TYPE_CHECKING:
     from alliance_meta.sensitivity.wild import WildBootstrap as WildBootstrap
     from alliance_meta.sensitivity.wild import wild_bootstrap as wild_bootstrap
 
-_HOMES = {
-    "Attenuation": "attenuated",
-    "Bootstrap": "bootstrap_result",
-    "ClusterInfluence": "influential_clusters",
-    "ClustersLeftOut": "left_out",
-    "ComponentTests": "term_tests",
-    "Dependability": "sessions",
-    "HeteroscedasticityTest": "hetero",
-    "HunterSchmidt": "psychometric",
-    "LevelComparison": "levels",
-    "LikelihoodRatioTest": "likelihood",
-    "MultilevelBootstrap": "multilevel_bootstrap",
-    "PermutationTest": "permutation",
-    "ProfileLikelihood": "profiles",
-    "RhoGrid": "assumed_rho",
-    "RouteMatch": "matching",
-    "ThreeWay": "three_way_result",
-    "WildBootstrap": "wild",
-    "attenuation": "attenuated",
-    "bootstrap": "bootstrapping",
-    "cluster_influence": "influential_clusters",
-    "compare_levels": "levels",
-    "component_tests": "term_tests",
-    "dependability": "sessions",
-    "hettest": "hetero",
-    "hunter_schmidt": "psychometric",
-    "leave_out_clusters": "left_out",
-    "lr_test": "likelihood",
-    "match": "matching",
-    "permutation_test": "permutation",
-    "profile": "profiles",
-    "rho_grid": "assumed_rho",
-    "three_way": "three_ways",
-    "wild_bootstrap": "wild",
-}
-
-__all__ = sorted(_HOMES)
-
-__getattr__, __dir__ = lazy(__name__, _HOMES)
+__getattr__, __dir__, __all__ = lazy(__name__)

@@ -104,7 +104,8 @@ def compare_dependence(
 
     Examples
     --------
-    >>> from alliance_meta import compare_dependence, escalc, load_dataset
+    >>> from alliance_meta import escalc, load_dataset
+    >>> from alliance_meta.sensitivity import compare_dependence
     >>> es = escalc(load_dataset("crede2010").query("criterion == 'grade'"))
     >>> compare_dependence(es, methods=("mean", "CHE + CR2")).tidy()[["k", "estimate", "r"]].round(3).values.tolist()
     [[54.0, 0.483, 0.449], [67.0, 0.482, 0.448]]

@@ -123,7 +123,7 @@ def dependence() -> str:
         ("all rows as if independent", "48", number(row.pred), interval(row.ci_lb, row.ci_ub), f"{naive.ddf[0]:.1f}")
     ]
     methods = ("mean", "three-level", "CHE + CR2", "RVE CORR", "RVE HIER")
-    found = am.compare_dependence(effects, rho=0.6, methods=methods).tidy()
+    found = am.sensitivity.compare_dependence(effects, rho=0.6, methods=methods).tidy()
     labels = {
         "mean": "mean of each study, `aggregate`",
         "three-level": "three-level, `MultilevelModel`",

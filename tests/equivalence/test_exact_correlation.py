@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from scipy import integrate, optimize, stats
 
-from alliance_meta import EffectSizes, ExactCorrelationModel, InputError, RandomEffectsModel, escalc, load_dataset
+from alliance_meta import EffectSizes, InputError, RandomEffectsModel, escalc, load_dataset
 from alliance_meta.core.correlations.fit import profile_interval, signed_root
 from alliance_meta.core.correlations.likelihood import correlations, log_density, marginal
 from alliance_meta.errors import AllianceMetaWarning, TruncationWarning
+from alliance_meta.models import ExactCorrelationModel
 from alliance_meta.not_applicable import NotApplicable
 from tests.tolerances import CLOSED_FORM, ITERATIVE
 

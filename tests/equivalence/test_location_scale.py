@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from scipy import optimize
 
-from alliance_meta import EffectSizes, InputError, LocationScaleModel, LocationScaleResults, RandomEffectsModel
+from alliance_meta import EffectSizes, InputError, LocationScaleModel, RandomEffectsModel
 from alliance_meta.core.univariate.location_scale import fit_location_scale
 from alliance_meta.errors import AllianceMetaWarning, DesignError, TruncationWarning
+from alliance_meta.models import LocationScaleResults
 from alliance_meta.not_applicable import NotApplicable
 from tests.tolerances import CLOSED_FORM, ITERATIVE
 

@@ -367,7 +367,7 @@ def test_a_singular_V_needs_a_level_of_rows():
     es = am.EffectSizes.from_arrays([0.1, 0.2, 0.4], [0.02] * 3, measure="ZCOR", study_id=["a", "a", "b"])
     V = np.array([[0.02, 0.02, 0], [0.02, 0.02, 0], [0, 0, 0.02]])
     with pytest.warns(am.errors.NotPositiveDefiniteWarning):
-        V = am.SamplingCovariance.from_matrix(V, check="warn")
+        V = am.effects.SamplingCovariance.from_matrix(V, check="warn")
     with pytest.raises(am.InputError, match="V is singular: add a random term for each row"):
         pymc.multilevel(es, V=V, random="study_id")
     shared = np.array([[1.0, 1, 0], [1, 1, 0], [0, 0, 1]])

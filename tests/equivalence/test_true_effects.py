@@ -7,15 +7,7 @@ import pandas as pd
 import pytest
 from scipy import integrate, optimize, stats
 
-from alliance_meta import (
-    EffectSizes,
-    InputError,
-    RandomEffectsModel,
-    escalc,
-    load_dataset,
-    prediction_intervals,
-    true_effects,
-)
+from alliance_meta import EffectSizes, InputError, RandomEffectsModel, escalc, load_dataset
 from alliance_meta.core.univariate.quadratic import quadratic_form_cdf
 from alliance_meta.core.univariate.true_effects import (
     confidence_distributions,
@@ -24,6 +16,7 @@ from alliance_meta.core.univariate.true_effects import (
     share_above,
     share_interval,
 )
+from alliance_meta.models import prediction_intervals, true_effects
 from alliance_meta.not_applicable import NotApplicable
 from tests.tolerances import CLOSED_FORM, printed
 

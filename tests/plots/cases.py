@@ -11,20 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta import (
-    EffectSizes,
-    MultilevelModel,
-    RandomEffectsModel,
-    RandomEffectsResults,
-    RVEModel,
-    che,
-    escalc,
-    load_dataset,
-    sce,
-)
+from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, RVEModel, che, escalc, load_dataset
 from alliance_meta.effects.table import unique_labels
 from alliance_meta.errors import AllianceMetaWarning
 from alliance_meta.evidence.umbrella import umbrella
+from alliance_meta.models import RandomEffectsResults, sce
 from alliance_meta.plots import forest_data, published_forest_data
 from alliance_meta.plots.forests.frame import make_frame
 

@@ -10,18 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta import (
-    EffectSizes,
-    MultilevelModel,
-    RandomEffectsModel,
-    RandomEffectsResults,
-    che,
-    compare_dependence,
-    moderators,
-    sensitivity,
-    umbrella,
-)
+from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, che, moderators, sensitivity
 from alliance_meta.bayes import PET, WeightFunction, average, robma
+from alliance_meta.evidence import umbrella
+from alliance_meta.models import RandomEffectsResults
 from alliance_meta.models.subgroups import subgroups
 from alliance_meta.plots import (
     averaged,
@@ -56,6 +48,7 @@ from alliance_meta.plots import (
     weight_function,
     weight_function_data,
 )
+from alliance_meta.sensitivity import compare_dependence
 from tests.plots.cases import fitted, made_up, molloy, quiet
 from tests.plots.next_study import next_study_charts
 from tests.plots.prior_cases import prior_charts

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, RVEModel, che, impute_V, sce
+from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, RVEModel, che, impute_V
 from alliance_meta.errors import InputError
+from alliance_meta.models import sce
 from alliance_meta.plots import caterpillar_data, forest_data, forest_pages, frame_from_dict, frame_to_dict
 from alliance_meta.plots.forests.layout import estimate_texts
 from tests.plots.cases import dependent, molloy, quiet

@@ -6,8 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alliance_meta import EffectSizes, aggregate, select_effects
+from alliance_meta import EffectSizes, aggregate
 from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
+from alliance_meta.effects import select_effects
 from tests.tolerances import CLOSED_FORM
 
 HOWS = st.sampled_from(["mean", "CS", "gleser-olkin", "composite"])

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from alliance_meta import conversions, convert, escalc
+from alliance_meta import convert, escalc
 from alliance_meta.core.correlations import conversions as one
 from alliance_meta.core.correlations import conversions as two
 from alliance_meta.core.correlations.pearson import r_to_z, z_to_r
+from alliance_meta.effects import conversions
 from alliance_meta.errors import AllianceMetaWarning, InputError
 
 correlations = st.floats(-0.98, 0.98).filter(lambda r: abs(r) > 1e-6)

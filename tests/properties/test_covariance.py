@@ -90,9 +90,9 @@ def test_row_order_does_not_matter(es, chosen, random):
 @given(tables(), options())
 def test_a_dense_copy_is_the_same_covariance(es, chosen):
     V = am.impute_V(es, **chosen)
-    copy = am.SamplingCovariance.from_matrix(V.to_dense())
+    copy = am.effects.SamplingCovariance.from_matrix(V.to_dense())
     np.testing.assert_array_equal(copy.to_dense(), V.to_dense())
-    blocks = am.SamplingCovariance.from_blocks([part for _, values in V.blocks for part in values])
+    blocks = am.effects.SamplingCovariance.from_blocks([part for _, values in V.blocks for part in values])
     rows = np.concatenate([stack.ravel() for stack, _ in V.blocks])
     np.testing.assert_array_equal(blocks.to_dense(), V.block(rows))
 
@@ -128,6 +128,6 @@ def test_covariances_of_correlations_are_positive_definite(p, n, seed):
     R = np.corrcoef(np.random.default_rng(seed).normal(size=(p, p + 3)))
     R = 0.5 * (R + R.T)
     np.fill_diagonal(R, 1.0)
-    effects, V = am.rcalc(R, ni=n)
+    effects, V = am.effects.rcalc(R, ni=n)
     assert V.is_positive_definite
     assert effects.vi == pytest.approx(np.full(p * (p - 1) // 2, 1 / (n - 3)), rel=CLOSED_FORM)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import pytest
 
-from alliance_meta import EffectSizes, MultilevelModel, impute_V, load_dataset, rcalc
+from alliance_meta import EffectSizes, MultilevelModel, impute_V, load_dataset
+from alliance_meta.effects import rcalc
 from alliance_meta.errors import DroppedRowsWarning
 from tests.tolerances import printed
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from alliance_meta import InputError, RandomEffectsModel, escalc, load_dataset, reproduce
+from alliance_meta import InputError, RandomEffectsModel, escalc, load_dataset
+from alliance_meta.evidence import reproduce
 from alliance_meta.evidence.closeness import agrees, distance, read_printed
 from alliance_meta.evidence.route_search import search
 from tests.tolerances import printed

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from alliance_meta import RandomEffectsModel, correct_artifacts, escalc
+from alliance_meta import RandomEffectsModel, escalc
+from alliance_meta.effects import correct_artifacts
 from alliance_meta.sensitivity import hunter_schmidt
 from tests.reference.reading import reference
 from tests.tolerances import CLOSED_FORM, OPTIMISER

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alliance_meta import to_r
 from alliance_meta.core.correlations import conversions as one
 from alliance_meta.core.correlations import conversions as two
+from alliance_meta.effects import to_r
 from tests.reference.reading import reference
 from tests.tolerances import CLOSED_FORM, printed
 

@@ -34,7 +34,7 @@ def ages(effects: am.EffectSizes) -> pd.DataFrame:
     return pd.DataFrame(0.9**distance, index=names, columns=names)
 
 
-def agrees(V: am.SamplingCovariance, cells: Any) -> None:
+def agrees(V: am.effects.SamplingCovariance, cells: Any) -> None:
     i, j = np.asarray(cells["i"]), np.asarray(cells["j"])
     expected = np.zeros((V.k, V.k))
     expected[i, j] = expected[j, i] = cells["v"]
@@ -93,7 +93,7 @@ def test_dependent_correlations_of_craft(measure):
         pytest.warns(DroppedRowsWarning, match="6 of 60 rows left out because r or n is missing"),
         pytest.warns(DroppedRowsWarning, match=r"3 of 54 effects left out because their study \(17\)"),
     ):
-        effects, V = am.rcalc(am.load_dataset("craft2003"), measure=measure, missing="drop")
+        effects, V = am.effects.rcalc(am.load_dataset("craft2003"), measure=measure, missing="drop")
     expected = reference("covariance")["craft"][measure]
     assert effects.moderators["pair"].tolist() == expected["pair"]
     np.testing.assert_allclose(effects.yi, expected["yi"], rtol=CLOSED_FORM)
@@ -106,7 +106,7 @@ def test_one_n_for_a_study_by_each_rule(rule):
     frame = am.load_dataset("craft2003").query("study in [1, 3]").frame
     frame.loc[frame["study"] == 1, "n"] = [142, 130, 120, 142, 141, 125]
     with pytest.warns(AdaptedInputWarning, match="n differs within 1 of 2 studies"):
-        effects, V = am.rcalc(frame, nfun=rule)
+        effects, V = am.effects.rcalc(frame, nfun=rule)
     expected = reference("covariance")["unequal"][rule]
     np.testing.assert_allclose(effects.ni, expected["ni"], rtol=CLOSED_FORM)
     agrees(V, expected)
@@ -121,7 +121,7 @@ def test_nearest_correlation_matrix(case):
 
 def test_printed_heterogeneity_of_craft_needs_the_right_covariances():
     with pytest.warns(DroppedRowsWarning):
-        effects, V = am.rcalc(am.load_dataset("craft2003"), measure="COR", missing="drop")
+        effects, V = am.effects.rcalc(am.load_dataset("craft2003"), measure="COR", missing="drop")
     X = pd.get_dummies(effects.moderators["pair"]).to_numpy(dtype=float)
     W = np.linalg.inv(V.to_dense())
     residual = effects.yi - X @ np.linalg.solve(X.T @ W @ X, X.T @ W @ effects.yi)

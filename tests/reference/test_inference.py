@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alliance_meta import EffectSizes, RandomEffectsModel, anova, bias, escalc, load_dataset, sensitivity
+from alliance_meta import EffectSizes, RandomEffectsModel, bias, escalc, load_dataset, sensitivity
+from alliance_meta.models import anova
 from tests.reference.reading import DATASETS, MEASURES, reference
 from tests.reference.test_metaregression import mcdaniel
 from tests.tolerances import CLOSED_FORM, ITERATIVE

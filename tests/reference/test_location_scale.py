@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alliance_meta import LocationScaleModel, LocationScaleResults
+from alliance_meta import LocationScaleModel
+from alliance_meta.models import LocationScaleResults
 from tests.reference.reading import reference
 from tests.reference.test_metaregression import mcdaniel, molloy
 from tests.tolerances import CLOSED_FORM, OPTIMISER

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alliance_meta import EffectSizes, RandomEffectsModel, RandomEffectsResults, escalc, load_dataset
+from alliance_meta import EffectSizes, RandomEffectsModel, escalc, load_dataset
+from alliance_meta.models import RandomEffectsResults
 from tests.reference.reading import numbers, reference
 from tests.reference.test_univariate import CLOSED, SEARCHED, same_fit
 from tests.tolerances import CLOSED_FORM, ITERATIVE

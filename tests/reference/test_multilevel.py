@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, SamplingCovariance, impute_V
+from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, impute_V
+from alliance_meta.effects import SamplingCovariance
 from tests.reference.reading import numbers, reference
 from tests.tolerances import OPTIMISER
 

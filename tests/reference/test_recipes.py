@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alliance_meta import EffectSizes, che, che_plus, sce
+from alliance_meta import EffectSizes, che
+from alliance_meta.models import che_plus, sce
 from tests.reference.reading import numbers, reference
 from tests.tolerances import OPTIMISER
 

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alliance_meta import EffectSizes, MultilevelModel, SamplingCovariance, sensitivity
+from alliance_meta import EffectSizes, MultilevelModel, sensitivity
 from alliance_meta.core.mixed.profile import profile
+from alliance_meta.effects import SamplingCovariance
 from alliance_meta.results.profiles import slots
 from tests.reference.reading import numbers, reference
 from tests.tolerances import OPTIMISER

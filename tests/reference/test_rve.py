@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alliance_meta import EffectSizes, RVEModel, RVEResults, escalc, load_dataset
+from alliance_meta import EffectSizes, RVEModel, escalc, load_dataset
 from alliance_meta.errors import TruncationWarning
+from alliance_meta.models import RVEResults
 from tests.reference.reading import numbers, reference
 from tests.tolerances import CLOSED_FORM
 

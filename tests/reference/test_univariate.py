@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alliance_meta import RandomEffectsModel, RandomEffectsResults, escalc, load_dataset
+from alliance_meta import RandomEffectsModel, escalc, load_dataset
+from alliance_meta.models import RandomEffectsResults
 from alliance_meta.options import Tau2Method
 from tests.reference.reading import DATASETS, MEASURES, numbers, reference
 from tests.tolerances import CLOSED_FORM, ITERATIVE

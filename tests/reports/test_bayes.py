@@ -33,7 +33,7 @@ def found(report: Report) -> dict[str, Any]:
     return quantities
 
 
-def fit_of(name: str) -> am.BayesianResults:
+def fit_of(name: str) -> am.bayes.BayesianResults:
     data = {"kolden": "kolden2011_congruence", "farber": "farber2011_positive_regard"}[name.split("_")[0]]
     es = am.escalc(am.load_dataset(data), ri="r_recoded", ni="n_recoded")
     prior = am.priors.Normal(0, 0.1) if name.endswith("sure") else am.priors.Normal(0, 0.5)

@@ -43,7 +43,7 @@ def sheet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def in_a_notebook(sheet: Path) -> am.RobustResults:
+def in_a_notebook(sheet: Path) -> am.models.RobustResults:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AllianceMetaWarning)
         return am.che(am.escalc(am.read_coded(sheet)), rho=0.6)
@@ -54,7 +54,7 @@ def people(sheet: Path) -> int:
     return int(frame.groupby("Autor")["n"].first().sum())
 
 
-def test_the_command_line_chooses_che_and_gives_the_number(sheet: Path, in_a_notebook: am.RobustResults) -> None:
+def test_the_command_line_chooses_che_and_gives_the_number(sheet: Path, in_a_notebook: am.models.RobustResults) -> None:
     said = CliRunner().invoke(app, ["fit", str(sheet), "--json"])
     assert said.exit_code == 0
     found = json.loads(said.stdout)
@@ -66,7 +66,7 @@ def test_the_command_line_chooses_che_and_gives_the_number(sheet: Path, in_a_not
     assert f"{people(sheet):,}".replace(",", " ") in plain.replace("\u202f", " ").replace("\xa0", " ")
 
 
-def test_check_counts_what_the_model_counts(sheet: Path, in_a_notebook: am.RobustResults) -> None:
+def test_check_counts_what_the_model_counts(sheet: Path, in_a_notebook: am.models.RobustResults) -> None:
     first = CliRunner().invoke(app, ["check", str(sheet)]).stdout.splitlines()[0]
     assert f"{STUDIES} studies" in first
     assert str(people(sheet)) in first.replace(" ", "").replace(",", "").replace("\u202f", "").replace("\xa0", "")
@@ -74,7 +74,7 @@ def test_check_counts_what_the_model_counts(sheet: Path, in_a_notebook: am.Robus
     assert (in_a_notebook.effects.n_studies, in_a_notebook.effects.people) == (STUDIES, people(sheet))
 
 
-def test_a_report_gives_the_number(sheet: Path, in_a_notebook: am.RobustResults) -> None:
+def test_a_report_gives_the_number(sheet: Path, in_a_notebook: am.models.RobustResults) -> None:
     declaration = sheet.with_name("eigene.toml")
     analysis = '[[analysis]]\nid = "a"\nlabel = "Alles"\ndata = "eigene.csv"\n'
     declaration.write_text(f'title = "Eigene"\n\n{analysis}', encoding="utf-8")

@@ -231,7 +231,7 @@ def test_no_description_is_run(tmp_path: Path, canary, capsys, entry: dict[str, 
             assert code in ((1,) if command == "reproduce" else (0, 1)), (command, payload)
             assert "Traceback" not in printed.err
         with pytest.raises(AllianceMetaError):
-            am.reproduce(path)
+            am.evidence.reproduce(path)
 
 
 # --- what may be written ----------------------------------------------------------------------------------

@@ -8,15 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alliance_meta import (
-    CodingError,
-    EffectSizes,
-    InputError,
-    NotApplicable,
-    RandomEffectsModel,
-    correct_artifacts,
-    escalc,
-)
+from alliance_meta import CodingError, EffectSizes, InputError, NotApplicable, RandomEffectsModel, escalc
+from alliance_meta.effects import correct_artifacts
 from alliance_meta.errors import AdaptedInputWarning, AllianceMetaWarning, TruncationWarning
 from alliance_meta.sensitivity import attenuation, dependability, hunter_schmidt
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from alliance_meta import InputError, NotApplicable, coder_agreement
+from alliance_meta import InputError, NotApplicable
 from alliance_meta.core.correlations import agreement as core
+from alliance_meta.effects import coder_agreement
 from alliance_meta.errors import DroppedRowsWarning
 from tests.tolerances import CLOSED_FORM, printed
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from alliance_meta import EffectSizes, InputError, RandomEffectsModel, anova
+from alliance_meta import EffectSizes, InputError, RandomEffectsModel
+from alliance_meta.models import anova
 
 
 @pytest.fixture

@@ -262,7 +262,7 @@ PIECES = (
 @given(st.lists(st.sampled_from(PIECES.split("|")), max_size=40))
 @settings(max_examples=150, deadline=None)
 def test_no_text_breaks_the_scanner(pieces) -> None:
-    report = am.scan_text("".join(pieces))
+    report = am.evidence.scan_text("".join(pieces))
     assert len(report.tidy()) == len(report.checks)
 
 
@@ -323,7 +323,7 @@ def test_floats_are_noted_because_they_lose_zeros() -> None:
 
 
 def test_alpha_must_be_a_probability() -> None:
-    for call in (lambda: am.consistency({"r": ".2"}, alpha=5), lambda: am.scan_text("", alpha=0)):
+    for call in (lambda: am.consistency({"r": ".2"}, alpha=5), lambda: am.evidence.scan_text("", alpha=0)):
         with pytest.raises(InputError, match="a probability between 0 and 1"):
             call()
 

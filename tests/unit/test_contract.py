@@ -182,19 +182,19 @@ def test_the_pages_are_those_of_the_contract() -> None:
 
 
 def test_the_codebook_is_the_contract() -> None:
-    table = am.codebook()
+    table = am.effects.codebook()
     assert list(table.index) == [column.name for column in CONTRACT.columns]
     assert table.loc["alliance_rater", "values"].split(", ")[-1] == "significant other"
-    assert am.codebook("setting").loc["day_hospital", "meaning"] == "days in hospital, nights at home"
+    assert am.effects.codebook("setting").loc["day_hospital", "meaning"] == "days in hospital, nights at home"
     with pytest.raises(am.InputError, match="did you mean 'setting'"):
-        am.codebook("settng")
+        am.effects.codebook("settng")
     with pytest.raises(am.InputError, match=r"'r' has no vocabulary; it holds \(-1, 1\)"):
-        am.codebook("r")
+        am.effects.codebook("r")
     text = as_text(CONTRACT)
     assert max(map(len, text.splitlines())) <= 100
     for column in CONTRACT.columns:
         assert f"{column.name} (" in text
-    assert column_as_text(column_of("setting")).count("\n  ") >= len(am.codebook("setting"))
+    assert column_as_text(column_of("setting")).count("\n  ") >= len(am.effects.codebook("setting"))
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alliance_meta import CodingError, Conversion, InputError, NotApplicable, conversions, convert, escalc, to_r
+from alliance_meta import CodingError, InputError, NotApplicable, convert, escalc
 from alliance_meta.cli import main
 from alliance_meta.core.correlations import conversions as one
 from alliance_meta.core.correlations import conversions as two
+from alliance_meta.effects import Conversion, conversions, to_r
 from alliance_meta.effects.contract.vocabulary import CALCULATIONS, R_TYPES
 from alliance_meta.errors import AdaptedInputWarning, DroppedRowsWarning
 

@@ -83,22 +83,22 @@ def test_from_matrix_finds_the_blocks():
     given = np.diag([0.04, 0.05, 0.06, 0.07])
     given[0, 2] = given[2, 0] = 0.01
     for form in (given, given.tolist(), sparse.csr_array(given)):
-        V = am.SamplingCovariance.from_matrix(form)
+        V = am.effects.SamplingCovariance.from_matrix(form)
         assert V.codes.tolist() == [0, 1, 0, 2]
         assert V.rho is None
         np.testing.assert_array_equal(V.to_dense(), given)
-    named = am.SamplingCovariance.from_matrix(given, cluster=["p", "q", "p", "q"])
+    named = am.effects.SamplingCovariance.from_matrix(given, cluster=["p", "q", "p", "q"])
     assert named.labels == ("p", "q")
     np.testing.assert_array_equal(named.to_dense(), given)
 
 
 def test_a_diagonal_matrix_has_the_constant_structure():
-    assert am.SamplingCovariance.from_matrix(np.diag([0.1, 0.2])).rho == 0
+    assert am.effects.SamplingCovariance.from_matrix(np.diag([0.1, 0.2])).rho == 0
 
 
 def test_from_blocks_keeps_their_order():
     pair = [[0.02, 0.01], [0.01, 0.03]]
-    V = am.SamplingCovariance.from_blocks([0.05, pair, [[0.04]]], labels=["a", "b", "c"])
+    V = am.effects.SamplingCovariance.from_blocks([0.05, pair, [[0.04]]], labels=["a", "b", "c"])
     assert V.labels == ("a", "b", "c")
     expected = np.zeros((4, 4))
     expected[0, 0], expected[1:3, 1:3], expected[3, 3] = 0.05, pair, 0.04
@@ -119,23 +119,23 @@ def test_from_blocks_keeps_their_order():
 )
 def test_a_matrix_that_is_none_is_refused(V, message):
     with pytest.raises(InputError, match=message):
-        am.SamplingCovariance.from_matrix(V)
+        am.effects.SamplingCovariance.from_matrix(V)
 
 
 def test_a_matrix_that_crosses_clusters_is_refused():
     with pytest.raises(InputError, match=r"links effects 1 and 2 of different clusters \(p, q\)"):
-        am.SamplingCovariance.from_matrix([[1, 0.2], [0.2, 1]], cluster=["p", "q"])
+        am.effects.SamplingCovariance.from_matrix([[1, 0.2], [0.2, 1]], cluster=["p", "q"])
     with pytest.raises(InputError, match="V has 2 rows but cluster has 3"):
-        am.SamplingCovariance.from_matrix([[1, 0.2], [0.2, 1]], cluster=["p", "q", "q"])
+        am.effects.SamplingCovariance.from_matrix([[1, 0.2], [0.2, 1]], cluster=["p", "q", "q"])
 
 
 def test_blocks_that_are_none_are_refused():
     with pytest.raises(InputError, match=r"block 2 has shape \(1, 2\)"):
-        am.SamplingCovariance.from_blocks([0.1, [[1, 2]]])
+        am.effects.SamplingCovariance.from_blocks([0.1, [[1, 2]]])
     with pytest.raises(InputError, match="1 blocks and 2 labels"):
-        am.SamplingCovariance.from_blocks([0.1], labels=["a", "b"])
+        am.effects.SamplingCovariance.from_blocks([0.1], labels=["a", "b"])
     with pytest.raises(InputError, match="at least one block"):
-        am.SamplingCovariance.from_blocks([])
+        am.effects.SamplingCovariance.from_blocks([])
 
 
 # impute_V

@@ -18,10 +18,10 @@ from alliance_meta import (
     RVEModel,
     aggregate,
     che,
-    compare_dependence,
-    select_effects,
 )
+from alliance_meta.effects import select_effects
 from alliance_meta.errors import FewStudiesWarning, NotIdentifiedWarning, TruncationWarning
+from alliance_meta.sensitivity import compare_dependence
 from tests.tolerances import CLOSED_FORM
 
 ALL = ("one per study", "mean", "three-level", "three-level + CR2", "CHE + CR2", "RVE CORR", "RVE HIER")

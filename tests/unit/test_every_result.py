@@ -45,15 +45,15 @@ def effects() -> am.EffectSizes:
     return am.escalc(SHEET)
 
 
-def fit(mods: str = "1") -> am.RandomEffectsResults:
+def fit(mods: str = "1") -> am.models.RandomEffectsResults:
     return am.RandomEffectsModel(effects(), mods=mods).fit()
 
 
-def by_ml(mods: str) -> am.RandomEffectsResults:
+def by_ml(mods: str) -> am.models.RandomEffectsResults:
     return am.RandomEffectsModel(effects(), mods=mods, method="ML").fit()
 
 
-def multilevel(mods: str = "1") -> am.MultilevelResults:
+def multilevel(mods: str = "1") -> am.models.MultilevelResults:
     return am.MultilevelModel(effects(), mods=mods, random="study_id").fit()
 
 
@@ -88,7 +88,7 @@ FITS = {
     "RobustResults": lambda mods="1": fit(mods).robust(),
     "RobustResults of MultilevelResults": lambda mods="1": multilevel(mods).robust(),
     "RobustResults of RVEResults": lambda mods="1": am.RVEModel(effects(), mods=mods).fit().robust(),
-    "ExactCorrelationResults": lambda mods="1": am.ExactCorrelationModel(effects(), mods=mods).fit(),
+    "ExactCorrelationResults": lambda mods="1": am.models.ExactCorrelationModel(effects(), mods=mods).fit(),
     "BayesianResults": lambda mods="1": am.BayesianModel(effects(), mods=mods).fit(),
     "BayesianMultilevelResults": lambda mods="1": am.BayesianModel(
         dependent(), mods=mods, random="~ 1 | study_id/es_id"
@@ -113,15 +113,15 @@ OTHERS = {
     "SampledLeaveOneOut": lambda: get("SampledPosterior").loo(),
     "SequentialResults": lambda: bayes.sequential(get("BayesianResults")),
     "HenmiCopasResult": lambda: bias.hc(fit()),
-    "CoderAgreement": lambda: am.coder_agreement(SHEET, SHEET.assign(arm="x"), by="study"),
+    "CoderAgreement": lambda: am.effects.coder_agreement(SHEET, SHEET.assign(arm="x"), by="study"),
     "ClaimsAudit": lambda: am.claims(),
     "ConsistencyReport": lambda: am.consistency({"id": "A", "r": ".26", "d": ".56", "r2": "6.8%"}),
-    "Meaning": lambda: am.meaning(0.278, ci_lb=0.256, ci_ub=0.299),
-    "ModelComparison": lambda: am.anova(
+    "Meaning": lambda: am.evidence.meaning(0.278, ci_lb=0.256, ci_ub=0.299),
+    "ModelComparison": lambda: am.models.anova(
         *(am.RandomEffectsModel(effects(), mods=m, method="ML").fit() for m in ("arm", "1"))
     ),
     "SubgroupResults": lambda: subgroups(fit(), by="arm"),
-    "TrueEffects": lambda: am.true_effects(fit()),
+    "TrueEffects": lambda: am.models.true_effects(fit()),
     "VifResults": lambda: moderators.vif(fit("arm + year")),
     "PairwiseResults": lambda: moderators.pairwise(fit("arm + year"), "arm"),
     "ImputedModerators": lambda: imputed(),
@@ -135,7 +135,7 @@ OTHERS = {
     "MultilevelBootstrap": lambda: sensitivity.bootstrap(
         am.MultilevelModel(dependent()).fit(), kind="parametric", seed=1, iterations=100
     ),
-    "DependenceComparison": lambda: am.compare_dependence(dependent(), methods=("mean", "CHE + CR2")),
+    "DependenceComparison": lambda: am.sensitivity.compare_dependence(dependent(), methods=("mean", "CHE + CR2")),
     "HeteroscedasticityTest": lambda: sensitivity.hettest(fit()),
     "ClusterInfluence": lambda: sensitivity.cluster_influence(am.MultilevelModel(dependent()).fit()),
     "ClustersLeftOut": lambda: sensitivity.leave_out_clusters(am.MultilevelModel(dependent()).fit()),
@@ -271,7 +271,7 @@ PLOTS = {
     "slopes": lambda result: moderators.marginal_slopes(result, "year"),
     "vif": lambda result: moderators.vif(result),
     "leave_one_out": lambda result: result.loo() if hasattr(result, "loo") else sensitivity.leave_out_clusters(result),
-    "true_effects": lambda result: am.true_effects(result),
+    "true_effects": lambda result: am.models.true_effects(result),
     "hettest": lambda result: sensitivity.hettest(result),
 }
 

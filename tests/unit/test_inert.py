@@ -85,5 +85,5 @@ def test_notebooks_show_text_and_no_markup() -> None:
     es = am.EffectSizes.from_arrays([0.1, 0.2], [0.01, 0.02], measure="ZCOR", slab=[SCRIPT, "B"])
     found = am.sensitivity.match("r = .149 [.087, .209], k = 16", am.load_dataset("molloy2014"))
     hostile = type(found)(**{**vars(found), "source": SCRIPT}) if "source" in vars(found) else found
-    for text in (es._repr_html_(), hostile._repr_html_(), am.umbrella()._repr_html_()):
+    for text in (es._repr_html_(), hostile._repr_html_(), am.evidence.umbrella()._repr_html_()):
         assert "<script" not in text

@@ -12,12 +12,12 @@ from alliance_meta import (
     InputError,
     NotApplicable,
     RandomEffectsModel,
-    anova,
     bias,
     escalc,
     load_dataset,
     sensitivity,
 )
+from alliance_meta.models import anova
 from alliance_meta.results.wording import WIDTH
 
 pytestmark = [

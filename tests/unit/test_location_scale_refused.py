@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from alliance_meta import InputError, RandomEffectsModel, bias, escalc, load_dataset, plots, sensitivity, true_effects
+from alliance_meta import InputError, RandomEffectsModel, bias, escalc, load_dataset, plots, sensitivity
+from alliance_meta.models import true_effects
 
 pytestmark = pytest.mark.filterwarnings("ignore::alliance_meta.errors.AllianceMetaWarning")
 

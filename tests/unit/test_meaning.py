@@ -41,7 +41,7 @@ def test_values_printed_elsewhere() -> None:
     assert float(core.r_to_d(0.278)) == printed(".579")
     assert float(core.d_to_odds_ratio(0.55)) == printed("2.71")
     # Rosenthal & Rubin 1982: r = .32 shows as 66 % against 34 %.
-    assert am.meaning(0.32)["besd"] == printed(".66")
+    assert am.evidence.meaning(0.32)["besd"] == printed(".66")
     # Cohen 1988, table 2.2.1: d = .5 has U3 = 69.1 %, d = .8 has 78.8 %.
     assert [100 * float(core.u3(d)) for d in (0.5, 0.8)] == [printed("69.1"), printed("78.8")]
 
@@ -74,7 +74,7 @@ def test_d_is_the_difference_whose_point_biserial_correlation_is_r() -> None:
 
 
 def test_an_interval_is_converted_and_ordered() -> None:
-    found = am.meaning(0.2, ci_lb=0.1, ci_ub=0.3).tidy().set_index("measure")
+    found = am.evidence.meaning(0.2, ci_lb=0.1, ci_ub=0.3).tidy().set_index("measure")
     assert (found["ci_lb"] < found["value"]).all()
     assert (found["value"] < found["ci_ub"]).all()
     assert found.loc["overlap", "ci_lb"] == pytest.approx(float(core.overlap(core.r_to_d(0.3))), rel=CLOSED_FORM)
@@ -82,29 +82,29 @@ def test_an_interval_is_converted_and_ordered() -> None:
 
 
 def test_an_interval_across_zero() -> None:
-    found = am.meaning(0.05, ci_lb=-0.1, ci_ub=0.2).tidy().set_index("measure")
+    found = am.evidence.meaning(0.05, ci_lb=-0.1, ci_ub=0.2).tidy().set_index("measure")
     assert (found.loc["r2", "ci_lb"], found.loc["overlap", "ci_ub"]) == (0.0, 1.0)
     assert "the interval of r includes 0" in found.loc["needed", "ci_lb"].reason
     assert found.loc["d", "ci_lb"] < 0 < found.loc["d", "ci_ub"]
 
 
 def test_no_number_needed_at_zero() -> None:
-    found = am.meaning(0.0)
+    found = am.evidence.meaning(0.0)
     assert "r = 0" in found["needed"].reason
     assert found["odds_ratio"] == 1.0
     assert "n/a (r = 0" in str(found)
 
 
 def test_several_correlations_at_once_are_those_one_by_one() -> None:
-    several = am.meaning([0.1, 0.278, -0.3], ci_lb=[0.0, 0.256, -0.4], ci_ub=[0.2, 0.299, -0.2])
-    assert list(several["d"]) == [am.meaning(r)["d"] for r in (0.1, 0.278, -0.3)]
+    several = am.evidence.meaning([0.1, 0.278, -0.3], ci_lb=[0.0, 0.256, -0.4], ci_ub=[0.2, 0.299, -0.2])
+    assert list(several["d"]) == [am.evidence.meaning(r)["d"] for r in (0.1, 0.278, -0.3)]
     assert len(several.tidy()) == 3 * len(CONVERTERS)
     assert several.tidy()["row"].nunique() == 3
     assert not several.r.flags.writeable
 
 
 def test_a_negative_r_turns_everything_round() -> None:
-    up, down = am.meaning(0.3), am.meaning(-0.3)
+    up, down = am.evidence.meaning(0.3), am.evidence.meaning(-0.3)
     assert down["d"] == -up["d"]
     assert down["odds_ratio"] == pytest.approx(1 / up["odds_ratio"], rel=CLOSED_FORM)
     assert down["pairs"] == pytest.approx(1 - up["pairs"], rel=CLOSED_FORM)
@@ -115,18 +115,18 @@ def test_a_negative_r_turns_everything_round() -> None:
 def test_a_fitted_model_is_read_as_r() -> None:
     fit = am.RandomEffectsModel(am.escalc(am.load_dataset("molloy2014"))).fit()
     row = fit.predict(scale="r").iloc[0]
-    found = am.meaning(fit)
+    found = am.evidence.meaning(fit)
     assert (float(found.r), float(found.ci_lb), float(found.ci_ub)) == (row["pred"], row["ci_lb"], row["ci_ub"])
 
 
 def test_every_measure_says_what_it_assumes() -> None:
-    frame = am.meaning(0.25).tidy()
+    frame = am.evidence.meaning(0.25).tidy()
     assert list(frame["measure"]) == list(CONVERTERS)
     for column in ("words", "assumption", "formula", "source"):
         assert (frame[column].str.len() > 1).all()
     causal = frame.set_index("measure").loc[["needed", "needed_at_rate"], "assumption"]
     assert causal.str.contains("caused by the alliance, which a correlation does not show").all()
-    assert any(note.code == "not-causal" for note in am.meaning(0.25).notes)
+    assert any(note.code == "not-causal" for note in am.evidence.meaning(0.25).notes)
 
 
 @pytest.mark.parametrize(
@@ -141,22 +141,22 @@ def test_every_measure_says_what_it_assumes() -> None:
 )
 def test_what_is_refused(arguments, says) -> None:
     with pytest.raises(InputError, match=says):
-        am.meaning(**arguments)
+        am.evidence.meaning(**arguments)
 
 
 def test_a_model_with_moderators_is_refused() -> None:
     table = am.load_dataset("molloy2014")
     fit = am.RandomEffectsModel(am.escalc(table), mods="year").fit()
     with pytest.raises(InputError, match="a model with moderators has no single mean effect"):
-        am.meaning(fit)
+        am.evidence.meaning(fit)
 
 
 def test_an_unknown_measure_is_answered_with_the_list() -> None:
     with pytest.raises(InputError, match="there is no measure 'D'; there are r2, d, odds_ratio"):
-        am.meaning(0.2)["D"]
+        am.evidence.meaning(0.2)["D"]
 
 
 def test_as_a_dictionary() -> None:
-    document = am.meaning([0.0, 0.2]).to_dict()
+    document = am.evidence.meaning([0.0, 0.2]).to_dict()
     assert document["rows"][9]["value"] == {"not_applicable": "r = 0: no number of clients makes a difference"}
     assert document["r"] == [0.0, 0.2]

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from scipy import special
 
-from alliance_meta import EffectSizes, InputError, MultilevelModel, SamplingCovariance, impute_V
+from alliance_meta import EffectSizes, InputError, MultilevelModel, impute_V
+from alliance_meta.effects import SamplingCovariance
 from alliance_meta.errors import NotIdentifiedWarning, NotPositiveDefiniteWarning
 from alliance_meta.not_applicable import NotApplicable
 

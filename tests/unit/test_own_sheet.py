@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from alliance_meta import CodingError, InputError, RandomEffectsModel, escalc, load_dataset, reproduce, write_template
+from alliance_meta import CodingError, InputError, RandomEffectsModel, escalc, load_dataset, write_template
 from alliance_meta.cli import main
+from alliance_meta.evidence import reproduce
 from alliance_meta.evidence.own_sheet import is_sheet
 
 

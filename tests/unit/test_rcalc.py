@@ -28,20 +28,20 @@ def long(**changes):
 
 
 def test_matrices_and_tables_give_the_same():
-    from_table, V = am.rcalc(long())
+    from_table, V = am.effects.rcalc(long())
     B = pd.DataFrame([[1, 0.5], [0.5, 1]], index=["client", "outcome"], columns=["client", "outcome"])
-    from_matrices, W = am.rcalc({"A": R, "B": B}, ni={"B": 53, "A": 103})
+    from_matrices, W = am.effects.rcalc({"A": R, "B": B}, ni={"B": 53, "A": 103})
     assert from_table.study_id == from_matrices.study_id
     assert from_table.moderators["pair"].tolist() == from_matrices.moderators["pair"].tolist()
     np.testing.assert_array_equal(from_table.yi, from_matrices.yi)
     np.testing.assert_array_equal(V.to_dense(), W.to_dense())
     for other in (R.to_numpy(), R.to_numpy().tolist(), [R]):
-        np.testing.assert_array_equal(am.rcalc(other, ni=103)[1].to_dense(), V.to_dense()[:3, :3])
+        np.testing.assert_array_equal(am.effects.rcalc(other, ni=103)[1].to_dense(), V.to_dense()[:3, :3])
 
 
 def test_effects_are_those_of_escalc():
     for measure in ("ZCOR", "COR"):
-        es, V = am.rcalc(long(), measure=measure)
+        es, V = am.effects.rcalc(long(), measure=measure)
         plain = am.escalc(long(), measure=measure)
         np.testing.assert_array_equal(es.yi, plain.yi)
         np.testing.assert_array_equal(es.vi, plain.vi)
@@ -50,34 +50,34 @@ def test_effects_are_those_of_escalc():
 
 def test_direction_of_the_pair_does_not_matter():
     turned = long(var1=["therapist", "outcome", "therapist", "client"], var2=["client", "client", "outcome", "outcome"])
-    (one, V), (two, W) = am.rcalc(long()), am.rcalc(turned)
+    (one, V), (two, W) = am.effects.rcalc(long()), am.effects.rcalc(turned)
     assert one.moderators["pair"].tolist() == two.moderators["pair"].tolist()
     np.testing.assert_allclose(V.to_dense(), W.to_dense(), rtol=CLOSED_FORM)
 
 
 def test_uncorrelated_variables_have_uncorrelated_correlations():
-    _, V = am.rcalc(np.eye(4), ni=[50], measure="COR")
+    _, V = am.effects.rcalc(np.eye(4), ni=[50], measure="COR")
     np.testing.assert_array_equal(V.to_dense(), np.eye(6) / 49)
 
 
 def test_a_correlation_that_is_needed_and_missing():
     table = long(r=[np.nan, 0.3, 0.2, 0.5])
     with pytest.warns(DroppedRowsWarning, match="1 of 4 rows"), pytest.raises(InputError, match=r"client with .* in A"):
-        am.rcalc(table)
+        am.effects.rcalc(table)
     with pytest.warns(DroppedRowsWarning, match="1 of 4 rows"):
-        es, V = am.rcalc(table, assumed=0.4)
+        es, V = am.effects.rcalc(table, assumed=0.4)
     assert es.moderators["pair"].tolist() == ["client.outcome", "outcome.therapist", "client.outcome"]
-    _, full = am.rcalc(long())
+    _, full = am.effects.rcalc(long())
     np.testing.assert_allclose(V.to_dense(), full.take([1, 2, 3]).to_dense(), rtol=CLOSED_FORM)
     assert V.notes[0].code == "assumed-correlations"
     with pytest.warns(DroppedRowsWarning):
-        _, same = am.rcalc(table, assumed={("therapist", "client"): 0.4})
+        _, same = am.effects.rcalc(table, assumed={("therapist", "client"): 0.4})
     np.testing.assert_array_equal(same.to_dense(), V.to_dense())
     with (
         pytest.warns(DroppedRowsWarning, match="1 of 4 rows"),
         pytest.warns(DroppedRowsWarning, match=r"2 of 3 effects left out because their study \(A\)"),
     ):
-        es, V = am.rcalc(table, missing="drop")
+        es, V = am.effects.rcalc(table, missing="drop")
     assert (es.study_id, V.k) == (("B",), 1)
     assert [note.code for note in es.notes] == ["dropped-rows", "unknown-covariances"]
 
@@ -86,7 +86,7 @@ def test_all_problems_of_a_table_at_once():
     wrong = long(r=[1.4, 0.3, 0.2, 0.5], n=[103, 103, 103, 4], var2=["client", "outcome", "outcome", "outcome"])
     wrong = pd.concat([wrong, wrong.iloc[[1]]], ignore_index=True)
     with pytest.raises(CodingError) as caught:
-        am.rcalc(wrong)
+        am.effects.rcalc(wrong)
     text = str(caught.value)
     for part in ("1.4 is outside (-1, 1)", "correlated with itself", "4 is too small", "client.outcome twice"):
         assert part in text
@@ -95,9 +95,9 @@ def test_all_problems_of_a_table_at_once():
 def test_correlations_that_contradict_one_another():
     bad = np.array([[1, 0.9, -0.9], [0.9, 1, 0.9], [-0.9, 0.9, 1]])
     with pytest.raises(InputError, match=r"not positive definite in 1 \(3 effects\)"):
-        am.rcalc(bad, ni=100)
+        am.effects.rcalc(bad, ni=100)
     with pytest.warns(NotPositiveDefiniteWarning):
-        assert am.rcalc(bad, ni=100, check="nearest")[1].is_positive_definite
+        assert am.effects.rcalc(bad, ni=100, check="nearest")[1].is_positive_definite
 
 
 @pytest.mark.parametrize(
@@ -116,4 +116,4 @@ def test_correlations_that_contradict_one_another():
 )
 def test_what_rcalc_refuses(x, options, message):
     with pytest.raises(InputError, match=message):
-        am.rcalc(x, **options)
+        am.effects.rcalc(x, **options)

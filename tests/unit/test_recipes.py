@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alliance_meta import EffectSizes, InputError, MultilevelModel, che, che_plus, impute_V, sce
+from alliance_meta import EffectSizes, InputError, MultilevelModel, che, impute_V
+from alliance_meta.models import che_plus, sce
 from tests.tolerances import CLOSED_FORM, OPTIMISER
 
 

@@ -8,17 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alliance_meta import (
-    EffectSizes,
-    InputError,
-    MultilevelModel,
-    RandomEffectsModel,
-    SamplingCovariance,
-    impute_V,
-    sensitivity,
-)
+from alliance_meta import EffectSizes, InputError, MultilevelModel, RandomEffectsModel, impute_V, sensitivity
 from alliance_meta.core.distributions import chi2_sf, half_mixture_p
 from alliance_meta.core.mixed.profile import ProfileCurve
+from alliance_meta.effects import SamplingCovariance
 from alliance_meta.errors import NotIdentifiedWarning, NotPositiveDefiniteWarning
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.results.profiles import slots

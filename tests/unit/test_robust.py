@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 
 import alliance_meta as am
-from alliance_meta import EffectSizes, InputError, MultilevelModel, NotApplicable, RandomEffectsModel, RobustResults
+from alliance_meta import EffectSizes, InputError, MultilevelModel, NotApplicable, RandomEffectsModel
 from alliance_meta.core.robust.clusters import stacks
 from alliance_meta.core.robust.sandwich import resting, sandwich
 from alliance_meta.core.robust.satterthwaite import satterthwaite
 from alliance_meta.errors import FewStudiesWarning
+from alliance_meta.models import RobustResults
 from alliance_meta.tables.document import WIDTH
 from tests.tolerances import CLOSED_FORM
 
@@ -312,7 +313,7 @@ def test_r_code_for_clusters_given_or_of_several_columns(es):
 
 
 def test_robust_results_are_public():
-    assert am.RobustResults is RobustResults
+    assert am.models.RobustResults is RobustResults
 
 
 @pytest.mark.parametrize(("elsewhere", "alone"), [(0.0, True), (1e-6, True), (1e-4, False), (0.1, False)])

@@ -31,7 +31,7 @@ def holds(result, planted) -> bool:
 @pytest.fixture(scope="module", params=[20110418, 7])
 def scanned(request):
     text, planted = planted_text(request.param, 200)
-    report = am.scan_text(text)
+    report = am.evidence.scan_text(text)
     by_line = {result.line: result for result in report.results}
     matches = [
         (one, by_line[line]) if line in by_line and holds(by_line[line], one) else (one, None) for line, one in planted
@@ -64,8 +64,8 @@ def test_right_statistics_are_not_called_wrong_and_wrong_ones_are(scanned) -> No
 
 
 def test_a_text_without_statistics_gives_nothing() -> None:
-    assert am.scan_text("\n".join(DISTRACTORS)).results == ()
-    assert am.scan_text("").checks == ()
+    assert am.evidence.scan_text("\n".join(DISTRACTORS)).results == ()
+    assert am.evidence.scan_text("").checks == ()
 
 
 def numbers(text: str) -> list[dict[str, str]]:
@@ -128,7 +128,7 @@ def test_the_level_of_the_interval_is_read() -> None:
 
 def test_lines_are_counted_as_editors_count_them() -> None:
     text = "First.\r\nSecond.\r\n\r\nThen t(38) = 2.20, p = .034.\nAnd z = 1.00, p = .317.\n"
-    assert [check.line for check in am.scan_text(text).checks] == [4, 5]
+    assert [check.line for check in am.evidence.scan_text(text).checks] == [4, 5]
 
 
 # --- decimal commas, one-tailed tests, and time ----------------------------------------------------------

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alliance_meta import EffectSizes, InputError, select_effects
+from alliance_meta import EffectSizes, InputError
+from alliance_meta.effects import select_effects
 from alliance_meta.errors import DroppedRowsWarning
 
 RATERS = ["client", "therapist", "observer"]

@@ -237,7 +237,7 @@ def test_a_code_is_missing_in_every_column_of_files_and_of_frames(sheet, code):
 def test_cells_empty_in_both_sheets_count_nowhere_in_agreement():
     a = pd.DataFrame({"es_id": [1, 2, 3, 4], "rater": ["x", "", "y", ""]})
     b = pd.DataFrame({"es_id": [1, 2, 3, 4], "rater": ["x", "", "x", ""]})
-    found = am.coder_agreement(a, b).estimates.loc["rater"]
+    found = am.effects.coder_agreement(a, b).estimates.loc["rater"]
     assert found["n"].tolist() == [2, 2]
     assert found["estimate"].astype(float).tolist() == [0.5, 0.0]
 

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alliance_meta import EffectSizes, InputError, MultilevelModel, che, impute_V, split_within
+from alliance_meta import EffectSizes, InputError, MultilevelModel, che, impute_V
+from alliance_meta.effects import split_within
 from tests.tolerances import CLOSED_FORM
 
 # With the variances held, coefficients are closed forms and can be compared to the last digit.

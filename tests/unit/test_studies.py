@@ -308,7 +308,7 @@ class TestDependence:
         [
             lambda es: am.RandomEffectsModel(es).fit(),
             lambda es: am.RandomEffectsModel(es, mods="x", method="EE", test="z").fit(),
-            lambda es: am.ExactCorrelationModel(es).fit(),
+            lambda es: am.models.ExactCorrelationModel(es).fit(),
             lambda es: am.LocationScaleModel(es, scale="x").fit(),
             lambda es: am.BayesianModel(es).fit(),
             lambda es: am.bayes.average(es, dependent="ignore"),

@@ -22,7 +22,8 @@ import numpy as np
 import pytest
 from scipy import special
 
-from alliance_meta import EffectSizes, RandomEffectsModel, prediction_intervals
+from alliance_meta import EffectSizes, RandomEffectsModel
+from alliance_meta.models import prediction_intervals
 from tests.validation.coverage import (
     KS,
     LEVEL,

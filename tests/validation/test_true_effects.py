@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from scipy import special
 
-from alliance_meta import EffectSizes, RandomEffectsModel, true_effects
+from alliance_meta import EffectSizes, RandomEffectsModel
 from alliance_meta._typing import Array
 from alliance_meta.core.univariate.true_effects import confidence_distributions, nagashima, share_above, share_interval
 from alliance_meta.errors import AllianceMetaWarning
+from alliance_meta.models import true_effects
 
 pytestmark = pytest.mark.slow
 

@@ -19,17 +19,4 @@ if TYPE_CHECKING:
     from alliance_meta.bayes.pymc.smoothing import smooth as smooth
     from alliance_meta.bayes.pymc.student import t_effects as t_effects
 
-_HOMES = {
-    "crossed": "dependent",
-    "exact_correlation": "correlation",
-    "group_tau": "by_group",
-    "location_scale": "scale",
-    "multilevel": "dependent",
-    "normal_normal": "independent",
-    "smooth": "smoothing",
-    "t_effects": "student",
-}
-
-__all__ = sorted(_HOMES)
-
-__getattr__, __dir__ = lazy(__name__, _HOMES)
+__getattr__, __dir__, __all__ = lazy(__name__)

@@ -221,7 +221,7 @@ class SamplingCovariance:
 
         Examples
         --------
-        >>> from alliance_meta import SamplingCovariance
+        >>> from alliance_meta.effects import SamplingCovariance
         >>> SamplingCovariance.from_matrix([[0.02, 0.01, 0], [0.01, 0.02, 0], [0, 0, 0.05]]).labels
         ('block 1', 'block 2')
         """
@@ -249,7 +249,7 @@ class SamplingCovariance:
 
         Examples
         --------
-        >>> from alliance_meta import SamplingCovariance
+        >>> from alliance_meta.effects import SamplingCovariance
         >>> SamplingCovariance.from_blocks([[[0.02, 0.01], [0.01, 0.02]], 0.05]).k
         3
         """

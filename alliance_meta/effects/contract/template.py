@@ -49,7 +49,7 @@ def codebook(column: str | None = None) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from alliance_meta import codebook
+    >>> from alliance_meta.effects import codebook
     >>> codebook().loc["r", ["need", "values"]].tolist()
     ['required', '(-1, 1)']
     >>> codebook("alliance_rater").index.tolist()[:3]

@@ -231,7 +231,8 @@ def correct_artifacts(
     --------
     >>> import numpy as np
     >>> import pandas as pd
-    >>> from alliance_meta import correct_artifacts, escalc
+    >>> from alliance_meta import escalc
+    >>> from alliance_meta.effects import correct_artifacts
     >>> sheet = pd.DataFrame({"study": ["A", "B"], "r": [0.2, 0.3], "n": [50, 80], "alpha": [0.9, 0.8]})
     >>> es = escalc(sheet, measure="COR")
     >>> true = correct_artifacts(es, rel_alliance="alpha", rel_outcome=0.85)

@@ -187,7 +187,7 @@ def to_r(es_type: str, value: float | None = None, **cells: float | str) -> Conv
 
     Examples
     --------
-    >>> from alliance_meta import to_r
+    >>> from alliance_meta.effects import to_r
     >>> print(to_r("t", 2.1, n=40))
     t: es_value = 2.1, n = 40, df = 38
     r = 0.3225 (zero-order), variance 0.020586
@@ -239,7 +239,7 @@ def conversions() -> pd.DataFrame:
 
     Examples
     --------
-    >>> from alliance_meta import conversions
+    >>> from alliance_meta.effects import conversions
     >>> conversions().loc["f", ["needs", "es_calc"]].tolist()
     ['es_value, df, es_sign', 'from_F']
     """

@@ -84,7 +84,8 @@ def select_effects(
 
     Examples
     --------
-    >>> from alliance_meta import EffectSizes, select_effects
+    >>> from alliance_meta import EffectSizes
+    >>> from alliance_meta.effects import select_effects
     >>> es = EffectSizes.from_arrays(
     ...     [0.2, 0.3, 0.1],
     ...     [0.01, 0.01, 0.02],

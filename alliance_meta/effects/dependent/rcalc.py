@@ -215,7 +215,7 @@ def rcalc(
     Examples
     --------
     >>> import pandas as pd
-    >>> from alliance_meta import rcalc
+    >>> from alliance_meta.effects import rcalc
     >>> names = ["client", "therapist", "outcome"]
     >>> R = pd.DataFrame([[1, 0.4, 0.3], [0.4, 1, 0.2], [0.3, 0.2, 1]], index=names, columns=names)
     >>> effects, V = rcalc(R, ni=103)

@@ -81,7 +81,8 @@ def split_within(effects: EffectSizes, column: str, *, cluster: Any = "study_id"
 
     Examples
     --------
-    >>> from alliance_meta import EffectSizes, split_within
+    >>> from alliance_meta import EffectSizes
+    >>> from alliance_meta.effects import split_within
     >>> es = EffectSizes.from_arrays(
     ...     [0.2, 0.3, 0.25], [0.01] * 3, study_id=["A", "A", "B"], mods={"rater": ["client", "observer", "client"]}
     ... )
