@@ -20,7 +20,6 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import Link, Scale
 from alliance_meta.results import location_scale_export as export
-from alliance_meta.results import location_scale_text as text
 from alliance_meta.results.coefficients import FittedCoefficients
 from alliance_meta.results.contrasts import contrast
 from alliance_meta.results.settings import FitSettings
@@ -79,7 +78,6 @@ class LocationScaleResults(FittedCoefficients):
     lacks: ClassVar[Mapping[str, str]] = {
         "confint_tau2": "tau2 differs between studies; predict_tau2() has their intervals"
     }
-    _words, _tables = text, export
 
     effects: EffectSizes
     design: Design

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.results import r_fits, wording
+from alliance_meta.results import wording
+from alliance_meta.results.r_code import (
+    call,
+    data,
+    formula,
+    level_argument,
+    mods_argument,
+    quoted,
+)
 from alliance_meta.results.text import INFERENCE
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import fixed, level_text, p_value
@@ -13,7 +21,19 @@ from alliance_meta.tables.format import fixed, level_text, p_value
 if TYPE_CHECKING:
     from alliance_meta.results.location_scale import LocationScaleResults
 
-r_code = r_fits.location_scale
+
+def r_code(fit: LocationScaleResults, uses: tuple[str, ...] = ()) -> str:
+    """Return metafor's ``rma`` of a location-scale model."""
+    arguments = {
+        "mods": mods_argument(fit),
+        "scale": f"~ {formula(fit.scale_design.formula)}",
+        "link": None if fit.link == "log" else quoted("identity"),
+        "data": "dat",
+        "method": quoted(fit.method),
+        "test": None if fit.inference == "z" else quoted(fit.inference),
+        "level": level_argument(fit.level),
+    }
+    return "\n".join(["library(metafor)", *data(fit, uses=uses), f"fit <- {call('rma', 'yi', 'vi', **arguments)}"])
 
 
 def document(fit: LocationScaleResults) -> Document:

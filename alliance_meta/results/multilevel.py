@@ -14,9 +14,7 @@ from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.notes import Note
 from alliance_meta.options import RobustType, Scale
-from alliance_meta.results import multilevel_export as export
 from alliance_meta.results import multilevel_predictions as predictions
-from alliance_meta.results import multilevel_text as text
 from alliance_meta.results.components import RandomTerm
 from alliance_meta.results.contrasts import contrast
 from alliance_meta.results.multilevel_quantities import MultilevelQuantities
@@ -60,7 +58,6 @@ class MultilevelResults(MultilevelQuantities):
         "confint_tau2": "confint() has the interval of every variance",
         "R2": "see R2_marginal",
     }
-    _words, _tables = text, export
 
     effects: EffectSizes
     design: Design

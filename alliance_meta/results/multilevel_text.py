@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
+from alliance_meta.effects.dependent.groups import ROWS, sides
 from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.results import r_fits, wording
+from alliance_meta.results import wording
+from alliance_meta.results.r_code import (
+    call,
+    comment,
+    covariance,
+    data,
+    formula,
+    level_argument,
+    mods_argument,
+    path,
+    quoted,
+    vector,
+)
 from alliance_meta.tables.document import Document, Table
 from alliance_meta.tables.format import fixed, plain_df
 
@@ -13,7 +27,48 @@ if TYPE_CHECKING:
     from alliance_meta.results.components import RandomTerm
     from alliance_meta.results.multilevel import MultilevelResults
 
-r_code = r_fits.multilevel
+
+def r_code(fit: MultilevelResults, uses: tuple[str, ...] = ()) -> str:
+    """Return metafor's ``rma.mv`` of a multilevel model."""
+    used = [part.strip() for term in fit.random for side in (term.within, term.outer) for part in side.split("/")]
+    slopes = {v for term in fit.random if term.slopes is not None for v in term.slopes.variables}
+    obs = () if fit.V is None else (fit.V.cluster or "", str(fit.V.settings.get("subgroup", "")), ROWS)
+    wanted = [u for u in (*used, *slopes, *obs, *uses) if u]
+    lines = ["library(metafor)", *data(fit, uses=wanted)]
+    if fit.V is not None:
+        lines.append(f"V <- {covariance(fit.V)}  {comment(fit.V.assumption)}")
+    # metafor reads a/b as a and b within a: the deepest path says it all.
+    paths = [term.name for term in fit.random if not term.within]
+    shown = [term for term in fit.random if not any(path.startswith(f"{term.name}/") for path in paths)]
+    structs = [quoted(str(term.struct)) for term in fit.random if term.within]
+    arguments = {
+        "mods": mods_argument(fit),
+        "random": f"list({', '.join(map(_r_term, shown))})",
+        "struct": f"c({', '.join(structs)})" if structs else None,
+        **_fixed(fit),
+        "data": "dat",
+        "method": quoted(fit.method),
+        "test": None if fit.inference == "z" else quoted("t"),
+        "dfs": None if fit.inference == "z" else quoted(fit.degrees),
+        "level": level_argument(fit.level),
+        "sparse": "TRUE",
+    }
+    return "\n".join([*lines, f"fit <- {call('rma.mv', 'yi', 'vi' if fit.V is None else 'V', **arguments)}"])
+
+
+def _r_term(term: RandomTerm) -> str:
+    inner, outer = sides(term.name)
+    return f"~ {formula(inner)} | {path(outer)}"
+
+
+def _fixed(fit: MultilevelResults) -> dict[str, str]:
+    """Return the arguments that hold parameters at given values, NA for those that are searched for."""
+    if not fit.fitted.fixed.any():
+        return {}
+    rows = fit.components
+    held = {key: vector(rows["estimate"].where(rows["fixed"].astype(bool), None)[rows.index.str.startswith(f"{key}[")])
+            for key in ("sigma2", "tau2", "rho")}  # fmt: skip
+    return {key: code for key, code in held.items() if re.search(r"[0-9]", code)}
 
 
 def document(fit: MultilevelResults) -> Document:

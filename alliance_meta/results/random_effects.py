@@ -18,7 +18,6 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import RobustType, Scale, Tau2IntervalKind, check_level, check_option
-from alliance_meta.results import export, text
 from alliance_meta.results.contrasts import contrast
 from alliance_meta.results.fit import Fit
 from alliance_meta.results.heterogeneity import tau2_interval
@@ -52,7 +51,6 @@ class RandomEffectsResults(FittedQuantities):
 
     called = "a random-effects model"
     lacks: ClassVar[Mapping[str, str]] = {"sigma2": "its variance between studies is tau2"}
-    _words, _tables = text, export
 
     effects: EffectSizes
     design: Design

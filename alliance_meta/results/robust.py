@@ -17,7 +17,6 @@ from alliance_meta.core.robust.satterthwaite import satterthwaite, t_tests
 from alliance_meta.effects.studies import DEPENDENT
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import RobustType, Scale, check_level, check_option
-from alliance_meta.results import robust_text as text
 from alliance_meta.results.clustered import (
     Clustered,
     ModelBased,
@@ -74,7 +73,6 @@ class RobustResults(Fit):
         "blup": "see .fit",
         "confint_tau2": "see .fit",
     }
-    _words = _tables = text
     effects, design, level, names = _OfFit(), _OfFit(), _OfFit(), _OfFit()
     tau2, tau, se_tau2, sigma2, loglik = _OfFit(), _OfFit(), _OfFit(), _OfFit(), _OfFit()
     QE, QEdf, QEp, I2, H2, R2, vt = _OfFit(), _OfFit(), _OfFit(), _OfFit(), _OfFit(), _OfFit(), _OfFit()

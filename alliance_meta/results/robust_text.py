@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from alliance_meta.results import r_fits, wording
+from alliance_meta.results import wording
 from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.export import tidy as tidy
-from alliance_meta.results.rve_text import effects_per_cluster, on_r
+from alliance_meta.results.r_code import (
+    GIVEN,
+    joint_test,
+    name,
+    quoted,
+    vector,
+)
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import fixed
 
@@ -24,7 +30,18 @@ ADJUSTMENTS = {
 }
 
 
-r_code = r_fits.robust
+def r_code(fit: RobustResults) -> str:
+    """Return the model with clubSandwich's tests of its coefficients."""
+    model: Any = fit.fit
+    columns = [] if fit.cluster == GIVEN else fit.cluster.split(" + ")
+    lines = [model._by("r_code", model._words, tuple(columns))]
+    joined = [f"dat${name(column)}" for column in columns]
+    cluster = joined[0] if len(joined) == 1 else f"interaction({', '.join(joined)}, drop=TRUE)"
+    if fit.cluster == GIVEN:
+        lines.append(f"cluster <- {vector(fit._clusters.labels[code] for code in fit._clusters.cluster)}")
+        cluster = "cluster"
+    arguments = f"vcov={quoted(fit.type)}, cluster={cluster}"
+    return "\n".join([*lines, "library(clubSandwich)", f"coef_test(fit, {arguments})", *joint_test(fit, arguments)])
 
 
 def statistics(fit: RobustResults) -> dict[str, Any]:
@@ -65,7 +82,7 @@ def to_dict(fit: RobustResults) -> dict[str, Any]:
 
 def document(fit: RobustResults) -> Document:
     """Return what the fit says."""
-    each = effects_per_cluster(fit.sizes)
+    each = wording.effects_per_cluster(fit.sizes)
     tau2 = fit.tau2
     return wording.document(
         fit,
@@ -79,7 +96,7 @@ def document(fit: RobustResults) -> Document:
         ],
         wording.moderator_test(fit, "HTZ"),
         wording.coefficients(fit),
-        on_r(fit),
+        wording.on_r(fit),
     )
 
 

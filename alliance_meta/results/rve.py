@@ -22,7 +22,6 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import RobustType, Scale
 from alliance_meta.results import rve_export as export
-from alliance_meta.results import rve_text as text
 from alliance_meta.results.clustered import ONE_CLUSTER, joint_test
 from alliance_meta.results.coefficients import FittedCoefficients
 from alliance_meta.results.contrasts import contrast
@@ -67,7 +66,6 @@ class RVEResults(FittedCoefficients):
 
     called = "robust variance estimation"
     lacks: ClassVar[Mapping[str, str]] = {"loglik": "it maximises no likelihood"}
-    _words, _tables = text, export
 
     effects: EffectSizes
     design: Design

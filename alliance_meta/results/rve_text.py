@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.results import r_fits, wording
+from alliance_meta.results import wording
+from alliance_meta.results.r_code import (
+    GIVEN,
+    call,
+    data,
+    formula,
+    joint_test,
+    name,
+    quoted,
+    value,
+    vector,
+)
 from alliance_meta.tables.document import Document
-from alliance_meta.tables.format import brief, fixed, plain_df
+from alliance_meta.tables.format import brief, fixed
 
 if TYPE_CHECKING:
     from alliance_meta.results.rve import RVEResults
@@ -19,12 +32,33 @@ WORKING = {
 }
 
 
-r_code = r_fits.rve
+def r_code(fit: RVEResults, uses: tuple[str, ...] = ()) -> str:
+    """Return robumeta's ``robu``."""
+    columns = [] if fit.clusters.name == GIVEN else fit.clusters.name.split(" + ")
+    lines = ["library(robumeta)", "library(clubSandwich)", *data(fit, uses=[*columns, *uses], escalc="metafor::escalc")]
+    named = ", ".join(map(name, columns))
+    study = f"interaction({named}, drop=TRUE)" if len(columns) > 1 else f"factor({named or 'cluster'})"
+    if not columns:
+        lines.append(f"dat$cluster <- {vector(fit.clusters.labels[code] for code in fit.clusters.codes)}")
+    if fit.working_model == "given":
+        lines.append(f"dat$w <- {vector(np.asarray(fit.settings.weights))}")
+    rho = value(fit.settings.rho) if fit.working_model == "CORR" else None
+    arguments = {
+        "data": "dat",
+        "studynum": study,
+        "var.eff.size": "vi",
+        "modelweights": None if fit.working_model == "given" else quoted(fit.working_model),
+        "userweights": "w" if fit.working_model == "given" else None,
+        "rho": rho,
+        "small": value(bool(fit.small)),
+    }
+    lines.append(f"fit <- {call('robu', f'yi ~ {formula(fit.design.formula)}', **arguments)}")
+    return "\n".join([*lines, *(joint_test(fit, 'vcov="CR2"') if fit.small else [])])
 
 
 def document(fit: RVEResults) -> Document:
     """Return what the fit says."""
-    each = effects_per_cluster(fit.clusters.sizes)
+    each = wording.effects_per_cluster(fit.clusters.sizes)
     rho = f", rho = {brief(fit.settings.rho)}" if fit.working_model == "CORR" else ""
     corrected = (
         "CR2, t with Satterthwaite df" if fit.small else f"no small-sample correction, t({fit.n_clusters - fit.p})"
@@ -41,22 +75,8 @@ def document(fit: RVEResults) -> Document:
         _heterogeneity(fit),
         wording.moderator_test(fit, "HTZ" if fit.small else "Wald"),
         wording.coefficients(fit),
-        on_r(fit),
+        wording.on_r(fit),
     )
-
-
-def effects_per_cluster(sizes: Any) -> str:
-    """Return ``1 to 11 each``."""
-    low, high = int(min(sizes)), int(max(sizes))
-    return f"{low} each" if low == high else f"{low} to {high} each"
-
-
-def on_r(fit: Any) -> list[str]:
-    """Return the mean effect as r with both intervals."""
-    if fit.design.formula != "1":
-        return []
-    ddf = fit.predict().iloc[0].ddf
-    return [*wording.as_r(fit, mean=False), *wording.prediction(fit, "a new effect", f"t({plain_df(ddf)})")]
 
 
 def methods(fit: RVEResults) -> str:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from alliance_meta.design import INTERCEPT
 from alliance_meta.effects.dependent.groups import ROWS
-from alliance_meta.results.r_code import comment, data, formula, quoted
-from alliance_meta.results.r_fits import covariance, path
+from alliance_meta.results.r_code import comment, covariance, data, formula, path, quoted
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.three_level.results import BayesianMultilevelResults
