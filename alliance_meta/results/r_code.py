@@ -31,7 +31,7 @@ SYNTACTIC = re.compile(r"(?:[A-Za-z]|\.(?![0-9]))[A-Za-z0-9._]*\Z")
 # More rows than these are written to a file of their own, not into the code.
 MOST_ROWS = 200
 # What clusters are called that were given as codes.
-GIVEN = "given cluster"
+GIVEN_CLUSTER = "given cluster"
 FILES = (".csv", ".tsv", ".tab", ".txt", ".dat")
 # What the reader adapted in a way that R would not: the effects are written out.
 ADAPTED = frozenset(
@@ -442,7 +442,7 @@ def level_argument(level: float) -> str | None:
     return None if level == 0.95 else value(100 * level)
 
 
-def joint_test(fit: Any, arguments: str) -> list[str]:
+def joint_call(fit: Any, arguments: str) -> list[str]:
     """Return the call that tests all moderators together, where there are several coefficients of them."""
     slots = [i + 1 for i in fit.design.tested]
     if len(slots) < 2:

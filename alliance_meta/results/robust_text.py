@@ -8,8 +8,8 @@ from alliance_meta.results import wording
 from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.export import tidy as tidy
 from alliance_meta.results.r_code import (
-    GIVEN,
-    joint_test,
+    GIVEN_CLUSTER,
+    joint_call,
     name,
     quoted,
     vector,
@@ -33,15 +33,15 @@ ADJUSTMENTS = {
 def r_code(fit: RobustResults) -> str:
     """Return the model with clubSandwich's tests of its coefficients."""
     model: Any = fit.fit
-    columns = [] if fit.cluster == GIVEN else fit.cluster.split(" + ")
+    columns = [] if fit.cluster == GIVEN_CLUSTER else fit.cluster.split(" + ")
     lines = [model._by("r_code", model._words, tuple(columns))]
     joined = [f"dat${name(column)}" for column in columns]
     cluster = joined[0] if len(joined) == 1 else f"interaction({', '.join(joined)}, drop=TRUE)"
-    if fit.cluster == GIVEN:
+    if fit.cluster == GIVEN_CLUSTER:
         lines.append(f"cluster <- {vector(fit._clusters.labels[code] for code in fit._clusters.cluster)}")
         cluster = "cluster"
     arguments = f"vcov={quoted(fit.type)}, cluster={cluster}"
-    return "\n".join([*lines, "library(clubSandwich)", f"coef_test(fit, {arguments})", *joint_test(fit, arguments)])
+    return "\n".join([*lines, "library(clubSandwich)", f"coef_test(fit, {arguments})", *joint_call(fit, arguments)])
 
 
 def statistics(fit: RobustResults) -> dict[str, Any]:

@@ -9,11 +9,11 @@ import numpy as np
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.results import wording
 from alliance_meta.results.r_code import (
-    GIVEN,
+    GIVEN_CLUSTER,
     call,
     data,
     formula,
-    joint_test,
+    joint_call,
     name,
     quoted,
     value,
@@ -34,7 +34,7 @@ WORKING = {
 
 def r_code(fit: RVEResults, uses: tuple[str, ...] = ()) -> str:
     """Return robumeta's ``robu``."""
-    columns = [] if fit.clusters.name == GIVEN else fit.clusters.name.split(" + ")
+    columns = [] if fit.clusters.name == GIVEN_CLUSTER else fit.clusters.name.split(" + ")
     lines = ["library(robumeta)", "library(clubSandwich)", *data(fit, uses=[*columns, *uses], escalc="metafor::escalc")]
     named = ", ".join(map(name, columns))
     study = f"interaction({named}, drop=TRUE)" if len(columns) > 1 else f"factor({named or 'cluster'})"
@@ -53,7 +53,7 @@ def r_code(fit: RVEResults, uses: tuple[str, ...] = ()) -> str:
         "small": value(bool(fit.small)),
     }
     lines.append(f"fit <- {call('robu', f'yi ~ {formula(fit.design.formula)}', **arguments)}")
-    return "\n".join([*lines, *(joint_test(fit, 'vcov="CR2"') if fit.small else [])])
+    return "\n".join([*lines, *(joint_call(fit, 'vcov="CR2"') if fit.small else [])])
 
 
 def document(fit: RVEResults) -> Document:
