@@ -89,6 +89,19 @@ def test_a_lower_peak_of_HCS_is_left():
     assert "second-peak" in {note.code for note in free.notes}
 
 
+def test_a_variance_of_0_hides_nothing_that_another_correlation_finds():
+    """From rho = 1 the likelihood rises with the variance, from lower ones it falls."""
+    yi = [0.27, -0.31, 0.32, 0.62, 0.23, 0.33, 0.35, 0.37, 0.39, 0.28, 0.2]
+    vi = [0.00818752, 0.04220466, 0.00581918, 0.03796833, 0.03796833, 0.00557283, 0.01927326, 0.01097765, 0.01097765,
+          0.00459391, 0.00459391]  # fmt: skip
+    mods = pd.DataFrame({"rater": list("01001010101")})
+    es = EffectSizes.from_arrays(yi, vi, mods=mods, study_id=list("01233456677"), measure="ZCOR")
+    free = MultilevelModel(es, struct="CS", **BY_RATER).fit()
+    tied = MultilevelModel(es, struct="CS", fixed={"rho[rater | study_id]": 1.0}, **BY_RATER).fit()
+    assert tied.loglik == pytest.approx(5.0401356, abs=ITERATIVE)
+    assert free.loglik == pytest.approx(tied.loglik, abs=ITERATIVE)
+
+
 # A correlation of effects that do not vary, or one study alone, leaves the likelihood flat.
 @pytest.mark.filterwarnings("ignore::alliance_meta.errors.NotIdentifiedWarning")
 @pytest.mark.parametrize("struct", dense.STRUCTS)

@@ -58,6 +58,16 @@ class Climbed:
         theta[at], value[at], gradient[at], settled[at] = by.theta[0], by.value[0], by.gradient[0], by.settled[0]
         return Climbed(theta, value, gradient, settled, self.steps + by.steps)
 
+    def joined(self, more: Climbed, which: Mask) -> Climbed:
+        """Return the climbs with some of others after them."""
+        return Climbed(
+            np.concatenate([self.theta, more.theta[which]]),
+            np.concatenate([self.value, more.value[which]]),
+            np.concatenate([self.gradient, more.gradient[which]]),
+            np.concatenate([self.settled, more.settled[which]]),
+            self.steps + more.steps,
+        )
+
 
 def climb(
     problem: MixedProblem,

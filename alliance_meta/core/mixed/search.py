@@ -15,7 +15,7 @@ from scipy import optimize
 from alliance_meta._typing import Array, Mask
 from alliance_meta.core.mixed.climb import SETTLED, Climbed, climb, observed
 from alliance_meta.core.mixed.likelihood import MixedPoint, MixedProblem
-from alliance_meta.core.mixed.structures import Scaled
+from alliance_meta.core.mixed.structures import CompoundSymmetry, Correlated, Scaled
 from alliance_meta.core.robust.clusters import IntArray
 
 # Beyond this many effects there is one start, and no other peak is looked for.
@@ -170,6 +170,7 @@ def maximise_mixed(problem: MixedProblem, *, given: Array | None = None, start: 
         found = climb(problem, rough.theta[_peaks(problem, rough)], fixed)
         found = found.after(rough.steps)
     found = _finished(problem, found, fixed)
+    found = _beside_zero(problem, found, fixed)
     peaks = _peaks(problem, found)
     best = peaks[0]
     low, high = problem.bounds
@@ -213,6 +214,33 @@ def _finished(problem: MixedProblem, found: Climbed, fixed: Mask) -> Climbed:
         more = climb(problem, theta, fixed, H=observed(problem.at(theta[0]))[None])
         found = found.replaced(best, more)
     return found
+
+
+def _beside_zero(problem: MixedProblem, found: Climbed, fixed: Mask) -> Climbed:
+    """Return the climbs with those from where the best point is with other correlations, if one of them is higher.
+
+    Beside a variance of 0 a correlation changes nothing, but from some correlations the likelihood rises with that
+    variance and from others it falls: a climb that got there with one of the latter has not arrived.
+    """
+    best = found.theta[int(np.argmax(found.value))]
+    same = [best]
+    for component, part in zip(problem.components, problem.slices, strict=True):
+        rho, structure = part.stop - 1, component.structure
+        if not isinstance(structure, CompoundSymmetry | Correlated) or fixed[rho] or structure.linear:
+            continue
+        low, high = structure.bounds
+        for value in (low[-1], 0.0, high[-1]):
+            other = best.copy()
+            other[rho] = value
+            same.append(other)
+    tries = np.array(same)
+    alike = [np.abs(C - C[:1]).reshape(len(tries), -1).max(axis=1) == 0 for C in problem.covariances(tries)]
+    tries = tries[np.all(alike, axis=0)]
+    if len(tries) == 1:
+        return found
+    more = climb(problem, tries[1:], fixed)
+    higher = more.value > found.value.max()
+    return found.joined(more, higher) if higher.any() else found
 
 
 def _crawl(problem: MixedProblem, theta: Array, fixed: Mask) -> Array:
