@@ -42,8 +42,6 @@ def test_every_name_of_a_subpackage_is_on_the_page(name: str) -> None:
 def test_every_attribute_is_on_the_page(name: str) -> None:
     ours = (am.EffectSizes, am.models.RandomEffectsResults, am.effects.SamplingCovariance)
     kinds = {one.__name__: one for one in ours}
-        one.__name__: one for one in (am.EffectSizes, am.models.RandomEffectsResults, am.effects.SamplingCovariance)
-    }
     assert documented(name) == public_names(kinds[name])
 
 
