@@ -23,7 +23,7 @@ from alliance_meta.tables.document import Document, Kind, table_of
 from alliance_meta.tables.format import brief
 
 if TYPE_CHECKING:
-    from alliance_meta.bayes.exact.results import ExactResults
+    from alliance_meta.bayes.exact.quantities import Quantities
 
 Posterior = ExactPosterior | MultilevelPosterior
 
@@ -98,7 +98,7 @@ class PowerScaling(Result):
         return Document(how, (), [table_of(self.table, kinds, heads={"likelihood": "data"}), [verdict]])
 
 
-def power_scaling(fit: ExactResults, *, what: Sequence[str] | None = None) -> PowerScaling:
+def power_scaling(fit: Quantities, *, what: Sequence[str] | None = None) -> PowerScaling:
     r"""Return how sensitive posteriors are to their priors and to the data.
 
     Would a slightly stronger prior have changed the conclusion? Would slightly stronger data? If both would, prior and

@@ -28,7 +28,7 @@ from alliance_meta.tables.document import Document, Kind, table_of
 from alliance_meta.tables.format import fixed
 
 if TYPE_CHECKING:
-    from alliance_meta.bayes.exact.results import ExactResults
+    from alliance_meta.bayes.exact.quantities import Quantities
 
 # Statistic -> what it is, in words.
 STATISTICS = {
@@ -143,7 +143,7 @@ class PredictiveCheck(Result):
         )
 
 
-def predictive_check(fit: ExactResults | SampledPosterior, *, seed: int, draws: int = 4000) -> PredictiveCheck:
+def predictive_check(fit: Quantities | SampledPosterior, *, seed: int, draws: int = 4000) -> PredictiveCheck:
     """Compare the observed results with replications from the fitted model.
 
     If the model is right, results drawn from it look like the observed ones: as varied, as lopsided, with extremes

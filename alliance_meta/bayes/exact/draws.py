@@ -14,14 +14,10 @@ from alliance_meta.core.bayes.two_level import ExactPosterior, components
 from alliance_meta.errors import InputError
 
 if TYPE_CHECKING:
-    from alliance_meta.bayes.exact.results import ExactResults
-
-# Standard deviations (n,) or (n, 2), coefficients in the coordinates of the quadrature (n, p), the spread of a new
-# effect (n,), true effects (n, k).
-Drawn = tuple[Array, Array, Array, Array]
+    from alliance_meta.bayes.exact.quantities import Drawn, Quantities
 
 
-def to_arviz(fit: ExactResults, *, draws: int, seed: int, chains: int) -> Any:
+def to_arviz(fit: Quantities, *, draws: int, seed: int, chains: int) -> Any:
     """Return draws in the container of the installed ArviZ."""
     if draws < 1 or chains < 1 or draws % chains:
         raise InputError(

@@ -20,13 +20,13 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 
 if TYPE_CHECKING:
-    from alliance_meta.bayes.exact.results import BayesianResults, ExactResults
+    from alliance_meta.bayes.exact.quantities import Quantities
 
 # A posterior density or probability below this has lost its digits to those of the nodes.
 LEAST = 1e-200
 
 
-def bayes_factor(fit: BayesianResults, stated: Hypothesis) -> BayesFactor:
+def bayes_factor(fit: Quantities, stated: Hypothesis) -> BayesFactor:
     """Return the Bayes factor of a hypothesis."""
     prior = prior_of_stated(fit, stated)
     if not isinstance(prior, Prior):
@@ -38,7 +38,7 @@ def bayes_factor(fit: BayesianResults, stated: Hypothesis) -> BayesFactor:
     return _point(fit, stated, row, prior) if stated.is_point else _range(fit, stated, row, prior)
 
 
-def prior_of_stated(fit: ExactResults, stated: Hypothesis) -> Prior | str:
+def prior_of_stated(fit: Quantities, stated: Hypothesis) -> Prior | str:
     """Return the prior of what a hypothesis is about, or why there can be no Bayes factor of it."""
     name, which = stated.name, fit.priors.which(stated.name)
     if which is None and (fit._is_spread(name) or name.startswith("theta")):
@@ -56,8 +56,9 @@ def prior_of_stated(fit: ExactResults, stated: Hypothesis) -> Prior | str:
     return prior if prior.proper else f"the prior of {name}, {prior}, is improper"
 
 
-def _of_tau(fit: BayesianResults, stated: Hypothesis, prior: Prior) -> BayesFactor:
-    exact, posterior = fit.exact, fit.posterior("tau")
+def _of_tau(fit: Quantities, stated: Hypothesis, prior: Prior) -> BayesFactor:
+    exact: ExactPosterior = fit.exact
+    posterior = fit.posterior("tau")
     if not stated.is_point:
         return of_range(stated, posterior, prior, exact.error, lowest=0.0)
     log = float(log_likelihood(exact.problem, np.zeros(1))[0]) - exact.log_marginal
@@ -105,8 +106,9 @@ def _prior_of(priors: Priors, row: Array) -> EffectPrior | None:
     return Normal(float(mean), float(np.sqrt(sum((row[j] * chosen[j].sd) ** 2 for j in used))))  # type: ignore[attr-defined]
 
 
-def _point(fit: BayesianResults, stated: Hypothesis, row: Array, prior: EffectPrior) -> BayesFactor:
-    value, exact = stated.lower, fit.exact
+def _point(fit: Quantities, stated: Hypothesis, row: Array, prior: EffectPrior) -> BayesFactor:
+    value = stated.lower
+    exact: ExactPosterior = fit.exact
     log, error = log_bf01_of_point(exact, row, value, prior)
     density = float(exact.coefficients(row[None]).pdf(np.array([[value]]))[0, 0])
     return made(stated, log, error, _ratio(density, float(prior.logpdf(value))))
@@ -122,8 +124,9 @@ def log_bf01_of_point(exact: ExactPosterior, row: Array, value: float, prior: Ef
     return log - exact.log_marginal - float(prior.logpdf(value)), error + exact.error
 
 
-def _range(fit: BayesianResults, stated: Hypothesis, row: Array, prior: EffectPrior) -> BayesFactor:
-    exact, lower, upper = fit.exact, stated.lower, stated.upper
+def _range(fit: Quantities, stated: Hypothesis, row: Array, prior: EffectPrior) -> BayesFactor:
+    exact: ExactPosterior = fit.exact
+    lower, upper = stated.lower, stated.upper
     inside, first = expectation(exact.problem, row, _log_inside(lower, upper))
     outside, second = expectation(exact.problem, row, _log_outside(lower, upper))
     below, above = float(prior.cdf(lower)), float(prior.cdf(-upper + 2 * _centre(prior)))

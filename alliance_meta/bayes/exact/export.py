@@ -16,14 +16,14 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.results.export import columns_of, plain
 
 if TYPE_CHECKING:
-    from alliance_meta.bayes.exact.results import ExactResults
+    from alliance_meta.bayes.exact.quantities import Quantities
 
 # Studies whose true effects are worked on at once.
 AT_ONCE = 5000
 COLUMNS = ("mean", "sd", "median", "ci_lb", "ci_ub")
 
 
-def tidy(fit: ExactResults, *, level: float, kind: IntervalKind) -> pd.DataFrame:
+def tidy(fit: Quantities, *, level: float, kind: IntervalKind) -> pd.DataFrame:
     """Return one row per quantity."""
     exact = fit.exact
     rows: dict[str, tuple[float, ...]] = {}
@@ -43,7 +43,7 @@ def as_table(rows: Mapping[str, Sequence[float]], scale: str, level: float, kind
     return out
 
 
-def _parts(fit: ExactResults) -> Iterator[tuple[Sequence[str], NormalMixture, str]]:
+def _parts(fit: Quantities) -> Iterator[tuple[Sequence[str], NormalMixture, str]]:
     """Yield labels and mixtures of coefficients, of a new effect, and of the studies, some at a time."""
     yield fit.names, fit._coefficients(np.eye(fit.p)), "coefficients"
     yield ("theta_new",), fit.exact.new_effects(fit._mean_row[None]), "new"
@@ -80,7 +80,7 @@ def column(cells: Sequence[Any]) -> Any:
     return np.array(cells, dtype=object if any(isinstance(x, NotApplicable) for x in cells) else None)
 
 
-def statistics(fit: ExactResults) -> dict[str, Any]:
+def statistics(fit: Quantities) -> dict[str, Any]:
     """Return the model's statistics by name."""
     nesting = fit._nesting
     found: dict[str, Any] = {"k": fit.k, **fit.effects.counts, **nesting["statistics"], "p": fit.p}
@@ -95,7 +95,7 @@ def statistics(fit: ExactResults) -> dict[str, Any]:
     return found | {"log_marginal_likelihood": fit.log_marginal_likelihood, "error_bound": fit.error_bound}
 
 
-def to_dict(fit: ExactResults) -> dict[str, Any]:
+def to_dict(fit: Quantities) -> dict[str, Any]:
     """Return every number and setting as JSON-ready values."""
     table, effects, nesting = fit.tidy(), fit.effects, fit._nesting
     priors = {name: prior.to_dict() for name, prior in fit.priors.named.items()}

@@ -13,6 +13,7 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes.exact.setup import coordinates
 from alliance_meta.bayes.marginals import INFINITE
 from alliance_meta.core.bayes.deletion import delete_each
+from alliance_meta.core.bayes.two_level import ExactPosterior
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of
@@ -20,7 +21,7 @@ from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import fixed
 
 if TYPE_CHECKING:
-    from alliance_meta.bayes.exact.results import BayesianResults
+    from alliance_meta.bayes.exact.quantities import Quantities
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -81,9 +82,9 @@ class LeaveOneOut(Result):
         return {**totals, "studies": {"slab": list(self.table.index), **columns_of(self.table)}}
 
 
-def leave_one_out(fit: BayesianResults) -> LeaveOneOut:
+def leave_one_out(fit: Quantities) -> LeaveOneOut:
     """Leave out each study of a fit in turn."""
-    exact = fit.exact
+    exact: ExactPosterior = fit.exact
     left = delete_each(exact)
     finite = exact.problem.finite
     T = coordinates(fit.design)

@@ -17,13 +17,13 @@ from alliance_meta.errors import InputError
 from alliance_meta.options import did_you_mean
 
 if TYPE_CHECKING:
-    from alliance_meta.bayes.exact.results import ExactResults
+    from alliance_meta.bayes.exact.quantities import Quantities
 
 TauPriors = Sequence[TauPrior] | Mapping[str, Sequence[TauPrior]]
 
 
 def prior_grid(
-    fit: ExactResults, *, tau_priors: TauPriors | None, mu_priors: Sequence[EffectPrior] | None
+    fit: Quantities, *, tau_priors: TauPriors | None, mu_priors: Sequence[EffectPrior] | None
 ) -> pd.DataFrame:
     """Return a table with one row per combination of priors."""
     own = fit.priors
@@ -66,7 +66,7 @@ def _choices(own: Priors, given: TauPriors | None) -> list[list[TauPrior]]:
     return found
 
 
-def _row(fit: ExactResults, exact: Any, priors: Priors) -> dict[str, Any]:
+def _row(fit: Quantities, exact: Any, priors: Priors) -> dict[str, Any]:
     tails = np.array([0.5 * (1.0 - fit.level), 0.5, 0.5 * (1.0 + fit.level)])
     row = fit._mean_row[None]
     new = exact.new_effects(row).quantile(tails)[0]

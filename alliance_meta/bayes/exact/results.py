@@ -15,11 +15,11 @@ from alliance_meta.bayes.exact import draws as _draws
 from alliance_meta.bayes.exact import evidence
 from alliance_meta.bayes.exact import export as results_export
 from alliance_meta.bayes.exact import text as results_text
-from alliance_meta.bayes.exact.draws import Drawn, draw
+from alliance_meta.bayes.exact.draws import draw
 from alliance_meta.bayes.exact.leave_out import LeaveOneOut, leave_one_out
 from alliance_meta.bayes.exact.predict import predict, predict_rows
 from alliance_meta.bayes.exact.prior_grid import TauPriors, prior_grid
-from alliance_meta.bayes.exact.quantities import Quantities
+from alliance_meta.bayes.exact.quantities import Drawn, Quantities
 from alliance_meta.bayes.exact.setup import Priors, PriorSet, exact_problem, with_tau
 from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis, shown
 from alliance_meta.bayes.marginals import LACKS, IntervalKind, Marginal
@@ -40,20 +40,7 @@ from alliance_meta.tables.format import brief
 class ExactResults(Quantities):
     """What the exact posteriors of two-level and of three-level models answer alike."""
 
-    lacks: ClassVar[Mapping[str, str]] = LACKS
     _words, _tables = results_text, results_export
-
-    notes: tuple[Note, ...]
-
-    @property
-    def log_marginal_likelihood(self) -> float:
-        """Log of the density of the data under model and priors; not applicable with an improper prior."""
-        return self.priors.evidence(self.exact.log_marginal)
-
-    @property
-    def error_bound(self) -> float:
-        """What the quadrature may have lost: relative of the marginal likelihood, absolute of any probability."""
-        return self.exact.error
 
     def tidy(self, *, level: float | None = None, interval: IntervalKind | None = None) -> pd.DataFrame:
         """Return one row per quantity, unrounded, on the analysis scale.
@@ -210,39 +197,6 @@ class ExactResults(Quantities):
             and ``theta`` by row.
         """
         return _draws.to_arviz(self, draws=draws, seed=seed, chains=chains)
-
-    def _drawn(self, rng: np.random.Generator, draws: int) -> Drawn:
-        """Draw standard deviations, coefficients, the spread of a new effect, and true effects."""
-        raise NotImplementedError
-
-    def _solver(self, priors: Priors) -> Callable[[Any], Any]:
-        """Return what solves the model with these priors and others of the standard deviations; `prior_grid` asks."""
-        raise NotImplementedError
-
-    def loo(self) -> LeaveOneOut:
-        """Leave out each row in turn, exactly."""
-        raise NotImplementedError
-
-    @property
-    def _model_words(self) -> list[str]:
-        """The first line of a summary, and what else it says of the model."""
-        raise NotImplementedError
-
-    @property
-    def _method_words(self) -> tuple[str, str]:
-        """What was fitted, and how it was integrated, for a methods section."""
-        raise NotImplementedError
-
-    @property
-    def _nesting(self) -> dict[str, dict[str, Any]]:
-        """What a model of effects within studies adds to each part of `to_dict`."""
-        return {"model": {}, "statistics": {}, "studies": {}}
-
-    @cached_property
-    def _bayes_factors(self) -> dict[str, BayesFactor]:
-        """The Bayes factors of every summary."""
-        names = [name for name in dict.fromkeys(("mu", *self.names)) if name != INTERCEPT]
-        return {f"{one} = 0": shown(self, f"{one} = 0") for one in (*names, *self.priors.tau_names)}
 
 
 @dataclass(frozen=True, eq=False, repr=False)

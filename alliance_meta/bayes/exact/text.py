@@ -18,12 +18,12 @@ from alliance_meta.tables.format import brief, fixed, level_text, probability
 if TYPE_CHECKING:
     import pandas as pd
 
-    from alliance_meta.bayes.exact.results import BayesianResults, ExactResults
+    from alliance_meta.bayes.exact.quantities import Quantities
 
 CENTRED = "the mean effect at the average of the moderators"
 
 
-def document(fit: ExactResults) -> Document:
+def document(fit: Quantities) -> Document:
     """Return what the fit says."""
     title, *more = fit._model_words
     return wording.document(
@@ -63,7 +63,7 @@ def posterior_table(fit: Any, frame: pd.DataFrame, scale: str | None = None, **m
     return table_of(frame, {**dict.fromkeys(COLUMNS, 4), **more}, caption)
 
 
-def _evidence(fit: ExactResults) -> list[str]:
+def _evidence(fit: Quantities) -> list[str]:
     lines = probabilities(fit) if fit.design.has_intercept else []
     for one in fit._bayes_factors.values():
         lines.append(str(one) if one.bf01 == one.bf01 else f"{one.hypothesis}: no Bayes factor, {_reason(one.bf01)}")
@@ -97,7 +97,7 @@ def prior_words(fit: Any, priors: Mapping[str, Prior]) -> str:
     return "; ".join(f"{names.get(name, name)}: {prior}" for name, prior in priors.items())
 
 
-def methods(fit: ExactResults) -> str:
+def methods(fit: Quantities) -> str:
     """Return the sentences for a methods section."""
     factors = "" if fit.priors.improper else " Bayes factors compare marginal likelihoods under these priors."
     what, how = fit._method_words
@@ -113,7 +113,7 @@ def bound(error: float) -> str:
     return "below 1e-10" if error < 1e-10 else f"of at most {brief(error, 1)}"
 
 
-def r_code(fit: BayesianResults) -> str:
+def r_code(fit: Quantities) -> str:
     """Return the R code (bayesmeta) that fits the same model."""
     lines = ["library(bayesmeta)", "library(metafor)", *data(fit)]
     coefficients = zip(fit.priors.names, fit.priors.coefficients, strict=True)
@@ -123,7 +123,7 @@ def r_code(fit: BayesianResults) -> str:
             comment(f"bayesmeta has normal and flat priors of effects only; a flat one stands for {', '.join(heavy)}")
         )
     interval = "central" if fit.interval == "eti" else "shortest"
-    tau = f'tau.prior={fit.priors.tau.spelled("bayesmeta")}, interval.type="{interval}"'
+    tau = f'tau.prior={fit.priors.taus[0].spelled("bayesmeta")}, interval.type="{interval}"'
     if fit.design.formula == "1":
         mean, sd = _r_normal(fit, 0)
         prior = "" if sd == "NA" else f"mu.prior=c({mean}, {sd}), "
@@ -139,6 +139,6 @@ def r_code(fit: BayesianResults) -> str:
     return "\n".join(lines)
 
 
-def _r_normal(fit: BayesianResults, j: int) -> tuple[str, str]:
+def _r_normal(fit: Quantities, j: int) -> tuple[str, str]:
     prior = fit.priors.coefficients[j]
     return (f"{prior.mean:.15g}", f"{prior.sd:.15g}") if isinstance(prior, Normal) else ("NA", "NA")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from alliance_meta.bayes.exact.model_notes import multilevel_notes
 from alliance_meta.bayes.exact.setup import check_kind, choose_priors, coordinates, gaussians
+from alliance_meta.bayes.marginals import IntervalKind
 from alliance_meta.bayes.priors import TAU
-from alliance_meta.bayes.priors.prior import TauPrior
+from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.three_level.priors import MultilevelPriors
 from alliance_meta.bayes.three_level.results import BayesianMultilevelResults
 from alliance_meta.bayes.three_level.terms import TwoTerms, read_terms
@@ -22,22 +23,29 @@ from alliance_meta.errors import InputError
 from alliance_meta.notes import merge_notes
 from alliance_meta.options import did_you_mean
 
-if TYPE_CHECKING:
-    from alliance_meta.bayes.exact.model import BayesianModel
 
-
-def fit_multilevel(model: BayesianModel, random: str | Sequence[str]) -> BayesianMultilevelResults:
+def fit_multilevel(
+    effects: EffectSizes,
+    *,
+    mods: str,
+    random: str | Sequence[str],
+    V: Any,
+    mu_prior: EffectPrior,
+    tau_prior: TauPrior | Mapping[str, TauPrior],
+    beta_prior: EffectPrior | Mapping[str, EffectPrior] | None,
+    level: float,
+    interval: IntervalKind,
+) -> BayesianMultilevelResults:
     """Solve a model with random terms by quadrature over both standard deviations."""
-    effects = model.effects
-    V = _covariance(model.V, effects)
-    design = design_of(model.mods, effects)
+    V = _covariance(V, effects)
+    design = design_of(mods, effects)
     if not design.rows.all():
         effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
         V = None if V is None else V.take(design.rows)
     terms = read_terms(random, effects)
     _check_blocks(terms, V)
-    taus = _tau_priors(model.tau_prior, terms, effects)
-    chosen = choose_priors(design, model.mu_prior, taus[0], model.beta_prior)
+    taus = _tau_priors(tau_prior, terms, effects)
+    chosen = choose_priors(design, mu_prior, taus[0], beta_prior)
     priors = MultilevelPriors(terms.names, chosen.names, chosen.coefficients, taus)
     data = problem(effects, design, priors, terms, V)
     exact = solve_multilevel(data, *priors.densities)
@@ -45,8 +53,8 @@ def fit_multilevel(model: BayesianModel, random: str | Sequence[str]) -> Bayesia
         effects=effects,
         design=design,
         priors=priors,
-        level=model.level,
-        interval=model.interval,
+        level=level,
+        interval=interval,
         exact=exact,
         group=terms.group,
         levels=terms.levels,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.bayes.exact.draws import Drawn
+from alliance_meta.bayes.exact.quantities import Drawn
 from alliance_meta.bayes.exact.leave_out import LeaveOneOut
 from alliance_meta.bayes.exact.results import ExactResults
 from alliance_meta.bayes.exact.setup import Priors
