@@ -18,7 +18,7 @@ from alliance_meta.bayes.averaged.averages import Averaged
 from alliance_meta.bayes.averaged.bias_models import BiasModel, WeightFunction
 from alliance_meta.bayes.averaged.bias_parts import EnsembleModel
 from alliance_meta.bayes.averaged.quantity import AveragedMarginal
-from alliance_meta.bayes.exact.export import COLUMNS, row
+from alliance_meta.bayes.exact.output import COLUMNS, row
 from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis
 from alliance_meta.bayes.priors.effect import Normal
 from alliance_meta.bayes.priors.prior import TauPrior

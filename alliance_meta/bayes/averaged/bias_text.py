@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from alliance_meta.bayes.averaged.bias_models import PET, PSMA, BiasModel, WeightFunction
 from alliance_meta.bayes.averaged.text import averages, inclusion_table
-from alliance_meta.bayes.exact.text import intervals_line
+from alliance_meta.bayes.exact.output import intervals_line
 from alliance_meta.bayes.priors.effect import Normal
 from alliance_meta.bayes.priors.tau import InverseGamma
 from alliance_meta.results import wording

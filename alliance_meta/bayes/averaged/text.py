@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alliance_meta.bayes.exact.text import CENTRED, intervals_line
+from alliance_meta.bayes.exact.output import CENTRED, intervals_line
 from alliance_meta.results import wording
 from alliance_meta.tables.document import Document, Kind, Table, cut, table_of
 from alliance_meta.tables.format import brief, factor, fixed, fixed_interval, level_text

@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 from alliance_meta._typing import Array
 from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.arviz_bridge import Smoothed
-from alliance_meta.bayes.exact.export import column
+from alliance_meta.bayes.exact.output import column
 from alliance_meta.bayes.pymc.recipe import Recipe
 from alliance_meta.bayes.sampled.gate import FAILED
 from alliance_meta.bayes.sampled.refits import NO_PIT, refit_without

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from alliance_meta.bayes.exact.text import (
+from alliance_meta.bayes.exact.output import (
     about,
     interval_words,
     intervals_line,

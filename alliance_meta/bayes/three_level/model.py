@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,71 @@ from alliance_meta.bayes.exact.setup import check_kind, choose_priors, coordinat
 from alliance_meta.bayes.marginals import IntervalKind
 from alliance_meta.bayes.priors import TAU
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
-from alliance_meta.bayes.three_level.priors import MultilevelPriors
+from alliance_meta.bayes.three_level.quantities import MultilevelPriors
 from alliance_meta.bayes.three_level.results import BayesianMultilevelResults
-from alliance_meta.bayes.three_level.terms import TwoTerms, read_terms
 from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
+from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.three_level.posterior import MultilevelData, multilevel_data, proper, solve_multilevel
 from alliance_meta.design import Design, design_of
+from alliance_meta.effects.dependent.groups import ROWS, expand, factor, sides
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.notes import merge_notes
 from alliance_meta.options import did_you_mean
+
+
+@dataclass(frozen=True, eq=False)
+class TwoTerms:
+    """A grouping and the rows within it.
+
+    Attributes
+    ----------
+    names : tuple of str
+        As `MultilevelModel` has them.
+    group : ndarray of int, shape (k,)
+        Group of each row, numbered as they first appear.
+    levels : tuple of str
+        What each group is called.
+    """
+
+    names: tuple[str, str]
+    group: IntArray
+    levels: tuple[str, ...]
+
+
+def read_terms(random: str | Sequence[str], effects: EffectSizes) -> TwoTerms:
+    """Read ``"~ 1 | study_id/es_id"``, ``"study_id/es_id"`` or ``("lab", "es_id")``.
+
+    Raises
+    ------
+    InputError
+        An unknown column or one with missing values; other terms than a grouping and the rows within it.
+    """
+    items = [random] if isinstance(random, str) else [str(one) for one in random]
+    paths: list[str] = []
+    for item in items:
+        left, right = sides(item)
+        if left != "1":
+            raise _refused(random, f"{item.strip()!r} is no random intercept")
+        paths += expand(right)
+    repeated = sorted({name for name in paths if paths.count(name) > 1})
+    if repeated:
+        raise InputError(f"random names {', '.join(repeated)} twice")
+    found = [(name, *factor(name, effects)) for name in paths]
+    if len(found) != 2:
+        raise _refused(random, f"{len(found)} term{'s' if len(found) != 1 else ''} where there must be two")
+    (outer, levels, group), (inner, _, rows) = sorted(found, key=lambda one: len(one[1]))
+    if len(np.unique(rows)) < effects.k:
+        raise _refused(random, f"several rows share one {inner}")
+    return TwoTerms((outer, inner), group, tuple(levels))
+
+
+def _refused(random: object, why: str) -> InputError:
+    return InputError(
+        f"random={random!r}: {why}. Exact posteriors are there for random intercepts of a grouping and of the rows "
+        f"within it, random='~ 1 | study_id/{ROWS}'. Slopes, crossed factors, outcomes within studies, a single term "
+        "or more levels need a sampler: write them with bayes.pymc, such as bayes.pymc.multilevel"
+    )
 
 
 def fit_multilevel(
