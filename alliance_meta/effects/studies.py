@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -20,9 +20,6 @@ from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.effects.sheet.columns import YEAR_PRINTED, canonical_name, rank_of
 from alliance_meta.errors import CodingError, DependenceWarning, InputError, Problem
 from alliance_meta.notes import Note, warn_note
-
-if TYPE_CHECKING:
-    from alliance_meta.effects.table import EffectSizes
 
 # What str() makes of an empty cell: study_id is text whatever it was in the sheet.
 EMPTY = ("", "nan", "NaN", "None", "<NA>", "NaT")
@@ -196,7 +193,19 @@ def spaced(number: int) -> str:
     return f"{number:,}".replace(",", " ")
 
 
-def dependence_notes(effects: EffectSizes, *, stacklevel: int = 5) -> list[Note]:
+class Effects(Protocol):
+    """Effects that know how many they are, and of how many studies."""
+
+    @property
+    def k(self) -> int:
+        """Number of effects."""
+
+    @property
+    def n_studies(self) -> int:
+        """Number of studies."""
+
+
+def dependence_notes(effects: Effects, *, stacklevel: int = 5) -> list[Note]:
     """Warn, and return the note, where several effects of one study are about to be taken as independent."""
     if effects.k == effects.n_studies:
         return []
@@ -209,7 +218,7 @@ def dependence_notes(effects: EffectSizes, *, stacklevel: int = 5) -> list[Note]
     return [warn_note(DEPENDENT, message, DependenceWarning, stacklevel=stacklevel)]
 
 
-def refuse_dependent(effects: EffectSizes, dependent: str | None, what: str) -> None:
+def refuse_dependent(effects: Effects, dependent: str | None, what: str) -> None:
     """Refuse a comparison of models that only holds for independent effects, unless told ``dependent="ignore"``."""
     if dependent not in (None, "ignore"):
         raise InputError(f"dependent={dependent!r} is not known; it is None or 'ignore'")

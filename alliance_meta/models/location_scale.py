@@ -14,8 +14,8 @@ from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, DesignError, InputError, TruncationWarning
 from alliance_meta.notes import Note, merge_notes, warn_note
 from alliance_meta.options import Link, Test, check_level, check_option
+from alliance_meta.results.coefficients import FitSettings
 from alliance_meta.results.location_scale import LocationScaleResults
-from alliance_meta.results.settings import FitSettings
 
 LikelihoodMethod = Literal["REML", "ML"]
 # Fewer effects than this per coefficient of the scale part leave its estimates to chance.

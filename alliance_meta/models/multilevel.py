@@ -24,9 +24,9 @@ from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, DesignError, InputError, NotIdentifiedWarning
 from alliance_meta.notes import Note, merge_notes, warn_note
 from alliance_meta.options import Degrees, Struct, check_level, check_option, did_you_mean
+from alliance_meta.results.coefficients import FitSettings
 from alliance_meta.results.components import RandomTerm
 from alliance_meta.results.multilevel import MultilevelResults
-from alliance_meta.results.settings import FitSettings
 from alliance_meta.tables.format import brief
 
 PARAMETERS = {"CS": ("tau2", "rho"), "ID": ("tau2",), "AR": ("tau2", "rho"), "CAR": ("tau2", "rho")}

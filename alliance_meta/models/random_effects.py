@@ -26,8 +26,8 @@ from alliance_meta.errors import (
 from alliance_meta.models.location_scale import LocationScaleModel
 from alliance_meta.notes import Note, merge_notes, warn_note
 from alliance_meta.options import Tau2Method, Test, check_level, check_option
+from alliance_meta.results.coefficients import FitSettings
 from alliance_meta.results.random_effects import RandomEffectsResults
-from alliance_meta.results.settings import FitSettings
 from alliance_meta.tables.format import brief, fixed, level_text
 
 # Cochrane Handbook, chapter 10: meta-regression only from about ten studies.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -135,11 +136,12 @@ class Fit(Result):
         """Return the degrees of freedom of the t statistic of each combination of coefficients X (m, p)."""
         raise InputError(self.why_not("t test of its coefficients"))
 
-    def _by(self, noun: str, module: ModuleType | None) -> Any:
+    def _by(self, noun: str, module: ModuleType | None, *more: Any) -> Any:
         """Return what the function of this name in a module of the family makes of the fit."""
-        if not hasattr(module, noun):
+        home = module or sys.modules[type(self).__module__]
+        if not hasattr(home, noun):
             raise InputError(self.why_not(noun))
-        return getattr(module, noun)(self)
+        return getattr(home, noun)(self, *more)
 
     def _level(self, level: float | None) -> float:
         used = self.level if level is None else level

@@ -17,7 +17,7 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 
 if TYPE_CHECKING:
-    from alliance_meta.results.multilevel import MultilevelResults
+    from alliance_meta.results.multilevel_quantities import MultilevelQuantities
 
 GIVEN = "given, not estimated"
 OPEN = "the likelihood stays too high as far as it was followed"
@@ -52,7 +52,7 @@ class Slot:
         return replace(made, values=made.values**self.power, estimate=self.estimate, lb=lb, ub=ub, edges=(low, high))
 
 
-def slots(fit: MultilevelResults) -> Iterator[Slot]:
+def slots(fit: MultilevelQuantities) -> Iterator[Slot]:
     """Yield every variance and correlation, in the order of ``fit.components``; without a fit where it was given."""
     estimates = {str(name): float(value) for name, value in fit.components["estimate"].items()}
     base = by_name(fit)
@@ -68,7 +68,7 @@ def slots(fit: MultilevelResults) -> Iterator[Slot]:
             yield Slot(name, estimates[name], None if fixed else base, part.start + offset, power)
 
 
-def by_name(fit: MultilevelResults) -> MixedFit:
+def by_name(fit: MultilevelQuantities) -> MixedFit:
     """Return the fit with standard deviations and a correlation in the place of Cholesky factors of one or two."""
     found, problem = fit.fitted, fit.point.problem
     for at, (term, part) in enumerate(fit._parts):
@@ -113,7 +113,7 @@ def _exchanged(fit: MixedFit, at: int, structure: Structure, theta: Array) -> Mi
     return replace(fit, point=new.at(values), at_bound=np.zeros(new.n, dtype=bool))
 
 
-def curves(fit: MultilevelResults, *, level: float, points: int) -> dict[str, ProfileCurve | NotApplicable]:
+def curves(fit: MultilevelQuantities, *, level: float, points: int) -> dict[str, ProfileCurve | NotApplicable]:
     """Return the profile of every variance and correlation; the reason for one that was given."""
     found: dict[str, ProfileCurve | NotApplicable] = {}
     for slot in slots(fit):

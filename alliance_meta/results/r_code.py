@@ -13,9 +13,11 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.core.correlations.pearson import r_to_z, unbiased_r, var_r, var_z
+from alliance_meta.effects.dependent.groups import ROWS
 from alliance_meta.errors import InputError
 
 if TYPE_CHECKING:
+    from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
     from alliance_meta.design import Design
     from alliance_meta.effects.table import EffectSizes
 
@@ -28,6 +30,8 @@ RESERVED = frozenset(
 SYNTACTIC = re.compile(r"(?:[A-Za-z]|\.(?![0-9]))[A-Za-z0-9._]*\Z")
 # More rows than these are written to a file of their own, not into the code.
 MOST_ROWS = 200
+# What clusters are called that were given as codes.
+GIVEN_CLUSTER = "given cluster"
 FILES = (".csv", ".tsv", ".tab", ".txt", ".dat")
 # What the reader adapted in a way that R would not: the effects are written out.
 ADAPTED = frozenset(
@@ -426,3 +430,45 @@ def _factors(designs: Sequence[Design], effects: EffectSizes) -> list[str]:
         for key, words in levels.items()
         if key in frame and not pd.api.types.is_numeric_dtype(frame[key])
     ]
+
+
+def mods_argument(fit: Any) -> str | None:
+    """Return the moderators of a fit as metafor takes them."""
+    return None if fit.design.formula == "1" else f"~ {formula(fit.design.formula)}"
+
+
+def level_argument(level: float) -> str | None:
+    """Return a level as metafor takes it, nothing for the usual one."""
+    return None if level == 0.95 else value(100 * level)
+
+
+def joint_call(fit: Any, arguments: str) -> list[str]:
+    """Return the call that tests all moderators together, where there are several coefficients of them."""
+    slots = [i + 1 for i in fit.design.tested]
+    if len(slots) < 2:
+        return []
+    whole = slots[-1] - slots[0] + 1 == len(slots)
+    chosen = f"{slots[0]}:{slots[-1]}" if whole else f"c({', '.join(map(str, slots))})"
+    return [f'Wald_test(fit, constraints=constrain_zero({chosen}), {arguments}, test="HTZ")']
+
+
+def path(term: str) -> str:
+    """Return a factor, or factors within one another, as R names them."""
+    return "/".join(name(part.strip()) for part in term.split("/"))
+
+
+def covariance(V: SamplingCovariance) -> str:
+    """Return the call that makes V of one assumed correlation; any other is written out."""
+    if V.rho is not None:
+        named = {
+            "cluster": name(V.cluster or "cluster"),
+            "subgroup": name(str(V.settings["subgroup"])) if "subgroup" in V.settings else None,
+            "obs": ROWS,
+            "data": "dat",
+            "rho": value(V.rho),
+        }
+        return call("vcalc", "vi", **named)
+    k = len(V.vi)
+    if k > MOST_ROWS // 4:
+        return f"as.matrix(read.csv({quoted('V.csv')}, header=FALSE))  {comment('numpy.savetxt of fit.V.to_dense()')}"
+    return call("matrix", vector(V.to_dense().ravel()), str(k))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -10,23 +11,97 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.core.distributions import critical_value
-from alliance_meta.core.robust.sandwich import DiagonalWorking
-from alliance_meta.core.univariate.fit import UnivariateFit
+from alliance_meta.core.robust.sandwich import WHOLE, DiagonalWorking
+from alliance_meta.core.univariate import tau2
+from alliance_meta.core.univariate.fit import GENERALISED_Q, UnivariateFit
+from alliance_meta.core.univariate.searches import NO_ROOT
+from alliance_meta.core.univariate.tau2 import estimate_tau2
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import RobustType, Scale, Tau2IntervalKind, check_level, check_option
-from alliance_meta.results import export, text
+from alliance_meta.results import wording
+from alliance_meta.results.coefficients import FitSettings
 from alliance_meta.results.contrasts import contrast
+from alliance_meta.results.export import columns_of, plain, tidy
 from alliance_meta.results.fit import Fit
-from alliance_meta.results.heterogeneity import tau2_interval
 from alliance_meta.results.predictions import predict_rows, rows_to_predict, to_scale
 from alliance_meta.results.quantities import FittedQuantities
+from alliance_meta.results.r_code import call, comment, data, level_argument, mods_argument, quoted, value, vector
 from alliance_meta.results.robust import RobustResults, robust_results
-from alliance_meta.results.settings import FitSettings
 from alliance_meta.results.teststats import Interval, WaldTest
+from alliance_meta.tables.document import Document
+from alliance_meta.tables.format import brief, fixed, fixed_interval, level_text, plain_df
+
+
+def tau2_interval(fit: RandomEffectsResults, *, kind: str, level: float) -> Interval:
+    """Return the interval for tau2 by the method `kind`; every value is `NotApplicable` where it has none."""
+    reason = _why_not(fit, kind)
+    if reason is not None:
+        gone = NotApplicable(reason)
+        return Interval(gone, gone, gone, level, kind, "tau2")
+    if kind == "PL":
+        return _profile_likelihood(fit, level)
+    estimate, (lb, ub) = fit.tau2, _bounds(fit, kind, level)
+    if kind == "SJ":
+        estimate = float(estimate_tau2(fit.fitted.batch, method="SJ").tau2[0])
+    return Interval(estimate, lb, ub, level, kind, "tau2")
+
+
+def _profile_likelihood(fit: RandomEffectsResults, level: float) -> Interval:
+    parts = tau2.profile_likelihood(
+        fit.effects.yi,
+        fit.effects.vi,
+        fit.design.X,
+        restricted=fit.method == "REML",
+        level=level,
+        lowest=fit.settings.tau2_min,
+    )
+    remark = ""
+    if len(parts) > 1:
+        listed = " and ".join(f"[{brief(lb, 4)}, {brief(ub, 4)}]" for lb, ub in parts)
+        remark = (
+            f"The likelihood has several peaks: the values not far below the highest are {listed}, and none between."
+        )
+    return Interval(fit.tau2, parts[0][0], parts[-1][1], level, "PL", "tau2", remark)
+
+
+def _bounds(fit: RandomEffectsResults, kind: str, level: float) -> tuple[float, float]:
+    y, v, X = fit.effects.yi, fit.effects.vi, fit.design.X
+    if kind == "QP":
+        return tau2.q_profile(y, v, X, level=level)
+    if kind == "GENQ":
+        weights = fit.fitted.own_weights
+        weights = 1.0 / v if weights is None else weights
+        tails = (0.5 * (1.0 + level), 0.5 * (1.0 - level))
+        lb, ub = (tau2.generalised_q(fit.fitted.batch, weights, probability=tail) for tail in tails)
+        return max(lb, 0.0), 0.0 if ub == NO_ROOT else ub
+    if kind == "HT":
+        return tau2.higgins_thompson(QE=fit.QE, k=fit.k, H2=fit.H2, vt=fit.vt, level=level)
+    if kind == "SJ":
+        sj = float(estimate_tau2(fit.fitted.batch, method="SJ").tau2[0])
+        return tau2.sidik_jonkman(tau2=sj, df=fit.k - fit.p, level=level)
+    if kind == "Wald":
+        return tau2.wald(tau2=fit.tau2, se=fit.se_tau2, level=level)
+    return tau2.wald_log(tau2=fit.tau2, se=fit.se_tau2, level=level)
+
+
+def _why_not(fit: RandomEffectsResults, kind: str) -> str | None:
+    if fit.method == "EE":
+        return "an equal-effects model has no tau2"
+    if kind == "PL" and fit.method not in ("ML", "REML"):
+        raise InputError(f"kind='PL' profiles a likelihood; fit with method='ML' or 'REML', not {fit.method!r}")
+    if kind == "HT" and fit.design.formula != "1":
+        return "the test-based interval is for models without moderators"
+    if kind == "HT" and fit.k <= 2:
+        return "the test-based interval needs more than 2 effects"
+    if kind == "Wald-log" and not fit.tau2 > 0:
+        return "the logarithm of tau2 = 0 does not exist"
+    if kind in ("Wald", "Wald-log") and fit.settings.tau2 is not None:
+        return "tau2 was given, not estimated"
+    return None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -52,7 +127,6 @@ class RandomEffectsResults(FittedQuantities):
 
     called = "a random-effects model"
     lacks: ClassVar[Mapping[str, str]] = {"sigma2": "its variance between studies is tau2"}
-    _words, _tables = text, export
 
     effects: EffectSizes
     design: Design
@@ -303,3 +377,235 @@ def check_fit(fit: object, who: str) -> None:
         own = "fit one of the same effects" if isinstance(fit, Fit) else "call .fit() first"
         mend = "leave scale out" if type(fit).__name__ == "LocationScaleResults" else own
         raise InputError(f"{who} needs a fitted RandomEffectsModel, not {type(fit).__name__}; {mend}")
+
+
+INFERENCE = {
+    "knha": "Knapp-Hartung (t)",
+    "adhoc": "Knapp-Hartung, factor not below 1 (t)",
+    "z": "Wald (normal)",
+    "t": "t distribution",
+}
+ESTIMATORS = {
+    **wording.ESTIMATORS,
+    "DL": "the DerSimonian-Laird estimator",
+    "HE": "the Hedges estimator",
+    "HS": "the Hunter-Schmidt estimator",
+    "HSk": "the Hunter-Schmidt estimator with small-sample correction",
+    "DL2": "the two-step DerSimonian-Laird estimator",
+    "HE2": "the two-step Hedges estimator",
+    "GENQ": "the generalised Q method with weights 1/v",
+    "GENQM": "the median-unbiased generalised Q method with weights 1/v",
+    "DLIT": "the iterated DerSimonian-Laird estimator",
+    "SJIT": "the iterated Sidik-Jonkman estimator",
+    "PMM": "the median-unbiased Paule-Mandel estimator",
+    "SJ": "the Sidik-Jonkman estimator",
+    "PM": "the Paule-Mandel estimator",
+    "EB": "the empirical Bayes estimator",
+}
+
+
+def r_code(fit: RandomEffectsResults, uses: tuple[str, ...] = ()) -> str:
+    """Return metafor's ``rma`` of a random-effects model."""
+    on_r = ["predict(fit, transf=transf.ztor)"] if fit.effects.measure == "ZCOR" else []
+    settings, lines = fit.settings, ["library(metafor)", *data(fit, uses=uses)]
+    if fit.method in ("DL2", "HE2"):
+        text = f'metafor has no two-step estimator ({fit.method}); its one-step form is method="{fit.method[:2]}"'
+        lines.append(comment(text))
+    if settings.weights is not None:
+        lines.append(f"w <- {vector(settings.weights)}")
+    weights = "w" if settings.weights is not None else "1/vi" if settings.method in GENERALISED_Q else None
+    arguments = {
+        "mods": mods_argument(fit),
+        "data": "dat",
+        "method": quoted(fit.method),
+        "test": None if settings.test == "z" else quoted(str(settings.test)),
+        "level": level_argument(fit.level),
+        "tau2": None if settings.tau2 is None else value(settings.tau2),
+        "weights": weights,
+        "control": None if settings.tau2_min == 0 else f"list(tau2.min={value(settings.tau2_min)})",
+    }
+    return "\n".join([*lines, f"fit <- {call('rma', 'yi', 'vi', **arguments)}", *on_r])
+
+
+def document(fit: RandomEffectsResults) -> Document:
+    """Return what the fit says."""
+    kind = "Equal-effects model" if fit.method == "EE" else "Random-effects model"
+    if fit.p > 1 or not fit.design.has_intercept:
+        kind = "Equal-effects meta-regression" if fit.method == "EE" else "Mixed-effects meta-regression"
+    estimator = "" if fit.method == "EE" else f"; tau2 estimator: {fit.method}"
+    if fit.settings.tau2 is not None:
+        estimator = "; tau2 given"
+    weights = "; weights given" if fit.settings.weights is not None else ""
+    new = [] if fit.method == "EE" else wording.prediction(fit, "a new study", _rule(fit))
+    return wording.document(
+        fit,
+        f"{kind} (k = {fit.k}{estimator})",
+        [fit.effects.heading, f"Inference: {INFERENCE[fit.inference]}{weights}", *wording.moderated(fit)],
+        _heterogeneity(fit),
+        wording.moderator_test(fit),
+        wording.coefficients(fit),
+        [*wording.as_r(fit), *new],
+    )
+
+
+def _rule(fit: RandomEffectsResults) -> str:
+    df = fit.fitted.coefficients.df
+    return "normal" if df is None else f"t({plain_df(df)})"
+
+
+def _heterogeneity(fit: RandomEffectsResults) -> list[str]:
+    if fit.k == fit.p:
+        return ["Heterogeneity: not estimable, no effects to spare beyond the coefficients"]
+    lines = []
+    if fit.method != "EE":
+        interval = fit.confint_tau2()
+        error = "given" if isinstance(fit.se_tau2, NotApplicable) else f"SE {fixed(fit.se_tau2)}"
+        lines += [
+            f"tau2 = {fixed(fit.tau2)} ({error}), {level_text(fit.level)} CI "
+            f"{fixed_interval(interval.lb, interval.ub)} (Q-profile)",
+            f"tau  = {fixed(fit.tau)}   H2 = {fixed(fit.H2, 2)}",
+        ]
+    source = "Q" if fit.method == "EE" else "tau2"
+    lines.append(f"I2   = {fixed(fit.I2, 2)} % (from {source}; from Q: {fixed(fit.I2_Q, 2)} %)")
+    if not isinstance(fit.R2, NotApplicable):
+        lines.append(f"R2   = {fixed(fit.R2, 2)} % of the heterogeneity without moderators")
+    return [*lines, wording.q_test(fit)]
+
+
+def methods(fit: RandomEffectsResults) -> str:
+    """Return the sentences for a methods section, made from the settings of this fit."""
+    effects = fit.effects
+    scales = {
+        "ZCOR": f"{wording.FISHER} for the analysis and back-transformed for presentation.",
+        "COR": f"Raw correlations were analysed with the sampling variance metafor calls {effects.vtype}.",
+        "UCOR": f"Correlations corrected for small-sample bias were analysed (sampling variance {effects.vtype}).",
+    }
+    sentences = [scales.get(effects.measure, "Effect sizes were analysed on the scale given.")]
+    moderators = wording.with_moderators(fit)
+    if fit.method == "EE":
+        sentences.append(f"An equal-effects model{moderators} was fitted to {fit.effects.counted}.")
+    else:
+        how = f"was estimated by {ESTIMATORS[fit.method]} and its confidence interval by the Q-profile method"
+        if fit.settings.tau2 is not None:
+            how = f"was set to {brief(fit.settings.tau2)}"
+        weights = ", with weights given by the analyst" if fit.settings.weights is not None else ""
+        sentences.append(
+            f"A random-effects model{moderators} was fitted to {fit.effects.counted}{weights}; "
+            f"the between-study variance {how}."
+        )
+    reference = {
+        "knha": "Coefficients were tested with the Knapp-Hartung adjustment and a t distribution",
+        "adhoc": "Coefficients were tested with the Knapp-Hartung adjustment, its factor never below 1, "
+        "and a t distribution",
+        "z": "Coefficients were tested against the normal distribution (Wald)",
+        "t": "Coefficients were tested against a t distribution",
+    }[fit.inference]
+    df = fit.fitted.coefficients.df
+    sentences.append(reference + (f" with {plain_df(df)} degrees of freedom." if df is not None else "."))
+    if fit.method != "EE":
+        rule = "the normal distribution" if df is None else f"t with {plain_df(df)} degrees of freedom"
+        sentences.append(f"Prediction intervals use {rule}. I² is computed from τ².")
+    return " ".join(sentences)
+
+
+def statistics(fit: RandomEffectsResults) -> dict[str, Any]:
+    """Return the model's statistics by name."""
+    m, ddf = fit.QMdf
+    return {
+        "k": fit.k,
+        **fit.effects.counts,
+        "p": fit.p,
+        "method": fit.method,
+        "test": fit.inference,
+        "level": fit.level,
+        "tau2": fit.tau2,
+        "se_tau2": fit.se_tau2,
+        "I2": fit.I2,
+        "I2_Q": fit.I2_Q,
+        "H2": fit.H2,
+        "R2": fit.R2,
+        "QE": fit.QE,
+        "QEdf": fit.QEdf,
+        "QEp": fit.QEp,
+        "QM": fit.QM,
+        "QMdf": m,
+        "QMddf": NotApplicable("chi-squared has none") if ddf is None else ddf,
+        "QMp": fit.QMp,
+        "loglik": fit.loglik,
+        **information_criteria(fit),
+    }
+
+
+def information_criteria(fit: RandomEffectsResults) -> dict[str, float]:
+    """Return AIC, BIC and AICc as metafor counts them (k - p observations under REML)."""
+    parameters = fit.p + (0 if fit.method == "EE" else 1)
+    n = fit.k - fit.p if fit.method == "REML" else fit.k
+    deviance = -2.0 * fit.loglik
+    usable = max(n, parameters + 2)
+    return {
+        "AIC": deviance + 2.0 * parameters,
+        "BIC": deviance + parameters * math.log(n) if n > 0 else NotApplicable("needs k > p"),
+        "AICc": deviance + 2.0 * parameters * usable / (usable - parameters - 1.0),
+    }
+
+
+def to_dict(fit: RandomEffectsResults) -> dict[str, Any]:
+    """Return every number and setting as JSON-ready values."""
+    effects = fit.effects
+    studies = {
+        "slab": list(effects.slab),
+        "study_id": list(effects.study_id),
+        "yi": effects.yi,
+        "vi": effects.vi,
+        "ni": effects.ni,
+        "weight": fit.weights,
+    }
+    scales: tuple[Scale | None, ...] = ("z", "r", "r_mean") if effects.measure == "ZCOR" else (None,)
+    predictions = {}
+    for scale in scales:
+        frame = fit.predict(scale=scale)
+        predictions[frame.attrs["scale"]] = {"label": list(frame.index), **columns_of(frame)}
+    return plain(
+        {
+            "model": {
+                "formula": fit.design.formula,
+                "measure": effects.measure,
+                "vtype": effects.vtype,
+                "scale": effects.scale_label,
+                "direction": effects.direction,
+                "label": fit.model_label,
+            },
+            "statistics": statistics(fit),
+            "tau2_interval": fit.confint_tau2().to_dict(),
+            "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},
+            "vb": fit.vb,
+            "predictions": predictions,
+            "studies": studies,
+            "notes": [note.to_dict() for note in fit.notes],
+            "provenance": effects.provenance.to_dict(),
+        }
+    )
+
+
+def augment(fit: RandomEffectsResults) -> pd.DataFrame:
+    """Return one row per effect with fitted value, residual, leverage, weight and shrunken effect."""
+    effects, X = fit.effects, fit.design.X
+    fitted = X @ fit.beta
+    total = effects.vi + fit.tau2
+    # Var(y - Xb) for b from weights A: (I - H) M (I - H)' on the diagonal, H = X (X'AX)^-1 X'A.
+    hat, spread = fit.fitted.leverage, np.einsum("kp,pq,kq->k", X, fit.fitted.vb, X)
+    left = np.where(hat < WHOLE, total - 2.0 * hat * total + spread, np.nan)
+    columns = {
+        "yi": effects.yi,
+        "vi": effects.vi,
+        "fitted": fitted,
+        "se_fitted": np.sqrt(np.einsum("kp,pq,kq->k", X, fit.vb, X)),
+        "resid": effects.yi - fitted,
+        "rstandard": (effects.yi - fitted) / np.sqrt(left),
+        "hat": hat,
+        "weight": fit.weights,
+        "blup": fit.blup()["pred"].to_numpy(),
+    }
+    out = pd.DataFrame(columns, index=pd.Index(effects.slab, name="slab"))
+    out.attrs.update(scale=effects.scale_label)
+    return out

@@ -13,11 +13,11 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.robust.sandwich import Sandwich
-from alliance_meta.core.robust.satterthwaite import satterthwaite, t_tests
+from alliance_meta.core.robust.satterthwaite import satterthwaite, t_quantile, t_tests
 from alliance_meta.effects.studies import DEPENDENT
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import RobustType, Scale, check_level, check_option
-from alliance_meta.results import robust_text as text
+from alliance_meta.results import wording
 from alliance_meta.results.clustered import (
     Clustered,
     ModelBased,
@@ -27,9 +27,57 @@ from alliance_meta.results.clustered import (
     one_cluster_notes,
 )
 from alliance_meta.results.contrasts import contrast
+from alliance_meta.results.export import columns_of, plain
+from alliance_meta.results.export import tidy as tidy
 from alliance_meta.results.fit import Fit
-from alliance_meta.results.robust_predictions import predict
+from alliance_meta.results.predictions import COLUMNS, rows_to_predict, to_scale
+from alliance_meta.results.r_code import GIVEN_CLUSTER, joint_call, name, quoted, vector
 from alliance_meta.results.teststats import WaldTest
+from alliance_meta.tables.document import Document
+from alliance_meta.tables.format import fixed
+
+# Variances that differ by less, relatively, are one and the same.
+SAME = 1e-9
+
+
+def predict(
+    result: RobustResults, newdata: pd.DataFrame | Mapping[str, Any] | None, *, scale: Scale | None, level: float
+) -> pd.DataFrame:
+    """Return predictions; labels, and the variance of a new effect, are those of the model-based ones."""
+    X, _ = rows_to_predict(result, newdata)
+    model = result.fit.predict(newdata, level=level)
+    tau2 = _heterogeneity(model)
+    ddf = satterthwaite(result.sandwich, X)
+    pred = X @ result.beta
+    se = np.where(np.isnan(ddf), np.nan, np.sqrt(np.einsum("mp,pq,mq->m", X, result.vb, X)))
+    t = t_quantile(level, ddf)
+    half, spread = t * se, t * np.sqrt(se**2 + tau2)
+    values = (pred, se, pred - half, pred + half, pred - spread, pred + spread)
+    frame = pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
+    out = _on_scale(frame, tau2, measure=result.effects.measure, scale=scale)
+    out["ddf"] = ddf
+    out.index = model.index
+    out.attrs["level"] = level
+    if "pi_note" in model.attrs:
+        out.attrs["pi_note"] = model.attrs["pi_note"]
+    return out
+
+
+def _heterogeneity(model: pd.DataFrame) -> Array:
+    """Return the variance of a new true effect: both intervals of a model-based prediction have one multiplier."""
+    mean, new = (model[f"{kind}_ub"].to_numpy() - model[f"{kind}_lb"].to_numpy() for kind in ("ci", "pi"))
+    there = mean > 0
+    ratio = np.where(there, new / np.where(there, mean, 1.0), 1.0)
+    return np.maximum(ratio**2 - 1.0, 0.0) * model["se"].to_numpy() ** 2
+
+
+def _on_scale(frame: pd.DataFrame, tau2: Array, *, measure: str, scale: Scale | None) -> pd.DataFrame:
+    if scale != "r_mean" or not np.ptp(tau2) > SAME * np.max(tau2):
+        return to_scale(frame, measure=measure, scale=scale, tau2=float(tau2[0]))
+    rows = [to_scale(frame.iloc[[i]], measure=measure, scale=scale, tau2=float(t)) for i, t in enumerate(tau2)]
+    out = pd.concat(rows)
+    out.attrs.update(rows[0].attrs)
+    return out
 
 
 class _OfFit:
@@ -74,7 +122,6 @@ class RobustResults(Fit):
         "blup": "see .fit",
         "confint_tau2": "see .fit",
     }
-    _words = _tables = text
     effects, design, level, names = _OfFit(), _OfFit(), _OfFit(), _OfFit()
     tau2, tau, se_tau2, sigma2, loglik = _OfFit(), _OfFit(), _OfFit(), _OfFit(), _OfFit()
     QE, QEdf, QEp, I2, H2, R2, vt = _OfFit(), _OfFit(), _OfFit(), _OfFit(), _OfFit(), _OfFit(), _OfFit()
@@ -257,3 +304,97 @@ def _notes(parts: Clustered, names: tuple[str, ...], ddf: Array) -> list[Note]:
         message = "Every cluster holds one effect: robust against wrong variances, not against dependence."
         notes.append(Note("singleton-clusters", message))
     return [*notes, *parts.notes]
+
+
+ADJUSTMENTS = {
+    "CR0": "no small-sample adjustment",
+    "CR1": "residuals times sqrt(J / (J - 1)), J clusters",
+    "CR1p": "residuals times sqrt(J / (J - p)), J clusters, p coefficients",
+    "CR1S": "residuals times sqrt(J (k - 1) / ((J - 1) (k - p))), J clusters, k effects, p coefficients",
+    "CR2": "bias-reduced linearisation",
+    "CR3": "close to leaving each cluster out in turn",
+}
+
+
+def r_code(fit: RobustResults) -> str:
+    """Return the model with clubSandwich's tests of its coefficients."""
+    model: Any = fit.fit
+    columns = [] if fit.cluster == GIVEN_CLUSTER else fit.cluster.split(" + ")
+    lines = [model._by("r_code", model._words, tuple(columns))]
+    joined = [f"dat${name(column)}" for column in columns]
+    cluster = joined[0] if len(joined) == 1 else f"interaction({', '.join(joined)}, drop=TRUE)"
+    if fit.cluster == GIVEN_CLUSTER:
+        lines.append(f"cluster <- {vector(fit._clusters.labels[code] for code in fit._clusters.cluster)}")
+        cluster = "cluster"
+    arguments = f"vcov={quoted(fit.type)}, cluster={cluster}"
+    return "\n".join([*lines, "library(clubSandwich)", f"coef_test(fit, {arguments})", *joint_call(fit, arguments)])
+
+
+def statistics(fit: RobustResults) -> dict[str, Any]:
+    """Return the statistics by name."""
+    m, ddf = fit.QMdf
+    found = {
+        "k": fit.k,
+        **fit.effects.counts,
+        "p": fit.p,
+        "cluster": fit.cluster,
+        "n_clusters": fit.n_clusters,
+        "type": fit.type,
+        "level": fit.level,
+        "QM": fit.QM,
+        "QMdf": m,
+        "QMddf": ddf,
+        "QMp": fit.QMp,
+    }
+    return found | {name: getattr(fit, name) for name in ("tau2", "I2", "QE", "QEdf", "QEp", "loglik")}
+
+
+def to_dict(fit: RobustResults) -> dict[str, Any]:
+    """Return every number and setting as JSON-ready values."""
+    frame = fit.predict()
+    return plain(
+        {
+            "statistics": statistics(fit),
+            "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},
+            "vb": fit.vb,
+            "omnibus": fit.omnibus.to_dict(),
+            "predictions": {frame.attrs["scale"]: {"label": list(frame.index), **columns_of(frame)}},
+            "clusters": {"label": list(fit._clusters.labels), "effects": fit.sizes},
+            "notes": [note.to_dict() for note in fit.notes],
+            "fit": fit.fit.to_dict(),
+        }
+    )
+
+
+def document(fit: RobustResults) -> Document:
+    """Return what the fit says."""
+    each = wording.effects_per_cluster(fit.sizes)
+    tau2 = fit.tau2
+    return wording.document(
+        fit,
+        f"Cluster-robust inference ({fit.type}; k = {fit.k} effects in {fit.n_clusters} clusters, {each})",
+        [
+            fit.effects.heading,
+            f"Clusters: {fit.cluster}; t tests with Satterthwaite df",
+            f"Model: {fit.fit.document().title}",
+            *wording.moderated(fit),
+            *([f"tau2 = {fixed(tau2)} (of the model)"] if tau2 == tau2 else []),
+        ],
+        wording.moderator_test(fit, "HTZ"),
+        wording.coefficients(fit),
+        wording.on_r(fit),
+    )
+
+
+def methods(fit: RobustResults) -> str:
+    """Return the sentences for a methods section."""
+    several = (
+        " Several coefficients were tested together by the approximate Hotelling test (Tipton & Pustejovsky, 2015)."
+        if len(fit.design.tested) > 1
+        else ""
+    )
+    return (
+        f"{fit.fit.methods_text()} These model-based standard errors, tests and confidence intervals were then "
+        f"replaced by cluster-robust ones ({fit.type}: {ADJUSTMENTS[fit.type]}; {fit.n_clusters} clusters by "
+        f"{fit.cluster}) with Satterthwaite degrees of freedom (Pustejovsky & Tipton, 2018).{several}"
+    )

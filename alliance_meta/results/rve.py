@@ -11,23 +11,192 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.core.robust.rve import RVEFit, Working
+from alliance_meta.core.robust.rve import RVEFit, Working, fit_rve
 from alliance_meta.core.robust.sandwich import DiagonalWorking
-from alliance_meta.core.robust.satterthwaite import estimable
+from alliance_meta.core.robust.satterthwaite import estimable, t_quantile
 from alliance_meta.core.univariate.fit import Coefficients, wald_test
 from alliance_meta.design import Design
 from alliance_meta.effects.dependent.groups import Clusters
 from alliance_meta.effects.table import EffectSizes
+from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import RobustType, Scale
-from alliance_meta.results import rve_export as export
-from alliance_meta.results import rve_text as text
+from alliance_meta.results import wording
 from alliance_meta.results.clustered import ONE_CLUSTER, joint_test
 from alliance_meta.results.coefficients import FittedCoefficients
 from alliance_meta.results.contrasts import contrast
+from alliance_meta.results.export import columns_of, plain
+from alliance_meta.results.predictions import rows_to_predict, to_scale
+from alliance_meta.results.r_code import GIVEN_CLUSTER, call, data, formula, joint_call, name, quoted, value, vector
 from alliance_meta.results.robust import RobustResults, robust_results
 from alliance_meta.results.teststats import WaldTest
+from alliance_meta.tables.document import Document
+from alliance_meta.tables.format import brief, fixed
+
+Newdata = pd.DataFrame | Mapping[str, Any] | None
+NO_VARIANCE = "rests on one cluster alone: no other cluster tells how far it varies"
+
+
+def tidy(fit: RVEResults) -> pd.DataFrame:
+    """Return one row per coefficient."""
+    columns = {
+        "estimate": fit.beta,
+        "se": _named(fit.se),
+        "stat": _named(fit.stat),
+        "ddf": _named(fit.ddf),
+        "pval": _named(fit.pval),
+        "ci_lb": _named(fit.ci_lb),
+        "ci_ub": _named(fit.ci_ub),
+    }
+    out = pd.DataFrame(columns, index=pd.Index(fit.names, name="term"))
+    out.attrs.update(scale=fit.effects.scale_label, level=fit.level)
+    return out
+
+
+def _named(values: Array) -> Any:
+    """Return the values, each NaN with its reason."""
+    if not np.isnan(values).any():
+        return values
+    return np.array([NotApplicable(NO_VARIANCE) if value != value else float(value) for value in values], dtype=object)
+
+
+def statistics(fit: RVEResults) -> dict[str, Any]:
+    """Return the model's statistics by name."""
+    m, ddf = fit.QMdf
+    return {
+        "k": fit.k,
+        **fit.effects.counts,
+        "p": fit.p,
+        "n_clusters": fit.n_clusters,
+        "working": fit.working_model,
+        "small": fit.small,
+        "level": fit.level,
+        "rho": fit.rho,
+        "tau2": fit.tau2,
+        "omega2": fit.omega2,
+        "I2": fit.I2,
+        "QE": fit.QE,
+        "QE_mean": fit.QE_mean,
+        "QM": fit.QM,
+        "QMdf": m,
+        "QMddf": ddf,
+        "QMp": fit.QMp,
+    }
+
+
+def augment(fit: RVEResults) -> pd.DataFrame:
+    """Return one row per effect."""
+    fitted = fit.design.X @ fit.beta
+    columns = {
+        "cluster": [fit.clusters.labels[i] for i in fit.clusters.codes],
+        "yi": fit.effects.yi,
+        "vi": fit.effects.vi,
+        "fitted": fitted,
+        "resid": fit.effects.yi - fitted,
+        "weight": fit.weights,
+    }
+    out = pd.DataFrame(columns, index=pd.Index(fit.effects.slab, name="slab"))
+    out.attrs.update(scale=fit.effects.scale_label)
+    return out
+
+
+def by_cluster(fit: RVEResults) -> pd.DataFrame:
+    """Return one row per cluster."""
+    clusters = fit.clusters
+    columns = {
+        "effects": clusters.sizes,
+        "mean_vi": clusters.mean(fit.effects.vi),
+        "weight": np.bincount(clusters.codes, fit.weights),
+    }
+    return pd.DataFrame(columns, index=pd.Index(clusters.labels, name=clusters.name))
+
+
+def predict(fit: RVEResults, newdata: Newdata, *, scale: Scale | None, level: float) -> pd.DataFrame:
+    """Return predictions, each with its own degrees of freedom."""
+    X, labels = rows_to_predict(fit, newdata)
+    pred, df = X @ fit.beta, fit.fitted.df(X)
+    se = np.where(np.isnan(df), np.nan, np.sqrt(np.einsum("mp,pq,mq->m", X, fit.vb, X)))
+    half = t_quantile(level, df)
+    between = float(fit.tau2) + float(np.nan_to_num(fit.omega2))
+    spread = half * np.sqrt(se**2 + between)
+    columns = {
+        "pred": pred,
+        "se": se,
+        "ci_lb": pred - half * se,
+        "ci_ub": pred + half * se,
+        "pi_lb": pred - spread,
+        "pi_ub": pred + spread,
+    }
+    frame = pd.DataFrame(columns)
+    if scale == "r_mean" and between != between:
+        raise InputError("scale='r_mean' averages over the distribution of effects, which given weights leave unknown")
+    out = to_scale(frame, measure=fit.effects.measure, scale=scale, tau2=between)
+    out["ddf"] = df
+    out.index = pd.Index(labels)
+    out.attrs["level"] = level
+    if between != between:
+        out.attrs["pi_note"] = "weights were given, and tau2 not estimated: there is no prediction interval"
+    return out
+
+
+def sensitivity(fit: RVEResults, rho: Sequence[float]) -> pd.DataFrame:
+    """Return tau2 and the coefficients under other correlations."""
+    if fit.working_model != "CORR":
+        why = "hierarchical effects have no rho" if fit.working_model == "HIER" else "given weights do not use rho"
+        raise InputError(f"sensitivity() varies rho: {why}")
+    wrong = [value for value in rho if not 0 <= value <= 1]
+    if wrong:
+        raise InputError(f"rho={wrong[0]!r} is a correlation of sampling errors and must lie between 0 and 1")
+    effects, own = fit.effects, fit.settings
+    rows = []
+    for assumed in rho:
+        again = fit_rve(
+            effects.yi,
+            effects.vi,
+            fit.design.X,
+            fit.clusters.codes,
+            working="CORR",
+            rho=assumed,
+            weights=None,
+            small=own.small,
+            level=own.level,
+        )
+        found = again.tests
+        for i, term in enumerate(fit.names):
+            values = (found.beta[i], found.se[i], found.df[i], found.pval[i], found.ci_lb[i], found.ci_ub[i])
+            rows.append((float(assumed), term, again.working.tau2, *map(float, values)))
+    columns = ["rho", "term", "tau2", "estimate", "se", "ddf", "pval", "ci_lb", "ci_ub"]
+    out = pd.DataFrame(rows, columns=columns).set_index(["rho", "term"])
+    out.attrs.update(scale=effects.scale_label, level=own.level)
+    return out
+
+
+def to_dict(fit: RVEResults) -> dict[str, Any]:
+    """Return every number and setting as JSON-ready values."""
+    effects = fit.effects
+    return plain(
+        {
+            "model": {
+                "formula": fit.design.formula,
+                "cluster": fit.clusters.name,
+                "working": fit.working_model,
+                "small": fit.small,
+                "measure": effects.measure,
+                "vtype": effects.vtype,
+                "scale": effects.scale_label,
+                "direction": effects.direction,
+            },
+            "statistics": statistics(fit),
+            "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},
+            "vb": fit.vb,
+            "clusters": {"label": list(fit.clusters.labels), **columns_of(by_cluster(fit))},
+            "studies": {"slab": list(effects.slab), **columns_of(augment(fit))},
+            "notes": [note.to_dict() for note in fit.notes],
+            "provenance": effects.provenance.to_dict(),
+        }
+    )
+
 
 GIVEN = "weights were given: no working model was estimated"
 
@@ -67,7 +236,6 @@ class RVEResults(FittedCoefficients):
 
     called = "robust variance estimation"
     lacks: ClassVar[Mapping[str, str]] = {"loglik": "it maximises no likelihood"}
-    _words, _tables = text, export
 
     effects: EffectSizes
     design: Design
@@ -253,7 +421,7 @@ class RVEResults(FittedCoefficients):
         InputError
             For an unknown level of a moderator, or a scale these effects do not have.
         """
-        return export.predict(self, newdata, scale=scale, level=self._level(level))
+        return predict(self, newdata, scale=scale, level=self._level(level))
 
     def sensitivity(self, rho: Sequence[float] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)) -> pd.DataFrame:
         """Refit with other assumed correlations of sampling errors; correlated effects only.
@@ -277,7 +445,7 @@ class RVEResults(FittedCoefficients):
         -----
         R: ``robumeta::sensitivity(fit)``.
         """
-        return export.sensitivity(self, rho)
+        return sensitivity(self, rho)
 
     def robust(self, *, cluster: Any = None, type: RobustType = "CR2") -> RobustResults:
         """Return the same weights with another adjustment for few clusters, or with other clusters.
@@ -308,7 +476,7 @@ class RVEResults(FittedCoefficients):
 
     def by_cluster(self) -> pd.DataFrame:
         """Return one row per cluster: ``effects mean_vi weight``, the weight of all its effects in percent."""
-        return export.by_cluster(self)
+        return by_cluster(self)
 
     def _not_for(self, why: str) -> NotApplicable:
         return NotApplicable(why if self.settings.weights is None else GIVEN)
@@ -322,3 +490,93 @@ class RVEResults(FittedCoefficients):
             return WaldTest(gone, len(matrix), df, gone, null)
         stat, m, pval = wald_test(self.beta, self.vb, matrix, df=df)
         return WaldTest(stat, m, df, pval, null)
+
+
+WORKING = {
+    "CORR": "correlated effects",
+    "HIER": "hierarchical effects",
+    "given": "weights given",
+}
+
+
+def r_code(fit: RVEResults, uses: tuple[str, ...] = ()) -> str:
+    """Return robumeta's ``robu``."""
+    columns = [] if fit.clusters.name == GIVEN_CLUSTER else fit.clusters.name.split(" + ")
+    lines = ["library(robumeta)", "library(clubSandwich)", *data(fit, uses=[*columns, *uses], escalc="metafor::escalc")]
+    named = ", ".join(map(name, columns))
+    study = f"interaction({named}, drop=TRUE)" if len(columns) > 1 else f"factor({named or 'cluster'})"
+    if not columns:
+        lines.append(f"dat$cluster <- {vector(fit.clusters.labels[code] for code in fit.clusters.codes)}")
+    if fit.working_model == "given":
+        lines.append(f"dat$w <- {vector(np.asarray(fit.settings.weights))}")
+    rho = value(fit.settings.rho) if fit.working_model == "CORR" else None
+    arguments = {
+        "data": "dat",
+        "studynum": study,
+        "var.eff.size": "vi",
+        "modelweights": None if fit.working_model == "given" else quoted(fit.working_model),
+        "userweights": "w" if fit.working_model == "given" else None,
+        "rho": rho,
+        "small": value(bool(fit.small)),
+    }
+    lines.append(f"fit <- {call('robu', f'yi ~ {formula(fit.design.formula)}', **arguments)}")
+    return "\n".join([*lines, *(joint_call(fit, 'vcov="CR2"') if fit.small else [])])
+
+
+def document(fit: RVEResults) -> Document:
+    """Return what the fit says."""
+    each = wording.effects_per_cluster(fit.clusters.sizes)
+    rho = f", rho = {brief(fit.settings.rho)}" if fit.working_model == "CORR" else ""
+    corrected = (
+        "CR2, t with Satterthwaite df" if fit.small else f"no small-sample correction, t({fit.n_clusters - fit.p})"
+    )
+    return wording.document(
+        fit,
+        f"Robust variance estimation (k = {fit.k} effects in {fit.n_clusters} clusters, {each})",
+        [
+            fit.effects.heading,
+            f"Working model: {WORKING[fit.working_model]}{rho}; clusters: {fit.clusters.name}",
+            f"Inference: {corrected}",
+            *wording.moderated(fit),
+        ],
+        _heterogeneity(fit),
+        wording.moderator_test(fit, "HTZ" if fit.small else "Wald"),
+        wording.coefficients(fit),
+        wording.on_r(fit),
+    )
+
+
+def methods(fit: RVEResults) -> str:
+    """Return the sentences for a methods section."""
+    moderators = wording.with_moderators(fit)
+    weights = {
+        "CORR": "weights from the correlated-effects working model, with an assumed correlation of "
+        f"{brief(fit.settings.rho)} between sampling errors of one cluster",
+        "HIER": "weights from the hierarchical-effects working model",
+        "given": "weights given by the analyst",
+    }[fit.working_model]
+    tested = (
+        "Standard errors were corrected for the number of clusters (CR2) and coefficients tested against t with "
+        "Satterthwaite degrees of freedom (Tipton, 2015); several coefficients were tested together by the approximate "
+        "Hotelling test (Tipton & Pustejovsky, 2015)."
+        if fit.small
+        else "Standard errors were multiplied by the square root of m / (m - p) and coefficients tested against t "
+        f"with {fit.n_clusters - fit.p} degrees of freedom."
+    )
+    return (
+        f"Dependent effects were analysed by robust variance estimation (Hedges, Tipton & Johnson, 2010){moderators}: "
+        f"k = {fit.k} effects in m = {fit.n_clusters} clusters ({fit.clusters.name}), {weights}. {tested}"
+    )
+
+
+def _heterogeneity(fit: RVEResults) -> list[str]:
+    if fit.working_model == "given":
+        return ["Heterogeneity: not estimated, weights were given"]
+    lines = [f"tau2   = {fixed(fit.tau2)} between clusters (tau = {fixed(fit.tau)}), by moments"]
+    if not isinstance(fit.omega2, NotApplicable):
+        lines.append(f"omega2 = {fixed(fit.omega2)} between effects of one cluster")
+    if not isinstance(fit.I2, NotApplicable):
+        lines.append(
+            f"I2     = {fixed(fit.I2, 2)} % (from QE = {fixed(fit.QE)}, {fixed(fit.QE_mean, 2)} expected by chance)"
+        )
+    return lines

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.result import said
 from alliance_meta.tables.document import Block, Document, Kind, Lines, Table, table_of
-from alliance_meta.tables.format import fixed, fixed_interval, level_text, p_value
+from alliance_meta.tables.format import fixed, fixed_interval, level_text, p_value, plain_df
 
 if TYPE_CHECKING:
     from alliance_meta.effects.table import EffectSizes
@@ -110,3 +110,17 @@ def prediction(fit: Any, new: str, rule: str) -> list[str]:
     scale = "r" if fit.effects.measure in CORRELATIONS else "analysis scale"
     interval = fixed_interval(row.pi_lb, row.pi_ub, 3)
     return [f"{level_text(fit.level)} prediction interval for {new} ({scale}): {interval} ({rule})"]
+
+
+def effects_per_cluster(sizes: Any) -> str:
+    """Return ``1 to 11 each``."""
+    low, high = int(min(sizes)), int(max(sizes))
+    return f"{low} each" if low == high else f"{low} to {high} each"
+
+
+def on_r(fit: Any) -> list[str]:
+    """Return the mean effect as r with both intervals."""
+    if fit.design.formula != "1":
+        return []
+    ddf = fit.predict().iloc[0].ddf
+    return [*as_r(fit, mean=False), *prediction(fit, "a new effect", f"t({plain_df(ddf)})")]

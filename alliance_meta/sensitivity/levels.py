@@ -20,8 +20,7 @@ from alliance_meta.options import did_you_mean
 from alliance_meta.result import Result
 from alliance_meta.results.components import object_frame
 from alliance_meta.results.export import plain
-from alliance_meta.results.multilevel import MultilevelResults
-from alliance_meta.results.multilevel_export import information_criteria
+from alliance_meta.results.multilevel import MultilevelResults, information_criteria
 from alliance_meta.sensitivity.refitting import part, refitted
 from alliance_meta.tables.document import Document, Kind, table_of, write
 from alliance_meta.tables.format import fixed, level_text

@@ -80,4 +80,4 @@ def test_nothing_escapes() -> None:
         FUNCTIONS
     )
     assert {"alliance_meta.RandomEffectsModel", "alliance_meta.EffectSizes"} <= set(STATE)
-    assert "alliance_meta.RandomEffectsResults.predict" in METHODS
+    assert "alliance_meta.models.RandomEffectsResults.predict" in METHODS

@@ -18,7 +18,7 @@ from alliance_meta import (
     sensitivity,
 )
 from alliance_meta.models import anova
-from alliance_meta.results.wording import WIDTH
+from alliance_meta.tables.document import WIDTH
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::alliance_meta.errors.TruncationWarning"),

@@ -38,8 +38,7 @@ from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note
 from alliance_meta.results import wording
-from alliance_meta.results.r_code import comment, data, formula, quoted
-from alliance_meta.results.r_fits import covariance, path
+from alliance_meta.results.r_code import comment, covariance, data, formula, path, quoted
 from alliance_meta.tables.format import brief
 
 

@@ -36,8 +36,7 @@ from alliance_meta.plots.forests.frame import column_key, estimate, make_frame
 from alliance_meta.plots.forests.groups import fitted_levels, fitted_rows
 from alliance_meta.plots.sheet.axis import is_correlation, to_reader
 from alliance_meta.results.location_scale import LocationScaleResults
-from alliance_meta.results.multilevel import MultilevelResults
-from alliance_meta.results.multilevel_predictions import study_term
+from alliance_meta.results.multilevel import MultilevelResults, study_term
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.robust import RobustResults
 from alliance_meta.results.rve import RVEResults
