@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from alliance_meta.bayes.averaged.bias_results import RobmaResults as RobmaResults
     from alliance_meta.bayes.averaged.moderators import average as average
     from alliance_meta.bayes.averaged.results import AveragedResults as AveragedResults
-    from alliance_meta.bayes.borrowing import SequentialResults as SequentialResults
-    from alliance_meta.bayes.borrowing import sequential as sequential
+    from alliance_meta.bayes.sequence import SequentialResults as SequentialResults
+    from alliance_meta.bayes.sequence import sequential as sequential
     from alliance_meta.bayes.exact.correlation import BayesianCorrelationResults as BayesianCorrelationResults
     from alliance_meta.bayes.exact.correlation import exact_correlation as exact_correlation
     from alliance_meta.bayes.exact.evidence import LeaveOneOut as LeaveOneOut
