@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import special
 
+from alliance_meta._typing import Array
 from alliance_meta.bayes.averaged.bias_models import BiasModel, WeightFunction
 from alliance_meta.bayes.averaged.quantity import AveragedMarginal, BinnedMarginal, GridMarginal
 from alliance_meta.bayes.marginals import Marginal, MixtureMarginal
@@ -18,9 +18,6 @@ from alliance_meta.core.bayes.mixture import NormalMixture, mixture
 from alliance_meta.core.bayes.trapezoid import SincDensity
 from alliance_meta.core.selection.robma import BiasPosterior, OmegaPosterior, omega_posterior
 from alliance_meta.errors import InputError
-
-if TYPE_CHECKING:
-    from alliance_meta.bayes.averaged.bias_results import RobmaResults
 
 # Weight functions so much less probable than the best change no printed digit of a publication probability.
 UNLIKELY = 1e-6
@@ -48,16 +45,22 @@ class EnsembleModel:
     solved: BiasPosterior
 
 
-def averaged(fit: RobmaResults, what: str, *, conditional: bool) -> AveragedMarginal:
-    """Return the posterior of a quantity; with a spike for the models that do not have it, or without these."""
+def averaged(
+    ensemble: Sequence[EnsembleModel], logs: Array, what: str, *, conditional: bool, omega: dict[int, OmegaPosterior]
+) -> AveragedMarginal:
+    """Return the posterior of a quantity; with a spike for the models that do not have it, or without these.
+
+    `logs` are the logs of prior times marginal likelihood of each model; `omega` keeps posteriors of publication
+    probabilities, by model, for the next time.
+    """
     if what.startswith("omega["):
-        at, parts = 1.0, _omega_parts(fit, what)
+        at, parts = 1.0, _omega_parts(ensemble, logs, what, omega)
     else:
-        at, parts = 0.0, [_part(what, one) for one in fit.ensemble]
+        at, parts = 0.0, [_part(what, one) for one in ensemble]
     there = np.array([part is not None for part in parts])
-    logs = fit._logs
-    weights = special.softmax(logs[there]) if conditional else fit.posterior_probabilities[there]
-    spike = 0.0 if conditional else float(fit.posterior_probabilities[~there].sum())
+    chances = special.softmax(logs)
+    weights = special.softmax(logs[there]) if conditional else chances[there]
+    spike = 0.0 if conditional else float(chances[~there].sum())
     free = [part for part in parts if part is not None]
     heavy = weights > LIGHTEST
     kept = tuple(part for part, counts in zip(free, heavy, strict=True) if counts)
@@ -99,24 +102,28 @@ def p_intervals(bias: Iterable[BiasModel]) -> list[tuple[float, float]]:
     return list(pairwise(ordered))
 
 
-def _omega_parts(fit: RobmaResults, what: str) -> list[Marginal | None]:
+def _omega_parts(
+    ensemble: Sequence[EnsembleModel], logs: Array, what: str, omega: dict[int, OmegaPosterior]
+) -> list[Marginal | None]:
     found = re.fullmatch(r"omega\[\s*([0-9.eE+-]+)\s*\]", what)
     p = float(found[1]) if found else np.nan
     if not 0 <= p <= 1:
         raise InputError(f"{what!r}: write the one-sided p-value, such as 'omega[0.03]'")
-    if not any(isinstance(one, WeightFunction) for one in fit.bias):
+    is_one = np.array([isinstance(one.bias, WeightFunction) for one in ensemble])
+    if not is_one.any():
         raise InputError("none of the models is a weight function")
-    is_one = np.array([isinstance(one.bias, WeightFunction) for one in fit.ensemble])
-    least = np.log(UNLIKELY) + fit._logs[is_one].max()
+    least = np.log(UNLIKELY) + logs[is_one].max()
     parts: list[Marginal | None] = []
-    for i, one in enumerate(fit.ensemble):
+    for i, one in enumerate(ensemble):
         j = _step(one.bias, p)
-        if not is_one[i] or fit._logs[i] < least:
+        if not is_one[i] or logs[i] < least:
             parts.append(None)
         elif j == 0:
             parts.append(_certain(what))
         else:
-            posterior = _omega_of(fit, i)
+            if i not in omega:
+                omega[i] = _omega_of(one.solved)
+            posterior = omega[i]
             first, second = float(posterior.mean[j - 1]), float(posterior.square[j - 1])
             parts.append(BinnedMarginal(what, posterior.mass[j - 1], first, second))
     return parts
@@ -135,11 +142,7 @@ def _step(bias: BiasModel | None, p: float) -> int:
     return int(np.searchsorted(bias.steps, value, side="left"))
 
 
-def _omega_of(fit: RobmaResults, i: int) -> OmegaPosterior:
-    if i not in fit._omega:
-        solved = fit.ensemble[i].solved
-        assert solved.data is not None
-        mu, _, tau, weight = solved.points
-        fit._omega[i] = omega_posterior(solved.data, mu, tau, weight, level=solved.level)
-    found: OmegaPosterior = fit._omega[i]
-    return found
+def _omega_of(solved: BiasPosterior) -> OmegaPosterior:
+    assert solved.data is not None
+    mu, _, tau, weight = solved.points
+    return omega_posterior(solved.data, mu, tau, weight, level=solved.level)

@@ -22,6 +22,7 @@ from alliance_meta.bayes.exact.output import COLUMNS, row
 from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis
 from alliance_meta.bayes.priors.effect import Normal
 from alliance_meta.bayes.priors.prior import TauPrior
+from alliance_meta.core.selection.robma import OmegaPosterior
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
@@ -51,7 +52,6 @@ class RobmaResults(Averaged):
 
     called = "an average of models of publication bias"
     _evidence = ("bf10", "log_bf10", "error")
-    _words, _tables = robma_text, robma_export
 
     effects: EffectSizes
     mu_prior: Normal
@@ -185,7 +185,9 @@ class RobmaResults(Averaged):
 
     def _averaged(self, what: str, conditional: bool) -> AveragedMarginal:
         if (what, conditional) not in self._kept:
-            self._kept[what, conditional] = robma_parts.averaged(self, what, conditional=conditional)
+            self._kept[what, conditional] = robma_parts.averaged(
+                self.ensemble, self._logs, what, conditional=conditional, omega=self._omega
+            )
         return self._kept[what, conditional]
 
     @cached_property
@@ -194,6 +196,6 @@ class RobmaResults(Averaged):
         return {}
 
     @cached_property
-    def _omega(self) -> dict[int, Any]:
+    def _omega(self) -> dict[int, OmegaPosterior]:
         """Posteriors of publication probabilities that were asked for before, by model."""
         return {}

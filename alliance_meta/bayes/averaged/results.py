@@ -61,7 +61,6 @@ class AveragedResults(Averaged):
 
     called = "a Bayesian average of models"
     lacks: ClassVar[Mapping[str, str]] = {**LACKS, "r_code": "no R package averages these models exactly"}
-    _words, _tables = averaging_text, averaging_export
 
     effects: EffectSizes
     design: Design

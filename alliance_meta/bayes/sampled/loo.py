@@ -25,7 +25,7 @@ from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import fixed
 
 if TYPE_CHECKING:
-    from alliance_meta.bayes.sampled.results import SampledPosterior
+    from alliance_meta.bayes.sampled.quantities import SampledQuantities
 
 _MOST_NAMED = 5
 
@@ -117,7 +117,7 @@ class SampledLeaveOneOut(Result):
         return plain({**totals, "units": units, "notes": [note.to_dict() for note in self.notes]})
 
 
-def leave_one_out(fit: SampledPosterior, *, refit: bool) -> SampledLeaveOneOut:
+def leave_one_out(fit: SampledQuantities, *, refit: bool) -> SampledLeaveOneOut:
     """Leave out each unit of a fit in turn."""
     recipe = fit.made
     chains, draws = fit._shape
@@ -160,7 +160,7 @@ def _errors(weight: Array, pointwise: Array, elpd: Array) -> Array:
     return np.sqrt((weight**2 * relative**2).sum(axis=0))
 
 
-def _columns(fit: SampledPosterior, recipe: Recipe, found: Smoothed, errors: Array) -> dict[str, list[Any]]:
+def _columns(fit: SampledQuantities, recipe: Recipe, found: Smoothed, errors: Array) -> dict[str, list[Any]]:
     columns: dict[str, Any] = {"elpd": found.elpd}
     if recipe.cdf is None:
         columns["pit"] = [NO_PIT] * len(recipe.units)

@@ -19,7 +19,7 @@ from alliance_meta.options import Scale
 from alliance_meta.results.predictions import COLUMNS, SCALE_LABELS, to_scale
 
 if TYPE_CHECKING:
-    from alliance_meta.bayes.sampled.results import SampledPosterior
+    from alliance_meta.bayes.sampled.quantities import SampledQuantities
 
 PREDICTION = 2
 # Effects drawn per draw of the parameters for a mean correlation without a closed form.
@@ -28,7 +28,7 @@ _AT_ONCE = 4_000_000
 
 
 def predict(
-    fit: SampledPosterior,
+    fit: SampledQuantities,
     newdata: pd.DataFrame | Mapping[str, Any] | None,
     *,
     scale: Scale | None,
@@ -69,7 +69,7 @@ def predict(
     return found
 
 
-def predict_rows(fit: SampledPosterior, X: Array, *, scale: Scale | None, level: float) -> pd.DataFrame:
+def predict_rows(fit: SampledQuantities, X: Array, *, scale: Scale | None, level: float) -> pd.DataFrame:
     """Return the mean effect for rows of the design, or for averages of rows, (m, p); no prediction interval."""
     empty = pd.DataFrame({name: np.empty(0) for name in COLUMNS})
     checked = to_scale(empty, measure=fit.effects.measure, scale=scale, tau2=0.0)

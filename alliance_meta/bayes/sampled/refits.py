@@ -15,12 +15,12 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, warn_note
 
 if TYPE_CHECKING:
-    from alliance_meta.bayes.sampled.results import SampledPosterior
+    from alliance_meta.bayes.sampled.quantities import SampledQuantities
 
 NO_PIT = NotApplicable("this model has no closed form of it")
 
 
-def refit_without(fit: SampledPosterior, which: Sequence[int]) -> tuple[dict[int, dict[str, float]], list[Note]]:
+def refit_without(fit: SampledQuantities, which: Sequence[int]) -> tuple[dict[int, dict[str, float]], list[Note]]:
     """Fit again without each of these units; return their rows of the table, and notes about fits that failed."""
     recipe, compiled, settings = fit.made, fit._model, fit.sampler
     if compiled is None or settings is None or settings.program != "nutpie":
@@ -49,7 +49,7 @@ def refit_without(fit: SampledPosterior, which: Sequence[int]) -> tuple[dict[int
     return rows, notes
 
 
-def _row(fit: SampledPosterior, container: object, i: int) -> dict[str, float]:
+def _row(fit: SampledQuantities, container: object, i: int) -> dict[str, float]:
     recipe = fit.made
     found = arviz_bridge.draws(container)
     flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in found.items()}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.bayes.sampled.results import SampledPosterior
+from alliance_meta.bayes.sampled.quantities import SampledQuantities
 from alliance_meta.errors import InputError
 
 REPLICATION = 3
@@ -51,7 +51,7 @@ class Replications:
         return np.stack(found) / len(self.values)
 
 
-def replicate_draws(fit: SampledPosterior, *, seed: int, draws: int) -> Replications:
+def replicate_draws(fit: SampledQuantities, *, seed: int, draws: int) -> Replications:
     """Draw new results from as many draws of the posterior, each picked at random."""
     recipe = fit.made
     if len(recipe.units) != fit.k:

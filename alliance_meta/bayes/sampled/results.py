@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -21,31 +21,10 @@ from alliance_meta.bayes.sampled.loo import SampledLeaveOneOut, leave_one_out
 from alliance_meta.bayes.sampled.marginals import SampledMarginal
 from alliance_meta.bayes.sampled.predict import predict, predict_rows
 from alliance_meta.bayes.sampled.predictive import posterior_predictive
-from alliance_meta.bayes.sampled.quantities import SampledQuantities
+from alliance_meta.bayes.sampled.quantities import SampledQuantities, SamplerSettings
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note
 from alliance_meta.options import Scale, did_you_mean
-
-
-@dataclass(frozen=True)
-class SamplerSettings:
-    """How draws were made.
-
-    Attributes
-    ----------
-    program : str
-    tune : int
-        Draws of each chain that only tuned the sampler.
-    target_accept : float
-    """
-
-    program: str
-    tune: int
-    target_accept: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings as a plain dictionary."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -76,7 +55,6 @@ class SampledPosterior(SampledQuantities):
 
     called = "a sampled posterior"
     lacks: ClassVar[Mapping[str, str]] = {**LACKS, "r_code": "the model is PyMC's"}
-    _words, _tables = sampled_text, sampled_export
     _of_a_point = "a single value has probability 0; state a range"
 
     container: Any
@@ -101,11 +79,6 @@ class SampledPosterior(SampledQuantities):
     def problems(self) -> tuple[Note, ...]:  # type: ignore[override]
         """The checks of convergence that the draws fail."""
         return tuple(Note(code, message) for code, message in problems_of(self.diagnostics))
-
-    @property
-    def converged(self) -> bool:
-        """Whether the draws pass every check."""
-        return not self.problems
 
     def draws(self, name: str) -> Array:
         """Return the draws of one parameter as an array (chain, draw, ...)."""
