@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from alliance_meta.bayes.averaged.bias_results import RobmaResults as RobmaResults
     from alliance_meta.bayes.averaged.moderators import average as average
     from alliance_meta.bayes.averaged.results import AveragedResults as AveragedResults
-    from alliance_meta.bayes.sequence import SequentialResults as SequentialResults
-    from alliance_meta.bayes.sequence import sequential as sequential
     from alliance_meta.bayes.exact.correlation import BayesianCorrelationResults as BayesianCorrelationResults
     from alliance_meta.bayes.exact.correlation import exact_correlation as exact_correlation
     from alliance_meta.bayes.exact.evidence import LeaveOneOut as LeaveOneOut
@@ -37,9 +35,11 @@ if TYPE_CHECKING:
     from alliance_meta.bayes.sampled.compiled import compile as compile
     from alliance_meta.bayes.sampled.loo import SampledLeaveOneOut as SampledLeaveOneOut
     from alliance_meta.bayes.sampled.marginals import SampledMarginal as SampledMarginal
-    from alliance_meta.bayes.sampled.predictive import sample_prior as sample_prior
+    from alliance_meta.bayes.sampled.predict import sample_prior as sample_prior
     from alliance_meta.bayes.sampled.results import SampledPosterior as SampledPosterior
     from alliance_meta.bayes.sampled.sampling import sample as sample
+    from alliance_meta.bayes.sequence import SequentialResults as SequentialResults
+    from alliance_meta.bayes.sequence import sequential as sequential
     from alliance_meta.bayes.three_level.results import BayesianMultilevelResults as BayesianMultilevelResults
 
 __getattr__, __dir__, __all__ = lazy(__name__)

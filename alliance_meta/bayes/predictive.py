@@ -11,11 +11,10 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.bayes.exact.quantities import Quantities
 from alliance_meta.bayes.exact.setup import coordinates
-from alliance_meta.bayes.sampled.replicates import Replications, replicate_draws
-from alliance_meta.bayes.sampled.results import SampledPosterior
-from alliance_meta.bayes.sampled.text import FAILED
+from alliance_meta.bayes.sampled.predict import Replications, replicate_draws
+from alliance_meta.bayes.sampled.results import FAILED, SampledPosterior
 from alliance_meta.core.bayes.mixture import NormalMixture, mixture
-from alliance_meta.core.bayes.replicates import Errors, check_statistics, replicate
+from alliance_meta.core.bayes.predictive import Errors, check_statistics, replicate
 from alliance_meta.core.robust.clusters import stacks
 from alliance_meta.core.three_level.posterior import MultilevelPosterior
 from alliance_meta.effects.table import EffectSizes

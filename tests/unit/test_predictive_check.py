@@ -12,7 +12,7 @@ import alliance_meta as am
 from alliance_meta import EffectSizes, NotApplicable
 from alliance_meta.bayes import power_scaling, predictive_check
 from alliance_meta.bayes.exact import prior_sensitivity
-from alliance_meta.core.bayes.replicates import check_statistics
+from alliance_meta.core.bayes.predictive import check_statistics
 from alliance_meta.core.bayes.two_level import _combine
 from alliance_meta.errors import InputError
 from tests.plots.prior_cases import bayesian_levels
@@ -66,7 +66,7 @@ def test_replications_of_three_levels_covary_as_the_model_says(levels):
     """Rows of one study share the deviation of the study, every row has its own and its sampling error."""
     from alliance_meta.bayes.exact.setup import coordinates
     from alliance_meta.bayes.predictive import _errors, _spreads
-    from alliance_meta.core.bayes.replicates import replicate
+    from alliance_meta.core.bayes.predictive import replicate
 
     exact, draws = levels.exact, 8_000
     X = levels.design.X @ coordinates(levels.design)
