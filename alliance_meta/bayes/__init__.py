@@ -17,18 +17,16 @@ if TYPE_CHECKING:
     from alliance_meta.bayes.averaged.bias_results import RobmaResults as RobmaResults
     from alliance_meta.bayes.averaged.moderators import average as average
     from alliance_meta.bayes.averaged.results import AveragedResults as AveragedResults
-    from alliance_meta.bayes.borrowing.sequential import sequential as sequential
-    from alliance_meta.bayes.borrowing.sequential_results import SequentialResults as SequentialResults
+    from alliance_meta.bayes.exact.correlation import BayesianCorrelationResults as BayesianCorrelationResults
     from alliance_meta.bayes.exact.correlation import exact_correlation as exact_correlation
-    from alliance_meta.bayes.exact.correlation_results import BayesianCorrelationResults as BayesianCorrelationResults
-    from alliance_meta.bayes.exact.leave_out import LeaveOneOut as LeaveOneOut
+    from alliance_meta.bayes.exact.evidence import LeaveOneOut as LeaveOneOut
+    from alliance_meta.bayes.exact.prior_sensitivity import PowerScaling as PowerScaling
+    from alliance_meta.bayes.exact.prior_sensitivity import power_scaling as power_scaling
     from alliance_meta.bayes.exact.results import BayesianResults as BayesianResults
     from alliance_meta.bayes.hypotheses import BayesFactor as BayesFactor
     from alliance_meta.bayes.loo_comparison import LooComparison as LooComparison
     from alliance_meta.bayes.loo_comparison import compare as compare
     from alliance_meta.bayes.marginals import Marginal as Marginal
-    from alliance_meta.bayes.powers import PowerScaling as PowerScaling
-    from alliance_meta.bayes.powers import power_scaling as power_scaling
     from alliance_meta.bayes.predictive import PredictiveCheck as PredictiveCheck
     from alliance_meta.bayes.predictive import predictive_check as predictive_check
     from alliance_meta.bayes.priors.predictions import PriorPredictive as PriorPredictive
@@ -37,9 +35,11 @@ if TYPE_CHECKING:
     from alliance_meta.bayes.sampled.compiled import compile as compile
     from alliance_meta.bayes.sampled.loo import SampledLeaveOneOut as SampledLeaveOneOut
     from alliance_meta.bayes.sampled.marginals import SampledMarginal as SampledMarginal
-    from alliance_meta.bayes.sampled.predictive import sample_prior as sample_prior
+    from alliance_meta.bayes.sampled.predict import sample_prior as sample_prior
     from alliance_meta.bayes.sampled.results import SampledPosterior as SampledPosterior
     from alliance_meta.bayes.sampled.sampling import sample as sample
+    from alliance_meta.bayes.sequence import SequentialResults as SequentialResults
+    from alliance_meta.bayes.sequence import sequential as sequential
     from alliance_meta.bayes.three_level.results import BayesianMultilevelResults as BayesianMultilevelResults
 
 __getattr__, __dir__, __all__ = lazy(__name__)

@@ -24,7 +24,7 @@ from alliance_meta.results.export import columns_of, plain
 from alliance_meta.tables.document import Document, Kind, table_of
 
 if TYPE_CHECKING:
-    from alliance_meta.bayes.exact.leave_out import LeaveOneOut
+    from alliance_meta.bayes.exact.evidence import LeaveOneOut
 
     Fit = BayesianResults | BayesianMultilevelResults | SampledPosterior
 

@@ -11,11 +11,10 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.bayes.exact.quantities import Quantities
 from alliance_meta.bayes.exact.setup import coordinates
-from alliance_meta.bayes.sampled.replicates import Replications, replicate_draws
-from alliance_meta.bayes.sampled.results import SampledPosterior
-from alliance_meta.bayes.sampled.text import FAILED
+from alliance_meta.bayes.sampled.predict import Replications, replicate_draws
+from alliance_meta.bayes.sampled.results import FAILED, SampledPosterior
 from alliance_meta.core.bayes.mixture import NormalMixture, mixture
-from alliance_meta.core.bayes.replicates import Errors, check_statistics, replicate
+from alliance_meta.core.bayes.predictive import Errors, check_statistics, replicate
 from alliance_meta.core.robust.clusters import stacks
 from alliance_meta.core.three_level.posterior import MultilevelPosterior
 from alliance_meta.effects.table import EffectSizes
@@ -28,7 +27,7 @@ from alliance_meta.tables.document import Document, Kind, table_of
 from alliance_meta.tables.format import fixed
 
 if TYPE_CHECKING:
-    from alliance_meta.bayes.exact.results import ExactResults
+    from alliance_meta.bayes.exact.quantities import Quantities
 
 # Statistic -> what it is, in words.
 STATISTICS = {
@@ -143,7 +142,7 @@ class PredictiveCheck(Result):
         )
 
 
-def predictive_check(fit: ExactResults | SampledPosterior, *, seed: int, draws: int = 4000) -> PredictiveCheck:
+def predictive_check(fit: Quantities | SampledPosterior, *, seed: int, draws: int = 4000) -> PredictiveCheck:
     """Compare the observed results with replications from the fitted model.
 
     If the model is right, results drawn from it look like the observed ones: as varied, as lopsided, with extremes

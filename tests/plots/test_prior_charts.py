@@ -8,7 +8,7 @@ from scipy import integrate, stats
 
 from alliance_meta import BayesianModel, EffectSizes, plots, priors
 from alliance_meta.bayes import predictive_check, prior_predictive
-from alliance_meta.bayes.priors.marginals import prior_of
+from alliance_meta.bayes.priors.predictions import prior_of
 from alliance_meta.errors import InputError
 from alliance_meta.plots import (
     posterior_data,

@@ -12,7 +12,7 @@ from scipy import integrate, special, stats
 import alliance_meta as am
 from alliance_meta import EffectSizes, NotApplicable, priors
 from alliance_meta.bayes import Marginal, PriorPredictive, prior_predictive
-from alliance_meta.bayes.priors.marginals import TauPriorMarginal
+from alliance_meta.bayes.priors.predictions import TauPriorMarginal
 from alliance_meta.errors import InputError
 from tests.tolerances import CLOSED_FORM, OPTIMISER
 

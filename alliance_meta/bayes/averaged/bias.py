@@ -8,8 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from alliance_meta.bayes.averaged.bias_models import PEESE, PET, PSMA, BiasModel, WeightFunction
-from alliance_meta.bayes.averaged.bias_parts import EnsembleModel
+from alliance_meta.bayes.averaged.bias_models import PEESE, PET, PSMA, BiasModel, EnsembleModel, WeightFunction
 from alliance_meta.bayes.averaged.bias_results import RobmaResults
 from alliance_meta.bayes.exact.setup import check_kind
 from alliance_meta.bayes.priors.effect import Normal

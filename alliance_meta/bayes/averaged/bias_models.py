@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from scipy import special
 
-from alliance_meta.core.selection.robma import BiasKind
+from alliance_meta._typing import Array
+from alliance_meta.bayes.averaged.quantity import AveragedMarginal, BinnedMarginal, GridMarginal
+from alliance_meta.bayes.marginals import Marginal, MixtureMarginal
+from alliance_meta.core.bayes.mixture import NormalMixture, mixture
+from alliance_meta.core.bayes.trapezoid import SincDensity
+from alliance_meta.core.selection.robma import BiasKind, BiasPosterior, OmegaPosterior, omega_posterior
 from alliance_meta.core.selection.step_weights import MOST_STEPS
 from alliance_meta.core.selection.steps import Sides
 from alliance_meta.errors import InputError
@@ -166,3 +174,132 @@ PSMA: tuple[BiasModel, ...] = (
     PET(1.0, 1 / 4),
     PEESE(5.0, 1 / 4),
 )
+
+
+# Weight functions so much less probable than the best change no printed digit of a publication probability.
+UNLIKELY = 1e-6
+# Other quantities.
+LIGHTEST = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class EnsembleModel:
+    """One model of the ensemble.
+
+    Attributes
+    ----------
+    bias : WeightFunction, PET, PEESE or None
+    effect, heterogeneity : bool
+    prior : float
+        Its prior probability.
+    solved : BiasPosterior
+    """
+
+    bias: BiasModel | None
+    effect: bool
+    heterogeneity: bool
+    prior: float
+    solved: BiasPosterior
+
+
+def averaged(
+    ensemble: Sequence[EnsembleModel], logs: Array, what: str, *, conditional: bool, omega: dict[int, OmegaPosterior]
+) -> AveragedMarginal:
+    """Return the posterior of a quantity; with a spike for the models that do not have it, or without these.
+
+    `logs` are the logs of prior times marginal likelihood of each model; `omega` keeps posteriors of publication
+    probabilities, by model, for the next time.
+    """
+    if what.startswith("omega["):
+        at, parts = 1.0, _omega_parts(ensemble, logs, what, omega)
+    else:
+        at, parts = 0.0, [_part(what, one) for one in ensemble]
+    there = np.array([part is not None for part in parts])
+    chances = special.softmax(logs)
+    weights = special.softmax(logs[there]) if conditional else chances[there]
+    spike = 0.0 if conditional else float(chances[~there].sum())
+    free = [part for part in parts if part is not None]
+    heavy = weights > LIGHTEST
+    kept = tuple(part for part, counts in zip(free, heavy, strict=True) if counts)
+    return AveragedMarginal(what, weights[heavy] / weights[heavy].sum() * weights.sum(), kept, spike, at)
+
+
+def _part(what: str, model: EnsembleModel) -> Marginal | None:
+    """Return the posterior of a quantity under one model, None where the model fixes it at 0."""
+    solved = model.solved
+    if what == "mu":
+        return None if solved.mu is None else _marginal(what, solved.mu)
+    if what == "tau":
+        return None if solved.tau is None else _marginal(what, solved.tau)
+    if what == "theta_new":
+        return _new(model, solved)
+    own = model.bias is not None and model.bias.kind.kind == what
+    return _marginal(what, solved.slope) if own and solved.slope is not None else None
+
+
+def _marginal(name: str, found: NormalMixture | SincDensity) -> Marginal:
+    return GridMarginal(name, found) if isinstance(found, SincDensity) else MixtureMarginal(name, found)
+
+
+def _new(model: EnsembleModel, solved: BiasPosterior) -> Marginal | None:
+    """Return the posterior of the true effect of a new study; that of the mean without heterogeneity."""
+    if not model.heterogeneity:
+        return None if solved.mu is None else _marginal("theta_new", solved.mu)
+    mean, sd, tau, weight = solved.points
+    return MixtureMarginal("theta_new", mixture(weight, mean[None], np.hypot(sd, tau)[None]))
+
+
+def p_intervals(bias: Iterable[BiasModel]) -> list[tuple[float, float]]:
+    """Return the intervals of the one-sided p-value within which every weight function is constant."""
+    cuts = {0.0, 1.0}
+    for one in bias:
+        if isinstance(one, WeightFunction):
+            cuts |= set(one.steps) if one.sides == "one" else {q for p in one.steps for q in (p / 2, 1 - p / 2)}
+    ordered = sorted(cuts)
+    return list(pairwise(ordered))
+
+
+def _omega_parts(
+    ensemble: Sequence[EnsembleModel], logs: Array, what: str, omega: dict[int, OmegaPosterior]
+) -> list[Marginal | None]:
+    found = re.fullmatch(r"omega\[\s*([0-9.eE+-]+)\s*\]", what)
+    p = float(found[1]) if found else np.nan
+    if not 0 <= p <= 1:
+        raise InputError(f"{what!r}: write the one-sided p-value, such as 'omega[0.03]'")
+    is_one = np.array([isinstance(one.bias, WeightFunction) for one in ensemble])
+    if not is_one.any():
+        raise InputError("none of the models is a weight function")
+    least = np.log(UNLIKELY) + logs[is_one].max()
+    parts: list[Marginal | None] = []
+    for i, one in enumerate(ensemble):
+        j = _step(one.bias, p)
+        if not is_one[i] or logs[i] < least:
+            parts.append(None)
+        elif j == 0:
+            parts.append(_certain(what))
+        else:
+            if i not in omega:
+                omega[i] = _omega_of(one.solved)
+            posterior = omega[i]
+            first, second = float(posterior.mean[j - 1]), float(posterior.square[j - 1])
+            parts.append(BinnedMarginal(what, posterior.mass[j - 1], first, second))
+    return parts
+
+
+def _certain(what: str) -> Marginal:
+    """Return the posterior of a probability that is 1 in its weight function."""
+    return AveragedMarginal(what, np.empty(0), (), 1.0, 1.0)
+
+
+def _step(bias: BiasModel | None, p: float) -> int:
+    """Return which probability of a weight function applies to a one-sided p-value; 0 for those that are 1."""
+    if not isinstance(bias, WeightFunction):
+        return 0
+    value = p if bias.sides == "one" else 2.0 * min(p, 1.0 - p)
+    return int(np.searchsorted(bias.steps, value, side="left"))
+
+
+def _omega_of(solved: BiasPosterior) -> OmegaPosterior:
+    assert solved.data is not None
+    mu, _, tau, weight = solved.points
+    return omega_posterior(solved.data, mu, tau, weight, level=solved.level)

@@ -11,22 +11,159 @@ import pandas as pd
 from scipy import special
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.bayes.averaged import bias_export as robma_export
-from alliance_meta.bayes.averaged import bias_parts as robma_parts
-from alliance_meta.bayes.averaged import bias_text as robma_text
+from alliance_meta.bayes.averaged import bias_models as robma_parts
 from alliance_meta.bayes.averaged.averages import Averaged
-from alliance_meta.bayes.averaged.bias_models import BiasModel, WeightFunction
-from alliance_meta.bayes.averaged.bias_parts import EnsembleModel
+from alliance_meta.bayes.averaged.bias_models import PET, PSMA, BiasModel, EnsembleModel, WeightFunction
 from alliance_meta.bayes.averaged.quantity import AveragedMarginal
-from alliance_meta.bayes.exact.export import COLUMNS, row
+from alliance_meta.bayes.averaged.results import averages, averages_dict, inclusion_table
+from alliance_meta.bayes.exact.output import COLUMNS, intervals_line, row
 from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis
 from alliance_meta.bayes.priors.effect import Normal
 from alliance_meta.bayes.priors.prior import TauPrior
+from alliance_meta.bayes.priors.tau import InverseGamma
+from alliance_meta.core.selection.robma import OmegaPosterior
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import Scale
+from alliance_meta.results import wording
+from alliance_meta.results.r_code import data
+from alliance_meta.tables.document import Document, Table, table_of
+from alliance_meta.tables.format import brief, fixed, fixed_interval, level_text
+
+BASIC = ("effect", "heterogeneity", "bias")
+
+
+def models(fit: RobmaResults) -> pd.DataFrame:
+    """Return one row per model, the most probable first."""
+    logs, prior = fit._logs, np.array([one.prior for one in fit.ensemble])
+    frame = pd.DataFrame(
+        {
+            "effect": [one.effect for one in fit.ensemble],
+            "heterogeneity": [one.heterogeneity for one in fit.ensemble],
+            "bias": ["none" if one.bias is None else str(one.bias) for one in fit.ensemble],
+            "prior": prior,
+            "posterior": fit.posterior_probabilities,
+            "log_marginal_likelihood": logs - np.log(prior),
+            "error": fit.errors,
+            "bf": [fit._compare(np.arange(len(prior)) == i)["bf10"] for i in range(len(prior))],
+        }
+    )
+    order = np.argsort(-frame["posterior"].to_numpy(), kind="stable")
+    return frame.iloc[order].reset_index(drop=True)
+
+
+def statistics(fit: RobmaResults) -> dict[str, Any]:
+    """Return the statistics by name."""
+    mu, tau = (fit.posterior(name) if name in fit.parameters else None for name in ("mu", "tau"))
+    found: dict[str, Any] = {"k": fit.k, **fit.effects.counts, "models": len(fit.ensemble), "level": fit.level}
+    found |= {f"bf10_{name}": fit.inclusion["bf10"][name] for name in BASIC}
+    found |= {"mu": 0.0 if mu is None else mu.mean, "tau": 0.0 if tau is None else tau.mean}
+    return found | {"log_marginal_likelihood": fit.log_marginal_likelihood, "error": float(fit.errors.max())}
+
+
+def to_dict(fit: RobmaResults) -> dict[str, Any]:
+    """Return every number and setting as JSON-ready values."""
+    model = {
+        "priors": {"mu": fit.mu_prior.to_dict(), "tau": fit.tau_prior.to_dict()},
+        "bias": [one.to_dict() for one in fit.bias],
+        "direction": fit.direction,
+        "method": "quadrature",
+    }
+    weighed = any(isinstance(one, WeightFunction) for one in fit.bias)
+    more = {"models": fit.models} | ({"weight_function": fit.weight_function()} if weighed else {})
+    return averages_dict(fit, model, statistics(fit), more)
+
+
+DEFAULT_PRIORS = (Normal(0.0, 1.0), InverseGamma(1.0, 0.15))
+
+
+def document(fit: RobmaResults) -> Document:
+    """Return what the ensemble says."""
+    counts = [int(fit._components[str(name)].sum()) for name in fit.inclusion.index]
+    accuracy = f"quadrature, log likelihoods to {brief(fit.errors.max(), 1)}"
+    return wording.document(
+        fit,
+        f"Robust Bayesian meta-analysis: {len(fit.ensemble)} models (k = {fit.k}; {accuracy})",
+        [
+            fit.effects.heading,
+            f"Priors: mu ~ {fit.mu_prior}; tau ~ {fit.tau_prior}",
+            f"Bias: {'; '.join(map(str, fit.bias)) or 'none'}; favoured direction: {fit.direction}",
+            intervals_line(fit),
+        ],
+        inclusion_table(fit.inclusion.assign(models=counts), models=0),
+        *averages(fit),
+        _on_r(fit),
+        *_omega(fit),
+    )
+
+
+def _on_r(fit: RobmaResults) -> list[str]:
+    if fit.effects.measure != "ZCOR" or "mu" not in fit.parameters:
+        return []
+    row = fit.predict(scale="r").iloc[0]
+    there = fit.posterior("mu", scale="r", conditional=True).interval(level=fit.level)
+    return [
+        f"As r: {wording.estimate(row)} averaged over all models",
+        f"      {fixed(there.estimate, 3)} {fixed_interval(there.lb, there.ub, 3)} if there is an effect",
+        f"      true correlation in a new study: {fixed_interval(row.pi_lb, row.pi_ub, 3)}",
+    ]
+
+
+def _omega(fit: RobmaResults) -> list[Table]:
+    if not any(isinstance(one, WeightFunction) for one in fit.bias):
+        return []
+    frame = fit.weight_function()
+    steps = [f"{brief(low)} to {brief(high)}" for low, high in zip(frame["p_from"], frame["p_to"], strict=True)]
+    caption = "Relative probability of publication by one-sided p (averaged over all models)"
+    return [table_of(frame.set_axis(steps), {"mean": 2, "ci_lb": 2, "ci_ub": 2}, caption)]
+
+
+def methods(fit: RobmaResults) -> str:
+    """Return the sentences for a methods section."""
+    chosen = "; ".join(str(one) for one in fit.bias)
+    bias = f"publication bias ({chosen}; results in the {fit.direction} direction favoured)" if fit.bias else ""
+    present = ["an effect", "heterogeneity", *([bias] if bias else [])]
+    listed = f"{', '.join(present[:-1])} and {present[-1]}"
+    worst = float((fit.posterior_probabilities * fit.errors).sum())
+    return (
+        f"{wording.scale_sentence(fit)}Robust Bayesian meta-analysis (Bartoš et al., 2023) was applied to "
+        f"{fit.effects.counted}: "
+        f"{len(fit.ensemble)} models with and without {listed} were averaged by their posterior probabilities. Priors "
+        f"were, for the mean effect, {fit.mu_prior}; for the standard deviation between studies, {fit.tau_prior}. "
+        "Marginal likelihoods were computed by quadrature "
+        f"(error of the log, averaged over the models, about {brief(worst, 1)}). Inclusion Bayes factors compare the "
+        "models "
+        f"with a component to those without it; estimates are posterior medians with equal-tailed "
+        f"{level_text(fit.level)} credible intervals."
+    )
+
+
+def r_code(fit: RobmaResults) -> str:
+    """Return the R code (RoBMA) that fits the same ensemble."""
+    lines = ["library(RoBMA)", "library(metafor)", *data(fit)]
+    options = ["y=dat$yi", "se=sqrt(dat$vi)"]
+    if fit.direction != "positive":
+        options.append('effect_direction="negative"')
+    if (fit.mu_prior, fit.tau_prior) != DEFAULT_PRIORS:
+        options.append(f'priors_effect=prior("normal", list(mean={fit.mu_prior.mean:.15g}, sd={fit.mu_prior.sd:.15g}))')
+        options.append(f"priors_heterogeneity={fit.tau_prior.spelled('RoBMA')}")
+    if not fit.bias:
+        options.append("priors_bias=NULL")
+    elif fit.bias != PSMA:
+        options.append("priors_bias=list(" + ", ".join(_r_bias(one) for one in fit.bias) + ")")
+    lines.append(f"fit <- RoBMA({', '.join([*options, 'seed=1'])})")
+    return "\n".join(lines)
+
+
+def _r_bias(one: BiasModel) -> str:
+    weight = f"prior_weights={one.weight:.15g}"
+    if isinstance(one, WeightFunction):
+        alpha, steps = ", ".join(["1"] * (len(one.steps) + 1)), ", ".join(f"{p:g}" for p in one.steps)
+        return f'prior_weightfunction("{one.sides}.sided", list(alpha=c({alpha}), steps=c({steps})), {weight})'
+    name = "PET" if isinstance(one, PET) else "PEESE"
+    return f'prior_{name}("Cauchy", list(0, {one.scale:g}), truncation=list(0, Inf), {weight})'
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -51,7 +188,6 @@ class RobmaResults(Averaged):
 
     called = "an average of models of publication bias"
     _evidence = ("bf10", "log_bf10", "error")
-    _words, _tables = robma_text, robma_export
 
     effects: EffectSizes
     mu_prior: Normal
@@ -80,7 +216,7 @@ class RobmaResults(Averaged):
         ``log_marginal_likelihood`` with its ``error``, and ``bf``, the Bayes factor of this model against all others
         together.
         """
-        return robma_export.models(self)
+        return models(self)
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -169,7 +305,7 @@ class RobmaResults(Averaged):
 
     @cached_property
     def _inclusion(self) -> dict[str, dict[str, float]]:
-        shown = {name: mask for name, mask in self._components.items() if mask.any() or name in robma_export.BASIC}
+        shown = {name: mask for name, mask in self._components.items() if mask.any() or name in BASIC}
         return {name: self._compare(mask) for name, mask in shown.items()}
 
     @cached_property
@@ -185,7 +321,9 @@ class RobmaResults(Averaged):
 
     def _averaged(self, what: str, conditional: bool) -> AveragedMarginal:
         if (what, conditional) not in self._kept:
-            self._kept[what, conditional] = robma_parts.averaged(self, what, conditional=conditional)
+            self._kept[what, conditional] = robma_parts.averaged(
+                self.ensemble, self._logs, what, conditional=conditional, omega=self._omega
+            )
         return self._kept[what, conditional]
 
     @cached_property
@@ -194,6 +332,6 @@ class RobmaResults(Averaged):
         return {}
 
     @cached_property
-    def _omega(self) -> dict[int, Any]:
+    def _omega(self) -> dict[int, OmegaPosterior]:
         """Posteriors of publication probabilities that were asked for before, by model."""
         return {}

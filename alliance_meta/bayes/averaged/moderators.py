@@ -10,8 +10,7 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import AnyArray, Array, Mask
-from alliance_meta.bayes.averaged.results import AveragedResults
-from alliance_meta.bayes.averaged.space import ModelSpace
+from alliance_meta.bayes.averaged.results import AveragedResults, ModelSpace
 from alliance_meta.bayes.exact.setup import PriorSet, check_kind, choose_priors, coordinates, gaussians, tau_density
 from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior

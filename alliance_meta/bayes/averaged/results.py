@@ -10,28 +10,209 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from alliance_meta._typing import Array
-from alliance_meta.bayes.averaged import export as averaging_export
-from alliance_meta.bayes.averaged import text as averaging_text
+from alliance_meta._typing import AnyArray, Array, Mask
 from alliance_meta.bayes.averaged.averages import Averaged
 from alliance_meta.bayes.averaged.quantity import AveragedMarginal, PanelMarginal
-from alliance_meta.bayes.averaged.space import ModelSpace
+from alliance_meta.bayes.exact.output import CENTRED, intervals_line
 from alliance_meta.bayes.exact.setup import PriorSet, coordinates
 from alliance_meta.bayes.marginals import LACKS, MixtureMarginal
 from alliance_meta.bayes.priors.prior import TauPrior
-from alliance_meta.core.bayes.average import (
-    Pairs,
-    SubsetAverage,
-    averaged_mixtures,
-    averaged_panels,
-    heavy_pairs,
-)
+from alliance_meta.core.bayes.average import Pairs, SubsetAverage, averaged_mixtures, averaged_panels, heavy_pairs
 from alliance_meta.core.bayes.mixture import NormalMixture
 from alliance_meta.design import INTERCEPT, Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note
 from alliance_meta.options import Scale
+from alliance_meta.results import wording
+from alliance_meta.results.export import columns_of, plain
+from alliance_meta.tables.document import Document, Kind, Table, cut, table_of
+from alliance_meta.tables.format import brief, factor, fixed, fixed_interval, level_text
+
+
+def models(fit: AveragedResults) -> pd.DataFrame:
+    """Return one row per model, the most probable first."""
+    logs = fit.space.log_prior
+    row, model = np.nonzero(np.isfinite(logs))
+    posterior = fit.average.posterior[row, model]
+    order = np.argsort(-posterior, kind="stable")
+    row, model = row[order], model[order]
+    formulas = [_formula(fit, int(i)) for i in range(len(fit.space.number))]
+    labels = ["equal effects", *map(str, fit.tau_priors)]
+    likelihood = fit.average.log_marginal[row, model]
+    return pd.DataFrame(
+        {
+            "formula": [formulas[i] for i in model],
+            "effect": [_has_effect(fit, int(i)) for i in model],
+            "tau_prior": [labels[i] for i in row],
+            "prior": np.exp(logs[row, model]),
+            "posterior": posterior[order],
+            "log_marginal_likelihood": likelihood,
+            "bf_best": np.exp(likelihood - likelihood[0]),
+        }
+    )
+
+
+def _has_effect(fit: AveragedResults, i: int) -> bool:
+    optional = fit.space.optional
+    return optional[:1] != ("effect",) or bool(fit.space.has[i, 0])
+
+
+def _formula(fit: AveragedResults, i: int) -> str:
+    own = fit.space.has[i, len(fit.space.optional) - len(fit.space.terms) :]
+    chosen = [*fit.always, *(term for term, has in zip(fit.space.terms, own, strict=True) if has)]
+    return " + ".join(chosen) or "1"
+
+
+def statistics(fit: AveragedResults) -> dict[str, Any]:
+    """Return the statistics by name."""
+    table = fit.tidy()
+    return {
+        "k": fit.k,
+        **fit.effects.counts,
+        "models": int(np.isfinite(fit.space.log_prior).sum()),
+        "level": fit.level,
+        "mu": table.loc["mu", "mean"],
+        "tau": table.loc["tau", "mean"],
+        "log_marginal_likelihood": fit.log_marginal_likelihood,
+        "error_bound": fit.error_bound,
+        "left_out": fit.left_out,
+    }
+
+
+def to_dict(fit: AveragedResults) -> dict[str, Any]:
+    """Return every number and setting as JSON-ready values."""
+    chosen = zip(fit.priors.names, fit.priors.coefficients, strict=True)
+    model = {
+        "always": list(fit.always),
+        "candidates": list(fit.space.terms),
+        "priors": {name: prior.to_dict() for name, prior in chosen},
+        "tau_priors": [prior.to_dict() for prior in fit.tau_priors],
+        "method": "exact, by quadrature over tau",
+    }
+    return averages_dict(fit, model, statistics(fit), {"models": fit.models.head(1000)})
+
+
+def averages_dict(
+    fit: Averaged, model: dict[str, Any], numbers: dict[str, Any], more: Mapping[str, pd.DataFrame]
+) -> dict[str, Any]:
+    """Return settings, statistics and tables of an average as JSON-ready values."""
+    tables = {"inclusion": fit.inclusion.reset_index(), "averaged": fit.tidy().reset_index()}
+    tables |= {"conditional": fit.tidy(conditional=True).reset_index(), **more}
+    return plain(
+        {
+            "model": model,
+            "statistics": numbers,
+            **{name: columns_of(table) for name, table in tables.items()},
+            "notes": [note.to_dict() for note in fit.notes],
+            "provenance": fit.effects.provenance.to_dict(),
+        }
+    )
+
+
+SHOWN = 8
+
+
+def document(fit: AveragedResults) -> Document:
+    """Return what the average says."""
+    tau = " or ".join(map(str, fit.tau_priors))
+    coefficients = "; ".join(
+        f"{name} ~ {one}" for name, one in zip(fit.priors.names, fit.priors.coefficients, strict=True)
+    )
+    return wording.document(
+        fit,
+        f"Bayesian average over {_size(fit):,} models (k = {fit.k}; exact, error at most {brief(fit.error_bound, 1)})",
+        [
+            fit.effects.heading,
+            *([f"In every model: {' + '.join(fit.always)}"] if fit.always else []),
+            f"Priors: {coefficients}; tau = 0 or tau ~ {tau}",
+            *([f"mu: {CENTRED}"] if len(fit.names) > 1 else []),
+            intervals_line(fit),
+        ],
+        inclusion_table(fit.inclusion),
+        _models(fit),
+        *averages(fit),
+        _on_r(fit),
+    )
+
+
+def _on_r(fit: AveragedResults) -> list[str]:
+    if fit.effects.measure != "ZCOR":
+        return []
+    row = fit.predict(scale="r").iloc[0]
+    new = fixed_interval(row.pi_lb, row.pi_ub, 3)
+    return [f"Mean effect as r: {wording.estimate(row)}", f"True correlation in a new study: {new}"]
+
+
+def inclusion_table(frame: pd.DataFrame, **first: Kind) -> Table:
+    """Return how probable each part of a model is, before and after the data."""
+    kinds = {**first, "prior": 4, "posterior": 4, "log_bf10": factor}
+    return table_of(frame, kinds, heads={"log_bf10": "BF10"})
+
+
+def averages(fit: Averaged) -> list[Table]:
+    """Return the parameters averaged over all models, and over those that have them."""
+    kinds = dict.fromkeys(("p_incl", "mean", "sd", "median", "ci_lb", "ci_ub"), 4)
+    return [
+        table_of(fit.tidy(), kinds, "Averaged over all models (0 where a model has no such parameter)"),
+        table_of(fit.tidy(conditional=True), kinds, "Averaged over the models with the parameter"),
+    ]
+
+
+def _size(fit: AveragedResults) -> int:
+    return int((fit.space.log_prior > -float("inf")).sum())
+
+
+def _models(fit: AveragedResults) -> Table:
+    rows = []
+    for _, row in fit.models.iterrows():
+        formula = row.formula if row.effect else f"0 + {row.formula}" if row.formula != "1" else "0"
+        rows.append((formula, str(row.tau_prior), fixed(row.posterior)))
+    return cut(Table(("model", "tau", "posterior"), tuple(rows), words=(1,)), SHOWN, "... and {left:,} more")
+
+
+def methods(fit: AveragedResults) -> str:
+    """Return the sentences for a methods section."""
+    about = [f"every set of the moderators {', '.join(fit.space.terms)}"] if fit.space.terms else []
+    about += ["a mean effect of 0 or not"] if "effect" in fit.space.optional else []
+    about += ["equal or random effects"]
+    about += ["the priors of tau"] if len(fit.tau_priors) > 1 else []
+    coefficients = ", ".join(
+        f"{name}: {one}" for name, one in zip(fit.priors.names, fit.priors.coefficients, strict=True)
+    )
+    return (
+        f"{wording.scale_sentence(fit)}Bayesian model averaging over {', '.join(about)} ({_size(fit):,} models) was "
+        f"applied to {fit.effects.counted}. "
+        f"Priors were {coefficients}; tau, in random-effects models: {' or '.join(map(str, fit.tau_priors))}. Marginal "
+        f"likelihoods were computed exactly (relative error at most {brief(fit.error_bound, 1)}). Inclusion Bayes "
+        "factors "
+        "compare the models with a component to those without it; estimates are posterior medians averaged over all "
+        f"models, with equal-tailed {level_text(fit.level)} credible intervals."
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class ModelSpace:
+    """Which models there are.
+
+    Attributes
+    ----------
+    optional : tuple of str
+        What a model may have: ``effect``, if that is in doubt, and the candidates.
+    terms : tuple of str
+        The candidates.
+    number : ndarray of int, shape (m,)
+        Their numbers; bit i stands for ``optional[i]``.
+    has : ndarray of bool, shape (m, len(optional))
+    log_prior : ndarray of shape (1 + T, m)
+        Log prior probabilities, with equal effects and with each of T priors of tau.
+    """
+
+    optional: tuple[str, ...]
+    terms: tuple[str, ...]
+    number: AnyArray
+    has: Mask
+    log_prior: Array
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -61,7 +242,6 @@ class AveragedResults(Averaged):
 
     called = "a Bayesian average of models"
     lacks: ClassVar[Mapping[str, str]] = {**LACKS, "r_code": "no R package averages these models exactly"}
-    _words, _tables = averaging_text, averaging_export
 
     effects: EffectSizes
     design: Design
@@ -95,7 +275,7 @@ class AveragedResults(Averaged):
         ``formula``, ``effect``, ``tau_prior`` (``"equal effects"`` without heterogeneity), ``prior`` and ``posterior``
         probability, ``log_marginal_likelihood`` and ``bf_best``, the Bayes factor against the most probable one.
         """
-        return averaging_export.models(self)
+        return models(self)
 
     @property
     def parameters(self) -> tuple[str, ...]:

@@ -1,32 +1,39 @@
-"""Bayes factors of a fitted model: points and ranges of a coefficient or of tau."""
+"""What the data say for a model: Bayes factors of points and ranges, and exact leave-one-out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from scipy import special
 
 from alliance_meta._typing import Array
-from alliance_meta.bayes.exact.setup import Priors
+from alliance_meta.bayes.exact.setup import Priors, coordinates
 from alliance_meta.bayes.hypotheses import BayesFactor, Hypothesis, undefined
-from alliance_meta.bayes.marginals import Marginal
+from alliance_meta.bayes.marginals import INFINITE, Marginal
 from alliance_meta.bayes.priors.effect import Normal
 from alliance_meta.bayes.priors.prior import EffectPrior, Prior
+from alliance_meta.core.bayes.deletion import delete_each
 from alliance_meta.core.bayes.normal import LOG_2PI
 from alliance_meta.core.bayes.two_level import ExactPosterior, expectation, log_likelihood
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.result import Result
+from alliance_meta.results.export import columns_of
+from alliance_meta.tables.document import Document
+from alliance_meta.tables.format import fixed
 
 if TYPE_CHECKING:
-    from alliance_meta.bayes.exact.results import BayesianResults, ExactResults
+    from alliance_meta.bayes.exact.quantities import Quantities
 
 # A posterior density or probability below this has lost its digits to those of the nodes.
 LEAST = 1e-200
 
 
-def bayes_factor(fit: BayesianResults, stated: Hypothesis) -> BayesFactor:
+def bayes_factor(fit: Quantities, stated: Hypothesis) -> BayesFactor:
     """Return the Bayes factor of a hypothesis."""
     prior = prior_of_stated(fit, stated)
     if not isinstance(prior, Prior):
@@ -38,7 +45,7 @@ def bayes_factor(fit: BayesianResults, stated: Hypothesis) -> BayesFactor:
     return _point(fit, stated, row, prior) if stated.is_point else _range(fit, stated, row, prior)
 
 
-def prior_of_stated(fit: ExactResults, stated: Hypothesis) -> Prior | str:
+def prior_of_stated(fit: Quantities, stated: Hypothesis) -> Prior | str:
     """Return the prior of what a hypothesis is about, or why there can be no Bayes factor of it."""
     name, which = stated.name, fit.priors.which(stated.name)
     if which is None and (fit._is_spread(name) or name.startswith("theta")):
@@ -56,8 +63,9 @@ def prior_of_stated(fit: ExactResults, stated: Hypothesis) -> Prior | str:
     return prior if prior.proper else f"the prior of {name}, {prior}, is improper"
 
 
-def _of_tau(fit: BayesianResults, stated: Hypothesis, prior: Prior) -> BayesFactor:
-    exact, posterior = fit.exact, fit.posterior("tau")
+def _of_tau(fit: Quantities, stated: Hypothesis, prior: Prior) -> BayesFactor:
+    exact: ExactPosterior = fit.exact
+    posterior = fit.posterior("tau")
     if not stated.is_point:
         return of_range(stated, posterior, prior, exact.error, lowest=0.0)
     log = float(log_likelihood(exact.problem, np.zeros(1))[0]) - exact.log_marginal
@@ -105,8 +113,9 @@ def _prior_of(priors: Priors, row: Array) -> EffectPrior | None:
     return Normal(float(mean), float(np.sqrt(sum((row[j] * chosen[j].sd) ** 2 for j in used))))  # type: ignore[attr-defined]
 
 
-def _point(fit: BayesianResults, stated: Hypothesis, row: Array, prior: EffectPrior) -> BayesFactor:
-    value, exact = stated.lower, fit.exact
+def _point(fit: Quantities, stated: Hypothesis, row: Array, prior: EffectPrior) -> BayesFactor:
+    value = stated.lower
+    exact: ExactPosterior = fit.exact
     log, error = log_bf01_of_point(exact, row, value, prior)
     density = float(exact.coefficients(row[None]).pdf(np.array([[value]]))[0, 0])
     return made(stated, log, error, _ratio(density, float(prior.logpdf(value))))
@@ -122,8 +131,9 @@ def log_bf01_of_point(exact: ExactPosterior, row: Array, value: float, prior: Ef
     return log - exact.log_marginal - float(prior.logpdf(value)), error + exact.error
 
 
-def _range(fit: BayesianResults, stated: Hypothesis, row: Array, prior: EffectPrior) -> BayesFactor:
-    exact, lower, upper = fit.exact, stated.lower, stated.upper
+def _range(fit: Quantities, stated: Hypothesis, row: Array, prior: EffectPrior) -> BayesFactor:
+    exact: ExactPosterior = fit.exact
+    lower, upper = stated.lower, stated.upper
     inside, first = expectation(exact.problem, row, _log_inside(lower, upper))
     outside, second = expectation(exact.problem, row, _log_outside(lower, upper))
     below, above = float(prior.cdf(lower)), float(prior.cdf(-upper + 2 * _centre(prior)))
@@ -164,3 +174,115 @@ def made(stated: Hypothesis, log: float, error: float, check: float) -> BayesFac
     with np.errstate(over="ignore"):
         bf01, bf10 = float(np.exp(log)), float(np.exp(-log))
     return BayesFactor(stated.text, stated.opposite, bf01, bf10, log, error, check)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LeaveOneOut(Result):
+    """The predictions of each study from the others, by exact deletion.
+
+    Attributes
+    ----------
+    elpd : float
+        Expected log predictive density, the sum over studies; larger is better. For comparing models of the
+        same effects.
+    elpd_se : float
+        Standard error of that sum as an estimate for new studies.
+    p_loo : float
+        Effective number of parameters.
+    error_bound : float
+        Bound of the numerical error of `elpd`.
+    table : DataFrame
+        One row per study; see `tidy`.
+
+    Notes
+    -----
+    Vehtari, Gelman & Gabry (2017, doi:10.1007/s11222-016-9696-4) approximate what is computed exactly here.
+    """
+
+    elpd: float
+    elpd_se: float
+    p_loo: float
+    error_bound: float
+    table: pd.DataFrame
+
+    def tidy(self) -> pd.DataFrame:
+        """Return one row per study, unrounded.
+
+        Returns
+        -------
+        DataFrame
+            ``elpd`` (log density of the study's result given the others), ``pit`` (probability of a result up to
+            it; near 0 or 1: a surprise), posterior mean and sd of each coefficient without the study
+            (``mean[mu]``, ``sd[mu]``), and the mean of tau without it. With whole groups left out one row per
+            group, with ``k``, how many effects it has, and ``elpd`` of all of them together; ``pit`` is for single
+            results.
+        """
+        return self.table.copy()
+
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        whole = self.table.index.name != "label"
+        number = f"{len(self.table)} groups of {self.table.index.name}" if whole else f"k = {len(self.table)}"
+        return Document(
+            f"elpd = {fixed(self.elpd, 2)} (SE {fixed(self.elpd_se, 2)}), p_loo = {fixed(self.p_loo, 2)}, {number}; "
+            "exact leave-one-out"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers as a plain dictionary."""
+        totals = {name: getattr(self, name) for name in ("elpd", "elpd_se", "p_loo", "error_bound")}
+        return {**totals, "studies": {"slab": list(self.table.index), **columns_of(self.table)}}
+
+
+def leave_one_out(fit: Quantities) -> LeaveOneOut:
+    """Leave out each study of a fit in turn."""
+    exact: ExactPosterior = fit.exact
+    left = delete_each(exact)
+    finite = exact.problem.finite
+    T = coordinates(fit.design)
+    mean = left.mean @ T.T
+    columns: dict[str, Any] = {"elpd": left.log_predictive, "pit": left.pit}
+    for j, name in enumerate(fit.names):
+        spread = _spread(left.covariance, T[j])
+        columns[f"mean[{name}]"] = mean[:, j] if finite(1, of="coefficients", left_out=1) else None
+        columns[f"sd[{name}]"] = spread if finite(2, of="coefficients", left_out=1) else None
+    columns["mean[tau]"] = left.tau if finite(1, of="tau", left_out=1) else None
+    within = float(exact.observations().log_pdf(fit.effects.yi).sum())
+    labels = pd.Index(fit.effects.slab, name="label")
+    return assembled(columns, labels, left.rows, within, left.error, what="study")
+
+
+def assembled(
+    columns: Mapping[str, Any], labels: pd.Index, there: Any, within: float, error: Array, *, what: str, **more: Any
+) -> LeaveOneOut:
+    """Return what leaving out each unit gave; `there` are those without which the posterior exists.
+
+    `within` is the log density of all units given all, `more` are columns that every unit has.
+    """
+    n = len(labels)
+    none = NotApplicable(f"without this {what} the posterior is improper")
+    table = more | {name: _filled(values, there, n, none) for name, values in columns.items()}
+    out = pd.DataFrame(table, index=labels)
+    if len(there) < n:
+        lost = ", ".join(str(labels[i]) for i in sorted({*range(n)} - {*np.asarray(there).tolist()}))
+        none = NotApplicable(f"{none.reason}: {lost}")
+        return LeaveOneOut(none, none, none, none, out)
+    elpd = columns["elpd"]
+    se = float(np.sqrt(n * elpd.var(ddof=1))) if n > 1 else NotApplicable("needs at least 2 studies")
+    total = float(elpd.sum())
+    return LeaveOneOut(total, se, within - total, float(error.sum()), out)
+
+
+def _spread(covariance: Array, row: Array) -> Array:
+    return np.sqrt(np.einsum("i,mij,j->m", row, covariance, row))
+
+
+def _filled(values: Array | None, there: Any, n: int, none: NotApplicable) -> Any:
+    """Return one value per unit, with the reason where there is none."""
+    if values is None:
+        return np.array([NotApplicable(INFINITE)] * n, dtype=object)
+    if len(there) == n:
+        return values
+    out = np.array([none] * n, dtype=object)
+    out[there] = values
+    return out

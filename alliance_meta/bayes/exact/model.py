@@ -154,7 +154,17 @@ class BayesianModel:
             Each also stands in ``.notes`` of the result.
         """
         if self.random is not None:
-            return fit_multilevel(self, self.random)
+            return fit_multilevel(
+                self.effects,
+                mods=self.mods,
+                random=self.random,
+                V=self.V,
+                mu_prior=self.mu_prior,
+                tau_prior=self.tau_prior,
+                beta_prior=self.beta_prior,
+                level=self.level,
+                interval=self.interval,
+            )
         assert isinstance(self.tau_prior, TauPrior)
         design = design_of(self.mods, self.effects)
         effects = self.effects

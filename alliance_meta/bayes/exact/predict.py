@@ -19,7 +19,7 @@ from alliance_meta.options import Scale
 from alliance_meta.results.predictions import COLUMNS, SCALE_LABELS, rows_to_predict, to_scale
 
 if TYPE_CHECKING:
-    from alliance_meta.bayes.exact.results import ExactResults
+    from alliance_meta.bayes.exact.quantities import Quantities
 
 # The mean of tanh over a normal distribution by the trapezoid rule, to rounding for tau up to about 1.
 _U = np.arange(-8.5, 8.51, 0.25)
@@ -33,7 +33,7 @@ CURVE, FAR_OUT = 129, 1e-7
 
 
 def predict(
-    fit: ExactResults,
+    fit: Quantities,
     newdata: pd.DataFrame | Mapping[str, Any] | None,
     *,
     scale: Scale | None,
@@ -45,7 +45,7 @@ def predict(
     return predict_rows(fit, X, scale=scale, level=level, kind=kind).set_axis(pd.Index(labels), axis=0)
 
 
-def predict_rows(fit: ExactResults, X: Array, *, scale: Scale | None, level: float, kind: IntervalKind) -> pd.DataFrame:
+def predict_rows(fit: Quantities, X: Array, *, scale: Scale | None, level: float, kind: IntervalKind) -> pd.DataFrame:
     """Return the same for rows of the design, or for averages of rows, (m, p)."""
     wanted = scale or fit._scale
     # The check of the scale, and its message, are those of every other result.
@@ -66,7 +66,7 @@ def predict_rows(fit: ExactResults, X: Array, *, scale: Scale | None, level: flo
     return frame
 
 
-def _quantiles(fit: ExactResults, X: Array, *, tanh: bool, level: float) -> pd.DataFrame:
+def _quantiles(fit: Quantities, X: Array, *, tanh: bool, level: float) -> pd.DataFrame:
     """Return all rows at once: quantiles go with the scale."""
     mixture, new = fit._coefficients(X), fit._new_effects(X)
     lower, upper = 0.5 * (1.0 - level), 0.5 * (1.0 + level)
@@ -80,7 +80,7 @@ def _quantiles(fit: ExactResults, X: Array, *, tanh: bool, level: float) -> pd.D
     return pd.DataFrame(dict(zip(COLUMNS, (ci[:, 1], se, ci[:, 0], ci[:, 2], pi[:, 0], pi[:, 1]), strict=True)))
 
 
-def _one_by_one(fit: ExactResults, X: Array, wanted: str, level: float, kind: IntervalKind) -> pd.DataFrame:
+def _one_by_one(fit: Quantities, X: Array, wanted: str, level: float, kind: IntervalKind) -> pd.DataFrame:
     """Return shortest intervals, or those of the mean true correlation."""
     mixture, new = fit._coefficients(X), fit._new_effects(X)
     of = fit.exact.finite(2, of="coefficients")
@@ -96,7 +96,7 @@ def _one_by_one(fit: ExactResults, X: Array, wanted: str, level: float, kind: In
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _mean_correlation(fit: ExactResults, row: Array) -> MeanCorrelation:
+def _mean_correlation(fit: Quantities, row: Array) -> MeanCorrelation:
     exact = fit._thinned
     c = row @ coordinates(fit.design)
     sd = np.sqrt(((exact.root @ c) ** 2).sum(axis=1))

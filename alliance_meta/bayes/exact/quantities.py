@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,7 +11,9 @@ import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.exact.setup import Priors, coordinates
+from alliance_meta.bayes.hypotheses import BayesFactor, shown
 from alliance_meta.bayes.marginals import (
+    LACKS,
     SQUARE,
     Marginal,
     MixtureMarginal,
@@ -28,27 +30,45 @@ from alliance_meta.design import INTERCEPT, Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import Note
 from alliance_meta.options import Scale, did_you_mean
+from alliance_meta.result import Result
 
 # Spreads of true effects, by names that every model has.
 SPREADS = ("tau", "tau2", "I2")
 EFFECT = re.compile(r"theta\[(.*)\]", re.DOTALL)
 
+# Standard deviations (n,) or (n, 2), coefficients in the coordinates of the quadrature (n, p), the spread of a new
+# effect (n,), true effects (n, k).
+Drawn = tuple[Array, Array, Array, Array]
+
 
 class Quantities(Posterior):
-    """The quantities of an exact posterior by name."""
+    """The quantities of an exact posterior by name, and what tables, words and further questions need of a fit."""
 
+    lacks: ClassVar[Mapping[str, str]] = LACKS
     # What a row is, for messages.
     _row_is: ClassVar[str] = "study"
 
     effects: EffectSizes
     design: Design
     exact: Any
+    notes: tuple[Note, ...]
     if TYPE_CHECKING:
 
         @property
         def priors(self) -> Priors:
             """Those of the coefficients and of the standard deviations."""
+
+    @property
+    def log_marginal_likelihood(self) -> float:
+        """Log of the density of the data under model and priors; not applicable with an improper prior."""
+        return self.priors.evidence(self.exact.log_marginal)
+
+    @property
+    def error_bound(self) -> float:
+        """What the quadrature may have lost: relative of the marginal likelihood, absolute of any probability."""
+        return self.exact.error
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -232,3 +252,36 @@ class Quantities(Posterior):
     def _typical_variance(self) -> float:
         batch = make_batch(self.effects.yi, self.effects.vi, self.design.X)
         return heterogeneity(batch, tau2=0.0, equal_effects=False).vt
+
+    def _drawn(self, rng: np.random.Generator, draws: int) -> Drawn:
+        """Draw standard deviations, coefficients, the spread of a new effect, and true effects."""
+        raise NotImplementedError
+
+    def _solver(self, priors: Priors) -> Callable[[Any], Any]:
+        """Return what solves the model with these priors and others of the standard deviations; `prior_grid` asks."""
+        raise NotImplementedError
+
+    def loo(self) -> Result:
+        """Leave out each row in turn, exactly."""
+        raise NotImplementedError
+
+    @property
+    def _model_words(self) -> list[str]:
+        """The first line of a summary, and what else it says of the model."""
+        raise NotImplementedError
+
+    @property
+    def _method_words(self) -> tuple[str, str]:
+        """What was fitted, and how it was integrated, for a methods section."""
+        raise NotImplementedError
+
+    @property
+    def _nesting(self) -> dict[str, dict[str, Any]]:
+        """What a model of effects within studies adds to each part of `to_dict`."""
+        return {"model": {}, "statistics": {}, "studies": {}}
+
+    @cached_property
+    def _bayes_factors(self) -> dict[str, BayesFactor]:
+        """The Bayes factors of every summary."""
+        names = [name for name in dict.fromkeys(("mu", *self.names)) if name != INTERCEPT]
+        return {f"{one} = 0": shown(self, f"{one} = 0") for one in (*names, *self.priors.tau_names)}

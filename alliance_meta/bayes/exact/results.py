@@ -5,55 +5,90 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.bayes.exact import draws as _draws
-from alliance_meta.bayes.exact import evidence
-from alliance_meta.bayes.exact import export as results_export
-from alliance_meta.bayes.exact import text as results_text
-from alliance_meta.bayes.exact.draws import Drawn, draw
-from alliance_meta.bayes.exact.leave_out import LeaveOneOut, leave_one_out
+from alliance_meta.bayes import arviz_bridge
+from alliance_meta.bayes.exact import evidence, output
+from alliance_meta.bayes.exact.evidence import LeaveOneOut, leave_one_out
 from alliance_meta.bayes.exact.predict import predict, predict_rows
-from alliance_meta.bayes.exact.prior_grid import TauPriors, prior_grid
-from alliance_meta.bayes.exact.quantities import Quantities
-from alliance_meta.bayes.exact.setup import Priors, PriorSet, exact_problem, with_tau
-from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis, shown
-from alliance_meta.bayes.marginals import LACKS, IntervalKind, Marginal
-from alliance_meta.bayes.powers import PowerScaling, power_scaling
+from alliance_meta.bayes.exact.prior_sensitivity import PowerScaling, TauPriors, power_scaling, prior_grid
+from alliance_meta.bayes.exact.quantities import Drawn, Quantities
+from alliance_meta.bayes.exact.setup import Priors, PriorSet, coordinates, exact_problem, with_tau
+from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis
+from alliance_meta.bayes.marginals import IntervalKind, Marginal
 from alliance_meta.bayes.predictive import PredictiveCheck, predictive_check
 from alliance_meta.bayes.priors import TAU
 from alliance_meta.bayes.priors.prior import EffectPrior
+from alliance_meta.core.bayes.integration import quantile
 from alliance_meta.core.bayes.two_level import ExactPosterior, components, solve
-from alliance_meta.design import INTERCEPT, Design
+from alliance_meta.design import Design
 from alliance_meta.effects.studies import refuse_dependent
 from alliance_meta.effects.table import EffectSizes
+from alliance_meta.errors import InputError
 from alliance_meta.notes import Note
 from alliance_meta.options import Scale
 from alliance_meta.results import wording
 from alliance_meta.tables.format import brief
 
 
+def to_arviz(fit: Quantities, *, draws: int, seed: int, chains: int) -> Any:
+    """Return draws in the container of the installed ArviZ."""
+    if draws < 1 or chains < 1 or draws % chains:
+        raise InputError(
+            f"draws={draws!r} in chains={chains!r}: give a positive number of draws that the chains share evenly"
+        )
+    rng = np.random.default_rng(seed)
+    tau, coefficients, spread, theta = fit._drawn(rng, draws)
+    new = coefficients @ fit._mean_row + spread * rng.standard_normal(draws)
+    found: dict[str, Array] = {"tau": tau, "theta_new": new, "theta": theta}
+    of_row = fit._row_is
+    dims, coords = {"theta": [of_row]}, {of_row: list(fit.effects.slab)}
+    if tau.ndim > 1:
+        dims["tau"], coords["term"] = ["term"], [name[4:-1] for name in fit.priors.tau_names]
+    printed = coefficients @ coordinates(fit.design).T
+    if fit.design.formula == "1":
+        found["mu"] = printed[:, 0]
+    else:
+        found["beta"] = printed
+        dims["beta"], coords["coefficient"] = ["coefficient"], list(fit.names)
+    shaped = {name: values.reshape(chains, -1, *values.shape[1:]) for name, values in found.items()}
+    return arviz_bridge.from_draws(shaped, dims=dims, coords=coords)
+
+
+def draw(exact: ExactPosterior, rng: np.random.Generator, draws: int) -> Drawn:
+    """Draw from the posterior of a two-level model."""
+    tau = quantile(exact.panels, rng.uniform(2.0**-54, 1.0, draws))
+    coefficients = _coefficients(exact, tau, rng)
+    model = exact.problem.model
+    fitted = coefficients @ model.X.T
+    own = tau[:, None] ** 2 / (model.v + tau[:, None] ** 2)
+    theta = fitted + own * (model.y - fitted) + np.sqrt(own * model.v) * rng.standard_normal(fitted.shape)
+    return tau, coefficients, tau, theta
+
+
+def _coefficients(exact: ExactPosterior, tau: Array, rng: np.random.Generator) -> Array:
+    """Draw the coefficients given each tau, (draws, p), in the coordinates of the quadrature."""
+    noise = rng.standard_normal((len(tau), exact.problem.model.p))
+    chance = rng.random(len(tau))
+    out = np.empty(noise.shape)
+    for a in range(0, len(tau), 500):
+        s = slice(a, a + 500)
+        parts = components(exact.problem, tau[s])
+        share = np.exp(parts.log_weight - parts.log_weight.max(axis=1, keepdims=True)).cumsum(axis=1)
+        pick = np.minimum((share < chance[s, None] * share[:, -1:]).sum(axis=1), share.shape[1] - 1)
+        i = np.arange(len(pick))
+        out[s] = parts.mean[i, pick] + np.einsum("bij,bi->bj", parts.root[i, pick], noise[s])
+    return out
+
+
 class ExactResults(Quantities):
     """What the exact posteriors of two-level and of three-level models answer alike."""
 
-    lacks: ClassVar[Mapping[str, str]] = LACKS
-    _words, _tables = results_text, results_export
-
-    notes: tuple[Note, ...]
-
-    @property
-    def log_marginal_likelihood(self) -> float:
-        """Log of the density of the data under model and priors; not applicable with an improper prior."""
-        return self.priors.evidence(self.exact.log_marginal)
-
-    @property
-    def error_bound(self) -> float:
-        """What the quadrature may have lost: relative of the marginal likelihood, absolute of any probability."""
-        return self.exact.error
+    _words, _tables = output, output
 
     def tidy(self, *, level: float | None = None, interval: IntervalKind | None = None) -> pd.DataFrame:
         """Return one row per quantity, unrounded, on the analysis scale.
@@ -72,7 +107,7 @@ class ExactResults(Quantities):
             and probability of the interval are in ``.attrs``.
         """
         used, kind = self._interval(level, interval)
-        return results_export.tidy(self, level=used, kind=kind)
+        return output.tidy(self, level=used, kind=kind)
 
     def predict(
         self,
@@ -209,40 +244,7 @@ class ExactResults(Quantities):
             ``mu`` (with moderators ``beta`` by coefficient), ``tau`` (of a three-level model by term), ``theta_new``
             and ``theta`` by row.
         """
-        return _draws.to_arviz(self, draws=draws, seed=seed, chains=chains)
-
-    def _drawn(self, rng: np.random.Generator, draws: int) -> Drawn:
-        """Draw standard deviations, coefficients, the spread of a new effect, and true effects."""
-        raise NotImplementedError
-
-    def _solver(self, priors: Priors) -> Callable[[Any], Any]:
-        """Return what solves the model with these priors and others of the standard deviations; `prior_grid` asks."""
-        raise NotImplementedError
-
-    def loo(self) -> LeaveOneOut:
-        """Leave out each row in turn, exactly."""
-        raise NotImplementedError
-
-    @property
-    def _model_words(self) -> list[str]:
-        """The first line of a summary, and what else it says of the model."""
-        raise NotImplementedError
-
-    @property
-    def _method_words(self) -> tuple[str, str]:
-        """What was fitted, and how it was integrated, for a methods section."""
-        raise NotImplementedError
-
-    @property
-    def _nesting(self) -> dict[str, dict[str, Any]]:
-        """What a model of effects within studies adds to each part of `to_dict`."""
-        return {"model": {}, "statistics": {}, "studies": {}}
-
-    @cached_property
-    def _bayes_factors(self) -> dict[str, BayesFactor]:
-        """The Bayes factors of every summary."""
-        names = [name for name in dict.fromkeys(("mu", *self.names)) if name != INTERCEPT]
-        return {f"{one} = 0": shown(self, f"{one} = 0") for one in (*names, *self.priors.tau_names)}
+        return to_arviz(self, draws=draws, seed=seed, chains=chains)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

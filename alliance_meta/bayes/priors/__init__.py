@@ -17,9 +17,8 @@ between .03 and .61; the taus themselves are spread a little less far upwards. I
 
 from __future__ import annotations
 
-from alliance_meta.bayes.priors.data import BergerDeely, DuMouchel, Jeffreys, Shrinkage
 from alliance_meta.bayes.priors.effect import Cauchy, Flat, Normal, StudentT
-from alliance_meta.bayes.priors.names import parse
+from alliance_meta.bayes.priors.names import BergerDeely, DuMouchel, Jeffreys, Shrinkage, parse
 from alliance_meta.bayes.priors.prior import EffectPrior, Prior, TauPrior
 from alliance_meta.bayes.priors.tau import (
     Exponential,

@@ -17,16 +17,19 @@ from alliance_meta.bayes.priors.prior import EffectPrior, Prior, TauPrior
 from alliance_meta.bayes.pymc.independent import normal_logpdf, shrunken
 from alliance_meta.bayes.pymc.parts import (
     BetaPrior,
+    TauPriors,
     add_data,
     add_mean,
+    add_taus,
     choose,
     for_other_data,
+    named_priors,
     notes_of,
+    priors_by_name,
     random_variable,
     take_part,
 )
 from alliance_meta.bayes.pymc.recipe import Draws, Recipe
-from alliance_meta.bayes.pymc.taus import TauPriors, add_taus, named_priors, priors_by_name
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.design import Design
 from alliance_meta.effects.dependent.groups import as_level, factor

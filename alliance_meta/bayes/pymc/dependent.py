@@ -29,15 +29,18 @@ from alliance_meta.bayes.pymc.intercepts import (
 )
 from alliance_meta.bayes.pymc.parts import (
     BetaPrior,
+    TauPriors,
     add_mean,
+    add_taus,
     choose,
     for_other_data,
+    named_priors,
     notes_of,
+    priors_by_name,
     random_variable,
     take_part,
 )
 from alliance_meta.bayes.pymc.recipe import Draws, NormalScatter, Recipe
-from alliance_meta.bayes.pymc.taus import TauPriors, add_taus, named_priors, priors_by_name
 from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
 from alliance_meta.core.mixed.nested import log_densities
 from alliance_meta.design import INTERCEPT, Design

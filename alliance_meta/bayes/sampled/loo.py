@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,9 @@ from scipy.special import logsumexp
 from alliance_meta._typing import Array
 from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.arviz_bridge import Smoothed
-from alliance_meta.bayes.exact.export import column
+from alliance_meta.bayes.exact.output import column
 from alliance_meta.bayes.pymc.recipe import Recipe
-from alliance_meta.bayes.sampled.gate import FAILED
-from alliance_meta.bayes.sampled.refits import NO_PIT, refit_without
+from alliance_meta.bayes.sampled.gate import FAILED, convergence_problems
 from alliance_meta.errors import ConvergenceWarning, InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes, warn_note
@@ -25,7 +25,57 @@ from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import fixed
 
 if TYPE_CHECKING:
-    from alliance_meta.bayes.sampled.results import SampledPosterior
+    from alliance_meta.bayes.sampled.quantities import SampledQuantities
+
+NO_PIT = NotApplicable("this model has no closed form of it")
+
+
+def refit_without(fit: SampledQuantities, which: Sequence[int]) -> tuple[dict[int, dict[str, float]], list[Note]]:
+    """Fit again without each of these units; return their rows of the table, and notes about fits that failed."""
+    recipe, compiled, settings = fit.made, fit._model, fit.sampler
+    if compiled is None or settings is None or settings.program != "nutpie":
+        raise InputError("refit=True needs a fit that bayes.sample has drawn with nutpie")
+    if len(recipe.units) != fit.k:
+        raise InputError(f"refit=True: {recipe.model} leaves out clusters of effects, which it cannot fit again")
+    chains, draws = fit._shape
+    rows, notes = {}, []
+    for i in which:
+        others = [j for j in range(fit.k) if j != i]
+        raw = compiled.with_data(fit.effects.take(others)).draw(
+            draws=draws,
+            tune=settings.tune,
+            chains=chains,
+            cores=None,
+            seed=fit.seed + i + 1,
+            target_accept=settings.target_accept,
+            progress=False,
+        )
+        container = arviz_bridge.without_clock(raw)
+        failed = [code for code, _ in convergence_problems(container)]
+        if failed:
+            message = f"The fit without {recipe.units[i]} fails its checks of convergence ({', '.join(failed)})."
+            notes.append(warn_note("refit-failed", message, ConvergenceWarning, stacklevel=6))
+        rows[i] = _row(fit, container, i)
+    return rows, notes
+
+
+def _row(fit: SampledQuantities, container: object, i: int) -> dict[str, float]:
+    recipe = fit.made
+    found = arviz_bridge.draws(container)
+    flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in found.items()}
+    log = recipe.log_likelihood(flat)[:, i]
+    elpd = float(logsumexp(log) - np.log(len(log)))
+    relative = np.exp(log - elpd).reshape(next(iter(found.values())).shape[:2])
+    size = arviz_bridge.ess(relative, "mean")
+    printed = recipe.coefficients(flat)
+    row = {"elpd": elpd, "pit": NO_PIT if recipe.cdf is None else float(recipe.cdf(flat)[:, i].mean())}
+    for j, name in enumerate(fit.names):
+        row |= {f"mean[{name}]": float(printed[:, j].mean()), f"sd[{name}]": float(printed[:, j].std(ddof=1))}
+    if "tau" in fit._scalars:
+        row["mean[tau]"] = float(flat["tau"].mean())
+    again = NotApplicable("left out by fitting again")
+    return row | {"pareto_k": again, "mcse": float(relative.std(ddof=1) / np.sqrt(size))}
+
 
 _MOST_NAMED = 5
 
@@ -117,7 +167,7 @@ class SampledLeaveOneOut(Result):
         return plain({**totals, "units": units, "notes": [note.to_dict() for note in self.notes]})
 
 
-def leave_one_out(fit: SampledPosterior, *, refit: bool) -> SampledLeaveOneOut:
+def leave_one_out(fit: SampledQuantities, *, refit: bool) -> SampledLeaveOneOut:
     """Leave out each unit of a fit in turn."""
     recipe = fit.made
     chains, draws = fit._shape
@@ -160,7 +210,7 @@ def _errors(weight: Array, pointwise: Array, elpd: Array) -> Array:
     return np.sqrt((weight**2 * relative**2).sum(axis=0))
 
 
-def _columns(fit: SampledPosterior, recipe: Recipe, found: Smoothed, errors: Array) -> dict[str, list[Any]]:
+def _columns(fit: SampledQuantities, recipe: Recipe, found: Smoothed, errors: Array) -> dict[str, list[Any]]:
     columns: dict[str, Any] = {"elpd": found.elpd}
     if recipe.cdf is None:
         columns["pit"] = [NO_PIT] * len(recipe.units)

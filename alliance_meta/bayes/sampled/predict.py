@@ -1,25 +1,32 @@
-"""Predictions from draws: mean effects and effects of new studies, on a scale that is named."""
+"""What draws say of results to come: predictions, replications of the studies, and PyMC's own draws of data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
+from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.arviz_bridge import shortest_interval
 from alliance_meta.bayes.exact.predict import _PU, _U
 from alliance_meta.bayes.marginals import KINDS, IntervalKind
 from alliance_meta.bayes.pymc.recipe import Draws, Recipe
+from alliance_meta.bayes.sampled.compiled import CompiledModel, unlinked_blas_is_no_news
+from alliance_meta.bayes.sampled.quantities import SampledQuantities
 from alliance_meta.design import as_frame
 from alliance_meta.errors import InputError
 from alliance_meta.options import Scale
 from alliance_meta.results.predictions import COLUMNS, SCALE_LABELS, to_scale
 
 if TYPE_CHECKING:
-    from alliance_meta.bayes.sampled.results import SampledPosterior
+    import pymc as pm
 
 PREDICTION = 2
 # Effects drawn per draw of the parameters for a mean correlation without a closed form.
@@ -28,7 +35,7 @@ _AT_ONCE = 4_000_000
 
 
 def predict(
-    fit: SampledPosterior,
+    fit: SampledQuantities,
     newdata: pd.DataFrame | Mapping[str, Any] | None,
     *,
     scale: Scale | None,
@@ -69,7 +76,7 @@ def predict(
     return found
 
 
-def predict_rows(fit: SampledPosterior, X: Array, *, scale: Scale | None, level: float) -> pd.DataFrame:
+def predict_rows(fit: SampledQuantities, X: Array, *, scale: Scale | None, level: float) -> pd.DataFrame:
     """Return the mean effect for rows of the design, or for averages of rows, (m, p); no prediction interval."""
     empty = pd.DataFrame({name: np.empty(0) for name in COLUMNS})
     checked = to_scale(empty, measure=fit.effects.measure, scale=scale, tau2=0.0)
@@ -123,3 +130,156 @@ def _limits(values: Array, level: float, kind: IntervalKind) -> tuple[float, flo
         return shortest_interval(values, level)
     lower, upper = np.quantile(values, [0.5 * (1.0 - level), 0.5 * (1.0 + level)])
     return float(lower), float(upper)
+
+
+# Drawing forwards needs no speed, and this compiles in no time.
+QUICK = {"mode": "FAST_COMPILE"}
+OBSERVED = "y"
+
+
+def sample_prior(model: pm.Model | CompiledModel, *, seed: int, draws: int = 1000) -> Any:
+    """Draw parameters from their priors, and data from these parameters, as a PyMC model has them.
+
+    What would a model expect to see before any study has been done? `prior_predictive` answers that exactly for the
+    random-effects model; this is for all others.
+
+    Parameters
+    ----------
+    model : pymc.Model or CompiledModel
+    seed : int
+        The same seed gives the same draws.
+    draws : int
+
+    Returns
+    -------
+    arviz.InferenceData or xarray.DataTree
+        With groups ``prior`` (parameters), ``prior_predictive`` (``y``, a result for each study) and
+        ``observed_data``.
+
+    Raises
+    ------
+    InputError
+        Draws below 1; a flat prior, from which nothing can be drawn.
+
+    Examples
+    --------
+    >>> import alliance_meta as am
+    >>> model = am.bayes.pymc.normal_normal(am.escalc(am.load_dataset("kolden2011")))
+    >>> found = am.bayes.sample_prior(model, seed=1)
+    >>> float(found["prior"]["tau"].mean()) < 0.3
+    True
+    """
+    if draws < 1:
+        raise InputError(f"draws={draws!r}: must be at least 1")
+    own = model.model if isinstance(model, CompiledModel) else model
+    flat = [one.name for one in own.free_RVs if "flat" in str(one.owner.op).lower()]
+    if flat:
+        raise InputError(f"the prior of {', '.join(flat)} is flat: nothing can be drawn from it; give a proper one")
+    pm = arviz_bridge.load("pymc")
+    with unlinked_blas_is_no_news(), _quiet(ours=getattr(model, "recipe", None) is not None):
+        made = pm.sample_prior_predictive(draws, model=_current(model), random_seed=seed, compile_kwargs=QUICK)
+    return arviz_bridge.without_clock(made)
+
+
+def posterior_predictive(model: CompiledModel, container: Any, *, seed: int) -> Any:
+    """Draw data from each draw of the parameters and add them to the container."""
+    own = _current(model)
+    pm = arviz_bridge.load("pymc")
+    with unlinked_blas_is_no_news(), _quiet(ours=getattr(model, "recipe", None) is not None):
+        made = pm.sample_posterior_predictive(
+            container,
+            model=own,
+            random_seed=seed,
+            progressbar=False,
+            extend_inferencedata=False,
+            compile_kwargs=QUICK,
+        )
+    return arviz_bridge.with_groups(container, made)
+
+
+def _current(model: pm.Model | CompiledModel) -> Any:
+    """Return the PyMC model with the data it was last given; the model itself is left as it was made."""
+    if not isinstance(model, CompiledModel):
+        return model
+    if model.data is None or model.recipe is None:
+        return model.model
+    pm = arviz_bridge.load("pymc")
+    copy = arviz_bridge.load("pymc.model.fgraph").clone_model(model.model)
+    with copy:
+        pm.set_data(dict(model.data), coords={"study": list(model.recipe.effects.slab)})
+    return copy
+
+
+@contextmanager
+def _quiet(*, ours: bool) -> Iterator[None]:
+    """Keep PyMC from announcing what it draws, and from warning of a potential that is part of our own likelihood."""
+    logger = logging.getLogger("pymc.sampling.forward")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            if ours:
+                warnings.filterwarnings("ignore", message="The effect of Potentials", category=UserWarning)
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+REPLICATION = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Replications:
+    """New results of the same design; asked like the mixture of normals that they are for an exact posterior.
+
+    Attributes
+    ----------
+    values : ndarray of shape (draws, k)
+    fitted : ndarray of shape (k,)
+        Posterior median of the mean effect of each row.
+    tau : float
+        Root mean square of how far true effects lie from their means.
+    """
+
+    values: Array
+    fitted: Array
+    tau: float
+
+    @property
+    def m(self) -> int:
+        """Number of rows."""
+        return self.values.shape[1]
+
+    def row(self, i: int) -> Replications:
+        """Return one row."""
+        return Replications(self.values[:, [i]], self.fitted[[i]], self.tau)
+
+    def quantile(self, p: Array) -> Array:
+        """Return quantiles (m, q) of each row."""
+        return np.quantile(self.values, p, axis=0).T
+
+    def cdf(self, x: Array) -> Array:
+        """Return the share up to x (m, q) of each row."""
+        ordered = np.sort(self.values, axis=0)
+        found = [np.searchsorted(one, at, side="right") for one, at in zip(ordered.T, np.asarray(x), strict=True)]
+        return np.stack(found) / len(self.values)
+
+
+def replicate_draws(fit: SampledQuantities, *, seed: int, draws: int) -> Replications:
+    """Draw new results from as many draws of the posterior, each picked at random."""
+    recipe = fit.made
+    if len(recipe.units) != fit.k:
+        raise InputError(
+            f"results of {recipe.model} depend on one another within clusters; use posterior_predictive() of the fit"
+        )
+    rng = np.random.default_rng([seed, REPLICATION])
+    pick = rng.integers(0, len(next(iter(fit._flat.values()))), draws)
+    chosen: dict[str, Any] = {name: values[pick] for name, values in fit._flat.items()}
+    mean = recipe.fitted(chosen)
+    away = recipe.scatter(chosen, recipe.effects.moderators, rng)
+    if recipe.replicate is not None:
+        values = recipe.replicate(chosen, rng)
+    else:
+        values = mean + away + np.sqrt(fit.effects.vi) * rng.standard_normal(mean.shape)
+    fitted = np.median(recipe.fitted(fit._flat), axis=0)
+    return Replications(values, fitted, float(np.sqrt((away**2).mean())))

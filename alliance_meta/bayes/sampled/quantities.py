@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +17,7 @@ from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.marginals import IntervalKind, Posterior
 from alliance_meta.bayes.priors.prior import TauPrior
 from alliance_meta.bayes.pymc.recipe import Recipe
+from alliance_meta.bayes.sampled.compiled import CompiledModel
 from alliance_meta.bayes.sampled.gate import FAILED, Diagnostics
 from alliance_meta.bayes.sampled.marginals import SampledMarginal
 from alliance_meta.core.univariate.fit import heterogeneity
@@ -34,6 +36,27 @@ NEW_EFFECT, TRUE_EFFECTS = 1, 4
 _SERVING = re.compile(r"z|z_.*|.*_z|.*_share")
 
 
+@dataclass(frozen=True)
+class SamplerSettings:
+    """How draws were made.
+
+    Attributes
+    ----------
+    program : str
+    tune : int
+        Draws of each chain that only tuned the sampler.
+    target_accept : float
+    """
+
+    program: str
+    tune: int
+    target_accept: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as a plain dictionary."""
+        return asdict(self)
+
+
 class SampledQuantities(Posterior):
     """The quantities of a sampled posterior by name; the base of `SampledPosterior`."""
 
@@ -44,6 +67,13 @@ class SampledQuantities(Posterior):
     recipe: Recipe | None
     level: float
     interval: IntervalKind
+    sampler: SamplerSettings | None
+    _model: CompiledModel | None
+
+    @property
+    def converged(self) -> bool:
+        """Whether the draws pass every check."""
+        return not self.problems
 
     def _caution(self) -> None:
         """Warn, wherever numbers are given, that the draws fail their checks."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -11,41 +11,188 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes import arviz_bridge
-from alliance_meta.bayes.marginals import LACKS, IntervalKind
+from alliance_meta.bayes.exact.output import (
+    about,
+    interval_words,
+    intervals_line,
+    posterior_table,
+    prior_words,
+    probabilities,
+)
+from alliance_meta.bayes.marginals import KINDS, LACKS, IntervalKind
 from alliance_meta.bayes.pymc.recipe import Recipe
-from alliance_meta.bayes.sampled import export as sampled_export
-from alliance_meta.bayes.sampled import text as sampled_text
 from alliance_meta.bayes.sampled.compiled import CompiledModel
+from alliance_meta.bayes.sampled.gate import FAILED as FAILED
 from alliance_meta.bayes.sampled.gate import Diagnostics, diagnose, problems_of
 from alliance_meta.bayes.sampled.loo import SampledLeaveOneOut, leave_one_out
 from alliance_meta.bayes.sampled.marginals import SampledMarginal
-from alliance_meta.bayes.sampled.predict import predict, predict_rows
-from alliance_meta.bayes.sampled.predictive import posterior_predictive
-from alliance_meta.bayes.sampled.quantities import SampledQuantities
+from alliance_meta.bayes.sampled.predict import posterior_predictive, predict, predict_rows
+from alliance_meta.bayes.sampled.quantities import SampledQuantities, SamplerSettings
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note
 from alliance_meta.options import Scale, did_you_mean
+from alliance_meta.result import said
+from alliance_meta.results import wording
+from alliance_meta.results.export import columns_of, plain
+from alliance_meta.tables.document import Block, Document
+from alliance_meta.tables.format import brief, fixed
 
 
-@dataclass(frozen=True)
-class SamplerSettings:
-    """How draws were made.
+def tidy(fit: SampledPosterior, *, level: float, kind: IntervalKind) -> pd.DataFrame:
+    """Return one row per quantity."""
+    out = arviz_bridge.summarise(fit._rows, level=level, shortest=kind == "hdi", known=fit._mixing)
+    if fit.recipe is not None:
+        out.attrs.update(scale=fit.effects.scale_label)
+    label = f"{100 * level:g} % {KINDS[kind]}"
+    out.attrs.update(level=level, interval=kind, interval_label=label, converged=fit.converged)
+    return out
 
-    Attributes
-    ----------
-    program : str
-    tune : int
-        Draws of each chain that only tuned the sampler.
-    target_accept : float
-    """
 
-    program: str
-    tune: int
-    target_accept: float
+def statistics(fit: SampledPosterior) -> dict[str, Any]:
+    """Return the model's statistics by name."""
+    chains, draws = fit._shape
+    found: dict[str, Any] = {"converged": fit.converged}
+    found |= {} if fit.recipe is None else {"k": fit.k, **fit.effects.counts, "p": fit.p}
+    found |= {"level": fit.level, "interval": fit.interval}
+    if "tau" in fit._scalars:
+        tau = fit.posterior("tau").interval(level=fit.level, kind=fit.interval)
+        found |= {"tau": tau.estimate, "tau_ci_lb": tau.lb, "tau_ci_ub": tau.ub, "tau2": fit.tau2}
+        found |= {} if fit.recipe is None else {"I2": fit.I2}
+    numbers = fit.diagnostics.to_dict()
+    numbers["bfmi"] = min(fit.diagnostics.bfmi) if fit.diagnostics.bfmi else fit.diagnostics.divergences
+    return found | {"chains": chains, "draws": draws, "seed": fit.seed} | numbers
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings as a plain dictionary."""
-        return asdict(self)
+
+def to_dict(fit: SampledPosterior) -> dict[str, Any]:
+    """Return every number and setting as JSON-ready values, the checks of convergence first."""
+    table = fit.tidy()
+    chains, draws = fit._shape
+    sampler = {} if fit.sampler is None else fit.sampler.to_dict()
+    found: dict[str, Any] = {
+        "converged": fit.converged,
+        "problems": [note.to_dict() for note in fit.problems],
+        "sampler": {**sampler, "chains": chains, "draws": draws, "seed": fit.seed},
+        "diagnostics": fit.diagnostics.to_dict(),
+        "statistics": statistics(fit),
+        "posterior": {"parameter": list(table.index), **columns_of(table)},
+        "notes": [note.to_dict() for note in fit.notes],
+    }
+    if fit.recipe is None:
+        return plain(found)
+    recipe, effects = fit.recipe, fit.effects
+    model: dict[str, Any] = {"name": recipe.model, "formula": recipe.design.formula, "assumes": recipe.words}
+    model |= {"priors": {name: prior.to_dict() for name, prior in recipe.priors.items()}}
+    return plain(
+        {
+            **found,
+            "model": {**model, "method": "Hamiltonian Monte Carlo (NUTS)"},
+            "vb": fit.vb,
+            "studies": {"slab": list(effects.slab), "yi": effects.yi, "vi": effects.vi},
+            "provenance": effects.provenance.to_dict(),
+        }
+    )
+
+
+# A vector with more elements is left to `tidy`.
+MOST_ELEMENTS = 12
+# The model whose data are the correlations themselves.
+EXACT = "exact_correlation"
+
+
+def document(fit: SampledPosterior) -> Document:
+    """Return what the fit says; a failed check comes first."""
+    chains, draws = fit._shape
+    drawn = f"{chains} chains of {draws} draws" if chains > 1 else f"1 chain of {draws} draws"
+    recipe, passed = fit.recipe, [note for note in fit.notes if note not in fit.problems]
+    if recipe is None:
+        title, lines = f"Draws from a posterior ({drawn})", [intervals_line(fit)]
+        return Document(title, lines, [*_table(fit), _quality(fit)], said(passed), alarms(fit))
+    priors = "; ".join(f"{name} ~ {prior}" for name, prior in recipe.priors.items())
+    made = wording.document(
+        fit,
+        f"Bayesian model {recipe.model} (k = {fit.k}; {drawn})",
+        about(fit, priors, f"Assumes: {recipe.words}"),
+        *_table(fit),
+        wording.as_r(fit, new="a new study") if recipe.shift is None else [],
+        [*(probabilities(fit) if recipe.design.has_intercept else []), *_quality(fit)],
+        alarm=alarms(fit),
+    )
+    told = said(fit.problems)
+    return replace(made, notes=[line for line in made.notes if line not in told])
+
+
+def alarms(fit: SampledPosterior) -> list[str]:
+    """Return what must be said before anything else; nothing for a fit that passed."""
+    return [FAILED, *(note.message for note in fit.problems)] if fit.problems else []
+
+
+def shown(fit: SampledPosterior) -> pd.DataFrame:
+    """Return the rows of `tidy` that a summary prints: all but long vectors."""
+    table = fit.tidy()
+    stems = [str(name).partition("[")[0] if "[" in str(name) else "" for name in table.index]
+    keep = []
+    for name, stem in zip(table.index, stems, strict=True):
+        coefficient = fit.recipe is not None and name in fit.names
+        keep.append(coefficient or (stem != "theta" and (not stem or stems.count(stem) <= MOST_ELEMENTS)))
+    return table[keep]
+
+
+def _table(fit: SampledPosterior) -> list[Block]:
+    table = shown(fit)
+    table["ess"] = table[["ess_bulk", "ess_tail"]].astype(float).min(axis=1)
+    hidden = len(fit._rows) - len(table)
+    scale = "draws as they are" if fit.recipe is None else None
+    return [
+        posterior_table(fit, table, scale, ess=0, rhat=3),
+        [f"({hidden} more in tidy())"] if hidden else [],
+    ]
+
+
+def _quality(fit: SampledPosterior) -> list[str]:
+    found = fit.diagnostics
+    table = fit.tidy()
+    share = table["mcse"].astype(float) / table["sd"].astype(float)
+    error = (
+        f"Monte-Carlo errors of the means: at most {fixed(100 * share.max(), 1)} % of the sd. "
+        if share.max() > 0
+        else ""
+    )
+    divergences = fixed(float(found.divergences), 0)
+    text = (
+        f"{error}All parameters: R-hat at most {fixed(found.rhat, 3)}, effective draws at least "
+        f"{fixed(found.ess_bulk, 0)} (middle) and {fixed(found.ess_tail, 0)} (tails); divergences: {divergences}."
+    )
+    return [text]
+
+
+def methods(fit: SampledPosterior) -> str:
+    """Return the sentences for a methods section."""
+    recipe, (chains, draws) = fit.made, fit._shape
+    scale = wording.scale_sentence(fit)
+    if recipe.model == EXACT:
+        scale = "Each correlation entered by its exact sampling distribution, with true effects on Fisher's z. "
+    run = f"with {chains} chain{'s' if chains > 1 else ''} of {draws} draws"
+    if fit.sampler is not None:
+        run = (
+            f"by the No-U-Turn sampler as implemented in {fit.sampler.program}, {run} each after {fit.sampler.tune} "
+            f"draws of tuning, a target acceptance of {brief(fit.sampler.target_accept)} and seed {fit.seed}"
+        )
+    return (
+        f"{' '.join([*alarms(fit), '']) if fit.problems else ''}"
+        f"{scale}A Bayesian model{wording.with_moderators(fit)} was fitted to {fit.effects.counted}, which assumes "
+        "that "
+        f"{recipe.words}. Priors were {prior_words(fit, recipe.priors)}. The posterior was sampled {run}. "
+        f"{_checks(fit)} {interval_words(fit)}"
+    )
+
+
+def _checks(fit: SampledPosterior) -> str:
+    found = fit.diagnostics
+    divergences = "" if found.divergences != found.divergences else f" and {fixed(found.divergences, 0)} divergences"
+    return (
+        f"R-hat was at most {fixed(found.rhat, 3)}, with at least {fixed(found.ess_bulk, 0)} effective draws for the "
+        f"middle and {fixed(found.ess_tail, 0)} for the tails of every parameter{divergences}."
+    )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -76,7 +223,6 @@ class SampledPosterior(SampledQuantities):
 
     called = "a sampled posterior"
     lacks: ClassVar[Mapping[str, str]] = {**LACKS, "r_code": "the model is PyMC's"}
-    _words, _tables = sampled_text, sampled_export
     _of_a_point = "a single value has probability 0; state a range"
 
     container: Any
@@ -101,11 +247,6 @@ class SampledPosterior(SampledQuantities):
     def problems(self) -> tuple[Note, ...]:  # type: ignore[override]
         """The checks of convergence that the draws fail."""
         return tuple(Note(code, message) for code, message in problems_of(self.diagnostics))
-
-    @property
-    def converged(self) -> bool:
-        """Whether the draws pass every check."""
-        return not self.problems
 
     def draws(self, name: str) -> Array:
         """Return the draws of one parameter as an array (chain, draw, ...)."""
@@ -133,7 +274,7 @@ class SampledPosterior(SampledQuantities):
             interval, and whether the draws pass their checks, are in ``.attrs``.
         """
         used, kind = self._interval(level, interval)
-        found = sampled_export.tidy(self, level=used, kind=kind)
+        found = tidy(self, level=used, kind=kind)
         self._caution()
         return found
 

@@ -10,7 +10,8 @@ from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.marginals import IntervalKind
 from alliance_meta.bayes.sampled.compiled import CompiledModel, compile, unlinked_blas_is_no_news
 from alliance_meta.bayes.sampled.gate import diagnose, problems_of
-from alliance_meta.bayes.sampled.results import SampledPosterior, SamplerSettings
+from alliance_meta.bayes.sampled.quantities import SamplerSettings
+from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.errors import ConvergenceWarning, FallbackWarning, InputError
 from alliance_meta.notes import Note, merge_notes, warn_note
 from alliance_meta.options import check_level, check_option

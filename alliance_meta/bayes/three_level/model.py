@@ -3,41 +3,105 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from alliance_meta.bayes.exact.model_notes import multilevel_notes
 from alliance_meta.bayes.exact.setup import check_kind, choose_priors, coordinates, gaussians
+from alliance_meta.bayes.marginals import IntervalKind
 from alliance_meta.bayes.priors import TAU
-from alliance_meta.bayes.priors.prior import TauPrior
-from alliance_meta.bayes.three_level.priors import MultilevelPriors
+from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
+from alliance_meta.bayes.three_level.quantities import MultilevelPriors
 from alliance_meta.bayes.three_level.results import BayesianMultilevelResults
-from alliance_meta.bayes.three_level.terms import TwoTerms, read_terms
 from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
+from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.three_level.posterior import MultilevelData, multilevel_data, proper, solve_multilevel
 from alliance_meta.design import Design, design_of
+from alliance_meta.effects.dependent.groups import ROWS, expand, factor, sides
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.notes import merge_notes
 from alliance_meta.options import did_you_mean
 
-if TYPE_CHECKING:
-    from alliance_meta.bayes.exact.model import BayesianModel
+
+@dataclass(frozen=True, eq=False)
+class TwoTerms:
+    """A grouping and the rows within it.
+
+    Attributes
+    ----------
+    names : tuple of str
+        As `MultilevelModel` has them.
+    group : ndarray of int, shape (k,)
+        Group of each row, numbered as they first appear.
+    levels : tuple of str
+        What each group is called.
+    """
+
+    names: tuple[str, str]
+    group: IntArray
+    levels: tuple[str, ...]
 
 
-def fit_multilevel(model: BayesianModel, random: str | Sequence[str]) -> BayesianMultilevelResults:
+def read_terms(random: str | Sequence[str], effects: EffectSizes) -> TwoTerms:
+    """Read ``"~ 1 | study_id/es_id"``, ``"study_id/es_id"`` or ``("lab", "es_id")``.
+
+    Raises
+    ------
+    InputError
+        An unknown column or one with missing values; other terms than a grouping and the rows within it.
+    """
+    items = [random] if isinstance(random, str) else [str(one) for one in random]
+    paths: list[str] = []
+    for item in items:
+        left, right = sides(item)
+        if left != "1":
+            raise _refused(random, f"{item.strip()!r} is no random intercept")
+        paths += expand(right)
+    repeated = sorted({name for name in paths if paths.count(name) > 1})
+    if repeated:
+        raise InputError(f"random names {', '.join(repeated)} twice")
+    found = [(name, *factor(name, effects)) for name in paths]
+    if len(found) != 2:
+        raise _refused(random, f"{len(found)} term{'s' if len(found) != 1 else ''} where there must be two")
+    (outer, levels, group), (inner, _, rows) = sorted(found, key=lambda one: len(one[1]))
+    if len(np.unique(rows)) < effects.k:
+        raise _refused(random, f"several rows share one {inner}")
+    return TwoTerms((outer, inner), group, tuple(levels))
+
+
+def _refused(random: object, why: str) -> InputError:
+    return InputError(
+        f"random={random!r}: {why}. Exact posteriors are there for random intercepts of a grouping and of the rows "
+        f"within it, random='~ 1 | study_id/{ROWS}'. Slopes, crossed factors, outcomes within studies, a single term "
+        "or more levels need a sampler: write them with bayes.pymc, such as bayes.pymc.multilevel"
+    )
+
+
+def fit_multilevel(
+    effects: EffectSizes,
+    *,
+    mods: str,
+    random: str | Sequence[str],
+    V: Any,
+    mu_prior: EffectPrior,
+    tau_prior: TauPrior | Mapping[str, TauPrior],
+    beta_prior: EffectPrior | Mapping[str, EffectPrior] | None,
+    level: float,
+    interval: IntervalKind,
+) -> BayesianMultilevelResults:
     """Solve a model with random terms by quadrature over both standard deviations."""
-    effects = model.effects
-    V = _covariance(model.V, effects)
-    design = design_of(model.mods, effects)
+    V = _covariance(V, effects)
+    design = design_of(mods, effects)
     if not design.rows.all():
         effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
         V = None if V is None else V.take(design.rows)
     terms = read_terms(random, effects)
     _check_blocks(terms, V)
-    taus = _tau_priors(model.tau_prior, terms, effects)
-    chosen = choose_priors(design, model.mu_prior, taus[0], model.beta_prior)
+    taus = _tau_priors(tau_prior, terms, effects)
+    chosen = choose_priors(design, mu_prior, taus[0], beta_prior)
     priors = MultilevelPriors(terms.names, chosen.names, chosen.coefficients, taus)
     data = problem(effects, design, priors, terms, V)
     exact = solve_multilevel(data, *priors.densities)
@@ -45,8 +109,8 @@ def fit_multilevel(model: BayesianModel, random: str | Sequence[str]) -> Bayesia
         effects=effects,
         design=design,
         priors=priors,
-        level=model.level,
-        interval=model.interval,
+        level=level,
+        interval=interval,
         exact=exact,
         group=terms.group,
         levels=terms.levels,

@@ -1,7 +1,8 @@
-"""The quantities of a three-level posterior by name."""
+"""The priors and the quantities of a three-level posterior by name."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -9,21 +10,59 @@ import numpy as np
 from alliance_meta._typing import Array
 from alliance_meta.bayes.averaged.quantity import GridMarginal
 from alliance_meta.bayes.exact.quantities import Quantities
-from alliance_meta.bayes.exact.setup import coordinates
-from alliance_meta.bayes.marginals import (
-    SHARE,
-    Marginal,
-    TransformedMarginal,
-)
-from alliance_meta.bayes.three_level.priors import MultilevelPriors
+from alliance_meta.bayes.exact.setup import Priors, coordinates
+from alliance_meta.bayes.marginals import SHARE, Marginal, TransformedMarginal
+from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 from alliance_meta.core.bayes.mixture import NormalMixture
 from alliance_meta.core.bayes.trapezoid import Grid
+from alliance_meta.core.bayes.two_level import TauDensity
 from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
 from alliance_meta.core.robust.clusters import IntArray, stacks
 from alliance_meta.core.three_level.grid import total_and_share
 from alliance_meta.core.three_level.posterior import MultilevelPosterior
 from alliance_meta.core.three_level.rows import GroupedRows, combination, grouped_rows, row_effects, thinned
 from alliance_meta.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class MultilevelPriors(Priors):
+    """The priors of a three-level model.
+
+    Attributes
+    ----------
+    terms : tuple of str
+        The grouping and the rows within it.
+    names : tuple of str
+        Coefficients; the intercept stands for ``mu``.
+    coefficients : tuple of EffectPrior
+    taus : tuple of TauPrior
+        Of the standard deviation of each term.
+    """
+
+    terms: tuple[str, str]
+    names: tuple[str, ...]
+    coefficients: tuple[EffectPrior, ...]
+    taus: tuple[TauPrior, TauPrior]
+
+    @property
+    def tau_names(self) -> tuple[str, str]:
+        """``tau[<term>]`` for both terms."""
+        return f"tau[{self.terms[0]}]", f"tau[{self.terms[1]}]"
+
+    def with_taus(self, *taus: TauPrior) -> MultilevelPriors:
+        """Return the same with other priors of both standard deviations."""
+        return replace(self, taus=(taus[0], taus[1]))
+
+    @cached_property
+    def densities(self) -> tuple[TauDensity, TauDensity]:
+        """The priors of both standard deviations as the quadrature needs them."""
+        return density(self.taus[0]), density(self.taus[1])
+
+
+def density(prior: TauPrior) -> TauDensity:
+    """Return the prior of one standard deviation as the quadrature needs it."""
+    return TauDensity(prior.logpdf, prior.upper, prior.tail, (), prior.proper)
+
 
 # Two integrations of one posterior, by both deviations and by their total and share, have to agree.
 AGREE = 1e-7

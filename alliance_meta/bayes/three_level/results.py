@@ -3,37 +3,183 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.bayes.exact.draws import Drawn
-from alliance_meta.bayes.exact.leave_out import LeaveOneOut
+from alliance_meta.bayes.exact.evidence import LeaveOneOut, assembled, made, of_range, prior_of_stated, savage_dickey
+from alliance_meta.bayes.exact.quantities import Drawn
 from alliance_meta.bayes.exact.results import ExactResults
-from alliance_meta.bayes.exact.setup import Priors
-from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis
+from alliance_meta.bayes.exact.setup import Priors, coordinates
+from alliance_meta.bayes.hypotheses import BayesFactor, Hypothesis, read_hypothesis, undefined
 from alliance_meta.bayes.marginals import IntervalKind
-from alliance_meta.bayes.three_level import evidence as multilevel_evidence
-from alliance_meta.bayes.three_level import r_code as multilevel_r
-from alliance_meta.bayes.three_level.leave_out import leave_out
-from alliance_meta.bayes.three_level.prior_grid import solver
-from alliance_meta.bayes.three_level.priors import MultilevelPriors
-from alliance_meta.bayes.three_level.quantities import MultilevelQuantities
+from alliance_meta.bayes.priors.prior import Prior
+from alliance_meta.bayes.three_level.quantities import MultilevelPriors, MultilevelQuantities, density
+from alliance_meta.core.bayes.two_level import TauDensity
 from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
 from alliance_meta.core.robust.clusters import IntArray
+from alliance_meta.core.three_level.deletion import MultilevelDeletions, delete_each_of, log_density_of_units
+from alliance_meta.core.three_level.grid import with_priors
 from alliance_meta.core.three_level.posterior import (
     MultilevelPosterior,
     draw_deviations,
     draw_effects,
     given_deviations,
+    proper,
+    solve_multilevel,
+    without_coefficient,
 )
-from alliance_meta.design import Design
+from alliance_meta.design import INTERCEPT, Design
+from alliance_meta.effects.dependent.groups import ROWS
 from alliance_meta.effects.table import EffectSizes
+from alliance_meta.errors import InputError
 from alliance_meta.notes import Note
 from alliance_meta.results import wording
+from alliance_meta.results.r_code import comment, covariance, data, formula, path, quoted
 from alliance_meta.tables.format import brief
+
+
+def bayes_factor(fit: BayesianMultilevelResults, stated: Hypothesis) -> BayesFactor:
+    """Return the Bayes factor of a hypothesis."""
+    prior, which = prior_of_stated(fit, stated), fit.priors.which(stated.name)
+    if not isinstance(prior, Prior):
+        return undefined(stated, prior)
+    marginal = fit.posterior(stated.name)
+    if not stated.is_point:
+        return of_range(stated, marginal, prior, fit.exact.error, lowest=-np.inf if which is None else 0.0)
+    check = savage_dickey(marginal, prior, stated.lower if which is None else 1e-3 * marginal.median)
+    log, error = _point(fit, stated, which, check)
+    return made(stated, log, error, check)
+
+
+def _point(fit: BayesianMultilevelResults, stated: Hypothesis, which: int | None, check: float) -> tuple[float, float]:
+    """Return log BF01 of a point, from the model that it makes, and its error."""
+    densities: list[TauDensity | None] = list(fit.priors.densities)
+    data = fit.exact.data
+    if which is not None:
+        densities[which] = None
+    else:
+        row = fit._row(stated.name)
+        used = np.flatnonzero(row)
+        if len(used) != 1:
+            # A combination is no coordinate that could be held: its density has to do.
+            return float(np.log(check)), fit.exact.error
+        data = without_coefficient(data, int(used[0]), stated.lower / float(row[used[0]]))
+    other = solve_multilevel(data, *densities)
+    return other.log_marginal - fit.exact.log_marginal, other.error + fit.exact.error
+
+
+def leave_out(fit: BayesianMultilevelResults, cluster: str | None) -> LeaveOneOut:
+    """Leave out each row, or each whole group of `cluster`, in turn."""
+    outer = fit.priors.terms[0]
+    if cluster not in (None, outer):
+        raise InputError(f"cluster={cluster!r}: whole groups of {outer!r} can be left out, or single rows without it")
+    whole = cluster is not None
+    left = delete_each_of(fit.exact, fit._rows, fit.priors.densities, whole=whole)
+    labels = pd.Index(fit.levels if whole else fit.effects.slab, name=outer if whole else "label")
+    inside = float(log_density_of_units(fit.exact, fit._rows, whole=whole).sum())
+    counts = {"k": np.bincount(fit.group)} if whole else {}
+    what = "group" if whole else "effect"
+    return assembled(_columns(fit, left), labels, left.units, inside, left.error, what=what, **counts)
+
+
+def _columns(fit: BayesianMultilevelResults, left: MultilevelDeletions) -> dict[str, Any]:
+    T = coordinates(fit.design)
+    mean = left.mean @ T.T
+    spread = np.sqrt(np.maximum(np.einsum("ji,mik,jk->mj", T, left.covariance, T), 0.0))
+    columns: dict[str, Any] = {"elpd": left.log_predictive}
+    if left.pit is not None:
+        columns["pit"] = left.pit
+    # A row or a group less makes every tail heavier by one power, or by as many as there are rows.
+    lost = 1 if left.pit is not None else int(np.bincount(fit.group).max())
+    exact = fit.exact
+    proper = bool((exact.data.precision > 0).all())
+    tails = (exact.tails[0] - 1, exact.tails[1] - lost)
+    for j, name in enumerate(fit.names):
+        columns[f"mean[{name}]"] = mean[:, j] if proper or min(tails) > 2.0 else None
+        columns[f"sd[{name}]"] = spread[:, j] if proper or min(tails) > 3.0 else None
+    for i, name in enumerate(fit.priors.tau_names):
+        columns[f"mean[{name}]"] = left.deviations[:, i] if tails[i] > 2.0 else None
+    return columns
+
+
+def solver(fit: BayesianMultilevelResults, priors: Priors) -> Callable[[MultilevelPriors], MultilevelPosterior]:
+    """Return what solves the model with these priors and others of both standard deviations."""
+    base = fit.exact if priors is fit.priors else _with_mu(fit, priors)
+    own = fit.priors
+
+    def solve(tried: MultilevelPriors) -> MultilevelPosterior:
+        # Where the density is that of the fit, nothing has to be weighed anew.
+        pairs = zip(tried.taus, own.taus, own.densities, strict=True)
+        between, within = (kept if prior == before else density(prior) for prior, before, kept in pairs)
+        if not proper(base.data, between, within):
+            raise InputError(f"the posterior is improper under {tried}; leave this combination out")
+        found = None
+        if all(one.proper for one in own.densities):
+            found = with_priors(base, own.densities, (between, within))
+        return found or solve_multilevel(base.data, between, within)
+
+    return solve
+
+
+def _with_mu(fit: BayesianMultilevelResults, priors: Priors) -> MultilevelPosterior:
+    """Return the posterior with another prior of the mean."""
+    j = priors.names.index("mu")
+    mu, data = priors.coefficients[j], fit.exact.data
+    if mu.gaussian is None:
+        raise InputError(f"mu_priors: {mu}: the exact three-level model takes normal and flat priors")
+    mean, precision = data.mean.copy(), data.precision.copy()
+    middle, precision[j] = mu.gaussian
+    mean[j] = middle - data.centre[j] if mu.proper else 0.0
+    changed = replace(data, mean=mean, precision=precision)
+    if not proper(changed, *fit.priors.densities):
+        raise InputError(f"mu_priors: {mu} leaves the posterior improper with the priors of tau of this fit")
+    return solve_multilevel(changed, *fit.priors.densities)
+
+
+def r_code(fit: BayesianMultilevelResults) -> str:
+    """Return the R code (brms) that samples from the same posterior."""
+    outer, inner = fit.priors.terms
+    obs = () if fit.V is None else (fit.V.cluster or "", str(fit.V.settings.get("subgroup", "")), ROWS)
+    uses = [part for term in (outer, inner, *obs) for part in term.split("/") if part]
+    lines = [
+        "library(brms)  # samples what is integrated here: expect the same to two or three digits",
+        "library(metafor)",
+        *data(fit, uses=uses),
+    ]
+    nested = inner.startswith(f"{outer}/")
+    random = f"(1 | {path(inner)})" if nested else f"(1 | {path(outer)}) + (1 | {path(inner)})"
+    if fit.V is None:
+        response, known, data2 = "yi | se(sqrt(vi))", "", ""
+    else:
+        lines.append(f"V <- {covariance(fit.V)}  {comment(fit.V.assumption)}")
+        response, known, data2 = "yi", " + fcor(V)", ", data2=list(V=V)"
+    # Variances that are known leave nothing for sigma to do.
+    priors = [] if fit.V is None else ['prior(constant(1), class="sigma")']
+    priors += _of_coefficients(fit)
+    groups = (outer.replace("/", ":"), inner.replace("/", ":"))
+    for group, tau in zip(groups, fit.priors.taus, strict=True):
+        priors.append(f'prior({tau.spelled("brms")}, class="sd", group="{group}")')
+    if not all(name.isidentifier() for name in fit.design.names):
+        lines.append("# brms names the coefficients of factors its own way: default_prior() lists them")
+    separator = ",\n            "
+    lines.append(f"priors <- c({separator.join(priors)})")
+    lines.append(f"fit <- brm({response} ~ {formula(fit.design.formula)} + {random}{known}, data=dat{data2},")
+    lines.append("           prior=priors, seed=1,")
+    lines.append("           chains=4, iter=4000, control=list(adapt_delta=0.99))")
+    return "\n".join(lines)
+
+
+def _of_coefficients(fit: BayesianMultilevelResults) -> list[str]:
+    """Return the priors of the coefficients; brms too centres moderators for the prior of its intercept."""
+    found = []
+    for name, prior in zip(fit.design.names, fit.priors.coefficients, strict=True):
+        where = 'class="Intercept"' if name == INTERCEPT else f'class="b", coef={quoted(name)}'
+        found.append(f"set_prior({prior.spelled('brms')}, {where})")
+    return found
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -94,7 +240,7 @@ class BayesianMultilevelResults(MultilevelQuantities, ExactResults):
         BayesFactor
             As of `BayesianResults.bayes_factor`. The priors of everything else stay as they are.
         """
-        return multilevel_evidence.bayes_factor(self, read_hypothesis(hypothesis))
+        return bayes_factor(self, read_hypothesis(hypothesis))
 
     def joint_density(self, between: Any, within: Any) -> Array:
         """Return the joint posterior density of both standard deviations at values that broadcast together."""
@@ -134,7 +280,7 @@ class BayesianMultilevelResults(MultilevelQuantities, ExactResults):
 
     def r_code(self) -> str:
         """Return the R code (brms) that fits the same model by sampling, as far as it can."""
-        return multilevel_r.r_code(self)
+        return r_code(self)
 
     @property
     def _model_words(self) -> list[str]:

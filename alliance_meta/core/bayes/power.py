@@ -18,8 +18,17 @@ from alliance_meta.core.bayes.integration import Panels, integrate, mass_region
 from alliance_meta.core.bayes.mixture import LIGHTEST
 from alliance_meta.core.bayes.normal import Conditional, conditional, prepare
 from alliance_meta.core.bayes.scale import HeavyPrior, gauss_rules
-from alliance_meta.core.bayes.student_prior import SCALE_RULES, TINY, align, scale_weights, shrink
-from alliance_meta.core.bayes.two_level import ExactPosterior, ExactProblem, TauDensity, search_range
+from alliance_meta.core.bayes.two_level import LEAST_SCALE as TINY
+from alliance_meta.core.bayes.two_level import (
+    SCALE_RULES,
+    ExactPosterior,
+    ExactProblem,
+    TauDensity,
+    align,
+    scale_weights,
+    search_range,
+    shrink,
+)
 
 PIECES = 8
 SCALES = SCALE_RULES[2]

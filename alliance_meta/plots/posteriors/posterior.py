@@ -10,7 +10,7 @@ import pandas as pd
 
 from alliance_meta.bayes.exact.quantities import Quantities
 from alliance_meta.bayes.marginals import KINDS, TANH, Marginal, TransformedMarginal
-from alliance_meta.bayes.priors.marginals import prior_of
+from alliance_meta.bayes.priors.predictions import prior_of
 from alliance_meta.errors import InputError
 from alliance_meta.options import check_option
 from alliance_meta.plots.forests import text as forest_text

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.bayes.borrowing.sequential_results import SURPRISE, SequentialResults
+from alliance_meta.bayes.sequence import SURPRISE, SequentialResults
 from alliance_meta.errors import InputError
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.forests.layout import MARGIN
