@@ -360,6 +360,6 @@ def _results(result: Any, document: dict[str, Any], *, ending: str) -> bytes:
         from alliance_meta.reporting.numbers import dumps
 
         return dumps(document).encode("utf-8")
-    from alliance_meta.tables.inert import frame_csv
+    from alliance_meta.tables.format import frame_csv
 
     return frame_csv(result.tidy()).encode("utf-8")

@@ -10,8 +10,8 @@ from alliance_meta.effects.contract.description import PACKAGE
 from alliance_meta.effects.contract.template import printed_moderators
 from alliance_meta.effects.datasets import list_datasets, load_dataset
 from alliance_meta.errors import CodingError, InputError
-from alliance_meta.evidence.closeness import agrees, read_printed
 from alliance_meta.evidence.own_sheet import is_sheet, read_sheet
+from alliance_meta.evidence.printed import agrees, read_printed
 from alliance_meta.evidence.route_fit import follow
 from alliance_meta.evidence.route_search import Found, Search, search
 from alliance_meta.evidence.routes import Route, route_from

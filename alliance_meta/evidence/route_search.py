@@ -11,8 +11,7 @@ import numpy as np
 from alliance_meta._typing import AnyArray, Array
 from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.errors import InputError
-from alliance_meta.evidence.closeness import HAIR, Fit, cut_off, gaps
-from alliance_meta.evidence.printed import PrintedNumber
+from alliance_meta.evidence.printed import HAIR, Fit, PrintedNumber, cut_off, gaps
 from alliance_meta.evidence.route_engine import (
     Followed,
     Samples,

@@ -13,8 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alliance_meta.errors import InputError
-from alliance_meta.evidence.closeness import QUANTITIES, RENAMED, read_printed
-from alliance_meta.evidence.printed import COUNTS, POSITIVE, PrintedNumber, PrintedResult, _counted, read_number
+from alliance_meta.evidence.printed import COMPARED as QUANTITIES
+from alliance_meta.evidence.printed import (
+    COUNTS,
+    POSITIVE,
+    RENAMED,
+    PrintedNumber,
+    PrintedResult,
+    _counted,
+    read_number,
+    read_printed,
+)
 
 IntArray = NDArray[np.intp]
 

@@ -1,4 +1,4 @@
-"""The same dependent effects by several methods, one below the other."""
+"""How the pooled result moves with the way dependence is handled, and with the assumed correlation."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ import pandas as pd
 from alliance_meta.errors import InputError
 from alliance_meta.options import did_you_mean
 from alliance_meta.plots.forests import text as forest_text
+from alliance_meta.plots.forests.layout import MARGIN
+from alliance_meta.plots.sheet.axis import Axis, value_axis
+from alliance_meta.plots.sheet.chart import Chart, Sheet, across, left_margin, make_sheet, render, upright
 from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_meta, described, make_chart, with_r
 from alliance_meta.plots.sheet.estimate_rows import draw_rows
 from alliance_meta.plots.sheet.figures import NotebookFigure
+from alliance_meta.plots.sheet.pen import FAINT, SUMMARY
+from alliance_meta.sensitivity.assumed_rho import RhoGrid
 from alliance_meta.sensitivity.dependence_result import METHODS, DependenceComparison
-from alliance_meta.tables.format import brief, format_count, format_level
+from alliance_meta.tables.format import brief, fixed, format_count, format_level
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -166,3 +171,176 @@ def _bottom(result: DependenceComparison, term: str) -> list[str]:
     lines += [f"{METHODS[name]} left out: {reason.reason}" for name, reason in result.left_out.items()]
     lacking = [METHODS[name] for name, fit in result.fits.items() if term not in fit.names]
     return [*lines, *([f"Without {term}: {', '.join(lacking)}"] if lacking else [])]
+
+
+WIDTH, HEIGHT = 5.5, 3.8
+PAD = 0.06
+X_LABEL = "Assumed correlation within clusters, ρ"
+
+
+def rho_grid_data(
+    grid: RhoGrid, *, term: str | None = None, title: str | None = None, show_cautions: bool = False
+) -> pd.DataFrame:
+    """Return the frame of the plot of a pooled result over assumed correlations: one row per rho.
+
+    Parameters
+    ----------
+    grid : RhoGrid
+        From `sensitivity.rho_grid`.
+    term : str, optional
+        The coefficient to show; needed where the model has several.
+    title : str, optional
+        Title for the saved file; not drawn.
+    show_cautions : bool
+        Print the data's cautions under the plot.
+
+    Returns
+    -------
+    DataFrame
+        ``kind`` (fit), ``label``, ``rho``; ``yi ci_lb ci_ub`` on the analysis scale, with ``pi_lb pi_ub`` where the
+        model has one mean effect; ``r r_lb r_ub r_pi_lb r_pi_ub``, the same as correlations.
+
+    Raises
+    ------
+    InputError
+        No `term` for a model with several coefficients, or one that it does not have.
+
+    Examples
+    --------
+    >>> from alliance_meta import escalc, load_dataset, plots, sensitivity
+    >>> es = escalc(load_dataset("crede2010").query("criterion == 'grade'"))
+    >>> frame = plots.rho_grid_data(sensitivity.rho_grid(es, rho=(0, 0.4, 0.8)))
+    >>> frame[["rho", "r"]].round(4).values.tolist()
+    [[0.0, 0.448], [0.4, 0.4487], [0.8, 0.4493]]
+    """
+    if not isinstance(grid, RhoGrid):
+        raise InputError(f"rho_grid_data needs the result of sensitivity.rho_grid, not {type(grid).__name__}")
+    shown, mean = _grid_term(grid, term)
+    one = grid.fits[0]
+    measure = one.effects.measure if mean else "GEN"
+    rows = [with_r(measure, row) for row in _grid_rows(grid, shown, mean)]
+    level = float(one.level)
+    text = format_level(level)
+    meta = chart_meta(
+        "rho_grid",
+        "Sensitivity to the assumed correlation",
+        one.effects.provenance,
+        title=title,
+        show_cautions=show_cautions,
+        notes=grid.notes,
+    )
+    what = "Mean effect" if mean else f"Coefficient of {shown}"
+    values = "; ".join(f"ρ = {row['label']}: {forest_text.effect_text(measure, row)}" for row in rows)
+    new = any(not math.isnan(row["pi_lb"]) for row in rows)
+    scale = forest_text.axis_label(measure) if mean else f"{what} ({one.effects.scale_label} scale)"
+    moves = float(grid.span()["moves"][shown])
+    model = getattr(one, "model_label", "")
+    return make_chart(
+        rows,
+        meta
+        | {
+            "description": described(f"{what} with {text} confidence interval. {values}.", meta["synthetic"]),
+            "measure": measure,
+            "axis_label": scale,
+            "x_label": X_LABEL,
+            "level": level,
+            "model_label": model,
+            "key": [["thick", f"{what}, {text} CI"], *([["thin", f"{text} prediction interval"]] if new else [])],
+            "bottom": [
+                f"{grid.assumption[:1].upper()}{grid.assumption[1:]}{f' ({model})' if model else ''}; "
+                f"the estimate moves by {fixed(moves, 2)} standard errors over the grid"
+            ],
+        },
+    )
+
+
+def rho_grid(grid_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:
+    """Draw the pooled result for each correlation that was assumed between the effects of one study.
+
+    A level row of dots means that the assumption does not matter. Where the dots climb or fall, or an interval
+    leaves or meets 0, the report has to say for which correlations its conclusion holds.
+
+    Parameters
+    ----------
+    grid_or_frame : RhoGrid or DataFrame
+        From `sensitivity.rho_grid`, or a frame from `rho_grid_data`.
+    ax : matplotlib Axes, optional
+        Draw into this axes. By default a figure of 5.5 x 3.8 inches.
+    **data
+        Passed to `rho_grid_data` unless a frame is given: ``term=``, ...
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
+
+    Raises
+    ------
+    InputError
+        No `term` for a model with several coefficients, or an `ax` that is too small.
+
+    Examples
+    --------
+    >>> from alliance_meta import escalc, load_dataset, plots, sensitivity
+    >>> es = escalc(load_dataset("crede2010").query("criterion == 'grade'"))
+    >>> plots.rho_grid(sensitivity.rho_grid(es, rho=(0, 0.8))).plot_description
+    'Mean effect with 95% confidence interval. ρ = 0: .45 [.39, .50]; ρ = 0.8: .45 [.39, .50].'
+    """
+    frame = as_frame(grid_or_frame, "rho_grid", rho_grid_data, data)
+
+    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
+        first = make_sheet(frame.attrs, width=width, height=height, left=MARGIN)
+        values = frame[list(EFFECT)].to_numpy()
+        length = first.panel[3] - first.panel[2]
+        yaxis = value_axis(values, measure=frame.attrs["measure"], length=length, room=upright)
+        sheet = make_sheet(frame.attrs, width=width, height=height, left=left_margin(yaxis))
+        length = sheet.panel[1] - sheet.panel[0]
+        lo, hi = float(frame["rho"].min()), float(frame["rho"].max())
+        lim = (lo - max(PAD * (hi - lo), PAD), hi + max(PAD * (hi - lo), PAD))
+        return sheet, value_axis(frame["rho"], measure="GEN", length=length, room=across, lim=lim), yaxis
+
+    return render(frame, ax, plan, _draw_grid, width=WIDTH, height=HEIGHT)
+
+
+def _grid_term(grid: RhoGrid, term: str | None) -> tuple[str, bool]:
+    """Return the coefficient to show, and whether it is the mean effect."""
+    terms = [str(name) for name in grid.tidy().index.unique("term")]
+    if term is None and len(terms) > 1:
+        raise InputError(f"the model has several coefficients; choose one with term=: {', '.join(terms)}")
+    if term is not None and term not in terms:
+        raise InputError(f"term={term!r} is no coefficient{did_you_mean(term, terms)}; there are: {', '.join(terms)}")
+    return term or terms[0], len(terms) == 1 and terms[0] == "intrcpt"
+
+
+def _grid_rows(grid: RhoGrid, term: str, mean: bool) -> list[dict[str, Any]]:
+    found = {(one["rho"], one["term"]): one for one in grid.tidy().reset_index().to_dict(orient="records")}
+    rows = []
+    for value, fit in zip(grid.rho, grid.fits, strict=True):
+        if (value, term) not in found:
+            continue
+        one = found[value, term]
+        row = {"kind": "fit", "label": brief(value), "rho": value, "yi": float(one["estimate"])}
+        row |= {"ci_lb": float(one["ci_lb"]), "ci_ub": float(one["ci_ub"]), "pi_lb": math.nan, "pi_ub": math.nan}
+        if mean and hasattr(fit, "predict"):
+            new = fit.predict().iloc[0]
+            row |= {name: float(new[name]) for name in ("pi_lb", "pi_ub") if name in new}
+        rows.append(row)
+    return rows
+
+
+def _draw_grid(chart: Chart, frame: pd.DataFrame) -> None:
+    axis = chart.yaxis
+    assert axis is not None
+    if axis.lo <= 0 <= axis.hi:
+        y = float(chart.y(0.0))
+        chart.rule(chart.left, chart.right, y, y, colour=FAINT, zorder=1)
+    frame = frame.sort_values("rho", kind="stable")
+    chart.curve(chart.x(frame["rho"].to_numpy()), chart.y(frame["yi"].to_numpy()), points=0.8)
+    for row in frame.to_dict("records"):
+        x = float(chart.x(row["rho"]))
+        for low, high, points in (("pi_lb", "pi_ub", 1.0), ("ci_lb", "ci_ub", 3.2)):
+            if row[low] <= axis.hi and row[high] >= axis.lo:
+                y0, y1 = float(chart.y(row[low])), float(chart.y(row[high]))
+                chart.rule(x, x, y0, y1, colour=SUMMARY, points=points, zorder=4)
+                chart.arrows(row[low], row[high], x)
+        chart.circles([x], [float(chart.y(row["yi"]))], [0.058], fill=SUMMARY, zorder=5)

@@ -35,7 +35,7 @@ from alliance_meta.reporting.made import (
 )
 from alliance_meta.reporting.numbers import dumps
 from alliance_meta.reporting.spec import Declaration
-from alliance_meta.tables.inert import inert
+from alliance_meta.tables.format import inert
 
 if TYPE_CHECKING:
     import pandas as pd

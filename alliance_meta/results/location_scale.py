@@ -21,12 +21,11 @@ from alliance_meta.notes import Note
 from alliance_meta.options import Link, Scale
 from alliance_meta.results import wording
 from alliance_meta.results.coefficients import FitSettings, FittedCoefficients
-from alliance_meta.results.contrasts import contrast
 from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.predictions import COLUMNS, to_scale
 from alliance_meta.results.r_code import call, data, formula, level_argument, mods_argument, quoted
 from alliance_meta.results.random_effects import INFERENCE
-from alliance_meta.results.teststats import WaldTest
+from alliance_meta.results.teststats import WaldTest, contrast
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import fixed, level_text, p_value
 

@@ -26,7 +26,6 @@ from alliance_meta.options import RobustType, Scale
 from alliance_meta.results import wording
 from alliance_meta.results.coefficients import FitSettings
 from alliance_meta.results.components import RandomTerm, object_frame, row_variances
-from alliance_meta.results.contrasts import contrast
 from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.export import tidy as tidy
 from alliance_meta.results.multilevel_quantities import MultilevelQuantities
@@ -44,7 +43,7 @@ from alliance_meta.results.r_code import (
     quoted,
     vector,
 )
-from alliance_meta.results.teststats import WaldTest
+from alliance_meta.results.teststats import WaldTest, contrast
 from alliance_meta.tables.document import Document, Table
 from alliance_meta.tables.format import fixed, plain_df
 

@@ -24,14 +24,13 @@ from alliance_meta.notes import Note
 from alliance_meta.options import RobustType, Scale, Tau2IntervalKind, check_level, check_option
 from alliance_meta.results import wording
 from alliance_meta.results.coefficients import FitSettings
-from alliance_meta.results.contrasts import contrast
 from alliance_meta.results.export import columns_of, plain, tidy
 from alliance_meta.results.fit import Fit
 from alliance_meta.results.predictions import predict_rows, rows_to_predict, to_scale
 from alliance_meta.results.quantities import FittedQuantities
 from alliance_meta.results.r_code import call, comment, data, level_argument, mods_argument, quoted, value, vector
 from alliance_meta.results.robust import RobustResults, robust_results
-from alliance_meta.results.teststats import Interval, WaldTest
+from alliance_meta.results.teststats import Interval, WaldTest, contrast
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import brief, fixed, fixed_interval, level_text, plain_df
 

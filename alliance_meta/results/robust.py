@@ -26,13 +26,12 @@ from alliance_meta.results.clustered import (
     joint_test,
     one_cluster_notes,
 )
-from alliance_meta.results.contrasts import contrast
 from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.export import tidy as tidy
 from alliance_meta.results.fit import Fit
 from alliance_meta.results.predictions import COLUMNS, rows_to_predict, to_scale
 from alliance_meta.results.r_code import GIVEN_CLUSTER, joint_call, name, quoted, vector
-from alliance_meta.results.teststats import WaldTest
+from alliance_meta.results.teststats import WaldTest, contrast
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import fixed
 

@@ -25,12 +25,11 @@ from alliance_meta.options import RobustType, Scale
 from alliance_meta.results import wording
 from alliance_meta.results.clustered import ONE_CLUSTER, joint_test
 from alliance_meta.results.coefficients import FittedCoefficients
-from alliance_meta.results.contrasts import contrast
 from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.predictions import rows_to_predict, to_scale
 from alliance_meta.results.r_code import GIVEN_CLUSTER, call, data, formula, joint_call, name, quoted, value, vector
 from alliance_meta.results.robust import RobustResults, robust_results
-from alliance_meta.results.teststats import WaldTest
+from alliance_meta.results.teststats import WaldTest, contrast
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import brief, fixed
 

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from alliance_meta.sensitivity.left_out import leave_out_clusters as leave_out_clusters
     from alliance_meta.sensitivity.levels import LevelComparison as LevelComparison
     from alliance_meta.sensitivity.levels import compare_levels as compare_levels
-    from alliance_meta.sensitivity.likelihood import LikelihoodRatioTest as LikelihoodRatioTest
-    from alliance_meta.sensitivity.likelihood import lr_test as lr_test
     from alliance_meta.sensitivity.matching import RouteMatch as RouteMatch
     from alliance_meta.sensitivity.matching import match as match
     from alliance_meta.sensitivity.permutation import PermutationTest as PermutationTest
     from alliance_meta.sensitivity.permutation import permutation_test as permutation_test
+    from alliance_meta.sensitivity.profiles import LikelihoodRatioTest as LikelihoodRatioTest
     from alliance_meta.sensitivity.profiles import ProfileLikelihood as ProfileLikelihood
+    from alliance_meta.sensitivity.profiles import lr_test as lr_test
     from alliance_meta.sensitivity.profiles import profile as profile
     from alliance_meta.sensitivity.psychometric import HunterSchmidt as HunterSchmidt
     from alliance_meta.sensitivity.psychometric import hunter_schmidt as hunter_schmidt

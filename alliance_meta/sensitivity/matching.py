@@ -16,8 +16,8 @@ from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.effects.sheet.ingest import read_coded
 from alliance_meta.errors import InputError
-from alliance_meta.evidence.closeness import HAIR
 from alliance_meta.evidence.own_sheet import is_sheet, with_r
+from alliance_meta.evidence.printed import HAIR
 from alliance_meta.evidence.route_search import Found, Search, search
 from alliance_meta.evidence.routes import code
 from alliance_meta.evidence.scan import PrintedLine, read_line

@@ -1,14 +1,17 @@
-"""Profile likelihoods of variances and correlations: how sharply the data tell them."""
+"""Profile likelihoods, likelihood-ratio tests and models side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from alliance_meta.core.distributions import critical_value, two_sided_p
 from alliance_meta.core.mixed.profile import ProfileCurve
+from alliance_meta.core.univariate.likelihood_ratio import Profile
 from alliance_meta.errors import AllianceMetaWarning, ConvergenceWarning, InputError, NotIdentifiedWarning
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes, warn_note
@@ -18,9 +21,10 @@ from alliance_meta.results.components import object_frame
 from alliance_meta.results.export import plain
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.profiles import COSTLY, GIVEN, limits, remarks_on, slots
+from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.sensitivity.refitting import check_multilevel
 from alliance_meta.tables.document import Document, Kind, table_of
-from alliance_meta.tables.format import level_text
+from alliance_meta.tables.format import brief, fixed, level_text
 
 WORDS = {
     "peak": "one peak, at the estimate",
@@ -200,3 +204,174 @@ def _asked(fit: MultilevelResults, components: str | Sequence[str] | None) -> li
                 f"components: {name!r} is no component{did_you_mean(name, known)}; there are: {', '.join(known)}"
             )
     return names
+
+
+CORRECTIONS = ("none", "bartlett", "skovgaard")
+AT_BOUND = "Skovgaard's correction needs tau2 above 0"
+NO_LIMIT = "the statistic does not reach this limit"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LikelihoodRatioTest(Result):
+    """Likelihood-ratio inference for each coefficient.
+
+    Attributes
+    ----------
+    rows : mapping of (str, str) to mapping
+        Coefficient and correction -> ``estimate stat pval ci_lb ci_ub``; `stat` is the signed root of the statistic.
+    value : float
+        The value tested.
+    tau2 : float
+        Maximum-likelihood estimate of tau2.
+    bartlett : tuple of float
+        Factor that the plain statistic of each coefficient is divided by.
+    level : float
+    notes : tuple of Note
+    """
+
+    rows: dict[tuple[str, str], dict[str, float]]
+    value: float
+    tau2: float
+    bartlett: tuple[float, ...]
+    level: float
+    notes: tuple[Note, ...] = ()
+
+    def tidy(self) -> pd.DataFrame:
+        """Return one row per coefficient and correction: ``estimate stat pval ci_lb ci_ub``."""
+        index = pd.MultiIndex.from_tuples(self.rows, names=["term", "correction"])
+        return pd.DataFrame(list(self.rows.values()), index=index)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON-ready values."""
+        rows = [{"term": term, "correction": how, **row} for (term, how), row in self.rows.items()]
+        return plain(
+            {
+                "coefficients": rows,
+                "value": self.value,
+                "tau2": self.tau2,
+                "bartlett": self.bartlett,
+                "level": self.level,
+                "notes": [note.to_dict() for note in self.notes],
+            }
+        )
+
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        kinds: dict[str, Kind] = {"correction": "s", "estimate": 4, "stat": 4, "pval": "p", "ci_lb": 4, "ci_ub": 4}
+        return self._document(
+            f"Likelihood-ratio tests that a coefficient is {brief(self.value)} "
+            f"(maximum likelihood, tau2 = {fixed(self.tau2)}; {level_text(self.level)} intervals)",
+            table_of(self.tidy().reset_index("correction"), kinds),
+        )
+
+
+def lr_test(fit: RandomEffectsResults, *, value: float = 0.0, level: float | None = None) -> LikelihoodRatioTest:
+    r"""Test each coefficient, and give its interval, from the likelihood alone.
+
+    The interval holds every value under which the data are not much less likely than under the best one; it needs
+    no standard error and may lie askew around the estimate. With few studies the plain form is too narrow;
+    Bartlett's and Skovgaard's corrections mend that.
+
+    Parameters
+    ----------
+    fit : RandomEffectsResults
+        Its effects and design are used; tau2 is estimated anew by maximum likelihood.
+    value : float
+        The value tested, on the analysis scale.
+    level : float, optional
+        The fit's own by default.
+
+    Returns
+    -------
+    LikelihoodRatioTest
+        `NotApplicable` with k = p, and for Skovgaard's correction where tau2 is 0.
+
+    Raises
+    ------
+    InputError
+        An equal-effects model, a given tau2 or weights of the user: their z test is the likelihood-ratio test
+        already.
+
+    Notes
+    -----
+    The signed root :math:`r = \pm\sqrt{2(\hat\ell - \tilde\ell)}` is referred to the normal (Hardy & Thompson 1996,
+    doi:10.1002/(SICI)1097-0258(19960330)15:6<619::AID-SIM188>3.0.CO;2-A). ``bartlett`` divides :math:`r^2` by its
+    expectation to order 1 / k (Huizenga, Visser & Dolan 2011, doi:10.1348/000711010X522687). ``skovgaard`` is
+    :math:`r + \log(u / r) / r` (Skovgaard 1996; for this model Guolo 2012, Statistics in Medicine 31, 313-327).
+    R: packages metaLik and metatest.
+
+    Examples
+    --------
+    >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, sensitivity
+    >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit()
+    >>> print(sensitivity.lr_test(fit))
+    Likelihood-ratio tests that a coefficient is 0 (maximum likelihood, tau2 =
+      0.0069; 95 % intervals)
+    <BLANKLINE>
+             correction  estimate    stat    pval   ci_lb   ci_ub
+    intrcpt  none          0.1487  3.8400  0.0001  0.0877  0.2168
+    intrcpt  bartlett      0.1487  3.6095  0.0003  0.0833  0.2220
+    intrcpt  skovgaard     0.1487  3.6036  0.0003  0.0848  0.2253
+    """
+    check_fit(fit, "lr_test")
+    used = fit.level if level is None else level
+    check_level(used)
+    _check(fit)
+    rows: dict[tuple[str, str], dict[str, float]] = {}
+    factors: list[float] = []
+    tau2, notes = float("nan"), list(fit.notes)
+    for slot, name in enumerate(fit.names):
+        if fit.k <= fit.p:
+            rows |= {(name, correction): _nothing(fit) for correction in CORRECTIONS}
+            factors.append(NotApplicable(_too_few(fit)))
+            continue
+        profile = Profile(fit.effects.yi, fit.effects.vi, fit.design.X, slot)
+        tau2 = profile.tau2
+        factors.append(profile.bartlett_factor)
+        rows |= {(name, how): row for how, row in _rows(profile, value, used).items()}
+    if fit.k > fit.p and not tau2 > 0:
+        notes.append(
+            Note("lr-at-bound", f"tau2 (ML) is 0. {AT_BOUND}; the plain and Bartlett's test are then cautious.")
+        )
+    tau2 = tau2 if fit.k > fit.p else NotApplicable(_too_few(fit))
+    return LikelihoodRatioTest(rows, value, tau2, tuple(factors), used, merge_notes(notes))
+
+
+def _check(fit: RandomEffectsResults) -> None:
+    if fit.k > fit.p and (fit.method == "EE" or fit.settings.tau2 is not None):
+        raise InputError("with tau2 known the z test is the likelihood-ratio test; refit with an estimated tau2")
+    if fit.settings.weights is not None:
+        raise InputError("the likelihood sets its own weights; refit without weights=")
+
+
+def _too_few(fit: RandomEffectsResults) -> str:
+    return f"needs more effects (k = {fit.k}) than coefficients (p = {fit.p})"
+
+
+def _nothing(fit: RandomEffectsResults) -> dict[str, float]:
+    gone = NotApplicable(_too_few(fit))
+    return dict.fromkeys(("estimate", "stat", "pval", "ci_lb", "ci_ub"), gone)
+
+
+def _rows(profile: Profile, value: float, level: float) -> dict[str, dict[str, float]]:
+    z = critical_value(level, None)
+    shrink = float(np.sqrt(profile.bartlett_factor))
+    r = profile.r(value)
+    rows = {
+        "none": _row(profile, r, profile.r, z),
+        "bartlett": _row(profile, r / shrink, profile.r, z * shrink),
+    }
+    corrected = profile.skovgaard(value) if profile.tau2 > 0 else float("nan")
+    rows["skovgaard"] = _row(profile, corrected, profile.skovgaard, z)
+    return rows
+
+
+def _row(profile: Profile, stat: float, statistic: Callable[[float], float], bound: float) -> dict[str, float]:
+    estimate = float(profile.beta[profile.slot])
+    if np.isnan(stat):
+        gone = NotApplicable(AT_BOUND)
+        return {"estimate": estimate, "stat": gone, "pval": gone, "ci_lb": gone, "ci_ub": gone}
+    limits = profile.limits(statistic, bound)
+    lb, ub = (NotApplicable(NO_LIMIT) if np.isnan(limit) else limit for limit in limits)
+    pval = float(two_sided_p(np.array(stat), None))
+    return {"estimate": estimate, "stat": stat, "pval": pval, "ci_lb": lb, "ci_ub": ub}

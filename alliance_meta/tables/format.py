@@ -1,14 +1,13 @@
-"""How numbers are written: one place, so that text, table and plot show the same digits.
-
-Reports and plots follow APA style: no leading zero for what cannot exceed 1 (r, p, I² as a fraction), a true minus
-sign (U+2212), two decimals, p to three, brackets round intervals. Summaries are plain text that other programs read
-back: leading zeros, a hyphen for minus, four decimals. Numbers that do not exist are written "n/a".
-"""
+"""Numbers as readers see them, and texts that no spreadsheet takes for a formula."""
 
 from __future__ import annotations
 
 import math
 from decimal import ROUND_HALF_UP, Context, Decimal
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MINUS = "\N{MINUS SIGN}"
 NOT_AVAILABLE = "n/a"
@@ -284,3 +283,33 @@ def _round_half_up(value: float, decimals: int) -> Decimal:
     seen = Decimal(f"{float(value):.{SIGNIFICANT_DIGITS}g}")
     rounded = seen.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP, context=EXACT)
     return rounded if rounded else abs(rounded)
+
+
+# What begins a formula; the last four are = + - @ of East Asian keyboards.
+FORMULA = tuple(
+    "=+-@\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}"
+)
+
+
+def inert(value: Any) -> Any:
+    """Return a cell as a spreadsheet takes it for what it is, on one line: numbers unchanged, formulas as text.
+
+    >>> inert("=HYPERLINK(1)"), inert("-0.5"), inert("-.5 [-.6, -.4]"), inert(-0.5), inert("Ada 2001")
+    ("'=HYPERLINK(1)", '-0.5', "'-.5 [-.6, -.4]", -0.5, 'Ada 2001')
+    """
+    if not isinstance(value, str):
+        return value
+    text = " ".join(value.splitlines())
+    if not text.lstrip().startswith(FORMULA):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
+
+
+def frame_csv(frame: pd.DataFrame) -> str:
+    """Return a table with its index as CSV whose every cell is inert."""
+    text: str = frame.map(inert).rename(index=inert, columns=inert).to_csv(lineterminator="\n")
+    return text

@@ -13,7 +13,7 @@ import alliance_meta as am
 from alliance_meta import priors
 from alliance_meta.bayes import pymc
 from alliance_meta.bayes.arviz_bridge import load
-from alliance_meta.core.univariate import student_effects
+from alliance_meta.core import distributions
 from tests.equivalence.pymc_density import OFFSET, as_draws, log_density
 from tests.tolerances import CLOSED_FORM
 
@@ -55,20 +55,20 @@ def test_the_mixture_is_the_integral_over_true_effects(nu, tau):
     # A result no parameters would be asked about: less likely than exp(-40).
     seen = expected > np.exp(-40)
     assert seen.sum() >= 2
-    np.testing.assert_allclose(student_effects.log_density(*arguments)[0][seen], np.log(expected[seen]), atol=PROMISED)
+    np.testing.assert_allclose(distributions.log_density(*arguments)[0][seen], np.log(expected[seen]), atol=PROMISED)
     below = [integrated(a, b, tau, nu, stats.norm.cdf) for a, b in zip(away, v, strict=True)]
-    np.testing.assert_allclose(student_effects.cdf(*arguments)[0], below, atol=PROMISED)
+    np.testing.assert_allclose(distributions.cdf(*arguments)[0], below, atol=PROMISED)
 
 
 def test_the_mixture_is_a_t_distribution_where_studies_are_large():
     away = np.array([0.0, 0.1, 0.5, 2.0])
     for nu in (1.0, 4.0, 30.0):
-        ours = student_effects.log_density(away[None], np.full(4, 1e-12), np.array([0.2]), np.array([nu]))
+        ours = distributions.log_density(away[None], np.full(4, 1e-12), np.array([0.2]), np.array([nu]))
         np.testing.assert_allclose(ours[0], stats.t.logpdf(away, nu, 0, 0.2), atol=PROMISED)
 
 
 def point_density(es, mean, tau, nu):
-    return student_effects.log_density((es.yi - mean)[None], es.vi, np.array([tau]), np.array([nu])).sum()
+    return distributions.log_density((es.yi - mean)[None], es.vi, np.array([tau]), np.array([nu])).sum()
 
 
 def test_log_density(es):
@@ -112,7 +112,7 @@ def test_an_outlier_pulls_less(es):
     """One study at 1.9 among others near .3: the centre with heavy tails stays with the others."""
     mu = np.linspace(-0.5, 1.5, 81)
     tau = np.full(81, 0.2)
-    ours = student_effects.log_density(es.yi - mu[:, None], es.vi, tau, np.full(81, 2.0)).sum(axis=1)
+    ours = distributions.log_density(es.yi - mu[:, None], es.vi, tau, np.full(81, 2.0)).sum(axis=1)
     normal = stats.norm.logpdf(es.yi, mu[:, None], np.sqrt(es.vi + 0.04)).sum(axis=1)
     assert mu[ours.argmax()] < 0.45 < 0.8 < mu[normal.argmax()]
 

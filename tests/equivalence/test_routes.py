@@ -11,7 +11,7 @@ import pytest
 from alliance_meta import load_dataset
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.sheet.coded import CodedTable
-from alliance_meta.evidence.closeness import read_printed
+from alliance_meta.evidence.printed import read_printed
 from alliance_meta.evidence.route_fit import follow
 from alliance_meta.evidence.route_search import Search, search
 from tests.tolerances import CLOSED_FORM, ITERATIVE

@@ -15,7 +15,7 @@ import alliance_meta as am
 from alliance_meta.cli.app import app
 from alliance_meta.effects.contract.template import write_template
 from alliance_meta.reporting import build_report
-from alliance_meta.tables.inert import frame_csv, inert
+from alliance_meta.tables.format import frame_csv, inert
 
 HOSTILE = (
     "=HYPERLINK(1)",

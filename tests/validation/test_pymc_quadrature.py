@@ -9,7 +9,7 @@ from scipy import special, stats
 import alliance_meta as am
 from alliance_meta import priors
 from alliance_meta.bayes import arviz_bridge, pymc
-from alliance_meta.core.univariate import student_effects
+from alliance_meta.core import distributions
 
 pytestmark = pytest.mark.slow
 
@@ -70,7 +70,7 @@ def test_heavy_tails():
     for start in range(0, len(logs), 4000):
         s = slice(start, start + 4000)
         m, t, d = (one[s] for one in grid)
-        logs[s] = student_effects.log_density(es.yi - m[:, None], es.vi, t, d).sum(axis=1)
+        logs[s] = distributions.log_density(es.yi - m[:, None], es.vi, t, d).sum(axis=1)
     logs += stats.norm.logpdf(grid[0], 0, 0.5) + stats.halfnorm.logpdf(grid[1], 0, 0.3)
     logs += stats.gamma.logpdf(grid[2], 2, scale=2)
     weight = np.exp(logs - logs.max()) * np.einsum("i,j,k->ijk", W, W, W).ravel()

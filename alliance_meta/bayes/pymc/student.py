@@ -26,7 +26,7 @@ from alliance_meta.bayes.pymc.parts import (
     take_part,
 )
 from alliance_meta.bayes.pymc.recipe import Draws, Recipe
-from alliance_meta.core.univariate.student_effects import FARTHEST, LEFT, NODES, RIGHT, cdf, log_density
+from alliance_meta.core.distributions import FARTHEST, LEFT, NODES, RIGHT, cdf, log_density
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
