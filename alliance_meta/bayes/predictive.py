@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,9 +25,6 @@ from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of, plain
 from alliance_meta.tables.document import Document, Kind, table_of
 from alliance_meta.tables.format import fixed
-
-if TYPE_CHECKING:
-    from alliance_meta.bayes.exact.quantities import Quantities
 
 # Statistic -> what it is, in words.
 STATISTICS = {

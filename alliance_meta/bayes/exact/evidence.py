@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import special
 
 from alliance_meta._typing import Array
+from alliance_meta.bayes.exact.quantities import Quantities
 from alliance_meta.bayes.exact.setup import Priors, coordinates
 from alliance_meta.bayes.hypotheses import BayesFactor, Hypothesis, undefined
 from alliance_meta.bayes.marginals import INFINITE, Marginal
@@ -25,9 +26,6 @@ from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import fixed
-
-if TYPE_CHECKING:
-    from alliance_meta.bayes.exact.quantities import Quantities
 
 # A posterior density or probability below this has lost its digits to those of the nodes.
 LEAST = 1e-200

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
+from alliance_meta.bayes.exact.quantities import Quantities
 from alliance_meta.bayes.hypotheses import shown
 from alliance_meta.bayes.marginals import INFINITE, KINDS, IntervalKind, Marginal
 from alliance_meta.bayes.priors.effect import Normal
@@ -20,9 +21,6 @@ from alliance_meta.results.export import columns_of, plain
 from alliance_meta.results.r_code import comment, data, formula
 from alliance_meta.tables.document import Document, Kind, Table, table_of
 from alliance_meta.tables.format import brief, fixed, level_text, probability
-
-if TYPE_CHECKING:
-    from alliance_meta.bayes.exact.quantities import Quantities
 
 # Studies whose true effects are worked on at once.
 AT_ONCE = 5000

@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import interpolate, special
 
 from alliance_meta._typing import Array, Mask
+from alliance_meta.bayes.exact.quantities import Quantities
 from alliance_meta.bayes.exact.setup import coordinates
 from alliance_meta.bayes.marginals import KINDS, TANH, IntervalKind, Marginal, MixtureMarginal, TransformedMarginal
 from alliance_meta.core.bayes.mixture import LIGHTEST, shortest_interval
 from alliance_meta.options import Scale
 from alliance_meta.results.predictions import COLUMNS, SCALE_LABELS, rows_to_predict, to_scale
-
-if TYPE_CHECKING:
-    from alliance_meta.bayes.exact.quantities import Quantities
 
 # The mean of tanh over a normal distribution by the trapezoid rule, to rounding for tau up to about 1.
 _U = np.arange(-8.5, 8.51, 0.25)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.exact.output import column
+from alliance_meta.bayes.exact.quantities import Quantities
 from alliance_meta.bayes.exact.setup import Priors, check_kind
 from alliance_meta.bayes.priors import sensitivity_set
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
@@ -25,9 +26,6 @@ from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of
 from alliance_meta.tables.document import Document, Kind, table_of
 from alliance_meta.tables.format import brief
-
-if TYPE_CHECKING:
-    from alliance_meta.bayes.exact.quantities import Quantities
 
 TauPriors = Sequence[TauPrior] | Mapping[str, Sequence[TauPrior]]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from alliance_meta.bayes.arviz_bridge import Smoothed
 from alliance_meta.bayes.exact.output import column
 from alliance_meta.bayes.pymc.recipe import Recipe
 from alliance_meta.bayes.sampled.gate import FAILED, convergence_problems
+from alliance_meta.bayes.sampled.quantities import SampledQuantities
 from alliance_meta.errors import ConvergenceWarning, InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes, warn_note
@@ -23,9 +24,6 @@ from alliance_meta.result import Result, said
 from alliance_meta.results.export import columns_of, plain
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import fixed
-
-if TYPE_CHECKING:
-    from alliance_meta.bayes.sampled.quantities import SampledQuantities
 
 NO_PIT = NotApplicable("this model has no closed form of it")
 
