@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from alliance_meta.effects.datasets import load_dataset as load_dataset
     from alliance_meta.effects.dependent.aggregate import aggregate as aggregate
     from alliance_meta.effects.dependent.covariance import impute_V as impute_V
-    from alliance_meta.effects.escalc import escalc as escalc
     from alliance_meta.effects.sheet.coded import CodedTable as CodedTable
     from alliance_meta.effects.sheet.ingest import check_coded as check_coded
     from alliance_meta.effects.sheet.ingest import read_coded as read_coded
+    from alliance_meta.effects.sizes import escalc as escalc
     from alliance_meta.effects.table import EffectSizes as EffectSizes
     from alliance_meta.errors import CannotRunError as CannotRunError
     from alliance_meta.errors import CodingError as CodingError
     from alliance_meta.errors import InputError as InputError
     from alliance_meta.errors import Problem as Problem
-    from alliance_meta.evidence.claims import claims as claims
-    from alliance_meta.evidence.consistency import consistency as consistency
-    from alliance_meta.evidence.published import published as published
+    from alliance_meta.evidence.claims_audit import claims as claims
+    from alliance_meta.evidence.consistency_check import consistency as consistency
+    from alliance_meta.evidence.published_results import published as published
     from alliance_meta.models.location_scale import LocationScaleModel as LocationScaleModel
     from alliance_meta.models.multilevel import MultilevelModel as MultilevelModel
     from alliance_meta.models.random_effects import RandomEffectsModel as RandomEffectsModel

@@ -22,8 +22,8 @@ from alliance_meta.tables.format import fixed
 if TYPE_CHECKING:
     from alliance_meta.effects.sheet.coded import CodedTable
     from alliance_meta.evidence.checking import Check
-    from alliance_meta.evidence.claims import ClaimVerdict
-    from alliance_meta.evidence.consistency import ConsistencyReport
+    from alliance_meta.evidence.claims_audit import ClaimVerdict
+    from alliance_meta.evidence.consistency_check import ConsistencyReport
 
 NEEDS_R = ("yi", "vi", "sei", "measure")
 
@@ -139,7 +139,7 @@ def reproduce(
     """
     import pandas as pd
 
-    from alliance_meta.evidence.reproduce import reproduce as compute
+    from alliance_meta.evidence.reproduction import reproduce as compute
 
     names = list(dict.fromkeys(datasets or []))
     table = pd.concat([compute(name) for name in names]) if names else compute()
@@ -203,7 +203,7 @@ def claims(
 
     For every claim: the verdict, why, and the calculation from rows of the registry.
     """
-    from alliance_meta.evidence.claims import claims as audit
+    from alliance_meta.evidence.claims_audit import claims as audit
 
     found = audit()
     wanted = [found[name] for name in dict.fromkeys(names or [one.claim_id for one in found.verdicts])]
@@ -256,8 +256,8 @@ def consistency(
 
     Ends with code 1 if numbers disagree. For example: alliance-meta consistency paper.txt
     """
-    from alliance_meta.evidence.consistency import consistency as check
-    from alliance_meta.evidence.consistency import read_text, scan_text
+    from alliance_meta.evidence.consistency_check import consistency as check
+    from alliance_meta.evidence.consistency_check import read_text, scan_text
 
     if file is not None and file.suffix.lower() not in TABLES:
         if metric:

@@ -303,7 +303,7 @@ def _priors(mu: str, tau: str) -> dict[str, Any]:
 
 
 def _effects(source: str, *, subset: str | None, by: str | None, vtype: str, naming: dict[str, Any]) -> EffectSizes:
-    from alliance_meta.effects.escalc import escalc
+    from alliance_meta.effects.sizes import escalc
 
     table = _load(source, subset=subset, naming=naming)
     if by is not None:

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from alliance_meta.effects.dependent.hierarchy import select_effects as select_effects
     from alliance_meta.effects.dependent.rcalc import rcalc as rcalc
     from alliance_meta.effects.dependent.within import split_within as split_within
-    from alliance_meta.effects.escalc import escalc as escalc
     from alliance_meta.effects.sheet.coded import CodedTable as CodedTable
     from alliance_meta.effects.sheet.ingest import check_coded as check_coded
     from alliance_meta.effects.sheet.ingest import read_coded as read_coded
+    from alliance_meta.effects.sizes import escalc as escalc
     from alliance_meta.effects.table import EffectSizes as EffectSizes
 
 __getattr__, __dir__, __all__ = lazy(__name__)

@@ -11,9 +11,9 @@ import pandas as pd
 
 from alliance_meta.effects.datasets import data_root
 from alliance_meta.errors import InputError, Problem
-from alliance_meta.evidence.consistency import REMARKS
+from alliance_meta.evidence.consistency_check import REMARKS
 from alliance_meta.evidence.printed import PrintedResult, read_result
-from alliance_meta.evidence.published import PRINTED
+from alliance_meta.evidence.published_results import PRINTED
 from alliance_meta.evidence.rules import check_result
 from alliance_meta.evidence.scan import scan_into
 

@@ -22,8 +22,8 @@ from alliance_meta.core.univariate.fit import ROUNDING
 from alliance_meta.core.univariate.tau2 import estimate_tau2
 from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.effects.dependent.covariance import impute_V
-from alliance_meta.effects.escalc import VTYPES, finished_columns
 from alliance_meta.effects.sheet.coded import CodedTable
+from alliance_meta.effects.sizes import VTYPES, finished_columns
 from alliance_meta.effects.studies import plain_text
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AllianceMetaError, AllianceMetaWarning, CodingError, InputError

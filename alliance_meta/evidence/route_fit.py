@@ -17,8 +17,8 @@ from alliance_meta.effects.dependent.aggregate import aggregate
 from alliance_meta.effects.dependent.covariance import impute_V
 from alliance_meta.effects.dependent.groups import Clusters, read_clusters
 from alliance_meta.effects.dependent.rcalc import rcalc
-from alliance_meta.effects.escalc import escalc
 from alliance_meta.effects.sheet.coded import CodedTable
+from alliance_meta.effects.sizes import escalc
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.evidence.routes import DEFAULT_RHO, Route

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from alliance_meta.models.recipes import che_plus as che_plus
     from alliance_meta.models.recipes import sce as sce
     from alliance_meta.models.rve import RVEModel as RVEModel
-    from alliance_meta.models.true_effects import TrueEffects as TrueEffects
-    from alliance_meta.models.true_effects import prediction_intervals as prediction_intervals
-    from alliance_meta.models.true_effects import true_effects as true_effects
+    from alliance_meta.models.true_shares import TrueEffects as TrueEffects
+    from alliance_meta.models.true_shares import prediction_intervals as prediction_intervals
+    from alliance_meta.models.true_shares import true_effects as true_effects
     from alliance_meta.results.exact_correlation import ExactCorrelationResults as ExactCorrelationResults
     from alliance_meta.results.location_scale import LocationScaleResults as LocationScaleResults
     from alliance_meta.results.multilevel import MultilevelResults as MultilevelResults

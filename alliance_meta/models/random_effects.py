@@ -23,7 +23,6 @@ from alliance_meta.errors import (
     SecondPeakWarning,
     TruncationWarning,
 )
-from alliance_meta.models.location_scale import LocationScaleModel
 from alliance_meta.notes import Note, merge_notes, warn_note
 from alliance_meta.options import Tau2Method, Test, check_level, check_option
 from alliance_meta.results.coefficients import FitSettings
@@ -55,9 +54,6 @@ class RandomEffectsModel:
     mods : str
         Right-hand side of a formula over the moderators, ``"1"`` for none: ``"rater + setting"``,
         ``"rater * center(year)"``. Text columns are categorical.
-    scale : str, optional
-        A formula for tau2 itself, such as ``"rater"``: the fit is then the `LocationScaleModel` with the log
-        link, and `fit` returns its results.
     method : str
         Estimator of tau2. ``EE`` sets it to 0 (equal effects). Likelihood: ``REML``, ``ML``. Moments: ``DL``,
         ``HE``, ``HS``, ``HSk``, ``SJ``, the two-step ``DL2`` and ``HE2``. Q equal to its mean: ``PM`` (and the
@@ -96,7 +92,6 @@ class RandomEffectsModel:
 
     effects: EffectSizes
     mods: str = "1"
-    scale: str | None = None
     method: Tau2Method = "REML"
     test: Test = "knha"
     level: float = 0.95
@@ -128,8 +123,6 @@ class RandomEffectsModel:
         Returns
         -------
         RandomEffectsResults
-            With `scale` given, a `LocationScaleResults`, whatever a type checker says; `LocationScaleModel` is
-            typed without that exception.
 
         Raises
         ------
@@ -142,8 +135,6 @@ class RandomEffectsModel:
         DependenceWarning, SecondPeakWarning
             Each also stands in ``.notes`` of the result.
         """
-        if self.scale is not None:
-            return self._fit_scale(self.scale)
         design = design_of(self.mods, self.effects)
         effects = self.effects
         settings = FitSettings(
@@ -153,17 +144,6 @@ class RandomEffectsModel:
             effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
             settings = settings.rows(design.rows)
         return fit_design(effects, design, settings)
-
-    def _fit_scale(self, scale: str) -> Any:
-        given = [name for name in ("tau2", "weights") if getattr(self, name) is not None]
-        given += ["tau2_min"] if self.tau2_min != 0 else []
-        if given:
-            raise InputError(f"{' and '.join(given)} cannot be given together with scale=, which models tau2")
-        if self.method not in ("REML", "ML"):
-            raise InputError(f"method={self.method!r}: a model with scale= has a likelihood; use 'REML' or 'ML'")
-        return LocationScaleModel(
-            self.effects, mods=self.mods, scale=scale, method=self.method, test=self.test, level=self.level
-        ).fit()
 
 
 def fit_design(

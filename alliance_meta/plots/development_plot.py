@@ -11,7 +11,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.errors import InputError
-from alliance_meta.evidence.umbrella import Umbrella
+from alliance_meta.evidence.umbrellas import Umbrella
 from alliance_meta.plots.forests.layout import MARGIN
 from alliance_meta.plots.forests.pages import TICK
 from alliance_meta.plots.forests.published import NOT_POOLED

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from alliance_meta.evidence.checking import Check
     from alliance_meta.evidence.claim_tests import Finding
-    from alliance_meta.evidence.claims import ClaimVerdict
-    from alliance_meta.evidence.consistency import ConsistencyReport
+    from alliance_meta.evidence.claims_audit import ClaimVerdict
+    from alliance_meta.evidence.consistency_check import ConsistencyReport
 
 # The claim about a share of outcome.
 SHARE = "thirty_percent"
@@ -92,8 +92,8 @@ class Audit:
 
 def read_claims(spec: Claims) -> Audit:
     """Hold the listed claims against the registry."""
-    from alliance_meta.evidence.claims import CLAIMED_SHARE, claims
-    from alliance_meta.evidence.published import published
+    from alliance_meta.evidence.claims_audit import CLAIMED_SHARE, claims
+    from alliance_meta.evidence.published_results import published
 
     audit = claims()
     verdicts = tuple(audit[name] for name in spec.only) if spec.only else audit.verdicts
@@ -294,9 +294,9 @@ class Checked:
 def read_consistency(spec: Consistency) -> Checked:
     """Hold the printed numbers of the registry against one another."""
     from alliance_meta.effects.datasets import load_dataset
-    from alliance_meta.evidence.claims import entry_labels
-    from alliance_meta.evidence.consistency import consistency
-    from alliance_meta.evidence.published import published
+    from alliance_meta.evidence.claims_audit import entry_labels
+    from alliance_meta.evidence.consistency_check import consistency
+    from alliance_meta.evidence.published_results import published
 
     report = consistency(alpha=spec.alpha)
     wrong = list(dict.fromkeys(check.label for check in report.problems))

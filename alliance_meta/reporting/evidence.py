@@ -19,7 +19,7 @@ from alliance_meta.reporting.spec import Item, Umbrella
 from alliance_meta.tables.format import MINUS
 
 if TYPE_CHECKING:
-    from alliance_meta.evidence.umbrella import Umbrella as Published
+    from alliance_meta.evidence.umbrellas import Umbrella as Published
 
 EVIDENCE_SHORT = {
     "author abstract": "abstract",
@@ -126,8 +126,8 @@ _SHOWN = ("id", "label", "k", "n_total", "estimate", "ci_lb", "ci_ub", "evidence
 def read_umbrella(spec: Umbrella) -> Registry:
     """Read the registry of published results."""
     from alliance_meta.effects.datasets import load_dataset
-    from alliance_meta.evidence.published import published
-    from alliance_meta.evidence.umbrella import umbrella
+    from alliance_meta.evidence.published_results import published
+    from alliance_meta.evidence.umbrellas import umbrella
 
     shown = umbrella(psychotherapy_only=spec.psychotherapy_only)
     whole = published().set_index("id").loc[list(shown.frame["id"])]
@@ -195,7 +195,7 @@ def printed(fits: Iterable[Fitted]) -> dict[str, Quantity]:
 
 def reproduce_table(item: Item, folder: Path) -> tuple[Table, dict[str, Quantity]]:
     """Return printed against ours for one data set, and the numbers prose may quote from it."""
-    from alliance_meta.evidence.reproduce import reproduce
+    from alliance_meta.evidence.reproduction import reproduce
 
     frame = reproduce(located(item.of[0], folder=folder))
     rows: list[dict[str, Any]] = []

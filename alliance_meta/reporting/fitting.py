@@ -29,8 +29,8 @@ def run_analysis(spec: Analysis, *, folder: Path) -> Fitted:
         Whatever the data or the model object to, with the analysis named in front.
     """
     from alliance_meta.effects.datasets import load_dataset
-    from alliance_meta.effects.escalc import escalc
     from alliance_meta.effects.sheet.ingest import read_coded
+    from alliance_meta.effects.sizes import escalc
 
     try:
         with warnings.catch_warnings(action="ignore", category=AllianceMetaWarning):

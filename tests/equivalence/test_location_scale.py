@@ -12,7 +12,6 @@ from scipy import optimize
 from alliance_meta import EffectSizes, InputError, LocationScaleModel, RandomEffectsModel
 from alliance_meta.core.univariate.location_scale import fit_location_scale
 from alliance_meta.errors import AllianceMetaWarning, DesignError, TruncationWarning
-from alliance_meta.models import LocationScaleResults
 from alliance_meta.not_applicable import NotApplicable
 from tests.tolerances import CLOSED_FORM, ITERATIVE
 
@@ -172,15 +171,6 @@ def test_finite_coefficients_beside_an_infinite_one_keep_their_standard_error(rn
         fit = LocationScaleModel(es, scale="0 + group", method="ML", test="z").fit()
     assert np.isfinite(fit.se_alpha).tolist() == [False, True]
     assert np.isfinite(fit.predict_tau2({"group": ["a", "b"]})["tau2_lb"]).tolist() == [False, True]
-
-
-def test_the_random_effects_model_with_scale_is_this_model(data):
-    fit = RandomEffectsModel(data, mods="x", scale="z").fit()
-    assert isinstance(fit, LocationScaleResults)
-    assert fit.to_dict() == LocationScaleModel(data, mods="x", scale="z").fit().to_dict()
-    for wrong in ({"method": "DL"}, {"tau2": 0.1}, {"weights": np.ones(60), "test": "z"}, {"tau2_min": -0.001}):
-        with pytest.raises(InputError, match="scale="):
-            RandomEffectsModel(data, scale="z", **wrong).fit()
 
 
 def test_messages(data):

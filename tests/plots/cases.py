@@ -14,7 +14,7 @@ import pandas as pd
 from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, RVEModel, che, escalc, load_dataset
 from alliance_meta.effects.table import unique_labels
 from alliance_meta.errors import AllianceMetaWarning
-from alliance_meta.evidence.umbrella import umbrella
+from alliance_meta.evidence.umbrellas import umbrella
 from alliance_meta.models import RandomEffectsResults, sce
 from alliance_meta.plots import forest_data, published_forest_data
 from alliance_meta.plots.forests.frame import make_frame

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.testing.compare import compare_images
 
 from alliance_meta import che
-from alliance_meta.evidence.umbrella import umbrella
+from alliance_meta.evidence.umbrellas import umbrella
 from alliance_meta.plots import forest, forest_data, forest_pages, published_forest_data, save_figure
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from tests.plots.cases import dependent, extremes, fitted, molloy, quiet

@@ -13,7 +13,7 @@ import pytest
 from alliance_meta import EffectSizes, RandomEffectsModel
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import InputError
-from alliance_meta.evidence.umbrella import umbrella
+from alliance_meta.evidence.umbrellas import umbrella
 from alliance_meta.models.subgroups import subgroups
 from alliance_meta.plots import forest_data, frame_from_dict, frame_to_dict, published_forest_data
 from alliance_meta.plots.forests.layout import estimate_texts

@@ -8,7 +8,7 @@ import pytest
 
 import alliance_meta as am
 from alliance_meta.effects.datasets import data_root, read_resource_text
-from alliance_meta.evidence.consistency import registry_results
+from alliance_meta.evidence.consistency_check import registry_results
 from alliance_meta.evidence.printed import PrintedResult, read_result
 from alliance_meta.evidence.rules import check_result
 from alliance_meta.evidence.scan import scan_into

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from alliance_meta import load_dataset
-from alliance_meta.evidence.reproduce import reproduce
+from alliance_meta.evidence.reproduction import reproduce
 from alliance_meta.sensitivity import RouteMatch, match
 
 pytestmark = pytest.mark.published

@@ -9,7 +9,7 @@ import pytest
 
 from alliance_meta import InputError, escalc, load_dataset
 from alliance_meta.core.correlations.pearson import unbiased_r, var_r
-from alliance_meta.effects.escalc import VTYPES
+from alliance_meta.effects.sizes import VTYPES
 from tests.reference.reading import DATASETS, MEASURES, numbers, reference
 from tests.tolerances import CLOSED_FORM
 

@@ -13,7 +13,7 @@ from alliance_meta.cli import main
 from alliance_meta.effects.datasets import data_root, read_resource
 from alliance_meta.errors import InputError
 from alliance_meta.evidence.claim_tests import moderates, short
-from alliance_meta.evidence.claims import QUESTIONS, VERDICTS, judge
+from alliance_meta.evidence.claims_audit import QUESTIONS, VERDICTS, judge
 from tests.tolerances import printed
 
 EXPECTED = {

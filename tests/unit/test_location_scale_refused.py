@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from alliance_meta import InputError, RandomEffectsModel, bias, escalc, load_dataset, plots, sensitivity
+from alliance_meta import InputError, LocationScaleModel, bias, escalc, load_dataset, plots, sensitivity
 from alliance_meta.models import true_effects
 
 pytestmark = pytest.mark.filterwarnings("ignore::alliance_meta.errors.AllianceMetaWarning")
@@ -23,7 +23,7 @@ ONE_TAU2 = {
 
 @pytest.mark.parametrize("name", ONE_TAU2)
 def test_a_location_scale_fit_is_refused_with_the_mend(name):
-    fit = RandomEffectsModel(escalc(load_dataset("molloy2014")), scale="quality", test="z").fit()
+    fit = LocationScaleModel(escalc(load_dataset("molloy2014")), scale="quality", test="z").fit()
     with pytest.raises(
         InputError, match=r"needs a fitted RandomEffectsModel, not LocationScaleResults; leave scale out"
     ):

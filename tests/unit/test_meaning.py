@@ -11,7 +11,7 @@ from scipy import integrate, stats
 import alliance_meta as am
 from alliance_meta.core.correlations import meaning as core
 from alliance_meta.errors import InputError
-from alliance_meta.evidence.meaning import CONVERTERS
+from alliance_meta.evidence.meanings import CONVERTERS
 from tests.tolerances import CLOSED_FORM, ITERATIVE, printed
 
 CORRELATIONS = st.floats(-0.95, 0.95)

@@ -9,9 +9,9 @@ import pytest
 import alliance_meta as am
 from alliance_meta.effects.datasets import data_root, read_resource
 from alliance_meta.errors import InputError
-from alliance_meta.evidence import umbrella as umbrella_module
-from alliance_meta.evidence.published import groups
-from alliance_meta.evidence.umbrella import CODES, NO_POOLED_VALUE, umbrella
+from alliance_meta.evidence import umbrellas as umbrella_module
+from alliance_meta.evidence.published_results import groups
+from alliance_meta.evidence.umbrellas import CODES, NO_POOLED_VALUE, umbrella
 from tests.tolerances import CLOSED_FORM
 
 TURNED = {"howard2022_ptsd", "lococo2022_uncond", "lococo2022_3level"}

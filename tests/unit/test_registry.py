@@ -57,7 +57,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for module in (datasets, datasets):
         monkeypatch.setattr(module, "data_root", lambda: copy)
     monkeypatch.setattr("alliance_meta.evidence.registry.data_root", lambda: copy)
-    monkeypatch.setattr("alliance_meta.evidence.published.data_root", lambda: copy)
+    monkeypatch.setattr("alliance_meta.evidence.published_results.data_root", lambda: copy)
     return copy
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import alliance_meta as am
 from alliance_meta.errors import CannotRunError
-from alliance_meta.evidence.consistency import read_text, scan_text
+from alliance_meta.evidence.consistency_check import read_text, scan_text
 from alliance_meta.evidence.scan import scan
 from tests.unit.planted import DISTRACTORS, MINUS, planted_text
 

@@ -14,8 +14,8 @@ from alliance_meta.core.correlations.pearson import covariance_of_r, covariance_
 from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
 from alliance_meta.core.robust.clusters import IntArray, codes, stacks
 from alliance_meta.effects.dependent.covariance import correlation_table, plain
-from alliance_meta.effects.escalc import escalc
 from alliance_meta.effects.sheet.coded import CodedTable
+from alliance_meta.effects.sizes import escalc
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AdaptedInputWarning, CodingError, DroppedRowsWarning, InputError, Problem
 from alliance_meta.notes import Note, warn_note

@@ -10,10 +10,10 @@ import numpy as np
 
 from alliance_meta._typing import Array, Mask
 from alliance_meta.effects.contract.schema import CONTRACT
-from alliance_meta.effects.escalc import LEAST_N, MOST_N, WHY_LEAST_N
 from alliance_meta.effects.sheet.columns import SPREADSHEET_ERRORS, DecimalMark, ParsedColumn
 from alliance_meta.effects.sheet.findings import Findings, declare_missing, why_not_a_number, why_not_r
 from alliance_meta.effects.sheet.naming import Finished
+from alliance_meta.effects.sizes import LEAST_N, MOST_N, WHY_LEAST_N
 from alliance_meta.effects.studies import (
     NO_STUDY_COLUMN,
     StudyColumns,

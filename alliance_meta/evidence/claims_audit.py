@@ -264,7 +264,7 @@ def claims(*, registry: pd.DataFrame | None = None, moderators: pd.DataFrame | N
     Horvath et al. 2011 .275² = 7.6 %, at the upper limit .30² = 9.0 % < 30 %, which needs r = .548
     """
     from alliance_meta.effects.datasets import data_root, read_resource_text
-    from alliance_meta.evidence.published import published
+    from alliance_meta.evidence.published_results import published
 
     results = published(align_signs=True) if registry is None else registry
     rows = published(moderators=True) if moderators is None else moderators
@@ -293,7 +293,7 @@ def _verdict(row: Mapping[Any, str], evidence: Evidence) -> ClaimVerdict:
 
 def entry_labels() -> dict[str, str]:
     """Return what readers call each entry: authors and year, and which part of the article."""
-    from alliance_meta.evidence.published import groups
+    from alliance_meta.evidence.published_results import groups
 
     table = groups()
     return {

@@ -11,7 +11,7 @@ import pandas as pd
 
 from alliance_meta.core.correlations.pearson import z_to_r
 from alliance_meta.errors import InputError
-from alliance_meta.evidence.published import NO_PREDICTION, development, groups, overlap, published, view
+from alliance_meta.evidence.published_results import NO_PREDICTION, development, groups, overlap, published, view
 from alliance_meta.notes import Note
 from alliance_meta.result import said
 from alliance_meta.tables.document import Document, as_html, frame_table
@@ -162,7 +162,7 @@ def umbrella(*, psychotherapy_only: bool = False) -> Umbrella:
 
     Examples
     --------
-    >>> from alliance_meta.evidence.umbrella import umbrella
+    >>> from alliance_meta.evidence.umbrellas import umbrella
     >>> shown = umbrella().frame.set_index("id")
     >>> float(shown.loc["howard2022_ptsd", "estimate"]), shown.loc["howard2022_ptsd", "codes"]
     (0.34, 'sign ci')

@@ -253,7 +253,7 @@ def _report(results: Iterable[PrintedResult], alpha: float, notes: list[Note]) -
 
 def registry_results() -> Iterable[PrintedResult]:
     """Yield every entry of the registry as printed, with what its remarks print of it."""
-    from alliance_meta.evidence.published import PRINTED, published
+    from alliance_meta.evidence.published_results import PRINTED, published
 
     for row in published().to_dict("records"):
         numbers = {name: row[f"{name}_printed"] for name in PRINTED}
