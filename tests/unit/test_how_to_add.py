@@ -35,7 +35,9 @@ def _mean(df: Array) -> Array:''',
     ],
     "options.py": [('    "DL2",\n', '    "DL2",\n    "HM",\n')],
     "results/text.py": [('    "SJ": "the', '    "HM": "the Hartung-Makambi estimator",\n    "SJ": "the')],
-    "reporting/appendix.py": [('    "SJ": ("sidik2005",),\n', '    "SJ": ("sidik2005",),\n    "HM": ("sidik2005",),\n')],
+    "reporting/appendix.py": [
+        ('    "SJ": ("sidik2005",),\n', '    "SJ": ("sidik2005",),\n    "HM": ("sidik2005",),\n')
+    ],
 }
 PLOT: Steps = {
     "plots/weights_plot.py": [

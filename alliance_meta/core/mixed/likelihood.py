@@ -90,6 +90,11 @@ class MixedProblem:
         return np.maximum(np.concatenate([c.structure.start(typical) for c in self.components]), 1e-3 * typical)
 
     @cached_property
+    def least(self) -> Array:
+        """Least curvatures that parameters are measured by, (n,)."""
+        return np.asarray(1e-6 / self.units**2)
+
+    @cached_property
     def steps(self) -> Array:
         """Least sizes of parameters where derivatives are taken by differences, (n,)."""
         return np.concatenate([c.structure.start(1e-4) for c in self.components])

@@ -176,12 +176,14 @@ def maximise_mixed(problem: MixedProblem, *, given: Array | None = None, start: 
     theta = found.theta[best]
     edge = ((theta <= low) | (theta >= high)) & ~fixed
     maxima = tuple(found.value[peaks].tolist())
-    point = problem.at(theta) if found.last is None else found.last.single(0)
+    point = problem.at(theta) if found.last is None else found.last
     return MixedFit(point, bool(found.settled[best]), found.steps, edge, maxima, fixed)
 
 
 def _peaks(problem: MixedProblem, found: Climbed) -> IntArray:
     """Return one climb for each different peak that is not much too low, the highest first."""
+    if len(found.value) == 1:
+        return np.zeros(1, dtype=np.intp)
     order = np.argsort(-found.value, kind="stable")
     value = found.value[order]
     order = order[value >= value[0] - LOW] if np.isfinite(value[0]) else order[:1]
