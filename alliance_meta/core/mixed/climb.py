@@ -121,7 +121,7 @@ def _climb_one(problem: MixedProblem, theta: Array, fixed: Mask, enough: float, 
     """Climb from one point by the same steps, without the bookkeeping of several."""
     point = _inside(problem, theta, fixed)
     H = _definite(point.information if H is None else H[0], fixed, problem.least)
-    renews = np.count_nonzero(~fixed) <= MANY
+    renews = bool(np.count_nonzero(~fixed) <= MANY)
     damping, fresh, settled, step = 0.0, True, False, 0
     while step < most and np.isfinite(point.loglik):
         step += 1
@@ -138,7 +138,7 @@ def _climb_one(problem: MixedProblem, theta: Array, fixed: Mask, enough: float, 
             damping = max(1e-2, 10.0 * damping) if fresh else 0.0
             H, fresh = _definite(point.information, fixed, problem.least), True
             continue
-        fresh = gain >= NEAR and renews and after.loglik - point.loglik >= HELD * gain
+        fresh = renews and gain >= NEAR and after.loglik - point.loglik >= HELD * gain
         if fresh:
             H = _definite(after.information, fixed, problem.least)
         else:
