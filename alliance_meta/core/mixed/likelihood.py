@@ -195,6 +195,17 @@ class MixedPoint:
         """The covariance is positive definite."""
         return self._normal[2]
 
+    @property
+    def own_shares(self) -> Array:
+        """Each row's own variance as a share of what the levels add to it, about; of one point, (k,).
+
+        Where it is small, the error of the likelihood is so many times more than rounding.
+        """
+        added = np.zeros(self.problem.k)
+        for floor in self.factored.floors:
+            added += np.square(floor.level.W) @ np.diagonal(floor.C)
+        return np.divide(self.factored.d, added, out=np.full(added.shape, np.inf), where=added > 0)
+
     @cached_property
     def beta(self) -> Array:
         """Coefficients, (..., p)."""

@@ -118,6 +118,8 @@ SAME = 1e-2
 # Peaks lower by more than this are not polished.
 LOW = 2.0
 MOST_PEAKS = 8
+# Rows finer than this share of what the levels add leave too few digits of the likelihood for any search.
+FINEST = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,9 +212,13 @@ def _finished(problem: MixedProblem, found: Climbed, fixed: Mask) -> Climbed:
         if found.settled[best] or not np.isfinite(found.value[best]):
             break
         theta = found.theta[best : best + 1]
+        point = problem.at(theta[0])
+        if point.own_shares.min() < FINEST:
+            break
         if crawl:
             theta = _crawl(problem, theta[0], fixed)[None]
-        more = climb(problem, theta, fixed, H=observed(problem.at(theta[0]))[None])
+            point = problem.at(theta[0])
+        more = climb(problem, theta, fixed, H=observed(point)[None])
         found = found.replaced(best, more)
     return found
 
