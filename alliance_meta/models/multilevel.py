@@ -14,7 +14,7 @@ from alliance_meta._typing import Array
 from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
 from alliance_meta.core.mixed.likelihood import Component, MixedProblem, mixed_problem
 from alliance_meta.core.mixed.plan import Term
-from alliance_meta.core.mixed.search import MixedFit, maximise_mixed, observed_information
+from alliance_meta.core.mixed.search import FINEST, MixedFit, maximise_mixed, observed_information
 from alliance_meta.core.mixed.structures import CompoundSymmetry, Correlated, Scaled, Structure, Unstructured
 from alliance_meta.core.robust.clusters import IntArray, codes
 from alliance_meta.design import Design, design_of
@@ -29,6 +29,8 @@ from alliance_meta.results.components import RandomTerm
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.tables.format import brief
 
+# Rows finer than this share of what the random terms add are why a search did not settle.
+FINE = 1e-7
 PARAMETERS = {"CS": ("tau2", "rho"), "ID": ("tau2",), "AR": ("tau2", "rho"), "CAR": ("tau2", "rho")}
 
 
@@ -384,6 +386,14 @@ def _check_fit(fitted: MixedFit, V: SamplingCovariance | None) -> None:
     if not fitted.point.valid:
         why = "V is singular" if V is not None else "the parameters held fixed make it so"
         raise InputError(f"the covariance of the effects cannot be inverted: {why}; add a random term for each row")
+    shares = fitted.point.own_shares
+    if shares.min() < (FINEST if fitted.converged else FINE):
+        row = int(fitted.point.problem.plan.order[np.argmin(shares)])
+        what = f"effect {row + 1} has next to no variance of its own" if V is None else "V is nearly singular"
+        raise InputError(
+            f"{what} beside what the random terms add, so that the likelihood cannot be computed to enough digits; "
+            "check the unit of the sampling variances, or add a random term for each row"
+        )
 
 
 def _notes(fitted: MixedFit, parsed: list[ParsedTerm], names: list[str], k: int) -> list[Note]:

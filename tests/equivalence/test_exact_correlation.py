@@ -232,6 +232,23 @@ def test_moderators(rng):
     assert np.arctanh(row.pred) == pytest.approx(fit.beta.sum(), rel=CLOSED_FORM)
 
 
+def test_years_far_from_zero_change_the_intercept_only(rng):
+    year, n = np.arange(2000.0, 2018.0), rng.integers(30, 150, 18)
+    z = rng.normal(0.3, 0.25, 18)
+    one, other = (
+        ExactCorrelationModel(
+            EffectSizes.from_arrays(z, 1 / (n - 3), ni=n, measure="ZCOR", mods={"year": x, "arm": ["x", "y", "x"] * 6}),
+            mods="year + arm",
+        ).fit()
+        for x in (year, year - 2008.5)
+    )
+    assert one.fitted.converged
+    assert one.loglik == pytest.approx(other.loglik, abs=CLOSED_FORM)
+    for name in ("beta", "se", "ci_lb", "ci_ub"):
+        np.testing.assert_allclose(getattr(one, name)[1:], getattr(other, name)[1:], rtol=ITERATIVE, err_msg=name)
+    np.testing.assert_allclose(one.beta[0] + 2008.5 * one.beta[1], other.beta[0], rtol=ITERATIVE)
+
+
 def test_no_heterogeneity_is_noted():
     es = effects([0.3, 0.31, 0.29, 0.3, 0.28], [20, 30, 25, 15, 40])
     with pytest.warns(TruncationWarning, match="is 0"):

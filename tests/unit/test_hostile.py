@@ -5,6 +5,8 @@ Warnings are errors in this suite; our own typed ones are let through here.
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -117,3 +119,25 @@ def test_the_ends_of_what_is_possible_have_an_answer(unit, share, rng):
     else:
         with pytest.raises(InputError, match="weights of the effects differ so much"):
             RandomEffectsModel(es, mods="x").fit()
+
+
+@pytest.mark.parametrize("fine", [1e-7, 1e-11, 1e-14])
+@pytest.mark.parametrize(
+    "random", [{"random": "measure | study_id", "struct": "UN"}, {"random": "measure | study_id", "struct": "HCS"}, {}]
+)
+def test_one_effect_far_too_exact_is_fitted_well_or_refused_by_a_multilevel_model(random, fine):
+    rng, i = np.random.default_rng(1), np.arange(24)
+    v, root = np.full(24, 0.01), 0.2 * rng.normal(size=(3, 3))
+    y = 0.3 + (rng.normal(size=(8, 3)) @ root)[i % 8, i // 8] + rng.normal(0, np.sqrt(v))
+    v[0] = fine
+    mods = {"measure": [f"m{one}" for one in i // 8]}
+    es = EffectSizes.from_arrays(y, v, study_id=[f"s{one}" for one in i % 8], measure="ZCOR", mods=mods)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AllianceMetaWarning)
+        if random and fine < 1e-8:
+            with pytest.raises(InputError, match="effect 1 has next to no variance of its own"):
+                MultilevelModel(es, **random).fit()
+        else:
+            fit = MultilevelModel(es, **random).fit()
+            assert fit.fitted.converged
+            assert np.isfinite(fit.se).all()

@@ -15,6 +15,8 @@ MAX_ITERATIONS = 200
 GAIN = 1e-14
 # An interval's limit is where the signed root of the deviance meets its quantile to within this.
 LIMIT = 1e-9
+# Of Fisher's z; steps beyond are shortened, for the integrals need ever more nodes.
+MOST_TAU2 = 1e4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,11 +52,10 @@ class CorrelationFit:
     @property
     def covariance(self) -> Array:
         """Inverse of the observed information, (p + 1, p + 1); NaN for tau2 on its boundary."""
-        p = len(self.beta)
-        out = np.full((p + 1, p + 1), np.nan)
-        if self.tau2 > 0:
-            return np.linalg.inv(self.information)
-        out[:p, :p] = np.linalg.inv(self.information[:p, :p])
+        out = np.full(self.information.shape, np.nan)
+        some = slice(None) if self.tau2 > 0 else slice(-1)
+        basis = _directions(self.X, np.ones(len(out), dtype=bool))[some, some]
+        out[some, some] = basis @ np.linalg.inv(basis.T @ self.information[some, some] @ basis) @ basis.T
         return out
 
 
@@ -106,20 +107,33 @@ def _evaluate(data: Correlations, X: Array, point: Array) -> _State:
     return _State(point, float(found.value.sum()), slope, information)
 
 
+def _directions(X: Array, free: Mask) -> Array:
+    """Return directions (p + 1, f) in which the free parameters move the means by orthonormal columns, and tau2.
+
+    In them years far from 0 cost few digits.
+    """
+    p = len(free) - 1
+    moved = np.flatnonzero(free[:-1])
+    out = np.zeros((p + 1, int(free.sum())))
+    if moved.size:
+        out[moved, : moved.size] = np.linalg.inv(np.linalg.qr(X[:, moved])[1])
+    if free[-1]:
+        out[-1, -1] = 1.0
+    return out
+
+
 def _climb(data: Correlations, X: Array, start: Array, free: Mask) -> tuple[_State, bool, int]:
     """Climb over the free parameters by Newton's method with tau2 kept at or above 0."""
     state = _evaluate(data, X, start)
+    basis = _directions(X, free)
     for iteration in range(1, MAX_ITERATIONS + 1):
-        used = free.copy()
-        if state.point[-1] <= 0 and state.slope[-1] <= 0:
-            used[-1] = False
-        if not used.any():
+        held = free[-1] and state.point[-1] <= 0 and state.slope[-1] <= 0
+        ways = basis[:, :-1] if held else basis
+        if not ways.size:
             return state, True, iteration
-        step = np.zeros(len(start))
-        values, vectors = np.linalg.eigh(state.information[np.ix_(used, used)])
-        slope = state.slope[used]
+        values, vectors = np.linalg.eigh(ways.T @ state.information @ ways)
         size = np.maximum(np.abs(values), 1e-10 * np.abs(values).max())
-        step[used] = vectors @ ((vectors.T @ slope) / size)
+        step = ways @ (vectors @ ((vectors.T @ (ways.T @ state.slope)) / size))
         gain = 0.5 * float(state.slope @ step)
         if gain <= GAIN * (1.0 + abs(state.value)):
             return _last(data, X, state, step), True, iteration
@@ -133,7 +147,7 @@ def _climb(data: Correlations, X: Array, start: Array, free: Mask) -> tuple[_Sta
 def _last(data: Correlations, X: Array, state: _State, step: Array) -> _State:
     """Take Newton's last step, which squares the error that is left, unless it leaves the range."""
     point = state.point + step
-    return _evaluate(data, X, point) if point[-1] >= 0 and np.any(step) else state
+    return _evaluate(data, X, point) if 0 <= point[-1] <= MOST_TAU2 and np.any(step) else state
 
 
 def _shortened(data: Correlations, X: Array, state: _State, step: Array, gain: float) -> _State | None:
@@ -141,9 +155,10 @@ def _shortened(data: Correlations, X: Array, state: _State, step: Array, gain: f
     for _ in range(50):
         point = state.point + share * step
         point[-1] = max(point[-1], 0.0)
-        trial = _evaluate(data, X, point)
-        if trial.value >= state.value + 1e-4 * share * gain:
-            return trial
+        if point[-1] <= MOST_TAU2:
+            trial = _evaluate(data, X, point)
+            if trial.value >= state.value + 1e-4 * share * gain:
+                return trial
         share *= 0.5
     return None
 

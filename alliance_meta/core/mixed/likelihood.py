@@ -90,6 +90,11 @@ class MixedProblem:
         return np.maximum(np.concatenate([c.structure.start(typical) for c in self.components]), 1e-3 * typical)
 
     @cached_property
+    def least(self) -> Array:
+        """Least curvatures that parameters are measured by, (n,)."""
+        return np.asarray(1e-6 / self.units**2)
+
+    @cached_property
     def steps(self) -> Array:
         """Least sizes of parameters where derivatives are taken by differences, (n,)."""
         return np.concatenate([c.structure.start(1e-4) for c in self.components])
@@ -189,6 +194,17 @@ class MixedPoint:
     def valid(self) -> Array:
         """The covariance is positive definite."""
         return self._normal[2]
+
+    @property
+    def own_shares(self) -> Array:
+        """Each row's own variance as a share of what the levels add to it, about; of one point, (k,).
+
+        Where it is small, the error of the likelihood is so many times more than rounding.
+        """
+        added = np.zeros(self.problem.k)
+        for floor in self.factored.floors:
+            added += np.square(floor.level.W) @ np.diagonal(floor.C)
+        return np.divide(self.factored.d, added, out=np.full(added.shape, np.inf), where=added > 0)
 
     @cached_property
     def beta(self) -> Array:

@@ -118,6 +118,8 @@ SAME = 1e-2
 # Peaks lower by more than this are not polished.
 LOW = 2.0
 MOST_PEAKS = 8
+# Rows finer than this share of what the levels add leave too few digits of the likelihood for any search.
+FINEST = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,12 +179,14 @@ def maximise_mixed(problem: MixedProblem, *, given: Array | None = None, start: 
     theta = found.theta[best]
     edge = ((theta <= low) | (theta >= high)) & ~fixed
     maxima = tuple(found.value[peaks].tolist())
-    point = problem.at(theta) if found.last is None else found.last.single(0)
+    point = problem.at(theta) if found.last is None else found.last
     return MixedFit(point, bool(found.settled[best]), found.steps, edge, maxima, fixed)
 
 
 def _peaks(problem: MixedProblem, found: Climbed) -> IntArray:
     """Return one climb for each different peak that is not much too low, the highest first."""
+    if len(found.value) == 1:
+        return np.zeros(1, dtype=np.intp)
     order = np.argsort(-found.value, kind="stable")
     value = found.value[order]
     order = order[value >= value[0] - LOW] if np.isfinite(value[0]) else order[:1]
@@ -209,9 +213,13 @@ def _finished(problem: MixedProblem, found: Climbed, fixed: Mask) -> Climbed:
         if found.settled[best] or not np.isfinite(found.value[best]):
             break
         theta = found.theta[best : best + 1]
+        point = problem.at(theta[0])
+        if point.own_shares.min() < FINEST:
+            break
         if crawl:
             theta = _crawl(problem, theta[0], fixed)[None]
-        more = climb(problem, theta, fixed, H=observed(problem.at(theta[0]))[None])
+            point = problem.at(theta[0])
+        more = climb(problem, theta, fixed, H=observed(point)[None])
         found = found.replaced(best, more)
     return found
 

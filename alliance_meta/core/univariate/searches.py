@@ -275,8 +275,8 @@ def solve_q(batch: Batch, target: Array, *, lowest: float = 0.0) -> tuple[Array,
 
 
 def pieces(B: int, k: int) -> Iterator[slice]:
-    """Cut B replicates of k rows into pieces whose arrays stay in a core's cache."""
-    size = max(1, CHUNK // k)
+    """Cut B replicates of k rows into equal pieces whose arrays stay in a core's cache."""
+    size = max(1, -(-B // max(1, round(B * k / CHUNK))))
     return (slice(start, min(start + size, B)) for start in range(0, B, size))
 
 
