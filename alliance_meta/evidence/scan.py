@@ -156,7 +156,7 @@ def squeezed(text: str) -> tuple[str, IntArray]:
 
 def too_long() -> str:
     """Say how long a text may be."""
-    return f"no paper has more than {MOST_SIGNS / 1e6:g} million; give parts of it"
+    return f"no paper has more than {MOST_SIGNS // 1_000_000} million; give parts of it"
 
 
 def normal(text: str) -> str:
