@@ -93,7 +93,12 @@ am.plots.forest(robust)
 # %%
 raters = {"rater": ["client", "observer", "therapist"]}
 rule = {"by": raters, "unlisted": "last", "ties": "mean"}
-comparison = am.sensitivity.compare_dependence(effects, cluster="study_id", rho=0.6, select=rule)
+comparison = am.sensitivity.compare_dependence(
+    effects,
+    cluster="study_id",
+    rho=0.6,
+    select=rule,
+)
 print(comparison)
 
 # %%
