@@ -12,7 +12,7 @@ import pytest
 
 import alliance_meta as am
 from alliance_meta.errors import InputError
-from alliance_meta.evidence import published as registry
+from alliance_meta.evidence import published_results as registry
 from alliance_meta.plots import frame_from_dict
 from alliance_meta.reporting import build_report
 from tests.reports.cases import REPORTS, Report
