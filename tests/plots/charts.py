@@ -237,7 +237,14 @@ def chart(name: str) -> pd.DataFrame:
     return charts()[name]()
 
 
+@cache
+def figure(name: str) -> Any:
+    """Draw the case of this name, once for all tests that only look at it."""
+    frame = chart(name)
+    return DRAW[frame.attrs["plot"]](frame)
+
+
 def draw(name: str, **options: Any) -> Any:
-    """Draw the case of this name."""
+    """Draw the case of this name anew."""
     frame = chart(name)
     return DRAW[frame.attrs["plot"]](frame, **options)

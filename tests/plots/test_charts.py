@@ -21,7 +21,7 @@ from matplotlib.patches import Patch
 from alliance_meta import plots
 from alliance_meta.errors import InputError
 from alliance_meta.plots import figure_bytes, frame_from_dict, frame_to_dict
-from tests.plots.charts import DRAW, chart, charts, draw, many
+from tests.plots.charts import DRAW, chart, charts, draw, figure, many
 from tests.plots.geometry import boxes, overlapping, texts
 
 NAMES = sorted(charts())
@@ -40,21 +40,21 @@ assert "matplotlib.pyplot" not in sys.modules
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_two_texts_overlap_and_none_leaves_the_figure(name: str) -> None:
-    figure = draw(name)
-    drawn = [text.get_text() for text in texts(figure)]
-    found = boxes(figure)
+    drawing = figure(name)
+    drawn = [text.get_text() for text in texts(drawing)]
+    found = boxes(drawing)
     assert [(drawn[i], drawn[j]) for i, j in overlapping(found)] == []
-    width, height = figure.get_size_inches()
+    width, height = drawing.get_size_inches()
     outside = (found[:, :2] < 0).any(axis=1) | (found[:, 2] > width) | (found[:, 3] > height)
     assert [text for text, out in zip(drawn, outside, strict=True) if out] == []
-    assert min(text.get_fontsize() for text in texts(figure)) >= LEAST_POINTS
+    assert min(text.get_fontsize() for text in texts(drawing)) >= LEAST_POINTS
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_marks_stay_on_the_sheet(name: str) -> None:
-    figure = draw(name)
-    width, height = figure.get_size_inches()
-    ax = figure.axes[0]
+    drawing = figure(name)
+    width, height = drawing.get_size_inches()
+    ax = drawing.axes[0]
     corners = [patch.get_path().transformed(patch.get_patch_transform()).vertices for patch in ax.patches]
     corners += [np.column_stack(line.get_data()) for line in ax.lines]
     for collection in ax.collections:
@@ -76,18 +76,18 @@ def test_frames_go_through_json(name: str) -> None:
     again = frame_from_dict(json.loads(json.dumps(frame_to_dict(frame), allow_nan=False)))
     pd.testing.assert_frame_equal(again, frame)
     assert again.attrs == frame.attrs
-    assert figure_bytes(DRAW[frame.attrs["plot"]](again)) == figure_bytes(draw(name))
+    assert figure_bytes(DRAW[frame.attrs["plot"]](again)) == figure_bytes(figure(name))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_plot_says_what_it_shows(name: str) -> None:
-    figure = draw(name)
-    assert figure.plot_title
-    assert figure.plot_description.endswith((".", ").", ")"))
+    drawing = figure(name)
+    assert drawing.plot_title
+    assert drawing.plot_description.endswith((".", ").", ")"))
     frame = chart(name)
-    shown = [text.get_text() for text in texts(figure)]
+    shown = [text.get_text() for text in texts(drawing)]
     assert ("SYNTHETIC DATA" in shown) == frame.attrs["synthetic"]
-    assert figure.plot_description.startswith("SYNTHETIC DATA") == frame.attrs["synthetic"]
+    assert drawing.plot_description.startswith("SYNTHETIC DATA") == frame.attrs["synthetic"]
     assert any(text.startswith("Caution: ") for text in shown) == frame.attrs["show_cautions"]
 
 

@@ -55,7 +55,7 @@ def test_formulaic_is_reached_through_the_gate_only() -> None:
     assert users == {"design.py", "formulas.py"}
     text = (PACKAGE / "design.py").read_text("utf-8")
     assert text.count("model_matrix(") == 2
-    assert "model_matrix(checked, used" in text
+    assert "model_matrix(checked, _frame(used" in text
 
 
 def test_the_code_that_is_printed_for_a_route_holds_what_it_says_and_no_more() -> None:
