@@ -120,6 +120,24 @@ def largest(fit):
         )
     ],
 }
+REPORT: Steps = {
+    "reporting/spec.py": [('    "levels",\n', '    "levels",\n    "largest",\n')],
+    "reporting/tables.py": [
+        (
+            "def _cell(",
+            '''def largest(item: Item, fits: Mapping[str, Fitted]) -> Table:
+    """Return the largest effect of an analysis."""
+    effects = fits[item.of[0]].effects
+    row = {"study": effects.slab[effects.yi.argmax()], "yi": float(effects.yi.max())}
+    columns = [column("study", "Study"), column("yi", "Effect", "z")]
+    return {"caption": "The largest effect.", "columns": columns, "rows": [row]}
+
+
+def _cell(''',
+        ),
+        ('    "levels": levels,\n', '    "levels": levels,\n    "largest": largest,\n'),
+    ],
+}
 
 FIT = """
 import warnings, alliance_meta as am
@@ -152,6 +170,17 @@ found = bias.largest(am.RandomEffectsModel(effects).fit())
 assert found.estimate in effects.yi and "largest" in found.to_markdown() and "largest" in found.to_latex()
 assert found.to_dict()["table"]["estimate"] == [found.estimate] and "largest" in bias.__all__
 """
+ASK_REPORT = """
+from pathlib import Path
+from alliance_meta.reporting import build_report
+text = 'title = "T"\\n[[analysis]]\\nid = "a"\\nlabel = "A"\\ndata = "molloy2014"\\n'
+text += '[[section]]\\nheading = "H"\\ntext = "{a.r}"\\n[[section.item]]\\ntable = "largest"\\nof = ["a"]\\n'
+Path("t.toml").write_text(text)
+build_report("t.toml", out="made", formats=["html", "tables"])
+assert "The largest effect." in Path("made/report.html").read_text()
+table = next(Path("made/tables").glob("*largest*.csv")).read_text()
+assert repr(float(effects.yi.max()))[:8] in table
+"""
 
 
 def named(heading: str) -> set[str]:
@@ -167,6 +196,7 @@ def named(heading: str) -> set[str]:
         ("an estimator", 4, ESTIMATOR, ASK_ESTIMATOR),
         ("a plot", 4, PLOT, ASK_PLOT),
         ("a bias method", 4, BIAS, ASK_BIAS),
+        ("a table of a report", 3, REPORT, ASK_REPORT),
     ],
 )
 def test_the_steps_are_all_it_takes(heading: str, most: int, steps: Steps, ask: str, tmp_path: Path) -> None:
