@@ -329,8 +329,7 @@ def _load(source: str, *, subset: str | None, naming: dict[str, Any]) -> CodedTa
     from alliance_meta.effects.sheet.ingest import read_coded
 
     if Path(source).exists() or Path(source).name != source or Path(source).suffix:
-        table = read_coded(source, **naming)
-        return table if subset is None else table.query(subset)
+        return _rows(read_coded(source, **naming), subset)
     check_naming(naming, FILE_ONLY, "this is of a file, and this is a shipped data set")
     known = list(list_datasets()["name"])
     if not any(name.startswith(source) for name in known):
@@ -345,6 +344,10 @@ def _load(source: str, *, subset: str | None, naming: dict[str, Any]) -> CodedTa
     if subset is None and card is not None and card.subset is not None:
         print_note(f"{card.name}: only the rows that may be pooled together ({card.subset}); --subset chooses others")
         subset = card.subset
+    return _rows(table, subset)
+
+
+def _rows(table: CodedTable, subset: str | None) -> CodedTable:
     return table if subset is None else table.query(subset)
 
 

@@ -373,8 +373,7 @@ class RandomEffectsResults(FittedQuantities):
 def check_fit(fit: object, who: str) -> None:
     """Raise an `InputError` unless `fit` is a fitted univariate model."""
     if not isinstance(fit, RandomEffectsResults):
-        own = "fit one of the same effects" if isinstance(fit, Fit) else "call .fit() first"
-        mend = "leave scale out" if type(fit).__name__ == "LocationScaleResults" else own
+        mend = "fit one of the same effects" if isinstance(fit, Fit) else "call .fit() first"
         raise InputError(f"{who} needs a fitted RandomEffectsModel, not {type(fit).__name__}; {mend}")
 
 

@@ -368,6 +368,11 @@ def test_words(molloy, regression):
     assert max(map(len, regression.summary().splitlines())) <= 80
 
 
+@pytest.mark.parametrize("program", ["bayesmeta", "brms", "RoBMA"])
+def test_a_prior_keeps_all_its_digits_elsewhere(program):
+    assert "0.123456789" in str(priors.HalfCauchy(0.123456789).spelled(program))
+
+
 @pytest.mark.parametrize("tau", [*priors.sensitivity_set(), priors.Uniform(), priors.Jeffreys(), priors.Lomax(2, 1)])
 def test_every_prior_has_a_spelling_in_r(tau):
     assert "stop(" not in am.BayesianModel(effects(6), tau_prior=tau).fit().r_code()

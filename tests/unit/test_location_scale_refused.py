@@ -25,6 +25,6 @@ ONE_TAU2 = {
 def test_a_location_scale_fit_is_refused_with_the_mend(name):
     fit = LocationScaleModel(escalc(load_dataset("molloy2014")), scale="quality", test="z").fit()
     with pytest.raises(
-        InputError, match=r"needs a fitted RandomEffectsModel, not LocationScaleResults; leave scale out"
+        InputError, match=r"needs a fitted RandomEffectsModel, not LocationScaleResults; fit one of the same effects"
     ):
         ONE_TAU2[name](fit)

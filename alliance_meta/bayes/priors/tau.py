@@ -55,9 +55,9 @@ class HalfNormal(TauPrior):
     label: ClassVar[str] = "half-normal"
     positive: ClassVar[tuple[str, ...]] = ("scale",)
     spellings: ClassVar[Mapping[str, str]] = {
-        "bayesmeta": "function(t) dhalfnormal(t, scale={0.scale:g})",
-        "brms": "normal(0, {0.scale:g})",
-        "RoBMA": 'prior("normal", list(mean=0, sd={0.scale:g}), truncation=list(0, Inf))',
+        "bayesmeta": "function(t) dhalfnormal(t, scale={0.scale:.15g})",
+        "brms": "normal(0, {0.scale:.15g})",
+        "RoBMA": 'prior("normal", list(mean=0, sd={0.scale:.15g}), truncation=list(0, Inf))',
     }
     pymc = "HalfNormal", {"sigma": "scale"}
 
@@ -98,9 +98,9 @@ class HalfT(TauPrior):
     label: ClassVar[str] = "half-t"
     positive: ClassVar[tuple[str, ...]] = ("df", "scale")
     spellings: ClassVar[Mapping[str, str]] = {
-        "bayesmeta": "function(t) dhalft(t, df={0.df:g}, scale={0.scale:g})",
-        "brms": "student_t({0.df:g}, 0, {0.scale:g})",
-        "RoBMA": 'prior("t", list(location=0, scale={0.scale:g}, df={0.df:g}), truncation=list(0, Inf))',
+        "bayesmeta": "function(t) dhalft(t, df={0.df:.15g}, scale={0.scale:.15g})",
+        "brms": "student_t({0.df:.15g}, 0, {0.scale:.15g})",
+        "RoBMA": 'prior("t", list(location=0, scale={0.scale:.15g}, df={0.df:.15g}), truncation=list(0, Inf))',
     }
     pymc = "HalfStudentT", {"nu": "df", "sigma": "scale"}
 
@@ -145,9 +145,9 @@ class HalfCauchy(TauPrior):
     label: ClassVar[str] = "half-Cauchy"
     positive: ClassVar[tuple[str, ...]] = ("scale",)
     spellings: ClassVar[Mapping[str, str]] = {
-        "bayesmeta": "function(t) dhalfcauchy(t, scale={0.scale:g})",
-        "brms": "cauchy(0, {0.scale:g})",
-        "RoBMA": 'prior("cauchy", list(location=0, scale={0.scale:g}), truncation=list(0, Inf))',
+        "bayesmeta": "function(t) dhalfcauchy(t, scale={0.scale:.15g})",
+        "brms": "cauchy(0, {0.scale:.15g})",
+        "RoBMA": 'prior("cauchy", list(location=0, scale={0.scale:.15g}), truncation=list(0, Inf))',
     }
     pymc = "HalfCauchy", {"beta": "scale"}
 
@@ -230,8 +230,8 @@ class Lomax(TauPrior):
     label: ClassVar[str] = "Lomax"
     positive: ClassVar[tuple[str, ...]] = ("shape", "scale")
     spellings: ClassVar[Mapping[str, str]] = {
-        "bayesmeta": "function(t) dlomax(t, shape={0.shape:g}, scale={0.scale:g})",
-        "brms": "pareto_type_2(0, {0.scale:g}, {0.shape:g})",
+        "bayesmeta": "function(t) dlomax(t, shape={0.shape:.15g}, scale={0.scale:.15g})",
+        "brms": "pareto_type_2(0, {0.scale:.15g}, {0.shape:.15g})",
     }
     by_quantile = True
 
@@ -275,10 +275,10 @@ class InverseGamma(TauPrior):
     label: ClassVar[str] = "inverse-gamma"
     positive: ClassVar[tuple[str, ...]] = ("shape", "scale")
     spellings: ClassVar[Mapping[str, str]] = {
-        "bayesmeta": "function(t) {0.scale:g}^{0.shape:g} / gamma({0.shape:g}) * t^(-{0.shape:g} - 1) "
-        "* exp(-{0.scale:g} / t)",
-        "brms": "inv_gamma({0.shape:g}, {0.scale:g})",
-        "RoBMA": 'prior("invgamma", list(shape={0.shape:g}, scale={0.scale:g}))',
+        "bayesmeta": "function(t) {0.scale:.15g}^{0.shape:.15g} / gamma({0.shape:.15g}) * t^(-{0.shape:.15g} - 1) "
+        "* exp(-{0.scale:.15g} / t)",
+        "brms": "inv_gamma({0.shape:.15g}, {0.scale:.15g})",
+        "RoBMA": 'prior("invgamma", list(shape={0.shape:.15g}, scale={0.scale:.15g}))',
     }
     pymc = "InverseGamma", {"alpha": "shape", "beta": "scale"}
 
@@ -326,9 +326,9 @@ class Gamma(_Scaled):
     label: ClassVar[str] = "gamma"
     positive: ClassVar[tuple[str, ...]] = ("shape", "scale")
     spellings: ClassVar[Mapping[str, str]] = {
-        "bayesmeta": "function(t) dgamma(t, {0.shape:g}, scale={0.scale:g})",
-        "brms": "gamma({0.shape:g}, {0.rate:.15g})",
-        "RoBMA": 'prior("gamma", list(shape={0.shape:g}, rate={0.rate:.15g}))',
+        "bayesmeta": "function(t) dgamma(t, {0.shape:.15g}, scale={0.scale:.15g})",
+        "brms": "gamma({0.shape:.15g}, {0.rate:.15g})",
+        "RoBMA": 'prior("gamma", list(shape={0.shape:.15g}, rate={0.rate:.15g}))',
     }
     pymc = "Gamma", {"alpha": "shape", "beta": "rate"}
 
@@ -373,9 +373,9 @@ class LogNormal(TauPrior):
     label: ClassVar[str] = "log-normal"
     positive: ClassVar[tuple[str, ...]] = ("sd",)
     spellings: ClassVar[Mapping[str, str]] = {
-        "bayesmeta": "function(t) dlnorm(t, {0.mean:g}, {0.sd:g})",
-        "brms": "lognormal({0.mean:g}, {0.sd:g})",
-        "RoBMA": 'prior("lognormal", list(meanlog={0.mean:g}, sdlog={0.sd:g}))',
+        "bayesmeta": "function(t) dlnorm(t, {0.mean:.15g}, {0.sd:.15g})",
+        "brms": "lognormal({0.mean:.15g}, {0.sd:.15g})",
+        "RoBMA": 'prior("lognormal", list(meanlog={0.mean:.15g}, sdlog={0.sd:.15g}))',
     }
     pymc = "LogNormal", {"mu": "mean", "sigma": "sd"}
 
@@ -416,9 +416,9 @@ class Uniform(TauPrior):
 
     label: ClassVar[str] = "uniform"
     spellings: ClassVar[Mapping[str, str]] = {
-        "bayesmeta": "function(t) dunif(t, 0, {0.upper:g})",
-        "brms": "uniform(0, {0.upper:g})",
-        "RoBMA": 'prior("uniform", list(a=0, b={0.upper:g}))',
+        "bayesmeta": "function(t) dunif(t, 0, {0.upper:.15g})",
+        "brms": "uniform(0, {0.upper:.15g})",
+        "RoBMA": 'prior("uniform", list(a=0, b={0.upper:.15g}))',
     }
     pymc = "Uniform", {"lower": "lower", "upper": "upper"}
     lower: ClassVar[float] = 0.0
