@@ -16,8 +16,7 @@ from alliance_meta.effects.pearson import pearson
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, InputError, TruncationWarning
-from alliance_meta.notes import Note, merge_notes, warn_note
-from alliance_meta.options import check_level
+from alliance_meta.notes import Note, check_level, merge_notes, warn_note
 from alliance_meta.results.exact_correlation import ExactCorrelationResults
 
 SMALLEST_N = 3

@@ -22,8 +22,7 @@ from alliance_meta.effects.dependent.groups import ROWS, Levels, expand, factor,
 from alliance_meta.effects.studies import STUDY
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, DesignError, InputError, NotIdentifiedWarning
-from alliance_meta.notes import Note, merge_notes, warn_note
-from alliance_meta.options import Degrees, Struct, check_level, check_option, did_you_mean
+from alliance_meta.notes import Degrees, Note, Struct, check_level, check_option, did_you_mean, merge_notes, warn_note
 from alliance_meta.results.coefficients import FitSettings
 from alliance_meta.results.components import RandomTerm
 from alliance_meta.results.multilevel import MultilevelResults

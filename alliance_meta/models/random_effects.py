@@ -23,8 +23,7 @@ from alliance_meta.errors import (
     SecondPeakWarning,
     TruncationWarning,
 )
-from alliance_meta.notes import Note, merge_notes, warn_note
-from alliance_meta.options import Tau2Method, Test, check_level, check_option
+from alliance_meta.notes import Note, Tau2Method, Test, check_level, check_option, merge_notes, warn_note
 from alliance_meta.results.coefficients import FitSettings
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.tables.format import brief, fixed, level_text

@@ -13,8 +13,7 @@ from alliance_meta._typing import Array
 from alliance_meta.core.mixed.search import MixedFit, observed_information
 from alliance_meta.core.mixed.structures import Structure
 from alliance_meta.core.robust.clusters import IntArray, codes
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.options import Struct
+from alliance_meta.notes import NotApplicable, Struct
 
 if TYPE_CHECKING:
     from alliance_meta.design import Design

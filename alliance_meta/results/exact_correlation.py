@@ -17,9 +17,7 @@ from alliance_meta.core.univariate.tau2 import Tau2Fit
 from alliance_meta.core.univariate.wls import WlsFit
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note
-from alliance_meta.options import Scale
+from alliance_meta.notes import NotApplicable, Note, Scale
 from alliance_meta.results import wording
 from alliance_meta.results.export import columns_of, one_row, plain
 from alliance_meta.results.fit import Fit

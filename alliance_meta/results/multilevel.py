@@ -20,9 +20,7 @@ from alliance_meta.design import Design, as_frame
 from alliance_meta.effects.dependent.groups import ROWS, sides
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note
-from alliance_meta.options import RobustType, Scale
+from alliance_meta.notes import NotApplicable, Note, RobustType, Scale
 from alliance_meta.results import wording
 from alliance_meta.results.coefficients import FitSettings
 from alliance_meta.results.components import RandomTerm, object_frame, row_variances

@@ -14,7 +14,7 @@ from alliance_meta.core.mixed.likelihood import MixedPoint
 from alliance_meta.core.mixed.search import MixedFit
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.univariate.fit import Coefficients, wald_test
-from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import NotApplicable
 from alliance_meta.results.coefficients import FittedCoefficients
 from alliance_meta.results.components import CONSTANT, RandomTerm, component_table
 from alliance_meta.results.teststats import WaldTest

@@ -13,8 +13,7 @@ from alliance_meta.core.mixed.likelihood import Component
 from alliance_meta.core.mixed.profile import ProfileCurve, Turned, profile_curve
 from alliance_meta.core.mixed.search import MixedFit
 from alliance_meta.core.mixed.structures import Correlated, Scaled, Structure, Unstructured
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note
+from alliance_meta.notes import NotApplicable, Note
 
 if TYPE_CHECKING:
     from alliance_meta.results.multilevel_quantities import MultilevelQuantities

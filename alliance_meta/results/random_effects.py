@@ -19,9 +19,7 @@ from alliance_meta.core.univariate.tau2 import estimate_tau2
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note
-from alliance_meta.options import RobustType, Scale, Tau2IntervalKind, check_level, check_option
+from alliance_meta.notes import NotApplicable, Note, RobustType, Scale, Tau2IntervalKind, check_level, check_option
 from alliance_meta.results import wording
 from alliance_meta.results.coefficients import FitSettings
 from alliance_meta.results.export import columns_of, plain, tidy

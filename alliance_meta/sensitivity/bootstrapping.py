@@ -17,8 +17,7 @@ from alliance_meta.core.resampling import Recipe, Refits, stream
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.univariate.wls import make_batch
 from alliance_meta.errors import InputError
-from alliance_meta.notes import Note, merge_notes
-from alliance_meta.options import check_option, did_you_mean
+from alliance_meta.notes import Note, check_option, did_you_mean, merge_notes
 from alliance_meta.results.components import CONSTANT, RandomTerm
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.profiles import by_name

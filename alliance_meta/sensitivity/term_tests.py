@@ -12,8 +12,7 @@ from alliance_meta._typing import Array, Mask
 from alliance_meta.core.distributions import chi2_sf, half_mixture_p, likelihood_ratio
 from alliance_meta.core.mixed.search import MixedFit, maximise_mixed
 from alliance_meta.core.mixed.structures import Structure, Unstructured
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note, merge_notes
+from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.components import RandomTerm, object_frame
 from alliance_meta.results.export import plain

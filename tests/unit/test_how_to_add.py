@@ -33,7 +33,7 @@ def _mean(df: Array) -> Array:''',
         ),
         ('    "EE": _equal_effects,\n', '    "EE": _equal_effects,\n    "HM": _hartung_makambi,\n'),
     ],
-    "options.py": [('    "DL2",\n', '    "DL2",\n    "HM",\n')],
+    "notes.py": [('    "DL2",\n', '    "DL2",\n    "HM",\n')],
     "results/random_effects.py": [('    "SJ": "the', '    "HM": "the Hartung-Makambi estimator",\n    "SJ": "the')],
     "reporting/appendix.py": [
         ('    "SJ": ("sidik2005",),\n', '    "SJ": ("sidik2005",),\n    "HM": ("sidik2005",),\n'),
