@@ -206,7 +206,7 @@ class Design:
 
 def design_of(mods: str, effects: EffectSizes) -> Design:
     """Build the design matrix of `mods` for these effects; see `build_design`."""
-    if _right_hand_side(mods) == "1":
+    if mods == "1":
         return _mean_alone(effects.k)
     return build_design(mods, effects.moderators, labels=effects.slab, outcome=effects.outcome_columns)
 

@@ -12,7 +12,7 @@ from scipy import special
 
 from alliance_meta._typing import Array
 from alliance_meta.core.distributions import critical_value
-from alliance_meta.core.univariate.tau2 import estimate_tau2, fixed_tau2
+from alliance_meta.core.univariate.fit import estimate_tau2, fixed_tau2
 from alliance_meta.core.univariate.true_effects import confidence_distributions, nagashima, share_above, share_interval
 from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.errors import InputError

@@ -15,7 +15,7 @@ Steps = dict[str, list[tuple[str, str]]]
 
 # File -> what is found there, and what stands there afterwards. A file that is not there yet is found empty.
 ESTIMATOR: Steps = {
-    "core/univariate/tau2.py": [
+    "core/univariate/fit.py": [
         (
             "def _mean(df: Array) -> Array:",
             '''def _hartung_makambi(batch: Batch, lowest: float) -> Tau2Fit:
