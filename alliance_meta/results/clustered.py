@@ -211,7 +211,7 @@ def _sorted(groups: Clusters) -> tuple[tuple[str, ...], IntArray]:
 def _ties(fit: Any) -> list[IntArray]:
     """Return the groups within which the model ties effects together: random terms, and sampling errors."""
     terms = getattr(fit, "random", ())
-    ties = [np.zeros_like(term.group) if term.struct == "R" else term.group for term in terms]
+    ties = [term.ties for term in terms]
     V = getattr(fit, "V", None)
     return ties if V is None else [*ties, V.codes]
 
