@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from alliance_meta.models.random_effects import RandomEffectsModel as RandomEffectsModel
     from alliance_meta.models.recipes import che as che
     from alliance_meta.models.rve import RVEModel as RVEModel
-    from alliance_meta.not_applicable import NotApplicable as NotApplicable
+    from alliance_meta.notes import NotApplicable as NotApplicable
     from alliance_meta.notes import Note as Note
 
 # Names that the top once had, and the package that has them now.

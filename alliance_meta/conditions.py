@@ -23,7 +23,7 @@ from alliance_meta.expressions import (
     sentence,
     shown,
 )
-from alliance_meta.options import backtick_hint, did_you_mean
+from alliance_meta.notes import backtick_hint, did_you_mean
 
 # Function, or method of a column as pandas spells it -> how many values it takes besides the column.
 METHODS = {

@@ -18,8 +18,7 @@ from alliance_meta.effects.sheet.missing import strays
 from alliance_meta.errors import DesignError, DroppedRowsWarning, InputError, RedundantModeratorWarning
 from alliance_meta.expressions import plain_text, shown
 from alliance_meta.formulas import check_size, parse_formula, read_formula
-from alliance_meta.notes import Note, warn_note
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import Note, did_you_mean, warn_note
 
 if TYPE_CHECKING:
     from formulaic import Formula, ModelSpec
@@ -207,7 +206,7 @@ class Design:
 
 def design_of(mods: str, effects: EffectSizes) -> Design:
     """Build the design matrix of `mods` for these effects; see `build_design`."""
-    if _right_hand_side(mods) == "1":
+    if mods == "1":
         return _mean_alone(effects.k)
     return build_design(mods, effects.moderators, labels=effects.slab, outcome=effects.outcome_columns)
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import NotApplicable
 
 NOT_APPLICABLE = "not_applicable"
 INFINITE = "infinite"

@@ -30,7 +30,7 @@ from alliance_meta.expressions import (
     sentence,
     shown,
 )
-from alliance_meta.options import backtick_hint, did_you_mean
+from alliance_meta.notes import backtick_hint, did_you_mean
 
 if TYPE_CHECKING:
     from formulaic import Formula

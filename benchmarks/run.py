@@ -118,7 +118,7 @@ def reference(case: Case, data: Data, method: str) -> tuple[float, ...]:
         return bayesian.expected(case, data, method)
     if case.studies:
         return dependent.expected(case, data, method)
-    from alliance_meta.core.univariate.tau2 import estimate_tau2
+    from alliance_meta.core.univariate.fit import estimate_tau2
     from alliance_meta.core.univariate.wls import make_batch, wls
 
     y, v = np.atleast_2d(data.y)[:SAMPLE], np.atleast_2d(data.v)[:SAMPLE]

@@ -18,8 +18,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.errors import InputError
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.options import check_level
+from alliance_meta.notes import NotApplicable, check_level
 
 # ArviZ splits every chain in two halves and needs two draws in each.
 FEWEST_DRAWS = 4

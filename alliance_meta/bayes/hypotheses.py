@@ -10,7 +10,7 @@ import numpy as np
 
 from alliance_meta.errors import InputError
 from alliance_meta.expressions import plain_text
-from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import NotApplicable
 from alliance_meta.tables.format import factor
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")

@@ -18,9 +18,7 @@ from alliance_meta.bayes.priors.effect import Normal
 from alliance_meta.core.bayes.deletion import Prefix, prefixes
 from alliance_meta.core.bayes.two_level import ExactPosterior
 from alliance_meta.errors import InputError
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note
-from alliance_meta.options import check_option, did_you_mean
+from alliance_meta.notes import NotApplicable, Note, check_option, did_you_mean
 from alliance_meta.result import Result
 from alliance_meta.results import wording
 from alliance_meta.results.export import columns_of, plain

@@ -15,7 +15,7 @@ import typer
 from alliance_meta.cli.options import FILE_ONLY, JsonOption, check_naming, takes_sheet
 from alliance_meta.cli.output import held_notes, print_json, print_note, print_table, records
 from alliance_meta.errors import CannotRunError, InputError
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import did_you_mean
 from alliance_meta.tables.document import as_text
 from alliance_meta.tables.format import fixed
 
@@ -158,7 +158,7 @@ def reproduce(
 
 def _with_reason(row: dict[str, Any]) -> dict[str, Any]:
     """Give a number that was not computed the reason that stands in the row's note."""
-    from alliance_meta.not_applicable import NotApplicable
+    from alliance_meta.notes import NotApplicable
 
     agrees = row["agrees"] if isinstance(row["agrees"], str) or row["agrees"] is None else bool(row["agrees"])
     ours = row["ours"]

@@ -21,7 +21,7 @@ from alliance_meta.cli.options import (
 from alliance_meta.cli.output import held_notes, print_json, print_note, shown_path
 from alliance_meta.errors import CannotRunError, InputError
 from alliance_meta.files import write_bytes
-from alliance_meta.options import RobustType, Tau2Method, Test, VType, did_you_mean
+from alliance_meta.notes import RobustType, Tau2Method, Test, VType, did_you_mean
 from alliance_meta.tables.format import brief
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from alliance_meta.errors import CannotRunError, InputError
-from alliance_meta.options import Measure, check_level, check_option
+from alliance_meta.notes import Measure, check_level, check_option
 
 
 def one_of(name: str, options: Any) -> Callable[[str], str]:

@@ -124,7 +124,7 @@ def _read(text: str) -> tuple[str, float | None, dict[str, float | str]]:
     from alliance_meta.effects.converting.inputs import COLUMNS
     from alliance_meta.effects.converting.rules import OTHER_NAMES, RULES
     from alliance_meta.errors import InputError
-    from alliance_meta.options import did_you_mean
+    from alliance_meta.notes import did_you_mean
 
     pairs = re.findall(r"([^\s=]+)\s*=\s*(\S+)", text)
     if not pairs or re.sub(r"[^\s=]+\s*=\s*\S+", "", text).strip():

@@ -17,7 +17,7 @@ from scipy import special
 
 from alliance_meta._typing import AnyArray, Array
 from alliance_meta.core.univariate import moments
-from alliance_meta.core.univariate.tau2 import estimate_tau2, fixed_tau2
+from alliance_meta.core.univariate.fit import estimate_tau2, fixed_tau2
 from alliance_meta.core.univariate.wls import Batch, WlsFit, make_batch, wls, wls_weighted
 
 # Numbers in one array of a block; changing it changes which replicates a seed gives.

@@ -14,9 +14,7 @@ from alliance_meta.core.correlations import agreement as core
 from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.effects.sheet.missing import without_codes
 from alliance_meta.errors import DroppedRowsWarning, InputError
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note, warn_note
-from alliance_meta.options import check_level, did_you_mean
+from alliance_meta.notes import NotApplicable, Note, check_level, did_you_mean, warn_note
 from alliance_meta.result import Result
 from alliance_meta.tables.document import Block, Document, Kind, cut, table_of
 from alliance_meta.tables.format import level_text

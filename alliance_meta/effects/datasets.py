@@ -18,7 +18,7 @@ from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.errors import CannotRunError, InputError, Problem
 from alliance_meta.files import sha256, write_bytes
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import did_you_mean
 
 KIND_ORDER = (
     "relationship",

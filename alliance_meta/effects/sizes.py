@@ -18,8 +18,7 @@ from alliance_meta.effects.sheet.missing import without_codes
 from alliance_meta.effects.studies import Named, listed, row_labels, row_studies
 from alliance_meta.effects.table import EffectSizes, impossible, unique_labels
 from alliance_meta.errors import CodingError, DroppedRowsWarning, InputError, Problem
-from alliance_meta.notes import Note, warn_note
-from alliance_meta.options import ConvertedRows, Measure, VType, check_option, did_you_mean
+from alliance_meta.notes import ConvertedRows, Measure, Note, VType, check_option, did_you_mean, warn_note
 
 
 def converted_rows(frame: pd.DataFrame) -> Mask:

@@ -25,8 +25,7 @@ from alliance_meta.effects.studies import (
     spaced,
 )
 from alliance_meta.errors import CodingError, InputError, Problem
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note
+from alliance_meta.notes import NotApplicable, Note
 from alliance_meta.tables.document import Document, as_html, frame_table
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import numpy as np
 from alliance_meta._typing import AnyArray, Array
 from alliance_meta.core.correlations.rounding import Range, rounded
 from alliance_meta.errors import InputError, Problem
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import did_you_mean
 
 # Columns that name the metric of the estimate in them.
 METRIC_COLUMNS: Mapping[str, str] = {

@@ -9,7 +9,7 @@ import pandas as pd
 
 from alliance_meta.effects.datasets import data_root, load_dataset, read_resource, read_resource_text
 from alliance_meta.errors import InputError
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import did_you_mean
 from alliance_meta.tables.format import fixed, thousands
 
 # What can be asked for -> column of the umbrella's frame.

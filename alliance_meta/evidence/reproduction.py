@@ -15,7 +15,7 @@ from alliance_meta.evidence.printed import agrees, read_printed
 from alliance_meta.evidence.route_fit import follow
 from alliance_meta.evidence.route_search import Found, Search, search
 from alliance_meta.evidence.routes import Route, route_from
-from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import NotApplicable
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,8 +18,7 @@ from alliance_meta.core.dependent.aggregation import gls_of, mean_of
 from alliance_meta.core.distributions import critical_value, two_sided_p
 from alliance_meta.core.robust.clusters import codes as codes_of
 from alliance_meta.core.robust.clusters import nested
-from alliance_meta.core.univariate.fit import ROUNDING
-from alliance_meta.core.univariate.tau2 import estimate_tau2
+from alliance_meta.core.univariate.fit import ROUNDING, estimate_tau2
 from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.effects.dependent.covariance import impute_V
 from alliance_meta.effects.sheet.coded import CodedTable

@@ -26,7 +26,7 @@ from alliance_meta.expressions import shown
 from alliance_meta.models.multilevel import MultilevelModel
 from alliance_meta.models.random_effects import RandomEffectsModel
 from alliance_meta.models.rve import RVEModel
-from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import NotApplicable
 
 NAMES = ("tau2", "se_tau2", "I2", "H2", "R2", "QE", "QEdf", "QEp", "QM", "QMp")
 NAN = float("nan")

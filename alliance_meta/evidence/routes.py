@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from alliance_meta.core.robust.rve import Working
 from alliance_meta.errors import InputError
 from alliance_meta.expressions import shown
-from alliance_meta.options import Degrees, Struct, VType, did_you_mean
+from alliance_meta.notes import Degrees, Struct, VType, did_you_mean
 from alliance_meta.tables.format import brief
 
 Model = Literal["random", "mean", "multilevel", "rve"]

@@ -9,15 +9,14 @@ import numpy as np
 from alliance_meta._typing import Array
 from alliance_meta.core.correlations.fit import CorrelationFit, fit_correlations
 from alliance_meta.core.correlations.likelihood import correlations
-from alliance_meta.core.univariate.tau2 import estimate_tau2, fixed_tau2
+from alliance_meta.core.univariate.fit import estimate_tau2, fixed_tau2
 from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.design import design_of
 from alliance_meta.effects.pearson import pearson
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, InputError, TruncationWarning
-from alliance_meta.notes import Note, merge_notes, warn_note
-from alliance_meta.options import check_level
+from alliance_meta.notes import Note, check_level, merge_notes, warn_note
 from alliance_meta.results.exact_correlation import ExactCorrelationResults
 
 SMALLEST_N = 3

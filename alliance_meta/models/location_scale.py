@@ -12,8 +12,7 @@ from alliance_meta.design import Design, design_of
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, DesignError, InputError, TruncationWarning
-from alliance_meta.notes import Note, merge_notes, warn_note
-from alliance_meta.options import Link, Test, check_level, check_option
+from alliance_meta.notes import Link, Note, Test, check_level, check_option, merge_notes, warn_note
 from alliance_meta.results.coefficients import FitSettings
 from alliance_meta.results.location_scale import LocationScaleResults
 

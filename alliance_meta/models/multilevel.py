@@ -12,18 +12,17 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
+from alliance_meta.core.mixed.covariance import Term
 from alliance_meta.core.mixed.likelihood import Component, MixedProblem, mixed_problem
-from alliance_meta.core.mixed.plan import Term
 from alliance_meta.core.mixed.search import FINEST, MixedFit, maximise_mixed, observed_information
-from alliance_meta.core.mixed.structures import CompoundSymmetry, Correlated, Scaled, Structure, Unstructured
-from alliance_meta.core.robust.clusters import IntArray, codes
+from alliance_meta.core.mixed.structures import Scaled, kind_of, most_within, structure_of
+from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.design import Design, design_of
 from alliance_meta.effects.dependent.groups import ROWS, Levels, expand, factor, sides
 from alliance_meta.effects.studies import STUDY
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, DesignError, InputError, NotIdentifiedWarning
-from alliance_meta.notes import Note, merge_notes, warn_note
-from alliance_meta.options import Degrees, Struct, check_level, check_option, did_you_mean
+from alliance_meta.notes import Degrees, Note, Struct, check_level, check_option, did_you_mean, merge_notes, warn_note
 from alliance_meta.results.coefficients import FitSettings
 from alliance_meta.results.components import RandomTerm
 from alliance_meta.results.multilevel import MultilevelResults
@@ -31,21 +30,11 @@ from alliance_meta.tables.format import brief
 
 # Rows finer than this share of what the random terms add are why a search did not settle.
 FINE = 1e-7
-PARAMETERS = {"CS": ("tau2", "rho"), "ID": ("tau2",), "AR": ("tau2", "rho"), "CAR": ("tau2", "rho")}
-
-
-@dataclass(frozen=True, eq=False)
-class ParsedTerm:
-    """One random term: its description for the result, its structure and its terms for the likelihood."""
-
-    label: RandomTerm
-    structure: Structure
-    terms: tuple[Term, ...]
 
 
 def parse_random(
     random: Sequence[str] | str, effects: EffectSizes, *, struct: Any, R: Mapping[str, Any] | None
-) -> list[ParsedTerm]:
+) -> list[RandomTerm]:
     """Parse every random term; `struct` names the covariance of those with an inner part, in their order."""
     items: list[Any] = [random] if not isinstance(random, list | tuple) else list(random)
     if other := [item for item in items if not isinstance(item, str)]:
@@ -60,7 +49,7 @@ def parse_random(
     unknown = [name for name in (R or {}) if name not in [p for item in items for p in _paths(item)]]
     if unknown:
         raise InputError(f"R has {', '.join(map(repr, unknown))}, which random does not name")
-    found: list[ParsedTerm] = []
+    found: list[RandomTerm] = []
     known: dict[str, tuple[Levels, IntArray]] = {}
     for item in items:
         left, right = sides(item)
@@ -68,7 +57,7 @@ def parse_random(
             found += [_intercept(path, effects, (R or {}).get(path), known) for path in expand(right)]
         else:
             found.append(_wide(left, right, structs[wide.index(item)], effects))
-    names = [p.label.name for p in found]
+    names = [term.name for term in found]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise InputError(f"random names {', '.join(repeated)} twice")
@@ -96,15 +85,11 @@ def _is_slope(left: str) -> bool:
     return "+" in left or not re.fullmatch(r"[A-Za-z_]\w*", left)
 
 
-def _intercept(path: str, effects: EffectSizes, R: Any, known: dict[str, tuple[Levels, IntArray]]) -> ParsedTerm:
+def _intercept(path: str, effects: EffectSizes, R: Any, known: dict[str, tuple[Levels, IntArray]]) -> RandomTerm:
     levels, group = factor(path, effects, known)
-    name = f"sigma2[{path}]"
-    if R is None:
-        label = RandomTerm(path, "ID", (name,), levels, group)
-        return ParsedTerm(label, Scaled(np.ones((1, 1))), (Term(group),))
-    matrix = _correlations(R, path, levels)
-    label = RandomTerm(path, "R", (name,), levels, group)
-    return ParsedTerm(label, Scaled(matrix), (Term(group, linked=True),))
+    given = R is not None
+    structure = Scaled(_correlations(R, path, levels) if given else np.ones((1, 1)), linked=given)
+    return RandomTerm(path, "R" if given else "ID", structure.names(path, ()), levels, group, structure)
 
 
 def _correlations(R: Any, path: str, levels: Levels) -> Array:
@@ -123,39 +108,32 @@ def _correlations(R: Any, path: str, levels: Levels) -> Array:
     return np.asarray(matrix)
 
 
-def _wide(left: str, right: str, struct: Struct, effects: EffectSizes) -> ParsedTerm:
+def _wide(left: str, right: str, struct: Struct, effects: EffectSizes) -> RandomTerm:
     outer_levels, outer = factor(right, effects)
-    name = f"{left} | {right}"
-    if struct == "GEN":
-        try:
-            design = design_of(left, effects)
-        except DesignError as error:
-            raise DesignError(str(error).replace("mods=", f"random term {name!r}: ", 1)) from error
-        if not design.rows.all():
-            gone = ", ".join(effects.slab[i] for i in np.flatnonzero(~design.rows)[:5])
-            raise InputError(f"random term {name!r}: a value is missing for {gone}; fill it in or leave the rows out")
-        structure: Structure = Unstructured(design.p)
-        names = _matrix_names(name, design.names)
-        label = RandomTerm(name, struct, names, outer_levels, outer, design.names, slopes=design)
-        return ParsedTerm(label, structure, (Term(outer, design.X),))
-    levels, inner = factor(left, effects)
-    columns = tuple(levels)
-    if struct in ("CS", "ID"):
-        both = codes(outer * (int(inner.max()) + 1) + inner)
-        names = tuple(f"{p}[{name}]" for p in PARAMETERS[struct])
-        label = RandomTerm(name, struct, names, outer_levels, outer, columns, inner)
-        if struct == "ID":
-            return ParsedTerm(label, Scaled(np.ones((1, 1))), (Term(both),))
-        most = int(np.bincount(outer[np.unique(both, return_index=True)[1]]).max())
-        return ParsedTerm(label, CompoundSymmetry(most), (Term(outer), Term(both)))
-    if struct in ("AR", "HAR", "CAR"):
-        columns, inner = _ordered(columns, inner, numeric=struct == "CAR", name=left)
-    q = len(columns)
-    Z = np.zeros((effects.k, q))
-    Z[np.arange(effects.k), inner] = 1.0
-    structure, names = _structure(struct, columns, name)
-    label = RandomTerm(name, struct, names, outer_levels, outer, columns, inner)
-    return ParsedTerm(label, structure, (Term(outer, Z),))
+    name, kind = f"{left} | {right}", kind_of(struct)
+    inner = slopes = None
+    if kind.slopes:
+        slopes = _slopes(left, name, effects)
+        columns = slopes.names
+    else:
+        levels, inner = factor(left, effects)
+        columns = tuple(levels)
+    if inner is not None and kind.ordered:
+        columns, inner = _ordered(columns, inner, numeric=kind.numeric, name=left)
+    structure = structure_of(struct, columns, 0 if inner is None else most_within(outer, inner))
+    parameters = structure.names(name, columns)
+    return RandomTerm(name, struct, parameters, outer_levels, outer, structure, columns, inner, slopes)
+
+
+def _slopes(left: str, name: str, effects: EffectSizes) -> Design:
+    try:
+        design = design_of(left, effects)
+    except DesignError as error:
+        raise DesignError(str(error).replace("mods=", f"random term {name!r}: ", 1)) from error
+    if not design.rows.all():
+        gone = ", ".join(effects.slab[i] for i in np.flatnonzero(~design.rows)[:5])
+        raise InputError(f"random term {name!r}: a value is missing for {gone}; fill it in or leave the rows out")
+    return design
 
 
 def _ordered(levels: tuple[str, ...], inner: IntArray, *, numeric: bool, name: str) -> tuple[tuple[str, ...], IntArray]:
@@ -170,30 +148,6 @@ def _ordered(levels: tuple[str, ...], inner: IntArray, *, numeric: bool, name: s
     place = np.empty(order.size, dtype=np.intp)
     place[order] = np.arange(order.size)
     return tuple(levels[i] for i in order), place[inner]
-
-
-def _structure(struct: Struct, levels: tuple[str, ...], name: str) -> tuple[Structure, tuple[str, ...]]:
-    q = len(levels)
-    variances = tuple(f"tau2[{name}: {level}]" for level in levels)
-    steps = np.abs(np.subtract.outer(np.arange(q), np.arange(q))).astype(float)
-    rho = f"rho[{name}]"
-    if struct == "UN":
-        return Unstructured(q), _matrix_names(name, levels)
-    if struct == "DIAG":
-        return Correlated(q), variances
-    if struct == "HCS":
-        return Correlated(q, np.ones((q, q))), (*variances, rho)
-    if struct == "HAR":
-        return Correlated(q, steps), (*variances, rho)
-    if struct == "CAR":
-        times = np.array([float(level) for level in levels])
-        steps = np.abs(np.subtract.outer(times, times))
-    return Correlated(q, steps, common=True), (f"tau2[{name}]", rho)
-
-
-def _matrix_names(name: str, columns: Sequence[str]) -> tuple[str, ...]:
-    pairs = [(i, j) for i in range(len(columns)) for j in range(i + 1)]
-    return tuple(f"chol[{name}: {columns[i]}, {columns[j]}]" for i, j in pairs)
 
 
 FEW_GROUPS = 5
@@ -318,7 +272,7 @@ class MultilevelModel:
             )
         parsed = parse_random(self.random, effects, struct=self.struct, R=self.R)
         problem = _problem(effects, design, V, parsed, restricted=self.method == "REML")
-        names = [name for term in parsed for name in term.label.parameters]
+        names = [name for term in parsed for name in term.parameters]
         fitted = maximise_mixed(problem, given=_given(self.fixed, names, parsed))
         _check_fit(fitted, V)
         return MultilevelResults(
@@ -326,7 +280,7 @@ class MultilevelModel:
             design=design,
             settings=FitSettings(self.method, self.test, self.level),
             fitted=fitted,
-            random=tuple(term.label for term in parsed),
+            random=tuple(parsed),
             V=V,
             degrees=self.dfs,
             notes=merge_notes(
@@ -345,13 +299,14 @@ class MultilevelModel:
 
 
 def _problem(
-    effects: EffectSizes, design: Design, V: SamplingCovariance | None, parsed: list[ParsedTerm], *, restricted: bool
+    effects: EffectSizes, design: Design, V: SamplingCovariance | None, parsed: list[RandomTerm], *, restricted: bool
 ) -> MixedProblem:
     terms: list[Term] = []
     components = []
     for one in parsed:
-        components.append(Component(one.structure, tuple(range(len(terms), len(terms) + len(one.terms)))))
-        terms += one.terms
+        own = one.terms
+        components.append(Component(one.structure, tuple(range(len(terms), len(terms) + len(own)))))
+        terms += own
     return mixed_problem(
         effects.yi,
         design.X,
@@ -363,7 +318,7 @@ def _problem(
     )
 
 
-def _given(fixed: Mapping[str, float] | None, names: list[str], parsed: list[ParsedTerm]) -> Array | None:
+def _given(fixed: Mapping[str, float] | None, names: list[str], parsed: list[RandomTerm]) -> Array | None:
     if not fixed:
         return None
     given = np.full(len(names), np.nan)
@@ -374,11 +329,7 @@ def _given(fixed: Mapping[str, float] | None, names: list[str], parsed: list[Par
         if not value >= low:
             raise InputError(f"fixed[{name!r}] = {value!r} is below {brief(low)}")
         given[names.index(name)] = float(value)
-    roots = [
-        getattr(term.structure, "by_sd", False) and n.startswith("tau2")
-        for term in parsed
-        for n in term.label.parameters
-    ]
+    roots = [term.structure.by_sd and n.startswith("tau2") for term in parsed for n in term.parameters]
     return np.where(roots, np.sqrt(np.abs(given)), given)
 
 
@@ -396,12 +347,12 @@ def _check_fit(fitted: MixedFit, V: SamplingCovariance | None) -> None:
         )
 
 
-def _notes(fitted: MixedFit, parsed: list[ParsedTerm], names: list[str], k: int) -> list[Note]:
+def _notes(fitted: MixedFit, parsed: list[RandomTerm], names: list[str], k: int) -> list[Note]:
     notes = []
     if not fitted.converged:
         message = f"The search for the variances had not settled after {fitted.steps} steps; do not use this fit."
         notes.append(warn_note("not-converged", message, ConvergenceWarning, stacklevel=4))
-    lone = [name for term in parsed for name in term.label.lone]
+    lone = [name for term in parsed for name in term.lone]
     notes += _edge_notes(fitted, names, lone)
     if lone:
         message = (
@@ -419,17 +370,12 @@ def _notes(fitted: MixedFit, parsed: list[ParsedTerm], names: list[str], k: int)
         )
         notes.append(Note("second-peak", message))
     for term in parsed:
-        label = term.label
-        if label.n < FEW_GROUPS:
-            notes.append(
-                Note(
-                    "few-groups",
-                    f"{label.name} has {label.n} groups: its variance rests on very few and can be far off.",
-                )
-            )
-    inner = [term.label for term in parsed if not term.label.within and term.label.struct == "ID"]
-    if inner and all(label.n < k for label in inner) and not any(term.label.within for term in parsed):
-        finest = max(inner, key=lambda label: label.n)
+        if term.n < FEW_GROUPS:
+            message = f"{term.name} has {term.n} groups: its variance rests on very few and can be far off."
+            notes.append(Note("few-groups", message))
+    inner = [term for term in parsed if not term.within and not term.structure.linked]
+    if inner and all(term.n < k for term in inner) and not any(term.within for term in parsed):
+        finest = max(inner, key=lambda term: term.n)
         notes.append(
             Note(
                 "no-row-level",

@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.distributions import chi2_quantile, critical_value
-from alliance_meta.core.univariate.fit import GENERALISED_Q, Coefficients, UnivariateFit, fit_univariate
-from alliance_meta.core.univariate.tau2 import Tau2Fit, fixed_tau2
-from alliance_meta.core.univariate.wls import wls
+from alliance_meta.core.univariate.fit import (
+    GENERALISED_Q,
+    Tau2Fit,
+    UnivariateFit,
+    fit_univariate,
+    fixed_tau2,
+)
 from alliance_meta.design import Design, design_of
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
@@ -23,17 +26,11 @@ from alliance_meta.errors import (
     SecondPeakWarning,
     TruncationWarning,
 )
-from alliance_meta.notes import Note, merge_notes, warn_note
-from alliance_meta.options import Tau2Method, Test, check_level, check_option
+from alliance_meta.notes import Note, Tau2Method, Test, check_level, check_option, warn_note
 from alliance_meta.results.coefficients import FitSettings
 from alliance_meta.results.random_effects import RandomEffectsResults
-from alliance_meta.tables.format import brief, fixed, level_text
+from alliance_meta.tables.format import brief, fixed
 
-# Cochrane Handbook, chapter 10: meta-regression only from about ten studies.
-FEW_FOR_MODERATORS = 10
-FEW_FOR_PREDICTION = 5
-# An interval less than half a percent narrower looks the same in print.
-VISIBLE = 0.995
 # A second peak of the likelihood so little lower makes the answer shaky: about the depth of a 95% interval.
 NEAR_PEAK = 2.0
 # Below this p-value of Q nobody may say that sampling errors explain the effects.
@@ -149,30 +146,23 @@ class RandomEffectsModel:
 def fit_design(
     effects: EffectSizes, design: Design, settings: FitSettings, *, common: Tau2Fit | None = None
 ) -> RandomEffectsResults:
-    """Fit `design` to the effects that it was built from, and collect the notes.
+    """Fit `design` to the effects that it was built from, and warn of what makes the fit doubtful.
 
     `common` is a tau2 estimated from more effects than these.
     """
-    notes: list[Note] = []
+    warned: list[Note] = []
     if effects.k == design.p and settings.tau2 is None and common is None:
         if settings.method != "EE" or settings.test != "z":
-            notes.append(_saturated(effects.k, design.p))
+            warned.append(_saturated(effects.k, design.p))
         settings = replace(settings, method="EE", test="z", weights=None)
     elif effects.k == design.p and settings.test != "z":
         settings = replace(settings, test="z")
     fitted = _fitted(effects, design, settings, common)
-    notes += _estimation_notes(fitted, settings)
-    notes += _peak_notes(fitted, design, settings)
-    notes += _inference_notes(fitted, settings)
-    notes += _size_notes(effects.k, design, method=settings.method)
-    notes += dependence_notes(effects)
-    return RandomEffectsResults(
-        effects=effects,
-        design=design,
-        settings=settings,
-        fitted=fitted,
-        notes=merge_notes(effects.notes, design.notes, notes),
-    )
+    warned += _estimation_notes(fitted, settings)
+    warned += _peak_notes(fitted, design, settings)
+    if effects.n_studies < effects.k:
+        warned += dependence_notes(effects)
+    return RandomEffectsResults(effects=effects, design=design, settings=settings, fitted=fitted, warned=tuple(warned))
 
 
 def given_weights(weights: Any, effects: EffectSizes) -> Array | None:
@@ -240,36 +230,7 @@ def _estimation_notes(fitted: UnivariateFit, settings: FitSettings) -> list[Note
         before = f" (before: {brief(raw, 4)})" if np.isfinite(raw) else ""
         message = f"tau2 ({method}) was set to {brief(settings.tau2_min)}{before}{_what_q_says(fitted)}"
         notes.append(warn_note("tau2-truncated", message, TruncationWarning, stacklevel=5))
-    if estimate.tau2[0] < 0:
-        message = (
-            f"tau2 ({method}) is negative, {brief(estimate.tau2[0], 4)}: the effects vary less than chance alone would."
-        )
-        notes.append(Note("tau2-negative", message))
-    return notes + _interval_notes(fitted, settings)
-
-
-def _interval_notes(fitted: UnivariateFit, settings: FitSettings) -> list[Note]:
-    """Say where the Q-profile interval of tau2 is empty, or does not hold the estimate."""
-    df, tail = fitted.heterogeneity.df, 0.5 * (1.0 - settings.level)
-    if settings.method == "EE" or settings.tau2 is not None or df < 1:
-        return []
-    low, high = chi2_quantile(tail, df), chi2_quantile(1.0 - tail, df)
-    q, level = fitted.heterogeneity.QE, level_text(settings.level)
-    if q < low:
-        message = (
-            f"The {level} Q-profile interval of tau2 is empty, and printed as [0, 0]: the effects are closer together "
-            f"(Q = {fixed(q, 2)}, df = {df}) than sampling error alone lets expect."
-        )
-        return [Note("tau2-interval-empty", message)]
-    at = float(wls(fitted.batch, fitted.tau2.tau2).rss[0])
-    if low <= at <= high:
-        return []
-    side = "below" if at > high else "above"
-    message = (
-        f"The estimate of tau2 ({settings.method}) lies {side} its {level} Q-profile interval: the two answer to "
-        "different equations. Report both; with method='PM' they go together."
-    )
-    return [Note("tau2-outside-interval", message)]
+    return notes
 
 
 def _what_q_says(fitted: UnivariateFit) -> str:
@@ -301,51 +262,3 @@ def _peak_notes(fitted: UnivariateFit, design: Design, settings: FitSettings) ->
 
 def _named(names: Sequence[str], beta: Array) -> str:
     return ", ".join(f"{name} {brief(value, 4)}" for name, value in zip(names, beta, strict=True))
-
-
-def _inference_notes(fitted: UnivariateFit, settings: FitSettings) -> list[Note]:
-    own = fitted.coefficients
-    if settings.test != "knha" or not own.df:
-        return []
-    if not own.s2w > 0:
-        message = (
-            "The effects are identical after accounting for the moderators: the Knapp-Hartung variance is 0 and "
-            "its interval has no width. Use test='z' or test='adhoc'."
-        )
-        return [Note("knha-zero", message)]
-    # With tau2 > 0 and Q above its df the factor is near 1 by construction and says nothing about the effects.
-    homogeneous = not fitted.tau2.tau2[0] > 0 or own.df > fitted.heterogeneity.QE
-    ratio = critical_value(settings.level, own.df) * own.s2w**0.5 / critical_value(settings.level, None)
-    if not homogeneous or ratio > VISIBLE:
-        return []
-    return [
-        Note(
-            "knha-narrower",
-            f"The Knapp-Hartung interval {_first(own)} is narrower than the Wald interval {_first(fitted.wald)}: "
-            "the effects vary less than their sampling errors let expect. Report both, or use test='adhoc'.",
-        )
-    ]
-
-
-def _first(coefficients: Coefficients) -> str:
-    return f"[{fixed(coefficients.ci_lb[0])}, {fixed(coefficients.ci_ub[0])}]"
-
-
-def _size_notes(k: int, design: Design, *, method: str) -> list[Note]:
-    notes = []
-    if design.formula != "1" and k < FEW_FOR_MODERATORS:
-        notes.append(
-            Note(
-                "few-for-moderators",
-                f"k = {k}: with fewer than {FEW_FOR_MODERATORS} effects a moderator analysis finds chance patterns "
-                "easily and real ones rarely.",
-            )
-        )
-    if method != "EE" and design.p < k < FEW_FOR_PREDICTION:
-        notes.append(
-            Note(
-                "few-for-tau2",
-                f"k = {k}: tau2, I2 and the prediction interval rest on very few effects and can be far off.",
-            )
-        )
-    return notes

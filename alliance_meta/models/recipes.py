@@ -11,7 +11,7 @@ from alliance_meta.effects.dependent.groups import ROWS, column, read_clusters
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.models.multilevel import MultilevelModel
-from alliance_meta.options import RobustType, check_option, did_you_mean
+from alliance_meta.notes import RobustType, check_option, did_you_mean
 from alliance_meta.results.robust import RobustResults
 
 DEFAULT_RHO = 0.6

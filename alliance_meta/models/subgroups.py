@@ -16,9 +16,7 @@ from alliance_meta.design import build_design, design_of, levels_of
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.errors import AllianceMetaWarning, DesignError
 from alliance_meta.models.random_effects import fit_design
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note, merge_notes
-from alliance_meta.options import check_option, did_you_mean
+from alliance_meta.notes import NotApplicable, Note, check_option, did_you_mean, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.teststats import WaldTest

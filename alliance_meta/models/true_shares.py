@@ -12,13 +12,11 @@ from scipy import special
 
 from alliance_meta._typing import Array
 from alliance_meta.core.distributions import critical_value
-from alliance_meta.core.univariate.tau2 import estimate_tau2, fixed_tau2
+from alliance_meta.core.univariate.fit import estimate_tau2, fixed_tau2
 from alliance_meta.core.univariate.true_effects import confidence_distributions, nagashima, share_above, share_interval
 from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.errors import InputError
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note
-from alliance_meta.options import Scale, check_level, check_option
+from alliance_meta.notes import NotApplicable, Note, Scale, check_level, check_option
 from alliance_meta.result import Result
 from alliance_meta.results.predictions import to_scale
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit

@@ -14,8 +14,7 @@ import pandas as pd
 from alliance_meta._typing import Array, Mask
 from alliance_meta.design import Design
 from alliance_meta.errors import DesignError, InputError
-from alliance_meta.notes import Note
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import Note, did_you_mean
 from alliance_meta.results.fit import Fit
 from alliance_meta.tables.format import brief
 

@@ -17,8 +17,7 @@ from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AllianceMetaWarning, ConvergenceWarning, DesignError, InputError
 from alliance_meta.moderators.imputed import ImputedModerators, ImputedResults, Pooled, pool
 from alliance_meta.moderators.sampler import Column, Sampler, can_extrapolate
-from alliance_meta.notes import Note, merge_notes, warn_note
-from alliance_meta.options import Tau2Method, Test, check_level, check_option, did_you_mean
+from alliance_meta.notes import Note, Tau2Method, Test, check_level, check_option, did_you_mean, merge_notes, warn_note
 from alliance_meta.tables.format import fixed
 
 # Observed values needed beyond the coefficients of the model that imputes a numeric moderator.

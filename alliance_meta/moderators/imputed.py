@@ -11,9 +11,7 @@ import pandas as pd
 from alliance_meta._typing import Array, Mask
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note
-from alliance_meta.options import Tau2Method, Test
+from alliance_meta.notes import NotApplicable, Note, Tau2Method, Test
 from alliance_meta.result import Result
 from alliance_meta.results import wording
 from alliance_meta.results.export import plain, records_of

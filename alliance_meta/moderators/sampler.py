@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import AnyArray, Array, Mask
-from alliance_meta.core.univariate.searches import log_likelihood
+from alliance_meta.core.univariate.search import log_likelihood
 from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.design import Design
 from alliance_meta.errors import DesignError, InputError

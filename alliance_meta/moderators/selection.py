@@ -21,9 +21,7 @@ from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AllianceMetaWarning, DesignError, DroppedRowsWarning, InputError
 from alliance_meta.formulas import parse_formula
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note, warn_note
-from alliance_meta.options import check_level, check_option
+from alliance_meta.notes import NotApplicable, Note, check_level, check_option, warn_note
 from alliance_meta.result import Result
 from alliance_meta.results.export import plain, records_of
 from alliance_meta.tables.document import Document, Kind, cut, table_of

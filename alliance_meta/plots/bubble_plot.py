@@ -12,9 +12,7 @@ import pandas as pd
 from alliance_meta._typing import Array, Mask
 from alliance_meta.errors import InputError
 from alliance_meta.moderators.grid import check_names, finite_number, level_values, moderated, one_level
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note, merge_notes
-from alliance_meta.options import check_level
+from alliance_meta.notes import NotApplicable, Note, check_level, merge_notes
 from alliance_meta.plots.forests import nested
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.forests.layout import MARGIN

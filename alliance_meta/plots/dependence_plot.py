@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from alliance_meta.errors import InputError
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import did_you_mean
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.forests.layout import MARGIN
 from alliance_meta.plots.sheet.axis import Axis, value_axis

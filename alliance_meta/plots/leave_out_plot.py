@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.errors import InputError
-from alliance_meta.options import check_option, did_you_mean
+from alliance_meta.notes import check_option, did_you_mean
 from alliance_meta.plots.caterpillar_plot import hairs
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.forests.layout import MARGIN

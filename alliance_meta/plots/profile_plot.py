@@ -13,11 +13,10 @@ from scipy import special
 
 from alliance_meta._typing import Array
 from alliance_meta.core.mixed.profile import ProfileCurve
-from alliance_meta.core.univariate.peaks import turning_points
-from alliance_meta.core.univariate.searches import log_likelihood
+from alliance_meta.core.univariate.search import log_likelihood, turning_points
 from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.errors import InputError
-from alliance_meta.options import check_level
+from alliance_meta.notes import check_level
 from alliance_meta.plots.forests.layout import MARGIN
 from alliance_meta.plots.forests.pages import TICK
 from alliance_meta.plots.sheet.axis import Axis, value_axis

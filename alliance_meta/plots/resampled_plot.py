@@ -10,9 +10,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.errors import InputError
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note, merge_notes
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import NotApplicable, Note, did_you_mean, merge_notes
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.forests.layout import MARGIN
 from alliance_meta.plots.sheet.axis import Axis, value_axis

@@ -15,7 +15,7 @@ from alliance_meta.bayes.marginals import KINDS, IntervalKind
 from alliance_meta.bayes.sampled.results import FAILED, SampledPosterior
 from alliance_meta.errors import InputError
 from alliance_meta.moderators.grid import check_names
-from alliance_meta.options import check_level
+from alliance_meta.notes import check_level
 from alliance_meta.plots.bubble_plot import HEIGHT, LOWEST, STEPS, WIDTH, draw_line, held_line, held_value, plan_line
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.sheet.axis import Axis

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from alliance_meta.encoding import INFINITE, NOT_APPLICABLE
 from alliance_meta.errors import CannotRunError, InputError
 from alliance_meta.folders import write_folder
-from alliance_meta.notes import Note
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import Note, did_you_mean
 from alliance_meta.reporting import prose
 from alliance_meta.reporting.declaration import read_declaration
 from alliance_meta.reporting.document import SCHEMA, make_document

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from alliance_meta.errors import InputError
-from alliance_meta.options import check_level, check_option, did_you_mean
+from alliance_meta.notes import check_level, check_option, did_you_mean
 from alliance_meta.reporting.fitted import refused
 from alliance_meta.reporting.kinds import KINDS
 from alliance_meta.reporting.made import ID, LONGEST_ID

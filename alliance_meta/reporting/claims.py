@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import InputError
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import did_you_mean
 from alliance_meta.reporting.coefficients import Table, column
 from alliance_meta.reporting.evidence import citations
 from alliance_meta.reporting.numbers import Quantity, note_quantities, quantity

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from alliance_meta.errors import InputError
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import NotApplicable, did_you_mean
 from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.numbers import Quantity, quantity
 from alliance_meta.reporting.spec import Item

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from alliance_meta.errors import CannotRunError, InputError
-from alliance_meta.options import check_option, did_you_mean
+from alliance_meta.notes import check_option, did_you_mean
 from alliance_meta.reporting.checks import analysis_problems, item_problems, refuse, with_defaults
 from alliance_meta.reporting.fitted import refused
 from alliance_meta.reporting.spec import (

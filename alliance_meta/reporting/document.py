@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from alliance_meta.encoding import plain
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.files import sha256
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import did_you_mean
 from alliance_meta.reporting import appendix, evidence, prose
 from alliance_meta.reporting.checks import refuse
 from alliance_meta.reporting.coefficients import Table, caption, column, effect_columns, ends

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
 from alliance_meta.errors import InputError
-from alliance_meta.options import Measure
+from alliance_meta.notes import Measure
 from alliance_meta.reporting.numbers import Quantity, quantity
 from alliance_meta.reporting.spec import Analysis, AnalysisKind, TableKind
 from alliance_meta.tables.format import format_level

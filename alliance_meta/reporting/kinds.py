@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from alliance_meta.errors import AllianceMetaWarning, InputError
-from alliance_meta.options import Measure, Tau2Method, Test
+from alliance_meta.notes import Measure, Tau2Method, Test
 from alliance_meta.reporting import posterior
 from alliance_meta.reporting import statistics as shown
 from alliance_meta.reporting.coefficients import coefficient_quantities, components

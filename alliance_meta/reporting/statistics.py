@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import NotApplicable
 from alliance_meta.reporting.coefficients import LEVELS, WITH_MODERATORS, slug
 from alliance_meta.reporting.fitted import Fitted, Put
 from alliance_meta.tables.format import format_df

@@ -10,7 +10,7 @@ import pandas as pd
 
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.errors import InputError
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import did_you_mean
 from alliance_meta.reporting import coefficients as read
 from alliance_meta.reporting.coefficients import (
     WITH_MODERATORS,

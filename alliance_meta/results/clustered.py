@@ -19,9 +19,7 @@ from alliance_meta.design import Design
 from alliance_meta.effects.dependent.groups import Clusters, read_clusters
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import FewStudiesWarning, InputError
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note, warn_note
-from alliance_meta.options import RobustType, Scale
+from alliance_meta.notes import NotApplicable, Note, RobustType, Scale, warn_note
 from alliance_meta.results.teststats import WaldTest
 
 # Residuals below this share of the effects are what floating point leaves of an exact fit.
@@ -213,7 +211,7 @@ def _sorted(groups: Clusters) -> tuple[tuple[str, ...], IntArray]:
 def _ties(fit: Any) -> list[IntArray]:
     """Return the groups within which the model ties effects together: random terms, and sampling errors."""
     terms = getattr(fit, "random", ())
-    ties = [np.zeros_like(term.group) if term.struct == "R" else term.group for term in terms]
+    ties = [term.ties for term in terms]
     V = getattr(fit, "V", None)
     return ties if V is None else [*ties, V.codes]
 

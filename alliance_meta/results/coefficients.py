@@ -10,8 +10,7 @@ from alliance_meta._typing import AnyArray, Array
 from alliance_meta.core.univariate.fit import Coefficients, wald_test
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.options import Tau2Method, Test
+from alliance_meta.notes import NotApplicable, Tau2Method, Test
 from alliance_meta.results.fit import Fit
 from alliance_meta.results.teststats import WaldTest
 

@@ -10,16 +10,14 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
+from alliance_meta.core.mixed.covariance import Term
 from alliance_meta.core.mixed.search import MixedFit, observed_information
-from alliance_meta.core.mixed.structures import Structure
-from alliance_meta.core.robust.clusters import IntArray, codes
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.options import Struct
+from alliance_meta.core.mixed.structures import Scaled, Structure, Unstructured
+from alliance_meta.core.robust.clusters import IntArray, pairs
+from alliance_meta.notes import NotApplicable, Struct
 
 if TYPE_CHECKING:
     from alliance_meta.design import Design
-
-CONSTANT = ("ID", "R", "CS", "AR", "CAR")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +37,8 @@ class RandomTerm:
         What each group is called.
     group : ndarray of shape (k,)
         Group of each effect.
+    structure : Structure
+        Of the whole term; fits to some of its effects may have one of fewer inner levels.
     columns : tuple of str
         Inner levels or slope columns; empty for an intercept.
     inner : ndarray of shape (k,) or None
@@ -50,6 +50,7 @@ class RandomTerm:
     parameters: tuple[str, ...]
     levels: Sequence[str]
     group: IntArray
+    structure: Structure
     columns: tuple[str, ...] = ()
     inner: IntArray | None = None
     slopes: Design | None = None
@@ -72,11 +73,10 @@ class RandomTerm:
     @property
     def lone(self) -> tuple[str, ...]:
         """The variances of inner levels that a single group has."""
-        if self.inner is None or self.struct not in ("HCS", "HAR", "UN", "DIAG"):
+        if self.inner is None or self.structure.constant:
             return ()
-        pairs = np.unique(np.column_stack([self.inner, self.group]), axis=0)[:, 0]
-        alone = np.bincount(pairs, minlength=len(self.columns)) == 1
-        return tuple(f"tau2[{self.name}: {c}]" for c, is_lone in zip(self.columns, alone, strict=True) if is_lone)
+        groups = np.bincount(np.unique(np.column_stack([self.inner, self.group]), axis=0)[:, 0])
+        return tuple(f"tau2[{self.name}: {c}]" for c, n in zip(self.columns, groups, strict=True) if n == 1)
 
     @property
     def groupings(self) -> list[IntArray]:
@@ -87,21 +87,50 @@ class RandomTerm:
             rows = self.inner
         else:
             return [self.group]
-        return [self.group, codes(self.group * (int(rows.max()) + 1) + rows)]
+        return [self.group, pairs(self.group, rows)]
+
+    @property
+    def of_pairs(self) -> bool:
+        """Each distinct pair of inner and outer level has an effect of its own, and these are independent."""
+        return self.inner is not None and isinstance(self.structure, Scaled)
+
+    @property
+    def ties(self) -> IntArray:
+        """Groups that the term leaves independent, (k,)."""
+        return np.zeros_like(self.group) if self.structure.linked else self.group
+
+    @property
+    def terms(self) -> list[Term]:
+        """What the likelihood needs of the term."""
+        if self.slopes is not None:
+            return [Term(self.group, self.slopes.X)]
+        return self.structure.terms(self.group, self.inner, len(self.columns))
+
+    def block(self, theta: Array, structure: Structure, rows: IntArray) -> Array:
+        """Return what the term adds to the covariance of rows (n, m), as (n, m, m)."""
+        group = self.group[rows]
+        same = (group[:, :, None] == group[:, None, :]).astype(float)
+        if structure.linked:
+            return np.asarray(structure.matrices(theta)[0][group[:, :, None], group[:, None, :]])
+        if self.slopes is not None:
+            Z = self.slopes.X[rows]
+            return np.asarray(same * np.einsum("nmq,qr,nlr->nml", Z, structure.matrices(theta)[0], Z))
+        if self.inner is None:
+            return float(theta[0]) * same
+        inner = self.inner[rows]
+        if self.of_pairs:
+            return float(theta[0]) * same * (inner[:, :, None] == inner[:, None, :])
+        return np.asarray(same * self.matrix(theta, structure)[inner[:, :, None], inner[:, None, :]])
 
     def matrix(self, theta: Array, structure: Structure) -> Array:
         """Return the covariance of the columns (q, q); (1, 1) where one number says it all."""
-        if self.struct in ("ID", "R"):
-            return np.array([[theta[0]]])
-        if self.struct == "CS":
-            return theta[0] * (theta[1] + (1.0 - theta[1]) * np.eye(len(self.columns)))
-        return structure.matrices(theta)[0]
+        return structure.joint(theta, len(self.columns))
 
 
 def natural(term: RandomTerm, theta: Array, structure: Structure) -> dict[str, float]:
     """Return variances and correlations by name."""
-    if term.struct not in ("UN", "GEN"):
-        return dict(zip(term.parameters, map(float, natural_scale(theta, structure)), strict=True))
+    if not isinstance(term.structure, Unstructured):
+        return dict(zip(term.parameters, map(float, structure.natural(theta)), strict=True))
     G = term.matrix(theta, structure)
     sd = np.sqrt(np.diag(G))
     found = {f"tau2[{term.name}: {c}]": float(G[i, i]) for i, c in enumerate(term.columns)}
@@ -112,13 +141,6 @@ def natural(term: RandomTerm, theta: Array, structure: Structure) -> dict[str, f
                 float(G[i, j] / both) if both > 0 else NotApplicable("a variance is 0")
             )
     return found
-
-
-def natural_scale(theta: Array, structure: Structure) -> Array:
-    """Return parameters with standard deviations as variances."""
-    if not getattr(structure, "by_sd", False):
-        return theta
-    return np.append(theta[:-1] ** 2, theta[-1:])
 
 
 def component_table(fit: MixedFit, terms: tuple[RandomTerm, ...]) -> pd.DataFrame:
@@ -168,9 +190,8 @@ def _se(variance: float, *, edge: bool, given: bool) -> float:
 
 def _slopes(term: RandomTerm, theta: Array, structure: Structure, values: Mapping[str, float]) -> list[Array]:
     """Return the derivative of each natural parameter by the searched ones."""
-    if term.struct not in ("UN", "GEN"):
-        by_sd = getattr(structure, "by_sd", False)
-        return list(np.diag(np.append(2.0 * theta[:-1], 1.0)) if by_sd else np.eye(len(theta)))
+    if not isinstance(term.structure, Unstructured):
+        return list(np.diag(np.append(2.0 * theta[:-1], 1.0)) if structure.by_sd else np.eye(len(theta)))
     found = np.zeros((len(values), theta.size))
     for j in range(theta.size):
         h = 1e-6 * max(1.0, abs(float(theta[j])))
@@ -183,7 +204,7 @@ def _slopes(term: RandomTerm, theta: Array, structure: Structure, values: Mappin
 
 def row_variances(term: RandomTerm, theta: Array, structure: Structure, newdata: pd.DataFrame, rows: int) -> Array:
     """Return the variance that the term gives to a new effect of each row of `newdata`; NaN where it must be told."""
-    if term.struct in CONSTANT:
+    if term.structure.constant:
         return np.full(rows, float(theta[0]))
     G = term.matrix(theta, structure)
     if term.slopes is not None:

@@ -13,13 +13,11 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.core.correlations.fit import CorrelationFit, profile_interval, signed_root
 from alliance_meta.core.distributions import chi2_sf, two_sided_p
-from alliance_meta.core.univariate.tau2 import Tau2Fit
+from alliance_meta.core.univariate.fit import Tau2Fit
 from alliance_meta.core.univariate.wls import WlsFit
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note
-from alliance_meta.options import Scale
+from alliance_meta.notes import NotApplicable, Note, Scale
 from alliance_meta.results import wording
 from alliance_meta.results.export import columns_of, one_row, plain
 from alliance_meta.results.fit import Fit

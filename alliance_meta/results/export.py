@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from alliance_meta.encoding import plain as plain
-from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import NotApplicable
 
 
 def tidy(fit: Any) -> pd.DataFrame:

@@ -11,8 +11,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.errors import InputError
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.options import Scale, check_level
+from alliance_meta.notes import NotApplicable, Scale, check_level
 from alliance_meta.result import Result
 from alliance_meta.results.export import one_row
 from alliance_meta.results.predictions import predict_linear

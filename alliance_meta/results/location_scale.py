@@ -16,9 +16,7 @@ from alliance_meta.core.univariate.fit import Coefficients, Heterogeneity, coeff
 from alliance_meta.core.univariate.location_scale import VANISHED, ScaleFit
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note
-from alliance_meta.options import Link, Scale
+from alliance_meta.notes import Link, NotApplicable, Note, Scale
 from alliance_meta.results import wording
 from alliance_meta.results.coefficients import FitSettings, FittedCoefficients
 from alliance_meta.results.export import columns_of, plain

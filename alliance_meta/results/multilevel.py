@@ -20,9 +20,7 @@ from alliance_meta.design import Design, as_frame
 from alliance_meta.effects.dependent.groups import ROWS, sides
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note
-from alliance_meta.options import RobustType, Scale
+from alliance_meta.notes import NotApplicable, Note, RobustType, Scale
 from alliance_meta.results import wording
 from alliance_meta.results.coefficients import FitSettings
 from alliance_meta.results.components import RandomTerm, object_frame, row_variances
@@ -162,12 +160,12 @@ def ranef(fit: MultilevelResults, *, level: float) -> dict[str, pd.DataFrame]:
     found = {}
     for (term, part), component in zip(fit._parts, fit.point.problem.components, strict=True):
         half = critical_value(level, fit.term_df(term))
-        if term.struct == "CS":
+        if len(component.terms) > 1:
             found[term.name] = _compound(fit, term, fit.fitted.theta[part], half)
             continue
         effects = predicted_effects(fit.point, component.terms[-1])
         labels = list(term.levels)
-        if term.struct == "ID" and term.within:
+        if term.of_pairs:
             labels = _pair_labels(term)
         elif term.within:
             labels = [f"{g}: {c}" for g in term.levels for c in term.columns]
@@ -574,9 +572,9 @@ def methods(fit: MultilevelResults) -> str:
 
 def _term_words(term: RandomTerm) -> str:
     if not term.within:
-        given = ", with given correlations between them" if term.struct == "R" else ""
+        given = ", with given correlations between them" if term.structure.linked else ""
         return f"{term.name} ({term.n} groups{given})"
-    if term.struct == "GEN":
+    if term.slopes is not None:
         return f"{term.within} by {term.outer} ({term.n} groups)"
     return f"{term.within} within {term.outer} ({term.n} groups, {term.struct} structure)"
 

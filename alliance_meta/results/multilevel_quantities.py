@@ -14,9 +14,9 @@ from alliance_meta.core.mixed.likelihood import MixedPoint
 from alliance_meta.core.mixed.search import MixedFit
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.univariate.fit import Coefficients, wald_test
-from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import NotApplicable
 from alliance_meta.results.coefficients import FittedCoefficients
-from alliance_meta.results.components import CONSTANT, RandomTerm, component_table
+from alliance_meta.results.components import RandomTerm, component_table
 from alliance_meta.results.teststats import WaldTest
 
 
@@ -97,9 +97,7 @@ class MultilevelQuantities(FittedCoefficients):
     @cached_property
     def sigma2(self) -> Array:
         """Variances of the random intercepts on the analysis scale, in the order in which they were named."""
-        return np.array(
-            [self.fitted.theta[part][0] for term, part in self._parts if term.struct in ("ID", "R") and not term.within]
-        )
+        return np.array([self.fitted.theta[part][0] for term, part in self._parts if not term.within])
 
     @property
     def _parts(self) -> list[tuple[RandomTerm, slice]]:
@@ -110,17 +108,15 @@ class MultilevelQuantities(FittedCoefficients):
         """Covariance of the inner levels (or of intercept and slopes) of each ``inner | outer`` term."""
         found = {}
         for (term, part), component in zip(self._parts, self.point.problem.components, strict=True):
-            if term.within and term.struct != "ID":
+            if term.within and not term.of_pairs:
                 matrix = term.matrix(self.fitted.theta[part], component.structure)
-                if term.struct in ("AR", "CAR"):
-                    matrix = component.structure.matrices(self.fitted.theta[part])[0]
                 found[term.name] = pd.DataFrame(matrix, index=list(term.columns), columns=list(term.columns))
         return found
 
     @cached_property
     def tau2(self) -> float:
         """Variance of the true effect of a new row in a new study: the sum over all random terms."""
-        if any(term.struct not in CONSTANT for term in self.random):
+        if not all(term.structure.constant for term in self.random):
             return NotApplicable("it differs between levels of a random term; see components")
         return float(sum(self.fitted.theta[part][0] for _, part in self._parts))
 
@@ -279,25 +275,5 @@ class MarginalCovariance:
             M = np.array(fit.V.block(rows))
         problem = fit.point.problem
         for (term, part), component in zip(fit._parts, problem.components, strict=True):
-            M += _term_block(term, fit.fitted.theta[part], component.structure, rows)
+            M += term.block(fit.fitted.theta[part], component.structure, rows)
         return M
-
-
-def _term_block(term: RandomTerm, theta: Array, structure: object, rows: IntArray) -> Array:
-    group = term.group[rows]
-    same = (group[:, :, None] == group[:, None, :]).astype(float)
-    if term.struct == "R":
-        C = structure.matrices(theta)[0]  # type: ignore[attr-defined]
-        return np.asarray(C[group[:, :, None], group[:, None, :]])
-    if not term.within:
-        return float(theta[0]) * same
-    if term.slopes is not None:
-        Z = term.slopes.X[rows]
-        G = structure.matrices(theta)[0]  # type: ignore[attr-defined]
-        return np.asarray(same * np.einsum("nmq,qr,nlr->nml", Z, G, Z))
-    assert term.inner is not None
-    inner = term.inner[rows]
-    if term.struct == "ID":
-        return float(theta[0]) * same * (inner[:, :, None] == inner[:, None, :])
-    G = term.matrix(theta, structure) if term.struct == "CS" else structure.matrices(theta)[0]  # type: ignore
-    return np.asarray(same * G[inner[:, :, None], inner[:, None, :]])

@@ -10,11 +10,10 @@ import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.core.mixed.likelihood import Component
-from alliance_meta.core.mixed.profile import ProfileCurve, Turned, profile_curve
+from alliance_meta.core.mixed.profile import ProfileCurve, profile_curve
 from alliance_meta.core.mixed.search import MixedFit
-from alliance_meta.core.mixed.structures import Correlated, Scaled, Structure, Unstructured
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note
+from alliance_meta.core.mixed.structures import Correlated, Reordered, Scaled, Structure, Unstructured
+from alliance_meta.notes import NotApplicable, Note
 
 if TYPE_CHECKING:
     from alliance_meta.results.multilevel_quantities import MultilevelQuantities
@@ -64,7 +63,7 @@ def slots(fit: MultilevelQuantities) -> Iterator[Slot]:
             continue
         for offset, name in enumerate(own):
             fixed = bool(base.fixed[part.start + offset])
-            power = 2 if getattr(structure, "by_sd", False) and offset < len(own) - 1 else 1
+            power = 2 if structure.by_sd and offset < len(own) - 1 else 1
             yield Slot(name, estimates[name], None if fixed else base, part.start + offset, power)
 
 
@@ -96,8 +95,8 @@ def _unstructured(fit: MixedFit, at: int, names: list[str], estimates: dict[str,
     G, q = structure.matrices(fit.theta[part])[0], structure.q
     pairs = [(j, i) for i in range(q) for j in range(i)]
     for name, front in zip(names, [*((i,) for i in range(q)), *pairs], strict=True):
-        turned = Turned(q, front)
-        made = _exchanged(fit, at, turned, turned.theta(G))
+        structure = Reordered(q, front)
+        made = _exchanged(fit, at, structure, structure.theta(G))
         at_parameter = part.start + 2 * (len(front) - 1)
         yield Slot(name, estimates[name], made, at_parameter, 2 if len(front) == 1 else 1, q > MOST_COLUMNS)
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.core.univariate.fit import Coefficients, UnivariateFit, fit_univariate
-from alliance_meta.core.univariate.searches import score_and_information
-from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.core.univariate.search import score_and_information
+from alliance_meta.notes import NotApplicable
 from alliance_meta.results.coefficients import FittedCoefficients
 from alliance_meta.results.teststats import WaldTest
 from alliance_meta.tables.format import brief

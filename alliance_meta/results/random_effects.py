@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,16 +13,23 @@ import pandas as pd
 
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.core.robust.sandwich import WHOLE, DiagonalWorking
-from alliance_meta.core.univariate import tau2
-from alliance_meta.core.univariate.fit import GENERALISED_Q, UnivariateFit
-from alliance_meta.core.univariate.searches import NO_ROOT
-from alliance_meta.core.univariate.tau2 import estimate_tau2
+from alliance_meta.core.univariate import intervals
+from alliance_meta.core.univariate.fit import GENERALISED_Q, UnivariateFit, estimate_tau2
+from alliance_meta.core.univariate.quadratic import generalised_q
+from alliance_meta.core.univariate.search import NO_ROOT
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note
-from alliance_meta.options import RobustType, Scale, Tau2IntervalKind, check_level, check_option
+from alliance_meta.notes import (
+    NotApplicable,
+    Note,
+    RobustType,
+    Scale,
+    Tau2IntervalKind,
+    check_level,
+    check_option,
+    merge_notes,
+)
 from alliance_meta.results import wording
 from alliance_meta.results.coefficients import FitSettings
 from alliance_meta.results.export import columns_of, plain, tidy
@@ -31,6 +39,7 @@ from alliance_meta.results.quantities import FittedQuantities
 from alliance_meta.results.r_code import call, comment, data, level_argument, mods_argument, quoted, value, vector
 from alliance_meta.results.robust import RobustResults, robust_results
 from alliance_meta.results.teststats import Interval, WaldTest, contrast
+from alliance_meta.results.univariate_notes import fit_notes
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import brief, fixed, fixed_interval, level_text, plain_df
 
@@ -50,7 +59,7 @@ def tau2_interval(fit: RandomEffectsResults, *, kind: str, level: float) -> Inte
 
 
 def _profile_likelihood(fit: RandomEffectsResults, level: float) -> Interval:
-    parts = tau2.profile_likelihood(
+    parts = intervals.profile_likelihood(
         fit.effects.yi,
         fit.effects.vi,
         fit.design.X,
@@ -70,21 +79,21 @@ def _profile_likelihood(fit: RandomEffectsResults, level: float) -> Interval:
 def _bounds(fit: RandomEffectsResults, kind: str, level: float) -> tuple[float, float]:
     y, v, X = fit.effects.yi, fit.effects.vi, fit.design.X
     if kind == "QP":
-        return tau2.q_profile(y, v, X, level=level)
+        return intervals.q_profile(y, v, X, level=level)
     if kind == "GENQ":
         weights = fit.fitted.own_weights
         weights = 1.0 / v if weights is None else weights
         tails = (0.5 * (1.0 + level), 0.5 * (1.0 - level))
-        lb, ub = (tau2.generalised_q(fit.fitted.batch, weights, probability=tail) for tail in tails)
+        lb, ub = (generalised_q(fit.fitted.batch, weights, probability=tail) for tail in tails)
         return max(lb, 0.0), 0.0 if ub == NO_ROOT else ub
     if kind == "HT":
-        return tau2.higgins_thompson(QE=fit.QE, k=fit.k, H2=fit.H2, vt=fit.vt, level=level)
+        return intervals.higgins_thompson(QE=fit.QE, k=fit.k, H2=fit.H2, vt=fit.vt, level=level)
     if kind == "SJ":
         sj = float(estimate_tau2(fit.fitted.batch, method="SJ").tau2[0])
-        return tau2.sidik_jonkman(tau2=sj, df=fit.k - fit.p, level=level)
+        return intervals.sidik_jonkman(tau2=sj, df=fit.k - fit.p, level=level)
     if kind == "Wald":
-        return tau2.wald(tau2=fit.tau2, se=fit.se_tau2, level=level)
-    return tau2.wald_log(tau2=fit.tau2, se=fit.se_tau2, level=level)
+        return intervals.wald(tau2=fit.tau2, se=fit.se_tau2, level=level)
+    return intervals.wald_log(tau2=fit.tau2, se=fit.se_tau2, level=level)
 
 
 def _why_not(fit: RandomEffectsResults, kind: str) -> str | None:
@@ -120,8 +129,8 @@ class RandomEffectsResults(FittedQuantities):
         The choices *used*: with k = p the estimator falls back to ``EE`` and the inference to ``z``.
     fitted : UnivariateFit
         The raw arrays.
-    notes : tuple of Note
-        What a reader must know; every report prints them.
+    warned : tuple of Note
+        What the model warned of when it was fitted; `notes` has it, too.
     """
 
     called = "a random-effects model"
@@ -131,7 +140,13 @@ class RandomEffectsResults(FittedQuantities):
     design: Design
     settings: FitSettings
     fitted: UnivariateFit
-    notes: tuple[Note, ...] = ()
+    warned: tuple[Note, ...] = ()
+
+    @cached_property
+    def notes(self) -> tuple[Note, ...]:
+        """What a reader must know; every report prints them."""
+        own = fit_notes(self.warned, self.fitted, self.design, self.settings)
+        return merge_notes(self.effects.notes, self.design.notes, own)
 
     def predict(
         self,

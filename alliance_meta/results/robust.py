@@ -15,8 +15,7 @@ from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.robust.sandwich import Sandwich
 from alliance_meta.core.robust.satterthwaite import satterthwaite, t_quantile, t_tests
 from alliance_meta.effects.studies import DEPENDENT
-from alliance_meta.notes import Note, merge_notes
-from alliance_meta.options import RobustType, Scale, check_level, check_option
+from alliance_meta.notes import Note, RobustType, Scale, check_level, check_option, merge_notes
 from alliance_meta.results import wording
 from alliance_meta.results.clustered import (
     Clustered,

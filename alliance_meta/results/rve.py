@@ -19,9 +19,7 @@ from alliance_meta.design import Design
 from alliance_meta.effects.dependent.groups import Clusters
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note
-from alliance_meta.options import RobustType, Scale
+from alliance_meta.notes import NotApplicable, Note, RobustType, Scale
 from alliance_meta.results import wording
 from alliance_meta.results.clustered import ONE_CLUSTER, joint_test
 from alliance_meta.results.coefficients import FittedCoefficients

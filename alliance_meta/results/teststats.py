@@ -10,7 +10,7 @@ import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.errors import InputError
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import did_you_mean
 from alliance_meta.tables.format import brief, fixed, fixed_interval, p_value, plain_df
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import NotApplicable
 from alliance_meta.result import said
 from alliance_meta.tables.document import Block, Document, Kind, Lines, Table, table_of
 from alliance_meta.tables.format import fixed, fixed_interval, level_text, p_value, plain_df

@@ -14,9 +14,7 @@ from alliance_meta._typing import AnyArray, Array
 from alliance_meta.core import resampling
 from alliance_meta.core.resampling import Recipe, Refits
 from alliance_meta.errors import InputError
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note
-from alliance_meta.options import check_level, check_option, did_you_mean
+from alliance_meta.notes import NotApplicable, Note, check_level, check_option, did_you_mean
 from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults

@@ -17,9 +17,8 @@ from alliance_meta.core.resampling import Recipe, Refits, stream
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.univariate.wls import make_batch
 from alliance_meta.errors import InputError
-from alliance_meta.notes import Note, merge_notes
-from alliance_meta.options import check_option, did_you_mean
-from alliance_meta.results.components import CONSTANT, RandomTerm
+from alliance_meta.notes import Note, check_option, did_you_mean, merge_notes
+from alliance_meta.results.components import RandomTerm
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.profiles import by_name
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
@@ -204,9 +203,9 @@ def _named(fit: MultilevelResults, found: MixedFit, terms: tuple[RandomTerm, ...
     """Return coefficients, variances and correlations, and shares of variance by name."""
     out = dict(zip(fit.names, map(float, found.point.beta), strict=True))
     out |= natural_values(found, terms)
-    parts = zip(terms, found.point.problem.slices, strict=True)
-    shares = {term.name: float(found.theta[span][0]) for term, span in parts if term.struct in CONSTANT}
-    if len(shares) == len(terms):
+    if all(term.structure.constant for term in terms):
+        parts = zip(terms, found.point.problem.slices, strict=True)
+        shares = {term.name: float(found.theta[span][0]) for term, span in parts}
         tau2 = sum(shares.values())
         out |= {"tau2": tau2, "I2": 100.0 * tau2 / (tau2 + vt)}
         out |= {f"I2[{name}]": 100.0 * value / (tau2 + vt) for name, value in shares.items()}

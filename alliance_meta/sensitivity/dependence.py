@@ -17,9 +17,7 @@ from alliance_meta.models.multilevel import MultilevelModel
 from alliance_meta.models.random_effects import RandomEffectsModel
 from alliance_meta.models.recipes import DEFAULT_RHO, che
 from alliance_meta.models.rve import RVEModel
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note, warn_note
-from alliance_meta.options import check_level, check_option, did_you_mean
+from alliance_meta.notes import NotApplicable, Note, check_level, check_option, did_you_mean, warn_note
 from alliance_meta.sensitivity.dependence_result import METHODS, DependenceComparison, Route
 
 # Notes of the aggregation that say nothing about the result.

@@ -14,9 +14,7 @@ from alliance_meta.core.distributions import chi2_sf, half_mixture_p, likelihood
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.models.multilevel import MultilevelModel
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note, merge_notes
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import NotApplicable, Note, did_you_mean, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.components import object_frame
 from alliance_meta.results.export import plain

@@ -21,8 +21,7 @@ from alliance_meta.evidence.printed import HAIR
 from alliance_meta.evidence.route_search import Found, Search, search
 from alliance_meta.evidence.routes import code
 from alliance_meta.evidence.scan import PrintedLine, read_line
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note, merge_notes
+from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.result import Result, said
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import fixed

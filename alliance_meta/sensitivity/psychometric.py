@@ -16,9 +16,7 @@ from alliance_meta.effects.converting.artifacts import Artifact, Given, RelIn, c
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note, merge_notes
-from alliance_meta.options import check_level, check_option
+from alliance_meta.notes import NotApplicable, Note, check_level, check_option, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.export import plain
 from alliance_meta.tables.document import Document

@@ -9,12 +9,19 @@ from typing import Any
 import numpy as np
 
 from alliance_meta._typing import Array, Mask
+from alliance_meta.core.mixed.covariance import Blocks, Term
 from alliance_meta.core.mixed.likelihood import Component, MixedProblem, mixed_problem
-from alliance_meta.core.mixed.plan import Blocks, Term
 from alliance_meta.core.mixed.search import MixedFit, maximise_mixed
-from alliance_meta.core.mixed.structures import CompoundSymmetry, Correlated, Scaled, Structure, Unstructured
+from alliance_meta.core.mixed.structures import (
+    CompoundSymmetry,
+    Correlated,
+    Scaled,
+    Structure,
+    Unstructured,
+    most_within,
+)
 from alliance_meta.core.resampling import Recipe, full_rank
-from alliance_meta.core.robust.clusters import IntArray, codes, nested, stacks
+from alliance_meta.core.robust.clusters import IntArray, nested, pairs, stacks
 from alliance_meta.effects.dependent.groups import read_clusters
 from alliance_meta.errors import InputError
 from alliance_meta.results.components import RandomTerm, natural
@@ -79,7 +86,7 @@ def part(
         span = problem.slices[at]
         some, structure = _some_rows(fit.random[at], problem.components[at].structure, rows, copy)
         label, structure, values, held = _without_lost(some, structure, base.theta[span], base.fixed[span])
-        made = _terms(label)
+        made = label.terms
         components.append(Component(structure, tuple(range(len(laid), len(laid) + len(made)))))
         laid += made
         labels.append(label)
@@ -142,7 +149,7 @@ def typical_variance(problem: MixedProblem) -> float:
 def cluster_rows(fit: MultilevelResults, cluster: Any) -> tuple[str, list[IntArray]]:
     """Return the name of the clusters and the rows of each, sorted by label; they must be independent."""
     groups = read_clusters(fit.effects, cluster)
-    ties = [(term.name, np.zeros_like(term.group) if term.struct == "R" else term.group) for term in fit.random]
+    ties = [(term.name, term.ties) for term in fit.random]
     ties += [] if fit.V is None else [("V", fit.V.codes)]
     crossed = [name for name, group in ties if not nested(group, groups.codes)]
     if crossed:
@@ -158,27 +165,27 @@ def _covariance(fit: MultilevelResults, rows: IntArray, copy: IntArray) -> tuple
     if fit.V is None:
         return fit.effects.vi[rows], None
     V = fit.V
-    of = codes(V.codes[rows] * (int(copy.max()) + 1) + copy)
+    of = pairs(V.codes[rows], copy)
     return V.vi[rows], [(stack, V.block(rows[stack])) for stack in stacks(of)]
 
 
 def _some_rows(term: RandomTerm, structure: Structure, rows: IntArray, copy: IntArray) -> tuple[RandomTerm, Structure]:
     """Return a term on some rows, with its inner levels as they were."""
     given = term.group[rows]
-    if isinstance(structure, Scaled) and term.struct == "R":
+    if isinstance(structure, Scaled) and structure.linked:
         left, group = np.unique(given, return_inverse=True)
         levels = tuple(term.levels[i] for i in left)
         made = replace(term, group=group.astype(np.intp), levels=levels)
-        return made, Scaled(structure.R[np.ix_(left, left)])
-    group = codes(given * (int(copy.max()) + 1) + copy)
+        return made, Scaled(structure.R[np.ix_(left, left)], linked=True)
+    group = pairs(given, copy)
     first = np.unique(group, return_index=True)[1]
     made = replace(term, group=group, levels=tuple(term.levels[i] for i in given[first]))
     if term.slopes is not None:
         made = replace(made, slopes=replace(term.slopes, X=term.slopes.X[rows]))
     if term.inner is not None:
         made = replace(made, inner=term.inner[rows])
-    if term.struct == "CS":
-        structure = CompoundSymmetry(_most(made))
+    if isinstance(structure, CompoundSymmetry) and made.inner is not None:
+        structure = CompoundSymmetry(most_within(made.group, made.inner))
     return made, structure
 
 
@@ -193,7 +200,7 @@ def _without_lost(
         return term, structure, theta, fixed
     names = term.parameters
     made = replace(term, inner=inner.astype(np.intp), columns=tuple(term.columns[i] for i in kept))
-    if term.struct in ("ID", "CS"):
+    if isinstance(structure, Scaled | CompoundSymmetry):
         return made, structure, theta, fixed
     G = structure.matrices(theta)[0][np.ix_(kept, kept)]
     if kept.size == 1:
@@ -215,33 +222,6 @@ def _without_lost(
     if len(names) == structure.n:
         made = replace(made, parameters=tuple(names[i] for i in at))
     return made, smaller_one, theta[at], fixed[at]
-
-
-def _pairs(term: RandomTerm) -> IntArray:
-    assert term.inner is not None
-    return codes(term.group * (int(term.inner.max()) + 1) + term.inner)
-
-
-def _most(term: RandomTerm) -> int:
-    first = np.unique(_pairs(term), return_index=True)[1]
-    return int(np.bincount(term.group[first]).max())
-
-
-def _terms(term: RandomTerm) -> list[Term]:
-    """Return what the likelihood needs of a term."""
-    if term.struct == "R":
-        return [Term(term.group, linked=True)]
-    if term.slopes is not None:
-        return [Term(term.group, term.slopes.X)]
-    if term.inner is None:
-        return [Term(term.group)]
-    if term.struct == "ID":
-        return [Term(_pairs(term))]
-    if term.struct == "CS":
-        return [Term(term.group), Term(_pairs(term))]
-    Z = np.zeros((term.group.size, len(term.columns)))
-    Z[np.arange(term.group.size), term.inner] = 1.0
-    return [Term(term.group, Z)]
 
 
 def recipe(fit: RandomEffectsResults, who: str) -> Recipe:

@@ -12,8 +12,7 @@ from alliance_meta._typing import Array, Mask
 from alliance_meta.core.distributions import chi2_sf, half_mixture_p, likelihood_ratio
 from alliance_meta.core.mixed.search import MixedFit, maximise_mixed
 from alliance_meta.core.mixed.structures import Structure, Unstructured
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note, merge_notes
+from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.components import RandomTerm, object_frame
 from alliance_meta.results.export import plain
@@ -23,9 +22,6 @@ from alliance_meta.tables.document import Document, Kind, table_of
 from alliance_meta.tables.format import fixed
 
 COLUMNS = ("LRT", "df", "pval", "pval_naive", "reference", "loglik")
-# Structures whose covariances with 0 on the diagonal form a convex cone.
-CONES = ("ID", "R", "CS", "UN", "DIAG", "GEN")
-CORRELATED = ("CS", "HCS", "AR", "HAR", "CAR")
 NO_MIXTURE = "a correlation that exists only with the term has no mixture; bootstrap, or take the naive p-value roughly"
 GIVEN = "given, not estimated"
 # A restricted model this much likelier than the fit has found another maximum.
@@ -152,7 +148,7 @@ def _hypotheses(term: RandomTerm, structure: Structure) -> list[tuple[str, Mask,
     """Return the names of what is 0, the parameters of the term that vanish, and whether the mixture is exact."""
     every = np.ones(structure.n, dtype=bool)
     found = [(term.name, every, structure.n == 1)]
-    if term.struct == "GEN" and isinstance(structure, Unstructured) and structure.q > 1:
+    if term.slopes is not None and isinstance(structure, Unstructured) and structure.q > 1:
         row, column = np.tril_indices(structure.q)
         found += [
             (f"{term.name}: {name}", (row == i) | (column == i), True)
@@ -163,10 +159,10 @@ def _hypotheses(term: RandomTerm, structure: Structure) -> list[tuple[str, Mask,
 
 
 def _row(fit: MultilevelResults, at: int, zero: Mask, *, exact: bool) -> dict[str, Any]:
-    part, struct = fit.point.problem.slices[at], fit.random[at].struct
+    part, structure = fit.point.problem.slices[at], fit.random[at].structure
     fixed = fit.fitted.fixed[part]
     df = int((zero & ~fixed).sum())
-    variances = slice(None, -1 if struct in CORRELATED else None)
+    variances = slice(None, -1 if structure.correlated else None)
     if df == 0 or (zero & fixed)[variances].any():
         return _nothing(NotApplicable(GIVEN), df)
     null = without(fit, at, zero)
@@ -174,7 +170,7 @@ def _row(fit: MultilevelResults, at: int, zero: Mask, *, exact: bool) -> dict[st
         return _nothing(NotApplicable("without this term the covariance of the effects cannot be inverted"), df)
     LRT = likelihood_ratio(fit.loglik, null.point.loglik)
     exact = exact or df == 1
-    pval: float = half_mixture_p(LRT, df) if exact or struct in CONES else NotApplicable(NO_MIXTURE)
+    pval: float = half_mixture_p(LRT, df) if exact or structure.cone else NotApplicable(NO_MIXTURE)
     return {
         "LRT": LRT,
         "df": df,

@@ -22,8 +22,7 @@ from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.models.random_effects import RandomEffectsModel
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note, merge_notes
+from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results import wording
 from alliance_meta.results.export import columns_of, plain

@@ -20,9 +20,7 @@ from alliance_meta.effects.dependent.groups import read_clusters
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.studies import DEPENDENT
 from alliance_meta.errors import InputError
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note, merge_notes
-from alliance_meta.options import RobustType, WildWeights, check_option
+from alliance_meta.notes import NotApplicable, Note, RobustType, WildWeights, check_option, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.clustered import ONE_CLUSTER, Clustered, ModelBased, Weighted, clustered, cut, joint_test
 from alliance_meta.results.export import plain

@@ -15,7 +15,7 @@ from alliance_meta.bayes import exact_correlation
 from alliance_meta.bayes.exact.setup import tau_density
 from alliance_meta.core.bayes.tabulated import TabulatedProblem, grouped, solve_tabulated
 from alliance_meta.core.correlations.likelihood import correlations, log_marginal, marginal, tabulated_correlations
-from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import NotApplicable
 from tests.tolerances import CLOSED_FORM
 
 # The sinc series through the points of the grid, by which probabilities are read.

@@ -11,7 +11,7 @@ from alliance_meta.core.correlations.fit import profile_interval, signed_root
 from alliance_meta.core.correlations.likelihood import correlations, log_density, marginal
 from alliance_meta.errors import AllianceMetaWarning, TruncationWarning
 from alliance_meta.models import ExactCorrelationModel
-from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import NotApplicable
 from tests.tolerances import CLOSED_FORM, ITERATIVE
 
 SIZES = (4, 5, 8, 20, 21, 30, 49, 50, 51, 99, 100, 101, 500, 5_000, 1_000_000)

@@ -12,7 +12,7 @@ from scipy import optimize
 from alliance_meta import EffectSizes, InputError, LocationScaleModel, RandomEffectsModel
 from alliance_meta.core.univariate.location_scale import fit_location_scale
 from alliance_meta.errors import AllianceMetaWarning, DesignError, TruncationWarning
-from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import NotApplicable
 from tests.tolerances import CLOSED_FORM, ITERATIVE
 
 METHODS = ("REML", "ML")

@@ -10,7 +10,7 @@ import pytest
 from scipy import linalg
 
 import alliance_meta as am
-from alliance_meta.core.univariate.peaks import maximise, turning_points
+from alliance_meta.core.univariate.search import maximise, turning_points
 from alliance_meta.core.univariate.wls import exact_traces, make_batch, wls
 from tests.tolerances import CLOSED_FORM, ITERATIVE
 

@@ -7,9 +7,8 @@ import pytest
 from scipy import stats
 
 from alliance_meta.core.univariate import quadratic
-from alliance_meta.core.univariate.quadratic import quadratic_form_cdf
-from alliance_meta.core.univariate.searches import NO_ROOT
-from alliance_meta.core.univariate.tau2 import generalised_q
+from alliance_meta.core.univariate.quadratic import generalised_q, quadratic_form_cdf
+from alliance_meta.core.univariate.search import NO_ROOT
 from alliance_meta.core.univariate.wls import make_batch
 from tests.tolerances import CLOSED_FORM
 

@@ -8,8 +8,8 @@ import pytest
 
 from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, impute_V, sensitivity
 from alliance_meta.core.mixed.predictions import simulate
-from alliance_meta.core.mixed.profile import Turned, profile
-from alliance_meta.core.mixed.structures import Unstructured
+from alliance_meta.core.mixed.profile import profile
+from alliance_meta.core.mixed.structures import Reordered, Unstructured
 from alliance_meta.core.robust.clusters import deletions, stacks
 from alliance_meta.results.profiles import by_name, slots
 from alliance_meta.sensitivity.refitting import part, refitted
@@ -106,7 +106,7 @@ def test_simulated_effects_have_the_covariance_of_the_model(kind):
 def test_a_turned_covariance(front):
     rng = np.random.default_rng(2)
     root = rng.normal(size=(4, 4))
-    G, structure = root @ root.T, Turned(4, front)
+    G, structure = root @ root.T, Reordered(4, front)
     theta = structure.theta(G)
     np.testing.assert_allclose(structure.matrices(theta)[0], G, rtol=1e-8, atol=1e-8)
     assert theta[0] ** 2 == pytest.approx(G[front[0], front[0]], rel=1e-8)

@@ -17,7 +17,7 @@ from alliance_meta.core.univariate.true_effects import (
     share_interval,
 )
 from alliance_meta.models import prediction_intervals, true_effects
-from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import NotApplicable
 from tests.tolerances import CLOSED_FORM, printed
 
 # Riley, Higgins & Deeks (2011, doi:10.1136/bmj.d549), figure 2, made up by them; as in R's pimeta (`sbp`).

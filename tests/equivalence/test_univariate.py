@@ -8,7 +8,8 @@ from scipy import integrate, optimize, special, stats
 
 from alliance_meta import EffectSizes, RandomEffectsModel
 from alliance_meta.core.correlations.pearson import mean_of_tanh, unbiased_r
-from alliance_meta.core.univariate.tau2 import ESTIMATORS, estimate_tau2, q_profile
+from alliance_meta.core.univariate.fit import ESTIMATORS, estimate_tau2
+from alliance_meta.core.univariate.intervals import q_profile
 from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.models.subgroups import subgroups
 from tests.tolerances import CLOSED_FORM, ITERATIVE

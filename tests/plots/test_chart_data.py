@@ -12,7 +12,7 @@ import pytest
 from alliance_meta import EffectSizes, RandomEffectsModel, moderators, sensitivity
 from alliance_meta.errors import DesignError, InputError
 from alliance_meta.models.subgroups import subgroups
-from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import NotApplicable
 from alliance_meta.plots import (
     averaged,
     averaged_data,

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from alliance_meta import EffectSizes, RandomEffectsModel
 from alliance_meta.core.correlations.pearson import r_to_z, z_to_r
-from alliance_meta.core.univariate.tau2 import ESTIMATORS
+from alliance_meta.core.univariate.fit import ESTIMATORS
 from alliance_meta.effects.table import unique_labels
 from alliance_meta.errors import AllianceMetaWarning
 

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from alliance_meta import EffectSizes, MultilevelModel, impute_V, sensitivity
 from alliance_meta.core.distributions import chi2_sf, half_mixture_p
-from alliance_meta.core.mixed.profile import Turned
-from alliance_meta.core.mixed.structures import Unstructured
+from alliance_meta.core.mixed.structures import Reordered, Unstructured
 from alliance_meta.errors import AllianceMetaWarning
 
 FEW = settings(max_examples=8)
@@ -129,7 +128,7 @@ def test_a_covariance_survives_being_turned(seed, q, pair):
     rng = np.random.default_rng(seed)
     root = rng.normal(size=(q, q))
     front = tuple(rng.permutation(q)[: 2 if pair else 1].tolist())
-    G, structure = root @ root.T, Turned(q, front)
+    G, structure = root @ root.T, Reordered(q, front)
     again = structure.matrices(structure.theta(G))[0]
     np.testing.assert_allclose(again, G, atol=1e-6 * np.trace(G))
     assert structure.n == Unstructured(q).n

@@ -9,7 +9,7 @@ import pytest
 
 from alliance_meta import RandomEffectsModel, escalc, load_dataset
 from alliance_meta.models import RandomEffectsResults
-from alliance_meta.options import Tau2Method
+from alliance_meta.notes import Tau2Method
 from tests.reference.reading import DATASETS, MEASURES, numbers, reference
 from tests.tolerances import CLOSED_FORM, ITERATIVE
 

@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from alliance_meta.options import Measure, Tau2Method
+from alliance_meta.notes import Measure, Tau2Method
 from alliance_meta.reporting.appendix import method_keys, reference_list
 
 

@@ -20,9 +20,7 @@ PACKAGE = Path(alliance_meta.__file__).parent
 LAYERS = (
     (
         "errors",
-        "options",
         "notes",
-        "not_applicable",
         "encoding",
         "result",
         "files",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import NotApplicable
 from alliance_meta.tables import format as fmt
 
 MISSING = [None, math.nan, NotApplicable("needs at least 2 studies")]

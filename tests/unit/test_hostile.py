@@ -13,7 +13,7 @@ import pytest
 from alliance_meta import EffectSizes, InputError, MultilevelModel, RandomEffectsModel, RVEModel
 from alliance_meta.core.univariate.fit import GENERALISED_Q
 from alliance_meta.errors import AllianceMetaWarning
-from alliance_meta.options import Tau2Method
+from alliance_meta.notes import Tau2Method
 
 pytestmark = pytest.mark.filterwarnings("ignore::alliance_meta.errors.AllianceMetaWarning")
 

@@ -15,7 +15,7 @@ Steps = dict[str, list[tuple[str, str]]]
 
 # File -> what is found there, and what stands there afterwards. A file that is not there yet is found empty.
 ESTIMATOR: Steps = {
-    "core/univariate/tau2.py": [
+    "core/univariate/fit.py": [
         (
             "def _mean(df: Array) -> Array:",
             '''def _hartung_makambi(batch: Batch, lowest: float) -> Tau2Fit:
@@ -33,7 +33,7 @@ def _mean(df: Array) -> Array:''',
         ),
         ('    "EE": _equal_effects,\n', '    "EE": _equal_effects,\n    "HM": _hartung_makambi,\n'),
     ],
-    "options.py": [('    "DL2",\n', '    "DL2",\n    "HM",\n')],
+    "notes.py": [('    "DL2",\n', '    "DL2",\n    "HM",\n')],
     "results/random_effects.py": [('    "SJ": "the', '    "HM": "the Hartung-Makambi estimator",\n    "SJ": "the')],
     "reporting/appendix.py": [
         ('    "SJ": ("sidik2005",),\n', '    "SJ": ("sidik2005",),\n    "HM": ("sidik2005",),\n'),

@@ -13,7 +13,7 @@ from scipy import special
 from alliance_meta import EffectSizes, InputError, MultilevelModel, impute_V
 from alliance_meta.effects import SamplingCovariance
 from alliance_meta.errors import NotIdentifiedWarning, NotPositiveDefiniteWarning
-from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import NotApplicable
 
 
 def effects(k=24, studies=8, seed=1) -> EffectSizes:

@@ -13,7 +13,7 @@ from alliance_meta.core.distributions import chi2_sf, half_mixture_p
 from alliance_meta.core.mixed.profile import ProfileCurve
 from alliance_meta.effects import SamplingCovariance
 from alliance_meta.errors import NotIdentifiedWarning, NotPositiveDefiniteWarning
-from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import NotApplicable
 from alliance_meta.results.profiles import slots
 from tests.plots.cases import quiet
 from tests.tolerances import CLOSED_FORM, printed

@@ -15,7 +15,7 @@ from alliance_meta import EffectSizes, InputError, NotApplicable, RandomEffectsM
 from alliance_meta.core.univariate.fit import GENERALISED_Q
 from alliance_meta.errors import AllianceMetaWarning, FewStudiesWarning, TruncationWarning
 from alliance_meta.models.subgroups import subgroups
-from alliance_meta.options import Measure, Tau2IntervalKind, Tau2Method, Test
+from alliance_meta.notes import Measure, Tau2IntervalKind, Tau2Method, Test
 
 
 def arrays(k, rng, spread=0.6):

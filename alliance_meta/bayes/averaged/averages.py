@@ -15,8 +15,7 @@ from alliance_meta.bayes.averaged.quantity import AveragedMarginal
 from alliance_meta.bayes.exact.output import COLUMNS, column, row
 from alliance_meta.bayes.marginals import LACKS, IntervalKind, Marginal, Posterior
 from alliance_meta.errors import InputError
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.options import Scale, did_you_mean
+from alliance_meta.notes import NotApplicable, Scale, did_you_mean
 from alliance_meta.results import predictions
 
 # Quantities that are effects, and so can be correlations.

@@ -19,8 +19,7 @@ from alliance_meta.core.selection.robma import BiasKind, BiasProblem, solve_bias
 from alliance_meta.effects.studies import dependence_notes, refuse_dependent
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, InputError
-from alliance_meta.notes import Note, merge_notes, warn_note
-from alliance_meta.options import check_level, check_option
+from alliance_meta.notes import Note, check_level, check_option, merge_notes, warn_note
 from alliance_meta.tables.format import brief
 
 Direction = Literal["positive", "negative"]

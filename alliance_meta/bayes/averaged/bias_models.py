@@ -20,7 +20,7 @@ from alliance_meta.core.selection.robma import BiasKind, BiasPosterior, OmegaPos
 from alliance_meta.core.selection.step_weights import MOST_STEPS
 from alliance_meta.core.selection.steps import Sides
 from alliance_meta.errors import InputError
-from alliance_meta.options import check_option
+from alliance_meta.notes import check_option
 
 
 @dataclass(frozen=True)

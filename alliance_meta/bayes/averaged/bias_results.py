@@ -24,9 +24,7 @@ from alliance_meta.bayes.priors.tau import InverseGamma
 from alliance_meta.core.selection.robma import OmegaPosterior
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note, merge_notes
-from alliance_meta.options import Scale
+from alliance_meta.notes import NotApplicable, Note, Scale, merge_notes
 from alliance_meta.results import wording
 from alliance_meta.results.r_code import data
 from alliance_meta.tables.document import Document, Table, table_of

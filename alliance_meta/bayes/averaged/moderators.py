@@ -19,8 +19,7 @@ from alliance_meta.design import INTERCEPT, Design, design_of
 from alliance_meta.effects.studies import dependence_notes, refuse_dependent
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AllianceMetaWarning, DesignError, InputError
-from alliance_meta.notes import Note, merge_notes
-from alliance_meta.options import check_level
+from alliance_meta.notes import Note, check_level, merge_notes
 
 MOST = 14
 MOST_PRIORS = 12

@@ -14,7 +14,7 @@ from alliance_meta.core.bayes import integration as bayes_panels
 from alliance_meta.core.bayes.integration import Panels
 from alliance_meta.core.bayes.trapezoid import HalfLine, SincDensity
 from alliance_meta.errors import InputError
-from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import NotApplicable
 
 MOST_STEPS = 200
 # In probability.

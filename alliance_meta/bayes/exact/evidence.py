@@ -21,7 +21,7 @@ from alliance_meta.core.bayes.deletion import delete_each
 from alliance_meta.core.bayes.normal import LOG_2PI
 from alliance_meta.core.bayes.two_level import ExactPosterior, expectation, log_likelihood
 from alliance_meta.errors import InputError
-from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import NotApplicable
 from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of
 from alliance_meta.tables.document import Document

@@ -18,8 +18,7 @@ from alliance_meta.core.bayes.two_level import solve
 from alliance_meta.design import design_of
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
-from alliance_meta.notes import merge_notes
-from alliance_meta.options import check_level, check_option
+from alliance_meta.notes import check_level, check_option, merge_notes
 
 
 @dataclass(frozen=True, eq=False)

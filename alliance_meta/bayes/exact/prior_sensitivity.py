@@ -20,8 +20,7 @@ from alliance_meta.core.bayes.power import Powers, cumulative_distance, exists, 
 from alliance_meta.core.bayes.two_level import ExactPosterior
 from alliance_meta.core.three_level.posterior import MultilevelPosterior, multilevel_exists, solve_multilevel_power
 from alliance_meta.errors import InputError
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import NotApplicable, did_you_mean
 from alliance_meta.result import Result
 from alliance_meta.results.export import columns_of
 from alliance_meta.tables.document import Document, Kind, table_of

@@ -29,9 +29,7 @@ from alliance_meta.core.univariate.wls import make_batch
 from alliance_meta.design import INTERCEPT, Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note
-from alliance_meta.options import Scale, did_you_mean
+from alliance_meta.notes import NotApplicable, Note, Scale, did_you_mean
 from alliance_meta.result import Result
 
 # Spreads of true effects, by names that every model has.

@@ -29,8 +29,7 @@ from alliance_meta.design import Design
 from alliance_meta.effects.studies import refuse_dependent
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
-from alliance_meta.notes import Note
-from alliance_meta.options import Scale
+from alliance_meta.notes import Note, Scale
 from alliance_meta.results import wording
 from alliance_meta.tables.format import brief
 

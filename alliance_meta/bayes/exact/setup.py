@@ -18,8 +18,7 @@ from alliance_meta.core.bayes.two_level import ExactProblem, TauDensity
 from alliance_meta.design import INTERCEPT, Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import DesignError, InputError
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import NotApplicable, did_you_mean
 
 # Quantiles of the prior of tau that show where its mass is.
 MARKS = (1e-6, 0.5, 1.0 - 1e-6)

@@ -25,7 +25,7 @@ from alliance_meta.bayes.priors.tau import (
 )
 from alliance_meta.errors import InputError
 from alliance_meta.expressions import plain_text
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import did_you_mean
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,8 +35,7 @@ from alliance_meta.design import Design
 from alliance_meta.effects.dependent.groups import as_level, factor
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import DesignError, InputError
-from alliance_meta.notes import Note
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import Note, did_you_mean
 
 if TYPE_CHECKING:
     import pymc as pm

@@ -19,8 +19,7 @@ from alliance_meta.design import INTERCEPT, Design, design_of
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
-from alliance_meta.notes import Note, merge_notes
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import Note, did_you_mean, merge_notes
 
 BetaPrior = EffectPrior | Mapping[str, EffectPrior] | None
 

@@ -13,7 +13,7 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.marginals import Marginal
 from alliance_meta.errors import InputError
-from alliance_meta.not_applicable import NotApplicable
+from alliance_meta.notes import NotApplicable
 from alliance_meta.tables.format import fixed
 
 # Probability between the mean and one standard deviation above and below a normal.

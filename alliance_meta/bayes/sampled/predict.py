@@ -22,7 +22,7 @@ from alliance_meta.bayes.sampled.compiled import CompiledModel, unlinked_blas_is
 from alliance_meta.bayes.sampled.quantities import SampledQuantities
 from alliance_meta.design import as_frame
 from alliance_meta.errors import InputError
-from alliance_meta.options import Scale
+from alliance_meta.notes import Scale
 from alliance_meta.results.predictions import COLUMNS, SCALE_LABELS, to_scale
 
 if TYPE_CHECKING:

@@ -25,9 +25,7 @@ from alliance_meta.core.univariate.wls import make_batch
 from alliance_meta.design import INTERCEPT, Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, InputError
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note
-from alliance_meta.options import Scale, did_you_mean
+from alliance_meta.notes import NotApplicable, Note, Scale, did_you_mean
 
 NO_I2 = "I2 needs a model with one normal distribution of true effects, whose standard deviation is tau"
 # Streams of random numbers that one seed is split into.

@@ -13,8 +13,7 @@ from alliance_meta.bayes.sampled.gate import diagnose, problems_of
 from alliance_meta.bayes.sampled.quantities import SamplerSettings
 from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.errors import ConvergenceWarning, FallbackWarning, InputError
-from alliance_meta.notes import Note, merge_notes, warn_note
-from alliance_meta.options import check_level, check_option
+from alliance_meta.notes import Note, check_level, check_option, merge_notes, warn_note
 
 if TYPE_CHECKING:
     import pymc as pm

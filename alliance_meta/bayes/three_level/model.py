@@ -22,8 +22,7 @@ from alliance_meta.design import Design, design_of
 from alliance_meta.effects.dependent.groups import ROWS, expand, factor, sides
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
-from alliance_meta.notes import merge_notes
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import did_you_mean, merge_notes
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,8 +14,7 @@ from alliance_meta._typing import AnyArray, Array, Mask
 from alliance_meta.core.dependent.block_layout import MOST_ENTRIES, Layout, check_room, layout, read_matrix
 from alliance_meta.core.robust.clusters import IntArray, codes, stacks
 from alliance_meta.errors import InputError, NotPositiveDefiniteWarning
-from alliance_meta.notes import Note, warn_note
-from alliance_meta.options import PositiveDefiniteCheck, check_option
+from alliance_meta.notes import Note, PositiveDefiniteCheck, check_option, warn_note
 from alliance_meta.tables.format import brief, fixed
 
 # The smallest eigenvalue of a mended matrix, as a share of its largest.

@@ -14,7 +14,7 @@ import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
-from alliance_meta.core.mixed.plan import Blocks
+from alliance_meta.core.mixed.covariance import Blocks
 from alliance_meta.core.robust.clusters import IntArray, nested, stacks
 
 LOG_2PI = float(np.log(2.0 * np.pi))

@@ -1,22 +1,298 @@
 """The highest maximum of a mixed model's likelihood within the bounds of its parameters.
 
 A likelihood of variances can have several peaks, many of them at the edge of the range. Points all over the range are
-compared, the promising ones climb together, and the best peaks are polished.
+compared, the promising ones climb together by Newton's steps, and the best peaks are polished.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
 from scipy import optimize
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.core.mixed.climb import SETTLED, Climbed, climb, observed
 from alliance_meta.core.mixed.likelihood import MixedPoint, MixedProblem
 from alliance_meta.core.mixed.structures import CompoundSymmetry, Correlated, Scaled
 from alliance_meta.core.robust.clusters import IntArray
+
+# What one more step would add to the log-likelihood at most; rounding there is of the order 1e-12.
+SETTLED = 1e-18
+NEAR = 1e-3
+# Where no step raises the likelihood any more, what is left to gain must be rounding.
+ROUNDED = 1e-8
+MOST_STEPS = 60
+# Beyond this many parameters the average information is a poor map of the likelihood.
+MANY = 8
+# A step that gains this share of what it should was led by a good map.
+HELD = 0.25
+MOST_DAMPING = 1e6
+MOST_HALVINGS = 40
+# A step must gain this share of what a straight line would.
+RAISED = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Climbed:
+    """Where climbs ended.
+
+    Attributes
+    ----------
+    theta : ndarray of shape (m, n)
+    value : ndarray of shape (m,)
+        The likelihood there.
+    gradient : ndarray of shape (m, n)
+    settled : ndarray of bool, shape (m,)
+        Nothing is left to gain.
+    steps : int
+    last : MixedPoint or None
+        The model where a single climb ended.
+    """
+
+    theta: Array
+    value: Array
+    gradient: Array
+    settled: Mask
+    steps: int
+    last: MixedPoint | None = None
+
+    def after(self, steps: int) -> Climbed:
+        """Return the same with steps made before."""
+        return replace(self, steps=self.steps + steps)
+
+    def replaced(self, at: int, by: Climbed) -> Climbed:
+        """Return the climbs with one exchanged for the single one given."""
+        theta, value, gradient = self.theta.copy(), self.value.copy(), self.gradient.copy()
+        settled = self.settled.copy()
+        theta[at], value[at], gradient[at], settled[at] = by.theta[0], by.value[0], by.gradient[0], by.settled[0]
+        return Climbed(theta, value, gradient, settled, self.steps + by.steps)
+
+    def joined(self, more: Climbed, which: Mask) -> Climbed:
+        """Return the climbs with some of others after them."""
+        return Climbed(
+            np.concatenate([self.theta, more.theta[which]]),
+            np.concatenate([self.value, more.value[which]]),
+            np.concatenate([self.gradient, more.gradient[which]]),
+            np.concatenate([self.settled, more.settled[which]]),
+            self.steps + more.steps,
+        )
+
+
+def climb(
+    problem: MixedProblem,
+    theta: Array,
+    fixed: Mask,
+    *,
+    enough: float = SETTLED,
+    H: Array | None = None,
+    most: int = MOST_STEPS,
+) -> Climbed:
+    """Climb from each row of `theta` (m, n) until a step would gain less than `enough`, in `most` steps.
+
+    Steps are Newton's, with an approximate information while they gain much and its quasi-Newton updates later, or
+    with the information `H` (m, n, n) to begin with. `fixed`, (n,) or (m, n), says what stays.
+    """
+    if len(theta) == 1:
+        return _climb_one(problem, theta[0], np.broadcast_to(fixed, theta.shape)[0], enough, H, most)
+    point = _inside(problem, theta, fixed)
+    theta, fixed = point.theta.copy(), np.broadcast_to(fixed, theta.shape)
+    value, g = point.logliks, point.gradient
+    H = _definite(point.information if H is None else H, fixed, problem.least)
+    renews = (~fixed).sum(axis=1) <= MANY
+    m = len(theta)
+    damping, fresh, settled, open_ = np.zeros(m), np.ones(m, dtype=bool), np.zeros(m, dtype=bool), np.isfinite(value)
+    step = 0
+    while open_.any() and step < most:
+        step += 1
+        a = np.flatnonzero(open_)
+        move, gain = _moves(problem, theta[a], g[a], H[a], damping[a], fixed[a])
+        done = gain < enough
+        settled[a[done]], open_[a[done]] = True, False
+        a, move, gain = a[~done], move[~done], gain[~done]
+        if not a.size:
+            break
+        renew = (gain >= NEAR) & renews[a]
+        went, to, higher, slope, information = _advance(problem, theta[a], value[a], move, gain, renew)
+        # Where a step gains much less than it should, the curvature met on the way is the better map.
+        renew &= higher - value[a] >= HELD * gain
+        stuck = a[~went]
+        if stuck.size:
+            over = fresh[stuck] & (damping[stuck] >= MOST_DAMPING)
+            settled[stuck[over]], open_[stuck[over]] = gain[~went][over] < ROUNDED, False
+            damping[stuck] = np.where(fresh[stuck], np.maximum(1e-2, 10.0 * damping[stuck]), 0.0)
+            H[stuck] = _definite(problem.at(theta[stuck]).information, fixed[stuck], problem.least)
+            fresh[stuck] = True
+        b = a[went]
+        fresh[b] = renew[went]
+        c, turned = b[~fresh[b]], went & ~renew
+        if c.size:
+            H[c] = _update(H[c], to[turned] - theta[c], np.where(fixed[c], 0.0, g[c] - slope[turned]))
+        if c.size < b.size:
+            H[a[went & renew]] = _definite(information[went & renew], fixed[a[went & renew]], problem.least)
+        theta[b], value[b], g[b] = to[went], higher[went], slope[went]
+        damping[b] = np.where(damping[b] > 1e-6, 0.1 * damping[b], 0.0)
+    return Climbed(theta, value, g, settled, step)
+
+
+def _climb_one(problem: MixedProblem, theta: Array, fixed: Mask, enough: float, H: Array | None, most: int) -> Climbed:
+    """Climb from one point by the same steps, without the bookkeeping of several."""
+    point = _inside(problem, theta, fixed)
+    H = _definite(point.information if H is None else H[0], fixed, problem.least)
+    renews = bool(np.count_nonzero(~fixed) <= MANY)
+    damping, fresh, settled, step = 0.0, True, False, 0
+    while step < most and np.isfinite(point.loglik):
+        step += 1
+        move, along = _moves(problem, point.theta, point.gradient, H, np.asarray(damping), fixed)
+        gain = float(along)
+        if gain < enough:
+            settled = True
+            break
+        after = _after(problem, point, move, gain)
+        if after is None:
+            if fresh and damping >= MOST_DAMPING:
+                settled = gain < ROUNDED
+                break
+            damping = max(1e-2, 10.0 * damping) if fresh else 0.0
+            H, fresh = _definite(point.information, fixed, problem.least), True
+            continue
+        fresh = renews and gain >= NEAR and after.loglik - point.loglik >= HELD * gain
+        if fresh:
+            H = _definite(after.information, fixed, problem.least)
+        else:
+            H = _update(H, after.theta - point.theta, np.where(fixed, 0.0, point.gradient - after.gradient))
+        point, damping = after, 0.1 * damping if damping > 1e-6 else 0.0
+    return Climbed(
+        point.theta[None].copy(), point.logliks[None], point.gradient[None].copy(), np.array([settled]), step, point
+    )
+
+
+def _after(problem: MixedProblem, point: MixedPoint, move: Array, gain: float) -> MixedPoint | None:
+    """Return the first point along the projected step from one point that raises the likelihood enough."""
+    low, high = problem.bounds
+    slack = _slack(point.logliks)
+    length = 1.0
+    for _ in range(MOST_HALVINGS):
+        tried = problem.at(np.minimum(np.maximum(point.theta + length * move, low), high))
+        if tried.loglik >= point.loglik + RAISED * length * min(gain, 1.0) - slack:
+            return tried
+        length *= 0.5
+    return None
+
+
+def _inside(problem: MixedProblem, theta: Array, fixed: Mask) -> MixedPoint:
+    """Return the model at the starts within their bounds, drawn to small variances where M is not positive definite."""
+    low, high = problem.bounds
+    point = problem.at(np.clip(theta, low, high))
+    for _ in range(MOST_STEPS):
+        invalid = np.logical_not(point.valid)
+        if not invalid.any():
+            break
+        point = problem.at(np.where(invalid[..., None] & ~fixed, 0.5 * (point.theta + problem.units), point.theta))
+    return point
+
+
+def _moves(problem: MixedProblem, theta: Array, g: Array, H: Array, damping: Array, fixed: Mask) -> tuple[Array, Array]:
+    """Return each Newton step among the parameters that are free to move, and what it should gain.
+
+    H is made positive definite where it is not, its diagonal raised by the damping.
+    """
+    low, high = problem.bounds
+    free = ~(fixed | ((theta <= low) & (g <= 0)) | ((theta >= high) & (g >= 0)))
+    # Effects without any residual have no information: a step is a few units long then.
+    scale = np.sqrt(np.maximum(H.diagonal(0, -2, -1), problem.least))
+    R = H / (scale[..., :, None] * scale[..., None, :])
+    raised = damping[..., None]
+    if not free.all():
+        R = np.where(free[..., :, None] & free[..., None, :], R, 0.0)
+        raised, g = np.where(free, raised, 1.0), np.where(free, g, 0.0)
+    if raised.any():
+        R = R + raised[..., None] * np.eye(problem.n)
+    values, vectors = np.linalg.eigh(R)
+    values = np.maximum(np.abs(values), 1e-8)
+    turned = ((g / scale)[..., None, :] @ vectors)[..., 0, :] / values
+    move = (vectors @ turned[..., :, None])[..., 0] / scale
+    if not free.all():
+        move = np.where(free, move, 0.0)
+    return move, (g * move).sum(axis=-1)
+
+
+def _definite(H: Array, fixed: Mask, least: Array) -> Array:
+    """Return each H with its negative curvatures turned round; what is fixed has no part in it.
+
+    Curvatures are compared in units of their own, (n,) at `least`: that of a correlation beside a variance of 0 is 0.
+    """
+    if fixed.any():
+        H = np.where(fixed[..., :, None] | fixed[..., None, :], np.eye(H.shape[-1]), H)
+    scale = np.sqrt(np.maximum(np.abs(H.diagonal(0, -2, -1)), least))
+    both = scale[..., :, None] * scale[..., None, :]
+    values, vectors = np.linalg.eigh(H / both)
+    if (values > 0).all():
+        return H
+    return np.asarray((vectors * np.abs(values)[..., None, :]) @ np.swapaxes(vectors, -1, -2) * both)
+
+
+def _slack(value: Array) -> Array:
+    """Return by how much a step may lower the likelihood.
+
+    Near the maximum a step changes it by less than rounding: the gradient decides there.
+    """
+    return 1e-13 * (1.0 + np.abs(value))
+
+
+def _advance(
+    problem: MixedProblem, theta: Array, value: Array, move: Array, gain: Array, renew: Mask
+) -> tuple[Mask, Array, Array, Array, Array]:
+    """Return the first point along each projected step that raises the likelihood enough.
+
+    Returns whether there is one, parameters, likelihood, gradient and, where `renew`, information there.
+    """
+    low, high = problem.bounds
+    to, higher, slope = theta.copy(), value.copy(), np.zeros_like(theta)
+    information = np.zeros((*theta.shape, problem.n))
+    left = np.arange(len(theta))
+    slack = _slack(value)
+    length = 1.0
+    for _ in range(MOST_HALVINGS):
+        trial = np.clip(theta[left] + length * move[left], low, high)
+        point = problem.at(trial)
+        good = point.logliks >= value[left] + RAISED * length * np.minimum(gain[left], 1.0) - slack[left]
+        at = left[good]
+        if at.size:
+            to[at], higher[at], slope[at] = trial[good], point.logliks[good], point.gradient[good]
+            if renew[at].any():
+                information[at] = point.information[good]
+        left = left[~good]
+        if not left.size:
+            break
+        length *= 0.5
+    went = np.ones(len(theta), dtype=bool)
+    went[left] = False
+    return went, to, higher, slope, information
+
+
+def _update(H: Array, moved: Array, turned: Array) -> Array:
+    """Return each H by the BFGS formula, or H where the curvature along the step is not positive."""
+    along = (moved * turned).sum(axis=-1)
+    size = np.sqrt((moved * moved).sum(axis=-1) * (turned * turned).sum(axis=-1))
+    Hm = (H @ moved[..., :, None])[..., 0]
+    across = (moved * Hm).sum(axis=-1)
+    good = (along > 1e-10 * size) & (across > 0)
+    along, across = np.where(good, along, 1.0)[..., None, None], np.where(good, across, 1.0)[..., None, None]
+    new = H + turned[..., :, None] * turned[..., None, :] / along - Hm[..., :, None] * Hm[..., None, :] / across
+    return np.where(good[..., None, None], new, H)
+
+
+def observed(point: MixedPoint) -> Array:
+    """Return minus the second derivative (n, n) by central differences of the gradient."""
+    problem, theta = point.problem, point.theta
+    low, high = problem.bounds
+    h = 1e-4 * np.maximum(np.abs(theta), 1e-2 * problem.units)
+    up, down = np.minimum(theta + np.diag(h), high), np.maximum(theta - np.diag(h), low)
+    width = np.diagonal(up) - np.diagonal(down)
+    found = (problem.at(down).gradient - problem.at(up).gradient) / width[:, None]
+    return np.asarray(0.5 * (found + found.T))
+
 
 # Beyond this many effects there is one start, and no other peak is looked for.
 FEW = 2_000

@@ -5,43 +5,93 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.robust.clusters import IntArray
+from alliance_meta.core.mixed.covariance import Term
+from alliance_meta.core.robust.clusters import IntArray, pairs
 
 
-class Structure(Protocol):
+class Structure:
     """Parameters of a covariance C (q, q), of which a term may have several.
 
     Several sets of parameters (..., n) give as many matrices (..., q, q).
     """
 
-    @property
-    def n(self) -> int:
-        """Number of parameters."""
+    linked = False
+    """The groups are correlated."""
 
     @property
     def linear(self) -> bool:
         """The matrices are linear in the parameters."""
+        return False
+
+    @property
+    def constant(self) -> bool:
+        """Every effect has the same variance, which is the first parameter."""
+        return False
+
+    @property
+    def correlated(self) -> bool:
+        """The last parameter is a correlation."""
+        return False
+
+    @property
+    def cone(self) -> bool:
+        """The covariances with 0 on the diagonal form a convex cone."""
+        return True
+
+    @property
+    def by_sd(self) -> bool:
+        """Variances are searched for as standard deviations."""
+        return False
+
+    @property
+    def n(self) -> int:
+        """Number of parameters."""
+        raise NotImplementedError
 
     @property
     def bounds(self) -> tuple[Array, Array]:
         """Lowest and highest value of each parameter, (n,) each."""
+        raise NotImplementedError
 
     def start(self, variance: float) -> Array:
         """Return parameters that give each effect this variance."""
+        raise NotImplementedError
 
     def starts(self, variance: float) -> Array:
         """Return parameters all over the range, (m, n), for variances of about this size."""
+        raise NotImplementedError
 
     def matrices(self, theta: Array) -> tuple[Array, ...]:
         """Return the covariance of each term."""
+        raise NotImplementedError
 
     def derivatives(self, theta: Array) -> list[tuple[Array, ...]]:
         """Return, for each parameter, the derivative of the covariance of each term."""
+        raise NotImplementedError
+
+    def joint(self, theta: Array, q: int) -> Array:
+        """Return the covariance of q effects of one group; (1, 1) where one number says it all."""
+        return self.matrices(theta)[0]
+
+    def natural(self, theta: Array) -> Array:
+        """Return parameters with standard deviations as variances."""
+        return np.append(theta[:-1] ** 2, theta[-1:]) if self.by_sd else theta
+
+    def names(self, term: str, effects: Sequence[str]) -> tuple[str, ...]:
+        """Return what the parameters are called in a term with these effects."""
+        raise NotImplementedError
+
+    def terms(self, group: IntArray, inner: IntArray | None, q: int) -> list[Term]:
+        """Return what varies: between groups (k,), the effects within them, of which each row has one (k,)."""
+        assert inner is not None
+        Z = np.zeros((group.size, q))
+        Z[np.arange(group.size), inner] = 1.0
+        return [Term(group, Z)]
 
 
 # How far apart the variances lie, or the standard deviations, from which a search begins.
@@ -71,11 +121,13 @@ def spread_out(sizes: Sequence[Array] | Array, rho: Array) -> Array:
 
 
 @dataclass(frozen=True, eq=False)
-class Scaled:
-    """One variance times a known correlation matrix R (q, q): random intercepts, ``ID``, given R."""
+class Scaled(Structure):
+    """One variance times a known correlation matrix R (q, q): random intercepts, ``ID``, or R of `linked` groups."""
 
     R: Array
-    linear: ClassVar[bool] = True
+    linked: bool = False
+    linear = True
+    constant = True
 
     @property
     def n(self) -> int:
@@ -103,9 +155,21 @@ class Scaled:
         """Return R."""
         return [(self.R,)]
 
+    def joint(self, theta: Array, q: int) -> Array:
+        """Return the variance."""
+        return np.array([[theta[0]]])
+
+    def names(self, term: str, effects: Sequence[str]) -> tuple[str, ...]:
+        """Return the variance's."""
+        return (f"tau2[{term}]" if effects else f"sigma2[{term}]",)
+
+    def terms(self, group: IntArray, inner: IntArray | None, q: int) -> list[Term]:
+        """Return the groups, or the distinct pairs of both."""
+        return [Term(group if inner is None else pairs(group, inner), linked=self.linked)]
+
 
 @dataclass(frozen=True, eq=False)
-class CompoundSymmetry:
+class CompoundSymmetry(Structure):
     """One variance tau2 and one correlation rho: a term of the groups and one of the effects within them.
 
     The groups share rho tau2, the effects within them (1 - rho) tau2; `most` is the largest number of effects
@@ -113,7 +177,8 @@ class CompoundSymmetry:
     """
 
     most: int
-    linear: ClassVar[bool] = False
+    constant = True
+    correlated = True
 
     @property
     def n(self) -> int:
@@ -143,9 +208,22 @@ class CompoundSymmetry:
         tau2, rho = theta[..., :1, None], theta[..., 1:, None]
         return [(rho, 1.0 - rho), (tau2, -tau2)]
 
+    def joint(self, theta: Array, q: int) -> Array:
+        """Return what the groups share and what the effects have of their own together."""
+        return np.asarray(theta[0] * (theta[1] + (1.0 - theta[1]) * np.eye(q)))
+
+    def names(self, term: str, effects: Sequence[str]) -> tuple[str, ...]:
+        """Return tau2 and rho."""
+        return f"tau2[{term}]", f"rho[{term}]"
+
+    def terms(self, group: IntArray, inner: IntArray | None, q: int) -> list[Term]:
+        """Return the groups, and the distinct pairs of both."""
+        assert inner is not None
+        return [Term(group), Term(pairs(group, inner))]
+
 
 @dataclass(frozen=True, eq=False)
-class Correlated:
+class Correlated(Structure):
     """Variances and correlations of q effects: ``DIAG``, ``HCS``, ``AR``, ``HAR``, ``CAR``.
 
     Several variances that go with a correlation are searched for as standard deviations: a covariance rises
@@ -175,9 +253,24 @@ class Correlated:
         return self.distance is None
 
     @property
+    def cone(self) -> bool:
+        """Those form a cone, too."""
+        return self.distance is None
+
+    @property
+    def correlated(self) -> bool:
+        """There is a distance that the correlation goes with."""
+        return self.distance is not None
+
+    @property
+    def constant(self) -> bool:
+        """One variance for all."""
+        return self.common
+
+    @property
     def by_sd(self) -> bool:
-        """The first q parameters are standard deviations."""
-        return self.distance is not None and not self.common
+        """Several variances that go with a correlation are searched for as standard deviations."""
+        return self.correlated and not self.common
 
     @property
     def n(self) -> int:
@@ -251,13 +344,17 @@ class Correlated:
             found.append((sd[..., :, None] * slope * sd[..., None, :],))
         return found
 
+    def names(self, term: str, effects: Sequence[str]) -> tuple[str, ...]:
+        """Return the variances', and the correlation's."""
+        variances = (f"tau2[{term}]",) if self.common else tuple(f"tau2[{term}: {one}]" for one in effects)
+        return (*variances, f"rho[{term}]") if self.correlated else variances
+
 
 @dataclass(frozen=True, eq=False)
-class Unstructured:
+class Unstructured(Structure):
     """Any covariance of q effects, by the lower triangle of its Cholesky factor, row by row."""
 
     q: int
-    linear: ClassVar[bool] = False
 
     @property
     def n(self) -> int:
@@ -306,5 +403,140 @@ class Unstructured:
         L, (i, j) = self._factor(theta), self._triangle
         D = np.zeros((*theta.shape[:-1], self.n, self.q, self.q))
         D[..., np.arange(self.n), i, :] = np.swapaxes(L, -1, -2)[..., j, :]
-        moved = D + np.swapaxes(D, -1, -2)
-        return [(moved[..., at, :, :],) for at in range(self.n)]
+        changes = D + np.swapaxes(D, -1, -2)
+        return [(changes[..., at, :, :],) for at in range(self.n)]
+
+    def names(self, term: str, effects: Sequence[str]) -> tuple[str, ...]:
+        """Return the elements'."""
+        rows, columns = self._triangle
+        return tuple(f"chol[{term}: {effects[i]}, {effects[j]}]" for i, j in zip(rows, columns, strict=True))
+
+
+# A correlation this near to 1, as the sine of its angle, has the slope of one that is as near.
+STEEP = 1e-6
+# Added to a singular covariance, as a share of its size, so that it has a Cholesky factor.
+RIDGE = 1e-10
+
+
+@dataclass(frozen=True, eq=False)
+class Reordered(Unstructured):
+    """Any covariance of q effects by the Cholesky factor of the effects in another order.
+
+    With one effect in front the first parameter is its standard deviation; with two the first three are their
+    standard deviations and their correlation. The others are the rest of the lower triangle, row by row.
+
+    Attributes
+    ----------
+    q : int
+    front : tuple of int
+        The effect or the two effects in front.
+    """
+
+    front: tuple[int, ...]
+
+    @property
+    def bounds(self) -> tuple[Array, Array]:
+        """Standard deviations are not below 0, a correlation lies between -1 and 1."""
+        low, high = super().bounds
+        low[: len(self.front)] = 0.0
+        if len(self.front) == 2:
+            low[2], high[2] = -1.0, 1.0
+        return low, high
+
+    @cached_property
+    def order(self) -> IntArray:
+        """The effects, those in front first."""
+        rest = [j for j in range(self.q) if j not in self.front]
+        return np.array([*self.front, *rest], dtype=np.intp)
+
+    def start(self, variance: float) -> Array:
+        """Return equal variances, correlation 0.5."""
+        return self.theta(variance * (0.5 + 0.5 * np.eye(self.q)))
+
+    def starts(self, variance: float) -> Array:
+        """Return that one point: a profile climbs from the estimate."""
+        return self.start(variance)[None]
+
+    def theta(self, G: Array) -> Array:
+        """Return the parameters of a covariance (q, q)."""
+        ridge = RIDGE * float(np.trace(G)) + np.finfo(float).tiny
+        L = np.linalg.cholesky(G[np.ix_(self.order, self.order)] + ridge * np.eye(self.q))
+        found = np.asarray(L[self._triangle])
+        if len(self.front) == 2:
+            sd = float(np.hypot(L[1, 0], L[1, 1]))
+            found[:3] = L[0, 0], sd, L[1, 0] / sd
+        return found
+
+    def _factor(self, theta: Array) -> Array:
+        L = super()._factor(theta)
+        if len(self.front) == 2:
+            sd, rho = theta[..., 1], theta[..., 2]
+            L[..., 1, 0], L[..., 1, 1] = sd * rho, sd * np.sqrt(1.0 - rho**2)
+        return L
+
+    def _back(self, M: Array) -> Array:
+        out = np.empty_like(M)
+        out[..., self.order[:, None], self.order] = M
+        return out
+
+    def matrices(self, theta: Array) -> tuple[Array, ...]:
+        """Return the covariance in the effects' own order."""
+        return (self._back(super().matrices(theta)[0]),)
+
+    def derivatives(self, theta: Array) -> list[tuple[Array, ...]]:
+        """Return those for each parameter; for a correlation near -1 or 1 that of one a little less near."""
+        L = self._factor(theta)
+        D = np.zeros((*theta.shape[:-1], self.n, self.q, self.q))
+        D[..., np.arange(self.n), *self._triangle] = 1.0
+        if len(self.front) == 2:
+            sd, rho = theta[..., 1], theta[..., 2]
+            beside = np.sqrt(1.0 - rho**2)
+            D[..., 1, 1, 0], D[..., 1, 1, 1] = rho, beside
+            D[..., 2, 1, 0], D[..., 2, 1, 1] = sd, -sd * rho / np.maximum(beside, STEEP)
+        changes = D @ np.swapaxes(L, -1, -2)[..., None, :, :]
+        changes = self._back(changes + np.swapaxes(changes, -1, -2))
+        return [(changes[..., at, :, :],) for at in range(self.n)]
+
+
+class Kind(NamedTuple):
+    """What a name of a structure asks of the term: slopes, an order of its effects, numbers of them."""
+
+    slopes: bool = False
+    ordered: bool = False
+    numeric: bool = False
+
+
+_ASKING = {
+    "GEN": Kind(slopes=True),
+    "AR": Kind(ordered=True),
+    "HAR": Kind(ordered=True),
+    "CAR": Kind(ordered=True, numeric=True),
+}
+
+
+def kind_of(struct: str) -> Kind:
+    """Return what a structure asks of the term."""
+    return _ASKING.get(struct, Kind())
+
+
+def most_within(outer: IntArray, inner: IntArray) -> int:
+    """Return the largest number of inner levels in a group."""
+    first = np.unique(pairs(outer, inner), return_index=True)[1]
+    return int(np.bincount(outer[first]).max())
+
+
+def structure_of(struct: str, effects: Sequence[str], most: int) -> Structure:
+    """Return the structure of that name for these effects, of which a group has at most `most`."""
+    q = len(effects)
+    if struct == "ID":
+        return Scaled(np.ones((1, 1)))
+    if struct == "CS":
+        return CompoundSymmetry(most)
+    if struct in ("UN", "GEN"):
+        return Unstructured(q)
+    if struct == "DIAG":
+        return Correlated(q)
+    if struct == "HCS":
+        return Correlated(q, np.ones((q, q)))
+    times = np.array([float(one) for one in effects]) if struct == "CAR" else np.arange(float(q))
+    return Correlated(q, np.abs(np.subtract.outer(times, times)), common=struct != "HAR")

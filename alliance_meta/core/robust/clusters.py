@@ -22,6 +22,11 @@ def codes(labels: Sequence[Any] | NDArray[Any]) -> IntArray:
     return order[inverse.ravel()]
 
 
+def pairs(outer: IntArray, inner: IntArray) -> IntArray:
+    """Return codes of the distinct pairs of both."""
+    return codes(outer * (int(inner.max(initial=0)) + 1) + inner)
+
+
 def stacks(cluster: IntArray) -> list[IntArray]:
     """Return row numbers (n, m) for the n clusters of each size m, sizes ascending, rows in their order."""
     by_cluster = np.argsort(cluster, kind="stable")

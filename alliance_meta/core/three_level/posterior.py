@@ -19,7 +19,7 @@ from alliance_meta.core.bayes.normal import LOG_2PI
 from alliance_meta.core.bayes.power import Powers
 from alliance_meta.core.bayes.trapezoid import Grid, HalfLine, SincDensity, integrate_grid, moment_depth
 from alliance_meta.core.bayes.two_level import TauDensity
-from alliance_meta.core.mixed.plan import Blocks, Plan, Term, plan
+from alliance_meta.core.mixed.covariance import Blocks, Plan, Term, plan
 from alliance_meta.core.robust.clusters import IntArray
 
 SPAN, LIMITED_SPAN = (-3.6, 12.0), (-3.4, 3.4)

@@ -14,9 +14,8 @@ import numpy as np
 from scipy import optimize
 
 from alliance_meta._typing import Array
-from alliance_meta.core.univariate.peaks import turning_points
-from alliance_meta.core.univariate.searches import log_likelihood
-from alliance_meta.core.univariate.tau2 import estimate_tau2
+from alliance_meta.core.univariate.fit import estimate_tau2
+from alliance_meta.core.univariate.search import log_likelihood, turning_points
 from alliance_meta.core.univariate.wls import WlsFit, make_batch, wls
 
 # Below this |r| Skovgaard's statistic, whose two terms cancel, is read off the line between its neighbours.

@@ -14,8 +14,7 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.core.univariate.peaks import maximise
-from alliance_meta.core.univariate.searches import log_likelihood, typical_variance
+from alliance_meta.core.univariate.search import log_likelihood, maximise, typical_variance
 from alliance_meta.core.univariate.wls import Batch, WlsFit, make_batch, wls, wls_weighted
 
 MAX_ITERATIONS = 300

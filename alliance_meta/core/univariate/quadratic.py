@@ -9,11 +9,15 @@ exponentially, so that the trapezoid rule gives all digits with a few dozen poin
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy import optimize
 from scipy.sparse import linalg as sparse
 
 from alliance_meta._typing import AnyArray, Array
+from alliance_meta.core.univariate.search import NO_ROOT
+from alliance_meta.core.univariate.wls import Batch, wls_weighted
 
 # Points on one side of the contour; doubling them changes nothing beyond 1e-13 (tests/equivalence).
 POINTS = 160
@@ -107,3 +111,48 @@ def _reach(q: float, d: Array, U: Array, vertex: float, curve: float) -> float:
     size = (_log_mgf(s, d, U) - s * q).real - np.log(np.abs(s))
     small = np.flatnonzero(size[1:] < size[0] - EXTENT)
     return float(t[small[0]] if small.size else t[-1])
+
+
+# Brent's method on a smooth function: the root to twelve digits, in units of the mean variance also where it is tiny.
+ROOT_RTOL, ROOT_XTOL = 1e-13, 1e-18
+# A root known to be beyond this many mean variances is looked for from there on.
+FAR = 1e4
+
+
+def generalised_q(batch: Batch, weights: Array, *, probability: float, lowest: float = 0.0) -> float:
+    """Return the tau2 at which the observed weighted Q is the `probability` quantile of its distribution.
+
+    With probability .975 and .025 these are the limits of Jackson (2013, doi:10.1002/jrsm.1081), with
+    weights 1 / v those of Biggerstaff & Jackson (2008, doi:10.1002/sim.3494); with .5 the median-unbiased
+    estimate (metafor's ``GENQM``). `NO_ROOT` where already `lowest` makes the observed Q too likely small.
+    """
+    v = batch.v[0]
+    fit = wls_weighted(batch, weights[None])
+    q = float(fit.rss[0])
+    loadings = weights[:, None] * (batch.Q @ np.linalg.cholesky(fit.Ainv[0]))
+
+    def excess(t: float) -> float:
+        total = v + t
+        return quadratic_form_cdf(q, weights * total, np.sqrt(total)[:, None] * loadings) - probability
+
+    share, step = weights - np.square(loadings).sum(axis=1), float(v.mean())
+    # The mean of Q is share @ (v + t): by Markov's inequality Q is too large for every t below this.
+    sure = float(((1.0 - probability) * q - share @ v) / share.sum())
+    if sure > max(lowest, FAR * step):
+        return root_above(excess, sure, step=sure)
+    if excess(lowest) <= 0:
+        return NO_ROOT
+    return root_above(excess, lowest, step=step)
+
+
+def root_above(function: Callable[[float], float], low: float, *, step: float) -> float:
+    """Return the root of a function that is positive at `low` and falls below 0 somewhere above."""
+    high = low + step
+    while function(high) > 0:
+        low, high = high, low + 2.0 * (high - low) + step
+    return root(function, low, high, unit=step)
+
+
+def root(function: Callable[[float], float], low: float, high: float, *, unit: float) -> float:
+    """Return the root of a function whose signs at `low` and `high` differ, to all digits in units of `unit`."""
+    return float(optimize.brentq(function, low, high, xtol=ROOT_XTOL * unit, rtol=ROOT_RTOL, maxiter=500))

@@ -16,7 +16,7 @@ from scipy import interpolate, optimize, special
 
 from alliance_meta._typing import Array
 from alliance_meta.core.univariate.quadratic import quadratic_form_cdf
-from alliance_meta.core.univariate.searches import typical_variance
+from alliance_meta.core.univariate.search import typical_variance
 from alliance_meta.core.univariate.wls import make_batch, wls
 
 # The confidence distribution is tabulated between these probabilities, at this many values of tau2.

@@ -19,7 +19,7 @@ from alliance_meta.effects.contract.vocabulary import Term, Vocabulary, plain
 from alliance_meta.effects.sheet.columns import MISSING
 from alliance_meta.effects.sheet.findings import Findings
 from alliance_meta.expressions import shown
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import did_you_mean
 
 PACKAGE = "datapackage.json"
 TYPES: dict[str, Kind] = {"string": "string", "integer": "integer", "number": "number", "boolean": "boolean"}

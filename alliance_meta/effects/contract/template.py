@@ -19,7 +19,7 @@ from alliance_meta.effects.contract.schema import CONTRACT, Column, Contract
 from alliance_meta.effects.datasets import data_root, read_resource_text
 from alliance_meta.errors import CannotRunError, InputError
 from alliance_meta.files import write_bytes
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,8 +13,7 @@ from alliance_meta._typing import Array, Mask
 from alliance_meta.core.correlations import artifacts as core
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AdaptedInputWarning, CodingError, InputError, Problem
-from alliance_meta.notes import Note, merge_notes, warn_note
-from alliance_meta.options import check_option, did_you_mean
+from alliance_meta.notes import Note, check_option, did_you_mean, merge_notes, warn_note
 from alliance_meta.tables.format import brief, fixed
 
 Given = str | float | Sequence[float] | Mapping[float, float] | None

@@ -12,7 +12,7 @@ import pandas as pd
 from alliance_meta._typing import Array, Mask
 from alliance_meta.effects.converting.rules import OTHER_NAMES, RULES, Rule
 from alliance_meta.errors import Problem
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import did_you_mean
 
 SIGNS = {"1": 1.0, "+1": 1.0, "+": 1.0, "positive": 1.0, "-1": -1.0, "-": -1.0, "−": -1.0, "negative": -1.0}
 NUMBERS = (

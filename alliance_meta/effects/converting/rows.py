@@ -17,8 +17,7 @@ from alliance_meta.effects.converting.statistic import Found, cautions, check_fo
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.errors import AdaptedInputWarning, CodingError, DroppedRowsWarning, InputError
-from alliance_meta.notes import Note, warn_note
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import Note, did_you_mean, warn_note
 
 LISTED = 5
 

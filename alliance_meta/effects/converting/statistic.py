@@ -14,9 +14,7 @@ from alliance_meta.core.correlations.conversions import LARGEST_BETA
 from alliance_meta.effects.converting.inputs import COLUMNS, Cells, missing, read_cells
 from alliance_meta.effects.converting.rules import OTHER_NAMES, RULES, Rule
 from alliance_meta.errors import CodingError, InputError, Problem
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import NotApplicable, Note, did_you_mean
 from alliance_meta.tables.format import brief, fixed
 
 NO_VARIANCE = "an odds ratio needs es_se, or es_lb and es_ub, for a variance of its own"

@@ -19,8 +19,7 @@ from alliance_meta.effects.dependent.groups import Clusters, read_clusters
 from alliance_meta.effects.studies import listed
 from alliance_meta.effects.table import EffectSizes, unique_labels
 from alliance_meta.errors import InputError
-from alliance_meta.notes import Note, merge_notes
-from alliance_meta.options import check_option
+from alliance_meta.notes import Note, check_option, merge_notes
 from alliance_meta.tables.format import brief, fixed
 
 LEAST_N = {"ZCOR": 4, "COR": 2}

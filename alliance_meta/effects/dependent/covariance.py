@@ -16,8 +16,7 @@ from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
 from alliance_meta.core.robust.clusters import IntArray, codes, stacks
 from alliance_meta.effects.dependent.groups import Grouping, grouping, numeric_column
 from alliance_meta.errors import InputError
-from alliance_meta.notes import Note
-from alliance_meta.options import PositiveDefiniteCheck, check_option, did_you_mean
+from alliance_meta.notes import Note, PositiveDefiniteCheck, check_option, did_you_mean
 
 if TYPE_CHECKING:
     from alliance_meta.effects.table import EffectSizes

@@ -18,7 +18,7 @@ from alliance_meta._typing import Array
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.effects.studies import EMPTY, FILL, STUDY, listed, plain_text, same_groups
 from alliance_meta.errors import InputError
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import did_you_mean
 
 if TYPE_CHECKING:
     from alliance_meta.effects.table import EffectSizes

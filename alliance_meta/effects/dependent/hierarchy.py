@@ -15,8 +15,7 @@ from alliance_meta.effects.dependent.groups import Clusters, read_clusters
 from alliance_meta.effects.studies import EMPTY, listed, plain_text
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import DroppedRowsWarning, InputError
-from alliance_meta.notes import Note, merge_notes, warn_note
-from alliance_meta.options import check_option, did_you_mean
+from alliance_meta.notes import Note, check_option, did_you_mean, merge_notes, warn_note
 
 Tie = Literal["error", "first", "largest-n", "smallest-v", "mean"]
 Unlisted = Literal["error", "last", "drop"]

@@ -18,8 +18,7 @@ from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.effects.sizes import escalc
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AdaptedInputWarning, CodingError, DroppedRowsWarning, InputError, Problem
-from alliance_meta.notes import Note, warn_note
-from alliance_meta.options import PositiveDefiniteCheck, SampleSizeRule, check_option, did_you_mean
+from alliance_meta.notes import Note, PositiveDefiniteCheck, SampleSizeRule, check_option, did_you_mean, warn_note
 
 # Below this many people the large-sample covariance says nothing.
 LEAST_N = 5

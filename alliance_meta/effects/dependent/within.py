@@ -14,8 +14,7 @@ from alliance_meta.effects.dependent.groups import Clusters, read_clusters
 from alliance_meta.effects.studies import listed, plain_text
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
-from alliance_meta.notes import Note, merge_notes
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import Note, did_you_mean, merge_notes
 
 # Deviations below this share of the largest value are what floating point leaves of none.
 ROUNDING = 1e-12

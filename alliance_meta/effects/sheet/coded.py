@@ -13,8 +13,7 @@ from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.sheet.missing import strays
 from alliance_meta.errors import InputError
 from alliance_meta.expressions import shown
-from alliance_meta.notes import Note
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import Note, did_you_mean
 from alliance_meta.tables.document import frame_table, html_table
 
 if TYPE_CHECKING:

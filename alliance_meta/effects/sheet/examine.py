@@ -38,8 +38,7 @@ from alliance_meta.effects.sheet.reading import Sheet, read_sheet
 from alliance_meta.effects.sheet.suspicions import suspect
 from alliance_meta.errors import CannotRunError, CodingError, Problem
 from alliance_meta.files import read_regular, sha256
-from alliance_meta.notes import Note
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import Note, did_you_mean
 
 MOST_WORDS = 8
 SHORTEST_NAME, ALIKE = 6, 0.86

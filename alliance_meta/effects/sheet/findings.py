@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 
 from alliance_meta.effects.sheet.columns import SPREADSHEET_ERRORS, DecimalMark, parse_number
 from alliance_meta.errors import Problem, Severity
-from alliance_meta.notes import Note
-from alliance_meta.options import shell_words
+from alliance_meta.notes import Note, shell_words
 from alliance_meta.tables.format import brief
 
 

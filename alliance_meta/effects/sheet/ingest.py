@@ -11,8 +11,7 @@ from pathlib import Path
 from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.effects.sheet.examine import Hold, Reading, examine
 from alliance_meta.errors import AdaptedInputWarning, CodingError, Problem, SuspiciousInputWarning
-from alliance_meta.notes import warn_note
-from alliance_meta.options import Measure, shell_words
+from alliance_meta.notes import Measure, shell_words, warn_note
 
 SUSPICION_WORDS = {
     "all-positive": "all r positive",

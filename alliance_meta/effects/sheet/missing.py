@@ -19,8 +19,7 @@ from alliance_meta.effects.sheet.columns import (
     year_number,
 )
 from alliance_meta.errors import SuspiciousInputWarning
-from alliance_meta.notes import Note, warn_note
-from alliance_meta.options import shell_words
+from alliance_meta.notes import Note, shell_words, warn_note
 
 # What spreadsheets and SPSS users write for "missing" in a column of numbers.
 NUMBER_CODES = (-9.0, -77.0, -88.0, -99.0, -888.0, -999.0, -9999.0, 88.0, 99.0, 888.0, 999.0, 9999.0, 99999.0)

@@ -14,7 +14,7 @@ from alliance_meta.effects.sheet.columns import ALIASES, LABEL_NAMES, canonical_
 from alliance_meta.effects.sheet.findings import Findings
 from alliance_meta.effects.sheet.reading import Sheet
 from alliance_meta.errors import InputError
-from alliance_meta.options import Measure, check_option, did_you_mean, shell_words
+from alliance_meta.notes import Measure, check_option, did_you_mean, shell_words
 
 VARIANCE = frozenset({"v", "vi", "var", "variance", "variances"})
 ERROR = frozenset({"se", "sei", "stderr", "std", "error", "sterr", "stde", "ste", "standarderror"})

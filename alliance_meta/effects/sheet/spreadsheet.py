@@ -15,7 +15,7 @@ from xml.parsers import expat
 
 from alliance_meta.effects.sheet.findings import Findings
 from alliance_meta.errors import CodingError, InputError, Problem
-from alliance_meta.options import did_you_mean, shell_words
+from alliance_meta.notes import did_you_mean, shell_words
 from alliance_meta.tables.format import thousands
 
 MOST_ROWS, MOST_COLUMNS = 1_048_576, 16_384

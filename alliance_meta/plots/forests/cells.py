@@ -11,8 +11,7 @@ import pandas as pd
 
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.errors import InputError
-from alliance_meta.notes import Note
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import Note, did_you_mean
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.forests.frame import COLUMNS, column_key, estimate
 from alliance_meta.plots.sheet.axis import is_correlation, to_reader

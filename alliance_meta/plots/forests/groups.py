@@ -9,7 +9,7 @@ import pandas as pd
 
 from alliance_meta.errors import InputError
 from alliance_meta.models.subgroups import SharedTau2, subgroups
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import did_you_mean
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.forests.frame import estimate
 from alliance_meta.tables.format import format_percent

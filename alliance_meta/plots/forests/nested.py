@@ -16,9 +16,7 @@ from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.effects.dependent.groups import Clusters, read_clusters
 from alliance_meta.effects.studies import listed
 from alliance_meta.errors import InputError
-from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.notes import Note, merge_notes
-from alliance_meta.options import check_level, did_you_mean
+from alliance_meta.notes import NotApplicable, Note, check_level, did_you_mean, merge_notes
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.forests.cells import (
     Columns,

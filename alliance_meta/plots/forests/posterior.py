@@ -11,8 +11,7 @@ from alliance_meta.bayes.exact.results import BayesianResults
 from alliance_meta.bayes.marginals import KINDS
 from alliance_meta.bayes.sampled.results import FAILED, SampledPosterior
 from alliance_meta.bayes.three_level.results import BayesianMultilevelResults
-from alliance_meta.notes import Note, merge_notes
-from alliance_meta.options import check_level
+from alliance_meta.notes import Note, check_level, merge_notes
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.forests.cells import (
     Columns,

@@ -9,8 +9,7 @@ import pandas as pd
 
 from alliance_meta.errors import InputError
 from alliance_meta.models.subgroups import SharedTau2
-from alliance_meta.notes import Note, merge_notes
-from alliance_meta.options import check_level, check_option
+from alliance_meta.notes import Note, check_level, check_option, merge_notes
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.forests.cells import (
     Columns,

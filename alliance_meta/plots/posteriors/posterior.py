@@ -12,7 +12,7 @@ from alliance_meta.bayes.exact.quantities import Quantities
 from alliance_meta.bayes.marginals import KINDS, TANH, Marginal, TransformedMarginal
 from alliance_meta.bayes.priors.predictions import prior_of
 from alliance_meta.errors import InputError
-from alliance_meta.options import check_option
+from alliance_meta.notes import check_option
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.sheet.axis import is_correlation, to_reader
 from alliance_meta.plots.sheet.chart import CI_BAND, POINT, Chart

@@ -11,7 +11,7 @@ from scipy import special
 from alliance_meta._typing import Array
 from alliance_meta.bayes.predictive import STATISTICS, SURPRISE, PredictiveCheck
 from alliance_meta.errors import InputError
-from alliance_meta.options import did_you_mean
+from alliance_meta.notes import did_you_mean
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.forests.layout import MARGIN
 from alliance_meta.plots.resampled_plot import histogram

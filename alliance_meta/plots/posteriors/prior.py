@@ -13,7 +13,7 @@ from alliance_meta.bayes.marginals import KINDS
 from alliance_meta.bayes.priors.predictions import ROWS, PriorPredictive
 from alliance_meta.bayes.priors.prior import EffectPrior, Prior, TauPrior
 from alliance_meta.errors import InputError
-from alliance_meta.options import check_option
+from alliance_meta.notes import check_option
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.sheet.chart import Chart
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, described, make_chart, with_r
