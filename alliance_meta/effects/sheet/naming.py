@@ -306,10 +306,11 @@ def name_columns(sheet: Sheet, options: SheetOptions, found: Findings) -> Names:
     for option, column in named.items():
         if column not in names:
             _lacks_named(sheet, option, column, found)
+    meant = {header: canonical_name(header) for header in sheet.header if header not in named.values()}
     for name in ALIASES:
         if name in wanted or name in names or name in named:
             continue
-        candidates = [h for h in sheet.header if h not in named.values() and canonical_name(h) == name]
+        candidates = [header for header, known in meant.items() if known == name]
         candidates.sort(key=lambda header: rank_of(header, name))
         if len(candidates) > 1 and name in ("r", "n"):
             _ambiguous(sheet, name, candidates, found)
@@ -360,7 +361,6 @@ def _report_lacking(sheet: Sheet, options: SheetOptions, there: set[str], found:
     """Report the columns without which there is no effect, with those that could be meant."""
     ambiguous = {problem.value for problem in found.problems if problem.kind == "ambiguous-column"}
     said = [option for option in ("yi", *SECONDS) if option in options.named]
-    suggested = suggest(sheet)
     if said:
         if all(options.named[option] in there for option in said):
             _lacks_other_half(sheet, said, found)
@@ -370,6 +370,9 @@ def _report_lacking(sheet: Sheet, options: SheetOptions, there: set[str], found:
         for name, option in (("r", "ri"), ("n", "ni"))
         if option not in options.named and name not in there and name not in ambiguous
     ]
+    if not lacking:
+        return
+    suggested = suggest(sheet)
     # Where finished effects seem to be there, one line says it all.
     for place, name in enumerate(lacking[:1] if suggested.finished else lacking):
         _lacks(sheet, name, suggested, found, first=place == 0)
