@@ -246,11 +246,7 @@ def _check_swallowed(row: int, cells: list[str], separator: str, found: Findings
 
 
 def _assemble(
-    records: Sequence[Record],
-    source: str,
-    found: Findings,
-    known: Callable[[str], str | None],
-    separator: str,
+    records: Sequence[Record], source: str, found: Findings, known: Callable[[str], str | None], separator: str
 ) -> Sheet:
     first = [cells for _, cells in records[:HEADER_SEARCH_ROWS]]
     place = _header_place(first, known)
