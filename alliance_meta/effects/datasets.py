@@ -20,16 +20,7 @@ from alliance_meta.errors import CannotRunError, InputError, Problem
 from alliance_meta.files import sha256, write_bytes
 from alliance_meta.notes import did_you_mean
 
-KIND_ORDER = (
-    "relationship",
-    "alliance",
-    "dependent",
-    "not-poolable",
-    "validation",
-    "synthetic",
-    "published",
-    "claims",
-)
+KIND_ORDER = ("relationship", "alliance", "dependent", "not-poolable", "validation", "synthetic", "published", "claims")
 # Under the GPL: part of the repository, not of the installed package, which can so be passed on under BSD and CC0.
 NOT_INSTALLED = (
     "cohen1981",

@@ -330,14 +330,7 @@ def _wrap(frame: pd.DataFrame, missing: Any) -> CodedTable:
 
 
 def _numbers(
-    frame: pd.DataFrame,
-    r_name: str,
-    n_name: str,
-    labels: tuple[str, ...],
-    lines: Any,
-    *,
-    measure: str,
-    source: str,
+    frame: pd.DataFrame, r_name: str, n_name: str, labels: tuple[str, ...], lines: Any, *, measure: str, source: str
 ) -> tuple[Array, Array, Mask]:
     problems: list[Problem] = []
     r = _column(frame[r_name], lines, problems)

@@ -104,6 +104,8 @@ CAUTION = (
     "A verdict says what the registry's rows give, nothing more: a correlation supports no claim about causes, and a "
     "claim that is contradicted here may rest on studies that the registry does not hold."
 )
+# What a finding says, as tables and JSON have it.
+ANSWER = ("subject", "statement", "holds", "calculation", "essential")
 NOT_POOLED = "Several entries for one claim are looked at one by one and never pooled: the same studies stand in many."
 
 
@@ -145,10 +147,7 @@ class ClaimVerdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-ready values."""
-        findings = [
-            {name: getattr(one, name) for name in ("subject", "statement", "holds", "calculation", "essential")}
-            for one in self.findings
-        ]
+        findings = [{name: getattr(one, name) for name in ANSWER} for one in self.findings]
         names = ("claim_id", "claim", "kind", "verdict", "reason", "remark")
         return {**{name: getattr(self, name) for name in names}, "ids": list(self.ids), "findings": findings}
 
@@ -196,20 +195,11 @@ class ClaimsAudit(Result):
         import pandas as pd
 
         rows = [
-            [
-                one.claim_id,
-                step.subject,
-                step.statement,
-                step.holds,
-                step.calculation,
-                step.essential,
-                "; ".join(step.ids),
-            ]
+            [one.claim_id, *(getattr(step, name) for name in ANSWER), "; ".join(step.ids)]
             for one in self.verdicts
             for step in one.findings
         ]
-        names = ["claim_id", "subject", "statement", "holds", "calculation", "essential", "entries"]
-        return pd.DataFrame(rows, columns=names)
+        return pd.DataFrame(rows, columns=["claim_id", *ANSWER, "entries"])
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-ready values."""

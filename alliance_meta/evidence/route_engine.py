@@ -385,10 +385,7 @@ def _rve(sample: Sample, group: str, rho: float | None) -> Iterator[tuple[Route,
     method = "HIER" if rho is None else "CORR"
     yield replace(sample.stem, model="rve", random=group, rho=rho, method=method, test="t"), [{}]
     if rho in (None, 0.8):
-        yield (
-            replace(sample.stem, model="rve", random=group, rho=rho, method=method, test="t", small=False),
-            [{}],
-        )
+        yield (replace(sample.stem, model="rve", random=group, rho=rho, method=method, test="t", small=False), [{}])
 
 
 def _fit(sample: Sample, route: Route, level: float) -> Any:

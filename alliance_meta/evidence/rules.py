@@ -26,32 +26,20 @@ from alliance_meta.evidence.rules_estimate import (
 )
 from alliance_meta.tables.format import brief
 
+POSITIVE = (0.0, np.inf)
 BOUNDS: dict[str, tuple[float, float]] = {
     "r": (-1.0, 1.0),
-    "p": (0.0, 1.0),
-    "QEp": (0.0, 1.0),
-    "QMp": (0.0, 1.0),
-    "se": (0.0, np.inf),
-    "QE": (0.0, np.inf),
-    "QM": (0.0, np.inf),
-    "F": (0.0, np.inf),
-    "chi2": (0.0, np.inf),
+    **dict.fromkeys(("p", "QEp", "QMp"), (0.0, 1.0)),
+    **dict.fromkeys(("se", "QE", "QM", "F", "chi2"), POSITIVE),
     "I2": (0.0, 100.0),
-    "H2": (0.0, np.inf),
-    "tau2": (0.0, np.inf),
-    "tau": (0.0, np.inf),
+    **dict.fromkeys(("H2", "tau2", "tau"), POSITIVE),
     "r2": (0.0, 100.0),
-    "k": (1.0, np.inf),
-    "n_effects": (1.0, np.inf),
-    "N": (1.0, np.inf),
-    "QEdf": (0.0, np.inf),
-    "QMdf": (0.0, np.inf),
-    "df": (0.0, np.inf),
-    "df2": (0.0, np.inf),
+    **dict.fromkeys(("k", "n_effects", "N"), (1.0, np.inf)),
+    **dict.fromkeys(("QEdf", "QMdf", "df", "df2"), POSITIVE),
 }
 # An estimate and its limits, by metric.
-OF_EFFECT = dict.fromkeys(("r", "ρ"), (-1.0, 1.0)) | dict.fromkeys(LOG_METRICS, (0.0, np.inf))
-SAYS = {(0.0, np.inf): "0 or more", (1.0, np.inf): "1 or more"}
+OF_EFFECT = dict.fromkeys(("r", "ρ"), (-1.0, 1.0)) | dict.fromkeys(LOG_METRICS, POSITIVE)
+SAYS = {POSITIVE: "0 or more", (1.0, np.inf): "1 or more"}
 
 
 def possible(result: PrintedResult) -> Iterator[Check | None]:

@@ -140,14 +140,7 @@ def symmetric(result: PrintedResult) -> Check | None:
     readings = [read(words("symmetric", scale.words), mid, estimate) for scale, mid in middles if mid is not None]
     mend = "only an interval that is not symmetric by construction (bootstrap, profile likelihood) could have these"
     given = f"interval {result.interval()}"
-    return judge(
-        result,
-        "estimate amid its interval",
-        given=given,
-        target=("estimate",),
-        readings=readings,
-        mend=mend,
-    )
+    return judge(result, "estimate amid its interval", given=given, target=("estimate",), readings=readings, mend=mend)
 
 
 def lies_between(lower: Range, estimate: Range, upper: Range) -> bool:

@@ -18,6 +18,7 @@ from alliance_meta.core.correlations import conversions as two
 from alliance_meta.core.correlations.pearson import r_to_z, z_to_r
 from alliance_meta.effects import conversions
 from alliance_meta.errors import AllianceMetaWarning, InputError
+from tests import inverses
 
 correlations = st.floats(-0.98, 0.98).filter(lambda r: abs(r) > 1e-6)
 sizes = st.integers(5, 5000)
@@ -30,15 +31,15 @@ def back(there, r, *rest):
 
 @given(correlations, sizes)
 def test_r_to_t_and_back(r, n):
-    t = one.r_to_t(np.float64(r), n - 2)
+    t = inverses.r_to_t(np.float64(r), n - 2)
     back(lambda t: one.from_t(t, np.float64(n - 2)).r, r, t)
     back(lambda F: one.from_f(F, np.float64(n - 2), np.sign(r)).r, r, t**2)
-    back(lambda t: one.r_to_t(one.t_to_r(t, n - 2), n - 2), float(t), t)
+    back(lambda t: inverses.r_to_t(one.t_to_r(t, n - 2), n - 2), float(t), t)
 
 
 @given(st.floats(-0.9, 0.9).filter(lambda r: abs(r) > 1e-3), st.integers(5, 200))
 def test_r_to_p_and_back(r, n):
-    t = float(one.r_to_t(np.float64(r), n - 2))
+    t = float(inverses.r_to_t(np.float64(r), n - 2))
     for tails, p in ((2, 2 * stats.t.sf(abs(t), n - 2)), (1, stats.t.sf(abs(t), n - 2))):
         if p > 1e-290:
             found = one.from_p(np.float64(p), np.float64(n - 2), np.sign(r), np.float64(tails))
@@ -48,28 +49,28 @@ def test_r_to_p_and_back(r, n):
 @given(correlations, sizes, sizes)
 def test_r_to_d_and_back_for_groups_of_any_size(r, n1, n2):
     h = two.split_factor(np.float64(n1), np.float64(n2))
-    d = two.r_to_d(np.float64(r), h)
+    d = inverses.r_to_d(np.float64(r), h)
     back(lambda d: two.d_to_r(d, h), r, d)
-    assert float(two.r_to_d(np.float64(r), 4.0)) == pytest.approx(2 * r / np.sqrt(1 - r**2), rel=1e-12)
+    assert float(inverses.r_to_d(np.float64(r), 4.0)) == pytest.approx(2 * r / np.sqrt(1 - r**2), rel=1e-12)
 
 
 @given(correlations, sizes, st.sampled_from([two.LOGISTIC_SD, two.COX]))
 def test_r_to_odds_ratio_and_back(r, n, scale):
     n1 = n2 = np.float64(n)
-    log_or = scale * two.r_to_d(np.float64(r), two.split_factor(n1, n2))
+    log_or = scale * inverses.r_to_d(np.float64(r), two.split_factor(n1, n2))
     back(lambda x: two.from_log_odds(x, n1, n2, np.float64(0.2), scale=scale).r, r, log_or)
 
 
 @given(correlations, sizes)
 def test_rank_correlations_and_back(r, n):
     n = np.float64(n)
-    back(lambda rho: one.from_spearman(rho, n).r, r, one.r_to_spearman(np.float64(r)))
-    back(lambda tau: one.from_kendall(tau, n + 1).r, r, one.r_to_kendall(np.float64(r)))
+    back(lambda rho: one.from_spearman(rho, n).r, r, inverses.r_to_spearman(np.float64(r)))
+    back(lambda tau: one.from_kendall(tau, n + 1).r, r, inverses.r_to_kendall(np.float64(r)))
 
 
 @given(correlations, sizes, sizes, shares, shares)
 def test_extreme_groups_and_back(r, n1, n2, upper, lower):
-    d = two.extreme_groups_d(np.float64(r), n1, n2, upper, lower)
+    d = inverses.extreme_groups_d(np.float64(r), n1, n2, upper, lower)
     back(lambda d: two.from_extreme_groups(d, n1, n2, upper, lower).r, r, d)
 
 

@@ -12,6 +12,7 @@ import alliance_meta as am
 from alliance_meta.core.correlations import meaning as core
 from alliance_meta.errors import InputError
 from alliance_meta.evidence.meanings import CONVERTERS
+from tests import inverses
 from tests.tolerances import CLOSED_FORM, ITERATIVE, printed
 
 CORRELATIONS = st.floats(-0.95, 0.95)
@@ -19,21 +20,21 @@ CORRELATIONS = st.floats(-0.95, 0.95)
 
 @given(CORRELATIONS, st.floats(0.1, 0.9))
 def test_r_to_d_and_back(r, share) -> None:
-    assert core.d_to_r(core.r_to_d(r, share=share), share=share) == pytest.approx(r, rel=CLOSED_FORM, abs=1e-15)
+    assert inverses.d_to_r(core.r_to_d(r, share=share), share=share) == pytest.approx(r, rel=CLOSED_FORM, abs=1e-15)
 
 
 @given(CORRELATIONS)
 def test_every_other_conversion_and_back(r) -> None:
     d = core.r_to_d(r)
     near = {"rel": 1e-8, "abs": 1e-12}
-    assert core.odds_ratio_to_d(core.d_to_odds_ratio(d)) == pytest.approx(d, **near)
-    assert core.besd_to_r(core.besd(r)) == pytest.approx(r, **near)
-    assert core.pairs_to_r(core.pairs(r)) == pytest.approx(r, **near)
-    assert core.common_language_to_d(core.common_language(d)) == pytest.approx(d, **near)
-    assert core.u3_to_d(core.u3(d)) == pytest.approx(d, **near)
-    assert core.overlap_to_d(core.overlap(d)) == pytest.approx(abs(d), **near)
+    assert inverses.odds_ratio_to_d(core.d_to_odds_ratio(d)) == pytest.approx(d, **near)
+    assert inverses.besd_to_r(core.besd(r)) == pytest.approx(r, **near)
+    assert inverses.pairs_to_r(core.pairs(r)) == pytest.approx(r, **near)
+    assert inverses.common_language_to_d(core.common_language(d)) == pytest.approx(d, **near)
+    assert inverses.u3_to_d(core.u3(d)) == pytest.approx(d, **near)
+    assert inverses.overlap_to_d(core.overlap(d)) == pytest.approx(abs(d), **near)
     if abs(r) > 1e-6:
-        assert core.needed_to_d(core.needed(d)) == pytest.approx(d, **near)
+        assert inverses.needed_to_d(core.needed(d)) == pytest.approx(d, **near)
 
 
 def test_values_printed_elsewhere() -> None:

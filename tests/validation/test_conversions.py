@@ -8,6 +8,7 @@ from scipy import stats
 
 from alliance_meta.core.correlations import conversions as one
 from alliance_meta.core.correlations import conversions as two
+from tests import inverses
 
 pytestmark = pytest.mark.slow
 
@@ -61,7 +62,7 @@ def test_extreme_groups(rng, upper, lower):
 
 def test_a_real_dichotomy(rng):
     n1, n2 = 30, 70
-    delta = two.r_to_d(RHO, 1 / (0.3 * 0.7))
+    delta = inverses.r_to_d(RHO, 1 / (0.3 * 0.7))
     y = rng.standard_normal((REPEATS, n1 + n2))
     upper = np.zeros(y.shape, dtype=bool)
     upper[:, :n1] = True

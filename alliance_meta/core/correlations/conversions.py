@@ -43,11 +43,6 @@ def t_to_r(t: Array, df: Array) -> Array:
     return t / np.sqrt(t**2 + df)
 
 
-def r_to_t(r: Array, df: Array) -> Array:
-    """Return r sqrt(df / (1 - r^2)), the inverse of `t_to_r`."""
-    return r * np.sqrt(df / (1.0 - r**2))
-
-
 def p_to_t(p: Array, df: Array, tails: Array) -> Array:
     """Return the t with this p-value: |t| for two tails; for one tail t itself, negative where p > .5."""
     return -special.stdtrit(df, p / tails)
@@ -134,16 +129,6 @@ def from_kendall(tau: Array, n: Array) -> Converted:
     return with_delta(np.sin(np.pi * tau / 2.0), slope**2 * var)
 
 
-def r_to_spearman(r: Array) -> Array:
-    """Return the rank correlation of normal variables with correlation r, the inverse of `from_spearman`."""
-    return 6.0 / np.pi * np.arcsin(r / 2.0)
-
-
-def r_to_kendall(r: Array) -> Array:
-    """Return Kendall's tau of normal variables with correlation r, the inverse of `from_kendall`."""
-    return 2.0 / np.pi * np.arcsin(r)
-
-
 # A logistic variable has this standard deviation; Cox and Snell's 1.65 makes its slope the normal one's.
 LOGISTIC_SD = np.pi / np.sqrt(3.0)
 COX = 1.65
@@ -157,11 +142,6 @@ def split_factor(n1: Array, n2: Array) -> Array:
 def d_to_r(d: Array, h: Array) -> Array:
     """Return the point-biserial correlation d / sqrt(d^2 + h)."""
     return d / np.sqrt(d**2 + h)
-
-
-def r_to_d(r: Array, h: Array) -> Array:
-    """Return the standardised mean difference r sqrt(h) / sqrt(1 - r^2); 2r / sqrt(1 - r^2) for h = 4."""
-    return r * np.sqrt(h) / np.sqrt(1.0 - r**2)
 
 
 def g_to_d(g: Array, df: Array) -> Array:
@@ -203,11 +183,6 @@ def from_log_odds(
     """
     var = np.full_like(log_or, np.nan) if se is None else (se / scale) ** 2
     return from_d(log_or / scale, n1, n2, var)
-
-
-def log_odds_to_d(log_or: Array, *, scale: float = LOGISTIC_SD) -> Array:
-    """Return the standardised difference behind a log odds ratio."""
-    return log_or / scale
 
 
 def from_log_odds_per_sd(log_or: Array, se: Array) -> Converted:
@@ -259,13 +234,6 @@ def from_extreme_groups(d: Array, n1: Array, n2: Array, upper: Array, lower: Arr
     kappa = ((n1 - 1.0) * bend1 + (n2 - 1.0) * bend2) / (n1 + n2 - 2.0)
     total = apart**2 + kappa * d**2
     return with_delta(d / np.sqrt(total), apart**4 / total**3 * var_d(d, n1, n2))
-
-
-def extreme_groups_d(r: Array, n1: Array, n2: Array, upper: Array, lower: Array) -> Array:
-    """Return the d expected between extreme groups, the inverse of `from_extreme_groups`."""
-    (first, bend1), (second, bend2) = (_tail(share) for share in (upper, lower))
-    kappa = ((n1 - 1.0) * bend1 + (n2 - 1.0) * bend2) / (n1 + n2 - 2.0)
-    return r * (first + second) / np.sqrt(1.0 - kappa * r**2)
 
 
 def _tail(share: Array) -> tuple[Array, Array]:

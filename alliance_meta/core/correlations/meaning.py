@@ -1,6 +1,6 @@
 """What a correlation means in other words: differences between groups, odds, rates, pairs and overlaps.
 
-Pure functions on arrays, each with its inverse where one exists. `d` is the standardised difference between two
+Pure functions on arrays. `d` is the standardised difference between two
 groups whose outcomes are normal with the same spread.
 """
 
@@ -20,29 +20,14 @@ def r_to_d(r: Array, *, share: float = 0.5) -> Array:
     return r / np.sqrt(share * (1.0 - share) * (1.0 - r**2))
 
 
-def d_to_r(d: Array, *, share: float = 0.5) -> Array:
-    """Return r = d / sqrt(d^2 + 1/(p(1 - p))), the inverse of `r_to_d`."""
-    return d / np.sqrt(d**2 + 1.0 / (share * (1.0 - share)))
-
-
 def d_to_odds_ratio(d: Array) -> Array:
     """Return exp(d pi / sqrt(3)), for logistic outcomes (Hasselblad & Hedges 1995, doi:10.1037/0033-2909.117.1.167)."""
     return np.exp(LOGISTIC * d)
 
 
-def odds_ratio_to_d(odds_ratio: Array) -> Array:
-    """Return ln(OR) sqrt(3) / pi, the inverse of `d_to_odds_ratio`."""
-    return np.log(odds_ratio) / LOGISTIC
-
-
 def besd(r: Array) -> Array:
     """Return the higher of the two rates 1/2 + r/2 and 1/2 - r/2 (Rosenthal & Rubin 1982)."""
     return 0.5 + 0.5 * r
-
-
-def besd_to_r(rate: Array) -> Array:
-    """Return the difference of the two rates, the inverse of `besd`."""
-    return 2.0 * rate - 1.0
 
 
 def pairs(r: Array) -> Array:
@@ -54,11 +39,6 @@ def pairs(r: Array) -> Array:
     return 0.5 + np.arcsin(r) / np.pi
 
 
-def pairs_to_r(chance: Array) -> Array:
-    """Return sin(pi (chance - 1/2)), the inverse of `pairs`."""
-    return np.sin(np.pi * (chance - 0.5))
-
-
 def common_language(d: Array) -> Array:
     """Return the chance that a member of the one group exceeds one of the other, Phi(d / sqrt(2)).
 
@@ -67,29 +47,14 @@ def common_language(d: Array) -> Array:
     return special.ndtr(d / np.sqrt(2.0))
 
 
-def common_language_to_d(chance: Array) -> Array:
-    """Return sqrt(2) Phi^-1(chance), the inverse of `common_language`."""
-    return np.sqrt(2.0) * special.ndtri(chance)
-
-
 def u3(d: Array) -> Array:
     """Return Cohen's U3, the share of the one group above the median of the other, Phi(d)."""
     return special.ndtr(d)
 
 
-def u3_to_d(share: Array) -> Array:
-    """Return Phi^-1(share), the inverse of `u3`."""
-    return special.ndtri(share)
-
-
 def overlap(d: Array) -> Array:
     """Return the area that two normal densities of the same spread share, 2 Phi(-|d|/2)."""
     return 2.0 * special.ndtr(-0.5 * np.abs(d))
-
-
-def overlap_to_d(area: Array) -> Array:
-    """Return the size of d with this overlap, the inverse of `overlap` but for the sign."""
-    return -2.0 * special.ndtri(0.5 * area)
 
 
 def needed(d: Array) -> Array:
@@ -98,11 +63,6 @@ def needed(d: Array) -> Array:
     Kraemer & Kupfer (2006, doi:10.1016/j.biopsych.2005.09.014).
     """
     return _reciprocal(2.0 * common_language(d) - 1.0)
-
-
-def needed_to_d(number: Array) -> Array:
-    """Return the inverse of `needed`."""
-    return common_language_to_d(0.5 + 0.5 / number)
 
 
 def needed_at(d: Array, rate: float) -> Array:

@@ -118,13 +118,7 @@ def _both(rows: int) -> list[Note]:
 
 
 def _filled(
-    frame: pd.DataFrame,
-    cells: Cells,
-    found: Found,
-    reported: Mask,
-    *,
-    r_name: str,
-    n_name: str,
+    frame: pd.DataFrame, cells: Cells, found: Found, reported: Mask, *, r_name: str, n_name: str
 ) -> pd.DataFrame:
     done = np.isfinite(found[0])
     rows = cells.rows[done]

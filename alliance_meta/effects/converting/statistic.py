@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -132,16 +132,8 @@ class Conversion:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
-        return {
-            "es_type": self.es_type,
-            "es_calc": self.es_calc,
-            "inputs": dict(self.inputs),
-            **{name: getattr(self, name) for name in ("r", "r_var", "z", "z_var", "n")},
-            "r_type": self.r_type,
-            "formula": self.formula,
-            "source": self.source,
-            "notes": [note.to_dict() for note in self.notes],
-        }
+        own = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {**own, "inputs": dict(self.inputs), "notes": [note.to_dict() for note in self.notes]}
 
     def __str__(self) -> str:
         given = ", ".join(f"{name} = {value:g}" for name, value in self.inputs.items())

@@ -416,11 +416,7 @@ def aggregate(
     step = f"aggregate cluster={clusters.name}, how={way}, {assumed}: k = {effects.k} to {clusters.n}"
     said = [_summary(effects, clusters, how if not equal else "mean", assumed), *notes, *_negative(clusters, lowest)]
     return replace(
-        out,
-        yi=yi,
-        vi=vi,
-        provenance=effects.provenance.after(step),
-        notes=merge_notes(effects.notes, said, more),
+        out, yi=yi, vi=vi, provenance=effects.provenance.after(step), notes=merge_notes(effects.notes, said, more)
     )
 
 

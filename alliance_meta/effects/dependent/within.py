@@ -105,10 +105,7 @@ def split_within(effects: EffectSizes, column: str, *, cluster: Any = "study_id"
     step = f"split_within {column} by {clusters.name}" + (f", reference {base}" if base is not None else "")
     notes = _notes(effects, column, clusters, varying, known, list(new), base)
     return replace(
-        effects,
-        _moderators=frame,
-        provenance=effects.provenance.after(step),
-        notes=merge_notes(effects.notes, notes),
+        effects, _moderators=frame, provenance=effects.provenance.after(step), notes=merge_notes(effects.notes, notes)
     )
 
 

@@ -127,10 +127,7 @@ def _decode_wide(data: bytes, source: str, found: Findings) -> str | None:
     """Recognise UTF-16 without a mark by the zero that every second byte then is."""
     sample = data[:4096]
     half = max(1, len(sample) // 2)
-    for codec, zeros, others in (
-        ("utf-16-le", sample[1::2], sample[0::2]),
-        ("utf-16-be", sample[0::2], sample[1::2]),
-    ):
+    for codec, zeros, others in (("utf-16-le", sample[1::2], sample[0::2]), ("utf-16-be", sample[0::2], sample[1::2])):
         if zeros.count(0) > 0.7 * half and others.count(0) < 0.1 * half:
             return _decode_as(data, codec, "UTF-16", source, found)
     return None
@@ -171,9 +168,7 @@ def _decode_fallback(data: bytes, error: UnicodeDecodeError, source: str, found:
     if cut_off or whole >= broken:
         what = "the file ends inside a character" if cut_off else "bytes that are not UTF-8 in a file that otherwise is"
         raise _refuse(
-            source,
-            f"line {line}: {what}: damaged or cut off; save the sheet again as CSV (UTF-8)",
-            "encoding",
+            source, f"line {line}: {what}: damaged or cut off; save the sheet again as CSV (UTF-8)", "encoding"
         )
     guess = _east_asian(data)
     if guess is not None:

@@ -16,80 +16,33 @@ from alliance_meta.effects.sheet.reading import Sheet
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Measure, check_option, did_you_mean, shell_words
 
-VARIANCE = frozenset({"v", "vi", "var", "variance", "variances"})
-ERROR = frozenset({"se", "sei", "stderr", "std", "error", "sterr", "stde", "ste", "standarderror"})
-FISHER = frozenset({"z", "zr", "zi", "zcor", "fisher", "fishers", "fisherz", "fz", "rz"})
-CORRELATION = frozenset({"r", "ri", "cor", "corr", "correlation", "correlations", "pearson", "rho", "rs", "spearman"})
-EFFECT = FISHER | {
-    *("yi", "y", "te", "es", "effect", "effects", "g", "d", "smd", "md", "hedges", "hedge", "cohen", "estimate", "est"),
-    *(
-        "dppc",
-        "lnrr",
-        "lnor",
-        "logor",
-        "lor",
-        "logrr",
-        "lrr",
-        "rom",
-        "diff",
-        "difference",
-        "b",
-        "beta",
-        "di",
-        "gi",
-        "effectsize",
-    ),
-}
-# Other statistics, and what is whole or small without being a sample size or a correlation.
-OTHER = frozenset(
-    {
-        *(
-            "p",
-            "pval",
-            "pvalue",
-            "t",
-            "tval",
-            "f",
-            "chi",
-            "chisq",
-            "chi2",
-            "r2",
-            "rsq",
-            "rsquared",
-            "i2",
-            "tau",
-            "tau2",
-        ),
-        *("q", "df", "alpha", "weight", "weights", "w", "ci", "lb", "ub", "lower", "upper", "low", "high", "sd", "sig"),
-        *("reliability", "rel", "icc", "kappa", "mean", "m", "zval", "prop", "proportion", "percent", "rate"),
-        *(
-            "score",
-            "id",
-            "age",
-            "year",
-            "week",
-            "weeks",
-            "session",
-            "sessions",
-            "page",
-            "items",
-            "se2",
-            "sq",
-            "squared",
-        ),
-    }
-)
-SIZE = frozenset(
-    {
-        *("n", "ni", "ntotal", "ntot", "nobs", "size", "samplesize", "participants", "people", "persons"),
-        *("subjects", "clients", "patients", "respondents", "dyads", "pairs", "cases", "observations"),
-    }
-)
-YEARS = (1900, 2100)
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+VARIANCE = _set("v vi var variance variances")
+ERROR = _set("se sei stderr std error sterr stde ste standarderror")
+FISHER = _set("z zr zi zcor fisher fishers fisherz fz rz")
+CORRELATION = _set("r ri cor corr correlation correlations pearson rho rs spearman")
 # Names of effects that say nothing of their kind; those of differences; those of one arm of a trial.
-NEUTRAL = frozenset({"es", "effect", "effects", "effectsize", "estimate", "est"})
+NEUTRAL = _set("es effect effects effectsize estimate est")
 DIFFERENCE = re.compile(r"cohen|hedge|smd|odds|ratio")
 ARM = re.compile(r"[0-9]|group|control|ctrl|treat|trt|exp")
+EFFECT = FISHER | NEUTRAL | _set(
+    "yi y te g d smd md hedges hedge cohen dppc lnrr lnor logor lor logrr lrr rom diff difference b beta di gi"
+)  # fmt: skip
+# Other statistics, and what is whole or small without being a sample size or a correlation.
+OTHER = _set(
+    "p pval pvalue t tval f chi chisq chi2 r2 rsq rsquared i2 tau tau2 q df alpha weight weights w ci lb ub lower "
+    "upper low high sd sig reliability rel icc kappa mean m zval prop proportion percent rate score id age year week "
+    "weeks session sessions page items se2 sq squared"
+)
+SIZE = _set(
+    "n ni ntotal ntot nobs size samplesize participants people persons subjects clients patients respondents dyads "
+    "pairs cases observations"
+)
+YEARS = (1900, 2100)
 
 
 @dataclass(frozen=True)
@@ -306,10 +259,11 @@ def name_columns(sheet: Sheet, options: SheetOptions, found: Findings) -> Names:
     for option, column in named.items():
         if column not in names:
             _lacks_named(sheet, option, column, found)
+    meant = {header: canonical_name(header) for header in sheet.header if header not in named.values()}
     for name in ALIASES:
         if name in wanted or name in names or name in named:
             continue
-        candidates = [h for h in sheet.header if h not in named.values() and canonical_name(h) == name]
+        candidates = [header for header, known in meant.items() if known == name]
         candidates.sort(key=lambda header: rank_of(header, name))
         if len(candidates) > 1 and name in ("r", "n"):
             _ambiguous(sheet, name, candidates, found)
@@ -360,7 +314,6 @@ def _report_lacking(sheet: Sheet, options: SheetOptions, there: set[str], found:
     """Report the columns without which there is no effect, with those that could be meant."""
     ambiguous = {problem.value for problem in found.problems if problem.kind == "ambiguous-column"}
     said = [option for option in ("yi", *SECONDS) if option in options.named]
-    suggested = suggest(sheet)
     if said:
         if all(options.named[option] in there for option in said):
             _lacks_other_half(sheet, said, found)
@@ -370,6 +323,9 @@ def _report_lacking(sheet: Sheet, options: SheetOptions, there: set[str], found:
         for name, option in (("r", "ri"), ("n", "ni"))
         if option not in options.named and name not in there and name not in ambiguous
     ]
+    if not lacking:
+        return
+    suggested = suggest(sheet)
     # Where finished effects seem to be there, one line says it all.
     for place, name in enumerate(lacking[:1] if suggested.finished else lacking):
         _lacks(sheet, name, suggested, found, first=place == 0)

@@ -168,9 +168,12 @@ def _plain_rows(sample: str, separator: str) -> Iterator[list[str]]:
 def _spaced_rows(text: str) -> Iterator[Record]:
     """Yield the rows of a table whose cells are separated by spaces, as R's ``write.table`` and prints have them."""
     for line, row in enumerate(text.splitlines(), 1):
-        cells = re.findall(r'"((?:[^"]|"")*)"(?=\s|\Z)|(\S+)', row)
+        cells = row.split()
+        if '"' in row:
+            found = re.findall(r'"((?:[^"]|"")*)"(?=\s|\Z)|(\S+)', row)
+            cells = [plain or quoted.replace('""', '"') for quoted, plain in found]
         if cells:
-            yield line, [plain or quoted.replace('""', '"') for quoted, plain in cells]
+            yield line, cells
 
 
 def _is_spaced(sample: str, known: Callable[[str], str | None]) -> bool:
@@ -243,11 +246,7 @@ def _check_swallowed(row: int, cells: list[str], separator: str, found: Findings
 
 
 def _assemble(
-    records: Sequence[Record],
-    source: str,
-    found: Findings,
-    known: Callable[[str], str | None],
-    separator: str,
+    records: Sequence[Record], source: str, found: Findings, known: Callable[[str], str | None], separator: str
 ) -> Sheet:
     first = [cells for _, cells in records[:HEADER_SEARCH_ROWS]]
     place = _header_place(first, known)
@@ -304,12 +303,11 @@ def _with_row_names(header: list[str], rows: Sequence[Record], separator: str) -
 
 def _is_data(header: list[str], rows: Sequence[Record]) -> bool:
     """Tell a row of data that stands where the names should: numbers above columns of numbers."""
-    numbers = [
-        place
-        for place, cell in enumerate(header)
-        if number_of(cell) is not None
-        and all(number_of(cells[place].strip()) is not None for _, cells in rows if place < len(cells) and cells[place])
-    ]
+    numbers = []
+    for place in [place for place, cell in enumerate(header) if number_of(cell) is not None]:
+        below = {cells[place] for _, cells in rows if place < len(cells)} - {""}
+        if all(number_of(cell.strip()) is not None for cell in below):
+            numbers.append(place)
     return 2 * len(numbers) >= sum(map(bool, header)) and (len(numbers) > 1 or len(header) < 3) and bool(numbers)
 
 

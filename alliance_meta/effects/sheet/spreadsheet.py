@@ -6,7 +6,7 @@ import io
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
@@ -302,15 +302,22 @@ class _Book:
 
     def __init__(self, data: bytes) -> None:
         from openpyxl.reader.excel import ExcelReader
-        from openpyxl.styles.stylesheet import apply_stylesheet
+        from openpyxl.styles.stylesheet import Stylesheet
+        from openpyxl.xml.constants import ARC_STYLE
+        from openpyxl.xml.functions import fromstring
 
         # Without the reader's own step through the sheets, which counts on what they say of their size.
         reader = ExcelReader(io.BytesIO(data), read_only=True, data_only=True, keep_links=False)
         reader.read_manifest()
         reader.read_strings()
         reader.read_workbook()
-        apply_stylesheet(reader.archive, reader.wb)
-        self.archive, self.book, self.words = reader.archive, reader.wb, reader.shared_strings
+        self.archive, self.epoch, self.words = reader.archive, reader.wb.epoch, reader.shared_strings
+        # Which styles of cells are those of a day or a time, and of a duration.
+        self.days: Collection[int] = ()
+        self.durations: Collection[int] = ()
+        if ARC_STYLE in reader.valid_files:
+            styles = Stylesheet.from_tree(fromstring(self.archive.read(ARC_STYLE)))
+            self.days, self.durations = styles.date_formats, styles.timedelta_formats
         self.pages: dict[str, str] = {
             page.name: link.target
             for page, link in reader.parser.find_sheets()
@@ -327,10 +334,10 @@ class _Book:
         """Return the text of a number in a cell that is formatted as a date or a time, else None."""
         from openpyxl.utils.datetime import from_excel
 
-        duration = style in self.book._timedelta_formats
-        if not duration and style not in self.book._date_formats:
+        duration = style in self.durations
+        if not duration and style not in self.days:
             return None
-        return date_as_text(from_excel(number, self.book.epoch, timedelta=duration))
+        return date_as_text(from_excel(number, self.epoch, timedelta=duration))
 
 
 def _choose(book: _Book, has_columns: Header, source: str) -> str:
