@@ -21,8 +21,8 @@ from alliance_meta.core.bayes.two_level import ExactPosterior, log_posterior
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import Scale, check_level, check_option
+from alliance_meta.results.coefficients import Interval
 from alliance_meta.results.fit import Fit
-from alliance_meta.results.teststats import Interval
 from alliance_meta.tables.format import fixed, fixed_interval, level_text
 
 IntervalKind = Literal["eti", "hdi"]

@@ -18,11 +18,12 @@ from alliance_meta.core.bayes.predictive import Errors, check_statistics, replic
 from alliance_meta.core.robust.clusters import stacks
 from alliance_meta.core.three_level.posterior import MultilevelPosterior
 from alliance_meta.effects.table import EffectSizes
+from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.result import Result
-from alliance_meta.results.export import columns_of, plain
+from alliance_meta.results.fit import columns_of
 from alliance_meta.tables.document import Document, Kind, table_of
 from alliance_meta.tables.format import fixed
 

@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 
 from alliance_meta.core.univariate.henmi_copas import henmi_copas
+from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import check_level
 from alliance_meta.result import Result
-from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.tables.document import Document, table_of
 from alliance_meta.tables.format import fixed, level_text

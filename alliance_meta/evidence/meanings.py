@@ -11,11 +11,11 @@ import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.core.correlations import meaning as core
+from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.result import Result
-from alliance_meta.results.export import plain
 from alliance_meta.tables.document import Document, Table
 from alliance_meta.tables.format import brief, fixed
 

@@ -20,8 +20,8 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_option, did_you_mean
 from alliance_meta.result import Result
+from alliance_meta.results.coefficients import WaldTest
 from alliance_meta.results.random_effects import RandomEffectsResults
-from alliance_meta.results.teststats import WaldTest
 from alliance_meta.results.wording import line_of_test
 from alliance_meta.tables.document import Document, Kind, table_of
 from alliance_meta.tables.format import brief

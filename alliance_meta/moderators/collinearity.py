@@ -11,12 +11,12 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.design import INTERCEPT
+from alliance_meta.encoding import plain
 from alliance_meta.errors import DesignError, InputError
 from alliance_meta.moderators.grid import moderated
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.result import Result
-from alliance_meta.results.export import plain
 from alliance_meta.results.fit import Fit
 from alliance_meta.tables.document import Document, table_of
 

@@ -11,12 +11,13 @@ import pandas as pd
 from alliance_meta._typing import Array, Mask
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
+from alliance_meta.encoding import plain
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import Tau2Method, Test
 from alliance_meta.result import Result
 from alliance_meta.results import wording
-from alliance_meta.results.export import plain, records_of
+from alliance_meta.results.fit import records_of
 from alliance_meta.tables.document import Document, Kind, table_of
 from alliance_meta.tables.format import fixed, level_text
 

@@ -11,13 +11,13 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.effects.provenance import Provenance
+from alliance_meta.encoding import plain
 from alliance_meta.moderators.grid import Weights, averages, interaction_note, label, missing_note, moderated
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import Scale, check_level, check_option
 from alliance_meta.result import Result
-from alliance_meta.results.export import plain, records_of
-from alliance_meta.results.fit import Fit
+from alliance_meta.results.fit import Fit, records_of
 from alliance_meta.tables.document import Document, table_of
 from alliance_meta.tables.format import brief, level_text
 

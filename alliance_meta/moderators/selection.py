@@ -19,13 +19,14 @@ from alliance_meta.core.univariate.fit import UnivariateFit, fit_univariate
 from alliance_meta.design import Design, design_of
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
+from alliance_meta.encoding import plain
 from alliance_meta.errors import AllianceMetaWarning, DesignError, DroppedRowsWarning, InputError
 from alliance_meta.formulas import parse_formula
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, warn_note
 from alliance_meta.options import check_level, check_option
 from alliance_meta.result import Result
-from alliance_meta.results.export import plain, records_of
+from alliance_meta.results.fit import records_of
 from alliance_meta.tables.document import Document, Kind, cut, table_of
 from alliance_meta.tables.format import level_text
 

@@ -13,8 +13,8 @@ from alliance_meta.errors import InputError
 from alliance_meta.options import did_you_mean
 from alliance_meta.reporting.coefficients import Table, column
 from alliance_meta.reporting.evidence import citations
-from alliance_meta.reporting.numbers import Quantity, note_quantities, quantity
 from alliance_meta.reporting.spec import Claims, Consistency, Item
+from alliance_meta.reporting.writing import Quantity, note_quantities, quantity
 from alliance_meta.tables.format import MINUS, fixed
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import did_you_mean
 from alliance_meta.reporting.fitted import Fitted
-from alliance_meta.reporting.numbers import Quantity, quantity
 from alliance_meta.reporting.spec import Item
+from alliance_meta.reporting.writing import Quantity, quantity
 
 if TYPE_CHECKING:
     from alliance_meta.effects.sheet.coded import CodedTable

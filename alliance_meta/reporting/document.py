@@ -11,17 +11,17 @@ from alliance_meta.encoding import plain
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.files import sha256
 from alliance_meta.options import did_you_mean
-from alliance_meta.reporting import appendix, evidence, prose
+from alliance_meta.reporting import appendix, evidence, writing
 from alliance_meta.reporting.checks import refuse
 from alliance_meta.reporting.coefficients import Table, caption, column, effect_columns, ends
 from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.fitting import run_analysis
 from alliance_meta.reporting.html import is_large
 from alliance_meta.reporting.made import named_by
-from alliance_meta.reporting.numbers import FORMATS, Quantity
 from alliance_meta.reporting.pieces import Pieces, read_pieces
 from alliance_meta.reporting.spec import PIECE_TABLES, Declaration, Item
 from alliance_meta.reporting.tables import MAKERS
+from alliance_meta.reporting.writing import FORMATS, Quantity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -377,7 +377,7 @@ def _unknown_placeholders(
 ) -> list[str]:
     problems: dict[str, None] = {}
     for text in texts:
-        for placeholder in prose.placeholders(text):
+        for placeholder in writing.placeholders(text):
             problem = _check_placeholder(placeholder, quantities, references)
             if problem:
                 problems[problem] = None

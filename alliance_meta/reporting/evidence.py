@@ -13,9 +13,8 @@ from alliance_meta.effects.provenance import Provenance
 from alliance_meta.reporting.coefficients import Table, column, plain_value
 from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.fitting import located
-from alliance_meta.reporting.numbers import Quantity, note_quantities, quantity
-from alliance_meta.reporting.prose import escape
 from alliance_meta.reporting.spec import Item, Umbrella
+from alliance_meta.reporting.writing import Quantity, escape, note_quantities, quantity
 from alliance_meta.tables.format import MINUS
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
 from alliance_meta.errors import InputError
 from alliance_meta.options import Measure
-from alliance_meta.reporting.numbers import Quantity, quantity
 from alliance_meta.reporting.spec import Analysis, AnalysisKind, TableKind
+from alliance_meta.reporting.writing import Quantity, quantity
 from alliance_meta.tables.format import format_level
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from alliance_meta.reporting import prose
-from alliance_meta.reporting.numbers import reason, show
+from alliance_meta.reporting import writing
+from alliance_meta.reporting.writing import reason, show
 from alliance_meta.tables.document import Table, html_table
 from alliance_meta.tables.format import NOT_AVAILABLE, fixed, format_count, format_interval, format_weight
 
@@ -136,7 +136,7 @@ def make_view(document: Document) -> dict[str, Any]:
         return show(entry["value"], kind or entry["format"])
 
     def words(text: str) -> str:
-        return prose.fill(text, lookup)
+        return writing.fill(text, lookup)
 
     return {
         "title": document["report"]["title"],
@@ -144,7 +144,7 @@ def make_view(document: Document) -> dict[str, Any]:
         "lang": document["report"]["lang"],
         "name": document["report"]["name"],
         "cautions": [
-            {"concerns": "; ".join(group["concerns"]), "items": [prose.inline(text) for text in group["texts"]]}
+            {"concerns": "; ".join(group["concerns"]), "items": [writing.inline(text) for text in group["texts"]]}
             for group in document["cautions"]
         ],
         "sections": [
@@ -176,13 +176,13 @@ def _blocks(
 ) -> list[dict[str, Any]]:
     kind = block["type"]
     if kind == "text":
-        return prose.blocks(words(block["text"]))
+        return writing.blocks(words(block["text"]))
     if kind == "subheading":
         return [{"type": "subheading", "text": block["text"], "id": block["id"]}]
     if kind == "code":
         return [dict(block)]
     if kind == "references":
-        return [{"type": "list", "items": [prose.inline(text) for text in block["items"]]}]
+        return [{"type": "list", "items": [writing.inline(text) for text in block["items"]]}]
     if kind == "figure":
         figure = document["figures"][block["id"]]
         return [
@@ -190,10 +190,10 @@ def _blocks(
                 "type": "figure",
                 "id": block["id"],
                 "number": numbering[block["id"]],
-                "caption": prose.inline(words(figure["caption"])),
+                "caption": writing.inline(words(figure["caption"])),
                 "title": figure["title"],
                 "description": figure["description"],
-                "notes": [prose.inline(note) for note in figure["notes"]],
+                "notes": [writing.inline(note) for note in figure["notes"]],
             }
         ]
     return [view_table(document["tables"][block["id"]], block["id"], numbering[block["id"]], words)]
@@ -222,12 +222,12 @@ def view_table(table: Mapping[str, Any], identifier: str, number: str, words: An
         "type": "table",
         "id": identifier,
         "number": number,
-        "caption": prose.inline(words(table["caption"])),
+        "caption": writing.inline(words(table["caption"])),
         "headers": [column["label"] for column in columns],
         "aligns": [column.get("align", "left") for column in columns],
         "widths": column_widths(columns, [row["cells"] for row in rows if "cells" in row]),
         "rows": rows,
-        "notes": [prose.inline(note) for note in notes],
+        "notes": [writing.inline(note) for note in notes],
     }
 
 

@@ -15,8 +15,8 @@ from alliance_meta.reporting import posterior
 from alliance_meta.reporting import statistics as shown
 from alliance_meta.reporting.coefficients import coefficient_quantities, components
 from alliance_meta.reporting.fitted import Fitted, Put, refused
-from alliance_meta.reporting.numbers import Quantity
 from alliance_meta.reporting.spec import Analysis
+from alliance_meta.reporting.writing import Quantity
 from alliance_meta.results.r_code import call, data, quoted, value
 from alliance_meta.tables.format import brief, format_r
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.reporting.coefficients import Table
-from alliance_meta.reporting.numbers import Quantity
 from alliance_meta.reporting.spec import CLAIMS, CONSISTENCY, UMBRELLA, Declaration, Item
+from alliance_meta.reporting.writing import Quantity
 
 if TYPE_CHECKING:
     import pandas as pd

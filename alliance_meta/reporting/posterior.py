@@ -11,8 +11,8 @@ from alliance_meta.bayes.hypotheses import shown
 from alliance_meta.errors import InputError
 from alliance_meta.reporting.coefficients import LEVELS, WITH_MODERATORS, Table, column, slug, stacked
 from alliance_meta.reporting.fitted import Fitted, Put
-from alliance_meta.reporting.numbers import Quantity, quantity
 from alliance_meta.reporting.spec import Item
+from alliance_meta.reporting.writing import Quantity, quantity
 from alliance_meta.tables.format import format_r
 
 if TYPE_CHECKING:

@@ -24,10 +24,9 @@ from alliance_meta.reporting.coefficients import (
     stacked,
 )
 from alliance_meta.reporting.fitted import Fitted
-from alliance_meta.reporting.numbers import Quantity
 from alliance_meta.reporting.posterior import other_priors, posterior
-from alliance_meta.reporting.prose import escape
 from alliance_meta.reporting.spec import Item
+from alliance_meta.reporting.writing import Quantity, escape
 
 HEADS = {
     "measure": "Scale",

@@ -22,7 +22,7 @@ from alliance_meta.errors import FewStudiesWarning, InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, warn_note
 from alliance_meta.options import RobustType, Scale
-from alliance_meta.results.teststats import WaldTest
+from alliance_meta.results.coefficients import WaldTest
 
 # Residuals below this share of the effects are what floating point leaves of an exact fit.
 ROUNDING = 1e-13

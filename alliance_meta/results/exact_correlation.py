@@ -17,14 +17,13 @@ from alliance_meta.core.univariate.tau2 import Tau2Fit
 from alliance_meta.core.univariate.wls import WlsFit
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
+from alliance_meta.encoding import plain
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import Scale
 from alliance_meta.results import wording
-from alliance_meta.results.export import columns_of, one_row, plain
-from alliance_meta.results.fit import Fit
-from alliance_meta.results.predictions import predict_rows, rows_to_predict, to_scale
-from alliance_meta.results.teststats import Interval
+from alliance_meta.results.coefficients import Interval
+from alliance_meta.results.fit import Fit, columns_of, one_row, predict_rows, rows_to_predict, to_scale
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import fixed, fixed_interval, level_text, p_value
 

@@ -16,16 +16,15 @@ from alliance_meta.core.univariate.fit import Coefficients, Heterogeneity, coeff
 from alliance_meta.core.univariate.location_scale import VANISHED, ScaleFit
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
+from alliance_meta.encoding import plain
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import Link, Scale
 from alliance_meta.results import wording
-from alliance_meta.results.coefficients import FitSettings, FittedCoefficients
-from alliance_meta.results.export import columns_of, plain
-from alliance_meta.results.predictions import COLUMNS, to_scale
+from alliance_meta.results.coefficients import FitSettings, FittedCoefficients, WaldTest, contrast
+from alliance_meta.results.fit import COLUMNS, columns_of, to_scale
 from alliance_meta.results.r_code import call, data, formula, level_argument, mods_argument, quoted
 from alliance_meta.results.random_effects import INFERENCE
-from alliance_meta.results.teststats import WaldTest, contrast
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import fixed, level_text, p_value
 

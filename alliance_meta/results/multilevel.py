@@ -19,17 +19,16 @@ from alliance_meta.core.mixed.search import MixedFit
 from alliance_meta.design import Design, as_frame
 from alliance_meta.effects.dependent.groups import ROWS, sides
 from alliance_meta.effects.table import EffectSizes
+from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import RobustType, Scale
 from alliance_meta.results import wording
-from alliance_meta.results.coefficients import FitSettings
-from alliance_meta.results.components import RandomTerm, object_frame, row_variances
-from alliance_meta.results.export import columns_of, plain
-from alliance_meta.results.export import tidy as tidy
-from alliance_meta.results.multilevel_quantities import MultilevelQuantities
-from alliance_meta.results.predictions import COLUMNS, rows_to_predict, to_scale
+from alliance_meta.results.coefficients import FitSettings, WaldTest, contrast
+from alliance_meta.results.fit import COLUMNS, columns_of, rows_to_predict, to_scale
+from alliance_meta.results.fit import tidy as tidy
+from alliance_meta.results.multilevel_quantities import MultilevelQuantities, RandomTerm, object_frame, row_variances
 from alliance_meta.results.profiles import curves, limits, remarks_on
 from alliance_meta.results.r_code import (
     call,
@@ -43,7 +42,6 @@ from alliance_meta.results.r_code import (
     quoted,
     vector,
 )
-from alliance_meta.results.teststats import WaldTest, contrast
 from alliance_meta.tables.document import Document, Table
 from alliance_meta.tables.format import fixed, plain_df
 

@@ -1,8 +1,11 @@
-"""What a fitted multilevel model knows: every number as an attribute, by metafor's names."""
+"""What a fitted multilevel model knows: its random terms, and every number as an attribute, by metafor's names."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,13 +14,195 @@ from alliance_meta._typing import Array
 from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
 from alliance_meta.core.distributions import chi2_sf, critical_value, two_sided_p
 from alliance_meta.core.mixed.likelihood import MixedPoint
-from alliance_meta.core.mixed.search import MixedFit
-from alliance_meta.core.robust.clusters import IntArray
+from alliance_meta.core.mixed.search import MixedFit, observed_information
+from alliance_meta.core.mixed.structures import Structure
+from alliance_meta.core.robust.clusters import IntArray, codes
 from alliance_meta.core.univariate.fit import Coefficients, wald_test
 from alliance_meta.not_applicable import NotApplicable
-from alliance_meta.results.coefficients import FittedCoefficients
-from alliance_meta.results.components import CONSTANT, RandomTerm, component_table
-from alliance_meta.results.teststats import WaldTest
+from alliance_meta.options import Struct
+from alliance_meta.results.coefficients import FittedCoefficients, WaldTest
+
+if TYPE_CHECKING:
+    from alliance_meta.design import Design
+
+CONSTANT = ("ID", "R", "CS", "AR", "CAR")
+
+
+@dataclass(frozen=True, eq=False)
+class RandomTerm:
+    """What varies at random between the groups of a factor.
+
+    Attributes
+    ----------
+    name : str
+        The factor (``study_id``), or ``inner | outer``.
+    struct : str
+        ``ID`` and ``R`` (intercepts, the latter with given correlations), ``CS HCS UN DIAG AR HAR CAR`` (inner
+        levels within outer ones), ``GEN`` (intercept and slopes).
+    parameters : tuple of str
+        Names of the parameters that are searched for.
+    levels : sequence of str
+        What each group is called.
+    group : ndarray of shape (k,)
+        Group of each effect.
+    columns : tuple of str
+        Inner levels or slope columns; empty for an intercept.
+    inner : ndarray of shape (k,) or None
+        Inner level of each effect.
+    """
+
+    name: str
+    struct: Struct | str
+    parameters: tuple[str, ...]
+    levels: Sequence[str]
+    group: IntArray
+    columns: tuple[str, ...] = ()
+    inner: IntArray | None = None
+    slopes: Design | None = None
+
+    @property
+    def outer(self) -> str:
+        """The factor whose groups are independent."""
+        return self.name.rpartition("|")[2].strip()
+
+    @property
+    def within(self) -> str:
+        """The inner factor, or the slopes; empty for an intercept."""
+        return self.name.rpartition("|")[0].strip()
+
+    @property
+    def n(self) -> int:
+        """Number of groups."""
+        return len(self.levels)
+
+    @property
+    def lone(self) -> tuple[str, ...]:
+        """The variances of inner levels that a single group has."""
+        if self.inner is None or self.struct not in ("HCS", "HAR", "UN", "DIAG"):
+            return ()
+        pairs = np.unique(np.column_stack([self.inner, self.group]), axis=0)[:, 0]
+        alone = np.bincount(pairs, minlength=len(self.columns)) == 1
+        return tuple(f"tau2[{self.name}: {c}]" for c, is_lone in zip(self.columns, alone, strict=True) if is_lone)
+
+    @property
+    def groupings(self) -> list[IntArray]:
+        """The groups, and for ``inner | outer`` the distinct pairs of both: what a moderator can be constant in."""
+        if self.slopes is not None:
+            rows = np.unique(self.slopes.X, axis=0, return_inverse=True)[1].ravel()
+        elif self.inner is not None:
+            rows = self.inner
+        else:
+            return [self.group]
+        return [self.group, codes(self.group * (int(rows.max()) + 1) + rows)]
+
+    def matrix(self, theta: Array, structure: Structure) -> Array:
+        """Return the covariance of the columns (q, q); (1, 1) where one number says it all."""
+        if self.struct in ("ID", "R"):
+            return np.array([[theta[0]]])
+        if self.struct == "CS":
+            return theta[0] * (theta[1] + (1.0 - theta[1]) * np.eye(len(self.columns)))
+        return structure.matrices(theta)[0]
+
+
+def natural(term: RandomTerm, theta: Array, structure: Structure) -> dict[str, float]:
+    """Return variances and correlations by name."""
+    if term.struct not in ("UN", "GEN"):
+        return dict(zip(term.parameters, map(float, natural_scale(theta, structure)), strict=True))
+    G = term.matrix(theta, structure)
+    sd = np.sqrt(np.diag(G))
+    found = {f"tau2[{term.name}: {c}]": float(G[i, i]) for i, c in enumerate(term.columns)}
+    for i in range(len(sd)):
+        for j in range(i):
+            both = sd[i] * sd[j]
+            found[f"rho[{term.name}: {term.columns[j]}, {term.columns[i]}]"] = (
+                float(G[i, j] / both) if both > 0 else NotApplicable("a variance is 0")
+            )
+    return found
+
+
+def natural_scale(theta: Array, structure: Structure) -> Array:
+    """Return parameters with standard deviations as variances."""
+    if not getattr(structure, "by_sd", False):
+        return theta
+    return np.append(theta[:-1] ** 2, theta[-1:])
+
+
+def component_table(fit: MixedFit, terms: tuple[RandomTerm, ...]) -> pd.DataFrame:
+    """Return one row per variance and correlation: ``estimate se groups at_bound fixed``."""
+    problem = fit.point.problem
+    free = ~(fit.at_bound | fit.fixed)
+    covariance = np.full((problem.n, problem.n), np.nan)
+    if free.any():
+        information = observed_information(fit)[np.ix_(free, free)]
+        if np.linalg.eigvalsh(information)[0] > 0:
+            covariance[np.ix_(free, free)] = np.linalg.inv(information)
+    rows: dict[str, dict[str, Any]] = {}
+    for term, component, part in zip(terms, problem.components, problem.slices, strict=True):
+        theta = fit.theta[part]
+        values = natural(term, theta, component.structure)
+        V = covariance[part, part]
+        slopes = _slopes(term, theta, component.structure, values)
+        for (name, value), slope in zip(values.items(), slopes, strict=True):
+            used = slope != 0
+            # A correlation of 1 does not move with any parameter.
+            edge = bool(fit.at_bound[part][used].any()) or not used.any()
+            given = bool(fit.fixed[part][used].all()) and used.any()
+            variance = float(slope[used] @ V[np.ix_(used, used)] @ slope[used])
+            rows[name] = {
+                "estimate": value,
+                "se": _se(variance, edge=edge, given=given),
+                "groups": term.n,
+                "at_bound": edge,
+                "fixed": given,
+            }
+    return object_frame(rows, ("estimate", "se", "groups", "at_bound", "fixed"))
+
+
+def object_frame(rows: Mapping[str, Mapping[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
+    """Return rows as a frame whose cells keep the reason why a number does not exist."""
+    cells = {name: pd.Series([row[name] for row in rows.values()], index=list(rows), dtype=object) for name in columns}
+    return pd.DataFrame(cells, index=pd.Index(list(rows)))
+
+
+def _se(variance: float, *, edge: bool, given: bool) -> float:
+    if given:
+        return NotApplicable("given, not estimated")
+    if edge:
+        return NotApplicable("at the edge of its range")
+    return variance**0.5 if variance > 0 else NotApplicable("the likelihood has no clear peak here")
+
+
+def _slopes(term: RandomTerm, theta: Array, structure: Structure, values: Mapping[str, float]) -> list[Array]:
+    """Return the derivative of each natural parameter by the searched ones."""
+    if term.struct not in ("UN", "GEN"):
+        by_sd = getattr(structure, "by_sd", False)
+        return list(np.diag(np.append(2.0 * theta[:-1], 1.0)) if by_sd else np.eye(len(theta)))
+    found = np.zeros((len(values), theta.size))
+    for j in range(theta.size):
+        h = 1e-6 * max(1.0, abs(float(theta[j])))
+        up, down = theta.copy(), theta.copy()
+        up[j], down[j] = theta[j] + h, theta[j] - h
+        above, below = natural(term, up, structure), natural(term, down, structure)
+        found[:, j] = [(above[name] - below[name]) / (2.0 * h) for name in values]
+    return list(np.where(np.abs(found) < 1e-9, 0.0, found))
+
+
+def row_variances(term: RandomTerm, theta: Array, structure: Structure, newdata: pd.DataFrame, rows: int) -> Array:
+    """Return the variance that the term gives to a new effect of each row of `newdata`; NaN where it must be told."""
+    if term.struct in CONSTANT:
+        return np.full(rows, float(theta[0]))
+    G = term.matrix(theta, structure)
+    if term.slopes is not None:
+        missing = [name for name in term.slopes.variables if name not in newdata.columns]
+        if missing:
+            return np.full(rows, np.nan)
+        Z, _ = term.slopes.new_rows(newdata)
+        return np.asarray(np.einsum("mq,qr,mr->m", Z, G, Z))
+    if term.within not in newdata.columns:
+        return np.full(rows, np.nan)
+    places = {level: i for i, level in enumerate(term.columns)}
+    at = [places.get(str(value), -1) for value in newdata[term.within]]
+    return np.array([G[i, i] if i >= 0 else np.nan for i in at])
 
 
 class MultilevelQuantities(FittedCoefficients):

@@ -18,19 +18,16 @@ from alliance_meta.core.univariate.searches import NO_ROOT
 from alliance_meta.core.univariate.tau2 import estimate_tau2
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
+from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import RobustType, Scale, Tau2IntervalKind, check_level, check_option
 from alliance_meta.results import wording
-from alliance_meta.results.coefficients import FitSettings
-from alliance_meta.results.export import columns_of, plain, tidy
-from alliance_meta.results.fit import Fit
-from alliance_meta.results.predictions import predict_rows, rows_to_predict, to_scale
-from alliance_meta.results.quantities import FittedQuantities
+from alliance_meta.results.coefficients import FitSettings, FittedQuantities, Interval, WaldTest, contrast
+from alliance_meta.results.fit import Fit, columns_of, predict_rows, rows_to_predict, tidy, to_scale
 from alliance_meta.results.r_code import call, comment, data, level_argument, mods_argument, quoted, value, vector
 from alliance_meta.results.robust import RobustResults, robust_results
-from alliance_meta.results.teststats import Interval, WaldTest, contrast
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import brief, fixed, fixed_interval, level_text, plain_df
 

@@ -15,6 +15,7 @@ from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.robust.sandwich import Sandwich
 from alliance_meta.core.robust.satterthwaite import satterthwaite, t_quantile, t_tests
 from alliance_meta.effects.studies import DEPENDENT
+from alliance_meta.encoding import plain
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import RobustType, Scale, check_level, check_option
 from alliance_meta.results import wording
@@ -26,12 +27,10 @@ from alliance_meta.results.clustered import (
     joint_test,
     one_cluster_notes,
 )
-from alliance_meta.results.export import columns_of, plain
-from alliance_meta.results.export import tidy as tidy
-from alliance_meta.results.fit import Fit
-from alliance_meta.results.predictions import COLUMNS, rows_to_predict, to_scale
+from alliance_meta.results.coefficients import WaldTest, contrast
+from alliance_meta.results.fit import COLUMNS, Fit, columns_of, rows_to_predict, to_scale
+from alliance_meta.results.fit import tidy as tidy
 from alliance_meta.results.r_code import GIVEN_CLUSTER, joint_call, name, quoted, vector
-from alliance_meta.results.teststats import WaldTest, contrast
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import fixed
 

@@ -18,18 +18,17 @@ from alliance_meta.core.univariate.fit import Coefficients, wald_test
 from alliance_meta.design import Design
 from alliance_meta.effects.dependent.groups import Clusters
 from alliance_meta.effects.table import EffectSizes
+from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import RobustType, Scale
 from alliance_meta.results import wording
 from alliance_meta.results.clustered import ONE_CLUSTER, joint_test
-from alliance_meta.results.coefficients import FittedCoefficients
-from alliance_meta.results.export import columns_of, plain
-from alliance_meta.results.predictions import rows_to_predict, to_scale
+from alliance_meta.results.coefficients import FittedCoefficients, WaldTest, contrast
+from alliance_meta.results.fit import columns_of, rows_to_predict, to_scale
 from alliance_meta.results.r_code import GIVEN_CLUSTER, call, data, formula, joint_call, name, quoted, value, vector
 from alliance_meta.results.robust import RobustResults, robust_results
-from alliance_meta.results.teststats import WaldTest, contrast
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import brief, fixed
 

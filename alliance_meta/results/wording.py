@@ -12,7 +12,7 @@ from alliance_meta.tables.format import fixed, fixed_interval, level_text, p_val
 
 if TYPE_CHECKING:
     from alliance_meta.effects.table import EffectSizes
-    from alliance_meta.results.teststats import WaldTest
+    from alliance_meta.results.coefficients import WaldTest
 
 SYNTHETIC = "SYNTHETIC DATA: made up for teaching; no finding about therapy."
 CORRELATIONS = ("ZCOR", "COR", "UCOR")

@@ -12,12 +12,12 @@ import pandas as pd
 
 from alliance_meta.effects.dependent.aggregate import Aggregation, aggregate
 from alliance_meta.effects.table import EffectSizes
+from alliance_meta.encoding import plain
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.models.random_effects import RandomEffectsModel
 from alliance_meta.notes import Note, warn_note
 from alliance_meta.options import Scale
 from alliance_meta.result import Result
-from alliance_meta.results.export import plain
 from alliance_meta.tables.document import Document, Kind, table_of
 from alliance_meta.tables.format import brief, fixed, level_text
 

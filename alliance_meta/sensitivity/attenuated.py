@@ -21,12 +21,12 @@ from alliance_meta.effects.converting.artifacts import (
     row_steps,
     weights_of,
 )
+from alliance_meta.encoding import plain
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.models.random_effects import RandomEffectsModel
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.result import Result
-from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.sensitivity.psychometric import table
 from alliance_meta.tables.document import Document, table_of

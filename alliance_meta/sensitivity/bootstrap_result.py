@@ -13,14 +13,14 @@ from scipy import special
 from alliance_meta._typing import AnyArray, Array
 from alliance_meta.core import resampling
 from alliance_meta.core.resampling import Recipe, Refits
+from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import check_level, check_option, did_you_mean
 from alliance_meta.result import Result
-from alliance_meta.results.export import plain
+from alliance_meta.results.coefficients import Interval
 from alliance_meta.results.random_effects import RandomEffectsResults
-from alliance_meta.results.teststats import Interval
 from alliance_meta.sensitivity.refitting import recipe
 from alliance_meta.tables.document import Document, table_of
 from alliance_meta.tables.format import level_text

@@ -19,8 +19,8 @@ from alliance_meta.core.univariate.wls import make_batch
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_option, did_you_mean
-from alliance_meta.results.components import CONSTANT, RandomTerm
 from alliance_meta.results.multilevel import MultilevelResults
+from alliance_meta.results.multilevel_quantities import CONSTANT, RandomTerm
 from alliance_meta.results.profiles import by_name
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.sensitivity.bootstrap_result import (

@@ -12,13 +12,13 @@ import pandas as pd
 
 from alliance_meta.effects.dependent.groups import Clusters, read_clusters
 from alliance_meta.effects.table import EffectSizes
+from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
 from alliance_meta.options import did_you_mean
 from alliance_meta.result import Result
 from alliance_meta.results import wording
-from alliance_meta.results.export import plain
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.robust import RobustResults
 from alliance_meta.results.rve import RVEResults

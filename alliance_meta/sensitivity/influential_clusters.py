@@ -11,12 +11,12 @@ from scipy import special
 
 from alliance_meta._typing import Array, Mask
 from alliance_meta.core.robust.clusters import Deletions, IntArray, deletions
+from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.clustered import Clustered, ModelBased, clustered
-from alliance_meta.results.export import plain
 from alliance_meta.results.robust import RobustResults
 from alliance_meta.tables.document import Document, Table
 from alliance_meta.tables.format import fixed

@@ -12,12 +12,12 @@ import pandas as pd
 
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.effects.dependent.groups import read_clusters
+from alliance_meta.encoding import plain
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import did_you_mean
 from alliance_meta.result import Result
-from alliance_meta.results.export import plain
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.robust import RobustResults, robust_results
 from alliance_meta.sensitivity.refitting import check_cores, check_multilevel, full, natural_values, part, refitted

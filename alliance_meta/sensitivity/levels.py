@@ -12,15 +12,15 @@ import pandas as pd
 
 from alliance_meta.core.distributions import chi2_sf, half_mixture_p, likelihood_ratio
 from alliance_meta.effects.table import EffectSizes
+from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.models.multilevel import MultilevelModel
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import did_you_mean
 from alliance_meta.result import Result
-from alliance_meta.results.components import object_frame
-from alliance_meta.results.export import plain
 from alliance_meta.results.multilevel import MultilevelResults, information_criteria
+from alliance_meta.results.multilevel_quantities import object_frame
 from alliance_meta.sensitivity.refitting import part, refitted
 from alliance_meta.tables.document import Document, Kind, table_of, write
 from alliance_meta.tables.format import fixed, level_text

@@ -12,14 +12,14 @@ import pandas as pd
 from alliance_meta.core.distributions import critical_value, two_sided_p
 from alliance_meta.core.mixed.profile import ProfileCurve
 from alliance_meta.core.univariate.likelihood_ratio import Profile
+from alliance_meta.encoding import plain
 from alliance_meta.errors import AllianceMetaWarning, ConvergenceWarning, InputError, NotIdentifiedWarning
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes, warn_note
 from alliance_meta.options import check_level, did_you_mean
 from alliance_meta.result import Result
-from alliance_meta.results.components import object_frame
-from alliance_meta.results.export import plain
 from alliance_meta.results.multilevel import MultilevelResults
+from alliance_meta.results.multilevel_quantities import object_frame
 from alliance_meta.results.profiles import COSTLY, GIVEN, limits, remarks_on, slots
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.sensitivity.refitting import check_multilevel

@@ -15,12 +15,12 @@ from alliance_meta.core.distributions import critical_value
 from alliance_meta.effects.converting.artifacts import Artifact, Given, RelIn, correlations, read_artifacts, row_steps
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
+from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_level, check_option
 from alliance_meta.result import Result
-from alliance_meta.results.export import plain
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import brief, fixed, fixed_interval, level_text
 

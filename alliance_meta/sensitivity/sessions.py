@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.core.correlations import artifacts as core
+from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.result import Result
-from alliance_meta.results.export import columns_of, plain
+from alliance_meta.results.fit import columns_of
 from alliance_meta.tables.document import Document, table_of
 from alliance_meta.tables.format import brief
 

@@ -12,12 +12,12 @@ from alliance_meta._typing import Array, Mask
 from alliance_meta.core.distributions import chi2_sf, half_mixture_p, likelihood_ratio
 from alliance_meta.core.mixed.search import MixedFit, maximise_mixed
 from alliance_meta.core.mixed.structures import Structure, Unstructured
+from alliance_meta.encoding import plain
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.result import Result
-from alliance_meta.results.components import RandomTerm, object_frame
-from alliance_meta.results.export import plain
 from alliance_meta.results.multilevel import MultilevelResults
+from alliance_meta.results.multilevel_quantities import RandomTerm, object_frame
 from alliance_meta.sensitivity.refitting import check_multilevel
 from alliance_meta.tables.document import Document, Kind, table_of
 from alliance_meta.tables.format import fixed

@@ -20,14 +20,14 @@ from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.sampled.marginals import SampledMarginal
 from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.effects.table import EffectSizes
+from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.models.random_effects import RandomEffectsModel
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results import wording
-from alliance_meta.results.export import columns_of, plain
-from alliance_meta.results.predictions import predict_rows
+from alliance_meta.results.fit import columns_of, predict_rows
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.tables.document import Document, Kind, Table, table_of
 from alliance_meta.tables.format import brief, fixed, level_text

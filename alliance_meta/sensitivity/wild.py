@@ -19,16 +19,16 @@ from alliance_meta.core.robust.wild import Imposed, draw, impose, statistics, wa
 from alliance_meta.effects.dependent.groups import read_clusters
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.studies import DEPENDENT
+from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import RobustType, WildWeights, check_option
 from alliance_meta.result import Result
 from alliance_meta.results.clustered import ONE_CLUSTER, Clustered, ModelBased, Weighted, clustered, cut, joint_test
-from alliance_meta.results.export import plain
+from alliance_meta.results.coefficients import contrast
 from alliance_meta.results.robust import RobustResults
 from alliance_meta.results.rve import RVEResults
-from alliance_meta.results.teststats import contrast
 from alliance_meta.sensitivity.permutation import CONVENTION, MOST_EXACT, as_extreme
 from alliance_meta.sensitivity.refitting import check_cores, check_iterations, check_seed
 from alliance_meta.tables.document import Document

@@ -28,12 +28,13 @@ from alliance_meta.bayes.sampled.loo import SampledLeaveOneOut, leave_one_out
 from alliance_meta.bayes.sampled.marginals import SampledMarginal
 from alliance_meta.bayes.sampled.predict import posterior_predictive, predict, predict_rows
 from alliance_meta.bayes.sampled.quantities import SampledQuantities, SamplerSettings
+from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note
 from alliance_meta.options import Scale, did_you_mean
 from alliance_meta.result import said
 from alliance_meta.results import wording
-from alliance_meta.results.export import columns_of, plain
+from alliance_meta.results.fit import columns_of
 from alliance_meta.tables.document import Block, Document
 from alliance_meta.tables.format import brief, fixed
 
