@@ -19,7 +19,7 @@ from alliance_meta.results.r_code import SHEET, comment
 from alliance_meta.tables.format import format_r
 
 if TYPE_CHECKING:
-    from alliance_meta.reporting.pieces import Pieces
+    from alliance_meta.reporting.evidence import Pieces
 
 REFERENCES: dict[str, str] = {
     "borenstein2009": "Borenstein, M., Hedges, L. V., Higgins, J. P. T., & Rothstein, H. R. (2009). *Introduction to "

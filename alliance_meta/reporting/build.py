@@ -18,9 +18,8 @@ from alliance_meta.folders import write_folder
 from alliance_meta.notes import Note
 from alliance_meta.options import did_you_mean
 from alliance_meta.reporting import writing
-from alliance_meta.reporting.declaration import read_declaration
+from alliance_meta.reporting.declaration import inputs, read_declaration
 from alliance_meta.reporting.document import SCHEMA, make_document
-from alliance_meta.reporting.fitting import inputs
 from alliance_meta.reporting.html import make_view, render_html, render_supplement
 from alliance_meta.reporting.made import (
     FORMATS,
