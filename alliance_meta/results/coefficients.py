@@ -8,8 +8,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from alliance_meta._typing import AnyArray, Array
+from alliance_meta.core.distributions import critical_value
 from alliance_meta.core.univariate.fit import Coefficients, UnivariateFit, fit_univariate, wald_test
 from alliance_meta.core.univariate.searches import score_and_information
 from alliance_meta.design import Design
@@ -159,11 +161,79 @@ class FitSettings:
         return self if self.weights is None else replace(self, weights=self.weights[rows])
 
 
-class FittedCoefficients(Fit):
+class Tested(Fit):
+    """A fitted model of which linear combinations of coefficients are tested."""
+
+    design: Design
+
+    def _wald(self, matrix: Array, null: str) -> WaldTest:
+        raise NotImplementedError
+
+    @cached_property
+    def omnibus(self) -> WaldTest:
+        """The test of all moderators together, or of the mean effect in a model without any."""
+        null = "every moderator coefficient is 0" if self.design.has_intercept else "every coefficient is 0"
+        if self.p == 1 and self.design.has_intercept:
+            null = "the mean effect is 0"
+        return self._wald(np.eye(self.p)[list(self.design.tested)], null)
+
+    @property
+    def QM(self) -> float:
+        """Statistic of the omnibus test: chi-squared, or F for t-type inference."""
+        return self.omnibus.stat
+
+    @property
+    def QMdf(self) -> tuple[int, float | None]:
+        """Degrees of freedom of QM, (m, ddf); ddf is None for chi-squared."""
+        return self.omnibus.df1, self.omnibus.df2
+
+    @property
+    def QMp(self) -> float:
+        """P-value of QM."""
+        return self.omnibus.pval
+
+    def test(self, L: str | Sequence[str] | Any) -> WaldTest:
+        """Test a term, several terms, or any linear combinations of coefficients being zero.
+
+        Parameters
+        ----------
+        L : str, sequence of str, or array-like of shape (m, p)
+            A term of the formula (``"rater"``: all its coefficients together), a coefficient's name, several
+            of these, or a matrix whose rows are combinations of coefficients.
+
+        Returns
+        -------
+        WaldTest
+            Chi-squared for z inference, F for t-type inference; ``null`` states what is tested. Of a multilevel model
+            the denominator is the fewest degrees of freedom of the coefficients involved. Cluster-robust inference has
+            the approximate Hotelling test HTZ of Tipton & Pustejovsky (2015, doi:10.3102/1076998615606099): F is the
+            Wald statistic times (eta - m + 1) / (eta m), its denominator eta - m + 1, with eta read off the clusters;
+            `NotApplicable` where the clusters are too few for so many combinations.
+
+        Raises
+        ------
+        InputError
+            An unknown term, or a matrix of the wrong shape or with rows that repeat each other.
+
+        Notes
+        -----
+        R: ``anova(fit, btt = 2:3)`` or ``anova(fit, X = L)``; robust
+        ``clubSandwich::Wald_test(fit, constrain_zero(2:3), vcov = "CR2", cluster = study_id)``.
+        """
+        return self._wald(*contrast(L, names=self.names, terms=self.design.terms))
+
+
+def moderator_test(fit: Tested) -> dict[str, Any]:
+    """Return the omnibus test by the names of the statistics of a model."""
+    m, ddf = fit.QMdf
+    none = NotApplicable("chi-squared has none")
+    return {"QM": fit.QM, "QMdf": m, "QMddf": none if ddf is None else ddf, "QMp": fit.QMp}
+
+
+class FittedCoefficients(Tested):
     """The read-only coefficients of a fitted model and their tests."""
 
     effects: EffectSizes
-    design: Design
     settings: FitSettings
 
     @property
@@ -241,6 +311,16 @@ class FittedCoefficients(Fit):
         """Return the degrees of freedom of the t statistic of each combination of coefficients X (m, p)."""
         df = self._location.df
         return np.full(len(X), np.inf if df is None else df)
+
+    def shrunken(self, level: float) -> pd.DataFrame:
+        """Return the best linear unbiased prediction of each effect's truth where tau2 is all that varies."""
+        X, y, v = self.design.X, self.effects.yi, self.effects.vi
+        share = self.tau2 / (self.tau2 + v)
+        pred = share * y + (1.0 - share) * (X @ self.beta)
+        se = np.sqrt(share * v + (1.0 - share) ** 2 * np.einsum("kp,pq,kq->k", X, self.vb, X))
+        half = critical_value(level, self._location.df) * se
+        columns = {"pred": pred, "se": se, "pi_lb": pred - half, "pi_ub": pred + half}
+        return pd.DataFrame(columns, index=pd.Index(self.effects.slab))
 
     def _wald(self, matrix: Array, null: str) -> WaldTest:
         df = self._location.df
@@ -358,25 +438,10 @@ class FittedQuantities(FittedCoefficients):
         """P-value of QE."""
         return self._needs_df(self.fitted.heterogeneity.QEp)
 
-    @cached_property
-    def omnibus(self) -> WaldTest:
-        """The test of all moderators together, or of the mean effect in a model without any."""
-        return self._wald(np.eye(self.p)[list(self.design.tested)], self._omnibus_null())
-
     @property
-    def QM(self) -> float:
-        """Statistic of the omnibus test: chi-squared, or F for t-type inference."""
-        return self.omnibus.stat
-
-    @property
-    def QMdf(self) -> tuple[int, float | None]:
-        """Degrees of freedom of QM, (m, ddf); ddf is None for chi-squared."""
-        return self.omnibus.df1, self.omnibus.df2
-
-    @property
-    def QMp(self) -> float:
-        """P-value of QM."""
-        return self.omnibus.pval
+    def parameters(self) -> int:
+        """Number of parameters estimated: coefficients and tau2."""
+        return self.p + (0 if self.method == "EE" else 1)
 
     @property
     def loglik(self) -> float:
@@ -393,11 +458,6 @@ class FittedQuantities(FittedCoefficients):
         """Estimator and inference in a few letters, e.g. ``"REML, HK"``."""
         estimator = self.method if self.settings.tau2 is None else f"tau2 = {brief(self.settings.tau2)}"
         return f"{estimator}, {TEST_LABELS[self.inference]}"
-
-    def _omnibus_null(self) -> str:
-        if self.p == 1 and self.design.has_intercept:
-            return "the mean effect is 0"
-        return "every moderator coefficient is 0" if self.design.has_intercept else "every coefficient is 0"
 
     def _needs_df(self, value: float) -> float:
         if self.k > self.p:

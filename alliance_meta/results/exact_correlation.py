@@ -23,7 +23,7 @@ from alliance_meta.notes import Note
 from alliance_meta.options import Scale
 from alliance_meta.results import wording
 from alliance_meta.results.coefficients import Interval
-from alliance_meta.results.fit import Fit, columns_of, one_row, predict_rows, rows_to_predict, to_scale
+from alliance_meta.results.fit import Fit, columns_of, one_row, predict_rows, rows_to_predict, to_scale, with_moderators
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import fixed, fixed_interval, level_text, p_value
 
@@ -254,7 +254,7 @@ class ExactCorrelationResults(Fit):
 
     def methods_text(self) -> str:
         """Return the sentences for a methods section."""
-        moderators = wording.with_moderators(self)
+        moderators = with_moderators(self)
         return (
             f"A random-effects model{moderators} was fitted to k = {self.k} correlations by maximum likelihood. Each "
             "observed correlation entered through its exact sampling density under bivariate normality (Hotelling, "

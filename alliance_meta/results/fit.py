@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -44,6 +46,33 @@ def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
+def scale_of(effects: EffectSizes) -> dict[str, Any]:
+    """Return what says on which scale effects are, and which way they point."""
+    return {
+        "measure": effects.measure,
+        "vtype": effects.vtype,
+        "scale": effects.scale_label,
+        "direction": effects.direction,
+    }
+
+
+def residuals(fit: Any) -> dict[str, Array]:
+    """Return the columns that the table of effects of every model has."""
+    fitted = fit.design.X @ fit.beta
+    return {"yi": fit.effects.yi, "vi": fit.effects.vi, "fitted": fitted, "resid": fit.effects.yi - fitted}
+
+
+def information_criteria(fit: Any) -> dict[str, float]:
+    """Return AIC, BIC and AICc as metafor counts them (k - p observations under REML)."""
+    n = fit.k - fit.p if fit.method == "REML" else fit.k
+    deviance, usable = -2.0 * fit.loglik, max(n, fit.parameters + 2)
+    return {
+        "AIC": deviance + 2.0 * fit.parameters,
+        "BIC": deviance + fit.parameters * math.log(n) if n > 0 else NotApplicable("needs k > p"),
+        "AICc": deviance + 2.0 * fit.parameters * usable / (usable - fit.parameters - 1.0),
+    }
+
+
 def one_row(values: Mapping[str, Any]) -> pd.DataFrame:
     """Return named values as a frame of one row."""
     # A float column would turn the reason of a NotApplicable into a bare NaN.
@@ -59,6 +88,8 @@ def columns_of(table: pd.DataFrame) -> dict[str, list[Any]]:
     return {str(name): list(table[name].array) for name in table.columns}
 
 
+# Variances that differ by less, relatively, are one and the same.
+SAME = 1e-9
 COLUMNS = ("pred", "se", "ci_lb", "ci_ub", "pi_lb", "pi_ub")
 SCALE_LABELS = {
     "z": "Fisher z",
@@ -91,7 +122,12 @@ def predict_rows(
     se = np.sqrt(np.einsum("mp,pq,mq->m", X, vb, X))
     half = critical_value(level, df)
     spread = np.sqrt(se**2 + tau2) if random else np.full(len(pred), np.nan)
-    values = (pred, se, pred - half * se, pred + half * se, pred - half * spread, pred + half * spread)
+    return both_intervals(pred, se, half, half * spread)
+
+
+def both_intervals(pred: Array, se: Array, half: Any, spread: Array) -> pd.DataFrame:
+    """Return predictions with confidence limits pred -+ half se and prediction limits pred -+ spread."""
+    values = (pred, se, pred - half * se, pred + half * se, pred - spread, pred + spread)
     return pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
 
 
@@ -106,26 +142,17 @@ def predict_linear(fit: Any, X: Array, *, scale: str | None, level: float) -> pd
         raise InputError(f"scale='r_mean' averages over the distribution of effects: {variance.reason}")
     pred, se = X @ fit.beta, np.sqrt(np.einsum("mp,pq,mq->m", X, fit.vb, X))
     half = critical_values(level, fit.row_ddf(X))
-    spread = half * np.sqrt(se**2 + variance)
-    values = (
-        pred,
-        np.where(np.isnan(half), np.nan, se),
-        pred - half * se,
-        pred + half * se,
-        pred - spread,
-        pred + spread,
-    )
-    frame = pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
+    frame = both_intervals(pred, np.where(np.isnan(half), np.nan, se), half, half * np.sqrt(se**2 + variance))
     out = to_scale(frame, measure=fit.effects.measure, scale=scale, tau2=float(variance))
     out.attrs.update(level=level, **({"pi_note": variance.reason} if variance != variance else {}))
     return out
 
 
-def to_scale(frame: pd.DataFrame, *, measure: str, scale: str | None, tau2: float) -> pd.DataFrame:
+def to_scale(frame: pd.DataFrame, *, measure: str, scale: str | None, tau2: float | Array) -> pd.DataFrame:
     """Put predictions on the scale asked for and write its name into ``frame.attrs``.
 
-    On the r scales the standard error is the delta-method one, (1 - r^2) se; intervals are transformed,
-    never rebuilt from it.
+    `tau2` is the variance of true effects, one for all rows or one for each. On the r scales the standard error is the
+    delta-method one, (1 - r^2) se; intervals are transformed, never rebuilt from it.
     """
     own = "z" if measure == "ZCOR" else "r" if measure in ("COR", "UCOR") else "analysis"
     wanted = scale or own
@@ -134,7 +161,7 @@ def to_scale(frame: pd.DataFrame, *, measure: str, scale: str | None, tau2: floa
         if own != "z" or wanted not in ("r", "r_mean"):
             raise InputError(_no_such_scale(measure, own, wanted))
         points = ["pred", "ci_lb", "ci_ub"]
-        transform = z_to_r if wanted == "r" else lambda z: mean_of_tanh(z, tau2)
+        transform = z_to_r if wanted == "r" else partial(_mean_of_tanh, tau2=np.atleast_1d(tau2))
         for name in points:
             out[name] = transform(frame[name].to_numpy())
         for name in ("pi_lb", "pi_ub"):
@@ -142,6 +169,12 @@ def to_scale(frame: pd.DataFrame, *, measure: str, scale: str | None, tau2: floa
         out["se"] = frame["se"] * (1.0 - np.tanh(frame["pred"]) ** 2)
     out.attrs.update(scale=wanted, scale_label=SCALE_LABELS[wanted])
     return out
+
+
+def _mean_of_tanh(z: Array, *, tau2: Array) -> Array:
+    if tau2.size == 1 or np.ptp(tau2) <= SAME * np.max(tau2):
+        return mean_of_tanh(z, float(tau2[0]))
+    return np.concatenate([mean_of_tanh(z[i : i + 1], float(t)) for i, t in enumerate(tau2)])
 
 
 def _no_such_scale(measure: str, own: str, wanted: str) -> str:
@@ -152,6 +185,11 @@ def _no_such_scale(measure: str, own: str, wanted: str) -> str:
     if own == "z":
         return f"scale={wanted!r} is not defined for Fisher z; use 'z', 'r' or 'r_mean'"
     return f"scale={wanted!r} needs Fisher z effects; these are {measure!r}. Give measure='ZCOR' if they are Fisher z"
+
+
+def with_moderators(fit: Any) -> str:
+    """Return the words of a methods sentence that name the moderators."""
+    return f" with the moderators {fit.design.formula}" if fit.design.formula != "1" else ""
 
 
 # What some models have and others lack: numbers are then not applicable, questions are refused.

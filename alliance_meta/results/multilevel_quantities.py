@@ -396,28 +396,10 @@ class MultilevelQuantities(FittedCoefficients):
             return NotApplicable("neither moderators nor random terms vary")
         return 100.0 * (fixed + (groups if conditional else 0.0)) / (fixed + self.tau2)
 
-    @cached_property
-    def omnibus(self) -> WaldTest:
-        """The test of all moderators together, or of the mean effect in a model without any."""
-        null = "every moderator coefficient is 0" if self.design.has_intercept else "every coefficient is 0"
-        if self.p == 1 and self.design.has_intercept:
-            null = "the mean effect is 0"
-        return self._wald(np.eye(self.p)[list(self.design.tested)], null)
-
     @property
-    def QM(self) -> float:
-        """Statistic of the omnibus test: chi-squared, or F for t inference."""
-        return self.omnibus.stat
-
-    @property
-    def QMdf(self) -> tuple[int, float | None]:
-        """Degrees of freedom of QM, (m, ddf); ddf is None for chi-squared."""
-        return self.omnibus.df1, self.omnibus.df2
-
-    @property
-    def QMp(self) -> float:
-        """P-value of QM."""
-        return self.omnibus.pval
+    def parameters(self) -> int:
+        """Number of parameters estimated: coefficients, and variances and correlations that were not given."""
+        return self.p + int((~self.fitted.fixed).sum())
 
     @property
     def loglik(self) -> float:

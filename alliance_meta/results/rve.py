@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +12,7 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.core.robust.rve import RVEFit, Working, fit_rve
 from alliance_meta.core.robust.sandwich import DiagonalWorking
-from alliance_meta.core.robust.satterthwaite import estimable, t_quantile
+from alliance_meta.core.robust.satterthwaite import estimable
 from alliance_meta.core.univariate.fit import Coefficients, wald_test
 from alliance_meta.design import Design
 from alliance_meta.effects.dependent.groups import Clusters
@@ -25,8 +24,8 @@ from alliance_meta.notes import Note
 from alliance_meta.options import RobustType, Scale
 from alliance_meta.results import wording
 from alliance_meta.results.clustered import ONE_CLUSTER, joint_test
-from alliance_meta.results.coefficients import FittedCoefficients, WaldTest, contrast
-from alliance_meta.results.fit import columns_of, rows_to_predict, to_scale
+from alliance_meta.results.coefficients import FittedCoefficients, WaldTest, moderator_test
+from alliance_meta.results.fit import columns_of, residuals, rows_to_predict, scale_of, with_moderators
 from alliance_meta.results.r_code import GIVEN_CLUSTER, call, data, formula, joint_call, name, quoted, value, vector
 from alliance_meta.results.robust import RobustResults, robust_results
 from alliance_meta.tables.document import Document
@@ -61,7 +60,6 @@ def _named(values: Array) -> Any:
 
 def statistics(fit: RVEResults) -> dict[str, Any]:
     """Return the model's statistics by name."""
-    m, ddf = fit.QMdf
     return {
         "k": fit.k,
         **fit.effects.counts,
@@ -76,22 +74,15 @@ def statistics(fit: RVEResults) -> dict[str, Any]:
         "I2": fit.I2,
         "QE": fit.QE,
         "QE_mean": fit.QE_mean,
-        "QM": fit.QM,
-        "QMdf": m,
-        "QMddf": ddf,
-        "QMp": fit.QMp,
+        **moderator_test(fit),
     }
 
 
 def augment(fit: RVEResults) -> pd.DataFrame:
     """Return one row per effect."""
-    fitted = fit.design.X @ fit.beta
     columns = {
         "cluster": [fit.clusters.labels[i] for i in fit.clusters.codes],
-        "yi": fit.effects.yi,
-        "vi": fit.effects.vi,
-        "fitted": fitted,
-        "resid": fit.effects.yi - fitted,
+        **residuals(fit),
         "weight": fit.weights,
     }
     out = pd.DataFrame(columns, index=pd.Index(fit.effects.slab, name="slab"))
@@ -110,66 +101,6 @@ def by_cluster(fit: RVEResults) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(clusters.labels, name=clusters.name))
 
 
-def predict(fit: RVEResults, newdata: Newdata, *, scale: Scale | None, level: float) -> pd.DataFrame:
-    """Return predictions, each with its own degrees of freedom."""
-    X, labels = rows_to_predict(fit, newdata)
-    pred, df = X @ fit.beta, fit.fitted.df(X)
-    se = np.where(np.isnan(df), np.nan, np.sqrt(np.einsum("mp,pq,mq->m", X, fit.vb, X)))
-    half = t_quantile(level, df)
-    between = float(fit.tau2) + float(np.nan_to_num(fit.omega2))
-    spread = half * np.sqrt(se**2 + between)
-    columns = {
-        "pred": pred,
-        "se": se,
-        "ci_lb": pred - half * se,
-        "ci_ub": pred + half * se,
-        "pi_lb": pred - spread,
-        "pi_ub": pred + spread,
-    }
-    frame = pd.DataFrame(columns)
-    if scale == "r_mean" and between != between:
-        raise InputError("scale='r_mean' averages over the distribution of effects, which given weights leave unknown")
-    out = to_scale(frame, measure=fit.effects.measure, scale=scale, tau2=between)
-    out["ddf"] = df
-    out.index = pd.Index(labels)
-    out.attrs["level"] = level
-    if between != between:
-        out.attrs["pi_note"] = "weights were given, and tau2 not estimated: there is no prediction interval"
-    return out
-
-
-def sensitivity(fit: RVEResults, rho: Sequence[float]) -> pd.DataFrame:
-    """Return tau2 and the coefficients under other correlations."""
-    if fit.working_model != "CORR":
-        why = "hierarchical effects have no rho" if fit.working_model == "HIER" else "given weights do not use rho"
-        raise InputError(f"sensitivity() varies rho: {why}")
-    wrong = [value for value in rho if not 0 <= value <= 1]
-    if wrong:
-        raise InputError(f"rho={wrong[0]!r} is a correlation of sampling errors and must lie between 0 and 1")
-    effects, own = fit.effects, fit.settings
-    rows = []
-    for assumed in rho:
-        again = fit_rve(
-            effects.yi,
-            effects.vi,
-            fit.design.X,
-            fit.clusters.codes,
-            working="CORR",
-            rho=assumed,
-            weights=None,
-            small=own.small,
-            level=own.level,
-        )
-        found = again.tests
-        for i, term in enumerate(fit.names):
-            values = (found.beta[i], found.se[i], found.df[i], found.pval[i], found.ci_lb[i], found.ci_ub[i])
-            rows.append((float(assumed), term, again.working.tau2, *map(float, values)))
-    columns = ["rho", "term", "tau2", "estimate", "se", "ddf", "pval", "ci_lb", "ci_ub"]
-    out = pd.DataFrame(rows, columns=columns).set_index(["rho", "term"])
-    out.attrs.update(scale=effects.scale_label, level=own.level)
-    return out
-
-
 def to_dict(fit: RVEResults) -> dict[str, Any]:
     """Return every number and setting as JSON-ready values."""
     effects = fit.effects
@@ -180,10 +111,7 @@ def to_dict(fit: RVEResults) -> dict[str, Any]:
                 "cluster": fit.clusters.name,
                 "working": fit.working_model,
                 "small": fit.small,
-                "measure": effects.measure,
-                "vtype": effects.vtype,
-                "scale": effects.scale_label,
-                "direction": effects.direction,
+                **scale_of(effects),
             },
             "statistics": statistics(fit),
             "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},
@@ -335,59 +263,11 @@ class RVEResults(FittedCoefficients):
         """What QE would be on average without heterogeneity; for dependent effects it is not k - p."""
         return NotApplicable(GIVEN) if self.settings.weights is not None else self.fitted.working.expected
 
-    @cached_property
-    def omnibus(self) -> WaldTest:
-        """The test of all moderators together, or of the mean effect in a model without any."""
-        slots = list(self.design.tested)
-        null = "the mean effect is 0" if self.names == ("intrcpt",) else "every moderator coefficient is 0"
-        return self._wald(np.eye(self.p)[slots], null)
-
-    @property
-    def QM(self) -> float:
-        """F statistic of the omnibus test."""
-        return self.omnibus.stat
-
-    @property
-    def QMdf(self) -> tuple[int, float | None]:
-        """Degrees of freedom of QM, (m, ddf)."""
-        return self.omnibus.df1, self.omnibus.df2
-
-    @property
-    def QMp(self) -> float:
-        """P-value of QM."""
-        return self.omnibus.pval
-
     @property
     def weights(self) -> Array:
         """Weight of each effect in percent, (k,)."""
         w = self.fitted.working.weights
         return 100.0 * w / w.sum()
-
-    def test(self, L: str | Sequence[str] | Any) -> WaldTest:
-        """Test a term, several terms, or any linear combinations of coefficients being zero.
-
-        Parameters
-        ----------
-        L : str, sequence of str, or array-like of shape (m, p)
-            As in `RandomEffectsResults.test`.
-
-        Returns
-        -------
-        WaldTest
-            F. With ``small`` the approximate Hotelling test HTZ of Tipton & Pustejovsky (2015): F is the Wald
-            statistic times (eta - m + 1) / (eta m), its denominator eta - m + 1, with eta read off the clusters.
-            Otherwise the Wald statistic over m, with clusters minus coefficients.
-
-        Raises
-        ------
-        InputError
-            An unknown term, or a matrix of the wrong shape or with rows that repeat each other.
-
-        Notes
-        -----
-        R: ``clubSandwich::Wald_test(fit, constrain_zero(2:3), vcov = "CR2")``.
-        """
-        return self._wald(*contrast(L, names=self.names, terms=self.design.terms))
 
     def predict(
         self,
@@ -419,7 +299,9 @@ class RVEResults(FittedCoefficients):
         InputError
             For an unknown level of a moderator, or a scale these effects do not have.
         """
-        return predict(self, newdata, scale=scale, level=self._level(level))
+        X, labels = rows_to_predict(self, newdata)
+        out = self.predicted(X, scale=scale, level=self._level(level)).set_axis(pd.Index(labels), axis=0)
+        return out.assign(ddf=self.row_ddf(X))
 
     def sensitivity(self, rho: Sequence[float] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)) -> pd.DataFrame:
         """Refit with other assumed correlations of sampling errors; correlated effects only.
@@ -443,7 +325,34 @@ class RVEResults(FittedCoefficients):
         -----
         R: ``robumeta::sensitivity(fit)``.
         """
-        return sensitivity(self, rho)
+        if self.working_model != "CORR":
+            why = "hierarchical effects have no rho" if self.working_model == "HIER" else "given weights do not use rho"
+            raise InputError(f"sensitivity() varies rho: {why}")
+        wrong = [value for value in rho if not 0 <= value <= 1]
+        if wrong:
+            raise InputError(f"rho={wrong[0]!r} is a correlation of sampling errors and must lie between 0 and 1")
+        effects, own = self.effects, self.settings
+        rows = []
+        for assumed in rho:
+            again = fit_rve(
+                effects.yi,
+                effects.vi,
+                self.design.X,
+                self.clusters.codes,
+                working="CORR",
+                rho=assumed,
+                weights=None,
+                small=own.small,
+                level=own.level,
+            )
+            found = again.tests
+            for i, term in enumerate(self.names):
+                values = (found.beta[i], found.se[i], found.df[i], found.pval[i], found.ci_lb[i], found.ci_ub[i])
+                rows.append((float(assumed), term, again.working.tau2, *map(float, values)))
+        columns = ["rho", "term", "tau2", "estimate", "se", "ddf", "pval", "ci_lb", "ci_ub"]
+        out = pd.DataFrame(rows, columns=columns).set_index(["rho", "term"])
+        out.attrs.update(scale=effects.scale_label, level=own.level)
+        return out
 
     def robust(self, *, cluster: Any = None, type: RobustType = "CR2") -> RobustResults:
         """Return the same weights with another adjustment for few clusters, or with other clusters.
@@ -546,7 +455,7 @@ def document(fit: RVEResults) -> Document:
 
 def methods(fit: RVEResults) -> str:
     """Return the sentences for a methods section."""
-    moderators = wording.with_moderators(fit)
+    moderators = with_moderators(fit)
     weights = {
         "CORR": "weights from the correlated-effects working model, with an assumed correlation of "
         f"{brief(fit.settings.rho)} between sampling errors of one cluster",

@@ -40,11 +40,6 @@ def moderated(fit: Any) -> list[str]:
     return [f"Moderators: {fit.design.formula}"] if fit.design.formula != "1" else []
 
 
-def with_moderators(fit: Any) -> str:
-    """Return the words of a methods sentence that name the moderators."""
-    return f" with the moderators {fit.design.formula}" if fit.design.formula != "1" else ""
-
-
 def scale_sentence(fit: Any) -> str:
     """Return the sentence of a methods section that says on which scale effects were analysed."""
     sentence = {

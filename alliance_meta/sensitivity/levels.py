@@ -19,7 +19,8 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import did_you_mean
 from alliance_meta.result import Result
-from alliance_meta.results.multilevel import MultilevelResults, information_criteria
+from alliance_meta.results.fit import information_criteria
+from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.multilevel_quantities import object_frame
 from alliance_meta.sensitivity.refitting import part, refitted
 from alliance_meta.tables.document import Document, Kind, table_of, write

@@ -34,7 +34,7 @@ from alliance_meta.notes import Note
 from alliance_meta.options import Scale, did_you_mean
 from alliance_meta.result import said
 from alliance_meta.results import wording
-from alliance_meta.results.fit import columns_of
+from alliance_meta.results.fit import columns_of, with_moderators
 from alliance_meta.tables.document import Block, Document
 from alliance_meta.tables.format import brief, fixed
 
@@ -180,7 +180,7 @@ def methods(fit: SampledPosterior) -> str:
         )
     return (
         f"{' '.join([*alarms(fit), '']) if fit.problems else ''}"
-        f"{scale}A Bayesian model{wording.with_moderators(fit)} was fitted to {fit.effects.counted}, which assumes "
+        f"{scale}A Bayesian model{with_moderators(fit)} was fitted to {fit.effects.counted}, which assumes "
         "that "
         f"{recipe.words}. Priors were {prior_words(fit, recipe.priors)}. The posterior was sampled {run}. "
         f"{_checks(fit)} {interval_words(fit)}"
