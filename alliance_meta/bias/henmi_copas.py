@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 
 from alliance_meta.core.univariate.henmi_copas import henmi_copas
-from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
@@ -59,9 +58,8 @@ class HenmiCopasResult(Result):
         }
         return pd.DataFrame.from_dict(rows, orient="index", columns=["estimate", "ci_lb", "ci_ub"])
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
-        return plain({**asdict(self), "notes": [note.to_dict() for note in self.notes]})
+    def _values(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if name != "notes"}
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""

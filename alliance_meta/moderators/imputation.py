@@ -16,7 +16,6 @@ from alliance_meta.core.univariate.fit import GENERALISED_Q, fit_univariate
 from alliance_meta.design import Design, build_design
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.encoding import plain
 from alliance_meta.errors import AllianceMetaWarning, ConvergenceWarning, DesignError, InputError
 from alliance_meta.moderators.sampler import Column, Sampler, can_extrapolate
 from alliance_meta.not_applicable import NotApplicable
@@ -133,13 +132,11 @@ class ImputedModerators(Result):
         counts = pd.Series(self.missing, dtype=int)
         return pd.DataFrame({"k": self.effects.k, "missing": counts, "share": counts / self.effects.k})
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings, the completed values and the notes as JSON-ready values."""
+    def _values(self) -> dict[str, Any]:
         gaps = {name: [int(i) for i in np.flatnonzero(self._missing(name))] for name in self.missing}
         values = {name: [frame[name].iloc[rows].tolist() for frame in self.frames] for name, rows in gaps.items()}
-        head = {"mods": self.mods, "m": self.m, "seed": self.seed, "sweeps": self.sweeps, "k": self.effects.k}
-        about = {"missing": self.missing, "rows": gaps, "imputed": values, "accepted": self.accepted}
-        return plain({**head, **about, "notes": [note.to_dict() for note in self.notes]})
+        found = {"k": self.effects.k, "missing": self.missing, "rows": gaps, "imputed": values}
+        return {**self._these("mods", "m", "seed", "sweeps", "accepted"), **found}
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
@@ -210,30 +207,26 @@ class ImputedResults(Result):
         out.attrs.update(scale=self.imputed.effects.scale_label, level=self.level)
         return out
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
+    def _values(self) -> dict[str, Any]:
         gone = NotApplicable("the coefficient has no variance")
         rows = [
             {**row, **(dict.fromkeys(("stat", "pval"), gone) if np.isnan(row["stat"]) else {})}
             for row in records_of(self.tidy().reset_index())
         ]
-        return plain(
-            {
-                "mods": self.imputed.mods,
-                "k": self.imputed.effects.k,
-                "m": self.imputed.m,
-                "seed": self.imputed.seed,
-                "method": self.method,
-                "test": self.test,
-                "level": self.level,
-                "missing": self.imputed.missing,
-                "tau2": self.tau2,
-                "tau2s": self.tau2s,
-                "coefficients": rows,
-                "vb": self.pooled.vb,
-                "notes": [note.to_dict() for note in self.notes],
-            }
-        )
+        return {
+            "mods": self.imputed.mods,
+            "k": self.imputed.effects.k,
+            "m": self.imputed.m,
+            "seed": self.imputed.seed,
+            "method": self.method,
+            "test": self.test,
+            "level": self.level,
+            "missing": self.imputed.missing,
+            "tau2": self.tau2,
+            "tau2s": self.tau2s,
+            "coefficients": rows,
+            "vb": self.pooled.vb,
+        }
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""

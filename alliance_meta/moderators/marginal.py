@@ -88,23 +88,19 @@ class MarginalMeans(Result):
         """
         return self._frame.copy()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
+    def _values(self) -> dict[str, Any]:
         rows = [{**row, **_reasons(row)} for row in records_of(self._frame)]
-        return plain(
-            {
-                "by": list(self.by),
-                "over": list(self.over),
-                "held": dict(self.held),
-                "weights": self.weights,
-                "scale": self.scale,
-                "level": self.level,
-                "formula": self.formula,
-                "model": self.model_label,
-                "rows": rows,
-                "notes": [note.to_dict() for note in self.notes],
-            }
-        )
+        return {
+            "by": list(self.by),
+            "over": list(self.over),
+            "held": dict(self.held),
+            "weights": self.weights,
+            "scale": self.scale,
+            "level": self.level,
+            "formula": self.formula,
+            "model": self.model_label,
+            "rows": rows,
+        }
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""

@@ -232,7 +232,9 @@ class RVEResults(FittedCoefficients):
     @property
     def new_variance(self) -> float:
         """Variance of a new true effect around its mean; not applicable where weights were given."""
-        return self.tau2 + (0.0 if np.isnan(self.omega2) else self.omega2) if self.tau2 == self.tau2 else self.tau2
+        if self.settings.weights is not None:
+            return NotApplicable("weights were given, and tau2 not estimated: there is no prediction interval")
+        return self.tau2 + (0.0 if np.isnan(self.omega2) else self.omega2)
 
     def row_ddf(self, X: Array) -> Array:
         """Return the degrees of freedom of the t statistic of each combination of coefficients X (m, p)."""

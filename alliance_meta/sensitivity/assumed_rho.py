@@ -12,7 +12,6 @@ import pandas as pd
 
 from alliance_meta.effects.dependent.aggregate import Aggregation, aggregate
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.encoding import plain
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.models.random_effects import RandomEffectsModel
 from alliance_meta.notes import Note, warn_note
@@ -82,18 +81,14 @@ class RhoGrid(Result):
         pvals = {"lowest_p": terms["pval"].min(), "highest_p": terms["pval"].max()}
         return pd.DataFrame({"lowest": lowest, "highest": highest, "moves": moves, **pvals})
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
-        return plain(
-            {
-                "rho": self.rho,
-                "assumption": self.assumption,
-                "coefficients": self.tidy().reset_index().to_dict(orient="records"),
-                "models": self.glance().reset_index().to_dict(orient="records"),
-                "span": self.span().reset_index().to_dict(orient="records"),
-                "notes": [note.to_dict() for note in self.notes],
-            }
-        )
+    def _values(self) -> dict[str, Any]:
+        return {
+            "rho": self.rho,
+            "assumption": self.assumption,
+            "coefficients": self.tidy().reset_index().to_dict(orient="records"),
+            "models": self.glance().reset_index().to_dict(orient="records"),
+            "span": self.span().reset_index().to_dict(orient="records"),
+        }
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""

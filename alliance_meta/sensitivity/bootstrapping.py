@@ -18,7 +18,6 @@ from alliance_meta.core.mixed.search import MixedFit, maximise_mixed
 from alliance_meta.core.resampling import Recipe, Refits, stream
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.univariate.wls import make_batch
-from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
@@ -138,19 +137,15 @@ class Bootstrap(Result):
         """Return one row per quantity: ``estimate bias se ci_lb ci_ub``; the bias is not taken off."""
         return pd.DataFrame.from_dict(self._rows(kind, level), orient="index")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return every number but the single samples as JSON-ready values."""
+    def _values(self) -> dict[str, Any]:
         intervals = tuple(get_args(BootstrapInterval))[: 2 if self.kind == "parametric" else 3]
-        return plain(
-            {
-                "kind": self.kind,
-                "iterations": self.iterations,
-                "seed": self.seed,
-                "level": self.fit.level,
-                "quantities": {kind: self._rows(kind, None) for kind in intervals},
-                "notes": [note.to_dict() for note in self.notes],
-            }
-        )
+        return {
+            "kind": self.kind,
+            "iterations": self.iterations,
+            "seed": self.seed,
+            "level": self.fit.level,
+            "quantities": {kind: self._rows(kind, None) for kind in intervals},
+        }
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""

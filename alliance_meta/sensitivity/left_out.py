@@ -14,7 +14,6 @@ from scipy import special
 from alliance_meta._typing import Array, Mask
 from alliance_meta.core.robust.clusters import Deletions, IntArray, deletions
 from alliance_meta.effects.dependent.groups import read_clusters
-from alliance_meta.encoding import plain
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
@@ -126,16 +125,12 @@ class ClustersLeftOut(Result):
             raise InputError(f"term={term!r} is no coefficient{did_you_mean(term, list(names))}: {', '.join(names)}")
         return names[0] if term is None else term
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
-        return plain(
-            {
-                "cluster": self.cluster,
-                "level": self.fit.level,
-                "terms": {term: self.tidy(term=term).to_dict(orient="records") for term in self.fit.names},
-                "notes": [note.to_dict() for note in self.notes],
-            }
-        )
+    def _values(self) -> dict[str, Any]:
+        return {
+            "cluster": self.cluster,
+            "level": self.fit.level,
+            "terms": {term: self.tidy(term=term).to_dict(orient="records") for term in self.fit.names},
+        }
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
@@ -334,14 +329,13 @@ class ClusterInfluence(Result):
         columns |= {f"dfbs_{name}": self.dfbetas[:, i] for i, name in enumerate(self.names)}
         return pd.DataFrame(columns | {"influential": self.influential})
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
-        why = NotApplicable("a coefficient cannot be estimated without this cluster")
+    def _values(self) -> dict[str, Any]:
+        why = NotApplicable(NEEDED)
         rows = [
             {str(n): why if isinstance(v, float) and np.isnan(v) else v for n, v in row.items()}
             for row in self.tidy().to_dict(orient="records")
         ]
-        return plain({"cluster": self.cluster, "clusters": rows, "notes": [note.to_dict() for note in self.notes]})
+        return {"cluster": self.cluster, "clusters": rows}
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""

@@ -16,7 +16,6 @@ from alliance_meta.core.distributions import chi2_sf, half_mixture_p, likelihood
 from alliance_meta.core.mixed.search import MixedFit, maximise_mixed
 from alliance_meta.core.mixed.structures import Structure, Unstructured
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.models.multilevel import MultilevelModel
 from alliance_meta.not_applicable import NotApplicable
@@ -115,18 +114,12 @@ class LevelComparison(Result):
         LRT = likelihood_ratio(self.full.loglik, fit.loglik)
         return {"LRT": LRT, "df": df, "LRTp": half_mixture_p(LRT, df), "LRTp_naive": chi2_sf(LRT, df)}
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
-        return plain(
-            {
-                "level": self.full.level,
-                "method": self.full.method,
-                "models": {
-                    term: self.tidy(term=term).reset_index().to_dict(orient="records") for term in self.full.names
-                },
-                "notes": [note.to_dict() for note in self.notes],
-            }
-        )
+    def _values(self) -> dict[str, Any]:
+        return {
+            "level": self.full.level,
+            "method": self.full.method,
+            "models": {term: self.tidy(term=term).reset_index().to_dict(orient="records") for term in self.full.names},
+        }
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
@@ -295,16 +288,12 @@ class ComponentTests(Result):
         out.index.name = "term"
         return out
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
-        return plain(
-            {
-                "method": self.method,
-                "loglik": self.loglik,
-                "terms": self.rows,
-                "notes": [note.to_dict() for note in self.notes],
-            }
-        )
+    def _values(self) -> dict[str, Any]:
+        return {
+            "method": self.method,
+            "loglik": self.loglik,
+            "terms": self.rows,
+        }
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""

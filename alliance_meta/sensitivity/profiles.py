@@ -12,7 +12,6 @@ import pandas as pd
 from alliance_meta.core.distributions import critical_value, two_sided_p
 from alliance_meta.core.mixed.profile import ProfileCurve
 from alliance_meta.core.univariate.likelihood_ratio import Profile
-from alliance_meta.encoding import plain
 from alliance_meta.errors import AllianceMetaWarning, ConvergenceWarning, InputError, NotIdentifiedWarning
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes, warn_note
@@ -89,17 +88,13 @@ class ProfileLikelihood(Result):
         """Every curve is one peak, or falls from the edge of its range."""
         return all(curve.verdict in ("peak", "edge") for curve in self.curves.values())
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
-        return plain(
-            {
-                "level": self.level,
-                "method": self.fit.method,
-                "components": self.check().to_dict(orient="index"),
-                "curves": {n: {"value": c.values, "loglik": c.loglik} for n, c in self.curves.items()},
-                "notes": [note.to_dict() for note in self.notes],
-            }
-        )
+    def _values(self) -> dict[str, Any]:
+        return {
+            "level": self.level,
+            "method": self.fit.method,
+            "components": self.check().to_dict(orient="index"),
+            "curves": {n: {"value": c.values, "loglik": c.loglik} for n, c in self.curves.items()},
+        }
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
@@ -241,19 +236,15 @@ class LikelihoodRatioTest(Result):
         index = pd.MultiIndex.from_tuples(self.rows, names=["term", "correction"])
         return pd.DataFrame(list(self.rows.values()), index=index)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
+    def _values(self) -> dict[str, Any]:
         rows = [{"term": term, "correction": how, **row} for (term, how), row in self.rows.items()]
-        return plain(
-            {
-                "coefficients": rows,
-                "value": self.value,
-                "tau2": self.tau2,
-                "bartlett": self.bartlett,
-                "level": self.level,
-                "notes": [note.to_dict() for note in self.notes],
-            }
-        )
+        return {
+            "coefficients": rows,
+            "value": self.value,
+            "tau2": self.tau2,
+            "bartlett": self.bartlett,
+            "level": self.level,
+        }
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""

@@ -25,7 +25,6 @@ from alliance_meta.effects.converting.artifacts import (
 )
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.encoding import plain
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.models.random_effects import RandomEffectsModel
 from alliance_meta.not_applicable import NotApplicable
@@ -83,13 +82,12 @@ class HunterSchmidt(Result):
         """Return one row as observed and one corrected."""
         return self.rows.copy()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
+    def _values(self) -> dict[str, Any]:
         frame = self.rows.astype(object)
         values = [dict(zip(frame, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
         rows = dict(zip(frame.index, values, strict=True))
         kept = {name: value for name, value in vars(self).items() if name not in ("rows", "notes")}
-        return plain({**kept, "rows": rows, "notes": [note.to_dict() for note in self.notes]})
+        return {**kept, "rows": rows}
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
@@ -325,7 +323,6 @@ def _interval(lb: float, ub: float) -> str:
     return "n/a" if np.isnan(lb) else fixed_interval(lb, ub)
 
 
-AS_OBSERVED = "as observed"
 SHORT = {
     "rel_alliance": "alliance reliability",
     "rel_outcome": "outcome reliability",
@@ -362,12 +359,10 @@ class Attenuation(Result):
         """Return one row per correction."""
         return self.rows.copy()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
+    def _values(self) -> dict[str, Any]:
         frame = self.rows.reset_index().astype(object)
         rows = [dict(zip(frame, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
-        shared = {"model": self.model, "level": self.level, "k": self.k}
-        return plain({**shared, "rows": rows, "notes": [note.to_dict() for note in self.notes]})
+        return {**self._these("model", "level", "k"), "rows": rows}
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
@@ -455,7 +450,7 @@ def attenuation(
         both: dict[str, Given] = dict.fromkeys(RELIABILITIES, float(value))
         sets[f"both reliabilities {brief(value)}"] = read_artifacts(fit.effects, both, **checks)
     weights = weights_of(fit.effects)
-    rows = {AS_OBSERVED: _refitted_row(fit, "no correction; what the measures as used would predict")}
+    rows = {OBSERVED: _refitted_row(fit, "no correction; what the measures as used would predict")}
     notes: list[Note] = []
     for name, artifacts in sets.items():
         one, warned = _refit(fit, artifacts, weights, range_restriction, rel_alliance_in)

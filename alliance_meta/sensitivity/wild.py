@@ -19,7 +19,6 @@ from alliance_meta.core.robust.wild import Imposed, draw, impose, statistics, wa
 from alliance_meta.effects.dependent.groups import read_clusters
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.studies import DEPENDENT
-from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
@@ -100,21 +99,14 @@ class WildBootstrap(Result):
 
     def tidy(self) -> pd.DataFrame:
         """Return one row: ``stat df1 pval mc_se pval_htz``."""
-        row = {
-            "stat": self.stat,
-            "df1": self.df1,
-            "pval": self.pval,
-            "mc_se": self.mc_se,
-            "pval_htz": self.pval_htz,
-        }
-        return pd.DataFrame([row], index=pd.Index([self.null], name="null"))
+        return pd.DataFrame(
+            [self._these("stat", "df1", "pval", "mc_se", "pval_htz")], index=pd.Index([self.null], name="null")
+        )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return every number but the single replicates as JSON-ready values."""
+    def _values(self) -> dict[str, Any]:
         names = ("null", "stat", "df1", "pval", "mc_se", "pval_htz", "cluster", "n_clusters", "type", "adjust")
         more = ("weights", "exact", "iterations", "possible", "seed")
-        found = {name: getattr(self, name) for name in (*names, *more)}
-        return plain(found | {"notes": [note.to_dict() for note in self.notes]})
+        return self._these(*names, *more)
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
