@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, warn_note
 from alliance_meta.options import RobustType, Scale
 from alliance_meta.results.coefficients import WaldTest
+from alliance_meta.results.fit import Newdata
 
 # Residuals below this share of the effects are what floating point leaves of an exact fit.
 ROUNDING = 1e-13
@@ -66,11 +67,7 @@ class ModelBased(Weighted, Protocol):
         """Return the covariance of the effects that the model believes in."""
 
     def predict(
-        self,
-        newdata: pd.DataFrame | Mapping[str, Any] | None = None,
-        *,
-        scale: Scale | None = None,
-        level: float | None = None,
+        self, newdata: Newdata = None, *, scale: Scale | None = None, level: float | None = None
     ) -> pd.DataFrame:
         """Return model-based predictions."""
 

@@ -23,7 +23,16 @@ from alliance_meta.notes import Note
 from alliance_meta.options import Scale
 from alliance_meta.results import wording
 from alliance_meta.results.coefficients import Interval
-from alliance_meta.results.fit import Fit, columns_of, one_row, predict_rows, rows_to_predict, to_scale, with_moderators
+from alliance_meta.results.fit import (
+    Fit,
+    Newdata,
+    columns_of,
+    one_row,
+    predict_rows,
+    rows_to_predict,
+    to_scale,
+    with_moderators,
+)
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import fixed, fixed_interval, level_text, p_value
 
@@ -65,16 +74,6 @@ class ExactCorrelationResults(Fit):
     def names(self) -> tuple[str, ...]:
         """Coefficient names, (p,)."""
         return self.design.names
-
-    @property
-    def k(self) -> int:
-        """Number of effects."""
-        return self.effects.k
-
-    @property
-    def p(self) -> int:
-        """Number of coefficients."""
-        return self.design.p
 
     @property
     def beta(self) -> Array:
@@ -148,28 +147,12 @@ class ExactCorrelationResults(Fit):
         return Interval(self.tau2, float(lb), float(ub), used, "PL", "tau2")
 
     def predict(
-        self,
-        newdata: pd.DataFrame | Mapping[str, Any] | None = None,
-        *,
-        scale: Scale | None = None,
-        level: float | None = None,
+        self, newdata: Newdata = None, *, scale: Scale | None = None, level: float | None = None
     ) -> pd.DataFrame:
-        """Predict the mean effect, and the effect of a new study.
+        """Predict the mean effect, and the effect of a new study, as `RandomEffectsResults.predict` does.
 
-        Parameters
-        ----------
-        newdata : DataFrame or mapping, optional
-            Moderator values, one row per prediction; by default the mean effect, or each effect's fitted value.
-        scale : {"z", "r", "r_mean"}, optional
-            Fisher z by default.
-        level : float, optional
-
-        Returns
-        -------
-        DataFrame
-            ``pred se ci_lb ci_ub pi_lb pi_ub``. Without moderators the confidence interval is the
-            profile-likelihood one, with moderators pred -+ z se (``.attrs["ci_kind"]``); the prediction
-            interval is normal.
+        Without moderators the confidence interval is the profile-likelihood one, with moderators pred -+ z se
+        (``.attrs["ci_kind"]``); the prediction interval is normal.
         """
         used = self._level(level)
         X, labels = rows_to_predict(self, newdata)
@@ -282,10 +265,7 @@ class ExactCorrelationResults(Fit):
             **self.effects.counts,
             "p": self.p,
             "method": "ML",
-            "level": self.level,
-            "tau2": self.tau2,
-            "se_tau2": self.se_tau2,
-            "loglik": self.loglik,
+            **self._these("level", "tau2", "se_tau2", "loglik"),
             "AIC": deviance + 2.0 * parameters,
             "BIC": deviance + parameters * float(np.log(self.k)),
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -27,15 +27,7 @@ if TYPE_CHECKING:
 
 def tidy(fit: Any) -> pd.DataFrame:
     """Return one row per coefficient of any fitted model."""
-    columns = {
-        "estimate": fit.beta,
-        "se": fit.se,
-        "stat": fit.stat,
-        "ddf": fit.ddf,
-        "pval": fit.pval,
-        "ci_lb": fit.ci_lb,
-        "ci_ub": fit.ci_ub,
-    }
+    columns = {"estimate": fit.beta, **fit._these("se", "stat", "ddf", "pval", "ci_lb", "ci_ub")}
     out = pd.DataFrame(columns, index=pd.Index(fit.names, name="term"))
     out.attrs.update(scale=fit.effects.scale_label, level=fit.level)
     return out
@@ -54,6 +46,12 @@ def scale_of(effects: EffectSizes) -> dict[str, Any]:
         "scale": effects.scale_label,
         "direction": effects.direction,
     }
+
+
+def predictions_of(fit: Any, scales: Sequence[Scale | None]) -> dict[str, dict[str, Any]]:
+    """Return the predictions on each scale, by its name."""
+    frames = [fit.predict(scale=scale) for scale in scales]
+    return {frame.attrs["scale"]: {"label": list(frame.index), **columns_of(frame)} for frame in frames}
 
 
 def residuals(fit: Any) -> dict[str, Array]:
@@ -88,6 +86,7 @@ def columns_of(table: pd.DataFrame) -> dict[str, list[Any]]:
     return {str(name): list(table[name].array) for name in table.columns}
 
 
+Newdata = pd.DataFrame | Mapping[str, Any] | None
 # Variances that differ by less, relatively, are one and the same.
 SAME = 1e-9
 COLUMNS = ("pred", "se", "ci_lb", "ci_ub", "pi_lb", "pi_ub")

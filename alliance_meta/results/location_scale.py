@@ -23,6 +23,7 @@ from alliance_meta.options import Link, Scale
 from alliance_meta.results import wording
 from alliance_meta.results.coefficients import FitSettings, FittedCoefficients, WaldTest, contrast, moderator_test
 from alliance_meta.results.fit import (
+    Newdata,
     both_intervals,
     columns_of,
     information_criteria,
@@ -36,7 +37,6 @@ from alliance_meta.results.random_effects import INFERENCE
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import fixed, level_text, p_value
 
-Newdata = pd.DataFrame | Mapping[str, Any] | None
 INFINITE = "tau2 of some studies runs to 0 and the coefficient with it"
 
 
@@ -66,18 +66,13 @@ def statistics(fit: LocationScaleResults) -> dict[str, Any]:
     return {
         "k": fit.k,
         **fit.effects.counts,
-        "p": fit.p,
-        "q": fit.q,
-        "method": fit.method,
+        **fit._these("p", "q", "method"),
         "test": fit.inference,
-        "link": fit.link,
-        "level": fit.level,
+        **fit._these("link", "level"),
         "tau2_min": float(fit.tau2.min()),
         "tau2_max": float(fit.tau2.max()),
         "tau2_constant": fit.fitted.constant,
-        "QE": fit.QE,
-        "QEdf": fit.QEdf,
-        "QEp": fit.QEp,
+        **fit._these("QE", "QEdf", "QEp"),
         **moderator_test(fit),
         "QS": fit.QS,
         "QSdf": m,
@@ -385,37 +380,12 @@ class LocationScaleResults(FittedCoefficients):
         return self._wald_scale(*contrast(L, names=self.scale_names, terms=self.scale_design.terms))
 
     def predict(
-        self,
-        newdata: pd.DataFrame | Mapping[str, Any] | None = None,
-        *,
-        scale: Scale | None = None,
-        level: float | None = None,
+        self, newdata: Newdata = None, *, scale: Scale | None = None, level: float | None = None
     ) -> pd.DataFrame:
-        """Predict the mean effect, and the effect of a new study, for given moderators.
+        """Predict the mean effect, and the effect of a new study, as `RandomEffectsResults.predict` does.
 
-        The prediction interval of each row uses the tau2 that the scale part gives to that row.
-
-        Parameters
-        ----------
-        newdata : DataFrame or mapping, optional
-            Values of the moderators of both parts, one row per prediction; each effect's own by default.
-        scale : {"z", "r", "r_mean"}, optional
-            Analysis scale by default; as in `RandomEffectsResults.predict`.
-        level : float, optional
-            Confidence level, a fraction.
-
-        Returns
-        -------
-        DataFrame
-            ``pred se ci_lb ci_ub pi_lb pi_ub tau2``; tau2 stays on the analysis scale.
-
-        Raises
-        ------
-        InputError
-            For an unknown level of a moderator, or a scale these effects do not have.
-
-        Notes
-        -----
+        New data hold the moderators of both parts. The prediction interval of each row uses the tau2 that the scale
+        part gives to that row; a column ``tau2`` has it, on the analysis scale.
         R: ``predict(fit, newmods = , newscale = , transf = transf.ztor)``.
         """
         level = self._level(level)
@@ -431,9 +401,7 @@ class LocationScaleResults(FittedCoefficients):
         out.attrs["level"] = level
         return out
 
-    def predict_tau2(
-        self, newdata: pd.DataFrame | Mapping[str, Any] | None = None, *, level: float | None = None
-    ) -> pd.DataFrame:
+    def predict_tau2(self, newdata: Newdata = None, *, level: float | None = None) -> pd.DataFrame:
         """Predict how much effects vary between studies, for given moderators of the scale part.
 
         Returns

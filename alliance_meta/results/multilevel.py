@@ -26,9 +26,11 @@ from alliance_meta.options import RobustType, Scale
 from alliance_meta.results import wording
 from alliance_meta.results.coefficients import FitSettings, moderator_test
 from alliance_meta.results.fit import (
+    Newdata,
     both_intervals,
     columns_of,
     information_criteria,
+    predictions_of,
     residuals,
     rows_to_predict,
     scale_of,
@@ -56,7 +58,6 @@ from alliance_meta.tables.format import fixed, plain_df
 if TYPE_CHECKING:
     from alliance_meta.results.robust import RobustResults
 
-Newdata = pd.DataFrame | Mapping[str, Any] | None
 # Where a profile is looked at, to see that it is a peak.
 POINTS = 9
 # An error variance that counts as 0, as a share of the typical sampling variance.
@@ -176,36 +177,13 @@ class MultilevelResults(MultilevelQuantities):
     def predict(
         self, newdata: Newdata = None, *, scale: Scale | None = None, level: float | None = None
     ) -> pd.DataFrame:
-        """Predict the mean effect, and one new effect in a new study, for given moderators.
+        """Predict the mean effect, and one new effect in a new study, as `RandomEffectsResults.predict` does.
 
         The prediction interval holds the true effect of a new row (a new measure, rater or time) in a study that
-        is not among these: every random term adds to it. `predict_within` is for a study that is.
-
-        Parameters
-        ----------
-        newdata : DataFrame or mapping, optional
-            Moderator values, one row per prediction. By default the mean effect for a model without moderators,
-            else the fitted value of each effect. Where the variance differs between inner levels
-            (``HCS UN DIAG HAR``), a column with the inner factor says for which level the interval is meant.
-        scale : {"z", "r", "r_mean"}, optional
-            Analysis scale by default; as in `RandomEffectsResults.predict`.
-        level : float, optional
-            Confidence level, a fraction.
-
-        Returns
-        -------
-        DataFrame
-            ``pred se ci_lb ci_ub pi_lb pi_ub``; ``.attrs["scale"]`` names the scale. Without the inner level
-            ``pi_lb`` and ``pi_ub`` are NaN and ``.attrs["pi_note"]`` says why.
-
-        Raises
-        ------
-        InputError
-            For an unknown moderator level or a scale these effects do not have.
-
-        Notes
-        -----
-        R: ``predict(fit)``. Degrees of freedom are the fewest of the coefficients involved.
+        is not among these: every random term adds to it. `predict_within` is for a study that is. Where the variance
+        differs between inner levels (``HCS UN DIAG HAR``), a column of `newdata` with the inner factor says for which
+        level the interval is meant; without it ``pi_lb`` and ``pi_ub`` are NaN and ``.attrs["pi_note"]`` says why.
+        Degrees of freedom are the fewest of the coefficients involved. R: ``predict(fit)``.
         """
         level = self._level(level)
         X, labels, own = _rows(self, newdata)
@@ -366,16 +344,9 @@ def statistics(fit: MultilevelResults) -> dict[str, Any]:
         **{f"groups[{term.name}]": term.n for term in fit.random},
         "method": fit.method,
         "test": fit.inference,
-        "degrees": fit.degrees,
-        "level": fit.level,
+        **fit._these("degrees", "level"),
         **{str(name): value for name, value in fit.components["estimate"].items()},
-        "tau2": fit.tau2,
-        "I2": fit.I2,
-        "R2_marginal": fit.R2_marginal,
-        "R2_conditional": fit.R2_conditional,
-        "QE": fit.QE,
-        "QEdf": fit.QEdf,
-        "QEp": fit.QEp,
+        **fit._these("tau2", "I2", "R2_marginal", "R2_conditional", "QE", "QEdf", "QEp"),
         **moderator_test(fit),
         "loglik": fit.loglik,
         **information_criteria(fit),
@@ -398,10 +369,6 @@ def to_dict(fit: MultilevelResults) -> dict[str, Any]:
     """Return every number and setting as JSON-ready values."""
     effects = fit.effects
     scales: tuple[Scale | None, ...] = ("z", "r", "r_mean") if effects.measure == "ZCOR" else (None,)
-    predictions = {}
-    for scale in scales:
-        frame = fit.predict(scale=scale)
-        predictions[frame.attrs["scale"]] = {"label": list(frame.index), **columns_of(frame)}
     return plain(
         {
             "model": {
@@ -416,7 +383,7 @@ def to_dict(fit: MultilevelResults) -> dict[str, Any]:
             "icc": fit.icc.to_dict(),
             "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},
             "vb": fit.vb,
-            "predictions": predictions,
+            "predictions": predictions_of(fit, scales),
             "studies": {
                 "slab": list(effects.slab),
                 "study_id": list(effects.study_id),

@@ -31,9 +31,11 @@ from alliance_meta.results.coefficients import (
 )
 from alliance_meta.results.fit import (
     Fit,
+    Newdata,
     columns_of,
     information_criteria,
     predict_rows,
+    predictions_of,
     rows_to_predict,
     scale_of,
     tidy,
@@ -145,11 +147,7 @@ class RandomEffectsResults(FittedQuantities):
     notes: tuple[Note, ...] = ()
 
     def predict(
-        self,
-        newdata: pd.DataFrame | Mapping[str, Any] | None = None,
-        *,
-        scale: Scale | None = None,
-        level: float | None = None,
+        self, newdata: Newdata = None, *, scale: Scale | None = None, level: float | None = None
     ) -> pd.DataFrame:
         """Predict the mean effect, and the effect of a new study, for given moderators.
 
@@ -486,16 +484,7 @@ def statistics(fit: RandomEffectsResults) -> dict[str, Any]:
         "p": fit.p,
         "method": fit.method,
         "test": fit.inference,
-        "level": fit.level,
-        "tau2": fit.tau2,
-        "se_tau2": fit.se_tau2,
-        "I2": fit.I2,
-        "I2_Q": fit.I2_Q,
-        "H2": fit.H2,
-        "R2": fit.R2,
-        "QE": fit.QE,
-        "QEdf": fit.QEdf,
-        "QEp": fit.QEp,
+        **fit._these("level", "tau2", "se_tau2", "I2", "I2_Q", "H2", "R2", "QE", "QEdf", "QEp"),
         **moderator_test(fit),
         "loglik": fit.loglik,
         **information_criteria(fit),
@@ -514,10 +503,6 @@ def to_dict(fit: RandomEffectsResults) -> dict[str, Any]:
         "weight": fit.weights,
     }
     scales: tuple[Scale | None, ...] = ("z", "r", "r_mean") if effects.measure == "ZCOR" else (None,)
-    predictions = {}
-    for scale in scales:
-        frame = fit.predict(scale=scale)
-        predictions[frame.attrs["scale"]] = {"label": list(frame.index), **columns_of(frame)}
     return plain(
         {
             "model": {
@@ -529,7 +514,7 @@ def to_dict(fit: RandomEffectsResults) -> dict[str, Any]:
             "tau2_interval": fit.confint_tau2().to_dict(),
             "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},
             "vb": fit.vb,
-            "predictions": predictions,
+            "predictions": predictions_of(fit, scales),
             "studies": studies,
             "notes": [note.to_dict() for note in fit.notes],
             "provenance": effects.provenance.to_dict(),

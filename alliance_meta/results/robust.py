@@ -28,7 +28,7 @@ from alliance_meta.results.clustered import (
     one_cluster_notes,
 )
 from alliance_meta.results.coefficients import Tested, WaldTest, moderator_test
-from alliance_meta.results.fit import both_intervals, columns_of, rows_to_predict, to_scale
+from alliance_meta.results.fit import Newdata, both_intervals, columns_of, predictions_of, rows_to_predict, to_scale
 from alliance_meta.results.fit import tidy as tidy
 from alliance_meta.results.r_code import GIVEN_CLUSTER, joint_call, name, quoted, vector
 from alliance_meta.tables.document import Document
@@ -168,35 +168,12 @@ class RobustResults(Tested):
         return joint_test(self.sandwich, self.beta, matrix, null)
 
     def predict(
-        self,
-        newdata: pd.DataFrame | Mapping[str, Any] | None = None,
-        *,
-        scale: Scale | None = None,
-        level: float | None = None,
+        self, newdata: Newdata = None, *, scale: Scale | None = None, level: float | None = None
     ) -> pd.DataFrame:
-        """Predict the mean effect, and a new effect, for given moderators.
+        """Predict the mean effect, and a new effect, for given moderators, as `RandomEffectsResults.predict` does.
 
-        The prediction interval rests on the model's heterogeneity, which robust inference does not correct.
-
-        Parameters
-        ----------
-        newdata : DataFrame or mapping, optional
-            Moderator values, one row per prediction; as in `RandomEffectsResults.predict`.
-        scale : {"z", "r", "r_mean"}, optional
-            Analysis scale by default.
-        level : float, optional
-            Confidence level, a fraction.
-
-        Returns
-        -------
-        DataFrame
-            ``pred se ci_lb ci_ub pi_lb pi_ub ddf``, each row with its own degrees of freedom, which serve both
-            intervals.
-
-        Raises
-        ------
-        InputError
-            For an unknown level of a moderator, or a scale these effects do not have.
+        The prediction interval rests on the model's heterogeneity, which robust inference does not correct. A column
+        ``ddf`` has each row's own degrees of freedom, which serve both intervals.
         """
         level = self._level(level)
         X, _ = rows_to_predict(self, newdata)
@@ -264,26 +241,21 @@ def statistics(fit: RobustResults) -> dict[str, Any]:
     found = {
         "k": fit.k,
         **fit.effects.counts,
-        "p": fit.p,
-        "cluster": fit.cluster,
-        "n_clusters": fit.n_clusters,
-        "type": fit.type,
-        "level": fit.level,
+        **fit._these("p", "cluster", "n_clusters", "type", "level"),
         **moderator_test(fit),
     }
-    return found | {name: getattr(fit, name) for name in ("tau2", "I2", "QE", "QEdf", "QEp", "loglik")}
+    return found | fit._these("tau2", "I2", "QE", "QEdf", "QEp", "loglik")
 
 
 def to_dict(fit: RobustResults) -> dict[str, Any]:
     """Return every number and setting as JSON-ready values."""
-    frame = fit.predict()
     return plain(
         {
             "statistics": statistics(fit),
             "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},
             "vb": fit.vb,
             "omnibus": fit.omnibus.to_dict(),
-            "predictions": {frame.attrs["scale"]: {"label": list(frame.index), **columns_of(frame)}},
+            "predictions": predictions_of(fit, (None,)),
             "clusters": {"label": list(fit._clusters.labels), "effects": fit.sizes},
             "notes": [note.to_dict() for note in fit.notes],
             "fit": fit.fit.to_dict(),

@@ -25,13 +25,12 @@ from alliance_meta.options import RobustType, Scale
 from alliance_meta.results import wording
 from alliance_meta.results.clustered import ONE_CLUSTER, joint_test
 from alliance_meta.results.coefficients import FittedCoefficients, WaldTest, moderator_test
-from alliance_meta.results.fit import columns_of, residuals, rows_to_predict, scale_of, with_moderators
+from alliance_meta.results.fit import Newdata, columns_of, residuals, rows_to_predict, scale_of, with_moderators
 from alliance_meta.results.r_code import GIVEN_CLUSTER, call, data, formula, joint_call, name, quoted, value, vector
 from alliance_meta.results.robust import RobustResults, robust_results
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import brief, fixed
 
-Newdata = pd.DataFrame | Mapping[str, Any] | None
 NO_VARIANCE = "rests on one cluster alone: no other cluster tells how far it varies"
 
 
@@ -63,17 +62,9 @@ def statistics(fit: RVEResults) -> dict[str, Any]:
     return {
         "k": fit.k,
         **fit.effects.counts,
-        "p": fit.p,
-        "n_clusters": fit.n_clusters,
+        **fit._these("p", "n_clusters"),
         "working": fit.working_model,
-        "small": fit.small,
-        "level": fit.level,
-        "rho": fit.rho,
-        "tau2": fit.tau2,
-        "omega2": fit.omega2,
-        "I2": fit.I2,
-        "QE": fit.QE,
-        "QE_mean": fit.QE_mean,
+        **fit._these("small", "level", "rho", "tau2", "omega2", "I2", "QE", "QE_mean"),
         **moderator_test(fit),
     }
 
@@ -272,34 +263,13 @@ class RVEResults(FittedCoefficients):
         return 100.0 * w / w.sum()
 
     def predict(
-        self,
-        newdata: pd.DataFrame | Mapping[str, Any] | None = None,
-        *,
-        scale: Scale | None = None,
-        level: float | None = None,
+        self, newdata: Newdata = None, *, scale: Scale | None = None, level: float | None = None
     ) -> pd.DataFrame:
-        """Predict the mean effect, and a new effect in a new cluster, for given moderators.
+        """Predict the mean effect, and a new effect in a new cluster, as `RandomEffectsResults.predict` does.
 
-        Parameters
-        ----------
-        newdata : DataFrame or mapping, optional
-            Moderator values, one row per prediction; as in `RandomEffectsResults.predict`.
-        scale : {"z", "r", "r_mean"}, optional
-            Analysis scale by default.
-        level : float, optional
-            Confidence level, a fraction.
-
-        Returns
-        -------
-        DataFrame
-            ``pred se ci_lb ci_ub pi_lb pi_ub ddf``, each row with its own degrees of freedom. The prediction
-            interval, pred -+ t sqrt(se^2 + tau2 + omega2), rests on the working model, which the confidence
-            interval does not; it is NaN where weights were given (``.attrs["pi_note"]``).
-
-        Raises
-        ------
-        InputError
-            For an unknown level of a moderator, or a scale these effects do not have.
+        A column ``ddf`` has each row's own degrees of freedom. The prediction interval, pred -+ t sqrt(se^2 + tau2 +
+        omega2), rests on the working model, which the confidence interval does not; it is NaN where weights were given
+        (``.attrs["pi_note"]``).
         """
         X, labels = rows_to_predict(self, newdata)
         out = self.predicted(X, scale=scale, level=self._level(level)).set_axis(pd.Index(labels), axis=0)

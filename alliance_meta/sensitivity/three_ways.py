@@ -110,8 +110,8 @@ class ThreeWay(Result):
             _printed_table(self),
             [
                 *_agreement(self),
-                "exact less frequentist is no error of either: it is what the priors add, and that tau is averaged over "
-                "instead of estimated.",
+                "exact less frequentist is no error of either: it is what the priors add, and that tau is averaged "
+                "over instead of estimated.",
             ],
             effects=exact.effects,
         )
