@@ -69,11 +69,18 @@ class Result:
         return as_text(self.document())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every number as JSON-ready values; `NotApplicable` becomes its reason."""
-        table = self.tidy().reset_index()
-        columns = {str(name): list(table[name].array) for name in table}
-        out: dict[str, Any] = plain({"table": columns, "notes": [note.to_dict() for note in self.notes]})
+        """Return every number and the notes as JSON-ready values; `NotApplicable` becomes its reason."""
+        out: dict[str, Any] = plain({**self._values(), "notes": [note.to_dict() for note in self.notes]})
         return out
+
+    def _these(self, *names: str) -> dict[str, Any]:
+        """Return attributes by name."""
+        return {name: getattr(self, name) for name in names}
+
+    def _values(self) -> dict[str, Any]:
+        """Return what `to_dict` holds besides the notes."""
+        table = self.tidy().reset_index()
+        return {"table": {str(name): list(table[name].array) for name in table}}
 
     def to_markdown(self) -> str:
         """Return the table in Markdown, rounded to four decimals, the scale in its header."""

@@ -16,10 +16,11 @@ from alliance_meta.bayes.sampled.loo import SampledLeaveOneOut
 from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.bayes.three_level.results import BayesianMultilevelResults
 from alliance_meta.core.bayes.average import stacking_weights
+from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.result import Result, said
-from alliance_meta.results.export import columns_of, plain
+from alliance_meta.results.fit import columns_of
 from alliance_meta.tables.document import Document, Kind, table_of
 
 if TYPE_CHECKING:

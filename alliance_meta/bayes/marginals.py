@@ -20,8 +20,8 @@ from alliance_meta.core.bayes.mixture import NormalMixture, shortest_interval
 from alliance_meta.core.bayes.two_level import ExactPosterior, log_posterior
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Scale, check_level, check_option
+from alliance_meta.results.coefficients import Interval
 from alliance_meta.results.fit import Fit
-from alliance_meta.results.teststats import Interval
 from alliance_meta.tables.format import fixed, fixed_interval, level_text
 
 IntervalKind = Literal["eti", "hdi"]

@@ -11,17 +11,19 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.bayes.exact.quantities import Quantities
 from alliance_meta.bayes.exact.setup import coordinates
+from alliance_meta.bayes.sampled.gate import FAILED
 from alliance_meta.bayes.sampled.predict import Replications, replicate_draws
-from alliance_meta.bayes.sampled.results import FAILED, SampledPosterior
+from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.core.bayes.mixture import NormalMixture, mixture
 from alliance_meta.core.bayes.predictive import Errors, check_statistics, replicate
 from alliance_meta.core.robust.clusters import stacks
 from alliance_meta.core.three_level.posterior import MultilevelPosterior
 from alliance_meta.effects.table import EffectSizes
+from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.result import Result
-from alliance_meta.results.export import columns_of, plain
+from alliance_meta.results.fit import columns_of
 from alliance_meta.tables.document import Document, Kind, table_of
 from alliance_meta.tables.format import fixed
 

@@ -17,11 +17,12 @@ from alliance_meta.bayes.marginals import TauMarginal
 from alliance_meta.bayes.priors.effect import Normal
 from alliance_meta.core.bayes.deletion import Prefix, prefixes
 from alliance_meta.core.bayes.two_level import ExactPosterior
+from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, check_option, did_you_mean
 from alliance_meta.result import Result
 from alliance_meta.results import wording
-from alliance_meta.results.export import columns_of, plain
+from alliance_meta.results.fit import columns_of
 from alliance_meta.tables.document import Document, Kind, Table, table_of
 from alliance_meta.tables.format import factor, fixed, level_text
 

@@ -11,7 +11,6 @@ from alliance_meta.core.univariate.henmi_copas import henmi_copas
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, check_level
 from alliance_meta.result import Result
-from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.tables.document import Document, table_of
 from alliance_meta.tables.format import fixed, level_text
@@ -57,9 +56,8 @@ class HenmiCopasResult(Result):
         }
         return pd.DataFrame.from_dict(rows, orient="index", columns=["estimate", "ci_lb", "ci_ub"])
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
-        return plain({**asdict(self), "notes": [note.to_dict() for note in self.notes]})
+    def _values(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if name != "notes"}
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""

@@ -360,7 +360,7 @@ def _drawing(result: Any, *, ending: str, by: str | None, order: str | None) -> 
 
 def _results(result: Any, document: dict[str, Any], *, ending: str) -> bytes:
     if ending == ".json":
-        from alliance_meta.reporting.numbers import dumps
+        from alliance_meta.reporting.writing import dumps
 
         return dumps(document).encode("utf-8")
     from alliance_meta.tables.format import frame_csv

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def print_json(document: Mapping[str, Any]) -> None:
     """Print a document as JSON; a number that does not exist is an object with the reason, never NaN."""
-    from alliance_meta.reporting.numbers import dumps
+    from alliance_meta.reporting.writing import dumps
 
     typer.echo(dumps(document), nl=False)
 

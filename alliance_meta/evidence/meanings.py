@@ -11,10 +11,10 @@ import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.core.correlations import meaning as core
+from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note
 from alliance_meta.result import Result
-from alliance_meta.results.export import plain
 from alliance_meta.tables.document import Document, Table
 from alliance_meta.tables.format import brief, fixed
 

@@ -12,11 +12,11 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.core.distributions import chi2_sf
+from alliance_meta.encoding import plain
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.models.random_effects import fit_design
 from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.result import Result
-from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.tables.document import Document, Kind, table_of
 from alliance_meta.tables.format import fixed, p_value

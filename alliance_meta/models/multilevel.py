@@ -24,8 +24,8 @@ from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, DesignError, InputError, NotIdentifiedWarning
 from alliance_meta.notes import Degrees, Note, Struct, check_level, check_option, did_you_mean, merge_notes, warn_note
 from alliance_meta.results.coefficients import FitSettings
-from alliance_meta.results.components import RandomTerm
 from alliance_meta.results.multilevel import MultilevelResults
+from alliance_meta.results.multilevel_quantities import RandomTerm
 from alliance_meta.tables.format import brief
 
 # Rows finer than this share of what the random terms add are why a search did not settle.

@@ -18,8 +18,8 @@ from alliance_meta.errors import AllianceMetaWarning, DesignError
 from alliance_meta.models.random_effects import fit_design
 from alliance_meta.notes import NotApplicable, Note, check_option, did_you_mean, merge_notes
 from alliance_meta.result import Result
+from alliance_meta.results.coefficients import WaldTest
 from alliance_meta.results.random_effects import RandomEffectsResults
-from alliance_meta.results.teststats import WaldTest
 from alliance_meta.results.wording import line_of_test
 from alliance_meta.tables.document import Document, Kind, table_of
 from alliance_meta.tables.format import brief

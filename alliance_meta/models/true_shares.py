@@ -18,7 +18,7 @@ from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, Scale, check_level, check_option
 from alliance_meta.result import Result
-from alliance_meta.results.predictions import to_scale
+from alliance_meta.results.fit import to_scale
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.tables.document import Document, Kind, table_of
 from alliance_meta.tables.format import brief, fixed, level_text

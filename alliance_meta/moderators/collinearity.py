@@ -15,7 +15,6 @@ from alliance_meta.errors import DesignError, InputError
 from alliance_meta.moderators.grid import moderated
 from alliance_meta.notes import NotApplicable, Note
 from alliance_meta.result import Result
-from alliance_meta.results.export import plain
 from alliance_meta.results.fit import Fit
 from alliance_meta.tables.document import Document, table_of
 
@@ -42,14 +41,12 @@ class VifResults(Result):
         rows = {term: {"df": df, "gvif": gvif, "gsif": gvif ** (0.5 / df)} for term, (df, gvif) in self.terms.items()}
         return pd.DataFrame.from_dict(rows, orient="index", columns=["df", "gvif", "gsif"]).rename_axis("term")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
+    def _values(self) -> dict[str, Any]:
         terms = {
             term: {"df": df, "gvif": gvif, "gsif": gvif if isinstance(gvif, NotApplicable) else gvif ** (0.5 / df)}
             for term, (df, gvif) in self.terms.items()
         }
-        notes = [note.to_dict() for note in self.notes]
-        return plain({"coefficients": dict(self.coefficients), "terms": terms, "notes": notes})
+        return {"coefficients": dict(self.coefficients), "terms": terms}
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""

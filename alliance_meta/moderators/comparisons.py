@@ -16,8 +16,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.moderators.grid import Weights, averages, interaction_note, label, missing_note, moderated
 from alliance_meta.notes import NotApplicable, Note, check_level, check_option, merge_notes
 from alliance_meta.result import Result
-from alliance_meta.results.export import plain, records_of
-from alliance_meta.results.fit import Fit
+from alliance_meta.results.fit import Fit, records_of
 from alliance_meta.tables.document import Document, Kind, table_of
 from alliance_meta.tables.format import brief, level_text
 
@@ -73,27 +72,23 @@ class PairwiseResults(Result):
         """
         return self._frame.copy()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
+    def _values(self) -> dict[str, Any]:
         gone = dict.fromkeys(COLUMNS, NotApplicable(UNKNOWN))
         some = {name: NotApplicable("the difference has no variance") for name in ("stat", "pval", "pval_adjusted")}
         rows = []
         for row in records_of(self._frame):
             lacking = gone if np.isnan(row["estimate"]) else some if np.isnan(row["stat"]) else {}
             rows.append({**row, **lacking})
-        return plain(
-            {
-                "by": list(self.by),
-                "adjust": self.adjust,
-                "level": self.level,
-                "scale": self.scale_label,
-                "formula": self.formula,
-                "model": self.model_label,
-                "rows": rows,
-                "letters": dict(self.letters),
-                "notes": [note.to_dict() for note in self.notes],
-            }
-        )
+        return {
+            "by": list(self.by),
+            "adjust": self.adjust,
+            "level": self.level,
+            "scale": self.scale_label,
+            "formula": self.formula,
+            "model": self.model_label,
+            "rows": rows,
+            "letters": dict(self.letters),
+        }
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""

@@ -23,7 +23,7 @@ from alliance_meta.errors import AllianceMetaWarning, DesignError, DroppedRowsWa
 from alliance_meta.formulas import parse_formula
 from alliance_meta.notes import NotApplicable, Note, check_level, check_option, warn_note
 from alliance_meta.result import Result
-from alliance_meta.results.export import plain, records_of
+from alliance_meta.results.fit import records_of
 from alliance_meta.tables.document import Document, Kind, cut, table_of
 from alliance_meta.tables.format import level_text
 
@@ -177,23 +177,19 @@ class ModelSelection(Result):
         rows = {name: _averaged(name, self._models, weights, half) for name in names}
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("term").astype({"models": int})
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
+    def _values(self) -> dict[str, Any]:
         gone = NotApplicable(NO_R2 if self.method == "ML" else "an equal-effects model has no heterogeneity")
         models = [{**row, **({"R2": gone} if math.isnan(row["R2"]) else {})} for row in records_of(self._table)]
-        return plain(
-            {
-                "k": self.effects.k,
-                "candidates": list(self.candidates),
-                "criterion": self.criterion,
-                "method": self.method,
-                "level": self.level,
-                "models": [{"formula": f, **row} for f, row in zip(self._table.index, models, strict=True)],
-                "average": records_of(self.average().reset_index()),
-                "importance": self.importance.to_dict(),
-                "notes": [note.to_dict() for note in self.notes],
-            }
-        )
+        return {
+            "k": self.effects.k,
+            "candidates": list(self.candidates),
+            "criterion": self.criterion,
+            "method": self.method,
+            "level": self.level,
+            "models": [{"formula": f, **row} for f, row in zip(self._table.index, models, strict=True)],
+            "average": records_of(self.average().reset_index()),
+            "importance": self.importance.to_dict(),
+        }
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""

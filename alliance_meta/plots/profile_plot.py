@@ -47,8 +47,8 @@ from alliance_meta.tables.format import format_interval, format_level, format_nu
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from alliance_meta.results.coefficients import Interval
     from alliance_meta.results.random_effects import RandomEffectsResults
-    from alliance_meta.results.teststats import Interval
 
 PANEL_WIDTH, PANEL_HEIGHT = 2.4, 1.5
 NARROWEST = 1.8

@@ -29,7 +29,7 @@ from alliance_meta.plots.sheet.chart import (
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, described, make_chart
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.plots.sheet.pen import SUMMARY
-from alliance_meta.sensitivity.bootstrap_result import Bootstrap, BootstrapInterval
+from alliance_meta.sensitivity.bootstrapping import Bootstrap, BootstrapInterval
 from alliance_meta.sensitivity.permutation import SIGNS, PermutationTest, as_extreme
 from alliance_meta.sensitivity.wild import WildBootstrap
 from alliance_meta.tables.format import (

@@ -12,7 +12,8 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import shortest_interval
 from alliance_meta.bayes.marginals import KINDS, IntervalKind
-from alliance_meta.bayes.sampled.results import FAILED, SampledPosterior
+from alliance_meta.bayes.sampled.gate import FAILED
+from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.errors import InputError
 from alliance_meta.moderators.grid import check_names
 from alliance_meta.notes import check_level

@@ -12,14 +12,14 @@ from alliance_meta import __version__
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.made import named_by
-from alliance_meta.reporting.prose import escape
 from alliance_meta.reporting.spec import Declaration, Item
 from alliance_meta.reporting.tables import MAKERS
+from alliance_meta.reporting.writing import escape
 from alliance_meta.results.r_code import SHEET, comment
 from alliance_meta.tables.format import format_r
 
 if TYPE_CHECKING:
-    from alliance_meta.reporting.pieces import Pieces
+    from alliance_meta.reporting.evidence import Pieces
 
 REFERENCES: dict[str, str] = {
     "borenstein2009": "Borenstein, M., Hedges, L. V., Higgins, J. P. T., & Rothstein, H. R. (2009). *Introduction to "

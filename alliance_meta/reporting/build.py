@@ -16,10 +16,9 @@ from alliance_meta.encoding import INFINITE, NOT_APPLICABLE
 from alliance_meta.errors import CannotRunError, InputError
 from alliance_meta.folders import write_folder
 from alliance_meta.notes import Note, did_you_mean
-from alliance_meta.reporting import prose
-from alliance_meta.reporting.declaration import read_declaration
+from alliance_meta.reporting import writing
+from alliance_meta.reporting.declaration import inputs, read_declaration
 from alliance_meta.reporting.document import SCHEMA, make_document
-from alliance_meta.reporting.fitting import inputs
 from alliance_meta.reporting.html import make_view, render_html, render_supplement
 from alliance_meta.reporting.made import (
     FORMATS,
@@ -32,8 +31,8 @@ from alliance_meta.reporting.made import (
     read_record,
     record,
 )
-from alliance_meta.reporting.numbers import dumps
 from alliance_meta.reporting.spec import Declaration
+from alliance_meta.reporting.writing import dumps
 from alliance_meta.tables.format import inert
 
 if TYPE_CHECKING:
@@ -132,12 +131,12 @@ def methods_text(document: Document) -> str:
     if grouped:
         parts += ["METHODS", ""]
         for text, labels in grouped.items():
-            parts += [f"{'; '.join(labels)}:", prose.plain(text), ""]
+            parts += [f"{'; '.join(labels)}:", writing.unmarked(text), ""]
     if document["cautions"]:
         parts += ["WHAT THESE DATA ARE", ""]
         for group in document["cautions"]:
             parts += [f"{'; '.join(group['concerns'])}:"]
-            parts += [f"- {prose.plain(text)}" for text in group["texts"]]
+            parts += [f"- {writing.unmarked(text)}" for text in group["texts"]]
             parts.append("")
     parts += ["DATA AND SOFTWARE", ""]
     parts += [f"- {origin['title'] or origin['source']}: SHA-256 {origin['sha256']}" for origin in document["data"]]
@@ -146,7 +145,7 @@ def methods_text(document: Document) -> str:
     for section in document["sections"]:
         for block in section["blocks"]:
             if block["type"] == "references":
-                parts += [prose.plain(_without_link(text)) for text in block["items"]]
+                parts += [writing.unmarked(_without_link(text)) for text in block["items"]]
     return "\n".join(parts).rstrip() + "\n"
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import InputError
 from alliance_meta.notes import did_you_mean
-from alliance_meta.reporting.coefficients import Table, column
-from alliance_meta.reporting.evidence import citations
-from alliance_meta.reporting.numbers import Quantity, note_quantities, quantity
+from alliance_meta.reporting.evidence import Piece, citations
 from alliance_meta.reporting.spec import Claims, Consistency, Item
+from alliance_meta.reporting.tables import Table, column
+from alliance_meta.reporting.writing import Quantity, note_quantities, quantity
 from alliance_meta.tables.format import MINUS, fixed
 
 if TYPE_CHECKING:
@@ -43,15 +43,12 @@ UNTOLD = "*Not told*: the registry cannot answer; the calculation says what is l
 
 
 @dataclass(frozen=True, eq=False)
-class Audit:
+class Audit(Piece):
     """Claims, their verdicts, and the printed correlations that bear on a claimed share of outcome."""
 
     verdicts: tuple[ClaimVerdict, ...]
     shared: pd.DataFrame
     claimed: float
-    origins: tuple[Provenance, ...]
-    quantities: dict[str, Quantity]
-    citations: tuple[str, ...]
 
     def table(self, item: Item) -> Table:
         """Return all claims with their verdicts, or the steps that lead to those of some."""
@@ -225,14 +222,11 @@ NUIJTEN = (
 
 
 @dataclass(frozen=True, eq=False)
-class Checked:
+class Checked(Piece):
     """The printed numbers of the registry, held against one another."""
 
     report: ConsistencyReport
     labels: Mapping[str, str]
-    origins: tuple[Provenance, ...]
-    quantities: dict[str, Quantity]
-    citations: tuple[str, ...]
 
     def table(self, item: Item) -> Table:
         """Return the numbers that disagree, or how many checks of each kind there are."""

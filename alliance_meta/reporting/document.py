@@ -11,17 +11,16 @@ from alliance_meta.encoding import plain
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.files import sha256
 from alliance_meta.notes import did_you_mean
-from alliance_meta.reporting import appendix, evidence, prose
-from alliance_meta.reporting.checks import refuse
-from alliance_meta.reporting.coefficients import Table, caption, column, effect_columns, ends
+from alliance_meta.reporting import appendix, evidence, writing
+from alliance_meta.reporting.declaration import refuse
+from alliance_meta.reporting.evidence import Pieces
 from alliance_meta.reporting.fitted import Fitted
-from alliance_meta.reporting.fitting import run_analysis
 from alliance_meta.reporting.html import is_large
+from alliance_meta.reporting.kinds import run_analysis
 from alliance_meta.reporting.made import named_by
-from alliance_meta.reporting.numbers import FORMATS, Quantity
-from alliance_meta.reporting.pieces import Pieces, read_pieces
-from alliance_meta.reporting.spec import PIECE_TABLES, Declaration, Item
-from alliance_meta.reporting.tables import MAKERS
+from alliance_meta.reporting.spec import CLAIMS, CONSISTENCY, PIECE_TABLES, UMBRELLA, Declaration, Item
+from alliance_meta.reporting.tables import MAKERS, Table, caption, column, effect_columns, ends
+from alliance_meta.reporting.writing import FORMATS, Quantity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -216,7 +215,7 @@ def make_document(declaration: Declaration) -> dict[str, Any]:
         With everything that the analyses, the tables and the placeholders object to, at once.
     """
     fits = _run(declaration)
-    pieces = read_pieces(declaration)
+    pieces = _read_pieces(declaration)
     builder = _Builder(declaration, fits, pieces)
     sections = [builder.section(section) for section in declaration.section]
     quantities: dict[str, Any] = {name: fitted.statistics | fitted.slopes() for name, fitted in fits.items()}
@@ -337,6 +336,14 @@ class _Builder:
         return self.pieces[PIECE_TABLES[kind]].table(item)
 
 
+def _read_pieces(declaration: Declaration) -> Pieces:
+    """Return the views that a declaration names, computed from the registry."""
+    from alliance_meta.reporting.claims import read_claims, read_consistency
+
+    readers: dict[str, Any] = {UMBRELLA: evidence.read_umbrella, CLAIMS: read_claims, CONSISTENCY: read_consistency}
+    return {name: readers[name](spec) for name, spec in declaration.pieces.items()}
+
+
 def slug(heading: str) -> str:
     """Return a heading as an id.
 
@@ -377,7 +384,7 @@ def _unknown_placeholders(
 ) -> list[str]:
     problems: dict[str, None] = {}
     for text in texts:
-        for placeholder in prose.placeholders(text):
+        for placeholder in writing.placeholders(text):
             problem = _check_placeholder(placeholder, quantities, references)
             if problem:
                 problems[problem] = None

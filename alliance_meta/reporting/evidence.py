@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from alliance_meta.effects.provenance import Provenance
-from alliance_meta.reporting.coefficients import Table, column, plain_value
 from alliance_meta.reporting.fitted import Fitted
-from alliance_meta.reporting.fitting import located
-from alliance_meta.reporting.numbers import Quantity, note_quantities, quantity
-from alliance_meta.reporting.prose import escape
+from alliance_meta.reporting.kinds import located
 from alliance_meta.reporting.spec import Item, Umbrella
+from alliance_meta.reporting.tables import Table, column, plain_value
+from alliance_meta.reporting.writing import Quantity, escape, note_quantities, quantity
 from alliance_meta.tables.format import MINUS
 
 if TYPE_CHECKING:
@@ -28,14 +28,31 @@ EVIDENCE_SHORT = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Registry:
-    """The published results that an umbrella report shows, and those it leaves out."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Piece(ABC):
+    """One view of the published results: the files it comes from, its numbers for prose, the articles it rests on."""
 
-    shown: Published
     origins: tuple[Provenance, ...]
     quantities: dict[str, Quantity]
     citations: tuple[str, ...]
+
+    @abstractmethod
+    def table(self, item: Item) -> Table:
+        """Return a table that the item asks for."""
+
+    @abstractmethod
+    def figure(self, item: Item) -> tuple[pd.DataFrame, str]:
+        """Return the frame of a figure and its caption."""
+
+
+Pieces = Mapping[str, Piece]
+
+
+@dataclass(frozen=True, eq=False)
+class Registry(Piece):
+    """The published results that an umbrella report shows, and those it leaves out."""
+
+    shown: Published
 
     def figure(self, item: Item) -> tuple[pd.DataFrame, str]:
         """Return the frame of the umbrella's forest plot, which has no diamond, and its caption."""

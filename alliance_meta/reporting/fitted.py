@@ -1,25 +1,27 @@
-"""A declared analysis with its data and its fit: what every kind has alike, and what each kind says for itself."""
+"""A declared analysis with its data and its fit, and the numbers that it puts into `results.json`."""
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
+import pandas as pd
+
+from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
-from alliance_meta.notes import Measure
-from alliance_meta.reporting.numbers import Quantity, quantity
+from alliance_meta.notes import Measure, NotApplicable
 from alliance_meta.reporting.spec import Analysis, AnalysisKind, TableKind
-from alliance_meta.tables.format import format_level
+from alliance_meta.reporting.writing import Quantity, quantity
+from alliance_meta.tables.format import format_df, format_level
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from alliance_meta.effects.sheet.coded import CodedTable
-    from alliance_meta.effects.table import EffectSizes
 
 Put = Callable[[str, Any, str, str], None]
 
@@ -90,7 +92,7 @@ class Fitted(ABC):
 
     @abstractmethod
     def cited(self) -> dict[str, Any]:
-        """Return the choices that have references, by the names that `citations.method_keys` reads."""
+        """Return the choices that have references, by the names that `appendix.method_keys` reads."""
 
     def methods(self) -> str:
         """Return the sentences for a methods section."""
@@ -182,3 +184,281 @@ def refused(check: Callable[..., object], *arguments: Any) -> Iterator[str]:
         check(*arguments)
     except InputError as error:
         yield str(error)
+
+
+SYMBOLS = {"sigma2": "σ²", "tau2": "τ²", "rho": "ρ"}
+
+
+LEVELS = {"study_id": "between studies", "study_id/es_id": "within studies"}
+
+
+WITH_MODERATORS = NotApplicable("depends on the moderators; see the coefficients")
+
+
+NO_PROFILE = NotApplicable("no profile interval for this covariance structure")
+
+
+def coefficient_quantities(fitted: Fitted) -> dict[str, Quantity]:
+    """Return every coefficient of a meta-regression, and the mean at each level of a single categorical moderator."""
+    fit = fitted.fit
+    if fit.p == 1:
+        return {}
+    scale = fitted.number
+    out: dict[str, Quantity] = {}
+    for i, name in enumerate(fit.names):
+        key = f"b_{slug(name)}"
+        out[key] = quantity(fit.beta[i], scale, name)
+        out[f"{key}_ci"] = quantity([fit.ci_lb[i], fit.ci_ub[i]], f"{scale}_interval", f"{name}, CI")
+        out[f"{key}_df"] = quantity(fit.ddf[i], "df", f"{name}, df")
+        out[f"{key}_p"] = quantity(fit.pval[i], "p", f"{name}, p")
+    for row in level_rows(fitted):
+        key, label = slug(row["level"]), row["level"]
+        name, kind = ("r", "r") if fitted.on_r else ("estimate", scale)
+        out[f"{name}_{key}"] = quantity(row[name], kind, f"{name}, {label}")
+        out[f"{name}_{key}_ci"] = quantity([row["ci_lb"], row["ci_ub"]], f"{kind}_interval", f"{name}, {label}, CI")
+        out[f"k_{key}"] = quantity(row["k"], "count", f"Effects, {label}")
+        out[f"studies_{key}"] = quantity(row["studies"], "count", f"Studies, {label}")
+    return out
+
+
+def level_rows(fitted: Fitted) -> list[dict[str, Any]]:
+    """Return the mean at each level of the one categorical moderator; empty for any other model."""
+    fit, effects = fitted.fit, fitted.effects
+    variables = fit.design.variables
+    if len(variables) != 1 or variables[0] not in fit.design.levels:
+        return []
+    levels = list(fit.design.levels[variables[0]])
+    predicted = fit.predict(pd.DataFrame({variables[0]: levels}), scale="r" if fitted.on_r else None)
+    values = effects.moderators[variables[0]].tolist()
+    rows = []
+    for i, level in enumerate(levels):
+        row = predicted.iloc[i]
+        there = [study for study, value in zip(effects.study_id, values, strict=True) if value == level]
+        rows.append(
+            {
+                "level": str(level),
+                "k": len(there),
+                "studies": len(set(there)),
+                "r" if fitted.on_r else "estimate": float(row["pred"]),
+                "ci_lb": float(row["ci_lb"]),
+                "ci_ub": float(row["ci_ub"]),
+                "ddf": float(row["ddf"]) if "ddf" in row else float(fit.ddf.min()),
+            }
+        )
+    return rows
+
+
+def slug(name: str) -> str:
+    """Return a name as placeholders write it.
+
+    >>> slug("sigma2[study_id]"), slug("sigma2[study_id/es_id]"), slug("rater[T.observer]")
+    ('sigma2_study_id', 'sigma2_es_id', 'rater_t_observer')
+    """
+    return re.sub(r"[^a-z0-9]+", "_", re.sub(r"\bstudy_id/es_id\b", "es_id", name).lower()).strip("_")
+
+
+def components(fitted: Fitted) -> list[dict[str, Any]]:
+    """Return what varies by how much in a multilevel model, one record for each variance and correlation."""
+    model = fitted.model
+    intervals = model.confint()
+    rows = []
+    for name, row in model.components.iterrows():
+        found = str(name) in intervals.index
+        ends = intervals.loc[name] if found else {"lb": NO_PROFILE, "ub": NO_PROFILE}
+        kind, _, inside = str(name).partition("[")
+        term = inside.rstrip("]")
+        rows.append(
+            {
+                "name": str(name),
+                "key": slug(str(name)),
+                "label": f"{SYMBOLS.get(kind, kind)} {LEVELS.get(term, term)}",
+                "term": term,
+                "estimate": row["estimate"],
+                "ci": [ends["lb"], ends["ub"]],
+                "groups": int(row["groups"]),
+            }
+        )
+    return rows
+
+
+ON_RAW_SCALE = NotApplicable("the model was fitted to r itself")
+
+
+def put_data(put: Put, fitted: Fitted, *, clusters: bool = False) -> None:
+    """Add the data; of clusters, effects that depend on each other, also their sizes and the range of r."""
+    effects = fitted.effects
+    if fitted.spec.aggregate is not None:
+        put("k_rows", fitted.coded.k, "count", "Effects before averaging")
+    put("k", fitted.fit.k, "count", "Effects (k)")
+    put("studies", effects.n_studies, "count", "Studies")
+    if clusters:
+        sizes = Counter(effects.study_id).values()
+        put("effects_per_study", _range(min(sizes), max(sizes)), "text", "Effects per study")
+    once = "" if effects.samples.max() + 1 == effects.k else ", each sample once"
+    put("n_total", effects.counts["people"], "count", f"Participants (N){once}")
+    if clusters:
+        lowest, highest = _range_of_r(fitted.coded)
+        put("r_lowest", lowest, "r", "Smallest correlation")
+        put("r_highest", highest, "r", "Largest correlation")
+    put("measure", effects.scale_label, "text", "Effect size")
+
+
+def put_effect(put: Put, fitted: Fitted) -> None:
+    """Add the pooled effect on every scale, with its intervals."""
+    fit, raw = fitted.fit, fitted.effects.measure != "ZCOR"
+    level, scale = fitted.level, fitted.number
+    simple = fit.p == 1
+
+    def first(values: Any) -> Any:
+        return values[0] if simple else WITH_MODERATORS
+
+    put("estimate", first(fit.beta), scale, "Pooled effect, model's scale")
+    put("se", first(fit.se), scale, "Standard error, model's scale")
+    put("ci", [first(fit.ci_lb), first(fit.ci_ub)], f"{scale}_interval", f"{level} CI, model's scale")
+    put("stat", first(fit.stat), "stat", "Test statistic (t, or z where df is ∞)")
+    put("ddf", first(fit.ddf), "df", "Degrees of freedom (df)")
+    put("p", first(fit.pval), "p", "p")
+    if not fitted.on_r:
+        _put_finished(put, fitted, level, why=WITH_MODERATORS)
+        return
+    median = _prediction(fit, "r") if simple else {}
+    mean = _prediction(fit, "r_mean") if simple and not raw else {}
+    why = WITH_MODERATORS if not simple else ON_RAW_SCALE
+    put("r", median.get("pred", why), "r", "r (from Fisher z: tanh(μ), the median)")
+    put("r_ci", _pair(median, "ci", why), "r_interval", f"{level} CI of r")
+    if fitted.wald is not None:
+        wald = _prediction(fitted.wald, "r") if simple else {}
+        put("r_ci_wald", _pair(wald, "ci", why), "r_interval", f"{level} CI of r, normal (Wald)")
+    if fitted.spec.robust is not None:
+        model = _prediction(fitted.model, "r") if simple else {}
+        put("r_ci_model", _pair(model, "ci", why), "r_interval", f"{level} CI of r, not robust")
+    put("r_mean", mean.get("pred", why), "r", "Mean of the true correlations, r")
+    put("r_mean_ci", _pair(mean, "ci", why), "r_interval", f"{level} CI of the mean r")
+    put("pi", _pair(median, "pi", why), "r_interval", f"{level} prediction interval, r")
+
+
+def _put_finished(put: Put, fitted: Fitted, level: str, *, why: NotApplicable) -> None:
+    """Add the other intervals of a mean of effects that are no correlations: on their own scale."""
+    simple = fitted.fit.p == 1
+    others = {"model": fitted.model} if fitted.spec.robust is not None else {}
+    others |= {} if fitted.wald is None else {"wald": fitted.wald}
+    words = {"model": "not robust", "wald": "normal (Wald)"}
+    for name, fit in others.items():
+        row = _prediction(fit, None) if simple else {}
+        put(f"ci_{name}", _pair(row, "ci", why), f"{fitted.number}_interval", f"{level} CI, {words[name]}")
+    row = _prediction(fitted.fit, None) if simple else {}
+    put("pi", _pair(row, "pi", why), f"{fitted.number}_interval", f"{level} prediction interval")
+
+
+def put_heterogeneity(put: Put, fitted: Fitted) -> None:
+    """Add the heterogeneity of a random-effects model."""
+    model, level = fitted.model, fitted.level
+    interval = model.confint_tau2(kind="QP")
+    put("tau2", model.tau2, "variance", "τ²")
+    put("tau2_ci", [interval.lb, interval.ub], "variance_interval", f"τ², {level} Q-profile interval")
+    put("tau", model.tau, "sd", "τ")
+    put("tau_ci", [_root(interval.lb), _root(interval.ub)], "sd_interval", f"τ, {level} Q-profile interval")
+    put("I2", model.I2, "percent", "I², from τ²")
+    put("I2_Q", model.I2_Q, "percent", "I², from Q")
+    put("H2", model.H2, "stat", "H²")
+    _put_q(put, model)
+
+
+def _put_q(put: Put, model: Any) -> None:
+    put("Q", model.QE, "stat", "Q")
+    put("Q_df", model.QEdf, "df", "Q, df")
+    put("Q_p", model.QEp, "p", "Q, p")
+
+
+def put_components(put: Put, fitted: Fitted) -> None:
+    """Add every variance and correlation of a multilevel model, and their shares."""
+    model, level = fitted.model, fitted.level
+    put("tau2", model.tau2, "variance", "τ²")
+    put("tau", model.tau, "sd", "τ")
+    for one in fitted.components:
+        kind = "r" if one["name"].startswith("rho") else "variance"
+        put(one["key"], one["estimate"], kind, one["label"])
+        put(f"{one['key']}_ci", one["ci"], f"{kind}_interval", f"{one['label']}, {level} profile interval")
+    put("I2", model.I2, "percent", "I², from τ²")
+    for name, share in model.I2_levels.items():
+        if name != "total":
+            put(f"I2_{slug(name)}", share, "percent", f"I² {LEVELS.get(str(name), str(name))}")
+    _put_q(put, model)
+
+
+def put_moments(put: Put, fitted: Fitted) -> None:
+    """Add what the working model of robust variance estimation knows."""
+    model = fitted.model
+    put("tau2", model.tau2, "variance", "τ²")
+    put("tau", model.tau, "sd", "τ")
+    if fitted.spec.working == "HIER":
+        put("omega2", model.omega2, "variance", "ω², between effects of a cluster")
+    put("I2_Q", model.I2, "percent", "I², from Q")
+    put("Q", model.QE, "stat", "Q")
+
+
+def put_moderators(put: Put, fitted: Fitted, **explained: str) -> None:
+    """Add the test of moderators where there are any, and before it the named shares that they explain."""
+    fit = fitted.fit
+    if fit.p == 1:
+        return
+    for name, label in explained.items():
+        put(name, getattr(fit, name), "percent", label)
+    put("QM", fit.QM, "stat", "Test of moderators")
+    if fitted.dependent:
+        m, df = fit.QMdf
+        put("QM_df", f"{m}, {format_df(df)}" if df is not None else str(m), "text", "Test of moderators, df")
+    put("QM_p", fit.QMp, "p", "Test of moderators, p")
+
+
+def rule_of_one_effect(fitted: Fitted) -> str:
+    """Say how the prediction interval was made where effects depend on each other."""
+    one = "the true correlation" if fitted.on_r else "the true effect"
+    return (
+        f"Prediction interval: where {one} of one new effect of a new, similar study is expected (of its "
+        "mean, where effects were averaged first); t with the degrees of freedom above, variance τ² plus the squared "
+        "standard error, on the model's scale."
+    )
+
+
+def rule_of_one_study(fitted: Fitted) -> str:
+    """Say how the prediction interval was made where each study has one effect."""
+    one = "the true correlation" if fitted.on_r else "the true effect"
+    df = float(fitted.fit.ddf[0])
+    reference = "the normal distribution" if math.isinf(df) else f"t with {format_df(df)} degrees of freedom"
+    return (
+        f"Prediction interval: where {one} of one new, similar study is expected; "
+        f"{reference}, variance τ² plus the squared standard error, on the model's scale."
+    )
+
+
+def _prediction(fit: Any, scale: Any) -> Mapping[str, Any]:
+    frame = fit.predict(scale=scale)
+    row = {str(key): value for key, value in frame.iloc[0].items()}
+    why = frame.attrs.get("pi_note")
+    if why:
+        row |= {name: NotApplicable(why) for name in ("pi_lb", "pi_ub")}
+    return row
+
+
+def _pair(prediction: Mapping[str, Any], what: str, why: NotApplicable) -> Any:
+    if not prediction:
+        return why
+    return [prediction[f"{what}_lb"], prediction[f"{what}_ub"]]
+
+
+def _root(value: float) -> float:
+    return value if math.isnan(value) else math.sqrt(value)
+
+
+def _range(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _range_of_r(effects: EffectSizes) -> tuple[Any, Any]:
+    """Return the smallest and the largest correlation as they stand in the sheet."""
+    name = effects.columns.get("ri")
+    if name is None:
+        return (NotApplicable("finished effects have no correlation"),) * 2
+    values = effects.moderators[name].astype(float)
+    return float(values.min()), float(values.max())

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from alliance_meta.reporting import prose
-from alliance_meta.reporting.numbers import reason, show
+from alliance_meta.reporting import writing
+from alliance_meta.reporting.writing import reason, show
 from alliance_meta.tables.document import Table, html_table
 from alliance_meta.tables.format import NOT_AVAILABLE, fixed, format_count, format_interval, format_weight
 
@@ -136,7 +136,7 @@ def make_view(document: Document) -> dict[str, Any]:
         return show(entry["value"], kind or entry["format"])
 
     def words(text: str) -> str:
-        return prose.fill(text, lookup)
+        return writing.fill(text, lookup)
 
     return {
         "title": document["report"]["title"],
@@ -144,7 +144,7 @@ def make_view(document: Document) -> dict[str, Any]:
         "lang": document["report"]["lang"],
         "name": document["report"]["name"],
         "cautions": [
-            {"concerns": "; ".join(group["concerns"]), "items": [prose.inline(text) for text in group["texts"]]}
+            {"concerns": "; ".join(group["concerns"]), "items": [writing.inline(text) for text in group["texts"]]}
             for group in document["cautions"]
         ],
         "sections": [
@@ -176,13 +176,13 @@ def _blocks(
 ) -> list[dict[str, Any]]:
     kind = block["type"]
     if kind == "text":
-        return prose.blocks(words(block["text"]))
+        return writing.blocks(words(block["text"]))
     if kind == "subheading":
         return [{"type": "subheading", "text": block["text"], "id": block["id"]}]
     if kind == "code":
         return [dict(block)]
     if kind == "references":
-        return [{"type": "list", "items": [prose.inline(text) for text in block["items"]]}]
+        return [{"type": "list", "items": [writing.inline(text) for text in block["items"]]}]
     if kind == "figure":
         figure = document["figures"][block["id"]]
         return [
@@ -190,10 +190,10 @@ def _blocks(
                 "type": "figure",
                 "id": block["id"],
                 "number": numbering[block["id"]],
-                "caption": prose.inline(words(figure["caption"])),
+                "caption": writing.inline(words(figure["caption"])),
                 "title": figure["title"],
                 "description": figure["description"],
-                "notes": [prose.inline(note) for note in figure["notes"]],
+                "notes": [writing.inline(note) for note in figure["notes"]],
             }
         ]
     return [view_table(document["tables"][block["id"]], block["id"], numbering[block["id"]], words)]
@@ -222,12 +222,12 @@ def view_table(table: Mapping[str, Any], identifier: str, number: str, words: An
         "type": "table",
         "id": identifier,
         "number": number,
-        "caption": prose.inline(words(table["caption"])),
+        "caption": writing.inline(words(table["caption"])),
         "headers": [column["label"] for column in columns],
         "aligns": [column.get("align", "left") for column in columns],
         "widths": column_widths(columns, [row["cells"] for row in rows if "cells" in row]),
         "rows": rows,
-        "notes": [prose.inline(note) for note in notes],
+        "notes": [writing.inline(note) for note in notes],
     }
 
 
@@ -285,7 +285,6 @@ def is_large(rows: int) -> bool:
 def render_supplement(figure: Mapping[str, Any]) -> str:
     """Return the page of a figure's forest."""
     from alliance_meta.plots import frame_from_dict
-    from alliance_meta.plots.forests.text import effect_text
     from alliance_meta.plots.sheet.axis import BOUNDS, SHOWN_KINDS, value_axis
 
     frame = frame_from_dict(figure["supplement"])
@@ -295,35 +294,15 @@ def render_supplement(figure: Mapping[str, Any]) -> str:
     heaviest = float(frame["weight"].max())
 
     def at(value: float) -> float:
+        """Return the place of a value on the axis."""
         return round(WIDTH * min(max(axis.share(value), 0.0), 1.0), 1)
-
-    def row(one: Mapping[Any, Any]) -> dict[str, Any]:
-        predicted = one["kind"] == "prediction"
-        ends = ("pi_lb", "pi_ub") if predicted else ("ci_lb", "ci_ub")
-        text = effect_text(meta["measure"], one)
-        if predicted:
-            names = ("r_pi_lb", "r_pi_ub") if math.isfinite(one["r_pi_lb"]) else ends
-            text = format_interval(*(one[name] for name in names), leading_zero=names == ends)
-        drawn = all(math.isfinite(one[name]) for name in ends)
-        share = math.sqrt(one["weight"] / heaviest) if one["weight"] > 0 and heaviest > 0 else 0.0
-        return {
-            "kind": one["kind"],
-            "label": one["label"],
-            "cells": [one[column["key"]] for column in meta["columns"]],
-            "n": format_count(one["ni"]) if math.isfinite(one["ni"]) else "",
-            "line": [at(one[name]) for name in ends] if drawn else None,
-            "middle": at(one["yi"]) if drawn and not predicted else None,
-            "side": round(LEAST_SQUARE + (MOST_SQUARE - LEAST_SQUARE) * share, 1),
-            "text": text if drawn else "",
-            "weight": format_weight(one["weight"]) if math.isfinite(one["weight"]) else "",
-        }
 
     return (
         environment()
         .get_template("supplement.html.j2")
         .render(
             meta=meta,
-            rows=[row(one) for one in frame[frame["kind"] != "blank"].to_dict("records")],
+            rows=[_drawn_row(one, meta, at, heaviest) for one in frame[frame["kind"] != "blank"].to_dict("records")],
             ticks=[(at(value), label) for value, label in axis.ticks],
             zero=at(0.0),
             width=WIDTH,
@@ -331,3 +310,30 @@ def render_supplement(figure: Mapping[str, Any]) -> str:
             css=style(),
         )
     )
+
+
+def _drawn_row(
+    one: Mapping[Any, Any], meta: Mapping[Any, Any], at: Callable[[float], float], heaviest: float
+) -> dict[str, Any]:
+    """Return one row of the supplement: its words, and where its marks are drawn."""
+    from alliance_meta.plots.forests.text import effect_text
+
+    predicted = one["kind"] == "prediction"
+    ends = ("pi_lb", "pi_ub") if predicted else ("ci_lb", "ci_ub")
+    text = effect_text(meta["measure"], one)
+    if predicted:
+        names = ("r_pi_lb", "r_pi_ub") if math.isfinite(one["r_pi_lb"]) else ends
+        text = format_interval(*(one[name] for name in names), leading_zero=names == ends)
+    drawn = all(math.isfinite(one[name]) for name in ends)
+    share = math.sqrt(one["weight"] / heaviest) if one["weight"] > 0 and heaviest > 0 else 0.0
+    return {
+        "kind": one["kind"],
+        "label": one["label"],
+        "cells": [one[column["key"]] for column in meta["columns"]],
+        "n": format_count(one["ni"]) if math.isfinite(one["ni"]) else "",
+        "line": [at(one[name]) for name in ends] if drawn else None,
+        "middle": at(one["yi"]) if drawn and not predicted else None,
+        "side": round(LEAST_SQUARE + (MOST_SQUARE - LEAST_SQUARE) * share, 1),
+        "text": text if drawn else "",
+        "weight": format_weight(one["weight"]) if math.isfinite(one["weight"]) else "",
+    }

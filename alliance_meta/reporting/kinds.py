@@ -1,4 +1,4 @@
-"""The kinds of analysis a report may declare: what each takes, fits, shows and says."""
+"""The kinds of analysis a report may declare: what each takes, fits, shows and says; one is run by `run_analysis`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,29 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.notes import Measure, Tau2Method, Test
 from alliance_meta.reporting import posterior
-from alliance_meta.reporting import statistics as shown
-from alliance_meta.reporting.coefficients import coefficient_quantities, components
-from alliance_meta.reporting.fitted import Fitted, Put, refused
-from alliance_meta.reporting.numbers import Quantity
+from alliance_meta.reporting.fitted import (
+    Fitted,
+    Put,
+    coefficient_quantities,
+    components,
+    put_components,
+    put_data,
+    put_effect,
+    put_heterogeneity,
+    put_moderators,
+    put_moments,
+    refused,
+    rule_of_one_effect,
+    rule_of_one_study,
+)
 from alliance_meta.reporting.spec import Analysis
+from alliance_meta.reporting.writing import Quantity
 from alliance_meta.results.r_code import call, data, quoted, value
 from alliance_meta.tables.format import brief, format_r
 
@@ -24,6 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from alliance_meta.bayes.priors.prior import Prior
+    from alliance_meta.effects.sheet.coded import CodedTable
     from alliance_meta.effects.table import EffectSizes
 
 INFERENCE = {"knha": "Hartung-Knapp, t", "adhoc": "Hartung-Knapp, factor at least 1, t", "z": "Wald, normal", "t": "t"}
@@ -53,14 +67,14 @@ class _Likelihood(Fitted):
             yield f"rho={brief(spec.rho)} is a correlation of sampling errors and must lie between {low} and 1"
 
     def put_all(self, put: Put) -> None:
-        shown.put_data(put, self, clusters=self.dependent)
+        put_data(put, self, clusters=self.dependent)
         if self.dependent:
             put("model", self.model_words(), "text", "Model")
             self.put_dependence(put)
         put("method", self.model.method, "text", "τ² estimator")
         put("test", self.inference_words(), "text", "Inference")
         put("level", self.spec.level, "level", "Confidence level")
-        shown.put_effect(put, self)
+        put_effect(put, self)
         self.put_rest(put)
 
     @abstractmethod
@@ -97,7 +111,7 @@ class _Likelihood(Fitted):
         return ", ".join([*self.label_parts(), *rho, self.spec.robust or self.tested()])
 
     def prediction_rule(self) -> str:
-        return shown.rule_of_one_effect(self)
+        return rule_of_one_effect(self)
 
     def cited(self) -> dict[str, Any]:
         made = {"measure": self.effects.measure, "method": self.model.method, "test": self.fit.inference}
@@ -152,8 +166,8 @@ class _Random(_Likelihood):
         super().put_dependence(put)
 
     def put_rest(self, put: Put) -> None:
-        shown.put_heterogeneity(put, self)
-        shown.put_moderators(put, self, R2="R²")
+        put_heterogeneity(put, self)
+        put_moderators(put, self, R2="R²")
 
     def model_words(self) -> str:
         return "random effects"
@@ -171,7 +185,7 @@ class _Random(_Likelihood):
         return super().short_label() if self.dependent else str(self.fit.model_label)
 
     def prediction_rule(self) -> str:
-        return super().prediction_rule() if self.dependent else shown.rule_of_one_study(self)
+        return super().prediction_rule() if self.dependent else rule_of_one_study(self)
 
     def methods(self) -> str:
         """Return what was averaged first, then the model."""
@@ -253,8 +267,8 @@ class _Multilevel(_Likelihood):
             put("errors", "independent", "text", "Sampling errors")
 
     def put_rest(self, put: Put) -> None:
-        shown.put_components(put, self)
-        shown.put_moderators(put, self, R2_marginal="R², moderators (marginal)")
+        put_components(put, self)
+        put_moderators(put, self, R2_marginal="R², moderators (marginal)")
 
     def inference_words(self) -> str:
         counted = self.spec.robust is None and self.fit.inference == "t"
@@ -302,8 +316,8 @@ class _RVE(_Likelihood):
         return RVEModel(effects, mods=spec.mods or "1", **options).fit()
 
     def put_rest(self, put: Put) -> None:
-        shown.put_moments(put, self)
-        shown.put_moderators(put, self)
+        put_moments(put, self)
+        put_moderators(put, self)
 
     def model_words(self) -> str:
         return f"RVE, {self.spec.working}"
@@ -354,7 +368,7 @@ class _Bayes(Fitted):
         return BayesianModel(effects, mods=spec.mods or "1", random=random, level=spec.level, **priors).fit()
 
     def put_all(self, put: Put) -> None:
-        shown.put_data(put, self)
+        put_data(put, self)
         if self.dependent:
             put("random", ", ".join(posterior.terms(self.fit)), "text", "Random effects")
         posterior.put_posterior(put, self)
@@ -394,3 +408,88 @@ def _read_prior(text: str, name: str) -> Prior:
 
 
 KINDS: dict[str, type[Fitted]] = {one.kind: one for one in (_Random, _Multilevel, _RVE, _Bayes)}
+
+
+# Key -> the kinds of analysis that have it; every other key belongs to all.
+KEYS = {key: [one.kind for one in KINDS.values() if key in one.keys] for kind in KINDS.values() for key in kind.keys}
+
+
+def with_defaults(spec: Analysis) -> Analysis:
+    """Return an analysis with the defaults of its kind in place of what was left out."""
+    wanted = KINDS[spec.kind].defaults(spec)
+    return spec.but(**{name: value for name, value in wanted.items() if getattr(spec, name) in (None, ())})
+
+
+def as_che(spec: Analysis) -> Analysis | None:
+    """Return what is made of dependent effects where no kind was named; None where the keys mean another model."""
+    from alliance_meta.models.recipes import DEFAULT_RHO
+
+    multilevel = KINDS["multilevel"]
+    fits = all(key not in KEYS or key in multilevel.keys for key in spec.said) and all(
+        getattr(spec, key) in get_args(choices) for key, choices in multilevel.options.items() if key in spec.said
+    )
+    if "kind" in spec.said or KINDS[spec.kind].depends(spec) or not fits:
+        return None
+    changed: dict[str, Any] = {key: None for key in multilevel.options if key not in spec.said}
+    changed |= {"kind": multilevel.kind, "rho": DEFAULT_RHO, "robust": "CR2"}
+    return with_defaults(spec.but(**changed))
+
+
+DEPENDENT = "dependent"
+
+
+COLUMNS = ("ri", "ni", "yi", "vi", "sei", "measure")
+
+
+def run_analysis(spec: Analysis, *, folder: Path) -> Fitted:
+    """Load, code and fit one analysis; warnings are silenced here because the report prints their notes.
+
+    Raises
+    ------
+    InputError
+        Whatever the data or the model object to, with the analysis named in front.
+    """
+    from alliance_meta.effects.datasets import load_dataset
+    from alliance_meta.effects.sheet.ingest import read_coded
+    from alliance_meta.effects.sizes import escalc
+
+    try:
+        with warnings.catch_warnings(action="ignore", category=AllianceMetaWarning):
+            place = located(spec.data, folder=folder)
+            named: dict[str, Any] = {key: getattr(spec, key) for key in COLUMNS if key in spec.said}
+            whole = load_dataset(place) if isinstance(place, str) else read_coded(place, **named)
+            _check_poolable(spec, whole)
+            table = whole.query(spec.subset) if spec.subset else whole
+            if isinstance(place, Path):
+                named = {"measure": spec.measure} if "measure" in spec.said else {}
+            coded = escalc(table, vtype=spec.vtype, **named)
+            if coded.k > coded.n_studies:
+                spec = as_che(spec) or spec
+            kind = KINDS[spec.kind]
+            fit = kind.run(spec, coded)
+    except InputError as error:
+        raise InputError(f"[[analysis]] ({spec.id}): {error}") from error
+    return kind(spec, whole, table, coded, fit)
+
+
+def _check_poolable(spec: Analysis, table: CodedTable) -> None:
+    """Refuse to pool what its data card says must not be pooled."""
+    card = table.card
+    if card is None:
+        return
+    if not card.poolable:
+        raise InputError(f"{card.name} must not be pooled: {' '.join(card.cautions)}")
+    if card.subset and spec.subset is None:
+        raise InputError(f"only a part of {card.name} may be pooled; add subset = {card.subset!r}")
+    if card.kind == DEPENDENT and not KINDS[spec.kind].depends(spec):
+        raise InputError(
+            f"{card.name} holds several effects of the same people, which this analysis would take as independent; "
+            "add aggregate = 'mean' or robust = 'CR2', or take kind = 'multilevel' or 'rve'"
+        )
+
+
+def located(data: str, *, folder: Path) -> str | Path:
+    """Return the name of a shipped data set, or the path of that file in `folder`."""
+    from alliance_meta.effects.datasets import list_datasets
+
+    return data if data in set(list_datasets()["name"]) else folder / data

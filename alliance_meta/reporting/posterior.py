@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from alliance_meta.bayes.hypotheses import shown
-from alliance_meta.errors import InputError
-from alliance_meta.reporting.coefficients import LEVELS, WITH_MODERATORS, Table, column, slug, stacked
-from alliance_meta.reporting.fitted import Fitted, Put
-from alliance_meta.reporting.numbers import Quantity, quantity
-from alliance_meta.reporting.spec import Item
+from alliance_meta.reporting.fitted import LEVELS, WITH_MODERATORS, Fitted, Put, slug
+from alliance_meta.reporting.writing import Quantity, quantity
 from alliance_meta.tables.format import format_r
 
 if TYPE_CHECKING:
@@ -83,7 +79,8 @@ def terms(fit: Any) -> list[str]:
     return list(getattr(fit, "taus", ()))
 
 
-def _words(term: str) -> str:
+def tau_words(term: str) -> str:
+    """Return what a report calls the standard deviation of true effects of a term."""
     return f"τ {LEVELS.get(term, term)}"
 
 
@@ -91,7 +88,9 @@ def _tau_priors(fit: Any) -> list[tuple[str, str, TauPrior]]:
     """Return key, words and prior of each standard deviation of true effects."""
     if not terms(fit):
         return [("tau", "τ", fit.priors.tau)]
-    return [(f"tau_{slug(term)}", _words(term), prior) for term, prior in zip(terms(fit), fit.priors.taus, strict=True)]
+    return [
+        (f"tau_{slug(term)}", tau_words(term), prior) for term, prior in zip(terms(fit), fit.priors.taus, strict=True)
+    ]
 
 
 def _put_heterogeneity(put: Put, fit: BayesianResults, level: str) -> None:
@@ -103,8 +102,8 @@ def _put_heterogeneity(put: Put, fit: BayesianResults, level: str) -> None:
     for term in terms(fit):
         own = fit.posterior(f"tau[{term}]")
         ends = own.interval(level=fit.level, kind=fit.interval)
-        put(f"tau_{slug(term)}", own.median, "sd", f"{_words(term)} (posterior median)")
-        put(f"tau_{slug(term)}_ci", [ends.lb, ends.ub], "sd_interval", f"{_words(term)}, {level} credible interval")
+        put(f"tau_{slug(term)}", own.median, "sd", f"{tau_words(term)} (posterior median)")
+        put(f"tau_{slug(term)}_ci", [ends.lb, ends.ub], "sd_interval", f"{tau_words(term)}, {level} credible interval")
     put("I2", fit.posterior("I2").median, "percent", "I² (posterior median)")
 
 
@@ -137,90 +136,14 @@ def slope_quantities(fitted: Fitted) -> dict[str, Quantity]:
     table, out = fit.tidy(), {}
     for name in fit.names:
         key = f"b_{slug(name)}"
-        median, lb, ub = _cells(table, name)
+        median, lb, ub = cells(table, name)
         out[key] = quantity(median, scale, name)
         out[f"{key}_ci"] = quantity([lb, ub], f"{scale}_interval", f"{name}, credible interval")
         out[f"{key}_positive"] = quantity(fit.prob(f"{name} > 0"), "p", f"P({name} > 0)")
     return out
 
 
-def _cells(table: pd.DataFrame, name: str) -> list[float]:
+def cells(table: pd.DataFrame, name: str) -> list[float]:
+    """Return median and interval of a quantity."""
     found: list[float] = table.loc[[name], list(CELLS)].to_numpy(dtype=float)[0].tolist()
     return found
-
-
-def posterior(item: Item, fits: Mapping[str, Fitted]) -> Table:
-    """Return median, sd and interval of each quantity of one posterior, or of several below each other."""
-    chosen = [fits[name] for name in item.of]
-    _check(chosen, "posterior")
-    kind = chosen[0].number
-    level = f"{chosen[0].level} credible"
-    columns = [
-        column("quantity", "Quantity"),
-        column("median", f"Median ({chosen[0].effects.scale_label})", kind),
-        column(["ci_lb", "ci_ub"], level, f"{kind}_interval"),
-        column("r", "as r", "r", blank="–"),
-        column(["r_lb", "r_ub"], f"{level}, r", "r_interval", blank="–"),
-        column("positive", "P(> 0)", "p", blank="–"),
-    ]
-    return stacked(item, chosen, columns, _posterior_rows, "Posterior")
-
-
-def _posterior_rows(fitted: Fitted) -> list[dict[str, Any]]:
-    fit: BayesianResults = fitted.fit
-    table = fit.tidy()
-    rows = []
-    taus = [f"tau[{term}]" for term in terms(fit)] or ["tau"]
-    for name in [*fit.names, *taus, "theta_new"]:
-        shown = "mu" if fit.design.formula == "1" and name == fit.names[0] else name
-        ends = dict(zip(CELLS, _cells(table, shown), strict=True))
-        words = (
-            _words(name.partition("[")[2].rstrip("]")) if name in taus[: len(terms(fit))] else NAMES.get(shown, shown)
-        )
-        found: dict[str, Any] = {"quantity": words, **ends}
-        if name not in taus:
-            found["positive"] = fit.prob(f"{shown} > 0")
-        if shown in ("mu", "theta_new") and fit._scale == "z":
-            found |= {"r": math.tanh(found["median"])}
-            found |= {"r_lb": math.tanh(found["ci_lb"]), "r_ub": math.tanh(found["ci_ub"])}
-        rows.append(found)
-    return rows
-
-
-def other_priors(item: Item, fits: Mapping[str, Fitted]) -> Table:
-    """Return what other priors of tau would have given; the first row of each analysis is as it was fitted."""
-    chosen = [fits[name] for name in item.of]
-    _check(chosen, "priors")
-    several = [fitted.spec.id for fitted in chosen if terms(fitted.fit)]
-    if several:
-        raise InputError(f"table='priors' shows models with one τ; {', '.join(several)} has random =")
-    on_r = all(fitted.on_r for fitted in chosen)
-    name = "r" if on_r else "estimate"
-    level = f"{chosen[0].level} credible"
-    columns = [
-        column("prior", "Prior of τ"),
-        column(name, "r", "r3") if on_r else column(name, "Mean effect", "z"),
-        column([f"{name}_lb", f"{name}_ub"], level, "r3_interval" if on_r else "z_interval"),
-        column("tau", "τ", "sd"),
-        column(["tau_lb", "tau_ub"], level, "sd_interval"),
-        column(["pi_lb", "pi_ub"], "New study, r" if on_r else "New study", "r_interval" if on_r else "z_interval"),
-    ]
-    return stacked(item, chosen, columns, partial(_prior_rows, name=name), "Other priors of τ")
-
-
-def _prior_rows(fitted: Fitted, name: str) -> list[dict[str, Any]]:
-    fit: BayesianResults = fitted.fit
-    to_r = math.tanh if fit._scale == "z" else float
-    rows = []
-    for row in fit.prior_sensitivity().to_dict("records"):
-        found: dict[str, Any] = {"prior": row["tau_prior"], "tau": row["tau"]}
-        found |= {"tau_lb": row["tau_ci_lb"], "tau_ub": row["tau_ci_ub"]}
-        found |= {name: to_r(row["mu"]), f"{name}_lb": to_r(row["mu_ci_lb"]), f"{name}_ub": to_r(row["mu_ci_ub"])}
-        rows.append(found | {"pi_lb": to_r(row["pi_lb"]), "pi_ub": to_r(row["pi_ub"])})
-    return rows
-
-
-def _check(chosen: Sequence[Fitted], table: str) -> None:
-    others = [fitted.spec.id for fitted in chosen if fitted.table_kind != "posterior"]
-    if others:
-        raise InputError(f"table={table!r} shows analyses of kind = 'bayes'; {', '.join(others)} has none")

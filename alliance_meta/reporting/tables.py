@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from alliance_meta.bayes.exact.results import BayesianResults
+    from alliance_meta.effects.sheet.coded import CodedTable
+
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -11,23 +19,94 @@ import pandas as pd
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.errors import InputError
 from alliance_meta.notes import did_you_mean
-from alliance_meta.reporting import coefficients as read
-from alliance_meta.reporting.coefficients import (
-    WITH_MODERATORS,
-    Table,
-    caption,
-    column,
-    effect_columns,
-    ends,
-    extra_columns,
-    in_words,
-    stacked,
-)
-from alliance_meta.reporting.fitted import Fitted
-from alliance_meta.reporting.numbers import Quantity
-from alliance_meta.reporting.posterior import other_priors, posterior
-from alliance_meta.reporting.prose import escape
+from alliance_meta.reporting.fitted import WITH_MODERATORS, Fitted, level_rows, slug
+from alliance_meta.reporting.posterior import CELLS, NAMES, cells, tau_words, terms
 from alliance_meta.reporting.spec import Item
+from alliance_meta.reporting.writing import Quantity, escape
+
+Table = dict[str, Any]
+
+
+RIGHT = "right"
+
+
+def column(keys: str | Sequence[str], label: str, kind: str = "text", **more: Any) -> dict[str, Any]:
+    """Return a column: the keys it reads, its head, the format of its numbers."""
+    listed = [keys] if isinstance(keys, str) else list(keys)
+    align = "left" if kind == "text" else RIGHT
+    return {"keys": listed, "label": label, "format": kind, "align": align, **more}
+
+
+def effect_columns(chosen: Sequence[Fitted], head: str) -> list[dict[str, Any]]:
+    """Return the columns of a mean and its interval: of r, or of the effect where the effects are no correlations."""
+    on_r = [fitted for fitted in chosen if fitted.on_r]
+    others = [fitted for fitted in chosen if not fitted.on_r]
+    kind = "r3" if on_r else "z"
+    columns = [column("r", "r", "r3")] if on_r else []
+    columns += [column("estimate", f"Mean {others[0].effects.scale_label}", "z")] if others else []
+    return [*columns, column(["ci_lb", "ci_ub"], head, f"{kind}_interval", blank="n/a")]
+
+
+def stacked(
+    item: Item,
+    chosen: Sequence[Fitted],
+    columns: list[dict[str, Any]],
+    rows_of: Callable[[Fitted], list[dict[str, Any]]],
+    words: str,
+) -> Table:
+    """Return a table of the rows of each analysis, those of several below one another, each under its label."""
+    rows: list[dict[str, Any]] = []
+    for fitted in chosen:
+        rows += [{"group": fitted.spec.label}] if len(chosen) > 1 else []
+        rows += rows_of(fitted)
+    return {"caption": item.caption or caption(words, chosen), "columns": columns, "rows": rows}
+
+
+def caption(words: str, chosen: Iterable[Fitted]) -> str:
+    """Return the caption of a table that declares none."""
+    return f"{words}: {'; '.join(fitted.spec.label for fitted in chosen)}."
+
+
+def ends(value: Any) -> tuple[Any, Any]:
+    """Return both ends of an interval, or twice why there is none."""
+    return (value[0], value[1]) if isinstance(value, list) else (value, value)
+
+
+def extra_columns(names: Sequence[str], table: CodedTable) -> list[dict[str, Any]]:
+    """Return columns of the sheet, headed as its data card titles them."""
+    known = list(table.columns)
+    missing = [f"{name!r}{did_you_mean(name, known)}" for name in names if name not in known]
+    if missing:
+        raise InputError(f"{table.provenance.source} has no column {', '.join(missing)} (columns: {', '.join(known)})")
+    frame = table.frame
+    out = []
+    for name in names:
+        field = table.card.field(name) if table.card else None
+        title = field.title if field else name.replace("_", " ").capitalize()
+        out.append(column(name, title, _kind_of(name, frame[name])))
+    return out
+
+
+def in_words(name: str, value: Any, table: CodedTable) -> Any:
+    """Return a category's label where the data card has one."""
+    field = table.card.field(name) if table.card else None
+    plain = plain_value(value)
+    return field.categories.get(str(plain), plain) if field else plain
+
+
+def _kind_of(name: str, values: pd.Series[Any]) -> str:
+    if name == "year":
+        return "year"
+    if pd.api.types.is_bool_dtype(values) or not pd.api.types.is_numeric_dtype(values):
+        return "text"
+    whole = bool((values.dropna() % 1 == 0).all())
+    return "count" if whole else "r"
+
+
+def plain_value(value: Any) -> Any:
+    """Return a cell of a data frame, None where it is empty."""
+    return None if value is None or value is pd.NA or (isinstance(value, float) and value != value) else value
+
 
 HEADS = {
     "measure": "Scale",
@@ -166,7 +245,7 @@ def _component_rows(fitted: Fitted) -> list[dict[str, Any]]:
         return rows
     rows = []
     for one in fitted.components:
-        entry = block.get(f"I2_{read.slug(one['term'])}")
+        entry = block.get(f"I2_{slug(one['term'])}")
         share = None if entry is None else entry["value"]
         ci = block[f"{one['key']}_ci"]
         if one["name"].startswith("rho"):
@@ -199,7 +278,7 @@ def levels(item: Item, fits: Mapping[str, Fitted]) -> Table:
 
 
 def _level_rows(fitted: Fitted) -> list[dict[str, Any]]:
-    found = read.level_rows(fitted)
+    found = level_rows(fitted)
     if not found:
         raise InputError(f"table='levels' of {fitted.spec.id!r}: needs mods = one categorical moderator")
     return found
@@ -393,6 +472,82 @@ def _coded_r(coded: pd.DataFrame, columns: Mapping[str, str], position: int, oth
 
 def _lower(text: str) -> str:
     return text[:1].lower() + text[1:] if text[1:2].islower() else text
+
+
+def posterior(item: Item, fits: Mapping[str, Fitted]) -> Table:
+    """Return median, sd and interval of each quantity of one posterior, or of several below each other."""
+    chosen = [fits[name] for name in item.of]
+    _check_bayesian(chosen, "posterior")
+    kind = chosen[0].number
+    level = f"{chosen[0].level} credible"
+    columns = [
+        column("quantity", "Quantity"),
+        column("median", f"Median ({chosen[0].effects.scale_label})", kind),
+        column(["ci_lb", "ci_ub"], level, f"{kind}_interval"),
+        column("r", "as r", "r", blank="–"),
+        column(["r_lb", "r_ub"], f"{level}, r", "r_interval", blank="–"),
+        column("positive", "P(> 0)", "p", blank="–"),
+    ]
+    return stacked(item, chosen, columns, _posterior_rows, "Posterior")
+
+
+def _posterior_rows(fitted: Fitted) -> list[dict[str, Any]]:
+    fit: BayesianResults = fitted.fit
+    table = fit.tidy()
+    rows = []
+    taus = [f"tau[{term}]" for term in terms(fit)] or ["tau"]
+    for name in [*fit.names, *taus, "theta_new"]:
+        shown = "mu" if fit.design.formula == "1" and name == fit.names[0] else name
+        ends = dict(zip(CELLS, cells(table, shown), strict=True))
+        term = name.removeprefix("tau[").rstrip("]")
+        words = tau_words(term) if term in terms(fit) and name in taus else NAMES.get(shown, shown)
+        found: dict[str, Any] = {"quantity": words, **ends}
+        if name not in taus:
+            found["positive"] = fit.prob(f"{shown} > 0")
+        if shown in ("mu", "theta_new") and fit._scale == "z":
+            found |= {"r": math.tanh(found["median"])}
+            found |= {"r_lb": math.tanh(found["ci_lb"]), "r_ub": math.tanh(found["ci_ub"])}
+        rows.append(found)
+    return rows
+
+
+def other_priors(item: Item, fits: Mapping[str, Fitted]) -> Table:
+    """Return what other priors of tau would have given; the first row of each analysis is as it was fitted."""
+    chosen = [fits[name] for name in item.of]
+    _check_bayesian(chosen, "priors")
+    several = [fitted.spec.id for fitted in chosen if terms(fitted.fit)]
+    if several:
+        raise InputError(f"table='priors' shows models with one τ; {', '.join(several)} has random =")
+    on_r = all(fitted.on_r for fitted in chosen)
+    name = "r" if on_r else "estimate"
+    level = f"{chosen[0].level} credible"
+    columns = [
+        column("prior", "Prior of τ"),
+        column(name, "r", "r3") if on_r else column(name, "Mean effect", "z"),
+        column([f"{name}_lb", f"{name}_ub"], level, "r3_interval" if on_r else "z_interval"),
+        column("tau", "τ", "sd"),
+        column(["tau_lb", "tau_ub"], level, "sd_interval"),
+        column(["pi_lb", "pi_ub"], "New study, r" if on_r else "New study", "r_interval" if on_r else "z_interval"),
+    ]
+    return stacked(item, chosen, columns, partial(_prior_rows, name=name), "Other priors of τ")
+
+
+def _prior_rows(fitted: Fitted, name: str) -> list[dict[str, Any]]:
+    fit: BayesianResults = fitted.fit
+    to_r = math.tanh if fit._scale == "z" else float
+    rows = []
+    for row in fit.prior_sensitivity().to_dict("records"):
+        found: dict[str, Any] = {"prior": row["tau_prior"], "tau": row["tau"]}
+        found |= {"tau_lb": row["tau_ci_lb"], "tau_ub": row["tau_ci_ub"]}
+        found |= {name: to_r(row["mu"]), f"{name}_lb": to_r(row["mu_ci_lb"]), f"{name}_ub": to_r(row["mu_ci_ub"])}
+        rows.append(found | {"pi_lb": to_r(row["pi_lb"]), "pi_ub": to_r(row["pi_ub"])})
+    return rows
+
+
+def _check_bayesian(chosen: Sequence[Fitted], table: str) -> None:
+    others = [fitted.spec.id for fitted in chosen if fitted.table_kind != "posterior"]
+    if others:
+        raise InputError(f"table={table!r} shows analyses of kind = 'bayes'; {', '.join(others)} has none")
 
 
 MAKERS: dict[str, Callable[[Item, Mapping[str, Fitted]], Table]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -20,7 +20,8 @@ from alliance_meta.effects.dependent.groups import Clusters, read_clusters
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import FewStudiesWarning, InputError
 from alliance_meta.notes import NotApplicable, Note, RobustType, Scale, warn_note
-from alliance_meta.results.teststats import WaldTest
+from alliance_meta.results.coefficients import WaldTest
+from alliance_meta.results.fit import Newdata
 
 # Residuals below this share of the effects are what floating point leaves of an exact fit.
 ROUNDING = 1e-13
@@ -64,11 +65,7 @@ class ModelBased(Weighted, Protocol):
         """Return the covariance of the effects that the model believes in."""
 
     def predict(
-        self,
-        newdata: pd.DataFrame | Mapping[str, Any] | None = None,
-        *,
-        scale: Scale | None = None,
-        level: float | None = None,
+        self, newdata: Newdata = None, *, scale: Scale | None = None, level: float | None = None
     ) -> pd.DataFrame:
         """Return model-based predictions."""
 

@@ -17,12 +17,20 @@ from alliance_meta.core.univariate.fit import Tau2Fit
 from alliance_meta.core.univariate.wls import WlsFit
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
+from alliance_meta.encoding import plain
 from alliance_meta.notes import NotApplicable, Note, Scale
 from alliance_meta.results import wording
-from alliance_meta.results.export import columns_of, one_row, plain
-from alliance_meta.results.fit import Fit
-from alliance_meta.results.predictions import predict_rows, rows_to_predict, to_scale
-from alliance_meta.results.teststats import Interval
+from alliance_meta.results.coefficients import Interval
+from alliance_meta.results.fit import (
+    Fit,
+    Newdata,
+    columns_of,
+    one_row,
+    predict_rows,
+    rows_to_predict,
+    to_scale,
+    with_moderators,
+)
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import fixed, fixed_interval, level_text, p_value
 
@@ -64,16 +72,6 @@ class ExactCorrelationResults(Fit):
     def names(self) -> tuple[str, ...]:
         """Coefficient names, (p,)."""
         return self.design.names
-
-    @property
-    def k(self) -> int:
-        """Number of effects."""
-        return self.effects.k
-
-    @property
-    def p(self) -> int:
-        """Number of coefficients."""
-        return self.design.p
 
     @property
     def beta(self) -> Array:
@@ -147,28 +145,12 @@ class ExactCorrelationResults(Fit):
         return Interval(self.tau2, float(lb), float(ub), used, "PL", "tau2")
 
     def predict(
-        self,
-        newdata: pd.DataFrame | Mapping[str, Any] | None = None,
-        *,
-        scale: Scale | None = None,
-        level: float | None = None,
+        self, newdata: Newdata = None, *, scale: Scale | None = None, level: float | None = None
     ) -> pd.DataFrame:
-        """Predict the mean effect, and the effect of a new study.
+        """Predict the mean effect, and the effect of a new study, as `RandomEffectsResults.predict` does.
 
-        Parameters
-        ----------
-        newdata : DataFrame or mapping, optional
-            Moderator values, one row per prediction; by default the mean effect, or each effect's fitted value.
-        scale : {"z", "r", "r_mean"}, optional
-            Fisher z by default.
-        level : float, optional
-
-        Returns
-        -------
-        DataFrame
-            ``pred se ci_lb ci_ub pi_lb pi_ub``. Without moderators the confidence interval is the
-            profile-likelihood one, with moderators pred -+ z se (``.attrs["ci_kind"]``); the prediction
-            interval is normal.
+        Without moderators the confidence interval is the profile-likelihood one, with moderators pred -+ z se
+        (``.attrs["ci_kind"]``); the prediction interval is normal.
         """
         used = self._level(level)
         X, labels = rows_to_predict(self, newdata)
@@ -253,7 +235,7 @@ class ExactCorrelationResults(Fit):
 
     def methods_text(self) -> str:
         """Return the sentences for a methods section."""
-        moderators = wording.with_moderators(self)
+        moderators = with_moderators(self)
         return (
             f"A random-effects model{moderators} was fitted to k = {self.k} correlations by maximum likelihood. Each "
             "observed correlation entered through its exact sampling density under bivariate normality (Hotelling, "
@@ -281,10 +263,7 @@ class ExactCorrelationResults(Fit):
             **self.effects.counts,
             "p": self.p,
             "method": "ML",
-            "level": self.level,
-            "tau2": self.tau2,
-            "se_tau2": self.se_tau2,
-            "loglik": self.loglik,
+            **self._these("level", "tau2", "se_tau2", "loglik"),
             "AIC": deviance + 2.0 * parameters,
             "BIC": deviance + parameters * float(np.log(self.k)),
         }

@@ -1,24 +1,194 @@
-"""`Fit`: the nouns that every fitted model answers to; a model defines those that have a meaning for it."""
+"""`Fit`: the nouns that every fitted model answers to, with its predictions; a model defines those it has."""
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
+from alliance_meta.core.correlations.pearson import mean_of_tanh, z_to_r
+from alliance_meta.core.distributions import critical_value, critical_values
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Scale, check_level
 from alliance_meta.result import Result
-from alliance_meta.results.export import one_row
-from alliance_meta.results.predictions import predict_linear
 from alliance_meta.tables.document import Document
 
 if TYPE_CHECKING:
     from alliance_meta.effects.table import EffectSizes
+
+
+def tidy(fit: Any) -> pd.DataFrame:
+    """Return one row per coefficient of any fitted model."""
+    columns = {"estimate": fit.beta, **fit._these("se", "stat", "ddf", "pval", "ci_lb", "ci_ub")}
+    out = pd.DataFrame(columns, index=pd.Index(fit.names, name="term"))
+    out.attrs.update(scale=fit.effects.scale_label, level=fit.level)
+    return out
+
+
+def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows as dictionaries."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def scale_of(effects: EffectSizes) -> dict[str, Any]:
+    """Return what says on which scale effects are, and which way they point."""
+    return {
+        "measure": effects.measure,
+        "vtype": effects.vtype,
+        "scale": effects.scale_label,
+        "direction": effects.direction,
+    }
+
+
+def predictions_of(fit: Any, scales: Sequence[Scale | None]) -> dict[str, dict[str, Any]]:
+    """Return the predictions on each scale, by its name."""
+    frames = [fit.predict(scale=scale) for scale in scales]
+    return {frame.attrs["scale"]: {"label": list(frame.index), **columns_of(frame)} for frame in frames}
+
+
+def residuals(fit: Any) -> dict[str, Array]:
+    """Return the columns that the table of effects of every model has."""
+    fitted = fit.design.X @ fit.beta
+    return {"yi": fit.effects.yi, "vi": fit.effects.vi, "fitted": fitted, "resid": fit.effects.yi - fitted}
+
+
+def information_criteria(fit: Any) -> dict[str, float]:
+    """Return AIC, BIC and AICc as metafor counts them (k - p observations under REML)."""
+    n = fit.k - fit.p if fit.method == "REML" else fit.k
+    deviance, usable = -2.0 * fit.loglik, max(n, fit.parameters + 2)
+    return {
+        "AIC": deviance + 2.0 * fit.parameters,
+        "BIC": deviance + fit.parameters * math.log(n) if n > 0 else NotApplicable("needs k > p"),
+        "AICc": deviance + 2.0 * fit.parameters * usable / (usable - fit.parameters - 1.0),
+    }
+
+
+def one_row(values: Mapping[str, Any]) -> pd.DataFrame:
+    """Return named values as a frame of one row."""
+    # A float column would turn the reason of a NotApplicable into a bare NaN.
+    columns = {
+        name: pd.Series([value], dtype=object if isinstance(value, NotApplicable) else None)
+        for name, value in values.items()
+    }
+    return pd.DataFrame(columns)
+
+
+def columns_of(table: pd.DataFrame) -> dict[str, list[Any]]:
+    """Return the columns of a table as lists; unlike ``to_dict`` of pandas it keeps a `NotApplicable` as it is."""
+    return {str(name): list(table[name].array) for name in table.columns}
+
+
+Newdata = pd.DataFrame | Mapping[str, Any] | None
+# Variances that differ by less, relatively, are one and the same.
+SAME = 1e-9
+COLUMNS = ("pred", "se", "ci_lb", "ci_ub", "pi_lb", "pi_ub")
+SCALE_LABELS = {
+    "z": "Fisher z",
+    "r": "r = tanh(z), the median true correlation",
+    "r_mean": "mean true correlation, tanh averaged over the distribution of effects",
+    "analysis": "analysis scale",
+}
+
+
+def rows_to_predict(fit: Any, newdata: pd.DataFrame | Mapping[str, Any] | None) -> tuple[Array, list[str]]:
+    """Return the rows to predict for (m, p) and their labels: new data, the mean effect, or the model's own rows."""
+    if newdata is not None:
+        rows: tuple[Array, list[str]] = fit.design.new_rows(newdata)
+        return rows
+    if fit.design.formula == "1":
+        return np.ones((1, 1)), ["mean effect"]
+    return fit.design.X, list(fit.effects.slab)
+
+
+def predict_rows(
+    X: Array, *, beta: Array, vb: Array, tau2: float, df: float | None, level: float, random: bool
+) -> pd.DataFrame:
+    """Return fitted values of the rows X (m, p) with both intervals, on the analysis scale.
+
+    The prediction interval is pred -+ c * sqrt(se^2 + tau2), with c from t(df) or the normal
+    (Higgins, Thompson & Spiegelhalter 2009, doi:10.1111/j.1467-985X.2008.00552.x);
+    it is absent (NaN) when the model has no random effects (`random` False).
+    """
+    pred = X @ beta
+    se = np.sqrt(np.einsum("mp,pq,mq->m", X, vb, X))
+    half = critical_value(level, df)
+    spread = np.sqrt(se**2 + tau2) if random else np.full(len(pred), np.nan)
+    return both_intervals(pred, se, half, half * spread)
+
+
+def both_intervals(pred: Array, se: Array, half: Any, spread: Array) -> pd.DataFrame:
+    """Return predictions with confidence limits pred -+ half se and prediction limits pred -+ spread."""
+    values = (pred, se, pred - half * se, pred + half * se, pred - spread, pred + spread)
+    return pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
+
+
+def predict_linear(fit: Any, X: Array, *, scale: str | None, level: float) -> pd.DataFrame:
+    """Return the predictions of rows X (m, p), each with its own degrees of freedom, on the scale asked for.
+
+    A row may be an average of rows of the design. The prediction interval is NaN where the model leaves the variance
+    of a new effect open, and ``.attrs["pi_note"]`` says why.
+    """
+    variance = fit.new_variance
+    if scale == "r_mean" and variance != variance:
+        raise InputError(f"scale='r_mean' averages over the distribution of effects: {variance.reason}")
+    pred, se = X @ fit.beta, np.sqrt(np.einsum("mp,pq,mq->m", X, fit.vb, X))
+    half = critical_values(level, fit.row_ddf(X))
+    frame = both_intervals(pred, np.where(np.isnan(half), np.nan, se), half, half * np.sqrt(se**2 + variance))
+    out = to_scale(frame, measure=fit.effects.measure, scale=scale, tau2=float(variance))
+    out.attrs.update(level=level, **({"pi_note": variance.reason} if variance != variance else {}))
+    return out
+
+
+def to_scale(frame: pd.DataFrame, *, measure: str, scale: str | None, tau2: float | Array) -> pd.DataFrame:
+    """Put predictions on the scale asked for and write its name into ``frame.attrs``.
+
+    `tau2` is the variance of true effects, one for all rows or one for each. On the r scales the standard error is the
+    delta-method one, (1 - r^2) se; intervals are transformed, never rebuilt from it.
+    """
+    own = "z" if measure == "ZCOR" else "r" if measure in ("COR", "UCOR") else "analysis"
+    wanted = scale or own
+    out = frame.copy()
+    if wanted != own:
+        if own != "z" or wanted not in ("r", "r_mean"):
+            raise InputError(_no_such_scale(measure, own, wanted))
+        points = ["pred", "ci_lb", "ci_ub"]
+        transform = z_to_r if wanted == "r" else partial(_mean_of_tanh, tau2=np.atleast_1d(tau2))
+        for name in points:
+            out[name] = transform(frame[name].to_numpy())
+        for name in ("pi_lb", "pi_ub"):
+            out[name] = z_to_r(frame[name].to_numpy())
+        out["se"] = frame["se"] * (1.0 - np.tanh(frame["pred"]) ** 2)
+    out.attrs.update(scale=wanted, scale_label=SCALE_LABELS[wanted])
+    return out
+
+
+def _mean_of_tanh(z: Array, *, tau2: Array) -> Array:
+    if tau2.size == 1 or np.ptp(tau2) <= SAME * np.max(tau2):
+        return mean_of_tanh(z, float(tau2[0]))
+    return np.concatenate([mean_of_tanh(z[i : i + 1], float(t)) for i, t in enumerate(tau2)])
+
+
+def _no_such_scale(measure: str, own: str, wanted: str) -> str:
+    if wanted not in SCALE_LABELS:
+        return f"scale={wanted!r} is not one of 'z', 'r', 'r_mean'"
+    if measure in ("COR", "UCOR"):
+        return f"scale={wanted!r}: the model was fitted on raw r ({measure}); refit with measure='ZCOR'"
+    if own == "z":
+        return f"scale={wanted!r} is not defined for Fisher z; use 'z', 'r' or 'r_mean'"
+    return f"scale={wanted!r} needs Fisher z effects; these are {measure!r}. Give measure='ZCOR' if they are Fisher z"
+
+
+def with_moderators(fit: Any) -> str:
+    """Return the words of a methods sentence that name the moderators."""
+    return f" with the moderators {fit.design.formula}" if fit.design.formula != "1" else ""
+
 
 # What some models have and others lack: numbers are then not applicable, questions are refused.
 NUMBERS = (

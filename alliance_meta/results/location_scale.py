@@ -16,18 +16,25 @@ from alliance_meta.core.univariate.fit import Coefficients, Heterogeneity, coeff
 from alliance_meta.core.univariate.location_scale import VANISHED, ScaleFit
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
+from alliance_meta.encoding import plain
 from alliance_meta.notes import Link, NotApplicable, Note, Scale
 from alliance_meta.results import wording
-from alliance_meta.results.coefficients import FitSettings, FittedCoefficients
-from alliance_meta.results.export import columns_of, plain
-from alliance_meta.results.predictions import COLUMNS, to_scale
+from alliance_meta.results.coefficients import FitSettings, FittedCoefficients, WaldTest, contrast, moderator_test
+from alliance_meta.results.fit import (
+    Newdata,
+    both_intervals,
+    columns_of,
+    information_criteria,
+    residuals,
+    scale_of,
+    to_scale,
+    with_moderators,
+)
 from alliance_meta.results.r_code import call, data, formula, level_argument, mods_argument, quoted
 from alliance_meta.results.random_effects import INFERENCE
-from alliance_meta.results.teststats import WaldTest, contrast
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import fixed, level_text, p_value
 
-Newdata = pd.DataFrame | Mapping[str, Any] | None
 INFINITE = "tau2 of some studies runs to 0 and the coefficient with it"
 
 
@@ -52,31 +59,19 @@ def tidy(fit: LocationScaleResults) -> pd.DataFrame:
 
 def statistics(fit: LocationScaleResults) -> dict[str, Any]:
     """Return the model's statistics by name."""
-    parameters = fit.p + fit.q
-    n = fit.k - fit.p if fit.method == "REML" else fit.k
-    usable = max(n, parameters + 2)
     none = NotApplicable("chi-squared has none")
-    deviance = -2.0 * fit.loglik
     m, ddf = fit.QSdf
     return {
         "k": fit.k,
         **fit.effects.counts,
-        "p": fit.p,
-        "q": fit.q,
-        "method": fit.method,
+        **fit._these("p", "q", "method"),
         "test": fit.inference,
-        "link": fit.link,
-        "level": fit.level,
+        **fit._these("link", "level"),
         "tau2_min": float(fit.tau2.min()),
         "tau2_max": float(fit.tau2.max()),
         "tau2_constant": fit.fitted.constant,
-        "QE": fit.QE,
-        "QEdf": fit.QEdf,
-        "QEp": fit.QEp,
-        "QM": fit.QM,
-        "QMdf": fit.omnibus.df1,
-        "QMddf": none if fit.omnibus.df2 is None else fit.omnibus.df2,
-        "QMp": fit.QMp,
+        **fit._these("QE", "QEdf", "QEp"),
+        **moderator_test(fit),
         "QS": fit.QS,
         "QSdf": m,
         "QSddf": none if ddf is None else ddf,
@@ -85,76 +80,14 @@ def statistics(fit: LocationScaleResults) -> dict[str, Any]:
         "LRTdf": fit.scale_lrt.df,
         "LRTp": fit.scale_lrt.pval,
         "loglik": fit.loglik,
-        "AIC": deviance + 2.0 * parameters,
-        "BIC": deviance + parameters * float(np.log(n)),
-        "AICc": deviance + 2.0 * parameters * usable / (usable - parameters - 1.0),
+        **information_criteria(fit),
     }
 
 
 def augment(fit: LocationScaleResults) -> pd.DataFrame:
     """Return one row per effect."""
-    fitted = fit.design.X @ fit.beta
-    columns = {
-        "yi": fit.effects.yi,
-        "vi": fit.effects.vi,
-        "fitted": fitted,
-        "resid": fit.effects.yi - fitted,
-        "tau2": fit.tau2,
-        "weight": fit.weights,
-    }
+    columns = {**residuals(fit), "tau2": fit.tau2, "weight": fit.weights}
     return pd.DataFrame(columns, index=pd.Index(fit.effects.slab))
-
-
-def blup(fit: LocationScaleResults, half: float) -> pd.DataFrame:
-    """Return shrunken effects; `half` is the critical value."""
-    share = fit.tau2 / (fit.tau2 + fit.effects.vi)
-    X = fit.design.X
-    pred = share * fit.effects.yi + (1.0 - share) * (X @ fit.beta)
-    mean = np.einsum("kp,pq,kq->k", X, fit.vb, X)
-    se = np.sqrt(share * fit.effects.vi + (1.0 - share) ** 2 * mean)
-    columns = {"pred": pred, "se": se, "pi_lb": pred - half * se, "pi_ub": pred + half * se}
-    return pd.DataFrame(columns, index=pd.Index(fit.effects.slab))
-
-
-def predict(fit: LocationScaleResults, newdata: Newdata, *, scale: Scale | None, level: float) -> pd.DataFrame:
-    """Return predictions with the tau2 of each row."""
-    X, Z, labels = _rows(fit, newdata)
-    tau2 = _tau2(fit, Z)
-    pred = X @ fit.beta
-    se = np.sqrt(np.einsum("mp,pq,mq->m", X, fit.vb, X))
-    half = critical_value(level, fit.location.df)
-    spread = half * np.sqrt(se**2 + tau2)
-    values = (pred, se, pred - half * se, pred + half * se, pred - spread, pred + spread)
-    frame = pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
-    measure = fit.effects.measure
-    rows = [to_scale(frame.iloc[[i]], measure=measure, scale=scale, tau2=float(t)) for i, t in enumerate(tau2)]
-    out = pd.concat(rows) if scale == "r_mean" else to_scale(frame, measure=measure, scale=scale, tau2=0.0)
-    out["tau2"] = tau2
-    out.index = pd.Index(labels)
-    out.attrs.update({"scale": rows[0].attrs["scale"], "scale_label": rows[0].attrs["scale_label"], "level": level})
-    return out
-
-
-def predict_tau2(fit: LocationScaleResults, newdata: Newdata, *, level: float) -> pd.DataFrame:
-    """Return tau2 and tau of each row with their intervals."""
-    Z, labels = _scale_rows(fit, newdata)
-    centre = Z @ fit.alpha
-    lost = (Z[:, fit.fitted.infinite] != 0).any(axis=1)
-    va = np.where(np.isfinite(fit.va), fit.va, 0.0)
-    se = np.where(lost, np.nan, np.sqrt(np.einsum("mq,qr,mr->m", Z, va, Z)))
-    half = critical_value(level, fit.scale.df) * se
-    estimate = _tau2(fit, Z)
-    if fit.link == "log":
-        lb, ub = np.exp(centre - half), np.exp(centre + half)
-    else:
-        lb, ub = np.maximum(centre - half, 0.0), np.maximum(centre + half, 0.0)
-    columns = {"tau2": estimate, "tau2_lb": lb, "tau2_ub": ub}
-    columns |= {"tau" + name[4:]: np.sqrt(values) for name, values in columns.items()}
-    out = pd.DataFrame(columns, index=pd.Index(labels))
-    out.attrs.update(scale=fit.effects.scale_label, level=level)
-    if lost.any():
-        out.attrs["note"] = INFINITE
-    return out
 
 
 def to_dict(fit: LocationScaleResults) -> dict[str, Any]:
@@ -167,10 +100,7 @@ def to_dict(fit: LocationScaleResults) -> dict[str, Any]:
                 "formula": fit.design.formula,
                 "scale_formula": fit.scale_design.formula,
                 "link": fit.link,
-                "measure": effects.measure,
-                "vtype": effects.vtype,
-                "scale": effects.scale_label,
-                "direction": effects.direction,
+                **scale_of(effects),
             },
             "statistics": statistics(fit),
             "coefficients": columns_of(coefficients),
@@ -392,22 +322,10 @@ class LocationScaleResults(FittedCoefficients):
         """P-value of QE."""
         return self.heterogeneity.QEp
 
-    @cached_property
-    def omnibus(self) -> WaldTest:
-        """The test of all moderators of the mean effect, or of the mean effect in a model without any."""
-        slots = list(self.design.tested)
-        null = "the mean effect is 0" if self.names == ("intrcpt",) else "every moderator coefficient is 0"
-        return self._wald(np.eye(self.p)[slots], null)
-
     @property
-    def QM(self) -> float:
-        """Statistic of the omnibus test of the location part."""
-        return self.omnibus.stat
-
-    @property
-    def QMp(self) -> float:
-        """P-value of QM."""
-        return self.omnibus.pval
+    def parameters(self) -> int:
+        """Number of parameters estimated: the coefficients of both parts."""
+        return self.p + self.q
 
     @cached_property
     def scale_omnibus(self) -> WaldTest:
@@ -455,53 +373,33 @@ class LocationScaleResults(FittedCoefficients):
         w = self.fitted.model.w[0]
         return 100.0 * w / w.sum()
 
-    def test(self, L: str | Sequence[str] | Any) -> WaldTest:
-        """Test terms or combinations of the location part; as `RandomEffectsResults.test`."""
-        return self._wald(*contrast(L, names=self.names, terms=self.design.terms))
-
     def test_scale(self, L: str | Sequence[str] | Any) -> WaldTest:
         """Test terms or combinations of the scale part; R: ``anova(fit, att = 2:3)``."""
         return self._wald_scale(*contrast(L, names=self.scale_names, terms=self.scale_design.terms))
 
     def predict(
-        self,
-        newdata: pd.DataFrame | Mapping[str, Any] | None = None,
-        *,
-        scale: Scale | None = None,
-        level: float | None = None,
+        self, newdata: Newdata = None, *, scale: Scale | None = None, level: float | None = None
     ) -> pd.DataFrame:
-        """Predict the mean effect, and the effect of a new study, for given moderators.
+        """Predict the mean effect, and the effect of a new study, as `RandomEffectsResults.predict` does.
 
-        The prediction interval of each row uses the tau2 that the scale part gives to that row.
-
-        Parameters
-        ----------
-        newdata : DataFrame or mapping, optional
-            Values of the moderators of both parts, one row per prediction; each effect's own by default.
-        scale : {"z", "r", "r_mean"}, optional
-            Analysis scale by default; as in `RandomEffectsResults.predict`.
-        level : float, optional
-            Confidence level, a fraction.
-
-        Returns
-        -------
-        DataFrame
-            ``pred se ci_lb ci_ub pi_lb pi_ub tau2``; tau2 stays on the analysis scale.
-
-        Raises
-        ------
-        InputError
-            For an unknown level of a moderator, or a scale these effects do not have.
-
-        Notes
-        -----
+        New data hold the moderators of both parts. The prediction interval of each row uses the tau2 that the scale
+        part gives to that row; a column ``tau2`` has it, on the analysis scale.
         R: ``predict(fit, newmods = , newscale = , transf = transf.ztor)``.
         """
-        return predict(self, newdata, scale=scale, level=self._level(level))
+        level = self._level(level)
+        X, Z, labels = _rows(self, newdata)
+        tau2 = _tau2(self, Z)
+        pred = X @ self.beta
+        se = np.sqrt(np.einsum("mp,pq,mq->m", X, self.vb, X))
+        half = critical_value(level, self.location.df)
+        frame = both_intervals(pred, se, half, half * np.sqrt(se**2 + tau2))
+        out = to_scale(frame, measure=self.effects.measure, scale=scale, tau2=tau2)
+        out["tau2"] = tau2
+        out.index = pd.Index(labels)
+        out.attrs["level"] = level
+        return out
 
-    def predict_tau2(
-        self, newdata: pd.DataFrame | Mapping[str, Any] | None = None, *, level: float | None = None
-    ) -> pd.DataFrame:
+    def predict_tau2(self, newdata: Newdata = None, *, level: float | None = None) -> pd.DataFrame:
         """Predict how much effects vary between studies, for given moderators of the scale part.
 
         Returns
@@ -515,7 +413,25 @@ class LocationScaleResults(FittedCoefficients):
         -----
         R: ``predict(fit, newscale = , transf = exp)``.
         """
-        return predict_tau2(self, newdata, level=self._level(level))
+        level = self._level(level)
+        Z, labels = _scale_rows(self, newdata)
+        centre = Z @ self.alpha
+        lost = (Z[:, self.fitted.infinite] != 0).any(axis=1)
+        va = np.where(np.isfinite(self.va), self.va, 0.0)
+        se = np.where(lost, np.nan, np.sqrt(np.einsum("mq,qr,mr->m", Z, va, Z)))
+        half = critical_value(level, self.scale.df) * se
+        estimate = _tau2(self, Z)
+        if self.link == "log":
+            lb, ub = np.exp(centre - half), np.exp(centre + half)
+        else:
+            lb, ub = np.maximum(centre - half, 0.0), np.maximum(centre + half, 0.0)
+        columns = {"tau2": estimate, "tau2_lb": lb, "tau2_ub": ub}
+        columns |= {"tau" + name[4:]: np.sqrt(values) for name, values in columns.items()}
+        out = pd.DataFrame(columns, index=pd.Index(labels))
+        out.attrs.update(scale=self.effects.scale_label, level=level)
+        if lost.any():
+            out.attrs["note"] = INFINITE
+        return out
 
     def blup(self, *, level: float | None = None) -> pd.DataFrame:
         """Return the best linear unbiased prediction of each study's true effect, shrunken by its own tau2.
@@ -525,8 +441,7 @@ class LocationScaleResults(FittedCoefficients):
         DataFrame
             ``pred se pi_lb pi_ub`` on the analysis scale, one row per effect.
         """
-        half = critical_value(self._level(level), self.location.df)
-        return blup(self, half)
+        return self.shrunken(self._level(level))
 
     def _wald_scale(self, matrix: Array, null: str) -> WaldTest:
         df = self.scale.df
@@ -588,7 +503,7 @@ def methods(fit: LocationScaleResults) -> str:
     """Return the sentences for a methods section."""
     what = "the logarithm of the between-study variance" if fit.link == "log" else "the between-study variance"
     reference = "the normal distribution" if fit.inference == "z" else "t distributions"
-    moderators = f"{wording.with_moderators(fit)} for the mean effect" if fit.design.formula != "1" else ""
+    moderators = f"{with_moderators(fit)} for the mean effect" if fit.design.formula != "1" else ""
     adjusted = " after the Knapp-Hartung adjustment" if fit.inference in ("knha", "adhoc") else ""
     return (
         f"A location-scale model (Viechtbauer & López-López, 2022){moderators} was fitted to {fit.effects.counted} by "

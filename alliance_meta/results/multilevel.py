@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,15 +18,25 @@ from alliance_meta.core.mixed.search import MixedFit
 from alliance_meta.design import Design, as_frame
 from alliance_meta.effects.dependent.groups import ROWS, sides
 from alliance_meta.effects.table import EffectSizes
+from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, RobustType, Scale
 from alliance_meta.results import wording
-from alliance_meta.results.coefficients import FitSettings
-from alliance_meta.results.components import RandomTerm, object_frame, row_variances
-from alliance_meta.results.export import columns_of, plain
-from alliance_meta.results.export import tidy as tidy
-from alliance_meta.results.multilevel_quantities import MultilevelQuantities
-from alliance_meta.results.predictions import COLUMNS, rows_to_predict, to_scale
+from alliance_meta.results.coefficients import FitSettings, moderator_test
+from alliance_meta.results.fit import (
+    Newdata,
+    both_intervals,
+    columns_of,
+    information_criteria,
+    predictions_of,
+    residuals,
+    rows_to_predict,
+    scale_of,
+    to_scale,
+    with_moderators,
+)
+from alliance_meta.results.fit import tidy as tidy
+from alliance_meta.results.multilevel_quantities import MultilevelQuantities, RandomTerm, object_frame, row_variances
 from alliance_meta.results.profiles import curves, limits, remarks_on
 from alliance_meta.results.r_code import (
     call,
@@ -41,14 +50,12 @@ from alliance_meta.results.r_code import (
     quoted,
     vector,
 )
-from alliance_meta.results.teststats import WaldTest, contrast
 from alliance_meta.tables.document import Document, Table
 from alliance_meta.tables.format import fixed, plain_df
 
 if TYPE_CHECKING:
     from alliance_meta.results.robust import RobustResults
 
-Newdata = pd.DataFrame | Mapping[str, Any] | None
 # Where a profile is looked at, to see that it is a peak.
 POINTS = 9
 # An error variance that counts as 0, as a share of the typical sampling variance.
@@ -57,22 +64,6 @@ NO_INTERVAL = (
     "Effects without a standard error have a variance of 0 in this model: they are their mean exactly, which says "
     "nothing of how surely. See confint() for how large the variance may be."
 )
-
-
-def predict(fit: MultilevelResults, newdata: Newdata, *, scale: Scale | None, level: float) -> pd.DataFrame:
-    """Return predictions for new studies."""
-    X, labels, frame = _rows(fit, newdata)
-    variances = _variances(fit, frame, len(X))
-    pred = X @ fit.beta
-    se = np.sqrt(np.einsum("mp,pq,mq->m", X, fit.vb, X))
-    half = np.array([critical_value(level, fit._df(x[None, :])) for x in X])
-    spread = half * np.sqrt(se**2 + variances)
-    out = _on_scale(fit, (pred, se, pred - half * se, pred + half * se, pred - spread, pred + spread), variances, scale)
-    out.index = pd.Index(labels)
-    out.attrs["level"] = level
-    if np.isnan(variances).any():
-        out.attrs["pi_note"] = "the variance differs between levels of a random term: name the level in newdata"
-    return out
 
 
 def _rows(fit: MultilevelResults, newdata: Newdata) -> tuple[Array, list[str], pd.DataFrame]:
@@ -89,17 +80,6 @@ def _variances(fit: MultilevelResults, frame: pd.DataFrame, rows: int) -> Array:
     return total
 
 
-def _on_scale(fit: MultilevelResults, values: tuple[Array, ...], variances: Array, scale: Scale | None) -> pd.DataFrame:
-    frame = pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
-    measure = fit.effects.measure
-    if scale != "r_mean" or np.ptp(variances) == 0:
-        return to_scale(frame, measure=measure, scale=scale, tau2=float(variances[0]))
-    rows = [to_scale(frame.iloc[[i]], measure=measure, scale=scale, tau2=float(t)) for i, t in enumerate(variances)]
-    out = pd.concat(rows)
-    out.attrs.update(rows[0].attrs)
-    return out
-
-
 def study_term(fit: MultilevelResults) -> tuple[int, RandomTerm]:
     """Return the coarsest random intercept, with its place among the terms of the likelihood."""
     found: list[tuple[int, RandomTerm]] = []
@@ -109,18 +89,6 @@ def study_term(fit: MultilevelResults) -> tuple[int, RandomTerm]:
     if not found:
         raise InputError("the model has no random intercept of a factor whose groups hold several effects")
     return min(found, key=lambda pair: pair[1].n)
-
-
-def blup(fit: MultilevelResults, *, level: float) -> pd.DataFrame:
-    """Return each study's mean true effect at the mean of its moderators."""
-    place, term = study_term(fit)
-    counts = np.bincount(term.group)[:, None]
-    X = np.zeros((term.n, fit.p))
-    np.add.at(X, term.group, fit.design.X)
-    pred, variance = _study_means(fit, place, X / counts)
-    half = np.array([critical_value(level, fit._df(x[None, :])) for x in X]) * np.sqrt(variance)
-    columns = {"pred": pred, "se": np.sqrt(variance), "pi_lb": pred - half, "pi_ub": pred + half}
-    return pd.DataFrame(columns, index=pd.Index(list(term.levels), name=term.name))
 
 
 def _study_means(fit: MultilevelResults, place: int, X: Array) -> tuple[Array, Array]:
@@ -133,45 +101,6 @@ def _study_means(fit: MultilevelResults, place: int, X: Array) -> tuple[Array, A
         - 2.0 * np.einsum("mp,mp->m", X, effects.share[:, 0])
     )
     return pred, np.maximum(variance, 0.0)
-
-
-def predict_within(fit: MultilevelResults, newdata: Newdata, *, scale: Scale | None, level: float) -> pd.DataFrame:
-    """Return predictions for new effects of known studies."""
-    place, term = study_term(fit)
-    if newdata is None and fit.design.formula != "1":
-        raise InputError("predict_within needs newdata for a model with moderators: one row of values")
-    x, _, frame = _rows(fit, newdata)
-    if len(x) != 1:
-        raise InputError(f"newdata has {len(x)} rows; predict_within takes one")
-    pred, variance = _study_means(fit, place, np.repeat(x, term.n, axis=0))
-    own = float(fit.fitted.theta[fit._parts[fit.random.index(term)][1]][0])
-    rest = _variances(fit, frame, 1)[0] - own
-    half, se = critical_value(level, fit._df(x)), np.sqrt(variance)
-    spread = half * np.sqrt(variance + rest)
-    values = (pred, se, pred - half * se, pred + half * se, pred - spread, pred + spread)
-    out = _on_scale(fit, values, np.full(term.n, rest), scale)
-    out.index = pd.Index(list(term.levels), name=term.name)
-    out.attrs["level"] = level
-    return out
-
-
-def ranef(fit: MultilevelResults, *, level: float) -> dict[str, pd.DataFrame]:
-    """Return the random effects of each term."""
-    found = {}
-    for (term, part), component in zip(fit._parts, fit.point.problem.components, strict=True):
-        half = critical_value(level, fit.term_df(term))
-        if len(component.terms) > 1:
-            found[term.name] = _compound(fit, term, fit.fitted.theta[part], half)
-            continue
-        effects = predicted_effects(fit.point, component.terms[-1])
-        labels = list(term.levels)
-        if term.of_pairs:
-            labels = _pair_labels(term)
-        elif term.within:
-            labels = [f"{g}: {c}" for g in term.levels for c in term.columns]
-        se = np.sqrt(np.maximum(np.diagonal(effects.error, axis1=1, axis2=2), 0.0)).ravel()
-        found[term.name] = _effect_frame(fit, term, effects.value.ravel(), se, half, labels)
-    return found
 
 
 def _compound(fit: MultilevelResults, term: RandomTerm, theta: Array, half: float) -> pd.DataFrame:
@@ -199,20 +128,6 @@ def _effect_frame(
     out = pd.DataFrame(columns, index=pd.Index(labels, name=term.name))
     if still.any():
         out.attrs["notes"] = [NO_INTERVAL]
-    return out
-
-
-def confint(fit: MultilevelResults, *, level: float) -> pd.DataFrame:
-    """Return profile-likelihood intervals of every parameter."""
-    found = curves(fit, level=level, points=POINTS)
-    estimates = fit.components["estimate"]
-    rows = {}
-    for name, curve in found.items():
-        lb, ub = limits(curve)
-        rows[name] = {"estimate": float(estimates[name]), "lb": lb, "ub": ub}
-    out = object_frame(rows, ("estimate", "lb", "ub"))
-    out.attrs.update(level=level, kind="PL", scale=fit.effects.scale_label)
-    out.attrs["notes"] = [note.message for note in remarks_on(found)]
     return out
 
 
@@ -260,38 +175,27 @@ class MultilevelResults(MultilevelQuantities):
     def predict(
         self, newdata: Newdata = None, *, scale: Scale | None = None, level: float | None = None
     ) -> pd.DataFrame:
-        """Predict the mean effect, and one new effect in a new study, for given moderators.
+        """Predict the mean effect, and one new effect in a new study, as `RandomEffectsResults.predict` does.
 
         The prediction interval holds the true effect of a new row (a new measure, rater or time) in a study that
-        is not among these: every random term adds to it. `predict_within` is for a study that is.
-
-        Parameters
-        ----------
-        newdata : DataFrame or mapping, optional
-            Moderator values, one row per prediction. By default the mean effect for a model without moderators,
-            else the fitted value of each effect. Where the variance differs between inner levels
-            (``HCS UN DIAG HAR``), a column with the inner factor says for which level the interval is meant.
-        scale : {"z", "r", "r_mean"}, optional
-            Analysis scale by default; as in `RandomEffectsResults.predict`.
-        level : float, optional
-            Confidence level, a fraction.
-
-        Returns
-        -------
-        DataFrame
-            ``pred se ci_lb ci_ub pi_lb pi_ub``; ``.attrs["scale"]`` names the scale. Without the inner level
-            ``pi_lb`` and ``pi_ub`` are NaN and ``.attrs["pi_note"]`` says why.
-
-        Raises
-        ------
-        InputError
-            For an unknown moderator level or a scale these effects do not have.
-
-        Notes
-        -----
-        R: ``predict(fit)``. Degrees of freedom are the fewest of the coefficients involved.
+        is not among these: every random term adds to it. `predict_within` is for a study that is. Where the variance
+        differs between inner levels (``HCS UN DIAG HAR``), a column of `newdata` with the inner factor says for which
+        level the interval is meant; without it ``pi_lb`` and ``pi_ub`` are NaN and ``.attrs["pi_note"]`` says why.
+        Degrees of freedom are the fewest of the coefficients involved. R: ``predict(fit)``.
         """
-        return predict(self, newdata, scale=scale, level=self._level(level))
+        level = self._level(level)
+        X, labels, own = _rows(self, newdata)
+        variances = _variances(self, own, len(X))
+        pred = X @ self.beta
+        se = np.sqrt(np.einsum("mp,pq,mq->m", X, self.vb, X))
+        half = np.array([critical_value(level, self._df(x[None, :])) for x in X])
+        frame = both_intervals(pred, se, half, half * np.sqrt(se**2 + variances))
+        out = to_scale(frame, measure=self.effects.measure, scale=scale, tau2=variances)
+        out.index = pd.Index(labels)
+        out.attrs["level"] = level
+        if np.isnan(variances).any():
+            out.attrs["pi_note"] = "the variance differs between levels of a random term: name the level in newdata"
+        return out
 
     def predict_within(
         self, newdata: Newdata = None, *, scale: Scale | None = None, level: float | None = None
@@ -309,7 +213,22 @@ class MultilevelResults(MultilevelQuantities):
         InputError
             Without a random intercept whose groups hold several effects; with more than one row of `newdata`.
         """
-        return predict_within(self, newdata, scale=scale, level=self._level(level))
+        level = self._level(level)
+        place, term = study_term(self)
+        if newdata is None and self.design.formula != "1":
+            raise InputError("predict_within needs newdata for a model with moderators: one row of values")
+        x, _, frame = _rows(self, newdata)
+        if len(x) != 1:
+            raise InputError(f"newdata has {len(x)} rows; predict_within takes one")
+        pred, variance = _study_means(self, place, np.repeat(x, term.n, axis=0))
+        own = float(self.fitted.theta[self._parts[self.random.index(term)][1]][0])
+        rest = _variances(self, frame, 1)[0] - own
+        half, se = critical_value(level, self._df(x)), np.sqrt(variance)
+        table = both_intervals(pred, se, half, half * np.sqrt(variance + rest))
+        out = to_scale(table, measure=self.effects.measure, scale=scale, tau2=rest)
+        out.index = pd.Index(list(term.levels), name=term.name)
+        out.attrs["level"] = level
+        return out
 
     def ranef(self, *, level: float | None = None) -> dict[str, pd.DataFrame]:
         """Return the predicted random effects of each term: how far each group lies from the model's mean.
@@ -326,7 +245,22 @@ class MultilevelResults(MultilevelQuantities):
         R: ``ranef(fit)``. The intervals of each term have degrees of freedom of their own, its groups less the
         coefficients.
         """
-        return ranef(self, level=self._level(level))
+        level = self._level(level)
+        found = {}
+        for (term, part), component in zip(self._parts, self.point.problem.components, strict=True):
+            half = critical_value(level, self.term_df(term))
+            if len(component.terms) > 1:
+                found[term.name] = _compound(self, term, self.fitted.theta[part], half)
+                continue
+            effects = predicted_effects(self.point, component.terms[-1])
+            labels = list(term.levels)
+            if term.of_pairs:
+                labels = _pair_labels(term)
+            elif term.within:
+                labels = [f"{g}: {c}" for g in term.levels for c in term.columns]
+            se = np.sqrt(np.maximum(np.diagonal(effects.error, axis1=1, axis2=2), 0.0)).ravel()
+            found[term.name] = _effect_frame(self, term, effects.value.ravel(), se, half, labels)
+        return found
 
     def blup(self, *, level: float | None = None) -> pd.DataFrame:
         """Return the best linear unbiased prediction of each study's mean true effect.
@@ -337,7 +271,15 @@ class MultilevelResults(MultilevelQuantities):
             ``pred se pi_lb pi_ub`` on the analysis scale, one row per group of the coarsest random intercept, at
             the mean of its moderators.
         """
-        return blup(self, level=self._level(level))
+        level = self._level(level)
+        place, term = study_term(self)
+        counts = np.bincount(term.group)[:, None]
+        X = np.zeros((term.n, self.p))
+        np.add.at(X, term.group, self.design.X)
+        pred, variance = _study_means(self, place, X / counts)
+        half = np.array([critical_value(level, self._df(x[None, :])) for x in X]) * np.sqrt(variance)
+        columns = {"pred": pred, "se": np.sqrt(variance), "pi_lb": pred - half, "pi_ub": pred + half}
+        return pd.DataFrame(columns, index=pd.Index(list(term.levels), name=term.name))
 
     def confint(self, *, level: float | None = None) -> pd.DataFrame:
         """Return profile-likelihood intervals of every variance and correlation.
@@ -359,14 +301,17 @@ class MultilevelResults(MultilevelQuantities):
         by half the chi-squared quantile. Variances and correlations of ``UN`` and ``GEN`` terms are made parameters
         of their own for this, which takes seconds with three columns; with more, ask `sensitivity.profile` by name.
         """
-        return confint(self, level=self._level(level))
-
-    def test(self, L: str | Sequence[str] | Any) -> WaldTest:
-        """Test a term, several terms, or any linear combinations of coefficients being zero.
-
-        As `RandomEffectsResults.test`; the degrees of freedom are the fewest of the coefficients involved.
-        """
-        return self._wald(*contrast(L, names=self.names, terms=self.design.terms))
+        level = self._level(level)
+        found = curves(self, level=level, points=POINTS)
+        estimates = self.components["estimate"]
+        rows = {}
+        for name, curve in found.items():
+            lb, ub = limits(curve)
+            rows[name] = {"estimate": float(estimates[name]), "lb": lb, "ub": ub}
+        out = object_frame(rows, ("estimate", "lb", "ub"))
+        out.attrs.update(level=level, kind="PL", scale=self.effects.scale_label)
+        out.attrs["notes"] = [note.message for note in remarks_on(found)]
+        return out
 
     def robust(self, *, cluster: Any = "study_id", type: RobustType = "CR2") -> RobustResults:
         """Return the same model with cluster-robust standard errors, degrees of freedom and tests.
@@ -390,7 +335,6 @@ class MultilevelResults(MultilevelQuantities):
 
 def statistics(fit: MultilevelResults) -> dict[str, Any]:
     """Return the model's statistics by name."""
-    m, ddf = fit.QMdf
     return {
         "k": fit.k,
         **fit.effects.counts,
@@ -398,47 +342,20 @@ def statistics(fit: MultilevelResults) -> dict[str, Any]:
         **{f"groups[{term.name}]": term.n for term in fit.random},
         "method": fit.method,
         "test": fit.inference,
-        "degrees": fit.degrees,
-        "level": fit.level,
+        **fit._these("degrees", "level"),
         **{str(name): value for name, value in fit.components["estimate"].items()},
-        "tau2": fit.tau2,
-        "I2": fit.I2,
-        "R2_marginal": fit.R2_marginal,
-        "R2_conditional": fit.R2_conditional,
-        "QE": fit.QE,
-        "QEdf": fit.QEdf,
-        "QEp": fit.QEp,
-        "QM": fit.QM,
-        "QMdf": m,
-        "QMddf": NotApplicable("chi-squared has none") if ddf is None else ddf,
-        "QMp": fit.QMp,
+        **fit._these("tau2", "I2", "R2_marginal", "R2_conditional", "QE", "QEdf", "QEp"),
+        **moderator_test(fit),
         "loglik": fit.loglik,
         **information_criteria(fit),
     }
 
 
-def information_criteria(fit: MultilevelResults) -> dict[str, float]:
-    """Return AIC, BIC and AICc as metafor counts them (k - p observations under REML)."""
-    parameters = fit.p + int((~fit.fitted.fixed).sum())
-    n = fit.k - fit.p if fit.method == "REML" else fit.k
-    deviance = -2.0 * fit.loglik
-    usable = max(n, parameters + 2)
-    return {
-        "AIC": deviance + 2.0 * parameters,
-        "BIC": deviance + parameters * math.log(n) if n > 0 else NotApplicable("needs k > p"),
-        "AICc": deviance + 2.0 * parameters * usable / (usable - parameters - 1.0),
-    }
-
-
 def augment(fit: MultilevelResults) -> pd.DataFrame:
     """Return one row per effect."""
-    fitted = fit.design.X @ fit.beta
     true, variance = true_effects(fit.point, fit.effects.yi, fit.effects.vi)
     columns = {
-        "yi": fit.effects.yi,
-        "vi": fit.effects.vi,
-        "fitted": fitted,
-        "resid": fit.effects.yi - fitted,
+        **residuals(fit),
         "weight": fit.weights,
         "true": true,
         "se_true": np.sqrt(variance),
@@ -450,20 +367,13 @@ def to_dict(fit: MultilevelResults) -> dict[str, Any]:
     """Return every number and setting as JSON-ready values."""
     effects = fit.effects
     scales: tuple[Scale | None, ...] = ("z", "r", "r_mean") if effects.measure == "ZCOR" else (None,)
-    predictions = {}
-    for scale in scales:
-        frame = fit.predict(scale=scale)
-        predictions[frame.attrs["scale"]] = {"label": list(frame.index), **columns_of(frame)}
     return plain(
         {
             "model": {
                 "formula": fit.design.formula,
                 "random": [{"term": term.name, "struct": term.struct, "groups": term.n} for term in fit.random],
                 "V": "independent" if fit.V is None else fit.V.assumption,
-                "measure": effects.measure,
-                "vtype": effects.vtype,
-                "scale": effects.scale_label,
-                "direction": effects.direction,
+                **scale_of(effects),
             },
             "statistics": statistics(fit),
             "components": fit.components.to_dict(orient="index"),
@@ -471,7 +381,7 @@ def to_dict(fit: MultilevelResults) -> dict[str, Any]:
             "icc": fit.icc.to_dict(),
             "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},
             "vb": fit.vb,
-            "predictions": predictions,
+            "predictions": predictions_of(fit, scales),
             "studies": {
                 "slab": list(effects.slab),
                 "study_id": list(effects.study_id),
@@ -553,7 +463,7 @@ def document(fit: MultilevelResults) -> Document:
 def methods(fit: MultilevelResults) -> str:
     """Return the sentences for a methods section."""
     random = "; ".join(_term_words(term) for term in fit.random)
-    moderators = wording.with_moderators(fit)
+    moderators = with_moderators(fit)
     V = (
         "Sampling errors were taken as independent."
         if fit.V is None

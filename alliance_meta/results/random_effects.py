@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -19,6 +18,7 @@ from alliance_meta.core.univariate.quadratic import generalised_q
 from alliance_meta.core.univariate.search import NO_ROOT
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
+from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import (
     NotApplicable,
@@ -26,19 +26,31 @@ from alliance_meta.notes import (
     RobustType,
     Scale,
     Tau2IntervalKind,
-    check_level,
     check_option,
     merge_notes,
 )
 from alliance_meta.results import wording
-from alliance_meta.results.coefficients import FitSettings
-from alliance_meta.results.export import columns_of, plain, tidy
-from alliance_meta.results.fit import Fit
-from alliance_meta.results.predictions import predict_rows, rows_to_predict, to_scale
-from alliance_meta.results.quantities import FittedQuantities
+from alliance_meta.results.coefficients import (
+    FitSettings,
+    FittedQuantities,
+    Interval,
+    moderator_test,
+)
+from alliance_meta.results.fit import (
+    Fit,
+    Newdata,
+    columns_of,
+    information_criteria,
+    predict_rows,
+    predictions_of,
+    rows_to_predict,
+    scale_of,
+    tidy,
+    to_scale,
+    with_moderators,
+)
 from alliance_meta.results.r_code import call, comment, data, level_argument, mods_argument, quoted, value, vector
 from alliance_meta.results.robust import RobustResults, robust_results
-from alliance_meta.results.teststats import Interval, WaldTest, contrast
 from alliance_meta.results.univariate_notes import fit_notes
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import brief, fixed, fixed_interval, level_text, plain_df
@@ -149,11 +161,7 @@ class RandomEffectsResults(FittedQuantities):
         return merge_notes(self.effects.notes, self.design.notes, own)
 
     def predict(
-        self,
-        newdata: pd.DataFrame | Mapping[str, Any] | None = None,
-        *,
-        scale: Scale | None = None,
-        level: float | None = None,
+        self, newdata: Newdata = None, *, scale: Scale | None = None, level: float | None = None
     ) -> pd.DataFrame:
         """Predict the mean effect, and the effect of a new study, for given moderators.
 
@@ -197,8 +205,7 @@ class RandomEffectsResults(FittedQuantities):
         >>> fit.predict(scale="r").round(3)[["pred", "ci_lb", "ci_ub"]].values.tolist()
         [[0.291, 0.074, 0.483]]
         """
-        used = self.level if level is None else level
-        check_level(used)
+        used = self._level(level)
         X, labels = rows_to_predict(self, newdata)
         frame = predict_rows(
             X,
@@ -246,9 +253,7 @@ class RandomEffectsResults(FittedQuantities):
         R: ``confint(fit)``.
         """
         check_option("kind", kind, Tau2IntervalKind)
-        used = self.level if level is None else level
-        check_level(used)
-        return tau2_interval(self, kind=kind, level=used)
+        return tau2_interval(self, kind=kind, level=self._level(level))
 
     def confint(self, *, kind: Tau2IntervalKind = "QP", level: float | None = None) -> pd.DataFrame:
         """Return estimate and interval of tau2, tau, I2 and H2, one row each; R: ``confint(fit)``."""
@@ -263,31 +268,6 @@ class RandomEffectsResults(FittedQuantities):
             ]
         table = {row.quantity: {"estimate": row.estimate, "lb": row.lb, "ub": row.ub} for row in rows}
         return pd.DataFrame.from_dict(table, orient="index", columns=["estimate", "lb", "ub"])
-
-    def test(self, L: str | Sequence[str] | Any) -> WaldTest:
-        """Test a term, several terms, or any linear combinations of coefficients being zero.
-
-        Parameters
-        ----------
-        L : str, sequence of str, or array-like of shape (m, p)
-            A term of the formula (``"rater"``: all its coefficients together), a coefficient's name, several
-            of these, or a matrix whose rows are combinations of coefficients.
-
-        Returns
-        -------
-        WaldTest
-            Chi-squared for z inference, F for t-type inference; ``null`` states what is tested.
-
-        Raises
-        ------
-        InputError
-            An unknown term, or a matrix of the wrong shape or with rows that repeat each other.
-
-        Notes
-        -----
-        R: ``anova(fit, btt = 2:3)`` or ``anova(fit, X = L)``.
-        """
-        return self._wald(*contrast(L, names=self.names, terms=self.design.terms))
 
     def robust(self, *, cluster: Any = "study_id", type: RobustType = "CR2") -> RobustResults:
         """Return the same model with standard errors, degrees of freedom and tests that allow for clusters.
@@ -351,16 +331,7 @@ class RandomEffectsResults(FittedQuantities):
         -----
         R: ``blup(fit)``; Raudenbush & Bryk (1985, doi:10.3102/10769986010002075).
         """
-        used = self.level if level is None else level
-        check_level(used)
-        X, y, v = self.design.X, self.effects.yi, self.effects.vi
-        share = self.tau2 / (self.tau2 + v)
-        pred = share * y + (1.0 - share) * (X @ self.beta)
-        mean = np.einsum("kp,pq,kq->k", X, self.vb, X)
-        se = np.sqrt(share * v + (1.0 - share) ** 2 * mean)
-        half = critical_value(used, self.fitted.coefficients.df) * se
-        columns = {"pred": pred, "se": se, "pi_lb": pred - half, "pi_ub": pred + half}
-        return pd.DataFrame(columns, index=pd.Index(self.effects.slab))
+        return self.shrunken(self._level(level))
 
     def ranef(self, *, level: float | None = None) -> pd.DataFrame:
         """Return the predicted random effect of each study: how far its true effect lies from the model's mean.
@@ -374,13 +345,11 @@ class RandomEffectsResults(FittedQuantities):
         -----
         R: ``ranef(fit)``.
         """
-        used = self.level if level is None else level
-        check_level(used)
         X, y, v = self.design.X, self.effects.yi, self.effects.vi
         share = self.tau2 / (self.tau2 + v)
         pred = share * (y - X @ self.beta)
         se = np.sqrt(share * v + share**2 * np.einsum("kp,pq,kq->k", X, self.vb, X))
-        half = critical_value(used, self.fitted.coefficients.df) * se
+        half = critical_value(self._level(level), self.fitted.coefficients.df) * se
         columns = {"pred": pred, "se": se, "pi_lb": pred - half, "pi_ub": pred + half}
         return pd.DataFrame(columns, index=pd.Index(self.effects.slab))
 
@@ -494,7 +463,7 @@ def methods(fit: RandomEffectsResults) -> str:
         "UCOR": f"Correlations corrected for small-sample bias were analysed (sampling variance {effects.vtype}).",
     }
     sentences = [scales.get(effects.measure, "Effect sizes were analysed on the scale given.")]
-    moderators = wording.with_moderators(fit)
+    moderators = with_moderators(fit)
     if fit.method == "EE":
         sentences.append(f"An equal-effects model{moderators} was fitted to {fit.effects.counted}.")
     else:
@@ -523,42 +492,16 @@ def methods(fit: RandomEffectsResults) -> str:
 
 def statistics(fit: RandomEffectsResults) -> dict[str, Any]:
     """Return the model's statistics by name."""
-    m, ddf = fit.QMdf
     return {
         "k": fit.k,
         **fit.effects.counts,
         "p": fit.p,
         "method": fit.method,
         "test": fit.inference,
-        "level": fit.level,
-        "tau2": fit.tau2,
-        "se_tau2": fit.se_tau2,
-        "I2": fit.I2,
-        "I2_Q": fit.I2_Q,
-        "H2": fit.H2,
-        "R2": fit.R2,
-        "QE": fit.QE,
-        "QEdf": fit.QEdf,
-        "QEp": fit.QEp,
-        "QM": fit.QM,
-        "QMdf": m,
-        "QMddf": NotApplicable("chi-squared has none") if ddf is None else ddf,
-        "QMp": fit.QMp,
+        **fit._these("level", "tau2", "se_tau2", "I2", "I2_Q", "H2", "R2", "QE", "QEdf", "QEp"),
+        **moderator_test(fit),
         "loglik": fit.loglik,
         **information_criteria(fit),
-    }
-
-
-def information_criteria(fit: RandomEffectsResults) -> dict[str, float]:
-    """Return AIC, BIC and AICc as metafor counts them (k - p observations under REML)."""
-    parameters = fit.p + (0 if fit.method == "EE" else 1)
-    n = fit.k - fit.p if fit.method == "REML" else fit.k
-    deviance = -2.0 * fit.loglik
-    usable = max(n, parameters + 2)
-    return {
-        "AIC": deviance + 2.0 * parameters,
-        "BIC": deviance + parameters * math.log(n) if n > 0 else NotApplicable("needs k > p"),
-        "AICc": deviance + 2.0 * parameters * usable / (usable - parameters - 1.0),
     }
 
 
@@ -574,25 +517,18 @@ def to_dict(fit: RandomEffectsResults) -> dict[str, Any]:
         "weight": fit.weights,
     }
     scales: tuple[Scale | None, ...] = ("z", "r", "r_mean") if effects.measure == "ZCOR" else (None,)
-    predictions = {}
-    for scale in scales:
-        frame = fit.predict(scale=scale)
-        predictions[frame.attrs["scale"]] = {"label": list(frame.index), **columns_of(frame)}
     return plain(
         {
             "model": {
                 "formula": fit.design.formula,
-                "measure": effects.measure,
-                "vtype": effects.vtype,
-                "scale": effects.scale_label,
-                "direction": effects.direction,
+                **scale_of(effects),
                 "label": fit.model_label,
             },
             "statistics": statistics(fit),
             "tau2_interval": fit.confint_tau2().to_dict(),
             "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},
             "vb": fit.vb,
-            "predictions": predictions,
+            "predictions": predictions_of(fit, scales),
             "studies": studies,
             "notes": [note.to_dict() for note in fit.notes],
             "provenance": effects.provenance.to_dict(),

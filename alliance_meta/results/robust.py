@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
@@ -15,7 +15,8 @@ from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.robust.sandwich import Sandwich
 from alliance_meta.core.robust.satterthwaite import satterthwaite, t_quantile, t_tests
 from alliance_meta.effects.studies import DEPENDENT
-from alliance_meta.notes import Note, RobustType, Scale, check_level, check_option, merge_notes
+from alliance_meta.encoding import plain
+from alliance_meta.notes import Note, RobustType, Scale, check_option, merge_notes
 from alliance_meta.results import wording
 from alliance_meta.results.clustered import (
     Clustered,
@@ -25,40 +26,12 @@ from alliance_meta.results.clustered import (
     joint_test,
     one_cluster_notes,
 )
-from alliance_meta.results.export import columns_of, plain
-from alliance_meta.results.export import tidy as tidy
-from alliance_meta.results.fit import Fit
-from alliance_meta.results.predictions import COLUMNS, rows_to_predict, to_scale
+from alliance_meta.results.coefficients import Tested, WaldTest, moderator_test
+from alliance_meta.results.fit import Newdata, both_intervals, columns_of, predictions_of, rows_to_predict, to_scale
+from alliance_meta.results.fit import tidy as tidy
 from alliance_meta.results.r_code import GIVEN_CLUSTER, joint_call, name, quoted, vector
-from alliance_meta.results.teststats import WaldTest, contrast
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import fixed
-
-# Variances that differ by less, relatively, are one and the same.
-SAME = 1e-9
-
-
-def predict(
-    result: RobustResults, newdata: pd.DataFrame | Mapping[str, Any] | None, *, scale: Scale | None, level: float
-) -> pd.DataFrame:
-    """Return predictions; labels, and the variance of a new effect, are those of the model-based ones."""
-    X, _ = rows_to_predict(result, newdata)
-    model = result.fit.predict(newdata, level=level)
-    tau2 = _heterogeneity(model)
-    ddf = satterthwaite(result.sandwich, X)
-    pred = X @ result.beta
-    se = np.where(np.isnan(ddf), np.nan, np.sqrt(np.einsum("mp,pq,mq->m", X, result.vb, X)))
-    t = t_quantile(level, ddf)
-    half, spread = t * se, t * np.sqrt(se**2 + tau2)
-    values = (pred, se, pred - half, pred + half, pred - spread, pred + spread)
-    frame = pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
-    out = _on_scale(frame, tau2, measure=result.effects.measure, scale=scale)
-    out["ddf"] = ddf
-    out.index = model.index
-    out.attrs["level"] = level
-    if "pi_note" in model.attrs:
-        out.attrs["pi_note"] = model.attrs["pi_note"]
-    return out
 
 
 def _heterogeneity(model: pd.DataFrame) -> Array:
@@ -67,15 +40,6 @@ def _heterogeneity(model: pd.DataFrame) -> Array:
     there = mean > 0
     ratio = np.where(there, new / np.where(there, mean, 1.0), 1.0)
     return np.maximum(ratio**2 - 1.0, 0.0) * model["se"].to_numpy() ** 2
-
-
-def _on_scale(frame: pd.DataFrame, tau2: Array, *, measure: str, scale: Scale | None) -> pd.DataFrame:
-    if scale != "r_mean" or not np.ptp(tau2) > SAME * np.max(tau2):
-        return to_scale(frame, measure=measure, scale=scale, tau2=float(tau2[0]))
-    rows = [to_scale(frame.iloc[[i]], measure=measure, scale=scale, tau2=float(t)) for i, t in enumerate(tau2)]
-    out = pd.concat(rows)
-    out.attrs.update(rows[0].attrs)
-    return out
 
 
 class _OfFit:
@@ -91,7 +55,7 @@ class _OfFit:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class RobustResults(Fit):
+class RobustResults(Tested):
     """A fitted model whose standard errors hold even where its assumptions about dependence are wrong.
 
     Made by `RandomEffectsResults.robust` and by that of other models. Coefficients, heterogeneity and weights are
@@ -199,88 +163,31 @@ class RobustResults(Fit):
         """Return the degrees of freedom of the t statistic of each combination of coefficients X (m, p)."""
         return satterthwaite(self.sandwich, X)
 
-    @cached_property
-    def omnibus(self) -> WaldTest:
-        """The test of all moderators together, or of the mean effect in a model without any."""
-        slots = np.eye(self.p)[list(self.design.tested)]
-        return joint_test(self.sandwich, self.beta, slots, self.fit.omnibus.null)
-
-    @property
-    def QM(self) -> float:
-        """F statistic of the omnibus test."""
-        return self.omnibus.stat
-
-    @property
-    def QMdf(self) -> tuple[int, float | None]:
-        """Degrees of freedom of QM, (m, ddf)."""
-        return self.omnibus.df1, self.omnibus.df2
-
-    @property
-    def QMp(self) -> float:
-        """P-value of QM."""
-        return self.omnibus.pval
-
-    def test(self, L: str | Sequence[str] | Any) -> WaldTest:
-        """Test a term, several terms, or any linear combinations of coefficients being zero.
-
-        Parameters
-        ----------
-        L : str, sequence of str, or array-like of shape (m, p)
-            As in `RandomEffectsResults.test`.
-
-        Returns
-        -------
-        WaldTest
-            The approximate Hotelling T2 test HTZ of Tipton & Pustejovsky (2015,
-            doi:10.3102/1076998615606099); for one combination the t test with Satterthwaite's degrees of freedom,
-            squared. `NotApplicable` where the clusters are too few for so many combinations.
-
-        Raises
-        ------
-        InputError
-            An unknown term, or a matrix of the wrong shape or with rows that repeat each other.
-
-        Notes
-        -----
-        R: ``clubSandwich::Wald_test(fit, constrain_zero(2:3), vcov = "CR2", cluster = study_id)``.
-        """
-        matrix, null = contrast(L, names=self.names, terms=self.design.terms)
+    def _wald(self, matrix: Array, null: str) -> WaldTest:
         return joint_test(self.sandwich, self.beta, matrix, null)
 
     def predict(
-        self,
-        newdata: pd.DataFrame | Mapping[str, Any] | None = None,
-        *,
-        scale: Scale | None = None,
-        level: float | None = None,
+        self, newdata: Newdata = None, *, scale: Scale | None = None, level: float | None = None
     ) -> pd.DataFrame:
-        """Predict the mean effect, and a new effect, for given moderators.
+        """Predict the mean effect, and a new effect, for given moderators, as `RandomEffectsResults.predict` does.
 
-        The prediction interval rests on the model's heterogeneity, which robust inference does not correct.
-
-        Parameters
-        ----------
-        newdata : DataFrame or mapping, optional
-            Moderator values, one row per prediction; as in `RandomEffectsResults.predict`.
-        scale : {"z", "r", "r_mean"}, optional
-            Analysis scale by default.
-        level : float, optional
-            Confidence level, a fraction.
-
-        Returns
-        -------
-        DataFrame
-            ``pred se ci_lb ci_ub pi_lb pi_ub ddf``, each row with its own degrees of freedom, which serve both
-            intervals.
-
-        Raises
-        ------
-        InputError
-            For an unknown level of a moderator, or a scale these effects do not have.
+        The prediction interval rests on the model's heterogeneity, which robust inference does not correct. A column
+        ``ddf`` has each row's own degrees of freedom, which serve both intervals.
         """
-        used = self.level if level is None else level
-        check_level(used)
-        return predict(self, newdata, scale=scale, level=used)
+        level = self._level(level)
+        X, _ = rows_to_predict(self, newdata)
+        # Labels, and the variance of a new effect, are those of the model-based predictions.
+        model = self.fit.predict(newdata, level=level)
+        tau2, ddf = _heterogeneity(model), self.row_ddf(X)
+        t, pred = t_quantile(level, ddf), X @ self.beta
+        se = np.where(np.isnan(ddf), np.nan, np.sqrt(np.einsum("mp,pq,mq->m", X, self.vb, X)))
+        frame = both_intervals(pred, se, t, t * np.sqrt(se**2 + tau2))
+        out = to_scale(frame, measure=self.effects.measure, scale=scale, tau2=tau2).assign(ddf=ddf)
+        out.index = model.index
+        out.attrs["level"] = level
+        if "pi_note" in model.attrs:
+            out.attrs["pi_note"] = model.attrs["pi_note"]
+        return out
 
 
 def robust_results(fit: ModelBased, *, cluster: Any, type: RobustType) -> RobustResults:
@@ -330,33 +237,24 @@ def r_code(fit: RobustResults) -> str:
 
 def statistics(fit: RobustResults) -> dict[str, Any]:
     """Return the statistics by name."""
-    m, ddf = fit.QMdf
     found = {
         "k": fit.k,
         **fit.effects.counts,
-        "p": fit.p,
-        "cluster": fit.cluster,
-        "n_clusters": fit.n_clusters,
-        "type": fit.type,
-        "level": fit.level,
-        "QM": fit.QM,
-        "QMdf": m,
-        "QMddf": ddf,
-        "QMp": fit.QMp,
+        **fit._these("p", "cluster", "n_clusters", "type", "level"),
+        **moderator_test(fit),
     }
-    return found | {name: getattr(fit, name) for name in ("tau2", "I2", "QE", "QEdf", "QEp", "loglik")}
+    return found | fit._these("tau2", "I2", "QE", "QEdf", "QEp", "loglik")
 
 
 def to_dict(fit: RobustResults) -> dict[str, Any]:
     """Return every number and setting as JSON-ready values."""
-    frame = fit.predict()
     return plain(
         {
             "statistics": statistics(fit),
             "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},
             "vb": fit.vb,
             "omnibus": fit.omnibus.to_dict(),
-            "predictions": {frame.attrs["scale"]: {"label": list(frame.index), **columns_of(frame)}},
+            "predictions": predictions_of(fit, (None,)),
             "clusters": {"label": list(fit._clusters.labels), "effects": fit.sizes},
             "notes": [note.to_dict() for note in fit.notes],
             "fit": fit.fit.to_dict(),

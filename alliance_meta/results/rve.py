@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,25 +12,23 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.core.robust.rve import RVEFit, Working, fit_rve
 from alliance_meta.core.robust.sandwich import DiagonalWorking
-from alliance_meta.core.robust.satterthwaite import estimable, t_quantile
+from alliance_meta.core.robust.satterthwaite import estimable
 from alliance_meta.core.univariate.fit import Coefficients, wald_test
 from alliance_meta.design import Design
 from alliance_meta.effects.dependent.groups import Clusters
 from alliance_meta.effects.table import EffectSizes
+from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, RobustType, Scale
 from alliance_meta.results import wording
 from alliance_meta.results.clustered import ONE_CLUSTER, joint_test
-from alliance_meta.results.coefficients import FittedCoefficients
-from alliance_meta.results.export import columns_of, plain
-from alliance_meta.results.predictions import rows_to_predict, to_scale
+from alliance_meta.results.coefficients import FittedCoefficients, WaldTest, moderator_test
+from alliance_meta.results.fit import Newdata, columns_of, residuals, rows_to_predict, scale_of, with_moderators
 from alliance_meta.results.r_code import GIVEN_CLUSTER, call, data, formula, joint_call, name, quoted, value, vector
 from alliance_meta.results.robust import RobustResults, robust_results
-from alliance_meta.results.teststats import WaldTest, contrast
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import brief, fixed
 
-Newdata = pd.DataFrame | Mapping[str, Any] | None
 NO_VARIANCE = "rests on one cluster alone: no other cluster tells how far it varies"
 
 
@@ -60,37 +57,21 @@ def _named(values: Array) -> Any:
 
 def statistics(fit: RVEResults) -> dict[str, Any]:
     """Return the model's statistics by name."""
-    m, ddf = fit.QMdf
     return {
         "k": fit.k,
         **fit.effects.counts,
-        "p": fit.p,
-        "n_clusters": fit.n_clusters,
+        **fit._these("p", "n_clusters"),
         "working": fit.working_model,
-        "small": fit.small,
-        "level": fit.level,
-        "rho": fit.rho,
-        "tau2": fit.tau2,
-        "omega2": fit.omega2,
-        "I2": fit.I2,
-        "QE": fit.QE,
-        "QE_mean": fit.QE_mean,
-        "QM": fit.QM,
-        "QMdf": m,
-        "QMddf": ddf,
-        "QMp": fit.QMp,
+        **fit._these("small", "level", "rho", "tau2", "omega2", "I2", "QE", "QE_mean"),
+        **moderator_test(fit),
     }
 
 
 def augment(fit: RVEResults) -> pd.DataFrame:
     """Return one row per effect."""
-    fitted = fit.design.X @ fit.beta
     columns = {
         "cluster": [fit.clusters.labels[i] for i in fit.clusters.codes],
-        "yi": fit.effects.yi,
-        "vi": fit.effects.vi,
-        "fitted": fitted,
-        "resid": fit.effects.yi - fitted,
+        **residuals(fit),
         "weight": fit.weights,
     }
     out = pd.DataFrame(columns, index=pd.Index(fit.effects.slab, name="slab"))
@@ -109,66 +90,6 @@ def by_cluster(fit: RVEResults) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(clusters.labels, name=clusters.name))
 
 
-def predict(fit: RVEResults, newdata: Newdata, *, scale: Scale | None, level: float) -> pd.DataFrame:
-    """Return predictions, each with its own degrees of freedom."""
-    X, labels = rows_to_predict(fit, newdata)
-    pred, df = X @ fit.beta, fit.fitted.df(X)
-    se = np.where(np.isnan(df), np.nan, np.sqrt(np.einsum("mp,pq,mq->m", X, fit.vb, X)))
-    half = t_quantile(level, df)
-    between = float(fit.tau2) + float(np.nan_to_num(fit.omega2))
-    spread = half * np.sqrt(se**2 + between)
-    columns = {
-        "pred": pred,
-        "se": se,
-        "ci_lb": pred - half * se,
-        "ci_ub": pred + half * se,
-        "pi_lb": pred - spread,
-        "pi_ub": pred + spread,
-    }
-    frame = pd.DataFrame(columns)
-    if scale == "r_mean" and between != between:
-        raise InputError("scale='r_mean' averages over the distribution of effects, which given weights leave unknown")
-    out = to_scale(frame, measure=fit.effects.measure, scale=scale, tau2=between)
-    out["ddf"] = df
-    out.index = pd.Index(labels)
-    out.attrs["level"] = level
-    if between != between:
-        out.attrs["pi_note"] = "weights were given, and tau2 not estimated: there is no prediction interval"
-    return out
-
-
-def sensitivity(fit: RVEResults, rho: Sequence[float]) -> pd.DataFrame:
-    """Return tau2 and the coefficients under other correlations."""
-    if fit.working_model != "CORR":
-        why = "hierarchical effects have no rho" if fit.working_model == "HIER" else "given weights do not use rho"
-        raise InputError(f"sensitivity() varies rho: {why}")
-    wrong = [value for value in rho if not 0 <= value <= 1]
-    if wrong:
-        raise InputError(f"rho={wrong[0]!r} is a correlation of sampling errors and must lie between 0 and 1")
-    effects, own = fit.effects, fit.settings
-    rows = []
-    for assumed in rho:
-        again = fit_rve(
-            effects.yi,
-            effects.vi,
-            fit.design.X,
-            fit.clusters.codes,
-            working="CORR",
-            rho=assumed,
-            weights=None,
-            small=own.small,
-            level=own.level,
-        )
-        found = again.tests
-        for i, term in enumerate(fit.names):
-            values = (found.beta[i], found.se[i], found.df[i], found.pval[i], found.ci_lb[i], found.ci_ub[i])
-            rows.append((float(assumed), term, again.working.tau2, *map(float, values)))
-    columns = ["rho", "term", "tau2", "estimate", "se", "ddf", "pval", "ci_lb", "ci_ub"]
-    out = pd.DataFrame(rows, columns=columns).set_index(["rho", "term"])
-    out.attrs.update(scale=effects.scale_label, level=own.level)
-    return out
-
-
 def to_dict(fit: RVEResults) -> dict[str, Any]:
     """Return every number and setting as JSON-ready values."""
     effects = fit.effects
@@ -179,10 +100,7 @@ def to_dict(fit: RVEResults) -> dict[str, Any]:
                 "cluster": fit.clusters.name,
                 "working": fit.working_model,
                 "small": fit.small,
-                "measure": effects.measure,
-                "vtype": effects.vtype,
-                "scale": effects.scale_label,
-                "direction": effects.direction,
+                **scale_of(effects),
             },
             "statistics": statistics(fit),
             "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},
@@ -303,7 +221,9 @@ class RVEResults(FittedCoefficients):
     @property
     def new_variance(self) -> float:
         """Variance of a new true effect around its mean; not applicable where weights were given."""
-        return self.tau2 + (0.0 if np.isnan(self.omega2) else self.omega2) if self.tau2 == self.tau2 else self.tau2
+        if self.settings.weights is not None:
+            return NotApplicable("weights were given, and tau2 not estimated: there is no prediction interval")
+        return self.tau2 + (0.0 if np.isnan(self.omega2) else self.omega2)
 
     def row_ddf(self, X: Array) -> Array:
         """Return the degrees of freedom of the t statistic of each combination of coefficients X (m, p)."""
@@ -334,91 +254,24 @@ class RVEResults(FittedCoefficients):
         """What QE would be on average without heterogeneity; for dependent effects it is not k - p."""
         return NotApplicable(GIVEN) if self.settings.weights is not None else self.fitted.working.expected
 
-    @cached_property
-    def omnibus(self) -> WaldTest:
-        """The test of all moderators together, or of the mean effect in a model without any."""
-        slots = list(self.design.tested)
-        null = "the mean effect is 0" if self.names == ("intrcpt",) else "every moderator coefficient is 0"
-        return self._wald(np.eye(self.p)[slots], null)
-
-    @property
-    def QM(self) -> float:
-        """F statistic of the omnibus test."""
-        return self.omnibus.stat
-
-    @property
-    def QMdf(self) -> tuple[int, float | None]:
-        """Degrees of freedom of QM, (m, ddf)."""
-        return self.omnibus.df1, self.omnibus.df2
-
-    @property
-    def QMp(self) -> float:
-        """P-value of QM."""
-        return self.omnibus.pval
-
     @property
     def weights(self) -> Array:
         """Weight of each effect in percent, (k,)."""
         w = self.fitted.working.weights
         return 100.0 * w / w.sum()
 
-    def test(self, L: str | Sequence[str] | Any) -> WaldTest:
-        """Test a term, several terms, or any linear combinations of coefficients being zero.
-
-        Parameters
-        ----------
-        L : str, sequence of str, or array-like of shape (m, p)
-            As in `RandomEffectsResults.test`.
-
-        Returns
-        -------
-        WaldTest
-            F. With ``small`` the approximate Hotelling test HTZ of Tipton & Pustejovsky (2015): F is the Wald
-            statistic times (eta - m + 1) / (eta m), its denominator eta - m + 1, with eta read off the clusters.
-            Otherwise the Wald statistic over m, with clusters minus coefficients.
-
-        Raises
-        ------
-        InputError
-            An unknown term, or a matrix of the wrong shape or with rows that repeat each other.
-
-        Notes
-        -----
-        R: ``clubSandwich::Wald_test(fit, constrain_zero(2:3), vcov = "CR2")``.
-        """
-        return self._wald(*contrast(L, names=self.names, terms=self.design.terms))
-
     def predict(
-        self,
-        newdata: pd.DataFrame | Mapping[str, Any] | None = None,
-        *,
-        scale: Scale | None = None,
-        level: float | None = None,
+        self, newdata: Newdata = None, *, scale: Scale | None = None, level: float | None = None
     ) -> pd.DataFrame:
-        """Predict the mean effect, and a new effect in a new cluster, for given moderators.
+        """Predict the mean effect, and a new effect in a new cluster, as `RandomEffectsResults.predict` does.
 
-        Parameters
-        ----------
-        newdata : DataFrame or mapping, optional
-            Moderator values, one row per prediction; as in `RandomEffectsResults.predict`.
-        scale : {"z", "r", "r_mean"}, optional
-            Analysis scale by default.
-        level : float, optional
-            Confidence level, a fraction.
-
-        Returns
-        -------
-        DataFrame
-            ``pred se ci_lb ci_ub pi_lb pi_ub ddf``, each row with its own degrees of freedom. The prediction
-            interval, pred -+ t sqrt(se^2 + tau2 + omega2), rests on the working model, which the confidence
-            interval does not; it is NaN where weights were given (``.attrs["pi_note"]``).
-
-        Raises
-        ------
-        InputError
-            For an unknown level of a moderator, or a scale these effects do not have.
+        A column ``ddf`` has each row's own degrees of freedom. The prediction interval, pred -+ t sqrt(se^2 + tau2 +
+        omega2), rests on the working model, which the confidence interval does not; it is NaN where weights were given
+        (``.attrs["pi_note"]``).
         """
-        return predict(self, newdata, scale=scale, level=self._level(level))
+        X, labels = rows_to_predict(self, newdata)
+        out = self.predicted(X, scale=scale, level=self._level(level)).set_axis(pd.Index(labels), axis=0)
+        return out.assign(ddf=self.row_ddf(X))
 
     def sensitivity(self, rho: Sequence[float] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)) -> pd.DataFrame:
         """Refit with other assumed correlations of sampling errors; correlated effects only.
@@ -442,7 +295,34 @@ class RVEResults(FittedCoefficients):
         -----
         R: ``robumeta::sensitivity(fit)``.
         """
-        return sensitivity(self, rho)
+        if self.working_model != "CORR":
+            why = "hierarchical effects have no rho" if self.working_model == "HIER" else "given weights do not use rho"
+            raise InputError(f"sensitivity() varies rho: {why}")
+        wrong = [value for value in rho if not 0 <= value <= 1]
+        if wrong:
+            raise InputError(f"rho={wrong[0]!r} is a correlation of sampling errors and must lie between 0 and 1")
+        effects, own = self.effects, self.settings
+        rows = []
+        for assumed in rho:
+            again = fit_rve(
+                effects.yi,
+                effects.vi,
+                self.design.X,
+                self.clusters.codes,
+                working="CORR",
+                rho=assumed,
+                weights=None,
+                small=own.small,
+                level=own.level,
+            )
+            found = again.tests
+            for i, term in enumerate(self.names):
+                values = (found.beta[i], found.se[i], found.df[i], found.pval[i], found.ci_lb[i], found.ci_ub[i])
+                rows.append((float(assumed), term, again.working.tau2, *map(float, values)))
+        columns = ["rho", "term", "tau2", "estimate", "se", "ddf", "pval", "ci_lb", "ci_ub"]
+        out = pd.DataFrame(rows, columns=columns).set_index(["rho", "term"])
+        out.attrs.update(scale=effects.scale_label, level=own.level)
+        return out
 
     def robust(self, *, cluster: Any = None, type: RobustType = "CR2") -> RobustResults:
         """Return the same weights with another adjustment for few clusters, or with other clusters.
@@ -545,7 +425,7 @@ def document(fit: RVEResults) -> Document:
 
 def methods(fit: RVEResults) -> str:
     """Return the sentences for a methods section."""
-    moderators = wording.with_moderators(fit)
+    moderators = with_moderators(fit)
     weights = {
         "CORR": "weights from the correlated-effects working model, with an assumed correlation of "
         f"{brief(fit.settings.rho)} between sampling errors of one cluster",

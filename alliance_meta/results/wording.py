@@ -12,7 +12,7 @@ from alliance_meta.tables.format import fixed, fixed_interval, level_text, p_val
 
 if TYPE_CHECKING:
     from alliance_meta.effects.table import EffectSizes
-    from alliance_meta.results.teststats import WaldTest
+    from alliance_meta.results.coefficients import WaldTest
 
 SYNTHETIC = "SYNTHETIC DATA: made up for teaching; no finding about therapy."
 CORRELATIONS = ("ZCOR", "COR", "UCOR")
@@ -38,11 +38,6 @@ def document(
 def moderated(fit: Any) -> list[str]:
     """Return the line that names the moderators; none without any."""
     return [f"Moderators: {fit.design.formula}"] if fit.design.formula != "1" else []
-
-
-def with_moderators(fit: Any) -> str:
-    """Return the words of a methods sentence that name the moderators."""
-    return f" with the moderators {fit.design.formula}" if fit.design.formula != "1" else ""
 
 
 def scale_sentence(fit: Any) -> str:

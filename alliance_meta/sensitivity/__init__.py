@@ -9,21 +9,21 @@ from alliance_meta._lazy import lazy
 if TYPE_CHECKING:
     from alliance_meta.sensitivity.assumed_rho import RhoGrid as RhoGrid
     from alliance_meta.sensitivity.assumed_rho import rho_grid as rho_grid
-    from alliance_meta.sensitivity.attenuated import Attenuation as Attenuation
-    from alliance_meta.sensitivity.attenuated import attenuation as attenuation
-    from alliance_meta.sensitivity.bootstrap_result import Bootstrap as Bootstrap
+    from alliance_meta.sensitivity.bootstrapping import Bootstrap as Bootstrap
     from alliance_meta.sensitivity.bootstrapping import MultilevelBootstrap as MultilevelBootstrap
     from alliance_meta.sensitivity.bootstrapping import bootstrap as bootstrap
     from alliance_meta.sensitivity.dependence import compare_dependence as compare_dependence
     from alliance_meta.sensitivity.dependence_result import DependenceComparison as DependenceComparison
     from alliance_meta.sensitivity.hetero import HeteroscedasticityTest as HeteroscedasticityTest
     from alliance_meta.sensitivity.hetero import hettest as hettest
-    from alliance_meta.sensitivity.influential_clusters import ClusterInfluence as ClusterInfluence
-    from alliance_meta.sensitivity.influential_clusters import cluster_influence as cluster_influence
+    from alliance_meta.sensitivity.left_out import ClusterInfluence as ClusterInfluence
     from alliance_meta.sensitivity.left_out import ClustersLeftOut as ClustersLeftOut
+    from alliance_meta.sensitivity.left_out import cluster_influence as cluster_influence
     from alliance_meta.sensitivity.left_out import leave_out_clusters as leave_out_clusters
+    from alliance_meta.sensitivity.levels import ComponentTests as ComponentTests
     from alliance_meta.sensitivity.levels import LevelComparison as LevelComparison
     from alliance_meta.sensitivity.levels import compare_levels as compare_levels
+    from alliance_meta.sensitivity.levels import component_tests as component_tests
     from alliance_meta.sensitivity.matching import RouteMatch as RouteMatch
     from alliance_meta.sensitivity.matching import match as match
     from alliance_meta.sensitivity.permutation import PermutationTest as PermutationTest
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from alliance_meta.sensitivity.profiles import ProfileLikelihood as ProfileLikelihood
     from alliance_meta.sensitivity.profiles import lr_test as lr_test
     from alliance_meta.sensitivity.profiles import profile as profile
+    from alliance_meta.sensitivity.psychometric import Attenuation as Attenuation
     from alliance_meta.sensitivity.psychometric import HunterSchmidt as HunterSchmidt
+    from alliance_meta.sensitivity.psychometric import attenuation as attenuation
     from alliance_meta.sensitivity.psychometric import hunter_schmidt as hunter_schmidt
     from alliance_meta.sensitivity.sessions import Dependability as Dependability
     from alliance_meta.sensitivity.sessions import dependability as dependability
-    from alliance_meta.sensitivity.term_tests import ComponentTests as ComponentTests
-    from alliance_meta.sensitivity.term_tests import component_tests as component_tests
     from alliance_meta.sensitivity.three_ways import ThreeWay as ThreeWay
     from alliance_meta.sensitivity.three_ways import three_way as three_way
     from alliance_meta.sensitivity.wild import WildBootstrap as WildBootstrap

@@ -16,7 +16,6 @@ from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.models.random_effects import RandomEffectsModel
 from alliance_meta.notes import Note, Scale, warn_note
 from alliance_meta.result import Result
-from alliance_meta.results.export import plain
 from alliance_meta.tables.document import Document, Kind, table_of
 from alliance_meta.tables.format import brief, fixed, level_text
 
@@ -81,18 +80,14 @@ class RhoGrid(Result):
         pvals = {"lowest_p": terms["pval"].min(), "highest_p": terms["pval"].max()}
         return pd.DataFrame({"lowest": lowest, "highest": highest, "moves": moves, **pvals})
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
-        return plain(
-            {
-                "rho": self.rho,
-                "assumption": self.assumption,
-                "coefficients": self.tidy().reset_index().to_dict(orient="records"),
-                "models": self.glance().reset_index().to_dict(orient="records"),
-                "span": self.span().reset_index().to_dict(orient="records"),
-                "notes": [note.to_dict() for note in self.notes],
-            }
-        )
+    def _values(self) -> dict[str, Any]:
+        return {
+            "rho": self.rho,
+            "assumption": self.assumption,
+            "coefficients": self.tidy().reset_index().to_dict(orient="records"),
+            "models": self.glance().reset_index().to_dict(orient="records"),
+            "span": self.span().reset_index().to_dict(orient="records"),
+        }
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""

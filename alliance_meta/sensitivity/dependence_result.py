@@ -16,7 +16,6 @@ from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, did_you_mean
 from alliance_meta.result import Result
 from alliance_meta.results import wording
-from alliance_meta.results.export import plain
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.robust import RobustResults
 from alliance_meta.results.rve import RVEResults
@@ -36,19 +35,6 @@ INTERCEPT = "intrcpt"
 _VARIANCES = ("tau2", "tau2_between", "tau2_within")
 # Degrees of freedom, widths and shares closer than this are not told apart.
 ALIKE = 0.05
-
-
-def document(result: DependenceComparison) -> Document:
-    """Return the tables, the paragraph and the notes."""
-    effects, settings = result.effects, result.settings
-    title = (
-        f"Dependent effects by {len(result.routes)} methods (k = {effects.k} effects in {result.clusters.n} clusters "
-        f"by {settings['cluster']}; rho = {brief(settings['rho'])})"
-    )
-    lines = [effects.heading, *([] if result.is_mean else [f"Moderators: {settings['mods']}"])]
-    tables = [_estimates(result, term) for term in result.terms]
-    on_r = [_on_r(result)] if result.as_r else []
-    return wording.document(result, title, lines, *tables, *on_r, _variances(result), [result.text()])
 
 
 def _rows(result: DependenceComparison, term: str) -> list[tuple[str, dict[str, Any]]]:
@@ -89,14 +75,6 @@ def _variances(result: DependenceComparison) -> Table:
         if not math.isnan(row["k"])
     ]
     return Table(("", "tau2", "between", "within"), tuple(rows), "Variance of true effects")
-
-
-def paragraph(result: DependenceComparison, term: str | None) -> str:
-    """Return what differs between the methods, for one coefficient or for all that matter."""
-    terms = [term] if term is not None else [name for name in result.terms if name != INTERCEPT] or list(result.terms)
-    parts = [_about(result, name) for name in terms]
-    parts += [_used(result), _shares(result)]
-    return " ".join(part for part in parts if part)
 
 
 def _about(result: DependenceComparison, term: str) -> str:
@@ -356,27 +334,33 @@ class DependenceComparison(Result):
             raise InputError(
                 f"term={term!r} is no coefficient{did_you_mean(term, list(self.terms))}; there are: {known}"
             )
-        return paragraph(self, term)
+        terms = [term] if term is not None else [name for name in self.terms if name != INTERCEPT] or list(self.terms)
+        parts = [_about(self, name) for name in terms]
+        parts += [_used(self), _shares(self)]
+        return " ".join(part for part in parts if part)
 
     def document(self) -> Document:
         """Return the table, the paragraph and the notes, as data that can be written in several ways."""
-        return document(self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
-        found: dict[str, Any] = plain(
-            {
-                "settings": dict(self.settings),
-                "effects": {"k": self.effects.k, "clusters": self.clusters.n, "measure": self.effects.measure},
-                "methods": self._table.reset_index().to_dict(orient="records"),
-                "labels": {route.method: METHODS[route.method] for route in self.routes},
-                "left_out": self.left_out,
-                "text": self.text(),
-                "notes": [note.to_dict() for note in self.notes],
-                "provenance": self.effects.provenance.to_dict(),
-            }
+        effects, settings = self.effects, self.settings
+        title = (
+            f"Dependent effects by {len(self.routes)} methods (k = {effects.k} effects in {self.clusters.n} clusters "
+            f"by {settings['cluster']}; rho = {brief(settings['rho'])})"
         )
-        return found
+        lines = [effects.heading, *([] if self.is_mean else [f"Moderators: {settings['mods']}"])]
+        tables = [_estimates(self, term) for term in self.terms]
+        on_r = [_on_r(self)] if self.as_r else []
+        return wording.document(self, title, lines, *tables, *on_r, _variances(self), [self.text()])
+
+    def _values(self) -> dict[str, Any]:
+        return {
+            "settings": dict(self.settings),
+            "effects": {"k": self.effects.k, "clusters": self.clusters.n, "measure": self.effects.measure},
+            "methods": self._table.reset_index().to_dict(orient="records"),
+            "labels": {route.method: METHODS[route.method] for route in self.routes},
+            "left_out": self.left_out,
+            "text": self.text(),
+            "provenance": self.effects.provenance.to_dict(),
+        }
 
 
 def variances(fit: Any) -> tuple[float, float, float]:

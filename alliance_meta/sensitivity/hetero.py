@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.result import Result
-from alliance_meta.results.export import plain
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.sensitivity.refitting import check_cores, check_iterations, check_seed, recipe
 from alliance_meta.tables.document import Document
@@ -58,12 +57,12 @@ class HeteroscedasticityTest(Result):
 
     def tidy(self) -> pd.DataFrame:
         """Return one row: ``stat df pval pval_chi2``."""
-        row = {"stat": self.stat, "df": self.df, "pval": self.pval, "pval_chi2": self.pval_chi2}
-        return pd.DataFrame([row], index=pd.Index(["heteroscedasticity"], name="test"))
+        return pd.DataFrame(
+            [self._these("stat", "df", "pval", "pval_chi2")], index=pd.Index(["heteroscedasticity"], name="test")
+        )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
-        return plain({**asdict(self), "notes": [note.to_dict() for note in self.notes]})
+    def _values(self) -> dict[str, Any]:
+        return self._these("stat", "df", "pval", "pval_chi2", "null", "method", "iterations", "seed")
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""

@@ -33,29 +33,6 @@ FAR = 20.0
 SYMBOLS = {"ci_lb": "lower limit", "ci_ub": "upper limit", "n_effects": "effects", "pval": "p", "QEdf": "df"}
 
 
-def verdict(found: RouteMatch) -> str:
-    """Say what was found."""
-    result = _printed(found)
-    usual = [one for one in found.fits if one.route.usual]
-    all_of = f"{found.tried} routes, {found.usual} of them usual"
-    if usual:
-        rare = len(found.fits) - len(usual)
-        beside = f", and {rare} rare one{'s' if rare > 1 else ''}" if rare else ""
-        return (
-            f"{len(usual)} of {found.usual} usual routes give{'s' if len(usual) == 1 else ''} {result}{beside}; first: "
-            f"{usual[0].route.words}."
-        )
-    slips = [one for one in found.slips if one.route.usual]
-    if slips:
-        return (
-            f"No usual route gives {result} by rounding alone. {_slip(found, slips[0])} The route: "
-            f"{slips[0].route.words}." + _chance(found)
-        )
-    none = f"None of {found.usual} usual routes gives {result}." if found.fits or found.slips else ""
-    none = none or f"NONE of {all_of}, gives {result}."
-    return f"{none}{_chance(found)} {_nearest(found)}".strip()
-
-
 def _chance(found: RouteMatch) -> str:
     """Say of rare routes that agree what a search this wide makes of them."""
     if not found.fits:
@@ -95,28 +72,6 @@ def _nearest(found: RouteMatch) -> str:
             else ""
         )
     return f"The nearest usual one is {near.route.words}: {_numbers(found, near)}.{far}"
-
-
-def document(found: RouteMatch) -> Document:
-    """Return verdict, counts and the first routes."""
-    many, first = len(found.fits), found.best.route
-    counts = (
-        f"{found.tried} routes followed, {found.usual} of them usual. To the printed digits they give "
-        f"{found.different} different result{'s' if found.different != 1 else ''}; {many} "
-        f"route{' gives' if many == 1 else 's give'} the printed one."
-    )
-    routes = []
-    for rank, one in enumerate(found.ranked[:MOST], 1):
-        kind = "usual" if one.route.usual else "rare"
-        off = fixed(one.distance / 2, 1)
-        fit = {"rounded": "fits", "cut off": "fits, one number cut off", "no": f"{off} units off"}
-        routes += [f"{rank:>3}. {one.route.words} [{kind}; {fit[one.fit]}]", f"     {_numbers(found, one)}"]
-        routes += [f"     differs from 1 in: {', '.join(one.route.differs_from(first))}"] if rank > 1 else []
-    left = len(found.fits) + len(found.slips) - MOST
-    routes += [f"     ... and {left} more that fit"] if left > 0 else []
-    follow = [f"to follow the first: {code(first)}"] if (found.fits or found.slips) and code(first) else []
-    title = f"printed: {_printed(found)} ({found.source})"
-    return Document(title, [found.verdict, counts], [routes, follow], said(found.notes))
 
 
 def _printed(found: RouteMatch) -> str:
@@ -222,7 +177,25 @@ class RouteMatch(Result):
     @property
     def verdict(self) -> str:
         """What was found, in a sentence or two."""
-        return verdict(self)
+        result = _printed(self)
+        usual = [one for one in self.fits if one.route.usual]
+        all_of = f"{self.tried} routes, {self.usual} of them usual"
+        if usual:
+            rare = len(self.fits) - len(usual)
+            beside = f", and {rare} rare one{'s' if rare > 1 else ''}" if rare else ""
+            return (
+                f"{len(usual)} of {self.usual} usual routes give{'s' if len(usual) == 1 else ''} {result}{beside}; "
+                f"first: {usual[0].route.words}."
+            )
+        slips = [one for one in self.slips if one.route.usual]
+        if slips:
+            return (
+                f"No usual route gives {result} by rounding alone. {_slip(self, slips[0])} The route: "
+                f"{slips[0].route.words}." + _chance(self)
+            )
+        none = f"None of {self.usual} usual routes gives {result}." if self.fits or self.slips else ""
+        none = none or f"NONE of {all_of}, gives {result}."
+        return f"{none}{_chance(self)} {_nearest(self)}".strip()
 
     @property
     def outcome(self) -> str:
@@ -262,25 +235,34 @@ class RouteMatch(Result):
         ]
         return pd.DataFrame(rows, columns=list(COLUMNS))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
+    def _values(self) -> dict[str, Any]:
         return {
             "printed": dict(self.printed),
-            "scale": self.scale,
-            "source": self.source,
-            "outcome": self.outcome,
-            "verdict": self.verdict,
-            "tried": self.tried,
-            "usual": self.usual,
-            "different": self.different,
+            **self._these("scale", "source", "outcome", "verdict", "tried", "usual", "different"),
             "fits": len(self.fits),
             "routes": [_plain(one, rank) for rank, one in enumerate(self.ranked, 1)],
-            "notes": [note.to_dict() for note in self.notes],
         }
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
-        return document(self)
+        many, first = len(self.fits), self.best.route
+        counts = (
+            f"{self.tried} routes followed, {self.usual} of them usual. To the printed digits they give "
+            f"{self.different} different result{'s' if self.different != 1 else ''}; {many} "
+            f"route{' gives' if many == 1 else 's give'} the printed one."
+        )
+        routes = []
+        for rank, one in enumerate(self.ranked[:MOST], 1):
+            kind = "usual" if one.route.usual else "rare"
+            off = fixed(one.distance / 2, 1)
+            fits = {"rounded": "fits", "cut off": "fits, one number cut off", "no": f"{off} units off"}
+            routes += [f"{rank:>3}. {one.route.words} [{kind}; {fits[one.fit]}]", f"     {_numbers(self, one)}"]
+            routes += [f"     differs from 1 in: {', '.join(one.route.differs_from(first))}"] if rank > 1 else []
+        left = len(self.fits) + len(self.slips) - MOST
+        routes += [f"     ... and {left} more that fit"] if left > 0 else []
+        follow = [f"to follow the first: {code(first)}"] if (self.fits or self.slips) and code(first) else []
+        title = f"printed: {_printed(self)} ({self.source})"
+        return Document(title, [self.verdict, counts], [routes, follow], said(self.notes))
 
 
 def match(

@@ -17,7 +17,7 @@ from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.result import Result
-from alliance_meta.results.export import columns_of, plain
+from alliance_meta.results.fit import columns_of
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.sensitivity.refitting import check_cores, check_iterations, check_seed, recipe
 from alliance_meta.tables.document import Document, Kind, table_of
@@ -91,31 +91,14 @@ class PermutationTest(Result):
 
     def tidy(self) -> pd.DataFrame:
         """Return one row per coefficient: ``estimate stat pval mc_se pval_fit``."""
-        columns = {
-            "estimate": self.estimate,
-            "stat": self.stat,
-            "pval": self.pval,
-            "mc_se": self.mc_se,
-            "pval_fit": self.pval_fit,
-        }
+        columns = self._these("estimate", "stat", "pval", "mc_se", "pval_fit")
         return pd.DataFrame(columns, index=pd.Index(self.names, name="term"))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return every number but the single rearrangements as JSON-ready values."""
-        return plain(
-            {
-                "coefficients": {"term": list(self.names), **columns_of(self.tidy())},
-                "QM": self.QM,
-                "QMp": self.QMp,
-                "QMp_fit": self.QMp_fit,
-                "scheme": self.scheme,
-                "exact": self.exact,
-                "iterations": self.iterations,
-                "possible": self.possible,
-                "seed": self.seed,
-                "notes": [note.to_dict() for note in self.notes],
-            }
-        )
+    def _values(self) -> dict[str, Any]:
+        return {
+            "coefficients": {"term": list(self.names), **columns_of(self.tidy())},
+            **self._these("QM", "QMp", "QMp_fit", "scheme", "exact", "iterations", "possible", "seed"),
+        }
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""

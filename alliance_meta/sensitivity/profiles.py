@@ -15,9 +15,8 @@ from alliance_meta.core.univariate.likelihood_ratio import Profile
 from alliance_meta.errors import AllianceMetaWarning, ConvergenceWarning, InputError, NotIdentifiedWarning
 from alliance_meta.notes import NotApplicable, Note, check_level, did_you_mean, merge_notes, warn_note
 from alliance_meta.result import Result
-from alliance_meta.results.components import object_frame
-from alliance_meta.results.export import plain
 from alliance_meta.results.multilevel import MultilevelResults
+from alliance_meta.results.multilevel_quantities import object_frame
 from alliance_meta.results.profiles import COSTLY, GIVEN, limits, remarks_on, slots
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.sensitivity.refitting import check_multilevel
@@ -87,17 +86,13 @@ class ProfileLikelihood(Result):
         """Every curve is one peak, or falls from the edge of its range."""
         return all(curve.verdict in ("peak", "edge") for curve in self.curves.values())
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
-        return plain(
-            {
-                "level": self.level,
-                "method": self.fit.method,
-                "components": self.check().to_dict(orient="index"),
-                "curves": {n: {"value": c.values, "loglik": c.loglik} for n, c in self.curves.items()},
-                "notes": [note.to_dict() for note in self.notes],
-            }
-        )
+    def _values(self) -> dict[str, Any]:
+        return {
+            "level": self.level,
+            "method": self.fit.method,
+            "components": self.check().to_dict(orient="index"),
+            "curves": {n: {"value": c.values, "loglik": c.loglik} for n, c in self.curves.items()},
+        }
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
@@ -239,19 +234,15 @@ class LikelihoodRatioTest(Result):
         index = pd.MultiIndex.from_tuples(self.rows, names=["term", "correction"])
         return pd.DataFrame(list(self.rows.values()), index=index)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
+    def _values(self) -> dict[str, Any]:
         rows = [{"term": term, "correction": how, **row} for (term, how), row in self.rows.items()]
-        return plain(
-            {
-                "coefficients": rows,
-                "value": self.value,
-                "tau2": self.tau2,
-                "bartlett": self.bartlett,
-                "level": self.level,
-                "notes": [note.to_dict() for note in self.notes],
-            }
-        )
+        return {
+            "coefficients": rows,
+            "value": self.value,
+            "tau2": self.tau2,
+            "bartlett": self.bartlett,
+            "level": self.level,
+        }
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""

@@ -24,8 +24,8 @@ from alliance_meta.core.resampling import Recipe, full_rank
 from alliance_meta.core.robust.clusters import IntArray, nested, pairs, stacks
 from alliance_meta.effects.dependent.groups import read_clusters
 from alliance_meta.errors import InputError
-from alliance_meta.results.components import RandomTerm, natural
 from alliance_meta.results.multilevel import MultilevelResults
+from alliance_meta.results.multilevel_quantities import RandomTerm, natural
 from alliance_meta.results.profiles import by_name
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 

@@ -12,7 +12,7 @@ import pandas as pd
 from alliance_meta.core.correlations import artifacts as core
 from alliance_meta.errors import InputError
 from alliance_meta.result import Result
-from alliance_meta.results.export import columns_of, plain
+from alliance_meta.results.fit import columns_of
 from alliance_meta.tables.document import Document, table_of
 from alliance_meta.tables.format import brief
 
@@ -37,18 +37,14 @@ class Dependability(Result):
         """Return one row per number of sessions."""
         return self.rows.copy()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
-        return plain({"assumptions": self.assumptions, "rows": columns_of(self.rows.reset_index())})
+    def _values(self) -> dict[str, Any]:
+        return {"assumptions": self.assumptions, "rows": columns_of(self.rows.reset_index())}
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
         rows = self.rows.set_axis([brief(float(one)) for one in self.rows.index])
-        return Document(
-            "Dependability by the number of sessions averaged",
-            [self.assumptions],
-            [table_of(rows, dict.fromkeys(map(str, rows), 3), label="sessions")],
-        )
+        table = table_of(rows, dict.fromkeys(map(str, rows), 3), label="sessions")
+        return self._document("Dependability by the number of sessions averaged", table, lines=[self.assumptions])
 
 
 def dependability(

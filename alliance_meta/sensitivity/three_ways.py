@@ -25,8 +25,7 @@ from alliance_meta.models.random_effects import RandomEffectsModel
 from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results import wording
-from alliance_meta.results.export import columns_of, plain
-from alliance_meta.results.predictions import predict_rows
+from alliance_meta.results.fit import columns_of, predict_rows
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.tables.document import Document, Kind, Table, table_of
 from alliance_meta.tables.format import brief, fixed, level_text
@@ -85,44 +84,36 @@ class ThreeWay(Result):
         z = np.abs(self.table["z"].to_numpy(dtype=float))
         return float(np.nanmax(z)) if np.isfinite(z).any() else float("nan")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return every number as JSON-ready values; `NotApplicable` becomes its reason."""
-        return plain(
-            {
-                "k": self.k,
-                "level": self.exact.level,
-                "priors": str(self.exact.priors),
-                "seed": None if self.sampled is None else self.sampled.seed,
-                "numbers": columns_of(self.table),
-                "notes": [note.to_dict() for note in self.notes],
-                "provenance": self.exact.effects.provenance.to_dict(),
-            }
-        )
+    def _values(self) -> dict[str, Any]:
+        return {
+            "k": self.k,
+            "level": self.exact.level,
+            "priors": str(self.exact.priors),
+            "seed": None if self.sampled is None else self.sampled.seed,
+            "numbers": columns_of(self.table),
+            "provenance": self.exact.effects.provenance.to_dict(),
+        }
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
-        return _document(self)
-
-
-def _document(found: ThreeWay) -> Document:
-    exact = found.exact
-    return wording.document(
-        found,
-        f"One model by three roads (k = {found.k}; {level_text(exact.level)} intervals)",
-        [
-            f"{exact.effects.provenance.source}: {exact.effects.scale_label} ({exact.effects.measure})",
-            *wording.moderated(exact),
-            "frequentist: REML, Knapp-Hartung; tau: Q-profile; theta: shrunken (BLUP)",
-            f"exact, PyMC: posterior medians and equal-tailed intervals; {exact.priors}",
-        ],
-        _printed_table(found),
-        [
-            *_agreement(found),
-            "exact less frequentist is no error of either: it is what the priors add, and that tau is averaged over "
-            "instead of estimated.",
-        ],
-        effects=exact.effects,
-    )
+        exact = self.exact
+        return wording.document(
+            self,
+            f"One model by three roads (k = {self.k}; {level_text(exact.level)} intervals)",
+            [
+                f"{exact.effects.provenance.source}: {exact.effects.scale_label} ({exact.effects.measure})",
+                *wording.moderated(exact),
+                "frequentist: REML, Knapp-Hartung; tau: Q-profile; theta: shrunken (BLUP)",
+                f"exact, PyMC: posterior medians and equal-tailed intervals; {exact.priors}",
+            ],
+            _printed_table(self),
+            [
+                *_agreement(self),
+                "exact less frequentist is no error of either: it is what the priors add, and that tau is averaged "
+                "over instead of estimated.",
+            ],
+            effects=exact.effects,
+        )
 
 
 def _agreement(found: ThreeWay) -> list[str]:

@@ -23,10 +23,9 @@ from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, RobustType, WildWeights, check_option, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.clustered import ONE_CLUSTER, Clustered, ModelBased, Weighted, clustered, cut, joint_test
-from alliance_meta.results.export import plain
+from alliance_meta.results.coefficients import contrast
 from alliance_meta.results.robust import RobustResults
 from alliance_meta.results.rve import RVEResults
-from alliance_meta.results.teststats import contrast
 from alliance_meta.sensitivity.permutation import CONVENTION, MOST_EXACT, as_extreme
 from alliance_meta.sensitivity.refitting import check_cores, check_iterations, check_seed
 from alliance_meta.tables.document import Document
@@ -98,21 +97,14 @@ class WildBootstrap(Result):
 
     def tidy(self) -> pd.DataFrame:
         """Return one row: ``stat df1 pval mc_se pval_htz``."""
-        row = {
-            "stat": self.stat,
-            "df1": self.df1,
-            "pval": self.pval,
-            "mc_se": self.mc_se,
-            "pval_htz": self.pval_htz,
-        }
-        return pd.DataFrame([row], index=pd.Index([self.null], name="null"))
+        return pd.DataFrame(
+            [self._these("stat", "df1", "pval", "mc_se", "pval_htz")], index=pd.Index([self.null], name="null")
+        )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return every number but the single replicates as JSON-ready values."""
+    def _values(self) -> dict[str, Any]:
         names = ("null", "stat", "df1", "pval", "mc_se", "pval_htz", "cluster", "n_clusters", "type", "adjust")
         more = ("weights", "exact", "iterations", "possible", "seed")
-        found = {name: getattr(self, name) for name in (*names, *more)}
-        return plain(found | {"notes": [note.to_dict() for note in self.notes]})
+        return self._these(*names, *more)
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""

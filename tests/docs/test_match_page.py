@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from alliance_meta.evidence.route_engine import METHODS
+from alliance_meta.evidence.routes import METHODS
 from alliance_meta.sensitivity import match
 
 PAGE = (Path(__file__).parents[2] / "docs" / "match.md").read_text("utf-8")

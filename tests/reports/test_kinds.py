@@ -10,8 +10,7 @@ from typing import get_args
 import pytest
 
 from alliance_meta import reporting
-from alliance_meta.reporting.checks import KEYS
-from alliance_meta.reporting.kinds import KINDS
+from alliance_meta.reporting.kinds import KEYS, KINDS
 from alliance_meta.reporting.spec import Analysis, AnalysisKind
 from tests.unit.test_architecture import IMPORTS, as_module
 

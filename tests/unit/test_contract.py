@@ -26,7 +26,7 @@ from alliance_meta.effects.datasets import data_root
 from alliance_meta.effects.sheet.columns import parse_number
 from alliance_meta.effects.sheet.examine import examine, examine_bytes
 from alliance_meta.errors import SuspiciousInputWarning
-from alliance_meta.reporting.numbers import dumps
+from alliance_meta.reporting.writing import dumps
 
 ROOT = Path(__file__).parents[2]
 WITH_WORDS = [column for column in CONTRACT.columns if column.vocabulary is not None]

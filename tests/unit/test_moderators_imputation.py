@@ -13,7 +13,7 @@ from statsmodels.tools.numdiff import approx_hess
 from alliance_meta import EffectSizes, InputError, RandomEffectsModel
 from alliance_meta.errors import ConvergenceWarning, DesignError, RedundantModeratorWarning
 from alliance_meta.moderators import fit_imputed, impute_moderators
-from alliance_meta.moderators.imputed import pool
+from alliance_meta.moderators.imputation import pool
 from tests.tolerances import CLOSED_FORM
 
 # Short chains are enough where only the bookkeeping is tested.

@@ -16,7 +16,7 @@ from alliance_meta.bayes.exact.output import COLUMNS, column, row
 from alliance_meta.bayes.marginals import LACKS, IntervalKind, Marginal, Posterior
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Scale, did_you_mean
-from alliance_meta.results import predictions
+from alliance_meta.results import fit
 
 # Quantities that are effects, and so can be correlations.
 EFFECTS = ("mu", "theta_new")
@@ -129,9 +129,9 @@ class Averaged(Posterior):
             mean, new = (self._on_scale(marginal, scale, "") for marginal in one)
             inside, around = mean.interval(level=level), new.interval(level=level)
             rows.append((inside.estimate, mean.sd, inside.lb, inside.ub, around.lb, around.ub))
-        out = pd.DataFrame(rows, columns=list(predictions.COLUMNS))
+        out = pd.DataFrame(rows, columns=list(fit.COLUMNS))
         shown = scale or self._scale
-        out.attrs.update(scale=shown, scale_label=predictions.SCALE_LABELS[shown], level=level, interval="eti")
+        out.attrs.update(scale=shown, scale_label=fit.SCALE_LABELS[shown], level=level, interval="eti")
         return out
 
     @property

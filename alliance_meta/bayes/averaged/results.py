@@ -21,10 +21,11 @@ from alliance_meta.core.bayes.average import Pairs, SubsetAverage, averaged_mixt
 from alliance_meta.core.bayes.mixture import NormalMixture
 from alliance_meta.design import INTERCEPT, Design
 from alliance_meta.effects.table import EffectSizes
+from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, Scale
 from alliance_meta.results import wording
-from alliance_meta.results.export import columns_of, plain
+from alliance_meta.results.fit import columns_of
 from alliance_meta.tables.document import Document, Kind, Table, cut, table_of
 from alliance_meta.tables.format import brief, factor, fixed, fixed_interval, level_text
 

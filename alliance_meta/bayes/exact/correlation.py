@@ -23,6 +23,7 @@ from alliance_meta.core.correlations.likelihood import tabulated_correlations
 from alliance_meta.effects.pearson import as_fisher_z, pearson
 from alliance_meta.effects.studies import dependence_notes, refuse_dependent
 from alliance_meta.effects.table import EffectSizes
+from alliance_meta.encoding import plain
 from alliance_meta.errors import ConvergenceWarning, InputError
 from alliance_meta.notes import (
     NotApplicable,
@@ -35,7 +36,7 @@ from alliance_meta.notes import (
     warn_note,
 )
 from alliance_meta.results import wording
-from alliance_meta.results.export import columns_of, one_row, plain
+from alliance_meta.results.fit import columns_of, one_row
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import brief, fixed, fixed_interval, level_text
 

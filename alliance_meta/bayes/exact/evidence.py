@@ -23,7 +23,7 @@ from alliance_meta.core.bayes.two_level import ExactPosterior, expectation, log_
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable
 from alliance_meta.result import Result
-from alliance_meta.results.export import columns_of
+from alliance_meta.results.fit import columns_of
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import fixed
 

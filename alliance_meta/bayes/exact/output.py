@@ -15,9 +15,10 @@ from alliance_meta.bayes.marginals import INFINITE, KINDS, IntervalKind, Margina
 from alliance_meta.bayes.priors.effect import Normal
 from alliance_meta.bayes.priors.prior import Prior
 from alliance_meta.core.bayes.mixture import NormalMixture
+from alliance_meta.encoding import plain
 from alliance_meta.notes import NotApplicable
 from alliance_meta.results import wording
-from alliance_meta.results.export import columns_of, plain
+from alliance_meta.results.fit import columns_of
 from alliance_meta.results.r_code import comment, data, formula
 from alliance_meta.tables.document import Document, Kind, Table, table_of
 from alliance_meta.tables.format import brief, fixed, level_text, probability

@@ -17,7 +17,7 @@ from alliance_meta.bayes.exact.setup import coordinates
 from alliance_meta.bayes.marginals import KINDS, TANH, IntervalKind, Marginal, MixtureMarginal, TransformedMarginal
 from alliance_meta.core.bayes.mixture import LIGHTEST, shortest_interval
 from alliance_meta.notes import Scale
-from alliance_meta.results.predictions import COLUMNS, SCALE_LABELS, rows_to_predict, to_scale
+from alliance_meta.results.fit import COLUMNS, SCALE_LABELS, rows_to_predict, to_scale
 
 # The mean of tanh over a normal distribution by the trapezoid rule, to rounding for tau up to about 1.
 _U = np.arange(-8.5, 8.51, 0.25)

@@ -22,7 +22,7 @@ from alliance_meta.core.three_level.posterior import MultilevelPosterior, multil
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, did_you_mean
 from alliance_meta.result import Result
-from alliance_meta.results.export import columns_of
+from alliance_meta.results.fit import columns_of
 from alliance_meta.tables.document import Document, Kind, table_of
 from alliance_meta.tables.format import brief
 

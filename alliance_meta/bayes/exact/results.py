@@ -30,7 +30,7 @@ from alliance_meta.effects.studies import refuse_dependent
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, Scale
-from alliance_meta.results import wording
+from alliance_meta.results.fit import with_moderators
 from alliance_meta.tables.format import brief
 
 
@@ -344,7 +344,7 @@ class BayesianResults(ExactResults):
 
     @property
     def _method_words(self) -> tuple[str, str]:
-        moderators = wording.with_moderators(self)
+        moderators = with_moderators(self)
         return (
             f"A Bayesian random-effects model{moderators} was fitted to {self.effects.counted}",
             "Given tau the coefficients and true effects were integrated analytically, and tau by adaptive "

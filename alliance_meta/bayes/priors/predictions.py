@@ -20,10 +20,11 @@ from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 from alliance_meta.core.bayes.mixture import mixture
 from alliance_meta.core.bayes.predictive import few_nodes, heavy_parts, spread_mixture, tau_nodes
 from alliance_meta.core.bayes.scale import HeavyPrior
+from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import check_level, check_option
 from alliance_meta.result import Result
-from alliance_meta.results.export import columns_of, plain
+from alliance_meta.results.fit import columns_of
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import fixed, level_text
 

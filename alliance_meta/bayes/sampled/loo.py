@@ -17,10 +17,11 @@ from alliance_meta.bayes.exact.output import column
 from alliance_meta.bayes.pymc.recipe import Recipe
 from alliance_meta.bayes.sampled.gate import FAILED, convergence_problems
 from alliance_meta.bayes.sampled.quantities import SampledQuantities
+from alliance_meta.encoding import plain
 from alliance_meta.errors import ConvergenceWarning, InputError
 from alliance_meta.notes import NotApplicable, Note, merge_notes, warn_note
 from alliance_meta.result import Result, said
-from alliance_meta.results.export import columns_of, plain
+from alliance_meta.results.fit import columns_of
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import fixed
 

@@ -23,7 +23,7 @@ from alliance_meta.bayes.sampled.quantities import SampledQuantities
 from alliance_meta.design import as_frame
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Scale
-from alliance_meta.results.predictions import COLUMNS, SCALE_LABELS, to_scale
+from alliance_meta.results.fit import COLUMNS, SCALE_LABELS, to_scale
 
 if TYPE_CHECKING:
     import pymc as pm

@@ -28,11 +28,12 @@ from alliance_meta.bayes.sampled.loo import SampledLeaveOneOut, leave_one_out
 from alliance_meta.bayes.sampled.marginals import SampledMarginal
 from alliance_meta.bayes.sampled.predict import posterior_predictive, predict, predict_rows
 from alliance_meta.bayes.sampled.quantities import SampledQuantities, SamplerSettings
+from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, Scale, did_you_mean
 from alliance_meta.result import said
 from alliance_meta.results import wording
-from alliance_meta.results.export import columns_of, plain
+from alliance_meta.results.fit import columns_of, with_moderators
 from alliance_meta.tables.document import Block, Document
 from alliance_meta.tables.format import brief, fixed
 
@@ -178,7 +179,7 @@ def methods(fit: SampledPosterior) -> str:
         )
     return (
         f"{' '.join([*alarms(fit), '']) if fit.problems else ''}"
-        f"{scale}A Bayesian model{wording.with_moderators(fit)} was fitted to {fit.effects.counted}, which assumes "
+        f"{scale}A Bayesian model{with_moderators(fit)} was fitted to {fit.effects.counted}, which assumes "
         "that "
         f"{recipe.words}. Priors were {prior_words(fit, recipe.priors)}. The posterior was sampled {run}. "
         f"{_checks(fit)} {interval_words(fit)}"

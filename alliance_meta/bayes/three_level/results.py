@@ -37,7 +37,7 @@ from alliance_meta.effects.dependent.groups import ROWS
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note
-from alliance_meta.results import wording
+from alliance_meta.results.fit import with_moderators
 from alliance_meta.results.r_code import comment, covariance, data, formula, path, quoted
 from alliance_meta.tables.format import brief
 
@@ -296,7 +296,7 @@ class BayesianMultilevelResults(MultilevelQuantities, ExactResults):
         outer, inner = self.priors.terms
         taken = "independent" if self.V is None else f"taken as follows: {self._errors}"
         return (
-            f"A Bayesian three-level model{wording.with_moderators(self)} was fitted to k = {self.k} effects in "
+            f"A Bayesian three-level model{with_moderators(self)} was fitted to k = {self.k} effects in "
             f"{self.n_groups} groups, with random effects of {outer} and of {inner} within it; sampling errors were "
             f"{taken}",
             "Coefficients and true effects were integrated analytically, the two standard deviations by quadrature",
