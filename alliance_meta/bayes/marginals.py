@@ -14,9 +14,7 @@ from scipy import special
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.hypotheses import Hypothesis, read_hypothesis
-from alliance_meta.core.bayes import integration as bayes_panels
-from alliance_meta.core.bayes.integration import Panels
-from alliance_meta.core.bayes.mixture import NormalMixture, shortest_interval
+from alliance_meta.core.bayes.integration import NormalMixture, PiecewiseDensity, shortest_interval
 from alliance_meta.core.bayes.two_level import ExactPosterior, log_posterior
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
@@ -278,44 +276,44 @@ class MixtureMarginal(Marginal):
         return float(self.mixture.weight @ (values @ _PZ))
 
 
-class OnPanels(Marginal):
-    """A standard deviation whose posterior is known on panels."""
+class OnIntervals(Marginal):
+    """A standard deviation whose posterior is known on intervals."""
 
     if TYPE_CHECKING:
 
         @property
-        def panels(self) -> Panels:
-            """Those of its posterior."""
+        def piecewise(self) -> PiecewiseDensity:
+            """Its posterior."""
 
     @property
     def _lowest(self) -> float:
         return 0.0
 
     def _cdf(self, x: Array) -> Array:
-        return bayes_panels.cdf(self.panels, np.maximum(x, 0.0))
+        return self.piecewise.cdf(np.maximum(x, 0.0))
 
     def _sf(self, x: Array) -> Array:
-        return bayes_panels.sf(self.panels, np.maximum(x, 0.0))
+        return self.piecewise.sf(np.maximum(x, 0.0))
 
     def _quantile(self, p: Array) -> Array:
-        return bayes_panels.quantile(self.panels, p)
+        return self.piecewise.quantile(p)
 
     def average(self, function: Callable[[Array], Array]) -> float:
         """Return the posterior mean of a function of it."""
-        return float(self.panels.weight[0] @ function(self.panels.tau))
+        return float(self.piecewise.weight[0] @ function(self.piecewise.tau))
 
 
 @dataclass(frozen=True, eq=False)
-class TauMarginal(OnPanels):
+class TauMarginal(OnIntervals):
     """The standard deviation between studies."""
 
     posterior: ExactPosterior
     name: str = "tau"
 
     @property
-    def panels(self) -> Panels:
-        """Those of its posterior."""
-        return self.posterior.panels
+    def piecewise(self) -> PiecewiseDensity:
+        """Its posterior."""
+        return self.posterior.density
 
     def _has(self, order: int) -> bool:
         return self.posterior.finite(order, of="tau")

@@ -15,9 +15,8 @@ from alliance_meta.bayes import average, priors, robma
 from alliance_meta.bayes.averaged.quantity import AveragedMarginal
 from alliance_meta.bayes.marginals import MixtureMarginal
 from alliance_meta.core.bayes.average import SubsetProblem, average_subsets, subset_log_likelihoods, subset_moments
-from alliance_meta.core.bayes.mixture import NormalMixture
-from alliance_meta.core.bayes.normal import prepare
-from alliance_meta.core.bayes.two_level import ExactProblem, TauDensity, solve
+from alliance_meta.core.bayes.integration import NormalMixture, TauDensity
+from alliance_meta.core.bayes.two_level import ExactProblem, prepare, solve
 from tests.tolerances import CLOSED_FORM, ITERATIVE
 
 NAMES = ("rater", "year", "age")

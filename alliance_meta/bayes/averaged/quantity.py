@@ -9,9 +9,8 @@ from functools import cached_property
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.bayes.marginals import TANH, Marginal, MixtureMarginal, OnPanels, TransformedMarginal
-from alliance_meta.core.bayes import integration as bayes_panels
-from alliance_meta.core.bayes.integration import Panels
+from alliance_meta.bayes.marginals import TANH, Marginal, MixtureMarginal, OnIntervals, TransformedMarginal
+from alliance_meta.core.bayes.integration import PiecewiseDensity
 from alliance_meta.core.bayes.trapezoid import HalfLine, SincDensity
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
@@ -65,11 +64,11 @@ class GridMarginal(Marginal):
 
 
 @dataclass(frozen=True, eq=False)
-class PanelMarginal(OnPanels):
-    """A standard deviation of whose posterior nothing but the panels is known."""
+class PiecewiseMarginal(OnIntervals):
+    """A standard deviation of whose posterior nothing but the density is known."""
 
     name: str
-    panels: Panels
+    piecewise: PiecewiseDensity
     # The highest moment that is finite.
     moments: int = 2
 
@@ -77,7 +76,7 @@ class PanelMarginal(OnPanels):
         return order <= self.moments
 
     def _pdf(self, x: Array) -> Array:
-        return np.where(x >= 0, bayes_panels.pdf(self.panels, np.maximum(x, 0.0)), 0.0)
+        return np.where(x >= 0, self.piecewise.pdf(np.maximum(x, 0.0)), 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,8 +235,8 @@ def _reach(part: Marginal) -> tuple[float, float]:
     if isinstance(part, MixtureMarginal):
         mean, sd = part.mixture.mean[0], part.mixture.sd[0]
         return float((mean - FAR * sd).min()), float((mean + FAR * sd).max())
-    if isinstance(part, PanelMarginal):
-        return 0.0, float(bayes_panels.quantile(part.panels, np.array([1.0 - 1e-13]))[0])
+    if isinstance(part, PiecewiseMarginal):
+        return 0.0, float(part.piecewise.quantile(np.array([1.0 - 1e-13]))[0])
     if isinstance(part, GridMarginal):
         return float(part.grid.value[0]), float(part.grid.value[-1])
     if isinstance(part, AveragedMarginal):

@@ -18,8 +18,7 @@ from alliance_meta.bayes.marginals import INFINITE, Marginal
 from alliance_meta.bayes.priors.effect import Normal
 from alliance_meta.bayes.priors.prior import EffectPrior, Prior
 from alliance_meta.core.bayes.deletion import delete_each
-from alliance_meta.core.bayes.normal import LOG_2PI
-from alliance_meta.core.bayes.two_level import ExactPosterior, expectation, log_likelihood
+from alliance_meta.core.bayes.two_level import LOG_2PI, ExactPosterior, expectation, log_likelihood
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.result import Result

@@ -11,8 +11,7 @@ from alliance_meta.bayes.exact.setup import PriorSet
 from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.three_level.quantities import MultilevelPriors
-from alliance_meta.core.bayes.normal import conditional
-from alliance_meta.core.bayes.two_level import ExactPosterior, ExactProblem, log_likelihood
+from alliance_meta.core.bayes.two_level import ExactPosterior, ExactProblem, conditional, log_likelihood
 from alliance_meta.core.three_level.posterior import MultilevelData, MultilevelPosterior, given_deviations
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes

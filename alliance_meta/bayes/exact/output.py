@@ -14,7 +14,7 @@ from alliance_meta.bayes.hypotheses import shown
 from alliance_meta.bayes.marginals import INFINITE, KINDS, IntervalKind, Marginal
 from alliance_meta.bayes.priors.effect import Normal
 from alliance_meta.bayes.priors.prior import Prior
-from alliance_meta.core.bayes.mixture import NormalMixture
+from alliance_meta.core.bayes.integration import NormalMixture
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.results import wording
 from alliance_meta.results.export import columns_of, plain
@@ -229,7 +229,7 @@ def r_code(fit: Quantities) -> str:
     """Return the R code (bayesmeta) that fits the same model."""
     lines = ["library(bayesmeta)", "library(metafor)", *data(fit)]
     coefficients = zip(fit.priors.names, fit.priors.coefficients, strict=True)
-    heavy = [f"{name} ~ {prior}" for name, prior in coefficients if prior.heavy]
+    heavy = [f"{name} ~ {prior}" for name, prior in coefficients if prior.student]
     if heavy:
         lines.append(
             comment(f"bayesmeta has normal and flat priors of effects only; a flat one stands for {', '.join(heavy)}")

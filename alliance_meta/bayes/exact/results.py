@@ -23,7 +23,6 @@ from alliance_meta.bayes.marginals import IntervalKind, Marginal
 from alliance_meta.bayes.predictive import PredictiveCheck, predictive_check
 from alliance_meta.bayes.priors import TAU
 from alliance_meta.bayes.priors.prior import EffectPrior
-from alliance_meta.core.bayes.integration import quantile
 from alliance_meta.core.bayes.two_level import ExactPosterior, components, solve
 from alliance_meta.design import Design
 from alliance_meta.effects.studies import refuse_dependent
@@ -61,7 +60,7 @@ def to_arviz(fit: Quantities, *, draws: int, seed: int, chains: int) -> Any:
 
 def draw(exact: ExactPosterior, rng: np.random.Generator, draws: int) -> Drawn:
     """Draw from the posterior of a two-level model."""
-    tau = quantile(exact.panels, rng.uniform(2.0**-54, 1.0, draws))
+    tau = exact.density.quantile(rng.uniform(2.0**-54, 1.0, draws))
     coefficients = _coefficients(exact, tau, rng)
     model = exact.problem.model
     fitted = coefficients @ model.X.T

@@ -12,9 +12,9 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes.priors import BETA_SD
 from alliance_meta.bayes.priors.effect import Normal
 from alliance_meta.bayes.priors.prior import EffectPrior, Prior, TauPrior
-from alliance_meta.core.bayes.normal import prepare
-from alliance_meta.core.bayes.scale import HeavyPrior
-from alliance_meta.core.bayes.two_level import ExactProblem, TauDensity
+from alliance_meta.core.bayes.integration import TauDensity
+from alliance_meta.core.bayes.scale import TPrior
+from alliance_meta.core.bayes.two_level import ExactProblem, prepare
 from alliance_meta.design import INTERCEPT, Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import DesignError, InputError
@@ -177,9 +177,9 @@ def exact_problem(effects: EffectSizes, design: Design, priors: PriorSet) -> Exa
     InputError
         The posterior is improper.
     """
-    _check_heavy(priors)
+    _check_t(priors)
     mean, precision = gaussians(priors, "the exact integration takes normal, flat, t and Cauchy priors", heavy=True)
-    heavy = next((HeavyPrior(j, *one.heavy) for j, one in enumerate(priors.coefficients) if one.heavy), None)
+    heavy = next((TPrior(j, *one.student) for j, one in enumerate(priors.coefficients) if one.student), None)
     model = prepare(effects.yi, effects.vi, design.X @ coordinates(design), mean, precision)
     tau = priors.tau.given(effects.vi)
     return _checked(ExactProblem(model, tau_density(tau), heavy), tau)
@@ -187,7 +187,7 @@ def exact_problem(effects: EffectSizes, design: Design, priors: PriorSet) -> Exa
 
 def gaussians(priors: Priors, refused: str, *, heavy: bool = False) -> tuple[Array, Array]:
     """Return mean and precision of normal and flat priors, (p,) each; others are `refused`, or have 0."""
-    found = [(0.0, 0.0) if heavy and one.heavy else one.gaussian for one in priors.coefficients]
+    found = [(0.0, 0.0) if heavy and one.student else one.gaussian for one in priors.coefficients]
     for name, one, pair in zip(priors.names, priors.coefficients, found, strict=True):
         if pair is None:
             raise InputError(f"the prior of {name}, {one}: {refused}")
@@ -195,9 +195,9 @@ def gaussians(priors: Priors, refused: str, *, heavy: bool = False) -> tuple[Arr
     return mean, precision
 
 
-def _check_heavy(priors: PriorSet) -> None:
+def _check_t(priors: PriorSet) -> None:
     pairs = zip(priors.names, priors.coefficients, strict=True)
-    heavy = [name for name, prior in pairs if prior.heavy]
+    heavy = [name for name, prior in pairs if prior.student]
     if len(heavy) > 1:
         raise InputError(
             f"{' and '.join(heavy)} have Student t or Cauchy priors; the exact integration takes one of these, "

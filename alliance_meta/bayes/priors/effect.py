@@ -87,7 +87,7 @@ class StudentT(EffectPrior):
     pymc = "StudentT", {"nu": "df", "mu": "mean", "sigma": "scale"}
 
     @property
-    def heavy(self) -> tuple[float, float, float]:
+    def student(self) -> tuple[float, float, float]:
         """Centre, scale and degrees of freedom."""
         return self.mean, self.scale, self.df
 
@@ -128,7 +128,7 @@ class Cauchy(EffectPrior):
     pymc = "Cauchy", {"alpha": "mean", "beta": "scale"}
 
     @property
-    def heavy(self) -> tuple[float, float, float]:
+    def student(self) -> tuple[float, float, float]:
         """Centre, scale and degrees of freedom."""
         return self.mean, self.scale, 1.0
 

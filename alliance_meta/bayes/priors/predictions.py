@@ -17,9 +17,9 @@ from alliance_meta.bayes.exact.setup import check_kind, coordinates, tau_density
 from alliance_meta.bayes.marginals import TANH, Marginal, MixtureMarginal, TransformedMarginal
 from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
-from alliance_meta.core.bayes.mixture import mixture
-from alliance_meta.core.bayes.predictive import few_nodes, heavy_parts, spread_mixture, tau_nodes
-from alliance_meta.core.bayes.scale import HeavyPrior
+from alliance_meta.core.bayes.integration import mixture
+from alliance_meta.core.bayes.predictive import few_nodes, spread_mixture, t_parts, tau_nodes
+from alliance_meta.core.bayes.scale import TPrior
 from alliance_meta.errors import InputError
 from alliance_meta.options import check_level, check_option
 from alliance_meta.result import Result
@@ -84,11 +84,11 @@ def effect_parts(priors: Sequence[EffectPrior], c: Array) -> Parts | None:
         if prior.gaussian is not None:
             centre, precision = prior.gaussian
             mean, variance = mean + weight * centre, variance + weight**2 / precision
-    heavy = [(prior.heavy, weight) for prior, weight in used if prior.heavy is not None]
+    heavy = [(prior.student, weight) for prior, weight in used if prior.student is not None]
     if not heavy:
         return np.ones(1), np.array([mean]), np.array([np.sqrt(variance)])
     parameters, weight = heavy[0]
-    share, middle, sd = heavy_parts(HeavyPrior(0, *parameters))
+    share, middle, sd = t_parts(TPrior(0, *parameters))
     return share, mean + weight * middle, np.sqrt(variance + (weight * sd) ** 2)
 
 

@@ -151,14 +151,14 @@ class EffectPrior(Prior):
         return None
 
     @property
-    def heavy(self) -> tuple[float, float, float] | None:
+    def student(self) -> tuple[float, float, float] | None:
         """Centre, scale and degrees of freedom of a t or Cauchy prior."""
         return None
 
     @property
     def moments(self) -> float:
         """It has fewer moments than this."""
-        return np.inf if self.heavy is None else self.heavy[2]
+        return np.inf if self.student is None else self.student[2]
 
 
 class TauPrior(Prior):

@@ -13,9 +13,8 @@ from alliance_meta.bayes.exact.quantities import Quantities
 from alliance_meta.bayes.exact.setup import Priors, coordinates
 from alliance_meta.bayes.marginals import SHARE, Marginal, TransformedMarginal
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
-from alliance_meta.core.bayes.mixture import NormalMixture
+from alliance_meta.core.bayes.integration import NormalMixture, TauDensity
 from alliance_meta.core.bayes.trapezoid import Grid
-from alliance_meta.core.bayes.two_level import TauDensity
 from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
 from alliance_meta.core.robust.clusters import IntArray, stacks
 from alliance_meta.core.three_level.grid import total_and_share

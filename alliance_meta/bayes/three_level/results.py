@@ -18,7 +18,7 @@ from alliance_meta.bayes.hypotheses import BayesFactor, Hypothesis, read_hypothe
 from alliance_meta.bayes.marginals import IntervalKind
 from alliance_meta.bayes.priors.prior import Prior
 from alliance_meta.bayes.three_level.quantities import MultilevelPriors, MultilevelQuantities, density
-from alliance_meta.core.bayes.two_level import TauDensity
+from alliance_meta.core.bayes.integration import TauDensity
 from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.three_level.deletion import MultilevelDeletions, delete_each_of, log_density_of_units

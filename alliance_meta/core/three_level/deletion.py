@@ -14,9 +14,8 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.core.bayes.mixture import LIGHTEST
+from alliance_meta.core.bayes.integration import LIGHTEST, TauDensity
 from alliance_meta.core.bayes.trapezoid import integrate_grid
-from alliance_meta.core.bayes.two_level import TauDensity
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.three_level.grid import ENOUGH, checks, error_of
 from alliance_meta.core.three_level.posterior import DEPTH, TOLERANCE, Given, MultilevelPosterior, given_deviations

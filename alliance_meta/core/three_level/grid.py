@@ -9,9 +9,8 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.core.bayes.mixture import LIGHTEST
+from alliance_meta.core.bayes.integration import LIGHTEST, TauDensity
 from alliance_meta.core.bayes.trapezoid import NOTHING, SMALLEST, Grid, RealLine, integrate_grid, moment_depth
-from alliance_meta.core.bayes.two_level import TauDensity
 from alliance_meta.core.three_level.posterior import (
     DEPTH,
     TOLERANCE,

@@ -14,11 +14,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.bayes.mixture import LIGHTEST, NormalMixture, mixture
-from alliance_meta.core.bayes.normal import LOG_2PI
+from alliance_meta.core.bayes.integration import LIGHTEST, NormalMixture, TauDensity, mixture
 from alliance_meta.core.bayes.power import Powers
 from alliance_meta.core.bayes.trapezoid import Grid, HalfLine, SincDensity, integrate_grid, moment_depth
-from alliance_meta.core.bayes.two_level import TauDensity
+from alliance_meta.core.bayes.two_level import LOG_2PI
 from alliance_meta.core.mixed.plan import Blocks, Plan, Term, plan
 from alliance_meta.core.robust.clusters import IntArray
 

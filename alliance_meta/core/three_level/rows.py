@@ -14,9 +14,9 @@ import numpy as np
 from scipy import linalg
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.core.bayes.mixture import NormalMixture, mixture
-from alliance_meta.core.bayes.normal import LOG_2PI
+from alliance_meta.core.bayes.integration import NormalMixture, mixture
 from alliance_meta.core.bayes.trapezoid import Grid
+from alliance_meta.core.bayes.two_level import LOG_2PI
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.three_level.posterior import Given, MultilevelPosterior, given_deviations
 
