@@ -11,8 +11,7 @@ import numpy as np
 from alliance_meta.bayes.averaged.bias_models import PEESE, PET, PSMA, BiasModel, EnsembleModel, WeightFunction
 from alliance_meta.bayes.averaged.bias_results import RobmaResults
 from alliance_meta.bayes.exact.setup import check_kind
-from alliance_meta.bayes.priors.effect import Normal
-from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
+from alliance_meta.bayes.priors.prior import EffectPrior, Normal, TauPrior
 from alliance_meta.bayes.priors.tau import InverseGamma
 from alliance_meta.core.bayes.integration import TauDensity
 from alliance_meta.core.selection.robma import BiasKind, BiasProblem, solve_bias

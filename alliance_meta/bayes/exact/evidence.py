@@ -15,8 +15,7 @@ from alliance_meta.bayes.exact.quantities import Quantities
 from alliance_meta.bayes.exact.setup import Priors, coordinates
 from alliance_meta.bayes.hypotheses import BayesFactor, Hypothesis, undefined
 from alliance_meta.bayes.marginals import INFINITE, Marginal
-from alliance_meta.bayes.priors.effect import Normal
-from alliance_meta.bayes.priors.prior import EffectPrior, Prior
+from alliance_meta.bayes.priors.prior import EffectPrior, Normal, Prior
 from alliance_meta.core.bayes.deletion import delete_each
 from alliance_meta.core.bayes.two_level import LOG_2PI, ExactPosterior, expectation, log_likelihood
 from alliance_meta.errors import InputError

@@ -72,9 +72,9 @@ class BayesianModel:
     Given tau everything is normal, so that only tau has to be integrated numerically (Röver 2020,
     doi:10.18637/jss.v093.i06), here by Gauss-Legendre quadrature on intervals that are halved until the error is
     at the level of rounding; ``.error_bound`` of the result says how large it is. A Student t or Cauchy prior of one
-    coefficient is integrated as a mixture of normals. `priors` explains the default priors. They are meant for correlations
-    on Fisher's z. R: ``bayesmeta(y, sigma, mu.prior = c(0, 0.5), tau.prior = function(t) dhalfnormal(t, scale =
-    0.3))``.
+    coefficient is integrated as a mixture of normals. `priors` explains the default priors. They are meant for
+    correlations on Fisher's z. R: ``bayesmeta(y, sigma, mu.prior = c(0, 0.5), tau.prior = function(t)
+    dhalfnormal(t, scale = 0.3))``.
 
     Without `random` the model assumes independent effects. With it,
 

@@ -12,8 +12,7 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes.exact.quantities import Quantities
 from alliance_meta.bayes.hypotheses import shown
 from alliance_meta.bayes.marginals import INFINITE, KINDS, IntervalKind, Marginal
-from alliance_meta.bayes.priors.effect import Normal
-from alliance_meta.bayes.priors.prior import Prior
+from alliance_meta.bayes.priors.prior import Normal, Prior
 from alliance_meta.core.bayes.integration import NormalMixture
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.results import wording

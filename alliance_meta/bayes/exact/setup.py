@@ -10,8 +10,7 @@ import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.priors import BETA_SD
-from alliance_meta.bayes.priors.effect import Normal
-from alliance_meta.bayes.priors.prior import EffectPrior, Prior, TauPrior
+from alliance_meta.bayes.priors.prior import EffectPrior, Normal, Prior, TauPrior
 from alliance_meta.core.bayes.integration import TauDensity
 from alliance_meta.core.bayes.scale import TPrior
 from alliance_meta.core.bayes.two_level import ExactProblem, prepare

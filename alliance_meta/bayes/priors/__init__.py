@@ -17,18 +17,29 @@ between .03 and .61; the taus themselves are spread a little less far upwards. I
 
 from __future__ import annotations
 
-from alliance_meta.bayes.priors.effect import Cauchy, Flat, Normal, StudentT
-from alliance_meta.bayes.priors.names import BergerDeely, DuMouchel, Jeffreys, Shrinkage, parse
-from alliance_meta.bayes.priors.prior import EffectPrior, Prior, TauPrior
-from alliance_meta.bayes.priors.tau import (
-    Exponential,
-    Gamma,
+from alliance_meta.bayes.priors.names import parse
+from alliance_meta.bayes.priors.prior import (
+    Cauchy,
+    EffectPrior,
+    Flat,
     HalfCauchy,
     HalfNormal,
     HalfT,
+    Normal,
+    Prior,
+    StudentT,
+    TauPrior,
+)
+from alliance_meta.bayes.priors.tau import (
+    BergerDeely,
+    DuMouchel,
+    Exponential,
+    Gamma,
     InverseGamma,
+    Jeffreys,
     LogNormal,
     Lomax,
+    Shrinkage,
     Uniform,
 )
 

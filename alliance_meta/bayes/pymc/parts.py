@@ -12,8 +12,7 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import load
 from alliance_meta.bayes.exact.setup import PriorSet, check_kind, choose_priors
 from alliance_meta.bayes.priors import MU, TAU
-from alliance_meta.bayes.priors.effect import Flat
-from alliance_meta.bayes.priors.prior import EffectPrior, Prior, TauPrior
+from alliance_meta.bayes.priors.prior import EffectPrior, Flat, Prior, TauPrior
 from alliance_meta.bayes.pymc.recipe import Recipe
 from alliance_meta.design import INTERCEPT, Design, design_of
 from alliance_meta.effects.studies import dependence_notes

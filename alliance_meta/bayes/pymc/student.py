@@ -12,8 +12,7 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import load
 from alliance_meta.bayes.exact.setup import PriorSet
 from alliance_meta.bayes.priors import MU, TAU, Gamma
-from alliance_meta.bayes.priors.effect import LOG_2PI
-from alliance_meta.bayes.priors.prior import EffectPrior, Prior, TauPrior
+from alliance_meta.bayes.priors.prior import LOG_2PI, EffectPrior, Prior, TauPrior
 from alliance_meta.bayes.pymc.parts import (
     BetaPrior,
     add_data,
