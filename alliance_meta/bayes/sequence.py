@@ -11,9 +11,8 @@ import pandas as pd
 
 from alliance_meta._typing import AnyArray
 from alliance_meta.bayes.exact.evidence import _prior_of, log_bf01_of_point
-from alliance_meta.bayes.exact.output import column
 from alliance_meta.bayes.exact.results import BayesianResults
-from alliance_meta.bayes.marginals import TauMarginal
+from alliance_meta.bayes.marginals import TauMarginal, column
 from alliance_meta.bayes.priors.prior import Normal
 from alliance_meta.core.bayes.deletion import Prefix, prefixes
 from alliance_meta.core.bayes.two_level import ExactPosterior

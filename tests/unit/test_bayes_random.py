@@ -11,7 +11,7 @@ import pytest
 
 import alliance_meta as am
 from alliance_meta.bayes import arviz_bridge, priors
-from alliance_meta.bayes.three_level.model import read_terms
+from alliance_meta.bayes.exact.three_level import read_terms
 
 Y = np.array([0.31, 0.22, 0.45, 0.05, 0.52, 0.40, 0.18, 0.29, 0.11, 0.36])
 V = 1 / np.array([37.0, 37, 32, 117, 22, 22, 77, 57, 57, 147])

@@ -12,8 +12,8 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import Array
-from alliance_meta.bayes.averaged.quantity import AveragedMarginal, BinnedMarginal, GridMarginal
-from alliance_meta.bayes.marginals import Marginal, MixtureMarginal
+from alliance_meta.bayes.averaged.quantity import AveragedMarginal, BinnedMarginal
+from alliance_meta.bayes.marginals import GridMarginal, Marginal, MixtureMarginal
 from alliance_meta.core.bayes.integration import NormalMixture, mixture
 from alliance_meta.core.bayes.trapezoid import SincDensity
 from alliance_meta.core.selection.robma import BiasKind, BiasPosterior, OmegaPosterior, omega_posterior

@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alliance_meta.bayes.exact.model_notes import two_level_notes
 from alliance_meta.bayes.exact.results import BayesianResults
-from alliance_meta.bayes.exact.setup import check_kind, choose_priors, exact_problem
+from alliance_meta.bayes.exact.setup import check_kind, choose_priors, exact_problem, two_level_notes
+from alliance_meta.bayes.exact.three_level import BayesianMultilevelResults, fit_multilevel
 from alliance_meta.bayes.marginals import IntervalKind
 from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
-from alliance_meta.bayes.three_level.model import fit_multilevel
-from alliance_meta.bayes.three_level.results import BayesianMultilevelResults
 from alliance_meta.core.bayes.two_level import solve
 from alliance_meta.design import design_of
 from alliance_meta.effects.table import EffectSizes

@@ -11,14 +11,15 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.bayes.exact.output import column
 from alliance_meta.bayes.exact.quantities import Quantities
 from alliance_meta.bayes.exact.setup import Priors, check_kind
+from alliance_meta.bayes.marginals import column
 from alliance_meta.bayes.priors import sensitivity_set
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 from alliance_meta.core.bayes.power import Powers, cumulative_distance, exists, probe_points, solve_power
 from alliance_meta.core.bayes.two_level import ExactPosterior
-from alliance_meta.core.three_level.posterior import MultilevelPosterior, multilevel_exists, solve_multilevel_power
+from alliance_meta.core.three_level.grid import multilevel_exists, solve_multilevel_power
+from alliance_meta.core.three_level.posterior import MultilevelPosterior
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.options import did_you_mean
