@@ -9,22 +9,11 @@ import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import load
-from alliance_meta.bayes.exact.setup import PriorSet
 from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
-from alliance_meta.bayes.pymc.parts import (
-    BetaPrior,
-    add_mean,
-    choose,
-    for_other_data,
-    notes_of,
-    printed_priors,
-    random_variable,
-    take_part,
-)
-from alliance_meta.bayes.pymc.recipe import Draws, Recipe, normal_scatter
+from alliance_meta.bayes.pymc.parts import BetaPrior, add_mean, choose, independent_recipe, random_variable, take_part
+from alliance_meta.bayes.pymc.recipe import Draws, NormalScatter
 from alliance_meta.core.correlations.likelihood import correlations, hypergeometric_nodes, log_marginal
-from alliance_meta.design import Design
 from alliance_meta.effects.pearson import as_fisher_z, pearson
 from alliance_meta.effects.table import EffectSizes
 
@@ -52,13 +41,11 @@ def exact_correlation(
     ----------
     effects : EffectSizes
         Fisher z (``ZCOR``) or raw correlations (``COR``) with their sample sizes, from `escalc`; n >= 4.
-    mods : str
-        Right-hand side of a formula over the moderators, ``"1"`` for none.
     mu_prior : EffectPrior
         Of the mean effect on Fisher's z; with moderators, of the mean effect at their average.
     tau_prior : TauPrior
         Of tau, the standard deviation of true effects between studies, on Fisher's z; proper.
-    beta_prior : EffectPrior or mapping of str to EffectPrior, optional
+    mods, beta_prior
         As in `normal_normal`.
 
     Returns
@@ -79,7 +66,7 @@ def exact_correlation(
     Warns
     -----
     DroppedRowsWarning, RedundantModeratorWarning
-        As in `RandomEffectsModel`; each also stands in the notes.
+        As in `normal_normal`.
 
     See Also
     --------
@@ -116,7 +103,20 @@ def exact_correlation(
         theta = pm.Deterministic("theta", mean + tau * z, dims="study")
         pm.CustomDist("y", theta, data["ni"], logp=_log_density(data), dist=_draw, observed=data["yi"], dims="study")
 
-    model.recipe = _recipe(effects, design, priors)
+    model.recipe = independent_recipe(
+        effects,
+        design,
+        priors,
+        model="exact_correlation",
+        words="each correlation enters through its exact sampling density, and the true effects of studies follow a "
+        "normal distribution on Fisher's z",
+        scatter=NormalScatter(("tau",)),
+        log_likelihood=_log_likelihood,
+        replicate=_replicate,
+        arrays=_arrays,
+        read=as_fisher_z,
+        k=effects.k,
+    )
     return model
 
 
@@ -143,9 +143,11 @@ def _log_density(data: dict[str, Any]) -> Callable[..., Any]:
     pm, pt = load("pymc"), load("pytensor.tensor")
 
     def log_cosh(x: Any) -> Any:
+        """Return it without overflow."""
         return pt.softplus(2.0 * x) - x - LOG_2
 
     def logp(value: Any, theta: Any, n: Any) -> Any:
+        """Return the log density of each."""
         share = 0.5 * (1.0 + pm.math.tanh(value) * pm.math.tanh(theta))
         series = (data["weight"] / pm.math.sqrt(1.0 - share[:, None] * data["node"])).sum(axis=1)
         outline = (n - 1.5) * log_cosh(theta - value) + 0.5 * log_cosh(theta)
@@ -162,35 +164,14 @@ def _draw(theta: Any, n: Any, size: Any) -> Any:
     return load("pytensor.tensor").arcsinh(x / pm.math.sqrt(second))
 
 
-def _recipe(effects: EffectSizes, design: Design, priors: PriorSet) -> Recipe:
+def _log_likelihood(draws: Draws, fitted: Array, effects: EffectSizes) -> Array:
     r, n = pearson(effects)
-    data, step = correlations(r, n), np.log1p(-(r**2))
+    return log_marginal(correlations(r, n), fitted, draws["tau"]) + np.log1p(-(r**2))
 
-    def log_likelihood(draws: Draws) -> Array:
-        return log_marginal(data, recipe.fitted(draws), draws["tau"]) + step
 
-    def replicate(draws: Draws, rng: np.random.Generator) -> Array:
-        mean = recipe.fitted(draws)
-        theta = mean + draws["tau"][:, None] * rng.standard_normal(mean.shape)
-        # As in `_draw`.
-        first, second = rng.chisquare(n - 1.0, mean.shape), rng.chisquare(n - 2.0, mean.shape)
-        return np.arcsinh((np.sinh(theta) * np.sqrt(first) + rng.standard_normal(mean.shape)) / np.sqrt(second))
-
-    def rebuild(other: EffectSizes, coded: Design) -> Recipe:
-        return _recipe(as_fisher_z(other), coded, priors)
-
-    recipe = Recipe(
-        model="exact_correlation",
-        effects=effects,
-        design=design,
-        priors=printed_priors(priors),
-        words="each correlation enters through its exact sampling density, and the true effects of studies follow a "
-        "normal distribution on Fisher's z",
-        scatter=normal_scatter("tau"),
-        log_likelihood=log_likelihood,
-        units=tuple(effects.slab),
-        rebuilt=for_other_data(design, rebuild, k=effects.k, data=lambda other: _arrays(as_fisher_z(other))),
-        notes=notes_of(effects, design, priors),
-        replicate=replicate,
-    )
-    return recipe
+def _replicate(draws: Draws, fitted: Array, effects: EffectSizes, rng: np.random.Generator) -> Array:
+    n = pearson(effects)[1]
+    theta = fitted + draws["tau"][:, None] * rng.standard_normal(fitted.shape)
+    # As in `_draw`.
+    first, second = rng.chisquare(n - 1.0, fitted.shape), rng.chisquare(n - 2.0, fitted.shape)
+    return np.arcsinh((np.sinh(theta) * np.sqrt(first) + rng.standard_normal(fitted.shape)) / np.sqrt(second))

@@ -34,7 +34,6 @@ from alliance_meta.bayes.pymc.parts import (
     add_taus,
     choose,
     for_other_data,
-    named_priors,
     notes_of,
     priors_by_name,
     random_variable,
@@ -310,12 +309,13 @@ def _recipe(
         model=plan.model,
         effects=effects,
         design=design,
-        priors=named_priors(priors, "tau", terms.names, taus),
+        priors=dict(zip(priors.names, priors.coefficients, strict=True))
+        | {f"tau[{name}]": prior for name, prior in zip(terms.names, taus, strict=True)},
         words=_words(terms, plan.V),
         scatter=scatter if terms.across else _AllLevels(()),
         log_likelihood=log_likelihood,
         units=terms.units,
-        rebuilt=for_other_data(design, again, data=arrays),
+        rebuilt=for_other_data(design, again, arrays),
         notes=merge_notes(notes_of(effects, design, priors, dependent=True), V_notes, terms.notes(effects.k)),
         target_accept=CAREFUL if terms.drawn else None,
     )
