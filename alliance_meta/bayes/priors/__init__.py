@@ -31,15 +31,11 @@ from alliance_meta.bayes.priors.prior import (
     TauPrior,
 )
 from alliance_meta.bayes.priors.tau import (
-    BergerDeely,
-    DuMouchel,
     Exponential,
     Gamma,
     InverseGamma,
-    Jeffreys,
     LogNormal,
     Lomax,
-    Shrinkage,
     Uniform,
 )
 
@@ -54,9 +50,7 @@ __all__ = [
     "MU",
     "TAU",
     "TAU_FOUND",
-    "BergerDeely",
     "Cauchy",
-    "DuMouchel",
     "EffectPrior",
     "Exponential",
     "Flat",
@@ -65,12 +59,10 @@ __all__ = [
     "HalfNormal",
     "HalfT",
     "InverseGamma",
-    "Jeffreys",
     "LogNormal",
     "Lomax",
     "Normal",
     "Prior",
-    "Shrinkage",
     "StudentT",
     "TauPrior",
     "Uniform",
