@@ -11,7 +11,15 @@ from scipy import special
 
 from alliance_meta._typing import AnyArray, Array, Mask
 from alliance_meta.bayes.averaged.results import AveragedResults, ModelSpace
-from alliance_meta.bayes.exact.setup import PriorSet, check_kind, choose_priors, coordinates, gaussians, tau_density
+from alliance_meta.bayes.exact.setup import (
+    PriorSet,
+    check_kind,
+    choose_priors,
+    coordinates,
+    gaussians,
+    scale_notes,
+    tau_density,
+)
 from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 from alliance_meta.core.bayes.average import SubsetProblem, average_subsets
@@ -19,7 +27,7 @@ from alliance_meta.design import INTERCEPT, Design, design_of
 from alliance_meta.effects.studies import dependence_notes, refuse_dependent
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AllianceMetaWarning, DesignError, InputError
-from alliance_meta.notes import Note, merge_notes
+from alliance_meta.notes import merge_notes
 from alliance_meta.options import check_level
 
 MOST = 14
@@ -135,7 +143,10 @@ def average(
         average=found,
         level=level,
         notes=merge_notes(
-            effects.notes, design.notes, _notes(effects, mu_prior, priors), dependence_notes(effects, stacklevel=4)
+            effects.notes,
+            design.notes,
+            scale_notes(effects, [mu_prior], ["mu"], priors),
+            dependence_notes(effects, stacklevel=4),
         ),
     )
 
@@ -274,13 +285,3 @@ def _allowed(own: Mask, terms: Sequence[str]) -> Mask:
             if _parts(other) < _parts(term):
                 allowed &= ~own[:, i] | own[:, j]
     return allowed
-
-
-def _notes(effects: EffectSizes, mu: EffectPrior, tau: tuple[TauPrior, ...]) -> list[Note]:
-    if effects.measure in ("ZCOR", "COR", "UCOR") or not (mu == MU or TAU in tau):
-        return []
-    message = (
-        f"The default priors (mu: {MU}; tau: {TAU}) are meant for correlations; these effects are on another scale "
-        f"({effects.scale_label})."
-    )
-    return [Note("prior-scale", message)]

@@ -79,16 +79,12 @@ def multilevel(
         From `escalc` or `EffectSizes.from_arrays`.
     V : SamplingCovariance or array-like of shape (k, k), optional
         From `impute_V`. Without it sampling errors are taken as independent.
-    mods : str
-        Right-hand side of a formula over the moderators, ``"1"`` for none.
     random : str or sequence of str
         Levels, each within another, as in `MultilevelModel`: ``"study_id/es_id"``, ``"country/study_id/es_id"``.
         ``"es_id"`` are the effects.
-    mu_prior : EffectPrior
-        Of the mean effect; with moderators, of the mean effect at their average.
     tau_prior : TauPrior or mapping of str to TauPrior
         Of the standard deviation of each level, or one for each by name.
-    beta_prior : EffectPrior or mapping of str to EffectPrior, optional
+    mods, mu_prior, beta_prior
         As in `normal_normal`.
 
     Returns
@@ -161,21 +157,13 @@ def crossed(
 
     Parameters
     ----------
-    effects : EffectSizes
-        From `escalc` or `EffectSizes.from_arrays`.
-    V : SamplingCovariance or array-like of shape (k, k), optional
-        From `impute_V`; its blocks lie within studies.
-    mods : str
-        Right-hand side of a formula over the moderators, ``"1"`` for none.
+    effects, V, mods
+        As in `multilevel`; blocks of V lie within studies.
     random : sequence of str
         Factors, as in `MultilevelModel`. Name the clusters first: what fits into one line of levels with them is
         integrated out; the effects of the other factors, which should have few levels, are drawn.
-    mu_prior : EffectPrior
-        Of the mean effect; with moderators, of the mean effect at their average.
-    tau_prior : TauPrior or mapping of str to TauPrior
-        Of the standard deviation of each factor, or one for each by name.
-    beta_prior : EffectPrior or mapping of str to EffectPrior, optional
-        As in `normal_normal`.
+    mu_prior, tau_prior, beta_prior
+        As in `multilevel`, with a standard deviation of each factor.
 
     Returns
     -------
