@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from alliance_meta.bayes.exact.prior_sensitivity import PowerScaling as PowerScaling
     from alliance_meta.bayes.exact.prior_sensitivity import power_scaling as power_scaling
     from alliance_meta.bayes.exact.results import BayesianResults as BayesianResults
+    from alliance_meta.bayes.exact.three_level import BayesianMultilevelResults as BayesianMultilevelResults
     from alliance_meta.bayes.hypotheses import BayesFactor as BayesFactor
     from alliance_meta.bayes.loo_comparison import LooComparison as LooComparison
     from alliance_meta.bayes.loo_comparison import compare as compare
@@ -40,6 +41,5 @@ if TYPE_CHECKING:
     from alliance_meta.bayes.sampled.sampling import sample as sample
     from alliance_meta.bayes.sequence import SequentialResults as SequentialResults
     from alliance_meta.bayes.sequence import sequential as sequential
-    from alliance_meta.bayes.three_level.results import BayesianMultilevelResults as BayesianMultilevelResults
 
 __getattr__, __dir__, __all__ = lazy(__name__)

@@ -139,23 +139,6 @@ def scalars(container: Any) -> dict[str, Array]:
     return {label: chains for name in _own(posterior) for label, chains in _parts(str(name), posterior[name])}
 
 
-def summary(container: Any, *, level: float = 0.95) -> pd.DataFrame:
-    """Summarise the posterior draws, one row per scalar parameter, unrounded.
-
-    Parameters
-    ----------
-    container : arviz.InferenceData or xarray.DataTree
-    level : float
-        Probability inside the equal-tailed interval, a fraction. (ArviZ's own default depends on its version.)
-
-    Returns
-    -------
-    DataFrame
-        As `summarise`.
-    """
-    return summarise(scalars(container), level=level)
-
-
 def summarise(
     chains: Mapping[str, Array],
     *,

@@ -11,10 +11,10 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.exact.results import BayesianResults
+from alliance_meta.bayes.exact.three_level import BayesianMultilevelResults
 from alliance_meta.bayes.sampled.gate import FAILED
 from alliance_meta.bayes.sampled.loo import SampledLeaveOneOut
 from alliance_meta.bayes.sampled.results import SampledPosterior
-from alliance_meta.bayes.three_level.results import BayesianMultilevelResults
 from alliance_meta.core.bayes.average import stacking_weights
 from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
@@ -14,10 +14,12 @@ from scipy import special
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.hypotheses import Hypothesis, read_hypothesis
-from alliance_meta.core.bayes import integration as bayes_panels
-from alliance_meta.core.bayes.integration import Panels
-from alliance_meta.core.bayes.mixture import NormalMixture, shortest_interval
-from alliance_meta.core.bayes.two_level import ExactPosterior, log_posterior
+from alliance_meta.core.bayes.integration import NormalMixture, PiecewiseDensity, shortest_interval
+from alliance_meta.core.bayes.trapezoid import HalfLine, SincDensity
+from alliance_meta.core.bayes.two_level import (
+    ExactPosterior,
+    log_posterior,
+)
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Scale, check_level, check_option
 from alliance_meta.results.coefficients import Interval
@@ -25,11 +27,21 @@ from alliance_meta.results.fit import Fit
 from alliance_meta.tables.format import fixed, fixed_interval, level_text
 
 IntervalKind = Literal["eti", "hdi"]
+
+
 AnyMarginal = TypeVar("AnyMarginal", bound="Marginal")
+
+
 KINDS = {"eti": "equal-tailed", "hdi": "highest-density"}
+
+
 INFINITE = "infinite or out of reach: the tail of the posterior is too heavy"
+
+
 # The normal integral by the trapezoid rule, to rounding for functions as smooth as tanh.
 _Z = np.arange(-9.0, 9.01, 0.125)
+
+
 _PZ = 0.125 * np.exp(-0.5 * _Z**2) / np.sqrt(2.0 * np.pi)
 
 
@@ -182,11 +194,15 @@ class Marginal(ABC):
         """
         check_level(level)
         check_option("kind", kind, IntervalKind)
-        if kind == "eti":
-            lb, ub = (float(one) for one in self.quantile([0.5 * (1.0 - level), 0.5 * (1.0 + level)]))
-        else:
-            lb, ub = self._shortest(level)
+        lb, ub = self.limits(level, kind)
         return Interval(self.median, lb, ub, level, f"{level_text(level)} {KINDS[kind]}", self.name)
+
+    def limits(self, level: float, kind: IntervalKind) -> tuple[float, float]:
+        """Return the limits of `interval` alone."""
+        if kind == "hdi":
+            return self._shortest(level)
+        lb, ub = self.quantile([0.5 * (1.0 - level), 0.5 * (1.0 + level)])
+        return float(lb), float(ub)
 
     def as_r(self) -> Marginal:
         """Return a Fisher z as a correlation."""
@@ -277,44 +293,44 @@ class MixtureMarginal(Marginal):
         return float(self.mixture.weight @ (values @ _PZ))
 
 
-class OnPanels(Marginal):
-    """A standard deviation whose posterior is known on panels."""
+class OnIntervals(Marginal):
+    """A standard deviation whose posterior is known on intervals."""
 
     if TYPE_CHECKING:
 
         @property
-        def panels(self) -> Panels:
-            """Those of its posterior."""
+        def piecewise(self) -> PiecewiseDensity:
+            """Its posterior."""
 
     @property
     def _lowest(self) -> float:
         return 0.0
 
     def _cdf(self, x: Array) -> Array:
-        return bayes_panels.cdf(self.panels, np.maximum(x, 0.0))
+        return self.piecewise.cdf(np.maximum(x, 0.0))
 
     def _sf(self, x: Array) -> Array:
-        return bayes_panels.sf(self.panels, np.maximum(x, 0.0))
+        return self.piecewise.sf(np.maximum(x, 0.0))
 
     def _quantile(self, p: Array) -> Array:
-        return bayes_panels.quantile(self.panels, p)
+        return self.piecewise.quantile(p)
 
     def average(self, function: Callable[[Array], Array]) -> float:
         """Return the posterior mean of a function of it."""
-        return float(self.panels.weight[0] @ function(self.panels.tau))
+        return float(self.piecewise.weight[0] @ function(self.piecewise.tau))
 
 
 @dataclass(frozen=True, eq=False)
-class TauMarginal(OnPanels):
+class TauMarginal(OnIntervals):
     """The standard deviation between studies."""
 
     posterior: ExactPosterior
     name: str = "tau"
 
     @property
-    def panels(self) -> Panels:
-        """Those of its posterior."""
-        return self.posterior.panels
+    def piecewise(self) -> PiecewiseDensity:
+        """Its posterior."""
+        return self.posterior.density
 
     def _has(self, order: int) -> bool:
         return self.posterior.finite(order, of="tau")
@@ -385,7 +401,11 @@ def _logistic(s: Array) -> Array:
 
 
 TANH = Monotone(np.tanh, _arctanh, lambda z: 1.0 / np.cosh(z) ** 2, True)
+
+
 SHARE = Monotone(special.expit, lambda p: special.logit(np.clip(p, 0.0, 1.0)), _logistic, True)
+
+
 SQUARE = Monotone(np.square, lambda x: np.sqrt(np.maximum(x, 0.0)), lambda t: 2.0 * t, False)
 
 
@@ -397,3 +417,91 @@ def share_of(v: float) -> Monotone:
         lambda t: 200.0 * v * t / (t**2 + v) ** 2,
         True,
     )
+
+
+MOST_STEPS = 200
+
+
+# In probability.
+CLOSE = 1e-13
+
+
+@dataclass(frozen=True, eq=False)
+class GridMarginal(Marginal):
+    """A quantity whose density is known on a grid."""
+
+    name: str
+    grid: SincDensity
+    # The highest moment that is finite.
+    moments: int = 2
+    # Mean and standard deviation, where they are known better than from the grid.
+    known: tuple[float, float] | None = None
+
+    def _has(self, order: int) -> bool:
+        return order <= self.moments
+
+    def _expect(self, order: int) -> float:
+        return self.known[order - 1] if self.known is not None and self._has(order) else super()._expect(order)
+
+    @property
+    def _lowest(self) -> float:
+        return 0.0 if isinstance(self.grid.line, HalfLine) else -np.inf
+
+    def _cdf(self, x: Array) -> Array:
+        return self.grid.cdf(x)
+
+    def _sf(self, x: Array) -> Array:
+        return 1.0 - self.grid.cdf(x)
+
+    def _pdf(self, x: Array) -> Array:
+        return self.grid.pdf(x)
+
+    def _quantile(self, p: Array) -> Array:
+        # By u: where a tail is followed far, most of the range of values holds nothing.
+        grid = self.grid
+        u = invert(lambda u: np.clip(grid.steps(u) @ grid.weight, 0.0, 1.0), p, grid.u[0], grid.u[-1])
+        return grid.line.value(u)
+
+    def average(self, function: Callable[[Array], Array]) -> float:
+        """Return the posterior mean of a function of the quantity."""
+        return float(self.grid.weight @ function(self.grid.value))
+
+
+def invert(cdf: Callable[[Array], Array], p: Array, low: float, high: float) -> Array:
+    """Return x with cdf(x) = p between low and high: false position (Illinois), every third step a bisection."""
+    a, b = np.full(p.shape, low), np.full(p.shape, high)
+    fa, fb = -p, 1.0 - p
+    enough = 1e-13 * (high - low)
+    x = a
+    for i in range(MOST_STEPS):
+        x = 0.5 * (a + b) if i % 3 == 0 else b - fb * (b - a) / (fb - fa)
+        x = np.clip(x, a, b)
+        f = cdf(x) - p
+        short = f < 0
+        # The end that stays counts half, so that it is given up in time.
+        fa, fb = np.where(short, f, 0.5 * fa), np.where(short, 0.5 * fb, f)
+        a, b = np.where(short, x, a), np.where(short, b, x)
+        if ((b - a <= enough) | (np.abs(f) < CLOSE)).all():
+            break
+    return x
+
+
+COLUMNS = ("mean", "sd", "median", "ci_lb", "ci_ub")
+
+
+def as_table(rows: Mapping[str, Sequence[float]], scale: str, level: float, kind: IntervalKind) -> pd.DataFrame:
+    """Return rows of mean, sd, median and limits by parameter."""
+    columns = zip(COLUMNS, zip(*rows.values(), strict=True), strict=True)
+    out = pd.DataFrame({name: column(cells) for name, cells in columns}, index=pd.Index(list(rows), name="parameter"))
+    out.attrs.update(scale=scale, level=level, interval=kind, interval_label=f"{100 * level:g} % {KINDS[kind]}")
+    return out
+
+
+def row(marginal: Marginal, level: float, kind: IntervalKind) -> tuple[float, ...]:
+    """Return mean, sd, median and limits of one quantity."""
+    return marginal.mean, marginal.sd, marginal.median, *marginal.limits(level, kind)
+
+
+def column(cells: Sequence[Any]) -> Any:
+    """Return an array, of objects where a cell has to keep its reason."""
+    return np.array(cells, dtype=object if any(isinstance(x, NotApplicable) for x in cells) else None)

@@ -11,10 +11,9 @@ import pandas as pd
 
 from alliance_meta._typing import AnyArray
 from alliance_meta.bayes.exact.evidence import _prior_of, log_bf01_of_point
-from alliance_meta.bayes.exact.output import column
 from alliance_meta.bayes.exact.results import BayesianResults
-from alliance_meta.bayes.marginals import TauMarginal
-from alliance_meta.bayes.priors.effect import Normal
+from alliance_meta.bayes.marginals import TauMarginal, column
+from alliance_meta.bayes.priors.prior import Normal
 from alliance_meta.core.bayes.deletion import Prefix, prefixes
 from alliance_meta.core.bayes.two_level import ExactPosterior
 from alliance_meta.encoding import plain
@@ -200,7 +199,7 @@ def sequential(
     -----
     The log predictive densities of the steps add up to the log marginal likelihood, whatever the order. With
     moderators these are coded as in the whole synthesis, and ``mu`` is the mean effect at their average over all
-    studies. A prior of tau that depends on the sampling variances is the one of all studies too. Steps with so few
+    studies.  Steps with so few
     studies that flat priors leave the posterior improper have the reason in place of numbers. Predictive p-values
     of studies in one step are each given the steps before, so that they are not independent of each other.
     R: ``metafor::cumul`` does this for frequentist fits.

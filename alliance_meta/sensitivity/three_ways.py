@@ -12,9 +12,8 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import ess
 from alliance_meta.bayes.exact.model import BayesianModel
-from alliance_meta.bayes.exact.output import column
 from alliance_meta.bayes.exact.results import BayesianResults
-from alliance_meta.bayes.marginals import Marginal
+from alliance_meta.bayes.marginals import Marginal, column
 from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.sampled.marginals import SampledMarginal

@@ -15,9 +15,8 @@ from alliance_meta.bayes import average, priors, robma
 from alliance_meta.bayes.averaged.quantity import AveragedMarginal
 from alliance_meta.bayes.marginals import MixtureMarginal
 from alliance_meta.core.bayes.average import SubsetProblem, average_subsets, subset_log_likelihoods, subset_moments
-from alliance_meta.core.bayes.mixture import NormalMixture
-from alliance_meta.core.bayes.normal import prepare
-from alliance_meta.core.bayes.two_level import ExactProblem, TauDensity, solve
+from alliance_meta.core.bayes.integration import NormalMixture, TauDensity
+from alliance_meta.core.bayes.two_level import ExactProblem, prepare, solve
 from tests.tolerances import CLOSED_FORM, ITERATIVE
 
 NAMES = ("rater", "year", "age")
@@ -268,7 +267,7 @@ def test_everything_is_ready_for_json_and_print(found):
         ({"candidates": ["rater:year"]}, "needs"),
         ({"candidates": ["colour"]}, "no column"),
         ({"candidates": [f"I(year + {i})" for i in range(15)]}, "at most 14"),
-        ({"tau_prior": priors.Jeffreys()}, "improper"),
+        ({"tau_prior": priors.Uniform()}, "improper"),
         ({"mu_prior": priors.Cauchy(0, 1)}, "normal or a flat"),
         ({"mu_prior": priors.Flat(), "p_effect": 0.5}, "flat"),
         ({"p_heterogeneity": 2}, "between 0 and 1"),

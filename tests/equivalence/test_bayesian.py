@@ -215,7 +215,7 @@ def test_a_cauchy_prior_is_voigt_s_profile(k):
     es = made(k)
     fit = am.BayesianModel(es, mu_prior=priors.Cauchy(0.1, 0.3)).fit()
     flat = am.BayesianModel(es, mu_prior=priors.Flat()).fit()
-    weight, tau = flat.exact.panels.weight[0], flat.exact.panels.tau
+    weight, tau = flat.exact.density.weight[0], flat.exact.density.tau
     total = es.vi + tau[:, None] ** 2
     precision = (1 / total).sum(axis=1)
     mean = (es.yi / total).sum(axis=1) / precision

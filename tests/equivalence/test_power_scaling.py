@@ -14,9 +14,8 @@ import alliance_meta as am
 from alliance_meta import EffectSizes, priors
 from alliance_meta.bayes import power_scaling
 from alliance_meta.bayes.arviz_bridge import load
-from alliance_meta.core.bayes.integration import cdf, sf
 from alliance_meta.core.bayes.power import Powers, cumulative_distance, probe_points, solve_power
-from alliance_meta.core.three_level.posterior import solve_multilevel_power
+from alliance_meta.core.three_level.grid import solve_multilevel_power
 from tests.tolerances import CLOSED_FORM
 
 # Two quadratures of the same integral.
@@ -71,7 +70,7 @@ def test_a_power_of_these_priors_is_such_a_prior_again(mu, tau, powered):
     expected = fitted(*powered).exact
     x = np.linspace(-0.2, 0.8, 50)
     np.testing.assert_allclose(of_mu(found, x), of_mu(expected, x), atol=QUADRATURE, rtol=0)
-    np.testing.assert_allclose(cdf(found.panels, TAU), cdf(expected.panels, TAU), atol=QUADRATURE, rtol=0)
+    np.testing.assert_allclose(found.density.cdf(TAU), expected.density.cdf(TAU), atol=QUADRATURE, rtol=0)
     one = np.ones((1, 1))
     np.testing.assert_allclose(
         found.new_effects(one).cdf(x[None]), expected.new_effects(one).cdf(x[None]), atol=QUADRATURE, rtol=0
@@ -93,7 +92,7 @@ def test_a_power_of_the_likelihood_by_brute_force(fit, alpha):
     by_mu = integrate.simpson(density, x=tau, axis=0)
     left = integrate.cumulative_simpson(by_mu, x=mu, initial=0.0) / integrate.simpson(by_mu, x=mu)
     found = solve_power(fit.exact.problem, Powers(likelihood=alpha))
-    np.testing.assert_allclose(cdf(found.panels, tau[::40]), below[::40], atol=2e-8)
+    np.testing.assert_allclose(found.density.cdf(tau[::40]), below[::40], atol=2e-8)
     np.testing.assert_allclose(of_mu(found, mu[::30]), left[::30], atol=2e-8)
 
 
@@ -112,14 +111,14 @@ def test_the_likelihood_of_a_meta_regression_by_its_covariance_matrix():
     density = np.exp(np.array(logs) - max(logs)) * stats.halfnorm.pdf(tau, scale=0.3)
     below = integrate.cumulative_simpson(density, x=tau, initial=0.0) / integrate.simpson(density, x=tau)
     found = solve_power(fit.exact.problem, Powers(likelihood=alpha))
-    np.testing.assert_allclose(cdf(found.panels, tau[::50]), below[::50], atol=1e-8)
+    np.testing.assert_allclose(found.density.cdf(tau[::50]), below[::50], atol=1e-8)
 
 
 def test_the_power_1_is_the_posterior(fit):
     same = solve_power(fit.exact.problem, Powers())
     x = np.linspace(-0.2, 0.8, 50)
     np.testing.assert_allclose(of_mu(same, x), of_mu(fit.exact, x), atol=QUADRATURE, rtol=0)
-    np.testing.assert_allclose(cdf(same.panels, TAU), cdf(fit.exact.panels, TAU), atol=QUADRATURE, rtol=0)
+    np.testing.assert_allclose(same.density.cdf(TAU), fit.exact.density.cdf(TAU), atol=QUADRATURE, rtol=0)
 
 
 def written_out(P, Q, width):
@@ -148,7 +147,7 @@ def exact_sensitivity(fit, name, part, low, high):
 
     def both(posterior):
         if name == "tau":
-            return np.stack([cdf(posterior.panels, x), sf(posterior.panels, x)])
+            return np.stack([posterior.density.cdf(x), posterior.density.sf(x)])
         made = posterior.coefficients(np.ones((1, 1)))
         return np.stack([made.cdf(x[None])[0], made.sf(x[None])[0]])
 

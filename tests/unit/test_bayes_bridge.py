@@ -19,6 +19,10 @@ from tests.tolerances import CLOSED_FORM
 STUDIES = ["Smith 2001", "Jones 2002", "Roe 2003"]
 
 
+def summary(container, **options):
+    return bridge.summarise(bridge.scalars(container), **options)
+
+
 @pytest.fixture
 def posterior(rng):
     return {"mu": rng.normal(0.3, 0.1, (4, 500)), "theta": rng.normal(size=(4, 500, 3))}
@@ -48,14 +52,14 @@ def test_the_container_is_arviz_s_own(container):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = az.summary(container, kind="stats", round_to="none")
-    ours = bridge.summary(container)
+    ours = summary(container)
     assert list(theirs.index) == list(ours.index)
     assert theirs["mean"].astype(float).to_numpy() == pytest.approx(ours["mean"].to_numpy(), rel=CLOSED_FORM)
     assert theirs["sd"].astype(float).to_numpy() == pytest.approx(ours["sd"].to_numpy(), rel=CLOSED_FORM)
 
 
 def test_summary_is_labelled_and_unrounded(posterior, container):
-    table = bridge.summary(container, level=0.8)
+    table = summary(container, level=0.8)
     assert list(table.index) == ["mu", *(f"theta[{study}]" for study in STUDIES)]
     assert list(table.columns) == ["mean", "sd", "median", "ci_lb", "ci_ub", "mcse", "ess_bulk", "ess_tail", "rhat"]
     values = posterior["theta"][..., 1]
@@ -73,7 +77,7 @@ def test_more_than_one_axis_is_labelled(rng):
         dims={"cor": ["row", "column"]},
         coords={"row": ["a", "b"], "column": ["c", "d"]},
     )
-    table = bridge.summary(made)
+    table = summary(made)
     assert list(table.index) == ["cor[a, c]", "cor[a, d]", "cor[b, c]", "cor[b, d]"]
     assert table.loc["cor[a, d]", "mean"] == pytest.approx(bridge.draws(made)["cor"][..., 0, 1].mean())
 
@@ -88,7 +92,7 @@ def test_more_than_one_axis_is_labelled(rng):
     ],
 )
 def test_what_does_not_exist_says_why(values, lacking):
-    row = bridge.summary(bridge.from_draws({"mu": values})).loc["mu"]
+    row = summary(bridge.from_draws({"mu": values})).loc["mu"]
     for name, reason in lacking.items():
         assert isinstance(row[name], am.NotApplicable)
         assert reason in row[name].reason
@@ -138,9 +142,9 @@ def test_diagnostics(rng, container):
 
 
 def test_more_chains_than_draws_are_no_news(rng):
-    table = bridge.summary(bridge.from_draws({"mu": rng.normal(size=(8, 5))}))
+    table = summary(bridge.from_draws({"mu": rng.normal(size=(8, 5))}))
     assert np.isfinite(table.to_numpy(dtype=float)).all()
-    assert np.isfinite(bridge.summary(bridge.from_draws({"mu": [[0.1], [0.2]]})).loc["mu", "sd"])
+    assert np.isfinite(summary(bridge.from_draws({"mu": [[0.1], [0.2]]})).loc["mu", "sd"])
 
 
 def test_good_draws_pass_the_gate(rng, container):

@@ -12,8 +12,7 @@ from scipy import special
 
 from alliance_meta._typing import Array, Mask
 from alliance_meta.bayes.averaged.quantity import AveragedMarginal
-from alliance_meta.bayes.exact.output import COLUMNS, column, row
-from alliance_meta.bayes.marginals import LACKS, IntervalKind, Marginal, Posterior
+from alliance_meta.bayes.marginals import COLUMNS, LACKS, IntervalKind, Marginal, Posterior, column, row
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Scale, did_you_mean
 from alliance_meta.results import fit

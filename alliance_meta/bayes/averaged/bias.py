@@ -11,10 +11,9 @@ import numpy as np
 from alliance_meta.bayes.averaged.bias_models import PEESE, PET, PSMA, BiasModel, EnsembleModel, WeightFunction
 from alliance_meta.bayes.averaged.bias_results import RobmaResults
 from alliance_meta.bayes.exact.setup import check_kind
-from alliance_meta.bayes.priors.effect import Normal
-from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
+from alliance_meta.bayes.priors.prior import EffectPrior, Normal, TauPrior
 from alliance_meta.bayes.priors.tau import InverseGamma
-from alliance_meta.core.bayes.two_level import TauDensity
+from alliance_meta.core.bayes.integration import TauDensity
 from alliance_meta.core.selection.robma import BiasKind, BiasProblem, solve_bias
 from alliance_meta.effects.studies import dependence_notes, refuse_dependent
 from alliance_meta.effects.table import EffectSizes
@@ -108,13 +107,12 @@ def robma(
     check_level(level)
     refuse_dependent(effects, dependent, "robma")
     prior = _prior_probabilities(bias, p_effect, p_heterogeneity, p_bias)
-    given = tau_prior.given(effects.vi)
     problem = BiasProblem(
         y=effects.yi,
         se=np.sqrt(effects.vi),
         mean=float(mu_prior.mean),
         sd=float(mu_prior.sd),
-        tau=TauDensity(given.logpdf, given.upper, given.tail, (), True),
+        tau=TauDensity(tau_prior.logpdf, tau_prior.upper, tau_prior.tail, (), True),
         sign=1.0 if direction == "positive" else -1.0,
     )
     models = []
@@ -125,7 +123,7 @@ def robma(
     found = RobmaResults(
         effects=effects,
         mu_prior=mu_prior,
-        tau_prior=given,
+        tau_prior=tau_prior,
         bias=tuple(bias),
         direction=direction,
         ensemble=tuple(models),

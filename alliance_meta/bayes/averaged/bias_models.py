@@ -12,9 +12,9 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import Array
-from alliance_meta.bayes.averaged.quantity import AveragedMarginal, BinnedMarginal, GridMarginal
-from alliance_meta.bayes.marginals import Marginal, MixtureMarginal
-from alliance_meta.core.bayes.mixture import NormalMixture, mixture
+from alliance_meta.bayes.averaged.quantity import AveragedMarginal, BinnedMarginal
+from alliance_meta.bayes.marginals import GridMarginal, Marginal, MixtureMarginal
+from alliance_meta.core.bayes.integration import NormalMixture, mixture
 from alliance_meta.core.bayes.trapezoid import SincDensity
 from alliance_meta.core.selection.robma import BiasKind, BiasPosterior, OmegaPosterior, omega_posterior
 from alliance_meta.core.selection.step_weights import MOST_STEPS
@@ -74,8 +74,32 @@ class WeightFunction:
         return {"model": "weight function", "steps": list(self.steps), "sides": self.sides, "weight": self.weight}
 
 
+class _Regression:
+    """Bias that grows with the standard error, or with its square; the coefficient has a half-Cauchy prior."""
+
+    scale: float
+    weight: float
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.scale, int | float) and np.isfinite(self.scale) and self.scale > 0):
+            raise InputError(f"{type(self).__name__}: scale={self.scale!r} must be positive")
+        _check_weight(self)
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}, coefficient ~ half-Cauchy({self.scale:g})"
+
+    @property
+    def kind(self) -> BiasKind:
+        """The same as the integration wants it."""
+        return BiasKind("PET" if isinstance(self, PET) else "PEESE", scale=float(self.scale))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as a plain dictionary."""
+        return {"model": type(self).__name__, "scale": self.scale, "weight": self.weight}
+
+
 @dataclass(frozen=True)
-class PET:
+class PET(_Regression):
     """Bias that grows with the standard error: the precision-effect test.
 
     Parameters
@@ -95,25 +119,9 @@ class PET:
     scale: float = 1.0
     weight: float = 1.0
 
-    def __post_init__(self) -> None:
-        _check_scale(self)
-        _check_weight(self)
-
-    def __str__(self) -> str:
-        return f"PET, coefficient ~ half-Cauchy({self.scale:g})"
-
-    @property
-    def kind(self) -> BiasKind:
-        """The same as the integration wants it."""
-        return BiasKind("PET", scale=float(self.scale))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings as a plain dictionary."""
-        return {"model": "PET", "scale": self.scale, "weight": self.weight}
-
 
 @dataclass(frozen=True)
-class PEESE:
+class PEESE(_Regression):
     """Bias that grows with the sampling variance: the precision-effect estimate with standard errors.
 
     Parameters
@@ -121,7 +129,7 @@ class PEESE:
     scale : float
         Of the half-Cauchy prior of the coefficient of the sampling variance.
     weight : float
-        Prior weight relative to the other models of bias.
+        As of `PET`.
 
     Examples
     --------
@@ -133,31 +141,10 @@ class PEESE:
     scale: float = 5.0
     weight: float = 1.0
 
-    def __post_init__(self) -> None:
-        _check_scale(self)
-        _check_weight(self)
 
-    def __str__(self) -> str:
-        return f"PEESE, coefficient ~ half-Cauchy({self.scale:g})"
-
-    @property
-    def kind(self) -> BiasKind:
-        """The same as the integration wants it."""
-        return BiasKind("PEESE", scale=float(self.scale))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings as a plain dictionary."""
-        return {"model": "PEESE", "scale": self.scale, "weight": self.weight}
-
-
-def _check_weight(model: WeightFunction | PET | PEESE) -> None:
+def _check_weight(model: WeightFunction | _Regression) -> None:
     if not (isinstance(model.weight, int | float) and np.isfinite(model.weight) and model.weight > 0):
         raise InputError(f"{type(model).__name__}: weight={model.weight!r} must be positive")
-
-
-def _check_scale(model: PET | PEESE) -> None:
-    if not (isinstance(model.scale, int | float) and np.isfinite(model.scale) and model.scale > 0):
-        raise InputError(f"{type(model).__name__}: scale={model.scale!r} must be positive")
 
 
 BiasModel = WeightFunction | PET | PEESE

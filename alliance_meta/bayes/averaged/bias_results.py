@@ -16,10 +16,10 @@ from alliance_meta.bayes.averaged.averages import Averaged
 from alliance_meta.bayes.averaged.bias_models import PET, PSMA, BiasModel, EnsembleModel, WeightFunction
 from alliance_meta.bayes.averaged.quantity import AveragedMarginal
 from alliance_meta.bayes.averaged.results import averages, averages_dict, inclusion_table
-from alliance_meta.bayes.exact.output import COLUMNS, intervals_line, row
+from alliance_meta.bayes.exact.output import intervals_line
 from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis
-from alliance_meta.bayes.priors.effect import Normal
-from alliance_meta.bayes.priors.prior import TauPrior
+from alliance_meta.bayes.marginals import COLUMNS, row
+from alliance_meta.bayes.priors.prior import Normal, TauPrior
 from alliance_meta.bayes.priors.tau import InverseGamma
 from alliance_meta.core.selection.robma import OmegaPosterior
 from alliance_meta.effects.table import EffectSizes

@@ -11,7 +11,15 @@ from scipy import special
 
 from alliance_meta._typing import AnyArray, Array, Mask
 from alliance_meta.bayes.averaged.results import AveragedResults, ModelSpace
-from alliance_meta.bayes.exact.setup import PriorSet, check_kind, choose_priors, coordinates, gaussians, tau_density
+from alliance_meta.bayes.exact.setup import (
+    PriorSet,
+    check_kind,
+    choose_priors,
+    coordinates,
+    gaussians,
+    scale_notes,
+    tau_density,
+)
 from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 from alliance_meta.core.bayes.average import SubsetProblem, average_subsets
@@ -19,7 +27,7 @@ from alliance_meta.design import INTERCEPT, Design, design_of
 from alliance_meta.effects.studies import dependence_notes, refuse_dependent
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AllianceMetaWarning, DesignError, InputError
-from alliance_meta.notes import Note, check_level, merge_notes
+from alliance_meta.notes import check_level, merge_notes
 
 MOST = 14
 MOST_PRIORS = 12
@@ -120,22 +128,24 @@ def average(
         effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
     refuse_dependent(effects, dependent, "average")
     chosen = choose_priors(design, mu_prior, priors[0], beta_prior)
-    given = tuple(one.given(effects.vi) for one in priors)
     optional = ([EFFECT] if p_effect < 1.0 else []) + terms
     problem = _problem(effects, design, chosen, optional)
-    space = _space(optional, terms, p_effect, p_include, p_heterogeneity, len(given))
-    found = average_subsets(problem, space.number, space.log_prior, [tau_density(one) for one in given])
+    space = _space(optional, terms, p_effect, p_include, p_heterogeneity, len(priors))
+    found = average_subsets(problem, space.number, space.log_prior, [tau_density(one) for one in priors])
     return AveragedResults(
         effects=effects,
         design=design,
         priors=chosen,
-        tau_priors=given,
+        tau_priors=priors,
         always=tuple(names[: len(always)]),
         space=space,
         average=found,
         level=level,
         notes=merge_notes(
-            effects.notes, design.notes, _notes(effects, mu_prior, priors), dependence_notes(effects, stacklevel=4)
+            effects.notes,
+            design.notes,
+            scale_notes(effects, [mu_prior], ["mu"], priors),
+            dependence_notes(effects, stacklevel=4),
         ),
     )
 
@@ -274,13 +284,3 @@ def _allowed(own: Mask, terms: Sequence[str]) -> Mask:
             if _parts(other) < _parts(term):
                 allowed &= ~own[:, i] | own[:, j]
     return allowed
-
-
-def _notes(effects: EffectSizes, mu: EffectPrior, tau: tuple[TauPrior, ...]) -> list[Note]:
-    if effects.measure in ("ZCOR", "COR", "UCOR") or not (mu == MU or TAU in tau):
-        return []
-    message = (
-        f"The default priors (mu: {MU}; tau: {TAU}) are meant for correlations; these effects are on another scale "
-        f"({effects.scale_label})."
-    )
-    return [Note("prior-scale", message)]

@@ -9,67 +9,29 @@ from functools import cached_property
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.bayes.marginals import TANH, Marginal, MixtureMarginal, OnPanels, TransformedMarginal
-from alliance_meta.core.bayes import integration as bayes_panels
-from alliance_meta.core.bayes.integration import Panels
-from alliance_meta.core.bayes.trapezoid import HalfLine, SincDensity
+from alliance_meta.bayes.marginals import (
+    TANH,
+    GridMarginal,
+    Marginal,
+    MixtureMarginal,
+    OnIntervals,
+    TransformedMarginal,
+    invert,
+)
+from alliance_meta.core.bayes.integration import PiecewiseDensity
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable
 
-MOST_STEPS = 200
-# In probability.
-CLOSE = 1e-13
 # How far from its mean, in standard deviations, a normal part is looked at.
 FAR = 9.0
 
 
 @dataclass(frozen=True, eq=False)
-class GridMarginal(Marginal):
-    """A quantity whose density is known on a grid."""
+class PiecewiseMarginal(OnIntervals):
+    """A standard deviation of whose posterior nothing but the density is known."""
 
     name: str
-    grid: SincDensity
-    # The highest moment that is finite.
-    moments: int = 2
-    # Mean and standard deviation, where they are known better than from the grid.
-    known: tuple[float, float] | None = None
-
-    def _has(self, order: int) -> bool:
-        return order <= self.moments
-
-    def _expect(self, order: int) -> float:
-        return self.known[order - 1] if self.known is not None and self._has(order) else super()._expect(order)
-
-    @property
-    def _lowest(self) -> float:
-        return 0.0 if isinstance(self.grid.line, HalfLine) else -np.inf
-
-    def _cdf(self, x: Array) -> Array:
-        return self.grid.cdf(x)
-
-    def _sf(self, x: Array) -> Array:
-        return 1.0 - self.grid.cdf(x)
-
-    def _pdf(self, x: Array) -> Array:
-        return self.grid.pdf(x)
-
-    def _quantile(self, p: Array) -> Array:
-        # By u: where a tail is followed far, most of the range of values holds nothing.
-        grid = self.grid
-        u = _invert(lambda u: np.clip(grid.steps(u) @ grid.weight, 0.0, 1.0), p, grid.u[0], grid.u[-1])
-        return grid.line.value(u)
-
-    def average(self, function: Callable[[Array], Array]) -> float:
-        """Return the posterior mean of a function of the quantity."""
-        return float(self.grid.weight @ function(self.grid.value))
-
-
-@dataclass(frozen=True, eq=False)
-class PanelMarginal(OnPanels):
-    """A standard deviation of whose posterior nothing but the panels is known."""
-
-    name: str
-    panels: Panels
+    piecewise: PiecewiseDensity
     # The highest moment that is finite.
     moments: int = 2
 
@@ -77,7 +39,7 @@ class PanelMarginal(OnPanels):
         return order <= self.moments
 
     def _pdf(self, x: Array) -> Array:
-        return np.where(x >= 0, bayes_panels.pdf(self.panels, np.maximum(x, 0.0)), 0.0)
+        return np.where(x >= 0, self.piecewise.pdf(np.maximum(x, 0.0)), 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +149,7 @@ class AveragedMarginal(Marginal):
         if len(self.parts) == 1:
             found = self.parts[0].quantile(inner)
         else:
-            found = _invert(lambda x: self._total(lambda part: part.cdf(x), x) / free, inner, *_reach(self))
+            found = invert(lambda x: self._total(lambda part: part.cdf(x), x) / free, inner, *_reach(self))
         return np.where(on, self.at, found)
 
     def _shortest(self, level: float) -> tuple[float, float]:
@@ -236,30 +198,11 @@ def _reach(part: Marginal) -> tuple[float, float]:
     if isinstance(part, MixtureMarginal):
         mean, sd = part.mixture.mean[0], part.mixture.sd[0]
         return float((mean - FAR * sd).min()), float((mean + FAR * sd).max())
-    if isinstance(part, PanelMarginal):
-        return 0.0, float(bayes_panels.quantile(part.panels, np.array([1.0 - 1e-13]))[0])
+    if isinstance(part, PiecewiseMarginal):
+        return 0.0, float(part.piecewise.quantile(np.array([1.0 - 1e-13]))[0])
     if isinstance(part, GridMarginal):
         return float(part.grid.value[0]), float(part.grid.value[-1])
     if isinstance(part, AveragedMarginal):
         ends = [_reach(one) for one in part.parts] + ([(part.at, part.at)] if part.spike else [])
         return min(low for low, _ in ends), max(high for _, high in ends)
     return 0.0, 1.0
-
-
-def _invert(cdf: Callable[[Array], Array], p: Array, low: float, high: float) -> Array:
-    """Return x with cdf(x) = p between low and high: false position (Illinois), every third step a bisection."""
-    a, b = np.full(p.shape, low), np.full(p.shape, high)
-    fa, fb = -p, 1.0 - p
-    enough = 1e-13 * (high - low)
-    x = a
-    for i in range(MOST_STEPS):
-        x = 0.5 * (a + b) if i % 3 == 0 else b - fb * (b - a) / (fb - fa)
-        x = np.clip(x, a, b)
-        f = cdf(x) - p
-        short = f < 0
-        # The end that stays counts half, so that it is given up in time.
-        fa, fb = np.where(short, f, 0.5 * fa), np.where(short, 0.5 * fb, f)
-        a, b = np.where(short, x, a), np.where(short, b, x)
-        if ((b - a <= enough) | (np.abs(f) < CLOSE)).all():
-            break
-    return x

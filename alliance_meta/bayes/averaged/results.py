@@ -12,13 +12,13 @@ import pandas as pd
 
 from alliance_meta._typing import AnyArray, Array, Mask
 from alliance_meta.bayes.averaged.averages import Averaged
-from alliance_meta.bayes.averaged.quantity import AveragedMarginal, PanelMarginal
+from alliance_meta.bayes.averaged.quantity import AveragedMarginal, PiecewiseMarginal
 from alliance_meta.bayes.exact.output import CENTRED, intervals_line
 from alliance_meta.bayes.exact.setup import PriorSet, coordinates
 from alliance_meta.bayes.marginals import LACKS, MixtureMarginal
 from alliance_meta.bayes.priors.prior import TauPrior
-from alliance_meta.core.bayes.average import Pairs, SubsetAverage, averaged_mixtures, averaged_panels, heavy_pairs
-from alliance_meta.core.bayes.mixture import NormalMixture
+from alliance_meta.core.bayes.average import Pairs, SubsetAverage, averaged_densities, averaged_mixtures, largest_pairs
+from alliance_meta.core.bayes.integration import NormalMixture
 from alliance_meta.design import INTERCEPT, Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.encoding import plain
@@ -354,7 +354,7 @@ class AveragedResults(Averaged):
 
     @cached_property
     def _pairs(self) -> Pairs:
-        return heavy_pairs(self.average)
+        return largest_pairs(self.average)
 
     @cached_property
     def _coefficients(self) -> dict[str, AveragedMarginal]:
@@ -369,11 +369,11 @@ class AveragedResults(Averaged):
 
     @cached_property
     def _tau(self) -> AveragedMarginal:
-        parts = averaged_panels(self.average)
+        parts = averaged_densities(self.average)
         weights = np.array([p for p, _ in parts])
         spike = float(self.average.posterior[0].sum())
         return AveragedMarginal(
-            "tau", weights, tuple(PanelMarginal("tau", one, self._moments) for _, one in parts), spike
+            "tau", weights, tuple(PiecewiseMarginal("tau", one, self._moments) for _, one in parts), spike
         )
 
     @property

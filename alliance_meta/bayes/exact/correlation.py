@@ -10,12 +10,11 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pandas as pd
 
-from alliance_meta.bayes.averaged.quantity import GridMarginal
 from alliance_meta.bayes.exact.model import BayesianModel
-from alliance_meta.bayes.exact.output import as_table, intervals_line, posterior_table, row
+from alliance_meta.bayes.exact.output import intervals_line, posterior_table
 from alliance_meta.bayes.exact.setup import check_kind, tau_density
 from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis, shown, undefined
-from alliance_meta.bayes.marginals import KINDS, LACKS, IntervalKind, Marginal, Posterior
+from alliance_meta.bayes.marginals import KINDS, LACKS, GridMarginal, IntervalKind, Marginal, Posterior, as_table, row
 from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 from alliance_meta.core.bayes.tabulated import TabulatedPosterior, TabulatedProblem, evidence_without, solve_tabulated
@@ -306,7 +305,6 @@ def exact_correlation(
     --------
     BayesianModel : The usual normal model, with moderators.
     ExactCorrelationModel : The same likelihood, maximised, without priors, with moderators.
-    pymc.exact_correlation : The same model, sampled, with moderators.
 
     Notes
     -----
@@ -334,7 +332,6 @@ def exact_correlation(
     check_kind(tau_prior, TauPrior, "tau_prior")
     check_level(level)
     check_option("interval", interval, IntervalKind)
-    tau_prior = tau_prior.given(effects.vi)
     if not tau_prior.proper:
         raise InputError(
             f"the prior {tau_prior} of tau is improper, which this model does not take; give a proper one, such as "

@@ -15,11 +15,20 @@ from alliance_meta.bayes.exact.quantities import Quantities
 from alliance_meta.bayes.exact.setup import Priors, coordinates
 from alliance_meta.bayes.hypotheses import BayesFactor, Hypothesis, undefined
 from alliance_meta.bayes.marginals import INFINITE, Marginal
-from alliance_meta.bayes.priors.effect import Normal
-from alliance_meta.bayes.priors.prior import EffectPrior, Prior
+from alliance_meta.bayes.priors.prior import EffectPrior, Normal, Prior
 from alliance_meta.core.bayes.deletion import delete_each
-from alliance_meta.core.bayes.normal import LOG_2PI
-from alliance_meta.core.bayes.two_level import ExactPosterior, expectation, log_likelihood
+from alliance_meta.core.bayes.integration import TauDensity
+from alliance_meta.core.bayes.two_level import (
+    LOG_2PI,
+    ExactPosterior,
+    expectation,
+    log_likelihood,
+)
+from alliance_meta.core.three_level.deletion import MultilevelDeletions, delete_each_of, log_density_of_units
+from alliance_meta.core.three_level.posterior import (
+    solve_multilevel,
+    without_coefficient,
+)
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable
 from alliance_meta.result import Result
@@ -284,3 +293,67 @@ def _filled(values: Array | None, there: Any, n: int, none: NotApplicable) -> An
     out = np.array([none] * n, dtype=object)
     out[there] = values
     return out
+
+
+def multilevel_bayes_factor(fit: Any, stated: Hypothesis) -> BayesFactor:
+    """Return the Bayes factor of a hypothesis."""
+    prior, which = prior_of_stated(fit, stated), fit.priors.which(stated.name)
+    if not isinstance(prior, Prior):
+        return undefined(stated, prior)
+    marginal = fit.posterior(stated.name)
+    if not stated.is_point:
+        return of_range(stated, marginal, prior, fit.exact.error, lowest=-np.inf if which is None else 0.0)
+    check = savage_dickey(marginal, prior, stated.lower if which is None else 1e-3 * marginal.median)
+    log, error = _multilevel_point(fit, stated, which, check)
+    return made(stated, log, error, check)
+
+
+def _multilevel_point(fit: Any, stated: Hypothesis, which: int | None, check: float) -> tuple[float, float]:
+    """Return log BF01 of a point, from the model that it makes, and its error."""
+    densities: list[TauDensity | None] = list(fit.priors.densities)
+    data = fit.exact.data
+    if which is not None:
+        densities[which] = None
+    else:
+        row = fit._row(stated.name)
+        used = np.flatnonzero(row)
+        if len(used) != 1:
+            # A combination is no coordinate that could be held: its density has to do.
+            return float(np.log(check)), fit.exact.error
+        data = without_coefficient(data, int(used[0]), stated.lower / float(row[used[0]]))
+    other = solve_multilevel(data, *densities)
+    return other.log_marginal - fit.exact.log_marginal, other.error + fit.exact.error
+
+
+def leave_out(fit: Any, cluster: str | None) -> LeaveOneOut:
+    """Leave out each row, or each whole group of `cluster`, in turn."""
+    outer = fit.priors.terms[0]
+    if cluster not in (None, outer):
+        raise InputError(f"cluster={cluster!r}: whole groups of {outer!r} can be left out, or single rows without it")
+    whole = cluster is not None
+    left = delete_each_of(fit.exact, fit._rows, fit.priors.densities, whole=whole)
+    labels = pd.Index(fit.levels if whole else fit.effects.slab, name=outer if whole else "label")
+    inside = float(log_density_of_units(fit.exact, fit._rows, whole=whole).sum())
+    counts = {"k": np.bincount(fit.group)} if whole else {}
+    what = "group" if whole else "effect"
+    return assembled(_multilevel_columns(fit, left), labels, left.units, inside, left.error, what=what, **counts)
+
+
+def _multilevel_columns(fit: Any, left: MultilevelDeletions) -> dict[str, Any]:
+    T = coordinates(fit.design)
+    mean = left.mean @ T.T
+    spread = np.sqrt(np.maximum(np.einsum("ji,mik,jk->mj", T, left.covariance, T), 0.0))
+    columns: dict[str, Any] = {"elpd": left.log_predictive}
+    if left.pit is not None:
+        columns["pit"] = left.pit
+    # A row or a group less makes every tail heavier by one power, or by as many as there are rows.
+    lost = 1 if left.pit is not None else int(np.bincount(fit.group).max())
+    exact = fit.exact
+    proper = bool((exact.data.precision > 0).all())
+    tails = (exact.tails[0] - 1, exact.tails[1] - lost)
+    for j, name in enumerate(fit.names):
+        columns[f"mean[{name}]"] = mean[:, j] if proper or min(tails) > 2.0 else None
+        columns[f"sd[{name}]"] = spread[:, j] if proper or min(tails) > 3.0 else None
+    for i, name in enumerate(fit.priors.tau_names):
+        columns[f"mean[{name}]"] = left.deviations[:, i] if tails[i] > 2.0 else None
+    return columns

@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alliance_meta.bayes.exact.model_notes import two_level_notes
 from alliance_meta.bayes.exact.results import BayesianResults
-from alliance_meta.bayes.exact.setup import check_kind, choose_priors, exact_problem
+from alliance_meta.bayes.exact.setup import check_kind, choose_priors, exact_problem, two_level_notes
+from alliance_meta.bayes.exact.three_level import BayesianMultilevelResults, fit_multilevel
 from alliance_meta.bayes.marginals import IntervalKind
 from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
-from alliance_meta.bayes.three_level.model import fit_multilevel
-from alliance_meta.bayes.three_level.results import BayesianMultilevelResults
 from alliance_meta.core.bayes.two_level import solve
 from alliance_meta.design import design_of
 from alliance_meta.effects.table import EffectSizes
@@ -69,11 +67,11 @@ class BayesianModel:
     .. math:: y_i \sim N(\theta_i, v_i), \quad \theta_i \sim N(x_i'\beta, \tau^2)
 
     Given tau everything is normal, so that only tau has to be integrated numerically (Röver 2020,
-    doi:10.18637/jss.v093.i06), here by Gauss-Legendre panels that are halved until the error is at the level of
-    rounding; ``.error_bound`` of the result says how large it is. A Student t or Cauchy prior of one coefficient
-    is integrated as a mixture of normals. `priors` explains the default priors. They are meant for correlations
-    on Fisher's z. R: ``bayesmeta(y, sigma, mu.prior = c(0, 0.5), tau.prior = function(t) dhalfnormal(t, scale =
-    0.3))``.
+    doi:10.18637/jss.v093.i06), here by Gauss-Legendre quadrature on intervals that are halved until the error is
+    at the level of rounding; ``.error_bound`` of the result says how large it is. A Student t or Cauchy prior of one
+    coefficient is integrated as a mixture of normals. `priors` explains the default priors. They are meant for
+    correlations on Fisher's z. R: ``bayesmeta(y, sigma, mu.prior = c(0, 0.5), tau.prior = function(t)
+    dhalfnormal(t, scale = 0.3))``.
 
     Without `random` the model assumes independent effects. With it,
 
@@ -169,7 +167,7 @@ class BayesianModel:
         effects = self.effects
         if not design.rows.all():
             effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
-        chosen = choose_priors(design, self.mu_prior, self.tau_prior.given(effects.vi), self.beta_prior)
+        chosen = choose_priors(design, self.mu_prior, self.tau_prior, self.beta_prior)
         exact = solve(exact_problem(effects, design, chosen))
         return BayesianResults(
             effects=effects,

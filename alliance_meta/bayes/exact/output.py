@@ -1,8 +1,8 @@
-"""A Bayesian result as tables and JSON-ready values, never rounded, and in words and R code."""
+"""A Bayesian result in words, as JSON-ready values, never rounded, and as R code."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,78 +11,17 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.bayes.exact.quantities import Quantities
 from alliance_meta.bayes.hypotheses import shown
-from alliance_meta.bayes.marginals import INFINITE, KINDS, IntervalKind, Marginal
-from alliance_meta.bayes.priors.effect import Normal
-from alliance_meta.bayes.priors.prior import Prior
-from alliance_meta.core.bayes.mixture import NormalMixture
+from alliance_meta.bayes.marginals import COLUMNS, INFINITE, KINDS
+from alliance_meta.bayes.priors.prior import Normal, Prior
+from alliance_meta.design import INTERCEPT
+from alliance_meta.effects.dependent.groups import ROWS
 from alliance_meta.encoding import plain
 from alliance_meta.notes import NotApplicable
 from alliance_meta.results import wording
 from alliance_meta.results.fit import columns_of
-from alliance_meta.results.r_code import comment, data, formula
+from alliance_meta.results.r_code import comment, covariance, data, formula, path, quoted
 from alliance_meta.tables.document import Document, Kind, Table, table_of
 from alliance_meta.tables.format import brief, fixed, level_text, probability
-
-# Studies whose true effects are worked on at once.
-AT_ONCE = 5000
-COLUMNS = ("mean", "sd", "median", "ci_lb", "ci_ub")
-
-
-def tidy(fit: Quantities, *, level: float, kind: IntervalKind) -> pd.DataFrame:
-    """Return one row per quantity."""
-    exact = fit.exact
-    rows: dict[str, tuple[float, ...]] = {}
-    for labels, mixture, of in _parts(fit):
-        found = _mixture_rows(mixture, level, kind, exact.finite(1, of=of), exact.finite(2, of=of))
-        rows |= dict(zip(labels, found, strict=True))
-        if of == "coefficients":
-            rows |= {name: row(fit.posterior(name), level, kind) for name in fit.priors.tau_names}
-    return as_table(rows, fit.effects.scale_label, level, kind)
-
-
-def as_table(rows: Mapping[str, Sequence[float]], scale: str, level: float, kind: IntervalKind) -> pd.DataFrame:
-    """Return rows of mean, sd, median and limits by parameter."""
-    columns = zip(COLUMNS, zip(*rows.values(), strict=True), strict=True)
-    out = pd.DataFrame({name: column(cells) for name, cells in columns}, index=pd.Index(list(rows), name="parameter"))
-    out.attrs.update(scale=scale, level=level, interval=kind, interval_label=f"{100 * level:g} % {KINDS[kind]}")
-    return out
-
-
-def _parts(fit: Quantities) -> Iterator[tuple[Sequence[str], NormalMixture, str]]:
-    """Yield labels and mixtures of coefficients, of a new effect, and of the studies, some at a time."""
-    yield fit.names, fit._coefficients(np.eye(fit.p)), "coefficients"
-    yield ("theta_new",), fit.exact.new_effects(fit._mean_row[None]), "new"
-    for start in range(0, fit.k, AT_ONCE):
-        some = slice(start, start + AT_ONCE)
-        yield [f"theta[{label}]" for label in fit.effects.slab[some]], fit._true_effects(some), "study"
-
-
-def _mixture_rows(
-    mixture: NormalMixture, level: float, kind: IntervalKind, has_mean: bool, has_sd: bool
-) -> list[tuple[float, ...]]:
-    mean, sd = mixture.moments()
-    q = mixture.quantile(np.array([0.5 * (1.0 - level), 0.5, 0.5 * (1.0 + level)]))
-    lower, upper = mixture.shortest(level) if kind == "hdi" else (q[:, 0], q[:, 2])
-    none = NotApplicable(INFINITE)
-    return [
-        (
-            float(mean[i]) if has_mean else none,
-            float(sd[i]) if has_sd else none,
-            *map(float, (q[i, 1], lower[i], upper[i])),
-        )
-        for i in range(mixture.m)
-    ]
-
-
-def row(marginal: Marginal, level: float, kind: IntervalKind) -> tuple[float, ...]:
-    """Return mean, sd, median and limits of one quantity."""
-    one = marginal.interval(level=level, kind=kind)
-    return marginal.mean, marginal.sd, one.estimate, one.lb, one.ub
-
-
-def column(cells: Sequence[Any]) -> Any:
-    """Return an array, of objects where a cell has to keep its reason."""
-    return np.array(cells, dtype=object if any(isinstance(x, NotApplicable) for x in cells) else None)
 
 
 def statistics(fit: Quantities) -> dict[str, Any]:
@@ -230,7 +169,7 @@ def r_code(fit: Quantities) -> str:
     """Return the R code (bayesmeta) that fits the same model."""
     lines = ["library(bayesmeta)", "library(metafor)", *data(fit)]
     coefficients = zip(fit.priors.names, fit.priors.coefficients, strict=True)
-    heavy = [f"{name} ~ {prior}" for name, prior in coefficients if prior.heavy]
+    heavy = [f"{name} ~ {prior}" for name, prior in coefficients if prior.student]
     if heavy:
         lines.append(
             comment(f"bayesmeta has normal and flat priors of effects only; a flat one stands for {', '.join(heavy)}")
@@ -255,3 +194,45 @@ def r_code(fit: Quantities) -> str:
 def _r_normal(fit: Quantities, j: int) -> tuple[str, str]:
     prior = fit.priors.coefficients[j]
     return (f"{prior.mean:.15g}", f"{prior.sd:.15g}") if isinstance(prior, Normal) else ("NA", "NA")
+
+
+def brms_code(fit: Any) -> str:
+    """Return the R code (brms) that samples from the same posterior."""
+    outer, inner = fit.priors.terms
+    obs = () if fit.V is None else (fit.V.cluster or "", str(fit.V.settings.get("subgroup", "")), ROWS)
+    uses = [part for term in (outer, inner, *obs) for part in term.split("/") if part]
+    lines = [
+        "library(brms)  # samples what is integrated here: expect the same to two or three digits",
+        "library(metafor)",
+        *data(fit, uses=uses),
+    ]
+    nested = inner.startswith(f"{outer}/")
+    random = f"(1 | {path(inner)})" if nested else f"(1 | {path(outer)}) + (1 | {path(inner)})"
+    if fit.V is None:
+        response, known, data2 = "yi | se(sqrt(vi))", "", ""
+    else:
+        lines.append(f"V <- {covariance(fit.V)}  {comment(fit.V.assumption)}")
+        response, known, data2 = "yi", " + fcor(V)", ", data2=list(V=V)"
+    # Variances that are known leave nothing for sigma to do.
+    priors = [] if fit.V is None else ['prior(constant(1), class="sigma")']
+    priors += _brms_coefficients(fit)
+    groups = (outer.replace("/", ":"), inner.replace("/", ":"))
+    for group, tau in zip(groups, fit.priors.taus, strict=True):
+        priors.append(f'prior({tau.spelled("brms")}, class="sd", group="{group}")')
+    if not all(name.isidentifier() for name in fit.design.names):
+        lines.append("# brms names the coefficients of factors its own way: default_prior() lists them")
+    separator = ",\n            "
+    lines.append(f"priors <- c({separator.join(priors)})")
+    lines.append(f"fit <- brm({response} ~ {formula(fit.design.formula)} + {random}{known}, data=dat{data2},")
+    lines.append("           prior=priors, seed=1,")
+    lines.append("           chains=4, iter=4000, control=list(adapt_delta=0.99))")
+    return "\n".join(lines)
+
+
+def _brms_coefficients(fit: Any) -> list[str]:
+    """Return the priors of the coefficients; brms too centres moderators for the prior of its intercept."""
+    found = []
+    for name, prior in zip(fit.design.names, fit.priors.coefficients, strict=True):
+        where = 'class="Intercept"' if name == INTERCEPT else f'class="b", coef={quoted(name)}'
+        found.append(f"set_prior({prior.spelled('brms')}, {where})")
+    return found

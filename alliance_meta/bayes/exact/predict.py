@@ -15,7 +15,7 @@ from alliance_meta._typing import Array, Mask
 from alliance_meta.bayes.exact.quantities import Quantities
 from alliance_meta.bayes.exact.setup import coordinates
 from alliance_meta.bayes.marginals import KINDS, TANH, IntervalKind, Marginal, MixtureMarginal, TransformedMarginal
-from alliance_meta.core.bayes.mixture import LIGHTEST, shortest_interval
+from alliance_meta.core.bayes.integration import LIGHTEST, shortest_interval
 from alliance_meta.notes import Scale
 from alliance_meta.results.fit import COLUMNS, SCALE_LABELS, rows_to_predict, to_scale
 

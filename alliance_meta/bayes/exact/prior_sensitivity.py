@@ -11,14 +11,15 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.bayes.exact.output import column
 from alliance_meta.bayes.exact.quantities import Quantities
 from alliance_meta.bayes.exact.setup import Priors, check_kind
+from alliance_meta.bayes.marginals import column
 from alliance_meta.bayes.priors import sensitivity_set
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 from alliance_meta.core.bayes.power import Powers, cumulative_distance, exists, probe_points, solve_power
 from alliance_meta.core.bayes.two_level import ExactPosterior
-from alliance_meta.core.three_level.posterior import MultilevelPosterior, multilevel_exists, solve_multilevel_power
+from alliance_meta.core.three_level.grid import multilevel_exists, solve_multilevel_power
+from alliance_meta.core.three_level.posterior import MultilevelPosterior
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, did_you_mean
 from alliance_meta.result import Result
@@ -41,12 +42,10 @@ def prior_grid(
         raise InputError("give at least one prior to compare")
     for mu in mu_priors or ():
         check_kind(mu, EffectPrior, "mu_priors")
-    vi = fit.effects.vi
-    known = [[prior.given(vi) for prior in priors] for priors in choices]
     rows = []
     for priors in [own] if mu_priors is None else [own.with_mu(mu) for mu in mu_priors]:
         solve = fit._solver(priors)
-        changed = [priors.with_taus(*taus) for taus in product(*known)]
+        changed = [priors.with_taus(*taus) for taus in product(*choices)]
         rows += [_row(fit, solve(one), one) for one in changed]
     out = pd.DataFrame({name: column([row[name] for row in rows]) for name in rows[0]})
     out.attrs.update(level=fit.level, interval="eti", scale=fit.effects.scale_label)

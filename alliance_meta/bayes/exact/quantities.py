@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.exact.setup import Priors, coordinates
 from alliance_meta.bayes.hypotheses import BayesFactor, shown
 from alliance_meta.bayes.marginals import (
+    INFINITE,
     LACKS,
     SQUARE,
+    IntervalKind,
     Marginal,
     MixtureMarginal,
     Posterior,
     TauMarginal,
     TransformedMarginal,
+    as_table,
+    row,
     share_of,
 )
-from alliance_meta.core.bayes.mixture import NormalMixture
+from alliance_meta.core.bayes.integration import NormalMixture
 from alliance_meta.core.bayes.two_level import ExactPosterior, thinned
 from alliance_meta.core.univariate.fit import heterogeneity
 from alliance_meta.core.univariate.wls import make_batch
@@ -32,6 +37,8 @@ from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, Scale, did_you_mean
 from alliance_meta.result import Result
 
+# Studies whose true effects are worked on at once.
+AT_ONCE = 5000
 # Spreads of true effects, by names that every model has.
 SPREADS = ("tau", "tau2", "I2")
 EFFECT = re.compile(r"theta\[(.*)\]", re.DOTALL)
@@ -133,6 +140,78 @@ class Quantities(Posterior):
     def model_label(self) -> str:
         """A short name of the model, for labels."""
         return "Bayesian"
+
+    def tidy(self, *, level: float | None = None, interval: IntervalKind | None = None) -> pd.DataFrame:
+        """Return one row per quantity, unrounded, on the analysis scale.
+
+        Parameters
+        ----------
+        level : float, optional
+        interval : {"eti", "hdi"}, optional
+
+        Returns
+        -------
+        DataFrame
+            Indexed by ``mu`` (with moderators, the coefficients), ``tau`` (of a three-level model ``tau[<term>]`` for
+            both terms), ``theta_new`` (the true effect of a new study, or of a row in a new group; with moderators, at
+            their average) and ``theta[<label>]`` (that of each row), with columns ``mean sd median ci_lb ci_ub``. Kind
+            and probability of the interval are in ``.attrs``.
+        """
+        used, kind = self._interval(level, interval)
+        rows: dict[str, Sequence[float]] = {}
+        for labels, mixture, of in self._mixtures():
+            rows |= zip(labels, self._mixture_rows(mixture, used, kind, of), strict=True)
+            if of == "coefficients":
+                rows |= {name: row(self.posterior(name), used, kind) for name in self.priors.tau_names}
+        return as_table(rows, self.effects.scale_label, used, kind)
+
+    def posterior(self, what: str | Mapping[str, float], *, scale: Scale | None = None) -> Marginal:
+        """Return the posterior distribution of one quantity.
+
+        Parameters
+        ----------
+        what : str or mapping of str to float
+            ``"mu"`` (with moderators, the mean effect at their average), a coefficient, ``"tau"``, ``"tau2"``,
+            ``"I2"``, ``"theta_new"``, ``"theta[<label>]"``; or weights of a linear combination of coefficients
+            and true effects, ``{"theta[Smith]": 1, "theta[Jones]": -1}``. Of a three-level model ``"tau"`` is the
+            standard deviation of all true effects together, and there are ``"tau[<term>]"`` and ``"icc"``, the share
+            of tau2 that lies between groups.
+        scale : {"z", "r"}, optional
+            ``"r"`` for correlations: tanh of a mean or true effect.
+
+        Returns
+        -------
+        Marginal
+            With ``mean``, ``sd``, ``median``, ``interval()``, ``cdf(x)``, ``pdf(x)``, ``quantile(p)``, ``prob()``
+            and ``density()``, a table to draw.
+
+        Examples
+        --------
+        >>> import alliance_meta as am
+        >>> fit = am.BayesianModel(am.escalc(am.load_dataset("molloy2014"))).fit()
+        >>> print(fit.posterior("theta_new", scale="r"))
+        theta_new as r: median 0.1460 [-0.0768, 0.3646] (95 % equal-tailed)
+        """
+        return self._marginal(what, scale)
+
+    def _mixtures(self) -> Iterator[tuple[Sequence[str], NormalMixture, str]]:
+        """Yield labels and mixtures of coefficients, of a new effect, and of the studies, some at a time."""
+        yield self.names, self._coefficients(np.eye(len(self.names))), "coefficients"
+        yield ("theta_new",), self.exact.new_effects(self._mean_row[None]), "new"
+        for start in range(0, len(self.effects.slab), AT_ONCE):
+            some = slice(start, start + AT_ONCE)
+            yield [f"theta[{label}]" for label in self.effects.slab[some]], self._true_effects(some), "study"
+
+    def _mixture_rows(
+        self, mixture: NormalMixture, level: float, kind: IntervalKind, of: str
+    ) -> Iterator[tuple[float, ...]]:
+        q = mixture.quantile(np.array([0.5 * (1.0 - level), 0.5, 0.5 * (1.0 + level)]))
+        lower, upper = mixture.shortest(level) if kind == "hdi" else (q[:, 0], q[:, 2])
+        moments = [
+            one if self.exact.finite(order, of=of) else np.array([NotApplicable(INFINITE)] * mixture.m, dtype=object)
+            for order, one in enumerate(mixture.moments(), start=1)
+        ]
+        return zip(*(one.tolist() for one in (*moments, q[:, 1], lower, upper)), strict=True)
 
     def _of_coefficients(self, number: str) -> Array:
         return np.array([getattr(self._marginal(name), number) for name in self.names], dtype=float)

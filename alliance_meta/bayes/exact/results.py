@@ -19,11 +19,10 @@ from alliance_meta.bayes.exact.prior_sensitivity import PowerScaling, TauPriors,
 from alliance_meta.bayes.exact.quantities import Drawn, Quantities
 from alliance_meta.bayes.exact.setup import Priors, PriorSet, coordinates, exact_problem, with_tau
 from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis
-from alliance_meta.bayes.marginals import IntervalKind, Marginal
+from alliance_meta.bayes.marginals import IntervalKind
 from alliance_meta.bayes.predictive import PredictiveCheck, predictive_check
 from alliance_meta.bayes.priors import TAU
 from alliance_meta.bayes.priors.prior import EffectPrior
-from alliance_meta.core.bayes.integration import quantile
 from alliance_meta.core.bayes.two_level import ExactPosterior, components, solve
 from alliance_meta.design import Design
 from alliance_meta.effects.studies import refuse_dependent
@@ -60,7 +59,7 @@ def to_arviz(fit: Quantities, *, draws: int, seed: int, chains: int) -> Any:
 
 def draw(exact: ExactPosterior, rng: np.random.Generator, draws: int) -> Drawn:
     """Draw from the posterior of a two-level model."""
-    tau = quantile(exact.panels, rng.uniform(2.0**-54, 1.0, draws))
+    tau = exact.density.quantile(rng.uniform(2.0**-54, 1.0, draws))
     coefficients = _coefficients(exact, tau, rng)
     model = exact.problem.model
     fitted = coefficients @ model.X.T
@@ -88,25 +87,6 @@ class ExactResults(Quantities):
     """What the exact posteriors of two-level and of three-level models answer alike."""
 
     _words, _tables = output, output
-
-    def tidy(self, *, level: float | None = None, interval: IntervalKind | None = None) -> pd.DataFrame:
-        """Return one row per quantity, unrounded, on the analysis scale.
-
-        Parameters
-        ----------
-        level : float, optional
-        interval : {"eti", "hdi"}, optional
-
-        Returns
-        -------
-        DataFrame
-            Indexed by ``mu`` (with moderators, the coefficients), ``tau`` (of a three-level model ``tau[<term>]`` for
-            both terms), ``theta_new`` (the true effect of a new study, or of a row in a new group; with moderators, at
-            their average) and ``theta[<label>]`` (that of each row), with columns ``mean sd median ci_lb ci_ub``. Kind
-            and probability of the interval are in ``.attrs``.
-        """
-        used, kind = self._interval(level, interval)
-        return output.tidy(self, level=used, kind=kind)
 
     def predict(
         self,
@@ -163,35 +143,6 @@ class ExactResults(Quantities):
         """Return the posterior of each row's true effect: ``mean sd median ci_lb ci_ub``, on the analysis scale."""
         table = self.tidy(level=level, interval=interval).iloc[-self.k :]
         return table.set_axis(pd.Index(self.effects.slab), axis=0)
-
-    def posterior(self, what: str | Mapping[str, float], *, scale: Scale | None = None) -> Marginal:
-        """Return the posterior distribution of one quantity.
-
-        Parameters
-        ----------
-        what : str or mapping of str to float
-            ``"mu"`` (with moderators, the mean effect at their average), a coefficient, ``"tau"``, ``"tau2"``,
-            ``"I2"``, ``"theta_new"``, ``"theta[<label>]"``; or weights of a linear combination of coefficients
-            and true effects, ``{"theta[Smith]": 1, "theta[Jones]": -1}``. Of a three-level model ``"tau"`` is the
-            standard deviation of all true effects together, and there are ``"tau[<term>]"`` and ``"icc"``, the share
-            of tau2 that lies between groups.
-        scale : {"z", "r"}, optional
-            ``"r"`` for correlations: tanh of a mean or true effect.
-
-        Returns
-        -------
-        Marginal
-            With ``mean``, ``sd``, ``median``, ``interval()``, ``cdf(x)``, ``pdf(x)``, ``quantile(p)``, ``prob()``
-            and ``density()``, a table to draw.
-
-        Examples
-        --------
-        >>> import alliance_meta as am
-        >>> fit = am.BayesianModel(am.escalc(am.load_dataset("molloy2014"))).fit()
-        >>> print(fit.posterior("theta_new", scale="r"))
-        theta_new as r: median 0.1460 [-0.0768, 0.3646] (95 % equal-tailed)
-        """
-        return self._marginal(what, scale)
 
     def prior_sensitivity(
         self,

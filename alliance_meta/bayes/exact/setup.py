@@ -1,24 +1,31 @@
-"""From effects, moderators and priors to the integrals that have to be solved."""
+"""From effects, moderators and priors to the integrals that have to be solved, and what a reader must know of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from alliance_meta._typing import Array
-from alliance_meta.bayes.priors import BETA_SD
-from alliance_meta.bayes.priors.effect import Normal
-from alliance_meta.bayes.priors.prior import EffectPrior, Prior, TauPrior
-from alliance_meta.core.bayes.normal import prepare
-from alliance_meta.core.bayes.scale import HeavyPrior
-from alliance_meta.core.bayes.two_level import ExactProblem, TauDensity
+from alliance_meta._typing import Array, Mask
+from alliance_meta.bayes.priors import BETA_SD, MU, TAU
+from alliance_meta.bayes.priors.prior import EffectPrior, Normal, Prior, TauPrior
+from alliance_meta.core.bayes.integration import TauDensity
+from alliance_meta.core.bayes.scale import TPrior
+from alliance_meta.core.bayes.two_level import (
+    ExactPosterior,
+    ExactProblem,
+    conditional,
+    log_likelihood,
+    prepare,
+)
 from alliance_meta.design import INTERCEPT, Design
+from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import DesignError, InputError
-from alliance_meta.notes import NotApplicable, did_you_mean
+from alliance_meta.errors import ConvergenceWarning, DesignError, InputError
+from alliance_meta.notes import NotApplicable, Note, did_you_mean, warn_note
+from alliance_meta.tables.format import brief
 
 # Quantiles of the prior of tau that show where its mass is.
 MARKS = (1e-6, 0.5, 1.0 - 1e-6)
@@ -176,17 +183,17 @@ def exact_problem(effects: EffectSizes, design: Design, priors: PriorSet) -> Exa
     InputError
         The posterior is improper.
     """
-    _check_heavy(priors)
+    _check_t(priors)
     mean, precision = gaussians(priors, "the exact integration takes normal, flat, t and Cauchy priors", heavy=True)
-    heavy = next((HeavyPrior(j, *one.heavy) for j, one in enumerate(priors.coefficients) if one.heavy), None)
+    heavy = next((TPrior(j, *one.student) for j, one in enumerate(priors.coefficients) if one.student), None)
     model = prepare(effects.yi, effects.vi, design.X @ coordinates(design), mean, precision)
-    tau = priors.tau.given(effects.vi)
+    tau = priors.tau
     return _checked(ExactProblem(model, tau_density(tau), heavy), tau)
 
 
 def gaussians(priors: Priors, refused: str, *, heavy: bool = False) -> tuple[Array, Array]:
     """Return mean and precision of normal and flat priors, (p,) each; others are `refused`, or have 0."""
-    found = [(0.0, 0.0) if heavy and one.heavy else one.gaussian for one in priors.coefficients]
+    found = [(0.0, 0.0) if heavy and one.student else one.gaussian for one in priors.coefficients]
     for name, one, pair in zip(priors.names, priors.coefficients, found, strict=True):
         if pair is None:
             raise InputError(f"the prior of {name}, {one}: {refused}")
@@ -194,9 +201,9 @@ def gaussians(priors: Priors, refused: str, *, heavy: bool = False) -> tuple[Arr
     return mean, precision
 
 
-def _check_heavy(priors: PriorSet) -> None:
+def _check_t(priors: PriorSet) -> None:
     pairs = zip(priors.names, priors.coefficients, strict=True)
-    heavy = [name for name, prior in pairs if prior.heavy]
+    heavy = [name for name, prior in pairs if prior.student]
     if len(heavy) > 1:
         raise InputError(
             f"{' and '.join(heavy)} have Student t or Cauchy priors; the exact integration takes one of these, "
@@ -232,3 +239,147 @@ def _improper(problem: ExactProblem, prior: TauPrior) -> str:
         f"improper: it does not integrate to 1. At least {needed} effects are needed, or a proper prior of tau such "
         "as HalfNormal(0.3)"
     )
+
+
+# Above this error bound not every printed digit can be trusted.
+WORST_ERROR = 1e-8
+
+
+FEW_FOR_TAU = 5
+
+
+# Data are in conflict with a normal prior that lies this many standard deviations away (p = .001) ...
+CONFLICT = 3.29
+
+
+# ... and with a prior of tau all but this much of which is left of or right of values e^3 times as likely.
+OUTSIDE = 1e-3
+
+
+FAR_MORE_LIKELY = 3.0
+
+
+# Values of tau at which the likelihood is looked at; where there are two, of each.
+LOOK, LOOK_TWICE = 64, 20
+
+
+def two_level_notes(effects: EffectSizes, priors: PriorSet, exact: ExactPosterior) -> list[Note]:
+    """Return the notes of a random-effects model or meta-regression."""
+    return [
+        *scale_notes(effects, priors.coefficients, priors.names, [priors.tau]),
+        *size_notes(effects.k),
+        *_conflict_notes(exact.problem, priors),
+        *error_notes(exact.error),
+        *dependence_notes(effects),
+    ]
+
+
+def scale_notes(
+    effects: EffectSizes, coefficients: Sequence[EffectPrior], names: Sequence[str], taus: Sequence[TauPrior]
+) -> list[Note]:
+    """Say so where default priors meet effects that are not correlations."""
+    of_mean = [prior for name, prior in zip(names, coefficients, strict=True) if name == "mu"]
+    default = [*(["mu_prior"] if MU in of_mean else []), *(["tau_prior"] if TAU in taus else [])]
+    if effects.measure in ("ZCOR", "COR", "UCOR") or not default:
+        return []
+    message = (
+        f"The default priors (mu: {MU}; tau: {TAU}) are meant for correlations; these effects are on another scale "
+        f"({effects.scale_label}). Choose {' and '.join(default)}."
+    )
+    return [Note("prior-scale", message)]
+
+
+def size_notes(k: int) -> list[Note]:
+    """Say that few effects leave tau to its prior."""
+    if k >= FEW_FOR_TAU:
+        return []
+    says = "says nothing" if k == 1 else "say little"
+    message = (
+        f"k = {k}: {'one effect' if k == 1 else 'so few effects'} {says} about tau, whose posterior rests on its "
+        "prior; prior_sensitivity() shows what other priors give."
+    )
+    return [Note("prior-bound", message)]
+
+
+def error_notes(error: float) -> list[Note]:
+    """Say so where the integrals are not accurate."""
+    if not error > WORST_ERROR:
+        return []
+    message = (
+        f"The integrals are only accurate to about {brief(error, 1)}; do not rely on more digits than that. "
+        "Look for an extreme variance or an extreme prior."
+    )
+    return [warn_note("not-converged", message, ConvergenceWarning, stacklevel=5)]
+
+
+def _conflict_notes(problem: ExactProblem, priors: PriorSet) -> list[Note]:
+    """Say where the data by themselves lie far out in the prior."""
+    model = problem.model
+    given = conditional(model, np.array([np.sqrt(model.tau2)]))
+    surprise = distance_from_prior(given.mean[0], given.root[0], model.mean, model.precision)
+    parts = far_out(surprise, priors.names, priors.coefficients)
+    if _tau_conflict(problem, priors.tau):
+        parts.append(f"tau (prior {priors.tau})")
+    return conflict_note(parts)
+
+
+def conflict_note(parts: list[str]) -> list[Note]:
+    """Say which parameters data and prior disagree about."""
+    if not parts:
+        return []
+    message = (
+        f"Data and prior disagree about {' and '.join(parts)}: the posterior is a compromise that neither supports. "
+        "Reconsider the prior, or take one with a heavy tail, such as Cauchy or HalfCauchy, which gives way."
+    )
+    return [Note("prior-conflict", message)]
+
+
+def far_out(surprise: Array, names: Sequence[str], priors: Sequence[EffectPrior]) -> list[str]:
+    """Return the coefficients with their priors that lie far from what the data say by themselves."""
+    return [f"{names[j]} (prior {priors[j]})" for j in np.flatnonzero(surprise > CONFLICT).tolist()]
+
+
+def distance_from_prior(mean: Array, root: Array, prior_mean: Array, precision: Array) -> Array:
+    """Return how many standard deviations of the prior predictive lie between data and a normal prior, (p,).
+
+    Mean and root are those of the posterior at a tau that the data by themselves suggest, so that a conflict cannot
+    hide in tau; 0 for priors that are not normal.
+    """
+    posterior = 1.0 / (root**2).sum(axis=0)
+    data = posterior - precision
+    tells = (precision > 0) & (data > 1e-9 * posterior)
+    data = np.where(tells, data, 1.0)
+    prior = np.where(tells, precision, 1.0)
+    own = (posterior * mean - precision * prior_mean) / data
+    return np.where(tells, np.abs(own - prior_mean) / np.sqrt(1.0 / data + 1.0 / prior), 0.0)
+
+
+def _tau_conflict(problem: ExactProblem, prior: TauPrior) -> bool:
+    """Return whether the likelihood of tau is far higher outside what the prior allows than inside."""
+    v = problem.model.v
+    sizes = np.sqrt([v.min(), v.max(), np.ptp(problem.model.y) ** 2])
+    around = np.geomspace(1e-2 * sizes[0], 1e2 * sizes.max(), LOOK)
+    ends = prior_limits(prior)
+    if ends is None:
+        return False
+    tau = np.append(around, np.minimum(ends, 1e3 * around[-1]))
+    return far_more_likely(tau, log_likelihood(problem, tau), ends)
+
+
+def prior_limits(prior: TauPrior) -> Array | None:
+    """Return the values between which practically all of the prior lies; None for an improper one.
+
+    What lies below all of them is outside only where the density is low there: a flat prior pulls nowhere, however
+    little of it is left of the values that the data suggest.
+    """
+    if not prior.proper:
+        return None
+    lower, upper = prior.quantile([OUTSIDE, 1.0 - OUTSIDE])
+    near, middle = prior.logpdf([0.5 * lower, prior.quantile(0.5)])
+    return np.array([lower if middle - near > FAR_MORE_LIKELY else 0.0, upper])
+
+
+def far_more_likely(tau: Array, loglik: Array, ends: Array) -> bool:
+    """Return whether a deviation outside of the ends is far more likely than any inside."""
+    inside: Mask = (tau >= ends[0]) & (tau <= ends[1])
+    return bool(inside.any() and (~inside).any() and loglik[~inside].max() - loglik[inside].max() > FAR_MORE_LIKELY)

@@ -17,20 +17,20 @@ between .03 and .61; the taus themselves are spread a little less far upwards. I
 
 from __future__ import annotations
 
-from alliance_meta.bayes.priors.effect import Cauchy, Flat, Normal, StudentT
-from alliance_meta.bayes.priors.names import BergerDeely, DuMouchel, Jeffreys, Shrinkage, parse
-from alliance_meta.bayes.priors.prior import EffectPrior, Prior, TauPrior
-from alliance_meta.bayes.priors.tau import (
-    Exponential,
-    Gamma,
+from alliance_meta.bayes.priors.names import parse
+from alliance_meta.bayes.priors.prior import (
+    Cauchy,
+    EffectPrior,
+    Flat,
     HalfCauchy,
     HalfNormal,
     HalfT,
-    InverseGamma,
-    LogNormal,
-    Lomax,
-    Uniform,
+    Normal,
+    Prior,
+    StudentT,
+    TauPrior,
 )
+from alliance_meta.bayes.priors.tau import Exponential, Gamma, InverseGamma, LogNormal, Lomax, Uniform
 
 MU = Normal(0.0, 0.5)
 TAU = HalfNormal(0.3)
@@ -39,33 +39,10 @@ TAU_FOUND = LogNormal(-2.0, 0.77)
 BETA_SD = 0.25
 
 __all__ = [
-    "BETA_SD",
-    "MU",
-    "TAU",
-    "TAU_FOUND",
-    "BergerDeely",
-    "Cauchy",
-    "DuMouchel",
-    "EffectPrior",
-    "Exponential",
-    "Flat",
-    "Gamma",
-    "HalfCauchy",
-    "HalfNormal",
-    "HalfT",
-    "InverseGamma",
-    "Jeffreys",
-    "LogNormal",
-    "Lomax",
-    "Normal",
-    "Prior",
-    "Shrinkage",
-    "StudentT",
-    "TauPrior",
-    "Uniform",
-    "parse",
-    "sensitivity_set",
-]
+    "BETA_SD", "MU", "TAU", "TAU_FOUND", "Cauchy", "EffectPrior", "Exponential", "Flat", "Gamma", "HalfCauchy",
+    "HalfNormal", "HalfT", "InverseGamma", "LogNormal", "Lomax", "Normal", "Prior", "StudentT", "TauPrior", "Uniform",
+    "parse", "sensitivity_set",
+]  # fmt: skip
 
 
 def sensitivity_set() -> tuple[TauPrior, ...]:

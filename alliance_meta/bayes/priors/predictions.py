@@ -17,12 +17,12 @@ from alliance_meta.bayes.exact.setup import check_kind, coordinates, tau_density
 from alliance_meta.bayes.marginals import TANH, Marginal, MixtureMarginal, TransformedMarginal
 from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
-from alliance_meta.core.bayes.mixture import mixture
-from alliance_meta.core.bayes.predictive import few_nodes, heavy_parts, spread_mixture, tau_nodes
-from alliance_meta.core.bayes.scale import HeavyPrior
+from alliance_meta.core.bayes.integration import mixture
+from alliance_meta.core.bayes.predictive import few_nodes, spread_mixture, t_parts, tau_nodes
+from alliance_meta.core.bayes.scale import TPrior
 from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
-from alliance_meta.notes import check_level, check_option
+from alliance_meta.notes import NotApplicable, check_level, check_option
 from alliance_meta.result import Result
 from alliance_meta.results.fit import columns_of
 from alliance_meta.tables.document import Document
@@ -30,6 +30,9 @@ from alliance_meta.tables.format import fixed, level_text
 
 # Weight, mean and standard deviation of normals, (n,) each.
 Parts = tuple[Array, Array, Array]
+OUT_OF_REACH = "infinite or out of reach: the tail of the prior is too heavy"
+# A moment that the nodes have to fewer digits is not given.
+CLOSE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +54,19 @@ class TauPriorMarginal(Marginal):
 
     def _has(self, order: int) -> bool:
         return self.prior.tail - order > 1.0
+
+    def _expect(self, order: int) -> float:
+        found = self.prior.mean_sd()[order - 1]
+        return found if self._has(order) and np.isfinite(found) else NotApplicable(OUT_OF_REACH)
+
+    @property
+    def has_square(self) -> bool:
+        """Whether the nodes have the mean of tau^2; the tail may hold most of it, and lie beyond them."""
+        tau, weight = self.nodes
+        mean, sd = self.prior.mean_sd()
+        # Beside the mean, which may be too large to be squared.
+        exact = 1.0 + (sd / mean) ** 2
+        return bool(abs(weight @ (tau / mean) ** 2 - exact) <= CLOSE * exact < np.inf)
 
     @cached_property
     def nodes(self) -> tuple[Array, Array]:
@@ -85,11 +101,11 @@ def effect_parts(priors: Sequence[EffectPrior], c: Array) -> Parts | None:
         if prior.gaussian is not None:
             centre, precision = prior.gaussian
             mean, variance = mean + weight * centre, variance + weight**2 / precision
-    heavy = [(prior.heavy, weight) for prior, weight in used if prior.heavy is not None]
+    heavy = [(prior.student, weight) for prior, weight in used if prior.student is not None]
     if not heavy:
         return np.ones(1), np.array([mean]), np.array([np.sqrt(variance)])
     parameters, weight = heavy[0]
-    share, middle, sd = heavy_parts(HeavyPrior(0, *parameters))
+    share, middle, sd = t_parts(TPrior(0, *parameters))
     return share, mean + weight * middle, np.sqrt(variance + (weight * sd) ** 2)
 
 
@@ -114,20 +130,22 @@ def new_prior(
     c: Array,
     nodes: tuple[Array, Array],
     *,
-    tail: float,
+    taus: Sequence[TauPriorMarginal],
     variance: float = 0.0,
 ) -> MixtureMarginal | None:
     """Return the prior of the true effect of a study, or of its result with a sampling error of some variance.
 
-    `nodes` are values of tau with their weights, `tail` is the a of its tail tau^-a.
+    `nodes` are values of tau, or of the total of several, with their weights.
     """
     parts = effect_parts(priors, c)
     if parts is None:
         return None
     if len(parts[0]) > 1:
         nodes = few_nodes(*nodes)
-    moments = min(lightest_tail(priors, c), tail - 1.0)
-    return MixtureMarginal(name, spread_mixture(parts, *nodes, variance=variance), moments > 1, moments > 2)
+    tail = lightest_tail(priors, c)
+    has_mean, has_sd = all(one._has(1) for one in taus), all(one.has_square for one in taus)
+    made = spread_mixture(parts, *nodes, variance=variance)
+    return MixtureMarginal(name, made, tail > 1 and has_mean, tail > 2 and has_sd)
 
 
 def need_proper(prior: EffectPrior | TauPrior) -> None:
@@ -157,12 +175,11 @@ def prior_of(fit: Quantities, what: str) -> Marginal | None:
     if not all(prior.proper for prior in priors.taus):
         return None
     parts = [TauPriorMarginal(name, prior) for name, prior in zip(priors.tau_names, priors.taus, strict=True)]
-    tail = min(prior.tail for prior in priors.taus)
     if len(parts) == 1:
-        return new_prior(what, priors.coefficients, c, parts[0].nodes, tail=tail)
+        return new_prior(what, priors.coefficients, c, parts[0].nodes, taus=parts)
     (first, own), (second, other) = (few_nodes(*one.nodes) for one in parts)
     nodes = np.hypot(first[:, None], second).ravel(), (own[:, None] * other).ravel()
-    return new_prior(what, priors.coefficients, c, nodes, tail=tail)
+    return new_prior(what, priors.coefficients, c, nodes, taus=parts)
 
 
 PriorScale = Literal["r", "z"]
@@ -274,11 +291,11 @@ class PriorPredictive(Result):
         priors, c = (self.mu_prior,), np.ones(1)
         found: dict[str, Marginal | None] = {
             "mu": mean_prior("mu", priors, c),
-            "theta_new": new_prior("theta_new", priors, c, tau.nodes, tail=self.tau_prior.tail),
+            "theta_new": new_prior("theta_new", priors, c, tau.nodes, taus=[tau]),
         }
         if self.n is not None:
             error = 1.0 / (self.n - 3.0)
-            found["yi"] = new_prior("yi", priors, c, tau.nodes, tail=self.tau_prior.tail, variance=error)
+            found["yi"] = new_prior("yi", priors, c, tau.nodes, taus=[tau], variance=error)
         made: dict[str, Marginal] = {}
         for name, one in found.items():
             assert one is not None
@@ -304,8 +321,7 @@ def prior_predictive(
     mu_prior : EffectPrior
         Of the mean effect.
     tau_prior : TauPrior
-        Of the standard deviation between studies. One that depends on the sampling variances must hold them:
-        ``priors.DuMouchel(vi)``.
+        Of the standard deviation between studies.
     n : int, optional
         Number of people, at least 4, for the observed correlation.
     level : float
@@ -352,7 +368,6 @@ def prior_predictive(
     check_option("scale", scale, PriorScale)
     if n is not None and not (isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= FEWEST_PEOPLE):
         raise InputError(f"n={n!r}: Fisher's z needs a whole number of at least {FEWEST_PEOPLE} people")
-    tau_prior.quantile(0.5)
     return PriorPredictive(mu_prior, tau_prior, None if n is None else int(n), level, scale)
 
 

@@ -1,4 +1,4 @@
-"""Priors of tau, the standard deviation between studies, that do not depend on the data."""
+"""Further priors of tau, the standard deviation between studies."""
 
 from __future__ import annotations
 
@@ -10,15 +10,10 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import Array
-from alliance_meta.bayes.priors.prior import TauPrior
-from alliance_meta.core.bayes.mixture import LOG_ROOT_2PI
-from alliance_meta.core.bayes.scale import stirling_error, t_constant
+from alliance_meta.bayes.priors.prior import TauPrior, inside
+from alliance_meta.core.bayes.integration import LOG_ROOT_2PI
+from alliance_meta.core.bayes.scale import stirling_error
 from alliance_meta.errors import InputError
-
-
-def _inside(x: Array, value: Array) -> Array:
-    """Return the log density where tau >= 0, minus infinity elsewhere."""
-    return np.where(x >= 0, value, -np.inf)
 
 
 class _Scaled(TauPrior):
@@ -30,140 +25,6 @@ class _Scaled(TauPrior):
     def rate(self) -> float:
         """The inverse of the scale."""
         return 1.0 / self.scale
-
-
-@dataclass(frozen=True)
-class HalfNormal(TauPrior):
-    """Half-normal prior of tau: the positive half of a normal distribution around 0.
-
-    Its median is .67 scale, its mean .80 scale, and 95 % lie below 1.96 scale.
-
-    Parameters
-    ----------
-    scale : float
-        Positive, in the unit of the effects.
-
-    Examples
-    --------
-    >>> from alliance_meta import priors
-    >>> print(priors.HalfNormal(0.3), priors.HalfNormal(0.3).quantile([0.5, 0.95]).round(2).tolist())
-    half-normal(0.3) [0.2, 0.59]
-    """
-
-    scale: float
-
-    label: ClassVar[str] = "half-normal"
-    positive: ClassVar[tuple[str, ...]] = ("scale",)
-    spellings: ClassVar[Mapping[str, str]] = {
-        "bayesmeta": "function(t) dhalfnormal(t, scale={0.scale:.15g})",
-        "brms": "normal(0, {0.scale:.15g})",
-        "RoBMA": 'prior("normal", list(mean=0, sd={0.scale:.15g}), truncation=list(0, Inf))',
-    }
-    pymc = "HalfNormal", {"sigma": "scale"}
-
-    @property
-    def tail(self) -> float:
-        """Faster than any power."""
-        return np.inf
-
-    def _logpdf(self, x: Array) -> Array:
-        return _inside(x, 0.5 * np.log(2.0 / np.pi) - np.log(self.scale) - 0.5 * (x / self.scale) ** 2)
-
-    def _cdf(self, x: Array) -> Array:
-        return special.erf(np.maximum(x, 0.0) / (self.scale * np.sqrt(2.0)))
-
-    def _quantile(self, p: Array) -> Array:
-        return self.scale * np.sqrt(2.0) * special.erfinv(p)
-
-
-@dataclass(frozen=True)
-class HalfT(TauPrior):
-    """Half-t prior of tau: between the half-Cauchy (1 degree of freedom) and the half-normal (infinitely many).
-
-    Parameters
-    ----------
-    df, scale : float
-        Positive.
-
-    Examples
-    --------
-    >>> from alliance_meta import priors
-    >>> print(priors.HalfT(4, 0.3))
-    half-t(4, 0.3)
-    """
-
-    df: float
-    scale: float
-
-    label: ClassVar[str] = "half-t"
-    positive: ClassVar[tuple[str, ...]] = ("df", "scale")
-    spellings: ClassVar[Mapping[str, str]] = {
-        "bayesmeta": "function(t) dhalft(t, df={0.df:.15g}, scale={0.scale:.15g})",
-        "brms": "student_t({0.df:.15g}, 0, {0.scale:.15g})",
-        "RoBMA": 'prior("t", list(location=0, scale={0.scale:.15g}, df={0.df:.15g}), truncation=list(0, Inf))',
-    }
-    pymc = "HalfStudentT", {"nu": "df", "sigma": "scale"}
-
-    @property
-    def tail(self) -> float:
-        """One more than the degrees of freedom."""
-        return self.df + 1.0
-
-    def _logpdf(self, x: Array) -> Array:
-        log_kernel = np.log1p((x / self.scale) ** 2 / self.df)
-        return _inside(x, np.log(2.0 / self.scale) + t_constant(self.df) - 0.5 * (self.df + 1.0) * log_kernel)
-
-    def _cdf(self, x: Array) -> Array:
-        # The square of a t variable over its sum with df has a beta distribution.
-        z2 = np.minimum((np.maximum(x, 0.0) / self.scale) ** 2, 1e300)
-        return special.betainc(0.5, 0.5 * self.df, z2 / (self.df + z2))
-
-    def _quantile(self, p: Array) -> Array:
-        low = special.betaincinv(0.5, 0.5 * self.df, np.minimum(p, 0.5))
-        high = special.betaincinv(0.5 * self.df, 0.5, np.minimum(1.0 - p, 0.5))
-        return self.scale * np.sqrt(self.df * np.where(p <= 0.5, low / (1.0 - low), (1.0 - high) / high))
-
-
-@dataclass(frozen=True)
-class HalfCauchy(TauPrior):
-    """Half-Cauchy prior of tau: half of it lies below the scale, and very large values stay possible.
-
-    Parameters
-    ----------
-    scale : float
-        Positive; the median.
-
-    Examples
-    --------
-    >>> from alliance_meta import priors
-    >>> priors.HalfCauchy(0.3).quantile([0.5, 0.95]).round(2).tolist()
-    [0.3, 3.81]
-    """
-
-    scale: float
-
-    label: ClassVar[str] = "half-Cauchy"
-    positive: ClassVar[tuple[str, ...]] = ("scale",)
-    spellings: ClassVar[Mapping[str, str]] = {
-        "bayesmeta": "function(t) dhalfcauchy(t, scale={0.scale:.15g})",
-        "brms": "cauchy(0, {0.scale:.15g})",
-        "RoBMA": 'prior("cauchy", list(location=0, scale={0.scale:.15g}), truncation=list(0, Inf))',
-    }
-    pymc = "HalfCauchy", {"beta": "scale"}
-
-    @property
-    def tail(self) -> float:
-        """Quadratic: it has no mean."""
-        return 2.0
-
-    def _logpdf(self, x: Array) -> Array:
-        return _inside(x, np.log(2.0 / (np.pi * self.scale)) - np.log1p((x / self.scale) ** 2))
-
-    def _cdf(self, x: Array) -> Array:
-        return 2.0 / np.pi * np.arctan(np.maximum(x, 0.0) / self.scale)
-
-    def _quantile(self, p: Array) -> Array:
-        return np.where(p < 1, self.scale * np.tan(0.5 * np.pi * p), np.inf)
 
 
 @dataclass(frozen=True)
@@ -192,14 +53,13 @@ class Exponential(_Scaled):
         "RoBMA": 'prior("exp", list(rate={0.rate:.15g}))',
     }
     pymc = "Exponential", {"scale": "scale"}
+    tail = np.inf
 
-    @property
-    def tail(self) -> float:
-        """Faster than any power."""
-        return np.inf
+    def _mean_sd(self) -> tuple[Any, Any]:
+        return self.scale, self.scale
 
     def _logpdf(self, x: Array) -> Array:
-        return _inside(x, -np.log(self.scale) - x / self.scale)
+        return inside(x, -np.log(self.scale) - x / self.scale)
 
     def _cdf(self, x: Array) -> Array:
         return -np.expm1(-np.maximum(x, 0.0) / self.scale)
@@ -240,8 +100,13 @@ class Lomax(TauPrior):
         """One more than the shape."""
         return self.shape + 1.0
 
+    def _mean_sd(self) -> tuple[Any, Any]:
+        a = np.float64(self.shape)
+        mean = self.scale / (a - 1.0)
+        return mean, mean * np.sqrt(a / (a - 2.0))
+
     def _logpdf(self, x: Array) -> Array:
-        return _inside(x, np.log(self.shape / self.scale) - (self.shape + 1.0) * np.log1p(x / self.scale))
+        return inside(x, np.log(self.shape / self.scale) - (self.shape + 1.0) * np.log1p(x / self.scale))
 
     def _cdf(self, x: Array) -> Array:
         return -np.expm1(-self.shape * np.log1p(np.maximum(x, 0.0) / self.scale))
@@ -287,6 +152,11 @@ class InverseGamma(TauPrior):
         """One more than the shape."""
         return self.shape + 1.0
 
+    def _mean_sd(self) -> tuple[Any, Any]:
+        a = np.float64(self.shape)
+        mean = self.scale / (a - 1.0)
+        return mean, mean / np.sqrt(a - 2.0)
+
     def _logpdf(self, x: Array) -> Array:
         a = self.shape
         ratio = np.minimum(self.scale / (a * x), 1e300)
@@ -331,18 +201,17 @@ class Gamma(_Scaled):
         "RoBMA": 'prior("gamma", list(shape={0.shape:.15g}, rate={0.rate:.15g}))',
     }
     pymc = "Gamma", {"alpha": "shape", "beta": "rate"}
+    tail = np.inf
 
-    @property
-    def tail(self) -> float:
-        """Faster than any power."""
-        return np.inf
+    def _mean_sd(self) -> tuple[Any, Any]:
+        return self.shape * self.scale, np.sqrt(self.shape) * self.scale
 
     def _logpdf(self, x: Array) -> Array:
         # Beside the mean, so that a large shape costs no digits.
         a = self.shape
         ratio = np.maximum(x, 0.0) / (a * self.scale)
         constant = -LOG_ROOT_2PI - stirling_error(a) - np.log(self.scale) - 0.5 * np.log(a)
-        return _inside(x, constant + special.xlogy(a - 1.0, ratio) - a * (ratio - 1.0))
+        return inside(x, constant + special.xlogy(a - 1.0, ratio) - a * (ratio - 1.0))
 
     def _cdf(self, x: Array) -> Array:
         return special.gammainc(self.shape, np.maximum(x, 0.0) / self.scale)
@@ -378,11 +247,11 @@ class LogNormal(TauPrior):
         "RoBMA": 'prior("lognormal", list(meanlog={0.mean:.15g}, sdlog={0.sd:.15g}))',
     }
     pymc = "LogNormal", {"mu": "mean", "sigma": "sd"}
+    tail = np.inf
 
-    @property
-    def tail(self) -> float:
-        """Faster than any power."""
-        return np.inf
+    def _mean_sd(self) -> tuple[Any, Any]:
+        mean = np.exp(self.mean + 0.5 * np.square(self.sd))
+        return mean, mean * np.sqrt(np.expm1(np.square(self.sd)))
 
     def _logpdf(self, x: Array) -> Array:
         log = np.log(np.where(x > 0, x, 1.0))
@@ -436,6 +305,9 @@ class Uniform(TauPrior):
     def tail(self) -> float:
         """No tail at all, or an endless one: 0."""
         return np.inf if self.proper else 0.0
+
+    def _mean_sd(self) -> tuple[Any, Any]:
+        return 0.5 * self.upper, self.upper / np.sqrt(12.0)
 
     def _logpdf(self, x: Array) -> Array:
         height = -np.log(self.upper) if self.proper else 0.0

@@ -34,7 +34,6 @@ from alliance_meta.bayes.pymc.parts import (
     add_taus,
     choose,
     for_other_data,
-    named_priors,
     notes_of,
     priors_by_name,
     random_variable,
@@ -80,16 +79,12 @@ def multilevel(
         From `escalc` or `EffectSizes.from_arrays`.
     V : SamplingCovariance or array-like of shape (k, k), optional
         From `impute_V`. Without it sampling errors are taken as independent.
-    mods : str
-        Right-hand side of a formula over the moderators, ``"1"`` for none.
     random : str or sequence of str
         Levels, each within another, as in `MultilevelModel`: ``"study_id/es_id"``, ``"country/study_id/es_id"``.
         ``"es_id"`` are the effects.
-    mu_prior : EffectPrior
-        Of the mean effect; with moderators, of the mean effect at their average.
     tau_prior : TauPrior or mapping of str to TauPrior
         Of the standard deviation of each level, or one for each by name.
-    beta_prior : EffectPrior or mapping of str to EffectPrior, optional
+    mods, mu_prior, beta_prior
         As in `normal_normal`.
 
     Returns
@@ -162,21 +157,13 @@ def crossed(
 
     Parameters
     ----------
-    effects : EffectSizes
-        From `escalc` or `EffectSizes.from_arrays`.
-    V : SamplingCovariance or array-like of shape (k, k), optional
-        From `impute_V`; its blocks lie within studies.
-    mods : str
-        Right-hand side of a formula over the moderators, ``"1"`` for none.
+    effects, V, mods
+        As in `multilevel`; blocks of V lie within studies.
     random : sequence of str
         Factors, as in `MultilevelModel`. Name the clusters first: what fits into one line of levels with them is
         integrated out; the effects of the other factors, which should have few levels, are drawn.
-    mu_prior : EffectPrior
-        Of the mean effect; with moderators, of the mean effect at their average.
-    tau_prior : TauPrior or mapping of str to TauPrior
-        Of the standard deviation of each factor, or one for each by name.
-    beta_prior : EffectPrior or mapping of str to EffectPrior, optional
-        As in `normal_normal`.
+    mu_prior, tau_prior, beta_prior
+        As in `multilevel`, with a standard deviation of each factor.
 
     Returns
     -------
@@ -310,12 +297,13 @@ def _recipe(
         model=plan.model,
         effects=effects,
         design=design,
-        priors=named_priors(priors, "tau", terms.names, taus),
+        priors=dict(zip(priors.names, priors.coefficients, strict=True))
+        | {f"tau[{name}]": prior for name, prior in zip(terms.names, taus, strict=True)},
         words=_words(terms, plan.V),
         scatter=scatter if terms.across else _AllLevels(()),
         log_likelihood=log_likelihood,
         units=terms.units,
-        rebuilt=for_other_data(design, again, data=arrays),
+        rebuilt=for_other_data(design, again, arrays),
         notes=merge_notes(notes_of(effects, design, priors, dependent=True), V_notes, terms.notes(effects.k)),
         target_accept=CAREFUL if terms.drawn else None,
     )

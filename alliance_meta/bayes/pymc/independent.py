@@ -1,32 +1,38 @@
-"""The random-effects model of `BayesianModel`, written in PyMC."""
+"""Models of independent effects with one spread of true effects, written in PyMC: normal, t, and around a curve."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import ndtr
+import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import load
-from alliance_meta.bayes.exact.setup import PriorSet
-from alliance_meta.bayes.priors import MU, TAU
-from alliance_meta.bayes.priors.effect import LOG_2PI
-from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
+from alliance_meta.bayes.exact.setup import check_kind
+from alliance_meta.bayes.priors import BETA_SD, MU, TAU, Gamma, HalfNormal
+from alliance_meta.bayes.priors.prior import LOG_2PI, EffectPrior, Prior, TauPrior
 from alliance_meta.bayes.pymc.parts import (
     BetaPrior,
     add_data,
     add_mean,
     choose,
-    for_other_data,
-    notes_of,
-    printed_priors,
+    independent_recipe,
+    normal_effects,
+    prepared,
     random_variable,
+    results,
     take_part,
 )
-from alliance_meta.bayes.pymc.recipe import Draws, Recipe, normal_scatter
+from alliance_meta.bayes.pymc.recipe import Draws, NormalScatter
+from alliance_meta.core.distributions import FARTHEST, LEFT, NODES, RIGHT, cdf, log_density
+from alliance_meta.core.smooth_basis import SmoothBasis, smooth_basis
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
+from alliance_meta.errors import DesignError, InputError
+from alliance_meta.notes import Note
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -105,8 +111,7 @@ def normal_normal(
     >>> [parameter.name for parameter in model.free_RVs]
     ['mu', 'tau']
     """
-    effects, design = take_part(effects, mods, who="normal_normal")
-    priors = choose(effects, design, mu_prior=mu_prior, tau_prior=tau_prior, beta_prior=beta_prior)
+    effects, design, priors = prepared(effects, mods, mu_prior, tau_prior, beta_prior, who="normal_normal")
     pm = load("pymc")
     with pm.Model(coords={"study": list(effects.slab)}) as model:
         yi, vi = add_data(effects)
@@ -114,46 +119,326 @@ def normal_normal(
         tau = random_variable("tau", priors.tau)
         pm.Normal("y", mean, pm.math.sqrt(vi + tau**2), observed=yi, dims="study")
 
-    model.recipe = _recipe(effects, design, priors)
+    model.recipe = independent_recipe(
+        effects,
+        design,
+        priors,
+        **normal_effects(one_tau),
+        model="normal_normal",
+        words="the true effects of studies follow a normal distribution",
+        scatter=NormalScatter(("tau",)),
+        own=lambda some: {"target_accept": CAREFUL, "draws": MORE} if some.k < FEW else {},
+    )
     return model
 
 
-def _recipe(effects: EffectSizes, design: Design, priors: PriorSet) -> Recipe:
-    def log_likelihood(draws: Draws) -> Array:
-        return normal_logpdf(effects.yi - recipe.fitted(draws), effects.vi + draws["tau"][:, None] ** 2)
+def one_tau(draws: Draws, effects: EffectSizes) -> Array:
+    """Return the standard deviation of true effects, (S, 1), the same for all."""
+    return draws["tau"][:, None]
 
-    def cdf(draws: Draws) -> Array:
-        return ndtr((effects.yi - recipe.fitted(draws)) / np.sqrt(effects.vi + draws["tau"][:, None] ** 2))
 
-    def true_effects(draws: Draws, rng: np.random.Generator) -> Array:
-        return shrunken(effects, recipe.fitted(draws), draws["tau"][:, None], rng)
+NU = Gamma(2.0, 10.0)
+# Below this many studies the data cannot tell one outlier from heavy tails.
+FEW_FOR_NU = 10
 
-    few = effects.k < FEW
-    recipe = Recipe(
-        model="normal_normal",
-        effects=effects,
-        design=design,
-        priors=printed_priors(priors),
-        words="the true effects of studies follow a normal distribution",
-        scatter=normal_scatter("tau"),
-        log_likelihood=log_likelihood,
-        units=tuple(effects.slab),
-        rebuilt=for_other_data(design, lambda other, coded: _recipe(other, coded, priors)),
-        notes=notes_of(effects, design, priors),
-        cdf=cdf,
-        true_effects=true_effects,
-        target_accept=CAREFUL if few else None,
-        draws=MORE if few else None,
+
+def t_effects(
+    effects: EffectSizes,
+    *,
+    mods: str = "1",
+    nu: TauPrior | float = NU,
+    mu_prior: EffectPrior = MU,
+    tau_prior: TauPrior = TAU,
+    beta_prior: BetaPrior = None,
+) -> pm.Model:
+    r"""Random-effects model whose true effects have heavier tails than a normal distribution: a t distribution.
+
+    Now and then a study lies far from all others. A normal distribution of true effects can only make room for it by
+    a larger tau, and lets it pull the mean. A t distribution expects a few such studies, and gives them less weight.
+
+    Parameters
+    ----------
+    effects : EffectSizes
+        From `escalc` or `EffectSizes.from_arrays`, k >= 1.
+    nu : TauPrior or float
+        Prior of the degrees of freedom, or a fixed number of them, 1 or more. Small: heavy tails; from about 30 on the
+        distribution is all but normal. By default ``Gamma(2, 10)``, with mean 20.
+    mu_prior : EffectPrior
+        Of the centre of the true effects; with moderators, of the centre at their average.
+    tau_prior : TauPrior
+        Of tau, the scale of true effects; proper.
+    mods, beta_prior
+        As in `normal_normal`.
+
+    Returns
+    -------
+    pymc.Model
+        Parameters ``mu``, ``tau``, ``nu`` unless it is fixed and, with moderators, ``beta`` and ``intrcpt``. The
+        studies' true effects are integrated out.
+
+    Raises
+    ------
+    InputError
+        `effects` are not EffectSizes; a prior is of the wrong kind or improper; a fixed `nu` below 1.
+    DesignError
+        An unknown moderator, one with a single level.
+
+    Warns
+    -----
+    DroppedRowsWarning, RedundantModeratorWarning
+        As in `normal_normal`.
+
+    See Also
+    --------
+    normal_normal : The limit of large `nu`.
+
+    Notes
+    -----
+    .. math:: y_i \sim N(\theta_i, v_i), \quad (\theta_i - x_i'\beta) / \tau \sim t_\nu
+
+    ``tau`` is the scale: the standard deviation of true effects is :math:`\tau \sqrt{\nu / (\nu - 2)}`, and infinite
+    for nu up to 2. The default prior of nu is that of Juárez & Steel (2010, J. Business & Economic Statistics 28,
+    52-66), in rates ``gamma(2, 0.1)``. A t distribution is a mixture of normals; the sum over its components takes 48
+    nodes, and the log density is then right to 1e-5 for nu >= 1. Few studies say little about nu. R: ``brm(yi | se(sei)
+    ~ 1 + (1 | gr(study_id, dist = "student")))``, where nu is at least 1.
+
+    Examples
+    --------
+    >>> import alliance_meta as am
+    >>> es = am.escalc(am.load_dataset("molloy2014"))
+    >>> [parameter.name for parameter in am.bayes.pymc.t_effects(es).free_RVs]
+    ['mu', 'tau', 'nu']
+    >>> [parameter.name for parameter in am.bayes.pymc.t_effects(es, nu=4).free_RVs]
+    ['mu', 'tau']
+    """
+    effects, design, priors = prepared(effects, mods, mu_prior, tau_prior, beta_prior, who="t_effects")
+    _check_nu(nu)
+    free = isinstance(nu, Prior)
+    pm = load("pymc")
+    with pm.Model(coords={"study": list(effects.slab)}) as model:
+        yi, vi = add_data(effects)
+        mean = add_mean(design, priors)
+        tau = random_variable("tau", priors.tau)
+        df = random_variable("nu", nu) if isinstance(nu, Prior) else np.float64(nu)
+        pm.CustomDist("y", mean, vi, tau, df, logp=_t_log_density, dist=_t_draw, observed=yi, dims="study")
+
+    def of(function: Callable[..., Array]) -> Callable[..., Array]:
+        """Return a function of deviations, variances, tau and nu as one of draws."""
+        return lambda draws, fitted, some: function(some.yi - fitted, some.vi, draws["tau"], _nu(draws, nu))
+
+    def scatter(draws: Draws, newdata: pd.DataFrame | None, rng: np.random.Generator) -> Array:
+        """Draw how far new effects lie from their mean."""
+        tau, m = draws["tau"], 1 if newdata is None else len(newdata)
+        return tau[:, None] * rng.standard_t(_nu(draws, nu)[:, None], (len(tau), m))
+
+    degrees = "degrees of freedom estimated" if free else f"{nu:g} degrees of freedom"
+    model.recipe = independent_recipe(
+        effects,
+        design,
+        priors,
+        model="t_effects",
+        printed={"nu": nu} if isinstance(nu, Prior) else {},
+        words=f"the true effects of studies follow a t distribution with {degrees}, so that outlying studies pull less",
+        scatter=scatter,
+        log_likelihood=of(log_density),
+        cdf=of(cdf),
+        own=lambda some: {"notes": _few_for_nu(some.k) if free else []},
     )
-    return recipe
+    return model
 
 
-def shrunken(effects: EffectSizes, fitted: Array, tau: Array, rng: np.random.Generator) -> Array:
-    """Draw true effects given their mean (S, k), their standard deviation (S, 1) or (S, k) and the results."""
-    own = tau**2 / (effects.vi + tau**2)
-    return fitted + own * (effects.yi - fitted) + np.sqrt(own * effects.vi) * rng.standard_normal(fitted.shape)
+def _check_nu(nu: Any) -> None:
+    if isinstance(nu, TauPrior):
+        return
+    number = isinstance(nu, int | float | np.number) and not isinstance(nu, bool)
+    if not number or not 1 <= nu < np.inf:
+        raise InputError(
+            f"nu={nu!r} must be a prior of positive values, such as am.priors.Gamma(2, 10), or a number of 1 or more; "
+            "without heavy tails take normal_normal"
+        )
 
 
-def normal_logpdf(deviation: Array, variance: Array) -> Array:
-    """Return the log density of a normal with mean 0."""
-    return -0.5 * (LOG_2PI + np.log(variance) + deviation**2 / variance)
+def _nu(draws: Draws, nu: TauPrior | float) -> Array:
+    return draws["nu"] if isinstance(nu, Prior) else np.full(len(draws["tau"]), float(nu))
+
+
+def _few_for_nu(k: int) -> list[Note]:
+    message = f"k = {k}: so few effects say little about nu, whose posterior rests on its prior."
+    return [Note("prior-bound", message)] if k < FEW_FOR_NU else []
+
+
+def _t_log_density(value: Any, mean: Any, v: Any, tau: Any, nu: Any) -> Any:
+    """Return the log density of results as a function of PyTensor's variables; as in `core.student_effects`."""
+    pt = load("pytensor.tensor")
+    half = 0.5 * nu
+    root = pt.sqrt(half)
+    low = -1.0 / (1.0 / FARTHEST + 1.0 / (LEFT[0] / half + LEFT[1] / root))
+    high = pt.log1p(RIGHT[0] / half + RIGHT[1] / root)
+    u = low + (high - low) * np.linspace(0.0, 1.0, NODES)
+    log = half * (u - pt.exp(u))
+    # At the top of the weights, u = 0, half * (u - exp(u)) is -half.
+    weight = log - pt.log(pt.exp(log + half).sum()) + half
+    total = v[:, None] + (tau**2 * pt.exp(-u))[None, :]
+    away = (value - mean)[:, None] if value.ndim else value - mean
+    each = weight[None, :] - 0.5 * (pt.log(total) + away**2 / total)
+    # What is taken out of the sum is put back, so that it has no slope.
+    top = load("pytensor.gradient").disconnected_grad(each.max(axis=1, keepdims=True))
+    return (top[:, 0] + pt.log(pt.exp(each - top).sum(axis=1))) - 0.5 * LOG_2PI
+
+
+def _t_draw(mean: Any, v: Any, tau: Any, nu: Any, size: Any) -> Any:
+    """Return results to be drawn, as variables of PyTensor."""
+    pm = load("pymc")
+    # One for each study, also where all have the same mean.
+    theta = pm.StudentT.dist(nu=nu, mu=mean + 0.0 * v, sigma=tau, size=size)
+    return pm.Normal.dist(theta, pm.math.sqrt(v), size=size)
+
+
+KNOTS = 6
+FEWEST_KNOTS = 4
+# Half of what the straight part may be by default: a curve has to be earned.
+TAU_SMOOTH = HalfNormal(BETA_SD / 2.0)
+# Where both tau and tau_smooth may be 0 the usual steps are a little too long.
+TARGET_ACCEPT = 0.97
+
+
+def smooth(
+    effects: EffectSizes,
+    *,
+    by: str,
+    mods: str = "1",
+    knots: int = KNOTS,
+    mu_prior: EffectPrior = MU,
+    tau_prior: TauPrior = TAU,
+    beta_prior: BetaPrior = None,
+    smooth_prior: TauPrior = TAU_SMOOTH,
+) -> pm.Model:
+    r"""Meta-regression in which the mean effect may follow a curve over time, or over any other numeric moderator.
+
+    Did effects grow and then level off? A straight line cannot say so, and a parabola says so too readily. Here the
+    mean effect is a straight line plus a smooth deviation from it. How large that deviation is, the data decide:
+    without evidence of a bend the curve is close to the line.
+
+    Parameters
+    ----------
+    effects : EffectSizes
+        From `escalc` or `EffectSizes.from_arrays`.
+    by : str
+        The numeric moderator of the curve, such as ``"year"``; at least 4 different values.
+    mods : str
+        Right-hand side of a formula over other moderators, ``"1"`` for none.
+    knots : int
+        Places where the curve may change its bend, at least 4; no more than there are different values. More cost time
+        and change little, because the deviation is penalised.
+    mu_prior : EffectPrior
+        Of the mean effect at the average of the moderators.
+    tau_prior : TauPrior
+        Of tau, the standard deviation of true effects around the curve; proper.
+    beta_prior : EffectPrior or mapping of str to EffectPrior, optional
+        As in `normal_normal`; the coefficient named `by` is the slope of the line.
+    smooth_prior : TauPrior
+        Of ``tau_smooth``, how far the curve strays from the line: the standard deviation of that deviation over the
+        studies, on the scale of the effects; proper. The default allows half of what the line is allowed to explain.
+
+    Returns
+    -------
+    pymc.Model
+        Parameters ``mu``, ``tau``, ``beta`` (one is the slope over `by`), ``intrcpt``, ``tau_smooth`` and ``z``, the
+        bends in units of ``tau_smooth``. ``.recipe.fitted(draws, newdata)`` gives the curve at new values.
+
+    Raises
+    ------
+    InputError
+        `by` is not numeric, is also in `mods`, or has fewer than 4 different values; fewer than 4 `knots`; `effects`
+        are not EffectSizes; a prior is of the wrong kind or improper.
+    DesignError
+        An unknown moderator, one with a single level; no intercept.
+
+    Warns
+    -----
+    DroppedRowsWarning, RedundantModeratorWarning
+        As in `RandomEffectsModel`; each also stands in the notes.
+
+    See Also
+    --------
+    normal_normal : With ``mods="year"`` the straight line, to which this model comes down when ``tau_smooth`` is 0.
+
+    Notes
+    -----
+    .. math:: y_i \sim N(x_i'\beta + \tau_{smooth} \sum_j g_j(t_i) z_j, v_i + \tau^2), \quad z_j \sim N(0, 1)
+
+    The :math:`g_j` span a natural cubic spline over `by` without its straight part: they are uncorrelated with `by`
+    over the studies, so that the slope is that of the straight line through the curve. Small ``tau_smooth`` means small
+    :math:`\int f''(t)^2 dt`. Beyond the values of the studies the curve goes on as a straight line, which rests on
+    the model alone. True effects are integrated out. R: ``brm(yi | se(sei, sigma = TRUE) ~ s(year, k = 6))``, with
+    another basis.
+
+    Examples
+    --------
+    >>> import alliance_meta as am
+    >>> es = am.escalc(am.load_dataset("molloy2014"))
+    >>> model = am.bayes.pymc.smooth(es, by="meanage")
+    >>> [parameter.name for parameter in model.free_RVs]
+    ['mu', 'beta', 'tau', 'tau_smooth', 'z']
+    """
+    effects, design, basis = _curve(effects, by, mods, knots)
+    priors = choose(effects, design, mu_prior=mu_prior, tau_prior=tau_prior, beta_prior=beta_prior)
+    check_kind(smooth_prior, TauPrior, "smooth_prior")
+    pm = load("pymc")
+    with pm.Model(coords={"study": list(effects.slab), "bend": [f"{by} {j + 1}" for j in range(basis.m)]}) as model:
+        yi, vi = add_data(effects)
+        line = add_mean(design, priors)
+        tau = random_variable("tau", priors.tau)
+        tau_smooth = random_variable("tau_smooth", smooth_prior)
+        z = pm.Normal("z", 0.0, 1.0, dims="bend")
+        G = pm.Data("G", basis.at(_values(effects, by)), dims=("study", "bend"))
+        curve = tau_smooth * (G * z).sum(axis=-1)
+        pm.Normal("y", line + curve, pm.math.sqrt(vi + tau**2), observed=yi, dims="study")
+
+    model.recipe = independent_recipe(
+        effects,
+        design,
+        priors,
+        **normal_effects(one_tau),
+        model="smooth",
+        printed={"tau_smooth": smooth_prior},
+        words=(
+            f"the mean effect follows a smooth curve over {by} (a straight line and a penalised natural cubic spline "
+            f"with {len(basis.knots)} knots), and the true effects of studies a normal distribution around it"
+        ),
+        scatter=NormalScatter(("tau",)),
+        arrays=lambda some: results(some) | {"G": basis.at(_values(some, by))},
+        shift=lambda draws, data: (
+            draws["tau_smooth"][:, None] * (draws["z"] @ basis.at(data[by].to_numpy(dtype=float)).T)
+        ),
+        curve=by,
+        target_accept=TARGET_ACCEPT,
+    )
+    return model
+
+
+def _curve(effects: EffectSizes, by: str, mods: str, knots: int) -> tuple[EffectSizes, Design, SmoothBasis]:
+    """Return the effects with every moderator, the design of the straight part and the bends."""
+    name = by if by.isidentifier() else f"`{by}`"
+    others = mods.strip().lstrip("~").strip()
+    if re.search(rf"(?<!\w){re.escape(by)}(?!\w)", others):
+        raise InputError(f"{by!r} is in mods={mods!r} too; by={by!r} already stands for the line and the curve")
+    effects, design = take_part(effects, name if others in ("", "1") else f"{others} + {name}", who="smooth")
+    if not design.has_intercept:
+        raise DesignError(f"mods={mods!r} has no intercept; the curve is a deviation from a mean, which needs one")
+    if by in design.levels or by not in design.names:
+        raise InputError(f"by={by!r} is not a number in every effect, or says nothing beyond {others!r}")
+    x = _values(effects, by)
+    different = len(np.unique(x))
+    if isinstance(knots, bool) or not isinstance(knots, int | np.integer) or knots < FEWEST_KNOTS:
+        raise InputError(f"knots={knots!r} must be a whole number of at least {FEWEST_KNOTS}")
+    if different < FEWEST_KNOTS:
+        raise InputError(
+            f"{by!r} has {different} different values; a curve needs at least {FEWEST_KNOTS}. Use normal_normal with "
+            f"mods={by!r} for a straight line"
+        )
+    return effects, design, smooth_basis(x, knots=min(int(knots), different))
+
+
+def _values(effects: EffectSizes, by: str) -> Array:
+    return effects.moderators[by].to_numpy(dtype=float)

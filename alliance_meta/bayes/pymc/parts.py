@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtr
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import load
-from alliance_meta.bayes.exact.setup import PriorSet, check_kind, choose_priors
-from alliance_meta.bayes.priors import MU, TAU
-from alliance_meta.bayes.priors.effect import Flat
-from alliance_meta.bayes.priors.prior import EffectPrior, Prior, TauPrior
-from alliance_meta.bayes.pymc.recipe import Recipe
+from alliance_meta.bayes.exact.setup import PriorSet, check_kind, choose_priors, scale_notes
+from alliance_meta.bayes.priors import TAU
+from alliance_meta.bayes.priors.prior import LOG_2PI, EffectPrior, Flat, Prior, TauPrior
+from alliance_meta.bayes.pymc.recipe import Draws, Recipe
 from alliance_meta.design import INTERCEPT, Design, design_of
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
@@ -34,13 +35,21 @@ def take_part(effects: EffectSizes, mods: str, *, who: str) -> tuple[EffectSizes
     return effects, design
 
 
+def prepared(
+    effects: EffectSizes, mods: str, mu_prior: EffectPrior, tau_prior: TauPrior, beta_prior: BetaPrior, *, who: str
+) -> tuple[EffectSizes, Design, PriorSet]:
+    """Return the effects with every moderator, their design, and the priors."""
+    effects, design = take_part(effects, mods, who=who)
+    return effects, design, choose(effects, design, mu_prior=mu_prior, tau_prior=tau_prior, beta_prior=beta_prior)
+
+
 def choose(
     effects: EffectSizes, design: Design, *, mu_prior: EffectPrior, tau_prior: TauPrior, beta_prior: BetaPrior
 ) -> PriorSet:
     """Check the priors and give each coefficient its own."""
     check_kind(mu_prior, EffectPrior, "mu_prior")
     check_kind(tau_prior, TauPrior, "tau_prior")
-    return choose_priors(design, mu_prior, tau_prior.given(effects.vi), beta_prior)
+    return choose_priors(design, mu_prior, tau_prior, beta_prior)
 
 
 def add_data(effects: EffectSizes) -> tuple[Any, Any]:
@@ -74,33 +83,87 @@ def moderators(design: Design) -> Any:
 def for_other_data(
     design: Design,
     make: Callable[[EffectSizes, Design], Recipe],
-    *,
-    k: int | None = None,
-    data: Callable[[EffectSizes], dict[str, Array]] = lambda effects: {"yi": effects.yi, "vi": effects.vi},
+    arrays: Callable[[EffectSizes], Mapping[str, Any]],
 ) -> Callable[[EffectSizes], tuple[Recipe, dict[str, Array]]]:
-    """Return a `Recipe.rebuilt` for models of `data` and moderators around the averages of this design.
-
-    Give `k` where a parameter belongs to each study, so that their number is part of the model.
-    """
+    """Return a `Recipe.rebuilt` for models of the data `arrays` and moderators around the averages of this design."""
     columns = slopes(design)
     centre = design.X[:, columns].mean(axis=0) if design.has_intercept else 0.0
 
     def rebuilt(effects: EffectSizes) -> tuple[Recipe, dict[str, Array]]:
-        if k is not None and effects.k != k:
-            raise InputError(
-                f"the compiled model has a parameter for each of its {k} studies and cannot take {effects.k}; make the "
-                "model anew from these effects"
-            )
+        """Return the recipe and the data of other effects."""
         X = design.new_rows(effects.moderators)[0] if design.variables else np.ones((effects.k, 1))
-        arrays = data(effects) | ({"X": X[:, columns] - centre} if columns else {})
-        return make(effects, replace(design, X=X, rows=np.ones(effects.k, dtype=bool))), arrays
+        found = dict(arrays(effects)) | ({"X": X[:, columns] - centre} if columns else {})
+        return make(effects, replace(design, X=X, rows=np.ones(effects.k, dtype=bool))), found
 
     return rebuilt
 
 
-def printed_priors(priors: PriorSet, **others: Prior) -> dict[str, Prior]:
-    """Return the priors by parameter: of the coefficients, of tau, then others; an `others` named tau replaces it."""
-    return {**dict(zip(priors.names, priors.coefficients, strict=True)), "tau": priors.tau, **others}
+def results(effects: EffectSizes) -> dict[str, Any]:
+    """Return the data of a model of results with known sampling variances."""
+    return {"yi": effects.yi, "vi": effects.vi}
+
+
+def independent_recipe(
+    effects: EffectSizes,
+    design: Design,
+    priors: PriorSet,
+    *,
+    own: Callable[[EffectSizes], Mapping[str, Any]] = lambda _: {},
+    printed: Mapping[str, Prior | None] = MappingProxyType({}),
+    arrays: Callable[[EffectSizes], Mapping[str, Any]] = results,
+    **given: Any,
+) -> Recipe:
+    """Return the recipe of a model of independent effects.
+
+    The callables `log_likelihood`, `cdf` and `true_effects` of a `Recipe` take draws, the mean effects
+    that these give, and the effects. `own` has what else depends on the effects, further notes among it; `printed`
+    are priors beside those of coefficients and tau, and None for one that is not printed; `arrays` the data of the
+    model.
+    """
+    names = given.keys() & {"log_likelihood", "cdf", "true_effects"}
+
+    def bound(function: Callable[..., Array]) -> Callable[..., Array]:
+        """Return it as a function of draws, and of a generator of random numbers where it takes one."""
+        return lambda draws, *rng: function(draws, recipe.fitted(draws), effects, *rng)
+
+    def again(other: EffectSizes, coded: Design) -> Recipe:
+        """Return the recipe for other effects."""
+        return independent_recipe(other, coded, priors, own=own, printed=printed, arrays=arrays, **given)
+
+    rest: dict[str, Any] = {**given, **{name: bound(given[name]) for name in names}, **own(effects)}
+    notes = notes_of(effects, design, priors, *rest.pop("notes", ()))
+    listed = dict(zip(priors.names, priors.coefficients, strict=True)) | {"tau": priors.tau} | dict(printed)
+    recipe = Recipe(
+        effects=effects,
+        design=design,
+        priors={name: prior for name, prior in listed.items() if prior is not None},
+        units=tuple(effects.slab),
+        rebuilt=for_other_data(design, again, arrays),
+        notes=notes,
+        **rest,
+    )
+    return recipe
+
+
+def normal_effects(sd: Callable[[Draws, EffectSizes], Array]) -> dict[str, Any]:
+    """Return what `independent_recipe` needs for normal true effects of standard deviation `sd`, (S, k) or (S, 1)."""
+
+    def log_likelihood(draws: Draws, fitted: Array, effects: EffectSizes) -> Array:
+        """Return the log density of each result."""
+        variance = effects.vi + sd(draws, effects) ** 2
+        return -0.5 * (LOG_2PI + np.log(variance) + (effects.yi - fitted) ** 2 / variance)
+
+    def cdf(draws: Draws, fitted: Array, effects: EffectSizes) -> Array:
+        """Return the probability of results up to each."""
+        return ndtr((effects.yi - fitted) / np.sqrt(effects.vi + sd(draws, effects) ** 2))
+
+    def true_effects(draws: Draws, fitted: Array, effects: EffectSizes, rng: np.random.Generator) -> Array:
+        """Draw true effects given the results."""
+        tau2 = sd(draws, effects) ** 2
+        own = tau2 / (effects.vi + tau2)
+        return fitted + own * (effects.yi - fitted) + np.sqrt(own * effects.vi) * rng.standard_normal(fitted.shape)
+
+    return {"log_likelihood": log_likelihood, "cdf": cdf, "true_effects": true_effects}
 
 
 def random_variable(name: str, prior: Prior, *, dims: Any = None, shift: Any = None) -> Any:
@@ -152,20 +215,13 @@ def notes_of(
     A model that is not meant for `dependent` effects says so where it meets them.
     """
     alone = [] if dependent else dependence_notes(effects, stacklevel=7)
-    return merge_notes(effects.notes, design.notes, _scale_notes(effects, priors), others, alone)
-
-
-def _scale_notes(effects: EffectSizes, priors: PriorSet) -> list[Note]:
-    """Say so where default priors meet effects that are not correlations."""
-    used = dict(zip(priors.names, priors.coefficients, strict=True)) | {"tau": priors.tau}
-    default = [f"{name}_prior" for name, prior in (("mu", MU), ("tau", TAU)) if used.get(name) == prior]
-    if effects.measure in ("ZCOR", "COR", "UCOR") or not default:
-        return []
-    message = (
-        f"The default priors (mu: {MU}; tau: {TAU}) are meant for correlations; these effects are on another scale "
-        f"({effects.scale_label}). Choose {' and '.join(default)}."
+    return merge_notes(
+        effects.notes,
+        design.notes,
+        scale_notes(effects, priors.coefficients, priors.names, [priors.tau]),
+        others,
+        alone,
     )
-    return [Note("prior-scale", message)]
 
 
 def slopes(design: Design) -> list[int]:
@@ -188,7 +244,7 @@ def priors_by_name(given: TauPriors, names: Sequence[str], effects: EffectSizes,
         found = [given] * len(names)
     for name, prior in zip(names, found, strict=True):
         check_kind(prior, TauPrior, f"tau_prior of {name}" if isinstance(given, Mapping) else "tau_prior")
-    return tuple(prior.given(effects.vi) for prior in found)
+    return tuple(found)
 
 
 def add_taus(name: str, priors: Sequence[TauPrior], *, dims: str) -> Any:
@@ -197,9 +253,3 @@ def add_taus(name: str, priors: Sequence[TauPrior], *, dims: str) -> Any:
         if not prior.proper or all(prior == one for one in priors):
             return random_variable(name, prior, dims=dims)
     return random_vector(name, priors, dims=dims)
-
-
-def named_priors(priors: PriorSet, name: str, labels: Sequence[str], taus: Sequence[TauPrior]) -> dict[str, Prior]:
-    """Return the priors by parameter: of the coefficients, then of each tau."""
-    found: dict[str, Prior] = dict(zip(priors.names, priors.coefficients, strict=True))
-    return found | {f"{name}[{label}]": prior for label, prior in zip(labels, taus, strict=True)}

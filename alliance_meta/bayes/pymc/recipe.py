@@ -49,8 +49,8 @@ class Recipe:
         ``rebuilt(effects)`` gives the recipe and the arrays of ``pymc.Data`` for other effects, or raises an
         `InputError` where these do not fit the model; None where the model cannot take other data.
     shift : callable, optional
-        ``shift(draws, newdata)`` gives what is added to the mean effect that the coefficients give, (S, m) for m rows
-        of new data or (S, k) without new data: a curve.
+        ``shift(draws, data)`` gives what is added to the mean effect that the coefficients give, (S, m) for m rows of
+        moderators: a curve.
     curve : str, optional
         The moderator over which the mean effect follows a curve.
     target_accept : float, optional
@@ -60,9 +60,6 @@ class Recipe:
     cdf : callable, optional
         ``cdf(draws)`` gives the probability of a result up to the observed one, (S, k), with the study's own true
         effect integrated out; for models whose units are studies with one effect.
-    replicate : callable, optional
-        ``replicate(draws, rng)`` draws new results of the same studies with true effects of their own, (S, k); by
-        default mean effect, scatter and normal errors of variance ``vi``.
     true_effects : callable, optional
         ``true_effects(draws, rng)`` draws each study's own true effect given its result, (S, k), where the model has
         integrated it out.
@@ -79,12 +76,11 @@ class Recipe:
     units: tuple[str, ...]
     rebuilt: Callable[[EffectSizes], tuple[Recipe, dict[str, Array]]] | None = None
     notes: tuple[Note, ...] = ()
-    shift: Callable[[Draws, pd.DataFrame | None], Array] | None = None
+    shift: Callable[[Draws, pd.DataFrame], Array] | None = None
     curve: str | None = None
     target_accept: float | None = None
     draws: int | None = None
     cdf: Callable[[Draws], Array] | None = None
-    replicate: Callable[[Draws, np.random.Generator], Array] | None = None
     true_effects: Callable[[Draws, np.random.Generator], Array] | None = None
 
     def __post_init__(self) -> None:
@@ -103,7 +99,8 @@ class Recipe:
         """Return the mean effect of each row, (S, k), or of m rows of new data, (S, m)."""
         X = self.design.X if newdata is None else self.design.new_rows(newdata)[0]
         mean = self.coefficients(draws) @ X.T
-        return mean if self.shift is None else mean + self.shift(draws, newdata)
+        data = self.effects.moderators if newdata is None else newdata
+        return mean if self.shift is None else mean + self.shift(draws, data)
 
 
 @dataclass(frozen=True)
@@ -120,8 +117,3 @@ class NormalScatter:
         """Draw, (S, m) or (S, 1)."""
         total = self.sd(draws)
         return total * rng.standard_normal((len(total), 1 if newdata is None else len(newdata)))
-
-
-def normal_scatter(*names: str) -> NormalScatter:
-    """Return a `Recipe.scatter`: normal, with variances that are sums of squares of these parameters."""
-    return NormalScatter(names)

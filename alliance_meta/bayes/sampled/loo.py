@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 from alliance_meta._typing import Array
 from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.arviz_bridge import Smoothed
-from alliance_meta.bayes.exact.output import column
+from alliance_meta.bayes.marginals import column
 from alliance_meta.bayes.pymc.recipe import Recipe
 from alliance_meta.bayes.sampled.gate import FAILED, convergence_problems
 from alliance_meta.bayes.sampled.quantities import SampledQuantities

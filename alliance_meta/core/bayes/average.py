@@ -1,6 +1,6 @@
 """Averages over subsets of terms, over equal and random effects, and over priors of tau.
 
-Every model is integrated over tau on the same panels, which are halved until the least well-behaved one is accurate.
+Every model is integrated over tau on the same intervals, which are halved until the least well-behaved one is accurate.
 A coefficient's posterior is a mixture of normals over pairs of model and tau, of which those that together weigh
 next to nothing are left out.
 """
@@ -14,11 +14,9 @@ import numpy as np
 from scipy import optimize, special
 
 from alliance_meta._typing import AnyArray, Array
-from alliance_meta.core.bayes.integration import Panels, integrate, mass_region
-from alliance_meta.core.bayes.mixture import NormalMixture
-from alliance_meta.core.bayes.normal import LOG_2PI
+from alliance_meta.core.bayes.integration import NormalMixture, PiecewiseDensity, TauDensity, integrate, mass_region
 from alliance_meta.core.bayes.scale import gauss_rules
-from alliance_meta.core.bayes.two_level import EXTREME, FAR, TauDensity
+from alliance_meta.core.bayes.two_level import EXTREME, FAR, LOG_2PI
 from alliance_meta.core.robust.clusters import IntArray
 
 # Numbers worked on at once.
@@ -180,7 +178,7 @@ class SubsetAverage:
         Log marginal likelihoods, those with equal effects first; -inf where a row is left out.
     posterior : ndarray of shape (1 + T, m)
         Posterior probabilities; add up to 1.
-    panels : tuple of Panels or None
+    densities : tuple of PiecewiseDensity or None
         The posteriors of tau for each of its priors, a row for each model.
     priors : tuple of TauDensity
     error : float
@@ -191,7 +189,7 @@ class SubsetAverage:
     number: AnyArray
     log_marginal: Array
     posterior: Array
-    panels: tuple[Panels | None, ...]
+    densities: tuple[PiecewiseDensity | None, ...]
     priors: tuple[TauDensity, ...]
     error: float
 
@@ -224,25 +222,25 @@ def average_subsets(
     Row 0 of these is for equal effects, then one for each prior of tau; -inf leaves a row out.
     """
     rows = [np.full(len(number), -np.inf)]
-    panels: list[Panels | None] = []
+    densities: list[PiecewiseDensity | None] = []
     error = 0.0
     if np.isfinite(log_prior[0]).any():
         rows[0] = subset_log_likelihoods(problem, np.zeros(1))[number, 0]
     for prior, logs in zip(priors, log_prior[1:], strict=True):
         if not np.isfinite(logs).any():
             rows.append(np.full(len(number), -np.inf))
-            panels.append(None)
+            densities.append(None)
             continue
         one = _integrate(problem, number, prior)
         rows.append(one.log_integral)
-        panels.append(one)
+        densities.append(one)
         error = max(error, float(one.error.max()))
     log_marginal = np.stack(rows)
     posterior = special.softmax(np.where(np.isfinite(log_prior), log_marginal + log_prior, -np.inf))
-    return SubsetAverage(problem, number, log_marginal, posterior, tuple(panels), tuple(priors), error)
+    return SubsetAverage(problem, number, log_marginal, posterior, tuple(densities), tuple(priors), error)
 
 
-def _integrate(problem: SubsetProblem, number: AnyArray, prior: TauDensity) -> Panels:
+def _integrate(problem: SubsetProblem, number: AnyArray, prior: TauDensity) -> PiecewiseDensity:
     def rows(tau: Array) -> Array:
         return subset_log_likelihoods(problem, tau)[number] + prior.log_density(tau)
 
@@ -264,7 +262,7 @@ def _scaled(logs: Array) -> Array:
     return logs - logs.max(axis=1, keepdims=True)
 
 
-def heavy_pairs(average: SubsetAverage) -> Pairs:
+def largest_pairs(average: SubsetAverage) -> Pairs:
     """Return the pairs of model and tau that count, the heaviest first.
 
     Few values of tau stand for its posterior: Gauss's rule for the posterior averaged over the models, which gives
@@ -273,11 +271,11 @@ def heavy_pairs(average: SubsetAverage) -> Pairs:
     equal = average.posterior[0]
     models = [np.flatnonzero(equal > 0)]
     taus, weights = [np.zeros(len(models[0]))], [equal[models[0]]]
-    for share, panels, prior in zip(average.posterior[1:], average.panels, average.priors, strict=True):
-        if panels is None or not share.any():
+    for share, density, prior in zip(average.posterior[1:], average.densities, average.priors, strict=True):
+        if density is None or not share.any():
             continue
         there = np.flatnonzero(share > 0.01 * LEFT_OUT / share.size)
-        tau, joint = _few_nodes(average, share, there, panels, prior)
+        tau, joint = _few_nodes(average, share, there, density, prior)
         models.append(np.repeat(there, len(tau)))
         taus.append(np.tile(tau, len(there)))
         weights.append(joint.ravel())
@@ -290,15 +288,15 @@ def heavy_pairs(average: SubsetAverage) -> Pairs:
 
 
 def _few_nodes(
-    average: SubsetAverage, share: Array, there: AnyArray, panels: Panels, prior: TauDensity
+    average: SubsetAverage, share: Array, there: AnyArray, density: PiecewiseDensity, prior: TauDensity
 ) -> tuple[Array, Array]:
     """Return values of tau (n,) and the weight of each for some of the models, (len(there), n)."""
-    whole = (share @ panels.weight) / share.sum()
-    points, rule = gauss_rules(whole[None], panels.stretch.to_t(panels.tau)[None], NODES)
-    tau = panels.stretch.to_tau(np.clip(points[0], 0.0, 1.0 - 1e-12))
+    whole = (share @ density.weight) / share.sum()
+    points, rule = gauss_rules(whole[None], density.stretch.to_t(density.tau)[None], NODES)
+    tau = density.stretch.to_tau(np.clip(points[0], 0.0, 1.0 - 1e-12))
     logs = subset_log_likelihoods(average.problem, tau)[average.number] + prior.log_density(tau)
-    density = share[:, None] * np.exp(logs - panels.log_integral[:, None])
-    return tau, density[there] / density.sum(axis=0) * (rule[0] * share.sum())
+    joint = share[:, None] * np.exp(logs - density.log_integral[:, None])
+    return tau, joint[there] / joint.sum(axis=0) * (rule[0] * share.sum())
 
 
 def averaged_mixtures(
@@ -320,22 +318,22 @@ def averaged_mixtures(
     return found
 
 
-def averaged_panels(average: SubsetAverage) -> tuple[tuple[float, Panels], ...]:
+def averaged_densities(average: SubsetAverage) -> tuple[tuple[float, PiecewiseDensity], ...]:
     """Return, for each prior of tau, the probability of its models and the posterior of tau averaged over them."""
     found = []
-    for share, panels in zip(average.posterior[1:], average.panels, strict=True):
+    for share, density in zip(average.posterior[1:], average.densities, strict=True):
         total = float(share.sum())
-        if panels is None or total == 0.0:
+        if density is None or total == 0.0:
             continue
         w = share / total
-        one = Panels(
-            stretch=panels.stretch,
-            edges=panels.edges,
-            tau=panels.tau,
-            weight=(w @ panels.weight)[None],
-            series=np.tensordot(w, panels.series, axes=1)[None],
+        one = PiecewiseDensity(
+            stretch=density.stretch,
+            edges=density.edges,
+            tau=density.tau,
+            weight=(w @ density.weight)[None],
+            series=np.tensordot(w, density.series, axes=1)[None],
             log_integral=np.zeros(1),
-            error=panels.error.max(keepdims=True),
+            error=density.error.max(keepdims=True),
         )
         found.append((total, one))
     return tuple(found)

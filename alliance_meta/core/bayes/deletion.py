@@ -13,15 +13,16 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import AnyArray, Array, Mask
-from alliance_meta.core.bayes.integration import integrate
-from alliance_meta.core.bayes.mixture import NormalMixture
-from alliance_meta.core.bayes.normal import LOG_2PI, conditional, prepare
+from alliance_meta.core.bayes.integration import NormalMixture, integrate
 from alliance_meta.core.bayes.two_level import (
+    LOG_2PI,
     Components,
     ExactPosterior,
     ExactProblem,
     components,
+    conditional,
     log_posterior,
+    prepare,
     solve,
 )
 
@@ -91,7 +92,7 @@ def dispensable(posterior: ExactPosterior) -> Mask:
 
 def delete_each(posterior: ExactPosterior) -> Deletions:
     """Return what is left without each study that can be left out."""
-    problem, panels = posterior.problem, posterior.panels
+    problem, density = posterior.problem, posterior.density
     rows = np.flatnonzero(dispensable(posterior))
 
     def log_densities(tau: Array) -> Array:
@@ -104,8 +105,8 @@ def delete_each(posterior: ExactPosterior) -> Deletions:
     m, p = len(rows), problem.model.p
     if not m:
         return Deletions(rows, *(np.zeros((0, p, p)[:d]) for d in (1, 1, 2, 3, 1, 1)))
-    stretch = panels.stretch
-    start = stretch.to_tau(panels.edges[1:-1])
+    stretch = density.stretch
+    start = stretch.to_tau(density.edges[1:-1])
     without = integrate(log_densities, start, stretch, upper=problem.tau.upper)
     whole = integrate(lambda tau: log_posterior(problem, tau)[None], start, stretch, upper=problem.tau.upper)
     pit, mean, second = np.zeros(m), np.zeros((m, p)), np.zeros((m, p, p))
@@ -133,7 +134,7 @@ def delete_each(posterior: ExactPosterior) -> Deletions:
 
 def _pieces(problem: ExactProblem, rows: AnyArray, tau: Array) -> Iterator[tuple[slice, _Deleted]]:
     """Yield the deletions for some values of tau at a time."""
-    scales = 1 if problem.heavy is None else 150
+    scales = 1 if problem.t_prior is None else 150
     size = max(1, MOST_CELLS // (max(len(rows), 1) * scales * problem.model.p))
     for a in range(0, len(tau), size):
         s = slice(a, a + size)

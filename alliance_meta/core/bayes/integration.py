@@ -1,9 +1,11 @@
-"""Adaptive integration over tau in [0, inf), of one density or of many at once, with an error estimate.
+"""Integration over tau in [0, inf), of one density or of many at once, and mixtures of normals over its nodes.
 
 tau = c ((1 - t^(1/a))^-q - 1) turns a heavy tail into a polynomial at t = 1, and a density like tau^(a - 1) that is
-unbounded at 0, a < 1, into a bounded one; else a = 1. On panels of t each density is a series of 16 Legendre
-polynomials through its values at the Gauss nodes; a panel is halved until its last coefficients have died away and its
-series meets those of its neighbours. The series then gives integrals, distribution functions and quantiles alike.
+unbounded at 0, a < 1, into a bounded one; else a = 1. On intervals of t each density is a series of 16 Legendre
+polynomials through its values at the Gauss nodes; an interval is halved until its last coefficients have died away and
+its series meets those of its neighbours. The series then gives integrals, distribution functions and quantiles alike.
+
+What is normal given tau has a finite mixture of normals for a posterior, with the nodes as its components.
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import optimize, special
 
-from alliance_meta._typing import AnyArray, Array
+from alliance_meta._typing import AnyArray, Array, Mask
 
 NODES = 16
 X, WEIGHTS = np.polynomial.legendre.leggauss(NODES)
@@ -22,10 +25,10 @@ _DEGREE = np.arange(NODES)
 _SIGNS = (-1.0) ** _DEGREE
 # Values at the nodes -> coefficients of the Legendre series.
 _SERIES = ((_DEGREE + 0.5)[:, None] * np.polynomial.legendre.legvander(X, NODES - 1).T * WEIGHTS).T
-# What the last three coefficients of a panel may add to an integral, relative to it.
+# What the last three coefficients of an interval may add to an integral, relative to it.
 TOLERANCE = 1e-13
 MOST_ROUNDS = 60
-MOST_PANELS = 2000
+MOST_INTERVALS = 2000
 # Rounding in sums over nodes and in the densities themselves; that of a value, relative to it.
 ROUNDING = 2e-15
 EPS = 2.0**-52
@@ -33,13 +36,13 @@ EPS = 2.0**-52
 DEPTH = 45.0
 STEP = 0.25
 FEWEST = 24
-# Beyond this depth nothing counts: an outer panel is cut there if that leaves off this much of it.
+# Beyond this depth nothing counts: an outer interval is cut there if that leaves off this much of it.
 ENDED = 38.0
 WORTH = 0.5
 # Values of tau below which a density that is unbounded at 0 shows how fast it rises; none smaller is told from 0.
 TINY = (1e-200, 1e-150)
 LEAST = 1e-290
-# Panels come no nearer to t = 1 than this: 1 - t has few digits there.
+# Intervals come no nearer to t = 1 than this: 1 - t has few digits there.
 NEAREST = 1e-12
 # How far out in log(tau) beyond the middle of the mass is easily in reach, and the end of what can be squared.
 FARTHEST = 15.0
@@ -83,8 +86,8 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Panels:
-    """m densities of tau, as Legendre series on n panels.
+class PiecewiseDensity:
+    """m densities of tau, as Legendre series on n intervals.
 
     Attributes
     ----------
@@ -110,11 +113,69 @@ class Panels:
     log_integral: Array
     error: Array
 
+    def cdf(self, tau: Array) -> Array:
+        """Return P(T <= tau) of the first density."""
+        t = self.stretch.to_t(np.asarray(tau, dtype=float))
+        below = np.append(0.0, np.cumsum(self._masses))
+        j, x, half = _place(self.edges, t)
+        return np.clip(below[j] + half * _antiderivative(self.series[0], j, x, _polynomials(x)), 0.0, 1.0)
+
+    def sf(self, tau: Array) -> Array:
+        """Return P(T > tau) of the first density, accurate in the upper tail."""
+        t = self.stretch.to_t(np.asarray(tau, dtype=float))
+        masses = self._masses
+        above = np.append(np.cumsum(masses[::-1])[::-1], 0.0)
+        j, x, half = _place(self.edges, t)
+        return np.clip(above[j] - half * _antiderivative(self.series[0], j, x, _polynomials(x)), 0.0, 1.0)
+
+    def pdf(self, tau: Array) -> Array:
+        """Return the density of the first T at tau, from its series."""
+        tau = np.asarray(tau, dtype=float)
+        j, x, _ = _place(self.edges, self.stretch.to_t(tau))
+        series = (self.series[0][j] * _polynomials(x)[..., :-1]).sum(axis=-1)
+        return np.maximum(series, 0.0) * np.exp(-self.stretch.log_slope(tau))
+
+    def quantile(self, probability: Array) -> Array:
+        """Return the values of tau below which each probability lies, by Newton's steps inside its interval."""
+        p = np.asarray(probability, dtype=float)
+        masses = self._masses
+        below = np.append(0.0, np.cumsum(masses))
+        above = np.append(np.cumsum(masses[::-1])[::-1], 0.0)
+        upper = p > 0.5
+        j = np.where(
+            upper,
+            len(above) - 1 - np.searchsorted(above[::-1], 1.0 - p, side="right"),
+            np.searchsorted(below, p, side="right") - 1,
+        )
+        j = np.clip(j, 0, len(masses) - 1)
+        wanted = np.where(upper, above[j] - (1.0 - p), p - below[j])
+        edges, half = self.edges, 0.5 * np.diff(self.edges)
+        low, high, x = np.full(p.shape, -1.0), np.ones(p.shape), np.zeros(p.shape)
+        for _ in range(80):
+            P = _polynomials(x)
+            excess = half[j] * _antiderivative(self.series[0], j, x, P) - wanted
+            low, high = np.where(excess < 0, x, low), np.where(excess < 0, high, x)
+            slope = half[j] * (self.series[0][j] * P[..., :-1]).sum(axis=-1)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                step = np.where(slope > 0, excess / slope, np.inf)
+            new = x - step
+            new = np.where((new >= low) & (new <= high), new, 0.5 * (low + high))
+            moved, x = np.abs(new - x), new
+            # After a Newton step this short the next would be below rounding.
+            if not (moved > 1e-9).any():
+                break
+        t = edges[j] + half[j] * (x + 1.0)
+        return self.stretch.to_tau(t)
+
+    @property
+    def _masses(self) -> Array:
+        return np.diff(self.edges) * self.series[0, :, 0]
+
 
 def integrate(
     log_density: LogDensity, start: Array, stretch: Stretch, *, upper: float = np.inf, tolerance: float = TOLERANCE
-) -> Panels:
-    """Integrate m densities over [0, upper], beginning with panels between the values of tau in `start`."""
+) -> PiecewiseDensity:
+    """Integrate m densities over [0, upper], beginning with intervals between the values of tau in `start`."""
     end = float(stretch.to_t(np.array(upper)))
     inner = np.unique(stretch.to_t(start))
     edges = np.concatenate([[0.0], inner[(inner > 0) & (inner < min(end, 1.0 - NEAREST))], [end]])
@@ -127,28 +188,28 @@ def integrate(
         own, gap = np.abs(series[:, :, -3:]).sum(axis=2), _gaps(series)
         share = half / total[:, None]
         divisible = (half > 1e-15 * edges[1:]) & (1.0 - edges[:-1] > NEAREST)
-        # No panel can be smoother than rounding of its log densities lets it be.
+        # No interval can be smoother than rounding of its log densities lets it be.
         enough = (tolerance + 4.0 * EPS * np.abs(top))[:, None]
         rough = (own * share > enough).any(axis=0) & divisible
-        # A panel that is halved anyhow is no witness against those beside it: the next round asks again.
+        # An interval that is halved anyhow is no witness against those beside it: the next round asks again.
         met = _beside(np.where(rough[1:] | rough[:-1], 0.0, gap))
         rough |= ((own + met) * share > enough).any(axis=0) & divisible
-        if not rough.any() or len(half) > MOST_PANELS or rounds == MOST_ROUNDS:
+        if not rough.any() or len(half) > MOST_INTERVALS or rounds == MOST_ROUNDS:
             break
         edges, values = _split(log_density, edges, values, rough, stretch)
-    return _panels(stretch, edges, values, series, top, total, (own + _beside(gap)) * share)
+    return _piecewise(stretch, edges, values, series, top, total, (own + _beside(gap)) * share)
 
 
 def _gaps(series: Array) -> Array:
-    """Return by how much the series of adjacent panels miss one another at their common edges, (m, n - 1).
+    """Return by how much the series of adjacent intervals miss one another at their common edges, (m, n - 1).
 
-    A peak at an edge may fall between the nodes of a wide panel, which then looks smooth, and empty.
+    A peak at an edge may fall between the nodes of a wide interval, which then looks smooth, and empty.
     """
     return np.abs(series[:, :-1].sum(axis=2) - series[:, 1:] @ _SIGNS)
 
 
 def _beside(gap: Array) -> Array:
-    """Return the gaps at both ends of each panel, (m, n)."""
+    """Return the gaps at both ends of each interval, (m, n)."""
     both = np.zeros((len(gap), gap.shape[1] + 1))
     both[:, 1:] = gap
     both[:, :-1] += gap
@@ -160,6 +221,36 @@ def head_of(log_tiny: Array) -> float:
     with np.errstate(all="ignore"):
         head = 1.0 + float((log_tiny[1] - log_tiny[0]) / np.log(TINY[1] / TINY[0]))
     return head if 0.0 < head < 1.0 else 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TauDensity:
+    """The prior of tau as the quadrature needs it.
+
+    Attributes
+    ----------
+    log_density : callable
+        tau (B,) -> (B,), -inf outside the support.
+    upper : float
+        End of the support.
+    tail : float
+        a of the tail tau^-a; inf where it falls faster than any power.
+    marks : tuple of float
+        Some values of tau that show its scale, all positive.
+    proper : bool
+    """
+
+    log_density: Callable[[Array], Array]
+    upper: float
+    tail: float
+    marks: tuple[float, ...]
+    proper: bool
+
+    @property
+    def head(self) -> float:
+        """The a of a density like tau^(a - 1) near 0 where it is unbounded there, else 1."""
+        with np.errstate(all="ignore"):
+            return head_of(self.log_density(np.array(TINY)))
 
 
 def mass_region(log_density: LogDensity, low: float, high: float, *, tail: float = np.inf) -> tuple[Array, Stretch]:
@@ -191,7 +282,7 @@ def mass_region(log_density: LogDensity, low: float, high: float, *, tail: float
 
 
 def _with_ends(tau: Array, ends: Array, high: float, stretch: Stretch) -> Array:
-    """Cut the outermost panels, which begin at 0 and at the last tau, where the density has died away."""
+    """Cut the outermost intervals, which begin at 0 and at the last tau, where the density has died away."""
     first, last, low, top = stretch.to_t(np.array([tau[0], tau[-1], *ends]))
     limit = float(stretch.to_t(np.array(high)))
     before = [ends[0]] if low > WORTH * first else []
@@ -199,67 +290,9 @@ def _with_ends(tau: Array, ends: Array, high: float, stretch: Stretch) -> Array:
     return np.concatenate([before, tau, after])
 
 
-def cdf(panels: Panels, tau: Array, *, row: int = 0) -> Array:
-    """Return P(T <= tau) of one density."""
-    t = panels.stretch.to_t(np.asarray(tau, dtype=float))
-    below = np.append(0.0, np.cumsum(_masses(panels, row)))
-    j, x, half = _place(panels.edges, t)
-    return np.clip(below[j] + half * _antiderivative(panels.series[row], j, x, _polynomials(x)), 0.0, 1.0)
-
-
-def sf(panels: Panels, tau: Array, *, row: int = 0) -> Array:
-    """Return P(T > tau) of one density, accurate in the upper tail."""
-    t = panels.stretch.to_t(np.asarray(tau, dtype=float))
-    masses = _masses(panels, row)
-    above = np.append(np.cumsum(masses[::-1])[::-1], 0.0)
-    j, x, half = _place(panels.edges, t)
-    return np.clip(above[j] - half * _antiderivative(panels.series[row], j, x, _polynomials(x)), 0.0, 1.0)
-
-
-def pdf(panels: Panels, tau: Array, *, row: int = 0) -> Array:
-    """Return the density of one of the T at tau, from its series."""
-    tau = np.asarray(tau, dtype=float)
-    j, x, _ = _place(panels.edges, panels.stretch.to_t(tau))
-    series = (panels.series[row][j] * _polynomials(x)[..., :-1]).sum(axis=-1)
-    return np.maximum(series, 0.0) * np.exp(-panels.stretch.log_slope(tau))
-
-
-def quantile(panels: Panels, probability: Array, *, row: int = 0) -> Array:
-    """Return the values of tau below which each probability lies; Newton's steps inside the panel that holds it."""
-    p = np.asarray(probability, dtype=float)
-    masses = _masses(panels, row)
-    below = np.append(0.0, np.cumsum(masses))
-    above = np.append(np.cumsum(masses[::-1])[::-1], 0.0)
-    upper = p > 0.5
-    j = np.where(
-        upper,
-        len(above) - 1 - np.searchsorted(above[::-1], 1.0 - p, side="right"),
-        np.searchsorted(below, p, side="right") - 1,
-    )
-    j = np.clip(j, 0, len(masses) - 1)
-    wanted = np.where(upper, above[j] - (1.0 - p), p - below[j])
-    edges, half = panels.edges, 0.5 * np.diff(panels.edges)
-    low, high, x = np.full(p.shape, -1.0), np.ones(p.shape), np.zeros(p.shape)
-    for _ in range(80):
-        P = _polynomials(x)
-        excess = half[j] * _antiderivative(panels.series[row], j, x, P) - wanted
-        low, high = np.where(excess < 0, x, low), np.where(excess < 0, high, x)
-        slope = half[j] * (panels.series[row][j] * P[..., :-1]).sum(axis=-1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            step = np.where(slope > 0, excess / slope, np.inf)
-        new = x - step
-        new = np.where((new >= low) & (new <= high), new, 0.5 * (low + high))
-        moved, x = np.abs(new - x), new
-        # After a Newton step this short the next would be below rounding.
-        if not (moved > 1e-9).any():
-            break
-    t = edges[j] + half[j] * (x + 1.0)
-    return panels.stretch.to_tau(t)
-
-
-def _panels(
+def _piecewise(
     stretch: Stretch, edges: Array, values: Array, series: Array, top: Array, total: Array, tail: Array
-) -> Panels:
+) -> PiecewiseDensity:
     half = 0.5 * np.diff(edges)
     log_total = top + np.log(total)
     t = (edges[:-1] + half)[:, None] + half[:, None] * X
@@ -268,7 +301,7 @@ def _panels(
     # What rounding of tau and of the log densities does to the densities, the steeper and the larger they are.
     steps = np.abs(np.diff(np.exp(values - log_total[:, None, None]).reshape(len(top), -1), axis=1))
     rounding = ROUNDING + EPS * (np.abs(top) + steps @ t.ravel()[1:])
-    return Panels(
+    return PiecewiseDensity(
         stretch=stretch,
         edges=edges,
         tau=tau.ravel(),
@@ -280,7 +313,7 @@ def _panels(
 
 
 def _evaluate(log_density: LogDensity, lo: Array, hi: Array, stretch: Stretch) -> Array:
-    """Return the log densities in t at the nodes of each panel, (m, panels, 16)."""
+    """Return the log densities in t at the nodes of each interval, (m, intervals, 16)."""
     half = 0.5 * (hi - lo)
     tau = stretch.to_tau((lo + half)[:, None] + half[:, None] * X).ravel()
     found = log_density(tau) + stretch.log_slope(tau)
@@ -290,7 +323,7 @@ def _evaluate(log_density: LogDensity, lo: Array, hi: Array, stretch: Stretch) -
 def _split(
     log_density: LogDensity, edges: Array, values: Array, rough: AnyArray, stretch: Stretch
 ) -> tuple[Array, Array]:
-    """Halve the rough panels."""
+    """Halve the rough intervals."""
     lo, hi = edges[:-1][rough], edges[1:][rough]
     middle = 0.5 * (lo + hi)
     new = _evaluate(log_density, np.append(lo, middle), np.append(middle, hi), stretch)
@@ -300,12 +333,8 @@ def _split(
     return np.append(starts[order], edges[-1]), joined
 
 
-def _masses(panels: Panels, row: int) -> Array:
-    return np.diff(panels.edges) * panels.series[row, :, 0]
-
-
 def _place(edges: Array, t: Array) -> tuple[AnyArray, Array, Array]:
-    """Return the panel of each t, its place in [-1, 1] there, and half the width of the panel."""
+    """Return the interval of each t, its place in [-1, 1] there, and half the width of the interval."""
     j = np.clip(np.searchsorted(edges, t, side="right") - 1, 0, len(edges) - 2)
     half = 0.5 * (edges[j + 1] - edges[j])
     return j, np.clip((t - edges[j]) / half - 1.0, -1.0, 1.0), half
@@ -320,3 +349,196 @@ def _antiderivative(series: Array, j: AnyArray, x: Array, P: Array) -> Array:
     """Return the integral of the series from -1 to x: that of P_n is (P_{n+1} - P_{n-1}) / (2n + 1)."""
     inner = (P[..., 2:] - P[..., :-2]) / (2.0 * _DEGREE[1:] + 1.0)
     return series[j, 0] * (x + 1.0) + (series[j][..., 1:] * inner).sum(axis=-1)
+
+
+LOG_ROOT_2PI = 0.5 * float(np.log(2.0 * np.pi))
+# Components lighter than this are left out: together they cannot move a probability in its 15th digit.
+LIGHTEST = 1e-18
+# The largest number that can be squared.
+LARGEST = 1e150
+# Cells of quantities x components worked on at once.
+MOST_CELLS = 1_000_000
+MOST_STEPS = 100
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NormalMixture:
+    """m mixtures of the same number of normals.
+
+    Attributes
+    ----------
+    weight : ndarray of shape (B,)
+        Adds up to 1.
+    mean, sd : ndarray of shape (m, B)
+    """
+
+    weight: Array
+    mean: Array
+    sd: Array
+
+    @property
+    def m(self) -> int:
+        """Number of quantities."""
+        return len(self.mean)
+
+    def moments(self) -> tuple[Array, Array]:
+        """Return mean and standard deviation, (m,) each."""
+        mean = self.mean @ self.weight
+        variance = (self.sd**2 + (self.mean - mean[:, None]) ** 2) @ self.weight
+        return mean, np.sqrt(variance)
+
+    def cdf(self, x: Array) -> Array:
+        """Return P(quantity <= x) for x (m, q)."""
+        return self._sum(x, lambda z, _: special.ndtr(z))
+
+    def sf(self, x: Array) -> Array:
+        """Return P(quantity > x) for x (m, q), accurate in the upper tail."""
+        return self._sum(x, lambda z, _: special.ndtr(-z))
+
+    def pdf(self, x: Array) -> Array:
+        """Return the density at x (m, q)."""
+        return self._sum(x, lambda z, sd: np.exp(-0.5 * z**2 - LOG_ROOT_2PI) / sd)
+
+    def log_pdf(self, x: Array) -> Array:
+        """Return the log density at one point of each quantity, x (m,), also where the density underflows."""
+        z = (x[:, None] - self.mean) / self.sd
+        return special.logsumexp(np.log(self.weight) - 0.5 * z**2 - np.log(self.sd), axis=1) - LOG_ROOT_2PI
+
+    def quantile(self, probability: Array) -> Array:
+        """Return the quantiles of each quantity, (m, q) for q probabilities."""
+        p = np.asarray(probability, dtype=float)
+        # The upper tail is the lower tail of the mirror image.
+        sign, tail = np.where(p <= 0.5, 1.0, -1.0), np.minimum(p, 1.0 - p)
+        rows = max(1, MOST_CELLS // (self.mean.shape[1] * max(len(p), 1)))
+        out = np.empty((self.m, len(p)))
+        for a in range(0, self.m, rows):
+            s = slice(a, a + rows)
+            mean = (self.mean[s, None, :] * sign[:, None]).reshape(-1, self.mean.shape[1])
+            sd = np.repeat(self.sd[s], len(p), axis=0)
+            found = _lower_quantile(self.weight, mean, sd, np.tile(tail, len(self.mean[s])))
+            out[s] = sign * found.reshape(-1, len(p))
+        return out
+
+    def shortest(self, level: float) -> tuple[Array, Array]:
+        """Return the shortest interval of each quantity that holds `level`, (m,) each.
+
+        The best of a few intervals, then Newton's steps to equal density at both ends.
+        """
+        outside = 1.0 - level
+        tails = outside * (np.arange(9) + 0.5) / 9.0
+        ends = self.quantile(np.append(tails, tails + level)).reshape(self.m, 2, -1)
+        best = np.argmin(ends[:, 1] - ends[:, 0], axis=1)
+        i = np.arange(self.m)
+        x = np.stack([ends[i, 0, best], ends[i, 1, best]], axis=1)
+        for _ in range(MOST_STEPS):
+            step = self._towards_equal(x, level)
+            x = x - step
+            if (np.abs(step) <= 1e-9 * (x[:, 1:] - x[:, :1])).all():
+                break
+        # Where the steps left the best interval for a longer one, or for nothing, there are several hills.
+        lost = ~(x[:, 1] - x[:, 0] <= (ends[i, 1, best] - ends[i, 0, best]) * (1.0 + 1e-9))
+        for j in np.flatnonzero(lost):
+            x[j] = _shortest_of_one(self.row(int(j)), level)
+        return x[:, 0], x[:, 1]
+
+    def _towards_equal(self, x: Array, level: float) -> Array:
+        """Return Newton's step for F(u) - F(l) = level and f(u) = f(l), (m, 2)."""
+        f = self.pdf(x)
+        slope = self._sum(x, lambda z, sd: -z * np.exp(-0.5 * z**2 - LOG_ROOT_2PI) / sd**2)
+        excess = 1.0 - level - self.cdf(x[:, :1])[:, 0] - self.sf(x[:, 1:])[:, 0]
+        unequal = f[:, 1] - f[:, 0]
+        determinant = -f[:, 0] * slope[:, 1] + f[:, 1] * slope[:, 0]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            lower = (excess * slope[:, 1] - f[:, 1] * unequal) / determinant
+            upper = (-f[:, 0] * unequal + slope[:, 0] * excess) / determinant
+        return np.nan_to_num(np.stack([lower, upper], axis=1), nan=0.0, posinf=0.0, neginf=0.0)
+
+    def row(self, i: int) -> NormalMixture:
+        """Return one of the quantities."""
+        return NormalMixture(self.weight, self.mean[i : i + 1], self.sd[i : i + 1])
+
+    def _sum(self, x: Array, function: Callable[[Array, Array], Array]) -> Array:
+        x = np.asarray(x, dtype=float)
+        out = np.empty(x.shape)
+        rows = max(1, MOST_CELLS // (self.mean.shape[1] * max(x.shape[1], 1)))
+        for a in range(0, self.m, rows):
+            s = slice(a, a + rows)
+            sd = self.sd[s, None, :]
+            z = (x[s, :, None] - self.mean[s, None, :]) / sd
+            out[s] = function(z, sd) @ self.weight
+        return out
+
+
+def counting(weight: Array, size: Array) -> Mask:
+    """Return which components matter for probabilities, or for the second moment of what has this size (B,) there."""
+    spread = weight * np.square(np.minimum(size, LARGEST))
+    return (weight > LIGHTEST * weight.max()) | (spread > LIGHTEST * spread.max())
+
+
+def mixture(weight: Array, mean: Array, sd: Array) -> NormalMixture:
+    """Return the mixtures without the components that count neither for a probability nor for a variance."""
+    kept = counting(weight, sd.max(axis=0))
+    w = weight[kept]
+    return NormalMixture(w / w.sum(), mean[:, kept], sd[:, kept])
+
+
+def _lower_quantile(weight: Array, mean: Array, sd: Array, p: Array) -> Array:
+    """Return a p-quantile, p <= 1/2, of each row, by Newton's steps for the normal deviate of F."""
+    z = special.ndtri(p)
+    middle = int(np.searchsorted(np.cumsum(weight), 0.5))
+    spread = sd[:, middle]
+    x = mean[:, middle] + z * spread
+    parts = mean + z[:, None] * sd
+    low, high = parts.min(axis=1), parts.max(axis=1)
+    active = np.arange(len(x))
+    for _ in range(MOST_STEPS):
+        deviate = (x[active, None] - mean[active]) / sd[active]
+        F = special.ndtr(deviate) @ weight
+        f = (np.exp(-0.5 * deviate**2 - LOG_ROOT_2PI) / sd[active]) @ weight
+        short = p[active] > F
+        low[active] = np.where(short, x[active], low[active])
+        high[active] = np.where(short, high[active], x[active])
+        with np.errstate(all="ignore"):
+            u = special.ndtri(F)
+            new = x[active] - (u - z[active]) * np.exp(-0.5 * u**2 - LOG_ROOT_2PI) / f
+        inside = (new >= low[active]) & (new <= high[active])
+        new = np.where(inside, new, 0.5 * (low[active] + high[active]))
+        # After a Newton step this short the next would be below rounding.
+        enough = np.where(inside, 1e-10 * spread[active], 1e-15 * (spread[active] + np.abs(new)))
+        moved = np.abs(new - x[active])
+        x[active] = new
+        active = active[moved > enough]
+        if not len(active):
+            break
+    return x
+
+
+def _shortest_of_one(one: NormalMixture, level: float) -> tuple[float, float]:
+    return shortest_interval(lambda p: one.quantile(p)[0], lambda x: one.pdf(x[None])[0], level=level)
+
+
+def shortest_interval(
+    quantile: Callable[[Array], Array], density: Callable[[Array], Array], *, level: float, lowest: float = -np.inf
+) -> tuple[float, float]:
+    """Return the shortest interval of a distribution that holds `level`; of one hill, the highest-density one.
+
+    The density has the same height at both ends, unless one of them is `lowest`, where the distribution begins.
+    """
+    outside = 1.0 - level
+    tails = outside * np.linspace(0.0, 1.0, 41)
+    tails[0], tails[-1] = 1e-12 * outside, outside * (1.0 - 1e-12)
+    ends = quantile(np.append(tails, tails + level)).reshape(2, -1)
+    best = int(np.argmin(ends[1] - ends[0]))
+
+    def slope(a: float) -> float:
+        lower, upper = density(quantile(np.array([a, a + level])))
+        return float(lower - upper)
+
+    low, high = float(tails[max(best - 1, 0)]), float(tails[min(best + 1, len(tails) - 1)])
+    if slope(low) * slope(high) < 0:
+        a = float(optimize.brentq(slope, low, high, xtol=1e-16, rtol=1e-13))
+        lower, upper = quantile(np.array([a, a + level]))
+        return float(lower), float(upper)
+    if best == 0 and np.isfinite(lowest):
+        return lowest, float(quantile(np.array([level]))[0])
+    return float(ends[0, best]), float(ends[1, best])

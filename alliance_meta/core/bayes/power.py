@@ -14,17 +14,17 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import Array
-from alliance_meta.core.bayes.integration import Panels, integrate, mass_region
-from alliance_meta.core.bayes.mixture import LIGHTEST
-from alliance_meta.core.bayes.normal import Conditional, conditional, prepare
-from alliance_meta.core.bayes.scale import HeavyPrior, gauss_rules
+from alliance_meta.core.bayes.integration import LIGHTEST, PiecewiseDensity, TauDensity, integrate, mass_region
+from alliance_meta.core.bayes.scale import TPrior, gauss_rules
 from alliance_meta.core.bayes.two_level import LEAST_SCALE as TINY
 from alliance_meta.core.bayes.two_level import (
     SCALE_RULES,
+    Conditional,
     ExactPosterior,
     ExactProblem,
-    TauDensity,
     align,
+    conditional,
+    prepare,
     scale_weights,
     search_range,
     shrink,
@@ -46,8 +46,8 @@ class Powers:
 
 def exists(problem: ExactProblem, powers: Powers) -> bool:
     """Return whether the posterior with these powers is proper and its prior of a known kind."""
-    heavy = problem.heavy
-    return _tail(problem, powers) > 1.0 and (heavy is None or powers.coefficients * (heavy.df + 1.0) > 1.0)
+    t_prior = problem.t_prior
+    return _tail(problem, powers) > 1.0 and (t_prior is None or powers.coefficients * (t_prior.df + 1.0) > 1.0)
 
 
 def solve_power(problem: ExactProblem, powers: Powers) -> ExactPosterior:
@@ -60,7 +60,7 @@ def solve_power(problem: ExactProblem, powers: Powers) -> ExactPosterior:
         problem,
         model=prepare(model.y, model.v, model.X, model.mean, model.precision * (powers.coefficients / a)),
         tau=_tau_to_power(problem.tau, powers.tau),
-        heavy=_heavy_to_power(problem.heavy, powers.coefficients),
+        t_prior=_t_to_power(problem.t_prior, powers.coefficients),
     )
 
     def rows(tau: Array) -> Array:
@@ -68,27 +68,27 @@ def solve_power(problem: ExactProblem, powers: Powers) -> ExactPosterior:
 
     tail = _tail(problem, powers)
     start, stretch = mass_region(rows, *search_range(scaled), tail=tail)
-    panels = integrate(rows, start, stretch, upper=scaled.tau.upper)
-    return _with_components(scaled, panels, a)
+    density = integrate(rows, start, stretch, upper=scaled.tau.upper)
+    return _with_components(scaled, density, a)
 
 
-def _with_components(problem: ExactProblem, panels: Panels, a: float) -> ExactPosterior:
-    counts = panels.weight[0] > LIGHTEST * panels.weight[0].max()
-    tau, weight = panels.tau[counts], panels.weight[0][counts]
+def _with_components(problem: ExactProblem, density: PiecewiseDensity, a: float) -> ExactPosterior:
+    counts = density.weight[0] > LIGHTEST * density.weight[0].max()
+    tau, weight = density.tau[counts], density.weight[0][counts]
     given = _given(problem, tau, a)
     one: Array = np.ones((len(tau), 1))
-    if problem.heavy is None:
+    if problem.t_prior is None:
         rule, mean, root = one, given.mean[:, None], given.root[:, None]
     else:
-        logs, own = scale_weights(problem.model, problem.heavy, given.mean, given.root)
+        logs, own = scale_weights(problem.model, problem.t_prior, given.mean, given.root)
         points, rule = gauss_rules(special.softmax(logs, axis=1), own, SCALES)
-        mean, root = shrink(problem.heavy, given.mean, given.root, np.clip(points, TINY, 1.0))
+        mean, root = shrink(problem.t_prior, given.mean, given.root, np.clip(points, TINY, 1.0))
     share = weight[:, None] * rule
     kept = share > LIGHTEST * share.max()
     at = np.broadcast_to(tau[:, None], kept.shape)[kept]
     used = share[kept] / share[kept].sum()
     return ExactPosterior(
-        problem, panels, used, at, mean[kept], root[kept], float(panels.log_integral[0]), float(panels.error[0]), 0
+        problem, density, used, at, mean[kept], root[kept], float(density.log_integral[0]), float(density.error[0]), 0
     )
 
 
@@ -96,9 +96,9 @@ def _log_weight(problem: ExactProblem, tau: Array, a: float) -> Array:
     """Return the log of the posterior of each tau, up to a constant, (B,)."""
     given = _given(problem, tau, a)
     base = problem.tau.log_density(tau) + given.loglik
-    if problem.heavy is None:
+    if problem.t_prior is None:
         return base
-    return base + special.logsumexp(scale_weights(problem.model, problem.heavy, given.mean, given.root)[0], axis=1)
+    return base + special.logsumexp(scale_weights(problem.model, problem.t_prior, given.mean, given.root)[0], axis=1)
 
 
 def _given(problem: ExactProblem, tau: Array, a: float) -> Conditional:
@@ -106,8 +106,8 @@ def _given(problem: ExactProblem, tau: Array, a: float) -> Conditional:
     given = conditional(problem.model, tau)
     half_logdet = np.linalg.slogdet(given.root)[1]
     root = given.root / np.sqrt(a)
-    if problem.heavy is not None:
-        root = align(root, problem.heavy.index)
+    if problem.t_prior is not None:
+        root = align(root, problem.t_prior.index)
     return Conditional(a * given.loglik + (1.0 - a) * half_logdet, given.mean, root)
 
 
@@ -119,12 +119,12 @@ def _tau_to_power(tau: TauDensity, power: float) -> TauDensity:
     return replace(tau, log_density=lambda x: power * tau.log_density(x), tail=power * tau.tail)
 
 
-def _heavy_to_power(heavy: HeavyPrior | None, power: float) -> HeavyPrior | None:
+def _t_to_power(prior: TPrior | None, power: float) -> TPrior | None:
     """Return the t distribution that is proportional to a power of another one."""
-    if heavy is None:
+    if prior is None:
         return None
-    df = power * (heavy.df + 1.0) - 1.0
-    return HeavyPrior(heavy.index, heavy.mean, heavy.scale * float(np.sqrt(heavy.df / df)), df)
+    df = power * (prior.df + 1.0) - 1.0
+    return TPrior(prior.index, prior.mean, prior.scale * float(np.sqrt(prior.df / df)), df)
 
 
 def probe_points(low: float, high: float) -> tuple[Array, Array]:

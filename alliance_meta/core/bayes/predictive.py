@@ -7,10 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.bayes.integration import integrate, mass_region
-from alliance_meta.core.bayes.mixture import LIGHTEST, NormalMixture, mixture
-from alliance_meta.core.bayes.scale import HeavyPrior, gauss_rules, scale_nodes
-from alliance_meta.core.bayes.two_level import TauDensity
+from alliance_meta.core.bayes.integration import LIGHTEST, NormalMixture, TauDensity, integrate, mass_region, mixture
+from alliance_meta.core.bayes.scale import TPrior, gauss_rules, scale_nodes
 from alliance_meta.core.robust.clusters import IntArray
 
 # How far beyond the quantiles that show the scale the mass is looked for.
@@ -29,10 +27,10 @@ def tau_nodes(prior: TauDensity) -> tuple[Array, Array]:
     start, stretch = mass_region(
         rows, min(prior.marks) / FAR, min(max(prior.marks) * FAR, prior.upper), tail=prior.tail
     )
-    panels = integrate(rows, start, stretch, upper=prior.upper)
-    counts = panels.weight[0] > LIGHTEST * panels.weight[0].max()
-    weight = panels.weight[0][counts]
-    return panels.tau[counts], weight / weight.sum()
+    density = integrate(rows, start, stretch, upper=prior.upper)
+    counts = density.weight[0] > LIGHTEST * density.weight[0].max()
+    weight = density.weight[0][counts]
+    return density.tau[counts], weight / weight.sum()
 
 
 def few_nodes(tau: Array, weight: Array) -> tuple[Array, Array]:
@@ -46,7 +44,7 @@ def few_nodes(tau: Array, weight: Array) -> tuple[Array, Array]:
     return middle * inside / (1.0 - inside), rule[0]
 
 
-def heavy_parts(prior: HeavyPrior) -> tuple[Array, Array, Array]:
+def t_parts(prior: TPrior) -> tuple[Array, Array, Array]:
     """Return weight, mean and standard deviation of the normals that make up a t prior."""
     g, log_weight = scale_nodes(prior, 0.0)
     weight = np.exp(log_weight)

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import Array
-from alliance_meta.core.bayes.mixture import LOG_ROOT_2PI
+from alliance_meta.core.bayes.integration import LOG_ROOT_2PI
 
 # What lies beyond the points is exp(-DEPTH) of the whole, or less.
 DEPTH = 38.0
@@ -38,7 +38,7 @@ def t_constant(df: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class HeavyPrior:
+class TPrior:
     """A t prior of one coefficient.
 
     Attributes
@@ -54,7 +54,7 @@ class HeavyPrior:
     df: float
 
 
-def scale_nodes(prior: HeavyPrior, distance: float) -> tuple[Array, Array]:
+def scale_nodes(prior: TPrior, distance: float) -> tuple[Array, Array]:
     """Return values of g and the logs of their weights, for data about `distance` away from the prior's mean."""
     df = prior.df
     # A power of 2, so that the points are exactly where they should be.

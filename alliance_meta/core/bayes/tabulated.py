@@ -17,6 +17,7 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import Array
+from alliance_meta.core.bayes.integration import TauDensity
 from alliance_meta.core.bayes.trapezoid import (
     Grid,
     HalfLine,
@@ -26,7 +27,6 @@ from alliance_meta.core.bayes.trapezoid import (
     integrate_grid,
     moment_depth,
 )
-from alliance_meta.core.bayes.two_level import TauDensity
 from alliance_meta.core.robust.clusters import IntArray
 
 # Steps of the table, in standard deviations of likelihood times normal density; how far both are followed, in logs.

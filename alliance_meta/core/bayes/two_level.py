@@ -1,8 +1,10 @@
 """The posterior of the normal-normal model by quadrature over tau, everything else integrated analytically.
 
-Given tau (and, with a Student t prior, its scale) the coefficients, the studies' true effects and a new effect
-are normal. Their posteriors are therefore mixtures of normals, whose weights are the posterior of tau at the
-nodes of `integration`.
+y_i ~ N(x_i'b, v_i + tau^2), b_j ~ N(m_j, s_j^2) or flat. Given tau (and, with a Student t prior, its scale) the
+coefficients, the studies' true effects and a new effect are normal, computed as differences from a reference value of
+tau, in coordinates in which the coefficients are independent there, so that neither rounding nor collinear moderators
+cost digits. Their posteriors are mixtures of normals, whose weights are the posterior of tau at the nodes of
+`integration`.
 """
 
 from __future__ import annotations
@@ -11,13 +13,182 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import special
+from scipy import linalg, special
 
 from alliance_meta._typing import Array
-from alliance_meta.core.bayes.integration import TINY, Panels, head_of, integrate, mass_region
-from alliance_meta.core.bayes.mixture import NormalMixture, counting, mixture
-from alliance_meta.core.bayes.normal import LOG_2PI, NormalModel, conditional
-from alliance_meta.core.bayes.scale import HeavyPrior, gauss_rules, scale_nodes
+from alliance_meta.core.bayes.integration import (
+    NormalMixture,
+    PiecewiseDensity,
+    TauDensity,
+    counting,
+    integrate,
+    mass_region,
+    mixture,
+)
+from alliance_meta.core.bayes.scale import TPrior, gauss_rules, scale_nodes
+
+LOG_2PI = float(np.log(2.0 * np.pi))
+# Effects x values of tau worked on at once.
+MOST_CELLS = 1_000_000
+# Where the coefficients are this far from the reference a difference of squares would lose digits.
+FAR_FROM_REFERENCE = 1e3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NormalModel:
+    """Data and prior, with what does not depend on tau.
+
+    Attributes
+    ----------
+    y, v : ndarray of shape (k,)
+    X : ndarray of shape (k, p)
+    mean, precision : ndarray of shape (p,)
+        Prior of each coefficient; precision 0 is a flat prior.
+    tau2 : float
+        The reference.
+    centre : ndarray of shape (p,)
+        Posterior mean of the coefficients at the reference.
+    loglik : float
+        Log of the density of y at the reference, the coefficients integrated out.
+    """
+
+    y: Array
+    v: Array
+    X: Array
+    mean: Array
+    precision: Array
+    tau2: float
+    centre: Array
+    loglik: float
+    _w: Array
+    _residual: Array
+    _quadratic: float
+    _features: Array
+    _prior: Array
+    _basis: Array
+
+    @property
+    def k(self) -> int:
+        """Number of effects."""
+        return len(self.y)
+
+    @property
+    def p(self) -> int:
+        """Number of coefficients."""
+        return self.X.shape[1]
+
+    @property
+    def flat(self) -> int:
+        """Number of coefficients with a flat prior."""
+        return int((self.precision == 0).sum())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Conditional:
+    """What holds given each of B values of tau.
+
+    Attributes
+    ----------
+    loglik : ndarray of shape (B,)
+        Log of the density of y, the coefficients integrated out.
+    mean : ndarray of shape (B, p)
+        Posterior mean of the coefficients.
+    root : ndarray of shape (B, p, p)
+        Their posterior covariance is root' root.
+    """
+
+    loglik: Array
+    mean: Array
+    root: Array
+
+
+def prepare(y: Array, v: Array, X: Array, mean: Array, precision: Array) -> NormalModel:
+    """Set the model up; y, v are (k,), X (k, p), mean and precision (p,); flat coefficients must be estimable."""
+    k, p = X.shape
+    tau2 = _moment_tau2(y, v, X)
+    w = 1.0 / (v + tau2)
+    R = np.linalg.qr(np.concatenate([np.sqrt(w)[:, None] * X, np.diag(np.sqrt(precision))]))[1]
+    basis = linalg.solve_triangular(R, np.eye(p))
+    # Turned so that the prior is diagonal too, flat directions first: these stay apart however large tau is.
+    diagonal, turn = np.linalg.eigh((basis.T * precision) @ basis)
+    flat = int((precision == 0).sum())
+    diagonal[:flat] = 0.0
+    basis = basis @ turn
+    Q = X @ basis
+    centre = np.zeros(p)
+    # The second step removes what rounding left of the first.
+    for _ in range(2):
+        gradient = X.T @ (w * (y - X @ centre)) + precision * (mean - centre)
+        centre = centre + basis @ (basis.T @ gradient)
+    r = y - X @ centre
+    proper = precision > 0
+    towards = basis.T @ (precision * (mean - centre))
+    towards[:flat] = 0.0
+    quadratic = float((w * r**2).sum() + (precision * (mean - centre) ** 2).sum())
+    logdet = 2.0 * float(np.log(np.abs(np.diag(R))).sum()) - float(np.log(precision[proper]).sum())
+    constant = (k - flat) * LOG_2PI - float(np.log(w).sum())
+    i, j = np.triu_indices(p)
+    features = np.column_stack([w * r**2, r[:, None] * Q, Q[:, i] * Q[:, j]])
+    prior = np.append(towards, np.diag(diagonal)[i, j])
+    loglik = -0.5 * (constant + quadratic + logdet)
+    return NormalModel(y, v, X, mean, precision, tau2, centre, loglik, w, r, quadratic, features, prior, basis)
+
+
+def conditional(model: NormalModel, tau: Array) -> Conditional:
+    """Return likelihood and coefficients at each value of tau, (B,), which may be 0."""
+    parts = max(1, -(-len(tau) * model.k // MOST_CELLS))
+    if parts == 1:
+        return _conditional(model, tau)
+    pieces = [_conditional(model, part) for part in np.array_split(tau, parts)]
+    return Conditional(*(np.concatenate([getattr(c, n) for c in pieces]) for n in ("loglik", "mean", "root")))
+
+
+def _conditional(model: NormalModel, tau: Array) -> Conditional:
+    p, tau2 = model.p, np.square(tau)
+    total = model.v + tau2[:, None]
+    shift = model.tau2 - tau2
+    sums = (1.0 / total) @ model._features
+    sums[:, 1:] += model._prior
+    logs = np.log(total * model._w).sum(axis=1)
+    root, logdet = _root(sums[:, 1 + p :], p)
+    half = np.einsum("bij,bj->bi", root, sums[:, 1 : 1 + p])
+    root = root @ model._basis.T
+    moved = np.einsum("bij,bi->bj", root, half)
+    gained = (half**2).sum(axis=1)
+    quadratic = shift * sums[:, 0] - gained
+    far = np.flatnonzero(gained > FAR_FROM_REFERENCE)
+    if len(far):
+        quadratic[far] = _quadratic(model, total[far], moved[far]) - model._quadratic
+    return Conditional(model.loglik - 0.5 * (logs + quadratic + logdet), model.centre + moved, root)
+
+
+def _quadratic(model: NormalModel, total: Array, moved: Array) -> Array:
+    """Return the weighted squares of residuals and of deviations from the prior, without taking differences."""
+    residual = model._residual - moved @ model.X.T
+    away = model.centre + moved - model.mean
+    return (residual**2 / total).sum(axis=1) + away**2 @ model.precision
+
+
+def _root(packed: Array, p: int) -> tuple[Array, Array]:
+    """Return the inverse of the Cholesky factor of each A, (B, p, p), and log |A|, (B,)."""
+    if p == 1:
+        return (packed**-0.5)[:, :, None], np.log(packed[:, 0])
+    A = np.empty((len(packed), p, p))
+    i, j = np.triu_indices(p)
+    A[:, i, j] = packed
+    A[:, j, i] = packed
+    factor = np.linalg.cholesky(A)
+    size = np.einsum("bii->bi", factor)
+    return np.linalg.inv(factor / size[:, :, None]) / size[:, None, :], 2.0 * np.log(size).sum(axis=1)
+
+
+def _moment_tau2(y: Array, v: Array, X: Array) -> float:
+    """Return a tau2 of the right size: unweighted residual variance less the typical sampling variance, at least 0."""
+    Q = np.linalg.qr(X)[0]
+    r = y - Q @ (Q.T @ y)
+    df = max(len(y) - X.shape[1], 1)
+    return max(float(r @ r) / df - float(np.median(v)), 0.0)
+
 
 # Sizes of Gauss's rules that may stand for all values of tau, and for all scales of a t prior.
 TAU_RULES = (24, 40, 64)
@@ -41,7 +212,7 @@ def alike(few: NormalMixture, many: NormalMixture, *, variance: bool) -> bool:
     return not variance or bool(np.abs(few.moments()[1] / many.moments()[1] - 1.0).max() < ALIKE_SPREAD)
 
 
-def scale_weights(model: NormalModel, prior: HeavyPrior, mean: Array, root: Array) -> tuple[Array, Array]:
+def scale_weights(model: NormalModel, prior: TPrior, mean: Array, root: Array) -> tuple[Array, Array]:
     """Return the logs of the weights of each scale of a t prior given tau, and the share of the data, (B, L) each.
 
     The coefficient is flat in `mean` and in the aligned `root`, with variance V; a normal prior of variance W
@@ -55,7 +226,7 @@ def scale_weights(model: NormalModel, prior: HeavyPrior, mean: Array, root: Arra
     return log_g - 0.5 * (LOG_2PI + np.log(total) + gap**2 / total), wide / total
 
 
-def shrink(prior: HeavyPrior, mean: Array, root: Array, share: Array) -> tuple[Array, Array]:
+def shrink(prior: TPrior, mean: Array, root: Array, share: Array) -> tuple[Array, Array]:
     """Return mean (B, L, p) and root (B, L, p, p) once the data have the given share (B, L) in the coefficient."""
     j = prior.index
     # What one unit of the coefficient moves in all of them.
@@ -78,8 +249,8 @@ def align(root: Array, j: int) -> Array:
     return turned
 
 
-def heavy_nodes(
-    model: NormalModel, prior: HeavyPrior, weight: Array, t: Array, to_tau: Callable[[Array], Array], *, variance: bool
+def t_nodes(
+    model: NormalModel, prior: TPrior, weight: Array, t: Array, to_tau: Callable[[Array], Array], *, variance: bool
 ) -> Nodes:
     """Return the components over tau and the scale, as few as will do; `t` is tau on the scale of the quadrature.
 
@@ -99,7 +270,7 @@ def heavy_nodes(
     return base.nodes()
 
 
-def _sheet(model: NormalModel, prior: HeavyPrior, tau: Array, weight: Array) -> _Sheet:
+def _sheet(model: NormalModel, prior: TPrior, tau: Array, weight: Array) -> _Sheet:
     given = conditional(model, tau)
     root = align(given.root, prior.index)
     logs, share = scale_weights(model, prior, given.mean, root)
@@ -110,7 +281,7 @@ def _sheet(model: NormalModel, prior: HeavyPrior, tau: Array, weight: Array) -> 
 class _Sheet:
     """Components over tau (B) and over the scale of a t prior (L): weights given tau, and the share of the data."""
 
-    prior: HeavyPrior
+    prior: TPrior
     tau: Array
     weight: Array
     mean: Array
@@ -158,36 +329,6 @@ WORST_MOMENT = 1e-8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TauDensity:
-    """The prior of tau as the quadrature needs it.
-
-    Attributes
-    ----------
-    log_density : callable
-        tau (B,) -> (B,), -inf outside the support.
-    upper : float
-        End of the support.
-    tail : float
-        a of the tail tau^-a; inf where it falls faster than any power.
-    marks : tuple of float
-        Some values of tau that show its scale, all positive.
-    proper : bool
-    """
-
-    log_density: Callable[[Array], Array]
-    upper: float
-    tail: float
-    marks: tuple[float, ...]
-    proper: bool
-
-    @property
-    def head(self) -> float:
-        """The a of a density like tau^(a - 1) near 0 where it is unbounded there, else 1."""
-        with np.errstate(all="ignore"):
-            return head_of(self.log_density(np.array(TINY)))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class ExactProblem:
     """What is integrated: data with the prior of the coefficients, and the prior of tau.
 
@@ -196,17 +337,17 @@ class ExactProblem:
     model : NormalModel
         With a t prior, its coefficient is flat here.
     tau : TauDensity
-    heavy : HeavyPrior or None
+    t_prior : TPrior or None
     """
 
     model: NormalModel
     tau: TauDensity
-    heavy: HeavyPrior | None = None
+    t_prior: TPrior | None = None
 
     @property
     def flat(self) -> int:
         """Number of coefficients with a flat prior."""
-        return self.model.flat - (self.heavy is not None)
+        return self.model.flat - (self.t_prior is not None)
 
     @property
     def tail(self) -> float:
@@ -222,7 +363,7 @@ class ExactProblem:
             return True
         extra = 0.0
         if of == "coefficients" and not self.flat:
-            extra = self.heavy.df if self.heavy else np.inf
+            extra = self.t_prior.df if self.t_prior else np.inf
         return self.tail - left_out + extra - order > 1.0
 
 
@@ -246,12 +387,12 @@ class Components:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExactPosterior:
-    """The posterior: that of tau on panels, and the components of the mixtures.
+    """The posterior: that of tau on intervals, and the components of the mixtures.
 
     Attributes
     ----------
     problem : ExactProblem
-    panels : Panels
+    density : PiecewiseDensity
         Row 0 is the posterior of tau; a further row watches over its tail.
     weight, tau : ndarray of shape (B,)
     mean : ndarray of shape (B, p)
@@ -265,7 +406,7 @@ class ExactPosterior:
     """
 
     problem: ExactProblem
-    panels: Panels
+    density: PiecewiseDensity
     weight: Array
     tau: Array
     mean: Array
@@ -324,19 +465,19 @@ def solve(problem: ExactProblem) -> ExactPosterior:
         return np.stack([one, one + order * np.log(tau)]) if order else one[None]
 
     start, stretch = mass_region(rows, *search_range(problem), tail=problem.tail - order)
-    panels = integrate(rows, start, stretch, upper=problem.tau.upper)
-    reached = order if panels.error[-1] < WORST_MOMENT else 0
+    density = integrate(rows, start, stretch, upper=problem.tau.upper)
+    reached = order if density.error[-1] < WORST_MOMENT else 0
     # What has no variance is not followed to its end.
-    counts = counting(panels.weight[0], panels.tau if reached == 2 else np.ones(len(panels.tau)))
-    tau, weight = panels.tau[counts], panels.weight[0][counts]
+    counts = counting(density.weight[0], density.tau if reached == 2 else np.ones(len(density.tau)))
+    tau, weight = density.tau[counts], density.weight[0][counts]
     weight = weight / weight.sum()
-    if problem.heavy is None:
+    if problem.t_prior is None:
         given = conditional(problem.model, tau)
         nodes = (weight, tau, given.mean, given.root)
     else:
         t, variance = stretch.to_t(tau), reached == 2
-        nodes = heavy_nodes(problem.model, problem.heavy, weight, t, stretch.to_tau, variance=variance)
-    return ExactPosterior(problem, panels, *nodes, float(panels.log_integral[0]), float(panels.error[0]), reached)
+        nodes = t_nodes(problem.model, problem.t_prior, weight, t, stretch.to_tau, variance=variance)
+    return ExactPosterior(problem, density, *nodes, float(density.log_integral[0]), float(density.error[0]), reached)
 
 
 def thinned(posterior: ExactPosterior, c: Array) -> ExactPosterior:
@@ -345,13 +486,13 @@ def thinned(posterior: ExactPosterior, c: Array) -> ExactPosterior:
     Gauss's rules for the posterior of tau; all components where none of the rules tried is as good, or where a
     coefficient has a t prior (whose components are few already).
     """
-    problem, panels = posterior.problem, posterior.panels
-    if problem.heavy is not None:
+    problem, density = posterior.problem, posterior.density
+    if problem.t_prior is not None:
         return posterior
-    t, weight = panels.stretch.to_t(posterior.tau), posterior.weight
+    t, weight = density.stretch.to_t(posterior.tau), posterior.weight
     for n in TAU_RULES:
         points, rule = gauss_rules(weight[None], t[None], n)
-        tau = panels.stretch.to_tau(np.clip(points[0], t.min(), t.max()))
+        tau = density.stretch.to_tau(np.clip(points[0], t.min(), t.max()))
         given = conditional(problem.model, tau)
         few = replace(posterior, weight=rule[0], tau=tau, mean=given.mean, root=given.root)
         made = [(one.coefficients(c[None]), one.new_effects(c[None])) for one in (few, posterior)]
@@ -368,21 +509,21 @@ def log_posterior(problem: ExactProblem, tau: Array) -> Array:
 def log_likelihood(problem: ExactProblem, tau: Array) -> Array:
     """Return the log of the density of y at each tau, (B,), the coefficients integrated out."""
     given = conditional(problem.model, tau)
-    if problem.heavy is None:
+    if problem.t_prior is None:
         return given.loglik
-    root = align(given.root, problem.heavy.index)
-    return given.loglik + special.logsumexp(scale_weights(problem.model, problem.heavy, given.mean, root)[0], axis=1)
+    root = align(given.root, problem.t_prior.index)
+    return given.loglik + special.logsumexp(scale_weights(problem.model, problem.t_prior, given.mean, root)[0], axis=1)
 
 
 def components(problem: ExactProblem, tau: Array) -> Components:
     """Return the normal components at each tau, (B,)."""
     given = conditional(problem.model, tau)
     base = (problem.tau.log_density(tau) + given.loglik)[:, None]
-    if problem.heavy is None:
+    if problem.t_prior is None:
         return Components(base, given.mean[:, None], given.root[:, None])
-    root = align(given.root, problem.heavy.index)
-    log_share, share = scale_weights(problem.model, problem.heavy, given.mean, root)
-    return Components(base + log_share, *shrink(problem.heavy, given.mean, root, share))
+    root = align(given.root, problem.t_prior.index)
+    log_share, share = scale_weights(problem.model, problem.t_prior, given.mean, root)
+    return Components(base + log_share, *shrink(problem.t_prior, given.mean, root, share))
 
 
 def expectation(problem: ExactProblem, c: Array, log_factor: Callable[[Array, Array], Array]) -> tuple[float, float]:
@@ -398,8 +539,8 @@ def expectation(problem: ExactProblem, c: Array, log_factor: Callable[[Array, Ar
         return special.logsumexp(parts.log_weight + log_factor(parts.mean @ c, sd), axis=1)[None]
 
     start, stretch = mass_region(rows, *search_range(problem), tail=problem.tail)
-    panels = integrate(rows, start, stretch, upper=problem.tau.upper)
-    return float(panels.log_integral[0]), float(panels.error[0])
+    density = integrate(rows, start, stretch, upper=problem.tau.upper)
+    return float(density.log_integral[0]), float(density.error[0])
 
 
 def search_range(problem: ExactProblem) -> tuple[float, float]:

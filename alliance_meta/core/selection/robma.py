@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.bayes.mixture import NormalMixture, mixture
+from alliance_meta.core.bayes.integration import NormalMixture, TauDensity, mixture
 from alliance_meta.core.bayes.trapezoid import (
     ROUNDING,
     TOLERANCE,
@@ -28,7 +28,6 @@ from alliance_meta.core.bayes.trapezoid import (
     SincDensity,
     integrate_grid,
 )
-from alliance_meta.core.bayes.two_level import TauDensity
 from alliance_meta.core.selection.step_weights import (
     FINEST,
     USUAL,

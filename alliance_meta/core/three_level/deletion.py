@@ -3,24 +3,201 @@
 The likelihood without some rows is the whole one divided by their predictive density, so that one pass over the grid
 of the two deviations serves all of them. Where the posterior without some rows leaves that grid, as it may without a
 far outlier, it is integrated on a grid of its own.
+
+With P the inverse of the covariance of y, coefficients integrated out, and b their posterior mean, g = P (y - X m) is
+M^-1 (y - X b). Rows U without which everything is wanted are then predicted by the others with precision P_UU and an
+error of P_UU^-1 g_U, and the coefficients move by Vb X' M^-1 E_U P_UU^-1 g_U.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+from scipy import linalg, special
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.core.bayes.mixture import LIGHTEST
-from alliance_meta.core.bayes.trapezoid import integrate_grid
-from alliance_meta.core.bayes.two_level import TauDensity
+from alliance_meta.core.bayes.integration import LIGHTEST, TauDensity
+from alliance_meta.core.bayes.trapezoid import (
+    integrate_grid,
+)
+from alliance_meta.core.bayes.two_level import LOG_2PI
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.three_level.grid import ENOUGH, checks, error_of
-from alliance_meta.core.three_level.posterior import DEPTH, TOLERANCE, Given, MultilevelPosterior, given_deviations
-from alliance_meta.core.three_level.rows import GroupedRows, dispensable, left_out, log_densities, thinned
+from alliance_meta.core.three_level.posterior import (
+    DEPTH,
+    TOLERANCE,
+    Given,
+    GroupedRows,
+    MultilevelPosterior,
+    given_deviations,
+    thinned,
+)
+
+MOST_LEFT = 4_000_000
+
+
+# What shares less than this part of its own precision with no other row alone tells about some coefficient.
+INDISPENSABLE = 1e-9
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Left:
+    """Given b points: the rows of each unit as the others predict them, whitened, row by row.
+
+    Attributes
+    ----------
+    log_predictive : ndarray of shape (b, U)
+        Log density of the unit's effects given all others.
+    deviate : ndarray of shape (b, k)
+        Independent standard normal deviates of the rows of a unit.
+    towards : ndarray of shape (b, k, p)
+        Where each deviate moves the coefficients.
+    """
+
+    log_predictive: Array
+    deviate: Array
+    towards: Array
+
+
+def left_out(
+    rows: GroupedRows, given: Given, between: Array, within: Array, *, whole: bool
+) -> Iterator[tuple[IntArray, Left]]:
+    """Yield, for some of the points at a time, what is left without each row, or without each whole group."""
+    for points, level, parts in _each_part(rows, given, between, within):
+        yield points, level.left(parts, whole=whole)
+
+
+def log_densities(
+    rows: GroupedRows, given: Given, between: Array, within: Array, *, whole: bool
+) -> Iterator[tuple[IntArray, Array]]:
+    """Yield, for some of the points at a time, the log density (b, U) of each unit given the others' effects.
+
+    Unlike in `left_out`, the coefficients are those that the unit itself has helped to estimate.
+    """
+    for points, level, parts in _each_part(rows, given, between, within):
+        yield points, level.fitted(parts, whole=whole)
+
+
+def _each_part(
+    rows: GroupedRows, given: Given, between: Array, within: Array
+) -> Iterator[tuple[IntArray, _Level, _Parts]]:
+    k, p = rows.X.shape
+    levels, which = np.unique(within, return_inverse=True)
+    size = max(1, MOST_LEFT // (k * (p + 2)))
+    for n, s2 in enumerate(levels):
+        at = np.flatnonzero(which == n)
+        level = _Level(rows, float(s2))
+        for a in range(0, len(at), size):
+            points = at[a : a + size]
+            yield points, level, level.parts(given.mean[points], given.root[points], between[points])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Parts:
+    """At b points: the shares (b, J), K_ii (b, k), g (b, k), M^-1 X root' (b, k, p), and that times root."""
+
+    shrink: Array
+    free: Array
+    g: Array
+    half: Array
+    towards: Array
+
+
+class _Level:
+    """For one deviation within: the inverse covariance of each group before its common part is added."""
+
+    def __init__(self, rows: GroupedRows, within: float) -> None:
+        self.rows = rows
+        A = np.column_stack([np.ones(len(rows.y)), rows.y, rows.X])
+        self.inverse = []
+        self.diagonal, self.KA = np.empty(len(rows.y)), np.empty(A.shape)
+        for where, V in rows.clusters:
+            n, m = V.shape[:2]
+            K = np.linalg.inv(V + within**2 * np.eye(m))
+            self.inverse.append(K)
+            self.diagonal[where] = np.einsum("nii->ni", K).ravel()
+            self.KA[where] = (K @ A[where].reshape(n, m, -1)).reshape(n * m, -1)
+        self.sums = np.add.reduceat(self.KA, rows.starts, axis=0)
+
+    def parts(self, mean: Array, root: Array, between: Array) -> _Parts:
+        group, c = self.rows.group, self.KA[:, 0]
+        s2 = np.square(between)[:, None]
+        shrink = s2 / (1.0 + s2 * self.sums[:, 0])
+        taken = shrink[:, group] * c
+        half = (self.KA[:, 2:] - taken[:, :, None] * self.sums[group, 2:]) @ np.swapaxes(root, 1, 2)
+        own = self.KA[:, 1] - mean @ self.KA[:, 2:].T
+        common = (self.sums[:, 1] - mean @ self.sums[:, 2:].T)[:, group]
+        return _Parts(shrink, self.diagonal - taken * c, own - taken * common, half, half @ root)
+
+    def left(self, parts: _Parts, *, whole: bool) -> Left:
+        if whole:
+            return self._left_whole(parts)
+        precision = np.maximum(parts.free - (parts.half**2).sum(axis=2), np.finfo(float).tiny)
+        scale = 1.0 / np.sqrt(precision)
+        deviate = parts.g * scale
+        logs = 0.5 * (np.log(precision) - LOG_2PI - deviate**2)
+        return Left(logs, deviate, parts.towards * scale[:, :, None])
+
+    def _left_whole(self, parts: _Parts) -> Left:
+        b, k, p = parts.half.shape
+        deviate, moved, logs = np.empty((b, k)), np.empty((b, k, p)), np.empty((b, k))
+        for where, free, h in self._groups(parts):
+            factor = np.linalg.cholesky(free - h @ np.swapaxes(h, 2, 3))
+            n, m = h.shape[1:3]
+            right = np.concatenate([parts.g[:, where, None], parts.towards[:, where]], axis=2)
+            solved = np.linalg.solve(factor, right.reshape(b, n, m, -1)).reshape(b, n * m, -1)
+            deviate[:, where], moved[:, where] = solved[:, :, 0], solved[:, :, 1:]
+            logs[:, where] = np.log(np.einsum("bnii->bni", factor)).reshape(b, -1)
+        logs = logs - 0.5 * (LOG_2PI + deviate**2)
+        return Left(np.add.reduceat(logs, self.rows.starts, axis=1), deviate, moved)
+
+    def fitted(self, parts: _Parts, *, whole: bool) -> Array:
+        if not whole:
+            variance = 1.0 / parts.free + (parts.half**2).sum(axis=2) / parts.free**2
+            return -0.5 * (LOG_2PI + np.log(variance) + (parts.g / parts.free) ** 2 / variance)
+        b, k = parts.g.shape
+        logs = np.empty((b, k))
+        for where, free, h in self._groups(parts):
+            # With F = chol(free), F' times the residual has covariance I + F^-1 h h' F^-T.
+            factor = np.linalg.cholesky(free)
+            n, m = h.shape[1:3]
+            right = np.concatenate([parts.g[:, where].reshape(b, n, m, 1), h], axis=3)
+            solved = np.linalg.solve(factor, right)
+            other = np.linalg.cholesky(np.eye(m) + solved[..., 1:] @ np.swapaxes(solved[..., 1:], 2, 3))
+            deviate = np.linalg.solve(other, solved[..., :1])[..., 0]
+            diagonal = np.einsum("bnii->bni", factor) / np.einsum("bnii->bni", other)
+            logs[:, where] = (np.log(diagonal) - 0.5 * (LOG_2PI + deviate**2)).reshape(b, -1)
+        return np.add.reduceat(logs, self.rows.starts, axis=1)
+
+    def _groups(self, parts: _Parts) -> Iterator[tuple[slice, Array, Array]]:
+        """Yield, for the groups of each size, their inverse covariance (b, n, m, m) and half (b, n, m, p)."""
+        first = 0
+        for (where, _), K in zip(self.rows.clusters, self.inverse, strict=True):
+            n, m = K.shape[:2]
+            c = self.KA[where, 0].reshape(n, m)
+            shrink = parts.shrink[:, first : first + n, None, None]
+            first += n
+            half = parts.half[:, where]
+            yield where, K - shrink * (c[:, :, None] * c[:, None, :]), half.reshape(len(half), n, m, -1)
+
+
+def dispensable(rows: GroupedRows, given: Given, between: float, within: float, *, whole: bool) -> Mask:
+    """Return which rows (k,) or groups (J,) can be left out: the others still determine every coefficient.
+
+    That does not depend on the deviations; `given` is what holds at these.
+    """
+    level = _Level(rows, within)
+    parts = level.parts(given.mean, given.root, np.array([between]))
+    if not whole:
+        return 1.0 - (parts.half[0] ** 2).sum(axis=1) / parts.free[0] > INDISPENSABLE
+    found: list[bool] = []
+    for _, free, h in level._groups(parts):
+        left = free - h @ np.swapaxes(h, 2, 3)
+        pairs = zip(left[0], free[0], strict=True)
+        found += [bool(linalg.eigh(a, b, eigvals_only=True)[0] > INDISPENSABLE) for a, b in pairs]
+    return np.array(found)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +234,7 @@ def delete_each_of(
     posterior: MultilevelPosterior, rows: GroupedRows, priors: Sequence[TauDensity], *, whole: bool
 ) -> MultilevelDeletions:
     """Return what is left without each row, or each whole group, that can be left out."""
-    wanted = _dispensable(posterior, rows, priors, whole=whole)
+    wanted = _can_be_left(posterior, rows, priors, whole=whole)
     if whole:
         rows = rows.only(wanted)
         wanted = np.ones(int(wanted.sum()), dtype=bool)
@@ -87,7 +264,7 @@ def delete_each_of(
     )
 
 
-def _dispensable(
+def _can_be_left(
     posterior: MultilevelPosterior, rows: GroupedRows, priors: Sequence[TauDensity], *, whole: bool
 ) -> Mask:
     """Return which units leave a proper posterior behind."""

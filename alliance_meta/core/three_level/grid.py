@@ -1,4 +1,4 @@
-"""A posterior on the grid of two deviations seen otherwise: with other priors, and by total and share."""
+"""A posterior of two deviations seen otherwise: with other priors or powers, by total and share, in draws."""
 
 from __future__ import annotations
 
@@ -9,21 +9,33 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.core.bayes.mixture import LIGHTEST
-from alliance_meta.core.bayes.trapezoid import NOTHING, SMALLEST, Grid, RealLine, integrate_grid, moment_depth
-from alliance_meta.core.bayes.two_level import TauDensity
+from alliance_meta.core.bayes.integration import LIGHTEST, TauDensity
+from alliance_meta.core.bayes.power import Powers
+from alliance_meta.core.bayes.trapezoid import (
+    NOTHING,
+    SMALLEST,
+    Grid,
+    RealLine,
+    SincDensity,
+    integrate_grid,
+    moment_depth,
+)
 from alliance_meta.core.three_level.posterior import (
     DEPTH,
+    MOST_CELLS,
     TOLERANCE,
     MultilevelData,
     MultilevelPosterior,
     given_deviations,
     line_of,
+    reach,
     tails_of,
 )
 
 # Above this error a grid does not serve another density than its own.
 ENOUGH = 1e-9
+
+
 # Part of the range of a limited deviation within which nothing may lie where the limit comes in between.
 NEAR = 0.8
 
@@ -115,3 +127,123 @@ def total_and_share(data: MultilevelData, priors: Sequence[TauDensity]) -> Grid:
     end = float(np.arcsinh(min(NOTHING / min(heads), SMALLEST)))
     lines = (total, RealLine(0.0, 2.0, (-end, end)))
     return integrate_grid(log_density, lines, tolerance=TOLERANCE, depth=depth, power=2.0)
+
+
+Densities = tuple[TauDensity, TauDensity]
+
+
+def multilevel_exists(data: MultilevelData, priors: Densities, powers: Powers) -> bool:
+    """Return whether the posterior with these powers is proper."""
+    return min(_powered_tails(data, priors, powers)) > 1.0
+
+
+def solve_multilevel_power(data: MultilevelData, priors: Densities, powers: Powers) -> MultilevelPosterior:
+    """Return the posterior whose parts are raised to these powers; its marginal likelihood has no meaning."""
+    a = powers.likelihood
+    scaled = replace(data, precision=data.precision * (powers.coefficients / a))
+
+    def log_joint(between: Array, within: Array) -> Array:
+        given = given_deviations(scaled, between, within)
+        logs = a * given.loglik + (1.0 - a) * np.linalg.slogdet(given.root)[1]
+        for prior, one in zip(priors, (between, within), strict=True):
+            logs = logs + powers.tau * prior.log_density(one)
+        return logs
+
+    depth, lines = reach(data, _powered_tails(data, priors, powers), priors)
+    grid = integrate_grid(log_joint, lines, tolerance=TOLERANCE, depth=depth, power=2.0)
+    between, within, weight = grid.values()
+    heavy = weight > LIGHTEST * weight.max()
+    found = given_deviations(scaled, between[heavy], within[heavy])
+    return MultilevelPosterior(
+        data=scaled,
+        grid=grid,
+        between=between[heavy],
+        within=within[heavy],
+        weight=weight[heavy] / weight[heavy].sum(),
+        mean=found.mean,
+        root=found.root / np.sqrt(a),
+        log_marginal=grid.log_integral,
+        error=grid.error,
+        tails=_powered_tails(data, priors, powers),
+    )
+
+
+def _powered_tails(data: MultilevelData, priors: Densities, powers: Powers) -> tuple[float, float]:
+    own = tails_of(data, priors)
+    rows = (len(data.starts), len(data.y))
+    less = [
+        (1.0 - powers.tau) * prior.tail + (1.0 - powers.likelihood) * n if np.isfinite(prior.tail) else 0.0
+        for prior, n in zip(priors, rows, strict=True)
+    ]
+    return own[0] - less[0], own[1] - less[1]
+
+
+# Points of the table from which a quantile is found, and Newton's steps from there.
+TABLE, STEPS = 501, 3
+
+
+TINY = 1e-300
+
+
+def draw_deviations(posterior: MultilevelPosterior, probability: Array) -> tuple[Array, Array]:
+    """Turn uniform numbers (n, 2) into draws of both deviations, (n,) each: one, then the other given it."""
+    grid = posterior.grid
+    first, second = grid.marginal(0), grid.marginal(1)
+    u = _inverse(first, np.broadcast_to(first.weight, (len(probability), len(first.weight))), probability[:, 0])
+    # The density along the second axis at any value of the first, by the same series.
+    z = (u[:, None] - first.u) / (first.u[1] - first.u[0])
+    along = np.maximum(np.sinc(z) @ grid.weight, 0.0)
+    along = along / along.sum(axis=1, keepdims=True)
+    v = _inverse(second, along, probability[:, 1])
+    return first.line.value(u), second.line.value(v)
+
+
+def _inverse(density: SincDensity, weight: Array, p: Array) -> Array:
+    """Return the p-quantile in u of each row of weights (n, m)."""
+    table = np.linspace(density.u[0], density.u[-1], TABLE)
+    rough = np.maximum.accumulate(weight @ density.steps(table).T, axis=1)
+    at = np.clip((rough < p[:, None]).sum(axis=1), 1, TABLE - 1)
+    low, high = table[at - 1], table[at]
+    i = np.arange(len(p))
+    below, above = rough[i, at - 1], rough[i, at]
+    u = low + (high - low) * np.clip((p - below) / np.maximum(above - below, TINY), 0.0, 1.0)
+    for _ in range(STEPS):
+        excess = np.einsum("nm,nm->n", weight, density.steps(u)) - p
+        slope = np.einsum("nm,nm->n", weight, density.heights(u))
+        u = np.clip(u - excess / np.maximum(slope, TINY), low, high)
+    return u
+
+
+def draw_effects(
+    posterior: MultilevelPosterior, between: Array, within: Array, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Draw coefficients (n, p) and true effects (n, k), in the order of the data, given both deviations (n,).
+
+    Effects are simulated together with data, and moved by as much as the data differ from those simulated: what comes
+    out has the conditional distribution (Hoffman & Ribak 1991, doi:10.1086/186160).
+    """
+    data, laid = posterior.data, posterior.data.laid
+    n, k = len(between), len(data.y)
+    coefficients = np.empty((n, data.X.shape[1]))
+    effects = np.empty((n, k))
+    group = np.cumsum(np.bincount(data.starts, minlength=k)) - 1
+    size = max(1, MOST_CELLS // (k * (data.X.shape[1] + 2)))
+    for a in range(0, n, size):
+        s = slice(a, a + size)
+        s1, s2 = between[s, None], within[s, None]
+        given = given_deviations(data, between[s], within[s])
+        noise = rng.standard_normal(given.mean.shape)
+        coefficients[s] = given.mean + np.einsum("nij,ni->nj", given.root, noise)
+        shared = s1 * rng.standard_normal((len(s1), len(data.starts)))[:, group]
+        own = s2 * rng.standard_normal((len(s1), k))
+        error = np.sqrt(data.d) * rng.standard_normal((len(s1), k))
+        # In the axes in which sampling errors are independent; there rows move with their group by W.
+        residual = data.y - (coefficients[s] - data.centre) @ data.X.T - (shared * data.W + own + error)
+        w = 1.0 / (data.d + s2**2)
+        sums = np.add.reduceat(w * data.W * residual, data.starts, axis=1)
+        inner = 1.0 + s1**2 * np.add.reduceat(w * data.W**2, data.starts, axis=1)
+        solved = w * (residual - data.W * (s1**2 * sums / inner)[:, group])
+        along = np.add.reduceat(data.W * solved, data.starts, axis=1)[:, group]
+        turned = coefficients[s] @ data.X.T + data.W * (shared + s1**2 * along) + own + s2**2 * solved
+        effects[s] = laid.restore(turned.T).T
+    return coefficients, effects

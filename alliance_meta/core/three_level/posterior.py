@@ -3,7 +3,7 @@
 y = X b + u + w + e with u ~ N(0, s_1^2) for each group, w ~ N(0, s_2^2) for each row and e ~ N(0, V). The blocks of V
 are made diagonal once, by the eigenvectors of `plan`. For given s_2 the sums over the rows of each group follow;
 every s_1 then costs one product of matrices over the groups, by Woodbury's identity (Harville 1977,
-doi:10.1080/01621459.1977.10480998).
+doi:10.1080/01621459.1977.10480998). True effects are worked out group by group, in the rows of the data.
 """
 
 from __future__ import annotations
@@ -13,18 +13,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from alliance_meta._typing import Array
-from alliance_meta.core.bayes.mixture import LIGHTEST, NormalMixture, mixture
-from alliance_meta.core.bayes.normal import LOG_2PI
-from alliance_meta.core.bayes.power import Powers
+from alliance_meta._typing import Array, Mask
+from alliance_meta.core.bayes.integration import LIGHTEST, NormalMixture, TauDensity, mixture
 from alliance_meta.core.bayes.trapezoid import Grid, HalfLine, SincDensity, integrate_grid, moment_depth
-from alliance_meta.core.bayes.two_level import TauDensity
+from alliance_meta.core.bayes.two_level import LOG_2PI
 from alliance_meta.core.mixed.covariance import Blocks, Plan, Term, plan
 from alliance_meta.core.robust.clusters import IntArray
 
 SPAN, LIMITED_SPAN = (-3.6, 12.0), (-3.4, 3.4)
+
+
 TOLERANCE, DEPTH = 1e-10, 30.0
+
+
 MOST_CELLS = 2_000_000
+
+
 LEAST_SHARE = 0.1
 
 
@@ -315,119 +319,149 @@ def line_of(upper: float, data: MultilevelData) -> HalfLine:
     return HalfLine(3.0 * float(np.sqrt(max(d, LEAST_SHARE * v))), SPAN)
 
 
-# Points of the table from which a quantile is found, and Newton's steps from there.
-TABLE, STEPS = 501, 3
-TINY = 1e-300
+@dataclass(frozen=True, slots=True, eq=False)
+class GroupedRows:
+    """Effects, design and sampling covariance in the order of the groups.
 
-
-def draw_deviations(posterior: MultilevelPosterior, probability: Array) -> tuple[Array, Array]:
-    """Turn uniform numbers (n, 2) into draws of both deviations, (n,) each: one, then the other given it."""
-    grid = posterior.grid
-    first, second = grid.marginal(0), grid.marginal(1)
-    u = _inverse(first, np.broadcast_to(first.weight, (len(probability), len(first.weight))), probability[:, 0])
-    # The density along the second axis at any value of the first, by the same series.
-    z = (u[:, None] - first.u) / (first.u[1] - first.u[0])
-    along = np.maximum(np.sinc(z) @ grid.weight, 0.0)
-    along = along / along.sum(axis=1, keepdims=True)
-    v = _inverse(second, along, probability[:, 1])
-    return first.line.value(u), second.line.value(v)
-
-
-def _inverse(density: SincDensity, weight: Array, p: Array) -> Array:
-    """Return the p-quantile in u of each row of weights (n, m)."""
-    table = np.linspace(density.u[0], density.u[-1], TABLE)
-    rough = np.maximum.accumulate(weight @ density.steps(table).T, axis=1)
-    at = np.clip((rough < p[:, None]).sum(axis=1), 1, TABLE - 1)
-    low, high = table[at - 1], table[at]
-    i = np.arange(len(p))
-    below, above = rough[i, at - 1], rough[i, at]
-    u = low + (high - low) * np.clip((p - below) / np.maximum(above - below, TINY), 0.0, 1.0)
-    for _ in range(STEPS):
-        excess = np.einsum("nm,nm->n", weight, density.steps(u)) - p
-        slope = np.einsum("nm,nm->n", weight, density.heights(u))
-        u = np.clip(u - excess / np.maximum(slope, TINY), low, high)
-    return u
-
-
-def draw_effects(
-    posterior: MultilevelPosterior, between: Array, within: Array, rng: np.random.Generator
-) -> tuple[Array, Array]:
-    """Draw coefficients (n, p) and true effects (n, k), in the order of the data, given both deviations (n,).
-
-    Effects are simulated together with data, and moved by as much as the data differ from those simulated: what comes
-    out has the conditional distribution (Hoffman & Ribak 1991, doi:10.1086/186160).
+    Attributes
+    ----------
+    index : ndarray of int, shape (k,)
+        Row of the data.
+    y : ndarray of shape (k,)
+    X : ndarray of shape (k, p)
+    clusters : tuple of (slice, ndarray of shape (n, m, m))
+        Rows of the n groups of each size m, and their sampling covariance.
+    group : ndarray of int, shape (k,)
+        Which group each row is in, numbered in this order.
+    code : ndarray of int, shape (J,)
+        What the data number each group.
     """
-    data, laid = posterior.data, posterior.data.laid
-    n, k = len(between), len(data.y)
-    coefficients = np.empty((n, data.X.shape[1]))
-    effects = np.empty((n, k))
-    group = np.cumsum(np.bincount(data.starts, minlength=k)) - 1
-    size = max(1, MOST_CELLS // (k * (data.X.shape[1] + 2)))
-    for a in range(0, n, size):
-        s = slice(a, a + size)
-        s1, s2 = between[s, None], within[s, None]
-        given = given_deviations(data, between[s], within[s])
-        noise = rng.standard_normal(given.mean.shape)
-        coefficients[s] = given.mean + np.einsum("nij,ni->nj", given.root, noise)
-        shared = s1 * rng.standard_normal((len(s1), len(data.starts)))[:, group]
-        own = s2 * rng.standard_normal((len(s1), k))
-        error = np.sqrt(data.d) * rng.standard_normal((len(s1), k))
-        # In the axes in which sampling errors are independent; there rows move with their group by W.
-        residual = data.y - (coefficients[s] - data.centre) @ data.X.T - (shared * data.W + own + error)
-        w = 1.0 / (data.d + s2**2)
-        sums = np.add.reduceat(w * data.W * residual, data.starts, axis=1)
-        inner = 1.0 + s1**2 * np.add.reduceat(w * data.W**2, data.starts, axis=1)
-        solved = w * (residual - data.W * (s1**2 * sums / inner)[:, group])
-        along = np.add.reduceat(data.W * solved, data.starts, axis=1)[:, group]
-        turned = coefficients[s] @ data.X.T + data.W * (shared + s1**2 * along) + own + s2**2 * solved
-        effects[s] = laid.restore(turned.T).T
-    return coefficients, effects
+
+    index: IntArray
+    y: Array
+    X: Array
+    clusters: tuple[tuple[slice, Array], ...]
+    group: IntArray
+    code: IntArray
+
+    @property
+    def starts(self) -> IntArray:
+        """First row of each group, (J,)."""
+        return np.flatnonzero(np.append(True, self.group[1:] != self.group[:-1]))
+
+    def only(self, wanted: Mask) -> GroupedRows:
+        """Return some of the groups, (J,)."""
+        kept = wanted[self.group]
+        clusters, at, first = [], 0, 0
+        for _, V in self.clusters:
+            part = V[wanted[first : first + len(V)]]
+            first += len(V)
+            if len(part):
+                clusters.append((slice(at, at + part.shape[0] * part.shape[1]), part))
+                at += part.shape[0] * part.shape[1]
+        number = np.cumsum(wanted) - 1
+        return GroupedRows(
+            self.index[kept], self.y[kept], self.X[kept], tuple(clusters), number[self.group[kept]], self.code[wanted]
+        )
 
 
-Densities = tuple[TauDensity, TauDensity]
+def grouped_rows(y: Array, X: Array, group: IntArray, clusters: Sequence[tuple[IntArray, Array]]) -> GroupedRows:
+    """Sort rows by group; `clusters` are the row numbers (n, m) and covariances (n, m, m) of groups of each size."""
+    index = np.concatenate([rows.ravel() for rows, _ in clusters])
+    made, at = [], 0
+    numbers: list[IntArray] = []
+    code: list[int] = []
+    for rows, V in clusters:
+        n, m = rows.shape
+        made.append((slice(at, at + n * m), V))
+        numbers.append(len(code) + np.repeat(np.arange(n), m))
+        code += group[rows[:, 0]].tolist()
+        at += n * m
+    return GroupedRows(index, y[index], X[index], tuple(made), np.concatenate(numbers), np.array(code, dtype=np.intp))
 
 
-def multilevel_exists(data: MultilevelData, priors: Densities, powers: Powers) -> bool:
-    """Return whether the posterior with these powers is proper."""
-    return min(_tails(data, priors, powers)) > 1.0
+MOST_NUMBERS = 2_000_000
 
 
-def solve_multilevel_power(data: MultilevelData, priors: Densities, powers: Powers) -> MultilevelPosterior:
-    """Return the posterior whose parts are raised to these powers; its marginal likelihood has no meaning."""
-    a = powers.likelihood
-    scaled = replace(data, precision=data.precision * (powers.coefficients / a))
+# Points of each deviation, and the lightest of them.
+THIN, LIGHTEST_OF_FEW = 40, 1e-12
 
-    def log_joint(between: Array, within: Array) -> Array:
-        given = given_deviations(scaled, between, within)
-        logs = a * given.loglik + (1.0 - a) * np.linalg.slogdet(given.root)[1]
-        for prior, one in zip(priors, (between, within), strict=True):
-            logs = logs + powers.tau * prior.log_density(one)
-        return logs
 
-    depth, lines = reach(data, _tails(data, priors, powers), priors)
-    grid = integrate_grid(log_joint, lines, tolerance=TOLERANCE, depth=depth, power=2.0)
+def thinned(posterior: MultilevelPosterior) -> MultilevelPosterior:
+    """Return the posterior on every n-th point of its grid, for what is laborious."""
+    grid = posterior.grid
+    where = tuple(slice(None, None, max(1, (len(one) - 1) // THIN)) for one in grid.u)
+    weight = grid.weight[where]
+    few = replace(grid, u=tuple(u[s] for u, s in zip(grid.u, where, strict=True)), weight=weight / weight.sum())
+    return _on(posterior, few)
+
+
+def _on(posterior: MultilevelPosterior, grid: Grid) -> MultilevelPosterior:
+    """Return the posterior on another grid of the same two deviations."""
+    if len(grid.u) < 2:
+        return posterior
     between, within, weight = grid.values()
-    heavy = weight > LIGHTEST * weight.max()
-    found = given_deviations(scaled, between[heavy], within[heavy])
-    return MultilevelPosterior(
-        data=scaled,
-        grid=grid,
-        between=between[heavy],
-        within=within[heavy],
-        weight=weight[heavy] / weight[heavy].sum(),
-        mean=found.mean,
-        root=found.root / np.sqrt(a),
-        log_marginal=grid.log_integral,
-        error=grid.error,
-        tails=_tails(data, priors, powers),
-    )
+    heavy = weight > LIGHTEST_OF_FEW * weight.max()
+    found = given_deviations(posterior.data, between[heavy], within[heavy])
+    share = weight[heavy] / weight[heavy].sum()
+    return replace(
+        posterior, grid=grid, between=between[heavy], within=within[heavy], weight=share, mean=found.mean,
+        root=found.root,
+    )  # fmt: skip
 
 
-def _tails(data: MultilevelData, priors: Densities, powers: Powers) -> tuple[float, float]:
-    own = tails_of(data, priors)
-    rows = (len(data.starts), len(data.y))
-    less = [
-        (1.0 - powers.tau) * prior.tail + (1.0 - powers.likelihood) * n if np.isfinite(prior.tail) else 0.0
-        for prior, n in zip(priors, rows, strict=True)
-    ]
-    return own[0] - less[0], own[1] - less[1]
+def row_effects(posterior: MultilevelPosterior, rows: GroupedRows) -> NormalMixture:
+    """Return the posteriors of the k true effects, in the order of the data."""
+    few = thinned(posterior)
+    k, B = len(rows.y), len(few.weight)
+    mean, variance = np.empty((k, B)), np.empty((k, B))
+    s1, s2 = few.between**2, few.within**2
+    for where, V in rows.clusters:
+        n, m = V.shape[:2]
+        y, X, flat = rows.y[where].reshape(n, m), rows.X[where].reshape(n, m, -1), rows.index[where]
+        size = max(1, MOST_NUMBERS // (n * m * m))
+        for a in range(0, B, size):
+            s = slice(a, a + size)
+            T = s1[s, None, None, None] + s2[s, None, None, None] * np.eye(m)
+            # V M^-1, the weight of the fitted value beside the effect itself.
+            towards = np.swapaxes(np.linalg.solve(V + T, np.broadcast_to(V, (len(T), n, m, m))), 2, 3)
+            gap = y - np.moveaxis(X @ few.mean[s].T, 2, 0)
+            mean[flat, s] = (y - (towards @ gap[..., None])[..., 0]).reshape(len(T), -1).T
+            spread = (towards @ X) @ np.swapaxes(few.root[s], 1, 2)[:, None]
+            own = (towards * T).sum(axis=3) + (spread**2).sum(axis=3)
+            variance[flat, s] = own.reshape(len(T), -1).T
+    return mixture(few.weight, mean, np.sqrt(variance))
+
+
+def combination(posterior: MultilevelPosterior, rows: GroupedRows, c: Array, d: Array) -> NormalMixture:
+    """Return the posterior of c'coefficients + d'(true effects), with d (k,) in the order of the data."""
+    few = thinned(posterior) if d.any() else posterior
+    wanted = np.zeros(len(rows.code), dtype=bool)
+    wanted[rows.group[d[rows.index] != 0]] = True
+    part = rows.only(wanted)
+    B = len(few.weight)
+    mean, variance = np.full(B, float(d @ _fill(part, len(d)))), np.zeros(B)
+    weights = np.tile(c, (B, 1))
+    for where, V in part.clusters:
+        n, m = V.shape[:2]
+        y, X = part.y[where].reshape(n, m), part.X[where].reshape(n, m, -1)
+        Vd = (V @ d[part.index[where]].reshape(n, m, 1))[:, :, 0]
+        size = max(1, MOST_NUMBERS // (n * m * m))
+        for a in range(0, B, size):
+            s = slice(a, a + size)
+            T = few.between[s, None, None, None] ** 2 + few.within[s, None, None, None] ** 2 * np.eye(m)
+            # M^-1 V d: how much each row's distance from its fitted value takes away.
+            pull = np.linalg.solve(V + T, np.broadcast_to(Vd[..., None], (len(T), n, m, 1)))[..., 0]
+            mean[s] -= np.einsum("bnm,nm->b", pull, y)
+            weights[s] += np.einsum("bnm,nmp->bp", pull, X)
+            variance[s] += float(np.einsum("nm,nm->", Vd, d[part.index[where]].reshape(n, m)))
+            variance[s] -= np.einsum("bnm,nm->b", pull, Vd)
+    mean += (weights * few.mean).sum(axis=1)
+    variance += ((few.root @ weights[:, :, None])[:, :, 0] ** 2).sum(axis=1)
+    return mixture(few.weight, mean[None], np.sqrt(variance)[None])
+
+
+def _fill(rows: GroupedRows, k: int) -> Array:
+    y = np.zeros(k)
+    y[rows.index] = rows.y
+    return y

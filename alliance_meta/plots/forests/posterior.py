@@ -8,10 +8,10 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.exact.results import BayesianResults
+from alliance_meta.bayes.exact.three_level import BayesianMultilevelResults
 from alliance_meta.bayes.marginals import KINDS
 from alliance_meta.bayes.sampled.gate import FAILED
 from alliance_meta.bayes.sampled.results import SampledPosterior
-from alliance_meta.bayes.three_level.results import BayesianMultilevelResults
 from alliance_meta.notes import Note, check_level, merge_notes
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.forests.cells import (

@@ -10,7 +10,7 @@ import pandas as pd
 
 from alliance_meta.bayes.averaged.bias_results import RobmaResults
 from alliance_meta.bayes.averaged.results import AveragedResults
-from alliance_meta.bayes.priors.effect import Normal
+from alliance_meta.bayes.priors.prior import Normal
 from alliance_meta.errors import InputError
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.forests.layout import MARGIN
