@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,16 @@ from tests.reports.cases import NAMES, REPORTS, Report
 
 @pytest.fixture(scope="session")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Report]:
-    root = tmp_path_factory.mktemp("reports")
-    for name in NAMES:
-        build_report(REPORTS / f"{name}.toml", out=root / name)
+    """Build the reports once, whichever process of a run asks first."""
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "reports"
+    root.mkdir(exist_ok=True)
+    with (root / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (root / "built").exists():
+            for name in NAMES:
+                build_report(REPORTS / f"{name}.toml", out=root / name)
+            (root / "built").touch()
     return {name: Report(root / name) for name in NAMES}
 
 
