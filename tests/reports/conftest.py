@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from alliance_meta.reporting.build import build_report
-from tests.reports.cases import NAMES, REPORTS, Report
+from tests.reports.cases import NAMES, REPORTS, Report, small_sheet
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +33,4 @@ def report(request: pytest.FixtureRequest, reports: dict[str, Report]) -> Report
 @pytest.fixture
 def sheet(tmp_path: Path) -> Path:
     """A folder with a small sheet of made-up rows, for reports on somebody's own file."""
-    rows = ["study,year,r,n,rater", "A,2001,.20,50,client", "B,2002,.35,80,client", "C,2003,.02,40,therapist"]
-    rows += ["D,2005,.21,60,therapist", "E,2006,.48,90,client"]
-    (tmp_path / "own.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    return tmp_path
+    return small_sheet(tmp_path)
