@@ -32,7 +32,7 @@ SOURCES := $(call plain,alliance_meta data)
 
 NOTEBOOKS := $(patsubst notebooks/%.py,notebooks/build/%.ipynb,$(call plain,notebooks/*.py))
 
-.PHONY: help docs reports test lint fuzz notebooks reproduce data bench house validate lock clean distclean remake
+.PHONY: help docs reports test suite lint fuzz notebooks reproduce data bench house validate lock clean distclean remake
 
 help: ## Say what can be made
 	@echo "Usage: make TARGET, or PYTHON=python3.13 make TARGET"
@@ -46,8 +46,12 @@ docs: ## List the documentation: plain Markdown, nothing to build
 	@echo "The documentation is plain Markdown; begin with docs/index.md:"
 	@ls docs/*.md
 
-test: lint ## Check style and types, then run the tests (ARGS="-k forest" chooses some)
-	$(RUN) pytest --numprocesses=logical --dist=loadfile $(ARGS)
+# Both at once: mypy alone would keep one core.
+test: $(STAMP) ## Check style and types and run the tests (ARGS="-k forest" chooses some)
+	@$(MAKE) --no-print-directory --jobs=2 lint suite
+
+suite: $(STAMP)
+	$(RUN) pytest --numprocesses=logical --dist=worksteal $(ARGS)
 
 lint: $(STAMP) ## Check style and types
 	$(RUN) ruff check .

@@ -7,6 +7,7 @@ import re
 import runpy
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
-PAIR = runpy.run_path(str(FOLDER / "tools" / "pair.py"))
 LONGEST_CELL, LONGEST_LINE = 30, 95
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 READER_PATH = [
@@ -30,15 +30,21 @@ READER_PATH = [
 each = pytest.mark.parametrize("script", SCRIPTS, ids=[script.stem for script in SCRIPTS])
 
 
+@cache
+def pair() -> dict[str, Any]:
+    """Run the tool that pairs notebooks only when a test asks: what it imports takes seconds."""
+    return runpy.run_path(str(FOLDER / "tools" / "pair.py"))
+
+
 def cells(script: Path, kind: str) -> list[Any]:
-    return [cell for cell in PAIR["as_notebook"](script.read_text("utf-8")).cells if cell.cell_type == kind]
+    return [cell for cell in pair()["as_notebook"](script.read_text("utf-8")).cells if cell.cell_type == kind]
 
 
 def run(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Execute the percent script `text` in `folder`; the executed notebook is ``folder/run/notebook.ipynb``."""
     path = folder / "run" / "notebook.ipynb"
     path.parent.mkdir()
-    path.write_text(PAIR["as_ipynb"](text), encoding="utf-8")
+    path.write_text(pair()["as_ipynb"](text), encoding="utf-8")
     command = [sys.executable, str(Path(__file__).with_name("execute.py")), str(path), str(folder)]
     return subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
 
@@ -58,7 +64,7 @@ def test_the_ipynb_is_the_py_without_outputs(script: Path) -> None:
     import nbformat  # seven seconds
 
     text = script.with_suffix(".ipynb").read_text(encoding="utf-8")
-    assert text == PAIR["as_ipynb"](script.read_text(encoding="utf-8")), "run: python notebooks/tools/pair.py"
+    assert text == pair()["as_ipynb"](script.read_text(encoding="utf-8")), "run: python notebooks/tools/pair.py"
     notebook = nbformat.reads(text, as_version=4)
     nbformat.validate(notebook)
     assert all(cell.outputs == [] and cell.execution_count is None for cell in notebook.cells if "outputs" in cell)

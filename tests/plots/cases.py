@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -110,36 +111,47 @@ def extremes() -> pd.DataFrame:
     return make_frame(rows, meta)
 
 
-def frames() -> dict[str, pd.DataFrame]:
-    """Return the frames whose geometry is checked."""
-    generic = EffectSizes.from_arrays([1.2, 30.5, -12.0], [0.5, 20.0, 9.0])
-    return {
-        "one study": forest_data(fitted(1)),
-        "two studies": forest_data(fitted(2, n=(20, 60))),
-        "five": forest_data(fitted(5)),
-        "sixteen with columns and dots": forest_data(
-            fitted(14), columns=["rater", "modality", "year"], rob=["bias"], order="year"
-        ),
-        "groups": forest_data(fitted(30), by="rater", columns=["modality"], rob={"bias": "RoB"}, tau2="common"),
-        "negative": forest_data(fitted(8, mean=-0.5)),
-        "small": forest_data(fitted(9, n=(5, 9))),
-        "raw r": forest_data(fitted(12, measure="COR", mean=0.6)),
-        "plain": forest_data(quiet(lambda: RandomEffectsModel(generic).fit())),
-        "regression": forest_data(fitted(20, mods="rater + year")),
-        "one moderator": forest_data(fitted(20, mods="rater"), by="rater"),
-        "many": forest_data(fitted(97), by="modality", columns=["rater"], rob=["bias"]),
-        "nested": forest_data(quiet(lambda: che(dependent(24, 8)))),
-        "nested with columns": forest_data(
-            quiet(lambda: MultilevelModel(dependent(20, 7)).fit()),
-            columns=["rater", "year"],
-            rob=["bias"],
-            label="modality",
-        ),
-        "nested, small": forest_data(quiet(lambda: che(dependent(12, 5, n=(5, 9)), mods="rater"))),
-        "nested regression": forest_data(quiet(lambda: che(dependent(40, 12), mods="year + rater")), order="effect"),
-        "nested without study means": forest_data(quiet(lambda: sce(dependent(30, 12), subgroup="rater"))),
-        "nested RVE": forest_data(quiet(lambda: RVEModel(dependent(30, 12), working="HIER").fit())),
-        "nested, many": forest_data(quiet(lambda: che(dependent(120, 40))), columns=["rater"]),
-        "umbrella": published_forest_data(umbrella().frame),
-        "extremes": extremes(),
-    }
+def plain() -> RandomEffectsResults:
+    """Fit effects that are no correlations."""
+    return RandomEffectsModel(EffectSizes.from_arrays([1.2, 30.5, -12.0], [0.5, 20.0, 9.0])).fit()
+
+
+# The frames whose geometry is checked.
+FRAMES: dict[str, Callable[[], pd.DataFrame]] = {
+    "one study": lambda: forest_data(fitted(1)),
+    "two studies": lambda: forest_data(fitted(2, n=(20, 60))),
+    "five": lambda: forest_data(fitted(5)),
+    "sixteen with columns and dots": lambda: forest_data(
+        fitted(14), columns=["rater", "modality", "year"], rob=["bias"], order="year"
+    ),
+    "groups": lambda: forest_data(fitted(30), by="rater", columns=["modality"], rob={"bias": "RoB"}, tau2="common"),
+    "negative": lambda: forest_data(fitted(8, mean=-0.5)),
+    "small": lambda: forest_data(fitted(9, n=(5, 9))),
+    "raw r": lambda: forest_data(fitted(12, measure="COR", mean=0.6)),
+    "plain": lambda: forest_data(quiet(plain)),
+    "regression": lambda: forest_data(fitted(20, mods="rater + year")),
+    "one moderator": lambda: forest_data(fitted(20, mods="rater"), by="rater"),
+    "many": lambda: forest_data(fitted(97), by="modality", columns=["rater"], rob=["bias"]),
+    "nested": lambda: forest_data(quiet(lambda: che(dependent(24, 8)))),
+    "nested with columns": lambda: forest_data(
+        quiet(lambda: MultilevelModel(dependent(20, 7)).fit()),
+        columns=["rater", "year"],
+        rob=["bias"],
+        label="modality",
+    ),
+    "nested, small": lambda: forest_data(quiet(lambda: che(dependent(12, 5, n=(5, 9)), mods="rater"))),
+    "nested regression": lambda: forest_data(
+        quiet(lambda: che(dependent(40, 12), mods="year + rater")), order="effect"
+    ),
+    "nested without study means": lambda: forest_data(quiet(lambda: sce(dependent(30, 12), subgroup="rater"))),
+    "nested RVE": lambda: forest_data(quiet(lambda: RVEModel(dependent(30, 12), working="HIER").fit())),
+    "nested, many": lambda: forest_data(quiet(lambda: che(dependent(120, 40))), columns=["rater"]),
+    "umbrella": lambda: published_forest_data(umbrella().frame),
+    "extremes": extremes,
+}
+
+
+@cache
+def made(name: str) -> pd.DataFrame:
+    """Return the frame of this name, made once for all tests that only look at it."""
+    return FRAMES[name]()

@@ -17,10 +17,8 @@ from alliance_meta.evidence.umbrellas import umbrella
 from alliance_meta.models.subgroups import subgroups
 from alliance_meta.plots import forest_data, frame_from_dict, frame_to_dict, published_forest_data
 from alliance_meta.plots.forests.layout import estimate_texts
-from tests.plots.cases import fitted, frames, made_up, molloy, quiet
+from tests.plots.cases import FRAMES, fitted, made, made_up, molloy, quiet
 from tests.tolerances import CLOSED_FORM, printed
-
-FRAMES = frames()
 
 
 def studies(frame: pd.DataFrame) -> pd.DataFrame:
@@ -187,14 +185,14 @@ def test_one_study_says_that_heterogeneity_cannot_be_seen() -> None:
 
 
 def test_raw_correlations_keep_their_scale() -> None:
-    frame = FRAMES["raw r"]
+    frame = made("raw r")
     rows = studies(frame)
     np.testing.assert_array_equal(rows["r"], rows["yi"])
     assert frame.attrs["axis_label"] == "Correlation r"
 
 
 def test_plain_effects_have_no_r() -> None:
-    frame = FRAMES["plain"]
+    frame = made("plain")
     assert frame["r"].isna().all()
     assert estimate_texts(frame)[1][0] == "30.50"
 
@@ -250,7 +248,7 @@ def test_a_column_named_like_one_of_the_frame_does_not_replace_it() -> None:
 
 @pytest.mark.parametrize("name", sorted(FRAMES))
 def test_frames_survive_json(name: str) -> None:
-    frame = FRAMES[name]
+    frame = made(name)
     text = json.dumps(frame_to_dict(frame), allow_nan=False)
     again = frame_from_dict(json.loads(text))
     pd.testing.assert_frame_equal(again, frame, check_exact=True)

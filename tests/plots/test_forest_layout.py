@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
@@ -17,21 +17,21 @@ from alliance_meta.plots.forests.pages import split_pages
 from alliance_meta.plots.sheet.axis import make_axis
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.plots.sheet.text import text_width, wrap
-from tests.plots.cases import LONG, extremes, fitted, frames, molloy, row
+from tests.plots.cases import FRAMES, LONG, extremes, fitted, made, molloy, row
 from tests.plots.geometry import boxes, overlapping, texts
 
-FRAMES = frames()
 LEAST_POINTS = 6.5
 A4_TEXT_HEIGHT = 9.6
 
 
-def all_figures(frame: pd.DataFrame) -> list[NotebookFigure]:
-    return [forest(frame), *forest_pages(frame)]
+@cache
+def all_figures(name: str) -> list[NotebookFigure]:
+    return [forest(made(name)), *forest_pages(made(name))]
 
 
 @pytest.mark.parametrize("name", sorted(FRAMES))
 def test_no_two_texts_overlap_and_none_leaves_the_figure(name: str) -> None:
-    for figure in all_figures(FRAMES[name]):
+    for figure in all_figures(name):
         drawn = [text.get_text() for text in texts(figure)]
         found = boxes(figure)
         assert [(drawn[i], drawn[j]) for i, j in overlapping(found)] == []
@@ -42,7 +42,7 @@ def test_no_two_texts_overlap_and_none_leaves_the_figure(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(FRAMES))
 def test_text_of_rows_stays_off_the_panel(name: str) -> None:
-    frame = FRAMES[name]
+    frame = made(name)
     layout = make_layout(frame)
     lo, hi = layout.panel
     for column in layout.left:
@@ -56,12 +56,12 @@ def test_text_of_rows_stays_off_the_panel(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(FRAMES))
 def test_no_text_is_too_small(name: str) -> None:
-    for figure in all_figures(FRAMES[name]):
+    for figure in all_figures(name):
         assert min(text.get_fontsize() for text in texts(figure)) >= LEAST_POINTS
 
 
 def test_measured_widths_are_those_of_the_renderer() -> None:
-    figure = forest(FRAMES["five"])
+    figure = forest(made("five"))
     found = boxes(figure)
     for text, box in zip(texts(figure), found, strict=True):
         bold = text.get_fontweight() == "bold"
@@ -86,11 +86,11 @@ def test_density_follows_the_number_of_rows(rows: int, density: object) -> None:
 
 
 def test_the_figure_grows_wider_with_its_text() -> None:
-    plain = make_layout(FRAMES["five"])
+    plain = make_layout(made("five"))
     full = make_layout(forest_data(fitted(5), columns=["rater", "modality", "year"]))
     assert full.width > plain.width
     assert full.panel[1] - full.panel[0] >= 2.4 - 1e-9
-    assert make_layout(FRAMES["five"], width=12.0).width == pytest.approx(12.0)
+    assert make_layout(made("five"), width=12.0).width == pytest.approx(12.0)
 
 
 def test_labels_stay_whole() -> None:
@@ -101,11 +101,11 @@ def test_labels_stay_whole() -> None:
 
 
 def test_dollar_signs_are_no_formulas() -> None:
-    assert not any(text.get_parse_math() for text in texts(forest(FRAMES["five"])))
+    assert not any(text.get_parse_math() for text in texts(forest(made("five"))))
 
 
 def test_squares_have_areas_proportional_to_weights() -> None:
-    frame = FRAMES["five"]
+    frame = made("five")
     figure = forest(frame)
     squares = next(c for c in figure.axes[0].collections if len(c.get_paths()) == 5)
     sides = np.array([np.ptp(path.vertices[:, 0]) for path in squares.get_paths()])
@@ -123,7 +123,7 @@ def test_small_weights_stay_visible() -> None:
 
 
 def test_marks_stand_where_the_numbers_say() -> None:
-    frame = FRAMES["five"]
+    frame = made("five")
     layout = make_layout(frame)
     squares = next(c for c in forest(frame).axes[0].collections if len(c.get_paths()) == 5)
     centres = [path.vertices[:-1, 0].mean() for path in squares.get_paths()]
@@ -160,18 +160,18 @@ def test_a_point_beyond_the_axis_is_still_printed() -> None:
 @pytest.mark.parametrize("limits", [(0.3, 0.1), (-2.0, 0.5), (0.1, float("nan"))])
 def test_limits_that_make_no_axis_are_refused(limits: tuple[float, float]) -> None:
     with pytest.raises(InputError, match="xlim="):
-        forest(FRAMES["five"], xlim=limits)
+        forest(made("five"), xlim=limits)
 
 
 def test_asked_limits_are_on_the_scale_of_the_labels() -> None:
-    axis = make_axis(FRAMES["five"], width=3, size=9, xlim=(-0.2, 0.8))
+    axis = make_axis(made("five"), width=3, size=9, xlim=(-0.2, 0.8))
     assert (axis.lo, axis.hi) == pytest.approx((np.arctanh(-0.2), np.arctanh(0.8)))
 
 
 @pytest.mark.parametrize("width", [1.0, 2.4, 3.15, 6.0])
 @pytest.mark.parametrize("name", sorted(FRAMES))
 def test_ticks_include_zero_and_do_not_touch(name: str, width: float) -> None:
-    axis = make_axis(FRAMES[name], width=width, size=8)
+    axis = make_axis(made(name), width=width, size=8)
     labels = dict(axis.ticks)
     assert labels[0.0] == "0"
     places = [(axis.share(position) * width, text_width(label, 8) / 2) for position, label in axis.ticks]
@@ -180,16 +180,16 @@ def test_ticks_include_zero_and_do_not_touch(name: str, width: float) -> None:
 
 
 def test_ticks_are_labelled_in_r_at_positions_in_z() -> None:
-    axis = make_axis(FRAMES["five"], width=3.15, size=9)
+    axis = make_axis(made("five"), width=3.15, size=9)
     for position, label in axis.ticks:
         assert np.tanh(position) == pytest.approx(float(label.replace("−", "-")))
 
 
 def test_the_smallest_effect_must_be_a_correlation() -> None:
-    figure = forest(FRAMES["five"], smallest_effect=0.1)
+    figure = forest(made("five"), smallest_effect=0.1)
     assert len(figure.axes[0].patches) == 1
     with pytest.raises(InputError, match="above 0 and below 1"):
-        forest(FRAMES["five"], smallest_effect=1.5)
+        forest(made("five"), smallest_effect=1.5)
 
 
 def test_up_to_47_rows_make_one_page() -> None:
@@ -199,7 +199,7 @@ def test_up_to_47_rows_make_one_page() -> None:
 
 
 def test_pages_share_density_axis_and_columns() -> None:
-    frame = FRAMES["many"]
+    frame = made("many")
     pages = forest_pages(frame)
     assert len(pages) == 2
     widths = {float(page.get_size_inches()[0]) for page in pages}
@@ -232,11 +232,11 @@ def test_every_row_is_on_one_page() -> None:
 
 
 def test_synthetic_data_say_so_on_every_page() -> None:
-    frame = FRAMES["many"].copy()
+    frame = made("many").copy()
     frame.attrs["synthetic"] = True
     for figure in all_figures(frame):
         assert "SYNTHETIC DATA" in [text.get_text() for text in texts(figure)]
-    assert "SYNTHETIC DATA" not in [text.get_text() for text in texts(forest(FRAMES["many"]))]
+    assert "SYNTHETIC DATA" not in [text.get_text() for text in texts(forest(made("many")))]
 
 
 def test_cautions_are_printed_when_asked_for() -> None:

@@ -1,18 +1,27 @@
 from __future__ import annotations
 
+import fcntl
+import os
 from pathlib import Path
 
 import pytest
 
 from alliance_meta.reporting.build import build_report
-from tests.reports.cases import NAMES, REPORTS, Report
+from tests.reports.cases import NAMES, REPORTS, Report, small_sheet
 
 
 @pytest.fixture(scope="session")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Report]:
-    root = tmp_path_factory.mktemp("reports")
-    for name in NAMES:
-        build_report(REPORTS / f"{name}.toml", out=root / name)
+    """Build the reports once, whichever process of a run asks first."""
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "reports"
+    root.mkdir(exist_ok=True)
+    with (root / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (root / "built").exists():
+            for name in NAMES:
+                build_report(REPORTS / f"{name}.toml", out=root / name)
+            (root / "built").touch()
     return {name: Report(root / name) for name in NAMES}
 
 
@@ -24,7 +33,4 @@ def report(request: pytest.FixtureRequest, reports: dict[str, Report]) -> Report
 @pytest.fixture
 def sheet(tmp_path: Path) -> Path:
     """A folder with a small sheet of made-up rows, for reports on somebody's own file."""
-    rows = ["study,year,r,n,rater", "A,2001,.20,50,client", "B,2002,.35,80,client", "C,2003,.02,40,therapist"]
-    rows += ["D,2005,.21,60,therapist", "E,2006,.48,90,client"]
-    (tmp_path / "own.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    return tmp_path
+    return small_sheet(tmp_path)

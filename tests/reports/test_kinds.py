@@ -12,7 +12,7 @@ import pytest
 from alliance_meta import reporting
 from alliance_meta.reporting.kinds import KEYS, KINDS
 from alliance_meta.reporting.spec import Analysis, AnalysisKind
-from tests.unit.test_architecture import IMPORTS, as_module
+from tests.unit.test_architecture import as_module, imports
 
 SOURCES = sorted(Path(reporting.__file__).parent.glob("*.py"))
 
@@ -56,6 +56,6 @@ def test_the_keys_of_kinds_are_keys_of_an_analysis() -> None:
 
 
 def test_modules_of_reports_know_each_other_one_way_even_in_their_types() -> None:
-    modules = [module for module in IMPORTS if module.startswith("alliance_meta.reporting.")]
+    modules = [module for module in imports() if module.startswith("alliance_meta.reporting.")]
     assert "alliance_meta.reporting.kinds" in modules
-    TopologicalSorter({one: {as_module(name) for name in IMPORTS[one]} & set(modules) for one in modules}).prepare()
+    TopologicalSorter({one: {as_module(name) for name in imports()[one]} & set(modules) for one in modules}).prepare()

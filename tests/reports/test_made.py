@@ -15,16 +15,25 @@ import pytest
 from alliance_meta.errors import CannotRunError, InputError
 from alliance_meta.reporting import build_report, made
 from alliance_meta.reporting.made import RECORD, is_fresh
+from tests.reports.cases import small_sheet
 from tests.reports.test_build import FOREST, OWN, contents
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = small_sheet(tmp_path_factory.mktemp("once"))
+    (folder / "own.toml").write_text(OWN + FOREST, encoding="utf-8")
+    build_report(folder / "own.toml")
+    return folder
+
+
 @pytest.fixture
-def built(sheet: Path) -> tuple[Path, Path]:
-    (sheet / "own.toml").write_text(OWN + FOREST, encoding="utf-8")
-    build_report(sheet / "own.toml")
-    return sheet / "own.toml", sheet / "build/own"
+def built(once: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Copy the folder of a report that was built: declaration and report."""
+    shutil.copytree(once, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "own.toml", tmp_path / "build/own"
 
 
 def change_sheet(sheet: Path, _: Path) -> None:

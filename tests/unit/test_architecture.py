@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path
@@ -83,15 +84,19 @@ def imported_names(node: ast.AST) -> Iterator[str]:
 
 def as_module(name: str) -> str:
     """Cut a dotted name back to the module it lies in."""
-    while name not in IMPORTS and "." in name:
+    while name not in PATHS and "." in name:
         name = name.rpartition(".")[0]
     return name
 
 
 PATHS = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
-TREES = {module: ast.parse(path.read_text("utf-8")) for module, path in PATHS.items()}
-IMPORTS = {module: sorted(set(imported_names(tree))) for module, tree in TREES.items()}
-MODULES = [module for module in IMPORTS if module != "alliance_meta"]
+MODULES = [module for module in PATHS if module != "alliance_meta"]
+
+
+@cache
+def imports() -> dict[str, list[str]]:
+    """Return what every module imports."""
+    return {module: sorted(set(imported_names(ast.parse(path.read_text("utf-8"))))) for module, path in PATHS.items()}
 
 
 def may_import(importer: str, imported: str) -> bool:
@@ -126,7 +131,7 @@ def test_every_module_belongs_to_a_layer() -> None:
 def test_imports_only_from_earlier_layers(module: str) -> None:
     own = module.split(".")[1]
     wrong = []
-    for name in IMPORTS[module]:
+    for name in imports()[module]:
         package, _, rest = name.partition(".")
         if package == "alliance_meta" and rest != "__version__":
             part = rest.split(".")[0]
@@ -139,7 +144,7 @@ def test_no_module_imports_itself_in_a_circle() -> None:
     """Not even for a type checker: whoever reads a module can read what it rests on first."""
     graph = {}
     for module in MODULES:
-        ours = {as_module(name) for name in IMPORTS[module] if name.startswith("alliance_meta.")}
+        ours = {as_module(name) for name in imports()[module] if name.startswith("alliance_meta.")}
         graph[module] = {one for one in ours if PATHS[one].name != "__init__.py"} - {module}
     graph = {module: found for module, found in graph.items() if PATHS[module].name != "__init__.py"}
     TopologicalSorter(graph).prepare()
@@ -147,17 +152,17 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 
 @pytest.mark.parametrize("module", [module for module in MODULES if module.split(".")[1] == "core"])
 def test_core_knows_only_numpy_and_scipy(module: str) -> None:
-    roots = {name.split(".")[0] for name in IMPORTS[module]}
+    roots = {name.split(".")[0] for name in imports()[module]}
     assert roots <= {*sys.stdlib_module_names, "numpy", "scipy", "alliance_meta"}
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_no_module_draws_through_global_state(module: str) -> None:
-    assert [name for name in IMPORTS[module] if name.startswith(("matplotlib.pyplot", "pylab"))] == []
+    assert [name for name in imports()[module] if name.startswith(("matplotlib.pyplot", "pylab"))] == []
 
 
 def test_arviz_is_behind_one_module() -> None:
-    knowing = {module for module in MODULES if any(name.split(".")[0] == "arviz" for name in IMPORTS[module])}
+    knowing = {module for module in MODULES if any(name.split(".")[0] == "arviz" for name in imports()[module])}
     assert knowing <= {"alliance_meta.bayes.arviz_bridge"}
 
 
@@ -169,7 +174,8 @@ def test_import_is_light(module: str) -> None:
 
 
 def test_names_for_type_checkers_are_the_names_at_run_time() -> None:
-    block = next(node for node in TREES["alliance_meta"].body if isinstance(node, ast.If))
+    top = ast.parse(PATHS["alliance_meta"].read_text("utf-8"))
+    block = next(node for node in top.body if isinstance(node, ast.If))
     typed = {
         alias.asname or alias.name: node.module
         for node in block.body
