@@ -10,13 +10,11 @@ import pandas as pd
 from alliance_meta.errors import InputError
 from alliance_meta.options import did_you_mean
 from alliance_meta.plots.forests import text as forest_text
-from alliance_meta.plots.forests.layout import MARGIN
-from alliance_meta.plots.sheet.axis import Axis, value_axis
-from alliance_meta.plots.sheet.chart import Chart, Sheet, across, left_margin, make_sheet, render, upright
+from alliance_meta.plots.sheet.chart import charting
 from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_meta, described, make_chart, with_r
 from alliance_meta.plots.sheet.estimate_rows import draw_rows
 from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.plots.sheet.pen import FAINT, SUMMARY
+from alliance_meta.plots.sheet.pen import SUMMARY
 from alliance_meta.sensitivity.assumed_rho import RhoGrid
 from alliance_meta.sensitivity.dependence_result import METHODS, DependenceComparison
 from alliance_meta.tables.format import brief, fixed, format_count, format_level
@@ -288,18 +286,16 @@ def rho_grid(grid_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Note
     """
     frame = as_frame(grid_or_frame, "rho_grid", rho_grid_data, data)
 
-    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
-        first = make_sheet(frame.attrs, width=width, height=height, left=MARGIN)
-        values = frame[list(EFFECT)].to_numpy()
-        length = first.panel[3] - first.panel[2]
-        yaxis = value_axis(values, measure=frame.attrs["measure"], length=length, room=upright)
-        sheet = make_sheet(frame.attrs, width=width, height=height, left=left_margin(yaxis))
-        length = sheet.panel[1] - sheet.panel[0]
+    with charting(frame, ax, WIDTH, HEIGHT) as chart:
+        chart.effects("y", frame[list(EFFECT)])
         lo, hi = float(frame["rho"].min()), float(frame["rho"].max())
-        lim = (lo - max(PAD * (hi - lo), PAD), hi + max(PAD * (hi - lo), PAD))
-        return sheet, value_axis(frame["rho"], measure="GEN", length=length, room=across, lim=lim), yaxis
-
-    return render(frame, ax, plan, _draw_grid, width=WIDTH, height=HEIGHT)
+        pad = max(PAD * (hi - lo), PAD)
+        chart.numbers("x", [], (lo - pad, hi + pad))
+        chart.zero("y")
+        rows = frame.sort_values("rho", kind="stable")
+        chart.line(rows["rho"].to_numpy(), chart.shown(rows["yi"].to_numpy()), "hair", color=SUMMARY)
+        chart.estimates("y", rows, rows["rho"])
+    return chart.made
 
 
 def _grid_term(grid: RhoGrid, term: str | None) -> tuple[str, bool]:
@@ -326,21 +322,3 @@ def _grid_rows(grid: RhoGrid, term: str, mean: bool) -> list[dict[str, Any]]:
             row |= {name: float(new[name]) for name in ("pi_lb", "pi_ub") if name in new}
         rows.append(row)
     return rows
-
-
-def _draw_grid(chart: Chart, frame: pd.DataFrame) -> None:
-    axis = chart.yaxis
-    assert axis is not None
-    if axis.lo <= 0 <= axis.hi:
-        y = float(chart.y(0.0))
-        chart.rule(chart.left, chart.right, y, y, colour=FAINT, zorder=1)
-    frame = frame.sort_values("rho", kind="stable")
-    chart.curve(chart.x(frame["rho"].to_numpy()), chart.y(frame["yi"].to_numpy()), points=0.8)
-    for row in frame.to_dict("records"):
-        x = float(chart.x(row["rho"]))
-        for low, high, points in (("pi_lb", "pi_ub", 1.0), ("ci_lb", "ci_ub", 3.2)):
-            if row[low] <= axis.hi and row[high] >= axis.lo:
-                y0, y1 = float(chart.y(row[low])), float(chart.y(row[high]))
-                chart.rule(x, x, y0, y1, colour=SUMMARY, points=points, zorder=4)
-                chart.arrows(row[low], row[high], x)
-        chart.circles([x], [float(chart.y(row["yi"]))], [0.058], fill=SUMMARY, zorder=5)

@@ -5,21 +5,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import pandas as pd
 
 from alliance_meta.errors import InputError
 from alliance_meta.options import check_option, did_you_mean
-from alliance_meta.plots.caterpillar_plot import hairs
+from alliance_meta.plots.caterpillar_plot import draw_ranked
 from alliance_meta.plots.forests import text as forest_text
-from alliance_meta.plots.forests.layout import MARGIN
-from alliance_meta.plots.sheet.axis import Axis, value_axis
-from alliance_meta.plots.sheet.chart import SIZE, Chart, Sheet, across, make_sheet, render
+from alliance_meta.plots.sheet.chart import charting
 from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_meta, counted, described, make_chart, with_r
 from alliance_meta.plots.sheet.estimate_rows import draw_rows, reference
 from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.plots.sheet.pen import GREY, INK
-from alliance_meta.plots.sheet.text import line_height
 from alliance_meta.sensitivity.left_out import ClustersLeftOut
 from alliance_meta.tables.format import format_count, format_level
 
@@ -168,14 +163,12 @@ def leave_out(
     frame = as_frame(result_or_frame, "leave_out", leave_out_data, data)
     if len(frame) - 1 <= MOST_ROWS:
         return draw_rows(frame, ax, xlim)
-    bounds = frame[list(EFFECT)].to_numpy()
-
-    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
-        length = width - 4 * MARGIN
-        axis = value_axis(bounds, measure=frame.attrs["measure"], length=length, room=across, lim=xlim, zero=False)
-        return make_sheet(frame.attrs, width=width, height=height, left=2 * MARGIN), axis, None
-
-    return render(frame, ax, plan, _draw, width=WIDTH, height=HEIGHT)
+    with charting(frame, ax, WIDTH, HEIGHT) as chart:
+        chart.effects("x", frame[list(EFFECT)], xlim, zero=False)
+        reference(chart)
+        rows = frame[(frame["kind"] == "without") & frame["yi"].notna()]
+        draw_ranked(chart, rows, 0.4)
+    return chart.made
 
 
 def _term(result: ClustersLeftOut, term: str | None) -> tuple[str, bool]:
@@ -198,18 +191,3 @@ def _lines(rows: list[dict[str, Any]], measure: str) -> str:
     return text + "".join(
         f"; {name} {forest_text.effect_text(measure, row)} without {row['label']}" for name, row in ends.items()
     )
-
-
-def _draw(chart: Chart, frame: pd.DataFrame) -> None:
-    axis = chart.xaxis
-    assert axis is not None
-    reference(chart, axis)
-    rows = frame[(frame["kind"] == "without") & frame["yi"].notna()]
-    inset = min(0.5 * line_height(SIZE), 0.25 * (chart.bottom - chart.top))
-    y = chart.top + inset + np.linspace(0.0, 1.0, len(rows)) * (chart.bottom - chart.top - 2 * inset)
-    lb, yi, ub = (rows[name].to_numpy() for name in ("ci_lb", "yi", "ci_ub"))
-    shown = (ub > axis.lo) & (lb < axis.hi)
-    hairs(chart, chart.x(lb[shown]), chart.x(ub[shown]), y[shown], GREY)
-    step = (chart.bottom - chart.top - 2 * inset) / max(len(rows) - 1, 1)
-    radius = np.full(len(rows), min(0.03, max(0.008, 0.42 * step)))
-    chart.circles(chart.x(yi), y, radius, fill=INK, edge="none", zorder=5)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,26 +16,10 @@ from alliance_meta.core.univariate.searches import log_likelihood
 from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.errors import InputError
 from alliance_meta.options import check_level
-from alliance_meta.plots.forests.layout import MARGIN
-from alliance_meta.plots.forests.pages import TICK
-from alliance_meta.plots.sheet.axis import Axis, value_axis
-from alliance_meta.plots.sheet.chart import (
-    DASHED,
-    DOTTED,
-    POINT,
-    SIZE,
-    SMALL,
-    Chart,
-    Sheet,
-    across,
-    left_margin,
-    make_sheet,
-    render,
-    upright,
-)
+from alliance_meta.plots.sheet.chart import SIZE, SMALL, Chart, charting, lettered
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, described, make_chart
 from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.plots.sheet.pen import INK, SUMMARY
+from alliance_meta.plots.sheet.pen import size_in_inches
 from alliance_meta.plots.sheet.text import line_height, text_width, wrap
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.random_effects import check_fit
@@ -56,9 +38,10 @@ NARROWEST = 1.8
 GAP_ACROSS = 0.3
 MOST_ACROSS = 3
 TITLE_LINES = 2
-# Room above a panel for its title and interval, and below for its ticks.
-HEAD = (TITLE_LINES + 1.3) * line_height(SMALL)
-TAIL = TICK + 2.1 * line_height(SIZE)
+# Room beside a panel for its ticks and their label, above for its title and interval, and below for its ticks.
+LEFT = 0.62
+HEAD = (TITLE_LINES + 1.6) * line_height(SMALL)
+TAIL = 1.9 * line_height(SIZE)
 # The curve is shown down to so many times the depth of the cut-off.
 DEPTH = 2.0
 SHAPES = {
@@ -202,24 +185,27 @@ def profiles(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Noteb
     'Restricted log-likelihood over each component with 95% profile-likelihood intervals. sigma2[study_id] 0.0230 ...'
     """
     frame = as_frame(fit_or_frame, "profiles", profiles_data, data)
-    labels, deep = list(dict.fromkeys(frame["label"])), _depth(frame)
-    yaxis = value_axis(np.array([-deep, 0.0]), measure="GEN", length=PANEL_HEIGHT, room=upright)
-    left = left_margin(yaxis)
+    labels = list(dict.fromkeys(frame["label"]))
     most = min(len(labels), 2 if len(labels) == 4 else MOST_ACROSS)
-
-    def grid(width: float) -> _Grid:
-        fitting = int((width - left - 2 * MARGIN + GAP_ACROSS) / (NARROWEST + GAP_ACROSS))
-        return _Grid(labels, max(1, min(most, fitting)), left)
-
-    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
-        least = grid(width).height
-        return make_sheet(frame.attrs, width=width, height=height, left=left, least=least), None, None
-
-    def draw(chart: Chart, frame: pd.DataFrame) -> None:
-        grid(chart.sheet.width).draw(chart, frame, yaxis, deep)
-
-    natural = left + most * PANEL_WIDTH + (most - 1) * GAP_ACROSS + 2 * MARGIN
-    return render(frame, ax, plan, draw, width=natural, height=0.0)
+    if ax is not None:
+        fitting = int((size_in_inches(ax)[0] - LEFT + GAP_ACROSS) / (NARROWEST + GAP_ACROSS))
+        most = max(1, min(most, fitting))
+    rows = math.ceil(len(labels) / most)
+    wide = NARROWEST if ax is not None else PANEL_WIDTH
+    least = (LEFT + most * (wide + GAP_ACROSS) - GAP_ACROSS, rows * (HEAD + PANEL_HEIGHT + TAIL))
+    with charting(frame, ax, 0.0, 0.0, least=least) as chart:
+        panels = chart.grid(rows, [1.0] * most, left=LEFT, head=HEAD, tail=TAIL, gap=GAP_ACROSS)
+        for at, panel in enumerate(panels):
+            if at >= len(labels):
+                panel.ax.set_visible(False)
+                continue
+            _panel(panel, frame[frame["label"] == labels[at]])
+            if at % most:
+                panel.ax.tick_params(labelleft=False)
+            else:
+                lines = wrap(frame.attrs["axis_label"], SMALL, PANEL_HEIGHT)
+                lettered(panel.ax.yaxis.label, "\n".join(lines), SMALL)
+    return chart.made
 
 
 def _points(curve: ProfileCurve) -> list[tuple[float, float]]:
@@ -242,57 +228,23 @@ def _depth(frame: pd.DataFrame) -> float:
     return DEPTH * (float(frame.attrs["peak"]) - float(frame.attrs["cutoff"]))
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """Panels side by side and below each other, each with its title above and its ticks below."""
-
-    labels: list[str]
-    across: int
-    left: float
-
-    @property
-    def rows(self) -> int:
-        return math.ceil(len(self.labels) / self.across)
-
-    @property
-    def height(self) -> float:
-        """Least height of the panels with what is above each and between them; ticks below the last come on top."""
-        return self.rows * (HEAD + PANEL_HEIGHT + TAIL) - TAIL
-
-    def draw(self, chart: Chart, frame: pd.DataFrame, yaxis: Axis, deep: float) -> None:
-        room = chart.right - self.left - (self.across - 1) * GAP_ACROSS
-        width = room / self.across
-        pitch = (chart.bottom - chart.top + TAIL) / self.rows
-        for at, label in enumerate(self.labels):
-            row, column = divmod(at, self.across)
-            x0 = self.left + column * (width + GAP_ACROSS)
-            top = chart.top + row * pitch
-            sheet = replace(chart.sheet, panel=(x0, x0 + width, top + HEAD, top + pitch - TAIL))
-            _panel(chart, sheet, frame[frame["label"] == label], yaxis, deep, first=column == 0)
-
-
-def _panel(chart: Chart, sheet: Sheet, frame: pd.DataFrame, yaxis: Axis, deep: float, *, first: bool) -> None:
-    attrs: Mapping[Any, Any] = chart.attrs
-    peak = float(attrs["peak"])
+def _panel(chart: Chart, frame: pd.DataFrame) -> None:
+    """Draw the profile of one component, its log-likelihood less the maximum."""
+    peak, deep = float(chart.attrs["peak"]), _depth(frame)
     label = str(frame["label"].iloc[0])
-    height = frame["loglik"].to_numpy() - peak
-    shown = frame[height >= -deep]
-    left, right, top, _ = sheet.panel
-    xaxis = value_axis(shown["value"], measure="GEN", length=right - left, room=across, zero=False)
-    own = Chart(chart.ax, attrs, sheet, xaxis, yaxis if first else replace(yaxis, ticks=()))
-    curve = shown.sort_values("value", kind="stable")
-    y = float(own.y(float(attrs["cutoff"]) - peak))
-    own.rule(own.left, own.right, y, y, colour=SUMMARY, points=1.2, style=DASHED, zorder=2)
-    for row in frame[frame["kind"].isin(("lower", "upper"))].to_dict("records"):
-        x = float(own.x(row["value"]))
-        own.rule(x, x, y, own.bottom, colour=INK, points=0.9, style=DOTTED, zorder=2)
-    own.curve(own.x(curve["value"].to_numpy()), own.y(curve["loglik"].to_numpy() - peak), points=1.6)
-    best = frame[frame["kind"] == "maximum"].iloc[0]
-    own.circles([float(own.x(best["value"]))], [float(own.y(best["loglik"] - peak))], [0.05], fill=POINT, zorder=5)
-    own.scales()
-    lines = [*_fitted(label, right - left), str(attrs["intervals"][label])]
-    for j, line in enumerate(reversed(lines)):
-        own.text(left, top - (j + 0.9) * line_height(SMALL), line, size=SMALL)
+    lines = [*_fitted(label, chart.size[0]), str(chart.attrs["intervals"][label])]
+    lettered(chart.ax.set_title("", loc="left"), "\n".join(lines), SMALL)
+    shown = frame[frame["loglik"] - peak >= -deep]
+    chart.numbers("x", shown["value"])
+    chart.numbers("y", [-deep, 0.0])
+    cutoff = float(chart.attrs["cutoff"]) - peak
+    chart.rule("y", cutoff, "dashed", zorder=2)
+    for value in frame.loc[frame["kind"].isin(("lower", "upper")), "value"]:
+        chart.line([value, value], [-2.0 * deep, cutoff], "dotted", zorder=2)
+    curve = frame.sort_values("value", kind="stable")
+    chart.line(curve["value"], curve["loglik"] - peak, "line")
+    best = frame[frame["kind"] == "maximum"]
+    chart.dots(best["value"], best["loglik"] - peak)
 
 
 def _fitted(label: str, width: float) -> list[str]:
@@ -448,17 +400,20 @@ def profile(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Notebo
         return profiles(fit_or_frame, ax=ax, **data)
     frame = as_frame(fit_or_frame, "profile", profile_data, data)
 
-    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
-        first = make_sheet(frame.attrs, width=width, height=height, left=MARGIN)
-        values = frame.loc[frame["loglik"] >= _floor(frame), "loglik"].to_numpy()
-        values = np.append(values, frame.attrs["cutoff"])
-        length = first.panel[3] - first.panel[2]
-        yaxis = value_axis(values, measure="GEN", length=length, room=upright, zero=False)
-        sheet = make_sheet(frame.attrs, width=width, height=height, left=left_margin(yaxis))
-        length = sheet.panel[1] - sheet.panel[0]
-        return sheet, value_axis(frame["tau2"], measure="GEN", length=length, room=across, zero=False), yaxis
-
-    return render(frame, ax, plan, _draw, width=WIDTH, height=HEIGHT)
+    with charting(frame, ax, WIDTH, HEIGHT) as chart:
+        curve = frame[~frame["kind"].isin(("lower", "upper"))].sort_values("tau2", kind="stable")
+        shown = curve[curve["loglik"] >= _floor(frame)]
+        cutoff = float(frame.attrs["cutoff"])
+        chart.numbers("x", np.append(shown["tau2"], frame.loc[frame["kind"].isin(("lower", "upper")), "tau2"]))
+        chart.numbers("y", np.append(shown["loglik"], cutoff))
+        chart.rule("y", cutoff, "dashed", zorder=2)
+        for x, top in frame.loc[frame["kind"].isin(("lower", "upper")), ["tau2", "loglik"]].to_numpy():
+            chart.line([x, x], [chart.ax.get_ylim()[0], top], "dotted", zorder=2)
+        chart.line(curve["tau2"], curve["loglik"], "line")
+        for kind, mark in (("peak", "ring"), ("maximum", "dot")):
+            one = frame[frame["kind"] == kind]
+            chart.dots(one["tau2"], one["loglik"], mark)
+    return chart.made
 
 
 def _check(fit: RandomEffectsResults) -> None:
@@ -518,23 +473,3 @@ def _floor(frame: pd.DataFrame) -> float:
     """Return the log-likelihood below which the curve would only flatten the part that matters."""
     cutoff = float(frame.attrs["cutoff"])
     return cutoff - 1.5 * (float(frame["loglik"].max()) - cutoff)
-
-
-def _draw(chart: Chart, frame: pd.DataFrame) -> None:
-    points = {str(row["kind"]): row for row in frame.to_dict("records") if row["kind"] not in ("curve", "peak")}
-    curve = frame[(frame["kind"] != "lower") & (frame["kind"] != "upper") & (frame["loglik"] >= _floor(frame))]
-    curve = curve.sort_values("tau2", kind="stable")
-    y = float(chart.y(frame.attrs["cutoff"]))
-    chart.rule(chart.left, chart.right, y, y, colour=SUMMARY, points=1.2, style=DASHED, zorder=2)
-    for name in ("lower", "upper"):
-        x = float(chart.x(points[name]["tau2"]))
-        top = float(chart.y(points[name]["loglik"]))
-        chart.rule(x, x, top, chart.bottom, colour=INK, points=0.9, style=DOTTED, zorder=2)
-    chart.curve(chart.x(curve["tau2"].to_numpy()), chart.y(curve["loglik"].to_numpy()), points=1.6)
-    for _, peak in frame[(frame["kind"] == "peak") & (frame["loglik"] >= _floor(frame))].iterrows():
-        chart.circles(
-            [float(chart.x(peak["tau2"]))], [float(chart.y(peak["loglik"]))], [0.05], fill="white", edge=POINT
-        )
-    best = points["maximum"]
-    x, top = float(chart.x(best["tau2"])), float(chart.y(best["loglik"]))
-    chart.circles([x], [top], [0.05], fill=POINT, zorder=5)

@@ -16,10 +16,9 @@ from alliance_meta.bayes.sampled.results import FAILED, SampledPosterior
 from alliance_meta.errors import InputError
 from alliance_meta.moderators.grid import check_names
 from alliance_meta.options import check_level
-from alliance_meta.plots.bubble_plot import HEIGHT, LOWEST, STEPS, WIDTH, draw_line, held_line, held_value, plan_line
+from alliance_meta.plots.bubble_plot import HEIGHT, LOWEST, STEPS, WIDTH, draw_line, held_line, held_value
 from alliance_meta.plots.forests import text as forest_text
-from alliance_meta.plots.sheet.axis import Axis
-from alliance_meta.plots.sheet.chart import Sheet, render
+from alliance_meta.plots.sheet.chart import charting
 from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_meta, described, make_chart, with_r
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.tables.format import format_count, format_interval, format_level, format_number
@@ -158,10 +157,9 @@ def smooth(posterior_or_frame: Any, *, ax: Axes | None = None, ylim: tuple[float
     """
     frame = as_frame(posterior_or_frame, "smooth", smooth_data, data)
 
-    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
-        return plan_line(frame, width, height, ylim, LOWEST if ax is None else None)
-
-    return render(frame, ax, plan, draw_line, width=WIDTH, height=HEIGHT)
+    with charting(frame, ax, WIDTH, HEIGHT, least=(2.0, LOWEST) if ax is None else None) as chart:
+        draw_line(chart, frame, ylim)
+    return chart.made
 
 
 def _studies(posterior: SampledPosterior, x: Array, level: float) -> list[dict[str, Any]]:

@@ -13,24 +13,10 @@ from alliance_meta.bayes.averaged.results import AveragedResults
 from alliance_meta.bayes.priors.effect import Normal
 from alliance_meta.errors import InputError
 from alliance_meta.plots.forests import text as forest_text
-from alliance_meta.plots.forests.layout import MARGIN
-from alliance_meta.plots.sheet.axis import Axis, is_correlation, to_reader, value_axis
-from alliance_meta.plots.sheet.chart import (
-    CI_BAND,
-    DASHED,
-    DOTTED,
-    POINT,
-    Chart,
-    Sheet,
-    across,
-    left_margin,
-    make_sheet,
-    render,
-    upright,
-)
+from alliance_meta.plots.sheet.axis import is_correlation, to_reader
+from alliance_meta.plots.sheet.chart import charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, described, make_chart
 from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.plots.sheet.pen import GREY, INK, SUMMARY
 from alliance_meta.tables.format import brief, format_interval, format_level, format_number
 
 if TYPE_CHECKING:
@@ -173,16 +159,21 @@ def averaged(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> No
     """
     frame = as_frame(result_or_frame, "averaged", averaged_data, data)
 
-    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
-        first = make_sheet(frame.attrs, width=width, height=height, left=MARGIN)
-        length = first.panel[3] - first.panel[2]
-        shown = frame.loc[frame["kind"] != "prior", "density"]
-        yaxis = value_axis(np.append(shown, 0.0), measure="GEN", length=length, room=upright, zero=False, floor=0.0)
-        sheet = make_sheet(frame.attrs, width=width, height=height, left=left_margin(yaxis))
-        length = sheet.panel[1] - sheet.panel[0]
-        return sheet, value_axis(frame["x"], measure=frame.attrs["measure"], length=length, room=across), yaxis
-
-    return render(frame, ax, plan, _draw, width=WIDTH, height=HEIGHT)
+    with charting(frame, ax, WIDTH, HEIGHT) as chart:
+        chart.effects("x", frame["x"])
+        chart.numbers("y", [0.0, frame.loc[frame["kind"] != "prior", "density"].max()], floor=0.0)
+        spike, curves = float(frame.attrs["spike"]), {str(kind): one for kind, one in frame.groupby("kind")}
+        for kind, mark in (("prior", "hair"), ("averaged", "dashed"), ("conditional", "line")):
+            if kind in curves and (spike or kind != "averaged"):
+                chart.line(chart.shown(curves[kind]["x"]), curves[kind]["density"], mark)
+        for kind in ("lower", "upper"):
+            x, density = (float(curves[kind][name].iloc[0]) for name in ("x", "density"))
+            chart.line([float(chart.shown(x))] * 2, [0.0, density], "dotted", zorder=2)
+        chart.dots(chart.shown(curves["median"]["x"]), curves["median"]["density"])
+        if spike > 0:
+            # Its height is a share of the panel, which stands for a probability of 1.
+            chart.line([0.0, 0.0], [0.0, spike], "thick", transform=chart.ax.get_xaxis_transform())
+    return chart.made
 
 
 def _numbers(values: list[float], measure: str) -> str:
@@ -207,30 +198,6 @@ def _count(result: RobmaResults | AveragedResults) -> int:
     if isinstance(result, RobmaResults):
         return len(result.ensemble)
     return int(np.isfinite(result.space.log_prior).sum())
-
-
-def _draw(chart: Chart, frame: pd.DataFrame) -> None:
-    spike = float(frame.attrs["spike"])
-    shown = ("prior", "averaged", "conditional") if spike else ("prior", "conditional")
-    curves = {kind: frame[frame["kind"] == kind] for kind in shown}
-    looks: dict[str, dict[str, Any]] = {
-        "prior": {"colour": GREY, "points": 0.8},
-        "averaged": {"colour": SUMMARY, "points": 1.2, "style": DASHED},
-        "conditional": {"colour": SUMMARY, "points": 1.6},
-    }
-    for kind, curve in curves.items():
-        if len(curve):
-            chart.curve(chart.x(curve["x"].to_numpy()), chart.y(curve["density"].to_numpy()), **looks[kind])
-    marks = frame.set_index("kind")
-    for name in ("lower", "upper"):
-        x, y = float(chart.x(marks.loc[name, "x"])), float(chart.y(marks.loc[name, "density"]))
-        chart.rule(x, x, y, chart.bottom, colour=INK, points=0.9, style=DOTTED, zorder=2)
-    x, y = float(chart.x(marks.loc["median", "x"])), float(chart.y(marks.loc["median", "density"]))
-    chart.circles([x], [y], [0.05], fill=POINT, zorder=5)
-    if spike > 0:
-        x = float(chart.x(0.0))
-        top = chart.bottom - spike * (chart.bottom - chart.top)
-        chart.rule(x, x, chart.bottom, top, colour=SUMMARY, points=3.2, zorder=4)
 
 
 WEIGHTS_WIDTH, WEIGHTS_HEIGHT = 5.5, 3.6
@@ -342,26 +309,16 @@ def weight_function(result_or_frame: Any, *, ax: Axes | None = None, **data: Any
     """
     frame = as_frame(result_or_frame, "weight_function", weight_function_data, data)
 
-    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
-        first = make_sheet(frame.attrs, width=width, height=height, left=MARGIN)
-        length = first.panel[3] - first.panel[2]
-        yaxis = value_axis([0.0, 1.0], measure="GEN", length=length, room=upright, lim=(0.0, 1.05))
-        sheet = make_sheet(frame.attrs, width=width, height=height, left=left_margin(yaxis))
-        cuts = [*frame["p_from"], frame["p_to"].iloc[-1]]
-        ticks = tuple((float(i), _p(p)) for i, p in enumerate(cuts))
-        return sheet, Axis("GEN", 0.0, float(len(frame)), ticks), yaxis
-
-    return render(frame, ax, plan, _draw_weights, width=WEIGHTS_WIDTH, height=WEIGHTS_HEIGHT)
+    with charting(frame, ax, WEIGHTS_WIDTH, WEIGHTS_HEIGHT) as chart:
+        chart.numbers("y", [], (0.0, 1.05))
+        edges = np.arange(len(frame) + 1.0)
+        chart.limits("x", 0.0, edges[-1])
+        chart.names("x", [_p(p) for p in [*frame["p_from"], frame["p_to"].iloc[-1]]], edges)
+        steps = {name: np.append(frame[name], frame[name].iloc[-1]) for name in ("mean", "ci_lb", "ci_ub")}
+        chart.area(edges, steps["ci_lb"], steps["ci_ub"], "ci", step="post")
+        chart.line(edges, steps["mean"], "line", drawstyle="steps-post")
+    return chart.made
 
 
 def _p(value: float) -> str:
     return brief(value) if value in (0, 1) else brief(value).lstrip("0")
-
-
-def _draw_weights(chart: Chart, frame: pd.DataFrame) -> None:
-    edges = chart.x(np.arange(len(frame) + 1.0))
-    for i, row in enumerate(frame.to_dict("records")):
-        x0, x1 = float(edges[i]), float(edges[i + 1])
-        chart.box(x0, x1, float(chart.y(row["ci_ub"])), float(chart.y(row["ci_lb"])), CI_BAND)
-    x = np.repeat(edges, 2)[1:-1]
-    chart.curve(x, np.repeat(chart.y(frame["mean"].to_numpy()), 2), colour=SUMMARY, points=1.6)

@@ -15,9 +15,8 @@ from alliance_meta.errors import InputError
 from alliance_meta.options import check_option
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.sheet.axis import is_correlation, to_reader
-from alliance_meta.plots.sheet.chart import CI_BAND, POINT, Chart
+from alliance_meta.plots.sheet.chart import charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, described, make_chart
-from alliance_meta.plots.sheet.density import STEPS, draw_densities, stroke
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.tables.format import format_interval, format_level, format_number, format_p
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 5.5, 3.9
+STEPS = 321
 # The curves reach to these quantiles.
 ENDS, PRIOR_ENDS = (5e-4, 1.0 - 5e-4), (0.05, 0.95)
 # The prior may widen the axis by this many times the reach of the posterior on either side.
@@ -153,7 +153,20 @@ def posterior(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Note
     # A prior may tower over a posterior where they disagree; it may not crush it.
     before = frame.loc[frame["kind"] == "prior", "density"].max()
     top = max(float(after), min(float(before), 2.0 * float(after))) if before == before else float(after)
-    return draw_densities(frame, ax, _draw, width=WIDTH, height=HEIGHT, top=top)
+    curves = {str(kind): one for kind, one in frame.groupby("kind")}
+    x, density = (curves["posterior"][name].to_numpy() for name in ("x", "density"))
+    with charting(frame, ax, WIDTH, HEIGHT) as chart:
+        chart.effects("x", frame["x"])
+        chart.numbers("y", [0.0, top], floor=0.0)
+        ends = np.array([curves[kind][["x", "density"]].iloc[0] for kind in ("lower", "upper")])
+        inner = (x > ends[0, 0]) & (x < ends[1, 0])
+        filled = np.vstack([ends[:1], np.column_stack([x[inner], density[inner]]), ends[1:]])
+        chart.area(chart.shown(filled[:, 0]), 0.0, filled[:, 1], "ci")
+        if "prior" in curves:
+            chart.line(chart.shown(curves["prior"]["x"]), curves["prior"]["density"], "dashed")
+        chart.line(chart.shown(x), density, "line")
+        chart.dots(chart.shown(curves["median"]["x"]), curves["median"]["density"])
+    return chart.made
 
 
 def _read(fit: Any, what: str, scale: PlotScale | None) -> tuple[Marginal, Marginal | None, str, str]:
@@ -243,19 +256,3 @@ def _estimate(values: list[float], measure: str) -> str:
     digits = max(3, 2 - math.floor(math.log10(largest))) if largest > 0 and zero else 3
     interval = format_interval(lower, upper, digits, leading_zero=zero)
     return f"{format_number(estimate, digits, leading_zero=zero)} {interval}"
-
-
-def _draw(chart: Chart, frame: pd.DataFrame) -> None:
-    curves = {kind: frame[frame["kind"] == kind] for kind in ("posterior", "prior")}
-    marks = frame.set_index("kind")
-    x, density = (curves["posterior"][name].to_numpy() for name in ("x", "density"))
-    ends = marks.loc[["lower", "upper"], ["x", "density"]].to_numpy()
-    inner = (x > ends[0, 0]) & (x < ends[1, 0])
-    filled = np.vstack([ends[:1], np.column_stack([x[inner], density[inner]]), ends[1:]])
-    places = chart.x(filled[:, 0])
-    chart.area(places, np.full(len(filled), chart.bottom), chart.y(filled[:, 1]), CI_BAND)
-    if len(curves["prior"]):
-        stroke(chart, curves["prior"]["x"].to_numpy(), curves["prior"]["density"].to_numpy(), "dashed")
-    stroke(chart, x, density, "line")
-    at, high = float(chart.x(marks.loc["median", "x"])), float(chart.y(marks.loc["median", "density"]))
-    chart.circles([at], [high], [0.05], fill=POINT, zorder=5)

@@ -13,23 +13,11 @@ from alliance_meta.bayes.predictive import STATISTICS, SURPRISE, PredictiveCheck
 from alliance_meta.errors import InputError
 from alliance_meta.options import did_you_mean
 from alliance_meta.plots.forests import text as forest_text
-from alliance_meta.plots.forests.layout import MARGIN
-from alliance_meta.plots.resampled_plot import histogram
-from alliance_meta.plots.sheet.axis import Axis, is_correlation, to_reader, value_axis
-from alliance_meta.plots.sheet.chart import (
-    CI_BAND,
-    POINT,
-    Chart,
-    Sheet,
-    across,
-    left_margin,
-    make_sheet,
-    render,
-    upright,
-)
+from alliance_meta.plots.resampled_plot import draw_histogram, histogram
+from alliance_meta.plots.sheet.axis import is_correlation, to_reader
+from alliance_meta.plots.sheet.chart import Chart, charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, counted, described, make_chart
 from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.plots.sheet.pen import GREY, SUMMARY
 from alliance_meta.tables.format import fixed, format_count, format_number
 
 if TYPE_CHECKING:
@@ -130,25 +118,9 @@ def predictive(
     'Posterior predictive check of Q, heterogeneity around the equal-effects fit. Observed 38.16; p = .506. ...'
     """
     frame = as_frame(check_or_frame, "predictive", predictive_data, data)
-    studies = frame.attrs["what"] == "studies"
-    high = 1.0 if studies else float(np.nanmax(frame[["count", "ci_ub", "expected"]].to_numpy()))
-
-    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
-        first = make_sheet(frame.attrs, width=width, height=height, left=MARGIN)
-        length = first.panel[3] - first.panel[2]
-        if studies:
-            yaxis = value_axis([0.0, 1.0], measure="GEN", length=length, room=upright, lim=(0.0, 1.0))
-        else:
-            yaxis = value_axis([0.0, high], measure="GEN", length=length, room=upright, whole=True, floor=0.0)
-        sheet = make_sheet(frame.attrs, width=width, height=height, left=left_margin(yaxis))
-        length = sheet.panel[1] - sheet.panel[0]
-        values = [0.0, 1.0] if studies else frame[["lb", "ub", "value"]].to_numpy()
-        lim = (0.0, 1.0) if studies else xlim
-        measure = frame.attrs["measure"]
-        return sheet, value_axis(values, measure=measure, length=length, room=across, lim=lim, zero=False), yaxis
-
-    draw = _draw_studies if studies else _draw_bins
-    return render(frame, ax, plan, draw, width=WIDTH, height=HEIGHT)
+    with charting(frame, ax, WIDTH, HEIGHT) as chart:
+        (_draw_studies if frame.attrs["what"] == "studies" else _draw_bins)(chart, frame, xlim)
+    return chart.made
 
 
 Made = tuple[list[dict[str, Any]], dict[str, Any]]
@@ -234,34 +206,21 @@ def _studies(check: PredictiveCheck) -> Made:
     }
 
 
-def _draw_bins(chart: Chart, frame: pd.DataFrame) -> None:
-    axis = chart.xaxis
-    assert axis is not None
-    for row in frame[frame["kind"] == "bin"].to_dict("records"):
-        if row["ub"] <= axis.lo or row["lb"] >= axis.hi:
-            continue
-        x0, x1 = float(chart.x(row["lb"])), float(chart.x(row["ub"]))
-        low = float(chart.y(row["tail"])) if row["tail"] > 0 else chart.bottom
-        if row["count"] > 0:
-            chart.box(x0, x1, float(chart.y(row["count"])), low, CI_BAND, edge="white")
-        if row["tail"] > 0:
-            chart.box(x0, x1, low, chart.bottom, POINT, edge="white")
-        if row["expected"] == row["expected"]:
-            middle = (x0 + x1) / 2
-            ends = (float(chart.y(row["ci_lb"])), float(chart.y(row["ci_ub"])))
-            chart.rule(middle, middle, *ends, colour=SUMMARY, points=1.0, zorder=4)
-            chart.circles([middle], [float(chart.y(row["expected"]))], [0.035], fill=POINT, zorder=5)
-    for value in frame.loc[frame["kind"] == "observed", "value"]:
-        if axis.lo <= value <= axis.hi:
-            x = float(chart.x(value))
-            chart.rule(x, x, chart.top, chart.bottom, colour=SUMMARY, points=1.4, zorder=4)
+def _draw_bins(chart: Chart, frame: pd.DataFrame, xlim: tuple[float, float] | None) -> None:
+    bins = frame[frame["kind"] == "bin"]
+    chart.effects("x", frame[["lb", "ub", "value"]], xlim, zero=False)
+    draw_histogram(chart, bins)
+    if bins["expected"].notna().any():
+        middle = (chart.shown(bins["lb"]) + chart.shown(bins["ub"])) / 2
+        chart.intervals("y", bins["ci_lb"], bins["ci_ub"], middle, "thin")
+        chart.dots(middle, bins["expected"], s=5.0**2)
+    for value in chart.shown(frame.loc[frame["kind"] == "observed", "value"]):
+        chart.rule("x", value, "line", zorder=4)
 
 
-def _draw_studies(chart: Chart, frame: pd.DataFrame) -> None:
-    x = chart.x(frame["expected"].to_numpy())
-    if len(frame) > 1:
-        chart.area(x, chart.y(frame["ci_lb"].to_numpy()), chart.y(frame["ci_ub"].to_numpy()), CI_BAND)
-    chart.curve(
-        chart.x(np.array([0.0, 1.0])), chart.y(np.array([0.0, 1.0])), colour=GREY, points=0.8, style="solid", zorder=1
-    )
-    chart.circles(x, chart.y(frame["value"].to_numpy()), [0.04], fill=POINT, zorder=5)
+def _draw_studies(chart: Chart, frame: pd.DataFrame, xlim: tuple[float, float] | None) -> None:
+    for which in ("x", "y"):
+        chart.numbers(which, [], (0.0, 1.0) if which == "y" or xlim is None else xlim)
+    chart.area(frame["expected"], frame["ci_lb"], frame["ci_ub"], "ci")
+    chart.line([0.0, 1.0], [0.0, 1.0], "hair", zorder=1)
+    chart.dots(frame["expected"], frame["value"], s=5.8**2)

@@ -15,17 +15,17 @@ from alliance_meta.bayes.priors.prior import EffectPrior, Prior, TauPrior
 from alliance_meta.errors import InputError
 from alliance_meta.options import check_option
 from alliance_meta.plots.forests import text as forest_text
-from alliance_meta.plots.sheet.chart import Chart
+from alliance_meta.plots.sheet.chart import charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, described, make_chart, with_r
-from alliance_meta.plots.sheet.density import STEPS, draw_densities, stroke, words
 from alliance_meta.plots.sheet.estimate_rows import draw_rows
 from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.tables.format import format_count, format_level
+from alliance_meta.tables.format import format_count, format_interval, format_level, format_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 5.5, 3.7
+STEPS = 321
 MARKS = ("line", "dashed", "dotted", "pale", "pale dashed", "hair")
 PROBABILITIES = (0.025, 0.05, 0.25, 0.5, 0.75, 0.95, 0.975)
 # The axis ends at this quantile, or where a heavy tail has gone this many medians.
@@ -132,8 +132,7 @@ def prior(priors_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Noteb
     >>> plots.prior(priors.HalfNormal(0.3)).plot_description
     'Prior density. half-normal(0.3): median 0.20, 95% below 0.59.'
     """
-    frame = as_frame(priors_or_frame, "prior", prior_data, data)
-    return draw_densities(frame, ax, _draw, width=WIDTH, height=HEIGHT, top=_top(frame))
+    return _draw(as_frame(priors_or_frame, "prior", prior_data, data), ax)
 
 
 def prior_predictive_data(result: PriorPredictive, *, title: str | None = None) -> pd.DataFrame:
@@ -180,7 +179,7 @@ def prior_predictive_data(result: PriorPredictive, *, title: str | None = None) 
             for p, a, f in zip(PROBABILITIES, at, one.pdf(at), strict=True)
         ]
         half, most = ([float(at[i]), float(at[-1 - i])] for i in (2, 0))
-        inside = [words(one, correlation=correlation) for one in (half, most)]
+        inside = [_words(one, correlation=correlation) for one in (half, most)]
         bottom.append(f"{label}: half in {inside[0]}, 95% in {inside[1]}")
     given = f"Priors: mean effect {result.mu_prior}; τ {result.tau_prior}"
     return make_chart(
@@ -226,9 +225,7 @@ def prior_predictive(result_or_frame: Any, *, ax: Axes | None = None, **data: An
     >>> plots.prior_predictive(bayes.prior_predictive()).plot_title
     'Before data: normal(0, 0.5), half-normal(0.3)'
     """
-    frame = as_frame(result_or_frame, "prior_predictive", prior_predictive_data, data)
-    lim = (-1.0, 1.0) if frame.attrs["measure"] == "COR" else None
-    return draw_densities(frame, ax, _draw, width=WIDTH, height=HEIGHT, top=_top(frame), lim=lim)
+    return _draw(as_frame(result_or_frame, "prior_predictive", prior_predictive_data, data), ax)
 
 
 def _named(priors: Any) -> dict[str, Prior]:
@@ -289,14 +286,23 @@ def _line(label: str, prior: Prior, at: dict[float, float], ends: tuple[float, f
     of_tau, correlation = isinstance(prior, TauPrior), scale == "r"
     beyond = 1.0 - float(prior.cdf(ends[1])) + float(prior.cdf(ends[0]))
     if of_tau:
-        middle, most = (words([at[p]], correlation=False) for p in (0.5, 0.95))
+        middle, most = (_words([at[p]], correlation=False) for p in (0.5, 0.95))
         text = f"{label}: median {middle}, 95% below {most}"
     else:
-        half, outer = (words([at[p], at[1.0 - p]], correlation=correlation) for p in (0.25, 0.025))
+        half, outer = (_words([at[p], at[1.0 - p]], correlation=correlation) for p in (0.25, 0.025))
         text = f"{label}: half in {half}, 95% in {outer}"
     if correlation or beyond < 3.0 * (1.0 - MOST):
         return text
     return f"{text}; {format_level(round(beyond, 2))} beyond the axis"
+
+
+def _words(values: list[float], *, correlation: bool) -> str:
+    """Return ``.33``, or ``[-.33, .33]`` of two values; small numbers have more decimals, large ones none."""
+    largest = max(abs(value) for value in values)
+    digits = 0 if largest >= 100 and not correlation else 2 if correlation or largest >= 0.095 else 3
+    if len(values) == 1:
+        return format_number(values[0], digits, leading_zero=not correlation)
+    return format_interval(values[0], values[1], digits, leading_zero=not correlation)
 
 
 def _first(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -321,10 +327,16 @@ def _top(frame: pd.DataFrame) -> float:
     return min(outer, HIGHER * inner)
 
 
-def _draw(chart: Chart, frame: pd.DataFrame) -> None:
-    for mark, label in frame.attrs["key"]:
-        one = frame[(frame["label"] == label) & (frame["kind"] == "density")]
-        stroke(chart, one["x"].to_numpy(), one["density"].to_numpy(), mark)
+def _draw(frame: pd.DataFrame, ax: Axes | None) -> NotebookFigure | Axes:
+    curves = frame[frame["kind"] == "density"]
+    with charting(frame, ax, WIDTH, HEIGHT) as chart:
+        correlation = frame.attrs["plot"] == "prior_predictive" and chart.measure == "COR"
+        chart.effects("x", curves["x"], (-1.0, 1.0) if correlation else None)
+        chart.numbers("y", [0.0, _top(frame)], floor=0.0)
+        for mark, label in frame.attrs["key"]:
+            one = curves[curves["label"] == label]
+            chart.line(one["x"], one["density"], mark)
+    return chart.made
 
 
 def _varied(table: pd.DataFrame) -> list[str]:

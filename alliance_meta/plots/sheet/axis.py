@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,7 @@ from alliance_meta.tables.format import format_number
 
 MOST_R = 0.95
 WIDEST_R = 0.999
-STEPS_R = (0.1, 0.2, 0.25, 0.5)
-FINER_STEPS_R = (0.05, 0.02, 0.01)
-FEWEST_TICKS = 3
+STEPS, MOST_TICKS = (1, 2, 2.5, 5, 10), 12
 GAP = 0.07
 PAD = 0.03
 LEAST_SPAN = 0.1
@@ -67,24 +65,15 @@ def make_axis(frame: pd.DataFrame, *, width: float, size: float, xlim: tuple[flo
 
 
 def value_axis(
-    values: Any,
-    *,
-    measure: str,
-    length: float,
-    room: Callable[[str], float],
-    lim: tuple[float, float] | None = None,
-    zero: bool = True,
-    whole: bool = False,
-    floor: float = -math.inf,
+    values: Any, *, measure: str, length: float, room: Callable[[str], float], lim: tuple[float, float] | None = None
 ) -> Axis:
-    """Return the axis for an array of `values` on the analysis scale, `length` inches long.
+    """Return the axis for an array of `values` on the analysis scale and 0, `length` inches long.
 
-    `room` is the length that a label takes with the gap beside it. With `zero` the limits hold 0; with `whole`
-    ticks are whole numbers; `floor` is as low as the axis goes.
+    `room` is the length that a label takes with the gap beside it.
     """
-    lo, hi = _limits(values, measure, zero) if lim is None else _asked_limits(lim, measure)
-    lo = max(lo, floor)
-    return Axis(measure, lo, hi, _ticks(lo, hi, measure, length, room, whole))
+    lo, hi = reader_limits(values, measure, lim)
+    ticks = _ticks(lo, hi, measure, length, room)
+    return Axis(measure, to_analysis(lo, measure), to_analysis(hi, measure), ticks)
 
 
 def band(smallest_effect: float, measure: str) -> float:
@@ -96,7 +85,12 @@ def band(smallest_effect: float, measure: str) -> float:
     return to_analysis(smallest_effect, measure)
 
 
-def _limits(values: Any, measure: str, zero: bool) -> tuple[float, float]:
+def reader_limits(
+    values: Any, measure: str, lim: tuple[float, float] | None, *, zero: bool = True
+) -> tuple[float, float]:
+    """Return the limits asked for, or such as hold all values (and 0) of the analysis scale, as labels read."""
+    if lim is not None:
+        return _asked_limits(lim, measure)
     shown = np.asarray(values, dtype=float).ravel()
     shown = shown[np.isfinite(shown)]
     if zero or not shown.size:
@@ -107,8 +101,10 @@ def _limits(values: Any, measure: str, zero: bool) -> tuple[float, float]:
     if hi - lo < LEAST_SPAN and is_correlation(measure):
         lo, hi = (lo + hi - LEAST_SPAN) / 2, (lo + hi + LEAST_SPAN) / 2
     if hi == lo:
-        return lo - 1, hi + 1
-    return max(lo - pad, -most), min(hi + pad, most)
+        lo, hi = lo - 1, hi + 1
+    else:
+        lo, hi = max(lo - pad, -most), min(hi + pad, most)
+    return to_reader(lo, measure), to_reader(hi, measure)
 
 
 def _most(measure: str) -> float:
@@ -123,68 +119,34 @@ def _asked_limits(xlim: tuple[float, float], measure: str) -> tuple[float, float
         raise InputError(f"xlim={xlim!r} must be two rising limits{inside}, on the scale of the axis labels")
     if measure == "ZCOR":
         lo, hi = max(lo, -WIDEST_R), min(hi, WIDEST_R)
-    return to_analysis(lo, measure), to_analysis(hi, measure)
+    return lo, hi
 
 
 def _ticks(
-    lo: float, hi: float, measure: str, length: float, room: Callable[[str], float], whole: bool
+    lo: float, hi: float, measure: str, length: float, room: Callable[[str], float]
 ) -> tuple[tuple[float, str], ...]:
-    """Return the finest regular ticks whose labels do not touch; they include 0 where it is inside."""
-    if is_correlation(measure):
-        coarse = _first_fitting(STEPS_R, lo, hi, measure, length, room)
-        if len(coarse) >= FEWEST_TICKS:
-            return coarse
-        finer = [_placed(step, lo, hi, measure) for step in FINER_STEPS_R]
-        fitting = [t for t in finer if len(t) >= FEWEST_TICKS and _fits(t, lo, hi, length, room)]
-        return fitting[0] if fitting else coarse
-    exponent = math.floor(math.log10(hi - lo)) - 2
-    steps = [m * 10.0**e for e in range(exponent, exponent + 4) for m in (1, 2, 2.5, 5)]
-    if whole:
-        steps = [step for step in steps if step >= 1 and step == int(step)] or [1.0]
-    return _first_fitting(steps, lo, hi, measure, length, room)
+    """Return the most round ticks whose labels do not touch; they include 0 where it is inside."""
+    from matplotlib.ticker import MaxNLocator
 
-
-def _first_fitting(
-    steps: Iterable[float], lo: float, hi: float, measure: str, length: float, room: Callable[[str], float]
-) -> tuple[tuple[float, str], ...]:
-    ticks: tuple[tuple[float, str], ...] = ()
-    for step in steps:
-        ticks = _placed(step, lo, hi, measure)
-        if _fits(ticks, lo, hi, length, room):
-            return ticks
+    start, stop = (to_analysis(end, measure) for end in (lo, hi))
+    for most in range(MOST_TICKS, 0, -1):
+        places = np.asarray(MaxNLocator(most, steps=STEPS, min_n_ticks=1).tick_values(lo, hi))
+        shown = places[(places >= lo) & (places <= hi)].tolist()
+        labels = tick_labels(shown, leading_zero=not is_correlation(measure))
+        ticks = tuple(zip((to_analysis(place, measure) for place in shown), labels, strict=True))
+        at = [(place - start) / (stop - start) * length for place, _ in ticks]
+        half = [room(label) / 2 for label in labels]
+        if all(at[i + 1] - at[i] >= half[i] + half[i + 1] for i in range(len(at) - 1)):
+            break
     return ticks
 
 
-def _placed(step: float, lo: float, hi: float, measure: str) -> tuple[tuple[float, str], ...]:
-    """Return the multiples of `step` (reader's scale) inside the limits."""
-    first = math.ceil(to_reader(lo, measure) / step - 1e-9)
-    last = math.floor(to_reader(hi, measure) / step + 1e-9)
-    if last - first > 200:
-        return ()
-    decimals = _decimals(step)
-    edge = 1 - 1e-9 if measure == "ZCOR" else math.inf
-    return tuple(
-        (
-            to_analysis(i * step, measure),
-            "0" if i == 0 else format_number(i * step, decimals, leading_zero=not is_correlation(measure)),
-        )
-        for i in range(first, last + 1)
-        if abs(i * step) < edge
-    )
-
-
-def _decimals(step: float) -> int:
-    for decimals in range(12):
-        if abs(round(step, decimals) - step) < 1e-9 * step:
-            return decimals
-    return 12
-
-
-def _fits(
-    ticks: tuple[tuple[float, str], ...], lo: float, hi: float, length: float, room: Callable[[str], float]
-) -> bool:
-    if not ticks:
-        return False
-    at = [(position - lo) / (hi - lo) * length for position, _ in ticks]
-    half = [room(label) / 2 for _, label in ticks]
-    return all(at[i + 1] - at[i] >= half[i] + half[i + 1] for i in range(len(ticks) - 1))
+def tick_labels(places: Any, *, leading_zero: bool) -> list[str]:
+    """Return the labels of ticks, with as many decimals as they need."""
+    found = np.asarray(places, dtype=float)
+    near = 1e-6 * float(np.abs(found).max(initial=0.0))
+    decimals = next((d for d in range(12) if np.abs(np.round(found, d) - found).max(initial=0.0) <= near), 12)
+    return [
+        "0" if abs(place) <= near else format_number(place, decimals, leading_zero=leading_zero)
+        for place in found.tolist()
+    ]

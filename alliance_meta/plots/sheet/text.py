@@ -46,7 +46,8 @@ def font(size: float, bold: bool = False, others: tuple[str, ...] = ()) -> FontP
 
 def font_of(text: str, size: float, bold: bool = False) -> FontProperties:
     """Return the drawing font of a text, with others for the letters that it lacks."""
-    found = [fallback(character) for character in dict.fromkeys(text) if not has(font_path(), character)]
+    lacking = [one for one in dict.fromkeys(text) if not (one.isspace() or has(font_path(), one))]
+    found = [fallback(character) for character in lacking]
     return font(size, bold, tuple(dict.fromkeys(one[0] for one in found if one is not None)))
 
 
