@@ -18,7 +18,7 @@ from alliance_meta.options import check_level
 from alliance_meta.plots.forests import nested
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.sheet.chart import DASHED, SMALL, Chart, charting
-from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_meta, described, make_chart, with_r
+from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, with_r
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.plots.sheet.swarm import swarm
 from alliance_meta.plots.sheet.text import POINTS_PER_INCH, text_width, wrap
@@ -99,32 +99,17 @@ def bubble_data(
     alike = _alike(fit, table, held)
     rows = _levels(fit, by, table, held, alike, used) if categorical else _line(fit, by, table, held, alike, used)
     notes = _notes(rows, by, table.loc[alike, by], categorical)
-    meta = chart_meta(
-        "bubble",
-        "Bubble plot",
-        fit.effects.provenance,
-        title=title,
-        show_cautions=show_cautions,
-        notes=merge_notes(fit.notes, notes),
-    )
-    return make_chart(
-        [*_studies(fit, by, table, categorical, used), *rows],
-        meta
-        | {
-            "description": described(_description(fit, by, rows, held, categorical, used), meta["synthetic"]),
-            "measure": fit.effects.measure,
-            "axis_label": forest_text.axis_label(fit.effects.measure),
-            "x_label": forest_text.header(by),
-            "level": used,
-            "model_label": fit.model_label,
-            "key": _key(used, categorical, rows, "weight" if hasattr(fit, "weights") else "precision"),
-            "bottom": [*held_line(held, categorical), *(note.message for note in notes), *_tests(fit, used)],
-            "by": by,
-            "levels": [str(row["label"]) for row in rows] if categorical else [],
-            "held": held,
-            "whole": bool(not categorical and (table[by] == table[by].round()).all()),
-        },
-    )
+    return chart_frame(
+        "bubble", "Bubble plot", [*_studies(fit, by, table, categorical, used), *rows], fit.effects.provenance,
+        notes=merge_notes(fit.notes, notes), title=title, show_cautions=show_cautions,
+        said=_description(fit, by, rows, held, categorical, used), measure=fit.effects.measure,
+        axis_label=forest_text.axis_label(fit.effects.measure), x_label=forest_text.header(by), level=used,
+        model_label=fit.model_label,
+        key=_key(used, categorical, rows, "weight" if hasattr(fit, "weights") else "precision"),
+        bottom=[*held_line(held, categorical), *(note.message for note in notes), *_tests(fit, used)], by=by,
+        levels=[str(row["label"]) for row in rows] if categorical else [], held=held,
+        whole=bool(not categorical and (table[by] == table[by].round()).all()),
+    )  # fmt: skip
 
 
 def held_value(fit: Any | SampledPosterior, name: str, table: pd.DataFrame, given: Any) -> Any:

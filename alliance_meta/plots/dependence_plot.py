@@ -11,7 +11,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.options import did_you_mean
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.sheet.chart import charting
-from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_meta, described, make_chart, with_r
+from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, with_r
 from alliance_meta.plots.sheet.estimate_rows import draw_rows
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.plots.sheet.pen import SUMMARY
@@ -66,31 +66,19 @@ def dependence_data(
     effects, level = result.effects, result.level
     measure = effects.measure if result.is_mean else "GEN"
     rows = [with_r(measure, row) for row in _rows(result, shown)]
-    meta = chart_meta(
-        "dependence",
-        "Dependent effects by several methods",
-        effects.provenance,
-        title=title,
-        show_cautions=show_cautions,
-        notes=result.notes,
-    )
     text = format_level(level)
     what = "Mean effect" if result.is_mean else f"Coefficient of {shown}"
     values = "; ".join(f"{row['label']} {forest_text.effect_text(measure, row)}" for row in rows)
     new = any(not math.isnan(row["pi_lb"]) for row in rows)
-    return make_chart(
-        rows,
-        meta
-        | {
-            "description": described(f"{what} with {text} confidence intervals: {values}.", meta["synthetic"]),
-            "measure": measure,
-            "axis_label": "Method",
-            "x_label": forest_text.axis_label(measure) if result.is_mean else f"{what} ({effects.scale_label} scale)",
-            "level": level,
-            "key": [["thick", f"{what}, {text} CI"], *([["thin", f"{text} prediction interval"]] if new else [])],
-            "bottom": _bottom(result, shown),
-        },
-    )
+    return chart_frame(
+        "dependence", "Dependent effects by several methods", rows, effects.provenance, notes=result.notes,
+        title=title, show_cautions=show_cautions, said=f"{what} with {text} confidence intervals: {values}.",
+        measure=measure, axis_label="Method",
+        x_label=forest_text.axis_label(measure) if result.is_mean else f"{what} ({effects.scale_label} scale)",
+        level=level,
+        key=[["thick", f"{what}, {text} CI"], *([["thin", f"{text} prediction interval"]] if new else [])],
+        bottom=_bottom(result, shown),
+    )  # fmt: skip
 
 
 def dependence(
@@ -219,37 +207,22 @@ def rho_grid_data(
     rows = [with_r(measure, row) for row in _grid_rows(grid, shown, mean)]
     level = float(one.level)
     text = format_level(level)
-    meta = chart_meta(
-        "rho_grid",
-        "Sensitivity to the assumed correlation",
-        one.effects.provenance,
-        title=title,
-        show_cautions=show_cautions,
-        notes=grid.notes,
-    )
     what = "Mean effect" if mean else f"Coefficient of {shown}"
     values = "; ".join(f"ρ = {row['label']}: {forest_text.effect_text(measure, row)}" for row in rows)
     new = any(not math.isnan(row["pi_lb"]) for row in rows)
     scale = forest_text.axis_label(measure) if mean else f"{what} ({one.effects.scale_label} scale)"
     moves = float(grid.span()["moves"][shown])
     model = getattr(one, "model_label", "")
-    return make_chart(
-        rows,
-        meta
-        | {
-            "description": described(f"{what} with {text} confidence interval. {values}.", meta["synthetic"]),
-            "measure": measure,
-            "axis_label": scale,
-            "x_label": X_LABEL,
-            "level": level,
-            "model_label": model,
-            "key": [["thick", f"{what}, {text} CI"], *([["thin", f"{text} prediction interval"]] if new else [])],
-            "bottom": [
-                f"{grid.assumption[:1].upper()}{grid.assumption[1:]}{f' ({model})' if model else ''}; "
-                f"the estimate moves by {fixed(moves, 2)} standard errors over the grid"
-            ],
-        },
-    )
+    return chart_frame(
+        "rho_grid", "Sensitivity to the assumed correlation", rows, one.effects.provenance, notes=grid.notes,
+        title=title, show_cautions=show_cautions, said=f"{what} with {text} confidence interval. {values}.",
+        measure=measure, axis_label=scale, x_label=X_LABEL, level=level, model_label=model,
+        key=[["thick", f"{what}, {text} CI"], *([["thin", f"{text} prediction interval"]] if new else [])],
+        bottom=[
+            f"{grid.assumption[:1].upper()}{grid.assumption[1:]}{f' ({model})' if model else ''}; "
+            f"the estimate moves by {fixed(moves, 2)} standard errors over the grid"
+        ],
+    )  # fmt: skip
 
 
 def rho_grid(grid_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:

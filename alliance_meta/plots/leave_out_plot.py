@@ -12,7 +12,7 @@ from alliance_meta.options import check_option, did_you_mean
 from alliance_meta.plots.caterpillar_plot import draw_ranked
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.sheet.chart import charting
-from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_meta, counted, described, make_chart, with_r
+from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, counted, with_r
 from alliance_meta.plots.sheet.estimate_rows import draw_rows, reference
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.sensitivity.left_out import ClustersLeftOut
@@ -93,35 +93,22 @@ def leave_out_data(
     whole = {"yi": float(fit.beta[slot]), "ci_lb": float(fit.ci_lb[slot]), "ci_ub": float(fit.ci_ub[slot])}
     rows.append({"kind": "all", "label": "Nothing left out", "k": fit.k, **whole})
     rows = [with_r(measure, row) for row in rows]
-    meta = chart_meta(
-        "leave_out",
-        f"Without each {result.cluster}",
-        fit.effects.provenance,
-        title=title,
-        show_cautions=show_cautions,
-        notes=result.notes,
-    )
     text, what = format_level(fit.level), "Mean effect" if mean else f"Coefficient of {shown}"
     lines = _lines(rows, measure)
     dense = len(rows) - 1 > MOST_ROWS
-    return make_chart(
-        rows,
-        meta
-        | {
-            "description": described(f"{what} without each of {len(rows) - 1} clusters. {lines}.", meta["synthetic"]),
-            "measure": measure,
-            "axis_label": "" if dense else "Without",
-            "x_label": forest_text.axis_label(measure) if mean else f"{what} ({fit.effects.scale_label} scale)",
-            "level": fit.level,
-            "model_label": fit.model_label,
-            "key": [
-                ["hair" if dense else "thick", f"{what} without one cluster, {text} CI"],
-                ["pi", f"{text} CI of all {counted(fit.k)}"],
-            ],
-            "bottom": [lines, f"{format_count(len(rows) - 1)} clusters ({result.cluster}); {fit.model_label}"],
-            "reference": [whole["yi"], whole["ci_lb"], whole["ci_ub"]],
-        },
-    )
+    return chart_frame(
+        "leave_out", f"Without each {result.cluster}", rows, fit.effects.provenance, notes=result.notes, title=title,
+        show_cautions=show_cautions, said=f"{what} without each of {len(rows) - 1} clusters. {lines}.",
+        measure=measure, axis_label="" if dense else "Without",
+        x_label=forest_text.axis_label(measure) if mean else f"{what} ({fit.effects.scale_label} scale)",
+        level=fit.level, model_label=fit.model_label,
+        key=[
+            ["hair" if dense else "thick", f"{what} without one cluster, {text} CI"],
+            ["pi", f"{text} CI of all {counted(fit.k)}"],
+        ],
+        bottom=[lines, f"{format_count(len(rows) - 1)} clusters ({result.cluster}); {fit.model_label}"],
+        reference=[whole["yi"], whole["ci_lb"], whole["ci_ub"]],
+    )  # fmt: skip
 
 
 def leave_out(

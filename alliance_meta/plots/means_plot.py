@@ -15,7 +15,7 @@ from alliance_meta.moderators.comparisons import PairwiseResults
 from alliance_meta.moderators.marginal import MarginalMeans
 from alliance_meta.notes import merge_notes
 from alliance_meta.plots.forests import text as forest_text
-from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_meta, described, make_chart, with_r
+from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, with_r
 from alliance_meta.plots.sheet.estimate_rows import draw_rows
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.tables.format import brief, format_level
@@ -81,12 +81,13 @@ def means_data(
         raise InputError(f"means_data needs marginal means or subgroups, not {type(result).__name__}")
     origin = meta.pop("origin")
     notes = merge_notes(result.notes, () if pairwise is None else pairwise.notes)
-    common = chart_meta("means", "Means", origin, title=title, show_cautions=show_cautions, notes=notes)
     measure, level = meta["measure"], meta["level"]
     made = [with_r(measure, {"kind": "mean", **row}) for row in rows]
     texts = "; ".join(f"{row['label']} (k = {row['k']}) {forest_text.effect_text(measure, row)}" for row in made)
     words = f"Means with {format_level(level)} confidence intervals: {texts}."
-    return make_chart(made, common | meta | {"description": described(words, common["synthetic"])})
+    return chart_frame(
+        "means", "Means", made, origin, notes=notes, title=title, show_cautions=show_cautions, said=words, **meta
+    )
 
 
 def means(fit_or_frame: Any, *, ax: Axes | None = None, xlim: tuple[float, float] | None = None, **data: Any) -> (

@@ -17,7 +17,7 @@ from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.errors import InputError
 from alliance_meta.options import check_level
 from alliance_meta.plots.sheet.chart import SIZE, SMALL, Chart, charting, lettered
-from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, described, make_chart
+from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.plots.sheet.pen import size_in_inches
 from alliance_meta.plots.sheet.text import line_height, text_width, wrap
@@ -116,39 +116,24 @@ def profiles_data(
         ]
     name = "Restricted log-likelihood" if fit.method == "REML" else "Log-likelihood"
     one = next(iter(result.curves.values()))
-    meta = chart_meta(
-        "profiles",
-        "Profiles of variances",
-        fit.effects.provenance,
-        title=title,
-        show_cautions=show_cautions,
-        notes=result.notes,
-    )
     text = format_level(result.level)
     lines = {label: _words(curve) for label, curve in result.curves.items()}
     odd = [f"{label} {SHAPES[c.verdict]}" for label, c in result.curves.items() if c.verdict in SHAPES]
     words = "; ".join(f"{label} {line}" for label, line in lines.items())
     about = f"{name} over each component with {text} profile-likelihood intervals. {words}."
-    return make_chart(
-        rows,
-        meta
-        | {
-            "description": described(" ".join([about, *(f"{one}." for one in odd)]), meta["synthetic"]),
-            "axis_label": f"{name}, less its maximum",
-            "level": result.level,
-            "model_label": fit.model_label,
-            "key": [
-                ["line", "Profile"],
-                ["dot", "Estimate"],
-                ["dashed", f"Cut-off of the {text} interval"],
-                ["dotted", "Its limits"],
-            ],
-            "bottom": [f"{fit.model_label}, k = {fit.k}, {fit.effects.scale_label} scale", *odd],
-            "peak": one.peak,
-            "cutoff": one.cutoff,
-            "intervals": lines,
-        },
-    )
+    return chart_frame(
+        "profiles", "Profiles of variances", rows, fit.effects.provenance, notes=result.notes, title=title,
+        show_cautions=show_cautions, said=" ".join([about, *(f"{one}." for one in odd)]),
+        axis_label=f"{name}, less its maximum", level=result.level, model_label=fit.model_label,
+        key=[
+            ["line", "Profile"],
+            ["dot", "Estimate"],
+            ["dashed", f"Cut-off of the {text} interval"],
+            ["dotted", "Its limits"],
+        ],
+        bottom=[f"{fit.model_label}, k = {fit.k}, {fit.effects.scale_label} scale", *odd], peak=one.peak,
+        cutoff=one.cutoff, intervals=lines,
+    )  # fmt: skip
 
 
 def profiles(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:
@@ -332,34 +317,24 @@ def profile_data(
     name = "Restricted log-likelihood" if fit.method == "REML" else "Log-likelihood"
     cutoff = float(loglik[STEPS]) - 0.5 * float(special.chdtri(1.0, 1.0 - used))
     scale = "" if fit.effects.measure == "GEN" else f" ({fit.effects.scale_label} scale)"
-    meta = chart_meta(
-        "profile", "Profile of τ²", fit.effects.provenance, title=title, show_cautions=show_cautions, notes=fit.notes
-    )
     line = _line(fit, interval, used)
     if others:
         line += f"; {'another peak' if len(others) == 1 else 'other peaks'} at "
         line += " and ".join(format_number(t, _digits(fit)) for t in others)
     text = format_level(used)
-    return make_chart(
-        rows,
-        meta
-        | {
-            "description": described(f"{name} over the between-study variance τ². {line}.", meta["synthetic"]),
-            "axis_label": name,
-            "x_label": f"Between-study variance τ²{scale}",
-            "level": used,
-            "model_label": fit.model_label,
-            "key": [
-                ["line", "Profile"],
-                ["dot", "Maximum"],
-                *([["ring", "Another peak"]] if others else []),
-                ["dashed", f"Cut-off of the {text} interval"],
-                ["dotted", "Its limits"],
-            ],
-            "bottom": [line],
-            "cutoff": cutoff,
-        },
-    )
+    return chart_frame(
+        "profile", "Profile of τ²", rows, fit.effects.provenance, notes=fit.notes, title=title,
+        show_cautions=show_cautions, said=f"{name} over the between-study variance τ². {line}.", axis_label=name,
+        x_label=f"Between-study variance τ²{scale}", level=used, model_label=fit.model_label,
+        key=[
+            ["line", "Profile"],
+            ["dot", "Maximum"],
+            *([["ring", "Another peak"]] if others else []),
+            ["dashed", f"Cut-off of the {text} interval"],
+            ["dotted", "Its limits"],
+        ],
+        bottom=[line], cutoff=cutoff,
+    )  # fmt: skip
 
 
 def profile(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:

@@ -15,7 +15,7 @@ from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import did_you_mean
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.sheet.chart import Chart, charting
-from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, described, make_chart
+from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.sensitivity.bootstrap_result import Bootstrap, BootstrapInterval
 from alliance_meta.sensitivity.permutation import SIGNS, PermutationTest, as_extreme
@@ -99,9 +99,10 @@ def resampled_data(
     else:
         raise InputError(f"resampled_data needs a permutation test or a bootstrap, not {type(result).__name__}")
     notes = merge_notes(result.notes, more)
-    common = chart_meta("resampled", name, origin, title=title, show_cautions=show_cautions, notes=notes)
     words = f"Histogram of {meta['x_label']}. {' '.join(line + '.' for line in meta['bottom'])}"
-    return make_chart(rows, common | meta | {"description": described(words, common["synthetic"])})
+    return chart_frame(
+        "resampled", name, rows, origin, notes=notes, title=title, show_cautions=show_cautions, said=words, **meta
+    )
 
 
 def resampled(

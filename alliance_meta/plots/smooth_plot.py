@@ -19,7 +19,7 @@ from alliance_meta.options import check_level
 from alliance_meta.plots.bubble_plot import HEIGHT, LOWEST, STEPS, WIDTH, draw_line, held_line, held_value
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.sheet.chart import charting
-from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_meta, described, make_chart, with_r
+from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, with_r
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.tables.format import format_count, format_interval, format_level, format_number
 
@@ -88,37 +88,19 @@ def smooth_data(
     measure = recipe.effects.measure
     line = _curve(posterior, np.linspace(x.min(), x.max(), STEPS), by, held, used)
     rows = [with_r(measure, row) for row in [*_studies(posterior, x, used), *line]]
-    meta = chart_meta(
-        "smooth",
-        "Smooth meta-regression",
-        recipe.effects.provenance,
-        title=title,
-        show_cautions=show_cautions,
-        notes=posterior.notes,
-    )
     text = format_level(used)
-    return make_chart(
-        rows,
-        meta
-        | {
-            "description": described(_description(posterior, by, rows, held), meta["synthetic"]),
-            "measure": measure,
-            "axis_label": forest_text.axis_label(measure),
-            "x_label": forest_text.header(by),
-            "level": used,
-            "model_label": "smooth",
-            "key": [
-                ["bubble", "Effect, area by weight"],
-                ["line", "Mean (median)"],
-                ["ci", f"Its {text} interval"],
-                ["pi", f"{text} prediction interval"],
-            ],
-            "bottom": _bottom(posterior, by, held, used),
-            "by": by,
-            "held": held,
-            "whole": bool((x == x.round()).all()),
-        },
-    )
+    return chart_frame(
+        "smooth", "Smooth meta-regression", rows, recipe.effects.provenance, notes=posterior.notes, title=title,
+        show_cautions=show_cautions, said=_description(posterior, by, rows, held), measure=measure,
+        axis_label=forest_text.axis_label(measure), x_label=forest_text.header(by), level=used, model_label="smooth",
+        key=[
+            ["bubble", "Effect, area by weight"],
+            ["line", "Mean (median)"],
+            ["ci", f"Its {text} interval"],
+            ["pi", f"{text} prediction interval"],
+        ],
+        bottom=_bottom(posterior, by, held, used), by=by, held=held, whole=bool((x == x.round()).all()),
+    )  # fmt: skip
 
 
 def smooth(posterior_or_frame: Any, *, ax: Axes | None = None, ylim: tuple[float, float] | None = None,

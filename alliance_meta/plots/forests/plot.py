@@ -337,7 +337,8 @@ def forest(
         A fitted model, or a frame from `forest_data` or `published_forest_data`. For dependent effects each study
         stands first, with its effects indented below it.
     ax : matplotlib Axes, optional
-        Draw into this axes, whose ticks and frame are switched off. By default a figure of its own.
+        Draw over this axes, whose ticks and frame are switched off; the sheet is an axes inside it. By default a
+        figure of its own.
     width : float
         Least width in inches; the figure grows wider rather than letting text overlap.
     xlim : (float, float), optional
@@ -455,8 +456,11 @@ def _draw_into(
         layout = make_layout(frame, width=width, xlim=xlim, density=density)
         page = make_page(frame, layout, range(len(frame)))
         if layout.width <= width + 1e-6 and page.height <= height + 1e-6:
-            set_inches(ax, width, height)
-            draw_page(ax, frame, layout, page, smallest_effect=smallest_effect)
+            ax.set_axis_off()
+            # The sheet stands on an axes of its own, whose unit stays the inch whatever limits the user's gets.
+            sheet = ax.inset_axes((0.0, 0.0, 1.0, 1.0))
+            set_inches(sheet, width, height)
+            draw_page(sheet, frame, layout, page, smallest_effect=smallest_effect)
             return ax
     raise InputError(
         f"ax is {fixed(width, 1)} x {fixed(height, 1)} in; this forest plot needs at least {fixed(layout.width, 1)} x "

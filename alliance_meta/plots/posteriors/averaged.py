@@ -15,7 +15,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.sheet.axis import is_correlation, to_reader
 from alliance_meta.plots.sheet.chart import charting
-from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, described, make_chart
+from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.tables.format import brief, format_interval, format_level, format_number
 
@@ -87,10 +87,6 @@ def averaged_data(
     rows += [{"kind": kind, "x": a, "density": float(given.pdf(a))} for kind, a in marks]
     if measure == "ZCOR":
         rows = [row | {"r": to_reader(float(row["x"]), measure)} for row in rows]
-    meta = chart_meta(
-        "averaged", "Posterior averaged over models", result.effects.provenance, title=title,
-        show_cautions=show_cautions, notes=result.notes,
-    )  # fmt: skip
     text = format_level(result.level)
     name = "the effect" if what == "mu" else what
     line = _numbers([to_reader(float(one), measure) for one in (limits.estimate, limits.lb, limits.ub)], measure)
@@ -105,24 +101,16 @@ def averaged_data(
     said = f"Posterior density of {name}. {condition}median and {text} interval {line}." + (
         "" if sure else f" {chance}."
     )
-    return make_chart(
-        rows,
-        meta
-        | {
-            "description": described(said, meta["synthetic"]),
-            "measure": measure,
-            "axis_label": "Density",
-            "x_label": label,
-            "level": result.level,
-            "model_label": f"{_count(result)} models",
-            "key": key,
-            "bottom": [
-                f"{condition}{'M' if sure else 'm'}edian and {text} interval {line}",
-                *([] if sure else [chance]),
-            ],
-            "spike": spike,
-        },
-    )
+    return chart_frame(
+        "averaged", "Posterior averaged over models", rows, result.effects.provenance, notes=result.notes,
+        title=title, show_cautions=show_cautions, said=said, measure=measure, axis_label="Density", x_label=label,
+        level=result.level, model_label=f"{_count(result)} models", key=key,
+        bottom=[
+            f"{condition}{'M' if sure else 'm'}edian and {text} interval {line}",
+            *([] if sure else [chance]),
+        ],
+        spike=spike,
+    )  # fmt: skip
 
 
 def averaged(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:
@@ -253,26 +241,16 @@ def weight_function_data(
     for values in zip(*(table[name] for name in names), strict=True):
         row = dict(zip(names, map(float, values), strict=True))
         rows.append({"kind": "interval", "label": f"{_p(row['p_from'])} to {_p(row['p_to'])}", **row})
-    meta = chart_meta(
-        "weight_function", "Publication by p-value", result.effects.provenance, title=title,
-        show_cautions=show_cautions, notes=result.notes,
-    )  # fmt: skip
     over = "the weight functions" if conditional else "all models"
     listed = "; ".join(f"p {row['label']}: {format_number(row['mean'], 2)}" for row in rows)
     text = format_level(used)
-    return make_chart(
-        rows,
-        meta
-        | {
-            "description": described(f"Relative probability of publication, averaged over {over}. {listed}.",
-                                     meta["synthetic"]),
-            "axis_label": "Relative probability of publication",
-            "x_label": f"One-sided p-value, {result.direction} direction favoured",
-            "level": used,
-            "model_label": f"{len(result.ensemble)} models",
-            "key": [["line", "Mean"], ["ci", f"{text} interval"]],
-            "bottom": [f"Averaged over {over}; intervals of p are drawn equally wide"],
-        },
+    said = f"Relative probability of publication, averaged over {over}. {listed}."
+    return chart_frame(
+        "weight_function", "Publication by p-value", rows, result.effects.provenance, notes=result.notes, title=title,
+        show_cautions=show_cautions, said=said, axis_label="Relative probability of publication",
+        x_label=f"One-sided p-value, {result.direction} direction favoured", level=used,
+        model_label=f"{len(result.ensemble)} models", key=[["line", "Mean"], ["ci", f"{text} interval"]],
+        bottom=[f"Averaged over {over}; intervals of p are drawn equally wide"],
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.errors import InputError
 from alliance_meta.plots.sheet.chart import DOTTED, SMALL, Chart, charting, lettered
-from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, described, make_chart
+from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.plots.sheet.pen import INK, SUMMARY, WARNING
 from alliance_meta.plots.sheet.text import line_height, text_width, wrap
@@ -94,32 +94,22 @@ def chains_data(
         raise InputError("one draw per chain is no course to draw; take more")
     rows = [row for name, chains in found.items() for row in (*_trace(name, chains), *_ranks(name, chains))]
     words = {name: _words(chains) for name, chains in found.items()}
-    meta = chart_meta(
-        "chains", "Chains of the sampler", origin, title=title, show_cautions=show_cautions,
-        notes=posterior.notes,
-    )  # fmt: skip
     said = "; ".join(f"{name}: {text}" for name, text in words.items())
     number = f"{count} chain{'s' if count > 1 else ''} of {format_count(length)} draws"
     alarm = [f"Fails its checks: {', '.join(note.code for note in posterior.problems)}"] if posterior.problems else []
     text = f"Course of {number} and histograms of their ranks. {said}."
-    return make_chart(
-        rows,
-        meta
-        | {
-            "description": described(" ".join([text, *(f"{one}." for one in alarm)]), meta["synthetic"]),
-            "axis_label": "",
-            "x_label": "",
-            "model_label": posterior.made.model,
-            "key": [
-                ["bar", "Draws by rank"],
-                ["tail", "Outside the limits"],
-                ["hair", "If chains agree, with 95% limits"],
-            ],
-            "bottom": [*alarm, f"{number}; left: their course, right: ranks among the draws of all chains"],
-            "words": words,
-            "alarm": alarm,
-        },
-    )
+    return chart_frame(
+        "chains", "Chains of the sampler", rows, origin, notes=posterior.notes, title=title,
+        show_cautions=show_cautions, said=" ".join([text, *(f"{one}." for one in alarm)]), axis_label="", x_label="",
+        model_label=posterior.made.model,
+        key=[
+            ["bar", "Draws by rank"],
+            ["tail", "Outside the limits"],
+            ["hair", "If chains agree, with 95% limits"],
+        ],
+        bottom=[*alarm, f"{number}; left: their course, right: ranks among the draws of all chains"], words=words,
+        alarm=alarm,
+    )  # fmt: skip
 
 
 def chains(posterior_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:

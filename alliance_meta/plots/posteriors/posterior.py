@@ -16,7 +16,7 @@ from alliance_meta.options import check_option
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.sheet.axis import is_correlation, to_reader
 from alliance_meta.plots.sheet.chart import charting
-from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, described, make_chart
+from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.tables.format import format_interval, format_level, format_number, format_p
 
@@ -91,30 +91,18 @@ def posterior_data(
     if is_correlation(measure):
         rows = [row | {"r": to_reader(float(row["x"]), measure)} for row in rows]
     name = f"Posterior of {what}"
-    meta = chart_meta(
-        "posterior", name, fit.effects.provenance, title=title, show_cautions=show_cautions, notes=fit.notes
-    )
     text = format_level(fit.level)
     said = _estimate([limits.estimate, limits.lb, limits.ub], measure)
     lines = [f"Posterior: median and {text} {KINDS[fit.interval]} interval {said}"]
     chances = _chances(after, before, what, measure)
     lines += [f"P({one}): {_both(*pair)}" for one, pair in chances.items()]
     lines += _prior_line(fit, what, drawn=before is not None)
-    return make_chart(
-        rows,
-        meta
-        | {
-            "description": described(f"{name}. {'. '.join(lines)}.", meta["synthetic"]),
-            "measure": measure,
-            "axis_label": "Density",
-            "x_label": label,
-            "level": fit.level,
-            "key": [["line", "Posterior"], ["ci", f"{text} interval"], *([["dashed", "Prior"]] if before else [])],
-            "bottom": lines,
-            "what": what,
-            "chances": {one: list(pair) for one, pair in chances.items()},
-        },
-    )
+    return chart_frame(
+        "posterior", name, rows, fit.effects.provenance, notes=fit.notes, title=title, show_cautions=show_cautions,
+        said=f"{name}. {'. '.join(lines)}.", measure=measure, axis_label="Density", x_label=label, level=fit.level,
+        key=[["line", "Posterior"], ["ci", f"{text} interval"], *([["dashed", "Prior"]] if before else [])],
+        bottom=lines, what=what, chances={one: list(pair) for one, pair in chances.items()},
+    )  # fmt: skip
 
 
 def posterior(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:

@@ -16,7 +16,7 @@ from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.resampled_plot import draw_histogram, histogram
 from alliance_meta.plots.sheet.axis import is_correlation, to_reader
 from alliance_meta.plots.sheet.chart import Chart, charting
-from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, counted, described, make_chart
+from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, counted
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.tables.format import fixed, format_count, format_number
 
@@ -72,12 +72,11 @@ def predictive_data(
         raise InputError(f"what={what!r} was not checked{did_you_mean(what, known)} Known: {', '.join(known)}")
     made = _effects(check) if what == "effects" else _studies(check) if what == "studies" else _statistic(check, what)
     rows, more = made
-    meta = chart_meta(
-        "predictive", "Posterior predictive check", check.effects.provenance, title=title,
-        show_cautions=show_cautions, notes=check.notes,
-    )  # fmt: skip
     words = f"Posterior predictive check of {more['x_label']}. {' '.join(f'{line}.' for line in more['bottom'])}"
-    return make_chart(rows, meta | more | {"description": described(words, meta["synthetic"]), "what": what})
+    return chart_frame(
+        "predictive", "Posterior predictive check", rows, check.effects.provenance, notes=check.notes, title=title,
+        show_cautions=show_cautions, said=words, what=what, **more,
+    )  # fmt: skip
 
 
 def predictive(

@@ -16,7 +16,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.options import check_option
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.sheet.chart import charting
-from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, described, make_chart, with_r
+from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, make_chart, with_r
 from alliance_meta.plots.sheet.estimate_rows import draw_rows
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.tables.format import format_count, format_interval, format_level, format_number
@@ -410,38 +410,26 @@ def prior_sensitivity_data(
             numbers |= {"pi_lb": row["pi_lb"], "pi_ub": row["pi_ub"]}
         rows.append(with_r(measure, {"kind": "prior", "label": label} | {n: float(v) for n, v in numbers.items()}))
     text = f"{format_level(fit.level)} {KINDS['eti']} interval"
-    meta = chart_meta(
-        "prior_sensitivity",
-        "The same data with other priors",
-        fit.effects.provenance,
-        title=title,
-        show_cautions=show_cautions,
-        notes=fit.notes,
-    )
     name = "Mean effect" if mean else what.replace("tau", "τ", 1)
     values = "; ".join(f"{row['label']} {forest_text.effect_text(measure, row)}" for row in rows)
     own = fit.posterior(what).interval(level=fit.level)
     one = "" if "mu_prior" in named else f"; prior of the mean effect: {table['mu_prior'].iloc[0]}"
     level = format_level(fit.level)
-    return make_chart(
-        rows,
-        meta
-        | {
-            "description": described(f"{name} by prior, {text}: {values}.", meta["synthetic"]),
-            "measure": measure,
-            "axis_label": f"Prior{'s' if len(named) > 1 else ''} of {'; '.join(_of(one) for one in named)}",
-            "x_label": forest_text.axis_label(measure) if mean else f"{name} ({fit.effects.scale_label} scale)",
-            "level": fit.level,
-            "key": [
-                ["thick", f"{name}, {text}"],
-                *([["thin", f"{level} prediction interval"]] if mean else []),
-                ["pi", "As fitted"],
-            ],
-            "bottom": [f"{format_count(fit.k)} effects{one}"],
-            "value_label": f"{'r' if 'r' in rows[0] else 'Effect' if mean else 'τ'} [{level}]",
-            "reference": [own.estimate, own.lb, own.ub],
-        },
-    )
+    return chart_frame(
+        "prior_sensitivity", "The same data with other priors", rows, fit.effects.provenance, notes=fit.notes,
+        title=title, show_cautions=show_cautions, said=f"{name} by prior, {text}: {values}.", measure=measure,
+        axis_label=f"Prior{'s' if len(named) > 1 else ''} of {'; '.join(_of(one) for one in named)}",
+        x_label=forest_text.axis_label(measure) if mean else f"{name} ({fit.effects.scale_label} scale)",
+        level=fit.level,
+        key=[
+            ["thick", f"{name}, {text}"],
+            *([["thin", f"{level} prediction interval"]] if mean else []),
+            ["pi", "As fitted"],
+        ],
+        bottom=[f"{format_count(fit.k)} effects{one}"],
+        value_label=f"{'r' if 'r' in rows[0] else 'Effect' if mean else 'τ'} [{level}]",
+        reference=[own.estimate, own.lb, own.ub],
+    )  # fmt: skip
 
 
 def prior_sensitivity(

@@ -13,7 +13,7 @@ from alliance_meta.bayes.sequence import SURPRISE, SequentialResults
 from alliance_meta.errors import InputError
 from alliance_meta.plots.forests import text as forest_text
 from alliance_meta.plots.sheet.chart import charting
-from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_meta, counted, described, make_chart, with_r
+from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, counted, with_r
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.plots.sheet.pen import INK
 from alliance_meta.tables.format import format_level
@@ -82,29 +82,21 @@ def sequential_data(
     surprising = len(result.surprising)
     ringed = f"Ringed: results surprising after those before, p < .05 ({surprising} of {_predicted(studies)})"
     last = f"After all studies: {forest_text.effect_text(measure, known[-1])}" if known else "No step has a posterior"
-    return make_chart(
-        rows,
-        chart_meta(
-            "sequential", "Synthesis from year to year", fit.effects.provenance, title=title,
-            show_cautions=show_cautions, notes=result.notes,
-        )
-        | {
-            "description": described(_description(result, known, measure), fit.effects.provenance.synthetic),
-            "measure": measure,
-            "axis_label": forest_text.axis_label(measure),
-            "x_label": _x_label(result.order) if named else f"Step, ordered by {result.order}",
-            "level": fit.level,
-            "model_label": f"k = {fit.k}",
-            "key": [["line", "Mean so far"], ["ci", f"{text} interval"], ["pi", "Prediction interval"],
-                    ["dot", "Result that came in"]],
-            "bottom": [
-                "Bands hold until the next step: compare a result with the bands on its left",
-                last,
-                *([CUT_OFF] if _cut_off(rows) else []),
-                *([ringed] if surprising else []),
-            ],
-            "whole": bool((places == np.round(places)).all()),
-        },
+    return chart_frame(
+        "sequential", "Synthesis from year to year", rows, fit.effects.provenance, notes=result.notes, title=title,
+        show_cautions=show_cautions, said=_description(result, known, measure), measure=measure,
+        axis_label=forest_text.axis_label(measure),
+        x_label=_x_label(result.order) if named else f"Step, ordered by {result.order}", level=fit.level,
+        model_label=f"k = {fit.k}",
+        key=[
+            ["line", "Mean so far"], ["ci", f"{text} interval"], ["pi", "Prediction interval"],
+            ["dot", "Result that came in"],
+        ],
+        bottom=[
+            "Bands hold until the next step: compare a result with the bands on its left", last,
+            *([CUT_OFF] if _cut_off(rows) else []), *([ringed] if surprising else []),
+        ],
+        whole=bool((places == np.round(places)).all()),
     )  # fmt: skip
 
 

@@ -339,13 +339,15 @@ class Chart:
                 lettered(label, text, SIZE).set_color(INK)
         if self.attrs["synthetic"]:
             self.banner()
-        for _ in range(2):
+        left, right, *_ = self.overhang()
+        if self.figure is not None:
+            # Another width has other ticks.
+            self.fit(left, right, 0.0, 0.0)
             left, right, *_ = self.overhang()
             self.fit(left, right, 0.0, 0.0)
-        width = size_in_inches(self.ax)[0] + left + right
-        self.below(left, width)
-        _, _, above, below = self.overhang()
-        self.fit(left, right, above, below)
+        self.below(left, size_in_inches(self.ax)[0] + left + right)
+        if self.figure is not None:
+            self.fit(left, right, *self.overhang()[2:])
 
     def y_label(self) -> str:
         """Return the label of the vertical axis on lines that are no longer than a low panel is high."""
