@@ -54,10 +54,8 @@ def bubble_data(
         categorical ones at their reference level.
     level : float, optional
         Confidence level of every interval; the model's by default.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -297,12 +295,10 @@ def bubble(
         A fitted meta-regression, or a frame from `bubble_data`.
     by : str, optional
         The moderator on the horizontal axis; with a frame it is known.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure of 6.5 x 4.6 inches, wider for many levels.
+    ax, **data
+        As in `caterpillar`.
     ylim : (float, float), optional
         Limits of the effects as their labels read; by default as far as |r| = .95.
-    **data
-        Passed to `bubble_data` when a fitted model is given: ``at``, ``level``, ...
 
     Returns
     -------

@@ -39,10 +39,8 @@ def caterpillar_data(
         A fitted model. With moderators there is no single mean, and only the effects are in the frame.
     level : float, optional
         Confidence level of every interval; the model's by default.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -96,12 +94,14 @@ def caterpillar(
     fit_or_frame : RandomEffectsResults or DataFrame
         A fitted model, or a frame from `caterpillar_data`.
     ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure of 7 x 4.5 inches.
+        Draw on this axes. Its units are those that its labels read (correlations as such, placed by Fisher's z), so
+        that limits, ticks and title can be set and other marks added; key and notes stand below it. By default a
+        figure of its own.
     xlim : (float, float), optional
-        Limits of the axis as its labels read. Intervals that leave them are cut, and a line under the plot
-        counts the effects beyond. By default the limits hold every interval, as far as |r| = .95.
+        Limits of the horizontal axis as its labels read; thick and thin intervals that leave them end in an arrow.
+        By default they hold every interval, as far as |r| = .95.
     **data
-        Passed to `caterpillar_data` when a fitted model is given.
+        Passed to the function that makes the frame, here `caterpillar_data`, unless a frame is given.
 
     Returns
     -------

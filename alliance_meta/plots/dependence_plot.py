@@ -34,10 +34,8 @@ def dependence_data(
         From `compare_dependence`.
     term : str, optional
         The coefficient to show; needed where the models have several.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -93,12 +91,8 @@ def dependence(
     ----------
     result_or_frame : DependenceComparison or DataFrame
         From `compare_dependence`, or a frame from `dependence_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure as wide as its text needs.
-    xlim : (float, float), optional
-        Limits of the axis as its labels read; intervals that leave them end in an arrow.
-    **data
-        Passed to `dependence_data` unless a frame is given: ``term=``, ...
+    ax, xlim, **data
+        As in `caterpillar`.
 
     Returns
     -------
@@ -175,10 +169,8 @@ def rho_grid_data(
         From `sensitivity.rho_grid`.
     term : str, optional
         The coefficient to show; needed where the model has several.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -235,10 +227,8 @@ def rho_grid(grid_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Note
     ----------
     grid_or_frame : RhoGrid or DataFrame
         From `sensitivity.rho_grid`, or a frame from `rho_grid_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure of 5.5 x 3.8 inches.
-    **data
-        Passed to `rho_grid_data` unless a frame is given: ``term=``, ...
+    ax, **data
+        As in `caterpillar`.
 
     Returns
     -------

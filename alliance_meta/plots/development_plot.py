@@ -121,10 +121,8 @@ def development(umbrella_or_frame: Any, *, ax: Axes | None = None, **data: Any) 
     ----------
     umbrella_or_frame : Umbrella or DataFrame
         From `umbrella`, or a frame from `development_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure as wide as its results need.
-    **data
-        Passed to `development_data` unless a frame is given: ``population=``, ``repeats=``, ...
+    ax, **data
+        As in `caterpillar`.
 
     Returns
     -------

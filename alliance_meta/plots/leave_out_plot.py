@@ -45,10 +45,8 @@ def leave_out_data(
         The coefficient to show; needed where the model has several.
     order : {"estimate", "label"}
         Smallest estimate first, or clusters by name.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -123,12 +121,8 @@ def leave_out(
     ----------
     result_or_frame : ClustersLeftOut or DataFrame
         From `sensitivity.leave_out_clusters`, or a frame from `leave_out_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure as large as its rows need, or 7 x 4.5 inches where they have no names.
-    xlim : (float, float), optional
-        Limits of the axis as its labels read; intervals that leave them are cut.
-    **data
-        Passed to `leave_out_data` unless a frame is given: ``term=``, ``order=``, ...
+    ax, xlim, **data
+        As in `caterpillar`.
 
     Returns
     -------

@@ -47,10 +47,8 @@ def means_data(
         From `moderators.marginal_means`, or the subgroups of a model without moderators.
     pairwise : PairwiseResults, optional
         Comparisons of the same levels: levels that share a letter do not differ.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -102,12 +100,8 @@ def means(fit_or_frame: Any, *, ax: Axes | None = None, xlim: tuple[float, float
     ----------
     fit_or_frame : MarginalMeans, SubgroupResults or DataFrame
         From `moderators.marginal_means`, subgroups, or a frame from `means_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure as wide as its text needs.
-    xlim : (float, float), optional
-        Limits of the axis as its labels read; intervals that leave them end in an arrow.
-    **data
-        Passed to `means_data` unless a frame is given: ``pairwise=``, ...
+    ax, xlim, **data
+        As in `caterpillar`.
 
     Returns
     -------

@@ -68,10 +68,8 @@ def profiles_data(
         A fitted model, or what `sensitivity.profile` made of one.
     level, points
         For a fitted model: passed to `sensitivity.profile`.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -147,10 +145,8 @@ def profiles(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Noteb
     ----------
     fit_or_frame : MultilevelResults, ProfileLikelihood or DataFrame
         A fitted model, what `sensitivity.profile` made of one, or a frame from `profiles_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure with room for up to three panels side by side.
-    **data
-        Passed to `profiles_data` unless a frame is given: ``level``, ``points``, ...
+    ax, **data
+        As in `caterpillar`.
 
     Returns
     -------
@@ -265,10 +261,8 @@ def profile_data(
         Fitted with ``method="ML"`` or ``"REML"``. For a multilevel model see `profiles_data`.
     level : float, optional
         Confidence level of the interval; the model's by default.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -348,10 +342,8 @@ def profile(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Notebo
     fit_or_frame : RandomEffectsResults or DataFrame
         A model fitted by ML or REML, or a frame from `profile_data`. A multilevel model, or its profile, is drawn
         by `profiles`, one panel per component.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure of 5.5 x 4.2 inches.
-    **data
-        Passed to `profile_data` when a fitted model is given.
+    ax, **data
+        As in `caterpillar`.
 
     Returns
     -------

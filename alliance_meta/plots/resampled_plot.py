@@ -62,10 +62,8 @@ def resampled_data(
         Bootstrap interval.
     level : float, optional
         Confidence level of that interval; the fit's by default.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -118,12 +116,8 @@ def resampled(
     ----------
     fit_or_frame : PermutationTest, Bootstrap, WildBootstrap or DataFrame
         The result of resampling, or a frame from `resampled_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure of 5.5 x 4 inches.
-    xlim : (float, float), optional
-        Limits of the horizontal axis, as its labels read.
-    **data
-        Passed to `resampled_data` unless a frame is given: ``quantity``, ``kind``, ...
+    ax, xlim, **data
+        As in `caterpillar`.
 
     Returns
     -------

@@ -46,10 +46,8 @@ def smooth_data(
         categorical ones at their reference level.
     level : float, optional
         Probability inside every interval; that of the posterior by default.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -114,12 +112,10 @@ def smooth(posterior_or_frame: Any, *, ax: Axes | None = None, ylim: tuple[float
     ----------
     posterior_or_frame : SampledPosterior or DataFrame
         Of a model from `bayes.pymc.smooth`, or a frame from `smooth_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure of 6.5 x 4.6 inches.
+    ax, **data
+        As in `caterpillar`.
     ylim : (float, float), optional
         Limits of the effects as their labels read; by default as far as |r| = .95.
-    **data
-        Passed to `smooth_data` unless a frame is given: ``at``, ``level``, ...
 
     Returns
     -------

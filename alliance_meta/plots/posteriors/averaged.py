@@ -43,10 +43,8 @@ def averaged_data(
         From `bayes.robma` or `bayes.average`.
     what : str
         The mean effect ``mu``, or a coefficient.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -123,10 +121,8 @@ def averaged(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> No
     ----------
     result_or_frame : RobmaResults, AveragedResults or DataFrame
         From `bayes.robma` or `bayes.average`, or a frame from `averaged_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure of 5.5 x 3.9 inches.
-    **data
-        Passed to `averaged_data` unless a frame is given: ``what=``, ...
+    ax, **data
+        As in `caterpillar`.
 
     Returns
     -------
@@ -209,10 +205,8 @@ def weight_function_data(
         Average only over the weight functions; otherwise models without selection count with 1.
     level : float, optional
         Of the interval; the result's by default.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -263,10 +257,8 @@ def weight_function(result_or_frame: Any, *, ax: Axes | None = None, **data: Any
     ----------
     result_or_frame : RobmaResults or DataFrame
         From `bayes.robma`, or a frame from `weight_function_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure of 5.5 x 3.6 inches.
-    **data
-        Passed to `weight_function_data` unless a frame is given: ``conditional=``, ...
+    ax, **data
+        As in `caterpillar`.
 
     Returns
     -------

@@ -53,10 +53,8 @@ def chains_data(
     what : str or sequence of str, optional
         Rows of ``posterior.tidy()``, or other parameters, at most 12; by default the two with the largest R-hat and
         ``mu`` and ``tau`` where there are such.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -123,10 +121,8 @@ def chains(posterior_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> N
     ----------
     posterior_or_frame : SampledPosterior or DataFrame
         From `bayes.sample`, or a frame from `chains_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure with room for all chains.
-    **data
-        Passed to `chains_data` unless a frame is given: ``what=``, ...
+    ax, **data
+        As in `caterpillar`.
 
     Returns
     -------

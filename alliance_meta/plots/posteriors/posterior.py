@@ -54,10 +54,8 @@ def posterior_data(
     scale : {"z", "r"}, optional
         For correlations on Fisher's z. By default equal steps of z along an axis that is labelled in r; ``"r"``: equal
         steps of r, and the density per unit of r; ``"z"``: labelled in z.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -114,10 +112,8 @@ def posterior(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Note
     ----------
     fit_or_frame : BayesianResults, BayesianMultilevelResults or DataFrame
         A fit, or a frame from `posterior_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure of 5.5 x 3.9 inches.
-    **data
-        Passed to `posterior_data` unless a frame is given: ``what=``, ``scale=``, ...
+    ax, **data
+        As in `caterpillar`.
 
     Returns
     -------

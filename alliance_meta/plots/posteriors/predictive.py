@@ -41,10 +41,8 @@ def predictive_data(
     what : str
         ``"effects"``: how many effects lie where; ``"studies"``: the probability of each result given the other
         studies, beside what chance would give; or a statistic such as ``"Q"``: its replications.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -92,12 +90,8 @@ def predictive(
     ----------
     check_or_frame : PredictiveCheck or DataFrame
         From `bayes.predictive_check`, or a frame from `predictive_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure of 5.5 x 4 inches.
-    xlim : (float, float), optional
-        Limits of the horizontal axis, as its labels read.
-    **data
-        Passed to `predictive_data` unless a frame is given: ``what=``, ...
+    ax, xlim, **data
+        As in `caterpillar`.
 
     Returns
     -------

@@ -111,10 +111,8 @@ def prior(priors_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Noteb
     ----------
     priors_or_frame : Prior, sequence or mapping of Prior, or DataFrame
         One to six priors, or a frame from `prior_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure of 5.5 x 3.7 inches.
-    **data
-        Passed to `prior_data` unless a frame is given: ``scale=``, ...
+    ax, **data
+        As in `caterpillar`.
 
     Returns
     -------
@@ -204,10 +202,8 @@ def prior_predictive(result_or_frame: Any, *, ax: Axes | None = None, **data: An
     ----------
     result_or_frame : PriorPredictive or DataFrame
         From `bayes.prior_predictive`, or a frame from `prior_predictive_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure of 5.5 x 3.7 inches.
-    **data
-        Passed to `prior_predictive_data` unless a frame is given.
+    ax, **data
+        As in `caterpillar`.
 
     Returns
     -------
@@ -369,10 +365,8 @@ def prior_sensitivity_data(
         ``"mu"`` or ``"tau"``; of three levels ``"tau[<term>]"``.
     tau_priors, mu_priors : sequence of priors, optional
         As in `BayesianResults.prior_sensitivity`.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -443,12 +437,8 @@ def prior_sensitivity(
     ----------
     fit_or_frame : BayesianResults, BayesianMultilevelResults or DataFrame
         A fit, or a frame from `prior_sensitivity_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure as wide as its text needs.
-    xlim : (float, float), optional
-        Limits of the axis as its labels read; intervals that leave them end in an arrow.
-    **data
-        Passed to `prior_sensitivity_data` unless a frame is given: ``what=``, ``tau_priors=``, ...
+    ax, xlim, **data
+        As in `caterpillar`.
 
     Returns
     -------

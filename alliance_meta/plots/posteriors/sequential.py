@@ -37,10 +37,8 @@ def sequential_data(
     ----------
     result : SequentialResults
         From `bayes.sequential`.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -113,13 +111,11 @@ def sequential(
     ----------
     result_or_frame : SequentialResults or DataFrame
         From `bayes.sequential`, or a frame from `sequential_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure of 6.5 x 4.4 inches.
+    ax, **data
+        As in `caterpillar`.
     ylim : (float, float), optional
         Limits of the effects as their labels read. By default they hold all results and intervals of the mean, as
         far as |r| = .95; the early prediction intervals may go beyond.
-    **data
-        Passed to `sequential_data` unless a frame is given.
 
     Returns
     -------
