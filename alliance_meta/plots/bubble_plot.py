@@ -15,13 +15,12 @@ from alliance_meta.moderators.grid import check_names, finite_number, level_valu
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_level
-from alliance_meta.plots.forests import nested
-from alliance_meta.plots.forests import text as forest_text
+from alliance_meta.plots.forests import nested, parts
 from alliance_meta.plots.sheet.chart import DASHED, SMALL, Chart, charting
 from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, with_r
 from alliance_meta.plots.sheet.figures import NotebookFigure
+from alliance_meta.plots.sheet.measure import POINTS_PER_INCH, text_width, wrap
 from alliance_meta.plots.sheet.swarm import swarm
-from alliance_meta.plots.sheet.text import POINTS_PER_INCH, text_width, wrap
 from alliance_meta.tables.format import format_count, format_level
 
 if TYPE_CHECKING:
@@ -101,7 +100,7 @@ def bubble_data(
         "bubble", "Bubble plot", [*_studies(fit, by, table, categorical, used), *rows], fit.effects.provenance,
         notes=merge_notes(fit.notes, notes), title=title, show_cautions=show_cautions,
         said=_description(fit, by, rows, held, categorical, used), measure=fit.effects.measure,
-        axis_label=forest_text.axis_label(fit.effects.measure), x_label=forest_text.header(by), level=used,
+        axis_label=parts.axis_label(fit.effects.measure), x_label=parts.header(by), level=used,
         model_label=fit.model_label,
         key=_key(used, categorical, rows, "weight" if hasattr(fit, "weights") else "precision"),
         bottom=[*held_line(held, categorical), *(note.message for note in notes), *_tests(fit, used)], by=by,
@@ -205,7 +204,7 @@ def _notes(rows: list[dict[str, Any]], by: str, alike: pd.Series[Any], categoric
     elif outside:
         where = "no effect has the held levels"
         if len(alike):
-            lo, hi = (forest_text.cell(float(value)) for value in (alike.min(), alike.max()))
+            lo, hi = (parts.cell(float(value)) for value in (alike.min(), alike.max()))
             where = f"effects with the held levels reach from {by} = {lo} to {hi} only"
         notes.append(Note("beyond-the-data", f"Dashed: {where}; the line rests on the model alone there."))
     lost = [row for row in rows if np.isnan(row["yi"])]
@@ -220,14 +219,14 @@ def held_line(held: Mapping[str, Any], categorical: bool) -> list[str]:
     """Return the line under the plot that says where other moderators are held, if there are any."""
     if not held:
         return []
-    values = "; ".join(f"{name} = {forest_text.cell(value)}" for name, value in held.items())
+    values = "; ".join(f"{name} = {parts.cell(value)}" for name, value in held.items())
     return [f"{'Means' if categorical else 'Line'} at {values}; effects as observed"]
 
 
 def _tests(fit: Any, level: float) -> list[str]:
     if isinstance(fit.QM, NotApplicable) or isinstance(fit.QE, NotApplicable):
         return [f"{fit.design.formula}; {fit.model_label}"]
-    test = f"Test of moderators: {forest_text.test_text(fit.QM, fit.QMdf, fit.QMp)}"
+    test = f"Test of moderators: {parts.test_text(fit.QM, fit.QMdf, fit.QMp)}"
     residual = nested.heterogeneity(fit, level, simple=False)
     return [f"{test} ({fit.design.formula}; {fit.model_label})", residual]
 
@@ -250,7 +249,7 @@ def _description(
     categorical: bool,
     level: float,
 ) -> str:
-    effect = forest_text.effect_text
+    effect = parts.effect_text
     text = f"Bubble plot of {format_count(fit.k)} effects against {by}."
     measure = fit.effects.measure
     if categorical:
@@ -259,8 +258,8 @@ def _description(
     else:
         first, last = rows[0], rows[-1]
         text += (
-            f" The fitted mean goes from {effect(measure, first)} at {forest_text.cell(first['x'])} "
-            f"to {effect(measure, last)} at {forest_text.cell(last['x'])}."
+            f" The fitted mean goes from {effect(measure, first)} at {parts.cell(first['x'])} "
+            f"to {effect(measure, last)} at {parts.cell(last['x'])}."
         )
     return " ".join([text, *(f"{line}." for line in held_line(held, categorical))])
 

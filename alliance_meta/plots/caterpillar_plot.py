@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta.plots.forests.rows import forest_data, is_simple
-from alliance_meta.plots.forests.text import effect_text, prediction_label
-from alliance_meta.plots.sheet.axis import is_correlation
+from alliance_meta.plots.forests.parts import described, effect_text, prediction_label, single_mean
+from alliance_meta.plots.forests.rows import forest_data
 from alliance_meta.plots.sheet.chart import Chart, charting
-from alliance_meta.plots.sheet.chart_frame import COLUMNS, EFFECT, as_frame, counted, described, make_chart
+from alliance_meta.plots.sheet.chart_frame import COLUMNS, EFFECT, as_frame, counted, make_chart
+from alliance_meta.plots.sheet.colours import GREY, INK, SUMMARY
 from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.plots.sheet.pen import GREY, INK, SUMMARY
+from alliance_meta.plots.sheet.measure import is_correlation
 from alliance_meta.tables.format import format_interval, format_level
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def caterpillar_data(
     columns = [name for names in COLUMNS["caterpillar"] for name in names]
     rows = pd.concat([effects, forest[forest["kind"].isin(("summary", "prediction"))]])[columns].to_dict("records")
     attrs = dict(forest.attrs)
-    simple = is_simple(fit)
+    simple = single_mean(fit)
     name = fit.effects.provenance.title or fit.effects.provenance.source
     meta = {key: attrs[key] for key in ("measure", "level", "model_label", "notes", "cautions", "synthetic")}
     return make_chart(

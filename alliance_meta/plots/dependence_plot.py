@@ -9,12 +9,12 @@ import pandas as pd
 
 from alliance_meta.errors import InputError
 from alliance_meta.options import did_you_mean
-from alliance_meta.plots.forests import text as forest_text
+from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import charting
 from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, with_r
+from alliance_meta.plots.sheet.colours import SUMMARY
 from alliance_meta.plots.sheet.estimate_rows import draw_rows
 from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.plots.sheet.pen import SUMMARY
 from alliance_meta.sensitivity.assumed_rho import RhoGrid
 from alliance_meta.sensitivity.dependence_result import METHODS, DependenceComparison
 from alliance_meta.tables.format import brief, fixed, format_count, format_level
@@ -66,13 +66,13 @@ def dependence_data(
     rows = [with_r(measure, row) for row in _rows(result, shown)]
     text = format_level(level)
     what = "Mean effect" if result.is_mean else f"Coefficient of {shown}"
-    values = "; ".join(f"{row['label']} {forest_text.effect_text(measure, row)}" for row in rows)
+    values = "; ".join(f"{row['label']} {parts.effect_text(measure, row)}" for row in rows)
     new = any(not math.isnan(row["pi_lb"]) for row in rows)
     return chart_frame(
         "dependence", "Dependent effects by several methods", rows, effects.provenance, notes=result.notes,
         title=title, show_cautions=show_cautions, said=f"{what} with {text} confidence intervals: {values}.",
         measure=measure, axis_label="Method",
-        x_label=forest_text.axis_label(measure) if result.is_mean else f"{what} ({effects.scale_label} scale)",
+        x_label=parts.axis_label(measure) if result.is_mean else f"{what} ({effects.scale_label} scale)",
         level=level,
         key=[["thick", f"{what}, {text} CI"], *([["thin", f"{text} prediction interval"]] if new else [])],
         bottom=_bottom(result, shown),
@@ -200,9 +200,9 @@ def rho_grid_data(
     level = float(one.level)
     text = format_level(level)
     what = "Mean effect" if mean else f"Coefficient of {shown}"
-    values = "; ".join(f"ρ = {row['label']}: {forest_text.effect_text(measure, row)}" for row in rows)
+    values = "; ".join(f"ρ = {row['label']}: {parts.effect_text(measure, row)}" for row in rows)
     new = any(not math.isnan(row["pi_lb"]) for row in rows)
-    scale = forest_text.axis_label(measure) if mean else f"{what} ({one.effects.scale_label} scale)"
+    scale = parts.axis_label(measure) if mean else f"{what} ({one.effects.scale_label} scale)"
     moves = float(grid.span()["moves"][shown])
     model = getattr(one, "model_label", "")
     return chart_frame(

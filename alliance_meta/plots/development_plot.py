@@ -13,12 +13,11 @@ from alliance_meta._typing import Array
 from alliance_meta.errors import InputError
 from alliance_meta.evidence.umbrellas import Umbrella
 from alliance_meta.plots.forests.published import NOT_POOLED
-from alliance_meta.plots.sheet.axis import to_analysis
 from alliance_meta.plots.sheet.chart import SIZE, charting
 from alliance_meta.plots.sheet.chart_frame import EFFECT, META, as_frame, make_chart
+from alliance_meta.plots.sheet.colours import SUMMARY
 from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.plots.sheet.pen import SUMMARY
-from alliance_meta.plots.sheet.text import text_width
+from alliance_meta.plots.sheet.measure import text_width, to_analysis
 from alliance_meta.tables.format import format_count, format_r
 
 if TYPE_CHECKING:

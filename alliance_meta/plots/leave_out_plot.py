@@ -10,7 +10,7 @@ import pandas as pd
 from alliance_meta.errors import InputError
 from alliance_meta.options import check_option, did_you_mean
 from alliance_meta.plots.caterpillar_plot import draw_ranked
-from alliance_meta.plots.forests import text as forest_text
+from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import charting
 from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, counted, with_r
 from alliance_meta.plots.sheet.estimate_rows import draw_rows, reference
@@ -98,7 +98,7 @@ def leave_out_data(
         "leave_out", f"Without each {result.cluster}", rows, fit.effects.provenance, notes=result.notes, title=title,
         show_cautions=show_cautions, said=f"{what} without each of {len(rows) - 1} clusters. {lines}.",
         measure=measure, axis_label="" if dense else "Without",
-        x_label=forest_text.axis_label(measure) if mean else f"{what} ({fit.effects.scale_label} scale)",
+        x_label=parts.axis_label(measure) if mean else f"{what} ({fit.effects.scale_label} scale)",
         level=fit.level, model_label=fit.model_label,
         key=[
             ["hair" if dense else "thick", f"{what} without one cluster, {text} CI"],
@@ -165,10 +165,10 @@ def _term(result: ClustersLeftOut, term: str | None) -> tuple[str, bool]:
 def _lines(rows: list[dict[str, Any]], measure: str) -> str:
     """Say where the estimate lies with all clusters, and which two move it furthest."""
     left = sorted((row for row in rows[:-1] if not math.isnan(row["yi"])), key=lambda row: row["yi"])
-    text = f"All effects {forest_text.effect_text(measure, rows[-1])}"
+    text = f"All effects {parts.effect_text(measure, rows[-1])}"
     if not left:
         return text
     ends = {"lowest": left[0], "highest": left[-1]}
     return text + "".join(
-        f"; {name} {forest_text.effect_text(measure, row)} without {row['label']}" for name, row in ends.items()
+        f"; {name} {parts.effect_text(measure, row)} without {row['label']}" for name, row in ends.items()
     )

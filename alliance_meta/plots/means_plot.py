@@ -14,7 +14,7 @@ from alliance_meta.moderators.comparisons import NAMES as ADJUSTMENTS
 from alliance_meta.moderators.comparisons import PairwiseResults
 from alliance_meta.moderators.marginal import MarginalMeans
 from alliance_meta.notes import merge_notes
-from alliance_meta.plots.forests import text as forest_text
+from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, with_r
 from alliance_meta.plots.sheet.estimate_rows import draw_rows
 from alliance_meta.plots.sheet.figures import NotebookFigure
@@ -81,7 +81,7 @@ def means_data(
     notes = merge_notes(result.notes, () if pairwise is None else pairwise.notes)
     measure, level = meta["measure"], meta["level"]
     made = [with_r(measure, {"kind": "mean", **row}) for row in rows]
-    texts = "; ".join(f"{row['label']} (k = {row['k']}) {forest_text.effect_text(measure, row)}" for row in made)
+    texts = "; ".join(f"{row['label']} (k = {row['k']}) {parts.effect_text(measure, row)}" for row in made)
     words = f"Means with {format_level(level)} confidence intervals: {texts}."
     return chart_frame(
         "means", "Means", made, origin, notes=notes, title=title, show_cautions=show_cautions, said=words, **meta
@@ -139,7 +139,7 @@ def _of_margins(result: MarginalMeans, pairwise: PairwiseResults | None) -> tupl
     ]
     measure, axis_label = SCALES[result.scale]
     evened = [f"averaged over {', '.join(result.over)}"] if result.over else []
-    evened += [f"{name} held at {forest_text.cell(value)}" for name, value in result.held.items()]
+    evened += [f"{name} held at {parts.cell(value)}" for name, value in result.held.items()]
     bottom = [f"Marginal means of {result.formula} ({result.model_label}){''.join(f'; {one}' for one in evened)}"]
     if pairwise is not None:
         alpha = brief(1 - pairwise.level).removeprefix("0")
@@ -160,9 +160,9 @@ def _of_subgroups(result: SubgroupResults) -> tuple[list[dict[str, Any]], dict[s
         rows.append({"label": label, "letters": "", "k": fit.k, **{name: float(found[name]) for name in EFFECT}})
     one = next(iter(result.fits.values()))
     measure = one.effects.measure
-    test = forest_text.test_text(result.QM, result.QMdf, result.QMp)
+    test = parts.test_text(result.QM, result.QMdf, result.QMp)
     each = "one τ² each" if result.tau2 == "separate" else "a common τ²"
-    meta = _meta(measure, forest_text.axis_label(measure), one.level, (result.by,), rows) | {
+    meta = _meta(measure, parts.axis_label(measure), one.level, (result.by,), rows) | {
         "bottom": [f"Test of subgroup differences: {test} ({each})"],
         "origin": one.effects.provenance,
     }
@@ -176,7 +176,7 @@ def _meta(
     new = any(not math.isnan(row["pi_lb"]) for row in rows)
     return {
         "measure": measure,
-        "axis_label": ", ".join(map(forest_text.header, by)) or "Mean",
+        "axis_label": ", ".join(map(parts.header, by)) or "Mean",
         "x_label": axis_label,
         "level": level,
         "key": [["thick", f"Mean, {text} CI"], *([["thin", f"{text} prediction interval"]] if new else [])],

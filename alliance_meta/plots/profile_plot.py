@@ -18,9 +18,9 @@ from alliance_meta.errors import InputError
 from alliance_meta.options import check_level
 from alliance_meta.plots.sheet.chart import SIZE, SMALL, Chart, charting, lettered
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
+from alliance_meta.plots.sheet.colours import size_in_inches
 from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.plots.sheet.pen import size_in_inches
-from alliance_meta.plots.sheet.text import line_height, text_width, wrap
+from alliance_meta.plots.sheet.measure import line_height, text_width, wrap
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.random_effects import check_fit
 from alliance_meta.sensitivity.profiles import ProfileLikelihood

@@ -13,7 +13,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import did_you_mean
-from alliance_meta.plots.forests import text as forest_text
+from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import Chart, charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
 from alliance_meta.plots.sheet.figures import NotebookFigure
@@ -221,7 +221,7 @@ def _of_bootstrap(result: Bootstrap, quantity: str | None, kind: BootstrapInterv
     meta = {
         "measure": measure,
         "axis_label": "Samples",
-        "x_label": forest_text.axis_label(measure) if mean else f"{NAMES.get(name, name)}{scale}",
+        "x_label": parts.axis_label(measure) if mean else f"{NAMES.get(name, name)}{scale}",
         "level": interval.level,
         "model_label": fit.model_label,
         "key": [

@@ -17,7 +17,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.moderators.grid import check_names
 from alliance_meta.options import check_level
 from alliance_meta.plots.bubble_plot import HEIGHT, LOWEST, STEPS, WIDTH, draw_line, held_line, held_value
-from alliance_meta.plots.forests import text as forest_text
+from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import charting
 from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, with_r
 from alliance_meta.plots.sheet.figures import NotebookFigure
@@ -90,7 +90,7 @@ def smooth_data(
     return chart_frame(
         "smooth", "Smooth meta-regression", rows, recipe.effects.provenance, notes=posterior.notes, title=title,
         show_cautions=show_cautions, said=_description(posterior, by, rows, held), measure=measure,
-        axis_label=forest_text.axis_label(measure), x_label=forest_text.header(by), level=used, model_label="smooth",
+        axis_label=parts.axis_label(measure), x_label=parts.header(by), level=used, model_label="smooth",
         key=[
             ["bubble", "Effect, area by weight"],
             ["line", "Mean (median)"],
@@ -218,11 +218,11 @@ def _description(posterior: SampledPosterior, by: str, rows: list[dict[str, Any]
     measure = posterior.effects.measure
     line = [row for row in rows if row["kind"] == "line"]
     low, high = (pick(line, key=lambda row: row["yi"]) for pick in (min, max))
-    ends = " to ".join(f"{forest_text.effect_text(measure, row)} at {forest_text.cell(row['x'])}" for row in
+    ends = " to ".join(f"{parts.effect_text(measure, row)} at {parts.cell(row['x'])}" for row in
                        (line[0], line[-1]))  # fmt: skip
     text = [
         f"Effects of {format_count(posterior.k)} studies against {by}, and a smooth curve.",
-        f"The mean effect goes from {ends}; it is lowest at {forest_text.cell(low['x'])} and highest at "
-        f"{forest_text.cell(high['x'])}.",
+        f"The mean effect goes from {ends}; it is lowest at {parts.cell(low['x'])} and highest at "
+        f"{parts.cell(high['x'])}.",
     ]
     return " ".join([*text, *(f"{line.replace('Line at', 'Curve at', 1)}." for line in held_line(held, False))])

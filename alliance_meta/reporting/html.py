@@ -285,8 +285,8 @@ def is_large(rows: int) -> bool:
 def render_supplement(figure: Mapping[str, Any]) -> str:
     """Return the page of a figure's forest."""
     from alliance_meta.plots import frame_from_dict
-    from alliance_meta.plots.forests.text import effect_text
-    from alliance_meta.plots.sheet.axis import BOUNDS, SHOWN_KINDS, value_axis
+    from alliance_meta.plots.forests.parts import effect_text
+    from alliance_meta.plots.sheet.measure import BOUNDS, SHOWN_KINDS, value_axis
 
     frame = frame_from_dict(figure["supplement"])
     meta = frame.attrs

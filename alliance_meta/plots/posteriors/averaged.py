@@ -12,11 +12,11 @@ from alliance_meta.bayes.averaged.bias_results import RobmaResults
 from alliance_meta.bayes.averaged.results import AveragedResults
 from alliance_meta.bayes.priors.effect import Normal
 from alliance_meta.errors import InputError
-from alliance_meta.plots.forests import text as forest_text
-from alliance_meta.plots.sheet.axis import is_correlation, to_reader
+from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
 from alliance_meta.plots.sheet.figures import NotebookFigure
+from alliance_meta.plots.sheet.measure import is_correlation, to_reader
 from alliance_meta.tables.format import brief, format_interval, format_level, format_number
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def averaged_data(
     sure = spike == 0.0
     chance = f"Posterior probability that {name} is exactly 0: {format_number(spike, 3, leading_zero=False)}"
     condition = "Posterior: " if sure else f"If {name} is not 0: "
-    label = forest_text.axis_label(measure) if what == "mu" else f"{what} ({result.effects.scale_label} scale)"
+    label = parts.axis_label(measure) if what == "mu" else f"{what} ({result.effects.scale_label} scale)"
     key = [["line", "Posterior" if sure else "Posterior if not 0"]]
     key += [] if sure else [["dashed", "Averaged over all models"]]
     key += [["hair", "Prior" if sure else "Prior if not 0"]] if prior is not None else []

@@ -16,9 +16,9 @@ from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.errors import InputError
 from alliance_meta.plots.sheet.chart import DOTTED, SMALL, Chart, charting, lettered
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
+from alliance_meta.plots.sheet.colours import INK, SUMMARY, WARNING
 from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.plots.sheet.pen import INK, SUMMARY, WARNING
-from alliance_meta.plots.sheet.text import line_height, text_width, wrap
+from alliance_meta.plots.sheet.measure import line_height, text_width, wrap
 from alliance_meta.tables.format import fixed, format_count, format_number
 
 if TYPE_CHECKING:

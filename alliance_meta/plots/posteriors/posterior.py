@@ -13,11 +13,11 @@ from alliance_meta.bayes.marginals import KINDS, TANH, Marginal, TransformedMarg
 from alliance_meta.bayes.priors.predictions import prior_of
 from alliance_meta.errors import InputError
 from alliance_meta.options import check_option
-from alliance_meta.plots.forests import text as forest_text
-from alliance_meta.plots.sheet.axis import is_correlation, to_reader
+from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
 from alliance_meta.plots.sheet.figures import NotebookFigure
+from alliance_meta.plots.sheet.measure import is_correlation, to_reader
 from alliance_meta.tables.format import format_interval, format_level, format_number, format_p
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def _read(fit: Any, what: str, scale: PlotScale | None) -> tuple[Marginal, Margi
         shown = what.replace("tau", "τ", 1) if of_tau else what
         return after, before, "GEN", f"{shown} ({fit.effects.scale_label} scale)"
     new = "" if what == "mu" else " of a new study" if what == "theta_new" else f" of {what[6:-1]}"
-    label = forest_text.axis_label(measure) if not new else f"True {_lower(forest_text.axis_label(measure), new)}"
+    label = parts.axis_label(measure) if not new else f"True {_lower(parts.axis_label(measure), new)}"
     if scale == "r":
         after = TransformedMarginal(after.name, after, TANH)
         before = None if before is None else TransformedMarginal(before.name, before, TANH)

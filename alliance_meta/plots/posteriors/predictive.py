@@ -12,12 +12,12 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes.predictive import STATISTICS, SURPRISE, PredictiveCheck
 from alliance_meta.errors import InputError
 from alliance_meta.options import did_you_mean
-from alliance_meta.plots.forests import text as forest_text
+from alliance_meta.plots.forests import parts
 from alliance_meta.plots.resampled_plot import draw_histogram, histogram
-from alliance_meta.plots.sheet.axis import is_correlation, to_reader
 from alliance_meta.plots.sheet.chart import Chart, charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, counted
 from alliance_meta.plots.sheet.figures import NotebookFigure
+from alliance_meta.plots.sheet.measure import is_correlation, to_reader
 from alliance_meta.tables.format import fixed, format_count, format_number
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _effects(check: PredictiveCheck) -> Made:
     return rows, {
         "measure": measure,
         "axis_label": "Number of effects",
-        "x_label": forest_text.axis_label(measure),
+        "x_label": parts.axis_label(measure),
         "key": [["bar", "Observed"], ["dot", "Expected if the model holds"], ["thin", "95% of the replications"]],
         "bottom": [
             f"{counted(check.effects.k)}; {format_count(check.draws)} replications, seed {check.seed}",
@@ -151,7 +151,7 @@ def _statistic(check: PredictiveCheck, what: str) -> Made:
     return rows, {
         "measure": measure,
         "axis_label": "Replications",
-        "x_label": f"{name}: {forest_text.axis_label(measure)}" if correlation else name,
+        "x_label": f"{name}: {parts.axis_label(measure)}" if correlation else name,
         "key": [["bar", "Smaller"], ["tail", "At least as large as observed"], ["line", "Observed"]],
         "bottom": [
             f"Observed {said}; p = {format_number(p, 3, leading_zero=False)}",

@@ -14,7 +14,7 @@ from alliance_meta.bayes.priors.predictions import ROWS, PriorPredictive
 from alliance_meta.bayes.priors.prior import EffectPrior, Prior, TauPrior
 from alliance_meta.errors import InputError
 from alliance_meta.options import check_option
-from alliance_meta.plots.forests import text as forest_text
+from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, make_chart, with_r
 from alliance_meta.plots.sheet.estimate_rows import draw_rows
@@ -405,7 +405,7 @@ def prior_sensitivity_data(
         rows.append(with_r(measure, {"kind": "prior", "label": label} | {n: float(v) for n, v in numbers.items()}))
     text = f"{format_level(fit.level)} {KINDS['eti']} interval"
     name = "Mean effect" if mean else what.replace("tau", "τ", 1)
-    values = "; ".join(f"{row['label']} {forest_text.effect_text(measure, row)}" for row in rows)
+    values = "; ".join(f"{row['label']} {parts.effect_text(measure, row)}" for row in rows)
     own = fit.posterior(what).interval(level=fit.level)
     one = "" if "mu_prior" in named else f"; prior of the mean effect: {table['mu_prior'].iloc[0]}"
     level = format_level(fit.level)
@@ -413,7 +413,7 @@ def prior_sensitivity_data(
         "prior_sensitivity", "The same data with other priors", rows, fit.effects.provenance, notes=fit.notes,
         title=title, show_cautions=show_cautions, said=f"{name} by prior, {text}: {values}.", measure=measure,
         axis_label=f"Prior{'s' if len(named) > 1 else ''} of {'; '.join(_of(one) for one in named)}",
-        x_label=forest_text.axis_label(measure) if mean else f"{name} ({fit.effects.scale_label} scale)",
+        x_label=parts.axis_label(measure) if mean else f"{name} ({fit.effects.scale_label} scale)",
         level=fit.level,
         key=[
             ["thick", f"{name}, {text}"],

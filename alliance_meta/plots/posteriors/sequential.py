@@ -11,11 +11,11 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.bayes.sequence import SURPRISE, SequentialResults
 from alliance_meta.errors import InputError
-from alliance_meta.plots.forests import text as forest_text
+from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import charting
 from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, counted, with_r
+from alliance_meta.plots.sheet.colours import INK
 from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.plots.sheet.pen import INK
 from alliance_meta.tables.format import format_level
 
 if TYPE_CHECKING:
@@ -79,11 +79,11 @@ def sequential_data(
     known = [row for row in rows if row["kind"] == "step" and not math.isnan(row["yi"])]
     surprising = len(result.surprising)
     ringed = f"Ringed: results surprising after those before, p < .05 ({surprising} of {_predicted(studies)})"
-    last = f"After all studies: {forest_text.effect_text(measure, known[-1])}" if known else "No step has a posterior"
+    last = f"After all studies: {parts.effect_text(measure, known[-1])}" if known else "No step has a posterior"
     return chart_frame(
         "sequential", "Synthesis from year to year", rows, fit.effects.provenance, notes=result.notes, title=title,
         show_cautions=show_cautions, said=_description(result, known, measure), measure=measure,
-        axis_label=forest_text.axis_label(measure),
+        axis_label=parts.axis_label(measure),
         x_label=_x_label(result.order) if named else f"Step, ordered by {result.order}", level=fit.level,
         model_label=f"k = {fit.k}",
         key=[
@@ -191,6 +191,6 @@ def _description(result: SequentialResults, known: list[dict[str, Any]], measure
         f"Mean effect after each of {steps} step{'s' if steps > 1 else ''} by {result.order}, {counted(result.fit.k)}."
     )
     if known:
-        first, last = (forest_text.effect_text(measure, row) for row in (known[0], known[-1]))
+        first, last = (parts.effect_text(measure, row) for row in (known[0], known[-1]))
         text += f" First {first}; last {last}."
     return f"{text} Surprising results (p < .05): {len(result.surprising)} of {_predicted(result.studies)}."

@@ -19,10 +19,8 @@ from matplotlib.transforms import ScaledTranslation, Transform
 
 from alliance_meta.errors import InputError
 from alliance_meta.plots.forests.layout import AIRY, DENSE, MARGIN, NORMAL
-from alliance_meta.plots.sheet.axis import STEPS, WIDEST_R, is_correlation, reader_limits, tick_labels
 from alliance_meta.plots.sheet.chart_frame import counted
-from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.plots.sheet.pen import (
+from alliance_meta.plots.sheet.colours import (
     FAINT,
     GREY,
     INK,
@@ -33,7 +31,19 @@ from alliance_meta.plots.sheet.pen import (
     WARNING,
     size_in_inches,
 )
-from alliance_meta.plots.sheet.text import POINTS_PER_INCH, drawable, font_of, line_height, wrap
+from alliance_meta.plots.sheet.figures import NotebookFigure
+from alliance_meta.plots.sheet.measure import (
+    POINTS_PER_INCH,
+    STEPS,
+    WIDEST_R,
+    drawable,
+    font_of,
+    is_correlation,
+    line_height,
+    reader_limits,
+    tick_labels,
+    wrap,
+)
 from alliance_meta.tables.format import fixed
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import pandas as pd
 
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note
-from alliance_meta.plots.forests.frame import as_number, as_text, check_frame, make_frame
-from alliance_meta.plots.sheet.axis import is_correlation, to_reader
+from alliance_meta.plots.forests.parts import as_number, as_text, check_frame, described, make_frame
+from alliance_meta.plots.sheet.measure import is_correlation, to_reader
 from alliance_meta.tables.format import format_count
 
 if TYPE_CHECKING:
@@ -135,11 +135,6 @@ def with_r(measure: str, row: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def described(text: str, synthetic: bool) -> str:
-    """Return a text alternative that says first when the data are made up."""
-    return f"SYNTHETIC DATA, made up for teaching. {text}" if synthetic else text
-
-
 def counted(k: int) -> str:
     """Return "1 effect" or "20,000 effects"."""
     return f"{format_count(k)} effect{'s' if k != 1 else ''}"
@@ -160,7 +155,7 @@ def frame_to_dict(frame: pd.DataFrame) -> dict[str, Any]:
 
     Examples
     --------
-    >>> from alliance_meta.plots.forests.frame import make_frame
+    >>> from alliance_meta.plots.forests.parts import described, make_frame
     >>> from alliance_meta.plots import frame_from_dict, frame_to_dict
     >>> frame = make_frame([{"kind": "study", "label": "A 2001", "yi": 0.2}], {"title": "One study"})
     >>> frame_from_dict(frame_to_dict(frame)).equals(frame)

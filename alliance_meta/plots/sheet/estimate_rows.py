@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from alliance_meta.plots.forests import text as forest_text
-from alliance_meta.plots.sheet.axis import is_correlation
+from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import SIZE, Chart, charting, lettered
 from alliance_meta.plots.sheet.chart_frame import EFFECT
 from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.plots.sheet.text import POINTS_PER_INCH, line_height, text_width, wrap
+from alliance_meta.plots.sheet.measure import POINTS_PER_INCH, is_correlation, line_height, text_width, wrap
 from alliance_meta.tables.format import format_count, format_level
 
 if TYPE_CHECKING:
@@ -62,9 +61,7 @@ def _names(chart: Chart, labels: list[str]) -> None:
 def _columns(chart: Chart, frame: pd.DataFrame) -> None:
     """Write the counts, the estimates and the letters of each row at the right of the panel."""
     measure = chart.measure
-    estimates = [
-        forest_text.effect_text(measure, {str(n): v for n, v in row.items()}) for row in frame.to_dict("records")
-    ]
+    estimates = [parts.effect_text(measure, {str(n): v for n, v in row.items()}) for row in frame.to_dict("records")]
     default = f"{'r' if is_correlation(measure) else 'Effect'} [{format_level(chart.attrs['level'])} CI]"
     columns = {
         "k": [format_count(k) if k == k else "" for k in frame["k"]],
