@@ -16,16 +16,13 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_level
 from alliance_meta.plots.forests import nested, parts
-from alliance_meta.plots.sheet.chart import DASHED, SMALL, Chart, charting
+from alliance_meta.plots.sheet.chart import DASHED, SMALL, Axes, Chart, Drawn, Limits, charting
 from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, with_r
-from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.plots.sheet.measure import POINTS_PER_INCH, text_width, wrap
 from alliance_meta.plots.sheet.swarm import swarm
 from alliance_meta.tables.format import format_count, format_level
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from alliance_meta.bayes.sampled.results import SampledPosterior
 
 STEPS = 101
@@ -279,9 +276,9 @@ def bubble(
     by: str | None = None,
     *,
     ax: Axes | None = None,
-    ylim: tuple[float, float] | None = None,
+    ylim: Limits | None = None,
     **data: Any,
-) -> NotebookFigure | Axes:
+) -> Drawn:
     """Draw effects against one moderator of a meta-regression, with what the model says of it.
 
     The larger a bubble, the more that effect weighs. For a numeric moderator the line is the mean effect that the
@@ -295,14 +292,9 @@ def bubble(
     by : str, optional
         The moderator on the horizontal axis; with a frame it is known.
     ax, **data
-        As in `caterpillar`.
+        As in `caterpillar`, and so is what is returned.
     ylim : (float, float), optional
         Limits of the effects as their labels read; by default as far as |r| = .95.
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
 
     Raises
     ------
@@ -332,7 +324,7 @@ def bubble(
     return chart.made
 
 
-def draw_line(chart: Chart, frame: pd.DataFrame, ylim: tuple[float, float] | None) -> None:
+def draw_line(chart: Chart, frame: pd.DataFrame, ylim: Limits | None) -> None:
     """Draw the bubbles, the line of means and its bands."""
     studies, line = frame[frame["kind"] == "study"], frame[frame["kind"] == "line"]
     _effects(chart, frame, ylim)
@@ -350,7 +342,7 @@ def draw_line(chart: Chart, frame: pd.DataFrame, ylim: tuple[float, float] | Non
             chart.line(x, np.where(reach, y["yi"], np.nan), "line", linestyle=style)
 
 
-def _effects(chart: Chart, frame: pd.DataFrame, ylim: tuple[float, float] | None) -> None:
+def _effects(chart: Chart, frame: pd.DataFrame, ylim: Limits | None) -> None:
     effects = frame.loc[frame["kind"] == "study", "yi"].to_numpy()
     means = frame.loc[frame["kind"] != "study", list(EFFECT)].to_numpy().ravel()
     chart.effects("y", np.concatenate([means, _roomy(effects)]), ylim)
@@ -385,7 +377,7 @@ def _bubbles(chart: Chart, studies: pd.DataFrame, x: Array) -> None:
     chart.dots(x[order], y[order], s=area[order], alpha=alpha, zorder=3)
 
 
-def _draw_columns(chart: Chart, frame: pd.DataFrame, ylim: tuple[float, float] | None) -> None:
+def _draw_columns(chart: Chart, frame: pd.DataFrame, ylim: Limits | None) -> None:
     """Draw a column of bubbles for each level, at 0, 1, ..., with the mean beside it."""
     studies, levels = frame[frame["kind"] == "study"], frame[frame["kind"] == "level"]
     _effects(chart, frame, ylim)

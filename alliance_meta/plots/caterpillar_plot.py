@@ -9,16 +9,13 @@ import pandas as pd
 
 from alliance_meta.plots.forests.parts import described, effect_text, prediction_label, single_mean
 from alliance_meta.plots.forests.rows import forest_data
-from alliance_meta.plots.sheet.chart import Chart, charting
+from alliance_meta.plots.sheet.chart import Axes, Chart, Drawn, Limits, charting
 from alliance_meta.plots.sheet.chart_frame import COLUMNS, EFFECT, as_frame, counted, make_chart
 from alliance_meta.plots.sheet.colours import GREY, INK, SUMMARY
-from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.plots.sheet.measure import is_correlation
 from alliance_meta.tables.format import format_interval, format_level
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from alliance_meta.results.random_effects import RandomEffectsResults
 
 WIDTH, HEIGHT = 7.0, 4.5
@@ -81,9 +78,7 @@ def caterpillar_data(
     )
 
 
-def caterpillar(
-    fit_or_frame: Any, *, ax: Axes | None = None, xlim: tuple[float, float] | None = None, **data: Any
-) -> NotebookFigure | Axes:
+def caterpillar(fit_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | None = None, **data: Any) -> Drawn:
     """Draw a caterpillar plot: all effects sorted, each with its interval, and the pooled effect behind them.
 
     It shows at a glance how far effects scatter, however many there are, where a forest plot would need pages.

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from alliance_meta.errors import InputError
 from alliance_meta.options import did_you_mean
 from alliance_meta.plots.forests import parts
-from alliance_meta.plots.sheet.chart import charting
+from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits, charting
 from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, with_r
 from alliance_meta.plots.sheet.colours import SUMMARY
 from alliance_meta.plots.sheet.estimate_rows import draw_rows
-from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.sensitivity.assumed_rho import RhoGrid
 from alliance_meta.sensitivity.dependence_result import METHODS, DependenceComparison
 from alliance_meta.tables.format import brief, fixed, format_count, format_level
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 def dependence_data(
@@ -79,9 +75,7 @@ def dependence_data(
     )  # fmt: skip
 
 
-def dependence(
-    result_or_frame: Any, *, ax: Axes | None = None, xlim: tuple[float, float] | None = None, **data: Any
-) -> NotebookFigure | Axes:
+def dependence(result_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | None = None, **data: Any) -> Drawn:
     """Draw the pooled result of the same dependent effects by every method, one below the other.
 
     Dots in one line mean that the choice of method does not matter for the mean; how far the thick lines reach says
@@ -92,12 +86,7 @@ def dependence(
     result_or_frame : DependenceComparison or DataFrame
         From `compare_dependence`, or a frame from `dependence_data`.
     ax, xlim, **data
-        As in `caterpillar`.
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------
@@ -217,7 +206,7 @@ def rho_grid_data(
     )  # fmt: skip
 
 
-def rho_grid(grid_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:
+def rho_grid(grid_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
     """Draw the pooled result for each correlation that was assumed between the effects of one study.
 
     A level row of dots means that the assumption does not matter. Where the dots climb or fall, or an interval
@@ -228,12 +217,7 @@ def rho_grid(grid_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Note
     grid_or_frame : RhoGrid or DataFrame
         From `sensitivity.rho_grid`, or a frame from `rho_grid_data`.
     ax, **data
-        As in `caterpillar`.
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,15 +13,11 @@ from alliance_meta._typing import Array
 from alliance_meta.errors import InputError
 from alliance_meta.evidence.umbrellas import Umbrella
 from alliance_meta.plots.forests.published import NOT_POOLED
-from alliance_meta.plots.sheet.chart import SIZE, charting
+from alliance_meta.plots.sheet.chart import SIZE, Axes, Drawn, charting
 from alliance_meta.plots.sheet.chart_frame import EFFECT, META, as_frame, make_chart
 from alliance_meta.plots.sheet.colours import SUMMARY
-from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.plots.sheet.measure import text_width, to_analysis
 from alliance_meta.tables.format import format_count, format_r
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 6.5, 4.2
 LOWEST = 1.4
@@ -109,7 +105,7 @@ def development_data(
     )
 
 
-def development(umbrella_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:
+def development(umbrella_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
     """Draw the published results of one field in the order of their years, never pooled.
 
     Each circle is the pooled correlation of one synthesis with its printed interval. The shaded steps show between
@@ -121,12 +117,7 @@ def development(umbrella_or_frame: Any, *, ax: Axes | None = None, **data: Any) 
     umbrella_or_frame : Umbrella or DataFrame
         From `umbrella`, or a frame from `development_data`.
     ax, **data
-        As in `caterpillar`.
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -11,15 +11,11 @@ from alliance_meta.errors import InputError
 from alliance_meta.options import check_option, did_you_mean
 from alliance_meta.plots.caterpillar_plot import draw_ranked
 from alliance_meta.plots.forests import parts
-from alliance_meta.plots.sheet.chart import charting
+from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits, charting
 from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, counted, with_r
 from alliance_meta.plots.sheet.estimate_rows import draw_rows, reference
-from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.sensitivity.left_out import ClustersLeftOut
 from alliance_meta.tables.format import format_count, format_level
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 7.0, 4.5
 # Beyond so many clusters the rows are drawn without their names.
@@ -109,9 +105,7 @@ def leave_out_data(
     )  # fmt: skip
 
 
-def leave_out(
-    result_or_frame: Any, *, ax: Axes | None = None, xlim: tuple[float, float] | None = None, **data: Any
-) -> NotebookFigure | Axes:
+def leave_out(result_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | None = None, **data: Any) -> Drawn:
     """Draw the pooled result without each study in turn, sorted, against that of all studies.
 
     Rows that all lie within the band say that no single study makes the result. A row far off names the study on
@@ -122,12 +116,7 @@ def leave_out(
     result_or_frame : ClustersLeftOut or DataFrame
         From `sensitivity.leave_out_clusters`, or a frame from `leave_out_data`.
     ax, xlim, **data
-        As in `caterpillar`.
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -15,13 +15,10 @@ from alliance_meta.moderators.comparisons import PairwiseResults
 from alliance_meta.moderators.marginal import MarginalMeans
 from alliance_meta.notes import merge_notes
 from alliance_meta.plots.forests import parts
+from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits
 from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, with_r
 from alliance_meta.plots.sheet.estimate_rows import draw_rows
-from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.tables.format import brief, format_level
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 # Scale of marginal means -> measure of the axis on which they are drawn, and its label.
 SCALES = {
@@ -88,9 +85,7 @@ def means_data(
     )
 
 
-def means(fit_or_frame: Any, *, ax: Axes | None = None, xlim: tuple[float, float] | None = None, **data: Any) -> (
-    NotebookFigure | Axes
-):  # fmt: skip
+def means(fit_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | None = None, **data: Any) -> Drawn:
     """Draw means one below the other: the dot is the mean, the thick line its confidence interval.
 
     The thin line is the prediction interval: where the true effect of one new study of that kind is expected.
@@ -101,12 +96,7 @@ def means(fit_or_frame: Any, *, ax: Axes | None = None, xlim: tuple[float, float
     fit_or_frame : MarginalMeans, SubgroupResults or DataFrame
         From `moderators.marginal_means`, subgroups, or a frame from `means_data`.
     ax, xlim, **data
-        As in `caterpillar`.
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------

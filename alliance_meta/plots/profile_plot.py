@@ -16,10 +16,9 @@ from alliance_meta.core.univariate.searches import log_likelihood
 from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.errors import InputError
 from alliance_meta.options import check_level
-from alliance_meta.plots.sheet.chart import SIZE, SMALL, Chart, charting, lettered
+from alliance_meta.plots.sheet.chart import SIZE, SMALL, Axes, Chart, Drawn, charting, lettered
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
 from alliance_meta.plots.sheet.colours import size_in_inches
-from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.plots.sheet.measure import line_height, text_width, wrap
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.random_effects import check_fit
@@ -28,8 +27,6 @@ from alliance_meta.sensitivity.profiles import profile as likelihoods
 from alliance_meta.tables.format import format_interval, format_level, format_number
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from alliance_meta.results.random_effects import RandomEffectsResults
     from alliance_meta.results.teststats import Interval
 
@@ -134,7 +131,7 @@ def profiles_data(
     )  # fmt: skip
 
 
-def profiles(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:
+def profiles(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
     """Draw how likely each value of every variance and correlation makes the data, one panel each.
 
     All panels have one height scale, so that the eye compares them: a narrow peak is a variance that the data tell
@@ -146,12 +143,7 @@ def profiles(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Noteb
     fit_or_frame : MultilevelResults, ProfileLikelihood or DataFrame
         A fitted model, what `sensitivity.profile` made of one, or a frame from `profiles_data`.
     ax, **data
-        As in `caterpillar`.
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------
@@ -331,7 +323,7 @@ def profile_data(
     )  # fmt: skip
 
 
-def profile(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:
+def profile(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
     """Draw how likely each value of tau2, the between-study variance, makes the data.
 
     A narrow peak means that the data tell well how much true effects differ; a flat curve that almost any value
@@ -343,12 +335,7 @@ def profile(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Notebo
         A model fitted by ML or REML, or a frame from `profile_data`. A multilevel model, or its profile, is drawn
         by `profiles`, one panel per component.
     ax, **data
-        As in `caterpillar`.
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,9 +14,8 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import did_you_mean
 from alliance_meta.plots.forests import parts
-from alliance_meta.plots.sheet.chart import Chart, charting
+from alliance_meta.plots.sheet.chart import Axes, Chart, Drawn, Limits, charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
-from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.sensitivity.bootstrap_result import Bootstrap, BootstrapInterval
 from alliance_meta.sensitivity.permutation import SIGNS, PermutationTest, as_extreme
 from alliance_meta.sensitivity.wild import WildBootstrap
@@ -29,9 +28,6 @@ from alliance_meta.tables.format import (
     format_number,
     format_p,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 5.5, 4.0
 FEWEST_BINS, MOST_BINS = 12, 60
@@ -103,9 +99,7 @@ def resampled_data(
     )
 
 
-def resampled(
-    fit_or_frame: Any, *, ax: Axes | None = None, xlim: tuple[float, float] | None = None, **data: Any
-) -> NotebookFigure | Axes:
+def resampled(fit_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | None = None, **data: Any) -> Drawn:
     """Draw the distribution of a permutation test or a bootstrap, and where the data's own value lies in it.
 
     For a permutation test or a wild bootstrap the dark bars are arrangements at least as extreme as the data: their
@@ -117,12 +111,7 @@ def resampled(
     fit_or_frame : PermutationTest, Bootstrap, WildBootstrap or DataFrame
         The result of resampling, or a frame from `resampled_data`.
     ax, xlim, **data
-        As in `caterpillar`.
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------

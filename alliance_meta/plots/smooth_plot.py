@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,13 +18,9 @@ from alliance_meta.moderators.grid import check_names
 from alliance_meta.options import check_level
 from alliance_meta.plots.bubble_plot import HEIGHT, LOWEST, STEPS, WIDTH, draw_line, held_line, held_value
 from alliance_meta.plots.forests import parts
-from alliance_meta.plots.sheet.chart import charting
+from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits, charting
 from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, with_r
-from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.tables.format import format_count, format_interval, format_level, format_number
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 def smooth_data(
@@ -101,8 +97,7 @@ def smooth_data(
     )  # fmt: skip
 
 
-def smooth(posterior_or_frame: Any, *, ax: Axes | None = None, ylim: tuple[float, float] | None = None,
-           **data: Any) -> NotebookFigure | Axes:  # fmt: skip
+def smooth(posterior_or_frame: Any, *, ax: Axes | None = None, ylim: Limits | None = None, **data: Any) -> Drawn:
     """Draw effects over time or another numeric moderator, with the curve that the mean effect follows.
 
     The larger a bubble, the more precise the effect. The curve is the mean effect, the inner band how uncertain it is,
@@ -113,14 +108,9 @@ def smooth(posterior_or_frame: Any, *, ax: Axes | None = None, ylim: tuple[float
     posterior_or_frame : SampledPosterior or DataFrame
         Of a model from `bayes.pymc.smooth`, or a frame from `smooth_data`.
     ax, **data
-        As in `caterpillar`.
+        As in `caterpillar`, and so is what is returned.
     ylim : (float, float), optional
         Limits of the effects as their labels read; by default as far as |r| = .95.
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
 
     Raises
     ------

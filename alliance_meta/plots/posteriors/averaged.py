@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,14 +13,10 @@ from alliance_meta.bayes.averaged.results import AveragedResults
 from alliance_meta.bayes.priors.effect import Normal
 from alliance_meta.errors import InputError
 from alliance_meta.plots.forests import parts
-from alliance_meta.plots.sheet.chart import charting
+from alliance_meta.plots.sheet.chart import Axes, Drawn, charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
-from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.plots.sheet.measure import is_correlation, to_reader
 from alliance_meta.tables.format import brief, format_interval, format_level, format_number
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 5.5, 3.9
 STEPS = 241
@@ -111,7 +107,7 @@ def averaged_data(
     )  # fmt: skip
 
 
-def averaged(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:
+def averaged(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
     """Draw the posterior of an effect averaged over models.
 
     The solid curve is what to believe if there is an effect, the dashed one allows for there being none: its area
@@ -122,12 +118,7 @@ def averaged(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> No
     result_or_frame : RobmaResults, AveragedResults or DataFrame
         From `bayes.robma` or `bayes.average`, or a frame from `averaged_data`.
     ax, **data
-        As in `caterpillar`.
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------
@@ -248,7 +239,7 @@ def weight_function_data(
     )  # fmt: skip
 
 
-def weight_function(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:
+def weight_function(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
     """Draw how likely results were published by their p-value, beside the most significant ones.
 
     A step down means that results beyond that p-value are missing. A wide band means that the data hardly tell.
@@ -258,12 +249,7 @@ def weight_function(result_or_frame: Any, *, ax: Axes | None = None, **data: Any
     result_or_frame : RobmaResults or DataFrame
         From `bayes.robma`, or a frame from `weight_function_data`.
     ax, **data
-        As in `caterpillar`.
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,15 +14,11 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.errors import InputError
-from alliance_meta.plots.sheet.chart import DOTTED, SMALL, Chart, charting, lettered
+from alliance_meta.plots.sheet.chart import DOTTED, SMALL, Axes, Chart, Drawn, charting, lettered
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
 from alliance_meta.plots.sheet.colours import INK, SUMMARY, WARNING
-from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.plots.sheet.measure import line_height, text_width, wrap
 from alliance_meta.tables.format import fixed, format_count, format_number
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 TRACE_WIDTH, RANK_WIDTH = 2.3, 0.85
 NARROWEST = 0.35
@@ -110,7 +106,7 @@ def chains_data(
     )  # fmt: skip
 
 
-def chains(posterior_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:
+def chains(posterior_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
     """Draw where the chains of a sampler went, and whether they agree.
 
     On the left the course of every chain: they should look like one noise. On the right, for each chain, how its
@@ -122,12 +118,7 @@ def chains(posterior_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> N
     posterior_or_frame : SampledPosterior or DataFrame
         From `bayes.sample`, or a frame from `chains_data`.
     ax, **data
-        As in `caterpillar`.
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,14 +14,10 @@ from alliance_meta.bayes.priors.predictions import prior_of
 from alliance_meta.errors import InputError
 from alliance_meta.options import check_option
 from alliance_meta.plots.forests import parts
-from alliance_meta.plots.sheet.chart import charting
+from alliance_meta.plots.sheet.chart import Axes, Drawn, charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
-from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.plots.sheet.measure import is_correlation, to_reader
 from alliance_meta.tables.format import format_interval, format_level, format_number, format_p
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 5.5, 3.9
 STEPS = 321
@@ -103,7 +99,7 @@ def posterior_data(
     )  # fmt: skip
 
 
-def posterior(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:
+def posterior(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
     """Draw prior and posterior of one quantity: what was plausible before the data, and what is now.
 
     Where both curves are alike the data said little; where they hardly overlap, prior and data disagree.
@@ -113,12 +109,7 @@ def posterior(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Note
     fit_or_frame : BayesianResults, BayesianMultilevelResults or DataFrame
         A fit, or a frame from `posterior_data`.
     ax, **data
-        As in `caterpillar`.
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,14 +14,10 @@ from alliance_meta.errors import InputError
 from alliance_meta.options import did_you_mean
 from alliance_meta.plots.forests import parts
 from alliance_meta.plots.resampled_plot import draw_histogram, histogram
-from alliance_meta.plots.sheet.chart import Chart, charting
+from alliance_meta.plots.sheet.chart import Axes, Chart, Drawn, Limits, charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, counted
-from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.plots.sheet.measure import is_correlation, to_reader
 from alliance_meta.tables.format import fixed, format_count, format_number
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 5.5, 4.0
 # Statistics that are effects themselves.
@@ -77,9 +73,7 @@ def predictive_data(
     )  # fmt: skip
 
 
-def predictive(
-    check_or_frame: Any, *, ax: Axes | None = None, xlim: tuple[float, float] | None = None, **data: Any
-) -> NotebookFigure | Axes:
+def predictive(check_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | None = None, **data: Any) -> Drawn:
     """Draw observed results beside replications from the fitted model.
 
     Of effects: bars are the observed numbers, dots with lines what the model leads one to expect. Of a statistic: the
@@ -91,12 +85,7 @@ def predictive(
     check_or_frame : PredictiveCheck or DataFrame
         From `bayes.predictive_check`, or a frame from `predictive_data`.
     ax, xlim, **data
-        As in `caterpillar`.
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------
@@ -199,7 +188,7 @@ def _studies(check: PredictiveCheck) -> Made:
     }
 
 
-def _draw_bins(chart: Chart, frame: pd.DataFrame, xlim: tuple[float, float] | None) -> None:
+def _draw_bins(chart: Chart, frame: pd.DataFrame, xlim: Limits | None) -> None:
     bins = frame[frame["kind"] == "bin"]
     chart.effects("x", frame[["lb", "ub", "value"]], xlim, zero=False)
     draw_histogram(chart, bins)
@@ -211,7 +200,7 @@ def _draw_bins(chart: Chart, frame: pd.DataFrame, xlim: tuple[float, float] | No
         chart.rule("x", value, "line", zorder=4)
 
 
-def _draw_studies(chart: Chart, frame: pd.DataFrame, xlim: tuple[float, float] | None) -> None:
+def _draw_studies(chart: Chart, frame: pd.DataFrame, xlim: Limits | None) -> None:
     for which in ("x", "y"):
         chart.numbers(which, [], (0.0, 1.0) if which == "y" or xlim is None else xlim)
     chart.area(frame["expected"], frame["ci_lb"], frame["ci_ub"], "ci")

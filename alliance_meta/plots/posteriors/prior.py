@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,14 +15,10 @@ from alliance_meta.bayes.priors.prior import EffectPrior, Prior, TauPrior
 from alliance_meta.errors import InputError
 from alliance_meta.options import check_option
 from alliance_meta.plots.forests import parts
-from alliance_meta.plots.sheet.chart import charting
+from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits, charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, make_chart, with_r
 from alliance_meta.plots.sheet.estimate_rows import draw_rows
-from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.tables.format import format_count, format_interval, format_level, format_number
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 5.5, 3.7
 STEPS = 321
@@ -102,7 +98,7 @@ def prior_data(
     )
 
 
-def prior(priors_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:
+def prior(priors_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
     """Draw the density of one prior, or of several to compare them.
 
     The higher the curve, the more plausible the value before data are seen.
@@ -112,12 +108,7 @@ def prior(priors_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Noteb
     priors_or_frame : Prior, sequence or mapping of Prior, or DataFrame
         One to six priors, or a frame from `prior_data`.
     ax, **data
-        As in `caterpillar`.
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------
@@ -195,7 +186,7 @@ def prior_predictive_data(result: PriorPredictive, *, title: str | None = None) 
     )
 
 
-def prior_predictive(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:
+def prior_predictive(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
     """Draw which correlations priors hold to be plausible.
 
     Parameters
@@ -203,12 +194,7 @@ def prior_predictive(result_or_frame: Any, *, ax: Axes | None = None, **data: An
     result_or_frame : PriorPredictive or DataFrame
         From `bayes.prior_predictive`, or a frame from `prior_predictive_data`.
     ax, **data
-        As in `caterpillar`.
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------
@@ -323,7 +309,7 @@ def _top(frame: pd.DataFrame) -> float:
     return min(outer, HIGHER * inner)
 
 
-def _draw(frame: pd.DataFrame, ax: Axes | None) -> NotebookFigure | Axes:
+def _draw(frame: pd.DataFrame, ax: Axes | None) -> Drawn:
     curves = frame[frame["kind"] == "density"]
     with charting(frame, ax, WIDTH, HEIGHT) as chart:
         correlation = frame.attrs["plot"] == "prior_predictive" and chart.measure == "COR"
@@ -426,9 +412,7 @@ def prior_sensitivity_data(
     )  # fmt: skip
 
 
-def prior_sensitivity(
-    fit_or_frame: Any, *, ax: Axes | None = None, xlim: tuple[float, float] | None = None, **data: Any
-) -> NotebookFigure | Axes:
+def prior_sensitivity(fit_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | None = None, **data: Any) -> Drawn:
     """Draw what other priors would have given, one row per combination.
 
     Rows in one line mean that the conclusion does not rest on the prior. The band is the result as fitted.
@@ -438,12 +422,7 @@ def prior_sensitivity(
     fit_or_frame : BayesianResults, BayesianMultilevelResults or DataFrame
         A fit, or a frame from `prior_sensitivity_data`.
     ax, xlim, **data
-        As in `caterpillar`.
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,14 +12,10 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes.sequence import SURPRISE, SequentialResults
 from alliance_meta.errors import InputError
 from alliance_meta.plots.forests import parts
-from alliance_meta.plots.sheet.chart import charting
+from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits, charting
 from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, counted, with_r
 from alliance_meta.plots.sheet.colours import INK
-from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.tables.format import format_level
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 6.5, 4.4
 # Diameters in points.
@@ -98,9 +94,7 @@ def sequential_data(
     )  # fmt: skip
 
 
-def sequential(
-    result_or_frame: Any, *, ax: Axes | None = None, ylim: tuple[float, float] | None = None, **data: Any
-) -> NotebookFigure | Axes:
+def sequential(result_or_frame: Any, *, ax: Axes | None = None, ylim: Limits | None = None, **data: Any) -> Drawn:
     """Draw the synthesis as it stood after each year, with the results as they came in.
 
     The line is the mean effect of all studies up to then, the inner band its credible interval, the outer band the
@@ -112,15 +106,10 @@ def sequential(
     result_or_frame : SequentialResults or DataFrame
         From `bayes.sequential`, or a frame from `sequential_data`.
     ax, **data
-        As in `caterpillar`.
+        As in `caterpillar`, and so is what is returned.
     ylim : (float, float), optional
         Limits of the effects as their labels read. By default they hold all results and intervals of the mean, as
         far as |r| = .95; the early prediction intervals may go beyond.
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
 
     Raises
     ------

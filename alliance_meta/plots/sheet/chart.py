@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from matplotlib import style
+from matplotlib.axes import Axes as Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -48,7 +49,6 @@ from alliance_meta.tables.format import fixed
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
 SIZE, SMALL = AIRY.size, NORMAL.size
 LEAST_PANEL = (1.8, 1.4)
@@ -60,6 +60,9 @@ DOTTED = (0, (1, 1.8))
 POINT = "#3f6c9e"
 
 Which = Literal["x", "y"]
+Limits = tuple[float, float]
+# What the function of a chart returns: a figure of its own, or the axes it was given.
+Drawn = NotebookFigure | Axes
 
 # Colour, width in points and pattern of a line, by the name that it has in a key.
 STROKES: dict[str, tuple[str, float, Any]] = {
@@ -177,7 +180,7 @@ class Chart:
         self.notes = list(frame.attrs["bottom"])
         self.tick_lines = 1
         self.size, self.least = size, least or LEAST_PANEL
-        self.made: NotebookFigure | Axes
+        self.made: Drawn
         if ax is None:
             wide, high = max(size[0], self.least[0] + 2 * MARGIN), max(size[1], self.least[1] + 1.0)
             self.figure: NotebookFigure | None
@@ -203,7 +206,7 @@ class Chart:
         """Return effects of the analysis scale in the units of their axis."""
         return np.tanh(values) if self.measure == "ZCOR" else np.asarray(values)
 
-    def effects(self, which: Which, values: Any, lim: tuple[float, float] | None = None, *, zero: bool = True) -> None:
+    def effects(self, which: Which, values: Any, lim: Limits | None = None, *, zero: bool = True) -> None:
         """Scale an axis for effects of the analysis scale, and mark no effect; `lim` is as the labels read."""
         axis = self.ax.xaxis if which == "x" else self.ax.yaxis
         if self.measure == "ZCOR":
@@ -214,7 +217,7 @@ class Chart:
             axis.set_major_formatter(Numbers(leading_zero=not is_correlation(self.measure)))
 
     def numbers(
-        self, which: Which, values: Any, lim: tuple[float, float] | None = None, *, whole: bool = False,
+        self, which: Which, values: Any, lim: Limits | None = None, *, whole: bool = False,
         floor: float | None = None,
     ) -> None:  # fmt: skip
         """Scale an axis for any numbers, whole ones ticked at whole numbers; `floor` is its lowest value."""

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
 from alliance_meta.plots.forests import parts
-from alliance_meta.plots.sheet.chart import SIZE, Chart, charting, lettered
+from alliance_meta.plots.sheet.chart import SIZE, Axes, Chart, Drawn, Limits, charting, lettered
 from alliance_meta.plots.sheet.chart_frame import EFFECT
-from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.plots.sheet.measure import POINTS_PER_INCH, is_correlation, line_height, text_width, wrap
 from alliance_meta.tables.format import format_count, format_level
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 PANEL = 3.2
 WIDEST_LABEL = 2.4
@@ -23,7 +17,7 @@ PITCH = 0.27
 COLUMN_GAP = 0.2
 
 
-def draw_rows(frame: pd.DataFrame, ax: Axes | None, xlim: tuple[float, float] | None) -> NotebookFigure | Axes:
+def draw_rows(frame: pd.DataFrame, ax: Axes | None, xlim: Limits | None) -> Drawn:
     """Draw a frame with ``label k`` and estimates: the dot is the estimate, thick its CI, thin its PI."""
     labels = [wrap(str(label), SIZE, WIDEST_LABEL) for label in frame["label"]]
     pitch = max(PITCH, max(map(len, labels)) * line_height(SIZE) + 0.08)
