@@ -13,44 +13,19 @@ from alliance_meta._typing import Array, Mask
 from alliance_meta.errors import InputError
 from alliance_meta.moderators.grid import check_names, finite_number, level_values, moderated, one_level
 from alliance_meta.notes import NotApplicable, Note, check_level, merge_notes
-from alliance_meta.plots.forests import nested
-from alliance_meta.plots.forests import text as forest_text
-from alliance_meta.plots.forests.layout import MARGIN
-from alliance_meta.plots.forests.pages import TICK
-from alliance_meta.plots.sheet.axis import Axis, value_axis
-from alliance_meta.plots.sheet.chart import (
-    CI_BAND,
-    DASHED,
-    PI_BAND,
-    POINT,
-    SIZE,
-    SMALL,
-    Chart,
-    Sheet,
-    across,
-    left_margin,
-    make_sheet,
-    render,
-    upright,
-)
+from alliance_meta.plots.forests import nested, parts
+from alliance_meta.plots.sheet.chart import DASHED, SMALL, Axes, Chart, Drawn, Limits, charting
 from alliance_meta.plots.sheet.chart_frame import (
     EFFECT,
     as_frame,
-    chart_meta,
-    described,
-    make_chart,
-    with_beyond,
+    chart_frame,
     with_r,
 )
-from alliance_meta.plots.sheet.density import swarm
-from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.plots.sheet.pen import FAINT, SUMMARY
-from alliance_meta.plots.sheet.text import line_height, text_width, wrap
+from alliance_meta.plots.sheet.measure import POINTS_PER_INCH, text_width, wrap
+from alliance_meta.plots.sheet.swarm import swarm
 from alliance_meta.tables.format import format_count, format_level
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from alliance_meta.bayes.sampled.results import SampledPosterior
 
 STEPS = 101
@@ -78,10 +53,8 @@ def bubble_data(
         categorical ones at their reference level.
     level : float, optional
         Confidence level of every interval; the model's by default.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -123,32 +96,17 @@ def bubble_data(
     alike = _alike(fit, table, held)
     rows = _levels(fit, by, table, held, alike, used) if categorical else _line(fit, by, table, held, alike, used)
     notes = _notes(rows, by, table.loc[alike, by], categorical)
-    meta = chart_meta(
-        "bubble",
-        "Bubble plot",
-        fit.effects.provenance,
-        title=title,
-        show_cautions=show_cautions,
-        notes=merge_notes(fit.notes, notes),
-    )
-    return make_chart(
-        [*_studies(fit, by, table, categorical, used), *rows],
-        meta
-        | {
-            "description": described(_description(fit, by, rows, held, categorical, used), meta["synthetic"]),
-            "measure": fit.effects.measure,
-            "axis_label": forest_text.axis_label(fit.effects.measure),
-            "x_label": forest_text.header(by),
-            "level": used,
-            "model_label": fit.model_label,
-            "key": _key(used, categorical, rows, "weight" if hasattr(fit, "weights") else "precision"),
-            "bottom": [*held_line(held, categorical), *(note.message for note in notes), *_tests(fit, used)],
-            "by": by,
-            "levels": [str(row["label"]) for row in rows] if categorical else [],
-            "held": held,
-            "whole": bool(not categorical and (table[by] == table[by].round()).all()),
-        },
-    )
+    return chart_frame(
+        "bubble", "Bubble plot", [*_studies(fit, by, table, categorical, used), *rows], fit.effects.provenance,
+        notes=merge_notes(fit.notes, notes), title=title, show_cautions=show_cautions,
+        said=_description(fit, by, rows, held, categorical, used), measure=fit.effects.measure,
+        axis_label=parts.axis_label(fit.effects.measure), x_label=parts.header(by), level=used,
+        model_label=fit.model_label,
+        key=_key(used, categorical, rows, "weight" if hasattr(fit, "weights") else "precision"),
+        bottom=[*held_line(held, categorical), *(note.message for note in notes), *_tests(fit, used)], by=by,
+        levels=[str(row["label"]) for row in rows] if categorical else [], held=held,
+        whole=bool(not categorical and (table[by] == table[by].round()).all()),
+    )  # fmt: skip
 
 
 def held_value(fit: Any | SampledPosterior, name: str, table: pd.DataFrame, given: Any) -> Any:
@@ -246,7 +204,7 @@ def _notes(rows: list[dict[str, Any]], by: str, alike: pd.Series[Any], categoric
     elif outside:
         where = "no effect has the held levels"
         if len(alike):
-            lo, hi = (forest_text.cell(float(value)) for value in (alike.min(), alike.max()))
+            lo, hi = (parts.cell(float(value)) for value in (alike.min(), alike.max()))
             where = f"effects with the held levels reach from {by} = {lo} to {hi} only"
         notes.append(Note("beyond-the-data", f"Dashed: {where}; the line rests on the model alone there."))
     lost = [row for row in rows if np.isnan(row["yi"])]
@@ -261,14 +219,14 @@ def held_line(held: Mapping[str, Any], categorical: bool) -> list[str]:
     """Return the line under the plot that says where other moderators are held, if there are any."""
     if not held:
         return []
-    values = "; ".join(f"{name} = {forest_text.cell(value)}" for name, value in held.items())
+    values = "; ".join(f"{name} = {parts.cell(value)}" for name, value in held.items())
     return [f"{'Means' if categorical else 'Line'} at {values}; effects as observed"]
 
 
 def _tests(fit: Any, level: float) -> list[str]:
     if isinstance(fit.QM, NotApplicable) or isinstance(fit.QE, NotApplicable):
         return [f"{fit.design.formula}; {fit.model_label}"]
-    test = f"Test of moderators: {forest_text.test_text(fit.QM, fit.QMdf, fit.QMp)}"
+    test = f"Test of moderators: {parts.test_text(fit.QM, fit.QMdf, fit.QMp)}"
     residual = nested.heterogeneity(fit, level, simple=False)
     return [f"{test} ({fit.design.formula}; {fit.model_label})", residual]
 
@@ -291,7 +249,7 @@ def _description(
     categorical: bool,
     level: float,
 ) -> str:
-    effect = forest_text.effect_text
+    effect = parts.effect_text
     text = f"Bubble plot of {format_count(fit.k)} effects against {by}."
     measure = fit.effects.measure
     if categorical:
@@ -300,8 +258,8 @@ def _description(
     else:
         first, last = rows[0], rows[-1]
         text += (
-            f" The fitted mean goes from {effect(measure, first)} at {forest_text.cell(first['x'])} "
-            f"to {effect(measure, last)} at {forest_text.cell(last['x'])}."
+            f" The fitted mean goes from {effect(measure, first)} at {parts.cell(first['x'])} "
+            f"to {effect(measure, last)} at {parts.cell(last['x'])}."
         )
     return " ".join([text, *(f"{line}." for line in held_line(held, categorical))])
 
@@ -311,7 +269,8 @@ WIDTH, HEIGHT = 6.5, 4.6
 LOWEST = 2.6
 SMALLEST, LARGEST = 0.028, 0.13
 COLUMN = 0.95
-MEAN_SHARE = 0.36
+# Where bubbles and mean stand beside the middle of their column, and how wide the bubbles spread, as shares of it.
+ASIDE, MEAN = 0.06, 0.42
 SWARM_SHARE = 0.4
 
 
@@ -320,9 +279,9 @@ def bubble(
     by: str | None = None,
     *,
     ax: Axes | None = None,
-    ylim: tuple[float, float] | None = None,
+    ylim: Limits | None = None,
     **data: Any,
-) -> NotebookFigure | Axes:
+) -> Drawn:
     """Draw effects against one moderator of a meta-regression, with what the model says of it.
 
     The larger a bubble, the more that effect weighs. For a numeric moderator the line is the mean effect that the
@@ -335,17 +294,10 @@ def bubble(
         A fitted meta-regression, or a frame from `bubble_data`.
     by : str, optional
         The moderator on the horizontal axis; with a frame it is known.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure of 6.5 x 4.6 inches, wider for many levels.
+    ax, **data
+        As in `caterpillar`, and so is what is returned.
     ylim : (float, float), optional
         Limits of the effects as their labels read; by default as far as |r| = .95.
-    **data
-        Passed to `bubble_data` when a fitted model is given: ``at``, ``level``, ...
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
 
     Raises
     ------
@@ -368,60 +320,43 @@ def bubble(
     if by is not None:
         data = {"by": by, **data}
     frame = as_frame(fit_or_frame, "bubble", bubble_data, data)
-    columns = bool(frame.attrs["levels"])
-    width = max(WIDTH, MARGIN + 0.8 + _least_column(frame) * len(frame.attrs["levels"])) if columns else WIDTH
-
-    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
-        return (_plan_columns if columns else plan_line)(frame, width, height, ylim, LOWEST if ax is None else None)
-
-    return render(frame, ax, plan, _draw_columns if columns else draw_line, width=width, height=HEIGHT)
+    columns = len(frame.attrs["levels"])
+    width = max(WIDTH, 1.0 + _least_column(frame) * columns) if columns else WIDTH
+    with charting(frame, ax, width, HEIGHT, least=(2.0, LOWEST) if ax is None else None) as chart:
+        (_draw_columns if columns else draw_line)(chart, frame, ylim)
+    return chart.made
 
 
-def _effects_axis(frame: pd.DataFrame, sheet: Sheet, ylim: tuple[float, float] | None) -> Axis:
+def draw_line(chart: Chart, frame: pd.DataFrame, ylim: Limits | None) -> None:
+    """Draw the bubbles, the line of means and its bands."""
+    studies, line = frame[frame["kind"] == "study"], frame[frame["kind"] == "line"]
+    _effects(chart, frame, ylim)
+    values = studies["x"].to_numpy()
+    chart.numbers("x", _roomy(values), whole=bool(frame.attrs["whole"] and np.ptp(values) >= 3))
+    x, y = line["x"].to_numpy(), {name: chart.shown(line[name].to_numpy()) for name in EFFECT}
+    there, inside = np.isfinite(line["yi"].to_numpy()), line["inside"].to_numpy() > 0
+    for low, high, mark in (("pi_lb", "pi_ub", "pi"), ("ci_lb", "ci_ub", "ci")):
+        chart.area(x, y[low], y[high], mark)
+    _bubbles(chart, studies, values)
+    # A stretch reaches to the point where the next begins.
+    for mask, style in ((there & inside, "solid"), (there & ~inside, DASHED)):
+        reach = there & (mask | np.concatenate([[False], mask[:-1]]))
+        if mask.any():
+            chart.line(x, np.where(reach, y["yi"], np.nan), "line", linestyle=style)
+
+
+def _effects(chart: Chart, frame: pd.DataFrame, ylim: Limits | None) -> None:
+    effects = frame.loc[frame["kind"] == "study", "yi"].to_numpy()
     means = frame.loc[frame["kind"] != "study", list(EFFECT)].to_numpy().ravel()
-    length = sheet.panel[3] - sheet.panel[2]
-    values = np.concatenate([means, _roomy(frame.loc[frame["kind"] == "study", "yi"].to_numpy(), length)])
-    return value_axis(values, measure=frame.attrs["measure"], length=length, room=upright, lim=ylim)
+    chart.effects("y", np.concatenate([means, _roomy(effects)]), ylim)
+    chart.count_beyond(effects, "y")
+    chart.zero("y")
 
 
-def _roomy(values: Array, length: float) -> Array:
+def _roomy(values: Array) -> Array:
     """Return the ends of the values with room for a bubble at each."""
-    room = float(np.ptp(values)) * LARGEST / max(length - 2 * LARGEST, LARGEST)
+    room = 0.04 * float(np.ptp(values))
     return np.array([values.min() - room, values.max() + room])
-
-
-def plan_line(
-    frame: pd.DataFrame, width: float, height: float, ylim: tuple[float, float] | None, least: float | None
-) -> tuple[Sheet, Axis | None, Axis | None]:
-    """Lay out effects against a numeric moderator."""
-    sheet, yaxis = _sheet(frame, width, height, ylim, least, 1)
-    x = frame.loc[frame["kind"] == "study", "x"].to_numpy()
-    length = sheet.panel[1] - sheet.panel[0]
-    whole = bool(frame.attrs["whole"] and np.ptp(x) >= 3)
-    xaxis = value_axis(_roomy(x, length), measure="GEN", length=length, room=across, zero=False, whole=whole)
-    return sheet, xaxis, yaxis
-
-
-def _plan_columns(
-    frame: pd.DataFrame, width: float, height: float, ylim: tuple[float, float] | None, least: float | None
-) -> tuple[Sheet, Axis | None, Axis | None]:
-    first, _ = _sheet(frame, width, height, ylim, least, 2)
-    lines = max(len(cell) for cell in _labels(frame, first)) + 1
-    sheet, yaxis = _sheet(frame, width, height, ylim, least, lines)
-    return sheet, None, yaxis
-
-
-def _sheet(
-    frame: pd.DataFrame, width: float, height: float, ylim: tuple[float, float] | None, least: float | None, lines: int
-) -> tuple[Sheet, Axis]:
-    """Lay out twice: the lines under the plot and the left margin depend on the axis of effects."""
-
-    def sheet(attrs: Mapping[Any, Any], left: float) -> Sheet:
-        return make_sheet(attrs, width=width, height=height, left=left, tick_lines=lines, least=least)
-
-    attrs = with_beyond(frame, _effects_axis(frame, sheet(frame.attrs, MARGIN), ylim))
-    yaxis = _effects_axis(frame, sheet(attrs, MARGIN), ylim)
-    return sheet(attrs, left_margin(yaxis)), yaxis
 
 
 def _least_column(frame: pd.DataFrame) -> float:
@@ -429,85 +364,41 @@ def _least_column(frame: pd.DataFrame) -> float:
     return max([COLUMN, *(text_width(word, SMALL) + 0.15 for word in words)])
 
 
-def _labels(frame: pd.DataFrame, sheet: Sheet) -> list[tuple[str, ...]]:
-    room = (sheet.panel[1] - sheet.panel[0]) / len(frame.attrs["levels"]) - 0.1
-    return [wrap(level, SMALL, room) for level in frame.attrs["levels"]]
-
-
 def _radii(studies: pd.DataFrame) -> Array:
-    """Return radii whose squares stand for the weights, none too small to see."""
+    """Return radii in inches whose squares stand for the weights, none too small to see."""
     weight = studies["weight"].to_numpy()
     largest = max(SMALLEST + 0.012, min(LARGEST, 0.55 / math.sqrt(len(weight)) + 0.035))
     return np.maximum(SMALLEST, largest * np.sqrt(weight / weight.max()))
 
 
-def _bubbles(chart: Chart, studies: pd.DataFrame, x: Array, radii: Array) -> None:
-    order = np.argsort(-radii, kind="stable")
-    y = chart.y(studies["yi"].to_numpy())
-    alpha = 0.75 if len(studies) <= 60 else 0.6 if len(studies) <= 300 else 0.3
-    chart.circles(x[order], y[order], radii[order], fill=POINT, alpha=alpha, zorder=3)
-
-
-def _no_effect(chart: Chart) -> None:
-    assert chart.yaxis is not None
-    if chart.yaxis.lo <= 0 <= chart.yaxis.hi:
-        y = float(chart.y(0.0))
-        chart.rule(chart.left, chart.right, y, y, colour=FAINT, zorder=1)
-
-
-def draw_line(chart: Chart, frame: pd.DataFrame) -> None:
-    """Draw the bubbles, the line of means and its bands."""
-    _no_effect(chart)
-    studies, line = frame[frame["kind"] == "study"], frame[frame["kind"] == "line"]
-    x, y = chart.x(line["x"].to_numpy()), {name: chart.y(line[name].to_numpy()) for name in EFFECT}
-    there = np.isfinite(line["yi"].to_numpy())
-    for low, high, fill in (("pi_lb", "pi_ub", PI_BAND), ("ci_lb", "ci_ub", CI_BAND)):
-        usable = there & np.isfinite(line[low].to_numpy())
-        if usable.any():
-            chart.area(x[usable], y[low][usable], y[high][usable], fill)
-    _bubbles(chart, studies, chart.x(studies["x"].to_numpy()), _radii(studies))
-    inside = line["inside"].to_numpy() > 0
-    for mask, style in ((there & inside, "solid"), (there & ~inside, DASHED)):
-        for run in _runs(mask):
-            chart.curve(x[run], y["yi"][run], points=1.6, style=style)
-
-
-def _runs(mask: Any) -> list[slice]:
-    """Return the unbroken stretches of a mask, each reaching to the point where the next begins."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
-    return [slice(int(a), min(int(b) + 1, len(mask))) for a, b in zip(edges[::2], edges[1::2], strict=True)]
-
-
-def _draw_columns(chart: Chart, frame: pd.DataFrame) -> None:
-    _no_effect(chart)
-    studies, levels = frame[frame["kind"] == "study"], frame[frame["kind"] == "level"]
-    pitch = (chart.right - chart.left) / len(levels)
+def _bubbles(chart: Chart, studies: pd.DataFrame, x: Array) -> None:
     radii = _radii(studies)
-    x = np.zeros(len(studies))
+    order = np.argsort(-radii, kind="stable")
+    alpha = 0.75 if len(studies) <= 60 else 0.6 if len(studies) <= 300 else 0.3
+    area = (2.0 * radii * POINTS_PER_INCH) ** 2
+    y = chart.shown(studies["yi"].to_numpy())
+    chart.dots(x[order], y[order], s=area[order], alpha=alpha, zorder=3)
+
+
+def _draw_columns(chart: Chart, frame: pd.DataFrame, ylim: Limits | None) -> None:
+    """Draw a column of bubbles for each level, at 0, 1, ..., with the mean beside it."""
+    studies, levels = frame[frame["kind"] == "study"], frame[frame["kind"] == "level"]
+    _effects(chart, frame, ylim)
+    chart.limits("x", -0.5, len(levels) - 0.5)
+    width, height = chart.panel_size()
+    pitch, lim = width / len(levels), chart.ax.get_ylim()
+    radii, x = _radii(studies), studies["x"].to_numpy().copy()
+    place = chart.ax.yaxis.get_transform().transform
+    y = (place(chart.shown(studies["yi"].to_numpy())) - place(lim[0])) / np.ptp(place(np.array(lim))) * height
     for i in range(len(levels)):
         rows = np.flatnonzero(studies["x"].to_numpy() == i)
-        offsets = swarm(chart.y(studies["yi"].to_numpy()[rows]), radii[rows], half=SWARM_SHARE * pitch)
-        x[rows] = chart.left + (i + 0.44) * pitch + offsets
-    _bubbles(chart, studies, x, radii)
-    labels = _labels(frame, chart.sheet)
-    for i, row in enumerate(levels.to_dict("records")):
-        centre = chart.left + (i + 0.5) * pitch
-        _mean(chart, row, chart.left + (i + 0.5 + MEAN_SHARE + 0.06) * pitch)
-        base = chart.bottom + TICK + 0.75 * line_height(SIZE)
-        texts = [*labels[i], f"k = {format_count(row['k'])}"]
-        for j, text in enumerate(texts):
-            chart.text(centre, base + j * line_height(SIZE), text, align="center", size=SMALL)
-
-
-def _mean(chart: Chart, row: dict[Any, Any], x: float) -> None:
-    """Draw a mean with its thick confidence and thin prediction interval; hollow where no effect supports it."""
-    if not math.isfinite(row["yi"]):
-        return
-    for low, high, points in (("pi_lb", "pi_ub", 1.0), ("ci_lb", "ci_ub", 3.2)):
-        if math.isfinite(row[low]) and math.isfinite(row[high]):
-            y0, y1 = float(chart.y(row[low])), float(chart.y(row[high]))
-            chart.rule(x, x, y0, y1, colour=SUMMARY, points=points, zorder=4)
-            chart.arrows(row[low], row[high], x)
-    fill = SUMMARY if row["inside"] else "white"
-    chart.circles([x], [float(chart.y(row["yi"]))], [0.058], fill=fill, edge="white" if row["inside"] else SUMMARY,
-                  zorder=5)  # fmt: skip
+        x[rows] += swarm(y[rows], radii[rows], half=SWARM_SHARE * pitch) / pitch - ASIDE
+    _bubbles(chart, studies, x)
+    at, supported = levels["x"].to_numpy() + MEAN, levels["inside"].to_numpy() > 0
+    chart.estimates("y", levels, at)
+    chart.dots(at[~supported], chart.shown(levels["yi"].to_numpy()[~supported]), "hollow", zorder=6)
+    texts = [
+        "\n".join([*wrap(level, SMALL, pitch - 0.1), f"k = {format_count(k)}"])
+        for level, k in zip(frame.attrs["levels"], levels["k"], strict=True)
+    ]
+    chart.names("x", texts, size=SMALL)

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from alliance_meta._typing import Array
-from alliance_meta.plots.forests.layout import MARGIN
-from alliance_meta.plots.forests.rows import forest_data, is_simple
-from alliance_meta.plots.forests.text import effect_text, prediction_label
-from alliance_meta.plots.sheet.axis import Axis, is_correlation, value_axis
-from alliance_meta.plots.sheet.chart import DOTTED, SIZE, Chart, Sheet, across, make_sheet, render
-from alliance_meta.plots.sheet.chart_frame import COLUMNS, as_frame, counted, described, make_chart, with_beyond
-from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.plots.sheet.pen import FAINT, GREY, INK, SUMMARY
-from alliance_meta.plots.sheet.text import line_height
+from alliance_meta.plots.forests.parts import described, effect_text, prediction_label, single_mean
+from alliance_meta.plots.forests.rows import forest_data
+from alliance_meta.plots.sheet.chart import Axes, Chart, Drawn, Limits, charting
+from alliance_meta.plots.sheet.chart_frame import COLUMNS, EFFECT, as_frame, counted, make_chart
+from alliance_meta.plots.sheet.colours import GREY, INK, SUMMARY
+from alliance_meta.plots.sheet.measure import is_correlation
 from alliance_meta.tables.format import format_interval, format_level
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from alliance_meta.results.random_effects import RandomEffectsResults
 
 WIDTH, HEIGHT = 7.0, 4.5
@@ -30,8 +23,6 @@ HAIR = 0.4
 # Above this many effects the points touch and are drawn as one line.
 MOST_POINTS = 250
 DENSE_GREY = "#b3b3b3"
-# Intervals in one path: a few hundred draw fast and keep a vector file small.
-CHUNK = 100
 
 
 def caterpillar_data(
@@ -45,10 +36,8 @@ def caterpillar_data(
         A fitted model. With moderators there is no single mean, and only the effects are in the frame.
     level : float, optional
         Confidence level of every interval; the model's by default.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -71,7 +60,7 @@ def caterpillar_data(
     columns = [name for names in COLUMNS["caterpillar"] for name in names]
     rows = pd.concat([effects, forest[forest["kind"].isin(("summary", "prediction"))]])[columns].to_dict("records")
     attrs = dict(forest.attrs)
-    simple = is_simple(fit)
+    simple = single_mean(fit)
     name = fit.effects.provenance.title or fit.effects.provenance.source
     meta = {key: attrs[key] for key in ("measure", "level", "model_label", "notes", "cautions", "synthetic")}
     return make_chart(
@@ -89,9 +78,7 @@ def caterpillar_data(
     )
 
 
-def caterpillar(
-    fit_or_frame: Any, *, ax: Axes | None = None, xlim: tuple[float, float] | None = None, **data: Any
-) -> NotebookFigure | Axes:
+def caterpillar(fit_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | None = None, **data: Any) -> Drawn:
     """Draw a caterpillar plot: all effects sorted, each with its interval, and the pooled effect behind them.
 
     It shows at a glance how far effects scatter, however many there are, where a forest plot would need pages.
@@ -102,12 +89,14 @@ def caterpillar(
     fit_or_frame : RandomEffectsResults or DataFrame
         A fitted model, or a frame from `caterpillar_data`.
     ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure of 7 x 4.5 inches.
+        Draw on this axes. Its units are those that its labels read (correlations as such, placed by Fisher's z), so
+        that limits, ticks and title can be set and other marks added; key and notes stand below it. By default a
+        figure of its own.
     xlim : (float, float), optional
-        Limits of the axis as its labels read. Intervals that leave them are cut, and a line under the plot
-        counts the effects beyond. By default the limits hold every interval, as far as |r| = .95.
+        Limits of the horizontal axis as its labels read; thick and thin intervals that leave them end in an arrow.
+        By default they hold every interval, as far as |r| = .95.
     **data
-        Passed to `caterpillar_data` when a fitted model is given.
+        Passed to the function that makes the frame, here `caterpillar_data`, unless a frame is given.
 
     Returns
     -------
@@ -127,17 +116,13 @@ def caterpillar(
     [7.0, 4.5]
     """
     frame = as_frame(fit_or_frame, "caterpillar", caterpillar_data, data)
-    bounds = frame[["yi", "ci_lb", "ci_ub", "pi_lb", "pi_ub"]]
-
-    def axis_for(width: float) -> Axis:
-        room = width - 4 * MARGIN
-        return value_axis(bounds, measure=frame.attrs["measure"], length=room, room=across, lim=xlim)
-
-    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
-        axis = axis_for(width)
-        return make_sheet(with_beyond(frame, axis), width=width, height=height, left=2 * MARGIN), axis, None
-
-    return render(frame, ax, plan, _draw, width=WIDTH, height=HEIGHT)
+    with charting(frame, ax, WIDTH, HEIGHT) as chart:
+        chart.effects("x", frame[list(EFFECT)], xlim)
+        _background(chart, frame)
+        studies = frame[frame["kind"] == "study"]
+        chart.count_beyond(studies["yi"], "x")
+        draw_ranked(chart, studies, HAIR)
+    return chart.made
 
 
 def _key(k: int, level: float, forest: pd.DataFrame, simple: bool) -> list[list[str]]:
@@ -178,52 +163,30 @@ def _description(forest: pd.DataFrame, fit: RandomEffectsResults) -> str:
     return described(" ".join([text, *(f"{line}." for line in _pooled_line(forest))]), forest.attrs["synthetic"])
 
 
-def _draw(chart: Chart, frame: pd.DataFrame) -> None:
-    axis = chart.xaxis
-    assert axis is not None
-    _background(chart, frame, axis)
-    studies = frame[frame["kind"] == "study"]
-    k = len(studies)
-    inset = min(0.5 * line_height(SIZE), 0.25 * (chart.bottom - chart.top))
-    step = (chart.bottom - chart.top - 2 * inset) / max(k - 1, 1)
-    y = chart.top + inset + step * np.arange(k) if k > 1 else np.array([(chart.top + chart.bottom) / 2])
-    lb, yi, ub = (studies[name].to_numpy() for name in ("ci_lb", "yi", "ci_ub"))
-    shown = (ub > axis.lo) & (lb < axis.hi)
-    hairs(chart, chart.x(lb[shown]), chart.x(ub[shown]), y[shown], GREY if k <= MOST_POINTS else DENSE_GREY)
-    if k <= MOST_POINTS:
-        radius = min(0.03, max(0.011, 0.42 * step)) if k > 1 else 0.04
-        chart.circles(chart.x(yi), y, np.full(k, radius), fill=INK, edge="none", zorder=5)
-    else:
-        chart.curve(chart.x(yi), y, colour=INK, points=1.2, zorder=5)
-
-
-def _background(chart: Chart, frame: pd.DataFrame, axis: Axis) -> None:
+def _background(chart: Chart, frame: pd.DataFrame) -> None:
     for kind, names, fill in (("prediction", ("pi_lb", "pi_ub"), "pi"), ("summary", ("ci_lb", "ci_ub"), "ci")):
-        for _, row in frame[frame["kind"] == kind].iterrows():
-            x0, x1 = (float(chart.x(row[name])) for name in names)
-            chart.band(x0, x1, fill)
-            for x in (x0, x1) if kind == "prediction" else ():
-                chart.rule(x, x, chart.top, chart.bottom, colour=SUMMARY, points=0.7, style=DOTTED, zorder=6)
-    if axis.lo <= 0 <= axis.hi:
-        x = float(chart.x(0.0))
-        chart.rule(x, x, chart.top, chart.bottom, colour=FAINT, zorder=1)
+        for row in frame[frame["kind"] == kind].to_dict("records"):
+            ends = chart.shown([row[name] for name in names])
+            chart.span("x", ends[0], ends[1], fill)
+            for x in ends if kind == "prediction" else ():
+                chart.rule("x", x, "dotted", color=SUMMARY, linewidth=0.7, zorder=6)
+    chart.zero("x")
     for value in frame.loc[frame["kind"] == "summary", "yi"]:
-        if axis.lo <= value <= axis.hi and math.isfinite(value):
-            x = float(chart.x(value))
-            chart.rule(x, x, chart.top, chart.bottom, colour=SUMMARY, points=1.4, zorder=6)
+        chart.rule("x", float(chart.shown(value)), "line", zorder=6)
 
 
-def hairs(chart: Chart, x0: Array, x1: Array, y: Array, colour: str) -> None:
-    """Draw horizontal hairlines, many to a path."""
-    from matplotlib.collections import PathCollection
-    from matplotlib.path import Path
-
-    paths = []
-    for start in range(0, len(y), CHUNK):
-        part = slice(start, start + CHUNK)
-        corners = np.stack([np.column_stack([x0[part], y[part]]), np.column_stack([x1[part], y[part]])], axis=1)
-        codes = np.tile([Path.MOVETO, Path.LINETO], len(corners))
-        paths.append(Path(corners.reshape(-1, 2), codes))
-    if paths:
-        lines = PathCollection(paths, facecolors="none", edgecolors=colour, linewidths=HAIR, zorder=3, clip_on=False)
-        chart.ax.add_collection(lines, autolim=False)
+def draw_ranked(chart: Chart, rows: pd.DataFrame, hair: float) -> None:
+    """Draw sorted effects from top to bottom with their intervals; very many points become one line."""
+    k = len(rows)
+    chart.no_axis("y")
+    chart.ax.spines["left"].set_visible(False)
+    margin = 0.02 * k + 0.5
+    chart.limits("y", k - 1 + margin, -margin)
+    lb, yi, ub = (chart.shown(rows[name].to_numpy()) for name in ("ci_lb", "yi", "ci_ub"))
+    many = k > MOST_POINTS
+    chart.intervals("x", lb, ub, np.arange(k), "hair", linewidth=hair, color=DENSE_GREY if many else GREY, zorder=3)
+    if many:
+        chart.line(yi, np.arange(k), "line", color=INK, linewidth=1.2, zorder=5)
+    else:
+        diameter = min(4.3, max(1.6, 220.0 / k))
+        chart.dots(yi, np.arange(k), s=diameter**2, facecolors=INK, edgecolors="none")

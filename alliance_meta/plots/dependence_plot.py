@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from alliance_meta.errors import InputError
 from alliance_meta.notes import did_you_mean
-from alliance_meta.plots.forests import text as forest_text
-from alliance_meta.plots.forests.layout import MARGIN
-from alliance_meta.plots.sheet.axis import Axis, value_axis
-from alliance_meta.plots.sheet.chart import Chart, Sheet, across, left_margin, make_sheet, render, upright
-from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_meta, described, make_chart, with_r
+from alliance_meta.plots.forests import parts
+from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits, charting
+from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, with_r
+from alliance_meta.plots.sheet.colours import SUMMARY
 from alliance_meta.plots.sheet.estimate_rows import draw_rows
-from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.plots.sheet.pen import FAINT, SUMMARY
 from alliance_meta.sensitivity.assumed_rho import RhoGrid
 from alliance_meta.sensitivity.dependence_result import METHODS, DependenceComparison
 from alliance_meta.tables.format import brief, fixed, format_count, format_level
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 def dependence_data(
@@ -36,10 +30,8 @@ def dependence_data(
         From `compare_dependence`.
     term : str, optional
         The coefficient to show; needed where the models have several.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -68,36 +60,22 @@ def dependence_data(
     effects, level = result.effects, result.level
     measure = effects.measure if result.is_mean else "GEN"
     rows = [with_r(measure, row) for row in _rows(result, shown)]
-    meta = chart_meta(
-        "dependence",
-        "Dependent effects by several methods",
-        effects.provenance,
-        title=title,
-        show_cautions=show_cautions,
-        notes=result.notes,
-    )
     text = format_level(level)
     what = "Mean effect" if result.is_mean else f"Coefficient of {shown}"
-    values = "; ".join(f"{row['label']} {forest_text.effect_text(measure, row)}" for row in rows)
+    values = "; ".join(f"{row['label']} {parts.effect_text(measure, row)}" for row in rows)
     new = any(not math.isnan(row["pi_lb"]) for row in rows)
-    return make_chart(
-        rows,
-        meta
-        | {
-            "description": described(f"{what} with {text} confidence intervals: {values}.", meta["synthetic"]),
-            "measure": measure,
-            "axis_label": "Method",
-            "x_label": forest_text.axis_label(measure) if result.is_mean else f"{what} ({effects.scale_label} scale)",
-            "level": level,
-            "key": [["thick", f"{what}, {text} CI"], *([["thin", f"{text} prediction interval"]] if new else [])],
-            "bottom": _bottom(result, shown),
-        },
-    )
+    return chart_frame(
+        "dependence", "Dependent effects by several methods", rows, effects.provenance, notes=result.notes,
+        title=title, show_cautions=show_cautions, said=f"{what} with {text} confidence intervals: {values}.",
+        measure=measure, axis_label="Method",
+        x_label=parts.axis_label(measure) if result.is_mean else f"{what} ({effects.scale_label} scale)",
+        level=level,
+        key=[["thick", f"{what}, {text} CI"], *([["thin", f"{text} prediction interval"]] if new else [])],
+        bottom=_bottom(result, shown),
+    )  # fmt: skip
 
 
-def dependence(
-    result_or_frame: Any, *, ax: Axes | None = None, xlim: tuple[float, float] | None = None, **data: Any
-) -> NotebookFigure | Axes:
+def dependence(result_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | None = None, **data: Any) -> Drawn:
     """Draw the pooled result of the same dependent effects by every method, one below the other.
 
     Dots in one line mean that the choice of method does not matter for the mean; how far the thick lines reach says
@@ -107,17 +85,8 @@ def dependence(
     ----------
     result_or_frame : DependenceComparison or DataFrame
         From `compare_dependence`, or a frame from `dependence_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure as wide as its text needs.
-    xlim : (float, float), optional
-        Limits of the axis as its labels read; intervals that leave them end in an arrow.
-    **data
-        Passed to `dependence_data` unless a frame is given: ``term=``, ...
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+    ax, xlim, **data
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------
@@ -189,10 +158,8 @@ def rho_grid_data(
         From `sensitivity.rho_grid`.
     term : str, optional
         The coefficient to show; needed where the model has several.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -221,40 +188,25 @@ def rho_grid_data(
     rows = [with_r(measure, row) for row in _grid_rows(grid, shown, mean)]
     level = float(one.level)
     text = format_level(level)
-    meta = chart_meta(
-        "rho_grid",
-        "Sensitivity to the assumed correlation",
-        one.effects.provenance,
-        title=title,
-        show_cautions=show_cautions,
-        notes=grid.notes,
-    )
     what = "Mean effect" if mean else f"Coefficient of {shown}"
-    values = "; ".join(f"ρ = {row['label']}: {forest_text.effect_text(measure, row)}" for row in rows)
+    values = "; ".join(f"ρ = {row['label']}: {parts.effect_text(measure, row)}" for row in rows)
     new = any(not math.isnan(row["pi_lb"]) for row in rows)
-    scale = forest_text.axis_label(measure) if mean else f"{what} ({one.effects.scale_label} scale)"
+    scale = parts.axis_label(measure) if mean else f"{what} ({one.effects.scale_label} scale)"
     moves = float(grid.span()["moves"][shown])
     model = getattr(one, "model_label", "")
-    return make_chart(
-        rows,
-        meta
-        | {
-            "description": described(f"{what} with {text} confidence interval. {values}.", meta["synthetic"]),
-            "measure": measure,
-            "axis_label": scale,
-            "x_label": X_LABEL,
-            "level": level,
-            "model_label": model,
-            "key": [["thick", f"{what}, {text} CI"], *([["thin", f"{text} prediction interval"]] if new else [])],
-            "bottom": [
-                f"{grid.assumption[:1].upper()}{grid.assumption[1:]}{f' ({model})' if model else ''}; "
-                f"the estimate moves by {fixed(moves, 2)} standard errors over the grid"
-            ],
-        },
-    )
+    return chart_frame(
+        "rho_grid", "Sensitivity to the assumed correlation", rows, one.effects.provenance, notes=grid.notes,
+        title=title, show_cautions=show_cautions, said=f"{what} with {text} confidence interval. {values}.",
+        measure=measure, axis_label=scale, x_label=X_LABEL, level=level, model_label=model,
+        key=[["thick", f"{what}, {text} CI"], *([["thin", f"{text} prediction interval"]] if new else [])],
+        bottom=[
+            f"{grid.assumption[:1].upper()}{grid.assumption[1:]}{f' ({model})' if model else ''}; "
+            f"the estimate moves by {fixed(moves, 2)} standard errors over the grid"
+        ],
+    )  # fmt: skip
 
 
-def rho_grid(grid_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:
+def rho_grid(grid_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
     """Draw the pooled result for each correlation that was assumed between the effects of one study.
 
     A level row of dots means that the assumption does not matter. Where the dots climb or fall, or an interval
@@ -264,15 +216,8 @@ def rho_grid(grid_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Note
     ----------
     grid_or_frame : RhoGrid or DataFrame
         From `sensitivity.rho_grid`, or a frame from `rho_grid_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure of 5.5 x 3.8 inches.
-    **data
-        Passed to `rho_grid_data` unless a frame is given: ``term=``, ...
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+    ax, **data
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------
@@ -288,18 +233,16 @@ def rho_grid(grid_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Note
     """
     frame = as_frame(grid_or_frame, "rho_grid", rho_grid_data, data)
 
-    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
-        first = make_sheet(frame.attrs, width=width, height=height, left=MARGIN)
-        values = frame[list(EFFECT)].to_numpy()
-        length = first.panel[3] - first.panel[2]
-        yaxis = value_axis(values, measure=frame.attrs["measure"], length=length, room=upright)
-        sheet = make_sheet(frame.attrs, width=width, height=height, left=left_margin(yaxis))
-        length = sheet.panel[1] - sheet.panel[0]
+    with charting(frame, ax, WIDTH, HEIGHT) as chart:
+        chart.effects("y", frame[list(EFFECT)])
         lo, hi = float(frame["rho"].min()), float(frame["rho"].max())
-        lim = (lo - max(PAD * (hi - lo), PAD), hi + max(PAD * (hi - lo), PAD))
-        return sheet, value_axis(frame["rho"], measure="GEN", length=length, room=across, lim=lim), yaxis
-
-    return render(frame, ax, plan, _draw_grid, width=WIDTH, height=HEIGHT)
+        pad = max(PAD * (hi - lo), PAD)
+        chart.numbers("x", [], (lo - pad, hi + pad))
+        chart.zero("y")
+        rows = frame.sort_values("rho", kind="stable")
+        chart.line(rows["rho"].to_numpy(), chart.shown(rows["yi"].to_numpy()), "hair", color=SUMMARY)
+        chart.estimates("y", rows, rows["rho"])
+    return chart.made
 
 
 def _grid_term(grid: RhoGrid, term: str | None) -> tuple[str, bool]:
@@ -326,21 +269,3 @@ def _grid_rows(grid: RhoGrid, term: str, mean: bool) -> list[dict[str, Any]]:
             row |= {name: float(new[name]) for name in ("pi_lb", "pi_ub") if name in new}
         rows.append(row)
     return rows
-
-
-def _draw_grid(chart: Chart, frame: pd.DataFrame) -> None:
-    axis = chart.yaxis
-    assert axis is not None
-    if axis.lo <= 0 <= axis.hi:
-        y = float(chart.y(0.0))
-        chart.rule(chart.left, chart.right, y, y, colour=FAINT, zorder=1)
-    frame = frame.sort_values("rho", kind="stable")
-    chart.curve(chart.x(frame["rho"].to_numpy()), chart.y(frame["yi"].to_numpy()), points=0.8)
-    for row in frame.to_dict("records"):
-        x = float(chart.x(row["rho"]))
-        for low, high, points in (("pi_lb", "pi_ub", 1.0), ("ci_lb", "ci_ub", 3.2)):
-            if row[low] <= axis.hi and row[high] >= axis.lo:
-                y0, y1 = float(chart.y(row[low])), float(chart.y(row[high]))
-                chart.rule(x, x, y0, y1, colour=SUMMARY, points=points, zorder=4)
-                chart.arrows(row[low], row[high], x)
-        chart.circles([x], [float(chart.y(row["yi"]))], [0.058], fill=SUMMARY, zorder=5)

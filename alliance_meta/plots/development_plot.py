@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,22 +12,15 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.errors import InputError
 from alliance_meta.evidence.umbrellas import Umbrella
-from alliance_meta.plots.forests.layout import MARGIN
-from alliance_meta.plots.forests.pages import TICK
 from alliance_meta.plots.forests.published import NOT_POOLED
-from alliance_meta.plots.sheet.axis import Axis, to_analysis, value_axis
-from alliance_meta.plots.sheet.chart import PI_BAND, POINT, SIZE, Chart, Sheet, left_margin, make_sheet, render, upright
+from alliance_meta.plots.sheet.chart import SIZE, Axes, Drawn, charting
 from alliance_meta.plots.sheet.chart_frame import EFFECT, META, as_frame, make_chart
-from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.plots.sheet.pen import FAINT, SUMMARY
-from alliance_meta.plots.sheet.text import line_height, text_width
+from alliance_meta.plots.sheet.colours import SUMMARY
+from alliance_meta.plots.sheet.measure import text_width, to_analysis
 from alliance_meta.tables.format import format_count, format_r
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 WIDTH, HEIGHT = 6.5, 4.2
-RADIUS = 0.05
+LOWEST = 1.4
 # Between results of one year and between years, in inches.
 PITCH, GAP = 0.19, 0.12
 OTHERS = "Not psychotherapy"
@@ -112,7 +105,7 @@ def development_data(
     )
 
 
-def development(umbrella_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:
+def development(umbrella_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
     """Draw the published results of one field in the order of their years, never pooled.
 
     Each circle is the pooled correlation of one synthesis with its printed interval. The shaded steps show between
@@ -123,15 +116,8 @@ def development(umbrella_or_frame: Any, *, ax: Axes | None = None, **data: Any) 
     ----------
     umbrella_or_frame : Umbrella or DataFrame
         From `umbrella`, or a frame from `development_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure as wide as its results need.
-    **data
-        Passed to `development_data` unless a frame is given: ``population=``, ``repeats=``, ...
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+    ax, **data
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------
@@ -147,22 +133,27 @@ def development(umbrella_or_frame: Any, *, ax: Axes | None = None, **data: Any) 
     """
     frame = as_frame(umbrella_or_frame, "development", development_data, data)
     slots = _slots(frame)
-
-    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
-        first = make_sheet(frame.attrs, width=width, height=height, left=MARGIN)
-        length = first.panel[3] - first.panel[2]
-        yaxis = value_axis(frame[list(EFFECT)].to_numpy(), measure="ZCOR", length=length, room=upright)
-        left = left_margin(yaxis)
-        # Narrower, the years would run into each other: `render` then says how much room an axes needs.
-        least = left + slots.length + 2 * GAP + 2 * MARGIN
-        return make_sheet(frame.attrs, width=max(width, least), height=height, left=left), None, yaxis
-
-    return render(frame, ax, plan, _draw, width=WIDTH, height=HEIGHT)
+    # Narrower, the years would run into each other.
+    least = (slots.length + 2 * GAP, LOWEST)
+    with charting(frame, ax, WIDTH, HEIGHT, least=least) as chart:
+        chart.effects("y", frame[list(EFFECT)])
+        chart.zero("y")
+        chart.limits("x", -GAP, slots.length + GAP)
+        steps = frame.groupby("year", sort=True)[["lowest", "highest"]].first()
+        lowest, highest = (np.append(steps[name], steps[name].iloc[-1]) for name in ("lowest", "highest"))
+        chart.area(np.append(slots.starts, slots.ends[-1]), lowest, highest, "pi", step="post", linewidth=0.8)
+        lb, ub, y = (chart.shown(frame[name].to_numpy()) for name in ("ci_lb", "ci_ub", "yi"))
+        chart.intervals("y", lb, ub, slots.x, "thin", linewidth=0.8)
+        known = np.isfinite(lb)
+        chart.dots(slots.x[known], y[known])
+        chart.dots(slots.x[~known], y[~known], "ring", edgecolors=SUMMARY)
+        chart.names("x", [str(year) for year in slots.years], 0.5 * (slots.starts + slots.ends))
+    return chart.made
 
 
 @dataclass(frozen=True, slots=True)
 class _Slots:
-    """Places along the axis of years in inches, if it is so long: of results (k,), and start and end of each year."""
+    """Places along the axis of years, in inches of a figure of our own: of results (k,), and of each year."""
 
     x: Array
     years: tuple[int, ...]
@@ -192,36 +183,3 @@ def _row(record: dict[Any, Any]) -> dict[str, Any]:
     names = ("year", "k", "lowest", "highest", "results")
     printed = dict(zip(("r", "r_lb", "r_ub"), values.values(), strict=True))
     return row | printed | {name: float(record[name]) for name in names}
-
-
-def _draw(chart: Chart, frame: pd.DataFrame) -> None:
-    assert chart.yaxis is not None
-    if chart.yaxis.lo <= 0 <= chart.yaxis.hi:
-        y = float(chart.y(0.0))
-        chart.rule(chart.left, chart.right, y, y, colour=FAINT, zorder=1)
-    slots = _slots(frame)
-    share = (chart.right - chart.left - 2 * GAP) / slots.length
-    _range(chart, frame, slots, share)
-    for at, row in zip(chart.left + GAP + share * slots.x, frame.to_dict("records"), strict=True):
-        known = not math.isnan(row["ci_lb"])
-        if known:
-            chart.rule(at, at, float(chart.y(row["ci_lb"])), float(chart.y(row["ci_ub"])), colour=SUMMARY, zorder=4)
-            chart.arrows(row["ci_lb"], row["ci_ub"], at)
-        fill, edge = (POINT, "white") if known else ("white", SUMMARY)
-        chart.circles([at], [float(chart.y(row["yi"]))], [RADIUS], fill=fill, edge=edge, zorder=5)
-
-
-def _range(chart: Chart, frame: pd.DataFrame, slots: _Slots, share: float) -> None:
-    """Fill the steps between the lowest and the highest result so far, and write the years under them."""
-    steps = frame.groupby("year", sort=True)[["lowest", "highest"]].first()
-    starts = chart.left + GAP + share * slots.starts
-    ends = chart.left + GAP + share * slots.ends
-    until = np.append(starts[1:], ends[-1])
-    chart.rule(chart.left, chart.right, chart.bottom, chart.bottom)
-    chart.rule(chart.left, chart.left, chart.top, chart.bottom)
-    for place, (low, high) in enumerate(zip(steps["lowest"], steps["highest"], strict=True)):
-        y0, y1 = (float(chart.y(to_analysis(float(value), "ZCOR"))) for value in (high, low))
-        chart.box(float(starts[place]), float(until[place]), y0, max(y1, y0 + 0.02), PI_BAND)
-        middle = 0.5 * float(starts[place] + ends[place])
-        chart.rule(float(starts[place]), float(ends[place]), chart.bottom + TICK, chart.bottom + TICK)
-        chart.text(middle, chart.bottom + TICK + 0.75 * line_height(SIZE), str(slots.years[place]), align="center")

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 
 from alliance_meta.errors import InputError
 from alliance_meta.notes import check_option, did_you_mean
-from alliance_meta.plots.caterpillar_plot import hairs
-from alliance_meta.plots.forests import text as forest_text
-from alliance_meta.plots.forests.layout import MARGIN
-from alliance_meta.plots.sheet.axis import Axis, value_axis
-from alliance_meta.plots.sheet.chart import SIZE, Chart, Sheet, across, make_sheet, render
-from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_meta, counted, described, make_chart, with_r
+from alliance_meta.plots.caterpillar_plot import draw_ranked
+from alliance_meta.plots.forests import parts
+from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits, charting
+from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, counted, with_r
 from alliance_meta.plots.sheet.estimate_rows import draw_rows, reference
-from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.plots.sheet.pen import GREY, INK
-from alliance_meta.plots.sheet.text import line_height
 from alliance_meta.sensitivity.left_out import ClustersLeftOut
 from alliance_meta.tables.format import format_count, format_level
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 7.0, 4.5
 # Beyond so many clusters the rows are drawn without their names.
@@ -50,10 +41,8 @@ def leave_out_data(
         The coefficient to show; needed where the model has several.
     order : {"estimate", "label"}
         Smallest estimate first, or clusters by name.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -98,40 +87,25 @@ def leave_out_data(
     whole = {"yi": float(fit.beta[slot]), "ci_lb": float(fit.ci_lb[slot]), "ci_ub": float(fit.ci_ub[slot])}
     rows.append({"kind": "all", "label": "Nothing left out", "k": fit.k, **whole})
     rows = [with_r(measure, row) for row in rows]
-    meta = chart_meta(
-        "leave_out",
-        f"Without each {result.cluster}",
-        fit.effects.provenance,
-        title=title,
-        show_cautions=show_cautions,
-        notes=result.notes,
-    )
     text, what = format_level(fit.level), "Mean effect" if mean else f"Coefficient of {shown}"
     lines = _lines(rows, measure)
     dense = len(rows) - 1 > MOST_ROWS
-    return make_chart(
-        rows,
-        meta
-        | {
-            "description": described(f"{what} without each of {len(rows) - 1} clusters. {lines}.", meta["synthetic"]),
-            "measure": measure,
-            "axis_label": "" if dense else "Without",
-            "x_label": forest_text.axis_label(measure) if mean else f"{what} ({fit.effects.scale_label} scale)",
-            "level": fit.level,
-            "model_label": fit.model_label,
-            "key": [
-                ["hair" if dense else "thick", f"{what} without one cluster, {text} CI"],
-                ["pi", f"{text} CI of all {counted(fit.k)}"],
-            ],
-            "bottom": [lines, f"{format_count(len(rows) - 1)} clusters ({result.cluster}); {fit.model_label}"],
-            "reference": [whole["yi"], whole["ci_lb"], whole["ci_ub"]],
-        },
-    )
+    return chart_frame(
+        "leave_out", f"Without each {result.cluster}", rows, fit.effects.provenance, notes=result.notes, title=title,
+        show_cautions=show_cautions, said=f"{what} without each of {len(rows) - 1} clusters. {lines}.",
+        measure=measure, axis_label="" if dense else "Without",
+        x_label=parts.axis_label(measure) if mean else f"{what} ({fit.effects.scale_label} scale)",
+        level=fit.level, model_label=fit.model_label,
+        key=[
+            ["hair" if dense else "thick", f"{what} without one cluster, {text} CI"],
+            ["pi", f"{text} CI of all {counted(fit.k)}"],
+        ],
+        bottom=[lines, f"{format_count(len(rows) - 1)} clusters ({result.cluster}); {fit.model_label}"],
+        reference=[whole["yi"], whole["ci_lb"], whole["ci_ub"]],
+    )  # fmt: skip
 
 
-def leave_out(
-    result_or_frame: Any, *, ax: Axes | None = None, xlim: tuple[float, float] | None = None, **data: Any
-) -> NotebookFigure | Axes:
+def leave_out(result_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | None = None, **data: Any) -> Drawn:
     """Draw the pooled result without each study in turn, sorted, against that of all studies.
 
     Rows that all lie within the band say that no single study makes the result. A row far off names the study on
@@ -141,17 +115,8 @@ def leave_out(
     ----------
     result_or_frame : ClustersLeftOut or DataFrame
         From `sensitivity.leave_out_clusters`, or a frame from `leave_out_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure as large as its rows need, or 7 x 4.5 inches where they have no names.
-    xlim : (float, float), optional
-        Limits of the axis as its labels read; intervals that leave them are cut.
-    **data
-        Passed to `leave_out_data` unless a frame is given: ``term=``, ``order=``, ...
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+    ax, xlim, **data
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------
@@ -168,14 +133,12 @@ def leave_out(
     frame = as_frame(result_or_frame, "leave_out", leave_out_data, data)
     if len(frame) - 1 <= MOST_ROWS:
         return draw_rows(frame, ax, xlim)
-    bounds = frame[list(EFFECT)].to_numpy()
-
-    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
-        length = width - 4 * MARGIN
-        axis = value_axis(bounds, measure=frame.attrs["measure"], length=length, room=across, lim=xlim, zero=False)
-        return make_sheet(frame.attrs, width=width, height=height, left=2 * MARGIN), axis, None
-
-    return render(frame, ax, plan, _draw, width=WIDTH, height=HEIGHT)
+    with charting(frame, ax, WIDTH, HEIGHT) as chart:
+        chart.effects("x", frame[list(EFFECT)], xlim, zero=False)
+        reference(chart)
+        rows = frame[(frame["kind"] == "without") & frame["yi"].notna()]
+        draw_ranked(chart, rows, 0.4)
+    return chart.made
 
 
 def _term(result: ClustersLeftOut, term: str | None) -> tuple[str, bool]:
@@ -191,25 +154,10 @@ def _term(result: ClustersLeftOut, term: str | None) -> tuple[str, bool]:
 def _lines(rows: list[dict[str, Any]], measure: str) -> str:
     """Say where the estimate lies with all clusters, and which two move it furthest."""
     left = sorted((row for row in rows[:-1] if not math.isnan(row["yi"])), key=lambda row: row["yi"])
-    text = f"All effects {forest_text.effect_text(measure, rows[-1])}"
+    text = f"All effects {parts.effect_text(measure, rows[-1])}"
     if not left:
         return text
     ends = {"lowest": left[0], "highest": left[-1]}
     return text + "".join(
-        f"; {name} {forest_text.effect_text(measure, row)} without {row['label']}" for name, row in ends.items()
+        f"; {name} {parts.effect_text(measure, row)} without {row['label']}" for name, row in ends.items()
     )
-
-
-def _draw(chart: Chart, frame: pd.DataFrame) -> None:
-    axis = chart.xaxis
-    assert axis is not None
-    reference(chart, axis)
-    rows = frame[(frame["kind"] == "without") & frame["yi"].notna()]
-    inset = min(0.5 * line_height(SIZE), 0.25 * (chart.bottom - chart.top))
-    y = chart.top + inset + np.linspace(0.0, 1.0, len(rows)) * (chart.bottom - chart.top - 2 * inset)
-    lb, yi, ub = (rows[name].to_numpy() for name in ("ci_lb", "yi", "ci_ub"))
-    shown = (ub > axis.lo) & (lb < axis.hi)
-    hairs(chart, chart.x(lb[shown]), chart.x(ub[shown]), y[shown], GREY)
-    step = (chart.bottom - chart.top - 2 * inset) / max(len(rows) - 1, 1)
-    radius = np.full(len(rows), min(0.03, max(0.008, 0.42 * step)))
-    chart.circles(chart.x(yi), y, radius, fill=INK, edge="none", zorder=5)

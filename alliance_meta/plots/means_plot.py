@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -14,14 +14,11 @@ from alliance_meta.moderators.comparisons import NAMES as ADJUSTMENTS
 from alliance_meta.moderators.comparisons import PairwiseResults
 from alliance_meta.moderators.marginal import MarginalMeans
 from alliance_meta.notes import merge_notes
-from alliance_meta.plots.forests import text as forest_text
-from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_meta, described, make_chart, with_r
+from alliance_meta.plots.forests import parts
+from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits
+from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, with_r
 from alliance_meta.plots.sheet.estimate_rows import draw_rows
-from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.tables.format import brief, format_level
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 # Scale of marginal means -> measure of the axis on which they are drawn, and its label.
 SCALES = {
@@ -47,10 +44,8 @@ def means_data(
         From `moderators.marginal_means`, or the subgroups of a model without moderators.
     pairwise : PairwiseResults, optional
         Comparisons of the same levels: levels that share a letter do not differ.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -81,17 +76,16 @@ def means_data(
         raise InputError(f"means_data needs marginal means or subgroups, not {type(result).__name__}")
     origin = meta.pop("origin")
     notes = merge_notes(result.notes, () if pairwise is None else pairwise.notes)
-    common = chart_meta("means", "Means", origin, title=title, show_cautions=show_cautions, notes=notes)
     measure, level = meta["measure"], meta["level"]
     made = [with_r(measure, {"kind": "mean", **row}) for row in rows]
-    texts = "; ".join(f"{row['label']} (k = {row['k']}) {forest_text.effect_text(measure, row)}" for row in made)
+    texts = "; ".join(f"{row['label']} (k = {row['k']}) {parts.effect_text(measure, row)}" for row in made)
     words = f"Means with {format_level(level)} confidence intervals: {texts}."
-    return make_chart(made, common | meta | {"description": described(words, common["synthetic"])})
+    return chart_frame(
+        "means", "Means", made, origin, notes=notes, title=title, show_cautions=show_cautions, said=words, **meta
+    )
 
 
-def means(fit_or_frame: Any, *, ax: Axes | None = None, xlim: tuple[float, float] | None = None, **data: Any) -> (
-    NotebookFigure | Axes
-):  # fmt: skip
+def means(fit_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | None = None, **data: Any) -> Drawn:
     """Draw means one below the other: the dot is the mean, the thick line its confidence interval.
 
     The thin line is the prediction interval: where the true effect of one new study of that kind is expected.
@@ -101,17 +95,8 @@ def means(fit_or_frame: Any, *, ax: Axes | None = None, xlim: tuple[float, float
     ----------
     fit_or_frame : MarginalMeans, SubgroupResults or DataFrame
         From `moderators.marginal_means`, subgroups, or a frame from `means_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure as wide as its text needs.
-    xlim : (float, float), optional
-        Limits of the axis as its labels read; intervals that leave them end in an arrow.
-    **data
-        Passed to `means_data` unless a frame is given: ``pairwise=``, ...
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+    ax, xlim, **data
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------
@@ -144,7 +129,7 @@ def _of_margins(result: MarginalMeans, pairwise: PairwiseResults | None) -> tupl
     ]
     measure, axis_label = SCALES[result.scale]
     evened = [f"averaged over {', '.join(result.over)}"] if result.over else []
-    evened += [f"{name} held at {forest_text.cell(value)}" for name, value in result.held.items()]
+    evened += [f"{name} held at {parts.cell(value)}" for name, value in result.held.items()]
     bottom = [f"Marginal means of {result.formula} ({result.model_label}){''.join(f'; {one}' for one in evened)}"]
     if pairwise is not None:
         alpha = brief(1 - pairwise.level).removeprefix("0")
@@ -165,9 +150,9 @@ def _of_subgroups(result: SubgroupResults) -> tuple[list[dict[str, Any]], dict[s
         rows.append({"label": label, "letters": "", "k": fit.k, **{name: float(found[name]) for name in EFFECT}})
     one = next(iter(result.fits.values()))
     measure = one.effects.measure
-    test = forest_text.test_text(result.QM, result.QMdf, result.QMp)
+    test = parts.test_text(result.QM, result.QMdf, result.QMp)
     each = "one τ² each" if result.tau2 == "separate" else "a common τ²"
-    meta = _meta(measure, forest_text.axis_label(measure), one.level, (result.by,), rows) | {
+    meta = _meta(measure, parts.axis_label(measure), one.level, (result.by,), rows) | {
         "bottom": [f"Test of subgroup differences: {test} ({each})"],
         "origin": one.effects.provenance,
     }
@@ -181,7 +166,7 @@ def _meta(
     new = any(not math.isnan(row["pi_lb"]) for row in rows)
     return {
         "measure": measure,
-        "axis_label": ", ".join(map(forest_text.header, by)) or "Mean",
+        "axis_label": ", ".join(map(parts.header, by)) or "Mean",
         "x_label": axis_label,
         "level": level,
         "key": [["thick", f"Mean, {text} CI"], *([["thin", f"{text} prediction interval"]] if new else [])],

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,27 +15,10 @@ from alliance_meta.core.univariate.search import log_likelihood, turning_points
 from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.errors import InputError
 from alliance_meta.notes import check_level
-from alliance_meta.plots.forests.layout import MARGIN
-from alliance_meta.plots.forests.pages import TICK
-from alliance_meta.plots.sheet.axis import Axis, value_axis
-from alliance_meta.plots.sheet.chart import (
-    DASHED,
-    DOTTED,
-    POINT,
-    SIZE,
-    SMALL,
-    Chart,
-    Sheet,
-    across,
-    left_margin,
-    make_sheet,
-    render,
-    upright,
-)
-from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, described, make_chart
-from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.plots.sheet.pen import INK, SUMMARY
-from alliance_meta.plots.sheet.text import line_height, text_width, wrap
+from alliance_meta.plots.sheet.chart import SIZE, SMALL, Chart, Drawn, charting, lettered
+from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
+from alliance_meta.plots.sheet.colours import size_in_inches
+from alliance_meta.plots.sheet.measure import line_height, text_width, wrap
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.random_effects import check_fit
 from alliance_meta.sensitivity.profiles import ProfileLikelihood
@@ -55,9 +36,10 @@ NARROWEST = 1.8
 GAP_ACROSS = 0.3
 MOST_ACROSS = 3
 TITLE_LINES = 2
-# Room above a panel for its title and interval, and below for its ticks.
-HEAD = (TITLE_LINES + 1.3) * line_height(SMALL)
-TAIL = TICK + 2.1 * line_height(SIZE)
+# Room beside a panel for its ticks and their label, above for its title and interval, and below for its ticks.
+LEFT = 0.62
+HEAD = (TITLE_LINES + 1.6) * line_height(SMALL)
+TAIL = 1.9 * line_height(SIZE)
 # The curve is shown down to so many times the depth of the cut-off.
 DEPTH = 2.0
 SHAPES = {
@@ -84,10 +66,8 @@ def profiles_data(
         A fitted model, or what `sensitivity.profile` made of one.
     level, points
         For a fitted model: passed to `sensitivity.profile`.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -132,42 +112,27 @@ def profiles_data(
         ]
     name = "Restricted log-likelihood" if fit.method == "REML" else "Log-likelihood"
     one = next(iter(result.curves.values()))
-    meta = chart_meta(
-        "profiles",
-        "Profiles of variances",
-        fit.effects.provenance,
-        title=title,
-        show_cautions=show_cautions,
-        notes=result.notes,
-    )
     text = format_level(result.level)
     lines = {label: _words(curve) for label, curve in result.curves.items()}
     odd = [f"{label} {SHAPES[c.verdict]}" for label, c in result.curves.items() if c.verdict in SHAPES]
     words = "; ".join(f"{label} {line}" for label, line in lines.items())
     about = f"{name} over each component with {text} profile-likelihood intervals. {words}."
-    return make_chart(
-        rows,
-        meta
-        | {
-            "description": described(" ".join([about, *(f"{one}." for one in odd)]), meta["synthetic"]),
-            "axis_label": f"{name}, less its maximum",
-            "level": result.level,
-            "model_label": fit.model_label,
-            "key": [
-                ["line", "Profile"],
-                ["dot", "Estimate"],
-                ["dashed", f"Cut-off of the {text} interval"],
-                ["dotted", "Its limits"],
-            ],
-            "bottom": [f"{fit.model_label}, k = {fit.k}, {fit.effects.scale_label} scale", *odd],
-            "peak": one.peak,
-            "cutoff": one.cutoff,
-            "intervals": lines,
-        },
-    )
+    return chart_frame(
+        "profiles", "Profiles of variances", rows, fit.effects.provenance, notes=result.notes, title=title,
+        show_cautions=show_cautions, said=" ".join([about, *(f"{one}." for one in odd)]),
+        axis_label=f"{name}, less its maximum", level=result.level, model_label=fit.model_label,
+        key=[
+            ["line", "Profile"],
+            ["dot", "Estimate"],
+            ["dashed", f"Cut-off of the {text} interval"],
+            ["dotted", "Its limits"],
+        ],
+        bottom=[f"{fit.model_label}, k = {fit.k}, {fit.effects.scale_label} scale", *odd], peak=one.peak,
+        cutoff=one.cutoff, intervals=lines,
+    )  # fmt: skip
 
 
-def profiles(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:
+def profiles(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
     """Draw how likely each value of every variance and correlation makes the data, one panel each.
 
     All panels have one height scale, so that the eye compares them: a narrow peak is a variance that the data tell
@@ -178,15 +143,8 @@ def profiles(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Noteb
     ----------
     fit_or_frame : MultilevelResults, ProfileLikelihood or DataFrame
         A fitted model, what `sensitivity.profile` made of one, or a frame from `profiles_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure with room for up to three panels side by side.
-    **data
-        Passed to `profiles_data` unless a frame is given: ``level``, ``points``, ...
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+    ax, **data
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------
@@ -201,24 +159,27 @@ def profiles(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Noteb
     'Restricted log-likelihood over each component with 95% profile-likelihood intervals. sigma2[study_id] 0.0230 ...'
     """
     frame = as_frame(fit_or_frame, "profiles", profiles_data, data)
-    labels, deep = list(dict.fromkeys(frame["label"])), _depth(frame)
-    yaxis = value_axis(np.array([-deep, 0.0]), measure="GEN", length=PANEL_HEIGHT, room=upright)
-    left = left_margin(yaxis)
+    labels = list(dict.fromkeys(frame["label"]))
     most = min(len(labels), 2 if len(labels) == 4 else MOST_ACROSS)
-
-    def grid(width: float) -> _Grid:
-        fitting = int((width - left - 2 * MARGIN + GAP_ACROSS) / (NARROWEST + GAP_ACROSS))
-        return _Grid(labels, max(1, min(most, fitting)), left)
-
-    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
-        least = grid(width).height
-        return make_sheet(frame.attrs, width=width, height=height, left=left, least=least), None, None
-
-    def draw(chart: Chart, frame: pd.DataFrame) -> None:
-        grid(chart.sheet.width).draw(chart, frame, yaxis, deep)
-
-    natural = left + most * PANEL_WIDTH + (most - 1) * GAP_ACROSS + 2 * MARGIN
-    return render(frame, ax, plan, draw, width=natural, height=0.0)
+    if ax is not None:
+        fitting = int((size_in_inches(ax)[0] - LEFT + GAP_ACROSS) / (NARROWEST + GAP_ACROSS))
+        most = max(1, min(most, fitting))
+    rows = math.ceil(len(labels) / most)
+    wide = NARROWEST if ax is not None else PANEL_WIDTH
+    least = (LEFT + most * (wide + GAP_ACROSS) - GAP_ACROSS, rows * (HEAD + PANEL_HEIGHT + TAIL))
+    with charting(frame, ax, 0.0, 0.0, least=least) as chart:
+        panels = chart.grid(rows, [1.0] * most, left=LEFT, head=HEAD, tail=TAIL, gap=GAP_ACROSS)
+        for at, panel in enumerate(panels):
+            if at >= len(labels):
+                panel.ax.set_visible(False)
+                continue
+            _panel(panel, frame[frame["label"] == labels[at]])
+            if at % most:
+                panel.ax.tick_params(labelleft=False)
+            else:
+                lines = wrap(frame.attrs["axis_label"], SMALL, PANEL_HEIGHT)
+                lettered(panel.ax.yaxis.label, "\n".join(lines), SMALL)
+    return chart.made
 
 
 def _points(curve: ProfileCurve) -> list[tuple[float, float]]:
@@ -241,57 +202,23 @@ def _depth(frame: pd.DataFrame) -> float:
     return DEPTH * (float(frame.attrs["peak"]) - float(frame.attrs["cutoff"]))
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """Panels side by side and below each other, each with its title above and its ticks below."""
-
-    labels: list[str]
-    across: int
-    left: float
-
-    @property
-    def rows(self) -> int:
-        return math.ceil(len(self.labels) / self.across)
-
-    @property
-    def height(self) -> float:
-        """Least height of the panels with what is above each and between them; ticks below the last come on top."""
-        return self.rows * (HEAD + PANEL_HEIGHT + TAIL) - TAIL
-
-    def draw(self, chart: Chart, frame: pd.DataFrame, yaxis: Axis, deep: float) -> None:
-        room = chart.right - self.left - (self.across - 1) * GAP_ACROSS
-        width = room / self.across
-        pitch = (chart.bottom - chart.top + TAIL) / self.rows
-        for at, label in enumerate(self.labels):
-            row, column = divmod(at, self.across)
-            x0 = self.left + column * (width + GAP_ACROSS)
-            top = chart.top + row * pitch
-            sheet = replace(chart.sheet, panel=(x0, x0 + width, top + HEAD, top + pitch - TAIL))
-            _panel(chart, sheet, frame[frame["label"] == label], yaxis, deep, first=column == 0)
-
-
-def _panel(chart: Chart, sheet: Sheet, frame: pd.DataFrame, yaxis: Axis, deep: float, *, first: bool) -> None:
-    attrs: Mapping[Any, Any] = chart.attrs
-    peak = float(attrs["peak"])
+def _panel(chart: Chart, frame: pd.DataFrame) -> None:
+    """Draw the profile of one component, its log-likelihood less the maximum."""
+    peak, deep = float(chart.attrs["peak"]), _depth(frame)
     label = str(frame["label"].iloc[0])
-    height = frame["loglik"].to_numpy() - peak
-    shown = frame[height >= -deep]
-    left, right, top, _ = sheet.panel
-    xaxis = value_axis(shown["value"], measure="GEN", length=right - left, room=across, zero=False)
-    own = Chart(chart.ax, attrs, sheet, xaxis, yaxis if first else replace(yaxis, ticks=()))
-    curve = shown.sort_values("value", kind="stable")
-    y = float(own.y(float(attrs["cutoff"]) - peak))
-    own.rule(own.left, own.right, y, y, colour=SUMMARY, points=1.2, style=DASHED, zorder=2)
-    for row in frame[frame["kind"].isin(("lower", "upper"))].to_dict("records"):
-        x = float(own.x(row["value"]))
-        own.rule(x, x, y, own.bottom, colour=INK, points=0.9, style=DOTTED, zorder=2)
-    own.curve(own.x(curve["value"].to_numpy()), own.y(curve["loglik"].to_numpy() - peak), points=1.6)
-    best = frame[frame["kind"] == "maximum"].iloc[0]
-    own.circles([float(own.x(best["value"]))], [float(own.y(best["loglik"] - peak))], [0.05], fill=POINT, zorder=5)
-    own.scales()
-    lines = [*_fitted(label, right - left), str(attrs["intervals"][label])]
-    for j, line in enumerate(reversed(lines)):
-        own.text(left, top - (j + 0.9) * line_height(SMALL), line, size=SMALL)
+    lines = [*_fitted(label, chart.size[0]), str(chart.attrs["intervals"][label])]
+    lettered(chart.ax.set_title("", loc="left"), "\n".join(lines), SMALL)
+    shown = frame[frame["loglik"] - peak >= -deep]
+    chart.numbers("x", shown["value"])
+    chart.numbers("y", [-deep, 0.0])
+    cutoff = float(chart.attrs["cutoff"]) - peak
+    chart.rule("y", cutoff, "dashed", zorder=2)
+    for value in frame.loc[frame["kind"].isin(("lower", "upper")), "value"]:
+        chart.line([value, value], [-2.0 * deep, cutoff], "dotted", zorder=2)
+    curve = frame.sort_values("value", kind="stable")
+    chart.line(curve["value"], curve["loglik"] - peak, "line")
+    best = frame[frame["kind"] == "maximum"]
+    chart.dots(best["value"], best["loglik"] - peak)
 
 
 def _fitted(label: str, width: float) -> list[str]:
@@ -327,10 +254,8 @@ def profile_data(
         Fitted with ``method="ML"`` or ``"REML"``. For a multilevel model see `profiles_data`.
     level : float, optional
         Confidence level of the interval; the model's by default.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -379,37 +304,27 @@ def profile_data(
     name = "Restricted log-likelihood" if fit.method == "REML" else "Log-likelihood"
     cutoff = float(loglik[STEPS]) - 0.5 * float(special.chdtri(1.0, 1.0 - used))
     scale = "" if fit.effects.measure == "GEN" else f" ({fit.effects.scale_label} scale)"
-    meta = chart_meta(
-        "profile", "Profile of τ²", fit.effects.provenance, title=title, show_cautions=show_cautions, notes=fit.notes
-    )
     line = _line(fit, interval, used)
     if others:
         line += f"; {'another peak' if len(others) == 1 else 'other peaks'} at "
         line += " and ".join(format_number(t, _digits(fit)) for t in others)
     text = format_level(used)
-    return make_chart(
-        rows,
-        meta
-        | {
-            "description": described(f"{name} over the between-study variance τ². {line}.", meta["synthetic"]),
-            "axis_label": name,
-            "x_label": f"Between-study variance τ²{scale}",
-            "level": used,
-            "model_label": fit.model_label,
-            "key": [
-                ["line", "Profile"],
-                ["dot", "Maximum"],
-                *([["ring", "Another peak"]] if others else []),
-                ["dashed", f"Cut-off of the {text} interval"],
-                ["dotted", "Its limits"],
-            ],
-            "bottom": [line],
-            "cutoff": cutoff,
-        },
-    )
+    return chart_frame(
+        "profile", "Profile of τ²", rows, fit.effects.provenance, notes=fit.notes, title=title,
+        show_cautions=show_cautions, said=f"{name} over the between-study variance τ². {line}.", axis_label=name,
+        x_label=f"Between-study variance τ²{scale}", level=used, model_label=fit.model_label,
+        key=[
+            ["line", "Profile"],
+            ["dot", "Maximum"],
+            *([["ring", "Another peak"]] if others else []),
+            ["dashed", f"Cut-off of the {text} interval"],
+            ["dotted", "Its limits"],
+        ],
+        bottom=[line], cutoff=cutoff,
+    )  # fmt: skip
 
 
-def profile(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:
+def profile(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
     """Draw how likely each value of tau2, the between-study variance, makes the data.
 
     A narrow peak means that the data tell well how much true effects differ; a flat curve that almost any value
@@ -420,15 +335,8 @@ def profile(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Notebo
     fit_or_frame : RandomEffectsResults or DataFrame
         A model fitted by ML or REML, or a frame from `profile_data`. A multilevel model, or its profile, is drawn
         by `profiles`, one panel per component.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure of 5.5 x 4.2 inches.
-    **data
-        Passed to `profile_data` when a fitted model is given.
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+    ax, **data
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------
@@ -447,17 +355,20 @@ def profile(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Notebo
         return profiles(fit_or_frame, ax=ax, **data)
     frame = as_frame(fit_or_frame, "profile", profile_data, data)
 
-    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
-        first = make_sheet(frame.attrs, width=width, height=height, left=MARGIN)
-        values = frame.loc[frame["loglik"] >= _floor(frame), "loglik"].to_numpy()
-        values = np.append(values, frame.attrs["cutoff"])
-        length = first.panel[3] - first.panel[2]
-        yaxis = value_axis(values, measure="GEN", length=length, room=upright, zero=False)
-        sheet = make_sheet(frame.attrs, width=width, height=height, left=left_margin(yaxis))
-        length = sheet.panel[1] - sheet.panel[0]
-        return sheet, value_axis(frame["tau2"], measure="GEN", length=length, room=across, zero=False), yaxis
-
-    return render(frame, ax, plan, _draw, width=WIDTH, height=HEIGHT)
+    with charting(frame, ax, WIDTH, HEIGHT) as chart:
+        curve = frame[~frame["kind"].isin(("lower", "upper"))].sort_values("tau2", kind="stable")
+        shown = curve[curve["loglik"] >= _floor(frame)]
+        cutoff = float(frame.attrs["cutoff"])
+        chart.numbers("x", np.append(shown["tau2"], frame.loc[frame["kind"].isin(("lower", "upper")), "tau2"]))
+        chart.numbers("y", np.append(shown["loglik"], cutoff))
+        chart.rule("y", cutoff, "dashed", zorder=2)
+        for x, top in frame.loc[frame["kind"].isin(("lower", "upper")), ["tau2", "loglik"]].to_numpy():
+            chart.line([x, x], [chart.ax.get_ylim()[0], top], "dotted", zorder=2)
+        chart.line(curve["tau2"], curve["loglik"], "line")
+        for kind, mark in (("peak", "ring"), ("maximum", "dot")):
+            one = frame[frame["kind"] == kind]
+            chart.dots(one["tau2"], one["loglik"], mark)
+    return chart.made
 
 
 def _check(fit: RandomEffectsResults) -> None:
@@ -517,23 +428,3 @@ def _floor(frame: pd.DataFrame) -> float:
     """Return the log-likelihood below which the curve would only flatten the part that matters."""
     cutoff = float(frame.attrs["cutoff"])
     return cutoff - 1.5 * (float(frame["loglik"].max()) - cutoff)
-
-
-def _draw(chart: Chart, frame: pd.DataFrame) -> None:
-    points = {str(row["kind"]): row for row in frame.to_dict("records") if row["kind"] not in ("curve", "peak")}
-    curve = frame[(frame["kind"] != "lower") & (frame["kind"] != "upper") & (frame["loglik"] >= _floor(frame))]
-    curve = curve.sort_values("tau2", kind="stable")
-    y = float(chart.y(frame.attrs["cutoff"]))
-    chart.rule(chart.left, chart.right, y, y, colour=SUMMARY, points=1.2, style=DASHED, zorder=2)
-    for name in ("lower", "upper"):
-        x = float(chart.x(points[name]["tau2"]))
-        top = float(chart.y(points[name]["loglik"]))
-        chart.rule(x, x, top, chart.bottom, colour=INK, points=0.9, style=DOTTED, zorder=2)
-    chart.curve(chart.x(curve["tau2"].to_numpy()), chart.y(curve["loglik"].to_numpy()), points=1.6)
-    for _, peak in frame[(frame["kind"] == "peak") & (frame["loglik"] >= _floor(frame))].iterrows():
-        chart.circles(
-            [float(chart.x(peak["tau2"]))], [float(chart.y(peak["loglik"]))], [0.05], fill="white", edge=POINT
-        )
-    best = points["maximum"]
-    x, top = float(chart.x(best["tau2"])), float(chart.y(best["loglik"]))
-    chart.circles([x], [top], [0.05], fill=POINT, zorder=5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,24 +11,9 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, did_you_mean, merge_notes
-from alliance_meta.plots.forests import text as forest_text
-from alliance_meta.plots.forests.layout import MARGIN
-from alliance_meta.plots.sheet.axis import Axis, value_axis
-from alliance_meta.plots.sheet.chart import (
-    CI_BAND,
-    DASHED,
-    POINT,
-    Chart,
-    Sheet,
-    across,
-    left_margin,
-    make_sheet,
-    render,
-    upright,
-)
-from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, described, make_chart
-from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.plots.sheet.pen import SUMMARY
+from alliance_meta.plots.forests import parts
+from alliance_meta.plots.sheet.chart import Axes, Chart, Drawn, Limits, charting
+from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
 from alliance_meta.sensitivity.bootstrapping import Bootstrap, BootstrapInterval
 from alliance_meta.sensitivity.permutation import SIGNS, PermutationTest, as_extreme
 from alliance_meta.sensitivity.wild import WildBootstrap
@@ -41,9 +26,6 @@ from alliance_meta.tables.format import (
     format_number,
     format_p,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 5.5, 4.0
 FEWEST_BINS, MOST_BINS = 12, 60
@@ -74,10 +56,8 @@ def resampled_data(
         Bootstrap interval.
     level : float, optional
         Confidence level of that interval; the fit's by default.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -111,14 +91,13 @@ def resampled_data(
     else:
         raise InputError(f"resampled_data needs a permutation test or a bootstrap, not {type(result).__name__}")
     notes = merge_notes(result.notes, more)
-    common = chart_meta("resampled", name, origin, title=title, show_cautions=show_cautions, notes=notes)
     words = f"Histogram of {meta['x_label']}. {' '.join(line + '.' for line in meta['bottom'])}"
-    return make_chart(rows, common | meta | {"description": described(words, common["synthetic"])})
+    return chart_frame(
+        "resampled", name, rows, origin, notes=notes, title=title, show_cautions=show_cautions, said=words, **meta
+    )
 
 
-def resampled(
-    fit_or_frame: Any, *, ax: Axes | None = None, xlim: tuple[float, float] | None = None, **data: Any
-) -> NotebookFigure | Axes:
+def resampled(fit_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | None = None, **data: Any) -> Drawn:
     """Draw the distribution of a permutation test or a bootstrap, and where the data's own value lies in it.
 
     For a permutation test or a wild bootstrap the dark bars are arrangements at least as extreme as the data: their
@@ -129,17 +108,8 @@ def resampled(
     ----------
     fit_or_frame : PermutationTest, Bootstrap, WildBootstrap or DataFrame
         The result of resampling, or a frame from `resampled_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure of 5.5 x 4 inches.
-    xlim : (float, float), optional
-        Limits of the horizontal axis, as its labels read.
-    **data
-        Passed to `resampled_data` unless a frame is given: ``quantity``, ``kind``, ...
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+    ax, xlim, **data
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------
@@ -154,20 +124,25 @@ def resampled(
     'Bootstrap: Conscientiousness and medication adherence: 16 studies of Molloy et al. (2014)'
     """
     frame = as_frame(fit_or_frame, "resampled", resampled_data, data)
-    marks, bins = frame.loc[frame["kind"] != "bin", "value"], frame[frame["kind"] == "bin"]
+    marks, bins = frame[frame["kind"] != "bin"], frame[frame["kind"] == "bin"]
+    with charting(frame, ax, WIDTH, HEIGHT) as chart:
+        values = np.concatenate([bins["lb"], bins["ub"], marks["value"]])
+        chart.effects("x", values, xlim, zero=False)
+        draw_histogram(chart, bins)
+        for kind, value in zip(marks["kind"], chart.shown(marks["value"]), strict=True):
+            if math.isfinite(value):
+                chart.rule("x", value, "line" if kind == "observed" else "dashed", zorder=4)
+    return chart.made
 
-    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
-        first = make_sheet(frame.attrs, width=width, height=height, left=MARGIN)
-        length = first.panel[3] - first.panel[2]
-        top = np.array([0.0, bins["count"].max()])
-        yaxis = value_axis(top, measure="GEN", length=length, room=upright, whole=True, floor=0.0)
-        sheet = make_sheet(frame.attrs, width=width, height=height, left=left_margin(yaxis))
-        values = np.concatenate([bins["lb"], bins["ub"], marks[np.isfinite(marks)]])
-        length = sheet.panel[1] - sheet.panel[0]
-        measure = frame.attrs["measure"]
-        return sheet, value_axis(values, measure=measure, length=length, room=across, lim=xlim, zero=False), yaxis
 
-    return render(frame, ax, plan, _draw, width=WIDTH, height=HEIGHT)
+def draw_histogram(chart: Chart, bins: pd.DataFrame) -> None:
+    """Draw bars of counts, the part of each that counts as extreme below in the darker colour."""
+    lower, upper = chart.shown(bins["lb"]), chart.shown(bins["ub"])
+    count, tail = (np.nan_to_num(bins[name].to_numpy()) for name in ("count", "tail"))
+    chart.numbers("y", [0.0, np.nanmax(bins[["count", *(name for name in ("ci_ub", "expected") if name in bins)]])],
+                  whole=True, floor=0.0)  # fmt: skip
+    chart.bars(lower, upper, count - tail, "bar", tail)
+    chart.bars(lower, upper, tail, "tail")
 
 
 Found = tuple[list[dict[str, Any]], dict[str, Any], list[Note]]
@@ -233,7 +208,7 @@ def _of_bootstrap(result: Bootstrap, quantity: str | None, kind: BootstrapInterv
     meta = {
         "measure": measure,
         "axis_label": "Samples",
-        "x_label": forest_text.axis_label(measure) if mean else f"{NAMES.get(name, name)}{scale}",
+        "x_label": parts.axis_label(measure) if mean else f"{NAMES.get(name, name)}{scale}",
         "level": interval.level,
         "model_label": fit.model_label,
         "key": [
@@ -310,26 +285,3 @@ def histogram(values: Array, extreme: Any) -> tuple[list[dict[str, Any]], list[s
         for a, b, n, m in zip(edges[:-1], edges[1:], count, tail, strict=True)
     ]
     return rows, lines
-
-
-def _draw(chart: Chart, frame: pd.DataFrame) -> None:
-    axis = chart.xaxis
-    assert axis is not None
-    bins = frame[frame["kind"] == "bin"]
-    for row in bins.to_dict("records"):
-        if row["ub"] <= axis.lo or row["lb"] >= axis.hi:
-            continue
-        x0, x1 = float(chart.x(row["lb"])), float(chart.x(row["ub"]))
-        low = float(chart.y(row["tail"]))
-        chart.box(x0, x1, float(chart.y(row["count"])), low, CI_BAND, edge="white")
-        if row["tail"] > 0:
-            chart.box(x0, x1, low, chart.bottom, POINT, edge="white")
-    for row in frame[frame["kind"] != "bin"].to_dict("records"):
-        value = row["value"]
-        if math.isfinite(value) and axis.lo <= value <= axis.hi:
-            x = float(chart.x(value))
-            own = row["kind"] == "observed"
-            chart.rule(
-                x, x, chart.top, chart.bottom, colour=SUMMARY, points=1.4 if own else 1.2,
-                style="solid" if own else DASHED, zorder=4,
-            )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,16 +17,11 @@ from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.errors import InputError
 from alliance_meta.moderators.grid import check_names
 from alliance_meta.notes import check_level
-from alliance_meta.plots.bubble_plot import HEIGHT, LOWEST, STEPS, WIDTH, draw_line, held_line, held_value, plan_line
-from alliance_meta.plots.forests import text as forest_text
-from alliance_meta.plots.sheet.axis import Axis
-from alliance_meta.plots.sheet.chart import Sheet, render
-from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_meta, described, make_chart, with_r
-from alliance_meta.plots.sheet.figures import NotebookFigure
+from alliance_meta.plots.bubble_plot import HEIGHT, LOWEST, STEPS, WIDTH, draw_line, held_line, held_value
+from alliance_meta.plots.forests import parts
+from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits, charting
+from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, with_r
 from alliance_meta.tables.format import format_count, format_interval, format_level, format_number
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 def smooth_data(
@@ -48,10 +43,8 @@ def smooth_data(
         categorical ones at their reference level.
     level : float, optional
         Probability inside every interval; that of the posterior by default.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -90,41 +83,22 @@ def smooth_data(
     measure = recipe.effects.measure
     line = _curve(posterior, np.linspace(x.min(), x.max(), STEPS), by, held, used)
     rows = [with_r(measure, row) for row in [*_studies(posterior, x, used), *line]]
-    meta = chart_meta(
-        "smooth",
-        "Smooth meta-regression",
-        recipe.effects.provenance,
-        title=title,
-        show_cautions=show_cautions,
-        notes=posterior.notes,
-    )
     text = format_level(used)
-    return make_chart(
-        rows,
-        meta
-        | {
-            "description": described(_description(posterior, by, rows, held), meta["synthetic"]),
-            "measure": measure,
-            "axis_label": forest_text.axis_label(measure),
-            "x_label": forest_text.header(by),
-            "level": used,
-            "model_label": "smooth",
-            "key": [
-                ["bubble", "Effect, area by weight"],
-                ["line", "Mean (median)"],
-                ["ci", f"Its {text} interval"],
-                ["pi", f"{text} prediction interval"],
-            ],
-            "bottom": _bottom(posterior, by, held, used),
-            "by": by,
-            "held": held,
-            "whole": bool((x == x.round()).all()),
-        },
-    )
+    return chart_frame(
+        "smooth", "Smooth meta-regression", rows, recipe.effects.provenance, notes=posterior.notes, title=title,
+        show_cautions=show_cautions, said=_description(posterior, by, rows, held), measure=measure,
+        axis_label=parts.axis_label(measure), x_label=parts.header(by), level=used, model_label="smooth",
+        key=[
+            ["bubble", "Effect, area by weight"],
+            ["line", "Mean (median)"],
+            ["ci", f"Its {text} interval"],
+            ["pi", f"{text} prediction interval"],
+        ],
+        bottom=_bottom(posterior, by, held, used), by=by, held=held, whole=bool((x == x.round()).all()),
+    )  # fmt: skip
 
 
-def smooth(posterior_or_frame: Any, *, ax: Axes | None = None, ylim: tuple[float, float] | None = None,
-           **data: Any) -> NotebookFigure | Axes:  # fmt: skip
+def smooth(posterior_or_frame: Any, *, ax: Axes | None = None, ylim: Limits | None = None, **data: Any) -> Drawn:
     """Draw effects over time or another numeric moderator, with the curve that the mean effect follows.
 
     The larger a bubble, the more precise the effect. The curve is the mean effect, the inner band how uncertain it is,
@@ -134,17 +108,10 @@ def smooth(posterior_or_frame: Any, *, ax: Axes | None = None, ylim: tuple[float
     ----------
     posterior_or_frame : SampledPosterior or DataFrame
         Of a model from `bayes.pymc.smooth`, or a frame from `smooth_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure of 6.5 x 4.6 inches.
+    ax, **data
+        As in `caterpillar`, and so is what is returned.
     ylim : (float, float), optional
         Limits of the effects as their labels read; by default as far as |r| = .95.
-    **data
-        Passed to `smooth_data` unless a frame is given: ``at``, ``level``, ...
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
 
     Raises
     ------
@@ -159,10 +126,9 @@ def smooth(posterior_or_frame: Any, *, ax: Axes | None = None, ylim: tuple[float
     """
     frame = as_frame(posterior_or_frame, "smooth", smooth_data, data)
 
-    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
-        return plan_line(frame, width, height, ylim, LOWEST if ax is None else None)
-
-    return render(frame, ax, plan, draw_line, width=WIDTH, height=HEIGHT)
+    with charting(frame, ax, WIDTH, HEIGHT, least=(2.0, LOWEST) if ax is None else None) as chart:
+        draw_line(chart, frame, ylim)
+    return chart.made
 
 
 def _studies(posterior: SampledPosterior, x: Array, level: float) -> list[dict[str, Any]]:
@@ -243,11 +209,11 @@ def _description(posterior: SampledPosterior, by: str, rows: list[dict[str, Any]
     measure = posterior.effects.measure
     line = [row for row in rows if row["kind"] == "line"]
     low, high = (pick(line, key=lambda row: row["yi"]) for pick in (min, max))
-    ends = " to ".join(f"{forest_text.effect_text(measure, row)} at {forest_text.cell(row['x'])}" for row in
+    ends = " to ".join(f"{parts.effect_text(measure, row)} at {parts.cell(row['x'])}" for row in
                        (line[0], line[-1]))  # fmt: skip
     text = [
         f"Effects of {format_count(posterior.k)} studies against {by}, and a smooth curve.",
-        f"The mean effect goes from {ends}; it is lowest at {forest_text.cell(low['x'])} and highest at "
-        f"{forest_text.cell(high['x'])}.",
+        f"The mean effect goes from {ends}; it is lowest at {parts.cell(low['x'])} and highest at "
+        f"{parts.cell(high['x'])}.",
     ]
     return " ".join([*text, *(f"{line.replace('Line at', 'Curve at', 1)}." for line in held_line(held, False))])

@@ -71,7 +71,7 @@ def render_pdf(view: Mapping[str, Any], figures: Mapping[str, Sequence[str]]) ->
     text = json.dumps(view, ensure_ascii=False)
     foreign, fonts = bool(FOREIGN.search(text)), list[Any]()
     if foreign:
-        from alliance_meta.plots.sheet.text import drawable, font_path
+        from alliance_meta.plots.sheet.measure import drawable, font_path
 
         text, fonts = drawable(text), [str(font_path().parent)]
     inputs = {"view": text, "figures": json.dumps(dict(figures), ensure_ascii=False)}

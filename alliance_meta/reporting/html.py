@@ -285,7 +285,7 @@ def is_large(rows: int) -> bool:
 def render_supplement(figure: Mapping[str, Any]) -> str:
     """Return the page of a figure's forest."""
     from alliance_meta.plots import frame_from_dict
-    from alliance_meta.plots.sheet.axis import BOUNDS, SHOWN_KINDS, value_axis
+    from alliance_meta.plots.sheet.measure import BOUNDS, SHOWN_KINDS, value_axis
 
     frame = frame_from_dict(figure["supplement"])
     meta = frame.attrs
@@ -316,7 +316,7 @@ def _drawn_row(
     one: Mapping[Any, Any], meta: Mapping[Any, Any], at: Callable[[float], float], heaviest: float
 ) -> dict[str, Any]:
     """Return one row of the supplement: its words, and where its marks are drawn."""
-    from alliance_meta.plots.forests.text import effect_text
+    from alliance_meta.plots.forests.parts import effect_text
 
     predicted = one["kind"] == "prediction"
     ends = ("pi_lb", "pi_ub") if predicted else ("ci_lb", "ci_ub")

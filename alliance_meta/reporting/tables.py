@@ -325,7 +325,7 @@ def studies(item: Item, fits: Mapping[str, Fitted]) -> Table:
 
 def study_rows(fitted: Fitted) -> list[dict[str, Any]]:
     """Return label, n, r, interval and weight of each effect, in the sheet's order."""
-    from alliance_meta.plots.forests.frame import estimate
+    from alliance_meta.plots.forests.parts import estimate
 
     effects = fitted.effects
     coded = effects.moderators

@@ -18,7 +18,7 @@ from alliance_meta.errors import AllianceMetaWarning
 from alliance_meta.evidence.umbrellas import umbrella
 from alliance_meta.models import RandomEffectsResults, sce
 from alliance_meta.plots import forest_data, published_forest_data
-from alliance_meta.plots.forests.frame import make_frame
+from alliance_meta.plots.forests.parts import make_frame
 
 NAMES = ("Żółkiewska-Sądek et al.", "Ng", "Constantino, Morrison & Coyne", "Del Re", "Lorenzo-Luaces et al.")
 LONG = "Flückiger, Del Re, Wampold, Symonds, Horvath, Constantino & Coyne-with-a-very-long-name (2018)"

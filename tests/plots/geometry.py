@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 
 def texts(figure: Figure) -> list[Text]:
-    return [text for text in figure.axes[0].texts if text.get_text()]
+    """Return the texts that are drawn, those of ticks and keys included."""
+    return [text for ax in panels(figure) for text in _texts(ax) if text.get_visible() and text.get_text()]
+
+
+def panels(figure: Figure) -> list[Axes]:
+    """Return the axes of a figure and those inside them."""
+    return [one for ax in figure.axes for one in (ax, *ax.child_axes) if one.get_visible()]
+
+
+def _texts(ax: Axes) -> Iterator[Text]:
+    yield from ax.texts
+    legend = ax.get_legend()
+    yield from legend.get_texts() if legend is not None else ()
+    yield from (ax.title, ax._left_title, ax._right_title)  # type: ignore[attr-defined]
+    if not ax.axison:
+        return
+    for axis in (ax.xaxis, ax.yaxis):
+        yield axis.label
+        lo, hi = sorted(axis.get_view_interval())
+        for tick in axis.get_major_ticks():
+            if lo <= tick.get_loc() <= hi and tick.label1.get_visible():
+                yield tick.label1
 
 
 def boxes(figure: Figure) -> np.ndarray:

@@ -29,7 +29,7 @@ from alliance_meta.plots import (
     rho_grid_data,
     weight_function_data,
 )
-from alliance_meta.plots.sheet.density import swarm
+from alliance_meta.plots.sheet.swarm import swarm
 from tests.plots.cases import fitted, molloy, quiet
 from tests.plots.charts import alike, compared, crossed, ensemble, many, multiplied, permuted, several, synthetic
 from tests.plots.geometry import texts
@@ -67,19 +67,19 @@ def test_effects_beyond_the_axis_are_counted() -> None:
     frame = caterpillar_data(molloy())
     lost = int((frame.loc[frame["kind"] == "study", "r"] > 0.2).sum())
     shown = [text.get_text() for text in texts(caterpillar(frame, xlim=(-0.5, 0.2)))]
-    assert f"{lost} effects lie beyond the axis, marked at its edge" in shown
+    assert f"{lost} effects lie beyond the axis" in shown
     assert not any("beyond the axis" in text.get_text() for text in texts(caterpillar(frame)))
 
 
 def test_hairlines_stand_where_the_intervals_are() -> None:
     frame = caterpillar_data(molloy())
-    ax = caterpillar(frame).axes[0]
-    hairs = next(c for c in ax.collections if c.get_linewidths()[0] == 0.4)
-    ends = np.concatenate([path.vertices for path in hairs.get_paths()]).reshape(-1, 2, 2)
+    hairs = next(line for line in caterpillar(frame).axes[0].lines if line.get_linewidth() == 0.4)
+    ends = np.column_stack(hairs.get_data()).reshape(-1, 3, 2)
     studies = frame[frame["kind"] == "study"]
-    scale = np.polyfit(studies["ci_lb"], ends[:, 0, 0], 1)
-    np.testing.assert_allclose(np.polyval(scale, studies["ci_ub"]), ends[:, 1, 0], rtol=ITERATIVE)
-    assert (np.diff(ends[:, 0, 1]) > 0).all()
+    np.testing.assert_allclose(ends[:, 0, 0], studies["r_lb"], rtol=CLOSED_FORM)
+    np.testing.assert_allclose(ends[:, 1, 0], studies["r_ub"], rtol=CLOSED_FORM)
+    assert np.isnan(ends[:, 2, 0]).all()
+    assert ends[:, 0, 1].tolist() == list(range(len(studies)))
 
 
 def test_the_line_of_a_bubble_plot_is_the_prediction_at_the_held_values() -> None:
@@ -393,11 +393,12 @@ def test_an_averaged_posterior_holds_the_models_numbers() -> None:
 
 
 def test_a_spike_is_as_high_as_its_probability() -> None:
-    figure = averaged(averaged_data(ensemble()))
-    bar = max((line for line in figure.axes[0].lines), key=lambda line: line.get_linewidth())
-    height = abs(np.ptp(bar.get_ydata()))
-    panel = max(abs(np.ptp(line.get_ydata())) for line in figure.axes[0].lines if len(set(line.get_xdata())) == 1)
-    assert height / panel == pytest.approx(averaged_data(ensemble()).attrs["spike"], rel=1e-9)
+    ax = averaged(averaged_data(ensemble())).axes[0]
+    bar = max(ax.lines, key=lambda line: line.get_linewidth())
+    foot, top = (bar.get_transform().transform(end) for end in np.column_stack(bar.get_data()))
+    place = ax.transAxes.inverted().transform
+    assert place(top)[1] - place(foot)[1] == pytest.approx(averaged_data(ensemble()).attrs["spike"], rel=1e-9)
+    assert ax.transData.inverted().transform(foot)[0] == pytest.approx(0.0, abs=CLOSED_FORM)
 
 
 def test_a_weight_function_holds_the_models_numbers() -> None:

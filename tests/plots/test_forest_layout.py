@@ -11,12 +11,10 @@ from matplotlib.figure import Figure
 
 from alliance_meta.errors import InputError
 from alliance_meta.plots import forest, forest_data, forest_pages
-from alliance_meta.plots.forests.frame import make_frame
-from alliance_meta.plots.forests.layout import AIRY, DENSE, NORMAL, choose_density, make_layout
-from alliance_meta.plots.forests.pages import split_pages
-from alliance_meta.plots.sheet.axis import make_axis
+from alliance_meta.plots.forests.layout import AIRY, DENSE, NORMAL, choose_density, make_layout, split_pages
+from alliance_meta.plots.forests.parts import make_frame
 from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.plots.sheet.text import text_width, wrap
+from alliance_meta.plots.sheet.measure import make_axis, text_width, wrap
 from tests.plots.cases import FRAMES, LONG, extremes, fitted, made, molloy, row
 from tests.plots.geometry import boxes, overlapping, texts
 

@@ -12,7 +12,7 @@ from alliance_meta import BayesianModel, EffectSizes, bayes, escalc, load_datase
 from alliance_meta.bayes import SampledPosterior, arviz_bridge
 from alliance_meta.errors import ConvergenceWarning, InputError
 from alliance_meta.plots import forest, forest_data, forest_pages, frame_from_dict, frame_to_dict
-from alliance_meta.plots.forests.frame import make_frame
+from alliance_meta.plots.forests.parts import make_frame
 from tests.plots.cases import dependent, made_up, molloy
 from tests.tolerances import CLOSED_FORM
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.collections import PathCollection
+from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.colors import to_hex
-from matplotlib.patches import Polygon
 
 from alliance_meta import InputError
 from alliance_meta.bayes import sequential
@@ -44,15 +43,17 @@ def test_what_is_no_number_is_counted() -> None:
 
 
 def test_bands_step_where_studies_come_in(fit: BayesianResults) -> None:
-    ax = draw("sequential").axes[0]
-    bands = {to_hex(one.get_facecolor()): one.get_path().vertices for one in ax.patches if isinstance(one, Polygon)}
-    wide, narrow = bands[PI_BAND], bands[CI_BAND]
-    assert len(wide) == len(narrow)
-    # Two corners below and two above for each of 12 steps, and the first again.
-    assert len(wide) == 4 * 12 + 1
-    half = len(wide) // 2
-    assert (wide[:half, 1] >= narrow[:half, 1] - 1e-9).all()
-    assert (np.diff(wide[:half, 0]) >= 0).all()
+    frame = chart("sequential")
+    steps, ax = frame[frame["kind"] == "step"], draw("sequential").axes[0]
+    bands = {to_hex(one.get_facecolor()[0]): one for one in ax.collections if isinstance(one, PolyCollection)}
+    for colour, low, high in ((PI_BAND, "r_pi_lb", "r_pi_ub"), (CI_BAND, "r_lb", "r_ub")):
+        corners = bands[colour].get_paths()[0].vertices
+        # The band between two steps is as wide as the interval at the first.
+        for x, after, lb, ub in zip(steps["x"], steps["x"][1:], steps[low], steps[high], strict=False):
+            for end in (x, after):
+                found = corners[np.isclose(corners[:, 0], end), 1]
+                assert np.isclose(found, lb).any()
+                assert np.isclose(found, ub).any()
 
 
 def test_surprising_results_have_a_ring() -> None:
@@ -60,8 +61,7 @@ def test_surprising_results_have_a_ring() -> None:
     surprising = int((frame["p"] < 0.05).sum())
     assert surprising > 0
     collections = [one for one in draw("sequential of many").axes[0].collections if isinstance(one, PathCollection)]
-    # And the dot of the key.
-    assert sorted(len(one.get_offsets()) for one in collections) == [1, surprising, 150]
+    assert sorted(len(one.get_offsets()) for one in collections) == [surprising, 150]
 
 
 def test_steps_without_a_posterior_are_left_empty() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib.collections import PolyCollection
 from scipy import integrate, stats
 
 from alliance_meta import BayesianModel, EffectSizes, plots, priors
@@ -233,8 +234,10 @@ def test_studies_stand_at_their_probabilities():
     np.testing.assert_allclose(frame["ci_lb"], stats.beta.ppf(0.025, np.arange(1, k + 1), np.arange(k, 0, -1)))
     np.testing.assert_allclose(frame["ci_ub"], stats.beta.ppf(0.975, np.arange(1, k + 1), np.arange(k, 0, -1)))
     ax = predictive(frame).axes[0]
-    band = ax.patches[0].get_xy()
-    assert band[:, 0].min() < band[:, 0].max()
+    corners = next(one for one in ax.collections if isinstance(one, PolyCollection)).get_paths()[0].vertices
+    for name in ("ci_lb", "ci_ub"):
+        for corner in frame[["expected", name]].to_numpy():
+            assert np.abs(corners - corner).max(axis=1).min() < 1e-12
 
 
 def test_surprising_studies_are_named():

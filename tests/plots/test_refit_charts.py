@@ -43,7 +43,7 @@ def test_profile_draws_multilevel_models_too() -> None:
 
 def test_a_panel_each_named_with_its_interval() -> None:
     frame = profiles_data(multilevel(), points=9)
-    shown = {text.get_text() for text in texts(profiles(frame))}
+    shown = {line for text in texts(profiles(frame)) for line in text.get_text().split("\n")}
     assert {"sigma2[study_id]", "sigma2[study_id/es_id]", *frame.attrs["intervals"].values()} <= shown
     assert frame.attrs["intervals"]["sigma2[study_id/es_id]"].startswith("0.0217 [0.0112")
 

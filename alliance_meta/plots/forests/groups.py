@@ -10,8 +10,8 @@ import pandas as pd
 from alliance_meta.errors import InputError
 from alliance_meta.models.subgroups import SharedTau2, subgroups
 from alliance_meta.notes import did_you_mean
-from alliance_meta.plots.forests import text as forest_text
-from alliance_meta.plots.forests.frame import estimate
+from alliance_meta.plots.forests import parts
+from alliance_meta.plots.forests.parts import estimate
 from alliance_meta.tables.format import format_percent
 
 if TYPE_CHECKING:
@@ -40,15 +40,15 @@ def subgroup_rows(
     for name in groups.levels:
         members = {int(i) for i in groups.rows[name]}
         placed |= members
-        body += _group(f"{forest_text.header(by)}: {name}", str(name), [studies[i] for i in positions if i in members])
+        body += _group(f"{parts.header(by)}: {name}", str(name), [studies[i] for i in positions if i in members])
         body += [
             _subtotal(groups.fits[name], str(name), len(members), level, own_tau2=tau2 == "separate"),
             {"kind": "blank"},
         ]
     left = [studies[i] for i in positions if i not in placed]
     if left:
-        body += [*_group(f"{forest_text.header(by)}: {NOT_CODED}", NOT_CODED, left), {"kind": "blank"}]
-    test = forest_text.test_text(groups.QM, groups.QMdf, groups.QMp)
+        body += [*_group(f"{parts.header(by)}: {NOT_CODED}", NOT_CODED, left), {"kind": "blank"}]
+    test = parts.test_text(groups.QM, groups.QMdf, groups.QMp)
     how = "a separate τ² in each subgroup" if tau2 == "separate" else "a common τ² for all subgroups"
     return body, f"Test for subgroup differences: {test}; {how}", groups.notes
 
@@ -78,7 +78,7 @@ def fitted_levels(fit: Any) -> tuple[str | None, tuple[str, ...]]:
         return None, ()
     name = variables[0]
     levels = tuple(map(str, fit.design.levels[name]))
-    coded = {forest_text.cell(value) for value in fit.effects.moderators[name]}
+    coded = {parts.cell(value) for value in fit.effects.moderators[name]}
     return (name, levels) if coded <= set(levels) else (None, ())
 
 
@@ -93,7 +93,7 @@ def fitted_rows(
     level: float,
 ) -> list[dict[str, Any]]:
     """Return the studies and the model's mean for each level, under its group or in a block of its own."""
-    coded = [forest_text.cell(value) for value in fit.effects.moderators[name]]
+    coded = [parts.cell(value) for value in fit.effects.moderators[name]]
     predicted = fit.predict(pd.DataFrame({name: list(levels)}), level=level)
     fitted = {}
     for i, value in enumerate(levels):
@@ -109,8 +109,6 @@ def fitted_rows(
         return [*(studies[i] for i in positions), {"kind": "blank"}, heading, *fitted.values()]
     body: list[dict[str, Any]] = []
     for value in levels:
-        body += _group(
-            f"{forest_text.header(name)}: {value}", value, [studies[i] for i in positions if coded[i] == value]
-        )
+        body += _group(f"{parts.header(name)}: {value}", value, [studies[i] for i in positions if coded[i] == value])
         body += [{**fitted[value], "group": value}, {"kind": "blank"}]
     return body[:-1]

@@ -17,22 +17,20 @@ from alliance_meta.effects.dependent.groups import Clusters, read_clusters
 from alliance_meta.effects.studies import listed
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, check_level, did_you_mean, merge_notes
-from alliance_meta.plots.forests import text as forest_text
-from alliance_meta.plots.forests.cells import (
+from alliance_meta.plots.forests import parts
+from alliance_meta.plots.forests.groups import fitted_levels, fitted_rows
+from alliance_meta.plots.forests.parts import (
     Columns,
     Order,
     chosen,
-    columns_meta,
+    column_key,
     dot_key,
     effect_rows,
-    frame_meta,
-    prediction_row,
-    rob_legend,
+    estimate,
+    fit_frame,
     sort_values,
+    summary_rows,
 )
-from alliance_meta.plots.forests.frame import column_key, estimate, make_frame
-from alliance_meta.plots.forests.groups import fitted_levels, fitted_rows
-from alliance_meta.plots.sheet.axis import is_correlation, to_reader
 from alliance_meta.results.location_scale import LocationScaleResults
 from alliance_meta.results.multilevel import MultilevelResults, study_term
 from alliance_meta.results.random_effects import RandomEffectsResults
@@ -41,8 +39,6 @@ from alliance_meta.results.rve import RVEResults
 from alliance_meta.tables.format import (
     format_count,
     format_df,
-    format_estimate,
-    format_interval,
     format_number,
     format_p,
     format_percent,
@@ -168,12 +164,12 @@ def bottom(fit: Any, groups: Nest, level: float, *, simple: bool, beside: bool) 
     """Return heterogeneity, the test of moderators, how coefficients are tested, and what the diamonds are."""
     lines = [heterogeneity(fit, level, simple=simple)]
     if not simple:
-        lines.append(f"Test of moderators: {forest_text.test_text(fit.QM, fit.QMdf, fit.QMp)}")
+        lines.append(f"Test of moderators: {parts.test_text(fit.QM, fit.QMdf, fit.QMp)}")
     if isinstance(fit, RobustResults):
         df = f", t({format_df(float(fit.ddf[0]))})" if simple and math.isfinite(fit.ddf[0]) else ""
         clusters = f"{format_count(fit.n_clusters)} clusters by {fit.cluster}"
         lines.append(f"Cluster-robust inference: {fit.type}, {clusters}{df}")
-    text = forest_text.level_text(level)
+    text = parts.level_text(level)
     model = model_of(fit)
     if simple and isinstance(model, MultilevelResults) and any(term.n == model.k for term in model.random):
         lines.append("Prediction interval: the true effect of a new row (outcome, rater, time) in a new study")
@@ -191,21 +187,21 @@ def heterogeneity(fit: Any, level: float, *, simple: bool) -> str:
     """Return the heterogeneity of the model behind a fit in one line."""
     model = model_of(fit)
     if isinstance(model, RandomEffectsResults):
-        return forest_text.heterogeneity(model, level, simple=simple)
+        return parts.heterogeneity(model, level, simple=simple)
     name = "Heterogeneity" if simple else "Residual heterogeneity"
-    parts = []
+    found = []
     if hasattr(model, "QEp") and not math.isnan(model.QE):
-        parts.append(f"Q({format_df(model.QEdf)}) = {format_number(model.QE)}, {format_p(model.QEp, name='p')}")
-    scale = forest_text.SCALES.get(fit.effects.measure, "scale of the effects")
+        found.append(f"Q({format_df(model.QEdf)}) = {format_number(model.QE)}, {format_p(model.QEp, name='p')}")
+    scale = parts.SCALES.get(fit.effects.measure, "scale of the effects")
     spread = _spread(model)
     if spread:
-        parts.append(f"{spread} ({scale})")
+        found.append(f"{spread} ({scale})")
     I2: Any = getattr(model, "I2", NotApplicable("none"))
     if isinstance(model, LocationScaleResults):
-        parts.append(f"I² = {_range(model.I2, format_percent)}")
+        found.append(f"I² = {_range(model.I2, format_percent)}")
     elif not math.isnan(I2):
-        parts.append(f"I² = {format_percent(I2)}{_shares(model)}")
-    return f"{name}: {'; '.join(parts)}"
+        found.append(f"I² = {format_percent(I2)}{_shares(model)}")
+    return f"{name}: {'; '.join(found)}"
 
 
 def _range(values: Array, write: Callable[[float], str]) -> str:
@@ -252,27 +248,6 @@ def _shares(model: Any) -> str:
     return f" ({', '.join(levels)})" if 1 < len(levels) <= MOST_COMPONENTS else ""
 
 
-def description(fit: Any, groups: Nest, level: float, *, simple: bool) -> str:
-    """Return a text alternative: what the plot shows, for readers who cannot see it."""
-    measure = fit.effects.measure
-    label = "SYNTHETIC DATA, made up for teaching. " if fit.effects.provenance.synthetic else ""
-    effects = f"{fit.k} effect{'s' if fit.k != 1 else ''}"
-    studies = f"{groups.clusters.n} {'study' if groups.clusters.n == 1 else 'studies'}"
-    text = f"{label}Forest plot of {effects} in {studies} with intervals at {forest_text.level_text(level)}."
-    if not simple:
-        return f"{text} Fitted values of the model {fit.design.formula} ({fit.model_label}) are drawn as diamonds."
-    row = fit.predict(level=level).iloc[0]
-    zero = not is_correlation(measure)
-    names = ("pred", "ci_lb", "ci_ub", "pi_lb", "pi_ub")
-    values = {name: to_reader(float(row[name]), measure) for name in names}
-    pooled = format_estimate(values["pred"], values["ci_lb"], values["ci_ub"], leading_zero=zero)
-    text += f" {'Pooled effect' if zero else 'Pooled r'} = {pooled} ({fit.model_label})."
-    if not math.isnan(values["pi_lb"]):
-        interval = format_interval(values["pi_lb"], values["pi_ub"], leading_zero=zero)
-        text += f" {forest_text.prediction_label(level)} {interval}."
-    return text
-
-
 _FIT = ("fit", "fit_lb", "fit_ub")
 Dependent = MultilevelResults | RobustResults | RVEResults
 
@@ -295,30 +270,23 @@ def nested_data(
     shown, dots = chosen(fit.effects, columns, rob)
     groups = find_nest(fit, nest, used)
     drawn, notes = sort_nest(fit, groups, order)
-    simple = bool(fit.p == 1 and fit.design.has_intercept)
     rows = effect_rows(fit, used, shown, dots)
+    end = summary_rows(fit, used, _total(rows, groups)) if parts.single_mean(fit) else []
+    simple = bool(end)
     fitted = {} if simple or fitted_levels(fit)[0] is not None else _fitted(fit, used)
     texts = _texts(fit, label)
     names = _names(fit, groups, texts)
     own = [column_key(name) for name in shown] + [dot_key(name, shown) for name in dots]
-    under = [
-        *bottom(fit, groups, used, simple=simple, beside=bool(fitted)),
-        *rob_legend(fit.effects, dots),
-    ]
     body = _body(fit.effects.measure, rows, (names, texts), groups, drawn, fitted, own)
-    end = _summary(fit, rows, groups, used) if simple else _levels(fit, used)
-    return make_frame(
-        [*body, *end],
-        {
-            **frame_meta(fit, used, title, show_cautions),
-            **columns_meta(fit.effects, shown, dots),
-            "pooled": float(fit.beta[0]) if simple else None,
-            "description": description(fit, groups, used, simple=simple),
-            "bottom": under,
-            "notes": [note.to_dict() for note in merge_notes(fit.notes, notes, _negative(rows))],
-            "order": order if isinstance(order, str) else list(order),
-        },
-    )
+    effects = f"{fit.k} effect{'s' if fit.k != 1 else ''}"
+    studies = f"{groups.clusters.n} {'study' if groups.clusters.n == 1 else 'studies'}"
+    what = f"{effects} in {studies} with intervals at {parts.level_text(used)}"
+    return fit_frame(
+        fit, [*body, *(end or _levels(fit, used))], level=used, title=title, show_cautions=show_cautions,
+        columns=shown, rob=dots, order=order, notes=merge_notes(fit.notes, notes, _negative(rows)),
+        bottom=bottom(fit, groups, used, simple=simple, beside=bool(fitted)),
+        pooled=float(fit.beta[0]) if simple else None, description=parts.description(fit, what, end),
+    )  # fmt: skip
 
 
 def _negative(rows: Sequence[dict[str, Any]]) -> list[Note]:
@@ -341,7 +309,7 @@ def _texts(fit: Dependent, label: str | None) -> list[str]:
         known = [str(name) for name in frame.columns]
         hint = did_you_mean(label, known)
         raise InputError(f"label: no column {label!r}{hint} Columns: {', '.join(known) or 'none'}")
-    return [forest_text.cell(value) for value in frame[label]]
+    return [parts.cell(value) for value in frame[label]]
 
 
 def _names(fit: Dependent, groups: Nest, texts: Sequence[str]) -> list[str]:
@@ -404,17 +372,6 @@ def _levels(fit: Dependent, level: float) -> list[dict[str, Any]]:
     if name is None:
         return []
     return fitted_rows(fit, [], [], name, levels, grouped=False, level=level)[1:]
-
-
-def _summary(fit: Dependent, rows: Sequence[dict[str, Any]], groups: Nest, level: float) -> list[dict[str, Any]]:
-    predicted = fit.predict(level=level).iloc[0]
-    summary = {
-        "kind": "summary",
-        "label": f"Pooled effect ({fit.model_label})",
-        "ni": _total(rows, groups),
-        **estimate(fit.effects.measure, *(predicted[name] for name in ("pred", "ci_lb", "ci_ub"))),
-    }
-    return [summary, *prediction_row(fit, level)]
 
 
 def _total(rows: Sequence[dict[str, Any]], groups: Nest) -> float | None:

@@ -3,50 +3,65 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 import pandas as pd
 
 from alliance_meta.errors import InputError
-from alliance_meta.plots.forests.frame import check_frame, records
 from alliance_meta.plots.forests.layout import (
     AIRY,
     BOLD_KINDS,
     DENSE,
+    GAP,
     MARGIN,
     MOST_ON_ONE_PAGE,
     NORMAL,
+    TICK,
     WIDTH,
     Density,
     Layout,
+    Page,
     choose_density,
     count_rows,
     dot_diameter,
     letter_fits,
     make_layout,
+    make_page,
+    split_pages,
 )
-from alliance_meta.plots.forests.pages import TICK, Page, make_page, split_pages
-from alliance_meta.plots.sheet.axis import band
-from alliance_meta.plots.sheet.figures import NotebookFigure, Pages
-from alliance_meta.plots.sheet.pen import (
-    BAND,
-    FITTED,
+from alliance_meta.plots.forests.parts import check_frame, records
+from alliance_meta.plots.sheet.colours import (
     GREY,
     INK,
     PREDICTION,
-    RULE_POINTS,
-    SQUARE,
-    SUBGROUP,
     SUMMARY,
-    Pen,
-    set_inches,
+    SYNTHETIC,
+    SYNTHETIC_REST,
+    WARNING,
     size_in_inches,
 )
-from alliance_meta.plots.sheet.text import line_height, text_width
+from alliance_meta.plots.sheet.figures import NotebookFigure, Pages
+from alliance_meta.plots.sheet.measure import (
+    CAP_HEIGHT,
+    POINTS_PER_INCH,
+    band,
+    drawable,
+    font_of,
+    line_height,
+    text_width,
+)
 from alliance_meta.tables.format import fixed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+SQUARE = "#3f6c9e"
+SUBGROUP = "#a9c3de"
+FITTED = "#d5d5d5"
+BAND = "#eef1e6"
+CI_POINTS = 0.9
+RULE_POINTS = 0.8
 
 # Okabe-Ito hues, told apart by their letters as well.
 ROB_COLOURS = {"L": "#4aa564", "S": "#e6b422", "H": "#c8553d"}
@@ -78,19 +93,93 @@ def draw_page(
     pen.small_print()
 
 
-class _Pen(Pen):
-    """Collects marks by colour, so that a page of 64 rows stays a handful of artists."""
+class _Pen:
+    """Draws on an axes whose unit is the inch, y counted downwards; filled shapes and intervals wait for `flush`.
+
+    They are kept by colour, so that a page of 64 rows stays a handful of artists.
+    """
 
     def __init__(self, ax: Axes, frame: pd.DataFrame, layout: Layout, page: Page) -> None:
-        super().__init__(ax, layout.density.size)
+        self.ax, self.size = ax, layout.density.size
         self.layout, self.page, self.attrs = layout, page, frame.attrs
         self.rows: list[dict[str, Any]] = records(frame)
+        self.lines: dict[str, list[Any]] = {}
         # Shapes are drawn in this order: squares stand before what was fitted.
-        self.shapes[FITTED, GREY] = []
+        self.shapes: dict[tuple[str, str], list[Any]] = {(FITTED, GREY): []}
         self.pitch = layout.density.pitch
         # A study with several effects has the sum of their weights, and no square.
         own = frame.loc[frame["kind"] != "cluster", "weight"]
         self.largest = max([w for w in own if math.isfinite(w)], default=math.nan)
+
+    def text(
+        self,
+        x: float,
+        y: float,
+        text: str,
+        *,
+        align: str = "left",
+        bold: bool = False,
+        size: float | None = None,
+        colour: str = INK,
+    ) -> None:
+        """Write one line of text whose capitals are centred on `y`."""
+        points = self.size if size is None else size
+        text = drawable(text)
+        self.ax.text(
+            x, y + CAP_HEIGHT * points / POINTS_PER_INCH / 2, text,
+            ha=align, va="baseline", color=colour, fontproperties=font_of(text, points, bold),
+            parse_math=False, clip_on=False, zorder=5,
+        )  # fmt: skip
+
+    def rule(self, x0: float, x1: float, y0: float, y1: float, *, colour: str = INK, points: float = RULE_POINTS,
+             style: Any = "solid", zorder: float = 2.0) -> None:  # fmt: skip
+        """Draw one straight line."""
+        from matplotlib.lines import Line2D
+
+        self.ax.add_line(
+            Line2D([x0, x1], [y0, y1], color=colour, linewidth=points, linestyle=style,
+                   solid_capstyle="butt", dash_capstyle="butt", zorder=zorder, clip_on=False, marker="None")
+        )  # fmt: skip
+
+    def polygon(self, points: Sequence[tuple[float, float]], fill: str, edge: str = "none") -> None:
+        """Keep a filled shape for `flush`."""
+        self.shapes.setdefault((fill, edge), []).append(points)
+
+    def line(self, x0: float, x1: float, y: float, colour: str = INK) -> None:
+        """Keep an interval line for `flush`."""
+        self.lines.setdefault(colour, []).append([(x0, y), (x1, y)])
+
+    def flush(self) -> None:
+        """Add the kept marks: shapes first, interval lines above them."""
+        from matplotlib.collections import LineCollection, PolyCollection
+
+        for (fill, edge), shapes in self.shapes.items():
+            if not shapes:
+                continue
+            self.ax.add_collection(
+                PolyCollection(shapes, facecolors=fill, edgecolors=edge, linewidths=0.7, zorder=3,
+                               clip_on=False, joinstyle="miter"),
+                autolim=False,
+            )  # fmt: skip
+        for colour, lines in self.lines.items():
+            self.ax.add_collection(
+                LineCollection(lines, colors=colour, linewidths=CI_POINTS, capstyle="butt", zorder=4,
+                               clip_on=False),
+                autolim=False,
+            )  # fmt: skip
+
+    def banner(self, y: float) -> None:
+        """Draw the label that synthetic data must carry."""
+        from matplotlib.patches import Rectangle
+
+        width = text_width(SYNTHETIC, AIRY.size, bold=True)
+        half = 0.62 * line_height(AIRY.size)
+        self.ax.add_patch(
+            Rectangle((MARGIN, y - half), width + GAP, 2 * half, facecolor="none", edgecolor=WARNING,
+                      linewidth=1.0, zorder=2, clip_on=False)
+        )  # fmt: skip
+        self.text(MARGIN + GAP / 2, y, SYNTHETIC, bold=True, size=AIRY.size, colour=WARNING)
+        self.text(MARGIN + width + 2 * GAP, y, SYNTHETIC_REST, size=AIRY.size - 1, colour=WARNING)
 
     def background(self, smallest_effect: float | None) -> None:
         """Draw the reference line, the pooled line, and the band of effects too small to matter."""
@@ -337,7 +426,8 @@ def forest(
         A fitted model, or a frame from `forest_data` or `published_forest_data`. For dependent effects each study
         stands first, with its effects indented below it.
     ax : matplotlib Axes, optional
-        Draw into this axes, whose ticks and frame are switched off. By default a figure of its own.
+        Draw over this axes, whose ticks and frame are switched off; the sheet is an axes inside it. By default a
+        figure of its own.
     width : float
         Least width in inches; the figure grows wider rather than letting text overlap.
     xlim : (float, float), optional
@@ -437,6 +527,14 @@ def as_frame(fit_or_frame: Any, **data: Any) -> pd.DataFrame:
     return forest_data(fit_or_frame, **data)
 
 
+def set_inches(ax: Axes, width: float, height: float) -> None:
+    """Make the inch the unit of `ax`, y counted downwards from its top."""
+    ax.set_axis_off()
+    ax.set_autoscale_on(False)
+    ax.set_xlim(0, width)
+    ax.set_ylim(height, 0)
+
+
 def _figure(frame: pd.DataFrame, layout: Layout, page: Page, smallest_effect: float | None) -> NotebookFigure:
     figure = NotebookFigure.for_plot(layout.width, page.height, frame.attrs)
     ax = figure.add_axes((0.0, 0.0, 1.0, 1.0))
@@ -455,8 +553,11 @@ def _draw_into(
         layout = make_layout(frame, width=width, xlim=xlim, density=density)
         page = make_page(frame, layout, range(len(frame)))
         if layout.width <= width + 1e-6 and page.height <= height + 1e-6:
-            set_inches(ax, width, height)
-            draw_page(ax, frame, layout, page, smallest_effect=smallest_effect)
+            ax.set_axis_off()
+            # The sheet stands on an axes of its own, whose unit stays the inch whatever limits the user's gets.
+            sheet = ax.inset_axes((0.0, 0.0, 1.0, 1.0))
+            set_inches(sheet, width, height)
+            draw_page(sheet, frame, layout, page, smallest_effect=smallest_effect)
             return ax
     raise InputError(
         f"ax is {fixed(width, 1)} x {fixed(height, 1)} in; this forest plot needs at least {fixed(layout.width, 1)} x "

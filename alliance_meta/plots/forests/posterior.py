@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,20 +14,19 @@ from alliance_meta.bayes.marginals import KINDS
 from alliance_meta.bayes.sampled.gate import FAILED
 from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.notes import Note, check_level, merge_notes
-from alliance_meta.plots.forests import text as forest_text
-from alliance_meta.plots.forests.cells import (
+from alliance_meta.plots.forests import parts
+from alliance_meta.plots.forests.groups import fitted_levels, fitted_rows
+from alliance_meta.plots.forests.parts import (
     Columns,
     Order,
     chosen,
-    columns_meta,
+    described,
     effect_rows,
-    frame_meta,
-    prediction_row,
+    fit_frame,
     sort_rows,
+    summary_rows,
 )
-from alliance_meta.plots.forests.frame import estimate, make_frame
-from alliance_meta.plots.forests.groups import fitted_levels, fitted_rows
-from alliance_meta.plots.sheet.axis import is_correlation, to_reader
+from alliance_meta.plots.sheet.measure import is_correlation
 from alliance_meta.tables.format import format_estimate, format_interval, format_level
 
 Posterior = BayesianResults | BayesianMultilevelResults | SampledPosterior
@@ -54,24 +54,21 @@ def posterior_data(
         for row, (median, lb, ub) in zip(studies, own, strict=True):
             row |= {"fit": median, "fit_lb": lb, "fit_ub": ub}
     plain = [studies[i] for i in positions]
+    end = []
     if simple:
-        body = [*plain, {"kind": "blank"}, _mean(fit, predicted, used), *prediction_row(fit, used)]
+        ni = fit.effects.ni
+        total = None if ni is None or len(set(fit.effects.study_id)) < fit.k else float(ni.sum())
+        end = summary_rows(fit, used, total, f"Mean effect (posterior, {format_level(used)} credible)")
+        body = [*plain, {"kind": "blank"}, *end]
     else:
         name, levels = (None, ()) if isinstance(fit, SampledPosterior) else fitted_levels(fit)
         body = plain if name is None else fitted_rows(fit, studies, positions, name, levels, grouped=False, level=used)
-    return make_frame(
-        body,
-        {
-            **frame_meta(fit, used, title, show_cautions),
-            **columns_meta(fit.effects, shown, {}),
-            "pooled": float(predicted["pred"].iloc[0]) if simple else None,
-            "shrunken": own is not None,
-            "description": _description(fit, predicted if simple else None, used, shrunken=own is not None),
-            "bottom": _bottom(fit, used, shrunken=own is not None),
-            "notes": [note.to_dict() for note in merge_notes(fit.notes, notes, _unweighted(fit))],
-            "order": order if isinstance(order, str) else list(order),
-        },
-    )
+    return fit_frame(
+        fit, body, level=used, title=title, show_cautions=show_cautions, columns=shown, rob={}, order=order,
+        notes=merge_notes(fit.notes, notes, _unweighted(fit)), bottom=_bottom(fit, used, shrunken=own is not None),
+        pooled=end[0]["yi"] if end else None, shrunken=own is not None,
+        description=_description(fit, end, used, shrunken=own is not None),
+    )  # fmt: skip
 
 
 def _own(fit: Posterior, level: float) -> Array | None:
@@ -83,19 +80,8 @@ def _own(fit: Posterior, level: float) -> Array | None:
     return table.loc[names, ["median", "ci_lb", "ci_ub"]].to_numpy(dtype=float)
 
 
-def _mean(fit: Posterior, predicted: pd.DataFrame, level: float) -> dict[str, Any]:
-    row = predicted.iloc[0]
-    ni = fit.effects.ni
-    return {
-        "kind": "summary",
-        "label": f"Mean effect (posterior, {format_level(level)} credible)",
-        "ni": None if ni is None or len(set(fit.effects.study_id)) < fit.k else float(ni.sum()),
-        **estimate(fit.effects.measure, row["pred"], row["ci_lb"], row["ci_ub"]),
-    }
-
-
 def _bottom(fit: Posterior, level: float, *, shrunken: bool) -> list[str]:
-    scale = forest_text.SCALES.get(fit.effects.measure, "scale of the effects")
+    scale = parts.SCALES.get(fit.effects.measure, "scale of the effects")
     table = fit.tidy(level=level)
     spreads = [str(name) for name in table.index if name == "tau" or str(name).startswith("tau[")]
     words = [f"{name.replace('tau', 'τ', 1)} = {_spread(table, name)}" for name in spreads]
@@ -125,18 +111,18 @@ def _spread(table: pd.DataFrame, name: str) -> str:
     return format_estimate(median, lb, ub, leading_zero=True)
 
 
-def _description(fit: Posterior, predicted: pd.DataFrame | None, level: float, *, shrunken: bool) -> str:
-    label = "SYNTHETIC DATA, made up for teaching. " if fit.effects.provenance.synthetic else ""
-    text = f"{label}Forest plot of {fit.k} effects with confidence intervals at {format_level(level)}"
-    text += ", and below each the posterior of its true effect." if shrunken else "."
-    if predicted is None:
+def _description(fit: Posterior, end: Sequence[dict[str, Any]], level: float, *, shrunken: bool) -> str:
+    what = f"Forest plot of {fit.k} effects with confidence intervals at {format_level(level)}"
+    what += ", and below each the posterior of its true effect." if shrunken else "."
+    text = described(what, fit.effects.provenance.synthetic)
+    if not end:
         return f"{text} Bayesian model with the moderators {fit.design.formula}."
-    measure, row = fit.effects.measure, predicted.iloc[0]
+    measure, (mean, new) = fit.effects.measure, end
     zero = not is_correlation(measure)
-    values = {name: to_reader(float(row[name]), measure) for name in row.index if name != "se"}
-    mean = format_estimate(values["pred"], values["ci_lb"], values["ci_ub"], leading_zero=zero)
-    new = format_interval(values["pi_lb"], values["pi_ub"], leading_zero=zero)
-    return f"{text} Mean effect {'' if zero else 'r '}= {mean}. True effect of a new study {new}."
+    names = ("pi_lb", "pi_ub") if zero else ("r_pi_lb", "r_pi_ub")
+    interval = format_interval(*(new[name] for name in names), leading_zero=zero)
+    text += f" Mean effect {'' if zero else 'r '}= {parts.effect_text(measure, mean)}."
+    return f"{text} True effect of a new study {interval}."
 
 
 def _unweighted(fit: Posterior) -> list[Note]:

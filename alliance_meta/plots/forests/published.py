@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 
 from alliance_meta.errors import InputError
-from alliance_meta.plots.forests import text as forest_text
-from alliance_meta.plots.forests.frame import column_key, make_frame, records
-from alliance_meta.plots.sheet.axis import to_analysis
+from alliance_meta.plots.forests import parts
+from alliance_meta.plots.forests.parts import column_key, make_frame, records
+from alliance_meta.plots.sheet.measure import to_analysis
 from alliance_meta.tables.format import MINUS, brief, format_count, format_estimate, format_level, format_r
 
 REQUIRED = ("label", "r", "ci_lb", "ci_ub")
@@ -102,8 +102,8 @@ def published_forest_data(
             "title": title,
             "description": _description(rows),
             "measure": "ZCOR",
-            "axis_label": forest_text.axis_label("ZCOR"),
-            "estimate_header": forest_text.estimate_header("ZCOR", level),
+            "axis_label": parts.axis_label("ZCOR"),
+            "estimate_header": parts.estimate_header("ZCOR", level),
             "label_header": label_header,
             "columns": [{"key": column_key(key), "title": name, "numeric": numeric} for key, name, numeric in shown],
             "level": level,
@@ -159,7 +159,7 @@ def _row(record: dict[str, Any], level: float) -> dict[str, Any]:
     return {
         "kind": "study",
         "label": record["label"],
-        "group": forest_text.cell(record.get("group")),
+        "group": parts.cell(record.get("group")),
         "text": _text(record, values, level),
         **{column_key(key): _cell(record.get(key), numeric) for key, _, numeric in SHOWN},
         **dict(zip(("yi", "ci_lb", "ci_ub"), place, strict=True)),
@@ -169,7 +169,7 @@ def _row(record: dict[str, Any], level: float) -> dict[str, Any]:
 
 def _text(record: dict[str, Any], values: Sequence[float], level: float) -> str:
     """Return what to print in place of the rounded numbers; an interval of another level names it."""
-    printed = apa(forest_text.cell(record.get("text")))
+    printed = apa(parts.cell(record.get("text")))
     own = record.get("ci_level")
     if own is None or pd.isna(own) or math.isnan(values[1]) or math.isclose(float(own), level):
         return printed
@@ -188,7 +188,7 @@ def apa(printed: str) -> str:
 def _cell(value: Any, numeric: bool) -> str:
     if numeric and value is not None and pd.notna(value):
         return format_count(float(value))
-    return forest_text.cell(value)
+    return parts.cell(value)
 
 
 def _grouped(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -10,28 +10,24 @@ import pandas as pd
 from alliance_meta.errors import InputError
 from alliance_meta.models.subgroups import SharedTau2
 from alliance_meta.notes import Note, check_level, check_option, merge_notes
-from alliance_meta.plots.forests import text as forest_text
-from alliance_meta.plots.forests.cells import (
+from alliance_meta.plots.forests import parts
+from alliance_meta.plots.forests.groups import fitted_levels, fitted_rows, subgroup_rows
+from alliance_meta.plots.forests.nested import Dependent, nested_data
+from alliance_meta.plots.forests.parts import (
     Columns,
     Order,
     chosen,
-    columns_meta,
     effect_rows,
-    frame_meta,
-    prediction_row,
-    rob_legend,
+    fit_frame,
+    single_mean,
     sort_rows,
+    summary_rows,
 )
-from alliance_meta.plots.forests.frame import estimate, make_frame
-from alliance_meta.plots.forests.groups import fitted_levels, fitted_rows, subgroup_rows
-from alliance_meta.plots.forests.nested import Dependent, nested_data
 from alliance_meta.plots.forests.posterior import Posterior, posterior_data
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 
 if TYPE_CHECKING:
     from alliance_meta.effects.table import EffectSizes
-
-Body = tuple[list[dict[str, Any]], list[str], tuple[Note, ...]]
 
 
 def forest_data(
@@ -136,57 +132,24 @@ BayesianMultilevelResults, SampledPosterior
     shown, dots = chosen(effects, columns, rob)
     positions, notes = sort_rows(fit, order)
     studies = effect_rows(fit, used, shown, dots)
-    simple = is_simple(fit)
-    if simple:
-        body, extra, more = _simple_body(fit, studies, positions, by, tau2, used)
+    end = summary_rows(fit, used, _total(effects, positions)) if single_mean(fit) else []
+    extra: list[str] = []
+    more: tuple[Note, ...] = ()
+    if not end:
+        body, extra = _moderated_body(fit, studies, positions, by, used)
+    elif by is None:
+        body = [*(studies[i] for i in positions), {"kind": "blank"}, *end]
     else:
-        body, extra, more = _moderated_body(fit, studies, positions, by, used)
-    return make_frame(
-        body,
-        {
-            **frame_meta(fit, used, title, show_cautions),
-            **columns_meta(effects, shown, dots),
-            "pooled": float(fit.beta[0]) if simple else None,
-            "description": forest_text.description(fit, used, simple=simple),
-            "bottom": [
-                *forest_text.bottom(fit, used, simple=simple),
-                *extra,
-                *rob_legend(effects, dots),
-            ],
-            "notes": [note.to_dict() for note in merge_notes(fit.notes, notes, more)],
-            "order": order if isinstance(order, str) else list(order),
-            "by": by,
-            "tau2": tau2 if by is not None else None,
-        },
-    )
-
-
-def is_simple(fit: RandomEffectsResults) -> bool:
-    """Return whether the model is a single mean."""
-    return bool(fit.p == 1 and fit.design.has_intercept)
-
-
-def _simple_body(
-    fit: RandomEffectsResults,
-    studies: list[dict[str, Any]],
-    positions: Sequence[int],
-    by: str | None,
-    tau2: SharedTau2,
-    level: float,
-) -> Body:
-    """Return the rows of a model without moderators, and what to add under the plot."""
-    predicted = fit.predict(level=level).iloc[0]
-    summary = {
-        "kind": "summary",
-        "label": f"Pooled effect ({fit.model_label})",
-        "ni": _total(fit.effects, positions),
-        **estimate(fit.effects.measure, *(predicted[name] for name in ("pred", "ci_lb", "ci_ub"))),
-    }
-    end = [summary, *prediction_row(fit, level)]
-    if by is None:
-        return [*(studies[i] for i in positions), {"kind": "blank"}, *end], [], ()
-    body, line, notes = subgroup_rows(fit, studies, positions, by=by, tau2=tau2, level=level)
-    return [*body, *end], [line], notes
+        body, line, more = subgroup_rows(fit, studies, positions, by=by, tau2=tau2, level=used)
+        body, extra = [*body, *end], [line]
+    noun = "study" if fit.k == 1 else "effects" if len(set(effects.study_id)) < fit.k else "studies"
+    what = f"{fit.k} {noun} with confidence intervals at {parts.level_text(used)}"
+    return fit_frame(
+        fit, body, level=used, title=title, show_cautions=show_cautions, columns=shown, rob=dots, order=order,
+        notes=merge_notes(fit.notes, notes, more), bottom=[*parts.bottom(fit, used, simple=bool(end)), *extra],
+        pooled=float(fit.beta[0]) if end else None, description=parts.description(fit, what, end), by=by,
+        tau2=tau2 if by is not None else None,
+    )  # fmt: skip
 
 
 def _moderated_body(
@@ -195,7 +158,7 @@ def _moderated_body(
     positions: Sequence[int],
     by: str | None,
     level: float,
-) -> Body:
+) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the rows of a meta-regression: fitted values by level, or one beside each study."""
     name, levels = fitted_levels(fit)
     if by is not None and by != name:
@@ -204,13 +167,13 @@ def _moderated_body(
             f"moderator of the model; this fit has mods={fit.design.formula!r}"
         )
     if name is not None:
-        return fitted_rows(fit, studies, positions, name, levels, grouped=by is not None, level=level), [], ()
+        return fitted_rows(fit, studies, positions, name, levels, grouped=by is not None, level=level), []
     predicted = fit.predict(level=level)
     body = []
     for i in positions:
         row = predicted.iloc[i]
         body.append({**studies[i], "fit": row["pred"], "fit_lb": row["ci_lb"], "fit_ub": row["ci_ub"]})
-    return body, [f"Grey diamonds: fitted values with their {forest_text.level_text(level)} confidence intervals"], ()
+    return body, [f"Grey diamonds: fitted values with their {parts.level_text(level)} confidence intervals"]
 
 
 def _total(effects: EffectSizes, positions: Sequence[int]) -> float | None:

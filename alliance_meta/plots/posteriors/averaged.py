@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,29 +12,11 @@ from alliance_meta.bayes.averaged.bias_results import RobmaResults
 from alliance_meta.bayes.averaged.results import AveragedResults
 from alliance_meta.bayes.priors.prior import Normal
 from alliance_meta.errors import InputError
-from alliance_meta.plots.forests import text as forest_text
-from alliance_meta.plots.forests.layout import MARGIN
-from alliance_meta.plots.sheet.axis import Axis, is_correlation, to_reader, value_axis
-from alliance_meta.plots.sheet.chart import (
-    CI_BAND,
-    DASHED,
-    DOTTED,
-    POINT,
-    Chart,
-    Sheet,
-    across,
-    left_margin,
-    make_sheet,
-    render,
-    upright,
-)
-from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, described, make_chart
-from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.plots.sheet.pen import GREY, INK, SUMMARY
+from alliance_meta.plots.forests import parts
+from alliance_meta.plots.sheet.chart import Axes, Drawn, charting
+from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
+from alliance_meta.plots.sheet.measure import is_correlation, to_reader
 from alliance_meta.tables.format import brief, format_interval, format_level, format_number
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 5.5, 3.9
 STEPS = 241
@@ -57,10 +39,8 @@ def averaged_data(
         From `bayes.robma` or `bayes.average`.
     what : str
         The mean effect ``mu``, or a coefficient.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -101,17 +81,13 @@ def averaged_data(
     rows += [{"kind": kind, "x": a, "density": float(given.pdf(a))} for kind, a in marks]
     if measure == "ZCOR":
         rows = [row | {"r": to_reader(float(row["x"]), measure)} for row in rows]
-    meta = chart_meta(
-        "averaged", "Posterior averaged over models", result.effects.provenance, title=title,
-        show_cautions=show_cautions, notes=result.notes,
-    )  # fmt: skip
     text = format_level(result.level)
     name = "the effect" if what == "mu" else what
     line = _numbers([to_reader(float(one), measure) for one in (limits.estimate, limits.lb, limits.ub)], measure)
     sure = spike == 0.0
     chance = f"Posterior probability that {name} is exactly 0: {format_number(spike, 3, leading_zero=False)}"
     condition = "Posterior: " if sure else f"If {name} is not 0: "
-    label = forest_text.axis_label(measure) if what == "mu" else f"{what} ({result.effects.scale_label} scale)"
+    label = parts.axis_label(measure) if what == "mu" else f"{what} ({result.effects.scale_label} scale)"
     key = [["line", "Posterior" if sure else "Posterior if not 0"]]
     key += [] if sure else [["dashed", "Averaged over all models"]]
     key += [["hair", "Prior" if sure else "Prior if not 0"]] if prior is not None else []
@@ -119,27 +95,19 @@ def averaged_data(
     said = f"Posterior density of {name}. {condition}median and {text} interval {line}." + (
         "" if sure else f" {chance}."
     )
-    return make_chart(
-        rows,
-        meta
-        | {
-            "description": described(said, meta["synthetic"]),
-            "measure": measure,
-            "axis_label": "Density",
-            "x_label": label,
-            "level": result.level,
-            "model_label": f"{_count(result)} models",
-            "key": key,
-            "bottom": [
-                f"{condition}{'M' if sure else 'm'}edian and {text} interval {line}",
-                *([] if sure else [chance]),
-            ],
-            "spike": spike,
-        },
-    )
+    return chart_frame(
+        "averaged", "Posterior averaged over models", rows, result.effects.provenance, notes=result.notes,
+        title=title, show_cautions=show_cautions, said=said, measure=measure, axis_label="Density", x_label=label,
+        level=result.level, model_label=f"{_count(result)} models", key=key,
+        bottom=[
+            f"{condition}{'M' if sure else 'm'}edian and {text} interval {line}",
+            *([] if sure else [chance]),
+        ],
+        spike=spike,
+    )  # fmt: skip
 
 
-def averaged(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:
+def averaged(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
     """Draw the posterior of an effect averaged over models.
 
     The solid curve is what to believe if there is an effect, the dashed one allows for there being none: its area
@@ -149,15 +117,8 @@ def averaged(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> No
     ----------
     result_or_frame : RobmaResults, AveragedResults or DataFrame
         From `bayes.robma` or `bayes.average`, or a frame from `averaged_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure of 5.5 x 3.9 inches.
-    **data
-        Passed to `averaged_data` unless a frame is given: ``what=``, ...
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+    ax, **data
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------
@@ -173,16 +134,21 @@ def averaged(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> No
     """
     frame = as_frame(result_or_frame, "averaged", averaged_data, data)
 
-    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
-        first = make_sheet(frame.attrs, width=width, height=height, left=MARGIN)
-        length = first.panel[3] - first.panel[2]
-        shown = frame.loc[frame["kind"] != "prior", "density"]
-        yaxis = value_axis(np.append(shown, 0.0), measure="GEN", length=length, room=upright, zero=False, floor=0.0)
-        sheet = make_sheet(frame.attrs, width=width, height=height, left=left_margin(yaxis))
-        length = sheet.panel[1] - sheet.panel[0]
-        return sheet, value_axis(frame["x"], measure=frame.attrs["measure"], length=length, room=across), yaxis
-
-    return render(frame, ax, plan, _draw, width=WIDTH, height=HEIGHT)
+    with charting(frame, ax, WIDTH, HEIGHT) as chart:
+        chart.effects("x", frame["x"])
+        chart.numbers("y", [0.0, frame.loc[frame["kind"] != "prior", "density"].max()], floor=0.0)
+        spike, curves = float(frame.attrs["spike"]), {str(kind): one for kind, one in frame.groupby("kind")}
+        for kind, mark in (("prior", "hair"), ("averaged", "dashed"), ("conditional", "line")):
+            if kind in curves and (spike or kind != "averaged"):
+                chart.line(chart.shown(curves[kind]["x"]), curves[kind]["density"], mark)
+        for kind in ("lower", "upper"):
+            x, density = (float(curves[kind][name].iloc[0]) for name in ("x", "density"))
+            chart.line([float(chart.shown(x))] * 2, [0.0, density], "dotted", zorder=2)
+        chart.dots(chart.shown(curves["median"]["x"]), curves["median"]["density"])
+        if spike > 0:
+            # Its height is a share of the panel, which stands for a probability of 1.
+            chart.line([0.0, 0.0], [0.0, spike], "thick", transform=chart.ax.get_xaxis_transform())
+    return chart.made
 
 
 def _numbers(values: list[float], measure: str) -> str:
@@ -209,30 +175,6 @@ def _count(result: RobmaResults | AveragedResults) -> int:
     return int(np.isfinite(result.space.log_prior).sum())
 
 
-def _draw(chart: Chart, frame: pd.DataFrame) -> None:
-    spike = float(frame.attrs["spike"])
-    shown = ("prior", "averaged", "conditional") if spike else ("prior", "conditional")
-    curves = {kind: frame[frame["kind"] == kind] for kind in shown}
-    looks: dict[str, dict[str, Any]] = {
-        "prior": {"colour": GREY, "points": 0.8},
-        "averaged": {"colour": SUMMARY, "points": 1.2, "style": DASHED},
-        "conditional": {"colour": SUMMARY, "points": 1.6},
-    }
-    for kind, curve in curves.items():
-        if len(curve):
-            chart.curve(chart.x(curve["x"].to_numpy()), chart.y(curve["density"].to_numpy()), **looks[kind])
-    marks = frame.set_index("kind")
-    for name in ("lower", "upper"):
-        x, y = float(chart.x(marks.loc[name, "x"])), float(chart.y(marks.loc[name, "density"]))
-        chart.rule(x, x, y, chart.bottom, colour=INK, points=0.9, style=DOTTED, zorder=2)
-    x, y = float(chart.x(marks.loc["median", "x"])), float(chart.y(marks.loc["median", "density"]))
-    chart.circles([x], [y], [0.05], fill=POINT, zorder=5)
-    if spike > 0:
-        x = float(chart.x(0.0))
-        top = chart.bottom - spike * (chart.bottom - chart.top)
-        chart.rule(x, x, chart.bottom, top, colour=SUMMARY, points=3.2, zorder=4)
-
-
 WEIGHTS_WIDTH, WEIGHTS_HEIGHT = 5.5, 3.6
 
 
@@ -254,10 +196,8 @@ def weight_function_data(
         Average only over the weight functions; otherwise models without selection count with 1.
     level : float, optional
         Of the interval; the result's by default.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -286,30 +226,20 @@ def weight_function_data(
     for values in zip(*(table[name] for name in names), strict=True):
         row = dict(zip(names, map(float, values), strict=True))
         rows.append({"kind": "interval", "label": f"{_p(row['p_from'])} to {_p(row['p_to'])}", **row})
-    meta = chart_meta(
-        "weight_function", "Publication by p-value", result.effects.provenance, title=title,
-        show_cautions=show_cautions, notes=result.notes,
-    )  # fmt: skip
     over = "the weight functions" if conditional else "all models"
     listed = "; ".join(f"p {row['label']}: {format_number(row['mean'], 2)}" for row in rows)
     text = format_level(used)
-    return make_chart(
-        rows,
-        meta
-        | {
-            "description": described(f"Relative probability of publication, averaged over {over}. {listed}.",
-                                     meta["synthetic"]),
-            "axis_label": "Relative probability of publication",
-            "x_label": f"One-sided p-value, {result.direction} direction favoured",
-            "level": used,
-            "model_label": f"{len(result.ensemble)} models",
-            "key": [["line", "Mean"], ["ci", f"{text} interval"]],
-            "bottom": [f"Averaged over {over}; intervals of p are drawn equally wide"],
-        },
+    said = f"Relative probability of publication, averaged over {over}. {listed}."
+    return chart_frame(
+        "weight_function", "Publication by p-value", rows, result.effects.provenance, notes=result.notes, title=title,
+        show_cautions=show_cautions, said=said, axis_label="Relative probability of publication",
+        x_label=f"One-sided p-value, {result.direction} direction favoured", level=used,
+        model_label=f"{len(result.ensemble)} models", key=[["line", "Mean"], ["ci", f"{text} interval"]],
+        bottom=[f"Averaged over {over}; intervals of p are drawn equally wide"],
     )  # fmt: skip
 
 
-def weight_function(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:
+def weight_function(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
     """Draw how likely results were published by their p-value, beside the most significant ones.
 
     A step down means that results beyond that p-value are missing. A wide band means that the data hardly tell.
@@ -318,15 +248,8 @@ def weight_function(result_or_frame: Any, *, ax: Axes | None = None, **data: Any
     ----------
     result_or_frame : RobmaResults or DataFrame
         From `bayes.robma`, or a frame from `weight_function_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure of 5.5 x 3.6 inches.
-    **data
-        Passed to `weight_function_data` unless a frame is given: ``conditional=``, ...
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+    ax, **data
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------
@@ -342,26 +265,16 @@ def weight_function(result_or_frame: Any, *, ax: Axes | None = None, **data: Any
     """
     frame = as_frame(result_or_frame, "weight_function", weight_function_data, data)
 
-    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
-        first = make_sheet(frame.attrs, width=width, height=height, left=MARGIN)
-        length = first.panel[3] - first.panel[2]
-        yaxis = value_axis([0.0, 1.0], measure="GEN", length=length, room=upright, lim=(0.0, 1.05))
-        sheet = make_sheet(frame.attrs, width=width, height=height, left=left_margin(yaxis))
-        cuts = [*frame["p_from"], frame["p_to"].iloc[-1]]
-        ticks = tuple((float(i), _p(p)) for i, p in enumerate(cuts))
-        return sheet, Axis("GEN", 0.0, float(len(frame)), ticks), yaxis
-
-    return render(frame, ax, plan, _draw_weights, width=WEIGHTS_WIDTH, height=WEIGHTS_HEIGHT)
+    with charting(frame, ax, WEIGHTS_WIDTH, WEIGHTS_HEIGHT) as chart:
+        chart.numbers("y", [], (0.0, 1.05))
+        edges = np.arange(len(frame) + 1.0)
+        chart.limits("x", 0.0, edges[-1])
+        chart.names("x", [_p(p) for p in [*frame["p_from"], frame["p_to"].iloc[-1]]], edges)
+        steps = {name: np.append(frame[name], frame[name].iloc[-1]) for name in ("mean", "ci_lb", "ci_ub")}
+        chart.area(edges, steps["ci_lb"], steps["ci_ub"], "ci", step="post")
+        chart.line(edges, steps["mean"], "line", drawstyle="steps-post")
+    return chart.made
 
 
 def _p(value: float) -> str:
     return brief(value) if value in (0, 1) else brief(value).lstrip("0")
-
-
-def _draw_weights(chart: Chart, frame: pd.DataFrame) -> None:
-    edges = chart.x(np.arange(len(frame) + 1.0))
-    for i, row in enumerate(frame.to_dict("records")):
-        x0, x1 = float(edges[i]), float(edges[i + 1])
-        chart.box(x0, x1, float(chart.y(row["ci_ub"])), float(chart.y(row["ci_lb"])), CI_BAND)
-    x = np.repeat(edges, 2)[1:-1]
-    chart.curve(x, np.repeat(chart.y(frame["mean"].to_numpy()), 2), colour=SUMMARY, points=1.6)

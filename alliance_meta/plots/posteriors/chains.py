@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,25 +14,18 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.errors import InputError
-from alliance_meta.plots.forests.layout import MARGIN
-from alliance_meta.plots.forests.pages import TICK
-from alliance_meta.plots.sheet.axis import Axis, value_axis
-from alliance_meta.plots.sheet.chart import CI_BAND, SMALL, Chart, Sheet, left_margin, make_sheet, render, upright
-from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, described, make_chart
-from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.plots.sheet.pen import GREY, INK, SQUARE, SUMMARY, WARNING
-from alliance_meta.plots.sheet.text import line_height, text_width, wrap
+from alliance_meta.plots.sheet.chart import DOTTED, SMALL, Axes, Chart, Drawn, charting, lettered
+from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
+from alliance_meta.plots.sheet.colours import INK, SUMMARY, WARNING
+from alliance_meta.plots.sheet.measure import line_height, text_width, wrap
 from alliance_meta.tables.format import fixed, format_count, format_number
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 TRACE_WIDTH, RANK_WIDTH = 2.3, 0.85
 NARROWEST = 0.35
 ROW_HEIGHT = 0.8
-GAP, GAP_RANKS = 0.3, 0.08
-HEAD = 1.3 * line_height(SMALL)
-TAIL = TICK + 1.4 * line_height(SMALL)
+LEFT, GAP = 0.45, 0.12
+HEAD = 1.6 * line_height(SMALL)
+TAIL = 1.6 * line_height(SMALL)
 MOST_POINTS = 250
 MOST_BINS, PER_BIN = 20, 10
 MOST_ROWS = 12
@@ -57,10 +49,8 @@ def chains_data(
     what : str or sequence of str, optional
         Rows of ``posterior.tidy()``, or other parameters, at most 12; by default the two with the largest R-hat and
         ``mu`` and ``tau`` where there are such.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -98,35 +88,25 @@ def chains_data(
         raise InputError("one draw per chain is no course to draw; take more")
     rows = [row for name, chains in found.items() for row in (*_trace(name, chains), *_ranks(name, chains))]
     words = {name: _words(chains) for name, chains in found.items()}
-    meta = chart_meta(
-        "chains", "Chains of the sampler", origin, title=title, show_cautions=show_cautions,
-        notes=posterior.notes,
-    )  # fmt: skip
     said = "; ".join(f"{name}: {text}" for name, text in words.items())
     number = f"{count} chain{'s' if count > 1 else ''} of {format_count(length)} draws"
     alarm = [f"Fails its checks: {', '.join(note.code for note in posterior.problems)}"] if posterior.problems else []
     text = f"Course of {number} and histograms of their ranks. {said}."
-    return make_chart(
-        rows,
-        meta
-        | {
-            "description": described(" ".join([text, *(f"{one}." for one in alarm)]), meta["synthetic"]),
-            "axis_label": "",
-            "x_label": "",
-            "model_label": posterior.made.model,
-            "key": [
-                ["bar", "Draws by rank"],
-                ["tail", "Outside the limits"],
-                ["hair", "If chains agree, with 95% limits"],
-            ],
-            "bottom": [*alarm, f"{number}; left: their course, right: ranks among the draws of all chains"],
-            "words": words,
-            "alarm": alarm,
-        },
-    )
+    return chart_frame(
+        "chains", "Chains of the sampler", rows, origin, notes=posterior.notes, title=title,
+        show_cautions=show_cautions, said=" ".join([text, *(f"{one}." for one in alarm)]), axis_label="", x_label="",
+        model_label=posterior.made.model,
+        key=[
+            ["bar", "Draws by rank"],
+            ["tail", "Outside the limits"],
+            ["hair", "If chains agree, with 95% limits"],
+        ],
+        bottom=[*alarm, f"{number}; left: their course, right: ranks among the draws of all chains"], words=words,
+        alarm=alarm,
+    )  # fmt: skip
 
 
-def chains(posterior_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:
+def chains(posterior_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
     """Draw where the chains of a sampler went, and whether they agree.
 
     On the left the course of every chain: they should look like one noise. On the right, for each chain, how its
@@ -137,15 +117,8 @@ def chains(posterior_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> N
     ----------
     posterior_or_frame : SampledPosterior or DataFrame
         From `bayes.sample`, or a frame from `chains_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure with room for all chains.
-    **data
-        Passed to `chains_data` unless a frame is given: ``what=``, ...
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+    ax, **data
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------
@@ -163,24 +136,14 @@ def chains(posterior_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> N
     frame = as_frame(posterior_or_frame, "chains", chains_data, data)
     names = list(dict.fromkeys(frame["label"]))
     number = int(frame["chain"].max())
-    axes = {name: _axis(frame, name) for name in names}
-    left = max(left_margin(axis) for axis in axes.values())
-    least = len(names) * (HEAD + ROW_HEIGHT + TAIL) - TAIL
-
-    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
-        sheet = make_sheet(frame.attrs, width=width, height=height, left=left, right=MARGIN, tick_lines=1, least=least)
-        need = left + MARGIN + GAP + 1.2 + number * (NARROWEST + GAP_RANKS)
-        # A panel of no width tells `render` that there is not enough room.
-        return (sheet, None, None) if width >= need else (_narrow(sheet, need - width), None, None)
-
-    def draw(chart: Chart, frame: pd.DataFrame) -> None:
-        pitch = (chart.bottom - chart.top + TAIL) / len(names)
+    trace, rank = (TRACE_WIDTH, RANK_WIDTH) if ax is None else (1.2, NARROWEST)
+    least = (LEFT + trace + number * (rank + GAP), len(names) * (HEAD + ROW_HEIGHT + TAIL))
+    with charting(frame, ax, 4.5, 0.0, least=least) as chart:
+        widths = [trace, *[rank] * number]
+        panels = chart.grid(len(names), widths, left=LEFT, head=HEAD, tail=TAIL, gap=GAP)
         for i, name in enumerate(names):
-            top = chart.top + i * pitch
-            _row(chart, frame[frame["label"] == name], axes[name], top + HEAD, top + pitch - TAIL, number)
-
-    width = left + MARGIN + GAP + TRACE_WIDTH + number * (RANK_WIDTH + GAP_RANKS) - GAP_RANKS
-    return render(frame, ax, plan, draw, width=max(width, 4.5), height=0.0)
+            _row(frame[frame["label"] == name], panels[i * len(widths) : (i + 1) * len(widths)])
+    return chart.made
 
 
 def _chosen(posterior: SampledPosterior, what: Sequence[str] | str | None) -> list[str]:
@@ -234,56 +197,39 @@ def _words(chains: Array) -> str:
     return f"R-hat {format_number(float(row['rhat']), 3)}, effective draws {format_count(round(ess))}"
 
 
-def _axis(frame: pd.DataFrame, name: str) -> Axis:
-    values = frame.loc[(frame["label"] == name) & (frame["kind"] == "trace"), "value"]
-    return value_axis(values, measure="GEN", length=ROW_HEIGHT, room=upright, zero=False)
-
-
-def _narrow(sheet: Sheet, lacking: float) -> Sheet:
-    left, _, top, bottom = sheet.panel
-    return replace(sheet, panel=(left, left + 1.8 - lacking, top, bottom))
-
-
-def _row(chart: Chart, frame: pd.DataFrame, axis: Axis, top: float, bottom: float, number: int) -> None:
+def _row(frame: pd.DataFrame, panels: Sequence[Chart]) -> None:
     """Draw one parameter: its name, the course of its chains and their ranks."""
-    left, right = chart.left, chart.right
-    rank = min(RANK_WIDTH, (right - left - GAP - 1.2) / number - GAP_RANKS)
-    middle = right - number * (rank + GAP_RANKS) + GAP_RANKS
+    first, *others = panels
     name = str(frame["label"].iloc[0])
-    line = f"{name}: {chart.attrs['words'][name]}"
-    shown = line if text_width(line, SMALL) <= right - left else wrap(line, SMALL, right - left)[0]
-    colour = WARNING if chart.attrs["alarm"] else INK
-    chart.text(left, top - 0.75 * line_height(SMALL), shown, size=SMALL, colour=colour)
-    trace = frame[frame["kind"] == "trace"]
-    own = Chart(chart.ax, chart.attrs, replace(chart.sheet, panel=(left, middle - GAP, top, bottom)), None, axis)
-    last = float(trace["draw"].max())
-    for c in range(1, number + 1):
-        one = trace[trace["chain"] == c]
-        x = own.left + (one["draw"].to_numpy() - 1.0) / max(last - 1.0, 1.0) * (own.right - own.left)
-        own.curve(x, own.y(one["value"].to_numpy()), colour=TRACES[(c - 1) % len(TRACES)], points=0.5)
-    own.scales()
-    ranks = frame[frame["kind"] == "rank"]
+    line = f"{name}: {first.attrs['words'][name]}"
+    width = first.size[0] + sum(one.size[0] + GAP for one in others)
+    shown = line if text_width(line, SMALL) <= width else wrap(line, SMALL, width)[0]
+    title = lettered(first.ax.set_title("", loc="left"), shown, SMALL)
+    title.set_color(WARNING if first.attrs["alarm"] else INK)
+    trace, ranks = frame[frame["kind"] == "trace"], frame[frame["kind"] == "rank"]
+    first.numbers("y", trace["value"])
+    first.limits("x", 1.0, float(trace["draw"].max()))
+    first.no_axis("x")
     tallest = 1.1 * float(max(ranks["count"].max(), ranks["ci_ub"].max()))
-    for c in range(1, number + 1):
-        x0 = middle + (c - 1) * (rank + GAP_RANKS)
-        _histogram(chart, ranks[ranks["chain"] == c], x0, x0 + rank, top, bottom, tallest)
+    for c, panel in enumerate(others, start=1):
+        one = trace[trace["chain"] == c]
+        first.line(one["draw"], one["value"], "thin", color=TRACES[(c - 1) % len(TRACES)], linewidth=0.5)
+        _histogram(panel, ranks[ranks["chain"] == c], tallest)
 
 
-def _histogram(
-    chart: Chart, ranks: pd.DataFrame, x0: float, x1: float, top: float, bottom: float, tallest: float
-) -> None:
-    def y(count: float) -> float:
-        return bottom - count / tallest * (bottom - top)
-
-    for row in ranks.to_dict("records"):
-        left, right = x0 + row["lb"] * (x1 - x0), x0 + row["ub"] * (x1 - x0)
-        outside = not row["ci_lb"] <= row["count"] <= row["ci_ub"]
-        chart.box(left, right, y(row["count"]), bottom, SQUARE if outside else CI_BAND, edge="white")
-    first = ranks.iloc[0]
-    chart.rule(x0, x1, y(first["expected"]), y(first["expected"]), colour=GREY, points=0.8, zorder=4)
-    for limit in ("ci_lb", "ci_ub"):
-        chart.rule(x0, x1, y(first[limit]), y(first[limit]), colour=GREY, points=0.8, style=(0, (1, 1.8)), zorder=4)
-    chart.rule(x0, x1, bottom, bottom)
-    number = f"chain {fixed(first['chain'], 0)}"
-    label = number if text_width(number, SMALL) < x1 - x0 else number.removeprefix("chain ")
-    chart.text((x0 + x1) / 2, bottom + TICK + 0.5 * line_height(SMALL), label, size=SMALL, align="center")
+def _histogram(chart: Chart, ranks: pd.DataFrame, tallest: float) -> None:
+    """Draw how the draws of one chain rank, the bars outside the limits darker."""
+    chart.limits("x", 0.0, 1.0)
+    chart.limits("y", 0.0, tallest)
+    chart.no_axis("x")
+    chart.no_axis("y")
+    chart.ax.spines["left"].set_visible(False)
+    outside = (ranks["count"] < ranks["ci_lb"]) | (ranks["count"] > ranks["ci_ub"])
+    for mark, rows in (("bar", ranks[~outside]), ("tail", ranks[outside])):
+        chart.bars(rows["lb"], rows["ub"], rows["count"], mark)
+    one = ranks.iloc[0]
+    for limit, style in (("expected", "solid"), ("ci_lb", DOTTED), ("ci_ub", DOTTED)):
+        chart.rule("y", one[limit], "hair", linestyle=style, zorder=4)
+    number = f"chain {fixed(one['chain'], 0)}"
+    label = number if text_width(number, SMALL) < chart.size[0] else number.removeprefix("chain ")
+    lettered(chart.ax.xaxis.label, label, SMALL).set_color(INK)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,18 +13,14 @@ from alliance_meta.bayes.marginals import KINDS, TANH, Marginal, TransformedMarg
 from alliance_meta.bayes.priors.predictions import prior_of
 from alliance_meta.errors import InputError
 from alliance_meta.notes import check_option
-from alliance_meta.plots.forests import text as forest_text
-from alliance_meta.plots.sheet.axis import is_correlation, to_reader
-from alliance_meta.plots.sheet.chart import CI_BAND, POINT, Chart
-from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, described, make_chart
-from alliance_meta.plots.sheet.density import STEPS, draw_densities, stroke
-from alliance_meta.plots.sheet.figures import NotebookFigure
+from alliance_meta.plots.forests import parts
+from alliance_meta.plots.sheet.chart import Axes, Drawn, charting
+from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
+from alliance_meta.plots.sheet.measure import is_correlation, to_reader
 from alliance_meta.tables.format import format_interval, format_level, format_number, format_p
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 WIDTH, HEIGHT = 5.5, 3.9
+STEPS = 321
 # The curves reach to these quantiles.
 ENDS, PRIOR_ENDS = (5e-4, 1.0 - 5e-4), (0.05, 0.95)
 # The prior may widen the axis by this many times the reach of the posterior on either side.
@@ -54,10 +50,8 @@ def posterior_data(
     scale : {"z", "r"}, optional
         For correlations on Fisher's z. By default equal steps of z along an axis that is labelled in r; ``"r"``: equal
         steps of r, and the density per unit of r; ``"z"``: labelled in z.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -91,33 +85,21 @@ def posterior_data(
     if is_correlation(measure):
         rows = [row | {"r": to_reader(float(row["x"]), measure)} for row in rows]
     name = f"Posterior of {what}"
-    meta = chart_meta(
-        "posterior", name, fit.effects.provenance, title=title, show_cautions=show_cautions, notes=fit.notes
-    )
     text = format_level(fit.level)
     said = _estimate([limits.estimate, limits.lb, limits.ub], measure)
     lines = [f"Posterior: median and {text} {KINDS[fit.interval]} interval {said}"]
     chances = _chances(after, before, what, measure)
     lines += [f"P({one}): {_both(*pair)}" for one, pair in chances.items()]
     lines += _prior_line(fit, what, drawn=before is not None)
-    return make_chart(
-        rows,
-        meta
-        | {
-            "description": described(f"{name}. {'. '.join(lines)}.", meta["synthetic"]),
-            "measure": measure,
-            "axis_label": "Density",
-            "x_label": label,
-            "level": fit.level,
-            "key": [["line", "Posterior"], ["ci", f"{text} interval"], *([["dashed", "Prior"]] if before else [])],
-            "bottom": lines,
-            "what": what,
-            "chances": {one: list(pair) for one, pair in chances.items()},
-        },
-    )
+    return chart_frame(
+        "posterior", name, rows, fit.effects.provenance, notes=fit.notes, title=title, show_cautions=show_cautions,
+        said=f"{name}. {'. '.join(lines)}.", measure=measure, axis_label="Density", x_label=label, level=fit.level,
+        key=[["line", "Posterior"], ["ci", f"{text} interval"], *([["dashed", "Prior"]] if before else [])],
+        bottom=lines, what=what, chances={one: list(pair) for one, pair in chances.items()},
+    )  # fmt: skip
 
 
-def posterior(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:
+def posterior(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
     """Draw prior and posterior of one quantity: what was plausible before the data, and what is now.
 
     Where both curves are alike the data said little; where they hardly overlap, prior and data disagree.
@@ -126,15 +108,8 @@ def posterior(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Note
     ----------
     fit_or_frame : BayesianResults, BayesianMultilevelResults or DataFrame
         A fit, or a frame from `posterior_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure of 5.5 x 3.9 inches.
-    **data
-        Passed to `posterior_data` unless a frame is given: ``what=``, ``scale=``, ...
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+    ax, **data
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------
@@ -153,7 +128,20 @@ def posterior(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Note
     # A prior may tower over a posterior where they disagree; it may not crush it.
     before = frame.loc[frame["kind"] == "prior", "density"].max()
     top = max(float(after), min(float(before), 2.0 * float(after))) if before == before else float(after)
-    return draw_densities(frame, ax, _draw, width=WIDTH, height=HEIGHT, top=top)
+    curves = {str(kind): one for kind, one in frame.groupby("kind")}
+    x, density = (curves["posterior"][name].to_numpy() for name in ("x", "density"))
+    with charting(frame, ax, WIDTH, HEIGHT) as chart:
+        chart.effects("x", frame["x"])
+        chart.numbers("y", [0.0, top], floor=0.0)
+        ends = np.array([curves[kind][["x", "density"]].iloc[0] for kind in ("lower", "upper")])
+        inner = (x > ends[0, 0]) & (x < ends[1, 0])
+        filled = np.vstack([ends[:1], np.column_stack([x[inner], density[inner]]), ends[1:]])
+        chart.area(chart.shown(filled[:, 0]), 0.0, filled[:, 1], "ci")
+        if "prior" in curves:
+            chart.line(chart.shown(curves["prior"]["x"]), curves["prior"]["density"], "dashed")
+        chart.line(chart.shown(x), density, "line")
+        chart.dots(chart.shown(curves["median"]["x"]), curves["median"]["density"])
+    return chart.made
 
 
 def _read(fit: Any, what: str, scale: PlotScale | None) -> tuple[Marginal, Marginal | None, str, str]:
@@ -176,7 +164,7 @@ def _read(fit: Any, what: str, scale: PlotScale | None) -> tuple[Marginal, Margi
         shown = what.replace("tau", "τ", 1) if of_tau else what
         return after, before, "GEN", f"{shown} ({fit.effects.scale_label} scale)"
     new = "" if what == "mu" else " of a new study" if what == "theta_new" else f" of {what[6:-1]}"
-    label = forest_text.axis_label(measure) if not new else f"True {_lower(forest_text.axis_label(measure), new)}"
+    label = parts.axis_label(measure) if not new else f"True {_lower(parts.axis_label(measure), new)}"
     if scale == "r":
         after = TransformedMarginal(after.name, after, TANH)
         before = None if before is None else TransformedMarginal(before.name, before, TANH)
@@ -243,19 +231,3 @@ def _estimate(values: list[float], measure: str) -> str:
     digits = max(3, 2 - math.floor(math.log10(largest))) if largest > 0 and zero else 3
     interval = format_interval(lower, upper, digits, leading_zero=zero)
     return f"{format_number(estimate, digits, leading_zero=zero)} {interval}"
-
-
-def _draw(chart: Chart, frame: pd.DataFrame) -> None:
-    curves = {kind: frame[frame["kind"] == kind] for kind in ("posterior", "prior")}
-    marks = frame.set_index("kind")
-    x, density = (curves["posterior"][name].to_numpy() for name in ("x", "density"))
-    ends = marks.loc[["lower", "upper"], ["x", "density"]].to_numpy()
-    inner = (x > ends[0, 0]) & (x < ends[1, 0])
-    filled = np.vstack([ends[:1], np.column_stack([x[inner], density[inner]]), ends[1:]])
-    places = chart.x(filled[:, 0])
-    chart.area(places, np.full(len(filled), chart.bottom), chart.y(filled[:, 1]), CI_BAND)
-    if len(curves["prior"]):
-        stroke(chart, curves["prior"]["x"].to_numpy(), curves["prior"]["density"].to_numpy(), "dashed")
-    stroke(chart, x, density, "line")
-    at, high = float(chart.x(marks.loc["median", "x"])), float(chart.y(marks.loc["median", "density"]))
-    chart.circles([at], [high], [0.05], fill=POINT, zorder=5)

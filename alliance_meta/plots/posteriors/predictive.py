@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,28 +12,12 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes.predictive import STATISTICS, SURPRISE, PredictiveCheck
 from alliance_meta.errors import InputError
 from alliance_meta.notes import did_you_mean
-from alliance_meta.plots.forests import text as forest_text
-from alliance_meta.plots.forests.layout import MARGIN
-from alliance_meta.plots.resampled_plot import histogram
-from alliance_meta.plots.sheet.axis import Axis, is_correlation, to_reader, value_axis
-from alliance_meta.plots.sheet.chart import (
-    CI_BAND,
-    POINT,
-    Chart,
-    Sheet,
-    across,
-    left_margin,
-    make_sheet,
-    render,
-    upright,
-)
-from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, counted, described, make_chart
-from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.plots.sheet.pen import GREY, SUMMARY
+from alliance_meta.plots.forests import parts
+from alliance_meta.plots.resampled_plot import draw_histogram, histogram
+from alliance_meta.plots.sheet.chart import Axes, Chart, Drawn, Limits, charting
+from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, counted
+from alliance_meta.plots.sheet.measure import is_correlation, to_reader
 from alliance_meta.tables.format import fixed, format_count, format_number
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 5.5, 4.0
 # Statistics that are effects themselves.
@@ -53,10 +37,8 @@ def predictive_data(
     what : str
         ``"effects"``: how many effects lie where; ``"studies"``: the probability of each result given the other
         studies, beside what chance would give; or a statistic such as ``"Q"``: its replications.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -84,17 +66,14 @@ def predictive_data(
         raise InputError(f"what={what!r} was not checked{did_you_mean(what, known)} Known: {', '.join(known)}")
     made = _effects(check) if what == "effects" else _studies(check) if what == "studies" else _statistic(check, what)
     rows, more = made
-    meta = chart_meta(
-        "predictive", "Posterior predictive check", check.effects.provenance, title=title,
-        show_cautions=show_cautions, notes=check.notes,
-    )  # fmt: skip
     words = f"Posterior predictive check of {more['x_label']}. {' '.join(f'{line}.' for line in more['bottom'])}"
-    return make_chart(rows, meta | more | {"description": described(words, meta["synthetic"]), "what": what})
+    return chart_frame(
+        "predictive", "Posterior predictive check", rows, check.effects.provenance, notes=check.notes, title=title,
+        show_cautions=show_cautions, said=words, what=what, **more,
+    )  # fmt: skip
 
 
-def predictive(
-    check_or_frame: Any, *, ax: Axes | None = None, xlim: tuple[float, float] | None = None, **data: Any
-) -> NotebookFigure | Axes:
+def predictive(check_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | None = None, **data: Any) -> Drawn:
     """Draw observed results beside replications from the fitted model.
 
     Of effects: bars are the observed numbers, dots with lines what the model leads one to expect. Of a statistic: the
@@ -105,17 +84,8 @@ def predictive(
     ----------
     check_or_frame : PredictiveCheck or DataFrame
         From `bayes.predictive_check`, or a frame from `predictive_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure of 5.5 x 4 inches.
-    xlim : (float, float), optional
-        Limits of the horizontal axis, as its labels read.
-    **data
-        Passed to `predictive_data` unless a frame is given: ``what=``, ...
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+    ax, xlim, **data
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------
@@ -130,25 +100,9 @@ def predictive(
     'Posterior predictive check of Q, heterogeneity around the equal-effects fit. Observed 38.16; p = .506. ...'
     """
     frame = as_frame(check_or_frame, "predictive", predictive_data, data)
-    studies = frame.attrs["what"] == "studies"
-    high = 1.0 if studies else float(np.nanmax(frame[["count", "ci_ub", "expected"]].to_numpy()))
-
-    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
-        first = make_sheet(frame.attrs, width=width, height=height, left=MARGIN)
-        length = first.panel[3] - first.panel[2]
-        if studies:
-            yaxis = value_axis([0.0, 1.0], measure="GEN", length=length, room=upright, lim=(0.0, 1.0))
-        else:
-            yaxis = value_axis([0.0, high], measure="GEN", length=length, room=upright, whole=True, floor=0.0)
-        sheet = make_sheet(frame.attrs, width=width, height=height, left=left_margin(yaxis))
-        length = sheet.panel[1] - sheet.panel[0]
-        values = [0.0, 1.0] if studies else frame[["lb", "ub", "value"]].to_numpy()
-        lim = (0.0, 1.0) if studies else xlim
-        measure = frame.attrs["measure"]
-        return sheet, value_axis(values, measure=measure, length=length, room=across, lim=lim, zero=False), yaxis
-
-    draw = _draw_studies if studies else _draw_bins
-    return render(frame, ax, plan, draw, width=WIDTH, height=HEIGHT)
+    with charting(frame, ax, WIDTH, HEIGHT) as chart:
+        (_draw_studies if frame.attrs["what"] == "studies" else _draw_bins)(chart, frame, xlim)
+    return chart.made
 
 
 Made = tuple[list[dict[str, Any]], dict[str, Any]]
@@ -162,7 +116,7 @@ def _effects(check: PredictiveCheck) -> Made:
     return rows, {
         "measure": measure,
         "axis_label": "Number of effects",
-        "x_label": forest_text.axis_label(measure),
+        "x_label": parts.axis_label(measure),
         "key": [["bar", "Observed"], ["dot", "Expected if the model holds"], ["thin", "95% of the replications"]],
         "bottom": [
             f"{counted(check.effects.k)}; {format_count(check.draws)} replications, seed {check.seed}",
@@ -186,7 +140,7 @@ def _statistic(check: PredictiveCheck, what: str) -> Made:
     return rows, {
         "measure": measure,
         "axis_label": "Replications",
-        "x_label": f"{name}: {forest_text.axis_label(measure)}" if correlation else name,
+        "x_label": f"{name}: {parts.axis_label(measure)}" if correlation else name,
         "key": [["bar", "Smaller"], ["tail", "At least as large as observed"], ["line", "Observed"]],
         "bottom": [
             f"Observed {said}; p = {format_number(p, 3, leading_zero=False)}",
@@ -234,34 +188,21 @@ def _studies(check: PredictiveCheck) -> Made:
     }
 
 
-def _draw_bins(chart: Chart, frame: pd.DataFrame) -> None:
-    axis = chart.xaxis
-    assert axis is not None
-    for row in frame[frame["kind"] == "bin"].to_dict("records"):
-        if row["ub"] <= axis.lo or row["lb"] >= axis.hi:
-            continue
-        x0, x1 = float(chart.x(row["lb"])), float(chart.x(row["ub"]))
-        low = float(chart.y(row["tail"])) if row["tail"] > 0 else chart.bottom
-        if row["count"] > 0:
-            chart.box(x0, x1, float(chart.y(row["count"])), low, CI_BAND, edge="white")
-        if row["tail"] > 0:
-            chart.box(x0, x1, low, chart.bottom, POINT, edge="white")
-        if row["expected"] == row["expected"]:
-            middle = (x0 + x1) / 2
-            ends = (float(chart.y(row["ci_lb"])), float(chart.y(row["ci_ub"])))
-            chart.rule(middle, middle, *ends, colour=SUMMARY, points=1.0, zorder=4)
-            chart.circles([middle], [float(chart.y(row["expected"]))], [0.035], fill=POINT, zorder=5)
-    for value in frame.loc[frame["kind"] == "observed", "value"]:
-        if axis.lo <= value <= axis.hi:
-            x = float(chart.x(value))
-            chart.rule(x, x, chart.top, chart.bottom, colour=SUMMARY, points=1.4, zorder=4)
+def _draw_bins(chart: Chart, frame: pd.DataFrame, xlim: Limits | None) -> None:
+    bins = frame[frame["kind"] == "bin"]
+    chart.effects("x", frame[["lb", "ub", "value"]], xlim, zero=False)
+    draw_histogram(chart, bins)
+    if bins["expected"].notna().any():
+        middle = (chart.shown(bins["lb"]) + chart.shown(bins["ub"])) / 2
+        chart.intervals("y", bins["ci_lb"], bins["ci_ub"], middle, "thin")
+        chart.dots(middle, bins["expected"], s=5.0**2)
+    for value in chart.shown(frame.loc[frame["kind"] == "observed", "value"]):
+        chart.rule("x", value, "line", zorder=4)
 
 
-def _draw_studies(chart: Chart, frame: pd.DataFrame) -> None:
-    x = chart.x(frame["expected"].to_numpy())
-    if len(frame) > 1:
-        chart.area(x, chart.y(frame["ci_lb"].to_numpy()), chart.y(frame["ci_ub"].to_numpy()), CI_BAND)
-    chart.curve(
-        chart.x(np.array([0.0, 1.0])), chart.y(np.array([0.0, 1.0])), colour=GREY, points=0.8, style="solid", zorder=1
-    )
-    chart.circles(x, chart.y(frame["value"].to_numpy()), [0.04], fill=POINT, zorder=5)
+def _draw_studies(chart: Chart, frame: pd.DataFrame, xlim: Limits | None) -> None:
+    for which in ("x", "y"):
+        chart.numbers(which, [], (0.0, 1.0) if which == "y" or xlim is None else xlim)
+    chart.area(frame["expected"], frame["ci_lb"], frame["ci_ub"], "ci")
+    chart.line([0.0, 1.0], [0.0, 1.0], "hair", zorder=1)
+    chart.dots(frame["expected"], frame["value"], s=5.8**2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,18 +14,14 @@ from alliance_meta.bayes.priors.predictions import ROWS, PriorPredictive
 from alliance_meta.bayes.priors.prior import EffectPrior, Prior, TauPrior
 from alliance_meta.errors import InputError
 from alliance_meta.notes import check_option
-from alliance_meta.plots.forests import text as forest_text
-from alliance_meta.plots.sheet.chart import Chart
-from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, described, make_chart, with_r
-from alliance_meta.plots.sheet.density import STEPS, draw_densities, stroke, words
+from alliance_meta.plots.forests import parts
+from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits, charting
+from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, make_chart, with_r
 from alliance_meta.plots.sheet.estimate_rows import draw_rows
-from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.tables.format import format_count, format_level
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from alliance_meta.tables.format import format_count, format_interval, format_level, format_number
 
 WIDTH, HEIGHT = 5.5, 3.7
+STEPS = 321
 MARKS = ("line", "dashed", "dotted", "pale", "pale dashed", "hair")
 PROBABILITIES = (0.025, 0.05, 0.25, 0.5, 0.75, 0.95, 0.975)
 # The axis ends at this quantile, or where a heavy tail has gone this many medians.
@@ -102,7 +98,7 @@ def prior_data(
     )
 
 
-def prior(priors_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:
+def prior(priors_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
     """Draw the density of one prior, or of several to compare them.
 
     The higher the curve, the more plausible the value before data are seen.
@@ -111,15 +107,8 @@ def prior(priors_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Noteb
     ----------
     priors_or_frame : Prior, sequence or mapping of Prior, or DataFrame
         One to six priors, or a frame from `prior_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure of 5.5 x 3.7 inches.
-    **data
-        Passed to `prior_data` unless a frame is given: ``scale=``, ...
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+    ax, **data
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------
@@ -132,8 +121,7 @@ def prior(priors_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Noteb
     >>> plots.prior(priors.HalfNormal(0.3)).plot_description
     'Prior density. half-normal(0.3): median 0.20, 95% below 0.59.'
     """
-    frame = as_frame(priors_or_frame, "prior", prior_data, data)
-    return draw_densities(frame, ax, _draw, width=WIDTH, height=HEIGHT, top=_top(frame))
+    return _draw(as_frame(priors_or_frame, "prior", prior_data, data), ax)
 
 
 def prior_predictive_data(result: PriorPredictive, *, title: str | None = None) -> pd.DataFrame:
@@ -180,7 +168,7 @@ def prior_predictive_data(result: PriorPredictive, *, title: str | None = None) 
             for p, a, f in zip(PROBABILITIES, at, one.pdf(at), strict=True)
         ]
         half, most = ([float(at[i]), float(at[-1 - i])] for i in (2, 0))
-        inside = [words(one, correlation=correlation) for one in (half, most)]
+        inside = [_words(one, correlation=correlation) for one in (half, most)]
         bottom.append(f"{label}: half in {inside[0]}, 95% in {inside[1]}")
     given = f"Priors: mean effect {result.mu_prior}; τ {result.tau_prior}"
     return make_chart(
@@ -198,22 +186,15 @@ def prior_predictive_data(result: PriorPredictive, *, title: str | None = None) 
     )
 
 
-def prior_predictive(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> NotebookFigure | Axes:
+def prior_predictive(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
     """Draw which correlations priors hold to be plausible.
 
     Parameters
     ----------
     result_or_frame : PriorPredictive or DataFrame
         From `bayes.prior_predictive`, or a frame from `prior_predictive_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure of 5.5 x 3.7 inches.
-    **data
-        Passed to `prior_predictive_data` unless a frame is given.
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+    ax, **data
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------
@@ -226,9 +207,7 @@ def prior_predictive(result_or_frame: Any, *, ax: Axes | None = None, **data: An
     >>> plots.prior_predictive(bayes.prior_predictive()).plot_title
     'Before data: normal(0, 0.5), half-normal(0.3)'
     """
-    frame = as_frame(result_or_frame, "prior_predictive", prior_predictive_data, data)
-    lim = (-1.0, 1.0) if frame.attrs["measure"] == "COR" else None
-    return draw_densities(frame, ax, _draw, width=WIDTH, height=HEIGHT, top=_top(frame), lim=lim)
+    return _draw(as_frame(result_or_frame, "prior_predictive", prior_predictive_data, data), ax)
 
 
 def _named(priors: Any) -> dict[str, Prior]:
@@ -289,14 +268,23 @@ def _line(label: str, prior: Prior, at: dict[float, float], ends: tuple[float, f
     of_tau, correlation = isinstance(prior, TauPrior), scale == "r"
     beyond = 1.0 - float(prior.cdf(ends[1])) + float(prior.cdf(ends[0]))
     if of_tau:
-        middle, most = (words([at[p]], correlation=False) for p in (0.5, 0.95))
+        middle, most = (_words([at[p]], correlation=False) for p in (0.5, 0.95))
         text = f"{label}: median {middle}, 95% below {most}"
     else:
-        half, outer = (words([at[p], at[1.0 - p]], correlation=correlation) for p in (0.25, 0.025))
+        half, outer = (_words([at[p], at[1.0 - p]], correlation=correlation) for p in (0.25, 0.025))
         text = f"{label}: half in {half}, 95% in {outer}"
     if correlation or beyond < 3.0 * (1.0 - MOST):
         return text
     return f"{text}; {format_level(round(beyond, 2))} beyond the axis"
+
+
+def _words(values: list[float], *, correlation: bool) -> str:
+    """Return ``.33``, or ``[-.33, .33]`` of two values; small numbers have more decimals, large ones none."""
+    largest = max(abs(value) for value in values)
+    digits = 0 if largest >= 100 and not correlation else 2 if correlation or largest >= 0.095 else 3
+    if len(values) == 1:
+        return format_number(values[0], digits, leading_zero=not correlation)
+    return format_interval(values[0], values[1], digits, leading_zero=not correlation)
 
 
 def _first(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -321,10 +309,16 @@ def _top(frame: pd.DataFrame) -> float:
     return min(outer, HIGHER * inner)
 
 
-def _draw(chart: Chart, frame: pd.DataFrame) -> None:
-    for mark, label in frame.attrs["key"]:
-        one = frame[(frame["label"] == label) & (frame["kind"] == "density")]
-        stroke(chart, one["x"].to_numpy(), one["density"].to_numpy(), mark)
+def _draw(frame: pd.DataFrame, ax: Axes | None) -> Drawn:
+    curves = frame[frame["kind"] == "density"]
+    with charting(frame, ax, WIDTH, HEIGHT) as chart:
+        correlation = frame.attrs["plot"] == "prior_predictive" and chart.measure == "COR"
+        chart.effects("x", curves["x"], (-1.0, 1.0) if correlation else None)
+        chart.numbers("y", [0.0, _top(frame)], floor=0.0)
+        for mark, label in frame.attrs["key"]:
+            one = curves[curves["label"] == label]
+            chart.line(one["x"], one["density"], mark)
+    return chart.made
 
 
 def _varied(table: pd.DataFrame) -> list[str]:
@@ -357,10 +351,8 @@ def prior_sensitivity_data(
         ``"mu"`` or ``"tau"``; of three levels ``"tau[<term>]"``.
     tau_priors, mu_priors : sequence of priors, optional
         As in `BayesianResults.prior_sensitivity`.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -398,43 +390,29 @@ def prior_sensitivity_data(
             numbers |= {"pi_lb": row["pi_lb"], "pi_ub": row["pi_ub"]}
         rows.append(with_r(measure, {"kind": "prior", "label": label} | {n: float(v) for n, v in numbers.items()}))
     text = f"{format_level(fit.level)} {KINDS['eti']} interval"
-    meta = chart_meta(
-        "prior_sensitivity",
-        "The same data with other priors",
-        fit.effects.provenance,
-        title=title,
-        show_cautions=show_cautions,
-        notes=fit.notes,
-    )
     name = "Mean effect" if mean else what.replace("tau", "τ", 1)
-    values = "; ".join(f"{row['label']} {forest_text.effect_text(measure, row)}" for row in rows)
+    values = "; ".join(f"{row['label']} {parts.effect_text(measure, row)}" for row in rows)
     own = fit.posterior(what).interval(level=fit.level)
     one = "" if "mu_prior" in named else f"; prior of the mean effect: {table['mu_prior'].iloc[0]}"
     level = format_level(fit.level)
-    return make_chart(
-        rows,
-        meta
-        | {
-            "description": described(f"{name} by prior, {text}: {values}.", meta["synthetic"]),
-            "measure": measure,
-            "axis_label": f"Prior{'s' if len(named) > 1 else ''} of {'; '.join(_of(one) for one in named)}",
-            "x_label": forest_text.axis_label(measure) if mean else f"{name} ({fit.effects.scale_label} scale)",
-            "level": fit.level,
-            "key": [
-                ["thick", f"{name}, {text}"],
-                *([["thin", f"{level} prediction interval"]] if mean else []),
-                ["pi", "As fitted"],
-            ],
-            "bottom": [f"{format_count(fit.k)} effects{one}"],
-            "value_label": f"{'r' if 'r' in rows[0] else 'Effect' if mean else 'τ'} [{level}]",
-            "reference": [own.estimate, own.lb, own.ub],
-        },
-    )
+    return chart_frame(
+        "prior_sensitivity", "The same data with other priors", rows, fit.effects.provenance, notes=fit.notes,
+        title=title, show_cautions=show_cautions, said=f"{name} by prior, {text}: {values}.", measure=measure,
+        axis_label=f"Prior{'s' if len(named) > 1 else ''} of {'; '.join(_of(one) for one in named)}",
+        x_label=parts.axis_label(measure) if mean else f"{name} ({fit.effects.scale_label} scale)",
+        level=fit.level,
+        key=[
+            ["thick", f"{name}, {text}"],
+            *([["thin", f"{level} prediction interval"]] if mean else []),
+            ["pi", "As fitted"],
+        ],
+        bottom=[f"{format_count(fit.k)} effects{one}"],
+        value_label=f"{'r' if 'r' in rows[0] else 'Effect' if mean else 'τ'} [{level}]",
+        reference=[own.estimate, own.lb, own.ub],
+    )  # fmt: skip
 
 
-def prior_sensitivity(
-    fit_or_frame: Any, *, ax: Axes | None = None, xlim: tuple[float, float] | None = None, **data: Any
-) -> NotebookFigure | Axes:
+def prior_sensitivity(fit_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | None = None, **data: Any) -> Drawn:
     """Draw what other priors would have given, one row per combination.
 
     Rows in one line mean that the conclusion does not rest on the prior. The band is the result as fitted.
@@ -443,17 +421,8 @@ def prior_sensitivity(
     ----------
     fit_or_frame : BayesianResults, BayesianMultilevelResults or DataFrame
         A fit, or a frame from `prior_sensitivity_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure as wide as its text needs.
-    xlim : (float, float), optional
-        Limits of the axis as its labels read; intervals that leave them end in an arrow.
-    **data
-        Passed to `prior_sensitivity_data` unless a frame is given: ``what=``, ``tau_priors=``, ...
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
+    ax, xlim, **data
+        As in `caterpillar`, and so is what is returned.
 
     Raises
     ------

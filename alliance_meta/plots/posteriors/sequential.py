@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,31 +11,15 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.bayes.sequence import SURPRISE, SequentialResults
 from alliance_meta.errors import InputError
-from alliance_meta.plots.forests import text as forest_text
-from alliance_meta.plots.forests.layout import MARGIN
-from alliance_meta.plots.sheet.axis import Axis, value_axis
-from alliance_meta.plots.sheet.chart import (
-    CI_BAND,
-    PI_BAND,
-    POINT,
-    Chart,
-    Sheet,
-    across,
-    left_margin,
-    make_sheet,
-    render,
-    upright,
-)
-from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_meta, counted, described, make_chart, with_r
-from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.plots.sheet.pen import FAINT, INK, SUMMARY
+from alliance_meta.plots.forests import parts
+from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits, charting
+from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, counted, with_r
+from alliance_meta.plots.sheet.colours import INK
 from alliance_meta.tables.format import format_level
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 WIDTH, HEIGHT = 6.5, 4.4
-RADIUS = 0.04
+# Diameters in points.
+DOT, RING = 5.8, 11.5
 CUT_OFF = "Wider prediction intervals are cut off at the edges of the plot"
 STEPS = ("mu", "mu_ci_lb", "mu_ci_ub", "pi_lb", "pi_ub")
 
@@ -49,10 +33,8 @@ def sequential_data(
     ----------
     result : SequentialResults
         From `bayes.sequential`.
-    title : str, optional
-        Title for the saved file; not drawn.
-    show_cautions : bool
-        Print the data's cautions under the plot.
+    title, show_cautions
+        As in `forest_data`.
 
     Returns
     -------
@@ -93,36 +75,26 @@ def sequential_data(
     known = [row for row in rows if row["kind"] == "step" and not math.isnan(row["yi"])]
     surprising = len(result.surprising)
     ringed = f"Ringed: results surprising after those before, p < .05 ({surprising} of {_predicted(studies)})"
-    last = f"After all studies: {forest_text.effect_text(measure, known[-1])}" if known else "No step has a posterior"
-    return make_chart(
-        rows,
-        chart_meta(
-            "sequential", "Synthesis from year to year", fit.effects.provenance, title=title,
-            show_cautions=show_cautions, notes=result.notes,
-        )
-        | {
-            "description": described(_description(result, known, measure), fit.effects.provenance.synthetic),
-            "measure": measure,
-            "axis_label": forest_text.axis_label(measure),
-            "x_label": _x_label(result.order) if named else f"Step, ordered by {result.order}",
-            "level": fit.level,
-            "model_label": f"k = {fit.k}",
-            "key": [["line", "Mean so far"], ["ci", f"{text} interval"], ["pi", "Prediction interval"],
-                    ["dot", "Result that came in"]],
-            "bottom": [
-                "Bands hold until the next step: compare a result with the bands on its left",
-                last,
-                *([CUT_OFF] if _cut_off(rows) else []),
-                *([ringed] if surprising else []),
-            ],
-            "whole": bool((places == np.round(places)).all()),
-        },
+    last = f"After all studies: {parts.effect_text(measure, known[-1])}" if known else "No step has a posterior"
+    return chart_frame(
+        "sequential", "Synthesis from year to year", rows, fit.effects.provenance, notes=result.notes, title=title,
+        show_cautions=show_cautions, said=_description(result, known, measure), measure=measure,
+        axis_label=parts.axis_label(measure),
+        x_label=_x_label(result.order) if named else f"Step, ordered by {result.order}", level=fit.level,
+        model_label=f"k = {fit.k}",
+        key=[
+            ["line", "Mean so far"], ["ci", f"{text} interval"], ["pi", "Prediction interval"],
+            ["dot", "Result that came in"],
+        ],
+        bottom=[
+            "Bands hold until the next step: compare a result with the bands on its left", last,
+            *([CUT_OFF] if _cut_off(rows) else []), *([ringed] if surprising else []),
+        ],
+        whole=bool((places == np.round(places)).all()),
     )  # fmt: skip
 
 
-def sequential(
-    result_or_frame: Any, *, ax: Axes | None = None, ylim: tuple[float, float] | None = None, **data: Any
-) -> NotebookFigure | Axes:
+def sequential(result_or_frame: Any, *, ax: Axes | None = None, ylim: Limits | None = None, **data: Any) -> Drawn:
     """Draw the synthesis as it stood after each year, with the results as they came in.
 
     The line is the mean effect of all studies up to then, the inner band its credible interval, the outer band the
@@ -133,18 +105,11 @@ def sequential(
     ----------
     result_or_frame : SequentialResults or DataFrame
         From `bayes.sequential`, or a frame from `sequential_data`.
-    ax : matplotlib Axes, optional
-        Draw into this axes. By default a figure of 6.5 x 4.4 inches.
+    ax, **data
+        As in `caterpillar`, and so is what is returned.
     ylim : (float, float), optional
         Limits of the effects as their labels read. By default they hold all results and intervals of the mean, as
         far as |r| = .95; the early prediction intervals may go beyond.
-    **data
-        Passed to `sequential_data` unless a frame is given.
-
-    Returns
-    -------
-    Figure or Axes
-        The axes where `ax` was given.
 
     Raises
     ------
@@ -160,21 +125,22 @@ def sequential(
     """
     frame = as_frame(result_or_frame, "sequential", sequential_data, data)
 
-    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
-        def effects(sheet: Sheet) -> Axis:
-            shown = frame[["yi", "ci_lb", "ci_ub"]].to_numpy()
-            length = sheet.panel[3] - sheet.panel[2]
-            return value_axis(shown, measure=frame.attrs["measure"], length=length, room=upright, lim=ylim)
-
-        first = make_sheet(frame.attrs, width=width, height=height, left=MARGIN)
-        sheet = make_sheet(frame.attrs, width=width, height=height, left=left_margin(effects(first)))
-        x = frame.loc[frame["kind"] == "step", "x"].to_numpy()
-        length, whole = sheet.panel[1] - sheet.panel[0], frame.attrs["whole"]
-        ends = np.append(x, [x.min() - _margin(x), x.max() + _margin(x)])
-        xaxis = value_axis(ends, measure="GEN", length=length, room=across, zero=False, whole=whole)
-        return sheet, xaxis, effects(sheet)
-
-    return render(frame, ax, plan, _draw, width=WIDTH, height=HEIGHT)
+    with charting(frame, ax, WIDTH, HEIGHT) as chart:
+        steps, studies = frame[frame["kind"] == "step"], frame[frame["kind"] == "study"]
+        chart.effects("y", frame[["yi", "ci_lb", "ci_ub"]], ylim)
+        chart.zero("y")
+        x = steps["x"].to_numpy()
+        chart.numbers("x", [x.min() - _margin(x), x.max() + _margin(x)], whole=frame.attrs["whole"])
+        # What held until a step drops down to what holds from then on; the last holds a little longer.
+        edges = np.append(x, x[-1] + _margin(x))
+        held = {name: chart.shown(np.append(steps[name], steps[name].iloc[-1])) for name in EFFECT}
+        for low, high, mark in (("pi_lb", "pi_ub", "pi"), ("ci_lb", "ci_ub", "ci")):
+            chart.area(edges, held[low], held[high], mark, step="post")
+        chart.line(edges, held["yi"], "line", drawstyle="steps-post")
+        far = studies[studies["p"] < SURPRISE]
+        chart.dots(far["x"], chart.shown(far["yi"]), "ring", s=RING**2, facecolors="none", edgecolors=INK)
+        chart.dots(studies["x"], chart.shown(studies["yi"]), s=DOT**2)
+    return chart.made
 
 
 def _margin(x: Array) -> float:
@@ -214,35 +180,6 @@ def _description(result: SequentialResults, known: list[dict[str, Any]], measure
         f"Mean effect after each of {steps} step{'s' if steps > 1 else ''} by {result.order}, {counted(result.fit.k)}."
     )
     if known:
-        first, last = (forest_text.effect_text(measure, row) for row in (known[0], known[-1]))
+        first, last = (parts.effect_text(measure, row) for row in (known[0], known[-1]))
         text += f" First {first}; last {last}."
     return f"{text} Surprising results (p < .05): {len(result.surprising)} of {_predicted(result.studies)}."
-
-
-def _draw(chart: Chart, frame: pd.DataFrame) -> None:
-    assert chart.xaxis is not None
-    assert chart.yaxis is not None
-    if chart.yaxis.lo <= 0 <= chart.yaxis.hi:
-        y = float(chart.y(0.0))
-        chart.rule(chart.left, chart.right, y, y, colour=FAINT, zorder=1)
-    every = frame[frame["kind"] == "step"]
-    last = float(every["x"].iloc[-1])
-    until = np.append(every["x"].to_numpy()[1:], min(last + _margin(every["x"].to_numpy()), chart.xaxis.hi))
-    known = every["yi"].notna().to_numpy()
-    steps = every[known]
-    x0, x1 = chart.x(steps["x"].to_numpy()), chart.x(until[known])
-    # Half a step each: what held until then drops down to what holds from then on.
-    edges = np.column_stack([x0, x1]).ravel()
-    for low, high, fill in (("pi_lb", "pi_ub", PI_BAND), ("ci_lb", "ci_ub", CI_BAND)):
-        if len(steps):
-            lower, upper = (np.repeat(chart.y(steps[name].to_numpy()), 2) for name in (low, high))
-            chart.area(edges, lower, upper, fill)
-    if len(steps):
-        chart.curve(edges, np.repeat(chart.y(steps["yi"].to_numpy()), 2), colour=SUMMARY, points=1.6)
-    studies = frame[frame["kind"] == "study"]
-    shown = studies[(studies["yi"] >= chart.yaxis.lo) & (studies["yi"] <= chart.yaxis.hi)]
-    x, y = chart.x(shown["x"].to_numpy()), chart.y(shown["yi"].to_numpy())
-    far = (shown["p"] < SURPRISE).to_numpy()
-    if far.any():
-        chart.circles(x[far], y[far], np.full(int(far.sum()), 2.0 * RADIUS), fill="none", edge=INK, zorder=5)
-    chart.circles(x, y, np.full(len(shown), RADIUS), fill=POINT, zorder=5)

@@ -12,8 +12,8 @@ import pandas as pd
 
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note
-from alliance_meta.plots.forests.frame import as_number, as_text, check_frame, make_frame
-from alliance_meta.plots.sheet.axis import Axis, is_correlation, to_reader
+from alliance_meta.plots.forests.parts import as_number, as_text, check_frame, described, make_frame
+from alliance_meta.plots.sheet.measure import is_correlation, to_reader
 from alliance_meta.tables.format import format_count
 
 if TYPE_CHECKING:
@@ -62,7 +62,6 @@ META: dict[str, Any] = {
     "show_cautions": False,
     "synthetic": False,
 }
-# Meta data of one kind of plot come on top: the moderator of a bubble plot, the cut-off of a profile.
 
 
 def make_chart(rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]) -> pd.DataFrame:
@@ -95,18 +94,33 @@ def as_frame(source: Any, plot: str, make: Callable[..., pd.DataFrame], data: Ma
     return source
 
 
-def chart_meta(
-    plot: str, name: str, origin: Provenance, *, title: str | None, show_cautions: bool, notes: Iterable[Note]
-) -> dict[str, Any]:
-    """Return the meta data that every plot has; `name` is that of the plot in words."""
-    return {
+def chart_frame(
+    plot: str,
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
+    origin: Provenance,
+    *,
+    notes: Iterable[Note],
+    title: str | None,
+    show_cautions: bool,
+    said: str,
+    **more: Any,
+) -> pd.DataFrame:
+    """Return the frame of a plot of data from `origin`.
+
+    `name` is that of the plot in words, `said` its text alternative; `more` is meta data by the names of `META`, and
+    what one kind of plot has on top, such as the moderator of a bubble plot.
+    """
+    meta = {
         "plot": plot,
         "title": title if title is not None else f"{name}: {origin.title or origin.source}",
+        "description": described(said, origin.synthetic),
         "notes": [note.to_dict() for note in notes],
         "cautions": list(origin.cautions),
         "show_cautions": show_cautions,
         "synthetic": origin.synthetic,
     }
+    return make_chart(rows, meta | more)
 
 
 def with_r(measure: str, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,22 +135,9 @@ def with_r(measure: str, row: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def described(text: str, synthetic: bool) -> str:
-    """Return a text alternative that says first when the data are made up."""
-    return f"SYNTHETIC DATA, made up for teaching. {text}" if synthetic else text
-
-
 def counted(k: int) -> str:
     """Return "1 effect" or "20,000 effects"."""
     return f"{format_count(k)} effect{'s' if k != 1 else ''}"
-
-
-def with_beyond(frame: pd.DataFrame, axis: Axis) -> dict[Any, Any]:
-    """Return the meta data with a line that counts the effects beyond the axis, where there are any."""
-    values = frame.loc[frame["kind"] == "study", "yi"]
-    lost = int(((values < axis.lo) | (values > axis.hi)).sum())
-    line = f"{counted(lost)} {'lie' if lost > 1 else 'lies'} beyond the axis, marked at its edge"
-    return {**frame.attrs, "bottom": [*frame.attrs["bottom"], *([line] if lost else [])]}
 
 
 def frame_to_dict(frame: pd.DataFrame) -> dict[str, Any]:
@@ -154,7 +155,7 @@ def frame_to_dict(frame: pd.DataFrame) -> dict[str, Any]:
 
     Examples
     --------
-    >>> from alliance_meta.plots.forests.frame import make_frame
+    >>> from alliance_meta.plots.forests.parts import described, make_frame
     >>> from alliance_meta.plots import frame_from_dict, frame_to_dict
     >>> frame = make_frame([{"kind": "study", "label": "A 2001", "yi": 0.2}], {"title": "One study"})
     >>> frame_from_dict(frame_to_dict(frame)).equals(frame)

@@ -1,26 +1,15 @@
-"""Estimates one below the other: what stands beside the panel, and the intervals in it."""
+"""Estimates one below the other: names at the left, intervals in the panel, numbers at the right."""
 
 from __future__ import annotations
-
-import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from alliance_meta.plots.forests import text as forest_text
-from alliance_meta.plots.forests.layout import MARGIN
-from alliance_meta.plots.sheet.axis import Axis, is_correlation, value_axis
-from alliance_meta.plots.sheet.chart import SIZE, Chart, Sheet, across, make_sheet, render
+from alliance_meta.plots.forests import parts
+from alliance_meta.plots.sheet.chart import SIZE, Axes, Chart, Drawn, Limits, charting, lettered
 from alliance_meta.plots.sheet.chart_frame import EFFECT
-from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.plots.sheet.pen import FAINT, SUMMARY
-from alliance_meta.plots.sheet.text import line_height, text_width, wrap
+from alliance_meta.plots.sheet.measure import POINTS_PER_INCH, is_correlation, line_height, text_width, wrap
 from alliance_meta.tables.format import format_count, format_level
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 PANEL = 3.2
 WIDEST_LABEL = 2.4
@@ -28,94 +17,63 @@ PITCH = 0.27
 COLUMN_GAP = 0.2
 
 
-def draw_rows(frame: pd.DataFrame, ax: Axes | None, xlim: tuple[float, float] | None) -> NotebookFigure | Axes:
+def draw_rows(frame: pd.DataFrame, ax: Axes | None, xlim: Limits | None) -> Drawn:
     """Draw a frame with ``label k`` and estimates: the dot is the estimate, thick its CI, thin its PI."""
-    columns = _Columns(frame)
-
-    def plan(width: float, height: float) -> tuple[Sheet, Axis | None, Axis | None]:
-        sheet = make_sheet(
-            frame.attrs, width=width, height=height, left=columns.left, right=columns.right, least=columns.height
-        )
-        length = sheet.panel[1] - sheet.panel[0]
-        values = frame[list(EFFECT)].to_numpy()
-        return sheet, value_axis(values, measure=frame.attrs["measure"], length=length, room=across, lim=xlim), None
-
-    def draw(chart: Chart, frame: pd.DataFrame) -> None:
-        _draw(chart, frame, columns)
-
-    return render(frame, ax, plan, draw, width=columns.left + PANEL + columns.right, height=0.0)
+    labels = [wrap(str(label), SIZE, WIDEST_LABEL) for label in frame["label"]]
+    pitch = max(PITCH, max(map(len, labels)) * line_height(SIZE) + 0.08)
+    least = (PANEL if ax is None else 1.0, len(frame) * (pitch if ax is None else line_height(SIZE)))
+    with charting(frame, ax, 0.0, 0.0, least=least) as chart:
+        chart.effects("x", frame[list(EFFECT)], xlim)
+        chart.limits("y", len(frame) - 0.5, -0.5)
+        reference(chart)
+        chart.estimates("x", frame, np.arange(len(frame)))
+        _names(chart, ["\n".join(one) for one in labels])
+        _columns(chart, frame)
+    return chart.made
 
 
-class _Columns:
-    """Texts beside the panel, how wide they are, and how high the rows."""
-
-    def __init__(self, frame: pd.DataFrame) -> None:
-        measure = frame.attrs["measure"]
-        rows = frame.to_dict("records")
-        self.labels = [wrap(str(label), SIZE, WIDEST_LABEL) for label in frame["label"]]
-        self.counts = [format_count(k) if k == k else "" for k in frame["k"]]
-        self.estimates = [forest_text.effect_text(measure, {str(n): v for n, v in row.items()}) for row in rows]
-        self.letters = frame["letters"].tolist() if "letters" in frame else [""] * len(frame)
-        name = "r" if is_correlation(measure) else "Effect"
-        self.header = frame.attrs.get("value_label", f"{name} [{format_level(frame.attrs['level'])} CI]")
-        widest = max(
-            [text_width(frame.attrs["axis_label"], SIZE)] + [_width(line) for one in self.labels for line in one]
-        )
-        self.counted = any(self.counts)
-        count = COLUMN_GAP + max(_width(text) for text in ("k", *self.counts)) if self.counted else 0.0
-        self.k_end = MARGIN + widest + count
-        self.left = self.k_end + COLUMN_GAP
-        self.estimate = max(_width(text) for text in (self.header, *self.estimates))
-        letter = max(_width(text) for text in self.letters)
-        self.right = COLUMN_GAP + self.estimate + (COLUMN_GAP + letter if letter else 0.0) + MARGIN
-        self.heights = np.array([max(PITCH, len(one) * line_height(SIZE) + 0.08) for one in self.labels])
-        self.height = float(self.heights.sum()) + 0.12
-
-
-def _width(text: str) -> float:
-    return text_width(text, SIZE)
-
-
-def _draw(chart: Chart, frame: pd.DataFrame, columns: _Columns) -> None:
-    axis = chart.xaxis
-    assert axis is not None
-    reference(chart, axis)
-    start = chart.right + COLUMN_GAP
-    if columns.counted:
-        chart.text(columns.k_end, chart.sheet.y_title, "k", align="right")
-    chart.text(start, chart.sheet.y_title, columns.header)
-    room = (chart.bottom - chart.top) / columns.heights.sum()
-    centres = chart.top + room * (np.cumsum(columns.heights) - columns.heights / 2)
-    for i, row in enumerate(frame.to_dict("records")):
-        y = float(centres[i])
-        for j, line in enumerate(columns.labels[i]):
-            chart.text(MARGIN, y + (j - (len(columns.labels[i]) - 1) / 2) * line_height(SIZE), line)
-        if columns.counts[i]:
-            chart.text(columns.k_end, y, columns.counts[i], align="right")
-        chart.text(start, y, columns.estimates[i])
-        if columns.letters[i]:
-            chart.text(start + columns.estimate + COLUMN_GAP, y, columns.letters[i])
-        _mean(chart, row, y, axis)
-
-
-def reference(chart: Chart, axis: Axis) -> None:
+def reference(chart: Chart) -> None:
     """Draw the line of no effect and, where the frame has one, an estimate with its interval to compare with."""
-    if axis.lo <= 0 <= axis.hi:
-        x = float(chart.x(0.0))
-        chart.rule(x, x, chart.top, chart.bottom, colour=FAINT, zorder=1)
+    chart.zero("x")
     if "reference" in chart.attrs:
-        x, lb, ub = (float(chart.x(value)) for value in chart.attrs["reference"])
-        chart.band(lb, ub, "pi")
-        chart.rule(x, x, chart.top, chart.bottom, colour=SUMMARY, points=1.2, zorder=1)
+        estimate, lb, ub = chart.shown(chart.attrs["reference"])
+        chart.span("x", lb, ub, "pi")
+        chart.rule("x", estimate, "dashed", linestyle="solid")
 
 
-def _mean(chart: Chart, row: Mapping[Any, Any], y: float, axis: Axis) -> None:
-    if not math.isfinite(row["yi"]):
-        return
-    for low, high, points in (("pi_lb", "pi_ub", 1.0), ("ci_lb", "ci_ub", 3.2)):
-        if row[low] <= axis.hi and row[high] >= axis.lo:
-            x0, x1 = float(chart.x(row[low])), float(chart.x(row[high]))
-            chart.rule(x0, x1, y, y, colour=SUMMARY, points=points, zorder=4)
-            chart.arrows(row[low], row[high], y)
-    if axis.lo <= row["yi"] <= axis.hi:
-        chart.circles([float(chart.x(row["yi"]))], [y], [0.058], fill=SUMMARY, zorder=5)
+def _names(chart: Chart, labels: list[str]) -> None:
+    """Write the rows' names as the ticks of the vertical axis, and over them what they are."""
+    ax = chart.ax
+    chart.names("y", labels)
+    ax.tick_params(axis="y", length=0.0, pad=6.0)
+    ax.spines["left"].set_visible(False)
+    ax.set_ylabel(chart.attrs["axis_label"], rotation=0, ha="right", va="bottom", fontsize=SIZE)
+    ax.yaxis.set_label_coords(0.0, 1.0, transform=chart.moved(-6.0 / POINTS_PER_INCH, 0.06))
+    lettered(ax.yaxis.label)
+
+
+def _columns(chart: Chart, frame: pd.DataFrame) -> None:
+    """Write the counts, the estimates and the letters of each row at the right of the panel."""
+    measure = chart.measure
+    estimates = [parts.effect_text(measure, {str(n): v for n, v in row.items()}) for row in frame.to_dict("records")]
+    default = f"{'r' if is_correlation(measure) else 'Effect'} [{format_level(chart.attrs['level'])} CI]"
+    columns = {
+        "k": [format_count(k) if k == k else "" for k in frame["k"]],
+        chart.attrs.get("value_label", default): estimates,
+        "": frame["letters"].tolist() if "letters" in frame else [],
+    }
+    x = COLUMN_GAP
+    for header, cells in columns.items():
+        if not any(cells):
+            continue
+        width = max(text_width(text, SIZE) for text in (header, *cells))
+        side, at = ("right", x + width) if header == "k" else ("left", x)
+        if header:
+            chart.words(1.0, 1.0, header, chart.moved(at, 0.06), ha=side, va="bottom")
+        for i, text in enumerate(cells):
+            row = chart.ax.annotate(
+                text, (1.0, i), (at * POINTS_PER_INCH, 0.0), xycoords=chart.ax.get_yaxis_transform(),
+                textcoords="offset points", annotation_clip=True, ha=side, va="center", fontsize=SIZE,
+            )  # fmt: skip
+            lettered(row)
+        x += width + COLUMN_GAP

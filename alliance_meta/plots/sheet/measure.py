@@ -1,0 +1,275 @@
+"""How long texts are, and where values stand on an axis."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta.errors import InputError, MissingFontWarning
+from alliance_meta.tables.format import format_number
+
+if TYPE_CHECKING:
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.ft2font import FT2Font
+
+# Capital height of DejaVu Sans as a share of its size; text is centred on it.
+CAP_HEIGHT = 0.729
+ASCENT, DESCENT = 0.928, 0.236
+LINE_SPACING = 1.25
+
+BOX = "\N{WHITE SQUARE}"
+POINTS_PER_INCH = 72.0
+_EM = 100.0
+
+
+@cache
+def font_path(bold: bool = False) -> Path:
+    """Return the DejaVu Sans that ships with matplotlib, so that the system's fonts do not matter."""
+    import matplotlib
+
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name
+
+
+@cache
+def font(size: float, bold: bool = False, others: tuple[str, ...] = ()) -> FontProperties:
+    """Return the drawing font, and after it the families of `others` for letters that it lacks."""
+    from matplotlib.font_manager import FontProperties
+
+    weight = "bold" if bold else "normal"
+    if others:
+        return FontProperties(family=["DejaVu Sans", *others], weight=weight, size=size)
+    return FontProperties(family="DejaVu Sans", weight=weight, fname=str(font_path(bold)), size=size)
+
+
+def font_of(text: str, size: float, bold: bool = False) -> FontProperties:
+    """Return the drawing font of a text, with others for the letters that it lacks."""
+    lacking = [one for one in dict.fromkeys(text) if not (one.isspace() or has(font_path(), one))]
+    found = [fallback(character) for character in lacking]
+    return font(size, bold, tuple(dict.fromkeys(one[0] for one in found if one is not None)))
+
+
+def drawable(text: str) -> str:
+    """Return a text as it can be drawn: letters that no installed font has become boxes.
+
+    Warns
+    -----
+    MissingFontWarning
+        Names the letters.
+    """
+    lost = [one for one in dict.fromkeys(text) if not (one.isspace() or has(font_path(), one) or fallback(one))]
+    if lost:
+        shown = ", ".join(f"{character} (U+{ord(character):04X})" for character in lost[:4])
+        message = f"No installed font has {shown}{' ...' if len(lost) > 4 else ''}: drawn as boxes."
+        warnings.warn(MissingFontWarning(message), stacklevel=2)
+    return "".join(BOX if character in lost else character for character in text)
+
+
+@cache
+def fallback(character: str) -> tuple[str, Path] | None:
+    """Return family and file of an installed font that has the character, one made for its script if there is any."""
+    from matplotlib.font_manager import fontManager
+
+    script = unicodedata.name(character, "?").split()[0].casefold()
+    wanted = "cjk" if script in ("hiragana", "katakana", "hangul", "ideographic") else script
+    fonts = [entry for entry in fontManager.ttflist if not any(word in entry.name for word in ("Last Resort", "Emoji"))]
+    for entry in sorted(fonts, key=lambda entry: (wanted not in entry.name.casefold(), "Sans" not in entry.name)):
+        if has(Path(entry.fname), character):
+            return entry.name, Path(entry.fname)
+    return None
+
+
+def has(path: Path, character: str) -> bool:
+    """Return whether a font has a character."""
+    return bool(_face(path).get_char_index(ord(character)))
+
+
+@cache
+def _face(path: Path) -> FT2Font:
+    from matplotlib.ft2font import FT2Font
+
+    face = FT2Font(str(path))
+    face.set_size(_EM, POINTS_PER_INCH)
+    return face
+
+
+@cache
+def _advance(character: str, bold: bool) -> float:
+    """Return the unhinted advance in ems; hinted ones are too narrow and columns would touch."""
+    from matplotlib.ft2font import LoadFlags
+
+    own, path = font_path(), font_path(bold)
+    if not has(own, character):
+        other = fallback(character)
+        character, path = (BOX, path) if other is None else (character, other[1])
+    glyph = _face(path).load_char(ord(character), flags=LoadFlags.NO_HINTING)
+    return float(glyph.linearHoriAdvance) / 65536 / _EM
+
+
+def text_width(text: str, size: float, *, bold: bool = False) -> float:
+    """Return the width in inches of `text` at `size` points (kerning, which only narrows, is left out)."""
+    return sum(_advance(character, bold) for character in text) * size / POINTS_PER_INCH
+
+
+def line_height(size: float) -> float:
+    """Return the distance of two baselines in inches."""
+    return LINE_SPACING * size / POINTS_PER_INCH
+
+
+def wrap(text: str, size: float, width: float, *, bold: bool = False) -> tuple[str, ...]:
+    """Break `text` at spaces so that no line is wider than `width` inches, unless one word is."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and text_width(longer, size, bold=bold) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return tuple(lines) or ("",)
+
+
+MOST_R = 0.95
+WIDEST_R = 0.999
+STEPS, MOST_TICKS = (1, 2, 2.5, 5, 10), 12
+GAP = 0.07
+PAD = 0.03
+LEAST_SPAN = 0.1
+
+SHOWN_KINDS = ("study", "cluster", "effect", "subgroup", "fitted", "summary", "prediction")
+BOUNDS = ("yi", "ci_lb", "ci_ub", "pi_lb", "pi_ub", "fit_lb", "fit_ub")
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """Limits and ticks; `lo`, `hi` and tick positions are on the analysis scale."""
+
+    measure: str
+    lo: float
+    hi: float
+    ticks: tuple[tuple[float, str], ...]
+
+    def share(self, value: float) -> float:
+        """Return where `value` lies between the limits, 0 to 1 inside."""
+        return (value - self.lo) / (self.hi - self.lo)
+
+
+def is_correlation(measure: str) -> bool:
+    """Return whether the reader's scale is r."""
+    return measure in ("ZCOR", "COR", "UCOR")
+
+
+def to_reader(value: float, measure: str) -> float:
+    """Return the value on the reader's scale: r for Fisher z, else the value itself."""
+    return math.tanh(value) if measure == "ZCOR" else value
+
+
+def to_analysis(value: float, measure: str) -> float:
+    """Return the value on the analysis scale."""
+    return math.atanh(value) if measure == "ZCOR" else value
+
+
+def make_axis(frame: pd.DataFrame, *, width: float, size: float, xlim: tuple[float, float] | None = None) -> Axis:
+    """Return the axis for all rows of `frame`, `width` inches wide with labels of `size` points.
+
+    `xlim` is on the reader's scale; by default the limits hold every interval, as far as |r| = .95.
+    """
+    measure = str(frame.attrs["measure"])
+    shown = frame.loc[frame["kind"].isin(SHOWN_KINDS), list(BOUNDS)].to_numpy(dtype=float)
+    return value_axis(shown, measure=measure, length=width, room=lambda label: text_width(label, size) + GAP, lim=xlim)
+
+
+def value_axis(
+    values: Any, *, measure: str, length: float, room: Callable[[str], float], lim: tuple[float, float] | None = None
+) -> Axis:
+    """Return the axis for an array of `values` on the analysis scale and 0, `length` inches long.
+
+    `room` is the length that a label takes with the gap beside it.
+    """
+    lo, hi = reader_limits(values, measure, lim)
+    ticks = _ticks(lo, hi, measure, length, room)
+    return Axis(measure, to_analysis(lo, measure), to_analysis(hi, measure), ticks)
+
+
+def band(smallest_effect: float, measure: str) -> float:
+    """Return the half-width of the band of effects too small to matter, on the analysis scale."""
+    most = 1.0 if is_correlation(measure) else math.inf
+    if not 0 < smallest_effect < most:
+        inside = " and below 1" if is_correlation(measure) else ""
+        raise InputError(f"smallest_effect={smallest_effect!r} must be a number above 0{inside}")
+    return to_analysis(smallest_effect, measure)
+
+
+def reader_limits(
+    values: Any, measure: str, lim: tuple[float, float] | None, *, zero: bool = True
+) -> tuple[float, float]:
+    """Return the limits asked for, or such as hold all values (and 0) of the analysis scale, as labels read."""
+    if lim is not None:
+        return _asked_limits(lim, measure)
+    shown = np.asarray(values, dtype=float).ravel()
+    shown = shown[np.isfinite(shown)]
+    if zero or not shown.size:
+        shown = np.append(shown, 0.0)
+    most = _most(measure)
+    lo, hi = max(float(shown.min()), -most), min(float(shown.max()), most)
+    pad = PAD * (max(hi - lo, LEAST_SPAN) if zero else hi - lo)
+    if hi - lo < LEAST_SPAN and is_correlation(measure):
+        lo, hi = (lo + hi - LEAST_SPAN) / 2, (lo + hi + LEAST_SPAN) / 2
+    if hi == lo:
+        lo, hi = lo - 1, hi + 1
+    else:
+        lo, hi = max(lo - pad, -most), min(hi + pad, most)
+    return to_reader(lo, measure), to_reader(hi, measure)
+
+
+def _most(measure: str) -> float:
+    return {"ZCOR": math.atanh(MOST_R), "COR": 1.0, "UCOR": 1.0}.get(measure, math.inf)
+
+
+def _asked_limits(xlim: tuple[float, float], measure: str) -> tuple[float, float]:
+    lo, hi = (float(limit) for limit in xlim)
+    bound = 1.0 if is_correlation(measure) else math.inf
+    if not (lo < hi and -bound <= lo and hi <= bound and math.isfinite(hi - lo)):
+        inside = " between -1 and 1" if is_correlation(measure) else ""
+        raise InputError(f"xlim={xlim!r} must be two rising limits{inside}, on the scale of the axis labels")
+    if measure == "ZCOR":
+        lo, hi = max(lo, -WIDEST_R), min(hi, WIDEST_R)
+    return lo, hi
+
+
+def _ticks(
+    lo: float, hi: float, measure: str, length: float, room: Callable[[str], float]
+) -> tuple[tuple[float, str], ...]:
+    """Return the most round ticks whose labels do not touch; they include 0 where it is inside."""
+    from matplotlib.ticker import MaxNLocator
+
+    start, stop = (to_analysis(end, measure) for end in (lo, hi))
+    for most in range(MOST_TICKS, 0, -1):
+        places = np.asarray(MaxNLocator(most, steps=STEPS, min_n_ticks=1).tick_values(lo, hi))
+        shown = places[(places >= lo) & (places <= hi)].tolist()
+        labels = tick_labels(shown, leading_zero=not is_correlation(measure))
+        ticks = tuple(zip((to_analysis(place, measure) for place in shown), labels, strict=True))
+        at = [(place - start) / (stop - start) * length for place, _ in ticks]
+        half = [room(label) / 2 for label in labels]
+        if all(at[i + 1] - at[i] >= half[i] + half[i + 1] for i in range(len(at) - 1)):
+            break
+    return ticks
+
+
+def tick_labels(places: Any, *, leading_zero: bool) -> list[str]:
+    """Return the labels of ticks, with as many decimals as they need."""
+    found = np.asarray(places, dtype=float)
+    near = 1e-6 * float(np.abs(found).max(initial=0.0))
+    decimals = next((d for d in range(12) if np.abs(np.round(found, d) - found).max(initial=0.0) <= near), 12)
+    return [
+        "0" if abs(place) <= near else format_number(place, decimals, leading_zero=leading_zero)
+        for place in found.tolist()
+    ]

@@ -1,0 +1,214 @@
+"""Every chart that is no forest stands on an Axes in the units of its labels, and leaves the user's own marks alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from alliance_meta import plots
+from tests.plots.chains_cases import chains_charts
+from tests.plots.charts import DRAW, chart, charts
+from tests.plots.geometry import texts
+
+NAMES = sorted(charts())
+CASES: dict[str, Callable[[], pd.DataFrame]] = {
+    **{plot: lambda plot=plot: chart(next(name for name in NAMES if name.startswith(plot))) for plot in DRAW},  # type: ignore[misc]
+    "bubble of levels": lambda: chart("bubble of levels"),
+    "leave_out of many": lambda: chart("leave_out of many"),
+    "predictive of studies": lambda: chart("predictive of studies"),
+    "predictive of Q": lambda: chart("predictive of Q"),
+    "chains": chains_charts()["chains"],
+}
+Points = list[tuple[int, Any, Any]]
+
+
+def effects(frame: pd.DataFrame, name: str = "yi") -> Any:
+    """Return a column of effects in the units of an axis of effects."""
+    as_r = {"yi": "r", "ci_lb": "r_lb", "ci_ub": "r_ub"}[name]
+    return frame[as_r if frame[as_r].notna().any() else name].to_numpy()
+
+
+def of_rows(frame: pd.DataFrame) -> Points:
+    return [(0, effects(frame, name), np.arange(len(frame))) for name in ("yi", "ci_lb", "ci_ub")]
+
+
+def ranked(frame: pd.DataFrame, kind: str) -> Points:
+    return of_rows(frame[(frame["kind"] == kind) & frame["yi"].notna()])
+
+
+def over_x(frame: pd.DataFrame, x: str = "x", **kinds: str) -> Points:
+    return [(0, frame[x], effects(frame))]
+
+
+def densities(frame: pd.DataFrame, *kinds: str) -> Points:
+    shown = frame[frame["kind"].isin(kinds)]
+    return [(0, shown["r"] if frame.attrs["measure"] == "ZCOR" else shown["x"], shown["density"])]
+
+
+def bins(frame: pd.DataFrame) -> Points:
+    one = frame[(frame["kind"] == "bin") & (frame["count"] > 0)]
+    ends = (np.tanh(one[name]) if frame.attrs["measure"] == "ZCOR" else one[name] for name in ("lb", "ub"))
+    return [(0, end, one["count"]) for end in ends]
+
+
+def of_panels(frame: pd.DataFrame) -> Points:
+    found = []
+    for at, (_, one) in enumerate(frame[frame["kind"] != "lower"].groupby("label", sort=False)):
+        curve = one[one["kind"].isin(("curve", "maximum"))]
+        found.append((at, curve["value"], curve["loglik"] - frame.attrs["peak"]))
+    return found
+
+
+def of_chains(frame: pd.DataFrame) -> Points:
+    number, found = int(frame["chain"].max()), []
+    for at, (_, one) in enumerate(frame.groupby("label", sort=False)):
+        trace, ranks = one[one["kind"] == "trace"], one[one["kind"] == "rank"]
+        found.append((at * (number + 1), trace["draw"], trace["value"]))
+        found += [(at * (number + 1) + int(c), own["ub"], own["count"]) for c, own in ranks.groupby("chain")]
+    return found
+
+
+# Plot -> the panel, x and y of points that its frame says must be drawn.
+EXPECTED: dict[str, Callable[[pd.DataFrame], Points]] = {
+    "averaged": lambda f: densities(f, "conditional", "prior", "median"),
+    "bubble": lambda f: over_x(f[f["kind"] == "study"]) + over_x(f[f["kind"] == "line"]),
+    "bubble of levels": lambda f: [(0, f.loc[f["kind"] == "level", "x"] + 0.42, effects(f[f["kind"] == "level"]))],
+    "caterpillar": lambda f: ranked(f, "study"),
+    "chains": of_chains,
+    "dependence": of_rows,
+    "development": lambda f: [(0, None, effects(f))],
+    "leave_out": of_rows,
+    "leave_out of many": lambda f: ranked(f, "without"),
+    "means": of_rows,
+    "posterior": lambda f: densities(f, "posterior", "prior", "median"),
+    "predictive": bins,
+    "predictive of Q": bins,
+    "predictive of studies": lambda f: [(0, f["expected"], f["value"])],
+    "prior": lambda f: densities(f, "density"),
+    "prior_predictive": lambda f: densities(f, "density"),
+    "prior_sensitivity": of_rows,
+    "profile": lambda f: [(0, *(f.loc[f["kind"] != "upper", name] for name in ("tau2", "loglik")))],
+    "profiles": of_panels,
+    "resampled": bins,
+    "rho_grid": lambda f: over_x(f, "rho"),
+    "sequential": lambda f: over_x(f[f["kind"] == "step"]) + over_x(f[f["kind"] == "study"]),
+    "smooth": lambda f: over_x(f[f["kind"] == "study"]) + over_x(f[f["kind"] == "line"]),
+    "weight_function": lambda f: [(0, np.arange(len(f)), f["mean"])],
+}
+
+
+def vertices(ax: Axes) -> Iterator[Any]:
+    """Yield the places on the screen of all marks in data units, by their own transforms."""
+    for line in ax.lines:
+        if line.get_transform().contains_branch(ax.transData):
+            yield line.get_transform().transform(np.column_stack(line.get_data()))
+    for one in ax.collections:
+        if isinstance(one, PathCollection):
+            yield one.get_offset_transform().transform(np.ma.filled(one.get_offsets(), np.nan))
+    for patch in ax.patches:
+        if isinstance(patch, Rectangle):
+            yield patch.get_transform().transform([[0.0, 1.0], [1.0, 1.0]])
+
+
+def places(ax: Axes) -> Any:
+    return np.concatenate(list(vertices(ax)))
+
+
+def assert_drawn(panels: list[Axes], points: Points) -> None:
+    """Assert that a mark stands where the panel's axes place each pair of numbers."""
+    for at, x, y in points:
+        ax = panels[at]
+        found, y = places(ax), np.asarray(y, dtype=float)
+        x = np.zeros(len(y)) if x is None else np.asarray(x, dtype=float)
+        wanted = ax.transData.transform(np.column_stack([x, y]))[np.isfinite(x + y)]
+        assert len(wanted)
+        # Where x is no number of the frame, heights alone are compared.
+        used = [1] if points[0][1] is None else [0, 1]
+        gap = np.abs(found[None, :, used] - wanted[:, None, used]).max(axis=2)
+        assert np.nanmin(gap, axis=1).max() < 1e-6
+
+
+@pytest.mark.parametrize("plot", sorted(CASES))
+def test_marks_stand_at_the_numbers_of_the_frame_and_move_with_the_axes(plot: str) -> None:
+    frame = CASES[plot]()
+    function = getattr(plots, frame.attrs["plot"])
+    figure = Figure(figsize=(16, 14))
+    user, other = figure.subplots(2, 1)
+    other.plot([0, 1], [5, 7], label="mine")
+    (mine,) = user.plot([0.01, 0.02], [0.5, 0.6])
+    before = other.get_position().bounds, other.get_xlim()
+    assert function(frame, ax=user) is user
+    assert (other.get_position().bounds, other.get_xlim()) == before
+    assert len(other.lines) == 1
+    assert mine in user.lines
+    mine.remove()
+    panels = user.child_axes or [user]
+    points = EXPECTED[plot](frame)
+    assert_drawn(panels, points)
+    seen = [places(ax) for ax in panels]
+    for ax in panels:
+        lo, hi = ax.get_xlim()
+        ax.set_xlim(lo + 0.2 * (hi - lo), hi - 0.1 * (hi - lo))
+        ax.set_ylim(*ax.get_ylim()[::-1])
+    assert_drawn(panels, points)
+    for ax, old in zip(panels, seen, strict=True):
+        assert np.nanmax(np.abs(places(ax) - old)) > 1.0
+
+
+@pytest.mark.parametrize("plot", sorted(CASES))
+def test_a_user_goes_on_with_the_axes(plot: str) -> None:
+    frame = CASES[plot]()
+    figure = Figure(figsize=(16, 14), layout="constrained")
+    user = figure.subplots(2, 2)[0, 0]
+    getattr(plots, frame.attrs["plot"])(frame, ax=user)
+    user.set_title("Mine")
+    user.axhline(0.1)
+    user.set_xticks([0.1, 0.2], ["one", "two"])
+    user.set_xlabel("An axis")
+    figure.draw_without_rendering()
+    shown = [text.get_text() for text in texts(figure)]
+    assert "Mine" in shown
+    assert set(frame.attrs["bottom"]) <= {text.replace("\n", " ") for text in shown}
+    assert [name for _, name in frame.attrs["key"]] == [one.get_text() for one in user.get_legend().get_texts()]
+    assert ("An axis" in shown) == user.axison
+
+
+def test_an_interval_that_leaves_the_axis_ends_in_an_arrow_whatever_its_limits() -> None:
+    ax = Figure(figsize=(8, 6)).subplots()
+    frame = chart("means")
+    plots.means(frame, ax=ax)
+
+    def arrows() -> int:
+        ax.figure.draw_without_rendering()  # type: ignore[union-attr]
+        return sum(len(line.get_xdata()) for line in ax.lines if line.get_marker() in ("<", ">"))
+
+    assert arrows() == 0
+    ax.set_xlim(0.0, 0.99)
+    assert arrows() == int((frame["r_lb"] < 0).sum() + (frame["r_pi_lb"] < 0).sum()) > 0
+
+
+def test_limits_of_correlations_stay_inside_minus_one_and_one() -> None:
+    ax = Figure(figsize=(8, 6)).subplots()
+    plots.means(chart("means"), ax=ax)
+    ax.set_xlim(-2.0, 2.0)
+    assert ax.get_xlim() == (-0.999, 0.999)
+
+
+def test_a_forest_survives_other_limits_of_the_users_axes() -> None:
+    from tests.plots.cases import molloy
+
+    figure = Figure(figsize=(12, 6))
+    user = figure.subplots()
+    plots.forest(molloy(), ax=user)
+    before = [text.get_window_extent().bounds for text in texts(figure)]
+    user.set_xlim(-0.3, 0.7)
+    user.set_ylim(0, 1)
+    assert [text.get_window_extent().bounds for text in texts(figure)] == before
