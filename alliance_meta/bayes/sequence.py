@@ -199,7 +199,7 @@ def sequential(
     -----
     The log predictive densities of the steps add up to the log marginal likelihood, whatever the order. With
     moderators these are coded as in the whole synthesis, and ``mu`` is the mean effect at their average over all
-    studies.  Steps with so few
+    studies. A prior of tau that depends on the sampling variances is the one of all studies too. Steps with so few
     studies that flat priors leave the posterior improper have the reason in place of numbers. Predictive p-values
     of studies in one step are each given the steps before, so that they are not independent of each other.
     R: ``metafor::cumul`` does this for frequentist fits.

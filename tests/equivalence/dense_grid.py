@@ -37,6 +37,7 @@ def _kernel(prior, v) -> Kernel:
     def get(field):
         return Long(getattr(prior, field))
 
+    harmonic = len(v) / np.sum(1 / np.asarray(v, dtype=Long))
     if name == "HalfNormal":
         return lambda u: -0.5 * (np.exp(u) / get("scale")) ** 2
     elif name in ("HalfT", "HalfCauchy"):
@@ -56,6 +57,14 @@ def _kernel(prior, v) -> Kernel:
         return lambda u: -u - 0.5 * ((u - get("mean")) / get("sd")) ** 2
     elif name == "Uniform":
         return lambda u: 0 * u
+    elif name == "DuMouchel":
+        return lambda u: -2 * np.log(np.sqrt(harmonic) + np.exp(u))
+    elif name == "Shrinkage":
+        return lambda u: u - 2 * np.log(harmonic + np.exp(2 * u))
+    elif name == "Jeffreys":
+        return lambda u: u + 0.5 * np.log(sum(1 / (Long(one) + np.exp(2 * u)) ** 2 for one in v))
+    elif name == "BergerDeely":
+        return lambda u: u - sum(np.log(Long(one) + np.exp(2 * u)) for one in v) / len(v)
     raise AssertionError(f"no kernel of {name}")
 
 
@@ -281,7 +290,8 @@ p = am.priors
 PRIORS = (
     *(p.HalfNormal(0.3), p.HalfT(4, 0.3), p.HalfT(1.2, 0.3), p.HalfT(1e6, 0.3), p.HalfCauchy(0.3), p.Exponential(0.2)),
     *(p.Lomax(6, 1), p.Lomax(0.5, 0.1), p.InverseGamma(1, 0.075), p.Gamma(2, 0.1), p.Gamma(1.5, 0.2)),
-    *(p.LogNormal(-2, 0.77), p.LogNormal(-2, 4), p.Uniform(1), p.Uniform(1000), p.Uniform()),
+    *(p.LogNormal(-2, 0.77), p.LogNormal(-2, 4), p.Uniform(1), p.Uniform(1000), p.Uniform(), p.Jeffreys()),
+    *(p.BergerDeely(), p.DuMouchel(), p.Shrinkage()),
     # Unbounded at 0.
     *(p.Gamma(0.9, 0.4), p.Gamma(0.5, 0.4), p.Gamma(0.1, 2)),
     # Very narrow.

@@ -50,6 +50,11 @@ def check_draws_of_studies(recipe, point, *, repeats=4000):
     np.testing.assert_allclose(slope, np.exp(recipe.log_likelihood(one)[0]), rtol=1e-5)
     many = {name: np.repeat(values, repeats, axis=0) for name, values in one.items()}
     rng = np.random.default_rng(5)
+    if recipe.replicate is not None:
+        new = recipe.replicate(many, rng)
+        share = recipe.cdf(one)[0]
+        assert (np.abs((new <= es.yi).mean(axis=0) - share) < 4 * np.sqrt(share * (1 - share) / repeats)).all()
+        assert (np.abs(new.mean(axis=0) - recipe.fitted(one)[0]) < 4 * new.std(axis=0) / np.sqrt(repeats)).all()
     h = 100 * h
     up, here, down = (at(steps, "log_likelihood") for steps in (1, 0, -1))
     mean = es.yi + es.vi * (up - down) / (2 * h)

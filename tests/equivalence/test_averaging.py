@@ -267,7 +267,7 @@ def test_everything_is_ready_for_json_and_print(found):
         ({"candidates": ["rater:year"]}, "needs"),
         ({"candidates": ["colour"]}, "no column"),
         ({"candidates": [f"I(year + {i})" for i in range(15)]}, "at most 14"),
-        ({"tau_prior": priors.Uniform()}, "improper"),
+        ({"tau_prior": priors.Jeffreys()}, "improper"),
         ({"mu_prior": priors.Cauchy(0, 1)}, "normal or a flat"),
         ({"mu_prior": priors.Flat(), "p_effect": 0.5}, "flat"),
         ({"p_heterogeneity": 2}, "between 0 and 1"),

@@ -251,7 +251,7 @@ def test_everything_prints(fit):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"tau_prior": priors.Uniform()}, "of tau is improper"),
+        ({"tau_prior": priors.Jeffreys()}, "the prior Jeffreys of tau is improper"),
         ({"mu_prior": 0.5}, "mu_prior=0.5 is not a prior of an effect"),
         ({"level": 95}, "level"),
         ({"interval": "both"}, "interval"),

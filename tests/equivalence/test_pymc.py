@@ -110,11 +110,14 @@ def test_log_density(model, kolden):
         priors.Gamma(2, 0.1),
         priors.LogNormal(-1.5, 0.8),
         priors.Uniform(1.0),
+        priors.DuMouchel(),
+        priors.Shrinkage(),
     ],
     ids=str,
 )
 def test_every_prior_of_tau_has_its_own_density(kolden, prior):
     model = am.bayes.pymc.normal_normal(kolden, tau_prior=prior)
+    prior = prior.given(kolden.vi)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="PyTensor could not link to a BLAS", category=UserWarning)
         (value,) = (model.rvs_to_values[rv] for rv in model.free_RVs if rv.name.startswith("tau"))
@@ -210,7 +213,7 @@ def test_priors_on_another_scale_are_noted():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"tau_prior": priors.Uniform()}, "of tau is improper"),
+        ({"tau_prior": priors.Jeffreys()}, "the prior Jeffreys of tau is improper"),
         ({"mu_prior": 0.5}, "mu_prior=0.5 is not a prior of an effect"),
         ({"tau_prior": priors.Normal(0, 1)}, "is not a prior of tau"),
         ({"mods": "0 + year"}, "no intercept"),

@@ -349,7 +349,7 @@ def test_effects_without_a_moderator_are_left_out(es):
             {"tau_prior": {"studyid": priors.HalfNormal(1)}},
             "did you mean 'study_id'.*Terms: study_id, study_id/es",
         ),
-        ("multilevel", {"tau_prior": priors.Uniform()}, "improper"),
+        ("multilevel", {"tau_prior": priors.Jeffreys()}, "improper"),
     ],
 )
 def test_bad_arguments(es, model, arguments, message):

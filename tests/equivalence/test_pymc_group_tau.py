@@ -151,7 +151,7 @@ def test_effects_without_a_moderator_are_left_out(es):
         ({"by": ["client"] * 11}, "must name a column"),
         ({"by": "rater", "tau_prior": {"clients": priors.HalfNormal(1)}}, "did you mean 'client'"),
         ({"by": "rater", "tau_prior": priors.Normal(0, 1)}, "is not a prior of tau"),
-        ({"by": "rater", "tau_prior": priors.Uniform()}, "improper"),
+        ({"by": "rater", "tau_prior": priors.Jeffreys()}, "improper"),
         ({"by": "rater", "spread_prior": 0.5}, "spread_prior=0.5 is not a prior of tau"),
         ({"by": "rater", "spread_prior": priors.HalfNormal(1), "tau_prior": {}}, "share one tau_prior"),
         ({"by": "site"}, "by='site' is 'A' throughout"),

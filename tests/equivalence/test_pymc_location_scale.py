@@ -152,7 +152,7 @@ def test_studies_without_a_moderator_of_either_part_are_left_out(es):
         ({"scale": "yaer"}, "scale='yaer'.*did you mean 'year'"),
         ({"scale": "year", "alpha_prior": {"yaer": priors.Normal()}}, "alpha_prior names 'yaer'.*did you mean 'year'"),
         ({"scale": "year", "alpha_prior": priors.HalfNormal(1)}, "alpha_prior of year=.* is not a prior of an effect"),
-        ({"scale": "year", "tau_prior": priors.Uniform()}, "of tau is improper"),
+        ({"scale": "year", "tau_prior": priors.Jeffreys()}, "the prior Jeffreys of tau is improper"),
     ],
 )
 def test_bad_arguments(es, arguments, message):

@@ -181,7 +181,7 @@ def test_an_effect_without_the_moderator_is_left_out_and_noted(effects):
         ({"by": "year", "knots": 5.5}, "knots=5.5 must be"),
         ({"by": "half"}, "'half' has 2 different values"),
         ({"by": "year", "smooth_prior": priors.Normal(0, 1)}, "smooth_prior=.* is not a prior of tau"),
-        ({"by": "year", "smooth_prior": priors.Uniform()}, "of tau_smooth is improper"),
+        ({"by": "year", "smooth_prior": priors.Jeffreys()}, "of tau_smooth is improper"),
     ],
 )
 def test_bad_arguments(effects, arguments, message):

@@ -184,8 +184,8 @@ def test_few_studies_are_noted_and_one_will_do(es):
         ({"nu": np.inf}, "take normal_normal"),
         ({"nu": priors.Normal(4, 1)}, "must be a prior of positive values"),
         ({"nu": True}, "nu=True"),
-        ({"nu": priors.Uniform()}, "of nu is improper"),
-        ({"tau_prior": priors.Uniform()}, "of tau is improper"),
+        ({"nu": priors.Jeffreys()}, "the prior Jeffreys of nu is improper"),
+        ({"tau_prior": priors.Jeffreys()}, "the prior Jeffreys of tau is improper"),
         ({"mods": "yaer"}, "did you mean 'year'"),
     ],
 )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy import stats
 
 import alliance_meta as am
 from alliance_meta.bayes import arviz_bridge as bridge
@@ -70,6 +72,22 @@ def test_true_effects_lie_between_result_and_mean(effects, recipes, rng, name):
     mean = (effects.yi / effects.vi + recipe.fitted(one)[0] / tau2) / precision
     assert (np.abs(theta.mean(axis=0) - mean) < 4.5 / np.sqrt(precision * len(theta))).all()
     assert theta.std(axis=0) == pytest.approx(1.0 / np.sqrt(precision), rel=0.03)
+
+
+def test_new_correlations_are_those_of_samples_of_pairs():
+    rng = np.random.default_rng(5)
+    table = pd.DataFrame({"study": ["a", "b", "c"], "r": [0.3, 0.5, 0.1], "n": [6, 12, 40]})
+    recipe = am.bayes.pymc.exact_correlation(am.escalc(table)).recipe
+    size, rho = 8000, 0.6
+    draws = {"mu": np.full(size, np.arctanh(rho)), "tau": np.full(size, 1e-9)}
+    found = recipe.replicate(draws, rng)
+    for z, n in zip(found.T, table["n"], strict=True):
+        x = rng.standard_normal((size, n))
+        y = rho * x + np.sqrt(1 - rho**2) * rng.standard_normal((size, n))
+        x, y = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
+        r = (x * y).sum(axis=1) / np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
+        assert stats.ks_2samp(np.tanh(z), r).pvalue > 0.001
+    assert not np.array_equal(found, recipe.replicate(draws | {"tau": np.full(size, 0.2)}, np.random.default_rng(5)))
 
 
 def test_several_taus_have_no_single_one(effects, recipes, rng):

@@ -120,6 +120,13 @@ def test_the_check_of_draws_is_that_of_the_exact_posterior(molloy, mods):
     assert am.plots.predictive_data(ours).attrs["plot"] == "predictive"
 
 
+def test_a_model_may_draw_its_results_itself(molloy, model):
+    own = replace(model.recipe, replicate=lambda draws, rng: np.full((len(draws["mu"]), 16), 0.5))
+    fit = am.BayesianModel(molloy).fit()
+    found = checked(SampledPosterior(fit.to_arviz(draws=2000, seed=1), (), 1, own), draws=100)
+    assert (found.replicated["mean"] == 0.5).all()
+
+
 def test_draws_that_fail_their_checks_are_no_quiet_check(model, rng):
     draws = {
         "mu": rng.normal(0.1, 0.02, (4, 200)) + 0.1 * np.arange(4)[:, None],

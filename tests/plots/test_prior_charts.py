@@ -156,9 +156,9 @@ def test_improper_priors_are_not_drawn():
         assert set(frame["kind"]) == {"posterior", "lower", "median", "upper"}
         assert line in frame.attrs["bottom"]
     assert "Prior: normal(0, 0.5)" in posterior_data(bayesian()).attrs["bottom"]
-    flat = bayesian(tau_prior=priors.Uniform())
-    assert prior_of(flat, "tau") is None
-    assert prior_of(flat, "theta_new") is None
+    jeffreys = bayesian(tau_prior=priors.Jeffreys())
+    assert prior_of(jeffreys, "tau") is None
+    assert prior_of(jeffreys, "theta_new") is None
 
 
 def test_posteriors_that_cannot_be_drawn():

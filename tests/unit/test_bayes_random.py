@@ -78,7 +78,7 @@ def test_a_term_goes_by_the_last_part_of_its_name(fit):
         ({"random": NESTED, "tau_prior": {"es_id": priors.Normal(0, 1)}}, "not a prior of tau"),
         ({"random": NESTED, "mu_prior": priors.StudentT(4, 0, 1)}, "normal and flat"),
         (
-            {"random": NESTED, "mu_prior": priors.Flat(), "tau_prior": priors.Uniform(), "rows": slice(0, 3)},
+            {"random": NESTED, "mu_prior": priors.Flat(), "tau_prior": priors.Jeffreys(), "rows": slice(0, 3)},
             "improper",
         ),
     ],

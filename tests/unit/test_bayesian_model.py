@@ -160,7 +160,7 @@ def test_bayes_factors_that_do_not_exist(molloy, hypothesis, message):
 
 
 def test_improper_priors_leave_some_things_out():
-    fit = am.BayesianModel(effects(8), mu_prior=priors.Flat(), tau_prior=priors.Uniform()).fit()
+    fit = am.BayesianModel(effects(8), mu_prior=priors.Flat(), tau_prior=priors.Jeffreys()).fit()
     assert isinstance(fit.log_marginal_likelihood, NotApplicable)
     assert fit.log_marginal_likelihood.reason == "the prior of mu and tau is improper"
     for hypothesis in ("mu = 0", "tau = 0", "mu > 0"):
@@ -177,6 +177,8 @@ def test_improper_priors_leave_some_things_out():
         (1, priors.Uniform(), priors.Flat(), 3),
         (2, priors.Uniform(), priors.Flat(), 3),
         (1, priors.Uniform(), priors.Normal(0, 1), 2),
+        (1, priors.Jeffreys(), priors.Flat(), 2),
+        (1, priors.BergerDeely(), priors.Flat(), 2),
     ],
 )
 def test_an_improper_posterior_is_refused_with_the_reason(k, tau, mu, needed):
@@ -305,6 +307,7 @@ HOSTILE = (
     priors.Gamma(2, 0.1),
     priors.LogNormal(-2, 3),
     priors.Uniform(0.5),
+    priors.DuMouchel(),
 )
 
 
@@ -370,7 +373,7 @@ def test_a_prior_keeps_all_its_digits_elsewhere(program):
     assert "0.123456789" in str(priors.HalfCauchy(0.123456789).spelled(program))
 
 
-@pytest.mark.parametrize("tau", [*priors.sensitivity_set(), priors.Uniform(), priors.Lomax(2, 1)])
+@pytest.mark.parametrize("tau", [*priors.sensitivity_set(), priors.Uniform(), priors.Jeffreys(), priors.Lomax(2, 1)])
 def test_every_prior_has_a_spelling_in_r(tau):
     assert "stop(" not in am.BayesianModel(effects(6), tau_prior=tau).fit().r_code()
 

@@ -20,7 +20,8 @@ from tests.tolerances import CLOSED_FORM, OPTIMISER
 QUADRATURE = 1e-9
 TAUS = [
     priors.HalfNormal(0.3), priors.HalfCauchy(0.2), priors.Exponential(0.2), priors.Lomax(3, 0.5), priors.Uniform(0.8),
-    priors.InverseGamma(1, 0.075), priors.LogNormal(-2, 0.5),
+    priors.InverseGamma(1, 0.075), priors.LogNormal(-2, 0.5), priors.DuMouchel([0.01, 0.02]),
+    priors.Shrinkage([0.01, 0.02]),
 ]  # fmt: skip
 
 
@@ -144,7 +145,8 @@ def test_table_and_dictionary():
     ("options", "message"),
     [
         ({"mu_prior": priors.Flat()}, "flat is improper: .* predicts nothing before data"),
-        ({"tau_prior": priors.Uniform()}, "uniform.0, inf. is improper"),
+        ({"tau_prior": priors.Jeffreys([0.1])}, "Jeffreys is improper"),
+        ({"tau_prior": priors.DuMouchel()}, "DuMouchel depends on the sampling variances: give vi"),
         ({"tau_prior": priors.Normal()}, "tau_prior=.* is not a prior of tau"),
         ({"mu_prior": 0.5}, "mu_prior=0.5 is not a prior of an effect"),
         ({"n": 3}, "n=3: Fisher's z needs a whole number of at least 4 people"),

@@ -15,6 +15,9 @@ from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.errors import InputError
 from tests.tolerances import CLOSED_FORM, printed
 
+V = np.array([0.01, 0.02, 0.05])
+S0 = np.sqrt(3 / np.sum(1 / V))
+
 SCIPY = [
     (priors.Normal(0.2, 0.5), stats.norm(0.2, 0.5)),
     (priors.StudentT(4, 0.1, 0.5), stats.t(4, 0.1, 0.5)),
@@ -28,7 +31,12 @@ SCIPY = [
     (priors.LogNormal(-1.9, 0.8), stats.lognorm(0.8, scale=np.exp(-1.9))),
     (priors.Uniform(1.5), stats.uniform(0, 1.5)),
 ]
+# Densities of (tau, sampling variances) as R's bayesmeta documents them.
 FORMULAS = [
+    (priors.Jeffreys(V), lambda t: np.sqrt(np.sum((t / (V + t**2)) ** 2))),
+    (priors.BergerDeely(V), lambda t: np.prod((t / (V + t**2)) ** (1 / 3))),
+    (priors.DuMouchel(V), lambda t: S0 / (S0 + t) ** 2),
+    (priors.Shrinkage(V), lambda t: 2 * S0**2 * t / (S0**2 + t**2) ** 2),
     (priors.HalfT(4, 0.3), lambda t: 2 * stats.t.pdf(t / 0.3, 4) / 0.3),
 ]
 OF_TAU = [prior for prior, _ in [*SCIPY[3:], *FORMULAS]]
@@ -92,6 +100,7 @@ def test_the_tail_is_what_it_says(prior):
         (priors.StudentT, (-2,), "df=-2 must be positive"),
         (priors.HalfCauchy, (True,), "scale=True is not a finite number"),
         (priors.Uniform, (0,), "Uniform: upper=0 must be a positive number"),
+        (priors.Jeffreys, ([0.1, -1],), "Jeffreys: vi must hold positive, finite sampling variances"),
     ],
 )
 def test_bad_parameters_are_named(kind, arguments, message):
@@ -100,12 +109,23 @@ def test_bad_parameters_are_named(kind, arguments, message):
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("prior", [priors.Flat(), priors.Uniform()], ids=str)
+@pytest.mark.parametrize("prior", [priors.Flat(), priors.Uniform(), priors.Jeffreys(V), priors.BergerDeely(V)], ids=str)
 def test_improper_priors_have_no_probabilities(prior):
     assert not prior.proper
     for ask in (lambda: prior.cdf(0.1), lambda: prior.quantile(0.5), lambda: prior.rvs(3, seed=1)):
         with pytest.raises(InputError, match="is improper: its density does not integrate to 1"):
             ask()
+
+
+def test_priors_of_the_data_wait_for_them():
+    unbound = priors.DuMouchel()
+    with pytest.raises(InputError, match="DuMouchel depends on the sampling variances: give vi"):
+        unbound.pdf(0.1)
+    bound = unbound.given(V)
+    assert float(bound.quantile(0.5)) == pytest.approx(S0, rel=CLOSED_FORM)
+    assert bound.given(10 * V) is bound
+    with pytest.raises(ValueError, match="read-only"):
+        bound.vi[0] = 1.0
 
 
 def test_a_probability_outside_0_and_1_is_refused():
@@ -117,6 +137,7 @@ def test_in_words_and_as_a_dictionary():
     assert str(priors.InverseGamma(1, 0.075)) == "inverse-gamma(1, 0.075)"
     assert str(priors.Flat()) == "flat"
     assert priors.HalfT(4, 0.3).to_dict() == {"prior": "HalfT", "df": 4, "scale": 0.3}
+    assert priors.Shrinkage(V).to_dict() == {"prior": "Shrinkage", "vi": V.tolist()}
     assert priors.HalfNormal(0.3) == priors.HalfNormal(0.3) != priors.HalfNormal(0.31)
 
 
@@ -145,6 +166,12 @@ def test_a_prior_is_read_from_its_own_words(prior):
     assert priors.parse(f" {type(prior).__name__.upper()}{str(prior).partition(prior.label)[2]} ") == prior
 
 
+@pytest.mark.parametrize("kind", [priors.Jeffreys, priors.BergerDeely, priors.DuMouchel, priors.Shrinkage])
+def test_a_prior_from_the_variances_is_read_by_its_name(kind):
+    assert type(priors.parse(kind.label)) is kind
+    assert type(priors.parse(kind.__name__)) is kind
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -153,7 +180,7 @@ def test_a_prior_is_read_from_its_own_words(prior):
         ("half-normal(a)", "'a' is not a number"),
         ("half-normal(-1)", "scale=-1.0 must be positive"),
         ("half-normal(1, 2)", "takes 1 numbers"),
-        ("flat(1)", "takes 0 numbers"),
+        ("Jeffreys(1)", "takes 0 numbers"),
         ("half-normal(0.3", "is no prior"),
         ("", "is no prior"),
     ],

@@ -406,3 +406,12 @@ def test_no_intercept(molloy, rng):
     assert fit.posterior(names[0], scale="r").mean == pytest.approx(np.tanh(draws["beta"][..., 0]).mean())
     assert fit.posterior("mu").mean == pytest.approx(draws["beta"].mean(), rel=CLOSED_FORM)
     assert max(map(len, fit.summary().splitlines())) <= 80
+
+
+def test_methods_of_the_exact_likelihood_speak_of_no_variance():
+    es = am.escalc(am.load_dataset("kolden2011"))
+    recipe = am.bayes.pymc.exact_correlation(es).recipe
+    draws = am.BayesianModel(es).fit().to_arviz(draws=400, seed=1)
+    text = am.bayes.SampledPosterior(draws, (), 1, recipe).methods_text()
+    assert "exact sampling distribution" in text
+    assert "1/(n - 3)" not in text

@@ -43,6 +43,23 @@ def agrees(posterior, name, mean, sd, draws=None):
     assert abs(found.std() - sd) < 2 * SIGMAS * sd / np.sqrt(2 * ess), name
 
 
+def test_the_exact_density_of_r():
+    n = np.array([6.0, 7, 8, 5, 6, 9, 10, 8])
+    es = as_z(np.array([0.9, 0.6, 1.3, 0.8, 1.5, 0.7, 1.0, 1.1]), n)
+    exact, posterior = am.bayes.exact_correlation(es), sampled(pymc.exact_correlation(es))
+    for name in ("mu", "tau"):
+        one = exact.posterior(name)
+        agrees(posterior, name, one.mean, one.sd)
+        draws = posterior.draws(name)
+        ess = float(arviz_bridge.load("arviz").ess(np.asarray(draws), method="bulk"))
+        for share in (0.05, 0.25, 0.75, 0.95):
+            below = float(one.cdf(np.quantile(draws, share)))
+            assert abs(below - share) < 1.5 * SIGMAS * np.sqrt(share * (1 - share) / ess), (name, share)
+    # The usual model is another one: its mean is many standard errors of the draws away.
+    usual = am.BayesianModel(es).fit().posterior("mu").mean
+    assert abs(usual - exact.posterior("mu").mean) > 0.02
+
+
 def test_heavy_tails():
     n = np.array([40.0, 60, 80, 100, 50, 70, 90, 30, 60, 200, 45, 120])
     es = as_z(np.array([0.2, 0.25, 0.3, 0.22, 0.15, 0.35, 0.28, 0.2, 0.1, 0.26, 1.2, 0.3]), n)

@@ -107,12 +107,13 @@ def robma(
     check_level(level)
     refuse_dependent(effects, dependent, "robma")
     prior = _prior_probabilities(bias, p_effect, p_heterogeneity, p_bias)
+    given = tau_prior.given(effects.vi)
     problem = BiasProblem(
         y=effects.yi,
         se=np.sqrt(effects.vi),
         mean=float(mu_prior.mean),
         sd=float(mu_prior.sd),
-        tau=TauDensity(tau_prior.logpdf, tau_prior.upper, tau_prior.tail, (), True),
+        tau=TauDensity(given.logpdf, given.upper, given.tail, (), True),
         sign=1.0 if direction == "positive" else -1.0,
     )
     models = []
@@ -123,7 +124,7 @@ def robma(
     found = RobmaResults(
         effects=effects,
         mu_prior=mu_prior,
-        tau_prior=tau_prior,
+        tau_prior=given,
         bias=tuple(bias),
         direction=direction,
         ensemble=tuple(models),

@@ -128,15 +128,16 @@ def average(
         effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
     refuse_dependent(effects, dependent, "average")
     chosen = choose_priors(design, mu_prior, priors[0], beta_prior)
+    given = tuple(one.given(effects.vi) for one in priors)
     optional = ([EFFECT] if p_effect < 1.0 else []) + terms
     problem = _problem(effects, design, chosen, optional)
-    space = _space(optional, terms, p_effect, p_include, p_heterogeneity, len(priors))
-    found = average_subsets(problem, space.number, space.log_prior, [tau_density(one) for one in priors])
+    space = _space(optional, terms, p_effect, p_include, p_heterogeneity, len(given))
+    found = average_subsets(problem, space.number, space.log_prior, [tau_density(one) for one in given])
     return AveragedResults(
         effects=effects,
         design=design,
         priors=chosen,
-        tau_priors=priors,
+        tau_priors=given,
         always=tuple(names[: len(always)]),
         space=space,
         average=found,

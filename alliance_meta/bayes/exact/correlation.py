@@ -305,6 +305,7 @@ def exact_correlation(
     --------
     BayesianModel : The usual normal model, with moderators.
     ExactCorrelationModel : The same likelihood, maximised, without priors, with moderators.
+    pymc.exact_correlation : The same model, sampled, with moderators.
 
     Notes
     -----
@@ -332,6 +333,7 @@ def exact_correlation(
     check_kind(tau_prior, TauPrior, "tau_prior")
     check_level(level)
     check_option("interval", interval, IntervalKind)
+    tau_prior = tau_prior.given(effects.vi)
     if not tau_prior.proper:
         raise InputError(
             f"the prior {tau_prior} of tau is improper, which this model does not take; give a proper one, such as "

@@ -167,7 +167,7 @@ class BayesianModel:
         effects = self.effects
         if not design.rows.all():
             effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
-        chosen = choose_priors(design, self.mu_prior, self.tau_prior, self.beta_prior)
+        chosen = choose_priors(design, self.mu_prior, self.tau_prior.given(effects.vi), self.beta_prior)
         exact = solve(exact_problem(effects, design, chosen))
         return BayesianResults(
             effects=effects,

@@ -42,10 +42,12 @@ def prior_grid(
         raise InputError("give at least one prior to compare")
     for mu in mu_priors or ():
         check_kind(mu, EffectPrior, "mu_priors")
+    vi = fit.effects.vi
+    known = [[prior.given(vi) for prior in priors] for priors in choices]
     rows = []
     for priors in [own] if mu_priors is None else [own.with_mu(mu) for mu in mu_priors]:
         solve = fit._solver(priors)
-        changed = [priors.with_taus(*taus) for taus in product(*choices)]
+        changed = [priors.with_taus(*taus) for taus in product(*known)]
         rows += [_row(fit, solve(one), one) for one in changed]
     out = pd.DataFrame({name: column([row[name] for row in rows]) for name in rows[0]})
     out.attrs.update(level=fit.level, interval="eti", scale=fit.effects.scale_label)

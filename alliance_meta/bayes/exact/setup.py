@@ -187,7 +187,7 @@ def exact_problem(effects: EffectSizes, design: Design, priors: PriorSet) -> Exa
     mean, precision = gaussians(priors, "the exact integration takes normal, flat, t and Cauchy priors", heavy=True)
     heavy = next((TPrior(j, *one.student) for j, one in enumerate(priors.coefficients) if one.student), None)
     model = prepare(effects.yi, effects.vi, design.X @ coordinates(design), mean, precision)
-    tau = priors.tau
+    tau = priors.tau.given(effects.vi)
     return _checked(ExactProblem(model, tau_density(tau), heavy), tau)
 
 

@@ -511,7 +511,7 @@ def fit_multilevel(
         V = None if V is None else V.take(design.rows)
     terms = read_terms(random, effects)
     _check_blocks(terms, V)
-    taus = _tau_priors(tau_prior, terms)
+    taus = _tau_priors(tau_prior, terms, effects)
     chosen = choose_priors(design, mu_prior, taus[0], beta_prior)
     priors = MultilevelPriors(terms.names, chosen.names, chosen.coefficients, taus)
     data = problem(effects, design, priors, terms, V)
@@ -586,7 +586,9 @@ def _check_blocks(terms: TwoTerms, V: SamplingCovariance | None) -> None:
             )
 
 
-def _tau_priors(given: TauPrior | Mapping[str, TauPrior], terms: TwoTerms) -> tuple[TauPrior, TauPrior]:
+def _tau_priors(
+    given: TauPrior | Mapping[str, TauPrior], terms: TwoTerms, effects: EffectSizes
+) -> tuple[TauPrior, TauPrior]:
     names = list(terms.names)
     # The rows may be called by their last name.
     short = {name.split("/")[-1]: name for name in names}
@@ -602,4 +604,4 @@ def _tau_priors(given: TauPrior | Mapping[str, TauPrior], terms: TwoTerms) -> tu
         found = [given, given]
     for name, one in zip(names, found, strict=True):
         check_kind(one, TauPrior, f"tau_prior of {name}")
-    return found[0], found[1]
+    return found[0].given(effects.vi), found[1].given(effects.vi)

@@ -30,7 +30,18 @@ from alliance_meta.bayes.priors.prior import (
     StudentT,
     TauPrior,
 )
-from alliance_meta.bayes.priors.tau import Exponential, Gamma, InverseGamma, LogNormal, Lomax, Uniform
+from alliance_meta.bayes.priors.tau import (
+    BergerDeely,
+    DuMouchel,
+    Exponential,
+    Gamma,
+    InverseGamma,
+    Jeffreys,
+    LogNormal,
+    Lomax,
+    Shrinkage,
+    Uniform,
+)
 
 MU = Normal(0.0, 0.5)
 TAU = HalfNormal(0.3)
@@ -39,9 +50,9 @@ TAU_FOUND = LogNormal(-2.0, 0.77)
 BETA_SD = 0.25
 
 __all__ = [
-    "BETA_SD", "MU", "TAU", "TAU_FOUND", "Cauchy", "EffectPrior", "Exponential", "Flat", "Gamma", "HalfCauchy",
-    "HalfNormal", "HalfT", "InverseGamma", "LogNormal", "Lomax", "Normal", "Prior", "StudentT", "TauPrior", "Uniform",
-    "parse", "sensitivity_set",
+    "BETA_SD", "MU", "TAU", "TAU_FOUND", "BergerDeely", "Cauchy", "DuMouchel", "EffectPrior", "Exponential", "Flat",
+    "Gamma", "HalfCauchy", "HalfNormal", "HalfT", "InverseGamma", "Jeffreys", "LogNormal", "Lomax", "Normal", "Prior",
+    "Shrinkage", "StudentT", "TauPrior", "Uniform", "parse", "sensitivity_set",
 ]  # fmt: skip
 
 

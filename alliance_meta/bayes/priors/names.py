@@ -7,11 +7,15 @@ from dataclasses import fields
 
 from alliance_meta.bayes.priors.prior import Cauchy, Flat, HalfCauchy, HalfNormal, HalfT, Normal, Prior, StudentT
 from alliance_meta.bayes.priors.tau import (
+    BergerDeely,
+    DuMouchel,
     Exponential,
     Gamma,
     InverseGamma,
+    Jeffreys,
     LogNormal,
     Lomax,
+    Shrinkage,
     Uniform,
 )
 from alliance_meta.errors import InputError
@@ -20,7 +24,8 @@ from alliance_meta.notes import did_you_mean
 
 OF_EFFECTS: tuple[type[Prior], ...] = (Normal, StudentT, Cauchy, Flat)
 OF_TAU: tuple[type[Prior], ...] = (
-    HalfNormal, HalfT, HalfCauchy, Exponential, Lomax, InverseGamma, Gamma, LogNormal, Uniform,
+    HalfNormal, HalfT, HalfCauchy, Exponential, Lomax, InverseGamma, Gamma, LogNormal, Uniform, Jeffreys,
+    BergerDeely, DuMouchel, Shrinkage,
 )  # fmt: skip
 MOST_TEXT = 200
 _CALL = re.compile(r"\s*([A-Za-z][A-Za-z -]*?)\s*(?:\(([^()]*)\))?\s*")
@@ -62,7 +67,7 @@ def parse(text: str) -> Prior:
     numbers = [_number(text, part) for part in (found[2] or "").split(",") if part.strip()]
     if kind is Uniform and len(numbers) == 2 and numbers[0] == 0:
         numbers = numbers[1:]
-    names = [one.name for one in fields(kind)]  # type: ignore[arg-type]
+    names = [one.name for one in fields(kind) if not one.name.startswith("vi")]  # type: ignore[arg-type]
     if len(numbers) > len(names):
         raise InputError(f"{text!r}: {kind.label} takes {len(names)} numbers ({', '.join(names) or 'none'})")
     try:

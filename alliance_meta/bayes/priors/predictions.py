@@ -321,7 +321,8 @@ def prior_predictive(
     mu_prior : EffectPrior
         Of the mean effect.
     tau_prior : TauPrior
-        Of the standard deviation between studies.
+        Of the standard deviation between studies. One that depends on the sampling variances must hold them:
+        ``priors.DuMouchel(vi)``.
     n : int, optional
         Number of people, at least 4, for the observed correlation.
     level : float
@@ -368,6 +369,7 @@ def prior_predictive(
     check_option("scale", scale, PriorScale)
     if n is not None and not (isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= FEWEST_PEOPLE):
         raise InputError(f"n={n!r}: Fisher's z needs a whole number of at least {FEWEST_PEOPLE} people")
+    tau_prior.quantile(0.5)
     return PriorPredictive(mu_prior, tau_prior, None if n is None else int(n), level, scale)
 
 

@@ -195,6 +195,10 @@ class TauPrior(Prior):
     def _mean_sd(self) -> tuple[Any, Any]:
         return np.inf, np.inf
 
+    def given(self, vi: Array) -> TauPrior:
+        """Return the prior for these sampling variances; most priors do not depend on them."""
+        return self
+
 
 @dataclass(frozen=True)
 class Normal(EffectPrior):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from alliance_meta._lazy import lazy
 
 if TYPE_CHECKING:
+    from alliance_meta.bayes.pymc.correlation import exact_correlation as exact_correlation
     from alliance_meta.bayes.pymc.dependent import crossed as crossed
     from alliance_meta.bayes.pymc.dependent import multilevel as multilevel
     from alliance_meta.bayes.pymc.heterogeneity import group_tau as group_tau

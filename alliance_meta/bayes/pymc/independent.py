@@ -384,6 +384,7 @@ def smooth(
     effects, design, basis = _curve(effects, by, mods, knots)
     priors = choose(effects, design, mu_prior=mu_prior, tau_prior=tau_prior, beta_prior=beta_prior)
     check_kind(smooth_prior, TauPrior, "smooth_prior")
+    smooth_prior = smooth_prior.given(effects.vi)
     pm = load("pymc")
     with pm.Model(coords={"study": list(effects.slab), "bend": [f"{by} {j + 1}" for j in range(basis.m)]}) as model:
         yi, vi = add_data(effects)

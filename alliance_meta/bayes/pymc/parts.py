@@ -49,7 +49,7 @@ def choose(
     """Check the priors and give each coefficient its own."""
     check_kind(mu_prior, EffectPrior, "mu_prior")
     check_kind(tau_prior, TauPrior, "tau_prior")
-    return choose_priors(design, mu_prior, tau_prior, beta_prior)
+    return choose_priors(design, mu_prior, tau_prior.given(effects.vi), beta_prior)
 
 
 def add_data(effects: EffectSizes) -> tuple[Any, Any]:
@@ -84,13 +84,23 @@ def for_other_data(
     design: Design,
     make: Callable[[EffectSizes, Design], Recipe],
     arrays: Callable[[EffectSizes], Mapping[str, Any]],
+    *,
+    k: int | None = None,
 ) -> Callable[[EffectSizes], tuple[Recipe, dict[str, Array]]]:
-    """Return a `Recipe.rebuilt` for models of the data `arrays` and moderators around the averages of this design."""
+    """Return a `Recipe.rebuilt` for models of the data `arrays` and moderators around the averages of this design.
+
+    Give `k` where a parameter belongs to each study, so that their number is part of the model.
+    """
     columns = slopes(design)
     centre = design.X[:, columns].mean(axis=0) if design.has_intercept else 0.0
 
     def rebuilt(effects: EffectSizes) -> tuple[Recipe, dict[str, Array]]:
         """Return the recipe and the data of other effects."""
+        if k is not None and effects.k != k:
+            raise InputError(
+                f"the compiled model has a parameter for each of its {k} studies and cannot take {effects.k}; make the "
+                "model anew from these effects"
+            )
         X = design.new_rows(effects.moderators)[0] if design.variables else np.ones((effects.k, 1))
         found = dict(arrays(effects)) | ({"X": X[:, columns] - centre} if columns else {})
         return make(effects, replace(design, X=X, rows=np.ones(effects.k, dtype=bool))), found
@@ -111,16 +121,18 @@ def independent_recipe(
     own: Callable[[EffectSizes], Mapping[str, Any]] = lambda _: {},
     printed: Mapping[str, Prior | None] = MappingProxyType({}),
     arrays: Callable[[EffectSizes], Mapping[str, Any]] = results,
+    read: Callable[[EffectSizes], EffectSizes] = lambda some: some,
+    k: int | None = None,
     **given: Any,
 ) -> Recipe:
     """Return the recipe of a model of independent effects.
 
-    The callables `log_likelihood`, `cdf` and `true_effects` of a `Recipe` take draws, the mean effects
+    The callables `log_likelihood`, `cdf`, `true_effects` and `replicate` of a `Recipe` take draws, the mean effects
     that these give, and the effects. `own` has what else depends on the effects, further notes among it; `printed`
     are priors beside those of coefficients and tau, and None for one that is not printed; `arrays` the data of the
-    model.
+    model; `read` turns other effects into those of the model.
     """
-    names = given.keys() & {"log_likelihood", "cdf", "true_effects"}
+    names = given.keys() & {"log_likelihood", "cdf", "true_effects", "replicate"}
 
     def bound(function: Callable[..., Array]) -> Callable[..., Array]:
         """Return it as a function of draws, and of a generator of random numbers where it takes one."""
@@ -128,9 +140,16 @@ def independent_recipe(
 
     def again(other: EffectSizes, coded: Design) -> Recipe:
         """Return the recipe for other effects."""
-        return independent_recipe(other, coded, priors, own=own, printed=printed, arrays=arrays, **given)
+        more: dict[str, Any] = {"own": own, "printed": printed, "arrays": arrays, "read": read, "k": k}
+        return independent_recipe(read(other), coded, priors, **more, **given)
 
-    rest: dict[str, Any] = {**given, **{name: bound(given[name]) for name in names}, **own(effects)}
+    def data(other: EffectSizes) -> Mapping[str, Any]:
+        """Return the data of the model."""
+        return arrays(read(other))
+
+    rest: dict[str, Any] = {name: bound(one) if name in names else one for name, one in given.items()} | dict(
+        own(effects)
+    )
     notes = notes_of(effects, design, priors, *rest.pop("notes", ()))
     listed = dict(zip(priors.names, priors.coefficients, strict=True)) | {"tau": priors.tau} | dict(printed)
     recipe = Recipe(
@@ -138,7 +157,7 @@ def independent_recipe(
         design=design,
         priors={name: prior for name, prior in listed.items() if prior is not None},
         units=tuple(effects.slab),
-        rebuilt=for_other_data(design, again, arrays),
+        rebuilt=for_other_data(design, again, data, k=k),
         notes=notes,
         **rest,
     )
@@ -244,7 +263,7 @@ def priors_by_name(given: TauPriors, names: Sequence[str], effects: EffectSizes,
         found = [given] * len(names)
     for name, prior in zip(names, found, strict=True):
         check_kind(prior, TauPrior, f"tau_prior of {name}" if isinstance(given, Mapping) else "tau_prior")
-    return tuple(found)
+    return tuple(prior.given(effects.vi) for prior in found)
 
 
 def add_taus(name: str, priors: Sequence[TauPrior], *, dims: str) -> Any:

@@ -60,6 +60,9 @@ class Recipe:
     cdf : callable, optional
         ``cdf(draws)`` gives the probability of a result up to the observed one, (S, k), with the study's own true
         effect integrated out; for models whose units are studies with one effect.
+    replicate : callable, optional
+        ``replicate(draws, rng)`` draws new results of the same studies with true effects of their own, (S, k); by
+        default mean effect, scatter and normal errors of variance ``vi``.
     true_effects : callable, optional
         ``true_effects(draws, rng)`` draws each study's own true effect given its result, (S, k), where the model has
         integrated it out.
@@ -81,6 +84,7 @@ class Recipe:
     target_accept: float | None = None
     draws: int | None = None
     cdf: Callable[[Draws], Array] | None = None
+    replicate: Callable[[Draws, np.random.Generator], Array] | None = None
     true_effects: Callable[[Draws, np.random.Generator], Array] | None = None
 
     def __post_init__(self) -> None:

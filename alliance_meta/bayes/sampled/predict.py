@@ -277,6 +277,9 @@ def replicate_draws(fit: SampledQuantities, *, seed: int, draws: int) -> Replica
     chosen: dict[str, Any] = {name: values[pick] for name, values in fit._flat.items()}
     mean = recipe.fitted(chosen)
     away = recipe.scatter(chosen, recipe.effects.moderators, rng)
-    values = mean + away + np.sqrt(fit.effects.vi) * rng.standard_normal(mean.shape)
+    if recipe.replicate is not None:
+        values = recipe.replicate(chosen, rng)
+    else:
+        values = mean + away + np.sqrt(fit.effects.vi) * rng.standard_normal(mean.shape)
     fitted = np.median(recipe.fitted(fit._flat), axis=0)
     return Replications(values, fitted, float(np.sqrt((away**2).mean())))

@@ -95,6 +95,8 @@ def to_dict(fit: SampledPosterior) -> dict[str, Any]:
 
 # A vector with more elements is left to `tidy`.
 MOST_ELEMENTS = 12
+# The model whose data are the correlations themselves.
+EXACT = "exact_correlation"
 
 
 def document(fit: SampledPosterior) -> Document:
@@ -166,6 +168,9 @@ def _quality(fit: SampledPosterior) -> list[str]:
 def methods(fit: SampledPosterior) -> str:
     """Return the sentences for a methods section."""
     recipe, (chains, draws) = fit.made, fit._shape
+    scale = wording.scale_sentence(fit)
+    if recipe.model == EXACT:
+        scale = "Each correlation entered by its exact sampling distribution, with true effects on Fisher's z. "
     run = f"with {chains} chain{'s' if chains > 1 else ''} of {draws} draws"
     if fit.sampler is not None:
         run = (
@@ -174,8 +179,8 @@ def methods(fit: SampledPosterior) -> str:
         )
     return (
         f"{' '.join([*alarms(fit), '']) if fit.problems else ''}"
-        f"{wording.scale_sentence(fit)}A Bayesian model{with_moderators(fit)} was fitted to "
-        f"{fit.effects.counted}, which assumes that "
+        f"{scale}A Bayesian model{with_moderators(fit)} was fitted to {fit.effects.counted}, which assumes "
+        "that "
         f"{recipe.words}. Priors were {prior_words(fit, recipe.priors)}. The posterior was sampled {run}. "
         f"{_checks(fit)} {interval_words(fit)}"
     )

@@ -266,6 +266,29 @@ def _log_gamma_ratio(m: Array) -> Array:
     return np.where(m < 50.0, direct, 0.5 * np.log(large) + tail)
 
 
+NODES = 10
+
+
+def hypergeometric_nodes(n: Array, *, nodes: int = NODES) -> tuple[Array, Array]:
+    """Return nodes t and weights w, (k, nodes): 2F1(1/2, 1/2; n - 1/2; x) = sum of w / sqrt(1 - x t)."""
+    j = np.arange(1.0, nodes + 1.0)
+    a, b = 0.5, np.asarray(n, dtype=float)[:, None] - 1.0
+    # Canonical moments of the Beta distribution: no difference is taken, so that nothing cancels for large n.
+    canonical = np.empty((b.shape[0], 2 * nodes))
+    canonical[:, 0::2] = (a + j - 1.0) / (a + b + 2.0 * j - 2.0)
+    canonical[:, 1::2] = j / (a + b + 2.0 * j - 1.0)
+    zeta = canonical.copy()
+    zeta[:, 1:] *= 1.0 - canonical[:, :-1]
+    diagonal = zeta[:, 0::2].copy()
+    diagonal[:, 1:] += zeta[:, 1:-1:2]
+    i = np.arange(nodes)
+    jacobi = np.zeros((b.shape[0], nodes, nodes))
+    jacobi[:, i, i] = diagonal
+    jacobi[:, i[1:], i[:-1]] = np.sqrt(zeta[:, 0:-2:2] * zeta[:, 1:-1:2])
+    t, vectors = np.linalg.eigh(jacobi)
+    return t, vectors[:, 0, :] ** 2
+
+
 def tabulated_correlations(r: Array, n: Array) -> tuple[Studies, ...]:
     """Return the likelihoods of r (k,) with n (k,) >= 4 as densities of Fisher's z."""
     data, m = correlations(r, n), n - 1.5
