@@ -394,6 +394,8 @@ SAME = 1e-2
 # Peaks lower by more than this are not polished.
 LOW = 2.0
 MOST_PEAKS = 8
+# Correlations to try beside a variance of 0: so many over their range, and some near 0, where a power below 1 is steep.
+AROUND, NEAR_ZERO = 9, (0.0, 1e-3, 1e-2)
 # Rows finer than this share of what the levels add leave too few digits of the likelihood for any search.
 FINEST = 1e-9
 
@@ -504,7 +506,8 @@ def _beside_zero(problem: MixedProblem, found: Climbed, fixed: Mask) -> Climbed:
     """Return the climbs with those from where the best point is with other correlations, if one of them is higher.
 
     Beside a variance of 0 a correlation changes nothing, but from some correlations the likelihood rises with that
-    variance and from others it falls: a climb that got there with one of the latter has not arrived.
+    variance and from others it falls: a climb that got there with one of the latter has not arrived. Where rows lie
+    at several distances the slope is a polynomial of the correlation, highest anywhere.
     """
     best = found.theta[int(np.argmax(found.value))]
     same = [best]
@@ -513,7 +516,7 @@ def _beside_zero(problem: MixedProblem, found: Climbed, fixed: Mask) -> Climbed:
         if not isinstance(structure, CompoundSymmetry | Correlated) or fixed[rho] or structure.linear:
             continue
         low, high = structure.bounds
-        for value in (low[-1], 0.0, high[-1]):
+        for value in np.union1d(np.linspace(low[-1], high[-1], AROUND), NEAR_ZERO):
             other = best.copy()
             other[rho] = value
             same.append(other)
