@@ -34,6 +34,7 @@ ENTRY = {
     "ci_level": "0.95",
     "evidence_level": "author abstract",
     "evidence_location": "abstract",
+    "independent": "True",
 }
 GROUP = {
     "id": "someone2026",
