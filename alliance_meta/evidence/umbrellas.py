@@ -146,8 +146,9 @@ def umbrella(*, psychotherapy_only: bool = False) -> Umbrella:
     """Put the published alliance-outcome correlations side by side, by population and format.
 
     Every entry of the registry that correlates alliance with outcome and prints a pooled r (or Fisher z) is
-    shown if its authors and title were read; every other entry is listed with the reason why it is not. Signs are aligned so that positive means
-    a better outcome, and marked. Nothing is pooled: the reason is the first of the notes.
+    shown if its authors and title were read; every other entry is listed with the reason why it is not. Signs are
+    aligned so that positive means a better outcome, and marked. Nothing is pooled: the reason is the first of the
+    notes.
 
     Parameters
     ----------

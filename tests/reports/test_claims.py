@@ -89,7 +89,7 @@ def test_every_step_is_shown_once_with_its_calculation(reports: dict[str, Report
     ("claim", "entry", "numbers", "becomes"),
     [
         ("thirty_percent", "horvath2011", {"estimate": 0.56, "ci_high": 0.60}, "depends on"),
-        ("family", "welmers2018_split", {"ci_low": 0.02}, "supported"),
+        ("family", "welmers2018_level", {"ci_low": -0.02}, "depends on"),
         ("dropout", "sharf2010_dropout", {"estimate": 0.2}, "contradicted"),
     ],
 )
