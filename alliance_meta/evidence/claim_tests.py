@@ -470,22 +470,21 @@ def beside(question: Question) -> Question:
 
 
 def _rows(evidence: Evidence, ids: Sequence[str], pattern: str) -> list[Any]:
+    """Return what the entries print of a topic; a row may name the common stem of several entries."""
     table = evidence.moderators
-    stems = [any(one == stem or one.startswith(f"{stem}_") for one in ids) for stem in table["id"]]
-    wanted = table[stems]
-    return [row for _, row in wanted[wanted["moderator"].str.contains(pattern, case=False, na=False)].iterrows()]
+    rows = [row for _, row in table[table["moderator"].str.contains(pattern, case=False, na=False)].iterrows()]
+    return [row for row in rows if any(one == row["id"] or one.startswith(f"{row['id']}_") for one in ids)]
 
 
 def _votes(evidence: Evidence, ids: Sequence[str], pattern: str) -> tuple[list[str], list[str]]:
     """Return the entries that call a topic a moderator, and those that looked and do not."""
-    yes, no = [], []
-    for entry in ids:
-        said = [moderates(row) for row in _rows(evidence, [entry], pattern)]
-        if any(said):
-            yes.append(entry)
-        elif False in said:
-            no.append(entry)
-    return yes, no
+    said: dict[str, set[bool | None]] = {entry: set() for entry in ids}
+    for row in _rows(evidence, ids, pattern):
+        for entry in ids:
+            if entry == row["id"] or entry.startswith(f"{row['id']}_"):
+                said[entry].add(moderates(row))
+    yes = [one for one in ids if True in said[one]]
+    return yes, [one for one in ids if False in said[one] and one not in yes]
 
 
 def _level(rows: Sequence[Any], name: str) -> float | None:
