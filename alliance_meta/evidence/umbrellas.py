@@ -203,14 +203,14 @@ def _reason(row: pd.Series, psychotherapy_only: bool) -> str:
         return f"printed as {row['metric']}, not as a correlation"
     if math.isnan(row["estimate"]):
         return f"no pooled value where it was read ({row['evidence_location']})"
-    if not _named(row["authors"]) or not _named(row["title"]):
+    if not named(row["authors"]) or not named(row["title"]):
         return "its authors or its title were not read: a figure would cite what nobody can look up"
     if psychotherapy_only and not row["psychotherapy"]:
         return "not psychotherapy"
     return ""
 
 
-def _named(cell: object) -> bool:
+def named(cell: object) -> bool:
     """Return whether authors or a title were read; in brackets stands what was put in their place."""
     return isinstance(cell, str) and not cell.startswith("(")
 

@@ -126,6 +126,13 @@ def test_the_shares_are_squares_of_what_is_printed(reports: dict[str, Report]) -
     assert corrected == pytest.approx(found["share_claimed"]["value"], rel=CLOSED_FORM)
 
 
+def test_no_reference_is_given_that_nobody_can_look_up(reports: dict[str, Report]) -> None:
+    page = words(reports["alliance-claims"].page)
+    assert "Crits-Christoph, Connolly Gibbons" in page
+    assert "not named where it was read" not in page
+    assert "Title not read" not in page
+
+
 def test_the_claims_report_pools_nothing(reports: dict[str, Report]) -> None:
     results = reports["alliance-claims"].results
     assert results["analyses"] == {}

@@ -119,11 +119,11 @@ def published_forest_data(
     )
 
 
-def _limits(rows: Sequence[dict[str, Any]]) -> tuple[float, float]:
+def _limits(rows: Sequence[dict[str, Any]]) -> list[float]:
     """Return the limits of the axis as r, at whole steps that hold every result, so that ticks reach both ends."""
     ends = [value for row in rows for value in (row["r"], row["r_lb"], row["r_ub"]) if not math.isnan(value)]
     low, high = math.floor(min(0.0, *ends) / STEP), math.ceil(max(STEP, *ends) / STEP)
-    return max(round(low * STEP, 1), -MOST_R), min(round(high * STEP, 1), MOST_R)
+    return [max(round(low * STEP, 1), -MOST_R), min(round(high * STEP, 1), MOST_R)]
 
 
 def _adopted(frame: pd.DataFrame) -> pd.DataFrame:
