@@ -9,13 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alliance_meta.core.correlations.artifacts import spearman_brown
+from alliance_meta.core.correlations.conversions import d_to_r
 from alliance_meta.core.correlations.meaning import d_to_odds_ratio
-from alliance_meta.evidence.printed import PrintedResult
-from alliance_meta.evidence.scan import scan_into
 from alliance_meta.tables.format import brief, fixed, thousands
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+RELATION = "alliance-outcome"
+
+# Below it a standardised difference is taken for none. Cohen (1988) calls .20 small, and Wampold et al. (1997,
+# doi:10.1037/0033-2909.122.3.203) leave no more than that between treatments which they call roughly equivalent.
+MARGIN = 0.20
+# What is called strong must be at least what Cohen (1988) calls medium, as a standardised difference.
+STRONG = 0.50
+ALPHA = 0.05
+STANDARDISED = ("SMD", "d", "g")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +59,15 @@ class Finding:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """The registry as the questions see it: results by entry, signs aligned, moderators, and names for readers."""
+    """The registry as the questions see it: results by entry, signs aligned, moderators, and names for readers.
+
+    `margin` is the standardised difference below which there is none.
+    """
 
     results: pd.DataFrame
     moderators: pd.DataFrame
     labels: Mapping[str, str]
+    margin: float = MARGIN
 
     def row(self, entry: str) -> Any:
         """Return an entry, None if the registry has none of this name."""
@@ -61,7 +76,17 @@ class Evidence:
     def number(self, entry: str, column: str) -> float:
         """Return a number of an entry, NaN where there is none."""
         row = self.row(entry)
-        return float("nan") if row is None else float(row[column])
+        return float("nan") if row is None or column not in row.index else float(row[column])
+
+    def text(self, entry: str, column: str) -> str:
+        """Return a text of an entry, empty where there is none."""
+        row = self.row(entry)
+        return row[column] if row is not None and isinstance(row[column], str) else ""
+
+    def independent(self, entry: str) -> bool:
+        """Return whether an entry was read elsewhere than on a page of the kind that makes popular claims."""
+        row = self.row(entry)
+        return row is None or bool(row["independent"])
 
     def name(self, entry: str) -> str:
         """Return what readers call an entry."""
@@ -93,21 +118,49 @@ def short(value: float) -> str:
     return text.replace("0.", ".", 1) if abs(value) < 1 else text
 
 
-def positive(*ids: str) -> Question:
-    """Ask of each entry whether its estimate, and its interval if printed, lies above 0."""
+def positive(*ids: str, relation: str = RELATION) -> Question:
+    """Ask of each entry whether its estimate, and its interval if printed, lies above 0.
+
+    An entry of another relation is about something else: its answer is told beside. Where a p is printed in place of
+    an interval, it decides.
+    """
 
     def ask(evidence: Evidence) -> Iterator[Finding]:
         for entry in ids:
-            name = evidence.name(entry)
+            name, about = evidence.name(entry), evidence.text(entry, "relation")
             estimate, low = evidence.number(entry, "estimate"), evidence.number(entry, "ci_low")
+            p = re.search(r"\bp\s*=\s*(\d?\.\d+)", evidence.text(entry, "notes"))
             if np.isnan(estimate):
-                yield Finding(name, "above 0", None, f"{name} {NOT_PRINTED}", (entry,))
-            elif np.isnan(low):
-                calculation = f"{evidence.said(entry)} {_relation(estimate, 0)} 0; no interval printed"
-                yield Finding(name, "above 0", estimate > 0, calculation, (entry,))
-            else:
+                holds, calculation = None, f"{name} {NOT_PRINTED}"
+            elif not np.isnan(low):
+                holds = estimate > 0 and low > 0
                 calculation = f"{evidence.said(entry)}: lower limit {short(low)} {_relation(low, 0)} 0"
-                yield Finding(name, "above 0", estimate > 0 and low > 0, calculation, (entry,))
+            else:
+                holds = estimate > 0 and (p is None or float(p[1]) < ALPHA)
+                calculation = f"{evidence.said(entry)} {_relation(estimate, 0)} 0; "
+                calculation += "no interval printed" + (f", p = {p[1]}" if p else "")
+            matches = about in ("", relation)
+            if not matches:
+                calculation += f"; this is {about}, another construct"
+            yield Finding(name, "above 0", holds, calculation, (entry,), matches)
+
+    return ask
+
+
+def poorer(*ids: str, what: str) -> Question:
+    """Ask of each entry whether something goes with a poorer outcome: estimate and interval below 0."""
+
+    def ask(evidence: Evidence) -> Iterator[Finding]:
+        for entry in ids:
+            name, estimate = evidence.name(entry), evidence.number(entry, "estimate")
+            high = evidence.number(entry, "ci_high")
+            if np.isnan(estimate):
+                holds, calculation = None, f"{name} {NOT_PRINTED}"
+            else:
+                holds = estimate < 0 and not high > 0
+                where = "no interval printed" if np.isnan(high) else f"upper limit {short(high)} {_relation(high, 0)} 0"
+                calculation = f"{evidence.said(entry)}: {where}"
+            yield Finding(name, f"{what} goes with a poorer outcome", holds, calculation, (entry,))
 
     return ask
 
@@ -134,36 +187,134 @@ def compatible(entry: str, reference: str) -> Question:
     return ask
 
 
-def no_difference(entry: str, what: str) -> Question:
-    """Ask whether a printed difference may be none; its value may stand in the remarks of the entry."""
+def no_difference(*ids: str, what: str) -> Question:
+    """Ask of each printed difference whether it is none: equivalent within the margin, a difference, or neither."""
 
     def ask(evidence: Evidence) -> Iterator[Finding]:
-        name, row = evidence.name(entry), evidence.row(entry)
-        remark = scan_into(PrintedResult({}), str(row["notes"]) if row is not None else "")
-        value, low, high = (remark.get(one) for one in ("estimate", "ci_lb", "ci_ub"))
-        if value is None or low is None or high is None:
-            calculation = f"{name} prints no value and no interval; not significant is not the same as none"
-            yield Finding(name, what, None, calculation, (entry,))
-            return
-        holds = low.middle <= 0 <= high.middle
-        calculation = f"{name} {remark.say('estimate')} {remark.interval()}: {'includes' if holds else 'excludes'} 0"
-        yield Finding(name, what, holds, calculation, (entry,))
+        for entry in ids:
+            holds, calculation = _equivalence(evidence, entry)
+            yield Finding(evidence.name(entry), what, holds, calculation, (entry,))
 
     return ask
 
 
+def _equivalence(evidence: Evidence, entry: str) -> tuple[bool | None, str]:
+    name, margin = evidence.name(entry), evidence.margin
+    value, low, high = (evidence.number(entry, column) for column in ("estimate", "ci_low", "ci_high"))
+    if np.isnan([value, low, high]).any():
+        return None, f"{name} prints no value and no interval; not significant is not the same as none"
+    metric = evidence.text(entry, "metric")
+    said = f"{name} {metric} = {fixed(value, 2)} [{fixed(low, 2)}, {fixed(high, 2)}]"
+    if metric not in STANDARDISED:
+        return None, f"{said}: in points of a scale, for which no margin is known"
+    said += f", margin ±{fixed(margin, 2)}"
+    if -margin < low and high < margin:
+        return True, f"{said}: equivalent, the interval lies within the margin"
+    if low > 0 or high < 0:
+        return False, f"{said}: a difference, the interval excludes 0 and passes the margin"
+    side = "below, so that noninferiority is not shown" if low <= -margin else "above"
+    return None, f"{said}: cannot say, the interval includes 0 and passes the margin {side}"
+
+
 def counted(entry: str, column: str, claimed: float, *, what: str, at_least: bool = False) -> Question:
-    """Ask beside whether a number of studies or persons is as claimed."""
+    """Ask beside whether a number of studies or persons is as claimed; "more than" may stand in the remarks."""
 
     def ask(evidence: Evidence) -> Iterator[Finding]:
-        printed, name = evidence.number(entry, column), evidence.name(entry)
+        printed, name, least = evidence.number(entry, column), evidence.name(entry), ""
         statement = f"{'more than ' if at_least else ''}{thousands(claimed)} {what}"
+        remark = re.search(r"more than ([\d,]+) (?:patients|clients)", evidence.text(entry, "notes"))
+        if np.isnan(printed) and at_least and remark:
+            printed, least = float(remark[1].replace(",", "")), "more than "
         if np.isnan(printed):
             calculation = f"{name}: the number of {what} is not in the registry"
             yield Finding(name, statement, None, calculation, (entry,), False)
             return
-        holds = printed > claimed if at_least else printed == claimed
-        yield Finding(name, statement, holds, f"{name}: {thousands(printed)} {what}", (entry,), False)
+        holds = printed == claimed or (at_least and printed > claimed)
+        if at_least and printed == claimed:
+            holds = bool(least)
+        yield Finding(name, statement, holds, f"{name}: {least}{thousands(printed)} {what}", (entry,), False)
+
+    return ask
+
+
+def strong(*ids: str) -> Question:
+    """Ask of each printed difference whether it is strong: at least medium in the words of Cohen."""
+
+    def ask(evidence: Evidence) -> Iterator[Finding]:
+        for entry in ids:
+            name, value = evidence.name(entry), evidence.number(entry, "estimate")
+            most = np.nanmax([value, evidence.number(entry, "ci_high")])
+            bound = f"{short(STRONG)}, which Cohen calls medium"
+            calculation = f"{evidence.said(entry)} {_relation(value, STRONG)} {bound}"
+            if np.isnan(value):
+                calculation = f"{name} {NOT_PRINTED}"
+            elif value < STRONG <= most:
+                calculation += "; the interval reaches it"
+            yield Finding(name, "strong", None if np.isnan(value) else bool(value >= STRONG), calculation, (entry,))
+
+    return ask
+
+
+def outweighs(alliance: str, treatments: str) -> Question:
+    """Ask whether the alliance shares as much variance with outcome as treatments make between each other at most."""
+
+    def ask(evidence: Evidence) -> Iterator[Finding]:
+        r, d = evidence.number(alliance, "estimate"), evidence.number(treatments, "estimate")
+        name, statement = evidence.name(alliance), "a share of outcome as large as the treatments'"
+        if np.isnan([r, d]).any():
+            lacking = treatments if np.isnan(d) else alliance
+            calculation = f"{evidence.name(lacking)} {NOT_PRINTED}"
+            yield Finding(name, statement, None, calculation, (alliance, treatments))
+            return
+        other = float(d_to_r(np.asarray(d), np.asarray(4.0)))
+        calculation = (
+            f"{name} {short(r)}² = {fixed(100 * r**2, 1)} %; {evidence.name(treatments)} at most d = {short(d)}, "
+            f"r = d/√(d² + 4) = {short(other)}, r² = {fixed(100 * other**2, 1)} %"
+        )
+        calculation += "; shares of variance, and only treatments were assigned by lot"
+        yield Finding(name, statement, r**2 >= other**2, calculation, (alliance, treatments))
+
+    return ask
+
+
+def sessions_needed(entry: str, claimed: int) -> Question:
+    """Ask, for each dependability a source names, whether it takes as many sessions as claimed; by formula beside."""
+
+    def ask(evidence: Evidence) -> Iterator[Finding]:
+        name, single = evidence.name(entry), evidence.number(entry, "estimate")
+        rows = _rows(evidence, [entry], r"sessions needed")
+        for row in rows:
+            wanted = str(row["moderator"]).rsplit(" ", 1)[1]
+            statement = f"at least {claimed} sessions for a dependability of {wanted}"
+            calculation = f"{name}: {row['level']} for {wanted}"
+            yield Finding(name, statement, int(row["level"]) >= claimed, calculation, (entry,))
+        if not rows:
+            calculation = f"{name} says of no dependability how many sessions it takes"
+            yield Finding(name, f"at least {claimed} sessions", None, calculation, (entry,))
+        if not np.isnan(single):
+            means = [float(spearman_brown(single, np.asarray(float(m)))) for m in (2, claimed)]
+            calculation = (
+                f"by Spearman and Brown, from {short(single)} for one session, the mean of 2 has {fixed(means[0], 2)} "
+                f"and that of {claimed} {fixed(means[1], 2)}"
+            )
+            yield Finding("the formula", "above .90", means[1] > 0.90, calculation, (entry,), False)
+
+    return ask
+
+
+def levels_above(entry: str, pattern: str, *levels: str) -> Question:
+    """Ask of each level of a moderator whether its printed estimate lies above 0."""
+
+    def ask(evidence: Evidence) -> Iterator[Finding]:
+        rows, name = _rows(evidence, [entry], pattern), evidence.name(entry)
+        for level in levels:
+            value = _level(rows, level)
+            said = f"{name}, {level}"
+            if value is None:
+                yield Finding(said, "above 0", None, f"{said}: no value printed", (entry,))
+            else:
+                calculation = f"{said} {short(value)} {_relation(value, 0)} 0; no interval printed"
+                yield Finding(said, "above 0", value > 0, calculation, (entry,))
 
     return ask
 
@@ -217,7 +368,7 @@ NEGATIVE = re.compile(r"\bnot\b|\bno difference\b|remains consistent", re.IGNORE
 AFFIRMATIVE = re.compile(r"significant|moderat|varied|stronger|weaker|[<>]", re.IGNORECASE)
 
 
-def moderates(row: Any, *, alpha: float = 0.05) -> bool | None:
+def moderates(row: Any, *, alpha: float = ALPHA) -> bool | None:
     """Return whether a moderator's row says that it moderates; None where it says nothing.
 
     A printed p of the moderator decides, else the words. The p beside one level's estimate is that level's own.
@@ -234,8 +385,11 @@ def moderates(row: Any, *, alpha: float = 0.05) -> bool | None:
     return True if AFFIRMATIVE.search(said) else None
 
 
-def unmoderated(entry: str, topic: str, pattern: str, *, relation: str = "alliance-outcome") -> Question:
-    """Ask whether an entry, and every later synthesis that looked, found no moderation by a topic."""
+def unmoderated(entry: str, topic: str, pattern: str, *, relation: str = RELATION) -> Question:
+    """Ask whether an entry, and every later synthesis that looked, found no moderation by a topic.
+
+    Where none looked, only the entry decides.
+    """
 
     def ask(evidence: Evidence) -> Iterator[Finding]:
         name, statement = evidence.name(entry), f"regardless of {topic}"
@@ -246,7 +400,8 @@ def unmoderated(entry: str, topic: str, pattern: str, *, relation: str = "allian
         later = later[later["year"] > evidence.number(entry, "year")]
         yes, no = _votes(evidence, list(later.index), pattern)
         calculation = f"{topic} later: a moderator in {evidence.names(yes)}; not in {evidence.names(no)}"
-        yield Finding("later syntheses", statement, not yes if yes or no else None, calculation, (*yes, *no))
+        looked = bool(yes or no)
+        yield Finding("later syntheses", statement, not yes if looked else None, calculation, (*yes, *no), looked)
 
     return ask
 
@@ -278,7 +433,7 @@ def smallest(*ids: str, population: str) -> Question:
 
     def ask(evidence: Evidence) -> Iterator[Finding]:
         table = evidence.results
-        wanted = (table["relation"] == "alliance-outcome") & (table["metric"] == "r") & ~table.index.isin(ids)
+        wanted = (table["relation"] == RELATION) & (table["metric"] == "r") & ~table.index.isin(ids)
         wanted &= table["population"].str.contains(population, na=False)
         others = table["estimate"][wanted].dropna()
         for entry in ids:
@@ -316,22 +471,21 @@ def beside(question: Question) -> Question:
 
 
 def _rows(evidence: Evidence, ids: Sequence[str], pattern: str) -> list[Any]:
+    """Return what the entries print of a topic; a row may name the common stem of several entries."""
     table = evidence.moderators
-    stems = [any(one == stem or one.startswith(f"{stem}_") for one in ids) for stem in table["id"]]
-    wanted = table[stems]
-    return [row for _, row in wanted[wanted["moderator"].str.contains(pattern, case=False, na=False)].iterrows()]
+    rows = [row for _, row in table[table["moderator"].str.contains(pattern, case=False, na=False)].iterrows()]
+    return [row for row in rows if any(one == row["id"] or one.startswith(f"{row['id']}_") for one in ids)]
 
 
 def _votes(evidence: Evidence, ids: Sequence[str], pattern: str) -> tuple[list[str], list[str]]:
     """Return the entries that call a topic a moderator, and those that looked and do not."""
-    yes, no = [], []
-    for entry in ids:
-        said = [moderates(row) for row in _rows(evidence, [entry], pattern)]
-        if any(said):
-            yes.append(entry)
-        elif False in said:
-            no.append(entry)
-    return yes, no
+    said: dict[str, set[bool | None]] = {entry: set() for entry in ids}
+    for row in _rows(evidence, ids, pattern):
+        for entry in ids:
+            if entry == row["id"] or entry.startswith(f"{row['id']}_"):
+                said[entry].add(moderates(row))
+    yes = [one for one in ids if True in said[one]]
+    return yes, [one for one in ids if False in said[one] and one not in yes]
 
 
 def _level(rows: Sequence[Any], name: str) -> float | None:

@@ -34,7 +34,6 @@ CODES: Mapping[str, str] = {
     "ci": "no interval printed where it was read",
     "k": "number of studies not printed where it was read",
     "sec": "read in somebody else's citation, not in the article",
-    "who": "authors not named where it was read",
     "np": "not psychotherapy",
 }
 
@@ -147,8 +146,9 @@ def umbrella(*, psychotherapy_only: bool = False) -> Umbrella:
     """Put the published alliance-outcome correlations side by side, by population and format.
 
     Every entry of the registry that correlates alliance with outcome and prints a pooled r (or Fisher z) is
-    shown; every other entry is listed with the reason why it is not. Signs are aligned so that positive means
-    a better outcome, and marked. Nothing is pooled: the reason is the first of the notes.
+    shown if its authors and title were read; every other entry is listed with the reason why it is not. Signs are
+    aligned so that positive means a better outcome, and marked. Nothing is pooled: the reason is the first of the
+    notes.
 
     Parameters
     ----------
@@ -203,9 +203,16 @@ def _reason(row: pd.Series, psychotherapy_only: bool) -> str:
         return f"printed as {row['metric']}, not as a correlation"
     if math.isnan(row["estimate"]):
         return f"no pooled value where it was read ({row['evidence_location']})"
+    if not named(row["authors"]) or not named(row["title"]):
+        return "its authors or its title were not read: a figure would cite what nobody can look up"
     if psychotherapy_only and not row["psychotherapy"]:
         return "not psychotherapy"
     return ""
+
+
+def named(cell: object) -> bool:
+    """Return whether authors or a title were read; in brackets stands what was put in their place."""
+    return isinstance(cell, str) and not cell.startswith("(")
 
 
 def _on_r(frame: pd.DataFrame) -> pd.DataFrame:
@@ -229,7 +236,6 @@ def _codes(row: pd.Series) -> str:
         "ci": math.isnan(row["ci_low"]),
         "k": math.isnan(row["k"]),
         "sec": row["evidence_level"] == "secondary citation",
-        "who": str(row["authors"]).startswith("("),
         "np": not row["psychotherapy"],
     }
     return " ".join(code for code, yes in applies.items() if yes)

@@ -91,6 +91,7 @@ def read_claims(spec: Claims) -> Audit:
     """Hold the listed claims against the registry."""
     from alliance_meta.evidence.claims_audit import CLAIMED_SHARE, claims
     from alliance_meta.evidence.published_results import published
+    from alliance_meta.evidence.umbrellas import named
 
     audit = claims()
     verdicts = tuple(audit[name] for name in spec.only) if spec.only else audit.verdicts
@@ -103,7 +104,9 @@ def read_claims(spec: Claims) -> Audit:
         claimed=CLAIMED_SHARE,
         origins=_origins(),
         quantities=_quantities(verdicts, shared, CLAIMED_SHARE) | note_quantities(audit.notes),
-        citations=citations(registry.loc[used].to_dict("records")),
+        citations=citations(
+            row for row in registry.loc[used].to_dict("records") if named(row["authors"]) and named(row["title"])
+        ),
     )
 
 

@@ -17,6 +17,7 @@ from alliance_meta.evidence.umbrellas import umbrella
 from alliance_meta.models.subgroups import subgroups
 from alliance_meta.plots import forest_data, frame_from_dict, frame_to_dict, published_forest_data
 from alliance_meta.plots.forests.layout import estimate_texts
+from alliance_meta.plots.sheet.measure import make_axis, to_reader
 from tests.plots.cases import FRAMES, fitted, made, made_up, molloy, quiet
 from tests.tolerances import CLOSED_FORM, printed
 
@@ -339,3 +340,15 @@ def test_the_umbrella_is_drawn_as_it_is() -> None:
     turned = source["sign_flipped"].to_numpy(dtype=bool)
     assert turned.any()
     assert not any(text.startswith("−") for text, flip in zip(rows["text"], turned, strict=True) if flip)
+
+
+@pytest.mark.parametrize(
+    ("r", "limits"), [(0.3, [0.0, 0.4]), (0.4, [0.0, 0.4]), (-0.1, [-0.2, 0.2]), (0.9, [0.0, 0.95])]
+)
+def test_the_axis_of_published_results_ends_at_whole_steps(r: float, limits: list[float]) -> None:
+    frame = published_forest_data(pd.DataFrame({"label": ["a"], "r": [r], "ci_lb": [math.nan], "ci_ub": [math.nan]}))
+    assert frame.attrs["xlim"] == limits
+    axis = make_axis(frame, width=3.0, size=7.0)
+    shown = [to_reader(place, "ZCOR") for place, _ in axis.ticks]
+    if limits[1] < 0.95:
+        assert [shown[0], shown[-1]] == pytest.approx(limits, abs=CLOSED_FORM)

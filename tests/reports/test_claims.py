@@ -89,7 +89,7 @@ def test_every_step_is_shown_once_with_its_calculation(reports: dict[str, Report
     ("claim", "entry", "numbers", "becomes"),
     [
         ("thirty_percent", "horvath2011", {"estimate": 0.56, "ci_high": 0.60}, "depends on"),
-        ("family", "welmers2018_split", {"ci_low": 0.02}, "supported"),
+        ("family", "welmers2018_level", {"ci_low": -0.02}, "depends on"),
         ("dropout", "sharf2010_dropout", {"estimate": 0.2}, "contradicted"),
     ],
 )
@@ -124,6 +124,13 @@ def test_the_shares_are_squares_of_what_is_printed(reports: dict[str, Report]) -
     assert found["share_highest_limit"]["value"] == frame["ci_ub"].max()
     corrected = found["share_highest"]["value"] / found["share_reliability"]["value"]
     assert corrected == pytest.approx(found["share_claimed"]["value"], rel=CLOSED_FORM)
+
+
+def test_no_reference_is_given_that_nobody_can_look_up(reports: dict[str, Report]) -> None:
+    page = words(reports["alliance-claims"].page)
+    assert "Crits-Christoph, Connolly Gibbons" in page
+    assert "not named where it was read" not in page
+    assert "Title not read" not in page
 
 
 def test_the_claims_report_pools_nothing(reports: dict[str, Report]) -> None:

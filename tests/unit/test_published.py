@@ -86,7 +86,7 @@ def test_moderators_of_the_entries_asked_for() -> None:
 
 def test_every_moderator_row_belongs_to_an_entry() -> None:
     stored = read_resource(data_root() / "published", "moderators")
-    assert len(am.published(moderators=True)) == len(stored) == 140
+    assert len(am.published(moderators=True)) == len(stored) == 153
 
 
 def test_every_entry_has_a_group_and_every_part_its_whole() -> None:
@@ -121,7 +121,7 @@ def test_every_entry_is_shown_or_left_out_with_a_reason(shown) -> None:
 def test_the_umbrella_holds_correlations_of_alliance_with_outcome(shown) -> None:
     registry = am.published().set_index("id").loc[shown.frame["id"]]
     assert set(registry["relation"]) == {"alliance-outcome"}
-    assert set(registry["metric"]) == {"r", "z"}
+    assert set(registry["metric"]) <= {"r", "z"}
     assert shown.frame["estimate"].between(0, 1).all()
 
 
@@ -133,7 +133,18 @@ def test_signs_are_aligned_and_marked(shown) -> None:
     assert row["estimate_printed"] == "-.34"
 
 
-def test_fisher_z_is_shown_as_r_and_said(shown) -> None:
+def test_what_nobody_can_look_up_is_not_shown_but_keeps_its_row(shown) -> None:
+    left = shown.excluded.set_index("id")["reason"]
+    unnamed = {"horvath_bedi2002", "psychopharm2018", "fluckiger2026_internet"}
+    assert set(left.index[left.str.contains("authors or its title were not read")]) == unnamed
+    assert am.published().set_index("id").loc[list(unnamed), "estimate"].notna().all()
+
+
+def test_fisher_z_is_shown_as_r_and_said(monkeypatch) -> None:
+    registry = am.published(align_signs=True)
+    registry.loc[registry["id"] == "psychopharm2018", "authors"] = "Somebody"
+    monkeypatch.setattr(umbrella_module, "published", lambda **_: registry)
+    shown = umbrella()
     row = by_id(shown.frame, "psychopharm2018")
     assert row["estimate"] == pytest.approx(math.tanh(0.30), rel=CLOSED_FORM)
     assert row["ci_lb"] == pytest.approx(math.tanh(0.20), rel=CLOSED_FORM)
@@ -151,7 +162,7 @@ def test_intervals_that_were_not_printed_are_missing_and_marked(shown) -> None:
 
 def test_coaching_and_the_like_are_marked_and_can_be_left_out(shown) -> None:
     marked = set(shown.frame.loc[~shown.frame["psychotherapy"], "id"])
-    assert marked == {"grassmann2020_coaching", "milot_lapointe2021_career", "psychopharm2018"}
+    assert marked == {"grassmann2020_coaching", "milot_lapointe2021_career"}
     without = umbrella(psychotherapy_only=True)
     assert not marked & set(without.frame["id"])
     assert set(without.excluded.loc[without.excluded["reason"] == "not psychotherapy", "id"]) == marked
@@ -184,9 +195,9 @@ def test_codes_are_those_that_occur_and_all_explained(shown) -> None:
 
 
 def test_the_umbrella_shows_itself(shown) -> None:
-    assert str(shown) == "Umbrella: 34 published results under 8 headings, not pooled"
+    assert str(shown) == "Umbrella: 32 published results under 8 headings, not pooled"
     assert NO_POOLED_VALUE in shown._repr_html_()
-    assert len(shown) == 34
+    assert len(shown) == 32
 
 
 # --- views, development, refusals -----------------------------------------------------------------------

@@ -16,6 +16,8 @@ from alliance_meta.effects import datasets
 from alliance_meta.effects.datasets import check_datasets, data_root
 from alliance_meta.errors import CannotRunError, InputError
 from alliance_meta.evidence.registry import check_registry
+from tools import readings
+from tools.readings import PAGE
 
 ENTRY = {
     "id": "someone2026",
@@ -34,6 +36,7 @@ ENTRY = {
     "ci_level": "0.95",
     "evidence_level": "author abstract",
     "evidence_location": "abstract",
+    "independent": "True",
 }
 GROUP = {
     "id": "someone2026",
@@ -79,6 +82,16 @@ def add(root: Path) -> Callable[..., Path]:
 
 def test_the_shipped_registry_is_sound() -> None:
     assert check_registry() == []
+
+
+def test_the_page_says_where_every_entry_was_read_a_second_time() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert readings.written(page) == page, "run python tools/readings.py"
+    rows = list(csv.DictReader(io.StringIO((data_root() / "published" / "readings.csv").read_text("utf-8"))))
+    assert [row["id"] for row in rows] == list(datasets.load_dataset("published").frame["id"])
+    for row in rows:
+        assert bool(row["second_reading"]) == (row["outcome"] not in ("not found again", "not looked for"))
+        assert f"| `{row['id']}` |" in page
 
 
 def test_an_entry_is_added_checked_sealed_and_found(add, root, capsys) -> None:

@@ -170,11 +170,13 @@ META: dict[str, Any] = {
     "by": None,
     "tau2": None,
 }
+# What only some frames say: the limits of the axis, on the reader's scale.
+OPTIONAL = ("xlim",)
 
 
 def make_frame(rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]) -> pd.DataFrame:
     """Return the drawing frame of `rows`; what a row does not name is empty, `meta` goes to ``.attrs``."""
-    unknown = set(meta) - set(META)
+    unknown = set(meta) - set(META) - set(OPTIONAL)
     if unknown:
         raise InputError(f"forest frame: unknown meta data {', '.join(sorted(unknown))}")
     attrs = copy.deepcopy({**META, **meta})

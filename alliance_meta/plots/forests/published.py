@@ -12,7 +12,7 @@ import pandas as pd
 from alliance_meta.errors import InputError
 from alliance_meta.plots.forests import parts
 from alliance_meta.plots.forests.parts import column_key, make_frame, records
-from alliance_meta.plots.sheet.measure import to_analysis
+from alliance_meta.plots.sheet.measure import MOST_R, to_analysis
 from alliance_meta.tables.format import MINUS, brief, format_count, format_estimate, format_level, format_r
 
 REQUIRED = ("label", "r", "ci_lb", "ci_ub")
@@ -23,6 +23,8 @@ NOT_POOLED = (
 )
 # Names in the frame of `evidence.umbrella` for the same things.
 ALSO_CALLED = {"heading": "group", "estimate": "r", "n_total": "n", "evidence_level": "evidence"}
+# Both steps that a short axis may have, .1 and .2, end here.
+STEP = 0.2
 OPEN_MARKS = "Open squares: the source prints no interval"
 
 
@@ -112,8 +114,16 @@ def published_forest_data(
             "cautions": list(cautions),
             "show_cautions": show_cautions,
             "by": "group" if "group" in given else None,
+            "xlim": _limits(rows),
         },
     )
+
+
+def _limits(rows: Sequence[dict[str, Any]]) -> list[float]:
+    """Return the limits of the axis as r, at whole steps that hold every result, so that ticks reach both ends."""
+    ends = [value for row in rows for value in (row["r"], row["r_lb"], row["r_ub"]) if not math.isnan(value)]
+    low, high = math.floor(min(0.0, *ends) / STEP), math.ceil(max(STEP, *ends) / STEP)
+    return [max(round(low * STEP, 1), -MOST_R), min(round(high * STEP, 1), MOST_R)]
 
 
 def _adopted(frame: pd.DataFrame) -> pd.DataFrame:

@@ -180,11 +180,13 @@ def to_analysis(value: float, measure: str) -> float:
 def make_axis(frame: pd.DataFrame, *, width: float, size: float, xlim: tuple[float, float] | None = None) -> Axis:
     """Return the axis for all rows of `frame`, `width` inches wide with labels of `size` points.
 
-    `xlim` is on the reader's scale; by default the limits hold every interval, as far as |r| = .95.
+    `xlim` is on the reader's scale; by default the limits are the frame's own, or hold every interval, as far as
+    |r| = .95.
     """
     measure = str(frame.attrs["measure"])
     shown = frame.loc[frame["kind"].isin(SHOWN_KINDS), list(BOUNDS)].to_numpy(dtype=float)
-    return value_axis(shown, measure=measure, length=width, room=lambda label: text_width(label, size) + GAP, lim=xlim)
+    lim = frame.attrs.get("xlim") if xlim is None else xlim
+    return value_axis(shown, measure=measure, length=width, room=lambda label: text_width(label, size) + GAP, lim=lim)
 
 
 def value_axis(
