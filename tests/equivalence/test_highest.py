@@ -89,6 +89,20 @@ def test_a_lower_peak_of_HCS_is_left():
     assert "second-peak" in {note.code for note in free.notes}
 
 
+def test_a_correlation_of_0_at_which_the_likelihood_is_level_is_no_peak():
+    """All distances of the times are above 1, so that the likelihood begins level and rises further on."""
+    yi = [0.21, 0.36, 0.1, 0.46, -0.36, 0.17, 0.26, -0.12, 0.41, -0.02, 0.15]
+    ni = [60, 60, 60, 84.6, 84.6, 89.7, 89.7, 89.7, 49.1, 49.1, 26.2]
+    x = [-0.62, -0.88, 0.92, 0.48, -0.4, -0.3, -1.47, 0.6, -1.14, 0.32, 0.08]
+    rater = [0.5, 2, 4.5, 2, 4.5, 0.5, 2, 4.5, 0.5, 2, 2]
+    mods = pd.DataFrame({"x": x, "rater": [f"{one:g}" for one in rater]})
+    vi = 1.0 / (np.array(ni) - 3.0)
+    es = EffectSizes.from_arrays(yi, vi, mods=mods, study_id=list("00011222334"), measure="ZCOR")
+    free = MultilevelModel(es, mods="x", struct="CAR", **BY_RATER).fit()
+    tied = MultilevelModel(es, mods="x", struct="CAR", fixed={"rho[rater | study_id]": 0.0}, **BY_RATER).fit()
+    assert free.loglik > tied.loglik + 1e-5
+
+
 def test_a_variance_of_0_hides_nothing_that_another_correlation_finds():
     """From rho = 1 the likelihood rises with the variance, from lower ones it falls."""
     yi = [0.27, -0.31, 0.32, 0.62, 0.23, 0.33, 0.35, 0.37, 0.39, 0.28, 0.2]

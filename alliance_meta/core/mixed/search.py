@@ -395,7 +395,7 @@ SAME = 1e-2
 LOW = 2.0
 MOST_PEAKS = 8
 # Correlations to try beside a variance of 0: so many over their range, and some near 0, where a power below 1 is steep.
-AROUND, NEAR_ZERO = 9, (0.0, 1e-3, 1e-2)
+AROUND, NEAR_ZERO = 9, (0.0, 1e-3, 1e-2, 1e-1)
 # Rows finer than this share of what the levels add leave too few digits of the likelihood for any search.
 FINEST = 1e-9
 
@@ -450,7 +450,7 @@ def maximise_mixed(problem: MixedProblem, *, given: Array | None = None, start: 
         found = climb(problem, rough.theta[_peaks(problem, rough)], fixed)
         found = found.after(rough.steps)
     found = _finished(problem, found, fixed)
-    found = _beside_zero(problem, found, fixed)
+    found = _from_other_correlations(problem, found, fixed)
     peaks = _peaks(problem, found)
     best = peaks[0]
     low, high = problem.bounds
@@ -502,15 +502,16 @@ def _finished(problem: MixedProblem, found: Climbed, fixed: Mask) -> Climbed:
     return found
 
 
-def _beside_zero(problem: MixedProblem, found: Climbed, fixed: Mask) -> Climbed:
-    """Return the climbs with those from where the best point is with other correlations, if one of them is higher.
+def _from_other_correlations(problem: MixedProblem, found: Climbed, fixed: Mask) -> Climbed:
+    """Return the climbs with those from the best point with other correlations, if one of them is higher.
 
     Beside a variance of 0 a correlation changes nothing, but from some correlations the likelihood rises with that
     variance and from others it falls: a climb that got there with one of the latter has not arrived. Where rows lie
-    at several distances the slope is a polynomial of the correlation, highest anywhere.
+    at several distances that slope is a polynomial of the correlation, highest anywhere. And where all distances are
+    above 1, the likelihood is level in a correlation of 0, be it a peak or a valley.
     """
     best = found.theta[int(np.argmax(found.value))]
-    same = [best]
+    others, level = [best], [True]
     for component, part in zip(problem.components, problem.slices, strict=True):
         rho, structure = part.stop - 1, component.structure
         if not isinstance(structure, CompoundSymmetry | Correlated) or fixed[rho] or structure.linear:
@@ -519,13 +520,14 @@ def _beside_zero(problem: MixedProblem, found: Climbed, fixed: Mask) -> Climbed:
         for value in np.union1d(np.linspace(low[-1], high[-1], AROUND), NEAR_ZERO):
             other = best.copy()
             other[rho] = value
-            same.append(other)
-    tries = np.array(same)
-    alike = [np.abs(C - C[:1]).reshape(len(tries), -1).max(axis=1) == 0 for C in problem.covariances(tries)]
-    tries = tries[np.all(alike, axis=0)]
-    if len(tries) == 1:
+            others.append(other)
+            level.append(bool(best[rho] == 0.0 == low[-1] and 0.0 < value <= NEAR_ZERO[-1]))
+    tries = np.array(others)
+    same = [np.abs(C - C[:1]).reshape(len(tries), -1).max(axis=1) == 0 for C in problem.covariances(tries)]
+    tries = tries[1:][(np.all(same, axis=0) | level)[1:]]
+    if not len(tries):
         return found
-    more = climb(problem, tries[1:], fixed)
+    more = climb(problem, tries, fixed)
     higher = more.value > found.value.max()
     return found.joined(more, higher) if higher.any() else found
 
