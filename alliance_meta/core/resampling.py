@@ -230,7 +230,7 @@ def _choose(chosen: AnyArray, left: AnyArray, size: int) -> tuple[AnyArray, AnyA
 def counted_batch(y: Array, v: Array, X: Array, counts: AnyArray) -> tuple[Batch, AnyArray]:
     """Return a batch in which row i of replicate b stands ``counts[b, i]`` times, and the row of each column.
 
-    The kernel knows rows that are present or absent: a row that may be drawn up to m times is there m times.
+    Weighted least squares know rows that are present or absent: a row that may be drawn up to m times is there m times.
     """
     rows = np.repeat(np.arange(len(y)), np.maximum(counts.max(axis=0), 1))
     first = np.searchsorted(rows, rows)

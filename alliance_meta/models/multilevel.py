@@ -395,10 +395,10 @@ def _edge_notes(fitted: MixedFit, names: list[str], lone: list[str]) -> list[Not
     problem = fitted.point.problem
     low, high = problem.bounds
     step = problem.units
-    moved = np.repeat(fitted.theta[None], at.size, axis=0)
+    inside = np.repeat(fitted.theta[None], at.size, axis=0)
     inward = np.where(fitted.theta <= low, 1.0, -1.0) * np.minimum(step, 0.5 * (high - low))
-    moved[np.arange(at.size), at] += inward[at]
-    flat = np.abs(problem.at(moved).logliks - fitted.point.loglik) < FLAT
+    inside[np.arange(at.size), at] += inward[at]
+    flat = np.abs(problem.at(inside).logliks - fitted.point.loglik) < FLAT
     correlation = np.array([names[j].startswith("rho") for j in at])
     words = (
         (flat, "the likelihood does not change with {it}: the data do not tell {it}."),

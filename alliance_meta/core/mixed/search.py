@@ -125,9 +125,9 @@ def climb(
             fresh[stuck] = True
         b = a[went]
         fresh[b] = renew[went]
-        c, turned = b[~fresh[b]], went & ~renew
+        c, updated = b[~fresh[b]], went & ~renew
         if c.size:
-            H[c] = _update(H[c], to[turned] - theta[c], np.where(fixed[c], 0.0, g[c] - slope[turned]))
+            H[c] = _update(H[c], to[updated] - theta[c], np.where(fixed[c], 0.0, g[c] - slope[updated]))
         if c.size < b.size:
             H[a[went & renew]] = _definite(information[went & renew], fixed[a[went & renew]], problem.least)
         theta[b], value[b], g[b] = to[went], higher[went], slope[went]
@@ -271,15 +271,15 @@ def _advance(
     return went, to, higher, slope, information
 
 
-def _update(H: Array, moved: Array, turned: Array) -> Array:
-    """Return each H by the BFGS formula, or H where the curvature along the step is not positive."""
-    along = (moved * turned).sum(axis=-1)
-    size = np.sqrt((moved * moved).sum(axis=-1) * (turned * turned).sum(axis=-1))
-    Hm = (H @ moved[..., :, None])[..., 0]
-    across = (moved * Hm).sum(axis=-1)
+def _update(H: Array, step: Array, fall: Array) -> Array:
+    """Return each H by the BFGS formula from steps and how the gradient fell; H itself where it did not fall."""
+    along = (step * fall).sum(axis=-1)
+    size = np.sqrt((step * step).sum(axis=-1) * (fall * fall).sum(axis=-1))
+    Hs = (H @ step[..., :, None])[..., 0]
+    across = (step * Hs).sum(axis=-1)
     good = (along > 1e-10 * size) & (across > 0)
     along, across = np.where(good, along, 1.0)[..., None, None], np.where(good, across, 1.0)[..., None, None]
-    new = H + turned[..., :, None] * turned[..., None, :] / along - Hm[..., :, None] * Hm[..., None, :] / across
+    new = H + fall[..., :, None] * fall[..., None, :] / along - Hs[..., :, None] * Hs[..., None, :] / across
     return np.where(good[..., None, None], new, H)
 
 

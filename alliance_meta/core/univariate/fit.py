@@ -14,7 +14,7 @@ from alliance_meta._typing import AnyArray, Array, Mask
 from alliance_meta.core.distributions import chi2_sf, critical_value, f_sf, two_sided_p
 from alliance_meta.core.univariate import moments
 from alliance_meta.core.univariate.quadratic import generalised_q
-from alliance_meta.core.univariate.search import NO_ROOT, log_likelihood, maximise, pieces, solve_q
+from alliance_meta.core.univariate.search import NO_ROOT, chunks, log_likelihood, maximise, solve_q
 from alliance_meta.core.univariate.wls import Batch, WlsFit, make_batch, wls, wls_weighted
 
 
@@ -62,7 +62,7 @@ def estimate_tau2(batch: Batch, *, method: str, lowest: float = 0.0) -> Tau2Fit:
     B, k = batch.y.shape
     if method in LIKELIHOODS or B == 1:
         return estimator(batch, lowest)
-    parts = [estimator(batch.part(rows), lowest) for rows in pieces(B, k)]
+    parts = [estimator(batch.part(rows), lowest) for rows in chunks(B, k)]
     if len(parts) == 1:
         return parts[0]
     arrays = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Tau2Fit)}
@@ -125,7 +125,7 @@ def _median(df: Array) -> Array:
     return special.chdtri(df, 0.5)
 
 
-# These cut a batch into pieces themselves, to look at all doubtful replicates together.
+# These cut a batch into parts themselves, to look at all doubtful replicates together.
 LIKELIHOODS = ("ML", "REML")
 _Estimator = Callable[[Batch, float], Tau2Fit]
 _PM: _Estimator = partial(_q_equation, target=_mean)

@@ -1,4 +1,4 @@
-"""Weighted least squares for many data sets at once: the one kernel every univariate model calls.
+"""Weighted least squares for many data sets at once: the one computation that every univariate model calls.
 
 Replicates are the first axis. Weights are diagonal, so the projection P = W - W X (X'WX)^-1 X'W is never
 formed: its traces and quadratic forms are sums over the k rows and p x p products, O(k p^2) altogether.
