@@ -185,12 +185,12 @@ def test_names_for_type_checkers_are_the_names_at_run_time() -> None:
 def asks_for_the_name_of_a_structure(tree: ast.AST) -> list[int]:
     """Return the lines that compare a `struct` with a name; whether there is one at all is another question."""
     comparisons = [node for node in ast.walk(tree) if isinstance(node, ast.Compare)]
-    return [
+    return sorted(
         node.lineno
         for node in comparisons
         if not isinstance(node.ops[0], ast.Is | ast.IsNot)
         and any(getattr(part, "attr", getattr(part, "id", "")) == "struct" for part in ast.walk(node))
-    ]
+    )
 
 
 def test_asking_for_the_name_of_a_structure_is_found() -> None:
