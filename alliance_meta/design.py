@@ -124,6 +124,12 @@ class Design:
         others = tuple(i for i, name in enumerate(self.names) if name != INTERCEPT)
         return others or (0,)
 
+    def taking_part(self, effects: EffectSizes) -> EffectSizes:
+        """Return the effects with every moderator, of those that the design was built for."""
+        if self.rows.all():
+            return effects
+        return effects.take(self.rows, step=f"{int(self.rows.sum())} effects with every moderator")
+
     def new_rows(self, newdata: pd.DataFrame | Mapping[str, Any], *, averaged: bool = False) -> tuple[Array, list[str]]:
         """Code new data as the model's own were coded; return the rows (m, p) and a label for each.
 

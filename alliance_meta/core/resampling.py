@@ -18,12 +18,10 @@ from scipy import special
 from alliance_meta._typing import AnyArray, Array
 from alliance_meta.core.univariate import moments
 from alliance_meta.core.univariate.fit import estimate_tau2, fixed_tau2
-from alliance_meta.core.univariate.wls import Batch, WlsFit, make_batch, wls, wls_weighted
+from alliance_meta.core.univariate.wls import Batch, make_batch, wls, wls_weighted
 
 # Numbers in one array of a block; changing it changes which replicates a seed gives.
 BLOCK = 1 << 16
-# Residuals below this share of the effects are what floating point leaves of an exact fit.
-ROUNDING = 1e-13
 # Smallest eigenvalue, relative to the full data's, of a resampled design that still has full rank.
 SINGULAR = 1e-9
 # Logarithms of 1e15 and of nearly the largest float.
@@ -67,11 +65,12 @@ def refit(recipe: Recipe, batch: Batch, *, weights: Array | None = None) -> tupl
         weights = np.broadcast_to(weights, batch.y.shape) * (1.0 if batch.present is None else batch.present)
     tau2 = _tau2(recipe, batch, weights)
     if weights is not None:
-        return (*_own_weights(batch, tau2, weights), tau2)
+        fit = wls_weighted(batch, weights)
+        return fit.beta, fit.vb_of(batch.v + tau2[:, None]), tau2
     model = wls(batch, tau2)
     vb = model.vb
     if recipe.test in ("knha", "adhoc"):
-        s2w = _residual(model) / batch.df
+        s2w = model.residual / batch.df
         vb = vb * (np.maximum(s2w, 1.0) if recipe.test == "adhoc" else s2w)[:, None, None]
     return model.beta, vb, tau2
 
@@ -95,18 +94,6 @@ def _tau2(recipe: Recipe, batch: Batch, weights: Array | None) -> Array:
     if recipe.method == "GENQ" and weights is not None:
         return np.maximum(moments.generalised(batch, weights).raw, recipe.lowest)
     return estimate_tau2(batch, method=recipe.method, lowest=recipe.lowest).tau2
-
-
-def _own_weights(batch: Batch, tau2: Array, weights: Array) -> tuple[Array, Array]:
-    fit = wls_weighted(batch, weights)
-    meat = batch.gram(weights**2 * (batch.v + tau2[:, None]))
-    half = np.linalg.solve(batch.R, fit.Ainv)
-    return fit.beta, half @ meat @ half.transpose(0, 2, 1)
-
-
-def _residual(fit: WlsFit) -> Array:
-    scale = np.einsum("bk,bk,bk->b", fit.w, fit.batch.y, fit.batch.y)
-    return np.where(fit.rss > ROUNDING**2 * scale, fit.rss, 0.0)
 
 
 def _ratio(beta: Array, vb: Array) -> Array:
