@@ -16,6 +16,7 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import AnyArray, Array
+from alliance_meta.core.distributions import statistic
 from alliance_meta.core.univariate import moments
 from alliance_meta.core.univariate.fit import estimate_tau2, fixed_tau2
 from alliance_meta.core.univariate.wls import Batch, make_batch, wls, wls_weighted
@@ -78,7 +79,7 @@ def refit(recipe: Recipe, batch: Batch, *, weights: Array | None = None) -> tupl
 def refit_tests(recipe: Recipe, batch: Batch, *, weights: Array | None = None) -> Refits:
     """Fit every replicate and keep the test statistics."""
     beta, vb, _ = refit(recipe, batch, weights=weights)
-    return {"stat": _ratio(beta, vb), "QM": _omnibus(beta, vb, recipe)}
+    return {"stat": statistic(beta, np.sqrt(np.einsum("bpp->bp", vb))), "QM": _omnibus(beta, vb, recipe)}
 
 
 def refit_estimates(recipe: Recipe, batch: Batch, *, weights: Array | None = None) -> Refits:
@@ -94,12 +95,6 @@ def _tau2(recipe: Recipe, batch: Batch, weights: Array | None) -> Array:
     if recipe.method == "GENQ" and weights is not None:
         return np.maximum(moments.generalised(batch, weights).raw, recipe.lowest)
     return estimate_tau2(batch, method=recipe.method, lowest=recipe.lowest).tau2
-
-
-def _ratio(beta: Array, vb: Array) -> Array:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        stat = beta / np.sqrt(np.einsum("bpp->bp", vb))
-    return np.where(beta == 0, 0.0, stat)
 
 
 def _omnibus(beta: Array, vb: Array, recipe: Recipe) -> Array:

@@ -15,7 +15,7 @@ from scipy import special
 
 from alliance_meta._typing import Array
 from alliance_meta.core.dependent.aggregation import gls_of, mean_of
-from alliance_meta.core.distributions import critical_value, two_sided_p
+from alliance_meta.core.distributions import critical_value, statistic, two_sided_p
 from alliance_meta.core.robust.clusters import codes as codes_of
 from alliance_meta.core.robust.clusters import nested
 from alliance_meta.core.univariate.fit import estimate_tau2
@@ -300,8 +300,7 @@ class _Batch:
 
 def _values(mean: Array, se: Array, df: float | None, back: Array, level: float) -> Columns:
     half = critical_value(level, df) * se
-    with np.errstate(divide="ignore", invalid="ignore"):
-        stat = np.where(mean == 0, 0.0, mean / se)
+    stat = statistic(mean, se)
     none = np.full_like(mean, np.nan)
     slope = np.where(back, 1.0 - np.tanh(mean) ** 2, 1.0)
     return {

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.core.distributions import critical_values, two_sided_p
+from alliance_meta.core.distributions import critical_values, statistic, two_sided_p
 from alliance_meta.errors import InputError
 from alliance_meta.moderators.grid import check_names, finite_number, is_list, label, level_values, moderated, one_level
 from alliance_meta.notes import NotApplicable, Note, check_level
@@ -217,8 +217,7 @@ def _estimates(fit: Fit, slopes: Array, means: Array, level: float) -> pd.DataFr
     ddf = fit.row_ddf(slopes)
     half = critical_values(level, ddf)
     slope, se = slopes @ fit.beta, _errors(slopes, fit.vb)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        stat = np.where(slope == 0, 0.0, slope / se)
+    stat = statistic(slope, se)
     values = (slope, se, stat, ddf, two_sided_p(stat, ddf), slope - half * se, slope + half * se)
     frame = pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
     if fit.effects.measure != "ZCOR":

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
+from alliance_meta.core.distributions import critical_values
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.robust.sandwich import Sandwich
-from alliance_meta.core.robust.satterthwaite import satterthwaite, t_quantile, t_tests
+from alliance_meta.core.robust.satterthwaite import satterthwaite, t_tests
 from alliance_meta.effects.studies import DEPENDENT
 from alliance_meta.notes import Note, RobustType, Scale, check_level, check_option, merge_notes
 from alliance_meta.results import wording
@@ -48,7 +49,7 @@ def predict(
     ddf = satterthwaite(result.sandwich, X)
     pred = X @ result.beta
     se = np.where(np.isnan(ddf), np.nan, np.sqrt(np.einsum("mp,pq,mq->m", X, result.vb, X)))
-    t = t_quantile(level, ddf)
+    t = critical_values(level, ddf)
     half, spread = t * se, t * np.sqrt(se**2 + tau2)
     values = (pred, se, pred - half, pred + half, pred - spread, pred + spread)
     frame = pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
+from alliance_meta.core.distributions import critical_values
 from alliance_meta.core.robust.rve import RVEFit, Working, fit_rve
 from alliance_meta.core.robust.sandwich import DiagonalWorking
-from alliance_meta.core.robust.satterthwaite import estimable, t_quantile
+from alliance_meta.core.robust.satterthwaite import estimable
 from alliance_meta.core.univariate.fit import Coefficients, wald_test
 from alliance_meta.design import Design
 from alliance_meta.effects.dependent.groups import Clusters
@@ -114,7 +115,7 @@ def predict(fit: RVEResults, newdata: Newdata, *, scale: Scale | None, level: fl
     X, labels = rows_to_predict(fit, newdata)
     pred, df = X @ fit.beta, fit.fitted.df(X)
     se = np.where(np.isnan(df), np.nan, np.sqrt(np.einsum("mp,pq,mq->m", X, fit.vb, X)))
-    half = t_quantile(level, df)
+    half = critical_values(level, df)
     between = float(fit.tau2) + float(np.nan_to_num(fit.omega2))
     spread = half * np.sqrt(se**2 + between)
     columns = {

@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy import special
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.core.distributions import f_sf
+from alliance_meta.core.distributions import critical_values, f_sf, statistic, two_sided_p
 from alliance_meta.core.robust.sandwich import Sandwich
 
 # A sandwich whose mean is below this share of the model-based variance is rounding.
@@ -85,15 +84,8 @@ def htz(sandwich: Sandwich, beta: Array, L: Array) -> tuple[float, float, float,
 
 def t_tests(estimate: Array, se: Array, df: Array, *, level: float) -> tuple[Array, Array, Array, Array]:
     """Return t, two-sided p-value and confidence limits, each test with degrees of freedom of its own."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        stat = np.where(estimate == 0, 0.0, estimate / se)
-    half = t_quantile(level, df) * se
-    return stat, 2.0 * special.stdtr(df, -np.abs(stat)), estimate - half, estimate + half
-
-
-def t_quantile(level: float, df: Array) -> Array:
-    """Return two-sided critical values of t(df), elementwise."""
-    return np.asarray(special.stdtrit(df, 0.5 * (1.0 + level)), dtype=float)
+    stat, half = statistic(estimate, se), critical_values(level, df) * se
+    return stat, two_sided_p(stat, df), estimate - half, estimate + half
 
 
 def _moments(sandwich: Sandwich, C: Array) -> tuple[Array, Array]:

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import AnyArray, Array, Mask
-from alliance_meta.core.distributions import chi2_sf, critical_value, f_sf, two_sided_p
+from alliance_meta.core.distributions import chi2_sf, critical_value, f_sf, statistic, two_sided_p
 from alliance_meta.core.univariate import moments
 from alliance_meta.core.univariate.quadratic import generalised_q
 from alliance_meta.core.univariate.search import NO_ROOT, chunks, log_likelihood, maximise, solve_q
@@ -363,9 +363,7 @@ def fit_univariate(
 def coefficients(beta: Array, vb: Array, *, s2w: float, df: float | None, level: float) -> Coefficients:
     """Test coefficients (p,) with covariance vb (p, p) against t(df), or the normal when `df` is None."""
     se = np.sqrt(np.diag(vb))
-    # Identical effects give a Knapp-Hartung variance of 0; the statistic is then infinite, not an error.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        stat = np.where(beta == 0, 0.0, beta / se)
+    stat = statistic(beta, se)
     half = critical_value(level, df) * se
     return Coefficients(beta, se, stat, two_sided_p(stat, df), beta - half, beta + half, vb, s2w, df)
 
