@@ -57,26 +57,22 @@ class Climbed:
     steps: int
     last: MixedPoint | None = None
 
-    def after(self, steps: int) -> Climbed:
-        """Return the same with steps made before."""
-        return replace(self, steps=self.steps + steps)
+    @property
+    def arrays(self) -> tuple[Array, Array, Array, Mask]:
+        """Where, how high, how steep, and whether settled."""
+        return self.theta, self.value, self.gradient, self.settled
 
     def replaced(self, at: int, by: Climbed) -> Climbed:
         """Return the climbs with one exchanged for the single one given."""
-        theta, value, gradient = self.theta.copy(), self.value.copy(), self.gradient.copy()
-        settled = self.settled.copy()
-        theta[at], value[at], gradient[at], settled[at] = by.theta[0], by.value[0], by.gradient[0], by.settled[0]
-        return Climbed(theta, value, gradient, settled, self.steps + by.steps)
+        pairs = zip(self.arrays, by.arrays, strict=True)
+        where, height, slope, done = (np.concatenate([own[:at], new, own[at + 1 :]]) for own, new in pairs)
+        return Climbed(where, height, slope, done, self.steps + by.steps)
 
     def joined(self, more: Climbed, which: Mask) -> Climbed:
         """Return the climbs with some of others after them."""
-        return Climbed(
-            np.concatenate([self.theta, more.theta[which]]),
-            np.concatenate([self.value, more.value[which]]),
-            np.concatenate([self.gradient, more.gradient[which]]),
-            np.concatenate([self.settled, more.settled[which]]),
-            self.steps + more.steps,
-        )
+        pairs = zip(self.arrays, more.arrays, strict=True)
+        where, height, slope, done = (np.concatenate([own, new[which]]) for own, new in pairs)
+        return Climbed(where, height, slope, done, self.steps + more.steps)
 
 
 def climb(
@@ -446,7 +442,7 @@ def maximise_mixed(problem: MixedProblem, *, given: Array | None = None, start: 
     else:
         rough = climb(problem, tries, fixed, enough=ROUGH)
         found = climb(problem, rough.theta[_peaks(problem, rough)], fixed)
-        found = found.after(rough.steps)
+        found = replace(found, steps=found.steps + rough.steps)
     found = _finished(problem, found, fixed)
     found = _beside_zero(problem, found, fixed)
     peaks = _peaks(problem, found)
