@@ -124,6 +124,12 @@ class Design:
         others = tuple(i for i, name in enumerate(self.names) if name != INTERCEPT)
         return others or (0,)
 
+    def taking_part(self, effects: EffectSizes) -> EffectSizes:
+        """Return the effects with every moderator, of those that the design was built for."""
+        if self.rows.all():
+            return effects
+        return effects.take(self.rows, step=f"{int(self.rows.sum())} effects with every moderator")
+
     def new_rows(self, newdata: pd.DataFrame | Mapping[str, Any], *, averaged: bool = False) -> tuple[Array, list[str]]:
         """Code new data as the model's own were coded; return the rows (m, p) and a label for each.
 
@@ -181,7 +187,7 @@ class Design:
         lacking = [name for name in self.variables if name not in given]
         if lacking:
             raise InputError(f"newdata lacks {', '.join(lacking)}; the model uses {', '.join(self.variables)}")
-        columns = _whole_codes(self.formula, _plain({name: given[name] for name in self.variables}))
+        columns = _whole_codes(self.formula, _numbers_or_text({name: given[name] for name in self.variables}))
         self._check_new(columns)
         frame = _frame(columns, len(given))
         with warnings.catch_warnings():
@@ -257,10 +263,10 @@ def build_design(
         raise DesignError(f"mods={formula!r}: {told} is what the effects were computed from; leave it out of mods")
     table = {name: moderators[name] for name in names}
     _refuse_strays(formula, table, labels)
-    plain = _plain(table)
-    rows = ~np.any([np.zeros(len(moderators), dtype=bool), *(_empty(values) for values in plain.values())], axis=0)
-    notes = _missing_note(plain, rows, labels)
-    used = _whole_codes(formula, plain if rows.all() else {name: values[rows] for name, values in plain.items()})
+    given = _numbers_or_text(table)
+    rows = ~np.any([np.zeros(len(moderators), dtype=bool), *(_empty(values) for values in given.values())], axis=0)
+    notes = _missing_note(given, rows, labels)
+    used = _whole_codes(formula, given if rows.all() else {name: values[rows] for name, values in given.items()})
     levels = _levels(formula, used)
     _check_levels(used, levels)
     check_size(checked.formula, levels, where=f"mods={shown(formula)}")
@@ -298,19 +304,19 @@ def _right_hand_side(mods: str) -> str:
     return formula.lstrip("~").strip() or "1"
 
 
-def _plain(table: Mapping[str, pd.Series[Any]]) -> Columns:
+def _numbers_or_text(table: Mapping[str, pd.Series[Any]]) -> Columns:
     """Return columns as numbers or text, the two kinds a formula distinguishes."""
-    plain: Columns = {}
+    found: Columns = {}
     for name, column in table.items():
         if is_number(column):
-            plain[name] = column.to_numpy(dtype=float, na_value=np.nan)
+            found[name] = column.to_numpy(dtype=float, na_value=np.nan)
             continue
         text = column.astype(object).map(str, na_action="ignore")
         ordered = isinstance(column.dtype, pd.CategoricalDtype)
-        plain[name] = (
+        found[name] = (
             pd.Categorical(text, list(map(str, levels_of(column)))) if ordered else text.to_numpy(dtype=object)
         )
-    return plain
+    return found
 
 
 def _empty(values: Any) -> Mask:

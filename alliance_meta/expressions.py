@@ -11,12 +11,9 @@ import operator
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from alliance_meta.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 
 # What no honest expression exceeds: characters, nested parts, an integer that a float holds.
 MOST_TEXT, MOST_DEPTH, MOST_INTEGER = 10_000, 100, 2**53

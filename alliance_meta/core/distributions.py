@@ -11,6 +11,12 @@ from scipy import special
 from alliance_meta._typing import Array
 
 
+def statistic(estimate: Array, se: Array) -> Array:
+    """Return estimate / se: 0 where the estimate is 0, else infinite where it has no error."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(estimate == 0, 0.0, estimate / se)
+
+
 def two_sided_p(stat: Array, df: float | Array | None) -> Array:
     """Return P(|T| >= |stat|) for a t distribution with `df`, or the standard normal when `df` is None."""
     lower = -np.abs(stat)

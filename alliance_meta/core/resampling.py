@@ -16,14 +16,13 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import AnyArray, Array
+from alliance_meta.core.distributions import statistic
 from alliance_meta.core.univariate import moments
 from alliance_meta.core.univariate.fit import estimate_tau2, fixed_tau2
-from alliance_meta.core.univariate.wls import Batch, WlsFit, make_batch, wls, wls_weighted
+from alliance_meta.core.univariate.wls import Batch, make_batch, wls, wls_weighted
 
 # Numbers in one array of a block; changing it changes which replicates a seed gives.
 BLOCK = 1 << 16
-# Residuals below this share of the effects are what floating point leaves of an exact fit.
-ROUNDING = 1e-13
 # Smallest eigenvalue, relative to the full data's, of a resampled design that still has full rank.
 SINGULAR = 1e-9
 # Logarithms of 1e15 and of nearly the largest float.
@@ -67,11 +66,12 @@ def refit(recipe: Recipe, batch: Batch, *, weights: Array | None = None) -> tupl
         weights = np.broadcast_to(weights, batch.y.shape) * (1.0 if batch.present is None else batch.present)
     tau2 = _tau2(recipe, batch, weights)
     if weights is not None:
-        return (*_own_weights(batch, tau2, weights), tau2)
+        fit = wls_weighted(batch, weights)
+        return fit.beta, fit.vb_of(batch.v + tau2[:, None]), tau2
     model = wls(batch, tau2)
     vb = model.vb
     if recipe.test in ("knha", "adhoc"):
-        s2w = _residual(model) / batch.df
+        s2w = model.residual / batch.df
         vb = vb * (np.maximum(s2w, 1.0) if recipe.test == "adhoc" else s2w)[:, None, None]
     return model.beta, vb, tau2
 
@@ -79,7 +79,7 @@ def refit(recipe: Recipe, batch: Batch, *, weights: Array | None = None) -> tupl
 def refit_tests(recipe: Recipe, batch: Batch, *, weights: Array | None = None) -> Refits:
     """Fit every replicate and keep the test statistics."""
     beta, vb, _ = refit(recipe, batch, weights=weights)
-    return {"stat": _ratio(beta, vb), "QM": _omnibus(beta, vb, recipe)}
+    return {"stat": statistic(beta, np.sqrt(np.einsum("bpp->bp", vb))), "QM": _omnibus(beta, vb, recipe)}
 
 
 def refit_estimates(recipe: Recipe, batch: Batch, *, weights: Array | None = None) -> Refits:
@@ -95,24 +95,6 @@ def _tau2(recipe: Recipe, batch: Batch, weights: Array | None) -> Array:
     if recipe.method == "GENQ" and weights is not None:
         return np.maximum(moments.generalised(batch, weights).raw, recipe.lowest)
     return estimate_tau2(batch, method=recipe.method, lowest=recipe.lowest).tau2
-
-
-def _own_weights(batch: Batch, tau2: Array, weights: Array) -> tuple[Array, Array]:
-    fit = wls_weighted(batch, weights)
-    meat = batch.gram(weights**2 * (batch.v + tau2[:, None]))
-    half = np.linalg.solve(batch.R, fit.Ainv)
-    return fit.beta, half @ meat @ half.transpose(0, 2, 1)
-
-
-def _residual(fit: WlsFit) -> Array:
-    scale = np.einsum("bk,bk,bk->b", fit.w, fit.batch.y, fit.batch.y)
-    return np.where(fit.rss > ROUNDING**2 * scale, fit.rss, 0.0)
-
-
-def _ratio(beta: Array, vb: Array) -> Array:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        stat = beta / np.sqrt(np.einsum("bpp->bp", vb))
-    return np.where(beta == 0, 0.0, stat)
 
 
 def _omnibus(beta: Array, vb: Array, recipe: Recipe) -> Array:
@@ -230,7 +212,7 @@ def _choose(chosen: AnyArray, left: AnyArray, size: int) -> tuple[AnyArray, AnyA
 def counted_batch(y: Array, v: Array, X: Array, counts: AnyArray) -> tuple[Batch, AnyArray]:
     """Return a batch in which row i of replicate b stands ``counts[b, i]`` times, and the row of each column.
 
-    The kernel knows rows that are present or absent: a row that may be drawn up to m times is there m times.
+    Weighted least squares know rows that are present or absent: a row that may be drawn up to m times is there m times.
     """
     rows = np.repeat(np.arange(len(y)), np.maximum(counts.max(axis=0), 1))
     first = np.searchsorted(rows, rows)

@@ -363,3 +363,9 @@ def _check_values(y: Array, v: Array, studies: Sequence[str]) -> None:
     problems += empty_labels(studies, range(1, y.size + 1), STUDY)
     if problems:
         raise CodingError(problems, source="arrays (rows counted from 1)")
+
+
+def check_effects(effects: object, who: str) -> None:
+    """Raise an `InputError` unless these are `EffectSizes`; `who` needs them."""
+    if not isinstance(effects, EffectSizes):
+        raise InputError(f"{who} needs EffectSizes, not {type(effects).__name__}; make them with escalc")

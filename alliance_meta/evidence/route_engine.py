@@ -15,10 +15,10 @@ from scipy import special
 
 from alliance_meta._typing import Array
 from alliance_meta.core.dependent.aggregation import gls_of, mean_of
-from alliance_meta.core.distributions import critical_value, two_sided_p
+from alliance_meta.core.distributions import critical_value, statistic, two_sided_p
 from alliance_meta.core.robust.clusters import codes as codes_of
 from alliance_meta.core.robust.clusters import nested
-from alliance_meta.core.univariate.fit import ROUNDING, estimate_tau2
+from alliance_meta.core.univariate.fit import estimate_tau2
 from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.effects.dependent.covariance import impute_V
 from alliance_meta.effects.sheet.coded import CodedTable
@@ -295,15 +295,12 @@ class _Batch:
             "QEdf": np.full_like(tau2, self.df),
             "QEp": special.chdtrc(self.df, self.Q),
         }
-        scale = np.einsum("bk,bk,bk->b", fit.w, fit.batch.y, fit.batch.y)
-        rss = np.where(fit.rss > ROUNDING**2 * scale, fit.rss, 0.0)
-        return shared, fit.beta[:, 0] * lost, fit.vb[:, 0, 0] * lost, rss / self.df
+        return shared, fit.beta[:, 0] * lost, fit.vb[:, 0, 0] * lost, fit.residual / self.df
 
 
 def _values(mean: Array, se: Array, df: float | None, back: Array, level: float) -> Columns:
     half = critical_value(level, df) * se
-    with np.errstate(divide="ignore", invalid="ignore"):
-        stat = np.where(mean == 0, 0.0, mean / se)
+    stat = statistic(mean, se)
     none = np.full_like(mean, np.nan)
     slope = np.where(back, 1.0 - np.tanh(mean) ** 2, 1.0)
     return {

@@ -14,8 +14,8 @@ from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.design import design_of
 from alliance_meta.effects.pearson import pearson
 from alliance_meta.effects.studies import dependence_notes
-from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import ConvergenceWarning, InputError, TruncationWarning
+from alliance_meta.effects.table import EffectSizes, check_effects
+from alliance_meta.errors import ConvergenceWarning, TruncationWarning
 from alliance_meta.notes import Note, check_level, merge_notes, warn_note
 from alliance_meta.results.exact_correlation import ExactCorrelationResults
 
@@ -68,10 +68,7 @@ class ExactCorrelationModel:
     level: float = 0.95
 
     def __post_init__(self) -> None:
-        if not isinstance(self.effects, EffectSizes):
-            raise InputError(
-                f"ExactCorrelationModel needs EffectSizes, not {type(self.effects).__name__}; make them with escalc"
-            )
+        check_effects(self.effects, "ExactCorrelationModel")
         check_level(self.level)
         pearson(self.effects)
 
@@ -92,10 +89,8 @@ class ExactCorrelationModel:
         DroppedRowsWarning, RedundantModeratorWarning, TruncationWarning, ConvergenceWarning, DependenceWarning
             Each also stands in ``.notes`` of the result.
         """
-        effects = self.effects
-        design = design_of(self.mods, effects)
-        if not design.rows.all():
-            effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
+        design = design_of(self.mods, self.effects)
+        effects = design.taking_part(self.effects)
         r, n = pearson(effects)
         data = correlations(r, n)
         # One or two n of 3 have no finite variance of z; the usual model then leaves them next to no weight.

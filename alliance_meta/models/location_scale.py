@@ -10,7 +10,7 @@ import numpy as np
 from alliance_meta.core.univariate.location_scale import ScaleFit, fit_location_scale
 from alliance_meta.design import Design, design_of
 from alliance_meta.effects.studies import dependence_notes
-from alliance_meta.effects.table import EffectSizes
+from alliance_meta.effects.table import EffectSizes, check_effects
 from alliance_meta.errors import ConvergenceWarning, DesignError, InputError, TruncationWarning
 from alliance_meta.notes import Link, Note, Test, check_level, check_option, merge_notes, warn_note
 from alliance_meta.results.coefficients import FitSettings
@@ -80,10 +80,7 @@ class LocationScaleModel:
     level: float = 0.95
 
     def __post_init__(self) -> None:
-        if not isinstance(self.effects, EffectSizes):
-            raise InputError(
-                f"LocationScaleModel needs EffectSizes, not {type(self.effects).__name__}; make them with escalc"
-            )
+        check_effects(self.effects, "LocationScaleModel")
         check_option("link", self.link, Link)
         if self.method not in ("REML", "ML"):
             raise InputError(f"method={self.method!r}: a model with scale= has a likelihood; use 'REML' or 'ML'")
@@ -135,8 +132,7 @@ class LocationScaleModel:
 def _designs(effects: EffectSizes, mods: str, scale: str) -> tuple[EffectSizes, Design, Design]:
     """Build both designs on the effects that have every moderator of either."""
     location = design_of(mods, effects)
-    if not location.rows.all():
-        effects = effects.take(location.rows, step=f"{int(location.rows.sum())} effects with every moderator")
+    effects = location.taking_part(effects)
     try:
         spread = design_of(scale, effects)
     except DesignError as error:

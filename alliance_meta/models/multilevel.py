@@ -20,7 +20,7 @@ from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.design import Design, design_of
 from alliance_meta.effects.dependent.groups import ROWS, Levels, expand, factor, sides
 from alliance_meta.effects.studies import STUDY
-from alliance_meta.effects.table import EffectSizes
+from alliance_meta.effects.table import EffectSizes, check_effects
 from alliance_meta.errors import ConvergenceWarning, DesignError, InputError, NotIdentifiedWarning
 from alliance_meta.notes import Degrees, Note, Struct, check_level, check_option, did_you_mean, merge_notes, warn_note
 from alliance_meta.results.coefficients import FitSettings
@@ -231,10 +231,7 @@ class MultilevelModel:
     fixed: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.effects, EffectSizes):
-            raise InputError(
-                f"MultilevelModel needs EffectSizes, not {type(self.effects).__name__}; make them with escalc"
-            )
+        check_effects(self.effects, "MultilevelModel")
         check_option("method", self.method, Literal["REML", "ML"])
         check_option("test", self.test, Literal["t", "z"])
         check_option("dfs", self.dfs, Degrees)
@@ -260,11 +257,11 @@ class MultilevelModel:
         DroppedRowsWarning, RedundantModeratorWarning, ConvergenceWarning, NotIdentifiedWarning
             Each also stands in ``.notes`` of the result.
         """
-        effects, V = self.effects, self._covariance()
-        design = design_of(self.mods, effects)
-        if not design.rows.all():
-            effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
-            V = None if V is None else V.take(design.rows)
+        V = self._covariance()
+        design = design_of(self.mods, self.effects)
+        effects = design.taking_part(self.effects)
+        if V is not None and not design.rows.all():
+            V = V.take(design.rows)
         if effects.k <= design.p:
             raise InputError(
                 f"k = {effects.k} effects and {design.p} coefficients leave nothing to estimate random terms from; "
@@ -289,12 +286,12 @@ class MultilevelModel:
         )
 
     def _covariance(self) -> SamplingCovariance | None:
-        k = self.effects.k
         if self.V is None:
             return None
         V = self.V if isinstance(self.V, SamplingCovariance) else SamplingCovariance.from_matrix(self.V)
-        if k != V.k:
-            raise InputError(f"V has {V.k} rows for {k} effects; make it from the same effects")
+        k, rows = self.effects.k, V.vi.size
+        if k != rows:
+            raise InputError(f"V has {rows} rows for {k} effects; make it from the same effects")
         return V
 
 
@@ -395,10 +392,10 @@ def _edge_notes(fitted: MixedFit, names: list[str], lone: list[str]) -> list[Not
     problem = fitted.point.problem
     low, high = problem.bounds
     step = problem.units
-    moved = np.repeat(fitted.theta[None], at.size, axis=0)
+    inside = np.repeat(fitted.theta[None], at.size, axis=0)
     inward = np.where(fitted.theta <= low, 1.0, -1.0) * np.minimum(step, 0.5 * (high - low))
-    moved[np.arange(at.size), at] += inward[at]
-    flat = np.abs(problem.at(moved).logliks - fitted.point.loglik) < FLAT
+    inside[np.arange(at.size), at] += inward[at]
+    flat = np.abs(problem.at(inside).logliks - fitted.point.loglik) < FLAT
     correlation = np.array([names[j].startswith("rho") for j in at])
     words = (
         (flat, "the likelihood does not change with {it}: the data do not tell {it}."),

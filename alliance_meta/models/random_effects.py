@@ -18,7 +18,7 @@ from alliance_meta.core.univariate.fit import (
 )
 from alliance_meta.design import Design, design_of
 from alliance_meta.effects.studies import dependence_notes
-from alliance_meta.effects.table import EffectSizes
+from alliance_meta.effects.table import EffectSizes, check_effects
 from alliance_meta.errors import (
     ConvergenceWarning,
     FewStudiesWarning,
@@ -97,10 +97,7 @@ class RandomEffectsModel:
     tau2_min: float = 0.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.effects, EffectSizes):
-            raise InputError(
-                f"RandomEffectsModel needs EffectSizes, not {type(self.effects).__name__}; make them with escalc"
-            )
+        check_effects(self.effects, "RandomEffectsModel")
         check_option("method", self.method, Tau2Method)
         check_option("test", self.test, Test)
         check_level(self.level)
@@ -133,14 +130,10 @@ class RandomEffectsModel:
             Each also stands in ``.notes`` of the result.
         """
         design = design_of(self.mods, self.effects)
-        effects = self.effects
-        settings = FitSettings(
-            self.method, self.test, self.level, self.tau2, given_weights(self.weights, effects), self.tau2_min
-        )
-        if not design.rows.all():
-            effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
-            settings = settings.rows(design.rows)
-        return fit_design(effects, design, settings)
+        weights = given_weights(self.weights, self.effects)
+        weights = None if weights is None else weights[design.rows]
+        settings = FitSettings(self.method, self.test, self.level, self.tau2, weights, self.tau2_min)
+        return fit_design(design.taking_part(self.effects), design, settings)
 
 
 def fit_design(

@@ -8,7 +8,7 @@ import pandas as pd
 
 from alliance_meta.effects.dependent.covariance import impute_V
 from alliance_meta.effects.dependent.groups import ROWS, column, read_clusters
-from alliance_meta.effects.table import EffectSizes
+from alliance_meta.effects.table import EffectSizes, check_effects
 from alliance_meta.errors import InputError
 from alliance_meta.models.multilevel import MultilevelModel
 from alliance_meta.notes import RobustType, check_option, did_you_mean
@@ -88,10 +88,7 @@ def che(
     ([0.0212, 0.0341], 0.454, 63.6)
     """
     _check(effects, cluster, model, type)
-    if V is None:
-        V = impute_V(effects, cluster=cluster, rho=rho)
-    elif rho != DEFAULT_RHO:
-        raise InputError("give either V, which holds every covariance, or rho")
+    V = _covariance(effects, cluster, rho, V)
     fit = MultilevelModel(effects, V=V, mods=mods, random=f"{cluster}/{ROWS}", **model).fit()
     return fit.robust(cluster=cluster, type=type)
 
@@ -226,10 +223,7 @@ def che_plus(
     """
     _check(effects, cluster, model, type)
     _check_subgroup(effects, subgroup)
-    if V is None:
-        V = impute_V(effects, cluster=cluster, rho=rho)
-    elif rho != DEFAULT_RHO:
-        raise InputError("give either V, which holds every covariance, or rho")
+    V = _covariance(effects, cluster, rho, V)
     ids = column(effects, ROWS, "random")
     random = (cluster, f"{subgroup} | {ROWS if pd.Series(ids).is_unique else f'{cluster}/{ROWS}'}")
     fit = MultilevelModel(effects, V=V, mods=mods, random=random, struct="DIAG", **model).fit()
@@ -237,8 +231,7 @@ def che_plus(
 
 
 def _check(effects: Any, cluster: Any, model: dict[str, Any], type: Any) -> None:
-    if not isinstance(effects, EffectSizes):
-        raise InputError(f"a recipe needs EffectSizes, not {effects.__class__.__name__}; make them with escalc")
+    check_effects(effects, "a recipe")
     if not isinstance(cluster, str):
         raise InputError(
             "cluster must name a column, which becomes a random term; add the clusters to the moderators of the effects"
@@ -253,6 +246,14 @@ def _check(effects: Any, cluster: Any, model: dict[str, Any], type: Any) -> None
             f"cluster={cluster!r} holds every effect in one cluster ({clusters.labels[0]}); cluster-robust inference "
             "compares clusters and needs at least 2"
         )
+
+
+def _covariance(effects: EffectSizes, cluster: str, rho: float, V: Any) -> Any:
+    if V is None:
+        return impute_V(effects, cluster=cluster, rho=rho)
+    if rho != DEFAULT_RHO:
+        raise InputError("give either V, which holds every covariance, or rho")
+    return V
 
 
 def _check_subgroup(effects: EffectSizes, subgroup: Any) -> str:

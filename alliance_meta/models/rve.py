@@ -8,7 +8,7 @@ from typing import Any
 from alliance_meta.core.robust.rve import RVEFit, Working, fit_rve, one_cluster_terms
 from alliance_meta.design import design_of
 from alliance_meta.effects.dependent.groups import Clusters, read_clusters
-from alliance_meta.effects.table import EffectSizes
+from alliance_meta.effects.table import EffectSizes, check_effects
 from alliance_meta.errors import DesignError, InputError, TruncationWarning
 from alliance_meta.models.random_effects import given_weights
 from alliance_meta.notes import Note, check_level, check_option, merge_notes, warn_note
@@ -90,8 +90,7 @@ class RVEModel:
     level: float = 0.95
 
     def __post_init__(self) -> None:
-        if not isinstance(self.effects, EffectSizes):
-            raise InputError(f"RVEModel needs EffectSizes, not {type(self.effects).__name__}; make them with escalc")
+        check_effects(self.effects, "RVEModel")
         check_option("working", self.working, Working)
         check_level(self.level)
         if not 0 <= self.rho <= 1:
@@ -120,9 +119,8 @@ class RVEModel:
         weights = given_weights(self.weights, self.effects)
         clusters = read_clusters(self.effects, self.cluster)
         design = design_of(self.mods, self.effects)
-        effects = self.effects
+        effects = design.taking_part(self.effects)
         if not design.rows.all():
-            effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
             weights = None if weights is None else weights[design.rows]
             kept = [clusters.labels[i] for i in clusters.codes[design.rows]]
             clusters = replace(read_clusters(effects, kept), name=clusters.name)

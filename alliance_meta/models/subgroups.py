@@ -198,9 +198,9 @@ def _between(fits: Mapping[str, RandomEffectsResults], null: str) -> WaldTest:
 
 
 def _single(fits: Mapping[str, RandomEffectsResults], by: str) -> tuple[Note, ...]:
-    alone = [level for level, fit in fits.items() if fit.k == 1]
-    if not alone:
+    single = [level for level, fit in fits.items() if fit.k == 1]
+    if not single:
         return ()
-    verb = "has" if len(alone) == 1 else "have"
-    message = f"{by}: {', '.join(alone)} {verb} one effect; no variance between studies can be seen there."
+    verb = "has" if len(single) == 1 else "have"
+    message = f"{by}: {', '.join(single)} {verb} one effect; no variance between studies can be seen there."
     return (Note("single-effect-level", message),)

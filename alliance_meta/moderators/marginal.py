@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.core.distributions import critical_values, two_sided_p
+from alliance_meta.core.distributions import critical_values, statistic, two_sided_p
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
@@ -418,8 +418,7 @@ def _estimates(fit: Fit, slopes: Array, means: Array, level: float) -> pd.DataFr
     ddf = fit.row_ddf(slopes)
     half = critical_values(level, ddf)
     slope, se = slopes @ fit.beta, _errors(slopes, fit.vb)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        stat = np.where(slope == 0, 0.0, slope / se)
+    stat = statistic(slope, se)
     values = (slope, se, stat, ddf, two_sided_p(stat, ddf), slope - half * se, slope + half * se)
     frame = pd.DataFrame(dict(zip(SLOPES, values, strict=True)))
     if fit.effects.measure != "ZCOR":

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
+from alliance_meta.core.distributions import critical_values
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.robust.sandwich import Sandwich
-from alliance_meta.core.robust.satterthwaite import satterthwaite, t_quantile, t_tests
+from alliance_meta.core.robust.satterthwaite import satterthwaite, t_tests
 from alliance_meta.effects.studies import DEPENDENT
 from alliance_meta.encoding import plain
 from alliance_meta.notes import Note, RobustType, Scale, check_option, merge_notes
@@ -179,7 +180,7 @@ class RobustResults(Tested):
         # Labels, and the variance of a new effect, are those of the model-based predictions.
         model = self.fit.predict(newdata, level=level)
         tau2, ddf = _heterogeneity(model), self.row_ddf(X)
-        t, pred = t_quantile(level, ddf), X @ self.beta
+        t, pred = critical_values(level, ddf), X @ self.beta
         se = np.where(np.isnan(ddf), np.nan, np.sqrt(np.einsum("mp,pq,mq->m", X, self.vb, X)))
         frame = both_intervals(pred, se, t, t * np.sqrt(se**2 + tau2))
         out = to_scale(frame, measure=self.effects.measure, scale=scale, tau2=tau2).assign(ddf=ddf)

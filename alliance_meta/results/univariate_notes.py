@@ -30,7 +30,11 @@ def fit_notes(warned: Sequence[Note], fitted: UnivariateFit, design: Design, set
         *_inference_notes(fitted, settings),
         *_size_notes(len(design.X), design, method=settings.method),
     ]
-    return sorted(found, key=lambda note: next(at for at, begin in enumerate(ORDER) if note.code.startswith(begin)))
+    return sorted(found, key=_place)
+
+
+def _place(note: Note) -> int:
+    return next(at for at, begin in enumerate((*ORDER, "")) if note.code.startswith(begin))
 
 
 def _negative_notes(fitted: UnivariateFit, settings: FitSettings) -> list[Note]:

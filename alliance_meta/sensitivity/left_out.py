@@ -403,8 +403,8 @@ def cluster_influence(fit: ModelBased | RobustResults, *, cluster: Any = None) -
     found = deletions(0.5 * (vb + vb.T), GX, Gr, list(_stacks(parts, work)), parts.n)
     rows = work.solve(np.ones((len(X), 1)))[:, 0]
     weight = 100.0 * np.bincount(parts.cluster, rows, minlength=parts.n) / rows.sum()
-    cook = np.einsum("jp,pq,jq->j", found.moved, np.linalg.inv(vb), found.moved)
-    dfbetas = found.moved / np.sqrt(np.diag(vb))
+    cook = np.einsum("jp,pq,jq->j", found.change, np.linalg.inv(vb), found.change)
+    dfbetas = found.change / np.sqrt(np.diag(vb))
     cov_r = np.linalg.det(np.nan_to_num(found.vb)) / np.linalg.det(vb)
     return ClusterInfluence(
         cluster=parts.name,

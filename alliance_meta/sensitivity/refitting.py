@@ -80,22 +80,22 @@ def part(
     copy = np.zeros(rows.size, dtype=np.intp) if copy is None else copy
     base = by_name(fit)
     problem = base.point.problem
-    labels, components, laid = [], [], list[Term]()
+    labels, components, needed = [], [], list[Term]()
     start, given = [], []
     for at in range(len(fit.random)) if terms is None else terms:
         span = problem.slices[at]
         some, structure = _some_rows(fit.random[at], problem.components[at].structure, rows, copy)
         label, structure, values, held = _without_lost(some, structure, base.theta[span], base.fixed[span])
         made = label.terms
-        components.append(Component(structure, tuple(range(len(laid), len(laid) + len(made)))))
-        laid += made
+        components.append(Component(structure, tuple(range(len(needed), len(needed) + len(made)))))
+        needed += made
         labels.append(label)
         start.append(values)
         given.append(np.where(held, values, np.nan))
     vi, blocks = _covariance(fit, rows, copy)
     y, X = fit.effects.yi[rows], fit.design.X[rows]
     restricted = problem.restricted
-    new = mixed_problem(y, X, vi, terms=laid, components=components, blocks=blocks, restricted=restricted)
+    new = mixed_problem(y, X, vi, terms=needed, components=components, blocks=blocks, restricted=restricted)
     first, fixed = (np.concatenate(found) if found else np.empty(0) for found in (start, given))
     return Part(new, tuple(labels), inside(new, first), fixed)
 
@@ -106,8 +106,8 @@ def inside(problem: MixedProblem, theta: Array) -> Array:
         return theta
     low, high = problem.bounds
     gap = INSIDE * problem.units
-    moved = np.where(theta < low + gap, low + gap, np.where(theta > high - gap, high - gap, theta))
-    return np.where(np.isinf(low) & (np.abs(theta) < gap), gap, moved)
+    within = np.where(theta < low + gap, low + gap, np.where(theta > high - gap, high - gap, theta))
+    return np.where(np.isinf(low) & (np.abs(theta) < gap), gap, within)
 
 
 def full(fit: MultilevelResults, rows: IntArray) -> bool:

@@ -178,7 +178,7 @@ def test_deletion_of_what_a_coefficient_needs():
     made = [(cluster[rows[:, 0]], rows, W[rows[:, :, None], rows[:, None, :]]) for rows in stacks(cluster)]
     found = deletions(vb, W @ X, rng.normal(size=6), made, 3)
     assert found.usable.tolist() == [False, True, True]
-    assert np.isnan(found.moved[0]).all()
+    assert np.isnan(found.change[0]).all()
 
 
 def test_one_effect_per_study_is_the_univariate_bootstrap_model():

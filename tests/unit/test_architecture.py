@@ -186,3 +186,25 @@ def test_names_for_type_checkers_are_the_names_at_run_time() -> None:
     for name, home in typed.items():
         own = import_module(f"{home}.{name}") if home == "alliance_meta" else getattr(import_module(str(home)), name)
         assert getattr(alliance_meta, name) is own
+
+
+def asks_for_the_name_of_a_structure(tree: ast.AST) -> list[int]:
+    """Return the lines that compare a `struct` with a name; whether there is one at all is another question."""
+    comparisons = [node for node in ast.walk(tree) if isinstance(node, ast.Compare)]
+    return sorted(
+        node.lineno
+        for node in comparisons
+        if not isinstance(node.ops[0], ast.Is | ast.IsNot)
+        and any(getattr(part, "attr", getattr(part, "id", "")) == "struct" for part in ast.walk(node))
+    )
+
+
+def test_asking_for_the_name_of_a_structure_is_found() -> None:
+    code = "if term.struct == 'CS' or struct is None: pass\nx = struct in ('UN', 'GEN')"
+    assert asks_for_the_name_of_a_structure(ast.parse(code)) == [1, 2]
+
+
+def test_only_structures_know_their_names() -> None:
+    """What is true of a covariance structure is an attribute or a method of it."""
+    asking = {module for module, tree in TREES.items() if asks_for_the_name_of_a_structure(tree)}
+    assert asking == {"alliance_meta.core.mixed.structures"}

@@ -266,7 +266,7 @@ def test_a_study_with_200_effects_and_any_correlation(rng, rho):
     blocks = [(rows, M[rows[:, :, None], rows[:, None, :]]) for rows in stacks(cluster)]
     robust = sandwich(X, np.ones(k), weighted, bread, blocks, type="CR2")
     carry = robust.carry(np.eye(2))
-    own = robust.within(robust.pull, robust.spread) + carry.transpose(0, 2, 1) @ robust.kernel @ carry
+    own = robust.within(robust.pull, robust.spread) + carry.transpose(0, 2, 1) @ robust.middle @ carry
     mean = robust.root @ own.sum(axis=0) @ robust.root.T
     assert mean.ravel() == pytest.approx(bread.ravel(), rel=1e-6, abs=1e-6 * np.abs(bread).max())
 

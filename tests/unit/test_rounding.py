@@ -23,7 +23,7 @@ GIVEN = {
     "core": "messages about matrices",
     "effects": "messages about cells and arguments",
     "bayes": "parameters of priors and R code",
-    "options": "a message about a level",
+    "notes": "a message about a level",
     "design": "levels of a moderator",
 }
 # What no reader sees as a rounded number, as it stands in the source.

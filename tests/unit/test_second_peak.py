@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import alliance_meta as am
-from alliance_meta.errors import SecondPeakWarning, TruncationWarning
+from alliance_meta.errors import DependenceWarning, SecondPeakWarning, TruncationWarning
 from tests.equivalence.test_peaks import TWO_PEAKS
 
 # Mean difference and its variance in dat.gibson2002 of R's metadat (GPL), to metafor's digits.
@@ -145,3 +145,19 @@ def test_thirteen_trials_have_the_peaks_that_the_page_and_metafor_give():
         if method == "REML":
             assert f"{other.pval[0]:.2f}" == "0.67"
             assert f"Q(12) = {fit.QE:.1f}" in page
+
+
+def test_notes_stand_in_one_order_whether_they_were_warned_of_or_not():
+    effects = am.EffectSizes.from_arrays(
+        [0.20, 0.21, 0.19, 0.20], [0.01, 0.02, 0.01, 0.02], study_id=["A", "A", "B", "C"], measure="ZCOR"
+    )
+    with pytest.warns(TruncationWarning), pytest.warns(DependenceWarning):
+        fit = am.RandomEffectsModel(effects).fit()
+    assert [note.code for note in fit.warned] == ["tau2-truncated", "dependent-effects"]
+    assert [note.code for note in fit.notes] == [
+        "tau2-truncated",
+        "tau2-interval-empty",
+        "knha-narrower",
+        "few-for-tau2",
+        "dependent-effects",
+    ]

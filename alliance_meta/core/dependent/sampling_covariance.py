@@ -117,18 +117,18 @@ def nearest_blocks(V: SamplingCovariance, codes: IntArray) -> tuple[list[Array],
     """Return the blocks with the nearest correlations where one of `codes` fails, and the largest change of one."""
     bad = np.zeros(len(V.labels), dtype=bool)
     bad[codes] = True
-    moved, out = 0.0, []
+    change, out = 0.0, []
     for rows, values in V.blocks:
         wrong: Mask = bad[V.codes[rows[:, 0]]]
         block = values.copy()
         if wrong.any():
             R = _correlations(V, rows[wrong], values[wrong])
             near = nearest_correlation(R)
-            moved = max(moved, float(np.abs(near - R).max()))
+            change = max(change, float(np.abs(near - R).max()))
             s = np.sqrt(V.vi)[rows[wrong]]
             block[wrong] = near * (s[:, :, None] * s[:, None, :])
         out.append(block)
-    return out, moved
+    return out, change
 
 
 def _correlations(V: SamplingCovariance, rows: IntArray, values: Array) -> Array:
@@ -275,8 +275,8 @@ class SamplingCovariance:
         check: PositiveDefiniteCheck,
     ) -> SamplingCovariance:
         vi, of, names, entries = read_matrix(V, cluster, labels)
-        alone = len(names) == vi.size
-        made = cls(vi, of, names, None, "V as given", rho=0.0 if alone else None, _entries=None if alone else entries)
+        single = len(names) == vi.size
+        made = cls(vi, of, names, None, "V as given", rho=0.0 if single else None, _entries=None if single else entries)
         return made.checked(check, _stacklevel=5)
 
     @classmethod
@@ -422,11 +422,11 @@ class SamplingCovariance:
         if check == "warn":
             note = warn_note("not-positive-definite", f"{said}.", NotPositiveDefiniteWarning, stacklevel=_stacklevel)
             return replace(self, notes=(*self.notes, note))
-        values, moved = nearest_blocks(self, self._failing)
+        values, change = nearest_blocks(self, self._failing)
         text = (
             f"{said}; the nearest correlation matrix was taken, variances unchanged, no correlation moved by more than"
         )
-        note = warn_note("nearest-V", f"{text} {brief(moved, 2)}.", NotPositiveDefiniteWarning, stacklevel=_stacklevel)
+        note = warn_note("nearest-V", f"{text} {brief(change, 2)}.", NotPositiveDefiniteWarning, stacklevel=_stacklevel)
         return self.from_stacks(
             self.vi,
             self.codes,

@@ -1,11 +1,11 @@
-r"""A covariance of dependent effects as a tower of grouped low-rank terms on a diagonal.
+r"""A covariance of dependent effects as grouped low-rank terms on a diagonal.
 
 .. math:: M = D + \sum_l W_l (I \otimes C_l) W_l'
 
 Level l has groups of rows and columns W_l; within a group the columns share the covariance C_l, between groups
 they are independent, and every group of a level lies within one group of the next. Random intercepts, slopes,
 outcomes within studies and crossed factors are all of this form. A block-diagonal sampling covariance is made
-diagonal once, by the eigenvectors of its blocks. Determinant, solutions and traces then climb the tower by the
+diagonal once, by the eigenvectors of its blocks. Determinant, solutions and traces then follow level by level from the
 identities of Woodbury and Sylvester, in time linear in the rows (Harville 1977, doi:10.1080/01621459.1977.10480998).
 """
 
@@ -92,13 +92,13 @@ class Level:
 
 
 @dataclass(frozen=True, eq=False)
-class Floor:
-    """One level of a factorised tower."""
+class SolvedLevel:
+    """One level of a factorised covariance."""
 
     level: Level
     C: Array
     S: Array
-    """M^-1 W with the floors below, (k, q)."""
+    """M^-1 W with the levels below, (k, q)."""
     K: Array
     """C (I + T C)^-1 of each group, (n, q, q), where T = W'S."""
     T: Array
@@ -106,12 +106,12 @@ class Floor:
 
 @dataclass(frozen=True, eq=False)
 class Factored:
-    """A tower at one value of its parameters, or at several that lie along the first axis of everything.
+    """A covariance at one value of its parameters, or at several that lie along the first axis of everything.
 
     Attributes
     ----------
     d : ndarray of shape (..., k)
-    floors : tuple of Floor
+    levels : tuple of SolvedLevel
     solved : ndarray of shape (..., k, c)
         M^-1 A for the columns A it was made with.
     logdet : ndarray of shape (...)
@@ -119,36 +119,36 @@ class Factored:
     """
 
     d: Array
-    floors: tuple[Floor, ...]
+    levels: tuple[SolvedLevel, ...]
     solved: Array
     logdet: Array
 
     def single(self, at: int) -> Factored:
-        """Return the tower at one of several values."""
-        floors = tuple(Floor(f.level, f.C[at], f.S[at], f.K[at], f.T[at]) for f in self.floors)
-        return Factored(self.d[at], floors, self.solved[at], self.logdet[at])
+        """Return the covariance at one of several values."""
+        levels = tuple(SolvedLevel(one.level, one.C[at], one.S[at], one.K[at], one.T[at]) for one in self.levels)
+        return Factored(self.d[at], levels, self.solved[at], self.logdet[at])
 
     def solve(self, A: Array) -> Array:
         """Return M^-1 A, (..., k, c)."""
         B = A / self.d[..., None]
-        for floor in self.floors:
-            B -= floor.level.rows(floor.S, _times(floor.K, floor.level.sums(B)))
+        for one in self.levels:
+            B -= one.level.rows(one.S, _times(one.K, one.level.sums(B)))
         return np.asarray(B)
 
     @cached_property
     def diagonal(self) -> Array:
         """The diagonal of M^-1, (..., k)."""
         inverse = 1.0 / self.d
-        for floor in self.floors:
-            inverse = inverse - np.einsum("...kq,...kq->...k", floor.S, floor.level.rows(floor.S, floor.K))
+        for one in self.levels:
+            inverse = inverse - np.einsum("...kq,...kq->...k", one.S, one.level.rows(one.S, one.K))
         return np.asarray(inverse)
 
     def within(self, lower: int) -> Array:
         """Return W'M^-1 W of each group of a level, (..., n, q, q)."""
-        floor = self.floors[lower]
-        level = floor.level
-        found = floor.T - _times(_times(floor.T, floor.K), floor.T)
-        for upper in self.floors[lower + 1 :]:
+        one = self.levels[lower]
+        level = one.level
+        found = one.T - _times(_times(one.T, one.K), one.T)
+        for upper in self.levels[lower + 1 :]:
             cross = level.sums(upper.S)
             parent = np.searchsorted(upper.level.starts, level.starts, side="right") - 1
             found = found - _times(_times(cross, upper.K[..., parent, :, :]), np.swapaxes(cross, -1, -2))
@@ -156,13 +156,13 @@ class Factored:
 
 
 def factorise(levels: Sequence[Level], d: Array, covariances: Sequence[Array], columns: Array) -> Factored:
-    """Factorise the tower with these covariances C_l, and solve for A: `columns` are those of every W_l, then of A."""
+    """Factorise M with these covariances C_l, and solve for A: `columns` are those of every W_l, then of A."""
     valid = (d > 0).all(axis=-1)
     if not valid.all():
         d = np.where(d > 0, d, 1.0)
     B = columns / d[..., None]
     logdet = np.log(d).sum(axis=-1)
-    floors: list[Floor] = []
+    solved: list[SolvedLevel] = []
     at = 0
     for level, C in zip(levels, covariances, strict=True):
         q = level.q
@@ -187,9 +187,9 @@ def factorise(levels: Sequence[Level], d: Array, covariances: Sequence[Array], c
         valid = valid & positive.all(axis=-1)
         logdet = logdet + grown.sum(axis=-1)
         rest -= level.rows(S, _times(K, H))
-        floors.append(Floor(level, C, S, K, T))
+        solved.append(SolvedLevel(level, C, S, K, T))
         at += q
-    return Factored(d, tuple(floors), B[..., at:], np.where(valid, logdet, np.nan))
+    return Factored(d, tuple(solved), B[..., at:], np.where(valid, logdet, np.nan))
 
 
 def _times(A: Array, B: Array) -> Array:
@@ -226,7 +226,7 @@ class Term:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Rows sorted and rotated so that every random term is a level of a tower.
+    """Rows sorted and rotated so that every random term is a level of `Factored`.
 
     Attributes
     ----------
@@ -258,11 +258,11 @@ class Plan:
     linked: tuple[bool, ...]
 
     def rotate(self, A: Array) -> Array:
-        """Return the rows of A (k, c) in the order and the axes of the tower."""
+        """Return the rows of A (k, c) in the order and the axes of the levels."""
         return _turn(A[self.order], self.rotations, back=False)
 
     def restore(self, A: Array) -> Array:
-        """Return rows of the tower (k, c) as rows of the data."""
+        """Return rows in that order and those axes (k, c) as rows of the data."""
         out = np.empty_like(A)
         out[self.order] = _turn(A, self.rotations, back=True)
         return out
@@ -278,7 +278,7 @@ class Plan:
 
 
 def plan(v: Array, blocks: Blocks | None, terms: Sequence[Term]) -> Plan:
-    """Lay out the tower for sampling variances v (k,), or covariance blocks, and these terms."""
+    """Sort and rotate rows for sampling variances v (k,), or covariance blocks, and these terms."""
     k = v.size
     base = np.arange(k, dtype=np.intp)
     if blocks is not None:
@@ -313,9 +313,9 @@ def plan(v: Array, blocks: Blocks | None, terms: Sequence[Term]) -> Plan:
         owner = np.full((starts.size, n), -1, dtype=np.intp)
         owner[np.cumsum(new) - 1, local[order]] = 0 if terms[at].linked else terms[at].group[order]
         owners[at] = owner
-        plain = terms[at].Z is None and n == 1 and not rotations and not terms[at].linked
+        ones = terms[at].Z is None and n == 1 and not rotations and not terms[at].linked
         places[at], copies[at] = len(levels), n
-        levels.append(Level(starts, _turn(W[order], rotations, back=False), ones=plain))
+        levels.append(Level(starts, _turn(W[order], rotations, back=False), ones=ones))
     linked = tuple(term.linked for term in terms)
     return Plan(order, d, rotations, tuple(levels), tuple(places), tuple(copies), tuple(owners), linked)
 

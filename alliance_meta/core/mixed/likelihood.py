@@ -26,7 +26,7 @@ class Component:
 
 @dataclass(frozen=True, eq=False)
 class MixedProblem:
-    """Effects, design, sampling covariance and random terms, laid out for the tower.
+    """Effects, design, sampling covariance and random terms, in the order and the axes of a plan.
 
     Attributes
     ----------
@@ -106,7 +106,7 @@ class MixedProblem:
 
     @cached_property
     def columns(self) -> Array:
-        """What the tower is solved for: the columns of its levels, y and Q."""
+        """What the covariance is solved for: the columns of its levels, y and Q."""
         return np.column_stack([*(level.W for level in self.plan.levels), self.y, self.Q])
 
     def covariances(self, theta: Array) -> list[Array]:
@@ -119,9 +119,9 @@ class MixedProblem:
     def derivatives(self, theta: Array) -> list[list[tuple[int, Array]]]:
         """Return, for each parameter, the terms that it moves and how, (term, dC)."""
         return [
-            [(t, D) for t, D in zip(component.terms, moved, strict=True) if D.any()]
+            [(t, D) for t, D in zip(component.terms, changes, strict=True) if D.any()]
             for component, part in zip(self.components, self.slices, strict=True)
-            for moved in component.structure.derivatives(theta[..., part])
+            for changes in component.structure.derivatives(theta[..., part])
         ]
 
     def at(self, theta: Array) -> MixedPoint:
@@ -157,9 +157,9 @@ def mixed_problem(
     restricted: bool = True,
 ) -> MixedProblem:
     """Lay out the problem for effects y (k,), design X (k, p) and sampling variances v (k,) or covariance blocks."""
-    laid = plan(v, blocks, terms)
-    turned = laid.rotate(np.column_stack([y, X]))
-    return MixedProblem(turned[:, 0], np.ascontiguousarray(turned[:, 1:]), laid, tuple(components), restricted)
+    rows = plan(v, blocks, terms)
+    rotated = rows.rotate(np.column_stack([y, X]))
+    return MixedProblem(rotated[:, 0], np.ascontiguousarray(rotated[:, 1:]), rows, tuple(components), restricted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,8 +201,8 @@ class MixedPoint:
         Where it is small, the error of the likelihood is so many times more than rounding.
         """
         added = np.zeros(self.problem.k)
-        for floor in self.factored.floors:
-            added += np.square(floor.level.W) @ np.diagonal(floor.C)
+        for one in self.factored.levels:
+            added += np.square(one.level.W) @ np.diagonal(one.C)
         return np.divide(self.factored.d, added, out=np.full(added.shape, np.inf), where=added > 0)
 
     @cached_property
@@ -223,13 +223,13 @@ class MixedPoint:
 
     @cached_property
     def weighted_resid(self) -> Array:
-        """M^-1 (y - X beta), rows of the tower, (..., k)."""
+        """M^-1 (y - X beta), rows of the plan, (..., k)."""
         solved = self.factored.solved
         return np.asarray(solved[..., 0] - (solved[..., 1:] @ self._normal[1][..., None])[..., 0])
 
     @property
     def weighted_X(self) -> Array:
-        """M^-1 X, rows of the tower, (..., k, p)."""
+        """M^-1 X, rows of the plan, (..., k, p)."""
         return self.factored.solved[..., 1:] @ self.problem.change
 
     @cached_property
@@ -274,7 +274,7 @@ class MixedPoint:
     def _sums(self) -> list[Array]:
         """W'M^-1 [Q R, y - X beta] of each group of each level, (..., n, q, p + 1)."""
         A = np.concatenate([self._scaled_X, self.weighted_resid[..., None]], axis=-1)
-        return [floor.level.sums(A) for floor in self.factored.floors]
+        return [one.level.sums(A) for one in self.factored.levels]
 
     def _slope(self, term: int) -> Array:
         """Return S with d loglik = trace(S dC) for the covariance of a term, (..., q, q)."""
@@ -304,8 +304,8 @@ class MixedPoint:
     def gradient(self) -> Array:
         """Derivative of the likelihood by each parameter, (..., n)."""
         found = np.zeros(self.theta.shape)
-        for j, moved in enumerate(self._derivatives):
-            for term, D in moved:
+        for j, changes in enumerate(self._derivatives):
+            for term, D in changes:
                 found[..., j] += (self._slopes[term] * D).sum(axis=(-2, -1))
         return found
 
@@ -314,13 +314,13 @@ class MixedPoint:
         """Mean of observed and expected information, (..., n, n) (Gilmour et al. 1995, doi:10.2307/2533274)."""
         plan_ = self.problem.plan
         F = np.zeros((*self.theta.shape[:-1], self.problem.k, self.problem.n))
-        for j, moved in enumerate(self._derivatives):
-            for term, D in moved:
+        for j, changes in enumerate(self._derivatives):
+            for term, D in changes:
                 place, n = plan_.places[term], plan_.copies[term]
                 if place is None:
                     F[..., j] += D[..., 0] * self.weighted_resid
                 else:
-                    level = self.factored.floors[place].level
+                    level = self.factored.levels[place].level
                     a = self._sums[place][..., -1:]
                     F[..., j] += level.rows(level.W, _repeated(D, n)[..., None, :, :] @ a)[..., 0]
         turned = np.swapaxes(F, -1, -2)
@@ -362,8 +362,8 @@ def _bend(structure: Structure, theta: Array, slopes: list[Array], least: Array)
     width = np.diagonal(up - down, axis1=-2, axis2=-1)
     both = structure.derivatives(np.stack([up, down]))
     found = np.zeros(up.shape)
-    for j, moved in enumerate(both):
-        for S, D in zip(slopes, moved, strict=True):
+    for j, changes in enumerate(both):
+        for S, D in zip(slopes, changes, strict=True):
             found[..., j] += (S[..., None, :, :] * (D[0] - D[1])).sum(axis=(-2, -1))
     found /= width[..., None]
     return np.asarray(0.5 * (found + np.swapaxes(found, -1, -2)))

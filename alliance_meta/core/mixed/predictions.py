@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.mixed.covariance import Floor
+from alliance_meta.core.mixed.covariance import SolvedLevel
 from alliance_meta.core.mixed.likelihood import MixedPoint
 from alliance_meta.core.robust.clusters import IntArray
 
@@ -46,7 +46,7 @@ def predicted_effects(point: MixedPoint, term: int) -> PredictedEffects:
     if place is None:
         return _row_effects(point, float(C[0, 0]))
     A = np.column_stack([point.weighted_X, point.weighted_resid])
-    sums = point.factored.floors[place].level.sums(A)
+    sums = point.factored.levels[place].level.sums(A)
     inner = point.factored.within(place)
     q = C.shape[0]
     n = int(owner.max()) + 1
@@ -99,14 +99,14 @@ def _row_effects(point: MixedPoint, variance: float) -> PredictedEffects:
 
 
 def inverse_diagonal(point: MixedPoint, scale: Array) -> Array:
-    """Return the diagonal of Q S M^-1 S Q' in the rows of the data, S = diag(scale) in the axes of the tower."""
+    """Return the diagonal of Q S M^-1 S Q' in the rows of the data, S = diag(scale) in the axes of the plan."""
     plan = point.problem.plan
     found = plan.restore_diagonal(scale**2 / point.factored.d)
     place = np.empty(plan.order.size, dtype=np.intp)
     place[plan.order] = np.arange(plan.order.size)
-    for floor in point.factored.floors:
-        S = plan.restore(scale[:, None] * floor.S)[plan.order]
-        found -= np.einsum("kq,kq->k", S, floor.level.rows(S, floor.K))[place]
+    for one in point.factored.levels:
+        S = plan.restore(scale[:, None] * one.S)[plan.order]
+        found -= np.einsum("kq,kq->k", S, one.level.rows(S, one.K))[place]
     return np.asarray(found)
 
 
@@ -127,33 +127,33 @@ NOTHING = 1e-12
 
 
 def simulate(point: MixedPoint, rng: np.random.Generator, B: int) -> Array:
-    """Return B sets of effects in the rows and axes of the tower, (k, B)."""
+    """Return B sets of effects in the rows and axes of the plan, (k, B)."""
     e = np.sqrt(point.factored.d)[:, None] * rng.standard_normal((point.problem.k, B))
-    for floor in point.factored.floors:
-        e += _added(floor, e, rng)
+    for one in point.factored.levels:
+        e += _added(one, e, rng)
     return np.asarray((point.problem.X @ point.beta)[:, None] + e)
 
 
-def _added(floor: Floor, e: Array, rng: np.random.Generator) -> Array:
-    """Return what a floor adds to errors e (k, B) that have the covariance of the floors below.
+def _added(one: SolvedLevel, e: Array, rng: np.random.Generator) -> Array:
+    """Return what a level adds to errors e (k, B) that have the covariance of the levels below.
 
     Covariances are drawn. One with a negative eigenvalue, as of outcomes that repel each other, cannot be: there
-    e + W A S'e has covariance M + W C W' if A + A' + A T A' = C, in the names of `Floor`.
+    e + W A S'e has covariance M + W C W' if A + A' + A T A' = C, in the names of `SolvedLevel`.
     """
-    level, C = floor.level, floor.C
+    level, C = one.level, one.C
     values, Q = np.linalg.eigh(C)
     if values[0] >= -NOTHING * max(abs(values[-1]), abs(values[0])):
         root = Q * np.sqrt(np.maximum(values, 0.0))
         return level.rows(level.W, root @ rng.standard_normal((level.starts.size, level.q, e.shape[1])))
-    sizes, P = np.linalg.eigh(floor.T)
+    sizes, P = np.linalg.eigh(one.T)
     there = sizes > NOTHING * sizes.max()
     half = np.where(there, np.sqrt(np.maximum(sizes, 0.0)), 0.0)
     back = np.where(there, 1.0 / np.where(there, half, 1.0), 0.0)
     T_half = (P * half[:, None, :]) @ np.swapaxes(P, 1, 2)
     T_back = (P * back[:, None, :]) @ np.swapaxes(P, 1, 2)
     inner, R = np.linalg.eigh(np.eye(level.q) + T_half @ C @ T_half)
-    moved = (R * (np.sqrt(np.maximum(inner, 0.0)) - 1.0)[:, None, :]) @ np.swapaxes(R, 1, 2)
-    A = T_back @ moved @ T_back
-    flat = (floor.S[:, :, None] * e[:, None, :]).reshape(len(e), -1)
+    between = (R * (np.sqrt(np.maximum(inner, 0.0)) - 1.0)[:, None, :]) @ np.swapaxes(R, 1, 2)
+    A = T_back @ between @ T_back
+    flat = (one.S[:, :, None] * e[:, None, :]).reshape(len(e), -1)
     sums = level.add(flat).reshape(level.starts.size, level.q, e.shape[1])
     return level.rows(level.W, A @ sums)

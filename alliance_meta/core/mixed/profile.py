@@ -86,15 +86,15 @@ def profile(fit: MixedFit, parameter: int, values: Sequence[float] | Array, *, n
     order = np.argsort(values, kind="stable")
     found = held(fit, parameter, values[order], _starts(fit, parameter, values[order], near))
     for _ in range(len(values)):
-        moved = False
+        changed = False
         for step in (1, -1):
             start = np.roll(found.theta, step, axis=0)
             start[:, parameter] = values[order]
             better = fit.point.problem.at(start).logliks > found.loglik + HIGHER
             if better.any():
                 found = found.replaced(better, held(fit, parameter, values[order][better], start[better]))
-                moved = True
-        if not moved:
+                changed = True
+        if not changed:
             break
     out = np.empty(len(values))
     out[order] = found.loglik

@@ -57,26 +57,22 @@ class Climbed:
     steps: int
     last: MixedPoint | None = None
 
-    def after(self, steps: int) -> Climbed:
-        """Return the same with steps made before."""
-        return replace(self, steps=self.steps + steps)
+    @property
+    def arrays(self) -> tuple[Array, Array, Array, Mask]:
+        """Where, how high, how steep, and whether settled."""
+        return self.theta, self.value, self.gradient, self.settled
 
     def replaced(self, at: int, by: Climbed) -> Climbed:
         """Return the climbs with one exchanged for the single one given."""
-        theta, value, gradient = self.theta.copy(), self.value.copy(), self.gradient.copy()
-        settled = self.settled.copy()
-        theta[at], value[at], gradient[at], settled[at] = by.theta[0], by.value[0], by.gradient[0], by.settled[0]
-        return Climbed(theta, value, gradient, settled, self.steps + by.steps)
+        pairs = zip(self.arrays, by.arrays, strict=True)
+        where, height, slope, done = (np.concatenate([own[:at], new, own[at + 1 :]]) for own, new in pairs)
+        return Climbed(where, height, slope, done, self.steps + by.steps)
 
     def joined(self, more: Climbed, which: Mask) -> Climbed:
         """Return the climbs with some of others after them."""
-        return Climbed(
-            np.concatenate([self.theta, more.theta[which]]),
-            np.concatenate([self.value, more.value[which]]),
-            np.concatenate([self.gradient, more.gradient[which]]),
-            np.concatenate([self.settled, more.settled[which]]),
-            self.steps + more.steps,
-        )
+        pairs = zip(self.arrays, more.arrays, strict=True)
+        where, height, slope, done = (np.concatenate([own, new[which]]) for own, new in pairs)
+        return Climbed(where, height, slope, done, self.steps + more.steps)
 
 
 def climb(
@@ -125,9 +121,9 @@ def climb(
             fresh[stuck] = True
         b = a[went]
         fresh[b] = renew[went]
-        c, turned = b[~fresh[b]], went & ~renew
+        c, updated = b[~fresh[b]], went & ~renew
         if c.size:
-            H[c] = _update(H[c], to[turned] - theta[c], np.where(fixed[c], 0.0, g[c] - slope[turned]))
+            H[c] = _update(H[c], to[updated] - theta[c], np.where(fixed[c], 0.0, g[c] - slope[updated]))
         if c.size < b.size:
             H[a[went & renew]] = _definite(information[went & renew], fixed[a[went & renew]], problem.least)
         theta[b], value[b], g[b] = to[went], higher[went], slope[went]
@@ -271,15 +267,15 @@ def _advance(
     return went, to, higher, slope, information
 
 
-def _update(H: Array, moved: Array, turned: Array) -> Array:
-    """Return each H by the BFGS formula, or H where the curvature along the step is not positive."""
-    along = (moved * turned).sum(axis=-1)
-    size = np.sqrt((moved * moved).sum(axis=-1) * (turned * turned).sum(axis=-1))
-    Hm = (H @ moved[..., :, None])[..., 0]
-    across = (moved * Hm).sum(axis=-1)
+def _update(H: Array, step: Array, fall: Array) -> Array:
+    """Return each H by the BFGS formula from steps and how the gradient fell; H itself where it did not fall."""
+    along = (step * fall).sum(axis=-1)
+    size = np.sqrt((step * step).sum(axis=-1) * (fall * fall).sum(axis=-1))
+    Hs = (H @ step[..., :, None])[..., 0]
+    across = (step * Hs).sum(axis=-1)
     good = (along > 1e-10 * size) & (across > 0)
     along, across = np.where(good, along, 1.0)[..., None, None], np.where(good, across, 1.0)[..., None, None]
-    new = H + turned[..., :, None] * turned[..., None, :] / along - Hm[..., :, None] * Hm[..., None, :] / across
+    new = H + fall[..., :, None] * fall[..., None, :] / along - Hs[..., :, None] * Hs[..., None, :] / across
     return np.where(good[..., None, None], new, H)
 
 
@@ -448,7 +444,7 @@ def maximise_mixed(problem: MixedProblem, *, given: Array | None = None, start: 
     else:
         rough = climb(problem, tries, fixed, enough=ROUGH)
         found = climb(problem, rough.theta[_peaks(problem, rough)], fixed)
-        found = found.after(rough.steps)
+        found = replace(found, steps=found.steps + rough.steps)
     found = _finished(problem, found, fixed)
     found = _from_other_correlations(problem, found, fixed)
     peaks = _peaks(problem, found)

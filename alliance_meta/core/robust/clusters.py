@@ -66,7 +66,7 @@ class Deletions:
 
     Attributes
     ----------
-    moved : ndarray of shape (J, p)
+    change : ndarray of shape (J, p)
         Coefficients of all effects minus those without the cluster.
     vb : ndarray of shape (J, p, p)
         Covariance of the coefficients without the cluster.
@@ -74,7 +74,7 @@ class Deletions:
         Without the cluster every coefficient can still be estimated; elsewhere the rest is NaN.
     """
 
-    moved: Array
+    change: Array
     vb: Array
     usable: Mask
 
@@ -85,7 +85,7 @@ def deletions(vb: Array, GX: Array, Gr: Array, stacks: Sequence[tuple[IntArray, 
     A stack holds the numbers of its clusters (n,), their rows (n, m) and (M^-1)_SS (n, m, m).
     """
     p = vb.shape[0]
-    moved, without = np.full((J, p), np.nan), np.full((J, p, p), np.nan)
+    change, without = np.full((J, p), np.nan), np.full((J, p, p), np.nan)
     usable = np.zeros(J, dtype=bool)
     L = np.linalg.cholesky(vb)
     for number, rows, N in stacks:
@@ -100,7 +100,7 @@ def deletions(vb: Array, GX: Array, Gr: Array, stacks: Sequence[tuple[IntArray, 
         usable[at] = True
         Q = N[fine] - U[fine] @ np.swapaxes(U[fine], 1, 2)
         delta = np.linalg.solve(Q, a[fine][:, :, None])
-        moved[at] = (L @ np.swapaxes(U[fine], 1, 2) @ delta)[:, :, 0]
+        change[at] = (L @ np.swapaxes(U[fine], 1, 2) @ delta)[:, :, 0]
         root = L @ (vectors[fine] / np.sqrt(left[fine])[:, None, :])
         without[at] = root @ np.swapaxes(root, 1, 2)
-    return Deletions(moved, without, usable)
+    return Deletions(change, without, usable)

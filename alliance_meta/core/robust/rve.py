@@ -15,15 +15,14 @@ from alliance_meta._typing import Array, Mask
 from alliance_meta.core.robust.clusters import IntArray, stacks
 from alliance_meta.core.robust.sandwich import Block, DiagonalWorking, Sandwich, resting, sandwich
 from alliance_meta.core.robust.satterthwaite import known, satterthwaite, t_tests
-from alliance_meta.core.univariate.fit import ROUNDING
-from alliance_meta.core.univariate.wls import WlsFit, make_batch, wls_weighted
+from alliance_meta.core.univariate.wls import ROUNDING, WlsFit, make_batch, wls_weighted
 
 Working = Literal["CORR", "HIER"]
 
 # B1 A2 - B2 A1 below this share of its terms is rounding: with one effect per cluster both equations are the same.
 SINGULAR = 1e-10
 # Coefficients that change by less than this share, when a combination does, have no part in it.
-MOVED = 1e-8
+PRESENT = 1e-8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,8 +148,8 @@ def one_cluster_terms(model: WlsFit, cluster: IntArray) -> list[tuple[int, Mask]
     """Return the clusters on which a combination of coefficients rests alone, with the coefficients (p,) in it."""
     change = np.linalg.inv(model.batch.R)
     first, direction = resting(model.batch.Q, stacks(cluster))
-    moved, scale = np.abs(direction @ change.T), np.abs(change).max(axis=1)
-    return [(int(cluster[row]), moving > MOVED * scale) for row, moving in zip(first, moved, strict=True)]
+    loading, scale = np.abs(direction @ change.T), np.abs(change).max(axis=1)
+    return [(int(cluster[row]), one > PRESENT * scale) for row, one in zip(first, loading, strict=True)]
 
 
 def _tests(beta: Array, robust: Sandwich, *, small: bool, level: float) -> RobustTests:

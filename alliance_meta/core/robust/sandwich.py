@@ -101,10 +101,10 @@ class Sandwich:
         What each error adds to its cluster's contribution, and M times that within the cluster.
     left : ndarray of shape (k, r)
         How estimating the coefficients ties the contributions of clusters i and j under M: their covariance is
-        ``(i == j) * pull[j].T @ spread[j] + carry[i].T @ kernel @ carry[j]`` with ``carry = left[j].T @ pull[j]``, the
+        ``(i == j) * pull[j].T @ spread[j] + carry[i].T @ middle @ carry[j]`` with ``carry = left[j].T @ pull[j]``, the
         rows of the clusters taken. r is p, or 2 p for weights other than M^-1.
-    kernel : ndarray of shape (r, r)
-    alone : ndarray of shape (c, p)
+    middle : ndarray of shape (r, r)
+    lone : ndarray of shape (c, p)
         Directions known from one cluster alone: it has no other to disagree with, so that they have no robust
         variance, and that of what involves them lacks their part. Unit vectors.
     """
@@ -118,8 +118,8 @@ class Sandwich:
     pull: Array
     spread: Array
     left: Array
-    kernel: Array
-    alone: Array
+    middle: Array
+    lone: Array
 
     def within(self, A: Array, B: Array) -> Array:
         """Return A'B of each cluster, (J, a, b), for A (k, a) and B (k, b)."""
@@ -195,8 +195,8 @@ def sandwich(
         pull=np.concatenate(pulls),
         spread=np.concatenate(spread),
         left=np.concatenate(lefts),
-        kernel=_kernel(omega, X),
-        alone=resting(X @ root, [part.rows for part in stacks])[1],
+        middle=_middle(omega, X),
+        lone=resting(X @ root, [part.rows for part in stacks])[1],
     )
 
 
@@ -242,9 +242,9 @@ def resting(X: Array, rows: Sequence[IntArray]) -> tuple[IntArray, Array]:
             continue
         values, vectors = np.linalg.eigh(Q[at].transpose(0, 2, 1) @ Q[at])
         for cluster, column in zip(*np.nonzero(values > WHOLE), strict=True):
-            moved = np.linalg.solve(R, vectors[cluster, :, column])
+            solved = np.linalg.solve(R, vectors[cluster, :, column])
             first.append(int(at[cluster, 0]))
-            direction.append(moved / np.linalg.norm(moved))
+            direction.append(solved / np.linalg.norm(solved))
     return np.array(first, dtype=np.intp), np.array(direction).reshape(-1, X.shape[1])
 
 
@@ -259,7 +259,7 @@ def _weighted_variance(stacks: list[_Stack]) -> Array:
     return np.sum(parts, axis=0)
 
 
-def _kernel(omega: Array | None, X: Array) -> Array:
+def _middle(omega: Array | None, X: Array) -> Array:
     one = np.eye(X.shape[1])
     return -one if omega is None else np.block([[omega, -one], [-one, np.zeros_like(one)]])
 

@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy import special
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.core.distributions import f_sf
+from alliance_meta.core.distributions import critical_values, f_sf, statistic, two_sided_p
 from alliance_meta.core.robust.sandwich import Sandwich
 
 # A sandwich whose mean is below this share of the model-based variance is rounding.
@@ -85,15 +84,8 @@ def htz(sandwich: Sandwich, beta: Array, L: Array) -> tuple[float, float, float,
 
 def t_tests(estimate: Array, se: Array, df: Array, *, level: float) -> tuple[Array, Array, Array, Array]:
     """Return t, two-sided p-value and confidence limits, each test with degrees of freedom of its own."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        stat = np.where(estimate == 0, 0.0, estimate / se)
-    half = t_quantile(level, df) * se
-    return stat, 2.0 * special.stdtr(df, -np.abs(stat)), estimate - half, estimate + half
-
-
-def t_quantile(level: float, df: Array) -> Array:
-    """Return two-sided critical values of t(df), elementwise."""
-    return np.asarray(special.stdtrit(df, 0.5 * (1.0 + level)), dtype=float)
+    stat, half = statistic(estimate, se), critical_values(level, df) * se
+    return stat, two_sided_p(stat, df), estimate - half, estimate + half
 
 
 def _moments(sandwich: Sandwich, C: Array) -> tuple[Array, Array]:
@@ -106,13 +98,13 @@ def _moments(sandwich: Sandwich, C: Array) -> tuple[Array, Array]:
     """
     U = sandwich.carry(C)
     J, r, q = U.shape
-    D = U.transpose(0, 2, 1) @ (sandwich.kernel @ U)
+    D = U.transpose(0, 2, 1) @ (sandwich.middle @ U)
     P = sandwich.within(sandwich.pull @ C.T, sandwich.spread @ C.T) + D
     rows, tied = P.reshape(J, q * q), D.reshape(J, q * q)
     diagonal = (rows.T @ rows - tied.T @ tied).reshape(q, q, q, q)
     flat = U.reshape(J, r * q)
     pairs = (flat.T @ flat).reshape(r, q, r, q)
-    turned = np.einsum("rs,tu,sbud->rbtd", sandwich.kernel, sandwich.kernel, pairs, optimize=r > 4)
+    turned = np.einsum("rs,tu,sbud->rbtd", sandwich.middle, sandwich.middle, pairs, optimize=r > 4)
     return P.sum(axis=0), diagonal + np.einsum("ratc,rbtd->abcd", pairs, turned, optimize=r * q > 4)
 
 
@@ -141,21 +133,21 @@ def _own_ties(sandwich: Sandwich, f: Array) -> Array:
         turned = np.swapaxes(sandwich.left[rows].reshape(n, m, r), 1, 2)
         own = f[rows].reshape(n, m, -1)
         if m <= r:
-            H = (sandwich.left[rows] @ sandwich.kernel).reshape(n, m, r) @ turned
+            H = (sandwich.left[rows] @ sandwich.middle).reshape(n, m, r) @ turned
             found.append((own * (H @ own)).sum(axis=1))
         else:
             U = turned @ own
-            found.append((U * (sandwich.kernel @ U)).sum(axis=1))
+            found.append((U * (sandwich.middle @ U)).sum(axis=1))
     return np.concatenate(found)
 
 
 def _ties_by_coefficients(sandwich: Sandwich, C: Array) -> Array:
     """Return the sum over all pairs of clusters of their squared ties, (q,), by products of the size of r."""
-    U, kernel = sandwich.carry(C), sandwich.kernel
-    if len(U) < len(kernel):
+    U, middle = sandwich.carry(C), sandwich.middle
+    if len(U) < len(middle):
         V = U.transpose(2, 0, 1)
-        return np.asarray(np.square(V @ kernel @ V.transpose(0, 2, 1)).sum(axis=(1, 2)))
-    tied = kernel @ (U.transpose(2, 1, 0) @ U.transpose(2, 0, 1))
+        return np.asarray(np.square(V @ middle @ V.transpose(0, 2, 1)).sum(axis=(1, 2)))
+    tied = middle @ (U.transpose(2, 1, 0) @ U.transpose(2, 0, 1))
     return np.asarray(np.einsum("qrs,qsr->q", tied, tied))
 
 
@@ -165,7 +157,7 @@ def _ties_by_rows(sandwich: Sandwich, f: Array) -> Array:
     sizes = np.repeat([m for _, m in sandwich.shapes], [n for n, _ in sandwich.shapes])
     starts, squares, total = np.cumsum(sizes) - sizes, f**2, np.zeros(q)
     for rows, n, m in _parts(sandwich, k):
-        H = (sandwich.left[rows] @ sandwich.kernel) @ sandwich.left.T
+        H = (sandwich.left[rows] @ sandwich.middle) @ sandwich.left.T
         if k == sandwich.J:
             total += ((H**2 @ squares) * squares[rows]).sum(axis=0)
             continue
@@ -182,13 +174,13 @@ def _joint(sandwich: Sandwich, L: Array) -> tuple[Array, float]:
     """
     C = L @ sandwich.root
     f, g = sandwich.pull @ C.T, sandwich.spread @ C.T
-    ties = sandwich.left @ sandwich.kernel
+    ties = sandwich.left @ sandwich.middle
     mean = f.T @ g
     for rows, n, m in _parts(sandwich, sandwich.left.size):
         H = (ties[rows].reshape(n, m, -1)) @ np.swapaxes(sandwich.left[rows].reshape(n, m, -1), 1, 2)
         mean += f[rows].T @ (H @ f[rows].reshape(n, m, -1)).reshape(n * m, -1)
     white = np.linalg.inv(np.linalg.cholesky(mean))
-    if (len(C) * len(sandwich.kernel)) ** 2 <= MOST_CELLS:
+    if (len(C) * len(sandwich.middle)) ** 2 <= MOST_CELLS:
         fourth = _moments(sandwich, white @ C)[1]
         return mean, float(np.einsum("aacc", fourth) + np.einsum("abba", fourth))
     return mean, _ties(sandwich, f @ white.T, g @ white.T, ties)
@@ -225,7 +217,7 @@ def _parts(sandwich: Sandwich, width: int) -> Iterator[tuple[slice, int, int]]:
 
 def _beside(sandwich: Sandwich, C: Array) -> Array:
     """Return what is left of contrasts C (q, p), in the sandwich's coordinates, beside what rests on one cluster."""
-    basis = np.linalg.qr(sandwich.alone.T)[0]
+    basis = np.linalg.qr(sandwich.lone.T)[0]
     return C - (C @ basis) @ basis.T
 
 

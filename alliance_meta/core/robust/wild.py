@@ -81,9 +81,9 @@ def restricted_residuals(model: Regression, y: Array, L: Array, *, adjust: str) 
 
 def statistics(imposed: Imposed, multipliers: Array) -> Array:
     """Return the robust Wald F of every replicate, (B,), for multipliers (B, J); infinite where V is singular."""
-    moved = multipliers @ imposed.pull
-    scores = multipliers[:, :, None] * imposed.scores - np.einsum("jqp,bp->bjq", imposed.carry, moved, optimize=True)
-    return wald(moved @ imposed.contrast.T, scores.transpose(0, 2, 1) @ scores)
+    pulled = multipliers @ imposed.pull
+    scores = multipliers[:, :, None] * imposed.scores - np.einsum("jqp,bp->bjq", imposed.carry, pulled, optimize=True)
+    return wald(pulled @ imposed.contrast.T, scores.transpose(0, 2, 1) @ scores)
 
 
 def wald(estimate: Array, vb: Array) -> Array:

@@ -11,10 +11,10 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import AnyArray, Array, Mask
-from alliance_meta.core.distributions import chi2_sf, critical_value, f_sf, two_sided_p
+from alliance_meta.core.distributions import chi2_sf, critical_value, f_sf, statistic, two_sided_p
 from alliance_meta.core.univariate import moments
 from alliance_meta.core.univariate.quadratic import generalised_q
-from alliance_meta.core.univariate.search import NO_ROOT, log_likelihood, maximise, pieces, solve_q
+from alliance_meta.core.univariate.search import NO_ROOT, chunks, log_likelihood, maximise, solve_q
 from alliance_meta.core.univariate.wls import Batch, WlsFit, make_batch, wls, wls_weighted
 
 
@@ -62,7 +62,7 @@ def estimate_tau2(batch: Batch, *, method: str, lowest: float = 0.0) -> Tau2Fit:
     B, k = batch.y.shape
     if method in LIKELIHOODS or B == 1:
         return estimator(batch, lowest)
-    parts = [estimator(batch.part(rows), lowest) for rows in pieces(B, k)]
+    parts = [estimator(batch.part(rows), lowest) for rows in chunks(B, k)]
     if len(parts) == 1:
         return parts[0]
     arrays = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Tau2Fit)}
@@ -125,7 +125,7 @@ def _median(df: Array) -> Array:
     return special.chdtri(df, 0.5)
 
 
-# These cut a batch into pieces themselves, to look at all doubtful replicates together.
+# These cut a batch into parts themselves, to look at all doubtful replicates together.
 LIKELIHOODS = ("ML", "REML")
 _Estimator = Callable[[Batch, float], Tau2Fit]
 _PM: _Estimator = partial(_q_equation, target=_mean)
@@ -151,8 +151,6 @@ ESTIMATORS: dict[str, _Estimator] = {
 
 
 GENERALISED_Q = ("GENQ", "GENQM")
-# Residuals below this share of the effects are what floating point leaves of an exact fit.
-ROUNDING = 1e-13
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -256,10 +254,7 @@ class UnivariateFit:
         """Covariance of the coefficients before any small-sample factor, (p, p)."""
         if self.own_weights is None:
             return self.model.vb[0]
-        spread = self.own_weights**2 * (self.batch.v[0] + self.tau2.tau2[0])
-        meat = self.batch.gram(spread[None])[0]
-        half = np.linalg.solve(self.batch.R, self._weighted.Ainv[0])
-        return half @ meat @ half.T
+        return self._weighted.vb_of(self.batch.v + self.tau2.tau2[:, None])[0]
 
     @cached_property
     def coefficients(self) -> Coefficients:
@@ -317,7 +312,7 @@ class UnivariateFit:
 
     def _coefficients(self, test: str) -> Coefficients:
         df = float(self.batch.df[0])
-        s2w = _residual(self.model) / df if test in ("knha", "adhoc") else 1.0
+        s2w = float(self.model.residual[0]) / df if test in ("knha", "adhoc") else 1.0
         if test == "adhoc":
             s2w = max(1.0, s2w)
         return coefficients(self.beta, s2w * self.vb, s2w=s2w, df=None if test == "z" else df, level=self.level)
@@ -368,17 +363,9 @@ def fit_univariate(
 def coefficients(beta: Array, vb: Array, *, s2w: float, df: float | None, level: float) -> Coefficients:
     """Test coefficients (p,) with covariance vb (p, p) against t(df), or the normal when `df` is None."""
     se = np.sqrt(np.diag(vb))
-    # Identical effects give a Knapp-Hartung variance of 0; the statistic is then infinite, not an error.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        stat = np.where(beta == 0, 0.0, beta / se)
+    stat = statistic(beta, se)
     half = critical_value(level, df) * se
     return Coefficients(beta, se, stat, two_sided_p(stat, df), beta - half, beta + half, vb, s2w, df)
-
-
-def _residual(fit: WlsFit) -> float:
-    """Return y'Py of the first replicate, and 0 where only rounding is left of identical effects."""
-    y, w, rss = fit.batch.y[0], fit.w[0], float(fit.rss[0])
-    return rss if rss > ROUNDING**2 * float(w @ y**2) else 0.0
 
 
 def heterogeneity(batch: Batch, *, tau2: float, equal_effects: bool) -> Heterogeneity:

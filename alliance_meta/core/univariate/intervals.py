@@ -37,10 +37,10 @@ def profile_likelihood(
     """
     batch = make_batch(y, v, X)
     tau2, height, _ = turning_points(batch, restricted=restricted, lowest=lowest)
-    floor = float(height.max()) - 0.5 * float(special.chdtri(1.0, 1.0 - level))
+    cutoff = float(height.max()) - 0.5 * float(special.chdtri(1.0, 1.0 - level))
 
     def excess(t: float) -> float:
-        return float(log_likelihood(wls(batch, np.array([t])), restricted=restricted)[0]) - floor
+        return float(log_likelihood(wls(batch, np.array([t])), restricted=restricted)[0]) - cutoff
 
     # Between neighbours the likelihood only rises or only falls, and above the last, a peak, it falls for good.
     points = sorted({lowest, *tau2.tolist()})

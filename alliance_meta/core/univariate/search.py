@@ -174,11 +174,11 @@ def likelihood_step(
         return lowest, below, above, True
     concave = observed > FLATTEST * expected
     new = t + score / (observed if concave else expected)
-    floor = max(below, lowest)
-    outside = new <= floor or new >= above
+    least = max(below, lowest)
+    outside = new <= least or new >= above
     if outside:
         # Until a point with a rising likelihood is known, the bound itself is the next candidate.
-        new = lowest if new <= lowest and below < lowest else 0.5 * (floor + (t if above == np.inf else above))
+        new = lowest if new <= lowest and below < lowest else 0.5 * (least + (t if above == np.inf else above))
     move, scale = abs(new - t), abs(t) + unit
     done = move <= STOP * scale or (move <= NEWTON_STOP * scale and concave and not outside)
     return new, below, above, done
@@ -223,7 +223,7 @@ def solve_one(batch: Batch, *, target: float, lowest: float, unit: float) -> tup
     return t, False, iterations
 
 
-# Replicates are worked through in pieces whose arrays stay in a core's cache.
+# Replicates are worked through in parts whose arrays stay in a core's cache.
 CHUNK = 1 << 15
 
 
@@ -284,8 +284,8 @@ def solve_q(batch: Batch, target: Array, *, lowest: float = 0.0) -> tuple[Array,
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             newton = np.where(slope > 0, gap / slope, 0.0)
             fast = t + newton * fit.rss / goal
-        plain = np.maximum(t + newton, lower[active])
-        step = np.where((fast > lower[active]) & (fast < upper[active]), fast, plain)
+        straight = np.maximum(t + newton, lower[active])
+        step = np.where((fast > lower[active]) & (fast < upper[active]), fast, straight)
         small = np.abs(step - t) <= NEWTON_STOP * (np.abs(t) + unit[active])
         done = small | none
         tau2[active] = np.where(none, NO_ROOT, step)
@@ -297,8 +297,8 @@ def solve_q(batch: Batch, target: Array, *, lowest: float = 0.0) -> tuple[Array,
     return tau2, converged, iterations
 
 
-def pieces(B: int, k: int) -> Iterator[slice]:
-    """Cut B replicates of k rows into equal pieces whose arrays stay in a core's cache."""
+def chunks(B: int, k: int) -> Iterator[slice]:
+    """Cut B replicates of k rows into equal parts whose arrays stay in a core's cache."""
     size = max(1, -(-B // max(1, round(B * k / CHUNK))))
     return (slice(start, min(start + size, B)) for start in range(0, B, size))
 
@@ -311,7 +311,7 @@ def search(batch: Batch, *, restricted: bool, lowest: float) -> Found:
     """
     if len(batch.y) == 1:
         return Found(*maximise_one(batch, restricted=restricted, lowest=lowest, unit=float(typical_variance(batch)[0])))
-    parts = [_search_many(batch.part(rows), lowest, restricted=restricted) for rows in pieces(*batch.y.shape)]
+    parts = [_search_many(batch.part(rows), lowest, restricted=restricted) for rows in chunks(*batch.y.shape)]
     return parts[0] if len(parts) == 1 else Found(*(np.concatenate(part, axis=-1) for part in zip(*parts, strict=True)))
 
 
@@ -441,8 +441,8 @@ def maximise(batch: Batch, *, restricted: bool, lowest: float = 0.0) -> Maximum:
     found = found.arrays
     tau2, converged, expected = found.tau2, found.converged, 0.5 * found.inside[3]
     rival = np.full(len(tau2), np.nan)
-    for piece in pieces(len(doubtful), batch.y.shape[1]):
-        rows = doubtful[piece]
+    for chunk in chunks(len(doubtful), batch.y.shape[1]):
+        rows = doubtful[chunk]
         part = batch.only(rows)
         turns, settled = _turns(part, found, rows, lowest, restricted=restricted)
         best, rival[rows] = _highest(part, turns, restricted=restricted)

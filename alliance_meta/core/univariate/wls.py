@@ -1,4 +1,4 @@
-"""Weighted least squares for many data sets at once: the one kernel every univariate model calls.
+"""Weighted least squares for many data sets at once: the one computation that every univariate model calls.
 
 Replicates are the first axis. Weights are diagonal, so the projection P = W - W X (X'WX)^-1 X'W is never
 formed: its traces and quadratic forms are sums over the k rows and p x p products, O(k p^2) altogether.
@@ -17,6 +17,8 @@ from alliance_meta._typing import AnyArray, Array
 
 # Where tr(PP) is such a small share of tr(WW), their difference has lost half its digits.
 LOST = 1e-6
+# Residuals below this share of the effects are what floating point leaves of an exact fit.
+ROUNDING = 1e-13
 # Products of columns that one batch may hold: 32 MB.
 MOST_CELLS = 4_000_000
 
@@ -208,6 +210,17 @@ class WlsFit:
             return self.Ainv
         left = np.linalg.solve(self.batch.R, self.Ainv)
         return np.linalg.solve(self.batch.R, left.transpose(0, 2, 1))
+
+    def vb_of(self, variance: Array) -> Array:
+        """Return the covariance of the coefficients of effects with other variances (B, k), (B, p, p)."""
+        half = np.linalg.solve(self.batch.R, self.Ainv)
+        return np.asarray(half @ self.batch.gram(self.w**2 * variance) @ half.transpose(0, 2, 1))
+
+    @property
+    def residual(self) -> Array:
+        """`rss`, and 0 where only rounding is left of identical effects, (B,)."""
+        scale = np.einsum("bk,bk,bk->b", self.w, self.batch.y, self.batch.y)
+        return np.where(self.rss > ROUNDING**2 * scale, self.rss, 0.0)
 
     @property
     def logdet(self) -> Array:
