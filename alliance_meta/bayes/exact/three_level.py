@@ -173,6 +173,7 @@ def solver(fit: BayesianMultilevelResults, priors: Priors) -> Callable[[Multilev
     own = fit.priors
 
     def solve(tried: MultilevelPriors) -> MultilevelPosterior:
+        """Solve the model with these priors of both standard deviations."""
         # Where the density is that of the fit, nothing has to be weighed anew.
         pairs = zip(tried.taus, own.taus, own.densities, strict=True)
         between, within = (kept if prior == before else density(prior) for prior, before, kept in pairs)

@@ -273,6 +273,7 @@ def _recipe(
     inside = [i for i in range(len(terms.names)) if i not in terms.across]
 
     def log_likelihood(draws: Draws) -> Array:
+        """Return the log density of each cluster, those across clusters given."""
         residual = effects.yi - recipe.fitted(draws) - drawn_effects(terms, draws, terms.across)
         return log_densities(
             residual,
@@ -284,12 +285,15 @@ def _recipe(
         )
 
     def scatter(draws: Draws, newdata: pd.DataFrame | None, rng: np.random.Generator) -> Array:
+        """Draw how far new effects lie from their mean."""
         return _new_levels(terms, draws, newdata, rng)
 
     def arrays(new: EffectSizes) -> dict[str, Any]:
+        """Return the data of the model for other effects."""
         return arrays_of(_for_others(plan, terms, effects, new), new, plan.V)
 
     def again(new: EffectSizes, coded: Design) -> Recipe:
+        """Return the recipe for other effects."""
         return _recipe(plan, new, coded, _for_others(plan, terms, effects, new), priors, taus)
 
     V_notes = () if plan.V is None else plan.V.notes

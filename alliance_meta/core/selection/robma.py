@@ -145,11 +145,13 @@ def _solve_linear(problem: BiasProblem, bias: BiasKind, effect: bool, heterogene
         lines.append(HalfLine(bias.scale, TAU_SPAN))
 
     def split(values: tuple[Array, ...]) -> tuple[Array, Array]:
+        """Return every parameter, 0 where the model holds it there."""
         B = len(values[0]) if values else 1
         tau = values[0] if heterogeneity else np.zeros(B)
         return tau, values[-1] if bias.kind != "none" else np.zeros(B)
 
     def log_joint(*values: Array) -> Array:
+        """Return the log of prior times likelihood."""
         tau, beta = split(values)
         found = _linear(problem, x, tau, beta, effect)[0]
         if heterogeneity:
@@ -196,11 +198,15 @@ def _solve_weights(
     lines: list[Line] = ([_mu_line(problem)] if effect else []) + ([_tau_line(problem)] if heterogeneity else [])
 
     def split(values: tuple[Array, ...]) -> tuple[Array, Array]:
+        """Return every parameter, 0 where the model holds it there."""
         B = len(values[0]) if values else 1
         return (values[0] if effect else np.zeros(B)), (values[-1] if heterogeneity else np.zeros(B))
 
     def joint(inner: Callable[[Array, Array], Array]) -> Callable[..., Array]:
+        """Return the log of prior times likelihood as a function of the free parameters, with weights integrated so."""
+
         def log_joint(*values: Array) -> Array:
+            """Return the log of prior times likelihood."""
             mu, tau = split(values)
             found = log_density(data, mu, tau) + inner(mu, tau)
             if effect:
@@ -302,25 +308,25 @@ def omega_posterior(data: StepData, mu: Array, tau: Array, weight: Array, *, lev
     share = weight[kept] / weight[kept].sum()
     moments, mass = np.zeros((2, data.m)), np.zeros((data.m, BINS))
     start = 0
-    for piece in weight_posteriors(data, mu[kept], tau[kept], level=level):
-        w = share[start : start + len(piece.weight)]
+    for some in weight_posteriors(data, mu[kept], tau[kept], level=level):
+        w = share[start : start + len(some.weight)]
         start += len(w)
-        inside = piece.weight * w.reshape(-1, *([1] * data.m))
-        for j, omega in enumerate(piece.omega):
+        inside = some.weight * w.reshape(-1, *([1] * data.m))
+        for j, omega in enumerate(some.omega):
             marginal = inside.sum(axis=tuple(range(j + 2, data.m + 1)))
             moments[:, j] += (marginal * omega).sum(), (marginal * omega**2).sum()
-            mass[j] += _cells(piece, marginal, j)
+            mass[j] += _cells(some, marginal, j)
     mass = np.maximum(mass, 0.0)
     return OmegaPosterior(moments[0], moments[1], mass / mass.sum(axis=1, keepdims=True))
 
 
-def _cells(piece: Selected, marginal: Array, j: int) -> Array:
+def _cells(some: Selected, marginal: Array, j: int) -> Array:
     """Return the probability of w_j in each cell: the polynomial through each rule's nodes, cut up finely."""
-    rule = piece.rules[j]
+    rule = some.rules[j]
     centre, cut = _cutting(rule.n, CUTS[j])
     parts = marginal @ cut.T
     b = rule.at(centre)[1]
-    omega = piece.omega[j - 1][..., None] * b if j else b
+    omega = some.omega[j - 1][..., None] * b if j else b
     # Each part is shared by the two cells whose centres it lies between.
     place = np.clip(omega.ravel() * BINS - 0.5, 0.0, BINS - 1.0)
     left = np.minimum(place.astype(np.intp), BINS - 2)

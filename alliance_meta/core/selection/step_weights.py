@@ -161,6 +161,7 @@ def _far_ends(
     most = np.where(ridge[i] > 0, -top[i], np.inf)
 
     def fallen(step: Array) -> Array:
+        """Return how far the log of the integrand has fallen."""
         return height - _target(P, c, np.minimum(top + ridge * step, 0.0))
 
     near, far = np.zeros(len(spread)), np.minimum(spread * np.sqrt(2.0 * depth), most)
@@ -287,7 +288,7 @@ class Selected:
 
 def integrate_weights(data: StepData, mu: Array, tau: Array, *, level: int = USUAL) -> Array:
     """Return the log of the mean of prod w_i / sum w P over the prior at each mu (B,) and tau (B,), (B,)."""
-    return np.concatenate([one.log_integral for one in _pieces(data, mu, tau, level)])
+    return np.concatenate([one.log_integral for one in _chunks(data, mu, tau, level)])
 
 
 def look_at_weights(data: StepData, mu: Array, tau: Array) -> Array:
@@ -297,13 +298,13 @@ def look_at_weights(data: StepData, mu: Array, tau: Array) -> Array:
 
 def weight_posteriors(data: StepData, mu: Array, tau: Array, *, level: int = USUAL) -> Iterator[Selected]:
     """Yield the posteriors of the publication probabilities, for some of the points at a time."""
-    for one in _pieces(data, mu, tau, level):
+    for one in _chunks(data, mu, tau, level):
         yield Selected(
             one.log_integral, one.omega, one.rules, np.exp(one.weight - _spread(one.log_integral, data.m + 1))
         )
 
 
-def _pieces(data: StepData, mu: Array, tau: Array, level: int) -> Iterator[Selected]:
+def _chunks(data: StepData, mu: Array, tau: Array, level: int) -> Iterator[Selected]:
     """Yield the integrals of some points at a time; `weight` holds the logs of what is added up."""
     P = probabilities(data, mu, tau)
     c, m = data.exponents, data.m
@@ -316,10 +317,10 @@ def _pieces(data: StepData, mu: Array, tau: Array, level: int) -> Iterator[Selec
     block = max(1, CELLS // n**m)
     for start in range(0, len(mu), block):
         s = slice(start, start + block)
-        yield _integrate_piece(P[:, :, s], c, support.take(s), n, constant[s])
+        yield _integrate_chunk(P[:, :, s], c, support.take(s), n, constant[s])
 
 
-def _integrate_piece(P: Array, c: Array, support: Support, n: int, constant: Array) -> Selected:
+def _integrate_chunk(P: Array, c: Array, support: Support, n: int, constant: Array) -> Selected:
     """Return the integrals of a block, P (k, J, B)."""
     m, B = len(c), P.shape[2]
     values = _spread(constant, m + 1)

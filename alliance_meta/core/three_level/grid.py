@@ -113,6 +113,7 @@ def total_and_share(data: MultilevelData, priors: Sequence[TauDensity]) -> Grid:
     heads = [prior.head for prior in priors]
 
     def log_density(total: Array, logit: Array) -> Array:
+        """Return the log posterior of the total and of the logit of the share."""
         own, other = special.log_expit(logit), special.log_expit(-logit)
         between, within = total * np.exp(0.5 * own), total * np.exp(0.5 * other)
         logs: Array = np.log(0.5 * total) + 0.5 * (own + other)
@@ -143,6 +144,7 @@ def solve_multilevel_power(data: MultilevelData, priors: Densities, powers: Powe
     scaled = replace(data, precision=data.precision * (powers.coefficients / a))
 
     def log_joint(between: Array, within: Array) -> Array:
+        """Return the log of what is integrated."""
         given = given_deviations(scaled, between, within)
         logs = a * given.loglik + (1.0 - a) * np.linalg.slogdet(given.root)[1]
         for prior, one in zip(priors, (between, within), strict=True):

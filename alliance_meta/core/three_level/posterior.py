@@ -243,6 +243,7 @@ def solve_multilevel(
     depth, lines = reach(data, tails_of(data, priors), priors)
 
     def split(values: Sequence[Array]) -> list[Array]:
+        """Return both deviations, 0 where one is held there."""
         B = len(values[0]) if values else 1
         found: list[Array] = [np.zeros(B), np.zeros(B)]
         for i, one in zip(free, values, strict=True):
@@ -250,6 +251,7 @@ def solve_multilevel(
         return found
 
     def log_joint(*values: Array) -> Array:
+        """Return the log of prior times likelihood."""
         logs = given_deviations(data, *split(values)).loglik
         for i, one in zip(free, values, strict=True):
             logs = logs + priors[i].log_density(one)  # type: ignore[union-attr]
