@@ -11,7 +11,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import load
-from alliance_meta.bayes.exact.setup import PriorSet
+from alliance_meta.bayes.exact.setup import PriorSet, priors_by_name, sampling_covariance
 from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.pymc.intercepts import (
@@ -24,7 +24,6 @@ from alliance_meta.bayes.pymc.intercepts import (
     drawn_dims,
     drawn_effects,
     read_intercepts,
-    read_V,
     recoded,
 )
 from alliance_meta.bayes.pymc.parts import (
@@ -35,7 +34,6 @@ from alliance_meta.bayes.pymc.parts import (
     choose,
     for_other_data,
     notes_of,
-    priors_by_name,
     random_variable,
     take_part,
 )
@@ -98,12 +96,8 @@ def multilevel(
     Raises
     ------
     InputError
-        As in `normal_normal`; levels that cut across one another, that are alike, or that `V` reaches beyond.
-
-    Warns
-    -----
-    DroppedRowsWarning, RedundantModeratorWarning
-        As in `normal_normal`.
+        As in `normal_normal`, warnings too; levels that cut across one another, that are alike, or that `V`
+        reaches beyond.
 
     See Also
     --------
@@ -176,12 +170,8 @@ def crossed(
     Raises
     ------
     InputError
-        As in `normal_normal`; no factor cuts across another, two are alike, or `V` reaches beyond clusters.
-
-    Warns
-    -----
-    DroppedRowsWarning, RedundantModeratorWarning
-        As in `normal_normal`.
+        As in `normal_normal`, warnings too; no factor cuts across another, two are alike, or `V` reaches beyond
+        clusters.
 
     See Also
     --------
@@ -217,7 +207,7 @@ def crossed(
 
 
 def _taken(V: Any, design: Design) -> SamplingCovariance | None:
-    made = read_V(V, len(design.rows))
+    made = sampling_covariance(V, len(design.rows))
     return made if made is None or design.rows.all() else made.take(design.rows)
 
 
@@ -234,7 +224,7 @@ class _Plan:
 
 
 def _build(plan: _Plan, effects: EffectSizes, design: Design, terms: Intercepts) -> pm.Model:
-    taus = priors_by_name(plan.tau_prior, terms.names, effects, what="Terms")
+    taus = priors_by_name(plan.tau_prior, terms.names, what="Terms")
     priors = choose(effects, design, mu_prior=plan.mu_prior, tau_prior=taus[0], beta_prior=plan.beta_prior)
     arrays = arrays_of(terms, effects, plan.V)
     pm = load("pymc")

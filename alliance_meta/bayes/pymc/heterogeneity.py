@@ -11,7 +11,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import load
-from alliance_meta.bayes.exact.setup import check_kind
+from alliance_meta.bayes.exact.setup import check_kind, priors_by_name
 from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.priors.prior import EffectPrior, Normal, Prior, TauPrior
 from alliance_meta.bayes.pymc.parts import (
@@ -24,7 +24,6 @@ from alliance_meta.bayes.pymc.parts import (
     independent_recipe,
     moderators,
     normal_effects,
-    priors_by_name,
     random_variable,
     random_vector,
     results,
@@ -86,14 +85,9 @@ def group_tau(
     Raises
     ------
     InputError
-        As in `normal_normal`; `by` is no column or has empty cells, or `tau_prior` names no group of it.
+        As in `normal_normal`, warnings too; `by` is no column or has empty cells, or `tau_prior` names no group of it.
     DesignError
         The groups are fewer than two.
-
-    Warns
-    -----
-    DroppedRowsWarning, RedundantModeratorWarning
-        As in `normal_normal`.
 
     See Also
     --------
@@ -117,7 +111,7 @@ def group_tau(
     """
     effects, design = take_part(effects, mods, who="group_tau")
     levels, group = _groups(effects, by)
-    taus = _tau_priors(tau_prior, spread_prior, levels, effects, by)
+    taus = _tau_priors(tau_prior, spread_prior, levels, by)
     priors = choose(effects, design, mu_prior=mu_prior, tau_prior=taus[0], beta_prior=beta_prior)
     pm = load("pymc")
     with pm.Model(coords={"study": list(effects.slab), DIM: list(levels)}) as model:
@@ -186,15 +180,13 @@ def _groups(effects: EffectSizes, by: Any) -> tuple[tuple[str, ...], IntArray]:
     return tuple(levels[i] for i in order), place[group]
 
 
-def _tau_priors(
-    given: TauPriors, spread: TauPrior | None, levels: tuple[str, ...], effects: EffectSizes, by: str
-) -> tuple[TauPrior, ...]:
+def _tau_priors(given: TauPriors, spread: TauPrior | None, levels: tuple[str, ...], by: str) -> tuple[TauPrior, ...]:
     if spread is None:
-        return priors_by_name(given, levels, effects, what=by)
+        return priors_by_name(given, levels, what=by)
     check_kind(spread, TauPrior, "spread_prior")
     if isinstance(given, Mapping):
         raise InputError("with spread_prior the groups share one tau_prior, that of a typical group; give a single one")
-    return priors_by_name(given, ("tau",), effects, what=by)
+    return priors_by_name(given, ("tau",), what=by)
 
 
 def _related(typical: TauPrior, spread: TauPrior) -> Any:
@@ -283,15 +275,9 @@ def location_scale(
     Raises
     ------
     InputError
-        `effects` are not EffectSizes; a prior is of the wrong kind; the prior of tau is improper; `alpha_prior` names
-        an unknown coefficient.
+        As in `normal_normal`, warnings too; `alpha_prior` names an unknown coefficient.
     DesignError
-        An unknown moderator, one with a single level, a `scale` without moderators or without an intercept.
-
-    Warns
-    -----
-    DroppedRowsWarning, RedundantModeratorWarning
-        As in `normal_normal`.
+        A `scale` without moderators or without an intercept.
 
     See Also
     --------

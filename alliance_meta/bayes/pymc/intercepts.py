@@ -88,16 +88,6 @@ class Intercepts:
         return few
 
 
-def read_V(V: Any, k: int) -> SamplingCovariance | None:
-    """Return the sampling covariance of these effects, None where errors are independent."""
-    if V is None:
-        return None
-    made = V if isinstance(V, SamplingCovariance) else SamplingCovariance.from_matrix(V)
-    if made.k != k:
-        raise InputError(f"V has {made.k} rows for {k} effects; make it from the same effects")
-    return made
-
-
 def read_intercepts(random: str | Sequence[str], effects: EffectSizes, V: SamplingCovariance | None) -> Intercepts:
     """Read the random terms and decide which of them can be integrated out."""
     names, labels, groups = _terms(random, effects)

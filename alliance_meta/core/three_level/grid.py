@@ -30,6 +30,7 @@ from alliance_meta.core.three_level.posterior import (
     line_of,
     reach,
     tails_of,
+    with_components,
 )
 
 # Above this error a grid does not serve another density than its own.
@@ -153,21 +154,8 @@ def solve_multilevel_power(data: MultilevelData, priors: Densities, powers: Powe
 
     depth, lines = reach(data, _powered_tails(data, priors, powers), priors)
     grid = integrate_grid(log_joint, lines, tolerance=TOLERANCE, depth=depth, power=2.0)
-    between, within, weight = grid.values()
-    heavy = weight > LIGHTEST * weight.max()
-    found = given_deviations(scaled, between[heavy], within[heavy])
-    return MultilevelPosterior(
-        data=scaled,
-        grid=grid,
-        between=between[heavy],
-        within=within[heavy],
-        weight=weight[heavy] / weight[heavy].sum(),
-        mean=found.mean,
-        root=found.root / np.sqrt(a),
-        log_marginal=grid.log_integral,
-        error=grid.error,
-        tails=_powered_tails(data, priors, powers),
-    )
+    found = with_components(scaled, grid, grid.values(), _powered_tails(data, priors, powers))
+    return replace(found, root=found.root / np.sqrt(a))
 
 
 def _powered_tails(data: MultilevelData, priors: Densities, powers: Powers) -> tuple[float, float]:
