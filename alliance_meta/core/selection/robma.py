@@ -28,16 +28,19 @@ from alliance_meta.core.bayes.trapezoid import (
     SincDensity,
     integrate_grid,
 )
-from alliance_meta.core.selection.step_weights import (
+from alliance_meta.core.selection.steps import (
     FINEST,
     USUAL,
     Selected,
+    Sides,
+    StepData,
     gauss,
     integrate_weights,
+    log_density,
     look_at_weights,
+    step_data,
     weight_posteriors,
 )
-from alliance_meta.core.selection.steps import Sides, StepData, log_density, step_data
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 Kind = Literal["none", "weights", "PET", "PEESE"]
