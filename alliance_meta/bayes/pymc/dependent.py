@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -274,14 +275,6 @@ def _recipe(
             unit=terms.unit,
         )
 
-    def scatter(draws: Draws, newdata: pd.DataFrame | None, rng: np.random.Generator) -> Array:
-        """Draw how far new effects lie from their mean."""
-        return _new_levels(terms, draws, newdata, rng)
-
-    def arrays(new: EffectSizes) -> dict[str, Any]:
-        """Return the data of the model for other effects."""
-        return arrays_of(_for_others(plan, terms, effects, new), new, plan.V)
-
     def again(new: EffectSizes, coded: Design) -> Recipe:
         """Return the recipe for other effects."""
         return _recipe(plan, new, coded, _for_others(plan, terms, effects, new), priors, taus)
@@ -294,10 +287,12 @@ def _recipe(
         priors=dict(zip(priors.names, priors.coefficients, strict=True))
         | {f"tau[{name}]": prior for name, prior in zip(terms.names, taus, strict=True)},
         words=_words(terms, plan.V),
-        scatter=scatter if terms.across else _AllLevels(()),
+        scatter=partial(_new_levels, terms) if terms.across else _AllLevels(()),
         log_likelihood=log_likelihood,
         units=terms.units,
-        rebuilt=for_other_data(design, again, arrays),
+        rebuilt=for_other_data(
+            design, again, lambda new: arrays_of(_for_others(plan, terms, effects, new), new, plan.V)
+        ),
         notes=merge_notes(notes_of(effects, design, priors, dependent=True), V_notes, terms.notes(effects.k)),
         target_accept=CAREFUL if terms.drawn else None,
     )

@@ -205,23 +205,19 @@ def _solve_weights(
         B = len(values[0]) if values else 1
         return (values[0] if effect else np.zeros(B)), (values[-1] if heterogeneity else np.zeros(B))
 
-    def joint(inner: Callable[[Array, Array], Array]) -> Callable[..., Array]:
-        """Return the log of prior times likelihood as a function of the free parameters, with weights integrated so."""
+    def log_joint(inner: Callable[[Array, Array], Array], *values: Array) -> Array:
+        """Return the log of prior times likelihood at the free parameters, with weights integrated by `inner`."""
+        mu, tau = split(values)
+        found = log_density(data, mu, tau) + inner(mu, tau)
+        if effect:
+            found = found - 0.5 * (LOG_2PI + ((mu - problem.mean) / problem.sd) ** 2) - np.log(problem.sd)
+        return found + problem.tau.log_density(tau) if heterogeneity else found
 
-        def log_joint(*values: Array) -> Array:
-            """Return the log of prior times likelihood."""
-            mu, tau = split(values)
-            found = log_density(data, mu, tau) + inner(mu, tau)
-            if effect:
-                found = found - 0.5 * (LOG_2PI + ((mu - problem.mean) / problem.sd) ** 2) - np.log(problem.sd)
-            return found + problem.tau.log_density(tau) if heterogeneity else found
-
-        return log_joint
-
-    look = joint(lambda mu, tau: look_at_weights(data, mu, tau))
+    look = partial(log_joint, partial(look_at_weights, data))
     # A single point costs next to nothing, unless it is an integral over many.
     for level in range(USUAL if lines or data.m > 2 else USUAL + 1, FINEST):
-        rough, density, finer = (joint(partial(integrate_weights, data, level=level + i)) for i in (-1, 0, 1))
+        by_level = (partial(integrate_weights, data, level=level + i) for i in (-1, 0, 1))
+        rough, density, finer = (partial(log_joint, one) for one in by_level)
         if lines:
             # With one dimension, of either kind, two batches of points take longer than one.
             light = rough if data.m > 1 and len(lines) > 1 else None
