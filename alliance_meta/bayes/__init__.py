@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from alliance_meta.bayes.sampled.compiled import CompiledModel as CompiledModel
     from alliance_meta.bayes.sampled.compiled import compile as compile
     from alliance_meta.bayes.sampled.loo import SampledLeaveOneOut as SampledLeaveOneOut
-    from alliance_meta.bayes.sampled.marginals import SampledMarginal as SampledMarginal
     from alliance_meta.bayes.sampled.predict import sample_prior as sample_prior
+    from alliance_meta.bayes.sampled.quantities import SampledMarginal as SampledMarginal
     from alliance_meta.bayes.sampled.results import SampledPosterior as SampledPosterior
     from alliance_meta.bayes.sampled.sampling import sample as sample
     from alliance_meta.bayes.sequence import SequentialResults as SequentialResults

@@ -63,14 +63,14 @@ def read_hypothesis(text: str) -> Hypothesis:
         .strip()
     )
     parts = re.split(r"(<=|>=|<|>|=)", plain)
-    pieces, signs = [one.strip() for one in parts[::2]], [one[0] for one in parts[1::2]]
-    if len(pieces) == 3 and signs[0] == signs[1] and signs[0] in "<>":
-        outer = (pieces[0], pieces[2]) if signs[0] == "<" else (pieces[2], pieces[0])
-        name, lower, upper = pieces[1], _number(outer[0], text), _number(outer[1], text)
+    terms, signs = [one.strip() for one in parts[::2]], [one[0] for one in parts[1::2]]
+    if len(terms) == 3 and signs[0] == signs[1] and signs[0] in "<>":
+        outer = (terms[0], terms[2]) if signs[0] == "<" else (terms[2], terms[0])
+        name, lower, upper = terms[1], _number(outer[0], text), _number(outer[1], text)
         if lower < upper and name:
             return Hypothesis(plain, name, lower, upper)
-    if len(pieces) == 2 and pieces[0]:
-        name, value = pieces[0], _number(pieces[1], text)
+    if len(terms) == 2 and terms[0]:
+        name, value = terms[0], _number(terms[1], text)
         size = re.fullmatch(r"\|(.+)\|", name)
         if size and signs[0] == "<" and value > 0:
             return Hypothesis(plain, size[1].strip(), -value, value)
@@ -80,10 +80,10 @@ def read_hypothesis(text: str) -> Hypothesis:
     raise InputError(f"{text!r} is not a hypothesis about one quantity; {_FORMS}")
 
 
-def _number(piece: str, text: str) -> float:
-    if not _NUMBER.fullmatch(piece) or not np.isfinite(float(piece)):
-        raise InputError(f"{text!r}: {piece!r} is not a number; {_FORMS}")
-    return float(piece)
+def _number(number: str, text: str) -> float:
+    if not _NUMBER.fullmatch(number) or not np.isfinite(float(number)):
+        raise InputError(f"{text!r}: {number!r} is not a number; {_FORMS}")
+    return float(number)
 
 
 @dataclass(frozen=True, slots=True)

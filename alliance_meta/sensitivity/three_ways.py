@@ -16,7 +16,7 @@ from alliance_meta.bayes.exact.results import BayesianResults
 from alliance_meta.bayes.marginals import Marginal, column
 from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
-from alliance_meta.bayes.sampled.marginals import SampledMarginal
+from alliance_meta.bayes.sampled.quantities import SampledMarginal
 from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError

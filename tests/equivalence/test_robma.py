@@ -14,8 +14,7 @@ from alliance_meta.bayes import PEESE, PET, PSMA, WeightFunction, priors, robma
 from alliance_meta.core.bayes.integration import TauDensity
 from alliance_meta.core.bayes.trapezoid import HalfLine, RealLine, integrate_grid
 from alliance_meta.core.selection.robma import BiasKind, BiasProblem, solve_bias
-from alliance_meta.core.selection.step_weights import FINEST, USUAL, integrate_weights
-from alliance_meta.core.selection.steps import log_density, probabilities, step_data
+from alliance_meta.core.selection.steps import FINEST, USUAL, integrate_weights, log_density, probabilities, step_data
 from tests.equivalence.importance import log_marginal
 from tests.tolerances import CLOSED_FORM, ITERATIVE
 

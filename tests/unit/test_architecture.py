@@ -206,5 +206,6 @@ def test_asking_for_the_name_of_a_structure_is_found() -> None:
 
 def test_only_structures_know_their_names() -> None:
     """What is true of a covariance structure is an attribute or a method of it."""
-    asking = {module for module, tree in TREES.items() if asks_for_the_name_of_a_structure(tree)}
+    trees = {module: ast.parse(path.read_text("utf-8")) for module, path in PATHS.items()}
+    asking = {module for module, tree in trees.items() if asks_for_the_name_of_a_structure(tree)}
     assert asking == {"alliance_meta.core.mixed.structures"}

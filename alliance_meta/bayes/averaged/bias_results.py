@@ -12,9 +12,8 @@ from scipy import special
 
 from alliance_meta._typing import Array, Mask
 from alliance_meta.bayes.averaged import bias_models as robma_parts
-from alliance_meta.bayes.averaged.averages import Averaged
+from alliance_meta.bayes.averaged.averages import Averaged, AveragedMarginal
 from alliance_meta.bayes.averaged.bias_models import PET, PSMA, BiasModel, EnsembleModel, WeightFunction
-from alliance_meta.bayes.averaged.quantity import AveragedMarginal
 from alliance_meta.bayes.averaged.results import averages, averages_dict, inclusion_table
 from alliance_meta.bayes.exact.output import intervals_line
 from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis

@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import AnyArray, Array, Mask
-from alliance_meta.bayes.averaged.averages import Averaged
-from alliance_meta.bayes.averaged.quantity import AveragedMarginal, PiecewiseMarginal
+from alliance_meta.bayes.averaged.averages import Averaged, AveragedMarginal, PiecewiseMarginal
 from alliance_meta.bayes.exact.output import CENTRED, intervals_line
 from alliance_meta.bayes.exact.setup import PriorSet, coordinates
 from alliance_meta.bayes.marginals import LACKS, MixtureMarginal

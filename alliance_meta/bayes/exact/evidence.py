@@ -132,6 +132,7 @@ def log_bf01_of_point(exact: ExactPosterior, row: Array, value: float, prior: Ef
     """Return log BF01 of a combination of coefficients having one value, and its relative numerical error."""
 
     def log_density(mean: Array, sd: Array) -> Array:
+        """Return the log density of the value under each component."""
         return -0.5 * (LOG_2PI + ((value - mean) / sd) ** 2) - np.log(sd)
 
     log, error = expectation(exact.problem, row, log_density)
@@ -160,6 +161,7 @@ def _centre(prior: EffectPrior) -> float:
 
 def _log_inside(lower: float, upper: float) -> Callable[[Array, Array], Array]:
     def log_probability(mean: Array, sd: Array) -> Array:
+        """Return the log of the probability under each component."""
         a, b = (lower - mean) / sd, (upper - mean) / sd
         # On the side where both tails are small.
         a, b = np.where(a > 0, -b, a), np.where(a > 0, -a, b)
@@ -171,6 +173,7 @@ def _log_inside(lower: float, upper: float) -> Callable[[Array, Array], Array]:
 
 def _log_outside(lower: float, upper: float) -> Callable[[Array, Array], Array]:
     def log_probability(mean: Array, sd: Array) -> Array:
+        """Return the log of the probability under each component."""
         return np.logaddexp(special.log_ndtr((lower - mean) / sd), special.log_ndtr((mean - upper) / sd))
 
     return log_probability

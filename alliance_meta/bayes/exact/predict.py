@@ -178,6 +178,7 @@ class MeanCorrelation(Marginal):
         back = interpolate.make_interp_spline(deviate, x, k=5)
 
         def density(x: Array) -> Array:
+            """Return the density, up to a factor."""
             return np.exp(-0.5 * curve(x) ** 2) * curve(x, nu=1)
 
         return shortest_interval(lambda p: back(special.ndtri(p)), density, level=level)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from alliance_meta.core.bayes.two_level import (
     log_likelihood,
     prepare,
 )
+from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
 from alliance_meta.design import INTERCEPT, Design
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
@@ -155,6 +156,38 @@ def _prior_of(name: str, column: Array, mu: EffectPrior, given: Mapping[str, Eff
     if name == INTERCEPT:
         return mu
     return given[name] if name in given else Normal(0.0, BETA_SD / float(column.std()))
+
+
+def priors_by_name(
+    given: TauPrior | Mapping[str, TauPrior], names: Sequence[str], effects: EffectSizes, *, what: str
+) -> tuple[TauPrior, ...]:
+    """Check the priors and give each name its own: one for all, or those of a mapping and the default for the rest.
+
+    A term may go by the last part of its name.
+    """
+    if isinstance(given, Mapping):
+        full = {name.split("/")[-1]: name for name in names} | {name: name for name in names}
+        unknown = sorted(set(given) - set(full))
+        if unknown:
+            hint = did_you_mean(unknown[0], list(names)) or "."
+            raise InputError(f"tau_prior names {unknown[0]!r}{hint} {what}: {', '.join(names)}")
+        chosen = {full[name]: prior for name, prior in given.items()}
+        found = [chosen.get(name, TAU) for name in names]
+    else:
+        found = [given] * len(names)
+    for name, prior in zip(names, found, strict=True):
+        check_kind(prior, TauPrior, f"tau_prior of {name}" if isinstance(given, Mapping) else "tau_prior")
+    return tuple(prior.given(effects.vi) for prior in found)
+
+
+def sampling_covariance(V: Any, k: int) -> SamplingCovariance | None:
+    """Return the sampling covariance of k effects, None where errors are independent."""
+    if V is None:
+        return None
+    made = V if isinstance(V, SamplingCovariance) else SamplingCovariance.from_matrix(V)
+    if made.k != k:
+        raise InputError(f"V has {made.k} rows for {k} effects; make it from the same effects")
+    return made
 
 
 def check_kind(prior: object, kind: type, who: str) -> None:

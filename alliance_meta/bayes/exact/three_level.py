@@ -18,7 +18,6 @@ from alliance_meta.bayes.exact.setup import (
     FEW_FOR_TAU,
     LOOK_TWICE,
     Priors,
-    check_kind,
     choose_priors,
     conflict_note,
     coordinates,
@@ -28,12 +27,13 @@ from alliance_meta.bayes.exact.setup import (
     far_out,
     gaussians,
     prior_limits,
+    priors_by_name,
+    sampling_covariance,
     scale_notes,
     size_notes,
 )
 from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis
 from alliance_meta.bayes.marginals import SHARE, GridMarginal, IntervalKind, Marginal, TransformedMarginal
-from alliance_meta.bayes.priors import TAU
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 from alliance_meta.core.bayes.integration import NormalMixture, TauDensity
 from alliance_meta.core.bayes.trapezoid import Grid
@@ -57,7 +57,7 @@ from alliance_meta.design import Design, design_of
 from alliance_meta.effects.dependent.groups import ROWS, expand, factor, sides
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError, NotIdentifiedWarning
-from alliance_meta.notes import Note, did_you_mean, merge_notes, warn_note
+from alliance_meta.notes import Note, merge_notes, warn_note
 from alliance_meta.results.fit import with_moderators
 from alliance_meta.tables.format import brief
 
@@ -172,6 +172,7 @@ def solver(fit: BayesianMultilevelResults, priors: Priors) -> Callable[[Multilev
     own = fit.priors
 
     def solve(tried: MultilevelPriors) -> MultilevelPosterior:
+        """Solve the model with these priors of both standard deviations."""
         # Where the density is that of the fit, nothing has to be weighed anew.
         pairs = zip(tried.taus, own.taus, own.densities, strict=True)
         between, within = (kept if prior == before else density(prior) for prior, before, kept in pairs)
@@ -504,16 +505,16 @@ def fit_multilevel(
     interval: IntervalKind,
 ) -> BayesianMultilevelResults:
     """Solve a model with random terms by quadrature over both standard deviations."""
-    V = _covariance(V, effects)
+    V = sampling_covariance(V, effects.k)
     design = design_of(mods, effects)
     if not design.rows.all():
         effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
         V = None if V is None else V.take(design.rows)
     terms = read_terms(random, effects)
     _check_blocks(terms, V)
-    taus = _tau_priors(tau_prior, terms, effects)
-    chosen = choose_priors(design, mu_prior, taus[0], beta_prior)
-    priors = MultilevelPriors(terms.names, chosen.names, chosen.coefficients, taus)
+    between, within = priors_by_name(tau_prior, terms.names, effects, what="Terms")
+    chosen = choose_priors(design, mu_prior, between, beta_prior)
+    priors = MultilevelPriors(terms.names, chosen.names, chosen.coefficients, (between, within))
     data = problem(effects, design, priors, terms, V)
     exact = solve_multilevel(data, *priors.densities)
     return BayesianMultilevelResults(
@@ -569,39 +570,9 @@ def _improper(data: MultilevelData, priors: MultilevelPriors) -> str:
     )
 
 
-def _covariance(V: Any, effects: EffectSizes) -> SamplingCovariance | None:
-    if V is None:
-        return None
-    made = V if isinstance(V, SamplingCovariance) else SamplingCovariance.from_matrix(V)
-    if made.k != effects.k:
-        raise InputError(f"V has {made.k} rows for {effects.k} effects; make it from the same effects")
-    return made
-
-
 def _check_blocks(terms: TwoTerms, V: SamplingCovariance | None) -> None:
     for rows, _ in () if V is None else V.blocks:
         if (terms.group[rows] != terms.group[rows][:, :1]).any():
             raise InputError(
                 f"V correlates effects of different groups of {terms.names[0]!r}; its blocks must lie within them"
             )
-
-
-def _tau_priors(
-    given: TauPrior | Mapping[str, TauPrior], terms: TwoTerms, effects: EffectSizes
-) -> tuple[TauPrior, TauPrior]:
-    names = list(terms.names)
-    # The rows may be called by their last name.
-    short = {name.split("/")[-1]: name for name in names}
-    if isinstance(given, Mapping):
-        unknown = sorted(name for name in given if name not in names and name not in short)
-        if unknown:
-            raise InputError(
-                f"tau_prior names {unknown[0]!r}{did_you_mean(unknown[0], names)} Terms: {', '.join(names)}"
-            )
-        by_name = {short.get(name, name): prior for name, prior in given.items()}
-        found = [by_name.get(name, TAU) for name in names]
-    else:
-        found = [given, given]
-    for name, one in zip(names, found, strict=True):
-        check_kind(one, TauPrior, f"tau_prior of {name}")
-    return found[0].given(effects.vi), found[1].given(effects.vi)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import load
-from alliance_meta.bayes.exact.setup import PriorSet
+from alliance_meta.bayes.exact.setup import PriorSet, priors_by_name, sampling_covariance
 from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 from alliance_meta.bayes.pymc.intercepts import (
@@ -24,7 +25,6 @@ from alliance_meta.bayes.pymc.intercepts import (
     drawn_dims,
     drawn_effects,
     read_intercepts,
-    read_V,
     recoded,
 )
 from alliance_meta.bayes.pymc.parts import (
@@ -35,7 +35,6 @@ from alliance_meta.bayes.pymc.parts import (
     choose,
     for_other_data,
     notes_of,
-    priors_by_name,
     random_variable,
     take_part,
 )
@@ -98,12 +97,8 @@ def multilevel(
     Raises
     ------
     InputError
-        As in `normal_normal`; levels that cut across one another, that are alike, or that `V` reaches beyond.
-
-    Warns
-    -----
-    DroppedRowsWarning, RedundantModeratorWarning
-        As in `normal_normal`.
+        As in `normal_normal`, warnings too; levels that cut across one another, that are alike, or that `V`
+        reaches beyond.
 
     See Also
     --------
@@ -176,12 +171,8 @@ def crossed(
     Raises
     ------
     InputError
-        As in `normal_normal`; no factor cuts across another, two are alike, or `V` reaches beyond clusters.
-
-    Warns
-    -----
-    DroppedRowsWarning, RedundantModeratorWarning
-        As in `normal_normal`.
+        As in `normal_normal`, warnings too; no factor cuts across another, two are alike, or `V` reaches beyond
+        clusters.
 
     See Also
     --------
@@ -217,7 +208,7 @@ def crossed(
 
 
 def _taken(V: Any, design: Design) -> SamplingCovariance | None:
-    made = read_V(V, len(design.rows))
+    made = sampling_covariance(V, len(design.rows))
     return made if made is None or design.rows.all() else made.take(design.rows)
 
 
@@ -273,6 +264,7 @@ def _recipe(
     inside = [i for i in range(len(terms.names)) if i not in terms.across]
 
     def log_likelihood(draws: Draws) -> Array:
+        """Return the log density of each cluster, those across clusters given."""
         residual = effects.yi - recipe.fitted(draws) - drawn_effects(terms, draws, terms.across)
         return log_densities(
             residual,
@@ -283,13 +275,8 @@ def _recipe(
             unit=terms.unit,
         )
 
-    def scatter(draws: Draws, newdata: pd.DataFrame | None, rng: np.random.Generator) -> Array:
-        return _new_levels(terms, draws, newdata, rng)
-
-    def arrays(new: EffectSizes) -> dict[str, Any]:
-        return arrays_of(_for_others(plan, terms, effects, new), new, plan.V)
-
     def again(new: EffectSizes, coded: Design) -> Recipe:
+        """Return the recipe for other effects."""
         return _recipe(plan, new, coded, _for_others(plan, terms, effects, new), priors, taus)
 
     V_notes = () if plan.V is None else plan.V.notes
@@ -300,10 +287,12 @@ def _recipe(
         priors=dict(zip(priors.names, priors.coefficients, strict=True))
         | {f"tau[{name}]": prior for name, prior in zip(terms.names, taus, strict=True)},
         words=_words(terms, plan.V),
-        scatter=scatter if terms.across else _AllLevels(()),
+        scatter=partial(_new_levels, terms) if terms.across else _AllLevels(()),
         log_likelihood=log_likelihood,
         units=terms.units,
-        rebuilt=for_other_data(design, again, arrays),
+        rebuilt=for_other_data(
+            design, again, lambda new: arrays_of(_for_others(plan, terms, effects, new), new, plan.V)
+        ),
         notes=merge_notes(notes_of(effects, design, priors, dependent=True), V_notes, terms.notes(effects.k)),
         target_accept=CAREFUL if terms.drawn else None,
     )

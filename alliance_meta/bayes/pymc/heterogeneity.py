@@ -11,7 +11,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import load
-from alliance_meta.bayes.exact.setup import check_kind
+from alliance_meta.bayes.exact.setup import check_kind, priors_by_name
 from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.priors.prior import EffectPrior, Normal, Prior, TauPrior
 from alliance_meta.bayes.pymc.parts import (
@@ -24,7 +24,6 @@ from alliance_meta.bayes.pymc.parts import (
     independent_recipe,
     moderators,
     normal_effects,
-    priors_by_name,
     random_variable,
     random_vector,
     results,
@@ -85,14 +84,9 @@ def group_tau(
     Raises
     ------
     InputError
-        As in `normal_normal`; `by` is no column or has empty cells, or `tau_prior` names no group of it.
+        As in `normal_normal`, warnings too; `by` is no column or has empty cells, or `tau_prior` names no group of it.
     DesignError
         The groups are fewer than two.
-
-    Warns
-    -----
-    DroppedRowsWarning, RedundantModeratorWarning
-        As in `normal_normal`.
 
     See Also
     --------
@@ -282,15 +276,9 @@ def location_scale(
     Raises
     ------
     InputError
-        `effects` are not EffectSizes; a prior is of the wrong kind; the prior of tau is improper; `alpha_prior` names
-        an unknown coefficient.
+        As in `normal_normal`, warnings too; `alpha_prior` names an unknown coefficient.
     DesignError
-        An unknown moderator, one with a single level, a `scale` without moderators or without an intercept.
-
-    Warns
-    -----
-    DroppedRowsWarning, RedundantModeratorWarning
-        As in `normal_normal`.
+        A `scale` without moderators or without an intercept.
 
     See Also
     --------

@@ -179,14 +179,7 @@ def t_effects(
     Raises
     ------
     InputError
-        `effects` are not EffectSizes; a prior is of the wrong kind or improper; a fixed `nu` below 1.
-    DesignError
-        An unknown moderator, one with a single level.
-
-    Warns
-    -----
-    DroppedRowsWarning, RedundantModeratorWarning
-        As in `normal_normal`.
+        As in `normal_normal`, warnings too; a fixed `nu` below 1.
 
     See Also
     --------
@@ -349,15 +342,10 @@ def smooth(
     Raises
     ------
     InputError
-        `by` is not numeric, is also in `mods`, or has fewer than 4 different values; fewer than 4 `knots`; `effects`
-        are not EffectSizes; a prior is of the wrong kind or improper.
+        As in `normal_normal`, warnings too; `by` is not numeric, is also in `mods`, or has fewer than 4 different
+        values; fewer than 4 `knots`.
     DesignError
-        An unknown moderator, one with a single level; no intercept.
-
-    Warns
-    -----
-    DroppedRowsWarning, RedundantModeratorWarning
-        As in `RandomEffectsModel`; each also stands in the notes.
+        No intercept.
 
     See Also
     --------

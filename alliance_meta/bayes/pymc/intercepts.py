@@ -88,16 +88,6 @@ class Intercepts:
         return few
 
 
-def read_V(V: Any, k: int) -> SamplingCovariance | None:
-    """Return the sampling covariance of these effects, None where errors are independent."""
-    if V is None:
-        return None
-    made = V if isinstance(V, SamplingCovariance) else SamplingCovariance.from_matrix(V)
-    if made.k != k:
-        raise InputError(f"V has {made.k} rows for {k} effects; make it from the same effects")
-    return made
-
-
 def read_intercepts(random: str | Sequence[str], effects: EffectSizes, V: SamplingCovariance | None) -> Intercepts:
     """Read the random terms and decide which of them can be integrated out."""
     names, labels, groups = _terms(random, effects)
@@ -210,6 +200,7 @@ def add_likelihood(terms: Intercepts, data: dict[str, Any], mean: Any, drawn: di
     Q = data.get("Q")
 
     def logp(value: Any, mean: Any, tau: Any) -> Any:
+        """Return the log density of all results."""
         e, W, rows = value - mean, data.get("W"), 0.0 if terms.rows is None else tau[terms.rows] ** 2
         if Q is not None:
             e = (Q * e[data["members"]].reshape(Q.shape)).sum(axis=1)
@@ -226,6 +217,7 @@ def add_likelihood(terms: Intercepts, data: dict[str, Any], mean: Any, drawn: di
         return -0.5 * (value.shape[0] * np.log(2.0 * np.pi) + logs + squares)
 
     def random(mean: Any, tau: Any, rng: Any = None, size: Any = None) -> Any:
+        """Draw results."""
         return _simulate(terms, data, np.asarray(mean), np.asarray(tau), rng, size)
 
     mean = mean + pt.zeros_like(data["yi"])

@@ -13,14 +13,13 @@ from scipy.special import ndtr
 from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import load
 from alliance_meta.bayes.exact.setup import PriorSet, check_kind, choose_priors, scale_notes
-from alliance_meta.bayes.priors import TAU
 from alliance_meta.bayes.priors.prior import LOG_2PI, EffectPrior, Flat, Prior, TauPrior
 from alliance_meta.bayes.pymc.recipe import Draws, Recipe
 from alliance_meta.design import INTERCEPT, Design, design_of
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
-from alliance_meta.notes import Note, did_you_mean, merge_notes
+from alliance_meta.notes import Note, merge_notes
 
 BetaPrior = EffectPrior | Mapping[str, EffectPrior] | None
 
@@ -249,21 +248,6 @@ def slopes(design: Design) -> list[int]:
 
 
 TauPriors = TauPrior | Mapping[str, TauPrior]
-
-
-def priors_by_name(given: TauPriors, names: Sequence[str], effects: EffectSizes, *, what: str) -> tuple[TauPrior, ...]:
-    """Check the priors and give each name its own: one for all, or those of a mapping and the default for the rest."""
-    if isinstance(given, Mapping):
-        unknown = sorted(set(given) - set(names))
-        if unknown:
-            hint = did_you_mean(unknown[0], list(names)) or "."
-            raise InputError(f"tau_prior names {unknown[0]!r}{hint} {what}: {', '.join(names)}")
-        found = [given.get(name, TAU) for name in names]
-    else:
-        found = [given] * len(names)
-    for name, prior in zip(names, found, strict=True):
-        check_kind(prior, TauPrior, f"tau_prior of {name}" if isinstance(given, Mapping) else "tau_prior")
-    return tuple(prior.given(effects.vi) for prior in found)
 
 
 def add_taus(name: str, priors: Sequence[TauPrior], *, dims: str) -> Any:

@@ -25,9 +25,8 @@ from alliance_meta.bayes.sampled.compiled import CompiledModel
 from alliance_meta.bayes.sampled.gate import FAILED as FAILED
 from alliance_meta.bayes.sampled.gate import Diagnostics, diagnose, problems_of
 from alliance_meta.bayes.sampled.loo import SampledLeaveOneOut, leave_one_out
-from alliance_meta.bayes.sampled.marginals import SampledMarginal
 from alliance_meta.bayes.sampled.predict import posterior_predictive, predict, predict_rows
-from alliance_meta.bayes.sampled.quantities import SampledQuantities, SamplerSettings
+from alliance_meta.bayes.sampled.quantities import SampledMarginal, SampledQuantities, SamplerSettings
 from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, Scale, did_you_mean

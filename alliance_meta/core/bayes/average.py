@@ -79,8 +79,8 @@ def subset_log_likelihoods(problem: SubsetProblem, tau: Array) -> Array:
     last = max(len(problem.groups), 1)
     widest = max((2**i * (q + 1 - problem.always - sum(problem.groups[:i])) ** 2 for i in range(last)), default=1)
     size = max(1, MOST_CELLS // max(widest, 2 ** len(problem.groups), len(problem.y) * 4))
-    pieces = [_likelihoods(problem, tau[a : a + size]) for a in range(0, len(tau), size)]
-    return np.concatenate(pieces, axis=1)
+    parts = [_likelihoods(problem, tau[a : a + size]) for a in range(0, len(tau), size)]
+    return np.concatenate(parts, axis=1)
 
 
 def _likelihoods(problem: SubsetProblem, tau: Array) -> Array:
@@ -242,12 +242,13 @@ def average_subsets(
 
 def _integrate(problem: SubsetProblem, number: AnyArray, prior: TauDensity) -> PiecewiseDensity:
     def rows(tau: Array) -> Array:
+        """Return the log posterior of tau in each model."""
         return subset_log_likelihoods(problem, tau)[number] + prior.log_density(tau)
 
     ends = [0, len(number) - 1]
 
     def outer(tau: Array) -> Array:
-        # The smallest model and the largest, which have the largest and the smallest tau.
+        """Return that of the smallest and of the largest model, which have the largest and the smallest tau."""
         return special.logsumexp(_scaled(rows(tau)[ends]), axis=0)[None]
 
     sizes = np.array([np.sqrt(problem.v.min()), np.sqrt(problem.v.max()), np.ptp(problem.y), *prior.marks])
@@ -358,9 +359,11 @@ def stacking_weights(elpd: Array) -> Array:
     density = np.exp(elpd - elpd.max(axis=1, keepdims=True))
 
     def loss(w: Array) -> float:
+        """Return the negative mean log score."""
         return -float(np.log(np.maximum(density @ w, _LEAST)).mean())
 
     def slope(w: Array) -> Array:
+        """Return its derivative by each weight."""
         return -(density / np.maximum(density @ w, _LEAST)[:, None]).mean(axis=0)
 
     equal = np.full(m, 1.0 / m)

@@ -96,9 +96,10 @@ def delete_each(posterior: ExactPosterior) -> Deletions:
     rows = np.flatnonzero(dispensable(posterior))
 
     def log_densities(tau: Array) -> Array:
+        """Return the log posterior of tau without each row."""
         found = [
             special.logsumexp(one.log_weight[:, :, None] - one.log_predictive, axis=1).T
-            for _, one in _pieces(problem, rows, tau)
+            for _, one in _chunks(problem, rows, tau)
         ]
         return np.concatenate(found, axis=1)
 
@@ -112,7 +113,7 @@ def delete_each(posterior: ExactPosterior) -> Deletions:
     pit, mean, second = np.zeros(m), np.zeros((m, p)), np.zeros((m, p, p))
     # Moments around the whole posterior's mean lose no digits.
     centre = posterior.weight @ posterior.mean
-    for s, one in _pieces(problem, rows, without.tau):
+    for s, one in _chunks(problem, rows, without.tau):
         share = special.softmax(one.log_weight[:, :, None] - one.log_predictive, axis=1)
         weight = without.weight[:, s].T[:, None, :] * share
         pit += np.einsum("blm,blm->m", weight, special.ndtr(one.deviate))
@@ -132,7 +133,7 @@ def delete_each(posterior: ExactPosterior) -> Deletions:
     )
 
 
-def _pieces(problem: ExactProblem, rows: AnyArray, tau: Array) -> Iterator[tuple[slice, _Deleted]]:
+def _chunks(problem: ExactProblem, rows: AnyArray, tau: Array) -> Iterator[tuple[slice, _Deleted]]:
     """Yield the deletions for some values of tau at a time."""
     scales = 1 if problem.t_prior is None else 150
     size = max(1, MOST_CELLS // (max(len(rows), 1) * scales * problem.model.p))

@@ -254,7 +254,7 @@ class TauDensity:
 
 
 def mass_region(log_density: LogDensity, low: float, high: float, *, tail: float = np.inf) -> tuple[Array, Stretch]:
-    """Return values of tau that cut the mass of a density into pieces, and the map to use, both roughly.
+    """Return values of tau that cut the mass of a density into parts, and the map to use, both roughly.
 
     Only where to begin: the first row of `log_density` is looked at on a grid of log(tau) that closes in on its
     top. A tail of the heaviest row like tau^-tail, `tail` > 1, or mass very far out ask for a stronger stretch.
@@ -531,6 +531,7 @@ def shortest_interval(
     best = int(np.argmin(ends[1] - ends[0]))
 
     def slope(a: float) -> float:
+        """Return by how much the density is higher at the lower end."""
         lower, upper = density(quantile(np.array([a, a + level])))
         return float(lower - upper)
 

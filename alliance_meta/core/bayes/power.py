@@ -64,6 +64,7 @@ def solve_power(problem: ExactProblem, powers: Powers) -> ExactPosterior:
     )
 
     def rows(tau: Array) -> Array:
+        """Return the log posterior of tau."""
         return _log_weight(scaled, tau, a)[None]
 
     tail = _tail(problem, powers)

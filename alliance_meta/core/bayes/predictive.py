@@ -22,6 +22,7 @@ def tau_nodes(prior: TauDensity) -> tuple[Array, Array]:
     """Return values of tau that stand for a proper prior, and their weights."""
 
     def rows(tau: Array) -> Array:
+        """Return the log prior of tau."""
         return prior.log_density(tau)[None]
 
     start, stretch = mass_region(

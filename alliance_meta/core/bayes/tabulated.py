@@ -258,6 +258,7 @@ class TabulatedPosterior:
         rows = self._rows
 
         def log_pdf(x: Array) -> Array:
+            """Return the log density of a new effect."""
             with np.errstate(divide="ignore"):
                 return np.log(np.maximum(sum(row(x) for row in rows), 0.0))
 
@@ -297,6 +298,7 @@ def _spread(density: SincDensity, tau: float) -> Callable[[Array], Array]:
         return lambda x: np.zeros(x.shape)
 
     def of(x: Array) -> Array:
+        """Return the density at x."""
         return density.pdf((x[:, None] - tau * _X).ravel()).reshape(len(x), -1) @ p
 
     return of
@@ -306,6 +308,7 @@ def solve_tabulated(problem: TabulatedProblem) -> TabulatedPosterior:
     """Integrate over mu and tau."""
 
     def log_joint(mu: Array, tau: Array) -> Array:
+        """Return the log of prior times likelihood."""
         return problem.log_likelihoods(mu, tau).sum(axis=0) + problem.log_mu(mu) + problem.tau.log_density(tau)
 
     lines: tuple[Line, ...] = (problem.line_of_mu(), problem.line_of_tau())
@@ -329,9 +332,11 @@ def evidence_without(problem: TabulatedProblem, what: str) -> tuple[float, float
     """Return the log marginal likelihood with ``"mu"`` or ``"tau"`` held at 0, and its error."""
 
     def at_mu(tau: Array) -> Array:
+        """Return it with the mean at 0."""
         return problem.log_likelihoods(np.zeros_like(tau), tau).sum(axis=0) + problem.tau.log_density(tau)
 
     def at_tau(mu: Array) -> Array:
+        """Return it with tau at 0."""
         return problem.log_likelihoods(mu, np.zeros_like(mu)).sum(axis=0) + problem.log_mu(mu)
 
     density, line = (at_mu, problem.line_of_tau()) if what == "mu" else (at_tau, problem.line_of_mu())

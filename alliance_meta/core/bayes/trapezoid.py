@@ -237,6 +237,7 @@ def integrate_grid(
     seen, u = _locate(pilot or density, lines, tolerance ** (POWER / power), depth)
 
     def rough(*at: Array) -> Array | None:
+        """Return the rough log density on a grid."""
         return None if everywhere else seen(*at)
 
     values = _evaluate(density, lines, u, rough(*u), depth, light)
@@ -327,6 +328,7 @@ def _interpolator(u: Sequence[Array], values: Array) -> Callable[..., Array]:
     held = np.maximum(values, floor)
 
     def rough(*at: Array) -> Array:
+        """Return the rough log density on a grid."""
         out = held
         for i, (one, new) in enumerate(zip(u, at, strict=True)):
             place = np.clip((new - one[0]) / (one[1] - one[0]), 0.0, len(one) - 1.0)

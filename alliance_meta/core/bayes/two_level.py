@@ -139,8 +139,8 @@ def conditional(model: NormalModel, tau: Array) -> Conditional:
     parts = max(1, -(-len(tau) * model.k // MOST_CELLS))
     if parts == 1:
         return _conditional(model, tau)
-    pieces = [_conditional(model, part) for part in np.array_split(tau, parts)]
-    return Conditional(*(np.concatenate([getattr(c, n) for c in pieces]) for n in ("loglik", "mean", "root")))
+    found = [_conditional(model, part) for part in np.array_split(tau, parts)]
+    return Conditional(*(np.concatenate([getattr(c, n) for c in found]) for n in ("loglik", "mean", "root")))
 
 
 def _conditional(model: NormalModel, tau: Array) -> Conditional:
@@ -463,6 +463,7 @@ def solve(problem: ExactProblem) -> ExactPosterior:
     order = next((n for n in (2, 1) if problem.tail - n > 1.0), 0)
 
     def rows(tau: Array) -> Array:
+        """Return the log of what is integrated over tau, a row for each integral."""
         one = log_posterior(problem, tau)
         return np.stack([one, one + order * np.log(tau)]) if order else one[None]
 
@@ -537,6 +538,7 @@ def expectation(problem: ExactProblem, c: Array, log_factor: Callable[[Array, Ar
     """
 
     def rows(tau: Array) -> Array:
+        """Return the log of what is integrated over tau, a row for each integral."""
         parts = components(problem, tau)
         sd = np.sqrt((np.einsum("blij,j->bli", parts.root, c) ** 2).sum(axis=2))
         return special.logsumexp(parts.log_weight + log_factor(parts.mean @ c, sd), axis=1)[None]

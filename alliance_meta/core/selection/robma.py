@@ -28,16 +28,19 @@ from alliance_meta.core.bayes.trapezoid import (
     SincDensity,
     integrate_grid,
 )
-from alliance_meta.core.selection.step_weights import (
+from alliance_meta.core.selection.steps import (
     FINEST,
     USUAL,
     Selected,
+    Sides,
+    StepData,
     gauss,
     integrate_weights,
+    log_density,
     look_at_weights,
+    step_data,
     weight_posteriors,
 )
-from alliance_meta.core.selection.steps import Sides, StepData, log_density, step_data
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 Kind = Literal["none", "weights", "PET", "PEESE"]
@@ -145,11 +148,13 @@ def _solve_linear(problem: BiasProblem, bias: BiasKind, effect: bool, heterogene
         lines.append(HalfLine(bias.scale, TAU_SPAN))
 
     def split(values: tuple[Array, ...]) -> tuple[Array, Array]:
+        """Return every parameter, 0 where the model holds it there."""
         B = len(values[0]) if values else 1
         tau = values[0] if heterogeneity else np.zeros(B)
         return tau, values[-1] if bias.kind != "none" else np.zeros(B)
 
     def log_joint(*values: Array) -> Array:
+        """Return the log of prior times likelihood."""
         tau, beta = split(values)
         found = _linear(problem, x, tau, beta, effect)[0]
         if heterogeneity:
@@ -196,23 +201,23 @@ def _solve_weights(
     lines: list[Line] = ([_mu_line(problem)] if effect else []) + ([_tau_line(problem)] if heterogeneity else [])
 
     def split(values: tuple[Array, ...]) -> tuple[Array, Array]:
+        """Return every parameter, 0 where the model holds it there."""
         B = len(values[0]) if values else 1
         return (values[0] if effect else np.zeros(B)), (values[-1] if heterogeneity else np.zeros(B))
 
-    def joint(inner: Callable[[Array, Array], Array]) -> Callable[..., Array]:
-        def log_joint(*values: Array) -> Array:
-            mu, tau = split(values)
-            found = log_density(data, mu, tau) + inner(mu, tau)
-            if effect:
-                found = found - 0.5 * (LOG_2PI + ((mu - problem.mean) / problem.sd) ** 2) - np.log(problem.sd)
-            return found + problem.tau.log_density(tau) if heterogeneity else found
+    def log_joint(inner: Callable[[Array, Array], Array], *values: Array) -> Array:
+        """Return the log of prior times likelihood at the free parameters, with weights integrated by `inner`."""
+        mu, tau = split(values)
+        found = log_density(data, mu, tau) + inner(mu, tau)
+        if effect:
+            found = found - 0.5 * (LOG_2PI + ((mu - problem.mean) / problem.sd) ** 2) - np.log(problem.sd)
+        return found + problem.tau.log_density(tau) if heterogeneity else found
 
-        return log_joint
-
-    look = joint(lambda mu, tau: look_at_weights(data, mu, tau))
+    look = partial(log_joint, partial(look_at_weights, data))
     # A single point costs next to nothing, unless it is an integral over many.
     for level in range(USUAL if lines or data.m > 2 else USUAL + 1, FINEST):
-        rough, density, finer = (joint(partial(integrate_weights, data, level=level + i)) for i in (-1, 0, 1))
+        by_level = (partial(integrate_weights, data, level=level + i) for i in (-1, 0, 1))
+        rough, density, finer = (partial(log_joint, one) for one in by_level)
         if lines:
             # With one dimension, of either kind, two batches of points take longer than one.
             light = rough if data.m > 1 and len(lines) > 1 else None
@@ -302,25 +307,25 @@ def omega_posterior(data: StepData, mu: Array, tau: Array, weight: Array, *, lev
     share = weight[kept] / weight[kept].sum()
     moments, mass = np.zeros((2, data.m)), np.zeros((data.m, BINS))
     start = 0
-    for piece in weight_posteriors(data, mu[kept], tau[kept], level=level):
-        w = share[start : start + len(piece.weight)]
+    for some in weight_posteriors(data, mu[kept], tau[kept], level=level):
+        w = share[start : start + len(some.weight)]
         start += len(w)
-        inside = piece.weight * w.reshape(-1, *([1] * data.m))
-        for j, omega in enumerate(piece.omega):
+        inside = some.weight * w.reshape(-1, *([1] * data.m))
+        for j, omega in enumerate(some.omega):
             marginal = inside.sum(axis=tuple(range(j + 2, data.m + 1)))
             moments[:, j] += (marginal * omega).sum(), (marginal * omega**2).sum()
-            mass[j] += _cells(piece, marginal, j)
+            mass[j] += _cells(some, marginal, j)
     mass = np.maximum(mass, 0.0)
     return OmegaPosterior(moments[0], moments[1], mass / mass.sum(axis=1, keepdims=True))
 
 
-def _cells(piece: Selected, marginal: Array, j: int) -> Array:
+def _cells(some: Selected, marginal: Array, j: int) -> Array:
     """Return the probability of w_j in each cell: the polynomial through each rule's nodes, cut up finely."""
-    rule = piece.rules[j]
+    rule = some.rules[j]
     centre, cut = _cutting(rule.n, CUTS[j])
     parts = marginal @ cut.T
     b = rule.at(centre)[1]
-    omega = piece.omega[j - 1][..., None] * b if j else b
+    omega = some.omega[j - 1][..., None] * b if j else b
     # Each part is shared by the two cells whose centres it lies between.
     place = np.clip(omega.ravel() * BINS - 0.5, 0.0, BINS - 1.0)
     left = np.minimum(place.astype(np.intp), BINS - 2)

@@ -374,6 +374,7 @@ def _alone(
     here = 0 if whole else int(np.flatnonzero(part.index == rows.index[unit])[0])
 
     def log_density(between: Array, within: Array) -> Array:
+        """Return the log posterior of both deviations without the unit."""
         given = given_deviations(posterior.data, between, within)
         logs = given.loglik + priors[0].log_density(between) + priors[1].log_density(within)
         for at, left in left_out(part, given, between, within, whole=whole):

@@ -30,6 +30,7 @@ from alliance_meta.core.three_level.posterior import (
     line_of,
     reach,
     tails_of,
+    with_components,
 )
 
 # Above this error a grid does not serve another density than its own.
@@ -113,6 +114,7 @@ def total_and_share(data: MultilevelData, priors: Sequence[TauDensity]) -> Grid:
     heads = [prior.head for prior in priors]
 
     def log_density(total: Array, logit: Array) -> Array:
+        """Return the log posterior of the total and of the logit of the share."""
         own, other = special.log_expit(logit), special.log_expit(-logit)
         between, within = total * np.exp(0.5 * own), total * np.exp(0.5 * other)
         logs: Array = np.log(0.5 * total) + 0.5 * (own + other)
@@ -143,6 +145,7 @@ def solve_multilevel_power(data: MultilevelData, priors: Densities, powers: Powe
     scaled = replace(data, precision=data.precision * (powers.coefficients / a))
 
     def log_joint(between: Array, within: Array) -> Array:
+        """Return the log of what is integrated."""
         given = given_deviations(scaled, between, within)
         logs = a * given.loglik + (1.0 - a) * np.linalg.slogdet(given.root)[1]
         for prior, one in zip(priors, (between, within), strict=True):
@@ -151,21 +154,8 @@ def solve_multilevel_power(data: MultilevelData, priors: Densities, powers: Powe
 
     depth, lines = reach(data, _powered_tails(data, priors, powers), priors)
     grid = integrate_grid(log_joint, lines, tolerance=TOLERANCE, depth=depth, power=2.0)
-    between, within, weight = grid.values()
-    heavy = weight > LIGHTEST * weight.max()
-    found = given_deviations(scaled, between[heavy], within[heavy])
-    return MultilevelPosterior(
-        data=scaled,
-        grid=grid,
-        between=between[heavy],
-        within=within[heavy],
-        weight=weight[heavy] / weight[heavy].sum(),
-        mean=found.mean,
-        root=found.root / np.sqrt(a),
-        log_marginal=grid.log_integral,
-        error=grid.error,
-        tails=_powered_tails(data, priors, powers),
-    )
+    found = with_components(scaled, grid, grid.values(), _powered_tails(data, priors, powers))
+    return replace(found, root=found.root / np.sqrt(a))
 
 
 def _powered_tails(data: MultilevelData, priors: Densities, powers: Powers) -> tuple[float, float]:

@@ -237,6 +237,7 @@ def solve_multilevel(
     depth, lines = reach(data, tails_of(data, priors), priors)
 
     def split(values: Sequence[Array]) -> list[Array]:
+        """Return both deviations, 0 where one is held there."""
         B = len(values[0]) if values else 1
         found: list[Array] = [np.zeros(B), np.zeros(B)]
         for i, one in zip(free, values, strict=True):
@@ -244,6 +245,7 @@ def solve_multilevel(
         return found
 
     def log_joint(*values: Array) -> Array:
+        """Return the log of prior times likelihood."""
         logs = given_deviations(data, *split(values)).loglik
         for i, one in zip(free, values, strict=True):
             logs = logs + priors[i].log_density(one)  # type: ignore[union-attr]
@@ -254,22 +256,24 @@ def solve_multilevel(
     else:
         grid = Grid((), (), np.ones(()), float(log_joint()[0]), 0.0)
     *values, weight = grid.values()
-    heavy = weight > LIGHTEST * weight.max()
-    pair = split([one[heavy] for one in values]) if lines else split([])
-    found = given_deviations(data, *pair)
-    share = weight[heavy] / weight[heavy].sum() if lines else np.ones(1)
-    return MultilevelPosterior(
-        data=data,
-        grid=grid,
-        between=pair[0],
-        within=pair[1],
-        weight=share,
-        mean=found.mean,
-        root=found.root,
-        log_marginal=grid.log_integral,
-        error=grid.error,
-        tails=tails_of(data, priors),
-    )
+    return with_components(data, grid, [*split(values), weight], tails_of(data, priors))
+
+
+def with_components(
+    data: MultilevelData,
+    grid: Grid,
+    points: Sequence[Array],
+    tails: tuple[float, float],
+    *,
+    lightest: float = LIGHTEST,
+) -> MultilevelPosterior:
+    """Return the posterior with its normals at the points that count, of both deviations with their weights."""
+    between, within, weight = points
+    kept = weight > lightest * weight.max()
+    found = given_deviations(data, between[kept], within[kept])
+    share = weight[kept] / weight[kept].sum()
+    at = (between[kept], within[kept], share, found.mean, found.root)
+    return MultilevelPosterior(data, grid, *at, grid.log_integral, grid.error, tails)
 
 
 def tails_of(data: MultilevelData, priors: Sequence[TauDensity | None]) -> tuple[float, float]:
@@ -390,24 +394,12 @@ THIN, LIGHTEST_OF_FEW = 40, 1e-12
 def thinned(posterior: MultilevelPosterior) -> MultilevelPosterior:
     """Return the posterior on every n-th point of its grid, for what is laborious."""
     grid = posterior.grid
+    if len(grid.u) < 2:
+        return posterior
     where = tuple(slice(None, None, max(1, (len(one) - 1) // THIN)) for one in grid.u)
     weight = grid.weight[where]
     few = replace(grid, u=tuple(u[s] for u, s in zip(grid.u, where, strict=True)), weight=weight / weight.sum())
-    return _on(posterior, few)
-
-
-def _on(posterior: MultilevelPosterior, grid: Grid) -> MultilevelPosterior:
-    """Return the posterior on another grid of the same two deviations."""
-    if len(grid.u) < 2:
-        return posterior
-    between, within, weight = grid.values()
-    heavy = weight > LIGHTEST_OF_FEW * weight.max()
-    found = given_deviations(posterior.data, between[heavy], within[heavy])
-    share = weight[heavy] / weight[heavy].sum()
-    return replace(
-        posterior, grid=grid, between=between[heavy], within=within[heavy], weight=share, mean=found.mean,
-        root=found.root,
-    )  # fmt: skip
+    return with_components(posterior.data, few, few.values(), posterior.tails, lightest=LIGHTEST_OF_FEW)
 
 
 def row_effects(posterior: MultilevelPosterior, rows: GroupedRows) -> NormalMixture:
