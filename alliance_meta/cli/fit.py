@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from alliance_meta.cli.options import (
-    FILE_ONLY,
     JsonOption,
-    check_naming,
     check_output,
+    check_shipped,
     checked_level,
     one_of,
     takes_sheet,
 )
 from alliance_meta.cli.output import held_notes, print_json, print_note, shown_path
-from alliance_meta.errors import CannotRunError, InputError
+from alliance_meta.errors import InputError
 from alliance_meta.files import write_bytes
-from alliance_meta.options import RobustType, Tau2Method, Test, VType, did_you_mean
+from alliance_meta.options import RobustType, Tau2Method, Test, VType
 from alliance_meta.tables.format import brief
 
 if TYPE_CHECKING:
@@ -159,12 +158,6 @@ FIGURES = (".svg", ".pdf", ".png")
 TABLES = (".csv", ".json")
 
 
-def _optional(name: str, options: Any) -> Any:
-    """Return a callback as of `one_of` for an option that need not be given."""
-    check = one_of(name, options)
-    return lambda value: None if value is None else check(value)
-
-
 @takes_sheet
 def fit(
     context: typer.Context,
@@ -176,7 +169,7 @@ def fit(
     model: Annotated[
         str | None,
         typer.Option(
-            callback=_optional("model", Literal[MODELS]),
+            callback=one_of("model", Literal[MODELS]),
             help="che, multilevel, rve or random; by default che where effects outnumber studies, else random.",
         ),
     ] = None,
@@ -194,7 +187,7 @@ def fit(
     robust: Annotated[
         str | None,
         typer.Option(
-            metavar="TYPE", callback=_optional("robust", RobustType), help="Cluster-robust standard errors, e.g. CR2."
+            metavar="TYPE", callback=one_of("robust", RobustType), help="Cluster-robust standard errors, e.g. CR2."
         ),
     ] = None,
     method: Annotated[
@@ -325,18 +318,12 @@ def _check_outputs(source: str, *, forest: Path | None, out: Path | None) -> dic
 
 def _load(source: str, *, subset: str | None, naming: dict[str, Any]) -> CodedTable:
     """Read a file, or load a shipped data set with the rows of it that may be pooled."""
-    from alliance_meta.effects.datasets import list_datasets, load_dataset
+    from alliance_meta.effects.datasets import load_dataset
     from alliance_meta.effects.sheet.ingest import read_coded
 
     if Path(source).exists() or Path(source).name != source or Path(source).suffix:
         return _rows(read_coded(source, **naming), subset)
-    check_naming(naming, FILE_ONLY, "this is of a file, and this is a shipped data set")
-    known = list(list_datasets()["name"])
-    if not any(name.startswith(source) for name in known):
-        raise CannotRunError(
-            f"there is no file and no shipped data set called {source!r}{did_you_mean(source, known)}; "
-            "`alliance-meta data list` names the data sets"
-        )
+    check_shipped(source, naming)
     table = load_dataset(source)
     card = table.card
     if card is not None and not card.poolable and card.subset is None:

@@ -12,15 +12,17 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from alliance_meta.errors import CannotRunError, InputError
-from alliance_meta.options import Measure, check_level, check_option
+from alliance_meta.options import Measure, check_level, check_option, did_you_mean
 
 
-def one_of(name: str, options: Any) -> Callable[[str], str]:
-    """Return a callback that accepts the spellings of an option and lists them otherwise."""
+def one_of(name: str, options: Any) -> Callable[[str | None], str | None]:
+    """Return a callback that accepts the spellings of an option, or none, and lists them otherwise."""
 
-    def check(value: str) -> str:
+    def check(value: str | None) -> str | None:
+        """Return the value if it is one of them."""
         try:
-            check_option(name, value, options)
+            if value is not None:
+                check_option(name, value, options)
         except InputError as error:
             raise typer.BadParameter(str(error)) from None
         return value
@@ -76,7 +78,7 @@ NAMING: dict[str, tuple[Any, Any]] = {
             str | None,
             typer.Option(
                 "--measure",
-                callback=lambda value: None if value is None else one_of("measure", Measure)(value),
+                callback=one_of("measure", Measure),
                 help="ZCOR (Fisher z, the default of r and n), COR (raw r) or UCOR (bias-corrected r); of finished "
                 "effects what they are.",
             ),
@@ -113,6 +115,19 @@ NAMING: dict[str, tuple[Any, Any]] = {
 
 # What a shipped data set says itself.
 FILE_ONLY = ("study", "missing", "encoding", "sheet")
+
+
+def check_shipped(source: str, naming: dict[str, Any]) -> None:
+    """Refuse what is no data set that comes with the package, and options that are of a file."""
+    from alliance_meta.effects.datasets import list_datasets
+
+    check_naming(naming, FILE_ONLY, "this is of a file, and this is a shipped data set")
+    known = list(list_datasets()["name"])
+    if not any(name.startswith(source) for name in known):
+        raise CannotRunError(
+            f"there is no file and no shipped data set called {source!r}{did_you_mean(source, known)}; "
+            "`alliance-meta data list` names the data sets"
+        )
 
 
 def check_naming(naming: dict[str, Any], refused: Sequence[str], why: str) -> None:

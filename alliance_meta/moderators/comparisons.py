@@ -16,7 +16,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.moderators.grid import Weights, averages, interaction_note, label, missing_note, moderated
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
-from alliance_meta.options import check_level, check_option
+from alliance_meta.options import check_option
 from alliance_meta.result import Result
 from alliance_meta.results.fit import Fit, records_of
 from alliance_meta.tables.document import Document, Kind, table_of
@@ -82,11 +82,8 @@ class PairwiseResults(Result):
             lacking = gone if np.isnan(row["estimate"]) else some if np.isnan(row["stat"]) else {}
             rows.append({**row, **lacking})
         return {
-            "by": list(self.by),
-            "adjust": self.adjust,
-            "level": self.level,
+            **self._these("by", "adjust", "level", "formula"),
             "scale": self.scale_label,
-            "formula": self.formula,
             "model": self.model_label,
             "rows": rows,
             "letters": dict(self.letters),
@@ -167,8 +164,7 @@ def pairwise(
     """
     check_option("adjust", adjust, Adjustment)
     check_option("weights", weights, Weights)
-    used = fit.level if level is None else level
-    check_level(used)
+    used = fit._level(level)
     names = (by,) if isinstance(by, str) else tuple(by)
     rows = averages(fit, names, at=at, weights=weights)
     labels = [label(cell) for cell in rows.cells]

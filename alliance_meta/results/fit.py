@@ -73,11 +73,16 @@ def information_criteria(fit: Any) -> dict[str, float]:
 
 def one_row(values: Mapping[str, Any]) -> pd.DataFrame:
     """Return named values as a frame of one row."""
-    # A float column would turn the reason of a NotApplicable into a bare NaN.
-    columns = {
-        name: pd.Series([value], dtype=object if isinstance(value, NotApplicable) else None)
-        for name, value in values.items()
-    }
+    return frame_of([dict(values)])
+
+
+def frame_of(rows: Sequence[Mapping[str, Any]], index: Any = None) -> pd.DataFrame:
+    """Return rows as a frame; a column of floats would turn the reason of a `NotApplicable` into a bare NaN."""
+    columns = {}
+    for name in rows[0]:
+        values = [row[name] for row in rows]
+        reasons = any(isinstance(value, NotApplicable) for value in values)
+        columns[name] = pd.Series(values, index=index, dtype=object if reasons else None)
     return pd.DataFrame(columns)
 
 

@@ -21,7 +21,7 @@ from alliance_meta.core.univariate.wls import make_batch
 from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
-from alliance_meta.options import check_level, check_option, did_you_mean
+from alliance_meta.options import check_option, did_you_mean
 from alliance_meta.result import Result
 from alliance_meta.results.coefficients import Interval
 from alliance_meta.results.multilevel import MultilevelResults
@@ -117,8 +117,7 @@ class Bootstrap(Result):
             An unknown quantity, or BCa from a parametric bootstrap.
         """
         check_option("kind", kind, BootstrapInterval)
-        used = self.fit.level if level is None else level
-        check_level(used)
+        used: float = self.fit._level(level)
         if kind == "bca" and self.kind == "parametric":
             raise InputError("kind='bca' describes resampled effects; bootstrap with kind='nonparametric'")
         label = f"{kind}, {self.kind} bootstrap"
@@ -140,9 +139,7 @@ class Bootstrap(Result):
     def _values(self) -> dict[str, Any]:
         intervals = tuple(get_args(BootstrapInterval))[: 2 if self.kind == "parametric" else 3]
         return {
-            "kind": self.kind,
-            "iterations": self.iterations,
-            "seed": self.seed,
+            **self._these("kind", "iterations", "seed"),
             "level": self.fit.level,
             "quantities": {kind: self._rows(kind, None) for kind in intervals},
         }
@@ -177,11 +174,7 @@ class Bootstrap(Result):
     def _why_not(self, quantity: str) -> str | None:
         if quantity in self.samples:
             return None
-        known = [*self.fit.names, *HETEROGENEITY]
-        if quantity not in known:
-            raise InputError(
-                f"{quantity!r} was not bootstrapped; known: {', '.join(known)}{did_you_mean(quantity, known)}"
-            )
+        _check_known(quantity, [*self.fit.names, *HETEROGENEITY])
         if self.fit.method == "EE":
             return "an equal-effects model has no tau2"
         return "tau2 was given, not estimated"
@@ -217,6 +210,11 @@ class Bootstrap(Result):
         how, data = recipe(self.fit, "bootstrap"), self.fit
         parts = [fit_counts(data, how, counts) for counts in resampling.leave_one_out(data.k)]
         return quantities_of(data, resampling.join(parts))
+
+
+def _check_known(quantity: str, known: list[str]) -> None:
+    if quantity not in known:
+        raise InputError(f"{quantity!r} was not bootstrapped; known: {', '.join(known)}{did_you_mean(quantity, known)}")
 
 
 def fit_counts(fit: RandomEffectsResults, how: Recipe, counts: AnyArray) -> Refits:
@@ -287,11 +285,7 @@ class MultilevelBootstrap(Bootstrap):
     def _why_not(self, quantity: str) -> str | None:
         if quantity in self.samples:
             return None
-        known = list(self._estimates)
-        if quantity not in known:
-            raise InputError(
-                f"{quantity!r} was not bootstrapped; known: {', '.join(known)}{did_you_mean(quantity, known)}"
-            )
+        _check_known(quantity, list(self._estimates))
         return "given, not estimated"
 
     @cached_property

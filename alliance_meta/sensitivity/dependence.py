@@ -21,6 +21,7 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, warn_note
 from alliance_meta.options import check_level, check_option, did_you_mean
 from alliance_meta.sensitivity.dependence_result import METHODS, DependenceComparison, Route
+from alliance_meta.sensitivity.refitting import ours
 
 # Notes of the aggregation that say nothing about the result.
 PASSING = ("aggregated-mixed", "aggregated-n")
@@ -227,13 +228,7 @@ def _try(name: str, fit: Fit) -> tuple[Route, Warned]:
             route = Route(name, fit(), None)
         except InputError as error:
             route = Route(name, None, NotApplicable(str(error)))
-    ours: Warned = {}
-    for one in caught:
-        if issubclass(one.category, AllianceMetaWarning):
-            ours[str(one.message)] = one.category
-        else:
-            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
-    return route, ours
+    return route, ours(caught)
 
 
 def _notes(effects: EffectSizes, clusters: Clusters, routes: Sequence[Route], warned: Warned) -> tuple[Note, ...]:

@@ -12,15 +12,15 @@ import pandas as pd
 
 from alliance_meta.effects.dependent.groups import Clusters, read_clusters
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import InputError
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note
-from alliance_meta.options import did_you_mean
 from alliance_meta.result import Result
 from alliance_meta.results import wording
+from alliance_meta.results.fit import frame_of
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.robust import RobustResults
 from alliance_meta.results.rve import RVEResults
+from alliance_meta.sensitivity.refitting import coefficient
 from alliance_meta.tables.document import Document, Table
 from alliance_meta.tables.format import bare_p, brief, fixed, fixed_interval, level_text
 
@@ -77,6 +77,13 @@ def _variances(result: DependenceComparison) -> Table:
         if not math.isnan(row["k"])
     ]
     return Table(("", "tau2", "between", "within"), tuple(rows), "Variance of true effects")
+
+
+def paragraph(result: DependenceComparison, term: str | None) -> str:
+    """Return what differs between the methods, for one coefficient or for all that matter."""
+    terms = [term] if term is not None else [name for name in result.terms if name != INTERCEPT] or list(result.terms)
+    parts = [*(_about(result, name) for name in terms), _used(result), _shares(result)]
+    return " ".join(part for part in parts if part)
 
 
 def _about(result: DependenceComparison, term: str) -> str:
@@ -279,8 +286,7 @@ class DependenceComparison(Result):
         rows = [self._row(route, term) for route in self.routes for term in self.terms]
         columns = ["k", "studies", *ESTIMATES, *(ON_R if self.as_r else ()), *VARIANCES]
         index = [(route.method, term) for route in self.routes for term in self.terms]
-        cells = {name: _column([row[name] for row in rows]) for name in columns}
-        frame = pd.DataFrame(cells)
+        frame = frame_of(rows)[columns]
         frame.index = pd.MultiIndex.from_tuples(index, names=["method", "term"])
         frame.attrs.update(scale=self.effects.scale_label, level=self.level)
         return frame
@@ -331,15 +337,8 @@ class DependenceComparison(Result):
         InputError
             A `term` that no method has.
         """
-        if term is not None and term not in self.terms:
-            known = ", ".join(self.terms)
-            raise InputError(
-                f"term={term!r} is no coefficient{did_you_mean(term, list(self.terms))}; there are: {known}"
-            )
-        terms = [term] if term is not None else [name for name in self.terms if name != INTERCEPT] or list(self.terms)
-        parts = [_about(self, name) for name in terms]
-        parts += [_used(self), _shares(self)]
-        return " ".join(part for part in parts if part)
+        coefficient(self.terms, term)
+        return paragraph(self, term)
 
     def document(self) -> Document:
         """Return the table, the paragraph and the notes, as data that can be written in several ways."""
@@ -378,10 +377,3 @@ def variances(fit: Any) -> tuple[float, float, float]:
 
 def _studies(fit: Any, cluster: str) -> int:
     return read_clusters(fit.effects, cluster).n
-
-
-def _column(values: list[Any]) -> Any:
-    """Return a column of numbers, of objects where one holds a reason."""
-    if any(isinstance(value, NotApplicable) for value in values):
-        return pd.Series(values, dtype=object)
-    return pd.Series([float(value) for value in values])

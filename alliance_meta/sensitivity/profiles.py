@@ -15,7 +15,7 @@ from alliance_meta.core.univariate.likelihood_ratio import Profile
 from alliance_meta.errors import AllianceMetaWarning, ConvergenceWarning, InputError, NotIdentifiedWarning
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes, warn_note
-from alliance_meta.options import check_level, did_you_mean
+from alliance_meta.options import did_you_mean
 from alliance_meta.result import Result
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.multilevel_quantities import object_frame
@@ -165,8 +165,7 @@ def profile(
     sigma2[study_id/es_id]    0.0329  0.0174  0.0634  one peak, at the estimate
     """
     check_multilevel(fit, "profile")
-    used = fit.level if level is None else level
-    check_level(used)
+    used = fit._level(level)
     if not isinstance(points, int) or isinstance(points, bool) or points < 5:
         raise InputError(f"points={points!r} must be a whole number of at least 5")
     asked = _asked(fit, components)
@@ -240,10 +239,7 @@ class LikelihoodRatioTest(Result):
         rows = [{"term": term, "correction": how, **row} for (term, how), row in self.rows.items()]
         return {
             "coefficients": rows,
-            "value": self.value,
-            "tau2": self.tau2,
-            "bartlett": self.bartlett,
-            "level": self.level,
+            **self._these("value", "tau2", "bartlett", "level"),
         }
 
     def document(self) -> Document:
@@ -305,8 +301,7 @@ def lr_test(fit: RandomEffectsResults, *, value: float = 0.0, level: float | Non
     intrcpt  skovgaard     0.1487  3.6036  0.0003  0.0848  0.2253
     """
     check_fit(fit, "lr_test")
-    used = fit.level if level is None else level
-    check_level(used)
+    used = fit._level(level)
     _check(fit)
     rows: dict[tuple[str, str], dict[str, float]] = {}
     factors: list[float] = []

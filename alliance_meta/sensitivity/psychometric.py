@@ -31,7 +31,9 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_level, check_option
 from alliance_meta.result import Result
+from alliance_meta.results.fit import frame_of
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
+from alliance_meta.sensitivity.refitting import ours
 from alliance_meta.tables.document import Document, table_of
 from alliance_meta.tables.format import brief, fixed, fixed_interval, level_text
 
@@ -217,7 +219,7 @@ def hunter_schmidt(
     quantiles = critical_value(level, df), critical_value(credibility, df)
     rows = [_row(pooled, k, *quantiles) for pooled in found.values()]
     return HunterSchmidt(
-        rows=table(rows, pd.Index(list(found), name="correlations")),
+        rows=frame_of(rows, pd.Index(list(found), name="correlations")),
         k=k,
         N=float(n.sum()),
         method=how,
@@ -296,16 +298,6 @@ def _row(pooled: core.Pooled, k: int, confidence: float, credibility: float) -> 
     if k < 2:
         row |= {name: NotApplicable(FEW) for name in row if name not in ("estimate", "var_error", "var_artifacts")}
     return row
-
-
-def table(rows: list[dict[str, Any]], index: pd.Index[Any]) -> pd.DataFrame:
-    """Return rows as a data frame that keeps their `NotApplicable`s, which a float column would make bare NaN."""
-    columns = {}
-    for name in rows[0]:
-        values = [row[name] for row in rows]
-        reasons = any(isinstance(value, NotApplicable) for value in values)
-        columns[name] = pd.Series(values, index=index, dtype=object if reasons else None)
-    return pd.DataFrame(columns)
 
 
 def _notes(found: Mapping[str, core.Pooled], k: int) -> list[Note]:
@@ -462,7 +454,7 @@ def attenuation(
             if note.message in warned:
                 warnings.warn(notes[-1].message, warned[note.message], stacklevel=2)
     return Attenuation(
-        rows=table(list(rows.values()), pd.Index(list(rows), name="correction")),
+        rows=frame_of(list(rows.values()), pd.Index(list(rows), name="correction")),
         model=fit.model_label,
         level=fit.level,
         k=fit.k,
@@ -484,7 +476,7 @@ def _sets(known: dict[str, Artifact], kind: core.RangeRestriction) -> dict[str, 
 
 def _refit(
     fit: RandomEffectsResults, known: dict[str, Artifact], weights: Array, kind: core.RangeRestriction, rel_in: str
-) -> tuple[RandomEffectsResults, dict[str, type[Warning]]]:
+) -> tuple[RandomEffectsResults, dict[str, type[AllianceMetaWarning]]]:
     """Fit the model to corrected effects; its warnings are returned, to be given with the name of the row."""
     by = row_steps(known, weights, fit.k, kind=kind, rel_in=rel_in)
     settings = fit.settings
@@ -501,7 +493,7 @@ def _refit(
         warnings.simplefilter("always", AllianceMetaWarning)
         found = model.fit()
     assert isinstance(found, RandomEffectsResults)
-    return found, {str(one.message): one.category for one in caught}
+    return found, ours(caught)
 
 
 def _refitted_row(fit: RandomEffectsResults, assumption: str) -> dict[str, Any]:
