@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import AnyArray, Array
 from alliance_meta.core.distributions import critical_value
+from alliance_meta.core.robust.sandwich import WorkingCovariance
 from alliance_meta.core.univariate.fit import Coefficients, UnivariateFit, fit_univariate, wald_test
 from alliance_meta.core.univariate.searches import score_and_information
 from alliance_meta.design import Design
@@ -165,6 +166,11 @@ class Tested(Fit):
     """A fitted model of which linear combinations of coefficients are tested."""
 
     design: Design
+
+    if TYPE_CHECKING:
+
+        def working(self) -> WorkingCovariance:
+            """Return the covariance of the effects that the model believes in, if robust inference knows it."""
 
     def _wald(self, matrix: Array, null: str) -> WaldTest:
         raise NotImplementedError
