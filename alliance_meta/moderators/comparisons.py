@@ -164,7 +164,7 @@ def pairwise(
     """
     check_option("adjust", adjust, Adjustment)
     check_option("weights", weights, Weights)
-    used = fit._level(level)
+    design, used = moderated(fit), fit._level(level)
     names = (by,) if isinstance(by, str) else tuple(by)
     rows = averages(fit, names, at=at, weights=weights)
     labels = [label(cell) for cell in rows.cells]
@@ -185,11 +185,11 @@ def pairwise(
         L=L,
         letters=_display(frame, means, 1.0 - used),
         scale_label=fit.effects.scale_label,
-        formula=moderated(fit).formula,
+        formula=design.formula,
         model_label=fit.model_label,
         notes=merge_notes(
             missing_note(rows),
-            interaction_note(moderated(fit), names, rows.over),
+            interaction_note(design, names, rows.over),
             _notes(frame, adjust, used),
         ),
         _frame=frame,

@@ -184,7 +184,7 @@ def marginal_means(
     [[5.0, 0.154], [11.0, 0.153]]
     """
     check_option("weights", weights, Weights)
-    used = fit._level(level)
+    design, used = moderated(fit), fit._level(level)
     names = (by,) if isinstance(by, str) else tuple(by)
     rows = averages(fit, names, at=at, weights=weights)
     out = fit.predicted(rows.L, scale=scale, level=used)
@@ -205,11 +205,11 @@ def marginal_means(
         scale=out.attrs["scale"],
         scale_label=out.attrs["scale_label"],
         level=used,
-        formula=moderated(fit).formula,
+        formula=design.formula,
         model_label=fit.model_label,
         notes=merge_notes(
             missing_note(rows),
-            interaction_note(moderated(fit), names, rows.over),
+            interaction_note(design, names, rows.over),
             without,
         ),
         provenance=fit.effects.provenance,
@@ -339,10 +339,10 @@ def marginal_slopes(
     >>> marginal_slopes(fit, "meanage", by="design").tidy()["estimate"].round(4).tolist()
     [0.0, -0.0031]
     """
-    used = fit._level(level)
+    design, used = moderated(fit), fit._level(level)
     names = (by,) if isinstance(by, str) else tuple(by)
     held = _held(fit, name, names, at or {})
-    levels = [level_values(one, moderated(fit), fit.effects.moderators) for one in names]
+    levels = [level_values(one, design, fit.effects.moderators) for one in names]
     cells = [dict(zip(names, combo, strict=True)) for combo in product(*levels)]
     rows = [_average(fit, name, {**held, **cell}) for cell in cells]
     slopes, means, known = (np.array(part) for part in zip(*rows, strict=True))
@@ -360,7 +360,7 @@ def marginal_slopes(
         L=slopes,
         level=used,
         scale_label=fit.effects.scale_label,
-        formula=moderated(fit).formula,
+        formula=design.formula,
         model_label=fit.model_label,
         notes=(note,) if lost else (),
         _frame=out,

@@ -318,7 +318,7 @@ class FittedCoefficients(Tested):
         df = self._location.df
         return np.full(len(X), np.inf if df is None else df)
 
-    def shrunken(self, level: float) -> pd.DataFrame:
+    def _shrunken(self, level: float) -> pd.DataFrame:
         """Return the best linear unbiased prediction of each effect's truth where tau2 is all that varies."""
         X, y, v = self.design.X, self.effects.yi, self.effects.vi
         share = self.tau2 / (self.tau2 + v)
@@ -445,7 +445,7 @@ class FittedQuantities(FittedCoefficients):
         return self._needs_df(self.fitted.heterogeneity.QEp)
 
     @property
-    def parameters(self) -> int:
+    def _parameters(self) -> int:
         """Number of parameters estimated: coefficients and tau2."""
         return self.p + (0 if self.method == "EE" else 1)
 

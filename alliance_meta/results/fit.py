@@ -63,11 +63,11 @@ def residuals(fit: Any) -> dict[str, Array]:
 def information_criteria(fit: Any) -> dict[str, float]:
     """Return AIC, BIC and AICc as metafor counts them (k - p observations under REML)."""
     n = fit.k - fit.p if fit.method == "REML" else fit.k
-    deviance, usable = -2.0 * fit.loglik, max(n, fit.parameters + 2)
+    deviance, usable = -2.0 * fit.loglik, max(n, fit._parameters + 2)
     return {
-        "AIC": deviance + 2.0 * fit.parameters,
-        "BIC": deviance + fit.parameters * math.log(n) if n > 0 else NotApplicable("needs k > p"),
-        "AICc": deviance + 2.0 * fit.parameters * usable / (usable - fit.parameters - 1.0),
+        "AIC": deviance + 2.0 * fit._parameters,
+        "BIC": deviance + fit._parameters * math.log(n) if n > 0 else NotApplicable("needs k > p"),
+        "AICc": deviance + 2.0 * fit._parameters * usable / (usable - fit._parameters - 1.0),
     }
 
 

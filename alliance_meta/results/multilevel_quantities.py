@@ -397,7 +397,7 @@ class MultilevelQuantities(FittedCoefficients):
         return 100.0 * (fixed + (groups if conditional else 0.0)) / (fixed + self.tau2)
 
     @property
-    def parameters(self) -> int:
+    def _parameters(self) -> int:
         """Number of parameters estimated: coefficients, and variances and correlations that were not given."""
         return self.p + int((~self.fitted.fixed).sum())
 

@@ -317,7 +317,7 @@ class RandomEffectsResults(FittedQuantities):
         -----
         R: ``blup(fit)``; Raudenbush & Bryk (1985, doi:10.3102/10769986010002075).
         """
-        return self.shrunken(self._level(level))
+        return self._shrunken(self._level(level))
 
     def ranef(self, *, level: float | None = None) -> pd.DataFrame:
         """Return the predicted random effect of each study: how far its true effect lies from the model's mean.

@@ -323,8 +323,9 @@ def bootstrap_multilevel(
     usable = [one for one in found if one]
     if len(usable) < 2:
         raise InputError("no sample of these clusters can be fitted; use kind='parametric'")
+    given = {str(name) for name, row in fit.components.iterrows() if row["fixed"]}
     wanted = [name for name in usable[0] if name != SETTLED]
-    samples = {name: np.array([one[name] for one in usable]) for name in wanted if name not in _given(fit)}
+    samples = {name: np.array([one[name] for one in usable]) for name in wanted if name not in given}
     restless = sum(not one[SETTLED] for one in usable)
     notes = merge_notes(fit.notes, _multilevel_notes(samples, iterations - len(usable), iterations, restless))
     codes = None if clusters is None else _codes(clusters, fit.k)
@@ -400,10 +401,6 @@ def _named(fit: MultilevelResults, found: MixedFit, terms: tuple[RandomTerm, ...
         out |= {"tau2": tau2, "I2": 100.0 * tau2 / (tau2 + vt)}
         out |= {f"I2[{name}]": 100.0 * value / (tau2 + vt) for name, value in shares.items()}
     return out
-
-
-def _given(fit: MultilevelResults) -> set[str]:
-    return {str(name) for name, row in fit.components.iterrows() if row["fixed"]}
 
 
 def _codes(clusters: list[IntArray], k: int) -> IntArray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from alliance_meta.design import design_of
@@ -116,9 +115,8 @@ def compare_dependence(
     wanted = _methods(methods)
     design = design_of(mods, effects)
     one = _selected(effects, cluster, select) if "one per study" in wanted else None
-    routes = _routes(
-        _Setting(effects, clusters, cluster, rho, mods, method, level), one, mixed=_mixed(effects, clusters, design)
-    )
+    settings = {"cluster": cluster, "rho": float(rho), "mods": design.formula, "method": method, "level": level}
+    routes = _routes(effects, one, settings | {"mods": mods}, mixed=_mixed(effects, clusters, design))
     found: list[Route] = []
     warned: Warned = {}
     for name in wanted:
@@ -127,29 +125,18 @@ def compare_dependence(
         warned |= said
     if all(route.fit is None for route in found):
         raise InputError("no method could be used: " + "; ".join(f"{one.method}: {one.reason}" for one in found))
-    settings = {"cluster": cluster, "rho": float(rho), "mods": design.formula, "method": method, "level": level}
     return DependenceComparison(effects, clusters, tuple(found), settings, _notes(effects, clusters, found, warned))
 
 
-@dataclass(frozen=True, eq=False)
-class _Setting:
-    """What every method gets."""
-
-    effects: EffectSizes
-    clusters: Clusters
-    cluster: str
-    rho: float
-    mods: str
-    method: Literal["REML", "ML"]
-    level: float
-
-
-def _routes(at: _Setting, one: EffectSizes | None, *, mixed: list[str]) -> dict[str, Fit]:
+def _routes(
+    given: EffectSizes, one: EffectSizes | None, settings: Mapping[str, Any], *, mixed: list[str]
+) -> dict[str, Fit]:
     """Return how each method is fitted."""
-    shared: dict[str, Any] = {"mods": at.mods, "level": at.level}
+    cluster, rho, method = settings["cluster"], settings["rho"], settings["method"]
+    shared: dict[str, Any] = {"mods": settings["mods"], "level": settings["level"]}
 
     def pooled(effects: EffectSizes) -> Any:
-        return RandomEffectsModel(effects, method=at.method, **shared).fit()
+        return RandomEffectsModel(effects, method=method, **shared).fit()
 
     def chosen() -> Any:
         if one is None:
@@ -159,20 +146,20 @@ def _routes(at: _Setting, one: EffectSizes | None, *, mixed: list[str]) -> dict[
     def mean() -> Any:
         if mixed:
             raise InputError(f"{', '.join(mixed)} differs within studies, and an average has no value of it")
-        return pooled(aggregate(at.effects, cluster=at.cluster, rho=at.rho, how="mean"))
+        return pooled(aggregate(given, cluster=cluster, rho=rho, how="mean"))
 
     def levels() -> Any:
-        return MultilevelModel(at.effects, random=f"{at.cluster}/{ROWS}", method=at.method, **shared).fit()
+        return MultilevelModel(given, random=f"{cluster}/{ROWS}", method=method, **shared).fit()
 
     def rve(working: Literal["CORR", "HIER"]) -> Any:
-        return RVEModel(at.effects, cluster=at.cluster, working=working, rho=at.rho, **shared).fit()
+        return RVEModel(given, cluster=cluster, working=working, rho=rho, **shared).fit()
 
     return {
         "one per study": chosen,
         "mean": mean,
         "three-level": levels,
-        "three-level + CR2": lambda: levels().robust(cluster=at.cluster, type="CR2"),
-        "CHE + CR2": lambda: che(at.effects, cluster=at.cluster, rho=at.rho, method=at.method, **shared),
+        "three-level + CR2": lambda: levels().robust(cluster=cluster, type="CR2"),
+        "CHE + CR2": lambda: che(given, cluster=cluster, rho=rho, method=method, **shared),
         "RVE CORR": lambda: rve("CORR"),
         "RVE HIER": lambda: rve("HIER"),
     }

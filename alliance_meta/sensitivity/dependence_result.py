@@ -297,7 +297,7 @@ class DependenceComparison(Result):
             return dict.fromkeys(names, route.reason)
         fit = route.fit
         total, between, within = variances(fit)
-        row = {"k": float(fit.k), "studies": float(_studies(fit, self.settings["cluster"]))}
+        row = {"k": float(fit.k), "studies": float(read_clusters(fit.effects, self.settings["cluster"]).n)}
         row |= dict(zip(VARIANCES, (total, between, within), strict=True))
         if term not in fit.names:
             gone = NotApplicable(f"this method has no {term}")
@@ -373,7 +373,3 @@ def variances(fit: Any) -> tuple[float, float, float]:
     if isinstance(model, MultilevelResults):
         return model.tau2, float(model.sigma2[0]), float(model.sigma2[1])
     return model.tau2, model.tau2, ONE_EACH
-
-
-def _studies(fit: Any, cluster: str) -> int:
-    return read_clusters(fit.effects, cluster).n

@@ -12,7 +12,7 @@ import pandas as pd
 from alliance_meta.core.distributions import critical_value, two_sided_p
 from alliance_meta.core.mixed.profile import ProfileCurve
 from alliance_meta.core.univariate.likelihood_ratio import Profile
-from alliance_meta.errors import AllianceMetaWarning, ConvergenceWarning, InputError, NotIdentifiedWarning
+from alliance_meta.errors import ConvergenceWarning, InputError, NotIdentifiedWarning
 from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes, warn_note
 from alliance_meta.options import did_you_mean
@@ -179,12 +179,12 @@ def profile(
     if not curves:
         raise InputError(f"{', '.join(asked)}: {COSTLY if notes else GIVEN}; there is nothing to profile")
     found: dict[str, ProfileCurve | NotApplicable] = dict(curves)
-    own = [warn_note(note.code, note.message, _category(note), stacklevel=3) for note in remarks_on(found)]
+    kinds = {"profile-flat": NotIdentifiedWarning}
+    own = [
+        warn_note(note.code, note.message, kinds.get(note.code, ConvergenceWarning), stacklevel=3)
+        for note in remarks_on(found)
+    ]
     return ProfileLikelihood(fit, curves, used, merge_notes(fit.notes, notes, own))
-
-
-def _category(note: Note) -> type[AllianceMetaWarning]:
-    return NotIdentifiedWarning if note.code == "profile-flat" else ConvergenceWarning
 
 
 def _asked(fit: MultilevelResults, components: str | Sequence[str] | None) -> list[str]:
