@@ -18,7 +18,7 @@ from alliance_meta.plots.sheet.estimate_rows import draw_rows
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.plots.sheet.pen import FAINT, SUMMARY
 from alliance_meta.sensitivity.assumed_rho import RhoGrid
-from alliance_meta.sensitivity.dependence_result import METHODS, DependenceComparison
+from alliance_meta.sensitivity.dependence import METHODS, DependenceComparison
 from alliance_meta.tables.format import brief, fixed, format_count, format_level
 
 if TYPE_CHECKING:
