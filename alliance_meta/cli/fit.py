@@ -273,15 +273,12 @@ def _check_useful(given: dict[str, Any], *, bayes: bool, model: str | None, by: 
 
 
 def _priors(mu: str, tau: str) -> dict[str, Any]:
-    from alliance_meta.bayes.exact.setup import check_kind
-    from alliance_meta.bayes.priors.names import parse
-    from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
+    from alliance_meta.reporting.kinds import read_prior
 
     found = {}
-    for name, text, kind in (("mu_prior", mu, EffectPrior), ("tau_prior", tau, TauPrior)):
+    for name, text in (("mu_prior", mu), ("tau_prior", tau)):
         try:
-            found[name] = parse(text)
-            check_kind(found[name], kind, name)
+            found[name] = read_prior(text, name)
         except InputError as error:
             raise typer.BadParameter(str(error), param_hint=f"--{name.replace('_', '-')}") from None
     return found

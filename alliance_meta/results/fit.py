@@ -34,8 +34,9 @@ def tidy(fit: Any) -> pd.DataFrame:
 
 
 def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows as dictionaries."""
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+    """Return the rows as dictionaries that keep their `NotApplicable`s."""
+    names = [str(name) for name in frame]
+    return [dict(zip(names, row, strict=True)) for row in frame.astype(object).itertuples(index=False, name=None)]
 
 
 def scale_of(effects: EffectSizes) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_level, check_option
 from alliance_meta.result import Result
-from alliance_meta.results.fit import frame_of
+from alliance_meta.results.fit import frame_of, records_of
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.sensitivity.refitting import ours
 from alliance_meta.tables.document import Document, table_of
@@ -85,9 +85,7 @@ class HunterSchmidt(Result):
         return self.rows.copy()
 
     def _values(self) -> dict[str, Any]:
-        frame = self.rows.astype(object)
-        values = [dict(zip(frame, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
-        rows = dict(zip(frame.index, values, strict=True))
+        rows = dict(zip(self.rows.index, records_of(self.rows), strict=True))
         kept = {name: value for name, value in vars(self).items() if name not in ("rows", "notes")}
         return {**kept, "rows": rows}
 
@@ -352,9 +350,7 @@ class Attenuation(Result):
         return self.rows.copy()
 
     def _values(self) -> dict[str, Any]:
-        frame = self.rows.reset_index().astype(object)
-        rows = [dict(zip(frame, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
-        return {**self._these("model", "level", "k"), "rows": rows}
+        return {**self._these("model", "level", "k"), "rows": records_of(self.rows.reset_index())}
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
