@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def tidy(fit: Any) -> pd.DataFrame:
     """Return one row per coefficient of any fitted model."""
-    columns = {"estimate": fit.beta, **fit._these("se", "stat", "ddf", "pval", "ci_lb", "ci_ub")}
+    columns = {"estimate": fit.beta, **{name: getattr(fit, name) for name in TESTED}}
     out = pd.DataFrame(columns, index=pd.Index(fit.names, name="term"))
     out.attrs.update(scale=fit.effects.scale_label, level=fit.level)
     return out
@@ -93,6 +93,7 @@ def columns_of(table: pd.DataFrame) -> dict[str, list[Any]]:
 
 
 Newdata = pd.DataFrame | Mapping[str, Any] | None
+TESTED = ("se", "stat", "ddf", "pval", "ci_lb", "ci_ub")
 # Variances that differ by less, relatively, are one and the same.
 SAME = 1e-9
 COLUMNS = ("pred", "se", "ci_lb", "ci_ub", "pi_lb", "pi_ub")

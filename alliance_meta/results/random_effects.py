@@ -476,6 +476,9 @@ def methods(fit: RandomEffectsResults) -> str:
     return " ".join(sentences)
 
 
+KNOWN = ("level", "tau2", "se_tau2", "I2", "I2_Q", "H2", "R2", "QE", "QEdf", "QEp")
+
+
 def statistics(fit: RandomEffectsResults) -> dict[str, Any]:
     """Return the model's statistics by name."""
     return {
@@ -484,7 +487,7 @@ def statistics(fit: RandomEffectsResults) -> dict[str, Any]:
         "p": fit.p,
         "method": fit.method,
         "test": fit.inference,
-        **fit._these("level", "tau2", "se_tau2", "I2", "I2_Q", "H2", "R2", "QE", "QEdf", "QEp"),
+        **{name: getattr(fit, name) for name in KNOWN},
         **moderator_test(fit),
         "loglik": fit.loglik,
         **information_criteria(fit),
