@@ -9,7 +9,7 @@ import pandas as pd
 
 from alliance_meta.core.univariate.henmi_copas import henmi_copas
 from alliance_meta.errors import InputError
-from alliance_meta.notes import NotApplicable, Note, check_level
+from alliance_meta.notes import NotApplicable, Note
 from alliance_meta.result import Result
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.tables.document import Document, table_of
@@ -108,8 +108,7 @@ def hc(fit: RandomEffectsResults, *, level: float | None = None) -> HenmiCopasRe
     fit            0.1499  0.0801  0.2198
     """
     check_fit(fit, "hc")
-    used = fit.level if level is None else level
-    check_level(used)
+    used = fit._level(level)
     if fit.p != 1 or not fit.design.has_intercept:
         raise InputError("hc is defined for models without moderators; fit with mods='1'")
     row = fit.predict(level=used).iloc[0]

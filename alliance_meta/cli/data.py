@@ -61,14 +61,7 @@ def check(json: JsonOption = False) -> None:
     from alliance_meta.evidence.registry import check_registry
 
     problems = [*check_datasets(), *check_registry()]
-    if json:
-        print_json({"problems": [problem.to_dict() for problem in problems]})
-    elif problems:
-        _print_problems(problems)
-    else:
-        typer.echo(f"{len(list_datasets())} data sets agree with their cards, and the registry is sound")
-    if problems:
-        raise typer.Exit(1)
+    _say(problems, f"{len(list_datasets())} data sets agree with their cards, and the registry is sound", json=json)
 
 
 @app.command("seal")
@@ -91,16 +84,14 @@ def seal(
     now = ""
     if not problems:
         problems, now = seal_dataset(folder, version=version)
+    _say(problems, f"{name} is sealed as version {now}", json=json, version=now)
+
+
+def _say(problems: list[Problem], sound: str, *, json: bool, **more: str) -> None:
+    """Print the problems and end with code 1, or say that there is none."""
     if json:
-        print_json({"problems": [problem.to_dict() for problem in problems], "version": now})
-    elif problems:
-        _print_problems(problems)
+        print_json({"problems": [problem.to_dict() for problem in problems], **more})
     else:
-        typer.echo(f"{name} is sealed as version {now}")
+        typer.echo("\n".join(map(str, problems)) or sound)
     if problems:
         raise typer.Exit(1)
-
-
-def _print_problems(problems: list[Problem]) -> None:
-    for problem in problems:
-        typer.echo(str(problem))

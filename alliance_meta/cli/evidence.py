@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alliance_meta.cli.options import FILE_ONLY, JsonOption, check_naming, takes_sheet
+from alliance_meta.cli.options import JsonOption, check_naming, check_shipped, takes_sheet
 from alliance_meta.cli.output import held_notes, print_json, print_note, print_table, records
-from alliance_meta.errors import CannotRunError, InputError
-from alliance_meta.notes import did_you_mean
+from alliance_meta.errors import InputError
 from alliance_meta.tables.document import as_text
 from alliance_meta.tables.format import fixed
 
@@ -81,18 +80,11 @@ def match(
 
 
 def _check_source(source: str, naming: dict[str, Any]) -> None:
-    from alliance_meta.effects.datasets import list_datasets
     from alliance_meta.evidence.own_sheet import is_sheet
 
-    known = list(list_datasets()["name"])
-    if not is_sheet(source) and not any(name.startswith(source) for name in known):
-        raise CannotRunError(
-            f"there is no file and no shipped data set called {source!r}{did_you_mean(source, known)}; "
-            "`alliance-meta data list` names the data sets"
-        )
-    check_naming(naming, NEEDS_R, "match compares correlations, which need r and n")
     if not is_sheet(source):
-        check_naming(naming, FILE_ONLY, "this is of a file, and this is a shipped data set")
+        check_shipped(source, naming)
+    check_naming(naming, NEEDS_R, "match compares correlations, which need r and n")
 
 
 def _rows(source: str, naming: dict[str, Any]) -> CodedTable:

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
 from alliance_meta.cli.options import (
-    FILE_ONLY,
     JsonOption,
-    check_naming,
+    Options,
     check_output,
+    check_shipped,
     checked_level,
+    column,
     one_of,
+    option,
     takes_sheet,
 )
 from alliance_meta.cli.output import held_notes, print_json, print_note, shown_path
-from alliance_meta.errors import CannotRunError, InputError
+from alliance_meta.errors import InputError
 from alliance_meta.files import write_bytes
-from alliance_meta.notes import RobustType, Tau2Method, Test, VType, did_you_mean
+from alliance_meta.notes import RobustType, Tau2Method, Test, VType
 from alliance_meta.tables.format import brief
 
 if TYPE_CHECKING:
@@ -159,80 +162,61 @@ FIGURES = (".svg", ".pdf", ".png")
 TABLES = (".csv", ".json")
 
 
-def _optional(name: str, options: Any) -> Any:
-    """Return a callback as of `one_of` for an option that need not be given."""
-    check = one_of(name, options)
-    return lambda value: None if value is None else check(value)
+CHOICES: Options = {
+    "mods": option(str, 'Moderators, e.g. "rater + setting"; 1 for none.', "1", metavar="FORMULA"),
+    "model": option(
+        str | None,
+        "che, multilevel, rve or random; by default che where effects outnumber studies, else random.",
+        callback=one_of("model", Literal[MODELS]),
+    ),
+    "rho": option(float | None, "Assumed correlation of sampling errors within a study; .6 with che, .8 with rve."),
+    "cluster": column("What is independent of each other; studies by default."),
+    "random": option(
+        str | None, 'With --model multilevel or --bayes: what varies, e.g. "study_id/es_id".', metavar="TERM"
+    ),
+    "robust": option(
+        str | None,
+        "Cluster-robust standard errors, e.g. CR2.",
+        metavar="TYPE",
+        callback=one_of("robust", RobustType),
+    ),
+    "method": option(
+        str,
+        "Estimator of tau2: REML, DL, HE, HS, ML, EB, PM, SJ, or EE.",
+        "REML",
+        callback=one_of("method", Tau2Method),
+    ),
+    "test": option(
+        str,
+        "Inference: knha (Knapp-Hartung, the default of random), z, t or adhoc.",
+        "knha",
+        callback=one_of("test", Test),
+    ),
+    "bayes": (
+        Annotated[bool, typer.Option("--bayes", help="A Bayesian model, solved exactly, with two priors.")],
+        False,
+    ),
+    "mu_prior": option(str, "With --bayes: prior of the mean effect.", "normal(0, 0.5)", metavar="PRIOR"),
+    "tau_prior": option(str, "With --bayes: prior of tau, the heterogeneity.", "half-normal(0.3)", metavar="PRIOR"),
+    "level": option(float, "Confidence level, a fraction.", 0.95, callback=checked_level),
+    "vtype": option(str, "Variance of a raw r: LS, AV, H0 or UB.", "LS", callback=one_of("vtype", VType)),
+    "subset": option(str | None, "Rows to keep, e.g. \"rater == 'client'\".", metavar="EXPR"),
+    "forest": option(Path | None, "Draw a forest plot (.svg, .pdf or .png).", metavar="FILE"),
+    "by": column("Group the forest plot by this column."),
+    "order": option(str | None, "Order of the forest plot's rows.", metavar="ORDER"),
+    "out": option(Path | None, "Write the coefficients (.csv) or everything (.json).", metavar="FILE"),
+    "json": (JsonOption, False),
+}
 
 
-@takes_sheet
+@partial(takes_sheet, options=CHOICES)
 def fit(
     context: typer.Context,
     source: Annotated[
-        str,
-        typer.Argument(help="A coding sheet, or the name of a shipped data set.", show_default=False),
+        str, typer.Argument(help="A coding sheet, or the name of a shipped data set.", show_default=False)
     ],
-    mods: Annotated[str, typer.Option(metavar="FORMULA", help='Moderators, e.g. "rater + setting"; 1 for none.')] = "1",
-    model: Annotated[
-        str | None,
-        typer.Option(
-            callback=_optional("model", Literal[MODELS]),
-            help="che, multilevel, rve or random; by default che where effects outnumber studies, else random.",
-        ),
-    ] = None,
-    rho: Annotated[
-        float | None,
-        typer.Option(help="Assumed correlation of sampling errors within a study; .6 with che, .8 with rve."),
-    ] = None,
-    cluster: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="What is independent of each other; studies by default.")
-    ] = None,
-    random: Annotated[
-        str | None,
-        typer.Option(metavar="TERM", help='With --model multilevel or --bayes: what varies, e.g. "study_id/es_id".'),
-    ] = None,
-    robust: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TYPE", callback=_optional("robust", RobustType), help="Cluster-robust standard errors, e.g. CR2."
-        ),
-    ] = None,
-    method: Annotated[
-        str,
-        typer.Option(
-            callback=one_of("method", Tau2Method), help="Estimator of tau2: REML, DL, HE, HS, ML, EB, PM, SJ, or EE."
-        ),
-    ] = "REML",
-    test: Annotated[
-        str,
-        typer.Option(
-            callback=one_of("test", Test), help="Inference: knha (Knapp-Hartung, the default of random), z, t or adhoc."
-        ),
-    ] = "knha",
-    bayes: Annotated[bool, typer.Option("--bayes", help="A Bayesian model, solved exactly, with two priors.")] = False,
-    mu_prior: Annotated[
-        str, typer.Option(metavar="PRIOR", help="With --bayes: prior of the mean effect.")
-    ] = "normal(0, 0.5)",
-    tau_prior: Annotated[
-        str, typer.Option(metavar="PRIOR", help="With --bayes: prior of tau, the heterogeneity.")
-    ] = "half-normal(0.3)",
-    level: Annotated[float, typer.Option(callback=checked_level, help="Confidence level, a fraction.")] = 0.95,
-    vtype: Annotated[
-        str, typer.Option(callback=one_of("vtype", VType), help="Variance of a raw r: LS, AV, H0 or UB.")
-    ] = "LS",
-    subset: Annotated[
-        str | None, typer.Option(metavar="EXPR", help="Rows to keep, e.g. \"rater == 'client'\".")
-    ] = None,
-    forest: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw a forest plot (.svg, .pdf or .png).")
-    ] = None,
-    by: Annotated[str | None, typer.Option(metavar="COLUMN", help="Group the forest plot by this column.")] = None,
-    order: Annotated[str | None, typer.Option(metavar="ORDER", help="Order of the forest plot's rows.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the coefficients (.csv) or everything (.json).")
-    ] = None,
-    json: JsonOption = False,
     *,
+    chosen: Any,
     naming: dict[str, Any],
 ) -> None:
     """Fit a meta-analysis or a meta-regression, with --bayes as a Bayesian model.
@@ -241,31 +225,32 @@ def fit(
 
     For example: alliance-meta fit coding.csv --mods "rater + setting" --forest forest.svg
     """
-    if forest is None and (by is not None or order is not None):
+    forest, out, by, bayes = chosen.forest, chosen.out, chosen.by, chosen.bayes
+    if forest is None and (by is not None or chosen.order is not None):
         raise typer.BadParameter("this shapes the forest plot; add --forest FILE", param_hint="--by / --order")
     given = {name: context.params[name] for name in MODEL_SETTINGS if _typed(context, name)}
-    _check_useful(given, bayes=bayes, model=model, by=by)
+    _check_useful(given, bayes=bayes, model=chosen.model, by=by)
     if bayes:
-        given |= _priors(mu_prior, tau_prior)
+        given |= _priors(chosen.mu_prior, chosen.tau_prior)
     endings = _check_outputs(source, forest=forest, out=out)
     with held_notes() as notes:
-        effects = _effects(source, subset=subset, by=by, vtype=vtype, naming=naming)
-        choice = choose(effects, model, cluster, bayes=bayes)
+        effects = _effects(source, subset=chosen.subset, by=by, vtype=chosen.vtype, naming=naming)
+        choice = choose(effects, chosen.model, chosen.cluster, bayes=bayes)
         check_settings(choice, given)
-        result = fit_model(effects, choice, mods=mods, level=level, settings=given)
+        result = fit_model(effects, choice, mods=chosen.mods, level=chosen.level, settings=given)
         files: dict[Path, bytes] = {}
         if forest is not None:
-            files[forest] = _drawing(result, ending=endings[forest], by=by, order=order)
+            files[forest] = _drawing(result, ending=endings[forest], by=by, order=chosen.order)
         document = choice.document(given, result)
         if out is not None:
             files[out] = _results(result, document, ending=endings[out])
-    printed = set() if json else {note.message for note in result.notes}
+    printed = set() if chosen.json else {note.message for note in result.notes}
     for text in notes:
         if text not in printed:
             print_note(text)
     for path, data in files.items():
         print_note(shown_path(write_bytes(path, data)), word="written")
-    if json:
+    if chosen.json:
         print_json(document)
     else:
         typer.echo(f"{choice.sentence(given)}\n\n{result.summary()}")
@@ -288,15 +273,12 @@ def _check_useful(given: dict[str, Any], *, bayes: bool, model: str | None, by: 
 
 
 def _priors(mu: str, tau: str) -> dict[str, Any]:
-    from alliance_meta.bayes.exact.setup import check_kind
-    from alliance_meta.bayes.priors.names import parse
-    from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
+    from alliance_meta.reporting.kinds import read_prior
 
     found = {}
-    for name, text, kind in (("mu_prior", mu, EffectPrior), ("tau_prior", tau, TauPrior)):
+    for name, text in (("mu_prior", mu), ("tau_prior", tau)):
         try:
-            found[name] = parse(text)
-            check_kind(found[name], kind, name)
+            found[name] = read_prior(text, name)
         except InputError as error:
             raise typer.BadParameter(str(error), param_hint=f"--{name.replace('_', '-')}") from None
     return found
@@ -325,18 +307,12 @@ def _check_outputs(source: str, *, forest: Path | None, out: Path | None) -> dic
 
 def _load(source: str, *, subset: str | None, naming: dict[str, Any]) -> CodedTable:
     """Read a file, or load a shipped data set with the rows of it that may be pooled."""
-    from alliance_meta.effects.datasets import list_datasets, load_dataset
+    from alliance_meta.effects.datasets import load_dataset
     from alliance_meta.effects.sheet.ingest import read_coded
 
     if Path(source).exists() or Path(source).name != source or Path(source).suffix:
         return _rows(read_coded(source, **naming), subset)
-    check_naming(naming, FILE_ONLY, "this is of a file, and this is a shipped data set")
-    known = list(list_datasets()["name"])
-    if not any(name.startswith(source) for name in known):
-        raise CannotRunError(
-            f"there is no file and no shipped data set called {source!r}{did_you_mean(source, known)}; "
-            "`alliance-meta data list` names the data sets"
-        )
+    check_shipped(source, naming)
     table = load_dataset(source)
     card = table.card
     if card is not None and not card.poolable and card.subset is None:

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from alliance_meta.errors import CannotRunError, InputError
-from alliance_meta.notes import Measure, check_level, check_option
+from alliance_meta.notes import Measure, check_level, check_option, did_you_mean
 
 
-def one_of(name: str, options: Any) -> Callable[[str], str]:
-    """Return a callback that accepts the spellings of an option and lists them otherwise."""
+def one_of(name: str, options: Any) -> Callable[[str | None], str | None]:
+    """Return a callback that accepts the spellings of an option, or none, and lists them otherwise."""
 
-    def check(value: str) -> str:
+    def check(value: str | None) -> str | None:
+        """Return the value if it is one of them."""
         try:
-            check_option(name, value, options)
+            if value is not None:
+                check_option(name, value, options)
         except InputError as error:
             raise typer.BadParameter(str(error)) from None
         return value
@@ -58,61 +61,55 @@ def check_output(path: Path, *, option: str, endings: Sequence[str], inputs: Seq
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
+# Option -> its type with what typer is told of it, and its default.
+Options = Mapping[str, tuple[Any, Any]]
 
-def _column(option: str, what: str) -> Any:
-    return Annotated[str | None, typer.Option(option, metavar="COLUMN", help=what)]
+
+def option(kind: Any, help: str, default: Any = None, **more: Any) -> tuple[Any, Any]:
+    """Return an option for a table of options; a `metavar` says what it holds."""
+    return Annotated[kind, typer.Option(help=help, **more)], default
+
+
+def column(help: str) -> tuple[Any, Any]:
+    """Return an option that names a column."""
+    return option(str | None, help, metavar="COLUMN")
 
 
 # What a user may say of a sheet, the same for every command that reads one: `SheetOptions`, option by option.
-NAMING: dict[str, tuple[Any, Any]] = {
-    "ri": (_column("--ri", "Column with the correlations, if it is not called r."), None),
-    "ni": (_column("--ni", "Column with the sample sizes, if it is not called n."), None),
-    "yi": (_column("--yi", "Column with finished effects, whatever it is called."), None),
-    "vi": (_column("--vi", "Column with their sampling variances."), None),
-    "sei": (_column("--sei", "Column with their standard errors, in place of --vi."), None),
-    "study": (_column("--study", "Column that says which study a row belongs to."), None),
-    "measure": (
-        Annotated[
-            str | None,
-            typer.Option(
-                "--measure",
-                callback=lambda value: None if value is None else one_of("measure", Measure)(value),
-                help="ZCOR (Fisher z, the default of r and n), COR (raw r) or UCOR (bias-corrected r); of finished "
-                "effects what they are.",
-            ),
-        ],
-        None,
+NAMING: Options = {
+    "ri": column("Column with the correlations, if it is not called r."),
+    "ni": column("Column with the sample sizes, if it is not called n."),
+    "yi": column("Column with finished effects, whatever it is called."),
+    "vi": column("Column with their sampling variances."),
+    "sei": column("Column with their standard errors, in place of --vi."),
+    "study": column("Column that says which study a row belongs to."),
+    "measure": option(
+        str | None,
+        "ZCOR (Fisher z, the default of r and n), COR (raw r) or UCOR (bias-corrected r); of finished effects what "
+        "they are.",
+        callback=one_of("measure", Measure),
     ),
-    "missing": (
-        Annotated[
-            list[str] | None,
-            typer.Option(
-                "--missing", metavar="CODE", help="A further code for missing cells, e.g. 999; once for each."
-            ),
-        ],
-        None,
-    ),
-    "encoding": (
-        Annotated[
-            str | None,
-            typer.Option("--encoding", metavar="NAME", help="Encoding of a text file, e.g. mac_roman, gbk, shift_jis."),
-        ],
-        None,
-    ),
-    "sheet": (
-        Annotated[
-            str | None,
-            typer.Option(
-                "--sheet", metavar="NAME", help="Sheet of an Excel workbook; by default the one with the columns."
-            ),
-        ],
-        None,
-    ),
+    "missing": option(list[str] | None, "A further code for missing cells, e.g. 999; once for each.", metavar="CODE"),
+    "encoding": option(str | None, "Encoding of a text file, e.g. mac_roman, gbk, shift_jis.", metavar="NAME"),
+    "sheet": option(str | None, "Sheet of an Excel workbook; by default the one with the columns.", metavar="NAME"),
 }
 
 
 # What a shipped data set says itself.
 FILE_ONLY = ("study", "missing", "encoding", "sheet")
+
+
+def check_shipped(source: str, naming: dict[str, Any]) -> None:
+    """Refuse what is no data set that comes with the package, and options that are of a file."""
+    from alliance_meta.effects.datasets import list_datasets
+
+    check_naming(naming, FILE_ONLY, "this is of a file, and this is a shipped data set")
+    known = list(list_datasets()["name"])
+    if not any(name.startswith(source) for name in known):
+        raise CannotRunError(
+            f"there is no file and no shipped data set called {source!r}{did_you_mean(source, known)}; "
+            "`alliance-meta data list` names the data sets"
+        )
 
 
 def check_naming(naming: dict[str, Any], refused: Sequence[str], why: str) -> None:
@@ -122,22 +119,25 @@ def check_naming(naming: dict[str, Any], refused: Sequence[str], why: str) -> No
         raise typer.BadParameter(why, param_hint=" / ".join(given))
 
 
-def takes_sheet(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `NAMING`; it gets those that were given as the mapping `naming`."""
+def takes_sheet(command: Callable[..., None], options: Options | None = None) -> Callable[..., None]:
+    """Give a command the options of `NAMING`; it gets those that were given as the mapping `naming`.
+
+    A table of further `options` stands before them; the command gets their values as `chosen`.
+    """
     hints = get_type_hints(command, include_extras=True)
     own = [one.replace(annotation=hints[one.name]) for one in signature(command).parameters.values()]
-    own = [one for one in own if one.name != "naming"]
-    added = [
-        Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-        for name, (annotation, default) in NAMING.items()
-    ]
+    listed = [one.replace(kind=Parameter.KEYWORD_ONLY) for one in own if one.name not in ("naming", "chosen")]
+    for name, (annotation, default) in {**(options or {}), **NAMING}.items():
+        listed.append(Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation))
 
     @wraps(command)
     def run(**values: Any) -> None:
+        """Sort the values given into those of the command's own and of the tables."""
         given = {name: values.pop(name) for name in NAMING}
+        if options is not None:
+            values["chosen"] = SimpleNamespace(**{name: values.pop(name) for name in options})
         command(**values, naming={name: value for name, value in given.items() if value})
 
-    listed = [one.replace(kind=Parameter.KEYWORD_ONLY) for one in own] + added
     run.__signature__ = Signature(listed)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in listed}
     return run

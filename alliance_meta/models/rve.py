@@ -12,7 +12,7 @@ from alliance_meta.effects.table import EffectSizes, check_effects
 from alliance_meta.errors import DesignError, InputError, TruncationWarning
 from alliance_meta.models.random_effects import given_weights
 from alliance_meta.notes import Note, check_level, check_option, merge_notes, warn_note
-from alliance_meta.results.clustered import few_df_notes, one_cluster_notes
+from alliance_meta.results.robust import few_df_notes, one_cluster_notes
 from alliance_meta.results.rve import RVEResults, RVESettings
 from alliance_meta.tables.format import brief
 

@@ -14,7 +14,7 @@ from alliance_meta._typing import Array
 from alliance_meta.core.distributions import critical_values, two_sided_p
 from alliance_meta.errors import InputError
 from alliance_meta.moderators.grid import Weights, averages, interaction_note, label, missing_note, moderated
-from alliance_meta.notes import NotApplicable, Note, check_level, check_option, merge_notes
+from alliance_meta.notes import NotApplicable, Note, check_option, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.fit import Fit, records_of
 from alliance_meta.tables.document import Document, Kind, table_of
@@ -80,11 +80,8 @@ class PairwiseResults(Result):
             lacking = gone if np.isnan(row["estimate"]) else some if np.isnan(row["stat"]) else {}
             rows.append({**row, **lacking})
         return {
-            "by": list(self.by),
-            "adjust": self.adjust,
-            "level": self.level,
+            **self._these("by", "adjust", "level", "formula"),
             "scale": self.scale_label,
-            "formula": self.formula,
             "model": self.model_label,
             "rows": rows,
             "letters": dict(self.letters),
@@ -165,8 +162,7 @@ def pairwise(
     """
     check_option("adjust", adjust, Adjustment)
     check_option("weights", weights, Weights)
-    used = fit.level if level is None else level
-    check_level(used)
+    design, used = moderated(fit), fit._level(level)
     names = (by,) if isinstance(by, str) else tuple(by)
     rows = averages(fit, names, at=at, weights=weights)
     labels = [label(cell) for cell in rows.cells]
@@ -187,11 +183,11 @@ def pairwise(
         L=L,
         letters=_display(frame, means, 1.0 - used),
         scale_label=fit.effects.scale_label,
-        formula=moderated(fit).formula,
+        formula=design.formula,
         model_label=fit.model_label,
         notes=merge_notes(
             missing_note(rows),
-            interaction_note(moderated(fit), names, rows.over),
+            interaction_note(design, names, rows.over),
             _notes(frame, adjust, used),
         ),
         _frame=frame,

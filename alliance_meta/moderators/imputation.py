@@ -204,9 +204,7 @@ class ImputedResults(Result):
             "se": self.pooled.se,
             "stat": self.stat,
             "ddf": self.pooled.df,
-            "pval": self.pval,
-            "ci_lb": self.ci_lb,
-            "ci_ub": self.ci_ub,
+            **self._these("pval", "ci_lb", "ci_ub"),
             "fmi": self.pooled.fmi,
             "riv": self.pooled.riv,
             "mcse": self.pooled.mcse,
@@ -222,16 +220,9 @@ class ImputedResults(Result):
             for row in records_of(self.tidy().reset_index())
         ]
         return {
-            "mods": self.imputed.mods,
+            **self.imputed._these("mods", "m", "seed", "missing"),
+            **self._these("method", "test", "level", "tau2", "tau2s"),
             "k": self.imputed.effects.k,
-            "m": self.imputed.m,
-            "seed": self.imputed.seed,
-            "method": self.method,
-            "test": self.test,
-            "level": self.level,
-            "missing": self.imputed.missing,
-            "tau2": self.tau2,
-            "tau2s": self.tau2s,
             "coefficients": rows,
             "vb": self.pooled.vb,
         }

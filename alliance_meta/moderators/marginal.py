@@ -14,7 +14,6 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.core.distributions import critical_values, statistic, two_sided_p
 from alliance_meta.effects.provenance import Provenance
-from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.moderators.grid import (
     Weights,
@@ -29,7 +28,7 @@ from alliance_meta.moderators.grid import (
     moderated,
     one_level,
 )
-from alliance_meta.notes import NotApplicable, Note, Scale, check_level, check_option, merge_notes
+from alliance_meta.notes import NotApplicable, Note, Scale, check_option, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.fit import Fit, records_of
 from alliance_meta.tables.document import Document, Kind, table_of
@@ -89,13 +88,7 @@ class MarginalMeans(Result):
     def _values(self) -> dict[str, Any]:
         rows = [{**row, **_reasons(row)} for row in records_of(self._frame)]
         return {
-            "by": list(self.by),
-            "over": list(self.over),
-            "held": dict(self.held),
-            "weights": self.weights,
-            "scale": self.scale,
-            "level": self.level,
-            "formula": self.formula,
+            **self._these("by", "over", "held", "weights", "scale", "level", "formula"),
             "model": self.model_label,
             "rows": rows,
         }
@@ -189,8 +182,7 @@ def marginal_means(
     [[5.0, 0.154], [11.0, 0.153]]
     """
     check_option("weights", weights, Weights)
-    used = fit.level if level is None else level
-    check_level(used)
+    design, used = moderated(fit), fit._level(level)
     names = (by,) if isinstance(by, str) else tuple(by)
     rows = averages(fit, names, at=at, weights=weights)
     out = fit.predicted(rows.L, scale=scale, level=used)
@@ -211,11 +203,11 @@ def marginal_means(
         scale=out.attrs["scale"],
         scale_label=out.attrs["scale_label"],
         level=used,
-        formula=moderated(fit).formula,
+        formula=design.formula,
         model_label=fit.model_label,
         notes=merge_notes(
             missing_note(rows),
-            interaction_note(moderated(fit), names, rows.over),
+            interaction_note(design, names, rows.over),
             without,
         ),
         provenance=fit.effects.provenance,
@@ -269,13 +261,11 @@ class MarginalSlopes(Result):
         """
         return self._frame.copy()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
+    def _values(self) -> dict[str, Any]:
         gone = dict.fromkeys([name for name in (*SLOPES, *COLUMNS_R) if name in self._frame], NotApplicable(UNKNOWN))
         rows = [{**row, **(gone if np.isnan(row["estimate"]) else {})} for row in records_of(self._frame)]
-        head = {"name": self.name, "by": list(self.by), "at": dict(self.at), "level": self.level}
-        about = {"scale": self.scale_label, "formula": self.formula, "model": self.model_label}
-        return plain({**head, **about, "rows": rows, "notes": [note.to_dict() for note in self.notes]})
+        about = {"scale": self.scale_label, "model": self.model_label, "rows": rows}
+        return {**self._these("name", "by", "at", "level", "formula"), **about}
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
@@ -347,11 +337,10 @@ def marginal_slopes(
     >>> marginal_slopes(fit, "meanage", by="design").tidy()["estimate"].round(4).tolist()
     [0.0, -0.0031]
     """
-    used = fit.level if level is None else level
-    check_level(used)
+    design, used = moderated(fit), fit._level(level)
     names = (by,) if isinstance(by, str) else tuple(by)
     held = _held(fit, name, names, at or {})
-    levels = [level_values(one, moderated(fit), fit.effects.moderators) for one in names]
+    levels = [level_values(one, design, fit.effects.moderators) for one in names]
     cells = [dict(zip(names, combo, strict=True)) for combo in product(*levels)]
     rows = [_average(fit, name, {**held, **cell}) for cell in cells]
     slopes, means, known = (np.array(part) for part in zip(*rows, strict=True))
@@ -369,7 +358,7 @@ def marginal_slopes(
         L=slopes,
         level=used,
         scale_label=fit.effects.scale_label,
-        formula=moderated(fit).formula,
+        formula=design.formula,
         model_label=fit.model_label,
         notes=(note,) if lost else (),
         _frame=out,

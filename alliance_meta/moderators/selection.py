@@ -182,10 +182,7 @@ class ModelSelection(Result):
         models = [{**row, **({"R2": gone} if math.isnan(row["R2"]) else {})} for row in records_of(self._table)]
         return {
             "k": self.effects.k,
-            "candidates": list(self.candidates),
-            "criterion": self.criterion,
-            "method": self.method,
-            "level": self.level,
+            **self._these("candidates", "criterion", "method", "level"),
             "models": [{"formula": f, **row} for f, row in zip(self._table.index, models, strict=True)],
             "average": records_of(self.average().reset_index()),
             "importance": self.importance.to_dict(),

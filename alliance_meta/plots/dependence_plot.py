@@ -15,7 +15,7 @@ from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame,
 from alliance_meta.plots.sheet.colours import SUMMARY
 from alliance_meta.plots.sheet.estimate_rows import draw_rows
 from alliance_meta.sensitivity.assumed_rho import RhoGrid
-from alliance_meta.sensitivity.dependence_result import METHODS, DependenceComparison
+from alliance_meta.sensitivity.dependence import METHODS, DependenceComparison
 from alliance_meta.tables.format import brief, fixed, format_count, format_level
 
 

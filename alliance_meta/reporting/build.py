@@ -151,7 +151,8 @@ def methods_text(document: Document) -> str:
 
 def _split(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the record, or one row for each end where its cells hold intervals."""
-    cells = {key: value["value"] if _is_quantity(value) else value for key, value in record.items()}
+    cells = dict(record)
+    cells |= {key: one["value"] for key, one in record.items() if isinstance(one, Mapping) and "format" in one}
     ends = {key: value for key, value in cells.items() if isinstance(value, list)}
     if not ends:
         return [cells]
@@ -162,10 +163,6 @@ def _split(record: Mapping[str, Any]) -> list[dict[str, Any]]:
         row[first] = f"{row[first]}, {word}"
         rows.append(row)
     return rows
-
-
-def _is_quantity(value: Any) -> bool:
-    return isinstance(value, Mapping) and "format" in value
 
 
 def _raw(value: Any) -> Any:

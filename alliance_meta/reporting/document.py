@@ -111,8 +111,7 @@ def _means(item: Item, fitted: Fitted) -> pd.DataFrame:
 def _dependence(item: Item, fitted: Fitted) -> pd.DataFrame:
     """Return the frame of every usual method for the analysis's effects, with its own rho, clusters and moderators."""
     from alliance_meta.plots import dependence_data
-    from alliance_meta.sensitivity.dependence import compare_dependence
-    from alliance_meta.sensitivity.dependence_result import METHODS
+    from alliance_meta.sensitivity.dependence import METHODS, compare_dependence
 
     spec = fitted.spec
     options: dict[str, Any] = {"cluster": spec.cluster or "study_id", "mods": spec.mods or "1", "level": spec.level}

@@ -18,6 +18,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.notes import Measure, NotApplicable
 from alliance_meta.reporting.spec import Analysis, AnalysisKind, TableKind
 from alliance_meta.reporting.writing import Quantity, quantity
+from alliance_meta.results import wording
 from alliance_meta.tables.format import format_df, format_level
 
 if TYPE_CHECKING:
@@ -293,7 +294,7 @@ def put_data(put: Put, fitted: Fitted, *, clusters: bool = False) -> None:
     put("studies", effects.n_studies, "count", "Studies")
     if clusters:
         sizes = Counter(effects.study_id).values()
-        put("effects_per_study", _range(min(sizes), max(sizes)), "text", "Effects per study")
+        put("effects_per_study", wording.range_of(sizes), "text", "Effects per study")
     once = "" if effects.samples.max() + 1 == effects.k else ", each sample once"
     put("n_total", effects.counts["people"], "count", f"Participants (N){once}")
     if clusters:
@@ -449,10 +450,6 @@ def _pair(prediction: Mapping[str, Any], what: str, why: NotApplicable) -> Any:
 
 def _root(value: float) -> float:
     return value if math.isnan(value) else math.sqrt(value)
-
-
-def _range(low: int, high: int) -> str:
-    return str(low) if low == high else f"{low} to {high}"
 
 
 def _range_of_r(effects: EffectSizes) -> tuple[Any, Any]:

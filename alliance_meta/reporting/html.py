@@ -262,13 +262,9 @@ def _cell(record: Mapping[str, Any], column: Mapping[str, Any]) -> tuple[str, st
     kind = column["format"]
     if isinstance(value, Mapping) and "format" in value:
         value, kind = value["value"], value["format"]
-    if _is_blank(value):
+    if value is None or (isinstance(value, list) and all(one is None for one in value)):
         return column.get("blank", ""), None
     return show(value, kind), reason(value)
-
-
-def _is_blank(value: Any) -> bool:
-    return value is None or (isinstance(value, list) and all(one is None for one in value))
 
 
 # A forest of more rows stands in its supplement; the pages show the caterpillar.

@@ -352,7 +352,7 @@ class _Bayes(Fitted):
     def problems(cls, spec: Analysis) -> Iterator[str]:
         for name in PRIORS:
             if getattr(spec, name) is not None:
-                yield from (f"{name}: {problem}" for problem in refused(_read_prior, getattr(spec, name), name))
+                yield from (f"{name}: {problem}" for problem in refused(read_prior, getattr(spec, name), name))
 
     @classmethod
     def run(cls, spec: Analysis, effects: EffectSizes) -> Any:
@@ -363,7 +363,7 @@ class _Bayes(Fitted):
                 "give mu_prior and tau_prior: those taken by default are for correlations, not for these effects"
             )
         given = {name: getattr(spec, name) for name in PRIORS}
-        priors: dict[str, Any] = {name: _read_prior(text, name) for name, text in given.items() if text is not None}
+        priors: dict[str, Any] = {name: read_prior(text, name) for name, text in given.items() if text is not None}
         random = (spec.random[0] if len(spec.random) == 1 else spec.random) or None
         return BayesianModel(effects, mods=spec.mods or "1", random=random, level=spec.level, **priors).fit()
 
@@ -396,7 +396,7 @@ def _robust(fit: Any, spec: Analysis) -> Any:
     return fit if spec.robust is None else fit.robust(cluster=spec.cluster, type=spec.robust)
 
 
-def _read_prior(text: str, name: str) -> Prior:
+def read_prior(text: str, name: str) -> Prior:
     """Return the prior that a key of an analysis names; an `InputError` where it is none or one of something else."""
     from alliance_meta.bayes.exact.setup import check_kind
     from alliance_meta.bayes.priors.names import parse

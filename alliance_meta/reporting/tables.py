@@ -136,7 +136,7 @@ def comparison(item: Item, fits: Mapping[str, Fitted]) -> Table:
     usual = DEPENDENT if dependent else PLAIN
     if not all(fitted.on_r for fitted in chosen):
         usual = tuple(name for key in usual for name in (key, *FINISHED.get(key, ())))
-    entries = _entries(item.columns, chosen) or _usual(usual, chosen)
+    entries = _entries(item.columns or [key for key in usual if key in _known(chosen)], chosen)
     keys = tuple(entries)
     rows = []
     for fitted in chosen:
@@ -160,11 +160,6 @@ def _entries(keys: Sequence[str], chosen: Sequence[Fitted]) -> dict[str, Quantit
     if wrong:
         raise InputError(f"columns: no statistic {', '.join(wrong)} (known: {', '.join(known)})")
     return {key: known[key] for key in keys}
-
-
-def _usual(keys: Sequence[str], chosen: Sequence[Fitted]) -> dict[str, Quantity]:
-    known = _known(chosen)
-    return {key: known[key] for key in keys if key in known}
 
 
 def _known(chosen: Sequence[Fitted]) -> dict[str, Quantity]:
@@ -393,11 +388,13 @@ def statistics_table(item: Item, fits: Mapping[str, Fitted]) -> Table:
             rows.append({"group": heading})
             headings.add(heading)
         for label in dict.fromkeys(entry["label"] for entry in found.values()):
-            cells = {name: _cell(entry) for name, entry in found.items() if entry["label"] == label}
+            alike = {name: entry for name, entry in found.items() if entry["label"] == label}
+            cells = {name: {key: entry[key] for key in ("value", "format")} for name, entry in alike.items()}
             rows.append({"statistic": label, **cells})
     columns = [column("statistic", "Statistic")]
     columns += [column(fitted.spec.id, fitted.heading, "r", blank="–") for fitted in chosen]
-    rules = dict.fromkeys(rule for rule in map(_prediction_rule, chosen) if rule)
+    predicting = [one for one in chosen if one.fit.p == 1 and one.spec.method != "EE"]
+    rules = dict.fromkeys(fitted.prediction_rule() for fitted in predicting)
     words = item.caption or caption("Every statistic", chosen)
     return {"kind": "statistics", "caption": words, "columns": columns, "rows": rows, "notes": list(rules)}
 
@@ -418,11 +415,6 @@ def _keys_by_group(blocks: Iterable[Mapping[str, Quantity]]) -> list[tuple[str, 
             found[heading, key] = None
     order = list(dict.fromkeys(GROUPS.values()))
     return sorted(found, key=lambda pair: order.index(pair[0]))
-
-
-def _prediction_rule(fitted: Fitted) -> str:
-    """Say how the prediction interval was made; empty where there is none."""
-    return "" if fitted.fit.p > 1 or fitted.spec.method == "EE" else fitted.prediction_rule()
 
 
 _OWN = frozenset({"label", "n", "r", "estimate", "ci_lb", "ci_ub", "weight"})
@@ -458,10 +450,6 @@ def _said_once(
         else:
             kept.append(one)
     return kept, notes
-
-
-def _cell(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {"value": entry["value"], "format": entry["format"]}
 
 
 def _coded_r(coded: pd.DataFrame, columns: Mapping[str, str], position: int, otherwise: float) -> float:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import AnyArray, Array
 from alliance_meta.core.distributions import critical_value
+from alliance_meta.core.robust.sandwich import WorkingCovariance
 from alliance_meta.core.univariate.fit import Coefficients, UnivariateFit, fit_univariate, wald_test
 from alliance_meta.core.univariate.search import score_and_information
 from alliance_meta.design import Design
@@ -165,6 +166,11 @@ class Tested(Fit):
 
     design: Design
 
+    if TYPE_CHECKING:
+
+        def working(self) -> WorkingCovariance:
+            """Return the covariance of the effects that the model believes in, if robust inference knows it."""
+
     def _wald(self, matrix: Array, null: str) -> WaldTest:
         raise NotImplementedError
 
@@ -311,7 +317,7 @@ class FittedCoefficients(Tested):
         df = self._location.df
         return np.full(len(X), np.inf if df is None else df)
 
-    def shrunken(self, level: float) -> pd.DataFrame:
+    def _shrunken(self, level: float) -> pd.DataFrame:
         """Return the best linear unbiased prediction of each effect's truth where tau2 is all that varies."""
         X, y, v = self.design.X, self.effects.yi, self.effects.vi
         share = self.tau2 / (self.tau2 + v)
@@ -438,7 +444,7 @@ class FittedQuantities(FittedCoefficients):
         return self._needs_df(self.fitted.heterogeneity.QEp)
 
     @property
-    def parameters(self) -> int:
+    def _parameters(self) -> int:
         """Number of parameters estimated: coefficients and tau2."""
         return self.p + (0 if self.method == "EE" else 1)
 

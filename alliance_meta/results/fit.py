@@ -26,15 +26,16 @@ if TYPE_CHECKING:
 
 def tidy(fit: Any) -> pd.DataFrame:
     """Return one row per coefficient of any fitted model."""
-    columns = {"estimate": fit.beta, **fit._these("se", "stat", "ddf", "pval", "ci_lb", "ci_ub")}
+    columns = {"estimate": fit.beta, **{name: getattr(fit, name) for name in TESTED}}
     out = pd.DataFrame(columns, index=pd.Index(fit.names, name="term"))
     out.attrs.update(scale=fit.effects.scale_label, level=fit.level)
     return out
 
 
 def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows as dictionaries."""
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+    """Return the rows as dictionaries that keep their `NotApplicable`s."""
+    names = [str(name) for name in frame]
+    return [dict(zip(names, row, strict=True)) for row in frame.astype(object).itertuples(index=False, name=None)]
 
 
 def scale_of(effects: EffectSizes) -> dict[str, Any]:
@@ -62,21 +63,26 @@ def residuals(fit: Any) -> dict[str, Array]:
 def information_criteria(fit: Any) -> dict[str, float]:
     """Return AIC, BIC and AICc as metafor counts them (k - p observations under REML)."""
     n = fit.k - fit.p if fit.method == "REML" else fit.k
-    deviance, usable = -2.0 * fit.loglik, max(n, fit.parameters + 2)
+    deviance, usable = -2.0 * fit.loglik, max(n, fit._parameters + 2)
     return {
-        "AIC": deviance + 2.0 * fit.parameters,
-        "BIC": deviance + fit.parameters * math.log(n) if n > 0 else NotApplicable("needs k > p"),
-        "AICc": deviance + 2.0 * fit.parameters * usable / (usable - fit.parameters - 1.0),
+        "AIC": deviance + 2.0 * fit._parameters,
+        "BIC": deviance + fit._parameters * math.log(n) if n > 0 else NotApplicable("needs k > p"),
+        "AICc": deviance + 2.0 * fit._parameters * usable / (usable - fit._parameters - 1.0),
     }
 
 
 def one_row(values: Mapping[str, Any]) -> pd.DataFrame:
     """Return named values as a frame of one row."""
-    # A float column would turn the reason of a NotApplicable into a bare NaN.
-    columns = {
-        name: pd.Series([value], dtype=object if isinstance(value, NotApplicable) else None)
-        for name, value in values.items()
-    }
+    return frame_of([dict(values)])
+
+
+def frame_of(rows: Sequence[Mapping[str, Any]], index: Any = None) -> pd.DataFrame:
+    """Return rows as a frame; a column of floats would turn the reason of a `NotApplicable` into a bare NaN."""
+    columns = {}
+    for name in rows[0]:
+        values = [row[name] for row in rows]
+        reasons = any(isinstance(value, NotApplicable) for value in values)
+        columns[name] = pd.Series(values, index=index, dtype=object if reasons else None)
     return pd.DataFrame(columns)
 
 
@@ -86,6 +92,7 @@ def columns_of(table: pd.DataFrame) -> dict[str, list[Any]]:
 
 
 Newdata = pd.DataFrame | Mapping[str, Any] | None
+TESTED = ("se", "stat", "ddf", "pval", "ci_lb", "ci_ub")
 # Variances that differ by less, relatively, are one and the same.
 SAME = 1e-9
 COLUMNS = ("pred", "se", "ci_lb", "ci_ub", "pi_lb", "pi_ub")

@@ -323,7 +323,7 @@ class LocationScaleResults(FittedCoefficients):
         return self.heterogeneity.QEp
 
     @property
-    def parameters(self) -> int:
+    def _parameters(self) -> int:
         """Number of parameters estimated: the coefficients of both parts."""
         return self.p + self.q
 
@@ -441,7 +441,7 @@ class LocationScaleResults(FittedCoefficients):
         DataFrame
             ``pred se pi_lb pi_ub`` on the analysis scale, one row per effect.
         """
-        return self.shrunken(self._level(level))
+        return self._shrunken(self._level(level))
 
     def _wald_scale(self, matrix: Array, null: str) -> WaldTest:
         df = self.scale.df

@@ -56,6 +56,7 @@ from alliance_meta.tables.format import fixed, plain_df
 if TYPE_CHECKING:
     from alliance_meta.results.robust import RobustResults
 
+COUNTED = {"contain": "t, degrees of freedom by containment", "residual": "t, degrees of freedom by k - p"}
 # Where a profile is looked at, to see that it is a peak.
 POINTS = 9
 # An error variance that counts as 0, as a share of the typical sampling variance.
@@ -445,7 +446,7 @@ def document(fit: MultilevelResults) -> Document:
         f"Multilevel model (k = {fit.k}; method: {fit.method})",
         [
             fit.effects.heading,
-            "Inference: " + ("Wald (normal)" if fit.inference == "z" else f"t, degrees of freedom by {_counting(fit)}"),
+            f"Inference: {'Wald (normal)' if fit.inference == 'z' else COUNTED[fit.degrees]}",
             "Sampling errors: " + ("independent" if fit.V is None else fit.V.assumption),
             *wording.moderated(fit),
         ],
@@ -487,10 +488,6 @@ def _term_words(term: RandomTerm) -> str:
     if term.slopes is not None:
         return f"{term.within} by {term.outer} ({term.n} groups)"
     return f"{term.within} within {term.outer} ({term.n} groups, {term.struct} structure)"
-
-
-def _counting(fit: MultilevelResults) -> str:
-    return "containment" if fit.degrees == "contain" else "k - p"
 
 
 def _components(fit: MultilevelResults) -> Table:

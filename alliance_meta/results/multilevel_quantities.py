@@ -12,7 +12,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
-from alliance_meta.core.distributions import chi2_sf, critical_value, two_sided_p
+from alliance_meta.core.distributions import chi2_sf, critical_values, two_sided_p
 from alliance_meta.core.mixed.covariance import Term
 from alliance_meta.core.mixed.likelihood import MixedPoint
 from alliance_meta.core.mixed.search import MixedFit, observed_information
@@ -274,10 +274,8 @@ class MultilevelQuantities(FittedCoefficients):
     def _location(self) -> Coefficients:
         beta, vb = self.point.beta, self.point.vb
         se = np.sqrt(np.diag(vb))
-        df = [None if np.isinf(d) else float(d) for d in self.ddf]
-        stat = beta / se
-        half = np.array([critical_value(self.level, d) for d in df]) * se
-        pval = np.array([two_sided_p(np.array([t]), d)[0] for t, d in zip(stat, df, strict=True)])
+        stat, half = beta / se, critical_values(self.level, self.ddf) * se
+        pval = two_sided_p(stat, self.ddf)
         return Coefficients(beta, se, stat, pval, beta - half, beta + half, vb, 1.0, self._df(np.eye(self.p)))
 
     def row_ddf(self, X: Array) -> Array:
@@ -414,7 +412,7 @@ class MultilevelQuantities(FittedCoefficients):
         return 100.0 * (fixed + (groups if conditional else 0.0)) / (fixed + self.tau2)
 
     @property
-    def parameters(self) -> int:
+    def _parameters(self) -> int:
         """Number of parameters estimated: coefficients, and variances and correlations that were not given."""
         return self.p + int((~self.fitted.fixed).sum())
 

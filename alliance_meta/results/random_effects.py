@@ -331,7 +331,7 @@ class RandomEffectsResults(FittedQuantities):
         -----
         R: ``blup(fit)``; Raudenbush & Bryk (1985, doi:10.3102/10769986010002075).
         """
-        return self.shrunken(self._level(level))
+        return self._shrunken(self._level(level))
 
     def ranef(self, *, level: float | None = None) -> pd.DataFrame:
         """Return the predicted random effect of each study: how far its true effect lies from the model's mean.
@@ -490,6 +490,9 @@ def methods(fit: RandomEffectsResults) -> str:
     return " ".join(sentences)
 
 
+KNOWN = ("level", "tau2", "se_tau2", "I2", "I2_Q", "H2", "R2", "QE", "QEdf", "QEp")
+
+
 def statistics(fit: RandomEffectsResults) -> dict[str, Any]:
     """Return the model's statistics by name."""
     return {
@@ -498,7 +501,7 @@ def statistics(fit: RandomEffectsResults) -> dict[str, Any]:
         "p": fit.p,
         "method": fit.method,
         "test": fit.inference,
-        **fit._these("level", "tau2", "se_tau2", "I2", "I2_Q", "H2", "R2", "QE", "QEdf", "QEp"),
+        **{name: getattr(fit, name) for name in KNOWN},
         **moderator_test(fit),
         "loglik": fit.loglik,
         **information_criteria(fit),

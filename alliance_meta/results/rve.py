@@ -21,11 +21,10 @@ from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, RobustType, Scale
 from alliance_meta.results import wording
-from alliance_meta.results.clustered import ONE_CLUSTER, joint_test
 from alliance_meta.results.coefficients import FittedCoefficients, WaldTest, moderator_test
 from alliance_meta.results.fit import Newdata, columns_of, residuals, rows_to_predict, scale_of, with_moderators
 from alliance_meta.results.r_code import GIVEN_CLUSTER, call, data, formula, joint_call, name, quoted, value, vector
-from alliance_meta.results.robust import RobustResults, robust_results
+from alliance_meta.results.robust import ONE_CLUSTER, RobustResults, joint_test, robust_results
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import brief, fixed
 

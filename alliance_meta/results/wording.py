@@ -109,8 +109,13 @@ def prediction(fit: Any, new: str, rule: str) -> list[str]:
 
 def effects_per_cluster(sizes: Any) -> str:
     """Return ``1 to 11 each``."""
+    return f"{range_of(sizes)} each"
+
+
+def range_of(sizes: Any) -> str:
+    """Return ``1 to 11``."""
     low, high = int(min(sizes)), int(max(sizes))
-    return f"{low} each" if low == high else f"{low} to {high} each"
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def on_r(fit: Any) -> list[str]:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from alliance_meta.sensitivity.bootstrapping import Bootstrap as Bootstrap
     from alliance_meta.sensitivity.bootstrapping import MultilevelBootstrap as MultilevelBootstrap
     from alliance_meta.sensitivity.bootstrapping import bootstrap as bootstrap
+    from alliance_meta.sensitivity.dependence import DependenceComparison as DependenceComparison
     from alliance_meta.sensitivity.dependence import compare_dependence as compare_dependence
-    from alliance_meta.sensitivity.dependence_result import DependenceComparison as DependenceComparison
     from alliance_meta.sensitivity.hetero import HeteroscedasticityTest as HeteroscedasticityTest
     from alliance_meta.sensitivity.hetero import hettest as hettest
     from alliance_meta.sensitivity.left_out import ClusterInfluence as ClusterInfluence

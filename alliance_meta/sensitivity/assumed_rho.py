@@ -16,6 +16,7 @@ from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.models.random_effects import RandomEffectsModel
 from alliance_meta.notes import Note, Scale, warn_note
 from alliance_meta.result import Result
+from alliance_meta.sensitivity.refitting import ours
 from alliance_meta.tables.document import Document, Kind, table_of
 from alliance_meta.tables.format import brief, fixed, level_text
 
@@ -81,13 +82,9 @@ class RhoGrid(Result):
         return pd.DataFrame({"lowest": lowest, "highest": highest, "moves": moves, **pvals})
 
     def _values(self) -> dict[str, Any]:
-        return {
-            "rho": self.rho,
-            "assumption": self.assumption,
-            "coefficients": self.tidy().reset_index().to_dict(orient="records"),
-            "models": self.glance().reset_index().to_dict(orient="records"),
-            "span": self.span().reset_index().to_dict(orient="records"),
-        }
+        tables = {"coefficients": self.tidy(), "models": self.glance(), "span": self.span()}
+        records = {name: table.reset_index().to_dict(orient="records") for name, table in tables.items()}
+        return {**self._these("rho", "assumption"), **records}
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
@@ -238,13 +235,7 @@ def _fit_all(recipe: Recipe, values: Sequence[float]) -> tuple[tuple[Any, ...], 
                     "call .fit() in it"
                 )
             fits.append(fit)
-    ours = {}
-    for one in caught:
-        if issubclass(one.category, AllianceMetaWarning):
-            ours[str(one.message)] = one.category
-        else:
-            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
-    return tuple(fits), ours
+    return tuple(fits), ours(caught)
 
 
 def _notes(

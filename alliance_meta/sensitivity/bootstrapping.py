@@ -19,7 +19,7 @@ from alliance_meta.core.resampling import Recipe, Refits, stream
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.univariate.wls import make_batch
 from alliance_meta.errors import InputError
-from alliance_meta.notes import NotApplicable, Note, check_level, check_option, did_you_mean, merge_notes
+from alliance_meta.notes import NotApplicable, Note, check_option, did_you_mean, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.coefficients import Interval
 from alliance_meta.results.multilevel import MultilevelResults
@@ -115,8 +115,7 @@ class Bootstrap(Result):
             An unknown quantity, or BCa from a parametric bootstrap.
         """
         check_option("kind", kind, BootstrapInterval)
-        used = self.fit.level if level is None else level
-        check_level(used)
+        used: float = self.fit._level(level)
         if kind == "bca" and self.kind == "parametric":
             raise InputError("kind='bca' describes resampled effects; bootstrap with kind='nonparametric'")
         label = f"{kind}, {self.kind} bootstrap"
@@ -138,9 +137,7 @@ class Bootstrap(Result):
     def _values(self) -> dict[str, Any]:
         intervals = tuple(get_args(BootstrapInterval))[: 2 if self.kind == "parametric" else 3]
         return {
-            "kind": self.kind,
-            "iterations": self.iterations,
-            "seed": self.seed,
+            **self._these("kind", "iterations", "seed"),
             "level": self.fit.level,
             "quantities": {kind: self._rows(kind, None) for kind in intervals},
         }
@@ -175,11 +172,7 @@ class Bootstrap(Result):
     def _why_not(self, quantity: str) -> str | None:
         if quantity in self.samples:
             return None
-        known = [*self.fit.names, *HETEROGENEITY]
-        if quantity not in known:
-            raise InputError(
-                f"{quantity!r} was not bootstrapped; known: {', '.join(known)}{did_you_mean(quantity, known)}"
-            )
+        _check_known(quantity, [*self.fit.names, *HETEROGENEITY])
         if self.fit.method == "EE":
             return "an equal-effects model has no tau2"
         return "tau2 was given, not estimated"
@@ -215,6 +208,11 @@ class Bootstrap(Result):
         how, data = recipe(self.fit, "bootstrap"), self.fit
         parts = [fit_counts(data, how, counts) for counts in resampling.leave_one_out(data.k)]
         return quantities_of(data, resampling.join(parts))
+
+
+def _check_known(quantity: str, known: list[str]) -> None:
+    if quantity not in known:
+        raise InputError(f"{quantity!r} was not bootstrapped; known: {', '.join(known)}{did_you_mean(quantity, known)}")
 
 
 def fit_counts(fit: RandomEffectsResults, how: Recipe, counts: AnyArray) -> Refits:
@@ -285,11 +283,7 @@ class MultilevelBootstrap(Bootstrap):
     def _why_not(self, quantity: str) -> str | None:
         if quantity in self.samples:
             return None
-        known = list(self._estimates)
-        if quantity not in known:
-            raise InputError(
-                f"{quantity!r} was not bootstrapped; known: {', '.join(known)}{did_you_mean(quantity, known)}"
-            )
+        _check_known(quantity, list(self._estimates))
         return "given, not estimated"
 
     @cached_property
@@ -327,8 +321,9 @@ def bootstrap_multilevel(
     usable = [one for one in found if one]
     if len(usable) < 2:
         raise InputError("no sample of these clusters can be fitted; use kind='parametric'")
+    given = {str(name) for name, row in fit.components.iterrows() if row["fixed"]}
     wanted = [name for name in usable[0] if name != SETTLED]
-    samples = {name: np.array([one[name] for one in usable]) for name in wanted if name not in _given(fit)}
+    samples = {name: np.array([one[name] for one in usable]) for name in wanted if name not in given}
     restless = sum(not one[SETTLED] for one in usable)
     notes = merge_notes(fit.notes, _multilevel_notes(samples, iterations - len(usable), iterations, restless))
     codes = None if clusters is None else _codes(clusters, fit.k)
@@ -404,10 +399,6 @@ def _named(fit: MultilevelResults, found: MixedFit, terms: tuple[RandomTerm, ...
         out |= {"tau2": tau2, "I2": 100.0 * tau2 / (tau2 + vt)}
         out |= {f"I2[{name}]": 100.0 * value / (tau2 + vt) for name, value in shares.items()}
     return out
-
-
-def _given(fit: MultilevelResults) -> set[str]:
-    return {str(name) for name, row in fit.components.iterrows() if row["fixed"]}
 
 
 def _codes(clusters: list[IntArray], k: int) -> IntArray:

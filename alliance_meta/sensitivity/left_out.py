@@ -15,12 +15,21 @@ from alliance_meta._typing import Array, Mask
 from alliance_meta.core.robust.clusters import Deletions, IntArray, deletions
 from alliance_meta.effects.dependent.groups import read_clusters
 from alliance_meta.errors import AllianceMetaWarning, InputError
-from alliance_meta.notes import NotApplicable, Note, did_you_mean, merge_notes
+from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.result import Result
-from alliance_meta.results.clustered import Clustered, ModelBased, clustered
+from alliance_meta.results.coefficients import Tested
+from alliance_meta.results.fit import frame_of
 from alliance_meta.results.multilevel import MultilevelResults
-from alliance_meta.results.robust import RobustResults, robust_results
-from alliance_meta.sensitivity.refitting import check_cores, check_multilevel, full, natural_values, part, refitted
+from alliance_meta.results.robust import Clustered, RobustResults, clustered, robust_results
+from alliance_meta.sensitivity.refitting import (
+    check_cores,
+    check_multilevel,
+    coefficient,
+    full,
+    natural_values,
+    part,
+    refitted,
+)
 from alliance_meta.tables.document import Document, Kind, Table, table_of
 from alliance_meta.tables.format import fixed, level_text
 
@@ -77,12 +86,12 @@ class ClustersLeftOut(Result):
         InputError
             An unknown term.
         """
-        name = self._term(term)
+        name = coefficient(self.fit.names, term)
         rows = [
             {"label": label, "k": size, **one[name], **one[""]}
             for label, size, one in zip(self.labels, self.sizes, self._rows, strict=True)
         ]
-        out = pd.DataFrame({column: _column([row[column] for row in rows]) for column in rows[0]})
+        out = frame_of(rows)
         out.attrs.update(term=name, level=self.fit.level, scale=self.fit.effects.scale_label)
         return out
 
@@ -96,7 +105,7 @@ class ClustersLeftOut(Result):
             effects (``all``), the lowest and highest without one cluster, and which cluster that was
             (``lowest_without``, ``highest_without``).
         """
-        frame, name = self.tidy(term=term), self._term(term)
+        frame, name = self.tidy(term=term), coefficient(self.fit.names, term)
         whole = _numbers(self.fit)
         rows = {}
         for column in ["estimate", "se", "pval", "tau2", *self._components]:
@@ -117,12 +126,6 @@ class ClustersLeftOut(Result):
     def _components(self) -> list[str]:
         return [str(name) for name in self.fit.components.index]
 
-    def _term(self, term: str | None) -> str:
-        names = self.fit.names
-        if term is not None and term not in names:
-            raise InputError(f"term={term!r} is no coefficient{did_you_mean(term, list(names))}: {', '.join(names)}")
-        return names[0] if term is None else term
-
     def _values(self) -> dict[str, Any]:
         return {
             "cluster": self.cluster,
@@ -137,7 +140,7 @@ class ClustersLeftOut(Result):
         order = (frame["estimate"].astype(float) - estimate).abs().sort_values(ascending=False, kind="stable").index
         moved = dict.fromkeys(("estimate", "se", "ci_lb", "ci_ub"), 4)
         return self._document(
-            f"Without each of {len(self.labels)} clusters ({self.cluster}): {self._term(None)}, "
+            f"Without each of {len(self.labels)} clusters ({self.cluster}): {self.fit.names[0]}, "
             f"{self.fit.effects.scale_label}",
             table_of(self.span(), span, heads={"lowest_without": "without", "highest_without": "without"}),
             table_of(
@@ -261,11 +264,6 @@ def _nothing(model: MultilevelResults, names: list[str]) -> dict[str, Row]:
     return found | {"": dict.fromkeys(["tau2", "QE", "I2", *names], gone)}
 
 
-def _column(values: list[Any]) -> pd.Series:
-    plain_numbers = not any(isinstance(value, NotApplicable) for value in values)
-    return pd.Series(values, dtype=None if plain_numbers else object)
-
-
 def _notes(labels: Sequence[str], rows: Sequence[dict[str, Row]]) -> list[Note]:
     lost = [
         label
@@ -352,7 +350,7 @@ class ClusterInfluence(Result):
         )
 
 
-def cluster_influence(fit: ModelBased | RobustResults, *, cluster: Any = None) -> ClusterInfluence:
+def cluster_influence(fit: Tested, *, cluster: Any = None) -> ClusterInfluence:
     r"""Say how far each study pulls the coefficients, without refitting.
 
     Variances and correlations stay as they were estimated from all studies, so that the answer comes at once, for
@@ -390,7 +388,7 @@ def cluster_influence(fit: ModelBased | RobustResults, *, cluster: Any = None) -
     >>> found["label"].iloc[-1], round(float(found["cook_d"].iloc[-1]), 4)
     ('23', 0.1708)
     """
-    model: ModelBased = fit.fit if isinstance(fit, RobustResults) else fit
+    model: Tested = fit.fit if isinstance(fit, RobustResults) else fit
     if not hasattr(model, "working"):
         raise InputError(f"cluster_influence needs a fitted model that robust() knows, not {type(fit).__name__}")
     if isinstance(fit, RobustResults) and cluster is None:

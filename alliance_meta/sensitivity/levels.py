@@ -18,12 +18,12 @@ from alliance_meta.core.mixed.structures import Structure, Unstructured
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.models.multilevel import MultilevelModel
-from alliance_meta.notes import NotApplicable, Note, did_you_mean, merge_notes
+from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.fit import information_criteria
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.multilevel_quantities import RandomTerm, object_frame
-from alliance_meta.sensitivity.refitting import check_multilevel, part, refitted
+from alliance_meta.sensitivity.refitting import check_multilevel, coefficient, part, refitted
 from alliance_meta.tables.document import Document, Kind, table_of, write
 from alliance_meta.tables.format import fixed, level_text
 
@@ -72,29 +72,21 @@ class LevelComparison(Result):
             An unknown term.
         """
         names = self.full.names
-        if term is not None and term not in names:
-            raise InputError(f"term={term!r} is no coefficient{did_you_mean(term, list(names))}: {', '.join(names)}")
-        slot = names.index(term) if term is not None else 0
+        slot = names.index(coefficient(names, term))
         rows = {name: self._row(name, slot) for name in self.fits}
         out = object_frame(rows, tuple(next(iter(rows.values()))))
         out.index.name = "model"
         out.attrs.update(term=names[slot], level=self.full.level, scale=self.full.effects.scale_label)
         return out
 
-    def _row(self, name: str, slot: int) -> dict[str, Any]:
-        fit, levels = self.fits[name], [term.name for term in self.full.random]
+    def _row(self, chosen: str, slot: int) -> dict[str, Any]:
+        fit, levels = self.fits[chosen], [term.name for term in self.full.random]
         own = {term.name: float(value) for term, value in zip(fit.random, fit.sigma2, strict=True)}
         absent = NotApplicable(ABSENT)
         criteria = information_criteria(fit)
         return {
-            **{
-                column: float(getattr(fit, source)[slot])
-                for column, source in zip(
-                    ("estimate", "se", "ddf", "pval", "ci_lb", "ci_ub"),
-                    ("beta", "se", "ddf", "pval", "ci_lb", "ci_ub"),
-                    strict=True,
-                )
-            },
+            "estimate": float(fit.beta[slot]),
+            **{name: float(getattr(fit, name)[slot]) for name in ("se", "ddf", "pval", "ci_lb", "ci_ub")},
             **{f"sigma2[{level}]": own.get(level, absent) for level in levels},
             **{f"I2[{level}]": fit.I2_levels[level] if level in own else absent for level in levels},
             "I2": fit.I2,

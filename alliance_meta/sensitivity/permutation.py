@@ -165,17 +165,10 @@ def permutation_test(
     how = recipe(fit, "permutation_test")
     check_iterations(iterations)
     check_cores(cores)
-    if exact not in (True, False, "auto"):
-        raise InputError(f"exact={exact!r} is not one of 'auto', True, False")
     signs = fit.p == 1 and fit.design.has_intercept
     group = np.unique(how.X, axis=0, return_inverse=True)[1].ravel()
     possible = resampling.number_of_sign_patterns(fit.k) if signs else resampling.number_of_arrangements(group)
-    used = possible <= iterations if exact == "auto" else bool(exact)
-    if used and possible > MOST_EXACT:
-        raise InputError(
-            f"an exact test needs {brief(possible, 3)} arrangements, more than {MOST_EXACT:,}; give iterations and a "
-            "seed"
-        )
+    used = uses_all(exact, possible, iterations, f"{brief(possible, 3)} arrangements, more than {MOST_EXACT:,}")
     chosen = None if used else check_seed(seed, f"{iterations} random arrangements")
     data = _Data(fit.effects.yi, fit.effects.vi, fit.fitted.own_weights, how)
     task, B = _task(data, signs, None if used else (iterations, chosen or 0), possible, group)
@@ -256,6 +249,16 @@ def _result(
         provenance=fit.effects.provenance,
         notes=notes,
     )
+
+
+def uses_all(exact: bool | Literal["auto"], possible: float, most: int, needed: str) -> bool:
+    """Return whether all rearrangements are used: if that is asked for, or there are not more than `most`."""
+    if exact not in (True, False, "auto"):
+        raise InputError(f"exact={exact!r} is not one of 'auto', True, False")
+    used = possible <= most if exact == "auto" else bool(exact)
+    if used and possible > MOST_EXACT:
+        raise InputError(f"an exact test needs {needed}; give iterations and a seed")
+    return used
 
 
 def as_extreme(values: Array, observed: Array) -> Mask:

@@ -12,8 +12,8 @@ import pandas as pd
 from alliance_meta.core.distributions import critical_value, two_sided_p
 from alliance_meta.core.mixed.profile import ProfileCurve
 from alliance_meta.core.univariate.likelihood_ratio import Profile
-from alliance_meta.errors import AllianceMetaWarning, ConvergenceWarning, InputError, NotIdentifiedWarning
-from alliance_meta.notes import NotApplicable, Note, check_level, did_you_mean, merge_notes, warn_note
+from alliance_meta.errors import ConvergenceWarning, InputError, NotIdentifiedWarning
+from alliance_meta.notes import NotApplicable, Note, did_you_mean, merge_notes, warn_note
 from alliance_meta.result import Result
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.multilevel_quantities import object_frame
@@ -163,8 +163,7 @@ def profile(
     sigma2[study_id/es_id]    0.0329  0.0174  0.0634  one peak, at the estimate
     """
     check_multilevel(fit, "profile")
-    used = fit.level if level is None else level
-    check_level(used)
+    used = fit._level(level)
     if not isinstance(points, int) or isinstance(points, bool) or points < 5:
         raise InputError(f"points={points!r} must be a whole number of at least 5")
     asked = _asked(fit, components)
@@ -178,12 +177,12 @@ def profile(
     if not curves:
         raise InputError(f"{', '.join(asked)}: {COSTLY if notes else GIVEN}; there is nothing to profile")
     found: dict[str, ProfileCurve | NotApplicable] = dict(curves)
-    own = [warn_note(note.code, note.message, _category(note), stacklevel=3) for note in remarks_on(found)]
+    kinds = {"profile-flat": NotIdentifiedWarning}
+    own = [
+        warn_note(note.code, note.message, kinds.get(note.code, ConvergenceWarning), stacklevel=3)
+        for note in remarks_on(found)
+    ]
     return ProfileLikelihood(fit, curves, used, merge_notes(fit.notes, notes, own))
-
-
-def _category(note: Note) -> type[AllianceMetaWarning]:
-    return NotIdentifiedWarning if note.code == "profile-flat" else ConvergenceWarning
 
 
 def _asked(fit: MultilevelResults, components: str | Sequence[str] | None) -> list[str]:
@@ -238,10 +237,7 @@ class LikelihoodRatioTest(Result):
         rows = [{"term": term, "correction": how, **row} for (term, how), row in self.rows.items()]
         return {
             "coefficients": rows,
-            "value": self.value,
-            "tau2": self.tau2,
-            "bartlett": self.bartlett,
-            "level": self.level,
+            **self._these("value", "tau2", "bartlett", "level"),
         }
 
     def document(self) -> Document:
@@ -303,8 +299,7 @@ def lr_test(fit: RandomEffectsResults, *, value: float = 0.0, level: float | Non
     intrcpt  skovgaard     0.1487  3.6036  0.0003  0.0848  0.2253
     """
     check_fit(fit, "lr_test")
-    used = fit.level if level is None else level
-    check_level(used)
+    used = fit._level(level)
     _check(fit)
     rows: dict[tuple[str, str], dict[str, float]] = {}
     factors: list[float] = []

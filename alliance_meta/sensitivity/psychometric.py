@@ -29,7 +29,9 @@ from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.models.random_effects import RandomEffectsModel
 from alliance_meta.notes import NotApplicable, Note, check_level, check_option, merge_notes
 from alliance_meta.result import Result
+from alliance_meta.results.fit import frame_of, records_of
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
+from alliance_meta.sensitivity.refitting import ours
 from alliance_meta.tables.document import Document, table_of
 from alliance_meta.tables.format import brief, fixed, fixed_interval, level_text
 
@@ -81,9 +83,7 @@ class HunterSchmidt(Result):
         return self.rows.copy()
 
     def _values(self) -> dict[str, Any]:
-        frame = self.rows.astype(object)
-        values = [dict(zip(frame, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
-        rows = dict(zip(frame.index, values, strict=True))
+        rows = dict(zip(self.rows.index, records_of(self.rows), strict=True))
         kept = {name: value for name, value in vars(self).items() if name not in ("rows", "notes")}
         return {**kept, "rows": rows}
 
@@ -215,7 +215,7 @@ def hunter_schmidt(
     quantiles = critical_value(level, df), critical_value(credibility, df)
     rows = [_row(pooled, k, *quantiles) for pooled in found.values()]
     return HunterSchmidt(
-        rows=table(rows, pd.Index(list(found), name="correlations")),
+        rows=frame_of(rows, pd.Index(list(found), name="correlations")),
         k=k,
         N=float(n.sum()),
         method=how,
@@ -296,16 +296,6 @@ def _row(pooled: core.Pooled, k: int, confidence: float, credibility: float) -> 
     return row
 
 
-def table(rows: list[dict[str, Any]], index: pd.Index[Any]) -> pd.DataFrame:
-    """Return rows as a data frame that keeps their `NotApplicable`s, which a float column would make bare NaN."""
-    columns = {}
-    for name in rows[0]:
-        values = [row[name] for row in rows]
-        reasons = any(isinstance(value, NotApplicable) for value in values)
-        columns[name] = pd.Series(values, index=index, dtype=object if reasons else None)
-    return pd.DataFrame(columns)
-
-
 def _notes(found: Mapping[str, core.Pooled], k: int) -> list[Note]:
     over = [name for name, pooled in found.items() if pooled.var_true < 0 and k > 1]
     if not over:
@@ -358,9 +348,7 @@ class Attenuation(Result):
         return self.rows.copy()
 
     def _values(self) -> dict[str, Any]:
-        frame = self.rows.reset_index().astype(object)
-        rows = [dict(zip(frame, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
-        return {**self._these("model", "level", "k"), "rows": rows}
+        return {**self._these("model", "level", "k"), "rows": records_of(self.rows.reset_index())}
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
@@ -460,7 +448,7 @@ def attenuation(
             if note.message in warned:
                 warnings.warn(notes[-1].message, warned[note.message], stacklevel=2)
     return Attenuation(
-        rows=table(list(rows.values()), pd.Index(list(rows), name="correction")),
+        rows=frame_of(list(rows.values()), pd.Index(list(rows), name="correction")),
         model=fit.model_label,
         level=fit.level,
         k=fit.k,
@@ -482,7 +470,7 @@ def _sets(known: dict[str, Artifact], kind: core.RangeRestriction) -> dict[str, 
 
 def _refit(
     fit: RandomEffectsResults, known: dict[str, Artifact], weights: Array, kind: core.RangeRestriction, rel_in: str
-) -> tuple[RandomEffectsResults, dict[str, type[Warning]]]:
+) -> tuple[RandomEffectsResults, dict[str, type[AllianceMetaWarning]]]:
     """Fit the model to corrected effects; its warnings are returned, to be given with the name of the row."""
     by = row_steps(known, weights, fit.k, kind=kind, rel_in=rel_in)
     settings = fit.settings
@@ -499,7 +487,7 @@ def _refit(
         warnings.simplefilter("always", AllianceMetaWarning)
         found = model.fit()
     assert isinstance(found, RandomEffectsResults)
-    return found, {str(one.message): one.category for one in caught}
+    return found, ours(caught)
 
 
 def _refitted_row(fit: RandomEffectsResults, assumption: str) -> dict[str, Any]:

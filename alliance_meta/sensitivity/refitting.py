@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,7 +24,8 @@ from alliance_meta.core.mixed.structures import (
 from alliance_meta.core.resampling import Recipe, full_rank
 from alliance_meta.core.robust.clusters import IntArray, nested, pairs, stacks
 from alliance_meta.effects.dependent.groups import read_clusters
-from alliance_meta.errors import InputError
+from alliance_meta.errors import AllianceMetaWarning, InputError
+from alliance_meta.notes import did_you_mean
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.multilevel_quantities import RandomTerm, natural
 from alliance_meta.results.profiles import by_name
@@ -238,6 +240,24 @@ def recipe(fit: RandomEffectsResults, who: str) -> Recipe:
         lowest=settings.tau2_min,
         tested=fit.design.tested,
     )
+
+
+def ours(caught: Sequence[warnings.WarningMessage]) -> dict[str, type[AllianceMetaWarning]]:
+    """Return the messages of our own warnings among those caught, by category; others are passed on."""
+    found: dict[str, type[AllianceMetaWarning]] = {}
+    for one in caught:
+        if issubclass(one.category, AllianceMetaWarning):
+            found[str(one.message)] = one.category
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    return found
+
+
+def coefficient(names: Sequence[str], term: str | None) -> str:
+    """Return the coefficient asked for, by default the first; an `InputError` where there is none of that name."""
+    if term is not None and term not in names:
+        raise InputError(f"term={term!r} is no coefficient{did_you_mean(term, list(names))}: {', '.join(names)}")
+    return names[0] if term is None else term
 
 
 def check_iterations(iterations: int) -> None:

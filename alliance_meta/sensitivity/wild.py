@@ -22,11 +22,10 @@ from alliance_meta.effects.studies import DEPENDENT
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, RobustType, WildWeights, check_option, merge_notes
 from alliance_meta.result import Result
-from alliance_meta.results.clustered import ONE_CLUSTER, Clustered, ModelBased, Weighted, clustered, cut, joint_test
-from alliance_meta.results.coefficients import contrast
-from alliance_meta.results.robust import RobustResults
+from alliance_meta.results.coefficients import Tested, contrast
+from alliance_meta.results.robust import ONE_CLUSTER, Clustered, RobustResults, clustered, cut, joint_test
 from alliance_meta.results.rve import RVEResults
-from alliance_meta.sensitivity.permutation import CONVENTION, MOST_EXACT, as_extreme
+from alliance_meta.sensitivity.permutation import CONVENTION, MOST_EXACT, as_extreme, uses_all
 from alliance_meta.sensitivity.refitting import check_cores, check_iterations, check_seed
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import brief, fixed, p_value
@@ -120,7 +119,7 @@ class WildBootstrap(Result):
 
 
 def wild_bootstrap(
-    fit: ModelBased | RobustResults | RVEResults,
+    fit: Tested,
     L: str | Sequence[str] | Any = None,
     *,
     cluster: Any = None,
@@ -203,7 +202,8 @@ def wild_bootstrap(
     model, parts = _source(fit, cluster)
     parts.check(adjust)
     possible = resampling.number_of_sign_patterns(parts.n) if weights == "rademacher" else float("inf")
-    used = _exact(exact, possible, iterations)
+    many = f"{brief(possible, 3)} sign vectors, more than {MOST_EXACT:,}" if possible < np.inf else "Rademacher weights"
+    used = uses_all(exact, possible, iterations + 1, many)
     chosen = None if used else check_seed(seed, f"{iterations} random replicates")
     matrix, null = _tested(model, L)
     sandwich = parts.sandwich(type)
@@ -233,10 +233,10 @@ def wild_bootstrap(
     )
 
 
-def _source(fit: ModelBased | RobustResults | RVEResults, cluster: Any) -> tuple[Weighted, Clustered]:
+def _source(fit: Tested, cluster: Any) -> tuple[Tested, Clustered]:
     """Return the model-based fit and its clusters."""
     if isinstance(fit, RobustResults):
-        model: ModelBased = fit.fit
+        model: Tested = fit.fit
         return model, fit._clusters if cluster is None else clustered(model, cluster)
     if isinstance(fit, RVEResults):
         own = DiagonalWorking(fit.fitted.working.variance, fit.fitted.working.weights)
@@ -250,24 +250,10 @@ def _source(fit: ModelBased | RobustResults | RVEResults, cluster: Any) -> tuple
     return fit, clustered(fit, "study_id" if cluster is None else cluster)
 
 
-def _tested(model: Weighted, L: Any) -> tuple[Array, str]:
+def _tested(model: Tested, L: Any) -> tuple[Array, str]:
     if L is None:
         return np.eye(model.design.p)[list(model.design.tested)], model.omnibus.null
     return contrast(L, names=model.design.names, terms=model.design.terms)
-
-
-def _exact(exact: bool | Literal["auto"], possible: float, iterations: int) -> bool:
-    if exact not in (True, False, "auto"):
-        raise InputError(f"exact={exact!r} is not one of 'auto', True, False")
-    used = possible <= iterations + 1 if exact == "auto" else bool(exact)
-    if used and possible > MOST_EXACT:
-        many = (
-            f"{brief(possible, 3)} sign vectors, more than {MOST_EXACT:,}"
-            if possible < np.inf
-            else "Rademacher weights"
-        )
-        raise InputError(f"an exact test needs {many}; give iterations and a seed")
-    return used
 
 
 def _replicates(imposed: Imposed, J: int, B: int, weights: str, seed: int | None, cores: int) -> Array:

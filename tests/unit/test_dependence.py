@@ -148,7 +148,7 @@ class TestWords:
         """Return what is said of a table made by hand, by the two methods it names."""
         from types import SimpleNamespace
 
-        from alliance_meta.sensitivity.dependence_result import paragraph
+        from alliance_meta.sensitivity.dependence import paragraph
 
         columns = ["estimate", "se", "ci_lb", "ci_ub", "ddf", "pi_lb", "pi_ub", "tau2", "tau2_within"]
         table = pd.DataFrame(frame, columns=columns, index=pd.MultiIndex.from_product([list(ALL[1:3]), ["intrcpt"]]))
