@@ -123,7 +123,7 @@ def consistency(
         One result, such as ``{"r": ".278", "ci_lb": ".256", "ci_ub": ".299", "k": "295"}``; or a table of them,
         one per row, as a data frame or a CSV file. Numbers are text, as printed, because their digits count. By
         default the registry of published results, with the remarks of its entries. Names: ``estimate r d ci_lb
-        ci_ub ci_level se z t F chi2 df df2 p k n_effects N mean_n QE QEdf QEp QM QMdf QMp I2 H2 tau2 tau r2
+        ci_ub ci_level se z t F chi2 df df2 p k n_effects N mean_n QE QEdf QEp QM QMdf QMp I2 tau2 tau r2
         metric``, and their usual other spellings.
     metric : str
         Of the estimates that do not say theirs: ``"r"``, ``"z"``, ``"d"``, ``"OR"`` and so on.

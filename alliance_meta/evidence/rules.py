@@ -32,7 +32,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("p", "QEp", "QMp"), (0.0, 1.0)),
     **dict.fromkeys(("se", "QE", "QM", "F", "chi2"), POSITIVE),
     "I2": (0.0, 100.0),
-    **dict.fromkeys(("H2", "tau2", "tau"), POSITIVE),
+    **dict.fromkeys(("tau2", "tau"), POSITIVE),
     "r2": (0.0, 100.0),
     **dict.fromkeys(("k", "n_effects", "N"), (1.0, np.inf)),
     **dict.fromkeys(("QEdf", "QMdf", "df", "df2"), POSITIVE),
@@ -104,19 +104,6 @@ def i2_from_q(result: PrintedResult) -> Check | None:
 
 def _both_positive(follows: Range, printed: Range | None) -> bool:
     return printed is not None and follows.high > 0 and printed.high > 0 and printed.low < 100
-
-
-def h2_from_q(result: PrintedResult) -> Check | None:
-    """Check that H² is Q over its degrees of freedom."""
-    q, df = result.get("QE"), result.count("QEdf")
-    if q is None or df is None or df <= 0 or "H2" not in result.numbers:
-        return None
-    readings = [read("Q/df", Range(q.low / df, q.high / df), result.get("H2"))]
-    return judge(
-        result, "H² from Q", given=result.say("QE", "QEdf"), target=("H2",), readings=readings,
-        mend="H² from τ² by another estimator than DerSimonian and Laird's differs from this one",
-        otherwise="depends on the definition",
-    )  # fmt: skip
 
 
 def df_from_k(result: PrintedResult) -> Check | None:
@@ -418,7 +405,6 @@ RULES: tuple[tuple[frozenset[str], Rule], ...] = tuple(
         ("ci_lb ci_ub p", p_of_interval),
         ("", p_of_q),
         ("QE QEdf", _any_alpha(i2_from_q)),
-        ("QE QEdf H2", _any_alpha(h2_from_q)),
         ("k QEdf", _any_alpha(df_from_k)),
         ("tau2 tau", _any_alpha(tau_from_tau2)),
         ("d", _any_alpha(d_from_r)),
