@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import numpy as np
 
@@ -79,6 +80,19 @@ class Evidence:
 
 
 Question = Callable[[Evidence], Iterator[Finding]]
+Asked = ParamSpec("Asked")
+
+
+def question(answer: Callable[Concatenate[Evidence, Asked], Iterator[Finding]]) -> Callable[Asked, Question]:
+    """Make a function of the evidence and what is asked into one that returns the question."""
+
+    @wraps(answer)
+    def ask(*args: Asked.args, **options: Asked.kwargs) -> Question:
+        return lambda evidence: answer(evidence, *args, **options)
+
+    return ask
+
+
 NOT_PRINTED = "prints no estimate where it was read"
 
 
@@ -93,124 +107,108 @@ def short(value: float) -> str:
     return text.replace("0.", ".", 1) if abs(value) < 1 else text
 
 
-def positive(*ids: str) -> Question:
+@question
+def positive(evidence: Evidence, *ids: str) -> Iterator[Finding]:
     """Ask of each entry whether its estimate, and its interval if printed, lies above 0."""
-
-    def ask(evidence: Evidence) -> Iterator[Finding]:
-        for entry in ids:
-            name = evidence.name(entry)
-            estimate, low = evidence.number(entry, "estimate"), evidence.number(entry, "ci_low")
-            if np.isnan(estimate):
-                yield Finding(name, "above 0", None, f"{name} {NOT_PRINTED}", (entry,))
-            elif np.isnan(low):
-                calculation = f"{evidence.said(entry)} {_relation(estimate, 0)} 0; no interval printed"
-                yield Finding(name, "above 0", estimate > 0, calculation, (entry,))
-            else:
-                calculation = f"{evidence.said(entry)}: lower limit {short(low)} {_relation(low, 0)} 0"
-                yield Finding(name, "above 0", estimate > 0 and low > 0, calculation, (entry,))
-
-    return ask
-
-
-def compatible(entry: str, reference: str) -> Question:
-    """Ask whether an entry agrees with another: intervals overlap, or the estimate lies in the other's interval."""
-
-    def ask(evidence: Evidence) -> Iterator[Finding]:
-        own = [evidence.number(entry, name) for name in ("ci_low", "ci_high")]
-        other = [evidence.number(reference, name) for name in ("ci_low", "ci_high")]
-        estimate = evidence.number(entry, "estimate")
-        if np.isnan([estimate, *other]).any():
-            holds, how = None, "cannot be compared"
-        elif np.isnan(own).any():
-            holds = other[0] <= estimate <= other[1]
-            how = f"the estimate lies {'inside' if holds else 'outside'} the interval"
+    for entry in ids:
+        name = evidence.name(entry)
+        estimate, low = evidence.number(entry, "estimate"), evidence.number(entry, "ci_low")
+        if np.isnan(estimate):
+            yield Finding(name, "above 0", None, f"{name} {NOT_PRINTED}", (entry,))
+        elif np.isnan(low):
+            calculation = f"{evidence.said(entry)} {_relation(estimate, 0)} 0; no interval printed"
+            yield Finding(name, "above 0", estimate > 0, calculation, (entry,))
         else:
-            holds = own[0] <= other[1] and other[0] <= own[1]
-            how = f"the intervals {'overlap' if holds else 'do not overlap'}"
-        calculation = f"{evidence.said(entry)} beside {evidence.said(reference)}: {how}"
-        statement = f"agrees with {evidence.name(reference)}"
-        yield Finding(evidence.name(entry), statement, holds, calculation, (entry, reference))
-
-    return ask
+            calculation = f"{evidence.said(entry)}: lower limit {short(low)} {_relation(low, 0)} 0"
+            yield Finding(name, "above 0", estimate > 0 and low > 0, calculation, (entry,))
 
 
-def no_difference(entry: str, what: str) -> Question:
+@question
+def compatible(evidence: Evidence, entry: str, reference: str) -> Iterator[Finding]:
+    """Ask whether an entry agrees with another: intervals overlap, or the estimate lies in the other's interval."""
+    own = [evidence.number(entry, name) for name in ("ci_low", "ci_high")]
+    other = [evidence.number(reference, name) for name in ("ci_low", "ci_high")]
+    estimate = evidence.number(entry, "estimate")
+    if np.isnan([estimate, *other]).any():
+        holds, how = None, "cannot be compared"
+    elif np.isnan(own).any():
+        holds = other[0] <= estimate <= other[1]
+        how = f"the estimate lies {'inside' if holds else 'outside'} the interval"
+    else:
+        holds = own[0] <= other[1] and other[0] <= own[1]
+        how = f"the intervals {'overlap' if holds else 'do not overlap'}"
+    calculation = f"{evidence.said(entry)} beside {evidence.said(reference)}: {how}"
+    statement = f"agrees with {evidence.name(reference)}"
+    yield Finding(evidence.name(entry), statement, holds, calculation, (entry, reference))
+
+
+@question
+def no_difference(evidence: Evidence, entry: str, what: str) -> Iterator[Finding]:
     """Ask whether a printed difference may be none; its value may stand in the remarks of the entry."""
-
-    def ask(evidence: Evidence) -> Iterator[Finding]:
-        name, row = evidence.name(entry), evidence.row(entry)
-        remark = scan_into(PrintedResult({}), str(row["notes"]) if row is not None else "")
-        value, low, high = (remark.get(one) for one in ("estimate", "ci_lb", "ci_ub"))
-        if value is None or low is None or high is None:
-            calculation = f"{name} prints no value and no interval; not significant is not the same as none"
-            yield Finding(name, what, None, calculation, (entry,))
-            return
-        holds = low.middle <= 0 <= high.middle
-        calculation = f"{name} {remark.say('estimate')} {remark.interval()}: {'includes' if holds else 'excludes'} 0"
-        yield Finding(name, what, holds, calculation, (entry,))
-
-    return ask
+    name, row = evidence.name(entry), evidence.row(entry)
+    remark = scan_into(PrintedResult({}), str(row["notes"]) if row is not None else "")
+    value, low, high = (remark.get(one) for one in ("estimate", "ci_lb", "ci_ub"))
+    if value is None or low is None or high is None:
+        calculation = f"{name} prints no value and no interval; not significant is not the same as none"
+        yield Finding(name, what, None, calculation, (entry,))
+        return
+    holds = low.middle <= 0 <= high.middle
+    calculation = f"{name} {remark.say('estimate')} {remark.interval()}: {'includes' if holds else 'excludes'} 0"
+    yield Finding(name, what, holds, calculation, (entry,))
 
 
-def counted(entry: str, column: str, claimed: float, *, what: str, at_least: bool = False) -> Question:
+@question
+def counted(
+    evidence: Evidence, entry: str, column: str, claimed: float, *, what: str, at_least: bool = False
+) -> Iterator[Finding]:
     """Ask beside whether a number of studies or persons is as claimed."""
-
-    def ask(evidence: Evidence) -> Iterator[Finding]:
-        printed, name = evidence.number(entry, column), evidence.name(entry)
-        statement = f"{'more than ' if at_least else ''}{thousands(claimed)} {what}"
-        if np.isnan(printed):
-            calculation = f"{name}: the number of {what} is not in the registry"
-            yield Finding(name, statement, None, calculation, (entry,), False)
-            return
-        holds = printed > claimed if at_least else printed == claimed
-        yield Finding(name, statement, holds, f"{name}: {thousands(printed)} {what}", (entry,), False)
-
-    return ask
+    printed, name = evidence.number(entry, column), evidence.name(entry)
+    statement = f"{'more than ' if at_least else ''}{thousands(claimed)} {what}"
+    if np.isnan(printed):
+        calculation = f"{name}: the number of {what} is not in the registry"
+        yield Finding(name, statement, None, calculation, (entry,), False)
+        return
+    holds = printed > claimed if at_least else printed == claimed
+    yield Finding(name, statement, holds, f"{name}: {thousands(printed)} {what}", (entry,), False)
 
 
-def shares(*ids: str, claimed: float) -> Question:
+@question
+def shares(evidence: Evidence, *ids: str, claimed: float) -> Iterator[Finding]:
     """Ask of each entry whether its shared variance, r squared, comes up to a claimed share at the upper limit."""
-
-    def ask(evidence: Evidence) -> Iterator[Finding]:
-        statement = f"explains {fixed(100 * claimed, 0)} %"
-        for entry in ids:
-            r, high = evidence.number(entry, "estimate"), evidence.number(entry, "ci_high")
-            name = evidence.name(entry)
-            if np.isnan(r):
-                yield Finding(name, statement, None, f"{name} {NOT_PRINTED}", (entry,))
-                continue
-            most = max(abs(r), 0.0 if np.isnan(high) else abs(high))
-            calculation = f"{name} {short(r)}² = {fixed(100 * r**2, 1)} %"
-            if most > abs(r):
-                calculation += f", at the upper limit {short(high)}² = {fixed(100 * most**2, 1)} %"
-            calculation += (
-                f" {_relation(most**2, claimed)} {fixed(100 * claimed, 0)} %, which needs r = {short(claimed**0.5)}"
-            )
-            yield Finding(name, statement, most**2 >= claimed, calculation, (entry,))
-
-    return ask
+    statement = f"explains {fixed(100 * claimed, 0)} %"
+    for entry in ids:
+        r, high = evidence.number(entry, "estimate"), evidence.number(entry, "ci_high")
+        name = evidence.name(entry)
+        if np.isnan(r):
+            yield Finding(name, statement, None, f"{name} {NOT_PRINTED}", (entry,))
+            continue
+        most = max(abs(r), 0.0 if np.isnan(high) else abs(high))
+        calculation = f"{name} {short(r)}² = {fixed(100 * r**2, 1)} %"
+        if most > abs(r):
+            calculation += f", at the upper limit {short(high)}² = {fixed(100 * most**2, 1)} %"
+        calculation += (
+            f" {_relation(most**2, claimed)} {fixed(100 * claimed, 0)} %, which needs r = {short(claimed**0.5)}"
+        )
+        yield Finding(name, statement, most**2 >= claimed, calculation, (entry,))
 
 
-def odds(entry: str, low: float, high: float) -> Question:
+@question
+def odds(evidence: Evidence, entry: str, low: float, high: float) -> Iterator[Finding]:
     """Ask whether d as an odds ratio lies in a claimed span, and as a ratio of chances where half succeed."""
-
-    def ask(evidence: Evidence) -> Iterator[Finding]:
-        d, name = evidence.number(entry, "estimate"), evidence.name(entry)
-        statement = f"{brief(low)} to {brief(high)} times"
-        if np.isnan(d):
-            yield Finding("the odds", statement, None, f"{name} {NOT_PRINTED}", (entry,))
-            return
-        ratio = float(d_to_odds_ratio(np.asarray(d)))
-        calculation = f"{name} d = {short(d)}: odds ratio exp(d π/√3) = {fixed(ratio, 2)}"
-        yield Finding("the odds", statement, low <= ratio <= high, calculation, (entry,))
-        chance = 2.0 * ratio / (1.0 + ratio)
-        calculation = f"where half complete with the lower alliance, the chance is {fixed(chance, 2)} times as high"
-        if ratio > low > 1:
-            rare = (ratio - low) / (low * (ratio - 1.0))
-            calculation += f"; it is {brief(low)} times as high only where fewer than {fixed(100 * rare, 0)} % complete"
-        yield Finding("the chances", statement, low <= chance <= high, calculation, (entry,))
-
-    return ask
+    d, name = evidence.number(entry, "estimate"), evidence.name(entry)
+    statement = f"{brief(low)} to {brief(high)} times"
+    if np.isnan(d):
+        yield Finding("the odds", statement, None, f"{name} {NOT_PRINTED}", (entry,))
+        return
+    ratio = float(d_to_odds_ratio(np.asarray(d)))
+    calculation = f"{name} d = {short(d)}: odds ratio exp(d π/√3) = {fixed(ratio, 2)}"
+    yield Finding("the odds", statement, low <= ratio <= high, calculation, (entry,))
+    chance = 2.0 * ratio / (1.0 + ratio)
+    calculation = f"where half complete with the lower alliance, the chance is {fixed(chance, 2)} times as high"
+    if ratio > low > 1:
+        rare = (ratio - low) / (low * (ratio - 1.0))
+        calculation += f"; it is {brief(low)} times as high only where fewer than {fixed(100 * rare, 0)} % complete"
+    yield Finding("the chances", statement, low <= chance <= high, calculation, (entry,))
 
 
 NEGATIVE = re.compile(r"\bnot\b|\bno difference\b|remains consistent", re.IGNORECASE)
@@ -234,85 +232,74 @@ def moderates(row: Any, *, alpha: float = 0.05) -> bool | None:
     return True if AFFIRMATIVE.search(said) else None
 
 
-def unmoderated(entry: str, topic: str, pattern: str, *, relation: str = "alliance-outcome") -> Question:
+@question
+def unmoderated(
+    evidence: Evidence, entry: str, topic: str, pattern: str, *, relation: str = "alliance-outcome"
+) -> Iterator[Finding]:
     """Ask whether an entry, and every later synthesis that looked, found no moderation by a topic."""
-
-    def ask(evidence: Evidence) -> Iterator[Finding]:
-        name, statement = evidence.name(entry), f"regardless of {topic}"
-        own = [found for row in _rows(evidence, [entry], pattern) if (found := moderates(row)) is not None]
-        said = f"{'a' if any(own) else 'not a'} moderator" if own else "nothing is said of it"
-        yield Finding(name, statement, not any(own) if own else None, f"{topic} in {name}: {said}", (entry,))
-        later = evidence.results[evidence.results["relation"] == relation]
-        later = later[later["year"] > evidence.number(entry, "year")]
-        yes, no = _votes(evidence, list(later.index), pattern)
-        calculation = f"{topic} later: a moderator in {evidence.names(yes)}; not in {evidence.names(no)}"
-        yield Finding("later syntheses", statement, not yes if yes or no else None, calculation, (*yes, *no))
-
-    return ask
+    name, statement = evidence.name(entry), f"regardless of {topic}"
+    own = [found for row in _rows(evidence, [entry], pattern) if (found := moderates(row)) is not None]
+    said = f"{'a' if any(own) else 'not a'} moderator" if own else "nothing is said of it"
+    yield Finding(name, statement, not any(own) if own else None, f"{topic} in {name}: {said}", (entry,))
+    later = evidence.results[evidence.results["relation"] == relation]
+    later = later[later["year"] > evidence.number(entry, "year")]
+    yes, no = _votes(evidence, list(later.index), pattern)
+    calculation = f"{topic} later: a moderator in {evidence.names(yes)}; not in {evidence.names(no)}"
+    yield Finding("later syntheses", statement, not yes if yes or no else None, calculation, (*yes, *no))
 
 
-def higher(entry: str, topic: str, pattern: str, levels: tuple[tuple[str, str], tuple[str, str]]) -> Question:
+@question
+def higher(
+    evidence: Evidence, entry: str, topic: str, pattern: str, levels: tuple[tuple[str, str], tuple[str, str]]
+) -> Iterator[Finding]:
     """Ask whether one level of a moderator has the higher correlation; None where its values are not printed.
 
     Each level is its name for readers and the pattern by which its rows are known.
     """
-
-    def ask(evidence: Evidence) -> Iterator[Finding]:
-        rows, name = _rows(evidence, [entry], pattern), evidence.name(entry)
-        (first, is_first), (second, is_second) = levels
-        high, low = _level(rows, is_first), _level(rows, is_second)
-        statement = f"higher for {first} than for {second}"
-        if high is None or low is None:
-            found = "a difference" if any(moderates(row) for row in rows) else "no difference"
-            calculation = f"{name} prints {found} by {topic} and no value per level: the direction cannot be told"
-            yield Finding(name, statement, None, calculation, (entry,))
-        else:
-            calculation = f"{name}: {first} {short(high)}, {second} {short(low)}"
-            yield Finding(name, statement, high > low, calculation, (entry,))
-
-    return ask
+    rows, name = _rows(evidence, [entry], pattern), evidence.name(entry)
+    (first, is_first), (second, is_second) = levels
+    high, low = _level(rows, is_first), _level(rows, is_second)
+    statement = f"higher for {first} than for {second}"
+    if high is None or low is None:
+        found = "a difference" if any(moderates(row) for row in rows) else "no difference"
+        calculation = f"{name} prints {found} by {topic} and no value per level: the direction cannot be told"
+        yield Finding(name, statement, None, calculation, (entry,))
+    else:
+        calculation = f"{name}: {first} {short(high)}, {second} {short(low)}"
+        yield Finding(name, statement, high > low, calculation, (entry,))
 
 
-def smallest(*ids: str, population: str) -> Question:
+@question
+def smallest(evidence: Evidence, *ids: str, population: str) -> Iterator[Finding]:
     """Ask whether the correlations of these entries are below all others of a population."""
-
-    def ask(evidence: Evidence) -> Iterator[Finding]:
-        table = evidence.results
-        wanted = (table["relation"] == "alliance-outcome") & (table["metric"] == "r") & ~table.index.isin(ids)
-        wanted &= table["population"].str.contains(population, na=False)
-        others = table["estimate"][wanted].dropna()
-        for entry in ids:
-            r, name = evidence.number(entry, "estimate"), evidence.name(entry)
-            if np.isnan(r):
-                yield Finding(name, "the smallest", None, f"{name} prints no correlation where it was read", (entry,))
-                continue
-            least = str(others.idxmin())
-            calculation = f"{name} {short(r)}; the least of {len(others)} others is {evidence.said(least)}"
-            yield Finding(name, "the smallest", bool(r < others.min()), calculation, (entry,))
-
-    return ask
+    table = evidence.results
+    wanted = (table["relation"] == "alliance-outcome") & (table["metric"] == "r") & ~table.index.isin(ids)
+    wanted &= table["population"].str.contains(population, na=False)
+    others = table["estimate"][wanted].dropna()
+    for entry in ids:
+        r, name = evidence.number(entry, "estimate"), evidence.name(entry)
+        if np.isnan(r):
+            yield Finding(name, "the smallest", None, f"{name} prints no correlation where it was read", (entry,))
+            continue
+        least = str(others.idxmin())
+        calculation = f"{name} {short(r)}; the least of {len(others)} others is {evidence.said(least)}"
+        yield Finding(name, "the smallest", bool(r < others.min()), calculation, (entry,))
 
 
-def missing(what: str, pattern: str, remark: str) -> Question:
+@question
+def missing(evidence: Evidence, what: str, pattern: str, remark: str) -> Iterator[Finding]:
     """Say that the registry holds no entry of a kind that the claim needs; with one, that it has to be read."""
-
-    def ask(evidence: Evidence) -> Iterator[Finding]:
-        table = evidence.results
-        found = [str(one) for one in table.index[table["relation"].str.contains(pattern, na=False)]]
-        held = f"{evidence.names(found)}, to be read by hand" if found else f"no {what}"
-        yield Finding("the registry", what, None, f"the registry holds {held}; {remark}", tuple(found))
-
-    return ask
+    table = evidence.results
+    found = [str(one) for one in table.index[table["relation"].str.contains(pattern, na=False)]]
+    held = f"{evidence.names(found)}, to be read by hand" if found else f"no {what}"
+    yield Finding("the registry", what, None, f"the registry holds {held}; {remark}", tuple(found))
 
 
-def beside(question: Question) -> Question:
+@question
+def beside(evidence: Evidence, asked: Question) -> Iterator[Finding]:
     """Ask a question whose answer is told without entering the verdict."""
-
-    def ask(evidence: Evidence) -> Iterator[Finding]:
-        for one in question(evidence):
-            yield replace(one, essential=False)
-
-    return ask
+    for one in asked(evidence):
+        yield replace(one, essential=False)
 
 
 def _rows(evidence: Evidence, ids: Sequence[str], pattern: str) -> list[Any]:
