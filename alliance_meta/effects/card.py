@@ -117,10 +117,7 @@ class FieldCard:
         rules = block.get("constraints", {})
         labels = {str(entry["value"]): str(entry["label"]) for entry in block.get("categories", ())}
         return cls(
-            name=block["name"],
-            type=block["type"],
-            title=block["title"],
-            description=block["description"],
+            **{name: block[name] for name in ("name", "type", "title", "description")},
             unit=block.get("unit"),
             categories={str(value): labels.get(str(value), str(value)) for value in rules.get("enum", ())},
             required=bool(rules.get("required", False)),
@@ -208,24 +205,15 @@ class DataCard:
         own, first = package["alliance_meta"], package["resources"][0]
         columns = {key: tuple(value) if isinstance(value, list) else value for key, value in own["columns"].items()}
         return cls(
-            name=package["name"],
-            title=package["title"],
-            description=package["description"],
-            kind=own["kind"],
-            k=own["k"],
+            **{name: package[name] for name in ("name", "title", "description", "version")},
+            **{name: own[name] for name in ("kind", "k", "synthetic", "poolable", "subset", "direction", "citation")},
             licence=" and ".join(entry["name"] for entry in package["licenses"]),
             cautions=tuple(own["cautions"]),
-            synthetic=own["synthetic"],
-            poolable=own["poolable"],
-            subset=own["subset"],
-            direction=own["direction"],
             columns=columns,
             sources=tuple(Source(entry["title"], entry.get("doi"), entry.get("path")) for entry in package["sources"]),
-            citation=own["citation"],
             published=tuple(PublishedResult(**block) for block in own["published"]),
             fields=tuple(map(FieldCard.from_dict, first["schema"]["fields"])),
             sha256=first["hash"].removeprefix("sha256:"),
-            version=package["version"],
         )
 
     def field(self, name: str) -> FieldCard:

@@ -53,14 +53,9 @@ def possible(result: PrintedResult) -> Iterator[Check | None]:
         reading = Reading("", (Range(low, high),), False)
         said = SAYS.get((low, high), f"{brief(low)} to {brief(high)}")
         check = judge(
-            result,
-            "possible value",
-            given=said_name(name),
-            target=(name,),
-            readings=[reading],
-            mend=_explained(result, name),
-            shown=said,
-        )
+            result, "possible value", given=said_name(name), target=(name,), readings=[reading],
+            mend=_explained(result, name), shown=said,
+        )  # fmt: skip
         if check is not None:
             yield check
 
@@ -237,13 +232,9 @@ def _p_check(result: PrintedResult, p: Range, name: str, alpha: float) -> Check 
             readings.append(read("the two df in the other order", turned, printed, usual=False))
     order = ("r", "df") if name == "r" else (name, "df", "df2")
     return judge(
-        result,
-        f"p from {'χ²' if name == 'chi2' else name}",
-        given=result.say(*order),
-        target=("p",),
-        readings=readings,
-        decide=significant(alpha),
-    )
+        result, f"p from {'χ²' if name == 'chi2' else name}", given=result.say(*order), target=("p",),
+        readings=readings, decide=significant(alpha),
+    )  # fmt: skip
 
 
 def p_of_q(result: PrintedResult, alpha: float) -> Iterator[Check | None]:
@@ -282,13 +273,9 @@ def p_of_se(result: PrintedResult, alpha: float) -> Check | None:
             both = hull(p_of(ratio, dfs[0]), p_of(ratio, dfs[-1]))
             readings.append(read(words(scale.words, say_df(dfs)), both, result.get("p")))
     return judge(
-        result,
-        "p from estimate and SE",
-        given=result.say("estimate", "se", "k", "n_effects"),
-        target=("p",),
-        readings=_with_one_sided(readings, result.get("p")),
-        decide=significant(alpha),
-    )
+        result, "p from estimate and SE", given=result.say("estimate", "se", "k", "n_effects"), target=("p",),
+        readings=_with_one_sided(readings, result.get("p")), decide=significant(alpha),
+    )  # fmt: skip
 
 
 def _ratio(estimate: Range, se: Range, scale: Scale) -> Range | None:
@@ -319,13 +306,9 @@ def p_of_interval(result: PrintedResult, alpha: float) -> Check | None:
             found.append(read(words(scale.words, f"t with df of {brief(k - 1)} or more"), both, result.get("p")))
         readings += found
     return judge(
-        result,
-        "p from the interval",
-        given=words(f"interval {result.interval()}", result.say("k", "n_effects")),
-        target=("p",),
-        readings=_with_one_sided(readings, result.get("p")),
-        decide=significant(alpha),
-    )
+        result, "p from the interval", given=words(f"interval {result.interval()}", result.say("k", "n_effects")),
+        target=("p",), readings=_with_one_sided(readings, result.get("p")), decide=significant(alpha),
+    )  # fmt: skip
 
 
 def _estimate_inside(result: PrintedResult, lower: Range, upper: Range) -> bool:

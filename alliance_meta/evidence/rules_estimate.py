@@ -169,13 +169,9 @@ def interval_from_se(result: PrintedResult) -> Check | None:
     if not any(one.fits for one in readings):
         readings += _other_levels(result)
     return judge(
-        result,
-        "interval from SE",
-        given=result.say("estimate", "se", "k", "n_effects"),
-        target=("ci_lb", "ci_ub"),
-        readings=readings,
-        decide=excludes_zero(result),
-    )
+        result, "interval from SE", given=result.say("estimate", "se", "k", "n_effects"), target=("ci_lb", "ci_ub"),
+        readings=readings, decide=excludes_zero(result),
+    )  # fmt: skip
 
 
 def _limits(result: PrintedResult, scale: Scale, quantile: float, said: str, *, usual: bool = True) -> Reading | None:
@@ -282,13 +278,9 @@ def interval_from_statistic(result: PrintedResult) -> Check | None:
         )
         readings.append(Reading(words(scale.words, name), (lower, upper), _meet(result, lower, upper)))
     return judge(
-        result,
-        "interval from z" if name == "z" else "interval from t",
-        given=result.say("estimate", name, "df"),
-        target=("ci_lb", "ci_ub"),
-        readings=readings,
-        decide=excludes_zero(result),
-    )
+        result, "interval from z" if name == "z" else "interval from t", given=result.say("estimate", name, "df"),
+        target=("ci_lb", "ci_ub"), readings=readings, decide=excludes_zero(result),
+    )  # fmt: skip
 
 
 def wide_enough(result: PrintedResult) -> Check | None:

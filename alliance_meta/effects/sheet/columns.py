@@ -169,24 +169,9 @@ def parse_column(
 ) -> ParsedColumn:
     """Read a column as numbers when it must be, or when all of its cells are numbers.
 
-    Parameters
-    ----------
-    name, label : str
-        Name in the table and in the file.
-    cells : list of str
-        Its text.
-    mark : {".", ","}
-        The sheet's decimal mark.
-    used : bool
-        True for the columns of the effects: numbers whatever they hold.
-    numeric : bool
-        True for columns that should be numbers.
-    names : bool
-        True for a column of names, which are no numbers whatever they look like.
-    words : Vocabulary, optional
-        The words of a column of words, which may hold numbers only, and a question mark that means something.
-    codes : collection of str
-        Further codes for "missing".
+    `used` are the columns of the effects: numbers whatever they hold; `numeric` those that should be numbers; `names`
+    those of names, which are none whatever they look like. `words` of a column of words may be numbers, or a question
+    mark that means something; `codes` are further codes for "missing".
     """
     texts, names = set(cells), names or name in LABEL_NAMES
     away = {

@@ -153,22 +153,7 @@ SECONDS = ("vi", "sei")
 
 @dataclass(frozen=True)
 class SheetOptions:
-    """What the user says of a sheet.
-
-    Attributes
-    ----------
-    ri, ni, yi, vi, sei, study : str or None
-        The columns with the correlations, the sample sizes, finished effects, their variances or standard errors, and
-        the studies.
-    measure : {"ZCOR", "COR", "UCOR"} or None
-        The effect size to be made of r and n (Fisher z by default), or the one that finished effects are.
-    sheet : str or None
-        Sheet of an Excel workbook.
-    encoding : str or None
-        How the characters of a text file were saved.
-    missing : tuple of str
-        Further codes for "missing".
-    """
+    """What the user says of a sheet, in the words of `read_coded`."""
 
     ri: str | None = None
     ni: str | None = None
@@ -229,18 +214,9 @@ class Finished:
 class Names:
     """The columns by name.
 
-    Attributes
-    ----------
-    names : dict of str to str
-        The name in the table, by the name in the file.
-    r, n : str
-        The columns of correlations and sample sizes in the table, whether they are there or not.
-    finished : Finished or None
-        The columns of finished effects, where they take the place of r and n.
-    convertible : bool
-        Whether r can be made of other statistics, so that neither r nor n needs to be there.
-    study : str or None
-        The column that the user named as the study.
+    `names` gives the name in the table by that in the file; `r` and `n` are the columns of correlations and sample
+    sizes, whether they are there or not; `finished` those of effects that take their place; `convertible` says that r
+    can be made of other statistics, and `study` is the column that the user named so.
     """
 
     names: dict[str, str]

@@ -235,16 +235,7 @@ def is_workbook(data: bytes) -> bool:
 def read_workbook(data: bytes, source: str, found: Findings, *, has_columns: Header, sheet: str | None) -> Rows:
     """Return (row number, cells) of every row of one sheet that is not blank, all rows equally long.
 
-    Parameters
-    ----------
-    data, source : bytes, str
-        The workbook and its name.
-    found : Findings
-        Takes what was adapted and what is wrong in cells.
-    has_columns : callable
-        Tells whether rows hold the header of a coding sheet.
-    sheet : str or None
-        Name of the sheet; by default the one that has the columns.
+    `has_columns` tells whether rows hold the header of a coding sheet, and so which sheet is meant where none is named.
 
     Raises
     ------
