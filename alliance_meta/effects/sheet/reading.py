@@ -144,7 +144,10 @@ def _choose_separator(text: str, source: str, known: Callable[[str], str | None]
         return SPACE
     if not scores:
         raise _no_table(source, _one_column_message(sample, known))
-    return max(scores, key=lambda separator: scores[separator])
+    chosen = max(scores, key=lambda separator: scores[separator])
+    # Tabs that only line columns up leave rows of different lengths; R reads such files by their blanks.
+    aligned = chosen == "\t" and scores[chosen][2] < 1 and _is_spaced(sample, known)
+    return SPACE if aligned else chosen
 
 
 def _header_place(rows: Sequence[list[str]], known: Callable[[str], str | None]) -> int | None:
