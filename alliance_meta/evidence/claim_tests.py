@@ -88,6 +88,7 @@ def question(answer: Callable[Concatenate[Evidence, Asked], Iterator[Finding]]) 
 
     @wraps(answer)
     def ask(*args: Asked.args, **options: Asked.kwargs) -> Question:
+        """Return the question."""
         return lambda evidence: answer(evidence, *args, **options)
 
     return ask

@@ -257,13 +257,20 @@ def registry_results() -> Iterable[PrintedResult]:
 
     for row in published().to_dict("records"):
         numbers = {name: row[f"{name}_printed"] for name in PRINTED}
-        metric = row["metric"] if isinstance(row["metric"], str) else ""
-        level = row["ci_level"] if row["ci_level"] == row["ci_level"] else 0.95
-        result = read_result(numbers, label=row["id"], metric=metric, level=level)
-        for name in REMARKS:
-            if isinstance(row[name], str):
-                result = scan_into(result, row[name])
-        yield result
+        yield entry_result({str(key): value for key, value in row.items()} | numbers)
+
+
+def entry_result(row: Mapping[str, Any]) -> PrintedResult:
+    """Read one entry of the registry, its numbers as printed, with what its remarks print of it."""
+    from alliance_meta.evidence.published_results import PRINTED
+
+    metric = row["metric"] if isinstance(row["metric"], str) else ""
+    level = _level(row["ci_level"]) if _given(row["ci_level"]) else 0.95
+    result = read_result({name: row[name] for name in PRINTED}, label=row["id"], metric=metric, level=level)
+    for name in REMARKS:
+        if isinstance(row[name], str):
+            result = scan_into(result, row[name])
+    return result
 
 
 def _mapping_result(data: Mapping[str, Any], metric: str) -> PrintedResult:

@@ -83,6 +83,7 @@ def i2_from_q(result: PrintedResult) -> Check | None:
     positive = Range(max(q.low, 1e-12), q.high)
 
     def share(stat: Array) -> Array:
+        """Return the share of Q above its degrees of freedom, in percent."""
         return np.maximum(0.0, 100.0 * (stat - df) / stat)
 
     printed, number = result.get("I2"), result.numbers.get("I2")
@@ -180,6 +181,7 @@ def significant(alpha: float) -> Decide:
     """Return what decides whether a p-value is below `alpha`."""
 
     def decide(values: Sequence[Range]) -> bool | None:
+        """Say whether p is below alpha, None if rounding leaves it open."""
         if values[0].high <= alpha + TINY:
             return True
         return False if values[0].low >= alpha - TINY else None

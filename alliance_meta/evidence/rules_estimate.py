@@ -91,6 +91,7 @@ def excludes_zero(result: PrintedResult) -> Callable[[Sequence[Range]], bool | N
     null = 1.0 if result.metric in LOG_METRICS else 0.0
 
     def decide(limits: Sequence[Range]) -> bool | None:
+        """Say whether the limits exclude no effect, None if rounding leaves it open."""
         lower, upper = limits
         if lower.low > null or upper.high < null:
             return True
@@ -131,6 +132,7 @@ def symmetric(result: PrintedResult) -> Check | None:
         return None
 
     def centre(low: Range, high: Range, scale: Scale) -> Range | None:
+        """Return the middle of the limits on a scale."""
         ends = scale.on(low), scale.on(high)
         if ends[0] is None or ends[1] is None:
             return None

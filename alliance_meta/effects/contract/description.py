@@ -62,6 +62,7 @@ class _Resource(_Part):
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The paths, one or several."""
         return (self.path,) if isinstance(self.path, str) else self.path
 
 

@@ -92,6 +92,19 @@ def count_fractions(cells: Iterable[str]) -> tuple[int, int]:
     return points, commas
 
 
+def column_letter(place: int) -> str:
+    """Return the spreadsheet letter of the column at `place`, counted from 0.
+
+    >>> column_letter(0), column_letter(27)
+    ('A', 'AB')
+    """
+    text, number = "", place + 1
+    while number:
+        number, rest = divmod(number - 1, 26)
+        text = chr(ord("A") + rest) + text
+    return text
+
+
 def year_number(text: str) -> float | None:
     """Return the year that a citation writes with a letter, or None.
 
