@@ -162,6 +162,11 @@ def test_limits_beside_an_effect_say_how_to_make_standard_errors_and_are_never_p
     assert proposed(message) == [["--ri", "..."]]
 
 
+def test_every_pair_of_effects_and_errors_is_proposed():
+    message = said("study,es_post,se_post,es_late,se_late,n\nA,.30,.10,.20,.11,90\nB,.20,.12,.10,.13,80\n")
+    assert proposed(message) == [["--yi", "es_post", "--sei", "se_post"], ["--yi", "es_late", "--sei", "se_late"]]
+
+
 def test_columns_that_bound_nothing_are_no_limits():
     message = said("ID,g_LL,g,g_UL,ni\nA,.40,.30,.70,40\nB,.05,.20,.35,60\n")
     assert "seem to be limits" not in message

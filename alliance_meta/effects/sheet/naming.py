@@ -44,7 +44,7 @@ SIZE = _set(
     "n ni ntotal ntot nobs size samplesize participants people persons subjects clients patients respondents dyads "
     "pairs cases observations"
 )
-YEARS = (1900, 2100)
+YEARS, MOST_PAIRS = (1900, 2100), 3
 
 
 @dataclass(frozen=True)
@@ -114,12 +114,15 @@ def _could_be_n(name: str, values: Array) -> bool:
 def _finished_words(values: dict[str, Array], n: str | None) -> str | None:
     """Return the words that name finished effects, e.g. ``yi='es.z', vi='vi.z', measure='ZCOR'``."""
     for kind, marks in (("vi", VARIANCE), ("sei", ERROR)):
+        pairs: dict[str, str] = {}
         for second, numbers in values.items():
             if not _words(second) & marks or not (numbers > 0).all() or _words(second) & (OTHER - {"sd"}):
                 continue
             effect = _effect_of(second, values)
             if effect is not None:
-                return _as_words(effect, kind, second)
+                pairs.setdefault(effect, second)
+        if pairs:
+            return ", or ".join(_as_words(effect, kind, pairs[effect]) for effect in list(pairs)[:MOST_PAIRS])
     effects = [name for name in values if _words(name) & FISHER and not _words(name) & (VARIANCE | ERROR | OTHER)]
     return _as_words(effects[0], "ni", n) if len(effects) == 1 and n is not None else None
 
