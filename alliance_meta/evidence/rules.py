@@ -366,35 +366,31 @@ def interval_of_r(result: PrintedResult) -> Check | None:
     return judge(result, "interval of one r", given=result.say("r", "df"), target=("ci_lb", "ci_ub"), readings=readings)
 
 
-Rule = Callable[[PrintedResult, float], Check | Iterable[Check | None] | None]
-
-
-def _any_alpha(rule: Callable[[PrintedResult], Check | Iterable[Check | None] | None]) -> Rule:
-    return lambda result, _: rule(result)
-
-
+Rule = Callable[..., Check | Iterable[Check | None] | None]
+# Rules that also say whether the decision at alpha changes.
+WITH_ALPHA = frozenset({p_of_statistic, p_of_se, p_of_interval, p_of_q})
 # In the order of the checks; a rule is asked where all numbers are printed that it cannot do without.
 RULES: tuple[tuple[frozenset[str], Rule], ...] = tuple(
     (frozenset(needs.split()), rule)
     for needs, rule in (
-        ("", _any_alpha(possible)),
-        ("estimate ci_lb ci_ub", _any_alpha(rules_estimate.inside)),
-        ("estimate ci_lb ci_ub", _any_alpha(rules_estimate.symmetric)),
-        ("estimate se", _any_alpha(rules_estimate.interval_from_se)),
-        ("estimate", _any_alpha(rules_estimate.interval_from_statistic)),
-        ("estimate ci_lb ci_ub k N", _any_alpha(rules_estimate.wide_enough)),
-        ("r df ci_lb", _any_alpha(interval_of_r)),
-        ("estimate se", _any_alpha(statistic_from_se)),
+        ("", possible),
+        ("estimate ci_lb ci_ub", rules_estimate.inside),
+        ("estimate ci_lb ci_ub", rules_estimate.symmetric),
+        ("estimate se", rules_estimate.interval_from_se),
+        ("estimate", rules_estimate.interval_from_statistic),
+        ("estimate ci_lb ci_ub k N", rules_estimate.wide_enough),
+        ("r df ci_lb", interval_of_r),
+        ("estimate se", statistic_from_se),
         ("", p_of_statistic),
         ("estimate se p", p_of_se),
         ("ci_lb ci_ub p", p_of_interval),
         ("", p_of_q),
-        ("QE QEdf", _any_alpha(i2_from_q)),
-        ("k QEdf", _any_alpha(df_from_k)),
-        ("tau2 tau", _any_alpha(tau_from_tau2)),
-        ("d", _any_alpha(d_from_r)),
-        ("r2", _any_alpha(variance_from_r)),
-        ("k N mean_n", _any_alpha(mean_n_from_total)),
+        ("QE QEdf", i2_from_q),
+        ("k QEdf", df_from_k),
+        ("tau2 tau", tau_from_tau2),
+        ("d", d_from_r),
+        ("r2", variance_from_r),
+        ("k N mean_n", mean_n_from_total),
     )
 )
 
@@ -405,6 +401,6 @@ def check_result(result: PrintedResult, *, alpha: float = 0.05) -> tuple[Check, 
     found: list[Check | None] = []
     for needs, rule in RULES:
         if needs <= printed:
-            made = rule(result, alpha)
+            made = rule(result, alpha) if rule in WITH_ALPHA else rule(result)
             found += [made] if made is None or isinstance(made, Check) else made
     return tuple(check for check in found if check is not None)
