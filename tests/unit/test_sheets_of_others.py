@@ -184,8 +184,9 @@ def test_logarithms_of_ratios_are_finished_effects_and_no_correlations(names, op
     assert proposed(problems[0].message) == [options]
 
 
-def test_a_logarithm_without_its_error_is_no_correlation():
-    problems = examine_bytes(b"study,lnHR\nA,-.30\nB,.20\nC,-.10\n", "s.csv").errors
+@pytest.mark.parametrize("name", ["lnHR", "log.ratio", "x (log-OR)"])
+def test_a_logarithm_without_its_error_is_no_correlation(name):
+    problems = examine_bytes(f"study,{name}\nA,-.30\nB,.20\nC,-.10\n".encode(), "s.csv").errors
     assert proposed(problems[0].message)[0] == ["--ri", "..."]
 
 

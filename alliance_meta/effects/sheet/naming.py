@@ -27,7 +27,7 @@ FISHER = _set("z zr zi zcor fisher fishers fisherz fz rz")
 CORRELATION = _set("r ri cor corr correlation correlations pearson rho rs spearman")
 # Names of effects that say nothing of their kind; those of differences; those of one arm of a trial.
 NEUTRAL = _set("es effect effects effectsize estimate est")
-DIFFERENCE = re.compile(r"cohen|hedge|smd|odds|ratio|^ln|^log")
+DIFFERENCE = re.compile(r"cohen|hedge|smd|odds|ratio|(?<![a-z])(?:ln|log)")
 ARM = re.compile(r"[0-9]|group|control|ctrl|treat|trt|exp")
 EFFECT = FISHER | NEUTRAL | _set(
     "yi y te g d smd md hedges hedge cohen dppc lnrr lnor logor lor logrr lrr rom lnhr loghr diff difference b beta di "
@@ -136,8 +136,8 @@ def _limits_words(values: dict[str, Array]) -> str | None:
         if highs and effects and _lies_between(*(values[name] for name in (low, effects[0], highs[0]))):
             return (
                 f"{low!r} and {highs[0]!r} seem to be limits of {effects[0]!r}: in 95 % intervals their difference / "
-                f"3.92 is the standard error (of a ratio, that of the logarithms); add it as a column and name both "
-                f"with yi={effects[0]!r} and sei="
+                f"3.92 is the standard error (that of logarithms for a ratio, of Fisher's z for a correlation); add it "
+                f"as a column and name both with yi={effects[0]!r} and sei="
             )
     return None
 
