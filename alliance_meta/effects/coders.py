@@ -12,7 +12,7 @@ import pandas as pd
 from alliance_meta._typing import AnyArray, Mask
 from alliance_meta.core.correlations import agreement as core
 from alliance_meta.effects.sheet.coded import CodedTable
-from alliance_meta.effects.sheet.missing import without_codes
+from alliance_meta.effects.sheet.columns import without_codes
 from alliance_meta.encoding import plain
 from alliance_meta.errors import DroppedRowsWarning, InputError
 from alliance_meta.not_applicable import NotApplicable

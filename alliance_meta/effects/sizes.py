@@ -13,8 +13,8 @@ from alliance_meta.core.correlations.pearson import r_to_z, unbiased_r, var_r, v
 from alliance_meta.effects.converting.rules import NOT_CONVERTED
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.sheet.coded import CodedTable
+from alliance_meta.effects.sheet.columns import without_codes
 from alliance_meta.effects.sheet.findings import why_not_a_number, why_not_r
-from alliance_meta.effects.sheet.missing import without_codes
 from alliance_meta.effects.studies import Named, listed, row_labels, row_studies
 from alliance_meta.effects.table import EffectSizes, impossible, unique_labels
 from alliance_meta.errors import CodingError, DroppedRowsWarning, InputError, Problem

@@ -13,8 +13,7 @@ import pandas as pd
 
 from alliance_meta.core.robust.clusters import IntArray, codes
 from alliance_meta.effects.provenance import Provenance
-from alliance_meta.effects.sheet.columns import column_letter
-from alliance_meta.effects.sheet.missing import without_codes
+from alliance_meta.effects.sheet.columns import column_letter, without_codes
 from alliance_meta.effects.studies import (
     STUDY,
     count_people,
