@@ -278,7 +278,10 @@ class CoderAgreement(Result):
         tables = {"estimates": self.estimates.reset_index()}
         tables |= {"disagreements": self.disagreements, "unmatched": self.unmatched}
         out: dict[str, Any] = {name: getattr(self, name) for name in ("coders", "k", "level")}
-        out |= {name: table.astype(object).to_dict("records") for name, table in tables.items()}
+        for name, table in tables.items():
+            # `to_dict` of pandas would make a bare NaN of a NotApplicable.
+            rows = table.astype(object).itertuples(index=False, name=None)
+            out[name] = [dict(zip(table.columns, row, strict=True)) for row in rows]
         return dict(plain({**out, "notes": [note.to_dict() for note in self.notes]}))
 
     def document(self) -> Document:
