@@ -144,6 +144,7 @@ def _check_compare(node: ast.Compare) -> None:
 
 def _value(node: ast.expr, frame: pd.DataFrame, names: Mapping[str, str]) -> Any:
     def of(part: ast.expr) -> Any:
+        """Return the value of a part."""
         return _value(part, frame, names)
 
     if isinstance(node, ast.Constant):

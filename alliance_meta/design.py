@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.effects.sheet.missing import strays
+from alliance_meta.effects.sheet.columns import strays
 from alliance_meta.errors import DesignError, DroppedRowsWarning, InputError, RedundantModeratorWarning
 from alliance_meta.expressions import plain_text, shown
 from alliance_meta.formulas import check_size, parse_formula, read_formula

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, Strict
 
 from alliance_meta.tables.document import Document, as_html, as_text
 
 
-@dataclass(frozen=True)
+def _as_printed(text: object) -> object:
+    """Accept a number only as text, whose digits say how far it binds."""
+    with suppress(ValueError):
+        if isinstance(text, str) and math.isfinite(float(text.replace("−", "-"))):
+            return text
+    raise ValueError("write it as the paper prints it, in quotation marks: '.275'")
+
+
+@dataclass(frozen=True, kw_only=True)
 class PublishedResult:
     """One result somebody printed for a data set, with the route that leads to it.
 
@@ -29,9 +41,9 @@ class PublishedResult:
         Scale of the printed numbers.
     coefficient : str
         Which coefficient the printed estimate is: ``"intrcpt"`` or a moderator's column such as ``"type[T.p]"``.
-    printed : mapping of str to str
+    printed : dict of str to str
         The numbers as text, exactly as printed, under metafor's names: their digits say how far they bind.
-    route : mapping or None
+    route : dict or None
         Arguments of `escalc` and `RandomEffectsModel` that give the result: ``ri ni measure vtype method test
         mods subset``. None if the route is unknown or not built.
     search : bool
@@ -44,27 +56,22 @@ class PublishedResult:
         Expression that picks the rows of that level, such as ``"alliance_rater == 'client'"``.
     """
 
-    id: str
-    label: str
-    kind: str
-    source: str
-    where: str
-    doi: str | None
-    scale: str
-    coefficient: str
-    printed: Mapping[str, str]
-    route: Mapping[str, Any] | None
-    search: bool
-    note: str
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    id: str = "printed"
+    label: str = "printed result"
+    kind: Literal["published", "recalculated", "documentation"] = "published"
+    source: str = "not stated"
+    where: str = "not stated"
+    doi: str | None = None
+    scale: Literal["r", "z"] = "r"
+    coefficient: str = "intrcpt"
+    printed: Annotated[dict[str, Annotated[str, BeforeValidator(_as_printed)]], Field(min_length=1)]
+    route: dict[str, Any] | None = None
+    search: Annotated[bool, Strict()] = True
+    note: str = ""
     moderator: str = ""
     subset: str | None = None
-
-    @classmethod
-    def from_dict(cls, block: Mapping[str, Any]) -> PublishedResult:
-        """Read one entry of ``alliance_meta.published`` in a datapackage; only moderator and subset may lack."""
-        may_lack = ("moderator", "subset")
-        names = [item.name for item in fields(cls) if item.name in block or item.name not in may_lack]
-        return cls(**{name: block[name] for name in names})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as a plain dictionary."""
@@ -110,10 +117,7 @@ class FieldCard:
         rules = block.get("constraints", {})
         labels = {str(entry["value"]): str(entry["label"]) for entry in block.get("categories", ())}
         return cls(
-            name=block["name"],
-            type=block["type"],
-            title=block["title"],
-            description=block["description"],
+            **{name: block[name] for name in ("name", "type", "title", "description")},
             unit=block.get("unit"),
             categories={str(value): labels.get(str(value), str(value)) for value in rules.get("enum", ())},
             required=bool(rules.get("required", False)),
@@ -201,24 +205,15 @@ class DataCard:
         own, first = package["alliance_meta"], package["resources"][0]
         columns = {key: tuple(value) if isinstance(value, list) else value for key, value in own["columns"].items()}
         return cls(
-            name=package["name"],
-            title=package["title"],
-            description=package["description"],
-            kind=own["kind"],
-            k=own["k"],
+            **{name: package[name] for name in ("name", "title", "description", "version")},
+            **{name: own[name] for name in ("kind", "k", "synthetic", "poolable", "subset", "direction", "citation")},
             licence=" and ".join(entry["name"] for entry in package["licenses"]),
             cautions=tuple(own["cautions"]),
-            synthetic=own["synthetic"],
-            poolable=own["poolable"],
-            subset=own["subset"],
-            direction=own["direction"],
             columns=columns,
             sources=tuple(Source(entry["title"], entry.get("doi"), entry.get("path")) for entry in package["sources"]),
-            citation=own["citation"],
-            published=tuple(map(PublishedResult.from_dict, own["published"])),
+            published=tuple(PublishedResult(**block) for block in own["published"]),
             fields=tuple(map(FieldCard.from_dict, first["schema"]["fields"])),
             sha256=first["hash"].removeprefix("sha256:"),
-            version=package["version"],
         )
 
     def field(self, name: str) -> FieldCard:

@@ -12,7 +12,8 @@ import pandas as pd
 from alliance_meta._typing import AnyArray, Mask
 from alliance_meta.core.correlations import agreement as core
 from alliance_meta.effects.sheet.coded import CodedTable
-from alliance_meta.effects.sheet.missing import without_codes
+from alliance_meta.effects.sheet.columns import without_codes
+from alliance_meta.encoding import plain
 from alliance_meta.errors import DroppedRowsWarning, InputError
 from alliance_meta.notes import NotApplicable, Note, check_level, did_you_mean, warn_note
 from alliance_meta.result import Result
@@ -272,15 +273,14 @@ class CoderAgreement(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
-        return {
-            "coders": list(self.coders),
-            "k": self.k,
-            "level": self.level,
-            "estimates": _records(self.estimates.reset_index()),
-            "disagreements": _records(self.disagreements),
-            "unmatched": _records(self.unmatched),
-            "notes": [note.to_dict() for note in self.notes],
-        }
+        tables = {"estimates": self.estimates.reset_index()}
+        tables |= {"disagreements": self.disagreements, "unmatched": self.unmatched}
+        out: dict[str, Any] = {name: getattr(self, name) for name in ("coders", "k", "level")}
+        for name, table in tables.items():
+            # `to_dict` of pandas would make a bare NaN of a NotApplicable.
+            rows = table.astype(object).itertuples(index=False, name=None)
+            out[name] = [dict(zip(table.columns, row, strict=True)) for row in rows]
+        return dict(plain({**out, "notes": [note.to_dict() for note in self.notes]}))
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
@@ -435,19 +435,3 @@ def _notes(pairs: Pairs) -> list[Note]:
             "unmatched-rows", f"Rows coded once are left out: {text} (.unmatched).", DroppedRowsWarning, stacklevel=4
         )
     ]
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    names = [str(name) for name in frame.columns]
-    return [
-        {name: _plain(value) for name, value in zip(names, row, strict=True)}
-        for row in frame.astype(object).itertuples(index=False, name=None)
-    ]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, NotApplicable):
-        return {"not_applicable": value.reason}
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if not isinstance(value, str) and pd.isna(value) else value

@@ -76,6 +76,10 @@ def list_datasets() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["name", "title", "k", "kind", "licence", "caution"])
 
 
+# What the provenance takes of the card.
+FROM_CARD = ("sha256", "title", "citation", "licence", "cautions", "synthetic")
+
+
 def load_dataset(name: str) -> CodedTable:
     """Load one of the data sets that come with the package.
 
@@ -114,13 +118,8 @@ def load_dataset(name: str) -> CodedTable:
         read_resource(folder, 0),
         provenance=Provenance(
             source=_package(folder)["resources"][0]["path"],
-            sha256=card.sha256,
             dataset=card.name,
-            title=card.title,
-            citation=card.citation,
-            licence=card.licence,
-            cautions=card.cautions,
-            synthetic=card.synthetic,
+            **{name: getattr(card, name) for name in FROM_CARD},
         ),
         card=card,
         defaults=card.columns,

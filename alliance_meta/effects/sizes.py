@@ -10,11 +10,11 @@ import pandas as pd
 
 from alliance_meta._typing import Array, Mask
 from alliance_meta.core.correlations.pearson import r_to_z, unbiased_r, var_r, var_z
-from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.effects.converting.rules import NOT_CONVERTED
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.sheet.coded import CodedTable
-from alliance_meta.effects.sheet.missing import without_codes
+from alliance_meta.effects.sheet.columns import without_codes
+from alliance_meta.effects.sheet.findings import why_not_a_number, why_not_r
 from alliance_meta.effects.studies import Named, listed, row_labels, row_studies
 from alliance_meta.effects.table import EffectSizes, impossible, unique_labels
 from alliance_meta.errors import CodingError, DroppedRowsWarning, InputError, Problem
@@ -84,29 +84,19 @@ def finished_effects(
     keep = np.isfinite(yi) & np.isfinite(second)
     if not keep.any():
         raise InputError(f"{table.provenance.source}: no row has both {columns[0]} and {columns[1]}")
-    least = 3 if kind == "ni" else 0
-    wrong = [int(i) for i in np.flatnonzero(keep & (second <= least))]
-    if wrong:
-        problems = [
-            Problem(i + 2, columns[1], f"{second[i]:g}", f"{second[i]:g} is not > {least} ({labels[i]})") for i in wrong
-        ]
-        raise CodingError(problems, source=table.provenance.source)
-    with np.errstate(over="ignore"):
-        vi = var_z(second[keep]) if kind == "ni" else second[keep] ** 2 if kind == "sei" else second[keep]
-    _check_size(yi[keep], vi, np.flatnonzero(keep), columns, table.provenance.source)
+    vi = _finished_vi(yi, second, keep, kind, columns, labels, table.provenance.source)
     said = [*notes, *([] if measure else [Note("finished-effects", SCALE_NOTE)])]
     if not keep.all():
         lost = [label for label, there in zip(labels, keep, strict=True) if not there]
         text = f"{len(lost)} of {len(keep)} rows left out because {' or '.join(columns)} is missing: {', '.join(lost)}."
         said.append(warn_note("dropped-rows", text, DroppedRowsWarning, stacklevel=4))
     kept = frame[keep].reset_index(drop=True)
-    kept_labels = (label for label, there in zip(labels, keep, strict=True) if there)
     kept, studies, more = row_studies(kept, named, np.asarray(lines)[keep], table.provenance.source)
     return EffectSizes(
         yi=yi[keep],
         vi=vi,
         ni=second[keep] if kind == "ni" else None,
-        slab=unique_labels([label or study for label, study in zip(kept_labels, studies, strict=True)]),
+        slab=_slab(labels, keep, studies),
         study_id=studies,
         _moderators=kept,
         measure=measure or "GEN",
@@ -120,13 +110,28 @@ def finished_effects(
     )
 
 
-def _check_size(yi: Array, vi: Array, rows: IntArray, columns: Sequence[str], source: str) -> None:
-    """Raise a `CodingError` that lists effects and variances beyond what any can be."""
+def _finished_vi(
+    yi: Array, second: Array, keep: Mask, kind: str, columns: Sequence[str], labels: Sequence[str], source: str
+) -> Array:
+    """Return the variances, or raise a `CodingError` that lists effects and variances beyond what any can be."""
+    least, rows = 3 if kind == "ni" else 0, np.flatnonzero(keep)
     problems = [
-        Problem(int(rows[i]) + 2, columns[name == "vi"], value, why) for i, name, value, why in impossible(yi, vi)
+        Problem(int(i) + 2, columns[1], f"{second[i]:g}", f"{second[i]:g} is not > {least} ({labels[i]})")
+        for i in rows[second[keep] <= least]
+    ]
+    with np.errstate(over="ignore"):
+        vi = var_z(second[keep]) if kind == "ni" else second[keep] ** 2 if kind == "sei" else second[keep]
+    problems = problems or [
+        Problem(int(rows[i]) + 2, columns[name == "vi"], value, why) for i, name, value, why in impossible(yi[keep], vi)
     ]
     if problems:
         raise CodingError(problems, source=source)
+    return vi
+
+
+def _slab(labels: Sequence[str], keep: Mask, studies: Sequence[str]) -> tuple[str, ...]:
+    kept = (label for label, there in zip(labels, keep, strict=True) if there)
+    return unique_labels([label or study for label, study in zip(kept, studies, strict=True)])
 
 
 VTYPES = {"ZCOR": ("LS",), "COR": ("LS", "AV", "H0"), "UCOR": ("LS", "AV", "UB")}
@@ -248,17 +253,14 @@ def escalc(
     yi, vi = _effects(r[keep], n[keep], measure=measure, vtype=vtype)
     kept = frame[keep].reset_index(drop=True)
     kept, studies, said = row_studies(kept, named, np.asarray(lines)[keep], source)
-    notes += said
-    if converted == "keep":
-        vi, own = own_variances(kept, vi, measure=measure)
-        notes += own
-    kept_labels = (label for label, k in zip(labels, keep, strict=True) if k)
+    vi, own = own_variances(kept, vi, measure=measure) if converted == "keep" else (vi, [])
+    notes += [*said, *own]
     step = f"escalc measure={measure}, vtype={vtype}, ri={r_name}, ni={n_name}"
     return EffectSizes(
         yi=yi,
         vi=vi,
         ni=n[keep],
-        slab=unique_labels([label or study for label, study in zip(kept_labels, studies, strict=True)]),
+        slab=_slab(labels, keep, studies),
         study_id=studies,
         _moderators=kept,
         measure=measure,
@@ -333,17 +335,12 @@ def _numbers(
     frame: pd.DataFrame, r_name: str, n_name: str, labels: tuple[str, ...], lines: Any, *, measure: str, source: str
 ) -> tuple[Array, Array, Mask]:
     problems: list[Problem] = []
-    r = _column(frame[r_name], lines, problems)
+    r = _column(frame[r_name], lines, problems, is_r=True)
     n = _column(frame[n_name], lines, problems)
-    least = LEAST_N[measure]
+    least, why_least = LEAST_N[measure], WHY_LEAST_N[measure]
     rules: list[tuple[str, Array, Mask, Callable[[float], str]]] = [
-        (r_name, r, np.abs(r) >= 1, _why_not_r),
-        (
-            n_name,
-            n,
-            n < least,
-            lambda x: f"{x:g} is too small for {measure}: {WHY_LEAST_N[measure]}; needs n >= {least}",
-        ),
+        (r_name, r, np.abs(r) >= 1, lambda x: why_not_r(x, f"{x:g}", ".")),
+        (n_name, n, n < least, lambda x: f"{x:g} is too small for {measure}: {why_least}; needs n >= {least}"),
         (n_name, n, n > MOST_N, lambda x: f"{x:g} people are not possible"),
         (n_name, n, (n >= least) & (n != np.round(n)), lambda x: f"{x:g} is not a whole number of people"),
     ]
@@ -360,30 +357,14 @@ def _numbers(
     return r, n, keep
 
 
-def _column(series: pd.Series[Any], lines: Any, problems: list[Problem]) -> Array:
+def _column(series: pd.Series[Any], lines: Any, problems: list[Problem], *, is_r: bool = False) -> Array:
     numbers = pd.to_numeric(series, errors="coerce")
     for i in np.flatnonzero(numbers.isna() & series.notna()):
         text = str(series.iloc[i])
-        hint = f"; write {float(text[:-1]) / 100:g}" if text.endswith("%") and _is_number(text[:-1]) else ""
-        problems.append(Problem(int(lines[i]), str(series.name), text, f"{text!r} is not a number{hint}"))
+        problems.append(Problem(int(lines[i]), str(series.name), text, why_not_a_number(text, ".", is_r=is_r)))
     values = numbers.to_numpy(dtype=float, na_value=np.nan)
     problems.extend(
         Problem(int(lines[i]), str(series.name), str(values[i]), "is infinite; leave the cell empty")
         for i in np.flatnonzero(np.isinf(values))
     )
     return np.where(np.isinf(values), np.nan, values)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _why_not_r(value: float) -> str:
-    if abs(value) == 1:
-        return f"{value:g} is a perfect correlation; its Fisher z is infinite. Check the source, or leave the row out"
-    hint = f"; coded in percent? write {value / 100:g}" if 1 < abs(value) < 100 else ""
-    return f"{value:g} is outside (-1, 1){hint}"

@@ -13,7 +13,7 @@ import pandas as pd
 
 from alliance_meta.core.robust.clusters import IntArray, codes
 from alliance_meta.effects.provenance import Provenance
-from alliance_meta.effects.sheet.missing import without_codes
+from alliance_meta.effects.sheet.columns import column_letter, without_codes
 from alliance_meta.effects.studies import (
     STUDY,
     count_people,
@@ -304,21 +304,12 @@ def unique_labels(labels: Sequence[str]) -> tuple[str, ...]:
             continue
         while True:
             turn[label] = turn.get(label, 0) + 1
-            candidate = label + (" " if not label[-1:].isdigit() else "") + _letters(turn[label])
+            candidate = label + (" " if not label[-1:].isdigit() else "") + column_letter(turn[label] - 1).lower()
             if candidate not in taken:
                 break
         taken.add(candidate)
         out.append(candidate)
     return tuple(out)
-
-
-def _letters(number: int) -> str:
-    """Return a, b, ..., z, aa, ab, ... for 1, 2, ..."""
-    text = ""
-    while number:
-        number, rest = divmod(number - 1, 26)
-        text = chr(ord("a") + rest) + text
-    return text
 
 
 def _check_lengths(k: int, columns: Mapping[str, Any]) -> None:

@@ -123,7 +123,7 @@ def consistency(
         One result, such as ``{"r": ".278", "ci_lb": ".256", "ci_ub": ".299", "k": "295"}``; or a table of them,
         one per row, as a data frame or a CSV file. Numbers are text, as printed, because their digits count. By
         default the registry of published results, with the remarks of its entries. Names: ``estimate r d ci_lb
-        ci_ub ci_level se z t F chi2 df df2 p k n_effects N mean_n QE QEdf QEp QM QMdf QMp I2 H2 tau2 tau r2
+        ci_ub ci_level se z t F chi2 df df2 p k n_effects N mean_n QE QEdf QEp QM QMdf QMp I2 tau2 tau r2
         metric``, and their usual other spellings.
     metric : str
         Of the estimates that do not say theirs: ``"r"``, ``"z"``, ``"d"``, ``"OR"`` and so on.
@@ -257,13 +257,20 @@ def registry_results() -> Iterable[PrintedResult]:
 
     for row in published().to_dict("records"):
         numbers = {name: row[f"{name}_printed"] for name in PRINTED}
-        metric = row["metric"] if isinstance(row["metric"], str) else ""
-        level = row["ci_level"] if row["ci_level"] == row["ci_level"] else 0.95
-        result = read_result(numbers, label=row["id"], metric=metric, level=level)
-        for name in REMARKS:
-            if isinstance(row[name], str):
-                result = scan_into(result, row[name])
-        yield result
+        yield entry_result({str(key): value for key, value in row.items()} | numbers)
+
+
+def entry_result(row: Mapping[str, Any]) -> PrintedResult:
+    """Read one entry of the registry, its numbers as printed, with what its remarks print of it."""
+    from alliance_meta.evidence.published_results import PRINTED
+
+    metric = row["metric"] if isinstance(row["metric"], str) else ""
+    level = _level(row["ci_level"]) if _given(row["ci_level"]) else 0.95
+    result = read_result({name: row[name] for name in PRINTED}, label=row["id"], metric=metric, level=level)
+    for name in REMARKS:
+        if isinstance(row[name], str):
+            result = scan_into(result, row[name])
+    return result
 
 
 def _mapping_result(data: Mapping[str, Any], metric: str) -> PrintedResult:

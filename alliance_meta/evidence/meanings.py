@@ -286,15 +286,11 @@ def _rows(r: Array, low: Array, high: Array, rate: float) -> Iterator[dict[str, 
             yield {
                 "row": place,
                 "measure": name,
-                "label": one.label,
                 "value": value,
                 "ci_lb": limits[place][0],
                 "ci_ub": limits[place][1],
-                "unit": one.unit,
                 "words": value.reason if isinstance(value, NotApplicable) else one.words.format(**said),
-                "assumption": one.assumption,
-                "formula": one.formula,
-                "source": one.source,
+                **{part: getattr(one, part) for part in ("label", "unit", "assumption", "formula", "source")},
             }
 
 

@@ -11,11 +11,8 @@ import pandas as pd
 
 from alliance_meta.effects.datasets import data_root
 from alliance_meta.errors import InputError, Problem
-from alliance_meta.evidence.consistency_check import REMARKS
-from alliance_meta.evidence.printed import PrintedResult, read_result
-from alliance_meta.evidence.published_results import PRINTED
+from alliance_meta.evidence.consistency_check import entry_result
 from alliance_meta.evidence.rules import check_result
-from alliance_meta.evidence.scan import scan_into
 
 ID = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
 DOI = re.compile(r"10\.\d{4,9}/\S+")
@@ -96,6 +93,7 @@ def _duplicates(results: list[dict[str, str]]) -> Iterator[Problem]:
 
 def _entry(line: int, row: Row) -> Iterator[Problem]:
     def wrong(column: str, message: str) -> Problem:
+        """Return what is wrong with one cell."""
         return _problem("results", line, column, row[column], message)
 
     if not ID.fullmatch(row["id"]):
@@ -135,7 +133,7 @@ def _contradictions(results: list[dict[str, str]], known: set[str]) -> Iterator[
     """Recompute what follows from what; a contradiction that was read again stands in expected_consistency.csv."""
     for line, row in enumerate(results, 2):
         try:
-            result = _printed(row)
+            result = entry_result(row)
         except InputError as error:
             yield _problem("results", line, "estimate", "", str(error))
             continue
@@ -144,15 +142,6 @@ def _contradictions(results: list[dict[str, str]], known: set[str]) -> Iterator[
                 said = f"{check.rule}: {check.given}, printed {check.printed}, follows {check.follows}"
                 message = f"{said}; read it again, and if it is printed so, say so in expected_consistency.csv"
                 yield _problem("results", line, "estimate", row["id"], message)
-
-
-def _printed(row: Row) -> PrintedResult:
-    level = _number(row["ci_level"]) or 0.95
-    result = read_result({name: row[name] for name in PRINTED}, label=row["id"], metric=row["metric"], level=level)
-    for name in REMARKS:
-        if row[name]:
-            result = scan_into(result, row[name])
-    return result
 
 
 def _moderators(rows: list[dict[str, str]], ids: list[str]) -> Iterator[Problem]:

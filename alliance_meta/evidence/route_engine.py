@@ -15,21 +15,25 @@ from scipy import special
 
 from alliance_meta._typing import Array
 from alliance_meta.core.dependent.aggregation import gls_of, mean_of
-from alliance_meta.core.distributions import critical_value, statistic, two_sided_p
 from alliance_meta.core.robust.clusters import codes as codes_of
 from alliance_meta.core.robust.clusters import nested
 from alliance_meta.core.univariate.fit import estimate_tau2
 from alliance_meta.core.univariate.wls import make_batch, wls
-from alliance_meta.effects.dependent.covariance import impute_V
 from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.effects.sizes import VTYPES, finished_columns
 from alliance_meta.effects.studies import plain_text
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AllianceMetaError, AllianceMetaWarning, CodingError, InputError
-from alliance_meta.evidence.route_fit import clusters_of, make_effects, mean_values, means_as_effects, new_study
+from alliance_meta.evidence.route_fit import (
+    clusters_of,
+    fit_effects,
+    make_effects,
+    mean_values,
+    means_as_effects,
+    new_study,
+)
+from alliance_meta.evidence.route_fit import simple_means as means_of
 from alliance_meta.evidence.routes import METHODS, SCALE_WORDS, Route
-from alliance_meta.models.multilevel import MultilevelModel
-from alliance_meta.models.rve import RVEModel
 
 SAMPLES = ("sample_id", "sampleid")
 # Ways to make the effects of a group one: (how, assumed correlation).
@@ -206,7 +210,7 @@ def one_level(samples: Sequence[Sample], tests: Sequence[str], *, scale: str, le
         people = _people(group)
         back = np.array([scale == "r" and one.stem.measure == "ZCOR" for one in group])
         if k == 1:
-            single = _values(y[:, 0], np.sqrt(v[:, 0]), None, back, level)
+            single = mean_values(y[:, 0], np.sqrt(v[:, 0]), None, level=level, back=back)
             routes = tuple(replace(one.stem, method="EE", test="z") for one in group)
             yield Followed(routes, {"k": np.ones(len(group)), "n_effects": np.ones(len(group)), "N": people, **single})
             continue
@@ -216,9 +220,9 @@ def one_level(samples: Sequence[Sample], tests: Sequence[str], *, scale: str, le
             for test in tests:
                 factor = {"knha": s2w, "adhoc": np.maximum(s2w, 1.0)}.get(test, np.ones_like(s2w))
                 df = None if test == "z" else k - 1.0
-                values = _values(beta, np.sqrt(variance * factor), df, back, level)
+                values = mean_values(beta, np.sqrt(variance * factor), df, level=level, back=back)
                 if method != "EE":
-                    values |= _prediction(beta, variance * factor + shared["tau2"], df, back, level)
+                    values |= new_study(beta, variance * factor + shared["tau2"], df, level=level, back=back)
                 counts = {"k": np.full(len(group), float(k)), "n_effects": np.full(len(group), float(k)), "N": people}
                 yield Followed(
                     tuple(replace(one.stem, method=method, test=test) for one in group), {**counts, **shared, **values}
@@ -243,20 +247,13 @@ def simple_means(samples: Sequence[Sample], tests: Sequence[str], *, scale: str,
 def _simple(
     own: Sequence[Sample], y: Array, n: Array | None, k: int, tests: Sequence[str], scale: str, level: float
 ) -> Iterator[Followed]:
-    w = np.ones_like(y) if n is None else n
-    total = w.sum(axis=1)
-    mean = (w * y).sum(axis=1) / total
-    spread = (w * (y - mean[:, None]) ** 2).sum(axis=1) / total
+    mean, se, tau2 = means_of(y, n)
     values = {"k": np.full(len(own), float(k)), "n_effects": np.full(len(own), float(k)), "N": _people(own)}
-    if n is None:
-        spread = spread * k / (k - 1.0)
-    else:
-        error = (w * ((1.0 - mean[:, None] ** 2) ** 2 / (n - 1.0))).sum(axis=1) / total
-        values["tau2"] = np.maximum(spread - error, 0.0)
-        values["tau"] = np.sqrt(values["tau2"])
+    if tau2 is not None:
+        values |= {"tau2": tau2, "tau": np.sqrt(tau2)}
     back = np.array([scale == "r" and one.stem.measure == "ZCOR" for one in own])
     for test in tests:
-        found = _values(mean, np.sqrt(spread / k), None if test == "z" else k - 1.0, back, level)
+        found = mean_values(mean, se, None if test == "z" else k - 1.0, level=level, back=back)
         method = "equal" if n is None else "ni"
         yield Followed(tuple(replace(one.stem, model="mean", method=method, test=test) for one in own), values | found)
 
@@ -298,34 +295,6 @@ class _Batch:
         return shared, fit.beta[:, 0] * lost, fit.vb[:, 0, 0] * lost, fit.residual / self.df
 
 
-def _values(mean: Array, se: Array, df: float | None, back: Array, level: float) -> Columns:
-    half = critical_value(level, df) * se
-    stat = statistic(mean, se)
-    none = np.full_like(mean, np.nan)
-    slope = np.where(back, 1.0 - np.tanh(mean) ** 2, 1.0)
-    return {
-        "estimate": _on(mean, back),
-        "se": se * slope,
-        "ci_lb": _on(mean - half, back),
-        "ci_ub": _on(mean + half, back),
-        "stat": stat,
-        "pval": two_sided_p(stat, df),
-        "ddf": none if df is None else np.full_like(mean, df),
-        "z": stat if df is None else none,
-        "t": none if df is None else stat,
-    }
-
-
-def _prediction(mean: Array, variance: Array, df: float | None, back: Array, level: float) -> Columns:
-    half = critical_value(level, df) * np.sqrt(variance)
-    return {"pi_lb": _on(mean - half, back), "pi_ub": _on(mean + half, back)}
-
-
-def _on(values: Array, back: Array) -> Array:
-    """Return Fisher's z as r where the result is wanted there."""
-    return np.where(back, np.tanh(values), values)
-
-
 # Beyond this many effects only the usual models are tried: each is a fit of its own.
 MANY = 3_000
 RHOS = (0.5, 0.6, 0.8)
@@ -343,7 +312,7 @@ def several_levels(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", AllianceMetaWarning)
                 try:
-                    fit = _fit(sample, route, level)
+                    fit = fit_effects(route, sample.effects, level=level)
                     yield from _read(fit, sample, route, tries, scale, level)
                 except AllianceMetaError:
                     # A model that these effects do not determine is no route.
@@ -385,15 +354,6 @@ def _rve(sample: Sample, group: str, rho: float | None) -> Iterator[tuple[Route,
         yield (replace(sample.stem, model="rve", random=group, rho=rho, method=method, test="t", small=False), [{}])
 
 
-def _fit(sample: Sample, route: Route, level: float) -> Any:
-    if route.model == "rve":
-        options: dict[str, Any] = {"working": route.method, "rho": 0.8 if route.rho is None else route.rho}
-        return RVEModel(sample.effects, cluster=route.random, small=route.small, level=level, **options).fit()
-    V = None if route.rho is None else impute_V(sample.effects, cluster=route.random[0], rho=route.rho)
-    how: dict[str, Any] = {"method": route.method, "test": "z"}
-    return MultilevelModel(sample.effects, V=V, random=route.random, level=level, **how).fit()
-
-
 def _read(
     fit: Any, sample: Sample, route: Route, tries: Sequence[dict[str, Any]], scale: str, level: float
 ) -> Iterator[Followed]:
@@ -404,7 +364,7 @@ def _read(
     shared = {"k": float(clusters.n), "n_effects": float(sample.k), "N": people}
     shared |= {name: float(getattr(fit, name, np.nan)) for name in ("tau2", "I2", "QE", "QEdf", "QEp")}
     shared["tau"] = float(np.sqrt(shared["tau2"]))
-    back = scale == "r" and route.measure == "ZCOR"
+    back = np.array([scale == "r" and route.measure == "ZCOR"])
     found = []
     for choice in tries:
         own = fit
@@ -412,11 +372,11 @@ def _read(
             own = fit.robust(cluster=choice["robust"])
         elif "dfs" in choice:
             own = replace(fit, settings=replace(fit.settings, test=choice["test"]), degrees=choice["dfs"])
-        mean, se, df = (float(np.asarray(value).ravel()[0]) for value in (own.beta, own.se, own.ddf))
-        known = df if np.isfinite(df) else None
-        values = shared | mean_values(mean, se, known, level=level, back=back)
+        mean, se, df = (np.asarray(value, dtype=float).ravel()[:1] for value in (own.beta, own.se, own.ddf))
+        known = float(df[0]) if np.isfinite(df[0]) else None
+        values = {name: np.array([value]) for name, value in shared.items()}
+        values |= mean_values(mean, se, known, level=level, back=back)
         if route.model == "multilevel":
-            values |= new_study(mean, float(np.hypot(se, shared["tau"])), known, level=level, back=back)
-        columns = {name: np.array([value]) for name, value in values.items()}
-        found.append(Followed((replace(route, **choice),), columns))
+            values |= new_study(mean, se**2 + shared["tau"] ** 2, known, level=level, back=back)
+        found.append(Followed((replace(route, **choice),), values))
     yield join(found)

@@ -51,21 +51,38 @@ def follow(
 
 def fit_route(route: Route, table: CodedTable, *, level: float = 0.95) -> Any:
     """Fit the model of a route."""
-    if route.model == "multilevel":
-        return _multilevel(route, table, level)
-    effects = effects_of(route, table)
+    if route.V != "rcalc":
+        return fit_effects(route, effects_of(route, table), level=level)
+    measure: Any = route.measure
+    effects, V = rcalc(_rows(route, table), measure=measure, missing="drop")
+    return fit_effects(route, effects, level=level, V=V)
+
+
+def fit_effects(route: Route, effects: EffectSizes, *, level: float, V: Any = None) -> Any:
+    """Fit the model of a route to the effects that it pools."""
+    options: dict[str, Any] = {"mods": route.mods, "level": level}
     if route.model == "rve":
         rho = 0.8 if route.rho is None else route.rho
-        how: dict[str, Any] = {"working": route.method, "rho": rho, "small": route.small}
-        return RVEModel(effects, mods=route.mods, cluster=route.random, level=level, **how).fit()
+        options |= {"cluster": route.random, "working": route.method, "rho": rho, "small": route.small}
+        return RVEModel(effects, **options).fit()
+    options |= {"method": route.method, "test": route.test}
     model: Any = RandomEffectsModel
-    fit = model(effects, mods=route.mods, method=route.method, test=route.test, level=level).fit()
+    if route.model == "multilevel":
+        if V is None and route.rho is not None:
+            V = impute_V(effects, cluster=outermost(route), rho=route.rho)
+        options |= {"V": V, "random": route.random, "struct": route.struct, "dfs": route.dfs or "contain"}
+        model = MultilevelModel
+    fit = model(effects, **options).fit()
     return fit if route.robust is None else fit.robust(cluster=route.robust)
+
+
+def _rows(route: Route, table: CodedTable) -> CodedTable:
+    return table if route.subset is None else table.query(route.subset)
 
 
 def effects_of(route: Route, table: CodedTable) -> EffectSizes:
     """Return the effects that a route pools, averaged per group where it says so."""
-    rows = table if route.subset is None else table.query(route.subset)
+    rows = _rows(route, table)
     if route.how == "mean r":
         return _mean_r(make_effects(rows, route, measure="COR", vtype="LS"), route)
     effects = make_effects(rows, route, measure=route.measure, vtype=route.vtype)
@@ -102,23 +119,6 @@ def means_as_effects(r: Array, n: Array, measure: str, vtype: str | None) -> tup
     return (r_to_z(r), var_z(n)) if measure == "ZCOR" else (r, var_r(r, n, vtype=vtype or "LS"))
 
 
-def _multilevel(route: Route, table: CodedTable, level: float) -> Any:
-    V: Any = None
-    if route.V == "rcalc":
-        rows = table if route.subset is None else table.query(route.subset)
-        measure: Any = route.measure
-        effects, V = rcalc(rows, measure=measure, missing="drop")
-    else:
-        effects = effects_of(route, table)
-        if route.rho is not None:
-            V = impute_V(effects, cluster=outermost(route), rho=route.rho)
-    options: dict[str, Any] = {"method": route.method, "test": route.test, "dfs": route.dfs or "contain"}
-    fit = MultilevelModel(
-        effects, V=V, mods=route.mods, random=route.random, struct=route.struct, level=level, **options
-    ).fit()
-    return fit if route.robust is None else fit.robust(cluster=route.robust)
-
-
 def outermost(route: Route) -> str:
     """Return the grouping within which sampling errors correlate: the coarsest of the random terms."""
     first = route.random if isinstance(route.random, str) else route.random[0]
@@ -126,44 +126,64 @@ def outermost(route: Route) -> str:
 
 
 def _simple_mean(route: Route, effects: EffectSizes, scale: str, level: float) -> dict[str, float]:
-    """Return the mean weighted by n or by nothing; its standard error is SD / √k (Schmidt & Hunter 2015, ch. 3)."""
-    y, k = effects.yi, effects.k
-    w = np.ones(k) if route.method == "equal" or effects.ni is None else effects.ni
-    mean = float(w @ y / w.sum())
-    total = float(w @ (y - mean) ** 2 / w.sum())
-    if route.method == "equal":
-        total = total * k / (k - 1.0) if k > 1 else NAN
-    se = math.sqrt(total / k) if k > 1 else NAN
-    df = k - 1.0 if route.test == "t" else None
-    values = mean_values(mean, se, df, level=level, back=scale == "r" and effects.measure == "ZCOR")
-    values |= {"k": k, "n_effects": k, "p": 1}
+    n = None if route.method == "equal" or effects.ni is None else effects.ni[None]
+    mean, se, tau2 = simple_means(effects.yi[None], n)
+    back = np.array([scale == "r" and effects.measure == "ZCOR"])
+    found = mean_values(mean, se, effects.k - 1.0 if route.test == "t" else None, level=level, back=back)
+    values = {name: float(column[0]) for name, column in found.items()}
+    values |= {"k": effects.k, "n_effects": effects.k, "p": 1}
     if effects.ni is not None:
         values["N"] = float(effects.ni.sum())
-        if effects.measure == "COR" and route.method == "ni":
-            error = float(w @ ((1.0 - mean**2) ** 2 / (effects.ni - 1.0)) / w.sum())
-            values["tau2"] = max(total - error, 0.0)
+        if effects.measure == "COR" and tau2 is not None:
+            values["tau2"] = float(tau2[0])
     return values
 
 
-def mean_values(mean: float, se: float, df: float | None, *, level: float, back: bool) -> dict[str, float]:
-    """Return estimate, standard error, interval and test of one mean, back on r where asked."""
+def simple_means(y: Array, n: Array | None) -> tuple[Array, Array, Array | None]:
+    """Return means (B,) of effects (B, k) weighted by n or by nothing, their standard errors, and tau2 of raw r with n.
+
+    The standard error is SD / √k, tau2 the variance less that of sampling (Schmidt & Hunter 2015, ch. 3).
+    """
+    k, w = y.shape[1], np.ones_like(y) if n is None else n
+    total = w.sum(axis=1)
+    mean = (w * y).sum(axis=1) / total
+    spread = (w * (y - mean[:, None]) ** 2).sum(axis=1) / total
+    if k == 1:
+        return mean, np.full_like(mean, NAN), None
+    if n is None:
+        return mean, np.sqrt(spread / (k - 1.0)), None
+    error = (w * ((1.0 - mean[:, None] ** 2) ** 2 / (n - 1.0))).sum(axis=1) / total
+    return mean, np.sqrt(spread / k), np.maximum(spread - error, 0.0)
+
+
+def mean_values(mean: Array, se: Array, df: float | None, *, level: float, back: Array) -> dict[str, Array]:
+    """Return estimates, standard errors, intervals and tests of means (B,), on r for those to go `back` there."""
     half = critical_value(level, df) * se
-    stat = mean / se if se > 0 else NAN
-    pval = float(two_sided_p(np.array([stat]), df)[0]) if se > 0 else NAN
-    ends = (mean, mean - half, mean + half)
-    if back:
-        ends, se = (math.tanh(ends[0]), math.tanh(ends[1]), math.tanh(ends[2])), se * (1.0 - math.tanh(mean) ** 2)
-    return dict(zip(("estimate", "ci_lb", "ci_ub"), ends, strict=True)) | {
-        **{"se": se, "stat": stat, "pval": pval, "ddf": NAN if df is None else df},
-        **{"z": stat if df is None else NAN, "t": NAN if df is None else stat},
+    with np.errstate(divide="ignore", invalid="ignore"):
+        stat = np.where(mean == 0, 0.0, mean / se)
+    none = np.full_like(mean, NAN)
+    return {
+        "estimate": _on(mean, back),
+        "se": se * np.where(back, 1.0 - np.tanh(mean) ** 2, 1.0),
+        "ci_lb": _on(mean - half, back),
+        "ci_ub": _on(mean + half, back),
+        "stat": stat,
+        "pval": two_sided_p(stat, df),
+        "ddf": none if df is None else np.full_like(mean, df),
+        "z": stat if df is None else none,
+        "t": none if df is None else stat,
     }
 
 
-def new_study(mean: float, sd: float, df: float | None, *, level: float, back: bool) -> dict[str, float]:
-    """Return the interval for the true effect of a new study, back on r where asked."""
-    half = critical_value(level, df) * sd
-    low, high = mean - half, mean + half
-    return {"pi_lb": math.tanh(low) if back else low, "pi_ub": math.tanh(high) if back else high}
+def new_study(mean: Array, variance: Array, df: float | None, *, level: float, back: Array) -> dict[str, Array]:
+    """Return the intervals for the true effect of a new study."""
+    half = critical_value(level, df) * np.sqrt(variance)
+    return {"pi_lb": _on(mean - half, back), "pi_ub": _on(mean + half, back)}
+
+
+def _on(values: Array, back: Array) -> Array:
+    """Return Fisher's z as r where the result is wanted there."""
+    return np.where(back, np.tanh(values), values)
 
 
 def statistics(fit: Any, *, scale: str, coefficient: str = "intrcpt") -> dict[str, float]:

@@ -32,7 +32,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("p", "QEp", "QMp"), (0.0, 1.0)),
     **dict.fromkeys(("se", "QE", "QM", "F", "chi2"), POSITIVE),
     "I2": (0.0, 100.0),
-    **dict.fromkeys(("H2", "tau2", "tau"), POSITIVE),
+    **dict.fromkeys(("tau2", "tau"), POSITIVE),
     "r2": (0.0, 100.0),
     **dict.fromkeys(("k", "n_effects", "N"), (1.0, np.inf)),
     **dict.fromkeys(("QEdf", "QMdf", "df", "df2"), POSITIVE),
@@ -53,14 +53,9 @@ def possible(result: PrintedResult) -> Iterator[Check | None]:
         reading = Reading("", (Range(low, high),), False)
         said = SAYS.get((low, high), f"{brief(low)} to {brief(high)}")
         check = judge(
-            result,
-            "possible value",
-            given=said_name(name),
-            target=(name,),
-            readings=[reading],
-            mend=_explained(result, name),
-            shown=said,
-        )
+            result, "possible value", given=said_name(name), target=(name,), readings=[reading],
+            mend=_explained(result, name), shown=said,
+        )  # fmt: skip
         if check is not None:
             yield check
 
@@ -88,6 +83,7 @@ def i2_from_q(result: PrintedResult) -> Check | None:
     positive = Range(max(q.low, 1e-12), q.high)
 
     def share(stat: Array) -> Array:
+        """Return the share of Q above its degrees of freedom, in percent."""
         return np.maximum(0.0, 100.0 * (stat - df) / stat)
 
     printed, number = result.get("I2"), result.numbers.get("I2")
@@ -104,19 +100,6 @@ def i2_from_q(result: PrintedResult) -> Check | None:
 
 def _both_positive(follows: Range, printed: Range | None) -> bool:
     return printed is not None and follows.high > 0 and printed.high > 0 and printed.low < 100
-
-
-def h2_from_q(result: PrintedResult) -> Check | None:
-    """Check that H² is Q over its degrees of freedom."""
-    q, df = result.get("QE"), result.count("QEdf")
-    if q is None or df is None or df <= 0 or "H2" not in result.numbers:
-        return None
-    readings = [read("Q/df", Range(q.low / df, q.high / df), result.get("H2"))]
-    return judge(
-        result, "H² from Q", given=result.say("QE", "QEdf"), target=("H2",), readings=readings,
-        mend="H² from τ² by another estimator than DerSimonian and Laird's differs from this one",
-        otherwise="depends on the definition",
-    )  # fmt: skip
 
 
 def df_from_k(result: PrintedResult) -> Check | None:
@@ -198,6 +181,7 @@ def significant(alpha: float) -> Decide:
     """Return what decides whether a p-value is below `alpha`."""
 
     def decide(values: Sequence[Range]) -> bool | None:
+        """Say whether p is below alpha, None if rounding leaves it open."""
         if values[0].high <= alpha + TINY:
             return True
         return False if values[0].low >= alpha - TINY else None
@@ -250,13 +234,9 @@ def _p_check(result: PrintedResult, p: Range, name: str, alpha: float) -> Check 
             readings.append(read("the two df in the other order", turned, printed, usual=False))
     order = ("r", "df") if name == "r" else (name, "df", "df2")
     return judge(
-        result,
-        f"p from {'χ²' if name == 'chi2' else name}",
-        given=result.say(*order),
-        target=("p",),
-        readings=readings,
-        decide=significant(alpha),
-    )
+        result, f"p from {'χ²' if name == 'chi2' else name}", given=result.say(*order), target=("p",),
+        readings=readings, decide=significant(alpha),
+    )  # fmt: skip
 
 
 def p_of_q(result: PrintedResult, alpha: float) -> Iterator[Check | None]:
@@ -295,13 +275,9 @@ def p_of_se(result: PrintedResult, alpha: float) -> Check | None:
             both = hull(p_of(ratio, dfs[0]), p_of(ratio, dfs[-1]))
             readings.append(read(words(scale.words, say_df(dfs)), both, result.get("p")))
     return judge(
-        result,
-        "p from estimate and SE",
-        given=result.say("estimate", "se", "k", "n_effects"),
-        target=("p",),
-        readings=_with_one_sided(readings, result.get("p")),
-        decide=significant(alpha),
-    )
+        result, "p from estimate and SE", given=result.say("estimate", "se", "k", "n_effects"), target=("p",),
+        readings=_with_one_sided(readings, result.get("p")), decide=significant(alpha),
+    )  # fmt: skip
 
 
 def _ratio(estimate: Range, se: Range, scale: Scale) -> Range | None:
@@ -332,13 +308,9 @@ def p_of_interval(result: PrintedResult, alpha: float) -> Check | None:
             found.append(read(words(scale.words, f"t with df of {brief(k - 1)} or more"), both, result.get("p")))
         readings += found
     return judge(
-        result,
-        "p from the interval",
-        given=words(f"interval {result.interval()}", result.say("k", "n_effects")),
-        target=("p",),
-        readings=_with_one_sided(readings, result.get("p")),
-        decide=significant(alpha),
-    )
+        result, "p from the interval", given=words(f"interval {result.interval()}", result.say("k", "n_effects")),
+        target=("p",), readings=_with_one_sided(readings, result.get("p")), decide=significant(alpha),
+    )  # fmt: skip
 
 
 def _estimate_inside(result: PrintedResult, lower: Range, upper: Range) -> bool:
@@ -394,36 +366,31 @@ def interval_of_r(result: PrintedResult) -> Check | None:
     return judge(result, "interval of one r", given=result.say("r", "df"), target=("ci_lb", "ci_ub"), readings=readings)
 
 
-Rule = Callable[[PrintedResult, float], Check | Iterable[Check | None] | None]
-
-
-def _any_alpha(rule: Callable[[PrintedResult], Check | Iterable[Check | None] | None]) -> Rule:
-    return lambda result, _: rule(result)
-
-
+Rule = Callable[..., Check | Iterable[Check | None] | None]
+# Rules that also say whether the decision at alpha changes.
+WITH_ALPHA = frozenset({p_of_statistic, p_of_se, p_of_interval, p_of_q})
 # In the order of the checks; a rule is asked where all numbers are printed that it cannot do without.
 RULES: tuple[tuple[frozenset[str], Rule], ...] = tuple(
     (frozenset(needs.split()), rule)
     for needs, rule in (
-        ("", _any_alpha(possible)),
-        ("estimate ci_lb ci_ub", _any_alpha(rules_estimate.inside)),
-        ("estimate ci_lb ci_ub", _any_alpha(rules_estimate.symmetric)),
-        ("estimate se", _any_alpha(rules_estimate.interval_from_se)),
-        ("estimate", _any_alpha(rules_estimate.interval_from_statistic)),
-        ("estimate ci_lb ci_ub k N", _any_alpha(rules_estimate.wide_enough)),
-        ("r df ci_lb", _any_alpha(interval_of_r)),
-        ("estimate se", _any_alpha(statistic_from_se)),
+        ("", possible),
+        ("estimate ci_lb ci_ub", rules_estimate.inside),
+        ("estimate ci_lb ci_ub", rules_estimate.symmetric),
+        ("estimate se", rules_estimate.interval_from_se),
+        ("estimate", rules_estimate.interval_from_statistic),
+        ("estimate ci_lb ci_ub k N", rules_estimate.wide_enough),
+        ("r df ci_lb", interval_of_r),
+        ("estimate se", statistic_from_se),
         ("", p_of_statistic),
         ("estimate se p", p_of_se),
         ("ci_lb ci_ub p", p_of_interval),
         ("", p_of_q),
-        ("QE QEdf", _any_alpha(i2_from_q)),
-        ("QE QEdf H2", _any_alpha(h2_from_q)),
-        ("k QEdf", _any_alpha(df_from_k)),
-        ("tau2 tau", _any_alpha(tau_from_tau2)),
-        ("d", _any_alpha(d_from_r)),
-        ("r2", _any_alpha(variance_from_r)),
-        ("k N mean_n", _any_alpha(mean_n_from_total)),
+        ("QE QEdf", i2_from_q),
+        ("k QEdf", df_from_k),
+        ("tau2 tau", tau_from_tau2),
+        ("d", d_from_r),
+        ("r2", variance_from_r),
+        ("k N mean_n", mean_n_from_total),
     )
 )
 
@@ -434,6 +401,6 @@ def check_result(result: PrintedResult, *, alpha: float = 0.05) -> tuple[Check, 
     found: list[Check | None] = []
     for needs, rule in RULES:
         if needs <= printed:
-            made = rule(result, alpha)
+            made = rule(result, alpha) if rule in WITH_ALPHA else rule(result)
             found += [made] if made is None or isinstance(made, Check) else made
     return tuple(check for check in found if check is not None)

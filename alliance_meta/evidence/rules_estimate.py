@@ -91,6 +91,7 @@ def excludes_zero(result: PrintedResult) -> Callable[[Sequence[Range]], bool | N
     null = 1.0 if result.metric in LOG_METRICS else 0.0
 
     def decide(limits: Sequence[Range]) -> bool | None:
+        """Say whether the limits exclude no effect, None if rounding leaves it open."""
         lower, upper = limits
         if lower.low > null or upper.high < null:
             return True
@@ -131,6 +132,7 @@ def symmetric(result: PrintedResult) -> Check | None:
         return None
 
     def centre(low: Range, high: Range, scale: Scale) -> Range | None:
+        """Return the middle of the limits on a scale."""
         ends = scale.on(low), scale.on(high)
         if ends[0] is None or ends[1] is None:
             return None
@@ -169,13 +171,9 @@ def interval_from_se(result: PrintedResult) -> Check | None:
     if not any(one.fits for one in readings):
         readings += _other_levels(result)
     return judge(
-        result,
-        "interval from SE",
-        given=result.say("estimate", "se", "k", "n_effects"),
-        target=("ci_lb", "ci_ub"),
-        readings=readings,
-        decide=excludes_zero(result),
-    )
+        result, "interval from SE", given=result.say("estimate", "se", "k", "n_effects"), target=("ci_lb", "ci_ub"),
+        readings=readings, decide=excludes_zero(result),
+    )  # fmt: skip
 
 
 def _limits(result: PrintedResult, scale: Scale, quantile: float, said: str, *, usual: bool = True) -> Reading | None:
@@ -282,13 +280,9 @@ def interval_from_statistic(result: PrintedResult) -> Check | None:
         )
         readings.append(Reading(words(scale.words, name), (lower, upper), _meet(result, lower, upper)))
     return judge(
-        result,
-        "interval from z" if name == "z" else "interval from t",
-        given=result.say("estimate", name, "df"),
-        target=("ci_lb", "ci_ub"),
-        readings=readings,
-        decide=excludes_zero(result),
-    )
+        result, "interval from z" if name == "z" else "interval from t", given=result.say("estimate", name, "df"),
+        target=("ci_lb", "ci_ub"), readings=readings, decide=excludes_zero(result),
+    )  # fmt: skip
 
 
 def wide_enough(result: PrintedResult) -> Check | None:

@@ -79,7 +79,6 @@ PATTERNS: dict[str, str] = {
     "I2": rf"I{_ALONE}\s?\^?2\s*(?:=|:|of|was)\s*(?P<value>{_NUM}\s?%?)",
     "tau2": rf"[τΤtT]{_ALONE}(?:(?<=[tT])au|(?<=[τΤT]))\s?\^?(?:2|-?\s?squared){_IS}(?P<value>{_NUM})",
     "tau": rf"[τtT]{_ALONE}(?:(?<=[tT])au|(?<=τ)){_IS}(?P<value>{_DECIMAL})",
-    "H2": rf"H{_ALONE}\s?\^?2{_IS}(?P<value>{_NUM})",
     "p": rf"[pP]{_ALONE}(?:\s*-?\s*val(?:ue)?s?)?"
     rf"(?:\s*\((?:one|two|[12])[ -](?:tailed|sided)\))?{_REL}(?P<value>{_NUM})",
     "se": rf"[Ss]{_ALONE}(?:(?<=S)(?:E|\.E\.)|(?<=s)(?:e|\.e\.)|tandard error)"

@@ -11,10 +11,11 @@ import pandas as pd
 
 from alliance_meta.core.correlations.pearson import z_to_r
 from alliance_meta.errors import InputError
-from alliance_meta.evidence.published_results import NO_PREDICTION, development, groups, overlap, published, view
-from alliance_meta.notes import Note
+from alliance_meta.evidence.published_results import groups, published
+from alliance_meta.notes import Note, did_you_mean
 from alliance_meta.result import said
 from alliance_meta.tables.document import Document, as_html, frame_table
+from alliance_meta.tables.format import thousands
 
 RELATION = "alliance-outcome"
 
@@ -42,6 +43,20 @@ COLUMNS = (
     *("year", "doi", "k", "n_total", "estimate", "ci_lb", "ci_ub", "ci_level", "k_printed", "n_total_printed"),
     *("estimate_printed", "ci_printed", "metric", "model_as_reported", "evidence_level", "evidence_location"),
     *("role", "part_of", "psychotherapy", "sign_flipped", "converted", "codes", "notes"),
+)
+
+
+# What can be asked for -> column of the umbrella's frame.
+ASPECTS = {"population": "population_group", "format": "format_group", "rater": "rater", "evidence": "evidence_level"}
+NOT_STATED = "not stated, or mixed"
+
+DEVELOPMENT = ("id", "label", "year", "population_group", "format_group", "k", "estimate", "ci_lb", "ci_ub", "role")
+
+NO_PREDICTION = (
+    "The registry cannot predict a new study. What to expect of one in a described setting depends on how much true "
+    "effects differ between studies, and that stands in study-level data: pooled results of overlapping syntheses "
+    "do not have it. Fit the studies themselves, RandomEffectsModel(effects, mods=...).fit().predict(...); whoever "
+    "holds an article can type its table with `alliance-meta template`."
 )
 
 
@@ -95,7 +110,25 @@ class Umbrella:
         >>> table.loc[table["population"] == "Children and adolescents", ["lowest", "highest"]].values.tolist()
         [[0.13, 0.34]]
         """
-        return view(self.frame, list(aspects))
+        names, frame = list(aspects), self.frame
+        unknown = [name for name in names if name not in ASPECTS]
+        if unknown or not names or len(set(names)) < len(names):
+            raise InputError(
+                f"by={aspects!r}: choose from {', '.join(map(repr, ASPECTS))}, each once"
+                + (did_you_mean(unknown[0], list(ASPECTS)) if unknown else "")
+            )
+        columns = {name: frame[ASPECTS[name]].where(frame[ASPECTS[name]].notna(), NOT_STATED) for name in names}
+        table = frame.assign(**columns, article=_articles(frame))
+        found = table.groupby(names, sort=False, dropna=False).agg(
+            results=("id", "size"),
+            articles=("article", "nunique"),
+            lowest=("estimate", "min"),
+            highest=("estimate", "max"),
+            first_year=("year", "min"),
+            last_year=("year", "max"),
+            ids=("id", " ".join),
+        )
+        return found.reset_index()
 
     def development(self, *, population: str | None = None, repeats: bool = False) -> pd.DataFrame:
         """Return the results in the order of their years, with the range of all so far.
@@ -119,7 +152,29 @@ class Umbrella:
         InputError
             A population that no result is of.
         """
-        return development(self.frame, population=population, repeats=repeats)
+        frame = self.frame
+        kept = frame[frame["year"].notna() & ((frame["role"] == "main") | repeats)]
+        if population is not None:
+            known = list(dict.fromkeys(kept["population_group"]))
+            if population not in known:
+                raise InputError(
+                    f"no result shown is of the population {population!r}{did_you_mean(population, known)}; "
+                    f"there are {', '.join(map(repr, known))}"
+                )
+            kept = kept[kept["population_group"] == population]
+        kept = (
+            kept.assign(article=_articles(kept)).sort_values(["year", "estimate"], kind="stable").reset_index(drop=True)
+        )
+        by_year = kept.groupby("year")
+        out = kept[
+            ["id", "label", "year", "population_group", "format_group", "k", "estimate", "ci_lb", "ci_ub", "role"]
+        ]
+        return out.assign(
+            results=by_year.size().cumsum().reindex(kept["year"]).to_numpy(),
+            articles=[kept.loc[kept["year"] <= year, "article"].nunique() for year in kept["year"]],
+            lowest=by_year["estimate"].min().cummin().reindex(kept["year"]).to_numpy(),
+            highest=by_year["estimate"].max().cummax().reindex(kept["year"]).to_numpy(),
+        )
 
     def predict(self, *_: object, **__: object) -> NoReturn:
         """Refuse: a new study is predicted from study-level data, never from pooled results.
@@ -277,3 +332,19 @@ def _notes(shown: pd.DataFrame, left_out: int, cautions: list[str]) -> tuple[Not
     if converted:
         notes.append(Note("converted", f"Printed as Fisher z, shown as r: {'; '.join(converted)}."))
     return (*notes, *(Note("caution", text) for text in cautions))
+
+
+def overlap(frame: pd.DataFrame) -> str:
+    """Say how often studies are known to be counted more than once, and how much is not known."""
+    known = frame[frame["k"].notna()]
+    main, again = known[known["role"] == "main"], known[known["role"] != "main"]
+    return (
+        f"The k printed by {len(main)} articles' results add up to {thousands(main['k'].sum())}. That is no number of "
+        "studies: a later synthesis of the same population searches the same literature again. Within one article "
+        f"{int(again['k'].sum()):,} more are counted again, in {len(again)} results on the same studies. How far "
+        "different articles overlap was not read, so no correction for it is possible."
+    )
+
+
+def _articles(frame: pd.DataFrame) -> pd.Series[str]:
+    return frame["part_of"].where(frame["part_of"].notna(), frame["id"])

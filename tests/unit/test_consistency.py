@@ -245,8 +245,7 @@ def test_numbers_that_nothing_can_be(printed, name) -> None:
     assert found.given == name or name == "estimate"
 
 
-def test_h2_tau_and_the_number_of_effects() -> None:
-    assert check("H² from Q", Q="40.0", QEdf="16", H2="2.50").verdict == "consistent"
+def test_tau_and_the_number_of_effects() -> None:
     assert check("τ from τ²", tau2="0.0081", tau="0.09").verdict == "consistent"
     assert check("τ from τ²", tau2="0.0081", tau="0.08").verdict == "inconsistent"
     assert check("df of Q from k", Q="40", QEdf="39", k="40").verdict == "consistent"

@@ -74,7 +74,10 @@ def test_rows_without_r_or_n_are_dropped_aloud():
     ("changes", "words"),
     [
         ({"r": [0.1, 45, 0.2, 0.3]}, "line 3, r: 45 is outside (-1, 1); coded in percent? write 0.45 (Bell 2011)"),
-        ({"r": [0.1, 1, 0.2, 0.3]}, "line 3, r: 1 is a perfect correlation; its Fisher z is infinite."),
+        (
+            {"r": [0.1, 1, 0.2, 0.3]},
+            "line 3, r: 1 is a perfect correlation, whose Fisher z is infinite; check the paper",
+        ),
         ({"r": ["0.1", "31%", "0.2", "0.3"]}, "line 3, r: '31%' is not a number; write 0.31"),
         ({"r": ["0.1", "high", "0.2", "0.3"]}, "line 3, r: 'high' is not a number"),
         ({"n": [20, 3, 40, 50]}, "line 3, n: 3 is too small for ZCOR: the variance of Fisher z is 1/(n - 3)"),

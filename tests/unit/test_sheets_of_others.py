@@ -148,6 +148,57 @@ def test_a_variance_a_share_a_test_or_an_arm_is_never_proposed_as_r_or_n(name, v
                    for words in proposed(problem.message))  # fmt: skip
 
 
+def said(text: str) -> str:
+    (problem,) = examine_bytes(text.encode(), "s.csv").errors
+    return problem.message
+
+
+@pytest.mark.parametrize("names", ["g_LL,g,g_UL", "LL_g,g,UL_g", "g.lower,g,g.upper"])
+def test_limits_beside_an_effect_say_how_to_make_standard_errors_and_are_never_proposed_as_r(names):
+    low, _, high = names.split(",")
+    message = said(f"ID,{names},ni\nA,-.10,.30,.70,40\nB,.05,.20,.35,60\nC,-.20,.10,.40,50\n")
+    assert f"{low!r} and {high!r} seem to be limits of 'g': in 95 % intervals their difference / 3.92" in message
+    assert "yi='g' and sei=" in message
+    assert proposed(message) == [["--ri", "..."]]
+
+
+def test_every_pair_of_effects_and_errors_is_proposed():
+    message = said("study,es_post,se_post,es_late,se_late,n\nA,.30,.10,.20,.11,90\nB,.20,.12,.10,.13,80\n")
+    assert proposed(message) == [["--yi", "es_post", "--sei", "se_post"], ["--yi", "es_late", "--sei", "se_late"]]
+
+
+def test_columns_that_bound_nothing_are_no_limits():
+    message = said("ID,g_LL,g,g_UL,ni\nA,.40,.30,.70,40\nB,.05,.20,.35,60\n")
+    assert "seem to be limits" not in message
+
+
+@pytest.mark.parametrize(
+    ("names", "options"),
+    [
+        ("lnHR,selnHR", ["--yi", "lnHR", "--sei", "selnHR"]),
+        ("logOR,varlogOR", ["--yi", "logOR", "--vi", "varlogOR"]),
+    ],
+)
+def test_logarithms_of_ratios_are_finished_effects_and_no_correlations(names, options):
+    problems = examine_bytes(f"study,{names}\nA,-.30,.10\nB,.20,.04\nC,-.10,.06\n".encode(), "s.csv").errors
+    assert proposed(problems[0].message) == [options]
+
+
+@pytest.mark.parametrize("name", ["lnHR", "log.ratio", "x (log-OR)"])
+def test_a_logarithm_without_its_error_is_no_correlation(name):
+    problems = examine_bytes(f"study,{name}\nA,-.30\nB,.20\nC,-.10\n".encode(), "s.csv").errors
+    assert proposed(problems[0].message)[0] == ["--ri", "..."]
+
+
+def test_tabs_that_line_columns_up_are_blanks():
+    text = "study\t\tni\t\tri\t\ttype\n1\t\t\t123\t\t.10\t\tj\n2\t\t\t95\t\t-.06\tp\n3\t\t\t69\t.11\t\tp\n"
+    table = examine_bytes(text.encode(), "s.txt").table
+    assert table is not None
+    assert table.frame[["study", "n", "r", "type"]].values.tolist() == [
+        ["1", 123, 0.10, "j"], ["2", 95, -0.06, "p"], ["3", 69, 0.11, "p"],
+    ]  # fmt: skip
+
+
 def test_names_with_spaces_are_proposed_as_a_shell_takes_them(sheet, run):
     path = sheet('Study,"r (alliance-outcome)","N (completers)"\nA,.3,50\nB,.2,60\nC,.1,70\n')
     _, _, err = run("fit", path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -116,13 +116,13 @@ def test_every_digit_that_is_saved_is_read() -> None:
 
 
 def test_what_a_cell_holds_becomes_its_text() -> None:
-    extra = [True, 48.0, date(2001, 2, 3), datetime(2001, 2, 3, 7, 30), time(7, 30), "x", None]
+    extra = [True, 48.0, date(2001, 2, 3), datetime(2001, 2, 3, 7, 30), time(7, 30), timedelta(hours=30), "x", None]
     names = [f"v{i}" for i in range(len(extra))]
     rows = [[*HEADER, *names], [*ROWS[0], *extra], [*ROWS[1], *extra]]
     table = read(workbook(A=rows)).table
     assert table is not None
     assert table.frame[names].iloc[0].tolist()[:-1] == [
-        "TRUE", 48, "2001-02-03", "2001-02-03 07:30:00", "07:30:00", "x",
+        "TRUE", 48, "2001-02-03", "2001-02-03 07:30:00", "07:30:00", "1 day, 6:00:00", "x",
     ]  # fmt: skip
 
 

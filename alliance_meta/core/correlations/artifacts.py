@@ -214,6 +214,7 @@ def _solve_mean(target: float, inside: Steps, weights: Array) -> float:
     low, high = -1.0, 1.0
 
     def gap(rho: float) -> float:
+        """Return how far the mean of the attenuated values is above the target."""
         return float(weights @ attenuate(np.full_like(inside.u, rho), inside)) - target
 
     if not gap(low) < 0 < gap(high):

@@ -20,11 +20,9 @@ from scipy import special
 
 from alliance_meta._typing import AnyArray, Array
 from alliance_meta.core.bayes.tabulated import LogLikelihood, Reach, Studies, grouped
+from alliance_meta.core.correlations.pearson import SERIES_FROM, SERIES_TERMS, hyp2f1
 from alliance_meta.core.robust.clusters import IntArray
 
-# From this third parameter on the power series of 2F1 is summed; below it scipy's function is right and fast.
-SERIES_FROM = 20.0
-SERIES_TERMS = 120
 # Terms are dropped once their coefficient is below this.
 NEGLIGIBLE = 1e-18
 # The integrand is followed down to exp(-DEPTH) of its top, in steps of STEP standard deviations, WIDEST at most.
@@ -203,9 +201,9 @@ def _slopes(data: Correlations, theta: Array) -> tuple[Array, Array]:
     """Return the first two derivatives of the log density in theta, (k,)."""
     rho = np.tanh(theta)
     x, c = 0.5 * (1.0 + data.r * rho), data.n - 0.5
-    F = _hyp(0.5, c, x)
-    one = 0.25 / c * _hyp(1.5, c + 1.0, x) / F
-    two = 0.5625 / (c * (c + 1.0)) * _hyp(2.5, c + 2.0, x) / F - one**2
+    F = hyp2f1(0.5, c, x)
+    one = 0.25 / c * hyp2f1(1.5, c + 1.0, x) / F
+    two = 0.5625 / (c * (c + 1.0)) * hyp2f1(2.5, c + 2.0, x) / F - one**2
     slope = 0.5 * data.r * (1.0 - rho**2)
     t = np.tanh(theta - data.z)
     first = -(data.n - 1.5) * t - 0.5 * rho + one * slope
@@ -235,20 +233,6 @@ def _reach(data: Correlations, mu: Array, tau2: float | Array) -> tuple[Array, A
 
 def _outline(theta: Array, data: Correlations, mu: Array, tau2: float | Array) -> Array:
     return -(data.n - 1.5) * _log_cosh(theta - data.z) - 0.5 * (theta - mu) ** 2 / tau2
-
-
-def _hyp(a: float, c: Array, x: Array) -> Array:
-    """Return 2F1(a, a; c; x) for 0 < x < 1, (k,)."""
-    out = np.empty(x.shape)
-    large = c >= SERIES_FROM
-    out[~large] = special.hyp2f1(a, a, c[~large], x[~large])
-    term = np.ones(int(large.sum()))
-    total = term.copy()
-    for j in range(SERIES_TERMS):
-        term = term * ((a + j) ** 2 / ((c[large] + j) * (j + 1.0))) * x[large]
-        total += term
-    out[large] = total
-    return out
 
 
 def _log_cosh(x: Array) -> Array:
@@ -294,14 +278,17 @@ def tabulated_correlations(r: Array, n: Array) -> tuple[Studies, ...]:
     data, m = correlations(r, n), n - 1.5
 
     def likelihood(rows: IntArray) -> LogLikelihood:
+        """Return the log-likelihood of some studies as a function of Fisher z."""
         some, step = data.take(rows), np.log1p(-(r[rows, None] ** 2))
         return lambda theta: log_density(some, theta) + step
 
     def reach(rows: IntArray) -> Reach:
+        """Return how far from its top the likelihood of some studies falls by a depth."""
         # The density of r falls like cosh(theta - z)^-m.
         smallest = float(m[rows].min())
 
         def of(depth: float) -> float:
+            """Return the distance in Fisher z."""
             fall = depth / smallest
             return fall + float(np.log1p(np.sqrt(-np.expm1(-2.0 * fall))))
 

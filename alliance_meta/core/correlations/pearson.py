@@ -11,10 +11,10 @@ from alliance_meta.core.robust.clusters import IntArray
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(200)
 # Nine standard deviations leave 2e-19 of a normal density outside, below rounding.
 _REACH = 9.0
-# SciPy 1.17's hyp2f1 is NaN for c = 100, 101, ..., where the series needs few terms: from c = 20 on the
-# eightieth term is below 1e-19 of the first.
-_SERIES_FROM = 20.0
-_SERIES_TERMS = 80
+# SciPy 1.17's 2F1 is NaN for c = 100, 101, ..., where the power series needs few terms: for 2F1(a, a; c; x) with a up
+# to 2.5 and c from 20 on, the last of these is below 1e-17 of the first.
+SERIES_FROM = 20.0
+SERIES_TERMS = 120
 
 
 def r_to_z(r: Array) -> Array:
@@ -38,7 +38,7 @@ def unbiased_r(r: Array, n: Array) -> Array:
     r * 2F1(1/2, 1/2; (n - 2)/2; 1 - r^2), metafor's ``measure="UCOR"``; needs n >= 5.
     """
     r = np.asarray(r, dtype=float)
-    return r * _hyp2f1(0.5, (np.asarray(n, dtype=float) - 2.0) / 2.0, 1.0 - r**2)
+    return r * hyp2f1(0.5, (np.asarray(n, dtype=float) - 2.0) / 2.0, 1.0 - r**2)
 
 
 def var_r(r: Array, n: Array, *, vtype: str = "LS", estimate: Array | None = None) -> Array:
@@ -77,12 +77,12 @@ def _unbiased_variance(r: Array, n: Array) -> Array:
     """
     r, n = np.broadcast_arrays(r, n)
     x = (1.0 - r) * (1.0 + r)
-    out = unbiased_r(r, n) ** 2 - 1.0 + (n - 3.0) / (n - 2.0) * x * _hyp2f1(1.0, n / 2.0, x)
-    small = (x <= 0.5) | (n >= 2.0 * _SERIES_FROM + 2.0)
+    out = unbiased_r(r, n) ** 2 - 1.0 + (n - 3.0) / (n - 2.0) * x * hyp2f1(1.0, n / 2.0, x)
+    small = (x <= 0.5) | (n >= 2.0 * SERIES_FROM + 2.0)
     c, x, n = 0.5 * n[small] - 1.0, x[small], n[small]
     a, b, square, total = [np.ones(len(c))], np.ones(len(c)), np.ones(len(c)), np.zeros(len(c))
     power = x.copy()
-    for j in range(1, _SERIES_TERMS):
+    for j in range(1, SERIES_TERMS):
         a.append(a[-1] * (j - 0.5) ** 2 / ((c + j - 1.0) * j))
         last, square = square, np.sum([a[i] * a[j - i] for i in range(j + 1)], axis=0)
         term = (square - last + (n - 3.0) / (n - 2.0) * b) * power
@@ -108,15 +108,15 @@ def mean_of_tanh(mu: Array, tau2: float) -> Array:
     return np.tanh(mu[..., None] + np.sqrt(tau2) * x) @ density
 
 
-def _hyp2f1(a: float, c: Array, x: Array) -> Array:
+def hyp2f1(a: float, c: Array, x: Array) -> Array:
     """Return Gauss's 2F1(a, a; c; x) for 0 <= x <= 1."""
     c, x = np.broadcast_arrays(np.asarray(c, dtype=float), np.asarray(x, dtype=float))
-    large = c >= _SERIES_FROM
+    large = c >= SERIES_FROM
     out = np.ones(c.shape)
     out[~large] = special.hyp2f1(a, a, c[~large], x[~large])
     term = np.ones(int(large.sum()))
     total = term.copy()
-    for j in range(_SERIES_TERMS):
+    for j in range(SERIES_TERMS):
         term = term * ((a + j) ** 2 / ((c[large] + j) * (j + 1))) * x[large]
         total += term
     out[large] = total

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic import Field as PydanticField
 
 from alliance_meta.effects.card import PublishedResult
@@ -64,40 +62,12 @@ class _Resource(_Part):
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The paths, one or several."""
         return (self.path,) if isinstance(self.path, str) else self.path
 
 
-def _as_printed(text: object) -> object:
-    """Accept a number only as text, whose digits say how far it binds."""
-    with suppress(ValueError):
-        if isinstance(text, str) and math.isfinite(float(text.replace("−", "-"))):
-            return text
-    raise ValueError("write it as the paper prints it, in quotation marks: '.275'")
-
-
-class _Printed(_Part):
-    """One printed result; `PublishedResult` says what each part means."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    id: str = "printed"
-    label: str = "printed result"
-    kind: Literal["published", "recalculated", "documentation"] = "published"
-    source: str = "not stated"
-    where: str = "not stated"
-    doi: str | None = None
-    scale: Literal["r", "z"] = "r"
-    coefficient: str = "intrcpt"
-    printed: dict[str, Annotated[str, BeforeValidator(_as_printed)]] = PydanticField(min_length=1)
-    route: dict[str, Any] | None = None
-    search: bool = True
-    note: str = ""
-    moderator: str = ""
-    subset: str | None = None
-
-
 class _Own(_Part):
-    published: tuple[_Printed, ...] = ()
+    published: tuple[PublishedResult, ...] = ()
 
 
 class _Package(_Part):
@@ -189,11 +159,10 @@ def _described(source: str, table: _Schema, own: Mapping[str, Any], found: Findi
 
 def _published(own: Mapping[str, Any], found: Findings) -> tuple[PublishedResult, ...]:
     try:
-        entries = _Own.model_validate(own).published
+        return _Own.model_validate(own).published
     except ValidationError as error:
         _tell(error, found, kind="published", under="alliance_meta")
         return ()
-    return tuple(PublishedResult.from_dict(entry.model_dump()) for entry in entries)
 
 
 def _tell(error: ValidationError, found: Findings, *, kind: str, under: str = "") -> None:
@@ -206,7 +175,9 @@ def _tell(error: ValidationError, found: Findings, *, kind: str, under: str = ""
         if problem["type"] in ("missing", "too_short"):
             what = f"{place.rpartition('.')[0]} lacks {names[-1]!r}; {message}"
         elif problem["type"] == "extra_forbidden":
-            what = f"{place} is not known{did_you_mean(str(names[-1]), list(_Printed.model_fields))}"
+            what = (
+                f"{place} is not known{did_you_mean(str(names[-1]), [item.name for item in fields(PublishedResult)])}"
+            )
         found.departure(None, None, None, f"{PACKAGE}: {what}", kind=kind)
 
 

@@ -163,14 +163,7 @@ def _wrapped(text: str) -> list[str]:
 
 STEM = "effects"
 PRINTED = {"k": "k", "N": "n_total", "estimate": "estimate", "ci_lb": "ci_low", "ci_ub": "ci_high"}
-LEVEL_PRINTED = {
-    "k": "k",
-    "n_effects": "n_effects",
-    "estimate": "estimate",
-    "se": "se",
-    "ci_lb": "ci_low",
-    "ci_ub": "ci_high",
-}
+LEVEL_PRINTED = {name: name for name in ("k", "n_effects", "estimate", "se")} | {"ci_lb": "ci_low", "ci_ub": "ci_high"}
 DIRECTION = "positive = a better alliance goes with a better outcome"
 
 
@@ -302,15 +295,10 @@ def _printed(entry: Mapping[str, str]) -> list[dict[str, Any]]:
     result = PublishedResult(
         id=f"{entry['id']}-printed",
         label=f"{entry['relation']}, {entry['population'] or 'population not stated'}",
-        kind="published",
         source=_whose(entry),
         where=entry["evidence_location"],
         doi=entry["doi"] or None,
-        scale="r",
-        coefficient="intrcpt",
         printed=printed,
-        route=None,
-        search=True,
         note=note,
     )
     whole = {key: value for key, value in result.to_dict().items() if key not in ("moderator", "subset")}

@@ -240,11 +240,7 @@ def conversions() -> pd.DataFrame:
             "needs": ", ".join((("es_value",) if rule.value else ()) + rule.needs),
             "takes": ", ".join(rule.takes),
             "also": ", ".join(name for name, meant in OTHER_NAMES.items() if meant == rule.es_type),
-            "es_calc": rule.es_calc,
-            "r_type": rule.r_type,
-            "formula": rule.formula,
-            "source": rule.source,
-            "caution": rule.caution,
+            **{name: getattr(rule, name) for name in ("es_calc", "r_type", "formula", "source", "caution")},
         }
         for rule in RULES.values()
     ]

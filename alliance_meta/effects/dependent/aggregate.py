@@ -111,6 +111,7 @@ class _Dense:
         self.V = V
 
     def block(self, rows: IntArray, /) -> Array:
+        """Return the covariances of some clusters, one set of rows each."""
         return self.V[rows[:, :, None], rows[:, None, :]]
 
 

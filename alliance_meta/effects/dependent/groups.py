@@ -268,6 +268,7 @@ def factor(
 
 def _paired(outer: Levels, inner: Levels, pairs: IntArray) -> Levels:
     def words() -> list[str]:
+        """Return the names, the outer level before the inner."""
         above, below = (index.tolist() for index in np.divmod(pairs, len(inner)))
         return [f"{outer[a]}/{inner[b]}" for a, b in zip(above, below, strict=True)]
 

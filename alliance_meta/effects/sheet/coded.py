@@ -10,7 +10,7 @@ import pandas as pd
 
 from alliance_meta.conditions import select_rows
 from alliance_meta.effects.provenance import Provenance
-from alliance_meta.effects.sheet.missing import strays
+from alliance_meta.effects.sheet.columns import strays
 from alliance_meta.errors import InputError
 from alliance_meta.expressions import shown
 from alliance_meta.notes import Note, did_you_mean

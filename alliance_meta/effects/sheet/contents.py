@@ -12,6 +12,7 @@ from alliance_meta.core.robust.clusters import codes
 from alliance_meta.effects.contract.schema import Contract
 from alliance_meta.effects.sheet.checking import ParsedSheet
 from alliance_meta.effects.sheet.columns import LABEL_NAMES, ParsedColumn
+from alliance_meta.effects.sheet.findings import short
 from alliance_meta.effects.studies import count_people, sample_codes, spaced
 from alliance_meta.tables.format import brief
 
@@ -153,13 +154,9 @@ def _range(column: ParsedColumn) -> str:
 
 
 def _levels(counts: Counter[str]) -> str:
-    listed = [f"{_short(level)} ({count})" for level, count in counts.most_common(SHOWN_LEVELS)]
+    listed = [f"{short(level, 24)} ({count})" for level, count in counts.most_common(SHOWN_LEVELS)]
     rest = len(counts) - SHOWN_LEVELS
     return ", ".join(listed) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 24 else text[:21] + "..."
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:

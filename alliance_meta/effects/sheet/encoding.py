@@ -5,8 +5,8 @@ from __future__ import annotations
 import codecs
 import re
 
-from alliance_meta.effects.sheet.findings import Findings
-from alliance_meta.errors import CodingError, InputError, Problem
+from alliance_meta.effects.sheet.findings import Findings, refuse
+from alliance_meta.errors import InputError
 from alliance_meta.tables.format import thousands
 
 SAVE_AS_CSV = "save the sheet as CSV (UTF-8) and read that"
@@ -57,7 +57,7 @@ def decode(data: bytes, source: str, found: Findings, encoding: str | None = Non
         If the file is empty or holds something else than text; the message says what, when it can be seen.
     """
     if not data.strip():
-        raise _refuse(source, "the file is empty; it needs a header row and one row per effect", "empty")
+        raise refuse(source, "the file is empty; it needs a header row and one row per effect", "empty")
     _refuse_known_formats(data, source)
     _refuse_long_lines(data, source)
     text = _decode_named(data, encoding, source) if encoding else _decode_marked(data, source, found)
@@ -72,16 +72,16 @@ def decode(data: bytes, source: str, found: Findings, encoding: str | None = Non
 
 def _refuse_known_formats(data: bytes, source: str) -> None:
     if data.startswith(OLE) and "EncryptedPackage".encode("utf-16-le") in data:
-        raise _refuse(source, "this is an Excel workbook with a password; save a copy without it", "not-a-table")
+        raise refuse(source, "this is an Excel workbook with a password; save a copy without it", "not-a-table")
     for signature, message in SIGNATURES:
         if data.startswith(signature):
-            raise _refuse(source, f"this is {message}", "not-a-table")
+            raise refuse(source, f"this is {message}", "not-a-table")
     if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         if b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet" in data[:200]:
             message = f"this is an OpenDocument spreadsheet: save it as .xlsx, or {SAVE_AS_CSV}"
         else:
             message = "this is a ZIP archive, whatever its name says; unpack it and read the sheet inside"
-        raise _refuse(source, message, "not-a-table")
+        raise refuse(source, message, "not-a-table")
 
 
 def _refuse_long_lines(data: bytes, source: str) -> None:
@@ -92,7 +92,7 @@ def _refuse_long_lines(data: bytes, source: str) -> None:
             message = (
                 f"line {lengths.index(longest) + 1} has {thousands(longest / 1e6)} million bytes: no row of a sheet"
             )
-            raise _refuse(source, message, "not-a-table")
+            raise refuse(source, message, "not-a-table")
 
 
 def _decode_named(data: bytes, encoding: str, source: str) -> str:
@@ -102,7 +102,7 @@ def _decode_named(data: bytes, encoding: str, source: str) -> str:
         place = getattr(error, "start", 0)
         line = data[:place].count(b"\n") + 1
         message = f"line {line}: this is not {encoding}; name another encoding, or {SAVE_AS_CSV}"
-        raise _refuse(source, message, "encoding") from None
+        raise refuse(source, message, "encoding") from None
     except (LookupError, ValueError):
         known = "utf-8, cp1252, mac_roman, latin-1, gbk, big5, shift_jis, euc_kr, utf-16"
         raise InputError(f"encoding={encoding!r} is not known; for example {known}") from None
@@ -138,7 +138,7 @@ def _decode_as(data: bytes, codec: str, name: str, source: str, found: Findings)
         text = data.decode(codec)
     except UnicodeDecodeError as error:
         line = data[: error.start].decode(codec, errors="replace").count("\n") + 1
-        raise _refuse(
+        raise refuse(
             source,
             f"line {line}: the {name} text is damaged or cut off; save the sheet again as CSV (UTF-8)",
             "encoding",
@@ -151,7 +151,7 @@ def _decode_narrow(data: bytes, source: str, found: Findings) -> str:
     if b"\0" in data:
         line = data[: data.index(b"\0")].count(b"\n") + 1
         message = f"line {line} holds a NUL byte: a damaged file, or no text; {SAVE_AS_CSV}"
-        raise _refuse(source, message, "not-a-table")
+        raise refuse(source, message, "not-a-table")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -167,20 +167,20 @@ def _decode_fallback(data: bytes, error: UnicodeDecodeError, source: str, found:
     cut_off = error.reason == "unexpected end of data"
     if cut_off or whole >= broken:
         what = "the file ends inside a character" if cut_off else "bytes that are not UTF-8 in a file that otherwise is"
-        raise _refuse(
+        raise refuse(
             source, f"line {line}: {what}: damaged or cut off; save the sheet again as CSV (UTF-8)", "encoding"
         )
     guess = _east_asian(data)
     if guess is not None:
         message = f"line {line}: the text seems to be in an East Asian encoding; {_name_encoding(guess)}"
-        raise _refuse(source, f"{message}, or {SAVE_AS_CSV}", "encoding")
+        raise refuse(source, f"{message}, or {SAVE_AS_CSV}", "encoding")
     try:
         text = data.decode("cp1252")
     except UnicodeDecodeError as other:
         line = data[: other.start].count(b"\n") + 1
         message = f"line {line}: byte 0x{data[other.start]:02x} is neither UTF-8 nor Windows-1252"
         mac = f"from a Mac? then {_name_encoding('mac_roman')}"
-        raise _refuse(source, f"{message}; {mac}, or {SAVE_AS_CSV}", "encoding") from None
+        raise refuse(source, f"{message}; {mac}, or {SAVE_AS_CSV}", "encoding") from None
     if odd := MAC_LETTERS.search(text):
         word = _word_at(text, odd.start())
         other_word = word.encode("cp1252", errors="replace").decode("mac_roman")
@@ -227,16 +227,16 @@ def _first_control(text: str) -> tuple[int, str]:
 
 def _refuse_what_is_no_table(text: str, source: str, found: Findings) -> None:
     if not text.strip("\ufeff \t\r\n\x1a"):
-        raise _refuse(source, "the file is empty; it needs a header row and one row per effect", "empty")
+        raise refuse(source, "the file is empty; it needs a header row and one row per effect", "empty")
     if MARKUP.match(text):
-        raise _refuse(source, f"this is a web page or XML, not a table of text; {SAVE_AS_CSV}", "not-a-table")
+        raise refuse(source, f"this is a web page or XML, not a table of text; {SAVE_AS_CSV}", "not-a-table")
     if re.match(r'\s*(\{\s*"|\[\s*[\[{])', text):
-        raise _refuse(source, "this is JSON, not a table of text; write it as CSV and read that", "not-a-table")
+        raise refuse(source, "this is JSON, not a table of text; write it as CSV and read that", "not-a-table")
     controls = CONTROL.findall(text)
     if len(controls) > MOST_CONTROL * len(text):
         line, character = _first_control(text)
         message = f"line {line} holds {character}: a damaged file, or no text; {SAVE_AS_CSV}"
-        raise _refuse(source, message, "not-a-table")
+        raise refuse(source, message, "not-a-table")
     if controls:
         line, character = _first_control(text)
         found.suspicion(line, None, None, f"holds {character}, as text copied from a PDF may", kind="mojibake")
@@ -254,7 +254,3 @@ def _suspect_mojibake(text: str, found: Findings) -> None:
             f"{value!r} looks like text saved in one encoding and opened in another; export it as UTF-8",
             kind="mojibake",
         )
-
-
-def _refuse(source: str, message: str, kind: str) -> CodingError:
-    return CodingError([Problem(None, None, None, message, kind=kind)], source=source)

@@ -32,7 +32,7 @@ from alliance_meta.effects.sheet.columns import (
     year_number,
 )
 from alliance_meta.effects.sheet.contents import Contents, contents_of
-from alliance_meta.effects.sheet.findings import Findings, write
+from alliance_meta.effects.sheet.findings import Findings, short, write
 from alliance_meta.effects.sheet.naming import Names, SheetOptions, name_columns
 from alliance_meta.effects.sheet.reading import Sheet, read_sheet
 from alliance_meta.effects.sheet.suspicions import suspect
@@ -113,8 +113,7 @@ def _no_such_word(cell: str, name: str, vocabulary: Vocabulary) -> str:
         listed += f" and {rest} more (`alliance-meta codebook {name}`)"
     nearest = vocabulary.nearest(cell)
     mend = f"did you mean {nearest!r}?" if nearest else "choose one, or add the word to the sheet's datapackage.json"
-    shown = cell if len(cell) <= 40 else cell[:37] + "..."
-    return f"{shown!r} is not one of {listed}; {mend}"
+    return f"{short(cell)!r} is not one of {listed}; {mend}"
 
 
 def _truths(sheet: ParsedSheet, column: ParsedColumn, found: Findings) -> None:

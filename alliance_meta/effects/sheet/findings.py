@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from alliance_meta.effects.sheet.columns import SPREADSHEET_ERRORS, DecimalMark, parse_number
-from alliance_meta.errors import Problem, Severity
+from alliance_meta.errors import CodingError, Problem, Severity
 from alliance_meta.notes import Note, shell_words
 from alliance_meta.tables.format import brief
 
@@ -60,6 +60,17 @@ class Findings:
         return sorted(self.problems, key=lambda p: (p.severity, -1 if p.row is None else p.row))
 
 
+def refuse(source: str, message: str, kind: str = "not-a-table") -> CodingError:
+    """Return the error of a file that is no table at all."""
+    return CodingError([Problem(None, None, None, message, kind=kind)], source=source)
+
+
+def short(text: str, width: int = 40) -> str:
+    """Return text on one line and cut to `width`."""
+    text = " ".join(text.split())
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
 _THOUSANDS = re.compile(r"[1-9][0-9]{0,2}(?:[.,'’  ][0-9]{3})+")
 _MINUS = str.maketrans(dict.fromkeys("−–—‒﹣-", "-"))
 _LOOKALIKES = str.maketrans({"O": "0", "o": "0", "l": "1", "I": "1"})
@@ -92,7 +103,7 @@ def why_not_a_number(text: str, mark: DecimalMark, *, is_r: bool) -> str:
     >>> why_not_a_number("2oo1", ".", is_r=False)
     "'2oo1' is not a number: letters among the digits? write 2001"
     """
-    shown = repr(text if len(text) <= 40 else text[:37] + "...")
+    shown = repr(short(text))
     for attempt in _ATTEMPTS:
         guess = attempt(text, mark, is_r)
         if guess:

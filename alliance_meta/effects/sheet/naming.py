@@ -27,22 +27,24 @@ FISHER = _set("z zr zi zcor fisher fishers fisherz fz rz")
 CORRELATION = _set("r ri cor corr correlation correlations pearson rho rs spearman")
 # Names of effects that say nothing of their kind; those of differences; those of one arm of a trial.
 NEUTRAL = _set("es effect effects effectsize estimate est")
-DIFFERENCE = re.compile(r"cohen|hedge|smd|odds|ratio")
+DIFFERENCE = re.compile(r"cohen|hedge|smd|odds|ratio|(?<![a-z])(?:ln|log)")
 ARM = re.compile(r"[0-9]|group|control|ctrl|treat|trt|exp")
 EFFECT = FISHER | NEUTRAL | _set(
-    "yi y te g d smd md hedges hedge cohen dppc lnrr lnor logor lor logrr lrr rom diff difference b beta di gi"
+    "yi y te g d smd md hedges hedge cohen dppc lnrr lnor logor lor logrr lrr rom lnhr loghr diff difference b beta di "
+    "gi"
 )  # fmt: skip
-# Other statistics, and what is whole or small without being a sample size or a correlation.
-OTHER = _set(
-    "p pval pvalue t tval f chi chisq chi2 r2 rsq rsquared i2 tau tau2 q df alpha weight weights w ci lb ub lower "
-    "upper low high sd sig reliability rel icc kappa mean m zval prop proportion percent rate score id age year week "
-    "weeks session sessions page items se2 sq squared"
-)
+# Limits of intervals; other statistics, and what is whole or small without being a sample size or a correlation.
+LOWER, UPPER = _set("ll lb lower low lcl lo"), _set("ul ub upper upp up ucl hi high")
+OTHER = LOWER | UPPER | _set(
+    "p pval pvalue t tval f chi chisq chi2 r2 rsq rsquared i2 tau tau2 q df alpha weight weights w ci sd sig rel icc "
+    "reliability kappa mean m zval prop proportion percent rate score id age year week weeks session sessions page "
+    "items se2 sq squared"
+)  # fmt: skip
 SIZE = _set(
     "n ni ntotal ntot nobs size samplesize participants people persons subjects clients patients respondents dyads "
     "pairs cases observations"
 )
-YEARS = (1900, 2100)
+YEARS, MOST_PAIRS = (1900, 2100), 3
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Suggestions:
     r: str | None
     n: str | None
     finished: str | None
+    limits: str | None = None
 
 
 def suggest(sheet: Sheet) -> Suggestions:
@@ -65,7 +68,8 @@ def suggest(sheet: Sheet) -> Suggestions:
     if named and finished is not None and not _words(named[0]) & {"z"}:
         finished = None
     chosen = named if len(named) == 1 else correlations
-    return Suggestions(chosen[0] if len(chosen) == 1 else None, n, finished)
+    limits = None if finished else _limits_words(values)
+    return Suggestions(chosen[0] if len(chosen) == 1 else None, n, finished, limits)
 
 
 def _words(name: str) -> set[str]:
@@ -74,8 +78,8 @@ def _words(name: str) -> set[str]:
     words = set(re.findall(r"[a-z]+2?", spaced.casefold()))
     squeezed = spaced.casefold().replace(" ", "")
     words |= {squeezed} & EFFECT
-    glued = re.fullmatch(r"(se|var|v)_?(te|d|g|z|zr|r|es|yi|smd|lnrr|lnor|lor|md|diff)i?", squeezed)
-    return words | set(glued.groups()) if glued else words
+    glued = re.fullmatch(r"(se|var|v)_?(te|d|g|z|zr|r|es|yi|smd|l(?:n|og)(?:rr|or|hr)|lor|md|diff)i?", squeezed)
+    return words | {part for part in glued.groups() if part} if glued else words
 
 
 def _numbers(name: str, cells: list[str]) -> Array | None:
@@ -110,14 +114,36 @@ def _could_be_n(name: str, values: Array) -> bool:
 def _finished_words(values: dict[str, Array], n: str | None) -> str | None:
     """Return the words that name finished effects, e.g. ``yi='es.z', vi='vi.z', measure='ZCOR'``."""
     for kind, marks in (("vi", VARIANCE), ("sei", ERROR)):
+        pairs: dict[str, str] = {}
         for second, numbers in values.items():
             if not _words(second) & marks or not (numbers > 0).all() or _words(second) & (OTHER - {"sd"}):
                 continue
             effect = _effect_of(second, values)
             if effect is not None:
-                return _as_words(effect, kind, second)
+                pairs.setdefault(effect, second)
+        if pairs:
+            return ", or ".join(_as_words(effect, kind, pairs[effect]) for effect in list(pairs)[:MOST_PAIRS])
     effects = [name for name in values if _words(name) & FISHER and not _words(name) & (VARIANCE | ERROR | OTHER)]
     return _as_words(effects[0], "ni", n) if len(effects) == 1 and n is not None else None
+
+
+def _limits_words(values: dict[str, Array]) -> str | None:
+    """Return what makes standard errors of limits that stand beside an effect, as ``g_LL`` and ``g_UL`` do."""
+    for low in (name for name in values if _words(name) & LOWER):
+        stem = _words(low) - LOWER
+        highs = [name for name in values if _words(name) & UPPER and _words(name) - UPPER == stem]
+        effects = [name for name in values if _words(name) == stem]
+        if highs and effects and _lies_between(*(values[name] for name in (low, effects[0], highs[0]))):
+            return (
+                f"{low!r} and {highs[0]!r} seem to be limits of {effects[0]!r}: in 95 % intervals their difference / "
+                f"3.92 is the standard error (that of logarithms for a ratio, of Fisher's z for a correlation); add it "
+                f"as a column and name both with yi={effects[0]!r} and sei="
+            )
+    return None
+
+
+def _lies_between(low: Array, middle: Array, high: Array) -> bool:
+    return low.size == middle.size == high.size and bool(((low <= middle) & (middle <= high)).all())
 
 
 def _effect_of(second: str, values: dict[str, Array]) -> str | None:
@@ -153,22 +179,7 @@ SECONDS = ("vi", "sei")
 
 @dataclass(frozen=True)
 class SheetOptions:
-    """What the user says of a sheet.
-
-    Attributes
-    ----------
-    ri, ni, yi, vi, sei, study : str or None
-        The columns with the correlations, the sample sizes, finished effects, their variances or standard errors, and
-        the studies.
-    measure : {"ZCOR", "COR", "UCOR"} or None
-        The effect size to be made of r and n (Fisher z by default), or the one that finished effects are.
-    sheet : str or None
-        Sheet of an Excel workbook.
-    encoding : str or None
-        How the characters of a text file were saved.
-    missing : tuple of str
-        Further codes for "missing".
-    """
+    """What the user says of a sheet, in the words of `read_coded`."""
 
     ri: str | None = None
     ni: str | None = None
@@ -229,18 +240,9 @@ class Finished:
 class Names:
     """The columns by name.
 
-    Attributes
-    ----------
-    names : dict of str to str
-        The name in the table, by the name in the file.
-    r, n : str
-        The columns of correlations and sample sizes in the table, whether they are there or not.
-    finished : Finished or None
-        The columns of finished effects, where they take the place of r and n.
-    convertible : bool
-        Whether r can be made of other statistics, so that neither r nor n needs to be there.
-    study : str or None
-        The column that the user named as the study.
+    `names` gives the name in the table by that in the file; `r` and `n` are the columns of correlations and sample
+    sizes, whether they are there or not; `finished` those of effects that take their place; `convertible` says that r
+    can be made of other statistics, and `study` is the column that the user named so.
     """
 
     names: dict[str, str]
@@ -374,7 +376,9 @@ def _lacks(sheet: Sheet, name: str, suggested: Suggestions, found: Findings, *, 
         example = "..." if column is None else column
         typed = shell_words(f"--{option}", column) if column is not None else f"--{option} ..."
         hint += f"; if another column holds it, say {option}={example!r} (command line: {typed})"
-        if first:
+        if first and suggested.limits is not None:
+            hint += f"; {suggested.limits}"
+        elif first:
             hint += "; finished effects need yi= with vi= or sei= (command line: --yi, --vi, --sei)"
     message = f"there is no column {name!r}{hint}. {_columns(sheet)}"
     found.error(None, None, None, message, kind="lacks-column")

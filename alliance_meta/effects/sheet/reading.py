@@ -8,11 +8,11 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from alliance_meta.effects.sheet.columns import number_of
+from alliance_meta.effects.sheet.columns import column_letter, number_of
 from alliance_meta.effects.sheet.encoding import decode
-from alliance_meta.effects.sheet.findings import Findings
+from alliance_meta.effects.sheet.findings import Findings, refuse, short
 from alliance_meta.effects.sheet.spreadsheet import ZIP, is_workbook, read_workbook
-from alliance_meta.errors import CodingError, InputError, Problem
+from alliance_meta.errors import CodingError, InputError
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 SPACE = " "
@@ -93,7 +93,7 @@ def read_sheet(
             data, source, found, has_columns=lambda rows: _header_place(rows, known) is not None, sheet=sheet
         )
         if not records:
-            raise _no_table(source, "the sheet is empty; it needs a header row and one row per effect")
+            raise refuse(source, "the sheet is empty; it needs a header row and one row per effect")
         return _assemble(records, source, found, known, "\t")
     if sheet is not None:
         raise InputError(f"sheet={sheet!r} names a sheet of an Excel workbook; {source} is a file of text")
@@ -116,7 +116,7 @@ def _bounded(rows: Iterator[Record], source: str) -> list[Record]:
         records.append(record)
         cells += len(record[1])
         if cells > MOST_CELLS:
-            raise _no_table(source, f"the first {len(records):,} rows hold {cells:,} cells, more than any coding sheet")
+            raise refuse(source, f"the first {len(records):,} rows hold {cells:,} cells, more than any coding sheet")
     return records
 
 
@@ -143,8 +143,11 @@ def _choose_separator(text: str, source: str, known: Callable[[str], str | None]
     if best < 2 and _is_spaced(sample, known):
         return SPACE
     if not scores:
-        raise _no_table(source, _one_column_message(sample, known))
-    return max(scores, key=lambda separator: scores[separator])
+        raise refuse(source, _one_column_message(sample, known))
+    chosen = max(scores, key=lambda separator: scores[separator])
+    # Tabs that only line columns up leave rows of different lengths; R reads such files by their blanks.
+    aligned = chosen == "\t" and scores[chosen][2] < 1 and _is_spaced(sample, known)
+    return SPACE if aligned else chosen
 
 
 def _header_place(rows: Sequence[list[str]], known: Callable[[str], str | None]) -> int | None:
@@ -253,7 +256,7 @@ def _assemble(
     later = _later_header(first) if place is None else None
     if later is not None:
         line = records[later][0]
-        raise _no_table(source, f"the names of the columns seem to stand in row {line}; delete the rows above it")
+        raise refuse(source, f"the names of the columns seem to stand in row {line}; delete the rows above it")
     header_line, header = records[place or 0][0], [" ".join(cell.split()) for cell in records[place or 0][1]]
     rows = records[(place or 0) + 1 :]
     if place:
@@ -261,11 +264,11 @@ def _assemble(
         message = f"the column names stand here; delete {above} above, so that the first row names the columns"
         found.error(header_line, None, None, message, kind="title-rows")
     if not rows and not found.errors:
-        raise _no_table(source, "only a header and no row of data; each effect needs a row below it")
+        raise refuse(source, "only a header and no row of data; each effect needs a row below it")
     header = _with_row_names(header, rows, separator)
     if _is_data(header, rows):
         shown = ", ".join(cell for cell in header if number_of(cell) is not None)
-        raise _no_table(source, f"the first row holds data ({short(shown)}), not names; put a row of names above it")
+        raise refuse(source, f"the first row holds data ({short(shown)}), not names; put a row of names above it")
     rows = _check_lengths(header, rows, found, separator)
     keep = _check_header(header, header_line, rows, found)
     columns = {name: [cells[place].strip() for _, cells in rows] for place, name in keep.items()}
@@ -395,26 +398,3 @@ def _check_unnamed(place: int, header_line: int, rows: Sequence[Record], found: 
         f"(first {short(filled[0])!r}); name it or empty it",
         kind="blank-header",
     )
-
-
-def column_letter(place: int) -> str:
-    """Return the spreadsheet letter of the column at `place`, counted from 0.
-
-    >>> column_letter(0), column_letter(27)
-    ('A', 'AB')
-    """
-    text, number = "", place + 1
-    while number:
-        number, rest = divmod(number - 1, 26)
-        text = chr(ord("A") + rest) + text
-    return text
-
-
-def short(text: str, width: int = 40) -> str:
-    """Return text on one line and cut to `width`."""
-    text = " ".join(text.split())
-    return text if len(text) <= width else text[: width - 3] + "..."
-
-
-def _no_table(source: str, message: str) -> CodingError:
-    return CodingError([Problem(None, None, None, message, kind="not-a-table")], source=source)

@@ -13,8 +13,8 @@ from datetime import date, datetime, time
 from typing import Any
 from xml.parsers import expat
 
-from alliance_meta.effects.sheet.findings import Findings
-from alliance_meta.errors import CodingError, InputError, Problem
+from alliance_meta.effects.sheet.findings import Findings, refuse, short
+from alliance_meta.errors import CodingError, InputError
 from alliance_meta.notes import did_you_mean, shell_words
 from alliance_meta.tables.format import thousands
 
@@ -99,6 +99,7 @@ class _Reader:
         self.places: dict[str, int] = {}
 
     def parse(self, xml: bytes) -> None:
+        """Go through the XML of a sheet."""
         parser = expat.ParserCreate(namespace_separator=" ")
         parser.buffer_text = True
         parser.StartElementHandler = self.start
@@ -108,14 +109,17 @@ class _Reader:
         parser.Parse(xml, True)
 
     def doctype(self, *_: Any) -> None:
+        """Refuse a declaration of document types."""
         # A sheet has none; entities declared in one can unfold to gigabytes.
         raise DamagedError("a document type declaration")
 
     def characters(self, data: str) -> None:
+        """Take the text of an element that is read."""
         if self.text is not None:
             self.text.append(data)
 
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
+        """Begin a row, a cell, or one of its parts."""
         tag = self.tags.get(name) or self.tags.setdefault(name, name.rpartition(" ")[2])
         if tag == "c":
             self._start_cell(attributes)
@@ -133,6 +137,7 @@ class _Reader:
             self.out.merged.append(attributes.get("ref", ""))
 
     def end(self, name: str) -> None:
+        """End what was begun."""
         tag = self.tags[name]
         if tag == "c":
             self._end_cell()
@@ -235,16 +240,7 @@ def is_workbook(data: bytes) -> bool:
 def read_workbook(data: bytes, source: str, found: Findings, *, has_columns: Header, sheet: str | None) -> Rows:
     """Return (row number, cells) of every row of one sheet that is not blank, all rows equally long.
 
-    Parameters
-    ----------
-    data, source : bytes, str
-        The workbook and its name.
-    found : Findings
-        Takes what was adapted and what is wrong in cells.
-    has_columns : callable
-        Tells whether rows hold the header of a coding sheet.
-    sheet : str or None
-        Name of the sheet; by default the one that has the columns.
+    `has_columns` tells whether rows hold the header of a coding sheet, and so which sheet is meant where none is named.
 
     Raises
     ------
@@ -258,7 +254,7 @@ def read_workbook(data: bytes, source: str, found: Findings, *, has_columns: Hea
         name = _choose(book, has_columns, source) if sheet is None else sheet
         if name not in tabs:
             message = f"there is no sheet {name!r}{did_you_mean(name, tabs) or '.'} Sheets: {_listed(tabs)}"
-            raise _refuse(source, message, "sheet")
+            raise refuse(source, message, "sheet")
         cells = book.cells(name)
     if len(tabs) > 1:
         found.note("sheet", f"{source}: sheet {name!r} is read (of {_listed(tabs)})")
@@ -282,9 +278,9 @@ def _guarded(source: str) -> Iterator[None]:
         raise
     except TooWideError as error:
         message = f"the cells span {error}, which no coding sheet does; delete stray cells, or save the sheet as CSV"
-        raise _refuse(source, message, "not-a-table") from None
+        raise refuse(source, message, "not-a-table") from None
     except Exception:
-        raise _refuse(source, DAMAGED, "not-a-table") from None
+        raise refuse(source, DAMAGED, "not-a-table") from None
 
 
 def _refuse_bombs(data: bytes, source: str) -> None:
@@ -294,7 +290,7 @@ def _refuse_bombs(data: bytes, source: str) -> None:
         message = (
             f"this workbook unpacks to {thousands(size / 1e6)} MB, which no coding sheet does; save the sheet as CSV"
         )
-        raise _refuse(source, message, "not-a-table")
+        raise refuse(source, message, "not-a-table")
 
 
 class _Book:
@@ -359,7 +355,7 @@ def _choose(book: _Book, has_columns: Header, source: str) -> str:
             f"{_listed(fitting)} could each be the coding sheet; say which: sheet={fitting[0]!r} "
             f"(command line: {shell_words('--sheet', fitting[0])})"
         )
-    raise _refuse(source, message, "sheet")
+    raise refuse(source, message, "sheet")
 
 
 def _take_formulas(cells: Cells, found: Findings) -> None:
@@ -375,7 +371,7 @@ def _take_formulas(cells: Cells, found: Findings) -> None:
     for (place, saved), (first, *others) in columns.items():
         line, formula = first
         label = names[place] if place < len(names) and names[place] else None
-        shown = "=..." if formula == "=" else formula if len(formula) <= 40 else formula[:37] + "..."
+        shown = "=..." if formula == "=" else short(formula)
         more = f" (and {len(others)} more cell{'s' if len(others) > 1 else ''} of this column)" if others else ""
         text = rows[line][place]
         if saved:
@@ -408,7 +404,3 @@ def date_as_text(value: Any) -> str:
 
 def _listed(names: list[str]) -> str:
     return ", ".join(map(repr, names))
-
-
-def _refuse(source: str, message: str, kind: str) -> CodingError:
-    return CodingError([Problem(None, None, None, message, kind=kind)], source=source)

@@ -13,9 +13,8 @@ from scipy.special import stdtr
 from alliance_meta._typing import Array
 from alliance_meta.effects.contract.vocabulary import plain
 from alliance_meta.effects.sheet.checking import ParsedSheet, where
-from alliance_meta.effects.sheet.columns import LABEL_NAMES
+from alliance_meta.effects.sheet.columns import LABEL_NAMES, far_code_message, far_codes
 from alliance_meta.effects.sheet.findings import Findings, write
-from alliance_meta.effects.sheet.missing import far_code_message, far_codes
 from alliance_meta.notes import shell_words
 from alliance_meta.tables.format import brief, thousands
 
