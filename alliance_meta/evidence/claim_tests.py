@@ -317,16 +317,21 @@ def beside(question: Question) -> Question:
 
 def _rows(evidence: Evidence, ids: Sequence[str], pattern: str) -> list[Any]:
     table = evidence.moderators
-    stems = [any(one == stem or one.startswith(f"{stem}_") for one in ids) for stem in table["id"]]
-    wanted = table[stems]
-    return [row for _, row in wanted[wanted["moderator"].str.contains(pattern, case=False, na=False)].iterrows()]
+    wanted = table[table["moderator"].str.contains(pattern, case=False, na=False)]
+    wanted = wanted[[any(_of(one, stem) for one in ids) for stem in wanted["id"]]]
+    return [row for _, row in wanted.iterrows()]
+
+
+def _of(entry: str, stem: str) -> bool:
+    return entry == stem or entry.startswith(f"{stem}_")
 
 
 def _votes(evidence: Evidence, ids: Sequence[str], pattern: str) -> tuple[list[str], list[str]]:
     """Return the entries that call a topic a moderator, and those that looked and do not."""
+    rows = _rows(evidence, ids, pattern)
     yes, no = [], []
     for entry in ids:
-        said = [moderates(row) for row in _rows(evidence, [entry], pattern)]
+        said = [moderates(row) for row in rows if _of(entry, row["id"])]
         if any(said):
             yes.append(entry)
         elif False in said:
