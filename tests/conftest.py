@@ -21,21 +21,17 @@ settings.register_profile("ci", deadline=None, derandomize=True, database=None)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
-def spare() -> None:
-    """Let the collector of garbage pass over what lives to the end; walking it took a tenth of the time."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
-    spared.append(len(sys.modules))
-
-
+# Thousands of tests are many objects, and the collector of garbage walked them for a tenth of the time.
+gc.set_threshold(50_000, 20, 20)
 spared = [0]
 
 
 def pytest_runtest_setup() -> None:
-    """Spare what was collected, and again what a test imported: PyMC is many objects."""
+    """Let the collector pass over what lives to the end: the tests, and again what one of them imported."""
     if len(sys.modules) > spared[-1] + 100:
-        spare()
+        gc.collect()
+        gc.freeze()
+        spared.append(len(sys.modules))
 
 
 @pytest.fixture

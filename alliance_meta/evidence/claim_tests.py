@@ -473,19 +473,26 @@ def beside(question: Question) -> Question:
 def _rows(evidence: Evidence, ids: Sequence[str], pattern: str) -> list[Any]:
     """Return what the entries print of a topic; a row may name the common stem of several entries."""
     table = evidence.moderators
-    rows = [row for _, row in table[table["moderator"].str.contains(pattern, case=False, na=False)].iterrows()]
-    return [row for row in rows if any(one == row["id"] or one.startswith(f"{row['id']}_") for one in ids)]
+    wanted = table[table["moderator"].str.contains(pattern, case=False, na=False)]
+    wanted = wanted[[any(_of(one, stem) for one in ids) for stem in wanted["id"]]]
+    return [row for _, row in wanted.iterrows()]
+
+
+def _of(entry: str, stem: str) -> bool:
+    return entry == stem or entry.startswith(f"{stem}_")
 
 
 def _votes(evidence: Evidence, ids: Sequence[str], pattern: str) -> tuple[list[str], list[str]]:
     """Return the entries that call a topic a moderator, and those that looked and do not."""
-    said: dict[str, set[bool | None]] = {entry: set() for entry in ids}
-    for row in _rows(evidence, ids, pattern):
-        for entry in ids:
-            if entry == row["id"] or entry.startswith(f"{row['id']}_"):
-                said[entry].add(moderates(row))
-    yes = [one for one in ids if True in said[one]]
-    return yes, [one for one in ids if False in said[one] and one not in yes]
+    rows = _rows(evidence, ids, pattern)
+    yes, no = [], []
+    for entry in ids:
+        said = [moderates(row) for row in rows if _of(entry, row["id"])]
+        if any(said):
+            yes.append(entry)
+        elif False in said:
+            no.append(entry)
+    return yes, no
 
 
 def _level(rows: Sequence[Any], name: str) -> float | None:

@@ -72,12 +72,12 @@ def shortfalls(struct: str, count: int, seed: int, *, method: str = "REML", each
 
 @pytest.mark.parametrize("struct", dense.STRUCTS)
 def test_dense_algebra_from_random_starts_finds_nothing_higher(struct):
-    assert shortfalls(struct, 20, seed=1).max() < 1e-6
+    assert shortfalls(struct, 10, seed=1).max() < 1e-6
 
 
 @pytest.mark.parametrize("struct", ["HCS", "UN"])
 def test_dense_algebra_finds_nothing_higher_by_maximum_likelihood(struct):
-    assert shortfalls(struct, 20, seed=2, method="ML").max() < 1e-6
+    assert shortfalls(struct, 10, seed=2, method="ML").max() < 1e-6
 
 
 def test_a_lower_peak_of_HCS_is_left():

@@ -45,8 +45,13 @@ def model(kolden):
 
 
 @pytest.fixture(scope="module")
-def posterior(model):
-    return am.bayes.sample(model, seed=2011, draws=1000, tune=500, chains=2, cores=1)
+def prepared(model):
+    return am.bayes.compile(model)
+
+
+@pytest.fixture(scope="module")
+def posterior(prepared):
+    return am.bayes.sample(prepared, seed=2011, draws=1000, tune=500, chains=2, cores=1)
 
 
 @pytest.fixture(scope="module")
@@ -76,14 +81,14 @@ def test_draws_pass_the_gate_and_carry_the_notes_of_the_data(posterior, kolden):
     assert posterior.draws("mu").shape == (2, 1000)
 
 
-def test_same_seed_same_draws(model):
-    def run():
+def test_same_seed_same_draws_compiled_before_or_now(model, prepared):
+    def run(one):
         with pytest.warns(ConvergenceWarning) as caught:
-            result = am.bayes.sample(model, seed=5, draws=20, tune=50, chains=2, cores=1)
+            result = am.bayes.sample(one, seed=5, draws=20, tune=50, chains=2, cores=1)
         assert {str(w.message) for w in caught} <= {str(note) for note in result.notes}
         return result
 
-    first, second = run(), run()
+    first, second = run(prepared), run(model)
     assert np.array_equal(first.draws("tau"), second.draws("tau"))
     assert "few-effective-draws" in {note.code for note in first.notes}
 

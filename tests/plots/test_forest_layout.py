@@ -6,6 +6,7 @@ from functools import cache
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
@@ -22,14 +23,18 @@ LEAST_POINTS = 6.5
 A4_TEXT_HEIGHT = 9.6
 
 
+def all_figures(frame: pd.DataFrame) -> list[NotebookFigure]:
+    return [forest(frame), *forest_pages(frame)]
+
+
 @cache
-def all_figures(name: str) -> list[NotebookFigure]:
-    return [forest(made(name)), *forest_pages(made(name))]
+def figures(name: str) -> list[NotebookFigure]:
+    return all_figures(made(name))
 
 
 @pytest.mark.parametrize("name", sorted(FRAMES))
 def test_no_two_texts_overlap_and_none_leaves_the_figure(name: str) -> None:
-    for figure in all_figures(name):
+    for figure in figures(name):
         drawn = [text.get_text() for text in texts(figure)]
         found = boxes(figure)
         assert [(drawn[i], drawn[j]) for i, j in overlapping(found)] == []
@@ -54,7 +59,7 @@ def test_text_of_rows_stays_off_the_panel(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(FRAMES))
 def test_no_text_is_too_small(name: str) -> None:
-    for figure in all_figures(name):
+    for figure in figures(name):
         assert min(text.get_fontsize() for text in texts(figure)) >= LEAST_POINTS
 
 
