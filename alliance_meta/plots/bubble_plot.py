@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array, Mask
+from alliance_meta.core.distributions import critical_value
 from alliance_meta.errors import InputError
 from alliance_meta.moderators.grid import check_names, finite_number, level_values, moderated, one_level
 from alliance_meta.not_applicable import NotApplicable
@@ -24,6 +25,7 @@ from alliance_meta.tables.format import format_count, format_level
 
 if TYPE_CHECKING:
     from alliance_meta.bayes.sampled.results import SampledPosterior
+    from alliance_meta.effects.table import EffectSizes
 
 STEPS = 101
 
@@ -125,32 +127,23 @@ def _alike(fit: Any, table: pd.DataFrame, held: Mapping[str, Any]) -> Mask:
 
 
 def _studies(fit: Any, by: str, table: pd.DataFrame, categorical: bool, level: float) -> list[dict[str, Any]]:
-    from alliance_meta.core.distributions import critical_value
-
-    effects = fit.effects
-    half = critical_value(level, None) * effects.sei
-    weights = fit.weights if hasattr(fit, "weights") else 100.0 / effects.vi / (1.0 / effects.vi).sum()
+    vi = fit.effects.vi
+    weights = fit.weights if hasattr(fit, "weights") else 100.0 / vi / (1.0 / vi).sum()
     if categorical:
         place = {value: i for i, value in enumerate(level_values(by, fit.design, table))}
-        x = [float(place[value]) for value in table[by]]
-    else:
-        x = table[by].astype(float).tolist()
-    return [
-        with_r(
-            effects.measure,
-            {
-                "kind": "study",
-                "label": label,
-                "x": x[i],
-                "yi": effects.yi[i],
-                "ci_lb": effects.yi[i] - half[i],
-                "ci_ub": effects.yi[i] + half[i],
-                "weight": weights[i],
-                "position": i,
-            },
-        )
-        for i, label in enumerate(effects.slab)
-    ]
+        return study_rows(fit.effects, [float(place[value]) for value in table[by]], weights, level)
+    return study_rows(fit.effects, table[by].astype(float).tolist(), weights, level)
+
+
+def study_rows(
+    effects: EffectSizes, x: Sequence[float], weights: Sequence[float], level: float
+) -> list[dict[str, Any]]:
+    """Return the rows of all effects with their normal intervals, each at its `x`."""
+    half = critical_value(level, None) * effects.sei
+    found = zip(effects.slab, x, effects.yi, effects.yi - half, effects.yi + half, weights, strict=True)
+    names = ("label", "x", "yi", "ci_lb", "ci_ub", "weight", "position")
+    rows = [dict(zip(names, (*row, i), strict=True)) for i, row in enumerate(found)]
+    return [with_r(effects.measure, {"kind": "study", **row}) for row in rows]
 
 
 def _predicted(fit: Any, by: str, values: list[Any], held: Mapping[str, Any], level: float) -> list[dict[str, Any]]:

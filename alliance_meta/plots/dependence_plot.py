@@ -8,10 +8,9 @@ from typing import Any
 import pandas as pd
 
 from alliance_meta.errors import InputError
-from alliance_meta.options import did_you_mean
 from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits, charting
-from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, with_r
+from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, estimate_key, one_term, with_r
 from alliance_meta.plots.sheet.colours import SUMMARY
 from alliance_meta.plots.sheet.estimate_rows import draw_rows
 from alliance_meta.sensitivity.assumed_rho import RhoGrid
@@ -56,21 +55,20 @@ def dependence_data(
     """
     if not isinstance(result, DependenceComparison):
         raise InputError(f"dependence_data needs the result of compare_dependence, not {type(result).__name__}")
-    shown = _term(result, term)
+    shown, _ = one_term(list(result.terms), term)
     effects, level = result.effects, result.level
     measure = effects.measure if result.is_mean else "GEN"
     rows = [with_r(measure, row) for row in _rows(result, shown)]
     text = format_level(level)
     what = "Mean effect" if result.is_mean else f"Coefficient of {shown}"
     values = "; ".join(f"{row['label']} {parts.effect_text(measure, row)}" for row in rows)
-    new = any(not math.isnan(row["pi_lb"]) for row in rows)
     return chart_frame(
         "dependence", "Dependent effects by several methods", rows, effects.provenance, notes=result.notes,
         title=title, show_cautions=show_cautions, said=f"{what} with {text} confidence intervals: {values}.",
         measure=measure, axis_label="Method",
         x_label=parts.axis_label(measure) if result.is_mean else f"{what} ({effects.scale_label} scale)",
         level=level,
-        key=[["thick", f"{what}, {text} CI"], *([["thin", f"{text} prediction interval"]] if new else [])],
+        key=estimate_key(what, f"{text} CI", rows, text),
         bottom=_bottom(result, shown),
     )  # fmt: skip
 
@@ -103,15 +101,6 @@ def dependence(result_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | N
     """
     frame = as_frame(result_or_frame, "dependence", dependence_data, data)
     return draw_rows(frame, ax, xlim)
-
-
-def _term(result: DependenceComparison, term: str | None) -> str:
-    terms = list(result.terms)
-    if term is None and len(terms) > 1:
-        raise InputError(f"the models have several coefficients; choose one with term=: {', '.join(terms)}")
-    if term is not None and term not in terms:
-        raise InputError(f"term={term!r} is no coefficient{did_you_mean(term, terms)}; there are: {', '.join(terms)}")
-    return term or terms[0]
 
 
 def _rows(result: DependenceComparison, term: str) -> list[dict[str, Any]]:
@@ -182,7 +171,7 @@ def rho_grid_data(
     """
     if not isinstance(grid, RhoGrid):
         raise InputError(f"rho_grid_data needs the result of sensitivity.rho_grid, not {type(grid).__name__}")
-    shown, mean = _grid_term(grid, term)
+    shown, mean = one_term([str(name) for name in grid.tidy().index.unique("term")], term)
     one = grid.fits[0]
     measure = one.effects.measure if mean else "GEN"
     rows = [with_r(measure, row) for row in _grid_rows(grid, shown, mean)]
@@ -190,7 +179,6 @@ def rho_grid_data(
     text = format_level(level)
     what = "Mean effect" if mean else f"Coefficient of {shown}"
     values = "; ".join(f"ρ = {row['label']}: {parts.effect_text(measure, row)}" for row in rows)
-    new = any(not math.isnan(row["pi_lb"]) for row in rows)
     scale = parts.axis_label(measure) if mean else f"{what} ({one.effects.scale_label} scale)"
     moves = float(grid.span()["moves"][shown])
     model = getattr(one, "model_label", "")
@@ -198,7 +186,7 @@ def rho_grid_data(
         "rho_grid", "Sensitivity to the assumed correlation", rows, one.effects.provenance, notes=grid.notes,
         title=title, show_cautions=show_cautions, said=f"{what} with {text} confidence interval. {values}.",
         measure=measure, axis_label=scale, x_label=X_LABEL, level=level, model_label=model,
-        key=[["thick", f"{what}, {text} CI"], *([["thin", f"{text} prediction interval"]] if new else [])],
+        key=estimate_key(what, f"{text} CI", rows, text),
         bottom=[
             f"{grid.assumption[:1].upper()}{grid.assumption[1:]}{f' ({model})' if model else ''}; "
             f"the estimate moves by {fixed(moves, 2)} standard errors over the grid"
@@ -243,16 +231,6 @@ def rho_grid(grid_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Draw
         chart.line(rows["rho"].to_numpy(), chart.shown(rows["yi"].to_numpy()), "hair", color=SUMMARY)
         chart.estimates("y", rows, rows["rho"])
     return chart.made
-
-
-def _grid_term(grid: RhoGrid, term: str | None) -> tuple[str, bool]:
-    """Return the coefficient to show, and whether it is the mean effect."""
-    terms = [str(name) for name in grid.tidy().index.unique("term")]
-    if term is None and len(terms) > 1:
-        raise InputError(f"the model has several coefficients; choose one with term=: {', '.join(terms)}")
-    if term is not None and term not in terms:
-        raise InputError(f"term={term!r} is no coefficient{did_you_mean(term, terms)}; there are: {', '.join(terms)}")
-    return term or terms[0], len(terms) == 1 and terms[0] == "intrcpt"
 
 
 def _grid_rows(grid: RhoGrid, term: str, mean: bool) -> list[dict[str, Any]]:

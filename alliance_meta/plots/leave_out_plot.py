@@ -8,11 +8,11 @@ from typing import Any, Literal
 import pandas as pd
 
 from alliance_meta.errors import InputError
-from alliance_meta.options import check_option, did_you_mean
+from alliance_meta.options import check_option
 from alliance_meta.plots.caterpillar_plot import draw_ranked
 from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits, charting
-from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, counted, with_r
+from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, counted, one_term, with_r
 from alliance_meta.plots.sheet.estimate_rows import draw_rows, reference
 from alliance_meta.sensitivity.left_out import ClustersLeftOut
 from alliance_meta.tables.format import format_count, format_level
@@ -67,7 +67,7 @@ def leave_out_data(
     if not isinstance(result, ClustersLeftOut):
         raise InputError(f"leave_out_data needs the result of leave_out_clusters, not {type(result).__name__}")
     check_option("order", order, Order)
-    fit, (shown, mean) = result.fit, _term(result, term)
+    fit, (shown, mean) = result.fit, one_term(result.fit.names, term)
     measure = fit.effects.measure if mean else "GEN"
     found = result.tidy(term=shown)
     rows = [
@@ -139,16 +139,6 @@ def leave_out(result_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | No
         rows = frame[(frame["kind"] == "without") & frame["yi"].notna()]
         draw_ranked(chart, rows, 0.4)
     return chart.made
-
-
-def _term(result: ClustersLeftOut, term: str | None) -> tuple[str, bool]:
-    """Return the coefficient to show, and whether it is the mean effect."""
-    names = list(result.fit.names)
-    if term is None and len(names) > 1:
-        raise InputError(f"the model has several coefficients; choose one with term=: {', '.join(names)}")
-    if term is not None and term not in names:
-        raise InputError(f"term={term!r} is no coefficient{did_you_mean(term, names)}; there are: {', '.join(names)}")
-    return term or names[0], names == ["intrcpt"]
 
 
 def _lines(rows: list[dict[str, Any]], measure: str) -> str:

@@ -16,7 +16,7 @@ from alliance_meta.bayes.sampled.results import FAILED, SampledPosterior
 from alliance_meta.errors import InputError
 from alliance_meta.moderators.grid import check_names
 from alliance_meta.options import check_level
-from alliance_meta.plots.bubble_plot import HEIGHT, LOWEST, STEPS, WIDTH, draw_line, held_line, held_value
+from alliance_meta.plots.bubble_plot import HEIGHT, LOWEST, STEPS, WIDTH, draw_line, held_line, held_value, study_rows
 from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits, charting
 from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, with_r
@@ -81,7 +81,7 @@ def smooth_data(
     held = {name: held_value(posterior, name, table, (at or {}).get(name)) for name in names}
     measure = recipe.effects.measure
     line = _curve(posterior, np.linspace(x.min(), x.max(), STEPS), by, held, used)
-    rows = [with_r(measure, row) for row in [*_studies(posterior, x, used), *line]]
+    rows = [*_studies(posterior, x, used), *(with_r(measure, row) for row in line)]
     text = format_level(used)
     return chart_frame(
         "smooth", "Smooth meta-regression", rows, recipe.effects.provenance, notes=posterior.notes, title=title,
@@ -131,25 +131,8 @@ def smooth(posterior_or_frame: Any, *, ax: Axes | None = None, ylim: Limits | No
 
 
 def _studies(posterior: SampledPosterior, x: Array, level: float) -> list[dict[str, Any]]:
-    from alliance_meta.core.distributions import critical_value
-
-    effects = posterior.effects
-    half = critical_value(level, None) * effects.sei
-    weight = 1.0 / (effects.vi + float(np.median(posterior._flat["tau"])) ** 2)
-    weight = 100.0 * weight / weight.sum()
-    return [
-        {
-            "kind": "study",
-            "label": label,
-            "x": x[i],
-            "yi": effects.yi[i],
-            "ci_lb": effects.yi[i] - half[i],
-            "ci_ub": effects.yi[i] + half[i],
-            "weight": weight[i],
-            "position": i,
-        }
-        for i, label in enumerate(effects.slab)
-    ]
+    weight = 1.0 / (posterior.effects.vi + float(np.median(posterior._flat["tau"])) ** 2)
+    return study_rows(posterior.effects, x.tolist(), (100.0 * weight / weight.sum()).tolist(), level)
 
 
 def _curve(

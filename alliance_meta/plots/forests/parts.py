@@ -412,11 +412,15 @@ def sort_rows(fit: Any, order: Order) -> tuple[list[int], list[Note]]:
         reverse = key.startswith("-") and key not in fit.effects.moderators
         name = key[1:] if reverse else key
         values = sort_values(fit, name)
-        present = [i for i in positions if values[i] is not None]
-        absent = [i for i in positions if values[i] is None]
-        present.sort(key=lambda i: values[i], reverse=reverse)
-        positions = present + absent
+        positions = missing_last(positions, values, reverse)
+        absent = sum(value is None for value in values)
         if absent:
-            listed = f"{len(absent)} of {len(positions)} studies have"
+            listed = f"{absent} of {len(positions)} studies have"
             notes.insert(0, Note("forest-order", f"{listed} no {name!r} and are listed last."))
     return positions, notes
+
+
+def missing_last(items: list[int], values: Sequence[Any], reverse: bool) -> list[int]:
+    """Return items sorted by their values, those without one last."""
+    present = [i for i in items if values[i] is not None]
+    return sorted(present, key=lambda i: values[i], reverse=reverse) + [i for i in items if values[i] is None]

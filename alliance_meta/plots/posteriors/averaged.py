@@ -14,7 +14,7 @@ from alliance_meta.bayes.priors.effect import Normal
 from alliance_meta.errors import InputError
 from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import Axes, Drawn, charting
-from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
+from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, curve_rows
 from alliance_meta.plots.sheet.measure import is_correlation, to_reader
 from alliance_meta.tables.format import brief, format_interval, format_level, format_number
 
@@ -72,11 +72,10 @@ def averaged_data(
     limits = given.interval(level=result.level)
     measure = result.effects.measure if what == "mu" else "GEN"
     density = given.pdf(x)
-    rows = [{"kind": "conditional", "x": a, "density": f} for a, f in zip(x, density, strict=True)]
-    rows += [{"kind": "averaged", "x": a, "density": (1.0 - spike) * f} for a, f in zip(x, density, strict=True)]
+    rows = curve_rows("conditional", x, density) + curve_rows("averaged", x, (1.0 - spike) * density)
     prior = _prior(result, what)
     if prior is not None:
-        rows += [{"kind": "prior", "x": a, "density": f} for a, f in zip(x, prior.pdf(x), strict=True)]
+        rows += curve_rows("prior", x, prior.pdf(x))
     marks = (("lower", limits.lb), ("median", limits.estimate), ("upper", limits.ub))
     rows += [{"kind": kind, "x": a, "density": float(given.pdf(a))} for kind, a in marks]
     if measure == "ZCOR":
@@ -92,17 +91,12 @@ def averaged_data(
     key += [] if sure else [["dashed", "Averaged over all models"]]
     key += [["hair", "Prior" if sure else "Prior if not 0"]] if prior is not None else []
     key += [] if sure else [["thick", "Probability of exactly 0 (full height: 1)"]]
-    said = f"Posterior density of {name}. {condition}median and {text} interval {line}." + (
-        "" if sure else f" {chance}."
-    )
+    said = f"Posterior density of {name}. {condition}median and {text} interval {line}."
     return chart_frame(
         "averaged", "Posterior averaged over models", rows, result.effects.provenance, notes=result.notes,
-        title=title, show_cautions=show_cautions, said=said, measure=measure, axis_label="Density", x_label=label,
+        title=title, show_cautions=show_cautions, said=said if sure else f"{said} {chance}.", measure=measure, axis_label="Density", x_label=label,
         level=result.level, model_label=f"{_count(result)} models", key=key,
-        bottom=[
-            f"{condition}{'M' if sure else 'm'}edian and {text} interval {line}",
-            *([] if sure else [chance]),
-        ],
+        bottom=[f"{condition}{'M' if sure else 'm'}edian and {text} interval {line}", *([] if sure else [chance])],
         spike=spike,
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.options import check_option
 from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import Axes, Drawn, charting
-from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
+from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, curve_rows
 from alliance_meta.plots.sheet.measure import is_correlation, to_reader
 from alliance_meta.tables.format import format_interval, format_level, format_number, format_p
 
@@ -77,9 +77,9 @@ def posterior_data(
     what = what if which is None else fit.priors.tau_names[which]
     x = _grid(after, before)
     limits = after.interval(level=fit.level, kind=fit.interval)
-    rows = [{"kind": "posterior", "x": a, "density": f} for a, f in zip(x, after.pdf(x), strict=True)]
+    rows = curve_rows("posterior", x, after.pdf(x))
     if before is not None:
-        rows += [{"kind": "prior", "x": a, "density": f} for a, f in zip(x, before.pdf(x), strict=True)]
+        rows += curve_rows("prior", x, before.pdf(x))
     marks = {"lower": limits.lb, "median": limits.estimate, "upper": limits.ub}
     rows += [{"kind": kind, "x": a, "density": float(after.pdf(a))} for kind, a in marks.items()]
     if is_correlation(measure):
