@@ -92,9 +92,10 @@ def averaged_data(
     key += [["hair", "Prior" if sure else "Prior if not 0"]] if prior is not None else []
     key += [] if sure else [["thick", "Probability of exactly 0 (full height: 1)"]]
     said = f"Posterior density of {name}. {condition}median and {text} interval {line}."
+    said += "" if sure else f" {chance}."
     return chart_frame(
         "averaged", "Posterior averaged over models", rows, result.effects.provenance, notes=result.notes,
-        title=title, show_cautions=show_cautions, said=said if sure else f"{said} {chance}.", measure=measure, axis_label="Density", x_label=label,
+        title=title, show_cautions=show_cautions, said=said, measure=measure, axis_label="Density", x_label=label,
         level=result.level, model_label=f"{_count(result)} models", key=key,
         bottom=[f"{condition}{'M' if sure else 'm'}edian and {text} interval {line}", *([] if sure else [chance])],
         spike=spike,

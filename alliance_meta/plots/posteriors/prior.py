@@ -16,7 +16,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.options import check_option
 from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits, charting
-from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, curve_rows, make_chart, with_r
+from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, curve_rows, estimate_key, make_chart, with_r
 from alliance_meta.plots.sheet.estimate_rows import draw_rows
 from alliance_meta.tables.format import format_count, format_interval, format_level, format_number
 
@@ -161,6 +161,7 @@ def prior_predictive_data(result: PriorPredictive, *, title: str | None = None) 
         half, most = ([float(at[i]), float(at[-1 - i])] for i in (2, 0))
         inside = [_words(one, correlation=correlation) for one in (half, most)]
         bottom.append(f"{label}: half in {inside[0]}, 95% in {inside[1]}")
+    names = [row["label"] for row in rows[:: len(x) + len(PROBABILITIES)]]
     given = f"Priors: mean effect {result.mu_prior}; τ {result.tau_prior}"
     return make_chart(
         rows,
@@ -171,9 +172,7 @@ def prior_predictive_data(result: PriorPredictive, *, title: str | None = None) 
             "measure": "COR" if correlation else "GEN",
             "axis_label": "Density",
             "x_label": "Correlation r" if correlation else "Effect",
-            "key": [
-                [mark, row["label"]] for mark, row in zip(MARKS, rows[:: len(x) + len(PROBABILITIES)], strict=False)
-            ],
+            "key": [[mark, name] for mark, name in zip(MARKS, names, strict=False)],
             "bottom": [*bottom, given],
         },
     )
@@ -393,11 +392,7 @@ def prior_sensitivity_data(
         axis_label=f"Prior{'s' if len(named) > 1 else ''} of {'; '.join(_of(one) for one in named)}",
         x_label=parts.axis_label(measure) if mean else f"{name} ({fit.effects.scale_label} scale)",
         level=fit.level,
-        key=[
-            ["thick", f"{name}, {text}"],
-            *([["thin", f"{level} prediction interval"]] if mean else []),
-            ["pi", "As fitted"],
-        ],
+        key=[*estimate_key(name, text, rows, level), ["pi", "As fitted"]],
         bottom=[f"{format_count(fit.k)} effects{one}"],
         value_label=f"{'r' if 'r' in rows[0] else 'Effect' if mean else 'τ'} [{level}]",
         reference=[own.estimate, own.lb, own.ub],
