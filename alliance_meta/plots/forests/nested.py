@@ -20,7 +20,6 @@ from alliance_meta.not_applicable import NotApplicable
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.options import check_level, did_you_mean
 from alliance_meta.plots.forests import parts
-from alliance_meta.plots.forests.groups import fitted_levels, fitted_rows
 from alliance_meta.plots.forests.parts import (
     Columns,
     Order,
@@ -30,6 +29,8 @@ from alliance_meta.plots.forests.parts import (
     effect_rows,
     estimate,
     fit_frame,
+    fitted_levels,
+    fitted_rows,
     missing_last,
     sort_values,
     summary_rows,
