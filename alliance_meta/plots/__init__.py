@@ -9,6 +9,8 @@ from alliance_meta._lazy import lazy
 if TYPE_CHECKING:
     from alliance_meta.plots.bubble_plot import bubble as bubble
     from alliance_meta.plots.bubble_plot import bubble_data as bubble_data
+    from alliance_meta.plots.bubble_plot import smooth as smooth
+    from alliance_meta.plots.bubble_plot import smooth_data as smooth_data
     from alliance_meta.plots.caterpillar_plot import caterpillar as caterpillar
     from alliance_meta.plots.caterpillar_plot import caterpillar_data as caterpillar_data
     from alliance_meta.plots.development_plot import development as development
@@ -53,7 +55,5 @@ if TYPE_CHECKING:
     from alliance_meta.plots.sheet.chart_frame import frame_to_dict as frame_to_dict
     from alliance_meta.plots.sheet.figures import figure_bytes as figure_bytes
     from alliance_meta.plots.sheet.figures import save_figure as save_figure
-    from alliance_meta.plots.smooth_plot import smooth as smooth
-    from alliance_meta.plots.smooth_plot import smooth_data as smooth_data
 
 __getattr__, __dir__, __all__ = lazy(__name__)

@@ -95,12 +95,7 @@ def means(fit_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | None = No
     fit_or_frame : MarginalMeans, SubgroupResults or DataFrame
         From `moderators.marginal_means`, subgroups, or a frame from `means_data`.
     ax, xlim, **data
-        As in `caterpillar`, and so is what is returned.
-
-    Raises
-    ------
-    InputError
-        Comparisons of other levels, or an `ax` that is too small.
+        As in `caterpillar`, and so is what is returned and raised.
 
     Examples
     --------

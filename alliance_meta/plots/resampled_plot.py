@@ -114,12 +114,7 @@ def resampled(fit_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | None 
     fit_or_frame : PermutationTest, Bootstrap, WildBootstrap or DataFrame
         The result of resampling, or a frame from `resampled_data`.
     ax, xlim, **data
-        As in `caterpillar`, and so is what is returned.
-
-    Raises
-    ------
-    InputError
-        An unknown quantity, or an `ax` that is too small.
+        As in `caterpillar`, and so is what is returned and raised.
 
     Examples
     --------
@@ -357,12 +352,7 @@ def predictive(check_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | No
     check_or_frame : PredictiveCheck or DataFrame
         From `bayes.predictive_check`, or a frame from `predictive_data`.
     ax, xlim, **data
-        As in `caterpillar`, and so is what is returned.
-
-    Raises
-    ------
-    InputError
-        Something that was not checked, or an `ax` that is too small.
+        As in `caterpillar`, and so is what is returned and raised.
 
     Examples
     --------

@@ -13,8 +13,8 @@ from alliance_meta.plots.caterpillar_plot import draw_ranked
 from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits, charting
 from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, counted, estimate_key, one_term, with_r
-from alliance_meta.plots.sheet.colours import SUMMARY
 from alliance_meta.plots.sheet.estimate_rows import draw_rows, reference
+from alliance_meta.plots.sheet.measure import SUMMARY
 from alliance_meta.sensitivity.assumed_rho import RhoGrid
 from alliance_meta.sensitivity.dependence_result import METHODS, DependenceComparison
 from alliance_meta.sensitivity.left_out import ClustersLeftOut
@@ -119,12 +119,7 @@ def leave_out(result_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | No
     result_or_frame : ClustersLeftOut or DataFrame
         From `sensitivity.leave_out_clusters`, or a frame from `leave_out_data`.
     ax, xlim, **data
-        As in `caterpillar`, and so is what is returned.
-
-    Raises
-    ------
-    InputError
-        No `term` for a model with several coefficients, or an `ax` that is too small.
+        As in `caterpillar`, and so is what is returned and raised.
 
     Examples
     --------
@@ -222,12 +217,7 @@ def dependence(result_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | N
     result_or_frame : DependenceComparison or DataFrame
         From `compare_dependence`, or a frame from `dependence_data`.
     ax, xlim, **data
-        As in `caterpillar`, and so is what is returned.
-
-    Raises
-    ------
-    InputError
-        No `term` for models with several coefficients, or an `ax` that is too small.
+        As in `caterpillar`, and so is what is returned and raised.
 
     Examples
     --------
@@ -343,12 +333,7 @@ def rho_grid(grid_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Draw
     grid_or_frame : RhoGrid or DataFrame
         From `sensitivity.rho_grid`, or a frame from `rho_grid_data`.
     ax, **data
-        As in `caterpillar`, and so is what is returned.
-
-    Raises
-    ------
-    InputError
-        No `term` for a model with several coefficients, or an `ax` that is too small.
+        As in `caterpillar`, and so is what is returned and raised.
 
     Examples
     --------

@@ -119,23 +119,25 @@ def described(text: str, synthetic: bool) -> str:
     return f"SYNTHETIC DATA, made up for teaching. {text}" if synthetic else text
 
 
-def pooled_text(fit: Any, end: Sequence[Mapping[str, Any]]) -> str:
-    """Return what the rows of `summary_rows` say, in a sentence or two."""
-    measure = fit.effects.measure
+def pooled_texts(measure: str, model_label: str, end: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what the rows of `summary_rows` say."""
     zero = not is_correlation(measure)
-    text = f" {'Pooled effect' if zero else 'Pooled r'} = {effect_text(measure, end[0])} ({fit.model_label})."
-    for row in end[1:]:
-        names = ("pi_lb", "pi_ub") if zero else ("r_pi_lb", "r_pi_ub")
-        interval = format_interval(*(row[name] for name in names), leading_zero=zero)
-        text += f" {row['label']} {interval}."
-    return text
+    texts = []
+    for row in end:
+        if row["kind"] == "summary":
+            texts.append(f"{'Pooled effect' if zero else 'Pooled r'} = {effect_text(measure, row)} ({model_label})")
+        else:
+            names = ("pi_lb", "pi_ub") if zero else ("r_pi_lb", "r_pi_ub")
+            interval = format_interval(*(row[name] for name in names), leading_zero=zero)
+            texts.append(f"{row['label']} {interval}")
+    return texts
 
 
 def description(fit: Any, what: str, end: Sequence[Mapping[str, Any]]) -> str:
     """Return a text alternative: what the plot shows, for readers who cannot see it."""
     text = described(f"Forest plot of {what}.", fit.effects.provenance.synthetic)
     if end:
-        return text + pooled_text(fit, end)
+        return " ".join([text, *(f"{one}." for one in pooled_texts(fit.effects.measure, fit.model_label, end))])
     return f"{text} Fitted values of the model {fit.design.formula} ({fit.model_label}) are drawn as diamonds."
 
 

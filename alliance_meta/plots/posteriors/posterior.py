@@ -30,8 +30,6 @@ ENDS, PRIOR_ENDS = (5e-4, 1.0 - 5e-4), (0.05, 0.95)
 WIDER = 1.0
 SMALL_R = 0.1
 PlotScale = Literal["z", "r"]
-# A probability before the data, where there is one, and after.
-Pair = tuple[float | None, float]
 
 
 def posterior_data(
@@ -112,12 +110,7 @@ def posterior(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Draw
     fit_or_frame : BayesianResults, BayesianMultilevelResults or DataFrame
         A fit, or a frame from `posterior_data`.
     ax, **data
-        As in `caterpillar`, and so is what is returned.
-
-    Raises
-    ------
-    InputError
-        Another result, an unknown quantity, or an `ax` that is too small.
+        As in `caterpillar`, and so is what is returned and raised.
 
     Examples
     --------
@@ -328,12 +321,7 @@ def averaged(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Dr
     result_or_frame : RobmaResults, AveragedResults or DataFrame
         From `bayes.robma` or `bayes.average`, or a frame from `averaged_data`.
     ax, **data
-        As in `caterpillar`, and so is what is returned.
-
-    Raises
-    ------
-    InputError
-        Another result, a quantity that it does not have, or an `ax` that is too small.
+        As in `caterpillar`, and so is what is returned and raised.
 
     Examples
     --------
@@ -450,12 +438,7 @@ def weight_function(result_or_frame: Any, *, ax: Axes | None = None, **data: Any
     result_or_frame : RobmaResults or DataFrame
         From `bayes.robma`, or a frame from `weight_function_data`.
     ax, **data
-        As in `caterpillar`, and so is what is returned.
-
-    Raises
-    ------
-    InputError
-        Another result, models without a weight function, or an `ax` that is too small.
+        As in `caterpillar`, and so is what is returned and raised.
 
     Examples
     --------

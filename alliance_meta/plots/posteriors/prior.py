@@ -103,12 +103,7 @@ def prior(priors_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn
     priors_or_frame : Prior, sequence or mapping of Prior, or DataFrame
         One to six priors, or a frame from `prior_data`.
     ax, **data
-        As in `caterpillar`, and so is what is returned.
-
-    Raises
-    ------
-    InputError
-        Priors that cannot be drawn together, or an `ax` that is too small.
+        As in `caterpillar`, and so is what is returned and raised.
 
     Examples
     --------
@@ -186,12 +181,7 @@ def prior_predictive(result_or_frame: Any, *, ax: Axes | None = None, **data: An
     result_or_frame : PriorPredictive or DataFrame
         From `bayes.prior_predictive`, or a frame from `prior_predictive_data`.
     ax, **data
-        As in `caterpillar`, and so is what is returned.
-
-    Raises
-    ------
-    InputError
-        Another result, or an `ax` that is too small.
+        As in `caterpillar`, and so is what is returned and raised.
 
     Examples
     --------
@@ -409,12 +399,7 @@ def prior_sensitivity(fit_or_frame: Any, *, ax: Axes | None = None, xlim: Limits
     fit_or_frame : BayesianResults, BayesianMultilevelResults or DataFrame
         A fit, or a frame from `prior_sensitivity_data`.
     ax, xlim, **data
-        As in `caterpillar`, and so is what is returned.
-
-    Raises
-    ------
-    InputError
-        A result that has no `prior_sensitivity`, or an `ax` that is too small.
+        As in `caterpillar`, and so is what is returned and raised.
 
     Examples
     --------

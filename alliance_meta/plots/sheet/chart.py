@@ -21,27 +21,25 @@ from matplotlib.transforms import ScaledTranslation, Transform
 from alliance_meta.errors import InputError
 from alliance_meta.plots.forests.layout import AIRY, DENSE, MARGIN, NORMAL
 from alliance_meta.plots.sheet.chart_frame import counted
-from alliance_meta.plots.sheet.colours import (
+from alliance_meta.plots.sheet.figures import NotebookFigure
+from alliance_meta.plots.sheet.measure import (
     FAINT,
     GREY,
     INK,
+    POINTS_PER_INCH,
     PREDICTION,
+    STEPS,
     SUMMARY,
     SYNTHETIC,
     SYNTHETIC_REST,
     WARNING,
-    size_in_inches,
-)
-from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.plots.sheet.measure import (
-    POINTS_PER_INCH,
-    STEPS,
     WIDEST_R,
     drawable,
     font_of,
     is_correlation,
     line_height,
     reader_limits,
+    size_in_inches,
     tick_labels,
     wrap,
 )
