@@ -158,7 +158,7 @@ def wrap(text: str, size: float, width: float, *, bold: bool = False) -> tuple[s
 
 MOST_R = 0.95
 WIDEST_R = 0.999
-STEPS, MOST_TICKS = (1, 2, 2.5, 5, 10), 12
+STEPS, MOST_TICKS = (1, 2, 2.5, 5, 10), 9
 GAP = 0.07
 PAD = 0.03
 LEAST_SPAN = 0.1
