@@ -9,32 +9,26 @@ from alliance_meta._lazy import lazy
 if TYPE_CHECKING:
     from alliance_meta.plots.bubble_plot import bubble as bubble
     from alliance_meta.plots.bubble_plot import bubble_data as bubble_data
+    from alliance_meta.plots.bubble_plot import smooth as smooth
+    from alliance_meta.plots.bubble_plot import smooth_data as smooth_data
     from alliance_meta.plots.caterpillar_plot import caterpillar as caterpillar
     from alliance_meta.plots.caterpillar_plot import caterpillar_data as caterpillar_data
-    from alliance_meta.plots.dependence_plot import dependence as dependence
-    from alliance_meta.plots.dependence_plot import dependence_data as dependence_data
-    from alliance_meta.plots.dependence_plot import rho_grid as rho_grid
-    from alliance_meta.plots.dependence_plot import rho_grid_data as rho_grid_data
     from alliance_meta.plots.development_plot import development as development
     from alliance_meta.plots.development_plot import development_data as development_data
     from alliance_meta.plots.forests.plot import forest as forest
     from alliance_meta.plots.forests.plot import forest_pages as forest_pages
     from alliance_meta.plots.forests.published import published_forest_data as published_forest_data
     from alliance_meta.plots.forests.rows import forest_data as forest_data
-    from alliance_meta.plots.leave_out_plot import leave_out as leave_out
-    from alliance_meta.plots.leave_out_plot import leave_out_data as leave_out_data
     from alliance_meta.plots.means_plot import means as means
     from alliance_meta.plots.means_plot import means_data as means_data
-    from alliance_meta.plots.posteriors.averaged import averaged as averaged
-    from alliance_meta.plots.posteriors.averaged import averaged_data as averaged_data
-    from alliance_meta.plots.posteriors.averaged import weight_function as weight_function
-    from alliance_meta.plots.posteriors.averaged import weight_function_data as weight_function_data
     from alliance_meta.plots.posteriors.chains import chains as chains
     from alliance_meta.plots.posteriors.chains import chains_data as chains_data
+    from alliance_meta.plots.posteriors.posterior import averaged as averaged
+    from alliance_meta.plots.posteriors.posterior import averaged_data as averaged_data
     from alliance_meta.plots.posteriors.posterior import posterior as posterior
     from alliance_meta.plots.posteriors.posterior import posterior_data as posterior_data
-    from alliance_meta.plots.posteriors.predictive import predictive as predictive
-    from alliance_meta.plots.posteriors.predictive import predictive_data as predictive_data
+    from alliance_meta.plots.posteriors.posterior import weight_function as weight_function
+    from alliance_meta.plots.posteriors.posterior import weight_function_data as weight_function_data
     from alliance_meta.plots.posteriors.prior import prior as prior
     from alliance_meta.plots.posteriors.prior import prior_data as prior_data
     from alliance_meta.plots.posteriors.prior import prior_predictive as prior_predictive
@@ -47,13 +41,19 @@ if TYPE_CHECKING:
     from alliance_meta.plots.profile_plot import profile_data as profile_data
     from alliance_meta.plots.profile_plot import profiles as profiles
     from alliance_meta.plots.profile_plot import profiles_data as profiles_data
+    from alliance_meta.plots.resampled_plot import predictive as predictive
+    from alliance_meta.plots.resampled_plot import predictive_data as predictive_data
     from alliance_meta.plots.resampled_plot import resampled as resampled
     from alliance_meta.plots.resampled_plot import resampled_data as resampled_data
+    from alliance_meta.plots.sensitivity_plots import dependence as dependence
+    from alliance_meta.plots.sensitivity_plots import dependence_data as dependence_data
+    from alliance_meta.plots.sensitivity_plots import leave_out as leave_out
+    from alliance_meta.plots.sensitivity_plots import leave_out_data as leave_out_data
+    from alliance_meta.plots.sensitivity_plots import rho_grid as rho_grid
+    from alliance_meta.plots.sensitivity_plots import rho_grid_data as rho_grid_data
     from alliance_meta.plots.sheet.chart_frame import frame_from_dict as frame_from_dict
     from alliance_meta.plots.sheet.chart_frame import frame_to_dict as frame_to_dict
     from alliance_meta.plots.sheet.figures import figure_bytes as figure_bytes
     from alliance_meta.plots.sheet.figures import save_figure as save_figure
-    from alliance_meta.plots.smooth_plot import smooth as smooth
-    from alliance_meta.plots.smooth_plot import smooth_data as smooth_data
 
 __getattr__, __dir__, __all__ = lazy(__name__)

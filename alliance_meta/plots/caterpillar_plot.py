@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta.plots.forests.parts import described, effect_text, prediction_label, single_mean
+from alliance_meta.plots.forests.parts import described, pooled_texts, prediction_label, records, single_mean
 from alliance_meta.plots.forests.rows import forest_data
 from alliance_meta.plots.sheet.chart import Axes, Chart, Drawn, Limits, charting
 from alliance_meta.plots.sheet.chart_frame import COLUMNS, EFFECT, as_frame, counted, make_chart
-from alliance_meta.plots.sheet.colours import GREY, INK, SUMMARY
-from alliance_meta.plots.sheet.measure import is_correlation
+from alliance_meta.plots.sheet.measure import GREY, INK, SUMMARY, is_correlation
 from alliance_meta.tables.format import format_interval, format_level
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ def caterpillar(fit_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | Non
     Raises
     ------
     InputError
-        If `ax` is too small.
+        What the function that makes the frame refuses, or an `ax` that is too small.
 
     Examples
     --------
@@ -135,19 +134,8 @@ def _key(k: int, level: float, forest: pd.DataFrame, simple: bool) -> list[list[
 
 
 def _pooled_line(forest: pd.DataFrame) -> list[str]:
-    found = forest[forest["kind"] == "summary"]
-    if not len(found):
-        return []
-    row, zero = found.iloc[0], not is_correlation(forest.attrs["measure"])
-    name = "Pooled effect" if zero else "Pooled r"
-    values = {str(column): value for column, value in row.items()}
-    text = f"{name} = {effect_text(forest.attrs['measure'], values)} ({forest.attrs['model_label']})"
-    new = forest[forest["kind"] == "prediction"]
-    if len(new):
-        names = ("pi_lb", "pi_ub") if zero else ("r_pi_lb", "r_pi_ub")
-        interval = format_interval(*(new.iloc[0][n] for n in names), leading_zero=zero)
-        text += f"; {prediction_label(forest.attrs['level'])} {interval}"
-    return [text]
+    end = records(forest[forest["kind"].isin(("summary", "prediction"))])
+    return ["; ".join(pooled_texts(forest.attrs["measure"], forest.attrs["model_label"], end))] if end else []
 
 
 def _no_mean(fit: RandomEffectsResults) -> str:

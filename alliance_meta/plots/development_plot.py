@@ -15,8 +15,7 @@ from alliance_meta.evidence.umbrellas import Umbrella
 from alliance_meta.plots.forests.published import NOT_POOLED
 from alliance_meta.plots.sheet.chart import SIZE, Axes, Drawn, charting
 from alliance_meta.plots.sheet.chart_frame import EFFECT, META, as_frame, make_chart
-from alliance_meta.plots.sheet.colours import SUMMARY
-from alliance_meta.plots.sheet.measure import text_width, to_analysis
+from alliance_meta.plots.sheet.measure import SUMMARY, text_width, to_analysis
 from alliance_meta.tables.format import format_count, format_r
 
 WIDTH, HEIGHT = 6.5, 4.2
@@ -117,12 +116,7 @@ def development(umbrella_or_frame: Any, *, ax: Axes | None = None, **data: Any) 
     umbrella_or_frame : Umbrella or DataFrame
         From `umbrella`, or a frame from `development_data`.
     ax, **data
-        As in `caterpillar`, and so is what is returned.
-
-    Raises
-    ------
-    InputError
-        A population that no result is of, or an `ax` that is too small.
+        As in `caterpillar`, and so is what is returned and raised.
 
     Examples
     --------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +15,7 @@ from alliance_meta.moderators.marginal import MarginalMeans
 from alliance_meta.notes import merge_notes
 from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits
-from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, with_r
+from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, estimate_key, with_r
 from alliance_meta.plots.sheet.estimate_rows import draw_rows
 from alliance_meta.tables.format import brief, format_level
 
@@ -96,12 +95,7 @@ def means(fit_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | None = No
     fit_or_frame : MarginalMeans, SubgroupResults or DataFrame
         From `moderators.marginal_means`, subgroups, or a frame from `means_data`.
     ax, xlim, **data
-        As in `caterpillar`, and so is what is returned.
-
-    Raises
-    ------
-    InputError
-        Comparisons of other levels, or an `ax` that is too small.
+        As in `caterpillar`, and so is what is returned and raised.
 
     Examples
     --------
@@ -163,11 +157,10 @@ def _meta(
     measure: str, axis_label: str, level: float, by: tuple[str, ...], rows: list[dict[str, Any]]
 ) -> dict[str, Any]:
     text = format_level(level)
-    new = any(not math.isnan(row["pi_lb"]) for row in rows)
     return {
         "measure": measure,
         "axis_label": ", ".join(map(parts.header, by)) or "Mean",
         "x_label": axis_label,
         "level": level,
-        "key": [["thick", f"Mean, {text} CI"], *([["thin", f"{text} prediction interval"]] if new else [])],
+        "key": estimate_key("Mean", f"{text} CI", rows, text),
     }

@@ -17,8 +17,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.notes import check_level
 from alliance_meta.plots.sheet.chart import SIZE, SMALL, Chart, Drawn, charting, lettered
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
-from alliance_meta.plots.sheet.colours import size_in_inches
-from alliance_meta.plots.sheet.measure import line_height, text_width, wrap
+from alliance_meta.plots.sheet.measure import line_height, size_in_inches, text_width, wrap
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.random_effects import check_fit
 from alliance_meta.sensitivity.profiles import ProfileLikelihood
@@ -144,12 +143,7 @@ def profiles(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn
     fit_or_frame : MultilevelResults, ProfileLikelihood or DataFrame
         A fitted model, what `sensitivity.profile` made of one, or a frame from `profiles_data`.
     ax, **data
-        As in `caterpillar`, and so is what is returned.
-
-    Raises
-    ------
-    InputError
-        Another kind of result, or an `ax` that is too small.
+        As in `caterpillar`, and so is what is returned and raised.
 
     Examples
     --------
@@ -336,12 +330,7 @@ def profile(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
         A model fitted by ML or REML, or a frame from `profile_data`. A multilevel model, or its profile, is drawn
         by `profiles`, one panel per component.
     ax, **data
-        As in `caterpillar`, and so is what is returned.
-
-    Raises
-    ------
-    InputError
-        An estimator that maximises no likelihood, or an `ax` that is too small.
+        As in `caterpillar`, and so is what is returned and raised.
 
     Examples
     --------

@@ -47,20 +47,20 @@ PLOT: Steps = {
 
 import pandas as pd
 
-from alliance_meta.plots.sheet.chart_frame import as_frame, chart_meta, make_chart
+from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
 from alliance_meta.plots.sheet.estimate_rows import draw_rows
 
 
 def weights_data(fit, *, title=None, show_cautions=False):
     """Return one row per effect."""
-    meta = chart_meta(
-        "weights", "Weights", fit.effects.provenance, title=title, show_cautions=show_cautions, notes=fit.notes
-    )
     rows = [
         {"kind": "study", "label": label, "yi": weight, "ci_lb": weight, "ci_ub": weight}
         for label, weight in zip(fit.effects.slab, fit.weights, strict=True)
     ]
-    return make_chart(rows, meta | {"description": "Weights.", "axis_label": "Weight, %"})
+    return chart_frame(
+        "weights", "Weights", rows, fit.effects.provenance, notes=fit.notes, title=title,
+        show_cautions=show_cautions, said="Weights.", axis_label="Weight, %",
+    )
 
 
 def weights(fit_or_frame, *, ax=None, **data):

@@ -30,7 +30,6 @@ FIGURE_SPACE = "\N{FIGURE SPACE}"
 INDENT = "\N{EM SPACE}"
 BLANK_SHARE = 0.5
 
-DIAMOND_KINDS = ("subgroup", "fitted", "summary")
 SPANNING_KINDS = ("heading", "subgroup", "fitted", "summary", "prediction")
 BOLD_KINDS = ("heading", "summary")
 

@@ -18,7 +18,6 @@ from alliance_meta.effects.studies import listed
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, check_level, did_you_mean, merge_notes
 from alliance_meta.plots.forests import parts
-from alliance_meta.plots.forests.groups import fitted_levels, fitted_rows
 from alliance_meta.plots.forests.parts import (
     Columns,
     Order,
@@ -28,6 +27,9 @@ from alliance_meta.plots.forests.parts import (
     effect_rows,
     estimate,
     fit_frame,
+    fitted_levels,
+    fitted_rows,
+    missing_last,
     sort_values,
     summary_rows,
 )
@@ -125,15 +127,10 @@ def sort_nest(fit: Any, nest: Nest, order: Order) -> tuple[Drawn, list[Note]]:
         absent = sum(value is None for value in values)
         if absent:
             notes.insert(0, Note("forest-order", f"{absent} of {len(values)} effects have no {name!r} and come last."))
-        positions = _sorted(positions, values, reverse)
-        studies = _sorted(studies, _of_studies(fit, nest, name, values), reverse)
+        positions = missing_last(positions, values, reverse)
+        studies = missing_last(studies, _of_studies(fit, nest, name, values), reverse)
     place = {i: at for at, i in enumerate(positions)}
     return [(c, sorted(np.flatnonzero(codes == c).tolist(), key=place.__getitem__)) for c in studies], notes
-
-
-def _sorted(items: list[int], values: list[Any], reverse: bool) -> list[int]:
-    present = [i for i in items if values[i] is not None]
-    return sorted(present, key=lambda i: values[i], reverse=reverse) + [i for i in items if values[i] is None]
 
 
 def _of_studies(fit: Any, nest: Nest, name: str, values: list[Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""What every forest is made of: its words, its frame, cells and rows of effects."""
+"""What every forest is made of: its words, its frame, cells, rows of effects and of groups."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pandas as pd
 
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.errors import InputError
+from alliance_meta.models.subgroups import SharedTau2, subgroups
 from alliance_meta.notes import Note, did_you_mean
 from alliance_meta.plots.sheet.measure import is_correlation, to_reader
 from alliance_meta.tables.format import (
@@ -117,23 +118,25 @@ def described(text: str, synthetic: bool) -> str:
     return f"SYNTHETIC DATA, made up for teaching. {text}" if synthetic else text
 
 
-def pooled_text(fit: Any, end: Sequence[Mapping[str, Any]]) -> str:
-    """Return what the rows of `summary_rows` say, in a sentence or two."""
-    measure = fit.effects.measure
+def pooled_texts(measure: str, model_label: str, end: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what the rows of `summary_rows` say."""
     zero = not is_correlation(measure)
-    text = f" {'Pooled effect' if zero else 'Pooled r'} = {effect_text(measure, end[0])} ({fit.model_label})."
-    for row in end[1:]:
-        names = ("pi_lb", "pi_ub") if zero else ("r_pi_lb", "r_pi_ub")
-        interval = format_interval(*(row[name] for name in names), leading_zero=zero)
-        text += f" {row['label']} {interval}."
-    return text
+    texts = []
+    for row in end:
+        if row["kind"] == "summary":
+            texts.append(f"{'Pooled effect' if zero else 'Pooled r'} = {effect_text(measure, row)} ({model_label})")
+        else:
+            names = ("pi_lb", "pi_ub") if zero else ("r_pi_lb", "r_pi_ub")
+            interval = format_interval(*(row[name] for name in names), leading_zero=zero)
+            texts.append(f"{row['label']} {interval}")
+    return texts
 
 
 def description(fit: Any, what: str, end: Sequence[Mapping[str, Any]]) -> str:
     """Return a text alternative: what the plot shows, for readers who cannot see it."""
     text = described(f"Forest plot of {what}.", fit.effects.provenance.synthetic)
     if end:
-        return text + pooled_text(fit, end)
+        return " ".join([text, *(f"{one}." for one in pooled_texts(fit.effects.measure, fit.model_label, end))])
     return f"{text} Fitted values of the model {fit.design.formula} ({fit.model_label}) are drawn as diamonds."
 
 
@@ -413,11 +416,111 @@ def sort_rows(fit: Any, order: Order) -> tuple[list[int], list[Note]]:
         reverse = key.startswith("-") and key not in fit.effects.moderators
         name = key[1:] if reverse else key
         values = sort_values(fit, name)
-        present = [i for i in positions if values[i] is not None]
-        absent = [i for i in positions if values[i] is None]
-        present.sort(key=lambda i: values[i], reverse=reverse)
-        positions = present + absent
+        positions = missing_last(positions, values, reverse)
+        absent = sum(value is None for value in values)
         if absent:
-            listed = f"{len(absent)} of {len(positions)} studies have"
+            listed = f"{absent} of {len(positions)} studies have"
             notes.insert(0, Note("forest-order", f"{listed} no {name!r} and are listed last."))
     return positions, notes
+
+
+def missing_last(items: list[int], values: Sequence[Any], reverse: bool) -> list[int]:
+    """Return items sorted by their values, those without one last."""
+    present = [i for i in items if values[i] is not None]
+    return sorted(present, key=lambda i: values[i], reverse=reverse) + [i for i in items if values[i] is None]
+
+
+NOT_CODED = "not coded"
+
+
+def subgroup_rows(
+    fit: RandomEffectsResults,
+    studies: Sequence[dict[str, Any]],
+    positions: Sequence[int],
+    *,
+    by: str,
+    tau2: SharedTau2,
+    level: float,
+) -> tuple[list[dict[str, Any]], str, tuple[Note, ...]]:
+    """Return heading, studies and diamond of each level of `by`, and the test between them, and notes."""
+    known = [str(name) for name in fit.effects.moderators.columns]
+    if by not in known:
+        raise InputError(f"by: no column {by!r}{did_you_mean(by, known)} Columns: {', '.join(known) or 'none'}")
+    groups = subgroups(fit, by=by, tau2=tau2)
+    body: list[dict[str, Any]] = []
+    placed: set[int] = set()
+    for name in groups.levels:
+        members = {int(i) for i in groups.rows[name]}
+        placed |= members
+        body += _group(f"{header(by)}: {name}", str(name), [studies[i] for i in positions if i in members])
+        body += [
+            _subtotal(groups.fits[name], str(name), len(members), level, own_tau2=tau2 == "separate"),
+            {"kind": "blank"},
+        ]
+    left = [studies[i] for i in positions if i not in placed]
+    if left:
+        body += [*_group(f"{header(by)}: {NOT_CODED}", NOT_CODED, left), {"kind": "blank"}]
+    test = test_text(groups.QM, groups.QMdf, groups.QMp)
+    how = "a separate τ² in each subgroup" if tau2 == "separate" else "a common τ² for all subgroups"
+    return body, f"Test for subgroup differences: {test}; {how}", groups.notes
+
+
+def _group(heading: str, name: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"kind": "heading", "label": heading, "group": name}, *({**row, "group": name} for row in rows)]
+
+
+def _subtotal(fit: RandomEffectsResults, name: str, k: int, level: float, *, own_tau2: bool) -> dict[str, Any]:
+    """Return the diamond's row, from two studies on; one study is its own summary and gets none."""
+    row: dict[str, Any] = {"kind": "subgroup", "group": name}
+    if k < 2:
+        return {**row, "label": f"Subtotal (k = {k}): no summary"}
+    predicted = fit.predict(level=level).iloc[0]
+    values = (predicted[bound] for bound in ("pred", "ci_lb", "ci_ub"))
+    return {
+        **row,
+        "label": f"Subtotal (k = {k}, I² = {format_percent(fit.I2)})" if own_tau2 else f"Subtotal (k = {k})",
+        **estimate(fit.effects.measure, *values),
+    }
+
+
+def fitted_levels(fit: Any) -> tuple[str | None, tuple[str, ...]]:
+    """Return the model's one categorical moderator with its levels; (None, ()) for any other model."""
+    variables = fit.design.variables
+    if len(variables) != 1 or variables[0] not in fit.design.levels:
+        return None, ()
+    name = variables[0]
+    levels = tuple(map(str, fit.design.levels[name]))
+    coded = {cell(value) for value in fit.effects.moderators[name]}
+    return (name, levels) if coded <= set(levels) else (None, ())
+
+
+def fitted_rows(
+    fit: Any,
+    studies: Sequence[dict[str, Any]],
+    positions: Sequence[int],
+    name: str,
+    levels: Sequence[str],
+    *,
+    grouped: bool,
+    level: float,
+) -> list[dict[str, Any]]:
+    """Return the studies and the model's mean for each level, under its group or in a block of its own."""
+    coded = [cell(value) for value in fit.effects.moderators[name]]
+    predicted = fit.predict(pd.DataFrame({name: list(levels)}), level=level)
+    fitted = {}
+    for i, value in enumerate(levels):
+        row = predicted.iloc[i]
+        values = (row[bound] for bound in ("pred", "ci_lb", "ci_ub"))
+        fitted[value] = {
+            "kind": "fitted",
+            "label": f"Fitted mean: {value} (k = {coded.count(value)})",
+            **estimate(fit.effects.measure, *values),
+        }
+    if not grouped:
+        heading = {"kind": "heading", "label": f"Model {fit.design.formula} ({fit.model_label})"}
+        return [*(studies[i] for i in positions), {"kind": "blank"}, heading, *fitted.values()]
+    body: list[dict[str, Any]] = []
+    for value in levels:
+        body += _group(f"{header(name)}: {value}", value, [studies[i] for i in positions if coded[i] == value])
+        body += [{**fitted[value], "group": value}, {"kind": "blank"}]
+    return body[:-1]

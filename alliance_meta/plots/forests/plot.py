@@ -31,24 +31,22 @@ from alliance_meta.plots.forests.layout import (
     split_pages,
 )
 from alliance_meta.plots.forests.parts import check_frame, records
-from alliance_meta.plots.sheet.colours import (
+from alliance_meta.plots.sheet.figures import NotebookFigure, Pages
+from alliance_meta.plots.sheet.measure import (
+    CAP_HEIGHT,
     GREY,
     INK,
+    POINTS_PER_INCH,
     PREDICTION,
     SUMMARY,
     SYNTHETIC,
     SYNTHETIC_REST,
     WARNING,
-    size_in_inches,
-)
-from alliance_meta.plots.sheet.figures import NotebookFigure, Pages
-from alliance_meta.plots.sheet.measure import (
-    CAP_HEIGHT,
-    POINTS_PER_INCH,
     band,
     drawable,
     font_of,
     line_height,
+    size_in_inches,
     text_width,
 )
 from alliance_meta.tables.format import fixed

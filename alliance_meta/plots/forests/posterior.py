@@ -15,7 +15,6 @@ from alliance_meta.bayes.sampled.gate import FAILED
 from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.notes import Note, check_level, merge_notes
 from alliance_meta.plots.forests import parts
-from alliance_meta.plots.forests.groups import fitted_levels, fitted_rows
 from alliance_meta.plots.forests.parts import (
     Columns,
     Order,
@@ -23,6 +22,8 @@ from alliance_meta.plots.forests.parts import (
     described,
     effect_rows,
     fit_frame,
+    fitted_levels,
+    fitted_rows,
     sort_rows,
     summary_rows,
 )

@@ -11,7 +11,6 @@ from alliance_meta.errors import InputError
 from alliance_meta.models.subgroups import SharedTau2
 from alliance_meta.notes import Note, check_level, check_option, merge_notes
 from alliance_meta.plots.forests import parts
-from alliance_meta.plots.forests.groups import fitted_levels, fitted_rows, subgroup_rows
 from alliance_meta.plots.forests.nested import Dependent, nested_data
 from alliance_meta.plots.forests.parts import (
     Columns,
@@ -19,8 +18,11 @@ from alliance_meta.plots.forests.parts import (
     chosen,
     effect_rows,
     fit_frame,
+    fitted_levels,
+    fitted_rows,
     single_mean,
     sort_rows,
+    subgroup_rows,
     summary_rows,
 )
 from alliance_meta.plots.forests.posterior import Posterior, posterior_data

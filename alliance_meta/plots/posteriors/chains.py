@@ -16,8 +16,7 @@ from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.errors import InputError
 from alliance_meta.plots.sheet.chart import DOTTED, SMALL, Axes, Chart, Drawn, charting, lettered
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
-from alliance_meta.plots.sheet.colours import INK, SUMMARY, WARNING
-from alliance_meta.plots.sheet.measure import line_height, text_width, wrap
+from alliance_meta.plots.sheet.measure import INK, SUMMARY, WARNING, line_height, text_width, wrap
 from alliance_meta.tables.format import fixed, format_count, format_number
 
 TRACE_WIDTH, RANK_WIDTH = 2.3, 0.85
@@ -118,12 +117,7 @@ def chains(posterior_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> D
     posterior_or_frame : SampledPosterior or DataFrame
         From `bayes.sample`, or a frame from `chains_data`.
     ax, **data
-        As in `caterpillar`, and so is what is returned.
-
-    Raises
-    ------
-    InputError
-        Another result, an unknown parameter, or an `ax` that is too small.
+        As in `caterpillar`, and so is what is returned and raised.
 
     Examples
     --------

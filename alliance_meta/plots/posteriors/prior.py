@@ -16,7 +16,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.notes import check_option
 from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits, charting
-from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, make_chart, with_r
+from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, curve_rows, estimate_key, make_chart, with_r
 from alliance_meta.plots.sheet.estimate_rows import draw_rows
 from alliance_meta.tables.format import format_count, format_interval, format_level, format_number
 
@@ -73,14 +73,9 @@ def prior_data(
     rows, bottom = [], []
     for label, prior in named.items():
         x, density = _density(prior, grid, scale)
-        rows += [{"kind": "density", "label": label, "x": a, "density": f} for a, f in zip(x, density, strict=True)]
         at = prior.quantile(PROBABILITIES)
         shown = np.tanh(at) if scale == "r" else at
-        height = _density_at(prior, shown, scale)
-        rows += [
-            {"kind": "quantile", "label": label, "p": p, "x": a, "density": f}
-            for p, a, f in zip(PROBABILITIES, shown, height, strict=True)
-        ]
+        rows += _rows(label, x, density, shown, _density_at(prior, shown, scale))
         bottom.append(_line(label, prior, dict(zip(PROBABILITIES, shown.tolist(), strict=True)), (low, high), scale))
     effect = "Correlation r" if scale == "r" else "Effect, analysis scale"
     return make_chart(
@@ -108,12 +103,7 @@ def prior(priors_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn
     priors_or_frame : Prior, sequence or mapping of Prior, or DataFrame
         One to six priors, or a frame from `prior_data`.
     ax, **data
-        As in `caterpillar`, and so is what is returned.
-
-    Raises
-    ------
-    InputError
-        Priors that cannot be drawn together, or an `ax` that is too small.
+        As in `caterpillar`, and so is what is returned and raised.
 
     Examples
     --------
@@ -161,15 +151,12 @@ def prior_predictive_data(result: PriorPredictive, *, title: str | None = None) 
     x = _within_r() if correlation else np.linspace(lowest, widest, STEPS)
     for name, one in named.items():
         label = ROWS[result.scale][name].capitalize() + (f", n = {result.n}" if name == "yi" else "")
-        rows += [{"kind": "density", "label": label, "x": a, "density": f} for a, f in zip(x, one.pdf(x), strict=True)]
         at = one.quantile(PROBABILITIES)
-        rows += [
-            {"kind": "quantile", "label": label, "p": p, "x": a, "density": f}
-            for p, a, f in zip(PROBABILITIES, at, one.pdf(at), strict=True)
-        ]
+        rows += _rows(label, x, one.pdf(x), at, one.pdf(at))
         half, most = ([float(at[i]), float(at[-1 - i])] for i in (2, 0))
         inside = [_words(one, correlation=correlation) for one in (half, most)]
         bottom.append(f"{label}: half in {inside[0]}, 95% in {inside[1]}")
+    names = [row["label"] for row in rows[:: len(x) + len(PROBABILITIES)]]
     given = f"Priors: mean effect {result.mu_prior}; τ {result.tau_prior}"
     return make_chart(
         rows,
@@ -180,7 +167,7 @@ def prior_predictive_data(result: PriorPredictive, *, title: str | None = None) 
             "measure": "COR" if correlation else "GEN",
             "axis_label": "Density",
             "x_label": "Correlation r" if correlation else "Effect",
-            "key": [[mark, row["label"]] for mark, row in zip(MARKS, _first(rows), strict=False)],
+            "key": [[mark, name] for mark, name in zip(MARKS, names, strict=False)],
             "bottom": [*bottom, given],
         },
     )
@@ -194,12 +181,7 @@ def prior_predictive(result_or_frame: Any, *, ax: Axes | None = None, **data: An
     result_or_frame : PriorPredictive or DataFrame
         From `bayes.prior_predictive`, or a frame from `prior_predictive_data`.
     ax, **data
-        As in `caterpillar`, and so is what is returned.
-
-    Raises
-    ------
-    InputError
-        Another result, or an `ax` that is too small.
+        As in `caterpillar`, and so is what is returned and raised.
 
     Examples
     --------
@@ -208,6 +190,12 @@ def prior_predictive(result_or_frame: Any, *, ax: Axes | None = None, **data: An
     'Before data: normal(0, 0.5), half-normal(0.3)'
     """
     return _draw(as_frame(result_or_frame, "prior_predictive", prior_predictive_data, data), ax)
+
+
+def _rows(label: str, x: Array, density: Array, at: Array, height: Array) -> list[dict[str, Any]]:
+    """Return the curve of one prior, and its quantiles."""
+    found = zip(PROBABILITIES, curve_rows("quantile", at, height, label=label), strict=True)
+    return curve_rows("density", x, density, label=label) + [{**row, "p": p} for p, row in found]
 
 
 def _named(priors: Any) -> dict[str, Prior]:
@@ -285,13 +273,6 @@ def _words(values: list[float], *, correlation: bool) -> str:
     if len(values) == 1:
         return format_number(values[0], digits, leading_zero=not correlation)
     return format_interval(values[0], values[1], digits, leading_zero=not correlation)
-
-
-def _first(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    seen: dict[str, Mapping[str, Any]] = {}
-    for row in rows:
-        seen.setdefault(row["label"], row)
-    return list(seen.values())
 
 
 def _within_r() -> Array:
@@ -401,11 +382,7 @@ def prior_sensitivity_data(
         axis_label=f"Prior{'s' if len(named) > 1 else ''} of {'; '.join(_of(one) for one in named)}",
         x_label=parts.axis_label(measure) if mean else f"{name} ({fit.effects.scale_label} scale)",
         level=fit.level,
-        key=[
-            ["thick", f"{name}, {text}"],
-            *([["thin", f"{level} prediction interval"]] if mean else []),
-            ["pi", "As fitted"],
-        ],
+        key=[*estimate_key(name, text, rows, level), ["pi", "As fitted"]],
         bottom=[f"{format_count(fit.k)} effects{one}"],
         value_label=f"{'r' if 'r' in rows[0] else 'Effect' if mean else 'τ'} [{level}]",
         reference=[own.estimate, own.lb, own.ub],
@@ -422,12 +399,7 @@ def prior_sensitivity(fit_or_frame: Any, *, ax: Axes | None = None, xlim: Limits
     fit_or_frame : BayesianResults, BayesianMultilevelResults or DataFrame
         A fit, or a frame from `prior_sensitivity_data`.
     ax, xlim, **data
-        As in `caterpillar`, and so is what is returned.
-
-    Raises
-    ------
-    InputError
-        A result that has no `prior_sensitivity`, or an `ax` that is too small.
+        As in `caterpillar`, and so is what is returned and raised.
 
     Examples
     --------

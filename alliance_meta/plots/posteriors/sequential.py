@@ -14,7 +14,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits, charting
 from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, counted, with_r
-from alliance_meta.plots.sheet.colours import INK
+from alliance_meta.plots.sheet.measure import INK
 from alliance_meta.tables.format import format_level
 
 WIDTH, HEIGHT = 6.5, 4.4
@@ -106,15 +106,10 @@ def sequential(result_or_frame: Any, *, ax: Axes | None = None, ylim: Limits | N
     result_or_frame : SequentialResults or DataFrame
         From `bayes.sequential`, or a frame from `sequential_data`.
     ax, **data
-        As in `caterpillar`, and so is what is returned.
+        As in `caterpillar`, and so is what is returned and raised.
     ylim : (float, float), optional
         Limits of the effects as their labels read. By default they hold all results and intervals of the mean, as
         far as |r| = .95; the early prediction intervals may go beyond.
-
-    Raises
-    ------
-    InputError
-        Another result, or an `ax` that is too small.
 
     Examples
     --------

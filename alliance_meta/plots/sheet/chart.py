@@ -21,27 +21,25 @@ from matplotlib.transforms import ScaledTranslation, Transform
 from alliance_meta.errors import InputError
 from alliance_meta.plots.forests.layout import AIRY, DENSE, MARGIN, NORMAL
 from alliance_meta.plots.sheet.chart_frame import counted
-from alliance_meta.plots.sheet.colours import (
+from alliance_meta.plots.sheet.figures import NotebookFigure
+from alliance_meta.plots.sheet.measure import (
     FAINT,
     GREY,
     INK,
+    POINTS_PER_INCH,
     PREDICTION,
+    STEPS,
     SUMMARY,
     SYNTHETIC,
     SYNTHETIC_REST,
     WARNING,
-    size_in_inches,
-)
-from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.plots.sheet.measure import (
-    POINTS_PER_INCH,
-    STEPS,
     WIDEST_R,
     drawable,
     font_of,
     is_correlation,
     line_height,
     reader_limits,
+    size_in_inches,
     tick_labels,
     wrap,
 )
@@ -115,7 +113,8 @@ class Ticks(MaxNLocator):
         lo, hi = sorted(axis.get_view_interval())
         # Equal steps of r stand closest at 0. Matplotlib allows three letters to a label on a horizontal axis.
         closest = (hi - lo) / (np.arctanh(hi) - np.arctanh(lo)) if self.fisher else 1.0
-        letters = max(4.0, 0.25 * len(f"{max(abs(lo), abs(hi)):.0f}") + 3.0) if axis.axis_name == "x" else 3.0
+        wide = 3.5 if self.fisher else max(4.0, 0.25 * len(f"{max(abs(lo), abs(hi)):.0f}") + 3.0)
+        letters = wide if axis.axis_name == "x" else 3.0
         room = 3.0 * axis.get_tick_space() / letters
         self.set_params(nbins=int(np.clip(closest * room, 1, 9)))
         places = np.asarray(self.tick_values(lo, hi))

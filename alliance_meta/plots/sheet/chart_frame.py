@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.errors import InputError
-from alliance_meta.notes import Note
+from alliance_meta.notes import Note, did_you_mean
 from alliance_meta.plots.forests.parts import as_number, as_text, check_frame, described, make_frame
 from alliance_meta.plots.sheet.measure import is_correlation, to_reader
 from alliance_meta.tables.format import format_count
@@ -133,6 +133,27 @@ def with_r(measure: str, row: Mapping[str, Any]) -> dict[str, Any]:
             if row.get(name) is not None and not math.isnan(row[name])
         }
     return out
+
+
+def curve_rows(kind: str, x: Iterable[float], density: Iterable[float], **more: Any) -> list[dict[str, Any]]:
+    """Return the rows of a curve."""
+    return [{"kind": kind, "x": a, "density": f, **more} for a, f in zip(x, density, strict=True)]
+
+
+def estimate_key(what: str, interval: str, rows: Iterable[Mapping[str, Any]], level: str) -> list[list[str]]:
+    """Return the key of estimates with thick intervals, and thin ones of prediction where there are any."""
+    new = any(not math.isnan(row.get("pi_lb", math.nan)) for row in rows)
+    return [["thick", f"{what}, {interval}"], *([["thin", f"{level} prediction interval"]] if new else [])]
+
+
+def one_term(names: Sequence[str], term: str | None) -> tuple[str, bool]:
+    """Return the coefficient to show, and whether it is the mean effect."""
+    names = list(names)
+    if term is None and len(names) > 1:
+        raise InputError(f"there are several coefficients; choose one with term=: {', '.join(names)}")
+    if term is not None and term not in names:
+        raise InputError(f"term={term!r} is no coefficient{did_you_mean(term, names)}; there are: {', '.join(names)}")
+    return term or names[0], names == ["intrcpt"]
 
 
 def counted(k: int) -> str:

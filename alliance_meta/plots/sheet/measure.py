@@ -1,4 +1,4 @@
-"""How long texts are, and where values stand on an axis."""
+"""What all drawings share: colours, how long texts are, where values stand on an axis."""
 
 from __future__ import annotations
 
@@ -18,12 +18,31 @@ from alliance_meta.errors import InputError, MissingFontWarning
 from alliance_meta.tables.format import format_number
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.font_manager import FontProperties
     from matplotlib.ft2font import FT2Font
 
+INK = "#1a1a1a"
+SUMMARY = "#14304f"
+PREDICTION = "#6f8fb3"
+GREY = "#8c8c8c"
+FAINT = "#c9c9c9"
+WARNING = "#9b1c1c"
+
+SYNTHETIC = "SYNTHETIC DATA"
+SYNTHETIC_REST = "made up for teaching; not evidence"
+
+
+def size_in_inches(ax: Axes) -> tuple[float, float]:
+    """Return width and height of `ax`."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    box = ax.get_window_extent()
+    return box.width / figure.dpi, box.height / figure.dpi
+
+
 # Capital height of DejaVu Sans as a share of its size; text is centred on it.
 CAP_HEIGHT = 0.729
-ASCENT, DESCENT = 0.928, 0.236
 LINE_SPACING = 1.25
 
 BOX = "\N{WHITE SQUARE}"
@@ -139,7 +158,7 @@ def wrap(text: str, size: float, width: float, *, bold: bool = False) -> tuple[s
 
 MOST_R = 0.95
 WIDEST_R = 0.999
-STEPS, MOST_TICKS = (1, 2, 2.5, 5, 10), 12
+STEPS, MOST_TICKS = (1, 2, 2.5, 5, 10), 9
 GAP = 0.07
 PAD = 0.03
 LEAST_SPAN = 0.1

@@ -1,22 +1,154 @@
-"""How the pooled result moves with the way dependence is handled, and with the assumed correlation."""
+"""What a pooled result rests on: each study, the way dependence is handled, the assumed correlation."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from alliance_meta.errors import InputError
-from alliance_meta.notes import did_you_mean
+from alliance_meta.notes import check_option
+from alliance_meta.plots.caterpillar_plot import draw_ranked
 from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits, charting
-from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, with_r
-from alliance_meta.plots.sheet.colours import SUMMARY
-from alliance_meta.plots.sheet.estimate_rows import draw_rows
+from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, counted, estimate_key, one_term, with_r
+from alliance_meta.plots.sheet.estimate_rows import draw_rows, reference
+from alliance_meta.plots.sheet.measure import SUMMARY
 from alliance_meta.sensitivity.assumed_rho import RhoGrid
 from alliance_meta.sensitivity.dependence import METHODS, DependenceComparison
+from alliance_meta.sensitivity.left_out import ClustersLeftOut
 from alliance_meta.tables.format import brief, fixed, format_count, format_level
+
+SIZE = (7.0, 4.5)
+# Beyond so many clusters the rows are drawn without their names.
+MOST_ROWS = 45
+Order = Literal["estimate", "label"]
+
+
+def leave_out_data(
+    result: ClustersLeftOut,
+    *,
+    term: str | None = None,
+    order: Order = "estimate",
+    title: str | None = None,
+    show_cautions: bool = False,
+) -> pd.DataFrame:
+    """Return the frame of the plot of a result without each cluster: one row per cluster left out.
+
+    Parameters
+    ----------
+    result : ClustersLeftOut
+        From `sensitivity.leave_out_clusters`.
+    term : str, optional
+        The coefficient to show; needed where the model has several.
+    order : {"estimate", "label"}
+        Smallest estimate first, or clusters by name.
+    title, show_cautions
+        As in `forest_data`.
+
+    Returns
+    -------
+    DataFrame
+        ``kind``: without (one cluster left out), all (nothing left out, the last row); ``label``, ``k`` (effects
+        used); ``yi ci_lb ci_ub`` on the analysis scale; ``r r_lb r_ub``, the same as correlations. Clusters
+        without which the model cannot be fitted have no estimate.
+
+    Raises
+    ------
+    InputError
+        Another kind of result, no `term` for a model with several coefficients, or one that it does not have.
+
+    Examples
+    --------
+    >>> from alliance_meta import MultilevelModel, escalc, load_dataset, plots, sensitivity
+    >>> es = escalc(load_dataset("crede2010").query("criterion == 'grade'"))
+    >>> frame = plots.leave_out_data(sensitivity.leave_out_clusters(MultilevelModel(es).fit()))
+    >>> frame["r"].iloc[[0, -2, -1]].round(3).tolist()
+    [0.431, 0.452, 0.446]
+    """
+    if not isinstance(result, ClustersLeftOut):
+        raise InputError(f"leave_out_data needs the result of leave_out_clusters, not {type(result).__name__}")
+    check_option("order", order, Order)
+    fit, (shown, mean) = result.fit, one_term(result.fit.names, term)
+    measure = fit.effects.measure if mean else "GEN"
+    found = result.tidy(term=shown)
+    rows = [
+        {
+            "kind": "without",
+            "label": row["label"],
+            "k": fit.k - row["k"],
+            "yi": float(row["estimate"]),
+            "ci_lb": float(row["ci_lb"]),
+            "ci_ub": float(row["ci_ub"]),
+        }
+        for row in found.to_dict("records")
+    ]
+    if order == "estimate":
+        rows.sort(key=lambda row: (math.isnan(row["yi"]), row["yi"]))
+    slot = fit.names.index(shown)
+    whole = {"yi": float(fit.beta[slot]), "ci_lb": float(fit.ci_lb[slot]), "ci_ub": float(fit.ci_ub[slot])}
+    rows.append({"kind": "all", "label": "Nothing left out", "k": fit.k, **whole})
+    rows = [with_r(measure, row) for row in rows]
+    text, what = format_level(fit.level), "Mean effect" if mean else f"Coefficient of {shown}"
+    lines = _lines(rows, measure)
+    dense = len(rows) - 1 > MOST_ROWS
+    return chart_frame(
+        "leave_out", f"Without each {result.cluster}", rows, fit.effects.provenance, notes=result.notes, title=title,
+        show_cautions=show_cautions, said=f"{what} without each of {len(rows) - 1} clusters. {lines}.",
+        measure=measure, axis_label="" if dense else "Without",
+        x_label=parts.axis_label(measure) if mean else f"{what} ({fit.effects.scale_label} scale)",
+        level=fit.level, model_label=fit.model_label,
+        key=[
+            ["hair" if dense else "thick", f"{what} without one cluster, {text} CI"],
+            ["pi", f"{text} CI of all {counted(fit.k)}"],
+        ],
+        bottom=[lines, f"{format_count(len(rows) - 1)} clusters ({result.cluster}); {fit.model_label}"],
+        reference=[whole["yi"], whole["ci_lb"], whole["ci_ub"]],
+    )  # fmt: skip
+
+
+def leave_out(result_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | None = None, **data: Any) -> Drawn:
+    """Draw the pooled result without each study in turn, sorted, against that of all studies.
+
+    Rows that all lie within the band say that no single study makes the result. A row far off names the study on
+    which it rests. Up to 45 studies are named; of more, the two at the ends are named below.
+
+    Parameters
+    ----------
+    result_or_frame : ClustersLeftOut or DataFrame
+        From `sensitivity.leave_out_clusters`, or a frame from `leave_out_data`.
+    ax, xlim, **data
+        As in `caterpillar`, and so is what is returned and raised.
+
+    Examples
+    --------
+    >>> from alliance_meta import MultilevelModel, escalc, load_dataset, plots, sensitivity
+    >>> es = escalc(load_dataset("crede2010").query("criterion == 'grade'"))
+    >>> plots.leave_out(sensitivity.leave_out_clusters(MultilevelModel(es).fit())).plot_description
+    'Mean effect without each of 54 clusters. All effects .45 [.39, .50]; lowest .43 [.38, .48] without ...'
+    """
+    frame = as_frame(result_or_frame, "leave_out", leave_out_data, data)
+    if len(frame) - 1 <= MOST_ROWS:
+        return draw_rows(frame, ax, xlim)
+    with charting(frame, ax, *SIZE) as chart:
+        chart.effects("x", frame[list(EFFECT)], xlim, zero=False)
+        reference(chart)
+        rows = frame[(frame["kind"] == "without") & frame["yi"].notna()]
+        draw_ranked(chart, rows, 0.4)
+    return chart.made
+
+
+def _lines(rows: list[dict[str, Any]], measure: str) -> str:
+    """Say where the estimate lies with all clusters, and which two move it furthest."""
+    left = sorted((row for row in rows[:-1] if not math.isnan(row["yi"])), key=lambda row: row["yi"])
+    text = f"All effects {parts.effect_text(measure, rows[-1])}"
+    if not left:
+        return text
+    ends = {"lowest": left[0], "highest": left[-1]}
+    return text + "".join(
+        f"; {name} {parts.effect_text(measure, row)} without {row['label']}" for name, row in ends.items()
+    )
 
 
 def dependence_data(
@@ -56,22 +188,21 @@ def dependence_data(
     """
     if not isinstance(result, DependenceComparison):
         raise InputError(f"dependence_data needs the result of compare_dependence, not {type(result).__name__}")
-    shown = _term(result, term)
+    shown, _ = one_term(list(result.terms), term)
     effects, level = result.effects, result.level
     measure = effects.measure if result.is_mean else "GEN"
-    rows = [with_r(measure, row) for row in _rows(result, shown)]
+    rows = [with_r(measure, row) for row in _method_rows(result, shown)]
     text = format_level(level)
     what = "Mean effect" if result.is_mean else f"Coefficient of {shown}"
     values = "; ".join(f"{row['label']} {parts.effect_text(measure, row)}" for row in rows)
-    new = any(not math.isnan(row["pi_lb"]) for row in rows)
     return chart_frame(
         "dependence", "Dependent effects by several methods", rows, effects.provenance, notes=result.notes,
         title=title, show_cautions=show_cautions, said=f"{what} with {text} confidence intervals: {values}.",
         measure=measure, axis_label="Method",
         x_label=parts.axis_label(measure) if result.is_mean else f"{what} ({effects.scale_label} scale)",
         level=level,
-        key=[["thick", f"{what}, {text} CI"], *([["thin", f"{text} prediction interval"]] if new else [])],
-        bottom=_bottom(result, shown),
+        key=estimate_key(what, f"{text} CI", rows, text),
+        bottom=_method_lines(result, shown),
     )  # fmt: skip
 
 
@@ -86,12 +217,7 @@ def dependence(result_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | N
     result_or_frame : DependenceComparison or DataFrame
         From `compare_dependence`, or a frame from `dependence_data`.
     ax, xlim, **data
-        As in `caterpillar`, and so is what is returned.
-
-    Raises
-    ------
-    InputError
-        No `term` for models with several coefficients, or an `ax` that is too small.
+        As in `caterpillar`, and so is what is returned and raised.
 
     Examples
     --------
@@ -105,16 +231,7 @@ def dependence(result_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | N
     return draw_rows(frame, ax, xlim)
 
 
-def _term(result: DependenceComparison, term: str | None) -> str:
-    terms = list(result.terms)
-    if term is None and len(terms) > 1:
-        raise InputError(f"the models have several coefficients; choose one with term=: {', '.join(terms)}")
-    if term is not None and term not in terms:
-        raise InputError(f"term={term!r} is no coefficient{did_you_mean(term, terms)}; there are: {', '.join(terms)}")
-    return term or terms[0]
-
-
-def _rows(result: DependenceComparison, term: str) -> list[dict[str, Any]]:
+def _method_rows(result: DependenceComparison, term: str) -> list[dict[str, Any]]:
     table = result.tidy()
     if result.is_mean:
         names = [str(name) for name in table.index]
@@ -129,7 +246,7 @@ def _rows(result: DependenceComparison, term: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _bottom(result: DependenceComparison, term: str) -> list[str]:
+def _method_lines(result: DependenceComparison, term: str) -> list[str]:
     settings = result.settings
     effects, studies = format_count(result.effects.k), format_count(result.clusters.n)
     lines = [
@@ -142,7 +259,7 @@ def _bottom(result: DependenceComparison, term: str) -> list[str]:
     return [*lines, *([f"Without {term}: {', '.join(lacking)}"] if lacking else [])]
 
 
-WIDTH, HEIGHT = 5.5, 3.8
+RHO_SIZE = (5.5, 3.8)
 PAD = 0.06
 X_LABEL = "Assumed correlation within clusters, ρ"
 
@@ -182,7 +299,7 @@ def rho_grid_data(
     """
     if not isinstance(grid, RhoGrid):
         raise InputError(f"rho_grid_data needs the result of sensitivity.rho_grid, not {type(grid).__name__}")
-    shown, mean = _grid_term(grid, term)
+    shown, mean = one_term([str(name) for name in grid.tidy().index.unique("term")], term)
     one = grid.fits[0]
     measure = one.effects.measure if mean else "GEN"
     rows = [with_r(measure, row) for row in _grid_rows(grid, shown, mean)]
@@ -190,7 +307,6 @@ def rho_grid_data(
     text = format_level(level)
     what = "Mean effect" if mean else f"Coefficient of {shown}"
     values = "; ".join(f"ρ = {row['label']}: {parts.effect_text(measure, row)}" for row in rows)
-    new = any(not math.isnan(row["pi_lb"]) for row in rows)
     scale = parts.axis_label(measure) if mean else f"{what} ({one.effects.scale_label} scale)"
     moves = float(grid.span()["moves"][shown])
     model = getattr(one, "model_label", "")
@@ -198,7 +314,7 @@ def rho_grid_data(
         "rho_grid", "Sensitivity to the assumed correlation", rows, one.effects.provenance, notes=grid.notes,
         title=title, show_cautions=show_cautions, said=f"{what} with {text} confidence interval. {values}.",
         measure=measure, axis_label=scale, x_label=X_LABEL, level=level, model_label=model,
-        key=[["thick", f"{what}, {text} CI"], *([["thin", f"{text} prediction interval"]] if new else [])],
+        key=estimate_key(what, f"{text} CI", rows, text),
         bottom=[
             f"{grid.assumption[:1].upper()}{grid.assumption[1:]}{f' ({model})' if model else ''}; "
             f"the estimate moves by {fixed(moves, 2)} standard errors over the grid"
@@ -217,12 +333,7 @@ def rho_grid(grid_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Draw
     grid_or_frame : RhoGrid or DataFrame
         From `sensitivity.rho_grid`, or a frame from `rho_grid_data`.
     ax, **data
-        As in `caterpillar`, and so is what is returned.
-
-    Raises
-    ------
-    InputError
-        No `term` for a model with several coefficients, or an `ax` that is too small.
+        As in `caterpillar`, and so is what is returned and raised.
 
     Examples
     --------
@@ -233,7 +344,7 @@ def rho_grid(grid_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Draw
     """
     frame = as_frame(grid_or_frame, "rho_grid", rho_grid_data, data)
 
-    with charting(frame, ax, WIDTH, HEIGHT) as chart:
+    with charting(frame, ax, *RHO_SIZE) as chart:
         chart.effects("y", frame[list(EFFECT)])
         lo, hi = float(frame["rho"].min()), float(frame["rho"].max())
         pad = max(PAD * (hi - lo), PAD)
@@ -243,16 +354,6 @@ def rho_grid(grid_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Draw
         chart.line(rows["rho"].to_numpy(), chart.shown(rows["yi"].to_numpy()), "hair", color=SUMMARY)
         chart.estimates("y", rows, rows["rho"])
     return chart.made
-
-
-def _grid_term(grid: RhoGrid, term: str | None) -> tuple[str, bool]:
-    """Return the coefficient to show, and whether it is the mean effect."""
-    terms = [str(name) for name in grid.tidy().index.unique("term")]
-    if term is None and len(terms) > 1:
-        raise InputError(f"the model has several coefficients; choose one with term=: {', '.join(terms)}")
-    if term is not None and term not in terms:
-        raise InputError(f"term={term!r} is no coefficient{did_you_mean(term, terms)}; there are: {', '.join(terms)}")
-    return term or terms[0], len(terms) == 1 and terms[0] == "intrcpt"
 
 
 def _grid_rows(grid: RhoGrid, term: str, mean: bool) -> list[dict[str, Any]]:
