@@ -113,6 +113,19 @@ class Posterior(Fit):
             raise InputError(f"scale='r': {no_effect} is no effect, so that it cannot be shown as a correlation")
         return found.as_r()
 
+    def _shown(self, scale: Scale | None, level: float, kind: IntervalKind) -> dict[str, Any]:
+        """Return how predictions are shown, for their `attrs`; the check of the scale is that of every other result."""
+        empty = pd.DataFrame({name: np.empty(0) for name in predictions.COLUMNS})
+        checked = predictions.to_scale(empty, measure=self.effects.measure, scale=scale, tau2=0.0)
+        return {
+            "scale": scale or self._scale,
+            "scale_label": predictions.SCALE_LABELS[checked.attrs["scale"]],
+            "level": level,
+            "interval": kind,
+            "interval_label": f"{100 * level:g} % {KINDS[kind]}",
+            "pred": "posterior median",
+        }
+
     def _exported(self) -> pd.DataFrame:
         """Return the parameters without the true effect of each study."""
         table = self.tidy()

@@ -14,10 +14,10 @@ from scipy import interpolate, special
 from alliance_meta._typing import Array, Mask
 from alliance_meta.bayes.exact.quantities import Quantities
 from alliance_meta.bayes.exact.setup import coordinates
-from alliance_meta.bayes.marginals import KINDS, TANH, IntervalKind, Marginal, MixtureMarginal, TransformedMarginal
+from alliance_meta.bayes.marginals import TANH, IntervalKind, Marginal, MixtureMarginal, TransformedMarginal
 from alliance_meta.core.bayes.integration import LIGHTEST, shortest_interval
 from alliance_meta.notes import Scale
-from alliance_meta.results.fit import COLUMNS, SCALE_LABELS, rows_to_predict, to_scale
+from alliance_meta.results.fit import COLUMNS, rows_to_predict
 
 # The mean of tanh over a normal distribution by the trapezoid rule, to rounding for tau up to about 1.
 _U = np.arange(-8.5, 8.51, 0.25)
@@ -45,22 +45,13 @@ def predict(
 
 def predict_rows(fit: Quantities, X: Array, *, scale: Scale | None, level: float, kind: IntervalKind) -> pd.DataFrame:
     """Return the same for rows of the design, or for averages of rows, (m, p)."""
-    wanted = scale or fit._scale
-    # The check of the scale, and its message, are those of every other result.
-    empty = pd.DataFrame({name: np.empty(0) for name in COLUMNS})
-    checked = to_scale(empty, measure=fit.effects.measure, scale=scale, tau2=0.0)
+    shown = fit._shown(scale, level, kind)
+    wanted = shown["scale"]
     if kind == "eti" and wanted != "r_mean":
         frame = _quantiles(fit, X, tanh=wanted != fit._scale, level=level)
     else:
         frame = _one_by_one(fit, X, wanted, level, kind)
-    frame.attrs.update(
-        scale=wanted,
-        scale_label=SCALE_LABELS[checked.attrs["scale"]],
-        level=level,
-        interval=kind,
-        interval_label=f"{100 * level:g} % {KINDS[kind]}",
-        pred="posterior median",
-    )
+    frame.attrs.update(shown)
     return frame
 
 

@@ -261,7 +261,7 @@ def _few_for_nu(k: int) -> list[Note]:
 
 
 def _t_log_density(value: Any, mean: Any, v: Any, tau: Any, nu: Any) -> Any:
-    """Return the log density of results as a function of PyTensor's variables; as in `core.student_effects`."""
+    """Return the log density of results as a function of PyTensor's variables; as `core.distributions.log_density`."""
     pt = load("pytensor.tensor")
     half = 0.5 * nu
     root = pt.sqrt(half)

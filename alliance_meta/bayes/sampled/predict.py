@@ -16,14 +16,14 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.arviz_bridge import shortest_interval
 from alliance_meta.bayes.exact.predict import _PU, _U
-from alliance_meta.bayes.marginals import KINDS, IntervalKind
+from alliance_meta.bayes.marginals import IntervalKind
 from alliance_meta.bayes.pymc.recipe import Draws, Recipe
 from alliance_meta.bayes.sampled.compiled import CompiledModel, unlinked_blas_is_no_news
 from alliance_meta.bayes.sampled.quantities import SampledQuantities
 from alliance_meta.design import as_frame
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Scale
-from alliance_meta.results.fit import COLUMNS, SCALE_LABELS, to_scale
+from alliance_meta.results.fit import COLUMNS
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -45,10 +45,8 @@ def predict(
 ) -> pd.DataFrame:
     """Return ``pred se ci_lb ci_ub pi_lb pi_ub``, one row per prediction."""
     recipe, draws = fit.made, fit._flat
-    wanted = scale or fit._scale
-    # The check of the scale, and its message, are those of every other result.
-    empty = pd.DataFrame({name: np.empty(0) for name in COLUMNS})
-    checked = to_scale(empty, measure=fit.effects.measure, scale=scale, tau2=0.0)
+    shown = fit._shown(scale, level, kind)
+    wanted = shown["scale"]
     mean, frame, labels = _means(recipe, draws, newdata)
     rng = np.random.default_rng([seed, PREDICTION])
     if frame is None and seed == fit.seed:
@@ -63,24 +61,14 @@ def predict(
         spread = float(own.std(ddof=1)) if len(own) > 1 else np.nan
         rows.append((float(np.median(own)), spread, *_limits(own, level, kind), *_limits(new, level, kind)))
     found = pd.DataFrame(rows, columns=list(COLUMNS), index=pd.Index(labels))
-    found.attrs.update(
-        scale=wanted,
-        scale_label=SCALE_LABELS[checked.attrs["scale"]],
-        level=level,
-        interval=kind,
-        interval_label=f"{100 * level:g} % {KINDS[kind]}",
-        pred="posterior median",
-        seed=seed,
-        converged=fit.converged,
-    )
+    found.attrs.update(shown, seed=seed, converged=fit.converged)
     return found
 
 
 def predict_rows(fit: SampledQuantities, X: Array, *, scale: Scale | None, level: float) -> pd.DataFrame:
     """Return the mean effect for rows of the design, or for averages of rows, (m, p); no prediction interval."""
-    empty = pd.DataFrame({name: np.empty(0) for name in COLUMNS})
-    checked = to_scale(empty, measure=fit.effects.measure, scale=scale, tau2=0.0)
-    shown = {name: str(checked.attrs[name]) for name in ("scale", "scale_label")}
+    about = fit._shown(scale, level, fit.interval)
+    shown = {name: about[name] for name in ("scale", "scale_label")}
     if scale == "r_mean" or fit.made.shift is not None:
         raise InputError(f"{fit.called} averages no rows on this scale or of this model; ask predict(newdata)")
     draws = fit.made.coefficients(fit._flat) @ X.T

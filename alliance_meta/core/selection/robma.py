@@ -2,7 +2,7 @@
 
 y_i ~ N(mu + beta x_i, v_i + tau^2), with x the standard error (PET), the sampling variance (PEESE) or nothing, or
 selected by a step function of the p-value. mu ~ N(m, s^2) or 0; tau has a prior or is 0; beta is half-Cauchy.
-Without selection mu is integrated analytically, else the publication probabilities are, by `step_weights`; what is
+Without selection mu is integrated analytically, else the publication probabilities are, by `steps`; what is
 left has at most two dimensions.
 """
 
