@@ -202,7 +202,7 @@ def blocks(text: str) -> list[dict[str, Any]]:
 def unmarked(text: str) -> str:
     """Return the text without its marks, one paragraph per line.
 
-    >>> plain("an *old* [paper](https://doi.org/x)")
+    >>> unmarked("an *old* [paper](https://doi.org/x)")
     'an old paper (https://doi.org/x)'
     """
     lines = []

@@ -161,7 +161,7 @@ class FitSettings:
         return self if self.weights is None else replace(self, weights=self.weights[rows])
 
 
-class Tested(Fit):
+class WaldTested(Fit):
     """A fitted model of which linear combinations of coefficients are tested."""
 
     design: Design
@@ -228,14 +228,14 @@ class Tested(Fit):
         return self._wald(*contrast(L, names=self.names, terms=self.design.terms))
 
 
-def moderator_test(fit: Tested) -> dict[str, Any]:
+def moderator_test(fit: WaldTested) -> dict[str, Any]:
     """Return the omnibus test by the names of the statistics of a model."""
     m, ddf = fit.QMdf
     none = NotApplicable("chi-squared has none")
     return {"QM": fit.QM, "QMdf": m, "QMddf": none if ddf is None else ddf, "QMp": fit.QMp}
 
 
-class FittedCoefficients(Tested):
+class FittedCoefficients(WaldTested):
     """The read-only coefficients of a fitted model and their tests."""
 
     effects: EffectSizes

@@ -22,7 +22,7 @@ from alliance_meta.encoding import plain
 from alliance_meta.errors import FewStudiesWarning, InputError
 from alliance_meta.notes import NotApplicable, Note, RobustType, Scale, check_option, merge_notes, warn_note
 from alliance_meta.results import wording
-from alliance_meta.results.coefficients import Tested, WaldTest, moderator_test
+from alliance_meta.results.coefficients import WaldTest, WaldTested, moderator_test
 from alliance_meta.results.fit import Newdata, both_intervals, columns_of, predictions_of, rows_to_predict, to_scale
 from alliance_meta.results.fit import tidy as tidy
 from alliance_meta.results.r_code import GIVEN_CLUSTER, joint_call, name, quoted, vector
@@ -113,12 +113,12 @@ class Clustered:
         return self.model.sandwich(self.resid, type).rebased(self.change)
 
 
-def clustered(fit: Tested, cluster: Any) -> Clustered:
+def clustered(fit: WaldTested, cluster: Any) -> Clustered:
     """Cut a fitted model into clusters: a column's name, several, or one label per effect."""
     return cut(fit, fit.working(), read_clusters(fit.effects, cluster))
 
 
-def cut(fit: Tested, work: WorkingCovariance, groups: Clusters) -> Clustered:
+def cut(fit: WaldTested, work: WorkingCovariance, groups: Clusters) -> Clustered:
     """Cut a weighted regression with a working covariance into the groups given."""
     y, X = fit.effects.yi, fit.design.X
     labels, of = _sorted(groups)
@@ -232,7 +232,7 @@ class _OfFit:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class RobustResults(Tested):
+class RobustResults(WaldTested):
     """A fitted model whose standard errors hold even where its assumptions about dependence are wrong.
 
     Made by `RandomEffectsResults.robust` and by that of other models. Coefficients, heterogeneity and weights are
@@ -367,7 +367,7 @@ class RobustResults(Tested):
         return out
 
 
-def robust_results(fit: Tested, *, cluster: Any, type: RobustType) -> RobustResults:
+def robust_results(fit: WaldTested, *, cluster: Any, type: RobustType) -> RobustResults:
     """Return a fitted model with cluster-robust inference; for the ``robust`` methods of fitted models."""
     check_option("type", type, RobustType)
     parts = clustered(fit, cluster)

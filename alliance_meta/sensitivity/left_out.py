@@ -17,7 +17,7 @@ from alliance_meta.effects.dependent.groups import read_clusters
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.result import Result
-from alliance_meta.results.coefficients import Tested
+from alliance_meta.results.coefficients import WaldTested
 from alliance_meta.results.fit import frame_of
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.robust import Clustered, RobustResults, clustered, robust_results
@@ -350,7 +350,7 @@ class ClusterInfluence(Result):
         )
 
 
-def cluster_influence(fit: Tested, *, cluster: Any = None) -> ClusterInfluence:
+def cluster_influence(fit: WaldTested, *, cluster: Any = None) -> ClusterInfluence:
     r"""Say how far each study pulls the coefficients, without refitting.
 
     Variances and correlations stay as they were estimated from all studies, so that the answer comes at once, for
@@ -388,7 +388,7 @@ def cluster_influence(fit: Tested, *, cluster: Any = None) -> ClusterInfluence:
     >>> found["label"].iloc[-1], round(float(found["cook_d"].iloc[-1]), 4)
     ('23', 0.1708)
     """
-    model: Tested = fit.fit if isinstance(fit, RobustResults) else fit
+    model: WaldTested = fit.fit if isinstance(fit, RobustResults) else fit
     if not hasattr(model, "working"):
         raise InputError(f"cluster_influence needs a fitted model that robust() knows, not {type(fit).__name__}")
     if isinstance(fit, RobustResults) and cluster is None:

@@ -22,7 +22,7 @@ from alliance_meta.effects.studies import DEPENDENT
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, RobustType, WildWeights, check_option, merge_notes
 from alliance_meta.result import Result
-from alliance_meta.results.coefficients import Tested, contrast
+from alliance_meta.results.coefficients import WaldTested, contrast
 from alliance_meta.results.robust import ONE_CLUSTER, Clustered, RobustResults, clustered, cut, joint_test
 from alliance_meta.results.rve import RVEResults
 from alliance_meta.sensitivity.permutation import CONVENTION, MOST_EXACT, as_extreme, uses_all
@@ -119,7 +119,7 @@ class WildBootstrap(Result):
 
 
 def wild_bootstrap(
-    fit: Tested,
+    fit: WaldTested,
     L: str | Sequence[str] | Any = None,
     *,
     cluster: Any = None,
@@ -233,10 +233,10 @@ def wild_bootstrap(
     )
 
 
-def _source(fit: Tested, cluster: Any) -> tuple[Tested, Clustered]:
+def _source(fit: WaldTested, cluster: Any) -> tuple[WaldTested, Clustered]:
     """Return the model-based fit and its clusters."""
     if isinstance(fit, RobustResults):
-        model: Tested = fit.fit
+        model: WaldTested = fit.fit
         return model, fit._clusters if cluster is None else clustered(model, cluster)
     if isinstance(fit, RVEResults):
         own = DiagonalWorking(fit.fitted.working.variance, fit.fitted.working.weights)
@@ -250,7 +250,7 @@ def _source(fit: Tested, cluster: Any) -> tuple[Tested, Clustered]:
     return fit, clustered(fit, "study_id" if cluster is None else cluster)
 
 
-def _tested(model: Tested, L: Any) -> tuple[Array, str]:
+def _tested(model: WaldTested, L: Any) -> tuple[Array, str]:
     if L is None:
         return np.eye(model.design.p)[list(model.design.tested)], model.omnibus.null
     return contrast(L, names=model.design.names, terms=model.design.terms)
