@@ -23,7 +23,8 @@ from alliance_meta.core.bayes.two_level import (
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Scale, check_level, check_option
 from alliance_meta.results.coefficients import Interval
-from alliance_meta.results.fit import COLUMNS, SCALE_LABELS, Fit, to_scale
+from alliance_meta.results.fit import COLUMNS as PREDICTED
+from alliance_meta.results.fit import SCALE_LABELS, Fit, to_scale
 from alliance_meta.tables.format import fixed, fixed_interval, level_text
 
 IntervalKind = Literal["eti", "hdi"]
@@ -115,7 +116,7 @@ class Posterior(Fit):
 
     def _shown(self, scale: Scale | None, level: float, kind: IntervalKind) -> dict[str, Any]:
         """Return how predictions are shown, for their `attrs`; the check of the scale is that of every other result."""
-        empty = pd.DataFrame({name: np.empty(0) for name in COLUMNS})
+        empty = pd.DataFrame({name: np.empty(0) for name in PREDICTED})
         checked = to_scale(empty, measure=self.effects.measure, scale=scale, tau2=0.0)
         return {
             "scale": scale or self._scale,
