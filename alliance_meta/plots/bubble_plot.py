@@ -290,9 +290,14 @@ def bubble(
     by : str, optional
         The moderator on the horizontal axis; with a frame it is known.
     ax, **data
-        As in `caterpillar`, and so is what is returned and raised.
+        As in `caterpillar`, and so are the errors.
     ylim : (float, float), optional
         Limits of the effects as their labels read; by default as far as |r| = .95.
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
 
     Notes
     -----
@@ -479,9 +484,14 @@ def smooth(posterior_or_frame: Any, *, ax: Axes | None = None, ylim: Limits | No
     posterior_or_frame : SampledPosterior or DataFrame
         Of a model from `bayes.pymc.smooth`, or a frame from `smooth_data`.
     ax, **data
-        As in `caterpillar`, and so is what is returned and raised.
+        As in `caterpillar`, and so are the errors.
     ylim : (float, float), optional
         Limits of the effects as their labels read; by default as far as |r| = .95.
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
 
     Examples
     --------

@@ -116,7 +116,12 @@ def development(umbrella_or_frame: Any, *, ax: Axes | None = None, **data: Any) 
     umbrella_or_frame : Umbrella or DataFrame
         From `umbrella`, or a frame from `development_data`.
     ax, **data
-        As in `caterpillar`, and so is what is returned and raised.
+        As in `caterpillar`, and so are the errors.
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
 
     Examples
     --------

@@ -95,7 +95,12 @@ def means(fit_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | None = No
     fit_or_frame : MarginalMeans, SubgroupResults or DataFrame
         From `moderators.marginal_means`, subgroups, or a frame from `means_data`.
     ax, xlim, **data
-        As in `caterpillar`, and so is what is returned and raised.
+        As in `caterpillar`, and so are the errors.
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
 
     Examples
     --------

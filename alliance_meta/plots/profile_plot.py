@@ -143,7 +143,12 @@ def profiles(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn
     fit_or_frame : MultilevelResults, ProfileLikelihood or DataFrame
         A fitted model, what `sensitivity.profile` made of one, or a frame from `profiles_data`.
     ax, **data
-        As in `caterpillar`, and so is what is returned and raised.
+        As in `caterpillar`, and so are the errors.
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
 
     Examples
     --------
@@ -330,7 +335,12 @@ def profile(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
         A model fitted by ML or REML, or a frame from `profile_data`. A multilevel model, or its profile, is drawn
         by `profiles`, one panel per component.
     ax, **data
-        As in `caterpillar`, and so is what is returned and raised.
+        As in `caterpillar`, and so are the errors.
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
 
     Examples
     --------

@@ -112,7 +112,12 @@ def resampled(fit_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | None 
     fit_or_frame : PermutationTest, Bootstrap, WildBootstrap or DataFrame
         The result of resampling, or a frame from `resampled_data`.
     ax, xlim, **data
-        As in `caterpillar`, and so is what is returned and raised.
+        As in `caterpillar`, and so are the errors.
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
 
     Examples
     --------
@@ -350,7 +355,12 @@ def predictive(check_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | No
     check_or_frame : PredictiveCheck or DataFrame
         From `bayes.predictive_check`, or a frame from `predictive_data`.
     ax, xlim, **data
-        As in `caterpillar`, and so is what is returned and raised.
+        As in `caterpillar`, and so are the errors.
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
 
     Examples
     --------

@@ -119,7 +119,12 @@ def leave_out(result_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | No
     result_or_frame : ClustersLeftOut or DataFrame
         From `sensitivity.leave_out_clusters`, or a frame from `leave_out_data`.
     ax, xlim, **data
-        As in `caterpillar`, and so is what is returned and raised.
+        As in `caterpillar`, and so are the errors.
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
 
     Examples
     --------
@@ -217,7 +222,12 @@ def dependence(result_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | N
     result_or_frame : DependenceComparison or DataFrame
         From `compare_dependence`, or a frame from `dependence_data`.
     ax, xlim, **data
-        As in `caterpillar`, and so is what is returned and raised.
+        As in `caterpillar`, and so are the errors.
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
 
     Examples
     --------
@@ -333,7 +343,12 @@ def rho_grid(grid_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Draw
     grid_or_frame : RhoGrid or DataFrame
         From `sensitivity.rho_grid`, or a frame from `rho_grid_data`.
     ax, **data
-        As in `caterpillar`, and so is what is returned and raised.
+        As in `caterpillar`, and so are the errors.
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
 
     Examples
     --------

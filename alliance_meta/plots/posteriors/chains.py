@@ -117,7 +117,12 @@ def chains(posterior_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> D
     posterior_or_frame : SampledPosterior or DataFrame
         From `bayes.sample`, or a frame from `chains_data`.
     ax, **data
-        As in `caterpillar`, and so is what is returned and raised.
+        As in `caterpillar`, and so are the errors.
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
 
     Examples
     --------

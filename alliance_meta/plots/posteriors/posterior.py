@@ -110,7 +110,12 @@ def posterior(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Draw
     fit_or_frame : BayesianResults, BayesianMultilevelResults or DataFrame
         A fit, or a frame from `posterior_data`.
     ax, **data
-        As in `caterpillar`, and so is what is returned and raised.
+        As in `caterpillar`, and so are the errors.
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
 
     Examples
     --------
@@ -321,7 +326,12 @@ def averaged(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Dr
     result_or_frame : RobmaResults, AveragedResults or DataFrame
         From `bayes.robma` or `bayes.average`, or a frame from `averaged_data`.
     ax, **data
-        As in `caterpillar`, and so is what is returned and raised.
+        As in `caterpillar`, and so are the errors.
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
 
     Examples
     --------
@@ -438,7 +448,12 @@ def weight_function(result_or_frame: Any, *, ax: Axes | None = None, **data: Any
     result_or_frame : RobmaResults or DataFrame
         From `bayes.robma`, or a frame from `weight_function_data`.
     ax, **data
-        As in `caterpillar`, and so is what is returned and raised.
+        As in `caterpillar`, and so are the errors.
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
 
     Examples
     --------

@@ -103,7 +103,12 @@ def prior(priors_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn
     priors_or_frame : Prior, sequence or mapping of Prior, or DataFrame
         One to six priors, or a frame from `prior_data`.
     ax, **data
-        As in `caterpillar`, and so is what is returned and raised.
+        As in `caterpillar`, and so are the errors.
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
 
     Examples
     --------
@@ -181,7 +186,12 @@ def prior_predictive(result_or_frame: Any, *, ax: Axes | None = None, **data: An
     result_or_frame : PriorPredictive or DataFrame
         From `bayes.prior_predictive`, or a frame from `prior_predictive_data`.
     ax, **data
-        As in `caterpillar`, and so is what is returned and raised.
+        As in `caterpillar`, and so are the errors.
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
 
     Examples
     --------
@@ -399,7 +409,12 @@ def prior_sensitivity(fit_or_frame: Any, *, ax: Axes | None = None, xlim: Limits
     fit_or_frame : BayesianResults, BayesianMultilevelResults or DataFrame
         A fit, or a frame from `prior_sensitivity_data`.
     ax, xlim, **data
-        As in `caterpillar`, and so is what is returned and raised.
+        As in `caterpillar`, and so are the errors.
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
 
     Examples
     --------

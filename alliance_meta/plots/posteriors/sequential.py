@@ -106,10 +106,15 @@ def sequential(result_or_frame: Any, *, ax: Axes | None = None, ylim: Limits | N
     result_or_frame : SequentialResults or DataFrame
         From `bayes.sequential`, or a frame from `sequential_data`.
     ax, **data
-        As in `caterpillar`, and so is what is returned and raised.
+        As in `caterpillar`, and so are the errors.
     ylim : (float, float), optional
         Limits of the effects as their labels read. By default they hold all results and intervals of the mean, as
         far as |r| = .95; the early prediction intervals may go beyond.
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
 
     Examples
     --------
