@@ -108,10 +108,9 @@ def arrays(case: Case, data: Data) -> Task | None:
 
 def _fit(data: Data, blocks=None, *, known: bool = False):
     """Return the three-level model at its maximum, or at the variances that the data were drawn with."""
-    from alliance_meta.core.mixed.covariance import Term
+    from alliance_meta.core.mixed.covariance import Scaled, Term
     from alliance_meta.core.mixed.likelihood import Component, mixed_problem
     from alliance_meta.core.mixed.search import maximise_mixed
-    from alliance_meta.core.mixed.structures import Scaled
 
     one = Scaled(np.ones((1, 1)))
     terms = [Term(data.study), Term(np.arange(len(data.y)))]

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alliance_meta._typing import Array
+from alliance_meta.core.mixed.covariance import Correlated, Reordered, Scaled, Structure, Unstructured
 from alliance_meta.core.mixed.likelihood import Component
 from alliance_meta.core.mixed.profile import ProfileCurve, profile_curve
 from alliance_meta.core.mixed.search import MixedFit
-from alliance_meta.core.mixed.structures import Correlated, Reordered, Scaled, Structure, Unstructured
 from alliance_meta.notes import NotApplicable, Note
 
 if TYPE_CHECKING:

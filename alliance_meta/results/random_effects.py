@@ -253,7 +253,14 @@ class RandomEffectsResults(FittedQuantities):
         R: ``confint(fit)``.
         """
         check_option("kind", kind, Tau2IntervalKind)
+        if kind == "QP" and level in (None, self.level):
+            return self._tau2_interval
         return tau2_interval(self, kind=kind, level=self._level(level))
+
+    @cached_property
+    def _tau2_interval(self) -> Interval:
+        """The interval that tables, forests and reports show."""
+        return tau2_interval(self, kind="QP", level=self.level)
 
     def confint(self, *, kind: Tau2IntervalKind = "QP", level: float | None = None) -> pd.DataFrame:
         """Return estimate and interval of tau2, tau, I2 and H2, one row each; R: ``confint(fit)``."""

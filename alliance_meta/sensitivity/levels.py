@@ -13,8 +13,8 @@ import pandas as pd
 
 from alliance_meta._typing import Array, Mask
 from alliance_meta.core.distributions import chi2_sf, half_mixture_p, likelihood_ratio
+from alliance_meta.core.mixed.covariance import Structure, Unstructured
 from alliance_meta.core.mixed.search import MixedFit, maximise_mixed
-from alliance_meta.core.mixed.structures import Structure, Unstructured
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.models.multilevel import MultilevelModel

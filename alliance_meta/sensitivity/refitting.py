@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.core.mixed.covariance import Blocks, Term
-from alliance_meta.core.mixed.likelihood import Component, MixedProblem, mixed_problem
-from alliance_meta.core.mixed.search import MixedFit, maximise_mixed
-from alliance_meta.core.mixed.structures import (
+from alliance_meta.core.mixed.covariance import (
+    Blocks,
     CompoundSymmetry,
     Correlated,
     Scaled,
     Structure,
+    Term,
     Unstructured,
     most_within,
 )
+from alliance_meta.core.mixed.likelihood import Component, MixedProblem, mixed_problem
+from alliance_meta.core.mixed.search import MixedFit, maximise_mixed
 from alliance_meta.core.resampling import Recipe, full_rank
 from alliance_meta.core.robust.clusters import IntArray, nested, pairs, stacks
 from alliance_meta.effects.dependent.groups import read_clusters

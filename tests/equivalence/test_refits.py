@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, impute_V, sensitivity
+from alliance_meta.core.mixed.covariance import Reordered, Unstructured
 from alliance_meta.core.mixed.predictions import simulate
 from alliance_meta.core.mixed.profile import profile
-from alliance_meta.core.mixed.structures import Reordered, Unstructured
 from alliance_meta.core.robust.clusters import deletions, stacks
 from alliance_meta.results.profiles import by_name, slots
 from alliance_meta.sensitivity.refitting import part, refitted

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from alliance_meta import EffectSizes, MultilevelModel, impute_V, sensitivity
 from alliance_meta.core.distributions import chi2_sf, half_mixture_p
-from alliance_meta.core.mixed.structures import Reordered, Unstructured
+from alliance_meta.core.mixed.covariance import Reordered, Unstructured
 from alliance_meta.errors import AllianceMetaWarning
 
 FEW = settings(max_examples=8)

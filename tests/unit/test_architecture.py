@@ -208,4 +208,4 @@ def test_only_structures_know_their_names() -> None:
     """What is true of a covariance structure is an attribute or a method of it."""
     trees = {module: ast.parse(path.read_text("utf-8")) for module, path in PATHS.items()}
     asking = {module for module, tree in trees.items() if asks_for_the_name_of_a_structure(tree)}
-    assert asking == {"alliance_meta.core.mixed.structures"}
+    assert asking == {"alliance_meta.core.mixed.covariance"}

@@ -303,7 +303,7 @@ def two_level_notes(effects: EffectSizes, priors: PriorSet, exact: ExactPosterio
         *size_notes(effects.k),
         *_conflict_notes(exact.problem, priors),
         *error_notes(exact.error),
-        *dependence_notes(effects),
+        *(dependence_notes(effects) if effects.n_studies < effects.k else ()),
     ]
 
 

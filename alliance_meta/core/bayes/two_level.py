@@ -198,7 +198,8 @@ PROBES = np.array([1e-6, 1e-3, 0.025, 0.2, 0.5, 0.8, 0.975, 1.0 - 1e-3, 1.0 - 1e
 ALIKE = 5e-14
 # ... and the same standard deviation.
 ALIKE_SPREAD = 1e-12
-# What they may cost a probability of a study's own effect: of 2,000 random posteriors under a t prior two lost more than 1e-12.
+# What they may cost a probability of a study's own effect: of 2,000 random posteriors under a t prior, two lost more
+# than 1e-12.
 COST = 1e-10
 LEAST_SCALE = 1e-300
 

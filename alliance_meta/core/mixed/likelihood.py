@@ -10,8 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.mixed.covariance import Blocks, Factored, Plan, Term, factorise, plan
-from alliance_meta.core.mixed.structures import Structure
+from alliance_meta.core.mixed.covariance import Blocks, Factored, Plan, Structure, Term, factorise, plan
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 
