@@ -128,7 +128,7 @@ def development(umbrella_or_frame: Any, *, ax: Axes | None = None, **data: Any) 
     >>> from alliance_meta import plots
     >>> from alliance_meta.evidence import umbrella
     >>> plots.development(umbrella(), population="Adults").plot_description
-    '9 published pooled correlations (Adults) from 1991 to 2024, between .15 and .28. Nothing is pooled.'
+    '8 published pooled correlations (Adults) from 1991 to 2024, between .15 and .28. Nothing is pooled.'
     """
     frame = as_frame(umbrella_or_frame, "development", development_data, data)
     slots = _slots(frame)

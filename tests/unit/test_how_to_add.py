@@ -124,7 +124,7 @@ REPORT: Steps = {
     "reporting/spec.py": [('    "levels",\n', '    "levels",\n    "largest",\n')],
     "reporting/tables.py": [
         (
-            "def _cell(",
+            "def _component(",
             '''def largest(item: Item, fits: Mapping[str, Fitted]) -> Table:
     """Return the largest effect of an analysis."""
     effects = fits[item.of[0]].effects
@@ -133,7 +133,7 @@ REPORT: Steps = {
     return {"caption": "The largest effect.", "columns": columns, "rows": [row]}
 
 
-def _cell(''',
+def _component(''',
         ),
         ('    "levels": levels,\n', '    "levels": levels,\n    "largest": largest,\n'),
     ],

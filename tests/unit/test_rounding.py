@@ -34,7 +34,7 @@ EXACT = {
     "{fit.mu_prior.mean:.15g}": "R code",
     "{fit.mu_prior.sd:.15g}": "R code",
     "{one.weight:.15g}": "R code",
-    "round(step, decimals)": "where an axis has its ticks",
+    "np.round(found, d)": "how many decimals the ticks of an axis need",
     "round(beyond, 2)": "where an axis ends",
     "np.round(np.abs(usable), 9)": "points of a swarm that stand at one place",
     "round(WIDTH * min(max(axis.share(value), 0.0), 1.0), 1)": "SVG coordinates",

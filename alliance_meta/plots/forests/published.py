@@ -23,8 +23,8 @@ NOT_POOLED = (
 )
 # Names in the frame of `evidence.umbrella` for the same things.
 ALSO_CALLED = {"heading": "group", "estimate": "r", "n_total": "n", "evidence_level": "evidence"}
-# Both steps that a short axis may have, .1 and .2, end here.
-STEP = 0.2
+# Of r between 0 and 1: where both steps that a short axis may have, .1 and .2, end.
+STEPS = 5
 OPEN_MARKS = "Open squares: the source prints no interval"
 
 
@@ -122,8 +122,8 @@ def published_forest_data(
 def _limits(rows: Sequence[dict[str, Any]]) -> list[float]:
     """Return the limits of the axis as r, at whole steps that hold every result, so that ticks reach both ends."""
     ends = [value for row in rows for value in (row["r"], row["r_lb"], row["r_ub"]) if not math.isnan(value)]
-    low, high = math.floor(min(0.0, *ends) / STEP), math.ceil(max(STEP, *ends) / STEP)
-    return [max(round(low * STEP, 1), -MOST_R), min(round(high * STEP, 1), MOST_R)]
+    low, high = math.floor(min(0.0, *ends) * STEPS) / STEPS, math.ceil(max(1.0 / STEPS, *ends) * STEPS) / STEPS
+    return [max(low, -MOST_R), min(high, MOST_R)]
 
 
 def _adopted(frame: pd.DataFrame) -> pd.DataFrame:

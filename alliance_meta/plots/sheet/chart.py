@@ -113,7 +113,7 @@ class Ticks(MaxNLocator):
         lo, hi = sorted(axis.get_view_interval())
         # Equal steps of r stand closest at 0. Matplotlib allows three letters to a label on a horizontal axis.
         closest = (hi - lo) / (np.arctanh(hi) - np.arctanh(lo)) if self.fisher else 1.0
-        wide = 3.5 if self.fisher else max(4.0, 0.25 * len(f"{max(abs(lo), abs(hi)):.0f}") + 3.0)
+        wide = 3.5 if self.fisher else max(4.0, 0.25 * len(str(int(max(abs(lo), abs(hi))))) + 3.0)
         letters = wide if axis.axis_name == "x" else 3.0
         room = 3.0 * axis.get_tick_space() / letters
         self.set_params(nbins=int(np.clip(closest * room, 1, 9)))
