@@ -36,7 +36,8 @@ OTHER = {"study_id": "bo2002", "es_id": "bo2002_1", "study": "Bo", "year": "2002
 
 # What `docs/` and the issue of the contract list; a word that vanishes is a broken sheet somewhere.
 WORDS = {
-    "alliance_measure": "WAI WAI-S WAI-SR CALPAS HAq HAq-II VPPS VTAS TAS TASC-r TAQS SRS CSRS FIT SOFTA GCQ other",
+    "alliance_measure": "WAI WAI-S WAI-SR CALPAS HAq HAq-II VPPS VTAS TAS TASC-r TAQS SRS CSRS SOFTA GCQ other "
+    "SOFTA-s WAI-O WAI-I D-WAI mARM ARM PHAS HAcs HAr TARS CALTARS ITAS CTAS FTAS TSR BLRI TPOCS-A TASCP GQ",
     "outcome_measure": "OQ-45.2 BDI HRSD SCL-90-R BSI CORE-OM PHQ-9 GAD-7 GAF IIP dropout other",
     "alliance_rater": "client therapist observer parent member",
     "outcome_rater": "client therapist observer parent member",
@@ -45,9 +46,13 @@ WORDS = {
     "alliance_time": "early mid late averaged change",
     "modality": "CBT psychodynamic IPT humanistic/experiential systemic integrative counselling DBT ACT motivational",
     "setting": "outpatient inpatient day_hospital community residential internet telephone video",
-    "format": "individual group couple family internet-guided",
-    "diagnosis": "depression anxiety PTSD SUD eating psychosis personality mixed",
-    "outcome_type": "symptom functioning dropout adherence engagement relapse",
+    "format": "individual group couple family internet-guided app chat blended self-guided",
+    "diagnosis": "depression anxiety PTSD SUD eating psychosis personality dissociative mixed",
+    "target": "client-therapist member-member member-leader supervisor",
+    "level": "patient therapist total",
+    "referral": "clinical recruited mandated",
+    "allegiance": "alliance treatment none",
+    "outcome_type": "symptom functioning dropout adherence engagement relapse well-being",
     "design": "RCT naturalistic",
     "r_type": "zero-order partial semi-partial beta-converted within-patient",
 }
@@ -75,6 +80,18 @@ def test_the_words_of_the_field_are_in_the_vocabularies(name: str) -> None:
     assert column is not None
     assert column.vocabulary is not None
     assert set(WORDS[name].split()) <= set(column.vocabulary.values)
+
+
+def test_what_moderator_analyses_need_has_a_column() -> None:
+    names = {column.name for column in CONTRACT.columns}
+    assert names >= set(
+        "n_therapists country mean_age pct_female pct_minority n_sessions alliance_session allegiance referral focal "
+        "covariates quality ns therapist_id level target".split()
+    )
+    outcomes = CONTRACT.column("outcome_type")
+    assert outcomes is not None
+    assert outcomes.vocabulary is not None
+    assert "medication adherence" in outcomes.vocabulary.values
 
 
 def test_what_a_sheet_must_have() -> None:

@@ -195,9 +195,9 @@ def test_a_header_over_two_lines_is_one_name() -> None:
 
 def test_a_problem_is_one_line_even_where_the_header_has_two() -> None:
     (problem,) = read(
-        workbook(A=[["study", "r", "n", "mean\nage"], ["Ada", 0.1, 50, "=1+1"], ["Bo", -0.1, 60, 3]])
+        workbook(A=[["study", "r", "n", "weeks\nopen"], ["Ada", 0.1, 50, "=1+1"], ["Bo", -0.1, 60, 3]])
     ).errors
-    assert str(problem) == "line 2, mean age: '=1+1' is a formula without a saved result; type its result"
+    assert str(problem) == "line 2, weeks open: '=1+1' is a formula without a saved result; type its result"
 
 
 def test_a_workbook_that_lies_about_its_size_is_read_all_the_same() -> None:

@@ -210,7 +210,7 @@ _RELIABILITY: dict[str, Any] = {"type": "number", "above": 0, "maximum": 1}
 
 CONTRACT = Contract(
     title="Coding sheet of an alliance-outcome meta-analysis",
-    version="1.0",
+    version="1.1",
     columns=(
         _required("study_id", "Study, short", "The same short name in every row of one study.", label=True,
                   also=("studyid",), example="ada2001"),
@@ -274,6 +274,36 @@ CONTRACT = Contract(
         _column("diagnosis", "Diagnosis", "What was treated.", vocabulary=words.DIAGNOSES, example="depression"),
         _column("design", "Design", "Whether clients were randomised to treatments.", vocabulary=words.DESIGNS,
                 example="RCT"),
+        _column("target", "Whose alliance", "Who is allied with whom, where it is not one client and the therapist.",
+                vocabulary=words.TARGETS, example="client-therapist"),
+        _column("level", "Level of the correlation", "Whether patients of one therapist are compared, or therapists, "
+                "or both together; r within and between therapists are two effects.", vocabulary=words.LEVELS,
+                example="total"),
+        _column("therapist_id", "Therapist", "The same name in every row of one therapist, where a row is one.",
+                label=True, example="th01"),
+        _column("n_therapists", "Therapists", "How many therapists treated the people of n.", type="integer",
+                unit="persons", minimum=1, example="12"),
+        _column("n_sessions", "Length of therapy", "Sessions of the whole therapy, on average.", type="number",
+                unit="sessions", above=0, example="16"),
+        _column("mean_age", "Age", "Mean age of the people of n.", type="number", unit="years", above=0,
+                maximum=120, example="37.5"),
+        _column("pct_female", "Women", "Share of women and girls, in percent.", type="number", unit="%", minimum=0,
+                maximum=100, example="64"),
+        _column("pct_minority", "Ethnic minority", "Share of people of an ethnic minority of their country, in "
+                "percent.", type="number", unit="%", minimum=0, maximum=100, example="20"),
+        _column("country", "Country", "Where the therapy took place.", example="Chile"),
+        _column("referral", "Way to therapy", "How people came to therapy.", vocabulary=words.REFERRALS,
+                example="clinical"),
+        _column("allegiance", "Allegiance", "What the authors hold to matter.", vocabulary=words.ALLEGIANCES,
+                example="none"),
+        _column("focal", "Point of the paper", "Whether this correlation is what its paper set out to test; effects "
+                "reported by the way are selected less.", type="boolean", example="yes"),
+        _column("ns", "Not significant, no number", "Yes where the paper says only that the correlation was not "
+                "significant; leave r empty.", type="boolean", example="no"),
+        _column("covariates", "Held constant", "What a partial correlation or a regression held constant.", label=True,
+                example="pre-treatment BDI"),
+        _column("quality", "Quality", "Score of the study on the quality scale that the review uses.", type="number",
+                unit="points", example="7"),
         _advised("published", "Published", "Whether the study was published in a journal or a book.", type="boolean",
                  example="yes"),
         _advised("rel_alliance", "Reliability of the alliance measure", "Reliability in this sample, e.g. Cronbach's "

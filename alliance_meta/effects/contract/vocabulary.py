@@ -108,9 +108,27 @@ ALLIANCE_MEASURES = vocabulary(
     ("TAQS", "Therapeutic Alliance Quality Scale"),
     ("SRS", "Session Rating Scale"),
     ("CSRS", "Child Session Rating Scale"),
-    ("FIT", "the measure that papers abbreviate FIT; write its full name into note"),
-    ("SOFTA", "System for Observing Family Therapy Alliances"),
-    ("GCQ", "Group Climate Questionnaire"),
+    ("SOFTA", "System for Observing Family Therapy Alliances, rated by observers", "SOFTA-o"),
+    ("SOFTA-s", "System for Observing Family Therapy Alliances, rated by clients or therapists"),
+    ("WAI-O", "Working Alliance Inventory, rated by observers", "WAI-observer"),
+    ("WAI-I", "Working Alliance Inventory for interventions on the internet"),
+    ("D-WAI", "Digital Working Alliance Inventory"),
+    ("mARM", "mobile Agnew Relationship Measure", "mobile ARM"),
+    ("ARM", "Agnew Relationship Measure", "ARM-5", "ARM-12"),
+    ("PHAS", "Penn Helping Alliance Scales, rated by observers", "Penn"),
+    ("HAcs", "Penn Helping Alliance counting signs method"),
+    ("HAr", "Penn Helping Alliance rating method"),
+    ("TARS", "Therapeutic Alliance Rating Scale"),
+    ("CALTARS", "California Therapeutic Alliance Rating System", "CALTRS"),
+    ("ITAS", "Integrative Psychotherapy Alliance Scale, individual therapy"),
+    ("CTAS", "Integrative Psychotherapy Alliance Scale, couple therapy"),
+    ("FTAS", "Integrative Psychotherapy Alliance Scale, family therapy"),
+    ("TSR", "Therapy Session Report"),
+    ("BLRI", "Barrett-Lennard Relationship Inventory", "RI"),
+    ("TPOCS-A", "Therapy Process Observational Coding System, alliance scale"),
+    ("TASCP", "Therapeutic Alliance Scale for Caregivers and Parents"),
+    ("GQ", "Group Questionnaire"),
+    ("GCQ", "Group Climate Questionnaire, which rates the climate of a group and no alliance"),
     ("other", "any other measure; write its name into note"),
 )
 OUTCOME_MEASURES = vocabulary(
@@ -124,6 +142,7 @@ OUTCOME_MEASURES = vocabulary(
     ("PHQ-9", "Patient Health Questionnaire, depression"),
     ("GAD-7", "Generalised Anxiety Disorder scale"),
     ("GAF", "Global Assessment of Functioning"),
+    ("ORS", "Outcome Rating Scale, as feedback-informed treatment uses it", "FIT"),
     ("IIP", "Inventory of Interpersonal Problems, any length", "IIP-32", "IIP-64"),
     ("dropout", "whether the client left therapy early", "attrition"),
     ("other", "any other measure; write its name into note"),
@@ -193,6 +212,10 @@ FORMATS = vocabulary(
     ("couple", "a couple", "couples"),
     ("family", "a family", "families"),
     ("internet-guided", "a programme on the internet with a therapist's guidance", "guided internet", "ICBT", "guided"),
+    ("app", "a programme on a mobile telephone", "mobile app", "smartphone"),
+    ("chat", "written talk with a therapist in real time", "text chat", "messaging"),
+    ("blended", "visits and a programme on the internet together", "blended care"),
+    ("self-guided", "a programme without a therapist", "unguided", "self-help"),
 )
 POPULATIONS = vocabulary(
     "population",
@@ -216,6 +239,7 @@ DIAGNOSES = vocabulary(
     ("psychosis", "schizophrenia and other psychoses", "schizophrenia", "psychotic"),
     ("bipolar", "bipolar disorders", "mania"),
     ("personality", "personality disorders", "BPD", "borderline", "personality disorder"),
+    ("dissociative", "dissociative disorders", "DID", "dissociation"),
     ("somatic", "somatic symptoms, pain or a bodily illness", "pain", "somatoform", "medical"),
     ("conduct", "conduct problems, delinquency, ADHD", "externalizing", "behaviour problems", "delinquency"),
     ("relationship", "distress in a couple or family", "couple distress", "marital distress"),
@@ -229,6 +253,8 @@ OUTCOME_TYPES = vocabulary(
     ("functioning", "functioning, interpersonal problems or quality of life", "function", "quality of life", "GAF"),
     ("dropout", "leaving therapy early", "attrition", "retention", "premature termination"),
     ("adherence", "keeping to the treatment", "compliance", "homework"),
+    ("medication adherence", "taking medicines as prescribed", "medication compliance"),
+    ("well-being", "well-being, hope or satisfaction with life", "life satisfaction"),
     ("engagement", "taking part in therapy", "attendance", "participation"),
     ("relapse", "relapse or recurrence", "recurrence"),
 )
@@ -298,6 +324,31 @@ DIRECTIONS = vocabulary(
     "direction",
     ("as_printed", "r has the sign the paper prints, and positive means a better outcome already", "no", "unchanged"),
     ("reversed", "the sign was turned, so that positive means a better outcome", "yes", "flipped", "recoded"),
+)
+TARGETS = vocabulary(
+    "target",
+    ("client-therapist", "one client and the therapist", "patient-therapist"),
+    ("member-member", "a group member and the other members", "member-group"),
+    ("member-leader", "a group member and the leader"),
+    ("supervisor", "a therapist and the supervisor", "supervisee-supervisor", "supervisory"),
+)
+LEVELS = vocabulary(
+    "level",
+    ("patient", "patients compared within one therapist", "within therapists", "within-therapist"),
+    ("therapist", "therapists compared with one another", "between therapists", "between-therapist"),
+    ("total", "both together, as most papers report it"),
+)
+REFERRALS = vocabulary(
+    "referral",
+    ("clinical", "came by themselves or were sent by a service", "self-referred", "referred"),
+    ("recruited", "were recruited for the study", "advertisement"),
+    ("mandated", "had to come", "court", "involuntary", "court-ordered"),
+)
+ALLEGIANCES = vocabulary(
+    "allegiance",
+    ("alliance", "the authors work on the alliance and expect it to matter"),
+    ("treatment", "the authors hold another factor, mostly the treatment, to matter"),
+    ("none", "neither, or balanced", "balanced", "mixed"),
 )
 ROB_LEVELS = vocabulary(
     "rob",
