@@ -73,15 +73,13 @@ def _humped(d):
     return np.where(np.abs(d) < 1e-2, d**2 * (0.5 + d * (Long(1) / 6 + d * (Long(1) / 24 + d / 120))), np.expm1(d) - d)
 
 
-def panels(
-    log_density: Callable, upper: float, order: int = 0, *, finest: float = FINEST, fewest: int = FEWEST
-) -> np.ndarray:
+def panels(log_density: Callable, upper: float, order: int = 0, *, finest: float = FINEST) -> np.ndarray:
     """Return edges in u = log(tau) of panels over all that counts of a density and of its moment of this order."""
     end = float(np.log(upper)) if np.isfinite(upper) else HIGHEST
     ends = [_ends(lambda u, n=n: log_density(u) + (n + 1) * u, end) for n in (0, order)]
     low, high = min(one[0] for one in ends), max(one[1] for one in ends)
     top = np.log(Long(upper)) if high == end and np.isfinite(upper) else Long(high)
-    return np.linspace(Long(low), top, int(np.clip((high - low) / finest, fewest, MOST)) + 1, dtype=Long)
+    return np.linspace(Long(low), top, int(np.clip((high - low) / finest, FEWEST, MOST)) + 1, dtype=Long)
 
 
 def nodes(edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -177,8 +175,7 @@ def posterior(y, v, X, coefficients, tau_prior, *, order: int = 2) -> Dense:
         return log_prior(u) + loglik + (_about(coefficients[0], mean, cov) if heavy else 0)
 
     # Over mu as well the sum is long, and no moments are asked of it.
-    wide = {"finest": 5 * FINEST, "fewest": FEWEST // 5}
-    edges = panels(joint, upper, 0, **wide) if heavy else panels(joint, upper, order)
+    edges = panels(joint, upper, 0, finest=5 * FINEST) if heavy else panels(joint, upper, order)
     u, log_w = nodes(edges)
     loglik, mean, cov = _given(y, v, X, coefficients, np.exp(u))
     logs = log_prior(u) + loglik + log_w
