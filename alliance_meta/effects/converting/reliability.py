@@ -15,7 +15,7 @@ from alliance_meta.notes import Note, warn_note
 from alliance_meta.tables.format import fixed
 
 SAME = ("alliance_measure", "alliance_rater")
-SHEET, PUBLISHED, UNKNOWN = "sheet", "published", "unknown"
+SHEET, PUBLISHED, MEAN = "sheet", "published", "mean of the others"
 
 
 def published_reliabilities() -> pd.DataFrame:
@@ -39,8 +39,8 @@ def with_published(frame: pd.DataFrame, own: Array) -> tuple[Array, list[str], N
     Returns
     -------
     values, origins, note
-        The filled values, where each comes from (``sheet``, ``published`` or ``unknown``), and what was taken;
-        None if nothing was.
+        The filled values, where each comes from (``sheet``, ``published`` or ``mean of the others``), and what
+        was taken; None if nothing was.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def with_published(frame: pd.DataFrame, own: Array) -> tuple[Array, list[str], N
         if key in known and _whole(row.get("alliance_component")):
             values[i] = float(known[key]["value"].mean())
             taken[key] = taken.get(key, 0) + 1
-    origins = np.where(np.isfinite(own), SHEET, np.where(np.isfinite(values), PUBLISHED, UNKNOWN)).tolist()
+    origins = np.where(np.isfinite(own), SHEET, np.where(np.isfinite(values), PUBLISHED, MEAN)).tolist()
     if not taken:
         return values, origins, None
     said = "; ".join(_said(key, known[key], count) for key, count in taken.items())
