@@ -355,3 +355,11 @@ def test_published_reliabilities_need_measure_rater_and_rows():
     strange = escalc(MEASURED.assign(alliance_measure="FIT", rel_alliance=None))
     with pytest.raises(InputError, match="rel_alliance: no row has a value"):
         correct_artifacts(strange, reliability="published")
+
+
+def test_published_reliabilities_go_by_other_names_but_not_by_similar_ones():
+    named = MEASURED.assign(alliance_measure=["WAI-12", "WAI-T", *["wai"] * 4], alliance_rater="patient")
+    with pytest.warns(AdaptedInputWarning):
+        found = correct_artifacts(escalc(named.assign(rel_alliance=None)), reliability="published")
+    assert found.moderators["rel_alliance_from"].tolist()[:3] == ["published", "mean of the others", "published"]
+    np.testing.assert_allclose(found.moderators["attenuation"].iloc[[0, 2]] ** 2, [0.86, 0.9])

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.effects.contract.vocabulary import ALLIANCE_MEASURES, RATERS, Vocabulary
+from alliance_meta.effects.contract.vocabulary import ALLIANCE_MEASURES, RATERS, Vocabulary, plain
 from alliance_meta.effects.datasets import data_root, read_resource
 from alliance_meta.errors import AdaptedInputWarning, InputError
 from alliance_meta.notes import Note, warn_note
@@ -71,7 +71,11 @@ def with_published(frame: pd.DataFrame, own: Array) -> tuple[Array, list[str], N
 
 
 def _word(cell: Any, words: Vocabulary) -> str:
-    return "" if pd.isna(cell) else words.spelling(str(cell)) or words.nearest(str(cell)) or ""
+    """Return the word that the cell is, in any spelling or its other names; never one that is only similar."""
+    if pd.isna(cell):
+        return ""
+    same = (term.value for term in words.terms if plain(str(cell)) in map(plain, (term.value, *term.also)))
+    return next(same, "")
 
 
 def _whole(component: Any) -> bool:
