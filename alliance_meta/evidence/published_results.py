@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from alliance_meta.effects.converting.reliability import published_reliabilities
 from alliance_meta.effects.datasets import data_root, load_dataset, read_resource, read_resource_text
 from alliance_meta.errors import InputError
 from alliance_meta.notes import did_you_mean
@@ -23,6 +24,9 @@ PRINTED = ("k", "n_total", "estimate", "ci_low", "ci_high")
 Filter = str | Sequence[str] | None
 
 
+# Instead of a population: the registry's other table.
+RELIABILITY = "reliability"
+
 # Column -> the argument that filters by it.
 FILTERS = {**{name: name for name in ("population", "format", "relation", "metric")}, "evidence_level": "evidence"}
 
@@ -35,6 +39,7 @@ def published(
     year: int | tuple[int, int] | None = None,
     metric: Filter = None,
     evidence: Filter = None,
+    measure: Filter = None,
     align_signs: bool = False,
     moderators: bool = False,
 ) -> pd.DataFrame:
@@ -48,9 +53,12 @@ def published(
     population, format, relation, metric, evidence : str or sequence of str, optional
         Keep the entries whose column contains the text (capitals do not matter); a sequence keeps exactly
         the values it lists. `relation` ``"alliance-outcome"`` also finds ``"split alliance-outcome"``;
-        ``["alliance-outcome"]`` does not. `evidence` is the column ``evidence_level``.
+        ``["alliance-outcome"]`` does not. `evidence` is the column ``evidence_level``. The population
+        ``"reliability"`` gives what is printed of the reliability of alliance measures instead of results.
     year : int or (int, int), optional
         One year, or the first and last year of a span.
+    measure : str or sequence of str, optional
+        Of the reliabilities: the alliance measure. ``"WAI"`` also finds ``"WAI-S"``, ``["WAI"]`` does not.
     align_signs : bool
         Turn estimates whose positive sign means a worse outcome (alliance with symptoms, split alliances),
         so that positive always means a better outcome; ``sign_flipped`` marks them. The default leaves every
@@ -65,12 +73,14 @@ def published(
         estimate ci_low ci_high ci_level model_as_reported heterogeneity_as_reported evidence_level
         evidence_location notes``), ``sign_flipped``, and the printed text of the numbers in
         ``k_printed``, ``estimate_printed`` and so on. Numbers that were not printed are NaN. ``.attrs``
-        holds the cautions.
+        holds the cautions. Of reliabilities: ``measure version rater kind sessions value printed ci_low ci_high k
+        n_total population authors year title doi evidence_level evidence_location notes``; where a source prints
+        a range or a bound, it stands in ``printed`` and ``value`` is NaN.
 
     Raises
     ------
     InputError
-        If a filter fits no entry at all.
+        If a filter fits no entry at all, or belongs to the other table.
 
     Examples
     --------
@@ -78,7 +88,14 @@ def published(
     >>> found = am.published(relation=["alliance-outcome"], metric=["r"], year=2018)
     >>> found.loc[found["id"] == "fluckiger2018_f2f", ["k", "estimate_printed"]].values.tolist()
     [[295.0, '.278']]
+    >>> am.published("reliability", measure=["WAI-S"])[["rater", "kind", "value"]].values.tolist()
+    [['client', 'alpha', 0.86], ['therapist', 'alpha', 0.9]]
     """
+    if population == RELIABILITY:
+        unfit = {"format": format, "relation": relation, "metric": metric, "align_signs": align_signs or None}
+        return _reliabilities(measure, year, evidence, {**unfit, "moderators": moderators or None})
+    if measure is not None:
+        raise InputError("measure= belongs to reliabilities: published('reliability', measure=...)")
     table = load_dataset("published")
     frame = table.frame
     filters = {
@@ -114,6 +131,20 @@ def groups() -> pd.DataFrame:
     return read_resource(data_root() / "published", "groups").set_index("id")
 
 
+def _reliabilities(measure: Filter, year: int | tuple[int, int] | None, evidence: Filter, unfit: Any) -> pd.DataFrame:
+    for name, given in unfit.items():
+        if given is not None:
+            raise InputError(f"{name}= belongs to results, not to reliabilities; use measure=, year=, evidence=")
+    frame = published_reliabilities()
+    keep = pd.Series(True, index=frame.index)
+    for column, wanted in {"measure": measure, "evidence_level": evidence}.items():
+        if wanted is not None:
+            keep &= _matches(frame, column, wanted)
+    if year is not None:
+        keep &= _years(frame["year"], year)
+    return frame[keep.to_numpy()].reset_index(drop=True)
+
+
 def _matches(frame: pd.DataFrame, column: str, wanted: str | Sequence[str]) -> pd.Series[bool]:
     values = frame[column]
     known = sorted(values.dropna().unique())
@@ -125,7 +156,9 @@ def _matches(frame: pd.DataFrame, column: str, wanted: str | Sequence[str]) -> p
         unknown = [value for value in wanted if value not in known]
     if unknown:
         others = [
-            c for c in FILTERS if c != column and frame[c].str.contains(unknown[0], case=False, regex=False).any()
+            c
+            for c in FILTERS
+            if c != column and c in frame and frame[c].str.contains(unknown[0], case=False, regex=False).any()
         ]
         instead = f"; use {' or '.join(f'{FILTERS[c]}={unknown[0]!r}' for c in others)}" if others else ""
         raise InputError(

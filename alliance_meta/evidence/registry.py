@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from alliance_meta.effects.contract.vocabulary import ALLIANCE_MEASURES, RATERS
 from alliance_meta.effects.datasets import data_root
 from alliance_meta.errors import InputError, Problem
 from alliance_meta.evidence.consistency_check import entry_result
@@ -28,13 +29,15 @@ def check_registry(folder: str | Path | None = None) -> list[Problem]:
 
     Two entries of one result; a source that nobody could find; an estimate without its metric; limits that cannot be;
     numbers that contradict each other and are not known to be printed so; moderators of no entry; an entry without
-    heading and sign. Types, ranges and words are checked by ``alliance-meta data check`` too.
+    heading and sign; a reliability that is not the printed one. Types, ranges and words are checked by
+    ``alliance-meta data check`` too.
 
     Parameters
     ----------
     folder : str or Path, optional
-        Folder with ``results.csv``, ``moderators.csv``, ``groups.csv`` and ``expected_consistency.csv``; by default
-        the shipped one. The files are read as they are, whatever their description says.
+        Folder with ``results.csv``, ``moderators.csv``, ``groups.csv``, ``expected_consistency.csv`` and
+        ``reliability.csv``; by default the shipped one. The files are read as they are, whatever their description
+        says.
 
     Returns
     -------
@@ -48,7 +51,8 @@ def check_registry(folder: str | Path | None = None) -> list[Problem]:
     []
     """
     root = data_root() / "published" if folder is None else Path(folder)
-    tables = {name: _read(root / f"{name}.csv") for name in ("results", "moderators", "groups", "expected_consistency")}
+    names = ("results", "moderators", "groups", "expected_consistency", "reliability")
+    tables = {name: _read(root / f"{name}.csv") for name in names}
     results = tables["results"]
     ids = [row["id"] for row in results]
     problems = [
@@ -57,6 +61,7 @@ def check_registry(folder: str | Path | None = None) -> list[Problem]:
         *_contradictions(results, {row["id"] for row in tables["expected_consistency"] if row["verdict"] != "ok"}),
         *_moderators(tables["moderators"], ids),
         *_groups(tables["groups"], results),
+        *_reliabilities(tables["reliability"]),
     ]
     known = set(ids)
     for line, row in enumerate(tables["expected_consistency"], 2):
@@ -151,6 +156,19 @@ def _moderators(rows: list[dict[str, str]], ids: list[str]) -> Iterator[Problem]
         low, middle, high = (_number(row[name]) for name in ("ci_low", "estimate", "ci_high"))
         if low is not None and high is not None and middle is not None and not low <= middle <= high:
             yield _problem("moderators", line, "estimate", row["estimate"], "is outside its printed interval")
+
+
+def _reliabilities(rows: list[dict[str, str]]) -> Iterator[Problem]:
+    for line, row in enumerate(rows, 2):
+        if row["value"] and _number(row["value"]) != _number(row["printed"]):
+            yield _problem("reliability", line, "value", row["value"], f"is not what is printed: {row['printed']}")
+        if (row["kind"] == "G") != bool(row["sessions"]):
+            yield _problem("reliability", line, "sessions", row["sessions"], "goes with the kind G, and only so")
+        if row["doi"] and not DOI.fullmatch(row["doi"]):
+            yield _problem("reliability", line, "doi", row["doi"], "is no DOI; write it bare, or leave it empty")
+        for column, words in {"measure": ALLIANCE_MEASURES, "rater": RATERS}.items():
+            if row[column] and row[column] not in words.values:
+                yield _problem("reliability", line, column, row[column], f"is no word of the sheet's {words.name}")
 
 
 def _groups(rows: list[dict[str, str]], results: list[dict[str, str]]) -> Iterator[Problem]:

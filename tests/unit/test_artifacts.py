@@ -305,3 +305,61 @@ def test_one_number_of_sessions_is_a_sequence_of_one():
     assert dependability(4, single=0.77).tidy().equals(dependability([4], single=0.77).tidy())
     with pytest.raises(InputError, match="must be whole numbers, 1 or more"):
         dependability("four", single=0.77)
+
+
+MEASURED = SHEET.assign(
+    rel_alliance=[0.7, None, None, None, None, None],
+    alliance_measure=["WAI", "WAI", "CALPAS", "CALPAS", "WAI-S", "WAI"],
+    alliance_rater=["client", "client", "client", "therapist", "therapist", "client"],
+    alliance_component=["total", "total", None, "total", "total", "bond"],
+)
+
+
+def test_published_reliabilities_fill_only_what_is_missing_and_say_so():
+    with pytest.warns(AdaptedInputWarning) as said:
+        found = correct_artifacts(escalc(MEASURED, measure="COR"), reliability="published")
+    # .90 and .83 and .90 are printed; a bond is no whole score, and no therapist's CALPAS is there.
+    known = np.array([0.7, 0.9, 0.83, 0.9])
+    n = MEASURED["n"].to_numpy()[[0, 1, 2, 4]]
+    expected = [0.7, 0.9, 0.83, known @ n / n.sum(), 0.9, known @ n / n.sum()]
+    np.testing.assert_allclose(found.moderators["attenuation"] ** 2, expected)
+    assert found.moderators["rel_alliance_from"].tolist() == [
+        "sheet",
+        "published",
+        "published",
+        "mean of the others",
+        "published",
+        "mean of the others",
+    ]
+    text = str(said[0].message)
+    assert "WAI by the client 0.90 in 1 effect, from Assessment of the therapeutic alliance" in text
+    assert [note.code for note in found.notes][-3:] == ["artifact-published", "artifact-mean", "corrected-artifacts"]
+
+
+def test_published_reliabilities_are_used_only_when_asked_for():
+    effects = escalc(MEASURED, measure="COR")
+    with pytest.warns(AdaptedInputWarning, match="known in 1 of 6 rows"):
+        found = correct_artifacts(effects, rel_alliance="rel_alliance")
+    np.testing.assert_allclose(found.moderators["attenuation"] ** 2, 0.7)
+    assert "rel_alliance_from" not in found.moderators
+    complete = correct_artifacts(effects, rel_alliance=0.8, reliability="published")
+    assert set(complete.moderators["rel_alliance_from"]) == {"sheet"}
+    np.testing.assert_allclose(complete.yi, correct_artifacts(effects, rel_alliance=0.8).yi)
+
+
+def test_published_reliabilities_need_measure_rater_and_rows():
+    with pytest.raises(InputError, match="no alliance_measure and no alliance_rater"):
+        correct_artifacts(escalc(SHEET), reliability="published")
+    with pytest.raises(InputError, match="belongs to no row"):
+        correct_artifacts(escalc(MEASURED), rel_alliance={0.8: 1.0}, reliability="published")
+    strange = escalc(MEASURED.assign(alliance_measure="FIT", rel_alliance=None))
+    with pytest.raises(InputError, match="rel_alliance: no row has a value"):
+        correct_artifacts(strange, reliability="published")
+
+
+def test_published_reliabilities_go_by_other_names_but_not_by_similar_ones():
+    named = MEASURED.assign(alliance_measure=["WAI-12", "WAI-T", *["wai"] * 4], alliance_rater="patient")
+    with pytest.warns(AdaptedInputWarning):
+        found = correct_artifacts(escalc(named.assign(rel_alliance=None)), reliability="published")
+    assert found.moderators["rel_alliance_from"].tolist()[:3] == ["published", "mean of the others", "published"]
+    np.testing.assert_allclose(found.moderators["attenuation"].iloc[[0, 2]] ** 2, [0.86, 0.9])

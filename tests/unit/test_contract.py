@@ -287,6 +287,45 @@ def test_every_published_result_has_a_template_and_only_correlations_a_result() 
         assert bool(package["alliance_meta"]["published"]) == (metric == "r" and estimate != ""), name
 
 
+@pytest.mark.parametrize(
+    ("name", "moderator", "levels", "printed", "others"),
+    [
+        ("horvath2011", "alliance rater", ["client", "therapist", "observer"], [], 5),
+        ("fluckiger2018_f2f", "country", [], ["'relation remains consistent across' (abstract; no values)"], 5),
+        ("alldredge2021", "treatment orientation", [], ["significant (no value)"], 1),
+        ("lococo2022_3level", "outcome type", [], ["significant (no value in abstract)"], 5),
+        (
+            "karver2018",
+            "study design (RCT vs non-RCT)",
+            ["RCT", "non-RCT"],
+            ["significant moderator (no values in abstract)"],
+            3,
+        ),
+        (
+            "murphy_hutton2018",
+            "patient-therapist ratio",
+            [],
+            ["single-predictor meta-regression, p = .26", "multi-predictor meta-regression, p = .22"],
+            0,
+        ),
+    ],
+)
+def test_moderators_without_values_go_along_to_be_rebuilt(name, moderator, levels, printed, others) -> None:
+    found = json.loads(blank.template_files(name)["datapackage.json"])["alliance_meta"]["to_rebuild"]
+    (one,) = [entry for entry in found if entry["moderator"] == moderator]
+    assert (one["levels"], one["printed"]) == (levels, printed)
+    assert len(found) == others + 1
+
+
+def test_a_moderator_with_values_is_a_result_and_not_to_be_rebuilt() -> None:
+    own = json.loads(blank.template_files("murphy_hutton2018")["datapackage.json"])["alliance_meta"]
+    assert "age range: samples within 12-19 only" in [result.get("moderator") for result in own["published"]]
+    assert "age range" not in [entry["moderator"] for entry in own["to_rebuild"]]
+    (compared,) = [m for m in blank.moderators_to_rebuild("fluckiger2012") if m["moderator"] == "treatment type"]
+    assert compared["levels"] == ["CBT", "other"]
+    assert json.loads(blank.template_files()["datapackage.json"])["alliance_meta"]["to_rebuild"] == []
+
+
 def test_typed_rows_are_never_overwritten(tmp_path: Path) -> None:
     paths = am.write_template(tmp_path / "new", "martin2000")
     assert [path.name for path in paths] == ["effects.csv", "effects.xlsx", "datapackage.json", "CODEBOOK.md"]

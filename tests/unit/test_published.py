@@ -89,6 +89,31 @@ def test_every_moderator_row_belongs_to_an_entry() -> None:
     assert len(am.published(moderators=True)) == len(stored) == 153
 
 
+def test_reliabilities_are_a_table_of_their_own_with_filters_of_their_own() -> None:
+    table = am.published("reliability")
+    assert set(table["kind"]) == {"alpha", "retest", "G"}
+    assert set(am.published("reliability", measure="WAI")["measure"]) == {"WAI", "WAI-S", "WAI-SR"}
+    assert set(am.published("reliability", measure=["WAI"], year=2008)["rater"]) == {"client", "therapist"}
+    one = table.query("kind == 'G' and sessions == 1").iloc[0]
+    assert one["value"] == by_id(am.published(), "critschristoph2011_dependability")["estimate"]
+    bound = am.published("reliability", measure="WAI-SR").iloc[0]
+    assert (bound["printed"], math.isnan(bound["value"])) == ("> .80", True)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"population": "reliability", "measure": "WIA"}, "has the measure 'WIA'.*there are 'CALPAS'"),
+        ({"population": "reliability", "metric": "r"}, "metric= belongs to results, not to reliabilities"),
+        ({"population": "reliability", "moderators": True}, "moderators= belongs to results"),
+        ({"measure": "WAI"}, "measure= belongs to reliabilities"),
+    ],
+)
+def test_filters_of_the_other_table_are_refused(given, message) -> None:
+    with pytest.raises(InputError, match=message):
+        am.published(**given)
+
+
 def test_every_entry_has_a_group_and_every_part_its_whole() -> None:
     group = groups()
     registry = am.published()

@@ -137,6 +137,24 @@ def test_every_kind_of_mistake_is_named_with_its_line(add, cells, message) -> No
     assert any(message in str(problem) for problem in problems)
 
 
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ({"value": ".81"}, "'.81' is not what is printed: .80"),
+        ({"sessions": "2"}, "'2' goes with the kind G"),
+        ({"kind": "G"}, "goes with the kind G"),
+        ({"doi": "https://doi.org/10.1000/x"}, "is no DOI"),
+        ({"measure": "WAY"}, "'WAY' is no word of the sheet's alliance_measure"),
+        ({"rater": "nurse"}, "'nurse' is no word of the sheet's rater"),
+    ],
+)
+def test_every_mistake_in_a_reliability_is_named(add, cells, message) -> None:
+    sound = {"measure": "WAI", "rater": "client", "kind": "alpha", "value": ".80", "printed": ".80"}
+    folder = add("reliability", **{**sound, **cells})
+    (problem,) = check_registry(folder)
+    assert message in str(problem)
+
+
 def test_a_repeated_result_is_named(add) -> None:
     add("results", **ENTRY)
     folder = add("results", **{**ENTRY, "id": "someone2026_again"})

@@ -181,7 +181,8 @@ def write_template(folder: str | Path, name: str | None = None) -> list[Path]:
         Folder to write into; made if it is not there.
     name : str, optional
         A published meta-analysis, by its ``id`` in `published`: ``"horvath2011"``, ``"martin2000"``,
-        ``"alldredge2021"``, ... Its k, r and interval go into the datapackage as printed. By default none.
+        ``"alldredge2021"``, ... Its k, r and interval go into the datapackage as printed, and so do the moderators
+        it names without a value, as something to rebuild. By default none.
 
     Returns
     -------
@@ -264,6 +265,7 @@ def blank_package(contract: Contract, entry: Mapping[str, str] | None) -> dict[s
         "contract": contract.version,
         "direction": DIRECTION,
         "published": [] if entry is None else _printed(entry),
+        "to_rebuild": [] if entry is None else moderators_to_rebuild(entry["id"]),
     }
     return package
 
@@ -323,6 +325,37 @@ def _levels(whole: PublishedResult, name: str) -> list[dict[str, Any]]:
         )
         found.append(level.to_dict())
     return found
+
+
+LEVELS_AS_CODED = "levels as coded"
+VERSUS = " vs "
+
+
+def moderators_to_rebuild(name: str) -> list[dict[str, Any]]:
+    """Return the moderators that an article names without a value of a level, with what it says of them."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in printed_moderators(name):
+        if row["estimate"]:
+            continue
+        levels = _named_levels(row)
+        said = "" if row["notes"].startswith(LEVELS_AS_CODED) else row["level"]
+        p = f"p {row['p']}" if row["p"][:1] in ("<", ">") else row["p"] and f"p = {row['p']}"
+        one = found.setdefault(
+            row["moderator"], {"moderator": row["moderator"], "levels": levels, "printed": [], "notes": row["notes"]}
+        )
+        one["printed"] += filter(None, [", ".join(filter(None, (said, row["test_statistic"], p)))])
+    return list(found.values())
+
+
+def _named_levels(row: Mapping[str, str]) -> list[str]:
+    """Return the levels as far as the article names them: as coded, or two of them against each other."""
+    if row["notes"].startswith(LEVELS_AS_CODED):
+        return row["level"].split("; ")
+    inside = re.search(r"\(([^()]+)\)", row["moderator"])
+    for text in (inside[1] if inside else "", row["level"].partition(":")[0]):
+        if VERSUS in text:
+            return text.split(VERSUS)
+    return []
 
 
 def printed_moderators(name: str) -> list[dict[str, str]]:

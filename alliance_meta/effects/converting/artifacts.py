@@ -11,12 +11,13 @@ import pandas as pd
 
 from alliance_meta._typing import Array, Mask
 from alliance_meta.core.correlations import artifacts as core
+from alliance_meta.effects.converting.reliability import with_published
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AdaptedInputWarning, CodingError, InputError, Problem
 from alliance_meta.notes import Note, check_option, did_you_mean, merge_notes, warn_note
 from alliance_meta.tables.format import brief, fixed
 
-Given = str | float | Sequence[float] | Mapping[float, float] | None
+Given = str | float | Sequence[float] | Array | Mapping[float, float] | None
 RelIn = Literal["sample", "population"]
 
 RELIABILITY = "a reliability lies in (0, 1]"
@@ -157,6 +158,7 @@ def _allowed(name: str, values: Array) -> Mask:
 
 
 Missing = Literal["mean", "error"]
+Reliability = Literal["sheet", "published"]
 
 
 def correct_artifacts(
@@ -170,6 +172,7 @@ def correct_artifacts(
     range_restriction: core.RangeRestriction = "direct",
     rel_alliance_in: RelIn = "sample",
     missing: Missing = "mean",
+    reliability: Reliability = "sheet",
 ) -> EffectSizes:
     r"""Correct every effect for what its measures blurred; effect and sampling variance alike.
 
@@ -194,6 +197,11 @@ def correct_artifacts(
         Where the reliability of the alliance was found; matters with `u_alliance` only.
     missing : {"mean", "error"}
         Rows without a value: the mean of the others, with a note, or refuse.
+    reliability : {"sheet", "published"}
+        Whether rows without `rel_alliance` (by default the sheet's column of this name) get the published
+        Cronbach's alpha of the same measure and rater, ``published("reliability")``, before `missing` applies.
+        Such rows say ``published`` in a column ``rel_alliance_from``, and a note names the sources. Those are
+        other samples: the sample's own reliability is always better.
 
     Returns
     -------
@@ -211,7 +219,7 @@ def correct_artifacts(
     Warns
     -----
     AdaptedInputWarning
-        Rows that got the mean of the others.
+        Rows that got the mean of the others, or a published reliability.
 
     See Also
     --------
@@ -239,6 +247,10 @@ def correct_artifacts(
     ([0.229, 0.364], [1.307, 1.471])
     """
     check_option("missing", missing, Missing)
+    check_option("reliability", reliability, Reliability)
+    notes: list[Note] = []
+    if reliability == "published":
+        effects, rel_alliance = _from_publications(effects, rel_alliance, notes)
     given = {
         "rel_alliance": rel_alliance,
         "rel_outcome": rel_outcome,
@@ -247,7 +259,6 @@ def correct_artifacts(
         "u_alliance": u_alliance,
     }
     known = read_artifacts(effects, given, range_restriction=range_restriction, rel_alliance_in=rel_alliance_in)
-    notes = []
     weights = weights_of(effects)
     for one in known.values():
         if one.complete:
@@ -262,6 +273,19 @@ def correct_artifacts(
         )
     by = row_steps(known, weights, effects.k, kind=range_restriction, rel_in=rel_alliance_in)
     return corrected_effects(effects, by, known, notes)
+
+
+def _from_publications(effects: EffectSizes, given: Given, notes: list[Note]) -> tuple[EffectSizes, Given]:
+    """Return the effects with the column ``rel_alliance_from``, and the reliabilities with published ones."""
+    if isinstance(given, Mapping):
+        raise InputError("reliability='published' fills rows; a distribution in rel_alliance= belongs to no row")
+    if given is None and "rel_alliance" in effects.moderators:
+        given = "rel_alliance"
+    own = np.full(effects.k, np.nan) if given is None else _values(effects, "rel_alliance", given)
+    values, origins, note = with_published(effects.moderators, own)
+    if note is not None:
+        notes.append(note)
+    return replace(effects, _moderators=effects.moderators.assign(rel_alliance_from=origins)), values
 
 
 def row_steps(
