@@ -1,0 +1,341 @@
+"""Tables of other programs: how each is told, what its columns are called here, and what is left behind."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from alliance_meta.effects.sheet.columns import is_missing, number_of
+from alliance_meta.effects.sheet.findings import Findings
+from alliance_meta.effects.sheet.reading import Sheet
+
+FOLLOWS = "follows from what was taken"
+CONSENSUS = "consensus"
+# "r 1", "Sample size 2": one study's effects side by side, as forms write them.
+NUMBERED = re.compile(r"(.*\D)[ _]?([0-9]{1,2})")
+
+
+def squeezed(header: str) -> str:
+    """Return a header without what programs change in it: case, spaces, dots and signs.
+
+    >>> squeezed("Std diff in means"), squeezed("Std.diff.in.means"), squeezed("Covidence #")
+    ('stddiffinmeans', 'stddiffinmeans', 'covidence')
+    """
+    return re.sub(r"[^0-9a-z]", "", header.casefold())
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A table on its way into a coding sheet.
+
+    Attributes
+    ----------
+    sheet : Sheet
+    names : dict of str to str
+        What each column of the file is called now; columns that are not here keep their names.
+    left : dict of str to str
+        Columns that are left behind, and why.
+    """
+
+    sheet: Sheet
+    names: dict[str, str] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
+
+    def drop(self, columns: Iterable[str], why: str) -> Taken:
+        """Leave columns behind."""
+        gone = [name for name in columns if name in self.sheet.columns]
+        kept = tuple(name for name in self.sheet.header if name not in gone)
+        sheet = replace(self.sheet, header=kept, columns={name: self.sheet.columns[name] for name in kept})
+        return replace(self, sheet=sheet, left=self.left | dict.fromkeys(gone, why))
+
+    def rename(self, names: Mapping[str, str]) -> Taken:
+        """Call columns by their names in a coding sheet."""
+        there = {old: new for old, new in names.items() if old in self.sheet.columns}
+        return replace(self, sheet=self.sheet.renamed(there), names=self.names | there)
+
+    def add(self, name: str, cells: list[str]) -> Taken:
+        """Add a column."""
+        sheet = replace(self.sheet, header=(*self.sheet.header, name), columns={**self.sheet.columns, name: cells})
+        return replace(self, sheet=sheet)
+
+    def set(self, name: str, cells: list[str]) -> Taken:
+        """Put other cells into a column."""
+        return replace(self, sheet=replace(self.sheet, columns={**self.sheet.columns, name: cells}))
+
+    def rows(self, places: list[int]) -> Taken:
+        """Keep the rows at these places."""
+        columns = {name: [cells[place] for place in places] for name, cells in self.sheet.columns.items()}
+        lines = tuple(self.sheet.lines[place] for place in places)
+        return replace(self, sheet=replace(self.sheet, lines=lines, columns=columns))
+
+    def named(self, plain: str) -> str | None:
+        """Return the column whose header is this one, however it is written."""
+        return next((name for name in self.sheet.header if squeezed(name) == plain), None)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program whose tables can be read.
+
+    Attributes
+    ----------
+    kind, title : str
+        Its short name, and its name.
+    marks : tuple of frozenset of str
+        Sets of headers, written as `squeezed` does, one of which each of its tables has.
+    columns : mapping of str to str
+        What a coding sheet calls its columns, by the squeezed header.
+    computed : tuple of str
+        Squeezed headers of numbers that the program computed, which follow from what is taken.
+    prepare : callable, optional
+        What else has to be done with its tables.
+    """
+
+    kind: str
+    title: str
+    marks: tuple[frozenset[str], ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+    computed: tuple[str, ...] = ()
+    prepare: Callable[[Taken, Findings], Taken] = lambda taken, _: taken
+
+    def wrote(self, header: Iterable[str]) -> bool:
+        """Say whether a header is one of this program's."""
+        there = {squeezed(name) for name in header}
+        return any(mark <= there for mark in self.marks)
+
+    def take(self, sheet: Sheet, found: Findings, columns: Mapping[str, str]) -> Taken:
+        """Make a coding sheet of a table; `columns` are names that the user gives to some of its columns."""
+        taken = Taken(sheet).rename(columns)
+        taken = self.prepare(taken, found)
+        there = set(taken.sheet.header)
+        ours = {name: self.columns[squeezed(name)] for name in taken.sheet.header if squeezed(name) in self.columns}
+        taken = taken.rename({old: new for old, new in ours.items() if new not in there and old not in columns.values()})
+        return taken.drop([name for name in taken.sheet.header if squeezed(name) in self.computed], FOLLOWS)
+
+
+def comprehensive(taken: Taken, found: Findings) -> Taken:
+    """Prepare a table of Comprehensive Meta-Analysis: r with n, else the first effect with the error after it."""
+    r, n = taken.named("correlation"), taken.named("samplesize")
+    header = taken.sheet.header
+    effects = [place for place, name in enumerate(header) if squeezed(name) in CMA_EFFECTS]
+    errors = [place for place, name in enumerate(header) if re.fullmatch(r"std(err|error)\d*", squeezed(name))]
+    if r is not None and n is not None:
+        taken = _turned(taken, r, found)
+        taken = taken.drop([header[place] for place in (*effects, *errors) if header[place] != r], FOLLOWS)
+    else:
+        best = sorted(effects, key=lambda place: CMA_EFFECTS.index(squeezed(header[place])))
+        pairs = [(place, error) for place in best for error in errors if error > place][:1]
+        for place, error in pairs:
+            rest = [header[other] for other in (*effects, *errors) if other not in (place, error)]
+            what = header[place]
+            taken = taken.drop(rest, FOLLOWS).rename({header[place]: "yi", header[error]: "sei"})
+            found.note("effects", f"{taken.sheet.source}: the effects are {what!r}; say measure= if they are Fisher's z")
+    group, study = taken.named("subgroupwithinstudy"), taken.named("studyname")
+    if group is not None and study is not None and any(taken.sheet.columns[group]):
+        cells = zip(taken.sheet.columns[study], taken.sheet.columns[group], strict=True)
+        taken = taken.add("sample_id", [f"{name}: {part}" if part else name for name, part in cells])
+    return taken
+
+
+def _turned(taken: Taken, r: str, found: Findings) -> Taken:
+    """Give every r the sign that the column "Effect direction" says; what contradicts it is a problem."""
+    column = taken.named("effectdirection")
+    if column is None:
+        return taken
+    cells, turned = list(taken.sheet.columns[r]), 0
+    for place, (line, word) in enumerate(zip(taken.sheet.lines, taken.sheet.columns[column], strict=True)):
+        value = number_of(cells[place])
+        if value is None or squeezed(word) not in ("negative", "positive"):
+            continue
+        if squeezed(word) == "negative" and value > 0:
+            cells[place], turned = f"-{cells[place].lstrip('+')}", turned + 1
+        elif squeezed(word) == "positive" and value < 0:
+            message = f"r is {cells[place]} and {column!r} says {word}; which is right? mend one of the two"
+            found.error(line, r, cells[place], message, kind="direction")
+    if turned:
+        text = f"{taken.sheet.source}: {turned} r were given the minus sign that {column!r} says"
+        found.note("direction", text)
+    return taken.set(r, cells)
+
+
+CMA_EFFECTS = ("fishersz", "correlation", "hedgessg", "stddiffinmeans", "logoddsratio", "oddsratio")
+
+
+def revman(taken: Taken, found: Findings) -> Taken:
+    """Prepare the data rows of RevMan: effects with standard errors, else means of two arms."""
+    sheet = taken.sheet
+
+    def filled(plain: str) -> set[int]:
+        name = taken.named(plain)
+        cells = [] if name is None else sheet.columns[name]
+        return {place for place, cell in enumerate(cells) if not is_missing(cell)}
+
+    finished = filled("givmean") & filled("givse")
+    means = filled("experimentalmean") & filled("controlmean") - finished
+    used = finished or means
+    for place, line in enumerate(sheet.lines):
+        if place not in used:
+            why = "counts of events" if place in filled("experimentalcases") else "no effect of the kind of the others"
+            found.note("dropped-row", f"{sheet.source}: line {line} was left out: it holds {why}")
+    arms = [name for name in sheet.header if squeezed(name) in REVMAN_ARMS]
+    if finished:
+        found.note("effects", f"{sheet.source}: GIV Mean and GIV SE are the effects; say measure= if they are Fisher's z")
+        return taken.drop(arms, FOLLOWS).rows(sorted(finished))
+    taken = taken.drop([name for name in sheet.header if squeezed(name) in ("givmean", "givse")], "empty")
+    if means:
+        taken = taken.add("es_type", ["means" if place in means else "" for place in range(len(sheet.lines))])
+        names = {name: REVMAN_ARMS[squeezed(name)] for name in arms}
+        taken = taken.rename({old: new for old, new in names.items() if new}).rows(sorted(means))
+    return taken
+
+
+REVMAN_ARMS = {
+    "experimentalmean": "m1",
+    "experimentalsd": "sd1",
+    "experimentaln": "n1",
+    "controlmean": "m2",
+    "controlsd": "sd2",
+    "controln": "n2",
+    "experimentalcases": "",
+    "controlcases": "",
+}
+
+
+def covidence(taken: Taken, found: Findings) -> Taken:
+    """Prepare an export of Covidence: the consensus of each study, one row for each of its numbered effects."""
+    reviewer, number = taken.named("reviewername"), taken.named("covidence")
+    if reviewer is not None:
+        taken = _agreed(taken, reviewer, number or taken.sheet.header[0], found).drop([reviewer], "who extracted")
+    return in_long_form(taken, found)
+
+
+def _agreed(taken: Taken, reviewer: str, study: str, found: Findings) -> Taken:
+    """Keep one row of each study: the consensus, or what all reviewers typed alike."""
+    sheet = taken.sheet
+    rows: dict[str, list[int]] = {}
+    for place, key in enumerate(sheet.columns[study]):
+        rows.setdefault(key, []).append(place)
+    kept = []
+    for key, places in rows.items():
+        agreed = [place for place in places if CONSENSUS in sheet.columns[reviewer][place].casefold()]
+        kept.append((agreed or places)[0])
+        if agreed or len(places) == 1:
+            continue
+        for name in sheet.header:
+            cells = {sheet.columns[name][place] for place in places}
+            if name != reviewer and len(cells) > 1:
+                message = f"the reviewers of study {key} wrote {' and '.join(map(repr, sorted(cells)))}, and there is "
+                message += "no consensus row; settle it and export again"
+                found.error(sheet.lines[places[1]], name, sheet.columns[name][places[1]], message, kind="consensus")
+    if len(kept) < len(sheet.lines):
+        found.note("consensus", f"{sheet.source}: {len(kept)} of {len(sheet.lines)} rows were taken, one for each study")
+    return taken.rows(sorted(kept))
+
+
+def in_long_form(taken: Taken, found: Findings) -> Taken:
+    """Give each numbered effect of a study (``r 1``, ``n 1``, ``r 2``, ...) a row of its own."""
+    sheet = taken.sheet
+    numbered: dict[str, dict[int, str]] = {}
+    for name in sheet.header:
+        match = NUMBERED.fullmatch(name)
+        if match:
+            numbered.setdefault(match[1].strip(" _#"), {})[int(match[2])] = name
+    numbered = {stem: places for stem, places in numbered.items() if len(places) > 1 and stem not in sheet.columns}
+    if not numbered:
+        return taken
+    single = [name for name in sheet.header if not any(name in places.values() for places in numbered.values())]
+    columns: dict[str, list[str]] = {name: [] for name in (*single, *numbered)}
+    lines = []
+    for place, line in enumerate(sheet.lines):
+        for number in sorted({number for places in numbered.values() for number in places}):
+            cells = {
+                stem: sheet.columns[places[number]][place] if number in places else "" for stem, places in numbered.items()
+            }
+            if not any(cells.values()):
+                continue
+            lines.append(line)
+            for name in single:
+                columns[name].append(sheet.columns[name][place])
+            for stem, cell in cells.items():
+                columns[stem].append(cell)
+    found.note("long-form", f"{sheet.source}: {', '.join(numbered)}: numbered columns were put below one another")
+    names = {name: stem for stem, places in numbered.items() for name in places.values()}
+    made = replace(sheet, header=tuple(columns), lines=tuple(lines), columns=columns)
+    return replace(taken, sheet=made, names=taken.names | names)
+
+
+PROGRAMS = (
+    Program(
+        "covidence",
+        "Covidence",
+        (frozenset({"covidence", "studyid"}),),
+        {"studyid": "study", "covidence": "study_id"},
+        prepare=covidence,
+    ),
+    Program(
+        "revman",
+        "RevMan (data rows of its data package)",
+        (frozenset({"study", "givmean", "givse"}), frozenset({"analysisnumber", "study", "experimentalmean"})),
+        {
+            "givmean": "yi",
+            "givse": "sei",
+            "studyyear": "year",
+            "analysisname": "outcome_measure",
+            "footnotes": "note",
+            "subgroup": "subgroup",
+        },
+        ("weight", "mean", "cistart", "ciend", "oe", "variance", "analysisgroup", "analysisnumber", "applicability"),
+        prepare=revman,
+    ),
+    Program(
+        "cma",
+        "Comprehensive Meta-Analysis",
+        (
+            frozenset({"studyname", "effectdirection"}),
+            frozenset({"studyname", "correlation", "samplesize"}),
+            frozenset({"studyname", "stderr"}),
+        ),
+        {
+            "studyname": "study",
+            "correlation": "r",
+            "samplesize": "n",
+            "subgroupwithinstudy": "subgroup",
+            "outcome": "outcome_measure",
+            "timepoint": "outcome_time",
+        },
+        ("variance", "zvalue", "pvalue", "lowerlimit", "upperlimit", "relativeweight", "effectdirection"),
+        prepare=comprehensive,
+    ),
+    Program(
+        "metapsy",
+        "Metapsy",
+        (frozenset({"conditionarm1", "conditionarm2"}), frozenset({"g", "gse"})),
+        {
+            "g": "yi",
+            "gse": "sei",
+            "rating": "outcome_rater",
+            "instrument": "outcome_measure",
+            "time": "outcome_time",
+        },
+    ),
+    Program("psymetadata", "psymetadata", (frozenset({"studyid", "esid", "yi", "vi"}),)),
+    Program("metafor", "metafor", (frozenset({"yi", "vi"}), frozenset({"yi", "sei"})), {"slab": "study"}),
+    Program(
+        "jasp",
+        "JASP",
+        (frozenset({"effectsize", "effectsizestandarderror"}), frozenset({"effectsize", "standarderror"})),
+        {
+            "effectsize": "yi",
+            "es": "yi",
+            "standarderror": "sei",
+            "effectsizestandarderror": "sei",
+            "se": "sei",
+            "studylabel": "study",
+            "studylabels": "study",
+        },
+    ),
+)
+# A coding sheet of one's own.
+SHEET = Program("sheet", "a coding sheet")
+KINDS = {program.kind: program for program in (*PROGRAMS, SHEET)}
