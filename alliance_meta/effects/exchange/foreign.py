@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
+import io
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from alliance_meta.effects.contract.description import Description
 from alliance_meta.effects.contract.schema import CONTRACT
-from alliance_meta.effects.exchange.programs import KINDS, PROGRAMS, SHEET, Program, Taken, squeezed
+from alliance_meta.effects.exchange.programs import KINDS, PROGRAMS, SHEET, Taken, numbered_columns, squeezed
 from alliance_meta.effects.sheet.coded import CodedTable
+from alliance_meta.effects.sheet.columns import canonical_name
 from alliance_meta.effects.sheet.examine import Reading, examine_sheet, read_file
 from alliance_meta.effects.sheet.findings import Findings
+from alliance_meta.effects.sheet.ingest import table_of
 from alliance_meta.effects.sheet.naming import SheetOptions
 from alliance_meta.effects.sheet.reading import Sheet, read_sheet
-from alliance_meta.errors import AdaptedInputWarning, CodingError, InputError
+from alliance_meta.effects.sheet.spreadsheet import ZIP, is_workbook
+from alliance_meta.errors import CodingError, InputError, Problem
 from alliance_meta.files import sha256
 from alliance_meta.options import Measure, check_option, did_you_mean
 
+MOST_FILES = 12
 Kind = Literal["auto", "sheet", "metafor", "cma", "revman", "covidence", "metapsy", "jasp", "psymetadata"]
 
 
@@ -78,6 +83,8 @@ def read(
     -----
     AdaptedInputWarning
         For all that was renamed, turned, left out or put in another form.
+    SuspiciousInputWarning
+        Once, if the table holds values that look like mistakes.
 
     See Also
     --------
@@ -102,11 +109,7 @@ def read(
     reading = examine_foreign(
         path, kind=kind, columns=columns, measure=measure, sheet=sheet, encoding=encoding, missing=missing
     )
-    if reading.table is None:
-        raise CodingError(reading.errors, source=reading.source)
-    for note in reading.notes:
-        warnings.warn(note.message, AdaptedInputWarning, stacklevel=2)
-    return reading.table
+    return table_of(reading, command="read")
 
 
 def examine_foreign(
@@ -125,21 +128,48 @@ def examine_foreign(
     data, source = read_file(Path(path))
     found = Findings(departures="suspicion")
     wanted = dict(columns or {})
-    table = read_sheet(
-        data, source, found, known=_known(kind, wanted, options), sheet=sheet, encoding=encoding, unique=True
-    )
+    known = _known(kind, wanted, options)
+    try:
+        _refuse_archive(data, source)
+        table = read_sheet(data, source, found, known=known, sheet=sheet, encoding=encoding, unique=True)
+    except CodingError as error:
+        problems = [*error.problems, *(problem for problem in found.sorted if problem not in error.problems)]
+        return Reading(source, None, tuple(problems), tuple(found.notes))
     _check_wanted(wanted, table)
     program = KINDS[kind] if kind != "auto" else next((one for one in PROGRAMS if one.wrote(table.header)), SHEET)
     found.note("program", f"{source}: read as {program.title}")
-    taken = program.take(table, found, wanted)
-    taken, words = _in_our_words(taken)
+    taken = program.take(table, found, wanted, measure)
+    taken, words = _in_our_words(taken, found)
+    if taken.left:
+        listed = ", ".join(f"{column} ({why})" for column, why in taken.left.items())
+        found.note("left", f"{source}: columns that were not taken: {listed}")
+    options = replace(options, measure=taken.measure)
     reading = examine_sheet(taken.sheet, sha256(data), found, Description(), options)
     if reading.table is None:
         return reading
     return replace(reading, table=replace(reading.table, taken=_report(table, taken, reading.table, words)))
 
 
-def _known(kind: str, columns: Mapping[str, str], options: SheetOptions):  # type: ignore[no-untyped-def]
+def _refuse_archive(data: bytes, source: str) -> None:
+    """Answer an archive, such as RevMan's data package, with the tables in it."""
+    if not data.startswith(ZIP) or is_workbook(data):
+        return
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            names = [name for name in archive.namelist() if name.lower().endswith((".csv", ".tsv", ".txt", ".xlsx"))]
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return
+    best = next((name for name in names if "data-rows" in name.lower().replace(" ", "-")), None)
+    if best is not None:
+        mend = f"unpack it and give {best!r}, which holds the data rows"
+    elif names:
+        mend = f"unpack it and give one of {', '.join(map(repr, names[:MOST_FILES]))}"
+    else:
+        mend = "it holds no table"
+    raise CodingError([Problem(None, None, None, f"an archive of files; {mend}", kind="not-a-table")], source=source)
+
+
+def _known(kind: str, columns: Mapping[str, str], options: SheetOptions) -> Callable[[str], str | None]:
     """Return what tells the column that a header cell stands for."""
     programs = PROGRAMS if kind == "auto" else (KINDS[kind],)
 
@@ -151,24 +181,29 @@ def _known(kind: str, columns: Mapping[str, str], options: SheetOptions):  # typ
 
 
 def _check_wanted(columns: Mapping[str, str], table: Sheet) -> None:
+    there = {*table.columns, *numbered_columns(table.header)}
     for column in columns:
-        if column not in table.columns:
+        if column not in there:
             hint = did_you_mean(column, list(table.header)) or "."
-            raise InputError(f"columns: {table.source} has no column {column!r}{hint} Columns: {', '.join(table.header)}")
+            raise InputError(
+                f"columns: {table.source} has no column {column!r}{hint} Columns: {', '.join(table.header)}"
+            )
 
 
-def _in_our_words(taken: Taken) -> tuple[Taken, dict[str, str]]:
+def _in_our_words(taken: Taken, found: Findings) -> tuple[Taken, dict[str, str]]:
     """Put the words of columns with a vocabulary into that vocabulary, and say which became which."""
     said = {}
     for name in taken.sheet.header:
-        column = CONTRACT.column(name)
+        column = CONTRACT.column(canonical_name(name) or name)
         if column is None or column.vocabulary is None:
             continue
         cells = taken.sheet.columns[name]
-        spelt = {cell: word for cell in set(cells) if cell and (word := column.vocabulary.spelling(cell)) not in (None, cell)}
+        words = {cell: column.vocabulary.word(cell) for cell in set(cells) if cell}
+        spelt = {cell: word for cell, word in words.items() if word is not None and word != cell}
         if spelt:
-            taken = taken.set(name, [spelt.get(cell) or cell for cell in cells])
-            said[name] = ", ".join(f"{cell} is read as {word}" for cell, word in sorted(spelt.items()))
+            taken = taken.set(name, [spelt.get(cell, cell) for cell in cells])
+            said[column.name] = ", ".join(f"{cell} is read as {word}" for cell, word in sorted(spelt.items()))
+            found.note("words", f"{taken.sheet.source}: {column.name}: {said[column.name]}")
     return taken, said
 
 
@@ -177,10 +212,11 @@ def _report(table: Sheet, taken: Taken, read: CodedTable, words: Mapping[str, st
     aliases = dict(read.provenance.layout.renamed)
     rows = []
     for column in table.header:
-        if column in taken.left:
-            rows.append((column, "", f"not taken: {taken.left[column]}"))
-            continue
         name = taken.names.get(column, column)
+        why = taken.left.get(name, taken.left.get(column))
+        if why is not None:
+            rows.append((column, "", f"not taken: {why}"))
+            continue
         name = aliases.get(name, name)
         how = "renamed" if name != column else "as it is"
         rows.append((column, name, f"{how}; {words[name]}" if name in words else how))

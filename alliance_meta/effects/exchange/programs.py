@@ -6,11 +6,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from alliance_meta.effects.sheet.columns import is_missing, number_of
+from alliance_meta.effects.sheet.columns import canonical_name, is_missing, number_of
 from alliance_meta.effects.sheet.findings import Findings
 from alliance_meta.effects.sheet.reading import Sheet
+from alliance_meta.options import Measure
 
 FOLLOWS = "follows from what was taken"
+BESIDE = "not needed beside"
 CONSENSUS = "consensus"
 # "r 1", "Sample size 2": one study's effects side by side, as forms write them.
 NUMBERED = re.compile(r"(.*\D)[ _]?([0-9]{1,2})")
@@ -36,11 +38,14 @@ class Taken:
         What each column of the file is called now; columns that are not here keep their names.
     left : dict of str to str
         Columns that are left behind, and why.
+    measure : str or None
+        What finished effects are, as the user or the program says.
     """
 
     sheet: Sheet
     names: dict[str, str] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
+    measure: Measure | None = None
 
     def drop(self, columns: Iterable[str], why: str) -> Taken:
         """Leave columns behind."""
@@ -52,7 +57,9 @@ class Taken:
     def rename(self, names: Mapping[str, str]) -> Taken:
         """Call columns by their names in a coding sheet."""
         there = {old: new for old, new in names.items() if old in self.sheet.columns}
-        return replace(self, sheet=self.sheet.renamed(there), names=self.names | there)
+        passed = {old: there.get(new, new) for old, new in self.names.items()}
+        first = {old: new for old, new in there.items() if old not in self.names.values()}
+        return replace(self, sheet=self.sheet.renamed(there), names=passed | first)
 
     def add(self, name: str, cells: list[str]) -> Taken:
         """Add a column."""
@@ -86,8 +93,8 @@ class Program:
         Sets of headers, written as `squeezed` does, one of which each of its tables has.
     columns : mapping of str to str
         What a coding sheet calls its columns, by the squeezed header.
-    computed : tuple of str
-        Squeezed headers of numbers that the program computed, which follow from what is taken.
+    left : mapping of str to str
+        Why columns are left behind, by the squeezed header.
     prepare : callable, optional
         What else has to be done with its tables.
     """
@@ -96,7 +103,7 @@ class Program:
     title: str
     marks: tuple[frozenset[str], ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
-    computed: tuple[str, ...] = ()
+    left: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[Taken, Findings], Taken] = lambda taken, _: taken
 
     def wrote(self, header: Iterable[str]) -> bool:
@@ -104,14 +111,20 @@ class Program:
         there = {squeezed(name) for name in header}
         return any(mark <= there for mark in self.marks)
 
-    def take(self, sheet: Sheet, found: Findings, columns: Mapping[str, str]) -> Taken:
+    def take(self, sheet: Sheet, found: Findings, columns: Mapping[str, str], measure: Measure | None) -> Taken:
         """Make a coding sheet of a table; `columns` are names that the user gives to some of its columns."""
-        taken = Taken(sheet).rename(columns)
-        taken = self.prepare(taken, found)
+        taken = Taken(sheet, measure=measure).rename(columns)
+        # Of numbered columns the user names what stands before the number.
+        taken = self.prepare(taken, found).rename(columns)
         there = set(taken.sheet.header)
         ours = {name: self.columns[squeezed(name)] for name in taken.sheet.header if squeezed(name) in self.columns}
-        taken = taken.rename({old: new for old, new in ours.items() if new not in there and old not in columns.values()})
-        return taken.drop([name for name in taken.sheet.header if squeezed(name) in self.computed], FOLLOWS)
+        taken = taken.rename(
+            {old: new for old, new in ours.items() if new not in there and old not in columns.values()}
+        )
+        for name in taken.sheet.header:
+            if squeezed(name) in self.left and name not in columns.values():
+                taken = taken.drop([name], self.left[squeezed(name)])
+        return taken
 
 
 def comprehensive(taken: Taken, found: Findings) -> Taken:
@@ -122,15 +135,16 @@ def comprehensive(taken: Taken, found: Findings) -> Taken:
     errors = [place for place, name in enumerate(header) if re.fullmatch(r"std(err|error)\d*", squeezed(name))]
     if r is not None and n is not None:
         taken = _turned(taken, r, found)
-        taken = taken.drop([header[place] for place in (*effects, *errors) if header[place] != r], FOLLOWS)
+        taken = taken.drop([header[place] for place in (*effects, *errors) if header[place] != r], f"{BESIDE} r and n")
     else:
         best = sorted(effects, key=lambda place: CMA_EFFECTS.index(squeezed(header[place])))
         pairs = [(place, error) for place in best for error in errors if error > place][:1]
         for place, error in pairs:
             rest = [header[other] for other in (*effects, *errors) if other not in (place, error)]
             what = header[place]
-            taken = taken.drop(rest, FOLLOWS).rename({header[place]: "yi", header[error]: "sei"})
-            found.note("effects", f"{taken.sheet.source}: the effects are {what!r}; say measure= if they are Fisher's z")
+            taken = taken.drop(rest, f"{BESIDE} {what}").rename({what: "yi", header[error]: "sei"})
+            taken = replace(taken, measure=taken.measure or CMA_MEASURES.get(squeezed(what)))
+            found.note("effects", f"{taken.sheet.source}: the effects are {what!r}, with {header[error]!r}")
     group, study = taken.named("subgroupwithinstudy"), taken.named("studyname")
     if group is not None and study is not None and any(taken.sheet.columns[group]):
         cells = zip(taken.sheet.columns[study], taken.sheet.columns[group], strict=True)
@@ -159,6 +173,7 @@ def _turned(taken: Taken, r: str, found: Findings) -> Taken:
     return taken.set(r, cells)
 
 
+CMA_MEASURES: dict[str, Measure] = {"fishersz": "ZCOR", "correlation": "COR"}
 CMA_EFFECTS = ("fishersz", "correlation", "hedgessg", "stddiffinmeans", "logoddsratio", "oddsratio")
 
 
@@ -180,8 +195,9 @@ def revman(taken: Taken, found: Findings) -> Taken:
             found.note("dropped-row", f"{sheet.source}: line {line} was left out: it holds {why}")
     arms = [name for name in sheet.header if squeezed(name) in REVMAN_ARMS]
     if finished:
-        found.note("effects", f"{sheet.source}: GIV Mean and GIV SE are the effects; say measure= if they are Fisher's z")
-        return taken.drop(arms, FOLLOWS).rows(sorted(finished))
+        ask = "" if taken.measure else "; say measure='ZCOR' (command line: --measure ZCOR) if they are Fisher's z"
+        found.note("effects", f"{sheet.source}: GIV Mean and GIV SE are the effects{ask}")
+        return taken.drop(arms, f"{BESIDE} GIV Mean").rows(sorted(finished))
     taken = taken.drop([name for name in sheet.header if squeezed(name) in ("givmean", "givse")], "empty")
     if means:
         taken = taken.add("es_type", ["means" if place in means else "" for place in range(len(sheet.lines))])
@@ -229,40 +245,52 @@ def _agreed(taken: Taken, reviewer: str, study: str, found: Findings) -> Taken:
                 message += "no consensus row; settle it and export again"
                 found.error(sheet.lines[places[1]], name, sheet.columns[name][places[1]], message, kind="consensus")
     if len(kept) < len(sheet.lines):
-        found.note("consensus", f"{sheet.source}: {len(kept)} of {len(sheet.lines)} rows were taken, one for each study")
+        found.note(
+            "consensus", f"{sheet.source}: {len(kept)} of {len(sheet.lines)} rows were taken, one for each study"
+        )
     return taken.rows(sorted(kept))
 
 
 def in_long_form(taken: Taken, found: Findings) -> Taken:
     """Give each numbered effect of a study (``r 1``, ``n 1``, ``r 2``, ...) a row of its own."""
     sheet = taken.sheet
-    numbered: dict[str, dict[int, str]] = {}
-    for name in sheet.header:
-        match = NUMBERED.fullmatch(name)
-        if match:
-            numbered.setdefault(match[1].strip(" _#"), {})[int(match[2])] = name
-    numbered = {stem: places for stem, places in numbered.items() if len(places) > 1 and stem not in sheet.columns}
+    numbered = numbered_columns(sheet.header)
     if not numbered:
         return taken
     single = [name for name in sheet.header if not any(name in places.values() for places in numbered.values())]
-    columns: dict[str, list[str]] = {name: [] for name in (*single, *numbered)}
+    key = taken.named("covidence") or single[0]
+    made = () if any(canonical_name(name) == "es_id" for name in (*single, *numbered)) else ("es_id",)
+    columns: dict[str, list[str]] = {name: [] for name in (*single, *made, *numbered)}
     lines = []
     for place, line in enumerate(sheet.lines):
         for number in sorted({number for places in numbered.values() for number in places}):
             cells = {
-                stem: sheet.columns[places[number]][place] if number in places else "" for stem, places in numbered.items()
+                stem: sheet.columns[places[number]][place] if number in places else ""
+                for stem, places in numbered.items()
             }
             if not any(cells.values()):
                 continue
             lines.append(line)
             for name in single:
                 columns[name].append(sheet.columns[name][place])
+            for name in made:
+                columns[name].append(f"{sheet.columns[key][place]}_{number}")
             for stem, cell in cells.items():
                 columns[stem].append(cell)
     found.note("long-form", f"{sheet.source}: {', '.join(numbered)}: numbered columns were put below one another")
     names = {name: stem for stem, places in numbered.items() for name in places.values()}
-    made = replace(sheet, header=tuple(columns), lines=tuple(lines), columns=columns)
-    return replace(taken, sheet=made, names=taken.names | names)
+    long = replace(sheet, header=tuple(columns), lines=tuple(lines), columns=columns)
+    return replace(taken, sheet=long, names=taken.names | names)
+
+
+def numbered_columns(header: tuple[str, ...]) -> dict[str, dict[int, str]]:
+    """Return the columns that stand in a header several times with a number, by what stands before the number."""
+    numbered: dict[str, dict[int, str]] = {}
+    for name in header:
+        match = NUMBERED.fullmatch(name)
+        if match:
+            numbered.setdefault(match[1].strip(" _#"), {})[int(match[2])] = name
+    return {stem: places for stem, places in numbered.items() if len(places) > 1 and stem not in header}
 
 
 PROGRAMS = (
@@ -285,7 +313,10 @@ PROGRAMS = (
             "footnotes": "note",
             "subgroup": "subgroup",
         },
-        ("weight", "mean", "cistart", "ciend", "oe", "variance", "analysisgroup", "analysisnumber", "applicability"),
+        {
+            **dict.fromkeys(("mean", "cistart", "ciend", "oe", "variance"), FOLLOWS),
+            **dict.fromkeys(("weight", "analysisgroup", "analysisnumber", "applicability"), "RevMan's own"),
+        },
         prepare=revman,
     ),
     Program(
@@ -304,7 +335,11 @@ PROGRAMS = (
             "outcome": "outcome_measure",
             "timepoint": "outcome_time",
         },
-        ("variance", "zvalue", "pvalue", "lowerlimit", "upperlimit", "relativeweight", "effectdirection"),
+        {
+            **dict.fromkeys(("variance", "zvalue", "pvalue", "lowerlimit", "upperlimit"), FOLLOWS),
+            "relativeweight": "the program's own",
+            "effectdirection": "its sign is in the effect",
+        },
         prepare=comprehensive,
     ),
     Program(

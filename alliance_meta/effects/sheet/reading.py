@@ -114,7 +114,7 @@ def read_sheet(
 
 
 def _numbered(records: Sequence[Record], known: Callable[[str], str | None]) -> list[Record]:
-    """Number the names that stand twice in the header."""
+    """Give names that stand twice in the header a number."""
     place = _header_place([cells for _, cells in records[:HEADER_SEARCH_ROWS]], known) or 0
     line, header = records[place]
     seen: dict[str, int] = {}
