@@ -91,7 +91,7 @@ class Person:
 
 def _is_orcid(text: str) -> bool:
     """Check the last digit (ISO 7064, mod 11-2)."""
-    *digits, last = text.replace("-", "")
+    *digits, last = list(text.replace("-", ""))
     total = 0
     for digit in digits:
         total = (total + int(digit)) * 2
@@ -300,7 +300,6 @@ def _package(about: Deposit, sheet: bytes) -> dict[str, Any]:
         "title": about.title,
         "description": about.description,
         "version": "1.0.0",
-        **({"created": about.date} if about.date else {}),
         "licenses": [{"name": about.licence, "title": title, "path": address}],
         "contributors": people,
         "resources": [resource],
@@ -338,19 +337,25 @@ def _checks(about: Deposit, found: Reading) -> str:
         f"Possible mistakes: {len(found.suspicions) or 'none'}{':' if found.suspicions else '.'}",
     ]
     lines += [f"  {line}" for line in problem_lines(found.suspicions)]
-    lines += [
-        "",
-        "What was read in another way than it stands:" if found.notes else "Everything was read as it stands.",
-    ]
+    lines += _apostrophes(about.table.frame)
+    lines += ["", "Read in another way than it stands:" if found.notes else "Everything was read as it stands."]
     return "\n".join([*lines, *(f"  {note.message}" for note in found.notes)]) + "\n"
+
+
+def _apostrophes(frame: pd.DataFrame) -> list[str]:
+    """Say where a text was changed, so that no spreadsheet runs it."""
+    changed = sum(isinstance(cell, str) and inert(cell) != cell for name in frame for cell in frame[name].array)
+    said = f"Texts that a spreadsheet would take for a formula, written with an apostrophe before them: {changed}"
+    return ["", said] if changed else []
 
 
 def _readme(about: Deposit) -> str:
     title, address, _ = LICENCES[about.licence]
+    counts = "" if about.contents in about.description else f"{about.contents}. "
     listed = "\n".join(f"- `{name}`: {meaning}" for name, meaning in {about.file: "The sheet", **MEANINGS}.items())
     columns = "\n".join(f"- `{column.name}`: {column.description}" for column in about.contract.columns)
     return (
-        f"# {about.title}\n\n{about.description}\n\n{about.contents}. One row is one effect; {DIRECTION}. "
+        f"# {about.title}\n\n{about.description}\n\n{counts}One row is one effect; {DIRECTION}. "
         f"Empty cells are missing values.\n\n## Files\n\n{listed}\n- `{CRATE}`: The same for programs (RO-Crate)\n\n"
         f"## Columns\n\n{columns}\n\n## How to cite\n\n{about.citation}\n\n## Licence\n\n[{title}]({address})\n"
     )
@@ -370,7 +375,7 @@ def _crate(about: Deposit, files: dict[str, bytes]) -> dict[str, Any]:
         "description": about.description,
         **({"datePublished": about.date} if about.date else {}),
         "license": {"@id": address},
-        "creator": [{"@id": one["@id"]} for one in people],
+        "author": [{"@id": one["@id"]} for one in people],
         "hasPart": [{"@id": name} for name in files],
     }
     parts = [
@@ -392,4 +397,6 @@ def _crate(about: Deposit, files: dict[str, bytes]) -> dict[str, Any]:
         "about": {"@id": "./"},
     }
     terms = {"@id": address, "@type": "CreativeWork", "name": title, "description": allows}
-    return {"@context": "https://w3id.org/ro/crate/1.1/context", "@graph": [itself, root, *parts, *people, terms]}
+    # The terms of RO-Crate 1.1 lack sha256.
+    context = ["https://w3id.org/ro/crate/1.1/context", {"sha256": "http://schema.org/sha256"}]
+    return {"@context": context, "@graph": [itself, root, *parts, *people, terms]}

@@ -37,8 +37,9 @@ def export(table: CodedTable | EffectSizes, path: str | Path, *, to: To) -> tupl
     to : {"metafor", "jasp", "revman", "csvw"}
         ``"metafor"``: ``slab study_id yi vi``, ``ri ni`` where they are known, and every other column, for R's
         ``read.csv``. ``"jasp"``: an effect size and a standard error with every other column. ``"revman"``: data rows
-        with ``GIV Mean`` and ``GIV SE``. ``"csvw"``: the sheet itself, and beside it ``FILE-metadata.json``, which says
-        what its columns are (CSV on the Web); it needs a sheet.
+        with ``GIV Mean`` and ``GIV SE`` and no moderators, each effect under a label of its own. ``"csvw"``: the
+        sheet itself, and beside it ``FILE-metadata.json``, which says what its columns are (CSV on the Web); it needs
+        a sheet.
 
     Returns
     -------
@@ -70,9 +71,9 @@ def export(table: CodedTable | EffectSizes, path: str | Path, *, to: To) -> tupl
     >>> effects = am.escalc(am.load_dataset("molloy2014"))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     (file,) = am.effects.export(effects, Path(folder, "molloy.csv"), to="metafor")
-    ...     header = file.read_text().partition(",controls")[0]
-    >>> header
-    'slab,study_id,yi,vi,ri,ni,authors,year'
+    ...     header = file.read_text().splitlines()[0].split(",")
+    >>> header[:7]
+    ['slab', 'study_id', 'yi', 'vi', 'ri', 'ni', 'study']
     """
     check_option("to", to, To)
     target = Path(path)
@@ -135,7 +136,13 @@ def _metafor(effects: EffectSizes) -> pd.DataFrame:
 
 
 def _jasp(effects: EffectSizes) -> pd.DataFrame:
-    columns = {"Study label": list(effects.slab), "Effect size": effects.yi, "Standard error": effects.sei}
+    columns: dict[str, Any] = {
+        "Study label": list(effects.slab),
+        "Effect size": effects.yi,
+        "Standard error": effects.sei,
+    }
+    if effects.ni is not None:
+        columns["n"] = effects.ni
     return _beside(columns, _others(effects, "yi", "vi", "sei", "study"))
 
 

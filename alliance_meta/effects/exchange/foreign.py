@@ -93,9 +93,10 @@ def read(
 
     Examples
     --------
-    >>> import tempfile
+    >>> import tempfile, warnings
     >>> from pathlib import Path
     >>> import alliance_meta as am
+    >>> warnings.simplefilter("ignore")  # what was adapted is in table.notes too
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = Path(folder, "cma.csv")
     ...     _ = file.write_text("Study name,Correlation,Sample size,Effect direction\nAda 2001,.31,48,Negative\n")
@@ -182,6 +183,11 @@ def _known(kind: str, columns: Mapping[str, str], options: SheetOptions) -> Call
 
 def _check_wanted(columns: Mapping[str, str], table: Sheet) -> None:
     there = {*table.columns, *numbered_columns(table.header)}
+    for name in columns.values():
+        both = [column for column in there if columns.get(column, column) == name]
+        if len(both) > 1:
+            listed = " and ".join(map(repr, sorted(both)))
+            raise InputError(f"columns: {listed} would both be called {name!r}; give one of them another name")
     for column in columns:
         if column not in there:
             hint = did_you_mean(column, list(table.header)) or "."

@@ -55,14 +55,20 @@ class Taken:
         return replace(self, sheet=sheet, left=self.left | dict.fromkeys(gone, why))
 
     def rename(self, names: Mapping[str, str]) -> Taken:
-        """Call columns by their names in a coding sheet."""
-        there = {old: new for old, new in names.items() if old in self.sheet.columns}
+        """Call columns by their names in a coding sheet; a name that another column has already is not given again."""
+        there: dict[str, str] = {}
+        for old, new in names.items():
+            others = {there.get(name, name) for name in self.sheet.header if name != old and name not in names}
+            if old in self.sheet.columns and new not in {*others, *there.values()}:
+                there[old] = new
         passed = {old: there.get(new, new) for old, new in self.names.items()}
         first = {old: new for old, new in there.items() if old not in self.names.values()}
         return replace(self, sheet=self.sheet.renamed(there), names=passed | first)
 
     def add(self, name: str, cells: list[str]) -> Taken:
-        """Add a column."""
+        """Add a column, unless there is one of this name."""
+        if name in self.sheet.columns:
+            return self
         sheet = replace(self.sheet, header=(*self.sheet.header, name), columns={**self.sheet.columns, name: cells})
         return replace(self, sheet=sheet)
 
@@ -115,7 +121,8 @@ class Program:
         """Make a coding sheet of a table; `columns` are names that the user gives to some of its columns."""
         taken = Taken(sheet, measure=measure).rename(columns)
         # Of numbered columns the user names what stands before the number.
-        taken = self.prepare(taken, found).rename(columns)
+        taken = self.prepare(taken, found)
+        taken = taken.rename({old: new for old, new in columns.items() if old not in sheet.columns})
         there = set(taken.sheet.header)
         ours = {name: self.columns[squeezed(name)] for name in taken.sheet.header if squeezed(name) in self.columns}
         taken = taken.rename(
@@ -261,14 +268,14 @@ def in_long_form(taken: Taken, found: Findings) -> Taken:
     key = taken.named("covidence") or single[0]
     made = () if any(canonical_name(name) == "es_id" for name in (*single, *numbered)) else ("es_id",)
     columns: dict[str, list[str]] = {name: [] for name in (*single, *made, *numbered)}
-    lines = []
+    lines: list[int] = []
     for place, line in enumerate(sheet.lines):
         for number in sorted({number for places in numbered.values() for number in places}):
             cells = {
                 stem: sheet.columns[places[number]][place] if number in places else ""
                 for stem, places in numbered.items()
             }
-            if not any(cells.values()):
+            if all(map(is_missing, cells.values())):
                 continue
             lines.append(line)
             for name in single:
@@ -277,6 +284,9 @@ def in_long_form(taken: Taken, found: Findings) -> Taken:
                 columns[name].append(f"{sheet.columns[key][place]}_{number}")
             for stem, cell in cells.items():
                 columns[stem].append(cell)
+    for line in sheet.lines:
+        if line not in lines:
+            found.note("dropped-row", f"{sheet.source}: line {line} was left out: none of its numbered cells is filled")
     found.note("long-form", f"{sheet.source}: {', '.join(numbered)}: numbered columns were put below one another")
     names = {name: stem for stem, places in numbered.items() for name in places.values()}
     long = replace(sheet, header=tuple(columns), lines=tuple(lines), columns=columns)
@@ -349,7 +359,11 @@ PROGRAMS = (
         {
             "g": "yi",
             "gse": "sei",
+            "id": "es_id",
             "rating": "outcome_rater",
+            "rob": "rob_overall",
+            # What .g was computed from (msd, change, precalc), no kind of outcome.
+            "outcometype": "statistic",
             "instrument": "outcome_measure",
             "time": "outcome_time",
         },

@@ -110,9 +110,9 @@ class SheetDiff(Result):
                 row = new.iloc[[one.new_place]]
                 changed = pd.concat([old, row[[name for name in old if name in row]]])
             elif one.what == "cell changed" and one.old_place is not None:
-                changed = old.astype({one.column: object})
-                changed.iloc[one.old_place, changed.columns.get_loc(one.column)] = new[one.column].iloc[one.new_place]
-                changed[one.column] = changed[one.column].infer_objects()
+                cells = list(old[one.column])
+                cells[one.old_place] = list(new[one.column])[one.new_place or 0]
+                changed = old.assign(**{one.column: pd.Series(cells, index=old.index).infer_objects()})
             else:
                 continue
             changed.index.name = old.index.name
@@ -120,7 +120,7 @@ class SheetDiff(Result):
 
 
 def diff(old: CodedTable, new: CodedTable) -> SheetDiff:
-    """Compare two versions of a coding sheet cell by cell.
+    r"""Compare two versions of a coding sheet cell by cell.
 
     Rows are matched by ``es_id`` where both sheets have one for every row. Without it they are matched within their
     study: rows that are equal first, the others in their order; a note says so.
@@ -147,14 +147,17 @@ def diff(old: CodedTable, new: CodedTable) -> SheetDiff:
 
     Examples
     --------
-    >>> from dataclasses import replace
+    >>> import tempfile
+    >>> from pathlib import Path
     >>> import alliance_meta as am
-    >>> old = am.load_dataset("synthetic_alliance")
-    >>> frame = old.frame
-    >>> frame.loc[frame.index[2], "n"] += 10
-    >>> found = am.effects.diff(old, replace(old, _frame=frame))
-    >>> found.tidy()[["what", "row", "column", "old", "new"]].values.tolist()
-    [['cell changed', 'Synthetic study 03', 'n', '112', '122']]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     sheet = Path(folder, "sheet.csv")
+    ...     _ = sheet.write_text("study,r,n\nAda 2001,.31,48\nBo 2004,-.02,120\n")
+    ...     old = am.read_coded(sheet)
+    ...     _ = sheet.write_text("study,r,n\nAda 2001,.31,84\nBo 2004,-.02,120\nCy 2005,.2,60\n")
+    ...     new = am.read_coded(sheet)
+    >>> am.effects.diff(old, new).tidy()[["what", "row", "column", "old", "new"]].values.tolist()
+    [['cell changed', 'Ada 2001', 'n', '48', '84'], ['row added', 'Cy 2005', '', '', '']]
     """
     frames = old.frame, new.frame
     pairs, labels, note = _matched(*frames)
@@ -200,7 +203,7 @@ def _keys_in_groups(groups: Sequence[list[str]], rows: Sequence[list[Any]]) -> l
     keys = [[""] * len(side) for side in groups]
     for group in dict.fromkeys([*groups[0], *groups[1]]):
         left, right = ([i for i, one in enumerate(side) if one == group] for side in groups)
-        equal = []
+        equal: list[tuple[int, int]] = []
         for i in left:
             match = next((j for j in right if rows[1][j] == rows[0][i] and j not in [b for _, b in equal]), None)
             if match is not None:
