@@ -158,12 +158,26 @@ def test_revman_asks_what_the_effects_are_only_where_it_is_not_said(tmp_path: Pa
         ["Bo", 2003, 0.2, 0.1],
     ]
     told = became(table)
+    assert told["Analysis number"] == ("analysis_number", "renamed")
+    assert any("the rows of 2 analyses" in note.message for note in table.notes)
     assert told["Weight"] == ("", "not taken: RevMan's own")
     assert told["Experimental cases"] == ("", "not taken: not needed beside GIV Mean")
     ask = "say measure='ZCOR'"
     assert any(ask in note.message for note in table.notes)
     assert not any(ask in note.message for note in read(tmp_path, REVMAN, measure="ZCOR").notes)
     assert any("line 4 was left out: it holds counts of events" in note.message for note in table.notes)
+
+
+def test_revman_gives_means_of_two_arms_where_no_effect_is_finished(tmp_path: Path) -> None:
+    arms = [f"{arm} {what}" for arm in ("Experimental", "Control") for what in ("mean", "SD", "cases", "N")]
+    text = f"Analysis group,Analysis number,Study,Study year,GIV Mean,GIV SE,{','.join(arms)}\n"
+    text += "1,1,Ada,2001,,,10.5,4.2,,30,13.1,4.4,,31\n1,1,Bo,2003,,,9.5,4.0,,50,12.1,4.2,,49\n"
+    table = read(tmp_path, text)
+    assert not any("analyses" in note.message for note in table.notes)
+    assert became(table)["Experimental SD"] == ("sd1", "renamed")
+    r = quiet(am.convert, table).frame["r"].tolist()
+    assert r[0] == pytest.approx(am.effects.to_r("means", m1=10.5, sd1=4.2, n1=30, m2=13.1, sd2=4.4, n2=31).r)
+    assert r[0] < 0
 
 
 def test_a_data_package_is_answered_with_the_file_to_give(tmp_path: Path) -> None:

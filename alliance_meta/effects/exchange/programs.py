@@ -193,6 +193,11 @@ def revman(taken: Taken, found: Findings) -> Taken:
         cells = [] if name is None else sheet.columns[name]
         return {place for place, cell in enumerate(cells) if not is_missing(cell)}
 
+    analysis = [sheet.columns[name] for name in sheet.header if squeezed(name) in ("analysisgroup", "analysisnumber")]
+    several = len(set(zip(*analysis, strict=True)))
+    if several > 1:
+        one = "choose one by analysis_group and analysis_number (query) before rows are pooled"
+        found.note("analyses", f"{sheet.source}: the rows of {several} analyses; {one}")
     finished = filled("givmean") & filled("givse")
     means = filled("experimentalmean") & filled("controlmean") - finished
     used = finished or means
@@ -319,13 +324,15 @@ PROGRAMS = (
             "givmean": "yi",
             "givse": "sei",
             "studyyear": "year",
+            "analysisgroup": "analysis_group",
+            "analysisnumber": "analysis_number",
             "analysisname": "outcome_measure",
             "footnotes": "note",
             "subgroup": "subgroup",
         },
         {
             **dict.fromkeys(("mean", "cistart", "ciend", "oe", "variance"), FOLLOWS),
-            **dict.fromkeys(("weight", "analysisgroup", "analysisnumber", "applicability"), "RevMan's own"),
+            **dict.fromkeys(("weight", "applicability"), "RevMan's own"),
         },
         prepare=revman,
     ),
