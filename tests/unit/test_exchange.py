@@ -165,7 +165,18 @@ def test_revman_asks_what_the_effects_are_only_where_it_is_not_said(tmp_path: Pa
     ask = "say measure='ZCOR'"
     assert any(ask in note.message for note in table.notes)
     assert not any(ask in note.message for note in read(tmp_path, REVMAN, measure="ZCOR").notes)
-    assert any("line 4 was left out: it holds counts of events" in note.message for note in table.notes)
+    assert any("because they hold counts of events: 1 (first in line 4)" in note.message for note in table.notes)
+
+
+def test_revman_writes_0_where_nothing_is_entered(tmp_path: Path) -> None:
+    head = "Analysis group,Analysis number,Study,GIV Mean,GIV SE,Experimental SD,Experimental cases,Control SD"
+    head += ",Control cases"
+    effect, counts, events = "Ada,.31,.2,0,0,0,0", "Bo,0,.1,0,12,0,14", "Cy,0,0,0,3,0,0"
+    table = read(tmp_path, f"{head}\n1,1,{effect}\n1,1,{counts}\n1,1,{events}\n1,1,Di,0,.2,0,0,0,0\n")
+    assert table.frame["study"].tolist() == ["Ada", "Di"]
+    with pytest.raises(am.CodingError, match="no row holds a finished effect") as caught:
+        read(tmp_path, f"{head}\n1,1,{counts}\n1,1,{events}\n")
+    assert len(caught.value.problems) == 1
 
 
 def test_revman_gives_means_of_two_arms_where_no_effect_is_finished(tmp_path: Path) -> None:

@@ -133,13 +133,13 @@ def examine_foreign(
     try:
         _refuse_archive(data, source)
         table = read_sheet(data, source, found, known=known, sheet=sheet, encoding=encoding, unique=True)
+        _check_wanted(wanted, table)
+        program = KINDS[kind] if kind != "auto" else next((one for one in PROGRAMS if one.wrote(table.header)), SHEET)
+        found.note("program", f"{source}: read as {program.title}")
+        taken = program.take(table, found, wanted, measure)
     except CodingError as error:
         problems = [*error.problems, *(problem for problem in found.sorted if problem not in error.problems)]
         return Reading(source, None, tuple(problems), tuple(found.notes))
-    _check_wanted(wanted, table)
-    program = KINDS[kind] if kind != "auto" else next((one for one in PROGRAMS if one.wrote(table.header)), SHEET)
-    found.note("program", f"{source}: read as {program.title}")
-    taken = program.take(table, found, wanted, measure)
     taken, words = _in_our_words(taken, found)
     if taken.left:
         listed = ", ".join(f"{column} ({why})" for column, why in taken.left.items())

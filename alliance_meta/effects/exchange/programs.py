@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from alliance_meta.effects.sheet.columns import canonical_name, is_missing, number_of
 from alliance_meta.effects.sheet.findings import Findings
 from alliance_meta.effects.sheet.reading import Sheet
+from alliance_meta.errors import CodingError, Problem
 from alliance_meta.options import Measure
 
 FOLLOWS = "follows from what was taken"
@@ -187,37 +189,57 @@ CMA_EFFECTS = ("fishersz", "correlation", "hedgessg", "stddiffinmeans", "logodds
 def revman(taken: Taken, found: Findings) -> Taken:
     """Prepare the data rows of RevMan: effects with standard errors, else means of two arms."""
     sheet = taken.sheet
+    _tell_analyses(sheet, found)
+    kinds = [_kind_of_row(*numbers) for numbers in zip(*(_numbers(taken, name) for name in REVMAN_READ), strict=True)]
+    kind = next((one for one in ("finished effects", "means of two arms") if one in kinds), None)
+    if kind is None:
+        message = (
+            "no row holds a finished effect (GIV Mean with GIV SE) or means of two arms; counts of events are not read"
+        )
+        raise CodingError([*found.errors, Problem(None, None, None, message, kind="no-effect")], source=sheet.source)
+    used = [place for place, one in enumerate(kinds) if one == kind]
+    for other, count in Counter(kinds).items():
+        if other != kind:
+            line = sheet.lines[kinds.index(other)]
+            text = f"{sheet.source}: rows that were left out because they hold {other}: {count} (first in line {line})"
+            found.note("dropped-rows", text)
+    arms = {name: REVMAN_ARMS[squeezed(name)] for name in sheet.header if squeezed(name) in REVMAN_ARMS}
+    if kind == "finished effects":
+        ask = "" if taken.measure else "; say measure='ZCOR' (command line: --measure ZCOR) if they are Fisher's z"
+        found.note("effects", f"{sheet.source}: GIV Mean and GIV SE are the effects{ask}")
+        return taken.drop(arms, f"{BESIDE} GIV Mean").rows(used)
+    taken = taken.drop([name for name in sheet.header if squeezed(name) in ("givmean", "givse")], "not filled")
+    taken = taken.drop([name for name, ours in arms.items() if not ours], f"{BESIDE} the means")
+    return taken.add("es_type", ["means"] * len(sheet.lines)).rename(arms).rows(used)
 
-    def filled(plain: str) -> set[int]:
-        name = taken.named(plain)
-        cells = [] if name is None else sheet.columns[name]
-        return {place for place, cell in enumerate(cells) if not is_missing(cell)}
 
+def _tell_analyses(sheet: Sheet, found: Findings) -> None:
     analysis = [sheet.columns[name] for name in sheet.header if squeezed(name) in ("analysisgroup", "analysisnumber")]
     several = len(set(zip(*analysis, strict=True)))
     if several > 1:
         one = "choose one by analysis_group and analysis_number (query) before rows are pooled"
         found.note("analyses", f"{sheet.source}: the rows of {several} analyses; {one}")
-    finished = filled("givmean") & filled("givse")
-    means = filled("experimentalmean") & filled("controlmean") - finished
-    used = finished or means
-    for place, line in enumerate(sheet.lines):
-        if place not in used:
-            why = "counts of events" if place in filled("experimentalcases") else "no effect of the kind of the others"
-            found.note("dropped-row", f"{sheet.source}: line {line} was left out: it holds {why}")
-    arms = [name for name in sheet.header if squeezed(name) in REVMAN_ARMS]
-    if finished:
-        ask = "" if taken.measure else "; say measure='ZCOR' (command line: --measure ZCOR) if they are Fisher's z"
-        found.note("effects", f"{sheet.source}: GIV Mean and GIV SE are the effects{ask}")
-        return taken.drop(arms, f"{BESIDE} GIV Mean").rows(sorted(finished))
-    taken = taken.drop([name for name in sheet.header if squeezed(name) in ("givmean", "givse")], "empty")
-    if means:
-        taken = taken.add("es_type", ["means" if place in means else "" for place in range(len(sheet.lines))])
-        names = {name: REVMAN_ARMS[squeezed(name)] for name in arms}
-        taken = taken.rename({old: new for old, new in names.items() if new}).rows(sorted(means))
-    return taken
 
 
+def _numbers(taken: Taken, plain: str) -> list[float]:
+    """Return a column's numbers; what is not filled is 0, as RevMan writes it."""
+    name = taken.named(plain)
+    return [
+        0.0 if name is None else number_of(taken.sheet.columns[name][i]) or 0 for i in range(len(taken.sheet.lines))
+    ]
+
+
+def _kind_of_row(mean: float, se: float, sd1: float, sd2: float, cases1: float, cases2: float) -> str:
+    """Return what a row holds; of counts RevMan writes a standard error without its mean."""
+    counts = cases1 > 0 or cases2 > 0
+    if se > 0 and (mean != 0 or not counts):
+        return "finished effects"
+    if sd1 > 0 and sd2 > 0:
+        return "means of two arms"
+    return "counts of events" if counts else "no effect"
+
+
+REVMAN_READ = ("givmean", "givse", "experimentalsd", "controlsd", "experimentalcases", "controlcases")
 REVMAN_ARMS = {
     "experimentalmean": "m1",
     "experimentalsd": "sd1",
