@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import Any, Literal
 
 import pandas as pd
@@ -201,27 +202,28 @@ def _matched(old: pd.DataFrame, new: pd.DataFrame) -> tuple[list[tuple[Place, Pl
 def _keys_in_groups(groups: Sequence[list[str]], rows: Sequence[list[Any]]) -> list[list[str]]:
     """Return a key for each row of both sheets: the study with the number of the pair within it."""
     keys = [[""] * len(side) for side in groups]
-    for group in dict.fromkeys([*groups[0], *groups[1]]):
-        left, right = ([i for i, one in enumerate(side) if one == group] for side in groups)
-        equal: list[tuple[int, int]] = []
-        for i in left:
-            match = next((j for j in right if rows[1][j] == rows[0][i] and j not in [b for _, b in equal]), None)
-            if match is not None:
-                equal.append((i, match))
-        rest = [
-            [i for i in left if i not in [a for a, _ in equal]],
-            [j for j in right if j not in [b for _, b in equal]],
-        ]
-        both = [*equal, *zip(*rest, strict=False)]
-        more = [*((i, None) for i in rest[0][len(rest[1]) :]), *((None, j) for j in rest[1][len(rest[0]) :])]
-        alone = len(both) + len(more) == 1
-        for number, (a, b) in enumerate([*both, *more], 1):
-            key = group if alone else f"{group} ({number})"
-            if a is not None:
-                keys[0][a] = key
-            if b is not None:
-                keys[1][b] = key
+    places: list[dict[str, list[int]]] = [{}, {}]
+    for names, found in zip(groups, places, strict=True):
+        for row, group in enumerate(names):
+            found.setdefault(group, []).append(row)
+    for group in {**places[0], **places[1]}:
+        pairs = _within(places[0].get(group, []), places[1].get(group, []), rows)
+        for number, pair in enumerate(pairs, 1):
+            for side, place in enumerate(pair):
+                if place is not None:
+                    keys[side][place] = group if len(pairs) == 1 else f"{group} ({number})"
     return keys
+
+
+def _within(left: list[int], right: list[int], rows: Sequence[list[Any]]) -> list[tuple[Place, Place]]:
+    """Pair the rows of one study: equal ones first, the others in their order; what is left stands alone."""
+    free: dict[Any, list[int]] = {}
+    for place in reversed(right):
+        free.setdefault(rows[1][place], []).append(place)
+    equal = {place: free[rows[0][place]].pop() for place in left if free.get(rows[0][place])}
+    taken = set(equal.values())
+    rest = [place for place in left if place not in equal], [place for place in right if place not in taken]
+    return [*equal.items(), *zip_longest(*rest)]
 
 
 def _paired(old: list[str], new: list[str]) -> tuple[list[tuple[Place, Place]], list[str]]:
