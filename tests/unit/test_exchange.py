@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
 import alliance_meta as am
-from alliance_meta.cli.app import app
+from alliance_meta.cli import main
 from alliance_meta.effects.contract.schema import CONTRACT
 from alliance_meta.effects.exchange.deposit import Person
 from alliance_meta.effects.exchange.foreign import examine_foreign
@@ -336,6 +335,27 @@ def test_a_deposit_reads_as_the_sheet_it_was_made_of(tmp_path: Path) -> None:
     assert am.effects.diff(old, new).changes == ()
 
 
+def test_a_deposit_keeps_the_words_columns_and_results_of_its_description(tmp_path: Path) -> None:
+    fields = [{"name": "own one", "type": "string", "description": "What it is."}]
+    fields.append({"name": "outcome_rater", "constraints": {"enum": ["nurse"]}})
+    result = {"printed": {"estimate": ".275"}, "label": "Table 2"}
+    package = {"resources": [{"path": "sheet.csv", "schema": {"fields": fields}}]}
+    package["alliance_meta"] = {"published": [result]}
+    (tmp_path / "datapackage.json").write_text(json.dumps(package), encoding="utf-8")
+    (tmp_path / "sheet.csv").write_text(TEXT.replace("client", "nurse"), encoding="utf-8")
+    am.effects.deposit(tmp_path / "sheet.csv", tmp_path / "out", title="T", creators=["Ada"])
+    said = json.loads((tmp_path / "out/datapackage.json").read_text(encoding="utf-8"))
+    told = {field["name"]: field for field in said["resources"][0]["schema"]["fields"]}
+    assert told["own one"]["description"] == "What it is."
+    assert "nurse" in told["outcome_rater"]["constraints"]["enum"]
+    (kept,) = said["alliance_meta"]["published"]
+    assert kept["printed"] == {"estimate": ".275"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        problems = am.check_coded(tmp_path / "out/effects.csv")
+    assert [problem for problem in problems if problem.severity == "error"] == []
+
+
 def test_the_crate_has_what_ro_crate_demands(tmp_path: Path) -> None:
     out = deposited(tmp_path, date="2026-11-30", licence="CC-BY-4.0")
     crate = json.loads((out / "ro-crate-metadata.json").read_text(encoding="utf-8"))
@@ -514,14 +534,19 @@ def test_each_change_is_made_alone() -> None:
 # --- the command line -----------------------------------------------------------------------------------
 
 
-def run(*args: object) -> tuple[int, str, str]:
-    done = CliRunner().invoke(app, list(map(str, args)))
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.exit_code, done.stdout, done.stderr
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]):
+    """Return a function that runs a command and gives (exit code, standard output, error output)."""
+
+    def call(*args: object) -> tuple[int, str, str]:
+        code = main(list(map(str, args)))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
 
 
-def test_the_command_read_writes_a_sheet_that_checks(tmp_path: Path) -> None:
+def test_the_command_read_writes_a_sheet_that_checks(tmp_path: Path, run) -> None:
     (tmp_path / "theirs.csv").write_text(COVIDENCE.replace("r 1", "Link 1").replace("r 2", "Link 2"))
     out = tmp_path / "sheet.csv"
     code, text, notes = run("read", tmp_path / "theirs.csv", "--columns", "Link=r", "--out", out)
@@ -535,7 +560,7 @@ def test_the_command_read_writes_a_sheet_that_checks(tmp_path: Path) -> None:
     assert json.loads(text)["mapping"][0] == {"column": "Covidence #", "became": "study_id", "how": "renamed"}
 
 
-def test_the_commands_export_deposit_and_diff(tmp_path: Path) -> None:
+def test_the_commands_export_deposit_and_diff(tmp_path: Path, run) -> None:
     old, new = tmp_path / "synthetic_old.csv", tmp_path / "synthetic_new.csv"
     frame = coded().frame
     frame.to_csv(old, index=False)
@@ -547,6 +572,12 @@ def test_the_commands_export_deposit_and_diff(tmp_path: Path) -> None:
     assert code == 0
     assert "ro-crate-metadata.json" in text
     assert "no date of publication" in notes
+    old.write_text(old.read_text() + "Synthetic study 99,2001,30,31,client,inpatient\n")
+    code, _, said = run("deposit", old, "--out", tmp_path / "other", "--title", "T", "--creator", ADA)
+    assert code == 1
+    assert "31 is outside" in said
+    assert not (tmp_path / "other").exists()
+    frame.to_csv(old, index=False)
     code, text, _ = run("diff", old, new, "--effect", "--json")
     assert code == 0
     said = json.loads(text)
@@ -560,4 +591,5 @@ def test_the_commands_export_deposit_and_diff(tmp_path: Path) -> None:
     assert float(rows["all"]["moved"]) == pytest.approx(after - before, abs=5e-5)
     assert float(rows["cell changed"]["moved"]) < -0.005
     code, text, _ = run("diff", old, new, "--effect")
+    assert "1 cell changed, 1 row gone" in text
     assert "Pooled r" in text

@@ -115,6 +115,8 @@ class Deposit:
         Name of the sheet in the folder.
     contents : str
         What is in the sheet, in a sentence.
+    published : tuple of dict
+        Printed results that the sheet's description names.
     """
 
     title: str
@@ -126,6 +128,7 @@ class Deposit:
     contract: Contract
     file: str
     contents: str
+    published: tuple[dict[str, Any], ...] = ()
 
     @property
     def names(self) -> str:
@@ -225,6 +228,7 @@ def deposit(
         # A file whose name begins so is labelled as made up wherever it is read.
         file="synthetic_effects.csv" if synthetic else "effects.csv",
         contents=contents,
+        published=tuple(one.to_dict() for one in found.published),
     )
     files = _files(about, found)
     write_folder(Path(folder), files, ours=files)
@@ -303,7 +307,11 @@ def _package(about: Deposit, sheet: bytes) -> dict[str, Any]:
         "licenses": [{"name": about.licence, "title": title, "path": address}],
         "contributors": people,
         "resources": [resource],
-        "alliance_meta": {"contract": about.contract.version, "direction": DIRECTION, "published": []},
+        "alliance_meta": {
+            "contract": about.contract.version,
+            "direction": DIRECTION,
+            "published": list(about.published),
+        },
     }
 
 

@@ -177,7 +177,7 @@ def _turned(taken: Taken, r: str, found: Findings) -> Taken:
             message = f"r is {cells[place]} and {column!r} says {word}; which is right? mend one of the two"
             found.error(line, r, cells[place], message, kind="direction")
     if turned:
-        text = f"{taken.sheet.source}: {turned} r were given the minus sign that {column!r} says"
+        text = f"{taken.sheet.source}: r that were given the minus sign that {column!r} says: {turned}"
         found.note("direction", text)
     return taken.set(r, cells)
 

@@ -92,7 +92,7 @@ class SheetDiff(Result):
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
         counts = Counter(one.what for one in self.changes)
-        said = ", ".join(f"{count} {what.replace(' ', 's ', 1)}" for what, count in counts.items())
+        said = ", ".join(f"{count} {_plural(what) if count > 1 else what}" for what, count in counts.items())
         title = f"{self.old.provenance.source} and {self.new.provenance.source}: {said or 'no difference'}"
         kinds: dict[str, Kind] = dict.fromkeys(HEAD, "s")
         blocks: list[Block] = []
@@ -176,6 +176,11 @@ def diff(old: CodedTable, new: CodedTable) -> SheetDiff:
             if before[a] != after[b]:
                 changes.append(Change("cell changed", label, was, before[a], after[b], a, b))
     return SheetDiff(old, new, tuple(changes), () if note is None else (note,), names)
+
+
+def _plural(what: str) -> str:
+    """Return what changed of several: ``rows gone``."""
+    return what.replace(" ", "s ", 1)
 
 
 def _matched(old: pd.DataFrame, new: pd.DataFrame) -> tuple[list[tuple[Place, Place]], list[str], Note | None]:
