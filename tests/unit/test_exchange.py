@@ -381,11 +381,13 @@ def test_the_crate_has_what_ro_crate_demands(tmp_path: Path) -> None:
     assert crate["@context"][1] == {"sha256": "http://schema.org/sha256"}
 
 
-def test_made_up_data_are_labelled_everywhere(tmp_path: Path) -> None:
-    out = deposited(tmp_path, "synthetic_sheet.csv")
+def test_made_up_data_are_labelled_everywhere_and_markup_is_text(tmp_path: Path) -> None:
+    out = deposited(tmp_path, "synthetic_sheet.csv", description="<script>alert(1)</script>")
     assert quiet(am.read_coded, out / "synthetic_effects.csv").provenance.synthetic
     for name in ("README.md", "datapackage.json", "codebook.html", "ro-crate-metadata.json", "LICENSE.txt"):
         assert "SYNTHETIC" in (out / name).read_text(encoding="utf-8"), name
+    for name in ("README.md", "codebook.html"):
+        assert "<script" not in (out / name).read_text(encoding="utf-8"), name
 
 
 def test_a_text_that_is_changed_is_told(tmp_path: Path) -> None:

@@ -362,11 +362,12 @@ def _readme(about: Deposit) -> str:
     counts = "" if about.contents in about.description else f"{about.contents}. "
     listed = "\n".join(f"- `{name}`: {meaning}" for name, meaning in {about.file: "The sheet", **MEANINGS}.items())
     columns = "\n".join(f"- `{column.name}`: {column.description}" for column in about.contract.columns)
-    return (
+    text = (
         f"# {about.title}\n\n{about.description}\n\n{counts}One row is one effect; {DIRECTION}. "
         f"Empty cells are missing values.\n\n## Files\n\n{listed}\n- `{CRATE}`: The same for programs (RO-Crate)\n\n"
         f"## Columns\n\n{columns}\n\n## How to cite\n\n{about.citation}\n\n## Licence\n\n[{title}]({address})\n"
     )
+    return escape(text, quote=False)
 
 
 def _crate(about: Deposit, files: dict[str, bytes]) -> dict[str, Any]:
