@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from alliance_meta.effects.datasets import load_dataset as load_dataset
     from alliance_meta.effects.dependent.aggregate import aggregate as aggregate
     from alliance_meta.effects.dependent.covariance import impute_V as impute_V
+    from alliance_meta.effects.exchange.foreign import read as read
     from alliance_meta.effects.sheet.coded import CodedTable as CodedTable
     from alliance_meta.effects.sheet.ingest import check_coded as check_coded
     from alliance_meta.effects.sheet.ingest import read_coded as read_coded

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from alliance_meta import __version__
-from alliance_meta.cli import data, evidence, fit, sheets
+from alliance_meta.cli import data, evidence, exchange, fit, sheets
 from alliance_meta.cli.output import print_note, shown_path
 
 
@@ -68,8 +68,12 @@ app.command("codebook")(sheets.codebook)
 app.command("claims")(evidence.claims)
 app.command("consistency")(evidence.consistency)
 app.command("convert")(sheets.convert)
+app.command("deposit")(exchange.deposit)
+app.command("diff")(exchange.diff)
+app.command("export")(exchange.export)
 app.command("fit")(fit.fit)
 app.command("match")(evidence.match)
+app.command("read")(exchange.read)
 app.command("report")(report)
 app.command("reproduce")(evidence.reproduce)
 app.command("template")(sheets.template)

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from alliance_meta.effects.dependent.hierarchy import select_effects as select_effects
     from alliance_meta.effects.dependent.rcalc import rcalc as rcalc
     from alliance_meta.effects.dependent.within import split_within as split_within
+    from alliance_meta.effects.exchange.deposit import deposit as deposit
+    from alliance_meta.effects.exchange.export import export as export
+    from alliance_meta.effects.exchange.foreign import read as read
+    from alliance_meta.effects.exchange.versions import SheetDiff as SheetDiff
+    from alliance_meta.effects.exchange.versions import diff as diff
     from alliance_meta.effects.sheet.coded import CodedTable as CodedTable
     from alliance_meta.effects.sheet.ingest import check_coded as check_coded
     from alliance_meta.effects.sheet.ingest import read_coded as read_coded

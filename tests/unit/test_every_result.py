@@ -114,6 +114,7 @@ OTHERS = {
     "SequentialResults": lambda: bayes.sequential(get("BayesianResults")),
     "HenmiCopasResult": lambda: bias.hc(fit()),
     "CoderAgreement": lambda: am.effects.coder_agreement(SHEET, SHEET.assign(arm="x"), by="study"),
+    "SheetDiff": lambda: am.effects.diff(synthetic(), synthetic().query("n > 60")),
     "ClaimsAudit": lambda: am.claims(),
     "ConsistencyReport": lambda: am.consistency({"id": "A", "r": ".26", "d": ".56", "r2": "6.8%"}),
     "Meaning": lambda: am.evidence.meaning(0.278, ci_lb=0.256, ci_ub=0.299),
@@ -151,6 +152,10 @@ OTHERS = {
     "WildBootstrap": lambda: sensitivity.wild_bootstrap(fit("arm"), "arm", cluster="study_id", seed=1, iterations=99),
 }
 RESULTS = {**{name: lambda name=name: get(name) for name in FITS}, **OTHERS}
+
+
+def synthetic():
+    return am.load_dataset("synthetic_alliance")
 
 
 def imputed():

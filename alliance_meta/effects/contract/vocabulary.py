@@ -18,7 +18,8 @@ class Term(BaseModel):
     meaning : str
         What it stands for.
     also : tuple of str
-        Other words for the same thing, which are answered with this one and never changed into it.
+        Other words for the same thing: in a coding sheet they are answered with this one and stay as they are;
+        in a table of another program (`read`) they become it, and the mapping says so.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,6 +62,10 @@ class Vocabulary(BaseModel):
     def spelling(self, text: str) -> str | None:
         """Return the word that `text` is, but for case, spaces, hyphens and underscores; else None."""
         return self._by_plain.get(plain(text))
+
+    def word(self, text: str) -> str | None:
+        """Return the word for what `text` says: itself, another word for the same or its meaning; nothing similar."""
+        return self._hints.get(plain(text))
 
     def nearest(self, text: str) -> str | None:
         """Return the word that `text` seems to mean, or None."""

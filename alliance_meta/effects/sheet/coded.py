@@ -34,6 +34,8 @@ class CodedTable:
         Where the rows came from, with the hash of the file.
     notes : tuple of Note
         What the reader adapted or left out; every report prints them.
+    mapping : pandas.DataFrame
+        What became of every column of the file.
     """
 
     _frame: pd.DataFrame = field(repr=False)
@@ -41,6 +43,16 @@ class CodedTable:
     card: DataCard | None = None
     notes: tuple[Note, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    taken: tuple[tuple[str, str, str], ...] = ()
+
+    @property
+    def mapping(self) -> pd.DataFrame:
+        """What became of every column of the file: ``column became how``."""
+        old = {new: label for label, new in self.provenance.layout.renamed}
+        rows = self.taken or [
+            (old.get(name, name), name, "renamed" if name in old else "as it is") for name in self.columns
+        ]
+        return pd.DataFrame(rows, columns=["column", "became", "how"])
 
     @property
     def frame(self) -> pd.DataFrame:

@@ -301,7 +301,7 @@ def examine(path: str | Path, *, hold: Hold = "check", **options: Any) -> Readin
     ``"read"`` departures are suspicions, since they make no number wrong. `options` are those of `SheetOptions`.
     """
     wanted = SheetOptions(**options)
-    data, source = _read_bytes(Path(path))
+    data, source = read_file(Path(path))
     found = Findings(departures="suspicion" if hold == "read" else "error")
     return _examine(data, source, found, describe(Path(path), found), wanted, strict=hold == "strict")
 
@@ -320,18 +320,32 @@ def _examine(
     except CodingError as error:
         problems = [*error.problems, *(problem for problem in found.sorted if problem not in error.problems)]
         return Reading(source, None, tuple(problems), tuple(found.notes), published=described.published)
+    return examine_sheet(text, sha256(data), found, described, options, strict=strict)
+
+
+def examine_sheet(
+    text: Sheet,
+    digest: str,
+    found: Findings,
+    described: Description,
+    options: SheetOptions,
+    *,
+    strict: bool = False,
+) -> Reading:
+    """Check the cells of a sheet whose file has this hash."""
     named = name_columns(text, options, found)
     parsed = parse_sheet(text, named, options, described, found)
     if parsed.lines:
         check_sheet(parsed, found)
         check_contract(parsed, described, found, strict=strict)
         suspect(parsed, found)
-    table = None if found.errors else _table(parsed, options, sha256(data), found, text.separator)
+    table = None if found.errors else _table(parsed, options, digest, found, text.separator)
     contents = contents_of(parsed, described.contract)
-    return Reading(source, table, tuple(found.sorted), tuple(found.notes), contents, described.published)
+    return Reading(text.source, table, tuple(found.sorted), tuple(found.notes), contents, described.published)
 
 
-def _read_bytes(path: Path) -> tuple[bytes, str]:
+def read_file(path: Path) -> tuple[bytes, str]:
+    """Return the bytes of a file and its name; what cannot be opened is answered with a file that can."""
     if path.is_dir():
         raise CannotRunError(f"{path} is a folder; name the file with the sheet")
     try:

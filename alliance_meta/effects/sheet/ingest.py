@@ -153,13 +153,21 @@ def read_coded(
     hold: Hold = "strict" if strict else "read"
     given = {"ri": ri, "ni": ni, "yi": yi, "vi": vi, "sei": sei, "measure": measure, "sheet": sheet, "study": study}
     reading = examine(path, hold=hold, encoding=encoding, missing=missing, **given)
+    return table_of(reading)
+
+
+def table_of(reading: Reading, *, command: str = "check") -> CodedTable:
+    """Return the table, warning of what was adapted and what looks like a mistake, or raise its errors.
+
+    `command` is the one of the command line that lists the suspicions.
+    """
     if reading.table is None:
         raise CodingError(reading.errors, source=reading.source)
     for note in reading.notes:
-        warnings.warn(note.message, AdaptedInputWarning, stacklevel=2)
+        warnings.warn(note.message, AdaptedInputWarning, stacklevel=3)
     if not reading.suspicions:
         return reading.table
-    note = warn_note("suspicions", _suspicion_text(reading), SuspiciousInputWarning)
+    note = warn_note("suspicions", _suspicion_text(reading, command), SuspiciousInputWarning, stacklevel=4)
     return replace(reading.table, notes=(*reading.table.notes, note))
 
 
@@ -218,8 +226,8 @@ def check_coded(
     return list(examine(path, hold=hold, encoding=encoding, missing=missing, **given).problems)
 
 
-def _suspicion_text(reading: Reading) -> str:
+def _suspicion_text(reading: Reading, command: str) -> str:
     counts = Counter(SUSPICION_WORDS.get(problem.kind, problem.kind) for problem in reading.suspicions)
     listed = ", ".join(f"{words} ({count})" if count > 1 else words for words, count in counts.items())
-    command = shell_words("alliance-meta", "check", reading.source)
-    return f"{reading.source}: possible mistakes: {listed}; `{command}` lists them"
+    words = shell_words("alliance-meta", command, reading.source)
+    return f"{reading.source}: possible mistakes: {listed}; `{words}` lists them"

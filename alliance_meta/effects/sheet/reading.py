@@ -78,8 +78,11 @@ def read_sheet(
     known: Callable[[str], str | None],
     sheet: str | None = None,
     encoding: str | None = None,
+    unique: bool = False,
 ) -> Sheet:
     """Turn bytes into a `Sheet`; `known` names the column (``"r"``, ``"n"``) that a header cell stands for.
+
+    With `unique`, a name that stands twice gets a number, as in R: ``Std Err``, ``Std Err.1``.
 
     Raises
     ------
@@ -94,7 +97,7 @@ def read_sheet(
         )
         if not records:
             raise refuse(source, "the sheet is empty; it needs a header row and one row per effect")
-        return _assemble(records, source, found, known, "\t")
+        return _assemble(_numbered(records, known) if unique else records, source, found, known, "\t")
     if sheet is not None:
         raise InputError(f"sheet={sheet!r} names a sheet of an Excel workbook; {source} is a file of text")
     text = decode(data, source, found, encoding)
@@ -107,7 +110,19 @@ def read_sheet(
     records = _bounded(rows, source)
     if not records:
         raise CodingError(found.errors, source=source)
-    return _assemble(records, source, found, known, separator)
+    return _assemble(_numbered(records, known) if unique else records, source, found, known, separator)
+
+
+def _numbered(records: Sequence[Record], known: Callable[[str], str | None]) -> list[Record]:
+    """Give names that stand twice in the header a number."""
+    place = _header_place([cells for _, cells in records[:HEADER_SEARCH_ROWS]], known) or 0
+    line, header = records[place]
+    seen: dict[str, int] = {}
+    names = []
+    for cell in (" ".join(cell.split()) for cell in header):
+        count = seen[cell] = seen.get(cell, -1) + 1
+        names.append(f"{cell}.{count}" if cell and count else cell)
+    return [*records[:place], (line, names), *records[place + 1 :]]
 
 
 def _bounded(rows: Iterator[Record], source: str) -> list[Record]:
