@@ -46,8 +46,8 @@ out as with the peers, and `alliance_meta` itself in the last row.
 ## What the rows mean
 
 - **alliance_meta** is what a user calls, `RandomEffectsModel(effects, mods=..., test="z").fit()` with its coefficients,
-  tests, Q and I², `sensitivity.bootstrap` and `sensitivity.permutation_test`. Its bootstrap draws its own data sets, so that only its
-  time is compared, and computes I² and H² of each.
+  tests, Q and I², `sensitivity.bootstrap` and `sensitivity.permutation_test`. Its bootstrap draws its own data sets, so
+  that only its time is compared, and computes I² and H² of each.
 - **its core** is `alliance_meta.core.univariate.fit.fit_univariate`, and `alliance_meta.core.resampling.refit` for many
   data sets at once, in NumPy; the proof that no other τ² has a higher likelihood is part of both.
 - **statsmodels** has no REML: its column is Paule and Mandel's estimator. **metapipe-kit** has no REML with moderators.
