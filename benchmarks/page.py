@@ -234,6 +234,14 @@ def listed(parts: list[str]) -> str:
     return f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
+def earlier(results: dict[str, Any]) -> str:
+    """Say which cases were timed on another day."""
+    by_date: dict[str, list[str]] = {}
+    for name, date in results.get("earlier", {}).items():
+        by_date.setdefault(date, []).append(name)
+    return "".join(f" ({', '.join(names)} on {date})" for date, names in sorted(by_date.items()))
+
+
 def render(results: dict[str, Any]) -> str:
     cells = results["cells"]
     times, ratios = tables(results, INDEPENDENT)
@@ -248,7 +256,7 @@ def render(results: dict[str, Any]) -> str:
     busy = results["load"] > 1 + BUSY
     missing = results["missing"]
     return TEXT.format(
-        date=results["date"],
+        date=results["date"] + earlier(results),
         cap=results["cap"],
         cpu=machine["cpu"],
         cores=machine["cores"],

@@ -264,8 +264,10 @@ def updated(committed: dict[str, Any], results: dict[str, Any]) -> dict[str, Any
         sys.exit("the committed result is of another machine or other versions; run every case")
     cells = committed["cells"] | results["cells"]
     timed = {name for row in cells.values() for name in row}
+    days = {name: committed["date"] for name in committed["cells"]} | committed.get("earlier", {})
     return committed | {
         "date": results["date"],
+        "earlier": {name: day for name, day in days.items() if name not in results["cells"] and day != results["date"]},
         "load": max(committed["load"], results["load"]),
         "patience": results["patience"],
         "missing": sorted({*committed["missing"], *results["missing"]} - timed),
