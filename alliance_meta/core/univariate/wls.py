@@ -19,8 +19,8 @@ from alliance_meta._typing import AnyArray, Array
 LOST = 1e-6
 # Residuals below this share of the effects are what floating point leaves of an exact fit.
 ROUNDING = 1e-13
-# Products of columns that one batch may hold: 32 MB.
-MOST_CELLS = 4_000_000
+# Products of columns that one batch may hold: 48 MB.
+MOST_CELLS = 6_000_000
 
 
 @dataclass(frozen=True, eq=False)
