@@ -1,0 +1,151 @@
+"""What the methods of this package are given: the effects of a fit and its studies; and what an estimate has."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta._typing import Array
+from alliance_meta.core.robust.clusters import IntArray
+from alliance_meta.effects.dependent.groups import grouping
+from alliance_meta.effects.studies import STUDY
+from alliance_meta.effects.table import EffectSizes
+from alliance_meta.errors import InputError
+from alliance_meta.notes import Note
+from alliance_meta.result import Result
+from alliance_meta.results.fit import Fit
+from alliance_meta.tables.document import Document, table_of
+from alliance_meta.tables.format import level_text
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """The effects of a fit, as arrays.
+
+    Attributes
+    ----------
+    fit : Fit
+    cluster : ndarray of int, shape (k,)
+        The study of each effect, numbered from 0.
+    level : float
+    """
+
+    fit: Fit
+    cluster: IntArray
+    level: float
+
+    @property
+    def effects(self) -> EffectSizes:
+        """The effects that took part in the fit."""
+        return self.fit.effects
+
+    @property
+    def yi(self) -> Array:
+        """Effects, (k,)."""
+        return self.effects.yi
+
+    @property
+    def vi(self) -> Array:
+        """Sampling variances, (k,)."""
+        return self.effects.vi
+
+    @cached_property
+    def sei(self) -> Array:
+        """Standard errors, (k,)."""
+        return np.sqrt(self.vi)
+
+    @property
+    def k(self) -> int:
+        """Number of effects."""
+        return self.effects.k
+
+    @property
+    def studies(self) -> int:
+        """Number of studies."""
+        return int(self.cluster.max()) + 1
+
+    @property
+    def dependent(self) -> bool:
+        """Tell whether some study has several effects."""
+        return self.studies < self.k
+
+    @cached_property
+    def sign(self) -> float:
+        """1 where the mean effect is positive (or 0), else -1: the direction that is likely to be favoured."""
+        weights = 1.0 / self.vi
+        return -1.0 if float(weights @ self.yi) < 0.0 else 1.0
+
+
+def given(fit: Any, who: str, *, cluster: Any = STUDY, level: float | None = None, moderators: bool = False) -> Given:
+    """Return what a fit rests on, or refuse what is no fit, and, unless they are allowed, moderators."""
+    if not isinstance(fit, Fit):
+        raise InputError(f"{who} needs a fitted model, not {type(fit).__name__}; call .fit() first")
+    design = getattr(fit, "design", None)
+    if not moderators and design is not None and design.formula != "1":
+        raise InputError(f"{who} is defined for models without moderators; fit with mods='1'")
+    return Given(fit, grouping(fit.effects, cluster, "cluster").codes, fit._level(level))
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class Adjusted(Result):
+    """An estimate of the mean effect that allows for some kind of bias, on the analysis scale.
+
+    Attributes
+    ----------
+    estimate, se, ci_lb, ci_ub, pval : float
+        The adjusted mean, its standard error, interval and p-value; `NotApplicable` where there is none.
+    k, studies : int
+        Effects and studies it rests on.
+    level : float
+        Confidence level, a fraction.
+    measure : str
+        What the effects are; Fisher z is also given as r.
+    notes : tuple of Note
+    """
+
+    # What it is called in a table, and what it takes for granted, each in a few words.
+    called: ClassVar[str] = ""
+    assumes: ClassVar[str] = ""
+
+    estimate: float
+    se: float
+    ci_lb: float
+    ci_ub: float
+    pval: float
+    k: int
+    studies: int
+    level: float
+    measure: str
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def on_r(self) -> tuple[float, float, float]:
+        """The estimate and its limits as correlations where the effects are Fisher z; else as they are."""
+        values = self.estimate, self.ci_lb, self.ci_ub
+        if self.measure != "ZCOR":
+            return values
+        r, lower, upper = (math.tanh(one) for one in values)
+        return r, lower, upper
+
+    def tidy(self) -> pd.DataFrame:
+        """Return one row: ``estimate se ci_lb ci_ub pval``, and ``r r_lb r_ub`` where the effects are Fisher z."""
+        row: dict[str, Any] = {name: getattr(self, name) for name in ("estimate", "se", "ci_lb", "ci_ub", "pval")}
+        if self.measure == "ZCOR":
+            row |= dict(zip(("r", "r_lb", "r_ub"), self.on_r, strict=True))
+        return pd.DataFrame({name: pd.Series([value], index=[self.called]) for name, value in row.items()})
+
+    def _values(self) -> dict[str, Any]:
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "notes"}
+
+    def _title(self) -> str:
+        many = f"k = {self.k}" + (f" in {self.studies} studies" if self.studies < self.k else "")
+        return f"{self.called} ({many}; {level_text(self.level)})"
+
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        return self._document(self._title(), table_of(self.tidy(), dict.fromkeys(self.tidy().columns, 4)))
