@@ -110,3 +110,25 @@ def _tests(panel: BiasPanel) -> Table:
 
 def _assumed(frame: pd.DataFrame) -> list[str]:
     return [f"{row['label']}: {row['assumes']}" for row in _rows(frame) if not row["why"]]
+
+
+@dataclass(frozen=True)
+class _Method:
+    label: str
+    run: Callable[[Any, float], Adjusted]
+
+
+def _adjusted() -> Mapping[str, _Method]:
+    """Return the methods that give a mean, worst case first."""
+    from alliance_meta.bias import limit, precision, rtma, selection, trimming, worst_case
+    from alliance_meta.bias.henmi_copas import hc
+    from alliance_meta.bias.p_uniform import puniform
+
+    step = selection.selmodel
+    return {
+        "worst_case": _Method("Worst case: only what is not affirmative", worst_case.worst_case),
+    }
+
+
+def panel(fit: Any, *, methods: Iterable[str] | None = None, level: float | None = None) -> BiasPanel:
+    ...
