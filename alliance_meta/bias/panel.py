@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta.bias.given import Adjusted, Given, given
-from alliance_meta.errors import AllianceMetaError, AllianceMetaWarning, InputError
-from alliance_meta.notes import NotApplicable, Note, did_you_mean, merge_notes
+from alliance_meta.bias.given import Adjusted
+from alliance_meta.notes import Note
 from alliance_meta.result import Result
-from alliance_meta.results.fit import frame_of
 from alliance_meta.tables.document import Document, Table
 from alliance_meta.tables.format import bare_p, fixed, fixed_interval, level_text
 
@@ -79,7 +76,9 @@ class BiasPanel(Result):
         """Return what the result says, as data that can be written in several ways."""
         many = f"k = {self.k}" + (f" in {self.studies} studies" if self.studies < self.k else "")
         title = f"Methods for a biased literature ({many}; {level_text(self.level)})"
-        gone = [f"{row['label']}: {row['why']}" for part in (self.frame, self.tests) for row in _rows(part) if row["why"]]
+        gone = [
+            f"{row['label']}: {row['why']}" for part in (self.frame, self.tests) for row in _rows(part) if row["why"]
+        ]
         blocks = (_estimates(self), _tests(self), [self.spread()], _assumed(self.frame), gone and ["Not given:", *gone])
         return self._document(title, *(block for block in blocks if block))
 
@@ -100,7 +99,9 @@ def _estimates(panel: BiasPanel) -> Table:
         for row in _rows(panel.frame)
         if not row["why"]
     ]
-    return Table(("", "r" if panel.measure == "ZCOR" else "estimate", f"{level_text(panel.level)} CI", "p"), tuple(rows))
+    return Table(
+        ("", "r" if panel.measure == "ZCOR" else "estimate", f"{level_text(panel.level)} CI", "p"), tuple(rows)
+    )
 
 
 def _tests(panel: BiasPanel) -> Table:
@@ -120,9 +121,7 @@ class _Method:
 
 def _adjusted() -> Mapping[str, _Method]:
     """Return the methods that give a mean, worst case first."""
-    from alliance_meta.bias import limit, precision, rtma, selection, trimming, worst_case
-    from alliance_meta.bias.henmi_copas import hc
-    from alliance_meta.bias.p_uniform import puniform
+    from alliance_meta.bias import selection, worst_case
 
     step = selection.selmodel
     return {
@@ -130,5 +129,4 @@ def _adjusted() -> Mapping[str, _Method]:
     }
 
 
-def panel(fit: Any, *, methods: Iterable[str] | None = None, level: float | None = None) -> BiasPanel:
-    ...
+def panel(fit: Any, *, methods: Iterable[str] | None = None, level: float | None = None) -> BiasPanel: ...
