@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -60,7 +61,7 @@ class SelectionProblem:
     def slices(self) -> tuple[slice, ...]:
         """Where the parameters of each design stand in theta: mean, log(tau2), each log weight."""
         ends = np.cumsum([0, *(one.shape[1] for one in self.designs)])
-        return tuple(slice(int(a), int(b)) for a, b in zip(ends[:-1], ends[1:], strict=True))
+        return tuple(slice(int(a), int(b)) for a, b in pairwise(ends))
 
     @property
     def n(self) -> int:

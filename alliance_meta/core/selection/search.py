@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -18,15 +19,21 @@ MAX_ITERATIONS = 100
 # What Newton's quadratic model sees as still to be gained, relative to 1 + |log-likelihood|, where a climb ends.
 GAIN = 1e-13
 # A step changes a mean by no more than so many times the spread of effects, a log of tau2 or of a weight by so much.
-LONGEST = (4.0, 3.0, 2.0)
+LONGEST = (4.0, 4.0, 4.0)
+# Where the likelihood is convex a step is so many times Newton's.
+UPHILL = 3.0
+# How far a logarithm goes at a step where what it is the logarithm of tends to 0.
+EBBING = -4.0
 # How far log(tau2) may lie from that of the typical variance.
-TAU2_REACH = 25.0
+TAU2_REACH = 32.0
 # A step is shortened by this, so often, until it leads up by this share of what it should.
 SHORTENED, MOST_SHORTER, SUFFICIENT = 0.4, 30, 1e-4
-# All starts climb so far; then the best of them, but for those that came to the same place.
-PILOT, FINISHERS, SAME = 6, 3, 1e-6
+# Climbs that are so near to a higher one, every so many steps, end there.
+SAME, LOOKED = 1e-2, 3
 # Likelihoods that differ by less, relative to 1 + their size, are the same.
 ROUNDING = 1e-10
+# Parameters so near to a bound are at it; a curvature this small, in units of the parameters' own, is none.
+EDGE, FLAT = 1e-3, 1e-9
 
 
 class Climbed(NamedTuple):
@@ -39,9 +46,13 @@ class Climbed(NamedTuple):
     done: Mask
     iterations: int
 
-    def take(self, rows: IntArray | list[int]) -> Climbed:
-        """Return some of the climbs."""
-        return Climbed(*(one[rows] for one in self[:5]), self.iterations)
+    def highest(self, rows: slice) -> Climbed:
+        """Return the highest of some climbs, as one row; those that were ended for being near to it do not count."""
+        value = np.where(self.done[rows], self.loglik[rows], -np.inf)
+        at = np.arange(len(self.loglik))[rows][int(np.argmax(value if self.done[rows].any() else self.loglik[rows]))]
+        row = slice(at, at + 1)
+        parts = self.theta[row], self.loglik[row], self.gradient[row], self.hessian[row], self.done[row]
+        return Climbed(*parts, self.iterations)
 
 
 def bounds(problem: SelectionProblem) -> tuple[Array, Array]:
@@ -61,23 +72,25 @@ def climb(
     *,
     weights: Array | None = None,
     held: Mask | None = None,
-    most: int = MAX_ITERATIONS,
+    merge: bool = False,
 ) -> Climbed:
     """Climb from each row of `start` (B, n), with effects counted as often as weights (B, k) say.
 
-    Parameters `held` (n,) stay. Curvature is turned downwards where it is not, a step that does not lead up enough is
+    Parameters `held`, (n,) or (B, n), stay. With `merge`, climbs end that come near to a higher one with the same held;
+    they are not `done`. Curvature is turned downwards where it is not, a step that does not lead up enough is
     shortened, and a parameter at a bound that it pushes against is held while it does.
     """
     low, high = bounds(problem)
     way = _Way(problem, np.clip(start, low, high), weights, (low, high))
     longest = _longest(problem)
+    stays = np.broadcast_to(False if held is None else held, start.shape)
     moving = np.arange(len(start))
     iterations = 0
-    while len(moving) and iterations < most:
+    while len(moving) and iterations < MAX_ITERATIONS:
         iterations += 1
         now, up = way.theta[moving], way.slope[moving]
-        stuck = ((now <= low) & (up < 0.0)) | ((now >= high) & (up > 0.0))
-        step, gain = newton_step(up, way.curvature[moving], stuck if held is None else stuck | held)
+        stuck = stays[moving] | ((now <= low) & (up < 0.0)) | ((now >= high) & (up > 0.0))
+        step, gain = newton_step(up, way.curvature[moving], stuck)
         step *= np.minimum(1.0, 1.0 / np.maximum((np.abs(step) / longest).max(axis=1), 1e-300))[:, None]
         # The last step squares what error was left; what it gains is lost in rounding.
         last = gain <= GAIN * (1.0 + np.abs(way.value[moving]))
@@ -85,6 +98,8 @@ def climb(
         over = last | ~moved
         way.done[moving[over]] = last[over] | (gain[over] <= 1e5 * GAIN * (1.0 + np.abs(way.value[moving[over]])))
         moving = moving[~over]
+        if merge and iterations % LOOKED == 0 and len(moving) > 1:
+            moving = moving[~_repeated(way, moving, stays)]
     return Climbed(way.theta, way.value, way.slope, way.curvature, way.done, iterations)
 
 
@@ -124,6 +139,16 @@ class _Way:
         return moved
 
 
+def _repeated(way: _Way, moving: IntArray, stays: Mask) -> Mask:
+    """Tell which climbs are near to a higher one that holds the same."""
+    theta, value, held = way.theta, way.value, stays
+    near = (np.abs(theta[moving, None] - theta) < SAME).all(axis=2) & (held[moving, None] == held).all(axis=2)
+    higher = (value > value[moving, None]) | (
+        (value == value[moving, None]) & (np.arange(len(value)) < moving[:, None])
+    )
+    return np.asarray((near & higher).any(axis=1))
+
+
 def newton_step(slope: Array, hessian: Array, stuck: Mask) -> tuple[Array, Array]:
     """Return Newton's steps (B, n), as if every curvature were downwards, and what they should gain, (B,)."""
     A, g = -hessian, np.where(stuck, 0.0, slope)
@@ -132,8 +157,13 @@ def newton_step(slope: Array, hessian: Array, stuck: Mask) -> tuple[Array, Array
     diagonal = np.abs(np.einsum("bii->bi", A))
     unit = 1.0 / np.sqrt(np.maximum(diagonal, 1e-12 * np.maximum(diagonal.max(axis=1, keepdims=True), 1e-300)))
     values, vectors = np.linalg.eigh(A * unit[:, :, None] * unit[:, None, :])
-    along = np.matmul((g * unit)[:, None], vectors)[:, 0] / np.maximum(np.abs(values), 1e-9)
+    # Where the curvature is upwards the way is long: towards a limit, as a rule.
+    size = np.maximum(np.where(values < 0.0, -values / UPHILL, values), 1e-9)
+    along = np.matmul((g * unit)[:, None], vectors)[:, 0] / size
     step = np.where(stuck, 0.0, np.matmul(vectors, along[:, :, None])[:, :, 0] * unit)
+    # Slope and curvature of c - exp(theta) are the same: there Newton goes down by 1, for ever.
+    ebbing = (g < 0.0) & (np.abs(np.einsum("bii->bi", hessian) - g) < 0.1 * np.abs(g))
+    step = np.where(ebbing, np.minimum(step, EBBING), step)
     return step, 0.5 * (g * step).sum(axis=1)
 
 
@@ -186,44 +216,28 @@ def starts(problem: SelectionProblem, null: Unselected, given: Array) -> Array:
     return out
 
 
-def highest(problem: SelectionProblem, start: Array, *, held: Mask | None = None) -> Climbed:
-    """Return the highest of the climbs from each start, as one row."""
-    found = climb(problem, start, held=held, most=PILOT)
-    order = np.argsort(-found.loglik, kind="stable")
-    kept: list[int] = []
-    for row in order:
-        if all(np.abs(found.theta[row] - found.theta[other]).max() > SAME for other in kept):
-            kept.append(int(row))
-    best = climb(problem, found.theta[kept[:FINISHERS]], held=held)
-    return best.take([int(np.argmax(best.loglik))])._replace(iterations=found.iterations + best.iterations)
-
-
 @dataclass(frozen=True, eq=False)
 class SelectionFit:
     """A selection model at its highest likelihood.
 
     Attributes
     ----------
-    problem : SelectionProblem
-        Without heterogeneity where tau2 = 0 is as likely as anything.
+    full, problem : SelectionProblem
+        What was given; and the same without heterogeneity, if tau2 = 0 is as likely as anything.
     held : ndarray of bool, shape (n,)
         Log weights that were given.
     best : Climbed
         One row.
-    loglik : float
     loglik_unselected, loglik_homogeneous : float
-        Without selection; and with selection and tau2 = 0, NaN where tau2 has no part.
-    unselected : bool
-        Whether no selection at all is as likely as any: the maximum lies at a limit of the log weights.
+        Without selection; and with selection and tau2 = 0, NaN where tau2 has moderators or is 0 anyway.
     """
 
+    full: SelectionProblem
     problem: SelectionProblem
     held: Mask
     best: Climbed
-    loglik: float
     loglik_unselected: float
     loglik_homogeneous: float
-    unselected: bool
 
     @property
     def theta(self) -> Array:
@@ -231,9 +245,34 @@ class SelectionFit:
         return self.best.theta[0]
 
     @property
-    def tau2_vanished(self) -> bool:
+    def loglik(self) -> float:
+        """The log-likelihood."""
+        return float(self.best.loglik[0])
+
+    @property
+    def vanished(self) -> bool:
         """Tell whether tau2 is estimated as 0."""
-        return self.loglik_homogeneous == self.loglik and not self.problem.designs[1].shape[1]
+        return self.problem is not self.full
+
+    @cached_property
+    def at_bound(self) -> Mask:
+        """Parameters that the likelihood drives as far as they may go, (n,)."""
+        low, high = bounds(self.problem)
+        return ~self.held & ((self.theta <= low + EDGE) | (self.theta >= high - EDGE))
+
+    @cached_property
+    def covariance(self) -> Array:
+        """Inverse of the observed information, (n, n): 0 for what was given, NaN at a bound or where it is flat."""
+        free = ~(self.held | self.at_bound)
+        out = np.zeros((len(free), len(free)))
+        out[self.at_bound] = np.nan
+        out[:, self.at_bound] = np.nan
+        A = -self.best.hessian[0][np.ix_(free, free)]
+        unit = 1.0 / np.sqrt(np.maximum(np.diag(A), 1e-300))
+        values, vectors = np.linalg.eigh(A * np.outer(unit, unit))
+        inverse = (vectors / values) @ vectors.T if len(values) and values[0] > FLAT else np.full(A.shape, np.nan)
+        out[np.ix_(free, free)] = inverse * np.outer(unit, unit)
+        return out
 
 
 def homogeneous(problem: SelectionProblem) -> SelectionProblem:
@@ -244,24 +283,27 @@ def homogeneous(problem: SelectionProblem) -> SelectionProblem:
 def fit_selection(problem: SelectionProblem, given: Array | None = None) -> SelectionFit:
     """Find the highest likelihood, with the log weights that are `given` (d,), not NaN, held there."""
     known = np.full(problem.weights.d, np.nan) if given is None else given
-    null = unselected(problem)
-
-    def held_of(one: SelectionProblem) -> Mask:
-        held = np.zeros(one.n, dtype=bool)
-        for part, value in zip(one.slices[2:], known, strict=True):
-            held[part] = not np.isnan(value)
-        return held
-
-    held = held_of(problem)
-    best = highest(problem, starts(problem, null, known), held=held)
+    full, null = problem, unselected(problem)
+    held = np.zeros(problem.n, dtype=bool)
+    for part, value in zip(problem.slices[2:], known, strict=True):
+        held[part] = not np.isnan(value)
+    start, scale = starts(problem, null, known), problem.slices[1]
+    stays = np.tile(held, (len(start), 1))
+    single = scale.stop - scale.start == 1
+    if single:
+        # The same with tau2 held where it is too small to tell.
+        flat = start.copy()
+        flat[:, scale] = bounds(problem)[0][scale]
+        start, stays = np.vstack([start, flat]), np.vstack([stays, stays])
+        stays[len(flat) :, scale] = True
+    found = climb(problem, start, held=stays, merge=True)
+    best = found.highest(slice(0, len(flat)) if single else slice(None))
     loglik, least = float(best.loglik[0]), np.nan
-    if problem.designs[1].shape[1]:
-        flat = homogeneous(problem)
-        without = np.delete(best.theta, np.r_[problem.slices[1]], axis=1)
-        start = np.vstack([without, starts(flat, replace(null, gamma=null.gamma[:0]), known)])
-        lower = highest(flat, start, held=held_of(flat))
+    if single:
+        lower = found.highest(slice(len(flat), None))
         least = float(lower.loglik[0])
         if least >= loglik - ROUNDING * (1.0 + abs(loglik)):
-            problem, held, best, loglik = flat, held_of(flat), lower, least
-    nothing = np.isnan(known).all() and null.loglik >= loglik - ROUNDING * (1.0 + abs(loglik))
-    return SelectionFit(problem, held, best, loglik, null.loglik, least, bool(nothing))
+            problem, held = homogeneous(problem), np.delete(held, scale.start)
+            best = climb(problem, np.delete(lower.theta, scale.start, axis=1), held=held)
+            least = float(best.loglik[0])
+    return SelectionFit(full, problem, held, best, null.loglik, least)

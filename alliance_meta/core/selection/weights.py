@@ -27,7 +27,7 @@ from scipy import special
 
 from alliance_meta._typing import Array
 from alliance_meta.core.robust.clusters import IntArray
-from alliance_meta.core.selection.steps import LEAST, between
+from alliance_meta.core.selection.steps import LEAST, between, gauss
 
 Alternative = Literal["greater", "less", "two.sided"]
 Family = Literal["stepfun", "beta", "halfnorm", "negexp", "logistic", "power", "negexppow"]
@@ -97,7 +97,7 @@ def tails(z: Array) -> Array:
 
 
 def pieces(z: Array) -> Array:
-    """Return the moments of the pieces between cuts z (C, B, k), which fall, from the highest piece, (5, C + 1, ...)."""
+    """Return the moments of the pieces between falling cuts z (C, B, k), from the highest piece, (5, C + 1, B, k)."""
     above = tails(z)
     found = np.empty((5, len(z) + 1, *z.shape[1:]))
     found[:, 0], found[:, 1:-1] = above[:, 0], above[:, 1:] - above[:, :-1]
@@ -157,7 +157,7 @@ class StepWeights:
         d = self.d
         part = pieces((self.cuts - m) / sd)
         if part.shape[1] > d + 1:
-            part = np.concatenate([part[:, :d] + part[:, : d : -1], part[:, d : d + 1]], axis=1)
+            part = np.concatenate([part[:, :d] + part[:, :d:-1], part[:, d : d + 1]], axis=1)
         first = np.exp(psi)[:, None] * part[:3, 1:].swapaxes(0, 1)
         plain = part[:, 0] + (np.exp(psi) * part[:, 1:]).sum(axis=1)
         second = np.zeros((d, d, *m.shape))
@@ -293,7 +293,7 @@ class SmoothWeights:
     @property
     def reach(self) -> tuple[float, float]:
         """What psi is kept between: delta is at most 100, as in metafor."""
-        return -16.0, float(np.log(100.0))
+        return -30.0, float(np.log(100.0))
 
     @property
     def starts(self) -> Array:
@@ -307,21 +307,26 @@ class SmoothWeights:
 
     def moments(self, m: Array, sd: Array, psi: Array) -> Moments:
         """Return the moments for effects with means m and standard deviations sd, (B, k)."""
+        d = self.d
+        order = [4, *[2] * d, *[0] * (d * d)]
         at_nodes, at_pieces = (_derivatives(self.family, at, psi) for at in (self.at_nodes, self.at_pieces))
-        constant = np.moveaxis(pieces((self.cuts - m) / sd)[:, ::2], 1, -1)
-        z = (self.x * self.se[:, None] - m[..., None]) / sd[..., None]
-        density = np.exp(-0.5 * z * z) * (self.rule * (self.se / sd)[..., None] / ROOT_2PI)
-        square, d = z * z, self.d
-        powers = (density, density * z, density * (square - 1.0), density * z * (square - 3.0))
-        powers += (density * (square * (square - 6.0) + 3.0),)
-
-        def total(order: int, what: int) -> Array:
-            return _sum(powers[order], at_nodes[what]) + _sum(constant[order], at_pieces[what])
-
-        plain = np.stack([total(j, 0) for j in range(5)])
-        first = np.stack([[total(j, 1 + a) for j in range(3)] for a in range(d)])
-        pairs = [[total(0, 1 + d + a * d + b) for b in range(d)] for a in range(d)]
-        return Moments(plain, first, np.stack([np.stack(row) for row in pairs]))
+        ratio, centre = sd / self.se, m / self.se
+        density = (self.x - centre[..., None]) * (np.sqrt(0.5) / ratio)[..., None]
+        density *= -density
+        np.exp(density, out=density)
+        powers = self.rule / ROOT_2PI * self.x ** np.arange(5.0)[:, None]
+        stacked = np.concatenate([w * powers[: n + 1] for w, n in zip(at_nodes, order, strict=True)], axis=-2)
+        raw = (_sum(density, stacked) / ratio[..., None]).transpose(2, 0, 1)
+        constant = pieces((self.cuts - m) / sd)[:, ::2]
+        plain, first = (
+            hermite(raw[:5], centre, ratio),
+            hermite(raw[5 : 5 + 3 * d].reshape(d, 3, *m.shape), centre, ratio),
+        )
+        at = [w[..., 0, :].transpose(2, 0, 1) for w in at_pieces]
+        plain += (constant * at[0]).sum(axis=1)
+        first += (constant[:3] * np.stack(at[1 : d + 1])[:, None]).sum(axis=2)
+        second = raw[5 + 3 * d :] + (constant[0] * np.stack(at[d + 1 :])).sum(axis=1)
+        return Moments(plain, first, second.reshape(d, d, *m.shape))
 
     def relative(self, p: Array, psi: Array) -> Array:
         """Return weights (B, m) at p-values (m,), for psi (d, B, 1)."""
@@ -336,28 +341,45 @@ class SmoothWeights:
         return np.log(inside), np.log1p(-inside)
 
 
-def _sum(values: Array, weights: Array) -> Array:
-    """Return sums over the last axis of (B, k, Q) with weights (B, 1 or k, Q)."""
+def hermite(raw: Array, centre: Array, ratio: Array) -> Array:
+    """Return moments of He_0 to He_n in z = (x - centre) / ratio, of raw moments in x, (..., n + 1, B, k)."""
+    out, left = np.empty_like(raw), raw
+    out[..., 0, :, :] = raw[..., 0, :, :]
+    # Central moments by repeated differences; that of order j stands first after j of them.
+    for j in range(1, raw.shape[-3]):
+        left = (left[..., 1:, :, :] - centre * left[..., :-1, :, :]) / ratio
+        out[..., j, :, :] = left[..., 0, :, :]
+    if raw.shape[-3] > 4:
+        out[..., 4, :, :] += 3.0 * out[..., 0, :, :] - 6.0 * out[..., 2, :, :]
+        out[..., 3, :, :] -= 3.0 * out[..., 1, :, :]
+    out[..., 2, :, :] -= out[..., 0, :, :]
+    return out
+
+
+def _sum(density: Array, weights: Array) -> Array:
+    """Return sums of density (B, k, Q) with weights (B, 1 or k, C, Q), (B, k, C)."""
     if weights.shape[1] == 1:
-        return np.matmul(values, weights[:, 0, :, None])[..., 0]
-    return np.einsum("bkq,bkq->bk", values, weights)
+        return np.matmul(density, weights[:, 0].swapaxes(1, 2))
+    return np.matmul(weights, density[..., None])[..., 0]
 
 
 def _derivatives(family: Smooth, at: tuple[Array, Array], psi: Array) -> list[Array]:
-    """Return w, its derivatives, and its second derivatives row by row, (B, 1 or k, Q) each."""
-    value, first, second = family.log_weight(*at, psi[..., None])
+    """Return w, its derivatives, and its second derivatives row by row, (B, 1 or k, 1, Q) each."""
+    value, first, second = family.log_weight(*at, psi[..., None, None])
     w = np.exp(value)
-    pairs = [w * (one * two + both) for one, row in zip(first, second, strict=True) for two, both in zip(first, row, strict=True)]
-    return [w, *(w * one for one in first), *pairs]
+    out = [w, *(w * one for one in first)]
+    for one, row in zip(first, second, strict=True):
+        out += [w * (one * two + both) for two, both in zip(first, row, strict=True)]
+    return out
 
 
 def smooth_weights(y: Array, se: Array, family: Smooth, *, two_sided: bool) -> SmoothWeights:
     """Return the weight function of a family at effects y (k,) with standard errors (k,)."""
     ends = np.array(family.ends)
     x_ends = cuts_of(ends, two_sided=two_sided)
-    node, weight = np.polynomial.legendre.leggauss(family.nodes)
+    node, log_weight = gauss(family.nodes)
     half = 0.5 * (x_ends[0] - x_ends[1])
-    x, rule = x_ends[1] + half * (1.0 + node), half * weight
+    x, rule = x_ends[1] + half * (1.0 + node), half * np.exp(log_weight)
     if two_sided:
         x, rule = np.concatenate([x, -x]), np.concatenate([rule, rule])
     at_ends = np.log(ends), np.log1p(-ends)

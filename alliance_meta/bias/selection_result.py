@@ -1,0 +1,305 @@
+"""`SelectionResult`: the mean effect if every result had had the same chance to be seen."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta._typing import Array
+from alliance_meta.bias.given import Adjusted
+from alliance_meta.core.distributions import critical_value
+from alliance_meta.core.selection.profile import profile_interval
+from alliance_meta.core.selection.search import SelectionFit
+from alliance_meta.errors import SecondPeakWarning
+from alliance_meta.notes import NotApplicable, check_level, check_option
+from alliance_meta.results.fit import frame_of
+from alliance_meta.results.r_code import call, comment, data, mods_argument, quoted, vector
+from alliance_meta.tables.document import Document, table_of
+from alliance_meta.tables.format import fixed, p_value, plain_df
+
+IntervalKind = Literal["Wald", "PL"]
+# p-values at which the weight function is shown; it is relative to the first.
+GRID = np.round(np.concatenate([np.arange(0.001, 0.1, 0.001), np.arange(0.1, 1.0, 0.01)]), 3)
+GIVEN, AT_BOUND = "given, not estimated", "the estimate lies at its bound"
+FLAT = "the likelihood is flat: these data do not tell"
+KINDS = {
+    "stepfun": "step function",
+    "beta": "beta weights",
+    "halfnorm": "half-normal weights",
+    "negexp": "negative exponential weights",
+    "logistic": "logistic weights",
+    "power": "power weights",
+    "negexppow": "negative exponential power weights",
+}
+SIDES = {"greater": "one-sided p (large effects)", "less": "one-sided p (small effects)", "two.sided": "two-sided p"}
+
+
+class LikelihoodRatio(NamedTuple):
+    """A likelihood-ratio test."""
+
+    stat: float
+    df: int
+    pval: float
+
+
+@dataclass(frozen=True, eq=False)
+class Parameter:
+    """One number of the model: where it stands in theta, and whether it is shown as the exponential of that.
+
+    Attributes
+    ----------
+    name : str
+    index : int
+        In theta; -1 for what is not estimated.
+    logarithm : bool
+    estimate, se : float
+        As shown; for a logarithm the standard error is that of the exponential, by the delta method.
+    """
+
+    name: str
+    index: int
+    logarithm: bool
+    estimate: float
+    se: float
+
+    def wald(self, crit: float) -> tuple[float, float]:
+        """Return the limits estimate -+ crit se, taken on the log scale where that is where it was estimated."""
+        if math.isnan(self.se):
+            return self.se, self.se
+        if not self.logarithm:
+            return self.estimate - crit * self.se, self.estimate + crit * self.se
+        spread = math.exp(min(crit * self.se / self.estimate, 700.0))
+        return self.estimate / spread, self.estimate * spread
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True, eq=False)
+class SelectionResult(Adjusted):
+    """A selection model beside what it was asked of.
+
+    Attributes
+    ----------
+    type, alternative : str
+    steps : tuple of float
+        p-values between the intervals of a step function, without 1.
+    names : tuple of str
+        Coefficients of the mean, (p,).
+    beta : ndarray of shape (p,)
+        Coefficients of the mean effect before selection.
+    vb : ndarray of shape (p, p)
+        Their covariance.
+    tau2, se_tau2 : float
+        Variance of true effects before selection.
+    delta : tuple of float
+        Parameters of the weight function. Of a step function: the chance that a result in each interval is seen,
+        relative to the most significant ones, which have 1.
+    se_delta : tuple of float
+    loglik : float
+    lrt : LikelihoodRatio
+        Against no selection.
+    lrt_tau2 : LikelihoodRatio
+        Against tau2 = 0. As in metafor the p-value is that of chi2(1), which is on the safe side.
+    counts : tuple of int
+        Effects in each interval of a step function.
+    fitted : SelectionFit
+        The raw arrays.
+    covariance : ndarray of shape (n, n)
+        Of the parameters theta: coefficients of the mean, log(tau2), log(delta).
+    parts : tuple of Parameter
+    fit : Fit
+        What was asked of.
+    """
+
+    called: ClassVar[str] = "selection model"
+    assumes: ClassVar[str] = "a result's chance to be seen depends on its p-value, by a function of the form given"
+
+    type: str
+    alternative: str
+    steps: tuple[float, ...]
+    names: tuple[str, ...]
+    beta: Array
+    vb: Array
+    tau2: float
+    se_tau2: float
+    delta: tuple[float, ...]
+    se_delta: tuple[float, ...]
+    loglik: float
+    lrt: LikelihoodRatio
+    lrt_tau2: LikelihoodRatio
+    counts: tuple[int, ...]
+    fitted: SelectionFit
+    covariance: Array
+    parts: tuple[Parameter, ...]
+    fit: Any
+
+    @property
+    def moderated(self) -> bool:
+        """Tell whether the mean has moderators, so that there is no one adjusted mean."""
+        return isinstance(self.estimate, NotApplicable) and len(self.beta) > 1
+
+    @property
+    def parameters(self) -> pd.DataFrame:
+        """Every number of the model, one row each: ``estimate se ci_lb ci_ub``, intervals of variances on logs."""
+        crit = critical_value(self.level, None)
+        rows = []
+        for one in self.parts:
+            lb, ub = one.wald(crit)
+            rows.append({"estimate": one.estimate, "se": one.se, "ci_lb": lb, "ci_ub": ub})
+        return frame_of(rows, index=[one.name for one in self.parts])
+
+    def tidy(self) -> pd.DataFrame:
+        """Return the adjusted mean in one row, or the coefficients of the mean effect in one row each."""
+        if not self.moderated:
+            return Adjusted.tidy(self)  # a class with slots is made twice: super() would mean the first
+        return self.parameters.iloc[: len(self.beta)]
+
+    @property
+    def intervals(self) -> pd.DataFrame:
+        """The intervals of a step function: ``p_lb p_ub k delta se ci_lb ci_ub``; other forms have no rows."""
+        edges = (0.0, *self.steps, 1.0) if self.type == "stepfun" else ()
+        limits = self.parameters[["ci_lb", "ci_ub"]].to_dict("index")
+        rows = []
+        for j, (lb, ub) in enumerate(pairwise(edges)):
+            gone = NotApplicable(GIVEN)
+            row = {"p_lb": lb, "p_ub": ub, "k": self.counts[j], "delta": self.delta[j], "se": self.se_delta[j]}
+            rows.append(row | limits.get(f"delta[{j + 1}]", {"ci_lb": gone, "ci_ub": gone}))
+        return frame_of(rows, index=[f"{a:g} < p <= {b:g}" for a, b in pairwise(edges)])
+
+    @property
+    def weights(self) -> pd.DataFrame:
+        """The weight function: ``p weight ci_lb ci_ub``, relative to the weight at the smallest p.
+
+        A step function has two rows for each interval, its ends, so that the rows joined by lines draw it. The limits
+        are pointwise, from the standard errors of the log weights, and NaN where these do not exist. Where the weights
+        have moderators, these are the weights at their means.
+        """
+        steps = np.array(self.steps)
+        p = np.sort(np.concatenate([[0.0, 1.0], steps, steps])) if self.type == "stepfun" else GRID
+        inside = np.repeat(0.5 * (p[::2] + p[1::2]), 2) if self.type == "stepfun" else p
+        problem = self.fitted.problem
+        U = [design.mean(axis=0) for design in problem.designs[2:]]
+        theta = self.fitted.theta
+        psi = np.array([u @ theta[part] for u, part in zip(U, problem.slices[2:], strict=True)]).reshape(-1, 1, 1)
+        value = problem.weights.relative(inside, psi)[0]
+        slopes = problem.weights.log_slopes(inside, psi)
+        slopes = slopes - slopes[:, :1]
+        J = np.zeros((len(p), problem.n))
+        for slope, u, part in zip(slopes, U, problem.slices[2:], strict=True):
+            J[:, part] = slope[:, None] * u
+        with np.errstate(over="ignore"):
+            spread = np.exp(critical_value(self.level, None) * np.sqrt(np.einsum("mi,ij,mj->m", J, self.covariance, J)))
+            weight = value / value[0]
+            return pd.DataFrame({"p": p, "weight": weight, "ci_lb": weight / spread, "ci_ub": weight * spread})
+
+    def confint(self, *, kind: IntervalKind = "PL", level: float | None = None) -> pd.DataFrame:
+        """Return intervals of every number of the model.
+
+        Parameters
+        ----------
+        kind : {"PL", "Wald"}
+            ``PL``: the values at which the likelihood, maximised over all else, is not too far below its maximum:
+            right where a parameter lies near a bound or its likelihood is lopsided, which is the rule for weights.
+            ``Wald``: from the standard errors, on the log scale for tau2 and delta.
+        level : float, optional
+
+        Returns
+        -------
+        DataFrame
+            ``estimate ci_lb ci_ub``, one row per parameter. A limit is infinite where the likelihood never falls
+            far enough.
+
+        Warns
+        -----
+        SecondPeakWarning
+            A higher likelihood was met on the way.
+
+        Notes
+        -----
+        R: ``confint(selmodel(fit, ...))``, for tau2 and delta. The profile likelihood takes effects as independent.
+        """
+        check_option("kind", kind, IntervalKind)
+        used = self.level if level is None else level
+        check_level(used)
+        rows = []
+        for one in self.parts:
+            lb, ub = one.wald(critical_value(used, None)) if kind == "Wald" else self._profile(one, used)
+            rows.append({"estimate": one.estimate, "ci_lb": lb, "ci_ub": ub})
+        return frame_of(rows, index=[one.name for one in self.parts])
+
+    def _profile(self, one: Parameter, level: float) -> tuple[float, float]:
+        if one.index < 0:
+            gone = NotApplicable(GIVEN)
+            return gone, gone
+        found = profile_interval(self.fitted, one.index, level=level)
+        if found.loglik > self.loglik + 1e-6:
+            more = f"{found.loglik - self.loglik:.2g}"
+            text = f"The profile likelihood of {one.name} is higher elsewhere than at the estimate, by {more}"
+            warnings.warn(text, SecondPeakWarning, stacklevel=4)
+        if not one.logarithm:
+            return found.low, found.high
+        return (math.exp(found.low) if math.isfinite(found.low) else 0.0), math.exp(found.high)
+
+    def r_code(self) -> str:
+        """Return metafor's ``selmodel`` of the same effects, as far as metafor can."""
+        homogeneous = not self.fitted.full.designs[1].shape[1]
+        arguments = {
+            "mods": mods_argument(self.fit) if len(self.beta) > 1 else None,
+            "data": "dat",
+            "method": quoted("EE" if homogeneous else "ML"),
+        }
+        given = [one for one in self.parts if one.index < 0 and one.name.startswith("delta")]
+        stepped = self.type == "stepfun"
+        selection = {
+            "type": quoted(self.type),
+            "alternative": quoted(self.alternative),
+            "steps": vector(self.steps) if stepped else None,
+            "delta": vector(self.delta) if len(given) == len(self.delta) and given else None,
+        }
+        lines = ["library(metafor)", *data(self.fit)]
+        if self.fitted.problem.selected is not None:
+            lines.append(comment("metafor takes every effect as exposed to selection, focal or not"))
+        if any(design.shape[1] > 1 for design in self.fitted.full.designs[1:]):
+            lines.append(comment("metafor's selmodel has no moderators of tau2 or of the weights"))
+        lines.append(f"fit <- {call('rma', 'yi', 'vi', **arguments)}")
+        return "\n".join([*lines, f"sel <- {call('selmodel', 'fit', **selection)}"])
+
+    def _values(self) -> dict[str, Any]:
+        names = (
+            "type",
+            "alternative",
+            "steps",
+            "names",
+            "beta",
+            "vb",
+            "tau2",
+            "se_tau2",
+            "delta",
+            "se_delta",
+            "loglik",
+        )
+        out = self._these("estimate", "se", "ci_lb", "ci_ub", "pval", "k", "studies", "level", "measure", *names)
+        out |= {name: getattr(self, name)._asdict() for name in ("lrt", "lrt_tau2")}
+        return {**out, "counts": self.counts}
+
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        kind = f"{KINDS[self.type]} of the {SIDES[self.alternative]}"
+        lines = [f"{kind}; log-likelihood {fixed(self.loglik)}", _test("Against no selection", self.lrt)]
+        lines.append(_test("Against tau2 = 0", self.lrt_tau2))
+        shown = self.parameters.iloc[len(self.beta) :]
+        tables = [table_of(self.tidy(), dict.fromkeys(self.tidy().columns, 4))]
+        if len(shown):
+            tables.append(table_of(shown, dict.fromkeys(shown.columns, 4)))
+        return self._document(self._title(), *tables, lines=lines)
+
+
+def _test(label: str, test: LikelihoodRatio) -> str:
+    if isinstance(test.stat, NotApplicable):
+        return f"{label}: no test ({test.stat.reason})"
+    shown = f"LRT({plain_df(test.df)}) = {fixed(test.stat)}"
+    return f"{label}: {shown}" + ("" if isinstance(test.pval, NotApplicable) else f", p {p_value(test.pval)}")
