@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from alliance_meta.bias.henmi_copas import HenmiCopasResult as HenmiCopasResult
     from alliance_meta.bias.henmi_copas import hc as hc
     from alliance_meta.bias.selection import selmodel as selmodel
+    from alliance_meta.bias.selection_grid import WeightGrid as WeightGrid
+    from alliance_meta.bias.selection_grid import vevea_woods as vevea_woods
     from alliance_meta.bias.selection_result import SelectionResult as SelectionResult
 
 __getattr__, __dir__, __all__ = lazy(__name__)

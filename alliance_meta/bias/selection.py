@@ -32,6 +32,8 @@ FOCAL = "focal"
 YES, NO = ("yes", "true", "1", "1.0"), ("no", "false", "0", "0.0")
 # Fewer effects than this tell little about selection; fewer than this in an interval tell little about its weight.
 FEW, FEW_INSIDE = 10, 4
+# A parameter of a weight function that is smaller than this, at its bound, is 0.
+NOTHING = 1e-6
 
 
 def selmodel(
@@ -252,8 +254,8 @@ def _check_intervals(counts: IntArray, steps: Array, free: Mask, exposed: Mask |
     mend = (
         f"merge intervals: steps={tuple(kept)}"
         if kept
-        else "all results are on one side of every step, which says nothing about selection; choose other steps, or try "
-        "given weights: bias.vevea_woods"
+        else "all results are on one side of every step, which says nothing about selection; choose other steps, or "
+        "try given weights: bias.vevea_woods"
     )
     raise InputError(f"no {'focal ' if exposed is not None else ''}effect has {first}; {mend}")
 
@@ -321,6 +323,8 @@ def _parameters(found: SelectionFit, covariance: Array, type: str, names: list[t
     def one(name: str, at: int, place: int, logarithm: bool) -> Parameter:
         value, se = float(found.theta[at]), float(error[at])
         value = math.exp(value) if logarithm else value
+        if found.at_bound[at] and value < NOTHING:
+            value = 0.0
         if found.held[at]:
             return Parameter(name, -1, logarithm, value, NotApplicable(GIVEN))
         if math.isnan(se):
@@ -403,7 +407,8 @@ def _estimate_notes(found: SelectionFit, stepped: bool) -> Iterator[Note]:
     if found.at_bound[weights].any():
         small = not stepped and bool((theta[weights] < 0.0)[found.at_bound[weights]].any())
         text = (
-            "The weights are estimated as equal: the data show no selection of this form."
+            "The weights are estimated as equal: the data show no selection of this form. Standard errors take that as "
+            "certain; confint(kind='PL') does not."
             if small
             else "A weight runs to the end of its range: the data do not tell it. Do not trust the adjusted mean."
         )

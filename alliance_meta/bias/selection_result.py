@@ -20,7 +20,7 @@ from alliance_meta.errors import SecondPeakWarning
 from alliance_meta.notes import NotApplicable, check_level, check_option
 from alliance_meta.results.fit import frame_of
 from alliance_meta.results.r_code import call, comment, data, mods_argument, quoted, vector
-from alliance_meta.tables.document import Document, table_of
+from alliance_meta.tables.document import Document, Kind, Table, table_of
 from alliance_meta.tables.format import fixed, p_value, plain_df
 
 IntervalKind = Literal["Wald", "PL"]
@@ -162,12 +162,15 @@ class SelectionResult(Adjusted):
     def intervals(self) -> pd.DataFrame:
         """The intervals of a step function: ``p_lb p_ub k delta se ci_lb ci_ub``; other forms have no rows."""
         edges = (0.0, *self.steps, 1.0) if self.type == "stepfun" else ()
-        limits = self.parameters[["ci_lb", "ci_ub"]].to_dict("index")
+        table = self.parameters
         rows = []
         for j, (lb, ub) in enumerate(pairwise(edges)):
-            gone = NotApplicable(GIVEN)
-            row = {"p_lb": lb, "p_ub": ub, "k": self.counts[j], "delta": self.delta[j], "se": self.se_delta[j]}
-            rows.append(row | limits.get(f"delta[{j + 1}]", {"ci_lb": gone, "ci_ub": gone}))
+            row: dict[str, Any] = {"p_lb": lb, "p_ub": ub, "k": self.counts[j], "delta": self.delta[j]}
+            row["se"] = row["ci_lb"] = row["ci_ub"] = self.se_delta[j]
+            name = f"delta[{j + 1}]"
+            if name in table.index:
+                row.update(ci_lb=table.loc[name, "ci_lb"], ci_ub=table.loc[name, "ci_ub"])
+            rows.append(row)
         return frame_of(rows, index=[f"{a:g} < p <= {b:g}" for a, b in pairwise(edges)])
 
     @property
@@ -292,10 +295,13 @@ class SelectionResult(Adjusted):
         lines = [f"{kind}; log-likelihood {fixed(self.loglik)}", _test("Against no selection", self.lrt)]
         lines.append(_test("Against tau2 = 0", self.lrt_tau2))
         shown = self.parameters.iloc[len(self.beta) :]
-        tables = [table_of(self.tidy(), dict.fromkeys(self.tidy().columns, 4))]
-        if len(shown):
-            tables.append(table_of(shown, dict.fromkeys(shown.columns, 4)))
+        tables = [_table(self.tidy()), *([_table(shown)] if len(shown) else [])]
         return self._document(self._title(), *tables, lines=lines)
+
+
+def _table(frame: pd.DataFrame) -> Table:
+    kinds: dict[str, Kind] = {str(name): "p" if name == "pval" else 4 for name in frame}
+    return table_of(frame, kinds, heads={"pval": "p"})
 
 
 def _test(label: str, test: LikelihoodRatio) -> str:

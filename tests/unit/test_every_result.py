@@ -113,6 +113,8 @@ OTHERS = {
     "SampledLeaveOneOut": lambda: get("SampledPosterior").loo(),
     "SequentialResults": lambda: bayes.sequential(get("BayesianResults")),
     "HenmiCopasResult": lambda: bias.hc(fit()),
+    "SelectionResult": lambda: bias.selmodel(fit()),
+    "WeightGrid": lambda: bias.vevea_woods(fit()),
     "CoderAgreement": lambda: am.effects.coder_agreement(SHEET, SHEET.assign(arm="x"), by="study"),
     "SheetDiff": lambda: am.effects.diff(synthetic(), synthetic().query("n > 60")),
     "ClaimsAudit": lambda: am.claims(),
