@@ -163,8 +163,8 @@ def test_the_bootstrap_is_the_same_on_any_number_of_cores() -> None:
     one = PROBLEMS["step"]
     theta = solve(one, start(one), np.ones((1, K)), "CML").theta[0]
     refit = Refitting(one, CLUSTER, theta, "CML", np.zeros(3, dtype=bool))
-    alone = refit.bootstrap("two-stage", B=2500, seed=4, errors=True)
-    shared = refit.bootstrap("two-stage", B=2500, seed=4, cores=2, errors=True)
+    alone = refit.bootstrap("two-stage", B=2500, seed=4)
+    shared = refit.bootstrap("two-stage", B=2500, seed=4, cores=2)
     assert len(alone.theta) + alone.lost == 2500
     assert (alone.theta == shared.theta).all()
     assert (alone.se == shared.se).all()

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.core.resampling import Refits, in_blocks, stream
+from alliance_meta.core.resampling import BootstrapInterval, Refits, bootstrap_limits, in_blocks, stream
 from alliance_meta.core.robust.clusters import IntArray, stacks
 from alliance_meta.core.selection.dependent import SelectionEstimator, equations, solve
 from alliance_meta.core.selection.likelihood import SelectionProblem
@@ -17,25 +17,7 @@ from alliance_meta.core.selection.likelihood import SelectionProblem
 INSIDE = 0.05
 
 ClusterBootstrap = Literal["two-stage", "multinomial", "exponential"]
-
-
-@dataclass(frozen=True, eq=False)
-class Replicates:
-    """Solutions of resampled data.
-
-    Attributes
-    ----------
-    theta : ndarray of shape (B, n)
-        Those that were found.
-    se : ndarray of shape (B, n)
-        Their cluster-robust standard errors; empty unless asked for.
-    lost : int
-        Replicates without a solution.
-    """
-
-    theta: Array
-    se: Array
-    lost: int
+SelectionInterval = BootstrapInterval | Literal["student"]
 
 
 def draw_weights(rng: np.random.Generator, B: int, cluster: IntArray, how: ClusterBootstrap) -> Array:
@@ -81,15 +63,15 @@ class Refitting:
     held: Mask
 
     def bootstrap(
-        self, how: ClusterBootstrap, *, B: int, seed: int, cores: int = 1, errors: bool = False
+        self, how: ClusterBootstrap, *, B: int, seed: int, cores: int = 1
     ) -> Replicates:
-        """Solve B resampled data sets, with their standard errors if asked for."""
+        """Solve B resampled data sets."""
 
         def task(block: int, start: int, stop: int) -> Refits:
-            return self._refit(draw_weights(stream(seed, block), stop - start, self.cluster, how), errors)
+            return self._refit(draw_weights(stream(seed, block), stop - start, self.cluster, how), errors=True)
 
         found = in_blocks(task, B=B, k=self.problem.k, cores=cores)
-        return Replicates(found["theta"], found["se"], B - len(found["theta"]))
+        return Replicates(self, found["theta"], found["se"], B - len(found["theta"]))
 
     def without_clusters(self) -> Array:
         """Return the solutions without one cluster at a time, those that are found, (J, n)."""
@@ -116,3 +98,43 @@ class Refitting:
         if part.stop - part.start == 1:
             start[part] = np.maximum(start[part], np.log(INSIDE * self.problem.v.mean()))
         return start
+
+
+@dataclass(frozen=True, eq=False)
+class Replicates:
+    """Solutions of resampled data.
+
+    Attributes
+    ----------
+    of : Refitting
+    theta : ndarray of shape (B, n)
+        Those that were found.
+    se : ndarray of shape (B, n)
+        Their cluster-robust standard errors, 0 at a bound.
+    lost : int
+        Replicates without a solution.
+    """
+
+    of: Refitting
+    theta: Array
+    se: Array
+    lost: int
+
+    def limits(
+        self, at: int, estimate: float, se: float, kind: SelectionInterval, level: float
+    ) -> tuple[float, float] | None:
+        """Return the limits of parameter number `at`, None where that kind of interval does not exist.
+
+        ``student`` are quantiles of (replicate - estimate) / its standard error, turned round (Hall 1988).
+        """
+        values = self.theta[:, at]
+        if kind == "percentile":
+            return bootstrap_limits(values, estimate, kind, level)
+        if not np.isfinite(estimate) or not np.isfinite(se):
+            return None
+        if kind != "student":
+            left_out = self.of.without_clusters()[:, at] if kind == "bca" else None
+            return bootstrap_limits(values, estimate, kind, level, left_out)
+        sure = self.se[:, at] > 0.0
+        turned = bootstrap_limits((values[sure] - estimate) / self.se[sure, at], 0.0, "basic", level)
+        return turned and (estimate + se * turned[0], estimate + se * turned[1])
