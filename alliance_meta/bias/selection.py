@@ -44,6 +44,15 @@ def selmodel(
     alternative: Alternative | None = None,
     delta: Sequence[float | None] | None = None,
     mods_delta: str = "1",
+    cluster: Any = STUDY,
+    estimator: SelectionEstimator = "CML",
+    penalised: bool = False,
+    vcov: SelectionVcov | None = None,
+    bootstrap: ClusterBootstrap = "two-stage",
+    interval: SelectionInterval = "percentile",
+    iterations: int = 1999,
+    seed: int | None = None,
+    cores: int = 1,
     level: float | None = None,
 ) -> SelectionResult:
     r"""Estimate the mean effect as if every result had had the same chance to be seen.
@@ -70,6 +79,25 @@ def selmodel(
         function they are the weights of all intervals, the first of which is 1.
     mods_delta : str
         Right-hand side of a formula for the logs of delta: moderators of how strongly results were selected.
+    cluster : str or array-like of shape (k,)
+        What may make effects resemble each other: by default the study.
+    estimator : {"CML", "ARGL"}
+        How the model is solved: by composite marginal likelihood, which is maximum likelihood as of independent effects,
+        or by the augmented, reweighted Gaussian likelihood, which weights each effect by 1 / w (step functions only).
+    penalised : bool
+        Whether weak penalties draw mean, tau2 and weights to usual values, so that small data sets have a solution.
+        They are metaselection's own default, made for standardised mean differences.
+    vcov : {"model", "CR0", "CR1", "bootstrap"}, optional
+        What standard errors rest on. ``CR0``: on how much clusters differ in what they add to the equations, whatever
+        hangs together within them; the default where a cluster has several effects. ``CR1``: that, times
+        J / (J - 1). ``bootstrap``: on resampled clusters, which intervals of fewer than some 40 need. ``model``: on
+        the curvature of the likelihood, right if effects are independent; the default where they are.
+    bootstrap : {"two-stage", "multinomial", "exponential"}
+        Clusters are drawn, and effects within them; clusters are drawn; clusters are given exponential weights.
+    interval : {"percentile", "basic", "bca", "student"}
+        What the bootstrap's intervals are; `SelectionResult.confint` gives the others.
+    iterations, seed, cores : int
+        Of the bootstrap, which needs a seed; cores do not change the result.
     level : float, optional
         The fit's own by default.
 
@@ -80,13 +108,13 @@ def selmodel(
     Raises
     ------
     InputError
-        An interval without effects, so that its weight cannot be estimated; too few effects; steps or weights that
-        are none.
+        An interval without effects, so that its weight cannot be estimated; too few effects or clusters; steps or
+        weights that are none.
 
     Warns
     -----
     DependenceWarning
-        Several effects of a study: this likelihood takes them as independent.
+        ``vcov="model"`` with several effects of a study.
     ConvergenceWarning
 
     Notes
@@ -116,7 +144,19 @@ def selmodel(
     [0.025, 1.0, 1.0, 1.0]
     """
     check_option("type", type, Family)
-    asked = given(fit, "selmodel", level=level, moderators=True)
+    asked = given(fit, "selmodel", cluster=cluster, level=level, moderators=True)
+    how = inference(
+        asked,
+        type,
+        vcov,
+        seed,
+        estimator=estimator,
+        penalised=penalised,
+        bootstrap=bootstrap,
+        interval=interval,
+        iterations=iterations,
+        cores=cores,
+    )
     side: Alternative = alternative or ("less" if asked.sign < 0 else "greater")
     check_option("alternative", side, Alternative)
     stepped = type == "stepfun"
@@ -142,9 +182,9 @@ def selmodel(
         _check_intervals(counts, used, free, exposed)
     if mods_delta != "1" and not free.all():
         raise InputError("mods_delta= are moderators of weights that are estimated; leave out delta=")
-    found = fit_selection(problem, known)
-    notes = _notes(asked, found, counts, used, side if alternative is None else None, exposed)
-    return _result(asked, found, type, side, used, counts, [one[1] for one in designs], notes)
+    found = solved_by(fit_selection(problem, known), how)
+    notes = _notes(asked, how, found, counts, used, side if alternative is None else None, exposed)
+    return _result(asked, how, found, type, side, used, counts, [one[1] for one in designs], notes)
 
 
 def _steps(steps: Sequence[float]) -> Array:
@@ -262,6 +302,7 @@ def _check_intervals(counts: IntArray, steps: Array, free: Mask, exposed: Mask |
 
 def _result(
     asked: Given,
+    how: Inference,
     found: SelectionFit,
     type: str,
     side: str,
@@ -270,11 +311,15 @@ def _result(
     names: list[tuple[str, ...]],
     notes: tuple[Note, ...],
 ) -> SelectionResult:
-    covariance = found.covariance
-    parts = list(_parameters(found, covariance, type, names))
+    covariance, made = spread(found, how), replicates(found, how)
+    parts = list(_parameters(found, covariance, type, names, made))
     p = len(names[0])
-    first, crit = parts[0], critical_value(asked.level, None)
-    mean: list[float] = [first.estimate, first.se, *first.wald(crit), _pval(first)]
+    first, vb = parts[0], covariance[:p, :p]
+    mean: list[float] = [first.estimate, first.se, *first.wald(asked.level), _pval(first)]
+    if made:
+        vb = np.cov(made.theta[:, :p], rowvar=False).reshape(p, p)
+        mean[2:] = [*first.resampled(made, how.interval, asked.level), NotApplicable(NO_P)]
+        notes = merge_notes(notes, lost_notes(made))
     if p > 1 or names[0] != ("intrcpt",):
         mean = [NotApplicable("the mean has moderators; see tidy()")] * 5
     tau2 = next((one for one in parts if one.name == "tau2"), None)
@@ -293,19 +338,21 @@ def _result(
         steps=tuple(steps.tolist()),
         names=names[0],
         beta=found.theta[:p],
-        vb=covariance[:p, :p],
+        vb=vb,
         tau2=tau2.estimate if tau2 else gone,
         se_tau2=tau2.se if tau2 else gone,
         delta=(*([1.0] if fixed else []), *(one.estimate for one in weights)),
         se_delta=(*([NotApplicable(GIVEN)] if fixed else []), *(one.se for one in weights)),
         loglik=found.loglik,
-        lrt=_lrt(found),
-        lrt_tau2=_lrt_tau2(found),
+        lrt=_lrt(found, how),
+        lrt_tau2=_lrt_tau2(found, how),
         counts=tuple(counts.tolist()),
         fitted=found,
         covariance=covariance,
         parts=tuple(parts),
         fit=asked.fit,
+        how=how,
+        replicates=made,
     )
 
 
@@ -313,7 +360,9 @@ def _pval(one: Parameter) -> float:
     return one.se if math.isnan(one.se) else float(two_sided_p(np.array(one.estimate / one.se), None))
 
 
-def _parameters(found: SelectionFit, covariance: Array, type: str, names: list[tuple[str, ...]]) -> Iterator[Parameter]:
+def _parameters(
+    found: SelectionFit, covariance: Array, type: str, names: list[tuple[str, ...]], made: Replicates | None
+) -> Iterator[Parameter]:
     """Yield every number of the model, in the order of theta."""
     problem, full = found.problem, found.full
     error = np.sqrt(np.diag(covariance))
@@ -326,17 +375,23 @@ def _parameters(found: SelectionFit, covariance: Array, type: str, names: list[t
         if found.at_bound[at] and value < NOTHING:
             value = 0.0
         if found.held[at]:
-            return Parameter(name, -1, logarithm, value, NotApplicable(GIVEN))
+            gone = NotApplicable(GIVEN)
+            return Parameter(name, -1, logarithm, value, gone, gone)
         if math.isnan(se):
             se = NotApplicable(AT_BOUND if found.at_bound[at] else FLAT)
-        return Parameter(name, place, logarithm, value, se * value if logarithm else se)
+        shown = se * value if logarithm and not math.isnan(se) else se
+        if made:
+            draws = made.theta[:, place]
+            shown = float((np.exp(draws) if logarithm else draws).std(ddof=1))
+        return Parameter(name, place, logarithm, value, shown, se)
 
     for at, name in enumerate(names[0]):
         yield one(name, at, at, False)
     scale = problem.slices[1]
     if found.vanished or not names[1]:
         reason = AT_BOUND if found.vanished else "tau2 is 0 in an equal-effects model"
-        yield Parameter("tau2", full.slices[1].start if found.vanished else -1, True, 0.0, NotApplicable(reason))
+        gone = NotApplicable(reason)
+        yield Parameter("tau2", full.slices[1].start if found.vanished else -1, True, 0.0, gone, gone)
     elif len(names[1]) == 1:
         yield one("tau2", scale.start, scale.start, True)
     else:
@@ -352,13 +407,17 @@ def _parameters(found: SelectionFit, covariance: Array, type: str, names: list[t
                 yield one(f"log {label}: {name}", part.start + i, part.start + i + later, False)
 
 
-def _lrt(found: SelectionFit) -> LikelihoodRatio:
+def _lrt(found: SelectionFit, how: Inference) -> LikelihoodRatio:
     df = int((~found.held[found.problem.slices[1].stop :]).sum())
+    if not how.plain:
+        return no_likelihood(how, df)
     stat = likelihood_ratio(found.loglik, found.loglik_unselected)
     return LikelihoodRatio(stat, df, chi2_sf(stat, df) if df else NotApplicable("all weights were given"))
 
 
-def _lrt_tau2(found: SelectionFit) -> LikelihoodRatio:
+def _lrt_tau2(found: SelectionFit, how: Inference) -> LikelihoodRatio:
+    if not how.plain:
+        return no_likelihood(how, 1)
     if math.isnan(found.loglik_homogeneous):
         moderated = found.full.designs[1].shape[1] > 1
         gone = NotApplicable("tau2 has moderators" if moderated else "tau2 is 0 in an equal-effects model")
@@ -368,9 +427,15 @@ def _lrt_tau2(found: SelectionFit) -> LikelihoodRatio:
 
 
 def _notes(
-    asked: Given, found: SelectionFit, counts: IntArray, steps: Array, side: str | None, exposed: Mask | None
+    asked: Given,
+    how: Inference,
+    found: SelectionFit,
+    counts: IntArray,
+    steps: Array,
+    side: str | None,
+    exposed: Mask | None,
 ) -> tuple[Note, ...]:
-    notes = [*dependence_notes(asked.effects, stacklevel=5)]
+    notes = [*inference_notes(asked, how)] if how.vcov != "model" else dependence_notes(asked.effects, stacklevel=5)
     if not found.best.done[0]:
         text = "The search for the highest likelihood of the selection model stopped early; do not use its estimates."
         notes.append(warn_note("not-converged", text, ConvergenceWarning, stacklevel=4))

@@ -13,17 +13,20 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bias.given import Adjusted
+from alliance_meta.bias.selection_inference import Inference
 from alliance_meta.core.distributions import critical_value
+from alliance_meta.core.selection.likelihood import SelectionProblem
 from alliance_meta.core.selection.profile import profile_interval
+from alliance_meta.core.selection.resampled import Replicates, SelectionInterval
 from alliance_meta.core.selection.search import SelectionFit
-from alliance_meta.errors import SecondPeakWarning
+from alliance_meta.errors import InputError, SecondPeakWarning
 from alliance_meta.notes import NotApplicable, check_level, check_option
 from alliance_meta.results.fit import frame_of
 from alliance_meta.results.r_code import call, comment, data, mods_argument, quoted, vector
 from alliance_meta.tables.document import Document, Kind, Table, table_of
 from alliance_meta.tables.format import fixed, p_value, plain_df
 
-IntervalKind = Literal["Wald", "PL"]
+IntervalKind = Literal["Wald", "PL", "percentile", "basic", "bca", "student"]
 # p-values at which the weight function is shown; it is relative to the first.
 GRID = np.round(np.concatenate([np.arange(0.001, 0.1, 0.001), np.arange(0.1, 1.0, 0.01)]), 3)
 GIVEN, AT_BOUND = "given, not estimated", "the estimate lies at its bound"
@@ -60,6 +63,8 @@ class Parameter:
     logarithm : bool
     estimate, se : float
         As shown; for a logarithm the standard error is that of the exponential, by the delta method.
+    error : float
+        The standard error in theta.
     """
 
     name: str
@@ -67,15 +72,28 @@ class Parameter:
     logarithm: bool
     estimate: float
     se: float
+    error: float
 
-    def wald(self, crit: float) -> tuple[float, float]:
-        """Return the limits estimate -+ crit se, taken on the log scale where that is where it was estimated."""
-        if math.isnan(self.se):
-            return self.se, self.se
+    def wald(self, level: float) -> tuple[float, float]:
+        """Return the limits estimate -+ 1.96 errors, taken on the log scale where that is where it was estimated."""
+        if math.isnan(self.error):
+            return self.error, self.error
+        spread = critical_value(level, None) * self.error
         if not self.logarithm:
-            return self.estimate - crit * self.se, self.estimate + crit * self.se
-        spread = math.exp(min(crit * self.se / self.estimate, 700.0))
-        return self.estimate / spread, self.estimate * spread
+            return self.estimate - spread, self.estimate + spread
+        factor = math.exp(min(spread, 700.0))
+        return self.estimate / factor, self.estimate * factor
+
+    def resampled(self, made: Replicates, kind: SelectionInterval, level: float) -> tuple[float, float]:
+        """Return the limits of a bootstrap interval."""
+        if self.index < 0:
+            return self.error, self.error
+        value = self.estimate if not self.logarithm else math.log(self.estimate) if self.estimate > 0.0 else -math.inf
+        found = made.limits(self.index, value, self.error, kind, level)
+        if found is None:
+            gone = NotApplicable("every replicate lies on one side of the estimate" if value > -math.inf else AT_BOUND)
+            return gone, gone
+        return (math.exp(found[0]), math.exp(min(found[1], 700.0))) if self.logarithm else found
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True, eq=False)
@@ -113,6 +131,10 @@ class SelectionResult(Adjusted):
     parts : tuple of Parameter
     fit : Fit
         What was asked of.
+    how : Inference
+        The estimator, and what standard errors and intervals rest on.
+    replicates : Replicates or None
+        Solutions of resampled data.
     """
 
     called: ClassVar[str] = "selection model"
@@ -136,6 +158,8 @@ class SelectionResult(Adjusted):
     covariance: Array
     parts: tuple[Parameter, ...]
     fit: Any
+    how: Inference
+    replicates: Replicates | None = None
 
     @property
     def moderated(self) -> bool:
@@ -145,12 +169,9 @@ class SelectionResult(Adjusted):
     @property
     def parameters(self) -> pd.DataFrame:
         """Every number of the model, one row each: ``estimate se ci_lb ci_ub``, intervals of variances on logs."""
-        crit = critical_value(self.level, None)
-        rows = []
-        for one in self.parts:
-            lb, ub = one.wald(crit)
-            rows.append({"estimate": one.estimate, "se": one.se, "ci_lb": lb, "ci_ub": ub})
-        return frame_of(rows, index=[one.name for one in self.parts])
+        limits = self.confint(kind=self._usual if self.replicates else "Wald")
+        limits.insert(1, "se", [one.se for one in self.parts])
+        return limits
 
     def tidy(self) -> pd.DataFrame:
         """Return the adjusted mean in one row, or the coefficients of the mean effect in one row each."""
@@ -178,36 +199,54 @@ class SelectionResult(Adjusted):
         """The weight function: ``p weight ci_lb ci_ub``, relative to the weight at the smallest p.
 
         A step function has two rows for each interval, its ends, so that the rows joined by lines draw it. The limits
-        are pointwise, from the standard errors of the log weights, and NaN where these do not exist. Where the weights
-        have moderators, these are the weights at their means.
+        are pointwise: quantiles of the replicates of a bootstrap, else from the standard errors of the log weights, and
+        NaN where these do not exist. Where the weights have moderators, these are the weights at their means.
         """
         steps = np.array(self.steps)
         p = np.sort(np.concatenate([[0.0, 1.0], steps, steps])) if self.type == "stepfun" else GRID
         inside = np.repeat(0.5 * (p[::2] + p[1::2]), 2) if self.type == "stepfun" else p
-        problem = self.fitted.problem
-        U = [design.mean(axis=0) for design in problem.designs[2:]]
-        theta = self.fitted.theta
-        psi = np.array([u @ theta[part] for u, part in zip(U, problem.slices[2:], strict=True)]).reshape(-1, 1, 1)
-        value = problem.weights.relative(inside, psi)[0]
-        slopes = problem.weights.log_slopes(inside, psi)
-        slopes = slopes - slopes[:, :1]
-        J = np.zeros((len(p), problem.n))
-        for slope, u, part in zip(slopes, U, problem.slices[2:], strict=True):
-            J[:, part] = slope[:, None] * u
-        with np.errstate(over="ignore"):
-            spread = np.exp(critical_value(self.level, None) * np.sqrt(np.einsum("mi,ij,mj->m", J, self.covariance, J)))
-            weight = value / value[0]
-            return pd.DataFrame({"p": p, "weight": weight, "ci_lb": weight / spread, "ci_ub": weight * spread})
+        weight = self._relative(self.fitted.theta[None], self.fitted.problem, inside)[0]
+        if self.replicates:
+            values = self._relative(self.replicates.theta, self.fitted.full, inside)
+            tails = 0.5 * (1.0 - self.level), 0.5 * (1.0 + self.level)
+            lb, ub = np.quantile(values, tails, axis=0, method="weibull")
+        else:
+            with np.errstate(over="ignore"):
+                factor = np.exp(critical_value(self.level, None) * self._log_errors(inside))
+                lb, ub = weight / factor, weight * factor
+        return pd.DataFrame({"p": p, "weight": weight, "ci_lb": lb, "ci_ub": ub})
 
-    def confint(self, *, kind: IntervalKind = "PL", level: float | None = None) -> pd.DataFrame:
+    def _relative(self, theta: Array, problem: SelectionProblem, p: Array) -> Array:
+        """Return the weights relative to the first, (B, m), at parameters (B, n) and the means of the designs."""
+        parts = list(zip(problem.designs, problem.slices, strict=True))[2:]
+        psi = np.array([theta[:, part] @ design.mean(axis=0) for design, part in parts])
+        values = problem.weights.relative(p, psi.reshape(len(parts), -1, 1))
+        return np.asarray(values / values[:, :1])
+
+    def _log_errors(self, p: Array) -> Array:
+        """Return the standard errors of the logs of these weights, (m,)."""
+        problem = self.fitted.problem
+        parts = list(zip(problem.designs, problem.slices, strict=True))[2:]
+        psi = np.array([design.mean(axis=0) @ self.fitted.theta[part] for design, part in parts]).reshape(-1, 1, 1)
+        slopes = problem.weights.log_slopes(p, psi)
+        J = np.zeros((len(p), problem.n))
+        for slope, (design, part) in zip(slopes - slopes[:, :1], parts, strict=True):
+            J[:, part] = slope[:, None] * design.mean(axis=0)
+        return np.asarray(np.sqrt(np.einsum("mi,ij,mj->m", J, self.covariance, J)))
+
+    def confint(self, *, kind: IntervalKind | None = None, level: float | None = None) -> pd.DataFrame:
         """Return intervals of every number of the model.
 
         Parameters
         ----------
-        kind : {"PL", "Wald"}
+        kind : {"PL", "Wald", "percentile", "basic", "bca", "student"}, optional
             ``PL``: the values at which the likelihood, maximised over all else, is not too far below its maximum:
-            right where a parameter lies near a bound or its likelihood is lopsided, which is the rule for weights.
-            ``Wald``: from the standard errors, on the log scale for tau2 and delta.
+            right where a parameter lies near a bound or its likelihood is lopsided, which is the rule for weights. It
+            takes effects as independent. ``Wald``: from the standard errors, on the log scale for tau2 and delta. The
+            others are read off the replicates of ``vcov="bootstrap"``, on the log scale too: their quantiles; these
+            mirrored; quantiles shifted for bias and skewness; and quantiles of the studentised replicates. By default
+            ``PL`` for maximum likelihood of independent effects, the interval that the bootstrap was asked for, else
+            ``Wald``.
         level : float, optional
 
         Returns
@@ -216,6 +255,11 @@ class SelectionResult(Adjusted):
             ``estimate ci_lb ci_ub``, one row per parameter. A limit is infinite where the likelihood never falls
             far enough.
 
+        Raises
+        ------
+        InputError
+            A kind that this result has no grounds for.
+
         Warns
         -----
         SecondPeakWarning
@@ -223,16 +267,31 @@ class SelectionResult(Adjusted):
 
         Notes
         -----
-        R: ``confint(selmodel(fit, ...))``, for tau2 and delta. The profile likelihood takes effects as independent.
+        R: ``confint(selmodel(fit, ...))``, for tau2 and delta; metaselection's ``CI_type``.
         """
+        used, kind = self.level if level is None else level, kind or self._usual
         check_option("kind", kind, IntervalKind)
-        used = self.level if level is None else level
         check_level(used)
+        if kind == "PL" and not self.how.plain:
+            raise InputError("kind='PL' is for maximum likelihood of independent effects: selmodel(..., vcov='model')")
+        if kind not in ("PL", "Wald") and not self.replicates:
+            raise InputError(f"kind={kind!r} is read off a bootstrap: selmodel(..., vcov='bootstrap', seed=1)")
         rows = []
         for one in self.parts:
-            lb, ub = one.wald(critical_value(used, None)) if kind == "Wald" else self._profile(one, used)
+            lb, ub = self._limits(one, kind, used)
             rows.append({"estimate": one.estimate, "ci_lb": lb, "ci_ub": ub})
         return frame_of(rows, index=[one.name for one in self.parts])
+
+    @property
+    def _usual(self) -> IntervalKind:
+        return self.how.interval if self.replicates else "PL" if self.how.plain else "Wald"
+
+    def _limits(self, one: Parameter, kind: IntervalKind, level: float) -> tuple[float, float]:
+        if kind == "PL":
+            return self._profile(one, level)
+        if kind == "Wald" or self.replicates is None:
+            return one.wald(level)
+        return one.resampled(self.replicates, kind, level)
 
     def _profile(self, one: Parameter, level: float) -> tuple[float, float]:
         if one.index < 0:
