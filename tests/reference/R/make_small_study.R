@@ -63,6 +63,22 @@ che <- function(x, mods) {
 out$che <- list(data=d[c("studyid", "criterion", "yi", "vi", "ni")], plain=lapply(values(d), che, mods=~ x),
   criterion=lapply(values(d), che, mods=~ criterion + x))
 
+# Weighted averages, and with standard errors from studies.
+average <- function(y, v, cluster=NULL) {
+  if (is.null(cluster)) return(unname(summary(lm(y ~ 1, weights=1/v))$coefficients[1, c(1, 2, 4)]))
+  ct <- coef_test(rma(y, v, method="EE"), vcov="CR2", cluster=cluster)
+  c(ct$beta, ct$SE, if (is.null(ct$p_Satt)) ct$p_val else ct$p_Satt)
+}
+averages <- function(d, cluster=NULL) {
+  t <- d$ri*sqrt((d$ni - 2)/(1 - d$ri^2))
+  r3 <- t/sqrt(t^2 + d$ni - 2 + 3)
+  whole <- average(d$yi, d$vi, cluster)
+  keep <- sqrt(d$vi) <= abs(whole[1])/2.8
+  list(uwls=whole, uwls3=average(r3, (1 - r3^2)/(d$ni - 2 + 3), cluster), waap=average(d$yi[keep], d$vi[keep], cluster[keep]),
+       powered=sum(keep))
+}
+out$averages <- c(lapply(sets, averages), list(studies=averages(d, d$studyid)))
+
 # Ranks without ties, and with some.
 set.seed(17)
 ranks <- function(k, digits) {
