@@ -129,7 +129,7 @@ class Adjusted(Result):
         values = self.estimate, self.ci_lb, self.ci_ub
         if self.measure != "ZCOR":
             return values
-        r, lower, upper = (math.tanh(one) for one in values)
+        r, lower, upper = (one if math.isnan(one) else math.tanh(one) for one in values)
         return r, lower, upper
 
     def tidy(self) -> pd.DataFrame:
