@@ -18,7 +18,7 @@ from alliance_meta.bias.selection_result import (
     Parameter,
     SelectionResult,
 )
-from alliance_meta.core.distributions import chi2_sf, critical_value, likelihood_ratio, two_sided_p
+from alliance_meta.core.distributions import chi2_sf, likelihood_ratio, two_sided_p
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.selection.likelihood import SelectionProblem, selection_problem
 from alliance_meta.core.selection.search import SelectionFit, fit_selection
