@@ -314,13 +314,14 @@ class SelectionResult(Adjusted):
             "data": "dat",
             "method": quoted("EE" if homogeneous else "ML"),
         }
-        given = [one for one in self.parts if one.index < 0 and one.name.startswith("delta")]
         stepped = self.type == "stepfun"
+        free = {one.name for one in self.parts if one.index >= 0}
+        weights = [None if f"delta[{j + 1}]" in free else one for j, one in enumerate(self.delta)]
         selection = {
             "type": quoted(self.type),
             "alternative": quoted(self.alternative),
             "steps": vector(self.steps) if stepped else None,
-            "delta": vector(self.delta) if len(given) == len(self.delta) and given else None,
+            "delta": vector(weights) if self.fitted.held.any() else None,
         }
         lines = ["library(metafor)", *data(self.fit)]
         if self.fitted.problem.selected is not None:
