@@ -30,6 +30,7 @@ IntervalKind = Literal["Wald", "PL", "percentile", "basic", "bca", "student"]
 # p-values at which the weight function is shown; it is relative to the first.
 GRID = np.round(np.concatenate([np.arange(0.001, 0.1, 0.001), np.arange(0.1, 1.0, 0.01)]), 3)
 GIVEN, AT_BOUND = "given, not estimated", "the estimate lies at its bound"
+NO_P = "a bootstrap interval comes without a p-value"
 FLAT = "the likelihood is flat: these data do not tell"
 KINDS = {
     "stepfun": "step function",
