@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from alliance_meta.bias.p_curve import pcurve as pcurve
     from alliance_meta.bias.p_uniform import PUniformResult as PUniformResult
     from alliance_meta.bias.p_uniform import puniform as puniform
-    from alliance_meta.bias.panel import BiasPanel as BiasPanel
-    from alliance_meta.bias.panel import panel as panel
     from alliance_meta.bias.precision import Peese as Peese
     from alliance_meta.bias.precision import Pet as Pet
     from alliance_meta.bias.precision import PetPeese as PetPeese
@@ -41,6 +39,8 @@ if TYPE_CHECKING:
     from alliance_meta.bias.selection_grid import WeightGrid as WeightGrid
     from alliance_meta.bias.selection_grid import vevea_woods as vevea_woods
     from alliance_meta.bias.selection_result import SelectionResult as SelectionResult
+    from alliance_meta.bias.side_by_side import BiasPanel as BiasPanel
+    from alliance_meta.bias.side_by_side import panel as panel
     from alliance_meta.bias.trimming import TrimFill as TrimFill
     from alliance_meta.bias.trimming import trimfill as trimfill
     from alliance_meta.bias.truncated import RightTruncated as RightTruncated

@@ -186,7 +186,7 @@ def test_the_example_of_the_beta_model_is_what_metafor_prints():
         found.lrt.stat,
         found.lrt.pval,
     ]
-    texts = "0.115 0.166 -0.212 0.441 0.473 4.461 0.235 2.185 7.847 0.020".split()
+    texts = ["0.115", "0.166", "-0.212", "0.441", "0.473", "4.461", "0.235", "2.185", "7.847", "0.020"]
     assert [one == printed(text) for one, text in zip(shown, texts, strict=True)] == [True] * 10
     assert found.tau2 == printed("0.000")
 

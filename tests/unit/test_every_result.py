@@ -112,6 +112,7 @@ OTHERS = {
     "PriorPredictive": lambda: bayes.prior_predictive(n=50),
     "SampledLeaveOneOut": lambda: get("SampledPosterior").loo(),
     "SequentialResults": lambda: bayes.sequential(get("BayesianResults")),
+    "BiasPanel": lambda: bias.panel(fit()),
     "HenmiCopasResult": lambda: bias.hc(fit()),
     "SelectionResult": lambda: bias.selmodel(fit()),
     "WeightGrid": lambda: bias.vevea_woods(fit()),
