@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING
 from alliance_meta._lazy import lazy
 
 if TYPE_CHECKING:
+    from alliance_meta.plots.bias.firepower import firepower as firepower
+    from alliance_meta.plots.bias.firepower import firepower_data as firepower_data
+    from alliance_meta.plots.bias.funnel import funnel as funnel
+    from alliance_meta.plots.bias.funnel import funnel_data as funnel_data
+    from alliance_meta.plots.bias.sunset import sunset as sunset
+    from alliance_meta.plots.bias.sunset import sunset_data as sunset_data
     from alliance_meta.plots.bubble_plot import bubble as bubble
     from alliance_meta.plots.bubble_plot import bubble_data as bubble_data
     from alliance_meta.plots.bubble_plot import smooth as smooth

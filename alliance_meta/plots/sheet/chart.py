@@ -74,11 +74,16 @@ STROKES: dict[str, tuple[str, float, Any]] = {
     "pale dashed": (PREDICTION, 1.4, DASHED),
     "zero": (FAINT, 0.8, "solid"),
 }
-FILLS = {"ci": CI_BAND, "pi": PI_BAND, "bar": CI_BAND, "tail": POINT}
+FILLS = {
+    "ci": CI_BAND, "pi": PI_BAND, "bar": CI_BAND, "tail": POINT,
+    # Where a p-value is small, the darker the smaller.
+    "open": "#ffffff", "p10": "#f3f3f3", "p05": "#e6e6e6", "p01": "#d8d8d8",
+}  # fmt: skip
 # Diameter in points, colour inside and at the edge.
 DOTS = {
     "dot": (7.2, POINT, "white"),
     "bubble": (7.2, POINT, "white"),
+    "ink": (7.2, INK, "white"),
     "ring": (7.2, "white", POINT),
     "mean": (8.4, SUMMARY, "white"),
     "hollow": (8.4, "white", SUMMARY),
