@@ -26,6 +26,9 @@ from alliance_meta.plots import (
     dependence_data,
     development,
     development_data,
+    firepower,
+    funnel,
+    funnel_data,
     leave_out,
     leave_out_data,
     means,
@@ -45,10 +48,12 @@ from alliance_meta.plots import (
     rho_grid_data,
     sequential,
     smooth,
+    sunset,
     weight_function,
     weight_function_data,
 )
 from alliance_meta.sensitivity import compare_dependence
+from tests.plots.bias_cases import bias_charts
 from tests.plots.cases import fitted, made_up, molloy, quiet
 from tests.plots.next_study import next_study_charts
 from tests.plots.prior_cases import prior_charts
@@ -56,6 +61,9 @@ from tests.plots.smooth_cases import smooth_charts
 
 DRAW: dict[str, Callable[..., Any]] = {
     "averaged": averaged,
+    "funnel": funnel,
+    "sunset": sunset,
+    "firepower": firepower,
     "sequential": sequential,
     "smooth": smooth,
     "weight_function": weight_function,
@@ -163,6 +171,8 @@ def charts() -> dict[str, pd.DataFrame]:
         "averaged coefficient": lambda: averaged_data(subsets(), what="meanage"),
         "averaged without doubt": lambda: averaged_data(subsets()),
         "averaged, synthetic": lambda: averaged_data(ensemble(teaching=True), show_cautions=True),
+        **bias_charts(),
+        "funnel, synthetic": lambda: funnel_data(synthetic(molloy()), show_cautions=True),
         **next_study_charts(),
         **prior_charts(),
         **smooth_charts(),

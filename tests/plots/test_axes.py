@@ -76,6 +76,13 @@ def of_chains(frame: pd.DataFrame) -> Points:
     return found
 
 
+def by_se(frame: pd.DataFrame) -> Points:
+    """Return the points of a plot of effects against standard errors, and the ends of its lines."""
+    points = frame[frame["kind"].isin(("effect", "study"))]
+    lines = frame[frame["kind"] == ("limits" if "limits" in set(frame["kind"]) else "contour")]
+    return [(0, effects(points), points["se"]), *((0, effects(lines, end), lines["se"]) for end in ("ci_lb", "ci_ub"))]
+
+
 # Plot -> the panel, x and y of points that its frame says must be drawn.
 EXPECTED: dict[str, Callable[[pd.DataFrame], Points]] = {
     "averaged": lambda f: densities(f, "conditional", "prior", "median"),
@@ -85,6 +92,8 @@ EXPECTED: dict[str, Callable[[pd.DataFrame], Points]] = {
     "chains": of_chains,
     "dependence": of_rows,
     "development": lambda f: [(0, None, effects(f))],
+    "firepower": lambda f: [(0, np.arange(10) - 0.5, np.full(10, -0.9))],
+    "funnel": by_se,
     "leave_out": of_rows,
     "leave_out of many": lambda f: ranked(f, "without"),
     "means": of_rows,
@@ -101,6 +110,7 @@ EXPECTED: dict[str, Callable[[pd.DataFrame], Points]] = {
     "rho_grid": lambda f: over_x(f, "rho"),
     "sequential": lambda f: over_x(f[f["kind"] == "step"]) + over_x(f[f["kind"] == "study"]),
     "smooth": lambda f: over_x(f[f["kind"] == "study"]) + over_x(f[f["kind"] == "line"]),
+    "sunset": by_se,
     "weight_function": lambda f: [(0, np.arange(len(f)), f["mean"])],
 }
 

@@ -15,10 +15,10 @@ from alliance_meta.errors import InputError
 from alliance_meta.notes import merge_notes
 from alliance_meta.plots.bias.points import By, Points, read_points
 from alliance_meta.plots.bias.power import ALPHA, effect_at, shade, value_text
-from alliance_meta.plots.sheet.chart import SMALL, Axes, Chart, Drawn, charting, lettered
+from alliance_meta.plots.sheet.chart import SIZE, SMALL, Axes, Chart, Drawn, charting, lettered
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
-from alliance_meta.plots.sheet.measure import INK, is_correlation, line_height, tick_labels, to_analysis
-from alliance_meta.tables.format import format_number
+from alliance_meta.plots.sheet.measure import INK, is_correlation, line_height, text_width, tick_labels, to_analysis
+from alliance_meta.tables.format import brief, format_number
 
 TRUE_R = tuple(round(0.05 * i, 2) for i in range(1, 11))
 MOST_NAMED = 45
@@ -71,7 +71,7 @@ def firepower_data(
     >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, plots
     >>> frame = plots.firepower_data(RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit(), effects=[0.1, 0.3])
     >>> frame.query("kind == 'median'")["power"].round(2).tolist()
-    [0.18, 0.88]
+    [0.18, 0.89]
     """
     points = read_points(fit, "firepower", by, None, rho)
     measure, sei = points.effects.measure, points.sei
@@ -100,7 +100,7 @@ def firepower_data(
         measure=measure, x_label=f"True {what}", level=1.0 - ALPHA, model_label=fit.model_label,
         key=[["dashed", "Power 50%: more on its right"], ["line", "80%"]],
         bottom=[line, *(note.message for note in points.notes)],
-        shown=tick_labels(readers, leading_zero=not is_correlation(measure)),
+        shown=tick_labels(readers, leading_zero=False) if is_correlation(measure) else [brief(v) for v in readers],
     )  # fmt: skip
 
 
@@ -159,7 +159,8 @@ def firepower(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Draw
     head = 1.0 if named else 0.08 * k
     rows = k + 1.4 * head
     pitch = ROW if ax is None else line_height(SMALL)
-    least = (COLUMN * len(columns), rows * pitch if named else LOWEST)
+    wide = max(COLUMN, *(text_width(text, SIZE) + 0.1 for text in columns))
+    least = (wide * len(columns), rows * pitch if named else LOWEST)
     with charting(frame, ax, 0.0, 0.0, least=least) as chart:
         chart.limits("x", -0.5, len(columns) - 0.5)
         chart.limits("y", k - 0.5, -0.5 - 1.4 * head)
