@@ -97,7 +97,8 @@ def firepower_data(
         "firepower", "Firepower", rows, points.effects.provenance, notes=merge_notes(fit.notes, points.notes),
         title=title, show_cautions=show_cautions, said=f"Power of {points.called} for true effects from "
         f"{value_text(measure, readers[0])} to {value_text(measure, readers[-1])}. {line}.",
-        measure=measure, x_label=f"True {what}", level=1.0 - ALPHA, model_label=fit.model_label,
+        measure=measure, axis_label="" if points.effects.k <= MOST_NAMED else "The most precise on top",
+        x_label=f"True {what}", level=1.0 - ALPHA, model_label=fit.model_label,
         key=[["dashed", "Power 50%: more on its right"], ["line", "80%"]],
         bottom=[line, *(note.message for note in points.notes)],
         shown=tick_labels(readers, leading_zero=False) if is_correlation(measure) else [brief(v) for v in readers],

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 By = Literal["effect", "study"]
 SIZE = (5.8, 5.4)
 PANEL = (3.6, 3.2)
-# Room above a standard error of 0 and below the largest, as shares of that.
-TOP, BOTTOM = 0.03, 0.05
+# Room above a standard error of 0 and below the largest, as shares of that, and beside the effects.
+TOP, BOTTOM, SIDE = 0.03, 0.05, 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +143,9 @@ def se_label(effects: EffectSizes) -> str:
 def scale_axes(chart: Chart, frame: pd.DataFrame, values: Any, xlim: Limits | None) -> None:
     """Scale the axes: effects across, and standard errors down from 0."""
     deepest = float(frame.attrs["deepest"])
-    chart.effects("x", values, xlim)
+    found = np.asarray(values, dtype=float)
+    room = SIDE * float(np.ptp(np.append(found, 0.0)))
+    chart.effects("x", [found.min() - room, found.max() + room], xlim)
     chart.numbers("y", [], (0.0, deepest))
     chart.limits("y", deepest, -TOP * deepest)
 
