@@ -7,8 +7,16 @@ from typing import Any
 
 import pandas as pd
 
-from alliance_meta import EffectSizes, RandomEffectsModel, che
-from alliance_meta.plots import firepower_data, funnel_data, sunset_data
+from alliance_meta import EffectSizes, RandomEffectsModel, bias, che
+from alliance_meta.plots import (
+    firepower_data,
+    funnel_data,
+    p_curve_data,
+    selection_weights_data,
+    sunset_data,
+    worst_case_data,
+    z_curve_data,
+)
 from tests.plots.cases import dependent, fitted, molloy, plain, quiet
 
 
@@ -36,6 +44,31 @@ def bias_charts() -> dict[str, Callable[[], pd.DataFrame]]:
         "funnel of raw r": lambda: funnel_data(fitted(30, measure="COR", mean=0.6)),
         "funnel of a regression": lambda: funnel_data(fitted(40, mods="rater")),
         "funnel, plain": lambda: funnel_data(quiet(plain)),
+        "funnel with a regression": lambda: funnel_data(molloy(), lines=[bias.regtest(molloy())]),
+        "funnel with lines and filled": lambda: funnel_data(
+            clustered(),
+            by="study",
+            lines=[quiet(lambda: bias.pet_peese(clustered()))],
+            filled=bias.trimfill(clustered()),
+        ),
+        "worst_case": lambda: worst_case_data(molloy()),
+        "worst_case of none": lambda: worst_case_data(fitted(30, n=(5, 9))),
+        "worst_case of all": lambda: worst_case_data(fitted(4, n=(300, 400), mean=0.9)),
+        "worst_case of one": lambda: quiet(lambda: worst_case_data(fitted(1))),
+        "worst_case of negative effects": lambda: worst_case_data(fitted(30, mean=-0.4)),
+        "worst_case, plain": lambda: quiet(lambda: worst_case_data(plain())),
+        "p_curve": lambda: p_curve_data(molloy()),
+        "p_curve of none": lambda: p_curve_data(fitted(30, n=(5, 9))),
+        "p_curve of studies": lambda: quiet(lambda: p_curve_data(clustered())),
+        "z_curve": lambda: z_curve_data(fitted(60), result=bias.zcurve(fitted(60), iterations=50)),
+        "z_curve of studies": lambda: z_curve_data(clustered(), result=bias.zcurve(clustered(), iterations=50)),
+        "z_curve of none": lambda: z_curve_data(fitted(30, n=(5, 9))),
+        "selection_weights": lambda: selection_weights_data(bias.selmodel(fitted(60), steps=[0.025, 0.5])),
+        "selection_weights, beta": lambda: selection_weights_data(bias.selmodel(fitted(60), type="beta")),
+        "selection_weights of five": lambda: selection_weights_data(quiet(lambda: bias.selmodel(fitted(5)))),
+        "selection_weights, two-sided": lambda: selection_weights_data(
+            bias.selmodel(fitted(60), steps=[0.05, 0.1, 0.5], alternative="two.sided")
+        ),
         "sunset": lambda: sunset_data(molloy()),
         "sunset of one": lambda: sunset_data(fitted(1)),
         "sunset of small studies": lambda: sunset_data(fitted(30, n=(5, 9))),

@@ -33,6 +33,7 @@ from alliance_meta.plots import (
     leave_out_data,
     means,
     means_data,
+    p_curve,
     posterior,
     predictive,
     prior,
@@ -46,11 +47,14 @@ from alliance_meta.plots import (
     resampled_data,
     rho_grid,
     rho_grid_data,
+    selection_weights,
     sequential,
     smooth,
     sunset,
     weight_function,
     weight_function_data,
+    worst_case,
+    z_curve,
 )
 from alliance_meta.sensitivity import compare_dependence
 from tests.plots.bias_cases import bias_charts
@@ -64,6 +68,10 @@ DRAW: dict[str, Callable[..., Any]] = {
     "funnel": funnel,
     "sunset": sunset,
     "firepower": firepower,
+    "p_curve": p_curve,
+    "selection_weights": selection_weights,
+    "worst_case": worst_case,
+    "z_curve": z_curve,
     "sequential": sequential,
     "smooth": smooth,
     "weight_function": weight_function,

@@ -95,6 +95,7 @@ EXPECTED: dict[str, Callable[[pd.DataFrame], Points]] = {
     "firepower": lambda f: [(0, np.arange(10) - 0.5, np.full(10, -0.9))],
     "funnel": by_se,
     "leave_out": of_rows,
+    "p_curve": lambda f: [(0, np.arange(len(f)), f[name]) for name in ("observed", "none", "third")],
     "leave_out of many": lambda f: ranked(f, "without"),
     "means": of_rows,
     "posterior": lambda f: densities(f, "posterior", "prior", "median"),
@@ -110,7 +111,16 @@ EXPECTED: dict[str, Callable[[pd.DataFrame], Points]] = {
     "rho_grid": lambda f: over_x(f, "rho"),
     "sequential": lambda f: over_x(f[f["kind"] == "step"]) + over_x(f[f["kind"] == "study"]),
     "smooth": lambda f: over_x(f[f["kind"] == "study"]) + over_x(f[f["kind"] == "line"]),
+    "selection_weights": lambda f: [
+        (0, f.loc[f["kind"] == "weight", "p"], f.loc[f["kind"] == "weight", "weight"]),
+        (0, f.loc[f["kind"] == "effect", "p"], 0.0 * f.loc[f["kind"] == "effect", "p"]),
+    ],
     "sunset": by_se,
+    "worst_case": lambda f: over_x(f[f["kind"] == "ratio"], "ratio"),
+    "z_curve": lambda f: [
+        (0, f.loc[f["kind"] == "bin", "ub"], f.loc[f["kind"] == "bin", "density"]),
+        *((0, f.loc[f["kind"] == kind, "z"], f.loc[f["kind"] == kind, "density"]) for kind in ("fitted", "expected")),
+    ],
     "weight_function": lambda f: [(0, np.arange(len(f)), f["mean"])],
 }
 

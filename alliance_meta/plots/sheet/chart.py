@@ -66,6 +66,7 @@ Drawn = NotebookFigure | Axes
 STROKES: dict[str, tuple[str, float, Any]] = {
     "line": (SUMMARY, 1.6, "solid"),
     "dashed": (SUMMARY, 1.2, DASHED),
+    "dashdot": (SUMMARY, 1.2, (0, (4, 1.6, 1, 1.6))),
     "dotted": (INK, 0.9, DOTTED),
     "thick": (SUMMARY, 3.2, "solid"),
     "thin": (SUMMARY, 1.0, "solid"),
@@ -492,6 +493,8 @@ def stroke(mark: str) -> dict[str, Any]:
 
 def swatch(mark: str) -> Patch | Line2D:
     """Return what stands in a key for a mark."""
+    if mark == "tick":
+        return Line2D([], [], linestyle="none", marker="|", markersize=9.0, markeredgewidth=0.7, markeredgecolor=INK)
     if mark in FILLS:
         return Patch(facecolor=FILLS[mark], edgecolor=GREY if mark == "pi" else "none", linewidth=0.5)
     if mark in DOTS:
