@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from alliance_meta.bias.henmi_copas import hc as hc
     from alliance_meta.bias.limit import LimitMeta as LimitMeta
     from alliance_meta.bias.limit import limitmeta as limitmeta
+    from alliance_meta.bias.p_curve import PCurveResult as PCurveResult
+    from alliance_meta.bias.p_curve import pcurve as pcurve
+    from alliance_meta.bias.p_uniform import PUniformResult as PUniformResult
+    from alliance_meta.bias.p_uniform import puniform as puniform
     from alliance_meta.bias.precision import Peese as Peese
     from alliance_meta.bias.precision import Pet as Pet
     from alliance_meta.bias.precision import PetPeese as PetPeese
@@ -27,5 +31,7 @@ if TYPE_CHECKING:
     from alliance_meta.bias.precision import waap as waap
     from alliance_meta.bias.trimming import TrimFill as TrimFill
     from alliance_meta.bias.trimming import trimfill as trimfill
+    from alliance_meta.bias.z_curve import ZCurveResult as ZCurveResult
+    from alliance_meta.bias.z_curve import zcurve as zcurve
 
 __getattr__, __dir__, __all__ = lazy(__name__)

@@ -19,7 +19,16 @@ from alliance_meta.core.resampling import Recipe, Refits, stream
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.univariate.wls import make_batch
 from alliance_meta.errors import InputError
-from alliance_meta.notes import NotApplicable, Note, check_option, did_you_mean, merge_notes
+from alliance_meta.notes import (
+    NotApplicable,
+    Note,
+    check_cores,
+    check_iterations,
+    check_option,
+    check_seed,
+    did_you_mean,
+    merge_notes,
+)
 from alliance_meta.result import Result
 from alliance_meta.results.coefficients import Interval
 from alliance_meta.results.multilevel import MultilevelResults
@@ -28,9 +37,6 @@ from alliance_meta.results.profiles import by_name
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.sensitivity.refitting import (
     Part,
-    check_cores,
-    check_iterations,
-    check_seed,
     cluster_rows,
     full,
     inside,

@@ -1,0 +1,320 @@
+"""p-uniform* and p-uniform: a mean from the effects, given only which of them were significant.
+
+p-uniform* (van Aert & van Assen 2025, doi:10.31222/osf.io/zqjr9) takes each effect from a normal distribution cut off
+at its own critical value: above it where the effect was significant, below it where it was not. How much more often
+significant effects are published then drops out. With s^2 = v + tau2, u = (y - mu) / s, a = +-(mu - cut) / s and
+lambda = phi(a) / Phi(a) the log-likelihood is sum(-log s - u^2 / 2 - log Phi(a)). For a given tau2 it is concave in mu;
+so every search here is one over tau2 alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf, log, pi, sqrt
+
+import numpy as np
+from scipy import interpolate, optimize, special
+
+from alliance_meta._typing import AnyArray, Array, Mask
+from alliance_meta.core.distributions import chi2_quantile, chi2_sf, half_mixture_p, likelihood_ratio
+
+# tau is searched from 0 to FARTHEST times the largest effect or standard error.
+GRID, FINEST, FARTHEST = 40, 0.05, 10.0
+STEPS = 100
+STOP = 1e-13
+# Of a search by values: what is lowest is then known to the square of it.
+NARROW = 1e-5
+# Below it the variance of the cut-off normal distribution comes from its series: the formula would lose its digits.
+FAR_TAIL = -50.0
+HALF_LOG_2PI = 0.5 * log(2.0 * pi)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CutNormal:
+    """Effects y and variances v with critical values, all (k,); `above` says which effects exceed theirs."""
+
+    y: Array
+    v: Array
+    cut: Array
+    above: Mask
+
+    def parts(self, mu: Array, tau2: Array) -> tuple[Array, Array, Array, Array]:
+        """Return s, u, a and lambda, (G, k), at mu and tau2 (G,)."""
+        s = np.sqrt(self.v + tau2[:, None])
+        side = np.where(self.above, 1.0, -1.0)
+        a = side * (mu[:, None] - self.cut) / s
+        return s, (self.y - mu[:, None]) / s, a, sqrt(2.0 / pi) / special.erfcx(-a / sqrt(2.0))
+
+    def loglik(self, mu: Array, tau2: Array) -> Array:
+        """Return the log-likelihood, (G,)."""
+        s, u, a, _ = self.parts(mu, tau2)
+        return -(np.log(s) + 0.5 * u * u + special.log_ndtr(a) + HALF_LOG_2PI).sum(axis=1)
+
+    def slopes(self, mu: Array, tau2: Array) -> tuple[Array, Array, Array]:
+        """Return the first derivatives by mu and tau2 and minus the second by mu, each (G,)."""
+        s, u, a, lam = self.parts(mu, tau2)
+        by_mu = ((u - np.where(self.above, lam, -lam)) / s).sum(axis=1)
+        by_tau2 = (0.5 * (u * u + a * lam - 1.0) / s**2).sum(axis=1)
+        return by_mu, by_tau2, (spread(a, lam) / s**2).sum(axis=1)
+
+    def information(self, mu: float, tau2: float) -> Array:
+        """Return minus the second derivatives by mu and tau2, (2, 2)."""
+        s, u, a, lam = (part[0] for part in self.parts(np.array([mu]), np.array([tau2])))
+        rest = spread(a, lam)
+        side = np.where(self.above, lam, -lam)
+        cross = (2.0 * u - side * (1.0 - a * (a + lam))) / (2.0 * s**3)
+        by_tau2 = (4.0 * u * u - 2.0 - a * lam * (a * (a + lam) - 3.0)) / (4.0 * s**4)
+        m, c, t = (float(part.sum()) for part in (rest / s**2, cross, by_tau2))
+        return np.array([[m, c], [c, t]])
+
+    def best_mu(self, tau2: Array, start: Array) -> Array:
+        """Return the mu of the highest likelihood for each tau2, (G,): Newton's steps inside a shrinking bracket."""
+        mu, low, high = start.copy(), np.full(len(tau2), -inf), np.full(len(tau2), inf)
+        longest = 8.0 * np.sqrt(self.v.max() + tau2)
+        left: AnyArray = np.arange(len(tau2))
+        for _ in range(STEPS):
+            slope, _, curvature = self.slopes(mu[left], tau2[left])
+            low[left] = np.where(slope >= 0, mu[left], low[left])
+            high[left] = np.where(slope <= 0, mu[left], high[left])
+            move = np.clip(slope / curvature, -longest[left], longest[left])
+            new = mu[left] + move
+            # A step goes the way of the slope, so what it passes is a point that was seen.
+            passed = (new < low[left]) | (new > high[left])
+            new[passed] = 0.5 * (low[left] + high[left])[passed]
+            done = np.abs(new - mu[left]) <= STOP * (np.abs(new) + longest[left])
+            longest[left] *= 2.0
+            mu[left] = new
+            left = left[~done]
+            if not len(left):
+                break
+        return mu
+
+    def edge_mu(self, tau2: Array, start: Array, height: float) -> Array:
+        """Return the mu at which the likelihood has fallen to `height`, (G,), from a start on that side of its top.
+
+        The likelihood is concave, so Newton's steps from outside come back without passing the edge.
+        """
+        mu = start.copy()
+        for _ in range(STEPS):
+            slope, _, _ = self.slopes(mu, tau2)
+            gap = self.loglik(mu, tau2) - height
+            move = np.divide(gap, slope, out=np.zeros_like(gap), where=slope != 0)
+            mu -= move
+            if np.all(np.abs(move) <= STOP * (np.abs(mu) + np.sqrt(self.v.max()))):
+                break
+        return mu
+
+
+def spread(a: Array, lam: Array) -> Array:
+    """Return the variance of a standard normal variable cut off at -a, 1 - lambda (a + lambda)."""
+    far = 1.0 / np.minimum(a, FAR_TAIL) ** 2
+    return np.where(a < FAR_TAIL, far - 6.0 * far**2, 1.0 - lam * (a + lam))
+
+
+@dataclass(frozen=True, slots=True)
+class PUniformStar:
+    """What p-uniform* finds.
+
+    Attributes
+    ----------
+    mu, tau2, loglik, se : float
+        The estimates, NaN where the likelihood has no highest point; the standard error from its curvature.
+    ci_lb, ci_ub, tau2_lb, tau2_ub : float
+        Profile-likelihood limits; infinite where it never falls far enough.
+    stat, pval : float
+        Likelihood-ratio test of mu = 0, chi-squared with 1 df.
+    stat_tau2, pval_tau2 : float
+        The same of tau2 = 0, whose chi-squared is halved.
+    """
+
+    mu: float
+    tau2: float
+    loglik: float
+    se: float
+    ci_lb: float
+    ci_ub: float
+    tau2_lb: float
+    tau2_ub: float
+    stat: float
+    pval: float
+    stat_tau2: float
+    pval_tau2: float
+
+
+NO_PEAK = PUniformStar(*([np.nan] * 12))
+
+
+def p_uniform_star(y: Array, v: Array, critical: float, *, level: float) -> PUniformStar:
+    """Return the estimates from effects y (k,) that are significant where y > critical sqrt(v)."""
+    cut = critical * np.sqrt(v)
+    model = CutNormal(y, v, cut, y > cut)
+    grid = np.append(
+        0.0, np.geomspace(FINEST * np.sqrt(v.min()), FARTHEST * max(np.abs(y).max(), np.sqrt(v.max())), GRID) ** 2
+    )
+    top = model.best_mu(grid, np.full(len(grid), float(y.mean())))
+    height = model.loglik(top, grid)
+    peak = int(np.argmax(height))
+    if peak == GRID:
+        return NO_PEAK
+    mu, tau2 = _summit(model, grid, top, peak)
+    loglik = _at(model, mu, tau2)
+    at = int(np.searchsorted(grid, tau2))
+    profile = Profile(model, np.insert(grid, at, tau2), np.insert(top, at, mu), np.insert(height, at, loglik))
+    limits = profile.limits(loglik - 0.5 * chi2_quantile(level, 1))
+    null = model.loglik(np.zeros(len(grid)), grid)
+    without = -_lowest(lambda t: -_at(model, 0.0, t), grid, -null)[1]
+    stat, stat_tau2 = likelihood_ratio(loglik, without), likelihood_ratio(loglik, float(height[0]))
+    tests = stat, chi2_sf(stat, 1), stat_tau2, half_mixture_p(stat_tau2, 1)
+    return PUniformStar(mu, tau2, loglik, _standard_error(model, mu, tau2), *limits, *tests)
+
+
+def _at(model: CutNormal, mu: float, tau2: float) -> float:
+    return float(model.loglik(np.array([mu]), np.array([tau2]))[0])
+
+
+def _standard_error(model: CutNormal, mu: float, tau2: float) -> float:
+    information = model.information(mu, tau2)
+    determinant = float(np.linalg.det(information)) if tau2 > 0 else float(information[0, 0])
+    other = float(information[1, 1]) if tau2 > 0 else 1.0
+    return sqrt(other / determinant) if determinant > 0 and other > 0 else np.nan
+
+
+def _lowest(f: Callable[[float], float], grid: Array, values: Array) -> tuple[float, float]:
+    """Return where a function is lowest and how low, given its values on a grid."""
+    i = int(np.argmin(values))
+    ends = grid[max(i - 1, 0)], grid[min(i + 1, len(grid) - 1)]
+    found = optimize.minimize_scalar(f, bounds=ends, method="bounded", options={"xatol": NARROW * ends[1]})
+    return (float(found.x), float(found.fun)) if found.fun < values[i] else (float(grid[i]), float(values[i]))
+
+
+def _summit(model: CutNormal, grid: Array, top: Array, peak: int) -> tuple[float, float]:
+    """Return mu and tau2 of the highest likelihood near a point of the grid."""
+    if peak == 0 and model.slopes(top[:1], grid[:1])[1][0] <= 0:
+        return float(top[0]), 0.0
+
+    def best(tau2: float) -> float:
+        return float(model.best_mu(np.array([tau2]), top[peak : peak + 1])[0])
+
+    values = -model.loglik(top, grid)
+    tau2, _ = _lowest(lambda t: -_at(model, best(t), t), grid, values)
+    mu = best(tau2)
+    # A search by values stops at half the digits; Newton's steps find the others.
+    for _ in range(3):
+        by_mu, by_tau2, _ = model.slopes(np.array([mu]), np.array([tau2]))
+        information = model.information(mu, tau2)
+        if np.linalg.eigvalsh(information)[0] <= 0:
+            break
+        move = np.linalg.solve(information, np.array([by_mu[0], by_tau2[0]]))
+        if tau2 + move[1] <= 0:
+            break
+        mu, tau2 = mu + float(move[0]), tau2 + float(move[1])
+    return mu, tau2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Profile:
+    """The likelihood at each tau2 of a grid: its highest point by mu (`top`) and the height there, all (G,)."""
+
+    model: CutNormal
+    grid: Array
+    top: Array
+    height: Array
+
+    def limits(self, floor: float) -> tuple[float, float, float, float]:
+        """Return the ends of what lies above `floor`: of mu, and of tau2."""
+        inside = np.flatnonzero(self.height >= floor)
+        first, last = int(inside[0]), int(inside[-1])
+        low = 0.0 if first == 0 else self._crossing(first - 1, first, floor)
+        high = inf if last == len(self.grid) - 1 else self._crossing(last, last + 1, floor)
+        return self._edge(inside, floor, -1.0, high), self._edge(inside, floor, 1.0, high), low, high
+
+    def _crossing(self, before: int, after: int, floor: float) -> float:
+        def above(tau2: float) -> float:
+            t = np.array([tau2])
+            return float(self.model.loglik(self.model.best_mu(t, self.top[after : after + 1]), t)[0]) - floor
+
+        return float(optimize.brentq(above, self.grid[before], self.grid[after], xtol=1e-15, rtol=1e-12))
+
+    def _edge(self, inside: AnyArray, floor: float, side: float, high: float) -> float:
+        """Return the farthest mu on one side that some tau2 keeps above the floor."""
+        t, top = self.grid[inside], self.top[inside]
+        away = np.sqrt(2.0 * (self.height[inside] - floor) / self.model.slopes(top, t)[2])
+        edges = self.model.edge_mu(t, top + side * np.maximum(away, 1e-3 * np.sqrt(t + self.model.v.min())), floor)
+        far = int(np.argmax(side * edges))
+        if high == inf and far == len(t) - 1:
+            return side * inf
+        ends = np.append(t, high) if high < inf else t
+
+        def edge(tau2: float) -> float:
+            return -side * float(self.model.edge_mu(np.array([tau2]), edges[far : far + 1], floor)[0])
+
+        values = np.append(-side * edges, inf) if high < inf else -side * edges
+        return -side * _lowest(edge, ends, values)[1]
+
+
+@dataclass(frozen=True, slots=True)
+class PUniform:
+    """What p-uniform finds: the mean and its limits, and one-sided tests of mean 0 and of no publication bias."""
+
+    mu: float
+    ci_lb: float
+    ci_ub: float
+    stat: float
+    pval: float
+    stat_bias: float
+    pval_bias: float
+
+
+def p_uniform(y: Array, v: Array, critical: float, *, fixed: float, level: float) -> PUniform:
+    """Return the mean at which the conditional p-values of significant effects y > critical sqrt(v) add up to k / 2.
+
+    Method "P" of van Aert, Wicherts & van Assen (2016, doi:10.1177/1745691616650874). `fixed` is the equal-effects mean
+    of all effects, whose fit to the significant ones is the test of bias.
+    """
+    s = np.sqrt(v)
+    k, z = len(y), y / s
+
+    def total(mu: float) -> float:
+        """Return the sum of P(Z >= z) / P(Z >= critical), which rises from 0 to k as the mean rises."""
+        return float(np.exp(special.log_ndtr(mu / s - z) - special.log_ndtr(mu / s - critical)).sum())
+
+    def solve(target: float) -> float:
+        low, high = float(y.min()), float(y.max())
+        while total(low) > target:
+            low -= 2.0 * (high - low) + float(s.max())
+        while total(high) < target:
+            high += float(s.max())
+        return float(optimize.brentq(lambda mu: total(mu) - target, low, high, xtol=1e-15, rtol=1e-13))
+
+    tail = irwin_hall_quantile(0.5 * (1.0 - level), k)
+    stat, stat_bias = ((total(mu) - 0.5 * k) / sqrt(k / 12.0) for mu in (0.0, fixed))
+    return PUniform(
+        solve(0.5 * k),
+        solve(tail),
+        solve(k - tail),
+        stat,
+        float(special.ndtr(stat)),
+        stat_bias,
+        float(special.ndtr(-stat_bias)),
+    )
+
+
+# From here on the quantile is Cornish and Fisher's, right to six digits.
+MANY_UNIFORMS = 60
+
+
+def irwin_hall_quantile(p: float, k: int) -> float:
+    """Return the quantile of the sum of k uniform variables.
+
+    Its density is a cardinal B-spline, and its distribution function a sum of those one degree higher.
+    """
+    z = float(special.ndtri(p))
+    if k > MANY_UNIFORMS:
+        return 0.5 * k + sqrt(k / 12.0) * (z - (z**3 - 3.0 * z) / (20.0 * k))
+    spline = interpolate.BSpline.basis_element(np.arange(k + 2.0))
+
+    def below(x: float) -> float:
+        return float(spline(x - np.arange(np.floor(x) + 1.0)).sum()) - p
+
+    return float(optimize.brentq(below, 0.0, float(k), xtol=1e-14, rtol=1e-13))
