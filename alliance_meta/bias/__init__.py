@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from alliance_meta.bias.precision import uwls as uwls
     from alliance_meta.bias.precision import uwls3 as uwls3
     from alliance_meta.bias.precision import waap as waap
+    from alliance_meta.bias.selection import selmodel as selmodel
+    from alliance_meta.bias.selection_grid import WeightGrid as WeightGrid
+    from alliance_meta.bias.selection_grid import vevea_woods as vevea_woods
+    from alliance_meta.bias.selection_result import SelectionResult as SelectionResult
     from alliance_meta.bias.trimming import TrimFill as TrimFill
     from alliance_meta.bias.trimming import trimfill as trimfill
     from alliance_meta.bias.z_curve import ZCurveResult as ZCurveResult

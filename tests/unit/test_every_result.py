@@ -126,6 +126,8 @@ OTHERS = {
     "PUniformResult": lambda: bias.puniform(fit()),
     "ZCurveResult": lambda: bias.zcurve(fit(), iterations=50),
     "PCurveResult": lambda: bias.pcurve(fit()),
+    "SelectionResult": lambda: bias.selmodel(fit()),
+    "WeightGrid": lambda: bias.vevea_woods(fit()),
     "CoderAgreement": lambda: am.effects.coder_agreement(SHEET, SHEET.assign(arm="x"), by="study"),
     "SheetDiff": lambda: am.effects.diff(synthetic(), synthetic().query("n > 60")),
     "ClaimsAudit": lambda: am.claims(),
