@@ -10,21 +10,34 @@ import numpy as np
 
 from alliance_meta._typing import Array, Mask
 from alliance_meta.bias.given import Given, given
+from alliance_meta.bias.selection_inference import (
+    Inference,
+    SelectionVcov,
+    inference,
+    inference_notes,
+    lost_notes,
+    replicates,
+    solved_by,
+    spread,
+)
 from alliance_meta.bias.selection_result import (
     AT_BOUND,
     FLAT,
     GIVEN,
+    NO_P,
     LikelihoodRatio,
     Parameter,
     SelectionResult,
 )
-from alliance_meta.core.distributions import chi2_sf, critical_value, likelihood_ratio, two_sided_p
+from alliance_meta.core.distributions import chi2_sf, likelihood_ratio, two_sided_p
 from alliance_meta.core.robust.clusters import IntArray
+from alliance_meta.core.selection.dependent import SelectionEstimator
 from alliance_meta.core.selection.likelihood import SelectionProblem, selection_problem
+from alliance_meta.core.selection.resampled import ClusterBootstrap, Replicates, SelectionInterval
 from alliance_meta.core.selection.search import SelectionFit, fit_selection
 from alliance_meta.core.selection.weights import SMOOTH, Alternative, Family, StepWeights
 from alliance_meta.design import Design, design_of
-from alliance_meta.effects.studies import dependence_notes
+from alliance_meta.effects.studies import STUDY
 from alliance_meta.errors import ConvergenceWarning, DesignError, InputError
 from alliance_meta.notes import NotApplicable, Note, check_option, merge_notes, warn_note
 
@@ -82,8 +95,9 @@ def selmodel(
     cluster : str or array-like of shape (k,)
         What may make effects resemble each other: by default the study.
     estimator : {"CML", "ARGL"}
-        How the model is solved: by composite marginal likelihood, which is maximum likelihood as of independent effects,
-        or by the augmented, reweighted Gaussian likelihood, which weights each effect by 1 / w (step functions only).
+        How the model is solved: by composite marginal likelihood, which is maximum likelihood as of independent
+        effects, or by the augmented, reweighted Gaussian likelihood, which counts each effect 1 / w times (step
+        functions only).
     penalised : bool
         Whether weak penalties draw mean, tau2 and weights to usual values, so that small data sets have a solution.
         They are metaselection's own default, made for standardised mean differences.
@@ -407,17 +421,22 @@ def _parameters(
                 yield one(f"log {label}: {name}", part.start + i, part.start + i + later, False)
 
 
+def _no_likelihood(df: int) -> LikelihoodRatio:
+    gone = NotApplicable("no likelihood ratio is right for dependent effects or other equations; see the intervals")
+    return LikelihoodRatio(gone, df, gone)
+
+
 def _lrt(found: SelectionFit, how: Inference) -> LikelihoodRatio:
     df = int((~found.held[found.problem.slices[1].stop :]).sum())
     if not how.plain:
-        return no_likelihood(how, df)
+        return _no_likelihood(df)
     stat = likelihood_ratio(found.loglik, found.loglik_unselected)
     return LikelihoodRatio(stat, df, chi2_sf(stat, df) if df else NotApplicable("all weights were given"))
 
 
 def _lrt_tau2(found: SelectionFit, how: Inference) -> LikelihoodRatio:
     if not how.plain:
-        return no_likelihood(how, 1)
+        return _no_likelihood(1)
     if math.isnan(found.loglik_homogeneous):
         moderated = found.full.designs[1].shape[1] > 1
         gone = NotApplicable("tau2 has moderators" if moderated else "tau2 is 0 in an equal-effects model")
@@ -435,7 +454,7 @@ def _notes(
     side: str | None,
     exposed: Mask | None,
 ) -> tuple[Note, ...]:
-    notes = [*inference_notes(asked, how)] if how.vcov != "model" else dependence_notes(asked.effects, stacklevel=5)
+    notes = inference_notes(asked, how)
     if not found.best.done[0]:
         text = "The search for the highest likelihood of the selection model stopped early; do not use its estimates."
         notes.append(warn_note("not-converged", text, ConvergenceWarning, stacklevel=4))

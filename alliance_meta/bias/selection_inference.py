@@ -7,19 +7,22 @@ from typing import Any, Literal
 
 import numpy as np
 
-from alliance_meta._typing import Array
+from alliance_meta._typing import Array, Mask
 from alliance_meta.bias.given import Given
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.selection.dependent import SelectionEstimator, equations, penalised, solve
 from alliance_meta.core.selection.resampled import ClusterBootstrap, Refitting, Replicates, SelectionInterval
 from alliance_meta.core.selection.search import FLAT, Climbed, SelectionFit, bounds, homogeneous
+from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.errors import InputError
-from alliance_meta.notes import check_cores, check_iterations, check_option, check_seed
+from alliance_meta.notes import Note, check_cores, check_iterations, check_option, check_seed
 
 SelectionVcov = Literal["model", "CR0", "CR1", "bootstrap"]
 Interval = Literal["percentile", "basic", "bca", "student"]
 # With fewer clusters nothing is known of how they differ; metaselection has the same limit.
 FEWEST = 3
+# With fewer clusters sandwiches are too small, and normal intervals too short (Pustejovsky, Citkowicz & Joshi 2025).
+FEW_CLUSTERS = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +103,7 @@ def solved_by(found: SelectionFit, how: Inference) -> SelectionFit:
     return SelectionFit(problem, part, held, best, np.nan, np.nan)
 
 
-def in_full(found: SelectionFit) -> tuple[Array, Array]:
+def in_full(found: SelectionFit) -> tuple[Array, Mask]:
     """Return theta, and what was held, with a place for a tau2 that vanished."""
     if not found.vanished:
         return found.theta, found.held
@@ -136,3 +139,38 @@ def replicates(found: SelectionFit, how: Inference) -> Replicates | None:
     if len(made.theta) < 2:
         raise InputError("no resampled data set has a solution; use vcov='CR0', or penalised=True")
     return made
+
+
+def inference_notes(asked: Given, how: Inference) -> list[Note]:
+    """Return what is to be known of the standard errors; warn where effects of a study are taken as independent."""
+    notes = []
+    if how.vcov == "model":
+        notes += dependence_notes(asked.effects, stacklevel=6) if asked.dependent else []
+    else:
+        what = (
+            f"{how.iterations} {how.bootstrap} bootstrap samples of"
+            if how.vcov == "bootstrap"
+            else "the differences between"
+        )
+        text = (
+            f"Each effect is modelled by its own distribution; standard errors and intervals rest on {what} "
+            f"{how.clusters} clusters, however effects hang together within them."
+        )
+        notes.append(Note("clustered", text))
+    if how.vcov in ("CR0", "CR1") and how.clusters < FEW_CLUSTERS:
+        text = (
+            f"Standard errors from {how.clusters} clusters tend to be too small; vcov='bootstrap' has better intervals."
+        )
+        notes.append(Note("few-clusters", text))
+    if how.penalised:
+        text = "Weak penalties draw mean, tau2 and weights to values that are usual for standardised mean differences."
+        notes.append(Note("penalised", text))
+    return notes
+
+
+def lost_notes(made: Replicates) -> list[Note]:
+    """Return how many resampled data sets had no solution."""
+    if not made.lost:
+        return []
+    total = made.lost + len(made.theta)
+    return [Note("replicates-lost", f"{made.lost} of {total} resampled data sets have no solution and are left out.")]

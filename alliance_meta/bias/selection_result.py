@@ -30,6 +30,7 @@ IntervalKind = Literal["Wald", "PL", "percentile", "basic", "bca", "student"]
 # p-values at which the weight function is shown; it is relative to the first.
 GRID = np.round(np.concatenate([np.arange(0.001, 0.1, 0.001), np.arange(0.1, 1.0, 0.01)]), 3)
 GIVEN, AT_BOUND = "given, not estimated", "the estimate lies at its bound"
+NO_P = "a bootstrap interval comes without a p-value"
 FLAT = "the likelihood is flat: these data do not tell"
 KINDS = {
     "stepfun": "step function",
@@ -314,13 +315,14 @@ class SelectionResult(Adjusted):
             "data": "dat",
             "method": quoted("EE" if homogeneous else "ML"),
         }
-        given = [one for one in self.parts if one.index < 0 and one.name.startswith("delta")]
         stepped = self.type == "stepfun"
+        free = {one.name for one in self.parts if one.index >= 0}
+        weights = [None if f"delta[{j + 1}]" in free else one for j, one in enumerate(self.delta)]
         selection = {
             "type": quoted(self.type),
             "alternative": quoted(self.alternative),
             "steps": vector(self.steps) if stepped else None,
-            "delta": vector(self.delta) if len(given) == len(self.delta) and given else None,
+            "delta": vector(weights) if self.fitted.held.any() else None,
         }
         lines = ["library(metafor)", *data(self.fit)]
         if self.fitted.problem.selected is not None:

@@ -62,9 +62,7 @@ class Refitting:
     estimator: SelectionEstimator
     held: Mask
 
-    def bootstrap(
-        self, how: ClusterBootstrap, *, B: int, seed: int, cores: int = 1
-    ) -> Replicates:
+    def bootstrap(self, how: ClusterBootstrap, *, B: int, seed: int, cores: int = 1) -> Replicates:
         """Solve B resampled data sets."""
 
         def task(block: int, start: int, stop: int) -> Refits:
