@@ -148,9 +148,9 @@ def worst_case(fit_or_frame: Any, *, ax: Axes | None = None, ylim: Limits | None
         for ratio in frame.loc[frame["kind"] == "svalue", "ratio"]:
             chart.rule("x", float(ratio), "dotted", zorder=3)
         worst = frame[frame["kind"] == "worst"]
-        ends = (chart.shown(worst[name].to_numpy()) for name in ("ci_lb", "ci_ub"))
-        chart.intervals("y", *ends, [last], "thick")
-        chart.dots([last], chart.shown(worst["yi"].to_numpy()), "mean")
+        end = {name: chart.shown(worst[name].to_numpy()) for name in ("yi", "ci_lb", "ci_ub")}
+        chart.intervals("y", end["ci_lb"], end["ci_ub"], [last], "thick")
+        chart.dots([last], end["yi"], "mean")
     return chart.made
 
 
