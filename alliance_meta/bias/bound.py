@@ -141,6 +141,14 @@ def unseen(
     >>> from alliance_meta import RandomEffectsModel, bias, escalc, load_dataset
     >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit()
     >>> print(bias.unseen(fit, missing=[1, 5, 20]))
+    Largest bias from unpublished studies (k = 16 published; 95 %)
+    Unpublished studies that could move the mean from 0: 42
+    Unpublished studies that could move its limit from 0: 11
+    <BLANKLINE>
+    unpublished     bias  estimate    ci_lb   ci_ub       r     r_lb    r_ub
+    1            -0.0155    0.1345   0.0646  0.2043  0.1337   0.0645  0.2015
+    5            -0.0504    0.0995   0.0297  0.1694  0.0992   0.0297  0.1678
+    20           -0.1102    0.0397  -0.0302  0.1095  0.0397  -0.0302  0.1091
     """
     source = given(fit, "unseen", level=level)
     asked = _asked(missing)

@@ -155,6 +155,15 @@ def tes(
     >>> from alliance_meta import RandomEffectsModel, bias, escalc, load_dataset
     >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014")), method="EE", test="z").fit()
     >>> print(bias.tes(fit))
+    Test of excess significance (k = 16; exact test)
+    9 of 16 effects significant, 5.96 expected: p = 0.0579
+    Power at a true mean of 0.1252 and tau2 = 0.0000
+    <BLANKLINE>
+                         observed  expected  ratio    pval   theta  theta_lim
+    excess significance         9      5.96   1.51  0.0579  0.1252     0.1343
+    <BLANKLINE>
+    Note: Power was worked out at the pooled effect. If that is itself inflated by
+      bias, so is the expected number, and the test finds too little.
     """
     source = given(fit, "tes")
     check_option("test", test, core.CountTest)

@@ -129,6 +129,19 @@ def fsn(fit: Any, *, alpha: float = 0.05, target: float | None = None) -> FailSa
     >>> from alliance_meta import RandomEffectsModel, bias, escalc, load_dataset
     >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit()
     >>> print(bias.fsn(fit, target=0.05))
+    Fail-safe numbers (k = 16)
+    <BLANKLINE>
+                        number  until                 estimate    pval
+    Rosenthal              316  one-tailed p >= 0.05            <.0001
+    Rosenberg              210  p >= 0.05               0.1252  <.0001
+    general                 49  p >= 0.05               0.1499  <.0001
+    Orwin                   36  mean <= 0.05            0.1595     n/a
+    Orwin, weighted         25  mean <= 0.05            0.1252     n/a
+    general, to target      28  mean <= 0.05            0.1499  <.0001
+    <BLANKLINE>
+    Note: A fail-safe number does not estimate how many studies are missing. It
+      takes those to average exactly 0, while selection leaves out results below 0
+      as well, so that far fewer would do.
     """
     source = given(fit, "fsn")
     check_alpha(alpha)

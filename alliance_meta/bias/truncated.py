@@ -112,6 +112,13 @@ def rtma(fit: Any, *, side: Side | None = None, alpha: float = 0.05, level: floa
     >>> from alliance_meta import RandomEffectsModel, bias, escalc, load_dataset
     >>> fit = RandomEffectsModel(escalc(load_dataset("mcdaniel1994"))).fit()
     >>> print(bias.rtma(fit))
+    RTMA (k = 79; 95 %)
+    Posterior mode and credible interval; 81 significant effects on the right left
+      out
+    median = 0.1620, tau = 0.0758 [0.0254, 0.1806]
+    <BLANKLINE>
+          estimate   se   ci_lb   ci_ub  pval       r    r_lb    r_ub
+    RTMA    0.1474  n/a  0.0939  0.3199   n/a  0.1464  0.0936  0.3094
     """
     source = given(fit, "rtma", level=level)
     check_alpha(alpha)

@@ -160,6 +160,24 @@ def worst_case(
     >>> from alliance_meta import bias, che, escalc, load_dataset
     >>> found = bias.worst_case(che(escalc(load_dataset("crede2010"))), ratios=[1, 5, 50])
     >>> print(found)
+    worst case (k = 11 in 7 studies; 95 %)
+    86 affirmative effects, 11 others: the estimate is the mean of those
+    Mean of all effects, weighted alike: 0.4287
+    Ratio that brings the mean to 0: n/a (no ratio is large enough)
+    Ratio that brings its limit to 0: 40.81
+    <BLANKLINE>
+                estimate      se    ci_lb   ci_ub    pval       r     r_lb    r_ub
+    worst case    0.0925  0.0719  -0.1193  0.3043  0.2770  0.0922  -0.1188  0.2953
+    <BLANKLINE>
+    Mean if affirmative effects are published so many times as likely as others
+      ratio     estimate    ci_lb   ci_ub     r   r_lb  r_ub
+      1           0.4287   0.3731  0.4842  0.40   0.36  0.45
+      5           0.3352   0.2377  0.4327  0.32   0.23  0.41
+      50          0.1513  -0.0201  0.3227  0.15  -0.02  0.31
+      infinite    0.0925  -0.1193  0.3043  0.09  -0.12  0.30
+    <BLANKLINE>
+    Note: The worst case's interval rests on 3.5 degrees of freedom; below 4 it is
+      not to be trusted.
     """
     source = given(fit, "worst_case", cluster=cluster, level=level)
     check_alpha(alpha)

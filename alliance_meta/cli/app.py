@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from alliance_meta import __version__
-from alliance_meta.cli import data, evidence, exchange, fit, sheets
+from alliance_meta.cli import bias, data, evidence, exchange, fit, sheets
 from alliance_meta.cli.output import print_note, shown_path
 
 
@@ -63,6 +63,7 @@ def _common(
 
 
 app.add_typer(data.app, name="data")
+app.command("bias")(bias.bias)
 app.command("check")(sheets.check)
 app.command("codebook")(sheets.codebook)
 app.command("claims")(evidence.claims)

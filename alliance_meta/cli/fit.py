@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -228,13 +228,13 @@ def fit(
     forest, out, by, bayes = chosen.forest, chosen.out, chosen.by, chosen.bayes
     if forest is None and (by is not None or chosen.order is not None):
         raise typer.BadParameter("this shapes the forest plot; add --forest FILE", param_hint="--by / --order")
-    given = {name: context.params[name] for name in MODEL_SETTINGS if _typed(context, name)}
+    given = {name: context.params[name] for name in MODEL_SETTINGS if typed(context, name)}
     _check_useful(given, bayes=bayes, model=chosen.model, by=by)
     if bayes:
         given |= _priors(chosen.mu_prior, chosen.tau_prior)
-    endings = _check_outputs(source, forest=forest, out=out)
+    endings = check_outputs(source, {"--forest": forest}, out)
     with held_notes() as notes:
-        effects = _effects(source, subset=chosen.subset, by=by, vtype=chosen.vtype, naming=naming)
+        effects = read_effects(source, subset=chosen.subset, by=by, vtype=chosen.vtype, naming=naming)
         choice = choose(effects, chosen.model, chosen.cluster, bayes=bayes)
         check_settings(choice, given)
         result = fit_model(effects, choice, mods=chosen.mods, level=chosen.level, settings=given)
@@ -243,20 +243,28 @@ def fit(
             files[forest] = _drawing(result, ending=endings[forest], by=by, order=chosen.order)
         document = choice.document(given, result)
         if out is not None:
-            files[out] = _results(result, document, ending=endings[out])
-    printed = set() if chosen.json else {note.message for note in result.notes}
+            files[out] = results_bytes(result, document, ending=endings[out])
+    give(result, document, files, notes, as_json=chosen.json)
+
+
+def give(
+    result: Any, document: dict[str, Any], files: Mapping[Path, bytes], notes: Sequence[str], *, as_json: bool
+) -> None:
+    """Print the notes that the result does not print itself, write the files, and print the result or the document."""
+    printed = set() if as_json else {note.message for note in result.notes}
     for text in notes:
         if text not in printed:
             print_note(text)
     for path, data in files.items():
         print_note(shown_path(write_bytes(path, data)), word="written")
-    if chosen.json:
+    if as_json:
         print_json(document)
     else:
-        typer.echo(f"{choice.sentence(given)}\n\n{result.summary()}")
+        typer.echo(f"{document['model_choice']['sentence']}\n\n{result.summary()}")
 
 
-def _typed(context: typer.Context, name: str) -> bool:
+def typed(context: typer.Context, name: str) -> bool:
+    """Tell whether an option was written on the command line."""
     return str(context.get_parameter_source(name)).endswith("COMMANDLINE")
 
 
@@ -284,7 +292,10 @@ def _priors(mu: str, tau: str) -> dict[str, Any]:
     return found
 
 
-def _effects(source: str, *, subset: str | None, by: str | None, vtype: str, naming: dict[str, Any]) -> EffectSizes:
+def read_effects(
+    source: str, *, subset: str | None, by: str | None = None, vtype: str, naming: dict[str, Any]
+) -> EffectSizes:
+    """Return the effects of a sheet or of a shipped data set."""
     from alliance_meta.effects.sizes import escalc
 
     table = _load(source, subset=subset, naming=naming)
@@ -296,13 +307,14 @@ def _effects(source: str, *, subset: str | None, by: str | None, vtype: str, nam
     return escalc(table, vtype=cast("VType", vtype), **named)
 
 
-def _check_outputs(source: str, *, forest: Path | None, out: Path | None) -> dict[Path, str]:
-    endings = {}
-    if forest is not None:
-        endings[forest] = check_output(forest, option="--forest", endings=FIGURES, inputs=[source])
-    if out is not None:
-        endings[out] = check_output(out, option="--out", endings=TABLES, inputs=[source])
-    return endings
+def check_outputs(source: str, figures: Mapping[str, Path | None], out: Path | None) -> dict[Path, str]:
+    """Return the endings of the files that are asked for: figures by their options, and ``--out``."""
+    asked = [(option, path, FIGURES) for option, path in figures.items()] + [("--out", out, TABLES)]
+    return {
+        path: check_output(path, option=option, endings=endings, inputs=[source])
+        for option, path, endings in asked
+        if path is not None
+    }
 
 
 def _load(source: str, *, subset: str | None, naming: dict[str, Any]) -> CodedTable:
@@ -334,7 +346,8 @@ def _drawing(result: Any, *, ending: str, by: str | None, order: str | None) -> 
     return figure_bytes(forest(result, **chosen), format=ending.lstrip("."))
 
 
-def _results(result: Any, document: dict[str, Any], *, ending: str) -> bytes:
+def results_bytes(result: Any, document: dict[str, Any], *, ending: str) -> bytes:
+    """Return the table (.csv) or everything (.json) as a file holds it."""
     if ending == ".json":
         from alliance_meta.reporting.writing import dumps
 

@@ -200,7 +200,9 @@ def sections(
         out.append(builder.headed("Every fit in full", _full(declaration, fits, builder)))
         out.append(builder.headed("The same fits in R", _r_code(fits.values())))
     out.append(builder.headed("Data, software and how to rebuild this report", _sources(declaration, fits, pieces)))
-    out.append(builder.headed("References", [{"type": "references", "items": references(fits, pieces)}]))
+    out.append(
+        builder.headed("References", [{"type": "references", "items": references(fits, pieces, builder.sources)}])
+    )
     return out
 
 
@@ -225,10 +227,10 @@ def _paragraph(text: str, members: Sequence[Fitted]) -> str:
     return f"**{first.spec.label}.** {text}" + (f" *In the same way: {others}.*" if others else "")
 
 
-def references(fits: Mapping[str, Fitted], pieces: Pieces) -> list[str]:
-    """Return the reference list: methods used and sources of the data."""
+def references(fits: Mapping[str, Fitted], pieces: Pieces, more: Iterable[str] = ()) -> list[str]:
+    """Return the reference list: methods used, sources of the data, and what `more` was cited."""
     settings = [fitted.cited() for fitted in fits.values()]
-    found = [*(fitted.effects.provenance.citation for fitted in fits.values())]
+    found = [*more, *(fitted.effects.provenance.citation for fitted in fits.values())]
     for piece in pieces.values():
         found += piece.citations
     return reference_list(method_keys(settings), [text for text in found if text])

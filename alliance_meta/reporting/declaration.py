@@ -177,7 +177,7 @@ ONE_EACH = ("left_out", REPRODUCE)
 NEED_BY = ("bubble", "means")
 
 
-RESERVED = (*PIECES, "ref", "printed", REPRODUCE, "rho")
+RESERVED = (*PIECES, "ref", "printed", REPRODUCE, "rho", "bias")
 
 
 _IDENTIFIER = re.compile(ID)

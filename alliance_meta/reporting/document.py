@@ -11,7 +11,7 @@ from alliance_meta.encoding import plain
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.files import sha256
 from alliance_meta.notes import did_you_mean
-from alliance_meta.reporting import appendix, evidence, writing
+from alliance_meta.reporting import appendix, bias, evidence, writing
 from alliance_meta.reporting.declaration import refuse
 from alliance_meta.reporting.evidence import Pieces
 from alliance_meta.reporting.fitted import Fitted
@@ -142,6 +142,10 @@ def _check_bayesian(item: Item, fitted: Fitted) -> None:
         raise InputError(f"figure={item.figure!r} shows an analysis of kind = 'bayes'; {fitted.spec.id} is none")
 
 
+def _without_item(make: Callable[[Fitted], pd.DataFrame]) -> Callable[[Item, Fitted], pd.DataFrame]:
+    return lambda item, fitted: make(fitted)
+
+
 # Kind -> its caption and what makes its frame.
 _MAKERS: dict[str, tuple[str, Callable[[Item, Fitted], pd.DataFrame]]] = {
     "forest": ("{label}: every study and the pooled effect ({model}).", _forest),
@@ -152,6 +156,7 @@ _MAKERS: dict[str, tuple[str, Callable[[Item, Fitted], pd.DataFrame]]] = {
     "posterior": ("{label}: the mean effect before and after the data ({model}).", _posterior),
     "prior_sensitivity": ("{label}: what other priors of τ would have given.", _prior_sensitivity),
     "dependence": ("{label}: the same effects by every usual method.", _dependence),
+    **{kind: (words, _without_item(make)) for kind, (words, make) in bias.FIGURES.items()},
 }
 
 
@@ -223,6 +228,8 @@ def make_document(declaration: Declaration) -> dict[str, Any]:
     quantities["reproduce"] = builder.reproduced
     if builder.varied:
         quantities["rho"] = builder.varied
+    if builder.biased:
+        quantities["bias"] = builder.biased
     if not builder.problems:
         sections += appendix.sections(declaration, fits, pieces, builder)
     builder.problems += _unknown_placeholders(builder.texts(), quantities, builder.names)
@@ -261,6 +268,8 @@ class _Builder:
         self.tables: dict[str, Any] = {}
         self.reproduced: dict[str, Any] = {}
         self.varied: dict[str, Any] = {}
+        self.biased: dict[str, Any] = {}
+        self.sources: list[str] = []
         self.problems: list[str] = []
         self._texts: list[str] = [declaration.subtitle]
         self._slugs: set[str] = set()
@@ -327,6 +336,11 @@ class _Builder:
         if kind == "rho":
             table, quantities = rho_table(item, self.fits)
             self.varied |= quantities
+            return table
+        if kind == "bias":
+            table, quantities, sources = bias.bias_table(item, self.fits)
+            self.biased |= quantities
+            self.sources += sources
             return table
         if kind == "reproduce":
             table, quantities = evidence.reproduce_table(item, self.declaration.path.parent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 import pandas as pd
 
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import InputError
+from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.notes import Measure, NotApplicable
 from alliance_meta.reporting.spec import Analysis, AnalysisKind, TableKind
 from alliance_meta.reporting.writing import Quantity, quantity
@@ -22,6 +23,7 @@ from alliance_meta.results import wording
 from alliance_meta.tables.format import format_df, format_level
 
 if TYPE_CHECKING:
+    from alliance_meta.bias.panel import BiasPanel
     from alliance_meta.effects.sheet.coded import CodedTable
 
 Put = Callable[[str, Any, str, str], None]
@@ -166,6 +168,14 @@ class Fitted(ABC):
     def heading(self) -> str:
         """What a column of a table calls this analysis."""
         return self.spec.short or self.spec.label
+
+    @cached_property
+    def bias(self) -> BiasPanel:
+        """What every method for a biased literature gives; what it warns of are notes of its own."""
+        from alliance_meta.bias.panel import panel
+
+        with warnings.catch_warnings(action="ignore", category=AllianceMetaWarning):
+            return panel(self.fit)
 
     @cached_property
     def statistics(self) -> dict[str, Quantity]:

@@ -20,6 +20,7 @@ TableKind = Literal[
     "components",
     "levels",
     "rho",
+    "bias",
     "left_out",
     "posterior",
     "priors",
@@ -32,7 +33,18 @@ TableKind = Literal[
     "consistency_counts",
 ]
 FigureKind = Literal[
-    "forest", "caterpillar", "bubble", "profile", "means", "dependence", "posterior", "prior_sensitivity", "shares"
+    "forest",
+    "caterpillar",
+    "bubble",
+    "profile",
+    "means",
+    "dependence",
+    "funnel",
+    "sunset",
+    "bias",
+    "posterior",
+    "prior_sensitivity",
+    "shares",
 ]
 
 REPRODUCE = "reproduce"

@@ -1,0 +1,100 @@
+"""What a report says of a biased literature: the table of all methods, the numbers of it, and the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from alliance_meta.reporting.fitted import Fitted
+from alliance_meta.reporting.spec import Item
+from alliance_meta.reporting.tables import Table, caption, column, effect_columns
+from alliance_meta.reporting.writing import Quantity, quantity
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from alliance_meta.bias.panel import BiasPanel
+
+
+def bias_table(item: Item, fits: Mapping[str, Fitted]) -> tuple[Table, dict[str, Quantity], list[str]]:
+    """Return what every method gives for each analysis, the numbers prose may quote, and the methods' sources."""
+    chosen = [fits[name] for name in item.of]
+    rows: list[dict[str, Any]] = []
+    quantities: dict[str, Quantity] = {}
+    notes: dict[str, None] = {}
+    sources: dict[str, None] = {}
+    for fitted in chosen:
+        found = fitted.bias
+        rows += [{"group": fitted.spec.label}] if len(chosen) > 1 else []
+        rows += [*_means(fitted, found), {"group": "Tests and measures"}, *_tests(found)]
+        quantities |= {f"{fitted.spec.id}_{key}": value for key, value in _quantities(fitted, found)}
+        notes |= dict.fromkeys([found.spread(), *(note.message for note in found.notes)])
+        sources |= dict.fromkeys([*found.frame["source"], *found.tests["source"]])
+    columns = [
+        column("label", "Method"),
+        *effect_columns(chosen, f"{chosen[0].level} CI"),
+        column("p", "p", "p", blank="–"),
+        column("words", "What it assumes, says, or why it gives nothing"),
+    ]
+    words = item.caption or caption("If the literature were biased, by every method that suits the data", chosen)
+    table = {"caption": words, "columns": columns, "rows": rows, "notes": list(notes)}
+    return table, quantities, [one for one in sources if one]
+
+
+def _named(fitted: Fitted) -> tuple[str, str, str, str]:
+    return ("r", "r", "r_lb", "r_ub") if fitted.effects.measure == "ZCOR" else _raw(fitted)
+
+
+def _raw(fitted: Fitted) -> tuple[str, str, str, str]:
+    return ("r" if fitted.on_r else "estimate"), "estimate", "ci_lb", "ci_ub"
+
+
+def _means(fitted: Fitted, found: BiasPanel) -> Iterator[dict[str, Any]]:
+    shown, point, lower, upper = _named(fitted)
+    for row in found.tidy().to_dict("records"):
+        there = {shown: row[point], "ci_lb": row[lower], "ci_ub": row[upper], "p": row["pval"]}
+        yield {"label": row["label"], **({} if row["why"] else there), "words": row["why"] or row["assumes"]}
+
+
+def _tests(found: BiasPanel) -> Iterator[dict[str, Any]]:
+    for row in found.tests.to_dict("records"):
+        p = {} if row["pval"] != row["pval"] else {"p": row["pval"]}
+        yield {"label": row["label"], **p, "words": row["why"] or row["says"]}
+
+
+def _quantities(fitted: Fitted, found: BiasPanel) -> Iterator[tuple[str, Quantity]]:
+    shown, point, lower, upper = _named(fitted)
+    kind = "r" if fitted.on_r else fitted.number
+    for name, row in found.tidy().iterrows():
+        words = str(row["label"])
+        yield f"{name}_{shown}", quantity(row[point], kind, words)
+        yield f"{name}_ci", quantity([row[lower], row[upper]], f"{kind}_interval", f"{words}, CI")
+        yield f"{name}_p", quantity(row["pval"], "p", f"{words}, p")
+    for name, row in found.tests.iterrows():
+        yield f"{name}_p", quantity(row["pval"], "p", f"{row['label']}, p")
+
+
+def _funnel(fitted: Fitted) -> pd.DataFrame:
+    from alliance_meta.plots import funnel_data
+
+    return funnel_data(fitted.fit, title=f"Funnel plot: {fitted.spec.label}")
+
+
+def _sunset(fitted: Fitted) -> pd.DataFrame:
+    from alliance_meta.plots import sunset_data
+
+    return sunset_data(fitted.fit, title=f"Funnel plot with power: {fitted.spec.label}")
+
+
+def _methods(fitted: Fitted) -> pd.DataFrame:
+    from alliance_meta.plots import bias_panel_data
+
+    return bias_panel_data(fitted.bias, title=f"Methods for a biased literature: {fitted.spec.label}")
+
+
+# Figure -> its caption and what makes its frame.
+FIGURES: Mapping[str, tuple[str, Callable[[Fitted], pd.DataFrame]]] = {
+    "funnel": ("{label}: every effect and its standard error ({model}).", _funnel),
+    "sunset": ("{label}: the power of every effect's study.", _sunset),
+    "bias": ("{label}: the mean effect by every method for a biased literature.", _methods),
+}
