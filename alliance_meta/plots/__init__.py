@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from alliance_meta.plots.bias.funnel import funnel_data as funnel_data
     from alliance_meta.plots.bias.p_curve import p_curve as p_curve
     from alliance_meta.plots.bias.p_curve import p_curve_data as p_curve_data
+    from alliance_meta.plots.bias.panel import bias_panel as bias_panel
+    from alliance_meta.plots.bias.panel import bias_panel_data as bias_panel_data
     from alliance_meta.plots.bias.selection import selection_weights as selection_weights
     from alliance_meta.plots.bias.selection import selection_weights_data as selection_weights_data
     from alliance_meta.plots.bias.sunset import sunset as sunset

@@ -9,6 +9,7 @@ import pandas as pd
 
 from alliance_meta import EffectSizes, RandomEffectsModel, bias, che
 from alliance_meta.plots import (
+    bias_panel_data,
     firepower_data,
     funnel_data,
     p_curve_data,
@@ -69,6 +70,11 @@ def bias_charts() -> dict[str, Callable[[], pd.DataFrame]]:
         "selection_weights, two-sided": lambda: selection_weights_data(
             bias.selmodel(fitted(60), steps=[0.05, 0.1, 0.5], alternative="two.sided")
         ),
+        "bias_panel": lambda: bias_panel_data(bias.panel(molloy())),
+        "bias_panel of one": lambda: bias_panel_data(bias.panel(fitted(1))),
+        "bias_panel of five": lambda: bias_panel_data(bias.panel(fitted(5))),
+        "bias_panel of studies": lambda: bias_panel_data(bias.panel(clustered())),
+        "bias_panel, plain": lambda: bias_panel_data(bias.panel(quiet(plain))),
         "sunset": lambda: sunset_data(molloy()),
         "sunset of one": lambda: sunset_data(fitted(1)),
         "sunset of small studies": lambda: sunset_data(fitted(30, n=(5, 9))),

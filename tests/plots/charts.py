@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, che, moderators, sensitivity
+from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, bias, che, moderators, sensitivity
 from alliance_meta.bayes import PET, WeightFunction, average, robma
 from alliance_meta.evidence import umbrella
 from alliance_meta.models import RandomEffectsResults
@@ -18,6 +18,8 @@ from alliance_meta.models.subgroups import subgroups
 from alliance_meta.plots import (
     averaged,
     averaged_data,
+    bias_panel,
+    bias_panel_data,
     bubble,
     bubble_data,
     caterpillar,
@@ -65,6 +67,7 @@ from tests.plots.smooth_cases import smooth_charts
 
 DRAW: dict[str, Callable[..., Any]] = {
     "averaged": averaged,
+    "bias_panel": bias_panel,
     "funnel": funnel,
     "sunset": sunset,
     "firepower": firepower,
@@ -181,6 +184,7 @@ def charts() -> dict[str, pd.DataFrame]:
         "averaged, synthetic": lambda: averaged_data(ensemble(teaching=True), show_cautions=True),
         **bias_charts(),
         "funnel, synthetic": lambda: funnel_data(synthetic(molloy()), show_cautions=True),
+        "bias_panel, synthetic": lambda: bias_panel_data(bias.panel(synthetic(molloy())), show_cautions=True),
         **next_study_charts(),
         **prior_charts(),
         **smooth_charts(),

@@ -24,17 +24,19 @@ from alliance_meta.plots.sheet.chart_frame import with_r
 # Of a standard error, what stands beside the slope.
 SHAPES: dict[str, Callable[[Array], Array]] = {"sei": lambda se: se, "vi": np.square}
 MARKS = ("dashed", "dashdot")
+OTHER = "the result is not of the effects of this fit"
 
 
 def beside(points: Points, by: By, filled: Any) -> Points:
-    """Return the points that trim and fill started from."""
+    """Return the points that trim and fill started from: means of studies where effects depend."""
     if not isinstance(filled, TrimFill):
         raise InputError(f"filled needs the result of bias.trimfill, not {type(filled).__name__}")
     if points.given.dependent and by == "effect":
         raise InputError("trim and fill adds means of studies; draw them beside such: by='study'")
-    if len(points.given.effects.yi) == filled.before.k:
-        return points
-    return replace(points, effects=filled.before.effects)
+    before, source = filled.before.effects, points.given
+    if before.k != source.studies or not (source.dependent or np.allclose(before.yi, source.yi)):
+        raise InputError(f"filled: {OTHER}")
+    return replace(points, effects=before) if source.dependent else points
 
 
 def filled_rows(filled: TrimFill | None) -> list[dict[str, Any]]:
@@ -51,12 +53,13 @@ def filled_rows(filled: TrimFill | None) -> list[dict[str, Any]]:
     return [*rows, with_r(measure, own)]
 
 
-def line_rows(lines: Sequence[Any], depths: Array, measure: str) -> list[dict[str, Any]]:
+def line_rows(points: Points, lines: Sequence[Any], depths: Array) -> list[dict[str, Any]]:
     """Return each regression at every standard error, and its limit at 0."""
     if isinstance(lines, str) or not isinstance(lines, Sequence):
         lines = [lines]
+    measure = points.effects.measure
     rows: list[dict[str, Any]] = []
-    for name, limit, slope, predictor in (found for one in lines for found in _read(one)):
+    for name, limit, slope, predictor in (found for one in lines for found in _read(one, points.given.k)):
         if isinstance(limit[0], NotApplicable) or isinstance(slope, NotApplicable):
             reason = getattr(slope, "reason", "") or getattr(limit[0], "reason", "")
             raise InputError(f"{name} has no line to draw: {reason}")
@@ -71,20 +74,20 @@ def line_rows(lines: Sequence[Any], depths: Array, measure: str) -> list[dict[st
     return rows
 
 
-def _read(one: Any) -> Iterator[tuple[str, tuple[Any, Any, Any], Any, str]]:
+def _read(one: Any, k: int) -> Iterator[tuple[str, tuple[Any, Any, Any], Any, str]]:
     """Yield name, limit with its interval, slope and predictor of each line of a result."""
-    if isinstance(one, RegressionTest):
-        if one.predictor not in SHAPES:
-            raise InputError(
-                f"lines: a regression on {one.predictor} is no line over standard errors; use predictor='sei' or 'vi'"
-            )
-        yield "Regression test", (one.limit_estimate, *one.limit_ci), one.slope, one.predictor
-    elif isinstance(one, PetPeese):
-        yield from (found for part in (one.pet, one.peese) for found in _read(part))
-    elif isinstance(one, Pet | Peese):
-        yield one.called, (one.estimate, one.ci_lb, one.ci_ub), one.slope, "sei" if isinstance(one, Pet) else "vi"
-    else:
+    if not isinstance(one, RegressionTest | PetPeese):
         raise InputError(f"lines needs results of bias.regtest or bias.pet_peese, not {type(one).__name__}")
+    if one.k != k:
+        raise InputError(f"lines: {OTHER}")
+    if one.predictor not in SHAPES:
+        raise InputError(f"lines: a regression on {one.predictor} is no line over standard errors; use predictor='sei'")
+    if isinstance(one, RegressionTest):
+        yield "Regression test", (one.limit_estimate, *one.limit_ci), one.slope, one.predictor
+        return
+    parts_of: tuple[tuple[Pet | Peese, str], ...] = ((one.pet, "sei"), (one.peese, "vi"))
+    for part, predictor in parts_of:
+        yield part.called, (part.estimate, part.ci_lb, part.ci_ub), part.slope, predictor
 
 
 def more_key(rows: Sequence[dict[str, Any]]) -> list[list[str]]:

@@ -84,7 +84,7 @@ def funnel_data(
     ------
     InputError
         What is no fit, a `by` that is neither, covariances that link effects of different studies; a line that is
-        none over standard errors, or filled means of studies beside single effects.
+        none over standard errors, filled means of studies beside single effects, or results of other effects.
 
     Notes
     -----
@@ -104,7 +104,7 @@ def funnel_data(
     effects, text = points.effects, format_level(points.level)
     mean = mean_row(fit, points.level)
     depths = np.linspace(0.0, points.deepest, STEPS)
-    more = [*line_rows(lines, depths, effects.measure), *filled_rows(filled)]
+    more = [*line_rows(points, lines, depths), *filled_rows(filled)]
     body = [*([mean] if mean else []), *_limits(points, mean, depths), *_contours(points, depths), *more]
     outside, notes = _outside(points, mean), [*points.notes, *_cautions(points)]
     key = [["dot", points.called]]

@@ -57,7 +57,8 @@ def p_curve_data(
     source = given(fit, "p_curve")
     if not isinstance(found, PCurveResult):
         raise InputError(f"p_curve needs the result of bias.pcurve, not {type(found).__name__}")
-    if found.studies != source.studies:
+    known = np.abs(source.yi / source.sei).round(8)
+    if found.studies != source.studies or not np.isin(found.z.round(8), known).all():
         raise InputError("p_curve: the result is not of the effects of this fit")
     curve = found.curve()
     edges = [0.0, *curve["upper"]]
@@ -66,7 +67,7 @@ def p_curve_data(
          "count": round(row["observed"] * found.significant), **{name: row[name] for name in ("observed", *LINES)}}
         for lb, ub, row in zip(edges[:-1], edges[1:], curve.to_dict("records"), strict=True)
     ]  # fmt: skip
-    said = _said(found)
+    said = _said(found, source.k)
     return chart_frame(
         "p_curve", "p-curve", rows, source.effects.provenance, notes=merge_notes(fit.notes, found.notes), title=title,
         show_cautions=show_cautions, said=" ".join(said), axis_label="Share of significant results",
@@ -80,11 +81,11 @@ def _p(value: float) -> str:
     return f"{value:.4g}".removeprefix("0") or "0"
 
 
-def _said(found: PCurveResult) -> list[str]:
+def _said(found: PCurveResult, k: int) -> list[str]:
     side = "positive" if found.side == "right" else "negative"
-    text = (
-        f"{found.significant} of {counted(found.k)} {'is' if found.significant == 1 else 'are'} significant and {side}"
-    )
+    each = ", one of each study," if found.k < k else ""
+    is_or_are = "is" if found.significant == 1 else "are"
+    text = f"{found.significant} of {counted(found.k)}{each} {is_or_are} significant and {side}"
     if not found.significant:
         return [f"{text}: there is no curve."]
     tests = {"Right skew": (found.right_full_p, found.right_half_p),
@@ -146,6 +147,6 @@ def _curves(chart: Chart, frame: pd.DataFrame) -> None:
     for x, share, count in zip(at, frame["observed"], frame["count"], strict=True):
         label = chart.ax.annotate(
             f"{format_number(100.0 * share, 0)}% ({count:.0f})", (x, share), (0.0, 7.0), textcoords="offset points",
-            ha="center", va="bottom", fontsize=SMALL, color=INK, annotation_clip=True,
+            ha="center", va="bottom", fontsize=SMALL, color=INK, annotation_clip=True, zorder=7,
         )  # fmt: skip
         lettered(label).set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.8})

@@ -76,16 +76,22 @@ def worst_case_data(
         {"kind": "svalue", "label": name, "ratio": ratio, **target} for name, ratio in marks.items() if ratio == ratio
     ]
     said = [_worst(found, rows), *_svalues(found, target.get("r", found.q))]
-    text = format_level(found.level)
     return chart_frame(
         "worst_case", "Worst case", rows, effects.provenance, notes=merge_notes(fit.notes, found.notes), title=title,
         show_cautions=show_cautions, said=" ".join(said), measure=measure, axis_label=parts.axis_label(measure),
         x_label="How many times as likely affirmative results are published", level=found.level,
         model_label=fit.model_label,
-        key=[["line", "Mean free of this preference"], ["ci", f"{text} CI, robust"], ["mean", "Worst case"],
-             *([["dotted", "Ratio that is enough"]] if any(row["kind"] == "svalue" for row in rows) else [])],
-        bottom=said, q=found.q,
+        key=_key(rows, f"{format_level(found.level)} CI, robust"), bottom=said, q=found.q,
     )  # fmt: skip
+
+
+def _key(rows: list[dict[str, Any]], interval: str) -> list[list[str]]:
+    """Return the key of what is there to draw."""
+    known = {row["kind"] for row in rows if row["kind"] != "worst" or not math.isnan(row["yi"])}
+    bounded = any(not math.isnan(row.get("ci_lb", math.nan)) for row in rows)
+    return [["line", "Mean free of this preference"], *([["ci", interval]] if bounded else []),
+            *([["mean", "Worst case"]] if "worst" in known else []),
+            *([["dotted", "Ratio that is enough"]] if "svalue" in known else [])]  # fmt: skip
 
 
 def _worst(found: WorstCase, rows: list[dict[str, Any]]) -> str:
@@ -103,7 +109,7 @@ def _svalues(found: WorstCase, target: float) -> list[str]:
     """Say which ratios are enough, or why there is none."""
     said = []
     for name, ratio in (("mean", found.svalue), ("limit of its interval", found.svalue_limit)):
-        text = f"none, {ratio.reason}" if isinstance(ratio, NotApplicable) else brief(ratio, 3)
+        text = f"none ({ratio.reason})" if isinstance(ratio, NotApplicable) else brief(ratio, 3)
         said.append(f"Ratio that brings the {name} to {brief(float(target), 3)}: {text}.")
     return said
 
