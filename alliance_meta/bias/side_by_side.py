@@ -13,6 +13,7 @@ import pandas as pd
 from alliance_meta.bias.given import Given, given
 from alliance_meta.bias.methods import NONE, Method, Question, means, tests
 from alliance_meta.bias.precision import PetPeese
+from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import AllianceMetaError, AllianceMetaWarning
 from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.result import Result
@@ -46,6 +47,8 @@ class BiasPanel(Result):
         What `tidy` returns.
     tests : DataFrame
         Tests and measures that give no mean: by name, ``label stat ddf pval says why``.
+    provenance : Provenance
+        Where the effects come from.
     notes : tuple of Note
         Those of the fit, then what single methods said, each after the method's label.
     """
@@ -56,6 +59,7 @@ class BiasPanel(Result):
     measure: str
     frame: pd.DataFrame
     tests: pd.DataFrame
+    provenance: Provenance
     notes: tuple[Note, ...] = ()
 
     def tidy(self) -> pd.DataFrame:
@@ -193,6 +197,7 @@ def panel(fit: Any, *, level: float | None = None) -> BiasPanel:
         measure=source.effects.measure,
         frame=_frame(rows, "method"),
         tests=_frame(said, "test"),
+        provenance=source.effects.provenance,
         notes=merge_notes(fit.notes, _heard(source, heard)),
     )
 

@@ -35,6 +35,12 @@ def critical_values(level: float, df: Array) -> Array:
     return np.where(np.isinf(df), special.ndtri(upper), special.stdtrit(df, upper))
 
 
+def two_sided_power(ncp: Array, alpha: float = 0.05) -> Array:
+    """Return the probability that |z| of mean `ncp` passes the two-sided critical value of `alpha`."""
+    critical = critical_value(1.0 - alpha, None)
+    return special.ndtr(np.abs(ncp) - critical) + special.ndtr(-np.abs(ncp) - critical)
+
+
 def chi2_sf(stat: float, df: float) -> float:
     """Return P(chi2(df) >= stat)."""
     return float(special.chdtrc(df, stat))

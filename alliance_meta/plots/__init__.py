@@ -7,6 +7,22 @@ from typing import TYPE_CHECKING
 from alliance_meta._lazy import lazy
 
 if TYPE_CHECKING:
+    from alliance_meta.plots.bias.firepower import firepower as firepower
+    from alliance_meta.plots.bias.firepower import firepower_data as firepower_data
+    from alliance_meta.plots.bias.funnel import funnel as funnel
+    from alliance_meta.plots.bias.funnel import funnel_data as funnel_data
+    from alliance_meta.plots.bias.p_curve import p_curve as p_curve
+    from alliance_meta.plots.bias.p_curve import p_curve_data as p_curve_data
+    from alliance_meta.plots.bias.panel import bias_panel as bias_panel
+    from alliance_meta.plots.bias.panel import bias_panel_data as bias_panel_data
+    from alliance_meta.plots.bias.selection import selection_weights as selection_weights
+    from alliance_meta.plots.bias.selection import selection_weights_data as selection_weights_data
+    from alliance_meta.plots.bias.sunset import sunset as sunset
+    from alliance_meta.plots.bias.sunset import sunset_data as sunset_data
+    from alliance_meta.plots.bias.worst_case import worst_case as worst_case
+    from alliance_meta.plots.bias.worst_case import worst_case_data as worst_case_data
+    from alliance_meta.plots.bias.z_curve import z_curve as z_curve
+    from alliance_meta.plots.bias.z_curve import z_curve_data as z_curve_data
     from alliance_meta.plots.bubble_plot import bubble as bubble
     from alliance_meta.plots.bubble_plot import bubble_data as bubble_data
     from alliance_meta.plots.bubble_plot import smooth as smooth

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, che, moderators, sensitivity
+from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, bias, che, moderators, sensitivity
 from alliance_meta.bayes import PET, WeightFunction, average, robma
 from alliance_meta.evidence import umbrella
 from alliance_meta.models import RandomEffectsResults
@@ -18,6 +18,8 @@ from alliance_meta.models.subgroups import subgroups
 from alliance_meta.plots import (
     averaged,
     averaged_data,
+    bias_panel,
+    bias_panel_data,
     bubble,
     bubble_data,
     caterpillar,
@@ -26,10 +28,14 @@ from alliance_meta.plots import (
     dependence_data,
     development,
     development_data,
+    firepower,
+    funnel,
+    funnel_data,
     leave_out,
     leave_out_data,
     means,
     means_data,
+    p_curve,
     posterior,
     predictive,
     prior,
@@ -43,12 +49,17 @@ from alliance_meta.plots import (
     resampled_data,
     rho_grid,
     rho_grid_data,
+    selection_weights,
     sequential,
     smooth,
+    sunset,
     weight_function,
     weight_function_data,
+    worst_case,
+    z_curve,
 )
 from alliance_meta.sensitivity import compare_dependence
+from tests.plots.bias_cases import bias_charts
 from tests.plots.cases import fitted, made_up, molloy, quiet
 from tests.plots.next_study import next_study_charts
 from tests.plots.prior_cases import prior_charts
@@ -56,6 +67,14 @@ from tests.plots.smooth_cases import smooth_charts
 
 DRAW: dict[str, Callable[..., Any]] = {
     "averaged": averaged,
+    "bias_panel": bias_panel,
+    "funnel": funnel,
+    "sunset": sunset,
+    "firepower": firepower,
+    "p_curve": p_curve,
+    "selection_weights": selection_weights,
+    "worst_case": worst_case,
+    "z_curve": z_curve,
     "sequential": sequential,
     "smooth": smooth,
     "weight_function": weight_function,
@@ -163,6 +182,9 @@ def charts() -> dict[str, pd.DataFrame]:
         "averaged coefficient": lambda: averaged_data(subsets(), what="meanage"),
         "averaged without doubt": lambda: averaged_data(subsets()),
         "averaged, synthetic": lambda: averaged_data(ensemble(teaching=True), show_cautions=True),
+        **bias_charts(),
+        "funnel, synthetic": lambda: funnel_data(synthetic(molloy()), show_cautions=True),
+        "bias_panel, synthetic": lambda: bias_panel_data(bias.panel(synthetic(molloy())), show_cautions=True),
         **next_study_charts(),
         **prior_charts(),
         **smooth_charts(),

@@ -76,16 +76,27 @@ def of_chains(frame: pd.DataFrame) -> Points:
     return found
 
 
+def by_se(frame: pd.DataFrame) -> Points:
+    """Return the points of a plot of effects against standard errors, and the ends of its lines."""
+    points = frame[frame["kind"].isin(("effect", "study"))]
+    lines = frame[frame["kind"] == ("limits" if "limits" in set(frame["kind"]) else "contour")]
+    return [(0, effects(points), points["se"]), *((0, effects(lines, end), lines["se"]) for end in ("ci_lb", "ci_ub"))]
+
+
 # Plot -> the panel, x and y of points that its frame says must be drawn.
 EXPECTED: dict[str, Callable[[pd.DataFrame], Points]] = {
     "averaged": lambda f: densities(f, "conditional", "prior", "median"),
+    "bias_panel": of_rows,
     "bubble": lambda f: over_x(f[f["kind"] == "study"]) + over_x(f[f["kind"] == "line"]),
     "bubble of levels": lambda f: [(0, f.loc[f["kind"] == "level", "x"] + 0.42, effects(f[f["kind"] == "level"]))],
     "caterpillar": lambda f: ranked(f, "study"),
     "chains": of_chains,
     "dependence": of_rows,
     "development": lambda f: [(0, None, effects(f))],
+    "firepower": lambda f: [(0, np.arange(10) - 0.5, np.full(10, -0.9))],
+    "funnel": by_se,
     "leave_out": of_rows,
+    "p_curve": lambda f: [(0, np.arange(len(f)), f[name]) for name in ("observed", "none", "third")],
     "leave_out of many": lambda f: ranked(f, "without"),
     "means": of_rows,
     "posterior": lambda f: densities(f, "posterior", "prior", "median"),
@@ -101,6 +112,16 @@ EXPECTED: dict[str, Callable[[pd.DataFrame], Points]] = {
     "rho_grid": lambda f: over_x(f, "rho"),
     "sequential": lambda f: over_x(f[f["kind"] == "step"]) + over_x(f[f["kind"] == "study"]),
     "smooth": lambda f: over_x(f[f["kind"] == "study"]) + over_x(f[f["kind"] == "line"]),
+    "selection_weights": lambda f: [
+        (0, f.loc[f["kind"] == "weight", "p"], f.loc[f["kind"] == "weight", "weight"]),
+        (0, f.loc[f["kind"] == "effect", "p"], 0.0 * f.loc[f["kind"] == "effect", "p"]),
+    ],
+    "sunset": by_se,
+    "worst_case": lambda f: over_x(f[f["kind"] == "ratio"], "ratio"),
+    "z_curve": lambda f: [
+        (0, f.loc[f["kind"] == "bin", "ub"], f.loc[f["kind"] == "bin", "density"]),
+        *((0, f.loc[f["kind"] == kind, "z"], f.loc[f["kind"] == kind, "density"]) for kind in ("fitted", "expected")),
+    ],
     "weight_function": lambda f: [(0, np.arange(len(f)), f["mean"])],
 }
 

@@ -66,6 +66,7 @@ Drawn = NotebookFigure | Axes
 STROKES: dict[str, tuple[str, float, Any]] = {
     "line": (SUMMARY, 1.6, "solid"),
     "dashed": (SUMMARY, 1.2, DASHED),
+    "dashdot": (SUMMARY, 1.2, (0, (4, 1.6, 1, 1.6))),
     "dotted": (INK, 0.9, DOTTED),
     "thick": (SUMMARY, 3.2, "solid"),
     "thin": (SUMMARY, 1.0, "solid"),
@@ -74,11 +75,16 @@ STROKES: dict[str, tuple[str, float, Any]] = {
     "pale dashed": (PREDICTION, 1.4, DASHED),
     "zero": (FAINT, 0.8, "solid"),
 }
-FILLS = {"ci": CI_BAND, "pi": PI_BAND, "bar": CI_BAND, "tail": POINT}
+FILLS = {
+    "ci": CI_BAND, "pi": PI_BAND, "bar": CI_BAND, "tail": POINT,
+    # Where a p-value is small, the darker the smaller.
+    "open": "#ffffff", "p10": "#f3f3f3", "p05": "#e6e6e6", "p01": "#d8d8d8",
+}  # fmt: skip
 # Diameter in points, colour inside and at the edge.
 DOTS = {
     "dot": (7.2, POINT, "white"),
     "bubble": (7.2, POINT, "white"),
+    "ink": (7.2, INK, "white"),
     "ring": (7.2, "white", POINT),
     "mean": (8.4, SUMMARY, "white"),
     "hollow": (8.4, "white", SUMMARY),
@@ -487,6 +493,8 @@ def stroke(mark: str) -> dict[str, Any]:
 
 def swatch(mark: str) -> Patch | Line2D:
     """Return what stands in a key for a mark."""
+    if mark == "tick":
+        return Line2D([], [], linestyle="none", marker="|", markersize=9.0, markeredgewidth=0.7, markeredgecolor=INK)
     if mark in FILLS:
         return Patch(facecolor=FILLS[mark], edgecolor=GREY if mark == "pi" else "none", linewidth=0.5)
     if mark in DOTS:

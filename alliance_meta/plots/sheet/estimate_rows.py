@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -17,13 +19,16 @@ PITCH = 0.27
 COLUMN_GAP = 0.2
 
 
-def draw_rows(frame: pd.DataFrame, ax: Axes | None, xlim: Limits | None) -> Drawn:
-    """Draw a frame with ``label k`` and estimates: the dot is the estimate, thick its CI, thin its PI."""
+def draw_rows(frame: pd.DataFrame, ax: Axes | None, xlim: Limits | None, within: Any = None) -> Drawn:
+    """Draw a frame with ``label k`` and estimates: the dot is the estimate, thick its CI, thin its PI.
+
+    The axis has room for the effects `within`, by default for all.
+    """
     labels = [wrap(str(label), SIZE, WIDEST_LABEL) for label in frame["label"]]
     pitch = max(PITCH, max(map(len, labels)) * line_height(SIZE) + 0.08)
     least = (PANEL if ax is None else 1.0, len(frame) * (pitch if ax is None else line_height(SIZE)))
     with charting(frame, ax, 0.0, 0.0, least=least) as chart:
-        chart.effects("x", frame[list(EFFECT)], xlim)
+        chart.effects("x", frame[list(EFFECT)] if within is None else within, xlim)
         chart.limits("y", len(frame) - 0.5, -0.5)
         reference(chart)
         chart.estimates("x", frame, np.arange(len(frame)))

@@ -1,0 +1,152 @@
+"""The p-curve: how the significant p-values spread, beside what no effect and weak tests would bring."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta.bias.given import given
+from alliance_meta.bias.p_curve import PCurveResult, pcurve
+from alliance_meta.errors import InputError
+from alliance_meta.notes import NotApplicable, merge_notes
+from alliance_meta.plots.sheet.chart import SMALL, Axes, Chart, Drawn, charting, lettered
+from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, counted
+from alliance_meta.plots.sheet.measure import INK
+from alliance_meta.tables.format import format_estimate, format_level, format_number, format_p, format_percent
+
+SIZE = (5.8, 4.6)
+PANEL = (3.2, 2.6)
+LINES = {"none": ("dotted", "Expected without effect"), "third": ("dashed", "Expected with a power of 33%")}
+
+
+def p_curve_data(
+    fit: Any, *, result: PCurveResult | None = None, title: str | None = None, show_cautions: bool = False
+) -> pd.DataFrame:
+    """Return the frame of a p-curve: the share of significant p-values in each fifth up to .05.
+
+    Parameters
+    ----------
+    fit : a fitted model without moderators
+    result : PCurveResult, optional
+        Of `bias.pcurve`; by default what it makes of the fit.
+    title, show_cautions
+        As in `forest_data`.
+
+    Returns
+    -------
+    DataFrame
+        One row per interval: ``label``, ``p_from``, ``p_to``, ``count`` of significant results in it, and the shares
+        ``observed``, ``none`` (expected without effect) and ``third`` (with a power of 33 %). No row where no effect
+        is significant.
+
+    Raises
+    ------
+    InputError
+        What `bias.pcurve` refuses, or the result of other effects.
+
+    Examples
+    --------
+    >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, plots
+    >>> frame = plots.p_curve_data(RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit())
+    >>> frame[["label", "count"]].values.tolist()[0], round(frame["third"].iloc[0], 2)
+    (['0 to .01', 5.0], 0.42)
+    """
+    found = pcurve(fit) if result is None else result
+    source = given(fit, "p_curve")
+    if not isinstance(found, PCurveResult):
+        raise InputError(f"p_curve needs the result of bias.pcurve, not {type(found).__name__}")
+    known = np.abs(source.yi / source.sei).round(8)
+    if found.studies != source.studies or not np.isin(found.z.round(8), known).all():
+        raise InputError("p_curve: the result is not of the effects of this fit")
+    curve = found.curve()
+    edges = [0.0, *curve["upper"]]
+    rows = [
+        {"kind": "interval", "label": f"{_p(lb)} to {_p(ub)}", "p_from": lb, "p_to": ub,
+         "count": round(row["observed"] * found.significant), **{name: row[name] for name in ("observed", *LINES)}}
+        for lb, ub, row in zip(edges[:-1], edges[1:], curve.to_dict("records"), strict=True)
+    ]  # fmt: skip
+    said = _said(found, source.k)
+    return chart_frame(
+        "p_curve", "p-curve", rows, source.effects.provenance, notes=merge_notes(fit.notes, found.notes), title=title,
+        show_cautions=show_cautions, said=" ".join(said), axis_label="Share of significant results",
+        x_label="Two-sided p-value", level=found.level, model_label=fit.model_label,
+        key=[["line", f"Observed, {found.significant} significant results"], *map(list, LINES.values())],
+        bottom=[*said, "It measures neither bias nor the mean effect"],
+    )  # fmt: skip
+
+
+def _p(value: float) -> str:
+    return f"{value:.4g}".removeprefix("0") or "0"
+
+
+def _said(found: PCurveResult, k: int) -> list[str]:
+    side = "positive" if found.side == "right" else "negative"
+    each = ", one of each study," if found.k < k else ""
+    is_or_are = "is" if found.significant == 1 else "are"
+    text = f"{found.significant} of {counted(found.k)}{each} {is_or_are} significant and {side}"
+    if not found.significant:
+        return [f"{text}: there is no curve."]
+    tests = {"Right skew": (found.right_full_p, found.right_half_p),
+             "Flatter than a power of 33%": (found.flat_full_p, found.flat_half_p)}  # fmt: skip
+    shown = [f"{name}: {format_p(full, name='p')}, of the half below p = {_p(found.alpha / 2)}: {_or_none(half)}"
+             for name, (full, half) in tests.items()]  # fmt: skip
+    power = format_estimate(found.power, found.power_lb, found.power_ub, leading_zero=False)
+    return [f"{text}.", f"{'; '.join(shown)}.", f"Average power {power} ({format_level(found.level)} CI)."]
+
+
+def _or_none(half: float) -> str:
+    return f"none ({half.reason})" if isinstance(half, NotApplicable) else format_p(half, name="p")
+
+
+def p_curve(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
+    """Draw how the significant p-values spread between 0 and .05.
+
+    A line that falls from left to right is what true effects bring; a flat one is what no effect brings; one that
+    rises suggests results that were pushed over the line. Below the dashed line the tests look weaker than such that
+    find a third of what is there.
+
+    Parameters
+    ----------
+    fit_or_frame : a fitted model or DataFrame
+        Without moderators, or a frame from `p_curve_data`.
+    ax, **data
+        As in `caterpillar`, and so are the errors.
+
+    Returns
+    -------
+    Figure or Axes
+        The axes where `ax` was given.
+
+    Examples
+    --------
+    >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, plots
+    >>> plots.p_curve(RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit()).plot_description
+    '9 of 16 effects are significant and positive. Right skew: p < .001, ...'
+    """
+    frame = as_frame(fit_or_frame, "p_curve", p_curve_data, data)
+    with charting(frame, ax, *SIZE, least=PANEL if ax is None else None) as chart:
+        chart.numbers("y", [], (0.0, 1.08))
+        chart.ax.yaxis.set_major_formatter(lambda share, _: format_percent(100.0 * share, 0))
+        chart.limits("x", -0.5, max(len(frame), 1) - 0.5)
+        if len(frame):
+            chart.names("x", frame["label"].tolist())
+            _curves(chart, frame)
+        else:
+            chart.no_axis("x")
+    return chart.made
+
+
+def _curves(chart: Chart, frame: pd.DataFrame) -> None:
+    at = np.arange(len(frame))
+    for name, (mark, _) in LINES.items():
+        chart.line(at, frame[name], mark)
+    chart.line(at, frame["observed"], "line", zorder=5)
+    chart.dots(at, frame["observed"], "mean", zorder=6, clip_on=False)
+    for x, share, count in zip(at, frame["observed"], frame["count"], strict=True):
+        label = chart.ax.annotate(
+            f"{format_number(100.0 * share, 0)}% ({count:.0f})", (x, share), (0.0, 7.0), textcoords="offset points",
+            ha="center", va="bottom", fontsize=SMALL, color=INK, annotation_clip=True, zorder=7,
+        )  # fmt: skip
+        lettered(label).set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.8})
