@@ -57,7 +57,7 @@ class RightTruncated(Adjusted):
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
         lines = (
-            f"Posterior mode and credible interval; significant effects on the {self.side} left out: {self.affirmative}",
+            f"Mode and credible interval; significant effects on the {self.side} left out: {self.affirmative}",
             f"median = {fixed(self.median)}, tau = {fixed(self.tau)} {fixed_interval(self.tau_lb, self.tau_ub)}",
         )
         return replace(Adjusted.document(self), lines=lines)
@@ -113,8 +113,7 @@ def rtma(fit: Any, *, side: Side | None = None, alpha: float = 0.05, level: floa
     >>> fit = RandomEffectsModel(escalc(load_dataset("mcdaniel1994"))).fit()
     >>> print(bias.rtma(fit))
     RTMA (k = 79; 95 %)
-    Posterior mode and credible interval; significant effects on the right left
-      out: 81
+    Mode and credible interval; significant effects on the right left out: 81
     median = 0.1620, tau = 0.0758 [0.0254, 0.1806]
     <BLANKLINE>
           estimate   se   ci_lb   ci_ub  pval       r    r_lb    r_ub

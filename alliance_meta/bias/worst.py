@@ -75,7 +75,7 @@ class WorstCase(Adjusted):
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
         lines = (
-            f"Affirmative effects: {self.affirmative}; others, of which the estimate is the mean: {self.nonaffirmative}",
+            f"Affirmative effects: {self.affirmative}; others, whose mean the estimate is: {self.nonaffirmative}",
             f"Mean of all effects, weighted alike: {fixed(self.uncorrected)}",
             f"Ratio that brings the mean to {self.q:g}: {_ratio(self.svalue)}",
             f"Ratio that brings its limit to {self.q:g}: {_ratio(self.svalue_limit)}",
@@ -161,7 +161,7 @@ def worst_case(
     >>> found = bias.worst_case(che(escalc(load_dataset("crede2010"))), ratios=[1, 5, 50])
     >>> print(found)
     worst case (k = 11 in 7 studies; 95 %)
-    Affirmative effects: 86; others, of which the estimate is the mean: 11
+    Affirmative effects: 86; others, whose mean the estimate is: 11
     Mean of all effects, weighted alike: 0.4287
     Ratio that brings the mean to 0: n/a (no ratio is large enough)
     Ratio that brings its limit to 0: 40.81
