@@ -89,7 +89,10 @@ def _sunset(fitted: Fitted) -> pd.DataFrame:
 def _methods(fitted: Fitted) -> pd.DataFrame:
     from alliance_meta.plots import bias_panel_data
 
-    return bias_panel_data(fitted.bias, title=f"Methods for a biased literature: {fitted.spec.label}")
+    frame = bias_panel_data(fitted.bias, title=f"Methods for a biased literature: {fitted.spec.label}")
+    # What single methods say of themselves stands under the table.
+    frame.attrs["notes"] = [note.to_dict() for note in fitted.fit.notes]
+    return frame
 
 
 # Figure -> its caption and what makes its frame.
