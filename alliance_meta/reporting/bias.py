@@ -32,8 +32,8 @@ def bias_table(item: Item, fits: Mapping[str, Fitted]) -> tuple[Table, dict[str,
         sources |= dict.fromkeys([*found.frame["source"], *found.tests["source"]])
     columns = [
         column("label", "Method"),
-        *effect_columns(chosen, f"{chosen[0].level} CI"),
-        column("p", "p", "p", blank="–"),
+        *({**one, "blank": ""} for one in effect_columns(chosen, f"{chosen[0].level} CI")),
+        column("p", "p", "p", blank=""),
         column("words", "What it assumes, says, or why it gives nothing"),
     ]
     words = item.caption or caption("If the literature were biased, by every method that suits the data", chosen)
