@@ -170,6 +170,10 @@ def test_a_report_of_other_sheets_is_refused(written) -> None:
         am.InputError, match=r"no analysis of report.toml reads before.csv or other.csv: it reads sheet.csv"
     ):
         moves_of(report, old, other)
+    # The content counts, not the name.
+    copy = new.with_name("copy.csv")
+    copy.write_text(new.read_text())
+    assert moves_of(report, old, copy).moves == moves_of(report, old, new).moves
     with pytest.raises(am.CannotRunError, match="cannot read"):
         moves_of(report, old, new.with_name("nowhere.csv"))
 

@@ -16,11 +16,13 @@ import pytest
 import alliance_meta as am
 from alliance_meta.cli import main
 from alliance_meta.effects.contract.schema import CONTRACT
+from alliance_meta.effects.exchange import deposit as depositing
 from alliance_meta.effects.exchange.deposit import Person
 from alliance_meta.effects.exchange.foreign import examine_foreign
 from alliance_meta.effects.exchange.programs import KINDS, PROGRAMS
 from alliance_meta.errors import AllianceMetaWarning
 from alliance_meta.files import sha256
+from alliance_meta.tables.pdf import typeset
 
 # Made-up tables of the shape that each program writes.
 CMA = (
@@ -388,6 +390,25 @@ def test_made_up_data_are_labelled_everywhere_and_markup_is_text(tmp_path: Path)
         assert "SYNTHETIC" in (out / name).read_text(encoding="utf-8"), name
     for name in ("README.md", "codebook.html"):
         assert "<script" not in (out / name).read_text(encoding="utf-8"), name
+
+
+def test_the_codebook_is_also_set_in_print_with_every_column_and_word(tmp_path: Path, monkeypatch) -> None:
+    shown: list[dict] = []
+    monkeypatch.setattr(depositing, "typeset", lambda view, figures: (shown.append(view), typeset(view, figures))[1])
+    first = (deposited(tmp_path, "synthetic_sheet.csv") / "codebook.pdf").read_bytes()
+    assert (deposited(tmp_path, "synthetic_sheet.csv") / "codebook.pdf").read_bytes() == first
+    for mark in (b"%PDF-", b"/StructTreeRoot", b"/DisplayDocTitle true", b"Codebook: SYNTHETIC: Two trials"):
+        assert mark in first
+    columns, *words = [block for one in shown[0]["sections"] for block in one["blocks"] if block["type"] == "table"]
+    rows = {row["cells"][0].replace("\N{ZERO WIDTH SPACE}", ""): row["cells"][1:] for row in columns["rows"]}
+    assert list(rows) == TEXT.splitlines()[0].split(",")
+    assert rows["r"][1] == "required, number, correlation, (-1, 1)"
+    assert rows["published"][1].endswith("yes or no")
+    assert rows["outcome_rater"][1].endswith("words below")
+    (table,) = words
+    terms = CONTRACT.column("outcome_rater").vocabulary.terms
+    assert [row["cells"] for row in table["rows"]] == [[term.value, term.meaning] for term in terms]
+    assert all(len(row["cells"]) == len(columns["headers"]) == len(columns["widths"]) for row in columns["rows"])
 
 
 def test_a_text_that_is_changed_is_told(tmp_path: Path) -> None:
