@@ -32,7 +32,7 @@ from alliance_meta.reporting.made import (
 from alliance_meta.reporting.spec import Declaration
 from alliance_meta.reporting.writing import dumps
 from alliance_meta.tables.format import inert
-from alliance_meta.tables.pdf import pdf_available, typeset
+from alliance_meta.tables.pdf import FOREIGN, pdf_available, typeset
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +43,12 @@ MOST_ROWS = 1_000
 
 def render_pdf(view: Mapping[str, Any], figures: Mapping[str, Sequence[str]]) -> bytes:
     """Return the PDF of a report."""
-    return typeset({**view, "sections": [_cut(section) for section in view["sections"]]}, figures)
+    view, fonts = {**view, "sections": [_cut(section) for section in view["sections"]]}, list[str]()
+    if FOREIGN.search(text := json.dumps(view, ensure_ascii=False)):
+        from alliance_meta.plots.sheet.measure import drawable, font_path
+
+        view, fonts = json.loads(drawable(text)), [str(font_path().parent)]
+    return typeset(view, figures, fonts=fonts)
 
 
 def _cut(section: Mapping[str, Any]) -> dict[str, Any]:

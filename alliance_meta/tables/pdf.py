@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Final
 
-from alliance_meta.errors import CannotRunError
-from alliance_meta.tables.fonts import drawable, font_path
+from alliance_meta.errors import CannotRunError, MissingFontWarning
 
 STANDARD: Final = "ua-1"
 # Letters beyond Latin, Greek and Cyrillic with their punctuation and signs: typst brings no font for them.
 FOREIGN = re.compile("[^\\u0000-\\u058f\\u1e00-\\u2bff]")
+
+NO_FONT, BOX = "could not be displayed", "\N{WHITE SQUARE}"
 
 
 def pdf_available() -> bool:
@@ -25,38 +27,52 @@ def pdf_available() -> bool:
     return True
 
 
-def typeset(view: Mapping[str, Any], figures: Mapping[str, Sequence[str]]) -> bytes:
+def typeset(view: Mapping[str, Any], figures: Mapping[str, Sequence[str]], *, fonts: Sequence[str] = ()) -> bytes:
     """Return the PDF; the same content gives the same bytes, but where it needs the system's fonts.
 
     `view` holds title, subtitle, lang, version, kind, cautions and sections; ``page.typ`` says what their blocks are.
-    `figures` are the pages of each figure, as SVG.
+    `figures` are the pages of each figure, as SVG; `fonts` are folders with fonts for foreign letters.
 
     Raises
     ------
     CannotRunError
         If typst is not installed or refuses the document (a figure without a description, for one).
+
+    Warns
+    -----
+    MissingFontWarning
+        Where no font has some foreign letter; all of them are boxes then.
     """
     try:
         import typst
     except ImportError as error:
         raise CannotRunError("the PDF needs typst: pip install typst") from error
-    source = files("alliance_meta.tables").joinpath("page.typ").read_bytes()
-    text = json.dumps(view, ensure_ascii=False)
-    foreign, fonts = bool(FOREIGN.search(text)), list[Any]()
-    if foreign:
-        text, fonts = drawable(text), [str(font_path().parent)]
-    inputs = {"view": text, "figures": json.dumps(dict(figures), ensure_ascii=False)}
+    text, drawn = json.dumps(view, ensure_ascii=False), json.dumps(dict(figures), ensure_ascii=False)
     try:
-        return bytes(
-            typst.compile(
-                source,
-                format="pdf",
-                sys_inputs=inputs,
-                ignore_system_fonts=not foreign,
-                font_paths=fonts,
-                pdf_standards=[STANDARD],
-                timestamp=0,
-            )
-        )
+        try:
+            return _compiled(text, drawn, fonts)
+        except typst.TypstError as error:
+            if NO_FONT not in str(error) or not FOREIGN.search(text):
+                raise
+            message = f"{str(error).removeprefix('PDF/UA-1 error: ')}: foreign letters are boxes in the PDF."
+            warnings.warn(MissingFontWarning(message), stacklevel=2)
+            return _compiled(FOREIGN.sub(BOX, text), drawn, fonts)
     except typst.TypstError as error:
         raise CannotRunError(f"typst could not set the PDF: {error}") from error
+
+
+def _compiled(view: str, figures: str, fonts: Sequence[str]) -> bytes:
+    import typst
+
+    foreign = bool(FOREIGN.search(view))
+    return bytes(
+        typst.compile(
+            files("alliance_meta.tables").joinpath("page.typ").read_bytes(),
+            format="pdf",
+            sys_inputs={"view": view, "figures": figures},
+            ignore_system_fonts=not foreign,
+            font_paths=list[Any](fonts if foreign else ()),
+            pdf_standards=[STANDARD],
+            timestamp=0,
+        )
+    )

@@ -20,8 +20,8 @@ from alliance_meta import EffectSizes, RandomEffectsModel
 from alliance_meta.errors import CannotRunError, InputError, MissingFontWarning
 from alliance_meta.plots import figure_bytes, forest, forest_data, forest_pages, save_figure
 from alliance_meta.plots.forests.parts import make_frame
+from alliance_meta.plots.sheet import measure as letters
 from alliance_meta.plots.sheet.figures import NotebookFigure
-from alliance_meta.tables import fonts as letters
 from tests.plots.cases import extremes, fitted, molloy, row
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -20,7 +20,7 @@ from alliance_meta.effects.exchange import deposit as depositing
 from alliance_meta.effects.exchange.deposit import Person
 from alliance_meta.effects.exchange.foreign import examine_foreign
 from alliance_meta.effects.exchange.programs import KINDS, PROGRAMS
-from alliance_meta.errors import AllianceMetaWarning
+from alliance_meta.errors import AllianceMetaWarning, MissingFontWarning
 from alliance_meta.files import sha256
 from alliance_meta.tables.pdf import typeset
 
@@ -409,6 +409,17 @@ def test_the_codebook_is_also_set_in_print_with_every_column_and_word(tmp_path: 
     terms = CONTRACT.column("outcome_rater").vocabulary.terms
     assert [row["cells"] for row in table["rows"]] == [[term.value, term.meaning] for term in terms]
     assert all(len(row["cells"]) == len(columns["headers"]) == len(columns["widths"]) for row in columns["rows"])
+
+
+def test_letters_that_no_font_has_are_boxes_in_print(tmp_path: Path) -> None:
+    (tmp_path / "sheet.csv").write_text(TEXT, encoding="utf-8")
+    given = {"title": "Two trials \U00012000", "creators": ["Ada"]}
+    with pytest.warns(MissingFontWarning, match=r"could not be displayed .*: foreign letters are boxes in the PDF"):
+        am.effects.deposit(tmp_path / "sheet.csv", tmp_path / "out", **given)
+    pdf = (tmp_path / "out/codebook.pdf").read_bytes()
+    assert (
+        b"Codebook: Two trials".hex() in pdf.hex() or "Codebook: Two trials \N{WHITE SQUARE}".encode("utf-16-be") in pdf
+    )
 
 
 def test_a_text_that_is_changed_is_told(tmp_path: Path) -> None:
