@@ -11,7 +11,6 @@ from alliance_meta.cli.options import JsonOption, check_output, takes_sheet
 from alliance_meta.cli.output import held_notes, print_json, print_note, print_table, records, shown_path
 
 if TYPE_CHECKING:
-    from alliance_meta.effects.exchange.versions import SheetDiff
     from alliance_meta.effects.sheet.coded import CodedTable
 
 MeasureOption = Annotated[
@@ -129,26 +128,39 @@ def diff(
     old: Annotated[Path, typer.Argument(help="The earlier version of a coding sheet.", show_default=False)],
     new: Annotated[Path, typer.Argument(help="The later version.", show_default=False)],
     effect: Annotated[
-        bool, typer.Option("--effect", help="Also say how far each change alone moves the pooled r.")
+        bool, typer.Option("--effect", help="Also say how far each change alone moves the pooled r (REML).")
     ] = False,
+    declaration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="REPORT.toml",
+            help="Also say how far each change alone moves the analyses of this report that read one of the two files.",
+            show_default=False,
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Compare two versions of a coding sheet: rows added, gone and changed, cell by cell."""
+    from alliance_meta.effects.exchange.moves import Moves, moves
     from alliance_meta.effects.exchange.versions import diff as compare
 
     with held_notes() as notes:
-        found = compare(_coded(old, {}), _coded(new, {}))
-        moved = _moved(found) if effect else []
+        if declaration is None:
+            found = compare(_coded(old, {}), _coded(new, {}))
+            moved = Moves(found, moves(found, {"random effects, REML": _pooled})) if effect else None
+        else:
+            from alliance_meta.reporting.versions import moves_of
+
+            moved = moves_of(declaration, old, new)
+            found = moved.diff
     if json:
-        print_json({**found.to_dict(), **({"effect": moved} if effect else {})})
+        print_json({**found.to_dict(), **({} if moved is None else {"effect": records(moved.tidy().reset_index())})})
         return
     for note in notes:
         print_note(note)
     typer.echo(found.summary())
-    if effect:
-        rows = [(one["change"], one["row"], one["column"], one["r"], one["moved"]) for one in moved]
-        typer.echo("\nPooled r (random effects, REML) of the old version with one change at a time:")
-        print_table(rows, header=("change", "row", "column", "r", "moved"))
+    if moved is not None:
+        typer.echo(f"\n{moved.summary()}")
 
 
 def _coded(file: Path, naming: dict[str, Any]) -> CodedTable:
@@ -157,33 +169,8 @@ def _coded(file: Path, naming: dict[str, Any]) -> CodedTable:
     return read_coded(file, **naming)
 
 
-def _moved(found: SheetDiff) -> list[dict[str, str]]:
-    """Refit the old version with one change at a time."""
-    from alliance_meta.errors import AllianceMetaError
-    from alliance_meta.tables.format import fixed
-
-    before = _pooled(found.old)
-    rows = [{"change": "none", "row": "", "column": "", "r": fixed(before, 4), "moved": ""}]
-    for change, table in found.one_at_a_time():
-        row = {"change": change.what, "row": change.row, "column": change.column}
-        try:
-            after = _pooled(table)
-        except AllianceMetaError as error:
-            rows.append({**row, "r": "", "moved": f"cannot be fitted: {error}"})
-            continue
-        rows.append({**row, "r": fixed(after, 4), "moved": fixed(after - before, 4)})
-    return [*rows, {"change": "all", "row": "", "column": "", **_whole(found, before)}]
-
-
-def _whole(found: SheetDiff, before: float) -> dict[str, str]:
-    from alliance_meta.tables.format import fixed
-
-    after = _pooled(found.new)
-    return {"r": fixed(after, 4), "moved": fixed(after - before, 4)}
-
-
-def _pooled(table: CodedTable) -> float:
+def _pooled(table: CodedTable) -> dict[str, float]:
     from alliance_meta.effects.sizes import escalc
     from alliance_meta.models.random_effects import RandomEffectsModel
 
-    return float(RandomEffectsModel(escalc(table)).fit().predict(scale="r")["pred"].iloc[0])
+    return {"r": float(RandomEffectsModel(escalc(table)).fit().predict(scale="r")["pred"].iloc[0])}

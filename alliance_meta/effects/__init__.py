@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from alliance_meta.effects.exchange.deposit import deposit as deposit
     from alliance_meta.effects.exchange.export import export as export
     from alliance_meta.effects.exchange.foreign import read as read
+    from alliance_meta.effects.exchange.moves import Moves as Moves
     from alliance_meta.effects.exchange.versions import SheetDiff as SheetDiff
     from alliance_meta.effects.exchange.versions import diff as diff
     from alliance_meta.effects.sheet.coded import CodedTable as CodedTable

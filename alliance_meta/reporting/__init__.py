@@ -1,21 +1,17 @@
 """Reports: a declaration in TOML becomes `results.json`, and that alone becomes every page.
 
-`build_report` is the whole face; ``docs/reports.md`` describes the declaration.
+`build_report` writes one, `moves_of` says what another version of its sheet moves; ``docs/reports.md`` describes the
+declaration.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from alliance_meta._lazy import lazy
 
 if TYPE_CHECKING:
     from alliance_meta.reporting.build import build_report as build_report
+    from alliance_meta.reporting.versions import moves_of as moves_of
 
-__all__ = ["build_report"]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "build_report":
-        from alliance_meta.reporting.build import build_report
-
-        return build_report
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy(__name__)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from alliance_meta.encoding import INFINITE, NOT_APPLICABLE
 from alliance_meta.errors import CannotRunError, InputError
@@ -34,61 +32,23 @@ from alliance_meta.reporting.made import (
 from alliance_meta.reporting.spec import Declaration
 from alliance_meta.reporting.writing import dumps
 from alliance_meta.tables.format import inert
+from alliance_meta.tables.pdf import FOREIGN, pdf_available, typeset
 
 if TYPE_CHECKING:
     import pandas as pd
 
-STANDARD: Final = "ua-1"
 # A row takes a tenth of a megabyte to set.
 MOST_ROWS = 1_000
-# Letters beyond Latin, Greek and Cyrillic with their punctuation and signs: typst brings no font for them.
-FOREIGN = re.compile("[^\\u0000-\\u058f\\u1e00-\\u2bff]")
-
-
-def pdf_available() -> bool:
-    """Return whether typst is installed."""
-    try:
-        import typst  # noqa: F401
-    except ImportError:
-        return False
-    return True
 
 
 def render_pdf(view: Mapping[str, Any], figures: Mapping[str, Sequence[str]]) -> bytes:
-    """Return the PDF; the same content gives the same bytes, but where it needs the system's fonts.
-
-    Raises
-    ------
-    CannotRunError
-        If typst is not installed or refuses the document (a figure without a description, for one).
-    """
-    try:
-        import typst
-    except ImportError as error:
-        raise CannotRunError("the PDF needs typst: pip install typst") from error
-    view = {**view, "sections": [_cut(section) for section in view["sections"]]}
-    source = files("alliance_meta.reporting").joinpath("templates/report.typ").read_bytes()
-    text = json.dumps(view, ensure_ascii=False)
-    foreign, fonts = bool(FOREIGN.search(text)), list[Any]()
-    if foreign:
+    """Return the PDF of a report."""
+    view, fonts = {**view, "sections": [_cut(section) for section in view["sections"]]}, list[str]()
+    if FOREIGN.search(text := json.dumps(view, ensure_ascii=False)):
         from alliance_meta.plots.sheet.measure import drawable, font_path
 
-        text, fonts = drawable(text), [str(font_path().parent)]
-    inputs = {"view": text, "figures": json.dumps(dict(figures), ensure_ascii=False)}
-    try:
-        return bytes(
-            typst.compile(
-                source,
-                format="pdf",
-                sys_inputs=inputs,
-                ignore_system_fonts=not foreign,
-                font_paths=fonts,
-                pdf_standards=[STANDARD],
-                timestamp=0,
-            )
-        )
-    except typst.TypstError as error:
-        raise CannotRunError(f"typst could not set the PDF: {error}") from error
+        view, fonts = json.loads(drawable(text)), [str(font_path().parent)]
+    return typeset(view, figures, fonts=fonts)
 
 
 def _cut(section: Mapping[str, Any]) -> dict[str, Any]:

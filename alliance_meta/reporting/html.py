@@ -155,6 +155,7 @@ def make_view(document: Document) -> dict[str, Any]:
             }
             for section in document["sections"]
         ],
+        "kind": "report",
         "version": document["versions"].get("alliance_meta", ""),
     }
 

@@ -442,7 +442,7 @@ COLUMNS = ("ri", "ni", "yi", "vi", "sei", "measure")
 
 
 def run_analysis(spec: Analysis, *, folder: Path) -> Fitted:
-    """Load, code and fit one analysis; warnings are silenced here because the report prints their notes.
+    """Load, code and fit one analysis.
 
     Raises
     ------
@@ -450,26 +450,44 @@ def run_analysis(spec: Analysis, *, folder: Path) -> Fitted:
         Whatever the data or the model object to, with the analysis named in front.
     """
     from alliance_meta.effects.datasets import load_dataset
-    from alliance_meta.effects.sheet.ingest import read_coded
-    from alliance_meta.effects.sizes import escalc
 
+    place = located(spec.data, folder=folder)
     try:
+        if isinstance(place, Path):
+            return fit_sheet(spec, read_sheet(spec, place))
         with warnings.catch_warnings(action="ignore", category=AllianceMetaWarning):
-            place = located(spec.data, folder=folder)
-            named: dict[str, Any] = {key: getattr(spec, key) for key in COLUMNS if key in spec.said}
-            whole = load_dataset(place) if isinstance(place, str) else read_coded(place, **named)
-            _check_poolable(spec, whole)
-            table = whole.query(spec.subset) if spec.subset else whole
-            if isinstance(place, Path):
-                named = {"measure": spec.measure} if "measure" in spec.said else {}
-            coded = escalc(table, vtype=spec.vtype, **named)
-            if coded.k > coded.n_studies:
-                spec = as_che(spec) or spec
-            kind = KINDS[spec.kind]
-            fit = kind.run(spec, coded)
+            whole = load_dataset(place)
+        return fit_sheet(spec, whole, **named_columns(spec))
     except InputError as error:
         raise InputError(f"[[analysis]] ({spec.id}): {error}") from error
-    return kind(spec, whole, table, coded, fit)
+
+
+def named_columns(spec: Analysis) -> dict[str, Any]:
+    """Return the columns, and what is made of them, as far as an analysis names them."""
+    return {key: getattr(spec, key) for key in COLUMNS if key in spec.said}
+
+
+def read_sheet(spec: Analysis, path: Path) -> CodedTable:
+    """Read a sheet as an analysis does; warnings are silenced because whoever shows the table prints its notes."""
+    from alliance_meta.effects.sheet.ingest import read_coded
+
+    with warnings.catch_warnings(action="ignore", category=AllianceMetaWarning):
+        return read_coded(path, **named_columns(spec))
+
+
+def fit_sheet(spec: Analysis, whole: CodedTable, **named: Any) -> Fitted:
+    """Fit an analysis to a table; warnings are silenced because whoever shows the fit prints its notes."""
+    from alliance_meta.effects.sizes import escalc
+
+    with warnings.catch_warnings(action="ignore", category=AllianceMetaWarning):
+        _check_poolable(spec, whole)
+        table = whole.query(spec.subset) if spec.subset else whole
+        measure = {"measure": spec.measure} if "measure" in spec.said else {}
+        coded = escalc(table, vtype=spec.vtype, **measure | named)
+        if coded.k > coded.n_studies:
+            spec = as_che(spec) or spec
+        kind = KINDS[spec.kind]
+        return kind(spec, whole, table, coded, kind.run(spec, coded))
 
 
 def _check_poolable(spec: Analysis, table: CodedTable) -> None:

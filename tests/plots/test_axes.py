@@ -13,6 +13,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+import alliance_meta as am
 from alliance_meta import plots
 from tests.plots.chains_cases import chains_charts
 from tests.plots.charts import DRAW, chart, charts
@@ -223,13 +224,90 @@ def test_limits_of_correlations_stay_inside_minus_one_and_one() -> None:
     assert ax.get_xlim() == (-0.999, 0.999)
 
 
-def test_a_forest_survives_other_limits_of_the_users_axes() -> None:
+def stands(user: Axes, frame: pd.DataFrame) -> None:
+    """Assert that a forest's marks stand where the user's axes places the numbers of the frame, at row i y = i."""
+    (sheet,) = user.child_axes
+    corners = [sheet.transData.transform(path.vertices) for one in sheet.collections for path in one.get_paths()]
+    middles = np.array([one[:-1].mean(axis=0) for one in corners if len(one) == 5])
+    lines = np.array([one for one in corners if len(one) == 2])
+    lo, hi = user.get_xlim()
+    seen = 0
+    for i, row in enumerate(frame.to_dict("records")):
+        if row["kind"] != "study" or not lo < row["r"] < hi:
+            continue
+        point, lower, upper = user.transData.transform([(row[name], i) for name in ("r", "r_lb", "r_ub")])
+        assert np.abs(middles - point).max(axis=1).min() < 1e-6
+        if lo < row["r_lb"] and row["r_ub"] < hi:
+            assert np.abs(lines - [lower, upper]).max(axis=(1, 2)).min() < 1e-6
+        seen += 1
+    assert seen > 3
+    ticks = [text for text in sheet.texts if text.get_text() in (".2", "0", ".4")]
+    for text in ticks:
+        x = text.get_window_extent()
+        assert (x.x0 + x.x1) / 2 == pytest.approx(user.transData.transform((float(text.get_text()), 0))[0], abs=0.6)
+    assert ticks
+
+
+@pytest.mark.parametrize("limits", [None, (-0.3, 0.7), (0.0, 0.45)])
+def test_a_forest_stands_on_the_users_axes_in_its_units_whatever_its_limits(limits) -> None:
     from tests.plots.cases import molloy
 
-    figure = Figure(figsize=(12, 6))
-    user = figure.subplots()
-    plots.forest(molloy(), ax=user)
-    before = [text.get_window_extent().bounds for text in texts(figure)]
-    user.set_xlim(-0.3, 0.7)
+    figure = Figure(figsize=(20, 7))
+    user = figure.subplots(1, 2)[1]
+    whole = user.get_window_extent().bounds
+    fit = molloy()
+    frame = plots.forest_data(fit)
+    assert plots.forest(fit, ax=user) is user
+    if limits is not None:
+        user.set_xlim(*limits)
+    figure.draw_without_rendering()
+    if limits is not None:
+        assert user.get_xlim() == limits
+    stands(user, frame)
+    (sheet,) = user.child_axes
+    assert sheet.get_window_extent().bounds == pytest.approx(whole)
+    drawn = [text.get_window_extent() for text in sheet.texts]
+    assert min(box.x0 for box in drawn) >= whole[0]
+    assert max(box.x1 for box in drawn) <= whole[0] + whole[2]
+    # Rows keep their places; the axes is the panel of values, and nothing else of it shows.
     user.set_ylim(0, 1)
-    assert [text.get_window_extent().bounds for text in texts(figure)] == before
+    assert user.get_ylim() == (len(frame), -1.0)
+    assert user.get_window_extent().width < 0.6 * whole[2]
+    assert not user.axison
+
+
+def test_a_forest_goes_on_in_a_layout_of_the_figure_and_can_be_drawn_again() -> None:
+    from tests.plots.cases import molloy
+
+    figure = Figure(figsize=(17, 6), layout="constrained")
+    first, second = figure.subplots(1, 2, sharex=True)
+    figure.draw_without_rendering()
+    frame = plots.forest_data(molloy())
+    plots.forest(frame, ax=first)
+    wide = first.get_window_extent().width
+    first.clear()
+    plots.forest(frame, ax=first)
+    assert first.get_window_extent().width == pytest.approx(wide)
+    plots.forest(frame, ax=second)
+    second.set_xlim(-0.1, 0.6)
+    figure.draw_without_rendering()
+    for ax in (first, second):
+        assert ax.get_xlim() == (-0.1, 0.6)
+        stands(ax, frame)
+
+
+def test_a_title_stands_above_the_sheet_of_a_forest_and_limits_run_upwards() -> None:
+    from tests.plots.cases import molloy
+
+    figure = Figure(figsize=(9, 6))
+    user = figure.subplots()
+    whole = user.get_window_extent().frozen()
+    plots.forest(molloy(), ax=user)
+    user.set_title("Adherence")
+    figure.draw_without_rendering()
+    title = user.title.get_window_extent()
+    assert title.y0 >= whole.y1
+    assert (title.x0 + title.x1) / 2 == pytest.approx((whole.x0 + whole.x1) / 2, abs=1)
+    user.set_xlim(0.5, 0.1)
+    with pytest.raises(am.InputError, match="two rising limits"):
+        figure.draw_without_rendering()

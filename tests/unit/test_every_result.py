@@ -20,6 +20,7 @@ import alliance_meta as am
 from alliance_meta import bayes, bias, moderators, plots, sensitivity
 from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.sampled.results import SampledPosterior
+from alliance_meta.effects.exchange.moves import moves
 from alliance_meta.models.subgroups import subgroups
 from alliance_meta.result import Result
 from alliance_meta.results.fit import NUMBERS, QUESTIONS, Fit
@@ -135,6 +136,7 @@ OTHERS = {
     "ExcessSignificance": lambda: bias.tes(fit()),
     "UnseenStudies": lambda: bias.unseen(fit()),
     "CoderAgreement": lambda: am.effects.coder_agreement(SHEET, SHEET.assign(arm="x"), by="study"),
+    "Moves": lambda: moved(am.effects.diff(synthetic(), synthetic().query("n > 60"))),
     "SheetDiff": lambda: am.effects.diff(synthetic(), synthetic().query("n > 60")),
     "ClaimsAudit": lambda: am.claims(),
     "ConsistencyReport": lambda: am.consistency({"id": "A", "r": ".26", "d": ".56", "r2": "6.8%"}),
@@ -173,6 +175,11 @@ OTHERS = {
     "WildBootstrap": lambda: sensitivity.wild_bootstrap(fit("arm"), "arm", cluster="study_id", seed=1, iterations=99),
 }
 RESULTS = {**{name: lambda name=name: get(name) for name in FITS}, **OTHERS}
+
+
+def moved(diff):
+    pooled = lambda table: {"r": am.RandomEffectsModel(am.escalc(table)).fit().beta[0]}  # noqa: E731
+    return am.effects.Moves(diff, moves(diff, {"REML": pooled}))
 
 
 def synthetic():

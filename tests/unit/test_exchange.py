@@ -16,11 +16,13 @@ import pytest
 import alliance_meta as am
 from alliance_meta.cli import main
 from alliance_meta.effects.contract.schema import CONTRACT
+from alliance_meta.effects.exchange import deposit as depositing
 from alliance_meta.effects.exchange.deposit import Person
 from alliance_meta.effects.exchange.foreign import examine_foreign
 from alliance_meta.effects.exchange.programs import KINDS, PROGRAMS
-from alliance_meta.errors import AllianceMetaWarning
+from alliance_meta.errors import AllianceMetaWarning, MissingFontWarning
 from alliance_meta.files import sha256
+from alliance_meta.tables.pdf import typeset
 
 # Made-up tables of the shape that each program writes.
 CMA = (
@@ -390,6 +392,36 @@ def test_made_up_data_are_labelled_everywhere_and_markup_is_text(tmp_path: Path)
         assert "<script" not in (out / name).read_text(encoding="utf-8"), name
 
 
+def test_the_codebook_is_also_set_in_print_with_every_column_and_word(tmp_path: Path, monkeypatch) -> None:
+    shown: list[dict] = []
+    monkeypatch.setattr(depositing, "typeset", lambda view, figures: (shown.append(view), typeset(view, figures))[1])
+    first = (deposited(tmp_path, "synthetic_sheet.csv") / "codebook.pdf").read_bytes()
+    assert (deposited(tmp_path, "synthetic_sheet.csv") / "codebook.pdf").read_bytes() == first
+    for mark in (b"%PDF-", b"/StructTreeRoot", b"/DisplayDocTitle true", b"Codebook: SYNTHETIC: Two trials"):
+        assert mark in first
+    columns, *words = [block for one in shown[0]["sections"] for block in one["blocks"] if block["type"] == "table"]
+    rows = {row["cells"][0].replace("\N{ZERO WIDTH SPACE}", ""): row["cells"][1:] for row in columns["rows"]}
+    assert list(rows) == TEXT.splitlines()[0].split(",")
+    assert rows["r"][1] == "required, number, correlation, (-1, 1)"
+    assert rows["published"][1].endswith("yes or no")
+    assert rows["outcome_rater"][1].endswith("words below")
+    (table,) = words
+    terms = CONTRACT.column("outcome_rater").vocabulary.terms
+    assert [row["cells"] for row in table["rows"]] == [[term.value, term.meaning] for term in terms]
+    assert all(len(row["cells"]) == len(columns["headers"]) == len(columns["widths"]) for row in columns["rows"])
+
+
+def test_letters_that_no_font_has_are_boxes_in_print(tmp_path: Path) -> None:
+    (tmp_path / "sheet.csv").write_text(TEXT, encoding="utf-8")
+    given = {"title": "Two trials \U00012000", "creators": ["Ada"]}
+    with pytest.warns(MissingFontWarning, match=r"could not be displayed .*: foreign letters are boxes in the PDF"):
+        am.effects.deposit(tmp_path / "sheet.csv", tmp_path / "out", **given)
+    pdf = (tmp_path / "out/codebook.pdf").read_bytes()
+    assert (
+        b"Codebook: Two trials".hex() in pdf.hex() or "Codebook: Two trials \N{WHITE SQUARE}".encode("utf-16-be") in pdf
+    )
+
+
 def test_a_text_that_is_changed_is_told(tmp_path: Path) -> None:
     (tmp_path / "sheet.csv").write_text(TEXT.replace(",x\n", ",=x\n"), encoding="utf-8")
     am.effects.deposit(tmp_path / "sheet.csv", tmp_path / "out", title="T", creators=["Ada"])
@@ -584,14 +616,15 @@ def test_the_commands_export_deposit_and_diff(tmp_path: Path, run) -> None:
     assert code == 0
     said = json.loads(text)
     assert said["table"]["what"] == ["cell changed", "row gone"]
-    rows = {one["change"]: one for one in said["effect"]}
+    whole, *single = said["effect"]
     before, after = (
         am.RandomEffectsModel(am.escalc(quiet(am.read_coded, path))).fit().predict(scale="r")["pred"].iloc[0]
         for path in (old, new)
     )
-    assert float(rows["none"]["r"]) == pytest.approx(before, abs=5e-5)
-    assert float(rows["all"]["moved"]) == pytest.approx(after - before, abs=5e-5)
-    assert float(rows["cell changed"]["moved"]) < -0.005
+    assert (whole["change"], whole["before"], whole["after"]) == ("all changes", before, after)
+    assert whole["moved"] == after - before
+    assert [one["change"] for one in single] == ["cell changed", "row gone"]
+    assert single[0]["moved"] < -0.005
     code, text, _ = run("diff", old, new, "--effect")
     assert "1 cell changed, 1 row gone" in text
-    assert "Pooled r" in text
+    assert "random effects, REML, r: " in text

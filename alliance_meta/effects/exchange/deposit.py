@@ -26,6 +26,7 @@ from alliance_meta.folders import write_folder
 from alliance_meta.notes import check_option
 from alliance_meta.tables.document import Table, html_table
 from alliance_meta.tables.format import inert
+from alliance_meta.tables.pdf import typeset
 
 Licence = Literal["CC0-1.0", "CC-BY-4.0", "ODbL-1.0"]
 # Title, address, and what it allows.
@@ -52,12 +53,14 @@ FORMATS = {
     ".csv": "text/csv",
     ".json": "application/json",
     ".html": "text/html",
+    ".pdf": "application/pdf",
     ".txt": "text/plain",
     ".md": "text/markdown",
 }
 MEANINGS = {
     PACKAGE: "What the columns are, for programs (Frictionless Data Package)",
     "codebook.html": "What the columns are, for readers",
+    "codebook.pdf": "The same to print",
     "checks.txt": "What the checks of the sheet found",
     "LICENSE.txt": "The licence of the data",
     "README.md": "What this folder holds",
@@ -155,9 +158,10 @@ def deposit(
 ) -> list[Path]:
     r"""Write a folder with all that an archive and its readers need of a coding sheet; nothing is uploaded.
 
-    The sheet (UTF-8, decimal points, our names of columns), ``datapackage.json`` (Frictionless), ``codebook.html`` with
-    the columns that it has, ``README.md``, ``LICENSE.txt``, ``checks.txt`` with what the checks found, and
-    ``ro-crate-metadata.json`` (RO-Crate 1.1, https://w3id.org/ro/crate/1.1) with the hash of each file.
+    The sheet (UTF-8, decimal points, our names of columns), ``datapackage.json`` (Frictionless), ``codebook.html`` and
+    ``codebook.pdf`` with the columns that it has, ``README.md``, ``LICENSE.txt``, ``checks.txt`` with what
+    the checks found, and ``ro-crate-metadata.json`` (RO-Crate 1.1, https://w3id.org/ro/crate/1.1) with the hash of each
+    file.
 
     Parameters
     ----------
@@ -266,12 +270,13 @@ def _used(contract: Contract, frame: pd.DataFrame) -> Contract:
 def _files(about: Deposit, found: Reading) -> dict[str, bytes]:
     files = {about.file: sheet_csv(about.table.frame)}
     files[PACKAGE] = _json(_package(about, files[about.file].encode()))
-    files["codebook.html"] = _codebook(about)
     files["checks.txt"] = _checks(about, found)
     title, address, allows = LICENCES[about.licence]
     files["LICENSE.txt"] = f"{about.title}\n\n{title} ({about.licence})\n{address}\n\n{allows}\n"
     files["README.md"] = _readme(about)
     data = {name: text.encode() for name, text in files.items()}
+    data |= {"codebook.html": _codebook(about).encode(), "codebook.pdf": typeset(_view(about), {})}
+    data = {name: data[name] for name in (about.file, *MEANINGS)}
     return {**data, CRATE: _json(_crate(about, data)).encode()}
 
 
@@ -335,6 +340,43 @@ def _codebook(about: Deposit) -> str:
     style += "th,td{border:1px solid #999;padding:.3em;text-align:left;vertical-align:top}caption{text-align:left}"
     head = f'<meta charset="utf-8"><title>Codebook: {escape(about.title)}</title><style>{style}</style>'
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
+
+
+def _view(about: Deposit) -> dict[str, Any]:
+    """Return the codebook as `typeset` takes it."""
+    columns = about.contract.columns
+    rows = []
+    for name, title, need, kind, unit, values, text, example in rows_of(about.contract):
+        held = {"words": ("words below",), "yes/no": ("yes or no",)}.get(kind, (kind, unit, values))
+        rows.append((name, f"{title}. {text}", ", ".join(filter(None, (need, *held))), example))
+    worded = [(one.name, one.vocabulary.terms) for one in columns if one.vocabulary is not None]
+    tables = [_set_table(1, "Columns of the sheet", ("column", "meaning", "holds", "example"), (4, 8, 5, 3), rows)]
+    tables += [
+        _set_table(number, f"Words of {name}", ("word", "meaning"), (1, 2), [(one.value, one.meaning) for one in terms])
+        for number, (name, terms) in enumerate(worded, 2)
+    ]
+    said = [{"type": "paragraph", "runs": [{"t": "text", "s": f"One row is one effect; {DIRECTION}."}]}]
+    sections = [{"heading": "Columns", "blocks": [*said, tables[0]]}]
+    if worded:
+        sections.append({"heading": "Words", "blocks": tables[1:]})
+    head = {"title": f"Codebook: {about.title}", "subtitle": about.description, "lang": "en"}
+    return {**head, "kind": "codebook", "version": __version__, "cautions": [], "sections": sections}
+
+
+def _set_table(
+    number: int, caption: str, head: Sequence[str], widths: Sequence[int], rows: Sequence[Sequence[str]]
+) -> dict[str, Any]:
+    return {
+        "type": "table",
+        "number": f"Table {number}",
+        "caption": [{"t": "text", "s": caption}],
+        "headers": list(head),
+        "widths": list(widths),
+        "aligns": ["left"] * len(head),
+        # A long name may be broken behind its signs.
+        "rows": [{"cells": [re.sub("([_./])", "\\1\N{ZERO WIDTH SPACE}", cell) for cell in row]} for row in rows],
+        "notes": [],
+    }
 
 
 def _checks(about: Deposit, found: Reading) -> str:

@@ -424,8 +424,9 @@ def forest(
         A fitted model, or a frame from `forest_data` or `published_forest_data`. For dependent effects each study
         stands first, with its effects indented below it.
     ax : matplotlib Axes, optional
-        Draw over this axes, whose ticks and frame are switched off; the sheet is an axes inside it. By default a
-        figure of its own.
+        Draw here: this axes shrinks to the panel of values, in the units that its labels read, row i of the frame at
+        ``y = i``; columns and ticks stand around it, in the place that it had. ``ax.axvline(.3)`` marks .3, and
+        ``ax.set_xlim(0, .5)`` shows that part. By default a figure of its own.
     width : float
         Least width in inches; the figure grows wider rather than letting text overlap.
     xlim : (float, float), optional
@@ -545,22 +546,29 @@ def _draw_into(
     ax: Axes, frame: pd.DataFrame, *, xlim: tuple[float, float] | None, smallest_effect: float | None
 ) -> Axes:
     """Draw at the loosest density that fits into `ax`; never with smaller text than the densest."""
+    from alliance_meta.plots.forests.panel import become_panel, restore
+
+    restore(ax)
     width, height = size_in_inches(ax)
-    first = choose_density(count_rows(frame))
-    for density in _densities_from(first):
+    for density in _densities_from(choose_density(count_rows(frame))):
         layout = make_layout(frame, width=width, xlim=xlim, density=density)
         page = make_page(frame, layout, range(len(frame)))
         if layout.width <= width + 1e-6 and page.height <= height + 1e-6:
-            ax.set_axis_off()
-            # The sheet stands on an axes of its own, whose unit stays the inch whatever limits the user's gets.
-            sheet = ax.inset_axes((0.0, 0.0, 1.0, 1.0))
-            set_inches(sheet, width, height)
-            draw_page(sheet, frame, layout, page, smallest_effect=smallest_effect)
-            return ax
-    raise InputError(
-        f"ax is {fixed(width, 1)} x {fixed(height, 1)} in; this forest plot needs at least {fixed(layout.width, 1)} x "
-        f"{fixed(page.height, 1)} in for text of {DENSE.size} points. Make the figure larger, or leave ax away"
-    )
+            break
+    else:
+        raise InputError(
+            f"ax is {fixed(width, 1)} x {fixed(height, 1)} in; this forest plot needs at least "
+            f"{fixed(layout.width, 1)} x {fixed(page.height, 1)} in for text of {DENSE.size} points. "
+            "Make the figure larger, or leave ax away"
+        )
+
+    def draw(sheet: Axes, limits: tuple[float, float]) -> None:
+        now = make_layout(frame, width=width, xlim=limits, density=layout.density)
+        set_inches(sheet, width, height)
+        draw_page(sheet, frame, now, page, smallest_effect=smallest_effect)
+
+    become_panel(ax, layout, page, (width, height), draw)
+    return ax
 
 
 def _densities_from(first: Density) -> tuple[Density, ...]:
