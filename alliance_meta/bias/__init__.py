@@ -9,5 +9,7 @@ from alliance_meta._lazy import lazy
 if TYPE_CHECKING:
     from alliance_meta.bias.henmi_copas import HenmiCopasResult as HenmiCopasResult
     from alliance_meta.bias.henmi_copas import hc as hc
+    from alliance_meta.bias.not_significant import UnreportedResults as UnreportedResults
+    from alliance_meta.bias.not_significant import unreported as unreported
 
 __getattr__, __dir__, __all__ = lazy(__name__)

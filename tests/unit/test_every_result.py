@@ -113,6 +113,7 @@ OTHERS = {
     "SampledLeaveOneOut": lambda: get("SampledPosterior").loo(),
     "SequentialResults": lambda: bayes.sequential(get("BayesianResults")),
     "HenmiCopasResult": lambda: bias.hc(fit()),
+    "UnreportedResults": lambda: bias.unreported(am.escalc(am.simulate(k=15, unreported=0.9, seed=1))),
     "CoderAgreement": lambda: am.effects.coder_agreement(SHEET, SHEET.assign(arm="x"), by="study"),
     "SheetDiff": lambda: am.effects.diff(synthetic(), synthetic().query("n > 60")),
     "ClaimsAudit": lambda: am.claims(),
