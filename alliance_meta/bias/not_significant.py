@@ -290,7 +290,7 @@ def _notes(data: Bounded, studies: int, contradicted: int, alpha: float, converg
     if contradicted:
         text = f"{contradicted} effects are marked as reported without a number (ns) and have one, which was used."
         yield Note("ns-with-number", text)
-    if m and k + m > 0:
+    if m:
         one = int(((data.low == 0) | (data.high == 0)).sum())
         known = f"; the direction of {one} is known" if one else ""
         text = (
