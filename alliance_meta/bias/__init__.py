@@ -11,5 +11,9 @@ if TYPE_CHECKING:
     from alliance_meta.bias.henmi_copas import hc as hc
     from alliance_meta.bias.not_significant import UnreportedResults as UnreportedResults
     from alliance_meta.bias.not_significant import unreported as unreported
+    from alliance_meta.bias.selection import selmodel as selmodel
+    from alliance_meta.bias.selection_grid import WeightGrid as WeightGrid
+    from alliance_meta.bias.selection_grid import vevea_woods as vevea_woods
+    from alliance_meta.bias.selection_result import SelectionResult as SelectionResult
 
 __getattr__, __dir__, __all__ = lazy(__name__)

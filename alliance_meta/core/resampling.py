@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
 from math import comb, exp, inf, log
+from typing import Literal
 
 import numpy as np
 from scipy import special
@@ -245,3 +246,31 @@ def leave_one_out(k: int) -> Iterator[AnyArray]:
         counts = np.ones((min(size, k - start), k), dtype=int)
         counts[np.arange(len(counts)), start + np.arange(len(counts))] = 0
         yield counts
+
+
+BootstrapInterval = Literal["percentile", "basic", "bca"]
+
+
+def bootstrap_limits(
+    values: Array, estimate: float, kind: BootstrapInterval, level: float, left_out: Array | None = None
+) -> tuple[float, float] | None:
+    """Return the limits of a bootstrap interval for estimates from resampled data (B,).
+
+    ``percentile``: their quantiles. ``basic``: these mirrored at the estimate. ``bca``: percentiles shifted for bias
+    and for a standard error that changes with the estimate (Efron 1987, doi:10.1080/01621459.1987.10478410), the
+    acceleration from the estimates `left_out` without one unit at a time; None if all values lie on one side.
+    """
+    tails = np.array([0.5 * (1.0 - level), 0.5 * (1.0 + level)])
+    if kind == "bca" and left_out is not None:
+        below = float((values < estimate).mean() + 0.5 * (values == estimate).mean())
+        if not 0 < below < 1:
+            return None
+        gap = left_out.mean() - left_out
+        spread = float((gap**2).sum())
+        acceleration = float((gap**3).sum()) / (6.0 * spread**1.5) if spread > 0 else 0.0
+        bias = special.ndtri(below)
+        z = bias + special.ndtri(tails)
+        tails = special.ndtr(bias + z / (1.0 - acceleration * z))
+    # Quantile number p of B values is the (B + 1) p-th, between the neighbours where that is no whole number.
+    low, high = np.quantile(values, tails, method="weibull").tolist()
+    return (2.0 * estimate - high, 2.0 * estimate - low) if kind == "basic" else (low, high)

@@ -11,13 +11,14 @@ from scipy import special
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.predictive import STATISTICS, SURPRISE, PredictiveCheck
+from alliance_meta.core.resampling import BootstrapInterval
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, did_you_mean, merge_notes
 from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import Axes, Chart, Drawn, Limits, charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, counted
 from alliance_meta.plots.sheet.measure import is_correlation, to_reader
-from alliance_meta.sensitivity.bootstrapping import Bootstrap, BootstrapInterval
+from alliance_meta.sensitivity.bootstrapping import Bootstrap
 from alliance_meta.sensitivity.permutation import SIGNS, PermutationTest, as_extreme
 from alliance_meta.sensitivity.wild import WildBootstrap
 from alliance_meta.tables.format import (

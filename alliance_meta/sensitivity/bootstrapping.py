@@ -9,17 +9,25 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
-from scipy import special
 
 from alliance_meta._typing import AnyArray, Array
 from alliance_meta.core import resampling
 from alliance_meta.core.mixed.predictions import simulate
 from alliance_meta.core.mixed.search import MixedFit, maximise_mixed
-from alliance_meta.core.resampling import Recipe, Refits, stream
+from alliance_meta.core.resampling import BootstrapInterval, Recipe, Refits, stream
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.univariate.wls import make_batch
 from alliance_meta.errors import InputError
-from alliance_meta.notes import NotApplicable, Note, check_option, did_you_mean, merge_notes
+from alliance_meta.notes import (
+    NotApplicable,
+    Note,
+    check_cores,
+    check_iterations,
+    check_option,
+    check_seed,
+    did_you_mean,
+    merge_notes,
+)
 from alliance_meta.result import Result
 from alliance_meta.results.coefficients import Interval
 from alliance_meta.results.multilevel import MultilevelResults
@@ -28,9 +36,6 @@ from alliance_meta.results.profiles import by_name
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.sensitivity.refitting import (
     Part,
-    check_cores,
-    check_iterations,
-    check_seed,
     cluster_rows,
     full,
     inside,
@@ -43,7 +48,6 @@ from alliance_meta.tables.document import Document, table_of
 from alliance_meta.tables.format import brief, fixed, level_text
 
 BootstrapKind = Literal["parametric", "nonparametric"]
-BootstrapInterval = Literal["percentile", "basic", "bca"]
 HETEROGENEITY = ("tau2", "tau", "I2", "H2")
 LOWEST = {"tau2": 0.0, "tau": 0.0, "I2": 0.0, "H2": 1.0}
 HIGHEST = {"I2": 100.0}
@@ -177,30 +181,11 @@ class Bootstrap(Result):
             return "an equal-effects model has no tau2"
         return "tau2 was given, not estimated"
 
-    def _limits(self, quantity: str, estimate: float, kind: str, level: float) -> tuple[float, float]:
-        values = self.samples[quantity]
-        tails = np.array([0.5 * (1.0 - level), 0.5 * (1.0 + level)])
-        if kind == "bca":
-            shifted = self._bca(quantity, estimate, tails)
-            if shifted is None:
-                gone = NotApplicable("every sample lies on one side of the estimate")
-                return gone, gone
-            tails = shifted
-        # Quantile number p of B values is the (B + 1) p-th, between the neighbours where that is no whole number.
-        low, high = np.quantile(values, tails, method="weibull").tolist()
-        return (2.0 * estimate - high, 2.0 * estimate - low) if kind == "basic" else (low, high)
-
-    def _bca(self, quantity: str, estimate: float, tails: Array) -> Array | None:
-        values = self.samples[quantity]
-        below = float((values < estimate).mean() + 0.5 * (values == estimate).mean())
-        if not 0 < below < 1:
-            return None
-        bias = special.ndtri(below)
-        gap = self._left_out[quantity].mean() - self._left_out[quantity]
-        spread = float((gap**2).sum())
-        acceleration = float((gap**3).sum()) / (6.0 * spread**1.5) if spread > 0 else 0.0
-        z = bias + special.ndtri(tails)
-        return special.ndtr(bias + z / (1.0 - acceleration * z))
+    def _limits(self, quantity: str, estimate: float, kind: BootstrapInterval, level: float) -> tuple[float, float]:
+        left_out = self._left_out[quantity] if kind == "bca" else None
+        found = resampling.bootstrap_limits(self.samples[quantity], estimate, kind, level, left_out)
+        gone = NotApplicable("every sample lies on one side of the estimate")
+        return found or (gone, gone)
 
     @cached_property
     def _left_out(self) -> dict[str, Array]:

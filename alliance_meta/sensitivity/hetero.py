@@ -14,10 +14,10 @@ from alliance_meta.core.resampling import Recipe, Refits
 from alliance_meta.core.univariate.likelihood_ratio import score_statistic
 from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.errors import InputError
-from alliance_meta.notes import NotApplicable, Note, merge_notes
+from alliance_meta.notes import NotApplicable, Note, check_cores, check_iterations, check_seed, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.random_effects import RandomEffectsResults
-from alliance_meta.sensitivity.refitting import check_cores, check_iterations, check_seed, recipe
+from alliance_meta.sensitivity.refitting import recipe
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import fixed, p_value
 

@@ -15,14 +15,13 @@ from alliance_meta._typing import Array, Mask
 from alliance_meta.core.robust.clusters import Deletions, IntArray, deletions
 from alliance_meta.effects.dependent.groups import read_clusters
 from alliance_meta.errors import AllianceMetaWarning, InputError
-from alliance_meta.notes import NotApplicable, Note, merge_notes
+from alliance_meta.notes import NotApplicable, Note, check_cores, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.coefficients import WaldTested
 from alliance_meta.results.fit import frame_of
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.robust import Clustered, RobustResults, clustered, robust_results
 from alliance_meta.sensitivity.refitting import (
-    check_cores,
     check_multilevel,
     coefficient,
     full,

@@ -259,24 +259,3 @@ def coefficient(names: Sequence[str], term: str | None) -> str:
     if term is not None and term not in names:
         raise InputError(f"term={term!r} is no coefficient{did_you_mean(term, list(names))}: {', '.join(names)}")
     return names[0] if term is None else term
-
-
-def check_iterations(iterations: int) -> None:
-    """Raise an `InputError` unless `iterations` is a whole number of at least 2."""
-    if not isinstance(iterations, int) or isinstance(iterations, bool) or iterations < 2:
-        raise InputError(f"iterations={iterations!r} must be a whole number of at least 2")
-
-
-def check_seed(seed: int | None, why: str) -> int:
-    """Return the seed, or raise an `InputError` that says why one is needed."""
-    if seed is None:
-        raise InputError(f"{why} need a seed, so that the result can be repeated: give seed=1 or any whole number")
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise InputError(f"seed={seed!r} must be a whole number, 0 or larger")
-    return seed
-
-
-def check_cores(cores: int) -> None:
-    """Raise an `InputError` unless `cores` is a whole number of at least 1."""
-    if not isinstance(cores, int) or isinstance(cores, bool) or cores < 1:
-        raise InputError(f"cores={cores!r} must be a whole number of at least 1")

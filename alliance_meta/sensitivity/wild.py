@@ -20,13 +20,22 @@ from alliance_meta.effects.dependent.groups import read_clusters
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.studies import DEPENDENT
 from alliance_meta.errors import InputError
-from alliance_meta.notes import NotApplicable, Note, RobustType, WildWeights, check_option, merge_notes
+from alliance_meta.notes import (
+    NotApplicable,
+    Note,
+    RobustType,
+    WildWeights,
+    check_cores,
+    check_iterations,
+    check_option,
+    check_seed,
+    merge_notes,
+)
 from alliance_meta.result import Result
 from alliance_meta.results.coefficients import WaldTested, contrast
 from alliance_meta.results.robust import ONE_CLUSTER, Clustered, RobustResults, clustered, cut, joint_test
 from alliance_meta.results.rve import RVEResults
 from alliance_meta.sensitivity.permutation import CONVENTION, MOST_EXACT, as_extreme, uses_all
-from alliance_meta.sensitivity.refitting import check_cores, check_iterations, check_seed
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import brief, fixed, p_value
 

@@ -114,6 +114,8 @@ OTHERS = {
     "SequentialResults": lambda: bayes.sequential(get("BayesianResults")),
     "HenmiCopasResult": lambda: bias.hc(fit()),
     "UnreportedResults": lambda: bias.unreported(am.escalc(am.simulate(k=15, unreported=0.9, seed=1))),
+    "SelectionResult": lambda: bias.selmodel(fit()),
+    "WeightGrid": lambda: bias.vevea_woods(fit()),
     "CoderAgreement": lambda: am.effects.coder_agreement(SHEET, SHEET.assign(arm="x"), by="study"),
     "SheetDiff": lambda: am.effects.diff(synthetic(), synthetic().query("n > 60")),
     "ClaimsAudit": lambda: am.claims(),

@@ -91,19 +91,19 @@ def probabilities(data: StepData, mu: Array, tau: Array) -> Array:
     """Return the probability of a result in each interval, (J, B, k)."""
     mu, sd = data.sign * mu, np.sqrt(data.se**2 + np.square(tau)[:, None])
     above = [(cut - mu[:, None]) / sd for cut in data.cuts]
-    found = [special.ndtr(-above[0]), *(_between(low, high) for high, low in pairwise(above))]
+    found = [special.ndtr(-above[0]), *(between(low, high) for high, low in pairwise(above))]
     if data.two_sided:
         below = [(-cut - mu[:, None]) / sd for cut in data.cuts]
         found[0] += special.ndtr(below[0])
         for one, (low, high) in zip(found[1:], pairwise(below), strict=True):
-            one += _between(low, high)
-        found.append(_between(below[-1], above[-1]))
+            one += between(low, high)
+        found.append(between(below[-1], above[-1]))
     else:
         found.append(special.ndtr(above[-1]))
     return np.maximum(np.stack(found), LEAST)
 
 
-def _between(a: Array, b: Array) -> Array:
+def between(a: Array, b: Array) -> Array:
     """Return the normal probability between a and b, from the side where both tails are small."""
     right = a > 0
     return special.ndtr(np.where(right, -a, b)) - special.ndtr(np.where(right, -b, a))
