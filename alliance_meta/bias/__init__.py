@@ -7,13 +7,31 @@ from typing import TYPE_CHECKING
 from alliance_meta._lazy import lazy
 
 if TYPE_CHECKING:
+    from alliance_meta.bias.asymmetry import RankTest as RankTest
+    from alliance_meta.bias.asymmetry import RegressionTest as RegressionTest
+    from alliance_meta.bias.asymmetry import ranktest as ranktest
+    from alliance_meta.bias.asymmetry import regtest as regtest
     from alliance_meta.bias.henmi_copas import HenmiCopasResult as HenmiCopasResult
     from alliance_meta.bias.henmi_copas import hc as hc
+    from alliance_meta.bias.limit import LimitMeta as LimitMeta
+    from alliance_meta.bias.limit import limitmeta as limitmeta
     from alliance_meta.bias.not_significant import UnreportedResults as UnreportedResults
     from alliance_meta.bias.not_significant import unreported as unreported
+    from alliance_meta.bias.precision import Peese as Peese
+    from alliance_meta.bias.precision import Pet as Pet
+    from alliance_meta.bias.precision import PetPeese as PetPeese
+    from alliance_meta.bias.precision import Uwls as Uwls
+    from alliance_meta.bias.precision import Uwls3 as Uwls3
+    from alliance_meta.bias.precision import Waap as Waap
+    from alliance_meta.bias.precision import pet_peese as pet_peese
+    from alliance_meta.bias.precision import uwls as uwls
+    from alliance_meta.bias.precision import uwls3 as uwls3
+    from alliance_meta.bias.precision import waap as waap
     from alliance_meta.bias.selection import selmodel as selmodel
     from alliance_meta.bias.selection_grid import WeightGrid as WeightGrid
     from alliance_meta.bias.selection_grid import vevea_woods as vevea_woods
     from alliance_meta.bias.selection_result import SelectionResult as SelectionResult
+    from alliance_meta.bias.trimming import TrimFill as TrimFill
+    from alliance_meta.bias.trimming import trimfill as trimfill
 
 __getattr__, __dir__, __all__ = lazy(__name__)
