@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from alliance_meta.bias.asymmetry import RegressionTest as RegressionTest
     from alliance_meta.bias.asymmetry import ranktest as ranktest
     from alliance_meta.bias.asymmetry import regtest as regtest
+    from alliance_meta.bias.bound import UnseenStudies as UnseenStudies
+    from alliance_meta.bias.bound import unseen as unseen
+    from alliance_meta.bias.excess import ExcessSignificance as ExcessSignificance
+    from alliance_meta.bias.excess import tes as tes
+    from alliance_meta.bias.fail_safe import FailSafeN as FailSafeN
+    from alliance_meta.bias.fail_safe import fsn as fsn
     from alliance_meta.bias.henmi_copas import HenmiCopasResult as HenmiCopasResult
     from alliance_meta.bias.henmi_copas import hc as hc
     from alliance_meta.bias.limit import LimitMeta as LimitMeta
@@ -33,5 +39,9 @@ if TYPE_CHECKING:
     from alliance_meta.bias.selection_result import SelectionResult as SelectionResult
     from alliance_meta.bias.trimming import TrimFill as TrimFill
     from alliance_meta.bias.trimming import trimfill as trimfill
+    from alliance_meta.bias.truncated import RightTruncated as RightTruncated
+    from alliance_meta.bias.truncated import rtma as rtma
+    from alliance_meta.bias.worst import WorstCase as WorstCase
+    from alliance_meta.bias.worst import worst_case as worst_case
 
 __getattr__, __dir__, __all__ = lazy(__name__)

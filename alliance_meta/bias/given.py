@@ -130,6 +130,7 @@ class Adjusted(Result):
         if self.measure != "ZCOR":
             return values
         r, lower, upper = (one if isinstance(one, NotApplicable) else math.tanh(one) for one in values)
+        r, lower, upper = (one if math.isnan(one) else math.tanh(one) for one in values)
         return r, lower, upper
 
     def tidy(self) -> pd.DataFrame:

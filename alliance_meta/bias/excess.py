@@ -1,0 +1,219 @@
+"""Test of excess significance: more significant results than the power of the studies can account for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from alliance_meta._typing import Array
+from alliance_meta.bias.favoured import as_independent, check_alpha, few_effects
+from alliance_meta.bias.given import given
+from alliance_meta.core.bias import excess as core
+from alliance_meta.errors import InputError
+from alliance_meta.notes import NotApplicable, Note, check_option, merge_notes
+from alliance_meta.result import Result
+from alliance_meta.results.random_effects import RandomEffectsResults
+from alliance_meta.tables.document import Document, Kind, table_of
+from alliance_meta.tables.format import fixed, p_value
+
+POWER = Note(
+    "power-at-the-mean",
+    "Power was worked out at the pooled effect. If that is itself inflated by bias, so is the expected number, and the "
+    "test finds too little.",
+)
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class ExcessSignificance(Result):
+    """How many effects are significant, and how many should be.
+
+    Attributes
+    ----------
+    observed : int
+    expected : float
+        Sum of the powers.
+    ratio : float
+        Observed over expected.
+    test : {"exact", "chi2", "binom"}
+    X2 : float
+        Of the chi-squared test; `NotApplicable` for the others.
+    pval : float
+    theta, tau2 : float
+        Mean and variance of true effects at which power was worked out, on the analysis scale.
+    theta_lim : float
+        The mean at which the test has ``p = tes_alpha``: if the true mean is not this far from 0, there is excess.
+    power : ndarray of shape (k,)
+        How probably each effect is significant.
+    alternative, tes_alternative : str
+    alpha, tes_alpha : float
+    k, studies : int
+    notes : tuple of Note
+    """
+
+    observed: int
+    expected: float
+    ratio: float
+    test: core.CountTest
+    X2: float
+    pval: float
+    theta: float
+    tau2: float
+    theta_lim: float
+    power: Array
+    alternative: core.Alternative
+    tes_alternative: core.Alternative
+    alpha: float
+    tes_alpha: float
+    k: int
+    studies: int
+    notes: tuple[Note, ...] = ()
+
+    def tidy(self) -> pd.DataFrame:
+        """Return one row: ``observed expected ratio pval theta theta_lim``."""
+        names = ("observed", "expected", "ratio", "pval", "theta", "theta_lim")
+        return pd.DataFrame({name: pd.Series([getattr(self, name)], index=["excess significance"]) for name in names})
+
+    def _values(self) -> dict[str, Any]:
+        names = (name for name in self.__dataclass_fields__ if name != "notes")
+        return self._these(*names)
+
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        many = f"k = {self.k}" + (f" in {self.studies} studies" if self.studies < self.k else "")
+        title = f"Test of excess significance ({many}; {self.test} test)"
+        lines = (
+            f"{self.observed} of {self.k} effects significant, {fixed(self.expected, 2)} expected: p "
+            f"{p_value(self.pval)}",
+            f"Power at a true mean of {fixed(self.theta)} and tau2 = {fixed(self.tau2)}",
+        )
+        kinds: dict[str, Kind] = {"observed": 0, "expected": 2, "ratio": 2, "pval": "p", "theta": 4, "theta_lim": 4}
+        return self._document(title, table_of(self.tidy(), kinds), lines=lines)
+
+
+def tes(
+    fit: Any,
+    *,
+    theta: float | None = None,
+    tau2: float | None = None,
+    test: core.CountTest = "exact",
+    alternative: core.Alternative = "two.sided",
+    tes_alternative: core.Alternative = "greater",
+    alpha: float = 0.05,
+    tes_alpha: float = 0.1,
+) -> ExcessSignificance:
+    r"""Ask whether more results are significant than studies of this size could find.
+
+    A study of 50 patients finds a true correlation of .2 in three of ten cases. If nine of ten such studies report a
+    significant one, results were selected, or analysed until they were significant. The test adds up the power of all
+    studies at the pooled effect, and compares it with the number that are significant. It says nothing about how large
+    the effect is without such selection.
+
+    Parameters
+    ----------
+    fit : a fitted model without moderators
+        Its effects, mean and variance of true effects are used.
+    theta, tau2 : float, optional
+        Mean and variance of true effects at which power is worked out, instead: the mean of the largest studies, say.
+    test : {"exact", "chi2", "binom"}
+        The exact distribution of the number of significant effects with powers that differ; Pearson's chi-squared;
+        the binomial distribution with their mean power. R changes to the second where the first takes it too long.
+    alternative : {"two.sided", "greater", "less"}
+        How studies test their effect.
+    tes_alternative : {"greater", "two.sided", "less"}
+        Whether too many significant effects are looked for, any other number, or too few.
+    alpha : float
+        Level of significance in the studies.
+    tes_alpha : float
+        Level at which `theta_lim` is worked out.
+
+    Returns
+    -------
+    ExcessSignificance
+
+    Raises
+    ------
+    InputError
+        What is no fit, a model with moderators, a model that has no variance of true effects and no `tau2` given.
+
+    Warns
+    -----
+    DependenceWarning
+        Some study has several effects, which the test takes as independent.
+
+    Notes
+    -----
+    .. math:: E = \sum_i \Phi\Big(\frac{\theta - c s_i}{\sqrt{s_i^2 + \tau^2}}\Big)
+              + \Phi\Big(\frac{-\theta - c s_i}{\sqrt{s_i^2 + \tau^2}}\Big)
+
+    R: ``tes(fit)``; for ``tes(yi, vi)`` fit with ``method="EE"``. Ioannidis & Trikalinos (2007,
+    doi:10.1177/1740774507079441). R integrates over true effects within 5 tau; the sum above is that integral in full.
+
+    Examples
+    --------
+    >>> from alliance_meta import RandomEffectsModel, bias, escalc, load_dataset
+    >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014")), method="EE", test="z").fit()
+    >>> print(bias.tes(fit))
+    Test of excess significance (k = 16; exact test)
+    9 of 16 effects significant, 5.96 expected: p = 0.0579
+    Power at a true mean of 0.1252 and tau2 = 0.0000
+    <BLANKLINE>
+                         observed  expected  ratio    pval   theta  theta_lim
+    excess significance         9      5.96   1.51  0.0579  0.1252     0.1343
+    <BLANKLINE>
+    Note: Power was worked out at the pooled effect. If that is itself inflated by
+      bias, so is the expected number, and the test finds too little.
+    """
+    source = given(fit, "tes")
+    check_option("test", test, core.CountTest)
+    check_option("alternative", alternative, core.Alternative)
+    check_option("tes_alternative", tes_alternative, core.Alternative)
+    check_alpha(alpha)
+    if not 0.0 < tes_alpha < 1.0:
+        raise InputError(f"tes_alpha={tes_alpha!r} is a level of significance and must lie between 0 and 1")
+    mean = float(fit.beta[0]) if theta is None else float(theta)
+    spread = _variance(fit, tau2)
+    sig = core.significant(source.yi, source.sei, alpha=alpha, alternative=alternative)
+    powers = core.power(mean, spread, source.sei, alpha=alpha, alternative=alternative)
+    found = core.excess(sig, powers, test=test, direction=tes_alternative)
+    there = float("nan")
+    if tes_alternative != "two.sided":
+        own: dict[str, Any] = {"alpha": alpha, "alternative": alternative, "test": test, "direction": tes_alternative}
+        there = core.limit(sig, source.sei, spread, start=mean, tes_alpha=tes_alpha, **own)
+    notes = (POWER,) if theta is None else ()
+    return ExcessSignificance(
+        observed=found.observed,
+        expected=found.expected,
+        ratio=found.observed / found.expected if found.expected > 0 else NotApplicable("no power at all"),
+        test=test,
+        X2=found.X2 if test == "chi2" else NotApplicable(f"the {test} test has none"),
+        pval=found.pval,
+        theta=mean,
+        tau2=spread,
+        theta_lim=_limit(there, tes_alternative, tes_alpha),
+        power=powers,
+        alternative=alternative,
+        tes_alternative=tes_alternative,
+        alpha=alpha,
+        tes_alpha=tes_alpha,
+        k=source.k,
+        studies=source.studies,
+        notes=merge_notes(as_independent(source, "tes"), few_effects(source.k, "the test"), notes),
+    )
+
+
+def _variance(fit: Any, tau2: float | None) -> float:
+    if tau2 is None:
+        tau2 = fit.tau2 if isinstance(fit, RandomEffectsResults) else fit.new_variance
+        if isinstance(tau2, NotApplicable):
+            raise InputError(f"tes needs the variance of true effects, which is open here: {tau2.reason}; give tau2=")
+    if not 0.0 <= tau2 < float("inf"):
+        raise InputError(f"tau2={tau2!r} is a variance and must be 0 or more")
+    return float(tau2)
+
+
+def _limit(found: float, direction: str, tes_alpha: float) -> float:
+    if direction == "two.sided":
+        return NotApplicable("has two; ask with tes_alternative='greater' and 'less'")
+    return found if found == found else NotApplicable(f"no mean on this side of 0 gives the test p = {tes_alpha:g}")

@@ -1,0 +1,274 @@
+"""Worst case: what is left of a mean if significant results were published however much more readily than others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from alliance_meta.bias.favoured import Side, check_alpha, few_effects, side_of, sign_of
+from alliance_meta.bias.given import Adjusted, Given, given
+from alliance_meta.core.bias import worst_case as core
+from alliance_meta.effects.studies import STUDY
+from alliance_meta.errors import InputError
+from alliance_meta.notes import NotApplicable, Note, merge_notes
+from alliance_meta.tables.document import Document, Kind, table_of
+from alliance_meta.tables.format import fixed
+
+RATIOS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 50.0, 100.0, 200.0)
+COLUMNS = ("estimate", "se", "ddf", "pval", "ci_lb", "ci_ub")
+# Fewer degrees of freedom than this and a t test with Satterthwaite's is not to be trusted.
+FEW_DF = 4.0
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class WorstCase(Adjusted):
+    """The mean of what was not favoured, and how much favour would be enough.
+
+    Attributes
+    ----------
+    side : {"right", "left"}
+        The direction in which results are favoured.
+    alpha : float
+    tails : {1, 2}
+    affirmative, nonaffirmative : int
+        Effects that are significant in the favoured direction, and all others; the estimate rests on the latter.
+    uncorrected : float
+        The same weighted mean of all effects.
+    ddf : float
+        Degrees of freedom of the estimate.
+    q : float
+        The value that the s-values are about.
+    svalue, svalue_limit : float
+        How many times as likely as others affirmative effects would have to be published for the mean, or the limit of
+        its interval that is nearer to 0, to be `q`; `NotApplicable` where it is beyond already, or no ratio suffices.
+    tau2 : float
+        REML's, which only serves to weight.
+    curve : DataFrame
+        One row per ratio, the last one infinite: ``ratio estimate se ddf pval ci_lb ci_ub``, and ``r r_lb r_ub`` where
+        the effects are Fisher z.
+    """
+
+    called: ClassVar[str] = "worst case"
+    assumes: ClassVar[str] = "only results that are not significant in the favoured direction were not selected"
+
+    side: Side
+    alpha: float
+    tails: int
+    affirmative: int
+    nonaffirmative: int
+    uncorrected: float
+    ddf: float
+    q: float
+    svalue: float
+    svalue_limit: float
+    tau2: float
+    curve: pd.DataFrame
+
+    def _values(self) -> dict[str, Any]:
+        return {**Adjusted._values(self), "curve": {str(name): list(self.curve[name].array) for name in self.curve}}
+
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        lines = (
+            f"{self.affirmative} affirmative effects, {self.nonaffirmative} others: the estimate is the mean of those",
+            f"Mean of all effects, weighted alike: {fixed(self.uncorrected)}",
+            f"Ratio that brings the mean to {self.q:g}: {_ratio(self.svalue)}",
+            f"Ratio that brings its limit to {self.q:g}: {_ratio(self.svalue_limit)}",
+        )
+        shown: dict[str, Kind] = {"ratio": "s", "estimate": 4, "ci_lb": 4, "ci_ub": 4}
+        shown |= {name: 2 for name in ("r", "r_lb", "r_ub") if name in self.curve}
+        rows = self.curve.assign(ratio=[_ratio(value) for value in self.curve["ratio"]])
+        rows.index = pd.Index([""] * len(rows))
+        curve = table_of(rows, shown, "Mean if affirmative effects are published so many times as likely as others")
+        document = Adjusted.document(self)
+        return replace(document, lines=lines, blocks=(*document.blocks, curve))
+
+
+def _ratio(value: float) -> str:
+    if value != value:
+        return format(value, "")
+    return "infinite" if math.isinf(value) else f"{value:.4g}"
+
+
+def worst_case(
+    fit: Any,
+    *,
+    q: float = 0.0,
+    ratios: Sequence[float] = RATIOS,
+    side: Side | None = None,
+    alpha: float = 0.05,
+    tails: int = 1,
+    cluster: Any = STUDY,
+    level: float | None = None,
+) -> WorstCase:
+    r"""Average only the results that nobody had a reason to prefer, and find the selection that would explain the rest.
+
+    Call a result affirmative if it is significant in the direction that is hoped for. If affirmative results are
+    published five times as readily as others, counting each of the others five times undoes that; if they are published
+    infinitely more readily, the others alone are a fair sample. Their mean is the worst case. Where it still is what
+    matters, no such preference for significance can explain the finding. Otherwise the *s-value* says how strong the
+    preference must have been.
+
+    Parameters
+    ----------
+    fit : a fitted model without moderators
+        Its effects are used, in any model: the mean has a cluster-robust standard error.
+    q : float
+        The value to which the mean, or its limit, is to be brought, on the analysis scale; not farther from 0 than the
+        mean itself.
+    ratios : sequence of float
+        Ratios of the curve, 1 or more.
+    side : {"right", "left"}, optional
+        The favoured direction: positive or negative results. By default that of the mean.
+    alpha : float
+        Two-sided level of significance in the studies.
+    tails : {1, 2}
+        1: significant results in the favoured direction are preferred, which is the more cautious assumption; 2:
+        significant ones in either.
+    cluster : str or array-like
+        What is independent: the study.
+    level : float, optional
+        The fit's own by default.
+
+    Returns
+    -------
+    WorstCase
+
+    Raises
+    ------
+    InputError
+        What is no fit, a model with moderators, a ratio below 1, an option that makes no sense.
+
+    Notes
+    -----
+    .. math:: \hat\mu_\eta = \frac{\sum_i \pi_i w_i y_i}{\sum_i \pi_i w_i},\qquad w_i = \frac{1}{v_i + \hat\tau^2},
+              \qquad \pi_i = 1 \text{ if affirmative, else } \eta
+
+    R: ``PublicationBias::pubbias_meta(yi, vi, cluster, selection_ratio, return_worst_meta = TRUE)`` and
+    ``pubbias_svalue``, with their standard errors and degrees of freedom (``robumeta::robu`` with given weights). The
+    s-value of the mean is solved in closed form, that of the limit to twelve digits; R searches both up to 200. Mathur
+    & VanderWeele (2020, doi:10.1111/rssc.12440). The mean of the results that are not affirmative errs towards 0 under
+    p-hacking, too (Mathur 2024, doi:10.1002/jrsm.1701).
+
+    Examples
+    --------
+    >>> from alliance_meta import bias, che, escalc, load_dataset
+    >>> found = bias.worst_case(che(escalc(load_dataset("crede2010"))), ratios=[1, 5, 50])
+    >>> print(found)
+    worst case (k = 11 in 7 studies; 95 %)
+    86 affirmative effects, 11 others: the estimate is the mean of those
+    Mean of all effects, weighted alike: 0.4287
+    Ratio that brings the mean to 0: n/a (no ratio is large enough)
+    Ratio that brings its limit to 0: 40.81
+    <BLANKLINE>
+                estimate      se    ci_lb   ci_ub    pval       r     r_lb    r_ub
+    worst case    0.0925  0.0719  -0.1193  0.3043  0.2770  0.0922  -0.1188  0.2953
+    <BLANKLINE>
+    Mean if affirmative effects are published so many times as likely as others
+      ratio     estimate    ci_lb   ci_ub     r   r_lb  r_ub
+      1           0.4287   0.3731  0.4842  0.40   0.36  0.45
+      5           0.3352   0.2377  0.4327  0.32   0.23  0.41
+      50          0.1513  -0.0201  0.3227  0.15  -0.02  0.31
+      infinite    0.0925  -0.1193  0.3043  0.09  -0.12  0.30
+    <BLANKLINE>
+    Note: The worst case's interval rests on 3.5 degrees of freedom; below 4 it is
+      not to be trusted.
+    """
+    source = given(fit, "worst_case", cluster=cluster, level=level)
+    check_alpha(alpha)
+    if tails not in (1, 2):
+        raise InputError(f"tails={tails!r} is neither 1 nor 2")
+    asked = _asked(ratios)
+    sign = sign_of(source, side)
+    affirmative = core.affirmative(source.yi, source.sei, sign=sign, alpha=alpha, tails=tails)
+    tau2 = core.naive_tau2(source.yi, source.vi)
+    effects = core.Effects(source.yi, source.vi, source.cluster, affirmative, tau2, source.level)
+    curve = _curve(source, effects, asked)
+    left = ~affirmative
+    last = curve.iloc[-1]
+    plain = effects.mean(1.0)
+    svalue, svalue_limit = _svalues(effects, plain, sign, float(q))
+    return WorstCase(
+        **{name: last[name] for name in ("estimate", "se", "ddf", "pval", "ci_lb", "ci_ub")},
+        k=int(left.sum()),
+        studies=len(np.unique(source.cluster[left])),
+        level=source.level,
+        measure=source.effects.measure,
+        side=side_of(sign),
+        alpha=alpha,
+        tails=tails,
+        affirmative=int(affirmative.sum()),
+        nonaffirmative=int(left.sum()),
+        uncorrected=plain.estimate,
+        q=float(q),
+        svalue=svalue,
+        svalue_limit=svalue_limit,
+        tau2=tau2,
+        curve=curve,
+        notes=merge_notes(_notes(effects, last["ddf"])),
+    )
+
+
+def _asked(ratios: Sequence[float]) -> list[float]:
+    found = sorted({float(ratio) for ratio in np.atleast_1d(np.asarray(ratios, dtype=float))} - {math.inf})
+    if any(not ratio >= 1.0 for ratio in found):
+        raise InputError(
+            f"ratios={list(ratios)} must be 1 or more: how many times as likely affirmative effects appear"
+        )
+    return [*found, math.inf]
+
+
+def _curve(source: Given, effects: core.Effects, ratios: list[float]) -> pd.DataFrame:
+    rows = [_row(effects, ratio) for ratio in ratios]
+    curve = pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=object) for name in ("ratio", *COLUMNS)})
+    if source.effects.measure == "ZCOR":
+        for name, own in (("r", "estimate"), ("r_lb", "ci_lb"), ("r_ub", "ci_ub")):
+            curve[name] = pd.Series([z if z != z else math.tanh(z) for z in curve[own]], dtype=object)
+    return curve
+
+
+def _row(effects: core.Effects, ratio: float) -> dict[str, float]:
+    """Return one row of the curve, with the reason where a number is lacking."""
+    if math.isinf(ratio) and effects.affirmative.all():
+        return {"ratio": ratio, **dict.fromkeys(COLUMNS, NotApplicable("every effect is affirmative"))}
+    found = effects.mean(ratio)
+    values = {name: getattr(found, "df" if name == "ddf" else name) for name in COLUMNS}
+    why = NotApplicable("rests on a single study, which has no robust standard error")
+    return {"ratio": ratio, **{name: value if value == value else why for name, value in values.items()}}
+
+
+def _svalues(effects: core.Effects, plain: core.Mean, sign: float, q: float) -> tuple[float, float]:
+    """Return the ratio that brings the mean to q, and that for its limit, each with the reason where there is none."""
+    limit = plain.ci_lb if sign > 0 else plain.ci_ub
+    if not effects.affirmative.any():
+        gone = NotApplicable("no effect is affirmative, so that this selection changes nothing")
+        return gone, gone
+    never = NotApplicable("no ratio is large enough")
+    beyond = NotApplicable("is there or beyond without any selection")
+    if sign * (plain.estimate - q) <= 0:
+        return beyond, beyond
+    ratio = effects.ratio_for_estimate(q)
+    if limit != limit:
+        return (ratio if ratio == ratio else never), NotApplicable("the mean has no robust interval")
+    if sign * (limit - q) <= 0:
+        return (ratio if ratio == ratio else never), beyond
+    own = effects.ratio_for_limit(q, sign=sign)
+    return (ratio if ratio == ratio else never), (own if own == own else never)
+
+
+def _notes(effects: core.Effects, ddf: float) -> list[Note]:
+    left = int((~effects.affirmative).sum())
+    notes = list(few_effects(left, "their mean", "effects that are not affirmative"))
+    if ddf < FEW_DF:
+        notes.append(
+            Note(
+                "few-df",
+                f"The worst case's interval rests on {ddf:.1f} degrees of freedom; below 4 it is not to be trusted.",
+            )
+        )
+    return notes

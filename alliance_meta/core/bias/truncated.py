@@ -1,0 +1,240 @@
+r"""Right-truncated meta-analysis: the mean of all effects from those below the line of significance alone.
+
+Mathur (2024, doi:10.1002/jrsm.1701). Effects y ~ N(mu, tau^2 + se^2) are seen only below a bound of their own, and the
+prior is Jeffreys'. Where the bounds cut deep, mu and tau run off to infinity together while the normal becomes an
+exponential distribution. Everything is therefore worked out in coordinates that stay finite there,
+
+.. math:: \lambda = \mu / (\tau^2 + v_0), \qquad \varepsilon = 1 / (\tau^2 + v_0),
+
+and from the moments of the distance :math:`t` to the bound, which keep their digits however deep the cut. The tail
+that leaves is that of 1 / mu^2: quantiles of mu exist, its mean does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import optimize, special
+
+from alliance_meta._typing import Array
+from alliance_meta.core.bayes.trapezoid import Grid, HalfLine, RealLine, SincDensity, integrate_grid
+
+# From here on (standard deviations beyond the bound) moments come from a series in 1 / a^2 of so many terms.
+DEEP, TERMS = 12.0, 18
+# Beyond this the bound cuts nothing off.
+UNCUT = 30.0
+# Numbers that one working array may hold: few enough for the processor's cache.
+MOST_CELLS = 60_000
+SPAN = 4.0
+TOLERANCE = 1e-7
+NEWTON_STEPS = 40
+# So near to the peak, in standard deviations, the search for a centre ends.
+NEAR = 0.03
+# The coefficients (-1)^j (n + 2j)! / (j! 2^j) of the moments n = 0 ... 4.
+_J = np.arange(TERMS)
+_SERIES = [(-1.0) ** _J * np.exp(special.gammaln(n + 2 * _J + 1) - special.gammaln(_J + 1) - _J * np.log(2.0))
+           for n in range(5)]  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Truncated:
+    """Effects y (k,) with variances v (k,), each seen because it is below its bound (k,)."""
+
+    y: Array
+    v: Array
+    bound: Array
+
+    @cached_property
+    def v0(self) -> float:
+        """The variance that coordinates are measured by."""
+        return float(np.median(self.v))
+
+    def log_joint(self, mu: Array, tau: Array) -> Array:
+        """Return the log of prior times likelihood at points (B,), a density of mu and tau."""
+        epsilon = 1.0 / (tau**2 + self.v0)
+        return self._log_density(mu * epsilon, epsilon) + np.log(2.0 * tau) + 3.0 * np.log(epsilon)
+
+    def log_joint_of_deviate(self, deviate: Array, tau: Array) -> Array:
+        """Return the same as a density of tau and of the distance of lambda from where it is likeliest at that tau."""
+        values, which = np.unique(tau, return_inverse=True)
+        centre, width, _ = (one[which] for one in self.conditional(values))
+        epsilon = 1.0 / (tau**2 + self.v0)
+        jacobian = np.log(2.0 * tau) + 2.0 * np.log(epsilon) + np.log(width)
+        return self._log_density(centre + width * deviate, epsilon) + jacobian
+
+    def outline(self, deviate: Array, tau: Array) -> Array:
+        """Return roughly the same: lambda as about normal, or about gamma where the cut is deep."""
+        values, which = np.unique(tau, return_inverse=True)
+        _, width, top = (one[which] for one in self.conditional(values))
+        epsilon = 1.0 / (tau**2 + self.v0)
+        k = len(self.y)
+        z = np.maximum(deviate / np.sqrt(k), -0.5)
+        shape = np.maximum(-0.5 * deviate**2, -k * (z - np.log1p(z)))
+        return top + shape + np.log(2.0 * tau) + 2.0 * np.log(epsilon) + np.log(width)
+
+    def conditional(self, tau: Array) -> tuple[Array, Array, Array]:
+        """Return where lambda is likeliest at each tau (B,), how far it is spread, and the log density there.
+
+        At a given tau the likelihood is that of an exponential family, which has one peak.
+        """
+        epsilon = 1.0 / (tau**2 + self.v0)
+        rate = epsilon * float(np.average(self.y, weights=1.0 / self.v))
+        width = np.empty(len(tau))
+        for some in _parts(len(tau), len(self.y)):
+            rate[some], width[some] = self._peak(rate[some, None], epsilon[some, None])
+        return rate, width, self._log_density(rate, epsilon)
+
+    def _peak(self, rate: Array, epsilon: Array) -> tuple[Array, Array]:
+        share = 1.0 / (1.0 + epsilon * (self.v - self.v0))
+        sd = (epsilon * share) ** -0.5
+        moving = np.ones(rate.shape, dtype=bool)
+        for _ in range(NEWTON_STEPS):
+            a = (rate / epsilon - self.bound) / sd
+            m1, m2 = _moments(a, special.erfcx(a / np.sqrt(2.0)) / 2.0)[:2]
+            slope = (share * (self.y - self.bound + sd * m1)).sum(axis=1, keepdims=True)
+            information = ((share * sd) ** 2 * (m2 - m1**2)).sum(axis=1, keepdims=True)
+            step = slope / information
+            width = information**-0.5
+            # Each tau stops on its own, so that it has the same coordinates in whatever company it is asked for.
+            moving &= np.abs(step) > NEAR * width
+            if not moving.any():
+                break
+            # Beyond a gamma's peak the curvature is too small; the peak is never so far off.
+            step = np.clip(step, -0.8 * np.abs(rate) - width, np.abs(rate) + 2.0 * width)
+            rate = np.where(moving, rate + step, rate)
+        return rate[:, 0], width[:, 0]
+
+    def _log_density(self, rate: Array, epsilon: Array) -> Array:
+        """Return it as a density of lambda and epsilon."""
+        out = np.empty(len(rate))
+        for some in _parts(len(rate), len(self.y)):
+            out[some] = self._log_density_of_few(rate[some, None], epsilon[some, None])
+        return out
+
+    def _log_density_of_few(self, rate: Array, epsilon: Array) -> Array:
+        y, u, away = self.y, self.bound, self.v - self.v0
+        share = 1.0 / (1.0 + epsilon * away)
+        own = epsilon * share
+        sd, mu = own**-0.5, rate / epsilon
+        a = (u - mu) / sd
+        half = special.erfcx(-a / np.sqrt(2.0)) / 2.0
+        with np.errstate(invalid="ignore", divide="ignore"):
+            cut = -0.5 * own * (y - u) * (y + u - 2.0 * mu) - np.log(half)
+        loglik = np.where(a < UNCUT, cut, -0.5 * ((y - mu) / sd) ** 2) - np.log(sd)
+        m1, m2, m3, m4 = (sd**n * m for n, m in enumerate(_moments(-a, half), 1))
+        h = rate * away + u
+        V1, C, V2 = m2 - m1**2, m3 - m1 * m2, m4 - m2**2
+        information = (
+            (share**2 * V1).sum(axis=1),
+            (share**3 * (h * V1 - 0.5 * C)).sum(axis=1),
+            (share**4 * (h**2 * V1 - h * C + 0.25 * V2)).sum(axis=1),
+        )
+        det = information[0] * information[2] - information[1] ** 2
+        return np.asarray(loglik.sum(axis=1) + 0.5 * np.log(np.maximum(det, np.finfo(float).tiny)))
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """The posterior of a right-truncated meta-analysis.
+
+    Attributes
+    ----------
+    problem : Truncated
+    mode : tuple of float
+        mu and tau where their joint density is highest.
+    grid : Grid
+        Of lambda's deviate and tau.
+    centre, width : ndarray
+        What the deviate is of, at each tau of the grid.
+    """
+
+    problem: Truncated
+    mode: tuple[float, float]
+    grid: Grid
+    centre: Array
+    width: Array
+
+    @property
+    def tau(self) -> SincDensity:
+        """The distribution of tau."""
+        return self.grid.marginal(1)
+
+    def cdf(self, x: float) -> float:
+        """Return P(mu <= x)."""
+        deviates = self.grid.marginal(0)
+        at = deviates.line.u((x / (self.tau.value**2 + self.problem.v0) - self.centre) / self.width)
+        return float(np.clip((deviates.steps(at) * self.grid.weight.T).sum(), 0.0, 1.0))
+
+    def quantile(self, probability: float) -> float:
+        """Return a quantile of mu."""
+        low, high = self.mode[0] - self.problem.v0**0.5, self.mode[0] + self.problem.v0**0.5
+        while self.cdf(low) > probability:
+            low -= 2.0 * (self.mode[0] - low)
+        while self.cdf(high) < probability:
+            high += 2.0 * (high - self.mode[0])
+        return float(optimize.brentq(lambda x: self.cdf(x) - probability, low, high, xtol=1e-10, rtol=1e-12))
+
+    def quantile_of_tau(self, probability: float) -> float:
+        """Return a quantile of tau."""
+        tau = self.tau
+
+        def left(u: float) -> float:
+            return float(tau.steps(np.array([u]))[0] @ tau.weight) - probability
+
+        u = float(optimize.brentq(left, tau.u[0] - 1.0, tau.u[-1] + 1.0, xtol=1e-12))
+        return float(tau.line.value(np.array([u]))[0])
+
+
+def solve(y: Array, v: Array, bound: Array) -> Posterior:
+    """Integrate over mu and tau; needs k >= 3, fewer leave no proper tail."""
+    problem = Truncated(y, v, bound)
+    mode = _mode(problem)
+    lines = (
+        RealLine(0.0, 2.0, (-SPAN, SPAN)),
+        HalfLine(mode[1] + np.sqrt(problem.v0), (-3.2, SPAN)).reaching(head=2.0, tail=3.0),
+    )
+    grid = integrate_grid(
+        problem.log_joint_of_deviate, lines, pilot=problem.outline, tolerance=TOLERANCE, power=2.0, everywhere=True
+    )
+    centre, width, _ = problem.conditional(grid.marginal(1).value)
+    return Posterior(problem, mode, grid, centre, width)
+
+
+def _mode(problem: Truncated) -> tuple[float, float]:
+    """Return mu and tau of the highest joint density."""
+    unit = np.sqrt(problem.v0)
+
+    def depth(at: Array) -> float:
+        return -float(problem.log_joint(at[:1] * unit, np.exp(at[1:]) * unit)[0])
+
+    mean = float(problem.y @ (1.0 / problem.v)) / float((1.0 / problem.v).sum()) / unit
+    starts = [np.array([mean + shift, log]) for shift in (0.0, 1.0) for log in (-1.0, 1.0)]
+    best = min(starts, key=depth)
+    for _ in range(2):
+        best = optimize.minimize(depth, best, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12}).x
+    return float(best[0] * unit), float(np.exp(best[1]) * unit)
+
+
+def _moments(a: Array, half: Array) -> tuple[Array, Array, Array, Array]:
+    """Return four moments of t > 0 whose density is like exp(-a t - t^2 / 2); `half` is erfcx(a / sqrt 2) / 2."""
+    with np.errstate(over="ignore"):
+        m1 = 1.0 / (np.sqrt(2.0 * np.pi) * half) - a
+    m2 = 1.0 - a * m1
+    m3 = 2.0 * m1 - a * m2
+    m4 = 3.0 * m2 - a * m3
+    deep = a > DEEP
+    if deep.any():
+        rate, x = a[deep], a[deep] ** -2.0
+        whole = np.polynomial.polynomial.polyval(x, _SERIES[0])
+        for n, m in enumerate((m1, m2, m3, m4), 1):
+            m[deep] = np.polynomial.polynomial.polyval(x, _SERIES[n]) / whole / rate**n
+    return m1, m2, m3, m4
+
+
+def _parts(points: int, k: int) -> Iterator[slice]:
+    size = max(1, MOST_CELLS // k)
+    for first in range(0, points, size):
+        yield slice(first, first + size)
