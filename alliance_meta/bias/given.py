@@ -18,8 +18,8 @@ from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note
 from alliance_meta.result import Result
-from alliance_meta.results.fit import Fit
-from alliance_meta.tables.document import Document, table_of
+from alliance_meta.results.fit import Fit, frame_of
+from alliance_meta.tables.document import Document, Kind, table_of
 from alliance_meta.tables.format import level_text
 
 
@@ -134,10 +134,13 @@ class Adjusted(Result):
 
     def tidy(self) -> pd.DataFrame:
         """Return one row: ``estimate se ci_lb ci_ub pval``, and ``r r_lb r_ub`` where the effects are Fisher z."""
+        return frame_of([self._row()], [self.called])
+
+    def _row(self) -> dict[str, Any]:
         row: dict[str, Any] = {name: getattr(self, name) for name in ("estimate", "se", "ci_lb", "ci_ub", "pval")}
         if self.measure == "ZCOR":
             row |= dict(zip(("r", "r_lb", "r_ub"), self.on_r, strict=True))
-        return pd.DataFrame({name: pd.Series([value], index=[self.called]) for name, value in row.items()})
+        return row
 
     def _values(self) -> dict[str, Any]:
         return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "notes"}
@@ -148,4 +151,5 @@ class Adjusted(Result):
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
-        return self._document(self._title(), table_of(self.tidy(), dict.fromkeys(self.tidy().columns, 4)))
+        kinds: dict[str, Kind] = {name: "p" if name == "pval" else 4 for name in self._row()}
+        return self._document(self._title(), table_of(self.tidy(), kinds))
