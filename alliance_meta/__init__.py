@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from alliance_meta.effects.sheet.coded import CodedTable as CodedTable
     from alliance_meta.effects.sheet.ingest import check_coded as check_coded
     from alliance_meta.effects.sheet.ingest import read_coded as read_coded
+    from alliance_meta.effects.simulated import simulate as simulate
     from alliance_meta.effects.sizes import escalc as escalc
     from alliance_meta.effects.table import EffectSizes as EffectSizes
     from alliance_meta.errors import CannotRunError as CannotRunError

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from alliance_meta.bias.henmi_copas import hc as hc
     from alliance_meta.bias.limit import LimitMeta as LimitMeta
     from alliance_meta.bias.limit import limitmeta as limitmeta
+    from alliance_meta.bias.not_significant import UnreportedResults as UnreportedResults
+    from alliance_meta.bias.not_significant import unreported as unreported
     from alliance_meta.bias.p_curve import PCurveResult as PCurveResult
     from alliance_meta.bias.p_curve import pcurve as pcurve
     from alliance_meta.bias.p_uniform import PUniformResult as PUniformResult

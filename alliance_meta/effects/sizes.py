@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,14 @@ import pandas as pd
 
 from alliance_meta._typing import Array, Mask
 from alliance_meta.core.correlations.pearson import r_to_z, unbiased_r, var_r, var_z
+from alliance_meta.effects.contract.schema import TRUE
+from alliance_meta.effects.converting.inputs import read_signs
 from alliance_meta.effects.converting.rules import NOT_CONVERTED
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.effects.sheet.columns import without_codes
 from alliance_meta.effects.sheet.findings import why_not_a_number, why_not_r
-from alliance_meta.effects.studies import Named, listed, row_labels, row_studies
+from alliance_meta.effects.studies import Named, listed, plain_text, row_labels, row_studies
 from alliance_meta.effects.table import EffectSizes, impossible, unique_labels
 from alliance_meta.errors import CodingError, DroppedRowsWarning, InputError, Problem
 from alliance_meta.notes import ConvertedRows, Measure, Note, VType, check_option, did_you_mean, warn_note
@@ -249,10 +252,13 @@ def escalc(
         frame, lines = frame[~derived].reset_index(drop=True), np.asarray(lines)[~derived]
     labels = row_labels(frame, named, source)
     r, n, keep = _numbers(frame, r_name, n_name, labels, lines, measure=measure, source=source)
-    notes += _lost(labels, keep)
+    silent = says_yes(frame, "ns") & ~keep & np.isfinite(n)
+    notes += _lost(labels, keep, int(silent.sum()))
     yi, vi = _effects(r[keep], n[keep], measure=measure, vtype=vtype)
-    kept = frame[keep].reset_index(drop=True)
-    kept, studies, said = row_studies(kept, named, np.asarray(lines)[keep], source)
+    there = keep | silent
+    rows = frame[there].reset_index(drop=True)
+    rows, of_all, said = row_studies(rows, named, np.asarray(lines)[there], source)
+    kept, studies = rows[keep[there]].reset_index(drop=True), tuple(compress(of_all, keep[there]))
     vi, own = own_variances(kept, vi, measure=measure) if converted == "keep" else (vi, [])
     notes += [*said, *own]
     step = f"escalc measure={measure}, vtype={vtype}, ri={r_name}, ni={n_name}"
@@ -269,7 +275,29 @@ def escalc(
         provenance=table.provenance.after(step if converted == "keep" else f"{step}, converted={converted}"),
         notes=tuple(notes),
         columns={"ri": r_name, "ni": n_name},
+        unreported=_unreported(rows[silent[there]], silent, labels, of_all, n, np.asarray(lines), source),
     )
+
+
+def _unreported(
+    rows: pd.DataFrame, silent: Mask, labels: Sequence[str], studies: Sequence[str], n: Array, lines: Any, source: str
+) -> pd.DataFrame | None:
+    """Return what is known of rows that have no r because it was not significant; None without any."""
+    if rows.empty:
+        return None
+    problems: list[Problem] = []
+    sign = read_signs(rows, lines[silent], problems)
+    if problems:
+        raise CodingError(problems, source=source)
+    columns = {"slab": list(compress(labels, silent)), "study_id": [studies[i] for i in rows.index]}
+    return pd.DataFrame(columns | {"ni": n[silent], "sign": sign})
+
+
+def says_yes(frame: pd.DataFrame, name: str) -> Mask:
+    """Tell the rows where a column of yes and no says yes; none without the column."""
+    if name not in frame:
+        return np.zeros(len(frame), dtype=bool)
+    return np.array([plain_text(cell).casefold() in TRUE for cell in frame[name]], dtype=bool)
 
 
 def _check_options(measure: Measure, vtype: VType, converted: ConvertedRows) -> None:
@@ -292,12 +320,14 @@ def _check_columns(frame: pd.DataFrame, wanted: Sequence[str], source: str) -> N
     )
 
 
-def _lost(labels: Sequence[str], keep: Mask) -> list[Note]:
-    """Say which rows have no r or n."""
+def _lost(labels: Sequence[str], keep: Mask, silent: int) -> list[Note]:
+    """Say which rows have no r or n, and how many of them say at least that r was not significant."""
     if keep.all():
         return []
     lost = [labels[i] for i in np.flatnonzero(~keep).tolist()]
     message = f"{len(lost)} of {len(keep)} rows left out because r or n is missing: {listed(lost)}."
+    if silent:
+        message += f" Of these {silent} say that r was not significant (ns): bias.unreported can use them."
     return [warn_note("dropped-rows", message, DroppedRowsWarning, stacklevel=4)]
 
 

@@ -78,6 +78,9 @@ class EffectSizes:
         Printed by every report.
     columns : mapping
         Which columns of the sheet the effects came from (``ri``, ``ni``).
+    unreported : pandas.DataFrame or None
+        Rows of the sheet that are known only as not significant (``ns``), which are no effects: ``slab study_id ni
+        sign``, the last 1 or -1 where the sheet gives it in ``es_sign``. `alliance_meta.bias.unreported` uses them.
     """
 
     yi: Array
@@ -92,6 +95,7 @@ class EffectSizes:
     provenance: Provenance
     notes: tuple[Note, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict, repr=False)
+    unreported: pd.DataFrame | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("yi", "vi", "ni"):

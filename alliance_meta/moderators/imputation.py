@@ -12,6 +12,7 @@ import pandas as pd
 
 from alliance_meta._typing import AnyArray, Array, Mask
 from alliance_meta.core.distributions import critical_value, two_sided_p
+from alliance_meta.core.pooling import Pooled, pool
 from alliance_meta.core.univariate.fit import GENERALISED_Q, fit_univariate
 from alliance_meta.design import Design, build_design
 from alliance_meta.effects.studies import dependence_notes
@@ -34,69 +35,6 @@ from alliance_meta.results import wording
 from alliance_meta.results.fit import records_of
 from alliance_meta.tables.document import Document, Kind, table_of
 from alliance_meta.tables.format import fixed, level_text
-
-# Square of what rounding leaves between two analyses of the same numbers.
-SAME = 1e-24
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Pooled:
-    """Pooled coefficients.
-
-    Attributes
-    ----------
-    beta, se, df : ndarray of shape (p,)
-        `df` may be infinite.
-    vb, within, between : ndarray of shape (p, p)
-        Total covariance, and its two parts.
-    riv, fmi, mcse : ndarray of shape (p,)
-        Relative increase in variance, fraction of missing information, Monte Carlo error of `beta`.
-    """
-
-    beta: Array
-    se: Array
-    df: Array
-    vb: Array
-    within: Array
-    between: Array
-    riv: Array
-    fmi: Array
-    mcse: Array
-
-
-def pool(beta: Array, vb: Array, *, df: float | None) -> Pooled:
-    """Pool coefficients (m, p) with covariances (m, p, p) by Rubin's rules (Rubin 1987).
-
-    `df` are the degrees of freedom of the analysis of complete data, None for the normal. Those of the pooled
-    coefficients are Barnard & Rubin's (1999, doi:10.1093/biomet/86.4.948), and `df` itself where the imputed
-    data sets agree exactly.
-    """
-    m = len(beta)
-    within = vb.mean(axis=0)
-    between = np.atleast_2d(np.cov(beta, rowvar=False, ddof=1))
-    total = within + (1.0 + 1.0 / m) * between
-    B, W, T = (np.diag(one) for one in (between, within, total))
-    complete = np.inf if df is None else float(df)
-    same = np.maximum(T, (beta**2).max()) * SAME >= B
-    B = np.where(same, 0.0, B)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        riv = np.where(same, 0.0, (1.0 + 1.0 / m) * B / W)
-        share = np.where(same, 0.0, (1.0 + 1.0 / m) * B / T)
-        large = (m - 1.0) / share**2
-        observed = (complete + 1.0) / (complete + 3.0) * complete * (1.0 - share) if df is not None else np.inf
-        df_pooled = np.where(same, complete, 1.0 / (1.0 / large + 1.0 / observed))
-        fmi = np.where(same, 0.0, np.where(np.isinf(riv), 1.0, (riv + 2.0 / (df_pooled + 3.0)) / (riv + 1.0)))
-    return Pooled(
-        beta=beta.mean(axis=0),
-        se=np.sqrt(T),
-        df=df_pooled,
-        vb=total,
-        within=within,
-        between=between,
-        riv=riv,
-        fmi=fmi,
-        mcse=np.sqrt(B / m),
-    )
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -11,9 +11,9 @@ from scipy import optimize, special, stats
 from statsmodels.tools.numdiff import approx_hess
 
 from alliance_meta import EffectSizes, InputError, RandomEffectsModel
+from alliance_meta.core.pooling import pool
 from alliance_meta.errors import ConvergenceWarning, DesignError, RedundantModeratorWarning
 from alliance_meta.moderators import fit_imputed, impute_moderators
-from alliance_meta.moderators.imputation import pool
 from tests.tolerances import CLOSED_FORM
 
 # Short chains are enough where only the bookkeeping is tested.

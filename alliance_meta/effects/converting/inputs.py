@@ -109,7 +109,7 @@ def read_cells(frame: pd.DataFrame, wanted: Mask, lines: Any, *, n_name: str) ->
         column = n_name if name == "n" else name
         series = part[column] if column in part else pd.Series(np.nan, index=part.index)
         numbers[name] = _numbers(series, column, lines, problems)
-    numbers["es_sign"] = _signs(part, lines, problems)
+    numbers["es_sign"] = read_signs(part, lines, problems)
     rules = [RULES[kind] for kind in kinds]
     _check_ranges(numbers, kinds, rules, lines, problems, n_name=n_name)
     equal = _work_out(numbers, rules, lines, problems, n_name=n_name)
@@ -176,7 +176,8 @@ def _numbers(series: pd.Series[Any], name: str, lines: Any, problems: list[Probl
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def _signs(part: pd.DataFrame, lines: Any, problems: list[Problem]) -> Array:
+def read_signs(part: pd.DataFrame, lines: Any, problems: list[Problem]) -> Array:
+    """Return the direction that ``es_sign`` gives each row, NaN where it gives none."""
     out = np.full(len(part), np.nan)
     if "es_sign" not in part:
         return out
