@@ -133,12 +133,23 @@ def selmodel(
 
     Notes
     -----
-    R: ``selmodel(fit, type = "stepfun", steps = 0.025)``. With a weight w of the p-value and a normal random-effects
-    model the likelihood is :math:`\prod_i w(p_i) \phi(y_i; x_i'\beta, v_i + \tau^2) / A_i`, where :math:`A_i` is the
-    mean of w over what study i could have found (Hedges 1992, doi:10.1214/ss/1177011364; Vevea & Hedges 1995,
+    R: ``selmodel(fit, type = "stepfun", steps = 0.025)`` of metafor; for dependent effects
+    ``selection_model(..., cluster = study, selection_type = "step", steps = 0.025)`` of metaselection.
+
+    With a weight w of the p-value and a normal random-effects model the likelihood is
+    :math:`\prod_i w(p_i) \phi(y_i; x_i'\beta, v_i + \tau^2) / A_i`, where :math:`A_i` is the mean of w over what study
+    i could have found (Hedges 1992, doi:10.1214/ss/1177011364; Vevea & Hedges 1995,
     doi:10.1007/BF02294384; beta: Citkowicz & Vevea 2017, doi:10.1037/met0000119; other forms: Preston, Ashby & Smyth
     2004, doi:10.1111/j.1365-2753.2003.00457.x). Derivatives are analytic; smooth weights are integrated to twelve
-    digits, where metafor's integral stops at four. Standard errors come from the observed information.
+    digits, where metafor's integral stops at four. Of independent effects standard errors come from the observed
+    information.
+
+    Where studies have several effects, each effect's own distribution is as above, and nothing is supposed on how they
+    hang together: the sum of their log-likelihoods still leads to the right values, and the sandwich over clusters says
+    how sure they are (Pustejovsky, Citkowicz & Joshi 2025, doi:10.31222/osf.io/qg5x6_v1; beta: Citkowicz, Pustejovsky &
+    Joshi 2026, doi:10.31222/osf.io/wjpxk_v1). tau2 is then all the variance of true effects, between and within
+    studies. Likelihood-ratio tests and profile intervals do not hold; `SelectionResult.wald` tests against no
+    selection.
 
     Where the sheet has a column ``focal``, only effects that their paper set out to test (or of which that is not
     known) are taken as exposed to selection; the others enter with their ordinary likelihood. Where one result of a
@@ -469,7 +480,7 @@ def _notes(
     few = [f"{edges[j]:g} < p <= {edges[j + 1]:g} ({n})" for j, n in enumerate(counts) if n < FEW_INSIDE]
     if few and not found.held.any():
         notes.append(Note("few-in-interval", f"Few effects in {', '.join(few)}: the weights rest on single results."))
-    notes += _estimate_notes(found, len(counts) > 0, how.plain)
+    notes += _estimate_notes(found, len(counts) > 0, how)
     if side == "less":
         text = "The mean effect is negative, so small effects were taken as the favoured ones (alternative='less')."
         notes.append(Note("direction", text))
@@ -485,7 +496,7 @@ def _notes(
     return merge_notes(asked.effects.notes, notes, [Note("focal", text)])
 
 
-def _estimate_notes(found: SelectionFit, stepped: bool, plain_ml: bool) -> Iterator[Note]:
+def _estimate_notes(found: SelectionFit, stepped: bool, how: Inference) -> Iterator[Note]:
     problem, theta = found.problem, found.theta
     weights = slice(problem.slices[1].stop, None)
     plain = all(part.stop - part.start == 1 for part in problem.slices[2:])
@@ -494,9 +505,10 @@ def _estimate_notes(found: SelectionFit, stepped: bool, plain_ml: bool) -> Itera
         yield Note("tau2-zero", "tau2 is estimated as 0: no heterogeneity is left once selection is allowed for.")
     if found.at_bound[weights].any():
         small = not stepped and bool((theta[weights] < 0.0)[found.at_bound[weights]].any())
+        certain = "; confint(kind='PL') does not." if how.plain else "."
+        certain = "" if how.vcov == "bootstrap" else f" Standard errors take that as certain{certain}"
         text = (
-            "The weights are estimated as equal: the data show no selection of this form. Standard errors take that as "
-            f"certain{'; confint(kind=' + repr('PL') + ') does not' if plain_ml else ''}."
+            f"The weights are estimated as equal: the data show no selection of this form.{certain}"
             if small
             else "A weight runs to the end of its range: the data do not tell it. Do not trust the adjusted mean."
         )

@@ -19,9 +19,7 @@ from alliance_meta.notes import Note, check_cores, check_iterations, check_optio
 
 SelectionVcov = Literal["model", "CR0", "CR1", "bootstrap"]
 Interval = Literal["percentile", "basic", "bca", "student"]
-# With fewer clusters nothing is known of how they differ; metaselection has the same limit.
-FEWEST = 3
-# With fewer clusters sandwiches are too small, and normal intervals too short (Pustejovsky, Citkowicz & Joshi 2025).
+# With fewer clusters sandwiches are too small, and normal intervals too short.
 FEW_CLUSTERS = 40
 
 
@@ -75,11 +73,6 @@ def inference(asked: Given, type: str, vcov: SelectionVcov | None, seed: int | N
             raise InputError("ARGL is for step functions; use estimator='CML'")
         if used == "model":
             raise InputError("ARGL is no likelihood and has no model-based standard errors; use vcov='CR0'")
-    if used != "model" and asked.studies < FEWEST:
-        raise InputError(
-            f"{asked.studies} cluster{'s' if asked.studies > 1 else ''} cannot tell how estimates would vary from one "
-            f"to another; that takes {FEWEST}. vcov='model' takes effects as independent"
-        )
     seed = check_seed(seed, f"{options['iterations']} resampled data sets") if used == "bootstrap" else 0
     return Inference(vcov=used, cluster=asked.cluster, seed=seed, **options)
 
@@ -116,6 +109,12 @@ def spread(found: SelectionFit, how: Inference) -> Array:
     if how.vcov == "model":
         return found.covariance
     free = ~(found.held | found.at_bound)
+    if how.clusters <= free.sum():
+        many = "1 cluster is" if how.clusters == 1 else f"{how.clusters} clusters are"
+        raise InputError(
+            f"{many} too few to tell how {free.sum()} estimates would vary between them; that takes "
+            f"{free.sum() + 1}. vcov='model' takes effects as independent"
+        )
     at = equations(found.problem, found.theta[None], np.ones((1, found.problem.k)), how.estimator)
     A = at.jacobian[0][np.ix_(free, free)]
     unit = 1.0 / np.sqrt(np.maximum(np.abs(np.diag(A)), 1e-300))
@@ -177,9 +176,6 @@ def replicate_notes(made: Replicates) -> list[Note]:
     weights = slice(made.of.problem.slices[1].stop, None)
     ends = int((made.at_bound[:, weights] & ~made.of.held[weights]).any(axis=1).sum())
     if ends:
-        text = (
-            f"In {ends} of {total} resampled data sets a weight runs to the end of its range, for want of effects in "
-            "some interval: its interval is wide, and its standard error says little."
-        )
+        text = f"In {ends} of {total} resampled data sets a weight is at an end of its range: its error says little."
         notes.append(Note("replicates-at-bound", text))
     return notes

@@ -206,8 +206,9 @@ class SelectionResult(Adjusted):
     @property
     def intervals(self) -> pd.DataFrame:
         """The intervals of a step function: ``p_lb p_ub k delta se ci_lb ci_ub``; other forms have no rows."""
-        edges = (0.0, *self.steps, 1.0) if self.type == "stepfun" else ()
-        table = self.parameters
+        if self.type != "stepfun":
+            return pd.DataFrame(columns=["p_lb", "p_ub", "k", "delta", "se", "ci_lb", "ci_ub"], dtype=float)
+        edges, table = (0.0, *self.steps, 1.0), self.parameters
         rows = []
         for j, (lb, ub) in enumerate(pairwise(edges)):
             row: dict[str, Any] = {"p_lb": lb, "p_ub": ub, "k": self.counts[j], "delta": self.delta[j]}
@@ -350,6 +351,11 @@ class SelectionResult(Adjusted):
         lines = ["library(metafor)", *data(self.fit)]
         if self.fitted.problem.selected is not None:
             lines.append(comment("metafor takes every effect as exposed to selection, focal or not"))
+        if not self.how.plain:
+            text = "metafor takes effects as independent; metaselection::selection_model(..., cluster=) does not"
+            lines.append(comment(text))
+        if self.steps and not stepped:
+            lines.append(comment("metafor's weights change at all p-values, not only between the steps"))
         if any(design.shape[1] > 1 for design in self.fitted.full.designs[1:]):
             lines.append(comment("metafor's selmodel has no moderators of tau2 or of the weights"))
         lines.append(f"fit <- {call('rma', 'yi', 'vi', **arguments)}")
