@@ -302,7 +302,8 @@ def uwls3(fit: Any, *, cluster: Any = STUDY, level: float | None = None) -> Uwls
     Returns
     -------
     Uwls3
-        On the analysis scale: averaged as r, and turned into Fisher z where the effects are.
+        On the analysis scale: averaged as r, and turned into Fisher z where the effects are; a limit beyond r = 1 is
+        infinite there.
 
     Raises
     ------

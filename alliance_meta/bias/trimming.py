@@ -203,13 +203,16 @@ def _side(before: RandomEffectsResults) -> tuple[Side, tuple[Note, ...]]:
     """Return the side on which studies lack by the slope of effects on their standard errors."""
     source = given(before, "trimfill")
     why = why_no_slope(source, source.sei)
-    if why is not None:
-        side: Side = "left" if source.sign > 0 else "right"
-        message = f"No slope tells on which side studies are missing ({why}); the side away from the mean was taken."
-        return side, (Note("trim-side", message),)
-    X = np.column_stack([np.ones(source.k), source.sei])
-    slope = _coefficients(before, source.yi, np.arange(source.k, dtype=np.intp), X)[1]
-    return "right" if slope < 0 else "left", ()
+    if why is None:
+        X = np.column_stack([np.ones(source.k), source.sei])
+        try:
+            slope = _coefficients(before, source.yi, np.arange(source.k, dtype=np.intp), X)[1]
+            return "right" if slope < 0 else "left", ()
+        except np.linalg.LinAlgError:
+            why = "one weight outweighs all others"
+    side: Side = "left" if source.sign > 0 else "right"
+    message = f"No slope tells on which side studies are missing ({why}); the side away from the mean was taken."
+    return side, (Note("trim-side", message),)
 
 
 def _filled(effects: EffectSizes, mirrored: IntArray, mean: float) -> EffectSizes:
