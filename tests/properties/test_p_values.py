@@ -1,4 +1,4 @@
-"""What must hold of p-uniform*, p-uniform, p-curve and z-curve for any data, and on average for data of a known truth."""
+"""What must hold of p-uniform*, p-uniform, p-curve and z-curve for any data, and for data of a known truth."""
 
 from __future__ import annotations
 

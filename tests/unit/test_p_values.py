@@ -47,9 +47,9 @@ def test_what_is_refused(name):
     ask = METHODS[name]
     with pytest.raises(InputError, match="fit"):
         ask([0.3, 0.2])
+    moderated = fit(mods=pd.DataFrame({"x": np.arange(60.0)}), make=lambda es: RandomEffectsModel(es, mods="x"))
     with pytest.raises(InputError, match="moderators"):
-        x = pd.DataFrame({"x": np.arange(60.0)})
-        ask(fit(mods=x, make=lambda es: RandomEffectsModel(es, mods="x")))
+        ask(moderated)
     for alpha in (0.0, 0.5, -1.0, float("nan")):
         with pytest.raises(InputError, match="alpha"):
             ask(fit(), alpha=alpha)
@@ -210,15 +210,14 @@ def test_notes_appear_only_where_they_are_true():
     assert bias.zcurve(rare, iterations=200).err > 0.0
 
 
-def test_p_uniform_without_a_highest_point():
-    """Significant effects that crowd at the line on both sides of it: the likelihood rises with tau2 without end."""
-    y = 0.1 * CRITICAL * (1.0 + np.geomspace(1e-9, 1e-3, 12))
-    found = bias.puniform(fit(y, np.full(12, 0.1)))
-    if isinstance(found.estimate, NotApplicable):
-        assert "no highest point" in found.estimate.reason
-    else:
-        assert found.estimate < -0.2
-        assert "far-estimate" in codes(found)
+def test_p_uniform_of_effects_that_crowd_at_the_line():
+    """The nearer to their critical values, the lower the mean, until the likelihood has no highest point."""
+    for data in ("just significant", "on the line"):
+        assert bias.puniform(fit(*POOR[data])).estimate.reason.startswith("the likelihood has no highest point")
+    crowded = bias.puniform(fit(0.1 * np.linspace(1.97, 2.05, 12), np.full(12, 0.1)))
+    assert crowded.estimate < -1.0
+    assert "far-estimate" in codes(crowded)
+    assert "far-estimate" not in codes(bias.puniform(fit()))
 
 
 def test_the_end_of_p_uniform_is_a_highest_point():
