@@ -106,12 +106,14 @@ def hc(fit: Any, *, rho: float = DEFAULT_RHO, level: float | None = None) -> Hen
     source = given(fit, "hc", level=level)
     used = one_per_study(source, "hc", rho)
     row = fit.predict(level=source.level).iloc[0]
-    own = {
+    own: dict[str, Any] = {
         f"fit_{name}": float(row[key]) for name, key in (("estimate", "pred"), ("ci_lb", "ci_lb"), ("ci_ub", "ci_ub"))
     }
     if used.k < 2:
         gone = NotApplicable("needs at least 2 effects")
         return not_adjusted(HenmiCopasResult, source, gone.reason, tau2=gone, quantile=gone, **own)
     found = henmi_copas(used.effects.yi, used.effects.vi, level=source.level)
-    numbers = {name: getattr(found, name) for name in ("estimate", "se", "ci_lb", "ci_ub", "tau2", "quantile")}
+    numbers: dict[str, Any] = {
+        name: getattr(found, name) for name in ("estimate", "se", "ci_lb", "ci_ub", "tau2", "quantile")
+    }
     return HenmiCopasResult(**numbers, pval=NO_PVAL, **about(source), notes=used.notes, **own)

@@ -91,7 +91,7 @@ def means(source: Given) -> Mapping[str, Method]:
     hedges = "Vevea & Hedges (1995), doi:10.1007/BF02294384"
     return {
         "worst_case": Method(
-            "Worst case: mean of what is not affirmative",
+            "Worst case (only what is not affirmative)",
             worst_case,
             "Mathur & VanderWeele (2020), doi:10.1111/rssc.12440",
         ),
@@ -147,7 +147,7 @@ def tests(source: Given) -> Mapping[str, Question]:
     drawer = "Rosenthal (1979), doi:10.1037/0033-2909.86.3.638"
     p_curve = "Simonsohn, Simmons & Nelson (2015), doi:10.1037/xge0000104"
     z_curve = "Bartoš & Schimmack (2022), doi:10.15626/MP.2021.2720"
-    listed = {
+    listed: dict[str, tuple[str, Method | str, Callable[[Any], Said]]] = {
         "regtest": (f"Regression on {size} (Egger)", Method("", regtest, egger, _by_size), _regression),
         "ranktest": ("Rank correlation (Begg)", Method("", ranktest, begg, _none), _ranks),
         "selection_test": ("Selection at p = .025", "selection", _selected),
@@ -193,12 +193,17 @@ def _selected(found: Any) -> Said:
 
 
 def _svalue(found: Any) -> Said:
-    how = "no preference for affirmative results, however strong, moves the mean to 0"
-    if found.svalue == found.svalue:
-        how = f"affirmative results seen {fixed(found.svalue, 1)} times as often would move the mean to 0"
-    elif "without any" in getattr(found.svalue, "reason", ""):
-        how = "the mean is there without any selection"
-    return Said(found.svalue, NONE, NONE, how)
+    """Return how strong a preference for affirmative results brings the mean, and its interval, to 0."""
+    where = (("the mean", found.svalue), ("its interval", found.svalue_limit))
+    words = [f"{what} reaches 0 {_ratio(value)}" for what, value in where]
+    return Said(NONE if math.isnan(found.svalue) else found.svalue, NONE, NONE, "; ".join(words))
+
+
+def _ratio(value: float) -> str:
+    if not math.isnan(value):
+        return f"where affirmative results are seen {fixed(value, 1)} times as often"
+    reason: str = getattr(value, "reason", "")
+    return f"at no ratio ({reason})"
 
 
 def _z_curve(found: Any) -> Said:

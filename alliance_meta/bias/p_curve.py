@@ -45,7 +45,7 @@ class PCurveResult(Result):
     flat_full, flat_half, flat_full_p, flat_half_p, flat_binomial_p : float
         The same for a curve flatter than that of tests with a power of 33 %.
     power, power_lb, power_ub : float
-        Average power of the tests behind the significant results.
+        Average power of the tests behind the significant results, looked for between `alpha` and .99.
     z : ndarray of shape (significant,)
         |z| of the significant results.
     significant, low : int
@@ -127,14 +127,15 @@ class PCurveResult(Result):
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
         title = f"p-curve ({self.significant} of {self.k} effects significant on the {self.side})"
+        if not self.significant:
+            return self._document(title, lines=(f"Not applicable: {NONE}",))
         frame = self.tidy().set_index("label")
         interval = f"{fixed_interval(self.power_lb, self.power_ub, 2)} ({level_text(self.level)})"
-        power = f"Average power {fixed(self.power, 2)} {interval}" if self.significant else "No average power"
+        power = f"Average power {fixed(self.power, 2)} {interval}"
         rule = {
             "present": "evidential value",
             "inadequate": "evidential value absent or inadequate",
             "open": "neither evidential value nor its absence",
-            "none": "nothing, without significant results",
         }[self.evidence]
         lines = (f"{self.low} of them below p = {self.alpha / 2:g}", power, f"Its authors' rule reads this as: {rule}")
         return self._document(title, table_of(frame, {"stat": 2, "pval": "p"}), lines=lines)
@@ -214,7 +215,7 @@ def pcurve(fit: Any, *, side: Side | None = None, alpha: float = 0.05, level: fl
     y, se, critical = sign * source.yi[rows], source.sei[rows], critical_value(1.0 - alpha, None)
     chosen, others = significant(y, se, critical), int(significant(-y, se, critical).sum())
     z = y[chosen] / se[chosen]
-    more = [Note("p-curve-caution", CAUTION), *few_significant(len(z), "p-curve")]
+    more = [Note("p-curve-caution", CAUTION), *few_significant(len(z), "p-curve")] if len(z) else []
     if others:
         results = "One significant result" if others == 1 else f"{others} significant results"
         more.append(Note("other-side", f"{results} on the other side left out."))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import pandas as pd
 
 from alliance_meta._typing import Array, Mask
 from alliance_meta.bias.given import Adjusted, given
@@ -18,8 +19,11 @@ from alliance_meta.tables.format import fixed, fixed_interval, p_value
 
 PUniformMethod = Literal["star", "original"]
 NAMES = {"star": "p-uniform*", "original": "p-uniform"}
+# What may be missing beside an estimate.
+LIMITS = {"ci_lb": "lower limit", "ci_ub": "upper limit"}
+OPEN = {"star": {"se": "standard error", **LIMITS, "tau2_ub": "upper limit of tau2"}, "original": LIMITS}
 NO_LIMIT = "the likelihood never falls far enough on this side"
-NO_PEAK = "the likelihood has no highest point: it rises as the mean falls and tau2 grows without end"
+NO_PEAK = "the likelihood has no highest point: it rises as the mean moves away without end"
 ONE_EFFECT = "p-uniform takes all studies to have one true effect"
 NO_ERROR = "the likelihood is too flat at its highest point"
 NONE_SIGNIFICANT = (
@@ -77,7 +81,7 @@ class PUniformResult(Adjusted):
     stat_bias: float
     pval_bias: float
 
-    def tidy(self) -> Any:
+    def tidy(self) -> pd.DataFrame:
         """Return one row: ``estimate se ci_lb ci_ub pval``, and ``r r_lb r_ub`` where the effects are Fisher z."""
         return Adjusted.tidy(self).rename(index={self.called: NAMES[self.method]})
 
@@ -85,11 +89,18 @@ class PUniformResult(Adjusted):
         """Return what the result says, as data that can be written in several ways."""
         found = Adjusted.document(self)
         lines = [f"{self.significant} of {self.k} effects significant on the {self.side}"]
+        if isinstance(self.estimate, NotApplicable):
+            lines.append(f"Not applicable: {self.estimate.reason}")
+            return self._document(found.title.replace(self.called, NAMES[self.method]), lines=lines)
         if self.method == "star":
             spread = f"tau2 = {fixed(self.tau2)} {fixed_interval(self.tau2_lb, self.tau2_ub)}"
             lines.append(f"{spread}, test of 0: p {p_value(self.pval_tau2)}")
         else:
             lines.append(f"Test of publication bias: z = {fixed(self.stat_bias, 2)}, p {p_value(self.pval_bias)}")
+        for name, called in OPEN[self.method].items():
+            value = getattr(self, name)
+            if isinstance(value, NotApplicable):
+                lines.append(f"No {called}: {value.reason}")
         title = found.title.replace(self.called, NAMES[self.method])
         return replace(found, title=title, lines=tuple(lines))
 

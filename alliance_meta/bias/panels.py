@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from alliance_meta.bias.given import Given, given
@@ -20,7 +19,7 @@ from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.fit import frame_of
 from alliance_meta.tables.document import Document, Table
-from alliance_meta.tables.format import bare_p, fixed, fixed_interval, level_text
+from alliance_meta.tables.format import bare_p, fixed, fixed_interval, level_text, p_value
 
 NUMBERS = ("estimate", "se", "ci_lb", "ci_ub", "pval")
 AS_R = ("r", "r_lb", "r_ub")
@@ -29,8 +28,8 @@ COLUMNS = ("label", *NUMBERS, *AS_R, "k", "studies", "stat", "ddf", "says", "ass
 # What single methods say of few effects is said once.
 FEW_CODES = ("few-effects", "few-studies-bias", "few-significant", "few-in-interval")
 FEW = (
-    "Some of these methods rest on few effects (below 10, or below 4 in an interval of p-values): their numbers hang on "
-    "single studies. Call them one by one to see which."
+    "Some of these methods rest on few effects (below 10, or below 4 in an interval of p-values): their numbers hang "
+    "on single studies. Call them one by one to see which."
 )
 
 
@@ -73,19 +72,18 @@ class BiasPanel(Result):
 
     def spread(self) -> str:
         """Say in words between which values the methods place the mean, and what that means."""
-        point, lower, upper = AS_R if self.measure == "ZCOR" else ("estimate", "ci_lb", "ci_ub")
-        found = self.frame[np.isfinite(self.frame[point].astype(float))].drop(index=UNCORRECTED, errors="ignore")
-        if not len(found):
+        name, point, lower, upper = ("r", *AS_R) if self.measure == "ZCOR" else ("mean", "estimate", "ci_lb", "ci_ub")
+        own, *rows = _rows(self.frame)
+        found = sorted((row for row in rows if not row["why"]), key=lambda row: float(row[point]))
+        if not found:
             return "No method applies to these data."
-        low, high = (found.loc[found[point].astype(float).idxmin()], found.loc[found[point].astype(float).idxmax()])
-        name = "r" if self.measure == "ZCOR" else "mean"
-        away = sum(float(row[lower]) > 0.0 or float(row[upper]) < 0.0 for _, row in found.iterrows())
-        own = float(self.frame.loc[UNCORRECTED, point])
+        low, high = found[0], found[-1]
+        away = sum(float(row[lower]) > 0.0 or float(row[upper]) < 0.0 for row in found)
         return (
-            f"Uncorrected {name} = {fixed(own, 3)}; corrected it lies between {fixed(float(low[point]), 3)} "
-            f"({low['label']}) and {fixed(float(high[point]), 3)} ({high['label']}), and {away} of {len(found)} intervals "
-            "leave out 0. Each row is right only where what it assumes is; their spread is how far the answer "
-            "rests on such assumptions, and none of them is a verdict."
+            f"Uncorrected {name} = {fixed(own[point], 3)}; corrected it lies between {fixed(low[point], 3)} "
+            f"({low['label']}) and {fixed(high[point], 3)} ({high['label']}), and {away} of {len(found)} intervals "
+            "leave out 0. Each row is right only where what it assumes is; their spread is how far the answer rests on "
+            "such assumptions, and none of them is a verdict."
         )
 
     def document(self) -> Document:
@@ -120,13 +118,20 @@ def _estimates(panel: BiasPanel) -> Table:
     )
 
 
-def _tests(panel: BiasPanel) -> Table:
-    rows = [(row["label"], row["says"], bare_p(row["pval"])) for row in _rows(panel.tests) if not row["why"]]
-    return Table(("", "", "p"), tuple(rows), "Tests and measures", words=(1,))
+def _tests(panel: BiasPanel) -> list[str]:
+    found = [row for row in _rows(panel.tests) if not row["why"]]
+    ends = ["" if math.isnan(row["pval"]) else f"; p {p_value(row['pval'])}" for row in found]
+    lines = [f"{row['label']}: {row['says']}{end}" for row, end in zip(found, ends, strict=True)]
+    return ["Tests and measures:", *lines] if lines else []
 
 
 def _assumed(frame: pd.DataFrame) -> list[str]:
-    return [f"{row['label']}: {row['assumes']}" for row in _rows(frame) if not row["why"]]
+    """Return what methods assume, each assumption once, after the labels of those that make it."""
+    labels: dict[str, list[str]] = {}
+    for row in _rows(frame):
+        if not row["why"]:
+            labels.setdefault(row["assumes"], []).append(row["label"])
+    return ["What each row assumes:", *(f"{'; '.join(who)}: {what}" for what, who in labels.items())]
 
 
 def panel(fit: Any, *, level: float | None = None) -> BiasPanel:
@@ -178,13 +183,13 @@ def panel(fit: Any, *, level: float | None = None) -> BiasPanel:
     rows = {UNCORRECTED: _uncorrected(source)}
     rows |= {key: _row(method, found[key], source) for key, method in asked.items()}
     said: dict[str, dict[str, Any]] = {}
-    heard: list[tuple[str, Any]] = [(method.label, found[key]) for key, method in asked.items()]
+    heard = [(method.label, method, found[key]) for key, method in asked.items()]
     for key, question in tests(source).items():
         shared = isinstance(question.asked, str)
         method = asked[question.asked] if isinstance(question.asked, str) else question.asked
         answer = found[question.asked] if isinstance(question.asked, str) else _answer(method, fit, source)
         said[key] = _test(question, answer, method.source)
-        heard += [] if shared else [(question.label, answer)]
+        heard += [] if shared else [(question.label, method, answer)]
     return BiasPanel(
         k=source.k,
         studies=source.studies,
@@ -208,7 +213,7 @@ def _answer(method: Method, fit: Any, source: Given) -> Any:
 
 
 def _uncorrected(source: Given) -> dict[str, Any]:
-    fit = source.fit
+    fit: Any = source.fit
     values = fit.predict(level=source.level).iloc[0]
     own = fit.tidy().iloc[0]
     numbers = {"estimate": values["pred"], "ci_lb": values["ci_lb"], "ci_ub": values["ci_ub"]}
@@ -261,7 +266,7 @@ def _test(question: Question, found: Any, source: str) -> dict[str, Any]:
     if isinstance(found, str):
         return row | {"why": found}
     said = question.say(found)
-    if isinstance(said.stat, NotApplicable) and not said.words:
+    if isinstance(said.stat, NotApplicable) and said.stat is not NONE:
         return row | {"why": said.stat.reason}
     return row | {"stat": said.stat, "ddf": said.ddf, "pval": said.pval, "says": said.words}
 
@@ -272,15 +277,17 @@ def _frame(rows: Mapping[str, dict[str, Any]], name: str) -> pd.DataFrame:
     return table[columns]
 
 
-def _heard(source: Given, heard: list[tuple[str, Any]]) -> Iterator[Note]:
+def _heard(source: Given, heard: list[tuple[str, Method, Any]]) -> Iterator[Note]:
     """Yield what the methods said of themselves, each sentence once, after the labels of those who said it."""
     known = {*source.effects.notes, *source.fit.notes}
     labels: dict[Note, list[str]] = {}
     few = False
-    for label, found in heard:
+    for label, method, found in heard:
         for note in () if isinstance(found, str) else found.notes:
             few = few or note.code in FEW_CODES
             if note not in known and note.code not in FEW_CODES:
+                # The label stands before it in place of the function's name, so that what several say is said once.
+                note = Note(note.code, note.message.removeprefix(f"{method.run.__name__} "))
                 labels.setdefault(note, []).append(label)
     if few:
         yield Note("few-effects", FEW)

@@ -15,7 +15,7 @@ from alliance_meta.bias.selection_inference import (
     SelectionVcov,
     inference,
     inference_notes,
-    lost_notes,
+    replicate_notes,
     replicates,
     solved_by,
     spread,
@@ -25,6 +25,7 @@ from alliance_meta.bias.selection_result import (
     FLAT,
     GIVEN,
     NO_P,
+    NOTHING,
     LikelihoodRatio,
     Parameter,
     SelectionResult,
@@ -45,15 +46,13 @@ FOCAL = "focal"
 YES, NO = ("yes", "true", "1", "1.0"), ("no", "false", "0", "0.0")
 # Fewer effects than this tell little about selection; fewer than this in an interval tell little about its weight.
 FEW, FEW_INSIDE = 10, 4
-# A parameter of a weight function that is smaller than this, at its bound, is 0.
-NOTHING = 1e-6
 
 
 def selmodel(
     fit: Any,
     type: Family = "stepfun",
     *,
-    steps: Sequence[float] = (0.025,),
+    steps: Sequence[float] | None = None,
     alternative: Alternative | None = None,
     delta: Sequence[float | None] | None = None,
     mods_delta: str = "1",
@@ -82,8 +81,9 @@ def selmodel(
         model. An equal-effects model keeps tau2 = 0. Its estimator is not: this is maximum likelihood.
     type : {"stepfun", "beta", "halfnorm", "negexp", "logistic", "power", "negexppow"}
         The form of the weight function, as in metafor. ``stepfun`` is constant between `steps`; the others are smooth.
-    steps : sequence of float
-        p-values at which the chance to be seen changes, for ``stepfun``.
+    steps : sequence of float, optional
+        p-values at which the chance to be seen changes, by default .025. For smooth weights the two p-values between
+        which it changes, by default all: ``(0.025, 0.975)`` keeps extreme results from deciding, as metaselection does.
     alternative : {"greater", "less", "two.sided"}, optional
         Which results have small p-values: large effects, small ones, or both. By default the side on which the
         weighted mean lies.
@@ -174,7 +174,7 @@ def selmodel(
     side: Alternative = alternative or ("less" if asked.sign < 0 else "greater")
     check_option("alternative", side, Alternative)
     stepped = type == "stepfun"
-    used = _steps(steps) if stepped else np.zeros(0)
+    used = _steps(steps, stepped)
     known = _given_weights(delta, len(used) + 1 if stepped else SMOOTH[type].d, type)
     exposed = _focal(asked)
     designs = _designs(asked, mods_delta)
@@ -201,8 +201,10 @@ def selmodel(
     return _result(asked, how, found, type, side, used, counts, [one[1] for one in designs], notes)
 
 
-def _steps(steps: Sequence[float]) -> Array:
-    """Return the steps, increasing, without 1."""
+def _steps(steps: Sequence[float] | None, stepped: bool) -> Array:
+    """Return the steps, increasing, without 1; for smooth weights two or none."""
+    if steps is None:
+        return np.array([0.025] if stepped else [])
     try:
         values = np.unique(np.atleast_1d(np.asarray(steps, dtype=float)))
     except (TypeError, ValueError) as error:
@@ -210,6 +212,8 @@ def _steps(steps: Sequence[float]) -> Array:
     values = values[values != 1.0]
     if not len(values) or not ((values > 0.0) & (values < 1.0)).all():
         raise InputError(f"steps={steps!r}: steps are p-values between 0 and 1, e.g. steps=(0.025, 0.5)")
+    if not stepped and len(values) != 2:
+        raise InputError(f"steps={steps!r}: smooth weights change between two p-values, e.g. steps=(0.025, 0.975)")
     return values
 
 
@@ -333,7 +337,7 @@ def _result(
     if made:
         vb = np.cov(made.theta[:, :p], rowvar=False).reshape(p, p)
         mean[2:] = [*first.resampled(made, how.interval, asked.level), NotApplicable(NO_P)]
-        notes = merge_notes(notes, lost_notes(made))
+        notes = merge_notes(notes, replicate_notes(made))
     if p > 1 or names[0] != ("intrcpt",):
         mean = [NotApplicable("the mean has moderators; see tidy()")] * 5
     tau2 = next((one for one in parts if one.name == "tau2"), None)
@@ -465,7 +469,7 @@ def _notes(
     few = [f"{edges[j]:g} < p <= {edges[j + 1]:g} ({n})" for j, n in enumerate(counts) if n < FEW_INSIDE]
     if few and not found.held.any():
         notes.append(Note("few-in-interval", f"Few effects in {', '.join(few)}: the weights rest on single results."))
-    notes += _estimate_notes(found, len(counts) > 0)
+    notes += _estimate_notes(found, len(counts) > 0, how.plain)
     if side == "less":
         text = "The mean effect is negative, so small effects were taken as the favoured ones (alternative='less')."
         notes.append(Note("direction", text))
@@ -481,7 +485,7 @@ def _notes(
     return merge_notes(asked.effects.notes, notes, [Note("focal", text)])
 
 
-def _estimate_notes(found: SelectionFit, stepped: bool) -> Iterator[Note]:
+def _estimate_notes(found: SelectionFit, stepped: bool, plain_ml: bool) -> Iterator[Note]:
     problem, theta = found.problem, found.theta
     weights = slice(problem.slices[1].stop, None)
     plain = all(part.stop - part.start == 1 for part in problem.slices[2:])
@@ -492,7 +496,7 @@ def _estimate_notes(found: SelectionFit, stepped: bool) -> Iterator[Note]:
         small = not stepped and bool((theta[weights] < 0.0)[found.at_bound[weights]].any())
         text = (
             "The weights are estimated as equal: the data show no selection of this form. Standard errors take that as "
-            "certain; confint(kind='PL') does not."
+            f"certain{'; confint(kind=' + repr('PL') + ') does not' if plain_ml else ''}."
             if small
             else "A weight runs to the end of its range: the data do not tell it. Do not trust the adjusted mean."
         )

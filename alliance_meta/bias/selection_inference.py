@@ -168,9 +168,18 @@ def inference_notes(asked: Given, how: Inference) -> list[Note]:
     return notes
 
 
-def lost_notes(made: Replicates) -> list[Note]:
-    """Return how many resampled data sets had no solution."""
-    if not made.lost:
-        return []
-    total = made.lost + len(made.theta)
-    return [Note("replicates-lost", f"{made.lost} of {total} resampled data sets have no solution and are left out.")]
+def replicate_notes(made: Replicates) -> list[Note]:
+    """Return how many resampled data sets had no solution, or weights that they did not tell."""
+    total, notes = made.lost + len(made.theta), []
+    if made.lost:
+        text = f"{made.lost} of {total} resampled data sets have no solution and are left out."
+        notes.append(Note("replicates-lost", text))
+    weights = slice(made.of.problem.slices[1].stop, None)
+    ends = int((made.at_bound[:, weights] & ~made.of.held[weights]).any(axis=1).sum())
+    if ends:
+        text = (
+            f"In {ends} of {total} resampled data sets a weight runs to the end of its range, for want of effects in "
+            "some interval: its interval is wide, and its standard error says little."
+        )
+        notes.append(Note("replicates-at-bound", text))
+    return notes

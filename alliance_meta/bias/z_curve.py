@@ -122,10 +122,13 @@ class ZCurveResult(Result):
         many = f"{self.significant} of {self.k} effects significant" + (
             f", {self.studies} studies" if self.studies < self.k else ""
         )
+        title = f"z-curve ({many}; {level_text(self.level)})"
+        if isinstance(self.err, NotApplicable):
+            return self._document(title, lines=(f"Not applicable: {self.err.reason}",))
         frame = self.tidy().set_index("label")
         table = table_of(frame, dict.fromkeys(("estimate", "ci_lb", "ci_ub"), 3))
         line = f"{self.iterations} bootstrap samples{' of studies' if self.studies < self.k else ''}, seed {self.seed}"
-        return self._document(f"z-curve ({many}; {level_text(self.level)})", table, lines=(line,))
+        return self._document(title, table, lines=(line,))
 
 
 def zcurve(
@@ -155,7 +158,7 @@ def zcurve(
     Returns
     -------
     ZCurveResult
-        With `NotApplicable` for fewer than 10 significant results up to z = 6.
+        With `NotApplicable` in place of every number for fewer than 10 significant results up to z = 6.
 
     Raises
     ------
@@ -167,6 +170,8 @@ def zcurve(
     R: ``zcurve::zcurve(z)``. Bartos & Schimmack (2022, doi:10.15626/MP.2021.2720): their mixture and the limits of the
     bootstrap, widened by their .03 and .05. The likelihood is driven to its highest point, where R's EM algorithm stops
     earlier; and the share beyond z = 6 is one of the significant results, where zcurve 2.4 divides by all with z > .49.
+    Where studies have several effects this comes near to ``zcurve_clustered(method = "b")``, which averages fits to one
+    result of each study drawn by lot; its method "w" raises densities to a power in place of weighting likelihoods.
     The largest share of false positives: Soric (1989, doi:10.1080/01621459.1989.10478811).
 
     Examples
@@ -196,11 +201,11 @@ def zcurve(
     z, critical = np.abs(source.yi) / source.sei, critical_value(1.0 - alpha, None)
     inside = int(((z > critical) & (z < core.HIGHEST)).sum())
     values = _nothing(inside)
-    notes = [Note("z-curve-no-mean", CAUTION)]
+    notes: list[Note] = []
     if inside >= core.LEAST:
         found = core.z_curve(z, source.cluster, critical=critical, level=source.level, iterations=iterations, seed=seed)
         values = _rates(found, alpha)
-        notes += _notes(source, inside, found, iterations)
+        notes = _notes(source, inside, found, iterations)
     return ZCurveResult(
         **values,
         z=z,
@@ -233,7 +238,7 @@ def _rates(found: core.ZCurve, alpha: float) -> dict[str, Any]:
 
 
 def _notes(source: Given, inside: int, found: core.ZCurve, iterations: int) -> list[Note]:
-    notes = []
+    notes = [Note("z-curve-no-mean", CAUTION)]
     if inside < FEW:
         message = f"{inside} significant results up to z = {core.HIGHEST:g}: z-curve is made for hundreds."
         notes.append(Note("few-significant", message))

@@ -33,7 +33,7 @@ def fit(name: str):
 
 
 def test_the_reference_is_whole():
-    assert set(KNOWN) == {"mccall1993", "molloy2014", "mcdaniel1994", "equal"}
+    assert set(KNOWN) == {"mccall1993", "molloy2014", "mcdaniel1994", "equal", "clustered"}
 
 
 @pytest.mark.parametrize("name", ["mccall1993", "molloy2014", "mcdaniel1994"])

@@ -21,6 +21,8 @@ from alliance_meta.core.distributions import chi2_quantile, chi2_sf, half_mixtur
 
 # tau is searched from 0 to FARTHEST times the largest effect or standard error.
 GRID, FINEST, FARTHEST = 40, 0.05, 10.0
+# A mean this many times as large is where rounding leaves nothing of the slopes: effects at their critical values.
+AWAY = 1e4
 STEPS = 100
 STOP = 1e-13
 # Of a search by values: what is lowest is then known to the square of it.
@@ -149,13 +151,12 @@ def p_uniform_star(y: Array, v: Array, critical: float, *, level: float) -> PUni
     """Return the estimates from effects y (k,) that are significant where y > critical sqrt(v)."""
     cut = critical * np.sqrt(v)
     model = CutNormal(y, v, cut, y > cut)
-    grid = np.append(
-        0.0, np.geomspace(FINEST * np.sqrt(v.min()), FARTHEST * max(np.abs(y).max(), np.sqrt(v.max())), GRID) ** 2
-    )
+    largest = max(float(np.abs(y).max()), sqrt(v.max()))
+    grid = np.append(0.0, np.geomspace(FINEST * np.sqrt(v.min()), FARTHEST * largest, GRID) ** 2)
     top = model.best_mu(grid, np.full(len(grid), float(y.mean())))
     height = model.loglik(top, grid)
     peak = int(np.argmax(height))
-    if peak == GRID:
+    if peak == GRID or abs(top[peak]) > AWAY * largest:
         return NO_PEAK
     mu, tau2 = _summit(model, grid, top, peak)
     loglik = _at(model, mu, tau2)

@@ -1,8 +1,8 @@
-# Reference values for p-uniform*, p-uniform and p-curve: p_values.json, read by tests/reference/test_p_values.py.
+# Reference values for p-uniform* and p-uniform, and data for z-curve: p_values.json, read by
+# tests/reference/test_p_values.py and tests/published/test_z_curve_printed.py.
 # Run with R 4.2.2, metafor 3.8-1, metadat 1.2-0 and the R code of puniform 0.2.8 (github.com/RobbievanAert/puniform,
 # 620c297):  Rscript make_p_values.R
-# puni_star stops its searches at four or five digits; here its own likelihood, ml_star, is searched to the end. The
-# values for p-curve come from the app's code of version 4.1, see tests/reference/README.md.
+# puni_star stops its searches at four or five digits; here its own likelihood, ml_star, is searched to the end.
 suppressPackageStartupMessages({library(metafor); library(metadat)})
 if (!exists("ml_star")) library(puniform)
 star <- function(y, v) {
@@ -47,4 +47,8 @@ y <- c(.05, .12, -.08, .31, .28, .4, .22, .35, .26, .18, .02, .33, .29, .45, .1)
 fit <- selmodel(rma(y, rep(.0125, 15), method = "ML"), type = "stepfun", steps = .025, alternative = "greater",
                 control = list(optimizer = "BFGS", reltol = 1e-15))
 out$equal <- list(yi = y, vi = .0125, mu = as.numeric(fit$beta), se = as.numeric(fit$se), tau2 = fit$tau2, ll = fit$ll)
+# The data of zcurve's own test of dependent z values (tests/testthat/test-zcurve.R); its results are in the Python test.
+set.seed(1)
+z <- abs(c(rnorm(300, 3, 1), rnorm(200, 1, 1)))
+out$clustered <- list(z = round(z, 7), id = sample(500, 500, TRUE))
 writeLines(json(out), "p_values.json")
