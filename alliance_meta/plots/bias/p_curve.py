@@ -50,8 +50,8 @@ def p_curve_data(
     --------
     >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, plots
     >>> frame = plots.p_curve_data(RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit())
-    >>> frame[["label", "count"]].values.tolist()[0], round(frame["third"].iloc[0], 2)
-    (['0 to .01', 5.0], 0.42)
+    >>> frame[["label", "count"]].values.tolist()[0], round(float(frame["third"].iloc[0]), 2)
+    (['0 to .01', 5.0], 0.44)
     """
     found = pcurve(fit) if result is None else result
     source = given(fit, "p_curve")

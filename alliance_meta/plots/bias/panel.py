@@ -39,8 +39,8 @@ def bias_panel_data(panel: BiasPanel, *, title: str | None = None, show_cautions
     -------
     DataFrame
         ``kind``: uncorrected (the first row) or method, in the order of the panel; ``label``, ``assumes``, ``k``
-        effects and ``studies`` used; ``yi ci_lb ci_ub`` on the analysis scale, ``r r_lb r_ub`` the same as correlations.
-        Methods that give no mean are named under the plot, with the reason.
+        effects and ``studies`` used; ``yi ci_lb ci_ub`` on the analysis scale, ``r r_lb r_ub`` the same as
+        correlations. Methods that give no mean are named under the plot, with the reason.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def bias_panel_data(panel: BiasPanel, *, title: str | None = None, show_cautions
         raise InputError(f"bias_panel needs the result of bias.panel, not {type(panel).__name__}")
     table = panel.tidy().astype(object)
     given = table[[not why for why in table["why"]]]
-    rows = [_row(str(name), row, panel.measure) for name, row in given.iterrows()]
+    rows = [_row(str(name), row.to_dict(), panel.measure) for name, row in given.iterrows()]
     lost: dict[str, list[str]] = {}
     for _, row in table[table["why"] != ""].iterrows():
         lost.setdefault(row["why"], []).append(row["label"])

@@ -53,7 +53,7 @@ def worst_case_data(
     >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, plots
     >>> frame = plots.worst_case_data(RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit())
     >>> frame["kind"].value_counts().to_dict()
-    {'ratio': 14, 'svalue': 1, 'worst': 1}
+    {'ratio': 14, 'worst': 1, 'svalue': 1}
     """
     from alliance_meta.bias.worst import worst_case as of
 

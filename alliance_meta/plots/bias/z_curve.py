@@ -53,7 +53,7 @@ def z_curve_data(
     >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, plots
     >>> frame = plots.z_curve_data(RandomEffectsModel(escalc(load_dataset("mcdaniel1994"))).fit())
     >>> int(frame.loc[frame["kind"] == "bin", "count"].sum())
-    157
+    150
     """
     from alliance_meta.bias.z_curve import zcurve
 
@@ -134,7 +134,7 @@ def z_curve(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
     --------
     >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, plots
     >>> plots.z_curve(RandomEffectsModel(escalc(load_dataset("mcdaniel1994"))).fit()).plot_description
-    'z-curve of 160 effects, 82 of them significant. ...'
+    'z-curve of 160 effects, 81 of them significant. ...'
     """
     frame = as_frame(fit_or_frame, "z_curve", z_curve_data, data)
     with charting(frame, ax, *SIZE, least=PANEL if ax is None else None) as chart:
