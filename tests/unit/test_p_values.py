@@ -205,10 +205,14 @@ def test_notes_appear_only_where_they_are_true():
     assert not {"far-estimate", "p-uniform-below-zero"} & codes(bias.puniform(fit(), method="original"))
     assert "studies-count-once" in codes(bias.zcurve(fit(study_id=STUDY), iterations=20))
     assert "studies-count-once" not in codes(bias.zcurve(fit(), iterations=20))
-    # Eleven of 400: some samples draw none of them.
-    rare = fit(np.append(np.zeros(400), 0.25 + 0.01 * np.arange(10)), np.full(410, 0.1))
-    assert "lost-samples" not in codes(bias.zcurve(rich, iterations=20))
-    assert bias.zcurve(rare, iterations=200).err > 0.0
+    # All that is significant comes from one study of twenty, which a third of the samples leaves out.
+    lone = fit(
+        np.append(np.zeros(19), 0.25 + 0.01 * np.arange(10)),
+        np.full(29, 0.1),
+        study_id=[f"s{i}" for i in range(19)] + ["s19"] * 10,
+    )
+    assert "lost-samples" in codes(bias.zcurve(lone, iterations=50))
+    assert "lost-samples" not in codes(many[2])
 
 
 def test_p_uniform_of_effects_that_crowd_at_the_line():
