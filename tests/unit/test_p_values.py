@@ -212,6 +212,13 @@ def test_notes_appear_only_where_they_are_true():
         study_id=[f"s{i}" for i in range(19)] + ["s19"] * 10,
     )
     assert "lost-samples" in codes(bias.zcurve(lone, iterations=50))
+    lost = [bias.zcurve(lone, iterations=2, seed=seed) for seed in range(30)]
+    empty = [found for found in lost if np.isnan(found.err_lb)]
+    assert empty
+    assert (
+        empty[0].edr_ub.reason == empty[0].fdr_lb.reason == "no bootstrap sample had a significant result up to z = 6"
+    )
+    assert empty[0].err == lost[1].err
     assert "lost-samples" not in codes(many[2])
 
 
