@@ -35,6 +35,8 @@ CASES: dict[str, Callable[[], NotebookFigure]] = {
     "bubble-levels": lambda: draw("bubble of levels"),
     "bubble-line": lambda: draw("bubble"),
     "caterpillar": lambda: draw("caterpillar of many"),
+    "firepower": lambda: draw("firepower"),
+    "funnel-lines": lambda: draw("funnel with lines and filled"),
     "means": lambda: draw("means with letters"),
     "nested": lambda: forest(quiet(lambda: che(dependent(24, 8))), columns=["rater"], order="-effect"),
     "posterior": lambda: draw("posterior of tau"),

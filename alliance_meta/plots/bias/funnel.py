@@ -225,7 +225,7 @@ def funnel(fit_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | None = N
         draw_more(chart, frame)
         draw_points(chart, points)
         if len(filled):
-            draw_points(chart, filled, "ring")
+            draw_points(chart, filled, "ring", len(points), linewidths=0.5)
     return chart.made
 
 

@@ -150,9 +150,9 @@ def scale_axes(chart: Chart, frame: pd.DataFrame, values: Any, xlim: Limits | No
     chart.limits("y", deepest, -TOP * deepest)
 
 
-def draw_points(chart: Chart, rows: pd.DataFrame, mark: str = "dot", **more: Any) -> None:
-    """Draw the points, the smaller and the paler the more there are."""
-    k = len(rows)
+def draw_points(chart: Chart, rows: pd.DataFrame, mark: str = "dot", k: int | None = None, **more: Any) -> None:
+    """Draw the points, the smaller and the paler the more there are: `k`, by default as many as `rows`."""
+    k = len(rows) if k is None else k
     chart.count_beyond(rows["yi"], "x")
     diameter = float(np.clip(26.0 / math.sqrt(max(k, 1)) + 1.6, 2.0, 5.8))
     alpha = 0.85 if k <= 60 else 0.6 if k <= 400 else 0.35

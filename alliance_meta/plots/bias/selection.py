@@ -91,7 +91,7 @@ def _listed(result: SelectionResult, table: pd.DataFrame) -> list[str]:
         ends = [table.iloc[i : i + 2] for i in range(0, len(table), 2)]
         return [f"p {_p(one['p'].iloc[0])} to {_p(one['p'].iloc[1])}: {_weight(one.iloc[0])}" for one in ends]
     shown = [table.iloc[int(np.abs(table["p"] - p).argmin())] for p in NAMED]
-    return [f"p = {_p(row['p'])}: {_weight(row)}" for row in shown]
+    return [f"{'' if i else 'p = '}{_p(row['p'])}: {_weight(row)}" for i, row in enumerate(shown)]
 
 
 def _p(value: float) -> str:
