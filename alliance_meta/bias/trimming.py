@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pandas as pd
 
+from alliance_meta._typing import Array
 from alliance_meta.bias.given import Adjusted, given
 from alliance_meta.bias.refitting import adjusted, model_of, one_per_study, settings, why_no_slope
-from alliance_meta._typing import Array
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.small_study.trimming import MOST_STEPS, trim
 from alliance_meta.core.univariate.fit import fit_univariate, fixed_tau2
@@ -72,7 +72,7 @@ class TrimFill(Adjusted):
         """Return what the result says, as data that can be written in several ways."""
         found = Adjusted.document(self)
         many = "no effect" if self.k0 == 0 else "one effect" if self.k0 == 1 else f"{self.k0} effects"
-        return replace(found, lines=(f"{many} added on the {self.side} ({self.estimator})",))
+        return replace(found, lines=(f"{many} added on the {self.side} ({self.estimator})", *found.lines))
 
     def r_code(self) -> str:
         """Return the R code of trim and fill."""
