@@ -20,8 +20,21 @@ from tests.tolerances import printed
 
 pytestmark = pytest.mark.published
 
-LABELS = ["Call", "Cavanagh", "DanitzOrsillo", "deVibe", "Frazier", "Frogeli", "Gallego", "Hazlett", "Hintz", "Kang"]
-LABELS += ["Kuhlmann", "Lever", "Phang", "Rasanen", "Ratanasiripong", "Shapiro", "Song", "Warnecke"]
+LABELS = [
+    "Call",
+    "Cavanagh",
+    "DanitzOrsillo",
+    "deVibe",
+    "Frazier",
+    "Frogeli",
+    "Gallego",
+    "Hazlett-Stevens",
+    "Hintz",
+    "Kang",
+    "Kuhlmann",
+    "Lever",
+]
+LABELS += ["Phang", "Rasanen", "Ratanasiripong", "Shapiro", "Song", "Warnecke"]
 G = [0.7091, 0.3549, 1.7912, 0.1825, 0.4219, 0.6300, 0.7249, 0.5287, 0.2840, 1.2751, 0.1036, 0.3884, 0.5407, 0.4262]
 G += [0.5154, 1.4797, 0.6126, 0.6000]
 SE = [0.26082, 0.19636, 0.34557, 0.11779, 0.14481, 0.19600, 0.22466, 0.21046, 0.16800, 0.33720, 0.19473, 0.23077]

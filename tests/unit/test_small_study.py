@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import alliance_meta as am
 from alliance_meta import bias, models
@@ -219,6 +220,31 @@ def test_pet_peese_takes_peese_only_where_pet_finds_an_effect_in_the_direction_o
     assert steep.chosen == "PET"
 
 
+def test_the_test_of_pet_is_one_sided() -> None:
+    fitted = fit()
+    half = 0.5 * bias.pet_peese(fitted).pet.pval
+    assert bias.pet_peese(fitted).pet.estimate > 0
+    assert bias.pet_peese(fitted, alpha=half * 1.01).chosen == "PEESE"
+    assert bias.pet_peese(fitted, alpha=half * 0.99).chosen == "PET"
+
+
+def test_dependence_is_that_of_the_fit_or_the_default() -> None:
+    data = effects(30, studies=12)
+    plain, che, other = (bias.regtest(one).stat for one in (fit(data), models.che(data), models.che(data, rho=0.2)))
+    assert plain == pytest.approx(che, rel=ITERATIVE)
+    assert abs(other - che) > 1e-3
+
+
+def test_the_tests_of_the_limit_have_one_degree_of_freedom_less_each() -> None:
+    found = bias.limitmeta(fit())
+    for Q, pval, df in (
+        (found.Q, found.Q_pval, 13),
+        (found.Q_small, found.Q_small_pval, 1),
+        (found.Q_resid, found.Q_resid_pval, 12),
+    ):
+        assert pval == pytest.approx(stats.chi2.sf(Q, df), rel=CLOSED_FORM)
+
+
 def test_the_limit_has_no_bias_where_effects_do_not_hang_on_precision() -> None:
     """Effects on the mean line: beta0 is the mean, alpha 0, and nothing goes with small studies."""
     found = bias.limitmeta(fit(effects(yi=np.full(14, 0.3))))
@@ -236,8 +262,6 @@ def test_three_more_degrees_of_freedom_keep_t() -> None:
 
 
 def test_kendall_is_scipys_without_and_with_ties() -> None:
-    from scipy import stats
-
     rng = np.random.default_rng(3)
     for k, digits in ((4, 6), (30, 6), (200, 6), (2_000, 6), (50, 1), (400, 2)):
         x, y = rng.normal(size=k).round(digits), rng.normal(size=k).round(digits)
