@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from alliance_meta.bias.asymmetry import regtest as regtest
     from alliance_meta.bias.bound import UnseenStudies as UnseenStudies
     from alliance_meta.bias.bound import unseen as unseen
+    from alliance_meta.bias.copas_model import CopasResult as CopasResult
+    from alliance_meta.bias.copas_model import copas as copas
     from alliance_meta.bias.excess import ExcessSignificance as ExcessSignificance
     from alliance_meta.bias.excess import tes as tes
     from alliance_meta.bias.fail_safe import FailSafeN as FailSafeN
