@@ -9,7 +9,7 @@ r"""Likelihood of effects that were selected by their p-values, with its first a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -28,6 +28,8 @@ from alliance_meta.core.selection.weights import (
 LOG_2PI = float(np.log(2.0 * np.pi))
 # Beyond this the exponential of log(tau2) is neither 0 nor infinite for no effect.
 LARGEST_LOG = 300.0
+# A chance to be seen below this is lost in rounding; such parameters are as unlikely as this, not likely without end.
+SMALLEST, HOPELESS = 1e-290, 1e100
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,19 +192,21 @@ def _of_each(problem: SelectionProblem, m: Array, eta: Array, psi: Array) -> tup
 def _chance(problem: SelectionProblem, m: Array, eta: Array, sd: Array, psi: Array) -> tuple[Array, Array, Array]:
     """Return the log of the chance A of being seen, (B, k), and its derivatives by mean, variance and log weights."""
     found = problem.weights.moments(m, sd, psi)
-    M = found.plain / found.plain[0]
+    none = found.plain[0] < SMALLEST
+    whole = np.where(none, 1.0, found.plain[0])
+    M = found.plain / whole
     d = problem.weights.d
     by, twice = np.empty((2 + d, *m.shape)), np.empty((2 + d, 2 + d, *m.shape))
     by[0], by[1] = M[1] / sd, 0.5 * M[2] / eta
     twice[0, 0], twice[0, 1], twice[1, 1] = M[2] / eta, 0.5 * M[3] / (eta * sd), 0.25 * M[4] / (eta * eta)
-    first = found.first / found.plain[0]
+    first = found.first / whole
     by[2:] = first[:, 0]
     twice[0, 2:], twice[1, 2:] = first[:, 1] / sd, 0.5 * first[:, 2] / eta
-    twice[2:, 2:] = found.second / found.plain[0]
+    twice[2:, 2:] = found.second / whole
     twice[1, 0] = twice[0, 1]
     twice[2:, :2] = 0.0
     twice -= by[:, None] * by
-    return np.log(found.plain[0]), by, twice
+    return np.where(none, HOPELESS, np.log(whole)), by, twice
 
 
 def selection_problem(
@@ -223,8 +227,9 @@ def selection_problem(
     ----------
     X : ndarray of shape (k, p)
     family : {"stepfun", "beta", "halfnorm", "negexp", "logistic", "power", "negexppow"}
-    steps : ndarray of shape (d,), optional
-        p-values between the intervals of a step function, increasing, without 1.
+    steps : ndarray, optional
+        p-values between the intervals of a step function (d,), increasing, without 1; or the two between which smooth
+        weights change, none for the widest that are of use.
     alternative : {"greater", "less", "two.sided"}
         Which effects have small p-values.
     Z, U : ndarray, optional
@@ -233,11 +238,14 @@ def selection_problem(
     """
     sign, two = (-1.0 if alternative == "less" else 1.0), alternative == "two.sided"
     y, se = sign * y, np.sqrt(v)
+    used = np.zeros(0) if steps is None else np.asarray(steps, dtype=float)
     if family == "stepfun":
-        used = np.zeros(0) if steps is None else np.asarray(steps, dtype=float)
         weights: WeightFunction = step_weights(y, se, used, two_sided=two)
     else:
-        weights = smooth_weights(y, se, SMOOTH[family], two_sided=two)
+        smooth = SMOOTH[family]
+        if len(used):
+            smooth = replace(smooth, ends=(float(used[0]), float(used[1])))
+        weights = smooth_weights(y, se, smooth, two_sided=two)
     ones = np.ones((len(y), 1))
     own = ones if U is None else U
     return SelectionProblem(y, v, weights, (sign * X, ones if Z is None else Z, *[own] * weights.d), selected)
