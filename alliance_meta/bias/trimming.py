@@ -8,17 +8,18 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pandas as pd
 
+from alliance_meta._typing import Array
 from alliance_meta.bias.given import Adjusted, given
 from alliance_meta.bias.refitting import adjusted, model_of, one_per_study, settings, why_no_slope
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.small_study.trimming import MOST_STEPS, trim
-from alliance_meta.core.univariate.fit import fit_univariate
+from alliance_meta.core.univariate.fit import fit_univariate, fixed_tau2
 from alliance_meta.effects.studies import STUDY
 from alliance_meta.effects.table import EffectSizes, unique_labels
 from alliance_meta.errors import InputError
 from alliance_meta.models.recipes import DEFAULT_RHO
 from alliance_meta.notes import NotApplicable, Note, check_option
-from alliance_meta.results.r_code import call, quoted
+from alliance_meta.results.r_code import call, level_argument, quoted, value
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.tables.document import Document
 
@@ -71,11 +72,17 @@ class TrimFill(Adjusted):
         """Return what the result says, as data that can be written in several ways."""
         found = Adjusted.document(self)
         many = "no effect" if self.k0 == 0 else "one effect" if self.k0 == 1 else f"{self.k0} effects"
-        return replace(found, lines=(f"{many} added on the {self.side} ({self.estimator})",))
+        return replace(found, lines=(f"{many} added on the {self.side} ({self.estimator})", *found.lines))
 
     def r_code(self) -> str:
         """Return the R code of trim and fill."""
-        named = {"estimator": quoted(self.estimator), "side": quoted(self.side)}
+        own = self.before.settings
+        named: dict[str, str | None] = {"estimator": quoted(self.estimator), "side": quoted(self.side)}
+        # metafor's refits take from the fit only its method and weights; the rest must be said again.
+        named["test"] = None if own.test == "z" else quoted(str(own.test))
+        named["level"] = level_argument(self.level)
+        named["tau2"] = None if own.tau2 is None else value(own.tau2)
+        named["control"] = None if own.tau2_min == 0 else f"list(tau2.min={value(own.tau2_min)})"
         return f"{self.before.r_code()}\nfit <- {call('trimfill', 'fit', **named)}"
 
 
@@ -172,41 +179,40 @@ def trimfill(
 
 def _mean(before: RandomEffectsResults, sign: float, rows: IntArray) -> float:
     """Return the pooled mean of some effects, by the model of all."""
-    own, effects = before.settings, before.effects
-    few = len(rows) == 1 and own.tau2 is None
-    fitted = fit_univariate(
-        sign * effects.yi[rows],
-        effects.vi[rows],
-        np.ones((len(rows), 1)),
+    return float(_coefficients(before, sign * before.effects.yi[rows], rows, np.ones((len(rows), 1)))[0])
+
+
+def _coefficients(before: RandomEffectsResults, y: Array, rows: IntArray, X: Array) -> Array:
+    """Return the coefficients of values of some effects on X, by the model of all."""
+    own = before.settings
+    few = len(rows) == X.shape[1] and own.tau2 is None
+    return fit_univariate(
+        y,
+        before.effects.vi[rows],
+        X,
         method="EE" if few else own.method,
         test="z",
         level=own.level,
+        tau2=None if own.tau2 is None else fixed_tau2(own.tau2),
         weights=None if own.weights is None else own.weights[rows],
         lowest=own.tau2_min,
-    )
-    return float(fitted.beta[0])
+    ).beta
 
 
 def _side(before: RandomEffectsResults) -> tuple[Side, tuple[Note, ...]]:
     """Return the side on which studies lack by the slope of effects on their standard errors."""
     source = given(before, "trimfill")
     why = why_no_slope(source, source.sei)
-    if why is not None:
-        side: Side = "left" if source.sign > 0 else "right"
-        message = f"No slope tells on which side studies are missing ({why}); the side away from the mean was taken."
-        return side, (Note("trim-side", message),)
-    own = before.settings
-    fitted = fit_univariate(
-        source.yi,
-        source.vi,
-        np.column_stack([np.ones(source.k), source.sei]),
-        method=own.method,
-        test="z",
-        level=own.level,
-        weights=own.weights,
-        lowest=own.tau2_min,
-    )
-    return "right" if fitted.beta[1] < 0 else "left", ()
+    if why is None:
+        X = np.column_stack([np.ones(source.k), source.sei])
+        try:
+            slope = _coefficients(before, source.yi, np.arange(source.k, dtype=np.intp), X)[1]
+            return "right" if slope < 0 else "left", ()
+        except np.linalg.LinAlgError:
+            why = "one weight outweighs all others"
+    side: Side = "left" if source.sign > 0 else "right"
+    message = f"No slope tells on which side studies are missing ({why}); the side away from the mean was taken."
+    return side, (Note("trim-side", message),)
 
 
 def _filled(effects: EffectSizes, mirrored: IntArray, mean: float) -> EffectSizes:

@@ -11,7 +11,7 @@ import pytest
 
 import alliance_meta as am
 from alliance_meta import bias
-from alliance_meta.errors import AllianceMetaWarning
+from alliance_meta.errors import AllianceMetaWarning, FewStudiesWarning
 from tests.reference.reading import DATASETS, numbers, reference
 from tests.reference.running import grammar_faults, missing_packages, run
 from tests.tolerances import CLOSED_FORM, ITERATIVE, OPTIMISER
@@ -140,7 +140,9 @@ def test_the_limit_is_that_of_metasens(name: str, adjustment: str) -> None:
 def test_the_multilevel_egger_test_is_that_of_metafor_and_clubsandwich(mods: str) -> None:
     fitted = am.che(grouped(), mods=mods)
     for predictor, expected in reference("small_study")["che"]["plain" if mods == "1" else mods].items():
-        found = bias.regtest(fitted, predictor=predictor)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FewStudiesWarning)
+            found = bias.regtest(fitted, predictor=predictor)
         ours = (found.slope, found.slope_se, found.stat, found.ddf, found.pval)
         # rma.mv's search ends where sigma2 moves by 1e-10 of the likelihood.
         assert ours == pytest.approx([expected[one][-1] for one in ("b", "se", "t", "df", "p")], rel=OPTIMISER)
@@ -191,10 +193,13 @@ def codes() -> dict[str, tuple[str, list[tuple[float, float]]]]:
     studies = bias.trimfill(che, estimator="R0", side="left")
     means = [(float(one.beta[0]), float(one.se[0])) for one in (studies.before, studies.fit)]
     found["trimfill of means"] = (studies.r_code(), means)
+    own = fit("molloy2014", tau2=0.02, test="t", level=0.9)
+    given = bias.trimfill(own, estimator="L0")
+    means = [(float(one.beta[0]), float(one.se[0])) for one in (given.before, given.fit)]
+    found["trimfill with tau2 given"] = (given.r_code(), means)
     ranks = bias.ranktest(plain)
-    last = "\nfit <- ranktest(fit)\nfit <- list(beta=fit$tau, se=fit$pval)"
-    code = ranks.r_code().removesuffix("\nranktest(fit)") + last.replace("fit <- ranktest", "found <- ranktest")
-    code = code.replace("fit$tau, se=fit$pval", "found$tau, se=found$pval")
+    shown = "fit <- list(beta=ranktest(fit)$tau, se=ranktest(fit)$pval)"
+    code = ranks.r_code().replace("\nranktest(fit)", f"\n{shown}")
     found["ranktest"] = (code, [(float(plain.beta[0]), float(plain.se[0])), (ranks.tau, ranks.pval)])
     return found
 
