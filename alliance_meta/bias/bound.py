@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta.bias.favoured import Side, few_effects, side_of, sign_of
+from alliance_meta.bias.favoured import Side, check_finite, few_effects, side_of, sign_of
 from alliance_meta.bias.given import Given, given
 from alliance_meta.core.bias import bound as core
 from alliance_meta.effects.dependent.aggregate import aggregate
@@ -152,6 +152,7 @@ def unseen(
     """
     source = given(fit, "unseen", level=level)
     asked = _asked(missing)
+    check_finite(q=q)
     sign = sign_of(source, side)
     model, notes = _of_studies(source)
     estimate, tau2 = float(model.beta[0]), float(model.tau2)
@@ -173,7 +174,7 @@ def unseen(
         level=source.level,
         measure=source.effects.measure,
         table=_table(asked, -sign * bias, (estimate, ci_lb, ci_ub), source.effects.measure),
-        notes=merge_notes(notes, few_effects(model.k, "the bound", "published studies")),
+        notes=merge_notes(notes, few_effects(model.k, "the bound", "Published studies")),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.bias.favoured import as_independent, check_alpha, few_effects
+from alliance_meta.bias.favoured import as_independent, check_alpha, check_finite, few_effects
 from alliance_meta.bias.given import given
 from alliance_meta.core.bias import excess as core
 from alliance_meta.errors import InputError
@@ -172,7 +172,7 @@ def tes(
     check_alpha(alpha)
     if not 0.0 < tes_alpha < 1.0:
         raise InputError(f"tes_alpha={tes_alpha!r} is a level of significance and must lie between 0 and 1")
-    mean = float(fit.beta[0]) if theta is None else float(theta)
+    mean = _mean(fit, theta)
     spread = _variance(fit, tau2)
     sig = core.significant(source.yi, source.sei, alpha=alpha, alternative=alternative)
     powers = core.power(mean, spread, source.sei, alpha=alpha, alternative=alternative)
@@ -201,6 +201,15 @@ def tes(
         studies=source.studies,
         notes=merge_notes(as_independent(source, "tes"), few_effects(source.k, "the test"), notes),
     )
+
+
+def _mean(fit: Any, theta: float | None) -> float:
+    if theta is None:
+        if isinstance(fit.beta, NotApplicable):
+            raise InputError(f"tes needs a mean effect, which this model does not have: {fit.beta.reason}; give theta=")
+        return float(fit.beta[0])
+    check_finite(theta=theta)
+    return float(theta)
 
 
 def _variance(fit: Any, tau2: float | None) -> float:

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta.bias.favoured import as_independent, check_alpha
+from alliance_meta.bias.favoured import as_independent, check_alpha, check_finite
 from alliance_meta.bias.given import Given, given
 from alliance_meta.core.bias import fail_safe as core
 from alliance_meta.core.bias.worst_case import naive_tau2
-from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.random_effects import RandomEffectsResults
@@ -75,7 +74,7 @@ class FailSafeN(Result):
 
 
 def _count(value: float) -> str:
-    return format(value, "") if value != value else "infinite" if np.isinf(value) else f"{value:.0f}"
+    return fmt.NOT_AVAILABLE if value != value else "infinite" if np.isinf(value) else f"{value:.0f}"
 
 
 def _or_none(value: float) -> str:
@@ -145,8 +144,8 @@ def fsn(fit: Any, *, alpha: float = 0.05, target: float | None = None) -> FailSa
     """
     source = given(fit, "fsn")
     check_alpha(alpha)
-    if target is not None and not np.isfinite(target):
-        raise InputError(f"target={target!r} must be a finite mean on the analysis scale")
+    if target is not None:
+        check_finite(target=target)
     none = NotApplicable("no target was given")
     rows = _rows(source, alpha, target) if source.k > 1 else {}
     numbers = {name: row.number for name, row in rows.items()}

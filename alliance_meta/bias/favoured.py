@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from alliance_meta.bias.given import Given
@@ -42,8 +43,15 @@ def as_independent(source: Given, who: str, *, stacklevel: int = 4) -> tuple[Not
     return (warn_note("dependence-ignored", message, DependenceWarning, stacklevel=stacklevel),)
 
 
-def few_effects(k: int, who: str, what: str = "effects") -> tuple[Note, ...]:
+def check_finite(**values: float) -> None:
+    """Raise an `InputError` unless each of these values, on the analysis scale, is finite."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise InputError(f"{name}={value!r} must be a finite value on the analysis scale")
+
+
+def few_effects(k: int, who: str, what: str = "Effects") -> tuple[Note, ...]:
     """Return the note on fewer than ten effects."""
     if not 0 < k < FEW:
         return ()
-    return (Note("few-effects", f"{k} {what if k > 1 else what[:-1]}: {who} says little with fewer than {FEW}."),)
+    return (Note("few-effects", f"{what}: {k}. With fewer than {FEW}, {who} says little."),)

@@ -57,7 +57,7 @@ class RightTruncated(Adjusted):
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
         lines = (
-            f"Posterior mode and credible interval; {self.affirmative} significant effects on the {self.side} left out",
+            f"Mode and credible interval; significant effects on the {self.side} left out: {self.affirmative}",
             f"median = {fixed(self.median)}, tau = {fixed(self.tau)} {fixed_interval(self.tau_lb, self.tau_ub)}",
         )
         return replace(Adjusted.document(self), lines=lines)
@@ -113,8 +113,7 @@ def rtma(fit: Any, *, side: Side | None = None, alpha: float = 0.05, level: floa
     >>> fit = RandomEffectsModel(escalc(load_dataset("mcdaniel1994"))).fit()
     >>> print(bias.rtma(fit))
     RTMA (k = 79; 95 %)
-    Posterior mode and credible interval; 81 significant effects on the right left
-      out
+    Mode and credible interval; significant effects on the right left out: 81
     median = 0.1620, tau = 0.0758 [0.0254, 0.1806]
     <BLANKLINE>
           estimate   se   ci_lb   ci_ub  pval       r    r_lb    r_ub
@@ -125,7 +124,10 @@ def rtma(fit: Any, *, side: Side | None = None, alpha: float = 0.05, level: floa
     sign = sign_of(source, side)
     chosen = affirmative(source.yi, source.sei, sign=sign, alpha=alpha, tails=1)
     left = ~chosen
-    notes = (*as_independent(source, "rtma"), *few_effects(int(left.sum()), "the method", "effects not affirmative"))
+    notes = (
+        *as_independent(source, "rtma"),
+        *few_effects(int(left.sum()), "the method", "Effects that are not affirmative"),
+    )
     values = _values(source, left, sign, alpha) if int(left.sum()) >= FEWEST else None
     why = NotApplicable(f"needs at least {FEWEST} effects that are not affirmative")
     if values is not None and values["beyond"] > SHELF:

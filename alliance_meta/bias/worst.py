@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from alliance_meta.bias.favoured import Side, check_alpha, few_effects, side_of, sign_of
+from alliance_meta.bias.favoured import Side, check_alpha, check_finite, few_effects, side_of, sign_of
 from alliance_meta.bias.given import Adjusted, Given, given
 from alliance_meta.core.bias import worst_case as core
 from alliance_meta.effects.studies import STUDY
@@ -75,7 +75,7 @@ class WorstCase(Adjusted):
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
         lines = (
-            f"{self.affirmative} affirmative effects, {self.nonaffirmative} others: the estimate is the mean of those",
+            f"Affirmative effects: {self.affirmative}; others, whose mean the estimate is: {self.nonaffirmative}",
             f"Mean of all effects, weighted alike: {fixed(self.uncorrected)}",
             f"Ratio that brings the mean to {self.q:g}: {_ratio(self.svalue)}",
             f"Ratio that brings its limit to {self.q:g}: {_ratio(self.svalue_limit)}",
@@ -161,7 +161,7 @@ def worst_case(
     >>> found = bias.worst_case(che(escalc(load_dataset("crede2010"))), ratios=[1, 5, 50])
     >>> print(found)
     worst case (k = 11 in 7 studies; 95 %)
-    86 affirmative effects, 11 others: the estimate is the mean of those
+    Affirmative effects: 86; others, whose mean the estimate is: 11
     Mean of all effects, weighted alike: 0.4287
     Ratio that brings the mean to 0: n/a (no ratio is large enough)
     Ratio that brings its limit to 0: 40.81
@@ -183,6 +183,7 @@ def worst_case(
     check_alpha(alpha)
     if tails not in (1, 2):
         raise InputError(f"tails={tails!r} is neither 1 nor 2")
+    check_finite(q=q)
     asked = _asked(ratios)
     sign = sign_of(source, side)
     affirmative = core.affirmative(source.yi, source.sei, sign=sign, alpha=alpha, tails=tails)
@@ -248,6 +249,9 @@ def _svalues(effects: core.Effects, plain: core.Mean, sign: float, q: float) -> 
     if not effects.affirmative.any():
         gone = NotApplicable("no effect is affirmative, so that this selection changes nothing")
         return gone, gone
+    if effects.affirmative.all():
+        gone = NotApplicable("every effect is affirmative, so that this selection changes nothing")
+        return gone, gone
     never = NotApplicable("no ratio is large enough")
     beyond = NotApplicable("is there or beyond without any selection")
     if sign * (plain.estimate - q) <= 0:
@@ -263,7 +267,7 @@ def _svalues(effects: core.Effects, plain: core.Mean, sign: float, q: float) -> 
 
 def _notes(effects: core.Effects, ddf: float) -> list[Note]:
     left = int((~effects.affirmative).sum())
-    notes = list(few_effects(left, "their mean", "effects that are not affirmative"))
+    notes = list(few_effects(left, "their mean", "Effects that are not affirmative"))
     if ddf < FEW_DF:
         notes.append(
             Note(

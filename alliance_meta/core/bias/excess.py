@@ -20,6 +20,7 @@ CountTest = Literal["exact", "chi2", "binom"]
 SAME, SAME_SHARE = float(np.sqrt(np.finfo(float).eps)), 1e-7
 # How far true effects are tried, in standard errors of the least precise effect.
 FARTHEST = 1e6
+NEVER = 1e-290
 
 
 def significant(y: Array, se: Array, *, alpha: float, alternative: str) -> Mask:
@@ -67,12 +68,34 @@ def excess(sig: Mask, powers: Array, *, test: str, direction: str) -> Excess:
 def counts(chances: Array) -> Array:
     """Return the distribution of the number of successes, (k + 1,), of k independent trials with these chances.
 
-    Halves are put together by convolution: only positive numbers are added, so that tails keep their digits.
+    Halves are put together by convolution: only positive numbers are added, so that tails keep their digits. What is
+    less probable than `NEVER` is taken as impossible.
     """
-    if len(chances) == 1:
-        return np.array([1.0 - chances[0], chances[0]])
-    half = len(chances) // 2
-    return np.convolve(counts(chances[:half]), counts(chances[half:]))
+    mass = np.column_stack([1.0 - chances, chances])
+    while len(mass) > 1:
+        if len(mass) % 2:
+            mass = np.vstack([mass, np.eye(1, mass.shape[1])])
+        mass = _pairs(mass[::2], mass[1::2])
+    return mass[0, : len(chances) + 1]
+
+
+def _pairs(first: Array, second: Array) -> Array:
+    """Convolve rows (n, m) with rows (n, m): many short ones together, a few long ones each where it is not 0."""
+    n, m = first.shape
+    out = np.zeros((n, 2 * m - 1))
+    if m <= n:
+        for shift in range(m):
+            out[:, shift : shift + m] += first[:, shift, None] * second
+        return out
+    for row, one, two in zip(out, first, second, strict=True):
+        (a, b), (c, d) = _ends(one), _ends(two)
+        row[a + c : b + d - 1] = np.convolve(one[a:b], two[c:d])
+    return out
+
+
+def _ends(mass: Array) -> tuple[int, int]:
+    there = np.flatnonzero(mass > NEVER)
+    return int(there[0]), int(there[-1]) + 1
 
 
 def limit(
