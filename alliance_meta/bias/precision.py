@@ -200,7 +200,13 @@ def _line(kind: Any, source: Given, predictor: str, model: str, cluster: Any) ->
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class Uwls(Adjusted):
-    """Unrestricted weighted least squares: the equal-effects mean with an error that allows for heterogeneity."""
+    """Unrestricted weighted least squares: the equal-effects mean with an error that allows for heterogeneity.
+
+    Attributes
+    ----------
+    estimate, se, ci_lb, ci_ub, pval, k, studies, level, measure, notes
+        As in every adjusted mean.
+    """
 
     called: ClassVar[str] = "UWLS"
     assumes: ClassVar[str] = "bias is the smaller the more precise a study is"
@@ -208,7 +214,13 @@ class Uwls(Adjusted):
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class Uwls3(Adjusted):
-    """UWLS of correlations with three more degrees of freedom, which takes away its small-sample bias."""
+    """UWLS of correlations with three more degrees of freedom, which takes away its small-sample bias.
+
+    Attributes
+    ----------
+    estimate, se, ci_lb, ci_ub, pval, k, studies, level, measure, notes
+        As in every adjusted mean.
+    """
 
     called: ClassVar[str] = "UWLS+3"
     assumes: ClassVar[str] = "bias is the smaller the more precise a study is; correlations of n people"

@@ -25,6 +25,7 @@ READER_PATH = [
     "02_from_coding_sheet_to_report",
     "03_several_effects_per_study",
     "04_what_the_studies_make_probable",
+    "05_is_the_literature_telling_us_everything",
 ]
 
 each = pytest.mark.parametrize("script", SCRIPTS, ids=[script.stem for script in SCRIPTS])
