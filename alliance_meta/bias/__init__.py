@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from alliance_meta.bias.asymmetry import regtest as regtest
     from alliance_meta.bias.bound import UnseenStudies as UnseenStudies
     from alliance_meta.bias.bound import unseen as unseen
+    from alliance_meta.bias.copas_model import CopasResult as CopasResult
+    from alliance_meta.bias.copas_model import copas as copas
     from alliance_meta.bias.excess import ExcessSignificance as ExcessSignificance
     from alliance_meta.bias.excess import tes as tes
     from alliance_meta.bias.fail_safe import FailSafeN as FailSafeN
@@ -41,8 +43,6 @@ if TYPE_CHECKING:
     from alliance_meta.bias.selection_grid import WeightGrid as WeightGrid
     from alliance_meta.bias.selection_grid import vevea_woods as vevea_woods
     from alliance_meta.bias.selection_result import SelectionResult as SelectionResult
-    from alliance_meta.bias.side_by_side import BiasPanel as BiasPanel
-    from alliance_meta.bias.side_by_side import panel as panel
     from alliance_meta.bias.trimming import TrimFill as TrimFill
     from alliance_meta.bias.trimming import trimfill as trimfill
     from alliance_meta.bias.truncated import RightTruncated as RightTruncated

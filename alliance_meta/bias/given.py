@@ -152,4 +152,9 @@ class Adjusted(Result):
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
         kinds: dict[str, Kind] = {name: "p" if name == "pval" else 4 for name in self._row()}
-        return self._document(self._title(), table_of(self.tidy(), kinds))
+        return self._document(self._title(), table_of(self.tidy(), kinds), lines=self._reasons())
+
+    def _reasons(self) -> tuple[str, ...]:
+        """Return why numbers do not exist, each reason once."""
+        values = (self.estimate, self.se, self.ci_lb, self.ci_ub, self.pval)
+        return tuple(dict.fromkeys(f"Not applicable: {one.reason}" for one in values if isinstance(one, NotApplicable)))

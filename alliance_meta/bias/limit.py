@@ -78,7 +78,7 @@ class LimitMeta(Adjusted):
         rows = tuple((name, fixed(Q, 2), plain_df(df), bare_p(p)) for name, Q, df, p in tests)
         table = Table(("Heterogeneity", "Q", "df", "p"), rows)
         lines = [f"tau2 = {fixed(self.tau2)}; bias for each standard error {fixed(self.alpha)}; G2 = {fixed(self.G2)}"]
-        return replace(found, lines=lines, blocks=[*found.blocks, table])
+        return replace(found, lines=[*found.lines, *lines], blocks=[*found.blocks, table])
 
 
 def limitmeta(

@@ -100,7 +100,8 @@ class PetPeese(Adjusted):
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
-        return replace(Adjusted.document(self), lines=(self._rule(),) if self.chosen else ())
+        found = Adjusted.document(self)
+        return replace(found, lines=(self._rule(), *found.lines)) if self.chosen else found
 
     def _rule(self) -> str:
         finds = "finds no effect" if self.chosen == "PET" else "finds an effect"

@@ -86,7 +86,8 @@ def solved_by(found: SelectionFit, how: Inference) -> SelectionFit:
     weights = np.ones((1, problem.k))
     solved = solve(problem, theta[None], weights, how.estimator, held)
     if not solved.found[0]:
-        raise InputError("ARGL's equations have no solution near that of CML in these data; use estimator='CML'")
+        mend = "estimator='CML'" if how.estimator == "ARGL" else "penalised=False"
+        raise InputError(f"{how.estimator}'s equations have no solution in these data; use {mend}")
     theta, scale, part = solved.theta, problem.slices[1], problem
     if scale.stop - scale.start == 1 and theta[0, scale.start] <= bounds(problem)[0][scale.start]:
         part, theta, held = homogeneous(problem), np.delete(theta, scale.start, axis=1), np.delete(held, scale.start)

@@ -72,7 +72,7 @@ class TrimFill(Adjusted):
         """Return what the result says, as data that can be written in several ways."""
         found = Adjusted.document(self)
         many = "no effect" if self.k0 == 0 else "one effect" if self.k0 == 1 else f"{self.k0} effects"
-        return replace(found, lines=(f"{many} added on the {self.side} ({self.estimator})",))
+        return replace(found, lines=(f"{many} added on the {self.side} ({self.estimator})", *found.lines))
 
     def r_code(self) -> str:
         """Return the R code of trim and fill."""

@@ -234,7 +234,8 @@ def _rates(found: core.ZCurve, alpha: float) -> dict[str, Any]:
     for end, other in (("", ""), ("_lb", "_ub"), ("_ub", "_lb")):
         values[f"fdr{end}"] = core.soric(values[f"edr{other}"], alpha)
         values[f"drawer{end}"] = 1.0 / values[f"edr{other}"] - 1.0
-    return values
+    gone = NotApplicable(f"no bootstrap sample had a significant result up to z = {core.HIGHEST:g}")
+    return values | {name: gone for name, value in values.items() if name.endswith(("_lb", "_ub")) and np.isnan(value)}
 
 
 def _notes(source: Given, inside: int, found: core.ZCurve, iterations: int) -> list[Note]:

@@ -59,7 +59,7 @@ def bias(
         check_settings(choice, given)
         fit = fit_model(effects, choice, mods="1", level=chosen.level, settings=given)
         result = panel(fit)
-        drawn = {chosen.funnel: lambda: funnel(fit), chosen.figure: lambda: bias_panel(result)}
+        drawn: dict[Path | None, Any] = {chosen.funnel: lambda: funnel(fit), chosen.figure: lambda: bias_panel(result)}
         files = {
             path: figure_bytes(draw(), format=endings[path].lstrip("."))
             for path, draw in drawn.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy import stats
 
 import alliance_meta as am
 from alliance_meta import bias
-from alliance_meta.core.selection.dependent import equations, penalised
+from alliance_meta.core.selection.dependent import Solved, equations, penalised, solve
 from alliance_meta.core.selection.likelihood import selection_problem
 from tests.tolerances import CLOSED_FORM, ITERATIVE
 
@@ -168,7 +169,8 @@ def test_the_bootstrap_gives_what_its_replicates_say(resampled):
     # Weights of a bootstrap are shown with quantiles of their replicates.
     quantile = np.quantile(np.exp(made.theta[:, 2]), [0.025, 0.975], method="weibull")
     assert resampled.weights.iloc[-1, 2:].tolist() == pytest.approx(quantile.tolist(), rel=CLOSED_FORM)
-    assert resampled.intervals.iloc[1]["ci_ub"] == pytest.approx(quantile[1], rel=1e-6)
+    # Between two replicates the quantile of logs lies elsewhere, by little.
+    assert resampled.intervals.iloc[1]["ci_ub"] == pytest.approx(quantile[1], rel=1e-4)
     wider = resampled.confint(level=0.99)
     assert wider.loc["intrcpt", "ci_ub"] > resampled.ci_ub
 
@@ -216,14 +218,14 @@ def test_notes_say_what_was_done_and_only_that(resampled):
     few = fitted(Y[:40], V[:40], STUDY[:40])
     assert "few-clusters" in codes(bias.selmodel(few))
     assert "few-clusters" not in codes(bias.selmodel(few, **BOOT))
-    text = next(one.text for one in resampled.notes if one.code == "clustered")
+    text = next(one.message for one in resampled.notes if one.code == "clustered")
     assert "300 two-stage bootstrap samples of 45 clusters" in text
     assert not codes(resampled) & {"replicates-lost", "replicates-at-bound"}
     y = np.where(np.arange(K) == 0, 0.9, 0.05 * np.sign(Y))
     scarce = bias.selmodel(fitted(y, V, STUDY), **BOOT)
     at_end = int((np.abs(scarce.replicates.theta[:, 2:]) >= 16).any(axis=1).sum())
     assert at_end > 50
-    text = next(one.text for one in scarce.notes if one.code == "replicates-at-bound")
+    text = next(one.message for one in scarce.notes if one.code == "replicates-at-bound")
     assert text.startswith(f"In {at_end} of 300 ")
 
 
@@ -253,7 +255,7 @@ def test_without_heterogeneity_tau2_is_zero_and_the_rest_has_answers(estimator):
         assert found.ci_lb < found.estimate < found.ci_ub
         assert "tau2-zero" in codes(found)
         table = found.confint(kind="percentile") if options else found.confint()
-        assert np.isfinite(table.loc[["intrcpt", "delta[2]"]].to_numpy()).all()
+        assert np.isfinite(table.loc[["intrcpt", "delta[2]"]].astype(float)).all(axis=None)
     assert table.loc["tau2", "ci_lb"] == 0.0
     basic = found.confint(kind="basic").loc["tau2", "ci_lb"]
     assert isinstance(basic, am.NotApplicable)
@@ -270,7 +272,29 @@ def test_given_weights_have_clustered_errors_and_no_weights_to_resample():
     assert "dependent-effects" not in codes(grid)
 
 
-def test_argl_without_a_solution_says_so():
-    y, v = np.append(Y, 8.0), np.append(V, 0.005)
+def test_argl_is_solved_from_equal_weights_where_cmls_solution_leads_nowhere():
+    kept = (Y / np.sqrt(V) > 1.96) | (np.arange(K) % 6 == 0)
+    y, v = np.append(Y[kept], 8.0), np.append(V[kept], 0.005)
+    found = bias.selmodel(fitted(y, v, np.append(STUDY[kept], 99)), estimator="ARGL")
+    at = equations(found.fitted.problem, found.fitted.theta[None], np.ones((1, len(y))), "ARGL")
+    assert at.left[0] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_argl_without_a_solution_says_so(monkeypatch):
+    def unsolved(*arguments: Any) -> Solved:
+        return replace(solve(*arguments), found=np.array([False]))
+
+    monkeypatch.setattr("alliance_meta.bias.selection_inference.solve", unsolved)
     with pytest.raises(am.InputError, match=r"ARGL's equations have no solution .* estimator='CML'"):
-        bias.selmodel(fitted(y, v, np.append(STUDY, 99)), estimator="ARGL")
+        bias.selmodel(fitted(), estimator="ARGL")
+
+
+def test_replicates_without_a_solution_are_counted(monkeypatch):
+    def some(*arguments: Any) -> Solved:
+        found = solve(*arguments)
+        return replace(found, found=found.found & (np.arange(len(found.found)) % 10 > 0))
+
+    monkeypatch.setattr("alliance_meta.core.selection.resampled.solve", some)
+    found = bias.selmodel(fitted(), **BOOT)
+    assert len(found.replicates.theta) == 270
+    assert "30 of 300 resampled data sets have no solution" in str(found).replace("\n  ", " ")

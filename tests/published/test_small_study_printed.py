@@ -1,7 +1,12 @@
-"""Small-study effects of the 18 studies "ThirdWave", as printed in Harrer, Cuijpers, Furukawa & Ebert (2021).
+"""Small-study effects as others printed them.
 
-Doing Meta-Analysis with R, chapter 9 (bookdown source ``11-publication-bias.Rmd``): output of ``lm``, and of the
-packages meta and metasens. Data: ``ThirdWave`` of the package dmetar (MIT licence), to four digits here.
+The 18 studies "ThirdWave": Harrer, Cuijpers, Furukawa & Ebert (2021), Doing Meta-Analysis with R, chapter 9 (bookdown
+source ``11-publication-bias.Rmd``), output of ``lm`` and of the packages meta and metasens; data ``ThirdWave`` of the
+package dmetar (MIT licence), to four digits here.
+
+Violent video games: Hilgard, Engelhardt & Rouder (2017, doi:10.1037/bul0000074), from their repository
+Joe-Hilgard/Anderson-meta: ``results/full_results.txt``, ``supplement/TAF_output.txt`` and ``10_WAAP.R``, experiments of
+best practice; data ``cleaned_data.txt``.
 """
 
 from __future__ import annotations
@@ -95,3 +100,45 @@ def test_trim_and_fill() -> None:
     numbers = [float(one[0]) for one in (pooled.beta, pooled.ci_lb, pooled.ci_ub, pooled.pval)]
     assert numbers == pytest.approx([0.3428, 0.1015, 0.5841, 0.0072], abs=1e-4)
     assert pooled.tau2 == pytest.approx(0.2557, abs=2e-4)
+
+
+AFFECT_R = [0.2122, 0.3027, 0.178, 0.531, 0.1864, 0.281, 0.2626, 0.251, 0.249, 0.8686, 0.3893, 0.524, 0.2281, 0.1811]
+AFFECT_R += [0.28, 0.4035, 0.6209, 0.3989]
+AFFECT_N = [148, 87, 148, 40, 90, 88, 41, 68, 97, 30, 50, 24, 71, 120, 118, 55, 13, 30]
+BEHAVIOUR_R = [0.2445, 0.1883, 0.2441, 0.1585, 0.168, 0.2698, 0.377, 0.215, 0.26, 0.2149, 0.1875, 0.2, 0.307, 0.1956]
+BEHAVIOUR_R += [0.238, 0.3123, 0.2991, 0.307, 0.3157, 0.2735, 0.1297, 0.1283, 0.4759]
+BEHAVIOUR_N = [90, 204, 103, 196, 148, 90, 78, 115, 76, 90, 64, 161, 60, 24, 99, 48, 55, 31, 35, 42, 50, 515, 39]
+
+
+def games(r: list[float], n: list[int], **choices: str) -> am.models.RandomEffectsResults:
+    effects = am.EffectSizes.from_arrays(np.arctanh(r), 1.0 / (np.array(n) - 3.0), ni=n, measure="ZCOR")
+    return am.RandomEffectsModel(effects, test="z", **choices).fit()
+
+
+@pytest.mark.filterwarnings("ignore::alliance_meta.errors.TruncationWarning")
+@pytest.mark.parametrize(
+    ("data", "pet", "peese"),
+    [
+        ((AFFECT_R, AFFECT_N), "-0.12 0.093 3.667 0.78", "0.143 0.045 10.862 2.453"),
+        ((BEHAVIOUR_R, BEHAVIOUR_N), "0.072 0.054 1.537 0.549", "0.15 0.032 6.402 2.539"),
+    ],
+)
+def test_pet_and_peese_of_violent_games(data: tuple[list[float], list[int]], pet: str, peese: str) -> None:
+    """Printed to three digits, of z not rounded as r is here, from a search that stops at a tau2 within 1e-5."""
+    found = bias.pet_peese(games(*data))
+    for line, text in ((found.pet, pet), (found.peese, peese)):
+        numbers = (line.estimate, line.se, line.slope, line.slope_se)
+        assert numbers == pytest.approx([float(one) for one in text.split()], abs=6e-4, rel=5e-4)
+
+
+def test_trim_and_fill_of_violent_games() -> None:
+    found = bias.trimfill(games(AFFECT_R, AFFECT_N, method="EE"))
+    assert (found.fit.k, found.k0, found.side) == (24, 6, "left")
+    assert list(found.on_r) == [printed("0.238"), printed("0.189"), printed("0.287")]
+
+
+def test_adequately_powered_studies_of_violent_games() -> None:
+    """Comment in ``10_WAAP.R``: "Three studies are adequately powered for two tails, r = .15"."""
+    found = bias.waap(games(BEHAVIOUR_R, BEHAVIOUR_N, method="EE"))
+    assert (found.powered, found.fallback) == (3, False)
+    assert found.on_r[0] == printed("0.15")

@@ -9,7 +9,7 @@ import pytest
 
 import alliance_meta as am
 from alliance_meta import bias
-from alliance_meta.bias.side_by_side import FEW
+from alliance_meta.bias.panels import FEW
 from alliance_meta.effects.table import EffectSizes
 from tests.unit.test_every_result import FITS, get
 

@@ -116,6 +116,7 @@ OTHERS = {
     "BiasPanel": lambda: bias.panel(fit()),
     "HenmiCopasResult": lambda: bias.hc(fit()),
     "UnreportedResults": lambda: bias.unreported(am.escalc(am.simulate(k=15, unreported=0.9, seed=1))),
+    "CopasResult": lambda: bias.copas(fit(), ngrid=8),
     "SelectionResult": lambda: bias.selmodel(fit()),
     "WeightGrid": lambda: bias.vevea_woods(fit()),
     "RegressionTest": lambda: bias.regtest(fit()),

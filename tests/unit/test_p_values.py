@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -204,10 +205,21 @@ def test_notes_appear_only_where_they_are_true():
     assert not {"far-estimate", "p-uniform-below-zero"} & codes(bias.puniform(fit(), method="original"))
     assert "studies-count-once" in codes(bias.zcurve(fit(study_id=STUDY), iterations=20))
     assert "studies-count-once" not in codes(bias.zcurve(fit(), iterations=20))
-    # Eleven of 400: some samples draw none of them.
-    rare = fit(np.append(np.zeros(400), 0.25 + 0.01 * np.arange(10)), np.full(410, 0.1))
-    assert "lost-samples" not in codes(bias.zcurve(rich, iterations=20))
-    assert bias.zcurve(rare, iterations=200).err > 0.0
+    # All that is significant comes from one study of twenty, which a third of the samples leaves out.
+    lone = fit(
+        np.append(np.zeros(19), 0.25 + 0.01 * np.arange(10)),
+        np.full(29, 0.1),
+        study_id=[f"s{i}" for i in range(19)] + ["s19"] * 10,
+    )
+    assert "lost-samples" in codes(bias.zcurve(lone, iterations=50))
+    lost = [bias.zcurve(lone, iterations=2, seed=seed) for seed in range(30)]
+    empty = [found for found in lost if np.isnan(found.err_lb)]
+    assert empty
+    assert (
+        empty[0].edr_ub.reason == empty[0].fdr_lb.reason == "no bootstrap sample had a significant result up to z = 6"
+    )
+    assert empty[0].err == lost[1].err
+    assert "lost-samples" not in codes(many[2])
 
 
 def test_p_uniform_of_effects_that_crowd_at_the_line():
@@ -231,6 +243,8 @@ def test_the_end_of_p_uniform_is_a_highest_point():
     assert abs(by_mu[0]) < 1e-6
     assert abs(by_tau2[0]) < 1e-4
     assert found.se == pytest.approx(np.sqrt(np.linalg.inv(model.information(found.estimate, found.tau2))[0, 0]))
+    assert found.pval == pytest.approx(stats.chi2.sf(found.stat, 1), rel=CLOSED_FORM)
+    assert found.pval_tau2 == pytest.approx(0.5 * stats.chi2.sf(found.stat_tau2, 1), rel=CLOSED_FORM)
     # The limits lie on the profile.
     drop = 0.5 * stats.chi2.ppf(0.95, 1)
     grid = np.linspace(0.0, 0.1, 4001)
@@ -345,3 +359,28 @@ def test_the_rule_of_p_curve():
     assert (strong.evidence, weak.evidence) == ("present", "inadequate")
     assert bias.pcurve(fit([0.21, 0.24], [0.1, 0.1])).evidence == "open"
     assert strong.curve()["observed"].to_list() == [1.0, 0.0, 0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("right_half", "right_full", "flat_full", "flat_half", "flat_counted", "says"),
+    [
+        (0.04, 0.9, 0.01, 0.01, 0.01, "present"),
+        (0.09, 0.09, 0.5, 0.5, 0.5, "present"),
+        (0.06, 0.2, 0.5, 0.5, 0.5, "open"),
+        (0.2, 0.01, 0.5, 0.5, 0.5, "open"),
+        (0.5, 0.5, 0.04, 0.5, 0.5, "inadequate"),
+        (0.5, 0.5, 0.06, 0.09, 0.09, "inadequate"),
+        (0.5, 0.5, 0.06, 0.09, 0.2, "open"),
+    ],
+)
+def test_each_part_of_the_rule_of_p_curve(right_half, right_full, flat_full, flat_half, flat_counted, says):
+    """Simonsohn, Simmons & Nelson (2015), as their app prints it."""
+    found = replace(
+        bias.pcurve(fit()),
+        right_half_p=right_half,
+        right_full_p=right_full,
+        flat_full_p=flat_full,
+        flat_half_p=flat_half,
+        flat_binomial_p=flat_counted,
+    )
+    assert found.evidence == says

@@ -49,7 +49,7 @@ def mixture_weights(D: Array, counts: Array) -> Array:
     upper, diagonal = np.triu_indices(m), np.arange(m)
     products = D[:, upper[0]] * D[:, upper[1]]
     t, s = np.full((len(share), m), 1.0 / m), np.ones((len(share), m))
-    for _ in range(STEPS):
+    for _ in range(STEPS if len(t) else 0):
         density = t @ D.T
         ratio = share / density
         slope = ratio @ D - 1.0
@@ -96,7 +96,7 @@ class ZCurve:
     err, edr, odr : float
         Expected replication rate, expected and observed discovery rate.
     limits : dict
-        Lower and upper limit of each.
+        Lower and upper limit of each; NaN where no replicate was used.
     used : int
         Replicates of the bootstrap that had a significant result up to 6.
     """
@@ -126,7 +126,8 @@ def z_curve(z: Array, study: IntArray, *, critical: float, level: float, iterati
     limits = {"odr": wilson(odr, J, level=level)}
     drawn = _bootstrap(z, study, count, critical, iterations, seed)
     for name, values in drawn.items():
-        low, high = np.quantile(values, [0.5 * (1.0 - level), 0.5 * (1.0 + level)])
+        ends = [0.5 * (1.0 - level), 0.5 * (1.0 + level)]
+        low, high = np.quantile(values, ends) if len(values) else (np.nan, np.nan)
         least = float(2.0 * special.ndtr(-critical)) * (1.0 if name == "edr" else 0.5)
         limits[name] = max(float(low) - WIDER[name], least), min(float(high) + WIDER[name], 1.0)
     err, edr = (float(found[name][0]) for name in ("err", "edr"))
@@ -151,7 +152,7 @@ def _bootstrap(z: Array, study: IntArray, count: Array, critical: float, iterati
         inside = fitted.sum(axis=1)
         some = inside > 0
         weights = mixture_weights(D, fitted[some])
-        return rates(weights, (beyond / (beyond + inside))[some], critical)
+        return rates(weights, beyond[some] / (beyond + inside)[some], critical)
 
     return in_blocks(task, B=iterations, k=max(len(point), J // 8))
 

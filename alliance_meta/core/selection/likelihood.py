@@ -174,7 +174,7 @@ def _of_each(problem: SelectionProblem, m: Array, eta: Array, psi: Array) -> tup
     slopes, curvatures = np.empty((2 + d, *m.shape)), np.empty((2 + d, 2 + d, *m.shape))
     slopes[0], slopes[1] = r / sd, 0.5 * (square - 1.0) / eta
     curvatures[0, 0], curvatures[0, 1] = -1.0 / eta, -r / (eta * sd)
-    curvatures[1, 1] = (0.5 - square) / (eta * eta)
+    curvatures[1, 0], curvatures[1, 1] = curvatures[0, 1], (0.5 - square) / (eta * eta)
     if not d:
         return value, slopes, curvatures
     seen = 1.0 if problem.selected is None else problem.selected.astype(float)

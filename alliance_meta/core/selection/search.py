@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -80,10 +81,32 @@ def climb(
     they are not `done`. Curvature is turned downwards where it is not, a step that does not lead up enough is
     shortened, and a parameter at a bound that it pushes against is held while it does.
     """
-    low, high = bounds(problem)
-    way = _Way(problem, np.clip(start, low, high), weights, (low, high))
-    longest = _longest(problem)
+
+    def look(theta: Array, rows: IntArray) -> tuple[Array, Array, Array]:
+        point = problem.at(theta)
+        own = None if weights is None else weights[rows]
+        return point.loglik(own), point.gradient(own), point.hessian(own)
+
     stays = np.broadcast_to(False if held is None else held, start.shape)
+    return ascend(look, start, bounds(problem), _longest(problem), stays, merge)
+
+
+# Log-likelihood, gradient and curvature at theta (m, n) of some rows (m,).
+Look = Callable[[Array, IntArray], tuple[Array, Array, Array]]
+
+
+def ascend(
+    look: Look,
+    start: Array,
+    ends: tuple[Array, Array],
+    longest: Array,
+    stays: Mask | None = None,
+    merge: bool = False,
+) -> Climbed:
+    """Climb from each row of `start` (B, n) between `ends`, by steps no longer than `longest` (n,); see `climb`."""
+    low, high = ends
+    way = _Way(look, np.clip(start, low, high), ends)
+    stays = np.zeros(start.shape, dtype=bool) if stays is None else stays
     moving = np.arange(len(start))
     iterations = 0
     while len(moving) and iterations < MAX_ITERATIONS:
@@ -106,18 +129,10 @@ def climb(
 class _Way:
     """Where climbs are."""
 
-    def __init__(
-        self, problem: SelectionProblem, theta: Array, weights: Array | None, ends: tuple[Array, Array]
-    ) -> None:
-        self.problem, self.theta, self.weights, self.ends = problem, theta, weights, ends
-        self.value, self.slope, self.curvature = self.look(theta, np.arange(len(theta)))
+    def __init__(self, look: Look, theta: Array, ends: tuple[Array, Array]) -> None:
+        self.look, self.theta, self.ends = look, theta, ends
+        self.value, self.slope, self.curvature = look(theta, np.arange(len(theta)))
         self.done = np.zeros(len(theta), dtype=bool)
-
-    def look(self, theta: Array, rows: IntArray) -> tuple[Array, Array, Array]:
-        """Return log-likelihood, gradient and curvature of some of the climbs at theta."""
-        point = self.problem.at(theta)
-        weights = None if self.weights is None else self.weights[rows]
-        return point.loglik(weights), point.gradient(weights), point.hessian(weights)
 
     def advance(self, moving: IntArray, step: Array, gain: Array) -> Mask:
         """Go as much of each step as leads up enough for what it should gain; tell which of them moved."""
