@@ -16,7 +16,7 @@ from alliance_meta.effects.dependent.groups import grouping
 from alliance_meta.effects.studies import STUDY
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
-from alliance_meta.notes import Note
+from alliance_meta.notes import NotApplicable, Note
 from alliance_meta.result import Result
 from alliance_meta.results.fit import Fit, frame_of
 from alliance_meta.tables.document import Document, Kind, table_of

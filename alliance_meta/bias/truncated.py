@@ -103,7 +103,7 @@ def rtma(fit: Any, *, side: Side | None = None, alpha: float = 0.05, level: floa
               \frac{\phi\big((y_i - \mu) / S_i\big) / S_i}{\Phi\big((c s_i - \mu) / S_i\big)}, \qquad
               S_i^2 = \tau^2 + s_i^2
 
-    R: ``phacking::phacking_meta(yi, vi)``, which samples this posterior with Stan; here it is integrated to about seven
+    R: ``phacking::phacking_meta(yi, vi)``, which samples this posterior with Stan; here it is integrated to about six
     digits, without random numbers. Mathur (2024, doi:10.1002/jrsm.1701). The posterior has a tail like 1 / mu^2, so
     that it has no mean and no standard deviation; the mean that R prints depends on how far the chains went.
 

@@ -150,10 +150,11 @@ def worst_case(
               \qquad \pi_i = 1 \text{ if affirmative, else } \eta
 
     R: ``PublicationBias::pubbias_meta(yi, vi, cluster, selection_ratio, return_worst_meta = TRUE)`` and
-    ``pubbias_svalue``, with their standard errors and degrees of freedom (``robumeta::robu`` with given weights). The
-    s-value of the mean is solved in closed form, that of the limit to twelve digits; R searches both up to 200. Mathur
-    & VanderWeele (2020, doi:10.1111/rssc.12440). The mean of the results that are not affirmative errs towards 0 under
-    p-hacking, too (Mathur 2024, doi:10.1002/jrsm.1701).
+    ``pubbias_svalue``, with their standard errors and degrees of freedom: those of ``robumeta::robu`` with given
+    weights, where `RVEModel` of the same effects and weights may have fewer degrees of freedom. The s-value of the mean
+    is solved in closed form, that of the limit to twelve digits; R searches both up to 200. Mathur & VanderWeele (2020,
+    doi:10.1111/rssc.12440). The mean of the results that are not affirmative errs towards 0 under p-hacking, too
+    (Mathur 2024, doi:10.1002/jrsm.1701).
 
     Examples
     --------

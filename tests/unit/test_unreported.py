@@ -189,8 +189,15 @@ class TestWays:
         between = np.var(means, ddof=1)
         assert imputed.estimate == pytest.approx(np.mean(means), abs=4 * np.sqrt(between / 400))
         assert imputed.se**2 == pytest.approx(np.mean(within) + (1 + 1 / 400) * between, rel=0.1)
+        riv = (1 + 1 / 400) * between / np.mean(within)
+        assert found.fmi == pytest.approx((riv + 2 / (imputed.ddf + 3)) / (riv + 1), abs=0.05)
         assert am.bias.unreported(es, seed=2).rows.equals(am.bias.unreported(es, seed=2).rows)
         assert not am.bias.unreported(es, seed=2).rows.equals(am.bias.unreported(es, seed=3).rows)
+
+    def test_imputation_knows_that_the_mean_is_uncertain(self):
+        """Drawn about one mean, 20 of 23 effects would make its standard error a fifth too small."""
+        found = am.bias.unreported(am.escalc(sheet(R[:3], 20)), imputations=2000).rows
+        assert found.loc["multiple imputation", "se"] == pytest.approx(found.loc["likelihood", "se"], rel=0.05)
 
     def test_what_convert_put_in_as_zero_is_the_same(self):
         frame = sheet()
@@ -256,6 +263,12 @@ class TestEdges:
         assert es.unreported["sign"].isna().all()
         assert am.escalc(sheet(silent=0)).unreported is None
         assert es.take([0, 1]).unreported is es.unreported
+
+    def test_without_a_sample_size_nothing_is_known(self):
+        with pytest.warns(DroppedRowsWarning, match="Of these 4 say that r was not significant"):
+            es = am.escalc(sheet(n=[*[60] * 11, np.nan]))
+        assert es.unreported["study_id"].tolist() == [f"Study {i}" for i in range(7, 11)]
+        assert am.bias.unreported(es).k == 11
 
     def test_a_wrong_direction_is_told_with_its_line(self):
         with pytest.raises(am.CodingError, match="line 13, es_sign: 'up' is no direction"):

@@ -19,7 +19,7 @@ curve <- function(d, sign) lapply(list(1, 2, 5, 50, Inf), function(eta)
   c(list(ratio = if (is.infinite(eta)) "Inf" else eta), pubbias(d, eta, sign)))
 svalue <- function(f) uniroot(f, c(1, 200), tol = 1e-12)$root
 
-# As phacking's Stan model: normal below its bound, Jeffreys' prior; by the trapezoid rule over mu and log(tau).
+# As phacking's Stan model: normal below its bound, Jeffreys' prior; by Simpson's rule over a spline through a grid of mu and log(tau).
 rtma <- function(d, mu, logtau) {
   d$se <- sqrt(d$vi); d <- d[d$yi / d$se <= qnorm(.975), ]; crit <- qnorm(.975) * d$se
   lp <- function(mu, tau) {
@@ -30,7 +30,11 @@ rtma <- function(d, mu, logtau) {
   }
   grid <- outer(mu, logtau, Vectorize(function(m, lt) lp(m, exp(lt)) + lt))
   p <- exp(grid - max(grid)); p <- p / sum(p)
-  at <- function(x, w, q) sapply(q, function(one) spline(cumsum(w)[w > 1e-9] - w[w > 1e-9] / 2, x[w > 1e-9], xout = one)$y)
+  at <- function(x, w, q) {
+    f <- splinefun(x, w); cells <- diff(x) / 6 * (head(w, -1) + 4 * f(head(x, -1) + diff(x) / 2) + tail(w, -1))
+    p <- c(0, cumsum(cells)) / sum(cells); kept <- p > 1e-9 & p < 1 - 1e-7 & !duplicated(p)
+    spline(p[kept], x[kept], xout = q)$y
+  }
   top <- optim(c(.2, log(.15)), function(x) -lp(x[1], exp(x[2])), control = list(reltol = 1e-15, maxit = 5000))
   list(k = nrow(d), mode = c(top$par[1], exp(top$par[2])), mu = at(mu, rowSums(p), c(.025, .5, .975)),
        tau = exp(at(logtau, colSums(p), c(.025, .5, .975))))
