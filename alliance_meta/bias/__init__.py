@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from alliance_meta.bias.p_curve import pcurve as pcurve
     from alliance_meta.bias.p_uniform import PUniformResult as PUniformResult
     from alliance_meta.bias.p_uniform import puniform as puniform
+    from alliance_meta.bias.panels import BiasPanel as BiasPanel
+    from alliance_meta.bias.panels import panel as panel
     from alliance_meta.bias.precision import Peese as Peese
     from alliance_meta.bias.precision import Pet as Pet
     from alliance_meta.bias.precision import PetPeese as PetPeese

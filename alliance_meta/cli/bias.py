@@ -48,7 +48,7 @@ def bias(
 
     For example: alliance-meta bias coding.csv --funnel funnel.svg
     """
-    from alliance_meta.bias.side_by_side import panel
+    from alliance_meta.bias.panels import panel
     from alliance_meta.plots import bias_panel, figure_bytes, funnel
 
     given = {name: context.params[name] for name in SETTINGS if typed(context, name)}

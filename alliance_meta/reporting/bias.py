@@ -13,7 +13,7 @@ from alliance_meta.reporting.writing import Quantity, quantity
 if TYPE_CHECKING:
     import pandas as pd
 
-    from alliance_meta.bias.side_by_side import BiasPanel
+    from alliance_meta.bias.panels import BiasPanel
 
 
 def bias_table(item: Item, fits: Mapping[str, Fitted]) -> tuple[Table, dict[str, Quantity], list[str]]:

@@ -23,7 +23,7 @@ from alliance_meta.results import wording
 from alliance_meta.tables.format import format_df, format_level
 
 if TYPE_CHECKING:
-    from alliance_meta.bias.side_by_side import BiasPanel
+    from alliance_meta.bias.panels import BiasPanel
     from alliance_meta.effects.sheet.coded import CodedTable
 
 Put = Callable[[str, Any, str, str], None]
@@ -172,7 +172,7 @@ class Fitted(ABC):
     @cached_property
     def bias(self) -> BiasPanel:
         """What every method for a biased literature gives; what it warns of are notes of its own."""
-        from alliance_meta.bias.side_by_side import panel
+        from alliance_meta.bias.panels import panel
 
         with warnings.catch_warnings(action="ignore", category=AllianceMetaWarning):
             return panel(self.fit)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta.bias.side_by_side import UNCORRECTED, BiasPanel
+from alliance_meta.bias.panels import UNCORRECTED, BiasPanel
 from alliance_meta.errors import InputError
 from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits

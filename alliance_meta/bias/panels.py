@@ -1,0 +1,295 @@
+"""`panel`: every method for a biased literature that suits the data, side by side, and what each takes for granted."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from alliance_meta.bias.given import Given, given
+from alliance_meta.bias.methods import NONE, Method, Question, means, tests
+from alliance_meta.bias.precision import PetPeese
+from alliance_meta.effects.provenance import Provenance
+from alliance_meta.errors import AllianceMetaError, AllianceMetaWarning
+from alliance_meta.notes import NotApplicable, Note, merge_notes
+from alliance_meta.result import Result
+from alliance_meta.results.fit import frame_of
+from alliance_meta.tables.document import Document, Table
+from alliance_meta.tables.format import bare_p, fixed, fixed_interval, level_text, p_value
+
+NUMBERS = ("estimate", "se", "ci_lb", "ci_ub", "pval")
+AS_R = ("r", "r_lb", "r_ub")
+UNCORRECTED = "uncorrected"
+COLUMNS = ("label", *NUMBERS, *AS_R, "k", "studies", "stat", "ddf", "says", "assumes", "why", "source")
+# What single methods say of few effects is said once.
+FEW_CODES = ("few-effects", "few-studies-bias", "few-significant", "few-in-interval")
+FEW = (
+    "Some of these methods rest on few effects (below 10, or below 4 in an interval of p-values): their numbers hang "
+    "on single studies. Call them one by one to see which."
+)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class BiasPanel(Result):
+    """The mean effect as fitted and as each method for a biased literature has it.
+
+    Attributes
+    ----------
+    k, studies : int
+    level : float
+        Confidence level of every interval, a fraction.
+    measure : str
+    frame : DataFrame
+        What `tidy` returns.
+    tests : DataFrame
+        Tests and measures that give no mean: by name, ``label stat ddf pval says why``.
+    provenance : Provenance
+        Where the effects come from.
+    notes : tuple of Note
+        Those of the fit, then what single methods said, each after the method's label.
+    """
+
+    k: int
+    studies: int
+    level: float
+    measure: str
+    frame: pd.DataFrame
+    tests: pd.DataFrame
+    provenance: Provenance
+    notes: tuple[Note, ...] = ()
+
+    def tidy(self) -> pd.DataFrame:
+        """Return one row per method.
+
+        Indexed by its name, ``label estimate se ci_lb ci_ub pval``, for Fisher z ``r r_lb r_ub``, then ``k studies
+        assumes why``; ``why`` says why a method gives no number, and is empty where it does.
+        """
+        return self.frame.copy()
+
+    def spread(self) -> str:
+        """Say in words between which values the methods place the mean, and what that means."""
+        name, point, lower, upper = ("r", *AS_R) if self.measure == "ZCOR" else ("mean", "estimate", "ci_lb", "ci_ub")
+        own, *rows = _rows(self.frame)
+        found = sorted((row for row in rows if not row["why"]), key=lambda row: float(row[point]))
+        if not found:
+            return "No method applies to these data."
+        low, high = found[0], found[-1]
+        away = sum(float(row[lower]) > 0.0 or float(row[upper]) < 0.0 for row in found)
+        return (
+            f"Uncorrected {name} = {fixed(own[point], 3)}; corrected it lies between {fixed(low[point], 3)} "
+            f"({low['label']}) and {fixed(high[point], 3)} ({high['label']}), and {away} of {len(found)} intervals "
+            "leave out 0. Each row is right only where what it assumes is; their spread is how far the answer rests on "
+            "such assumptions, and none of them is a verdict."
+        )
+
+    def document(self) -> Document:
+        """Return what the result says, as data that can be written in several ways."""
+        many = f"k = {self.k}" + (f" in {self.studies} studies" if self.studies < self.k else "")
+        title = f"Methods for a biased literature ({many}; {level_text(self.level)})"
+        gone = [
+            f"{row['label']}: {row['why']}" for part in (self.frame, self.tests) for row in _rows(part) if row["why"]
+        ]
+        blocks = (_estimates(self), _tests(self), [self.spread()], _assumed(self.frame), gone and ["Not given:", *gone])
+        return self._document(title, *(block for block in blocks if block))
+
+    def _values(self) -> dict[str, Any]:
+        named = {"k": self.k, "studies": self.studies, "level": self.level, "measure": self.measure}
+        return {**named, "spread": self.spread(), "methods": _rows(self.frame), "tests": _rows(self.tests)}
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    named = frame.reset_index().astype(object)
+    return [dict(zip(named.columns, row, strict=True)) for row in named.itertuples(index=False, name=None)]
+
+
+def _estimates(panel: BiasPanel) -> Table:
+    point, *ends = AS_R if panel.measure == "ZCOR" else ("estimate", "ci_lb", "ci_ub")
+    rows = [
+        (row["label"], fixed(row[point], 3), fixed_interval(row[ends[0]], row[ends[1]], 3), bare_p(row["pval"]))
+        for row in _rows(panel.frame)
+        if not row["why"]
+    ]
+    return Table(
+        ("", "r" if panel.measure == "ZCOR" else "estimate", f"{level_text(panel.level)} CI", "p"), tuple(rows)
+    )
+
+
+def _tests(panel: BiasPanel) -> list[str]:
+    found = [row for row in _rows(panel.tests) if not row["why"]]
+    ends = ["" if math.isnan(row["pval"]) else f"; p {p_value(row['pval'])}" for row in found]
+    lines = [f"{row['label']}: {row['says']}{end}" for row, end in zip(found, ends, strict=True)]
+    return ["Tests and measures:", *lines] if lines else []
+
+
+def _assumed(frame: pd.DataFrame) -> list[str]:
+    """Return what methods assume, each assumption once, after the labels of those that make it."""
+    labels: dict[str, list[str]] = {}
+    for row in _rows(frame):
+        if not row["why"]:
+            labels.setdefault(row["assumes"], []).append(row["label"])
+    return ["What each row assumes:", *(f"{'; '.join(who)}: {what}" for what, who in labels.items())]
+
+
+def panel(fit: Any, *, level: float | None = None) -> BiasPanel:
+    """Ask every method for a biased literature that suits the data, and set the answers side by side.
+
+    Nobody can see the studies that were never published, so that each method has to suppose something about them. The
+    panel shows what the mean effect would be under each supposition, the most pessimistic one first: that only results
+    which are significant in the favoured direction were sure to appear. If the mean stays what it was in all rows, no
+    common kind of bias explains it; if rows differ, the answer rests on which supposition one believes. Where studies
+    have several effects, methods that know of it are used as such; the others get one effect of each study, or say
+    that they took effects as independent.
+
+    Parameters
+    ----------
+    fit : a fitted model without moderators
+        Of any class. Its own mean is the first row.
+    level : float, optional
+        Confidence level of every interval; the fit's own by default.
+
+    Returns
+    -------
+    BiasPanel
+        A method that cannot answer says why in its row, and the others stand.
+
+    Raises
+    ------
+    InputError
+        What is no fit, or a model with moderators.
+
+    Notes
+    -----
+    The rows are those of `worst_case`, `selmodel` (a step at .025; steps at .025 and .5; beta weights), `rtma`,
+    `puniform`, `pet_peese`, `limitmeta`, `waap`, `uwls3` (`uwls` for other effects than correlations), `hc` and
+    `trimfill`, each by its defaults; those of ``.tests`` are of `regtest`, `ranktest`, `tes`, `fsn`, `pcurve` and
+    `zcurve`. Imprecision is 1 / sqrt(n) in place of the standard error where that holds more than the sample size.
+    Carter, Schonbrodt, Gervais & Hilgard (2019, doi:10.1177/2515245919847196) show by simulation that no method is
+    best, and advise to look at several.
+
+    Examples
+    --------
+    >>> from alliance_meta import RandomEffectsModel, bias, escalc, load_dataset
+    >>> found = bias.panel(RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit())
+    >>> found.tidy()["r"].astype(float).round(2).loc[["uncorrected", "worst_case", "selection"]].to_list()
+    [0.15, 0.01, 0.12]
+    """
+    source = given(fit, "panel", level=level)
+    asked = means(source)
+    found = {key: _answer(method, fit, source) for key, method in asked.items()}
+    rows = {UNCORRECTED: _uncorrected(source)}
+    rows |= {key: _row(method, found[key], source) for key, method in asked.items()}
+    said: dict[str, dict[str, Any]] = {}
+    heard = [(method.label, method, found[key]) for key, method in asked.items()]
+    for key, question in tests(source).items():
+        shared = isinstance(question.asked, str)
+        method = asked[question.asked] if isinstance(question.asked, str) else question.asked
+        answer = found[question.asked] if isinstance(question.asked, str) else _answer(method, fit, source)
+        said[key] = _test(question, answer, method.source)
+        heard += [] if shared else [(question.label, method, answer)]
+    return BiasPanel(
+        k=source.k,
+        studies=source.studies,
+        level=source.level,
+        measure=source.effects.measure,
+        frame=_frame(rows, "method"),
+        tests=_frame(said, "test"),
+        provenance=source.effects.provenance,
+        notes=merge_notes(fit.notes, _heard(source, heard)),
+    )
+
+
+def _answer(method: Method, fit: Any, source: Given) -> Any:
+    """Return the result of a method, or the sentence that says why it gives none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AllianceMetaWarning)
+        try:
+            return method.run(fit, **method.options(source))
+        except AllianceMetaError as error:
+            return str(error)
+
+
+def _uncorrected(source: Given) -> dict[str, Any]:
+    fit: Any = source.fit
+    values = fit.predict(level=source.level).iloc[0]
+    own = fit.tidy().iloc[0]
+    numbers = {"estimate": values["pred"], "ci_lb": values["ci_lb"], "ci_ub": values["ci_ub"]}
+    numbers |= {name: own.get(name, NotApplicable("this fit gives none")) for name in ("se", "pval")}
+    facts = {
+        "k": source.k,
+        "studies": source.studies,
+        "assumes": "what is published is a fair sample of what was found",
+    }
+    row = {"label": "Uncorrected", **numbers, **_on_r(numbers, source.effects.measure), **facts}
+    return row | {"why": "", "source": ""}
+
+
+def _on_r(numbers: dict[str, Any], measure: str) -> dict[str, Any]:
+    if measure != "ZCOR":
+        return {}
+    pairs = zip(AS_R, ("estimate", "ci_lb", "ci_ub"), strict=True)
+    return {name: z if math.isnan(z := numbers[own]) else math.tanh(z) for name, own in pairs}
+
+
+def _row(method: Method, found: Any, source: Given) -> dict[str, Any]:
+    """Return the row of a method, with the reason where it gives no number."""
+    why = _why(found)
+    facts = {"source": method.source, "why": why, "label": method.label}
+    if why:
+        gone = NotApplicable(why)
+        numbers: dict[str, Any] = dict.fromkeys(NUMBERS, gone)
+        k, studies, assumes = source.k, source.studies, getattr(found, "assumes", "")
+    else:
+        numbers = {name: getattr(found, name) for name in NUMBERS}
+        k, studies, assumes = found.k, found.studies, found.assumes
+        if isinstance(found, PetPeese):
+            facts["label"] = f"{method.label} ({found.chosen})"
+    numbers |= _on_r(numbers, source.effects.measure)
+    return {**numbers, "k": k, "studies": studies, "assumes": assumes, **facts}
+
+
+def _why(found: Any) -> str:
+    """Return why a result gives no mean; nothing where it gives one."""
+    if isinstance(found, str):
+        return found
+    if isinstance(found.estimate, NotApplicable):
+        return found.estimate.reason
+    lost = [note.message for note in found.notes if note.code == "not-converged"]
+    return lost[0] if lost else ""
+
+
+def _test(question: Question, found: Any, source: str) -> dict[str, Any]:
+    row = {"label": question.label, "stat": NONE, "ddf": NONE, "pval": NONE, "says": "", "why": "", "source": source}
+    if isinstance(found, str):
+        return row | {"why": found}
+    said = question.say(found)
+    if isinstance(said.stat, NotApplicable) and said.stat is not NONE:
+        return row | {"why": said.stat.reason}
+    return row | {"stat": said.stat, "ddf": said.ddf, "pval": said.pval, "says": said.words}
+
+
+def _frame(rows: Mapping[str, dict[str, Any]], name: str) -> pd.DataFrame:
+    table = frame_of(list(rows.values()), index=pd.Index(list(rows), name=name))
+    columns = [one for one in COLUMNS if one in table]
+    return table[columns]
+
+
+def _heard(source: Given, heard: list[tuple[str, Method, Any]]) -> Iterator[Note]:
+    """Yield what the methods said of themselves, each sentence once, after the labels of those who said it."""
+    known = {*source.effects.notes, *source.fit.notes}
+    labels: dict[Note, list[str]] = {}
+    few = False
+    for label, method, found in heard:
+        for note in () if isinstance(found, str) else found.notes:
+            few = few or note.code in FEW_CODES
+            if note not in known and note.code not in FEW_CODES:
+                # The label stands before it in place of the function's name, so that what several say is said once.
+                note = Note(note.code, note.message.removeprefix(f"{method.run.__name__} "))
+                labels.setdefault(note, []).append(label)
+    if few:
+        yield Note("few-effects", FEW)
+    for note, who in labels.items():
+        yield Note(note.code, f"{'; '.join(who)}: {note.message}")
