@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from alliance_meta.bias.asymmetry import ranktest, regtest
+from alliance_meta.bias.copas_model import copas
 from alliance_meta.bias.excess import tes
 from alliance_meta.bias.fail_safe import fsn
 from alliance_meta.bias.given import Given
@@ -103,6 +104,7 @@ def means(source: Given) -> Mapping[str, Method]:
             "Citkowicz & Vevea (2017), doi:10.1037/met0000119",
             _with(type="beta"),
         ),
+        "copas": Method("Copas's selection model", copas, "Copas & Shi (2001), doi:10.1177/096228020101000402"),
         "rtma": Method("RTMA, for p-hacking", rtma, "Mathur (2024), doi:10.1002/jrsm.1701"),
         "puniform": Method("p-uniform*", puniform, "van Aert & van Assen (2025), doi:10.31222/osf.io/zqjr9"),
         "pet_peese": Method("PET-PEESE", pet_peese, "Stanley & Doucouliagos (2014), doi:10.1002/jrsm.1095", _by_size),

@@ -163,7 +163,7 @@ def panel(fit: Any, *, level: float | None = None) -> BiasPanel:
 
     Notes
     -----
-    The rows are those of `worst_case`, `selmodel` (a step at .025; steps at .025 and .5; beta weights), `rtma`,
+    The rows are those of `worst_case`, `selmodel` (a step at .025; steps at .025 and .5; beta weights), `copas`, `rtma`,
     `puniform`, `pet_peese`, `limitmeta`, `waap`, `uwls3` (`uwls` for other effects than correlations), `hc` and
     `trimfill`, each by its defaults; those of ``.tests`` are of `regtest`, `ranktest`, `tes`, `fsn`, `pcurve` and
     `zcurve`. Imprecision is 1 / sqrt(n) in place of the standard error where that holds more than the sample size.

@@ -32,6 +32,9 @@ REFERENCES: dict[str, str] = {
     "bias. *Psychological Methods*, 22(1), 28–41. https://doi.org/10.1037/met0000119",
     "cochran1954": "Cochran, W. G. (1954). The combination of estimates from different experiments. "
     "*Biometrics*, 10(1), 101–129. https://doi.org/10.2307/3001666",
+    "copas2001": "Copas, J. B., & Shi, J. Q. (2001). A sensitivity analysis for publication bias in systematic "
+    "reviews. *Statistical Methods in Medical Research*, 10(4), 251–265. "
+    "https://doi.org/10.1177/096228020101000402",
     "dersimonian1986": "DerSimonian, R., & Laird, N. (1986). Meta-analysis in clinical trials. "
     "*Controlled Clinical Trials*, 7(3), 177–188. https://doi.org/10.1016/0197-2456(86)90046-2",
     "dersimonian2007": "DerSimonian, R., & Kacker, R. (2007). Random-effects model for meta-analysis of clinical "

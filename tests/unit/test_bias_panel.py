@@ -45,6 +45,7 @@ def test_every_row_is_what_its_method_gives(fit):
         "selection": bias.selmodel(fit),
         "selection_two": bias.selmodel(fit, steps=(0.025, 0.5)),
         "selection_beta": bias.selmodel(fit, type="beta"),
+        "copas": bias.copas(fit),
         "rtma": bias.rtma(fit),
         "puniform": bias.puniform(fit),
         "pet_peese": bias.pet_peese(fit),
@@ -87,7 +88,7 @@ def test_every_class_of_fit_is_taken(name):
             bias.panel(get(name))
         return
     found = bias.panel(get(name))
-    assert len(found.tidy()) == 13
+    assert len(found.tidy()) == 14
     assert not math.isnan(found.tidy().loc["uncorrected", "estimate"])
 
 
@@ -97,7 +98,7 @@ def test_the_spread_names_its_ends_and_counts_the_intervals_without_0():
     low, high = rows.loc[rows["r"].astype(float).idxmin()], rows.loc[rows["r"].astype(float).idxmax()]
     away = int(((rows["r_lb"].astype(float) > 0) | (rows["r_ub"].astype(float) < 0)).sum())
     assert f"between {low['r']:.3f} ({low['label']}) and {high['r']:.3f} ({high['label']})" in found.spread()
-    assert f"{away} of 12 intervals leave out 0" in found.spread()
+    assert f"{away} of 13 intervals leave out 0" in found.spread()
 
 
 V = np.linspace(0.004, 0.06, 12)
