@@ -46,6 +46,14 @@ def bias_panel_data(panel: BiasPanel, *, title: str | None = None, show_cautions
     ------
     InputError
         Another result.
+
+    Examples
+    --------
+    >>> from alliance_meta import RandomEffectsModel, bias, escalc, load_dataset, plots
+    >>> found = bias.panel(RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit())
+    >>> frame = plots.bias_panel_data(found)
+    >>> frame[["kind", "k"]].iloc[:2].values.tolist(), frame["r"].iloc[:2].round(2).tolist()
+    ([['uncorrected', 16.0], ['method', 7.0]], [0.15, 0.03])
     """
     if not isinstance(panel, BiasPanel):
         raise InputError(f"bias_panel needs the result of bias.panel, not {type(panel).__name__}")
@@ -96,6 +104,13 @@ def bias_panel(panel_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | No
     -------
     Figure or Axes
         The axes where `ax` was given.
+
+    Examples
+    --------
+    >>> from alliance_meta import RandomEffectsModel, bias, escalc, load_dataset, plots
+    >>> found = bias.panel(RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit())
+    >>> plots.bias_panel(found).plot_description
+    'Mean effect of 16 effects by each method: Uncorrected .15 [.08, .22]; Worst case ...'
     """
     frame = as_frame(panel_or_frame, "bias_panel", bias_panel_data, data)
     return draw_rows(frame, ax, xlim, _within(frame))
