@@ -252,3 +252,12 @@ def test_the_least_number_of_unpublished_studies_is_the_least(dataset):
 def test_limits_on_r_are_those_of_the_analysis_scale(clustered):
     found = bias.worst_case(clustered)
     assert found.on_r == pytest.approx(tuple(np.tanh([found.estimate, found.ci_lb, found.ci_ub])), rel=CLOSED_FORM)
+
+
+@pytest.mark.parametrize("dataset", ["molloy2014", "mcdaniel1994", "crede2010"])
+@pytest.mark.filterwarnings("ignore::alliance_meta.errors.DroppedRowsWarning")
+def test_the_general_fail_safe_number_under_equal_effects_is_rosenbergs(dataset):
+    found = bias.fsn(RandomEffectsModel(escalc(load_dataset(dataset)), method="EE", test="z").fit())
+    assert found.general == found.rosenberg > 100
+    weak = bias.fsn(RandomEffectsModel(EffectSizes.from_arrays([0.1, 0.0, -0.1, 0.05], [0.01] * 4)).fit())
+    assert weak.rosenthal == weak.rosenberg == weak.general == 0
