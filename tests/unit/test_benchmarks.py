@@ -36,7 +36,9 @@ def test_the_run_had_metafor_and_every_peer():
 
 
 CELLS = [
-    (contender, case) for contender in ("model", "arrays") for case in ("fit-20", "bootstrap", "three-level-300", "che")
+    (contender, case)
+    for contender in ("model", "arrays")
+    for case in ("fit-20", "bootstrap", "step-79", "beta-79", "three-level-300", "che")
 ]
 PROGRAM = """
 import json, sys
