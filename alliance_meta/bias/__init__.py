@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from alliance_meta._lazy import lazy
 
 if TYPE_CHECKING:
+    from alliance_meta.bias.copas_model import CopasResult as CopasResult
+    from alliance_meta.bias.copas_model import copas as copas
     from alliance_meta.bias.henmi_copas import HenmiCopasResult as HenmiCopasResult
     from alliance_meta.bias.henmi_copas import hc as hc
     from alliance_meta.bias.selection import selmodel as selmodel

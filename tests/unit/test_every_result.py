@@ -113,6 +113,7 @@ OTHERS = {
     "SampledLeaveOneOut": lambda: get("SampledPosterior").loo(),
     "SequentialResults": lambda: bayes.sequential(get("BayesianResults")),
     "HenmiCopasResult": lambda: bias.hc(fit()),
+    "CopasResult": lambda: bias.copas(fit(), ngrid=8),
     "SelectionResult": lambda: bias.selmodel(fit()),
     "WeightGrid": lambda: bias.vevea_woods(fit()),
     "CoderAgreement": lambda: am.effects.coder_agreement(SHEET, SHEET.assign(arm="x"), by="study"),

@@ -27,7 +27,9 @@ from alliance_meta._typing import Array, Mask
 from alliance_meta.core.distributions import chi2_sf, likelihood_ratio
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.selection.likelihood import LOG_2PI
-from alliance_meta.core.selection.search import EDGE, FLAT, ascend
+from alliance_meta.core.selection.search import EDGE, FLAT, Climbed, ascend
+from alliance_meta.core.univariate.search import maximise
+from alliance_meta.core.univariate.wls import make_batch
 
 # Correlations are kept from their ends, as in metasens.
 MOST_RHO = 0.9999
@@ -35,10 +37,16 @@ MOST_RHO = 0.9999
 UNSELECTED, HIGHEST = 10.0, 2.0
 # The largest study is taken as published with a probability of Phi(1.29 - 0.25) where the smallest has Phi(-0.25).
 LEAST, SPAN = -0.25, 1.29
+# About so many contours, at round values of the mean.
+LEVELS = 10
 # So many effects times points of the grid are worked on at once.
-BLOCK = 200_000
+BLOCK = 30_000
 # With less curvature the likelihood does not depend on rho.
 UNTOLD = 1e-12
+# A tau this small, relative to the smallest standard error, is 0.
+NO_TAU = 1e-6
+# Below this the density over the distribution function is -u, to what rounding leaves.
+FARTHEST = -1e4
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +82,13 @@ class CopasProblem:
 
 def mills(u: Array) -> Array:
     """Return the normal density over its distribution function."""
-    return np.asarray(np.exp(-0.5 * u * u - 0.5 * LOG_2PI - special.log_ndtr(u)))
+    near = np.maximum(u, FARTHEST)
+    return np.where(u < FARTHEST, -u, np.exp(-0.5 * near * near - 0.5 * LOG_2PI - special.log_ndtr(near)))
 
 
 def _of_each(e: Array, s: Array, u: Array, rho: Array, tau: Array) -> tuple[Array, Array, Array]:
     """Return log-likelihoods (B, k) and their derivatives by mean, rho and tau, (3, B, k) and (3, 3, B, k)."""
-    c = mills(u) * (u + mills(u))
+    c = np.minimum(mills(u) * (u + mills(u)), 1.0)
     q = 1.0 - c * rho**2
     zero = 0.0
     # The covariance of effect and selection, rho sigma, and sigma^2.
@@ -124,40 +133,46 @@ class CopasFits(NamedTuple):
     done: Mask
 
 
-def fit_copas(problem: CopasProblem, start: Array, rho: tuple[float, float]) -> CopasFits:
-    """Climb from theta `start` (p + 2,) at each point of the grid, with rho kept between two values."""
-    B, n = len(problem.gamma), len(start)
+def fit_copas(problem: CopasProblem, starts: Array, rho: tuple[float, float]) -> CopasFits:
+    """Climb from each theta in `starts` (S, p + 2) at each point of the grid, with rho kept between two values."""
     size = max(1, BLOCK // len(problem.y))
-    parts = [_fit(replace(problem, gamma=problem.gamma[i : i + size]), start, rho, n) for i in range(0, B, size)]
+    blocks = [replace(problem, gamma=problem.gamma[i : i + size]) for i in range(0, len(problem.gamma), size)]
+    parts = [_fit(one, starts, rho) for one in blocks]
     return CopasFits(*(np.concatenate(one) for one in zip(*parts, strict=True)))
 
 
-def _fit(problem: CopasProblem, start: Array, rho: tuple[float, float], n: int) -> CopasFits:
+def _fit(problem: CopasProblem, starts: Array, rho: tuple[float, float]) -> CopasFits:
+    B, n = len(problem.gamma), starts.shape[1]
     low, high = np.full(n, -np.inf), np.full(n, np.inf)
     low[n - 2], high[n - 2] = rho
-    spread = float(np.sqrt(np.var(problem.y) + np.mean(problem.s**2)))
-    longest = np.full(n, 2.0 * spread)
+    longest = np.full(n, 2.0 * float(np.sqrt(np.var(problem.y) + np.mean(problem.s**2))))
     longest[1 : n - 2] /= np.sqrt(np.mean(problem.X[:, 1:] ** 2, axis=0))
     longest[n - 2] = 0.3
-    found = ascend(problem.look, np.tile(start, (len(problem.gamma), 1)), (low, high), longest)
-    theta, loglik, curvature, done = found.theta.copy(), found.loglik.copy(), found.hessian.copy(), found.done.copy()
-    end = np.flatnonzero(np.abs(theta[:, -2]) >= MOST_RHO - EDGE)
+    best = ascend(problem.look, np.tile(starts[0], (B, 1)), (low, high), longest)
+    for start in starts[1:]:
+        _higher(best, ascend(problem.look, np.tile(start, (B, 1)), (low, high), longest), np.arange(B))
+    end = np.flatnonzero(np.abs(best.theta[:, -2]) >= MOST_RHO - EDGE)
     if len(end):
         # A step may have jumped over a peak on the way to the bound.
-        again = np.tile(start, (len(end), 1))
+        again = np.tile(starts[0], (len(end), 1))
         again[:, -2] *= 0.1
         longest[n - 2] = 0.1
         part = replace(problem, gamma=problem.gamma[end])
-        other = ascend(part.look, again, (low, high), longest)
-        better = other.loglik > loglik[end]
-        at = end[better]
-        theta[at], loglik[at] = other.theta[better], other.loglik[better]
-        curvature[at], done[at] = other.hessian[better], other.done[better]
+        _higher(best, ascend(part.look, again, (low, high), longest), end)
+    theta, curvature = best.theta, best.hessian
     # The likelihood is the same at -tau, and without selection at every rho.
     theta[:, -1] = np.abs(theta[:, -1])
+    theta[theta[:, -1] < NO_TAU * problem.s.min(), -1] = 0.0
     told = np.abs(curvature[:, -2, -2]) > UNTOLD
     theta[~told, -2] = 0.0
-    return CopasFits(theta, loglik, _errors(theta, curvature, told), done)
+    return CopasFits(theta, best.loglik, _errors(theta, curvature, told), best.done)
+
+
+def _higher(best: Climbed, other: Climbed, rows: IntArray) -> None:
+    """Put other climbs in the place of those of some rows, where they are higher."""
+    better = other.loglik > best.loglik[rows]
+    for mine, new in zip(best[:5], other[:5], strict=True):
+        mine[rows[better]] = new[better]
 
 
 def _errors(theta: Array, hessian: Array, told: Mask) -> Array:
@@ -166,7 +181,7 @@ def _errors(theta: Array, hessian: Array, told: Mask) -> Array:
     for b, one in enumerate(theta):
         free = np.ones(len(one), dtype=bool)
         free[-2] = told[b] and abs(one[-2]) < MOST_RHO - EDGE
-        free[-1] = one[-1] > FLAT
+        free[-1] = one[-1] > 0.0
         A = -hessian[b][np.ix_(free, free)]
         unit = 1.0 / np.sqrt(np.maximum(np.diag(A), 1e-300))
         values, vectors = np.linalg.eigh(A * np.outer(unit, unit))
@@ -175,22 +190,72 @@ def _errors(theta: Array, hessian: Array, told: Mask) -> Array:
     return out
 
 
+class CopasFound(NamedTuple):
+    """What the model gives over the grid and along the path across it.
+
+    Attributes
+    ----------
+    points : ndarray of shape (n * n, 2)
+        gamma0 and gamma1 of the grid.
+    over_grid : CopasFits
+    gamma : ndarray of shape (m, 2)
+        The path, from no selection to most.
+    along : CopasFits
+    residual : ndarray of shape (m,)
+        p-values of what asymmetry is left, by a slope on the standard error.
+    unpublished : ndarray of shape (m,)
+        How many studies there would be beside those that are seen.
+    """
+
+    points: Array
+    over_grid: CopasFits
+    gamma: Array
+    along: CopasFits
+    residual: Array
+    unpublished: Array
+
+
+def copas(y: Array, s: Array, sign: float, n: int) -> CopasFound:
+    """Fit the model to effects y (k,) with standard errors (k,) on a grid of n x n degrees of selection.
+
+    `sign` is 1 where large effects are favoured, else -1.
+    """
+    ones, v = np.ones((len(y), 1)), s**2
+    tau2 = float(maximise(make_batch(y, v, ones), restricted=False).tau2[0])
+    # At 0 the likelihood is level in tau, whether or not it rises from there; from afar another peak may be met.
+    tau = np.sqrt([max(tau2, 0.05 * v.mean()), max(float(np.var(y)), v.mean())])
+    mean = np.average(y, weights=1.0 / (v + tau2))
+    starts = np.column_stack([np.full(2, mean), np.full(2, 0.5 * sign), tau])
+    ends = gamma_range(s)
+    points = np.stack(np.meshgrid(*(np.linspace(*one, n) for one in ends), indexing="ij"), axis=-1).reshape(-1, 2)
+    grid = fit_copas(CopasProblem(y, s, ones, points), starts[:1], (-MOST_RHO, MOST_RHO))
+    gamma = path(grid.theta[:, 0].reshape(n, n), ends, LEVELS)
+    gamma = gamma[np.argsort(-(gamma @ [1.0, 1.0 / float(s.max())]), kind="stable")]
+    found = fit_copas(CopasProblem(y, s, ones, gamma), starts, (-MOST_RHO, MOST_RHO))
+    sided = (0.0, MOST_RHO) if sign > 0.0 else (-MOST_RHO, 0.0)
+    sloped = fit_copas(CopasProblem(y, s, np.column_stack([ones, s]), gamma), np.insert(starts, 1, 0.0, axis=1), sided)
+    pairs = zip(found.loglik, sloped.loglik, strict=True)
+    p = np.array([chi2_sf(likelihood_ratio(float(more), float(less)), 1) for less, more in pairs])
+    # For each study that is seen, with a chance p, there are 1 / p - 1 that are not.
+    unseen = np.expm1(-special.log_ndtr(gamma[:, :1] + gamma[:, 1:] / s)).sum(axis=1)
+    return CopasFound(points, grid, gamma, found, p, unseen)
+
+
+def favoured_side(y: Array, s: Array) -> float:
+    """Return 1 where small studies have the larger effects, else -1: the sign of Egger's slope."""
+    X = np.column_stack([np.ones(len(y)), s]) / s[:, None]
+    return 1.0 if float(np.linalg.lstsq(X, y / s, rcond=None)[0][1]) > 0.0 else -1.0
+
+
+def published(gamma: Array, s: float) -> Array:
+    """Return how probably a study with a standard error is published, (m,)."""
+    return np.asarray(special.ndtr(gamma[:, 0] + gamma[:, 1] / s))
+
+
 def gamma_range(s: Array) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return the ranges of gamma0 and gamma1 that metasens takes for standard errors s (k,)."""
     steepest = SPAN / float(1.0 / s.min() - 1.0 / s.max())
     return (LEAST - steepest / float(s.max()), HIGHEST), (0.0, steepest)
-
-
-def unpublished(gamma: Array, s: Array) -> Array:
-    """Return how many studies there would be for each that is seen, summed and less those, (B,)."""
-    log_p = special.log_ndtr(gamma[:, :1] + gamma[:, 1:] / s)
-    return np.asarray(np.expm1(-log_p).sum(axis=1))
-
-
-def residual_p(unadjusted: Array, adjusted: Array) -> Array:
-    """Return p-values of what asymmetry is left, from log-likelihoods without and with a slope on s, (B,)."""
-    pairs = zip(unadjusted, adjusted, strict=True)
-    return np.array([chi2_sf(likelihood_ratio(float(more), float(less)), 1) for less, more in pairs])
 
 
 def path(grid: Array, ends: tuple[tuple[float, float], tuple[float, float]], levels: int) -> Array:
