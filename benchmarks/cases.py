@@ -15,8 +15,10 @@ SIGMA2 = (0.02, 0.01)
 RHO = 0.6
 
 Bayesian = Literal["posterior", "everything", "priors", "loo", "three-level posterior", "subsets", "robma"]
+Selected = Literal["step", "beta"]
 Kind = (
-    Literal["fit", "replicates", "bootstrap", "permutation", "three-level", "cr2", "wild", "che", "rve", "impute"]
+    Selected
+    | Literal["fit", "replicates", "bootstrap", "permutation", "three-level", "cr2", "wild", "che", "rve", "impute"]
     | Literal["selection", "selection bootstrap"]
     | Bayesian
 )
@@ -35,6 +37,10 @@ class Case:
     studies: int = 0
     without: tuple[str, ...] = ()
     """Peers that are not run, because a smaller case takes them so long."""
+
+    @property
+    def selected(self) -> bool:
+        return self.kind in get_args(Selected)
 
     @property
     def bayesian(self) -> bool:
@@ -63,6 +69,10 @@ INDEPENDENT = (
     Case("replicates", "10,000 REML fits, k = 30", "replicates", 30, B=10_000),
     Case("bootstrap", "parametric bootstrap, 1,000 × k = 79", "bootstrap", 79, B=1000),
     Case("permutation", "1,000 permutations, two moderators, k = 79", "permutation", 79, moderators=2, B=1000),
+    *(Case(f"step-{k}", f"selection model, one step, k = {k:,}", "step", k) for k in (79, 295, 2000)),
+    Case("step-20000", "selection model, one step, k = 20,000", "step", 20_000, without=("metafor",)),
+    Case("beta-79", "selection model, beta weights, k = 79", "beta", 79),
+    Case("beta-295", "selection model, beta weights, k = 295", "beta", 295, without=("metafor",)),
 )
 DEPENDENT = (
     *_sized("three-level", "three-level REML"),

@@ -29,6 +29,34 @@ class Task:
     version: str = ""
 
 
+def selection(case: Case, data: Data) -> Task:
+    """A selection model, from a fit to a result with its tests."""
+    from alliance_meta import EffectSizes, RandomEffectsModel, bias
+
+    fitted = RandomEffectsModel(EffectSizes.from_arrays(data.y, data.v)).fit()
+
+    def fit() -> tuple[float, float]:
+        found = bias.selmodel(fitted, "beta" if case.kind == "beta" else "stepfun", alternative="greater")
+        return found.estimate, found.tau2
+
+    return Task(fit, method="ML")
+
+
+def selection_arrays(case: Case, data: Data) -> Task:
+    """The same in the numerical core."""
+    from alliance_meta.core.selection.likelihood import selection_problem
+    from alliance_meta.core.selection.search import fit_selection
+
+    def fit() -> tuple[float, float]:
+        steps = np.array([0.025])
+        family = "beta" if case.kind == "beta" else "stepfun"
+        found = fit_selection(selection_problem(data.y, data.v, data.X, family=family, steps=steps))
+        _ = found.covariance
+        return float(found.theta[0]), 0.0 if found.vanished else float(np.exp(found.theta[1]))
+
+    return Task(fit, method="ML")
+
+
 def model(case: Case, data: Data) -> Task | None:
     """The public interface, from effect sizes to a result with its tests."""
     import pandas as pd
@@ -204,6 +232,7 @@ def pimeta(case: Case, data: Data) -> Task | None:
     return Task(permute, scale=case.B / SAMPLE)
 
 
+SELECTION: dict[str, Callable[[Case, Data], Task | None]] = {"model": selection, "arrays": selection_arrays}
 OURS: dict[str, Callable[[Case, Data], Task | None]] = {
     "model": model,
     "arrays": arrays,

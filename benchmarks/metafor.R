@@ -17,8 +17,16 @@ fit <- function(j) {
 }
 
 scale <- 1
+method <- "REML"
 if (kind == "fit") {
   run <- function() { found <- fit(1); c(found$beta[1], found$tau2) }
+} else if (kind %in% c("step", "beta")) {
+  method <- "ML"
+  fitted <- rma(data$y1, data$v1, method = "ML")
+  run <- function() {
+    found <- if (kind == "beta") selmodel(fitted, type = "beta") else selmodel(fitted, type = "stepfun", steps = .025)
+    c(found$beta[1], found$tau2)
+  }
 } else if (kind == "permutation") {
   fitted <- fit(1)
   scale <- B / sample
@@ -39,7 +47,7 @@ if (times[1] < budget) {
 }
 blas <- if (grepl("openblas", extSoftVersion()["BLAS"])) "OpenBLAS" else "reference BLAS"
 cat(sprintf(
-  '{"answer": [%.17g, %.17g], "times": [%s], "scale": %.17g, "method": "REML", "version": "%s, R %s, %s"}\n',
-  answer[1], answer[2], paste(sprintf("%.9f", times), collapse = ", "), scale,
+  '{"answer": [%.17g, %.17g], "times": [%s], "scale": %.17g, "method": "%s", "version": "%s, R %s, %s"}\n',
+  answer[1], answer[2], paste(sprintf("%.9f", times), collapse = ", "), scale, method,
   packageVersion("metafor"), paste(R.version$major, R.version$minor, sep = "."), blas
 ))

@@ -154,6 +154,7 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 def tables(results: dict[str, Any], cases: tuple[Case, ...]) -> tuple[str, str]:
     """Return the times of some cases, and how much slower the peers are."""
     cells = results["cells"]
+    cases = tuple(case for case in cases if case.name in cells)
     present = [name for name in COLUMNS if any(name in cells[case.name] for case in cases)]
     peers = [name for name in present if name not in OURS]
     times, ratios = [], []

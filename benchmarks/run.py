@@ -101,6 +101,8 @@ def ways(case: Case) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
         return bayesian.OURS, bayesian.PEERS, bayesian.IN_R
     if case.studies:
         return dependent.OURS, dependent.PEERS, DEPENDENT_IN_R
+    if case.selected:
+        return contenders.SELECTION, {}, IN_R
     return OURS, PEERS, IN_R
 
 
@@ -118,6 +120,8 @@ def reference(case: Case, data: Data, method: str) -> tuple[float, ...]:
         return bayesian.expected(case, data, method)
     if case.studies:
         return dependent.expected(case, data, method)
+    if case.selected:
+        return contenders.selection_arrays(case, data).run()
     from alliance_meta.core.univariate.fit import estimate_tau2
     from alliance_meta.core.univariate.wls import make_batch, wls
 

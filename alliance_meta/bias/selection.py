@@ -187,26 +187,17 @@ def selmodel(
     stepped = type == "stepfun"
     used = _steps(steps, stepped)
     known = _given_weights(delta, len(used) + 1 if stepped else SMOOTH[type].d, type)
-    exposed = _focal(asked)
-    designs = _designs(asked, mods_delta)
+    if mods_delta != "1" and not np.isnan(known).all():
+        raise InputError("mods_delta= are moderators of weights that are estimated; leave out delta=")
+    exposed, designs = _focal(asked), _designs(asked, mods_delta)
+    (X, _), (Z, _), (U, _) = designs
     problem = selection_problem(
-        asked.yi,
-        asked.vi,
-        designs[0][0],
-        family=type,
-        steps=used,
-        alternative=side,
-        Z=designs[1][0],
-        U=None if mods_delta == "1" else designs[2][0],
-        selected=exposed,
+        asked.yi, asked.vi, X, family=type, steps=used, alternative=side, Z=Z, U=U, selected=exposed
     )
     counts = _counts(problem, used)
-    free = np.isnan(known)
-    _check_size(problem, free)
+    _check_size(problem, np.isnan(known))
     if stepped:
-        _check_intervals(counts, used, free, exposed)
-    if mods_delta != "1" and not free.all():
-        raise InputError("mods_delta= are moderators of weights that are estimated; leave out delta=")
+        _check_intervals(counts, used, np.isnan(known), exposed)
     found = solved_by(fit_selection(problem, known), how)
     notes = _notes(asked, how, found, counts, used, side if alternative is None else None, exposed)
     return _result(asked, how, found, type, side, used, counts, [one[1] for one in designs], notes)
@@ -343,14 +334,11 @@ def _result(
     covariance, made = spread(found, how), replicates(found, how)
     parts = list(_parameters(found, covariance, type, names, made))
     p = len(names[0])
-    first, vb = parts[0], covariance[:p, :p]
-    mean: list[float] = [first.estimate, first.se, *first.wald(asked.level), _pval(first)]
-    if made:
-        vb = np.cov(made.theta[:, :p], rowvar=False).reshape(p, p)
-        mean[2:] = [*first.resampled(made, how.interval, asked.level), NotApplicable(NO_P)]
-        notes = merge_notes(notes, replicate_notes(made))
+    vb = np.cov(made.theta[:, :p], rowvar=False).reshape(p, p) if made else covariance[:p, :p]
     if p > 1 or names[0] != ("intrcpt",):
-        mean = [NotApplicable("the mean has moderators; see tidy()")] * 5
+        mean: Sequence[float] = [NotApplicable("the mean has moderators; see tidy()")] * 5
+    else:
+        mean = _mean(parts[0], made, how.interval, asked.level)
     tau2 = next((one for one in parts if one.name == "tau2"), None)
     gone = NotApplicable("tau2 has moderators; see parameters")
     weights = [one for one in parts if one.name.startswith("delta[")]
@@ -361,7 +349,7 @@ def _result(
         studies=asked.studies,
         level=asked.level,
         measure=asked.effects.measure,
-        notes=notes,
+        notes=merge_notes(notes, replicate_notes(made)) if made else notes,
         type=type,
         alternative=side,
         steps=tuple(steps.tolist()),
@@ -385,8 +373,12 @@ def _result(
     )
 
 
-def _pval(one: Parameter) -> float:
-    return one.se if math.isnan(one.se) else float(two_sided_p(np.array(one.estimate / one.se), None))
+def _mean(one: Parameter, made: Replicates | None, interval: SelectionInterval, level: float) -> Sequence[float]:
+    """Return estimate, standard error, limits and p-value of the mean."""
+    if made:
+        return one.estimate, one.se, *one.resampled(made, interval, level), NotApplicable(NO_P)
+    p = one.se if math.isnan(one.se) else float(two_sided_p(np.array(one.estimate / one.se), None))
+    return one.estimate, one.se, *one.wald(level), p
 
 
 def _parameters(

@@ -227,6 +227,10 @@ def test_notes_say_what_was_done_and_only_that(resampled):
     assert at_end > 50
     text = next(one.message for one in scarce.notes if one.code == "replicates-at-bound")
     assert text.startswith(f"In {at_end} of 300 ")
+    for kind in ("basic", "student"):
+        low = scarce.confint(kind=kind).loc["delta[2]", "ci_lb"]
+        assert isinstance(low, am.NotApplicable)
+        assert "mirrored" in low.reason
 
 
 def test_too_few_clusters_and_wrong_words_are_refused_with_a_mend():
