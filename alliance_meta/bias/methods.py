@@ -138,7 +138,7 @@ def _none(source: Given) -> dict[str, Any]:
     return {}
 
 
-def tests(source: Given) -> Mapping[str, Question]:
+def questions(source: Given) -> Mapping[str, Question]:
     """Return the tests and measures that give no mean, by the key of their row."""
     size = "1 / sqrt(n)" if _size(source) == "sqrtninv" else "standard error"
     egger = "Egger et al. (1997), doi:10.1136/bmj.315.7109.629"

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from alliance_meta.bias.given import Given, given
-from alliance_meta.bias.methods import NONE, Method, Question, means, tests
+from alliance_meta.bias.methods import NONE, Method, Question, means, questions
 from alliance_meta.bias.precision import PetPeese
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import AllianceMetaError, AllianceMetaWarning
@@ -184,7 +184,7 @@ def panel(fit: Any, *, level: float | None = None) -> BiasPanel:
     rows |= {key: _row(method, found[key], source) for key, method in asked.items()}
     said: dict[str, dict[str, Any]] = {}
     heard = [(method.label, method, found[key]) for key, method in asked.items()]
-    for key, question in tests(source).items():
+    for key, question in questions(source).items():
         shared = isinstance(question.asked, str)
         method = asked[question.asked] if isinstance(question.asked, str) else question.asked
         answer = found[question.asked] if isinstance(question.asked, str) else _answer(method, fit, source)
