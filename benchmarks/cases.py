@@ -19,6 +19,7 @@ Selected = Literal["step", "beta"]
 Kind = (
     Selected
     | Literal["fit", "replicates", "bootstrap", "permutation", "three-level", "cr2", "wild", "che", "rve", "impute"]
+    | Literal["selection", "selection bootstrap"]
     | Bayesian
 )
 
@@ -80,6 +81,15 @@ DEPENDENT = (
     Case("che", "CHE and CR2, three moderators, 900 in 300", "che", 900, 3, studies=300),
     Case("rve-300", "RVE, three moderators, 300 in 100", "rve", 300, 3, studies=100),
     Case("rve-3000", "RVE, three moderators, 3,000 in 1,000", "rve", 3000, 3, studies=1000, without=("robumeta",)),
+    Case("selection", "clustered selection model, 295 in 100", "selection", 295, studies=100),
+    Case(
+        "selection-bootstrap",
+        "clustered selection model, 1,000 bootstraps, 295 in 100",
+        "selection bootstrap",
+        295,
+        B=1000,
+        studies=100,
+    ),
     Case("impute", "covariances of 200,000 in 50,000", "impute", 200_000, studies=50_000),
 )
 BAYESIAN = (

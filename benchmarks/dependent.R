@@ -35,6 +35,11 @@ if (package == "metafor" && kind == "three-level") {
   }
 } else if (contender == "metafor" && kind == "impute") {
   run <- function() sum(metafor::vcalc(v, cluster = study, obs = effect, rho = rho, data = data))
+} else if (contender == "metafor" && kind == "selection") {
+  run <- function() {
+    found <- metafor::selmodel(metafor::rma(y, v, data = data, method = "ML"), type = "stepfun", steps = 0.025)
+    c(found$beta, found$tau2, found$delta[2])
+  }
 } else if (contender == "clubSandwich" && kind == "cr2") {
   fitted <- fit(data$v, TRUE, sigma2 = sigma2)
   run <- function() tested(fitted)[2:3]

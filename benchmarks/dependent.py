@@ -47,6 +47,8 @@ def model(case: Case, data: Data) -> Task | None:
     ways: dict[str, Callable[[], Answer]] = {"three-level": three_level, "che": che, "rve": rve, "impute": impute}
     if case.kind in ways:
         return Task(ways[case.kind])
+    if case.kind in ("selection", "selection bootstrap"):
+        return _selection(case, effects)
     fitted = MultilevelModel(effects, mods=formula, fixed=KNOWN).fit()
 
     def cr2() -> Answer:
@@ -58,6 +60,20 @@ def model(case: Case, data: Data) -> Task | None:
         return (float(sensitivity.wild_bootstrap(fitted, "x1", iterations=case.B, seed=1).stat),)
 
     return Task(cr2 if case.kind == "cr2" else wild)
+
+
+def _selection(case: Case, effects) -> Task:
+    from alliance_meta import RandomEffectsModel, bias
+
+    fit = RandomEffectsModel(effects).fit()
+    more = {"vcov": "bootstrap", "iterations": case.B, "seed": 1} if case.B > 1 else {}
+
+    def run() -> Answer:
+        found = bias.selmodel(fit, **more)
+        _ = found.ci_lb
+        return found.estimate, found.tau2, found.delta[1]
+
+    return Task(run)
 
 
 def arrays(case: Case, data: Data) -> Task | None:
@@ -102,7 +118,24 @@ def arrays(case: Case, data: Data) -> Task | None:
         in_blocks(block, B=case.B, k=case.studies)
         return (float(point.beta[1]) ** 2 / float(regression.sandwich(resid, "CR2").vb[1, 1]),)
 
+    def selection() -> Answer:
+        from alliance_meta.core.selection.dependent import equations
+        from alliance_meta.core.selection.likelihood import selection_problem
+        from alliance_meta.core.selection.resampled import Refitting
+        from alliance_meta.core.selection.search import fit_selection
+
+        assert data.study is not None
+        found = fit_selection(selection_problem(y, v, X, steps=np.array([0.025])))
+        theta, held = found.theta, found.held
+        if case.B == 1:
+            at = equations(found.problem, theta[None], np.ones((1, case.k)))
+            at.sandwich(data.study, ~held[None])
+        else:
+            Refitting(found.full, data.study, theta, "CML", held).bootstrap("two-stage", B=case.B, seed=1)
+        return float(theta[0]), float(np.exp(theta[1])), float(np.exp(theta[2]))
+
     ways = {"three-level": three_level, "cr2": cr2, "che": che, "rve": rve, "wild": wild}
+    ways |= {"selection": selection, "selection bootstrap": selection}
     return Task(ways[case.kind]) if case.kind in ways else None
 
 

@@ -84,6 +84,9 @@ Python and the packages besides:
 - **CHE and CR2** goes from effect sizes to tests, three effects in each study: `impute_V`, `MultilevelModel`,
   `robust()`; metafor's `vcalc` and `rma.mv` with clubSandwich's `coef_test`.
 - **RVE** is `RVEModel` with correlated effects, robumeta's `robu` with small-sample correction.
+- **The clustered selection model** is `bias.selmodel(fit)`, three parameters and their sandwich over studies; metafor's
+  `selmodel` takes effects as independent, so that only its estimates are compared, and has no bootstrap. R's
+  metaselection, which has both, is on no archive that this run had.
 - **Covariances** is `impute_V` with every block made; clubSandwich's `impute_covariance_matrix`, metafor's `vcalc`.
 """
 

@@ -15,7 +15,7 @@ from alliance_meta.bias.selection_inference import (
     SelectionVcov,
     inference,
     inference_notes,
-    lost_notes,
+    replicate_notes,
     replicates,
     solved_by,
     spread,
@@ -25,6 +25,7 @@ from alliance_meta.bias.selection_result import (
     FLAT,
     GIVEN,
     NO_P,
+    NOTHING,
     LikelihoodRatio,
     Parameter,
     SelectionResult,
@@ -45,15 +46,13 @@ FOCAL = "focal"
 YES, NO = ("yes", "true", "1", "1.0"), ("no", "false", "0", "0.0")
 # Fewer effects than this tell little about selection; fewer than this in an interval tell little about its weight.
 FEW, FEW_INSIDE = 10, 4
-# A parameter of a weight function that is smaller than this, at its bound, is 0.
-NOTHING = 1e-6
 
 
 def selmodel(
     fit: Any,
     type: Family = "stepfun",
     *,
-    steps: Sequence[float] = (0.025,),
+    steps: Sequence[float] | None = None,
     alternative: Alternative | None = None,
     delta: Sequence[float | None] | None = None,
     mods_delta: str = "1",
@@ -82,8 +81,9 @@ def selmodel(
         model. An equal-effects model keeps tau2 = 0. Its estimator is not: this is maximum likelihood.
     type : {"stepfun", "beta", "halfnorm", "negexp", "logistic", "power", "negexppow"}
         The form of the weight function, as in metafor. ``stepfun`` is constant between `steps`; the others are smooth.
-    steps : sequence of float
-        p-values at which the chance to be seen changes, for ``stepfun``.
+    steps : sequence of float, optional
+        p-values at which the chance to be seen changes, by default .025. For smooth weights the two p-values between
+        which it changes, by default all: ``(0.025, 0.975)`` keeps extreme results from deciding, as metaselection does.
     alternative : {"greater", "less", "two.sided"}, optional
         Which results have small p-values: large effects, small ones, or both. By default the side on which the
         weighted mean lies.
@@ -133,12 +133,23 @@ def selmodel(
 
     Notes
     -----
-    R: ``selmodel(fit, type = "stepfun", steps = 0.025)``. With a weight w of the p-value and a normal random-effects
-    model the likelihood is :math:`\prod_i w(p_i) \phi(y_i; x_i'\beta, v_i + \tau^2) / A_i`, where :math:`A_i` is the
-    mean of w over what study i could have found (Hedges 1992, doi:10.1214/ss/1177011364; Vevea & Hedges 1995,
+    R: ``selmodel(fit, type = "stepfun", steps = 0.025)`` of metafor; for dependent effects
+    ``selection_model(..., cluster = study, selection_type = "step", steps = 0.025)`` of metaselection.
+
+    With a weight w of the p-value and a normal random-effects model the likelihood is
+    :math:`\prod_i w(p_i) \phi(y_i; x_i'\beta, v_i + \tau^2) / A_i`, where :math:`A_i` is the mean of w over what study
+    i could have found (Hedges 1992, doi:10.1214/ss/1177011364; Vevea & Hedges 1995,
     doi:10.1007/BF02294384; beta: Citkowicz & Vevea 2017, doi:10.1037/met0000119; other forms: Preston, Ashby & Smyth
     2004, doi:10.1111/j.1365-2753.2003.00457.x). Derivatives are analytic; smooth weights are integrated to twelve
-    digits, where metafor's integral stops at four. Standard errors come from the observed information.
+    digits, where metafor's integral stops at four. Of independent effects standard errors come from the observed
+    information.
+
+    Where studies have several effects, each effect's own distribution is as above, and nothing is supposed on how they
+    hang together: the sum of their log-likelihoods still leads to the right values, and the sandwich over clusters says
+    how sure they are (Pustejovsky, Citkowicz & Joshi 2025, doi:10.31222/osf.io/qg5x6_v1; beta: Citkowicz, Pustejovsky &
+    Joshi 2026, doi:10.31222/osf.io/wjpxk_v1). tau2 is then all the variance of true effects, between and within
+    studies. Likelihood-ratio tests and profile intervals do not hold; `SelectionResult.wald` tests against no
+    selection.
 
     Where the sheet has a column ``focal``, only effects that their paper set out to test (or of which that is not
     known) are taken as exposed to selection; the others enter with their ordinary likelihood. Where one result of a
@@ -174,35 +185,28 @@ def selmodel(
     side: Alternative = alternative or ("less" if asked.sign < 0 else "greater")
     check_option("alternative", side, Alternative)
     stepped = type == "stepfun"
-    used = _steps(steps) if stepped else np.zeros(0)
+    used = _steps(steps, stepped)
     known = _given_weights(delta, len(used) + 1 if stepped else SMOOTH[type].d, type)
-    exposed = _focal(asked)
-    designs = _designs(asked, mods_delta)
+    if mods_delta != "1" and not np.isnan(known).all():
+        raise InputError("mods_delta= are moderators of weights that are estimated; leave out delta=")
+    exposed, designs = _focal(asked), _designs(asked, mods_delta)
+    (X, _), (Z, _), (U, _) = designs
     problem = selection_problem(
-        asked.yi,
-        asked.vi,
-        designs[0][0],
-        family=type,
-        steps=used,
-        alternative=side,
-        Z=designs[1][0],
-        U=None if mods_delta == "1" else designs[2][0],
-        selected=exposed,
+        asked.yi, asked.vi, X, family=type, steps=used, alternative=side, Z=Z, U=U, selected=exposed
     )
     counts = _counts(problem, used)
-    free = np.isnan(known)
-    _check_size(problem, free)
+    _check_size(problem, np.isnan(known))
     if stepped:
-        _check_intervals(counts, used, free, exposed)
-    if mods_delta != "1" and not free.all():
-        raise InputError("mods_delta= are moderators of weights that are estimated; leave out delta=")
+        _check_intervals(counts, used, np.isnan(known), exposed)
     found = solved_by(fit_selection(problem, known), how)
     notes = _notes(asked, how, found, counts, used, side if alternative is None else None, exposed)
     return _result(asked, how, found, type, side, used, counts, [one[1] for one in designs], notes)
 
 
-def _steps(steps: Sequence[float]) -> Array:
-    """Return the steps, increasing, without 1."""
+def _steps(steps: Sequence[float] | None, stepped: bool) -> Array:
+    """Return the steps, increasing, without 1; for smooth weights two or none."""
+    if steps is None:
+        return np.array([0.025] if stepped else [])
     try:
         values = np.unique(np.atleast_1d(np.asarray(steps, dtype=float)))
     except (TypeError, ValueError) as error:
@@ -210,6 +214,8 @@ def _steps(steps: Sequence[float]) -> Array:
     values = values[values != 1.0]
     if not len(values) or not ((values > 0.0) & (values < 1.0)).all():
         raise InputError(f"steps={steps!r}: steps are p-values between 0 and 1, e.g. steps=(0.025, 0.5)")
+    if not stepped and len(values) != 2:
+        raise InputError(f"steps={steps!r}: smooth weights change between two p-values, e.g. steps=(0.025, 0.975)")
     return values
 
 
@@ -328,14 +334,11 @@ def _result(
     covariance, made = spread(found, how), replicates(found, how)
     parts = list(_parameters(found, covariance, type, names, made))
     p = len(names[0])
-    first, vb = parts[0], covariance[:p, :p]
-    mean: list[float] = [first.estimate, first.se, *first.wald(asked.level), _pval(first)]
-    if made:
-        vb = np.cov(made.theta[:, :p], rowvar=False).reshape(p, p)
-        mean[2:] = [*first.resampled(made, how.interval, asked.level), NotApplicable(NO_P)]
-        notes = merge_notes(notes, lost_notes(made))
+    vb = np.cov(made.theta[:, :p], rowvar=False).reshape(p, p) if made else covariance[:p, :p]
     if p > 1 or names[0] != ("intrcpt",):
-        mean = [NotApplicable("the mean has moderators; see tidy()")] * 5
+        mean: Sequence[float] = [NotApplicable("the mean has moderators; see tidy()")] * 5
+    else:
+        mean = _mean(parts[0], made, how.interval, asked.level)
     tau2 = next((one for one in parts if one.name == "tau2"), None)
     gone = NotApplicable("tau2 has moderators; see parameters")
     weights = [one for one in parts if one.name.startswith("delta[")]
@@ -346,7 +349,7 @@ def _result(
         studies=asked.studies,
         level=asked.level,
         measure=asked.effects.measure,
-        notes=notes,
+        notes=merge_notes(notes, replicate_notes(made)) if made else notes,
         type=type,
         alternative=side,
         steps=tuple(steps.tolist()),
@@ -370,8 +373,12 @@ def _result(
     )
 
 
-def _pval(one: Parameter) -> float:
-    return one.se if math.isnan(one.se) else float(two_sided_p(np.array(one.estimate / one.se), None))
+def _mean(one: Parameter, made: Replicates | None, interval: SelectionInterval, level: float) -> Sequence[float]:
+    """Return estimate, standard error, limits and p-value of the mean."""
+    if made:
+        return one.estimate, one.se, *one.resampled(made, interval, level), NotApplicable(NO_P)
+    p = one.se if math.isnan(one.se) else float(two_sided_p(np.array(one.estimate / one.se), None))
+    return one.estimate, one.se, *one.wald(level), p
 
 
 def _parameters(
@@ -465,7 +472,7 @@ def _notes(
     few = [f"{edges[j]:g} < p <= {edges[j + 1]:g} ({n})" for j, n in enumerate(counts) if n < FEW_INSIDE]
     if few and not found.held.any():
         notes.append(Note("few-in-interval", f"Few effects in {', '.join(few)}: the weights rest on single results."))
-    notes += _estimate_notes(found, len(counts) > 0)
+    notes += _estimate_notes(found, len(counts) > 0, how)
     if side == "less":
         text = "The mean effect is negative, so small effects were taken as the favoured ones (alternative='less')."
         notes.append(Note("direction", text))
@@ -481,7 +488,7 @@ def _notes(
     return merge_notes(asked.effects.notes, notes, [Note("focal", text)])
 
 
-def _estimate_notes(found: SelectionFit, stepped: bool) -> Iterator[Note]:
+def _estimate_notes(found: SelectionFit, stepped: bool, how: Inference) -> Iterator[Note]:
     problem, theta = found.problem, found.theta
     weights = slice(problem.slices[1].stop, None)
     plain = all(part.stop - part.start == 1 for part in problem.slices[2:])
@@ -490,9 +497,10 @@ def _estimate_notes(found: SelectionFit, stepped: bool) -> Iterator[Note]:
         yield Note("tau2-zero", "tau2 is estimated as 0: no heterogeneity is left once selection is allowed for.")
     if found.at_bound[weights].any():
         small = not stepped and bool((theta[weights] < 0.0)[found.at_bound[weights]].any())
+        certain = "; confint(kind='PL') does not." if how.plain else "."
+        certain = "" if how.vcov == "bootstrap" else f" Standard errors take that as certain{certain}"
         text = (
-            "The weights are estimated as equal: the data show no selection of this form. Standard errors take that as "
-            "certain; confint(kind='PL') does not."
+            f"The weights are estimated as equal: the data show no selection of this form.{certain}"
             if small
             else "A weight runs to the end of its range: the data do not tell it. Do not trust the adjusted mean."
         )

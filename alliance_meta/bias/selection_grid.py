@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from alliance_meta.bias.given import given
 from alliance_meta.bias.selection import selmodel
 from alliance_meta.bias.selection_result import SelectionResult
 from alliance_meta.core.selection.weights import Alternative
-from alliance_meta.errors import DependenceWarning, InputError
+from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, check_option, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.fit import frame_of
@@ -87,18 +86,14 @@ def vevea_woods(fit: Any, *, alternative: Alternative | None = None, level: floa
     Raises
     ------
     InputError
-        A model with moderators, fewer than 2 effects.
-
-    Warns
-    -----
-    DependenceWarning
-        Several effects of a study: this likelihood takes them as independent.
+        A model with moderators, fewer than 2 effects; several effects of a study, and no more than 2 studies.
 
     Notes
     -----
     Vevea & Woods (2005, doi:10.1037/1082-989X.10.4.428), Table 1; its authors call the sets mere examples. R:
     ``selmodel(fit, type = "stepfun", steps = c(0.005, ...), delta = c(1, 0.99, ...))``, for each column of the table in
-    the help page of metafor's ``selmodel``. Maximum likelihood; the first row has equal weights.
+    the help page of metafor's ``selmodel``. Maximum likelihood; the first row has equal weights. Where studies have
+    several effects, standard errors allow for that, as `selmodel` does.
 
     Examples
     --------
@@ -114,9 +109,6 @@ def vevea_woods(fit: Any, *, alternative: Alternative | None = None, level: floa
     given(fit, "vevea_woods")
     first = selmodel(fit, steps=STEPS, delta=(1.0,) * (len(STEPS) + 1), alternative=alternative, level=level)
     models = {"no selection": first}
-    with warnings.catch_warnings():
-        # It has been said.
-        warnings.simplefilter("ignore", DependenceWarning)
-        for name, delta in TABLE.items():
-            models[name] = selmodel(fit, steps=STEPS, delta=delta, alternative=alternative, level=level)
+    for name, delta in TABLE.items():
+        models[name] = selmodel(fit, steps=STEPS, delta=delta, alternative=alternative, level=level)
     return WeightGrid(models, first.k, first.level, merge_notes(*(one.notes for one in models.values())))

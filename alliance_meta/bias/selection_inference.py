@@ -19,9 +19,7 @@ from alliance_meta.notes import Note, check_cores, check_iterations, check_optio
 
 SelectionVcov = Literal["model", "CR0", "CR1", "bootstrap"]
 Interval = Literal["percentile", "basic", "bca", "student"]
-# With fewer clusters nothing is known of how they differ; metaselection has the same limit.
-FEWEST = 3
-# With fewer clusters sandwiches are too small, and normal intervals too short (Pustejovsky, Citkowicz & Joshi 2025).
+# With fewer clusters sandwiches are too small, and normal intervals too short.
 FEW_CLUSTERS = 40
 
 
@@ -75,11 +73,6 @@ def inference(asked: Given, type: str, vcov: SelectionVcov | None, seed: int | N
             raise InputError("ARGL is for step functions; use estimator='CML'")
         if used == "model":
             raise InputError("ARGL is no likelihood and has no model-based standard errors; use vcov='CR0'")
-    if used != "model" and asked.studies < FEWEST:
-        raise InputError(
-            f"{asked.studies} cluster{'s' if asked.studies > 1 else ''} cannot tell how estimates would vary from one "
-            f"to another; that takes {FEWEST}. vcov='model' takes effects as independent"
-        )
     seed = check_seed(seed, f"{options['iterations']} resampled data sets") if used == "bootstrap" else 0
     return Inference(vcov=used, cluster=asked.cluster, seed=seed, **options)
 
@@ -93,7 +86,8 @@ def solved_by(found: SelectionFit, how: Inference) -> SelectionFit:
     weights = np.ones((1, problem.k))
     solved = solve(problem, theta[None], weights, how.estimator, held)
     if not solved.found[0]:
-        raise InputError("ARGL's equations have no solution near that of CML in these data; use estimator='CML'")
+        mend = "estimator='CML'" if how.estimator == "ARGL" else "penalised=False"
+        raise InputError(f"{how.estimator}'s equations have no solution in these data; use {mend}")
     theta, scale, part = solved.theta, problem.slices[1], problem
     if scale.stop - scale.start == 1 and theta[0, scale.start] <= bounds(problem)[0][scale.start]:
         part, theta, held = homogeneous(problem), np.delete(theta, scale.start, axis=1), np.delete(held, scale.start)
@@ -116,6 +110,12 @@ def spread(found: SelectionFit, how: Inference) -> Array:
     if how.vcov == "model":
         return found.covariance
     free = ~(found.held | found.at_bound)
+    if how.clusters <= free.sum():
+        many = "1 cluster is" if how.clusters == 1 else f"{how.clusters} clusters are"
+        raise InputError(
+            f"{many} too few to tell how {free.sum()} estimates would vary between them; that takes "
+            f"{free.sum() + 1}. vcov='model' takes effects as independent"
+        )
     at = equations(found.problem, found.theta[None], np.ones((1, found.problem.k)), how.estimator)
     A = at.jacobian[0][np.ix_(free, free)]
     unit = 1.0 / np.sqrt(np.maximum(np.abs(np.diag(A)), 1e-300))
@@ -168,9 +168,15 @@ def inference_notes(asked: Given, how: Inference) -> list[Note]:
     return notes
 
 
-def lost_notes(made: Replicates) -> list[Note]:
-    """Return how many resampled data sets had no solution."""
-    if not made.lost:
-        return []
-    total = made.lost + len(made.theta)
-    return [Note("replicates-lost", f"{made.lost} of {total} resampled data sets have no solution and are left out.")]
+def replicate_notes(made: Replicates) -> list[Note]:
+    """Return how many resampled data sets had no solution, or weights that they did not tell."""
+    total, notes = made.lost + len(made.theta), []
+    if made.lost:
+        text = f"{made.lost} of {total} resampled data sets have no solution and are left out."
+        notes.append(Note("replicates-lost", text))
+    weights = slice(made.of.problem.slices[1].stop, None)
+    ends = int((made.at_bound[:, weights] & ~made.of.held[weights]).any(axis=1).sum())
+    if ends:
+        text = f"In {ends} of {total} resampled data sets a weight is at an end of its range: its error says little."
+        notes.append(Note("replicates-at-bound", text))
+    return notes

@@ -14,7 +14,7 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.bias.given import Adjusted
 from alliance_meta.bias.selection_inference import Inference
-from alliance_meta.core.distributions import critical_value
+from alliance_meta.core.distributions import chi2_sf, critical_value
 from alliance_meta.core.selection.likelihood import SelectionProblem
 from alliance_meta.core.selection.profile import profile_interval
 from alliance_meta.core.selection.resampled import Replicates, SelectionInterval
@@ -31,6 +31,8 @@ IntervalKind = Literal["Wald", "PL", "percentile", "basic", "bca", "student"]
 GRID = np.round(np.concatenate([np.arange(0.001, 0.1, 0.001), np.arange(0.1, 1.0, 0.01)]), 3)
 GIVEN, AT_BOUND = "given, not estimated", "the estimate lies at its bound"
 NO_P = "a bootstrap interval comes without a p-value"
+# A parameter of a weight function, or a variance, that is smaller than this at its bound is 0.
+NOTHING = 1e-6
 FLAT = "the likelihood is flat: these data do not tell"
 KINDS = {
     "stepfun": "step function",
@@ -45,7 +47,7 @@ SIDES = {"greater": "one-sided p (large effects)", "less": "one-sided p (small e
 
 
 class LikelihoodRatio(NamedTuple):
-    """A likelihood-ratio test."""
+    """A likelihood-ratio test, or another that is compared with chi-squared."""
 
     stat: float
     df: int
@@ -91,10 +93,13 @@ class Parameter:
             return self.error, self.error
         value = self.estimate if not self.logarithm else math.log(self.estimate) if self.estimate > 0.0 else -math.inf
         found = made.limits(self.index, value, self.error, kind, level)
-        if found is None:
-            gone = NotApplicable("every replicate lies on one side of the estimate" if value > -math.inf else AT_BOUND)
+        if isinstance(found, str):
+            gone = NotApplicable(found)
             return gone, gone
-        return (math.exp(found[0]), math.exp(min(found[1], 700.0))) if self.logarithm else found
+        if not self.logarithm:
+            return found
+        low, high = (math.exp(min(one, 700.0)) for one in found)
+        return low if low > NOTHING else 0.0, high
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True, eq=False)
@@ -168,6 +173,24 @@ class SelectionResult(Adjusted):
         return isinstance(self.estimate, NotApplicable) and len(self.beta) > 1
 
     @property
+    def wald(self) -> LikelihoodRatio:
+        """Wald's test against no selection, chi-squared, from the covariance: with clusters, robust to dependence.
+
+        For step functions and beta weights, whose other forms have no selection only at a bound.
+        """
+        weights = np.arange(self.fitted.problem.slices[1].stop, self.fitted.problem.n)
+        free = weights[~self.fitted.held[weights]]
+        psi, V = self.fitted.theta[free], self.covariance[np.ix_(free, free)]
+        why = "all weights were given" if not len(free) else ""
+        if self.type not in ("stepfun", "beta"):
+            why = "weights of this form have no selection only at a bound"
+        if why or np.isnan(V).any():
+            gone = NotApplicable(why or AT_BOUND)
+            return LikelihoodRatio(gone, len(free), gone)
+        stat = float(psi @ np.linalg.pinv(V) @ psi)
+        return LikelihoodRatio(stat, len(free), chi2_sf(stat, len(free)))
+
+    @property
     def parameters(self) -> pd.DataFrame:
         """Every number of the model, one row each: ``estimate se ci_lb ci_ub``, intervals of variances on logs."""
         limits = self.confint(kind=self._usual if self.replicates else "Wald")
@@ -183,8 +206,9 @@ class SelectionResult(Adjusted):
     @property
     def intervals(self) -> pd.DataFrame:
         """The intervals of a step function: ``p_lb p_ub k delta se ci_lb ci_ub``; other forms have no rows."""
-        edges = (0.0, *self.steps, 1.0) if self.type == "stepfun" else ()
-        table = self.parameters
+        if self.type != "stepfun":
+            return pd.DataFrame(columns=["p_lb", "p_ub", "k", "delta", "se", "ci_lb", "ci_ub"], dtype=float)
+        edges, table = (0.0, *self.steps, 1.0), self.parameters
         rows = []
         for j, (lb, ub) in enumerate(pairwise(edges)):
             row: dict[str, Any] = {"p_lb": lb, "p_ub": ub, "k": self.counts[j], "delta": self.delta[j]}
@@ -327,6 +351,11 @@ class SelectionResult(Adjusted):
         lines = ["library(metafor)", *data(self.fit)]
         if self.fitted.problem.selected is not None:
             lines.append(comment("metafor takes every effect as exposed to selection, focal or not"))
+        if not self.how.plain:
+            text = "metafor takes effects as independent; metaselection::selection_model(..., cluster=) does not"
+            lines.append(comment(text))
+        if self.steps and not stepped:
+            lines.append(comment("metafor's weights change at all p-values, not only between the steps"))
         if any(design.shape[1] > 1 for design in self.fitted.full.designs[1:]):
             lines.append(comment("metafor's selmodel has no moderators of tau2 or of the weights"))
         lines.append(f"fit <- {call('rma', 'yi', 'vi', **arguments)}")
@@ -353,8 +382,13 @@ class SelectionResult(Adjusted):
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
         kind = f"{KINDS[self.type]} of the {SIDES[self.alternative]}"
-        lines = [f"{kind}; log-likelihood {fixed(self.loglik)}", _test("Against no selection", self.lrt)]
-        lines.append(_test("Against tau2 = 0", self.lrt_tau2))
+        if self.steps:
+            kind += f", steps {', '.join(f'{one:g}' for one in self.steps)}"
+        lines = [f"{kind}; log-likelihood {fixed(self.loglik)}"]
+        if self.how.plain:
+            lines += [_test("Against no selection", self.lrt), _test("Against tau2 = 0", self.lrt_tau2)]
+        else:
+            lines.append(_test("Against no selection", self.wald, "Wald's chi2"))
         shown = self.parameters.iloc[len(self.beta) :]
         tables = [_table(self.tidy()), *([_table(shown)] if len(shown) else [])]
         return self._document(self._title(), *tables, lines=lines)
@@ -365,8 +399,8 @@ def _table(frame: pd.DataFrame) -> Table:
     return table_of(frame, kinds, heads={"pval": "p"})
 
 
-def _test(label: str, test: LikelihoodRatio) -> str:
+def _test(label: str, test: LikelihoodRatio, called: str = "LRT") -> str:
     if isinstance(test.stat, NotApplicable):
         return f"{label}: no test ({test.stat.reason})"
-    shown = f"LRT({plain_df(test.df)}) = {fixed(test.stat)}"
+    shown = f"{called}({plain_df(test.df)}) = {fixed(test.stat)}"
     return f"{label}: {shown}" + ("" if isinstance(test.pval, NotApplicable) else f", p {p_value(test.pval)}")

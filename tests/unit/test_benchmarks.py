@@ -35,11 +35,8 @@ def test_the_run_had_metafor_and_every_peer():
     assert RESULTS["missing"] == []
 
 
-CELLS = [
-    (contender, case)
-    for contender in ("model", "arrays")
-    for case in ("fit-20", "bootstrap", "step-79", "beta-79", "three-level-300", "che")
-]
+TIMED = ("fit-20", "bootstrap", "step-79", "beta-79", "three-level-300", "che", "selection")
+CELLS = [(contender, case) for contender in ("model", "arrays") for case in TIMED]
 PROGRAM = """
 import json, sys
 import run

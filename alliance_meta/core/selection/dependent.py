@@ -13,6 +13,7 @@ related; the covariance is a sandwich of the derivatives and of what each cluste
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -187,22 +188,37 @@ def solve(
 ) -> Solved:
     """Solve the equations of an estimator from `start` (B, n), with effects counted by weights (B, k).
 
-    Parameters `held` (n,) stay. ARGL's equations can have several solutions: that which is reached from CML's is meant.
+    Parameters `held` (n,) stay. ARGL's equations can have several solutions: that which is reached from CML's is meant,
+    if none is, from equal weights.
     """
     held = np.zeros(problem.n, dtype=bool) if held is None else held
     climbed = climb(problem, start, weights=weights, held=held)
     theta, found = climbed.theta, climbed.done
     if estimator == "ARGL":
         theta, rooted = _find_root(problem, theta, weights, held)
-        again, one = found & ~rooted, _single_tau2(problem)
-        if one is not None and again.any():
-            # Where ARGL's tau2 is 0, steps from above may miss it.
-            flat = climbed.theta[again]
-            flat[:, one] = bounds(problem)[0][one]
-            theta[again], rooted[again] = _find_root(problem, flat, weights[again], held)
+        for other in _other_starts(problem, climbed.theta, held):
+            again = found & ~rooted
+            if again.any():
+                theta[again], rooted[again] = _find_root(problem, other[again], weights[again], held)
         found = found & rooted
     low, high = bounds(problem)
     return Solved(theta, (theta > low) & (theta < high) & ~held, found)
+
+
+def _other_starts(problem: SelectionProblem, theta: Array, held: Mask) -> Iterator[Array]:
+    """Yield other starts than CML's solutions (B, n): equal weights; and tau2 = 0, which steps from above may miss."""
+    location, scale = problem.slices[:2]
+    beta = np.linalg.lstsq(problem.designs[0], problem.y, rcond=None)[0]
+    equal = np.where(held, theta, 0.0)
+    equal[:, location] = beta
+    if scale.stop > scale.start:
+        equal[:, scale.start] = np.log(np.mean(problem.v) + np.var(problem.y - problem.designs[0] @ beta))
+    yield equal
+    one = _single_tau2(problem)
+    if one is not None:
+        flat = theta.copy()
+        flat[:, one] = bounds(problem)[0][one]
+        yield flat
 
 
 MOST_STEPS, SHORTEST = 80, 2.0**-14

@@ -9,7 +9,7 @@ r"""Likelihood of effects that were selected by their p-values, with its first a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -174,7 +174,7 @@ def _of_each(problem: SelectionProblem, m: Array, eta: Array, psi: Array) -> tup
     slopes, curvatures = np.empty((2 + d, *m.shape)), np.empty((2 + d, 2 + d, *m.shape))
     slopes[0], slopes[1] = r / sd, 0.5 * (square - 1.0) / eta
     curvatures[0, 0], curvatures[0, 1] = -1.0 / eta, -r / (eta * sd)
-    curvatures[1, 1] = (0.5 - square) / (eta * eta)
+    curvatures[1, 0], curvatures[1, 1] = curvatures[0, 1], (0.5 - square) / (eta * eta)
     if not d:
         return value, slopes, curvatures
     seen = 1.0 if problem.selected is None else problem.selected.astype(float)
@@ -227,8 +227,9 @@ def selection_problem(
     ----------
     X : ndarray of shape (k, p)
     family : {"stepfun", "beta", "halfnorm", "negexp", "logistic", "power", "negexppow"}
-    steps : ndarray of shape (d,), optional
-        p-values between the intervals of a step function, increasing, without 1.
+    steps : ndarray, optional
+        p-values between the intervals of a step function (d,), increasing, without 1; or the two between which smooth
+        weights change, none for the widest that are of use.
     alternative : {"greater", "less", "two.sided"}
         Which effects have small p-values.
     Z, U : ndarray, optional
@@ -237,11 +238,14 @@ def selection_problem(
     """
     sign, two = (-1.0 if alternative == "less" else 1.0), alternative == "two.sided"
     y, se = sign * y, np.sqrt(v)
+    used = np.zeros(0) if steps is None else np.asarray(steps, dtype=float)
     if family == "stepfun":
-        used = np.zeros(0) if steps is None else np.asarray(steps, dtype=float)
         weights: WeightFunction = step_weights(y, se, used, two_sided=two)
     else:
-        weights = smooth_weights(y, se, SMOOTH[family], two_sided=two)
+        smooth = SMOOTH[family]
+        if len(used):
+            smooth = replace(smooth, ends=(float(used[0]), float(used[1])))
+        weights = smooth_weights(y, se, smooth, two_sided=two)
     ones = np.ones((len(y), 1))
     own = ones if U is None else U
     return SelectionProblem(y, v, weights, (sign * X, ones if Z is None else Z, *[own] * weights.d), selected)

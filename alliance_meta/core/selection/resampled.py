@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -15,6 +16,8 @@ from alliance_meta.core.selection.likelihood import SelectionProblem
 
 # A replicate's tau2 is searched from no less than this share of the mean sampling variance.
 INSIDE = 0.05
+# Stands for the standard error of what is at a bound: the farthest of all.
+TINY = 1e-12
 
 ClusterBootstrap = Literal["two-stage", "multinomial", "exponential"]
 SelectionInterval = BootstrapInterval | Literal["student"]
@@ -118,21 +121,33 @@ class Replicates:
     se: Array
     lost: int
 
+    @property
+    def at_bound(self) -> Mask:
+        """Parameters that are at a bound, or held, (B, n)."""
+        return np.asarray(self.se <= 0.0)
+
+    @cached_property
+    def _without_clusters(self) -> Array:
+        return self.of.without_clusters()
+
     def limits(
         self, at: int, estimate: float, se: float, kind: SelectionInterval, level: float
-    ) -> tuple[float, float] | None:
-        """Return the limits of parameter number `at`, None where that kind of interval does not exist.
+    ) -> tuple[float, float] | str:
+        """Return the limits of parameter number `at`, or why there is no such interval.
 
-        ``student`` are quantiles of (replicate - estimate) / its standard error, turned round (Hall 1988).
+        ``student`` are quantiles of (replicate - estimate) / its standard error, turned round (Hall 1988,
+        doi:10.1214/aos/1176350933).
         """
         values = self.theta[:, at]
         if kind == "percentile":
-            return bootstrap_limits(values, estimate, kind, level)
+            return bootstrap_limits(values, estimate, kind, level) or ""
         if not np.isfinite(estimate) or not np.isfinite(se):
-            return None
-        if kind != "student":
-            left_out = self.of.without_clusters()[:, at] if kind == "bca" else None
-            return bootstrap_limits(values, estimate, kind, level, left_out)
-        sure = self.se[:, at] > 0.0
-        turned = bootstrap_limits((values[sure] - estimate) / self.se[sure, at], 0.0, "basic", level)
-        return turned and (estimate + se * turned[0], estimate + se * turned[1])
+            return "the estimate lies at its bound; kind='percentile' has an interval"
+        if kind == "bca":
+            found = bootstrap_limits(values, estimate, kind, level, self._without_clusters[:, at])
+            return found or "every replicate lies on one side of the estimate"
+        if self.at_bound[:, at].mean() >= 0.5 * (1.0 - level):
+            return "too many replicates lie at a bound to be mirrored; kind='percentile' has an interval"
+        scale = np.ones(len(values)) if kind == "basic" else np.maximum(self.se[:, at], TINY) / se
+        low, high = bootstrap_limits((values - estimate) / scale, 0.0, "basic", level) or (np.nan, np.nan)
+        return estimate + low, estimate + high

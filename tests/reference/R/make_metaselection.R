@@ -47,9 +47,11 @@ fit <- function(data, steps, estimator, priors, type = "step") {
 lehmann <- dat.lehmann2018
 ego <- readRDS(file.path(folder, "research/step-function-paper/ego-depletion/Carter-et-al-data.rds"))
 ego <- ego[which(ego$pub_type == 1 & ego$yi < 2), ]
+load(file.path(folder, "data/self_control.rda"))
 sets <- list(
   lehmann = data.frame(yi = as.numeric(lehmann$yi), vi = lehmann$vi, study = as.integer(factor(lehmann$Full_Citation))),
-  ego = data.frame(yi = ego$yi, vi = ego$vi, study = ego$study_id)
+  ego = data.frame(yi = ego$yi, vi = ego$vi, study = ego$study_id),
+  self_control = data.frame(yi = self_control$g, vi = self_control$se_g^2, study = self_control$studyid)
 )
 out <- list(versions = list(R = paste(R.version$major, R.version$minor, sep = "."), metaselection = "0.1.5 (ac99bd1)"))
 for (name in names(sets)) {
