@@ -48,9 +48,8 @@ def selection_arrays(case: Case, data: Data) -> Task:
     from alliance_meta.core.selection.search import fit_selection
 
     def fit() -> tuple[float, float]:
-        steps = np.array([0.025])
-        family = "beta" if case.kind == "beta" else "stepfun"
-        found = fit_selection(selection_problem(data.y, data.v, data.X, family=family, steps=steps))
+        weights = {"family": "beta"} if case.kind == "beta" else {"steps": np.array([0.025])}
+        found = fit_selection(selection_problem(data.y, data.v, data.X, **weights))
         _ = found.covariance
         return float(found.theta[0]), 0.0 if found.vanished else float(np.exp(found.theta[1]))
 

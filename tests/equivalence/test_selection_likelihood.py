@@ -31,8 +31,9 @@ FAMILIES = ("stepfun", "beta", "halfnorm", "negexp", "logistic", "power", "negex
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("moderated", [False, True])
 def test_derivatives_of_every_family_are_those_by_differences(family, alternative, moderated):
+    weights = {"steps": STEPS} if family == "stepfun" else {"family": family}
     designs = {"X": MODERATOR, "Z": MODERATOR, "U": MODERATOR} if moderated else {"X": ONES}
-    one = selection_problem(Y, V, family=family, steps=STEPS, alternative=alternative, **designs)
+    one = selection_problem(Y, V, alternative=alternative, **weights, **designs)
     theta = np.random.default_rng(6).normal(0, 0.3, one.n)
     theta[one.slices[1].start] = -3.0
     at, h = one.at(theta[None]), 1e-5
@@ -63,8 +64,9 @@ def test_the_chance_to_be_seen_under_steps_is_that_by_integration():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_no_other_search_finds_a_higher_likelihood(family):
+    weights = {"steps": STEPS[:1]} if family == "stepfun" else {"family": family}
     chosen = (Y / np.sqrt(V) > 1.96) | (np.arange(K) % 2 == 0)
-    one = selection_problem(Y[chosen], V[chosen], np.ones((chosen.sum(), 1)), family=family, steps=STEPS[:1])
+    one = selection_problem(Y[chosen], V[chosen], np.ones((chosen.sum(), 1)), **weights)
     found = fit_selection(one)
     rng = np.random.default_rng(1)
     for _ in range(4):
