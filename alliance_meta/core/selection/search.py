@@ -306,16 +306,16 @@ def fit_selection(problem: SelectionProblem, given: Array | None = None) -> Sele
     stays = np.tile(held, (len(start), 1))
     single = scale.stop - scale.start == 1
     if single:
-        # The same with tau2 held where it is too small to tell.
-        flat = start.copy()
+        # The same with tau2 held where it is too small to tell, where fewer starts find every peak.
+        count, flat = len(start), start[::2].copy()
         flat[:, scale] = bounds(problem)[0][scale]
-        start, stays = np.vstack([start, flat]), np.vstack([stays, stays])
-        stays[len(flat) :, scale] = True
+        start, stays = np.vstack([start, flat]), np.vstack([stays, stays[::2]])
+        stays[count:, scale] = True
     found = climb(problem, start, held=stays, merge=True)
-    best = found.highest(slice(0, len(flat)) if single else slice(None))
+    best = found.highest(slice(0, count) if single else slice(None))
     loglik, least = float(best.loglik[0]), np.nan
     if single:
-        lower = found.highest(slice(len(flat), None))
+        lower = found.highest(slice(count, None))
         least = float(lower.loglik[0])
         if least >= loglik - ROUNDING * (1.0 + abs(loglik)):
             problem, held = homogeneous(problem), np.delete(held, scale.start)
