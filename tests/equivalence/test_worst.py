@@ -259,5 +259,9 @@ def test_limits_on_r_are_those_of_the_analysis_scale(clustered):
 def test_the_general_fail_safe_number_under_equal_effects_is_rosenbergs(dataset):
     found = bias.fsn(RandomEffectsModel(escalc(load_dataset(dataset)), method="EE", test="z").fit())
     assert found.general == found.rosenberg > 100
-    weak = bias.fsn(RandomEffectsModel(EffectSizes.from_arrays([0.1, 0.0, -0.1, 0.05], [0.01] * 4)).fit())
-    assert weak.rosenthal == weak.rosenberg == weak.general == 0
+
+
+def test_no_effect_need_be_missing_where_nothing_is_significant():
+    fit = RandomEffectsModel(EffectSizes.from_arrays([0.3, -0.2, -0.1, 0.05], [0.01] * 4)).fit()
+    found = bias.fsn(fit)
+    assert found.rosenthal == found.rosenberg == found.general == 0

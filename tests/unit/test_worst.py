@@ -230,6 +230,7 @@ def test_fail_safe_numbers_without_a_target():
     assert math.isinf(never.orwin)
     assert math.isinf(never.general_target)
     assert "infinite" in str(never)
+    assert math.isinf(bias.fsn(every.fit(), target=1e-320).general_target)
     beyond = bias.fsn(every.fit(), target=2.0)
     assert beyond.orwin == beyond.orwin_weighted == beyond.general_target == 0
 

@@ -15,6 +15,7 @@ from alliance_meta._typing import Array
 
 # A number this near to a whole one is that one.
 WHOLE = float(np.sqrt(np.finfo(float).eps))
+MOST = 10**300
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +95,14 @@ class _Missing:
         return estimate, _two_sided(estimate * np.sqrt(total))
 
     def smallest(self, reached: Callable[[int], bool]) -> float:
-        """Return the smallest n that reaches the aim."""
+        """Return the smallest n that reaches the aim; infinity if floating point ends first."""
         if reached(0):
             return 0.0
         low, high = 0, 1
         while not reached(high):
             low, high = high, 2 * high
+            if high > MOST:
+                return float("inf")
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if reached(middle) else (middle, high)
