@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import alliance_meta as am
+from alliance_meta.core.bayes.trapezoid import RealLine, SincDensity
 from tests.equivalence.dense_grid import MEANS, PRIORS, disagreements, kernel, nodes, panels
 from tests.tolerances import CLOSED_FORM
 
@@ -41,3 +42,17 @@ def test_the_spread_of_a_new_effect_obeys_the_law_of_total_variance(prior, k, sd
     total = np.sqrt(mu.sd**2 + tau.sd**2 + tau.mean**2)
     assert new.sd == pytest.approx(total, rel=CLOSED_FORM)
     assert fit.tidy().loc["theta_new", "sd"] == pytest.approx(total, rel=CLOSED_FORM)
+
+
+def test_what_a_point_adds_to_a_density_is_the_sinc_function_between_on_and_beside_the_points():
+    u = np.linspace(-7.3, 11.9, 241)
+    step = u[1] - u[0]
+    density = SincDensity(RealLine(0.0, 1.0, (-3.0, 3.0)), u, np.exp(-0.5 * u**2) * step / np.sqrt(2 * np.pi))
+    at = np.concatenate([np.linspace(-9, 14, 400), u, u + 1e-13, u - 3e-9])
+    assert density.heights(at) * step == pytest.approx(np.sinc((at[:, None] - u) / step), abs=CLOSED_FORM)
+    # Of a smooth density the series gives every value.
+    x = np.array([-1e9, -1.7, 0.0, 0.3, 2.2, 1e9])
+    own = density.line.u(x)
+    normal = np.exp(-0.5 * own**2 - density.line.log_slope(own * (np.abs(x) < 1e3))) / np.sqrt(2 * np.pi)
+    assert density.pdf(x) == pytest.approx(normal, abs=CLOSED_FORM)
+    assert density.pdf(x)[[0, -1]].tolist() == [0.0, 0.0]

@@ -147,8 +147,9 @@ class SincDensity:
         """Return the density at x (q,)."""
         u = self.line.u(x)
         inside = (u > self.u[0] - self._step) & (u < self.u[-1] + self._step)
-        series = self.heights(u) @ self.weight
-        return np.where(inside, np.maximum(series, 0.0) * np.exp(-self.line.log_slope(np.where(inside, u, 0.0))), 0.0)
+        found = np.zeros(u.shape)
+        found[inside] = np.maximum(self.heights(u[inside]) @ self.weight, 0.0) * np.exp(-self.line.log_slope(u[inside]))
+        return found
 
     def moments(self, tail: float) -> int:
         """Return how many moments, at most 2, of a density with the tail x^-tail are finite and in reach."""
@@ -168,7 +169,13 @@ class SincDensity:
 
     def heights(self, u: Array) -> Array:
         """Return what each point adds to the density by u at u (q,), (q, n)."""
-        return np.sinc((u[:, None] - self.u) / self._step) / self._step
+        place, j = (u - self.u[0]) / self._step, np.arange(len(self.u))
+        gap = np.pi * (place[:, None] - j)
+        # sin(gap) is the same for every point but for its sign: one sine a row instead of n.
+        nearest = np.rint(place)
+        wave = np.sin(np.pi * (place - nearest)) * (1.0 - 2.0 * (nearest % 2))
+        signed = wave[:, None] * (1.0 - 2.0 * (j % 2))
+        return np.divide(signed, gap, out=np.ones(gap.shape), where=gap != 0.0) / self._step
 
     @property
     def _step(self) -> float:

@@ -181,8 +181,7 @@ def draw_deviations(posterior: MultilevelPosterior, probability: Array) -> tuple
     first, second = grid.marginal(0), grid.marginal(1)
     u = _inverse(first, np.broadcast_to(first.weight, (len(probability), len(first.weight))), probability[:, 0])
     # The density along the second axis at any value of the first, by the same series.
-    z = (u[:, None] - first.u) / (first.u[1] - first.u[0])
-    along = np.maximum(np.sinc(z) @ grid.weight, 0.0)
+    along = np.maximum(first.heights(u) @ grid.weight, 0.0)
     along = along / along.sum(axis=1, keepdims=True)
     v = _inverse(second, along, probability[:, 1])
     return first.line.value(u), second.line.value(v)
