@@ -1,4 +1,4 @@
-"""The R code of the six reports is R, runs as it stands beside the data files, and gives the reports' numbers."""
+"""The R code of the reports is R, runs as it stands beside the data files, and gives the reports' numbers."""
 
 from __future__ import annotations
 
