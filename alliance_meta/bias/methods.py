@@ -9,22 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from alliance_meta.bias.asymmetry import ranktest, regtest
-from alliance_meta.bias.copas_model import copas
 from alliance_meta.bias.excess import tes
 from alliance_meta.bias.fail_safe import fsn
 from alliance_meta.bias.given import Given
-from alliance_meta.bias.henmi_copas import hc
-from alliance_meta.bias.limit import limitmeta
-from alliance_meta.bias.p_curve import pcurve
-from alliance_meta.bias.p_uniform import puniform
-from alliance_meta.bias.precision import pet_peese, uwls, uwls3, waap
-from alliance_meta.bias.refitting import size_notes
-from alliance_meta.bias.selection import selmodel
-from alliance_meta.bias.trimming import trimfill
+from alliance_meta.bias.p_values.p_curve import pcurve
+from alliance_meta.bias.p_values.p_uniform import puniform
+from alliance_meta.bias.p_values.z_curve import zcurve
+from alliance_meta.bias.selection_models.copas_model import copas
+from alliance_meta.bias.selection_models.weights import selmodel
+from alliance_meta.bias.small_study.asymmetry import ranktest, regtest
+from alliance_meta.bias.small_study.henmi_copas import hc
+from alliance_meta.bias.small_study.limit import limitmeta
+from alliance_meta.bias.small_study.precision import pet_peese, uwls, uwls3, waap
+from alliance_meta.bias.small_study.refitting import size_notes
+from alliance_meta.bias.small_study.trimming import trimfill
 from alliance_meta.bias.truncated import rtma
 from alliance_meta.bias.worst import worst_case
-from alliance_meta.bias.z_curve import zcurve
 from alliance_meta.core.distributions import two_sided_p
 from alliance_meta.notes import NotApplicable
 from alliance_meta.tables.format import fixed, fixed_interval

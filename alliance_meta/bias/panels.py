@@ -12,7 +12,7 @@ import pandas as pd
 
 from alliance_meta.bias.given import Given, given
 from alliance_meta.bias.methods import NONE, Method, Question, means, questions
-from alliance_meta.bias.precision import PetPeese
+from alliance_meta.bias.small_study.precision import PetPeese
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import AllianceMetaError, AllianceMetaWarning
 from alliance_meta.notes import NotApplicable, Note, merge_notes

@@ -12,7 +12,7 @@ from scipy import stats
 
 from alliance_meta import BayesianModel, EffectSizes, MultilevelModel, RandomEffectsModel, RVEModel, bias
 from alliance_meta.bias.given import given
-from alliance_meta.bias.one_each import one_each
+from alliance_meta.bias.p_values.one_each import one_each
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.core.p_values import p_curve as curve
 from alliance_meta.core.p_values import p_uniform, z_curve

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import special
 
 from alliance_meta._typing import Array
-from alliance_meta.bias.selection_result import SIDES, SelectionResult
+from alliance_meta.bias.selection_models.result import SIDES, SelectionResult
 from alliance_meta.errors import InputError
 from alliance_meta.plots.sheet.chart import Axes, Chart, Drawn, charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, counted

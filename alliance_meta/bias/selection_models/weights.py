@@ -10,7 +10,7 @@ import numpy as np
 
 from alliance_meta._typing import Array, Mask
 from alliance_meta.bias.given import Given, given
-from alliance_meta.bias.selection_inference import (
+from alliance_meta.bias.selection_models.inference import (
     Inference,
     SelectionVcov,
     inference,
@@ -20,7 +20,7 @@ from alliance_meta.bias.selection_inference import (
     solved_by,
     spread,
 )
-from alliance_meta.bias.selection_result import (
+from alliance_meta.bias.selection_models.result import (
     AT_BOUND,
     FLAT,
     GIVEN,

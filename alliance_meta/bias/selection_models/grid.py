@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from alliance_meta.bias.given import given
-from alliance_meta.bias.selection import selmodel
-from alliance_meta.bias.selection_result import SelectionResult
+from alliance_meta.bias.selection_models.result import SelectionResult
+from alliance_meta.bias.selection_models.weights import selmodel
 from alliance_meta.core.selection.weights import Alternative
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, check_option, merge_notes

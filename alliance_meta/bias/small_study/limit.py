@@ -9,7 +9,14 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.bias.given import Adjusted, given
-from alliance_meta.bias.refitting import about, few_notes, not_adjusted, one_per_study, size_notes, why_no_slope
+from alliance_meta.bias.small_study.refitting import (
+    about,
+    few_notes,
+    not_adjusted,
+    one_per_study,
+    size_notes,
+    why_no_slope,
+)
 from alliance_meta.core.distributions import chi2_sf, critical_value, two_sided_p
 from alliance_meta.core.small_study.radial import limit_meta
 from alliance_meta.effects.studies import STUDY

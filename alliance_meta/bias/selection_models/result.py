@@ -13,7 +13,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bias.given import Adjusted
-from alliance_meta.bias.selection_inference import Inference
+from alliance_meta.bias.selection_models.inference import Inference
 from alliance_meta.core.distributions import chi2_sf, critical_value
 from alliance_meta.core.selection.likelihood import SelectionProblem
 from alliance_meta.core.selection.profile import profile_interval

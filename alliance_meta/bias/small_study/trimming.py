@@ -10,7 +10,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bias.given import Adjusted, given
-from alliance_meta.bias.refitting import adjusted, model_of, one_per_study, settings, why_no_slope
+from alliance_meta.bias.small_study.refitting import adjusted, model_of, one_per_study, settings, why_no_slope
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.small_study.trimming import MOST_STEPS, trim
 from alliance_meta.core.univariate.fit import fit_univariate, fixed_tau2

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from alliance_meta.bias.given import Adjusted, given
-from alliance_meta.bias.refitting import about, not_adjusted, one_per_study
+from alliance_meta.bias.small_study.refitting import about, not_adjusted, one_per_study
 from alliance_meta.core.univariate.henmi_copas import henmi_copas
 from alliance_meta.models.recipes import DEFAULT_RHO
 from alliance_meta.notes import NotApplicable

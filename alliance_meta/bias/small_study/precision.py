@@ -11,7 +11,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array, Mask
 from alliance_meta.bias.given import Adjusted, Given, given
-from alliance_meta.bias.refitting import (
+from alliance_meta.bias.small_study.refitting import (
     RegressionModel,
     adjusted,
     independent,

@@ -10,7 +10,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bias.given import given
-from alliance_meta.bias.one_each import Side, check_alpha, few_significant, one_each, sign_of, significant
+from alliance_meta.bias.p_values.one_each import Side, check_alpha, few_significant, one_each, sign_of, significant
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.core.p_values import p_curve as core
 from alliance_meta.notes import NotApplicable, Note, merge_notes

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from alliance_meta.bias.given import given
-from alliance_meta.bias.refitting import (
+from alliance_meta.bias.small_study.refitting import (
     NO_ERROR,
     PREDICTORS,
     Model,

@@ -1,0 +1,1 @@
+"""Methods that rest on the p-values of single results."""
