@@ -11,14 +11,13 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.bias.favoured import Side, check_finite, few_effects, side_of, sign_of
-from alliance_meta.bias.given import Given, given
+from alliance_meta.bias.given import given
+from alliance_meta.bias.small_study.refitting import model_of, one_per_study
 from alliance_meta.core.bias import bound as core
-from alliance_meta.effects.dependent.aggregate import aggregate
 from alliance_meta.errors import InputError
-from alliance_meta.models.random_effects import RandomEffectsModel
+from alliance_meta.models.recipes import DEFAULT_RHO
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.result import Result
-from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.tables.document import Document, table_of
 from alliance_meta.tables.format import level_text
 
@@ -154,7 +153,9 @@ def unseen(
     asked = _asked(missing)
     check_finite(q=q)
     sign = sign_of(source, side)
-    model, notes = _of_studies(source)
+    model = one_per_study(source, "unseen", DEFAULT_RHO)
+    if model.fitted.own_weights is not None:
+        model = model_of(source, weights=None)
     estimate, tau2 = float(model.beta[0]), float(model.tau2)
     limits = model.predict(level=source.level).iloc[0]
     ci_lb, ci_ub = float(limits["ci_lb"]), float(limits["ci_ub"])
@@ -174,7 +175,7 @@ def unseen(
         level=source.level,
         measure=source.effects.measure,
         table=_table(asked, -sign * bias, (estimate, ci_lb, ci_ub), source.effects.measure),
-        notes=merge_notes(notes, few_effects(model.k, "the bound", "Published studies")),
+        notes=merge_notes(model.notes, few_effects(model.k, "the bound", "Published studies")),
     )
 
 
@@ -183,18 +184,6 @@ def _asked(missing: Sequence[int]) -> list[int]:
     if not (np.isfinite(found).all() and (found >= 0).all() and (found == np.round(found)).all()):
         raise InputError(f"missing={missing!r} must hold numbers of studies: whole, and 0 or more")
     return sorted({int(one) for one in found})
-
-
-def _of_studies(source: Given) -> tuple[RandomEffectsResults, tuple[Note, ...]]:
-    """Return a random-effects model of one effect per study, with a note where it is not the one given."""
-    fit = source.fit
-    if not source.dependent:
-        if isinstance(fit, RandomEffectsResults) and fit.fitted.own_weights is None:
-            return fit, ()
-        return RandomEffectsModel(source.effects).fit(), ()
-    means = aggregate(source.effects)
-    message = f"The {source.k} effects were averaged within their {source.studies} studies and fitted again by REML."
-    return RandomEffectsModel(means).fit(), (Note("averaged-by-study", message),)
 
 
 def _table(missing: list[int], shift: Any, values: tuple[float, float, float], measure: str) -> pd.DataFrame:

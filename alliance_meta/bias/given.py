@@ -12,6 +12,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.core.robust.clusters import IntArray
+from alliance_meta.effects.contract.schema import FALSE, TRUE
 from alliance_meta.effects.dependent.groups import grouping
 from alliance_meta.effects.studies import STUDY
 from alliance_meta.effects.table import EffectSizes
@@ -21,6 +22,8 @@ from alliance_meta.result import Result
 from alliance_meta.results.fit import Fit, frame_of
 from alliance_meta.tables.document import Document, Kind, table_of
 from alliance_meta.tables.format import level_text
+
+FOCAL = "focal"
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +82,23 @@ class Given:
         """1 where the mean effect is positive (or 0), else -1: the direction that is likely to be favoured."""
         weights = 1.0 / self.vi
         return -1.0 if float(weights @ self.yi) < 0.0 else 1.0
+
+    @cached_property
+    def focal(self) -> pd.Series | None:
+        """Whether each effect was what its paper set out to test, by the column ``focal``: True, False, or missing.
+
+        None where the sheet has no such column, or nothing in it.
+        """
+        frame = self.effects.moderators
+        if FOCAL not in frame:
+            return None
+        words = frame[FOCAL].astype("string").str.strip().str.lower().str.removesuffix(".0")
+        strange = sorted(set(words.dropna()) - {*TRUE, *FALSE, ""})
+        if strange:
+            raise InputError(f"column focal: {strange[0]!r} is neither yes nor no")
+        said = pd.Series(pd.NA, index=words.index, dtype="boolean")
+        said = said.mask(words.isin(TRUE), other=True).mask(words.isin(FALSE), other=False)
+        return None if said.isna().all() else said
 
 
 def given(fit: Any, who: str, *, cluster: Any = STUDY, level: float | None = None, moderators: bool = False) -> Given:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from alliance_meta.bias.excess import tes
 from alliance_meta.bias.fail_safe import fsn
 from alliance_meta.bias.given import Given
@@ -25,7 +23,6 @@ from alliance_meta.bias.small_study.refitting import size_notes
 from alliance_meta.bias.small_study.trimming import trimfill
 from alliance_meta.bias.truncated import rtma
 from alliance_meta.bias.worst import worst_case
-from alliance_meta.core.distributions import two_sided_p
 from alliance_meta.notes import NotApplicable
 from alliance_meta.tables.format import fixed, fixed_interval
 
@@ -185,13 +182,10 @@ def _p_curve(found: Any) -> Said:
 
 
 def _selected(found: Any) -> Said:
-    """Return the likelihood-ratio test; where effects are dependent, Wald's test of the log weight."""
-    weight, se = found.delta[1], found.se_delta[1]
-    seen = f"p > .025 seen {fixed(weight, 2)} times as often as p <= .025"
-    if not math.isnan(found.lrt.pval) or math.isnan(se):
-        return Said(found.lrt.stat, float(found.lrt.df), found.lrt.pval, seen)
-    z = weight * math.log(weight) / se
-    return Said(z, NONE, float(two_sided_p(np.array(z), None)), seen)
+    """Return the likelihood-ratio test; where effects are dependent, Wald's test from whole studies."""
+    test = found.wald if math.isnan(found.lrt.pval) else found.lrt
+    words = f"p > .025 seen {fixed(found.delta[1], 2)} times as often as p <= .025"
+    return Said(test.stat, float(test.df), test.pval, words)
 
 
 def _svalue(found: Any) -> Said:

@@ -25,6 +25,8 @@ NUMBERS = ("estimate", "se", "ci_lb", "ci_ub", "pval")
 AS_R = ("r", "r_lb", "r_ub")
 UNCORRECTED = "uncorrected"
 COLUMNS = ("label", *NUMBERS, *AS_R, "k", "studies", "stat", "ddf", "says", "assumes", "why", "source")
+# Notes that say of a mean that it is none.
+UNTOLD = ("not-converged", "weight-untold", "flat")
 # What single methods say of few effects is said once.
 FEW_CODES = ("few-effects", "few-studies-bias", "few-significant", "few-in-interval")
 FEW = (
@@ -257,7 +259,7 @@ def _why(found: Any) -> str:
         return found
     if isinstance(found.estimate, NotApplicable):
         return found.estimate.reason
-    lost = [note.message for note in found.notes if note.code == "not-converged"]
+    lost = [note.message for note in found.notes if note.code in UNTOLD]
     return lost[0] if lost else ""
 
 

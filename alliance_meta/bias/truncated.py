@@ -132,6 +132,7 @@ def rtma(fit: Any, *, side: Side | None = None, alpha: float = 0.05, level: floa
     why = NotApplicable(f"needs at least {FEWEST} effects that are not affirmative")
     if values is not None and values["beyond"] > SHELF:
         notes = (*notes, _shelf(values["beyond"]))
+        values["ci_ub" if sign > 0 else "ci_lb"] = NotApplicable("beyond the line of significance of every study")
     names = ("estimate", "ci_lb", "ci_ub", "median", "tau", "tau_lb", "tau_ub", "beyond", "error")
     return RightTruncated(
         **(values or dict.fromkeys(names, why)),
@@ -171,5 +172,5 @@ def _shelf(probability: float) -> Note:
     return Note(
         "hardly-identified",
         f"With a probability of {format_percent(100 * probability, 0)} the mean lies beyond the line of significance "
-        "of every study: these effects hardly tell a large mean from a larger one, and that limit means little.",
+        "of every study: these effects hardly tell a large mean from a larger one, so that there is no limit there.",
     )

@@ -254,7 +254,7 @@ def _svalues(effects: core.Effects, plain: core.Mean, sign: float, q: float) -> 
         gone = NotApplicable("every effect is affirmative, so that this selection changes nothing")
         return gone, gone
     never = NotApplicable("no ratio is large enough")
-    beyond = NotApplicable("is there or beyond without any selection")
+    beyond = NotApplicable("it is there or beyond without any selection")
     if sign * (plain.estimate - q) <= 0:
         return beyond, beyond
     ratio = effects.ratio_for_estimate(q)

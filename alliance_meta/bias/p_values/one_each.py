@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
 from alliance_meta._typing import Array, Mask
 from alliance_meta.bias.given import Given
 from alliance_meta.core.robust.clusters import IntArray
-from alliance_meta.effects.contract.schema import TRUE
-from alliance_meta.errors import DependenceWarning, InputError
-from alliance_meta.notes import Note, check_option, warn_note
+from alliance_meta.errors import DependenceWarning
+from alliance_meta.notes import Note, warn_note
 
-FOCAL = "focal"
 FEW = 10
-
-Side = Literal["right", "left"]
 
 
 def one_each(source: Given, who: str, *, stacklevel: int = 4) -> tuple[IntArray, tuple[Note, ...]]:
@@ -27,7 +21,8 @@ def one_each(source: Given, who: str, *, stacklevel: int = 4) -> tuple[IntArray,
     """
     if not source.dependent:
         return np.arange(source.k, dtype=np.intp), ()
-    focal = _focal(source)
+    said = source.focal
+    focal = np.zeros(source.k, dtype=bool) if said is None else said.fillna(False).to_numpy(dtype=bool)
     order = np.lexsort((np.arange(source.k), ~focal, source.cluster))
     first = np.unique(source.cluster[order], return_index=True)[1]
     rows: IntArray = np.sort(order[first])
@@ -42,30 +37,9 @@ def one_each(source: Given, who: str, *, stacklevel: int = 4) -> tuple[IntArray,
     return rows, (warn_note("one-per-study", message, DependenceWarning, stacklevel=stacklevel),)
 
 
-def _focal(source: Given) -> Mask:
-    moderators = source.effects.moderators
-    if FOCAL not in moderators:
-        return np.zeros(source.k, dtype=bool)
-    return np.array([str(value).strip().casefold() in TRUE for value in moderators[FOCAL].tolist()])
-
-
-def sign_of(source: Given, side: Side | None) -> float:
-    """Return 1 where positive results are favoured, else -1; by default the sign of the mean."""
-    if side is None:
-        return source.sign
-    check_option("side", side, Side)
-    return 1.0 if side == "right" else -1.0
-
-
 def significant(y: Array, se: Array, critical: float) -> Mask:
     """Say which effects are positive and significant."""
     return y > critical * se
-
-
-def check_alpha(alpha: float) -> None:
-    """Raise an `InputError` unless a two-sided level of significance makes sense."""
-    if not 0.0 < alpha < 0.5:
-        raise InputError(f"alpha={alpha!r} is the two-sided level of significance of the studies, between 0 and 0.5")
 
 
 def few_significant(k: int, who: str) -> tuple[Note, ...]:

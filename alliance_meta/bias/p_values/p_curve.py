@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
+from alliance_meta.bias.favoured import Side, check_alpha, side_of, sign_of
 from alliance_meta.bias.given import given
-from alliance_meta.bias.p_values.one_each import Side, check_alpha, few_significant, one_each, sign_of, significant
+from alliance_meta.bias.p_values.one_each import few_significant, one_each, significant
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.core.p_values import p_curve as core
 from alliance_meta.notes import NotApplicable, Note, merge_notes
@@ -225,7 +226,7 @@ def pcurve(fit: Any, *, side: Side | None = None, alpha: float = 0.05, level: fl
         significant=len(z),
         k=len(rows),
         studies=source.studies,
-        side="right" if sign > 0 else "left",
+        side=side_of(sign),
         alpha=alpha,
         level=source.level,
         notes=merge_notes(source.effects.notes, notes, more),

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array, Mask
+from alliance_meta.bias.favoured import Side, check_alpha, side_of, sign_of
 from alliance_meta.bias.given import Adjusted, given
-from alliance_meta.bias.p_values.one_each import Side, check_alpha, few_significant, one_each, sign_of, significant
+from alliance_meta.bias.p_values.one_each import few_significant, one_each, significant
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.core.p_values import p_uniform as core
 from alliance_meta.notes import NotApplicable, Note, check_option, merge_notes
@@ -193,7 +194,7 @@ def puniform(
         level=source.level,
         measure=source.effects.measure,
         method=method,
-        side="right" if sign > 0 else "left",
+        side=side_of(sign),
         alpha=alpha,
         significant=int(chosen.sum()),
         notes=notes,

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
+from alliance_meta.bias.favoured import check_alpha
 from alliance_meta.bias.given import Given, given
-from alliance_meta.bias.p_values.one_each import check_alpha
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.core.p_values import z_curve as core
 from alliance_meta.notes import NotApplicable, Note, check_iterations, check_seed, merge_notes

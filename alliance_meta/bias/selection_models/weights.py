@@ -42,8 +42,6 @@ from alliance_meta.effects.studies import STUDY
 from alliance_meta.errors import ConvergenceWarning, DesignError, InputError
 from alliance_meta.notes import NotApplicable, Note, check_option, merge_notes, warn_note
 
-FOCAL = "focal"
-YES, NO = ("yes", "true", "1", "1.0"), ("no", "false", "0", "0.0")
 # Fewer effects than this tell little about selection; fewer than this in an interval tell little about its weight.
 FEW, FEW_INSIDE = 10, 4
 
@@ -243,20 +241,14 @@ def _given_weights(delta: Sequence[float | None] | None, n: int, type: str) -> A
 
 def _focal(asked: Given) -> Mask | None:
     """Return which effects are exposed to selection; None where no column tells."""
-    frame = asked.effects.moderators
-    if FOCAL not in frame:
+    if asked.focal is None:
         return None
-    column = frame[FOCAL]
-    words = column.astype("string").str.strip().str.lower()
-    strange = sorted(set(words.dropna()) - {*YES, *NO, ""})
-    if strange:
-        raise InputError(f"column focal: {strange[0]!r} is neither yes nor no")
-    by_the_way = words.isin(NO).to_numpy(dtype=bool)
-    if by_the_way.all():
+    exposed: Mask = asked.focal.fillna(True).to_numpy(dtype=bool)
+    if not exposed.any():
         raise InputError(
             "column focal: no effect is what its paper set out to test, so none was selected by its p-value"
         )
-    return None if not words.isin(YES).any() and not by_the_way.any() else ~by_the_way
+    return exposed
 
 
 def _designs(asked: Given, mods_delta: str) -> list[tuple[Array, tuple[str, ...]]]:
@@ -505,7 +497,7 @@ def _estimate_notes(found: SelectionFit, stepped: bool, how: Inference) -> Itera
             if small
             else "A weight runs to the end of its range: the data do not tell it. Do not trust the adjusted mean."
         )
-        yield Note("weight-at-bound", text)
+        yield Note("weight-at-bound" if small else "weight-untold", text)
     elif np.isnan(found.covariance).any():
         yield Note("flat", "The likelihood is flat: mean, tau2 and weights cannot be told apart by these data.")
     if stepped and plain and (theta[weights][free] > 0.0).any():
