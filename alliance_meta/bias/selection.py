@@ -191,8 +191,9 @@ def selmodel(
         raise InputError("mods_delta= are moderators of weights that are estimated; leave out delta=")
     exposed, designs = _focal(asked), _designs(asked, mods_delta)
     (X, _), (Z, _), (U, _) = designs
+    shape: dict[str, Any] = {"steps": used} if stepped or not len(used) else {"ends": tuple(used.tolist())}
     problem = selection_problem(
-        asked.yi, asked.vi, X, family=type, steps=used, alternative=side, Z=Z, U=U, selected=exposed
+        asked.yi, asked.vi, X, family=type, alternative=side, Z=Z, U=U, selected=exposed, **shape
     )
     counts = _counts(problem, used)
     _check_size(problem, np.isnan(known))

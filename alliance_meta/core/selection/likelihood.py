@@ -216,6 +216,7 @@ def selection_problem(
     *,
     family: Family = "stepfun",
     steps: Array | None = None,
+    ends: tuple[float, float] | None = None,
     alternative: Alternative = "greater",
     Z: Array | None = None,
     U: Array | None = None,
@@ -227,9 +228,10 @@ def selection_problem(
     ----------
     X : ndarray of shape (k, p)
     family : {"stepfun", "beta", "halfnorm", "negexp", "logistic", "power", "negexppow"}
-    steps : ndarray, optional
-        p-values between the intervals of a step function (d,), increasing, without 1; or the two between which smooth
-        weights change, none for the widest that are of use.
+    steps : ndarray of shape (d,), optional
+        p-values between the intervals of a step function, increasing, without 1.
+    ends : tuple of float, optional
+        p-values between which smooth weights change, by default the widest that are of use.
     alternative : {"greater", "less", "two.sided"}
         Which effects have small p-values.
     Z, U : ndarray, optional
@@ -238,13 +240,11 @@ def selection_problem(
     """
     sign, two = (-1.0 if alternative == "less" else 1.0), alternative == "two.sided"
     y, se = sign * y, np.sqrt(v)
-    used = np.zeros(0) if steps is None else np.asarray(steps, dtype=float)
     if family == "stepfun":
+        used = np.zeros(0) if steps is None else np.asarray(steps, dtype=float)
         weights: WeightFunction = step_weights(y, se, used, two_sided=two)
     else:
-        smooth = SMOOTH[family]
-        if len(used):
-            smooth = replace(smooth, ends=(float(used[0]), float(used[1])))
+        smooth = replace(SMOOTH[family], ends=ends or SMOOTH[family].ends)
         weights = smooth_weights(y, se, smooth, two_sided=two)
     ones = np.ones((len(y), 1))
     own = ones if U is None else U
