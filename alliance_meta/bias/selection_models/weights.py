@@ -403,8 +403,7 @@ def _parameters(
         yield one(name, at, at, False)
     scale = problem.slices[1]
     if found.vanished or not names[1]:
-        reason = AT_BOUND if found.vanished else "tau2 is 0 in an equal-effects model"
-        gone = NotApplicable(reason)
+        gone = NotApplicable(AT_BOUND if found.vanished else "tau2 is 0 in an equal-effects model")
         yield Parameter("tau2", full.slices[1].start if found.vanished else -1, True, 0.0, gone, gone)
     elif len(names[1]) == 1:
         yield one("tau2", scale.start, scale.start, True)

@@ -144,7 +144,7 @@ class StepWeights:
     @property
     def starts(self) -> Array:
         """Values of psi that a search starts from, (S, d)."""
-        return np.array([0.0, -0.7, -1.6, -3.0])[:, None] * np.linspace(1.0, 1.5, self.d) ** 2
+        return np.array([-1.0, 0.0])[:, None] * np.linspace(1.0, 1.5, self.d) ** 2
 
     def observed(self, psi: Array) -> Observed:
         """Return what the effects have as log weights."""
