@@ -71,7 +71,8 @@ def list_datasets() -> pd.DataFrame:
     >>> list_datasets().set_index("name").loc["molloy2014", "k"]
     np.int64(16)
     """
-    cards = sorted((card for card, _ in _packages()), key=lambda card: (_kind_rank(card.kind), card.name))
+    cards = [DataCard.from_package(_package(folder)) for folder in _folders()]
+    cards.sort(key=lambda card: (_kind_rank(card.kind), card.name))
     rows = [(card.name, card.title, card.k, card.kind, card.licence, card.cautions[0]) for card in cards]
     return pd.DataFrame(rows, columns=["name", "title", "k", "kind", "licence", "caution"])
 
@@ -112,12 +113,14 @@ def load_dataset(name: str) -> CodedTable:
     >>> table.frame[["study", "year", "n", "r"]].head(1).values.tolist()
     [['Axelsson et al.', 2009, 109, 0.187]]
     """
-    packages = {card.name: (card, folder) for card, folder in _packages()}
-    card, folder = packages[_resolve(name, list(packages))]
+    folders = {folder.name: folder for folder in _folders()}
+    folder = folders[_resolve(name, list(folders))]
+    package = _package(folder)
+    card = DataCard.from_package(package)
     return CodedTable(
         read_resource(folder, 0),
         provenance=Provenance(
-            source=_package(folder)["resources"][0]["path"],
+            source=package["resources"][0]["path"],
             dataset=card.name,
             **{name: getattr(card, name) for name in FROM_CARD},
         ),
@@ -178,6 +181,8 @@ def check_datasets() -> list[Problem]:
         except InputError as error:
             problems.append(Problem(None, None, None, str(error)))
             continue
+        if package["name"] != folder.name:
+            problems.append(_problem(folder, f"holds data called {package['name']!r}; folder and data share a name"))
         problems += check_package(folder, package)
         described |= {folder / resource["path"] for resource in package.get("resources", ())}
     strays = sorted(set(data_root().rglob("*.csv")) - described)
@@ -195,10 +200,6 @@ def check_package(folder: Path, package: Mapping[str, Any], *, bytes_too: bool =
 
 def _folders() -> list[Path]:
     return sorted(path.parent for path in data_root().rglob("datapackage.json"))
-
-
-def _packages() -> list[tuple[DataCard, Path]]:
-    return [(DataCard.from_package(_package(folder)), folder) for folder in _folders()]
 
 
 def _package(folder: Path) -> dict[str, Any]:
@@ -417,9 +418,9 @@ def folder_of(name: str) -> Path:
     """
     if data_root().name != "data":
         raise CannotRunError("the data of an installed package stay as they are; change them in a checkout")
-    for path in sorted(data_root().rglob(PACKAGE)):
-        if json.loads(path.read_text(encoding="utf-8")).get("name") == name:
-            return path.parent
+    for folder in _folders():
+        if folder.name == name:
+            return folder
     raise InputError(f"no data set is called {name!r}; `alliance-meta data list` names them")
 
 

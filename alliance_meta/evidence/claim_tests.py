@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,24 +70,30 @@ class Evidence:
     labels: Mapping[str, str]
     margin: float = MARGIN
 
-    def row(self, entry: str) -> Any:
-        """Return an entry, None if the registry has none of this name."""
-        return self.results.loc[entry] if entry in self.results.index else None
+    @cached_property
+    def entries(self) -> dict[str, dict[str, Any]]:
+        """Every entry by its name."""
+        rows: Any = self.results.to_dict("index")
+        return dict(rows)
+
+    @cached_property
+    def told(self) -> list[dict[str, Any]]:
+        """What the entries print of their moderators, row by row."""
+        rows: Any = self.moderators.to_dict("records")
+        return list(rows)
 
     def number(self, entry: str, column: str) -> float:
         """Return a number of an entry, NaN where there is none."""
-        row = self.row(entry)
-        return float("nan") if row is None or column not in row.index else float(row[column])
+        return float(self.entries.get(entry, {}).get(column, "nan"))
 
     def text(self, entry: str, column: str) -> str:
         """Return a text of an entry, empty where there is none."""
-        row = self.row(entry)
-        return row[column] if row is not None and isinstance(row[column], str) else ""
+        text = self.entries.get(entry, {}).get(column)
+        return text if isinstance(text, str) else ""
 
     def independent(self, entry: str) -> bool:
         """Return whether an entry was read elsewhere than on a page of the kind that makes popular claims."""
-        row = self.row(entry)
-        return row is None or bool(row["independent"])
+        return bool(self.entries.get(entry, {}).get("independent", True))
 
     def name(self, entry: str) -> str:
         """Return what readers call an entry."""
@@ -470,12 +477,11 @@ def beside(question: Question) -> Question:
     return ask
 
 
-def _rows(evidence: Evidence, ids: Sequence[str], pattern: str) -> list[Any]:
+def _rows(evidence: Evidence, ids: Sequence[str], pattern: str) -> list[Mapping[str, Any]]:
     """Return what the entries print of a topic; a row may name the common stem of several entries."""
-    table = evidence.moderators
-    wanted = table[table["moderator"].str.contains(pattern, case=False, na=False)]
-    wanted = wanted[[any(_of(one, stem) for one in ids) for stem in wanted["id"]]]
-    return [row for _, row in wanted.iterrows()]
+    topic = re.compile(pattern, re.IGNORECASE)
+    told = (row for row in evidence.told if isinstance(row["moderator"], str) and topic.search(row["moderator"]))
+    return [row for row in told if any(_of(one, row["id"]) for one in ids)]
 
 
 def _of(entry: str, stem: str) -> bool:

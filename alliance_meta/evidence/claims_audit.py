@@ -293,7 +293,7 @@ def claims(
     Raises
     ------
     InputError
-        A registry without the columns of the shipped one, or a margin that is not above 0.
+        A registry without the columns of the shipped one, or with an entry twice, or a margin that is not above 0.
 
     Examples
     --------
@@ -328,6 +328,8 @@ def claims(
         ),
     )
     _check_columns(rows, ("id", "moderator", "level", "estimate", "test_statistic", "p"))
+    if not results["id"].is_unique:
+        raise InputError("the registry has an entry twice; give each an id of its own")
     evidence = Evidence(results.set_index("id"), rows, entry_labels(), margin)
     listed = read_resource_text(data_root() / "claims", 0).to_dict("records")
     verdicts = tuple(_verdict(row, evidence) for row in listed)

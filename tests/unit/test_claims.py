@@ -355,6 +355,9 @@ def test_what_is_refused(audit) -> None:
         audit["forty"]
     with pytest.raises(InputError, match="the registry lacks estimate; start from a copy of"):
         am.claims(registry=am.published().drop(columns="estimate"))
+    twice = am.published(align_signs=True).iloc[[0, 0, 1]]
+    with pytest.raises(InputError, match="the registry has an entry twice"):
+        am.claims(registry=twice)
     with pytest.raises(InputError, match="the registry lacks independent"):
         am.claims(registry=am.published().drop(columns="independent"))
     with pytest.raises(InputError, match="margin=0 must be above 0"):

@@ -196,6 +196,13 @@ def test_a_card_without_a_caution_is_found(copied: Path) -> None:
     ]
 
 
+def test_a_folder_of_another_name_than_its_data_is_named(copied: Path) -> None:
+    (copied / "validation" / "molloy2014").rename(copied / "validation" / "molloy")
+    assert "data/validation/molloy: holds data called 'molloy2014'; folder and data share a name" in [
+        str(problem) for problem in datasets.check_datasets()
+    ]
+
+
 def test_a_card_that_is_no_json_is_named(copied: Path) -> None:
     (copied / "claims" / "datapackage.json").write_text("{", encoding="utf-8")
     assert any("is not valid JSON" in str(problem) for problem in datasets.check_datasets())
