@@ -11,6 +11,7 @@ import pandas as pd
 
 from alliance_meta.bias.panels import UNCORRECTED, BiasPanel
 from alliance_meta.errors import InputError
+from alliance_meta.notes import NotApplicable
 from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, counted, estimate_key, with_r
@@ -61,12 +62,14 @@ def bias_panel_data(panel: BiasPanel, *, title: str | None = None, show_cautions
     given = table[[not why for why in table["why"]]]
     rows = [_row(str(name), row.to_dict(), panel.measure) for name, row in given.iterrows()]
     lost: dict[str, list[str]] = {}
-    for _, row in table[table["why"] != ""].iterrows():
-        lost.setdefault(row["why"], []).append(row["label"])
+    for _, row in table.iterrows():
+        reasons = [row["why"]] if row["why"] else [one.reason for one in (row["ci_lb"], row["ci_ub"]) if _gone(one)]
+        for why in reasons[:1]:
+            lost.setdefault(f"No {'mean' if row['why'] else 'interval'} by {{}}: {why}", []).append(row["label"])
     own = next((row for row in rows if row["kind"] == "uncorrected"), None)
     text = format_level(panel.level)
     spread = MINUS.sub("−", panel.spread())
-    bottom = [spread, *(f"No mean by {'; '.join(names)}: {why}" for why, names in lost.items())]
+    bottom = [spread, *(words.replace("{}", "; ".join(names)) for words, names in lost.items())]
     said = "; ".join(f"{row['label']} {parts.effect_text(panel.measure, row)}" for row in rows)
     key = estimate_key("Mean effect", f"{text} CI", rows, text)
     return chart_frame(
@@ -76,6 +79,10 @@ def bias_panel_data(panel: BiasPanel, *, title: str | None = None, show_cautions
         model_label="", key=[*key, *([["pi", "CI of the uncorrected mean"]] if own else [])], bottom=bottom,
         **({"reference": [own["yi"], own["ci_lb"], own["ci_ub"]]} if own else {}),
     )  # fmt: skip
+
+
+def _gone(value: Any) -> bool:
+    return isinstance(value, NotApplicable)
 
 
 def _row(name: str, row: Mapping[Any, Any], measure: str) -> dict[str, Any]:
@@ -109,8 +116,8 @@ def bias_panel(panel_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | No
     --------
     >>> from alliance_meta import RandomEffectsModel, bias, escalc, load_dataset, plots
     >>> found = bias.panel(RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit())
-    >>> plots.bias_panel(found).plot_description
-    'Mean effect of 16 effects by each method: Uncorrected .15 [.08, .22]; Worst case ...'
+    >>> plots.bias_panel(found).plot_description.split("; ")[0]
+    'Mean effect of 16 effects by each method: Uncorrected .15 [.08, .22]'
     """
     frame = as_frame(panel_or_frame, "bias_panel", bias_panel_data, data)
     return draw_rows(frame, ax, xlim, _within(frame))
