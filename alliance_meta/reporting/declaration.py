@@ -231,9 +231,9 @@ def analysis_problems(analyses: Sequence[Analysis], folder: Path) -> Iterator[st
 
 
 def _data_problems(data: str, folder: Path, key: str = "data") -> Iterator[str]:
-    from alliance_meta.effects.datasets import list_datasets
+    from alliance_meta.effects.datasets import dataset_names
 
-    names = [str(name) for name in list_datasets()["name"]]
+    names = dataset_names()
     if data in names or _is_file(folder / data):
         return
     hint = did_you_mean(data, names)

@@ -508,6 +508,6 @@ def _check_poolable(spec: Analysis, table: CodedTable) -> None:
 
 def located(data: str, *, folder: Path) -> str | Path:
     """Return the name of a shipped data set, or the path of that file in `folder`."""
-    from alliance_meta.effects.datasets import list_datasets
+    from alliance_meta.effects.datasets import dataset_names
 
-    return data if data in set(list_datasets()["name"]) else folder / data
+    return data if data in dataset_names() else folder / data
