@@ -267,7 +267,7 @@ class PUniform:
     pval_bias: float
 
 
-def p_uniform(y: Array, v: Array, critical: float, *, fixed: float, level: float) -> PUniform:
+def p_uniform(y: Array, v: Array, critical: float | Array, *, fixed: float, level: float) -> PUniform:
     """Return the mean at which the conditional p-values of significant effects y > critical sqrt(v) add up to k / 2.
 
     Method "P" of van Aert, Wicherts & van Assen (2016, doi:10.1177/1745691616650874). `fixed` is the equal-effects mean
