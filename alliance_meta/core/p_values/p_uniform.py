@@ -147,7 +147,7 @@ class PUniformStar:
 NO_PEAK = PUniformStar(*([np.nan] * 12))
 
 
-def p_uniform_star(y: Array, v: Array, critical: float, *, level: float) -> PUniformStar:
+def p_uniform_star(y: Array, v: Array, critical: float | Array, *, level: float) -> PUniformStar:
     """Return the estimates from effects y (k,) that are significant where y > critical sqrt(v)."""
     cut = critical * np.sqrt(v)
     model = CutNormal(y, v, cut, y > cut)
