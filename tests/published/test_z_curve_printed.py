@@ -52,14 +52,6 @@ def test_the_likelihood_is_no_lower_than_printed(found):
         assert ours == pytest.approx(theirs, abs=0.006)
 
 
-def test_rates_from_the_weights_printed():
-    """ERR 0.615 and EDR 0.388, with z > 6 as a share of all 90 results, as zcurve 2.4 counts them, not of the 85."""
-    weights = np.array([[0.056, 0.005, 0.734, 0.205, 0.0, 0.0, 0.0]])
-    theirs = rates(weights, np.array([12 / 90]), CRITICAL)
-    assert theirs["err"][0] == pytest.approx(0.6145784, abs=5e-4)
-    assert theirs["edr"][0] == pytest.approx(0.3884366, abs=2e-3)
-
-
 # The 59th of 100 Dirichlet draws after set.seed(666), the start that zcurve goes on with.
 START = (
     0.11885595177044982, 0.030778438828148028, 0.635371372677151602, 0.069234887366987324, 0.00035911070577683747,
