@@ -61,14 +61,15 @@ START = (
 
 def climbed(weights, D, stop):
     """Return weights, log-likelihood and steps of the EM algorithm, which ends where a step gains less than `stop`."""
-    before, steps = 0.0, 0
-    while True:
+    before = 0.0
+    for steps in range(1, 10001):
         joint = D * weights
         density = joint.sum(axis=1)
-        weights, Q, steps = (joint / density[:, None]).mean(axis=0), np.log(density).sum(), steps + 1
+        weights, Q = (joint / density[:, None]).mean(axis=0), np.log(density).sum()
         if abs(Q - before) < stop:
             return weights, Q, steps
         before = Q
+    raise AssertionError("the EM algorithm did not end")
 
 
 def test_rates_where_the_search_printed_ends():
