@@ -65,7 +65,7 @@ def refit(recipe: Recipe, batch: Batch, *, weights: Array | None = None) -> tupl
     """
     if weights is not None:
         weights = np.broadcast_to(weights, batch.y.shape) * (1.0 if batch.present is None else batch.present)
-    tau2 = _tau2(recipe, batch, weights)
+    tau2 = estimated_tau2(recipe, batch, weights)
     if weights is not None:
         fit = wls_weighted(batch, weights)
         return fit.beta, fit.vb_of(batch.v + tau2[:, None]), tau2
@@ -90,7 +90,8 @@ def refit_estimates(recipe: Recipe, batch: Batch, *, weights: Array | None = Non
     return kept | _heterogeneity(recipe, batch, tau2) if batch.df.min() > 0 else kept
 
 
-def _tau2(recipe: Recipe, batch: Batch, weights: Array | None) -> Array:
+def estimated_tau2(recipe: Recipe, batch: Batch, weights: Array | None) -> Array:
+    """Return the tau2 of every replicate: given, or by the estimator of the recipe; `weights` (B, k) are the user's."""
     if recipe.tau2 is not None:
         return fixed_tau2(recipe.tau2, B=len(batch.y)).tau2
     if recipe.method == "GENQ" and weights is not None:

@@ -12,14 +12,15 @@ if TYPE_CHECKING:
     from alliance_meta.sensitivity.bootstrapping import Bootstrap as Bootstrap
     from alliance_meta.sensitivity.bootstrapping import MultilevelBootstrap as MultilevelBootstrap
     from alliance_meta.sensitivity.bootstrapping import bootstrap as bootstrap
+    from alliance_meta.sensitivity.deletion.influences import Influence as Influence
+    from alliance_meta.sensitivity.deletion.influences import influence as influence
+    from alliance_meta.sensitivity.deletion.left_out import Refits as Refits
+    from alliance_meta.sensitivity.deletion.left_out import cumulative as cumulative
+    from alliance_meta.sensitivity.deletion.left_out import leave_one_out as leave_one_out
     from alliance_meta.sensitivity.dependence import DependenceComparison as DependenceComparison
     from alliance_meta.sensitivity.dependence import compare_dependence as compare_dependence
     from alliance_meta.sensitivity.hetero import HeteroscedasticityTest as HeteroscedasticityTest
     from alliance_meta.sensitivity.hetero import hettest as hettest
-    from alliance_meta.sensitivity.left_out import ClusterInfluence as ClusterInfluence
-    from alliance_meta.sensitivity.left_out import ClustersLeftOut as ClustersLeftOut
-    from alliance_meta.sensitivity.left_out import cluster_influence as cluster_influence
-    from alliance_meta.sensitivity.left_out import leave_out_clusters as leave_out_clusters
     from alliance_meta.sensitivity.levels import ComponentTests as ComponentTests
     from alliance_meta.sensitivity.levels import LevelComparison as LevelComparison
     from alliance_meta.sensitivity.levels import compare_levels as compare_levels

@@ -31,8 +31,8 @@ from alliance_meta.plots import (
     firepower,
     funnel,
     funnel_data,
-    leave_out,
-    leave_out_data,
+    influence,
+    influence_data,
     means,
     means_data,
     p_curve,
@@ -91,7 +91,7 @@ DRAW: dict[str, Callable[..., Any]] = {
     "rho_grid": rho_grid,
     "dependence": dependence,
     "profiles": profiles,
-    "leave_out": leave_out,
+    "influence": influence,
     "development": development,
 }
 
@@ -239,13 +239,12 @@ def charts() -> dict[str, pd.DataFrame]:
             lambda: profiles_data(multilevel(random=("study_id", "rater | modality", "es_id")), points=9)
         ),
         "profiles, synthetic": lambda: profiles_data(multilevel(teaching=True), show_cautions=True, points=9),
-        "leave_out": lambda: leave_out_data(sensitivity.leave_out_clusters(multilevel(24, 6))),
-        "leave_out of a coefficient": lambda: leave_out_data(
-            sensitivity.leave_out_clusters(multilevel(mods="rater")), term="rater[T.observer]", order="label"
-        ),
-        "leave_out of many": lambda: leave_out_data(sensitivity.leave_out_clusters(multilevel(60, 50))),
-        "leave_out, synthetic": lambda: leave_out_data(
-            sensitivity.leave_out_clusters(multilevel(12, 3, teaching=True)), show_cautions=True
+        "influence": lambda: influence_data(sensitivity.influence(molloy())),
+        "influence of many": lambda: influence_data(sensitivity.influence(many(3000))),
+        "influence, wild": lambda: influence_data(sensitivity.influence(wild())),
+        "influence of studies": lambda: influence_data(sensitivity.influence(multilevel(mods="rater"))),
+        "influence, synthetic": lambda: influence_data(
+            sensitivity.influence(multilevel(12, 3, teaching=True)), show_cautions=True
         ),
         "development of adults": lambda: development_data(umbrella(), population="Adults"),
         "development, every result": lambda: development_data(umbrella(), repeats=True, show_cautions=True),

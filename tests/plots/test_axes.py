@@ -24,7 +24,6 @@ NAMES = sorted(charts())
 CASES: dict[str, Callable[[], pd.DataFrame]] = {
     **{plot: lambda plot=plot: chart(next(name for name in NAMES if name.startswith(plot))) for plot in DRAW},  # type: ignore[misc]
     "bubble of levels": lambda: chart("bubble of levels"),
-    "leave_out of many": lambda: chart("leave_out of many"),
     "predictive of studies": lambda: chart("predictive of studies"),
     "predictive of Q": lambda: chart("predictive of Q"),
     "chains": chains_charts()["chains"],
@@ -72,6 +71,11 @@ def of_panels(frame: pd.DataFrame) -> Points:
     return found
 
 
+def of_measures(frame: pd.DataFrame) -> Points:
+    shown = frame[frame["kind"].isin(("unit", "flagged"))]
+    return [(at, one["position"], one["value"]) for at, (_, one) in enumerate(shown.groupby("measure", sort=False))]
+
+
 def of_chains(frame: pd.DataFrame) -> Points:
     number, found = int(frame["chain"].max()), []
     for at, (_, one) in enumerate(frame.groupby("label", sort=False)):
@@ -100,9 +104,8 @@ EXPECTED: dict[str, Callable[[pd.DataFrame], Points]] = {
     "development": lambda f: [(0, None, effects(f))],
     "firepower": lambda f: [(0, np.arange(10) - 0.5, np.full(10, -0.9))],
     "funnel": by_se,
-    "leave_out": of_rows,
+    "influence": of_measures,
     "p_curve": lambda f: [(0, np.arange(len(f)), f[name]) for name in ("observed", "none", "third")],
-    "leave_out of many": lambda f: ranked(f, "without"),
     "means": of_rows,
     "posterior": lambda f: densities(f, "posterior", "prior", "median"),
     "predictive": bins,

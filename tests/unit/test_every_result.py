@@ -163,8 +163,8 @@ OTHERS = {
     ),
     "DependenceComparison": lambda: am.sensitivity.compare_dependence(dependent(), methods=("mean", "CHE + CR2")),
     "HeteroscedasticityTest": lambda: sensitivity.hettest(fit()),
-    "ClusterInfluence": lambda: sensitivity.cluster_influence(am.MultilevelModel(dependent()).fit()),
-    "ClustersLeftOut": lambda: sensitivity.leave_out_clusters(am.MultilevelModel(dependent()).fit()),
+    "Influence": lambda: sensitivity.influence(am.MultilevelModel(dependent()).fit()),
+    "Refits": lambda: sensitivity.leave_one_out(am.MultilevelModel(dependent()).fit()),
     "LevelComparison": lambda: sensitivity.compare_levels(dependent()),
     "LikelihoodRatioTest": lambda: sensitivity.lr_test(fit()),
     "RouteMatch": lambda: sensitivity.match("z = .1499 [.0881, .2118], tau2 = .0081", am.load_dataset("molloy2014")),
@@ -300,12 +300,14 @@ PLOTS = {
     "means": lambda result: plots.means(moderators.marginal_means(result, "arm")),
     "profile": lambda result: plots.profile(result),
     "profiles": lambda result: plots.profiles(result, points=5),
-    "leave_out": lambda result: plots.leave_out(sensitivity.leave_out_clusters(result)),
+    "influence": lambda result: plots.influence(sensitivity.influence(result, by="study")),
+    "cumulative": lambda result: plots.cumulative(sensitivity.cumulative(result), term=result.names[-1]),
     "posterior": lambda result: plots.posterior(result),
     "pairwise": lambda result: moderators.pairwise(result, "arm"),
     "slopes": lambda result: moderators.marginal_slopes(result, "year"),
     "vif": lambda result: moderators.vif(result),
-    "leave_one_out": lambda result: result.loo() if hasattr(result, "loo") else sensitivity.leave_out_clusters(result),
+    "leave_one_out": lambda result: plots.leave_one_out(sensitivity.leave_one_out(result), term=result.names[-1]),
+    "loo": lambda result: result.loo() if hasattr(result, "loo") else None,
     "true_effects": lambda result: am.models.true_effects(result),
     "hettest": lambda result: sensitivity.hettest(result),
 }
@@ -324,7 +326,7 @@ def test_what_applies_is_drawn_and_all_else_refused_in_one_sentence(name, questi
 
 def test_what_is_not_a_fit_is_refused_too():
     for question, ask in PLOTS.items():
-        if question != "leave_one_out":
+        if question != "loo":
             one_sentence(lambda ask=ask: ask(am.RandomEffectsModel(effects())))
 
 

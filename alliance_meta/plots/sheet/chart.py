@@ -56,6 +56,7 @@ CI_BAND, PI_BAND = "#b9cde2", "#e6eef6"
 DASHED = (0, (4, 2.5))
 DOTTED = (0, (1, 1.8))
 POINT = "#3f6c9e"
+FLAGGED = "#c8553d"
 
 Which = Literal["x", "y"]
 Limits = tuple[float, float]
@@ -86,6 +87,7 @@ DOTS = {
     "bubble": (7.2, POINT, "white"),
     "ink": (7.2, INK, "white"),
     "ring": (7.2, "white", POINT),
+    "flagged": (7.2, FLAGGED, "white"),
     "mean": (8.4, SUMMARY, "white"),
     "hollow": (8.4, "white", SUMMARY),
 }

@@ -37,7 +37,7 @@ COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "z_curve": (("kind", "label"), ("lb", "ub", "count", "z", "density")),
     "profile": (("kind", "label"), ("tau2", "loglik")),
     "profiles": (("kind", "label"), ("value", "loglik")),
-    "leave_out": (("kind", "label"), ("k", *EFFECT, *AS_R)),
+    "influence": (("kind", "measure", "label"), ("position", "value")),
     "means": (("kind", "label", "letters"), ("k", *EFFECT, *AS_R)),
     "dependence": (("kind", "label"), ("k", "studies", *EFFECT, *AS_R)),
     "rho_grid": (("kind", "label"), ("rho", *EFFECT, *AS_R)),
