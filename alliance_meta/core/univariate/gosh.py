@@ -21,8 +21,8 @@ MEANS, SHARES = 240, 50
 # The histogram reaches so many standard deviations of the mean between subsets to each side.
 REACH = 8.0
 MOST_KEPT, MOST_MARKS = 10_000, 2_000_000
-# At most so many effects are said to split the subsets.
-MOST_SPLITS = 3
+# At most so many effects are said to split the subsets, and at most one of so many.
+MOST_SPLITS, ONE_OF = 3, 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,9 +80,9 @@ def gosh(y: Array, v: Array, *, method: str, subsets: int | None, seed: int, cor
     w = 1.0 / v
     centre = float(w @ y / w.sum())
     edges = _edges(y, v, centre)
-    most = min(MOST_KEPT, max(FEWEST, MOST_MARKS // k))
     # Regular steps through all subsets would meet the first effects always in the same state.
-    kept = np.arange(min(B, most)) if subsets else np.sort(np.random.default_rng(0).choice(B, min(B, most), replace=False))
+    m = min(B, MOST_KEPT, max(FEWEST, MOST_MARKS // k))
+    kept = np.arange(m) if subsets else np.sort(np.random.default_rng(0).choice(B, m, replace=False))
 
     def task(number: int, start: int, stop: int) -> tuple[AnyArray, AnyArray, Array, SubsetFits, Mask]:
         present = draw(resampling.stream(seed, number), stop - start, k) if subsets else numbered(start, stop, k)
@@ -115,9 +115,7 @@ def draw(rng: np.random.Generator, B: int, k: int) -> Array:
     found = np.empty((k, B), dtype=np.uint8)
     empty = np.arange(B)
     while empty.size:
-        found[:, empty] = np.unpackbits(
-            rng.integers(0, 256, (-(-k // 8), empty.size), dtype=np.uint8), axis=0, count=k
-        )
+        found[:, empty] = np.unpackbits(rng.integers(0, 256, (-(-k // 8), empty.size), dtype=np.uint8), axis=0, count=k)
         empty = empty[~found[:, empty].any(axis=0)]
     return found.astype(float)
 
@@ -142,9 +140,7 @@ def overlap(found: Gosh) -> Array:
     whole = found.counts.sum(axis=1)
     inside, outside = found.members, whole - found.members
     return np.asarray(
-        np.minimum(
-            inside / inside.sum(axis=1, keepdims=True), outside / outside.sum(axis=1, keepdims=True)
-        ).sum(axis=1)
+        np.minimum(inside / inside.sum(axis=1, keepdims=True), outside / outside.sum(axis=1, keepdims=True)).sum(axis=1)
     )
 
 
@@ -155,11 +151,11 @@ def splitting(share: Array) -> Mask:
     two standard deviations apart: if the effect makes half of the variance, or more than all others together. The
     same for two or three effects, each against the variance that none of them makes.
     """
-    order = np.argsort(-np.nan_to_num(share), kind="stable")[:MOST_SPLITS]
+    order = np.argsort(-np.nan_to_num(share), kind="stable")[: min(MOST_SPLITS, len(share) // ONE_OF)]
     largest = np.nan_to_num(share)[order]
     enough = np.flatnonzero(largest > 1.0 - np.cumsum(largest))
     found = np.zeros(len(share), dtype=bool)
-    if enough.size and len(share) > MOST_SPLITS:
+    if enough.size:
         found[order[: enough[0] + 1]] = True
     return found
 

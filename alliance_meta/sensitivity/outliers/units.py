@@ -24,6 +24,8 @@ from alliance_meta.results.robust import RobustResults
 from alliance_meta.results.rve import RVEResults
 
 By = Literal["effect", "study"]
+# Rows of a table of effects or studies that a summary shows.
+MOST_SHOWN = 10
 MODELS = (RandomEffectsResults, MultilevelResults, RVEResults, LocationScaleResults)
 
 
@@ -64,6 +66,12 @@ class Units:
         """Effects less their fitted values, (k,)."""
         return np.asarray(self.fit.effects.yi - self.fit.design.X @ self.fit.beta)
 
+    @property
+    def weights(self) -> Array:
+        """What the model weights its design by, WX (k, p): M^-1 X, or its own weights times X."""
+        own = self.work.weights if isinstance(self.work, DiagonalWorking) else None
+        return self.weighted if own is None else own[:, None] * self.fit.design.X
+
     @cached_property
     def weighted(self) -> Array:
         """M^-1 X, (k, p)."""
@@ -87,6 +95,15 @@ class Units:
     def whole(self) -> bool:
         """Tell whether units are independent of each other under M."""
         return nested(self.tied, self.unit)
+
+    def check_whole(self, who: str) -> None:
+        """Raise an `InputError` where M ties units together."""
+        if not self.whole:
+            apart = "effects of one study" if self.by == "effect" else "different studies"
+            raise InputError(
+                f"{who}: the model ties {apart} together, so that each is no point of its own; "
+                + ("ask for by='study'" if self.by == "effect" else "fit without crossed random terms")
+            )
 
     def blocks(self, groups: IntArray) -> Iterator[tuple[IntArray, Array]]:
         """Yield rows (m, size) and covariances of the groups of each size."""
