@@ -43,6 +43,14 @@ if TYPE_CHECKING:
     from alliance_meta.plots.forests.rows import forest_data as forest_data
     from alliance_meta.plots.means_plot import means as means
     from alliance_meta.plots.means_plot import means_data as means_data
+    from alliance_meta.plots.outliers.baujat import baujat as baujat
+    from alliance_meta.plots.outliers.baujat import baujat_data as baujat_data
+    from alliance_meta.plots.outliers.gosh import gosh as gosh
+    from alliance_meta.plots.outliers.gosh import gosh_data as gosh_data
+    from alliance_meta.plots.outliers.qqnorm import qqnorm as qqnorm
+    from alliance_meta.plots.outliers.qqnorm import qqnorm_data as qqnorm_data
+    from alliance_meta.plots.outliers.radial import radial as radial
+    from alliance_meta.plots.outliers.radial import radial_data as radial_data
     from alliance_meta.plots.posteriors.chains import chains as chains
     from alliance_meta.plots.posteriors.chains import chains_data as chains_data
     from alliance_meta.plots.posteriors.posterior import averaged as averaged

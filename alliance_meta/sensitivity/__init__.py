@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from alliance_meta.sensitivity.levels import component_tests as component_tests
     from alliance_meta.sensitivity.matching import RouteMatch as RouteMatch
     from alliance_meta.sensitivity.matching import match as match
+    from alliance_meta.sensitivity.outliers.baujat import Baujat as Baujat
+    from alliance_meta.sensitivity.outliers.baujat import baujat as baujat
+    from alliance_meta.sensitivity.outliers.gosh import Gosh as Gosh
+    from alliance_meta.sensitivity.outliers.gosh import gosh as gosh
+    from alliance_meta.sensitivity.outliers.qqnorm import QQNorm as QQNorm
+    from alliance_meta.sensitivity.outliers.qqnorm import qqnorm as qqnorm
+    from alliance_meta.sensitivity.outliers.radial import Radial as Radial
+    from alliance_meta.sensitivity.outliers.radial import radial as radial
     from alliance_meta.sensitivity.permutation import PermutationTest as PermutationTest
     from alliance_meta.sensitivity.permutation import permutation_test as permutation_test
     from alliance_meta.sensitivity.profiles import LikelihoodRatioTest as LikelihoodRatioTest

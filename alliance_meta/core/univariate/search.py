@@ -387,7 +387,12 @@ def terms(fit: WlsFit, *, restricted: bool) -> Array:
 
 def score_and_information(fit: WlsFit, *, restricted: bool) -> tuple[Array, Array, Array]:
     """Return the score, the expected and the observed information of tau2, (B,) each."""
-    yPPy, yPPPy, first, second = terms(fit, restricted=restricted)
+    return score_of(terms(fit, restricted=restricted))
+
+
+def score_of(found: Array) -> tuple[Array, Array, Array]:
+    """Return the same from the `terms`."""
+    yPPy, yPPPy, first, second = found
     return 0.5 * (yPPy - first), 0.5 * second, yPPPy - 0.5 * second
 
 
@@ -465,7 +470,11 @@ class _Ends(NamedTuple):
 
 def maximise(batch: Batch, *, restricted: bool, lowest: float = 0.0) -> Maximum:
     """Return the tau2 >= `lowest` that maximises the (restricted) likelihood, wherever it lies."""
-    found = search(batch, restricted=restricted, lowest=lowest)
+    return settle(batch, search(batch, restricted=restricted, lowest=lowest), restricted=restricted, lowest=lowest)
+
+
+def settle(batch: Batch, found: Found, *, restricted: bool, lowest: float = 0.0) -> Maximum:
+    """Return the highest peak of each replicate from what a search found, looking on where that may not be it."""
     doubtful = np.flatnonzero(~np.atleast_1d(only_peak(found, lowest)))
     found = found.arrays
     tau2, converged, expected = found.tau2, found.converged, 0.5 * found.inside[3]
