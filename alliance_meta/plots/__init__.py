@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from alliance_meta.plots.forests.rows import forest_data as forest_data
     from alliance_meta.plots.means_plot import means as means
     from alliance_meta.plots.means_plot import means_data as means_data
+    from alliance_meta.plots.moderators_plot import moderators as moderators
+    from alliance_meta.plots.moderators_plot import moderators_data as moderators_data
     from alliance_meta.plots.posteriors.chains import chains as chains
     from alliance_meta.plots.posteriors.chains import chains_data as chains_data
     from alliance_meta.plots.posteriors.posterior import averaged as averaged

@@ -100,6 +100,7 @@ EXPECTED: dict[str, Callable[[pd.DataFrame], Points]] = {
     "p_curve": lambda f: [(0, np.arange(len(f)), f[name]) for name in ("observed", "none", "third")],
     "leave_out of many": lambda f: ranked(f, "without"),
     "means": of_rows,
+    "moderators": of_rows,
     "posterior": lambda f: densities(f, "posterior", "prior", "median"),
     "predictive": bins,
     "predictive of Q": bins,
