@@ -114,9 +114,21 @@ class ModeratorTable(Result):
             _means(self),
             _test_table(self),
             ["No test:", *gone] if gone else [],
-            _empty(self.gaps),
+            list(self.empty_cells()),
             lines=[f"Model: {self.model_label}", f"Controlled for the others (contr.): {self.controlled}"],
         )
+
+    def empty_cells(self) -> Iterator[str]:
+        """Say which levels no effect has together, those first that most studies might have filled."""
+        shown = [
+            f"{row['moderator1']} {row['level1']} with {row['moderator2']} {row['level2']} ({row['studies1']} and "
+            f"{row['studies2']} studies)"
+            for row in records_of(self.gaps.head(MOST_GAPS))
+        ]
+        rest = len(self.gaps) - len(shown)
+        if shown:
+            more = f"; and {rest} more pairs" if rest else ""
+            yield f"Empty cells, levels that no effect has together: {'; '.join(shown)}{more}."
 
     def _tests(self) -> Iterator[tuple[str, dict[str, Any]]]:
         for row in records_of(self.tests.reset_index()):
@@ -164,17 +176,6 @@ def _test_table(table: ModeratorTable) -> Table:
             rows.append((name, str(row["missing"]), stat, *p, _or_dash(row["R2"], 1)))
     adjusted = "adjusted" if table.adjust == "none" else ADJUSTMENTS[table.adjust].split("-")[0]
     return Table(("", "missing", "test", "p", adjusted, "contr.", "R2 %"), tuple(rows), "Tests", (2,))
-
-
-def _empty(gaps: pd.DataFrame) -> list[str]:
-    shown = [
-        f"{row['moderator1']} {row['level1']} with {row['moderator2']} {row['level2']} ({row['studies1']} and "
-        f"{row['studies2']} studies)"
-        for row in records_of(gaps.head(MOST_GAPS))
-    ]
-    rest = len(gaps) - len(shown)
-    more = [f"and {rest} more pairs, see .gaps"] if rest > 0 else []
-    return ["Empty cells, levels that no effect has together:", *shown, *more] if shown else []
 
 
 def moderator_table(
