@@ -9,6 +9,7 @@ from alliance_meta.reporting.fitted import Fitted, slug
 from alliance_meta.reporting.spec import Item
 from alliance_meta.reporting.tables import Table, caption, column, effect_columns
 from alliance_meta.reporting.writing import Quantity, quantity
+from alliance_meta.results.fit import records_of
 from alliance_meta.tables.format import format_df, format_number
 
 if TYPE_CHECKING:
@@ -35,10 +36,10 @@ def moderator_table_of(item: Item, fits: Mapping[str, Fitted]) -> tuple[Table, d
         *(column(key, head, "count", blank="") for key, head in (("k", "k"), ("studies", "Studies"), ("n", "N"))),
         *({**one, "blank": ""} for one in effect_columns(chosen, f"{chosen[0].level} CI")),
         column(["pi_lb", "pi_ub"], f"{chosen[0].level} PI", f"{kind}_interval", blank=""),
-        column("controlled", f"{shown}, controlled" if shown == "r" else "Controlled", kind, blank=""),
+        column("controlled", f"{shown}, contr." if shown == "r" else "Contr.", kind, blank=""),
         column("p", "p", "p", blank=""),
-        column("p_adjusted", "p, adjusted", "p", blank=""),
-        column("p_controlled", "p, controlled", "p", blank=""),
+        column("p_adjusted", "p, adj.", "p", blank=""),
+        column("p_controlled", "p, contr.", "p", blank=""),
         column("R2", "R²", "percent", blank=""),
     ]
     words = item.caption or caption("Moderators one by one, and controlled for the others", chosen)
@@ -54,7 +55,8 @@ def moderators_figure(item: Item, fitted: Fitted) -> pd.DataFrame:
 
 def _said(found: ModeratorTable) -> Iterator[str]:
     yield f"Model: {found.model_label}. Controlled for the other moderators: {found.controlled}."
-    for name, row in found.tests.iterrows():
+    for row in _records(found.tests):
+        name = row["moderator"]
         if row["why"]:
             yield f"No test of {name}: {row['why']}."
         if row["missing"]:
@@ -73,19 +75,25 @@ def _named(fitted: Fitted) -> tuple[str, dict[str, str]]:
 
 def _rows(fitted: Fitted, found: ModeratorTable) -> Iterator[dict[str, Any]]:
     shown, names = _named(fitted)
-    tests, last = found.tests, None
-    for (name, level), row in found.tidy().iterrows():
-        if name != last and name in tests.index:
-            yield _test_row(str(name), tests.loc[name])
+    tests, last = {row["moderator"]: row for row in _records(found.tests)}, None
+    for row in _records(found.frame):
+        name = row["moderator"]
+        if name != last and row["kind"] != "overall":
+            yield _test_row(tests[name])
         last = name
         numbers = {shown if key == "point" else key: row[own] for key, own in names.items()}
         numbers["controlled"] = row[f"{names['point']}_controlled"]
         counts = {"k": row["k"], "studies": row["studies"], "n": row["people"]}
         there = {key: value for key, value in (counts | numbers).items() if value == value}
-        yield {"label": name if row["kind"] == "overall" else f"\N{EM SPACE}{level}", **there}
+        yield {"label": name if row["kind"] == "overall" else f"\N{EM SPACE}{row['level']}", **there}
 
 
-def _test_row(name: str, test: pd.Series[Any]) -> dict[str, Any]:
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return records_of(frame.reset_index())
+
+
+def _test_row(test: Mapping[str, Any]) -> dict[str, Any]:
+    name = test["moderator"]
     if test["why"]:
         return {"label": name}
     second = "" if test["df2"] != test["df2"] else f", {format_df(test['df2'])}"
@@ -97,8 +105,9 @@ def _test_row(name: str, test: pd.Series[Any]) -> dict[str, Any]:
 def _quantities(fitted: Fitted, found: ModeratorTable) -> Iterator[tuple[str, Quantity]]:
     shown, names = _named(fitted)
     kind = "r" if fitted.on_r else fitted.number
-    for (name, level), row in found.tidy().iterrows():
-        key, words = slug(str(name) if row["kind"] == "overall" else f"{name}_{level}"), f"{name}, {level}"
+    for row in _records(found.frame):
+        name, level = row["moderator"], row["level"]
+        key, words = slug(name if row["kind"] == "overall" else f"{name}_{level}"), f"{name}, {level}"
         yield f"{key}_{shown}", quantity(row[names["point"]], kind, words)
         for one in ("ci", "pi"):
             ends = [row[names[f"{one}_lb"]], row[names[f"{one}_ub"]]]
@@ -106,8 +115,9 @@ def _quantities(fitted: Fitted, found: ModeratorTable) -> Iterator[tuple[str, Qu
         yield f"{key}_controlled", quantity(row[f"{names['point']}_controlled"], kind, f"{words}, controlled")
         yield f"{key}_k", quantity(row["k"], "count", f"{words}, effects")
         yield f"{key}_studies", quantity(row["studies"], "count", f"{words}, studies")
-    for name, row in found.tests.iterrows():
+    for row in _records(found.tests):
+        name = row["moderator"]
         kinds = {"stat": "stat", "df1": "df", "df2": "df", "R2": "percent", "missing": "count"}
         ps = {"p": "pval", "p_adjusted": "pval_adjusted", "p_controlled": "pval_controlled"}
         for key, own in {**{one: one for one in kinds}, **ps}.items():
-            yield f"{slug(str(name))}_{key}", quantity(row[own], kinds.get(key, "p"), f"{name}, {key}")
+            yield f"{slug(name)}_{key}", quantity(row[own], kinds.get(key, "p"), f"{name}, {key}")
