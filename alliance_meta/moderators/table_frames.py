@@ -41,7 +41,7 @@ from alliance_meta.results.coefficients import WaldTest
 from alliance_meta.results.fit import frame_of
 from alliance_meta.results.robust import FEW_DF
 
-OVERALL, ALL = "Overall", "all effects"
+OVERALL, ALL, EMPTY = "Overall", "all effects", "no value"
 GAPS = ("moderator1", "level1", "moderator2", "level2", "studies1", "studies2")
 # The note of a model whose sampling errors have an assumed correlation.
 ASSUMED = "assumed-V"
@@ -98,6 +98,8 @@ def fit_all(
 
 def _alone(fitted: Fitted, one: Moderator) -> Answer | str:
     rows = fitted.kept(one)
+    if not one.present.any():
+        return "no effect has a value"
     there = np.unique(one.codes[rows]).size
     if one.levels and there < 2:
         few = f" that {fitted.least} studies or more have" if fitted.least > 1 else ""
@@ -136,11 +138,12 @@ def frame_of_rows(fitted: Fitted) -> pd.DataFrame:
         ours = fitted.own[one.name]
         sd = ours.more.get("sd", 1.0) if isinstance(ours, Answer) else 1.0
         other = joint if isinstance(joint, str) else asked(partial(controlled, joint, one, sd))
-        for at, label in enumerate(one.levels or (PER_UNIT, PER_SD)):
+        slopes = (PER_UNIT, PER_SD) if one.present.any() else (EMPTY,)
+        for at, label in enumerate(one.levels or slopes):
             part = effects.take(one.codes == (at if one.levels else 0))
             numbers = {} if isinstance(ours, str) else ours.rows.get(label, {})
             why = "" if numbers else ours if isinstance(ours, str) else f"fewer than {fitted.least} studies"
-            row = {"kind": "level" if one.levels else "slope", "k": part.k, **part.counts, **numbers}
+            row = {"kind": "level" if one.levels or label == EMPTY else "slope", "k": part.k, **part.counts, **numbers}
             made.append(_filled(row, effects.measure, other, why, label))
             keys.append((one.name, label))
     return frame_of(made, index=pd.MultiIndex.from_tuples(keys, names=["moderator", "level"]))

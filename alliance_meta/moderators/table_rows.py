@@ -6,7 +6,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations, product
 from typing import Any
 
@@ -17,6 +17,7 @@ from alliance_meta._typing import AnyArray, Mask
 from alliance_meta.core.distributions import statistic, two_sided_p
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.design import is_number, levels_of
+from alliance_meta.effects.dependent.groups import as_level
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AllianceMetaError, AllianceMetaWarning, InputError
 from alliance_meta.moderators.grid import level_values
@@ -33,6 +34,8 @@ R_CONTROLLED = {"r": "estimate", "r_lb": "ci_lb", "r_ub": "ci_ub"}
 PER_UNIT, PER_SD = "per unit", "per SD"
 ONE_CLUSTER = "one cluster alone tells this, so that it has no robust standard error"
 SLOPE_HAS_NONE = NotApplicable("a slope has no prediction interval")
+# Stands for a column whose name is no plain one.
+PLAIN = "moderator_of_the_table"
 CATEGORICAL = re.compile(r"C\((.+)\)")
 
 
@@ -104,7 +107,7 @@ def read_moderators(effects: EffectSizes, names: Sequence[str]) -> tuple[Moderat
             codes = np.where(column.notna(), 0, -1)
             found.append(Moderator(name, spelled, (), codes.astype(np.intp)))
             continue
-        texts = column.map(_text, na_action="ignore")
+        texts = column.astype(object).map(_text, na_action="ignore")
         levels = tuple(dict.fromkeys(_text(value) for value in levels_of(column)))
         codes = pd.Categorical(texts, list(levels)).codes
         term = f"C({spelled})" if is_number(column) else spelled
@@ -134,12 +137,17 @@ def answer(working: Working, effects: EffectSizes, one: Moderator, baseline: Any
 
 
 def _apart(working: Working, effects: EffectSizes, one: Moderator) -> Answer:
-    found = working.apart(effects, one.name, one.term)
+    name, term = one.name, one.term
+    if not name.isidentifier():  # formulas of random terms have no back-ticks
+        name, term = PLAIN, term.replace(f"`{name}`", PLAIN)
+        effects = replace(effects, _moderators=effects.moderators.rename(columns={one.name: name}))
+    found = working.apart(effects, name, term)
     gone = NotApplicable("every level has a tau2 of its own")
     if isinstance(found, RobustResults):
         G = next(iter(found.G.values()))
-        rows = {level: {**row, "tau": math.sqrt(G.loc[level, level])} for level, row in _means(found, one.name).items()}
-        return Answer(rows, found.test(one.term), gone, gone, found.notes)
+        tau = {as_level(level): math.sqrt(G.loc[level, level]) for level in G}
+        rows = {level: {**row, "tau": tau[level]} for level, row in _means(found, name).items()}
+        return Answer(rows, found.test(term), gone, gone, found.notes)
     rows = {level: {**overall(fit), "tau": fit.tau} for level, fit in found.fits.items()}
     return Answer(rows, found.between, gone, gone, found.notes)
 

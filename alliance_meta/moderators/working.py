@@ -75,7 +75,7 @@ class Working:
         return che(effects, cluster=self.cluster, rho=self.rho, type=self.type, **common)
 
     def apart(self, effects: EffectSizes, name: str, term: str) -> RobustResults | SubgroupResults:
-        """Fit the levels of a moderator with a tau2 of their own each."""
+        """Fit the levels of a moderator with a tau2 of their own each; `name` is a plain name for ``che``."""
         if self.model == "random":
             return subgroups(self.fit(effects), by=name, tau2="separate")
         options: Mapping[str, Any] = {"method": self.method, "level": self.level}
