@@ -251,6 +251,13 @@ def notes_of(fitted: Fitted, frame: pd.DataFrame, tests: pd.DataFrame) -> Iterat
             "(Tipton 2015, doi:10.1037/met0000011)."
         )
         yield Note("few-df", message)
+    coded = [one for one in fitted.mods if not one.levels and one.present.any() and one.few_whole(fitted.effects)]
+    if coded:
+        message = (
+            f"Few whole numbers, taken as amounts, with a slope: {listed([one.name for one in coded])}. Where they are "
+            f"codes of categories, write 'C({coded[0].name})'."
+        )
+        yield Note("numbers-as-codes", message)
     for one in fitted.mods:
         out = one.present & ~fitted.kept(one)
         if out.any():

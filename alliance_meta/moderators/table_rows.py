@@ -34,6 +34,8 @@ R_CONTROLLED = {"r": "estimate", "r_lb": "ci_lb", "r_ub": "ci_ub"}
 PER_UNIT, PER_SD = "per unit", "per SD"
 ONE_CLUSTER = "one cluster alone tells this, so that it has no robust standard error"
 SLOPE_HAS_NONE = NotApplicable("a slope has no prediction interval")
+# Whole numbers of so few kinds may be codes of categories.
+MOST_CODES = 6
 # Stands for a column whose name is no plain one.
 PLAIN = "moderator_of_the_table"
 CATEGORICAL = re.compile(r"C\((.+)\)")
@@ -72,6 +74,11 @@ class Moderator:
             return there
         enough = [np.unique(clusters[there & (self.codes == at)]).size >= least for at in range(len(self.levels))]
         return there & np.array([*enough, False])[self.codes]
+
+    def few_whole(self, effects: EffectSizes) -> bool:
+        """Return whether a continuous moderator has so few values, all whole, that they may be codes."""
+        values = effects.moderators[self.name].dropna().unique().astype(float)
+        return len(values) <= MOST_CODES and bool((values == np.round(values)).all())
 
     def varies(self, effects: EffectSizes, codes: IntArray) -> bool:
         """Return whether effects, whose levels are `codes`, differ in it."""
