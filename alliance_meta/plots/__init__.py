@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from alliance_meta.plots.forests.rows import forest_data as forest_data
     from alliance_meta.plots.means_plot import means as means
     from alliance_meta.plots.means_plot import means_data as means_data
+    from alliance_meta.plots.moderators_plot import moderators as moderators
+    from alliance_meta.plots.moderators_plot import moderators_data as moderators_data
     from alliance_meta.plots.outliers.baujat import baujat as baujat
     from alliance_meta.plots.outliers.baujat import baujat_data as baujat_data
     from alliance_meta.plots.outliers.gosh import gosh as gosh

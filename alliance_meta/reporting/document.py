@@ -11,7 +11,7 @@ from alliance_meta.encoding import plain
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.files import sha256
 from alliance_meta.notes import did_you_mean
-from alliance_meta.reporting import appendix, bias, evidence, writing
+from alliance_meta.reporting import appendix, bias, evidence, moderators, writing
 from alliance_meta.reporting.declaration import refuse
 from alliance_meta.reporting.evidence import Pieces
 from alliance_meta.reporting.fitted import Fitted
@@ -155,6 +155,7 @@ _MAKERS: dict[str, tuple[str, Callable[[Item, Fitted], pd.DataFrame]]] = {
     "means": ("{label}: mean effect at each level of {by} ({model}).", _means),
     "posterior": ("{label}: the mean effect before and after the data ({model}).", _posterior),
     "prior_sensitivity": ("{label}: what other priors of τ would have given.", _prior_sensitivity),
+    "moderators": ("{label}: the mean effect by moderator.", moderators.moderators_figure),
     "dependence": ("{label}: the same effects by every usual method.", _dependence),
     **{kind: (words, _without_item(make)) for kind, (words, make) in bias.FIGURES.items()},
 }
@@ -230,6 +231,8 @@ def make_document(declaration: Declaration) -> dict[str, Any]:
         quantities["rho"] = builder.varied
     if builder.biased:
         quantities["bias"] = builder.biased
+    if builder.moderated:
+        quantities["moderators"] = builder.moderated
     if not builder.problems:
         sections += appendix.sections(declaration, fits, pieces, builder)
     builder.problems += _unknown_placeholders(builder.texts(), quantities, builder.names)
@@ -269,6 +272,7 @@ class _Builder:
         self.reproduced: dict[str, Any] = {}
         self.varied: dict[str, Any] = {}
         self.biased: dict[str, Any] = {}
+        self.moderated: dict[str, Any] = {}
         self.sources: list[str] = []
         self.problems: list[str] = []
         self._texts: list[str] = [declaration.subtitle]
@@ -341,6 +345,10 @@ class _Builder:
             table, quantities, sources = bias.bias_table(item, self.fits)
             self.biased |= quantities
             self.sources += sources
+            return table
+        if kind == "moderators":
+            table, quantities = moderators.moderator_table_of(item, self.fits)
+            self.moderated |= quantities
             return table
         if kind == "reproduce":
             table, quantities = evidence.reproduce_table(item, self.declaration.path.parent)

@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, bias, che, moderators, sensitivity
+from alliance_meta import (
+    EffectSizes,
+    MultilevelModel,
+    RandomEffectsModel,
+    bias,
+    che,
+    moderator_table,
+    moderators,
+    plots,
+    sensitivity,
+)
 from alliance_meta.bayes import PET, WeightFunction, average, robma
 from alliance_meta.evidence import umbrella
 from alliance_meta.models import RandomEffectsResults
@@ -37,6 +47,7 @@ from alliance_meta.plots import (
     influence_data,
     means,
     means_data,
+    moderators_data,
     p_curve,
     posterior,
     predictive,
@@ -64,7 +75,7 @@ from alliance_meta.plots import (
 )
 from alliance_meta.sensitivity import compare_dependence
 from tests.plots.bias_cases import bias_charts
-from tests.plots.cases import fitted, made_up, molloy, quiet
+from tests.plots.cases import dependent, fitted, made_up, molloy, quiet
 from tests.plots.next_study import next_study_charts
 from tests.plots.outlier_cases import outlier_charts
 from tests.plots.prior_cases import prior_charts
@@ -96,6 +107,7 @@ DRAW: dict[str, Callable[..., Any]] = {
     "bubble": bubble,
     "profile": profile,
     "means": means,
+    "moderators": plots.moderators,
     "resampled": resampled,
     "rho_grid": rho_grid,
     "dependence": dependence,
@@ -162,6 +174,11 @@ def multilevel(k: int = 40, studies: int = 12, mods: str = "1", *, teaching: boo
     return quiet(lambda: MultilevelModel(nested(k, studies, teaching=teaching), mods=mods, **options).fit())
 
 
+def tabled(k: int, studies: int, names: list[str], **options: Any) -> Any:
+    """Return the table of moderators of made-up effects."""
+    return quiet(lambda: moderator_table(dependent(k, studies), names, **options))
+
+
 def ensemble(*, teaching: bool = False) -> Any:
     """Return models with and without an effect, heterogeneity and bias of two kinds, averaged."""
     effects = synthetic(fitted(15)).effects if teaching else molloy().effects
@@ -223,6 +240,12 @@ def charts() -> dict[str, pd.DataFrame]:
         ),
         "means, wild": lambda: means_data(moderators.marginal_means(wild(), ["rater", "modality"])),
         "means of subgroups": lambda: means_data(subgroups(fitted(40), by="rater")),
+        "moderators": lambda: moderators_data(tabled(60, 20, ["rater", "modality", "year", "bias"])),
+        "moderators of five": lambda: moderators_data(tabled(5, 4, ["rater", "modality"])),
+        "moderators of many": lambda: moderators_data(tabled(300, 120, ["rater", "year"], tau2="separate")),
+        "moderators, synthetic": lambda: moderators_data(
+            quiet(lambda: moderator_table(nested(teaching=True), "rater", model="random")), show_cautions=True
+        ),
         "means on r": lambda: means_data(moderators.marginal_means(crossed(), "rater", scale="r_mean")),
         "resampled signs": lambda: resampled_data(permuted()),
         "resampled rows": lambda: resampled_data(sensitivity.permutation_test(crossed(), seed=1, iterations=100)),

@@ -113,6 +113,7 @@ EXPECTED: dict[str, Callable[[pd.DataFrame], Points]] = {
     "leave_out": of_rows,
     "p_curve": lambda f: [(0, np.arange(len(f)), f[name]) for name in ("observed", "none", "third")],
     "means": of_rows,
+    "moderators": of_rows,
     "posterior": lambda f: densities(f, "posterior", "prior", "median"),
     "predictive": bins,
     "predictive of Q": bins,

@@ -154,6 +154,7 @@ OTHERS = {
     "ImputedResults": lambda: moderators.fit_imputed(imputed()),
     "MarginalMeans": lambda: moderators.marginal_means(fit("arm + year"), "arm"),
     "MarginalSlopes": lambda: moderators.marginal_slopes(fit("arm + year"), "year"),
+    "ModeratorTable": lambda: am.moderator_table(dependent(), ["arm", "rater", "year"]),
     "ModelSelection": lambda: moderators.select_models(effects(), candidates=["arm", "year"]),
     "RhoGrid": lambda: sensitivity.rho_grid(dependent(), rho=(0, 0.6)),
     "Attenuation": lambda: sensitivity.attenuation(fit(), rel_alliance=0.9, rel_outcome=0.8),

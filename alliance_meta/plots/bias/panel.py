@@ -6,7 +6,6 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from alliance_meta.bias.panels import UNCORRECTED, BiasPanel
@@ -15,14 +14,12 @@ from alliance_meta.notes import NotApplicable
 from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, counted, estimate_key, with_r
-from alliance_meta.plots.sheet.estimate_rows import draw_rows
+from alliance_meta.plots.sheet.estimate_rows import draw_rows, usual
 from alliance_meta.tables.format import format_level
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Intervals so many times as wide as the median one do not widen the axis, but end in an arrow.
-WIDE = 4.0
 MINUS = re.compile(r"(?<![\w.)])-(?=[\d.])")
 
 
@@ -120,14 +117,4 @@ def bias_panel(panel_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | No
     'Mean effect of 16 effects by each method: Uncorrected .15 [.08, .22]'
     """
     frame = as_frame(panel_or_frame, "bias_panel", bias_panel_data, data)
-    return draw_rows(frame, ax, xlim, _within(frame))
-
-
-def _within(frame: pd.DataFrame) -> Any:
-    """Return the effects that the axis has room for: all but very wide intervals and what is far from the others."""
-    width = frame["ci_ub"] - frame["ci_lb"]
-    wide = width > WIDE * width.median()
-    near = np.append(frame.loc[~wide, ["yi", "ci_lb", "ci_ub"]].to_numpy(), 0.0)
-    lo, hi = np.nanmin(near), np.nanmax(near)
-    far = frame.loc[wide, "yi"]
-    return np.append(near, far[(far - lo > 2.0 * (lo - hi)) & (far - hi < 2.0 * (hi - lo))])
+    return draw_rows(frame, ax, xlim, usual(frame))
