@@ -60,6 +60,8 @@ WAYS: Mapping[str, Way] = {
     "independent": Way("all effects as if independent", {}),
     "mean": Way("mean of each study", {"per": "{}", "how": "mean"}, assumes=True),
     "CS": Way("mean of least variance of each study", {"per": "{}", "how": "CS"}, assumes=True),
+    "gleser-olkin": Way("each study by Gleser and Olkin", {"per": "{}", "how": "gleser-olkin"}, assumes=True),
+    "composite": Way("composite of each study", {"per": "{}", "how": "composite"}, assumes=True),
     "three-level": Way("three-level", {"model": "multilevel", "random": ("{}/es_id",)}),
     "CHE": Way("correlated and hierarchical (CHE)", {"model": "multilevel", "random": ("{}/es_id",)}, assumes=True),
     "RVE CORR": Way("RVE, correlated", {"model": "rve", "method": "CORR", "test": "t", "random": "{}"}, assumes=True),

@@ -18,7 +18,7 @@ from alliance_meta.bias.panels import answer_of, no_mean
 from alliance_meta.conditions import select_rows
 from alliance_meta.core.distributions import critical_value, statistic, two_sided_p
 from alliance_meta.core.resampling import random_signs, stream
-from alliance_meta.effects.dependent.aggregate import aggregate
+from alliance_meta.effects.dependent.aggregate import averages, collapse
 from alliance_meta.effects.dependent.covariance import impute_V
 from alliance_meta.effects.dependent.groups import read_clusters
 from alliance_meta.effects.dependent.hierarchy import select_effects
@@ -27,7 +27,7 @@ from alliance_meta.errors import AllianceMetaError, AllianceMetaWarning, InputEr
 from alliance_meta.evidence.route_engine import Sample, by_inference, one_level
 from alliance_meta.evidence.route_fit import fit_effects
 from alliance_meta.evidence.routes import Route
-from alliance_meta.sensitivity.forking.choices import CHOICES, WAYS, Options, Source, Spec, route_of, settle
+from alliance_meta.sensitivity.forking.choices import CHOICES, UNUSED, WAYS, Options, Source, Spec, route_of, settle
 from alliance_meta.tables.format import thousands
 
 # A grid of more combinations is no longer looked at, but searched.
@@ -37,7 +37,7 @@ NONE_LEFT = "no effect is left"
 NOT_SETTLED = "the search for tau2 had not settled"
 AT = {name: place for place, name in enumerate(CHOICES)}
 # The choices that decide which effects are pooled, before any outlier is left out.
-MADE_BY = tuple(AT[name] for name in ("effects", "measure", "dependence", "rho"))
+MADE_BY = ("effects", "measure", "dependence", "rho")
 
 Row = dict[str, Any]
 
@@ -118,39 +118,59 @@ class _Work:
 
     setting: Setting
     made: dict[tuple[int, ...], EffectSizes | str] = field(default_factory=dict)
+    selected: dict[tuple[int, ...], EffectSizes | str] = field(default_factory=dict)
+    collapsed: dict[int, EffectSizes] = field(default_factory=dict)
     fits: dict[Any, Any] = field(default_factory=dict)
+    # With the effects themselves, so that no others take their place in memory.
+    groups: dict[int, tuple[EffectSizes, AnyArray]] = field(default_factory=dict)
 
     def effects(self, spec: Spec) -> EffectSizes | str:
         """Return the effects that a specification pools, outliers among them; the reason if there are none."""
-        key = tuple(spec[place] for place in MADE_BY)
+        key = tuple(spec[AT[name]] for name in MADE_BY)
         if key not in self.made:
             try:
-                self.made[key] = _effects(self.setting, spec)
+                self.made[key] = self._averaged(spec)
             except AllianceMetaError as error:
                 self.made[key] = str(error)
         return self.made[key]
 
+    def _averaged(self, spec: Spec) -> EffectSizes | str:
+        """Return the effects selected, or one for each study, whose other columns are the same however it is made."""
+        effects = self._selected(spec)
+        way = WAYS[self.setting.value(spec, "dependence")]
+        if isinstance(effects, str) or spec[AT["dependence"]] == UNUSED or "per" not in way.route:
+            return effects
+        clusters = read_clusters(effects, self.setting.source.cluster)
+        if id(effects) not in self.collapsed:
+            self.collapsed[id(effects)] = collapse(effects, clusters)[0]
+        how = way.route["how"]
+        yi, vi, *_ = averages(effects, clusters, self.setting.value(spec, "rho"), how, equal=how == "mean")
+        return replace(self.collapsed[id(effects)], yi=yi, vi=vi)
+
+    def _selected(self, spec: Spec) -> EffectSizes | str:
+        key = spec[AT["effects"]], spec[AT["measure"]]
+        if key not in self.selected:
+            self.selected[key] = _selected(self.setting, spec)
+        return self.selected[key]
+
     def studies(self, effects: EffectSizes) -> AnyArray:
         """Return the study of each effect."""
-        return read_clusters(effects, self.setting.source.cluster).codes
+        if id(effects) not in self.groups:
+            self.groups[id(effects)] = effects, read_clusters(effects, self.setting.source.cluster).codes
+        return self.groups[id(effects)][1]
 
 
-def _effects(setting: Setting, spec: Spec) -> EffectSizes | str:
+def _selected(setting: Setting, spec: Spec) -> EffectSizes | str:
     effects, rule = setting.source.effects[setting.value(spec, "measure")], setting.value(spec, "effects")
     cluster = setting.source.cluster
     if isinstance(rule, str):
         rows = select_rows(rule, effects.frame)
-        if not rows.any():
-            return NONE_LEFT
-        effects = effects.take(rows)
-    elif rule is not None:
-        if "pick" in rule:
-            return effects.take(extreme(effects, cluster, rule["pick"]))
-        return select_effects(effects, cluster=cluster, **rule)
-    way = WAYS[setting.value(spec, "dependence")]
-    if "per" not in way.route:
+        return effects.take(rows) if rows.any() else NONE_LEFT
+    if rule is None:
         return effects
-    return aggregate(effects, cluster=cluster, how=way.route["how"], rho=setting.value(spec, "rho"))
+    if "pick" in rule:
+        return effects.take(extreme(effects, cluster, rule["pick"]))
+    return select_effects(effects, cluster=cluster, **rule)
 
 
 def extreme(effects: EffectSizes, cluster: str, which: str) -> AnyArray:
