@@ -85,5 +85,7 @@ if TYPE_CHECKING:
     from alliance_meta.plots.sheet.chart_frame import frame_to_dict as frame_to_dict
     from alliance_meta.plots.sheet.figures import figure_bytes as figure_bytes
     from alliance_meta.plots.sheet.figures import save_figure as save_figure
+    from alliance_meta.plots.specification_curve_plot import specification_curve as specification_curve
+    from alliance_meta.plots.specification_curve_plot import specification_curve_data as specification_curve_data
 
 __getattr__, __dir__, __all__ = lazy(__name__)

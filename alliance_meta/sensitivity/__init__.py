@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from alliance_meta.sensitivity.deletion.left_out import leave_one_out as leave_one_out
     from alliance_meta.sensitivity.dependence import DependenceComparison as DependenceComparison
     from alliance_meta.sensitivity.dependence import compare_dependence as compare_dependence
+    from alliance_meta.sensitivity.forking.choices import Option as Option
+    from alliance_meta.sensitivity.forking.multiverses import Multiverse as Multiverse
+    from alliance_meta.sensitivity.forking.multiverses import multiverse as multiverse
     from alliance_meta.sensitivity.hetero import HeteroscedasticityTest as HeteroscedasticityTest
     from alliance_meta.sensitivity.hetero import hettest as hettest
     from alliance_meta.sensitivity.levels import ComponentTests as ComponentTests

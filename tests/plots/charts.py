@@ -67,6 +67,8 @@ from alliance_meta.plots import (
     selection_weights,
     sequential,
     smooth,
+    specification_curve,
+    specification_curve_data,
     sunset,
     weight_function,
     weight_function_data,
@@ -114,6 +116,7 @@ DRAW: dict[str, Callable[..., Any]] = {
     "profiles": profiles,
     "influence": influence,
     "development": development,
+    "specification_curve": specification_curve,
 }
 
 
@@ -177,6 +180,18 @@ def multilevel(k: int = 40, studies: int = 12, mods: str = "1", *, teaching: boo
 def tabled(k: int, studies: int, names: list[str], **options: Any) -> Any:
     """Return the table of moderators of made-up effects."""
     return quiet(lambda: moderator_table(dependent(k, studies), names, **options))
+
+
+FEW: Any = {
+    "effects": [None, "year > 2005", {"pick": "highest"}],
+    "dependence": ["CHE", "mean"],
+    "inference": ["CR2", "z", "knha"],
+}
+
+
+def forking(*, teaching: bool = False, **options: Any) -> Any:
+    """Return a multiverse of 40 made-up effects of 12 studies."""
+    return quiet(lambda: sensitivity.multiverse(nested(teaching=teaching), **options))
 
 
 def ensemble(*, teaching: bool = False) -> Any:
@@ -281,6 +296,15 @@ def charts() -> dict[str, pd.DataFrame]:
         ),
         "development of adults": lambda: development_data(umbrella(), population="Adults"),
         "development, every result": lambda: development_data(umbrella(), repeats=True, show_cautions=True),
+        "specification_curve": lambda: specification_curve_data(forking(choices=FEW)),
+        "specification_curve of one": lambda: specification_curve_data(forking(choices={"rho": [0.6]})),
+        "specification_curve of many": lambda: specification_curve_data(forking()),
+        "specification_curve of thousands": lambda: specification_curve_data(
+            sensitivity.multiverse(generic().effects, choices={"estimator": ["REML", "EE", "HS"]})
+        ),
+        "specification_curve, synthetic": lambda: specification_curve_data(
+            forking(teaching=True, choices={"rho": [0.6, 0.2]}), show_cautions=True
+        ),
         "resampled one": lambda: resampled_data(quiet(lambda: sensitivity.permutation_test(fitted(1)))),
     }
 

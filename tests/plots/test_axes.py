@@ -92,6 +92,10 @@ def by_se(frame: pd.DataFrame) -> Points:
     return [(0, effects(points), points["se"]), *((0, effects(lines, end), lines["se"]) for end in ("ci_lb", "ci_ub"))]
 
 
+def of_curve(frame: pd.DataFrame) -> Iterator[tuple[Any, Any]]:
+    yield from ((frame["position"], effects(frame, name)) for name in ("yi", "ci_lb", "ci_ub"))
+
+
 # Plot -> the panel, x and y of points that its frame says must be drawn.
 EXPECTED: dict[str, Callable[[pd.DataFrame], Points]] = {
     "averaged": lambda f: densities(f, "conditional", "prior", "median"),
@@ -132,6 +136,10 @@ EXPECTED: dict[str, Callable[[pd.DataFrame], Points]] = {
     "selection_weights": lambda f: [
         (0, f.loc[f["kind"] == "weight", "p"], f.loc[f["kind"] == "weight", "weight"]),
         (0, f.loc[f["kind"] == "effect", "p"], 0.0 * f.loc[f["kind"] == "effect", "p"]),
+    ],
+    "specification_curve": lambda f: [
+        *((0, *one) for one in of_curve(f[f["kind"] == "specification"])),
+        (1, f.loc[f["kind"] == "taken", "position"], f.loc[f["kind"] == "taken", "row"]),
     ],
     "sunset": by_se,
     "worst_case": lambda f: over_x(f[f["kind"] == "ratio"], "ratio"),

@@ -138,6 +138,9 @@ OTHERS = {
     "ExcessSignificance": lambda: bias.tes(fit()),
     "UnseenStudies": lambda: bias.unseen(fit()),
     "CoderAgreement": lambda: am.effects.coder_agreement(SHEET, SHEET.assign(arm="x"), by="study"),
+    "Multiverse": lambda: sensitivity.multiverse(
+        dependent(), choices={"rho": [0.6, 0.4], "effects": [None, "n > 900"]}
+    ),
     "Moves": lambda: moved(am.effects.diff(synthetic(), synthetic().query("n > 60"))),
     "SheetDiff": lambda: am.effects.diff(synthetic(), synthetic().query("n > 60")),
     "ClaimsAudit": lambda: am.claims(),

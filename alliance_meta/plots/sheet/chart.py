@@ -308,26 +308,27 @@ class Chart:
         return (base or self.ax.transAxes) + ScaledTranslation(x, y, figure.dpi_scale_trans)
 
     def grid(
-        self, rows: int, widths: Sequence[float], *, left: float, head: float, tail: float, gap: float
-    ) -> list[Chart]:
+        self, rows: int | Sequence[float], widths: Sequence[float], *, left: float, head: float, tail: float,
+        gap: float,
+    ) -> list[Chart]:  # fmt: skip
         """Return charts on Axes of their own inside this one, row by row.
 
-        `widths` are relative; each has room for a title above it, `head`, and for ticks below it, `tail`, and the
-        first ones for ticks at their `left`, in inches.
+        `rows` is how many or how high they are, `widths` are relative too; each has room for a title above it, `head`,
+        and for ticks below it, `tail`, and the first ones for ticks at their `left`, in inches.
         """
         width, height = size_in_inches(self.ax)
-        pitch, shares = height / rows, np.asarray(widths, dtype=float)
+        tall, shares = np.ones(rows) if isinstance(rows, int) else np.asarray(rows), np.asarray(widths, dtype=float)
+        tall = (height - len(tall) * (head + tail)) * tall / tall.sum()
         shares *= (width - left - gap * (len(shares) - 1)) / shares.sum()
         starts = left + np.concatenate([[0.0], np.cumsum(shares + gap)[:-1]])
         self.ax.set_axis_off()
         self.tick_lines = 0
         found = []
-        for row in range(rows):
+        for high, end in zip(tall, np.cumsum(tall + head + tail), strict=True):
             for start, share in zip(starts, shares, strict=True):
-                bounds = (start / width, 1.0 - ((row + 1) * pitch - tail) / height, share / width,
-                          (pitch - head - tail) / height)  # fmt: skip
+                bounds = (start / width, 1.0 - (end - tail) / height, share / width, high / height)
                 one = copy.copy(self)
-                one.ax, one.figure, one.size = self.ax.inset_axes(bounds), None, (share, pitch - head - tail)
+                one.ax, one.figure, one.size = self.ax.inset_axes(bounds), None, (share, high)
                 plain(one.ax)
                 found.append(one)
         return found

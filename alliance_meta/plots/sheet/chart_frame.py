@@ -33,6 +33,10 @@ COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "worst_case": (("kind", "label"), ("ratio", *EFFECT[:3], *AS_R[:3])),
     "p_curve": (("kind", "label"), ("p_from", "p_to", "count", "observed", "none", "third")),
     "selection_weights": (("kind", "label"), ("p", "weight", "ci_lb", "ci_ub")),
+    "specification_curve": (
+        ("kind", "label", "choice", "grade"),
+        ("position", "row", *EFFECT[:3], *AS_R[:3], "p", "k"),
+    ),
     "bias_panel": (("kind", "label", "assumes"), ("k", "studies", *EFFECT, *AS_R)),
     "z_curve": (("kind", "label"), ("lb", "ub", "count", "z", "density")),
     "baujat": (("kind", "label"), ("k", "x", "y")),
