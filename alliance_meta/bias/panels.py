@@ -63,7 +63,7 @@ class BiasPanel(Panel):
         if not found:
             return "No method applies to these data."
         return (
-            f"Uncorrected {self.name} = {fixed(own[self.point], 3)}; corrected it lies between {self.between(found)}. "
+            f"Uncorrected {self.name} = {fixed(own[self.point], 3)}; corrected it lies {self.between(found)}. "
             "Each row is right only where what it assumes is; their spread is how far the answer rests on "
             "such assumptions, and none of them is a verdict."
         )

@@ -177,7 +177,7 @@ ONE_EACH = ("left_out", REPRODUCE)
 NEED_BY = ("bubble", "means")
 
 
-RESERVED = (*PIECES, "ref", "printed", REPRODUCE, "rho", "bias")
+RESERVED = (*PIECES, "ref", "printed", REPRODUCE, "rho", "bias", "sensitivity")
 
 
 _IDENTIFIER = re.compile(ID)

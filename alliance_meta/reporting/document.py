@@ -11,7 +11,7 @@ from alliance_meta.encoding import plain
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.files import sha256
 from alliance_meta.notes import did_you_mean
-from alliance_meta.reporting import appendix, bias, evidence, writing
+from alliance_meta.reporting import appendix, bias, evidence, sensitivity, writing
 from alliance_meta.reporting.declaration import refuse
 from alliance_meta.reporting.evidence import Pieces
 from alliance_meta.reporting.fitted import Fitted
@@ -156,7 +156,7 @@ _MAKERS: dict[str, tuple[str, Callable[[Item, Fitted], pd.DataFrame]]] = {
     "posterior": ("{label}: the mean effect before and after the data ({model}).", _posterior),
     "prior_sensitivity": ("{label}: what other priors of τ would have given.", _prior_sensitivity),
     "dependence": ("{label}: the same effects by every usual method.", _dependence),
-    **{kind: (words, _without_item(make)) for kind, (words, make) in bias.FIGURES.items()},
+    **{kind: (words, _without_item(make)) for kind, (words, make) in {**bias.FIGURES, **sensitivity.FIGURES}.items()},
 }
 
 
@@ -230,6 +230,8 @@ def make_document(declaration: Declaration) -> dict[str, Any]:
         quantities["rho"] = builder.varied
     if builder.biased:
         quantities["bias"] = builder.biased
+    if builder.battered:
+        quantities["sensitivity"] = builder.battered
     if not builder.problems:
         sections += appendix.sections(declaration, fits, pieces, builder)
     builder.problems += _unknown_placeholders(builder.texts(), quantities, builder.names)
@@ -269,6 +271,7 @@ class _Builder:
         self.reproduced: dict[str, Any] = {}
         self.varied: dict[str, Any] = {}
         self.biased: dict[str, Any] = {}
+        self.battered: dict[str, Any] = {}
         self.sources: list[str] = []
         self.problems: list[str] = []
         self._texts: list[str] = [declaration.subtitle]
@@ -341,6 +344,10 @@ class _Builder:
             table, quantities, sources = bias.bias_table(item, self.fits)
             self.biased |= quantities
             self.sources += sources
+            return table
+        if kind == "sensitivity":
+            table, quantities = sensitivity.sensitivity_table(item, self.fits)
+            self.battered |= quantities
             return table
         if kind == "reproduce":
             table, quantities = evidence.reproduce_table(item, self.declaration.path.parent)

@@ -25,6 +25,7 @@ from alliance_meta.tables.format import format_df, format_level
 if TYPE_CHECKING:
     from alliance_meta.bias.panels import BiasPanel
     from alliance_meta.effects.sheet.coded import CodedTable
+    from alliance_meta.sensitivity.batteries.battery import Battery
 
 Put = Callable[[str, Any, str, str], None]
 
@@ -176,6 +177,17 @@ class Fitted(ABC):
 
         with warnings.catch_warnings(action="ignore", category=AllianceMetaWarning):
             return panel(self.fit)
+
+    @cached_property
+    def battery(self) -> Battery:
+        """What every usual analysis gives for the same effects, as they were coded."""
+        from alliance_meta.sensitivity.batteries.battery import battery
+
+        if self.spec.mods is not None and self.spec.mods != "1":
+            raise InputError(f"sensitivity shows mean effects; {self.spec.id} has mods =")
+        named: dict[str, Any] = {"rho": self.spec.rho, "cluster": self.spec.cluster}
+        with warnings.catch_warnings(action="ignore", category=AllianceMetaWarning):
+            return battery(self.coded, level=self.spec.level, **{k: v for k, v in named.items() if v is not None})
 
     @cached_property
     def statistics(self) -> dict[str, Quantity]:

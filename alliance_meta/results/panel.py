@@ -92,14 +92,12 @@ class Panel(Result):
 
     def between(self, rows: Sequence[Mapping[str, Any]]) -> str:
         """Say between which values rows that give a mean place it, and how many intervals leave out 0."""
+        lower, upper = self.limits
         found = sorted(rows, key=lambda row: float(row[self.point]))
         low, high = found[0], found[-1]
-        lower, upper = self.limits
         away = sum(float(row[lower]) > 0.0 or float(row[upper]) < 0.0 for row in found)
-        return (
-            f"{fixed(low[self.point], 3)} ({low['label']}) and {fixed(high[self.point], 3)} ({high['label']}), and "
-            f"{away} of {len(found)} intervals leave out 0"
-        )
+        ends = [f"{fixed(row[self.point], 3)} ({row['label']})" for row in (low, high)]
+        return f"between {ends[0]} and {ends[1]}, and {away} of {len(found)} intervals leave out 0"
 
     def estimates(self, rows: Sequence[Mapping[str, Any]], caption: str = "") -> Table:
         """Return the estimates of rows that give a mean, as a table for readers."""
@@ -110,9 +108,14 @@ class Panel(Result):
         ]
         return Table(("", self.point, f"{level_text(self.level)} CI", "p"), tuple(cells), caption)
 
-    def not_given(self, *others: pd.DataFrame) -> list[str]:
-        """Return why rows give nothing, each reason once, after the labels of the rows that give it."""
+    def reasons(self, *others: pd.DataFrame) -> list[str]:
+        """Return why rows, also of `others`, give nothing: each reason once, after the labels of those that give it."""
         labels: dict[str, list[str]] = {}
         for row in (one for frame in (self.frame, *others) for one in records(frame) if one["why"]):
             labels.setdefault(row["why"], []).append(row["label"])
-        return ["Not given:", *(f"{'; '.join(who)}: {why}" for why, who in labels.items())] if labels else []
+        return [f"{'; '.join(who)}: {why}" for why, who in labels.items()]
+
+    def not_given(self, *others: pd.DataFrame) -> list[str]:
+        """Return the same under a heading; nothing where every row gives a mean."""
+        reasons = self.reasons(*others)
+        return ["Not given:", *reasons] if reasons else []

@@ -34,6 +34,7 @@ COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "p_curve": (("kind", "label"), ("p_from", "p_to", "count", "observed", "none", "third")),
     "selection_weights": (("kind", "label"), ("p", "weight", "ci_lb", "ci_ub")),
     "bias_panel": (("kind", "label", "assumes"), ("k", "studies", *EFFECT, *AS_R)),
+    "battery": (("kind", "label", "says"), ("k", "studies", *EFFECT, *AS_R)),
     "z_curve": (("kind", "label"), ("lb", "ub", "count", "z", "density")),
     "profile": (("kind", "label"), ("tau2", "loglik")),
     "profiles": (("kind", "label"), ("value", "loglik")),

@@ -14,7 +14,7 @@ import pandas as pd
 from alliance_meta.bias.given import Adjusted
 from alliance_meta.bias.panels import FEW_CODES, why_no_mean
 from alliance_meta.effects.table import EffectSizes, check_effects
-from alliance_meta.errors import AllianceMetaError, AllianceMetaWarning, InputError
+from alliance_meta.errors import AllianceMetaError, AllianceMetaWarning, CodingError, InputError
 from alliance_meta.models.recipes import DEFAULT_RHO
 from alliance_meta.notes import NotApplicable, Note, check_level, check_seed, did_you_mean, merge_notes
 from alliance_meta.results.fit import Fit, frame_of
@@ -30,7 +30,10 @@ LIMITS = {"r_pi_lb": "pi_lb", "r_pi_ub": "pi_ub"}
 MORE = ("pi_lb", "pi_ub", "tau", "I2")
 COLUMNS = ("label", "kind", "k", "studies", *NUMBERS, *AS_R, "pi_lb", "pi_ub", *LIMITS, "tau", "I2", "says", "why")
 # What the rows' labels say, or what a row is meant to show.
-STATED = (*FEW_CODES, "aggregated", "aggregated-mixed", "aggregated-n", "selected-effects", "assumed-V", "dependent-effects", "corrected-artifacts")  # fmt: skip
+STATED = (
+    *FEW_CODES, "aggregated", "aggregated-mixed", "aggregated-n", "selected-effects", "assumed-V", "dependent-effects",
+    "corrected-artifacts",
+)  # fmt: skip
 NO_P = NotApplicable("a posterior has no p-value")
 NO_PI = NotApplicable("the method has no prediction interval")
 
@@ -48,9 +51,9 @@ class Battery(Panel):
     rho : float
         Assumed correlation of sampling errors within studies.
     frame : DataFrame
-        What `tidy` returns: one row per analysis, by its key: ``label kind k studies estimate se ci_lb ci_ub pval``, for
-        Fisher z ``r r_lb r_ub``, ``pi_lb pi_ub`` (``r_pi_lb r_pi_ub``) of a new effect, ``tau I2 says why``; ``why``
-        says why an analysis gives no number, and is empty where it does.
+        What `tidy` returns: one row per analysis, by its key: ``label kind k studies estimate se ci_lb ci_ub pval``,
+        for Fisher z ``r r_lb r_ub``, ``pi_lb pi_ub`` (``r_pi_lb r_pi_ub``) of a new effect, ``tau I2 says why``;
+        ``why`` says why an analysis gives no number, and is empty where it does.
     fragility : Fragility or NotApplicable
         Which study, or how many null studies, would change whether the headline's interval leaves out 0.
     provenance : Provenance
@@ -67,17 +70,22 @@ class Battery(Panel):
         found = [row for row in self.rows() if not row["why"]]
         if not found:
             return "No analysis applies to these data."
-        lower, upper = self.limits
-        parts = [
-            f"{row['label']}: {self.name} = {fixed(row[self.point], 3)} {fixed_interval(row[lower], row[upper], 3)}."
-            for row in found
-            if row["kind"] == "headline"
-        ]
+        parts = [self._one(row) for row in found if row["kind"] == "headline"]
         for kind, words in KINDS.items():
             rows = [row for row in found if row["kind"] == kind]
             if rows and kind != "headline":
-                parts.append(f"{words}: between {self.between(rows)}.")
+                parts.append(f"{words}: {self.between(rows)}." if len(rows) > 1 else f"{words}: {self._one(rows[0])}")
         return " ".join([*parts, "A row is right only where its choice is; none of them is a verdict."])
+
+    def _one(self, row: Mapping[str, Any]) -> str:
+        lower, upper = self.limits
+        interval = fixed_interval(row[lower], row[upper], 3)
+        return f"{row['label']}, {self.name} = {fixed(row[self.point], 3)} {interval}."
+
+    def fragile_text(self) -> str:
+        """Say in words what it would take to change whether the headline's interval leaves out 0."""
+        fragile = self.fragility
+        return fragile.text() if isinstance(fragile, Fragility) else f"Fragility: {fragile.reason}."
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
@@ -87,9 +95,7 @@ class Battery(Panel):
             for kind, words in KINDS.items()
             if any(row["kind"] == kind for row in found)
         ]
-        fragile = self.fragility
-        text = fragile.text() if isinstance(fragile, Fragility) else f"Fragility: {fragile.reason}."
-        blocks = (*tables, [self.spread()], [text], self.not_given())
+        blocks: tuple[Any, ...] = (*tables, [self.spread()], [self.fragile_text()], self.not_given())
         title = f"Sensitivity of the mean effect {self.counted[:-1]}; rho = {brief(self.rho)})"
         return self._document(title, *(block for block in blocks if block))
 
@@ -103,6 +109,11 @@ class Battery(Panel):
             cells.append((row["label"], *numbers, bare_p(row["pval"]) if row["pval"] == row["pval"] else "", tau))
         head = ("", "k", "studies", self.point, f"{level_text(self.level)} CI", "p", "tau")
         return Table(head, tuple(cells), caption)
+
+    def _exported(self) -> pd.DataFrame:
+        new = tuple(LIMITS) if self.measure == "ZCOR" else tuple(LIMITS.values())
+        wanted = ["label", "k", "studies", self.point, *self.limits, *new, "pval", "tau", "I2", "why"]
+        return self.frame[wanted].set_index("label")
 
     def _values(self) -> dict[str, Any]:
         named = self._these("k", "studies", "level", "measure", "rho")
@@ -245,6 +256,9 @@ def _answer(run: Callable[[Case], Any], case: Case) -> Any:
         warnings.simplefilter("ignore", AllianceMetaWarning)
         try:
             return run(case)
+        except CodingError as error:
+            first, *more = error.problems
+            return first.message + (f", and {len(more)} further problems" if more else "")
         except AllianceMetaError as error:
             return " ".join(str(error).split())
 
@@ -253,6 +267,8 @@ def _row(scenario: Scenario, found: Any, case: Case) -> dict[str, Any]:
     """Return the row of an analysis, with the reason where it gives no number."""
     facts = {"label": scenario.label, "kind": scenario.kind, "says": scenario.says}
     measure = case.effects.measure
+    values: dict[str, Any]
+    counts: dict[str, Any]
     if isinstance(found, Adjusted):
         why = why_no_mean(found)
         values = {**{name: getattr(found, name) for name in NUMBERS}, **dict.fromkeys(MORE, NO_PI)}
@@ -262,17 +278,19 @@ def _row(scenario: Scenario, found: Any, case: Case) -> dict[str, Any]:
     else:
         why, (values, counts) = "", _of_fit(scenario, found, case)
     if why:
-        values, counts = dict.fromkeys((*NUMBERS, *MORE), NotApplicable(why)), dict.fromkeys(("k", "studies"), NotApplicable(why))  # fmt: skip
+        gone = NotApplicable(why)
+        values, counts = dict.fromkeys((*NUMBERS, *MORE), gone), {"k": gone, "studies": gone}
     values |= on_r(values, measure) | on_r(values, measure, LIMITS)
     return {**facts, **counts, **values, "why": why}
 
 
-def _of_fit(scenario: Scenario, fit: Any, case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
+def _of_fit(scenario: Scenario, found: Any, case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the numbers of a fit of one mean effect, and its counts."""
-    if not isinstance(fit, Fit) or len(made := fit.predict(level=case.level)) != 1:
+    fit: Any = found if isinstance(found, Fit) else None
+    if fit is None or len(made := fit.predict(level=case.level)) != 1:
         raise InputError(
             f"scenario {scenario.key!r}: run(case) must give a fit of one mean effect, or what a method of `bias` "
-            f"gives, not {type(fit).__name__}"
+            f"gives, not {type(found).__name__}"
         )
     new, own = made.iloc[0], fit.tidy().iloc[0]
     gone = NotApplicable(str(made.attrs.get("pi_note", "the model has no random effects")))

@@ -90,7 +90,7 @@ def t_effects(case: Case) -> Any:
 
 def corrected(case: Case) -> Any:
     """Fit the headline to effects corrected by the reliabilities of the sheet."""
-    there = {name: name for name in RELIABILITIES if name in case.effects.moderators}
+    there: dict[str, Any] = {name: name for name in RELIABILITIES if name in case.effects.moderators}
     there = {name: one for name, one in there.items() if case.effects.moderators[name].notna().any()}
     if not there:
         raise InputError(f"the sheet has no reliabilities ({', '.join(RELIABILITIES)})")
@@ -107,8 +107,15 @@ def _biased(key: str) -> Callable[[Case], Any]:
 
 
 def _assumed_rho(rho: float) -> Scenario:
-    run = dependent(lambda case: case.headline(rho=rho))
-    return Scenario(f"rho_{brief(rho)}", f"CHE, rho = {brief(rho)}", run, "model", f"rho = {brief(rho)}")
+    def refitted(case: Case) -> Any:
+        """Fit the headline under this correlation."""
+        if rho == case.rho:
+            raise InputError(f"rho = {brief(rho)} is the headline's")
+        return case.headline(rho=rho)
+
+    return Scenario(
+        f"rho_{brief(rho)}", f"CHE, rho = {brief(rho)}", dependent(refitted), "model", f"rho = {brief(rho)}"
+    )
 
 
 def _assumed_reliability(value: float) -> Scenario:

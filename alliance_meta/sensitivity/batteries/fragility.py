@@ -119,6 +119,12 @@ def _away(lower: float, upper: float) -> bool:
     return lower > 0.0 or upper < 0.0
 
 
+def limits(fit: Any) -> tuple[float, float]:
+    """Return the interval of the mean effect of a fit."""
+    lower, upper = np.atleast_1d(fit.ci_lb), np.atleast_1d(fit.ci_ub)
+    return float(lower[0]), float(upper[0])
+
+
 def fragility(effects: EffectSizes, *, model: Recipe | None = None, cluster: str = "study_id") -> Fragility:
     r"""Say which study, or how many studies that found nothing, would change whether the interval leaves out 0.
 
@@ -166,8 +172,8 @@ def fragility(effects: EffectSizes, *, model: Recipe | None = None, cluster: str
     """
     check_effects(effects, "fragility")
     recipe = (lambda some: _default(some, cluster)) if model is None else model
-    fit = recipe(effects)
-    if not isinstance(fit, Fit) or fit.p != 1 or not math.isfinite(fit.ci_lb[0]):
+    fit: Any = recipe(effects)
+    if not isinstance(fit, Fit) or fit.p != 1 or not math.isfinite(limits(fit)[0]):
         raise InputError("fragility needs a model of one mean effect with an interval: model(effects) must return it")
     return of_fit(fit, recipe, cluster)
 
@@ -176,7 +182,7 @@ def of_fit(fit: Any, recipe: Recipe, cluster: str) -> Fragility:
     """Return the fragility of a fit that the recipe made of its effects."""
     effects: EffectSizes = fit.effects
     groups = read_clusters(effects, cluster)
-    estimate, lower, upper = (float(getattr(fit, name)[0]) for name in ("beta", "ci_lb", "ci_ub"))
+    (lower, upper), estimate = limits(fit), float(fit.beta[0])
     away = _away(lower, upper)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AllianceMetaWarning)
@@ -226,7 +232,7 @@ def _without_each(fit: Any, recipe: Recipe, cluster: str) -> tuple[list[dict[str
         isinstance(fit, RobustResults) and isinstance(fit.fit, MultilevelResults) and fit.cluster == cluster
     ):
         table = leave_out_clusters(fit, cluster=None if isinstance(fit, RobustResults) else cluster).tidy()
-        found = table[["label", "k", "estimate", "ci_lb", "ci_ub"]].to_dict("records")
+        found: list[dict[Any, Any]] = table[["label", "k", "estimate", "ci_lb", "ci_ub"]].to_dict("records")
     else:
         found = [_refitted(fit, recipe, groups, code) for code in range(groups.n)]
     rows = [{str(name): value for name, value in row.items()} for row in found]
@@ -239,7 +245,7 @@ def _refitted(fit: Any, recipe: Recipe, groups: Any, code: int) -> dict[str, Any
     row: dict[str, Any] = {"label": groups.labels[code], "k": int(groups.sizes[code])}
     try:
         one = recipe(fit.effects.take(kept))
-        return row | {"estimate": float(one.beta[0]), "ci_lb": float(one.ci_lb[0]), "ci_ub": float(one.ci_ub[0])}
+        return row | {"estimate": float(one.beta[0]), **dict(zip(("ci_lb", "ci_ub"), limits(one), strict=True))}
     except AllianceMetaError as error:
         return row | dict.fromkeys(("estimate", "ci_lb", "ci_ub"), NotApplicable(str(error)))
 
@@ -250,8 +256,7 @@ def _null_studies(fit: Any, recipe: Recipe, cluster: str, studies: int) -> float
 
     def holds(m: int) -> bool:
         """Tell whether the interval holds 0 with m null studies."""
-        one = recipe(with_null(fit, m, cluster))
-        return not _away(float(one.ci_lb[0]), float(one.ci_ub[0]))
+        return not _away(*limits(recipe(with_null(fit, m, cluster))))
 
     try:
         if not holds(most):
