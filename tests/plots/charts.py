@@ -18,6 +18,8 @@ from alliance_meta.models.subgroups import subgroups
 from alliance_meta.plots import (
     averaged,
     averaged_data,
+    battery,
+    battery_data,
     bias_panel,
     bias_panel_data,
     bubble,
@@ -60,13 +62,14 @@ from alliance_meta.plots import (
 )
 from alliance_meta.sensitivity import compare_dependence
 from tests.plots.bias_cases import bias_charts
-from tests.plots.cases import fitted, made_up, molloy, quiet
+from tests.plots.cases import dependent, fitted, made_up, molloy, quiet
 from tests.plots.next_study import next_study_charts
 from tests.plots.prior_cases import prior_charts
 from tests.plots.smooth_cases import smooth_charts
 
 DRAW: dict[str, Callable[..., Any]] = {
     "averaged": averaged,
+    "battery": battery,
     "bias_panel": bias_panel,
     "funnel": funnel,
     "sunset": sunset,
@@ -185,6 +188,12 @@ def charts() -> dict[str, pd.DataFrame]:
         **bias_charts(),
         "funnel, synthetic": lambda: funnel_data(synthetic(molloy()), show_cautions=True),
         "bias_panel, synthetic": lambda: bias_panel_data(bias.panel(synthetic(molloy())), show_cautions=True),
+        "battery": lambda: battery_data(quiet(lambda: sensitivity.battery(dependent(60, 15)))),
+        "battery of one": lambda: battery_data(quiet(lambda: sensitivity.battery(fitted(1).effects))),
+        "battery of five": lambda: battery_data(quiet(lambda: sensitivity.battery(fitted(5).effects))),
+        "battery, synthetic": lambda: battery_data(
+            sensitivity.battery(synthetic(molloy()).effects, scenarios=["che", "exact", "bias_hc"]), show_cautions=True
+        ),
         **next_study_charts(),
         **prior_charts(),
         **smooth_charts(),

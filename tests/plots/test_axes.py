@@ -87,6 +87,7 @@ def by_se(frame: pd.DataFrame) -> Points:
 # Plot -> the panel, x and y of points that its frame says must be drawn.
 EXPECTED: dict[str, Callable[[pd.DataFrame], Points]] = {
     "averaged": lambda f: densities(f, "conditional", "prior", "median"),
+    "battery": of_rows,
     "bias_panel": of_rows,
     "bubble": lambda f: over_x(f[f["kind"] == "study"]) + over_x(f[f["kind"] == "line"]),
     "bubble of levels": lambda f: [(0, f.loc[f["kind"] == "level", "x"] + 0.42, effects(f[f["kind"] == "level"]))],
