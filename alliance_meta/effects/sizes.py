@@ -247,9 +247,8 @@ def escalc(
     measure = measure or "ZCOR"
     r_name, n_name = ri or defaults.get("ri", "r"), ni or defaults.get("ni", "n")
     _check_columns(frame, [r_name, n_name], source)
-    if converted == "drop" and (derived := converted_rows(frame)).any():
-        notes.append(Note("converted-dropped", f"{derived.sum()} of {table.k} rows left out: their r was converted."))
-        frame, lines = frame[~derived].reset_index(drop=True), np.asarray(lines)[~derived]
+    if converted == "drop":
+        frame, lines = _as_reported(frame, np.asarray(lines), notes)
     labels = row_labels(frame, named, source)
     r, n, keep = _numbers(frame, r_name, n_name, labels, lines, measure=measure, source=source)
     silent = says_yes(frame, "ns") & ~keep & np.isfinite(n)
@@ -277,6 +276,16 @@ def escalc(
         columns={"ri": r_name, "ni": n_name},
         unreported=_unreported(rows[silent[there]], silent, labels, of_all, n, np.asarray(lines), source),
     )
+
+
+def _as_reported(frame: pd.DataFrame, lines: Any, notes: list[Note]) -> tuple[pd.DataFrame, Any]:
+    """Return the rows, and their lines, whose r was not converted from something else, and note how many went."""
+    derived = converted_rows(frame)
+    if derived.any():
+        notes.append(
+            Note("converted-dropped", f"{derived.sum()} of {len(frame)} rows left out: their r was converted.")
+        )
+    return frame[~derived].reset_index(drop=True), lines[~derived]
 
 
 def _unreported(

@@ -413,11 +413,9 @@ def _parameters(
         )
     for j, part in enumerate(problem.slices[2:]):
         label = f"delta[{j + 1 + (type == 'stepfun')}]"
-        if part.stop - part.start == 1:
-            yield one(label, part.start, part.start + later, True)
-        else:
-            for i, name in enumerate(names[2]):
-                yield one(f"log {label}: {name}", part.start + i, part.start + i + later, False)
+        single = part.stop - part.start == 1
+        for i, name in enumerate(names[2][: part.stop - part.start]):
+            yield one(label if single else f"log {label}: {name}", part.start + i, part.start + i + later, single)
 
 
 def _no_likelihood(df: int) -> LikelihoodRatio:

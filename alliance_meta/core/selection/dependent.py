@@ -26,7 +26,7 @@ from alliance_meta.core.selection.search import bounds, climb
 
 SelectionEstimator = Literal["CML", "ARGL"]
 
-# metaselection's penalties: |beta|^4 / 16; that of sqrt(tau) exp(-5 tau), whose top is at .1; (zeta - log .5)^4 / 54.
+# metaselection's penalties: |beta|^4 / 16; tau exp(-5 tau), whose top is at .2; (zeta - log .5)^4 / 54.
 BETA_RATE, TAU_RATE, ZETA_RATE, ZETA_MEAN = 1.0 / 16.0, 5.0, 1.0 / 54.0, float(np.log(0.5))
 
 
