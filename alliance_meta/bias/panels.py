@@ -135,11 +135,11 @@ def panel(fit: Any, *, level: float | None = None) -> BiasPanel:
     >>> from alliance_meta import RandomEffectsModel, bias, escalc, load_dataset
     >>> found = bias.panel(RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit())
     >>> found.tidy()["r"].astype(float).round(2).loc[["uncorrected", "worst_case", "selection"]].to_list()
-    [0.15, 0.01, 0.12]
+    [0.15, 0.03, 0.09]
     """
     source = given(fit, "panel", level=level)
     asked = means(source)
-    found = {key: _answer(method, fit, source) for key, method in asked.items()}
+    found = {key: answer_of(method, fit, source) for key, method in asked.items()}
     rows = {UNCORRECTED: _uncorrected(source)}
     rows |= {key: _row(method, found[key], source) for key, method in asked.items()}
     said: dict[str, dict[str, Any]] = {}
@@ -147,7 +147,7 @@ def panel(fit: Any, *, level: float | None = None) -> BiasPanel:
     for key, question in questions(source).items():
         shared = isinstance(question.asked, str)
         method = asked[question.asked] if isinstance(question.asked, str) else question.asked
-        answer = found[question.asked] if isinstance(question.asked, str) else _answer(method, fit, source)
+        answer = found[question.asked] if isinstance(question.asked, str) else answer_of(method, fit, source)
         said[key] = _test(question, answer, method.source)
         heard += [] if shared else [(question.label, method, answer)]
     return BiasPanel(
@@ -162,7 +162,7 @@ def panel(fit: Any, *, level: float | None = None) -> BiasPanel:
     )
 
 
-def _answer(method: Method, fit: Any, source: Given) -> Any:
+def answer_of(method: Method, fit: Any, source: Given) -> Any:
     """Return the result of a method, or the sentence that says why it gives none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AllianceMetaWarning)
@@ -189,7 +189,7 @@ def _uncorrected(source: Given) -> dict[str, Any]:
 
 def _row(method: Method, found: Any, source: Given) -> dict[str, Any]:
     """Return the row of a method, with the reason where it gives no number."""
-    why = why_no_mean(found)
+    why = no_mean(found)
     facts = {"source": method.source, "why": why, "label": method.label}
     if why:
         gone = NotApplicable(why)
@@ -204,7 +204,7 @@ def _row(method: Method, found: Any, source: Given) -> dict[str, Any]:
     return {**numbers, "k": k, "studies": studies, "assumes": assumes, **facts}
 
 
-def why_no_mean(found: Any) -> str:
+def no_mean(found: Any) -> str:
     """Return why a result gives no mean; nothing where it gives one."""
     if isinstance(found, str):
         return found

@@ -61,6 +61,7 @@ def battery_data(battery: Battery, *, title: str | None = None, show_cautions: b
 
     reasons = ". ".join(battery.reasons())
     bottom = [battery.spread(), battery.fragile_text(), *([f"Not given: {reasons}."] if reasons else [])]
+    bottom += [f"No interval by {line}" for line in battery.without_interval()]
 
     return panel_frame(
         battery, "battery", texts=texts, reference="headline", words=WORDS,
@@ -90,7 +91,7 @@ def battery(battery_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | Non
     --------
     >>> from alliance_meta import escalc, load_dataset, plots, sensitivity
     >>> found = sensitivity.battery(escalc(load_dataset("crede2010")), scenarios=["che", "lowest", "highest"])
-    >>> plots.battery(found).plot_description
-    'Mean effect of 97 effects by each analysis: All effects, CHE + CR2 .42 ...'
+    >>> plots.battery(found).plot_description.split("; ")[0]
+    'Mean effect of 97 effects by each analysis: All effects, CHE + CR2 .43 [.38, .47]'
     """
     return draw_panel(as_frame(battery_or_frame, "battery", battery_data, data), ax, xlim)

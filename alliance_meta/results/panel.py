@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from alliance_meta.effects.provenance import Provenance
-from alliance_meta.notes import Note
+from alliance_meta.notes import NotApplicable, Note
 from alliance_meta.result import Result
 from alliance_meta.tables.document import Table
 from alliance_meta.tables.format import bare_p, fixed, fixed_interval, level_text
@@ -113,6 +113,15 @@ class Panel(Result):
         labels: dict[str, list[str]] = {}
         for row in (one for frame in (self.frame, *others) for one in records(frame) if one["why"]):
             labels.setdefault(row["why"], []).append(row["label"])
+        return [f"{'; '.join(who)}: {why}" for why, who in labels.items()]
+
+    def without_interval(self) -> list[str]:
+        """Return why rows that give a mean give no interval: each reason once, after their labels."""
+        labels: dict[str, list[str]] = {}
+        for row in (one for one in self.rows() if not one["why"]):
+            reasons = [one.reason for one in (row["ci_lb"], row["ci_ub"]) if isinstance(one, NotApplicable)]
+            if reasons:
+                labels.setdefault(reasons[0], []).append(row["label"])
         return [f"{'; '.join(who)}: {why}" for why, who in labels.items()]
 
     def not_given(self, *others: pd.DataFrame) -> list[str]:

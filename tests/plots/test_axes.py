@@ -38,7 +38,10 @@ def effects(frame: pd.DataFrame, name: str = "yi") -> Any:
 
 
 def of_rows(frame: pd.DataFrame) -> Points:
-    return [(0, effects(frame, name), np.arange(len(frame))) for name in ("yi", "ci_lb", "ci_ub")]
+    # Where one limit is lacking there is no interval.
+    whole = np.where(frame[["ci_lb", "ci_ub"]].notna().all(axis=1), 0.0, np.nan)
+    ends = [(0, effects(frame, name) + whole, np.arange(len(frame))) for name in ("ci_lb", "ci_ub")]
+    return [(0, effects(frame, "yi"), np.arange(len(frame))), *ends]
 
 
 def ranked(frame: pd.DataFrame, kind: str) -> Points:

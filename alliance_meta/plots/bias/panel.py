@@ -61,6 +61,7 @@ def bias_panel_data(panel: BiasPanel, *, title: str | None = None, show_cautions
         return {"kind": kind, "assumes": row["assumes"]}
 
     bottom = [panel.spread(), *(f"No mean by {line}" for line in panel.reasons())]
+    bottom += [f"No interval by {line}" for line in panel.without_interval()]
     return panel_frame(
         panel, "bias_panel", texts=texts, reference="uncorrected", words=WORDS, bottom=bottom, title=title,
         show_cautions=show_cautions,
@@ -91,8 +92,8 @@ def bias_panel(panel_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | No
     --------
     >>> from alliance_meta import RandomEffectsModel, bias, escalc, load_dataset, plots
     >>> found = bias.panel(RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit())
-    >>> plots.bias_panel(found).plot_description
-    'Mean effect of 16 effects by each method: Uncorrected .15 [.08, .22]; Worst case ...'
+    >>> plots.bias_panel(found).plot_description.split("; ")[0]
+    'Mean effect of 16 effects by each method: Uncorrected .15 [.08, .22]'
     """
     frame = as_frame(panel_or_frame, "bias_panel", bias_panel_data, data)
     return draw_panel(frame, ax, xlim)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.bias.given import Adjusted
-from alliance_meta.bias.panels import FEW_CODES, why_no_mean
+from alliance_meta.bias.panels import FEW_CODES, no_mean
 from alliance_meta.effects.table import EffectSizes, check_effects
 from alliance_meta.errors import AllianceMetaError, AllianceMetaWarning, CodingError, InputError
 from alliance_meta.models.recipes import DEFAULT_RHO
@@ -270,7 +270,7 @@ def _row(scenario: Scenario, found: Any, case: Case) -> dict[str, Any]:
     values: dict[str, Any]
     counts: dict[str, Any]
     if isinstance(found, Adjusted):
-        why = why_no_mean(found)
+        why = no_mean(found)
         values = {**{name: getattr(found, name) for name in NUMBERS}, **dict.fromkeys(MORE, NO_PI)}
         counts = {"k": found.k, "studies": found.studies}
     elif isinstance(found, str):

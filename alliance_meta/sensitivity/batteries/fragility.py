@@ -26,7 +26,7 @@ from alliance_meta.results.panel import on_r
 from alliance_meta.results.robust import RobustResults
 from alliance_meta.sensitivity.left_out import leave_out_clusters
 from alliance_meta.tables.document import Document
-from alliance_meta.tables.format import fixed, fixed_interval, level_text
+from alliance_meta.tables.format import fixed, fixed_interval, format_count, level_text
 
 # So many times as many null studies as there are studies are tried, and no more.
 MOST_TIMES = 10
@@ -95,10 +95,8 @@ class Fragility(Result):
                 f"No single study turns that: without {nearest['label']}, the nearest to it, it would be {limits}."
             )
         if not math.isnan(self.null_studies):
-            parts.append(
-                f"About {self.null_studies:.0f} further studies of one effect each, which average 0, would make it "
-                f"{other}."
-            )
+            added = format_count(self.null_studies)
+            parts.append(f"About {added} further studies of one effect each, which average 0, would make it {other}.")
         elif self.leaves_out_zero and isinstance(self.null_studies, NotApplicable):
             parts.append(f"Null studies: {self.null_studies.reason}.")
         return " ".join(parts)
@@ -260,7 +258,9 @@ def _null_studies(fit: Any, recipe: Recipe, cluster: str, studies: int) -> float
 
     try:
         if not holds(most):
-            return NotApplicable(f"more than {most} are needed, {MOST_TIMES} times as many as there are studies")
+            return NotApplicable(
+                f"more than {format_count(most)} are needed, {MOST_TIMES} times as many as there are studies"
+            )
         low, high = 0, most
         while high - low > 1:
             middle = (low + high) // 2
