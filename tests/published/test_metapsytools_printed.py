@@ -1,8 +1,8 @@
 """The battery that metapsyTools prints for its own example.
 
 Harrer, Kuper, Sprenger & Cuijpers, metapsyTools 1.0.14, vignette "Get started", section "Pooling Effects"
-(https://tools.metapsy.org/articles/web/get-started): `depressionPsyCtr`, CBT against waitlist or care as usual. The rows
-below are the columns study, multi_arm1, rob, .g and .g_se of that data set, a "toy" subset of the Metapsy database.
+(https://tools.metapsy.org/articles/web/get-started): `depressionPsyCtr`, CBT against waitlist or care as usual. The
+rows below are the columns study, multi_arm1, rob, .g and .g_se of that data set, a subset of the Metapsy database.
 Copyright (c) 2024 Mathias Harrer, MIT licence.
 """
 
