@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from alliance_meta._lazy import lazy
 
 if TYPE_CHECKING:
+    from alliance_meta.plots.battery_plot import battery as battery
+    from alliance_meta.plots.battery_plot import battery_data as battery_data
     from alliance_meta.plots.bias.firepower import firepower as firepower
     from alliance_meta.plots.bias.firepower import firepower_data as firepower_data
     from alliance_meta.plots.bias.funnel import funnel as funnel

@@ -180,6 +180,7 @@ NAME_MODERATORS = "{what}='moderators' needs columns = the moderators that it sh
 
 
 RESERVED = (*PIECES, "ref", "printed", REPRODUCE, "rho", "bias", MODERATORS)
+RESERVED = (*PIECES, "ref", "printed", REPRODUCE, "rho", "bias", "sensitivity")
 
 
 _IDENTIFIER = re.compile(ID)

@@ -11,7 +11,7 @@ from alliance_meta.encoding import plain
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.files import sha256
 from alliance_meta.notes import did_you_mean
-from alliance_meta.reporting import appendix, bias, evidence, moderators, writing
+from alliance_meta.reporting import appendix, bias, evidence, moderators, sensitivity, writing
 from alliance_meta.reporting.declaration import refuse
 from alliance_meta.reporting.evidence import Pieces
 from alliance_meta.reporting.fitted import Fitted
@@ -157,7 +157,7 @@ _MAKERS: dict[str, tuple[str, Callable[[Item, Fitted], pd.DataFrame]]] = {
     "prior_sensitivity": ("{label}: what other priors of τ would have given.", _prior_sensitivity),
     "moderators": ("{label}: the mean effect by moderator.", moderators.moderators_figure),
     "dependence": ("{label}: the same effects by every usual method.", _dependence),
-    **{kind: (words, _without_item(make)) for kind, (words, make) in bias.FIGURES.items()},
+    **{kind: (words, _without_item(make)) for kind, (words, make) in {**bias.FIGURES, **sensitivity.FIGURES}.items()},
 }
 
 
@@ -233,6 +233,8 @@ def make_document(declaration: Declaration) -> dict[str, Any]:
         quantities["bias"] = builder.biased
     if builder.moderated:
         quantities["moderators"] = builder.moderated
+    if builder.battered:
+        quantities["sensitivity"] = builder.battered
     if not builder.problems:
         sections += appendix.sections(declaration, fits, pieces, builder)
     builder.problems += _unknown_placeholders(builder.texts(), quantities, builder.names)
@@ -273,6 +275,7 @@ class _Builder:
         self.varied: dict[str, Any] = {}
         self.biased: dict[str, Any] = {}
         self.moderated: dict[str, Any] = {}
+        self.battered: dict[str, Any] = {}
         self.sources: list[str] = []
         self.problems: list[str] = []
         self._texts: list[str] = [declaration.subtitle]
@@ -349,6 +352,9 @@ class _Builder:
         if kind == "moderators":
             table, quantities = moderators.moderator_table_of(item, self.fits)
             self.moderated |= quantities
+        if kind == "sensitivity":
+            table, quantities = sensitivity.sensitivity_table(item, self.fits)
+            self.battered |= quantities
             return table
         if kind == "reproduce":
             table, quantities = evidence.reproduce_table(item, self.declaration.path.parent)

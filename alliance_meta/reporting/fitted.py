@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from alliance_meta.bias.panels import BiasPanel
     from alliance_meta.effects.sheet.coded import CodedTable
     from alliance_meta.moderators.table import ModeratorTable
+    from alliance_meta.sensitivity.batteries.battery import Battery
 
 Put = Callable[[str, Any, str, str], None]
 
@@ -193,6 +194,17 @@ class Fitted(ABC):
             f"moderators of {self.spec.id!r}: take an analysis of kind = 'random', or of 'multilevel' with rho and "
             f"robust; there is no such table for its model ({self.short_label()})"
         )
+
+    @cached_property
+    def battery(self) -> Battery:
+        """What every usual analysis gives for the same effects, as they were coded."""
+        from alliance_meta.sensitivity.batteries.battery import battery
+
+        if self.spec.mods is not None and self.spec.mods != "1":
+            raise InputError(f"sensitivity shows mean effects; {self.spec.id} has mods =")
+        named: dict[str, Any] = {"rho": self.spec.rho, "cluster": self.spec.cluster}
+        with warnings.catch_warnings(action="ignore", category=AllianceMetaWarning):
+            return battery(self.coded, level=self.spec.level, **{k: v for k, v in named.items() if v is not None})
 
     @cached_property
     def statistics(self) -> dict[str, Quantity]:

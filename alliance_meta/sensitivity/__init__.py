@@ -9,6 +9,14 @@ from alliance_meta._lazy import lazy
 if TYPE_CHECKING:
     from alliance_meta.sensitivity.assumed_rho import RhoGrid as RhoGrid
     from alliance_meta.sensitivity.assumed_rho import rho_grid as rho_grid
+    from alliance_meta.sensitivity.batteries.battery import Battery as Battery
+    from alliance_meta.sensitivity.batteries.battery import battery as battery
+    from alliance_meta.sensitivity.batteries.choices import SCENARIOS as SCENARIOS
+    from alliance_meta.sensitivity.batteries.fragility import Fragility as Fragility
+    from alliance_meta.sensitivity.batteries.fragility import fragility as fragility
+    from alliance_meta.sensitivity.batteries.scenarios import Case as Case
+    from alliance_meta.sensitivity.batteries.scenarios import Scenario as Scenario
+    from alliance_meta.sensitivity.batteries.scenarios import only as only
     from alliance_meta.sensitivity.bootstrapping import Bootstrap as Bootstrap
     from alliance_meta.sensitivity.bootstrapping import MultilevelBootstrap as MultilevelBootstrap
     from alliance_meta.sensitivity.bootstrapping import bootstrap as bootstrap

@@ -28,6 +28,8 @@ from alliance_meta.models.subgroups import subgroups
 from alliance_meta.plots import (
     averaged,
     averaged_data,
+    battery,
+    battery_data,
     baujat,
     bias_panel,
     bias_panel_data,
@@ -89,6 +91,7 @@ DRAW: dict[str, Callable[..., Any]] = {
     "gosh": gosh,
     "qqnorm": qqnorm,
     "radial": radial,
+    "battery": battery,
     "bias_panel": bias_panel,
     "funnel": funnel,
     "sunset": sunset,
@@ -226,6 +229,12 @@ def charts() -> dict[str, pd.DataFrame]:
         **bias_charts(),
         "funnel, synthetic": lambda: funnel_data(synthetic(molloy()), show_cautions=True),
         "bias_panel, synthetic": lambda: bias_panel_data(bias.panel(synthetic(molloy())), show_cautions=True),
+        "battery": lambda: battery_data(quiet(lambda: sensitivity.battery(dependent(60, 15)))),
+        "battery of one": lambda: battery_data(quiet(lambda: sensitivity.battery(fitted(1).effects))),
+        "battery of five": lambda: battery_data(quiet(lambda: sensitivity.battery(fitted(5).effects))),
+        "battery, synthetic": lambda: battery_data(
+            sensitivity.battery(synthetic(molloy()).effects, scenarios=["che", "exact", "bias_hc"]), show_cautions=True
+        ),
         **next_study_charts(),
         **outlier_charts(),
         **prior_charts(),

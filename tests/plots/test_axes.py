@@ -100,6 +100,7 @@ def of_curve(frame: pd.DataFrame) -> Iterator[tuple[Any, Any]]:
 EXPECTED: dict[str, Callable[[pd.DataFrame], Points]] = {
     "averaged": lambda f: densities(f, "conditional", "prior", "median"),
     "baujat": lambda f: [(0, f["x"], f["y"])],
+    "battery": of_rows,
     "bias_panel": of_rows,
     "bubble": lambda f: over_x(f[f["kind"] == "study"]) + over_x(f[f["kind"] == "line"]),
     "bubble of levels": lambda f: [(0, f.loc[f["kind"] == "level", "x"] + 0.42, effects(f[f["kind"] == "level"]))],

@@ -113,6 +113,8 @@ OTHERS = {
     "PriorPredictive": lambda: bayes.prior_predictive(n=50),
     "SampledLeaveOneOut": lambda: get("SampledPosterior").loo(),
     "SequentialResults": lambda: bayes.sequential(get("BayesianResults")),
+    "Battery": lambda: sensitivity.battery(effects(), scenarios=["che", "exact", "lowest", "bias_uwls"]),
+    "Fragility": lambda: sensitivity.fragility(effects()),
     "BiasPanel": lambda: bias.panel(fit()),
     "HenmiCopasResult": lambda: bias.hc(fit()),
     "UnreportedResults": lambda: bias.unreported(am.escalc(am.simulate(k=15, unreported=0.9, seed=1))),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -15,12 +14,19 @@ from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, counted, estimate_key, with_r
 from alliance_meta.plots.sheet.estimate_rows import draw_rows, usual
+from alliance_meta.plots.sheet.panels import draw_panel, panel_frame
 from alliance_meta.tables.format import format_level
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import pandas as pd
 
 MINUS = re.compile(r"(?<![\w.)])-(?=[\d.])")
+WORDS = {
+    "heading": "Methods for a biased literature",
+    "axis": "Method",
+    "said": "Mean effect of {k} by each method",
+    "beside": "CI of the uncorrected mean",
+}
 
 
 def bias_panel_data(panel: BiasPanel, *, title: str | None = None, show_cautions: bool = False) -> pd.DataFrame:
@@ -88,6 +94,18 @@ def _row(name: str, row: Mapping[Any, Any], measure: str) -> dict[str, Any]:
     kind = "uncorrected" if name == UNCORRECTED else "method"
     return with_r(measure, {"kind": kind, "label": row["label"], "assumes": row["assumes"], **values})
 
+    def texts(row: Mapping[str, Any]) -> dict[str, str]:
+        """Return the columns of text of a row."""
+        kind = "uncorrected" if row["method"] == UNCORRECTED else "method"
+        return {"kind": kind, "assumes": row["assumes"]}
+
+    bottom = [panel.spread(), *(f"No mean by {line}" for line in panel.reasons())]
+    bottom += [f"No interval by {line}" for line in panel.without_interval()]
+    return panel_frame(
+        panel, "bias_panel", texts=texts, reference="uncorrected", words=WORDS, bottom=bottom, title=title,
+        show_cautions=show_cautions,
+    )  # fmt: skip
+
 
 def bias_panel(panel_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | None = None, **data: Any) -> Drawn:
     """Draw the mean effect as each method for a biased literature has it, below the uncorrected one.
@@ -118,3 +136,4 @@ def bias_panel(panel_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | No
     """
     frame = as_frame(panel_or_frame, "bias_panel", bias_panel_data, data)
     return draw_rows(frame, ax, xlim, usual(frame))
+    return draw_panel(frame, ax, xlim)

@@ -38,6 +38,7 @@ COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("position", "row", *EFFECT[:3], *AS_R[:3], "p", "k"),
     ),
     "bias_panel": (("kind", "label", "assumes"), ("k", "studies", *EFFECT, *AS_R)),
+    "battery": (("kind", "label", "says"), ("k", "studies", *EFFECT, *AS_R)),
     "z_curve": (("kind", "label"), ("lb", "ub", "count", "z", "density")),
     "baujat": (("kind", "label"), ("k", "x", "y")),
     "radial": (("kind", "label"), ("k", "yi", "r", "x", "y", "lb", "ub")),
