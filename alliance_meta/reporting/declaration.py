@@ -179,8 +179,7 @@ MODERATORS = "moderators"
 NAME_MODERATORS = "{what}='moderators' needs columns = the moderators that it shows, such as ['rater', 'year']"
 
 
-RESERVED = (*PIECES, "ref", "printed", REPRODUCE, "rho", "bias", MODERATORS)
-RESERVED = (*PIECES, "ref", "printed", REPRODUCE, "rho", "bias", "sensitivity")
+RESERVED = (*PIECES, "ref", "printed", REPRODUCE, "rho", "bias", MODERATORS, "sensitivity")
 
 
 _IDENTIFIER = re.compile(ID)

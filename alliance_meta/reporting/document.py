@@ -227,14 +227,7 @@ def make_document(declaration: Declaration) -> dict[str, Any]:
     quantities |= {name: piece.quantities for name, piece in pieces.items()}
     quantities["printed"] = evidence.printed(fits.values())
     quantities["reproduce"] = builder.reproduced
-    if builder.varied:
-        quantities["rho"] = builder.varied
-    if builder.biased:
-        quantities["bias"] = builder.biased
-    if builder.moderated:
-        quantities["moderators"] = builder.moderated
-    if builder.battered:
-        quantities["sensitivity"] = builder.battered
+    quantities |= {kind: builder.numbered[kind] for kind in NUMBERED if kind in builder.numbered}
     if not builder.problems:
         sections += appendix.sections(declaration, fits, pieces, builder)
     builder.problems += _unknown_placeholders(builder.texts(), quantities, builder.names)
@@ -262,6 +255,15 @@ def make_document(declaration: Declaration) -> dict[str, Any]:
     return encoded
 
 
+# Tables whose numbers prose may quote under the name of the table; some also name sources.
+NUMBERED: dict[str, Callable[[Item, Mapping[str, Fitted]], Any]] = {
+    "rho": rho_table,
+    "bias": bias.bias_table,
+    "moderators": moderators.moderator_table_of,
+    "sensitivity": sensitivity.sensitivity_table,
+}
+
+
 class _Builder:
     """Collect figures, tables and problems while sections are put together."""
 
@@ -272,10 +274,7 @@ class _Builder:
         self.figures: dict[str, Any] = {}
         self.tables: dict[str, Any] = {}
         self.reproduced: dict[str, Any] = {}
-        self.varied: dict[str, Any] = {}
-        self.biased: dict[str, Any] = {}
-        self.moderated: dict[str, Any] = {}
-        self.battered: dict[str, Any] = {}
+        self.numbered: dict[str, dict[str, Any]] = {}
         self.sources: list[str] = []
         self.problems: list[str] = []
         self._texts: list[str] = [declaration.subtitle]
@@ -340,21 +339,10 @@ class _Builder:
         kind = str(item.table)
         if kind in MAKERS:
             return MAKERS[kind](item, self.fits)
-        if kind == "rho":
-            table, quantities = rho_table(item, self.fits)
-            self.varied |= quantities
-            return table
-        if kind == "bias":
-            table, quantities, sources = bias.bias_table(item, self.fits)
-            self.biased |= quantities
-            self.sources += sources
-            return table
-        if kind == "moderators":
-            table, quantities = moderators.moderator_table_of(item, self.fits)
-            self.moderated |= quantities
-        if kind == "sensitivity":
-            table, quantities = sensitivity.sensitivity_table(item, self.fits)
-            self.battered |= quantities
+        if kind in NUMBERED:
+            table, quantities, *sources = NUMBERED[kind](item, self.fits)
+            self.numbered.setdefault(kind, {}).update(quantities)
+            self.sources += [one for part in sources for one in part]
             return table
         if kind == "reproduce":
             table, quantities = evidence.reproduce_table(item, self.declaration.path.parent)

@@ -5,22 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from alliance_meta.bias.panels import UNCORRECTED, BiasPanel
 from alliance_meta.errors import InputError
-from alliance_meta.notes import NotApplicable
-from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits
-from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, counted, estimate_key, with_r
-from alliance_meta.plots.sheet.estimate_rows import draw_rows, usual
+from alliance_meta.plots.sheet.chart_frame import as_frame
 from alliance_meta.plots.sheet.panels import draw_panel, panel_frame
-from alliance_meta.tables.format import format_level
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MINUS = re.compile(r"(?<![\w.)])-(?=[\d.])")
 WORDS = {
     "heading": "Methods for a biased literature",
     "axis": "Method",
@@ -61,38 +54,6 @@ def bias_panel_data(panel: BiasPanel, *, title: str | None = None, show_cautions
     """
     if not isinstance(panel, BiasPanel):
         raise InputError(f"bias_panel needs the result of bias.panel, not {type(panel).__name__}")
-    table = panel.tidy().astype(object)
-    given = table[[not why for why in table["why"]]]
-    rows = [_row(str(name), row.to_dict(), panel.measure) for name, row in given.iterrows()]
-    lost: dict[str, list[str]] = {}
-    for _, row in table.iterrows():
-        reasons = [row["why"]] if row["why"] else [one.reason for one in (row["ci_lb"], row["ci_ub"]) if _gone(one)]
-        for why in reasons[:1]:
-            lost.setdefault(f"No {'mean' if row['why'] else 'interval'} by {{}}: {why}", []).append(row["label"])
-    own = next((row for row in rows if row["kind"] == "uncorrected"), None)
-    text = format_level(panel.level)
-    spread = MINUS.sub("−", panel.spread())
-    bottom = [spread, *(words.replace("{}", "; ".join(names)) for words, names in lost.items())]
-    said = "; ".join(f"{row['label']} {parts.effect_text(panel.measure, row)}" for row in rows)
-    key = estimate_key("Mean effect", f"{text} CI", rows, text)
-    return chart_frame(
-        "bias_panel", "Methods for a biased literature", rows, panel.provenance, notes=panel.notes, title=title,
-        show_cautions=show_cautions, said=f"Mean effect of {counted(panel.k)} by each method: {said}. {spread}",
-        measure=panel.measure, axis_label="Method", x_label=parts.axis_label(panel.measure), level=panel.level,
-        model_label="", key=[*key, *([["pi", "CI of the uncorrected mean"]] if own else [])], bottom=bottom,
-        **({"reference": [own["yi"], own["ci_lb"], own["ci_ub"]]} if own else {}),
-    )  # fmt: skip
-
-
-def _gone(value: Any) -> bool:
-    return isinstance(value, NotApplicable)
-
-
-def _row(name: str, row: Mapping[Any, Any], measure: str) -> dict[str, Any]:
-    names = {"yi": "estimate", "ci_lb": "ci_lb", "ci_ub": "ci_ub", "k": "k", "studies": "studies"}
-    values = {new: math.nan if row[old] is None else float(row[old]) for new, old in names.items()}
-    kind = "uncorrected" if name == UNCORRECTED else "method"
-    return with_r(measure, {"kind": kind, "label": row["label"], "assumes": row["assumes"], **values})
 
     def texts(row: Mapping[str, Any]) -> dict[str, str]:
         """Return the columns of text of a row."""
@@ -135,5 +96,4 @@ def bias_panel(panel_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | No
     'Mean effect of 16 effects by each method: Uncorrected .15 [.08, .22]'
     """
     frame = as_frame(panel_or_frame, "bias_panel", bias_panel_data, data)
-    return draw_rows(frame, ax, xlim, usual(frame))
     return draw_panel(frame, ax, xlim)

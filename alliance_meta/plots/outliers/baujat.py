@@ -57,11 +57,12 @@ def baujat_data(result: Baujat, *, title: str | None = None, show_cautions: bool
     what = "study" if result.by == "study" else "effect"
     named = [row["label"] for row in rows if row["kind"] == "far"][:5]
     gone = [label for label, known in zip(result.labels, drawn, strict=True) if not known]
+    far = f" Far off: {', '.join(named)}." if named else ""
     lost = f"Not drawn: {', '.join(gone[:5])}; {NEEDED}"
     return chart_frame(
         "baujat", "Baujat plot", rows, result.provenance, notes=result.notes, title=title, show_cautions=show_cautions,
         said=f"Part of the heterogeneity and influence on the result, {format_count(len(rows))} points, "
-        f"each {'a study' if what == 'study' else 'an effect'}.{f" Far off: {', '.join(named)}." if named else ''}",
+        f"each {'a study' if what == 'study' else 'an effect'}.{far}",
         axis_label="Squared change of the result without it", x_label="Part of the heterogeneity statistic Q",
         key=[["mean", f"In the highest tenth on either axis ({what})"], ["dot", "Others"]],
         bottom=[lost] if gone else [],
