@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from alliance_meta.encoding import plain
@@ -24,8 +26,10 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from alliance_meta.effects.provenance import Provenance
     from alliance_meta.notes import Note
 
+SYNTHETIC = "SYNTHETIC DATA: made up for teaching; no finding about therapy."
 # How columns are headed in a manuscript.
 HEADS = {"pval": "p", "ddf": "df", "ci_lb": "CI lower", "ci_ub": "CI upper", "pi_lb": "PI lower", "pi_ub": "PI upper"}
 
@@ -61,8 +65,8 @@ class Result:
         raise NotImplementedError
 
     def _document(self, title: str, *blocks: Block, lines: Lines = ()) -> Document:
-        """Return a document with the notes of the result."""
-        return Document(title, lines, blocks, said(self.notes))
+        """Return a document with the notes of the result, and with a label where its data are made up."""
+        return Document(title, lines, blocks, said(self.notes), made_up(origin(self)))
 
     def summary(self) -> str:
         """Return the plain-text summary, at most 80 columns wide."""
@@ -120,6 +124,20 @@ class Result:
 
     def _repr_html_(self) -> str:
         return as_html(self.document())
+
+
+def origin(result: Any) -> Provenance | None:
+    """Return where the numbers of a result come from, as far as it or the fit that it keeps says so."""
+    for path in ("provenance", "effects.provenance", "fit.effects.provenance", "base.effects.provenance"):
+        with suppress(AttributeError):
+            found: Provenance | None = attrgetter(path)(result)
+            return found
+    return None
+
+
+def made_up(found: Provenance | None) -> list[str]:
+    """Return the label of synthetic data, which stands above everything."""
+    return [SYNTHETIC] if found is not None and found.synthetic else []
 
 
 def said(notes: Iterable[Note]) -> list[str]:

@@ -14,6 +14,7 @@ from alliance_meta.bias.favoured import Side, check_finite, few_effects, side_of
 from alliance_meta.bias.given import given
 from alliance_meta.bias.small_study.refitting import model_of, one_per_study
 from alliance_meta.core.bias import bound as core
+from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import InputError
 from alliance_meta.models.recipes import DEFAULT_RHO
 from alliance_meta.notes import Note, merge_notes
@@ -46,6 +47,8 @@ class UnseenStudies(Result):
     measure : str
     table : DataFrame
         What `tidy` returns.
+    provenance : Provenance
+        Where the effects come from.
     notes : tuple of Note
     """
 
@@ -61,6 +64,7 @@ class UnseenStudies(Result):
     level: float
     measure: str
     table: pd.DataFrame
+    provenance: Provenance
     notes: tuple[Note, ...] = ()
 
     def tidy(self) -> pd.DataFrame:
@@ -81,7 +85,7 @@ class UnseenStudies(Result):
         return self._document(title, table, lines=lines)
 
     def _values(self) -> dict[str, Any]:
-        own = self._these(*(name for name in self.__dataclass_fields__ if name not in ("notes", "table")))
+        own = self._these(*(name for name in self.__dataclass_fields__ if name not in ("notes", "provenance", "table")))
         return {**own, **Result._values(self)}
 
 
@@ -174,6 +178,7 @@ def unseen(
         k=model.k,
         level=source.level,
         measure=source.effects.measure,
+        provenance=source.effects.provenance,
         table=_table(asked, -sign * bias, (estimate, ci_lb, ci_ub), source.effects.measure),
         notes=merge_notes(model.notes, few_effects(model.k, "the bound", "Published studies")),
     )

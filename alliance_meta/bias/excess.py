@@ -11,6 +11,7 @@ from alliance_meta._typing import Array
 from alliance_meta.bias.favoured import as_independent, check_alpha, check_finite, few_effects
 from alliance_meta.bias.given import given
 from alliance_meta.core.bias import excess as core
+from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, check_option, merge_notes
 from alliance_meta.result import Result
@@ -49,6 +50,8 @@ class ExcessSignificance(Result):
     alternative, tes_alternative : str
     alpha, tes_alpha : float
     k, studies : int
+    provenance : Provenance
+        Where the effects come from.
     notes : tuple of Note
     """
 
@@ -68,6 +71,7 @@ class ExcessSignificance(Result):
     tes_alpha: float
     k: int
     studies: int
+    provenance: Provenance
     notes: tuple[Note, ...] = ()
 
     def tidy(self) -> pd.DataFrame:
@@ -76,7 +80,7 @@ class ExcessSignificance(Result):
         return pd.DataFrame({name: pd.Series([getattr(self, name)], index=["excess significance"]) for name in names})
 
     def _values(self) -> dict[str, Any]:
-        names = (name for name in self.__dataclass_fields__ if name != "notes")
+        names = (name for name in self.__dataclass_fields__ if name not in ("notes", "provenance"))
         return self._these(*names)
 
     def document(self) -> Document:
@@ -199,6 +203,7 @@ def tes(
         tes_alpha=tes_alpha,
         k=source.k,
         studies=source.studies,
+        provenance=source.effects.provenance,
         notes=merge_notes(as_independent(source, "tes"), few_effects(source.k, "the test"), notes),
     )
 

@@ -12,6 +12,7 @@ from alliance_meta.bias.favoured import as_independent, check_alpha, check_finit
 from alliance_meta.bias.given import Given, given
 from alliance_meta.core.bias import fail_safe as core
 from alliance_meta.core.bias.worst_case import naive_tau2
+from alliance_meta.effects.provenance import Provenance
 from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.random_effects import RandomEffectsResults
@@ -42,6 +43,8 @@ class FailSafeN(Result):
     k, studies : int
     table : DataFrame
         What `tidy` returns.
+    provenance : Provenance
+        Where the effects come from.
     notes : tuple of Note
     """
 
@@ -56,6 +59,7 @@ class FailSafeN(Result):
     k: int
     studies: int
     table: pd.DataFrame
+    provenance: Provenance
     notes: tuple[Note, ...] = ()
 
     def tidy(self) -> pd.DataFrame:
@@ -63,7 +67,7 @@ class FailSafeN(Result):
         return self.table
 
     def _values(self) -> dict[str, Any]:
-        names = (name for name in self.__dataclass_fields__ if name not in ("notes", "table"))
+        names = (name for name in self.__dataclass_fields__ if name not in ("notes", "provenance", "table"))
         return self._these(*names)
 
     def document(self) -> Document:
@@ -157,6 +161,7 @@ def fsn(fit: Any, *, alpha: float = 0.05, target: float | None = None) -> FailSa
         target=none if target is None else float(target),
         k=source.k,
         studies=source.studies,
+        provenance=source.effects.provenance,
         table=_table(rows or dict.fromkeys(names[:3], core.FailSafe(alone, alone, alone)), alpha, target),
         notes=merge_notes(as_independent(source, "fsn"), [CAUTION]),
     )

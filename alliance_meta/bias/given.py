@@ -15,6 +15,7 @@ from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.effects.contract.schema import FALSE, TRUE
 from alliance_meta.effects.dependent.aggregate import aggregate
 from alliance_meta.effects.dependent.groups import grouping
+from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.studies import STUDY
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
@@ -139,6 +140,8 @@ class Adjusted(Result):
         Confidence level, a fraction.
     measure : str
         What the effects are; Fisher z is also given as r.
+    provenance : Provenance
+        Where the effects come from.
     notes : tuple of Note
     """
 
@@ -155,6 +158,7 @@ class Adjusted(Result):
     studies: int
     level: float
     measure: str
+    provenance: Provenance
     notes: tuple[Note, ...] = ()
 
     @property
@@ -177,7 +181,7 @@ class Adjusted(Result):
         return row
 
     def _values(self) -> dict[str, Any]:
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "notes"}
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("notes", "provenance")}
 
     def _title(self) -> str:
         many = f"k = {self.k}" + (f" in {self.studies} studies" if self.studies < self.k else "")

@@ -173,6 +173,7 @@ def unreported(
         studies=studies,
         level=used,
         measure=effects.measure,
+        provenance=effects.provenance,
         rows=frame_of(list(rows.values()), index=list(rows)),
         unreported=m,
         alpha=alpha,

@@ -142,6 +142,7 @@ def rtma(fit: Any, *, side: Side | None = None, alpha: float = 0.05, level: floa
         studies=len(np.unique(source.cluster[left])),
         level=source.level,
         measure=source.effects.measure,
+        provenance=source.effects.provenance,
         side=side_of(sign),
         alpha=alpha,
         affirmative=int(chosen.sum()),

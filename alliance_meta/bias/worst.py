@@ -201,6 +201,7 @@ def worst_case(
         studies=len(np.unique(source.cluster[left])),
         level=source.level,
         measure=source.effects.measure,
+        provenance=source.effects.provenance,
         side=side_of(sign),
         alpha=alpha,
         tails=tails,

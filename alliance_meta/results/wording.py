@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from alliance_meta.notes import NotApplicable
-from alliance_meta.result import said
+from alliance_meta.result import made_up, said
 from alliance_meta.tables.document import Block, Document, Kind, Lines, Table, table_of
 from alliance_meta.tables.format import fixed, fixed_interval, level_text, p_value, plain_df
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from alliance_meta.effects.table import EffectSizes
     from alliance_meta.results.coefficients import WaldTest
 
-SYNTHETIC = "SYNTHETIC DATA: made up for teaching; no finding about therapy."
 CORRELATIONS = ("ZCOR", "COR", "UCOR")
 FISHER = "Correlations were transformed to Fisher's z with sampling variance 1/(n - 3)"
 ESTIMATORS = {"REML": "restricted maximum likelihood", "ML": "maximum likelihood"}
@@ -30,9 +29,8 @@ def document(
 ) -> Document:
     """Return the document of a result with its notes, and with what must be said of its effects."""
     found = result.effects.provenance if effects is None else effects.provenance
-    made_up = [SYNTHETIC] if found.synthetic else []
     cautions = [f"Caution: {caution}" for caution in found.cautions]
-    return Document(title, lines, blocks, [*said(result.notes), *cautions], [*alarm, *made_up])
+    return Document(title, lines, blocks, [*said(result.notes), *cautions], [*alarm, *made_up(found)])
 
 
 def moderated(fit: Any) -> list[str]:

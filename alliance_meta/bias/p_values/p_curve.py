@@ -14,6 +14,7 @@ from alliance_meta.bias.given import given
 from alliance_meta.bias.p_values.one_each import few_significant, one_each, significant
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.core.p_values import p_curve as core
+from alliance_meta.effects.provenance import Provenance
 from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.fit import frame_of
@@ -54,6 +55,8 @@ class PCurveResult(Result):
     k, studies : int
     side : {"right", "left"}
     alpha, level : float
+    provenance : Provenance
+        Where the effects come from.
     notes : tuple of Note
     """
 
@@ -78,6 +81,7 @@ class PCurveResult(Result):
     side: Side
     alpha: float
     level: float
+    provenance: Provenance
     notes: tuple[Note, ...] = ()
 
     @property
@@ -226,6 +230,7 @@ def pcurve(fit: Any, *, side: Side | None = None, alpha: float = 0.05, level: fl
         significant=len(z),
         k=len(rows),
         studies=source.studies,
+        provenance=source.effects.provenance,
         side=side_of(sign),
         alpha=alpha,
         level=source.level,

@@ -193,6 +193,7 @@ def puniform(
         studies=source.studies,
         level=source.level,
         measure=source.effects.measure,
+        provenance=source.effects.provenance,
         method=method,
         side=side_of(sign),
         alpha=alpha,

@@ -13,6 +13,7 @@ from alliance_meta.bias.favoured import check_alpha
 from alliance_meta.bias.given import Given, given
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.core.p_values import z_curve as core
+from alliance_meta.effects.provenance import Provenance
 from alliance_meta.notes import NotApplicable, Note, check_iterations, check_seed, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.fit import frame_of
@@ -60,6 +61,8 @@ class ZCurveResult(Result):
     alpha, level : float
     iterations, seed : int
         Of the bootstrap.
+    provenance : Provenance
+        Where the effects come from.
     notes : tuple of Note
     """
 
@@ -88,6 +91,7 @@ class ZCurveResult(Result):
     level: float
     iterations: int
     seed: int
+    provenance: Provenance
     notes: tuple[Note, ...] = ()
 
     def tidy(self) -> pd.DataFrame:
@@ -212,6 +216,7 @@ def zcurve(
         significant=int((z > critical).sum()),
         k=source.k,
         studies=source.studies,
+        provenance=source.effects.provenance,
         alpha=alpha,
         level=source.level,
         iterations=iterations,

@@ -163,6 +163,7 @@ def copas(fit: Any, *, alternative: Favoured | None = None, ngrid: int = 20, lev
         studies=asked.studies,
         level=asked.level,
         measure=asked.effects.measure,
+        provenance=asked.effects.provenance,
         notes=notes,
         alternative="greater" if side > 0.0 else "less",
         path=path,

@@ -11,6 +11,7 @@ from alliance_meta.bias.given import given
 from alliance_meta.bias.selection_models.result import SelectionResult
 from alliance_meta.bias.selection_models.weights import selmodel
 from alliance_meta.core.selection.weights import Alternative
+from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, check_option, merge_notes
 from alliance_meta.result import Result
@@ -37,12 +38,15 @@ class WeightGrid(Result):
     models : dict of str to SelectionResult
     k : int
     level : float
+    provenance : Provenance
+        Where the effects come from.
     notes : tuple of Note
     """
 
     models: dict[str, SelectionResult]
     k: int
     level: float
+    provenance: Provenance
     notes: tuple[Note, ...] = ()
 
     def tidy(self) -> pd.DataFrame:
@@ -111,4 +115,6 @@ def vevea_woods(fit: Any, *, alternative: Alternative | None = None, level: floa
     models = {"no selection": first}
     for name, delta in TABLE.items():
         models[name] = selmodel(fit, steps=STEPS, delta=delta, alternative=alternative, level=level)
-    return WeightGrid(models, first.k, first.level, merge_notes(*(one.notes for one in models.values())))
+    return WeightGrid(
+        models, first.k, first.level, first.provenance, merge_notes(*(one.notes for one in models.values()))
+    )

@@ -342,6 +342,7 @@ def _result(
         studies=asked.studies,
         level=asked.level,
         measure=asked.effects.measure,
+        provenance=asked.effects.provenance,
         notes=merge_notes(notes, replicate_notes(made)) if made else notes,
         type=type,
         alternative=side,

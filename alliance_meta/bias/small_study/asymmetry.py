@@ -25,6 +25,7 @@ from alliance_meta.bias.small_study.refitting import (
     with_predictor,
 )
 from alliance_meta.core.small_study.kendall import MOST_EXACT, kendall, standardised
+from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.studies import STUDY
 from alliance_meta.errors import InputError
 from alliance_meta.models.recipes import DEFAULT_RHO
@@ -63,6 +64,8 @@ class RegressionTest(Result):
     k, studies : int
     level : float
     measure : str
+    provenance : Provenance
+        Where the effects come from.
     fit : RandomEffectsResults or RobustResults or None
         The regression itself; None where there is none.
     notes : tuple of Note
@@ -81,6 +84,7 @@ class RegressionTest(Result):
     studies: int
     level: float
     measure: str
+    provenance: Provenance
     fit: Model | None
     notes: tuple[Note, ...] = ()
 

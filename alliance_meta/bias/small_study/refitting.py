@@ -165,6 +165,7 @@ def about(source: Given) -> dict[str, Any]:
         "studies": source.studies,
         "level": source.level,
         "measure": source.effects.measure,
+        "provenance": source.effects.provenance,
     }
 
 
