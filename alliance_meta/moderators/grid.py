@@ -56,7 +56,7 @@ def averages(fit: Fit, by: Sequence[str], *, at: Mapping[str, Any] | None, weigh
     over = tuple(name for name in design.variables if name in design.levels and name not in by)
     held = {n: float(values[n][0]) for n in design.variables if n not in by and n not in design.levels}
     cells = [dict(zip(by, combo, strict=True)) for combo in product(*(values[name] for name in by))]
-    others = [dict(zip(over, combo, strict=True)) for combo in product(*(values[name] for name in over))]
+    others = _others(over, values, table, weights)
     share = _shares(others, table, weights)
     frame = pd.DataFrame([{**held, **cell, **other} for cell in cells for other in others])
     shape = (len(cells), len(others), -1)
@@ -72,6 +72,16 @@ def averages(fit: Fit, by: Sequence[str], *, at: Mapping[str, Any] | None, weigh
         held=held,
         over=over,
     )
+
+
+def _others(
+    over: Sequence[str], values: Mapping[str, list[Any]], table: pd.DataFrame, weights: Weights
+) -> list[dict[Any, Any]]:
+    """Return the combinations of levels to average over: all, or those that occur."""
+    if weights == "equal" or not over:
+        return [dict(zip(over, combo, strict=True)) for combo in product(*(values[name] for name in over))]
+    found = table[list(over)].drop_duplicates().to_dict("records")
+    return [cell for cell in found if all(cell[name] in values[name] for name in over)]
 
 
 def label(cell: Mapping[str, Any]) -> str:
