@@ -56,8 +56,7 @@ def averages(fit: Fit, by: Sequence[str], *, at: Mapping[str, Any] | None, weigh
     over = tuple(name for name in design.variables if name in design.levels and name not in by)
     held = {n: float(values[n][0]) for n in design.variables if n not in by and n not in design.levels}
     cells = [dict(zip(by, combo, strict=True)) for combo in product(*(values[name] for name in by))]
-    others = [dict(zip(over, combo, strict=True)) for combo in product(*(values[name] for name in over))]
-    share = _shares(others, table, weights)
+    others, share = _mix({name: values[name] for name in over}, table, weights)
     frame = pd.DataFrame([{**held, **cell, **other} for cell in cells for other in others])
     shape = (len(cells), len(others), -1)
     X = design.new_rows(frame, averaged=True)[0].reshape(shape)
@@ -179,13 +178,19 @@ def is_list(value: Any) -> bool:
     return pd.api.types.is_list_like(value)
 
 
-def _shares(others: list[dict[str, Any]], table: pd.DataFrame, weights: Weights) -> Array:
-    if weights == "equal":
-        return np.full(len(others), 1.0 / len(others))
-    counts = np.array([_matching(cell, table).sum() for cell in others], dtype=float)
-    if not counts.sum() > 0:
+def _mix(over: Mapping[str, list[Any]], table: pd.DataFrame, weights: Weights) -> tuple[list[dict[str, Any]], Array]:
+    """Return the combinations of levels to average over, and how much each counts: all alike, or as they occur."""
+    if weights == "equal" or not over:
+        cells = [dict(zip(over, combo, strict=True)) for combo in product(*over.values())]
+        return cells, np.full(len(cells), 1.0 / len(cells))
+    counts = table.groupby(list(over), observed=True, sort=False).size()
+    keys = [key if isinstance(key, tuple) else (key,) for key in counts.index]
+    found = [(dict(zip(over, key, strict=True)), n) for key, n in zip(keys, counts, strict=True)]
+    found = [(cell, n) for cell, n in found if all(value in over[name] for name, value in cell.items())]
+    if not found:
         raise InputError("weights='proportional': no effect has the combination of levels asked for in at")
-    return counts / counts.sum()
+    occurring = np.array([n for _, n in found], dtype=float)
+    return [cell for cell, _ in found], occurring / occurring.sum()
 
 
 def _matching(cell: Mapping[str, Any], table: pd.DataFrame) -> Mask:

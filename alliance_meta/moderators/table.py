@@ -219,7 +219,8 @@ def moderator_table(
         its own variance, when some are thought more heterogeneous; wants five or more studies per level. For ``che``
         that is the subgroup correlated effects model (`models.sce`), for ``random`` `models.subgroups`.
     control : bool
-        Whether to fit the model with all moderators, too; one tau2 in any case.
+        Whether to fit the model with all moderators, too; one tau2 in any case. Its means are for the mix of the other
+        moderators that the effects have, so that they can be read beside those without control.
     adjust : {"holm", "bonferroni", "sidak", "fdr_bh", "none"}
         Correction across the moderators' tests.
     least : int, optional

@@ -219,14 +219,17 @@ def _times(name: str, value: float, sd: float) -> float:
 
 
 def controlled(fit: Any, one: Moderator, sd: float) -> dict[str, dict[str, Any]]:
-    """Return the adjusted means of a moderator, or its adjusted slopes, in a model with the other moderators."""
+    """Return the adjusted means of a moderator, or its adjusted slopes, in a model with the other moderators.
+
+    Levels of the others count as often as they occur, so that adjusted means can be read beside those of the levels.
+    """
     if not one.levels:
         found = _slopes(fit, one.name, sd)
         return {
             level: {name: row[name] for name in (*CONTROLLED, *R_CONTROLLED) if name in row}
             for level, row in found.items()
         }
-    means = marginal_means(fit, one.name).tidy()
+    means = marginal_means(fit, one.name, weights="proportional").tidy()
     why = NotApplicable("no effect has the combination of levels that this needs, or one cluster alone tells it")
     rows = means[list(CONTROLLED)].to_dict("records")
     made = [{name: why if math.isnan(row[name]) else row[name] for name in CONTROLLED} for row in rows]

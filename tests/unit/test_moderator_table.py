@@ -82,9 +82,21 @@ def test_controlled_means_are_the_marginal_means_of_the_joint_model(crede):
     joint = am.che(crede, mods="criterion + source + year")
     ours = found.tidy().loc["source"].rename(columns={f"{one}_controlled": one for one in NUMBERS[:1] + NUMBERS[2:4]})
     ours = ours.loc[:, ~ours.columns.duplicated(keep="last")]
-    same(ours, moderators.marginal_means(joint, "source").tidy(), ["estimate", "ci_lb", "ci_ub"])
+    same(
+        ours, moderators.marginal_means(joint, "source", weights="proportional").tidy(), ["estimate", "ci_lb", "ci_ub"]
+    )
     assert found.tests.loc["source", "pval_controlled"] == joint.test("source").pval
     assert (found.k_controlled, found.controlled) == (97, "criterion + source + year, 97 of 97 effects")
+
+
+def test_the_joint_model_has_the_effects_with_every_moderator_and_levels_of_two_studies(crede):
+    table = crede.moderators
+    part = crede.take(((table["sampleid"] < 3) & table["class"].notna()).to_numpy())
+    found = moderator_table(crede, ["class", "C(sampleid)", "source"])
+    there = part.moderators.groupby("sampleid")["study"].nunique()
+    assert there.min() >= 2
+    fit = am.che(part, mods="class + C(sampleid) + source")
+    assert (found.k_controlled, found.tests.loc["source", "pval_controlled"]) == (part.k, fit.test("source").pval)
 
 
 @pytest.mark.filterwarnings("ignore::alliance_meta.errors.DependenceWarning")

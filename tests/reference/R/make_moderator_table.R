@@ -51,11 +51,12 @@ fit <- mv(dat, ~ year)
 out$che$year <- c(contrasts_of(fit, rbind(c(0, 1)), dat), htz(fit, 2, dat),
                   list(tau2=sum(fit$sigma2), tau2_none=sum(mv(dat, ~ 1)$sigma2), sd=sd(dat$year)))
 
-# Together: criterion and source, the other evened out, at the mean year.
+# Together: criterion and source at the mix of the other that the effects have, at the mean year.
 fit <- mv(dat, ~ criterion + source + year)
 at <- mean(dat$year)
-L <- rbind(c(1, 0, 1/3, 1/3, at), c(1, 1, 1/3, 1/3, at), c(1, 1/2, 0, 0, at), c(1, 1/2, 1, 0, at), c(1, 1/2, 0, 1, at),
-           c(0, 0, 0, 0, 1))
+s <- c(mean(dat$source == "journal"), mean(dat$source == "other"))
+g <- mean(dat$criterion == "grade")
+L <- rbind(c(1, 0, s, at), c(1, 1, s, at), c(1, g, 0, 0, at), c(1, g, 1, 0, at), c(1, g, 0, 1, at), c(0, 0, 0, 0, 1))
 out$joint <- c(contrasts_of(fit, L, dat), list(criterion=htz(fit, 2, dat), source=htz(fit, 3:4, dat), year=htz(fit, 5, dat)))
 
 # Every level its own tau2: the subgroup correlated effects model.
