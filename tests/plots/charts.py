@@ -18,6 +18,7 @@ from alliance_meta.models.subgroups import subgroups
 from alliance_meta.plots import (
     averaged,
     averaged_data,
+    baujat,
     bias_panel,
     bias_panel_data,
     bubble,
@@ -31,6 +32,7 @@ from alliance_meta.plots import (
     firepower,
     funnel,
     funnel_data,
+    gosh,
     leave_out,
     leave_out_data,
     means,
@@ -45,6 +47,8 @@ from alliance_meta.plots import (
     profile_data,
     profiles,
     profiles_data,
+    qqnorm,
+    radial,
     resampled,
     resampled_data,
     rho_grid,
@@ -62,11 +66,16 @@ from alliance_meta.sensitivity import compare_dependence
 from tests.plots.bias_cases import bias_charts
 from tests.plots.cases import fitted, made_up, molloy, quiet
 from tests.plots.next_study import next_study_charts
+from tests.plots.outlier_cases import outlier_charts
 from tests.plots.prior_cases import prior_charts
 from tests.plots.smooth_cases import smooth_charts
 
 DRAW: dict[str, Callable[..., Any]] = {
     "averaged": averaged,
+    "baujat": baujat,
+    "gosh": gosh,
+    "qqnorm": qqnorm,
+    "radial": radial,
     "bias_panel": bias_panel,
     "funnel": funnel,
     "sunset": sunset,
@@ -186,6 +195,7 @@ def charts() -> dict[str, pd.DataFrame]:
         "funnel, synthetic": lambda: funnel_data(synthetic(molloy()), show_cautions=True),
         "bias_panel, synthetic": lambda: bias_panel_data(bias.panel(synthetic(molloy())), show_cautions=True),
         **next_study_charts(),
+        **outlier_charts(),
         **prior_charts(),
         **smooth_charts(),
         "weight_function": lambda: weight_function_data(models()),

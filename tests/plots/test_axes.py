@@ -87,6 +87,7 @@ def by_se(frame: pd.DataFrame) -> Points:
 # Plot -> the panel, x and y of points that its frame says must be drawn.
 EXPECTED: dict[str, Callable[[pd.DataFrame], Points]] = {
     "averaged": lambda f: densities(f, "conditional", "prior", "median"),
+    "baujat": lambda f: [(0, f["x"], f["y"])],
     "bias_panel": of_rows,
     "bubble": lambda f: over_x(f[f["kind"] == "study"]) + over_x(f[f["kind"] == "line"]),
     "bubble of levels": lambda f: [(0, f.loc[f["kind"] == "level", "x"] + 0.42, effects(f[f["kind"] == "level"]))],
@@ -96,6 +97,10 @@ EXPECTED: dict[str, Callable[[pd.DataFrame], Points]] = {
     "development": lambda f: [(0, None, effects(f))],
     "firepower": lambda f: [(0, np.arange(10) - 0.5, np.full(10, -0.9))],
     "funnel": by_se,
+    "gosh": lambda f: [
+        (0, np.tanh(f.loc[f["kind"] == "mean", "lb"]), f.loc[f["kind"] == "mean", "share_inside"]),
+        (1, f.loc[f["kind"] == "I2", "share"], f.loc[f["kind"] == "I2", "I2_ub"]),
+    ],
     "leave_out": of_rows,
     "p_curve": lambda f: [(0, np.arange(len(f)), f[name]) for name in ("observed", "none", "third")],
     "leave_out of many": lambda f: ranked(f, "without"),
@@ -109,6 +114,8 @@ EXPECTED: dict[str, Callable[[pd.DataFrame], Points]] = {
     "prior_sensitivity": of_rows,
     "profile": lambda f: [(0, *(f.loc[f["kind"] != "upper", name] for name in ("tau2", "loglik")))],
     "profiles": of_panels,
+    "qqnorm": lambda f: [(0, f["x"], f["y"])],
+    "radial": lambda f: [(0, f["x"], f["y"])],
     "resampled": bins,
     "rho_grid": lambda f: over_x(f, "rho"),
     "sequential": lambda f: over_x(f[f["kind"] == "step"]) + over_x(f[f["kind"] == "study"]),

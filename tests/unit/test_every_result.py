@@ -174,6 +174,10 @@ OTHERS = {
     "Dependability": lambda: sensitivity.dependability(4, single=0.77),
     "ComponentTests": lambda: sensitivity.component_tests(am.MultilevelModel(dependent()).fit()),
     "ThreeWay": lambda: sensitivity.three_way(effects(), pymc=False),
+    "Baujat": lambda: sensitivity.baujat(fit()),
+    "Gosh": lambda: sensitivity.gosh(fit(), subsets=500, seed=1),
+    "QQNorm": lambda: sensitivity.qqnorm(fit(), seed=1, iterations=50),
+    "Radial": lambda: sensitivity.radial(fit()),
     "WildBootstrap": lambda: sensitivity.wild_bootstrap(fit("arm"), "arm", cluster="study_id", seed=1, iterations=99),
 }
 RESULTS = {**{name: lambda name=name: get(name) for name in FITS}, **OTHERS}

@@ -11,7 +11,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.plots.outliers.names import looks, name_points
 from alliance_meta.plots.sheet.chart import Axes, Drawn, charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
-from alliance_meta.sensitivity.outliers.baujat import Baujat
+from alliance_meta.sensitivity.outliers.baujat import NEEDED, Baujat
 from alliance_meta.tables.format import format_count
 
 SIZE, PANEL = (5.8, 4.6), (3.2, 2.6)
@@ -55,13 +55,14 @@ def baujat_data(result: Baujat, *, title: str | None = None, show_cautions: bool
         if known
     ]
     what = "study" if result.by == "study" else "effect"
-    named = [row["label"] for row in rows if row["kind"] == "far"][:5]
+    named = ", ".join([row["label"] for row in rows if row["kind"] == "far"][:5])
+    far_off = f" Far off: {named}." if named else ""
     gone = [label for label, known in zip(result.labels, drawn, strict=True) if not known]
-    lost = f"Not drawn, for a coefficient rests on each alone: {', '.join(gone[:5])}"
+    lost = f"Not drawn: {', '.join(gone[:5])}; {NEEDED}"
     return chart_frame(
         "baujat", "Baujat plot", rows, result.provenance, notes=result.notes, title=title, show_cautions=show_cautions,
         said=f"Part of the heterogeneity and influence on the result, {format_count(len(rows))} points, "
-        f"each {'a study' if what == 'study' else 'an effect'}. Far off: {', '.join(named)}.",
+        f"each {'a study' if what == 'study' else 'an effect'}.{far_off}",
         axis_label="Squared change of the result without it", x_label="Part of the heterogeneity statistic Q",
         key=[["mean", f"In the highest tenth on either axis ({what})"], ["dot", "Others"]],
         bottom=[lost] if gone else [],

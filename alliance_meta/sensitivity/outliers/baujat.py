@@ -23,7 +23,7 @@ from alliance_meta.sensitivity.outliers.units import MOST_SHOWN, By, Units, read
 from alliance_meta.sensitivity.refitting import recipe
 from alliance_meta.tables.document import Document, table_of
 
-NEEDED = "a coefficient cannot be estimated without it"
+NEEDED = "without it a coefficient cannot be estimated, or has no variance"
 # Those beyond this quantile on either axis are named in the plot.
 HIGH = 0.9
 # Singular values below this share of the largest are 0.
@@ -44,8 +44,8 @@ class Baujat(Result):
     x : ndarray of shape (n,)
         Squared distance from the fitted value in units of the model's standard deviation: its part of Q.
     y : ndarray of shape (n,)
-        Squared change of its fitted value when it is left out, in units of that value's variance; NaN where a
-        coefficient cannot be estimated without it.
+        Squared change of its fitted value when it is left out, in units of that value's variance; NaN where without it
+        a coefficient cannot be estimated, or, all other effects being alike, has no variance.
     provenance : Provenance
     notes : tuple of Note
     """
@@ -62,8 +62,8 @@ class Baujat(Result):
     def far(self) -> Mask:
         """Those in the highest tenth on either axis."""
         known = self.y[np.isfinite(self.y)]
-        high = self.x >= np.quantile(self.x, HIGH)
-        return high | (self.y >= np.quantile(known, HIGH)) if known.size else high
+        high = self.x > np.quantile(self.x, HIGH)
+        return high | (self.y > np.quantile(known, HIGH)) if known.size else high
 
     def tidy(self) -> pd.DataFrame:
         """Return one row per effect or study: ``k x y far``."""
@@ -139,11 +139,12 @@ def baujat(fit: Any, *, by: By | None = None) -> Baujat:
         at = units.unit[rows[:, 0]]
         e = units.resid[rows]
         x[at] = np.einsum("js,js->j", e, np.linalg.solve(M, e[:, :, None])[:, :, 0])
-        fine = np.isfinite(change[at]).all(axis=1)
+        # The comparison is false where there is none.
+        fine = np.einsum("jpp->jp", vb[at]).min(axis=1) > 0
         y[at[fine]] = _moved(X[rows[fine]], change[at[fine]], vb[at[fine]])
     lost = [units.labels[i] for i in np.flatnonzero(np.isnan(y))]
     if lost:
-        notes.append(Note("cluster-needed", f"A coefficient cannot be estimated without {', '.join(lost[:5])}."))
+        notes.append(Note("cluster-needed", f"{', '.join(lost[:5])}: {NEEDED}."))
     origin = units.fit.effects.provenance
     return Baujat(units.by, units.labels, units.sizes, x, y, origin, merge_notes(units.fit.notes, notes))
 

@@ -16,7 +16,7 @@ from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, check_cores, check_option, check_seed, merge_notes
 from alliance_meta.result import Result
-from alliance_meta.results.fit import frame_of
+from alliance_meta.results.fit import frame_of, records_of
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.robust import RobustResults
 from alliance_meta.sensitivity.outliers.units import MOST_SHOWN, By
@@ -108,7 +108,7 @@ class Gosh(Result):
         return {"mu": float(mean + self.cloud.centre), "mu_sd": next(sd), "I2": float(I2), "I2_sd": next(sd)}
 
     def _values(self) -> dict[str, Any]:
-        rows = [{"label": label, **row} for label, row in zip(self.labels, self.tidy().to_dict("records"), strict=True)]
+        rows = records_of(self.tidy().reset_index())
         return {**self._these("by", "method", "subsets", "seed", "measure"), **self.spread, "presence": rows}
 
     def document(self) -> Document:

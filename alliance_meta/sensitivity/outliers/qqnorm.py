@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -227,9 +227,12 @@ def _studentised(units: Units) -> Array:
     if not isinstance(fit, RandomEffectsResults) or units.by != "effect":
         raise InputError("type='rstudent' is for effects of a RandomEffectsModel; ask for type='rstandard'")
     X = fit.design.X
-    change, vb, tau2 = refitted(units, recipe(fit, "qqnorm"))
+    how = recipe(fit, "qqnorm")
+    change, vb, tau2 = refitted(units, replace(how, test="z"))
+    # The factor of Knapp and Hartung stands for all variances.
+    factor = refitted(units, how)[1][:, 0, 0] / vb[:, 0, 0] if how.test in ("knha", "adhoc") else 1.0
     resid = units.resid + np.einsum("kp,kp->k", X, change)
-    return np.asarray(resid / np.sqrt(fit.effects.vi + tau2 + np.einsum("kp,kpq,kq->k", X, vb, X)))
+    return np.asarray(resid / np.sqrt(factor * (fit.effects.vi + tau2 + np.einsum("kp,kpq,kq->k", X, vb, X))))
 
 
 def _quantiles(n: int) -> Array:
