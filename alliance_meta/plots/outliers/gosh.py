@@ -60,7 +60,7 @@ def gosh_data(
     >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit()
     >>> frame = plots.gosh_data(sensitivity.gosh(fit))
     >>> int(frame.loc[frame["kind"] == "mean", "count"].sum())
-    65493
+    65477
     """
     if not isinstance(result, Gosh):
         raise InputError(f"gosh_data needs the result of sensitivity.gosh, not {type(result).__name__}")
@@ -143,7 +143,7 @@ def gosh(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
     >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, plots, sensitivity
     >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit()
     >>> plots.gosh(sensitivity.gosh(fit)).plot_description
-    'Mean effect and I² (REML) of all 65,535 subsets of 16. No study splits the subsets. ...'
+    "Mean effect and I² (REML) of all 65,535 subsets of 16. No study splits the subsets. O'Cleirigh et al. 2007 ..."
     """
     frame = as_frame(result_or_frame, "gosh", gosh_data, data)
     cells, means, shares = (frame[frame["kind"] == kind] for kind in ("cell", "mean", "I2"))
