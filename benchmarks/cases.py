@@ -16,8 +16,10 @@ RHO = 0.6
 
 Bayesian = Literal["posterior", "everything", "priors", "loo", "three-level posterior", "subsets", "robma"]
 Selected = Literal["step", "beta"]
+Subsets = Literal["gosh-REML", "gosh-DL"]
 Kind = (
     Selected
+    | Subsets
     | Literal["fit", "replicates", "bootstrap", "permutation", "three-level", "cr2", "wild", "che", "rve", "impute"]
     | Literal["selection", "selection bootstrap"]
     | Bayesian
@@ -41,6 +43,10 @@ class Case:
     @property
     def selected(self) -> bool:
         return self.kind in get_args(Selected)
+
+    @property
+    def of_subsets(self) -> bool:
+        return self.kind in get_args(Subsets)
 
     @property
     def bayesian(self) -> bool:
@@ -68,6 +74,8 @@ INDEPENDENT = (
     *(Case(f"fit5-{k}", f"REML, five moderators, k = {k:,}", "fit", k, moderators=5) for k in (295, 2000, 200_000)),
     Case("replicates", "10,000 REML fits, k = 30", "replicates", 30, B=10_000),
     Case("bootstrap", "parametric bootstrap, 1,000 × k = 79", "bootstrap", 79, B=1000),
+    Case("gosh-dl", "GOSH by DL, all 1,048,575 subsets of 20", "gosh-DL", 20, B=2**20 - 1),
+    Case("gosh-reml", "GOSH by REML, all 1,048,575 subsets of 20", "gosh-REML", 20, B=2**20 - 1),
     Case("permutation", "1,000 permutations, two moderators, k = 79", "permutation", 79, moderators=2, B=1000),
     *(Case(f"step-{k}", f"selection model, one step, k = {k:,}", "step", k) for k in (79, 295, 2000)),
     Case("step-20000", "selection model, one step, k = 20,000", "step", 20_000, without=("metafor",)),

@@ -56,6 +56,35 @@ def selection_arrays(case: Case, data: Data) -> Task:
     return Task(fit, method="ML")
 
 
+def subsets(case: Case, data: Data) -> Task:
+    """Every subset of the effects, from a fit to the table of what each effect makes; the shared numbers are of all."""
+    from alliance_meta import EffectSizes, RandomEffectsModel, sensitivity
+
+    method = case.kind.removeprefix("gosh-")
+    fitted = RandomEffectsModel(EffectSizes.from_arrays(data.y, data.v), method=method).fit()
+
+    def run() -> tuple[float, float]:
+        sensitivity.gosh(fitted).tidy()
+        return float(fitted.beta[0]), fitted.tau2
+
+    return Task(run, method=method)
+
+
+def subset_arrays(case: Case, data: Data) -> Task:
+    """The same in the numerical core."""
+    from alliance_meta.core.univariate.combinations import fit_subsets
+    from alliance_meta.core.univariate.gosh import gosh
+
+    method = case.kind.removeprefix("gosh-")
+
+    def run() -> tuple[float, float]:
+        gosh(data.y, data.v, method=method, subsets=None, seed=0)
+        whole = fit_subsets(data.y, data.v, np.ones((case.k, 1)), method=method)
+        return float(whole.mu[0]), float(whole.tau2[0])
+
+    return Task(run, method=method)
+
+
 def model(case: Case, data: Data) -> Task | None:
     """The public interface, from effect sizes to a result with its tests."""
     import pandas as pd
@@ -232,6 +261,7 @@ def pimeta(case: Case, data: Data) -> Task | None:
 
 
 SELECTION: dict[str, Callable[[Case, Data], Task | None]] = {"model": selection, "arrays": selection_arrays}
+SUBSETS: dict[str, Callable[[Case, Data], Task | None]] = {"model": subsets, "arrays": subset_arrays}
 OURS: dict[str, Callable[[Case, Data], Task | None]] = {
     "model": model,
     "arrays": arrays,

@@ -27,6 +27,14 @@ if (kind == "fit") {
     found <- if (kind == "beta") selmodel(fitted, type = "beta") else selmodel(fitted, type = "stepfun", steps = .025)
     c(found$beta[1], found$tau2)
   }
+} else if (kind %in% c("gosh-REML", "gosh-DL")) {
+  method <- sub("gosh-", "", kind)
+  fitted <- rma(data$y1, data$v1, method = method)
+  scale <- B / sample
+  run <- function() {
+    gosh(fitted, subsets = sample, progbar = FALSE)
+    c(fitted$beta[1], fitted$tau2)
+  }
 } else if (kind == "permutation") {
   fitted <- fit(1)
   scale <- B / sample

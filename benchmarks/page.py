@@ -50,6 +50,7 @@ out as with the peers, and `alliance_meta` itself in the last row.
   that only its time is compared, and computes I² and H² of each.
 - **its core** is `alliance_meta.core.univariate.fit.fit_univariate`, and `alliance_meta.core.resampling.refit` for many
   data sets at once, in NumPy; the proof that no other τ² has a higher likelihood is part of both.
+- **GOSH** is `sensitivity.gosh(fit)` with its table: every subset fitted and counted; metafor's `gosh` fits some.
 - **statsmodels** has no REML: its column is Paule and Mandel's estimator. **metapipe-kit** has no REML with moderators.
 - The bootstrap row gives every contender the same 1,000 data sets, drawn from one model.
 {dependent}{bayesian}

@@ -103,6 +103,8 @@ def ways(case: Case) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
         return dependent.OURS, dependent.PEERS, DEPENDENT_IN_R
     if case.selected:
         return contenders.SELECTION, {}, IN_R
+    if case.of_subsets:
+        return contenders.SUBSETS, {}, IN_R
     return OURS, PEERS, IN_R
 
 

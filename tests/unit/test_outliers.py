@@ -81,8 +81,13 @@ def test_moderators_are_refused(question: str) -> None:
 
 
 @pytest.mark.parametrize("by", ["effect", "study"])
-def test_baujat_of_a_multilevel_model_is_that_of_its_covariance(by: Any) -> None:
-    fit = quiet(lambda: am.MultilevelModel(dependent(30, 9), mods="rater").fit())
+@pytest.mark.parametrize("mods", ["rater", "arm"])
+def test_baujat_of_a_multilevel_model_is_that_of_its_covariance(by: Any, mods: str) -> None:
+    es = dependent(30, 9)
+    # The arm is one for all effects of a study.
+    arm = np.unique(es.study_id, return_inverse=True)[1] % 2
+    es = replace(es, moderators=es.moderators.assign(arm=arm))
+    fit = quiet(lambda: am.MultilevelModel(es, mods=mods).fit())
     found = sensitivity.baujat(fit, by=by)
     M, X, y = fit.working().block(np.arange(fit.k)[None])[0], fit.design.X, fit.effects.yi
     unit = np.arange(fit.k) if by == "effect" else np.unique(fit.effects.study_id, return_inverse=True)[1]

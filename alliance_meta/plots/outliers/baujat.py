@@ -43,7 +43,7 @@ def baujat_data(result: Baujat, *, title: str | None = None, show_cautions: bool
     >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, plots, sensitivity
     >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit()
     >>> plots.baujat_data(sensitivity.baujat(fit))["kind"].value_counts().to_dict()
-    {'near': 14, 'far': 2}
+    {'near': 13, 'far': 3}
     """
     if not isinstance(result, Baujat):
         raise InputError(f"baujat_data needs the result of sensitivity.baujat, not {type(result).__name__}")
@@ -55,14 +55,14 @@ def baujat_data(result: Baujat, *, title: str | None = None, show_cautions: bool
         if known
     ]
     what = "study" if result.by == "study" else "effect"
-    named = [row["label"] for row in rows if row["kind"] == "far"][:5]
+    named = ", ".join([row["label"] for row in rows if row["kind"] == "far"][:5])
+    far_off = f" Far off: {named}." if named else ""
     gone = [label for label, known in zip(result.labels, drawn, strict=True) if not known]
-    far = f" Far off: {', '.join(named)}." if named else ""
     lost = f"Not drawn: {', '.join(gone[:5])}; {NEEDED}"
     return chart_frame(
         "baujat", "Baujat plot", rows, result.provenance, notes=result.notes, title=title, show_cautions=show_cautions,
         said=f"Part of the heterogeneity and influence on the result, {format_count(len(rows))} points, "
-        f"each {'a study' if what == 'study' else 'an effect'}.{far}",
+        f"each {'a study' if what == 'study' else 'an effect'}.{far_off}",
         axis_label="Squared change of the result without it", x_label="Part of the heterogeneity statistic Q",
         key=[["mean", f"In the highest tenth on either axis ({what})"], ["dot", "Others"]],
         bottom=[lost] if gone else [],
@@ -92,7 +92,7 @@ def baujat(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Draw
     >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, plots, sensitivity
     >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit()
     >>> plots.baujat(sensitivity.baujat(fit)).plot_description
-    "Part of the heterogeneity and influence on the result, 16 points, ... Far off: Jerant et al. 2011, O'Cleirigh ..."
+    "Part of the heterogeneity and influence on the result, 16 points, ... Far off: Jerant et al. 2011, Moran et ..."
     """
     frame = as_frame(result_or_frame, "baujat", baujat_data, data)
     with charting(frame, ax, *SIZE, least=PANEL if ax is None else None) as chart:

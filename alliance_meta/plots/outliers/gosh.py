@@ -13,9 +13,9 @@ from alliance_meta._typing import Array
 from alliance_meta.errors import InputError
 from alliance_meta.notes import did_you_mean
 from alliance_meta.plots.forests import parts
-from alliance_meta.plots.sheet.chart import PI_BAND, Axes, Chart, Drawn, charting, plain
+from alliance_meta.plots.sheet.chart import CI_BAND, Axes, Chart, Drawn, charting, plain
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
-from alliance_meta.plots.sheet.measure import SUMMARY
+from alliance_meta.plots.sheet.measure import PREDICTION, SUMMARY
 from alliance_meta.sensitivity.outliers.gosh import Gosh
 from alliance_meta.tables.format import format_count
 
@@ -24,7 +24,7 @@ SIZE, PANEL = (6.0, 5.2), (3.2, 2.6)
 MOST_BINS, TAIL = 60, 5e-4
 # Heights and distance of the margins as shares of the panel.
 MARGIN, GAP = 0.22, 0.03
-PALE_TO_DARK = LinearSegmentedColormap.from_list("subsets", [PI_BAND, "#6f8fb3", SUMMARY])
+PALE_TO_DARK = LinearSegmentedColormap.from_list("subsets", [CI_BAND, PREDICTION, SUMMARY])
 
 
 def gosh_data(
@@ -60,7 +60,7 @@ def gosh_data(
     >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit()
     >>> frame = plots.gosh_data(sensitivity.gosh(fit))
     >>> int(frame.loc[frame["kind"] == "mean", "count"].sum())
-    65493
+    65477
     """
     if not isinstance(result, Gosh):
         raise InputError(f"gosh_data needs the result of sensitivity.gosh, not {type(result).__name__}")
@@ -143,7 +143,7 @@ def gosh(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
     >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, plots, sensitivity
     >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit()
     >>> plots.gosh(sensitivity.gosh(fit)).plot_description
-    'Mean effect and I² (REML) of all 65,535 subsets of 16. No study splits the subsets. ...'
+    "Mean effect and I² (REML) of all 65,535 subsets of 16. No study splits the subsets. O'Cleirigh et al. 2007 ..."
     """
     frame = as_frame(result_or_frame, "gosh", gosh_data, data)
     cells, means, shares = (frame[frame["kind"] == kind] for kind in ("cell", "mean", "I2"))
@@ -194,7 +194,7 @@ def _beside(chart: Chart, shares: pd.DataFrame) -> None:
     chart.numbers("y", [], (0.0, 100.0))
     chart.limits("x", 0.0, 1.05 * max(float(shares["share"].max()), 1e-12))
     height = (shares["I2_ub"] - shares["I2_lb"]).to_numpy()
-    chart.ax.barh(shares["I2_lb"].to_numpy(), shares["share"].to_numpy(), height, align="edge", color="#b9cde2",
+    chart.ax.barh(shares["I2_lb"].to_numpy(), shares["share"].to_numpy(), height, align="edge", color=CI_BAND,
                   edgecolor="white", linewidth=0.5, zorder=0.7)  # fmt: skip
     chart.ax.tick_params(labelleft=False)
     chart.no_axis("x")

@@ -119,7 +119,7 @@ def baujat(fit: Any, *, by: By | None = None) -> Baujat:
     >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, sensitivity
     >>> found = sensitivity.baujat(RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit())
     >>> found.tidy().sort_values("y").index[-1], round(float(found.y.max()), 3)
-    ('Wu et al. 2008', 0.409)
+    ("O'Cleirigh et al. 2007", 0.227)
     """
     units = read_units(fit, "baujat", by)
     X, k, p = units.fit.design.X, len(units.unit), units.fit.p
