@@ -18,7 +18,19 @@ Bayesian = Literal["posterior", "everything", "priors", "loo", "three-level post
 Selected = Literal["step", "beta"]
 Kind = (
     Selected
-    | Literal["fit", "replicates", "bootstrap", "permutation", "three-level", "cr2", "wild", "che", "rve", "impute"]
+    | Literal[
+        "fit",
+        "replicates",
+        "bootstrap",
+        "permutation",
+        "multiverse",
+        "three-level",
+        "cr2",
+        "wild",
+        "che",
+        "rve",
+        "impute",
+    ]
     | Literal["selection", "selection bootstrap"]
     | Bayesian
 )
@@ -47,6 +59,7 @@ class Case:
         return self.kind in get_args(Bayesian)
 
 
+NO_MULTIVERSE = ("arrays", "PyMARE", "statsmodels", "metapipe-kit", "pymetaanalysis", "pimeta")
 K_BY_K = ("metafor", "metafor-sparse", "clubSandwich", "pimeta")
 SIZES = (
     (300, 100, ()),
@@ -69,6 +82,7 @@ INDEPENDENT = (
     Case("replicates", "10,000 REML fits, k = 30", "replicates", 30, B=10_000),
     Case("bootstrap", "parametric bootstrap, 1,000 × k = 79", "bootstrap", 79, B=1000),
     Case("permutation", "1,000 permutations, two moderators, k = 79", "permutation", 79, moderators=2, B=1000),
+    Case("multiverse", "multiverse of 10,080 fits, k = 100", "multiverse", 100, B=10_080, without=NO_MULTIVERSE),
     *(Case(f"step-{k}", f"selection model, one step, k = {k:,}", "step", k) for k in (79, 295, 2000)),
     Case("step-20000", "selection model, one step, k = 20,000", "step", 20_000, without=("metafor",)),
     Case("beta-79", "selection model, beta weights, k = 79", "beta", 79),
