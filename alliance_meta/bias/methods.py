@@ -24,7 +24,7 @@ from alliance_meta.bias.small_study.trimming import trimfill
 from alliance_meta.bias.truncated import rtma
 from alliance_meta.bias.worst import worst_case
 from alliance_meta.notes import NotApplicable
-from alliance_meta.tables.format import fixed, fixed_interval
+from alliance_meta.tables.format import fixed, fixed_interval, format_count
 
 NONE = NotApplicable("the method has none")
 
@@ -76,41 +76,38 @@ def _by_size(source: Given) -> dict[str, Any]:
     return {"level": source.level, "predictor": _size(source)}
 
 
+UWLS = Method("UWLS", uwls, "Stanley & Doucouliagos (2015), doi:10.1002/sim.6481")
+HEDGES = "Vevea & Hedges (1995), doi:10.1007/BF02294384"
+# The methods whose answer is a mean, worst case first, by the key of their row.
+MEANS: Mapping[str, Method] = {
+    "worst_case": Method(
+        "Worst case (only what is not affirmative)",
+        worst_case,
+        "Mathur & VanderWeele (2020), doi:10.1111/rssc.12440",
+    ),
+    "selection": Method("Selection model, step at .025", selmodel, HEDGES),
+    "selection_two": Method("Selection model, steps at .025 and .5", selmodel, HEDGES, _with(steps=(0.025, 0.5))),
+    "selection_beta": Method(
+        "Selection model, beta weights",
+        selmodel,
+        "Citkowicz & Vevea (2017), doi:10.1037/met0000119",
+        _with(type="beta"),
+    ),
+    "copas": Method("Copas's selection model", copas, "Copas & Shi (2001), doi:10.1177/096228020101000402"),
+    "rtma": Method("RTMA, for p-hacking", rtma, "Mathur (2024), doi:10.1002/jrsm.1701"),
+    "puniform": Method("p-uniform*", puniform, "van Aert & van Assen (2025), doi:10.31222/osf.io/zqjr9"),
+    "pet_peese": Method("PET-PEESE", pet_peese, "Stanley & Doucouliagos (2014), doi:10.1002/jrsm.1095", _by_size),
+    "limitmeta": Method("Limit meta-analysis", limitmeta, "Rücker et al. (2011), doi:10.1093/biostatistics/kxq046"),
+    "waap": Method("WAAP", waap, "Ioannidis, Stanley & Doucouliagos (2017), doi:10.1111/ecoj.12461"),
+    "uwls": Method("UWLS+3", uwls3, "Stanley, Doucouliagos & Havranek (2024), doi:10.1002/jrsm.1704"),
+    "hc": Method("Henmi-Copas", hc, "Henmi & Copas (2010), doi:10.1002/sim.4029"),
+    "trimfill": Method("Trim and fill", trimfill, "Duval & Tweedie (2000), doi:10.1111/j.0006-341X.2000.00455.x"),
+}
+
+
 def means(source: Given) -> Mapping[str, Method]:
-    """Return the methods whose answer is a mean, worst case first, by the key of their row."""
-    correlations = source.effects.measure in ("ZCOR", "COR")
-    weighted = Method(
-        "UWLS+3" if correlations else "UWLS",
-        uwls3 if correlations else uwls,
-        "Stanley, Doucouliagos & Havranek (2024), doi:10.1002/jrsm.1704"
-        if correlations
-        else "Stanley & Doucouliagos (2015), doi:10.1002/sim.6481",
-    )
-    hedges = "Vevea & Hedges (1995), doi:10.1007/BF02294384"
-    return {
-        "worst_case": Method(
-            "Worst case (only what is not affirmative)",
-            worst_case,
-            "Mathur & VanderWeele (2020), doi:10.1111/rssc.12440",
-        ),
-        "selection": Method("Selection model, step at .025", selmodel, hedges),
-        "selection_two": Method("Selection model, steps at .025 and .5", selmodel, hedges, _with(steps=(0.025, 0.5))),
-        "selection_beta": Method(
-            "Selection model, beta weights",
-            selmodel,
-            "Citkowicz & Vevea (2017), doi:10.1037/met0000119",
-            _with(type="beta"),
-        ),
-        "copas": Method("Copas's selection model", copas, "Copas & Shi (2001), doi:10.1177/096228020101000402"),
-        "rtma": Method("RTMA, for p-hacking", rtma, "Mathur (2024), doi:10.1002/jrsm.1701"),
-        "puniform": Method("p-uniform*", puniform, "van Aert & van Assen (2025), doi:10.31222/osf.io/zqjr9"),
-        "pet_peese": Method("PET-PEESE", pet_peese, "Stanley & Doucouliagos (2014), doi:10.1002/jrsm.1095", _by_size),
-        "limitmeta": Method("Limit meta-analysis", limitmeta, "Rücker et al. (2011), doi:10.1093/biostatistics/kxq046"),
-        "waap": Method("WAAP", waap, "Ioannidis, Stanley & Doucouliagos (2017), doi:10.1111/ecoj.12461"),
-        "uwls": weighted,
-        "hc": Method("Henmi-Copas", hc, "Henmi & Copas (2010), doi:10.1002/sim.4029"),
-        "trimfill": Method("Trim and fill", trimfill, "Duval & Tweedie (2000), doi:10.1111/j.0006-341X.2000.00455.x"),
-    }
+    """Return the methods whose answer is a mean, as they suit the effects at hand."""
+    return MEANS if source.effects.measure in ("ZCOR", "COR") else {**MEANS, "uwls": UWLS}
 
 
 @dataclass(frozen=True)
@@ -173,7 +170,7 @@ def _excess(found: Any) -> Said:
 
 
 def _fail_safe(found: Any) -> Said:
-    return Said(found.rosenthal, NONE, NONE, f"{found.rosenthal:.0f} effects that average 0")
+    return Said(found.rosenthal, NONE, NONE, f"{format_count(found.rosenthal)} effects that average 0")
 
 
 def _p_curve(found: Any) -> Said:

@@ -13,16 +13,13 @@ import pandas as pd
 from alliance_meta.bias.given import Given, given
 from alliance_meta.bias.methods import NONE, Method, Question, means, questions
 from alliance_meta.bias.small_study.precision import PetPeese
-from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import AllianceMetaError, AllianceMetaWarning
 from alliance_meta.notes import NotApplicable, Note, merge_notes
-from alliance_meta.result import Result
 from alliance_meta.results.fit import frame_of
-from alliance_meta.tables.document import Document, Table
-from alliance_meta.tables.format import bare_p, fixed, fixed_interval, level_text, p_value
+from alliance_meta.results.panel import AS_R, NUMBERS, Panel, on_r, records
+from alliance_meta.tables.document import Document
+from alliance_meta.tables.format import fixed, p_value
 
-NUMBERS = ("estimate", "se", "ci_lb", "ci_ub", "pval")
-AS_R = ("r", "r_lb", "r_ub")
 UNCORRECTED = "uncorrected"
 COLUMNS = ("label", *NUMBERS, *AS_R, "k", "studies", "stat", "ddf", "says", "assumes", "why", "source")
 # Notes that say of a mean that it is none.
@@ -35,8 +32,8 @@ FEW = (
 )
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class BiasPanel(Result):
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class BiasPanel(Panel):
     """The mean effect as fitted and as each method for a biased literature has it.
 
     Attributes
@@ -46,7 +43,9 @@ class BiasPanel(Result):
         Confidence level of every interval, a fraction.
     measure : str
     frame : DataFrame
-        What `tidy` returns.
+        What `tidy` returns: one row per method, indexed by its name, ``label estimate se ci_lb ci_ub pval``, for Fisher
+        z ``r r_lb r_ub``, then ``k studies assumes why``; ``why`` says why a method gives no number, and is empty where
+        it does.
     tests : DataFrame
         Tests and measures that give no mean: by name, ``label stat ddf pval says why``.
     provenance : Provenance
@@ -55,84 +54,43 @@ class BiasPanel(Result):
         Those of the fit, then what single methods said, each after the method's label.
     """
 
-    k: int
-    studies: int
-    level: float
-    measure: str
-    frame: pd.DataFrame
     tests: pd.DataFrame
-    provenance: Provenance
-    notes: tuple[Note, ...] = ()
-
-    def tidy(self) -> pd.DataFrame:
-        """Return one row per method.
-
-        Indexed by its name, ``label estimate se ci_lb ci_ub pval``, for Fisher z ``r r_lb r_ub``, then ``k studies
-        assumes why``; ``why`` says why a method gives no number, and is empty where it does.
-        """
-        return self.frame.copy()
 
     def spread(self) -> str:
         """Say in words between which values the methods place the mean, and what that means."""
-        name, point, lower, upper = ("r", *AS_R) if self.measure == "ZCOR" else ("mean", "estimate", "ci_lb", "ci_ub")
-        own, *rows = _rows(self.frame)
-        found = sorted((row for row in rows if not row["why"]), key=lambda row: float(row[point]))
+        own, *rows = self.rows()
+        found = [row for row in rows if not row["why"]]
         if not found:
             return "No method applies to these data."
-        low, high = found[0], found[-1]
-        away = sum(float(row[lower]) > 0.0 or float(row[upper]) < 0.0 for row in found)
         return (
-            f"Uncorrected {name} = {fixed(own[point], 3)}; corrected it lies between {fixed(low[point], 3)} "
-            f"({low['label']}) and {fixed(high[point], 3)} ({high['label']}), and {away} of {len(found)} intervals "
-            "leave out 0. Each row is right only where what it assumes is; their spread is how far the answer rests on "
+            f"Uncorrected {self.name} = {fixed(own[self.point], 3)}; corrected it lies {self.between(found)}. "
+            "Each row is right only where what it assumes is; their spread is how far the answer rests on "
             "such assumptions, and none of them is a verdict."
         )
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
-        many = f"k = {self.k}" + (f" in {self.studies} studies" if self.studies < self.k else "")
-        title = f"Methods for a biased literature ({many}; {level_text(self.level)})"
-        gone = [
-            f"{row['label']}: {row['why']}" for part in (self.frame, self.tests) for row in _rows(part) if row["why"]
-        ]
-        blocks = (_estimates(self), _tests(self), [self.spread()], _assumed(self.frame), gone and ["Not given:", *gone])
-        return self._document(title, *(block for block in blocks if block))
+        given = [row for row in self.rows() if not row["why"]]
+        blocks = (self.estimates(given), _tests(self), [self.spread()], _assumed(given), self.not_given(self.tests))
+        return self._document(f"Methods for a biased literature {self.counted}", *(block for block in blocks if block))
 
     def _values(self) -> dict[str, Any]:
         named = {"k": self.k, "studies": self.studies, "level": self.level, "measure": self.measure}
-        return {**named, "spread": self.spread(), "methods": _rows(self.frame), "tests": _rows(self.tests)}
-
-
-def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    named = frame.reset_index().astype(object)
-    return [dict(zip(named.columns, row, strict=True)) for row in named.itertuples(index=False, name=None)]
-
-
-def _estimates(panel: BiasPanel) -> Table:
-    point, *ends = AS_R if panel.measure == "ZCOR" else ("estimate", "ci_lb", "ci_ub")
-    rows = [
-        (row["label"], fixed(row[point], 3), fixed_interval(row[ends[0]], row[ends[1]], 3), bare_p(row["pval"]))
-        for row in _rows(panel.frame)
-        if not row["why"]
-    ]
-    return Table(
-        ("", "r" if panel.measure == "ZCOR" else "estimate", f"{level_text(panel.level)} CI", "p"), tuple(rows)
-    )
+        return {**named, "spread": self.spread(), "methods": self.rows(), "tests": records(self.tests)}
 
 
 def _tests(panel: BiasPanel) -> list[str]:
-    found = [row for row in _rows(panel.tests) if not row["why"]]
+    found = [row for row in records(panel.tests) if not row["why"]]
     ends = ["" if math.isnan(row["pval"]) else f"; p {p_value(row['pval'])}" for row in found]
     lines = [f"{row['label']}: {row['says']}{end}" for row, end in zip(found, ends, strict=True)]
     return ["Tests and measures:", *lines] if lines else []
 
 
-def _assumed(frame: pd.DataFrame) -> list[str]:
+def _assumed(rows: list[dict[str, Any]]) -> list[str]:
     """Return what methods assume, each assumption once, after the labels of those that make it."""
     labels: dict[str, list[str]] = {}
-    for row in _rows(frame):
-        if not row["why"]:
-            labels.setdefault(row["assumes"], []).append(row["label"])
+    for row in rows:
+        labels.setdefault(row["assumes"], []).append(row["label"])
     return ["What each row assumes:", *(f"{'; '.join(who)}: {what}" for what, who in labels.items())]
 
 
@@ -177,7 +135,7 @@ def panel(fit: Any, *, level: float | None = None) -> BiasPanel:
     >>> from alliance_meta import RandomEffectsModel, bias, escalc, load_dataset
     >>> found = bias.panel(RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit())
     >>> found.tidy()["r"].astype(float).round(2).loc[["uncorrected", "worst_case", "selection"]].to_list()
-    [0.15, 0.01, 0.12]
+    [0.15, 0.03, 0.09]
     """
     source = given(fit, "panel", level=level)
     asked = means(source)
@@ -225,15 +183,8 @@ def _uncorrected(source: Given) -> dict[str, Any]:
         "studies": source.studies,
         "assumes": "what is published is a fair sample of what was found",
     }
-    row = {"label": "Uncorrected", **numbers, **_on_r(numbers, source.effects.measure), **facts}
+    row = {"label": "Uncorrected", **numbers, **on_r(numbers, source.effects.measure), **facts}
     return row | {"why": "", "source": ""}
-
-
-def _on_r(numbers: dict[str, Any], measure: str) -> dict[str, Any]:
-    if measure != "ZCOR":
-        return {}
-    pairs = zip(AS_R, ("estimate", "ci_lb", "ci_ub"), strict=True)
-    return {name: z if math.isnan(z := numbers[own]) else math.tanh(z) for name, own in pairs}
 
 
 def _row(method: Method, found: Any, source: Given) -> dict[str, Any]:
@@ -249,7 +200,7 @@ def _row(method: Method, found: Any, source: Given) -> dict[str, Any]:
         k, studies, assumes = found.k, found.studies, found.assumes
         if isinstance(found, PetPeese):
             facts["label"] = f"{method.label} ({found.chosen})"
-    numbers |= _on_r(numbers, source.effects.measure)
+    numbers |= on_r(numbers, source.effects.measure)
     return {**numbers, "k": k, "studies": studies, "assumes": assumes, **facts}
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from alliance_meta import __version__
-from alliance_meta.cli import bias, data, evidence, exchange, fit, sheets
+from alliance_meta.cli import bias, data, evidence, exchange, fit, sensitivity, sheets
 from alliance_meta.cli.output import print_note, shown_path
 
 
@@ -77,4 +77,5 @@ app.command("match")(evidence.match)
 app.command("read")(exchange.read)
 app.command("report")(report)
 app.command("reproduce")(evidence.reproduce)
+app.command("sensitivity")(sensitivity.sensitivity)
 app.command("template")(sheets.template)

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import math
-import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import pandas as pd
 
 from alliance_meta.bias.panels import UNCORRECTED, BiasPanel
 from alliance_meta.errors import InputError
-from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits
-from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, counted, estimate_key, with_r
-from alliance_meta.plots.sheet.estimate_rows import draw_rows
-from alliance_meta.tables.format import format_level
+from alliance_meta.plots.sheet.chart_frame import as_frame
+from alliance_meta.plots.sheet.panels import draw_panel, panel_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import pandas as pd
 
-# Intervals so many times as wide as the median one do not widen the axis, but end in an arrow.
-WIDE = 4.0
-MINUS = re.compile(r"(?<![\w.)])-(?=[\d.])")
+WORDS = {
+    "heading": "Methods for a biased literature",
+    "axis": "Method",
+    "said": "Mean effect of {k} by each method",
+    "beside": "CI of the uncorrected mean",
+}
 
 
 def bias_panel_data(panel: BiasPanel, *, title: str | None = None, show_cautions: bool = False) -> pd.DataFrame:
@@ -57,32 +54,18 @@ def bias_panel_data(panel: BiasPanel, *, title: str | None = None, show_cautions
     """
     if not isinstance(panel, BiasPanel):
         raise InputError(f"bias_panel needs the result of bias.panel, not {type(panel).__name__}")
-    table = panel.tidy().astype(object)
-    given = table[[not why for why in table["why"]]]
-    rows = [_row(str(name), row.to_dict(), panel.measure) for name, row in given.iterrows()]
-    lost: dict[str, list[str]] = {}
-    for _, row in table[table["why"] != ""].iterrows():
-        lost.setdefault(row["why"], []).append(row["label"])
-    own = next((row for row in rows if row["kind"] == "uncorrected"), None)
-    text = format_level(panel.level)
-    spread = MINUS.sub("−", panel.spread())
-    bottom = [spread, *(f"No mean by {'; '.join(names)}: {why}" for why, names in lost.items())]
-    said = "; ".join(f"{row['label']} {parts.effect_text(panel.measure, row)}" for row in rows)
-    key = estimate_key("Mean effect", f"{text} CI", rows, text)
-    return chart_frame(
-        "bias_panel", "Methods for a biased literature", rows, panel.provenance, notes=panel.notes, title=title,
-        show_cautions=show_cautions, said=f"Mean effect of {counted(panel.k)} by each method: {said}. {spread}",
-        measure=panel.measure, axis_label="Method", x_label=parts.axis_label(panel.measure), level=panel.level,
-        model_label="", key=[*key, *([["pi", "CI of the uncorrected mean"]] if own else [])], bottom=bottom,
-        **({"reference": [own["yi"], own["ci_lb"], own["ci_ub"]]} if own else {}),
+
+    def texts(row: Mapping[str, Any]) -> dict[str, str]:
+        """Return the columns of text of a row."""
+        kind = "uncorrected" if row["method"] == UNCORRECTED else "method"
+        return {"kind": kind, "assumes": row["assumes"]}
+
+    bottom = [panel.spread(), *(f"No mean by {line}" for line in panel.reasons())]
+    bottom += [f"No interval by {line}" for line in panel.without_interval()]
+    return panel_frame(
+        panel, "bias_panel", texts=texts, reference="uncorrected", words=WORDS, bottom=bottom, title=title,
+        show_cautions=show_cautions,
     )  # fmt: skip
-
-
-def _row(name: str, row: Mapping[Any, Any], measure: str) -> dict[str, Any]:
-    names = {"yi": "estimate", "ci_lb": "ci_lb", "ci_ub": "ci_ub", "k": "k", "studies": "studies"}
-    values = {new: math.nan if row[old] is None else float(row[old]) for new, old in names.items()}
-    kind = "uncorrected" if name == UNCORRECTED else "method"
-    return with_r(measure, {"kind": kind, "label": row["label"], "assumes": row["assumes"], **values})
 
 
 def bias_panel(panel_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | None = None, **data: Any) -> Drawn:
@@ -109,18 +92,8 @@ def bias_panel(panel_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | No
     --------
     >>> from alliance_meta import RandomEffectsModel, bias, escalc, load_dataset, plots
     >>> found = bias.panel(RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit())
-    >>> plots.bias_panel(found).plot_description
-    'Mean effect of 16 effects by each method: Uncorrected .15 [.08, .22]; Worst case ...'
+    >>> plots.bias_panel(found).plot_description.split("; ")[0]
+    'Mean effect of 16 effects by each method: Uncorrected .15 [.08, .22]'
     """
     frame = as_frame(panel_or_frame, "bias_panel", bias_panel_data, data)
-    return draw_rows(frame, ax, xlim, _within(frame))
-
-
-def _within(frame: pd.DataFrame) -> Any:
-    """Return the effects that the axis has room for: all but very wide intervals and what is far from the others."""
-    width = frame["ci_ub"] - frame["ci_lb"]
-    wide = width > WIDE * width.median()
-    near = np.append(frame.loc[~wide, ["yi", "ci_lb", "ci_ub"]].to_numpy(), 0.0)
-    lo, hi = np.nanmin(near), np.nanmax(near)
-    far = frame.loc[wide, "yi"]
-    return np.append(near, far[(far - lo > 2.0 * (lo - hi)) & (far - hi < 2.0 * (hi - lo))])
+    return draw_panel(frame, ax, xlim)

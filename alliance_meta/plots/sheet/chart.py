@@ -56,6 +56,7 @@ CI_BAND, PI_BAND = "#b9cde2", "#e6eef6"
 DASHED = (0, (4, 2.5))
 DOTTED = (0, (1, 1.8))
 POINT = "#3f6c9e"
+FLAGGED = "#c8553d"
 
 Which = Literal["x", "y"]
 Limits = tuple[float, float]
@@ -86,6 +87,7 @@ DOTS = {
     "bubble": (7.2, POINT, "white"),
     "ink": (7.2, INK, "white"),
     "ring": (7.2, "white", POINT),
+    "flagged": (7.2, FLAGGED, "white"),
     "mean": (8.4, SUMMARY, "white"),
     "hollow": (8.4, "white", SUMMARY),
 }
@@ -358,15 +360,19 @@ class Chart:
                 lettered(label, text, SIZE).set_color(INK)
         if self.attrs["synthetic"]:
             self.banner()
-        left, right, *_ = self.overhang()
+        left, right, above, below = self.overhang()
         if self.figure is not None:
             # Another width has other ticks.
             self.fit(left, right, 0.0, 0.0)
-            left, right, *_ = self.overhang()
+            left, right, above, below = self.overhang()
             self.fit(left, right, 0.0, 0.0)
+        words = len(self.ax.texts)
         self.below(left, size_in_inches(self.ax)[0] + left + right)
         if self.figure is not None:
-            self.fit(left, right, *self.overhang()[2:])
+            added = [one for one in (self.ax.get_legend(), *self.ax.texts[words:]) if one is not None]
+            lowest = min((one.get_window_extent(self.renderer()).y0 for one in added), default=np.inf)
+            floor = self.ax.get_window_extent().y0
+            self.fit(left, right, above, max(below, (floor - lowest) / self.dpi))
 
     def y_label(self) -> str:
         """Return the label of the vertical axis on lines that are no longer than a low panel is high."""
