@@ -20,7 +20,19 @@ Subsets = Literal["gosh-REML", "gosh-DL"]
 Kind = (
     Selected
     | Subsets
-    | Literal["fit", "replicates", "bootstrap", "permutation", "three-level", "cr2", "wild", "che", "rve", "impute"]
+    | Literal[
+        "fit",
+        "replicates",
+        "bootstrap",
+        "permutation",
+        "multiverse",
+        "three-level",
+        "cr2",
+        "wild",
+        "che",
+        "rve",
+        "impute",
+    ]
     | Literal["selection", "selection bootstrap"]
     | Bayesian
 )
@@ -53,6 +65,7 @@ class Case:
         return self.kind in get_args(Bayesian)
 
 
+NO_MULTIVERSE = ("arrays", "PyMARE", "statsmodels", "metapipe-kit", "pymetaanalysis", "pimeta")
 K_BY_K = ("metafor", "metafor-sparse", "clubSandwich", "pimeta")
 SIZES = (
     (300, 100, ()),
@@ -77,6 +90,7 @@ INDEPENDENT = (
     Case("gosh-dl", "GOSH by DL, all 1,048,575 subsets of 20", "gosh-DL", 20, B=2**20 - 1),
     Case("gosh-reml", "GOSH by REML, all 1,048,575 subsets of 20", "gosh-REML", 20, B=2**20 - 1),
     Case("permutation", "1,000 permutations, two moderators, k = 79", "permutation", 79, moderators=2, B=1000),
+    Case("multiverse", "multiverse of 10,080 fits, k = 100", "multiverse", 100, B=10_080, without=NO_MULTIVERSE),
     *(Case(f"step-{k}", f"selection model, one step, k = {k:,}", "step", k) for k in (79, 295, 2000)),
     Case("step-20000", "selection model, one step, k = 20,000", "step", 20_000, without=("metafor",)),
     Case("beta-79", "selection model, beta weights, k = 79", "beta", 79),

@@ -85,6 +85,26 @@ def subset_arrays(case: Case, data: Data) -> Task:
     return Task(run, method=method)
 
 
+def multiverse(case: Case, data: Data) -> Task:
+    """Every estimator and inference with and without outliers, of all effects, without each, and of the later ones."""
+    from alliance_meta import EffectSizes, sensitivity
+
+    effects = EffectSizes.from_arrays(data.y, data.v, mods={"row": np.arange(case.k)})
+    choices = {
+        "effects": [None, *(f"row != {i}" for i in range(case.k)), *(f"row > {i}" for i in range(79))],
+        "outliers": [None, "intervals"],
+        "estimator": ["REML", "ML", "PM", "DL", "HE", "SJ", "EE"],
+        "inference": ["z", "t", "knha", "adhoc"],
+    }
+
+    def follow() -> tuple[float, float]:
+        found = sensitivity.multiverse(effects, choices=choices)
+        assert len(found.tidy()) == case.B
+        return float(found.headline["estimate"]), float(found.headline["tau2"])
+
+    return Task(follow)
+
+
 def model(case: Case, data: Data) -> Task | None:
     """The public interface, from effect sizes to a result with its tests."""
     import pandas as pd
@@ -106,6 +126,8 @@ def model(case: Case, data: Data) -> Task | None:
 
     if case.kind == "fit":
         return Task(fit)
+    if case.kind == "multiverse":
+        return multiverse(case, data)
     fitted = RandomEffectsModel(effects, mods=formula, test="z").fit()
     if case.kind == "permutation":
 

@@ -35,6 +35,16 @@ if (kind == "fit") {
     gosh(fitted, subsets = sample, progbar = FALSE)
     c(fitted$beta[1], fitted$tau2)
   }
+} else if (kind == "multiverse") {
+  # Without each effect in turn, by one estimator and inference after the other.
+  scale <- B / sample
+  methods <- rep(c("REML", "ML", "PM", "DL", "HE", "SJ", "EE"), length.out = sample)
+  tests <- rep(c("z", "t", "knha", "adhoc"), length.out = sample)
+  run <- function() {
+    for (j in seq_len(sample)) rma(data$y1[-j], data$v1[-j], method = methods[j], test = tests[j])
+    found <- fit(1)
+    c(found$beta[1], found$tau2)
+  }
 } else if (kind == "permutation") {
   fitted <- fit(1)
   scale <- B / sample

@@ -41,7 +41,7 @@ from alliance_meta.sensitivity.forking.choices import (
 from alliance_meta.sensitivity.forking.following import NUMBERS, Row, Setting, follow_specs, head_of, specifications
 from alliance_meta.sensitivity.forking.keeping import Record, draw_bar, in_order, kept_in, shows_progress
 from alliance_meta.tables.document import Document, Table
-from alliance_meta.tables.format import bare_p, fixed, fixed_interval, format_percent, level_text, thousands
+from alliance_meta.tables.format import bare_p, brief, fixed, fixed_interval, format_percent, level_text, thousands
 
 # Specifications that one worker takes at a time: with their neighbours they share effects and fits. How they are cut
 # into parts must not depend on who works, or last digits would.
@@ -175,29 +175,27 @@ class Multiverse(Result):
         return pd.DataFrame(rows, index=pd.Index(list(STATISTICS), name="statistic"))
 
     def agreement(self) -> str:
-        """Say in a sentence how many specifications agree with the headline in sign and significance."""
+        """Say how many specifications agree with the headline in sign and significance."""
         head, given = self.headline, self.given
-        if given.empty:
-            return "No specification gives a number."
-        what = f"Of {_many(len(self.frame))}, {thousands(len(given))} give a number."
+        gives = "gives" if len(given) == 1 else "give"
+        what = f"{thousands(len(given))} of {_many(len(self.frame))} {gives} a number."
         if head["why"]:
-            return f"{what} The headline gives none: {head['why']}."
-        parts = [self._agrees(given, "them" if len(given) > 1 else "this")]
+            return f"{what} The headline gives none: {head['why']}"
+        parts = [what, f"Of these, {self._agrees(given)}."]
         some = given[given["grade"] != GRADES[-1]]
-        if 0 < len(some) < len(given):
-            parts.append(self._agrees(some, f"the {thousands(len(some))} that can be defended"))
-        return f"{what} {' '.join(parts)}"
+        if len(some) < len(given):
+            parts.append(f"Of the {thousands(len(some))} that can be defended, {self._agrees(some)}.")
+        return " ".join(parts)
 
-    def _agrees(self, rows: pd.DataFrame, of: str) -> str:
-        head, point = self.headline, self.point
-        same = np.sign(rows[point]) == np.sign(head[point])
-        clear, own = rows["pval"] < 1.0 - self.level, head["pval"] < 1.0 - self.level
-        both = same & (clear == own)
-        says = "significant as it is" if own else "not significant, as it is not"
-        return (
-            f"Of {of}, {thousands(int(same.sum()))} ({_percent(same)}) have the sign of the headline, and "
-            f"{thousands(int(both.sum()))} ({_percent(both)}) have it and are {says}."
-        )
+    def _agrees(self, rows: pd.DataFrame) -> str:
+        """Say how many rows have the sign of the headline, and how many its significance too."""
+        head, alpha = self.headline, 1.0 - self.level
+        same = np.sign(rows[self.point]) == np.sign(head[self.point])
+        own = head["pval"] < alpha
+        both = same & ((rows["pval"] < alpha) == own)
+        counts = [f"{thousands(int(one.sum()))} ({format_percent(100.0 * float(one.mean()))})" for one in (same, both)]
+        less = f"p {'<' if own else '>='} {brief(round(alpha, 12))}"
+        return f"{counts[0]} have the sign of the headline and {counts[1]} also its significance ({less})"
 
     def position(self) -> str:
         """Say in a sentence where the headline stands on the curve."""
@@ -248,10 +246,6 @@ SAME = 1e-9
 
 def _many(count: int) -> str:
     return f"{thousands(count)} specification{'' if count == 1 else 's'}"
-
-
-def _percent(mask: Any) -> str:
-    return f"{format_percent(100.0 * float(np.mean(mask)))}"
 
 
 def _shares(rows: pd.DataFrame, result: Multiverse, varied: Sequence[str]) -> list[float]:
