@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -61,6 +61,8 @@ class Battery(Panel):
     notes : tuple of Note
         Those of the headline, then what single analyses said, each after the labels of those that said it.
     """
+
+    called: ClassVar[str] = "the battery"
 
     rho: float
     fragility: Any
@@ -186,7 +188,7 @@ def battery(
     >>> es = escalc(load_dataset("crede2010"))
     >>> found = sensitivity.battery(es, scenarios=["che", "aggregated", "lowest", "published"])
     >>> found.tidy()["r"].astype(float).round(3).to_dict()
-    {'che': 0.425, 'aggregated': 0.423, 'lowest': 0.392, 'published': nan}
+    {'che': 0.425, 'aggregated': 0.436, 'lowest': 0.415, 'published': nan}
     >>> found.tidy().loc["published", "why"]
     'the sheet has no column published'
     """

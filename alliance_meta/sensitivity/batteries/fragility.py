@@ -166,7 +166,7 @@ def fragility(effects: EffectSizes, *, model: Recipe | None = None, cluster: str
     >>> from alliance_meta import escalc, load_dataset, sensitivity
     >>> found = sensitivity.fragility(escalc(load_dataset("molloy2014")))
     >>> found.turning, found.null_studies
-    ((), 31.0)
+    ((), 62.0)
     """
     check_effects(effects, "fragility")
     recipe = (lambda some: _default(some, cluster)) if model is None else model
