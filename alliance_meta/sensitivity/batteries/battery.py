@@ -294,14 +294,14 @@ def _of_fit(scenario: Scenario, found: Any, case: Case) -> tuple[dict[str, Any],
             f"scenario {scenario.key!r}: run(case) must give a fit of one mean effect, or what a method of `bias` "
             f"gives, not {type(found).__name__}"
         )
-    new, own = made.iloc[0], fit.tidy().iloc[0]
+    new, pval = made.iloc[0], fit.pval
     gone = NotApplicable(str(made.attrs.get("pi_note", "the model has no random effects")))
     values: dict[str, Any] = {
         "estimate": float(new["pred"]),
         "ci_lb": float(new["ci_lb"]),
         "ci_ub": float(new["ci_ub"]),
     }
-    values |= {"se": float(own["se"] if "se" in own else own["sd"]), "pval": own.get("pval", NO_P)}
+    values |= {"se": float(new["se"]), "pval": NO_P if isinstance(pval, NotApplicable) else float(pval[0])}
     values |= {name: gone if math.isnan(new[name]) else float(new[name]) for name in ("pi_lb", "pi_ub")}
     tau2 = fit.tau2
     values |= {"tau": tau2 if math.isnan(tau2) else math.sqrt(tau2), "I2": fit.I2}
