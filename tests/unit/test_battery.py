@@ -374,7 +374,7 @@ def test_some_study_turns_the_interval_and_the_text_names_it():
     )
 
 
-@pytest.mark.parametrize("shift", [0.0, 0.03, 0.05, 0.08, -0.35])
+@pytest.mark.parametrize("shift", [0.0, 0.03, 0.05, -0.35])
 def test_null_studies_are_as_few_as_make_the_interval_hold_0(shift):
     es = am.escalc(am.load_dataset("molloy2014"))
     es = EffectSizes.from_arrays(es.yi + shift, es.vi, ni=es.ni, slab=es.slab, measure="ZCOR")

@@ -153,7 +153,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     HEADLINE,
     _model("three_level", "Three-level + CR2", dependent(Case.levels), "sampling errors independent"),
     _model("aggregated", "Mean of each study", dependent(lambda case: case.independent(averaged(case))), "averaged"),
-    _model("one", "One effect per study by rule", dependent(lambda case: case.independent(chosen(case))), "select="),
+    _model("one", "One effect per study by rule", dependent(lambda case: case.independent(chosen(case))), "chosen by the declared rule"),
     _model("exact", "Exact density of r", exact, "no normal approximation; one effect per study"),
     _model("bayes", "Bayes, default priors", bayes, "posterior median and its interval"),
     _model("t_effects", "Bayes, t-distributed effects", t_effects, "studies far off pull less; mean of each study"),
