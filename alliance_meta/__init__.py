@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from alliance_meta.models.random_effects import RandomEffectsModel as RandomEffectsModel
     from alliance_meta.models.recipes import che as che
     from alliance_meta.models.rve import RVEModel as RVEModel
+    from alliance_meta.moderators.table import moderator_table as moderator_table
     from alliance_meta.notes import NotApplicable as NotApplicable
     from alliance_meta.notes import Note as Note
 

@@ -19,7 +19,7 @@ from alliance_meta.models.recipes import DEFAULT_RHO
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.tables.document import Document, table_of
-from alliance_meta.tables.format import level_text
+from alliance_meta.tables.format import format_count, level_text
 
 MISSING = (1, 2, 5, 10, 20, 50)
 
@@ -86,7 +86,7 @@ class UnseenStudies(Result):
 
 
 def _count(value: float) -> str:
-    return format(value, "") if value != value else "no number" if math.isinf(value) else f"{value:.0f}"
+    return format(value, "") if value != value else "no number" if math.isinf(value) else format_count(value)
 
 
 def unseen(

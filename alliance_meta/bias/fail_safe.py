@@ -74,7 +74,7 @@ class FailSafeN(Result):
 
 
 def _count(value: float) -> str:
-    return fmt.NOT_AVAILABLE if value != value else "infinite" if np.isinf(value) else f"{value:.0f}"
+    return fmt.NOT_AVAILABLE if value != value else "infinite" if np.isinf(value) else fmt.format_count(value)
 
 
 def _or_none(value: float) -> str:

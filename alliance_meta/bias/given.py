@@ -13,13 +13,17 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.effects.contract.schema import FALSE, TRUE
+from alliance_meta.effects.dependent.aggregate import aggregate
 from alliance_meta.effects.dependent.groups import grouping
 from alliance_meta.effects.studies import STUDY
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
+from alliance_meta.models.recipes import DEFAULT_RHO
 from alliance_meta.notes import NotApplicable, Note
 from alliance_meta.result import Result
 from alliance_meta.results.fit import Fit, frame_of
+from alliance_meta.results.robust import RobustResults
+from alliance_meta.results.rve import RVEResults
 from alliance_meta.tables.document import Document, Kind, table_of
 from alliance_meta.tables.format import level_text
 
@@ -109,6 +113,16 @@ def given(fit: Any, who: str, *, cluster: Any = STUDY, level: float | None = Non
     if not moderators and design is not None and design.formula != "1":
         raise InputError(f"{who} is defined for models without moderators; fit with mods='1'")
     return Given(fit, grouping(fit.effects, cluster, "cluster").codes, fit._level(level))
+
+
+def study_means(found: Given, rho: float | None = None) -> EffectSizes:
+    """Average the effects of each study, their sampling errors correlated as the model takes them or by `rho`."""
+    model: Any = found.fit.fit if isinstance(found.fit, RobustResults) else found.fit
+    V = getattr(model, "V", None)
+    if rho is None and V is not None:
+        return aggregate(found.effects, V=V)
+    known = isinstance(model, RVEResults) and model.working_model == "CORR"
+    return aggregate(found.effects, rho=rho if rho is not None else model.rho if known else DEFAULT_RHO)
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)

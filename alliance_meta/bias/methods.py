@@ -24,7 +24,7 @@ from alliance_meta.bias.small_study.trimming import trimfill
 from alliance_meta.bias.truncated import rtma
 from alliance_meta.bias.worst import worst_case
 from alliance_meta.notes import NotApplicable
-from alliance_meta.tables.format import fixed, fixed_interval
+from alliance_meta.tables.format import fixed, fixed_interval, format_count
 
 NONE = NotApplicable("the method has none")
 
@@ -170,7 +170,7 @@ def _excess(found: Any) -> Said:
 
 
 def _fail_safe(found: Any) -> Said:
-    return Said(found.rosenthal, NONE, NONE, f"{found.rosenthal:.0f} effects that average 0")
+    return Said(found.rosenthal, NONE, NONE, f"{format_count(found.rosenthal)} effects that average 0")
 
 
 def _p_curve(found: Any) -> Said:

@@ -17,7 +17,7 @@ from alliance_meta.effects.studies import STUDY
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.tables.document import Document, Kind, table_of
-from alliance_meta.tables.format import fixed
+from alliance_meta.tables.format import brief, fixed
 
 RATIOS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 50.0, 100.0, 200.0)
 COLUMNS = ("estimate", "se", "ddf", "pval", "ci_lb", "ci_ub")
@@ -92,7 +92,7 @@ class WorstCase(Adjusted):
 def _ratio(value: float) -> str:
     if value != value:
         return format(value, "")
-    return "infinite" if math.isinf(value) else f"{value:.4g}"
+    return "infinite" if math.isinf(value) else brief(value, 4)
 
 
 def worst_case(
@@ -177,8 +177,8 @@ def worst_case(
       50          0.1513  -0.0201  0.3227  0.15  -0.02  0.31
       infinite    0.0925  -0.1193  0.3043  0.09  -0.12  0.30
     <BLANKLINE>
-    Note: The worst case's interval rests on 3.5 degrees of freedom; below 4 it is
-      not to be trusted.
+    Note: The worst case's interval rests on 3.5 degrees of freedom; below 4 do
+      not trust it.
     """
     source = given(fit, "worst_case", cluster=cluster, level=level)
     check_alpha(alpha)
@@ -273,7 +273,7 @@ def _notes(effects: core.Effects, ddf: float) -> list[Note]:
         notes.append(
             Note(
                 "few-df",
-                f"The worst case's interval rests on {ddf:.1f} degrees of freedom; below 4 it is not to be trusted.",
+                f"The worst case's interval rests on {fixed(ddf, 1)} degrees of freedom; below 4 do not trust it.",
             )
         )
     return notes

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from alliance_meta.errors import AllianceMetaWarning, CannotRunError, InputError
@@ -29,13 +30,11 @@ def main(args: Sequence[str] | None = None) -> int:
     ...
     0
     """
-    from alliance_meta.cli.app import app
-
     with warnings.catch_warnings():
         warnings.simplefilter("always", AllianceMetaWarning)
         warnings.showwarning = _show_warning(warnings.showwarning)
         try:
-            app(args=None if args is None else list(args), prog_name="alliance-meta")
+            _commands()(args=None if args is None else list(args), prog_name="alliance-meta")
         except SystemExit as end:
             return end.code if isinstance(end.code, int) else 0 if end.code is None else 2
         except InputError as error:
@@ -45,6 +44,16 @@ def main(args: Sequence[str] | None = None) -> int:
             print(f"error: {error}", file=sys.stderr)
             return 2
     return 0
+
+
+@cache
+def _commands() -> Any:
+    """Return all commands; typer by itself would read every signature again at each call."""
+    from typer.main import get_command
+
+    from alliance_meta.cli.app import app
+
+    return get_command(app)
 
 
 def _show_warning(default: Callable[..., None]) -> Callable[..., None]:

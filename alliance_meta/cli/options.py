@@ -101,10 +101,10 @@ FILE_ONLY = ("study", "missing", "encoding", "sheet")
 
 def check_shipped(source: str, naming: dict[str, Any]) -> None:
     """Refuse what is no data set that comes with the package, and options that are of a file."""
-    from alliance_meta.effects.datasets import list_datasets
+    from alliance_meta.effects.datasets import dataset_names
 
     check_naming(naming, FILE_ONLY, "this is of a file, and this is a shipped data set")
-    known = list(list_datasets()["name"])
+    known = dataset_names()
     if not any(name.startswith(source) for name in known):
         raise CannotRunError(
             f"there is no file and no shipped data set called {source!r}{did_you_mean(source, known)}; "

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
 from math import comb, exp, inf, log
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from scipy import special
@@ -24,6 +24,8 @@ from alliance_meta.core.univariate.wls import Batch, make_batch, wls, wls_weight
 
 # Numbers in one array of a block; changing it changes which replicates a seed gives.
 BLOCK = 1 << 16
+# Results of blocks that may wait to be taken, for each core.
+WAITING = 4
 # Smallest eigenvalue, relative to the full data's, of a resampled design that still has full rank.
 SINGULAR = 1e-9
 # Logarithms of 1e15 and of nearly the largest float.
@@ -56,6 +58,7 @@ class Recipe:
 
 # Arrays by name, the replicate first: beta and stat (B, p); QM, tau2, I2 and H2 (B,).
 Refits = dict[str, Array]
+T = TypeVar("T")
 
 
 def refit(recipe: Recipe, batch: Batch, *, weights: Array | None = None) -> tuple[Array, Array, Array]:
@@ -65,7 +68,7 @@ def refit(recipe: Recipe, batch: Batch, *, weights: Array | None = None) -> tupl
     """
     if weights is not None:
         weights = np.broadcast_to(weights, batch.y.shape) * (1.0 if batch.present is None else batch.present)
-    tau2 = _tau2(recipe, batch, weights)
+    tau2 = estimated_tau2(recipe, batch, weights)
     if weights is not None:
         fit = wls_weighted(batch, weights)
         return fit.beta, fit.vb_of(batch.v + tau2[:, None]), tau2
@@ -90,7 +93,8 @@ def refit_estimates(recipe: Recipe, batch: Batch, *, weights: Array | None = Non
     return kept | _heterogeneity(recipe, batch, tau2) if batch.df.min() > 0 else kept
 
 
-def _tau2(recipe: Recipe, batch: Batch, weights: Array | None) -> Array:
+def estimated_tau2(recipe: Recipe, batch: Batch, weights: Array | None) -> Array:
+    """Return the tau2 of every replicate: given, or by the estimator of the recipe; `weights` (B, k) are the user's."""
     if recipe.tau2 is not None:
         return fixed_tau2(recipe.tau2, B=len(batch.y)).tau2
     if recipe.method == "GENQ" and weights is not None:
@@ -129,12 +133,21 @@ def join(parts: list[Refits]) -> Refits:
 
 def in_blocks(task: Callable[[int, int, int], Refits], *, B: int, k: int, cores: int = 1) -> Refits:
     """Call ``task(block, start, stop)`` for every block of the B replicates, `cores` at a time, and join."""
-    size = max(1, BLOCK // max(k, 1))
+    return join(list(blocks_of(task, B=B, size=max(1, BLOCK // max(k, 1)), cores=cores)))
+
+
+def blocks_of(task: Callable[[int, int, int], T], *, B: int, size: int, cores: int = 1) -> Iterator[T]:
+    """Yield ``task(block, start, stop)`` of every block of `size` of the B replicates, in order.
+
+    `cores` run at a time, and few results wait to be taken.
+    """
     spans = [(number, start, min(start + size, B)) for number, start in enumerate(range(0, B, size))]
     if cores == 1 or len(spans) == 1:
-        return join([task(*span) for span in spans])
+        yield from (task(*span) for span in spans)
+        return
     with ThreadPoolExecutor(cores) as pool:
-        return join(list(pool.map(lambda span: task(*span), spans)))
+        for first in range(0, len(spans), WAITING * cores):
+            yield from pool.map(lambda span: task(*span), spans[first : first + WAITING * cores])
 
 
 def stream(seed: int, block: int) -> np.random.Generator:

@@ -77,6 +77,11 @@ def list_datasets() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["name", "title", "k", "kind", "licence", "caution"])
 
 
+def dataset_names() -> list[str]:
+    """Return the names alone, for which no card is read."""
+    return [folder.name for folder in _folders()]
+
+
 # What the provenance takes of the card.
 FROM_CARD = ("sha256", "title", "citation", "licence", "cautions", "synthetic")
 
@@ -269,11 +274,13 @@ def _read(folder: Path, which: int | str) -> tuple[pd.DataFrame, Mapping[str, An
 def _column(values: pd.Series[Any], field: Mapping[str, Any], schema: Mapping[str, Any]) -> pd.Series[Any]:
     present = ~values.isin(schema.get("missingValues", [""]))
     kind = field["type"]
+    if not present.all():
+        values = values.where(present, np.nan)
     if kind == "string":
-        return values.where(present, np.nan)
+        return values
     if kind == "boolean":
         return values.isin(field["trueValues"])
-    numbers = pd.to_numeric(values.where(present, np.nan)).astype(float)
+    numbers = pd.to_numeric(values).astype(float)
     return numbers.astype("int64") if kind == "integer" and present.all() else numbers
 
 

@@ -6,13 +6,17 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from alliance_meta.conditions import check_subset
 from alliance_meta.effects.card import PublishedResult
 from alliance_meta.effects.contract.description import PACKAGE
 from alliance_meta.effects.converting.rows import convert
 from alliance_meta.effects.datasets import load_dataset
+from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.effects.sheet.examine import examine
+from alliance_meta.effects.sheet.ingest import read_coded
 from alliance_meta.errors import AllianceMetaWarning, CodingError, InputError
 from alliance_meta.evidence.routes import route_from
 from alliance_meta.formulas import parse_formula
@@ -49,6 +53,17 @@ def read_sheet(name: str | Path, **naming: Any) -> tuple[CodedTable, list[Publis
     for place, result in enumerate(reading.published):
         _check(result, list(table.columns), f"{PACKAGE}: alliance_meta.published[{place}]")
     return table, list(reading.published)
+
+
+def read_rows(table: Any, ri: str | None, ni: str | None, *, who: str) -> CodedTable:
+    """Return the rows that a user names: a table, a data frame, a file, or a shipped data set; `who` asks."""
+    if isinstance(table, CodedTable):
+        return table
+    if isinstance(table, pd.DataFrame):
+        return CodedTable(table, Provenance(source="data frame"))
+    if not isinstance(table, str | Path):
+        raise InputError(f"{who} needs rows: a table, a file or the name of a data set, not {type(table).__name__}")
+    return with_r(read_coded(table, ri=ri, ni=ni)) if is_sheet(table) else load_dataset(str(table))
 
 
 def printed_results(name: str | Path, **naming: Any) -> tuple[PublishedResult, ...]:

@@ -203,8 +203,10 @@ def join(parts: Sequence[Followed]) -> Followed:
     return Followed(tuple(route for part in parts for route in part.routes), columns)
 
 
-def one_level(samples: Sequence[Sample], tests: Sequence[str], *, scale: str, level: float) -> Iterator[Followed]:
-    """Fit every sample by every estimator, with every inference."""
+def one_level(
+    samples: Sequence[Sample], tests: Sequence[str], *, scale: str, level: float, methods: Sequence[str] = METHODS
+) -> Iterator[Followed]:
+    """Fit every sample by every estimator, with every inference; one effect alone, of which it is the mean, by none."""
     for k, group in of_size(samples).items():
         y, v = np.stack([one.y for one in group]), np.stack([one.v for one in group])
         people = _people(group)
@@ -215,7 +217,7 @@ def one_level(samples: Sequence[Sample], tests: Sequence[str], *, scale: str, le
             yield Followed(routes, {"k": np.ones(len(group)), "n_effects": np.ones(len(group)), "N": people, **single})
             continue
         fitted = _Batch(y, v)
-        for method in METHODS:
+        for method in methods:
             shared, beta, variance, s2w = fitted(method)
             for test in tests:
                 factor = {"knha": s2w, "adhoc": np.maximum(s2w, 1.0)}.get(test, np.ones_like(s2w))
@@ -367,11 +369,7 @@ def _read(
     back = np.array([scale == "r" and route.measure == "ZCOR"])
     found = []
     for choice in tries:
-        own = fit
-        if "robust" in choice:
-            own = fit.robust(cluster=choice["robust"])
-        elif "dfs" in choice:
-            own = replace(fit, settings=replace(fit.settings, test=choice["test"]), degrees=choice["dfs"])
+        own = by_inference(fit, choice)
         mean, se, df = (np.asarray(value, dtype=float).ravel()[:1] for value in (own.beta, own.se, own.ddf))
         known = float(df[0]) if np.isfinite(df[0]) else None
         values = {name: np.array([value]) for name, value in shared.items()}
@@ -380,3 +378,12 @@ def _read(
             values |= new_study(mean, se**2 + shared["tau"] ** 2, known, level=level, back=back)
         found.append(Followed((replace(route, **choice),), values))
     yield join(found)
+
+
+def by_inference(fit: Any, choice: Mapping[str, Any]) -> Any:
+    """Return a fit with another inference, which needs no search of its own."""
+    if "robust" in choice:
+        return fit.robust(cluster=choice["robust"])
+    if "dfs" in choice:
+        return replace(fit, settings=replace(fit.settings, test=choice["test"]), degrees=choice["dfs"])
+    return fit

@@ -23,5 +23,6 @@ if TYPE_CHECKING:
     from alliance_meta.moderators.marginal import marginal_slopes as marginal_slopes
     from alliance_meta.moderators.selection import ModelSelection as ModelSelection
     from alliance_meta.moderators.selection import select_models as select_models
+    from alliance_meta.moderators.table import ModeratorTable as ModeratorTable
 
 __getattr__, __dir__, __all__ = lazy(__name__)

@@ -421,4 +421,4 @@ def _estimates(fit: Fit, slopes: Array, means: Array, level: float) -> pd.DataFr
 
 
 def _errors(L: Array, vb: Array) -> Array:
-    return np.sqrt(np.einsum("mp,pq,mq->m", L, vb, L))
+    return np.sqrt(np.maximum(np.einsum("mp,pq,mq->m", L, vb, L), 0.0))

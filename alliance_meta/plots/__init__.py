@@ -31,14 +31,30 @@ if TYPE_CHECKING:
     from alliance_meta.plots.bubble_plot import smooth_data as smooth_data
     from alliance_meta.plots.caterpillar_plot import caterpillar as caterpillar
     from alliance_meta.plots.caterpillar_plot import caterpillar_data as caterpillar_data
+    from alliance_meta.plots.deletion.influences import influence as influence
+    from alliance_meta.plots.deletion.influences import influence_data as influence_data
+    from alliance_meta.plots.deletion.refits import cumulative as cumulative
+    from alliance_meta.plots.deletion.refits import leave_one_out as leave_one_out
     from alliance_meta.plots.development_plot import development as development
     from alliance_meta.plots.development_plot import development_data as development_data
     from alliance_meta.plots.forests.plot import forest as forest
     from alliance_meta.plots.forests.plot import forest_pages as forest_pages
     from alliance_meta.plots.forests.published import published_forest_data as published_forest_data
+    from alliance_meta.plots.forests.refitted import cumulative_data as cumulative_data
+    from alliance_meta.plots.forests.refitted import leave_one_out_data as leave_one_out_data
     from alliance_meta.plots.forests.rows import forest_data as forest_data
     from alliance_meta.plots.means_plot import means as means
     from alliance_meta.plots.means_plot import means_data as means_data
+    from alliance_meta.plots.moderators_plot import moderators as moderators
+    from alliance_meta.plots.moderators_plot import moderators_data as moderators_data
+    from alliance_meta.plots.outliers.baujat import baujat as baujat
+    from alliance_meta.plots.outliers.baujat import baujat_data as baujat_data
+    from alliance_meta.plots.outliers.gosh import gosh as gosh
+    from alliance_meta.plots.outliers.gosh import gosh_data as gosh_data
+    from alliance_meta.plots.outliers.qqnorm import qqnorm as qqnorm
+    from alliance_meta.plots.outliers.qqnorm import qqnorm_data as qqnorm_data
+    from alliance_meta.plots.outliers.radial import radial as radial
+    from alliance_meta.plots.outliers.radial import radial_data as radial_data
     from alliance_meta.plots.posteriors.chains import chains as chains
     from alliance_meta.plots.posteriors.chains import chains_data as chains_data
     from alliance_meta.plots.posteriors.posterior import averaged as averaged
@@ -65,13 +81,13 @@ if TYPE_CHECKING:
     from alliance_meta.plots.resampled_plot import resampled_data as resampled_data
     from alliance_meta.plots.sensitivity_plots import dependence as dependence
     from alliance_meta.plots.sensitivity_plots import dependence_data as dependence_data
-    from alliance_meta.plots.sensitivity_plots import leave_out as leave_out
-    from alliance_meta.plots.sensitivity_plots import leave_out_data as leave_out_data
     from alliance_meta.plots.sensitivity_plots import rho_grid as rho_grid
     from alliance_meta.plots.sensitivity_plots import rho_grid_data as rho_grid_data
     from alliance_meta.plots.sheet.chart_frame import frame_from_dict as frame_from_dict
     from alliance_meta.plots.sheet.chart_frame import frame_to_dict as frame_to_dict
     from alliance_meta.plots.sheet.figures import figure_bytes as figure_bytes
     from alliance_meta.plots.sheet.figures import save_figure as save_figure
+    from alliance_meta.plots.specification_curve_plot import specification_curve as specification_curve
+    from alliance_meta.plots.specification_curve_plot import specification_curve_data as specification_curve_data
 
 __getattr__, __dir__, __all__ = lazy(__name__)

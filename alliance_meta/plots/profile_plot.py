@@ -17,7 +17,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.notes import check_level
 from alliance_meta.plots.sheet.chart import SIZE, SMALL, Chart, Drawn, charting, lettered
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
-from alliance_meta.plots.sheet.measure import line_height, size_in_inches, text_width, wrap
+from alliance_meta.plots.sheet.measure import cut, line_height, size_in_inches, wrap
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.random_effects import check_fit
 from alliance_meta.sensitivity.profiles import ProfileLikelihood
@@ -224,13 +224,7 @@ def _fitted(label: str, width: float) -> list[str]:
     """Return a component's name on at most two lines, cut where it is longer."""
     lines = list(wrap(label, SMALL, width))
     lines = [*lines[: TITLE_LINES - 1], " ".join(lines[TITLE_LINES - 1 :])] if len(lines) > TITLE_LINES else lines
-    return [line if text_width(line, SMALL) <= width else _cut(line, width) for line in lines]
-
-
-def _cut(line: str, width: float) -> str:
-    while line and text_width(f"{line}…", SMALL) > width:
-        line = line[:-1]
-    return f"{line}…"
+    return [cut(line, SMALL, width) for line in lines]
 
 
 WIDTH, HEIGHT = 5.5, 4.2

@@ -175,9 +175,11 @@ ONE_EACH = ("left_out", REPRODUCE)
 
 
 NEED_BY = ("bubble", "means")
+MODERATORS = "moderators"
+NAME_MODERATORS = "{what}='moderators' needs columns = the moderators that it shows, such as ['rater', 'year']"
 
 
-RESERVED = (*PIECES, "ref", "printed", REPRODUCE, "rho", "bias", "sensitivity")
+RESERVED = (*PIECES, "ref", "printed", REPRODUCE, "rho", "bias", MODERATORS, "sensitivity")
 
 
 _IDENTIFIER = re.compile(ID)
@@ -231,9 +233,9 @@ def analysis_problems(analyses: Sequence[Analysis], folder: Path) -> Iterator[st
 
 
 def _data_problems(data: str, folder: Path, key: str = "data") -> Iterator[str]:
-    from alliance_meta.effects.datasets import list_datasets
+    from alliance_meta.effects.datasets import dataset_names
 
-    names = [str(name) for name in list_datasets()["name"]]
+    names = dataset_names()
     if data in names or _is_file(folder / data):
         return
     hint = did_you_mean(data, names)
@@ -279,6 +281,8 @@ def _figure_problems(item: Item, known: Sequence[str]) -> Iterator[str]:
             yield f"figure={kind!r} shows one analysis, not {len(item.of)}; write of = '...'"
     if kind in NEED_BY and item.by is None:
         yield f"figure={kind!r} needs by = the moderator that it shows"
+    if kind == MODERATORS and not item.columns:
+        yield NAME_MODERATORS.format(what="figure")
     key = "forest" if item.forest is not None else "of"
     for identifier in item.shown:
         if kind == "shares" and item.piece is None:
@@ -297,6 +301,8 @@ def _table_problems(item: Item, known: Sequence[str], folder: Path) -> Iterator[
         yield f"table={table!r} needs of = [...]"
     elif table in ONE_EACH and len(item.of) > 1:
         yield f"table={table!r} shows one, not {len(item.of)}; write one item for each"
+    if table == MODERATORS and not item.columns:
+        yield NAME_MODERATORS.format(what="table")
     for identifier in item.of:
         if table == REPRODUCE:
             yield from _data_problems(identifier, folder, key="of")

@@ -11,7 +11,7 @@ from alliance_meta.encoding import plain
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.files import sha256
 from alliance_meta.notes import did_you_mean
-from alliance_meta.reporting import appendix, bias, evidence, sensitivity, writing
+from alliance_meta.reporting import appendix, bias, evidence, moderators, sensitivity, writing
 from alliance_meta.reporting.declaration import refuse
 from alliance_meta.reporting.evidence import Pieces
 from alliance_meta.reporting.fitted import Fitted
@@ -155,6 +155,7 @@ _MAKERS: dict[str, tuple[str, Callable[[Item, Fitted], pd.DataFrame]]] = {
     "means": ("{label}: mean effect at each level of {by} ({model}).", _means),
     "posterior": ("{label}: the mean effect before and after the data ({model}).", _posterior),
     "prior_sensitivity": ("{label}: what other priors of τ would have given.", _prior_sensitivity),
+    "moderators": ("{label}: the mean effect by moderator.", moderators.moderators_figure),
     "dependence": ("{label}: the same effects by every usual method.", _dependence),
     **{kind: (words, _without_item(make)) for kind, (words, make) in {**bias.FIGURES, **sensitivity.FIGURES}.items()},
 }
@@ -226,12 +227,7 @@ def make_document(declaration: Declaration) -> dict[str, Any]:
     quantities |= {name: piece.quantities for name, piece in pieces.items()}
     quantities["printed"] = evidence.printed(fits.values())
     quantities["reproduce"] = builder.reproduced
-    if builder.varied:
-        quantities["rho"] = builder.varied
-    if builder.biased:
-        quantities["bias"] = builder.biased
-    if builder.battered:
-        quantities["sensitivity"] = builder.battered
+    quantities |= {kind: builder.numbered[kind] for kind in NUMBERED if kind in builder.numbered}
     if not builder.problems:
         sections += appendix.sections(declaration, fits, pieces, builder)
     builder.problems += _unknown_placeholders(builder.texts(), quantities, builder.names)
@@ -259,6 +255,15 @@ def make_document(declaration: Declaration) -> dict[str, Any]:
     return encoded
 
 
+# Tables whose numbers prose may quote under the name of the table; some also name sources.
+NUMBERED: dict[str, Callable[[Item, Mapping[str, Fitted]], Any]] = {
+    "rho": rho_table,
+    "bias": bias.bias_table,
+    "moderators": moderators.moderator_table_of,
+    "sensitivity": sensitivity.sensitivity_table,
+}
+
+
 class _Builder:
     """Collect figures, tables and problems while sections are put together."""
 
@@ -269,9 +274,7 @@ class _Builder:
         self.figures: dict[str, Any] = {}
         self.tables: dict[str, Any] = {}
         self.reproduced: dict[str, Any] = {}
-        self.varied: dict[str, Any] = {}
-        self.biased: dict[str, Any] = {}
-        self.battered: dict[str, Any] = {}
+        self.numbered: dict[str, dict[str, Any]] = {}
         self.sources: list[str] = []
         self.problems: list[str] = []
         self._texts: list[str] = [declaration.subtitle]
@@ -336,18 +339,10 @@ class _Builder:
         kind = str(item.table)
         if kind in MAKERS:
             return MAKERS[kind](item, self.fits)
-        if kind == "rho":
-            table, quantities = rho_table(item, self.fits)
-            self.varied |= quantities
-            return table
-        if kind == "bias":
-            table, quantities, sources = bias.bias_table(item, self.fits)
-            self.biased |= quantities
-            self.sources += sources
-            return table
-        if kind == "sensitivity":
-            table, quantities = sensitivity.sensitivity_table(item, self.fits)
-            self.battered |= quantities
+        if kind in NUMBERED:
+            table, quantities, *sources = NUMBERED[kind](item, self.fits)
+            self.numbered.setdefault(kind, {}).update(quantities)
+            self.sources += [one for part in sources for one in part]
             return table
         if kind == "reproduce":
             table, quantities = evidence.reproduce_table(item, self.declaration.path.parent)

@@ -25,6 +25,7 @@ from alliance_meta.tables.format import format_df, format_level
 if TYPE_CHECKING:
     from alliance_meta.bias.panels import BiasPanel
     from alliance_meta.effects.sheet.coded import CodedTable
+    from alliance_meta.moderators.table import ModeratorTable
     from alliance_meta.sensitivity.batteries.battery import Battery
 
 Put = Callable[[str, Any, str, str], None]
@@ -177,6 +178,22 @@ class Fitted(ABC):
 
         with warnings.catch_warnings(action="ignore", category=AllianceMetaWarning):
             return panel(self.fit)
+
+    def moderators(self, names: tuple[str, ...]) -> ModeratorTable:
+        """Return the table of moderators of the analysis's effects, with its own model."""
+        from alliance_meta.moderators.table import moderator_table
+
+        if self.spec.mods is not None:
+            raise InputError(f"moderators of {self.spec.id!r}: take an analysis without mods")
+        with warnings.catch_warnings(action="ignore", category=AllianceMetaWarning):
+            return moderator_table(self.effects, names, level=self.spec.level, **self.moderator_model())
+
+    def moderator_model(self) -> dict[str, Any]:
+        """Return how a table of moderators fits the analysis's model."""
+        raise InputError(
+            f"moderators of {self.spec.id!r}: take an analysis of kind = 'random', or of 'multilevel' with rho and "
+            f"robust; there is no such table for its model ({self.short_label()})"
+        )
 
     @cached_property
     def battery(self) -> Battery:

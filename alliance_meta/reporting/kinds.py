@@ -211,6 +211,11 @@ class _Random(_Likelihood):
         at = next(i for i, line in enumerate(lines) if line.startswith("dat <- "))
         return "\n".join([*lines[:at], *made, f"dat <- {call('aggregate', 'dat', **named)}", *lines[at + 1 :]])
 
+    def moderator_model(self) -> dict[str, Any]:
+        if self.spec.robust is not None:
+            return super().moderator_model()
+        return {"model": "random", "method": self.spec.method, "test": self.spec.test}
+
     def profile(self, title: str) -> pd.DataFrame:
         from alliance_meta.plots import profile_data
 
@@ -281,6 +286,15 @@ class _Multilevel(_Likelihood):
     def cited(self) -> dict[str, Any]:
         of_rho = () if self.spec.rho is None else ("pustejovsky2022",)
         return super().cited() | {"model": ("konstantopoulos2011", "viechtbauer2010", *of_rho)}
+
+    def moderator_model(self) -> dict[str, Any]:
+        spec, usual = self.spec, self.usual
+        plain = {"random": spec.random, "dfs": spec.dfs} == {"random": usual["random"], "dfs": usual["dfs"]}
+        if not plain or (spec.rho is None) != (spec.robust is None):
+            return super().moderator_model()
+        if spec.rho is None:
+            return {"model": "multilevel", "method": spec.method, "test": spec.test}
+        return {"model": "che", "rho": spec.rho, "type": spec.robust, "cluster": spec.cluster, "method": spec.method}
 
     def profile(self, title: str) -> pd.DataFrame:
         from alliance_meta.plots import profiles_data
@@ -508,6 +522,6 @@ def _check_poolable(spec: Analysis, table: CodedTable) -> None:
 
 def located(data: str, *, folder: Path) -> str | Path:
     """Return the name of a shipped data set, or the path of that file in `folder`."""
-    from alliance_meta.effects.datasets import list_datasets
+    from alliance_meta.effects.datasets import dataset_names
 
-    return data if data in set(list_datasets()["name"]) else folder / data
+    return data if data in dataset_names() else folder / data

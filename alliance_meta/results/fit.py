@@ -145,7 +145,8 @@ def predict_linear(fit: Any, X: Array, *, scale: str | None, level: float) -> pd
     variance = fit.new_variance
     if scale == "r_mean" and variance != variance:
         raise InputError(f"scale='r_mean' averages over the distribution of effects: {variance.reason}")
-    pred, se = X @ fit.beta, np.sqrt(np.einsum("mp,pq,mq->m", X, fit.vb, X))
+    # Robust variances of what clusters agree on exactly are 0 up to rounding.
+    pred, se = X @ fit.beta, np.sqrt(np.maximum(np.einsum("mp,pq,mq->m", X, fit.vb, X), 0.0))
     half = critical_values(level, fit.row_ddf(X))
     frame = both_intervals(pred, np.where(np.isnan(half), np.nan, se), half, half * np.sqrt(se**2 + variance))
     out = to_scale(frame, measure=fit.effects.measure, scale=scale, tau2=float(variance))

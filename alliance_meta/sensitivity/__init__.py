@@ -20,20 +20,32 @@ if TYPE_CHECKING:
     from alliance_meta.sensitivity.bootstrapping import Bootstrap as Bootstrap
     from alliance_meta.sensitivity.bootstrapping import MultilevelBootstrap as MultilevelBootstrap
     from alliance_meta.sensitivity.bootstrapping import bootstrap as bootstrap
+    from alliance_meta.sensitivity.deletion.influences import Influence as Influence
+    from alliance_meta.sensitivity.deletion.influences import influence as influence
+    from alliance_meta.sensitivity.deletion.left_out import Refits as Refits
+    from alliance_meta.sensitivity.deletion.left_out import cumulative as cumulative
+    from alliance_meta.sensitivity.deletion.left_out import leave_one_out as leave_one_out
     from alliance_meta.sensitivity.dependence import DependenceComparison as DependenceComparison
     from alliance_meta.sensitivity.dependence import compare_dependence as compare_dependence
+    from alliance_meta.sensitivity.forking.choices import Option as Option
+    from alliance_meta.sensitivity.forking.multiverses import Multiverse as Multiverse
+    from alliance_meta.sensitivity.forking.multiverses import multiverse as multiverse
     from alliance_meta.sensitivity.hetero import HeteroscedasticityTest as HeteroscedasticityTest
     from alliance_meta.sensitivity.hetero import hettest as hettest
-    from alliance_meta.sensitivity.left_out import ClusterInfluence as ClusterInfluence
-    from alliance_meta.sensitivity.left_out import ClustersLeftOut as ClustersLeftOut
-    from alliance_meta.sensitivity.left_out import cluster_influence as cluster_influence
-    from alliance_meta.sensitivity.left_out import leave_out_clusters as leave_out_clusters
     from alliance_meta.sensitivity.levels import ComponentTests as ComponentTests
     from alliance_meta.sensitivity.levels import LevelComparison as LevelComparison
     from alliance_meta.sensitivity.levels import compare_levels as compare_levels
     from alliance_meta.sensitivity.levels import component_tests as component_tests
     from alliance_meta.sensitivity.matching import RouteMatch as RouteMatch
     from alliance_meta.sensitivity.matching import match as match
+    from alliance_meta.sensitivity.outliers.baujat import Baujat as Baujat
+    from alliance_meta.sensitivity.outliers.baujat import baujat as baujat
+    from alliance_meta.sensitivity.outliers.gosh import Gosh as Gosh
+    from alliance_meta.sensitivity.outliers.gosh import gosh as gosh
+    from alliance_meta.sensitivity.outliers.qqnorm import QQNorm as QQNorm
+    from alliance_meta.sensitivity.outliers.qqnorm import qqnorm as qqnorm
+    from alliance_meta.sensitivity.outliers.radial import Radial as Radial
+    from alliance_meta.sensitivity.outliers.radial import radial as radial
     from alliance_meta.sensitivity.permutation import PermutationTest as PermutationTest
     from alliance_meta.sensitivity.permutation import permutation_test as permutation_test
     from alliance_meta.sensitivity.profiles import LikelihoodRatioTest as LikelihoodRatioTest

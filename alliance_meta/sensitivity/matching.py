@@ -11,12 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta.effects.datasets import load_dataset
-from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.sheet.coded import CodedTable
-from alliance_meta.effects.sheet.ingest import read_coded
-from alliance_meta.errors import InputError
-from alliance_meta.evidence.own_sheet import is_sheet, with_r
+from alliance_meta.evidence.own_sheet import read_rows
 from alliance_meta.evidence.printed import HAIR
 from alliance_meta.evidence.route_search import Found, Search, search
 from alliance_meta.evidence.routes import code
@@ -324,7 +320,7 @@ def match(
     ['Fisher z, REML, Wald z']
     """
     line = read_line(printed, scale=scale, level=level)
-    rows = _table(table, ri, ni)
+    rows = read_rows(table, ri, ni, who="match")
     found = search(rows, line.numbers, scale=line.scale, ri=ri, ni=ni, cluster=cluster, subset=subset, level=line.level)
     return RouteMatch(
         printed={name: number.text for name, number in line.numbers.items()},
@@ -333,16 +329,6 @@ def match(
         search=found,
         notes=merge_notes(rows.notes, found.samples.found[0].effects.notes, _notes(line, found)),
     )
-
-
-def _table(table: Any, ri: str | None, ni: str | None) -> CodedTable:
-    if isinstance(table, CodedTable):
-        return table
-    if isinstance(table, pd.DataFrame):
-        return CodedTable(table, Provenance(source="data frame"))
-    if not isinstance(table, str | Path):
-        raise InputError(f"match needs rows: a table, a file or the name of a data set, not {type(table).__name__}")
-    return with_r(read_coded(table, ri=ri, ni=ni)) if is_sheet(table) else load_dataset(str(table))
 
 
 def _notes(line: PrintedLine, found: Search) -> list[Note]:

@@ -10,7 +10,6 @@ from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, impu
 from alliance_meta.core.mixed.covariance import Reordered, Unstructured
 from alliance_meta.core.mixed.predictions import simulate
 from alliance_meta.core.mixed.profile import profile
-from alliance_meta.core.robust.clusters import deletions, stacks
 from alliance_meta.results.profiles import by_name, slots
 from alliance_meta.sensitivity.refitting import part, refitted
 from tests.equivalence.test_multilevel import KINDS, dense_problem
@@ -74,8 +73,8 @@ def test_a_level_that_is_left_out_takes_its_variance_along():
         cold = MultilevelModel(es.take(rows), **arguments).fit()
         assert warm.loglik == pytest.approx(cold.loglik, abs=1e-7)
         assert sorted(warm.components.index) == sorted(cold.components.index)
-        found = sensitivity.leave_out_clusters(fit).tidy().set_index("label")
-        assert "no other cluster has this level" in repr(found.loc["s3", "tau2[measure | study_id: rare]"])
+        found = sensitivity.leave_one_out(fit).tidy().set_index("label")
+        assert "no effect of this level is left" in repr(found.loc["s3", "tau2[measure | study_id: rare]"])
 
 
 def test_copies_of_a_study_are_independent_studies():
@@ -155,7 +154,7 @@ def test_variances_and_correlations_of_three_outcomes_are_parameters_of_their_ow
 def test_deletion_in_closed_form_is_a_refit_with_variances_held(case):
     es = effects(40, 10)
     fit = model(es, case, impute_V(es, rho=0.6)).fit()
-    found = sensitivity.cluster_influence(fit)
+    found = sensitivity.influence(fit, by="study", reestimate=False)
     M = fit.working().block(np.arange(40)[None])[0]
     study, X, y = np.array(es.study_id), fit.design.X, es.yi
     for i, label in enumerate(found.labels):
@@ -167,18 +166,6 @@ def test_deletion_in_closed_form_is_a_refit_with_variances_held(case):
         assert found.cook_d[i] == pytest.approx(moved @ np.linalg.solve(fit.vb, moved), rel=1e-7)
         assert found.cov_r[i] == pytest.approx(np.linalg.det(vb) / np.linalg.det(fit.vb), rel=1e-7)
     assert found.weight.sum() == pytest.approx(100)
-
-
-def test_deletion_of_what_a_coefficient_needs():
-    rng = np.random.default_rng(1)
-    X = np.column_stack([np.ones(6), [1.0, 1.0, 0, 0, 0, 0]])
-    cluster = np.array([0, 0, 1, 1, 2, 2])
-    W = np.diag(rng.uniform(1, 2, 6))
-    vb = np.linalg.inv(X.T @ W @ X)
-    made = [(cluster[rows[:, 0]], rows, W[rows[:, :, None], rows[:, None, :]]) for rows in stacks(cluster)]
-    found = deletions(vb, W @ X, rng.normal(size=6), made, 3)
-    assert found.usable.tolist() == [False, True, True]
-    assert np.isnan(found.change[0]).all()
 
 
 def test_one_effect_per_study_is_the_univariate_bootstrap_model():

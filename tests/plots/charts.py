@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, bias, che, moderators, sensitivity
+from alliance_meta import (
+    EffectSizes,
+    MultilevelModel,
+    RandomEffectsModel,
+    bias,
+    che,
+    moderator_table,
+    moderators,
+    plots,
+    sensitivity,
+)
 from alliance_meta.bayes import PET, WeightFunction, average, robma
 from alliance_meta.evidence import umbrella
 from alliance_meta.models import RandomEffectsResults
@@ -20,6 +30,7 @@ from alliance_meta.plots import (
     averaged_data,
     battery,
     battery_data,
+    baujat,
     bias_panel,
     bias_panel_data,
     bubble,
@@ -33,10 +44,12 @@ from alliance_meta.plots import (
     firepower,
     funnel,
     funnel_data,
-    leave_out,
-    leave_out_data,
+    gosh,
+    influence,
+    influence_data,
     means,
     means_data,
+    moderators_data,
     p_curve,
     posterior,
     predictive,
@@ -47,6 +60,8 @@ from alliance_meta.plots import (
     profile_data,
     profiles,
     profiles_data,
+    qqnorm,
+    radial,
     resampled,
     resampled_data,
     rho_grid,
@@ -54,6 +69,8 @@ from alliance_meta.plots import (
     selection_weights,
     sequential,
     smooth,
+    specification_curve,
+    specification_curve_data,
     sunset,
     weight_function,
     weight_function_data,
@@ -64,11 +81,16 @@ from alliance_meta.sensitivity import compare_dependence
 from tests.plots.bias_cases import bias_charts
 from tests.plots.cases import dependent, fitted, made_up, molloy, quiet
 from tests.plots.next_study import next_study_charts
+from tests.plots.outlier_cases import outlier_charts
 from tests.plots.prior_cases import prior_charts
 from tests.plots.smooth_cases import smooth_charts
 
 DRAW: dict[str, Callable[..., Any]] = {
     "averaged": averaged,
+    "baujat": baujat,
+    "gosh": gosh,
+    "qqnorm": qqnorm,
+    "radial": radial,
     "battery": battery,
     "bias_panel": bias_panel,
     "funnel": funnel,
@@ -90,12 +112,14 @@ DRAW: dict[str, Callable[..., Any]] = {
     "bubble": bubble,
     "profile": profile,
     "means": means,
+    "moderators": plots.moderators,
     "resampled": resampled,
     "rho_grid": rho_grid,
     "dependence": dependence,
     "profiles": profiles,
-    "leave_out": leave_out,
+    "influence": influence,
     "development": development,
+    "specification_curve": specification_curve,
 }
 
 
@@ -156,6 +180,23 @@ def multilevel(k: int = 40, studies: int = 12, mods: str = "1", *, teaching: boo
     return quiet(lambda: MultilevelModel(nested(k, studies, teaching=teaching), mods=mods, **options).fit())
 
 
+def tabled(k: int, studies: int, names: list[str], **options: Any) -> Any:
+    """Return the table of moderators of made-up effects."""
+    return quiet(lambda: moderator_table(dependent(k, studies), names, **options))
+
+
+FEW: Any = {
+    "effects": [None, "year > 2005", {"pick": "highest"}],
+    "dependence": ["CHE", "mean"],
+    "inference": ["CR2", "z", "knha"],
+}
+
+
+def forking(*, teaching: bool = False, **options: Any) -> Any:
+    """Return a multiverse of 40 made-up effects of 12 studies."""
+    return quiet(lambda: sensitivity.multiverse(nested(teaching=teaching), **options))
+
+
 def ensemble(*, teaching: bool = False) -> Any:
     """Return models with and without an effect, heterogeneity and bias of two kinds, averaged."""
     effects = synthetic(fitted(15)).effects if teaching else molloy().effects
@@ -195,6 +236,7 @@ def charts() -> dict[str, pd.DataFrame]:
             sensitivity.battery(synthetic(molloy()).effects, scenarios=["che", "exact", "bias_hc"]), show_cautions=True
         ),
         **next_study_charts(),
+        **outlier_charts(),
         **prior_charts(),
         **smooth_charts(),
         "weight_function": lambda: weight_function_data(models()),
@@ -222,6 +264,12 @@ def charts() -> dict[str, pd.DataFrame]:
         ),
         "means, wild": lambda: means_data(moderators.marginal_means(wild(), ["rater", "modality"])),
         "means of subgroups": lambda: means_data(subgroups(fitted(40), by="rater")),
+        "moderators": lambda: moderators_data(tabled(60, 20, ["rater", "modality", "year", "bias"])),
+        "moderators of five": lambda: moderators_data(tabled(5, 4, ["rater", "modality"])),
+        "moderators of many": lambda: moderators_data(tabled(300, 120, ["rater", "year"], tau2="separate")),
+        "moderators, synthetic": lambda: moderators_data(
+            quiet(lambda: moderator_table(nested(teaching=True), "rater", model="random")), show_cautions=True
+        ),
         "means on r": lambda: means_data(moderators.marginal_means(crossed(), "rater", scale="r_mean")),
         "resampled signs": lambda: resampled_data(permuted()),
         "resampled rows": lambda: resampled_data(sensitivity.permutation_test(crossed(), seed=1, iterations=100)),
@@ -248,16 +296,24 @@ def charts() -> dict[str, pd.DataFrame]:
             lambda: profiles_data(multilevel(random=("study_id", "rater | modality", "es_id")), points=9)
         ),
         "profiles, synthetic": lambda: profiles_data(multilevel(teaching=True), show_cautions=True, points=9),
-        "leave_out": lambda: leave_out_data(sensitivity.leave_out_clusters(multilevel(24, 6))),
-        "leave_out of a coefficient": lambda: leave_out_data(
-            sensitivity.leave_out_clusters(multilevel(mods="rater")), term="rater[T.observer]", order="label"
-        ),
-        "leave_out of many": lambda: leave_out_data(sensitivity.leave_out_clusters(multilevel(60, 50))),
-        "leave_out, synthetic": lambda: leave_out_data(
-            sensitivity.leave_out_clusters(multilevel(12, 3, teaching=True)), show_cautions=True
+        "influence": lambda: influence_data(sensitivity.influence(molloy())),
+        "influence of many": lambda: influence_data(sensitivity.influence(many(3000))),
+        "influence, wild": lambda: influence_data(sensitivity.influence(wild())),
+        "influence of studies": lambda: influence_data(sensitivity.influence(multilevel(mods="rater"))),
+        "influence, synthetic": lambda: influence_data(
+            sensitivity.influence(multilevel(12, 3, teaching=True)), show_cautions=True
         ),
         "development of adults": lambda: development_data(umbrella(), population="Adults"),
         "development, every result": lambda: development_data(umbrella(), repeats=True, show_cautions=True),
+        "specification_curve": lambda: specification_curve_data(forking(choices=FEW)),
+        "specification_curve of one": lambda: specification_curve_data(forking(choices={"rho": [0.6]})),
+        "specification_curve of many": lambda: specification_curve_data(forking()),
+        "specification_curve of thousands": lambda: specification_curve_data(
+            sensitivity.multiverse(generic().effects, choices={"estimator": ["REML", "EE", "HS"]})
+        ),
+        "specification_curve, synthetic": lambda: specification_curve_data(
+            forking(teaching=True, choices={"rho": [0.6, 0.2]}), show_cautions=True
+        ),
         "resampled one": lambda: resampled_data(quiet(lambda: sensitivity.permutation_test(fitted(1)))),
     }
 

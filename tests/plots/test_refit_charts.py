@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from alliance_meta import EffectSizes, InputError, MultilevelModel, RandomEffectsModel, sensitivity
 from alliance_meta.errors import NotIdentifiedWarning
-from alliance_meta.plots import leave_out, leave_out_data, profile, profile_data, profiles, profiles_data
+from alliance_meta.plots import (
+    cumulative,
+    cumulative_data,
+    forest_data,
+    influence_data,
+    leave_one_out,
+    leave_one_out_data,
+    profile,
+    profile_data,
+    profiles,
+    profiles_data,
+)
 from alliance_meta.plots.sheet.figures import figure_bytes
-from tests.plots.cases import quiet
+from tests.plots.cases import molloy, quiet
 from tests.plots.charts import multilevel, nested
 from tests.plots.geometry import texts
 from tests.tolerances import CLOSED_FORM, ITERATIVE
@@ -64,57 +76,72 @@ def test_profiles_refuse_what_they_cannot_draw() -> None:
 
 
 @pytest.fixture(scope="module")
-def left_out() -> sensitivity.ClustersLeftOut:
-    return sensitivity.leave_out_clusters(multilevel())
+def left_out() -> sensitivity.Refits:
+    return sensitivity.leave_one_out(multilevel())
 
 
-def test_rows_without_each_study(left_out: sensitivity.ClustersLeftOut) -> None:
-    frame, table = leave_out_data(left_out), left_out.tidy().set_index("label")
-    rows = frame[frame["kind"] == "without"].set_index("label")
+def test_rows_without_each_study(left_out: sensitivity.Refits) -> None:
+    frame, table = leave_one_out_data(left_out, order="estimate"), left_out.tidy().set_index("label")
+    rows = frame[frame["kind"] == "study"].set_index("label")
     assert len(rows) == len(table) == 12
     assert (np.diff(rows["yi"]) >= 0).all()
-    np.testing.assert_array_equal(rows["yi"], table.loc[rows.index, "estimate"])
-    np.testing.assert_array_equal(rows["ci_lb"], table.loc[rows.index, "ci_lb"])
-    np.testing.assert_array_equal(rows["k"], 40 - table.loc[rows.index, "k"])
+    for drawn, told in (("yi", "estimate"), ("ci_lb", "ci_lb"), ("pi_ub", "pi_ub")):
+        np.testing.assert_array_equal(rows[drawn], table.loc[rows.index, told])
+    np.testing.assert_array_equal(rows["k"].astype(int), table.loc[rows.index, "k"])
     np.testing.assert_allclose(rows["r"], np.tanh(rows["yi"]), rtol=CLOSED_FORM)
-    last = frame.iloc[-1]
-    assert [last["kind"], last["k"], last["yi"]] == ["all", 40, left_out.fit.beta[0]]
-    assert frame.attrs["reference"] == [last["yi"], last["ci_lb"], last["ci_ub"]]
-    by_name = leave_out_data(left_out, order="label")
-    assert by_name["label"].tolist()[:-1] == sorted(rows.index)
+    assert rows["I2"].tolist() == [f"{x:.1f}" for x in table.loc[rows.index, "I2"]]
+    whole = frame[frame["kind"] == "summary"].iloc[0]
+    assert whole["yi"] == left_out.fit.beta[0]
+    assert leave_one_out_data(left_out)["label"].tolist()[:12] == sorted(rows.index)
+    pd.testing.assert_frame_equal(forest_data(left_out), leave_one_out_data(left_out))
 
 
-def test_many_studies_are_not_named() -> None:
-    found = sensitivity.leave_out_clusters(multilevel(60, 50))
-    figure = leave_out(found)
-    shown = [text.get_text() for text in texts(figure)]
-    assert "S7" not in shown
-    assert figure.get_size_inches().tolist() == [7.0, 4.5]
-    frame = leave_out_data(found)
-    lowest = frame.loc[frame["kind"] == "without", "label"].iloc[0]
-    assert f"without {lowest}" in frame.attrs["bottom"][0]
+def test_steps_end_with_the_fit_of_all_effects() -> None:
+    fit = molloy()
+    frame = cumulative_data(sensitivity.cumulative(fit))
+    steps = frame[frame["kind"] == "study"]
+    assert steps["label"].str.startswith("+ ").all()
+    assert steps["yi"].iloc[-1] == pytest.approx(fit.beta[0], rel=ITERATIVE)
+    assert steps["k"].iloc[-1] == "16"
+    assert "up to each of" in cumulative(frame).plot_description
 
 
-def test_leave_out_needs_a_term_and_a_known_order(left_out: sensitivity.ClustersLeftOut) -> None:
-    several = sensitivity.leave_out_clusters(multilevel(mods="rater"))
+def test_a_forest_of_refits_needs_a_term_and_a_known_order(left_out: sensitivity.Refits) -> None:
+    several = sensitivity.leave_one_out(multilevel(mods="rater"))
     with pytest.raises(InputError, match="choose one with term=: intrcpt, rater"):
-        leave_out_data(several)
+        leave_one_out_data(several)
     with pytest.raises(InputError, match="did you mean 'rater"):
-        leave_out_data(several, term="rater[T.observe]")
-    frame = leave_out_data(several, term="rater[T.observer]")
+        leave_one_out_data(several, term="rater[T.observe]")
+    frame = leave_one_out_data(several, term="rater[T.observer]")
     assert frame["r"].isna().all()
     with pytest.raises(InputError, match="order='size'"):
-        leave_out_data(left_out, order="size")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="needs the result of leave_out_clusters"):
-        leave_out_data(multilevel())
+        leave_one_out_data(left_out, order="size")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"needs the result of sensitivity\.leave_one_out"):
+        leave_one_out_data(multilevel())  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"needs the result of sensitivity\.cumulative"):
+        cumulative_data(left_out)
+    with pytest.raises(InputError, match="give this to leave_one_out_data"):
+        leave_one_out(frame, term="rater[T.observer]")
 
 
-def test_a_study_that_is_needed_has_no_row_of_its_own() -> None:
+def test_a_study_that_is_needed_has_no_estimate() -> None:
     es = nested(12, 3)
     only = ["a" if study == "S0" else "b" for study in es.study_id]
     frame = es.moderators.assign(group=only)
     made = EffectSizes.from_arrays(es.yi, es.vi, mods=frame, study_id=es.study_id, measure="ZCOR")
-    found = sensitivity.leave_out_clusters(quiet(lambda: MultilevelModel(made, mods="group").fit()))
-    data = leave_out_data(found, term="group[T.b]")
-    assert data["yi"].isna().sum() == 1
-    assert leave_out(data).plot_description
+    found = sensitivity.leave_one_out(quiet(lambda: MultilevelModel(made, mods="group").fit()))
+    data = leave_one_out_data(found, term="group[T.b]")
+    gone = data[(data["kind"] == "study") & data["yi"].isna()]
+    assert gone["text"].tolist() == ["not estimable"]
+    assert leave_one_out(data).plot_description
+
+
+def test_the_influence_plot_has_a_point_for_each_unit_and_measure() -> None:
+    found = sensitivity.influence(molloy())
+    frame, table = influence_data(found), found.tidy()
+    for name, rows in frame[frame["kind"].isin(("unit", "flagged"))].groupby("measure"):
+        np.testing.assert_array_equal(rows["value"], table[name])
+    cut = frame[(frame["kind"] == "cutoff") & (frame["measure"] == "hat")]
+    assert cut["value"].tolist() == [3 / 16]
+    with pytest.raises(InputError, match=r"needs the result of sensitivity\.influence"):
+        influence_data(molloy())  # type: ignore[arg-type]

@@ -100,7 +100,7 @@ def test_the_order_of_rows_and_the_unit_do_not_matter(seed, with_V):
     def left_out(es):
         V = impute_V(es, rho=0.5) if with_V else None
         fit = quiet(lambda: MultilevelModel(es, V=V).fit())
-        return sensitivity.leave_out_clusters(fit).tidy(), sensitivity.cluster_influence(fit).tidy()
+        return sensitivity.leave_one_out(fit).tidy(), sensitivity.influence(fit, reestimate=False).tidy()
 
     (one, close), (two, closed), (big, far) = (left_out(es) for es in (plain, turned, large))
     assert one["label"].tolist() == two["label"].tolist()

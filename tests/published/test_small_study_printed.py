@@ -7,12 +7,17 @@ package dmetar (MIT licence), to four digits here.
 Violent video games: Hilgard, Engelhardt & Rouder (2017, doi:10.1037/bul0000074), from their repository
 Joe-Hilgard/Anderson-meta: ``results/full_results.txt``, ``supplement/TAF_output.txt`` and ``10_WAAP.R``, experiments of
 best practice; data ``cleaned_data.txt``.
+
+Cognitive behaviour therapy of depression: "Get started" of the R package metapsyTools (MIT licence; commit 5ad666b of
+30 November 2022 and since), which runs metasens and meta on its toy data ``depressionPsyCtr``: g of 26 comparisons with
+waiting lists or usual care, those of one arm made one by metafor's ``aggregate(rho = 0.6)``.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import alliance_meta as am
 from alliance_meta import bias
@@ -87,6 +92,46 @@ def test_the_interval_of_the_limit_was_printed_before_metasens_mended_it() -> No
     assert (estimate - 1.959964 * old, estimate + 1.959964 * old) == pytest.approx((-0.3630, 0.2940), abs=1e-4)
     assert estimate / old == printed("-0.21")
     assert bias.limitmeta(fit).se > old
+
+
+CBT = [0.0, -0.56963793, -0.8660442, -3.59303034, -1.34378967, -1.00327982, -1.12527472, -0.94737496, -0.40970515]
+CBT += [-0.32355391, -0.43176168, -0.29700044, -0.2278263, -0.09122732, 0.04807219, -0.1002174, -0.1231215]
+CBT_SE = [0.23145502, 0.20590897, 0.18594814, 0.65244311, 0.40635544, 0.38865725, 0.30210372, 0.4237618, 0.32735561]
+CBT_SE += [0.36902526, 0.36477889, 0.27974145, 0.15935387, 0.14487712, 0.23095462, 0.08614527, 0.12630097]
+
+
+def therapy(**choices: str) -> am.models.RandomEffectsResults:
+    return am.RandomEffectsModel(am.EffectSizes.from_arrays(CBT, np.square(CBT_SE), measure="SMD"), **choices).fit()
+
+
+def test_limit_meta_analysis_with_its_interval() -> None:
+    """'0.1 [-0.32; 0.52] 0.649', G2 '95.1', and a prediction interval '[-1.05; 1.25]' from t(k - 1)."""
+    whole = therapy(test="knha")
+    numbers = [float(one[0]) for one in (whole.beta, whole.ci_lb, whole.ci_ub, whole.pval)]
+    assert numbers == [printed("-0.54"), printed("-0.89"), printed("-0.18"), printed("0.005")]
+    found = bias.limitmeta(whole)
+    assert [found.estimate, found.ci_lb, found.ci_ub] == [printed("0.1"), printed("-0.32"), printed("0.52")]
+    assert (found.pval, 100 * found.G2) == (printed("0.649"), printed("95.1"))
+    half = stats.t.ppf(0.975, found.k - 1) * np.hypot(found.se, found.tau2**0.5)
+    assert [found.estimate - half, found.estimate + half] == [printed("-1.05"), printed("1.25")]
+    # The error that metasens gave before version 1.0-1 is less than half as large.
+    assert bias.limitmeta(whole, adjustment="betalim").se < 0.5 * found.se
+
+
+def test_selection_model_of_therapy() -> None:
+    """'-0.87 [-1.38; -0.36] <0.001': one step at a one-sided .05, by metafor."""
+    found = bias.selmodel(therapy(), steps=(0.05,), alternative="less")
+    assert [found.estimate, found.ci_lb, found.ci_ub] == [printed("-0.87"), printed("-1.38"), printed("-0.36")]
+    assert found.pval < 0.001
+
+
+def test_trim_and_fill_of_therapy() -> None:
+    """'24  -0.16 [-0.62; 0.31] 0.490', with Hartung and Knapp's test."""
+    found = bias.trimfill(therapy(method="EE"))
+    pooled = am.RandomEffectsModel(found.fit.effects, test="knha").fit()
+    assert pooled.k == 24
+    numbers = [float(one[0]) for one in (pooled.beta, pooled.ci_lb, pooled.ci_ub, pooled.pval)]
+    assert numbers == [printed("-0.16"), printed("-0.62"), printed("0.31"), printed("0.490")]
 
 
 def test_trim_and_fill() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import special
 
 from alliance_meta import EffectSizes, RandomEffectsModel, bias
-from alliance_meta.core.p_values.z_curve import rates
+from alliance_meta.core.p_values.z_curve import MEANS, densities, rates, soric
 from alliance_meta.errors import DependenceWarning
 from tests.reference.reading import reference
 from tests.tolerances import printed
@@ -51,12 +52,50 @@ def test_the_likelihood_is_no_lower_than_printed(found):
         assert ours == pytest.approx(theirs, abs=0.006)
 
 
-def test_rates_from_the_weights_printed():
-    """ERR 0.615 and EDR 0.388, with z > 6 as a share of all 90 results, as zcurve 2.4 counts them, not of the 85."""
-    weights = np.array([[0.056, 0.005, 0.734, 0.205, 0.0, 0.0, 0.0]])
-    theirs = rates(weights, np.array([12 / 90]), CRITICAL)
-    assert theirs["err"][0] == pytest.approx(0.6145784, abs=5e-4)
-    assert theirs["edr"][0] == pytest.approx(0.3884366, abs=2e-3)
+# The 59th of 100 Dirichlet draws after set.seed(666), the start that zcurve goes on with.
+START = (
+    0.11885595177044982, 0.030778438828148028, 0.635371372677151602, 0.069234887366987324, 0.00035911070577683747,
+    0.066282094184629869, 0.079118144466854638,
+)  # fmt: skip
+
+
+def climbed(weights, D, stop):
+    """Return weights, log-likelihood and steps of the EM algorithm, which ends where a step gains less than `stop`."""
+    before = 0.0
+    for steps in range(1, 10001):
+        joint = D * weights
+        density = joint.sum(axis=1)
+        weights, Q = (joint / density[:, None]).mean(axis=0), np.log(density).sum()
+        if abs(Q - before) < stop:
+            return weights, Q, steps
+        before = Q
+    raise AssertionError("the EM algorithm did not end")
+
+
+def test_rates_where_the_search_printed_ends():
+    """'0.6145784 0.3884366', '27 + 783 iterations', 'Q = -60.61': zcurve 2.4.3, test-zcurve.R and README.
+
+    Our densities and rates, with the start, the stopping rule and the share beyond 6 of zcurve.
+    """
+    D = densities(Z[(Z > CRITICAL) & (Z < 6)], CRITICAL)
+    near, _, first = climbed(np.array(START), D, 1e-3)
+    weights, Q, more = climbed(near, D, 1e-6)
+    assert (first, more) == (27, 783)
+    assert printed("-60.61") == Q
+    shown = ("0.056", "0.005", "0.734", "0.205", "0.000", "0.000", "0.000")
+    assert list(weights) == [printed(one) for one in shown]
+    theirs = rates(weights[None], np.array([12 / 90]), CRITICAL)
+    assert (theirs["err"][0], theirs["edr"][0]) == (printed("0.615"), printed("0.388"))
+    assert theirs["err"][0] == printed("0.6145784")
+    assert theirs["edr"][0] == printed("0.3884366")
+    edr = float(theirs["edr"][0])
+    # zcurve 1.0.0 printed the rates with the share beyond 6 of the 85 that are significant, and a power of both sides.
+    ours = np.array([12 / 85])
+    assert rates(weights[None], ours, CRITICAL)["edr"][0] == printed("0.391")
+    power = special.ndtr(MEANS - CRITICAL) + special.ndtr(-MEANS - CRITICAL)
+    assert weights @ power * (1 - ours[0]) + ours[0] == printed("0.619")
+    assert soric(edr, 0.05) == printed("0.083")
+    assert (1 / edr - 1, 85 / edr, 85 / edr - 90) == (printed("1.574"), printed("219"), printed("129"))
 
 
 def test_rates(found):

@@ -65,14 +65,14 @@ def test_influence_of_clusters(konst, case):
     if case == "crossed":
         es = effects(KNOWN["crossed"]["data"])
         fit = MultilevelModel(es, random=("district", "year", "study"), test="z").fit()
-    found = sensitivity.cluster_influence(fit, cluster="district").tidy().set_index("label").loc[known["district"]]
+    found = sensitivity.influence(fit, by="district", reestimate=False).tidy().set_index("label").loc[known["district"]]
     np.testing.assert_allclose(found["cook_d"], numbers(known["cook"]), rtol=FROM_SIGMA2)
     for name, values in known["dfbs"].items():
         np.testing.assert_allclose(found[f"dfbs_{name}"], numbers(values), rtol=FROM_SIGMA2, atol=1e-9)
 
 
 def test_without_each_district(konst):
-    found = sensitivity.leave_out_clusters(konst, cluster="district")
+    found = sensitivity.leave_one_out(konst, by="district")
     frames = {name: found.tidy(term=name).set_index("label") for name in konst.names}
     for known in KNOWN["konst"]["without"]:
         label = str(known["district"])

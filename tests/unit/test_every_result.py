@@ -140,6 +140,9 @@ OTHERS = {
     "ExcessSignificance": lambda: bias.tes(fit()),
     "UnseenStudies": lambda: bias.unseen(fit()),
     "CoderAgreement": lambda: am.effects.coder_agreement(SHEET, SHEET.assign(arm="x"), by="study"),
+    "Multiverse": lambda: sensitivity.multiverse(
+        dependent(), choices={"rho": [0.6, 0.4], "effects": [None, "n > 900"]}
+    ),
     "Moves": lambda: moved(am.effects.diff(synthetic(), synthetic().query("n > 60"))),
     "SheetDiff": lambda: am.effects.diff(synthetic(), synthetic().query("n > 60")),
     "ClaimsAudit": lambda: am.claims(),
@@ -156,6 +159,7 @@ OTHERS = {
     "ImputedResults": lambda: moderators.fit_imputed(imputed()),
     "MarginalMeans": lambda: moderators.marginal_means(fit("arm + year"), "arm"),
     "MarginalSlopes": lambda: moderators.marginal_slopes(fit("arm + year"), "year"),
+    "ModeratorTable": lambda: am.moderator_table(dependent(), ["arm", "rater", "year"]),
     "ModelSelection": lambda: moderators.select_models(effects(), candidates=["arm", "year"]),
     "RhoGrid": lambda: sensitivity.rho_grid(dependent(), rho=(0, 0.6)),
     "Attenuation": lambda: sensitivity.attenuation(fit(), rel_alliance=0.9, rel_outcome=0.8),
@@ -165,8 +169,8 @@ OTHERS = {
     ),
     "DependenceComparison": lambda: am.sensitivity.compare_dependence(dependent(), methods=("mean", "CHE + CR2")),
     "HeteroscedasticityTest": lambda: sensitivity.hettest(fit()),
-    "ClusterInfluence": lambda: sensitivity.cluster_influence(am.MultilevelModel(dependent()).fit()),
-    "ClustersLeftOut": lambda: sensitivity.leave_out_clusters(am.MultilevelModel(dependent()).fit()),
+    "Influence": lambda: sensitivity.influence(am.MultilevelModel(dependent()).fit()),
+    "Refits": lambda: sensitivity.leave_one_out(am.MultilevelModel(dependent()).fit()),
     "LevelComparison": lambda: sensitivity.compare_levels(dependent()),
     "LikelihoodRatioTest": lambda: sensitivity.lr_test(fit()),
     "RouteMatch": lambda: sensitivity.match("z = .1499 [.0881, .2118], tau2 = .0081", am.load_dataset("molloy2014")),
@@ -176,6 +180,10 @@ OTHERS = {
     "Dependability": lambda: sensitivity.dependability(4, single=0.77),
     "ComponentTests": lambda: sensitivity.component_tests(am.MultilevelModel(dependent()).fit()),
     "ThreeWay": lambda: sensitivity.three_way(effects(), pymc=False),
+    "Baujat": lambda: sensitivity.baujat(fit()),
+    "Gosh": lambda: sensitivity.gosh(fit(), subsets=500, seed=1),
+    "QQNorm": lambda: sensitivity.qqnorm(fit(), seed=1, iterations=50),
+    "Radial": lambda: sensitivity.radial(fit()),
     "WildBootstrap": lambda: sensitivity.wild_bootstrap(fit("arm"), "arm", cluster="study_id", seed=1, iterations=99),
 }
 RESULTS = {**{name: lambda name=name: get(name) for name in FITS}, **OTHERS}
@@ -302,12 +310,14 @@ PLOTS = {
     "means": lambda result: plots.means(moderators.marginal_means(result, "arm")),
     "profile": lambda result: plots.profile(result),
     "profiles": lambda result: plots.profiles(result, points=5),
-    "leave_out": lambda result: plots.leave_out(sensitivity.leave_out_clusters(result)),
+    "influence": lambda result: plots.influence(sensitivity.influence(result, by="study")),
+    "cumulative": lambda result: plots.cumulative(sensitivity.cumulative(result), term=result.names[-1]),
     "posterior": lambda result: plots.posterior(result),
     "pairwise": lambda result: moderators.pairwise(result, "arm"),
     "slopes": lambda result: moderators.marginal_slopes(result, "year"),
     "vif": lambda result: moderators.vif(result),
-    "leave_one_out": lambda result: result.loo() if hasattr(result, "loo") else sensitivity.leave_out_clusters(result),
+    "leave_one_out": lambda result: plots.leave_one_out(sensitivity.leave_one_out(result), term=result.names[-1]),
+    "loo": lambda result: result.loo() if hasattr(result, "loo") else None,
     "true_effects": lambda result: am.models.true_effects(result),
     "hettest": lambda result: sensitivity.hettest(result),
 }
@@ -326,7 +336,7 @@ def test_what_applies_is_drawn_and_all_else_refused_in_one_sentence(name, questi
 
 def test_what_is_not_a_fit_is_refused_too():
     for question, ask in PLOTS.items():
-        if question != "leave_one_out":
+        if question != "loo":
             one_sentence(lambda ask=ask: ask(am.RandomEffectsModel(effects())))
 
 

@@ -285,7 +285,7 @@ class TestBootstrap:
         assert len(boot._left_out["intrcpt"]) == 10
         interval = boot.confint("intrcpt", kind="bca")
         assert interval.lb < interval.estimate < interval.ub
-        left = sensitivity.leave_out_clusters(fit).tidy()["estimate"]
+        left = sensitivity.leave_one_out(fit).tidy()["estimate"]
         np.testing.assert_allclose(boot._left_out["intrcpt"], left, rtol=1e-6)
 
     def test_with_V_moderators_and_slopes(self, es):
@@ -332,7 +332,7 @@ class TestBootstrap:
 
 class TestLeftOut:
     def test_robust_standard_errors_in_every_refit(self, es, fit):
-        found = sensitivity.leave_out_clusters(fit.robust())
+        found = sensitivity.leave_one_out(fit.robust())
         frame = found.tidy().set_index("label")
         rows = np.flatnonzero(np.array(es.study_id) != "s4")
         one = MultilevelModel(es.take(rows)).fit().robust()
@@ -341,69 +341,70 @@ class TestLeftOut:
         prints(found)
 
     def test_columns_and_span(self, fit):
-        found = sensitivity.leave_out_clusters(fit)
+        found = sensitivity.leave_one_out(fit)
         frame = found.tidy()
-        assert frame.columns.tolist()[:8] == ["label", "k", "estimate", "se", "ddf", "pval", "ci_lb", "ci_ub"]
+        assert frame.columns.tolist()[:8] == ["label", "estimate", "se", "ci_lb", "ci_ub", "tau2", "QE", "I2"]
         assert {"tau2", "QE", "I2", "sigma2[study_id]", "sigma2[study_id/es_id]"} <= set(frame)
         assert frame["label"].tolist() == sorted(frame["label"])
         span = found.span()
         assert span.loc["estimate", "all"] == fit.beta[0]
         at = frame.set_index("label")["estimate"]
-        assert at[span.loc["estimate", "lowest_without"]] == at.min()
+        assert at[span.loc["estimate", "lowest_at"]] == at.min()
         assert span.loc["estimate", "highest"] == at.max()
 
     def test_processes_change_nothing(self, es):
         fit = MultilevelModel(effects(60, 30)).fit()
-        one, two = (sensitivity.leave_out_clusters(fit, cores=cores).tidy() for cores in (1, 2))
+        one, two = (sensitivity.leave_one_out(fit, cores=cores).tidy() for cores in (1, 2))
         pd.testing.assert_frame_equal(one, two)
 
     def test_other_clusters(self, es, fit):
-        found = sensitivity.leave_out_clusters(fit, cluster="rater")
+        found = sensitivity.leave_one_out(fit, by="rater")
         assert found.labels == ("client", "observer")
         labels = ["a" if i < 20 else "b" for i in range(40)]
-        assert sensitivity.leave_out_clusters(fit, cluster=labels).sizes == (20, 20)
-        with pytest.raises(InputError, match="every effect in one cluster"):
-            sensitivity.leave_out_clusters(fit, cluster=["a"] * 40)
+        assert sensitivity.leave_one_out(fit, by=labels).tidy()["k"].tolist() == [20, 20]
+        with pytest.raises(InputError, match="nothing is left without it"):
+            sensitivity.leave_one_out(fit, by=["a"] * 40)
 
     def test_what_cannot_be_fitted_says_so(self, es):
         frame = es.moderators.assign(kind=np.where(np.array(es.study_id) == "s3", "b", "a"))
         made = EffectSizes.from_arrays(es.yi, es.vi, mods=frame, study_id=es.study_id, measure="ZCOR")
         fit = MultilevelModel(made, mods="kind").fit()
-        found = sensitivity.leave_out_clusters(fit)
+        found = sensitivity.leave_one_out(fit)
         assert isinstance(found.tidy().set_index("label").loc["s3", "estimate"], NotApplicable)
-        assert "cluster-needed" in {note.code for note in found.notes}
+        assert "needed" in {note.code for note in found.notes}
         prints(found)
-        closed = sensitivity.cluster_influence(fit)
-        assert "cluster-needed" in {note.code for note in closed.notes}
+        closed = sensitivity.influence(fit, reestimate=False)
+        assert "needed" in {note.code for note in closed.notes}
         assert closed.tidy().set_index("label").loc["s3", ["cook_d", "cov_r"]].isna().all()
-        assert not closed.influential[closed.labels.index("s3")]
+        assert closed.influential[closed.labels.index("s3")]
         prints(closed)
 
     def test_an_outlying_study_is_flagged(self, es):
         y = es.yi + np.where(np.array(es.study_id) == "s2", 2.0, 0.0)
         made = EffectSizes.from_arrays(y, es.vi, study_id=es.study_id, measure="ZCOR")
         fit = MultilevelModel(made).fit()
-        found = sensitivity.cluster_influence(fit)
+        found = sensitivity.influence(fit, reestimate=False)
         frame = found.tidy().set_index("label")
         assert frame["cook_d"].idxmax() == "s2"
         assert frame.index[frame["influential"]].tolist() == ["s2"]
         assert " *" in prints(found)
-        same = sensitivity.cluster_influence(fit.robust()).tidy()
+        same = sensitivity.influence(fit.robust(), reestimate=False).tidy()
         pd.testing.assert_frame_equal(same, found.tidy())
 
     def test_influence_of_single_studies_is_that_of_a_univariate_model(self):
         es = effects(12, 12)
-        ours = sensitivity.cluster_influence(RandomEffectsModel(es, test="z").fit()).tidy()
-        same = sensitivity.cluster_influence(MultilevelModel(es, random="study_id", test="z").fit()).tidy()
-        np.testing.assert_allclose(ours["cook_d"], same["cook_d"], rtol=1e-6)
+        ours = sensitivity.influence(RandomEffectsModel(es, test="z").fit(), by="study").tidy()
+        same = sensitivity.influence(MultilevelModel(es, random="study_id", test="z").fit(), by="study").tidy()
+        for name in ("rstudent", "dffits", "cook_d", "cov_r", "tau2_del", "QE_del", "hat", "weight", "dfbs_intrcpt"):
+            np.testing.assert_allclose(ours[name], same[name], rtol=1e-6, atol=1e-9)
 
     def test_refusals(self, es, fit):
-        with pytest.raises(InputError, match="leave_out_clusters needs a fitted MultilevelModel"):
-            sensitivity.leave_out_clusters(quiet(RandomEffectsModel(es).fit))
-        with pytest.raises(InputError, match="needs a fitted model that robust"):
-            sensitivity.cluster_influence(es)
+        with pytest.raises(InputError, match="leave_one_out needs a fitted model, not MultilevelModel"):
+            sensitivity.leave_one_out(MultilevelModel(es))
+        with pytest.raises(InputError, match="influence needs a fitted model, not EffectSizes"):
+            sensitivity.influence(es)
         with pytest.raises(InputError, match="term='y'"):
-            sensitivity.leave_out_clusters(fit, cluster="rater").tidy(term="y")
+            sensitivity.leave_one_out(fit, by="rater").tidy(term="y")
 
 
 def test_a_slope_on_uncentred_years_is_an_answer_or_a_note(es):

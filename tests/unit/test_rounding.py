@@ -22,6 +22,7 @@ SIX_DIGITS = "g"
 GIVEN = {
     "core": "messages about matrices",
     "effects": "messages about cells and arguments",
+    "bias": "levels of significance, steps and values of the mean that a person typed",
     "bayes": "parameters of priors and R code",
     "notes": "a message about a level",
     "design": "levels of a moderator",
@@ -35,6 +36,8 @@ EXACT = {
     "{fit.mu_prior.sd:.15g}": "R code",
     "{one.weight:.15g}": "R code",
     "np.round(found, d)": "how many decimals the ticks of an axis need",
+    "np.abs(source.yi / source.sei).round(8)": "whether two lists of z are the same",
+    "found.z.round(8)": "the same",
     "round(beyond, 2)": "where an axis ends",
     "np.round(np.abs(usable), 9)": "points of a swarm that stand at one place",
     "round(WIDTH * min(max(axis.share(value), 0.0), 1.0), 1)": "SVG coordinates",

@@ -24,11 +24,11 @@ from alliance_meta.notes import NotApplicable, check_level, check_option
 from alliance_meta.results.fit import frame_of
 from alliance_meta.results.r_code import call, comment, data, mods_argument, quoted, vector
 from alliance_meta.tables.document import Document, Kind, Table, table_of
-from alliance_meta.tables.format import fixed, p_value, plain_df
+from alliance_meta.tables.format import brief, fixed, p_value, plain_df
 
 IntervalKind = Literal["Wald", "PL", "percentile", "basic", "bca", "student"]
 # p-values at which the weight function is shown; it is relative to the first.
-GRID = np.round(np.concatenate([np.arange(0.001, 0.1, 0.001), np.arange(0.1, 1.0, 0.01)]), 3)
+GRID = np.concatenate([np.arange(1, 100), np.arange(100, 1000, 10)]) / 1000.0
 GIVEN, AT_BOUND = "given, not estimated", "the estimate lies at its bound"
 NO_P = "a bootstrap interval comes without a p-value"
 # A parameter of a weight function, or a variance, that is smaller than this at its bound is 0.
@@ -324,7 +324,7 @@ class SelectionResult(Adjusted):
             return gone, gone
         found = profile_interval(self.fitted, one.index, level=level)
         if found.loglik > self.loglik + 1e-6:
-            more = f"{found.loglik - self.loglik:.2g}"
+            more = f"{brief(found.loglik - self.loglik, 2)}"
             text = f"The profile likelihood of {one.name} is higher elsewhere than at the estimate, by {more}"
             warnings.warn(text, SecondPeakWarning, stacklevel=4)
         if not one.logarithm:

@@ -123,9 +123,13 @@ class MixedProblem:
             for changes in component.structure.derivatives(theta[..., part])
         ]
 
+    def _own(self, theta: Array) -> Array:
+        """Return what rows have of their own beside the random terms."""
+        return self.plan.d
+
     def at(self, theta: Array) -> MixedPoint:
         """Factorise the covariance at these parameters (n,), or at several sets of them (m, n) at once."""
-        d, wide = np.broadcast_to(self.plan.d, (*theta.shape[:-1], self.k)), []
+        d, wide = np.broadcast_to(self._own(theta), (*theta.shape[:-1], self.k)), []
         covariances = self.covariances(theta)
         for C, place, n in zip(covariances, self.plan.places, self.plan.copies, strict=True):
             if place is None:

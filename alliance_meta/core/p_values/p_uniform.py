@@ -147,7 +147,7 @@ class PUniformStar:
 NO_PEAK = PUniformStar(*([np.nan] * 12))
 
 
-def p_uniform_star(y: Array, v: Array, critical: float, *, level: float) -> PUniformStar:
+def p_uniform_star(y: Array, v: Array, critical: float | Array, *, level: float) -> PUniformStar:
     """Return the estimates from effects y (k,) that are significant where y > critical sqrt(v)."""
     cut = critical * np.sqrt(v)
     model = CutNormal(y, v, cut, y > cut)
@@ -267,7 +267,7 @@ class PUniform:
     pval_bias: float
 
 
-def p_uniform(y: Array, v: Array, critical: float, *, fixed: float, level: float) -> PUniform:
+def p_uniform(y: Array, v: Array, critical: float | Array, *, fixed: float, level: float) -> PUniform:
     """Return the mean at which the conditional p-values of significant effects y > critical sqrt(v) add up to k / 2.
 
     Method "P" of van Aert, Wicherts & van Assen (2016, doi:10.1177/1745691616650874). `fixed` is the equal-effects mean

@@ -28,7 +28,7 @@ Where it is not, the interval is split until every part has a certificate, and e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -316,16 +316,46 @@ def search(batch: Batch, *, restricted: bool, lowest: float) -> Found:
 
 
 def _search_many(batch: Batch, lowest: float, *, restricted: bool) -> Found:
-    unit = typical_variance(batch)
-    B = len(batch.y)
     start = hedges(batch)
-    tau2 = np.maximum(start.raw, lowest)
+
+    def score(active: AnyArray, t: Array) -> tuple[Array, Array, Array]:
+        return score_and_information(wls(batch.only(active), t), restricted=restricted)
+
+    tau2, converged, iterations = climb_scores(
+        score, np.maximum(start.raw, lowest), typical_variance(batch), lowest=lowest
+    )
+    inside = terms(wls(batch, tau2), restricted=restricted)
+    bound = terms(wls(batch, np.full(len(tau2), lowest)), restricted=restricted)
+    return Found(tau2, converged, iterations, inside, bound, start.rss)
+
+
+def climb_scores(
+    score_of: Callable[[AnyArray, Array], tuple[Array, Array, Array]],
+    start: Array,
+    unit: Array,
+    *,
+    lowest: float,
+    highest: float = np.inf,
+) -> tuple[Array, Mask, AnyArray]:
+    """Return roots of many scores, whether each search settled, and its steps.
+
+    Parameters
+    ----------
+    score_of : callable
+        Score, expected and observed information of the replicates numbered by its first argument, at the tau2 of each.
+    start, unit : ndarray of shape (B,)
+        Where each search begins, and what counts as small.
+    lowest, highest : float
+        The range; a search that wants to leave it at the top ends there.
+    """
+    B = len(start)
+    tau2 = start.copy()
     below, above = np.full(B, -np.inf), np.full(B, np.inf)
     converged, iterations = np.zeros(B, dtype=bool), np.zeros(B, dtype=int)
     active = np.arange(B)
     for _ in range(MAX_ITERATIONS):
         t = tau2[active]
-        score, expected, observed = score_and_information(wls(batch.only(active), t), restricted=restricted)
+        score, expected, observed = score_of(active, t)
         below[active] = np.where(score > 0, t, below[active])
         above[active] = np.where(score < 0, t, above[active])
         lo, hi = below[active], above[active]
@@ -335,6 +365,7 @@ def _search_many(batch: Batch, lowest: float, *, restricted: bool) -> Found:
         # Until a point with a rising likelihood is known, the bound itself is the next candidate.
         middle = 0.5 * (np.maximum(lo, lowest) + np.where(np.isfinite(hi), hi, t))
         new = np.where(outside, np.where((new <= lowest) & (lo < lowest), lowest, middle), new)
+        new = np.minimum(new, highest)
         settled = (t <= lowest) & (score <= 0)
         move = np.abs(new - t)
         scale = np.abs(t) + unit[active]
@@ -345,9 +376,7 @@ def _search_many(batch: Batch, lowest: float, *, restricted: bool) -> Found:
         active = active[~done]
         if not active.size:
             break
-    inside = terms(wls(batch, tau2), restricted=restricted)
-    bound = terms(wls(batch, np.full(B, lowest)), restricted=restricted)
-    return Found(tau2, converged, iterations, inside, bound, start.rss)
+    return tau2, converged, iterations
 
 
 def terms(fit: WlsFit, *, restricted: bool) -> Array:
@@ -358,7 +387,12 @@ def terms(fit: WlsFit, *, restricted: bool) -> Array:
 
 def score_and_information(fit: WlsFit, *, restricted: bool) -> tuple[Array, Array, Array]:
     """Return the score, the expected and the observed information of tau2, (B,) each."""
-    yPPy, yPPPy, first, second = terms(fit, restricted=restricted)
+    return score_of(terms(fit, restricted=restricted))
+
+
+def score_of(found: Array) -> tuple[Array, Array, Array]:
+    """Return the same from the `terms`."""
+    yPPy, yPPPy, first, second = found
     return 0.5 * (yPPy - first), 0.5 * second, yPPPy - 0.5 * second
 
 
@@ -436,7 +470,11 @@ class _Ends(NamedTuple):
 
 def maximise(batch: Batch, *, restricted: bool, lowest: float = 0.0) -> Maximum:
     """Return the tau2 >= `lowest` that maximises the (restricted) likelihood, wherever it lies."""
-    found = search(batch, restricted=restricted, lowest=lowest)
+    return settle(batch, search(batch, restricted=restricted, lowest=lowest), restricted=restricted, lowest=lowest)
+
+
+def settle(batch: Batch, found: Found, *, restricted: bool, lowest: float = 0.0) -> Maximum:
+    """Return the highest peak of each replicate from what a search found, looking on where that may not be it."""
     doubtful = np.flatnonzero(~np.atleast_1d(only_peak(found, lowest)))
     found = found.arrays
     tau2, converged, expected = found.tau2, found.converged, 0.5 * found.inside[3]

@@ -202,6 +202,17 @@ def _raw(effects: EffectSizes, clusters: Clusters, how: str) -> tuple[Array, Arr
     return np.where(inside, r, 0.0), clusters.mean(np.where(inside, effects.ni, least + 1.0))
 
 
+def averages(effects: EffectSizes, clusters: Clusters, rho: Any, how: str, *, equal: bool) -> Averages:
+    """Average clusters by the correlations assumed; an effect alone in its cluster passes unchanged."""
+    each = correlations(rho, clusters)
+    if how in ("gleser-olkin", "composite"):
+        yi, vi, lowest, notes = on_r(effects, clusters, each, how)
+    else:
+        yi, vi, lowest, notes = by_rho(effects, clusters, each, equal)
+    alone, first = clusters.sizes == 1, clusters.first
+    return np.where(alone, effects.yi[first], yi), np.where(alone, effects.vi[first], vi), lowest, notes
+
+
 MIXED = "mixed"
 # The letters that `unique_labels` put behind a label.
 LETTERED = re.compile(r"^(.*\d)[a-z]+$|^(.*\D) [a-z]+$", re.S)
@@ -399,18 +410,11 @@ def aggregate(
     """
     _check_call(effects, how, weighted, V, rho)
     clusters = read_clusters(effects, cluster)
-    each = correlations(rho, clusters) if V is None else np.zeros(clusters.n)
     equal = how == "mean" or weighted is False
-    if how in ("gleser-olkin", "composite"):
-        yi, vi, lowest, notes = on_r(effects, clusters, each, how)
-    elif V is None:
-        yi, vi, lowest, notes = by_rho(effects, clusters, each, equal)
+    if V is None:
+        yi, vi, lowest, notes = averages(effects, clusters, rho, how, equal=equal)
     else:
         yi, vi, lowest, notes = by_matrix(effects, clusters, V, equal)
-    if V is None:
-        alone = clusters.sizes == 1
-        first = clusters.first
-        yi, vi = np.where(alone, effects.yi[first], yi), np.where(alone, effects.vi[first], vi)
     out, more = collapse(effects, clusters, addk=addk)
     assumed = _assumed(rho, V)
     way = how if how != "CS" or not equal else "CS with equal weights"

@@ -20,7 +20,7 @@ from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
 from alliance_meta.plots.sheet.measure import INK, is_correlation, line_height, text_width, tick_labels, to_analysis
 from alliance_meta.tables.format import brief, format_number
 
-TRUE_R = tuple(round(0.05 * i, 2) for i in range(1, 11))
+TRUE_R = tuple(5 * i / 100 for i in range(1, 11))
 MOST_NAMED = 45
 COLUMN, ROW, LOWEST = 0.42, 0.19, 2.6
 LINES = {0.5: "dashed", 0.8: "line"}

@@ -14,7 +14,15 @@ from alliance_meta.notes import NotApplicable, merge_notes
 from alliance_meta.plots.sheet.chart import SMALL, Axes, Chart, Drawn, charting, lettered
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, counted
 from alliance_meta.plots.sheet.measure import INK
-from alliance_meta.tables.format import format_estimate, format_level, format_number, format_p, format_percent
+from alliance_meta.tables.format import (
+    brief,
+    format_count,
+    format_estimate,
+    format_level,
+    format_number,
+    format_p,
+    format_percent,
+)
 
 SIZE = (5.8, 4.6)
 PANEL = (3.2, 2.6)
@@ -78,7 +86,7 @@ def p_curve_data(
 
 
 def _p(value: float) -> str:
-    return f"{value:.4g}".removeprefix("0") or "0"
+    return brief(value, 4).removeprefix("0") or "0"
 
 
 def _said(found: PCurveResult, k: int) -> list[str]:
@@ -146,7 +154,8 @@ def _curves(chart: Chart, frame: pd.DataFrame) -> None:
     chart.dots(at, frame["observed"], "mean", zorder=6, clip_on=False)
     for x, share, count in zip(at, frame["observed"], frame["count"], strict=True):
         label = chart.ax.annotate(
-            f"{format_number(100.0 * share, 0)}% ({count:.0f})", (x, share), (0.0, 7.0), textcoords="offset points",
-            ha="center", va="bottom", fontsize=SMALL, color=INK, annotation_clip=True, zorder=7,
+            f"{format_number(100.0 * share, 0)}% ({format_count(count)})", (x, share), (0.0, 7.0),
+            textcoords="offset points", ha="center", va="bottom", fontsize=SMALL, color=INK, annotation_clip=True,
+            zorder=7,
         )  # fmt: skip
         lettered(label).set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.8})

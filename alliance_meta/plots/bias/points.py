@@ -10,16 +10,12 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.bias.given import Given, given
+from alliance_meta.bias.given import Given, given, study_means
 from alliance_meta.core.distributions import two_sided_p
-from alliance_meta.effects.dependent.aggregate import aggregate
-from alliance_meta.models.recipes import DEFAULT_RHO
 from alliance_meta.notes import Note, check_option
 from alliance_meta.plots.forests import parts
-from alliance_meta.plots.forests.nested import model_of
 from alliance_meta.plots.sheet.chart import Chart, Limits
 from alliance_meta.plots.sheet.chart_frame import counted, with_r
-from alliance_meta.results.rve import RVEResults
 
 if TYPE_CHECKING:
     from alliance_meta.effects.table import EffectSizes
@@ -98,20 +94,10 @@ def read_points(fit: Any, who: str, by: By, level: float | None, rho: float | No
     if by == "effect" or not found.dependent:
         effects, notes = found.effects, _on_dependence(found)
     else:
-        effects = _averaged(fit, found, rho)
+        effects = study_means(found, rho)
         notes = [note for note in effects.notes if note.code == "aggregated"]
     sizes = np.ones(found.k) if effects is found.effects else np.bincount(found.cluster)
     return Points(found, effects, np.asarray(sizes, dtype=float), found.level, notes)
-
-
-def _averaged(fit: Any, found: Given, rho: float | None) -> EffectSizes:
-    """Average each study, its sampling errors correlated as the model takes them or by `rho`."""
-    model = model_of(fit)
-    V = getattr(model, "V", None)
-    if rho is None and V is not None:
-        return aggregate(found.effects, V=V)
-    known = isinstance(model, RVEResults) and model.working_model == "CORR"
-    return aggregate(found.effects, rho=rho if rho is not None else model.rho if known else DEFAULT_RHO)
 
 
 def _on_dependence(found: Given) -> list[Note]:

@@ -15,7 +15,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.plots.sheet.chart import Axes, Chart, Drawn, charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, counted
 from alliance_meta.plots.sheet.measure import INK
-from alliance_meta.tables.format import format_count, format_estimate, format_level, format_number
+from alliance_meta.tables.format import brief, format_count, format_estimate, format_level, format_number
 
 SIZE = (6.2, 4.6)
 PANEL = (3.6, 2.6)
@@ -95,7 +95,7 @@ def _listed(result: SelectionResult, table: pd.DataFrame) -> list[str]:
 
 
 def _p(value: float) -> str:
-    return f"{value:g}".removeprefix("0") if 0 < value < 1 else f"{value:g}"
+    return brief(value).removeprefix("0") if 0 < value < 1 else brief(value)
 
 
 def _weight(row: Any) -> str:

@@ -37,7 +37,7 @@ from alliance_meta.plots.sheet.measure import (
 )
 from alliance_meta.tables.format import format_percent
 
-BANDS = tuple(round(0.1 * i, 1) for i in range(1, 10))
+BANDS = tuple(i / 10 for i in range(1, 10))
 # The bands that are named first where not all have room.
 FIRST = (0.8, 0.5, 0.2, 0.3, 0.1, 0.9, 0.4, 0.6, 0.7)
 STEPS = 41

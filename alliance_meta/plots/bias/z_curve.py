@@ -14,7 +14,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, merge_notes
 from alliance_meta.plots.sheet.chart import Axes, Drawn, charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, counted
-from alliance_meta.tables.format import format_estimate, format_level
+from alliance_meta.tables.format import fixed, format_estimate, format_level
 
 SIZE = (6.2, 4.6)
 PANEL = (3.6, 2.6)
@@ -82,7 +82,7 @@ def z_curve_data(
         level=found.level, model_label=fit.model_label,
         key=[["bar", f"{counted(found.k)}" + (", each study counting once" if source.dependent else "")],
              *([["line", "Fitted to significant results"], ["dashed", "Expected of the others"]] if len(curve) else []),
-             ["dotted", f"Significant: z = {critical:.2f}"]],
+             ["dotted", f"Significant: z = {fixed(critical, 2)}"]],
         bottom=said, critical=critical,
     )  # fmt: skip
 

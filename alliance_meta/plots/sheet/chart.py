@@ -56,6 +56,7 @@ CI_BAND, PI_BAND = "#b9cde2", "#e6eef6"
 DASHED = (0, (4, 2.5))
 DOTTED = (0, (1, 1.8))
 POINT = "#3f6c9e"
+FLAGGED = "#c8553d"
 
 Which = Literal["x", "y"]
 Limits = tuple[float, float]
@@ -86,6 +87,7 @@ DOTS = {
     "bubble": (7.2, POINT, "white"),
     "ink": (7.2, INK, "white"),
     "ring": (7.2, "white", POINT),
+    "flagged": (7.2, FLAGGED, "white"),
     "mean": (8.4, SUMMARY, "white"),
     "hollow": (8.4, "white", SUMMARY),
 }
@@ -306,26 +308,27 @@ class Chart:
         return (base or self.ax.transAxes) + ScaledTranslation(x, y, figure.dpi_scale_trans)
 
     def grid(
-        self, rows: int, widths: Sequence[float], *, left: float, head: float, tail: float, gap: float
-    ) -> list[Chart]:
+        self, rows: int | Sequence[float], widths: Sequence[float], *, left: float, head: float, tail: float,
+        gap: float,
+    ) -> list[Chart]:  # fmt: skip
         """Return charts on Axes of their own inside this one, row by row.
 
-        `widths` are relative; each has room for a title above it, `head`, and for ticks below it, `tail`, and the
-        first ones for ticks at their `left`, in inches.
+        `rows` is how many or how high they are, `widths` are relative too; each has room for a title above it, `head`,
+        and for ticks below it, `tail`, and the first ones for ticks at their `left`, in inches.
         """
         width, height = size_in_inches(self.ax)
-        pitch, shares = height / rows, np.asarray(widths, dtype=float)
+        tall, shares = np.ones(rows) if isinstance(rows, int) else np.asarray(rows), np.asarray(widths, dtype=float)
+        tall = (height - len(tall) * (head + tail)) * tall / tall.sum()
         shares *= (width - left - gap * (len(shares) - 1)) / shares.sum()
         starts = left + np.concatenate([[0.0], np.cumsum(shares + gap)[:-1]])
         self.ax.set_axis_off()
         self.tick_lines = 0
         found = []
-        for row in range(rows):
+        for high, end in zip(tall, np.cumsum(tall + head + tail), strict=True):
             for start, share in zip(starts, shares, strict=True):
-                bounds = (start / width, 1.0 - ((row + 1) * pitch - tail) / height, share / width,
-                          (pitch - head - tail) / height)  # fmt: skip
+                bounds = (start / width, 1.0 - (end - tail) / height, share / width, high / height)
                 one = copy.copy(self)
-                one.ax, one.figure, one.size = self.ax.inset_axes(bounds), None, (share, pitch - head - tail)
+                one.ax, one.figure, one.size = self.ax.inset_axes(bounds), None, (share, high)
                 plain(one.ax)
                 found.append(one)
         return found
@@ -357,15 +360,19 @@ class Chart:
                 lettered(label, text, SIZE).set_color(INK)
         if self.attrs["synthetic"]:
             self.banner()
-        left, right, *_ = self.overhang()
+        left, right, above, below = self.overhang()
         if self.figure is not None:
             # Another width has other ticks.
             self.fit(left, right, 0.0, 0.0)
-            left, right, *_ = self.overhang()
+            left, right, above, below = self.overhang()
             self.fit(left, right, 0.0, 0.0)
+        words = len(self.ax.texts)
         self.below(left, size_in_inches(self.ax)[0] + left + right)
         if self.figure is not None:
-            self.fit(left, right, *self.overhang()[2:])
+            added = [one for one in (self.ax.get_legend(), *self.ax.texts[words:]) if one is not None]
+            lowest = min((one.get_window_extent(self.renderer()).y0 for one in added), default=np.inf)
+            floor = self.ax.get_window_extent().y0
+            self.fit(left, right, above, max(below, (floor - lowest) / self.dpi))
 
     def y_label(self) -> str:
         """Return the label of the vertical axis on lines that are no longer than a low panel is high."""

@@ -17,12 +17,15 @@ PANEL = 3.2
 WIDEST_LABEL = 2.4
 PITCH = 0.27
 COLUMN_GAP = 0.2
+# Intervals so many times as wide as the median one do not widen the axis, but end in an arrow.
+WIDE = 4.0
 
 
 def draw_rows(frame: pd.DataFrame, ax: Axes | None, xlim: Limits | None, within: Any = None) -> Drawn:
     """Draw a frame with ``label k`` and estimates: the dot is the estimate, thick its CI, thin its PI.
 
-    The axis has room for the effects `within`, by default for all.
+    The axis has room for the effects `within`, by default for all. A column ``text`` stands in place of numbers where
+    it is not empty, rows of the kind ``heading`` are bold, and ``attrs["counts"]`` names the columns of counts.
     """
     labels = [wrap(str(label), SIZE, WIDEST_LABEL) for label in frame["label"]]
     pitch = max(PITCH, max(map(len, labels)) * line_height(SIZE) + 0.08)
@@ -32,9 +35,22 @@ def draw_rows(frame: pd.DataFrame, ax: Axes | None, xlim: Limits | None, within:
         chart.limits("y", len(frame) - 0.5, -0.5)
         reference(chart)
         chart.estimates("x", frame, np.arange(len(frame)))
-        _names(chart, ["\n".join(one) for one in labels])
+        _names(chart, ["\n".join(one) for one in labels], bold=_headings(frame))
         _columns(chart, frame)
     return chart.made
+
+
+def usual(frame: pd.DataFrame) -> Any:
+    """Return the effects that an axis has room for: all but very wide intervals and what is far from the others."""
+    found = []
+    for lower, upper in (("pi_lb", "pi_ub"), ("ci_lb", "ci_ub")):
+        width = frame[upper] - frame[lower]
+        wide = width > WIDE * width.median()
+        found.append(frame.loc[~wide, [lower, upper]].to_numpy().ravel())
+    near = np.concatenate([*found, frame.loc[~wide, "yi"], [0.0]])
+    lo, hi = np.nanmin(near), np.nanmax(near)
+    far = frame.loc[wide, "yi"]
+    return np.append(near, far[(far - lo > 2.0 * (lo - hi)) & (far - hi < 2.0 * (hi - lo))])
 
 
 def reference(chart: Chart) -> None:
@@ -46,10 +62,18 @@ def reference(chart: Chart) -> None:
         chart.rule("x", estimate, "dashed", linestyle="solid")
 
 
-def _names(chart: Chart, labels: list[str]) -> None:
+def _headings(frame: pd.DataFrame) -> list[bool]:
+    return [kind == "heading" for kind in frame["kind"]]
+
+
+def _names(chart: Chart, labels: list[str], *, bold: list[bool]) -> None:
     """Write the rows' names as the ticks of the vertical axis, and over them what they are."""
     ax = chart.ax
     chart.names("y", labels)
+    for label, heavy in zip(ax.get_yticklabels(), bold, strict=True):
+        if heavy:
+            label.set_fontweight("bold")
+            lettered(label)
     ax.tick_params(axis="y", length=0.0, pad=6.0)
     ax.spines["left"].set_visible(False)
     ax.set_ylabel(chart.attrs["axis_label"], rotation=0, ha="right", va="bottom", fontsize=SIZE)
@@ -59,11 +83,15 @@ def _names(chart: Chart, labels: list[str]) -> None:
 
 def _columns(chart: Chart, frame: pd.DataFrame) -> None:
     """Write the counts, the estimates and the letters of each row at the right of the panel."""
-    measure = chart.measure
-    estimates = [parts.effect_text(measure, {str(n): v for n, v in row.items()}) for row in frame.to_dict("records")]
+    measure, heavy = chart.measure, _headings(frame)
+    estimates = [
+        row.get("text") or parts.effect_text(measure, {str(n): v for n, v in row.items()})
+        for row in frame.to_dict("records")
+    ]
     default = f"{'r' if is_correlation(measure) else 'Effect'} [{format_level(chart.attrs['level'])} CI]"
+    counts = chart.attrs.get("counts", {"k": "k"})
     columns = {
-        "k": [format_count(k) if k == k else "" for k in frame["k"]],
+        **{head: [format_count(k) if k == k else "" for k in frame[name]] for name, head in counts.items()},
         chart.attrs.get("value_label", default): estimates,
         "": frame["letters"].tolist() if "letters" in frame else [],
     }
@@ -71,14 +99,17 @@ def _columns(chart: Chart, frame: pd.DataFrame) -> None:
     for header, cells in columns.items():
         if not any(cells):
             continue
-        width = max(text_width(text, SIZE) for text in (header, *cells))
-        side, at = ("right", x + width) if header == "k" else ("left", x)
+        width = max(
+            text_width(text, SIZE, bold=one) for text, one in zip((header, *cells), (False, *heavy), strict=True)
+        )
+        side, at = ("right", x + width) if header in counts.values() else ("left", x)
         if header:
             chart.words(1.0, 1.0, header, chart.moved(at, 0.06), ha=side, va="bottom")
         for i, text in enumerate(cells):
             row = chart.ax.annotate(
                 text, (1.0, i), (at * POINTS_PER_INCH, 0.0), xycoords=chart.ax.get_yaxis_transform(),
                 textcoords="offset points", annotation_clip=True, ha=side, va="center", fontsize=SIZE,
+                weight="bold" if heavy[i] else "normal",
             )  # fmt: skip
             lettered(row)
         x += width + COLUMN_GAP

@@ -156,6 +156,15 @@ def wrap(text: str, size: float, width: float, *, bold: bool = False) -> tuple[s
     return tuple(lines) or ("",)
 
 
+def cut(text: str, size: float, width: float) -> str:
+    """Return `text`, without its end where it is wider than `width` inches."""
+    if text_width(text, size) <= width:
+        return text
+    while text and text_width(f"{text}…", size) > width:
+        text = text[:-1]
+    return f"{text}…"
+
+
 MOST_R = 0.95
 WIDEST_R = 0.999
 STEPS, MOST_TICKS = (1, 2, 2.5, 5, 10), 9
