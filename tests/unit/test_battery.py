@@ -155,7 +155,7 @@ def test_influential_studies_are_left_out_whole():
     y = ALL.yi.copy()
     y[:3] += 3.0
     es = EffectSizes.from_arrays(y, ALL.vi, study_id=ALL.study_id, measure="ZCOR")
-    table = sensitivity.cluster_influence(am.che(es)).tidy()
+    table = sensitivity.influence(am.che(es), by="study").tidy()
     assert table["label"][table["influential"]].tolist() == ["S00"]
     same(battery(es, scenarios="without_influential").tidy().iloc[0], am.che(es.take(np.arange(es.k) > 2)))
 

@@ -178,7 +178,7 @@ def battery(
     Headline: `che`; where each study has one effect, `RandomEffectsModel` with Hartung-Knapp. Parts of the effects are
     fitted as the headline, and are found by the columns of the coding sheet (``alliance_rater``, ``alliance_time``,
     ``r_type``, ``published``, ``rob_overall``, ``es_calc``; also ``rater``, ``time``, ``rob``). Outliers are effects
-    whose interval misses that of the headline's mean; influential studies those that `cluster_influence` flags.
+    whose interval misses that of the headline's mean; influential studies those that `influence` flags by study.
     Harrer, Kuper, Sprenger & Cuijpers (2022), metapsyTools; R: ``metapsyTools::runMetaAnalysis``, which treats effects
     as independent in the rows without outliers, without influential cases and at low risk of bias.
 
