@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 
@@ -53,6 +53,8 @@ class BiasPanel(Panel):
     notes : tuple of Note
         Those of the fit, then what single methods said, each after the method's label.
     """
+
+    called: ClassVar[str] = "the methods for a biased literature"
 
     tests: pd.DataFrame
 

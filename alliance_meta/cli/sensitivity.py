@@ -20,7 +20,8 @@ OPTIONS: Options = {
     ),
     "select": option(
         list[str] | None,
-        "One effect per study by this column and order, e.g. rater=client,observer; once for each column.",
+        "One effect per study by this column and order, e.g. rater=client,observer; once for each column. Other values "
+        "come last, and of what is still equal the first row counts.",
         metavar="RULE",
     ),
     "seed": option(int | None, "For the analysis that draws from its posterior, which takes a minute.", metavar="N"),
@@ -82,4 +83,4 @@ def _rule(texts: list[str]) -> dict[str, Any]:
         if not equals or not name or not values:
             raise typer.BadParameter(f"{text!r} is no COLUMN=VALUE,VALUE", param_hint="--select")
         rule[name] = values if values in ("lowest", "highest") else values.split(",")
-    return rule
+    return {"by": rule, "unlisted": "last", "ties": "first"} if rule else {}

@@ -50,7 +50,7 @@ def battery_data(battery: Battery, *, title: str | None = None, show_cautions: b
     >>> found = sensitivity.battery(escalc(load_dataset("crede2010")), scenarios=["che", "lowest", "highest"])
     >>> frame = plots.battery_data(found)
     >>> frame["kind"].tolist(), frame["r"].round(2).tolist()
-    (['headline', 'bound', 'bound'], [0.42, 0.41, 0.46])
+    (['headline', 'bound', 'bound'], [0.43, 0.42, 0.46])
     """
     if not isinstance(battery, Battery):
         raise InputError(f"battery needs the result of sensitivity.battery, not {type(battery).__name__}")

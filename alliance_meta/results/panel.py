@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 
@@ -49,6 +49,9 @@ class Panel(Result):
         Where the effects come from.
     notes : tuple of Note
     """
+
+    # What it is called in a sentence; nothing where a class is only a base.
+    called: ClassVar[str] = ""
 
     k: int
     studies: int

@@ -17,6 +17,7 @@ from alliance_meta.effects.dependent.hierarchy import select_effects
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.sensitivity import SCENARIOS, Case, Scenario, battery, fragility, only
+from alliance_meta.sensitivity.batteries.fragility import with_null
 from alliance_meta.sensitivity.batteries.scenarios import KINDS
 from tests.tolerances import ITERATIVE
 
@@ -154,7 +155,7 @@ def test_influential_studies_are_left_out_whole():
     y = ALL.yi.copy()
     y[:3] += 3.0
     es = EffectSizes.from_arrays(y, ALL.vi, study_id=ALL.study_id, measure="ZCOR")
-    table = sensitivity.cluster_influence(am.che(es)).tidy()
+    table = sensitivity.influence(am.che(es), by="study").tidy()
     assert table["label"][table["influential"]].tolist() == ["S00"]
     same(battery(es, scenarios="without_influential").tidy().iloc[0], am.che(es.take(np.arange(es.k) > 2)))
 
@@ -373,15 +374,15 @@ def test_some_study_turns_the_interval_and_the_text_names_it():
     )
 
 
-def test_null_studies_are_as_few_as_make_the_interval_hold_0():
-    from alliance_meta.sensitivity.batteries.fragility import with_null
-
+@pytest.mark.parametrize("shift", [0.0, 0.03, 0.05, -0.35])
+def test_null_studies_are_as_few_as_make_the_interval_hold_0(shift):
     es = am.escalc(am.load_dataset("molloy2014"))
+    es = EffectSizes.from_arrays(es.yi + shift, es.vi, ni=es.ni, slab=es.slab, measure="ZCOR")
     fit = am.RandomEffectsModel(es).fit()
     found = fragility(es)
     m = int(found.null_studies)
     below, at = (am.RandomEffectsModel(with_null(fit, n, "study_id")).fit() for n in (m - 1, m))
-    assert below.ci_lb[0] > 0 >= at.ci_lb[0]
+    assert below.ci_lb[0] * below.ci_ub[0] > 0 >= at.ci_lb[0] * at.ci_ub[0]
     null = with_null(fit, m, "study_id")
     assert null.k == es.k + m
     assert null.n_studies == es.n_studies + m

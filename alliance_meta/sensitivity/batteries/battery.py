@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -61,6 +61,8 @@ class Battery(Panel):
     notes : tuple of Note
         Those of the headline, then what single analyses said, each after the labels of those that said it.
     """
+
+    called: ClassVar[str] = "the battery"
 
     rho: float
     fragility: Any
@@ -176,7 +178,7 @@ def battery(
     Headline: `che`; where each study has one effect, `RandomEffectsModel` with Hartung-Knapp. Parts of the effects are
     fitted as the headline, and are found by the columns of the coding sheet (``alliance_rater``, ``alliance_time``,
     ``r_type``, ``published``, ``rob_overall``, ``es_calc``; also ``rater``, ``time``, ``rob``). Outliers are effects
-    whose interval misses that of the headline's mean; influential studies those that `cluster_influence` flags.
+    whose interval misses that of the headline's mean; influential studies those that `influence` flags by study.
     Harrer, Kuper, Sprenger & Cuijpers (2022), metapsyTools; R: ``metapsyTools::runMetaAnalysis``, which treats effects
     as independent in the rows without outliers, without influential cases and at low risk of bias.
 
@@ -186,7 +188,7 @@ def battery(
     >>> es = escalc(load_dataset("crede2010"))
     >>> found = sensitivity.battery(es, scenarios=["che", "aggregated", "lowest", "published"])
     >>> found.tidy()["r"].astype(float).round(3).to_dict()
-    {'che': 0.425, 'aggregated': 0.423, 'lowest': 0.392, 'published': nan}
+    {'che': 0.425, 'aggregated': 0.436, 'lowest': 0.415, 'published': nan}
     >>> found.tidy().loc["published", "why"]
     'the sheet has no column published'
     """
@@ -292,14 +294,14 @@ def _of_fit(scenario: Scenario, found: Any, case: Case) -> tuple[dict[str, Any],
             f"scenario {scenario.key!r}: run(case) must give a fit of one mean effect, or what a method of `bias` "
             f"gives, not {type(found).__name__}"
         )
-    new, own = made.iloc[0], fit.tidy().iloc[0]
+    new, pval = made.iloc[0], fit.pval
     gone = NotApplicable(str(made.attrs.get("pi_note", "the model has no random effects")))
     values: dict[str, Any] = {
         "estimate": float(new["pred"]),
         "ci_lb": float(new["ci_lb"]),
         "ci_ub": float(new["ci_ub"]),
     }
-    values |= {"se": float(own["se"] if "se" in own else own["sd"]), "pval": own.get("pval", NO_P)}
+    values |= {"se": float(new["se"]), "pval": NO_P if isinstance(pval, NotApplicable) else float(pval[0])}
     values |= {name: gone if math.isnan(new[name]) else float(new[name]) for name in ("pi_lb", "pi_ub")}
     tau2 = fit.tau2
     values |= {"tau": tau2 if math.isnan(tau2) else math.sqrt(tau2), "I2": fit.I2}

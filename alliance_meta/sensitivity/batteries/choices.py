@@ -137,8 +137,7 @@ def _outliers(case: Case) -> Any:
 
 
 def _influence(case: Case) -> Any:
-    rows, _ = influential(case)
-    return without(case, rows, "study is flagged as influential")
+    return without(case, influential(case), "study is flagged as influential")
 
 
 HEADLINE = Scenario("che", "All effects, CHE + CR2", lambda case: case.fit, "headline", "the headline")
@@ -153,7 +152,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     HEADLINE,
     _model("three_level", "Three-level + CR2", dependent(Case.levels), "sampling errors independent"),
     _model("aggregated", "Mean of each study", dependent(lambda case: case.independent(averaged(case))), "averaged"),
-    _model("one", "One effect per study by rule", dependent(lambda case: case.independent(chosen(case))), "select="),
+    _model("one", "One effect per study by rule", dependent(lambda case: case.independent(chosen(case))), "declared"),
     _model("exact", "Exact density of r", exact, "no normal approximation; one effect per study"),
     _model("bayes", "Bayes, default priors", bayes, "posterior median and its interval"),
     _model("t_effects", "Bayes, t-distributed effects", t_effects, "studies far off pull less; mean of each study"),

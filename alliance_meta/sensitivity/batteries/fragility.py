@@ -20,11 +20,10 @@ from alliance_meta.models.random_effects import RandomEffectsModel
 from alliance_meta.models.recipes import che
 from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.result import Result
-from alliance_meta.results.fit import Fit, frame_of
-from alliance_meta.results.multilevel import MultilevelResults
+from alliance_meta.results.fit import Fit, frame_of, records_of
 from alliance_meta.results.panel import on_r
-from alliance_meta.results.robust import RobustResults
-from alliance_meta.sensitivity.left_out import leave_out_clusters
+from alliance_meta.sensitivity.deletion.left_out import leave_one_out
+from alliance_meta.sensitivity.deletion.rows import WAYS
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import fixed, fixed_interval, format_count, level_text
 
@@ -47,7 +46,8 @@ class Fragility(Result):
         The mean effect, on the analysis scale.
     frame : DataFrame
         One row per study, sorted by how near its absence brings the interval to the other answer: ``label k estimate
-        ci_lb ci_ub``, for Fisher z ``r r_lb r_ub``, and ``turns``: whether the answer changes without it.
+        ci_lb ci_ub``, for Fisher z ``r r_lb r_ub``, and ``turns``: whether the answer changes without it; ``k`` effects
+        are left.
     null_studies : float
         How many studies that average 0 would have to be added until the interval holds 0.
     notes : tuple of Note
@@ -150,7 +150,7 @@ def fragility(effects: EffectSizes, *, model: Recipe | None = None, cluster: str
 
     See Also
     --------
-    leave_out_clusters : all that changes without each study.
+    leave_one_out : all that changes without each study.
     bias.fsn : how many effects of 0 it takes by formulas without heterogeneity.
 
     Notes
@@ -166,7 +166,7 @@ def fragility(effects: EffectSizes, *, model: Recipe | None = None, cluster: str
     >>> from alliance_meta import escalc, load_dataset, sensitivity
     >>> found = sensitivity.fragility(escalc(load_dataset("molloy2014")))
     >>> found.turning, found.null_studies
-    ((), 31.0)
+    ((), 62.0)
     """
     check_effects(effects, "fragility")
     recipe = (lambda some: _default(some, cluster)) if model is None else model
@@ -226,11 +226,9 @@ def _without_each(fit: Any, recipe: Recipe, cluster: str) -> tuple[list[dict[str
     groups = read_clusters(fit.effects, cluster)
     if groups.n < 2:
         return [], list(groups.labels)
-    if isinstance(fit, MultilevelResults) or (
-        isinstance(fit, RobustResults) and isinstance(fit.fit, MultilevelResults) and fit.cluster == cluster
-    ):
-        table = leave_out_clusters(fit, cluster=None if isinstance(fit, RobustResults) else cluster).tidy()
-        found: list[dict[Any, Any]] = table[["label", "k", "estimate", "ci_lb", "ci_ub"]].to_dict("records")
+    if type(fit) in WAYS:
+        table = leave_one_out(fit, by=cluster).tidy()
+        found: list[dict[Any, Any]] = records_of(table[["label", "k", "estimate", "ci_lb", "ci_ub"]])
     else:
         found = [_refitted(fit, recipe, groups, code) for code in range(groups.n)]
     rows = [{str(name): value for name, value in row.items()} for row in found]
@@ -240,7 +238,7 @@ def _without_each(fit: Any, recipe: Recipe, cluster: str) -> tuple[list[dict[str
 
 def _refitted(fit: Any, recipe: Recipe, groups: Any, code: int) -> dict[str, Any]:
     kept = np.flatnonzero(groups.codes != code)
-    row: dict[str, Any] = {"label": groups.labels[code], "k": int(groups.sizes[code])}
+    row: dict[str, Any] = {"label": groups.labels[code], "k": len(kept)}
     try:
         one = recipe(fit.effects.take(kept))
         return row | {"estimate": float(one.beta[0]), **dict(zip(("ci_lb", "ci_ub"), limits(one), strict=True))}

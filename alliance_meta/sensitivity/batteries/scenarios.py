@@ -8,20 +8,21 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 
 from alliance_meta._typing import Mask
 from alliance_meta.bias.given import Given, given
+from alliance_meta.core.distributions import critical_value
 from alliance_meta.effects.contract.schema import CONTRACT, FALSE, TRUE
 from alliance_meta.effects.dependent.groups import ROWS, Clusters, read_clusters
 from alliance_meta.effects.sheet.columns import canonical_name
-from alliance_meta.effects.studies import listed, plain_text
+from alliance_meta.effects.studies import plain_text
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.models.multilevel import MultilevelModel
 from alliance_meta.models.random_effects import RandomEffectsModel
 from alliance_meta.models.recipes import che
 from alliance_meta.notes import check_option
+from alliance_meta.sensitivity.deletion.influences import influence
 
 Kind = Literal["headline", "model", "part", "bias", "attenuation", "bound", "warning"]
 # What the rows of a kind are, in a sentence.
@@ -154,7 +155,7 @@ def only(name: str, *values: str, without: bool = False) -> Callable[[Case], Any
     >>> journals = sensitivity.Scenario("journal", "Journals only", sensitivity.only("source", "journal"))
     >>> found = sensitivity.battery(escalc(load_dataset("crede2010")), scenarios=["che", journals])
     >>> found.tidy()["k"].to_dict()
-    {'che': 97.0, 'journal': 58.0}
+    {'che': 97, 'journal': 76}
     """
 
     def run(case: Case) -> Any:
@@ -199,8 +200,6 @@ def holding(effects: EffectSizes, name: str, values: Collection[str]) -> Mask:
 
 def outlying(effects: EffectSizes, fit: Any) -> Mask:
     """Return which effects have an interval that misses the interval of a fit's mean effect, (k,)."""
-    from alliance_meta.core.distributions import critical_value
-
     half = critical_value(fit.level, None) * effects.sei
     return (effects.yi + half < fit.ci_lb[0]) | (effects.yi - half > fit.ci_ub[0])
 
@@ -224,12 +223,11 @@ def extreme(case: Case, sign: float) -> Any:
     return case.independent(case.effects.take(np.sort(order[first])))
 
 
-def influential(case: Case) -> tuple[Mask, str]:
-    """Return the effects of studies that pull the headline hard, (k,), and which studies these are."""
-    from alliance_meta.sensitivity.left_out import cluster_influence
-
-    found = cluster_influence(case.fit, cluster=case.cluster)
-    labels = [label for label, flag in zip(found.labels, found.influential, strict=True) if flag]
+def influential(case: Case) -> Mask:
+    """Return the effects of studies that pull the headline hard, (k,)."""
+    if not case.fit.se[0] > 0.0:
+        raise InputError("the effects are all the same, so that no study pulls")
+    found = influence(case.fit, by=case.cluster)
+    flags = dict(zip(found.labels, found.influential, strict=True))
     groups = case.clusters()
-    which = pd.Index(groups.labels).isin(labels)
-    return which[groups.codes], listed(labels)
+    return np.array([bool(flags[label]) for label in groups.labels])[groups.codes]
