@@ -214,7 +214,7 @@ def delete_by_surface(
     A, b, _ = _parts(sums)
     inverse, change = np.linalg.inv(A), np.linalg.inv(R)
     moved = (inverse @ b[:, :, None])[:, :, 0]
-    QE, vt = _sampling(surfaces)
+    QE, vt, kept = _sampling(surfaces)
     return MixedDeletions(
         theta=at,
         beta=beta + moved @ change.T,
@@ -222,7 +222,7 @@ def delete_by_surface(
         whole=change @ np.linalg.inv(_parts(whole)[0]) @ change.T,
         QE=QE,
         vt=vt,
-        settled=settled & (np.linalg.eigvalsh(np.linalg.solve(_parts(whole)[0], A)).min(axis=1) > LEFT),
+        settled=settled & kept & (np.linalg.eigvalsh(np.linalg.solve(_parts(whole)[0], A)).min(axis=1) > LEFT),
     )
 
 
@@ -311,8 +311,8 @@ def _moves(
     return move, (g * move).sum(axis=1)
 
 
-def _sampling(surfaces: Surfaces) -> tuple[Array, Array]:
-    """Return Cochran's Q and the typical sampling variance without each unit."""
+def _sampling(surfaces: Surfaces) -> tuple[Array, Array, Mask]:
+    """Return Cochran's Q and the typical sampling variance without each unit, and which have kept their digits."""
     n = surfaces.stacks[0].K.shape[0]
     total, parts = surfaces.sums(np.zeros(n))
     A, b, c = _parts(total - parts)
@@ -321,4 +321,5 @@ def _sampling(surfaces: Surfaces) -> tuple[Array, Array]:
     both = total2 - parts2
     trace = both[:, 0] - np.einsum("jpq,jqp->j", inverse, _parts(both)[0])
     df = len(surfaces.unit) - np.bincount(surfaces.unit) - A.shape[1]
-    return c - np.einsum("jp,jpq,jq->j", b, inverse, b), df / trace
+    kept = np.einsum("jpp->j", _parts(both)[0]) > LEFT * np.trace(_parts(total2[None])[0][0])
+    return c - np.einsum("jp,jpq,jq->j", b, inverse, b), df / trace, kept

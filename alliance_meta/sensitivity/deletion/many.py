@@ -209,7 +209,9 @@ def tested(beta: Array, vb: Array, ddf: Array, level: float) -> dict[str, Array]
 def interval_of_new(fit: Any, terms: Mapping[str, Array], new: Array) -> tuple[dict[str, Array], dict[str, str]]:
     """Return prediction limits of fits with these variances of a new true effect (J,), and why they are lacking."""
     why = "an equal-effects model has no prediction interval" if fit.method == "EE" else ONE
-    half = critical_values(fit.level, terms["ddf"][:, 0]) * np.sqrt(terms["se"][:, 0] ** 2 + new)
+    with np.errstate(invalid="ignore"):
+        # A tau2 that may be negative can leave no variance of a new effect.
+        half = critical_values(fit.level, terms["ddf"][:, 0]) * np.sqrt(terms["se"][:, 0] ** 2 + new)
     if fit.p > 1 or fit.design.formula != "1":
         half, why = half * np.nan, MODERATORS
     beta = terms["beta"][:, 0]
