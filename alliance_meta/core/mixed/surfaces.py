@@ -24,9 +24,10 @@ from alliance_meta._typing import Array, Mask
 from alliance_meta.core.mixed.deletion import MixedDeletions
 from alliance_meta.core.robust.clusters import IntArray
 
-DIGITS, MORE = 38.0, 4
-# How far from the fit, in standard errors, the parameters without one unit are looked for.
-REACH = 3.0
+DIGITS, MORE = 34.0, 4
+# How far from the fit, in standard errors, the parameters without one unit are looked for; less where there are more
+# than so many units.
+REACH, MANY = 3.0, 100
 MOST_STEPS = 60
 # Of the log-likelihood, and of a parameter's standard error: where a search stops.
 SETTLED, STEP = 1e-18, 1e-5
@@ -205,8 +206,9 @@ def delete_by_surface(
         raise ValueError("flat")
     sd = np.zeros(theta.size)
     sd[free] = np.sqrt(np.diag(np.linalg.inv(information[np.ix_(free, free)])))
-    tiny = 1e-6 * (theta + least)
-    low, high = np.maximum(theta - np.maximum(REACH * sd, tiny), 0.0), theta + np.maximum(REACH * sd, tiny)
+    reach = REACH * min(1.0, np.sqrt(MANY / surfaces.J))
+    width = np.maximum(reach * sd, 1e-6 * (theta + least))
+    low, high = np.maximum(theta - width, 0.0), theta + width
     surface = Interpolant(surfaces, low, high, np.full(theta.size, least), most)
     at, settled = _climb(surface, surfaces, np.repeat(theta[None], surfaces.J, axis=0), free, sd)
     basis = surface.basis(at)[0]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from alliance_meta._typing import AnyArray, Array
 from alliance_meta.bayes.exact.three_level import BayesianMultilevelResults
@@ -78,13 +79,16 @@ class Many:
         there[list(self.why)] = False
         return there
 
-    def cells(self, name: str, values: Sequence[Any] | Array) -> list[Any]:
-        """Return a column whose missing numbers say why they are."""
-        lacking = self.lacks.get(name, ONE)
-        return [
-            NotApplicable(self.why.get(i, lacking)) if value != value else value
-            for i, value in enumerate(np.asarray(values, dtype=float).tolist())
+    def cells(self, name: str, values: Array, lacking: str | None = None) -> Any:
+        """Return a column whose missing numbers say why they are, by default as the number of this name does."""
+        if not np.isnan(values).any():
+            return values
+        reason = self.lacks.get(name, ONE) if lacking is None else lacking
+        found = [
+            NotApplicable(self.why.get(i, reason)) if value != value else value
+            for i, value in enumerate(values.tolist())
         ]
+        return pd.Series(found, dtype=object)
 
 
 def fits_of(fit: Any, sets: Sequence[IntArray], *, cores: int = 1) -> Many:
