@@ -24,9 +24,10 @@ from alliance_meta._typing import Array, Mask
 from alliance_meta.core.mixed.deletion import MixedDeletions
 from alliance_meta.core.robust.clusters import IntArray
 
-DIGITS, MORE = 38.0, 4
-# How far from the fit, in standard errors, the parameters without one unit are looked for.
-REACH = 3.0
+DIGITS, MORE = 34.0, 4
+# How far from the fit, in standard errors, the parameters without one unit are looked for; less where there are more
+# than so many units.
+REACH, MANY = 3.0, 100
 MOST_STEPS = 60
 # Of the log-likelihood, and of a parameter's standard error: where a search stops.
 SETTLED, STEP = 1e-18, 1e-5
@@ -205,8 +206,9 @@ def delete_by_surface(
         raise ValueError("flat")
     sd = np.zeros(theta.size)
     sd[free] = np.sqrt(np.diag(np.linalg.inv(information[np.ix_(free, free)])))
-    tiny = 1e-6 * (theta + least)
-    low, high = np.maximum(theta - np.maximum(REACH * sd, tiny), 0.0), theta + np.maximum(REACH * sd, tiny)
+    reach = REACH * min(1.0, np.sqrt(MANY / surfaces.J))
+    width = np.maximum(reach * sd, 1e-6 * (theta + least))
+    low, high = np.maximum(theta - width, 0.0), theta + width
     surface = Interpolant(surfaces, low, high, np.full(theta.size, least), most)
     at, settled = _climb(surface, surfaces, np.repeat(theta[None], surfaces.J, axis=0), free, sd)
     basis = surface.basis(at)[0]
@@ -214,7 +216,7 @@ def delete_by_surface(
     A, b, _ = _parts(sums)
     inverse, change = np.linalg.inv(A), np.linalg.inv(R)
     moved = (inverse @ b[:, :, None])[:, :, 0]
-    QE, vt = _sampling(surfaces)
+    QE, vt, kept = _sampling(surfaces)
     return MixedDeletions(
         theta=at,
         beta=beta + moved @ change.T,
@@ -222,7 +224,7 @@ def delete_by_surface(
         whole=change @ np.linalg.inv(_parts(whole)[0]) @ change.T,
         QE=QE,
         vt=vt,
-        settled=settled & (np.linalg.eigvalsh(np.linalg.solve(_parts(whole)[0], A)).min(axis=1) > LEFT),
+        settled=settled & kept & (np.linalg.eigvalsh(np.linalg.solve(_parts(whole)[0], A)).min(axis=1) > LEFT),
     )
 
 
@@ -311,8 +313,8 @@ def _moves(
     return move, (g * move).sum(axis=1)
 
 
-def _sampling(surfaces: Surfaces) -> tuple[Array, Array]:
-    """Return Cochran's Q and the typical sampling variance without each unit."""
+def _sampling(surfaces: Surfaces) -> tuple[Array, Array, Mask]:
+    """Return Cochran's Q and the typical sampling variance without each unit, and which have kept their digits."""
     n = surfaces.stacks[0].K.shape[0]
     total, parts = surfaces.sums(np.zeros(n))
     A, b, c = _parts(total - parts)
@@ -321,4 +323,5 @@ def _sampling(surfaces: Surfaces) -> tuple[Array, Array]:
     both = total2 - parts2
     trace = both[:, 0] - np.einsum("jpq,jqp->j", inverse, _parts(both)[0])
     df = len(surfaces.unit) - np.bincount(surfaces.unit) - A.shape[1]
-    return c - np.einsum("jp,jpq,jq->j", b, inverse, b), df / trace
+    kept = np.einsum("jpp->j", _parts(both)[0]) > LEFT * np.trace(_parts(total2[None])[0][0])
+    return c - np.einsum("jp,jpq,jq->j", b, inverse, b), df / trace, kept

@@ -30,7 +30,7 @@ DIGITS = 38.0
 MORE = 4
 # How far above the typical variance a tau2 without one study may lie before it is searched for by itself.
 ABOVE = 4.0
-# A share of the information on a coefficient that may be left without half the digits being lost.
+# A share of the information that may be left without many digits being lost.
 LEFT = 1e-4
 # Up to so many effects all at once are as quick.
 FEW = 40
@@ -131,6 +131,12 @@ class Units:
         A = sums[:, :, :F][:, :, self.unpack]
         return Sums(A, sums[:, :, F : F + self.p], sums[:, :, -2], sums[:, :, -1])
 
+    def left(self, tau2: float) -> Array:
+        """Return which share of the sum of the cubed weights is left without each unit, (J,)."""
+        cubes = (self.v + tau2) ** -3.0
+        own = np.add.reduceat(cubes, self.first)
+        return np.asarray(1.0 - own / cubes.sum())
+
     def equal(self) -> tuple[Array, Mask]:
         """Return the residual sums of squares with equal weights (J,), and which units leave enough to count on."""
         own = np.add.reduceat(self.Z, self.first)
@@ -230,7 +236,7 @@ def _searched(y: Array, v: Array, recipe: Recipe, unit: IntArray, tau2: float) -
     units = Units(y, v, recipe.X, unit, lowest=lowest, highest=highest)
     rss, enough = units.equal()
     out = nothing(units.J, units.p)
-    use = np.flatnonzero(enough & (len(y) - np.bincount(unit) > units.p))
+    use = np.flatnonzero(enough & (units.left(min(lowest, 0.0)) > LEFT) & (len(y) - np.bincount(unit) > units.p))
 
     def score(active: IntArray, t: Array) -> tuple[Array, Array, Array]:
         yPPy, yPPPy, first, second = solved(units.at(t, use[active]), restricted=restricted).terms

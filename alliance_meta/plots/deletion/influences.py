@@ -10,7 +10,7 @@ import pandas as pd
 from alliance_meta.errors import InputError
 from alliance_meta.plots.sheet.chart import SMALL, Axes, Chart, Drawn, charting, lettered
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
-from alliance_meta.plots.sheet.measure import INK
+from alliance_meta.plots.sheet.measure import INK, size_in_inches
 from alliance_meta.sensitivity.deletion.influences import MEASURES, Influence
 from alliance_meta.tables.format import fixed, format_count
 
@@ -24,14 +24,15 @@ TITLES = {
     "hat": "Leverage (hat)",
     "weight": "Weight (%)",
 }
-ROWS, ACROSS = 4, 2
-PANEL = (3.0, 1.15)
+# Width and height of a panel in inches, and the least in a user's axes.
+PANEL, SMALLEST = (3.0, 1.15), (1.4, 0.5)
 LEFT, HEAD, TAIL, GAP = 0.55, 0.28, 0.34, 0.6
-NARROWEST = 1.4
 # Beyond so many units the line from point to point is left away.
 NUMBERED = 40
 MOST_NAMED = 12
 TAIL_P = 1.96
+# What a number beside a point takes, in inches.
+ROOM = np.array([0.4, 0.16])
 
 
 def influence_data(result: Influence, *, title: str | None = None, show_cautions: bool = False) -> pd.DataFrame:
@@ -148,10 +149,12 @@ def influence(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> D
     "Eight measures of influence of 16 (effect); 0 flagged. The largest Cook's distance, 0.20: Jerant et al. 2011."
     """
     frame = as_frame(result_or_frame, "influence", influence_data, data)
-    wide = NARROWEST if ax is not None else PANEL[0]
-    least = (LEFT + ACROSS * (wide + GAP) - GAP, ROWS * (HEAD + PANEL[1] + TAIL))
+    wide, high = PANEL if ax is None else SMALLEST
+    across = 2 if ax is None or size_in_inches(ax)[0] < LEFT + 4 * (wide + GAP) - GAP else 4
+    rows = len(MEASURES) // across
+    least = (LEFT + across * (wide + GAP) - GAP, rows * (HEAD + high + TAIL))
     with charting(frame, ax, 0.0, 0.0, least=least) as chart:
-        panels = chart.grid(ROWS, [1.0] * ACROSS, left=LEFT, head=HEAD, tail=TAIL, gap=GAP)
+        panels = chart.grid(rows, [1.0] * across, left=LEFT, head=HEAD, tail=TAIL, gap=GAP)
         for panel, name in zip(panels, MEASURES, strict=True):
             _panel(panel, frame[frame["measure"] == name], name)
     return chart.made
@@ -183,9 +186,27 @@ def _panel(chart: Chart, frame: pd.DataFrame, name: str) -> None:
     for kind, mark in (("unit", "dot"), ("flagged", "flagged")):
         own = points[points["kind"] == kind]
         chart.dots(own["position"], own["value"], mark, s=size if kind == "unit" else 2.0 * size)
-    flagged = points[(points["kind"] == "flagged") & points["value"].notna()]
-    for x, y in flagged.loc[flagged.index[:MOST_NAMED], ["position", "value"]].to_numpy():
-        text = chart.ax.annotate(
-            str(int(x)), (x, y), (3.0, 2.0), textcoords="offset points", fontsize=SMALL - 1, color=INK, zorder=6
-        )
-        lettered(text)
+    _number_points(chart, points[(points["kind"] == "flagged") & points["value"].notna()])
+
+
+def _number_points(chart: Chart, flagged: pd.DataFrame) -> None:
+    """Write numbers beside points, but where one would stand on another."""
+    (left, right), (low, high) = chart.ax.get_xlim(), chart.ax.get_ylim()
+    scale = np.array([chart.size[0] / (right - left), chart.size[1] / (high - low)])
+    written: list[Any] = []
+    for place in flagged.loc[flagged.index[:MOST_NAMED], ["position", "value"]].to_numpy():
+        apart = [np.abs((place - one) * scale) > ROOM for one in written]
+        if all(one.any() for one in apart):
+            written.append(place)
+            inward = 1.0 if place[0] < 0.5 * (left + right) else -1.0
+            text = chart.ax.annotate(
+                str(int(place[0])),
+                (float(place[0]), float(place[1])),
+                (3.0 * inward, 2.0),
+                textcoords="offset points",
+                ha="left" if inward > 0 else "right",
+                fontsize=SMALL - 1,
+                color=INK,
+                zorder=6,
+            )
+            lettered(text)

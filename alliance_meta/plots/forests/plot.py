@@ -421,8 +421,9 @@ def forest(
     Parameters
     ----------
     fit_or_frame : RandomEffectsResults, MultilevelResults, RobustResults, RVEResults or DataFrame
-        A fitted model, or a frame from `forest_data` or `published_forest_data`. For dependent effects each study
-        stands first, with its effects indented below it.
+        A fitted model; the result of `sensitivity.leave_one_out` or `sensitivity.cumulative`; or a frame from
+        `forest_data`, `leave_one_out_data`, `cumulative_data` or `published_forest_data`. For dependent effects each
+        study stands first, with its effects indented below it.
     ax : matplotlib Axes, optional
         Draw here: this axes shrinks to the panel of values, in the units that its labels read, row i of the frame at
         ``y = i``; columns and ticks stand around it, in the place that it had. ``ax.axvline(.3)`` marks .3, and
@@ -521,9 +522,11 @@ def as_frame(fit_or_frame: Any, **data: Any) -> pd.DataFrame:
             raise InputError(f"{', '.join(data)}: give this to forest_data, which made the frame")
         check_frame(fit_or_frame)
         return fit_or_frame
+    from alliance_meta.plots.forests.refitted import refits_data
     from alliance_meta.plots.forests.rows import forest_data
+    from alliance_meta.sensitivity.deletion.left_out import Refits
 
-    return forest_data(fit_or_frame, **data)
+    return (refits_data if isinstance(fit_or_frame, Refits) else forest_data)(fit_or_frame, **data)
 
 
 def set_inches(ax: Axes, width: float, height: float) -> None:

@@ -72,7 +72,12 @@ def cumulative_data(
     result : Refits
         From `sensitivity.cumulative`.
     term, title, show_cautions
-        As in `leave_one_out_data`, and so are what is returned and the errors.
+        As in `leave_one_out_data`, and so are the errors.
+
+    Returns
+    -------
+    DataFrame
+        As `leave_one_out_data`, with a ``study`` row for each step.
 
     Examples
     --------

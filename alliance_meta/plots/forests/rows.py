@@ -26,16 +26,14 @@ from alliance_meta.plots.forests.parts import (
     summary_rows,
 )
 from alliance_meta.plots.forests.posterior import Posterior, posterior_data
-from alliance_meta.plots.forests.refitted import refits_data
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
-from alliance_meta.sensitivity.deletion.left_out import Refits
 
 if TYPE_CHECKING:
     from alliance_meta.effects.table import EffectSizes
 
 
 def forest_data(
-    fit: RandomEffectsResults | Dependent | Posterior | Refits,
+    fit: RandomEffectsResults | Dependent | Posterior,
     *,
     columns: Columns | None = (),
     order: Order = "given",
@@ -53,7 +51,7 @@ def forest_data(
     Parameters
     ----------
     fit : RandomEffectsResults, MultilevelResults, RobustResults, RVEResults, or a posterior: BayesianResults, \
-BayesianMultilevelResults, SampledPosterior; or the result of `sensitivity.leave_one_out` or `sensitivity.cumulative`
+BayesianMultilevelResults, SampledPosterior
         A fitted model. With moderators there is no single mean: the frame then holds fitted values, one per
         level where the model has one categorical moderator, else one beside each study. Models of dependent effects
         have a row for each study and under it one for each of its effects.
@@ -115,8 +113,6 @@ BayesianMultilevelResults, SampledPosterior; or the result of `sensitivity.leave
     >>> frame["label"].tolist()[:3]
     ['Study 3', 'Study 2', 'Study 1']
     """
-    if isinstance(fit, Refits):
-        return refits_data(fit, order=order, title=title, show_cautions=show_cautions)
     if isinstance(fit, Dependent):
         if by is not None:
             raise InputError("by: a forest plot of dependent effects is grouped by study; put the moderator into mods")

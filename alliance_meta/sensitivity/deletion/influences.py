@@ -14,9 +14,9 @@ from alliance_meta._typing import Array, Mask
 from alliance_meta.bayes.exact.three_level import BayesianMultilevelResults
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.univariate.wls import make_batch, wls_weighted
-from alliance_meta.notes import NotApplicable, Note, check_cores, merge_notes
+from alliance_meta.notes import Note, check_cores, merge_notes
 from alliance_meta.result import Result
-from alliance_meta.results.fit import frame_of, records_of
+from alliance_meta.results.fit import records_of
 from alliance_meta.results.location_scale import LocationScaleResults
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.profiles import by_name
@@ -118,14 +118,12 @@ class Influence(Result):
             else:
                 columns[name] = self._cells(name, getattr(self, name))
         columns |= {f"dfbs_{name}": self._cells("dfbs", self.dfbetas[:, i]) for i, name in enumerate(self.names)}
-        columns |= {"influential": self.influential.tolist(), "k": self.sizes.tolist()}
+        columns |= {"influential": self.influential, "k": self.sizes}
         columns |= {name: many.cells(of, many.model[of]) for name, of in DELETED.items()}
-        return frame_of([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
+        return pd.DataFrame(columns)
 
-    def _cells(self, name: str, values: Array) -> list[Any]:
-        reason = NO_HAT if name in ("hat", "weight") else NO_SPREAD
-        why = self._many.why
-        return [NotApplicable(why.get(i, reason)) if x != x else x for i, x in enumerate(values.tolist())]
+    def _cells(self, name: str, values: Array) -> Any:
+        return self._many.cells(name, values, NO_HAT if name in ("hat", "weight") else NO_SPREAD)
 
     def _values(self) -> dict[str, Any]:
         return {"by": self.by, "cutoffs": self.cutoffs, "units": records_of(self.tidy())}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,13 +9,14 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from alliance_meta._typing import Array
 from alliance_meta.core.resampling import Recipe
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.univariate.subsets import fit_subsets
 from alliance_meta.effects.dependent.groups import numeric_column
-from alliance_meta.notes import NotApplicable, Note, check_cores, check_option, merge_notes
+from alliance_meta.notes import Note, check_cores, check_option, merge_notes
 from alliance_meta.result import Result
-from alliance_meta.results.fit import frame_of, records_of
+from alliance_meta.results.fit import records_of
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.sensitivity.deletion.many import OF_MODEL, Many, fits_of, of_subsets
 from alliance_meta.sensitivity.deletion.rows import check_known
@@ -83,17 +83,16 @@ class Refits(Result):
         name = coefficient(fit.names, term)
         at = fit.names.index(name)
         one = {column: values[:, at] for column, values in many.terms.items()}
-        columns: dict[str, list[Any]] = {"label": list(self.labels)}
+        columns: dict[str, Any] = {"label": list(self.labels)}
         columns |= {column: many.cells(column, one[source]) for column, source in PER_TERM.items()}
         columns |= {column: many.cells(column, many.model[column]) for column in ("tau2", "QE", "I2")}
-        columns["r"] = self._r(columns["estimate"])
+        columns["r"] = self._r(one["beta"])
         columns["pval"] = many.cells("pval", one["pval"])
         columns |= {column: many.cells(column, many.model[column]) for column in ("pi_lb", "pi_ub")}
         columns["ddf"] = many.cells("ddf", one["ddf"])
-        columns["k"] = many.k.tolist()
+        columns["k"] = many.k
         columns |= {own: many.cells(own, many.model[own]) for own in list(many.model)[len(OF_MODEL) :]}
-        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        out = frame_of(rows)
+        out = pd.DataFrame(columns)
         out.attrs.update(term=name, level=fit.level, scale=fit.effects.scale_label)
         return out
 
@@ -102,11 +101,11 @@ class Refits(Result):
         """The model has one coefficient, the mean effect."""
         return bool(self.fit.p == 1 and getattr(self.fit.design, "formula", "1") == "1")
 
-    def _r(self, estimates: list[Any]) -> list[Any]:
+    def _r(self, estimates: Array) -> Any:
         measure = self.fit.effects.measure
-        if not self.is_mean or measure not in ("ZCOR", "COR", "UCOR"):
-            return [NotApplicable(NO_R)] * len(estimates)
-        return [x if x != x or measure != "ZCOR" else math.tanh(x) for x in estimates]
+        known = self.is_mean and measure in ("ZCOR", "COR", "UCOR")
+        values = np.tanh(estimates) if measure == "ZCOR" else estimates
+        return self._many.cells("r", values if known else values * np.nan, None if known else NO_R)
 
     def span(self, *, term: str | None = None) -> pd.DataFrame:
         """Return how far each number moves: the value from all effects, the lowest and the highest of the refits.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from alliance_meta._typing import AnyArray, Array
 from alliance_meta.bayes.exact.three_level import BayesianMultilevelResults
@@ -78,13 +79,16 @@ class Many:
         there[list(self.why)] = False
         return there
 
-    def cells(self, name: str, values: Sequence[Any] | Array) -> list[Any]:
-        """Return a column whose missing numbers say why they are."""
-        lacking = self.lacks.get(name, ONE)
-        return [
-            NotApplicable(self.why.get(i, lacking)) if value != value else value
-            for i, value in enumerate(np.asarray(values, dtype=float).tolist())
+    def cells(self, name: str, values: Array, lacking: str | None = None) -> Any:
+        """Return a column whose missing numbers say why they are, by default as the number of this name does."""
+        if not np.isnan(values).any():
+            return values
+        reason = self.lacks.get(name, ONE) if lacking is None else lacking
+        found = [
+            NotApplicable(self.why.get(i, reason)) if value != value else value
+            for i, value in enumerate(values.tolist())
         ]
+        return pd.Series(found, dtype=object)
 
 
 def fits_of(fit: Any, sets: Sequence[IntArray], *, cores: int = 1) -> Many:
@@ -209,7 +213,9 @@ def tested(beta: Array, vb: Array, ddf: Array, level: float) -> dict[str, Array]
 def interval_of_new(fit: Any, terms: Mapping[str, Array], new: Array) -> tuple[dict[str, Array], dict[str, str]]:
     """Return prediction limits of fits with these variances of a new true effect (J,), and why they are lacking."""
     why = "an equal-effects model has no prediction interval" if fit.method == "EE" else ONE
-    half = critical_values(fit.level, terms["ddf"][:, 0]) * np.sqrt(terms["se"][:, 0] ** 2 + new)
+    with np.errstate(invalid="ignore"):
+        # A tau2 that may be negative can leave no variance of a new effect.
+        half = critical_values(fit.level, terms["ddf"][:, 0]) * np.sqrt(terms["se"][:, 0] ** 2 + new)
     if fit.p > 1 or fit.design.formula != "1":
         half, why = half * np.nan, MODERATORS
     beta = terms["beta"][:, 0]
