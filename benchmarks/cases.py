@@ -18,7 +18,19 @@ Bayesian = Literal["posterior", "everything", "priors", "loo", "three-level post
 Selected = Literal["step", "beta"]
 Kind = (
     Selected
-    | Literal["fit", "replicates", "bootstrap", "permutation", "three-level", "cr2", "wild", "che", "rve", "impute"]
+    | Literal[
+        "left out",
+        "fit",
+        "replicates",
+        "bootstrap",
+        "permutation",
+        "three-level",
+        "cr2",
+        "wild",
+        "che",
+        "rve",
+        "impute",
+    ]
     | Literal["selection", "selection bootstrap"]
     | Bayesian
 )
@@ -41,6 +53,10 @@ class Case:
     @property
     def selected(self) -> bool:
         return self.kind in get_args(Selected)
+
+    @property
+    def deleting(self) -> bool:
+        return self.kind == "left out"
 
     @property
     def bayesian(self) -> bool:
@@ -71,6 +87,7 @@ INDEPENDENT = (
     Case("permutation", "1,000 permutations, two moderators, k = 79", "permutation", 79, moderators=2, B=1000),
     *(Case(f"step-{k}", f"selection model, one step, k = {k:,}", "step", k) for k in (79, 295, 2000)),
     Case("step-20000", "selection model, one step, k = 20,000", "step", 20_000, without=("metafor",)),
+    *(Case(f"left-out-{k}", f"everything without each effect, REML, k = {k:,}", "left out", k) for k in (295, 2000)),
     Case("beta-79", "selection model, beta weights, k = 79", "beta", 79),
     Case("beta-295", "selection model, beta weights, k = 295", "beta", 295, without=("metafor",)),
 )
@@ -89,6 +106,9 @@ DEPENDENT = (
         295,
         B=1000,
         studies=100,
+    ),
+    Case(
+        "left-out-3000", "everything without each study, three levels, 3,000 in 1,000", "left out", 3000, studies=1000
     ),
     Case("impute", "covariances of 200,000 in 50,000", "impute", 200_000, studies=50_000),
 )
