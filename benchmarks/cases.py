@@ -21,6 +21,7 @@ Kind = (
     Selected
     | Subsets
     | Literal[
+        "left out",
         "fit",
         "replicates",
         "bootstrap",
@@ -61,6 +62,10 @@ class Case:
         return self.kind in get_args(Subsets)
 
     @property
+    def deleting(self) -> bool:
+        return self.kind == "left out"
+
+    @property
     def bayesian(self) -> bool:
         return self.kind in get_args(Bayesian)
 
@@ -93,6 +98,7 @@ INDEPENDENT = (
     Case("multiverse", "multiverse of 10,080 fits, k = 100", "multiverse", 100, B=10_080, without=NO_MULTIVERSE),
     *(Case(f"step-{k}", f"selection model, one step, k = {k:,}", "step", k) for k in (79, 295, 2000)),
     Case("step-20000", "selection model, one step, k = 20,000", "step", 20_000, without=("metafor",)),
+    *(Case(f"left-out-{k}", f"everything without each effect, REML, k = {k:,}", "left out", k) for k in (295, 2000)),
     Case("beta-79", "selection model, beta weights, k = 79", "beta", 79),
     Case("beta-295", "selection model, beta weights, k = 295", "beta", 295, without=("metafor",)),
 )
@@ -111,6 +117,9 @@ DEPENDENT = (
         295,
         B=1000,
         studies=100,
+    ),
+    Case(
+        "left-out-3000", "everything without each study, three levels, 3,000 in 1,000", "left out", 3000, studies=1000
     ),
     Case("impute", "covariances of 200,000 in 50,000", "impute", 200_000, studies=50_000),
 )

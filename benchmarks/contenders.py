@@ -105,6 +105,58 @@ def multiverse(case: Case, data: Data) -> Task:
     return Task(follow)
 
 
+def deletion(case: Case, data: Data) -> Task:
+    """Every number without each effect or study, from a fit to the tables: influence and leave-one-out."""
+    from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, sensitivity
+
+    study = None if data.study is None else [f"S{s}" for s in data.study]
+    effects = EffectSizes.from_arrays(data.y, data.v, study_id=study)
+    fitted = RandomEffectsModel(effects, test="z").fit() if study is None else MultilevelModel(effects).fit()
+
+    def run() -> tuple[float, float]:
+        sensitivity.influence(fitted).tidy()
+        found = sensitivity.leave_one_out(fitted).tidy()
+        return float(found["estimate"].astype(float).mean()), float(found["tau2"].astype(float).mean())
+
+    return Task(run)
+
+
+def deletion_arrays(case: Case, data: Data) -> Task | None:
+    """The deletions alone in the numerical core, of independent effects."""
+    from alliance_meta.core.resampling import Recipe
+    from alliance_meta.core.univariate.deletion import delete_each
+
+    if data.study is not None:
+        return None
+    how = Recipe(data.X, "REML", "z", None, 0.0, (0,))
+
+    def run() -> tuple[float, float]:
+        found = delete_each(data.y, data.v, how, np.arange(case.k), case.k, tau2=0.03)
+        return float(found.beta.mean()), float(found.tau2.mean())
+
+    return Task(run)
+
+
+def deletion_by_refits(case: Case, data: Data) -> tuple[float, float]:
+    """What every contender must give: the means of estimate and tau2 of one fit after the other."""
+    from alliance_meta import EffectSizes, MultilevelModel
+    from alliance_meta.core.univariate.fit import fit_univariate
+
+    if data.study is None:
+        rows = [np.arange(case.k) != i for i in range(case.k)]
+        found = [fit_univariate(data.y[r], data.v[r], data.X[r], method="REML", test="z", level=0.95) for r in rows]
+        return float(np.mean([f.beta[0] for f in found])), float(np.mean([f.tau2.tau2[0] for f in found]))
+    fits = []
+    for study in range(case.studies):
+        r = data.study != study
+        effects = EffectSizes.from_arrays(data.y[r], data.v[r], study_id=[f"S{s}" for s in data.study[r]])
+        fits.append(MultilevelModel(effects).fit())
+    return float(np.mean([f.beta[0] for f in fits])), float(np.mean([f.tau2 for f in fits]))
+
+
+DELETION = {"model": deletion, "arrays": deletion_arrays}
+
+
 def model(case: Case, data: Data) -> Task | None:
     """The public interface, from effect sizes to a result with its tests."""
     import pandas as pd

@@ -20,6 +20,13 @@ scale <- 1
 method <- "REML"
 if (kind == "fit") {
   run <- function() { found <- fit(1); c(found$beta[1], found$tau2) }
+} else if (kind == "left out") {
+  fitted <- fit(1)
+  run <- function() {
+    influence(fitted)
+    found <- leave1out(fitted)
+    c(mean(found$estimate), mean(found$tau2))
+  }
 } else if (kind %in% c("step", "beta")) {
   method <- "ML"
   fitted <- rma(data$y1, data$v1, method = "ML")

@@ -175,8 +175,8 @@ def tables(results: dict[str, Any], cases: tuple[Case, ...]) -> tuple[str, str]:
 def memory(results: dict[str, Any]) -> str:
     rows = []
     for case in DEPENDENT:
-        found = results["cells"][case.name]["model"]
         if case.kind in ("three-level", "cr2"):
+            found = results["cells"][case.name]["model"]
             allocated, process = found["allocated"], found["process"]
             sizes = f"{allocated / 1e6:.1f} MB", f"{allocated / case.k:,.0f} bytes", f"{process / 1e6:.0f} MB"
             rows.append([case.title, *sizes])
@@ -185,7 +185,7 @@ def memory(results: dict[str, Any]) -> str:
 
 def dependent(results: dict[str, Any]) -> str:
     """Return the section on dependent effects; nothing for results from before it was there."""
-    if not all(case.name in results["cells"] for case in DEPENDENT):
+    if not any(case.name in results["cells"] for case in DEPENDENT):
         return ""
     times, ratios = tables(results, DEPENDENT)
     return DEPENDENT_TEXT.format(times=times, ratios=ratios, memory=memory(results))

@@ -99,6 +99,8 @@ def ways(case: Case) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
     """Return our contenders for a case, the peers in Python, and those in R with the package that each needs."""
     if case.bayesian:
         return bayesian.OURS, bayesian.PEERS, bayesian.IN_R
+    if case.deleting:
+        return contenders.DELETION, {}, {} if case.studies else IN_R
     if case.studies:
         return dependent.OURS, dependent.PEERS, DEPENDENT_IN_R
     if case.selected:
@@ -120,6 +122,8 @@ def reference(case: Case, data: Data, method: str) -> tuple[float, ...]:
     """Return the numbers that a contender with this estimator must give."""
     if case.bayesian:
         return bayesian.expected(case, data, method)
+    if case.deleting:
+        return contenders.deletion_by_refits(case, data)
     if case.studies:
         return dependent.expected(case, data, method)
     if case.selected:

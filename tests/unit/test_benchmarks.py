@@ -35,7 +35,7 @@ def test_the_run_had_metafor_and_every_peer():
     assert RESULTS["missing"] == []
 
 
-TIMED = ("fit-20", "bootstrap", "step-79", "beta-79", "three-level-300", "che", "selection")
+TIMED = ("fit-20", "bootstrap", "step-79", "beta-79", "three-level-300", "che", "selection", "left-out-295")
 CELLS = [(contender, case) for contender in ("model", "arrays") for case in TIMED]
 PROGRAM = """
 import json, sys

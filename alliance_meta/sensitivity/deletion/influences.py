@@ -34,7 +34,7 @@ from alliance_meta.tables.format import fixed
 # chi-squared distribution, one standard error.
 FAR, HALF, ONE = 3.0, 0.5, 1.0
 MOST_SHOWN = 10
-NO_SPREAD = "the variance of what is left out is not known from the effects that are left"
+NO_SPREAD = "the effects that are left tell no variance to compare with"
 NO_HAT = "a posterior has no hat matrix, and no weights of single effects where they are nested"
 MEASURES = ("rstudent", "dffits", "cook_d", "cov_r", "tau2_del", "QE_del", "hat", "weight")
 DELETED = {"I2_del": "I2", "pi_lb_del": "pi_lb", "pi_ub_del": "pi_ub", "QM_del": "QM"}
@@ -209,11 +209,14 @@ def influence(fit: Any, *, by: Any = None, reestimate: bool = True, cores: int =
     if not reestimate:
         many = replace(many, theta=np.tile(_Spread(model).theta, (units.J, 1)))
     beta, vb = np.asarray(model.beta, dtype=float), np.asarray(model.vb, dtype=float)
-    change, root = beta - many.terms["beta"], np.linalg.inv(vb)
+    # Effects without any residual leave coefficients without an error to compare with.
+    known = bool(np.linalg.eigvalsh(vb)[0] > 0)
+    change, root = beta - many.terms["beta"], np.linalg.inv(vb) if known else np.full_like(vb, np.nan)
     whole = _whole(model, many)
     error = np.sqrt(many.s2w[:, None] * np.einsum("jpp->jp", whole))
-    with np.errstate(invalid="ignore"):
-        cov_r = np.linalg.det(np.nan_to_num(many.vb)) / np.linalg.det(vb)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cov_r = np.linalg.det(np.nan_to_num(many.vb)) / (np.linalg.det(vb) if known else np.nan)
+        dfbetas = np.where(error > 0, change / error, np.nan)
     hat, weights = _hat(model), np.asarray(getattr(model, "weights", np.full(model.k, np.nan)))
     notes = merge_notes(fit.notes, lost_notes(units.labels, many))
     rstudent, dffits = _residuals(model, units, many, change, hat)
@@ -228,7 +231,7 @@ def influence(fit: Any, *, by: Any = None, reestimate: bool = True, cores: int =
         cov_r=np.where(many.usable, cov_r, np.nan),
         hat=np.full(units.J, np.nan) if hat is None else _summed(hat, units),
         weight=_summed(weights, units),
-        dfbetas=change / error,
+        dfbetas=dfbetas,
         _many=many,
         notes=notes,
     )
@@ -291,7 +294,7 @@ def _residuals(model: Any, units: Units, many: Many, change: Array, hat: Array |
     for j in np.flatnonzero(many.usable):
         rows = units.rows[j]
         M = full.at(many.theta[j], rows)
-        if M is None:
+        if M is None or not many.s2w[j] > 0:
             continue
         e, ones = y[rows] - X[rows] @ many.terms["beta"][j], np.ones(len(rows))
         G = many.s2w[j] * M + X[rows] @ many.vb[j] @ X[rows].T
@@ -323,7 +326,8 @@ def _of_effects(
     else:
         error = many.s2w * np.einsum("kp,kpq,kq->k", X, many.whole, X)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return e / np.sqrt(spread), (X * change).sum(axis=1) / np.sqrt(error)
+        moved = (X * change).sum(axis=1) / np.sqrt(error)
+        return np.where(spread > 0, e / np.sqrt(spread), np.nan), np.where(error > 0, moved, np.nan)
 
 
 class _Spread:

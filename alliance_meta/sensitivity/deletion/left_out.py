@@ -14,7 +14,8 @@ from alliance_meta.core.resampling import Recipe
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.univariate.subsets import fit_subsets
 from alliance_meta.effects.dependent.groups import numeric_column
-from alliance_meta.notes import Note, check_cores, check_option, merge_notes
+from alliance_meta.errors import InputError
+from alliance_meta.notes import Note, check_cores, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.fit import records_of
 from alliance_meta.results.random_effects import RandomEffectsResults
@@ -323,7 +324,8 @@ def _early_notes(labels: Sequence[str], many: Many) -> list[Note]:
 
 def _steps(fit: Any, order: Any, collapse: bool | None) -> tuple[str, list[str], list[IntArray]]:
     """Return what the effects are ordered by, and label and rows of each step."""
-    check_option("collapse", collapse, Literal[None, True, False])
+    if collapse not in (None, True, False):
+        raise InputError(f"collapse={collapse!r} must be True, False or None")
     effects = fit.effects
     columns = effects.moderators
     known = isinstance(order, str) and order in columns
