@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from alliance_meta.effects.provenance import Provenance
     from alliance_meta.notes import Note
 
 SYNTHETIC = "SYNTHETIC DATA: made up for teaching; no finding about therapy."
@@ -126,17 +125,16 @@ class Result:
         return as_html(self.document())
 
 
-def origin(result: Any) -> Provenance | None:
-    """Return where the numbers of a result come from, as far as it or the fit that it keeps says so."""
+def origin(result: Any) -> Any:
+    """Return the provenance of a result, its own or that of the fit that it keeps; None where neither has one."""
     for path in ("provenance", "effects.provenance", "fit.effects.provenance", "base.effects.provenance"):
         with suppress(AttributeError):
-            found: Provenance | None = attrgetter(path)(result)
-            return found
+            return attrgetter(path)(result)
     return None
 
 
-def made_up(found: Provenance | None) -> list[str]:
-    """Return the label of synthetic data, which stands above everything."""
+def made_up(found: Any) -> list[str]:
+    """Return the label that stands above everything where the provenance says that data are synthetic."""
     return [SYNTHETIC] if found is not None and found.synthetic else []
 
 

@@ -86,7 +86,7 @@ def test_baujat_of_a_multilevel_model_is_that_of_its_covariance(by: Any, mods: s
     es = dependent(30, 9)
     # The arm is one for all effects of a study.
     arm = np.unique(es.study_id, return_inverse=True)[1] % 2
-    es = replace(es, moderators=es.moderators.assign(arm=arm))
+    es = effects(es.yi, es.vi, study_id=es.study_id, mods=es.moderators[["rater"]].assign(arm=arm))
     fit = quiet(lambda: am.MultilevelModel(es, mods=mods).fit())
     found = sensitivity.baujat(fit, by=by)
     M, X, y = fit.working().block(np.arange(fit.k)[None])[0], fit.design.X, fit.effects.yi
@@ -105,13 +105,17 @@ def test_baujat_of_a_multilevel_model_is_that_of_its_covariance(by: Any, mods: s
 
 def test_baujat_by_study_of_a_univariate_model_estimates_tau2_anew() -> None:
     es = dependent(24, 6)
-    fit = quiet(lambda: am.RandomEffectsModel(es, test="z").fit())
+    study = np.asarray(es.study_id)
+    arm = np.unique(study, return_inverse=True)[1] % 2
+    es = effects(es.yi, es.vi, study_id=es.study_id, mods={"arm": arm})
+    fit = quiet(lambda: am.RandomEffectsModel(es, mods="arm", test="z").fit())
     found = sensitivity.baujat(fit)
     for at, label in enumerate(found.labels):
-        rest = np.flatnonzero(np.asarray(es.study_id) != label)
-        without = quiet(lambda rest=rest: am.RandomEffectsModel(es.take(rest), test="z").fit())
-        expected = (fit.beta[0] - without.beta[0]) ** 2 / without.vb[0, 0]
-        assert found.y[at] == pytest.approx(expected, rel=1e-6)
+        own, rest = (np.flatnonzero((study == label) == one) for one in (True, False))
+        without = quiet(lambda rest=rest: am.RandomEffectsModel(es.take(rest), mods="arm", test="z").fit())
+        X = fit.design.X[own]
+        d = X @ (fit.beta - without.beta)
+        assert found.y[at] == pytest.approx(d @ np.linalg.pinv(X @ without.vb @ X.T, rcond=1e-8) @ d, rel=1e-6)
 
 
 def test_a_level_that_one_effect_alone_tells_is_named() -> None:

@@ -17,7 +17,7 @@ from alliance_meta.plots.sheet.chart import CI_BAND, Axes, Chart, Drawn, chartin
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
 from alliance_meta.plots.sheet.measure import PREDICTION, SUMMARY
 from alliance_meta.sensitivity.outliers.gosh import Gosh
-from alliance_meta.tables.format import format_count
+from alliance_meta.tables.format import fixed, format_count
 
 SIZE, PANEL = (6.0, 5.2), (3.2, 2.6)
 # Bins of the mean that are drawn, at most, and the share of subsets on each side that may lie beyond them.
@@ -73,7 +73,7 @@ def gosh_data(
     named = [label for label, split in zip(labels, result.splits, strict=True) if split]
     said = [
         f"Subsets fall into clusters by {', '.join(named)}" if named else "No study splits the subsets",
-        f"{labels[at]} makes {100.0 * shares[at]:.0f} % of the variance of the mean between subsets",
+        f"{labels[at]} makes {fixed(100.0 * shares[at], 0)} % of the variance of the mean between subsets",
         *([f"{format_count(beyond)} subsets lie beyond the axis"] if beyond else []),
     ]
     return chart_frame(

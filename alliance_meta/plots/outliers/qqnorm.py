@@ -12,7 +12,7 @@ from alliance_meta.plots.outliers.names import looks, name_points
 from alliance_meta.plots.sheet.chart import Axes, Drawn, charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
 from alliance_meta.sensitivity.outliers.qqnorm import QQNorm
-from alliance_meta.tables.format import format_count, format_level
+from alliance_meta.tables.format import fixed, format_count, format_level
 
 SIZE, PANEL = (5.4, 5.0), (3.0, 2.8)
 NAMES = {"rstandard": "Standardised residual", "rstudent": "Residual from the fit without it, standardised"}
@@ -57,7 +57,7 @@ def qqnorm_data(result: QQNorm, *, title: str | None = None, show_cautions: bool
     text, n, lost = format_level(result.level), len(rows), int(result.outside.sum())
     said = (
         f"{format_count(lost)} of {format_count(n)} outside the envelope; as many or more in "
-        f"{100.0 * result.outside_p:.0f} % of data sets from the model"
+        f"{fixed(100.0 * result.outside_p, 0)} % of data sets from the model"
     )
     return chart_frame(
         "qqnorm", "Normal quantile plot", rows, result.provenance, notes=result.notes, title=title,

@@ -23,7 +23,7 @@ from alliance_meta.sensitivity.batteries.choices import HEADLINE, INDEPENDENT_HE
 from alliance_meta.sensitivity.batteries.fragility import Fragility, of_fit
 from alliance_meta.sensitivity.batteries.scenarios import KINDS, Case, Scenario
 from alliance_meta.tables.document import Document, Table
-from alliance_meta.tables.format import bare_p, brief, fixed, fixed_interval, level_text
+from alliance_meta.tables.format import bare_p, brief, fixed, fixed_interval, level_text, plain_df
 
 ALL = "all"
 LIMITS = {"r_pi_lb": "pi_lb", "r_pi_ub": "pi_ub"}
@@ -106,7 +106,7 @@ class Battery(Panel):
         cells = []
         for row in rows:
             interval = fixed_interval(row[lower], row[upper], 3)
-            numbers = (f"{row['k']:.0f}", f"{row['studies']:.0f}", fixed(row[self.point], 3), interval)
+            numbers = (plain_df(row["k"]), plain_df(row["studies"]), fixed(row[self.point], 3), interval)
             tau = "" if math.isnan(row["tau"]) else fixed(row["tau"], 3)
             cells.append((row["label"], *numbers, bare_p(row["pval"]) if row["pval"] == row["pval"] else "", tau))
         head = ("", "k", "studies", self.point, f"{level_text(self.level)} CI", "p", "tau")

@@ -149,6 +149,11 @@ def only(name: str, *values: str, without: bool = False) -> Callable[[Case], Any
     without : bool
         Leave these effects out, and keep the others; a cell without a value is kept.
 
+    Returns
+    -------
+    callable
+        What a `Scenario` takes as its `run`.
+
     Examples
     --------
     >>> from alliance_meta import escalc, load_dataset, sensitivity

@@ -23,7 +23,7 @@ from alliance_meta.sensitivity.deletion.rows import check_known
 from alliance_meta.sensitivity.deletion.without import read_units, without
 from alliance_meta.sensitivity.refitting import coefficient, recipe
 from alliance_meta.tables.document import Document, Kind, table_of
-from alliance_meta.tables.format import level_text
+from alliance_meta.tables.format import brief, level_text
 
 Question = Literal["without", "up to"]
 SHOWN = 5
@@ -345,4 +345,4 @@ def _steps(fit: Any, order: Any, collapse: bool | None) -> tuple[str, list[str],
 
 
 def _text(value: float) -> str:
-    return str(int(value)) if float(value).is_integer() else f"{value:g}"
+    return str(int(value)) if float(value).is_integer() else brief(value)

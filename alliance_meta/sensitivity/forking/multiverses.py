@@ -194,7 +194,7 @@ class Multiverse(Result):
         own = head["pval"] < alpha
         both = same & ((rows["pval"] < alpha) == own)
         counts = [f"{thousands(int(one.sum()))} ({format_percent(100.0 * float(one.mean()))})" for one in (same, both)]
-        less = f"p {'<' if own else '>='} {brief(round(alpha, 12))}"
+        less = f"p {'<' if own else '>='} {brief(alpha)}"
         return f"{counts[0]} have the sign of the headline and {counts[1]} also its significance ({less})"
 
     def position(self) -> str:

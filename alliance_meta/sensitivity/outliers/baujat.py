@@ -22,6 +22,7 @@ from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.sensitivity.outliers.units import MOST_SHOWN, By, Units, read_units
 from alliance_meta.sensitivity.refitting import recipe
 from alliance_meta.tables.document import Document, table_of
+from alliance_meta.tables.format import fixed
 
 NEEDED = "without it a coefficient cannot be estimated, or has no variance"
 # Those beyond this quantile on either axis are named in the plot.
@@ -79,7 +80,7 @@ class Baujat(Result):
             self.tidy().iloc[order], {"k": 0, "x": 3, "y": 3}, heads={"x": "part of Q", "y": "change"}, label=self.by
         )
         made = 100.0 * self.x[order[0]] / self.x.sum() if self.x.sum() > 0 else 0.0
-        line = f"{self.labels[order[0]]} makes {made:.0f} % of the heterogeneity statistic."
+        line = f"{self.labels[order[0]]} makes {fixed(made, 0)} % of the heterogeneity statistic."
         return self._document(f"Baujat plot of {len(self.labels)} by {self.by}", table, lines=(line,))
 
 

@@ -30,7 +30,7 @@ from alliance_meta.sensitivity.outliers.baujat import refitted
 from alliance_meta.sensitivity.outliers.units import MOST_SHOWN, By, Units, read_units
 from alliance_meta.sensitivity.refitting import recipe
 from alliance_meta.tables.document import Document, table_of
-from alliance_meta.tables.format import format_count, level_text
+from alliance_meta.tables.format import fixed, format_count, level_text
 
 Residuals = Literal["rstandard", "rstudent"]
 # Residuals with a smaller share of the effect's variance are 0 whatever the data.
@@ -90,7 +90,7 @@ class QQNorm(Result):
         order = np.sort(np.argsort(-np.abs(self.y), kind="stable")[:MOST_SHOWN])
         line = (
             f"{format_count(lost)} of {format_count(n)} lie outside; as many or more in "
-            f"{100.0 * self.outside_p:.0f} % of data sets from the model."
+            f"{fixed(100.0 * self.outside_p, 0)} % of data sets from the model."
         )
         return self._document(
             f"Normal quantile plot of {self.type} by {self.by} ({level_text(self.level)} envelope of "

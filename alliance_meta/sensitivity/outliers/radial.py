@@ -16,7 +16,7 @@ from alliance_meta.notes import Note
 from alliance_meta.result import Result
 from alliance_meta.sensitivity.outliers.units import MOST_SHOWN, By, read_units
 from alliance_meta.tables.document import Document, table_of
-from alliance_meta.tables.format import format_count, level_text
+from alliance_meta.tables.format import fixed, format_count, level_text
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -78,7 +78,7 @@ class Radial(Result):
         lost, n = int(self.outside.sum()), len(self.labels)
         line = (
             f"{format_count(lost)} of {format_count(n)} lie outside the band; "
-            f"{(1.0 - self.level) * n:.1f} are expected by chance."
+            f"{fixed((1.0 - self.level) * n, 1)} are expected by chance."
         )
         return self._document(
             f"Radial plot by {self.by} ({level_text(self.level)} band)",
