@@ -206,8 +206,8 @@ def leave_one_out(fit: Any, *, by: Any = None, cores: int = 1) -> Refits:
 
     Notes
     -----
-    Everything is estimated anew, by the estimator of the fit. Random-effects models by ML or REML cost about as much
-    as one fit for each ten deletions, because all they need are sums; multilevel models of random intercepts go
+    Everything is estimated anew, by the estimator of the fit. Random-effects models by ML or REML cost little more than
+    some fits, however many effects there are, because all they need are sums; multilevel models of random intercepts go
     through one search together. R: ``leave1out(fit)``, ``leave1out(fit, cluster = study)``; for ``rma.mv`` a loop of
     ``update(fit, subset = study != i)``.
 
