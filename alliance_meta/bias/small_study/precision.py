@@ -13,6 +13,7 @@ from alliance_meta._typing import Array, Mask
 from alliance_meta.bias.given import Adjusted, Given, given
 from alliance_meta.bias.small_study.refitting import (
     RegressionModel,
+    about,
     adjusted,
     independent,
     not_adjusted,
@@ -187,7 +188,7 @@ def pet_peese(
     finds = source.sign * pet.estimate > 0 and 0.5 * pet.pval < alpha
     chosen = peese if finds else pet
     numbers = {one: getattr(chosen, one) for one in ("estimate", "se", "ci_lb", "ci_ub", "pval")}
-    facts = {one: getattr(chosen, one) for one in ("k", "studies", "level", "measure", "notes")}
+    facts = {one: getattr(chosen, one) for one in ("k", "studies", "level", "measure", "provenance", "notes")}
     return PetPeese(**numbers, **facts, pet=pet, peese=peese, chosen=chosen.called, **own)
 
 
@@ -419,7 +420,7 @@ def waap(fit: Any, *, cluster: Any = STUDY, level: float | None = None) -> Waap:
         text = f"{many} 80 % power to find the mean: this is UWLS of all {source.k} effects."
         notes = merge_notes(notes, (Note("waap-fallback", text),))
     own: dict[str, Any] = {"powered": powered, "fallback": fallback, "notes": notes}
-    return Waap(**numbers, level=source.level, measure=source.effects.measure, **own)
+    return Waap(**about(source) | numbers, **own)
 
 
 def _powered(source: Given, keep: Mask) -> Uwls:
