@@ -420,8 +420,7 @@ def waap(fit: Any, *, cluster: Any = STUDY, level: float | None = None) -> Waap:
         text = f"{many} 80 % power to find the mean: this is UWLS of all {source.k} effects."
         notes = merge_notes(notes, (Note("waap-fallback", text),))
     own: dict[str, Any] = {"powered": powered, "fallback": fallback, "notes": notes}
-    facts = {one: about(source)[one] for one in ("level", "measure", "provenance")}
-    return Waap(**numbers, **facts, **own)
+    return Waap(**about(source) | numbers, **own)
 
 
 def _powered(source: Given, keep: Mask) -> Uwls:

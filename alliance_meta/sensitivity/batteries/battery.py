@@ -260,7 +260,7 @@ def _answer(run: Callable[[Case], Any], case: Case) -> Any:
             return run(case)
         except CodingError as error:
             first, *more = error.problems
-            return first.message + (f", and {len(more)} further problems" if more else "")
+            return first.message + (f", and {len(more)} more such" if more else "")
         except AllianceMetaError as error:
             return " ".join(str(error).split())
 
