@@ -23,7 +23,7 @@ from alliance_meta.tables.format import fixed, p_value
 UNCORRECTED = "uncorrected"
 COLUMNS = ("label", *NUMBERS, *AS_R, "k", "studies", "stat", "ddf", "says", "assumes", "why", "source")
 # Notes that say of a mean that it is none.
-UNTOLD = ("not-converged", "weight-untold", "flat")
+UNTOLD = ("not-converged", "weight-untold", "mean-untold", "flat")
 # What single methods say of few effects is said once.
 FEW_CODES = ("few-effects", "few-studies-bias", "few-significant", "few-in-interval")
 FEW = (

@@ -26,6 +26,7 @@ READER_PATH = [
     "03_several_effects_per_study",
     "04_what_the_studies_make_probable",
     "05_is_the_literature_telling_us_everything",
+    "06_would_you_have_concluded_the_same",
 ]
 
 each = pytest.mark.parametrize("script", SCRIPTS, ids=[script.stem for script in SCRIPTS])

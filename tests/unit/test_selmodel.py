@@ -162,3 +162,13 @@ def test_effects_that_were_not_selected_enter_with_their_ordinary_likelihood():
     plain = am.RandomEffectsModel(fit(SELECTED).effects, method="ML").fit()
     assert given.estimate == pytest.approx(float(plain.beta[0]), rel=ITERATIVE)
     assert given.loglik == pytest.approx(bias.selmodel(fit(SELECTED), delta=(1, 1)).loglik, rel=ITERATIVE)
+
+
+def test_a_mean_that_left_the_effects_behind_is_not_to_be_trusted():
+    sheet = am.RandomEffectsModel(am.escalc(am.load_dataset("synthetic_alliance"))).fit()
+    away = bias.selmodel(sheet, "beta")
+    y = sheet.effects.yi
+    assert away.estimate < y.min() - np.ptp(y) - sheet.effects.vi.max() ** 0.5
+    assert "mean-untold" in codes(away)
+    assert bias.panel(sheet).tidy().loc["selection_beta", "why"].startswith("The mean before selection lies farther")
+    assert "mean-untold" not in codes(bias.selmodel(sheet))

@@ -464,6 +464,7 @@ def _notes(
     if few and not found.held.any():
         notes.append(Note("few-in-interval", f"Few effects in {', '.join(few)}: the weights rest on single results."))
     notes += _estimate_notes(found, len(counts) > 0, how)
+    notes += _runaway_notes(asked, found)
     if side == "less":
         text = "The mean effect is negative, so small effects were taken as the favoured ones (alternative='less')."
         notes.append(Note("direction", text))
@@ -477,6 +478,20 @@ def _notes(
             "are taken as seen whatever their p-value."
         )
     return merge_notes(asked.effects.notes, notes, [Note("focal", text)])
+
+
+def _runaway_notes(asked: Given, found: SelectionFit) -> Iterator[Note]:
+    """Yield a note where the mean left the effects behind, as it does where only the weights hold it."""
+    if len(found.problem.designs[0].T) > 1:
+        return
+    y, mean = asked.yi, float(found.theta[0])
+    reach = float(np.ptp(y) + asked.sei.max())
+    if not y.min() - reach <= mean <= y.max() + reach:
+        text = (
+            "The mean before selection lies farther from the effects than they spread: the data do not tell it from "
+            "the weights. Do not trust it."
+        )
+        yield Note("mean-untold", text)
 
 
 def _estimate_notes(found: SelectionFit, stepped: bool, how: Inference) -> Iterator[Note]:
