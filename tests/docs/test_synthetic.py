@@ -56,3 +56,54 @@ def test_a_file_with_another_name_is_not_called_synthetic(tmp_path: Path) -> Non
     fit = am.RandomEffectsModel(am.escalc(am.read_coded(path))).fit()
     assert not fit.effects.provenance.synthetic
     assert "SYNTHETIC" not in str(fit)
+
+
+BIAS = [
+    "copas",
+    "fsn",
+    "hc",
+    "limitmeta",
+    "panel",
+    "pcurve",
+    "pet_peese",
+    "puniform",
+    "ranktest",
+    "regtest",
+    "rtma",
+    "selmodel",
+    "tes",
+    "trimfill",
+    "unreported",
+    "unseen",
+    "uwls",
+    "uwls3",
+    "vevea_woods",
+    "waap",
+    "worst_case",
+    "zcurve",
+]
+ASKED = {
+    **{f"bias.{name}": getattr(am.bias, name) for name in BIAS},
+    "sensitivity.battery": lambda fit: am.sensitivity.battery(fit.effects),
+    "sensitivity.fragility": lambda fit: am.sensitivity.fragility(fit.effects),
+    "sensitivity.influence": am.sensitivity.influence,
+    "sensitivity.leave_one_out": am.sensitivity.leave_one_out,
+    "sensitivity.cumulative": am.sensitivity.cumulative,
+    "sensitivity.multiverse": lambda fit: am.sensitivity.multiverse(fit.effects, choices={"estimator": ["REML", "DL"]}),
+    "sensitivity.baujat": am.sensitivity.baujat,
+    "sensitivity.radial": am.sensitivity.radial,
+    "sensitivity.qqnorm": lambda fit: am.sensitivity.qqnorm(fit, seed=1),
+    "sensitivity.gosh": lambda fit: am.sensitivity.gosh(fit, subsets=100, seed=1),
+    "moderator_table": lambda fit: am.moderator_table(fit.effects, ["rater"]),
+}
+
+
+@pytest.mark.filterwarnings("ignore::alliance_meta.errors.AllianceMetaWarning")
+@pytest.mark.parametrize("name", ASKED)
+def test_every_answer_about_synthetic_effects_says_so(name: str) -> None:
+    for data, label in (("synthetic_alliance", True), ("molloy2014", False)):
+        if name == "moderator_table" and not label:
+            continue
+        found = ASKED[name](am.RandomEffectsModel(am.escalc(am.load_dataset(data))).fit())
+        assert ("SYNTHETIC DATA" in found.summary()) == label
+        assert ("SYNTHETIC DATA" in found._repr_html_()) == label

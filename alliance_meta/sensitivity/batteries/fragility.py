@@ -13,6 +13,7 @@ import pandas as pd
 from scipy import special
 
 from alliance_meta.effects.dependent.groups import ROWS, read_clusters
+from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.studies import listed
 from alliance_meta.effects.table import EffectSizes, check_effects
 from alliance_meta.errors import AllianceMetaError, AllianceMetaWarning, InputError
@@ -50,6 +51,8 @@ class Fragility(Result):
         are left.
     null_studies : float
         How many studies that average 0 would have to be added until the interval holds 0.
+    provenance : Provenance
+        Where the effects come from.
     notes : tuple of Note
     """
 
@@ -62,6 +65,7 @@ class Fragility(Result):
     ci_ub: float
     frame: pd.DataFrame
     null_studies: float
+    provenance: Provenance
     notes: tuple[Note, ...] = ()
 
     @property
@@ -212,6 +216,7 @@ def of_fit(fit: Any, recipe: Recipe, cluster: str) -> Fragility:
         ci_ub=upper,
         frame=frame_of(rows)[[*columns, "turns"]] if rows else pd.DataFrame(columns=[*columns, "turns"]),
         null_studies=null,
+        provenance=effects.provenance,
         notes=merge_notes(notes),
     )
 
