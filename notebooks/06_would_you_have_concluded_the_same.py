@@ -61,7 +61,7 @@ am.plots.battery(battery)
 # ## 3. What if all choices were made otherwise at once?
 #
 # A multiverse follows every combination of defensible choices. The curve sorts their results; the grid below says which
-# choice each one made. Taking all effects as independent is no choice one could defend; it is there to show what it does.
+# choice each one made. Nobody can defend taking all effects as independent; it is there to show what that does.
 
 # %%
 not_done = am.sensitivity.Option("independent", "to see what it does")
