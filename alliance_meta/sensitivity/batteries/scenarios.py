@@ -144,7 +144,7 @@ def only(name: str, *values: str, without: bool = False) -> Callable[[Case], Any
     ----------
     name : str
         A column of the contract of coding sheets, however the sheet spells it, or any other column.
-    *values : str
+    values : str
         What the cells say. Columns with a vocabulary also take other words for the same.
     without : bool
         Leave these effects out, and keep the others; a cell without a value is kept.
