@@ -84,7 +84,8 @@ am.plots.specification_curve(multiverse)
 
 # %%
 sheet = am.escalc(am.load_dataset("molloy2014"))
-am.plots.cumulative(am.sensitivity.cumulative(am.RandomEffectsModel(sheet).fit(), order="year"))
+yearly = am.sensitivity.cumulative(am.RandomEffectsModel(sheet).fit(), order="year")
+am.plots.cumulative(yearly)
 
 # %% [markdown]
 # ## 5. What to write
