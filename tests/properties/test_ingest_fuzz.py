@@ -100,7 +100,11 @@ def check(data: bytes) -> None:
         return
     rows, mark = cells_of(data, reading)
     frame = reading.table.frame
-    places = [place for place, name in enumerate(next(row for row in rows.values() if any(row))) if name.strip()]
+    header, *body = [row for row in rows.values() if any(cell.strip() for cell in row)]
+    # R's write.table leaves the names of rows without a name of their own.
+    if body and all(len(row) == len(header) + 1 for row in body):
+        header = ["row_names", *header]
+    places = [place for place, name in enumerate(header) if name.strip()]
     for line, row in frame.iterrows():
         written = [rows[line][place].strip() for place in places][-len(frame.columns) :]
         for value, text in zip(row, written, strict=True):
@@ -116,6 +120,8 @@ def check(data: bytes) -> None:
 
 @given(damaged())
 @example(b"r,n\n.1,50\n-.1,60\n")
+@example(b"r,n\n1,0,4")
+@example(b"year,r,n\nAda,2001,.31,48\nDi,2008,0.255,70\n")
 @settings(max_examples=300)
 def test_a_damaged_sheet_gives_problems_or_the_values_it_holds(data):
     check(data)
