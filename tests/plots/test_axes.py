@@ -115,7 +115,6 @@ EXPECTED: dict[str, Callable[[pd.DataFrame], Points]] = {
         (0, np.tanh(f.loc[f["kind"] == "mean", "lb"]), f.loc[f["kind"] == "mean", "share_inside"]),
         (1, f.loc[f["kind"] == "I2", "share"], f.loc[f["kind"] == "I2", "I2_ub"]),
     ],
-    "leave_out": of_rows,
     "p_curve": lambda f: [(0, np.arange(len(f)), f[name]) for name in ("observed", "none", "third")],
     "means": of_rows,
     "moderators": of_rows,

@@ -385,6 +385,7 @@ def _parameters(
     later = full.n - problem.n
 
     def one(name: str, at: int, place: int, logarithm: bool) -> Parameter:
+        """Return the number at a place of theta, `place` in the full problem."""
         value, se = float(found.theta[at]), float(error[at])
         value = math.exp(value) if logarithm else value
         if found.at_bound[at] and value < NOTHING:

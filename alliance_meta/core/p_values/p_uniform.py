@@ -281,6 +281,7 @@ def p_uniform(y: Array, v: Array, critical: float | Array, *, fixed: float, leve
         return float(np.exp(special.log_ndtr(mu / s - z) - special.log_ndtr(mu / s - critical)).sum())
 
     def solve(target: float) -> float:
+        """Return the mean at which the sum is `target`."""
         low, high = float(y.min()), float(y.max())
         while total(low) > target:
             low -= 2.0 * (high - low) + float(s.max())

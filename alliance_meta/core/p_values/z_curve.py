@@ -147,6 +147,7 @@ def _bootstrap(z: Array, study: IntArray, count: Array, critical: float, iterati
     D = densities(point[finite], critical)
 
     def task(block: int, start: int, stop: int) -> Refits:
+        """Fit one block of samples of the studies."""
         counts = (table @ draw_counts(stream(seed, block), stop - start, J).T).T
         fitted, beyond = counts[:, finite], counts[:, ~finite].sum(axis=1)
         inside = fitted.sum(axis=1)

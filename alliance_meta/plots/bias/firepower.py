@@ -70,7 +70,7 @@ def firepower_data(
     --------
     >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, plots
     >>> frame = plots.firepower_data(RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit(), effects=[0.1, 0.3])
-    >>> frame.query("kind == 'median'")["power"].round(2).tolist()
+    >>> frame.loc[frame["kind"] == "median", "power"].round(2).tolist()
     [0.18, 0.89]
     """
     points = read_points(fit, "firepower", by, None, rho)

@@ -47,7 +47,6 @@ COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "profile": (("kind", "label"), ("tau2", "loglik")),
     "profiles": (("kind", "label"), ("value", "loglik")),
     "influence": (("kind", "measure", "label"), ("position", "value")),
-    "leave_out": (("kind", "label"), ("k", *EFFECT, *AS_R)),
     "moderators": (("kind", "label", "group", "text"), ("k", "studies", *EFFECT, *AS_R)),
     "means": (("kind", "label", "letters"), ("k", *EFFECT, *AS_R)),
     "dependence": (("kind", "label"), ("k", "studies", *EFFECT, *AS_R)),
