@@ -109,6 +109,18 @@ class Design:
         self.rows.flags.writeable = False
 
     @property
+    def words(self) -> tuple[str, ...]:
+        """Coefficient names as a reader says them: ``rater: observer (against client)`` for ``rater[T.observer]``."""
+        coded = {
+            f"{variable}[T.{level}]": f"{variable}: {level} (against {levels[0]})"
+            for variable, levels in self.levels.items()
+            for level in levels[1:]
+        }
+        at = ", ".join(f"{variable}: {levels[0]}" for variable, levels in self.levels.items())
+        coded[INTERCEPT] = f"Intercept ({at})" if at else "Intercept"
+        return tuple(coded.get(name) or _product(name, coded) for name in self.names)
+
+    @property
     def p(self) -> int:
         """Number of coefficients."""
         return len(self.names)
@@ -208,6 +220,12 @@ class Design:
                     f"newdata: {name}={strange[0]!r} is not a level of the fitted model"
                     f"{did_you_mean(strange[0], list(known or ()))} Levels: {', '.join(known or ())}"
                 )
+
+
+def _product(name: str, coded: Mapping[str, str]) -> str:
+    """Return a product of coefficients in words, and any other name as it is."""
+    known = "|".join(map(re.escape, sorted(coded, key=len, reverse=True)))
+    return " × ".join(coded.get(part, part) for part in re.findall(f"{known}|[^:]+", name))
 
 
 def design_of(mods: str, effects: EffectSizes) -> Design:

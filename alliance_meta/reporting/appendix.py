@@ -238,18 +238,17 @@ SYNTHETIC = "Synthetic data: the rows are made up for teaching and say nothing a
 def sections(
     declaration: Declaration, fits: Mapping[str, Fitted], pieces: Pieces, builder: Any
 ) -> list[dict[str, Any]]:
-    """Return the closing sections as blocks."""
-    out = []
-    if fits:
-        out.append(builder.headed("How the numbers were made", [_text(methods_prose(fits.values()))]))
-        out.append(builder.headed("Notes of the fits", [_text(_notes(fits.values()))]))
-        out.append(builder.headed("Every fit in full", _full(declaration, fits, builder)))
-        out.append(builder.headed("The same fits in R", _r_code(fits.values())))
-    out.append(builder.headed("Data, software and how to rebuild this report", _sources(declaration, fits, pieces)))
-    out.append(
-        builder.headed("References", [{"type": "references", "items": references(fits, pieces, builder.sources)}])
-    )
-    return out
+    """Return the methods, and after them the supplement, as blocks."""
+    said = [builder.headed("Methods", [_text(methods_prose(fits.values()))])] if fits else []
+    later = {
+        **({"Notes of the fits": [_text(_notes(fits.values()))]} if fits else {}),
+        **({"Every fit in full": _full(declaration, fits, builder)} if fits else {}),
+        **({"The same fits in R": _r_code(fits.values())} if fits else {}),
+        "Data, software and how to rebuild this report": _sources(declaration, fits, pieces),
+        "References": [{"type": "references", "items": references(fits, pieces, builder.sources)}],
+    }
+    rest = [builder.headed(heading, blocks, supplement=True) for heading, blocks in later.items() if blocks]
+    return [*said, *builder.supplement(), *rest]
 
 
 def methods_prose(fits: Iterable[Fitted]) -> str:
@@ -258,17 +257,14 @@ def methods_prose(fits: Iterable[Fitted]) -> str:
     alike: dict[str, str] = {}
     for fitted in fits:
         text = fitted.methods()
-        if fitted.varying is not None:
-            text = alike.setdefault(fitted.varying.sub("#", text), text)
+        text = alike.setdefault(fitted.varying.sub("#", text), text)
         texts.setdefault(text, []).append(fitted)
     return escape("\n\n".join(_paragraph(text, members) for text, members in texts.items()))
 
 
 def _paragraph(text: str, members: Sequence[Fitted]) -> str:
-    """Return one paragraph; fits whose text differs in numbers alone (Bayesian: in k alone) are named at its end."""
+    """Return one paragraph; fits whose text differs in sizes alone are named at its end."""
     first, *rest = members
-    if first.varying is None:
-        return f"**{'; '.join(fitted.spec.label for fitted in members)}.** {text}"
     others = "; ".join(f"{fitted.spec.label} (k = {fitted.fit.k})" for fitted in rest)
     return f"**{first.spec.label}.** {text}" + (f" *In the same way: {others}.*" if others else "")
 
@@ -357,7 +353,7 @@ def _full(declaration: Declaration, fits: Mapping[str, Fitted], builder: Any) ->
         ids = [
             f"{{ref.{identifier}}}" for identifier, table in builder.tables.items() if table.get("kind") == "statistics"
         ]
-        blocks.append(builder.text(f"Statistics already shown: {', '.join(ids)}."))
+        blocks.append(builder.text(f"Statistics shown above: {', '.join(ids)}."))
     for names in rest.values():
         for chosen in _balanced(names):
             table = MAKERS["statistics"](Item(table="statistics", of=chosen), fits)

@@ -72,6 +72,15 @@ def _quantities(fitted: Fitted, found: BiasPanel) -> Iterator[tuple[str, Quantit
         yield f"{name}_p", quantity(row["pval"], "p", f"{words}, p")
     for name, row in found.tests.iterrows():
         yield f"{name}_p", quantity(row["pval"], "p", f"{row['label']}, p")
+    table = found.tidy()
+    yield from ends_of(table.loc[table.index != "uncorrected", point], kind, "corrected mean")
+
+
+def ends_of(means: pd.Series[float], kind: str, words: str) -> Iterator[tuple[str, Quantity]]:
+    """Yield the smallest and the largest of several means, where there is any."""
+    if means.notna().any():
+        yield "lowest", quantity(float(means.min()), kind, f"Smallest {words}")
+        yield "highest", quantity(float(means.max()), kind, f"Largest {words}")
 
 
 def _funnel(fitted: Fitted) -> pd.DataFrame:

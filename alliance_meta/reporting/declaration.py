@@ -24,6 +24,7 @@ from alliance_meta.reporting.spec import (
     PIECE_TABLES,
     PIECES,
     REPRODUCE,
+    Abstract,
     Analysis,
     Claims,
     Consistency,
@@ -89,19 +90,22 @@ class _Reader:
         pieces = {name: self._one(top.pop(name), _VIEWS[name], f"[{name}]") for name in PIECES if name in top}
         listed = enumerate(self._list(top, "section", "[[section]]"), 1)
         sections = [section for number, one in listed if (section := self._section(one, number)) is not None]
+        abstract = self._one(top.pop("abstract", {}), Abstract, "[abstract]")
         head = self._one(top, Head, "top level")
         self.problems += analysis_problems(analyses, folder)
         ids = [str(block["id"]) for block in blocks if isinstance(block, Mapping) and "id" in block]
         self.problems += item_problems(sections, ids, list(pieces), folder)
+        for name in abstract.of if abstract else ():
+            self.problems += (f"[abstract]: {problem}" for problem in _unknown("of", name, ids))
         if not data.get("analysis") and not pieces:
             wanted = " or ".join(f"[{name}]" for name in PIECES)
             self.problems.append(f"nothing to report: add an [[analysis]] or {wanted}")
         if not str(data.get("lang", "en")).startswith("en"):
             self.problems.append(f"lang={data['lang']!r}: the report's own words are English; use 'en'")
-        if head is None or self.problems:
+        if head is None or abstract is None or self.problems:
             return None
         made: dict[str, Any] = {"analysis": tuple(map(with_defaults, analyses)), **pieces, "section": tuple(sections)}
-        return Declaration(name=self.path.stem, path=self.path, **dict(head), **made)
+        return Declaration(name=self.path.stem, path=self.path, abstract=abstract, **dict(head), **made)
 
     def _section(self, data: Any, number: int) -> Section | None:
         where = f"[[section]] {number}"

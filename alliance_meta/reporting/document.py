@@ -11,7 +11,7 @@ from alliance_meta.encoding import plain
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.files import sha256
 from alliance_meta.notes import did_you_mean
-from alliance_meta.reporting import appendix, bias, evidence, moderators, sensitivity, writing
+from alliance_meta.reporting import abstract, appendix, bias, evidence, moderators, sensitivity, writing
 from alliance_meta.reporting.declaration import refuse
 from alliance_meta.reporting.evidence import Pieces
 from alliance_meta.reporting.fitted import Fitted
@@ -222,12 +222,16 @@ def make_document(declaration: Declaration) -> dict[str, Any]:
     fits = _run(declaration)
     pieces = _read_pieces(declaration)
     builder = _Builder(declaration, fits, pieces)
-    sections = [builder.section(section) for section in declaration.section]
+    chosen = abstract.main_analyses(declaration, fits) if fits else []
+    sections = [*builder.results(chosen), *map(builder.section, declaration.section)]
+    opening = abstract.abstract(declaration, chosen, builder.numbered)
+    builder.keep(part["text"] for part in opening)
     quantities: dict[str, Any] = {name: fitted.statistics | fitted.slopes() for name, fitted in fits.items()}
     quantities |= {name: piece.quantities for name, piece in pieces.items()}
     quantities["printed"] = evidence.printed(fits.values())
     quantities["reproduce"] = builder.reproduced
     quantities |= {kind: builder.numbered[kind] for kind in NUMBERED if kind in builder.numbered}
+    sections = [section for section in sections if section["blocks"]]
     if not builder.problems:
         sections += appendix.sections(declaration, fits, pieces, builder)
     builder.problems += _unknown_placeholders(builder.texts(), quantities, builder.names)
@@ -243,6 +247,7 @@ def make_document(declaration: Declaration) -> dict[str, Any]:
             "rebuild": appendix.rebuild_command(declaration),
         },
         "versions": appendix.software(fits),
+        "abstract": opening,
         "cautions": appendix.cautions(fits, pieces),
         "data": appendix.data(fits, pieces),
         "analyses": {name: _analysis(fitted) for name, fitted in fits.items()},
@@ -276,6 +281,7 @@ class _Builder:
         self.reproduced: dict[str, Any] = {}
         self.numbered: dict[str, dict[str, Any]] = {}
         self.sources: list[str] = []
+        self.later: list[tuple[str, list[dict[str, Any]]]] = []
         self.problems: list[str] = []
         self._texts: list[str] = [declaration.subtitle]
         self._slugs: set[str] = set()
@@ -291,19 +297,34 @@ class _Builder:
         notes = [note for table in self.tables.values() for note in table.get("notes", ())]
         return [*self._texts, *captions, *notes]
 
+    def results(self, chosen: list[Fitted]) -> list[dict[str, Any]]:
+        """Return the section with the one table of the main results; none where they are no means."""
+        table = abstract.results_table(chosen, self.fits)
+        return [] if table is None else [self.headed("Results", [self.table(abstract.RESULTS, table)])]
+
     def section(self, section: Any) -> dict[str, Any]:
-        """Return one declared section as blocks."""
+        """Return one declared section as blocks; what belongs to the supplement waits for `supplement`."""
         blocks = [self.text(section.text)] if section.text.strip() else []
+        later: list[dict[str, Any]] = []
         for item in section.item:
             try:
-                blocks.append(self.item(item))
+                (later if item.aside or section.supplement else blocks).append(self.item(item))
             except InputError as error:
                 self.problems.append(f"[[section]] {section.heading!r}: {error}")
+        if section.supplement:
+            blocks, later = [], [*blocks, *later]
+        if later:
+            self.later.append((section.heading, later))
         return self.headed(section.heading, blocks)
 
-    def headed(self, heading: str, blocks: list[dict[str, Any]]) -> dict[str, Any]:
+    def supplement(self) -> list[dict[str, Any]]:
+        """Return the sections of the supplement that hold what was declared."""
+        return [self.headed(heading, blocks, supplement=True) for heading, blocks in self.later]
+
+    def headed(self, heading: str, blocks: list[dict[str, Any]], *, supplement: bool = False) -> dict[str, Any]:
         """Return a section with an id of its own."""
-        return {"id": self.unique(slug(heading)), "heading": heading, "blocks": blocks}
+        part = {"supplement": True} if supplement else {}
+        return {"id": self.unique(slug(heading)), "heading": heading, **part, "blocks": blocks}
 
     def unique(self, name: str) -> str:
         """Return `name`, or with a number behind it where it is taken."""
@@ -313,6 +334,10 @@ class _Builder:
             candidate = f"{name}-{turn}"
         self._slugs.add(candidate)
         return candidate
+
+    def keep(self, texts: Iterable[str]) -> None:
+        """Keep texts whose placeholders are to be checked."""
+        self._texts += texts
 
     def text(self, text: str) -> dict[str, Any]:
         """Return a block of prose."""

@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 
 Put = Callable[[str, Any, str, str], None]
 
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+# How many there were of what: by how much the methods of two fits may differ and still be told once.
+_SIZE = re.compile(
+    r"(?<=\bk = )[\d,]+|\b[\d,]+(?:\.\d+)?(?= (?:degrees of freedom|groups|clusters|studies|effects|became)\b)"
+    r"|(?<=became )[\d,]+|\b[\d,]+ to [\d,]+(?= effects)"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,9 +161,9 @@ class Fitted(ABC):
         return []
 
     @property
-    def varying(self) -> re.Pattern[str] | None:
-        """What may differ between the methods of two fits that are told once; None where nothing may."""
-        return _NUMBER if self.dependent else None
+    def varying(self) -> re.Pattern[str]:
+        """What may differ between the methods of two fits that are told once."""
+        return _SIZE
 
     @property
     def model(self) -> Any:
@@ -245,8 +249,8 @@ def coefficient_quantities(fitted: Fitted) -> dict[str, Quantity]:
         return {}
     scale = fitted.number
     out: dict[str, Quantity] = {}
-    for i, name in enumerate(fit.names):
-        key = f"b_{slug(name)}"
+    for i, (own, name) in enumerate(zip(fit.names, fit.design.words, strict=True)):
+        key = f"b_{slug(own)}"
         out[key] = quantity(fit.beta[i], scale, name)
         out[f"{key}_ci"] = quantity([fit.ci_lb[i], fit.ci_ub[i]], f"{scale}_interval", f"{name}, CI")
         out[f"{key}_df"] = quantity(fit.ddf[i], "df", f"{name}, df")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -121,6 +122,8 @@ CHARACTERS_PER_LINE = 112
 GAP = 3
 SHORT = 12
 _WORD = re.compile(r"[\s-]")
+# Notes under one figure or table of the report itself; the others stand in its supplement.
+MOST_NOTES = 2
 
 
 def make_view(document: Document) -> dict[str, Any]:
@@ -138,6 +141,20 @@ def make_view(document: Document) -> dict[str, Any]:
     def words(text: str) -> str:
         return writing.fill(text, lookup)
 
+    notes = _Notes()
+    sections = [
+        {
+            "supplement": bool(section.get("supplement")),
+            "id": section["id"],
+            "heading": section["heading"],
+            "blocks": [
+                notes.told(made, brief=not section.get("supplement"))
+                for block in section["blocks"]
+                for made in _blocks(block, document, numbering, words)
+            ],
+        }
+        for section in document["sections"]
+    ]
     return {
         "title": document["report"]["title"],
         "subtitle": words(document["report"]["subtitle"]),
@@ -147,28 +164,53 @@ def make_view(document: Document) -> dict[str, Any]:
             {"concerns": "; ".join(group["concerns"]), "items": [writing.inline(text) for text in group["texts"]]}
             for group in document["cautions"]
         ],
-        "sections": [
-            {
-                "id": section["id"],
-                "heading": section["heading"],
-                "blocks": [made for block in section["blocks"] for made in _blocks(block, document, numbering, words)],
-            }
-            for section in document["sections"]
+        "abstract": [
+            {"label": part["label"], "blocks": writing.blocks(words(part["text"]))} for part in document["abstract"]
         ],
+        "sections": notes.added(sections),
         "kind": "report",
         "version": document["versions"].get("alliance_meta", ""),
     }
 
 
+class _Notes:
+    """Tells each note once: the first few under their figure or table, those left over at the end."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+        self.left: list[dict[str, Any]] = []
+
+    def told(self, block: dict[str, Any], *, brief: bool) -> dict[str, Any]:
+        """Return the block without notes that stood before it and, in what is read first, without its many last."""
+        if "notes" not in block:
+            return block
+        fresh = [note for note in block["notes"] if str(note) not in self.seen]
+        self.seen |= set(map(str, fresh))
+        most = MOST_NOTES if brief and len(fresh) > MOST_NOTES + 1 else len(fresh)
+        if fresh[most:]:
+            self.left.append({"type": "paragraph", "runs": [{"t": "strong", "s": block["number"]}]})
+            self.left.append({"type": "list", "items": fresh[most:]})
+            fresh[most:] = [[{"t": "text", "s": f"{len(fresh) - most} further notes stand in the supplement."}]]
+        return {**block, "notes": fresh}
+
+    def added(self, sections: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the sections with the notes left over before the references."""
+        if not self.left:
+            return sections
+        rest = {"supplement": True, "id": "further-notes", "heading": "Further notes", "blocks": self.left}
+        return [*sections[:-1], rest, *sections[-1:]]
+
+
 def number_blocks(document: Document) -> dict[str, str]:
-    """Return "Figure 1", "Table 1", ... for every figure and table, by id, in reading order."""
-    count = {"figure": 0, "table": 0}
+    """Return "Figure 1", "Table S1", ... for every figure and table, by id, in reading order; S in the supplement."""
+    count: Counter[str] = Counter()
     names = {}
     for section in document["sections"]:
         for block in section["blocks"]:
-            if block["type"] in count:
-                count[block["type"]] += 1
-                names[block["id"]] = f"{block['type'].capitalize()} {count[block['type']]}"
+            if block["type"] in ("figure", "table"):
+                word = f"{block['type'].capitalize()} {'S' if section.get('supplement') else ''}"
+                count[word] += 1
+                names[block["id"]] = f"{word}{count[word]}"
     return names
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -40,13 +39,12 @@ if TYPE_CHECKING:
     from alliance_meta.effects.sheet.coded import CodedTable
     from alliance_meta.effects.table import EffectSizes
 
-INFERENCE = {"knha": "Hartung-Knapp, t", "adhoc": "Hartung-Knapp, factor at least 1, t", "z": "Wald, normal", "t": "t"}
+INFERENCE = {"knha": "Knapp-Hartung, t", "adhoc": "Knapp-Hartung, factor at least 1, t", "z": "Wald, normal", "t": "t"}
 COUNTED = {"contain": "t, df contained", "residual": "t, df k − p"}
 NAMES = {"study_id": "studies", "es_id": "effects", "study_id/es_id": "effects"}
 HARD = "\N{NO-BREAK SPACE}"
 AGGREGATED = "aggregated"
 PRIORS = ("mu_prior", "tau_prior", "beta_prior")
-_SIZE = re.compile(r"k = \d+")
 
 
 class _Likelihood(Fitted):
@@ -400,10 +398,6 @@ class _Bayes(Fitted):
 
     def cited(self) -> dict[str, Any]:
         return {"measure": self.effects.measure, "model": ("rover2020", "rover2021")}
-
-    @property
-    def varying(self) -> re.Pattern[str] | None:
-        return super().varying or _SIZE
 
 
 def _robust(fit: Any, spec: Analysis) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from alliance_meta.reporting.bias import ends_of
 from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.spec import Item
 from alliance_meta.reporting.tables import Table, caption, column, effect_columns
@@ -69,6 +70,7 @@ def _quantities(fitted: Fitted, found: Battery) -> Iterator[tuple[str, Quantity]
         yield f"{key}_{shown}", quantity(row[point], kind, words)
         yield f"{key}_ci", quantity([row[lower], row[upper]], f"{kind}_interval", f"{words}, CI")
         yield f"{key}_k", quantity(row["k"], "count", f"{words}, effects")
+    yield from ends_of(found.tidy()[point], kind, "mean of an analysis")
 
 
 def _battery(fitted: Fitted) -> pd.DataFrame:

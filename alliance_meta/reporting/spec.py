@@ -64,6 +64,8 @@ PIECE_TABLES = {
     "consistency_counts": CONSISTENCY,
 }
 PIECE_FIGURES = {"forest": UMBRELLA, "shares": CLAIMS}
+# Tables that stand in the supplement unless an item says otherwise.
+SUPPLEMENT = ("statistics", "left_out")
 CONTENTS = ("text", "forest", "figure", "table")
 
 
@@ -154,6 +156,7 @@ class Item(_Block):
     order: Texts = ()
     columns: Texts = ()
     label: str | None = None
+    supplement: bool | None = None
 
     @model_validator(mode="after")
     def _one_thing(self) -> Self:
@@ -173,6 +176,11 @@ class Item(_Block):
         return (self.forest,) if self.forest is not None else self.of
 
     @property
+    def aside(self) -> bool:
+        """Whether it belongs to the supplement: as declared, else what only few read."""
+        return self.table in SUPPLEMENT if self.supplement is None else self.supplement
+
+    @property
     def piece(self) -> str | None:
         """The view of published results that a figure or table shows; None for those of analyses."""
         if self.drawn is None:
@@ -186,7 +194,20 @@ class Section(_Block):
 
     heading: str
     text: str = ""
+    supplement: bool = False
     item: tuple[Item, ...] = ()
+
+
+class Abstract(_Block):
+    """What the author says in the abstract; of what is left out the analyses `of` which it is say the rest."""
+
+    of: Texts = ()
+    question: str = ""
+    data: str = ""
+    methods: str = ""
+    results: str = ""
+    robustness: str = ""
+    limits: str = ""
 
 
 class Head(_Block):
@@ -202,6 +223,7 @@ class Declaration(Head):
 
     name: str
     path: Path
+    abstract: Abstract = Abstract()
     analysis: tuple[Analysis, ...] = ()
     umbrella: Umbrella | None = None
     claims: Claims | None = None

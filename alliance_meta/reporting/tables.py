@@ -139,8 +139,9 @@ def comparison(item: Item, fits: Mapping[str, Fitted]) -> Table:
     entries = _entries(item.columns or [key for key in usual if key in _known(chosen)], chosen)
     keys = tuple(entries)
     rows = []
+    short = len({fitted.heading for fitted in chosen}) == len(chosen)
     for fitted in chosen:
-        row: dict[str, Any] = {"label": fitted.spec.label, "model": fitted.short_label()}
+        row: dict[str, Any] = {"label": fitted.heading if short else fitted.spec.label, "model": fitted.short_label()}
         there = [key for key in keys if key in fitted.statistics]
         for key in sorted(there, key=lambda key: _paired(entries[key])):
             value = fitted.statistics[key]["value"]
@@ -204,7 +205,7 @@ def _coefficient_rows(fitted: Fitted) -> list[dict[str, Any]]:
     fit = fitted.fit
     return [
         {
-            "term": name,
+            "term": words,
             "estimate": fit.beta[i],
             "se": fit.se[i],
             "stat": fit.stat[i],
@@ -213,7 +214,7 @@ def _coefficient_rows(fitted: Fitted) -> list[dict[str, Any]]:
             "ci_lb": fit.ci_lb[i],
             "ci_ub": fit.ci_ub[i],
         }
-        for i, name in enumerate(fit.names)
+        for i, words in enumerate(fit.design.words)
     ]
 
 

@@ -455,7 +455,7 @@ def compare_dependence(
 
     Notes
     -----
-    One effect per study, and the plain mean (`aggregate`, ``how="mean"``): random effects with Hartung-Knapp.
+    One effect per study, and the plain mean (`aggregate`, ``how="mean"``): random effects with Knapp-Hartung.
     Three-level: ``random=(cluster, "es_id")`` with independent sampling errors, tested by t with containment df. CHE:
     the same with `impute_V`. CR2: cluster-robust with Satterthwaite df. RVE: `RVEModel` with its weights of 2010. A
     method that cannot be had, such as averages under a moderator that differs within studies, keeps its row with the

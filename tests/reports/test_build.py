@@ -137,7 +137,10 @@ def test_a_model_with_moderators_shows_its_coefficients(sheet: Path) -> None:
     build_report(sheet / "own.toml", formats=["tables", "html"])
     lines = (sheet / "build/own/tables/coefficients_m.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0].split(",") == ["term", "estimate", "se", "stat", "p", "ci_lb", "ci_ub"]
-    assert [line.split(",")[0] for line in lines[1:]] == ["intrcpt", "rater[T.therapist]"]
+    assert [line.split(",")[0] for line in lines[1:]] == [
+        "Intercept (rater: client)",
+        "rater: therapist (against client)",
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)

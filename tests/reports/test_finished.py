@@ -121,7 +121,7 @@ def test_dependent_effects_without_a_kind_are_che(tmp_path: Path) -> None:
 def test_independent_effects_without_a_kind_are_as_they_were(tmp_path: Path) -> None:
     found = built(tmp_path, "study,r,n\nA,.2,50\nB,.3,60\nC,.1,70\n", 'id = "a"')
     assert found["cautions"] == []
-    assert found["quantities"]["a"]["test"]["value"] == "Hartung-Knapp, t"
+    assert found["quantities"]["a"]["test"]["value"] == "Knapp-Hartung, t"
 
 
 def test_a_bayesian_report_of_dependent_effects(tmp_path: Path) -> None:

@@ -144,13 +144,43 @@ def test_nothing_is_fetched_from_anywhere(tree: Element, report: Report) -> None
     assert "@import" not in style
 
 
-def test_what_the_data_are_stands_first(tree: Element, report: Report) -> None:
-    main = tree.find("main")[0]
-    first = main.children[0]
-    assert first.attributes["class"] == "caution"
+def test_the_abstract_stands_first_and_what_the_data_are_second(tree: Element, report: Report) -> None:
+    abstract, cautions = tree.find("main")[0].children[:2]
+    assert abstract.attributes["class"] == "abstract"
+    assert [one.text for one in abstract.find("dt")] == [part["label"] for part in report.results["abstract"]]
+    assert cautions.attributes["class"] == "caution"
     for group in report.results["cautions"]:
         for text in group["texts"]:
-            assert " ".join(text.split()) in " ".join(first.text.split())
+            assert " ".join(text.split()) in " ".join(cautions.text.split())
+
+
+def test_what_few_read_stands_in_the_supplement(tree: Element, report: Report) -> None:
+    headings = [one.text for one in tree.find("h2")]
+    at = headings.index("Supplement")
+    kept = [section for section in report.results["sections"] if section.get("supplement")]
+    assert [section["heading"] for section in kept if section["heading"] not in headings[at:]] == []
+    assert headings[-1] == "References"
+    tables = {one.attributes["id"]: one.text.split(".")[0].strip() for one in tree.find("table")}
+    for section in report.results["sections"]:
+        for block in section["blocks"]:
+            if block["type"] == "table":
+                assert tables[block["id"]].startswith("Table S") == bool(section.get("supplement"))
+
+
+MOST_PAGES = {"relationship-2011": 6, "relationship-raters": 7}
+
+
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="needs pdftotext")
+@pytest.mark.parametrize("name", MOST_PAGES)
+def test_page_one_has_the_answer_and_few_pages_come_before_the_supplement(
+    name: str, reports: dict[str, Report]
+) -> None:
+    command = ["pdftotext", str(reports[name].folder / "report.pdf"), "-"]
+    pages = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\f")
+    first = next(iter(reports[name].results["quantities"].values()))
+    assert pages[0].index("Abstract") < pages[0].index(format_interval(*first["r_ci"]["value"]))
+    before = next(number for number, text in enumerate(pages) if "\nSupplement\n" in f"\n{text}")
+    assert 0 < before <= MOST_PAGES[name]
 
 
 def test_the_table_prints_the_numbers_of_the_results(reports: dict[str, Report]) -> None:
@@ -169,7 +199,7 @@ def test_prose_prints_the_numbers_of_the_results(reports: dict[str, Report]) -> 
     report = reports["alliance-abstracts"]
     found: dict[str, Any] = report.results["quantities"]["abstracts"]
     words = " ".join(Tree(report.page).root.find("main")[0].text.split())
-    assert f"{format_r(found['r']['value'])} {format_interval(*found['r_ci']['value'])} (REML, Hartung-Knapp)" in words
+    assert f"{format_r(found['r']['value'])} {format_interval(*found['r_ci']['value'])} (REML, Knapp-Hartung)" in words
 
 
 def test_no_placeholder_is_left(tree: Element) -> None:

@@ -177,7 +177,7 @@ def test_the_rows_of_a_biased_literature_are_those_of_the_panel():
 
 def test_choices_are_data():
     own = Scenario(
-        "clients", "Clients, Hartung-Knapp", lambda case: case.independent(part(case.effects, *PART["client"]))
+        "clients", "Clients, Knapp-Hartung", lambda case: case.independent(part(case.effects, *PART["client"]))
     )
     found = battery(ALL, scenarios=["che", own, Scenario("judges", "Judges", only("alliance_rater", "judge"))])
     table = found.tidy()

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from alliance_meta.effects.table import EffectSizes
 
 By = Literal["effect", "study"]
-SIZE = (5.8, 5.4)
-PANEL = (3.6, 3.2)
+SIZE = (5.0, 4.5)
+PANEL = (3.2, 2.6)
 # Room above a standard error of 0 and below the largest, as shares of that, and beside the effects.
 TOP, BOTTOM, SIDE = 0.03, 0.05, 0.02
 

@@ -175,7 +175,7 @@ def battery(
 
     Notes
     -----
-    Headline: `che`; where each study has one effect, `RandomEffectsModel` with Hartung-Knapp. Parts of the effects are
+    Headline: `che`; where each study has one effect, `RandomEffectsModel` with Knapp-Hartung. Parts of the effects are
     fitted as the headline, and are found by the columns of the coding sheet (``alliance_rater``, ``alliance_time``,
     ``r_type``, ``published``, ``rob_overall``, ``es_calc``; also ``rater``, ``time``, ``rob``). Outliers are effects
     whose interval misses that of the headline's mean; influential studies those that `influence` flags by study.

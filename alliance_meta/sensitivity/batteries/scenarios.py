@@ -85,7 +85,7 @@ class Case:
         return che(used, cluster=self.cluster, rho=self.rho if rho is None else rho, level=self.level)
 
     def independent(self, effects: EffectSizes | None = None) -> Any:
-        """Fit effects, by default all, with random effects and Hartung-Knapp, as if none depended on another."""
+        """Fit effects, by default all, with random effects and Knapp-Hartung, as if none depended on another."""
         return RandomEffectsModel(self.effects if effects is None else effects, level=self.level).fit()
 
     def levels(self) -> Any:

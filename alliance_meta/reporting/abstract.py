@@ -1,0 +1,114 @@
+"""The structured abstract that opens a report: what the author wrote, and for the rest what the analyses say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from alliance_meta.reporting.fitted import Fitted
+from alliance_meta.reporting.spec import Abstract, Declaration, Item
+from alliance_meta.reporting.tables import Table, comparison
+from alliance_meta.reporting.writing import escape
+
+# The parts of an abstract, in reading order: key of the declaration -> what stands before it.
+PARTS: Final = {
+    "question": "Question",
+    "data": "Data",
+    "methods": "Methods",
+    "results": "Results",
+    "robustness": "Bias and sensitivity",
+    "limits": "What it does not say",
+}
+RESULTS: Final = "results"
+QUESTION: Final = "What is the mean effect in these studies, and how far do they differ?"
+LIMITS: Final = (
+    "These are relations between two things measured in the same clients, averaged over studies: they do not show that "
+    "one causes the other, and they predict no single client."
+)
+
+
+def main_analyses(declaration: Declaration, fits: Mapping[str, Fitted]) -> list[Fitted]:
+    """Return the analyses that the abstract and the table of results are about: those named, else the first mean."""
+    if declaration.abstract.of:
+        return [fits[name] for name in declaration.abstract.of]
+    means = [fitted for fitted in fits.values() if fitted.fit.p == 1]
+    return (means or list(fits.values()))[:1]
+
+
+def results_table(chosen: list[Fitted], fits: Mapping[str, Fitted]) -> Table | None:
+    """Return the main results, one row for each mean; None where the abstract is of none."""
+    means = tuple(fitted.spec.id for fitted in chosen if fitted.fit.p == 1)
+    if not means:
+        return None
+    item = Item(
+        table="comparison", of=means, caption="The main results. CI: confidence interval; df: degrees of freedom."
+    )
+    return comparison(item, fits)
+
+
+def abstract(declaration: Declaration, chosen: list[Fitted], spread: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the parts of the abstract, each with its heading and its words, which may hold placeholders.
+
+    `spread` has the numbers of tables of bias and of sensitivity, by the names prose may quote.
+    """
+    own: Abstract = declaration.abstract
+    made = {
+        "question": QUESTION if chosen else "",
+        "data": _each(chosen, _data),
+        "methods": _each(chosen, _methods),
+        "results": _each(chosen, _results),
+        "robustness": _each(chosen, lambda fitted: _robustness(fitted, spread)),
+        "limits": LIMITS if chosen else "",
+    }
+    if not chosen and not any(getattr(own, part) for part in PARTS):
+        return []
+    texts = {part: getattr(own, part) or made[part] for part in PARTS}
+    return [{"part": part, "label": PARTS[part], "text": text} for part, text in texts.items() if text]
+
+
+def _each(chosen: list[Fitted], say: Any) -> str:
+    """Return one sentence for each analysis, behind its name where there are several; those alike are said once."""
+    said: dict[str, list[str]] = {}
+    for fitted in chosen:
+        text = say(fitted)
+        if text:
+            said.setdefault(text, []).append(escape(fitted.spec.label))
+    if len(said) == 1 and (len(chosen) == 1 or len(next(iter(said.values()))) == len(chosen)):
+        return next(iter(said))
+    return "\n".join(f"- *{'; '.join(names)}:* {text}" for text, names in said.items())
+
+
+def _data(fitted: Fitted) -> str:
+    name = fitted.spec.id
+    return f"{{{name}.k}} effects from {{{name}.studies}} studies, N = {{{name}.n_total}}."
+
+
+def _methods(fitted: Fitted) -> str:
+    moderators = f", with the moderators {escape(str(fitted.spec.mods))}" if fitted.fit.p > 1 else ""
+    scale = escape(fitted.effects.scale_label)
+    return f"Effects as {scale}; {escape(fitted.short_label())}{moderators}; {fitted.level} intervals."
+
+
+def _results(fitted: Fitted) -> str:
+    name, there = fitted.spec.id, fitted.statistics
+    point, interval = ("r", "r_ci") if fitted.on_r else ("estimate", "ci")
+    if fitted.fit.p > 1:
+        return f"Test of the moderators: p = {{{name}.QM_p}}." if "QM_p" in there else ""
+    word = "*r*" if fitted.on_r else "mean effect"
+    spread = [f"τ = {{{name}.tau}}"] + ([f"I² = {{{name}.I2}}"] if "I2" in there else [])
+    future = f"; a new study is expected in {{{name}.pi}}" if "pi" in there else ""
+    return f"{word} = {{{name}.{point}}} {{{name}.{interval}}}{future}; {', '.join(spread)}."
+
+
+def _robustness(fitted: Fitted, spread: Mapping[str, Any]) -> str:
+    return " ".join(_ranges(fitted.spec.id, spread))
+
+
+def _ranges(name: str, spread: Mapping[str, Any]) -> Iterator[str]:
+    words = {
+        "bias": "Corrected for a biased literature the mean lies between {lowest} and {highest}, by method.",
+        "sensitivity": "Over the usual other analyses it lies between {lowest} and {highest}.",
+    }
+    for kind, text in words.items():
+        if f"{name}_lowest" in spread.get(kind, {}):
+            yield text.format(lowest=f"{{{kind}.{name}_lowest}}", highest=f"{{{kind}.{name}_highest}}")
