@@ -33,6 +33,7 @@ from alliance_meta.reporting.spec import Declaration
 from alliance_meta.reporting.writing import dumps
 from alliance_meta.tables.format import inert
 from alliance_meta.tables.pdf import FOREIGN, pdf_available, typeset
+from alliance_meta.tables.word import word_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +50,11 @@ def render_pdf(view: Mapping[str, Any], figures: Mapping[str, Sequence[str]]) ->
 
         view, fonts = json.loads(drawable(text)), [str(font_path().parent)]
     return typeset(view, figures, fonts=fonts)
+
+
+def render_word(view: Mapping[str, Any], figures: Mapping[str, Sequence[bytes]]) -> bytes:
+    """Return the Word file of a report."""
+    return word_file({**view, "sections": [_cut(section) for section in view["sections"]]}, figures)
 
 
 def _cut(section: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,11 +150,12 @@ FOREST = "forest"
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """One figure: as one SVG, as the pages that print shows, and as a picture."""
+    """One figure: as one SVG, as the pages that print shows, as a picture, and as pictures of its pages."""
 
     whole: str
     pages: tuple[str, ...]
     png: bytes
+    pictures: tuple[bytes, ...]
 
 
 def draw_figures(document: Mapping[str, Any]) -> dict[str, Drawn]:
@@ -162,7 +169,9 @@ def _draw(figure: Mapping[str, Any]) -> Drawn:
     whole, pages = _figures(frame_from_dict(figure["frame"]))
     drawn = tuple(figure_bytes(page, format="svg").decode("utf-8") for page in pages)
     svg = drawn[0] if len(pages) == 1 else figure_bytes(whole, format="svg").decode("utf-8")
-    return Drawn(whole=svg, pages=drawn, png=figure_bytes(whole, format="png"))
+    png = figure_bytes(whole, format="png")
+    pictures = (png,) if len(pages) == 1 else tuple(figure_bytes(page, format="png") for page in pages)
+    return Drawn(whole=svg, pages=drawn, png=png, pictures=pictures)
 
 
 def _figures(frame: pd.DataFrame) -> tuple[Any, tuple[Any, ...]]:
@@ -206,7 +215,7 @@ def build_report(path: str | Path, *, out: str | Path | None = None, formats: Co
         The declaration, ``reports/<name>.toml``; ``docs/reports.md`` describes it.
     out : str or Path, optional
         Folder to write to; ``build/<name>`` beside the declaration by default.
-    formats : collection of {"html", "pdf", "figures", "tables", "methods"}, optional
+    formats : collection of {"html", "pdf", "docx", "figures", "tables", "methods"}, optional
         What to make besides ``results.json``; everything by default. What the folder holds of the other formats stays
         if it shows the same results, and is removed, with a note, if not.
 
@@ -271,7 +280,9 @@ def _with_record(
 
 
 def _format_of(name: str) -> str:
-    return {"report.html": "html", "report.pdf": "pdf", "methods.txt": "methods"}.get(name) or name.partition("/")[0]
+    return {"report.html": "html", "report.pdf": "pdf", "report.docx": "docx", "methods.txt": "methods"}.get(
+        name
+    ) or name.partition("/")[0]
 
 
 def _written_before(target: Path) -> set[str]:
@@ -314,7 +325,7 @@ def render(
     files: dict[str, bytes] = {}
     notes: tuple[Note, ...] = ()
     drawn: dict[str, Drawn] = {}
-    if {"html", "pdf", "figures"} & set(formats):
+    if {"html", "pdf", "docx", "figures"} & set(formats):
         drawn = draw_figures(document)
     view = make_view(document)
     if "html" in formats:
@@ -329,6 +340,8 @@ def render(
             if not files:
                 raise
             notes = (Note("no-pdf", f"report.pdf was not made: {error}"),)
+    if "docx" in formats:
+        files["report.docx"] = render_word(view, {name: one.pictures for name, one in drawn.items()})
     if "methods" in formats:
         files["methods.txt"] = methods_text(document).encode("utf-8")
     if "figures" in formats:

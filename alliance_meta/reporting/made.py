@@ -14,18 +14,20 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 RECORD = ".made"
 RESULTS = "results.json"
-FORMATS = ("html", "pdf", "figures", "tables", "methods")
+FORMATS = ("html", "pdf", "docx", "figures", "tables", "methods")
 SCHEMA = "alliance_meta/made/1"
 LONGEST_ID = 80
 ID = rf"[a-z][a-z0-9_]{{0,{LONGEST_ID - 1}}}"
 # The only names that a report gives to its files, and so the only ones it ever removes.
 OUTPUT = re.compile(
-    rf"{re.escape(RESULTS)}|report\.(html|pdf)|methods\.txt|figures/{ID}(-\d+)?(-page\d+)?\.(svg|png|html)|tables/{ID}(-\d+)?\.csv"
+    rf"{re.escape(RESULTS)}|report\.(html|pdf|docx)|methods\.txt|figures/{ID}(-\d+)?(-page\d+)?\.(svg|png|html)|tables/{ID}(-\d+)?\.csv"
 )
 
 
@@ -101,11 +103,58 @@ def main(command: str, folder: str) -> int:
     for declaration in declarations:
         if not is_fresh(declaration, default_folder(declaration)):
             worst = max(worst, abs(subprocess.run([command, "report", "--", declaration], check=False).returncode))
-    for declaration in declarations:
-        page = default_folder(declaration) / "report.html"
-        if page.is_file():
-            print(page)
+    there = [folder for folder in map(default_folder, declarations) if (folder / "report.html").is_file()]
+    for page in [*(folder / "report.html" for folder in there), *([write_index(there)] if there else [])]:
+        print(page)
     return worst
+
+
+INDEX = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Reports</title>
+<link rel="icon" href="data:,">
+<style>
+:root { color-scheme: light dark; }
+body { font: 1.05rem/1.5 Georgia, serif; max-width: 44rem; margin: 2rem auto; padding: 0 1rem; }
+li { margin: 0 0 1.2rem; }
+p { margin: .2rem 0; }
+</style>
+</head>
+<body>
+<main>
+<h1>Reports</h1>
+<ul>
+%s
+</ul>
+</main>
+</body>
+</html>
+"""
+OTHERS = {"report.pdf": "PDF", "report.docx": "Word", RESULTS: "every number"}
+
+
+def write_index(folders: Iterable[Path]) -> Path:
+    """Write the list of the reports in these folders beside them, and return where it is."""
+    listed = []
+    for folder in folders:
+        place = quote(folder.name)
+        files = {other: words for other, words in OTHERS.items() if (folder / other).is_file()}
+        links = ", ".join(f'<a href="{place}/{other}">{words}</a>' for other, words in files.items())
+        listed.append(f'<li><a href="{place}/report.html">{escape(_title(folder))}</a><p>{links}</p></li>')
+        index = folder.parent / "index.html"
+    index.write_text(INDEX % "\n".join(listed), "utf-8", "surrogateescape")
+    return index
+
+
+def _title(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / RESULTS).read_bytes())["report"]["title"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return folder.name
 
 
 def default_folder(declaration: Path) -> Path:

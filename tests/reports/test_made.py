@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -157,6 +159,7 @@ def test_the_command_that_rebuilds_a_report_runs_nothing_else(sheet: Path) -> No
 COMMAND = f"""#!{sys.executable}
 import runpy, sys
 from pathlib import Path
+from urllib.parse import unquote
 made = runpy.run_path("alliance_meta/reporting/made.py")
 path = Path(sys.argv[-1])
 assert sys.argv[1:-1] == ["report", "--"], sys.argv
@@ -201,6 +204,10 @@ def test_make_builds_what_changed_whatever_it_is_called(tmp_path: Path) -> None:
     assert status != 0
     assert all(f"made {name}.toml" in said for name in NAMES)
     assert all(f"reports/build/{name}/report.html" in said for name in NAMES if name != "bad")
+    index = (checkout / "reports/build/index.html").read_text("utf-8")
+    assert [unquote(place) for place in re.findall(r'href="([^"]+)/report.html"', index)] == sorted(
+        set(NAMES) - {"bad"}
+    )
     assert "build/bad" not in said
     (checkout / "reports/bad.toml").unlink()
     (checkout / "reports/-x.toml").unlink()
