@@ -234,14 +234,14 @@ def _notes(document: WordDocument, block: Mapping[str, Any]) -> None:
 
 def _figure(document: WordDocument, block: Mapping[str, Any], pages: Sequence[bytes]) -> None:
     """Add the pages of a figure with what they show in words, and its caption below."""
-    from docx.shared import Mm
+    from docx.shared import Emu, Mm
 
     for number, png in enumerate(pages, 1):
         paragraph = document.add_paragraph()
         paragraph.paragraph_format.keep_with_next = True
         picture = paragraph.add_run().add_picture(io.BytesIO(png))
         share = min(1.0, Mm(TEXT_WIDTH) / picture.width, Mm(TEXT_HEIGHT) / picture.height)
-        picture.width, picture.height = int(share * picture.width), int(share * picture.height)
+        picture.width, picture.height = Emu(int(share * picture.width)), Emu(int(share * picture.height))
         page = f", page {number}" if len(pages) > 1 else ""
         properties = picture._inline.docPr
         properties.set("title", f"{block['title']}{page}")
