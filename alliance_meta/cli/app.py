@@ -2,39 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from alliance_meta import __version__
-from alliance_meta.cli import bias, data, evidence, exchange, fit, sensitivity, sheets
-from alliance_meta.cli.output import print_note, shown_path
-
-
-def report(
-    file: Annotated[Path, typer.Argument(help="The declaration, reports/NAME.toml.", show_default=False)],
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder to write to; build/NAME beside the declaration by default."),
-    ] = None,
-    formats: Annotated[
-        str | None, typer.Option(metavar="LIST", help="html, pdf, figures, tables, methods; all by default.")
-    ] = None,
-) -> None:
-    """Build a declared report.
-
-    Runs the analyses, writes results.json, and from it the pages, figures, tables and the methods text.
-    """
-    from alliance_meta.reporting.build import build_report
-
-    wanted = None if formats is None else [word for word in formats.replace(",", " ").split() if word]
-    built = build_report(file, out=out, formats=wanted)
-    for note in built.notes:
-        print_note(note.message)
-    for path in built:
-        typer.echo(shown_path(path))
-
+from alliance_meta.cli import bias, data, evidence, exchange, fit, reports, sensitivity, sheets
 
 EPILOG = "Exit codes: 0 done, 1 problems in the input, 2 could not run."
 
@@ -74,8 +47,9 @@ app.command("diff")(exchange.diff)
 app.command("export")(exchange.export)
 app.command("fit")(fit.fit)
 app.command("match")(evidence.match)
+app.command("new-report")(reports.new_report)
 app.command("read")(exchange.read)
-app.command("report")(report)
+app.command("report")(reports.report)
 app.command("reproduce")(evidence.reproduce)
 app.command("sensitivity")(sensitivity.sensitivity)
 app.command("template")(sheets.template)

@@ -1,7 +1,7 @@
 """Reports: a declaration in TOML becomes `results.json`, and that alone becomes every page.
 
-`build_report` writes one, `moves_of` says what another version of its sheet moves; ``docs/reports.md`` describes the
-declaration.
+`new_report` begins one, `build_report` writes it, `moves_of` says what another version of its sheet moves;
+``docs/reports.md`` describes the declaration.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from alliance_meta._lazy import lazy
 
 if TYPE_CHECKING:
     from alliance_meta.reporting.build import build_report as build_report
+    from alliance_meta.reporting.starter import new_report as new_report
     from alliance_meta.reporting.versions import moves_of as moves_of
 
 __getattr__, __dir__, __all__ = lazy(__name__)

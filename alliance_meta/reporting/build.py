@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,9 +158,14 @@ class Drawn:
     pictures: tuple[bytes, ...]
 
 
-def draw_figures(document: Mapping[str, Any]) -> dict[str, Drawn]:
+def draw_figures(document: Mapping[str, Any], say: Callable[[str], None] = lambda step: None) -> dict[str, Drawn]:
     """Draw every figure of the document."""
-    return {identifier: _draw(figure) for identifier, figure in document["figures"].items()}
+    drawn, count = {}, len(document["figures"])
+    for number, (identifier, figure) in enumerate(document["figures"].items(), 1):
+        say(f"drawing figure {number} of {count}: {identifier}")
+        drawn[identifier] = _draw(figure)
+    say("setting the pages")
+    return drawn
 
 
 def _draw(figure: Mapping[str, Any]) -> Drawn:
@@ -201,7 +206,17 @@ class Built(tuple[Path, ...]):
         return self
 
 
-def build_report(path: str | Path, *, out: str | Path | None = None, formats: Collection[str] | None = None) -> Built:
+def _silent(step: str) -> None:
+    """Tell nobody."""
+
+
+def build_report(
+    path: str | Path,
+    *,
+    out: str | Path | None = None,
+    formats: Collection[str] | None = None,
+    say: Callable[[str], None] = _silent,
+) -> Built:
     """Run a declared report and write its folder.
 
     The analysis is run once and written to ``results.json``; page, PDF, figures, tables and methods text are
@@ -215,6 +230,8 @@ def build_report(path: str | Path, *, out: str | Path | None = None, formats: Co
         The declaration, ``reports/<name>.toml``; ``docs/reports.md`` describes it.
     out : str or Path, optional
         Folder to write to; ``build/<name>`` beside the declaration by default.
+    say : callable, optional
+        Called with each step in words, for whoever waits.
     formats : collection of {"html", "pdf", "docx", "figures", "tables", "methods"}, optional
         What to make besides ``results.json``; everything by default. What the folder holds of the other formats stays
         if it shows the same results, and is removed, with a note, if not.
@@ -245,8 +262,8 @@ def build_report(path: str | Path, *, out: str | Path | None = None, formats: Co
     declaration = read_declaration(path)
     target = Path(out) if out is not None else _default_folder(declaration)
     made_of = fingerprint(declaration.path, inputs(declaration))
-    content = dumps(make_document(declaration))
-    files, notes = render(json.loads(content), formats=wanted)
+    content = dumps(make_document(declaration, say))
+    files, notes = render(json.loads(content), formats=wanted, say=say)
     paths = [target / name for name in (RESULTS, *files)]
     before = _written_before(target)
     rest = before - {RESULTS, *files}
@@ -319,14 +336,14 @@ def _remarks(removed: Collection[str], renamed: Mapping[str, str]) -> Iterator[N
 
 
 def render(
-    document: Mapping[str, Any], *, formats: Collection[str] = FORMATS
+    document: Mapping[str, Any], *, formats: Collection[str] = FORMATS, say: Callable[[str], None] = _silent
 ) -> tuple[dict[str, bytes], tuple[Note, ...]]:
     """Return every file that follows from a document, by its name in the report's folder."""
     files: dict[str, bytes] = {}
     notes: tuple[Note, ...] = ()
     drawn: dict[str, Drawn] = {}
     if {"html", "pdf", "docx", "figures"} & set(formats):
-        drawn = draw_figures(document)
+        drawn = draw_figures(document, say)
     view = make_view(document)
     if "html" in formats:
         files["report.html"] = render_html(view, {name: (one.whole,) for name, one in drawn.items()}).encode("utf-8")

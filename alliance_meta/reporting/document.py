@@ -211,7 +211,7 @@ def _under(fitted: Fitted, rho: float) -> Mapping[str, Quantity]:
 SCHEMA = "alliance_meta/report/1"
 
 
-def make_document(declaration: Declaration) -> dict[str, Any]:
+def make_document(declaration: Declaration, say: Callable[[str], None] = lambda step: None) -> dict[str, Any]:
     """Run what the declaration asks for and return plain JSON values.
 
     Raises
@@ -219,8 +219,9 @@ def make_document(declaration: Declaration) -> dict[str, Any]:
     InputError
         With everything that the analyses, the tables and the placeholders object to, at once.
     """
-    fits = _run(declaration)
+    fits = _run(declaration, say)
     pieces = _read_pieces(declaration)
+    say("making tables and figures")
     builder = _Builder(declaration, fits, pieces)
     chosen = abstract.main_analyses(declaration, fits) if fits else []
     sections = [*builder.results(chosen), *map(builder.section, declaration.section)]
@@ -393,10 +394,11 @@ def slug(heading: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-") or "section"
 
 
-def _run(declaration: Declaration) -> dict[str, Fitted]:
+def _run(declaration: Declaration, say: Callable[[str], None]) -> dict[str, Fitted]:
     fits: dict[str, Fitted] = {}
     problems = []
-    for spec in declaration.analysis:
+    for number, spec in enumerate(declaration.analysis, 1):
+        say(f"fitting {number} of {len(declaration.analysis)}: {spec.id}")
         try:
             fits[spec.id] = run_analysis(spec, folder=declaration.path.parent)
         except InputError as error:

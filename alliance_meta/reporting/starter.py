@@ -1,0 +1,213 @@
+"""`new_report`: a first declaration of a report, with comments, chosen by what is in the sheet."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alliance_meta.errors import CannotRunError, InputError
+from alliance_meta.reporting.made import ID
+
+if TYPE_CHECKING:
+    from alliance_meta.effects.sheet.coded import CodedTable
+
+MODERATORS, LEVELS, STUDIES = 4, 8, 2
+LONGEST_WORD = 40
+
+HEAD = """\
+# A report on {data}, begun by `alliance-meta new-report`. Every line may be changed; docs/reports.md lists all keys.
+# Build it:  alliance-meta report {path}
+# No number is typed in the prose: {{main.r}} is read from the results.
+
+title = {title}
+lang = "en"
+
+[abstract]
+of = ["main"]
+# What you leave out here is written from the results.
+# question = "..."
+# limits = "..."
+
+[[analysis]]
+id = "main"
+label = "All effects"
+data = {source}
+{model}
+[[section]]
+heading = "Every study"
+text = "{{ref.studies}} shows every effect with its 95% confidence interval."
+
+[[section.item]]
+forest = "main"
+id = "studies"
+order = "effect"
+"""
+DEPENDENT = """\
+# {effects} effects of {studies} studies, which depend on each other: correlated and hierarchical effects (CHE).
+# rho, the correlation of sampling errors within a study, is assumed; the battery below says how much hangs on it.
+kind = "multilevel"
+robust = "CR2"
+rho = 0.6
+"""
+INDEPENDENT = """\
+# One effect per study: random effects, REML, Knapp-Hartung intervals (the defaults).
+"""
+BY = """
+[[section]]
+heading = "Moderators"
+text = "{{ref.moderators}} has the mean at every level of each moderator, one moderator at a time."
+
+[[section.item]]
+figure = "moderators"
+of = "main"
+columns = {columns}
+
+[[section.item]]
+table = "moderators"
+of = "main"
+columns = {columns}
+id = "moderators"
+supplement = true
+"""
+ENOUGH = 5
+REST = """
+[[section]]
+heading = "If findings went missing"
+text = "{ref.funnel} shows every effect with its standard error; {ref.bias} asks each method for a biased literature."
+
+[[section.item]]
+figure = "funnel"
+of = "main"
+id = "funnel"
+
+[[section.item]]
+table = "bias"
+of = "main"
+id = "bias"
+supplement = true
+
+[[section]]
+heading = "Does the answer hold?"
+text = "{ref.battery} shows the mean by every usual analysis."
+
+[[section.item]]
+figure = "sensitivity"
+of = "main"
+id = "battery"
+
+[[section.item]]
+table = "sensitivity"
+of = "main"
+supplement = true
+"""
+
+
+def new_report(name: str, data: str | Path, *, folder: str | Path = "reports") -> Path:
+    """Write a first declaration of a report on a coding sheet, with comments, and return where it is.
+
+    Effects that depend on each other get the model for them (CHE with CR2), independent ones random effects;
+    moderators are columns with few values, each of several studies.
+
+    Parameters
+    ----------
+    name : str
+        The file is ``folder/name.toml``: letters, digits, ``-`` and ``_``.
+    data : str or Path
+        A coding sheet, or the name of a shipped data set.
+    folder : str or Path
+        Made where it is not there.
+
+    Returns
+    -------
+    Path
+        The declaration, which `build_report` builds.
+
+    Raises
+    ------
+    InputError
+        For a name that is none, or a sheet that cannot be used, with every problem of it.
+    CannotRunError
+        If the file is there already, or cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from alliance_meta.reporting import new_report
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     text = new_report("first", "molloy2014", folder=folder).read_text()
+    >>> text.splitlines()[4]
+    'title = "first"'
+    """
+    if not re.fullmatch(ID.replace("_]", "_-]"), name.lower()):
+        raise InputError(f"{name!r} cannot name a report: take letters, digits, - and _, and begin with a letter")
+    target = Path(folder) / f"{name}.toml"
+    table, source = _read(str(data), target.parent)
+    text = starter(name, table, source, target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError as error:
+        raise CannotRunError(f"{target} is there already; take another name, or remove it") from error
+    except OSError as error:
+        raise CannotRunError(f"cannot write {target}: {error.strerror}") from error
+    return target
+
+
+def _read(data: str, folder: Path) -> tuple[CodedTable, str]:
+    """Return the sheet, and what the declaration calls it."""
+    from alliance_meta.effects.datasets import dataset_names, load_dataset
+    from alliance_meta.effects.sheet.ingest import read_coded
+
+    if data in dataset_names():
+        return load_dataset(data), data
+    return read_coded(data), Path(os.path.relpath(data, folder)).as_posix()
+
+
+def starter(name: str, table: CodedTable, source: str, target: Path) -> str:
+    """Return the text of a first declaration for a table."""
+    from alliance_meta.effects.sizes import escalc
+
+    effects = escalc(table)
+    counts = {"effects": effects.k, "studies": effects.n_studies}
+    model = DEPENDENT.format(**counts) if effects.k > effects.n_studies else INDEPENDENT
+    columns = list(_moderators(table, list(effects.study_id)))[:MODERATORS]
+    named = {
+        "data": _comment(source),
+        "path": _comment(target.as_posix()),
+        "title": _quoted(name),
+        "source": _quoted(source),
+    }
+    by = BY.format(columns=json.dumps(columns, ensure_ascii=False)) if columns else ""
+    return HEAD.format(**named, model=model) + by + (REST if effects.n_studies >= ENOUGH else "")
+
+
+def _moderators(table: CodedTable, studies: list[object]) -> Iterator[str]:
+    """Yield columns with few values, each of several studies: first those of the contract with a list of words."""
+    from alliance_meta.effects.contract.schema import CONTRACT
+
+    listed = [column.name for column in CONTRACT.columns if column.vocabulary is not None]
+    frame = table.frame
+    if len(frame) != len(studies):
+        return
+    for name in sorted(map(str, frame.columns), key=lambda name: (name not in listed, list(frame.columns).index(name))):
+        of_level: dict[str, set[object]] = {}
+        for value, study in zip(frame[name].tolist(), studies, strict=True):
+            if isinstance(value, str):
+                of_level.setdefault(value, set()).add(study)
+        short = all(len(level) <= LONGEST_WORD for level in of_level)
+        if 1 < len(of_level) <= LEVELS and short and all(len(found) >= STUDIES for found in of_level.values()):
+            yield name
+
+
+def _quoted(text: str) -> str:
+    """Return a text as TOML writes it."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _comment(text: str) -> str:
+    return _quoted(text)[1:-1]

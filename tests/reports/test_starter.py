@@ -1,0 +1,67 @@
+"""A first declaration is chosen by the sheet, can be built, and cannot be talked into anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from alliance_meta.cli import main
+from alliance_meta.errors import CannotRunError, InputError
+from alliance_meta.reporting import build_report, new_report
+from alliance_meta.reporting.declaration import read_declaration
+
+ROWS = [f"S{i} {2000 + i},.{30 + i},{40 + i},{'client' if i % 2 else 'therapist'}" for i in range(8)]
+
+
+def sheet(folder: Path, name: str = "own.csv", *, twice: bool = False) -> Path:
+    rows = ROWS + ([row.replace(",.3", ",-.2") for row in ROWS[:3]] if twice else [])
+    path = folder / name
+    path.write_text("\n".join(["study,r,n,rater", *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_independent_effects_get_random_effects_and_the_moderator(tmp_path: Path) -> None:
+    found = read_declaration(new_report("first", sheet(tmp_path), folder=tmp_path / "reports"))
+    (main_analysis,) = found.analysis
+    assert (main_analysis.kind, main_analysis.data) == ("random", "../own.csv")
+    assert [item.columns for section in found.section for item in section.item if item.columns] == [("rater",)] * 2
+
+
+def test_dependent_effects_get_che(tmp_path: Path) -> None:
+    (found,) = read_declaration(new_report("first", sheet(tmp_path, twice=True), folder=tmp_path)).analysis
+    assert (found.kind, found.robust, found.rho) == ("multilevel", "CR2", 0.6)
+
+
+def test_it_is_built_as_it_stands(tmp_path: Path) -> None:
+    declared = new_report("first", sheet(tmp_path, twice=True), folder=tmp_path)
+    text = declared.read_text(encoding="utf-8")
+    short = text[: text.index('[[section]]\nheading = "If findings')]
+    declared.write_text(short, encoding="utf-8")
+    built = build_report(declared, formats=["methods"])
+    assert built[0].name == "results.json"
+
+
+@pytest.mark.parametrize("name", ['a"b\n[abstract].csv', "a'''.csv", "ü\\u0041{x}.csv"])
+def test_a_file_name_is_a_name_and_no_toml(tmp_path: Path, name: str) -> None:
+    found = read_declaration(new_report("first", sheet(tmp_path, name), folder=tmp_path))
+    assert found.analysis[0].data == name
+
+
+@pytest.mark.parametrize("name", ["../up", "a b", "", "-x", "x/y", "x\n"])
+def test_a_name_stays_in_the_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="cannot name a report"):
+        new_report(name, "molloy2014", folder=tmp_path)
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    new_report("first", "molloy2014", folder=tmp_path)
+    with pytest.raises(CannotRunError, match="is there already"):
+        new_report("first", "kolden2011_congruence", folder=tmp_path)
+
+
+def test_the_command_says_what_comes_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["new-report", "first", "--data", "molloy2014", "--folder", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert said.out.strip().endswith("first.toml")
+    assert "alliance-meta report" in said.err
