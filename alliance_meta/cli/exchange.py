@@ -125,7 +125,9 @@ def deposit(
 
 
 def diff(
-    old: Annotated[Path, typer.Argument(help="The earlier version of a coding sheet.", show_default=False)],
+    old: Annotated[
+        Path, typer.Argument(help="The earlier version of a coding sheet, or results.json.", show_default=False)
+    ],
     new: Annotated[Path, typer.Argument(help="The later version.", show_default=False)],
     effect: Annotated[
         bool, typer.Option("--effect", help="Also say how far each change alone moves the pooled r (REML).")
@@ -140,7 +142,10 @@ def diff(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Compare two versions of a coding sheet: rows added, gone and changed, cell by cell."""
+    """Compare two versions of a coding sheet cell by cell, or two results.json number by number."""
+    if old.suffix.lower() == new.suffix.lower() == ".json":
+        _results(old, new, json=json)
+        return
     from alliance_meta.effects.exchange.moves import Moves, moves
     from alliance_meta.effects.exchange.versions import diff as compare
 
@@ -161,6 +166,13 @@ def diff(
     typer.echo(found.summary())
     if moved is not None:
         typer.echo(f"\n{moved.summary()}")
+
+
+def _results(old: Path, new: Path, *, json: bool) -> None:
+    from alliance_meta.reporting.builds import changes
+
+    found = changes(old, new)
+    print_json(found.to_dict()) if json else typer.echo(found.summary())
 
 
 def _coded(file: Path, naming: dict[str, Any]) -> CodedTable:

@@ -22,6 +22,7 @@ from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.effects.exchange.moves import moves
 from alliance_meta.models.subgroups import subgroups
+from alliance_meta.reporting.builds import Change, Changes
 from alliance_meta.result import Result
 from alliance_meta.results.fit import NUMBERS, QUESTIONS, Fit
 from tests.reference.running import grammar_faults
@@ -143,6 +144,7 @@ OTHERS = {
     "Multiverse": lambda: sensitivity.multiverse(
         dependent(), choices={"rho": [0.6, 0.4], "effects": [None, "n > 900"]}
     ),
+    "Changes": lambda: report_changes(),
     "Moves": lambda: moved(am.effects.diff(synthetic(), synthetic().query("n > 60"))),
     "SheetDiff": lambda: am.effects.diff(synthetic(), synthetic().query("n > 60")),
     "ClaimsAudit": lambda: am.claims(),
@@ -187,6 +189,10 @@ OTHERS = {
     "WildBootstrap": lambda: sensitivity.wild_bootstrap(fit("arm"), "arm", cluster="study_id", seed=1, iterations=99),
 }
 RESULTS = {**{name: lambda name=name: get(name) for name in FITS}, **OTHERS}
+
+
+def report_changes() -> Changes:
+    return Changes((Change(analysis="a", name="r", label="r", before=0.2, after=0.25, moved=0.05, because="data"),), 3)
 
 
 def moved(diff):
