@@ -29,6 +29,7 @@ from alliance_meta.reporting.made import (
     read_record,
     record,
 )
+from alliance_meta.reporting.references import bibtex
 from alliance_meta.reporting.spec import Declaration
 from alliance_meta.reporting.writing import dumps
 from alliance_meta.tables.format import inert
@@ -296,10 +297,17 @@ def _with_record(
     return {RESULTS: dumps(results).encode("utf-8"), **files, RECORD: made}
 
 
+FORMAT_OF = {
+    "report.html": "html",
+    "report.pdf": "pdf",
+    "report.docx": "docx",
+    "methods.txt": "methods",
+    "references.bib": "methods",
+}
+
+
 def _format_of(name: str) -> str:
-    return {"report.html": "html", "report.pdf": "pdf", "report.docx": "docx", "methods.txt": "methods"}.get(
-        name
-    ) or name.partition("/")[0]
+    return FORMAT_OF.get(name) or name.partition("/")[0]
 
 
 def _written_before(target: Path) -> set[str]:
@@ -361,6 +369,8 @@ def render(
         files["report.docx"] = render_word(view, {name: one.pictures for name, one in drawn.items()})
     if "methods" in formats:
         files["methods.txt"] = methods_text(document).encode("utf-8")
+        if document["cited"]:
+            files["references.bib"] = bibtex(document["cited"]).encode("utf-8")
     if "figures" in formats:
         for name, one in drawn.items():
             files[f"figures/{name}.svg"] = one.whole.encode("utf-8")

@@ -36,6 +36,7 @@ from alliance_meta.reporting.spec import (
     TableKind,
     Umbrella,
 )
+from alliance_meta.reporting.standards import ITEMS
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -91,6 +92,7 @@ class _Reader:
         listed = enumerate(self._list(top, "section", "[[section]]"), 1)
         sections = [section for number, one in listed if (section := self._section(one, number)) is not None]
         abstract = self._one(top.pop("abstract", {}), Abstract, "[abstract]")
+        checklist = self._checklist(top.pop("checklist", {}))
         head = self._one(top, Head, "top level")
         self.problems += analysis_problems(analyses, folder)
         ids = [str(block["id"]) for block in blocks if isinstance(block, Mapping) and "id" in block]
@@ -105,7 +107,19 @@ class _Reader:
         if head is None or abstract is None or self.problems:
             return None
         made: dict[str, Any] = {"analysis": tuple(map(with_defaults, analyses)), **pieces, "section": tuple(sections)}
-        return Declaration(name=self.path.stem, path=self.path, abstract=abstract, **dict(head), **made)
+        return Declaration(
+            name=self.path.stem, path=self.path, abstract=abstract, checklist=checklist, **dict(head), **made
+        )
+
+    def _checklist(self, given: Any) -> dict[str, str]:
+        """Return what the author answers to items of a checklist."""
+        if not isinstance(given, Mapping) or not all(isinstance(text, str) for text in given.values()):
+            self.problems.append("[checklist]: write item = 'words', one for each item")
+            return {}
+        known = [item for items in ITEMS.values() for item in items]
+        unknown = [f"{item!r}{did_you_mean(item, known)}" for item in given if item not in known]
+        self.problems += [f"[checklist]: no item {one} (known: {', '.join(known)})" for one in unknown]
+        return dict(given)
 
     def _section(self, data: Any, number: int) -> Section | None:
         where = f"[[section]] {number}"

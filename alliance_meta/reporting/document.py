@@ -11,7 +11,7 @@ from alliance_meta.encoding import plain
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.files import sha256
 from alliance_meta.notes import did_you_mean
-from alliance_meta.reporting import abstract, appendix, bias, evidence, moderators, sensitivity, writing
+from alliance_meta.reporting import abstract, appendix, bias, evidence, moderators, prose, sensitivity, writing
 from alliance_meta.reporting.declaration import refuse
 from alliance_meta.reporting.evidence import Pieces
 from alliance_meta.reporting.fitted import Fitted
@@ -234,7 +234,7 @@ def make_document(declaration: Declaration, say: Callable[[str], None] = lambda 
     quantities |= {kind: builder.numbered[kind] for kind in NUMBERED if kind in builder.numbered}
     sections = [section for section in sections if section["blocks"]]
     if not builder.problems:
-        sections += appendix.sections(declaration, fits, pieces, builder)
+        sections = appendix.completed(sections, declaration, fits, pieces, builder)
     builder.problems += _unknown_placeholders(builder.texts(), quantities, builder.names)
     refuse(declaration.path, builder.problems)
     document = {
@@ -249,6 +249,7 @@ def make_document(declaration: Declaration, say: Callable[[str], None] = lambda 
         },
         "versions": appendix.software(fits),
         "abstract": opening,
+        "cited": appendix.cited(fits),
         "cautions": appendix.cautions(fits, pieces),
         "data": appendix.data(fits, pieces),
         "analyses": {name: _analysis(fitted) for name, fitted in fits.items()},
@@ -282,6 +283,8 @@ class _Builder:
         self.reproduced: dict[str, Any] = {}
         self.numbered: dict[str, dict[str, Any]] = {}
         self.sources: list[str] = []
+        # Kind of figure or table -> the first of it.
+        self.kinds: dict[str, str] = {}
         self.later: list[tuple[str, list[dict[str, Any]]]] = []
         self.problems: list[str] = []
         self._texts: list[str] = [declaration.subtitle]
@@ -301,7 +304,12 @@ class _Builder:
     def results(self, chosen: list[Fitted]) -> list[dict[str, Any]]:
         """Return the section with the one table of the main results; none where they are no means."""
         table = abstract.results_table(chosen, self.fits)
-        return [] if table is None else [self.headed("Results", [self.table(abstract.RESULTS, table)])]
+        if table is None:
+            return []
+        blocks = [self.table(abstract.RESULTS, table)]
+        self.kinds[abstract.RESULTS] = abstract.RESULTS
+        words = prose.in_plain_words(chosen)
+        return [self.headed("Results", [*blocks, *([self.text(words)] if words else [])])]
 
     def section(self, section: Any) -> dict[str, Any]:
         """Return one declared section as blocks; what belongs to the supplement waits for `supplement`."""
@@ -351,9 +359,12 @@ class _Builder:
             return self.text(item.text)
         if item.drawn is not None:
             identifier = self.unique(item.id or named_by(item.drawn, *item.shown))
+            self.kinds.setdefault(item.drawn, identifier)
             self.figures[identifier] = figure(item, self.fits, self.pieces)
             return {"type": "figure", "id": identifier}
-        return self.table(item.id or named_by(str(item.table), *item.of), self._table(item))
+        block = self.table(item.id or named_by(str(item.table), *item.of), self._table(item))
+        self.kinds.setdefault(str(item.table), block["id"])
+        return block
 
     def table(self, identifier: str, table: dict[str, Any]) -> dict[str, Any]:
         """Keep a table and return the block that shows it."""

@@ -379,6 +379,18 @@ def put_effect(put: Put, fitted: Fitted) -> None:
     put("r_mean", mean.get("pred", why), "r", "Mean of the true correlations, r")
     put("r_mean_ci", _pair(mean, "ci", why), "r_interval", f"{level} CI of the mean r")
     put("pi", _pair(median, "pi", why), "r_interval", f"{level} prediction interval, r")
+    if simple:
+        put("pairs", _concordant(median["pred"]), "percent", "Pairs of clients in the same order on both measures")
+        ends = [_concordant(median[name]) for name in ("ci_lb", "ci_ub")]
+        put("pairs_ci", ends, "percent_interval", f"{level} CI of the pairs in the same order")
+
+
+def _concordant(r: Any) -> float:
+    """Return the percentage of pairs that a bivariate normal with correlation r orders alike on both measures.
+
+    Kendall (1938, doi:10.1093/biomet/30.1-2.81): 1/2 + arcsin(r)/pi.
+    """
+    return 50.0 + 100.0 * math.asin(min(max(float(r), -1.0), 1.0)) / math.pi
 
 
 def _put_finished(put: Put, fitted: Fitted, level: str, *, why: NotApplicable) -> None:

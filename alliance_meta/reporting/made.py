@@ -27,7 +27,7 @@ LONGEST_ID = 80
 ID = rf"[a-z][a-z0-9_]{{0,{LONGEST_ID - 1}}}"
 # The only names that a report gives to its files, and so the only ones it ever removes.
 OUTPUT = re.compile(
-    rf"{re.escape(RESULTS)}|report\.(html|pdf|docx)|methods\.txt|figures/{ID}(-\d+)?(-page\d+)?\.(svg|png|html)|tables/{ID}(-\d+)?\.csv"
+    rf"{re.escape(RESULTS)}|report\.(html|pdf|docx)|methods\.txt|references\.bib|figures/{ID}(-\d+)?(-page\d+)?\.(svg|png|html)|tables/{ID}(-\d+)?\.csv"
 )
 
 

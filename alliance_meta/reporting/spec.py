@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -224,6 +225,7 @@ class Declaration(Head):
     name: str
     path: Path
     abstract: Abstract = Abstract()
+    checklist: Mapping[str, str] = {}
     analysis: tuple[Analysis, ...] = ()
     umbrella: Umbrella | None = None
     claims: Claims | None = None

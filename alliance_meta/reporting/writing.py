@@ -81,6 +81,13 @@ def _one(write: Callable[[float | None], str]) -> Callable[[Any], str]:
     return lambda value: write(number(value))
 
 
+def _percents(value: Any) -> str:
+    if not isinstance(value, list):
+        return fmt.NOT_AVAILABLE
+    low, high = (fmt.format_percent(number(end)) for end in value)
+    return f"[{low}, {high}]"
+
+
 def _year(value: Any) -> str:
     year = number(value)
     return "" if year is None else f"{int(year)}"
@@ -102,6 +109,7 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "sd": _plain(3),
     "sd_interval": _interval(3),
     "percent": _one(fmt.format_percent),
+    "percent_interval": _percents,
     "weight": _one(fmt.format_weight),
     "stat": _plain(2),
     "df": _one(fmt.format_df),

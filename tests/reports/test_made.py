@@ -89,7 +89,7 @@ def test_other_formats_stay_with_the_same_results_and_go_with_others(built: tupl
     declaration.write_text((OWN + FOREST).replace("Own", "New"), encoding="utf-8")
     (note,) = build_report(declaration, formats=["methods"]).notes
     gone = set(before) - set(contents(folder))
-    assert set(contents(folder)) == {"results.json", "methods.txt", RECORD}
+    assert set(contents(folder)) == {"results.json", "methods.txt", "references.bib", RECORD}
     assert all(name in note.message for name in gone)
     assert "report.pdf" in gone
 
