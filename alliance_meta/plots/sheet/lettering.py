@@ -198,7 +198,9 @@ def with_ink(svg: str, ink: Ink) -> str:
     """Return the SVG with the gathered letters in the places of their letterings."""
     for i, group in enumerate(ink.groups):
         empty = f'<g id="{GROUP}-{i}"'
-        start = svg.index(empty)
+        start = svg.find(empty)
+        if start < 0:
+            continue
         end = svg.index("/>", start) if svg[start + len(empty)] == "/" else svg.index("</g>", start) + 2
         svg = f"{svg[:start]}{empty}>\n{group}\n</g>{svg[end + 2 :]}"
     if not ink.glyphs:
