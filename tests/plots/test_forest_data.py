@@ -134,9 +134,20 @@ def test_one_study_is_no_subgroup_summary() -> None:
     assert alone["label"] == "Subtotal (k = 1): no summary"
     assert math.isnan(alone["yi"])
     headings = frame.loc[frame["kind"] == "heading", "label"].tolist()
-    assert headings == ["Site: a", "Site: b", "Site: not coded"]
+    assert headings == ["a", "b", "not coded"]
+    assert frame.attrs["label_header"] == "Study, by site"
     assert len(studies(frame)) == 6
     assert "b has one effect" in " ".join(note["message"] for note in frame.attrs["notes"])
+
+
+def test_levels_are_headed_in_words_and_their_column_is_named_once() -> None:
+    effects = made_up(6)
+    moderators = effects.moderators.assign(manual_used=[True, False] * 3, decade=[1990.0, 2000.0, None] * 2)
+    fit = quiet(lambda: RandomEffectsModel(_with(effects, moderators)).fit())
+    for by, heads in (("manual_used", ["no", "yes"]), ("decade", ["1990", "2000", "not coded"])):
+        frame = quiet(lambda by=by: forest_data(fit, by=by))
+        assert frame.loc[frame["kind"] == "heading", "label"].tolist() == heads
+        assert frame.attrs["label_header"] == f"Study, by {by.replace('_', ' ')}"
 
 
 def _with(effects: EffectSizes, moderators: pd.DataFrame) -> EffectSizes:
@@ -170,7 +181,7 @@ def test_one_categorical_moderator_gives_a_fitted_mean_per_level(by: str | None)
     if by is None:
         assert studies(frame)["position"].tolist() == list(range(25))
     else:
-        assert frame.loc[frame["kind"] == "heading", "label"].tolist() == [f"Rater: {level}" for level in levels]
+        assert frame.loc[frame["kind"] == "heading", "label"].tolist() == levels
 
 
 def test_equal_effects_have_neither_tau_nor_prediction_interval() -> None:

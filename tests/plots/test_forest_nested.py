@@ -16,6 +16,7 @@ from alliance_meta.models import sce
 from alliance_meta.plots import caterpillar_data, forest_data, forest_pages, frame_from_dict, frame_to_dict
 from alliance_meta.plots.forests.layout import estimate_texts
 from tests.plots.cases import dependent, molloy, quiet
+from tests.plots.geometry import words
 from tests.tolerances import CLOSED_FORM
 
 
@@ -109,7 +110,11 @@ class TestRows:
 
 class TestLabels:
     def test_what_the_study_leaves_of_a_label(self, frame):
-        assert frame.loc[frame["kind"] == "effect", "label"].tolist()[:3] == ["effect a", "effect b", "effect c"]
+        effects = frame[frame["kind"] == "effect"]
+        assert not effects.duplicated(["group", "label"]).any()
+        studies = [frame["label"][frame["group"] == group].iloc[0] for group in effects["group"]]
+        assert not any(name.startswith(study) for name, study in zip(effects["label"], studies, strict=True))
+        assert "client" in " ".join(effects["label"])
 
     def test_a_moderator_as_label(self, es, fit):
         rows = single(forest_data(fit, label="modality"))
@@ -245,21 +250,21 @@ class TestPages:
     def test_a_study_is_never_parted_from_its_first_effect_and_is_named_again(self):
         frame = forest_data(quiet(lambda: che(dependent(150, 9))))
         pages = forest_pages(frame)
-        texts = [[text.get_text() for text in page.axes[0].texts] for page in pages]
+        texts = [[text.get_text() for text in words(page.axes[0])] for page in pages]
         assert len(pages) == 3
         heads = frame.loc[frame["kind"] == "cluster", "label"].tolist()
         for page in texts[1:]:
             assert sum(text.endswith("(continued)") for text in page) == 1
         for page in texts:
-            last = max(i for i, text in enumerate(page) if "effect" in text or text in heads)
+            last = max(i for i, text in enumerate(page) if text.startswith("\N{EM SPACE}") or text in heads)
             assert page[last] not in heads
 
     def test_effects_are_indented(self, frame):
         figure = forest_pages(frame)[0]
-        places = {text.get_text().strip(): text.get_window_extent().x0 for text in figure.axes[0].texts}
+        places = {text.get_text().strip(): text.get_window_extent().x0 for text in words(figure.axes[0])}
         study = next(label for label in frame.loc[frame["kind"] == "cluster", "label"] if label in places)
         figure.canvas.draw()
-        assert any(text.get_text().startswith("\N{EM SPACE}effect") for text in figure.axes[0].texts)
+        assert any(text.get_text().startswith("\N{EM SPACE}client") for text in words(figure.axes[0]))
         assert study in places
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,8 @@ AXIS_LABELS = {
 SCALES = {"ZCOR": "z scale", "COR": "r scale", "UCOR": "r scale"}
 ROB_LEGEND = "Risk of bias: L low, S some concerns, H high"
 UNCLEAR = "?"
+YES_NO = {"True": "yes", "False": "no"}
+WHOLE = "n: rounded down where it is the mean of several effects, or an effective size"
 
 level_text = format_level
 
@@ -113,6 +116,28 @@ def test_text(stat: float, df: Any, pval: float) -> str:
     return f"{name} = {format_number(stat)}, {format_p(pval, name='p')}"
 
 
+OPPOSITES = {
+    "better": "worse", "higher": "lower", "greater": "less", "more": "less", "larger": "smaller", "stronger": "weaker",
+}  # fmt: skip
+# A comparison at the end of what a positive sign means: "... goes with a better outcome".
+_LAST = re.compile(rf"positive = .*\b({'|'.join(OPPOSITES)}) ((?:(?!\b(?:{'|'.join(OPPOSITES)})\b)[^,;])+)")
+MOST_LETTERS = 40
+
+
+def directions(said: str) -> list[str] | None:
+    """Return what a negative and a positive effect mean, in a few words, of what data say of their sign.
+
+    >>> directions("positive = a better alliance goes with a better outcome")
+    ['worse outcome', 'better outcome']
+    >>> directions("as coded by the source") is None
+    True
+    """
+    found = _LAST.fullmatch(re.sub(r" \([^()]*\)", "", said).strip())
+    if found is None or len(found[2]) > MOST_LETTERS:
+        return None
+    return [f"{OPPOSITES[found[1]]} {found[2]}", f"{found[1]} {found[2]}"]
+
+
 def described(text: str, synthetic: bool) -> str:
     """Return a text alternative that says first when the data are made up."""
     return f"SYNTHETIC DATA, made up for teaching. {text}" if synthetic else text
@@ -172,6 +197,10 @@ META: dict[str, Any] = {
     "order": "given",
     "by": None,
     "tau2": None,
+    # How it is drawn, and what a negative and a positive effect mean.
+    "layout": "default",
+    "prediction": "bar",
+    "direction": None,
 }
 # What only some frames say: the limits of the axis, on the reader's scale.
 OPTIONAL = ("xlim",)
@@ -403,7 +432,16 @@ def fit_frame(
         "bottom": [*bottom, *rob_legend(effects, rob)],
         "notes": [note.to_dict() for note in notes],
         "order": order if isinstance(order, str) else list(order),
+        "direction": directions(effects.direction),
     }
+    if more.get("by") is not None:
+        meta["label_header"] = f"Study, by {more['by'].replace('_', ' ').strip()}"
+        body = [
+            {**row, "label": YES_NO.get(row["label"], row["label"])} if row["kind"] == "heading" else row
+            for row in body
+        ]
+    if any(row.get("ni") is not None and row["ni"] % 1 > 0 for row in body):
+        meta["bottom"].append(WHOLE)
     return make_frame(body, meta | more)
 
 
@@ -452,21 +490,22 @@ def subgroup_rows(
     for name in groups.levels:
         members = {int(i) for i in groups.rows[name]}
         placed |= members
-        body += _group(f"{header(by)}: {name}", str(name), [studies[i] for i in positions if i in members])
+        body += _group(str(name), [studies[i] for i in positions if i in members])
         body += [
             _subtotal(groups.fits[name], str(name), len(members), level, own_tau2=tau2 == "separate"),
             {"kind": "blank"},
         ]
     left = [studies[i] for i in positions if i not in placed]
     if left:
-        body += [*_group(f"{header(by)}: {NOT_CODED}", NOT_CODED, left), {"kind": "blank"}]
+        body += [*_group(NOT_CODED, left), {"kind": "blank"}]
     test = test_text(groups.QM, groups.QMdf, groups.QMp)
     how = "a separate τ² in each subgroup" if tau2 == "separate" else "a common τ² for all subgroups"
     return body, f"Test for subgroup differences: {test}; {how}", groups.notes
 
 
-def _group(heading: str, name: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{"kind": "heading", "label": heading, "group": name}, *({**row, "group": name} for row in rows)]
+def _group(name: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of one level under a heading; what the levels are of stands over the studies."""
+    return [{"kind": "heading", "label": name, "group": name}, *({**row, "group": name} for row in rows)]
 
 
 def _subtotal(fit: RandomEffectsResults, name: str, k: int, level: float, *, own_tau2: bool) -> dict[str, Any]:
@@ -521,6 +560,6 @@ def fitted_rows(
         return [*(studies[i] for i in positions), {"kind": "blank"}, heading, *fitted.values()]
     body: list[dict[str, Any]] = []
     for value in levels:
-        body += _group(f"{header(name)}: {value}", value, [studies[i] for i in positions if coded[i] == value])
+        body += _group(value, [studies[i] for i in positions if coded[i] == value])
         body += [{**fitted[value], "group": value}, {"kind": "blank"}]
     return body[:-1]
