@@ -246,7 +246,8 @@ def build_report(
     Raises
     ------
     InputError
-        With every problem of the declaration or its data.
+        With every problem of the declaration or its data; and, after everything else was built, with every figure or
+        table that could not be made: the report says why in its place.
     CannotRunError
         If the declaration cannot be read or the folder cannot be written.
 
@@ -271,7 +272,15 @@ def build_report(
     same = {name: (target / name).read_bytes() for name in rest} if _shows(target, content) else {}
     whole = _with_record(made_of, content, wanted, files | same)
     renamed = write_folder(target, whole, ours=before | {RECORD})
+    _refuse_failed(declaration, json.loads(content)["failed"])
     return Built(paths, (*notes, *_remarks(sorted(rest - set(same)), renamed)))
+
+
+def _refuse_failed(declaration: Declaration, failed: Sequence[str]) -> None:
+    """Raise an `InputError` for items that a report could not show, after everything else was built."""
+    if failed:
+        listed = "".join(f"\n  {one}" for one in failed)
+        raise InputError(f"{declaration.path.name}: built without {len(failed)} that could not be shown{listed}")
 
 
 def _default_folder(declaration: Declaration) -> Path:

@@ -250,6 +250,7 @@ def make_document(declaration: Declaration, say: Callable[[str], None] = lambda 
         "versions": appendix.software(fits),
         "abstract": opening,
         "cited": appendix.cited(fits),
+        "failed": builder.failed,
         "cautions": appendix.cautions(fits, pieces),
         "data": appendix.data(fits, pieces),
         "analyses": {name: _analysis(fitted) for name, fitted in fits.items()},
@@ -287,6 +288,7 @@ class _Builder:
         self.kinds: dict[str, str] = {}
         self.later: list[tuple[str, list[dict[str, Any]]]] = []
         self.problems: list[str] = []
+        self.failed: list[str] = []
         self._texts: list[str] = [declaration.subtitle]
         self._slugs: set[str] = set()
 
@@ -316,15 +318,27 @@ class _Builder:
         blocks = [self.text(section.text)] if section.text.strip() else []
         later: list[dict[str, Any]] = []
         for item in section.item:
-            try:
-                (later if item.aside or section.supplement else blocks).append(self.item(item))
-            except InputError as error:
-                self.problems.append(f"[[section]] {section.heading!r}: {error}")
+            (later if item.aside or section.supplement else blocks).append(self._tried(item, section.heading))
         if section.supplement:
             blocks, later = [], [*blocks, *later]
         if later:
             self.later.append((section.heading, later))
         return self.headed(section.heading, blocks)
+
+    def _tried(self, item: Item, heading: str) -> dict[str, Any]:
+        """Return an item as a block; one that cannot be made is a table that says why, so that the rest is built."""
+        try:
+            return self.item(item)
+        except InputError as error:
+            self.failed.append(f"[[section]] {heading!r}: {error}")
+            kind = str(item.drawn or item.table)
+            words = item.caption or f"{kind.capitalize()} of {', '.join(item.shown)}"
+            table = {
+                "caption": f"Not shown: {words.strip()}",
+                "columns": [column("why", "Why")],
+                "rows": [{"why": str(error)}],
+            }
+            return self.table(item.id or named_by(kind, *item.shown), table)
 
     def supplement(self) -> list[dict[str, Any]]:
         """Return the sections of the supplement that hold what was declared."""
@@ -358,9 +372,10 @@ class _Builder:
         if item.text is not None:
             return self.text(item.text)
         if item.drawn is not None:
+            drawn = figure(item, self.fits, self.pieces)
             identifier = self.unique(item.id or named_by(item.drawn, *item.shown))
             self.kinds.setdefault(item.drawn, identifier)
-            self.figures[identifier] = figure(item, self.fits, self.pieces)
+            self.figures[identifier] = drawn
             return {"type": "figure", "id": identifier}
         block = self.table(item.id or named_by(str(item.table), *item.of), self._table(item))
         self.kinds.setdefault(str(item.table), block["id"])
