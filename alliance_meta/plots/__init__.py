@@ -79,6 +79,8 @@ if TYPE_CHECKING:
     from alliance_meta.plots.resampled_plot import predictive_data as predictive_data
     from alliance_meta.plots.resampled_plot import resampled as resampled
     from alliance_meta.plots.resampled_plot import resampled_data as resampled_data
+    from alliance_meta.plots.review.prisma import prisma as prisma
+    from alliance_meta.plots.review.prisma import prisma_data as prisma_data
     from alliance_meta.plots.sensitivity_plots import dependence as dependence
     from alliance_meta.plots.sensitivity_plots import dependence_data as dependence_data
     from alliance_meta.plots.sensitivity_plots import rho_grid as rho_grid

@@ -241,10 +241,10 @@ def as_text(value: Any) -> str:
 
 MOST_COLUMNS = 3
 ROB_LETTERS = {
-    **dict.fromkeys(("l", "low", "+"), "L"),
-    **dict.fromkeys(("s", "some", "some concerns", "moderate"), "S"),
+    **dict.fromkeys(("l", "low", "low risk of bias", "green", "+"), "L"),
+    **dict.fromkeys(("s", "some", "some concerns", "moderate", "medium", "yellow"), "S"),
     **dict.fromkeys(("unclear", "no information", "not enough information", "?"), UNCLEAR),
-    **dict.fromkeys(("h", "high", "serious", "critical", "-"), "H"),
+    **dict.fromkeys(("h", "high", "high risk of bias", "serious", "red", "critical", "-"), "H"),
 }
 
 Columns = Sequence[str] | Mapping[str, str]

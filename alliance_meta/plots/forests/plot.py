@@ -38,6 +38,8 @@ from alliance_meta.plots.sheet.measure import (
     INK,
     POINTS_PER_INCH,
     PREDICTION,
+    ROB_COLOURS,
+    ROB_OTHER,
     SUMMARY,
     SYNTHETIC,
     SYNTHETIC_REST,
@@ -60,10 +62,6 @@ FITTED = "#d5d5d5"
 BAND = "#eef1e6"
 CI_POINTS = 0.9
 RULE_POINTS = 0.8
-
-# Okabe-Ito hues, told apart by their letters as well.
-ROB_COLOURS = {"L": "#4aa564", "S": "#e6b422", "H": "#c8553d"}
-ROB_OTHER = "#bdbdbd"
 
 SQUARE_SHARE = 0.8
 LEAST_SQUARE = 0.035
