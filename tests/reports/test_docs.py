@@ -9,6 +9,7 @@ from alliance_meta.reporting.spec import (
     Claims,
     Consistency,
     FigureKind,
+    FlowTable,
     Item,
     Section,
     TableKind,
@@ -20,7 +21,11 @@ PAGE = (REPORTS.parent / "docs" / "reports.md").read_text(encoding="utf-8")
 
 
 def test_every_key_and_table_is_described() -> None:
-    words = [name for kind in (Analysis, Umbrella, Claims, Consistency, Section, Item) for name in kind.model_fields]
+    words = [
+        name
+        for kind in (Analysis, Umbrella, Claims, Consistency, FlowTable, Section, Item)
+        for name in kind.model_fields
+    ]
     for word in [*words, *get_args(TableKind), *get_args(FigureKind)]:
         assert f"`{word}`" in PAGE or f"[{word}]]" in PAGE or f".{word}]]" in PAGE, word
 
