@@ -16,7 +16,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.notes import Note
 from alliance_meta.plots.forests.parts import NOT_CODED, axis_label, header
 from alliance_meta.plots.review.heads import heads
-from alliance_meta.plots.review.rows import Rows, rows_of
+from alliance_meta.plots.review.rows import Rows, joined, rows_of
 from alliance_meta.plots.sheet.chart import DOTTED, SMALL, Chart, Drawn, charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, counted, with_r
 from alliance_meta.plots.sheet.measure import GREY, INK, POINTS_PER_INCH, SUMMARY, line_height, wrap
@@ -188,7 +188,7 @@ def _notes(cells: Sequence[Mapping[str, Any]], empty: Sequence[str], rows: Rows)
     notes, below = [], []
     if empty:
         below.append(f"{len(empty)} of {len(cells)} combinations have no study")
-        notes.append(Note("no-study", f"{below[0]}: {_joined(empty)}."))
+        notes.append(Note("no-study", f"{below[0]}: {joined(empty, MOST_NAMED)}."))
     uncoded = sum(cell["k"] for cell in cells if NOT_CODED in cell["levels"])
     if uncoded:
         below.append(f"{counted(uncoded)} of {format_count(len(rows.studies))} not coded in every column of the map")
@@ -202,18 +202,12 @@ def _said(rows: Rows, words: str, cells: Sequence[Mapping[str, Any]], empty: Seq
         f"{cell['label']}{TIMES}{cell['across']} {counted(cell['k'])} of {_studies(cell['studies'])}" for cell in there
     ]
     begun = f"Evidence map of {counted(len(rows.studies))} of {_studies(len(set(rows.studies)))}"
-    none = f" No study: {_joined(empty)}." if empty else ""
-    return f"{begun} by {words}: {_joined(texts)}.{none}"
+    none = f" No study: {joined(empty, MOST_NAMED)}." if empty else ""
+    return f"{begun} by {words}: {joined(texts, MOST_NAMED)}.{none}"
 
 
 def _studies(n: int) -> str:
     return f"{format_count(n)} stud{'y' if n == 1 else 'ies'}"
-
-
-def _joined(texts: Sequence[str]) -> str:
-    """Join texts, the first few of many."""
-    more = f"; and {len(texts) - MOST_NAMED} more" if len(texts) > MOST_NAMED else ""
-    return "; ".join(texts[:MOST_NAMED]) + more
 
 
 def evidence_map(source_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:

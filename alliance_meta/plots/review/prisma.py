@@ -162,11 +162,12 @@ def _said(name: str, own: pd.DataFrame) -> str:
     text = "By other methods: " if name == "other identified" else ""
     before = ""
     for row in own.to_dict("records"):
-        link = {"": "", "box": ": ", "line": "; ", "part": ", "}[before]
-        if row["kind"] == "part" and before != "part":
+        kind = str(row["kind"])
+        link = "" if not before else ": " if before == "box" else "; " if kind == "line" else ", "
+        if kind == "part" and before == "line":
             link = ", of these "
         text = f"{text.rstrip(': ') if before == 'box' else text}{link}{row['label']} {_number(row)}".rstrip()
-        before = "line" if row["kind"] == "line" else str(row["kind"])
+        before = kind
     return f"{text}."
 
 

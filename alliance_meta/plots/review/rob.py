@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from alliance_meta.effects.studies import listed, plain_text
+from alliance_meta.effects.studies import plain_text
 from alliance_meta.errors import CodingError, InputError, Problem
 from alliance_meta.notes import Note, check_option
-from alliance_meta.plots.forests.parts import ROB_LETTERS, UNCLEAR, header
+from alliance_meta.plots.forests.parts import UNCLEAR, header, judgement
 from alliance_meta.plots.review.heads import heads
-from alliance_meta.plots.review.rows import Rows, rows_of
+from alliance_meta.plots.review.rows import Rows, joined, rows_of
 from alliance_meta.plots.sheet.chart import ROB, SIZE, SMALL, Drawn, charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
 from alliance_meta.plots.sheet.figures import NotebookFigure, Pages
@@ -71,8 +71,8 @@ def rob_data(
         Columns of judgements (of QUIPS, RoB 2 or the review's own tool), or column -> name in the plot; by default
         those whose names begin with ``rob_``.
     overall : str, optional
-        Column of the overall judgement, which stands last; by default ``rob_overall``, ``overall`` or ``rob``. None is
-        made up where there is none.
+        Column of the overall judgement, which stands last; where `domains` is not given, by default ``rob_overall``,
+        ``overall`` or ``rob``. None is made up where there is none.
     words : mapping, optional
         What stands in the columns -> low, some concerns, high or unclear, such as ``{1: "low", 0: "high"}``.
     title, show_cautions
@@ -108,10 +108,10 @@ def rob_data(
     notes += _folded(found_words)
     if kind == "traffic" and len(judged) > MOST_ROWS:
         raise InputError(f"rob: {len(judged)} rows, a figure holds {MOST_ROWS}; kind='bar' draws any number")
-    named, last = list(names.values()), _overall_of(names, overall)
+    named, has_overall = list(names.values()), _has_overall(names, overall)
     made = _traffic(judged, named) if kind == "traffic" else _bars(rows, judged, named)
-    if last is None:
-        notes.append(Note("rob-overall", "The sheet has no overall judgement; none was made up."))
+    if not has_overall:
+        notes.append(Note("rob-overall", "No column of an overall judgement; none was made up."))
     used = list(dict.fromkeys(one for row in judged for one in row.letters))
     key = [[f"{'rob' if kind == 'traffic' else 'share'} {one}", f"{one}  {WORDS[one]}"] for one in WORDS
            if one in used or one in "LSH"]  # fmt: skip
@@ -119,24 +119,25 @@ def rob_data(
     return chart_frame(
         "rob", "Risk of bias", made, rows.provenance, notes=(*rows.notes, *notes), title=title,
         show_cautions=show_cautions, said=_said(rows, judged, named, kind, x_label), axis_label="", x_label=x_label,
-        key=key, bottom=[note.message for note in notes], layout=kind, domains=named, overall=last is not None,
+        key=key, bottom=[note.message for note in notes], layout=kind, domains=named, overall=has_overall,
     )  # fmt: skip
 
 
 def _domains(rows: Rows, domains: Sequence[str] | Mapping[str, str] | None, overall: str | None) -> dict[str, str]:
     """Return column -> name in the plot, the overall judgement last."""
     known = [str(name) for name in rows.frame.columns]
-    last = overall or next((name for name in OVERALL if name in known), None)
     if domains is None:
-        found = {name: header(name.removeprefix(FAMILY)) for name in known if name.startswith(FAMILY)}
+        own = [name for name in known if name.startswith(FAMILY)]
+        found = {name: header(name.removeprefix(FAMILY)) for name in own}
+        overall = overall or next((name for name in OVERALL if name in known), None)
     elif isinstance(domains, Mapping):
-        found = {rows.find(name, "domains"): str(head) for name, head in domains.items()}
+        found = {rows.find(str(name), "domains"): str(head) for name, head in domains.items()}
     else:
         names = [domains] if isinstance(domains, str) else domains
-        found = {rows.find(name, "domains"): header(name.removeprefix(FAMILY)) for name in names}
+        found = {rows.find(str(name), "domains"): header(str(name).removeprefix(FAMILY)) for name in names}
+    last = next((name for name in found if name in OVERALL), None) if overall is None else rows.find(overall, "overall")
     if last is not None:
-        own = found.pop(rows.find(last, "overall"), "Overall")
-        found[rows.find(last, "overall")] = own
+        found[last] = found.pop(last, "Overall")
     if not found:
         raise InputError(
             f"rob: no column of {rows.provenance.source} begins with {FAMILY}; name the columns of judgements in "
@@ -147,9 +148,8 @@ def _domains(rows: Rows, domains: Sequence[str] | Mapping[str, str] | None, over
     return found
 
 
-def _overall_of(names: Mapping[str, str], overall: str | None) -> str | None:
-    last = list(names)[-1]
-    return last if last in (overall, *OVERALL) else None
+def _has_overall(names: Mapping[str, str], overall: str | None) -> bool:
+    return list(names)[-1] in (overall, *OVERALL)
 
 
 def _letters(
@@ -157,7 +157,7 @@ def _letters(
 ) -> tuple[list[tuple[str, ...]], dict[str, dict[str, None]]]:
     """Return the letter of each row in each column, and the words that each letter stands for."""
     own = {plain_text(word).lower(): str(meaning).lower() for word, meaning in (words or {}).items()}
-    odd = [meaning for meaning in own.values() if meaning not in ROB_LETTERS]
+    odd = [meaning for meaning in own.values() if judgement(meaning) is None]
     if odd:
         raise InputError(f"words: {odd[0]!r} is no judgement; write one of {', '.join(list(WORDS.values())[:4])}")
     problems, seen = [], dict[str, dict[str, None]]()
@@ -166,7 +166,7 @@ def _letters(
         column = []
         for i, value in enumerate(rows.frame[name].tolist()):
             text = plain_text(value)
-            letter = ROB_LETTERS.get(own.get(text.lower(), text.lower())) if text else NOT_RATED
+            letter = judgement(own.get(text.lower(), text)) if text else NOT_RATED
             if letter is None:
                 known = "low, some concerns (moderate), high (serious, critical) and unclear are known"
                 where = "" if rows.lines else f" of {rows.studies[i]}"
@@ -205,16 +205,14 @@ def _judged(rows: Rows, letters: Sequence[tuple[str, ...]]) -> tuple[list[_Judge
         ]
     notes = []
     if split:
-        text = f"Effects of one study are judged differently, so that it has a row for each judgement: {_named(split)}."
-        notes.append(Note("rob-differ", text))
+        text = "Effects of one study are judged differently, so that it has a row for each judgement"
+        notes.append(Note("rob-differ", f"{text}: {joined(split, MOST_NAMED)}."))
     if filled:
-        text = f"Judged in some rows and empty in others of the study, and taken as judged: {_named(filled)}."
+        text = (
+            f"Judged in some rows and empty in others of the study, and taken as judged: {joined(filled, MOST_NAMED)}."
+        )
         notes.append(Note("rob-filled", text))
     return judged, notes
-
-
-def _named(studies: Sequence[str]) -> str:
-    return listed(studies, MOST_NAMED)
 
 
 def _folded(seen: Mapping[str, Mapping[str, None]]) -> list[Note]:
@@ -268,6 +266,8 @@ def _said(rows: Rows, judged: Sequence[_Judged], names: Sequence[str], kind: Kin
     studies = len(set(rows.studies))
     what = f"of {format_count(studies)} stud{'y' if studies == 1 else 'ies'} in {len(names)} domain"
     begun = f"Risk of bias {what}{'s' if len(names) > 1 else ''}"
+    if len(judged) > studies:
+        begun += f", {format_count(len(judged))} rows"
     weight = np.array([_weight(rows, one) for one in judged])
     texts = []
     for place, head in enumerate(names):
@@ -346,7 +346,8 @@ def rob_pages(source_or_frame: Any, **data: Any) -> Pages:
     """
     frame = _as_frame(source_or_frame, data)
     rows = int(frame["position"].max()) + 1
-    most = rows if frame.attrs["layout"] != "traffic" else int(PAGE / _labels(frame)[1])
+    pitch = _labels(frame)[1]
+    most = rows if frame.attrs["layout"] != "traffic" else int(PAGE / pitch)
     if rows <= most:
         return Pages((_whole(rob(frame)),))
     total = -(-rows // most)
@@ -354,7 +355,7 @@ def rob_pages(source_or_frame: Any, **data: Any) -> Pages:
     for page in range(total):
         own = frame[frame["position"] // most == page].reset_index(drop=True)
         own["position"] -= page * most
-        own.attrs = {**frame.attrs, "title": f"{frame.attrs['title']}, page {page + 1} of {total}"}
+        own.attrs = {**frame.attrs, "pitch": pitch, "title": f"{frame.attrs['title']}, page {page + 1} of {total}"}
         own.attrs["bottom"] = [f"Page {page + 1} of {total}", *(frame.attrs["bottom"] if page + 1 == total else [])]
         figures.append(_whole(rob(own)))
     return Pages(figures)
@@ -395,6 +396,7 @@ def _labels(frame: pd.DataFrame) -> tuple[list[str], float]:
     names = [wrap(str(name), SMALL, LABEL) for name in frame.drop_duplicates("position")["label"]]
     short = [(*lines[:1], cut(" ".join(lines[1:]), SMALL, LABEL)) if lines[1:] else lines for lines in names]
     pitch = next(high for most, high in PITCHES if len(names) <= most)
+    pitch = frame.attrs.get("pitch", pitch)
     return ["\n".join(lines) for lines in short], max(pitch, max(map(len, short)) * line_height(SMALL) + 0.04)
 
 

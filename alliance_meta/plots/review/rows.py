@@ -58,7 +58,7 @@ class Rows:
             if candidate in known:
                 return candidate
         raise InputError(
-            f"{option}: no column {name!r}{did_you_mean(str(name), known)} Columns: {', '.join(known) or 'none'}"
+            f"{option}: no column {name!r}{did_you_mean(str(name), known) or '.'} Columns: {', '.join(known) or 'none'}"
         )
 
 
@@ -96,3 +96,9 @@ def _weights(fit: Fit) -> Array | None:
     except (InputError, TypeError, ValueError):
         return None
     return weights if weights.shape == (fit.effects.k,) and np.isfinite(weights).all() else None
+
+
+def joined(texts: Sequence[str], most: int) -> str:
+    """Join texts that may hold commas, the first `most` of many."""
+    more = f"; and {len(texts) - most} more" if len(texts) > most else ""
+    return "; ".join(texts[:most]) + more
