@@ -76,7 +76,7 @@ def evidence_map_data(
     >>> sheet = pd.DataFrame({"study": ["A", "A", "B"], **coded})
     >>> frame = plots.evidence_map_data(sheet)
     >>> frame[["label", "across", "k"]].values.tolist()
-    [['HAq', 'early', 0.0], ['HAq', 'late', 1.0], ['WAI', 'early', 1.0], ['WAI', 'late', 1.0]]
+    [['WAI', 'early', 1.0], ['WAI', 'late', 1.0], ['HAq', 'early', 0.0], ['HAq', 'late', 1.0]]
     """
     given = rows_of(source, "evidence_map")
     down, across = _names(given, rows, "rows"), _names(given, columns, "columns")
@@ -236,7 +236,7 @@ def evidence_map(source_or_frame: Any, *, ax: Axes | None = None, **data: Any) -
     >>> coded = {"measure": ["WAI", "WAI", "HAq"], "time": ["early", "late", "late"]}
     >>> sheet = pd.DataFrame({"study": ["A", "A", "B"], **coded})
     >>> plots.evidence_map(sheet).plot_description
-    'Evidence map of 3 effects of 2 studies by Measure, Time: HAq × late 1 effect of 1 study; ...'
+    'Evidence map of 3 effects of 2 studies by Measure, Time: WAI × early 1 effect of 1 study; ...'
     """
     if isinstance(source_or_frame, pd.DataFrame) and not source_or_frame.attrs.get("plot"):
         frame = evidence_map_data(source_or_frame, **data)
