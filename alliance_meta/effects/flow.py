@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from alliance_meta.effects.provenance import Provenance
-from alliance_meta.errors import Problem
+from alliance_meta.errors import Problem, Severity
 from alliance_meta.notes import Note
 from alliance_meta.tables.format import format_count
 
@@ -60,6 +60,8 @@ class _Step:
     out: tuple[str, ...]
     end: str
     needs: tuple[str, ...]
+    # Studies may be more than their reports where one report tells of several; such a step only raises a suspicion.
+    of_studies: bool = False
 
 
 STEPS = (
@@ -75,9 +77,9 @@ STEPS = (
     _Step(("other_sought_reports",), ("other_notretrieved_reports",), "other_assessed",
           ("other_notretrieved_reports",)),
     _Step(("dbr_assessed", "other_assessed"), ("dbr_excluded", "other_excluded"), "new_reports", ("dbr_excluded",)),
-    _Step(("dbr_assessed", "other_assessed"), ("dbr_excluded", "other_excluded"), "new_studies", ("never",)),
-    _Step(("new_reports",), (), "new_studies", ("never",)),
-    _Step(("total_reports",), (), "total_studies", ("never",)),
+    _Step(("dbr_assessed", "other_assessed"), ("dbr_excluded", "other_excluded"), "new_studies", ("never",), True),
+    _Step(("new_reports",), (), "new_studies", ("never",), True),
+    _Step(("total_reports",), (), "total_studies", ("never",), True),
     _Step(("previous_studies", "new_studies"), (), "total_studies", ("previous_studies", "new_studies")),
     _Step(("previous_reports", "new_reports"), (), "total_reports", ("previous_reports", "new_reports")),
     _Step(("database_specific_results",), (), "database_results", ()),
@@ -151,9 +153,13 @@ def contradictions(flow: Flow) -> Iterator[Problem]:
         words = " + ".join(f"{key} {format_count(n)}" for key, n in start.items())
         words += "".join(f" − {key} {format_count(n)}" for key, n in out.items())
         makes = "=" if exact else "allows at most"
+        said = f"{format_count(end)} contradicts the rest: {words} {makes} {format_count(left)}"
         mend = f"correct {step.end} or {' or '.join((*start, *out))}"
-        message = f"{format_count(end)} contradicts the rest: {words} {makes} {format_count(left)}; {mend}"
-        yield Problem(None, step.end, str(end), message, kind=f"flow-{step.end}-{step.start[0]}")
+        kind: Severity = "error"
+        if step.of_studies:
+            kind, said = "suspicion", f"{format_count(end)} studies of {format_count(left)} reports ({words})"
+            mend = f"unless one report tells of several studies, {mend}"
+        yield Problem(None, step.end, str(end), f"{said}; {mend}", kind, f"flow-{step.end}-{step.start[0]}")
 
 
 def _unknown_half(flow: Flow, step: _Step) -> bool:

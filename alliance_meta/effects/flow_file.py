@@ -33,7 +33,8 @@ UNUSED = ("total_studies", "total_reports", "total_studies_ma", "total_reports_m
 METAPSY = {
     "database.hits": "database_results",
     "additional.records": "additional_results",
-    "database.hits.duplicates.removed": "left",
+    "other.sources": "additional_results",
+    "database.hits.duplicates.removed": "duplicates",
     "records.screened": "records_screened",
     "full.text.assessed.for.eligibility": "dbr_assessed",
     "full.text.excluded.reasons": "dbr_excluded",
@@ -54,6 +55,7 @@ class _Reader:
     parts: dict[str, Parts] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    contradictions: list[Problem] = field(default_factory=list)
     unfilled: list[str] = field(default_factory=list)
     lines: dict[str, int] = field(default_factory=dict)
 
@@ -130,10 +132,11 @@ def read_flow(
         A CSV with the columns ``data`` and ``n`` and the keys of PRISMA 2020's template, a JSON file of Metapsy
         (``search_flow.json``) or of the same keys, or a mapping of them, such as ``[flow]`` of a declaration. Lists are
         written ``"Reason, n; reason, n"`` or as a mapping. What is not known is left out or NA, and shown as not
-        reported; nothing is made up, but for the duplicates of a Metapsy file, which are what the search found less
-        what was left, and a note says so.
+        reported; nothing is made up. Where a file of Metapsy gives what was left without duplicates, their number
+        follows from that, and a note says so.
     check : {"error", "warn"}
-        What contradictions are: problems, or warnings that are printed as notes under the diagram.
+        What contradictions are: problems, or warnings that are printed as notes under the diagram. More studies than
+        reports are always a warning, as one report may tell of several studies.
     table : CodedTable or EffectSizes, optional
         The sheet of the review, whose studies are compared with those that the flow includes.
 
@@ -180,9 +183,10 @@ def read_flow(
     if not reader.problems and not flow.counts:
         reader.problem(None, "flow", None, f"no number is given; the keys are {', '.join(LABELS)}", "flow-empty")
     found = [replace(one, row=reader.lines.get(str(one.column))) for one in contradictions(flow)]
-    found += [] if table is None else _compared(flow, table)
-    if reader.problems or (found and check == "error"):
-        raise CodingError([*reader.problems, *found], source=origin.source)
+    found += [*reader.contradictions, *([] if table is None else _compared(flow, table))]
+    errors = [one for one in found if one.severity == "error"] if check == "error" else []
+    if reader.problems or errors:
+        raise CodingError([*reader.problems, *(errors or found)], source=origin.source)
     for one in found:
         notes.append(warn_note(one.kind, f"{one}.", SuspiciousInputWarning))
     return replace(flow, notes=(*notes, *_fewer(flow, table), *_dropped(flow)))
@@ -236,24 +240,35 @@ def _take_mapping(reader: _Reader, found: Mapping[str, Any]) -> list[Note]:
         return []
     wrong = [key for key in found if key not in METAPSY]
     for key in wrong:
-        hint = did_you_mean(str(key), list(METAPSY))
+        hint = did_you_mean(str(key), list(METAPSY)) or "; leave it out, or call it included if it counts all studies"
         reader.problem(None, str(key), found[key], f"no key of a search_flow.json{hint}", "flow-key")
     for key, name in METAPSY.items():
-        if key in found and name != "left":
+        if key in found and name != "duplicates":
             reader.take(name, found[key])
-    left = reader.whole("database.hits.duplicates.removed", found.get("database.hits.duplicates.removed"), None)
-    identified = sum(reader.counts.get(key, 0) for key in ("database_results", "additional_results"))
-    if left is None:
+    return _take_duplicates(reader, found.get("database.hits.duplicates.removed"))
+
+
+def _take_duplicates(reader: _Reader, value: Any) -> list[Note]:
+    """Keep the duplicates, of which some files give the number and others what was left without them."""
+    key = "database.hits.duplicates.removed"
+    identified = sum(reader.counts.get(name, 0) for name in ("database_results", "additional_results"))
+    given, screened = reader.whole(key, value, None), reader.counts.get("records_screened")
+    if given is None or screened is None:
         return []
-    if left > identified:
-        mend = "correct it, or database.hits"
-        reader.problem(None, "database.hits.duplicates.removed", left,
-                       f"{left} records are left of {identified} that were found; {mend}", "flow-left")  # fmt: skip
+    if screened == identified - given:
+        reader.counts["duplicates"] = given
         return []
-    reader.counts["duplicates"] = identified - left
+    if screened != given:
+        message = (
+            f"{format_count(given)} is neither what was left, records.screened {format_count(screened)}, nor what was "
+            f"removed of {format_count(identified)}; correct one of them"
+        )
+        reader.contradictions.append(Problem(None, key, str(given), message, kind="flow-duplicates"))
+        return []
+    reader.counts["duplicates"] = identified - given
     text = (
         f"The duplicates are what the search found ({format_count(identified)}) less what was left without them "
-        f"({format_count(left)}); the file does not give their number."
+        f"({format_count(given)}); the file does not give their number."
     )
     return [Note("flow-duplicates", text)]
 

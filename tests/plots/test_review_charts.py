@@ -207,12 +207,14 @@ def test_the_map_counts_effects_and_studies_and_names_what_is_empty() -> None:
     frame = plots.evidence_map_data(sheet, rows=["measure", "outcome_type"], columns=["time", "rater"])
     assert frame["k"].sum() == 40
     assert len(frame) == 6 * 8
-    one = frame[(frame["label"] == "WAI · symptom") & (frame["across"] == "early · client")].iloc[0]
-    own = sheet.query(
+    many = chart("evidence_map of four columns")
+    one = many[(many["label"] == "WAI · symptom") & (many["across"] == "early · client")].iloc[0]
+    own = coded(300).query(
         "alliance_measure == 'WAI' and outcome_type == 'symptom' and alliance_time == 'early' and "
         "alliance_rater == 'client'"
     )
     assert (one["k"], one["studies"]) == (len(own), own["study"].nunique())
+    assert one["k"] > one["studies"]
     # In the order of the vocabulary, what is missing last.
     across = [text.split(" · ")[0] for text in frame["across"].iloc[:8:2]]
     assert across == ["early", "mid", "late", "not coded"]
