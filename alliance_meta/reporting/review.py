@@ -26,6 +26,15 @@ PAGE = (
     "doi:10.1136/bmj.n71"
 )
 CROSSED = "+"
+# How the name of a box begins -> the part of the table that it stands in; boxes whose lines need their heading.
+GROUPS = {
+    "previous": "Previous studies",
+    "other": "Other methods",
+    "included": "Included",
+    "total": "Included",
+    "": "Databases and registers",
+}
+HEADED = ("identified", "removed", "reports excluded", "other identified", "other reports excluded")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -44,12 +53,22 @@ class Flowed(Piece):
     def table(self, item: Item) -> Table:
         """Return every number of the diagram, box by box."""
         frame, caption = self.figure(item)
-        shown = frame[frame["box"] != ""]
-        rows = [
-            {"label": row["label"].removesuffix(":"), "n": None if row["n"] != row["n"] else int(row["n"])}
-            for row in shown.to_dict("records")
-            if row["key"]
-        ]
+        rows: list[dict[str, Any]] = []
+        group = heading = parent = ""
+        for row in frame[frame["box"] != ""].to_dict("records"):
+            now = next((words for start, words in GROUPS.items() if row["box"].startswith(start)), GROUPS[""])
+            if now != group:
+                rows.append({"group": now})
+                group = now
+            label = str(row["label"])
+            if row["kind"] == "box":
+                heading = parent = label.removesuffix(":")
+            elif row["kind"] == "part":
+                label = f"{parent}: {label}"
+            elif row["box"] in HEADED:
+                parent = label = f"{heading}: {label}"
+            if row["key"]:
+                rows.append({"label": label, "n": None if row["n"] != row["n"] else int(row["n"])})
         notes = [note.message for note in self.flow.notes]
         columns = [column("label", "Step"), column("n", "n", "count", blank="not reported")]
         return {"caption": item.caption or caption, "columns": columns, "rows": rows, "notes": notes}

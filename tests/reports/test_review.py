@@ -76,7 +76,10 @@ def test_a_report_shows_the_flow_and_reads_its_numbers(tmp_path: Path) -> None:
     assert "Records screened (n = 100). Records excluded (n = 90)." in flow["description"]
     assert any(text.endswith("has effects of 5 of the 6 included studies.") for text in flow["notes"])
     rows = results["tables"]["flow"]["rows"]
-    assert {row["label"]: row["n"] for row in rows}["no therapy"] == 1
+    numbers = {row["label"]: row["n"] for row in rows if "group" not in row}
+    assert numbers["Reports excluded: no therapy"] == 1
+    assert numbers["Records identified from: Databases"] == 120
+    assert [row["group"] for row in rows if "group" in row] == ["Databases and registers", "Included"]
     frame = frame_from_dict(figures["rob_own"]["frame"])
     assert frame["judgement"].tolist() == ["L", "L", "L", "H", "?", "H", "–", "–", "H", "S"]
     bars = frame_from_dict(figures["rob_bar_own"]["frame"])
