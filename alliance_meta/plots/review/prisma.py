@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PREVIOUS, MAIN, SIDE, OTHER, OTHER_SIDE = range(5)
-NARROWEST, WIDEST = 1.5, 2.35
+# Inches that a diagram is wide at most, where its words allow, so that a page holds it.
+PAGE, NARROWEST, WIDEST = 7.3, 1.5, 2.35
 PAD_X, PAD_Y = 0.09, 0.07
-GAP_X, GAP_Y = 0.34, 0.26
+GAP_Y = 0.26
 BAND, BAND_GAP = 0.24, 0.12
 INDENT = 0.1
 TITLES = {
@@ -216,18 +217,17 @@ def prisma(flow_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
         chart.tick_lines = 0
         for left, top, right, bottom, label in plan.titles:
             _rectangle(chart, left, top, right, bottom, TITLE_FILL)
-            _lines(
-                chart, (left + right) / 2, (top + bottom) / 2, wrap(label, SMALL, right - left - 2 * PAD_X, bold=True)
-            )
+            lines = wrap(label, plan.points, right - left - 2 * PAD_X, bold=True)
+            _lines(chart, (left + right) / 2, (top + bottom) / 2, lines, plan.points)
         for left, top, right, bottom, label in plan.phases:
             _rectangle(chart, left, top, right, bottom, BANDS)
             chart.words((left + right) / 2, (top + bottom) / 2, label, chart.ax.transData, rotation=90, ha="center",
-                        va="center", fontsize=SMALL, weight="bold")  # fmt: skip
+                        va="center", fontsize=plan.points, weight="bold")  # fmt: skip
         for name, (left, top, right, bottom) in plan.boxes.items():
             _rectangle(chart, left, top, right, bottom, "white")
             for i, (text, indent) in enumerate(plan.texts[name]):
-                y = top + PAD_Y + (i + 0.5) * line_height(SMALL)
-                chart.words(left + PAD_X + indent, y, text, chart.ax.transData, va="center", fontsize=SMALL)
+                y = top + PAD_Y + (i + 0.5) * line_height(plan.points)
+                chart.words(left + PAD_X + indent, y, text, chart.ax.transData, va="center", fontsize=plan.points)
         for one, other in ARROWS:
             if one in plan.boxes and other in plan.boxes:
                 _arrow(chart, plan.boxes[one], plan.boxes[other])
@@ -238,9 +238,34 @@ Bounds = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
+class _Setting:
+    """How the words are set: their size in points, how wide a box may be, and the gap between columns, in inches."""
+
+    points: float
+    widest: float
+    gap: float
+
+    def wide(self, text: str, *, bold: bool = False) -> float:
+        """Return the width of a text."""
+        return text_width(text, self.points, bold=bold)
+
+    def tall(self, lines: int) -> float:
+        """Return the height of a box of so many lines."""
+        return lines * line_height(self.points) + 2 * PAD_Y
+
+
+def _setting(columns: int) -> _Setting:
+    """Return how a diagram of so many columns is set."""
+    gap = 0.34 if columns < 3 else 0.2
+    room = (PAGE - BAND - BAND_GAP - (columns - 1) * gap) / columns
+    return _Setting(SMALL if columns < 4 else SMALL - 1.0, min(WIDEST, room), gap)
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Where everything stands, in inches from the upper left corner: left, top, right, bottom."""
 
+    points: float
     size: tuple[float, float]
     boxes: dict[str, Bounds]
     texts: dict[str, list[tuple[str, float]]]
@@ -251,27 +276,28 @@ class Plan:
 def diagram(frame: pd.DataFrame) -> Plan:
     """Return where the boxes of a frame stand: columns and rows as wide and high as their largest box."""
     inner = frame[frame["box"] != ""]
-    texts = {str(name): _box_lines(own) for name, own in inner.groupby("box", sort=False)}
+    by = _setting(inner["column"].nunique())
+    texts = {str(name): _box_lines(own, by) for name, own in inner.groupby("box", sort=False)}
     places = {str(own["box"].iloc[0]): (int(own["column"].iloc[0]), int(own["row"].iloc[0]))
               for _, own in inner.groupby("box", sort=False)}  # fmt: skip
     widths: dict[int, float] = {}
     heights: dict[int, float] = {}
     for name, lines in texts.items():
         column, row = places[name]
-        wide = max(text_width(text, SMALL) + indent for text, indent in lines) + 2 * PAD_X
-        widths[column] = max(widths.get(column, NARROWEST), wide)
-        heights[row] = max(heights.get(row, 0.0), len(lines) * line_height(SMALL) + 2 * PAD_Y)
-    lefts, right = _starts(widths, BAND + BAND_GAP, GAP_X)
+        wide = max(by.wide(text) + indent for text, indent in lines) + 2 * PAD_X
+        widths[column] = max(widths.get(column, min(NARROWEST, by.widest)), wide)
+        heights[row] = max(heights.get(row, 0.0), by.tall(len(lines)))
+    lefts, right = _starts(widths, BAND + BAND_GAP, by.gap)
     spans = {int(row["column"]): str(row["label"]) for row in frame[frame["kind"] == "title"].to_dict("records")}
-    titles, head = _titles(spans, lefts, widths)
-    _make_room_for_phases(frame, heights)
+    titles, head = _titles(spans, lefts, widths, by)
+    _make_room_for_phases(frame, heights, by)
     tops, bottom = _starts(heights, head + GAP_Y, GAP_Y)
     boxes = {}
     for name, (column, row) in places.items():
-        tall = len(texts[name]) * line_height(SMALL) + 2 * PAD_Y
+        tall = by.tall(len(texts[name]))
         top = tops[row] + (heights[row] - tall) / 2
         boxes[name] = (lefts[column], top, lefts[column] + widths[column], top + tall)
-    return Plan((right, bottom), boxes, texts, titles, _phases(frame, tops, heights))
+    return Plan(by.points, (right, bottom), boxes, texts, titles, _phases(frame, tops, heights))
 
 
 def _starts(sizes: Mapping[int, float], first: float, gap: float) -> tuple[dict[int, float], float]:
@@ -284,14 +310,14 @@ def _starts(sizes: Mapping[int, float], first: float, gap: float) -> tuple[dict[
 
 
 def _titles(
-    spans: Mapping[int, str], lefts: Mapping[int, float], widths: Mapping[int, float]
+    spans: Mapping[int, str], lefts: Mapping[int, float], widths: Mapping[int, float], by: _Setting
 ) -> tuple[list[tuple[float, float, float, float, str]], float]:
     """Return the titles over the columns that each spans, and how high they are."""
     ends = {PREVIOUS: PREVIOUS, MAIN: SIDE, OTHER: OTHER_SIDE}
     bounds = {column: (lefts[column], lefts[ends[column]] + widths[ends[column]]) for column in spans}
-    rows = max(len(wrap(label, SMALL, bounds[column][1] - bounds[column][0] - 2 * PAD_X, bold=True))
+    rows = max(len(wrap(label, by.points, bounds[column][1] - bounds[column][0] - 2 * PAD_X, bold=True))
                for column, label in spans.items())  # fmt: skip
-    head = rows * line_height(SMALL) + 2 * PAD_Y
+    head = by.tall(rows)
     return [(*_across(bounds[column], head), label) for column, label in spans.items()], head
 
 
@@ -299,11 +325,11 @@ def _across(bounds: tuple[float, float], head: float) -> Bounds:
     return bounds[0], 0.0, bounds[1], head
 
 
-def _make_room_for_phases(frame: pd.DataFrame, heights: dict[int, float]) -> None:
+def _make_room_for_phases(frame: pd.DataFrame, heights: dict[int, float], by: _Setting) -> None:
     """Make rows so high that the name of a phase has room beside them."""
     for row, last, label in _spans(frame, heights):
         there = sum(heights[one] for one in range(row, last + 1) if one in heights) + (last - row) * GAP_Y
-        heights[row] += max(0.0, text_width(label, SMALL, bold=True) + 0.12 - there)
+        heights[row] += max(0.0, by.wide(label, bold=True) + 0.12 - there)
 
 
 def _spans(frame: pd.DataFrame, heights: Mapping[int, float]) -> Iterator[tuple[int, int, str]]:
@@ -323,17 +349,17 @@ def _phases(
     ]  # fmt: skip
 
 
-def _box_lines(own: pd.DataFrame) -> list[tuple[str, float]]:
+def _box_lines(own: pd.DataFrame, by: _Setting) -> list[tuple[str, float]]:
     """Return the lines of a box with their indents; a number stands on one line."""
     found: list[tuple[str, float]] = []
     headed = own["kind"].iloc[0] == "box"
     for row in own.to_dict("records"):
         indent = INDENT * ((row["kind"] != "box" and headed) + (row["kind"] == "part"))
-        room, number = WIDEST - 2 * PAD_X - indent - INDENT * (row["kind"] != "box" and headed), _number(row)
-        lines = list(_broken(str(row["label"]), room))
+        room, number = by.widest - 2 * PAD_X - indent - INDENT * (row["kind"] != "box" and headed), _number(row)
+        lines = list(_broken(str(row["label"]), room, by))
         if not number:
             pass
-        elif text_width(f"{lines[-1]} {number}", SMALL) <= room:
+        elif by.wide(f"{lines[-1]} {number}") <= room:
             lines[-1] = f"{lines[-1]} {number}".strip()
         else:
             lines.append(number)
@@ -343,12 +369,12 @@ def _box_lines(own: pd.DataFrame) -> list[tuple[str, float]]:
     return found
 
 
-def _broken(text: str, room: float) -> Iterator[str]:
+def _broken(text: str, room: float, by: _Setting) -> Iterator[str]:
     """Yield lines no wider than `room`; a word that is wider by itself is broken as well."""
-    for line in wrap(text, SMALL, room):
+    for line in wrap(text, by.points, room):
         start = 0
         for end in range(1, len(line) + 1):
-            if text_width(line[start:end], SMALL) > room and end - start > 1:
+            if by.wide(line[start:end]) > room and end - start > 1:
                 yield line[start : end - 1]
                 start = end - 1
         yield line[start:]
@@ -363,11 +389,11 @@ def _rectangle(chart: Chart, left: float, top: float, right: float, bottom: floa
     )  # fmt: skip
 
 
-def _lines(chart: Chart, x: float, y: float, lines: Sequence[str]) -> None:
+def _lines(chart: Chart, x: float, y: float, lines: Sequence[str], points: float) -> None:
     """Write bold lines, the middle of all at a place."""
     for i, line in enumerate(lines):
-        at = y + (i - (len(lines) - 1) / 2) * line_height(SMALL)
-        chart.words(x, at, line, chart.ax.transData, ha="center", va="center", fontsize=SMALL, weight="bold")
+        at = y + (i - (len(lines) - 1) / 2) * line_height(points)
+        chart.words(x, at, line, chart.ax.transData, ha="center", va="center", fontsize=points, weight="bold")
 
 
 def _arrow(chart: Chart, one: Bounds, other: Bounds) -> None:
