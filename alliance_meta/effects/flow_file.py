@@ -204,11 +204,12 @@ def _opened(source: str | Path) -> tuple[Provenance, bytes]:
 def _take_file(reader: _Reader, data: bytes, source: str) -> list[Note]:
     if source.lower().endswith(".json"):
         try:
-            found = json.loads(data.decode("utf-8-sig"))
+            found = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_once)
         except (ValueError, RecursionError) as error:
-            where = f"line {error.lineno}: " if isinstance(error, json.JSONDecodeError) else ""
+            if not isinstance(error, json.JSONDecodeError):
+                raise InputError(f"{source}: this cannot be read as JSON: {error}") from error
             mend = "a number may be missing, or a comma may stand before a closing brace"
-            raise InputError(f"{source}: {where}this is no JSON ({error}); {mend}") from error
+            raise InputError(f"{source}: line {error.lineno}: this is no JSON ({error}); {mend}") from error
         if not isinstance(found, Mapping):
             raise InputError(f"{source}: a flow is an object of keys and numbers, not {type(found).__name__}")
         return _take_mapping(reader, found)
@@ -231,6 +232,15 @@ def _take_file(reader: _Reader, data: bytes, source: str) -> list[Note]:
         if key in WORDED and words.lower() not in MISSING and words != WORDED[key]:
             reader.labels[key] = words
     return [Note(one.code, one.message) for one in findings.notes]
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, none of whose keys may stand twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key in found if [one for one, _ in pairs].count(key) > 1)
+        raise ValueError(f"the key {twice!r} stands twice; keep one")
+    return found
 
 
 def _take_mapping(reader: _Reader, found: Mapping[str, Any]) -> list[Note]:

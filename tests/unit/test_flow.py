@@ -246,6 +246,12 @@ def test_files_that_are_no_flow_are_refused(tmp_path: Path) -> None:
     other.write_text("[1, 2]", encoding="utf-8")
     with pytest.raises(InputError, match="an object of keys and numbers, not list"):
         read_flow(other)
+    other.write_text('{"records_screened": 3, "records_screened": 4}', encoding="utf-8")
+    with pytest.raises(InputError, match="the key 'records_screened' stands twice; keep one"):
+        read_flow(other)
+    other.write_bytes(b"\xff\xfe{")
+    with pytest.raises(InputError, match=r"flow\.json: this cannot be read as JSON"):
+        read_flow(other)
     with pytest.raises(CodingError, match=r"included\.s: no key of a search_flow"):
         read_flow({**GAD, "included.s": 3})
 

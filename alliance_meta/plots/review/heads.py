@@ -32,7 +32,9 @@ def heads(chart: Chart, names: Sequence[str], pitch: float, label: str = "") -> 
     ax.xaxis.set_label_position("top")
     ax.set_xlabel(label, labelpad=8.0)
     lettered(ax.xaxis.label, label, SIZE)
-    chart.tick_lines, chart.headroom = 0, chart.overhang()[2]
+    chart.tick_lines = 0
+    if chart.attrs["synthetic"]:
+        chart.headroom = chart.overhang()[2]
 
 
 def _two(lines: Sequence[str]) -> Sequence[str]:
