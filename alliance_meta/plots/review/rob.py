@@ -351,6 +351,7 @@ def rob_pages(source_or_frame: Any, **data: Any) -> Pages:
     if rows <= most:
         return Pages((_whole(rob(frame)),))
     total = -(-rows // most)
+    most = -(-rows // total)
     figures = []
     for page in range(total):
         own = frame[frame["position"] // most == page].reset_index(drop=True)
