@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from alliance_meta.effects.exchange.moves import Moves as Moves
     from alliance_meta.effects.exchange.versions import SheetDiff as SheetDiff
     from alliance_meta.effects.exchange.versions import diff as diff
+    from alliance_meta.effects.flow import Flow as Flow
+    from alliance_meta.effects.flow_file import read_flow as read_flow
     from alliance_meta.effects.sheet.coded import CodedTable as CodedTable
     from alliance_meta.effects.sheet.ingest import check_coded as check_coded
     from alliance_meta.effects.sheet.ingest import read_coded as read_coded

@@ -79,6 +79,13 @@ if TYPE_CHECKING:
     from alliance_meta.plots.resampled_plot import predictive_data as predictive_data
     from alliance_meta.plots.resampled_plot import resampled as resampled
     from alliance_meta.plots.resampled_plot import resampled_data as resampled_data
+    from alliance_meta.plots.review.evidence_map import evidence_map as evidence_map
+    from alliance_meta.plots.review.evidence_map import evidence_map_data as evidence_map_data
+    from alliance_meta.plots.review.prisma import prisma as prisma
+    from alliance_meta.plots.review.prisma import prisma_data as prisma_data
+    from alliance_meta.plots.review.rob import rob as rob
+    from alliance_meta.plots.review.rob import rob_data as rob_data
+    from alliance_meta.plots.review.rob import rob_pages as rob_pages
     from alliance_meta.plots.sensitivity_plots import dependence as dependence
     from alliance_meta.plots.sensitivity_plots import dependence_data as dependence_data
     from alliance_meta.plots.sensitivity_plots import rho_grid as rho_grid

@@ -185,11 +185,12 @@ def _figures(frame: pd.DataFrame) -> tuple[Any, tuple[Any, ...]]:
     from alliance_meta import plots
 
     name = frame.attrs["plot"]
-    if name != FOREST:
+    paged: Any = {FOREST: plots.forest_pages, "rob": plots.rob_pages}.get(name)
+    if paged is None:
         whole = getattr(plots, name)(frame)
         return whole, (whole,)
-    pages = tuple(plots.forest_pages(frame))
-    return pages[0] if len(pages) == 1 else plots.forest(frame), pages
+    pages = tuple(paged(frame))
+    return pages[0] if len(pages) == 1 else getattr(plots, name)(frame), pages
 
 
 NO_PDF = Note("no-pdf", "report.pdf was not made: it needs typst (pip install typst).")

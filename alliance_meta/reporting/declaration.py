@@ -19,6 +19,7 @@ from alliance_meta.notes import check_level, check_option, did_you_mean
 from alliance_meta.reporting.fitted import refused
 from alliance_meta.reporting.kinds import KEYS, KINDS, located, with_defaults
 from alliance_meta.reporting.made import ID, LONGEST_ID
+from alliance_meta.reporting.review import flow_problems
 from alliance_meta.reporting.spec import (
     PIECE_FIGURES,
     PIECE_TABLES,
@@ -30,6 +31,7 @@ from alliance_meta.reporting.spec import (
     Consistency,
     Declaration,
     FigureKind,
+    FlowTable,
     Head,
     Item,
     Section,
@@ -42,7 +44,12 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 Block = TypeVar("Block", bound=BaseModel)
-_VIEWS: dict[str, type[BaseModel]] = {"umbrella": Umbrella, "claims": Claims, "consistency": Consistency}
+_VIEWS: dict[str, type[BaseModel]] = {
+    "umbrella": Umbrella,
+    "claims": Claims,
+    "consistency": Consistency,
+    "flow": FlowTable,
+}
 
 
 def read_declaration(path: str | Path) -> Declaration:
@@ -95,6 +102,7 @@ class _Reader:
         checklist = self._checklist(top.pop("checklist", {}))
         head = self._one(top, Head, "top level")
         self.problems += analysis_problems(analyses, folder)
+        self.problems += flow_problems(pieces.get("flow"), folder)
         ids = [str(block["id"]) for block in blocks if isinstance(block, Mapping) and "id" in block]
         self.problems += item_problems(sections, ids, list(pieces), folder)
         for name in abstract.of if abstract else ():
@@ -295,7 +303,7 @@ def _figure_problems(item: Item, known: Sequence[str]) -> Iterator[str]:
     if item.figure is not None:
         if kind not in get_args(FigureKind):
             return
-        if len(item.of) != 1:
+        if len(item.shown) != 1:
             yield f"figure={kind!r} shows one analysis, not {len(item.of)}; write of = '...'"
     if kind in NEED_BY and item.by is None:
         yield f"figure={kind!r} needs by = the moderator that it shows"
@@ -303,8 +311,8 @@ def _figure_problems(item: Item, known: Sequence[str]) -> Iterator[str]:
         yield NAME_MODERATORS.format(what="figure")
     key = "forest" if item.forest is not None else "of"
     for identifier in item.shown:
-        if kind == "shares" and item.piece is None:
-            yield f"figure='shares' shows of = {PIECE_FIGURES[kind]!r}, not {identifier!r}"
+        if item.figure in PIECE_FIGURES and item.figure != "forest" and item.piece is None:
+            yield f"figure={kind!r} shows of = {PIECE_FIGURES[kind]!r}, not {identifier!r}"
         elif item.piece is None:
             yield from _unknown(key, identifier, known)
 
@@ -344,3 +352,5 @@ def inputs(declaration: Declaration) -> Iterator[str]:
         if isinstance(located(name, folder=declaration.path.parent), Path):
             yield name
             yield str(Path(name).with_name(PACKAGE))
+    if declaration.flow is not None and declaration.flow.file is not None:
+        yield declaration.flow.file

@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from alliance_meta.encoding import plain
-from alliance_meta.errors import AllianceMetaWarning, InputError
+from alliance_meta.errors import AllianceMetaWarning, CodingError, InputError
 from alliance_meta.files import sha256
 from alliance_meta.notes import did_you_mean
-from alliance_meta.reporting import abstract, appendix, bias, evidence, moderators, prose, sensitivity, writing
+from alliance_meta.reporting import abstract, appendix, bias, evidence, moderators, prose, review, sensitivity, writing
 from alliance_meta.reporting.declaration import refuse
 from alliance_meta.reporting.evidence import Pieces
 from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.html import is_large
 from alliance_meta.reporting.kinds import run_analysis
 from alliance_meta.reporting.made import named_by
-from alliance_meta.reporting.spec import CLAIMS, CONSISTENCY, PIECE_TABLES, UMBRELLA, Declaration, Item
+from alliance_meta.reporting.spec import CLAIMS, CONSISTENCY, FLOW, PIECE_TABLES, UMBRELLA, Declaration, Item
 from alliance_meta.reporting.tables import MAKERS, Table, caption, column, effect_columns, ends
 from alliance_meta.reporting.writing import FORMATS, Quantity
 
@@ -157,6 +157,7 @@ _MAKERS: dict[str, tuple[str, Callable[[Item, Fitted], pd.DataFrame]]] = {
     "prior_sensitivity": ("{label}: what other priors of τ would have given.", _prior_sensitivity),
     "moderators": ("{label}: the mean effect by moderator.", moderators.moderators_figure),
     "dependence": ("{label}: the same effects by every usual method.", _dependence),
+    **review.FIGURES,
     **{kind: (words, _without_item(make)) for kind, (words, make) in {**bias.FIGURES, **sensitivity.FIGURES}.items()},
 }
 
@@ -220,7 +221,7 @@ def make_document(declaration: Declaration, say: Callable[[str], None] = lambda 
         With everything that the analyses, the tables and the placeholders object to, at once.
     """
     fits = _run(declaration, say)
-    pieces = _read_pieces(declaration)
+    pieces = _read_pieces(declaration, fits)
     say("making tables and figures")
     builder = _Builder(declaration, fits, pieces)
     chosen = abstract.main_analyses(declaration, fits) if fits else []
@@ -403,12 +404,22 @@ class _Builder:
         return self.pieces[PIECE_TABLES[kind]].table(item)
 
 
-def _read_pieces(declaration: Declaration) -> Pieces:
-    """Return the views that a declaration names, computed from the registry."""
+def _read_pieces(declaration: Declaration, fits: Mapping[str, Fitted]) -> Pieces:
+    """Return the views that a declaration names, computed from the registry, and the flow of the review."""
     from alliance_meta.reporting.claims import read_claims, read_consistency
 
-    readers: dict[str, Any] = {UMBRELLA: evidence.read_umbrella, CLAIMS: read_claims, CONSISTENCY: read_consistency}
-    return {name: readers[name](spec) for name, spec in declaration.pieces.items()}
+    folder = declaration.path.parent
+    readers: dict[str, Any] = {
+        UMBRELLA: evidence.read_umbrella,
+        CLAIMS: read_claims,
+        CONSISTENCY: read_consistency,
+        FLOW: lambda spec: review.read_flowed(spec, folder, list(fits.values())),
+    }
+    try:
+        return {name: readers[name](spec) for name, spec in declaration.pieces.items()}
+    except CodingError as error:
+        refuse(declaration.path, [f"[{FLOW}]: {problem}" for problem in error.problems])
+        raise
 
 
 def slug(heading: str) -> str:

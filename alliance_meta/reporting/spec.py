@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from alliance_meta.core.robust.rve import Working
 from alliance_meta.effects.dependent.aggregate import Aggregation
+from alliance_meta.effects.flow_file import Check
 from alliance_meta.notes import Degrees, Measure, RobustType, VType
 
 AnalysisKind = Literal["random", "multilevel", "rve", "bayes"]
@@ -34,6 +35,7 @@ TableKind = Literal[
     "claim_steps",
     "consistency",
     "consistency_counts",
+    "flow",
 ]
 FigureKind = Literal[
     "forest",
@@ -50,12 +52,16 @@ FigureKind = Literal[
     "posterior",
     "prior_sensitivity",
     "shares",
+    "rob",
+    "rob_bar",
+    "evidence_map",
+    "prisma",
 ]
 
 REPRODUCE = "reproduce"
-UMBRELLA, CLAIMS, CONSISTENCY = "umbrella", "claims", "consistency"
-# What a report shows of the published results: table -> the piece it belongs to, and figures likewise.
-PIECES = (UMBRELLA, CLAIMS, CONSISTENCY)
+UMBRELLA, CLAIMS, CONSISTENCY, FLOW = "umbrella", "claims", "consistency", "flow"
+# What a report shows of published results and of the review: table -> the piece it belongs to, and figures likewise.
+PIECES = (UMBRELLA, CLAIMS, CONSISTENCY, FLOW)
 PIECE_TABLES = {
     "umbrella": UMBRELLA,
     "umbrella_left_out": UMBRELLA,
@@ -63,8 +69,9 @@ PIECE_TABLES = {
     "claim_steps": CLAIMS,
     "consistency": CONSISTENCY,
     "consistency_counts": CONSISTENCY,
+    "flow": FLOW,
 }
-PIECE_FIGURES = {"forest": UMBRELLA, "shares": CLAIMS}
+PIECE_FIGURES = {"forest": UMBRELLA, "shares": CLAIMS, "prisma": FLOW}
 # Tables that stand in the supplement unless an item says otherwise.
 SUPPLEMENT = ("statistics", "left_out")
 CONTENTS = ("text", "forest", "figure", "table")
@@ -143,6 +150,16 @@ class Consistency(_Block):
     alpha: float = 0.05
 
 
+class FlowTable(_Block):
+    """The flow of records through the review: beside these keys those of PRISMA 2020's template, or a file of them."""
+
+    # Which keys there are and what they hold is said where flows are read.
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    file: str | None = None
+    check: Check = "error"
+
+
 class Item(_Block):
     """One thing in a section: words, a figure or a table."""
 
@@ -174,6 +191,8 @@ class Item(_Block):
     @property
     def shown(self) -> tuple[str, ...]:
         """The analyses, data sets or the umbrella that a figure or table shows."""
+        if self.figure == "prisma" and not self.of:
+            return (FLOW,)
         return (self.forest,) if self.forest is not None else self.of
 
     @property
@@ -230,6 +249,7 @@ class Declaration(Head):
     umbrella: Umbrella | None = None
     claims: Claims | None = None
     consistency: Consistency | None = None
+    flow: FlowTable | None = None
     section: tuple[Section, ...] = ()
 
     def find(self, identifier: str) -> Analysis:
@@ -237,7 +257,7 @@ class Declaration(Head):
         return next(analysis for analysis in self.analysis if analysis.id == identifier)
 
     @property
-    def pieces(self) -> dict[str, Umbrella | Claims | Consistency]:
-        """The declared views of the published results, by name."""
+    def pieces(self) -> dict[str, Umbrella | Claims | Consistency | FlowTable]:
+        """The declared views of the published results and of the review, by name."""
         found = {name: getattr(self, name) for name in PIECES}
         return {name: piece for name, piece in found.items() if piece is not None}

@@ -83,6 +83,7 @@ from tests.plots.cases import dependent, fitted, made_up, molloy, quiet
 from tests.plots.next_study import next_study_charts
 from tests.plots.outlier_cases import outlier_charts
 from tests.plots.prior_cases import prior_charts
+from tests.plots.review_cases import review_charts
 from tests.plots.smooth_cases import smooth_charts
 
 DRAW: dict[str, Callable[..., Any]] = {
@@ -120,6 +121,9 @@ DRAW: dict[str, Callable[..., Any]] = {
     "influence": influence,
     "development": development,
     "specification_curve": specification_curve,
+    "prisma": plots.prisma,
+    "rob": plots.rob,
+    "evidence_map": plots.evidence_map,
 }
 
 
@@ -238,6 +242,7 @@ def charts() -> dict[str, pd.DataFrame]:
         **next_study_charts(),
         **outlier_charts(),
         **prior_charts(),
+        **review_charts(),
         **smooth_charts(),
         "weight_function": lambda: weight_function_data(models()),
         "weight_function of selection": lambda: weight_function_data(models(), conditional=True),

@@ -41,8 +41,8 @@ def _texts(ax: Axes) -> Iterator[Text]:
         yield axis.label
         lo, hi = sorted(axis.get_view_interval())
         for tick in axis.get_major_ticks():
-            if lo <= tick.get_loc() <= hi and tick.label1.get_visible():
-                yield tick.label1
+            if lo <= tick.get_loc() <= hi:
+                yield from (label for label in (tick.label1, tick.label2) if label.get_visible())
 
 
 def boxes(figure: Figure) -> np.ndarray:

@@ -16,6 +16,7 @@ from scipy.spatial import cKDTree
 
 import alliance_meta as am
 from alliance_meta import plots
+from alliance_meta.plots.review.prisma import diagram
 from tests.plots.chains_cases import chains_charts
 from tests.plots.charts import DRAW, chart, charts
 from tests.plots.geometry import texts, words
@@ -26,6 +27,7 @@ CASES: dict[str, Callable[[], pd.DataFrame]] = {
     "bubble of levels": lambda: chart("bubble of levels"),
     "predictive of studies": lambda: chart("predictive of studies"),
     "predictive of Q": lambda: chart("predictive of Q"),
+    "rob as bars": lambda: chart("rob as bars"),
     "chains": chains_charts()["chains"],
 }
 Points = list[tuple[int, Any, Any]]
@@ -96,6 +98,11 @@ def of_curve(frame: pd.DataFrame) -> Iterator[tuple[Any, Any]]:
     yield from ((frame["position"], effects(frame, name)) for name in ("yi", "ci_lb", "ci_ub"))
 
 
+def of_boxes(frame: pd.DataFrame) -> Iterator[tuple[Any, Any]]:
+    for left, top, right, _ in diagram(frame).boxes.values():
+        yield from (([left], [top]), ([right], [top]))
+
+
 # Plot -> the panel, x and y of points that its frame says must be drawn.
 EXPECTED: dict[str, Callable[[pd.DataFrame], Points]] = {
     "averaged": lambda f: densities(f, "conditional", "prior", "median"),
@@ -125,6 +132,13 @@ EXPECTED: dict[str, Callable[[pd.DataFrame], Points]] = {
     "prior": lambda f: densities(f, "density"),
     "prior_predictive": lambda f: densities(f, "density"),
     "prior_sensitivity": of_rows,
+    "prisma": lambda f: [(0, *one) for one in of_boxes(f)],
+    "rob": lambda f: [(0, f["column"], f["position"])],
+    "rob as bars": lambda f: [
+        (0, f["start"], f["position"] + 0.36),
+        (0, f["start"] + f["share"], f["position"] + 0.36),
+    ],
+    "evidence_map": lambda f: [(0, *(f.loc[f["kind"] == "cell", name] for name in ("column", "row")))],
     "profile": lambda f: [(0, *(f.loc[f["kind"] != "upper", name] for name in ("tau2", "loglik")))],
     "profiles": of_panels,
     "qqnorm": lambda f: [(0, f["x"], f["y"])],
@@ -223,7 +237,9 @@ def test_a_user_goes_on_with_the_axes(plot: str) -> None:
     shown = [text.get_text() for text in texts(figure)]
     assert "Mine" in shown
     assert set(frame.attrs["bottom"]) <= {text.replace("\n", " ") for text in shown}
-    assert [name for _, name in frame.attrs["key"]] == [one.get_text() for one in user.get_legend().get_texts()]
+    legend = user.get_legend()
+    entries = [] if legend is None else [one.get_text() for one in legend.get_texts()]
+    assert entries == [name for _, name in frame.attrs["key"]]
     assert ("An axis" in shown) == user.axison
 
 

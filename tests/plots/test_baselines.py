@@ -26,6 +26,9 @@ TOLERANCE = 6.0
 
 CASES: dict[str, Callable[[], NotebookFigure]] = {
     "molloy2014": lambda: forest(forest_data(molloy(), columns=["controls", "design"], order="year")),
+    "evidence-map": lambda: draw("evidence_map of a fit"),
+    "prisma": lambda: draw("prisma of everything"),
+    "rob": lambda: draw("rob"),
     "development": lambda: draw("development, every result"),
     "extremes": lambda: forest(extremes(), smallest_effect=0.1),
     "sequential": lambda: draw("sequential"),

@@ -10,6 +10,7 @@ from alliance_meta.reporting.spec import (
     Claims,
     Consistency,
     FigureKind,
+    FlowTable,
     Item,
     Section,
     TableKind,
@@ -23,7 +24,7 @@ PAGE = (REPORTS.parent / "docs" / "reports.md").read_text(encoding="utf-8")
 def test_every_key_and_table_is_described() -> None:
     words = [
         name
-        for kind in (Abstract, Analysis, Umbrella, Claims, Consistency, Section, Item)
+        for kind in (Abstract, Analysis, Umbrella, Claims, Consistency, FlowTable, Section, Item)
         for name in kind.model_fields
     ]
     for word in [*words, *get_args(TableKind), *get_args(FigureKind)]:

@@ -270,10 +270,10 @@ def as_text(value: Any) -> str:
 
 MOST_COLUMNS = 3
 ROB_LETTERS = {
-    **dict.fromkeys(("l", "low", "+"), "L"),
-    **dict.fromkeys(("s", "some", "some concerns", "moderate"), "S"),
+    **dict.fromkeys(("l", "low", "green", "+"), "L"),
+    **dict.fromkeys(("s", "some", "some concerns", "moderate", "medium", "yellow"), "S"),
     **dict.fromkeys(("unclear", "no information", "not enough information", "?"), UNCLEAR),
-    **dict.fromkeys(("h", "high", "serious", "critical", "-"), "H"),
+    **dict.fromkeys(("h", "high", "serious", "red", "critical", "-"), "H"),
 }
 
 Columns = Sequence[str] | Mapping[str, str]
@@ -380,10 +380,20 @@ def single_mean(fit: Any) -> bool:
     return bool(fit.p == 1 and fit.design.has_intercept)
 
 
+def judgement(text: str) -> str | None:
+    """Return the letter of a judgement in words, None where it is none.
+
+    >>> judgement("Low risk of bias"), judgement("unclear"), judgement("4")
+    ('L', '?', None)
+    """
+    words = " ".join(text.lower().replace("_", " ").split())
+    return ROB_LETTERS.get(words.removesuffix(" of bias").removesuffix(" risk"))
+
+
 def letter(value: Any) -> str:
-    """Return the letter of a judgement."""
+    """Return the letter of a judgement, of words that are none their first."""
     text = cell(value).strip()
-    return ROB_LETTERS.get(text.lower(), text[:1].upper())
+    return judgement(text) or text[:1].upper()
 
 
 def rob_legend(effects: EffectSizes, dots: Mapping[str, str]) -> list[str]:

@@ -42,6 +42,8 @@ from alliance_meta.plots.sheet.measure import (
     GREY,
     INK,
     POINTS_PER_INCH,
+    ROB_COLOURS,
+    ROB_OTHER,
     SYNTHETIC,
     SYNTHETIC_REST,
     WARNING,
@@ -58,10 +60,6 @@ if TYPE_CHECKING:
 DASHED = (0, (4, 2.5))
 CI_POINTS = 0.9
 RULE_POINTS = 0.8
-
-# Okabe-Ito hues, told apart by their letters as well.
-ROB_COLOURS = {"L": "#4aa564", "S": "#e6b422", "H": "#c8553d"}
-ROB_OTHER = "#bdbdbd"
 
 LEAST_SQUARE = 0.035
 UNWEIGHTED_SHARE = 0.42

@@ -29,6 +29,8 @@ from alliance_meta.plots.sheet.measure import (
     NEAR,
     POINTS_PER_INCH,
     PREDICTION,
+    ROB_COLOURS,
+    ROB_OTHER,
     STEPS,
     SUMMARY,
     SYNTHETIC,
@@ -78,10 +80,12 @@ STROKES: dict[str, tuple[str, float, Any]] = {
     "pale dashed": (PREDICTION, 1.4, DASHED),
     "zero": (FAINT, 0.8, "solid"),
 }
+ROB = {**ROB_COLOURS, "?": ROB_OTHER, "–": "#ffffff"}
 FILLS = {
     "ci": CI_BAND, "pi": PI_BAND, "bar": CI_BAND, "tail": POINT,
     # Where a p-value is small, the darker the smaller.
     "open": "#ffffff", "p10": "#f3f3f3", "p05": "#e6e6e6", "p01": "#d8d8d8",
+    **{f"share {letter}": colour for letter, colour in ROB.items()},
 }  # fmt: skip
 # Diameter in points, colour inside and at the edge.
 DOTS = {
@@ -92,6 +96,7 @@ DOTS = {
     "flagged": (7.2, FLAGGED, "white"),
     "mean": (8.4, SUMMARY, "white"),
     "hollow": (8.4, "white", SUMMARY),
+    **{f"rob {letter}": (9.0, colour, INK) for letter, colour in ROB.items()},
 }
 
 
@@ -192,6 +197,8 @@ class Chart:
         self.measure = str(frame.attrs["measure"])
         self.notes = list(frame.attrs["bottom"])
         self.tick_lines = 1
+        # Inches that names of columns take above the panel.
+        self.headroom = 0.0
         self.size, self.least = size, least or LEAST_PANEL
         self.made: Drawn
         if ax is None:
@@ -352,6 +359,12 @@ class Chart:
         if which == "x":
             self.tick_lines = max(text.count("\n") + 1 for text in texts)
 
+    def name_above_rows(self, pad: float = 6.0) -> None:
+        """Write what the rows are, the label of the vertical axis, above their names, `pad` points from the panel."""
+        self.ax.set_ylabel(self.attrs["axis_label"], rotation=0, ha="right", va="bottom", fontsize=SIZE)
+        self.ax.yaxis.set_label_coords(0.0, 1.0, transform=self.moved(-pad / POINTS_PER_INCH, 0.06))
+        lettered(self.ax.yaxis.label)
+
     def count_beyond(self, values: Any, which: Which) -> None:
         """Note how many effects lie beyond the axis."""
         lo, hi = self.ax.get_xlim() if which == "x" else self.ax.get_ylim()
@@ -386,10 +399,10 @@ class Chart:
 
     def banner(self) -> None:
         """Write the label that synthetic data must carry."""
-        at = self.moved(0.0, 0.1)
+        at = self.moved(0.0, self.headroom + 0.1)
         first = self.words(0.0, 1.0, SYNTHETIC, at, color=WARNING, weight="bold", va="bottom")
         first.set_bbox({"facecolor": "none", "edgecolor": WARNING, "linewidth": 1.0, "pad": 2.0})
-        start = self.moved(first.get_window_extent(self.renderer()).width / self.dpi + 0.12, 0.1)
+        start = self.moved(first.get_window_extent(self.renderer()).width / self.dpi + 0.12, self.headroom + 0.1)
         self.words(0.0, 1.0, SYNTHETIC_REST, start, color=WARNING, fontsize=SMALL, va="bottom")
 
     def below(self, left: float, width: float) -> None:
@@ -509,7 +522,7 @@ def swatch(mark: str) -> Patch | Line2D:
     if mark == "tick":
         return Line2D([], [], linestyle="none", marker="|", markersize=9.0, markeredgewidth=0.7, markeredgecolor=INK)
     if mark in FILLS:
-        return Patch(facecolor=FILLS[mark], edgecolor=GREY if mark == "pi" else "none", linewidth=0.5)
+        return Patch(facecolor=FILLS[mark], edgecolor=GREY if mark in ("pi", "share –") else "none", linewidth=0.5)
     if mark in DOTS:
         diameter, fill, edge = DOTS[mark]
         return Line2D([], [], linestyle="none", marker="o", markersize=0.8 * diameter, markerfacecolor=fill,

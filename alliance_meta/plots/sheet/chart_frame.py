@@ -61,6 +61,9 @@ COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "prior_sensitivity": (("kind", "label"), ("k", *EFFECT, *AS_R)),
     "predictive": (("kind", "label"), ("lb", "ub", "count", "tail", "expected", "ci_lb", "ci_ub", "value")),
     "weight_function": (("kind", "label"), ("p_from", "p_to", "mean", "median", "ci_lb", "ci_ub")),
+    "rob": (("kind", "label", "domain", "judgement", "word"), ("position", "column", "k", "start", "share")),
+    "prisma": (("kind", "box", "key", "label"), ("n", "column", "row")),
+    "evidence_map": (("kind", "label", "across"), ("row", "column", "k", "studies", "yi", "r")),
     "resampled": (("kind", "label"), ("lb", "ub", "count", "tail", "value")),
 }
 

@@ -76,9 +76,7 @@ def _names(chart: Chart, labels: list[str], *, bold: list[bool]) -> None:
             lettered(label)
     ax.tick_params(axis="y", length=0.0, pad=6.0)
     ax.spines["left"].set_visible(False)
-    ax.set_ylabel(chart.attrs["axis_label"], rotation=0, ha="right", va="bottom", fontsize=SIZE)
-    ax.yaxis.set_label_coords(0.0, 1.0, transform=chart.moved(-6.0 / POINTS_PER_INCH, 0.06))
-    lettered(ax.yaxis.label)
+    chart.name_above_rows()
 
 
 def _columns(chart: Chart, frame: pd.DataFrame) -> None:

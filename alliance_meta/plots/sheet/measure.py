@@ -28,6 +28,9 @@ PREDICTION = "#6f8fb3"
 GREY = "#8c8c8c"
 FAINT = "#c9c9c9"
 WARNING = "#9b1c1c"
+# Judgements of risk of bias, told apart by their letters as well.
+ROB_COLOURS = {"L": "#4aa564", "S": "#e6b422", "H": "#c8553d"}
+ROB_OTHER = "#bdbdbd"
 
 SYNTHETIC = "SYNTHETIC DATA"
 SYNTHETIC_REST = "made up for teaching; not evidence"
