@@ -86,7 +86,7 @@ def find_levels(fit: Any, by: str, tau2: SharedTau2) -> Levels:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AllianceMetaWarning)
             means = subgroups(fit, by=by, tau2=tau2)
-        return Levels(by, rows, means, _words(fit, tau2), means.notes)
+        return Levels(by, rows, means, _words(fit, means), means.notes)
     if tau2 == "separate":
         raise InputError(
             f"tau2='separate': effects of one study stand at several levels, so that levels fitted one by one cannot "
@@ -98,7 +98,7 @@ def find_levels(fit: Any, by: str, tau2: SharedTau2) -> Levels:
         warnings.simplefilter("ignore", AllianceMetaWarning)
         model = _with_levels(fit, kept)
     means = of_model(model, by, kept)
-    return Levels(by, rows, means, _words(fit, tau2), merge_notes(lost, small, new_notes(model, fit), _few_df(means)))
+    return Levels(by, rows, means, _words(fit, means), merge_notes(lost, small, new_notes(model, fit), _few_df(means)))
 
 
 def _own(fit: Any, by: str) -> Levels:
@@ -110,12 +110,19 @@ def _own(fit: Any, by: str) -> Levels:
     return Levels(by, rows, means, f"model {fit.design.formula} ({fit.model_label})", _few_df(means))
 
 
-def _words(fit: Any, tau2: SharedTau2) -> str:
-    if tau2 == "separate":
+def _words(fit: Any, means: SubgroupResults) -> str:
+    if means.model is None:
         return "a separate τ² in each subgroup"
+    if means.model.method == "EE":
+        return "one model with equal effects in each subgroup" if _varies(means) else "one study each, no τ²"
     if isinstance(fit, LocationScaleResults):
         return f"one model for all subgroups, τ² by {fit.scale_design.formula}"
     return "one model with a common τ² for all subgroups"
+
+
+def _varies(means: SubgroupResults) -> bool:
+    """Return whether any level has more than one effect."""
+    return any(len(index) > 1 for index in means.rows.values())
 
 
 def _clusters(fit: Any) -> AnyArray | None:
@@ -216,7 +223,8 @@ def _label(found: Levels, name: str, count: str, *, drawn: bool) -> str:
         )
     if not drawn:
         return f"No mean ({count}): needs {LEAST} studies"
-    return f"Subtotal ({count}{', τ² of all levels' if len(found.rows[name]) == 1 else ''})"
+    shares = len(found.rows[name]) == 1 and found.means.model.method != "EE"
+    return f"Subtotal ({count}{', τ² of all levels' if shares else ''})"
 
 
 def said(found: Levels, measure: str, rows: Sequence[Mapping[str, Any]]) -> str:

@@ -309,7 +309,7 @@ def nested_data(
         text = f"{text} {said(found, fit.effects.measure, made)}"
         twice = _twice(studies, found)
         more = merge_notes(found.notes, twice)
-        lines = [*lines, found.test(), *(note.message for note in twice)]
+        lines = [*lines, found.test(), *(note.message.partition(": ")[0] for note in twice)]
         made = [*made, *end] if end else made[:-1]
     return fit_frame(
         fit, made, level=used, title=title, show_cautions=show_cautions, columns=shown, rob=dots, order=order,
@@ -343,8 +343,8 @@ def _twice(groups: Nest, found: Levels) -> list[Note]:
         return []
     which = f"have effects at several levels of {found.by} and stand under each"
     which = which.replace("have", "has").replace("stand", "stands") if several.size == 1 else which
-    message = f"{plural(several.size, 'study', 'studies')} {which}: {groups.clusters.named(several)}."
-    return [Note("forest-levels", message)]
+    words = f"{plural(several.size, 'study', 'studies')} {which}"
+    return [Note("forest-levels", f"{words}: {groups.clusters.named(several)}.")]
 
 
 def _negative(rows: Sequence[dict[str, Any]]) -> list[Note]:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.averaged.averages import Averaged
+from alliance_meta.bayes.exact.correlation import BayesianCorrelationResults
 from alliance_meta.bayes.exact.results import BayesianResults
 from alliance_meta.bayes.exact.three_level import BayesianMultilevelResults
 from alliance_meta.bayes.marginals import KINDS
@@ -38,7 +39,7 @@ from alliance_meta.tables.format import (
     format_number,
 )
 
-Posterior = BayesianResults | BayesianMultilevelResults | SampledPosterior
+Posterior = BayesianResults | BayesianMultilevelResults | BayesianCorrelationResults | SampledPosterior
 
 
 def posterior_data(
@@ -70,7 +71,7 @@ def posterior_data(
         end = summary_rows(fit, used, total, f"Mean effect (posterior, {format_level(used)} credible)")
         body = [*plain, {"kind": "blank"}, *end]
     else:
-        name, levels = (None, ()) if isinstance(fit, SampledPosterior) else fitted_levels(fit)
+        name, levels = fitted_levels(fit)
         body = plain if name is None else fitted_rows(fit, studies, positions, name, levels, level=used)
     return fit_frame(
         fit, body, level=used, title=title, show_cautions=show_cautions, columns=shown, rob={}, order=order,
@@ -100,7 +101,8 @@ def averaged_data(
     ni = fit.effects.ni
     total = None if ni is None or len(set(fit.effects.study_id)) < fit.effects.k else float(ni.sum())
     mean, *new = summary_rows(fit, used, total, f"Averaged over all models ({format_level(used)} credible)")
-    present = float(fit.tidy(level=used)["p_incl"].loc["mu"])
+    table = fit.tidy(level=used)
+    present = float(table["p_incl"].loc["mu"])
     given = []
     if 0 < present < 1:
         row = fit.tidy(conditional=True, level=used).loc["mu", ["median", "ci_lb", "ci_ub"]]
@@ -116,13 +118,13 @@ def averaged_data(
     return fit_frame(
         fit, [*(studies[i] for i in positions), {"kind": "blank"}, *end], level=used, title=title,
         show_cautions=show_cautions, columns=shown, rob={}, order=order, notes=merge_notes(fit.notes, notes),
-        bottom=_evidence(fit, used), pooled=mean["yi"], description=" ".join([text, *said]),
+        bottom=_evidence(fit, table, used), pooled=mean["yi"], description=" ".join([text, *said]),
     )  # fmt: skip
 
 
-def _evidence(fit: Averaged, level: float) -> list[str]:
+def _evidence(fit: Averaged, table: pd.DataFrame, level: float) -> list[str]:
     """Return tau, and how probable each component is after the data."""
-    tau = f"{_spread(fit.tidy(level=level), 'tau')}" if "tau" in fit.parameters else "0 in every model"
+    tau = _spread(table, "tau") if "tau" in fit.parameters else "0 in every model"
     scale = parts.SCALES.get(fit.effects.measure, "scale of the effects")
     each = [
         f"{row['component']} {format_number(row['posterior'], 3, leading_zero=False)} "
@@ -161,6 +163,8 @@ def _bottom(fit: Posterior, level: float, *, shrunken: bool) -> list[str]:
 def _priors(fit: Posterior) -> str:
     if isinstance(fit, SampledPosterior):
         return "; ".join(f"{name} ~ {prior}" for name, prior in fit.made.priors.items())
+    if isinstance(fit, BayesianCorrelationResults):
+        return f"mu ~ {fit.mu_prior}; tau ~ {fit.tau_prior}"
     return str(fit.priors)
 
 
@@ -193,4 +197,4 @@ def _description(fit: Posterior, end: Sequence[dict[str, Any]], level: float, *,
 def _unweighted(fit: Posterior) -> list[Note]:
     if isinstance(fit, BayesianResults):
         return []
-    return [Note("forest-weights", "Squares are of one size: rows of a multilevel posterior have no weights.")]
+    return [Note("forest-weights", f"Squares are of one size: effects have no weights in {fit.called}.")]
