@@ -201,8 +201,12 @@ CHOICES: Options = {
     "level": option(float, "Confidence level, a fraction.", 0.95, callback=checked_level),
     "vtype": option(str, "Variance of a raw r: LS, AV, H0 or UB.", "LS", callback=one_of("vtype", VType)),
     "subset": option(str | None, "Rows to keep, e.g. \"rater == 'client'\".", metavar="EXPR"),
-    "forest": option(Path | None, "Draw a forest plot (.svg, .pdf or .png).", metavar="FILE"),
-    "by": column("Group the forest plot by this column."),
+    "forest": option(
+        Path | None,
+        "Draw a forest plot (.svg, .pdf or .png); many rows as pages: of one PDF, else FILE, FILE-2, ...",
+        metavar="FILE",
+    ),
+    "by": column("Group the forest plot by this column, with the mean and the test of its levels."),
     "order": option(str | None, "Order of the forest plot's rows.", metavar="ORDER"),
     "out": option(Path | None, "Write the coefficients (.csv) or everything (.json).", metavar="FILE"),
     "json": (JsonOption, False),
@@ -240,7 +244,7 @@ def fit(
         result = fit_model(effects, choice, mods=chosen.mods, level=chosen.level, settings=given)
         files: dict[Path, bytes] = {}
         if forest is not None:
-            files[forest] = _drawing(result, ending=endings[forest], by=by, order=chosen.order)
+            files |= _drawings(result, forest, ending=endings[forest], by=by, order=chosen.order)
         document = choice.document(given, result)
         if out is not None:
             files[out] = results_bytes(result, document, ending=endings[out])
@@ -339,11 +343,16 @@ def _rows(table: CodedTable, subset: str | None) -> CodedTable:
     return table if subset is None else table.query(subset)
 
 
-def _drawing(result: Any, *, ending: str, by: str | None, order: str | None) -> bytes:
-    from alliance_meta.plots import figure_bytes, forest
+def _drawings(result: Any, path: Path, *, ending: str, by: str | None, order: str | None) -> dict[Path, bytes]:
+    """Return the files of a forest: a PDF holds all its pages, of other files each page is one."""
+    from alliance_meta.plots import figure_bytes, forest_pages
 
     chosen: dict[str, Any] = {name: value for name, value in (("by", by), ("order", order)) if value is not None}
-    return figure_bytes(forest(result, **chosen), format=ending.lstrip("."))
+    pages, kind = forest_pages(result, **chosen), ending.lstrip(".")
+    if kind == "pdf":
+        return {path: figure_bytes(pages, format=kind)}
+    names = [path, *(path.with_stem(f"{path.stem}-{number}") for number in range(2, len(pages) + 1))]
+    return {name: figure_bytes(page, format=kind) for name, page in zip(names, pages, strict=True)}
 
 
 def results_bytes(result: Any, document: dict[str, Any], *, ending: str) -> bytes:

@@ -363,7 +363,7 @@ def test_the_interval_drawn_is_the_interval_tabled(name):
 
 @pytest.mark.parametrize("name", [name for name in FITS if name not in (*TAKE_NO_MODERATORS, *NEVER_ALIASED)])
 def test_level_means_drawn_are_those_of_one_model(name):
-    """Subgroups of a fit without moderators are the means of that with the moderator, as the moderated fit draws them."""
+    """Subgroups of a fit without moderators are the means of that with the moderator, which draws the same."""
     moderated = get(name, "arm")
     expected = moderated.predict({"arm": ["x", "y"]})[["pred", "ci_lb", "ci_ub"]].to_numpy(dtype=float)
     own = plots.forest_data(moderated)
