@@ -65,7 +65,7 @@ def caterpillar_data(
     name = fit.effects.provenance.title or fit.effects.provenance.source
     meta = {key: attrs[key] for key in ("measure", "level", "model_label", "notes", "cautions", "synthetic")}
     return make_chart(
-        rows,  # type: ignore[arg-type]
+        rows,
         meta
         | {
             "plot": "caterpillar",

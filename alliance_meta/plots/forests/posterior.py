@@ -184,7 +184,7 @@ def _description(fit: Posterior, end: Sequence[dict[str, Any]], level: float, *,
     what = f"Forest plot of {fit.k} effects with confidence intervals at {format_level(level)}"
     what += ", and below each the posterior of its true effect." if shrunken else "."
     text = described(what, fit.effects.provenance.synthetic)
-    if not end:
+    if not end and not isinstance(fit, BayesianCorrelationResults):
         return f"{text} Bayesian model with the moderators {fit.design.formula}."
     measure, (mean, new) = fit.effects.measure, end
     zero = not is_correlation(measure)

@@ -26,9 +26,10 @@ from alliance_meta.plots.forests.parts import (
     summary_rows,
 )
 from alliance_meta.plots.forests.posterior import Posterior, averaged_data, posterior_data
+from alliance_meta.result import Result
 from alliance_meta.results.exact_correlation import ExactCorrelationResults
 from alliance_meta.results.location_scale import LocationScaleResults
-from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
+from alliance_meta.results.random_effects import RandomEffectsResults
 
 if TYPE_CHECKING:
     from alliance_meta.effects.table import EffectSizes
@@ -136,7 +137,7 @@ BayesianMultilevelResults, SampledPosterior
         )
         return frame
     if not isinstance(fit, Single):
-        check_fit(fit, "a forest plot")
+        raise _no_fit(fit)
     if label is not None or nest is not None:
         raise InputError("label and nest are for models of dependent effects, in which a study has several rows")
     used = fit.level if level is None else level
@@ -147,13 +148,13 @@ BayesianMultilevelResults, SampledPosterior
     positions, notes = sort_rows(fit, order)
     studies = effect_rows(fit, used, shown, dots)
     end, lines = _mean(fit, used, _total(effects, positions), by)
-    more: tuple[Note, ...] = ()
+    more = _unweighted(fit)
     noun = "study" if fit.k == 1 else "effects" if len(set(effects.study_id)) < fit.k else "studies"
     text = parts.description(fit, f"{fit.k} {noun} with confidence intervals at {parts.level_text(used)}", end)
     if by is not None:
         found = find_levels(fit, by, tau2)
         made = _by_level(found, fit.effects.measure, studies, positions, used)
-        text, more = f"{text} {said(found, effects.measure, made)}", found.notes
+        text, more = f"{text} {said(found, effects.measure, made)}", (*more, *found.notes)
         lines = [*lines, found.test()]
         body = [*made, *end] if end else made[:-1]
     elif end:
@@ -166,6 +167,27 @@ BayesianMultilevelResults, SampledPosterior
         notes=merge_notes(fit.notes, notes, more), bottom=lines, pooled=float(fit.beta[0]) if end else None,
         description=text, by=by, tau2=tau2 if by is not None else None,
     )  # fmt: skip
+
+
+# Results that have a drawing of their own.
+DRAWN_BY = {
+    **{"ModeratorTable": "moderators", "SubgroupResults": "means", "MarginalMeans": "means", "Battery": "battery"},
+    **{"BiasPanel": "bias_panel", "RhoGrid": "rho_grid", "DependenceComparison": "dependence"},
+}
+
+
+def _no_fit(given: object) -> InputError:
+    """Return the error that says what draws this, or what to do first."""
+    name = type(given).__name__
+    own = next((DRAWN_BY[one.__name__] for one in type(given).__mro__ if one.__name__ in DRAWN_BY), None)
+    mend = "it has no mean with an interval" if isinstance(given, Result) else "call .fit() first"
+    return InputError(f"a forest plot needs a fitted model, not {name}; {f'plots.{own} draws it' if own else mend}")
+
+
+def _unweighted(fit: Single) -> tuple[Note, ...]:
+    if not isinstance(fit, ExactCorrelationResults):
+        return ()
+    return (Note("forest-weights", "Squares are of one size: the exact density of r gives effects no weights."),)
 
 
 def _mean(fit: Single, level: float, total: float | None, by: str | None) -> tuple[list[dict[str, Any]], list[str]]:
