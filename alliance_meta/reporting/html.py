@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from alliance_meta.reporting import writing
 from alliance_meta.reporting.writing import reason, show
 from alliance_meta.tables.document import Table, html_table
-from alliance_meta.tables.format import NOT_AVAILABLE, fixed, format_count, format_interval, format_weight
+from alliance_meta.tables.format import NOT_AVAILABLE, fixed, format_interval, format_n, format_weight
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -327,7 +327,7 @@ def _drawn_row(
         "kind": one["kind"],
         "label": one["label"],
         "cells": [one[column["key"]] for column in meta["columns"]],
-        "n": format_count(one["ni"]) if math.isfinite(one["ni"]) else "",
+        "n": format_n(one["ni"]) if math.isfinite(one["ni"]) else "",
         "line": [at(one[name]) for name in ends] if drawn else None,
         "middle": at(one["yi"]) if drawn and not predicted else None,
         "side": round(LEAST_SQUARE + (MOST_SQUARE - LEAST_SQUARE) * share, 1),

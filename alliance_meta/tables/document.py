@@ -18,6 +18,8 @@ WIDTH = 80
 SHORTEST = 8
 HARD = "\N{NO-BREAK SPACE}"
 
+# Columns of correlations, which read 1 only where they are.
+CORRELATIONS = frozenset(f"r{end}" for end in ("", "_lb", "_ub", "_pi_lb", "_pi_ub"))
 # How a column is written: decimals, "p", "df", "s" for what is text already, or a function.
 Kind = int | str | Callable[[Any], str]
 _KINDS: Mapping[str, Callable[[Any], str]] = {"p": fmt.bare_p, "df": fmt.plain_df, "s": str}
@@ -93,7 +95,7 @@ def table_of(
 ) -> Table:
     """Return the columns that `kinds` names, after the labels of the rows, headed `label`; `heads` renames columns."""
     names = {} if heads is None else heads
-    columns = [[write(value, kind) for value in frame[name].array] for name, kind in kinds.items()]
+    columns = [[_number(str(name), value, kind) for value in frame[name].array] for name, kind in kinds.items()]
     labels = [", ".join(map(str, one)) if isinstance(one, tuple) else str(one) for one in frame.index]
     return Table(
         (label, *(names.get(name, name) for name in kinds)),
@@ -114,7 +116,13 @@ def frame_table(frame: pd.DataFrame, caption: str = "") -> Table:
 def _cell(column: str, value: Any) -> str:
     if not isinstance(value, float):
         return str(value)
-    return write(value, "p" if column.startswith("pval") else "df" if column == "ddf" else 4)
+    return _number(column, value, "p" if column.startswith("pval") else "df" if column == "ddf" else 4)
+
+
+def _number(column: str, value: Any, kind: Kind) -> str:
+    if isinstance(kind, int) and column in CORRELATIONS:
+        return fmt.fixed_r(float(value), kind)
+    return write(value, kind)
 
 
 def write(value: Any, kind: Kind) -> str:

@@ -16,6 +16,8 @@ NOT_AVAILABLE = "n/a"
 SIGNIFICANT_DIGITS = 12
 # Room for the largest float with all its digits.
 EXACT = Context(prec=400)
+# Decimals that a correlation gets so as not to read 1.
+MOST_DIGITS = 4
 
 
 def format_number(value: float | None, decimals: int = 2, *, leading_zero: bool = True) -> str:
@@ -28,7 +30,8 @@ def format_number(value: float | None, decimals: int = 2, *, leading_zero: bool 
     decimals : int
         Digits after the point.
     leading_zero : bool
-        False leaves the zero before the point away, as APA asks for statistics that cannot exceed 1.
+        False leaves the zero before the point away, as APA asks for statistics that cannot exceed 1. Such a number
+        has more decimals, up to four, where it would read 1 or −1 and is not; closer to it stands "> .9999".
 
     Examples
     --------
@@ -39,18 +42,38 @@ def format_number(value: float | None, decimals: int = 2, *, leading_zero: bool 
         return NOT_AVAILABLE
     if math.isinf(value):
         return "∞" if value > 0 else f"{MINUS}∞"
+    if not leading_zero:
+        return _bounded(value, decimals)
     rounded = _round_half_up(value, decimals)
+    return f"{MINUS if rounded < 0 else ''}{abs(rounded):f}"
+
+
+def _bounded(value: float, decimals: int) -> str:
+    """Write a number that cannot exceed 1, never as 1 unless it is."""
+    relation, rounded = _short_of_one(value, decimals)
     text = f"{abs(rounded):f}"
-    if not leading_zero and text.startswith("0."):
-        text = text[1:]
-    return f"{MINUS}{text}" if rounded < 0 else text
+    text = text[1:] if text.startswith("0.") else text
+    return f"{relation}{MINUS}{text}" if rounded < 0 else f"{relation}{text}"
+
+
+def _short_of_one(value: float, decimals: int) -> tuple[str, Decimal]:
+    """Return a number rounded so that it reads 1 or -1 only where it is, and what stands before it."""
+    for digits in (decimals, *range(decimals + 1, MOST_DIGITS + 1)):
+        rounded = _round_half_up(value, digits)
+        if abs(rounded) != 1 or abs(value) >= 1:
+            return "", rounded
+    digits = max(decimals, MOST_DIGITS)
+    bound = 1 - Decimal(1).scaleb(-digits)
+    return ("> ", bound) if value > 0 else ("< ", -bound)
 
 
 def format_r(value: float | None, decimals: int = 2) -> str:
-    """Write a correlation: no leading zero.
+    """Write a correlation: no leading zero, and 1 only where it is 1.
 
-    >>> format_r(0.149), format_r(-0.05), format_r(0.0), format_r(0.999)
+    >>> format_r(0.149), format_r(-0.05), format_r(0.0), format_r(1.0)
     ('.15', '−.05', '.00', '1.00')
+    >>> format_r(0.999), format_r(-0.9996), format_r(0.999999)
+    ('.999', '−.9996', '> .9999')
     """
     return format_number(value, decimals, leading_zero=False)
 
@@ -167,6 +190,15 @@ def format_count(value: float | None) -> str:
     return format_number(value, 1)
 
 
+def format_n(value: float | None) -> str:
+    """Write a sample size: whole people; a mean or effective size is rounded down.
+
+    >>> format_n(1432.0), format_n(40.9)
+    ('1,432', '40')
+    """
+    return format_count(value if value is None or not math.isfinite(value) else math.floor(value + 1e-9))
+
+
 def format_df(value: float | None) -> str:
     """Write degrees of freedom: whole where they are whole, else with two decimals.
 
@@ -188,6 +220,18 @@ def fixed(value: float, decimals: int = 4, *, sign: bool = False) -> str:
         return NOT_AVAILABLE
     text = f"{value}" if math.isinf(value) else f"{_round_half_up(value, decimals):f}"
     return f"+{text}" if sign and value >= 0 else text
+
+
+def fixed_r(value: float, decimals: int = 4) -> str:
+    """Write a correlation as plain text; as 1 only where it is 1.
+
+    >>> fixed_r(0.12345), fixed_r(0.9996, 3), fixed_r(-0.999999), fixed_r(1.0, 2)
+    ('0.1235', '0.9996', '< -0.9999', '1.00')
+    """
+    if math.isnan(value):
+        return NOT_AVAILABLE
+    relation, rounded = _short_of_one(value, decimals)
+    return f"{relation}{rounded:f}"
 
 
 def fixed_interval(lb: float, ub: float, decimals: int = 4) -> str:

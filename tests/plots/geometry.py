@@ -10,10 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from alliance_meta.plots.sheet.lettering import Lettering
+
 
 def texts(figure: Figure) -> list[Text]:
     """Return the texts that are drawn, those of ticks and keys included."""
     return [text for ax in panels(figure) for text in _texts(ax) if text.get_visible() and text.get_text()]
+
+
+def words(ax: Axes) -> list[Text]:
+    """Return the texts of one axes."""
+    return list(_texts(ax))
 
 
 def panels(figure: Figure) -> list[Axes]:
@@ -23,6 +30,8 @@ def panels(figure: Figure) -> list[Axes]:
 
 def _texts(ax: Axes) -> Iterator[Text]:
     yield from ax.texts
+    for one in ax.get_children():
+        yield from one.texts() if isinstance(one, Lettering) else ()
     legend = ax.get_legend()
     yield from legend.get_texts() if legend is not None else ()
     yield from (ax.title, ax._left_title, ax._right_title)  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ import alliance_meta as am
 from alliance_meta import plots
 from tests.plots.chains_cases import chains_charts
 from tests.plots.charts import DRAW, chart, charts
-from tests.plots.geometry import texts
+from tests.plots.geometry import texts, words
 
 NAMES = sorted(charts())
 CASES: dict[str, Callable[[], pd.DataFrame]] = {
@@ -265,7 +265,7 @@ def stands(user: Axes, frame: pd.DataFrame) -> None:
             assert np.abs(lines - [lower, upper]).max(axis=(1, 2)).min() < 1e-6
         seen += 1
     assert seen > 3
-    ticks = [text for text in sheet.texts if text.get_text() in (".2", "0", ".4")]
+    ticks = [text for text in words(sheet) if text.get_text() in (".2", "0", ".4")]
     for text in ticks:
         x = text.get_window_extent()
         assert (x.x0 + x.x1) / 2 == pytest.approx(user.transData.transform((float(text.get_text()), 0))[0], abs=0.6)
@@ -290,7 +290,7 @@ def test_a_forest_stands_on_the_users_axes_in_its_units_whatever_its_limits(limi
     stands(user, frame)
     (sheet,) = user.child_axes
     assert sheet.get_window_extent().bounds == pytest.approx(whole)
-    drawn = [text.get_window_extent() for text in sheet.texts]
+    drawn = [text.get_window_extent() for text in words(sheet)]
     assert min(box.x0 for box in drawn) >= whole[0]
     assert max(box.x1 for box in drawn) <= whole[0] + whole[2]
     # Rows keep their places; the axes is the panel of values, and nothing else of it shows.

@@ -23,6 +23,7 @@ from alliance_meta.plots.forests.parts import make_frame
 from alliance_meta.plots.sheet import measure as letters
 from alliance_meta.plots.sheet.figures import NotebookFigure, Pages
 from tests.plots.cases import extremes, fitted, molloy, row
+from tests.plots.geometry import texts
 
 SVG = "{http://www.w3.org/2000/svg}"
 FORMATS = ["svg", "pdf", "png"]
@@ -216,7 +217,7 @@ def test_letters_of_any_script_are_drawn_or_become_boxes_with_a_warning() -> Non
 def foreign_texts() -> list[Text]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MissingFontWarning)
-        return foreign().findobj(Text)
+        return texts(foreign())
 
 
 def test_without_any_other_font_foreign_letters_are_boxes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,7 +141,8 @@ def test_one_study_is_no_subgroup_summary() -> None:
     assert resting["label"] == "Subtotal (k = 1, τ² of all levels)"
     assert resting["yi"] == pytest.approx(effects.yi[2], rel=CLOSED_FORM)
     headings = frame.loc[frame["kind"] == "heading", "label"].tolist()
-    assert headings == ["Site: a", "Site: b", "Site: not coded"]
+    assert headings == ["a", "b", "not coded"]
+    assert frame.attrs["label_header"] == "Study, by site"
     assert len(studies(frame)) == 6
     assert "b has one effect" in " ".join(note["message"] for note in frame.attrs["notes"])
 
@@ -177,7 +178,7 @@ def test_one_categorical_moderator_gives_a_fitted_mean_per_level(by: str | None)
         assert [label.split(" (")[0] for label in means["label"]] == [f"Fitted mean: {level}" for level in levels]
         assert studies(frame)["position"].tolist() == list(range(25))
     else:
-        assert frame.loc[frame["kind"] == "heading", "label"].tolist() == [f"Rater: {level}" for level in levels]
+        assert frame.loc[frame["kind"] == "heading", "label"].tolist() == levels
 
 
 def test_equal_effects_have_neither_tau_nor_prediction_interval() -> None:

@@ -18,6 +18,7 @@ from alliance_meta.plots import caterpillar_data, forest_data, forest_pages, fra
 from alliance_meta.plots.forests.layout import estimate_texts
 from alliance_meta.plots.forests.parts import test_text as words_of_test
 from tests.plots.cases import dependent, molloy, quiet
+from tests.plots.geometry import words
 from tests.tolerances import CLOSED_FORM, ITERATIVE
 
 
@@ -316,7 +317,7 @@ class TestLevels:
         assert {"small-levels", "dropped-rows"} <= {note["code"] for note in drawn.attrs["notes"]}
         expected = quiet(lambda: moderator_table(marked, "rater", control=False)).tidy().loc["rater"]
         assert_means(drawn, expected.drop("other"))
-        assert drawn.loc[drawn["kind"] == "heading", "label"].tolist()[-1] == "Rater: not coded"
+        assert drawn.loc[drawn["kind"] == "heading", "label"].tolist()[-1] == "not coded"
         assert single(drawn)["position"].nunique() == 40
 
     def test_few_degrees_of_freedom_are_said(self):
@@ -346,7 +347,7 @@ class TestPages:
     def test_a_study_is_never_parted_from_its_first_effect_and_is_named_again(self):
         frame = forest_data(quiet(lambda: che(dependent(150, 9))))
         pages = forest_pages(frame)
-        texts = [[text.get_text() for text in page.axes[0].texts] for page in pages]
+        texts = [[text.get_text() for text in words(page.axes[0])] for page in pages]
         assert len(pages) == 3
         heads = frame.loc[frame["kind"] == "cluster", "label"].tolist()
         for page in texts[1:]:
@@ -357,10 +358,10 @@ class TestPages:
 
     def test_effects_are_indented(self, frame):
         figure = forest_pages(frame)[0]
-        places = {text.get_text().strip(): text.get_window_extent().x0 for text in figure.axes[0].texts}
+        places = {text.get_text().strip(): text.get_window_extent().x0 for text in words(figure.axes[0])}
         study = next(label for label in frame.loc[frame["kind"] == "cluster", "label"] if label in places)
         figure.canvas.draw()
-        assert any(text.get_text().startswith("\N{EM SPACE}effect") for text in figure.axes[0].texts)
+        assert any(text.get_text().startswith("\N{EM SPACE}effect") for text in words(figure.axes[0]))
         assert study in places
 
 

@@ -23,14 +23,26 @@ MISSING = [None, math.nan, NotApplicable("needs at least 2 studies")]
         (0.145, 2, ".15"),
         (0.125, 2, ".13"),
         (-0.004, 2, ".00"),
-        (0.9951, 2, "1.00"),
-        (-0.9951, 2, "−1.00"),
+        (0.9951, 2, ".995"),
+        (-0.9951, 2, "−.995"),
+        (0.99951, 3, ".9995"),
+        (0.99996, 2, "> .9999"),
+        (-0.99996, 2, "< −.9999"),
+        (1 - 1e-15, 2, "> .9999"),
+        (1.0, 2, "1.00"),
+        (-1.0, 3, "−1.000"),
         (0.1499, 4, ".1499"),
         (0.2, 0, "0"),
     ],
 )
 def test_format_r(value: float, decimals: int, text: str) -> None:
     assert fmt.format_r(value, decimals) == text
+
+
+@given(st.floats(-1, 1, exclude_min=True, exclude_max=True), st.integers(1, 5))
+def test_a_correlation_inside_one_never_reads_one(r: float, decimals: int) -> None:
+    written = fmt.format_r(r, decimals), fmt.fixed_r(r, decimals), fmt.format_interval(r, r, decimals)
+    assert not any(text.strip("[−-").startswith("1") or ", 1." in text for text in written)
 
 
 def test_a_back_transformed_correlation_is_rounded_as_it_is_read() -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import pandas as pd
 
 from alliance_meta.plots.forests.parts import records
+from alliance_meta.plots.forests.styles import Style, style_of
 from alliance_meta.plots.sheet.measure import Axis, is_correlation, line_height, make_axis, text_width, wrap
-from alliance_meta.tables.format import NOT_AVAILABLE, format_count, format_interval, format_number, format_weight
+from alliance_meta.tables.format import NOT_AVAILABLE, format_interval, format_n, format_number, format_weight
 
 WIDTH = 7.2
 WIDEST_AIRY = 7.8
@@ -31,7 +32,6 @@ INDENT = "\N{EM SPACE}"
 BLANK_SHARE = 0.5
 
 SPANNING_KINDS = ("heading", "subgroup", "fitted", "summary", "prediction")
-BOLD_KINDS = ("heading", "summary")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +88,11 @@ def count_rows(frame: pd.DataFrame) -> int:
     return int((~frame["kind"].isin(["summary", "prediction"])).sum()) + 2
 
 
-def choose_density(rows: int) -> Density:
-    """Return the density that the total number of rows asks for."""
+def choose_density(rows: int, least: float = DENSE.size) -> Density:
+    """Return the density that the total number of rows asks for, with text of at least so many points."""
     if rows <= MOST_AIRY:
         return AIRY
-    return NORMAL if rows <= MOST_ON_ONE_PAGE else DENSE
+    return NORMAL if rows <= MOST_ON_ONE_PAGE or least > DENSE.size else DENSE
 
 
 def make_layout(
@@ -107,27 +107,28 @@ def make_layout(
     Before it grows beyond what a page can show at a readable size, a small forest takes the text size of a
     medium one, and long cells are broken into shorter lines.
     """
-    chosen = choose_density(count_rows(frame)) if density is None else density
+    style = style_of(frame)
+    chosen = choose_density(count_rows(frame), style.least) if density is None else density
     sizes = (AIRY, NORMAL) if density is None and chosen == AIRY else (chosen,)
     room = max(width, WIDEST) if density is None else width
     tried = []
     for share in WRAP_SHARES:
         for size in sizes:
-            tried.append(_lay_out(frame, size, share, width, xlim))
+            tried.append(_lay_out(frame, style, size, share, width, xlim))
             if tried[-1].width <= room:
                 return tried[-1]
     return min(tried, key=lambda layout: layout.width)
 
 
 def _lay_out(
-    frame: pd.DataFrame, density: Density, share: float, width: float, xlim: tuple[float, float] | None
+    frame: pd.DataFrame, style: Style, density: Density, share: float, width: float, xlim: tuple[float, float] | None
 ) -> Layout:
     """Place the columns with cells broken at `share` of their greatest width."""
     left, spans = _left_columns(frame, density, share)
     right = _right_columns(frame, density)
     dots = _dot_columns(frame, density)
     text = sum(column.width + column.gap for column in (*left, *right, *dots)) + 2 * MARGIN
-    panel_width = _panel_width(text + GAP, width, density)
+    panel_width = max(_panel_width(text + GAP, width, density), style.panel)
     x = MARGIN
     left, x = _place(left, x)
     panel = (x + GAP / 2, x + GAP / 2 + panel_width)
@@ -179,7 +180,7 @@ def _left_columns(frame: pd.DataFrame, density: Density, share: float) -> tuple[
     attrs = frame.attrs
     kinds = frame["kind"].tolist()
     spans = [kind in SPANNING_KINDS for kind in kinds]
-    bold = [kind in BOLD_KINDS for kind in kinds]
+    bold = [kind in style_of(frame).bold for kind in kinds]
     scale = share * density.size / AIRY.size
     labels: list[tuple[str, ...]] = [
         wrap(label, density.size, (WIDEST_SPAN if span else WIDEST_LABEL) * scale)
@@ -205,7 +206,7 @@ def _left_columns(frame: pd.DataFrame, density: Density, share: float) -> tuple[
         )
         for column in attrs["columns"]
     ]
-    counts = [(format_count(n),) if math.isfinite(n) else () for n in frame["ni"]]
+    counts = [(format_n(n),) if math.isfinite(n) else () for n in frame["ni"]]
     if any(counts):
         others.append(_measured("ni", attrs["n_header"], "right", counts, density, bold))
     first = _widened(first, others, labels, spans, bold, density)
@@ -240,7 +241,7 @@ def _widened(
 
 def _right_columns(frame: pd.DataFrame, density: Density) -> tuple[Column, ...]:
     """Return the estimates, their intervals under a header for both, and the weights."""
-    bold = [kind in BOLD_KINDS for kind in frame["kind"]]
+    bold = [kind in style_of(frame).bold for kind in frame["kind"]]
     printed = estimate_texts(frame)
     points = [(point,) if point else () for point in _same_decimals([point for point, _ in printed])]
     intervals = [(interval,) if interval else () for _, interval in printed]
@@ -331,6 +332,14 @@ TICK = 0.04
 
 
 @dataclass(frozen=True, slots=True)
+class Arrow:
+    """What one side of no effect means: -1 for the left, 1 for the right; lines of words and their heights."""
+
+    side: int
+    lines: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """Heights on one page, in inches from its top; `centres` holds the middle of each row."""
 
@@ -341,6 +350,7 @@ class Page:
     rule: float
     heading: tuple[str, float] | None
     axis: float
+    arrows: tuple[Arrow, ...]
     axis_label: float
     small: tuple[tuple[str, float, float], ...]
     footer: tuple[str, float] | None
@@ -375,10 +385,12 @@ def make_page(
         centres.append(y + layout.heights[i] / 2)
         y += layout.heights[i]
     axis = y + 0.3 * pitch
-    axis_label = axis + TICK + 2.1 * line_height(size)
+    arrows, y = _arrows(frame, layout, axis + TICK + 1.35 * line_height(size))
+    axis_label = y + 0.75 * line_height(size)
     y = axis_label + 0.7 * line_height(size)
     width = layout.width - 2 * MARGIN
-    small, y = small_print(frame.attrs, width=width, size=size, y=y) if last else ((), y)
+    below = max(DENSE.size, size - style_of(frame).below)
+    small, y = small_print(frame.attrs, width=width, size=below, y=y) if last else ((), y)
     footer = None
     if number is not None:
         footer = (f"Page {number[0]} of {number[1]}", y + 0.5 * line_height(size))
@@ -391,11 +403,33 @@ def make_page(
         rule=rule,
         heading=heading,
         axis=axis,
+        arrows=arrows,
         axis_label=axis_label,
         small=small,
         footer=footer,
         height=y + MARGIN / 2,
     )
+
+
+# Of the arrow beside the words, and of the space around it, in inches.
+ARROW, ARROW_GAP = 0.22, 0.06
+
+
+def _arrows(frame: pd.DataFrame, layout: Layout, y: float) -> tuple[tuple[Arrow, ...], float]:
+    """Return what stands at both sides of no effect, from the height `y` on, and where it ends."""
+    words = frame.attrs["direction"]
+    if not words:
+        return (), y
+    size, axis = layout.density.size, layout.axis
+    zero = layout.x(min(max(0.0, axis.lo), axis.hi))
+    step = line_height(size)
+    made = []
+    for side, text in zip((-1, 1), words, strict=True):
+        start = zero + side * ARROW_GAP
+        room = (start - MARGIN if side < 0 else layout.width - MARGIN - start) - ARROW - ARROW_GAP
+        lines = wrap(text, size, room)
+        made.append(Arrow(side, tuple((line, y + (i + 0.5) * step) for i, line in enumerate(lines))))
+    return tuple(made), y + max(len(one.lines) for one in made) * step
 
 
 def small_print(
@@ -466,13 +500,15 @@ def _blocks(kinds: Sequence[str]) -> list[list[int]]:
 
 
 def continued(frame: pd.DataFrame, rows: Sequence[int]) -> str | None:
-    """Return the heading to repeat on a page that starts inside a group."""
-    if not rows:
+    """Return the headings to repeat on a page that starts inside a group: the group, and in it the study."""
+    kinds = frame["kind"].tolist()
+    if not rows or kinds[rows[0]] not in ("study", "effect", "cluster", "subgroup"):
         return None
-    first = rows[0]
-    kinds = frame["kind"]
-    if kinds.iloc[first] not in ("study", "effect", "subgroup") or first == 0 or not frame["group"].iloc[first]:
-        return None
-    group = frame["group"].iloc[first]
-    heads = [i for i in range(first) if kinds.iloc[i] in HEADS and frame["group"].iloc[i] == group]
-    return f"{frame['label'].iloc[heads[-1]]} (continued)" if heads else None
+    heads: list[str] = []
+    for i in range(rows[0] - 1, -1, -1):
+        inside = kinds[rows[0]] == "effect" and not heads
+        if kinds[i] == "heading" or (kinds[i] == "cluster" and inside):
+            heads.insert(0, str(frame["label"].iloc[i]))
+        if kinds[i] in ("heading", "blank", "summary", "prediction"):
+            break
+    return f"{', '.join(heads)} (continued)" if heads else None

@@ -36,6 +36,7 @@ from alliance_meta.sensitivity.deletion.rows import check_known, on_rows
 from alliance_meta.sensitivity.refitting import part, refitted
 from alliance_meta.tables.format import format_count, format_percent
 
+NOT_CODED = "not coded"
 # Robust inference reads errors off the differences between clusters: a level of one has none.
 LEAST = 2
 
@@ -196,15 +197,14 @@ def level_rows(
     predicted = dict(zip(found.means.rows, means, strict=True))
     made: list[dict[str, Any]] = []
     for name, index in found.rows.items():
-        heading = {"kind": "heading", "label": f"{parts.header(found.by)}: {name}", "group": name}
+        heading = {"kind": "heading", "label": name, "group": name}
         made += [heading, *body([int(i) for i in index], name)]
         row: dict[str, Any] = {"kind": "subgroup", "group": name}
         drawn = name in predicted and _stands(found, name, predicted[name])
         row["label"] = _label(found, name, counted(index), drawn=drawn)
         made += [row | parts.estimate(measure, *predicted[name]) if drawn else row, {"kind": "blank"}]
     if left:
-        label = f"{parts.header(found.by)}: {parts.NOT_CODED}"
-        made += [{"kind": "heading", "label": label, "group": parts.NOT_CODED}, *body(left, parts.NOT_CODED)]
+        made += [{"kind": "heading", "label": NOT_CODED, "group": NOT_CODED}, *body(left, NOT_CODED)]
         made += [{"kind": "blank"}]
     return made
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from alliance_meta.models.subgroups import SharedTau2
 from alliance_meta.notes import NotApplicable, Note, check_level, did_you_mean, merge_notes
 from alliance_meta.plots.forests import parts
 from alliance_meta.plots.forests.levels import Levels, find_levels, level_rows, plural, said
+from alliance_meta.plots.forests.naming import effect_names
 from alliance_meta.plots.forests.parts import (
     Columns,
     Order,
@@ -283,7 +283,8 @@ def nested_data(
     simple = bool(end)
     fitted = {} if simple or fitted_levels(fit)[0] is not None else _fitted(fit, used)
     texts = _texts(fit, label)
-    names = _names(fit, groups, texts)
+    names, lettered = _names(fit, groups, texts)
+    notes = [*notes, *lettered]
     own = [column_key(name) for name in shown] + [dot_key(name, shown) for name in dots]
 
     def body(members: Sequence[int], group: str) -> list[dict[str, Any]]:
@@ -370,16 +371,10 @@ def _texts(fit: Dependent, label: str | None) -> list[str]:
     return [parts.cell(value) for value in frame[label]]
 
 
-def _names(fit: Dependent, groups: Nest, texts: Sequence[str]) -> list[str]:
-    """Return what each effect is called under its study: the text chosen, or what the study leaves of its label."""
-    names = []
-    for slab, code, text in zip(fit.effects.slab, groups.clusters.codes, texts, strict=True):
-        study = groups.clusters.labels[int(code)]
-        rest = slab[len(study) :].strip(" ,;:") if slab.startswith(study) else slab
-        if rest != slab and re.fullmatch(r"[a-z]{1,2}", rest):
-            rest = f"effect {rest}"
-        names.append(text or rest or slab)
-    return names
+def _names(fit: Dependent, groups: Nest, texts: Sequence[str]) -> tuple[list[str], list[Note]]:
+    """Return what each effect is called under its study: the text chosen, or what distinguishes it."""
+    names, notes = effect_names(fit.effects.slab, fit.effects.moderators, groups.clusters)
+    return [text or name for text, name in zip(texts, names, strict=True)], [] if any(texts) else notes
 
 
 def _body(

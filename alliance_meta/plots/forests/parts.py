@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ AXIS_LABELS = {
 SCALES = {"ZCOR": "z scale", "COR": "r scale", "UCOR": "r scale"}
 ROB_LEGEND = "Risk of bias: L low, S some concerns, H high"
 UNCLEAR = "?"
+WHOLE = "n: rounded down where it is the mean of several effects, or an effective size"
 
 level_text = format_level
 
@@ -111,6 +113,28 @@ def test_text(stat: float, df: Any, pval: float) -> str:
     return f"{name} = {format_number(stat)}, {format_p(pval, name='p')}"
 
 
+OPPOSITES = {
+    "better": "worse", "higher": "lower", "greater": "less", "more": "less", "larger": "smaller", "stronger": "weaker",
+}  # fmt: skip
+# A comparison at the end of what a positive sign means: "... goes with a better outcome".
+_LAST = re.compile(rf"positive = .*\b({'|'.join(OPPOSITES)}) ((?:(?!\b(?:{'|'.join(OPPOSITES)})\b)[^,;])+)")
+MOST_LETTERS = 40
+
+
+def directions(said: str) -> list[str] | None:
+    """Return what a negative and a positive effect mean, in a few words, of what data say of their sign.
+
+    >>> directions("positive = a better alliance goes with a better outcome")
+    ['worse outcome', 'better outcome']
+    >>> directions("as coded by the source") is None
+    True
+    """
+    found = _LAST.fullmatch(re.sub(r" \([^()]*\)", "", said).strip())
+    if found is None or len(found[2]) > MOST_LETTERS:
+        return None
+    return [f"{OPPOSITES[found[1]]} {found[2]}", f"{found[1]} {found[2]}"]
+
+
 def described(text: str, synthetic: bool) -> str:
     """Return a text alternative that says first when the data are made up."""
     return f"SYNTHETIC DATA, made up for teaching. {text}" if synthetic else text
@@ -170,6 +194,10 @@ META: dict[str, Any] = {
     "order": "given",
     "by": None,
     "tau2": None,
+    # How it is drawn, and what a negative and a positive effect mean.
+    "layout": "default",
+    "prediction": "bar",
+    "direction": None,
 }
 # What only some frames say: the limits of the axis, on the reader's scale.
 OPTIONAL = ("xlim",)
@@ -401,7 +429,12 @@ def fit_frame(
         "bottom": [*bottom, *rob_legend(effects, rob)],
         "notes": [note.to_dict() for note in notes],
         "order": order if isinstance(order, str) else list(order),
+        "direction": directions(effects.direction),
     }
+    if more.get("by") is not None:
+        meta["label_header"] = f"Study, by {more['by'].replace('_', ' ').strip()}"
+    if any(row.get("ni") is not None and row["ni"] % 1 > 0 for row in body):
+        meta["bottom"].append(WHOLE)
     return make_frame(body, meta | more)
 
 
@@ -426,9 +459,6 @@ def missing_last(items: list[int], values: Sequence[Any], reverse: bool) -> list
     """Return items sorted by their values, those without one last."""
     present = [i for i in items if values[i] is not None]
     return sorted(present, key=lambda i: values[i], reverse=reverse) + [i for i in items if values[i] is None]
-
-
-NOT_CODED = "not coded"
 
 
 def fitted_levels(fit: Any) -> tuple[str | None, tuple[str, ...]]:

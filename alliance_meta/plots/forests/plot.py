@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
+import numpy as np
 import pandas as pd
 
+from alliance_meta.core.distributions import critical_value
 from alliance_meta.errors import InputError
 from alliance_meta.plots.forests.layout import (
     AIRY,
-    BOLD_KINDS,
+    ARROW,
+    ARROW_GAP,
     DENSE,
     GAP,
     MARGIN,
@@ -31,20 +34,18 @@ from alliance_meta.plots.forests.layout import (
     split_pages,
 )
 from alliance_meta.plots.forests.parts import check_frame, records
+from alliance_meta.plots.forests.styles import KNOWN, Directions, LayoutName, Prediction, style_of, styled
 from alliance_meta.plots.sheet.figures import NotebookFigure, Pages
+from alliance_meta.plots.sheet.lettering import Lettering, Line
 from alliance_meta.plots.sheet.measure import (
     CAP_HEIGHT,
     GREY,
     INK,
     POINTS_PER_INCH,
-    PREDICTION,
-    SUMMARY,
     SYNTHETIC,
     SYNTHETIC_REST,
     WARNING,
     band,
-    drawable,
-    font_of,
     line_height,
     size_in_inches,
     text_width,
@@ -54,10 +55,7 @@ from alliance_meta.tables.format import fixed
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SQUARE = "#3f6c9e"
-SUBGROUP = "#a9c3de"
-FITTED = "#d5d5d5"
-BAND = "#eef1e6"
+DASHED = (0, (4, 2.5))
 CI_POINTS = 0.9
 RULE_POINTS = 0.8
 
@@ -65,12 +63,12 @@ RULE_POINTS = 0.8
 ROB_COLOURS = {"L": "#4aa564", "S": "#e6b422", "H": "#c8553d"}
 ROB_OTHER = "#bdbdbd"
 
-SQUARE_SHARE = 0.8
 LEAST_SQUARE = 0.035
 UNWEIGHTED_SHARE = 0.42
 DIAMOND_SHARE = 0.36
 FITTED_SHARE = 0.3
 PREDICTION_SHARE = 0.26
+DENSITY_SHARE = 0.62
 SHRUNKEN_SHARE, SHRUNKEN_BELOW = 0.24, 0.4
 # Squares leave room for the circles below them.
 SHRUNKEN_SQUARE = 0.58
@@ -99,11 +97,15 @@ class _Pen:
 
     def __init__(self, ax: Axes, frame: pd.DataFrame, layout: Layout, page: Page) -> None:
         self.ax, self.size = ax, layout.density.size
+        self.lettering = Lettering(ax)
         self.layout, self.page, self.attrs = layout, page, frame.attrs
+        self.style = style_of(frame)
         self.rows: list[dict[str, Any]] = records(frame)
         self.lines: dict[str, list[Any]] = {}
         # Shapes are drawn in this order: squares stand before what was fitted.
-        self.shapes: dict[tuple[str, str], list[Any]] = {(FITTED, GREY): []}
+        self.shapes: dict[tuple[str, str], list[Any]] = {(self.style.fitted, GREY): []}
+        # By diameter, colour inside and at the edge, width of the edge, and order.
+        self.circles: dict[tuple[float, str, str, float, float], list[tuple[float, float]]] = {}
         self.pitch = layout.density.pitch
         # A study with several effects has the sum of their weights, and no square.
         own = frame.loc[frame["kind"] != "cluster", "weight"]
@@ -122,12 +124,8 @@ class _Pen:
     ) -> None:
         """Write one line of text whose capitals are centred on `y`."""
         points = self.size if size is None else size
-        text = drawable(text)
-        self.ax.text(
-            x, y + CAP_HEIGHT * points / POINTS_PER_INCH / 2, text,
-            ha=align, va="baseline", color=colour, fontproperties=font_of(text, points, bold),
-            parse_math=False, clip_on=False, zorder=5,
-        )  # fmt: skip
+        baseline = y + CAP_HEIGHT * points / POINTS_PER_INCH / 2
+        self.lettering.add(Line(x, baseline, text, align, points, bold, colour))
 
     def rule(self, x0: float, x1: float, y0: float, y1: float, *, colour: str = INK, points: float = RULE_POINTS,
              style: Any = "solid", zorder: float = 2.0) -> None:  # fmt: skip
@@ -149,7 +147,7 @@ class _Pen:
 
     def flush(self) -> None:
         """Add the kept marks: shapes first, interval lines above them."""
-        from matplotlib.collections import LineCollection, PolyCollection
+        from matplotlib.collections import EllipseCollection, LineCollection, PolyCollection
 
         for (fill, edge), shapes in self.shapes.items():
             if not shapes:
@@ -163,6 +161,14 @@ class _Pen:
             self.ax.add_collection(
                 LineCollection(lines, colors=colour, linewidths=CI_POINTS, capstyle="butt", zorder=4,
                                clip_on=False),
+                autolim=False,
+            )  # fmt: skip
+
+        for (diameter, fill, edge, points, zorder), places in self.circles.items():
+            self.ax.add_collection(
+                EllipseCollection([diameter], [diameter], [0.0], units="xy", facecolors=fill, edgecolors=edge,
+                                  linewidths=points, offsets=places, transOffset=self.ax.transData, zorder=zorder,
+                                  clip_on=False),
                 autolim=False,
             )  # fmt: skip
 
@@ -189,7 +195,7 @@ class _Pen:
             from matplotlib.patches import Rectangle
 
             self.ax.add_patch(
-                Rectangle((x0, top), x1 - x0, page.axis - top, facecolor=BAND, edgecolor="none", zorder=0.5,
+                Rectangle((x0, top), x1 - x0, page.axis - top, facecolor=self.style.band, edgecolor="none", zorder=0.5,
                           clip_on=False)
             )  # fmt: skip
         if axis.lo <= 0 <= axis.hi:
@@ -198,7 +204,7 @@ class _Pen:
         pooled = self.attrs["pooled"]
         if pooled is not None and axis.lo <= pooled <= axis.hi:
             x = self.layout.x(float(pooled))
-            self.rule(x, x, top, page.axis, colour=SUMMARY, style=(0, (4, 2.5)), zorder=1)
+            self.rule(x, x, top, page.axis, colour=self.style.edge, style=DASHED, zorder=1)
 
     def header(self) -> None:
         """Draw the banner, the column titles and the rule under them."""
@@ -214,7 +220,7 @@ class _Pen:
     def row(self, i: int, y: float) -> None:
         """Write the cells of one row and draw its mark."""
         row = self.rows[i]
-        bold = row["kind"] in BOLD_KINDS
+        bold = row["kind"] in self.style.bold
         step = line_height(self.size)
         for column in (*self.layout.left, *self.layout.right):
             cell = column.cells[i]
@@ -237,16 +243,13 @@ class _Pen:
 
     def dot(self, x: float, y: float, letter: str) -> None:
         """Draw a risk-of-bias judgement: a coloured dot with its letter."""
-        from matplotlib.patches import Circle
-
         diameter = dot_diameter(self.layout.density)
         inside = letter_fits(self.layout.density)
         width = text_width(letter, DENSE.size, bold=True)
         centre = x if inside else x - (width + 0.03) / 2
-        self.ax.add_patch(
-            Circle((centre, y), diameter / 2, facecolor=ROB_COLOURS.get(letter, ROB_OTHER),
-                   edgecolor=INK, linewidth=0.4, zorder=3, clip_on=False)
-        )  # fmt: skip
+        colour = ROB_COLOURS.get(letter, ROB_OTHER) if self.style.coloured else "white"
+        looks = (diameter, colour, INK, 0.4, 3.0)
+        self.circles.setdefault(looks, []).append((centre, y))
         at = x if inside else centre + diameter / 2 + 0.03 + width / 2
         self.text(at, y, letter, align="center", bold=True, size=DENSE.size)
 
@@ -256,7 +259,9 @@ class _Pen:
         if math.isfinite(row["fit"]) and self.attrs["shrunken"]:
             self.shrunken(row["fit_lb"], row["fit"], row["fit_ub"], y + SHRUNKEN_BELOW * self.pitch)
         elif math.isfinite(row["fit"]):
-            self.lozenge(row["fit_lb"], row["fit"], row["fit_ub"], y, FITTED_SHARE * self.pitch, FITTED, GREY)
+            self.lozenge(
+                row["fit_lb"], row["fit"], row["fit_ub"], y, FITTED_SHARE * self.pitch, self.style.fitted, GREY
+            )
         if not math.isfinite(point):
             return
         side = self.side(row["weight"])
@@ -265,7 +270,7 @@ class _Pen:
         if inside:
             x, half = self.layout.x(point), side / 2
             square = [(x - half, y - half), (x + half, y - half), (x + half, y + half), (x - half, y + half)]
-            self.polygon(square, *((SQUARE, "none") if has_interval else ("white", SQUARE)))
+            self.polygon(square, *((self.style.square, "none") if has_interval else ("white", self.style.square)))
         else:
             self.arrow(1 if point > self.layout.axis.hi else -1, y)
         if has_interval:
@@ -273,28 +278,23 @@ class _Pen:
 
     def shrunken(self, lb: float, point: float, ub: float, y: float) -> None:
         """Draw what all studies together make of one study: an open circle on a thin line."""
-        from matplotlib.patches import Circle
-
         axis = self.layout.axis
         if ub < axis.lo or lb > axis.hi:
             return
-        x0, x1 = self.layout.x(max(lb, axis.lo)), self.layout.x(min(ub, axis.hi))
-        self.rule(x0, x1, y, y, colour=GREY, zorder=2)
+        self.line(self.layout.x(max(lb, axis.lo)), self.layout.x(min(ub, axis.hi)), y, GREY)
         if self.visible(point):
-            self.ax.add_patch(
-                Circle((self.layout.x(point), y), SHRUNKEN_SHARE * self.pitch / 2, facecolor="white", edgecolor=GREY,
-                       linewidth=0.7, zorder=6, clip_on=False)
-            )  # fmt: skip
+            looks = (SHRUNKEN_SHARE * self.pitch, "white", GREY, 0.7, 6.0)
+            self.circles.setdefault(looks, []).append((self.layout.x(point), y))
 
     def predicted(self, row: dict[str, Any], y: float) -> None:
         """Draw the mean true effect of a study whose effects stand below it."""
-        self.lozenge(row["ci_lb"], row["yi"], row["ci_ub"], y, FITTED_SHARE * self.pitch, FITTED, GREY)
+        self.lozenge(row["ci_lb"], row["yi"], row["ci_ub"], y, FITTED_SHARE * self.pitch, self.style.fitted, GREY)
 
     def side(self, weight: float) -> float:
         """Return the side of the square whose area stands for `weight`."""
         if not (math.isfinite(weight) and self.largest > 0):
             return UNWEIGHTED_SHARE * self.pitch
-        share = SHRUNKEN_SQUARE if self.attrs["shrunken"] else SQUARE_SHARE
+        share = SHRUNKEN_SQUARE if self.attrs["shrunken"] else self.style.square_share
         return max(LEAST_SQUARE, share * self.pitch * math.sqrt(max(weight, 0.0) / self.largest))
 
     def interval(self, lb: float, ub: float, y: float, x: float | None, side: float) -> None:
@@ -323,47 +323,71 @@ class _Pen:
 
     def diamond(self, row: dict[str, Any], y: float) -> None:
         """Draw the diamond of a summary; nothing where it does not exist."""
-        fill, edge = {"summary": (SUMMARY, "none"), "subgroup": (SUBGROUP, SUMMARY)}.get(row["kind"], (FITTED, INK))
+        style = self.style
+        looks = {"summary": (style.summary, style.outline), "subgroup": (style.subgroup, style.edge)}
+        fill, edge = looks.get(row["kind"], (style.fitted, INK))
         self.lozenge(row["ci_lb"], row["yi"], row["ci_ub"], y, DIAMOND_SHARE * self.pitch, fill, edge)
 
     def lozenge(self, lb: float, point: float, ub: float, y: float, half: float, fill: str, edge: str) -> None:
-        """Draw a diamond, cut at the limits with an arrow where it goes on."""
+        """Draw a diamond, which ends in an arrow where it goes on beyond the limits."""
         axis = self.layout.axis
         if not (math.isfinite(point) and lb <= ub) or ub <= axis.lo or lb >= axis.hi:
             if math.isfinite(point) and not self.visible(point):
-                self.arrow(1 if point > axis.hi else -1, y, SUMMARY)
+                self.arrow(1 if point > axis.hi else -1, y, self.style.edge)
             return
 
         def height(value: float) -> float:
-            edge_value = lb if value <= point else ub
-            return half if edge_value == point else half * (value - edge_value) / (point - edge_value)
+            end = lb if value <= point else ub
+            return half if end == point else half * (value - end) / (point - end)
 
         lo, hi = max(lb, axis.lo), min(ub, axis.hi)
-        corners = sorted({lo, min(max(point, lo), hi), hi})
-        upper = [(self.layout.x(v), y - height(v)) for v in corners]
-        lower = [(self.layout.x(v), y + height(v)) for v in reversed(corners)]
-        self.polygon([*upper, *lower], fill, edge)
+        middle = [(self.layout.x(v), height(v)) for v in sorted({lo, min(max(point, lo), hi), hi})]
+        outline = self.headed(middle, cut=(lb < axis.lo, ub > axis.hi))
+        self.polygon([*((x, y - h) for x, h in outline), *((x, y + h) for x, h in reversed(outline))], fill, edge)
+
+    def headed(self, outline: list[tuple[float, float]], *, cut: tuple[bool, bool]) -> list[tuple[float, float]]:
+        """Return the half of an outline, (place, height), with arrowheads in place of the ends that are cut."""
+        x, h = (list(part) for part in zip(*outline, strict=True))
+        length = min(ARROW_LENGTH, (x[-1] - x[0]) / 2)
+        start, stop = x[0] + length * cut[0], x[-1] - length * cut[1]
+        kept = [(a, b) for a, b in outline if start < a < stop]
+        ends = []
+        for at, tip, gone in ((start, x[0], cut[0]), (stop, x[-1], cut[1])):
+            own = float(np.interp(at, x, h))
+            ends.append([(at, own), (at, max(own, ARROW_SHARE * self.pitch / 2)), (tip, 0.0)] if gone else [(at, own)])
+        return [*reversed(ends[0]), *kept, *ends[1]]
 
     def prediction(self, row: dict[str, Any], y: float) -> None:
-        """Draw the prediction interval as a bar, with arrows where it is cut."""
-        axis = self.layout.axis
+        """Draw the prediction interval as a bar, a dashed line or a curve, with arrows where it is cut."""
+        axis, how = self.layout.axis, self.attrs["prediction"]
         lb, ub = row["pi_lb"], row["pi_ub"]
         if math.isnan(lb) or math.isnan(ub) or ub <= axis.lo or lb >= axis.hi:
             return
-        half = PREDICTION_SHARE * self.pitch / 2
         x0, x1 = self.layout.x(max(lb, axis.lo)), self.layout.x(min(ub, axis.hi))
-        head = 2 * half
-        left = (
-            [(x0 + head, y + half), (x0, y), (x0 + head, y - half)]
-            if lb < axis.lo
-            else [(x0, y + half), (x0, y - half)]
-        )
-        right = (
-            [(x1 - head, y - half), (x1, y), (x1 - head, y + half)]
-            if ub > axis.hi
-            else [(x1, y - half), (x1, y + half)]
-        )
-        self.polygon([*left, *right], PREDICTION, SUMMARY)
+        cut = (lb < axis.lo, ub > axis.hi)
+        half = PREDICTION_SHARE * self.pitch / 2
+        if how == "bar":
+            outline = self.headed([(x0, half), (x1, half)], cut=cut)
+            self.polygon([*((x, y - h) for x, h in outline), *((x, y + h) for x, h in reversed(outline))],
+                         self.style.prediction, self.style.edge)  # fmt: skip
+            return
+        for side, x, gone in ((-1, x0, cut[0]), (1, x1, cut[1])):
+            if gone:
+                self.arrow(side, y, self.style.edge)
+            else:
+                self.rule(x, x, y - half, y + half, colour=self.style.edge, zorder=4)
+        if how == "density":
+            self.density(lb, ub, y)
+        self.rule(x0, x1, y, y, colour=self.style.edge, style=DASHED if how == "line" else "solid")
+
+    def density(self, lb: float, ub: float, y: float) -> None:
+        """Draw the normal curve that has the limits of the prediction interval as its quantiles, on the line at `y`."""
+        centre, sd = (lb + ub) / 2, (ub - lb) / 2 / critical_value(self.attrs["level"], None)
+        axis = self.layout.axis
+        values = np.linspace(max(axis.lo, centre - 3 * sd), min(axis.hi, centre + 3 * sd), 81)
+        heights = DENSITY_SHARE * self.pitch * np.exp(-(((values - centre) / sd) ** 2) / 2)
+        curve = [(self.layout.x(v), y - h) for v, h in zip(values.tolist(), heights.tolist(), strict=True)]
+        self.polygon([(curve[0][0], y), *curve, (curve[-1][0], y)], self.style.prediction, self.style.edge)
 
     def visible(self, value: float) -> bool:
         """Return whether a value lies inside the limits."""
@@ -382,6 +406,25 @@ class _Pen:
         half = text_width(title, self.size) / 2
         centre = min(max((x0 + x1) / 2, MARGIN + half), layout.width - MARGIN - half)
         self.text(centre, page.axis_label, title, align="center")
+        self.directions()
+
+    def directions(self) -> None:
+        """Write what both sides of no effect mean, each with an arrow away from it."""
+        from matplotlib.patches import FancyArrowPatch
+
+        axis = self.layout.axis
+        zero = self.layout.x(min(max(0.0, axis.lo), axis.hi))
+        for one in self.page.arrows:
+            widest = max(text_width(line, self.size) for line, _ in one.lines)
+            start = zero + one.side * ARROW_GAP
+            middle = sum(y for _, y in one.lines) / len(one.lines)
+            for line, y in one.lines:
+                self.text(start, y, line, align="left" if one.side > 0 else "right")
+            tail = start + one.side * (widest + ARROW_GAP)
+            self.ax.add_patch(
+                FancyArrowPatch((tail, middle), (tail + one.side * ARROW, middle), arrowstyle="-|>", mutation_scale=6.0,
+                                color=INK, linewidth=RULE_POINTS, shrinkA=0.0, shrinkB=0.0, zorder=3, clip_on=False)
+            )  # fmt: skip
 
     def small_print(self) -> None:
         """Write the lines under the plot and the page number."""
@@ -395,12 +438,14 @@ class _Pen:
 @overload
 def forest(
     fit_or_frame: Any, *, ax: None = None, width: float = ..., xlim: tuple[float, float] | None = ...,
-    smallest_effect: float | None = ..., **data: Any,
+    smallest_effect: float | None = ..., layout: LayoutName = ..., prediction: Prediction | Literal[False] = ...,
+    direction: Directions | Literal["known"] = ..., **data: Any,
 ) -> NotebookFigure: ...  # fmt: skip
 @overload
 def forest(
     fit_or_frame: Any, *, ax: Axes, width: float = ..., xlim: tuple[float, float] | None = ...,
-    smallest_effect: float | None = ..., **data: Any,
+    smallest_effect: float | None = ..., layout: LayoutName = ..., prediction: Prediction | Literal[False] = ...,
+    direction: Directions | Literal["known"] = ..., **data: Any,
 ) -> Axes: ...  # fmt: skip
 def forest(
     fit_or_frame: Any,
@@ -409,6 +454,9 @@ def forest(
     width: float = WIDTH,
     xlim: tuple[float, float] | None = None,
     smallest_effect: float | None = None,
+    layout: LayoutName = "default",
+    prediction: Prediction | Literal[False] = "bar",
+    direction: Directions | Literal["known"] = KNOWN,
     **data: Any,
 ) -> NotebookFigure | Axes:
     """Draw a forest plot: every study with its interval, and what they say together.
@@ -435,6 +483,15 @@ def forest(
         By default the limits hold every interval, as far as |r| = .95.
     smallest_effect : float, optional
         Shade effects smaller than this, on the scale of the axis labels.
+    layout : {"default", "apa", "bmj", "jama"}
+        Colours and words: ``"apa"`` in grey with text of at least 8 points; ``"bmj"`` with a wide panel and a plain
+        summary; ``"jama"`` with light diamonds, "Source" over the studies, no blank rows, and no τ below.
+    prediction : {"bar", "line", "density", False}
+        How the prediction interval is drawn: a bar, a dashed line with ends, the normal curve that has its limits as
+        quantiles; or not at all.
+    direction : (str, str) or None, optional
+        What a negative and a positive effect mean, written under the axis with arrows. By default what the data say
+        of their sign, if that can be put so ("worse outcome", "better outcome"); None writes nothing.
     **data
         Passed to `forest_data` when a fitted model is given: ``columns``, ``order``, ``by``, ``label``, ...
 
@@ -462,12 +519,15 @@ def forest(
     >>> figure.plot_description
     'Forest plot of 3 studies with confidence intervals at 95%. Pooled r = .29 [−.21, .67] (REML, HK). ...'
     """
-    frame = as_frame(fit_or_frame, **data)
+    frame = styled(
+        as_frame(fit_or_frame, **data), layout=layout, prediction=prediction, direction=direction,
+        smallest_effect=smallest_effect,
+    )  # fmt: skip
     if ax is not None:
         return _draw_into(ax, frame, xlim=xlim, smallest_effect=smallest_effect)
-    layout = make_layout(frame, width=width, xlim=xlim)
-    page = make_page(frame, layout, range(len(frame)))
-    return _figure(frame, layout, page, smallest_effect)
+    plan = make_layout(frame, width=width, xlim=xlim)
+    page = make_page(frame, plan, range(len(frame)))
+    return _figure(frame, plan, page, smallest_effect)
 
 
 def forest_pages(
@@ -476,6 +536,9 @@ def forest_pages(
     width: float = WIDTH,
     xlim: tuple[float, float] | None = None,
     smallest_effect: float | None = None,
+    layout: LayoutName = "default",
+    prediction: Prediction | Literal[False] = "bar",
+    direction: Directions | Literal["known"] = KNOWN,
     **data: Any,
 ) -> Pages:
     """Draw a forest plot on pages for print: up to 64 rows each, all with the same columns and axis.
@@ -485,7 +548,7 @@ def forest_pages(
 
     Parameters
     ----------
-    fit_or_frame, width, xlim, smallest_effect, **data
+    fit_or_frame, width, xlim, smallest_effect, layout, prediction, direction, **data
         As in `forest`.
 
     Returns
@@ -500,15 +563,18 @@ def forest_pages(
     >>> len(plots.forest_pages(fit, order="effect"))
     3
     """
-    frame = as_frame(fit_or_frame, **data)
-    layout = make_layout(frame, width=width, xlim=xlim)
-    pages = split_pages(frame, layout) if count_rows(frame) > MOST_ON_ONE_PAGE else (tuple(range(len(frame))),)
+    frame = styled(
+        as_frame(fit_or_frame, **data), layout=layout, prediction=prediction, direction=direction,
+        smallest_effect=smallest_effect,
+    )  # fmt: skip
+    plan = make_layout(frame, width=width, xlim=xlim)
+    pages = split_pages(frame, plan) if count_rows(frame) > MOST_ON_ONE_PAGE else (tuple(range(len(frame))),)
     total = len(pages)
     figures = []
     for i, rows in enumerate(pages, start=1):
         number = (i, total) if total > 1 else None
-        page = make_page(frame, layout, rows, number=number, last=i == total)
-        figure = _figure(frame, layout, page, smallest_effect)
+        page = make_page(frame, plan, rows, number=number, last=i == total)
+        figure = _figure(frame, plan, page, smallest_effect)
         if number is not None:
             figure.plot_title = f"{figure.plot_title}, page {i} of {total}"
         figures.append(figure)
@@ -553,7 +619,8 @@ def _draw_into(
 
     restore(ax)
     width, height = size_in_inches(ax)
-    for density in _densities_from(choose_density(count_rows(frame))):
+    least = style_of(frame).least
+    for density in _densities_from(choose_density(count_rows(frame), least), least):
         layout = make_layout(frame, width=width, xlim=xlim, density=density)
         page = make_page(frame, layout, range(len(frame)))
         if layout.width <= width + 1e-6 and page.height <= height + 1e-6:
@@ -561,7 +628,7 @@ def _draw_into(
     else:
         raise InputError(
             f"ax is {fixed(width, 1)} x {fixed(height, 1)} in; this forest plot needs at least "
-            f"{fixed(layout.width, 1)} x {fixed(page.height, 1)} in for text of {DENSE.size} points. "
+            f"{fixed(layout.width, 1)} x {fixed(page.height, 1)} in for text of {layout.density.size} points. "
             "Make the figure larger, or leave ax away"
         )
 
@@ -574,6 +641,6 @@ def _draw_into(
     return ax
 
 
-def _densities_from(first: Density) -> tuple[Density, ...]:
-    order = (AIRY, NORMAL, DENSE)
-    return order[order.index(first) :]
+def _densities_from(first: Density, least: float) -> tuple[Density, ...]:
+    order = [density for density in (AIRY, NORMAL, DENSE) if density.size >= least]
+    return tuple(order[order.index(first) :])

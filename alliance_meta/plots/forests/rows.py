@@ -12,6 +12,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.models.subgroups import SharedTau2
 from alliance_meta.notes import Note, check_level, check_option, merge_notes
 from alliance_meta.plots.forests import parts
+from alliance_meta.plots.forests.further import Summaries, with_further
 from alliance_meta.plots.forests.levels import Levels, find_levels, level_rows, said
 from alliance_meta.plots.forests.nested import Dependent, heterogeneity, nested_data
 from alliance_meta.plots.forests.parts import (
@@ -49,6 +50,8 @@ def forest_data(
     rob: Columns | None = (),
     label: str | None = None,
     nest: str | None = None,
+    summaries: Summaries = (),
+    shrunken: bool = False,
     title: str | None = None,
     show_cautions: bool = False,
 ) -> pd.DataFrame:
@@ -84,6 +87,12 @@ BayesianMultilevelResults, SampledPosterior
     nest : str, optional
         For dependent effects: the column of the studies; by default the coarsest level of the model, or the
         clusters of its robust standard errors.
+    summaries : sequence or mapping, optional
+        Further diamonds below: other fits of one mean (another estimator, equal effects, a robust one) and results of
+        bias methods (`bias.pet_peese`, `bias.selmodel`, ...), each under its name or the key of the mapping.
+    shrunken : bool
+        Draw an open circle under each square: what all studies together make of that one (`blup`). A posterior has
+        these already, and models of dependent effects have it for each study.
     title : str, optional
         Title for the saved file; not drawn.
     show_cautions : bool
@@ -123,6 +132,12 @@ BayesianMultilevelResults, SampledPosterior
     >>> frame["label"].tolist()[:3]
     ['Study 3', 'Study 2', 'Study 1']
     """
+    if summaries or shrunken:
+        frame = forest_data(
+            fit, columns=columns, order=order, by=by, tau2=tau2, level=level, rob=rob, label=label, nest=nest,
+            title=title, show_cautions=show_cautions,
+        )  # fmt: skip
+        return with_further(frame, fit, summaries, shrunken=shrunken)
     if isinstance(fit, Dependent):
         return nested_data(
             fit, columns=columns, order=order, level=level, rob=rob, label=label, nest=nest, title=title,
@@ -131,11 +146,11 @@ BayesianMultilevelResults, SampledPosterior
     if isinstance(fit, Posterior | Averaged):
         if by is not None or rob or label is not None or nest is not None:
             raise InputError("by, rob, label and nest are not for a posterior; order, columns and level are")
-        make: Any = averaged_data if isinstance(fit, Averaged) else posterior_data
-        frame: pd.DataFrame = make(
-            fit, columns=columns, order=order, level=level, title=title, show_cautions=show_cautions
-        )
-        return frame
+        if isinstance(fit, Averaged):
+            return averaged_data(
+                fit, columns=columns, order=order, level=level, title=title, show_cautions=show_cautions
+            )
+        return posterior_data(fit, columns=columns, order=order, level=level, title=title, show_cautions=show_cautions)
     if not isinstance(fit, Single):
         raise _no_fit(fit)
     if label is not None or nest is not None:

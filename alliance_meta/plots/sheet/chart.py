@@ -26,6 +26,7 @@ from alliance_meta.plots.sheet.measure import (
     FAINT,
     GREY,
     INK,
+    NEAR,
     POINTS_PER_INCH,
     PREDICTION,
     STEPS,
@@ -38,6 +39,7 @@ from alliance_meta.plots.sheet.measure import (
     font_of,
     is_correlation,
     line_height,
+    reach,
     reader_limits,
     size_in_inches,
     tick_labels,
@@ -126,7 +128,11 @@ class Ticks(MaxNLocator):
         room = 3.0 * axis.get_tick_space() / letters
         self.set_params(nbins=int(np.clip(closest * room, 1, 9)))
         places = np.asarray(self.tick_values(lo, hi))
-        return places[np.abs(places) < 1.0] if self.fisher else places
+        if not self.fisher:
+            return places
+        places = places[(places >= lo - NEAR) & (places <= hi + NEAR)]
+        label = (np.arctanh(hi) - np.arctanh(lo)) / room
+        return np.array(reach(places.tolist(), lo, hi, lambda a, b: np.arctanh(b) - np.arctanh(a) >= label))
 
 
 class FisherScale(FuncScale):

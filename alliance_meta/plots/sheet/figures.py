@@ -6,6 +6,7 @@ import html
 import io
 import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -194,6 +195,8 @@ def figure_bytes(
 
     if isinstance(figure, Pages):
         return _one_file(figure, format, title, description)
+    from alliance_meta.plots.sheet.lettering import inked, with_ink
+
     if format not in FORMATS:
         raise InputError(f"format={format!r} is not one of {', '.join(map(repr, FORMATS))}")
     name = title if title is not None else getattr(figure, "plot_title", "")
@@ -203,12 +206,13 @@ def figure_bytes(
     with style.context(["default", settings]):
         packed: dict[str, Any] = {"pil_kwargs": {"compression": "tiff_lzw"}} if format == "tiff" else {}
         metadata = None if format == "tiff" else _metadata(format, name, words)
-        figure.savefig(stream, format=format, dpi=dpi or DPI.get(format, 100), metadata=metadata, **packed)
+        with inked() if format == "svg" else nullcontext() as ink:
+            figure.savefig(stream, format=format, dpi=dpi or DPI.get(format, 100), metadata=metadata, **packed)
     if format == "eps":
         return re.sub(rb"(?m)^%%CreationDate:.*\n", b"", stream.getvalue())
-    if format != "svg":
+    if ink is None:
         return stream.getvalue()
-    drawing = stream.getvalue().decode("utf-8")
+    drawing = with_ink(stream.getvalue().decode("utf-8"), ink)
     return _accessible(drawing, title=name, description=words, prefix=id_prefix).encode("utf-8")
 
 

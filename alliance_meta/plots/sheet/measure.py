@@ -6,8 +6,8 @@ import math
 import unicodedata
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.errors import InputError, MissingFontWarning
-from alliance_meta.tables.format import format_number
+from alliance_meta.tables.format import MINUS, brief, format_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,10 +70,15 @@ def font(size: float, bold: bool = False, others: tuple[str, ...] = ()) -> FontP
     return FontProperties(family="DejaVu Sans", weight=weight, fname=str(font_path(bold)), size=size)
 
 
+@lru_cache(maxsize=10_000)
+def _lacking(text: str) -> tuple[str, ...]:
+    """Return the letters of a text that the drawing font lacks."""
+    return tuple(one for one in dict.fromkeys(text) if not (one.isspace() or has(font_path(), one)))
+
+
 def font_of(text: str, size: float, bold: bool = False) -> FontProperties:
     """Return the drawing font of a text, with others for the letters that it lacks."""
-    lacking = [one for one in dict.fromkeys(text) if not (one.isspace() or has(font_path(), one))]
-    found = [fallback(character) for character in lacking]
+    found = [fallback(character) for character in _lacking(text)]
     return font(size, bold, tuple(dict.fromkeys(one[0] for one in found if one is not None)))
 
 
@@ -85,12 +90,12 @@ def drawable(text: str) -> str:
     MissingFontWarning
         Names the letters.
     """
-    lost = [one for one in dict.fromkeys(text) if not (one.isspace() or has(font_path(), one) or fallback(one))]
+    lost = [one for one in _lacking(text) if not fallback(one)]
     if lost:
         shown = ", ".join(f"{character} (U+{ord(character):04X})" for character in lost[:4])
         message = f"No installed font has {shown}{' ...' if len(lost) > 4 else ''}: drawn as boxes."
         warnings.warn(MissingFontWarning(message), stacklevel=2)
-    return "".join(BOX if character in lost else character for character in text)
+    return "".join(BOX if character in lost else character for character in text) if lost else text
 
 
 @cache
@@ -134,9 +139,47 @@ def _advance(character: str, bold: bool) -> float:
     return float(glyph.linearHoriAdvance) / 65536 / _EM
 
 
+@lru_cache(maxsize=10_000)
+def _ems(text: str, bold: bool) -> float:
+    return sum(_advance(character, bold) for character in text)
+
+
 def text_width(text: str, size: float, *, bold: bool = False) -> float:
     """Return the width in inches of `text` at `size` points (kerning, which only narrows, is left out)."""
-    return sum(_advance(character, bold) for character in text) * size / POINTS_PER_INCH
+    return _ems(text, bold) * size / POINTS_PER_INCH
+
+
+# Of DejaVu Sans to an em.
+UNITS = 2048
+
+
+@cache
+def _unscaled(bold: bool) -> FT2Font:
+    from matplotlib.ft2font import FT2Font
+
+    face = FT2Font(str(font_path(bold)))
+    face.set_size(UNITS, POINTS_PER_INCH)
+    return face
+
+
+def glyph_outline(character: str, bold: bool) -> tuple[Any, Any, float]:
+    """Return vertices and codes of a letter's path, and its advance, in units of the drawing font."""
+    from matplotlib.ft2font import LoadFlags
+
+    face = _unscaled(bold)
+    glyph = face.load_char(ord(character), flags=LoadFlags.NO_HINTING)
+    vertices, codes = face.get_path()
+    return vertices, codes, float(glyph.linearHoriAdvance) / 65536
+
+
+@cache
+def kerning(left: str, right: str, bold: bool) -> float:
+    """Return by how much two letters stand closer or wider than their advances say, in units of the drawing font."""
+    from matplotlib.ft2font import Kerning
+
+    face = _unscaled(bold)
+    first, second = (face.get_char_index(ord(one)) for one in (left, right))
+    return float(face.get_kerning(first, second, Kerning.UNFITTED)) / 64
 
 
 def line_height(size: float) -> float:
@@ -168,6 +211,14 @@ def cut(text: str, size: float, width: float) -> str:
 MOST_R = 0.95
 WIDEST_R = 0.999
 STEPS, MOST_TICKS = (1, 2, 2.5, 5, 10), 9
+# Of r, for ticks beyond the last equal step.
+STEEP = (0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
+NEAR = 1e-9
+# By what share of its length an axis may grow to end at a tick, and may go on after the last one.
+FURTHER, BARE = 0.12, 0.07
+LEAST_TICKS = 4
+# Of r; on longer axes no tick has three decimals.
+FINE = 0.06
 GAP = 0.07
 PAD = 0.03
 LEAST_SPAN = 0.1
@@ -222,11 +273,96 @@ def value_axis(
 ) -> Axis:
     """Return the axis for an array of `values` on the analysis scale and 0, `length` inches long.
 
-    `room` is the length that a label takes with the gap beside it.
+    `room` is the length that a label takes with the gap beside it. Limits that are not asked for move outwards to a
+    tick that is near.
     """
-    lo, hi = reader_limits(values, measure, lim)
-    ticks = _ticks(lo, hi, measure, length, room)
-    return Axis(measure, to_analysis(lo, measure), to_analysis(hi, measure), ticks)
+    spacing = _Spacing(measure, *reader_limits(values, measure, lim), length, room)
+    found = [_ended(places, spacing, moves=lim is None) for places in _places(spacing)]
+    reaching = [one for one in found if len(one[0]) >= LEAST_TICKS and not any(one[1].bare(one[0]))]
+    places, spacing = [*reaching, *found][0]
+    ticks = zip((to_analysis(place, measure) for place in places), spacing.labels(places), strict=True)
+    return Axis(measure, to_analysis(spacing.lo, measure), to_analysis(spacing.hi, measure), tuple(ticks))
+
+
+@dataclass(frozen=True, slots=True)
+class _Spacing:
+    """Whether the labels of ticks touch on an axis of these limits and this length."""
+
+    measure: str
+    lo: float
+    hi: float
+    length: float
+    room: Callable[[str], float]
+
+    def labels(self, places: list[float]) -> list[str]:
+        return tick_labels(places, leading_zero=not is_correlation(self.measure))
+
+    def apart(self, left: float, right: float) -> bool:
+        return self._fit([left, right], [*self.labels([left]), *self.labels([right])])
+
+    def all_apart(self, places: list[float]) -> bool:
+        labels = self.labels(places)
+        wide = (
+            is_correlation(self.measure)
+            and self.hi - self.lo > FINE
+            and max(len(one.strip(MINUS)) for one in labels) > 3
+        )
+        return not wide and self._fit(places, labels)
+
+    def bare(self, places: list[float]) -> tuple[bool, bool]:
+        """Return whether much of the axis is left before the first tick, and after the last."""
+        ends = self._at([places[0], places[-1], self.hi])
+        return ends[0] > BARE * ends[2], ends[2] - ends[1] > BARE * ends[2]
+
+    def _at(self, places: list[float]) -> list[float]:
+        start, stop, *found = (to_analysis(place, self.measure) for place in (self.lo, self.hi, *places))
+        return [(place - start) / (stop - start) * self.length for place in found]
+
+    def _fit(self, places: list[float], labels: list[str]) -> bool:
+        at = self._at(places)
+        half = [self.room(label) / 2 for label in labels]
+        return all(at[i + 1] - at[i] >= half[i] + half[i + 1] for i in range(len(at) - 1))
+
+
+def _places(spacing: _Spacing) -> list[list[float]]:
+    """Return round places whose labels do not touch, the most first; they include 0 where it is inside."""
+    from matplotlib.ticker import MaxNLocator
+
+    lo, hi = spacing.lo, spacing.hi
+    slack = NEAR * (hi - lo)
+    found: list[list[float]] = []
+    for most in range(MOST_TICKS, 0, -1):
+        places = np.asarray(MaxNLocator(most, steps=STEPS, min_n_ticks=1).tick_values(lo, hi))
+        shown: list[float] = places[(places >= lo - slack) & (places <= hi + slack)].clip(lo, hi).tolist()
+        if shown not in found and (most == 1 or spacing.all_apart(shown)):
+            found.append(shown)
+    return found
+
+
+def _ended(places: list[float], spacing: _Spacing, *, moves: bool) -> tuple[list[float], _Spacing]:
+    """Return ticks that reach the ends of an axis; an end that `moves` may go to the next tick, if that is near."""
+    if moves and len(places) > 1:
+        lo, hi = _rounded(places, spacing)
+        outer = replace(spacing, lo=lo, hi=hi)
+        more = sorted({*places, *(end for end in (lo, hi) if end not in (spacing.lo, spacing.hi))})
+        if outer.all_apart(more):
+            places, spacing = more, outer
+    if spacing.measure == "ZCOR":
+        places = reach(places, spacing.lo, spacing.hi, spacing.apart)
+    return places, spacing
+
+
+def _rounded(places: list[float], spacing: _Spacing) -> tuple[float, float]:
+    """Return limits at the next tick where the last one is not near, and that makes the axis hardly longer."""
+    step, measure = places[1] - places[0], spacing.measure
+    start, stop = (to_analysis(end, measure) for end in (spacing.lo, spacing.hi))
+    most = MOST_R if measure == "ZCOR" else 1.0 if is_correlation(measure) else math.inf
+    ends = []
+    for side, end, at, bare in zip((-1, 1), (spacing.lo, spacing.hi), (start, stop), spacing.bare(places), strict=True):
+        outer = float(brief(side * math.floor(side * end / step + 1 - NEAR) * step, 10))
+        near = abs(outer) <= most and abs(to_analysis(outer, measure) - at) <= FURTHER * (stop - start)
+        ends.append(outer if bare and near else end)
+    return ends[0], ends[1]
 
 
 def band(smallest_effect: float, measure: str) -> float:
@@ -275,29 +411,24 @@ def _asked_limits(xlim: tuple[float, float], measure: str) -> tuple[float, float
     return lo, hi
 
 
-def _ticks(
-    lo: float, hi: float, measure: str, length: float, room: Callable[[str], float]
-) -> tuple[tuple[float, str], ...]:
-    """Return the most round ticks whose labels do not touch; they include 0 where it is inside."""
-    from matplotlib.ticker import MaxNLocator
-
-    start, stop = (to_analysis(end, measure) for end in (lo, hi))
-    for most in range(MOST_TICKS, 0, -1):
-        places = np.asarray(MaxNLocator(most, steps=STEPS, min_n_ticks=1).tick_values(lo, hi))
-        shown = places[(places >= lo) & (places <= hi)].tolist()
-        labels = tick_labels(shown, leading_zero=not is_correlation(measure))
-        ticks = tuple(zip((to_analysis(place, measure) for place in shown), labels, strict=True))
-        at = [(place - start) / (stop - start) * length for place, _ in ticks]
-        half = [room(label) / 2 for label in labels]
-        if all(at[i + 1] - at[i] >= half[i] + half[i + 1] for i in range(len(at) - 1)):
-            break
-    return ticks
+def reach(places: list[float], lo: float, hi: float, apart: Callable[[float, float], bool]) -> list[float]:
+    """Return correlations for ticks with more at both ends, where equal steps of r leave much of an axis of z bare."""
+    found = sorted(places)
+    for r in STEEP:
+        sides = [side for side in (-1, 1) if lo - NEAR <= side * r <= hi + NEAR]
+        ends = {side: found[0] if side < 0 else found[-1] for side in sides}
+        if all(r - side * end > NEAR and apart(*sorted((end, side * r))) for side, end in ends.items()):
+            found = sorted([*found, *(side * r for side in sides)])
+    return found
 
 
 def tick_labels(places: Any, *, leading_zero: bool) -> list[str]:
-    """Return the labels of ticks, with as many decimals as they need."""
+    """Return the labels of ticks, with as many decimals as they need: all alike where their steps are equal."""
     found = np.asarray(places, dtype=float)
     near = 1e-6 * float(np.abs(found).max(initial=0.0))
+    steps = np.diff(found)
+    if len(found) > 2 and np.ptp(steps) > 1e-6 * float(np.abs(steps).max()):
+        return [tick_labels([place], leading_zero=leading_zero)[0] for place in found]
     decimals = next((d for d in range(12) if np.abs(np.round(found, d) - found).max(initial=0.0) <= near), 12)
     return [
         "0" if abs(place) <= near else format_number(place, decimals, leading_zero=leading_zero)
