@@ -158,6 +158,9 @@ FITTERS: Mapping[str, Callable[[EffectSizes, dict[str, Any], dict[str, Any]], An
 
 
 MODEL_SETTINGS = ("method", "test", "rho", "cluster", "random", "robust", "mu_prior", "tau_prior")
+# Those of `plots.forests.styles`, which takes longer to load than the command line may.
+LAYOUTS = Literal["default", "apa", "bmj", "jama"]
+SHAPES = ("by", "order", "layout")
 FIGURES = (".svg", ".pdf", ".png")
 TABLES = (".csv", ".json")
 
@@ -208,6 +211,11 @@ CHOICES: Options = {
     ),
     "by": column("Group the forest plot by this column, with the mean and the test of its levels."),
     "order": option(str | None, "Order of the forest plot's rows.", metavar="ORDER"),
+    "layout": option(
+        str | None,
+        "Look of the forest plot: default, apa, bmj or jama.",
+        callback=one_of("layout", LAYOUTS),
+    ),
     "out": option(Path | None, "Write the coefficients (.csv) or everything (.json).", metavar="FILE"),
     "json": (JsonOption, False),
 }
@@ -230,8 +238,10 @@ def fit(
     For example: alliance-meta fit coding.csv --mods "rater + setting" --forest forest.svg
     """
     forest, out, by, bayes = chosen.forest, chosen.out, chosen.by, chosen.bayes
-    if forest is None and (by is not None or chosen.order is not None):
-        raise typer.BadParameter("this shapes the forest plot; add --forest FILE", param_hint="--by / --order")
+    shape = {name: value for name in SHAPES if (value := getattr(chosen, name)) is not None}
+    if forest is None and shape:
+        hint = " / ".join(f"--{name}" for name in SHAPES)
+        raise typer.BadParameter("this shapes the forest plot; add --forest FILE", param_hint=hint)
     given = {name: context.params[name] for name in MODEL_SETTINGS if typed(context, name)}
     _check_useful(given, bayes=bayes, model=chosen.model, by=by)
     if bayes:
@@ -244,7 +254,7 @@ def fit(
         result = fit_model(effects, choice, mods=chosen.mods, level=chosen.level, settings=given)
         files: dict[Path, bytes] = {}
         if forest is not None:
-            files |= _drawings(result, forest, ending=endings[forest], by=by, order=chosen.order)
+            files |= _drawings(result, forest, ending=endings[forest], shape=shape)
         document = choice.document(given, result)
         if out is not None:
             files[out] = results_bytes(result, document, ending=endings[out])
@@ -343,12 +353,11 @@ def _rows(table: CodedTable, subset: str | None) -> CodedTable:
     return table if subset is None else table.query(subset)
 
 
-def _drawings(result: Any, path: Path, *, ending: str, by: str | None, order: str | None) -> dict[Path, bytes]:
+def _drawings(result: Any, path: Path, *, ending: str, shape: Mapping[str, Any]) -> dict[Path, bytes]:
     """Return the files of a forest: a PDF holds all its pages, of other files each page is one."""
     from alliance_meta.plots import figure_bytes, forest_pages
 
-    chosen: dict[str, Any] = {name: value for name, value in (("by", by), ("order", order)) if value is not None}
-    pages, kind = forest_pages(result, **chosen), ending.lstrip(".")
+    pages, kind = forest_pages(result, **shape), ending.lstrip(".")
     if kind == "pdf":
         return {path: figure_bytes(pages, format=kind)}
     names = [path, *(path.with_stem(f"{path.stem}-{number}") for number in range(2, len(pages) + 1))]

@@ -14,7 +14,9 @@ import pytest
 
 from alliance_meta import __version__, list_datasets
 from alliance_meta.cli import main
+from alliance_meta.cli.fit import LAYOUTS
 from alliance_meta.errors import CannotRunError
+from alliance_meta.plots.forests.styles import LayoutName
 from alliance_meta.plots.sheet.figures import NotebookFigure, Pages
 
 SHEET = """study,year,r,n,rater,setting
@@ -388,9 +390,13 @@ def test_what_is_not_there_could_not_run(folder, run, source, message):
 
 
 def test_shaping_a_plot_that_is_not_drawn_is_said(folder, run):
-    code, _, err = run("fit", "coding.csv", "--by", "rater")
-    assert code == 2
-    assert "add --forest FILE" in err
+    for option, value in (("--by", "rater"), ("--layout", "apa")):
+        code, _, err = run("fit", "coding.csv", option, value)
+        assert code == 2
+        assert "add --forest FILE" in err
+    code, _, err = run("fit", "coding.csv", "--forest", "f.svg", "--layout", "apaa")
+    assert (code, "did you mean 'apa'" in err) == (2, True)
+    assert LayoutName == LAYOUTS
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -414,7 +420,9 @@ def test_many_rows_are_drawn_as_pages(folder, run, monkeypatch):
 
 
 def test_dependent_effects_are_drawn_by_level(folder, run):
-    code, _, err = run("fit", "crede2010", "--subset", "n < 60", "--forest", "forest.svg", "--by", "criterion")
+    code, _, err = run(
+        "fit", "crede2010", "--subset", "n < 60", "--forest", "forest.svg", "--by", "criterion", "--layout", "jama"
+    )
     assert code == 0, err
     text = (folder / "forest.svg").read_text()
     assert re.search(r"<desc[^>]*>.*By criterion: gpa: Subtotal \(3 studies\) \.\d\d \[.*; one model with", text)
