@@ -122,7 +122,11 @@ class TestRows:
 
 class TestLabels:
     def test_what_the_study_leaves_of_a_label(self, frame):
-        assert frame.loc[frame["kind"] == "effect", "label"].tolist()[:3] == ["effect a", "effect b", "effect c"]
+        effects = frame[frame["kind"] == "effect"]
+        assert not effects.duplicated(["group", "label"]).any()
+        studies = [frame["label"][frame["group"] == group].iloc[0] for group in effects["group"]]
+        assert not any(name.startswith(study) for name, study in zip(effects["label"], studies, strict=True))
+        assert "client" in " ".join(effects["label"])
 
     def test_a_moderator_as_label(self, es, fit):
         rows = single(forest_data(fit, label="modality"))
@@ -353,7 +357,7 @@ class TestPages:
         for page in texts[1:]:
             assert sum(text.endswith("(continued)") for text in page) == 1
         for page in texts:
-            last = max(i for i, text in enumerate(page) if "effect" in text or text in heads)
+            last = max(i for i, text in enumerate(page) if text.startswith("\N{EM SPACE}") or text in heads)
             assert page[last] not in heads
 
     def test_effects_are_indented(self, frame):
@@ -361,7 +365,7 @@ class TestPages:
         places = {text.get_text().strip(): text.get_window_extent().x0 for text in words(figure.axes[0])}
         study = next(label for label in frame.loc[frame["kind"] == "cluster", "label"] if label in places)
         figure.canvas.draw()
-        assert any(text.get_text().startswith("\N{EM SPACE}effect") for text in words(figure.axes[0]))
+        assert any(text.get_text().startswith("\N{EM SPACE}client") for text in words(figure.axes[0]))
         assert study in places
 
 

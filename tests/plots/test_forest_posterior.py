@@ -87,8 +87,8 @@ def test_few_and_many_studies_can_be_drawn(k):
     es = EffectSizes.from_arrays(rng.normal(0.2, 0.2, k), np.full(k, 0.02), measure="ZCOR")
     fit = BayesianModel(es).fit()
     assert len(forest_pages(fit)) == (1 if k < 40 else 2)
-    circles = [one for one in forest(fit).axes[0].patches if type(one).__name__ == "Circle"]
-    assert len(circles) == k
+    (circles,) = [one for one in forest(fit).axes[0].collections if type(one).__name__ == "EllipseCollection"]
+    assert len(circles.get_offsets()) == k
 
 
 def test_the_frame_goes_through_json(frame):

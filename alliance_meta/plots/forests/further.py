@@ -28,7 +28,7 @@ def with_further(frame: pd.DataFrame, fit: Any, summaries: Summaries, *, shrunke
     InputError
         What is no summary of one mean, is of effects of another kind, or a model without shrunken estimates.
     """
-    rows, meta = parts.records(frame), dict(frame.attrs)
+    rows, meta = parts.records(frame), {str(name): value for name, value in frame.attrs.items()}
     if shrunken and not meta["shrunken"]:
         _shrink(rows, fit, meta)
     named = summaries.items() if isinstance(summaries, Mapping) else [(None, one) for one in summaries]
@@ -38,7 +38,7 @@ def with_further(frame: pd.DataFrame, fit: Any, summaries: Summaries, *, shrunke
     return parts.make_frame([*rows, *made], meta)
 
 
-def _shrink(rows: list[dict[str, Any]], fit: Any, meta: dict[Any, Any]) -> None:
+def _shrink(rows: list[dict[str, Any]], fit: Any, meta: dict[str, Any]) -> None:
     if not isinstance(fit, RandomEffectsResults):
         raise InputError(
             "shrunken: this model draws what it makes of each study by itself; leave shrunken=True to models in which "
@@ -55,7 +55,7 @@ def _shrink(rows: list[dict[str, Any]], fit: Any, meta: dict[Any, Any]) -> None:
     meta["bottom"].append(text)
 
 
-def _row(name: str | None, one: Any, fit: Any, meta: dict[Any, Any]) -> dict[str, Any]:
+def _row(name: str | None, one: Any, fit: Any, meta: dict[str, Any]) -> dict[str, Any]:
     """Return the row of another summary: the same numbers as its own table has."""
     level = float(meta["level"])
     if isinstance(one, Adjusted):
@@ -63,7 +63,8 @@ def _row(name: str | None, one: Any, fit: Any, meta: dict[Any, Any]) -> dict[str
         values, own = (one.estimate, one.ci_lb, one.ci_ub), one.level
     elif isinstance(one, Fit) and hasattr(one, "design") and parts.single_mean(one):
         measure, k, called, own = one.effects.measure, one.effects.k, f"Pooled effect ({one.model_label})", level
-        predicted = one.predict(level=level).iloc[0]
+        model: Any = one
+        predicted = model.predict(level=level).iloc[0]
         values = tuple(predicted[bound] for bound in ("pred", "ci_lb", "ci_ub"))
     else:
         raise InputError(

@@ -451,18 +451,19 @@ def small_print(
 
 
 def split_pages(frame: pd.DataFrame, layout: Layout) -> tuple[tuple[int, ...], ...]:
-    """Return the rows of each page: at most 64 row heights, a heading never last, a summary never first.
+    """Return the rows of each page: at most 64 of the lowest rows high, a heading never last, a summary never first.
 
     The pages are as few as possible and then as even as possible.
     """
     blocks = _blocks(frame["kind"].tolist())
-    fewest = len(_fill(frame, layout, blocks, PAGE_UNITS))
+    most = int(PAGE_UNITS * DENSE.pitch / layout.density.pitch)
+    fewest = len(_fill(frame, layout, blocks, most))
     even = math.ceil(sum(layout.heights) / layout.density.pitch / fewest)
-    for units in range(min(even, PAGE_UNITS), PAGE_UNITS):
+    for units in range(min(even, most), most):
         pages = _fill(frame, layout, blocks, units)
         if len(pages) == fewest:
             return pages
-    return _fill(frame, layout, blocks, PAGE_UNITS)
+    return _fill(frame, layout, blocks, most)
 
 
 def _fill(frame: pd.DataFrame, layout: Layout, blocks: Sequence[list[int]], units: int) -> tuple[tuple[int, ...], ...]:

@@ -28,7 +28,7 @@ TELLING = (
 SILENT = frozenset({
     *("id", "study", "author", "authors", "label", "slab", "note", "notes", "comment", "commit", "source", "page"),
     *("place", "coder", "quote", "doi", "title", "journal", "citation", "licence", "license", "url", "path", "year"),
-    *("evidence", "published", "reported", "statistic", "calc", "direction"),
+    *("bias", "rob", "quality", "evidence", "published", "reported", "statistic", "calc", "direction"),
     *("n", "r", "ri", "ni", "yi", "vi", "sei", "se", "p", "pval", "z", "d"),
 })  # fmt: skip
 MOST_COLUMNS, MOST_TOGETHER = 8, 3
@@ -68,7 +68,8 @@ def _rests(labels: list[str], study: str) -> list[str]:
     shared = study if all(label.startswith(study) for label in labels) else _beginning(labels)
     rests = [label[len(shared) :].strip(" ,;:") for label in labels]
     rests = [rest[1:-1] if re.fullmatch(r"\[[^\[\]]*\]|\([^()]*\)", rest) else rest for rest in rests]
-    return [] if any(re.fullmatch(r"[a-z]{0,2}", rest) for rest in rests) or len(labels) == 1 else rests
+    lettered = bool(shared) and any(re.fullmatch(r"[a-z]{0,2}", rest) for rest in rests)
+    return [] if lettered or len(labels) == 1 else rests
 
 
 def _beginning(labels: list[str]) -> str:

@@ -271,7 +271,7 @@ class _Pen:
             x, half = self.layout.x(point), side / 2
             square = [(x - half, y - half), (x + half, y - half), (x + half, y + half), (x - half, y + half)]
             self.polygon(square, *((self.style.square, "none") if has_interval else ("white", self.style.square)))
-        else:
+        elif not has_interval or ub < self.layout.axis.lo or lb > self.layout.axis.hi:
             self.arrow(1 if point > self.layout.axis.hi else -1, y)
         if has_interval:
             self.interval(lb, ub, y, self.layout.x(point) if inside else None, side)
