@@ -15,7 +15,7 @@ from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, RVEM
 from alliance_meta.errors import InputError
 from alliance_meta.models import sce
 from alliance_meta.plots import caterpillar_data, forest_data, forest_pages, frame_from_dict, frame_to_dict
-from alliance_meta.plots.forests.layout import estimate_texts
+from alliance_meta.plots.forests.layout import continued, estimate_texts
 from alliance_meta.plots.forests.parts import test_text as words_of_test
 from tests.plots.cases import dependent, molloy, quiet
 from tests.plots.geometry import words
@@ -304,6 +304,19 @@ class TestLevels:
             drawn = forest_data(quiet(partial(make, "1")), by="rater")
             assert_means(drawn, expected.rename(columns={"pred": "estimate"}).set_axis(LEVELS))
 
+    def test_what_the_levels_share_is_said(self, es, grouped):
+        assert grouped.attrs["bottom"][-2].endswith("; one model with a common τ² for all subgroups")
+        own = forest_data(
+            quiet(lambda: MultilevelModel(es, random="rater | study_id", struct="DIAG").fit()), by="rater"
+        )
+        assert own.attrs["bottom"][-2].endswith("; one model with a mean for each subgroup and the same random terms")
+        equal = quiet(lambda: RandomEffectsModel(es, method="EE").fit())
+        assert (
+            forest_data(equal, by="rater")
+            .attrs["bottom"][-1]
+            .endswith("; one model with equal effects in each subgroup")
+        )
+
     def test_a_model_that_has_the_levels_draws_its_own(self, es):
         fit = quiet(lambda: sce(es, subgroup="rater"))
         drawn = forest_data(fit, by="rater")
@@ -348,6 +361,15 @@ def assert_means(frame: pd.DataFrame, expected: pd.DataFrame) -> None:
 
 
 class TestPages:
+    def test_a_page_inside_a_level_names_it_and_the_study(self, grouped):
+        kinds = grouped["kind"].tolist()
+        at = kinds.index("effect") + 1
+        study = grouped["label"][kinds.index("cluster")]
+        assert continued(grouped, [at]) == f"client, {study} (continued)"
+        assert continued(grouped, [kinds.index("cluster")]) == "client (continued)"
+        assert continued(grouped, [kinds.index("subgroup")]) == "client (continued)"
+        assert continued(grouped, [kinds.index("summary")]) is None
+
     def test_a_study_is_never_parted_from_its_first_effect_and_is_named_again(self):
         frame = forest_data(quiet(lambda: che(dependent(150, 9))))
         pages = forest_pages(frame)

@@ -118,6 +118,9 @@ def _words(fit: Any, means: SubgroupResults) -> str:
         return "one model with equal effects in each subgroup" if _varies(means) else "one study each, no τ²"
     if isinstance(fit, LocationScaleResults):
         return f"one model for all subgroups, τ² by {fit.scale_design.formula}"
+    terms = getattr(parts.model_of(fit), "random", ())
+    if any(term.within for term in terms):
+        return "one model with a mean for each subgroup and the same random terms"
     return "one model with a common τ² for all subgroups"
 
 

@@ -68,14 +68,9 @@ class Nest:
     marks: Array | None
 
 
-def model_of(fit: Any) -> Any:
-    """Return the model under robust standard errors, or the model."""
-    return fit.fit if isinstance(fit, RobustResults) else fit
-
-
 def find_nest(fit: Any, nest: str | None, level: float) -> Nest:
     """Return the studies: those of the column `nest`, of the robust clusters, or of the coarsest random term."""
-    model = model_of(fit)
+    model = parts.model_of(fit)
     if nest is not None:
         clusters = read_clusters(fit.effects, nest)
     elif isinstance(fit, RobustResults):
@@ -170,7 +165,7 @@ def bottom(fit: Any, groups: Nest, level: float, *, simple: bool, beside: bool, 
         clusters = f"{format_count(fit.n_clusters)} clusters by {fit.cluster}"
         lines.append(f"Cluster-robust inference: {fit.type}, {clusters}{df}")
     text = parts.level_text(level)
-    model = model_of(fit)
+    model = parts.model_of(fit)
     if simple and isinstance(model, MultilevelResults) and any(term.n == model.k for term in model.random):
         lines.append("Prediction interval: the true effect of a new row (outcome, rater, time) in a new study")
     if groups.marks is not None:
@@ -185,7 +180,7 @@ def bottom(fit: Any, groups: Nest, level: float, *, simple: bool, beside: bool, 
 
 def heterogeneity(fit: Any, level: float, *, simple: bool) -> str:
     """Return the heterogeneity of the model behind a fit in one line."""
-    model = model_of(fit)
+    model = parts.model_of(fit)
     if isinstance(model, RandomEffectsResults):
         return parts.heterogeneity(model, level, simple=simple)
     name = "Heterogeneity" if simple else "Residual heterogeneity"

@@ -16,6 +16,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.models.subgroups import predict_levels
 from alliance_meta.notes import Note, did_you_mean
 from alliance_meta.plots.sheet.measure import is_correlation, to_reader
+from alliance_meta.results.robust import RobustResults
 from alliance_meta.tables.format import (
     brief,
     format_df,
@@ -370,6 +371,11 @@ def summary_rows(fit: Any, level: float, ni: float | None, label: str | None = N
     if is_correlation(measure):
         new |= {"r_pi_lb": to_reader(lb, measure), "r_pi_ub": to_reader(ub, measure)}
     return [mean, new]
+
+
+def model_of(fit: Any) -> Any:
+    """Return the model under robust standard errors, or the model."""
+    return fit.fit if isinstance(fit, RobustResults) else fit
 
 
 def single_mean(fit: Any) -> bool:

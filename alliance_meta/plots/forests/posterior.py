@@ -36,7 +36,7 @@ from alliance_meta.tables.format import (
     format_estimate,
     format_interval,
     format_level,
-    format_number,
+    format_p,
 )
 
 Posterior = BayesianResults | BayesianMultilevelResults | BayesianCorrelationResults | SampledPosterior
@@ -106,7 +106,7 @@ def averaged_data(
     given = []
     if 0 < present < 1:
         row = fit.tidy(conditional=True, level=used).loc["mu", ["median", "ci_lb", "ci_ub"]]
-        label = f"If there is an effect (P = {format_number(present, 3, leading_zero=False)})"
+        label = f"If there is an effect (P {_chance(present)})"
         given = [{"kind": "summary", "label": label, **parts.estimate(fit.effects.measure, *row)}]
     end = [*given, mean, *new]
     text = described(
@@ -127,8 +127,7 @@ def _evidence(fit: Averaged, table: pd.DataFrame, level: float) -> list[str]:
     tau = _spread(table, "tau") if "tau" in fit.parameters else "0 in every model"
     scale = parts.SCALES.get(fit.effects.measure, "scale of the effects")
     each = [
-        f"{row['component']} {format_number(row['posterior'], 3, leading_zero=False)} "
-        f"(BF {format_bayes_factor(row['bf10'])})"
+        f"{row['component']} {_chance(row['posterior']).removeprefix('= ')} (BF {format_bayes_factor(row['bf10'])})"
         for row in fit.inclusion.reset_index().to_dict("records")
     ]
     return [
@@ -136,6 +135,11 @@ def _evidence(fit: Averaged, table: pd.DataFrame, level: float) -> list[str]:
         f"Posterior probability, and Bayes factor for it: {', '.join(each)}",
         "Squares: each study as published, of one size. Diamonds: posterior medians with credible intervals",
     ]
+
+
+def _chance(value: float) -> str:
+    """Return a probability with its sign, never certain by rounding."""
+    return "> .999" if 0.9995 <= value < 1 else format_p(value, name="p").removeprefix("p ")
 
 
 def _own(fit: Posterior, level: float) -> Array | None:
