@@ -16,7 +16,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note
 from alliance_meta.result import Result
 from alliance_meta.tables.document import Document, Table
-from alliance_meta.tables.format import brief, fixed
+from alliance_meta.tables.format import brief, fixed, fixed_r
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,7 +162,7 @@ class Meaning(Result):
         tables = []
         for i, r in enumerate(self.r.reshape(-1)):
             rows = tuple((row["label"], _cell(row)) for row in self.rows if row["row"] == i)
-            tables.append(Table(("", ""), rows, f"r = {fixed(float(r), 3)}", words=(1,)))
+            tables.append(Table(("", ""), rows, f"r = {fixed_r(float(r), 3)}", words=(1,)))
         many = "A correlation" if len(tables) == 1 else f"{len(tables)} correlations"
         return self._document(f"{many} in other words", *tables)
 

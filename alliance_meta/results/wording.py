@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from alliance_meta.notes import NotApplicable
 from alliance_meta.result import made_up, said
 from alliance_meta.tables.document import Block, Document, Kind, Lines, Table, table_of
-from alliance_meta.tables.format import fixed, fixed_interval, level_text, p_value, plain_df
+from alliance_meta.tables.format import fixed, fixed_interval, fixed_r, fixed_r_interval, level_text, p_value, plain_df
 
 if TYPE_CHECKING:
     from alliance_meta.effects.table import EffectSizes
@@ -84,13 +84,13 @@ def as_r(fit: Any, *, mean: bool = True, new: str = "") -> list[str]:
     row = fit.predict(scale="r").iloc[0]
     lines = [f"As r: {estimate(row)} (median true correlation, tanh)"]
     lines += [f"      {estimate(fit.predict(scale='r_mean').iloc[0])} (mean true correlation)"] if mean else []
-    lines += [f"      true correlation in {new}: {fixed_interval(row.pi_lb, row.pi_ub, 3)}"] if new else []
+    lines += [f"      true correlation in {new}: {fixed_r_interval(row.pi_lb, row.pi_ub)}"] if new else []
     return lines
 
 
 def estimate(row: Any) -> str:
     """Return a prediction with its interval, three decimals."""
-    return f"{fixed(row.pred, 3)} {fixed_interval(row.ci_lb, row.ci_ub, 3)}"
+    return f"{fixed_r(row.pred, 3)} {fixed_r_interval(row.ci_lb, row.ci_ub)}"
 
 
 def prediction(fit: Any, new: str, rule: str) -> list[str]:
@@ -101,7 +101,7 @@ def prediction(fit: Any, new: str, rule: str) -> list[str]:
     if row.pi_lb != row.pi_lb:
         return []
     scale = "r" if fit.effects.measure in CORRELATIONS else "analysis scale"
-    interval = fixed_interval(row.pi_lb, row.pi_ub, 3)
+    interval = (fixed_r_interval if scale == "r" else fixed_interval)(row.pi_lb, row.pi_ub, 3)
     return [f"{level_text(fit.level)} prediction interval for {new} ({scale}): {interval} ({rule})"]
 
 

@@ -30,7 +30,7 @@ from alliance_meta.results.robust import RobustResults
 from alliance_meta.results.rve import RVEResults
 from alliance_meta.sensitivity.refitting import coefficient, ours
 from alliance_meta.tables.document import Document, Table
-from alliance_meta.tables.format import bare_p, brief, fixed, fixed_interval, level_text
+from alliance_meta.tables.format import bare_p, brief, fixed, fixed_interval, fixed_r, fixed_r_interval, level_text
 
 METHODS = {
     "one per study": "One effect per study",
@@ -72,8 +72,8 @@ def _on_r(result: DependenceComparison) -> Table:
     rows = []
     for label, row in _rows(result, result.terms[0]):
         if not math.isnan(row["r"]):
-            new = "n/a" if math.isnan(row["r_pi_lb"]) else fixed_interval(row["r_pi_lb"], row["r_pi_ub"], 3)
-            rows.append((label, fixed(row["r"], 3), fixed_interval(row["r_lb"], row["r_ub"], 3), new))
+            new = "n/a" if math.isnan(row["r_pi_lb"]) else fixed_r_interval(row["r_pi_lb"], row["r_pi_ub"])
+            rows.append((label, fixed_r(row["r"], 3), fixed_r_interval(row["r_lb"], row["r_ub"]), new))
     return Table(("", "r", f"{level} CI", f"{level} prediction interval"), tuple(rows))
 
 
@@ -109,7 +109,7 @@ def _what(result: DependenceComparison, term: str) -> str:
 
 
 def _value(result: DependenceComparison, row: dict[str, Any]) -> str:
-    return f"r = {fixed(row['r'], 3)}" if result.as_r else fixed(row["estimate"], 3)
+    return f"r = {fixed_r(row['r'], 3)}" if result.as_r else fixed(row["estimate"], 3)
 
 
 def _interval(result: DependenceComparison, row: dict[str, Any], kind: str = "ci") -> str:

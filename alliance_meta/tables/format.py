@@ -234,6 +234,15 @@ def fixed_r(value: float, decimals: int = 4) -> str:
     return f"{relation}{rounded:f}"
 
 
+def fixed_r_interval(lb: float, ub: float, decimals: int = 3) -> str:
+    """Write an interval of correlations as plain text.
+
+    >>> fixed_r_interval(-0.04, 0.99961), fixed_r_interval(-0.04, float("nan"))
+    ('[-0.040, 0.9996]', '[-0.040, n/a]')
+    """
+    return f"[{fixed_r(lb, decimals)}, {fixed_r(ub, decimals)}]"
+
+
 def fixed_interval(lb: float, ub: float, decimals: int = 4) -> str:
     """Write an interval as plain text.
 

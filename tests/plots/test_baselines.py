@@ -37,6 +37,7 @@ CASES: dict[str, Callable[[], NotebookFigure]] = {
     "caterpillar": lambda: draw("caterpillar of many"),
     "firepower": lambda: draw("firepower"),
     "funnel-lines": lambda: draw("funnel with lines and filled"),
+    "jama": lambda: forest(extremes(), layout="jama", direction=("worse outcome", "better outcome")),
     "means": lambda: draw("means with letters"),
     "nested": lambda: forest(quiet(lambda: che(dependent(24, 8))), columns=["rater"], order="-effect"),
     "posterior": lambda: draw("posterior of tau"),

@@ -147,6 +147,16 @@ def test_one_study_is_no_subgroup_summary() -> None:
     assert "b has one effect" in " ".join(note["message"] for note in frame.attrs["notes"])
 
 
+def test_levels_are_headed_in_words_and_their_column_is_named_once() -> None:
+    effects = made_up(6)
+    moderators = effects.moderators.assign(manual_used=[True, False] * 3, decade=[1990.0, 2000.0, None] * 2)
+    fit = quiet(lambda: RandomEffectsModel(_with(effects, moderators)).fit())
+    for by, heads in (("manual_used", ["no", "yes"]), ("decade", ["1990", "2000", "not coded"])):
+        frame = quiet(lambda by=by: forest_data(fit, by=by))
+        assert frame.loc[frame["kind"] == "heading", "label"].tolist() == heads
+        assert frame.attrs["label_header"] == f"Study, by {by.replace('_', ' ')}"
+
+
 def _with(effects: EffectSizes, moderators: pd.DataFrame) -> EffectSizes:
     return EffectSizes.from_arrays(
         effects.yi, effects.vi, ni=effects.ni, mods=moderators, measure="ZCOR", slab=effects.slab

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
 
@@ -14,6 +15,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.plots import forest, forest_data, forest_pages
 from alliance_meta.plots.forests.layout import AIRY, DENSE, NORMAL, choose_density, make_layout, split_pages
 from alliance_meta.plots.forests.parts import make_frame
+from alliance_meta.plots.forests.styles import LayoutName
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.plots.sheet.measure import make_axis, text_width, wrap
 from tests.plots.cases import FRAMES, LONG, extremes, fitted, made, molloy, row
@@ -34,7 +36,18 @@ def figures(name: str) -> list[NotebookFigure]:
 
 @pytest.mark.parametrize("name", sorted(FRAMES))
 def test_no_two_texts_overlap_and_none_leaves_the_figure(name: str) -> None:
-    for figure in figures(name):
+    stand_apart(figures(name))
+
+
+@pytest.mark.parametrize("layout", ["apa", "bmj", "jama"])
+@pytest.mark.parametrize("name", ["one study", "five", "nested with columns"])
+def test_texts_stand_apart_in_every_layout_and_with_directions(name: str, layout: LayoutName) -> None:
+    long = ("a much worse outcome at the end of a long treatment, as the client sees it", "better outcome")
+    stand_apart([forest(made(name), layout=layout, direction=long, smallest_effect=0.1)])
+
+
+def stand_apart(figures: Sequence[NotebookFigure]) -> None:
+    for figure in figures:
         drawn = [text.get_text() for text in texts(figure)]
         found = boxes(figure)
         assert [(drawn[i], drawn[j]) for i, j in overlapping(found)] == []

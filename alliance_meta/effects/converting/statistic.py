@@ -15,7 +15,7 @@ from alliance_meta.effects.converting.inputs import COLUMNS, Cells, missing, rea
 from alliance_meta.effects.converting.rules import OTHER_NAMES, RULES, Rule
 from alliance_meta.errors import CodingError, InputError, Problem
 from alliance_meta.notes import NotApplicable, Note, did_you_mean
-from alliance_meta.tables.format import brief, fixed
+from alliance_meta.tables.format import brief, fixed, fixed_r
 
 NO_VARIANCE = "an odds ratio needs es_se, or es_lb and es_ub, for a variance of its own"
 Found = tuple[Array, Array, Array]
@@ -139,7 +139,7 @@ class Conversion:
         given = ", ".join(f"{name} = {value:g}" for name, value in self.inputs.items())
         lines = [
             f"{self.es_type}: {given}",
-            f"r = {fixed(self.r)} ({self.r_type}), variance {fixed(self.r_var, 6)}",
+            f"r = {fixed_r(self.r)} ({self.r_type}), variance {fixed(self.r_var, 6)}",
             f"Fisher z = {fixed(self.z)}, variance {fixed(self.z_var, 6)}",
             f"formula: {self.formula}",
             f"source: {self.source}",

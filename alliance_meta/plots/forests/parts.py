@@ -41,6 +41,7 @@ AXIS_LABELS = {
 SCALES = {"ZCOR": "z scale", "COR": "r scale", "UCOR": "r scale"}
 ROB_LEGEND = "Risk of bias: L low, S some concerns, H high"
 UNCLEAR = "?"
+YES_NO = {"True": "yes", "False": "no"}
 WHOLE = "n: rounded down where it is the mean of several effects, or an effective size"
 
 level_text = format_level
@@ -439,6 +440,10 @@ def fit_frame(
     }
     if more.get("by") is not None:
         meta["label_header"] = f"Study, by {more['by'].replace('_', ' ').strip()}"
+        body = [
+            {**row, "label": YES_NO.get(row["label"], row["label"])} if row["kind"] == "heading" else row
+            for row in body
+        ]
     if any(row.get("ni") is not None and row["ni"] % 1 > 0 for row in body):
         meta["bottom"].append(WHOLE)
     return make_frame(body, meta | more)

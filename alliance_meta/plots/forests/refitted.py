@@ -139,6 +139,7 @@ def _data(
             "show_cautions": show_cautions,
             "synthetic": origin.synthetic,
             "order": order,
+            "direction": parts.directions(fit.effects.direction) if result.is_mean else None,
         },
     )
 

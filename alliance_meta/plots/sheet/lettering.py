@@ -68,6 +68,7 @@ class Lettering(Artist):
     def __init__(self, ax: Axes) -> None:
         super().__init__()
         self.lines: list[Line] = []
+        self.made: list[Text] = []
         self.set_zorder(5)
         self.set_clip_on(False)
         ax.add_artist(self)
@@ -81,14 +82,15 @@ class Lettering(Artist):
     def draw(self, renderer: Any) -> None:
         """Draw all lines."""
         ink = _ink.get()
-        lines = self.lines
         if ink is not None and rcParams["svg.fonttype"] == "path":
-            lines = [line for line in lines if not simple(line.text)]
+            texts = [self.text(line) for line in self.lines if not simple(line.text)]
             renderer.open_group(GROUP, gid=f"{GROUP}-{len(ink.groups)}")
             renderer.close_group(GROUP)
             ink.groups.append(self.markup(ink.glyphs, renderer.get_canvas_width_height()[1]))
-        for line in lines:
-            self.text(line).draw(renderer)
+        else:
+            texts = self.texts()
+        for text in texts:
+            text.draw(renderer)
         self.stale = False
 
     def markup(self, glyphs: dict[str, str], height: float) -> str:
@@ -120,7 +122,9 @@ class Lettering(Artist):
 
     def texts(self) -> list[Text]:
         """Return all lines as texts of matplotlib's."""
-        return [self.text(line) for line in self.lines]
+        if len(self.made) != len(self.lines):
+            self.made = [self.text(line) for line in self.lines]
+        return self.made
 
     def get_window_extent(self, renderer: Any = None) -> Bbox:
         """Return about where the lines stand."""
@@ -198,7 +202,9 @@ def with_ink(svg: str, ink: Ink) -> str:
     """Return the SVG with the gathered letters in the places of their letterings."""
     for i, group in enumerate(ink.groups):
         empty = f'<g id="{GROUP}-{i}"'
-        start = svg.index(empty)
+        start = svg.find(empty)
+        if start < 0:
+            continue
         end = svg.index("/>", start) if svg[start + len(empty)] == "/" else svg.index("</g>", start) + 2
         svg = f"{svg[:start]}{empty}>\n{group}\n</g>{svg[end + 2 :]}"
     if not ink.glyphs:
