@@ -113,7 +113,7 @@ def _own(fit: Any, by: str) -> Levels:
 
 def _words(fit: Any, means: SubgroupResults) -> str:
     if means.model is None:
-        return "a separate τ² in each subgroup"
+        return f"a separate τ² in each subgroup{'' if means.between.df2 is None else ' (Welch)'}"
     if means.model.method == "EE":
         return "one model with equal effects in each subgroup" if _varies(means) else "one study each, no τ²"
     if isinstance(fit, LocationScaleResults):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta._typing import Array
+from alliance_meta._typing import AnyArray, Array
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.effects.dependent.groups import Clusters, read_clusters
 from alliance_meta.effects.studies import listed
@@ -288,20 +288,15 @@ def nested_data(
         there = [one for one in drawn if one[1][0] in some]
         return _body(fit.effects.measure, rows, (names, texts), groups, there, fitted, own, group)
 
-    count = _counted(fit.k, studies.clusters.n)
-    what = f"{count} with intervals at {parts.level_text(used)}"
-    text = parts.description(fit, what, end)
+    text = parts.description(
+        fit, f"{_counted(fit.k, studies.clusters.n)} with intervals at {parts.level_text(used)}", end
+    )
     lines = bottom(fit, groups, used, simple=simple, beside=bool(fitted), found=found)
+    more: tuple[Note, ...] = ()
     if found is None:
         made = [*body(range(fit.k), ""), {"kind": "blank"}, *(end or _levels(fit, used))]
-        more: tuple[Note, ...] = ()
     else:
-        codes = studies.clusters.codes
-        left = np.setdiff1d(np.arange(fit.k), np.concatenate(list(found.rows.values())))
-        made = level_rows(
-            found, fit.effects.measure, used, body,
-            lambda index: _counted(len(index), np.unique(codes[index]).size), left.tolist(),
-        )  # fmt: skip
+        made = _under_levels(fit, found, studies, body, used)
         text = f"{text} {said(found, fit.effects.measure, made)}"
         twice = _twice(studies, found)
         more = merge_notes(found.notes, twice)
@@ -313,6 +308,18 @@ def nested_data(
         pooled=float(fit.beta[0]) if simple else None, description=text, by=by,
         tau2=tau2 if by is not None else None,
     )  # fmt: skip
+
+
+def _under_levels(fit: Dependent, found: Levels, studies: Nest, body: Any, level: float) -> list[dict[str, Any]]:
+    """Return the rows of every level, each with what its mean rests on."""
+    codes = studies.clusters.codes
+    left = np.setdiff1d(np.arange(fit.k), np.concatenate(list(found.rows.values())))
+
+    def counted(index: AnyArray) -> str:
+        """Say how many effects of how many studies these are."""
+        return _counted(len(index), np.unique(codes[index]).size)
+
+    return level_rows(found, fit.effects.measure, level, body, counted, left.tolist())
 
 
 def _counted(effects: int, studies: int) -> str:

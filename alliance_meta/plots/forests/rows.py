@@ -59,11 +59,11 @@ def forest_data(
 
     Parameters
     ----------
-    fit : RandomEffectsResults, MultilevelResults, RobustResults, RVEResults, or a posterior: BayesianResults, \
-BayesianMultilevelResults, SampledPosterior
-        A fitted model. With moderators there is no single mean: the frame then holds fitted values, one per
-        level where the model has one categorical moderator, else one beside each study. Models of dependent effects
-        have a row for each study and under it one for each of its effects.
+    fit : a fitted model
+        Of any class. With moderators there is no single mean: the frame then holds fitted values, one per level where
+        the model has one categorical moderator, else one beside each study. Models of dependent effects have a row for
+        each study and under it one for each of its effects. An average of models (`bayes.robma`, `bayes.average`) has
+        two means: if there is an effect, and over all models.
     columns : sequence of str or mapping, optional
         Up to three moderators to show beside the labels; a mapping gives their headers.
     order : str or sequence of str
@@ -155,9 +155,28 @@ BayesianMultilevelResults, SampledPosterior
         raise _no_fit(fit)
     if label is not None or nest is not None:
         raise InputError("label and nest are for models of dependent effects, in which a study has several rows")
+    check_option("tau2", tau2, SharedTau2)
+    return _of_studies(
+        fit, columns=columns, order=order, by=by, tau2=tau2, level=level, rob=rob, title=title,
+        show_cautions=show_cautions,
+    )  # fmt: skip
+
+
+def _of_studies(
+    fit: Single,
+    *,
+    columns: Columns | None,
+    order: Order,
+    by: str | None,
+    tau2: SharedTau2,
+    level: float | None,
+    rob: Columns | None,
+    title: str | None,
+    show_cautions: bool,
+) -> pd.DataFrame:
+    """Return the frame of a model in which each row is a study."""
     used = fit.level if level is None else level
     check_level(used)
-    check_option("tau2", tau2, SharedTau2)
     effects = fit.effects
     shown, dots = chosen(effects, columns, rob)
     positions, notes = sort_rows(fit, order)
