@@ -279,7 +279,6 @@ def nested_data(
     fitted = {} if simple or fitted_levels(fit)[0] is not None else _fitted(fit, used)
     texts = _texts(fit, label)
     names, lettered = _names(fit, groups, texts)
-    notes = [*notes, *lettered]
     own = [column_key(name) for name in shown] + [dot_key(name, shown) for name in dots]
 
     def body(members: Sequence[int], group: str) -> list[dict[str, Any]]:
@@ -304,9 +303,8 @@ def nested_data(
         made = [*made, *end] if end else made[:-1]
     return fit_frame(
         fit, made, level=used, title=title, show_cautions=show_cautions, columns=shown, rob=dots, order=order,
-        notes=merge_notes(fit.notes, notes, more, _negative(rows)), bottom=lines,
-        pooled=float(fit.beta[0]) if simple else None, description=text, by=by,
-        tau2=tau2 if by is not None else None,
+        notes=merge_notes(fit.notes, notes, lettered, more, _negative(rows)), bottom=lines, description=text,
+        pooled=float(fit.beta[0]) if simple else None, by=by, tau2=None if by is None else tau2,
     )  # fmt: skip
 
 
