@@ -143,14 +143,15 @@ def _of_margins(result: MarginalMeans, pairwise: PairwiseResults | None) -> tupl
 
 
 def _of_subgroups(result: SubgroupResults) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    rows = []
-    for label, fit in result.fits.items():
-        found = fit.predict().rename(columns={"pred": "yi"}).iloc[0]
-        rows.append({"label": label, "letters": "", "k": fit.k, **{name: float(found[name]) for name in EFFECT}})
-    one = next(iter(result.fits.values()))
+    predicted = result.predict().rename(columns={"pred": "yi"})[list(EFFECT)].to_dict("records")
+    rows = [
+        {"label": label, "letters": "", "k": len(index), **{name: float(row[name]) for name in EFFECT}}
+        for (label, index), row in zip(result.rows.items(), predicted, strict=True)
+    ]
+    one = next(iter(result.fits.values())) if result.model is None else result.model
     measure = one.effects.measure
     test = parts.test_text(result.QM, result.QMdf, result.QMp)
-    each = "one τ² each" if result.tau2 == "separate" else "a common τ²"
+    each = "one τ² each" if result.tau2 == "separate" else "one model, a common τ²"
     meta = _meta(measure, parts.axis_label(measure), one.level, (result.by,), rows) | {
         "bottom": [f"Test of subgroup differences: {test} ({each})"],
         "origin": one.effects.provenance,

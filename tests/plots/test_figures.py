@@ -21,7 +21,7 @@ from alliance_meta.errors import CannotRunError, InputError, MissingFontWarning
 from alliance_meta.plots import figure_bytes, forest, forest_data, forest_pages, save_figure
 from alliance_meta.plots.forests.parts import make_frame
 from alliance_meta.plots.sheet import measure as letters
-from alliance_meta.plots.sheet.figures import NotebookFigure
+from alliance_meta.plots.sheet.figures import NotebookFigure, Pages
 from tests.plots.cases import extremes, fitted, molloy, row
 from tests.plots.geometry import texts
 
@@ -148,6 +148,16 @@ def test_files_are_what_their_ending_says(tmp_path: Path) -> None:
         assert path.read_bytes() == same
         assert path.read_bytes().startswith(start)
     assert sorted(p.suffix for p in (tmp_path / "new").iterdir()) == sorted(f".{kind}" for kind in starts)
+
+
+def test_pages_are_one_pdf_and_no_other_file() -> None:
+    pages = Pages(NotebookFigure.for_plot(1, 1, {"title": f"Forest, page {i} of 2"}) for i in (1, 2))
+    data = figure_bytes(pages, format="pdf")
+    assert data == figure_bytes(pages, format="pdf")
+    assert re.findall(rb"/Type /Pages .*?/Count (\d+)", data, re.DOTALL) == [b"2"]
+    assert b"page 1 of" not in data
+    with pytest.raises(InputError, match="holds one page: save each of the 2 pages, or all as a PDF"):
+        figure_bytes(pages, format="svg")
 
 
 def test_an_unknown_ending_writes_nothing(tmp_path: Path) -> None:

@@ -102,10 +102,10 @@ def test_the_joint_model_has_the_effects_with_every_moderator_and_levels_of_two_
 @pytest.mark.filterwarnings("ignore::alliance_meta.errors.DependenceWarning")
 def test_separate_tau2_of_independent_effects_is_subgroups(crede):
     found = moderator_table(crede, "source", model="random", tau2="separate")
-    theirs = subgroups(am.RandomEffectsModel(crede).fit(), by="source")
+    theirs = subgroups(am.RandomEffectsModel(crede).fit(), by="source", tau2="separate")
     same(found.tidy().loc["source"], theirs.tidy(), NUMBERS[:4])
     assert found.tests.loc["source", "stat"] == theirs.QM
-    assert found.tests.loc["source", "test"] == "Q"
+    assert found.tests.loc["source", "test"] == "F"
     assert found.tidy().loc["source", "tau"].tolist() == [fit.tau for fit in theirs.fits.values()]
 
 

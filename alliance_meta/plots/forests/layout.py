@@ -501,13 +501,15 @@ def _blocks(kinds: Sequence[str]) -> list[list[int]]:
 
 
 def continued(frame: pd.DataFrame, rows: Sequence[int]) -> str | None:
-    """Return the heading to repeat on a page that starts inside a group."""
-    if not rows:
+    """Return the headings to repeat on a page that starts inside a group: the group, and in it the study."""
+    kinds = frame["kind"].tolist()
+    if not rows or kinds[rows[0]] not in ("study", "effect", "cluster", "subgroup"):
         return None
-    first = rows[0]
-    kinds = frame["kind"]
-    if kinds.iloc[first] not in ("study", "effect", "subgroup") or first == 0 or not frame["group"].iloc[first]:
-        return None
-    group = frame["group"].iloc[first]
-    heads = [i for i in range(first) if kinds.iloc[i] in HEADS and frame["group"].iloc[i] == group]
-    return f"{frame['label'].iloc[heads[-1]]} (continued)" if heads else None
+    heads: list[str] = []
+    for i in range(rows[0] - 1, -1, -1):
+        inside = kinds[rows[0]] == "effect" and not heads
+        if kinds[i] == "heading" or (kinds[i] == "cluster" and inside):
+            heads.insert(0, str(frame["label"].iloc[i]))
+        if kinds[i] in ("heading", "blank", "summary", "prediction"):
+            break
+    return f"{', '.join(heads)} (continued)" if heads else None

@@ -91,7 +91,7 @@ class Pages(tuple[NotebookFigure, ...]):
 
 
 def save_figure(
-    figure: Figure,
+    figure: Figure | Pages,
     path: str | Path,
     *,
     title: str | None = None,
@@ -106,8 +106,8 @@ def save_figure(
 
     Parameters
     ----------
-    figure : Figure
-        From `forest`, `forest_pages`, or any matplotlib figure.
+    figure : Figure or tuple of Figure
+        From `forest`, or any matplotlib figure; what `forest_pages` gives becomes one PDF of several pages.
     path : str or Path
         The ending chooses the format: ``.svg``, ``.pdf``, ``.png``, ``.tiff`` (or ``.tif``), ``.eps``, which cannot
         hold transparent colours and draws them opaque.
@@ -153,7 +153,7 @@ def save_figure(
 
 
 def figure_bytes(
-    figure: Figure,
+    figure: Figure | Pages,
     *,
     format: str = "svg",
     title: str | None = None,
@@ -193,6 +193,8 @@ def figure_bytes(
     """
     from matplotlib import style
 
+    if isinstance(figure, Pages):
+        return _one_file(figure, format, title, description)
     from alliance_meta.plots.sheet.lettering import inked, with_ink
 
     if format not in FORMATS:
@@ -212,6 +214,22 @@ def figure_bytes(
         return stream.getvalue()
     drawing = with_ink(stream.getvalue().decode("utf-8"), ink)
     return _accessible(drawing, title=name, description=words, prefix=id_prefix).encode("utf-8")
+
+
+def _one_file(pages: Pages, format: str, title: str | None, description: str | None) -> bytes:
+    """Return a PDF of several pages."""
+    from matplotlib import style
+    from matplotlib.backends.backend_pdf import PdfPages
+
+    if format != "pdf":
+        raise InputError(f"format={format!r} holds one page: save each of the {len(pages)} pages, or all as a PDF")
+    name = pages[0].plot_title.partition(", page 1 of ")[0] if title is None else title
+    words = pages[0].plot_description if description is None else description
+    stream = io.BytesIO()
+    with style.context(["default", _SETTINGS]), PdfPages(stream, metadata=_metadata("pdf", name, words)) as file:
+        for page in pages:
+            file.savefig(page)
+    return stream.getvalue()
 
 
 def _metadata(format: str, title: str, description: str) -> dict[str, str | None]:
