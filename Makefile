@@ -32,7 +32,7 @@ SOURCES := $(call plain,alliance_meta data)
 
 NOTEBOOKS := $(patsubst notebooks/%.py,notebooks/build/%.ipynb,$(call plain,notebooks/*.py))
 
-.PHONY: help docs reports test suite lint fuzz notebooks reproduce data bench house validate lock clean distclean remake
+.PHONY: help docs reports test suite lint fuzz notebooks explore reproduce data bench house validate lock clean distclean remake
 
 help: ## Say what can be made
 	@echo "Usage: make TARGET, or PYTHON=python3.13 make TARGET"
@@ -62,6 +62,9 @@ fuzz: $(STAMP) ## Feed the command line made-up files (ARGS="--seconds 600 --see
 	$(RUN) tests.security.fuzz $(ARGS)
 
 notebooks: $(NOTEBOOKS) ## Run the notebooks that changed into notebooks/build/
+
+explore: $(STAMP) ## Serve a page where rows and models are chosen (ARGS=sheet.csv)
+	@$(AM) explore $(ARGS)
 
 reproduce: $(STAMP) ## Compare our results with the printed ones, data set by data set
 	$(AM) reproduce

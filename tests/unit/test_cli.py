@@ -97,7 +97,7 @@ def test_help_lists_the_commands_that_work_and_no_others(run):
     assert code == 0
     commands = {line.split()[0] for line in out.split("Commands:")[1].splitlines() if line.startswith("  ")}
     analysis = {"bias", "fit", "sensitivity", "report", "new-report", "reproduce", "match", "consistency", "claims"}
-    assert commands == {"template", "codebook", "check", "convert", "data", "Exit", *EXCHANGE} | analysis
+    assert commands == {"template", "codebook", "check", "convert", "data", "explore", "Exit", *EXCHANGE} | analysis
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -30,16 +31,17 @@ from alliance_meta.errors import AllianceMetaError, InputError
 from alliance_meta.notes import Tau2Method, Test, did_you_mean
 from alliance_meta.plots import figure_bytes, forest, funnel
 from alliance_meta.plots.bias.points import mean_row
-from alliance_meta.plots.forests.parts import effect_text, estimate, prediction_label
+from alliance_meta.plots.forests.parts import effect_text, estimate, moderator_test, prediction_label
 from alliance_meta.plots.sheet.measure import is_correlation
-from alliance_meta.results.wording import moderator_test
+from alliance_meta.reporting.starter import LONGEST_WORD
 from alliance_meta.tables.document import as_html
-from alliance_meta.tables.format import format_interval
+from alliance_meta.tables.format import format_estimate, format_interval
 
 if TYPE_CHECKING:
     from alliance_meta.effects.table import EffectSizes
 
-LEVEL = 0.95
+# So many decimals that leaving out one row of many can be seen.
+LEVEL, DECIMALS = 0.95, 3
 # Weights of one's own: nothing that a page of choices has.
 WEIGHTED = ("GENQ", "GENQM")
 METHODS = {
@@ -100,14 +102,15 @@ class Explorer:
         """Return what there is to choose from."""
         from alliance_meta.effects.datasets import list_datasets, load_dataset
 
-        own = [] if self.own is None else [(self.own, "your sheet")]
         listed = list_datasets()
-        shipped = [
-            (name, title)
+        titles = {
+            name: f"{name}: {title}"
             for name, title in zip(listed["name"], listed["title"], strict=True)
-            if name != self.own and (card := load_dataset(name).card) is not None and card.poolable
-        ]
-        named = [{"name": name, "title": f"{name}: {title}"} for name, title in [*own, *shipped]]
+            if (card := load_dataset(name).card) is not None and card.poolable
+        }
+        if self.own is not None:
+            titles = {self.own: titles.get(self.own, f"{Path(self.own).name}: your sheet"), **titles}
+        named = [{"name": name, "title": title} for name, title in titles.items()]
         models = {
             name: {"title": WORDS[name], "methods": METHODS[name], "rho": DEFAULT_RHO.get(name),
                    "tests": get_args(Test) if name == RANDOM else ()}
@@ -136,9 +139,7 @@ class Explorer:
             for y, h in zip(effects.yi.tolist(), half.tolist(), strict=True)
         ]
         rows = [{"label": label, "effect": text} for label, text in zip(effects.slab, shown, strict=True)]
-        said = [*effects.provenance.cautions, *notes, *effects.provenance.steps]
-        made_up = ["Synthetic data: made up for teaching."] if effects.provenance.synthetic else []
-        return {"heading": effects.heading, "counted": effects.counted, "notes": [*made_up, *said], "rows": rows,
+        return {"heading": effects.heading, "notes": [*notes, *effects.provenance.steps], "rows": rows,
                 "moderators": list(_moderators(effects)), "model": _model(effects)}  # fmt: skip
 
     def answer(self, asked: Asked) -> dict[str, Any]:
@@ -157,7 +158,6 @@ class Explorer:
             model = asked.model or _model(chosen)
             fit = self._fit(chosen, asked, model)
             drawn = {"forest": _drawn(forest, fit), "funnel": _drawn(funnel, fit)}
-        said = [text for text in notes if text not in {note.message for note in fit.notes}]
         choice = Choice(model, "chosen by you" if asked.model else chosen.counted)
         return {
             "estimate": _words(fit),
@@ -165,7 +165,7 @@ class Explorer:
             "every": self._every(asked.model_copy(update={"left_out": (), "model": model})) if left else "",
             "model": choice.sentence(asked.settings),
             "summary": as_html(fit.document()),
-            "notes": said,
+            "notes": notes,
             **drawn,
         }
 
@@ -189,13 +189,15 @@ def _model(effects: EffectSizes) -> str:
 
 
 def _moderators(effects: EffectSizes) -> Iterator[str]:
-    """Yield columns that tell rows apart and are no names of them: numbers, or few words."""
+    """Yield columns of numbers or of few words that tell rows apart, and are no effects and no variances."""
     columns = effects.moderators
-    outcomes = effects.outcome_columns([str(name) for name in columns])
+    outcomes = [*effects.outcome_columns([str(name) for name in columns]), *map(effects.columns.get, ("vi", "sei"))]
     for name, values in columns.items():
         known, text = values.dropna(), str(name)
-        few = pd.api.types.is_numeric_dtype(values) or known.nunique() <= MOST_LEVELS
-        if known.nunique() > 1 and few and text not in outcomes and "`" not in text:
+        levels = known.nunique()
+        few = levels <= min(MOST_LEVELS, len(known) / 2) and known.astype(str).str.len().max() <= LONGEST_WORD
+        suits = pd.api.types.is_numeric_dtype(values) or few
+        if levels > 1 and suits and text not in outcomes and "`" not in text:
             yield text
 
 
@@ -209,13 +211,15 @@ def _term(name: str, effects: EffectSizes) -> str:
 
 def _words(fit: Any) -> str:
     """Return the mean with its intervals, or the test of the moderator, as a reader hears it."""
-    measure, mean = fit.effects.measure, mean_row(fit, LEVEL)
-    if mean is None:
-        return " ".join(moderator_test(fit))
+    measure = fit.effects.measure
+    if mean_row(fit, LEVEL) is None:
+        return moderator_test(fit)
     row = fit.predict(level=LEVEL, scale="r" if measure == "ZCOR" else None).iloc[0]
-    new = format_interval(row["pi_lb"], row["pi_ub"], leading_zero=not is_correlation(measure))
-    called = "r" if is_correlation(measure) else "mean effect"
-    return f"{called} = {effect_text(measure, mean)}; {prediction_label(LEVEL)} {new}"
+    zero = not is_correlation(measure)
+    mean = format_estimate(row["pred"], row["ci_lb"], row["ci_ub"], DECIMALS, leading_zero=zero)
+    new = format_interval(row["pi_lb"], row["pi_ub"], DECIMALS, leading_zero=zero)
+    called = "mean effect" if zero else "r"
+    return f"{called} = {mean}; {prediction_label(LEVEL)} {new}"
 
 
 def _drawn(plot: Any, fit: Any) -> dict[str, str]:

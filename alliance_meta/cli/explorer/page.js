@@ -93,8 +93,10 @@ function picture(id, drawn) {
 
 function tried(found) {
   const made = document.createElement("li"), more = document.createElement("span");
-  more.textContent = ` ${at("source").value}; ${found.counted}. ${found.model}`;
-  if (at("moderator").value) more.textContent += `; moderator ${at("moderator").value}`;
+  more.textContent = ` ${at("source").selectedOptions[0].text.split(":")[0]}; ${found.counted}. ${found.model}`;
+  for (const id of ["method", "test", "moderator"]) {
+    if (!at(id).parentElement.hidden && at(id).value) more.textContent += `; ${at(id).value}`;
+  }
   made.append(found.estimate, ".", more);
   if (at("trail").firstElementChild?.textContent !== made.textContent) at("trail").prepend(made);
   while (at("trail").children.length > 10) at("trail").lastElementChild.remove();
