@@ -43,8 +43,10 @@ if TYPE_CHECKING:
     from alliance_meta.plots.forests.refitted import cumulative_data as cumulative_data
     from alliance_meta.plots.forests.refitted import leave_one_out_data as leave_one_out_data
     from alliance_meta.plots.forests.rows import forest_data as forest_data
-    from alliance_meta.plots.means_plot import means as means
-    from alliance_meta.plots.means_plot import means_data as means_data
+    from alliance_meta.plots.levels.means import means as means
+    from alliance_meta.plots.levels.means import means_data as means_data
+    from alliance_meta.plots.levels.orchard import orchard as orchard
+    from alliance_meta.plots.levels.orchard import orchard_data as orchard_data
     from alliance_meta.plots.moderators_plot import moderators as moderators
     from alliance_meta.plots.moderators_plot import moderators_data as moderators_data
     from alliance_meta.plots.outliers.baujat import baujat as baujat

@@ -26,7 +26,7 @@ from alliance_meta.plots.sheet.chart_frame import (
     with_r,
 )
 from alliance_meta.plots.sheet.measure import POINTS_PER_INCH, text_width, wrap
-from alliance_meta.plots.sheet.swarm import swarm
+from alliance_meta.plots.sheet.swarm import radii_of, see_through, swarm
 from alliance_meta.tables.format import format_count, format_interval, format_level, format_number
 
 if TYPE_CHECKING:
@@ -262,7 +262,6 @@ def _description(
 WIDTH, HEIGHT = 6.5, 4.6
 # The panel of a figure of our own; the figure grows where long labels would make it lower.
 LOWEST = 2.6
-SMALLEST, LARGEST = 0.028, 0.13
 COLUMN = 0.95
 # Where bubbles and mean stand beside the middle of their column, and how wide the bubbles spread, as shares of it.
 ASIDE, MEAN = 0.06, 0.42
@@ -359,20 +358,12 @@ def _least_column(frame: pd.DataFrame) -> float:
     return max([COLUMN, *(text_width(word, SMALL) + 0.15 for word in words)])
 
 
-def _radii(studies: pd.DataFrame) -> Array:
-    """Return radii in inches whose squares stand for the weights, none too small to see."""
-    weight = studies["weight"].to_numpy()
-    largest = max(SMALLEST + 0.012, min(LARGEST, 0.55 / math.sqrt(len(weight)) + 0.035))
-    return np.maximum(SMALLEST, largest * np.sqrt(weight / weight.max()))
-
-
 def _bubbles(chart: Chart, studies: pd.DataFrame, x: Array) -> None:
-    radii = _radii(studies)
+    radii = radii_of(studies["weight"].to_numpy())
     order = np.argsort(-radii, kind="stable")
-    alpha = 0.75 if len(studies) <= 60 else 0.6 if len(studies) <= 300 else 0.3
     area = (2.0 * radii * POINTS_PER_INCH) ** 2
     y = chart.shown(studies["yi"].to_numpy())
-    chart.dots(x[order], y[order], s=area[order], alpha=alpha, zorder=3)
+    chart.dots(x[order], y[order], s=area[order], alpha=see_through(len(studies)), zorder=3)
 
 
 def _draw_columns(chart: Chart, frame: pd.DataFrame, ylim: Limits | None) -> None:
@@ -382,7 +373,7 @@ def _draw_columns(chart: Chart, frame: pd.DataFrame, ylim: Limits | None) -> Non
     chart.limits("x", -0.5, len(levels) - 0.5)
     width, height = chart.panel_size()
     pitch, lim = width / len(levels), chart.ax.get_ylim()
-    radii, x = _radii(studies), studies["x"].to_numpy().copy()
+    radii, x = radii_of(studies["weight"].to_numpy()), studies["x"].to_numpy().copy()
     place = chart.ax.yaxis.get_transform().transform
     y = (place(chart.shown(studies["yi"].to_numpy())) - place(lim[0])) / np.ptp(place(np.array(lim))) * height
     for i in range(len(levels)):

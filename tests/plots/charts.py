@@ -50,6 +50,8 @@ from alliance_meta.plots import (
     means,
     means_data,
     moderators_data,
+    orchard,
+    orchard_data,
     p_curve,
     posterior,
     predictive,
@@ -113,6 +115,7 @@ DRAW: dict[str, Callable[..., Any]] = {
     "profile": profile,
     "means": means,
     "moderators": plots.moderators,
+    "orchard": orchard,
     "resampled": resampled,
     "rho_grid": rho_grid,
     "dependence": dependence,
@@ -270,6 +273,11 @@ def charts() -> dict[str, pd.DataFrame]:
         "moderators, synthetic": lambda: moderators_data(
             quiet(lambda: moderator_table(nested(teaching=True), "rater", model="random")), show_cautions=True
         ),
+        "means of a mean": lambda: means_data(multilevel()),
+        "orchard": lambda: orchard_data(tabled(60, 20, ["rater"])),
+        "orchard of one": lambda: orchard_data(fitted(1)),
+        "orchard of many, synthetic": lambda: orchard_data(synthetic(many(300)), show_cautions=True, title="Made up"),
+        "orchard of cells": lambda: orchard_data(crossed(), by=["rater", "modality"]),
         "means on r": lambda: means_data(moderators.marginal_means(crossed(), "rater", scale="r_mean")),
         "resampled signs": lambda: resampled_data(permuted()),
         "resampled rows": lambda: resampled_data(sensitivity.permutation_test(crossed(), seed=1, iterations=100)),

@@ -118,6 +118,7 @@ EXPECTED: dict[str, Callable[[pd.DataFrame], Points]] = {
     "p_curve": lambda f: [(0, np.arange(len(f)), f[name]) for name in ("observed", "none", "third")],
     "means": of_rows,
     "moderators": of_rows,
+    "orchard": lambda f: of_rows(f[f["kind"] == "level"]),
     "posterior": lambda f: densities(f, "posterior", "prior", "median"),
     "predictive": bins,
     "predictive of Q": bins,

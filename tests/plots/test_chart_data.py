@@ -233,7 +233,7 @@ def test_means_of_subgroups_are_those_of_their_fits() -> None:
     assert frame["pi_ub"].tolist() == expected
     with pytest.raises(InputError, match="subgroups are compared by the test"):
         means_data(groups, pairwise=moderators.pairwise(crossed(), "rater"))
-    with pytest.raises(InputError, match="needs marginal means or subgroups, not int"):
+    with pytest.raises(InputError, match="needs a fitted model, marginal means or subgroups, not int"):
         means_data(3)  # type: ignore[arg-type]
 
 

@@ -49,6 +49,7 @@ COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "influence": (("kind", "measure", "label"), ("position", "value")),
     "moderators": (("kind", "label", "group", "text"), ("k", "studies", *EFFECT, *AS_R)),
     "means": (("kind", "label", "letters"), ("k", *EFFECT, *AS_R)),
+    "orchard": (("kind", "label"), ("row", "k", "studies", *EFFECT, *AS_R, "se", "position")),
     "dependence": (("kind", "label"), ("k", "studies", *EFFECT, *AS_R)),
     "rho_grid": (("kind", "label"), ("rho", *EFFECT, *AS_R)),
     "development": (("kind", "label", "group"), ("year", "k", *EFFECT, *AS_R, "lowest", "highest", "results")),
