@@ -106,7 +106,7 @@ def bubble_data(
         said=_description(fit, by, rows, held, categorical, used), measure=fit.effects.measure,
         axis_label=parts.axis_label(fit.effects.measure), x_label=parts.header(by), level=used,
         model_label=fit.model_label,
-        key=_key(used, categorical, rows, "weight" if hasattr(fit, "weights") else "precision"),
+        key=_key(used, categorical, rows, weights_of(fit)[1]),
         bottom=[*held_line(held, categorical), *(note.message for note in notes), *_tests(fit, used)], by=by,
         levels=[str(row["label"]) for row in rows] if categorical else [], held=held,
         whole=bool(not categorical and (table[by] == table[by].round()).all()),
@@ -132,16 +132,23 @@ def _alike(fit: Any, table: pd.DataFrame, held: Mapping[str, Any]) -> Mask:
 
 
 def _studies(fit: Any, by: str, table: pd.DataFrame, categorical: bool, level: float) -> list[dict[str, Any]]:
-    vi = fit.effects.vi
-    weights = fit.weights if hasattr(fit, "weights") else 100.0 / vi / (1.0 / vi).sum()
+    weights, _ = weights_of(fit)
     if categorical:
         place = {value: i for i, value in enumerate(level_values(by, fit.design, table))}
         return study_rows(fit.effects, [float(place[value]) for value in table[by]], weights, level)
     return study_rows(fit.effects, table[by].astype(float).tolist(), weights, level)
 
 
+def weights_of(fit: Any) -> tuple[Array, str]:
+    """Return the weights of a fit in percent, or the share of each effect in the precision, and which these are."""
+    if hasattr(fit, "weights"):
+        return fit.weights, "weight"
+    precision = 1.0 / fit.effects.vi
+    return 100.0 * precision / precision.sum(), "precision"
+
+
 def study_rows(
-    effects: EffectSizes, x: Sequence[float], weights: Sequence[float], level: float
+    effects: EffectSizes, x: Sequence[float], weights: Sequence[float] | Array, level: float
 ) -> list[dict[str, Any]]:
     """Return the rows of all effects with their normal intervals, each at its `x`."""
     half = critical_value(level, None) * effects.sei

@@ -149,10 +149,15 @@ def means_of(
     return *_of_margins(result, pairwise), merge_notes(result.notes, () if pairwise is None else pairwise.notes)
 
 
+def variables_of(fit: Any) -> tuple[str, ...]:
+    """Return the moderators of a model."""
+    design = getattr(fit, "design", None)
+    return tuple(design.variables) if design is not None else ()
+
+
 def names_by(fit: Any, by: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return the moderators whose levels have a row each; none of a model that has no moderators."""
-    design: Any = getattr(fit, "design", None)
-    known = tuple(design.variables) if design is not None else ()
+    known = variables_of(fit)
     if by is not None:
         names = (by,) if isinstance(by, str) else tuple(by)
         if not known:
@@ -161,7 +166,7 @@ def names_by(fit: Any, by: str | Sequence[str] | None) -> tuple[str, ...]:
                 "subgroups of it"
             )
         return names
-    if len(known) == 1 and known[0] not in design.levels:
+    if len(known) == 1 and known[0] not in fit.design.levels:
         raise InputError(f"{known[0]} is numeric and has no levels: plots.bubble(fit, {known[0]!r}) draws it")
     if len(known) > 1:
         raise InputError(f"the model has the moderators {', '.join(known)}; name one that is categorical with by=")
@@ -227,7 +232,8 @@ def _of_margins(result: MarginalMeans, pairwise: PairwiseResults | None) -> tupl
             "label": label,
             "letters": shown.get(str(label), ""),
             "cell": cell,
-            **dict(zip(("k", *EFFECT), row, strict=True)),
+            "k": int(row[0]),
+            **dict(zip(EFFECT, row[1:], strict=True)),
         }
         for label, cell, row in zip(
             table.index, records_of(table[list(result.by)]), table[["k", *EFFECT]].to_numpy(dtype=float), strict=True

@@ -49,6 +49,13 @@ COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "influence": (("kind", "measure", "label"), ("position", "value")),
     "moderators": (("kind", "label", "group", "text"), ("k", "studies", *EFFECT, *AS_R)),
     "means": (("kind", "label", "letters"), ("k", *EFFECT, *AS_R)),
+    "drapery": (("kind", "label"), ("x", "p", *EFFECT[:3], *AS_R[:3], "se", "position")),
+    "rainforest": (("kind", "label", "share"), (*EFFECT, *AS_R, "weight", "position")),
+    "timeline": (("kind", "label"), ("x", "k", *EFFECT, *AS_R, "tau2", "I2")),
+    "ranks": (
+        ("kind", "label", "above", "beyond"),
+        ("row", *EFFECT[:3], *AS_R[:3], "p_mean", "p_smallest", "position"),
+    ),
     "orchard": (("kind", "label"), ("row", "k", "studies", *EFFECT, *AS_R, "se", "position")),
     "dependence": (("kind", "label"), ("k", "studies", *EFFECT, *AS_R)),
     "rho_grid": (("kind", "label"), ("rho", *EFFECT, *AS_R)),

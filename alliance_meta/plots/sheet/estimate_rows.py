@@ -29,15 +29,17 @@ def draw_rows(
     within: Any = None,
     *,
     pitch: float = PITCH,
+    widest: float = WIDEST_LABEL,
     draw: Callable[[Chart], None] | None = None,
 ) -> Drawn:
     """Draw a frame with ``label k`` and estimates: the dot is the estimate, thick its CI, thin its PI.
 
-    The axis has room for the effects `within`, by default for all. Rows are at least `pitch` inches apart, and `draw`
-    draws what is to stand in place of the estimates, or with them. A column ``text`` stands in place of numbers where
-    it is not empty, rows of the kind ``heading`` are bold, and ``attrs["counts"]`` names the columns of counts.
+    The axis has room for the effects `within`, by default for all. Rows are at least `pitch` inches apart, labels at
+    most `widest` wide, and `draw` draws what is to stand in place of the estimates, or with them. A column ``text``
+    stands in place of numbers where it is not empty, rows of the kind ``heading`` are bold, and ``attrs["counts"]``
+    names the columns of counts.
     """
-    labels = [wrap(str(label), SIZE, WIDEST_LABEL) for label in frame["label"]]
+    labels = [wrap(str(label), SIZE, widest) for label in frame["label"]]
     lowest = max(0.5 * pitch, line_height(SIZE))
     pitch = max(pitch, max(map(len, labels)) * line_height(SIZE) + 0.08)
     least = (PANEL if ax is None else 1.0, len(frame) * (pitch if ax is None else lowest))
@@ -95,6 +97,10 @@ def _names(chart: Chart, labels: list[str], *, bold: list[bool]) -> None:
     lettered(ax.yaxis.label)
 
 
+def _counted(value: Any) -> str:
+    return value if isinstance(value, str) else format_count(value) if value == value else ""
+
+
 def _columns(chart: Chart, frame: pd.DataFrame) -> None:
     """Write the counts, the estimates and the letters of each row at the right of the panel."""
     measure, heavy = chart.measure, _headings(frame)
@@ -105,7 +111,7 @@ def _columns(chart: Chart, frame: pd.DataFrame) -> None:
     default = f"{'r' if is_correlation(measure) else 'Effect'} [{format_level(chart.attrs['level'])} CI]"
     counts = chart.attrs.get("counts", {"k": "k"})
     columns = {
-        **{head: [format_count(k) if k == k else "" for k in frame[name]] for name, head in counts.items()},
+        **{head: [_counted(k) for k in frame[name]] for name, head in counts.items()},
         chart.attrs.get("value_label", default): estimates,
         "": frame["letters"].tolist() if "letters" in frame else [],
     }
