@@ -26,6 +26,7 @@ WIDTH, HEIGHT = 5.6, 4.0
 SHARES = (2.4, 1.0)
 LEFT, HEAD, TAIL = 0.75, 0.08, 1.6 * line_height(SIZE)
 NUMBERS = {"yi": "estimate", "ci_lb": "ci_lb", "ci_ub": "ci_ub", "pi_lb": "pi_lb", "pi_ub": "pi_ub"}
+GIVEN = "the order given"
 CUT_OFF = "Wider intervals are cut off at the edges of the plot"
 DOT, MOST_DOTS = 4.6, 60
 
@@ -93,12 +94,13 @@ def timeline_data(
     named = any(row["x"] != i + 1 for i, row in enumerate(rows))
     lines = _lines(known, measure, text)
     early = len(rows) - len(known)
+    step = f"Step{' in' if result.by == GIVEN else ', ordered by'} {result.by}"
     steps = f"{format_count(early)} of {format_count(len(rows))} steps have too few effects to be fitted"
     return chart_frame(
         "timeline", f"Synthesis by {result.by}", rows, fit.effects.provenance, notes=result.notes, title=title,
         show_cautions=show_cautions, measure=measure, axis_label=label, level=fit.level, model_label=fit.model_label,
         said=f"{what} after each of {len(rows)} steps by {result.by}, {counted(fit.k)}: {'. '.join(lines)}.",
-        x_label=parts.header(result.by) if named else f"Step, {result.by}", below=panel or "",
+        x_label=parts.header(result.by) if named else step, below=panel or "",
         key=[["line", f"{what} so far"], ["ci", f"Its {text} interval"], ["dashed", "All effects"]],
         bottom=[f"{what} ({fit.model_label}). {lines[0]}", *lines[1:], *([steps] if early else [])],
         whole=all(float(row["x"]).is_integer() for row in rows),
@@ -206,7 +208,8 @@ def _estimates(chart: Chart, frame: pd.DataFrame, ylim: Limits | None) -> None:
 
 def _below(chart: Chart, frame: pd.DataFrame) -> None:
     name = frame.attrs["below"]
-    chart.numbers("y", np.append(frame[name], 0.0), floor=0.0)
+    highest = frame[name].max()
+    chart.numbers("y", [0.0, highest if highest > 0 else 0.01], floor=0.0)
     step_axis(chart, frame["x"].to_numpy(), whole=frame.attrs["whole"])
     edges, held = held_steps(frame)
     chart.area(edges, 0.0, held[name], "pi", step="post")

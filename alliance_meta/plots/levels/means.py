@@ -17,6 +17,7 @@ from alliance_meta.moderators.comparisons import PairwiseResults
 from alliance_meta.moderators.marginal import MarginalMeans, marginal_means
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.plots.forests import nested, parts
+from alliance_meta.plots.forests.posterior import refusal
 from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits
 from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, estimate_key, with_r
 from alliance_meta.plots.sheet.estimate_rows import draw_rows
@@ -180,7 +181,7 @@ def interval_words(result: Any) -> str:
 
 def _words(fit: Any, level: float, why: str) -> list[str]:
     """Return what the intervals of a posterior are, and why there are none for a new study."""
-    lines = [f"No prediction interval: {why}"] if why else []
+    lines = [*refusal(fit), *([f"No prediction interval: {why}"] if why else [])]
     if isinstance(fit, Posterior):
         kind = KINDS[getattr(fit, "interval", "eti")]
         lines.append(f"Posterior medians with {format_level(level)} credible intervals ({kind})")
@@ -188,15 +189,19 @@ def _words(fit: Any, level: float, why: str) -> list[str]:
 
 
 def _own_spread(fit: Any, names: Sequence[str], found: MarginalMeans, rows: list[dict[str, Any]]) -> str:
-    """Give levels with a tau2 each, which marginal means leave open, the prediction interval of their own."""
+    """Return why there is no interval for a new study; levels that are whole rows of the model may have their own."""
+    if not any(math.isnan(row["pi_lb"]) and not math.isnan(row["yi"]) for row in rows):
+        return ""
     why = next((note.message.rstrip(".") for note in found.notes if note.code == "no-prediction-interval"), "")
-    own = isinstance(fit, LocationScaleResults)
-    if not why or not own or not {*fit.design.variables, *fit.scale_design.variables} <= set(names):
-        return f"{why[:1].lower()}{why[1:]}"
-    new = fit.predict(found.tidy()[list(names)].reset_index(drop=True), level=found.level)
-    for row, lb, ub in zip(rows, new["pi_lb"], new["pi_ub"], strict=True):
-        row |= {"pi_lb": float(lb), "pi_ub": float(ub)}
-    return ""
+    needed = {*fit.design.variables, *(fit.scale_design.variables if isinstance(fit, LocationScaleResults) else ())}
+    if needed <= set(names):
+        known = [row for row in rows if not math.isnan(row["yi"])]
+        new = fit.predict(pd.DataFrame([row["cell"] for row in known]), level=found.level)
+        for row, lb, ub in zip(known, new["pi_lb"], new["pi_ub"], strict=True):
+            row |= {"pi_lb": float(lb), "pi_ub": float(ub)}
+        if not new["pi_lb"].isna().any():
+            return ""
+    return f"{why[:1].lower()}{why[1:]}" or "the model gives none for averages of its rows"
 
 
 def _of_mean(fit: Any, level: float) -> Found:

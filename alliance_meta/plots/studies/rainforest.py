@@ -15,9 +15,10 @@ from alliance_meta.moderators.grid import moderated
 from alliance_meta.notes import check_option
 from alliance_meta.plots.bubble_plot import study_rows, weights_of
 from alliance_meta.plots.forests import parts
+from alliance_meta.plots.forests.posterior import refusal
 from alliance_meta.plots.forests.refitted import Order
 from alliance_meta.plots.levels.means import key_of, means_of, variables_of
-from alliance_meta.plots.sheet.chart import CI_BAND, Axes, Chart, Drawn, Limits
+from alliance_meta.plots.sheet.chart import CI_BAND, Axes, Beyond, Chart, Drawn, Limits
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, counted, with_r
 from alliance_meta.plots.sheet.estimate_rows import draw_rows, usual
 from alliance_meta.plots.sheet.measure import SUMMARY
@@ -88,7 +89,10 @@ def rainforest_data(
     text, label = format_level(used), fit.model_label
     key = [["ci", f"Effect, width {text} CI, height and shade by {by}"]]
     if variables_of(fit):
-        bottom = [f"No mean effect is drawn: the model {moderated(fit).formula} ({label}) has moderators"]
+        bottom = [
+            *refusal(fit),
+            f"No mean effect is drawn: the model {moderated(fit).formula} ({label}) has moderators",
+        ]
     else:
         (mean,), meta, _ = means_of(fit, None, None, used)
         rows.append(with_r(measure, {**mean, "kind": "summary"}))
@@ -154,4 +158,6 @@ def _drops(chart: Chart, rows: pd.DataFrame) -> None:
     outline = np.stack([np.hstack([x, x[:, ::-1]]), np.hstack([at - high, (at + high)[:, ::-1]])], axis=2)
     drops = PolyCollection(list(outline), facecolors=SHADES(share), edgecolors=SUMMARY, linewidths=0.4, zorder=3)
     chart.ax.add_collection(drops, autolim=False)
+    for ends, side in ((lb, -1), (ub, 1)):
+        Beyond(chart.ax, "x", chart.shown(ends), at[:, 0], side)
     chart.dots(chart.shown(rows["yi"].to_numpy()), at[:, 0], s=5.0, facecolors="white", edgecolors="none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.plots.caterpillar_plot import HAIR, MOST_POINTS, draw_ranked
 from alliance_meta.plots.forests import parts
+from alliance_meta.plots.forests.posterior import refusal
 from alliance_meta.plots.levels.means import means_of, variables_of
 from alliance_meta.plots.sheet.chart import Axes, Chart, Drawn, Limits, charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, counted, with_r
@@ -50,7 +52,8 @@ def ranks_data(
         Any that has `blup`: random-effects, location-scale, multilevel (a row per study), also under robust standard
         errors, and posteriors.
     smallest_effect : float, optional
-        The smallest effect of interest, as the axis reads (a correlation): marked, and compared with.
+        The smallest effect of interest, as the axis reads (a correlation): marked, and compared with. Where effects of
+        interest are negative so is it, and what lies below it counts.
     level : float, optional
         Of the intervals; the model's by default.
     title, show_cautions
@@ -62,7 +65,7 @@ def ranks_data(
         ``kind``: study (the shrunken effect, ``yi ci_lb ci_ub`` on the analysis scale, of a posterior the median and
         credible interval) or observed (``yi``; a study may have several); ``row``, 0 for the largest; ``label``;
         ``r r_lb r_ub`` as correlations. Of posteriors also ``p_mean`` and ``p_smallest``, the probability that the true
-        effect of a study is above the mean effect and above the smallest effect of interest.
+        effect of a study is above the mean effect, and beyond the smallest effect of interest.
 
     Raises
     ------
@@ -85,7 +88,7 @@ def ranks_data(
         raise InputError(f"ranks need a fitted model, not {type(fit).__name__}; call .fit() first")
     model = fit.fit if isinstance(fit, RobustResults) else fit
     used, measure = model._level(level), fit.effects.measure
-    limit = None if smallest_effect is None else band(smallest_effect, measure)
+    limit = None if smallest_effect is None else math.copysign(band(abs(smallest_effect), measure), smallest_effect)
     labels, values, groups = _shrunken(model, used)
     order = np.argsort(-values[:, 0], kind="stable")
     place = np.empty(len(order), dtype=np.intp)
@@ -175,7 +178,8 @@ def _chances(model: Any, labels: list[str], limit: float | None) -> dict[str, li
     if not variables_of(model):
         found["p_mean"] = [model._marginal({name: 1.0, "mu": -1.0}).prob(lower=0.0) for name in names]
     if limit is not None:
-        found["p_smallest"] = [model._marginal(name).prob(lower=limit) for name in names]
+        side = {"lower": limit} if limit > 0 else {"upper": limit}
+        found["p_smallest"] = [model._marginal(name).prob(**side) for name in names]
     return found
 
 
@@ -198,19 +202,19 @@ def _about(
     )
     dots = "dot" if n <= MOST_NAMED else "ink" if n <= MOST_POINTS else "line"
     key = [[dots, f"Shrunken effect, {text} {kind}"], ["ring", "Observed effect"]]
-    bottom, more = [f"Model: {fit.model_label}"], {}
+    bottom, more = [*refusal(model), f"Model: {fit.model_label}"], {}
     if variables_of(fit):
         bottom.append(f"Shrunken towards the fitted means of {fit.design.formula}, not towards one mean")
     else:
         (mean,), _, _ = means_of(fit, None, None, level)
         more["reference"] = [mean["yi"], mean["ci_lb"], mean["ci_ub"]]
         key += [["pi", f"Mean effect, {text} interval"]]
-        bottom[0] += f"; mean effect {parts.effect_text(measure, with_r(measure, mean))}"
+        bottom[-1] += f"; mean effect {parts.effect_text(measure, with_r(measure, mean))}"
     counts: dict[str, str] = {"above": "P(> mean)"} if "above" in studies[0] else {}
     if limit is not None:
         shown = _limit_text(limit, measure)
         bottom.append(f"Dotted: smallest effect of interest, {shown}; {_beyond(studies, limit)}")
-        counts |= {"beyond": f"P(> {shown})"} if "beyond" in studies[0] else {}
+        counts |= {"beyond": f"P({'>' if limit > 0 else '<'} {shown})"} if "beyond" in studies[0] else {}
     if n > 1 and studies[0]["yi"] - studies[-1]["yi"] < ALIKE and not variables_of(fit):
         bottom.append("The model finds no differences between them: all are the mean, and their order says nothing")
     named = n <= MOST_NAMED
@@ -228,12 +232,14 @@ def _about(
 
 def _limit_text(limit: float, measure: str) -> str:
     value = float(np.tanh(limit)) if measure == "ZCOR" else limit
-    return brief(value, 3).removeprefix("0") if is_correlation(measure) else brief(value, 3)
+    text = brief(value, 3).replace("-", "−")
+    return text.replace("0.", ".", 1) if is_correlation(measure) else text
 
 
 def _beyond(studies: list[dict[str, Any]], limit: float) -> str:
-    sure = sum(row["ci_lb"] > limit for row in studies)
-    return f"{format_count(sure)} of {format_count(len(studies))} intervals lie above it"
+    sure = sum(row["ci_lb"] > limit if limit > 0 else row["ci_ub"] < limit for row in studies)
+    side = "above" if limit > 0 else "below"
+    return f"{format_count(sure)} of {format_count(len(studies))} intervals lie {side} it"
 
 
 def _limit(chart: Chart) -> None:
