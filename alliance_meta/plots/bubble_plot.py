@@ -18,6 +18,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.moderators.grid import check_names, finite_number, level_values, moderated, one_level
 from alliance_meta.notes import NotApplicable, Note, check_level, merge_notes
 from alliance_meta.plots.forests import nested, parts
+from alliance_meta.plots.forests.posterior import refusal
 from alliance_meta.plots.sheet.chart import DASHED, SMALL, Axes, Chart, Drawn, Limits, charting
 from alliance_meta.plots.sheet.chart_frame import (
     EFFECT,
@@ -107,7 +108,10 @@ def bubble_data(
         axis_label=parts.axis_label(fit.effects.measure), x_label=parts.header(by), level=used,
         model_label=fit.model_label,
         key=_key(used, categorical, rows, weights_of(fit)[1]),
-        bottom=[*held_line(held, categorical), *(note.message for note in notes), *_tests(fit, used)], by=by,
+        bottom=[
+            *refusal(fit), *held_line(held, categorical), *(note.message for note in notes), *_tests(fit, used),
+        ],
+        by=by,
         levels=[str(row["label"]) for row in rows] if categorical else [], held=held,
         whole=bool(not categorical and (table[by] == table[by].round()).all()),
     )  # fmt: skip

@@ -135,7 +135,8 @@ def means_of(
             return _of_mean(result, result._level(level))
         found = marginal_means(result, names, level=level)
         rows, meta = _of_margins(found, pairwise)
-        meta["bottom"] += _words(result, found.level, _own_spread(result, names, found, rows))
+        why = _own_spread(result, names, found, rows)
+        meta["bottom"] = [*refusal(result), *meta["bottom"], *_words(result, found.level, why)]
         return rows, meta, merge_notes(result.notes, found.notes, () if pairwise is None else pairwise.notes)
     if by is not None or level is not None:
         raise InputError("by and level are for a fitted model; these means have theirs")
@@ -181,7 +182,7 @@ def interval_words(result: Any) -> str:
 
 def _words(fit: Any, level: float, why: str) -> list[str]:
     """Return what the intervals of a posterior are, and why there are none for a new study."""
-    lines = [*refusal(fit), *([f"No prediction interval: {why}"] if why else [])]
+    lines = [f"No prediction interval: {why}"] if why else []
     if isinstance(fit, Posterior):
         kind = KINDS[getattr(fit, "interval", "eti")]
         lines.append(f"Posterior medians with {format_level(level)} credible intervals ({kind})")
@@ -217,7 +218,7 @@ def _of_mean(fit: Any, level: float) -> Found:
     spread = [] if isinstance(fit, Posterior) else [nested.heterogeneity(fit, level, simple=True)]
     meta = _meta(measure, parts.axis_label(measure), level, ()) | {
         "model_label": fit.model_label,
-        "bottom": [f"Model: {fit.model_label}", *spread, *_words(fit, level, why)],
+        "bottom": [*refusal(fit), f"Model: {fit.model_label}", *spread, *_words(fit, level, why)],
         "origin": fit.effects.provenance,
     }
     return rows, meta, merge_notes(fit.notes)
