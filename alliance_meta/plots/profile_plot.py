@@ -16,7 +16,6 @@ from alliance_meta.core.mixed.profile import ProfileCurve
 from alliance_meta.core.univariate.search import log_likelihood, turning_points
 from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.errors import InputError
-from alliance_meta.notes import check_level
 from alliance_meta.plots.sheet.chart import SIZE, SMALL, Chart, Drawn, charting, lettered
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
 from alliance_meta.plots.sheet.measure import cut, line_height, size_in_inches, wrap
@@ -314,8 +313,7 @@ def profile_data(
         return profiles_data(fit, level=level, title=title, show_cautions=show_cautions)
     if not isinstance(fit, RandomEffectsResults):
         raise InputError(why_not(fit))
-    used = fit.level if level is None else level
-    check_level(used)
+    used = fit._level(level)
     _check(fit)
     interval = fit.confint_tau2(kind="PL", level=used)
     lb, ub = float(interval.lb), float(interval.ub)

@@ -74,6 +74,19 @@ def test_the_rows_of_a_table_are_the_table() -> None:
         plots.orchard_data(table)
 
 
+def test_a_level_without_a_mean_keeps_its_effects() -> None:
+    table = tabled(24, 20, ["bias"], least=8)
+    frame = plots.orchard_data(table)
+    levels = frame[frame["kind"] == "level"]
+    lost = levels["yi"].isna()
+    assert 0 < lost.sum() < 3
+    assert levels["text"].tolist() == ["–" if one else "" for one in lost]
+    assert ((frame["kind"] == "effect") & frame["row"].isin(levels["row"][lost])).any()
+    name = levels["label"][lost].iloc[0]
+    assert f"No mean of {name}: fewer than 8 studies" in frame.attrs["bottom"]
+    assert "no mean" in frame.attrs["description"]
+
+
 def test_one_mean_stands_in_one_row() -> None:
     fit = many(300)
     frame = plots.orchard_data(fit)

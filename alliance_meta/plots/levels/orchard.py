@@ -85,9 +85,10 @@ def orchard_data(
     (rows, meta, notes), groups, total = _read(result, by, level)
     origin, measure, used = meta.pop("origin"), meta["measure"], float(meta["level"])
     levels = [
-        with_r(measure, {**row, "kind": "level", "row": i, "k": own.effects.k, "studies": own.studies})
+        with_r(measure, {**row, "kind": "level", "row": i, "k": own.effects.k, "studies": own.studies,
+                         "text": "–" if np.isnan(row["yi"]) else ""})
         for i, (row, own) in enumerate(zip(rows, groups, strict=True))
-    ]
+    ]  # fmt: skip
     points = [
         with_r(measure, {"kind": "effect", "row": i, **dict(zip(POINT, one, strict=True))})
         for i, own in enumerate(groups)
@@ -176,7 +177,8 @@ def _aside(along: Array, radii: Array, rows: IntArray, pitch: float) -> Array | 
 def _said(measure: str, row: Mapping[str, Any], level: float) -> str:
     """Return the numbers of a row in words."""
     studies = f"{format_count(row['studies'])} stud{'y' if row['studies'] == 1 else 'ies'}"
-    text = f"{row['label']} (k = {format_count(row['k'])} in {studies}) {parts.effect_text(measure, row)}"
+    effect = "no mean" if np.isnan(row["yi"]) else parts.effect_text(measure, row)
+    text = f"{row['label']} (k = {format_count(row['k'])} in {studies}) {effect}"
     if np.isnan(row["pi_lb"]):
         return text
     r = is_correlation(measure)

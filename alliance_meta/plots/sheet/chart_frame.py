@@ -56,7 +56,7 @@ COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("kind", "label", "above", "beyond"),
         ("row", *EFFECT[:3], *AS_R[:3], "p_mean", "p_smallest", "position"),
     ),
-    "orchard": (("kind", "label"), ("row", "k", "studies", *EFFECT, *AS_R, "se", "position")),
+    "orchard": (("kind", "label", "text"), ("row", "k", "studies", *EFFECT, *AS_R, "se", "position")),
     "dependence": (("kind", "label"), ("k", "studies", *EFFECT, *AS_R)),
     "rho_grid": (("kind", "label"), ("rho", *EFFECT, *AS_R)),
     "development": (("kind", "label", "group"), ("year", "k", *EFFECT, *AS_R, "lowest", "highest", "results")),
