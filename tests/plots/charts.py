@@ -287,19 +287,13 @@ def charts() -> dict[str, pd.DataFrame]:
             quiet(lambda: moderator_table(nested(teaching=True), "rater", model="random")), show_cautions=True
         ),
         "means of a mean": lambda: means_data(multilevel()),
-        "orchard": lambda: orchard_data(tabled(60, 20, ["rater"])),
-        "orchard of one": lambda: orchard_data(fitted(1)),
+        "orchard": lambda: orchard_data(tabled(24, 20, ["rater"], control=False)),
         "orchard of many, synthetic": lambda: orchard_data(synthetic(many(300)), show_cautions=True, title="Made up"),
         "drapery": lambda: drapery_data(fitted(5)),
         "rainforest": lambda: rainforest_data(fitted(5)),
-        "rainforest of a regression": lambda: rainforest_data(fitted(12, n=(5, 9), mods="rater"), order="estimate"),
         "ranks": lambda: ranks_data(BayesianModel(fitted(5).effects).fit(), smallest_effect=0.1),
         "ranks of many": lambda: ranks_data(many(300), smallest_effect=0.1),
-        "timeline": lambda: timeline_data(sensitivity.cumulative(molloy())),
-        "timeline, synthetic": lambda: timeline_data(
-            sensitivity.cumulative(synthetic(fitted(5)), order="given"), below="I2", show_cautions=True
-        ),
-        "orchard of cells": lambda: orchard_data(crossed(), by=["rater", "modality"]),
+        "timeline": lambda: timeline_data(sensitivity.cumulative(molloy(), order="given")),
         "means on r": lambda: means_data(moderators.marginal_means(crossed(), "rater", scale="r_mean")),
         "resampled signs": lambda: resampled_data(permuted()),
         "resampled rows": lambda: resampled_data(sensitivity.permutation_test(crossed(), seed=1, iterations=100)),

@@ -63,7 +63,7 @@ def test_a_location_scale_model_predicts_levels_that_tell_their_own_variance() -
 
 
 def test_the_rows_of_a_table_are_the_table() -> None:
-    table = tabled(60, 20, ["rater", "modality"])
+    table = tabled(24, 20, ["rater", "modality"], control=False)
     frame = plots.orchard_data(table, by="rater")
     levels = frame[frame["kind"] == "level"]
     expected = table.tidy().loc["rater"]
@@ -75,7 +75,7 @@ def test_the_rows_of_a_table_are_the_table() -> None:
 
 
 def test_a_level_without_a_mean_keeps_its_effects() -> None:
-    table = tabled(24, 20, ["bias"], least=8)
+    table = tabled(24, 20, ["bias"], least=8, control=False)
     frame = plots.orchard_data(table)
     levels = frame[frame["kind"] == "level"]
     lost = levels["yi"].isna()

@@ -167,9 +167,10 @@ def test_a_timeline_of_other_orders_and_models() -> None:
 
 def test_one_name_of_a_profile_leads_to_the_other() -> None:
     assert plots.profiles_data(molloy()).attrs["plot"] == "profile"
-    assert plots.profiles(molloy()).plot_description == plots.profile(molloy()).plot_description
-    robust = quiet(lambda: che(dependent(24, 8)))
-    assert plots.profile_data(robust).attrs["plot"] == "profiles"
+    with pytest.raises(InputError, match="title: give this to profile_data"):
+        plots.profiles(plots.profile_data(molloy()), title="A")
+    robust = quiet(lambda: che(dependent(12, 5)))
+    assert plots.profiles_data(robust, points=5).attrs["plot"] == "profiles"
     clustered = quiet(lambda: fitted(30).robust(cluster="study_id"))
     assert plots.profile_data(clustered).attrs["plot"] == "profile"
     exact = BayesianModel(dependent(24, 8), random="study_id/es_id").fit()
