@@ -44,6 +44,7 @@ HEAD = (TITLE_LINES + 1.6) * line_height(SMALL)
 TAIL = 1.9 * line_height(SIZE)
 # The curve is shown down to so many times the depth of the cut-off.
 DEPTH = 2.0
+POINTS = 41
 SHAPES = {
     "edge": "falls from the edge of its range",
     "flat": "is flat on one side: not identified",
@@ -56,7 +57,7 @@ def profiles_data(
     result: Fit | ProfileLikelihood,
     *,
     level: float | None = None,
-    points: int = 41,
+    points: int = POINTS,
     title: str | None = None,
     show_cautions: bool = False,
 ) -> pd.DataFrame:
@@ -99,6 +100,8 @@ def profiles_data(
     """
     result = under(result)
     if isinstance(result, RandomEffectsResults):
+        if points != POINTS:
+            raise InputError("points: the profile of a single tau2 has points of its own; leave points away")
         return profile_data(result, level=level, title=title, show_cautions=show_cautions)
     if isinstance(result, MultilevelResults):
         result = likelihoods(result, level=level, points=points)
