@@ -100,8 +100,7 @@ def profiles_data(
     """
     result = under(result)
     if isinstance(result, RandomEffectsResults):
-        if points != POINTS:
-            raise InputError("points: the profile of a single tau2 has points of its own; leave points away")
+        _refuse_points(points)
         return profile_data(result, level=level, title=title, show_cautions=show_cautions)
     if isinstance(result, MultilevelResults):
         result = likelihoods(result, level=level, points=points)
@@ -193,6 +192,11 @@ def profiles(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn
                 lines = wrap(frame.attrs["axis_label"], SMALL, PANEL_HEIGHT)
                 lettered(panel.ax.yaxis.label, "\n".join(lines), SMALL)
     return chart.made
+
+
+def _refuse_points(points: int) -> None:
+    if points != POINTS:
+        raise InputError("points: the profile of a single tau2 has points of its own; leave points away")
 
 
 def under(fit: Any) -> Any:
