@@ -108,6 +108,10 @@ def test_posteriors_give_the_chances_of_each_study() -> None:
     above = (theta[:, studies["position"].astype(int)] > coefficients @ fit._mean_row[:, None]).mean(axis=0)
     np.testing.assert_allclose(studies["p_mean"], above, atol=0.03)
     assert frame.attrs["counts"] == {"above": "P(> mean)", "beyond": "P(> .1)"}
+    below = plots.ranks_data(fit, smallest_effect=-0.1)
+    assert below.attrs["counts"]["beyond"] == "P(< −.1)"
+    chance = below.loc[0, "p_smallest"]
+    assert chance == pytest.approx(fit.prob(f"theta[{below.loc[0, 'label']}] < -0.1", scale="r"), abs=ITERATIVE)
 
 
 def test_studies_of_several_effects_stand_in_one_row() -> None:
