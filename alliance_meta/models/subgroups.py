@@ -71,6 +71,16 @@ class SubgroupResults(Result):
         """The levels that have a mean, in order."""
         return tuple(self.rows)
 
+    def effects(self, level: str) -> EffectSizes:
+        """Return the effects of one level."""
+        if self.model is None:
+            return self.fits[level].effects
+        kept = np.sort(np.concatenate(list(self.rows.values())))
+        own = self.rows[level]
+        # Effects without a level may have no part in the model.
+        found: EffectSizes = self.model.effects.take(np.searchsorted(kept, own) if self.model.k == len(kept) else own)
+        return found
+
     @property
     def QM(self) -> float:
         """Statistic of the test for subgroup differences."""

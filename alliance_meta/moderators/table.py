@@ -70,6 +70,8 @@ class ModeratorTable(Result):
         Pairs of levels that no effect has together: ``moderator1 level1 moderator2 level2``, and how many studies
         have each level, ``studies1 studies2``; those that most studies might have filled come first.
     provenance : Provenance
+    effects : EffectSizes
+        All effects; `plots.orchard` draws them.
     notes : tuple of Note
     """
 
@@ -88,6 +90,7 @@ class ModeratorTable(Result):
     tests: pd.DataFrame
     gaps: pd.DataFrame
     provenance: Provenance
+    effects: EffectSizes
     notes: tuple[Note, ...] = ()
 
     def tidy(self) -> pd.DataFrame:
@@ -299,6 +302,7 @@ def moderator_table(
         tests=tests,
         gaps=frame_of_gaps(crossed, fitted.clusters),
         provenance=effects.provenance,
+        effects=effects,
         notes=merge_notes(warned, notes_of(fitted, frame, tests)),
     )
 
