@@ -30,6 +30,7 @@ from alliance_meta.reporting.made import (
     record,
 )
 from alliance_meta.reporting.spec import Declaration
+from alliance_meta.reporting.twin import twin
 from alliance_meta.reporting.writing import dumps
 from alliance_meta.tables.format import inert
 from alliance_meta.tables.pdf import FOREIGN, pdf_available, typeset
@@ -144,25 +145,29 @@ FOREST = "forest"
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """One figure: as one SVG, as the pages that print shows, and as a picture."""
+    """One figure: as one SVG, as the pages that print shows, as a picture, and where the rows of a forest stand."""
 
     whole: str
     pages: tuple[str, ...]
     png: bytes
+    places: Any
 
 
-def draw_figures(document: Mapping[str, Any]) -> dict[str, Drawn]:
-    """Draw every figure of the document."""
-    return {identifier: _draw(figure) for identifier, figure in document["figures"].items()}
+def draw_figures(document: Mapping[str, Any], formats: Collection[str] = FORMATS) -> dict[str, Drawn]:
+    """Draw every figure of the document as far as the formats need it."""
+    return {identifier: _draw(figure, set(formats)) for identifier, figure in document["figures"].items()}
 
 
-def _draw(figure: Mapping[str, Any]) -> Drawn:
+def _draw(figure: Mapping[str, Any], formats: set[str]) -> Drawn:
     from alliance_meta.plots import figure_bytes, frame_from_dict
 
     whole, pages = _figures(frame_from_dict(figure["frame"]))
-    drawn = tuple(figure_bytes(page, format="svg").decode("utf-8") for page in pages)
-    svg = drawn[0] if len(pages) == 1 else figure_bytes(whole, format="svg").decode("utf-8")
-    return Drawn(whole=svg, pages=drawn, png=figure_bytes(whole, format="png"))
+    svg = figure_bytes(whole, format="svg").decode("utf-8")
+    printed = len(pages) > 1 and formats & {"pdf", "figures"}
+    drawn = tuple(figure_bytes(page, format="svg").decode("utf-8") for page in pages) if printed else (svg,)
+    return Drawn(
+        svg, drawn, figure_bytes(whole, format="png") if "figures" in formats else b"", getattr(whole, "drawn", None)
+    )
 
 
 def _figures(frame: pd.DataFrame) -> tuple[Any, tuple[Any, ...]]:
@@ -315,10 +320,12 @@ def render(
     notes: tuple[Note, ...] = ()
     drawn: dict[str, Drawn] = {}
     if {"html", "pdf", "figures"} & set(formats):
-        drawn = draw_figures(document)
+        drawn = draw_figures(document, formats)
     view = make_view(document)
     if "html" in formats:
-        files["report.html"] = render_html(view, {name: (one.whole,) for name, one in drawn.items()}).encode("utf-8")
+        figures = {name: (one.whole,) for name, one in drawn.items()}
+        twins = {n: twin(n, document["figures"][n], one.places) for n, one in drawn.items() if one.places is not None}
+        files["report.html"] = render_html(view, figures, twins).encode("utf-8")
     if "pdf" in formats:
         try:
             if pdf_available():
