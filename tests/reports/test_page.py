@@ -151,7 +151,7 @@ def test_only_this_style_sheet_and_this_script_are_let_through(tree: Element, re
     scripts = [one for one in tree.find("script") if one.attributes != {"type": "application/json"}]
     assert len(scripts) == any(figure["kind"] == "forest" for figure in report.results["figures"].values())
     assert all(script.attributes == {} for script in scripts)
-    inside = {"style-src": style, **{"script-src": script for script in scripts}}
+    inside = {"style-src": style} | ({"script-src": scripts[0]} if scripts else {})
     shut = {"default-src": "'none'", "base-uri": "'none'", "form-action": "'none'", "img-src": "data:"}
     assert rules == shut | {name: f"'sha256-{digest(element.text)}'" for name, element in inside.items()}
     assert not [one for one in all_elements(tree) for name in one.attributes if name == "style" or name[:2] == "on"]
@@ -198,7 +198,8 @@ def test_svg_gets_ids_of_its_own() -> None:
     svg = (
         '<?xml version="1.0"?><svg width="72pt" height="9pt" viewBox="0 0 72 9" xmlns="http://www.w3.org/2000/svg">'
         '<metadata>x</metadata><title>old</title><defs><style type="text/css">*{stroke-linejoin: round}</style>'
-        '<clipPath id="f01234567-c"/></defs><g clip-path="url(#f01234567-c)"/><path style="fill: none; stroke: #fff"/></svg>'
+        '<clipPath id="f01234567-c"/></defs><g clip-path="url(#f01234567-c)"/>'
+        '<path style="fill: none; stroke: #fff"/></svg>'
     )
     text = inline_svg(svg, prefix="f1", title="A & B", description='"d"')
     assert 'id="f1-c"' in text

@@ -213,7 +213,7 @@ function twin(root) {
     if (current && current.line && current.line.hidden) show(null);
     // Looked up by its rows: a mean is shown of the very rows it was computed of.
     const set = sets.get(key(there.map((row) => row.position)));
-    const what = !asked.length ? `All ${rows.length} rows. ${data.whole}` : !there.length ? "No row has all of this." : set ? set.said : `${there.length} rows: ${data.otherwise}`;
+    const what = !asked.length ? `All ${rows.length} rows. ${data.whole}` : !there.length ? "No row has all of this." : set ? set.said : `${there.length} row${there.length === 1 ? "" : "s"}: ${data.otherwise}`;
     chosen.textContent = asked.length ? `${words}. ${what}` : what;
     picture.select(asked.length ? new Set(there) : null, set);
   }
