@@ -232,9 +232,7 @@ def test_the_picture_shows_no_mean_of_other_rows(browser: Browser, built: Built)
         page.get_by_role("button", name="All rows").click()
         assert page.locator("svg .gone, svg .off, svg .own-text").count() == 0
         assert f"All 6 rows. Pooled r = {fitted(list(range(6)))}" in text(page, "chosen")
-        box = page.locator("[data-twin] svg").bounding_box()
-        assert box is not None
-        page.mouse.move(box["x"] + 40, box["y"] + box["height"] * 0.2)
+        page.locator("[data-twin] svg").hover(position={"x": 40, "y": 60})
         assert re.match(r"(A|</script>.*|C|D) \d{4}\. Rater: ", text(page, "said"))
 
 
