@@ -53,9 +53,10 @@ def twin(identifier: str, figure: Mapping[str, Any], drawn: tuple[Layout, Page])
         "filters": [
             {key: one[key] for key in ("title", "cells", "levels")} for one in chosen["columns"] if one["levels"]
         ],
-        "sets": [_set(one, chosen["columns"], frame, drawn[0]) for one in chosen["sets"]],
+        "sets": [_set(one, frame, drawn[0]) for one in chosen["sets"]],
         "otherwise": NOT_COMPUTED if "selections" in figure else NOT_POOLED,
         "whole": _whole(frame, rows),
+        "kept": _kept(frame),
     }
     return {"table": partial(_table, identifier, columns, single), "data": Markup(inert_json(data))}
 
@@ -165,6 +166,14 @@ def _whole(frame: pd.DataFrame, rows: Sequence[Mapping[str, Any]]) -> str:
     return "; ".join(pooled_texts(frame.attrs["measure"], frame.attrs["model_label"], end))
 
 
+def _kept(frame: pd.DataFrame) -> str:
+    """Say what a selection leaves as the model of all rows has it."""
+    things = ["weights"] if frame["weight"].notna().any() else []
+    things += ["what is drawn in grey beside a study"] if frame["fit"].notna().any() else []
+    words = " and ".join(things)
+    return f"{words[0].upper()}{words[1:]} stay those of the model of all rows." if things else ""
+
+
 def _geometry(layout: Layout, page: Page, frame: pd.DataFrame) -> dict[str, Any]:
     """Return where rows and columns stand, in the units of the drawing."""
     heights = [layout.heights[i] for i in page.rows]
@@ -187,14 +196,13 @@ def _points(inches: float) -> float:
     return float(fixed(POINTS_PER_INCH * inches, 2))
 
 
-def _set(one: Mapping[str, Any], columns: Sequence[Column], frame: pd.DataFrame, layout: Layout) -> dict[str, Any]:
+def _set(one: Mapping[str, Any], frame: pd.DataFrame, layout: Layout) -> dict[str, Any]:
     """Return the mean of a selection: its rows, its words, and its marks around a height of 0."""
-    title = next(column["title"] for column in columns if column["key"] == one["column"])
-    made = {"rows": one["rows"], "label": f"{title}: {one['level']} (k = {one['k']})"}
+    made = {"rows": one["rows"]}
     counts = f"{one['k']} effects" if one["k"] != 1 else "1 effect"
     counts += f" of {one['studies']} {'study' if one['studies'] == 1 else 'studies'}"
     if "refused" in one:
-        return {**made, "said": f"{counts}: no pooled value; {one['refused']}"}
+        return {**made, "said": f"{counts}: no pooled value; {one['refused'].rstrip('.')}."}
     values = {key: math.nan if (value := number(one[key])) is None else value for key in (*MEAN, *NEW)}
     label, measure = prediction_label(frame.attrs["level"]), frame.attrs["measure"]
     texts = pooled_texts(
@@ -220,16 +228,13 @@ def _shape(layout: Layout, values: Sequence[float], share: float) -> str:
     if not (all(map(math.isfinite, values)) and lb <= ub) or ub <= axis.lo or lb >= axis.hi:
         return ""
     lo, hi = max(lb, axis.lo), min(ub, axis.hi)
-    corners = [(lo, _height(values, lo) * half), (hi, _height(values, hi) * half)]
-    if len(values) > 2 and lo < values[1] < hi:
-        corners.insert(1, (values[1], half))
-    upper = [(layout.x(x), -y) for x, y in corners]
-    shapes = [[*upper, *((x, -y) for x, y in reversed(upper))]]
-    for side, cut in ((-1, lb < axis.lo), (1, ub > axis.hi)):
-        if cut:
-            tip = layout.panel[0 if side < 0 else 1]
-            base = tip - side * ARROW[0]
-            shapes.append([(tip, 0.0), (base, -ARROW[1] / 2), (base, ARROW[1] / 2)])
+    left, right = (layout.x(lo) + ARROW[0] * (lb < lo), layout.x(hi) - ARROW[0] * (ub > hi))
+    corners = [(left, _height(values, lo) * half), (right, _height(values, hi) * half)]
+    if len(values) > 2 and left < layout.x(values[1]) < right:
+        corners.insert(1, (layout.x(values[1]), half))
+    shapes = [[*((x, -y) for x, y in corners), *reversed(corners)]]
+    for tip, base, cut in ((layout.x(lo), left, lb < lo), (layout.x(hi), right, ub > hi)):
+        shapes += [[(tip, 0.0), (base, -ARROW[1] / 2), (base, ARROW[1] / 2)]] if cut else []
     return "".join(map(_path, shapes))
 
 

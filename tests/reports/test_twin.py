@@ -185,7 +185,8 @@ def test_a_walk_by_keyboard_alone(browser: Browser, built: Built) -> None:
         page.keyboard.press("ArrowUp")
         tab_to(page, "SELECT")
         page.keyboard.press("ArrowDown")
-        assert text(page, "chosen") == f"Rater: client; Format: group. 1 row: {NOT_COMPUTED}"
+        found = f"Rater: client; Format: group. 1 row: {NOT_COMPUTED} Weights stay those of the model of all rows."
+        assert text(page, "chosen") == found
         assert studies(page) == [A]
         page.keyboard.press("ArrowUp")
         # Sort by r, then the other way.
@@ -228,7 +229,7 @@ def test_the_picture_shows_no_mean_of_other_rows(browser: Browser, built: Built)
         assert page.locator("svg path.gone[stroke-dasharray]").count() == 1
         assert page.locator("svg .off").count() >= 3 * 5
         page.get_by_label("Format").select_option("group")
-        assert own.all_text_contents() == ["This selection: no pooled value"]
+        assert own.all_text_contents() == ["Rater: client; Format: group (k = 1): no pooled value"]
         page.get_by_role("button", name="All rows").click()
         assert page.locator("svg .gone, svg .off, svg .own-text").count() == 0
         assert f"All 6 rows. Pooled r = {fitted(list(range(6)))}" in text(page, "chosen")

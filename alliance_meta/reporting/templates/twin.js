@@ -77,7 +77,7 @@ class Picture {
   }
 
   // Without a selection everything is as it was drawn; with one, no mean of other rows is left.
-  select(shown, set) {
+  select(shown, set, label) {
     this.divide();
     const all = shown === null;
     let kept = false;
@@ -93,10 +93,10 @@ class Picture {
     for (const { element } of this.foot) element.classList.toggle("off", !all);
     for (const { element } of this.line) element.classList.toggle("gone", !all);
     this.own.replaceChildren();
-    if (!all) this.pooled(set);
+    if (!all) this.pooled(set, label);
   }
 
-  pooled(set) {
+  pooled(set, name) {
     const at = (kind) => this.rows.find((row) => row.kind === kind);
     const mean = at("summary"), interval = at("prediction");
     if (!mean) return;
@@ -109,7 +109,7 @@ class Picture {
     };
     const shape = (row, d, name) => d && drawn(this.own, "path", { d, class: name, transform: `translate(0 ${row.top + row.height / 2})` });
     const room = panel[0] - label - 4;
-    words(mean, label, "start", set ? set.label : "This selection: no pooled value", room);
+    words(mean, label, "start", set && set.text ? name : `${name}: no pooled value`, room);
     if (!set || !set.text) return;
     words(mean, right, "end", set.text, right - panel[1] - 4);
     shape(mean, set.mean, "own");
@@ -214,8 +214,8 @@ function twin(root) {
     // Looked up by its rows: a mean is shown of the very rows it was computed of.
     const set = sets.get(key(there.map((row) => row.position)));
     const what = !asked.length ? `All ${rows.length} rows. ${data.whole}` : !there.length ? "No row has all of this." : set ? set.said : `${there.length} row${there.length === 1 ? "" : "s"}: ${data.otherwise}`;
-    chosen.textContent = asked.length ? `${words}. ${what}` : what;
-    picture.select(asked.length ? new Set(there) : null, set);
+    chosen.textContent = asked.length ? `${words}. ${what} ${data.kept}`.trim() : what;
+    picture.select(asked.length ? new Set(there) : null, set, `${words} (k = ${there.length})`);
   }
 
   const again = made("button", { type: "button" }, "All rows, in their first order");
