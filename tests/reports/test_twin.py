@@ -21,7 +21,6 @@ import alliance_meta as am
 from alliance_meta.errors import AllianceMetaWarning
 from alliance_meta.plots import frame_from_dict
 from alliance_meta.plots.forests.parts import effect_text
-from alliance_meta.plots.forests.plot import FITTED, SQUARE
 from alliance_meta.reporting import build_report
 from alliance_meta.reporting.twin import NOT_COMPUTED
 
@@ -179,6 +178,12 @@ def text(page: Page, name: str) -> str:
     return str(page.locator(f"{FIRST} .{name}").inner_text())
 
 
+def shapes(page: Page, selector: str) -> int:
+    """Count the squares, diamonds and bars among paths: those that are closed."""
+    paths = page.locator(selector).evaluate_all("all => all.map((one) => one.getAttribute('d').trim())")
+    return sum(path.lower().endswith("z") for path in paths)
+
+
 def studies(page: Page) -> list[str]:
     return [one.inner_text() for one in page.locator(f"{FIRST} tbody tr:visible th").all()]
 
@@ -253,14 +258,16 @@ def test_the_picture_shows_no_mean_of_other_rows(tab: Page, built: Built) -> Non
         )
         assert set(hidden) == {"hidden"}
         assert page.locator(f"{FIRST} svg path.gone[stroke-dasharray]").count() == 1
-        assert page.locator(f"{FIRST} svg .off").count() >= 3 * 5
+        assert shapes(page, f"{FIRST} svg path.off") == 3
+        assert page.locator(f"{FIRST} svg g.off[transform]").count() >= 3 * 7
+        assert page.locator(f"{FIRST} svg use.off").count() == 0
         page.locator(f"{FIRST} select").nth(1).select_option("group")
         assert own.all_text_contents() == ["Rater: client; Format: group (k = 1): no pooled value"]
         page.locator(f"{FIRST} .tools button").click()
         assert page.locator(", ".join(f"{FIRST} svg {one}" for one in (".gone", ".off", ".own-text"))).count() == 0
         assert f"All 6 rows. Pooled r = {fitted(list(range(6)))}" in text(page, "chosen")
         page.locator(f"{FIRST} select").nth(1).select_option("single")
-        assert page.locator(f"{FIRST} svg path.off[fill='{SQUARE}']").count() == 3
+        assert shapes(page, f"{FIRST} svg path.off") == 3
         page.locator(f"{FIRST} svg").hover(position={"x": 40, "y": 60})
         assert re.match(r"(A|</script>.*|C|D) \d{4}\. Rater: ", text(page, "said"))
 
@@ -284,7 +291,8 @@ def test_a_study_moves_with_its_effects(tab: Page, built: Built) -> None:
         assert all(inside == sorted(inside, reverse=True) for _, inside in runs)
         # The mean that the model of all rows predicts for a study goes, its name stays.
         page.locator(f"{SECOND} select").select_option("observer")
-        assert page.locator(f"{SECOND} svg path.gone[fill='{FITTED}']").count() >= 3
+        # Three such diamonds, that of all rows, and their prediction interval, whichever way each is written.
+        assert shapes(page, f"{SECOND} svg path.gone") + page.locator(f"{SECOND} svg use.gone").count() == 3 + 2
         assert "stay those of the model of all rows" in page.locator(f"{SECOND} .chosen").inner_text()
 
 

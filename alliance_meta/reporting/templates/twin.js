@@ -34,20 +34,23 @@ class Picture {
     this.mark = drawn(svg, "rect", { x: 0, width: svg.viewBox.baseVal.width, height: 0, class: "here" });
   }
 
-  // What is drawn in the band of a row belongs to it, however the plot has grouped it.
+  // What is drawn in the band of a row belongs to it, however the plot has grouped it: a line of text, which has a
+  // place of its own, or a mark.
   divide() {
     if (this.parts) return;
-    const { data, rows } = this;
+    const { data, rows, svg } = this;
+    const sheet = svg.getBoundingClientRect(), unit = svg.viewBox.baseVal.width / sheet.width;
     this.parts = rows.map(() => []); this.foot = []; this.line = [];
-    for (const one of this.svg.querySelectorAll("path, use, g[id*='-text_']")) {
-      const above = one.parentNode.closest("defs, clipPath, g[id*='-text_']");
-      if (above || this.own.contains(one)) continue;
-      const box = one.getBBox(), middle = box.y + box.height / 2;
-      const i = rows.findIndex((row) => row.top <= middle && middle < row.top + row.height && box.height < 2 * row.height);
-      const part = { element: one, x: box.x, moved: one.getAttribute("transform") || "" };
+    for (const one of svg.querySelectorAll("path, use, g[transform]")) {
+      if (one.parentNode.closest("defs, clipPath, g[transform]") || this.own.contains(one)) continue;
+      const box = one.getBoundingClientRect();
+      const x = (box.left - sheet.left) * unit, width = box.width * unit, height = box.height * unit;
+      const middle = (box.top - sheet.top) * unit + height / 2;
+      const i = rows.findIndex((row) => row.top <= middle && middle < row.top + row.height && height < 2 * row.height);
+      const part = { element: one, x, moved: one.getAttribute("transform") || "" };
       if (i >= 0) this.parts[i].push(part);
       else if (middle > data.foot) this.foot.push(part);
-      else if (data.pooled !== null && box.width < 1 && Math.abs(box.x - data.pooled) < 1 && one.getAttribute("stroke-dasharray")) this.line.push(part);
+      else if (data.pooled !== null && width < 2 && Math.abs(x + width / 2 - data.pooled) < 1 && one.getAttribute("stroke-dasharray")) this.line.push(part);
     }
   }
 
@@ -86,7 +89,7 @@ class Picture {
       const off = !all && row.sort && !shown.has(row);
       for (const { element, x } of parts) {
         element.classList.toggle("off", Boolean(off || (!all && row.kind === "cluster" && !kept)));
-        element.classList.toggle("gone", !all && (OF_ALL.includes(row.kind) || (row.kind === "cluster" && x >= this.data.panel[0])));
+        element.classList.toggle("gone", !all && (OF_ALL.includes(row.kind) || (row.kind === "cluster" && x > this.data.panel[0] - 2)));
       }
       if (row.kind !== "effect") kept = false;
     });
