@@ -18,6 +18,7 @@ from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.html import is_large
 from alliance_meta.reporting.kinds import run_analysis
 from alliance_meta.reporting.made import named_by
+from alliance_meta.reporting.selections import selections
 from alliance_meta.reporting.spec import CLAIMS, CONSISTENCY, FLOW, PIECE_TABLES, UMBRELLA, Declaration, Item
 from alliance_meta.reporting.tables import MAKERS, Table, caption, column, effect_columns, ends
 from alliance_meta.reporting.writing import FORMATS, Quantity
@@ -44,6 +45,8 @@ def figure(item: Item, fits: Mapping[str, Fitted], pieces: Pieces) -> dict[str, 
             kind, (words, make), forest = "caterpillar", _MAKERS["caterpillar"], frame
             caption = words.format(label=fitted.spec.label, model=fitted.short_label())
             return _with_supplement(forest, _figure(kind, make(item, fitted), item.caption or caption))
+        if kind == FOREST:
+            return _figure(kind, frame, item.caption or caption) | {"selections": selections(item, fitted, frame)}
     return _figure(kind, frame, item.caption or caption)
 
 

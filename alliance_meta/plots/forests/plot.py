@@ -606,6 +606,7 @@ def _figure(frame: pd.DataFrame, layout: Layout, page: Page, smallest_effect: fl
     ax = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     set_inches(ax, layout.width, page.height)
     draw_page(ax, frame, layout, page, smallest_effect=smallest_effect)
+    figure.drawn = (layout, page)
     return figure
 
 

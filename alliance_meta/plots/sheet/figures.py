@@ -42,10 +42,13 @@ class NotebookFigure(Figure):
     ----------
     plot_title, plot_description : str
         Title and text alternative; `save_figure` writes them into the file.
+    drawn : tuple or None
+        Of a forest, its `Layout` and `Page`: where everything stands.
     """
 
     plot_title: str = ""
     plot_description: str = ""
+    drawn: Any = None
 
     @classmethod
     def for_plot(cls, width: float, height: float, meta: Mapping[Any, Any]) -> NotebookFigure:
