@@ -11,7 +11,15 @@ from typing import Any
 import pandas as pd
 
 from alliance_meta.plots.forests.parts import records
-from alliance_meta.plots.sheet.measure import Axis, is_correlation, line_height, make_axis, text_width, wrap
+from alliance_meta.plots.sheet.measure import (
+    Axis,
+    is_correlation,
+    letters_notes,
+    line_height,
+    make_axis,
+    text_width,
+    wrap,
+)
 from alliance_meta.tables.format import NOT_AVAILABLE, format_count, format_interval, format_number, format_weight
 
 WIDTH = 7.2
@@ -378,7 +386,8 @@ def make_page(
     axis_label = axis + TICK + 2.1 * line_height(size)
     y = axis_label + 0.7 * line_height(size)
     width = layout.width - 2 * MARGIN
-    small, y = small_print(frame.attrs, width=width, size=size, y=y) if last else ((), y)
+    below = {**frame.attrs, "bottom": [*frame.attrs["bottom"], *letters_notes(frame)]}
+    small, y = small_print(below, width=width, size=size, y=y) if last else ((), y)
     footer = None
     if number is not None:
         footer = (f"Page {number[0]} of {number[1]}", y + 0.5 * line_height(size))

@@ -49,6 +49,7 @@ from alliance_meta.plots.sheet.measure import (
     size_in_inches,
     text_width,
 )
+from alliance_meta.plots.sheet.scripts import put
 from alliance_meta.tables.format import fixed
 
 if TYPE_CHECKING:
@@ -123,11 +124,9 @@ class _Pen:
         """Write one line of text whose capitals are centred on `y`."""
         points = self.size if size is None else size
         text = drawable(text)
-        self.ax.text(
-            x, y + CAP_HEIGHT * points / POINTS_PER_INCH / 2, text,
-            ha=align, va="baseline", color=colour, fontproperties=font_of(text, points, bold),
-            parse_math=False, clip_on=False, zorder=5,
-        )  # fmt: skip
+        y += CAP_HEIGHT * points / POINTS_PER_INCH / 2
+        one = self.ax.text(x, y, "", ha=align, va="baseline", color=colour, clip_on=False, zorder=5)
+        put(one, text, fontproperties=font_of(text, points, bold))
 
     def rule(self, x0: float, x1: float, y0: float, y1: float, *, colour: str = INK, points: float = RULE_POINTS,
              style: Any = "solid", zorder: float = 2.0) -> None:  # fmt: skip

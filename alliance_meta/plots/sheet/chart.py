@@ -37,12 +37,14 @@ from alliance_meta.plots.sheet.measure import (
     drawable,
     font_of,
     is_correlation,
+    letters_notes,
     line_height,
     reader_limits,
     size_in_inches,
     tick_labels,
     wrap,
 )
+from alliance_meta.plots.sheet.scripts import put
 from alliance_meta.tables.format import fixed
 
 if TYPE_CHECKING:
@@ -184,7 +186,7 @@ class Chart:
                  least: tuple[float, float] | None) -> None:  # fmt: skip
         self.attrs: dict[Any, Any] = frame.attrs
         self.measure = str(frame.attrs["measure"])
-        self.notes = list(frame.attrs["bottom"])
+        self.notes = [*frame.attrs["bottom"], *letters_notes(frame)]
         self.tick_lines = 1
         self.size, self.least = size, least or LEAST_PANEL
         self.made: Drawn
@@ -485,8 +487,7 @@ def lettered(text: Text, words: str | None = None, size: float | None = None) ->
     """Draw the letters of a text by an installed font that has them, and dollar signs as such."""
     points, heavy = float(size or text.get_fontsize()), text.get_fontweight() == "bold"
     shown = drawable(text.get_text() if words is None else words)
-    text.set(text=shown, parse_math=False, fontproperties=font_of(shown, points, heavy))
-    return text
+    return put(text, shown, fontproperties=font_of(shown, points, heavy))
 
 
 def stroke(mark: str) -> dict[str, Any]:
