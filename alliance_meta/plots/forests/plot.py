@@ -63,7 +63,7 @@ CI_POINTS = 0.9
 RULE_POINTS = 0.8
 
 # Okabe-Ito hues, told apart by their letters as well.
-ROB_COLOURS = {"L": "#4aa564", "S": "#e6b422", "H": "#c8553d"}
+ROB_COLOURS = {"L": "#3aa58a", "S": "#e6b422", "H": "#d4674d"}
 ROB_OTHER = "#bdbdbd"
 
 SQUARE_SHARE = 0.8

@@ -29,7 +29,6 @@ INK = "#1a1a1a"
 SUMMARY = "#14304f"
 PREDICTION = "#6f8fb3"
 GREY = "#8c8c8c"
-FAINT = "#c9c9c9"
 WARNING = "#9b1c1c"
 
 SYNTHETIC = "SYNTHETIC DATA"
