@@ -143,12 +143,12 @@ def test_files_are_what_their_ending_says(tmp_path: Path) -> None:
     figure = forest(fitted(2))
     starts = {"svg": b"<?xml", "pdf": b"%PDF", "png": b"\x89PNG", "tiff": b"II*", "tif": b"II*", "eps": b"%!PS"}
     for kind, start in starts.items():
-        path = save_figure(figure, tmp_path / "new" / f"forest.{kind}", title="T", description="D")
-        same = figure_bytes(figure, format="tiff" if kind == "tif" else kind, title="T", description="D")
+        path = save_figure(figure, tmp_path / "new" / f"forest.{kind}", title="T", description="D", dpi=50)
+        same = figure_bytes(figure, format="tiff" if kind == "tif" else kind, title="T", description="D", dpi=50)
         assert path.read_bytes() == same
         assert path.read_bytes().startswith(start)
-        # Fonts are embedded as TrueType, which journals ask for.
-        assert (b"/FontFile2" in same, b"/FontType 42" in same) == (kind == "pdf", kind == "eps")
+        # Fonts are embedded: as TrueType in PDF, as outlines of each letter in EPS.
+        assert (b"/FontFile2" in same, b"/FontType 3" in same) == (kind == "pdf", kind == "eps")
     assert sorted(p.suffix for p in (tmp_path / "new").iterdir()) == sorted(f".{kind}" for kind in starts)
 
 
@@ -213,6 +213,8 @@ def test_sizes_and_names_that_are_none_are_refused(options: dict[str, Any], said
     figure = Figure(figsize=(2, 2))
     with pytest.raises(InputError, match=said):
         figure_bytes(figure, **options)
+    with pytest.raises(InputError, match="figure=tuple is no figure; save each of its pages"):
+        figure_bytes((figure, figure), **options)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"figure=Axes is no figure; that of an axes is ax\.figure"):
         figure_bytes(figure.subplots())  # type: ignore[arg-type]
 

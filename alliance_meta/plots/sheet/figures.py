@@ -38,7 +38,6 @@ _SETTINGS: dict[str, Any] = {
     "svg.hashsalt": "alliance_meta",
     "svg.image_inline": True,
     "pdf.fonttype": 42,
-    "ps.fonttype": 42,
     "pdf.compression": 6,
     "path.sketch": None,
     "text.usetex": False,
@@ -241,7 +240,8 @@ def figure_bytes(
 def _check(figure: Any, format: str, letters: Any) -> None:
     """Raise an `InputError` unless this can be saved."""
     if not isinstance(figure, Figure):
-        own = "; that of an axes is ax.figure" if hasattr(figure, "figure") else ""
+        pages = "; save each of its pages" if isinstance(figure, tuple) else ""
+        own = "; that of an axes is ax.figure" if hasattr(figure, "figure") else pages
         raise InputError(f"figure={type(figure).__name__} is no figure{own}")
     if format not in FORMATS:
         raise InputError(f"format={format!r} is not one of {', '.join(map(repr, FORMATS))}")
