@@ -52,7 +52,11 @@ class Case:
         if self.k > 30:
             return made_up(self.k, self.k // 3)
         effects = am.escalc(am.load_dataset("relationship_dependent_effects"))
-        return effects.take(np.flatnonzero(effects.moderators["rater"].notna())[:5]) if self.k == 5 else effects
+        if self.k > 5:
+            return effects
+        raters = effects.moderators["rater"]
+        few = [np.flatnonzero(raters == rater)[:most] for rater, most in (("client", 3), ("observer", 2))]
+        return effects.take(np.concatenate(few))
 
     def fit(self, mods: str = "1") -> Any:
         """Return the usual model of the independent effects."""

@@ -35,7 +35,7 @@ BASELINE = Path(__file__).parent / "baseline"
 DPI = 50
 COLOURS = 24
 # Root mean square of grey levels; other versions of FreeType move letters by a part of a pixel.
-TOLERANCE = 6.0
+TOLERANCE = 4.0
 
 # Where the first case of a plot does not show most of it.
 TELLING = {
