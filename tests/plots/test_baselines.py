@@ -33,7 +33,7 @@ from tests.plots.charts import DRAW, figure, first
 
 BASELINE = Path(__file__).parent / "baseline"
 DPI = 50
-COLOURS = 24
+COLOURS = 64
 # Root mean square of grey levels; other versions of FreeType move letters by a part of a pixel.
 TOLERANCE = 4.0
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import dropwhile
-from typing import Any
 
 import pandas as pd
 
@@ -386,8 +385,7 @@ def make_page(
     axis_label = axis + TICK + 2.1 * line_height(size)
     y = axis_label + 0.7 * line_height(size)
     width = layout.width - 2 * MARGIN
-    below = {**frame.attrs, "bottom": [*frame.attrs["bottom"], *letters_notes(frame)]}
-    small, y = small_print(below, width=width, size=size, y=y) if last else ((), y)
+    small, y = small_print(frame, width=width, size=size, y=y) if last else ((), y)
     footer = None
     if number is not None:
         footer = (f"Page {number[0]} of {number[1]}", y + 0.5 * line_height(size))
@@ -408,11 +406,11 @@ def make_page(
 
 
 def small_print(
-    attrs: Mapping[Any, Any], *, width: float, size: float, y: float
+    frame: pd.DataFrame, *, width: float, size: float, y: float
 ) -> tuple[tuple[tuple[str, float, float], ...], float]:
     """Return (line, size, middle) of what stands under a plot, `width` inches wide, and where it ends."""
-    smaller = max(DENSE.size, size - 1)
-    texts = [(text, size) for text in attrs["bottom"]]
+    smaller, attrs = max(DENSE.size, size - 1), frame.attrs
+    texts = [(text, size) for text in (*attrs["bottom"], *letters_notes(frame))]
     if attrs["show_cautions"]:
         texts += [(f"Caution: {text}", smaller) for text in attrs["cautions"]]
     lines = []
