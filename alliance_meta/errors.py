@@ -37,7 +37,11 @@ class AllianceMetaWarning(UserWarning):
 
 
 class MissingFontWarning(AllianceMetaWarning):
-    """A figure has letters that no installed font has; they are drawn as boxes."""
+    """A figure has letters that no installed font has; the name of their script stands for them."""
+
+
+class SmallLettersWarning(AllianceMetaWarning):
+    """A figure is saved so small that its letters are hard to read."""
 
 
 class DroppedRowsWarning(AllianceMetaWarning):

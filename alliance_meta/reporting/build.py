@@ -152,7 +152,7 @@ FOREST = "forest"
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """One figure: as one SVG, as the pages print shows, as a picture, as pictures of its pages, and where its rows stand."""
+    """One figure: as one SVG, as printed pages, as a picture, as pictures of its pages, and where its rows stand."""
 
     whole: str
     pages: tuple[str, ...]

@@ -357,7 +357,9 @@ class RobustResults(WaldTested):
         model = self.fit.predict(newdata, level=level)
         tau2, ddf = _heterogeneity(model), self.row_ddf(X)
         t, pred = critical_values(level, ddf), X @ self.beta
-        se = np.where(np.isnan(ddf), np.nan, np.sqrt(np.einsum("mp,pq,mq->m", X, self.vb, X)))
+        # Of a level that one study has the variance is 0, and may be less by rounding.
+        variance = np.maximum(np.einsum("mp,pq,mq->m", X, self.vb, X), 0.0)
+        se = np.where(np.isnan(ddf), np.nan, np.sqrt(variance))
         frame = both_intervals(pred, se, t, t * np.sqrt(se**2 + tau2))
         out = to_scale(frame, measure=self.effects.measure, scale=scale, tau2=tau2).assign(ddf=ddf)
         out.index = model.index

@@ -27,66 +27,28 @@ from alliance_meta.evidence import umbrella
 from alliance_meta.models import RandomEffectsResults
 from alliance_meta.models.subgroups import subgroups
 from alliance_meta.plots import (
-    averaged,
     averaged_data,
-    battery,
     battery_data,
-    baujat,
-    bias_panel,
     bias_panel_data,
-    bubble,
     bubble_data,
-    caterpillar,
     caterpillar_data,
-    dependence,
     dependence_data,
-    development,
     development_data,
-    drapery,
     drapery_data,
-    firepower,
-    funnel,
     funnel_data,
-    gosh,
-    influence,
     influence_data,
-    means,
     means_data,
     moderators_data,
-    orchard,
     orchard_data,
-    p_curve,
-    posterior,
-    predictive,
-    prior,
-    prior_predictive,
-    prior_sensitivity,
-    profile,
     profile_data,
-    profiles,
     profiles_data,
-    qqnorm,
-    radial,
-    rainforest,
     rainforest_data,
-    ranks,
     ranks_data,
-    resampled,
     resampled_data,
-    rho_grid,
     rho_grid_data,
-    selection_weights,
-    sequential,
-    smooth,
-    specification_curve,
     specification_curve_data,
-    sunset,
-    timeline,
     timeline_data,
-    weight_function,
     weight_function_data,
-    worst_case,
-    z_curve,
 )
 from alliance_meta.sensitivity import compare_dependence
 from tests.plots.bias_cases import bias_charts
@@ -97,50 +59,11 @@ from tests.plots.prior_cases import prior_charts
 from tests.plots.review_cases import review_charts
 from tests.plots.smooth_cases import smooth_charts
 
-DRAW: dict[str, Callable[..., Any]] = {
-    "averaged": averaged,
-    "baujat": baujat,
-    "gosh": gosh,
-    "qqnorm": qqnorm,
-    "radial": radial,
-    "battery": battery,
-    "bias_panel": bias_panel,
-    "funnel": funnel,
-    "sunset": sunset,
-    "firepower": firepower,
-    "p_curve": p_curve,
-    "selection_weights": selection_weights,
-    "worst_case": worst_case,
-    "z_curve": z_curve,
-    "sequential": sequential,
-    "smooth": smooth,
-    "weight_function": weight_function,
-    "prior": prior,
-    "prior_predictive": prior_predictive,
-    "posterior": posterior,
-    "prior_sensitivity": prior_sensitivity,
-    "predictive": predictive,
-    "caterpillar": caterpillar,
-    "bubble": bubble,
-    "profile": profile,
-    "means": means,
-    "moderators": plots.moderators,
-    "orchard": orchard,
-    "drapery": drapery,
-    "rainforest": rainforest,
-    "ranks": ranks,
-    "timeline": timeline,
-    "resampled": resampled,
-    "rho_grid": rho_grid,
-    "dependence": dependence,
-    "profiles": profiles,
-    "influence": influence,
-    "development": development,
-    "specification_curve": specification_curve,
-    "prisma": plots.prisma,
-    "rob": plots.rob,
-    "evidence_map": plots.evidence_map,
-}
+# Every plot has a function of its name and one that gives its frame.
+PLOTS = sorted(name for name in plots.__all__ if f"{name}_data" in plots.__all__)
+FORESTS = ("forest", "leave_one_out", "cumulative")
+# Those with an axes in data units; chains load ArviZ, and have tests of their own.
+DRAW: dict[str, Callable[..., Any]] = {name: getattr(plots, name) for name in PLOTS if name not in (*FORESTS, "chains")}
 
 
 @cache
@@ -345,6 +268,11 @@ def charts() -> dict[str, pd.DataFrame]:
         ),
         "resampled one": lambda: resampled_data(quiet(lambda: sensitivity.permutation_test(fitted(1)))),
     }
+
+
+def first(plot: str) -> str:
+    """Return the name of the first case of a plot."""
+    return next(name for name in sorted(charts()) if name.replace(",", " ").split()[0] == plot)
 
 
 @cache

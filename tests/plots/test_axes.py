@@ -18,12 +18,12 @@ import alliance_meta as am
 from alliance_meta import plots
 from alliance_meta.plots.review.prisma import diagram
 from tests.plots.chains_cases import chains_charts
-from tests.plots.charts import DRAW, chart, charts
+from tests.plots.charts import DRAW, chart, charts, first
 from tests.plots.geometry import texts, words
 
 NAMES = sorted(charts())
 CASES: dict[str, Callable[[], pd.DataFrame]] = {
-    **{plot: lambda plot=plot: chart(next(name for name in NAMES if name.startswith(plot))) for plot in DRAW},  # type: ignore[misc]
+    **{plot: lambda plot=plot: chart(first(plot)) for plot in DRAW},  # type: ignore[misc]
     "bubble of levels": lambda: chart("bubble of levels"),
     "predictive of studies": lambda: chart("predictive of studies"),
     "predictive of Q": lambda: chart("predictive of Q"),

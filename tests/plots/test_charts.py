@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import time
@@ -19,7 +20,8 @@ from matplotlib.figure import Figure
 from alliance_meta import plots
 from alliance_meta.errors import InputError
 from alliance_meta.plots import figure_bytes, frame_from_dict, frame_to_dict
-from tests.plots.charts import DRAW, chart, charts, draw, figure, many
+from tests.plots.alt_text import unknown
+from tests.plots.charts import DRAW, chart, charts, draw, figure, first, many
 from tests.plots.geometry import boxes, overlapping, texts
 
 NAMES = sorted(charts())
@@ -61,7 +63,7 @@ def test_frames_go_through_json(name: str) -> None:
 
 @pytest.mark.parametrize("plot", sorted(DRAW))
 def test_a_frame_that_went_through_json_draws_the_same(plot: str) -> None:
-    name = next(name for name in NAMES if name.startswith(plot))
+    name = first(plot)
     again = frame_from_dict(json.loads(json.dumps(frame_to_dict(chart(name)))))
     assert figure_bytes(DRAW[plot](again), text="text") == figure_bytes(figure(name), text="text")
 
@@ -76,6 +78,8 @@ def test_every_plot_says_what_it_shows(name: str) -> None:
     assert ("SYNTHETIC DATA" in shown) == frame.attrs["synthetic"]
     assert drawing.plot_description.startswith("SYNTHETIC DATA") == frame.attrs["synthetic"]
     assert any(text.startswith("Caution: ") for text in shown) == frame.attrs["show_cautions"]
+    assert unknown(frame) == []
+    assert re.search(r"\d", drawing.plot_description)
 
 
 def test_the_same_bytes_in_another_process_and_without_pyplot() -> None:
@@ -88,7 +92,7 @@ def test_the_same_bytes_in_another_process_and_without_pyplot() -> None:
 
 @pytest.mark.parametrize("plot", sorted(DRAW))
 def test_the_users_settings_change_nothing(plot: str) -> None:
-    name = next(name for name in NAMES if name.startswith(plot))
+    name = first(plot)
     expected = figure_bytes(figure(name))
     settings = {"font.size": 20, "lines.linewidth": 5, "patch.linewidth": 4, "axes.facecolor": "red",
                 "scatter.marker": "x", "lines.dash_capstyle": "round", "patch.facecolor": "red"}  # fmt: skip
@@ -100,7 +104,7 @@ def test_the_users_settings_change_nothing(plot: str) -> None:
 
 @pytest.mark.parametrize("plot", sorted(DRAW))
 def test_an_axes_without_room_is_refused(plot: str) -> None:
-    name = next(name for name in NAMES if name.startswith(plot))
+    name = first(plot)
     with pytest.raises(InputError, match=r"ax is 1\.\d x 0\.\d in; this plot needs at least"):
         draw(name, ax=Figure(figsize=(2, 1)).subplots())
 
@@ -110,7 +114,7 @@ def test_frames_of_other_plots_are_refused(plot: str) -> None:
     other = next(name for name in NAMES if not name.startswith(plot))
     with pytest.raises(InputError, match=rf"this is not a frame that {plot}_data made"):
         DRAW[plot](chart(other))
-    own = chart(next(name for name in NAMES if name.startswith(plot)))
+    own = chart(first(plot))
     with pytest.raises(InputError, match=rf"title: give this to {plot}_data"):
         DRAW[plot](own, title="A")
     with pytest.raises(InputError, match="is not a frame"):
