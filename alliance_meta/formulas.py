@@ -58,18 +58,10 @@ INTERCEPTS = ("Intercept", "intrcpt")
 
 @dataclass(frozen=True, eq=False)
 class CheckedFormula:
-    """A formula that may be handed to formulaic.
+    """A formula that may be handed to formulaic."""
 
-    Attributes
-    ----------
-    formula : formulaic.Formula
-        Parsed; nobody changes it.
-    variables : frozenset of str
-        The columns it names.
-    """
-
-    formula: Formula
-    variables: frozenset[str]
+    formula: Formula  # parsed; nobody changes it
+    variables: frozenset[str]  # the columns it names
 
 
 def parse_formula(text: str, *, where: str) -> CheckedFormula:

@@ -208,24 +208,12 @@ def ess(chains: Array, method: Method, *, prob: Any = None) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Smoothed:
-    """Leave-one-out by importance sampling with Pareto-smoothed weights.
+    """Leave-one-out by importance sampling with Pareto-smoothed weights."""
 
-    Attributes
-    ----------
-    elpd : ndarray of shape (n,)
-        Log predictive density of each unit from the others.
-    k : ndarray of shape (n,)
-        Shape of the Pareto distribution of the largest weights.
-    good_k : float
-        Above it the estimate cannot be trusted; it depends on the number of draws.
-    weight : ndarray of shape (S, n)
-        Of the draws without each unit; each column sums to 1.
-    """
-
-    elpd: Array
-    k: Array
-    good_k: float
-    weight: Array
+    elpd: Array  # (n,): log predictive density of each unit from the others
+    k: Array  # (n,): shape of the Pareto distribution of the largest weights
+    good_k: float  # above it the estimate cannot be trusted; it depends on the number of draws
+    weight: Array  # (S, n): of the draws without each unit; each column sums to 1
 
 
 def psis(draws: Mapping[str, Any], log_likelihood: Array, observed: Array) -> Smoothed:
@@ -254,18 +242,11 @@ def psis(draws: Mapping[str, Any], log_likelihood: Array, observed: Array) -> Sm
 
 @dataclass(frozen=True)
 class SamplerDiagnostics:
-    """What a Hamiltonian sampler says about its own run.
+    """What a Hamiltonian sampler says about its own run."""
 
-    Attributes
-    ----------
-    divergences : float
-        Number of draws whose trajectory diverged; `NotApplicable` when the sampler did not record it.
-    bfmi : tuple of float
-        Energy Bayesian fraction of missing information of each chain (Betancourt 2016, arXiv:1604.00695);
-        empty when the sampler did not record its energy.
-    """
-
-    divergences: float
+    divergences: float  # number of draws whose trajectory diverged; `NotApplicable` when the sampler did not record it
+    # Energy Bayesian fraction of missing information of each chain (Betancourt 2016, arXiv:1604.00695); empty when the
+    # sampler did not record its energy.
     bfmi: tuple[float, ...]
 
 

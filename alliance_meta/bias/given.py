@@ -33,18 +33,10 @@ FOCAL = "focal"
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """The effects of a fit, as arrays.
-
-    Attributes
-    ----------
-    fit : Fit
-    cluster : ndarray of int, shape (k,)
-        The study of each effect, numbered from 0.
-    level : float
-    """
+    """The effects of a fit, as arrays."""
 
     fit: Fit
-    cluster: IntArray
+    cluster: IntArray  # (k,): the study of each effect, numbered from 0
     level: float
 
     @property

@@ -28,25 +28,14 @@ Sheet = CodedTable | pd.DataFrame
 
 @dataclass(frozen=True)
 class Pairs:
-    """What two coders wrote into the same cells.
+    """What two coders wrote into the same cells."""
 
-    Attributes
-    ----------
-    keys : pandas.DataFrame
-        What names each row: the key columns, or the line.
-    first, second : pandas.DataFrame
-        The same columns and rows of both.
-    names : tuple of str
-        What the two are called.
-    unmatched : pandas.DataFrame
-        Rows of one sheet only: the key and ``sheet``.
-    """
-
-    keys: pd.DataFrame
+    keys: pd.DataFrame  # what names each row: the key columns, or the line
+    # first, second: the same columns and rows of both.
     first: pd.DataFrame
     second: pd.DataFrame
-    names: tuple[str, str]
-    unmatched: pd.DataFrame
+    names: tuple[str, str]  # what the two are called
+    unmatched: pd.DataFrame  # rows of one sheet only: the key and ``sheet``
 
 
 def side_by_side(sheet: Sheet, columns: Mapping[str, tuple[str, str]]) -> Pairs:

@@ -32,30 +32,14 @@ STANDARDISED = ("SMD", "d", "g")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The answer to one question: whether something said is so of somebody's result.
+    """The answer to one question: whether something said is so of somebody's result."""
 
-    Attributes
-    ----------
-    subject : str
-        Whose result, such as ``"Horvath et al. 2011"``.
-    statement : str
-        What would have to be so of it, such as ``"explains 30 %"``.
-    holds : bool or None
-        Whether it is; None if the registry cannot say.
-    calculation : str
-        How the answer follows, with the numbers.
-    ids : tuple of str
-        Entries of the registry that it rests on.
-    essential : bool
-        Whether the verdict rests on it; otherwise it is told beside.
-    """
-
-    subject: str
-    statement: str
-    holds: bool | None
-    calculation: str
-    ids: tuple[str, ...] = ()
-    essential: bool = True
+    subject: str  # whose result, such as ``"Horvath et al. 2011"``
+    statement: str  # what would have to be so of it, such as ``"explains 30 %"``
+    holds: bool | None  # whether it is; None if the registry cannot say
+    calculation: str  # how the answer follows, with the numbers
+    ids: tuple[str, ...] = ()  # entries of the registry that it rests on
+    essential: bool = True  # whether the verdict rests on it; otherwise it is told beside
 
 
 @dataclass(frozen=True, eq=False)

@@ -42,23 +42,13 @@ AVERAGES: tuple[tuple[str, float | None], ...] = (("mean", 0.5), ("mean r", None
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Effects that are ready to be pooled, and the choices that led to them.
+    """Effects that are ready to be pooled, and the choices that led to them."""
 
-    Attributes
-    ----------
-    y, v : ndarray of shape (k,)
-    n : ndarray of shape (k,) or None
-    stem : Route
-        The route so far.
-    effects : EffectSizes
-        Before averaging.
-    """
-
-    y: Array
-    v: Array
-    n: Array | None
-    stem: Route
-    effects: EffectSizes
+    y: Array  # (k,)
+    v: Array  # (k,)
+    n: Array | None  # (k,) or None
+    stem: Route  # the route so far
+    effects: EffectSizes  # before averaging
 
     @property
     def k(self) -> int:

@@ -437,23 +437,12 @@ LONG_NAMES = {"QEdf": "df", "ci_lb": "lower limit", "ci_ub": "upper limit", "n_e
 
 @dataclass(frozen=True, eq=False)
 class PrintedLine:
-    """A printed result, ready to be looked for.
+    """A printed result, ready to be looked for."""
 
-    Attributes
-    ----------
-    numbers : mapping of str to PrintedNumber
-        By the names that routes give.
-    scale : {"r", "z"}
-    level : float
-        Of the interval.
-    ignored : tuple of str
-        What was read and is not compared.
-    """
-
-    numbers: Mapping[str, PrintedNumber]
-    scale: str
-    level: float = 0.95
-    ignored: tuple[str, ...] = ()
+    numbers: Mapping[str, PrintedNumber]  # by the names that routes give
+    scale: str  # {"r", "z"}
+    level: float = 0.95  # of the interval
+    ignored: tuple[str, ...] = ()  # what was read and is not compared
 
     @property
     def words(self) -> str:

@@ -43,24 +43,12 @@ CATEGORICAL = re.compile(r"C\((.+)\)")
 
 @dataclass(frozen=True, eq=False)
 class Moderator:
-    """One moderator that was asked for.
+    """One moderator that was asked for."""
 
-    Attributes
-    ----------
-    name : str
-        Its column.
-    term : str
-        How formulas spell it.
-    levels : tuple of str
-        Empty for a continuous one.
-    codes : ndarray of shape (k,)
-        Level of each effect; -1 where there is none. Of a continuous one 0 where there is a value.
-    """
-
-    name: str
-    term: str
-    levels: tuple[str, ...]
-    codes: IntArray
+    name: str  # its column
+    term: str  # how formulas spell it
+    levels: tuple[str, ...]  # empty for a continuous one
+    codes: IntArray  # (k,): level of each effect; -1 where there is none. Of a continuous one 0 where there is a value.
 
     @property
     def present(self) -> Mask:

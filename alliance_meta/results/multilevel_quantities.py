@@ -27,37 +27,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class RandomTerm:
-    """What varies at random between the groups of a factor.
+    """What varies at random between the groups of a factor."""
 
-    Attributes
-    ----------
-    name : str
-        The factor (``study_id``), or ``inner | outer``.
-    struct : str
-        ``ID`` and ``R`` (intercepts, the latter with given correlations), ``CS HCS UN DIAG AR HAR CAR`` (inner
-        levels within outer ones), ``GEN`` (intercept and slopes).
-    parameters : tuple of str
-        Names of the parameters that are searched for.
-    levels : sequence of str
-        What each group is called.
-    group : ndarray of shape (k,)
-        Group of each effect.
-    structure : Structure
-        Of the whole term; fits to some of its effects may have one of fewer inner levels.
-    columns : tuple of str
-        Inner levels or slope columns; empty for an intercept.
-    inner : ndarray of shape (k,) or None
-        Inner level of each effect.
-    """
-
-    name: str
+    name: str  # the factor (``study_id``), or ``inner | outer``
+    # ``ID`` and ``R`` (intercepts, the latter with given correlations), ``CS HCS UN DIAG AR HAR CAR`` (inner levels
+    # within outer ones), ``GEN`` (intercept and slopes).
     struct: Struct | str
-    parameters: tuple[str, ...]
-    levels: Sequence[str]
-    group: IntArray
-    structure: Structure
-    columns: tuple[str, ...] = ()
-    inner: IntArray | None = None
+    parameters: tuple[str, ...]  # names of the parameters that are searched for
+    levels: Sequence[str]  # what each group is called
+    group: IntArray  # (k,): group of each effect
+    structure: Structure  # of the whole term; fits to some of its effects may have one of fewer inner levels
+    columns: tuple[str, ...] = ()  # inner levels or slope columns; empty for an intercept
+    inner: IntArray | None = None  # (k,) or None: inner level of each effect
     slopes: Design | None = None
 
     @property

@@ -38,31 +38,16 @@ FEW_DF = 4
 
 @dataclass(frozen=True, eq=False)
 class Clustered:
-    """The weighted regression of a fitted model, with orthonormal columns in place of its moderators.
+    """The weighted regression of a fitted model, with orthonormal columns in place of its moderators."""
 
-    Attributes
-    ----------
-    name : str
-        The column that made the clusters.
-    labels : tuple of str
-        The clusters, sorted, so that no result depends on the order of rows.
-    cluster : ndarray of int, shape (k,)
-    y, resid : ndarray of shape (k,)
-    change : ndarray of shape (p, p)
-        The model's coefficients are ``change`` times those of `model`.
-    model : Regression
-    crossed : bool
-        Whether the working covariance ties rows of different clusters together.
-    """
-
-    name: str
-    labels: tuple[str, ...]
-    cluster: IntArray
-    y: Array
-    resid: Array
-    change: Array
+    name: str  # the column that made the clusters
+    labels: tuple[str, ...]  # the clusters, sorted, so that no result depends on the order of rows
+    cluster: IntArray  # (k,)
+    y: Array  # (k,)
+    resid: Array  # (k,)
+    change: Array  # (p, p): the model's coefficients are ``change`` times those of `model`
     model: Regression
-    crossed: bool
+    crossed: bool  # whether the working covariance ties rows of different clusters together
 
     @property
     def n(self) -> int:

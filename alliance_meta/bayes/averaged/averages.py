@@ -95,26 +95,15 @@ class BinnedMarginal(Marginal):
 class AveragedMarginal(Marginal):
     """The posterior of a quantity averaged over models, some of which may say that it has one value exactly.
 
-    Attributes
-    ----------
-    name : str
-    weights : ndarray of shape (m,)
-        Posterior probability of the models that leave the quantity free, part by part.
-    parts : tuple of Marginal
-        Its posterior under these.
-    spike : float
-        Posterior probability that it is exactly `at`; together with the weights 1.
-    at : float
-
     Notes
     -----
     ``pdf`` and ``density`` describe what is not in the spike: they integrate to ``1 - spike``.
     """
 
     name: str
-    weights: Array
-    parts: tuple[Marginal, ...]
-    spike: float = 0.0
+    weights: Array  # (m,): posterior probability of the models that leave the quantity free, part by part
+    parts: tuple[Marginal, ...]  # its posterior under these
+    spike: float = 0.0  # posterior probability that it is exactly `at`; together with the weights 1
     at: float = 0.0
 
     def as_r(self) -> Marginal:

@@ -170,21 +170,12 @@ LIGHTEST = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class EnsembleModel:
-    """One model of the ensemble.
-
-    Attributes
-    ----------
-    bias : WeightFunction, PET, PEESE or None
-    effect, heterogeneity : bool
-    prior : float
-        Its prior probability.
-    solved : BiasPosterior
-    """
+    """One model of the ensemble."""
 
     bias: BiasModel | None
     effect: bool
     heterogeneity: bool
-    prior: float
+    prior: float  # its prior probability
     solved: BiasPosterior
 
 

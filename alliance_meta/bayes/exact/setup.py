@@ -95,20 +95,12 @@ class Priors:
 
 @dataclass(frozen=True, eq=False)
 class PriorSet(Priors):
-    """The priors of a model.
+    """The priors of a model."""
 
-    Attributes
-    ----------
-    names : tuple of str
-        Coefficients, (p,). The intercept stands for ``mu``: its prior is that of the mean effect at the average
-        of the moderators.
-    coefficients : tuple of EffectPrior
-        Theirs, (p,).
-    tau : TauPrior
-    """
-
+    # Coefficients, (p,). The intercept stands for ``mu``: its prior is that of the mean effect at the average of the
+    # moderators.
     names: tuple[str, ...]
-    coefficients: tuple[EffectPrior, ...]
+    coefficients: tuple[EffectPrior, ...]  # theirs, (p,)
     tau: TauPrior
 
     tau_names = ("tau",)

@@ -64,23 +64,12 @@ from alliance_meta.tables.format import brief
 
 @dataclass(frozen=True, eq=False)
 class MultilevelPriors(Priors):
-    """The priors of a three-level model.
+    """The priors of a three-level model."""
 
-    Attributes
-    ----------
-    terms : tuple of str
-        The grouping and the rows within it.
-    names : tuple of str
-        Coefficients; the intercept stands for ``mu``.
-    coefficients : tuple of EffectPrior
-    taus : tuple of TauPrior
-        Of the standard deviation of each term.
-    """
-
-    terms: tuple[str, str]
-    names: tuple[str, ...]
+    terms: tuple[str, str]  # the grouping and the rows within it
+    names: tuple[str, ...]  # coefficients; the intercept stands for ``mu``
     coefficients: tuple[EffectPrior, ...]
-    taus: tuple[TauPrior, TauPrior]
+    taus: tuple[TauPrior, TauPrior]  # of the standard deviation of each term
 
     @property
     def tau_names(self) -> tuple[str, str]:
@@ -440,21 +429,11 @@ class BayesianMultilevelResults(ExactResults):
 
 @dataclass(frozen=True, eq=False)
 class TwoTerms:
-    """A grouping and the rows within it.
+    """A grouping and the rows within it."""
 
-    Attributes
-    ----------
-    names : tuple of str
-        As `MultilevelModel` has them.
-    group : ndarray of int, shape (k,)
-        Group of each row, numbered as they first appear.
-    levels : tuple of str
-        What each group is called.
-    """
-
-    names: tuple[str, str]
-    group: IntArray
-    levels: tuple[str, ...]
+    names: tuple[str, str]  # as `MultilevelModel` has them
+    group: IntArray  # (k,): group of each row, numbered as they first appear
+    levels: tuple[str, ...]  # what each group is called
 
 
 def read_terms(random: str | Sequence[str], effects: EffectSizes) -> TwoTerms:

@@ -37,13 +37,7 @@ CLOSE = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class TauPriorMarginal(Marginal):
-    """What a proper prior says of tau.
-
-    Attributes
-    ----------
-    name : str
-    prior : TauPrior
-    """
+    """What a proper prior says of tau."""
 
     name: str
     prior: TauPrior

@@ -178,18 +178,10 @@ _SERVING = re.compile(r"z|z_.*|.*_z|.*_share")
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """How draws were made.
-
-    Attributes
-    ----------
-    program : str
-    tune : int
-        Draws of each chain that only tuned the sampler.
-    target_accept : float
-    """
+    """How draws were made."""
 
     program: str
-    tune: int
+    tune: int  # draws of each chain that only tuned the sampler
     target_accept: float
 
     def to_dict(self) -> dict[str, Any]:

@@ -56,26 +56,15 @@ class LikelihoodRatio(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Parameter:
-    """One number of the model: where it stands in theta, and whether it is shown as the exponential of that.
-
-    Attributes
-    ----------
-    name : str
-    index : int
-        In theta; -1 for what is not estimated.
-    logarithm : bool
-    estimate, se : float
-        As shown; for a logarithm the standard error is that of the exponential, by the delta method.
-    error : float
-        The standard error in theta.
-    """
+    """One number of the model: where it stands in theta, and whether it is shown as the exponential of that."""
 
     name: str
-    index: int
+    index: int  # in theta; -1 for what is not estimated
     logarithm: bool
+    # estimate, se: as shown; for a logarithm the standard error is that of the exponential, by the delta method.
     estimate: float
     se: float
-    error: float
+    error: float  # the standard error in theta
 
     def wald(self, level: float) -> tuple[float, float]:
         """Return the limits estimate -+ 1.96 errors, taken on the log scale where that is where it was estimated."""

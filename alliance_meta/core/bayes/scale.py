@@ -39,16 +39,9 @@ def t_constant(df: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class TPrior:
-    """A t prior of one coefficient.
+    """A t prior of one coefficient."""
 
-    Attributes
-    ----------
-    index : int
-        Which coefficient.
-    mean, scale, df : float
-    """
-
-    index: int
+    index: int  # which coefficient
     mean: float
     scale: float
     df: float

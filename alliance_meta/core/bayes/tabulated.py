@@ -55,26 +55,13 @@ Reach = Callable[[float], float]
 
 @dataclass(frozen=True, eq=False)
 class Studies:
-    """Studies whose likelihoods are about equally wide.
+    """Studies whose likelihoods are about equally wide."""
 
-    Attributes
-    ----------
-    rows : ndarray of int
-        Which studies they are.
-    log_likelihood : callable
-    centre : ndarray
-        Where each likelihood is highest, or nearly so.
-    width : float
-        Standard deviation of the narrowest likelihood.
-    reach : callable
-        How far from its centre the widest of them has fallen by so much, in logs.
-    """
-
-    rows: IntArray
+    rows: IntArray  # which studies they are
     log_likelihood: LogLikelihood
-    centre: Array
-    width: float
-    reach: Reach
+    centre: Array  # where each likelihood is highest, or nearly so
+    width: float  # standard deviation of the narrowest likelihood
+    reach: Reach  # how far from its centre the widest of them has fallen by so much, in logs
     _tables: dict[float, tuple[int, Array, Array]] = field(default_factory=dict, repr=False)
 
     def integrals(self, mu: Array, tau: float) -> Array:
@@ -135,23 +122,12 @@ def grouped(
 
 @dataclass(frozen=True, eq=False)
 class TabulatedProblem:
-    """Studies with the priors of mu and tau.
-
-    Attributes
-    ----------
-    studies : sequence of Studies
-    log_mu : callable
-        Log prior density of mu.
-    tau : TauDensity
-        Prior of tau.
-    tails : tuple of float
-        The a of the tails x^-a of the posteriors of mu and tau.
-    """
+    """Studies with the priors of mu and tau."""
 
     studies: Sequence[Studies]
-    log_mu: LogDensity
-    tau: TauDensity
-    tails: tuple[float, float] = (np.inf, np.inf)
+    log_mu: LogDensity  # log prior density of mu
+    tau: TauDensity  # prior of tau
+    tails: tuple[float, float] = (np.inf, np.inf)  # the a of the tails x^-a of the posteriors of mu and tau
 
     @cached_property
     def start(self) -> tuple[float, float, float]:
@@ -210,17 +186,10 @@ class TabulatedProblem:
 
 @dataclass(frozen=True, eq=False)
 class TabulatedPosterior:
-    """The posterior of mu and tau on a grid.
-
-    Attributes
-    ----------
-    problem : TabulatedProblem
-    grid : Grid
-        Of mu and tau.
-    """
+    """The posterior of mu and tau on a grid."""
 
     problem: TabulatedProblem
-    grid: Grid
+    grid: Grid  # of mu and tau
 
     @property
     def log_marginal(self) -> float:

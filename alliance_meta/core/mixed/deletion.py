@@ -67,26 +67,16 @@ class Without(MixedProblem):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MixedDeletions:
-    """A mixed model without each of J units.
+    """A mixed model without each of J units."""
 
-    Attributes
-    ----------
-    theta : ndarray of shape (J, n)
-    beta, vb : ndarray of shape (J, p) and (J, p, p)
-    whole : ndarray of shape (J, p, p)
-        Covariance of the coefficients of all rows at these parameters.
-    QE, vt : ndarray of shape (J,)
-        Cochran's Q, and the typical sampling variance; NaN where the sampling covariance is singular.
-    settled : ndarray of bool, (J,)
-    """
-
-    theta: Array
-    beta: Array
-    vb: Array
-    whole: Array
+    theta: Array  # (J, n)
+    beta: Array  # (J, p) and (J, p, p)
+    vb: Array  # (J, p) and (J, p, p)
+    whole: Array  # (J, p, p): covariance of the coefficients of all rows at these parameters
+    # QE, vt (J,): Cochran's Q, and the typical sampling variance; NaN where the sampling covariance is singular.
     QE: Array
     vt: Array
-    settled: Mask
+    settled: Mask  # (J,)
 
 
 def delete_units(point: MixedPoint, fixed: Mask, unit: IntArray, which: IntArray) -> MixedDeletions:

@@ -46,26 +46,13 @@ class Stack:
 
 @dataclass(frozen=True, eq=False)
 class Surfaces:
-    """The sums of a model of variance components, and the part of each unit in them.
+    """The sums of a model of variance components, and the part of each unit in them."""
 
-    Attributes
-    ----------
-    Z : ndarray of shape (k, p + 1)
-        An orthonormal basis of the design, and residuals.
-    stacks : sequence of Stack
-    unit : ndarray of shape (k,)
-        Unit of each row; units hold whole clusters, or each a single row.
-    single : bool
-        The latter.
-    restricted : bool
-        REML rather than ML.
-    """
-
-    Z: Array
+    Z: Array  # (k, p + 1): an orthonormal basis of the design, and residuals
     stacks: Sequence[Stack]
-    unit: IntArray
-    single: bool
-    restricted: bool
+    unit: IntArray  # (k,): unit of each row; units hold whole clusters, or each a single row
+    single: bool  # the latter
+    restricted: bool  # REML rather than ML
 
     @cached_property
     def J(self) -> int:

@@ -56,18 +56,10 @@ class WorkingCovariance(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DiagonalWorking:
-    """Independent effects.
+    """Independent effects."""
 
-    Attributes
-    ----------
-    variance : ndarray of shape (k,)
-        Diagonal of M.
-    weights : ndarray of shape (k,) or None
-        What the coefficients were weighted by, where that is not 1 / variance.
-    """
-
-    variance: Array
-    weights: Array | None = None
+    variance: Array  # (k,): diagonal of M
+    weights: Array | None = None  # (k,) or None: what the coefficients were weighted by, where that is not 1 / variance
 
     def solve(self, A: Array) -> Array:
         """Return M^-1 A."""
@@ -83,42 +75,25 @@ class Sandwich:
     """A cluster-robust covariance, and what tests with few clusters need of it.
 
     Coordinates are such that X'WX is the identity: the coefficients are ``root`` times those in them.
-
-    Attributes
-    ----------
-    vb : ndarray of shape (p, p)
-        Covariance of the coefficients.
-    J : int
-        Number of clusters.
-    type : str
-    root : ndarray of shape (p, p)
-        ``root @ root.T`` is (X'WX)^-1.
-    scores : ndarray of shape (J, p)
-        Each cluster's contribution to the coefficients.
-    shapes : tuple of (int, int)
-        How many clusters of which size follow each other in the rows of what comes next.
-    pull, spread : ndarray of shape (k, p)
-        What each error adds to its cluster's contribution, and M times that within the cluster.
-    left : ndarray of shape (k, r)
-        How estimating the coefficients ties the contributions of clusters i and j under M: their covariance is
-        ``(i == j) * pull[j].T @ spread[j] + carry[i].T @ middle @ carry[j]`` with ``carry = left[j].T @ pull[j]``, the
-        rows of the clusters taken. r is p, or 2 p for weights other than M^-1.
-    middle : ndarray of shape (r, r)
-    lone : ndarray of shape (c, p)
-        Directions known from one cluster alone: it has no other to disagree with, so that they have no robust
-        variance, and that of what involves them lacks their part. Unit vectors.
     """
 
-    vb: Array
-    J: int
+    vb: Array  # (p, p): covariance of the coefficients
+    J: int  # number of clusters
     type: str
-    root: Array
-    scores: Array
+    root: Array  # (p, p): ``root @ root.T`` is (X'WX)^-1
+    scores: Array  # (J, p): each cluster's contribution to the coefficients
+    # Tuple of (int, int): how many clusters of which size follow each other in the rows of what comes next.
     shapes: tuple[tuple[int, int], ...]
+    # pull, spread (k, p): what each error adds to its cluster's contribution, and M times that within the cluster.
     pull: Array
     spread: Array
+    # (k, r): how estimating the coefficients ties the contributions of clusters i and j under M: their covariance is
+    # ``(i == j) * pull[j].T @ spread[j] + carry[i].T @ middle @ carry[j]`` with ``carry = left[j].T @ pull[j]``, the
+    # rows of the clusters taken. r is p, or 2 p for weights other than M^-1.
     left: Array
-    middle: Array
+    middle: Array  # (r, r)
+    # (c, p): directions known from one cluster alone: it has no other to disagree with, so that they have no robust
+    # variance, and that of what involves them lacks their part. Unit vectors.
     lone: Array
 
     def within(self, A: Array, B: Array) -> Array:

@@ -58,18 +58,12 @@ class Gosh:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Presence:
-    """How the subsets with each effect differ from those without, for a quantity; every array is (k,).
+    """How the subsets with each effect differ from those without, for a quantity; every array is (k,)."""
 
-    Attributes
-    ----------
-    inside, outside : ndarray
-        Average over the subsets with and without the effect.
-    share : ndarray
-        Share of the variance between all subsets that the effect's presence makes; NaN where they do not vary.
-    """
-
+    # inside, outside: average over the subsets with and without the effect.
     inside: Array
     outside: Array
+    # Share of the variance between all subsets that the effect's presence makes; NaN where they do not vary.
     share: Array
 
 

@@ -228,25 +228,15 @@ CHUNK = 1 << 15
 
 
 class Found(NamedTuple):
-    """Where a search for a root of the score ended: arrays, or numbers for a batch of one.
+    """Where a search for a root of the score ended: arrays, or numbers for a batch of one."""
 
-    Attributes
-    ----------
-    tau2 : ndarray of shape (B,)
-    converged : ndarray of bool, shape (B,)
-    iterations : ndarray of int, shape (B,)
-    inside, bound : ndarray of shape (4, B)
-        `terms` at tau2 and at the lowest tau2 allowed.
-    rss : ndarray of shape (B,)
-        Sum of squared residuals with equal weights.
-    """
-
-    tau2: Any
-    converged: Any
-    iterations: Any
+    tau2: Any  # (B,)
+    converged: Any  # (B,)
+    iterations: Any  # (B,)
+    # inside, bound (4, B): `terms` at tau2 and at the lowest tau2 allowed.
     inside: Any
     bound: Any
-    rss: Any
+    rss: Any  # (B,): sum of squared residuals with equal weights
 
     @property
     def arrays(self) -> Found:
@@ -425,25 +415,14 @@ SMALLEST = 1e-200
 
 
 class Maximum(NamedTuple):
-    """Where the likelihood of each replicate is highest; every array is (B,).
-
-    Attributes
-    ----------
-    tau2 : ndarray
-    converged, at_bound : ndarray of bool
-    iterations : ndarray of int
-    expected : ndarray
-        Expected information of tau2.
-    rival : ndarray
-        The second highest peak, which may be the lowest tau2 allowed; NaN where there is one peak.
-    """
+    """Where the likelihood of each replicate is highest; every array is (B,)."""
 
     tau2: Array
     converged: Mask
     at_bound: Mask
     iterations: AnyArray
-    expected: Array
-    rival: Array
+    expected: Array  # expected information of tau2
+    rival: Array  # the second highest peak, which may be the lowest tau2 allowed; NaN where there is one peak
 
 
 class Turns(NamedTuple):

@@ -15,27 +15,14 @@ from alliance_meta.core.univariate.wls import Batch, WlsFit, make_batch, wls, wl
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Subsets:
-    """A model fitted to J subsets of its effects; NaN where a subset cannot tell every coefficient.
+    """A model fitted to J subsets of its effects; NaN where a subset cannot tell every coefficient."""
 
-    Attributes
-    ----------
-    usable : ndarray of bool, (J,)
-    df : ndarray of shape (J,)
-        Effects less coefficients. Where none are left, the fit is the one of equal effects.
-    beta : ndarray of shape (J, p)
-    vb : ndarray of shape (J, p, p)
-        Covariance of the coefficients, `s2w` included.
-    s2w : ndarray of shape (J,)
-        Knapp and Hartung's factor, else 1.
-    tau2, QE, vt : ndarray of shape (J,)
-        Variance, Cochran's Q, typical sampling variance.
-    """
-
-    usable: Mask
-    df: Array
-    beta: Array
-    vb: Array
-    s2w: Array
+    usable: Mask  # (J,)
+    df: Array  # (J,): effects less coefficients. Where none are left, the fit is the one of equal effects.
+    beta: Array  # (J, p)
+    vb: Array  # (J, p, p): covariance of the coefficients, `s2w` included
+    s2w: Array  # (J,): Knapp and Hartung's factor, else 1
+    # tau2, QE, vt (J,): variance, Cochran's Q, typical sampling variance.
     tau2: Array
     QE: Array
     vt: Array

@@ -19,41 +19,19 @@ Numbers = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Rule:
-    """One conversion.
+    """One conversion."""
 
-    Attributes
-    ----------
-    es_type : str
-        What the sheet says of the row.
-    es_calc : str
-        How the correlation was got, in the words of the coding contract.
-    needs : tuple of str
-        Columns without which it cannot be done, apart from `es_value`.
-    takes : tuple of str
-        Columns from which the others can be worked out, or that it uses if they are there.
-    compute : callable
-    formula, source : str
-    r_type : str
-        ``zero-order``, ``partial``, ``semi-partial`` or ``beta-converted``.
-    caution : str
-        What a reader must know about rows converted so; empty for none.
-    family : {"groups", "test", "model"}
-        How sizes and degrees of freedom hang together.
-    value : str
-        What `es_value` is, in words; empty where the columns in `needs` say it all.
-    """
-
-    es_type: str
-    es_calc: str
-    needs: tuple[str, ...]
-    takes: tuple[str, ...]
+    es_type: str  # what the sheet says of the row
+    es_calc: str  # how the correlation was got, in the words of the coding contract
+    needs: tuple[str, ...]  # columns without which it cannot be done, apart from `es_value`
+    takes: tuple[str, ...]  # columns from which the others can be worked out, or that it uses if they are there
     compute: Callable[[Numbers], Converted]
     formula: str
     source: str
-    value: str
-    family: str = "test"
-    r_type: str = "zero-order"
-    caution: str = ""
+    value: str  # what `es_value` is, in words; empty where the columns in `needs` say it all
+    family: str = "test"  # {"groups", "test", "model"}: how sizes and degrees of freedom hang together
+    r_type: str = "zero-order"  # ``zero-order``, ``partial``, ``semi-partial`` or ``beta-converted``
+    caution: str = ""  # what a reader must know about rows converted so; empty for none
 
 
 def se_log_odds(x: Numbers) -> Array:

@@ -37,24 +37,14 @@ class _EnoughError(Exception):
 
 @dataclass
 class Cells:
-    """What a sheet holds.
+    """What a sheet holds."""
 
-    Attributes
-    ----------
-    rows : list of (int, list of str)
-        Row number and cells of every row that is not blank; formulas without a saved result are empty here.
-    formulas : dict
-        Formula by (row number, place in the row).
-    merged : list of str
-        Merged ranges.
-    hidden : int
-        Number of hidden rows.
-    """
-
+    # List of (int, list of str): row number and cells of every row that is not blank; formulas without a saved result
+    # are empty here.
     rows: list[tuple[int, list[str]]] = field(default_factory=list)
-    formulas: dict[tuple[int, int], str] = field(default_factory=dict)
-    merged: list[str] = field(default_factory=list)
-    hidden: int = 0
+    formulas: dict[tuple[int, int], str] = field(default_factory=dict)  # formula by (row number, place in the row)
+    merged: list[str] = field(default_factory=list)  # merged ranges
+    hidden: int = 0  # number of hidden rows
 
 
 def read_cells(

@@ -40,20 +40,11 @@ MOST_LABEL, MOST_OPTIONS = 80, 200
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What is done with several effects of one study.
-
-    Attributes
-    ----------
-    label : str
-    route : mapping
-        Its part of a `Route`, the column of the studies as ``{}``.
-    assumes : bool
-        Whether it takes a correlation of sampling errors, rho, for granted.
-    """
+    """What is done with several effects of one study."""
 
     label: str
-    route: Mapping[str, Any]
-    assumes: bool = False
+    route: Mapping[str, Any]  # its part of a `Route`, the column of the studies as ``{}``
+    assumes: bool = False  # whether it takes a correlation of sampling errors, rho, for granted
 
 
 WAYS: Mapping[str, Way] = {

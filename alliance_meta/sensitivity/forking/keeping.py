@@ -30,17 +30,10 @@ def line_of(record: Mapping[str, Any]) -> bytes:
 
 @dataclass(frozen=True)
 class Kept:
-    """The file in which finished records are kept, or none.
-
-    Attributes
-    ----------
-    path : Path or None
-    header : mapping
-        What makes another analysis another file.
-    """
+    """The file in which finished records are kept, or none."""
 
     path: Path | None
-    header: Mapping[str, Any]
+    header: Mapping[str, Any]  # what makes another analysis another file
 
     def finished(self, expected: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[Record]]:
         """Return the records of the units that an earlier run finished, and cut the file after the last of them.
