@@ -136,11 +136,8 @@ class Design:
         `averaged` is for rows of which only an average is used: it may be known where a row is not, so that the
         caller asks `estimable` of the average of `beyond`.
 
-        Raises
-        ------
-        InputError
-            For a missing moderator, an empty cell, a level the model has not seen, or a row that no effect tells
-            about.
+        Raises `InputError`: for a missing moderator, an empty cell, a level the model has not seen, or a row that no
+        effect tells about.
         """
         if self.formula == "1":
             k = len(as_frame(newdata))

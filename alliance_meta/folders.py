@@ -172,10 +172,7 @@ def _sweep(target: Path) -> None:
 def _locked(folder: Path) -> Iterator[None]:
     """Hold a folder as long as this process lives, so that no other sweeps it.
 
-    Raises
-    ------
-    BlockingIOError
-        If another process holds it.
+    Raises `BlockingIOError`: if another process holds it.
     """
     try:
         import fcntl

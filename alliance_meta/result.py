@@ -45,6 +45,11 @@ class Result:
 
     A class needs `tidy`, `document` and `notes`; a dataclass is declared with ``repr=False``, so that it prints as its
     summary.
+
+    Attributes
+    ----------
+    notes : tuple of Note
+        What a reader must know; every report prints them.
     """
 
     if TYPE_CHECKING:

@@ -47,7 +47,6 @@ class LooComparison(Result):
         What was left out at once: ``"effect"`` or ``"cluster"``.
     failed : tuple of str
         Models whose draws fail their checks of convergence.
-    notes : tuple of Note
     """
 
     table: pd.DataFrame

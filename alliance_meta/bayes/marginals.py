@@ -28,23 +28,12 @@ from alliance_meta.results.fit import SCALE_LABELS, Fit, to_scale
 from alliance_meta.tables.format import fixed, fixed_interval, level_text
 
 IntervalKind = Literal["eti", "hdi"]
-
-
 AnyMarginal = TypeVar("AnyMarginal", bound="Marginal")
-
-
 KINDS = {"eti": "equal-tailed", "hdi": "highest-density"}
-
-
 INFINITE = "infinite or out of reach: the tail of the posterior is too heavy"
-
-
 # The normal integral by the trapezoid rule, to rounding for functions as smooth as tanh.
 _Z = np.arange(-9.0, 9.01, 0.125)
-
-
 _PZ = 0.125 * np.exp(-0.5 * _Z**2) / np.sqrt(2.0 * np.pi)
-
 
 # What a posterior answers in its own words, for `Fit.why_not`.
 LACKS = {
@@ -415,11 +404,7 @@ def _logistic(s: Array) -> Array:
 
 
 TANH = Monotone(np.tanh, _arctanh, lambda z: 1.0 / np.cosh(z) ** 2, True)
-
-
 SHARE = Monotone(special.expit, lambda p: special.logit(np.clip(p, 0.0, 1.0)), _logistic, True)
-
-
 SQUARE = Monotone(np.square, lambda x: np.sqrt(np.maximum(x, 0.0)), lambda t: 2.0 * t, False)
 
 
@@ -434,8 +419,6 @@ def share_of(v: float) -> Monotone:
 
 
 MOST_STEPS = 200
-
-
 # In probability.
 CLOSE = 1e-13
 

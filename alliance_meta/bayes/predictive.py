@@ -63,7 +63,6 @@ class PredictiveCheck(Result):
     replicated : DataFrame
         The statistics of every replication.
     seed, draws : int
-    notes : tuple of Note
     problems : tuple of Note
         The checks of convergence that the draws behind it fail.
 

@@ -48,7 +48,6 @@ class SequentialResults(Result):
         One row per step, on the analysis scale; see `tidy`.
     studies : DataFrame
         One row per study in that order; see `surprises`.
-    notes : tuple of Note
     """
 
     fit: BayesianResults

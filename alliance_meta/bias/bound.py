@@ -49,7 +49,6 @@ class UnseenStudies(Result):
         What `tidy` returns.
     provenance : Provenance
         Where the effects come from.
-    notes : tuple of Note
     """
 
     estimate: float

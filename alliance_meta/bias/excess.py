@@ -52,7 +52,6 @@ class ExcessSignificance(Result):
     k, studies : int
     provenance : Provenance
         Where the effects come from.
-    notes : tuple of Note
     """
 
     observed: int

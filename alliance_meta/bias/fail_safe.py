@@ -45,7 +45,6 @@ class FailSafeN(Result):
         What `tidy` returns.
     provenance : Provenance
         Where the effects come from.
-    notes : tuple of Note
     """
 
     rosenthal: float

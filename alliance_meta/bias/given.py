@@ -134,7 +134,6 @@ class Adjusted(Result):
         What the effects are; Fisher z is also given as r.
     provenance : Provenance
         Where the effects come from.
-    notes : tuple of Note
     """
 
     # What it is called in a table, and what it takes for granted, each in a few words.

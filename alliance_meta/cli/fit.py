@@ -156,11 +156,9 @@ FITTERS: Mapping[str, Callable[[EffectSizes, dict[str, Any], dict[str, Any]], An
     BAYES: _bayes,
 }
 
-
 MODEL_SETTINGS = ("method", "test", "rho", "cluster", "random", "robust", "mu_prior", "tau_prior")
 FIGURES = (".svg", ".pdf", ".png")
 TABLES = (".csv", ".json")
-
 
 CHOICES: Options = {
     "mods": option(str, 'Moderators, e.g. "rater + setting"; 1 for none.', "1", metavar="FORMULA"),

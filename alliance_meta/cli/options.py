@@ -94,7 +94,6 @@ NAMING: Options = {
     "sheet": option(str | None, "Sheet of an Excel workbook; by default the one with the columns.", metavar="NAME"),
 }
 
-
 # What a shipped data set says itself.
 FILE_ONLY = ("study", "missing", "encoding", "sheet")
 

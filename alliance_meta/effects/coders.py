@@ -245,7 +245,6 @@ class CoderAgreement(Result):
     k : int
         Rows that both have.
     level : float
-    notes : tuple of Note
     """
 
     estimates: pd.DataFrame = field(repr=False)

@@ -137,10 +137,7 @@ def load_dataset(name: str) -> CodedTable:
 def data_root() -> Path:
     """Return the folder of the shipped data: inside the package if installed, else the checkout's ``data/``.
 
-    Raises
-    ------
-    CannotRunError
-        If there is neither.
+    Raises `CannotRunError`: if there is neither.
     """
     package = Path(__file__).resolve().parent.parent
     for candidate in (package / "_data", package.parent / "data"):
@@ -152,10 +149,7 @@ def data_root() -> Path:
 def read_resource(folder: Path, which: int | str) -> pd.DataFrame:
     """Return one table of the datapackage in `folder`, typed by its schema, after checking its hash.
 
-    Raises
-    ------
-    InputError
-        If the file is missing or is not the one that the datapackage describes.
+    Raises `InputError`: if the file is missing or is not the one that the datapackage describes.
     """
     text, resource = _read(folder, which)
     schema = resource["schema"]
@@ -416,12 +410,8 @@ def seal_dataset(folder: Path, *, version: str | None = None) -> tuple[list[Prob
 def folder_of(name: str) -> Path:
     """Return the folder of a shipped data set.
 
-    Raises
-    ------
-    InputError
-        If there is none of this name.
-    CannotRunError
-        Data that came with an installed package: they are changed in a checkout.
+    Raises `InputError`: if there is none of this name; `CannotRunError`: data that came with an installed package: they
+    are changed in a checkout.
     """
     if data_root().name != "data":
         raise CannotRunError("the data of an installed package stay as they are; change them in a checkout")

@@ -204,7 +204,6 @@ class ClaimsAudit(Result):
     ----------
     verdicts : tuple of ClaimVerdict
         In the order of the list of claims.
-    notes : tuple of Note
     """
 
     verdicts: tuple[ClaimVerdict, ...]

@@ -57,7 +57,6 @@ class ConsistencyReport(Result):
         What was read as printed, one per result, with its numbers and line.
     alpha : float
         Level at which a decision counts as changed.
-    notes : tuple of Note
     """
 
     checks: tuple[Check, ...]

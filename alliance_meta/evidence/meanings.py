@@ -91,7 +91,6 @@ CONVERTERS: Mapping[str, Converter] = {
         "1/(Φ(d + Φ⁻¹(rate)) − rate)", "Furukawa & Leucht 2011, doi:10.1371/journal.pone.0019070"),
 }  # fmt: skip
 
-
 COLUMNS = ("row", "measure", "label", "value", "ci_lb", "ci_ub", "unit", "words", "assumption", "formula", "source")
 
 NOT_CAUSAL = (
@@ -118,7 +117,6 @@ class Meaning(Result):
     rows : tuple of dict
         One per correlation and measure: ``row measure label value ci_lb ci_ub unit words assumption formula
         source``.
-    notes : tuple of Note
     """
 
     r: Array

@@ -127,10 +127,8 @@ def search(
 ) -> Search:
     """Follow every route and order them by how near they come to the printed numbers.
 
-    Raises
-    ------
-    InputError
-        Printed numbers of which none says anything about the route; a table of which no effect can be made.
+    Raises `InputError`: printed numbers of which none says anything about the route; a table of which no effect can be
+    made.
     """
     samples = make_samples(table, scale=scale, ri=ri, ni=ni, cluster=cluster, subset=subset)
     tests = TESTS if INFERENCE & set(printed) else TESTS[:1]

@@ -183,10 +183,7 @@ class Route:
 def route_from(block: Mapping[str, Any], *, where: str = "a route") -> Route:
     """Read a route from a data card or a description: nothing but the names and choices that exist.
 
-    Raises
-    ------
-    InputError
-        An unknown name, a value of another type, or a choice that its model does not have.
+    Raises `InputError`: an unknown name, a value of another type, or a choice that its model does not have.
     """
     from pydantic import TypeAdapter, ValidationError
 

@@ -138,10 +138,7 @@ def squeezed(text: str) -> tuple[str, IntArray]:
 
     Between the parts of a pattern blanks are optional in many places; runs of them would be split in all ways.
 
-    Raises
-    ------
-    InputError
-        More than `MOST_SIGNS`.
+    Raises `InputError`: more than `MOST_SIGNS`.
     """
     if len(text) > MOST_SIGNS:
         raise InputError(f"the text has {len(text):,} signs, and {too_long()}")
@@ -166,10 +163,7 @@ def normal(text: str) -> str:
 def find_atoms(text: str) -> list[Atom]:
     """Return every statistic of a normalised text, in order, none overlapping another.
 
-    Raises
-    ------
-    InputError
-        More than `MOST_STATISTICS`.
+    Raises `InputError`: more than `MOST_STATISTICS`.
     """
     every = (atom for kind, pattern in COMPILED.items() for atom in _matches(kind, pattern, text))
     found = list(islice(every, MOST_STATISTICS + 1))
@@ -453,10 +447,8 @@ class PrintedLine:
 def read_line(printed: str | Mapping[str, Any], *, scale: str | None = None, level: float | None = None) -> PrintedLine:
     """Read a printed result.
 
-    Raises
-    ------
-    InputError
-        A number that cannot be read, no estimate or several, an estimate that is neither r nor Fisher's z.
+    Raises `InputError`: a number that cannot be read, no estimate or several, an estimate that is neither r nor
+    Fisher's z.
     """
     if scale is not None and scale not in ("r", "z"):
         raise InputError(f"scale={scale!r} is not one of 'r', 'z'")

@@ -41,7 +41,6 @@ class ModelComparison(Result):
     pval : float
     null : str
         The null hypothesis in words.
-    notes : tuple of Note
     """
 
     full: RandomEffectsResults

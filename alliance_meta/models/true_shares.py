@@ -53,7 +53,6 @@ class TrueEffects(Result):
         Whether `scale` is r and the analysis scale Fisher z.
     shares : DataFrame
         What `tidy` returns.
-    notes : tuple of Note
     """
 
     labels: tuple[str, ...]

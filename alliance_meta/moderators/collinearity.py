@@ -29,7 +29,6 @@ class VifResults(Result):
         VIF of each coefficient but the intercept.
     terms : mapping of str to (int, float)
         Each term's number of coefficients and its generalised VIF.
-    notes : tuple of Note
     """
 
     coefficients: Mapping[str, float]

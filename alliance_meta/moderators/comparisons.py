@@ -50,7 +50,6 @@ class PairwiseResults(Result):
     letters : mapping of str to str
         Compact letter display: levels that share a letter do not differ.
     scale_label, formula, model_label : str
-    notes : tuple of Note
     """
 
     by: tuple[str, ...]

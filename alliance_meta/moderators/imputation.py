@@ -54,7 +54,6 @@ class ImputedModerators(Result):
         The m completed tables.
     accepted : float
         Share of proposed values that were accepted.
-    notes : tuple of Note
     design : Design
         The coding, the same in every data set.
     X : ndarray of shape (m, k, p)
@@ -109,7 +108,6 @@ class ImputedResults(Result):
         Between-study variance in each data set.
     method, test : str
     level : float
-    notes : tuple of Note
     """
 
     imputed: ImputedModerators

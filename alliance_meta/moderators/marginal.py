@@ -58,7 +58,6 @@ class MarginalMeans(Result):
     level : float
     formula, model_label : str
         The model.
-    notes : tuple of Note
     provenance : Provenance
         Where the effects came from; plots label synthetic data by it.
     """
@@ -238,7 +237,6 @@ class MarginalSlopes(Result):
         The combination of coefficients behind each slope.
     level : float
     scale_label, formula, model_label : str
-    notes : tuple of Note
     """
 
     name: str

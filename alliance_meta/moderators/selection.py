@@ -132,7 +132,6 @@ class ModelSelection(Result):
     candidates : tuple of str
     criterion, method : str
     level : float
-    notes : tuple of Note
     """
 
     effects: EffectSizes

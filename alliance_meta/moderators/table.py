@@ -70,7 +70,6 @@ class ModeratorTable(Result):
         Pairs of levels that no effect has together: ``moderator1 level1 moderator2 level2``, and how many studies
         have each level, ``studies1 studies2``; those that most studies might have filled come first.
     provenance : Provenance
-    notes : tuple of Note
     """
 
     model: TableModel

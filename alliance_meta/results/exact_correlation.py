@@ -53,8 +53,6 @@ class ExactCorrelationResults(Fit):
     normal : WlsFit
         The usual model on Fisher's z with variances 1 / (n - 3), by maximum likelihood, for comparison.
     normal_tau2 : Tau2Fit
-    notes : tuple of Note
-        What a reader must know; every report prints them.
     """
 
     called = "a model with the exact density of r"

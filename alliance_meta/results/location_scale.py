@@ -188,8 +188,6 @@ class LocationScaleResults(FittedCoefficients):
     link : {"log", "identity"}
     fitted : ScaleFit
         The raw arrays.
-    notes : tuple of Note
-        What a reader must know; every report prints them.
     """
 
     called = "a location-scale model"

@@ -154,8 +154,6 @@ class MultilevelResults(MultilevelQuantities):
         Covariance of the sampling errors; None where they are independent.
     degrees : {"contain", "residual"}
         How degrees of freedom were counted.
-    notes : tuple of Note
-        What a reader must know; every report prints them.
     """
 
     called = "a multilevel model"

@@ -47,7 +47,6 @@ class Panel(Result):
         One row per way: ``label``, `NUMBERS`, for Fisher z `AS_R`, ``why``, and what a kind of panel adds.
     provenance : Provenance
         Where the effects come from.
-    notes : tuple of Note
     """
 
     # What it is called in a sentence; nothing where a class is only a base.

@@ -236,8 +236,6 @@ class RobustResults(WaldTested):
         The raw arrays.
     ddf : ndarray of shape (p,)
         Satterthwaite degrees of freedom of each t statistic; NaN for a coefficient known from one cluster alone.
-    notes : tuple of Note
-        What a reader must know; every report prints them.
     """
 
     called = "a cluster-robust result"

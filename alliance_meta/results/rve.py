@@ -144,8 +144,6 @@ class RVEResults(FittedCoefficients):
         The choices used.
     fitted : RVEFit
         The raw arrays.
-    notes : tuple of Note
-        What a reader must know; every report prints them.
     """
 
     called = "robust variance estimation"

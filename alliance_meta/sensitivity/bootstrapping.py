@@ -70,7 +70,6 @@ class Bootstrap(Result):
     samples : mapping of str to ndarray
         Quantity -> its estimates, (B,): every coefficient, ``tau2``, ``tau``, ``I2``, ``H2``. The last four are
         absent where the model does not estimate them.
-    notes : tuple of Note
     """
 
     fit: Any
@@ -242,7 +241,6 @@ class MultilevelBootstrap(Bootstrap):
     samples : mapping of str to ndarray
         Quantity -> its estimates, (B,): every coefficient, every variance and correlation that was estimated, and
         where one variance holds for all effects ``tau2`` (their sum), ``I2`` and ``I2[<term>]``.
-    notes : tuple of Note
     cluster : str or None
         What was drawn with replacement; None for a parametric bootstrap.
     """

@@ -42,7 +42,6 @@ class HeteroscedasticityTest(Result):
         The null hypothesis in words.
     method : {"ML", "REML"}
     iterations, seed : int or None
-    notes : tuple of Note
     """
 
     stat: float

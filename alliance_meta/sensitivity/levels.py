@@ -40,7 +40,6 @@ class LevelComparison(Result):
     ----------
     fits : mapping of str to MultilevelResults
         Levels joined by ``" + "``, or ``"no heterogeneity"`` -> the fitted model; the last one has every level.
-    notes : tuple of Note
     """
 
     fits: dict[str, MultilevelResults]
@@ -254,7 +253,6 @@ class ComponentTests(Result):
         The likelihood compared.
     loglik : float
         That of the model with every term.
-    notes : tuple of Note
     """
 
     rows: dict[str, dict[str, Any]]

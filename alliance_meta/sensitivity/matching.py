@@ -120,8 +120,6 @@ class RouteMatch(Result):
         Where the rows came from.
     search : Search
         Every route that was followed.
-    notes : tuple of Note
-        What a reader must know.
     """
 
     printed: Mapping[str, str]

@@ -61,7 +61,6 @@ class PermutationTest(Result):
     QMs : ndarray of shape (B,)
     provenance : Provenance
         Where the effects came from; plots label synthetic data by it.
-    notes : tuple of Note
     """
 
     names: tuple[str, ...]

@@ -218,7 +218,6 @@ class LikelihoodRatioTest(Result):
     bartlett : tuple of float
         Factor that the plain statistic of each coefficient is divided by.
     level : float
-    notes : tuple of Note
     """
 
     rows: dict[tuple[str, str], dict[str, float]]

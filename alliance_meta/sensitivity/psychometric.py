@@ -66,7 +66,6 @@ class HunterSchmidt(Result):
     assumptions : str
         What the correction takes for granted.
     level, credibility : float
-    notes : tuple of Note
     """
 
     rows: pd.DataFrame
@@ -334,7 +333,6 @@ class Attenuation(Result):
         The model fitted.
     level : float
     k : int
-    notes : tuple of Note
     """
 
     rows: pd.DataFrame

@@ -49,7 +49,6 @@ class ThreeWay(Result):
         None where PyMC was left out.
     table : DataFrame
         See `tidy`.
-    notes : tuple of Note
     """
 
     frequentist: RandomEffectsResults

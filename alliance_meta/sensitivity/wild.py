@@ -77,7 +77,6 @@ class WildBootstrap(Result):
         The statistics of the replicates. Exact ones hold one of each pair of mirror images.
     provenance : Provenance
         Where the effects came from; plots label synthetic data by it.
-    notes : tuple of Note
     """
 
     null: str

@@ -161,7 +161,6 @@ PSMA: tuple[BiasModel, ...] = (
     PEESE(5.0, 1 / 4),
 )
 
-
 # Weight functions so much less probable than the best change no printed digit of a publication probability.
 UNLIKELY = 1e-6
 # Other quantities.

@@ -223,7 +223,6 @@ class AveragedResults(Averaged):
         The raw arrays.
     level : float
         Probability inside every interval, a fraction.
-    notes : tuple of Note
     """
 
     called = "a Bayesian average of models"

@@ -60,8 +60,6 @@ class BayesianCorrelationResults(Posterior):
     interval : {"eti", "hdi"}
     exact : TabulatedPosterior
         The raw arrays.
-    notes : tuple of Note
-        What a reader must know; every report prints them.
     """
 
     _of_a_point = "a single value has probability 0; state a range"

@@ -215,8 +215,6 @@ class BayesianResults(ExactResults):
         Equal-tailed or shortest intervals.
     exact : ExactPosterior
         The raw arrays.
-    notes : tuple of Note
-        What a reader must know; every report prints them.
     """
 
     called = "a Bayesian model"

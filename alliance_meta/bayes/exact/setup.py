@@ -203,10 +203,7 @@ def coordinates(design: Design) -> Array:
 def exact_problem(effects: EffectSizes, design: Design, priors: PriorSet) -> ExactProblem:
     """Return the integrals of one model.
 
-    Raises
-    ------
-    InputError
-        The posterior is improper.
+    Raises `InputError`: the posterior is improper.
     """
     _check_t(priors)
     mean, precision = gaussians(priors, "the exact integration takes normal, flat, t and Cauchy priors", heavy=True)
@@ -268,22 +265,12 @@ def _improper(problem: ExactProblem, prior: TauPrior) -> str:
 
 # Above this error bound not every printed digit can be trusted.
 WORST_ERROR = 1e-8
-
-
 FEW_FOR_TAU = 5
-
-
 # Data are in conflict with a normal prior that lies this many standard deviations away (p = .001) ...
 CONFLICT = 3.29
-
-
 # ... and with a prior of tau all but this much of which is left of or right of values e^3 times as likely.
 OUTSIDE = 1e-3
-
-
 FAR_MORE_LIKELY = 3.0
-
-
 # Values of tau at which the likelihood is looked at; where there are two, of each.
 LOOK, LOOK_TWICE = 64, 20
 

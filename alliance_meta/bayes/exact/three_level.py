@@ -94,7 +94,6 @@ def density(prior: TauPrior) -> TauDensity:
 # Two integrations of one posterior, by both deviations and by their total and share, have to agree.
 AGREE = 1e-7
 
-
 NO_TOTAL = (
     "the total of {} and {} cannot be worked out to enough digits: the posterior of their share is too narrow. Ask for "
     "each by itself"
@@ -216,8 +215,6 @@ class BayesianMultilevelResults(ExactResults):
         What each group is called, by code.
     V : SamplingCovariance or None
         None: sampling errors are independent.
-    notes : tuple of Note
-        What a reader must know; every report prints them.
     """
 
     called = "a Bayesian three-level model"
@@ -439,10 +436,8 @@ class TwoTerms:
 def read_terms(random: str | Sequence[str], effects: EffectSizes) -> TwoTerms:
     """Read ``"~ 1 | study_id/es_id"``, ``"study_id/es_id"`` or ``("lab", "es_id")``.
 
-    Raises
-    ------
-    InputError
-        An unknown column or one with missing values; other terms than a grouping and the rows within it.
+    Raises `InputError`: an unknown column or one with missing values; other terms than a grouping and the rows within
+    it.
     """
     items = [random] if isinstance(random, str) else [str(one) for one in random]
     paths: list[str] = []
@@ -517,10 +512,7 @@ def problem(
 ) -> MultilevelData:
     """Return the integrals of one model.
 
-    Raises
-    ------
-    InputError
-        A prior that is neither normal nor flat; the posterior is improper.
+    Raises `InputError`: a prior that is neither normal nor flat; the posterior is improper.
     """
     mean, precision = gaussians(priors, "the exact three-level model takes normal and flat priors")
     X = design.X @ coordinates(design)

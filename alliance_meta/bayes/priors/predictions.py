@@ -153,10 +153,7 @@ def need_proper(prior: EffectPrior | TauPrior) -> None:
 def prior_of(fit: Quantities, what: str) -> Marginal | None:
     """Return the prior of a quantity of a fit; None where it is improper.
 
-    Raises
-    ------
-    InputError
-        A quantity other than the mean effect, coefficients, tau and true effects.
+    Raises `InputError`: a quantity other than the mean effect, coefficients, tau and true effects.
     """
     priors, which = fit.priors, fit.priors.which(what)
     if which is not None:

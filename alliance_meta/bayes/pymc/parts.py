@@ -190,10 +190,8 @@ def random_variable(name: str, prior: Prior, *, dims: Any = None, shift: Any = N
     With `shift` the prior, one of an effect, is moved by so much, which may depend on other parameters; a flat one
     stays where it is.
 
-    Raises
-    ------
-    InputError
-        The prior is improper (but for a flat prior of an effect), or there is no PyMC distribution for it.
+    Raises `InputError`: the prior is improper (but for a flat prior of an effect), or there is no PyMC distribution for
+    it.
     """
     pm = load("pymc")
     if not prior.proper and prior.pymc != Flat.pymc:

@@ -101,7 +101,6 @@ class SampledLeaveOneOut(Result):
         What is left out at once.
     refitted : tuple of str
         Units for which the model was fitted again.
-    notes : tuple of Note
     problems : tuple of Note
         The checks of convergence that the draws fail.
 

@@ -57,7 +57,6 @@ class PCurveResult(Result):
     alpha, level : float
     provenance : Provenance
         Where the effects come from.
-    notes : tuple of Note
     """
 
     right_full: float

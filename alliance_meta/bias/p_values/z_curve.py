@@ -63,7 +63,6 @@ class ZCurveResult(Result):
         Of the bootstrap.
     provenance : Provenance
         Where the effects come from.
-    notes : tuple of Note
     """
 
     err: float

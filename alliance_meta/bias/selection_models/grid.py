@@ -40,7 +40,6 @@ class WeightGrid(Result):
     level : float
     provenance : Provenance
         Where the effects come from.
-    notes : tuple of Note
     """
 
     models: dict[str, SelectionResult]

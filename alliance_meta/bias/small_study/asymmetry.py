@@ -68,7 +68,6 @@ class RegressionTest(Result):
         Where the effects come from.
     fit : RandomEffectsResults or RobustResults or None
         The regression itself; None where there is none.
-    notes : tuple of Note
     """
 
     stat: float
@@ -274,7 +273,6 @@ class RankTest(Result):
         Effects that were ranked: one per study.
     base : RandomEffectsResults
         The fit of these effects.
-    notes : tuple of Note
     """
 
     tau: float

@@ -17,8 +17,6 @@ from alliance_meta.core.bayes.integration import LOG_ROOT_2PI
 # What lies beyond the points is exp(-DEPTH) of the whole, or less.
 DEPTH = 38.0
 LONGEST = 0.25
-
-
 # From here on Stirling's series is exact to rounding.
 ASYMPTOTIC = 32.0
 

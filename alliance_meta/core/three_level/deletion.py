@@ -36,8 +36,6 @@ from alliance_meta.core.three_level.posterior import (
 )
 
 MOST_LEFT = 4_000_000
-
-
 # What shares less than this part of its own precision with no other row alone tells about some coefficient.
 INDISPENSABLE = 1e-9
 

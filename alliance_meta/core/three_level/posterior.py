@@ -21,14 +21,8 @@ from alliance_meta.core.mixed.covariance import Blocks, Plan, Term, plan
 from alliance_meta.core.robust.clusters import IntArray
 
 SPAN, LIMITED_SPAN = (-3.6, 12.0), (-3.4, 3.4)
-
-
 TOLERANCE, DEPTH = 1e-10, 30.0
-
-
 MOST_CELLS = 2_000_000
-
-
 LEAST_SHARE = 0.1
 
 
@@ -341,8 +335,6 @@ def grouped_rows(y: Array, X: Array, group: IntArray, clusters: Sequence[tuple[I
 
 
 MOST_NUMBERS = 2_000_000
-
-
 # Points of each deviation, and the lightest of them.
 THIN, LIGHTEST_OF_FEW = 40, 1e-12
 

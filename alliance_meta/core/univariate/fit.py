@@ -134,7 +134,6 @@ ESTIMATORS: dict[str, _Estimator] = {
     "SJIT": _PM,
 }
 
-
 GENERALISED_Q = ("GENQ", "GENQM")
 
 

@@ -121,7 +121,6 @@ STATISTIC_RULES = (
         f"r = 0; {OF_R}", "a convention; Pigott (2009) in The Handbook of Research Synthesis", "", caution=NS_CAUTION),
 )  # fmt: skip
 
-
 POINT_BISERIAL = "r = d / sqrt(d^2 + h), h = (n1 + n2 - 2)(1/n1 + 1/n2); var = h^2 / (h + d^2)^3 var(d)"
 BISERIAL = "r_b = r_pb sqrt(pq) / phi(z), p = n1/n; var by Soper's exact formula"
 EXTREME = "r = d / sqrt((l1 + l2)^2 + k d^2), l = phi(z)/p and k the pooled l(l - z); var by the delta method"
@@ -183,7 +182,6 @@ GROUP_RULES = (
         "Cox & Snell (1989), Analysis of Binary Data; metafor D2ORN",
         "odds ratio of group 1 against group 2, the outcome behind it taken as normal", family="groups"),
 )  # fmt: skip
-
 
 RULES = {rule.es_type: rule for rule in (*STATISTIC_RULES, *GROUP_RULES)}
 REPORTED = "reported"

@@ -69,10 +69,7 @@ def read_sheet(
 
     With `unique`, a name that stands twice gets a number, as in R: ``Std Err``, ``Std Err.1``.
 
-    Raises
-    ------
-    CodingError
-        If the file is no table at all; what is wrong inside a table goes into `found`.
+    Raises `CodingError`: if the file is no table at all; what is wrong inside a table goes into `found`.
     """
     if is_workbook(data) or (data.startswith(ZIP) and source.lower().endswith(WORKBOOKS)):
         if not source.lower().endswith(WORKBOOKS):

@@ -53,7 +53,6 @@ class Fragility(Result):
         How many studies that average 0 would have to be added until the interval holds 0.
     provenance : Provenance
         Where the effects come from.
-    notes : tuple of Note
     """
 
     k: int

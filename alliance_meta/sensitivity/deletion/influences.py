@@ -58,7 +58,6 @@ class Influence(Result):
     rstudent, dffits, cook_d, cov_r, hat, weight : ndarray of shape (J,)
         NaN where they cannot be computed; `tidy` says why.
     dfbetas : ndarray of shape (J, p)
-    notes : tuple of Note
     """
 
     fit: Any

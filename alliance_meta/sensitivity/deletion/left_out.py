@@ -49,7 +49,6 @@ class Refits(Result):
         What is left out (``"effect"``, ``"study"``, a column), or what came one after the other is ordered by.
     labels : tuple of str
         One for each refit.
-    notes : tuple of Note
     """
 
     fit: Any

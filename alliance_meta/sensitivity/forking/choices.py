@@ -127,10 +127,7 @@ def usual(source: Source) -> dict[str, tuple[Option, ...]]:
 def read_choices(given: Mapping[str, Any] | None, source: Source) -> dict[str, tuple[Option, ...]]:
     """Return every choice with its options, labelled; choices that are not given stay at their headline.
 
-    Raises
-    ------
-    InputError
-        A choice or an option that does not exist, or none or several that are the headline.
+    Raises `InputError`: a choice or an option that does not exist, or none or several that are the headline.
     """
     own = usual(source)
     if given is not None:

@@ -45,10 +45,7 @@ Row = dict[str, Any]
 def specifications(choices: Options) -> tuple[list[Spec], dict[str, int]]:
     """Return every specification once, and how many combinations do not exist, by the reason.
 
-    Raises
-    ------
-    InputError
-        Too many combinations; a headline that does not exist.
+    Raises `InputError`: too many combinations; a headline that does not exist.
     """
     many = math.prod(len(options) for options in choices.values())
     if many > MOST:

@@ -40,12 +40,8 @@ class Kept:
 
         `expected` holds for each unit the beginning of each of its records: what says which it is.
 
-        Raises
-        ------
-        InputError
-            A file of other data or other choices, or of something else altogether.
-        CannotRunError
-            A file that cannot be read or written.
+        Raises `InputError`: a file of other data or other choices, or of something else altogether; `CannotRunError`: a
+        file that cannot be read or written.
         """
         if self.path is None:
             return []

@@ -73,7 +73,6 @@ class Multiverse(Result):
     measure : str
         Scale of the headline.
     provenance : Provenance
-    notes : tuple of Note
     """
 
     choices: Mapping[str, tuple[Any, ...]]

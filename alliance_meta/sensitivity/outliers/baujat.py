@@ -48,7 +48,6 @@ class Baujat(Result):
         Squared change of its fitted value when it is left out, in units of that value's variance; NaN where without it
         a coefficient cannot be estimated, or, all other effects being alike, has no variance.
     provenance : Provenance
-    notes : tuple of Note
     """
 
     by: By

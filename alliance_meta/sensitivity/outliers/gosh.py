@@ -50,7 +50,6 @@ class Gosh(Result):
     scale : str
         Scale of the means, in words.
     provenance : Provenance
-    notes : tuple of Note
     """
 
     by: By

@@ -57,7 +57,6 @@ class QQNorm(Result):
     iterations, seed : int
     level : float
     provenance : Provenance
-    notes : tuple of Note
     """
 
     by: By

@@ -40,7 +40,6 @@ class Radial(Result):
         Confidence level, a fraction; also that of the band around the line.
     measure : str
     provenance : Provenance
-    notes : tuple of Note
     """
 
     by: By
