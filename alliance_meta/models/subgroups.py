@@ -19,6 +19,7 @@ from alliance_meta.models.random_effects import fit_design
 from alliance_meta.notes import NotApplicable, Note, check_option, did_you_mean, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.coefficients import WaldTest
+from alliance_meta.results.fit import Noun
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.wording import line_of_test
 from alliance_meta.tables.document import Document, Kind, table_of
@@ -29,50 +30,28 @@ SharedTau2 = Literal["separate", "common"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SubgroupResults(Result):
-    """Mean effects by level of one moderator.
+    """Mean effects by level of one moderator."""
 
-    Attributes
-    ----------
-    by : str
-        The moderator.
-    tau2 : {"separate", "common"}
-        Whether each level has its own between-study variance.
-    fits : mapping of str to RandomEffectsResults
-        One fit per level, in alphabetical order.
-    rows : mapping of str to ndarray
-        Positions of each level's effects in the overall fit.
-    between : WaldTest
-        The test that the levels' means are equal.
-    notes : tuple of Note
-        Levels with one effect, effects without a level.
-    """
-
-    by: str
-    tau2: SharedTau2
-    fits: Mapping[str, RandomEffectsResults]
-    rows: Mapping[str, AnyArray]
-    between: WaldTest
-    notes: tuple[Note, ...]
+    by: str  # the moderator
+    tau2: SharedTau2  # whether each level has its own between-study variance
+    fits: Mapping[str, RandomEffectsResults]  # one fit per level, in alphabetical order
+    rows: Mapping[str, AnyArray]  # positions of each level's effects in the overall fit
+    between: WaldTest  # the test that the levels' means are equal
+    notes: tuple[Note, ...]  # levels with one effect, effects without a level
 
     @property
     def levels(self) -> tuple[str, ...]:
         """The levels, in order."""
         return tuple(self.fits)
 
-    @property
-    def QM(self) -> float:
-        """Statistic of the test for subgroup differences."""
-        return self.between.stat
+    QM = Noun[float]("between.stat", "Statistic of the test for subgroup differences.")
 
     @property
     def QMdf(self) -> tuple[int, float | None]:
         """Its degrees of freedom."""
         return self.between.df1, self.between.df2
 
-    @property
-    def QMp(self) -> float:
-        """Its p-value."""
-        return self.between.pval
+    QMp = Noun[float]("between.pval", "Its p-value.")
 
     def tidy(self) -> pd.DataFrame:
         """Return one row per level, unrounded, on the analysis scale."""
@@ -105,22 +84,13 @@ class SubgroupResults(Result):
 def subgroups(fit: RandomEffectsResults, *, by: str, tau2: SharedTau2 = "separate") -> SubgroupResults:
     """Estimate the mean effect in each level of a moderator and test whether the levels differ.
 
-    Parameters
-    ----------
-    fit : RandomEffectsResults
-        The overall model without moderators; its estimator, inference and level are used throughout.
-    by : str
-        A column of the moderators.
-    tau2 : {"separate", "common"}
-        ``separate``: each level its own between-study variance; the levels' means are then compared with
-        weights 1 / se^2, and the statistic is chi-squared. ``common``: one variance for all, from the
-        meta-regression on `by`, whose omnibus test is the comparison. With few effects per level a common
-        variance is the steadier choice.
-
-    Raises
-    ------
-    DesignError
-        If `fit` has moderators, or `by` is unknown or has a single level.
+    `fit`: the overall model without moderators; its estimator, inference and level are used throughout.
+    `by`: a column of the moderators.
+    `tau2` {"separate", "common"}: ``separate``: each level its own between-study variance; the levels' means are then
+      compared with weights 1 / se^2, and the statistic is chi-squared. ``common``: one variance for all, from the
+      meta-regression on `by`, whose omnibus test is the comparison. With few effects per level a common variance is the
+      steadier choice.
+    Raises `DesignError`: if `fit` has moderators, or `by` is unknown or has a single level.
 
     Notes
     -----

@@ -24,6 +24,7 @@ from alliance_meta.results.coefficients import Interval
 from alliance_meta.results.fit import (
     Fit,
     Newdata,
+    Noun,
     columns_of,
     one_row,
     predict_rows,
@@ -66,15 +67,8 @@ class ExactCorrelationResults(Fit):
     normal_tau2: Tau2Fit
     notes: tuple[Note, ...] = ()
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Coefficient names, (p,)."""
-        return self.design.names
-
-    @property
-    def beta(self) -> Array:
-        """Coefficients on the Fisher z scale of the true correlation, (p,)."""
-        return self.fitted.beta
+    names = Noun[tuple[str, ...]]("design.names", "Coefficient names, (p,).")
+    beta = Noun[Array]("fitted.beta", "Coefficients on the Fisher z scale of the true correlation, (p,).")
 
     @cached_property
     def vb(self) -> Array:
@@ -110,10 +104,7 @@ class ExactCorrelationResults(Fit):
         """Upper limits of the profile-likelihood intervals, (p,)."""
         return self._limits[:, 1]
 
-    @property
-    def tau2(self) -> float:
-        """Between-study variance of Fisher's z of the true correlations."""
-        return self.fitted.tau2
+    tau2 = Noun[float]("fitted.tau2", "Between-study variance of Fisher's z of the true correlations.")
 
     def row_ddf(self, X: Array) -> Array:
         """Return infinity for each combination of coefficients X (m, p): tests are normal."""
@@ -131,10 +122,7 @@ class ExactCorrelationResults(Fit):
             return NotApplicable(BOUNDARY)
         return float(np.sqrt(self.fitted.covariance[-1, -1]))
 
-    @property
-    def loglik(self) -> float:
-        """Log-likelihood: the log density of the observed r."""
-        return self.fitted.loglik
+    loglik = Noun[float]("fitted.loglik", "Log-likelihood: the log density of the observed r.")
 
     def confint_tau2(self, *, level: float | None = None) -> Interval:
         """Return the profile-likelihood interval of tau2."""

@@ -6,8 +6,9 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -91,6 +92,7 @@ def columns_of(table: pd.DataFrame) -> dict[str, list[Any]]:
     return {str(name): list(table[name].array) for name in table.columns}
 
 
+T = TypeVar("T")
 Newdata = pd.DataFrame | Mapping[str, Any] | None
 TESTED = ("se", "stat", "ddf", "pval", "ci_lb", "ci_ub")
 # Variances that differ by less, relatively, are one and the same.
@@ -324,6 +326,18 @@ class Fit(Result):
         used = self.level if level is None else level
         check_level(used)
         return used
+
+
+class Noun(property, Generic[T]):
+    """A noun that an attribute answers: where it stands, ``"fitted.tau2"``, and what it is."""
+
+    def __init__(self, path: str, doc: str) -> None:
+        super().__init__(attrgetter(path))
+        self.__doc__ = doc
+
+    if TYPE_CHECKING:
+
+        def __get__(self, fit: Any, owner: type | None = None, /) -> T: ...  # type: ignore[override]
 
 
 class _Number:

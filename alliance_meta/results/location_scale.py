@@ -22,6 +22,7 @@ from alliance_meta.results import wording
 from alliance_meta.results.coefficients import FitSettings, FittedCoefficients, WaldTest, contrast, moderator_test
 from alliance_meta.results.fit import (
     Newdata,
+    Noun,
     both_intervals,
     columns_of,
     information_criteria,
@@ -203,15 +204,8 @@ class LocationScaleResults(FittedCoefficients):
     fitted: ScaleFit
     notes: tuple[Note, ...] = ()
 
-    @property
-    def q(self) -> int:
-        """Number of coefficients of the scale part."""
-        return self.scale_design.p
-
-    @property
-    def scale_names(self) -> tuple[str, ...]:
-        """Coefficients of the scale part, (q,)."""
-        return self.scale_design.names
+    q = Noun[int]("scale_design.p", "Number of coefficients of the scale part.")
+    scale_names = Noun[tuple[str, ...]]("scale_design.names", "Coefficients of the scale part, (q,).")
 
     @property
     def _location(self) -> Coefficients:
@@ -233,50 +227,20 @@ class LocationScaleResults(FittedCoefficients):
         df = None if self.inference == "z" else float(self.k - self.q)
         return coefficients(self.fitted.alpha, self.fitted.va, s2w=1.0, df=df, level=self.level)
 
-    @property
-    def alpha(self) -> Array:
-        """Coefficients of the scale part, of log(tau2) or of tau2 itself, (q,)."""
-        return self.scale.beta
-
-    @property
-    def se_alpha(self) -> Array:
-        """Standard errors of alpha from the observed information, (q,)."""
-        return self.scale.se
-
-    @property
-    def stat_alpha(self) -> Array:
-        """Z or t statistics of alpha, (q,)."""
-        return self.scale.stat
+    alpha = Noun[Array]("scale.beta", "Coefficients of the scale part, of log(tau2) or of tau2 itself, (q,).")
+    se_alpha = Noun[Array]("scale.se", "Standard errors of alpha from the observed information, (q,).")
+    stat_alpha = Noun[Array]("scale.stat", "Z or t statistics of alpha, (q,).")
 
     @property
     def ddf_alpha(self) -> Array:
         """Degrees of freedom of each t statistic of alpha, (q,); infinite for the normal."""
         return np.full(self.q, np.inf if self.scale.df is None else self.scale.df)
 
-    @property
-    def pval_alpha(self) -> Array:
-        """Two-sided p-values of alpha, (q,)."""
-        return self.scale.pval
-
-    @property
-    def ci_lb_alpha(self) -> Array:
-        """Lower confidence limits of alpha, (q,)."""
-        return self.scale.ci_lb
-
-    @property
-    def ci_ub_alpha(self) -> Array:
-        """Upper confidence limits of alpha, (q,)."""
-        return self.scale.ci_ub
-
-    @property
-    def va(self) -> Array:
-        """Covariance of alpha, (q, q)."""
-        return self.fitted.va
-
-    @property
-    def tau2(self) -> Array:
-        """Between-study variance expected of studies like each one, (k,)."""
-        return self.fitted.tau2
+    pval_alpha = Noun[Array]("scale.pval", "Two-sided p-values of alpha, (q,).")
+    ci_lb_alpha = Noun[Array]("scale.ci_lb", "Lower confidence limits of alpha, (q,).")
+    ci_ub_alpha = Noun[Array]("scale.ci_ub", "Upper confidence limits of alpha, (q,).")
+    va = Noun[Array]("fitted.va", "Covariance of alpha, (q, q).")
+    tau2 = Noun[Array]("fitted.tau2", "Between-study variance expected of studies like each one, (k,).")
 
     @property
     def new_variance(self) -> float:
@@ -305,20 +269,14 @@ class LocationScaleResults(FittedCoefficients):
         """Total over sampling variance, at the tau2 of each study, (k,)."""
         return self.tau2 / self.heterogeneity.vt + 1.0
 
-    @property
-    def QE(self) -> float:
-        """Cochran's Q: residual heterogeneity beyond chance."""
-        return self.heterogeneity.QE
+    QE = Noun[float]("heterogeneity.QE", "Cochran's Q: residual heterogeneity beyond chance.")
 
     @property
     def QEdf(self) -> int:
         """Degrees of freedom of QE, k - p."""
         return self.k - self.p
 
-    @property
-    def QEp(self) -> float:
-        """P-value of QE."""
-        return self.heterogeneity.QEp
+    QEp = Noun[float]("heterogeneity.QEp", "P-value of QE.")
 
     @property
     def _parameters(self) -> int:
@@ -334,20 +292,16 @@ class LocationScaleResults(FittedCoefficients):
             return WaldTest(gone, 0, self.scale.df, gone, null)
         return self._wald_scale(np.eye(self.q)[list(self.scale_design.tested)], null)
 
-    @property
-    def QS(self) -> float:
-        """Statistic of the omnibus test of the scale part: chi-squared, or F for t-type inference."""
-        return self.scale_omnibus.stat
+    QS = Noun[float](
+        "scale_omnibus.stat", "Statistic of the omnibus test of the scale part: chi-squared, or F for t-type inference."
+    )
 
     @property
     def QSdf(self) -> tuple[int, float | None]:
         """Degrees of freedom of QS, (m, ddf); ddf is None for chi-squared."""
         return self.scale_omnibus.df1, self.scale_omnibus.df2
 
-    @property
-    def QSp(self) -> float:
-        """P-value of QS."""
-        return self.scale_omnibus.pval
+    QSp = Noun[float]("scale_omnibus.pval", "P-value of QS.")
 
     @cached_property
     def scale_lrt(self) -> LikelihoodRatioTest:
@@ -360,10 +314,7 @@ class LocationScaleResults(FittedCoefficients):
         stat = max(0.0, 2.0 * (self.fitted.loglik - self.fitted.loglik_constant))
         return LikelihoodRatioTest(stat, self.q - 1, chi2_sf(stat, self.q - 1), null)
 
-    @property
-    def loglik(self) -> float:
-        """Restricted log-likelihood for REML, else the log-likelihood."""
-        return self.fitted.loglik
+    loglik = Noun[float]("fitted.loglik", "Restricted log-likelihood for REML, else the log-likelihood.")
 
     @property
     def weights(self) -> Array:

@@ -20,6 +20,7 @@ from alliance_meta.core.robust.clusters import IntArray, pairs
 from alliance_meta.core.univariate.fit import Coefficients, wald_test
 from alliance_meta.notes import NotApplicable, Struct
 from alliance_meta.results.coefficients import FittedCoefficients, WaldTest
+from alliance_meta.results.fit import Noun
 
 if TYPE_CHECKING:
     from alliance_meta.design import Design
@@ -214,10 +215,7 @@ class MultilevelQuantities(FittedCoefficients):
     V: SamplingCovariance | None
     degrees: str
 
-    @property
-    def point(self) -> MixedPoint:
-        """The likelihood at its maximum."""
-        return self.fitted.point
+    point = Noun[MixedPoint]("fitted.point", "The likelihood at its maximum.")
 
     @cached_property
     def ddf(self) -> Array:
@@ -396,10 +394,7 @@ class MultilevelQuantities(FittedCoefficients):
         """Number of parameters estimated: coefficients, and variances and correlations that were not given."""
         return self.p + int((~self.fitted.fixed).sum())
 
-    @property
-    def loglik(self) -> float:
-        """Restricted log-likelihood for REML, else the log-likelihood."""
-        return self.point.loglik
+    loglik = Noun[float]("point.loglik", "Restricted log-likelihood for REML, else the log-likelihood.")
 
     @cached_property
     def weights(self) -> Array:

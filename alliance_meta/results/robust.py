@@ -23,7 +23,15 @@ from alliance_meta.errors import FewStudiesWarning, InputError
 from alliance_meta.notes import NotApplicable, Note, RobustType, Scale, check_option, merge_notes, warn_note
 from alliance_meta.results import wording
 from alliance_meta.results.coefficients import WaldTest, WaldTested, moderator_test
-from alliance_meta.results.fit import Newdata, both_intervals, columns_of, predictions_of, rows_to_predict, to_scale
+from alliance_meta.results.fit import (
+    Newdata,
+    Noun,
+    both_intervals,
+    columns_of,
+    predictions_of,
+    rows_to_predict,
+    to_scale,
+)
 from alliance_meta.results.fit import tidy as tidy
 from alliance_meta.results.r_code import GIVEN_CLUSTER, joint_call, name, quoted, vector
 from alliance_meta.tables.document import Document
@@ -270,25 +278,10 @@ class RobustResults(WaldTested):
         """Estimator and adjustment in a few letters, e.g. ``"REML, CR2"``."""
         return f"{self.fit.model_label.rpartition(', ')[0]}, {self.type}"
 
-    @property
-    def n_clusters(self) -> int:
-        """Number of clusters."""
-        return self._clusters.n
-
-    @property
-    def sizes(self) -> IntArray:
-        """Effects in each cluster, (n_clusters,), clusters sorted by name."""
-        return self._clusters.sizes
-
-    @property
-    def beta(self) -> Array:
-        """Coefficients on the analysis scale, (p,): those of the model."""
-        return self.fit.beta
-
-    @property
-    def vb(self) -> Array:
-        """Cluster-robust covariance of the coefficients, (p, p)."""
-        return self.sandwich.vb
+    n_clusters = Noun[int]("_clusters.n", "Number of clusters.")
+    sizes = Noun[IntArray]("_clusters.sizes", "Effects in each cluster, (n_clusters,), clusters sorted by name.")
+    beta = Noun[Array]("fit.beta", "Coefficients on the analysis scale, (p,): those of the model.")
+    vb = Noun[Array]("sandwich.vb", "Cluster-robust covariance of the coefficients, (p, p).")
 
     @cached_property
     def se(self) -> Array:

@@ -22,7 +22,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, RobustType, Scale
 from alliance_meta.results import wording
 from alliance_meta.results.coefficients import FittedCoefficients, WaldTest, moderator_test
-from alliance_meta.results.fit import Newdata, columns_of, residuals, rows_to_predict, scale_of, with_moderators
+from alliance_meta.results.fit import Newdata, Noun, columns_of, residuals, rows_to_predict, scale_of, with_moderators
 from alliance_meta.results.r_code import GIVEN_CLUSTER, call, data, formula, joint_call, name, quoted, value, vector
 from alliance_meta.results.robust import ONE_CLUSTER, RobustResults, joint_test, robust_results
 from alliance_meta.tables.document import Document
@@ -163,20 +163,13 @@ class RVEResults(FittedCoefficients):
             tests.beta, tests.se, tests.stat, tests.pval, tests.ci_lb, tests.ci_ub, self.fitted.sandwich.vb, 1.0, None
         )
 
-    @property
-    def ddf(self) -> Array:
-        """Degrees of freedom of each t statistic, (p,): Satterthwaite's, or clusters minus coefficients."""
-        return self.fitted.tests.df
+    ddf = Noun[Array](
+        "fitted.tests.df",
+        "Degrees of freedom of each t statistic, (p,): Satterthwaite's, or clusters minus coefficients.",
+    )
 
-    @property
-    def method(self) -> Any:
-        """How tau2 is estimated: ``MM``, by the method of moments."""
-        return "MM"
-
-    @property
-    def inference(self) -> Any:
-        """How coefficients are tested: ``t``."""
-        return "t"
+    # tau2 is estimated by the method of moments, coefficients are tested by t.
+    method, inference = "MM", "t"  # type: ignore[assignment]
 
     @property
     def working_model(self) -> str:
@@ -188,15 +181,10 @@ class RVEResults(FittedCoefficients):
         """Working model and inference in a few letters, e.g. ``"RVE CORR, CR2"``."""
         return f"RVE {self.working_model}, {'CR2' if self.small else 'CR1p'}"
 
-    @property
-    def small(self) -> bool:
-        """Whether variance, degrees of freedom and tests are corrected for few clusters."""
-        return self.settings.small
-
-    @property
-    def n_clusters(self) -> int:
-        """Number of clusters."""
-        return self.clusters.n
+    small = Noun[bool](
+        "settings.small", "Whether variance, degrees of freedom and tests are corrected for few clusters."
+    )
+    n_clusters = Noun[int]("clusters.n", "Number of clusters.")
 
     @property
     def rho(self) -> float:

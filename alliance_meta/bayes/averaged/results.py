@@ -24,7 +24,7 @@ from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, Scale
 from alliance_meta.results import wording
-from alliance_meta.results.fit import columns_of
+from alliance_meta.results.fit import Noun, columns_of
 from alliance_meta.tables.document import Document, Kind, Table, cut, table_of
 from alliance_meta.tables.format import brief, factor, fixed, fixed_interval, level_text
 
@@ -243,15 +243,10 @@ class AveragedResults(Averaged):
         """Coefficients: ``mu``, the mean effect at the average of the moderators, and the others as in the design."""
         return ("mu", *(name for name in self.design.names if name != INTERCEPT))
 
-    @property
-    def error_bound(self) -> float:
-        """Bound of the relative error of every marginal likelihood."""
-        return self.average.error
-
-    @property
-    def left_out(self) -> float:
-        """Posterior probability of what the mixtures behind estimates and intervals leave out."""
-        return self._pairs.left_out
+    error_bound = Noun[float]("average.error", "Bound of the relative error of every marginal likelihood.")
+    left_out = Noun[float](
+        "_pairs.left_out", "Posterior probability of what the mixtures behind estimates and intervals leave out."
+    )
 
     @property
     def models(self) -> pd.DataFrame:

@@ -26,6 +26,7 @@ from alliance_meta.design import INTERCEPT, Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, InputError
 from alliance_meta.notes import NotApplicable, Note, Scale, did_you_mean
+from alliance_meta.results.fit import Noun
 from alliance_meta.tables.format import fixed
 
 # Probability between the mean and one standard deviation above and below a normal.
@@ -223,20 +224,14 @@ class SampledQuantities(Posterior):
             )
         return self.recipe
 
-    @property
-    def effects(self) -> EffectSizes:
-        """The effects that took part."""
-        return self.made.effects
+    effects = Noun[EffectSizes]("made.effects", "The effects that took part.")
 
     @property
     def model_label(self) -> str:
         """A short name of the model, for labels."""
         return "Bayesian, sampled"
 
-    @property
-    def design(self) -> Design:
-        """The design of the moderators."""
-        return self.made.design
+    design = Noun[Design]("made.design", "The design of the moderators.")
 
     @property
     def names(self) -> tuple[str, ...]:
