@@ -148,23 +148,14 @@ def summarise(
 ) -> pd.DataFrame:
     """Summarise draws (chain, draw) by label, unrounded.
 
-    Parameters
-    ----------
-    chains : mapping of str to ndarray of shape (chain, draw)
-    level : float
-        Probability inside the interval, a fraction.
-    shortest : bool
-        Shortest intervals instead of equal-tailed ones.
-    known : DataFrame, optional
-        An earlier summary; what does not depend on the interval is taken from it where it has the label.
-
-    Returns
-    -------
-    DataFrame
-        Indexed by ``parameter``, with columns ``mean``, ``sd``, ``median``, ``ci_lb`` and ``ci_ub``, the Monte-Carlo
-        standard error of the mean (``mcse``), the effective number of draws for the middle (``ess_bulk``) and for the
-        tails (``ess_tail``), and ``rhat``, which is near 1 when the chains agree. Where the last four do not
-        exist (one chain, fewer than 4 draws, draws that never change) the cell is a `NotApplicable`.
+    `chains` (chain, draw).
+    `level`: probability inside the interval, a fraction.
+    `shortest`: shortest intervals instead of equal-tailed ones.
+    `known`: an earlier summary; what does not depend on the interval is taken from it where it has the label.
+    Returns a frame by ``parameter``, with columns ``mean``, ``sd``, ``median``, ``ci_lb`` and ``ci_ub``, the
+      Monte-Carlo standard error of the mean (``mcse``), the effective number of draws for the middle (``ess_bulk``) and
+      for the tails (``ess_tail``), and ``rhat``, which is near 1 when the chains agree. Where the last four do not
+      exist (one chain, fewer than 4 draws, draws that never change) the cell is a `NotApplicable`.
 
     Notes
     -----

@@ -167,10 +167,7 @@ def check_datasets() -> list[Problem]:
     Hash and size of each file, its header, the type of every value, and the constraints of every column;
     a caution, a licence and a source in every card; and no file that no card describes.
 
-    Returns
-    -------
-    list of Problem
-        Empty if all is well. Each message begins with the file's name; rows are lines of the file.
+    Returns no problem if all is well. Each message begins with the file's name; rows are lines of the file.
     """
     problems: list[Problem] = []
     described: set[Path] = set()
@@ -369,22 +366,10 @@ VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 def seal_dataset(folder: Path, *, version: str | None = None) -> tuple[list[Problem], str]:
     """Make a changed file the one that its datapackage describes, if nothing else is wrong with it.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder with the ``datapackage.json``.
-    version : str, optional
-        New version of the data set; by default the second number is raised if a file changed.
-
-    Returns
-    -------
-    problems, version
-        What is wrong; with any problem nothing is written.
-
-    Raises
-    ------
-    InputError
-        A version that is no ``1.2.3``.
+    `folder`: folder with the ``datapackage.json``.
+    `version`: new version of the data set; by default the second number is raised if a file changed.
+    Returns problems, version: what is wrong; with any problem nothing is written.
+    Raises `InputError`: a version that is no ``1.2.3``.
     """
     if version is not None and not VERSION.fullmatch(version):
         raise InputError(f"version {version!r} is not of the form 1.2.3")

@@ -33,10 +33,7 @@ def is_sheet(name: str | Path) -> bool:
 def read_sheet(name: str | Path, **naming: Any) -> tuple[CodedTable, list[PublishedResult]]:
     """Return the rows of a sheet and the printed results beside it; `naming` says what `SheetOptions` does.
 
-    Raises
-    ------
-    CodingError, InputError
-        Errors in the sheet; no printed result beside it, or one that cannot be read.
+    Raises `CodingError`, `InputError`: errors in the sheet; no printed result beside it, or one that cannot be read.
     """
     reading = examine(name, hold="read", **naming)
     if reading.table is None:

@@ -70,10 +70,8 @@ def make_samples(
 ) -> Samples:
     """Make the effects of every route.
 
-    Raises
-    ------
-    InputError, CodingError
-        A table without correlations, or of which no effect can be made; an unknown column or subset.
+    Raises `InputError`, `CodingError`: a table without correlations, or of which no effect can be made; an unknown
+      column or subset.
     """
     rows = table if subset is None else table.query(subset)
     if cluster is not None and cluster != "study_id":

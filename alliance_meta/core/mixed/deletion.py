@@ -82,15 +82,10 @@ class MixedDeletions:
 def delete_units(point: MixedPoint, fixed: Mask, unit: IntArray, which: IntArray) -> MixedDeletions:
     """Search from the fit's own parameters without each unit of `which`.
 
-    Parameters
-    ----------
-    point : MixedPoint
-        The fit.
-    fixed : ndarray of bool, (n,)
-        Parameters held as they are.
-    unit : ndarray of shape (k,)
-        Unit of each row, in the order of the data; units do not cut through blocks of the sampling covariance.
-    which : ndarray of int, (J,)
+    `point`: the fit.
+    `fixed` (n,): parameters held as they are.
+    `unit` (k,): unit of each row, in the order of the data; units do not cut through blocks of the sampling covariance.
+    `which` (J,).
     """
     base, theta = point.problem, point.theta
     problem = Without(

@@ -93,16 +93,12 @@ def log_densities(
 ) -> Array:
     """Return the log density of each unit's residuals, (S, units), for S draws.
 
-    Parameters
-    ----------
-    residual : ndarray of shape (S, k)
-    vi : ndarray of shape (k,)
-    V : SamplingCovariance or None
-        Its blocks lie within units.
-    groups : sequence of ndarray of shape (k,)
-        Groupings within units, or of the rows themselves.
-    variances : ndarray of shape (S, len(groups))
-    unit : ndarray of shape (k,)
+    `residual` (S, k).
+    `vi` (k,).
+    `V`: its blocks lie within units.
+    `groups` (k,): groupings within units, or of the rows themselves.
+    `variances` (S, len(groups)).
+    `unit` (k,).
     """
     out = np.empty((len(residual), int(unit.max()) + 1))
     for rows in stacks(unit):

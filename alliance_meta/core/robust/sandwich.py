@@ -129,21 +129,13 @@ def sandwich(
 ) -> Sandwich:
     """Return the cluster-robust covariance of beta = bread @ weighted' y.
 
-    Parameters
-    ----------
-    X : ndarray of shape (k, p)
-    resid : ndarray of shape (k,)
-        y - X beta.
-    weighted : ndarray of shape (k, p)
-        W X.
-    bread : ndarray of shape (p, p)
-        (X'WX)^-1.
-    blocks : sequence of (rows, M)
-        Row numbers (n, m) and working covariance (n, m, m) of the n clusters of each size m.
-    type : {"CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3"}
-        CR1p needs more clusters than coefficients, CR1S more effects.
-    balanced : bool
-        Whether W is M^-1; else M must not connect different clusters.
+    `X` (k, p).
+    `resid` (k,): y - X beta.
+    `weighted` (k, p): W X.
+    `bread` (p, p): (X'WX)^-1.
+    `blocks` (rows, M): row numbers (n, m) and working covariance (n, m, m) of the n clusters of each size m.
+    `type` {"CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3"}: CR1p needs more clusters than coefficients, CR1S more effects.
+    `balanced`: whether W is M^-1; else M must not connect different clusters.
     """
     root = np.linalg.cholesky(bread)
     stacks = _stacks(X, weighted, blocks, root)
@@ -202,12 +194,8 @@ def scale_factor(type: str, *, J: int, k: int, p: int) -> float:
 def resting(X: Array, rows: Sequence[IntArray]) -> tuple[IntArray, Array]:
     """Find what is known from one cluster alone: with that cluster's rows left out, X would lose rank.
 
-    Returns
-    -------
-    first : ndarray of int, shape (c,)
-        A row of each cluster concerned.
-    direction : ndarray of shape (c, p)
-        The combination of coefficients that rests on it, as a unit vector.
+    Returns `first` (c,): a row of each cluster concerned.
+    Returns `direction` (c, p): the combination of coefficients that rests on it, as a unit vector.
     """
     Q, R = np.linalg.qr(X)
     first, direction = [], []

@@ -204,19 +204,13 @@ def selection_problem(
 ) -> SelectionProblem:
     """Return the problem for effects y (k,) with variances v (k,).
 
-    Parameters
-    ----------
-    X : ndarray of shape (k, p)
-    family : {"stepfun", "beta", "halfnorm", "negexp", "logistic", "power", "negexppow"}
-    steps : ndarray of shape (d,), optional
-        p-values between the intervals of a step function, increasing, without 1.
-    ends : tuple of float, optional
-        p-values between which smooth weights change, by default the widest that are of use.
-    alternative : {"greater", "less", "two.sided"}
-        Which effects have small p-values.
-    Z, U : ndarray, optional
-        Designs of log(tau2) and of each log weight; a constant by default. Without columns Z means tau2 = 0.
-    selected : ndarray of bool, shape (k,), optional
+    `X` (k, p).
+    `family` {"stepfun", "beta", "halfnorm", "negexp", "logistic", "power", "negexppow"}.
+    `steps` (d,): p-values between the intervals of a step function, increasing, without 1.
+    `ends`: p-values between which smooth weights change, by default the widest that are of use.
+    `alternative` {"greater", "less", "two.sided"}: which effects have small p-values.
+    `Z`, `U`: designs of log(tau2) and of each log weight; a constant by default. Without columns Z means tau2 = 0.
+    `selected` (k,).
     """
     sign, two = (-1.0 if alternative == "less" else 1.0), alternative == "two.sided"
     y, se = sign * y, np.sqrt(v)

@@ -194,16 +194,10 @@ def delete_each(
 ) -> Subsets:
     """Fit the model without each of J units of effects.
 
-    Parameters
-    ----------
-    y, v : ndarray of shape (k,)
-    recipe : Recipe
-    unit : ndarray of shape (k,)
-        The unit of each effect, 0 ... J - 1.
-    tau2 : float
-        That of all effects, where searches begin.
-    weights : ndarray of shape (k,), optional
-        Weights of the user.
+    `y`, `v` (k,).
+    `unit` (k,): the unit of each effect, 0 ... J - 1.
+    `tau2`: that of all effects, where searches begin.
+    `weights` (k,): weights of the user.
     """
 
     def present(which: IntArray) -> Array:

@@ -35,13 +35,8 @@ class Tau2Fit:
 def estimate_tau2(batch: Batch, *, method: str, lowest: float = 0.0) -> Tau2Fit:
     """Estimate tau2 of every replicate by `method`; needs k > p in each.
 
-    Parameters
-    ----------
-    batch : Batch
-    method : str
-        A key of `ESTIMATORS`.
-    lowest : float
-        The smallest value an estimate may take: 0, or a negative number above -min(v).
+    `method`: a key of `ESTIMATORS`.
+    `lowest`: the smallest value an estimate may take: 0, or a negative number above -min(v).
     """
     estimator = ESTIMATORS[method]
     B, k = batch.y.shape
@@ -283,22 +278,14 @@ def fit_univariate(
 
     With k = p only ``method="EE"`` and ``test="z"`` are defined.
 
-    Parameters
-    ----------
-    method : str
-        A key of `alliance_meta.core.univariate.fit.ESTIMATORS`, ``"GENQ"`` or ``"GENQM"``.
-    test : {"z", "t", "knha", "adhoc"}
-        Reference distribution and covariance of the coefficients. ``knha`` multiplies the covariance by
-        y'Py / (k - p) and refers to t(k - p) (Knapp & Hartung 2003, doi:10.1002/sim.1482); ``adhoc`` never
-        lets that factor fall below 1; ``t`` only changes the reference.
-    level : float
-        Confidence level, a fraction.
-    tau2 : Tau2Fit, optional
-        A tau2 that is known, or was estimated elsewhere, instead of `method`'s own.
-    weights : ndarray of shape (k,), optional
-        Weights for the coefficients in place of 1 / (v + tau2); 1 / v for the generalised Q estimators.
-    lowest : float
-        The smallest tau2 allowed.
+    `method`: a key of `alliance_meta.core.univariate.fit.ESTIMATORS`, ``"GENQ"`` or ``"GENQM"``.
+    `test` {"z", "t", "knha", "adhoc"}: reference distribution and covariance of the coefficients. ``knha`` multiplies
+      the covariance by y'Py / (k - p) and refers to t(k - p) (Knapp & Hartung 2003, doi:10.1002/sim.1482); ``adhoc``
+      never lets that factor fall below 1; ``t`` only changes the reference.
+    `level`: confidence level, a fraction.
+    `tau2`: a tau2 that is known, or was estimated elsewhere, instead of `method`'s own.
+    `weights` (k,): weights for the coefficients in place of 1 / (v + tau2); 1 / v for the generalised Q estimators.
+    `lowest`: the smallest tau2 allowed.
     """
     batch = make_batch(y, v, X)
     if method in GENERALISED_Q:
@@ -342,10 +329,7 @@ def heterogeneity(batch: Batch, *, tau2: float, equal_effects: bool) -> Heteroge
 def wald_test(beta: Array, vb: Array, L: Array, *, df: float | None) -> tuple[float, int, float]:
     """Test L beta = 0 jointly: chi-squared, or F = chi-squared / m when `df` is given.
 
-    Returns
-    -------
-    stat, m, pval
-        `m` is the number of rows of L, which must have full row rank.
+    Returns stat, m, pval: `m` is the number of rows of L, which must have full row rank.
     """
     estimate = L @ beta
     m = len(L)

@@ -69,12 +69,8 @@ _Objective = Callable[[Array], tuple[float, Array, Array]]
 def fit_location_scale(y: Array, v: Array, X: Array, Z: Array, *, link: str, restricted: bool) -> ScaleFit:
     """Fit effects y (k,) with variances v (k,) on X (k, p), and tau2 on Z (k, q); both of full column rank.
 
-    Parameters
-    ----------
-    link : {"log", "identity"}
-        log(tau2_i) = z_i'a, or tau2_i = z_i'a, kept at or above 0 in every row of Z.
-    restricted : bool
-        REML rather than ML.
+    `link` {"log", "identity"}: log(tau2_i) = z_i'a, or tau2_i = z_i'a, kept at or above 0 in every row of Z.
+    `restricted`: REML rather than ML.
     """
     batch = make_batch(y, v, X)
     Q, R = np.linalg.qr(Z)

@@ -250,11 +250,8 @@ def solve_q(batch: Batch, target: Array, *, lowest: float = 0.0) -> tuple[Array,
     Q falls in tau2 and is convex, so Newton's step never overshoots from below; the step on 1/Q, nearly a
     straight line in tau2, is taken as long as it stays inside the bracket.
 
-    Returns
-    -------
-    tau2 : ndarray of shape (B,)
-        `NO_ROOT` where Q is below the target already at `lowest`.
-    converged, iterations : ndarray of shape (B,)
+    Returns `tau2` (B,): `NO_ROOT` where Q is below the target already at `lowest`.
+    Returns `converged`, `iterations` (B,).
     """
     unit = typical_variance(batch)
     if len(batch.y) == 1:
@@ -329,14 +326,10 @@ def climb_scores(
 ) -> tuple[Array, Mask, AnyArray]:
     """Return roots of many scores, whether each search settled, and its steps.
 
-    Parameters
-    ----------
-    score_of : callable
-        Score, expected and observed information of the replicates numbered by its first argument, at the tau2 of each.
-    start, unit : ndarray of shape (B,)
-        Where each search begins, and what counts as small.
-    lowest, highest : float
-        The range; a search that wants to leave it at the top ends there.
+    `score_of`: score, expected and observed information of the replicates numbered by its first argument, at the tau2
+      of each.
+    `start`, `unit` (B,): where each search begins, and what counts as small.
+    `lowest`, `highest`: the range; a search that wants to leave it at the top ends there.
     """
     B = len(start)
     tau2 = start.copy()

@@ -51,16 +51,10 @@ def fit_subsets(
 ) -> Subsets:
     """Fit the model to J subsets.
 
-    Parameters
-    ----------
-    y, v : ndarray of shape (k,)
-    recipe : Recipe
-        Design and settings.
-    present : callable
-        Subsets number start to stop as ones and zeros, (stop - start, k).
-    J : int
-    weights : ndarray of shape (k,), optional
-        Weights of the user, in place of 1 / (v + tau2).
+    `y`, `v` (k,).
+    `recipe`: design and settings.
+    `present`: subsets number start to stop as ones and zeros, (stop - start, k).
+    `weights` (k,): weights of the user, in place of 1 / (v + tau2).
     """
     whole, out = make_batch(y, v, recipe.X), nothing(J, recipe.X.shape[1])
     for at in chunks(J, len(y)):
