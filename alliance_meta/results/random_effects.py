@@ -20,22 +20,9 @@ from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
-from alliance_meta.notes import (
-    NotApplicable,
-    Note,
-    RobustType,
-    Scale,
-    Tau2IntervalKind,
-    check_option,
-    merge_notes,
-)
+from alliance_meta.notes import NotApplicable, Note, RobustType, Scale, Tau2IntervalKind, check_option, merge_notes
 from alliance_meta.results import wording
-from alliance_meta.results.coefficients import (
-    FitSettings,
-    FittedQuantities,
-    Interval,
-    moderator_test,
-)
+from alliance_meta.results.coefficients import FitSettings, FittedQuantities, Interval, moderator_test
 from alliance_meta.results.fit import (
     Fit,
     Newdata,

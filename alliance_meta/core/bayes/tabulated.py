@@ -18,15 +18,7 @@ from scipy import special
 
 from alliance_meta._typing import Array
 from alliance_meta.core.bayes.integration import TauDensity
-from alliance_meta.core.bayes.trapezoid import (
-    Grid,
-    HalfLine,
-    Line,
-    RealLine,
-    SincDensity,
-    integrate_grid,
-    moment_depth,
-)
+from alliance_meta.core.bayes.trapezoid import Grid, HalfLine, Line, RealLine, SincDensity, integrate_grid, moment_depth
 from alliance_meta.core.robust.clusters import IntArray
 
 # Steps of the table, in standard deviations of likelihood times normal density; how far both are followed, in logs.

@@ -19,9 +19,7 @@ from scipy import linalg, special
 
 from alliance_meta._typing import Array, Mask
 from alliance_meta.core.bayes.integration import LIGHTEST, TauDensity
-from alliance_meta.core.bayes.trapezoid import (
-    integrate_grid,
-)
+from alliance_meta.core.bayes.trapezoid import integrate_grid
 from alliance_meta.core.bayes.two_level import LOG_2PI
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.three_level.grid import ENOUGH, checks, error_of

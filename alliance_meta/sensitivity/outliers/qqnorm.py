@@ -14,15 +14,7 @@ from alliance_meta.core.resampling import BLOCK, blocks_of, stream
 from alliance_meta.core.robust.sandwich import DiagonalWorking
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import InputError
-from alliance_meta.notes import (
-    Note,
-    check_cores,
-    check_iterations,
-    check_level,
-    check_option,
-    check_seed,
-    merge_notes,
-)
+from alliance_meta.notes import Note, check_cores, check_iterations, check_level, check_option, check_seed, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.rve import RVEResults
