@@ -5,7 +5,6 @@ Samples of one size are one batch, and routes that only differ in inference shar
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,7 +22,7 @@ from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.effects.sizes import VTYPES, finished_columns
 from alliance_meta.effects.studies import plain_text
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import AllianceMetaError, AllianceMetaWarning, CodingError, InputError
+from alliance_meta.errors import AllianceMetaError, CodingError, InputError, quiet
 from alliance_meta.evidence.route_fit import (
     clusters_of,
     fit_effects,
@@ -133,8 +132,7 @@ def _stems(table: CodedTable, scale: str, ri: str | None, ni: str | None, subset
 
 
 def _sample(rows: CodedTable, stem: Route) -> Sample:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AllianceMetaWarning)
+    with quiet():
         effects = make_effects(rows, stem, measure=stem.measure, vtype=stem.vtype)
     return Sample(effects.yi, effects.vi, effects.ni, stem, effects)
 
@@ -299,8 +297,7 @@ def several_levels(
     whole = [one for one in whole if not one.stem.ri.endswith("_recoded")]
     for sample in whole:
         for route, tries in _models(sample, groups, tests):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", AllianceMetaWarning)
+            with quiet():
                 try:
                     fit = fit_effects(route, sample.effects, level=level)
                     yield from _read(fit, sample, route, tries, scale, level)

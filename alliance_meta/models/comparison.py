@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +12,7 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.core.distributions import chi2_sf
 from alliance_meta.encoding import plain
-from alliance_meta.errors import AllianceMetaWarning, InputError
+from alliance_meta.errors import InputError, quiet
 from alliance_meta.models.random_effects import fit_design
 from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.result import Result
@@ -208,8 +207,7 @@ def _within(small: Array, large: Array) -> bool:
 def _refit(fit: RandomEffectsResults) -> RandomEffectsResults:
     if fit.method != "REML":
         return fit
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AllianceMetaWarning)
+    with quiet():
         return fit_design(fit.effects, fit.design, replace(fit.settings, method="ML"))
 
 

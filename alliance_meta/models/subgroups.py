@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -14,7 +13,7 @@ from alliance_meta._typing import AnyArray
 from alliance_meta.core.distributions import chi2_sf
 from alliance_meta.design import build_design, design_of, levels_of
 from alliance_meta.effects.studies import dependence_notes
-from alliance_meta.errors import AllianceMetaWarning, DesignError
+from alliance_meta.errors import DesignError, quiet
 from alliance_meta.models.random_effects import fit_design
 from alliance_meta.notes import NotApplicable, Note, check_option, did_you_mean, merge_notes
 from alliance_meta.result import Result
@@ -106,8 +105,7 @@ def subgroups(fit: RandomEffectsResults, *, by: str, tau2: SharedTau2 = "separat
     positions = np.flatnonzero(present)
     order = dict.fromkeys(_name(value) for value in levels_of(column))
     rows = {level: positions[[name == level for name in names]] for level in order}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AllianceMetaWarning)
+    with quiet():
         shared = _common(fit, positions, names) if tau2 == "common" else None
         fits = {level: _fit_level(fit, index, level, by, shared) for level, index in rows.items()}
         null = f"the mean effects of {by} are equal"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ from alliance_meta.core.univariate.fit import GENERALISED_Q, fit_univariate
 from alliance_meta.design import Design, build_design
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import AllianceMetaWarning, ConvergenceWarning, DesignError, InputError
+from alliance_meta.errors import ConvergenceWarning, DesignError, InputError, quiet
 from alliance_meta.moderators.sampler import Column, Sampler, can_extrapolate
 from alliance_meta.notes import (
     NotApplicable,
@@ -376,8 +375,7 @@ def _design(effects: EffectSizes, mods: str, auxiliary: Sequence[str]) -> tuple[
     """Return the design of all effects, gaps filled by mean or most frequent level, and the columns that count."""
     moderators = effects.moderators
     coded = _filled(moderators, moderators.columns)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AllianceMetaWarning)
+    with quiet():
         levels = build_design(mods, coded, labels=effects.slab).levels
     filled = _filled(moderators, levels)
     design = build_design(mods, filled, labels=effects.slab)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,7 +13,7 @@ import pandas as pd
 from alliance_meta.bias.given import Adjusted
 from alliance_meta.bias.panels import FEW_CODES, no_mean
 from alliance_meta.effects.table import EffectSizes, check_effects
-from alliance_meta.errors import AllianceMetaError, AllianceMetaWarning, CodingError, InputError
+from alliance_meta.errors import AllianceMetaError, CodingError, InputError, quiet
 from alliance_meta.models.recipes import DEFAULT_RHO
 from alliance_meta.notes import NotApplicable, Note, check_level, check_seed, did_you_mean, merge_notes
 from alliance_meta.results.fit import Fit, frame_of
@@ -254,8 +253,7 @@ def _asked(scenarios: Any, case: Case) -> list[Scenario]:
 
 def _answer(run: Callable[[Case], Any], case: Case) -> Any:
     """Return what an analysis gives, or the sentence that says why it gives nothing."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AllianceMetaWarning)
+    with quiet():
         try:
             return run(case)
         except CodingError as error:

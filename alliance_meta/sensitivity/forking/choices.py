@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -16,7 +15,7 @@ from alliance_meta.design import design_of
 from alliance_meta.effects.dependent.groups import read_clusters
 from alliance_meta.effects.sizes import VTYPES
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import AllianceMetaWarning, InputError
+from alliance_meta.errors import InputError, quiet
 from alliance_meta.evidence.routes import METHODS, TEST_WORDS, TESTS, Route
 from alliance_meta.expressions import shown
 from alliance_meta.models.random_effects import RandomEffectsModel
@@ -245,14 +244,12 @@ def _check_rho(value: Any, source: Source, where: str) -> None:
 def _check_moderators(value: Any, source: Source, where: str) -> None:
     if not isinstance(value, str):
         raise InputError(f"{where}: {shown(value)} is no formula; write one such as 'rater + year', '1' for none")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AllianceMetaWarning)
+    with quiet():
         design_of(value, source.first)
 
 
 def _corrections(source: Source) -> list[str | None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AllianceMetaWarning)
+    with quiet():
         fit = RandomEffectsModel(source.first, method="EE", test="z").fit()
     codes = read_clusters(source.first, source.cluster).codes
     return [None, *means(Given(fit, codes, fit.level))]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -23,7 +22,7 @@ from alliance_meta.effects.dependent.covariance import impute_V
 from alliance_meta.effects.dependent.groups import read_clusters
 from alliance_meta.effects.dependent.hierarchy import select_effects
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import AllianceMetaError, AllianceMetaWarning, InputError
+from alliance_meta.errors import AllianceMetaError, InputError, quiet
 from alliance_meta.evidence.route_engine import Sample, by_inference, one_level
 from alliance_meta.evidence.route_fit import fit_effects
 from alliance_meta.evidence.routes import Route
@@ -101,8 +100,7 @@ class Setting:
 
 def follow_specs(setting: Setting, specs: Sequence[Spec]) -> list[Row]:
     """Return what each specification gives: `NUMBERS`, ``k``, ``studies``, and ``why`` where it gives none."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AllianceMetaWarning)
+    with quiet():
         work = _Work(setting)
         together = [spec for spec in specs if _is_plain(setting, spec)]
         found = dict(_together(work, together))
