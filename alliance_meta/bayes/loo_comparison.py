@@ -16,7 +16,6 @@ from alliance_meta.bayes.sampled.gate import FAILED
 from alliance_meta.bayes.sampled.loo import SampledLeaveOneOut
 from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.core.bayes.average import stacking_weights
-from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.result import Result, said
@@ -68,17 +67,13 @@ class LooComparison(Result):
         """
         return self.table.copy()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the numbers as JSON-ready values."""
+    def _values(self) -> dict[str, Any]:
         table = {"model": list(self.table.index), **columns_of(self.table)}
-        return plain(
-            {
-                "failed": list(self.failed),
-                "unit": self.unit,
-                "models": table,
-                "notes": [note.to_dict() for note in self.notes],
-            }
-        )
+        return {
+            "failed": list(self.failed),
+            "unit": self.unit,
+            "models": table,
+        }
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""

@@ -302,9 +302,7 @@ class OnIntervals(Marginal):
         def piecewise(self) -> PiecewiseDensity:
             """Its posterior."""
 
-    @property
-    def _lowest(self) -> float:
-        return 0.0
+    _lowest = 0.0
 
     def _cdf(self, x: Array) -> Array:
         return self.piecewise.cdf(np.maximum(x, 0.0))

@@ -16,7 +16,6 @@ from alliance_meta.bayes.marginals import TauMarginal, column
 from alliance_meta.bayes.priors.prior import Normal
 from alliance_meta.core.bayes.deletion import Prefix, prefixes
 from alliance_meta.core.bayes.two_level import ExactPosterior
-from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, check_option, did_you_mean
 from alliance_meta.result import Result
@@ -113,19 +112,15 @@ class SequentialResults(Result):
         out.attrs.update(scale=scale or own, level=self.fit.level, interval="eti", order=self.order)
         return out
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return every number as JSON-ready values; `NotApplicable` becomes its reason."""
-        return plain(
-            {
-                "order": self.order,
-                "level": self.fit.level,
-                "priors": str(self.fit.priors),
-                "steps": columns_of(self.steps.reset_index()),
-                "studies": columns_of(self.studies.reset_index()),
-                "notes": [note.to_dict() for note in self.notes],
-                "provenance": self.fit.effects.provenance.to_dict(),
-            }
-        )
+    def _values(self) -> dict[str, Any]:
+        return {
+            "order": self.order,
+            "level": self.fit.level,
+            "priors": str(self.fit.priors),
+            "steps": columns_of(self.steps.reset_index()),
+            "studies": columns_of(self.studies.reset_index()),
+            "provenance": self.fit.effects.provenance.to_dict(),
+        }
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""

@@ -13,7 +13,6 @@ from alliance_meta._typing import AnyArray, Mask
 from alliance_meta.core.correlations import agreement as core
 from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.effects.sheet.columns import without_codes
-from alliance_meta.encoding import plain
 from alliance_meta.errors import DroppedRowsWarning, InputError
 from alliance_meta.notes import NotApplicable, Note, check_level, did_you_mean, warn_note
 from alliance_meta.result import Result
@@ -259,8 +258,7 @@ class CoderAgreement(Result):
         """Return the estimates, one row per column and statistic."""
         return self.estimates.copy()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values."""
+    def _values(self) -> dict[str, Any]:
         tables = {"estimates": self.estimates.reset_index()}
         tables |= {"disagreements": self.disagreements, "unmatched": self.unmatched}
         out: dict[str, Any] = {name: getattr(self, name) for name in ("coders", "k", "level")}
@@ -268,7 +266,7 @@ class CoderAgreement(Result):
             # `to_dict` of pandas would make a bare NaN of a NotApplicable.
             rows = table.astype(object).itertuples(index=False, name=None)
             out[name] = [dict(zip(table.columns, row, strict=True)) for row in rows]
-        return dict(plain({**out, "notes": [note.to_dict() for note in self.notes]}))
+        return out
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""

@@ -11,7 +11,6 @@ import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.core.correlations import meaning as core
-from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note
 from alliance_meta.result import Result
@@ -142,18 +141,14 @@ class Meaning(Result):
             frame[name] = pd.Series([row[name] for row in self.rows], dtype=object)
         return frame
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
-        return plain(
-            {
-                "r": self.r,
-                "ci_lb": self.ci_lb,
-                "ci_ub": self.ci_ub,
-                "base_rate": self.base_rate,
-                "rows": list(self.rows),
-                "notes": [note.to_dict() for note in self.notes],
-            }
-        )
+    def _values(self) -> dict[str, Any]:
+        return {
+            "r": self.r,
+            "ci_lb": self.ci_lb,
+            "ci_ub": self.ci_ub,
+            "base_rate": self.base_rate,
+            "rows": list(self.rows),
+        }
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""

@@ -11,7 +11,6 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.core.distributions import chi2_sf
-from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError, quiet
 from alliance_meta.models.random_effects import fit_design
 from alliance_meta.notes import NotApplicable, Note, merge_notes
@@ -69,18 +68,14 @@ class ModelComparison(Result):
             }
         return rows
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
-        return plain(
-            {
-                "models": self._rows(),
-                "LRT": self.LRT,
-                "df": self.df,
-                "pval": self.pval,
-                "null": self.null,
-                "notes": [note.to_dict() for note in self.notes],
-            }
-        )
+    def _values(self) -> dict[str, Any]:
+        return {
+            "models": self._rows(),
+            "LRT": self.LRT,
+            "df": self.df,
+            "pval": self.pval,
+            "null": self.null,
+        }
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""

@@ -402,13 +402,6 @@ class MultilevelQuantities(FittedCoefficients):
         rows = self.working().solve(np.ones((self.k, 1)))[:, 0]
         return np.asarray(100.0 * rows / rows.sum())
 
-    @cached_property
-    def fitted_effects(self) -> Array:
-        """The model's best prediction of each row's true effect, (k,)."""
-        turned = self.point.problem.plan.d * self.point.weighted_resid
-        noise = self.point.problem.plan.restore(turned[:, None])[:, 0]
-        return np.asarray(self.effects.yi - noise)
-
     def working(self) -> MarginalCovariance:
         """Return the model's covariance of the effects: what robust inference works with."""
         return MarginalCovariance(self)

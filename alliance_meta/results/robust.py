@@ -247,6 +247,7 @@ class RobustResults(WaldTested):
     """
 
     called = "a cluster-robust result"
+    inference = "t"
     lacks: ClassVar[Mapping[str, str]] = {
         "robust": "it is one; .fit.robust() makes others",
         "blup": "see .fit",
@@ -267,11 +268,6 @@ class RobustResults(WaldTested):
     ddf: Array
     _clusters: Clustered = field(repr=False)
     notes: tuple[Note, ...] = ()
-
-    @property
-    def inference(self) -> str:
-        """How coefficients are tested: ``t``, each with its own degrees of freedom."""
-        return "t"
 
     @property
     def model_label(self) -> str:

@@ -61,9 +61,7 @@ class BinnedMarginal(Marginal):
     first: float
     second: float
 
-    @property
-    def _lowest(self) -> float:
-        return 0.0
+    _lowest = 0.0
 
     def _expect(self, order: int) -> float:
         return self.first if order == 1 else float(np.sqrt(max(self.second - self.first**2, 0.0)))

@@ -123,8 +123,7 @@ def average(
     terms = names[len(always) :]
     design = design_of(" + ".join(names) or "1", effects)
     _check_design(design, names)
-    if not design.rows.all():
-        effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
+    effects = design.taking_part(effects)
     refuse_dependent(effects, dependent, "average")
     chosen = choose_priors(design, mu_prior, priors[0], beta_prior)
     given = tuple(one.given(effects.vi) for one in priors)

@@ -52,6 +52,7 @@ class Quantities(Posterior):
     """The quantities of an exact posterior by name, and what tables, words and further questions need of a fit."""
 
     lacks: ClassVar[Mapping[str, str]] = LACKS
+    model_label = "Bayesian"
     # What a row is, for messages.
     _row_is: ClassVar[str] = "study"
 
@@ -135,11 +136,6 @@ class Quantities(Posterior):
     def _thinned(self) -> ExactPosterior:
         """The posterior with few components."""
         return thinned(self.exact, self._mean_row)
-
-    @property
-    def model_label(self) -> str:
-        """A short name of the model, for labels."""
-        return "Bayesian"
 
     def tidy(self, *, level: float | None = None, interval: IntervalKind | None = None) -> pd.DataFrame:
         """Return one row per quantity, unrounded, on the analysis scale.

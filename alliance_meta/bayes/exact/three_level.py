@@ -481,9 +481,9 @@ def fit_multilevel(
     """Solve a model with random terms by quadrature over both standard deviations."""
     V = sampling_covariance(V, effects.k)
     design = design_of(mods, effects)
-    if not design.rows.all():
-        effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
-        V = None if V is None else V.take(design.rows)
+    effects = design.taking_part(effects)
+    if V is not None and not design.rows.all():
+        V = V.take(design.rows)
     terms = read_terms(random, effects)
     _check_blocks(terms, V)
     between, within = priors_by_name(tau_prior, terms.names, effects, what="Terms")

@@ -42,9 +42,7 @@ class TauPriorMarginal(Marginal):
     name: str
     prior: TauPrior
 
-    @property
-    def _lowest(self) -> float:
-        return 0.0
+    _lowest = 0.0
 
     def _has(self, order: int) -> bool:
         return self.prior.tail - order > 1.0

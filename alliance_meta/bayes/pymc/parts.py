@@ -29,9 +29,7 @@ def take_part(effects: EffectSizes, mods: str, *, who: str) -> tuple[EffectSizes
     if not isinstance(effects, EffectSizes):
         raise InputError(f"{who} needs EffectSizes, not {type(effects).__name__}; make them with escalc")
     design = design_of(mods, effects)
-    if not design.rows.all():
-        effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
-    return effects, design
+    return design.taking_part(effects), design
 
 
 def prepared(

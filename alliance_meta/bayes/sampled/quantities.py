@@ -193,6 +193,8 @@ class SamplerSettings:
 class SampledQuantities(Posterior):
     """The quantities of a sampled posterior by name; the base of `SampledPosterior`."""
 
+    model_label = "Bayesian, sampled"
+
     container: Any
     diagnostics: Diagnostics
     problems: tuple[Note, ...]
@@ -225,11 +227,6 @@ class SampledQuantities(Posterior):
         return self.recipe
 
     effects = Noun[EffectSizes]("made.effects", "The effects that took part.")
-
-    @property
-    def model_label(self) -> str:
-        """A short name of the model, for labels."""
-        return "Bayesian, sampled"
 
     design = Noun[Design]("made.design", "The design of the moderators.")
 

@@ -452,11 +452,7 @@ class Scaled(Structure):
     linked: bool = False
     linear = True
     constant = True
-
-    @property
-    def n(self) -> int:
-        """One parameter."""
-        return 1
+    n = 1
 
     @property
     def bounds(self) -> tuple[Array, Array]:
@@ -503,11 +499,7 @@ class CompoundSymmetry(Structure):
     most: int
     constant = True
     correlated = True
-
-    @property
-    def n(self) -> int:
-        """Two parameters, tau2 and rho."""
-        return 2
+    n = 2
 
     @property
     def bounds(self) -> tuple[Array, Array]:

@@ -26,15 +26,8 @@ BLOCK = 1 << 14
 class Number(Structure):
     """A parameter that only says which unit is left out."""
 
-    @property
-    def linear(self) -> bool:
-        """It moves nothing."""
-        return True
-
-    @property
-    def n(self) -> int:
-        """One."""
-        return 1
+    linear = True
+    n = 1
 
     @property
     def bounds(self) -> tuple[Array, Array]:

@@ -126,10 +126,7 @@ class StepWeights:
         """Number of parameters."""
         return len(self.steps)
 
-    @property
-    def reach(self) -> tuple[float, float]:
-        """What psi is kept between."""
-        return -16.0, 16.0
+    reach = -16.0, 16.0
 
     @property
     def starts(self) -> Array:
@@ -257,10 +254,8 @@ class SmoothWeights:
         """Number of parameters."""
         return self.family.d
 
-    @property
-    def reach(self) -> tuple[float, float]:
-        """What psi is kept between: delta is at most 100, as in metafor."""
-        return -30.0, float(np.log(100.0))
+    # Delta is at most 100, as in metafor.
+    reach = -30.0, float(np.log(100.0))
 
     @property
     def starts(self) -> Array:
