@@ -75,8 +75,7 @@ class LooComparison(Result):
             "models": table,
         }
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         kinds: dict[str, Kind] = dict.fromkeys(("elpd", "elpd_se", "p_loo", "elpd_diff", "se_diff"), 2)
         return Document(
             f"Leave-one-out comparison of {len(self.table)} models ({len(self.pointwise)} {self.unit}s)",

@@ -110,8 +110,7 @@ class PredictiveCheck(Result):
         tables = {name: {"name": list(one.index), **columns_of(one)} for name, one in parts.items()}
         return {"seed": self.seed, "draws": self.draws, **tables}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         words = [STATISTICS[name] for name in self.flagged]
         verdict = (
             f"The model does not reproduce: {'; '.join(words)}."

@@ -20,7 +20,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, check_option, did_you_mean
 from alliance_meta.result import Result
 from alliance_meta.results import wording
-from alliance_meta.results.fit import columns_of
+from alliance_meta.results.fit import Noun, columns_of
 from alliance_meta.tables.document import Document, Kind, Table, table_of
 from alliance_meta.tables.format import factor, fixed, level_text
 
@@ -55,10 +55,10 @@ class SequentialResults(Result):
     studies: pd.DataFrame
     notes: tuple[Note, ...] = ()
 
-    @property
-    def log_marginal_likelihood(self) -> float:
-        """The sum of the log predictive densities of all steps: that of the synthesis of all studies."""
-        return self.fit.log_marginal_likelihood
+    log_marginal_likelihood = Noun[float](
+        "fit.log_marginal_likelihood",
+        "The sum of the log predictive densities of all steps: that of the synthesis of all studies.",
+    )
 
     def tidy(self, *, scale: Literal["z", "r"] | None = None) -> pd.DataFrame:
         """Return one row per step, unrounded.
@@ -122,8 +122,7 @@ class SequentialResults(Result):
             "provenance": self.fit.effects.provenance.to_dict(),
         }
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         fit, r = self.fit, self.fit._scale == "z"
         table = self.tidy(scale="r" if r else None)
         effect = "r" if r else "mu"

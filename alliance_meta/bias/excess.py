@@ -51,7 +51,6 @@ class ExcessSignificance(Result):
     alpha, tes_alpha : float
     k, studies : int
     provenance : Provenance
-        Where the effects come from.
     """
 
     observed: int
@@ -82,8 +81,7 @@ class ExcessSignificance(Result):
         names = (name for name in self.__dataclass_fields__ if name not in ("notes", "provenance"))
         return self._these(*names)
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         many = f"k = {self.k}" + (f" in {self.studies} studies" if self.studies < self.k else "")
         title = f"Test of excess significance ({many}; {self.test} test)"
         lines = (

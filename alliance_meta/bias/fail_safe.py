@@ -44,7 +44,6 @@ class FailSafeN(Result):
     table : DataFrame
         What `tidy` returns.
     provenance : Provenance
-        Where the effects come from.
     """
 
     rosenthal: float
@@ -69,8 +68,7 @@ class FailSafeN(Result):
         names = (name for name in self.__dataclass_fields__ if name not in ("notes", "provenance", "table"))
         return self._these(*names)
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         many = f"k = {self.k}" + (f" in {self.studies} studies" if self.studies < self.k else "")
         kinds: dict[str, Kind] = {"number": _count, "until": "s", "estimate": _or_none, "pval": "p"}
         return self._document(f"Fail-safe numbers ({many})", table_of(self.table, kinds))

@@ -22,7 +22,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.models.recipes import DEFAULT_RHO
 from alliance_meta.notes import NotApplicable, Note
 from alliance_meta.result import Result
-from alliance_meta.results.fit import Fit, frame_of
+from alliance_meta.results.fit import Fit, Noun, frame_of
 from alliance_meta.results.robust import RobustResults
 from alliance_meta.results.rve import RVEResults
 from alliance_meta.tables.document import Document, Kind, table_of
@@ -39,30 +39,16 @@ class Given:
     cluster: IntArray  # (k,): the study of each effect, numbered from 0
     level: float
 
-    @property
-    def effects(self) -> EffectSizes:
-        """The effects that took part in the fit."""
-        return self.fit.effects
-
-    @property
-    def yi(self) -> Array:
-        """Effects, (k,)."""
-        return self.effects.yi
-
-    @property
-    def vi(self) -> Array:
-        """Sampling variances, (k,)."""
-        return self.effects.vi
+    effects = Noun[EffectSizes]("fit.effects", "The effects that took part in the fit.")
+    yi = Noun[Array]("effects.yi", "Effects, (k,).")
+    vi = Noun[Array]("effects.vi", "Sampling variances, (k,).")
 
     @cached_property
     def sei(self) -> Array:
         """Standard errors, (k,)."""
         return np.sqrt(self.vi)
 
-    @property
-    def k(self) -> int:
-        """Number of effects."""
-        return self.effects.k
+    k = Noun[int]("effects.k", "Number of effects.")
 
     @property
     def studies(self) -> int:
@@ -133,7 +119,6 @@ class Adjusted(Result):
     measure : str
         What the effects are; Fisher z is also given as r.
     provenance : Provenance
-        Where the effects come from.
     """
 
     # What it is called in a table, and what it takes for granted, each in a few words.
@@ -178,8 +163,7 @@ class Adjusted(Result):
         many = f"k = {self.k}" + (f" in {self.studies} studies" if self.studies < self.k else "")
         return f"{self.called} ({many}; {level_text(self.level)})"
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         kinds: dict[str, Kind] = {name: "p" if name == "pval" else 4 for name in self._row()}
         return self._document(self._title(), table_of(self.tidy(), kinds), lines=self._reasons())
 

@@ -48,7 +48,6 @@ class BiasPanel(Panel):
     tests : DataFrame
         Tests and measures that give no mean: by name, ``label stat ddf pval says why``.
     provenance : Provenance
-        Where the effects come from.
     notes : tuple of Note
         Those of the fit, then what single methods said, each after the method's label.
     """
@@ -69,8 +68,7 @@ class BiasPanel(Panel):
             "such assumptions, and none of them is a verdict."
         )
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         given = [row for row in self.rows() if not row["why"]]
         blocks = (self.estimates(given), _tests(self), [self.spread()], _assumed(given), self.not_given(self.tests))
         return self._document(f"Methods for a biased literature {self.counted}", *(block for block in blocks if block))

@@ -13,6 +13,7 @@ import typer
 from alliance_meta.cli.options import (
     JsonOption,
     Options,
+    SourceArgument,
     check_output,
     check_shipped,
     checked_level,
@@ -210,9 +211,7 @@ CHOICES: Options = {
 @partial(takes_sheet, options=CHOICES)
 def fit(
     context: typer.Context,
-    source: Annotated[
-        str, typer.Argument(help="A coding sheet, or the name of a shipped data set.", show_default=False)
-    ],
+    source: SourceArgument,
     *,
     chosen: Any,
     naming: dict[str, Any],

@@ -268,8 +268,7 @@ class CoderAgreement(Result):
             out[name] = [dict(zip(table.columns, row, strict=True)) for row in rows]
         return out
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         shown = self.estimates.reset_index()
         kinds: dict[str, Kind] = {"statistic": "s", "n": 0, "estimate": 3, "ci_lb": 3, "ci_ub": 3}
         blocks: list[Block] = [table_of(shown.set_index("column"), kinds, label="column")]

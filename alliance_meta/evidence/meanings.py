@@ -150,8 +150,7 @@ class Meaning(Result):
             "rows": list(self.rows),
         }
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         tables = []
         for i, r in enumerate(self.r.reshape(-1)):
             rows = tuple((row["label"], _cell(row)) for row in self.rows if row["row"] == i)

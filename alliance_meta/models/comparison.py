@@ -77,8 +77,7 @@ class ModelComparison(Result):
             "null": self.null,
         }
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         test = f"chi2(df = {self.df}) = {fixed(self.LRT)}, p {p_value(self.pval)}"
         kinds: dict[str, Kind] = {"parameters": 0, **dict.fromkeys(("AIC", "BIC", "AICc", "loglik", "tau2"), 4)}
         return self._document(

@@ -69,8 +69,7 @@ class SubgroupResults(Result):
         }
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis(self.by)
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         kinds: dict[str, Kind] = {"k": 0, **dict.fromkeys(("estimate", "se", "ci_lb", "ci_ub"), 4)}
         kinds |= {"pval": "p", "tau2": 4, "I2": 2}
         return self._document(

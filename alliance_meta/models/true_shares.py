@@ -104,8 +104,7 @@ class TrueEffects(Result):
         out.attrs["scale"] = self.scale
         return out
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         attrs, shares = self.shares.attrs, self.shares.set_index("label")
         kinds: dict[str, Kind] = {"threshold": brief, **dict.fromkeys(("share", "ci_lb", "ci_ub"), _percent)}
         return self._document(

@@ -47,8 +47,7 @@ class VifResults(Result):
         }
         return {"coefficients": dict(self.coefficients), "terms": terms}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         blocks = [table_of(pd.DataFrame({"vif": self.coefficients}), {"vif": 4})]
         if any(df > 1 for df, _ in self.terms.values()):
             blocks.append(table_of(self.tidy(), {"df": 0, "gvif": 4, "gsif": 4}, "By term"))

@@ -82,8 +82,7 @@ class ImputedModerators(Result):
         found = {"k": self.effects.k, "missing": self.missing, "rows": gaps, "imputed": values}
         return {**self._these("mods", "m", "seed", "sweeps", "accepted"), **found}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         title = f"{self.m} imputations for mods = {self.mods!r} (k = {self.effects.k}, seed {self.seed})"
         table = table_of(self.tidy(), {"k": 0, "missing": 0, "share": 3})
         return wording.document(self, title, (), table)
@@ -162,8 +161,7 @@ class ImputedResults(Result):
             "vb": self.pooled.vb,
         }
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         imputed = self.imputed
         kinds: dict[str, Kind] = {"estimate": 4, "se": 4, "ddf": "df", "pval": "p", "ci_lb": 4, "ci_ub": 4, "fmi": 2}
         return wording.document(

@@ -92,8 +92,7 @@ class MarginalMeans(Result):
             "rows": rows,
         }
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         of = f" by {', '.join(self.by)}" if self.by else ""
         evened = []
         if self.over:
@@ -265,8 +264,7 @@ class MarginalSlopes(Result):
         about = {"scale": self.scale_label, "model": self.model_label, "rows": rows}
         return {**self._these("name", "by", "at", "level", "formula"), **about}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         held = "".join(f"; {name} = {value}" for name, value in self.at.items())
         kinds: dict[str, Kind] = {"estimate": 5, "se": 5, "stat": 3, "pval": "p", "ci_lb": 5, "ci_ub": 5}
         blocks = [table_of(self._frame, kinds)]

@@ -184,8 +184,7 @@ class ModelSelection(Result):
             "importance": self.importance.to_dict(),
         }
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         n = len(self._table)
         kinds: dict[str, Kind] = {"p": 0, **dict.fromkeys(("loglik", self.criterion, "delta", "weight"), 3)}
         average = dict.fromkeys(("estimate", "se", "ci_lb", "ci_ub", "weight"), 4)

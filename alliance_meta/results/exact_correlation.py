@@ -198,8 +198,7 @@ class ExactCorrelationResults(Fit):
             }
         )
 
-    def document(self) -> Document:
-        """Return what the fit says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         source = f"{self.effects.provenance.source}: Fisher z of the true correlation"
         caption = f"Coefficients (Fisher z of the true correlation, {level_text(self.level)} CI)"
         table = wording.coefficients(self, caption=caption)

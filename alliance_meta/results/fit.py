@@ -283,8 +283,7 @@ class Fit(Result):
         values: dict[str, Any] = self._by("to_dict", self._tables)
         return values
 
-    def document(self) -> Document:
-        """Return what the fit says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         document: Document = self._by("document", self._words)
         return document
 

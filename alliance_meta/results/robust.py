@@ -13,6 +13,7 @@ import pandas as pd
 from alliance_meta._typing import Array, Mask
 from alliance_meta.core.distributions import critical_values
 from alliance_meta.core.robust.clusters import IntArray, nested, stacks
+from alliance_meta.core.robust.rve import RobustTests
 from alliance_meta.core.robust.sandwich import DiagonalWorking, Sandwich, WorkingCovariance, resting
 from alliance_meta.core.robust.satterthwaite import estimable, htz, satterthwaite, t_tests
 from alliance_meta.core.robust.wild import Regression
@@ -285,28 +286,13 @@ class RobustResults(WaldTested):
         return np.where(np.isnan(self.ddf), np.nan, np.sqrt(np.diag(self.vb)))
 
     @cached_property
-    def _tests(self) -> tuple[Array, Array, Array, Array]:
-        return t_tests(self.beta, self.se, self.ddf, level=self.level)
+    def _tests(self) -> RobustTests:
+        return RobustTests(self.beta, self.se, self.ddf, *t_tests(self.beta, self.se, self.ddf, level=self.level))
 
-    @property
-    def stat(self) -> Array:
-        """T statistics, (p,)."""
-        return self._tests[0]
-
-    @property
-    def pval(self) -> Array:
-        """Two-sided p-values, (p,)."""
-        return self._tests[1]
-
-    @property
-    def ci_lb(self) -> Array:
-        """Lower confidence limits, (p,)."""
-        return self._tests[2]
-
-    @property
-    def ci_ub(self) -> Array:
-        """Upper confidence limits, (p,)."""
-        return self._tests[3]
+    stat = Noun[Array]("_tests.stat", "T statistics, (p,).")
+    pval = Noun[Array]("_tests.pval", "Two-sided p-values, (p,).")
+    ci_lb = Noun[Array]("_tests.ci_lb", "Lower confidence limits, (p,).")
+    ci_ub = Noun[Array]("_tests.ci_ub", "Upper confidence limits, (p,).")
 
     def row_ddf(self, X: Array) -> Array:
         """Return the degrees of freedom of the t statistic of each combination of coefficients X (m, p)."""

@@ -145,8 +145,7 @@ class Bootstrap(Result):
             "quantities": {kind: self._rows(kind, None) for kind in intervals},
         }
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         rows = pd.DataFrame.from_dict(self._rows("percentile", None), orient="index")
         return self._document(
             f"Bootstrap, {self.kind}: {self.iterations} samples, seed {self.seed}; "

@@ -110,8 +110,7 @@ class LevelComparison(Result):
             "models": {term: self.tidy(term=term).reset_index().to_dict(orient="records") for term in self.full.names},
         }
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         full, frame = self.full, self.tidy()
         levels = [term.name for term in full.random]
         for level in levels:
@@ -280,8 +279,7 @@ class ComponentTests(Result):
             "terms": self.rows,
         }
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         kinds: dict[str, Kind] = {"LRT": 4, "df": 0, "pval_naive": "p", "pval": "p", "reference": "s"}
         frame = pd.DataFrame.from_dict(self.rows, orient="index")
         frame["reference"] = frame["reference"].map(_short)

@@ -94,8 +94,7 @@ class ProfileLikelihood(Result):
             "curves": {n: {"value": c.values, "loglik": c.loglik} for n, c in self.curves.items()},
         }
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         kind = "restricted likelihood" if self.fit.method == "REML" else "likelihood"
         kinds: dict[str, Kind] = {"estimate": 4, "lb": 4, "ub": 4, "verdict": "s"}
         return self._document(
@@ -239,8 +238,7 @@ class LikelihoodRatioTest(Result):
             **self._these("value", "tau2", "bartlett", "level"),
         }
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         kinds: dict[str, Kind] = {"correction": "s", "estimate": 4, "stat": 4, "pval": "p", "ci_lb": 4, "ci_ub": 4}
         return self._document(
             f"Likelihood-ratio tests that a coefficient is {brief(self.value)} "

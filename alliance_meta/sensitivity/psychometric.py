@@ -86,8 +86,7 @@ class HunterSchmidt(Result):
         kept = {name: value for name, value in vars(self).items() if name not in ("rows", "notes")}
         return {**kept, "rows": rows}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         blocks = []
         for name, row in self.rows.iterrows():
             mean, spread, why = WORDS_OF[str(name)]
@@ -348,8 +347,7 @@ class Attenuation(Result):
     def _values(self) -> dict[str, Any]:
         return {**self._these("model", "level", "k"), "rows": records_of(self.rows.reset_index())}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         shown = {str(name): {"I2": 1, "tau2": 4}.get(str(name), 3) for name in self.rows.drop(columns="assumption")}
         return self._document(
             f"Pooled r, k = {self.k}; {self.model}; {level_text(self.level)} intervals",

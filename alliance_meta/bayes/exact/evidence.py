@@ -221,8 +221,7 @@ class LeaveOneOut(Result):
         """
         return self.table.copy()
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         whole = self.table.index.name != "label"
         number = f"{len(self.table)} groups of {self.table.index.name}" if whole else f"k = {len(self.table)}"
         return Document(

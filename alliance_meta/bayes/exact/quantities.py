@@ -36,6 +36,7 @@ from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, Scale, did_you_mean
 from alliance_meta.result import Result
+from alliance_meta.results.fit import Noun
 
 # Studies whose true effects are worked on at once.
 AT_ONCE = 5000
@@ -71,10 +72,10 @@ class Quantities(Posterior):
         """Log of the density of the data under model and priors; not applicable with an improper prior."""
         return self.priors.evidence(self.exact.log_marginal)
 
-    @property
-    def error_bound(self) -> float:
-        """What the quadrature may have lost: relative of the marginal likelihood, absolute of any probability."""
-        return self.exact.error
+    error_bound = Noun[float](
+        "exact.error",
+        "What the quadrature may have lost: relative of the marginal likelihood, absolute of any probability.",
+    )
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -244,8 +244,7 @@ class PriorPredictive(Result):
             }
         )  # fmt: skip
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         table, tau = self.tidy(), self.tau_prior
         share = level_text(self.level)
         title, lines = f"Before any data (mean effect: {self.mu_prior}; tau: {tau}):", []

@@ -141,8 +141,7 @@ class SampledLeaveOneOut(Result):
         """
         return self.table.copy()
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         k = self.table["pareto_k"].astype(float)
         text = (
             f"elpd = {fixed(self.elpd, 2)} (SE {fixed(self.elpd_se, 2)}), p_loo = {fixed(self.p_loo, 2)}; "

@@ -56,7 +56,6 @@ class PCurveResult(Result):
     side : {"right", "left"}
     alpha, level : float
     provenance : Provenance
-        Where the effects come from.
     """
 
     right_full: float
@@ -128,8 +127,7 @@ class PCurveResult(Result):
         others = ("power", "power_lb", "power_ub", "evidence", "z", "significant", "low", "k", "studies", "side")
         return self._these(*names, *others, "alpha", "level")
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         title = f"p-curve ({self.significant} of {self.k} effects significant on the {self.side})"
         if not self.significant:
             return self._document(title, lines=(f"Not applicable: {NONE}",))

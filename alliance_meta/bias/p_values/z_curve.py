@@ -62,7 +62,6 @@ class ZCurveResult(Result):
     iterations, seed : int
         Of the bootstrap.
     provenance : Provenance
-        Where the effects come from.
     """
 
     err: float
@@ -120,8 +119,7 @@ class ZCurveResult(Result):
         others = ("weights", "beyond", "z", "significant", "k", "studies", "alpha", "level", "iterations", "seed")
         return self._these(*names, *others)
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         many = f"{self.significant} of {self.k} effects significant" + (
             f", {self.studies} studies" if self.studies < self.k else ""
         )

@@ -368,8 +368,7 @@ class SelectionResult(Adjusted):
         out |= {name: getattr(self, name)._asdict() for name in ("lrt", "lrt_tau2")}
         return {**out, "counts": self.counts}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         kind = f"{KINDS[self.type]} of the {SIDES[self.alternative]}"
         if self.steps:
             kind += f", steps {', '.join(f'{one:g}' for one in self.steps)}"

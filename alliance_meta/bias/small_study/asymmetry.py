@@ -65,7 +65,6 @@ class RegressionTest(Result):
     level : float
     measure : str
     provenance : Provenance
-        Where the effects come from.
     fit : RandomEffectsResults or RobustResults or None
         The regression itself; None where there is none.
     """
@@ -98,8 +97,7 @@ class RegressionTest(Result):
         names = ("stat", "ddf", "pval", "slope", "slope_se", "limit_estimate", "limit_ci", "model", "predictor")
         return self._these(*names, "k", "studies", "level", "measure")
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         many = f"k = {self.k}" + (f" in {self.studies} studies" if self.studies < self.k else "")
         title = f"Regression test for small-study effects ({many}; predictor: {PREDICTORS[self.predictor]})"
         if isinstance(self.stat, NotApplicable):
@@ -290,8 +288,7 @@ class RankTest(Result):
     def _values(self) -> dict[str, Any]:
         return self._these("tau", "pval", "exact", "k")
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         title = f"Rank correlation test for funnel plot asymmetry (k = {self.k})"
         if isinstance(self.tau, NotApplicable):
             return self._document(title, lines=[f"Not applicable: {self.tau.reason}"])

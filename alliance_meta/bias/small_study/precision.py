@@ -98,9 +98,8 @@ class PetPeese(Adjusted):
         own = {name: value for name, value in Adjusted._values(self).items() if name not in ("pet", "peese")}
         return own | {"pet": self.pet._values(), "peese": self.peese._values()}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
-        found = Adjusted.document(self)
+    def _content(self) -> Document:
+        found = Adjusted._content(self)
         return replace(found, lines=(self._rule(), *found.lines)) if self.chosen else found
 
     def _rule(self) -> str:

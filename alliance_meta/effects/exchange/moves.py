@@ -67,8 +67,7 @@ class Moves(Result):
         whole = [name for name in HEAD[-3:] if not any(isinstance(cell, NotApplicable) for cell in frame[name])]
         return frame.astype(dict.fromkeys(whole, float)).set_index("analysis")
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         blocks = [self._block(*one) for one in dict.fromkeys((move.analysis, move.term) for move in self.moves)]
         return self._document("What each change alone moves, the largest first", *blocks)
 

@@ -81,8 +81,7 @@ class SheetDiff(Result):
         ]
         return pd.DataFrame(rows, columns=list(HEAD), index=pd.RangeIndex(1, len(rows) + 1, name="change"))
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         counts = Counter(one.what for one in self.changes)
         said = ", ".join(f"{count} {_plural(what) if count > 1 else what}" for what, count in counts.items())
         title = f"{self.old.provenance.source} and {self.new.provenance.source}: {said or 'no difference'}"

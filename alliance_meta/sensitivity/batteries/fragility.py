@@ -51,7 +51,6 @@ class Fragility(Result):
     null_studies : float
         How many studies that average 0 would have to be added until the interval holds 0.
     provenance : Provenance
-        Where the effects come from.
     """
 
     k: int
@@ -103,8 +102,7 @@ class Fragility(Result):
             parts.append(f"Null studies: {self.null_studies.reason}.")
         return " ".join(parts)
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         many = f"k = {self.k}" + (f" in {self.studies} studies" if self.studies < self.k else "")
         mean = f"{fixed(self.estimate)} {fixed_interval(self.ci_lb, self.ci_ub)}"
         return self._document(f"Fragility of the mean effect {mean} ({many})", [self.text()])

@@ -75,8 +75,7 @@ class QQNorm(Result):
         columns = self._these("x", "y", "lower", "upper", "outside")
         return pd.DataFrame(columns, index=pd.Index(self.labels, name="label"))
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         n, lost = len(self.labels), int(self.outside.sum())
         order = np.sort(np.argsort(-np.abs(self.y), kind="stable")[:MOST_SHOWN])
         line = (
