@@ -16,6 +16,7 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.core.correlations.pearson import mean_of_tanh, z_to_r
 from alliance_meta.core.distributions import critical_value, critical_values
+from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Scale, check_level
 from alliance_meta.result import Result
@@ -281,7 +282,7 @@ class Fit(Result):
     def to_dict(self) -> dict[str, Any]:
         """Return every number and setting as JSON-ready values; `NotApplicable` becomes its reason."""
         values: dict[str, Any] = self._by("to_dict", self._tables)
-        return values
+        return dict(plain({**values, "notes": [note.to_dict() for note in self.notes]}))
 
     def _content(self) -> Document:
         document: Document = self._by("document", self._words)

@@ -16,7 +16,6 @@ from alliance_meta.core.univariate.fit import Coefficients, Heterogeneity, coeff
 from alliance_meta.core.univariate.location_scale import VANISHED, ScaleFit
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.encoding import plain
 from alliance_meta.notes import Link, NotApplicable, Note, Scale
 from alliance_meta.results import wording
 from alliance_meta.results.coefficients import FitSettings, FittedCoefficients, WaldTest, contrast, moderator_test
@@ -95,23 +94,20 @@ def to_dict(fit: LocationScaleResults) -> dict[str, Any]:
     """Return every number and setting as JSON-ready values."""
     effects = fit.effects
     coefficients = tidy(fit).reset_index()
-    return plain(
-        {
-            "model": {
-                "formula": fit.design.formula,
-                "scale_formula": fit.scale_design.formula,
-                "link": fit.link,
-                **scale_of(effects),
-            },
-            "statistics": statistics(fit),
-            "coefficients": columns_of(coefficients),
-            "vb": fit.vb,
-            "va": NotApplicable(INFINITE) if fit.fitted.infinite.any() else fit.va,
-            "studies": {"slab": list(effects.slab), **columns_of(augment(fit))},
-            "notes": [note.to_dict() for note in fit.notes],
-            "provenance": effects.provenance.to_dict(),
-        }
-    )
+    return {
+        "model": {
+            "formula": fit.design.formula,
+            "scale_formula": fit.scale_design.formula,
+            "link": fit.link,
+            **scale_of(effects),
+        },
+        "statistics": statistics(fit),
+        "coefficients": columns_of(coefficients),
+        "vb": fit.vb,
+        "va": NotApplicable(INFINITE) if fit.fitted.infinite.any() else fit.va,
+        "studies": {"slab": list(effects.slab), **columns_of(augment(fit))},
+        "provenance": effects.provenance.to_dict(),
+    }
 
 
 def _tau2(fit: LocationScaleResults, Z: Array) -> Array:
@@ -182,7 +178,6 @@ class LocationScaleResults(FittedCoefficients):
     Attributes
     ----------
     effects : EffectSizes
-        The effects that took part.
     design, scale_design : Design
         The design of the mean effect (k, p) and of tau2 (k, q).
     settings : FitSettings

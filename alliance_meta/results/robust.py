@@ -19,7 +19,6 @@ from alliance_meta.core.robust.satterthwaite import estimable, htz, satterthwait
 from alliance_meta.core.robust.wild import Regression
 from alliance_meta.effects.dependent.groups import Clusters, read_clusters
 from alliance_meta.effects.studies import DEPENDENT
-from alliance_meta.encoding import plain
 from alliance_meta.errors import FewStudiesWarning, InputError
 from alliance_meta.notes import NotApplicable, Note, RobustType, Scale, check_option, merge_notes, warn_note
 from alliance_meta.results import wording
@@ -383,18 +382,15 @@ def statistics(fit: RobustResults) -> dict[str, Any]:
 
 def to_dict(fit: RobustResults) -> dict[str, Any]:
     """Return every number and setting as JSON-ready values."""
-    return plain(
-        {
-            "statistics": statistics(fit),
-            "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},
-            "vb": fit.vb,
-            "omnibus": fit.omnibus.to_dict(),
-            "predictions": predictions_of(fit, (None,)),
-            "clusters": {"label": list(fit._clusters.labels), "effects": fit.sizes},
-            "notes": [note.to_dict() for note in fit.notes],
-            "fit": fit.fit.to_dict(),
-        }
-    )
+    return {
+        "statistics": statistics(fit),
+        "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},
+        "vb": fit.vb,
+        "omnibus": fit.omnibus.to_dict(),
+        "predictions": predictions_of(fit, (None,)),
+        "clusters": {"label": list(fit._clusters.labels), "effects": fit.sizes},
+        "fit": fit.fit.to_dict(),
+    }
 
 
 def document(fit: RobustResults) -> Document:

@@ -17,7 +17,6 @@ from alliance_meta.core.univariate.fit import Coefficients, wald_test
 from alliance_meta.design import Design
 from alliance_meta.effects.dependent.groups import Clusters
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, RobustType, Scale
 from alliance_meta.results import wording
@@ -92,24 +91,21 @@ def by_cluster(fit: RVEResults) -> pd.DataFrame:
 def to_dict(fit: RVEResults) -> dict[str, Any]:
     """Return every number and setting as JSON-ready values."""
     effects = fit.effects
-    return plain(
-        {
-            "model": {
-                "formula": fit.design.formula,
-                "cluster": fit.clusters.name,
-                "working": fit.working_model,
-                "small": fit.small,
-                **scale_of(effects),
-            },
-            "statistics": statistics(fit),
-            "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},
-            "vb": fit.vb,
-            "clusters": {"label": list(fit.clusters.labels), **columns_of(by_cluster(fit))},
-            "studies": {"slab": list(effects.slab), **columns_of(augment(fit))},
-            "notes": [note.to_dict() for note in fit.notes],
-            "provenance": effects.provenance.to_dict(),
-        }
-    )
+    return {
+        "model": {
+            "formula": fit.design.formula,
+            "cluster": fit.clusters.name,
+            "working": fit.working_model,
+            "small": fit.small,
+            **scale_of(effects),
+        },
+        "statistics": statistics(fit),
+        "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},
+        "vb": fit.vb,
+        "clusters": {"label": list(fit.clusters.labels), **columns_of(by_cluster(fit))},
+        "studies": {"slab": list(effects.slab), **columns_of(augment(fit))},
+        "provenance": effects.provenance.to_dict(),
+    }
 
 
 GIVEN = "weights were given: no working model was estimated"
@@ -135,9 +131,7 @@ class RVEResults(FittedCoefficients):
     Attributes
     ----------
     effects : EffectSizes
-        The effects that took part.
     design : Design
-        The design matrix and its coding.
     clusters : Clusters
         The clusters: ``name codes labels sizes``.
     settings : RVESettings

@@ -20,7 +20,6 @@ from alliance_meta.core.bayes.average import Pairs, SubsetAverage, averaged_dens
 from alliance_meta.core.bayes.integration import NormalMixture
 from alliance_meta.design import INTERCEPT, Design
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, Scale
 from alliance_meta.results import wording
@@ -98,15 +97,12 @@ def averages_dict(
     """Return settings, statistics and tables of an average as JSON-ready values."""
     tables = {"inclusion": fit.inclusion.reset_index(), "averaged": fit.tidy().reset_index()}
     tables |= {"conditional": fit.tidy(conditional=True).reset_index(), **more}
-    return plain(
-        {
-            "model": model,
-            "statistics": numbers,
-            **{name: columns_of(table) for name, table in tables.items()},
-            "notes": [note.to_dict() for note in fit.notes],
-            "provenance": fit.effects.provenance.to_dict(),
-        }
-    )
+    return {
+        "model": model,
+        "statistics": numbers,
+        **{name: columns_of(table) for name, table in tables.items()},
+        "provenance": fit.effects.provenance.to_dict(),
+    }
 
 
 SHOWN = 8

@@ -206,7 +206,6 @@ class BayesianResults(ExactResults):
     Attributes
     ----------
     effects : EffectSizes
-        The effects that took part.
     design : Design
     priors : PriorSet
     level : float

@@ -200,7 +200,6 @@ class BayesianMultilevelResults(ExactResults):
     Attributes
     ----------
     effects : EffectSizes
-        The effects that took part.
     design : Design
     priors : MultilevelPriors
     level : float

@@ -734,15 +734,9 @@ class Reordered(Unstructured):
 
     With one effect in front the first parameter is its standard deviation; with two the first three are their
     standard deviations and their correlation. The others are the rest of the lower triangle, row by row.
-
-    Attributes
-    ----------
-    q : int
-    front : tuple of int
-        The effect or the two effects in front.
     """
 
-    front: tuple[int, ...]
+    front: tuple[int, ...]  # the effect or the two effects in front
 
     @property
     def bounds(self) -> tuple[Array, Array]:
