@@ -105,20 +105,42 @@ def study_means(found: Given, rho: float | None = None) -> EffectSizes:
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
-class Adjusted(Result):
+class OfStudies(Result):
+    """An answer that rests on effects of studies, and is itself what its fields are.
+
+    Attributes
+    ----------
+    k, studies : int
+        Effects and studies it rests on.
+    provenance : Provenance
+    """
+
+    k: int
+    studies: int
+    provenance: Provenance
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def _many(self) -> str:
+        return f"k = {self.k}" + (f" in {self.studies} studies" if self.studies < self.k else "")
+
+    def _values(self) -> dict[str, Any]:
+        hidden = ("notes", "provenance", "table")
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in hidden}
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class Adjusted(OfStudies):
     """An estimate of the mean effect that allows for some kind of bias, on the analysis scale.
 
     Attributes
     ----------
     estimate, se, ci_lb, ci_ub, pval : float
         The adjusted mean, its standard error, interval and p-value; `NotApplicable` where there is none.
-    k, studies : int
-        Effects and studies it rests on.
     level : float
         Confidence level, a fraction.
     measure : str
         What the effects are; Fisher z is also given as r.
-    provenance : Provenance
     """
 
     # What it is called in a table, and what it takes for granted, each in a few words.
@@ -130,12 +152,8 @@ class Adjusted(Result):
     ci_lb: float
     ci_ub: float
     pval: float
-    k: int
-    studies: int
     level: float
     measure: str
-    provenance: Provenance
-    notes: tuple[Note, ...] = ()
 
     @property
     def on_r(self) -> tuple[float, float, float]:
@@ -156,12 +174,8 @@ class Adjusted(Result):
             row |= dict(zip(("r", "r_lb", "r_ub"), self.on_r, strict=True))
         return row
 
-    def _values(self) -> dict[str, Any]:
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("notes", "provenance")}
-
     def _title(self) -> str:
-        many = f"k = {self.k}" + (f" in {self.studies} studies" if self.studies < self.k else "")
-        return f"{self.called} ({many}; {level_text(self.level)})"
+        return f"{self.called} ({self._many}; {level_text(self.level)})"
 
     def _content(self) -> Document:
         kinds: dict[str, Kind] = {name: "p" if name == "pval" else 4 for name in self._row()}
