@@ -69,11 +69,7 @@ class LooComparison(Result):
 
     def _values(self) -> dict[str, Any]:
         table = {"model": list(self.table.index), **columns_of(self.table)}
-        return {
-            "failed": list(self.failed),
-            "unit": self.unit,
-            "models": table,
-        }
+        return {"failed": list(self.failed), "unit": self.unit, "models": table}
 
     def _content(self) -> Document:
         kinds: dict[str, Kind] = dict.fromkeys(("elpd", "elpd_se", "p_loo", "elpd_diff", "se_diff"), 2)

@@ -33,12 +33,7 @@ OPTIONS: Options = {
 
 
 @partial(takes_sheet, options=OPTIONS)
-def sensitivity(
-    source: SourceArgument,
-    *,
-    chosen: Any,
-    naming: dict[str, Any],
-) -> None:
+def sensitivity(source: SourceArgument, *, chosen: Any, naming: dict[str, Any]) -> None:
     """Show the mean effect by every usual analysis, and what it would take to change the answer.
 
     Each row changes one thing about the headline; a row that does not apply says why. Nothing here is a verdict.

@@ -203,11 +203,7 @@ def marginal_means(
         level=used,
         formula=design.formula,
         model_label=fit.model_label,
-        notes=merge_notes(
-            missing_note(rows),
-            interaction_note(design, names, rows.over),
-            without,
-        ),
+        notes=merge_notes(missing_note(rows), interaction_note(design, names, rows.over), without),
         provenance=fit.effects.provenance,
         _frame=table_,
     )

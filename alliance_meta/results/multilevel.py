@@ -350,12 +350,7 @@ def statistics(fit: MultilevelResults) -> dict[str, Any]:
 def augment(fit: MultilevelResults) -> pd.DataFrame:
     """Return one row per effect."""
     true, variance = true_effects(fit.point, fit.effects.yi, fit.effects.vi)
-    columns = {
-        **residuals(fit),
-        "weight": fit.weights,
-        "true": true,
-        "se_true": np.sqrt(variance),
-    }
+    columns = {**residuals(fit), "weight": fit.weights, "true": true, "se_true": np.sqrt(variance)}
     return pd.DataFrame(columns, index=pd.Index(fit.effects.slab))
 
 

@@ -512,11 +512,7 @@ def to_dict(fit: RandomEffectsResults) -> dict[str, Any]:
     }
     scales: tuple[Scale | None, ...] = ("z", "r", "r_mean") if effects.measure == "ZCOR" else (None,)
     return {
-        "model": {
-            "formula": fit.design.formula,
-            **scale_of(effects),
-            "label": fit.model_label,
-        },
+        "model": {"formula": fit.design.formula, **scale_of(effects), "label": fit.model_label},
         "statistics": statistics(fit),
         "tau2_interval": fit.confint_tau2().to_dict(),
         "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},

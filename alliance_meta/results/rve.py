@@ -348,11 +348,7 @@ class RVEResults(FittedCoefficients):
         return WaldTest(stat, m, df, pval, null)
 
 
-WORKING = {
-    "CORR": "correlated effects",
-    "HIER": "hierarchical effects",
-    "given": "weights given",
-}
+WORKING = {"CORR": "correlated effects", "HIER": "hierarchical effects", "given": "weights given"}
 
 
 def r_code(fit: RVEResults, uses: tuple[str, ...] = ()) -> str:

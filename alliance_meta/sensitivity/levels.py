@@ -273,11 +273,7 @@ class ComponentTests(Result):
         return out
 
     def _values(self) -> dict[str, Any]:
-        return {
-            "method": self.method,
-            "loglik": self.loglik,
-            "terms": self.rows,
-        }
+        return {"method": self.method, "loglik": self.loglik, "terms": self.rows}
 
     def _content(self) -> Document:
         kinds: dict[str, Kind] = {"LRT": 4, "df": 0, "pval_naive": "p", "pval": "p", "reference": "s"}

@@ -233,10 +233,7 @@ class LikelihoodRatioTest(Result):
 
     def _values(self) -> dict[str, Any]:
         rows = [{"term": term, "correction": how, **row} for (term, how), row in self.rows.items()]
-        return {
-            "coefficients": rows,
-            **self._these("value", "tau2", "bartlett", "level"),
-        }
+        return {"coefficients": rows, **self._these("value", "tau2", "bartlett", "level")}
 
     def _content(self) -> Document:
         kinds: dict[str, Kind] = {"correction": "s", "estimate": 4, "stat": 4, "pval": "p", "ci_lb": 4, "ci_ub": 4}

@@ -145,10 +145,7 @@ class ExactResults(Quantities):
         return table.set_axis(pd.Index(self.effects.slab), axis=0)
 
     def prior_sensitivity(
-        self,
-        *,
-        tau_priors: TauPriors | None = None,
-        mu_priors: Sequence[EffectPrior] | None = None,
+        self, *, tau_priors: TauPriors | None = None, mu_priors: Sequence[EffectPrior] | None = None
     ) -> pd.DataFrame:
         """Return what other priors would have given, one row per combination.
 
