@@ -238,8 +238,8 @@ class Marginal(ABC):
     @abstractmethod
     def _cdf(self, x: Array) -> Array: ...
 
-    @abstractmethod
-    def _sf(self, x: Array) -> Array: ...
+    def _sf(self, x: Array) -> Array:
+        return 1.0 - self._cdf(x)
 
     @abstractmethod
     def _pdf(self, x: Array) -> Array: ...
@@ -441,9 +441,6 @@ class GridMarginal(Marginal):
 
     def _cdf(self, x: Array) -> Array:
         return self.grid.cdf(x)
-
-    def _sf(self, x: Array) -> Array:
-        return 1.0 - self.grid.cdf(x)
 
     def _pdf(self, x: Array) -> Array:
         return self.grid.pdf(x)

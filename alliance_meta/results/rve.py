@@ -22,6 +22,7 @@ from alliance_meta.notes import NotApplicable, Note, RobustType, Scale
 from alliance_meta.results import wording
 from alliance_meta.results.coefficients import FittedCoefficients, WaldTest, moderator_test
 from alliance_meta.results.fit import Newdata, Noun, columns_of, residuals, rows_to_predict, scale_of, with_moderators
+from alliance_meta.results.fit import tidy as table_of_coefficients
 from alliance_meta.results.r_code import GIVEN_CLUSTER, call, data, formula, joint_call, name, quoted, value, vector
 from alliance_meta.results.robust import ONE_CLUSTER, RobustResults, joint_test, robust_results
 from alliance_meta.tables.document import Document
@@ -32,18 +33,10 @@ NO_VARIANCE = "rests on one cluster alone: no other cluster tells how far it var
 
 def tidy(fit: RVEResults) -> pd.DataFrame:
     """Return one row per coefficient."""
-    columns = {
-        "estimate": fit.beta,
-        "se": _named(fit.se),
-        "stat": _named(fit.stat),
-        "ddf": _named(fit.ddf),
-        "pval": _named(fit.pval),
-        "ci_lb": _named(fit.ci_lb),
-        "ci_ub": _named(fit.ci_ub),
-    }
-    out = pd.DataFrame(columns, index=pd.Index(fit.names, name="term"))
-    out.attrs.update(scale=fit.effects.scale_label, level=fit.level)
-    return out
+    table = table_of_coefficients(fit)
+    for column in table.columns[1:]:
+        table[column] = _named(getattr(fit, column))
+    return table
 
 
 def _named(values: Array) -> Any:

@@ -73,9 +73,6 @@ class BinnedMarginal(Marginal):
     def _below(self) -> Array:
         return np.append(0.0, np.cumsum(self.mass))
 
-    def _sf(self, x: Array) -> Array:
-        return 1.0 - self._cdf(x)
-
     def _pdf(self, x: Array) -> Array:
         n = len(self.mass)
         inside = (x >= 0) & (x <= 1)

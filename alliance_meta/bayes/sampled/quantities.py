@@ -139,9 +139,6 @@ class SampledMarginal(Marginal):
     def _cdf(self, x: Array) -> Array:
         return np.searchsorted(self._sorted, x, side="right") / len(self._sorted)
 
-    def _sf(self, x: Array) -> Array:
-        return 1.0 - self._cdf(x)
-
     def _pdf(self, x: Array) -> Array:
         values = self._sorted
         quarter, three = np.quantile(values, [0.25, 0.75])

@@ -351,20 +351,9 @@ class SelectionResult(Adjusted):
         return "\n".join([*lines, f"sel <- {call('selmodel', 'fit', **selection)}"])
 
     def _values(self) -> dict[str, Any]:
-        names = (
-            "type",
-            "alternative",
-            "steps",
-            "names",
-            "beta",
-            "vb",
-            "tau2",
-            "se_tau2",
-            "delta",
-            "se_delta",
-            "loglik",
-        )
-        out = self._these("estimate", "se", "ci_lb", "ci_ub", "pval", "k", "studies", "level", "measure", *names)
+        out = self._these("estimate", "se", "ci_lb", "ci_ub", "pval", "k", "studies", "level", "measure")
+        out |= self._these("type", "alternative", "steps", "names", "beta", "vb", "tau2", "se_tau2")
+        out |= self._these("delta", "se_delta", "loglik")
         out |= {name: getattr(self, name)._asdict() for name in ("lrt", "lrt_tau2")}
         return {**out, "counts": self.counts}
 
