@@ -282,7 +282,8 @@ class Fit(Result):
     def to_dict(self) -> dict[str, Any]:
         """Return every number and setting as JSON-ready values; `NotApplicable` becomes its reason."""
         values: dict[str, Any] = self._by("to_dict", self._tables)
-        return dict(plain({**values, "notes": [note.to_dict() for note in self.notes]}))
+        last = {name: values.pop(name) for name in ("provenance", "fit") if name in values}
+        return dict(plain({**values, "notes": [note.to_dict() for note in self.notes], **last}))
 
     def _content(self) -> Document:
         document: Document = self._by("document", self._words)
