@@ -144,21 +144,12 @@ def _part(design: Design, newdata: Any) -> tuple[Array, list[str]]:
 
 @dataclass(frozen=True, slots=True)
 class LikelihoodRatioTest:
-    """Twice the difference of two log-likelihoods, referred to chi-squared.
-
-    Attributes
-    ----------
-    stat, pval : float
-    df : int
-        Coefficients that the null hypothesis takes away.
-    null : str
-        The null hypothesis in words.
-    """
+    """Twice the difference of two log-likelihoods, referred to chi-squared."""
 
     stat: float
-    df: int
+    df: int  # coefficients that the null hypothesis takes away
     pval: float
-    null: str
+    null: str  # the null hypothesis in words
 
     def __str__(self) -> str:
         return f"LRT(df = {self.df}) = {fixed(self.stat)}, p {p_value(self.pval)}; null: {self.null}"

@@ -95,19 +95,13 @@ def log_density(data: Correlations, theta: Array) -> Array:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Marginal:
-    """Log-likelihood of each study with its derivatives in mu_i and tau2; every array is (k,).
+    """Log-likelihood of each study with its derivatives in mu_i and tau2; every array is (k,)."""
 
-    Attributes
-    ----------
-    value, mu, tau2 : ndarray
-        Log-likelihood and first derivatives.
-    mu_mu, mu_tau2, tau2_tau2 : ndarray
-        Second derivatives.
-    """
-
+    # value, mu, tau2: log-likelihood and first derivatives.
     value: Array
     mu: Array
     tau2: Array
+    # mu_mu, mu_tau2, tau2_tau2: second derivatives.
     mu_mu: Array
     mu_tau2: Array
     tau2_tau2: Array

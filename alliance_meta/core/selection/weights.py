@@ -52,17 +52,7 @@ class Moments(NamedTuple):
 
 
 class WeightFunction(Protocol):
-    """A weight function at the p-values of k effects, favoured where they are large; psi has the shape (d, B, 1 or k).
-
-    Attributes
-    ----------
-    d : int
-        Number of parameters.
-    reach : tuple of float
-        What psi is kept between.
-    starts : ndarray of shape (S, d)
-        Values of psi that a search starts from.
-    """
+    """A weight function at the p-values of k effects, favoured where they are large; psi is (d, B, 1 or k)."""
 
     @property
     def d(self) -> int:

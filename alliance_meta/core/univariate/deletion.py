@@ -46,15 +46,7 @@ class Sums(NamedTuple):
 
 
 class Units:
-    """Sums over all effects but those of each unit.
-
-    Parameters
-    ----------
-    unit : ndarray of shape (k,)
-        Unit of each effect, 0 ... J - 1.
-    lowest, highest : float
-        The range of tau2 that is asked for.
-    """
+    """Sums over all effects but those of each unit (k,), 0 ... J - 1, for tau2 between `lowest` and `highest`."""
 
     def __init__(self, y: Array, v: Array, X: Array, unit: IntArray, *, lowest: float, highest: float) -> None:
         order = np.argsort(unit, kind="stable")
