@@ -26,7 +26,7 @@ from alliance_meta.effects.converting.artifacts import (
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AllianceMetaWarning, InputError
-from alliance_meta.models.random_effects import RandomEffectsModel
+from alliance_meta.models.random_effects import fit_design
 from alliance_meta.notes import NotApplicable, Note, check_level, check_option, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.fit import frame_of, records_of
@@ -469,20 +469,9 @@ def _refit(
 ) -> tuple[RandomEffectsResults, dict[str, type[AllianceMetaWarning]]]:
     """Fit the model to corrected effects; its warnings are returned, to be given with the name of the row."""
     by = row_steps(known, weights, fit.k, kind=kind, rel_in=rel_in)
-    settings = fit.settings
-    model = RandomEffectsModel(
-        corrected_effects(fit.effects, by, known),
-        method=settings.method,
-        test=settings.test,
-        level=settings.level,
-        tau2=settings.tau2,
-        weights=settings.weights,
-        tau2_min=settings.tau2_min,
-    )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", AllianceMetaWarning)
-        found = model.fit()
-    assert isinstance(found, RandomEffectsResults)
+        found = fit_design(corrected_effects(fit.effects, by, known), fit.design, fit.settings)
     return found, ours(caught)
 
 
