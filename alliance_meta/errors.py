@@ -6,7 +6,9 @@ The command line turns them into exit codes: `InputError` is 1 (problems in the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -34,6 +36,14 @@ class CannotRunError(AllianceMetaError, RuntimeError):
 
 class AllianceMetaWarning(UserWarning):
     """Root of every warning this package gives."""
+
+
+@contextmanager
+def quiet(category: type[AllianceMetaWarning] = AllianceMetaWarning) -> Iterator[None]:
+    """Keep warnings of the package back, or those of one kind."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", category)
+        yield
 
 
 class MissingFontWarning(AllianceMetaWarning):

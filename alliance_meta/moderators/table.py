@@ -72,7 +72,6 @@ class ModeratorTable(Result):
     provenance : Provenance
     effects : EffectSizes
         All effects; `plots.orchard` draws them.
-    notes : tuple of Note
     """
 
     model: TableModel
@@ -108,8 +107,7 @@ class ModeratorTable(Result):
         rows, tests = (records_of(part.reset_index()) for part in (self.frame, self.tests))
         return {**named, "k_controlled": self.k_controlled, "rows": rows, "tests": tests, "gaps": records_of(self.gaps)}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         many = f"k = {self.k}" + (f" in {self.studies} studies" if self.studies < self.k else "")
         gone = [f"{name}: {row['why']}" for name, row in self._tests() if row["why"]]
         return self._document(

@@ -61,74 +61,40 @@ CHEAP_TOLERANCE, CHEAP_DEPTH = 1e-8, 26.0
 
 @dataclass(frozen=True, slots=True)
 class BiasKind:
-    """A model of publication bias.
-
-    Attributes
-    ----------
-    kind : {"none", "weights", "PET", "PEESE"}
-    steps : tuple of float
-        p-values between which the publication probability is constant.
-    sides : {"one", "two"}
-    scale : float
-        Of the half-Cauchy prior of the coefficient (PET, PEESE).
-    """
+    """A model of publication bias."""
 
     kind: Kind
-    steps: tuple[float, ...] = ()
+    steps: tuple[float, ...] = ()  # p-values between which the publication probability is constant
     sides: Sides = "one"
-    scale: float = 1.0
+    scale: float = 1.0  # of the half-Cauchy prior of the coefficient (PET, PEESE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BiasProblem:
-    """The data and the priors that all models share.
+    """The data and the priors that all models share."""
 
-    Attributes
-    ----------
-    y, se : ndarray of shape (k,)
-    mean, sd : float
-        Of the normal prior of mu.
-    tau : TauDensity
-    sign : float
-        1 if large effects are favoured, -1 if small ones are.
-    """
-
-    y: Array
-    se: Array
+    y: Array  # (k,)
+    se: Array  # (k,)
+    # mean, sd: of the normal prior of mu.
     mean: float
     sd: float
     tau: TauDensity
-    sign: float = 1.0
+    sign: float = 1.0  # 1 if large effects are favoured, -1 if small ones are
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BiasPosterior:
-    """One model, solved.
+    """One model, solved."""
 
-    Attributes
-    ----------
-    log_marginal, error : float
-        The log marginal likelihood and its numerical error.
-    mu : NormalMixture or SincDensity or None
-        None where mu is 0.
-    tau : SincDensity or None
-        None where tau is 0.
-    slope : SincDensity or None
-        The coefficient of PET or PEESE.
-    points : tuple of ndarray
-        Mean and standard deviation of mu, tau, and weight, (B,) each, of the grid.
-    data : StepData or None
-        Of a model of selection, with the level of accuracy of its inner integrals.
-    level : int
-    """
-
+    # log_marginal, error: the log marginal likelihood and its numerical error.
     log_marginal: float
     error: float
-    mu: NormalMixture | SincDensity | None
-    tau: SincDensity | None
-    slope: SincDensity | None
+    mu: NormalMixture | SincDensity | None  # None where mu is 0
+    tau: SincDensity | None  # None where tau is 0
+    slope: SincDensity | None  # the coefficient of PET or PEESE
+    # Mean and standard deviation of mu, tau, and weight, (B,) each, of the grid.
     points: tuple[Array, Array, Array, Array]
-    data: StepData | None = None
+    data: StepData | None = None  # of a model of selection, with the level of accuracy of its inner integrals
     level: int = USUAL
 
 
@@ -285,19 +251,12 @@ LIGHTEST = 1e-10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OmegaPosterior:
-    """The posterior of the m probabilities below 1.
+    """The posterior of the m probabilities below 1."""
 
-    Attributes
-    ----------
-    mean, square : ndarray of shape (m,)
-        First and second moment about 0.
-    mass : ndarray of shape (m, 1000)
-        Probability in equal cells between 0 and 1.
-    """
-
+    # mean, square (m,): first and second moment about 0.
     mean: Array
     square: Array
-    mass: Array
+    mass: Array  # (m, 1000): probability in equal cells between 0 and 1
 
 
 def omega_posterior(data: StepData, mu: Array, tau: Array, weight: Array, *, level: int = USUAL) -> OmegaPosterior:
