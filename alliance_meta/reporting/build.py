@@ -29,8 +29,8 @@ from alliance_meta.reporting.made import (
     read_record,
     record,
 )
-from alliance_meta.reporting.references import bibtex
 from alliance_meta.reporting.spec import Declaration
+from alliance_meta.reporting.text.references import bibtex
 from alliance_meta.reporting.twin import twin
 from alliance_meta.reporting.writing import dumps
 from alliance_meta.tables.format import inert

@@ -35,7 +35,7 @@ def _mean(df: Array) -> Array:''',
     ],
     "notes.py": [('    "DL2",\n', '    "DL2",\n    "HM",\n')],
     "results/random_effects.py": [('    "SJ": "the', '    "HM": "the Hartung-Makambi estimator",\n    "SJ": "the')],
-    "reporting/appendix.py": [
+    "reporting/text/references.py": [
         ('    "SJ": ("sidik2005",),\n', '    "SJ": ("sidik2005",),\n    "HM": ("sidik2005",),\n'),
     ],
 }
