@@ -205,6 +205,7 @@ def test_asking_for_the_name_of_a_structure_is_found() -> None:
 
 def test_only_structures_know_their_names() -> None:
     """What is true of a covariance structure is an attribute or a method of it."""
-    trees = {module: ast.parse(path.read_text("utf-8")) for module, path in PATHS.items()}
-    asking = {module for module, tree in trees.items() if asks_for_the_name_of_a_structure(tree)}
+    texts = {module: path.read_text("utf-8") for module, path in PATHS.items()}
+    named = {module: ast.parse(text) for module, text in texts.items() if "struct" in text}
+    asking = {module for module, tree in named.items() if asks_for_the_name_of_a_structure(tree)}
     assert asking == {"alliance_meta.core.mixed.covariance"}
