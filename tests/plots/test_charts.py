@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -24,16 +20,6 @@ from tests.plots.geometry import boxes, overlapping, texts
 
 NAMES = sorted(charts())
 LEAST_POINTS = 6.5
-PROGRAM = """
-import hashlib, sys
-from tests.plots import charts
-from alliance_meta.plots import figure_bytes
-# Posteriors of PyMC models need ArviZ, which imports pyplot itself.
-charts.smooth_charts = dict
-for name in ("bubble of levels", "means", "resampled rows"):
-    print(hashlib.sha256(figure_bytes(charts.draw(name))).hexdigest())
-assert "matplotlib.pyplot" not in sys.modules
-"""
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -69,14 +55,6 @@ def test_every_plot_says_what_it_shows(name: str) -> None:
     assert ("SYNTHETIC DATA" in shown) == frame.attrs["synthetic"]
     assert drawing.plot_description.startswith("SYNTHETIC DATA") == frame.attrs["synthetic"]
     assert any(text.startswith("Caution: ") for text in shown) == frame.attrs["show_cautions"]
-
-
-def test_the_same_bytes_in_another_process_and_without_pyplot() -> None:
-    names = ("bubble of levels", "means", "resampled rows")
-    first = [hashlib.sha256(figure_bytes(draw(name))).hexdigest() for name in names]
-    root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, cwd=root)
-    assert done.stdout.split() == first
 
 
 @pytest.mark.parametrize("plot", sorted(DRAW))
