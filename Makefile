@@ -78,8 +78,9 @@ bench: $(STAMP) ## Measure speed
 house: $(STAMP) ## Measure the house: sizes, rooms, circles (ARGS=--trace counts the files an analysis enters)
 	@$(VENV)/bin/python tools/house.py $(ARGS)
 
-validate: $(STAMP) ## Run the long simulations
+validate: $(STAMP) ## Run the long simulations and searches
 	$(RUN) pytest -m slow $(ARGS) tests/validation tests/security
+	$(RUN) pytest --hypothesis-profile=long $(ARGS) tests/properties
 
 # Known pins are kept; `make lock ARGS=--upgrade` moves them all.
 lock: $(STAMP) ## Resolve the dependencies in pyproject.toml into requirements.lock

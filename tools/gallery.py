@@ -28,6 +28,7 @@ import pandas as pd
 import alliance_meta as am
 from alliance_meta import bayes, bias, evidence, moderators, plots, sensitivity
 from alliance_meta.errors import AllianceMetaWarning, InputError
+from tests.plots.review_cases import WHOLE, coded, flow, judged, teaching
 
 OUT = Path("docs/build/gallery")
 SIZES = (5, 30, 300)
@@ -94,6 +95,10 @@ class Case:
 
         return sampled(teaching=True)
 
+    def review(self, make: Callable[[int], Any]) -> Any:
+        """Return a made-up sheet of this size."""
+        return teaching(make(self.k))
+
     @cached_property
     def curved(self) -> Any:
         """Draws around a curve; made up too."""
@@ -133,6 +138,19 @@ PLOTS: dict[str, Callable[[Case], Any]] = {
     "bubble": lambda c: plots.bubble(c.fit("year"), "year"),
     "bubble, levels": lambda c: plots.bubble(am.che(c.nested, mods="rater"), "rater"),
     "smooth": lambda c: plots.smooth(c.curved),
+    "forest, levels": lambda c: plots.forest(c.che, by="rater"),
+    "forest, apa": lambda c: plots.forest(c.fit(), layout="apa", prediction="line"),
+    "forest, bmj": lambda c: plots.forest(c.fit(), layout="bmj", shrunken=True),
+    "forest, jama": lambda c: plots.forest(c.fit(), layout="jama", direction=("lower", "higher")),
+    "orchard": lambda c: plots.orchard(c.fit()),
+    "orchard, levels": lambda c: plots.orchard(am.che(c.nested, mods="rater")),
+    "drapery": lambda c: plots.drapery(c.fit()),
+    "rainforest": lambda c: plots.rainforest(c.fit()),
+    "ranks": lambda c: plots.ranks(c.fit()),
+    "timeline": lambda c: plots.timeline(sensitivity.cumulative(c.fit(), order="year")),
+    "evidence_map": lambda c: plots.evidence_map(c.review(coded), rows="measure", columns=["time", "rater"]),
+    "rob": lambda c: plots.rob_pages(c.review(judged))[0],
+    "rob, bars": lambda c: plots.rob(c.review(judged), kind="bar"),
     "means": lambda c: plots.means(c.margins),
     "moderators": lambda c: plots.moderators(am.moderator_table(c.nested, ["rater", "year"])),
     "funnel": lambda c: plots.funnel(c.fit(), lines=[bias.regtest(c.fit())], filled=bias.trimfill(c.fit())),
@@ -169,6 +187,7 @@ PLOTS: dict[str, Callable[[Case], Any]] = {
 ONCE: dict[str, Callable[[Case], Any]] = {
     "published_forest_data": lambda c: plots.forest(plots.published_forest_data(evidence.umbrella().frame)),
     "development": lambda c: plots.development(evidence.umbrella()),
+    "prisma": lambda c: plots.prisma(flow(WHOLE)),
     "chains": lambda c: plots.chains(c.sampled, what=["mu", "tau"]),
     "prior": lambda c: plots.prior(bayes.priors.sensitivity_set()),
     "prior_predictive": lambda c: plots.prior_predictive(bayes.prior_predictive(n=50)),

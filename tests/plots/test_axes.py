@@ -232,7 +232,7 @@ def test_marks_stand_at_the_numbers_of_the_frame_and_move_with_the_axes(plot: st
 def test_a_user_goes_on_with_the_axes(plot: str) -> None:
     frame = CASES[plot]()
     figure = Figure(figsize=(16, 14), layout="constrained")
-    user = figure.subplots(2, 2)[0, 0]
+    user = figure.subplots()
     getattr(plots, frame.attrs["plot"])(frame, ax=user)
     user.set_title("Mine")
     user.axhline(0.1)

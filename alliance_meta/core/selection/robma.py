@@ -160,6 +160,13 @@ def _linear(problem: BiasProblem, x: Array, tau: Array, beta: Array, effect: boo
     return loglik, problem.mean + pull / precision, precision**-0.5
 
 
+def _with_priors(problem: BiasProblem, loglik: Array, mu: Array | None, tau: Array | None) -> Array:
+    """Add the log of the priors of mu and tau, where they are free."""
+    if mu is not None:
+        loglik = loglik - 0.5 * (LOG_2PI + ((mu - problem.mean) / problem.sd) ** 2) - np.log(problem.sd)
+    return loglik if tau is None else loglik + problem.tau.log_density(tau)
+
+
 def _solve_weights(
     problem: BiasProblem, bias: BiasKind, effect: bool, heterogeneity: bool, tolerance: float
 ) -> BiasPosterior:
@@ -175,9 +182,7 @@ def _solve_weights(
         """Return the log of prior times likelihood at the free parameters, with weights integrated by `inner`."""
         mu, tau = split(values)
         found = log_density(data, mu, tau) + inner(mu, tau)
-        if effect:
-            found = found - 0.5 * (LOG_2PI + ((mu - problem.mean) / problem.sd) ** 2) - np.log(problem.sd)
-        return found + problem.tau.log_density(tau) if heterogeneity else found
+        return _with_priors(problem, found, mu if effect else None, tau if heterogeneity else None)
 
     look = partial(log_joint, partial(look_at_weights, data))
     # A single point costs next to nothing, unless it is an integral over many.

@@ -20,6 +20,8 @@ from alliance_meta.core.univariate.wls import Batch, WlsFit, make_batch, wls, wl
 MAX_ITERATIONS = 300
 # The gain still to be had, as Newton's quadratic model sees it, below which the climb is over.
 GAIN = 1e-13
+# What rounding hides: a shorter step than this cannot be told from standing still.
+UNSEEN = 1e-15
 # No step changes log(tau2) of any study by more than this.
 LONGEST = 4.0
 # Curvature, per squared unit of log(tau2), below which a direction is flat: there tau2 runs to 0.
@@ -173,7 +175,7 @@ def _climb(objective: _Objective, start: Array, longest: Callable[[Array, Array]
             end = objective(last)[0]
             return _Climb(last, end, True, iteration) if np.isfinite(end) else _Climb(point, value, True, iteration)
         share = min(1.0, longest(point, step))
-        for _ in range(60):
+        while share * gain > UNSEEN * (1.0 + abs(value)):
             trial = point + share * step
             new = objective(trial)
             if new[0] >= value + 1e-4 * share * gain:
