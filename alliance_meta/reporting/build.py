@@ -148,6 +148,8 @@ def _without_link(text: str) -> str:
 
 
 FOREST = "forest"
+# The width of the text in print, where letters then keep their size.
+TEXT_INCHES = 170 / 25.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,7 @@ def _figures(frame: pd.DataFrame) -> tuple[Any, tuple[Any, ...]]:
     if paged is None:
         whole = getattr(plots, name)(frame)
         return whole, (whole,)
-    pages = tuple(paged(frame))
+    pages = tuple(paged(frame, width=TEXT_INCHES) if name == FOREST else paged(frame))
     return pages[0] if len(pages) == 1 else getattr(plots, name)(frame), pages
 
 
