@@ -13,6 +13,7 @@ import typer
 from alliance_meta.cli.options import (
     JsonOption,
     Options,
+    SourceArgument,
     check_output,
     check_shipped,
     checked_level,
@@ -156,14 +157,12 @@ FITTERS: Mapping[str, Callable[[EffectSizes, dict[str, Any], dict[str, Any]], An
     BAYES: _bayes,
 }
 
-
 MODEL_SETTINGS = ("method", "test", "rho", "cluster", "random", "robust", "mu_prior", "tau_prior")
 # Those of `plots.forests.styles`, which takes longer to load than the command line may.
 LAYOUTS = Literal["default", "apa", "bmj", "jama"]
 SHAPES = ("by", "order", "layout")
 FIGURES = (".svg", ".pdf", ".png")
 TABLES = (".csv", ".json")
-
 
 CHOICES: Options = {
     "mods": option(str, 'Moderators, e.g. "rater + setting"; 1 for none.', "1", metavar="FORMULA"),
@@ -224,9 +223,7 @@ CHOICES: Options = {
 @partial(takes_sheet, options=CHOICES)
 def fit(
     context: typer.Context,
-    source: Annotated[
-        str, typer.Argument(help="A coding sheet, or the name of a shipped data set.", show_default=False)
-    ],
+    source: SourceArgument,
     *,
     chosen: Any,
     naming: dict[str, Any],

@@ -9,22 +9,11 @@ from typing import Any
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.univariate.fit import (
-    GENERALISED_Q,
-    UnivariateFit,
-    fit_univariate,
-    fixed_tau2,
-)
+from alliance_meta.core.univariate.fit import GENERALISED_Q, UnivariateFit, fit_univariate, fixed_tau2
 from alliance_meta.design import Design, design_of
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes, check_effects
-from alliance_meta.errors import (
-    ConvergenceWarning,
-    FewStudiesWarning,
-    InputError,
-    SecondPeakWarning,
-    TruncationWarning,
-)
+from alliance_meta.errors import ConvergenceWarning, FewStudiesWarning, InputError, SecondPeakWarning, TruncationWarning
 from alliance_meta.notes import Note, Tau2Method, Test, check_level, check_option, warn_note
 from alliance_meta.results.coefficients import FitSettings
 from alliance_meta.results.random_effects import RandomEffectsResults

@@ -20,6 +20,7 @@ from alliance_meta.models.random_effects import fit_design
 from alliance_meta.notes import NotApplicable, Note, check_option, did_you_mean, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.coefficients import WaldTest
+from alliance_meta.results.fit import Noun
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.wording import line_of_test
 from alliance_meta.tables.document import Document, Kind, table_of
@@ -37,33 +38,15 @@ OF_COEFFICIENTS = ("few-df", "one-cluster-term", "dropped-rows", "singleton-clus
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SubgroupResults(Result):
-    """Mean effects by level of one moderator.
+    """Mean effects by level of one moderator."""
 
-    Attributes
-    ----------
-    by : str
-        The moderator.
-    tau2 : {"common", "separate"}
-        Whether all levels share one between-study variance, or each has its own.
-    model : fitted model or None
-        Where they share it: the one model that has a mean for each level.
-    fits : mapping of str to RandomEffectsResults
-        Where they do not: one fit per level.
-    rows : mapping of str to ndarray
-        Positions of each level's effects in the overall fit.
-    between : WaldTest
-        The test that the levels' means are equal, of the model that the means are from.
-    notes : tuple of Note
-        Levels with one effect, effects without a level.
-    """
-
-    by: str
-    tau2: SharedTau2
-    model: Any
-    fits: Mapping[str, RandomEffectsResults]
-    rows: Mapping[str, AnyArray]
-    between: WaldTest
-    notes: tuple[Note, ...]
+    by: str  # the moderator
+    tau2: SharedTau2  # whether all levels share one between-study variance, or each has its own
+    model: Any  # where they share it: the one model that has a mean for each level
+    fits: Mapping[str, RandomEffectsResults]  # where they do not: one fit per level
+    rows: Mapping[str, AnyArray]  # positions of each level's effects in the overall fit
+    between: WaldTest  # the test that the levels' means are equal, of the model that the means are from
+    notes: tuple[Note, ...]  # levels with one effect, effects without a level
     _variable: str = LEVEL
 
     @property
@@ -71,20 +54,24 @@ class SubgroupResults(Result):
         """The levels that have a mean, in order."""
         return tuple(self.rows)
 
-    @property
-    def QM(self) -> float:
-        """Statistic of the test for subgroup differences."""
-        return self.between.stat
+    def effects(self, level: str) -> EffectSizes:
+        """Return the effects of one level."""
+        if self.model is None:
+            return self.fits[level].effects
+        kept = np.sort(np.concatenate(list(self.rows.values())))
+        own = self.rows[level]
+        # Effects without a level may have no part in the model.
+        found: EffectSizes = self.model.effects.take(np.searchsorted(kept, own) if self.model.k == len(kept) else own)
+        return found
+
+    QM = Noun[float]("between.stat", "Statistic of the test for subgroup differences.")
 
     @property
     def QMdf(self) -> tuple[int, float | None]:
         """Its degrees of freedom."""
         return self.between.df1, self.between.df2
 
-    @property
-    def QMp(self) -> float:
-        """Its p-value."""
-        return self.between.pval
+    QMp = Noun[float]("between.pval", "Its p-value.")
 
     def predict(self, *, level: float | None = None) -> pd.DataFrame:
         """Return one row per level: ``pred se ci_lb ci_ub pi_lb pi_ub`` on the analysis scale.
@@ -113,8 +100,7 @@ class SubgroupResults(Result):
         stat = statistic(found["estimate"].to_numpy(), found["se"].to_numpy())
         return found.assign(pval=two_sided_p(stat, self.model.row_ddf(X)), tau2=self.model.tau2, I2=self.model.I2)
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         kinds: dict[str, Kind] = {"k": 0, **dict.fromkeys(("estimate", "se", "ci_lb", "ci_ub"), 4)}
         kinds |= {"pval": "p", "tau2": 4, "I2": 2}
         return self._document(

@@ -21,7 +21,7 @@ WIDTH, HEIGHT = 7.0, 4.5
 HAIR = 0.4
 # Above this many effects the points touch and are drawn as one line.
 MOST_POINTS = 250
-DENSE_GREY = "#b3b3b3"
+DENSE_GREY = "#949494"
 
 
 def caterpillar_data(

@@ -237,7 +237,7 @@ def test_means_of_subgroups_are_those_of_their_fits() -> None:
     assert together.attrs["bottom"][0].endswith("(one model, a common τ²)")
     with pytest.raises(InputError, match="subgroups are compared by the test"):
         means_data(groups, pairwise=moderators.pairwise(crossed(), "rater"))
-    with pytest.raises(InputError, match="needs marginal means or subgroups, not int"):
+    with pytest.raises(InputError, match="needs a fitted model, marginal means or subgroups, not int"):
         means_data(3)  # type: ignore[arg-type]
 
 

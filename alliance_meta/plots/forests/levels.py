@@ -27,6 +27,7 @@ from alliance_meta.models.subgroups import (
 )
 from alliance_meta.notes import NotApplicable, Note, check_option, merge_notes
 from alliance_meta.plots.forests import parts
+from alliance_meta.plots.forests.naming import NOT_CODED
 from alliance_meta.results.location_scale import LocationScaleResults
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.random_effects import RandomEffectsResults
@@ -36,7 +37,6 @@ from alliance_meta.sensitivity.deletion.rows import check_known, on_rows
 from alliance_meta.sensitivity.refitting import part, refitted
 from alliance_meta.tables.format import format_count, format_percent
 
-NOT_CODED = "not coded"
 # Robust inference reads errors off the differences between clusters: a level of one has none.
 LEAST = 2
 

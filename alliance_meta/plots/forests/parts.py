@@ -16,6 +16,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.models.subgroups import predict_levels
 from alliance_meta.notes import Note, did_you_mean
 from alliance_meta.plots.sheet.measure import is_correlation, to_reader
+from alliance_meta.plots.sheet.scripts import JOINERS
 from alliance_meta.results.robust import RobustResults
 from alliance_meta.tables.format import (
     brief,
@@ -264,7 +265,8 @@ def as_text(value: Any) -> str:
     """Return one line of printable text; None and NaN are empty."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    return "".join(character for character in " ".join(str(value).split()) if character.isprintable())
+    words = " ".join(str(value).split())
+    return "".join(character for character in words if character.isprintable() or character in JOINERS)
 
 
 MOST_COLUMNS = 3

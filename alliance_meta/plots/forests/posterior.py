@@ -161,7 +161,7 @@ def _bottom(fit: Posterior, level: float, *, shrunken: bool) -> list[str]:
     lines.append(f"Priors: {_priors(fit)}")
     if shrunken:
         lines.append(f"Squares: each study by itself. Circles: what all studies together make of it ({interval})")
-    return [*_refusal(fit), *lines]
+    return [*refusal(fit), *lines]
 
 
 def _priors(fit: Posterior) -> str:
@@ -172,7 +172,7 @@ def _priors(fit: Posterior) -> str:
     return str(fit.priors)
 
 
-def _refusal(fit: Posterior) -> list[str]:
+def refusal(fit: Any) -> list[str]:
     """Say first what makes draws unusable."""
     if not isinstance(fit, SampledPosterior) or fit.converged:
         return []

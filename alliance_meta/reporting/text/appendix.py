@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from alliance_meta import __version__
 from alliance_meta.effects.provenance import Provenance
-from alliance_meta.reporting import standards
 from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.html import number_blocks
 from alliance_meta.reporting.made import named_by
-from alliance_meta.reporting.prose import results_prose
-from alliance_meta.reporting.references import linked, method_keys, reference_list
 from alliance_meta.reporting.spec import Declaration, Item
 from alliance_meta.reporting.tables import MAKERS
+from alliance_meta.reporting.text import standards
+from alliance_meta.reporting.text.prose import results_prose
+from alliance_meta.reporting.text.references import linked, method_keys, reference_list
 from alliance_meta.reporting.writing import escape, fill
 from alliance_meta.results.r_code import SHEET, comment
 from alliance_meta.tables.format import format_r
 
 if TYPE_CHECKING:
-    from alliance_meta.reporting.evidence import Pieces
+    from alliance_meta.reporting.items.evidence import Pieces
 
 MOST_COLUMNS = 4
 NUMERIC = ("numpy", "scipy", "pandas")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from alliance_meta.effects.flow import LISTS, Flow
 from alliance_meta.effects.flow_file import read_flow
 from alliance_meta.errors import AllianceMetaWarning, CannotRunError, CodingError, InputError
-from alliance_meta.reporting.evidence import Piece
 from alliance_meta.reporting.fitted import Fitted
+from alliance_meta.reporting.items.evidence import Piece
 from alliance_meta.reporting.spec import FlowTable, Item
 from alliance_meta.reporting.tables import Table, column
 from alliance_meta.reporting.writing import Quantity, note_quantities, quantity

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from alliance_meta.reporting.bias import ends_of
 from alliance_meta.reporting.fitted import Fitted
+from alliance_meta.reporting.items.bias import ends_of
 from alliance_meta.reporting.spec import Item
 from alliance_meta.reporting.tables import Table, caption, column, effect_columns
 from alliance_meta.reporting.writing import Quantity, quantity

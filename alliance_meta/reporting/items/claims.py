@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import InputError
 from alliance_meta.notes import did_you_mean
-from alliance_meta.reporting.evidence import Piece, citations
+from alliance_meta.reporting.items.evidence import Piece, citations
 from alliance_meta.reporting.spec import Claims, Consistency, Item
 from alliance_meta.reporting.tables import Table, column
 from alliance_meta.reporting.writing import Quantity, note_quantities, quantity
