@@ -10,6 +10,8 @@ import pandas as pd
 
 # Where p is called small.
 CONVENTION = re.compile(r"p < \.\d+")
+# What stands for a correlation nearer to 1 than its decimals can say.
+NEARLY_ONE = re.compile(r"[<>] [\u2212-]?\.9+\b")
 DECIMALS = re.compile(r"(?<![\w.])[\u2212-]?\d*\.\d+(?![\w.]*\d)")
 
 
@@ -21,7 +23,7 @@ def unknown(frame: pd.DataFrame) -> list[str]:
     cells = frame.select_dtypes("number").to_numpy(dtype=float).ravel()
     cells = cells[np.isfinite(cells)]
     found = []
-    for text in DECIMALS.findall(CONVENTION.sub("", said)):
+    for text in DECIMALS.findall(NEARLY_ONE.sub("", CONVENTION.sub("", said))):
         half = 0.5001 * 10.0 ** -len(text.partition(".")[2])
         value = float(text.replace("\u2212", "-"))
         if text not in words and not (np.abs(cells - value) <= half).any():

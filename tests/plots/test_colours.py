@@ -13,6 +13,7 @@ from alliance_meta._typing import Array
 from alliance_meta.plots import caterpillar_plot, specification_curve_plot
 from alliance_meta.plots.bias import power
 from alliance_meta.plots.forests import plot as forest
+from alliance_meta.plots.forests.styles import STYLES
 from alliance_meta.plots.posteriors import chains
 from alliance_meta.plots.sheet import chart, measure
 
@@ -56,7 +57,7 @@ def test_marks_stand_out_from_white_paper() -> None:
         **{f"chain {i}": colour for i, colour in enumerate(chains.TRACES)},
         **{f"choice, {grade}": colour for grade, colour in specification_curve_plot.COLOURS.items()},
         "many intervals": caterpillar_plot.DENSE_GREY,
-        "square": forest.SQUARE,
+        "square": STYLES["default"].square,
         "prediction": measure.PREDICTION,
         "fitted": measure.GREY,
     }

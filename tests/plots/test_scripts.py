@@ -14,8 +14,9 @@ from matplotlib.text import Text
 from alliance_meta import EffectSizes, RandomEffectsModel
 from alliance_meta.errors import MissingFontWarning
 from alliance_meta.plots import figure_bytes, forest, forest_data
-from alliance_meta.plots.sheet import measure, scripts
+from alliance_meta.plots.sheet import lettering, measure, scripts
 from alliance_meta.plots.sheet.figures import NotebookFigure
+from tests.plots.geometry import texts
 
 ARABIC, HEBREW, PERSIAN = (
     "\u0645\u062d\u0645\u062f 2019",
@@ -43,16 +44,21 @@ def foreign() -> NotebookFigure:
 
 
 def shown(figure: NotebookFigure) -> list[str]:
-    return [one.get_text() for one in figure.findobj(Text)]  # type: ignore[attr-defined]
+    return [one.get_text() for one in texts(figure)]
 
 
 @pytest.fixture
 def _only_ours(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No font but the one that ships with matplotlib."""
-    measure._joined.cache_clear()
+    _forget()
     monkeypatch.setattr(measure, "fallback", lambda character: None)
     yield
-    measure._joined.cache_clear()
+    _forget()
+
+
+def _forget() -> None:
+    for kept in (measure._joined, measure._ems, measure._lacking, lettering.simple):
+        kept.cache_clear()
 
 
 def test_every_letter_is_drawn_or_a_typed_warning_and_a_note_say_what_stands_for_it() -> None:

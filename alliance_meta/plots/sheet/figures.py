@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from alliance_meta.errors import InputError, SmallLettersWarning
 from alliance_meta.files import sha256, write_bytes
-from alliance_meta.plots.sheet.scripts import JOINERS, as_read
+from alliance_meta.plots.sheet.scripts import JOINERS, as_read, texts_of
 from alliance_meta.tables.format import fixed
 
 FORMATS = ("svg", "pdf", "png", "tiff", "eps")
@@ -298,7 +297,7 @@ def _sizes(figure: Figure, format: str, dpi: float | None, width_mm: float | Non
 
 
 def _warn_of_small_letters(figure: Figure, scale: float, width_mm: float) -> None:
-    sizes = [float(one.get_fontsize()) for one in figure.findobj(Text) if isinstance(one, Text) and one.get_text()]
+    sizes = [float(one.get_fontsize()) for one in texts_of(figure) if one.get_text()]
     if sizes and min(sizes) * scale < LEAST_POINTS:
         found = f"{fixed(min(sizes) * scale, 1)} points at {fixed(width_mm, 0)} mm"
         message = f"The smallest letters have {found}. Draw for this width, or give a larger width_mm."

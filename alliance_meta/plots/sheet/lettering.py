@@ -89,7 +89,7 @@ class Lettering(Artist):
             renderer.close_group(GROUP)
             ink.groups.append(self.markup(ink.glyphs, renderer.get_canvas_width_height()[1]))
         else:
-            texts = self.texts()
+            texts = self.as_texts()
         for text in texts:
             text.draw(renderer)
         self.stale = False
@@ -121,7 +121,7 @@ class Lettering(Artist):
         text.set_transform(self.get_transform())
         return text
 
-    def texts(self) -> list[Text]:
+    def as_texts(self) -> list[Text]:
         """Return all lines as texts of matplotlib's."""
         if len(self.made) != len(self.lines):
             self.made = [self.text(line) for line in self.lines]

@@ -48,12 +48,21 @@ def put(artist: Text, words: str, **looks: Any) -> Text:
     return artist
 
 
+def texts_of(figure: Figure) -> Iterator[Text]:
+    """Yield every text of a figure, those of a `Lettering` too."""
+    from matplotlib.text import Text
+
+    for artist in figure.findobj():
+        if isinstance(artist, Text):
+            yield artist
+        elif hasattr(artist, "as_texts"):
+            yield from artist.as_texts()
+
+
 @contextmanager
 def as_read(figure: Figure) -> Iterator[None]:
     """Give texts back the order that they are read in: programs that show the text of an SVG order it themselves."""
-    from matplotlib.text import Text
-
-    texts = [] if shapes_itself() else [(one, one.get_text()) for one in figure.findobj(Text) if isinstance(one, Text)]
+    texts = [] if shapes_itself() else [(one, one.get_text()) for one in texts_of(figure)]
     changed = [(one, drawn) for one, drawn in texts if shaped(words := getattr(one, READ, "")) == drawn != words]
     for one, _ in changed:
         one.set_text(getattr(one, READ))
