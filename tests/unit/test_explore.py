@@ -21,11 +21,11 @@ from alliance_meta.errors import CannotRunError, InputError
 from alliance_meta.models.recipes import che
 from alliance_meta.tables.format import format_estimate
 
-SHEET = """study,r,n,rater,odd name,note
-Ada <b>x</b>,.31,48,client,1,=1+1
-Bo,-.02,120,observer,2,a
-Bo,.18,61,client,3,b
-Di,.25,70,observer,5,c
+SHEET = """study,r,n,rater,odd name,note,spread
+Ada <b>x</b>,.31,48,client,1,=1+1,.022222
+Bo,-.02,120,observer,2,a,.008547
+Bo,.18,61,client,3,b,.017241
+Di,.25,70,observer,5,c,.014925
 """
 
 

@@ -191,14 +191,22 @@ def _model(effects: EffectSizes) -> str:
 def _moderators(effects: EffectSizes) -> Iterator[str]:
     """Yield columns of numbers or of few words that tell rows apart, and are no effects and no variances."""
     columns = effects.moderators
-    outcomes = [*effects.outcome_columns([str(name) for name in columns]), *map(effects.columns.get, ("vi", "sei"))]
+    outcomes = effects.outcome_columns([str(name) for name in columns])
     for name, values in columns.items():
         known, text = values.dropna(), str(name)
         levels = known.nunique()
         few = levels <= min(MOST_LEVELS, len(known) / 2) and known.astype(str).str.len().max() <= LONGEST_WORD
         suits = pd.api.types.is_numeric_dtype(values) or few
-        if levels > 1 and suits and text not in outcomes and "`" not in text:
+        if levels > 1 and suits and text not in outcomes and "`" not in text and not _repeats_variance(values, effects):
             yield text
+
+
+def _repeats_variance(values: pd.Series[Any], effects: EffectSizes) -> bool:
+    """Tell whether a column is the variances or the standard errors, up to rounding."""
+    if not pd.api.types.is_numeric_dtype(values):
+        return False
+    x = values.to_numpy(dtype=float, na_value=np.nan)
+    return any(np.allclose(x, known, rtol=1e-3, atol=0.0) for known in (effects.vi, effects.sei))
 
 
 def _term(name: str, effects: EffectSizes) -> str:

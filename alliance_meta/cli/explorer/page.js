@@ -111,7 +111,7 @@ async function working(work) {
     problem("");
     found();
   } catch (error) {
-    if (mine === asking) problem(error instanceof TypeError ? "The explorer has ended: start it again." : error.message);
+    if (mine === asking) problem(error instanceof TypeError ? "The explorer does not answer: its terminal may say why; start it again." : error.message);
   } finally {
     if (mine === asking) busy(false);
   }
