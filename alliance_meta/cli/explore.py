@@ -41,8 +41,8 @@ def explore(
         for note in notes:
             print_note(note)
     with Server(explorer, port) as server:
-        typer.echo(f"Explore at {server.url} (Ctrl-C ends it)")
         try:
+            typer.echo(f"Explore at {server.url} (Ctrl-C ends it)")
             server.serve_forever()
         except KeyboardInterrupt:
             typer.echo("ended")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -191,6 +192,15 @@ def test_a_sheet_that_cannot_be_read_ends_before_anything_is_served(tmp_path, ca
     assert main(["explore", str(tmp_path / "none.csv")]) == 2
     assert main(["explore", "--ri", "x"]) == 1
     assert "name the sheet first" in capsys.readouterr().err
+
+
+def test_the_command_says_where_the_page_is_and_ends_with_ctrl_c(own, capsys, monkeypatch):
+    def pressed(server: Server) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Server, "serve_forever", pressed)
+    assert main(["explore", str(own.own), "--port", "0"]) == 0
+    assert re.fullmatch(r"Explore at http://127\.0\.0\.1:\d+/ \(Ctrl-C ends it\)\nended\n", capsys.readouterr().out)
 
 
 def test_a_taken_port_says_so(served):
