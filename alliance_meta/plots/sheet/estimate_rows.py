@@ -113,6 +113,7 @@ def _columns(chart: Chart, frame: pd.DataFrame) -> None:
         chart.attrs.get("value_label", default): estimates,
         "": frame["letters"].tolist() if "letters" in frame else [],
     }
+    chart.headroom = line_height(SIZE)
     x = COLUMN_GAP
     for header, cells in columns.items():
         if not any(cells):
