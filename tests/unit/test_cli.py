@@ -455,7 +455,7 @@ def test_report_prints_the_files_it_wrote(folder, run):
     (folder / "small.toml").write_text(DECLARATION)
     code, out, _ = run("report", "small.toml", "--out", "built", "--formats", "html,methods")
     assert code == 0
-    assert set(out.split()) == {"built/results.json", "built/report.html", "built/methods.txt"}
+    assert set(out.split()) == {"built/results.json", "built/report.html", "built/methods.txt", "built/references.bib"}
     assert names_in(folder) == {"coding.csv", "small.toml", "built/.made", *out.split()}
 
 
