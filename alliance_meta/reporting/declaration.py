@@ -39,6 +39,7 @@ from alliance_meta.reporting.spec import (
     Umbrella,
 )
 from alliance_meta.reporting.standards import ITEMS
+from alliance_meta.reporting.words import language_of, languages
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -110,8 +111,8 @@ class _Reader:
         if not data.get("analysis") and not pieces:
             wanted = " or ".join(f"[{name}]" for name in PIECES)
             self.problems.append(f"nothing to report: add an [[analysis]] or {wanted}")
-        if not str(data.get("lang", "en")).startswith("en"):
-            self.problems.append(f"lang={data['lang']!r}: the report's own words are English; use 'en'")
+        if head is not None and language_of(head.lang) is None:
+            self.problems.append(f"lang={head.lang!r}: the report has no words of it (known: {', '.join(languages())})")
         if head is None or abstract is None or self.problems:
             return None
         made: dict[str, Any] = {"analysis": tuple(map(with_defaults, analyses)), **pieces, "section": tuple(sections)}

@@ -15,6 +15,7 @@ from alliance_meta.reporting.evidence import Piece
 from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.spec import FlowTable, Item
 from alliance_meta.reporting.tables import Table, column
+from alliance_meta.reporting.words import marked, tr
 from alliance_meta.reporting.writing import Quantity, note_quantities, quantity
 
 if TYPE_CHECKING:
@@ -27,13 +28,15 @@ PAGE = (
 )
 CROSSED = "+"
 # How the name of a box begins -> the part of the table that it stands in; boxes whose lines need their heading.
-GROUPS = {
-    "previous": "Previous studies",
-    "other": "Other methods",
-    "included": "Included",
-    "total": "Included",
-    "": "Databases and registers",
-}
+GROUPS = marked(
+    {
+        "previous": "Previous studies",
+        "other": "Other methods",
+        "included": "Included",
+        "total": "Included",
+        "": "Databases and registers",
+    }
+)
 HEADED = ("identified", "removed", "reports excluded", "other identified", "other reports excluded")
 
 
@@ -48,7 +51,7 @@ class Flowed(Piece):
         from alliance_meta.plots import prisma_data
 
         frame = _noted_below(prisma_data(self.flow, title="Flow of records"))
-        return frame, "Flow of records through the review (PRISMA 2020)."
+        return frame, tr("Flow of records through the review (PRISMA 2020).")
 
     def table(self, item: Item) -> Table:
         """Return every number of the diagram, box by box."""
@@ -58,7 +61,7 @@ class Flowed(Piece):
         for row in frame[frame["box"] != ""].to_dict("records"):
             now = next((words for start, words in GROUPS.items() if row["box"].startswith(start)), GROUPS[""])
             if now != group:
-                rows.append({"group": now})
+                rows.append({"group": tr(now)})
                 group = now
             label = str(row["label"])
             if row["kind"] == "box":
@@ -70,7 +73,7 @@ class Flowed(Piece):
             if row["key"]:
                 rows.append({"label": label, "n": None if row["n"] != row["n"] else int(row["n"])})
         notes = [note.message for note in self.flow.notes]
-        columns = [column("label", "Step"), column("n", "n", "count", blank="not reported")]
+        columns = [column("label", "Step"), column("n", "n", "count", blank=tr("not reported"))]
         return {"caption": item.caption or caption, "columns": columns, "rows": rows, "notes": notes}
 
 
@@ -140,7 +143,7 @@ def map_figure(item: Item, fitted: Fitted) -> pd.DataFrame:
 
 # Figure -> its caption and what makes its frame.
 FIGURES: Mapping[str, tuple[str, Any]] = {
-    "rob": ("{label}: risk of bias of every study.", rob_figure),
-    "rob_bar": ("{label}: how much of the evidence has which risk of bias.", rob_figure),
-    "evidence_map": ("{label}: how many effects and studies there are of each combination.", map_figure),
+    "rob": (marked("{label}: risk of bias of every study."), rob_figure),
+    "rob_bar": (marked("{label}: how much of the evidence has which risk of bias."), rob_figure),
+    "evidence_map": (marked("{label}: how many effects and studies there are of each combination."), map_figure),
 }
