@@ -27,6 +27,7 @@ from alliance_meta.reporting.spec import (
     REPRODUCE,
     Abstract,
     Analysis,
+    Certainty,
     Claims,
     Consistency,
     Declaration,
@@ -101,11 +102,13 @@ class _Reader:
         sections = [section for number, one in listed if (section := self._section(one, number)) is not None]
         abstract = self._one(top.pop("abstract", {}), Abstract, "[abstract]")
         checklist = self._checklist(top.pop("checklist", {}))
+        judged = top.pop("certainty", {})
         head = self._one(top, Head, "top level")
         self.problems += analysis_problems(analyses, folder)
         self.problems += flow_problems(pieces.get("flow"), folder)
         ids = [str(block["id"]) for block in blocks if isinstance(block, Mapping) and "id" in block]
         self.problems += item_problems(sections, ids, list(pieces), folder)
+        certainty = self._certainty(judged, ids)
         for name in abstract.of if abstract else ():
             self.problems += (f"[abstract]: {problem}" for problem in _unknown("of", name, ids))
         if not data.get("analysis") and not pieces:
@@ -116,9 +119,20 @@ class _Reader:
         if head is None or abstract is None or self.problems:
             return None
         made: dict[str, Any] = {"analysis": tuple(map(with_defaults, analyses)), **pieces, "section": tuple(sections)}
-        return Declaration(
-            name=self.path.stem, path=self.path, abstract=abstract, checklist=checklist, **dict(head), **made
-        )
+        made |= {"abstract": abstract, "checklist": checklist, "certainty": certainty}
+        return Declaration(name=self.path.stem, path=self.path, **dict(head), **made)
+
+    def _certainty(self, given: Any, ids: Sequence[str]) -> dict[str, Certainty]:
+        """Return what the author judges of the evidence, by analysis."""
+        if not isinstance(given, Mapping):
+            self.problems.append("[certainty]: write [certainty.ID], one for each analysis")
+            return {}
+        found = {}
+        for name, block in given.items():
+            where = f"[certainty.{name}]"
+            self.problems += (f"{where}: {problem}" for problem in _unknown("ID", name, ids))
+            found[name] = self._one(block, Certainty, where)
+        return {name: one for name, one in found.items() if one is not None}
 
     def _checklist(self, given: Any) -> dict[str, str]:
         """Return what the author answers to items of a checklist."""

@@ -18,6 +18,7 @@ from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.html import is_large
 from alliance_meta.reporting.kinds import run_analysis
 from alliance_meta.reporting.made import named_by
+from alliance_meta.reporting.references import REFERENCES
 from alliance_meta.reporting.spec import CLAIMS, CONSISTENCY, FLOW, PIECE_TABLES, UMBRELLA, Declaration, Item
 from alliance_meta.reporting.tables import MAKERS, Table, caption, column, effect_columns, ends
 from alliance_meta.reporting.words import marked, speaking, tr
@@ -234,7 +235,7 @@ def _made(declaration: Declaration, say: Callable[[str], None]) -> dict[str, Any
     say("making tables and figures")
     builder = _Builder(declaration, fits, pieces)
     chosen = abstract.main_analyses(declaration, fits) if fits else []
-    sections = [*builder.results(chosen), *map(builder.section, declaration.section)]
+    sections = [*builder.results(chosen), *map(builder.section, declaration.section), *builder.certainty()]
     opening = abstract.abstract(declaration, chosen, builder.numbered)
     builder.keep(part["text"] for part in opening)
     quantities: dict[str, Any] = {name: fitted.statistics | fitted.slopes() for name, fitted in fits.items()}
@@ -259,7 +260,7 @@ def _made(declaration: Declaration, say: Callable[[str], None]) -> dict[str, Any
         },
         "versions": appendix.software(fits),
         "abstract": opening,
-        "cited": appendix.cited(fits),
+        "cited": sorted([*appendix.cited(fits), *([review.GRADE] if declaration.certainty else [])]),
         "failed": builder.failed,
         "cautions": appendix.cautions(fits, pieces),
         "data": appendix.data(fits, pieces),
@@ -322,6 +323,16 @@ class _Builder:
         self.kinds[abstract.RESULTS] = abstract.RESULTS
         words = prose.in_plain_words(chosen)
         return [self.headed(tr("Results"), [*blocks, *([self.text(words)] if words else [])])]
+
+    def certainty(self) -> list[dict[str, Any]]:
+        """Return the section with the author's judgement of the evidence; none where there is no such judgement."""
+        judged = self.declaration.certainty
+        if not judged:
+            return []
+        block = self.table(review.CERTAINTY, review.certainty_table(judged, self.fits))
+        self.kinds[review.CERTAINTY] = block["id"]
+        self.sources.append(REFERENCES[review.GRADE])
+        return [self.headed(tr("Certainty of the evidence"), [block])]
 
     def section(self, section: Any) -> dict[str, Any]:
         """Return one declared section as blocks; what belongs to the supplement waits for `supplement`."""

@@ -216,7 +216,7 @@ class Fitted(ABC):
         """The standard block of numbers, by the name placeholders use, in reading order."""
         out: dict[str, Quantity] = {}
 
-        def put(key: str, value: Any, kind: str, label: str, **parts: str) -> None:
+        def put(key: str, value: Any, kind: str, label: str, /, **parts: str) -> None:
             out[key] = quantity(value, kind, tr(label, level=self.level, **parts))
 
         self.put_all(put)

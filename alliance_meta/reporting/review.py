@@ -13,10 +13,10 @@ from alliance_meta.effects.flow_file import read_flow
 from alliance_meta.errors import AllianceMetaWarning, CannotRunError, CodingError, InputError
 from alliance_meta.reporting.evidence import Piece
 from alliance_meta.reporting.fitted import Fitted
-from alliance_meta.reporting.spec import FlowTable, Item
-from alliance_meta.reporting.tables import Table, column
+from alliance_meta.reporting.spec import Certainty, FlowTable, Item
+from alliance_meta.reporting.tables import Table, column, own_column
 from alliance_meta.reporting.words import marked, tr
-from alliance_meta.reporting.writing import Quantity, note_quantities, quantity
+from alliance_meta.reporting.writing import Quantity, escape, note_quantities, quantity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +27,18 @@ PAGE = (
     "doi:10.1136/bmj.n71"
 )
 CROSSED = "+"
+CERTAINTY, GRADE = "certainty", "guyatt2008"
+# Key of a certainty -> the head of its column, and the words that its cells hold.
+DOMAINS = marked(
+    {
+        "risk_of_bias": "Risk of bias",
+        "inconsistency": "Inconsistency",
+        "indirectness": "Indirectness",
+        "imprecision": "Imprecision",
+        "publication_bias": "Publication bias",
+        "judgement": "Certainty",
+    }
+)
 # How the name of a box begins -> the part of the table that it stands in; boxes whose lines need their heading.
 GROUPS = marked(
     {
@@ -124,6 +136,19 @@ def rob_figure(item: Item, fitted: Fitted) -> pd.DataFrame:
             title=f"Risk of bias: {fitted.spec.label}",
         )
     )
+
+
+def certainty_table(judged: Mapping[str, Certainty], fits: Mapping[str, Fitted]) -> Table:
+    """Return the author's judgement of the evidence, one row for each analysis, with the reasons below."""
+    columns = [column("label", "Analysis"), *(own_column(key, tr(head), blank="–") for key, head in DOMAINS.items())]
+    rows, notes = [], [tr("In the words of GRADE. It is a judgement: no number of this report decides it.")]
+    for name, one in judged.items():
+        label = fits[name].spec.label
+        said = {key: word for key in DOMAINS if (word := getattr(one, key)) is not None}
+        rows.append({"label": label, **{key: tr(word) for key, word in said.items()}})
+        notes += [f"{escape(label)}: {one.reason}"] if one.reason else []
+    caption = tr("Certainty of the evidence, as judged by the author.")
+    return {"caption": caption, "columns": columns, "rows": rows, "notes": notes}
 
 
 def _noted_below(frame: pd.DataFrame) -> pd.DataFrame:

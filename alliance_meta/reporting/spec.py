@@ -230,6 +230,23 @@ class Abstract(_Block):
     limits: str = ""
 
 
+Concern = Literal["not serious", "serious", "very serious"]
+Suspicion = Literal["undetected", "strongly suspected"]
+Judgement = Literal["high", "moderate", "low", "very low"]
+
+
+class Certainty(_Block):
+    """The author's judgement of the evidence of one analysis, in the words of GRADE."""
+
+    judgement: Judgement
+    risk_of_bias: Concern | None = None
+    inconsistency: Concern | None = None
+    indirectness: Concern | None = None
+    imprecision: Concern | None = None
+    publication_bias: Suspicion | None = None
+    reason: str = ""
+
+
 class Head(_Block):
     """What stands above all blocks."""
 
@@ -245,6 +262,7 @@ class Declaration(Head):
     path: Path
     abstract: Abstract = Abstract()
     checklist: Mapping[str, str] = {}
+    certainty: Mapping[str, Certainty] = {}
     analysis: tuple[Analysis, ...] = ()
     umbrella: Umbrella | None = None
     claims: Claims | None = None

@@ -71,6 +71,7 @@ def word_file(view: Mapping[str, Any], figures: Mapping[str, Sequence[bytes]]) -
 def _prepare(document: WordDocument, view: Mapping[str, Any]) -> None:
     """Set the page, the styles, and what the file says of itself."""
     from docx.enum.style import WD_STYLE_TYPE
+    from docx.oxml.ns import qn
     from docx.shared import Mm, Pt, RGBColor
 
     page = document.sections[0]
@@ -101,6 +102,8 @@ def _prepare(document: WordDocument, view: Mapping[str, Any]) -> None:
     properties.title, properties.author = view["title"], ""
     properties.comments = f"{view['words']['made']} {view['version']}"
     properties.language = view["lang"]
+    for spoken in styles.element.iter(qn("w:lang")):
+        spoken.set(qn("w:val"), view["lang"])
     properties.created = properties.modified = EPOCH
     _page_number(page.footer.paragraphs[0])
 

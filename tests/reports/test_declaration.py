@@ -83,7 +83,12 @@ def test_every_problem_is_named_at_once() -> None:
     [
         ({"analysis": []}, "nothing to report"),
         ({"analysis": {"id": "a"}}, "write it with double brackets"),
-        ({"lang": "de"}, "lang='de'"),
+        ({"lang": "xx"}, "lang='xx': the report has no words of it (known: en, de)"),
+        ({"lang": "d/../e"}, "known: en, de"),
+        ({"certainty": {"b": {"judgement": "low"}}}, "[certainty.b]: ID='b' is no analysis"),
+        ({"certainty": {"a": {"judgement": "lo"}}}, "[certainty.a]: judgement='lo'"),
+        ({"certainty": {"a": {"risk_of_bias": "serious"}}}, "[certainty.a]: judgement is missing"),
+        ({"certainty": "low"}, "[certainty]: write [certainty.ID]"),
         ({"section": ["words"]}, "must be a table"),
         ({"umbrella": {"psychotherapy_only": "yes"}}, "must be true or false"),
         ({"analysis": [{"id": "a", "label": "A", "data": "molloy2014", "level": "x"}]}, "level must be a number"),

@@ -90,7 +90,7 @@ def speaking(lang: str) -> Iterator[None]:
         _NOW.reset(before)
 
 
-def tr(text: str, **parts: object) -> str:
+def tr(text: str, /, **parts: object) -> str:
     """Return words of the report in the language that is spoken now, with its `parts` filled in.
 
     >>> tr("{level} CI", level="95%")
