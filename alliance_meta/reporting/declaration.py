@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from alliance_meta.errors import CannotRunError, InputError
 from alliance_meta.notes import check_level, check_option, did_you_mean
 from alliance_meta.reporting.fitted import refused
-from alliance_meta.reporting.kinds import KEYS, KINDS, located, with_defaults
+from alliance_meta.reporting.kinds import FILE_ONLY, KEYS, KINDS, located, with_defaults
 from alliance_meta.reporting.made import ID, LONGEST_ID
 from alliance_meta.reporting.review import flow_problems
 from alliance_meta.reporting.spec import (
@@ -268,6 +268,7 @@ def analysis_problems(analyses: Sequence[Analysis], folder: Path) -> Iterator[st
             refused(check_level, analysis.level),
             choice_problems(analysis),
             _data_problems(analysis.data, folder),
+            _file_problems(analysis, folder),
         )
         for problem in chain.from_iterable(problems):
             yield f"{where}: {problem}"
@@ -284,6 +285,12 @@ def _data_problems(data: str, folder: Path, key: str = "data") -> Iterator[str]:
         f"{key}={data!r} is neither a shipped data set nor a file beside the declaration{hint} "
         f"(shipped: {', '.join(names)})"
     )
+
+
+def _file_problems(spec: Analysis, folder: Path) -> Iterator[str]:
+    said = [key for key in FILE_ONLY if key in spec.said]
+    if said and not isinstance(located(spec.data, folder=folder), Path):
+        yield f"{', '.join(said)}: this is of a file, and {spec.data} is a shipped data set"
 
 
 def _is_file(path: Path) -> bool:

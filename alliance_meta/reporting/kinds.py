@@ -459,6 +459,8 @@ DEPENDENT = "dependent"
 
 
 COLUMNS = ("ri", "ni", "yi", "vi", "sei", "measure")
+# What a shipped data set says itself.
+FILE_ONLY = ("study", "sheet", "encoding", "missing")
 
 
 def run_analysis(spec: Analysis, *, folder: Path) -> Fitted:
@@ -492,7 +494,9 @@ def read_sheet(spec: Analysis, path: Path) -> CodedTable:
     from alliance_meta.effects.sheet.ingest import read_coded
 
     with warnings.catch_warnings(action="ignore", category=AllianceMetaWarning):
-        return read_coded(path, **named_columns(spec))
+        return read_coded(
+            path, **named_columns(spec), **{key: getattr(spec, key) for key in FILE_ONLY if key in spec.said}
+        )
 
 
 def fit_sheet(spec: Analysis, whole: CodedTable, **named: Any) -> Fitted:

@@ -102,6 +102,10 @@ class Analysis(_Block):
     yi: str | None = None
     vi: str | None = None
     sei: str | None = None
+    study: str | None = None
+    sheet: str | None = None
+    encoding: str | None = None
+    missing: Texts = ()
     measure: Measure = "ZCOR"
     vtype: VType = "LS"
     # Kinds spell these two differently; `kinds` checks them.

@@ -88,6 +88,7 @@ def test_every_problem_is_named_at_once() -> None:
         ({"certainty": {"b": {"judgement": "low"}}}, "[certainty.b]: ID='b' is no analysis"),
         ({"certainty": {"a": {"judgement": "lo"}}}, "[certainty.a]: judgement='lo'"),
         ({"certainty": {"a": {"risk_of_bias": "serious"}}}, "[certainty.a]: judgement is missing"),
+        ({"analysis": [{"id": "a", "label": "A", "data": "molloy2014", "study": "x"}]}, "study: this is of a file"),
         ({"certainty": "low"}, "[certainty]: write [certainty.ID]"),
         ({"section": ["words"]}, "must be a table"),
         ({"umbrella": {"psychotherapy_only": "yes"}}, "must be true or false"),

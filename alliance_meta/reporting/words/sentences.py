@@ -12,8 +12,8 @@ from alliance_meta.reporting.words import is_english, marked, tr
 # What fits say in English; a part in braces is a phrase of `PHRASES`, or stays as it is.
 SENTENCES: Final = marked(
     (
-        "{k} effects became {n}, one per {cluster}: {several} of {size} effects as plain means on the {scale} scale, with "
-        "{assumed}, an assumption.",
+        "{k} effects became {n}, one per {cluster}: {several} of {size} effects as plain means on the {scale} scale, "
+        "with {assumed}, an assumption.",
         "Each {cluster} has one effect: nothing was averaged.",
         "Correlations were transformed to Fisher's z with sampling variance 1/(n - 3) for the analysis and "
         "back-transformed for presentation.",
