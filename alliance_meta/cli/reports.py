@@ -109,12 +109,13 @@ def new_report(
         str, typer.Option(metavar="FILE", help="A coding sheet, or a shipped data set.", show_default=False)
     ],
     folder: Annotated[Path, typer.Option(metavar="DIR", help="Where the declaration is written.")] = Path("reports"),
+    lang: Annotated[str, typer.Option(metavar="TAG", help="Language of the report's own words: en or de.")] = "en",
     *,
     naming: dict[str, Any],
 ) -> None:
     """Write a first declaration of a report on a sheet, with comments, chosen by what is in it."""
     from alliance_meta.reporting.starter import new_report as begin
 
-    path = shown_path(begin(name, data, folder=folder, **naming))
+    path = shown_path(begin(name, data, folder=folder, lang=lang, **naming))
     typer.echo(path)
     print_note(f"build it with: alliance-meta report {path}")

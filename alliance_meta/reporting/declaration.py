@@ -40,7 +40,7 @@ from alliance_meta.reporting.spec import (
     Umbrella,
 )
 from alliance_meta.reporting.standards import ITEMS
-from alliance_meta.reporting.words import language_of, languages
+from alliance_meta.reporting.words import check_language
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -114,8 +114,7 @@ class _Reader:
         if not data.get("analysis") and not pieces:
             wanted = " or ".join(f"[{name}]" for name in PIECES)
             self.problems.append(f"nothing to report: add an [[analysis]] or {wanted}")
-        if head is not None and language_of(head.lang) is None:
-            self.problems.append(f"lang={head.lang!r}: the report has no words of it (known: {', '.join(languages())})")
+        self.problems += () if head is None else refused(check_language, head.lang)
         if head is None or abstract is None or self.problems:
             return None
         made: dict[str, Any] = {"analysis": tuple(map(with_defaults, analyses)), **pieces, "section": tuple(sections)}

@@ -92,7 +92,7 @@ def _rows(fitted: Fitted, found: ModeratorTable) -> Iterator[dict[str, Any]]:
         numbers["controlled"] = row[f"{names['point']}_controlled"]
         counts = {"k": row["k"], "studies": row["studies"], "n": row["people"]}
         there = {key: value for key, value in (counts | numbers).items() if value == value}
-        yield {"label": name if row["kind"] == "overall" else f"\N{EM SPACE}{row['level']}", **there}
+        yield {"label": tr("Overall") if row["kind"] == "overall" else f"\N{EM SPACE}{row['level']}", **there}
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

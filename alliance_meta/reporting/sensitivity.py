@@ -55,7 +55,7 @@ def _rows(fitted: Fitted, found: Battery) -> Iterator[dict[str, Any]]:
     for kind, words in KINDS.items():
         part = table[table["kind"] == kind]
         if len(part) and kind != "headline":
-            yield {"group": words}
+            yield {"group": tr(words)}
         for row in part.to_dict("records"):
             there = {shown: row[point], "ci_lb": row[lower], "ci_ub": row[upper], "p": row["pval"]}
             there |= {name: row[name] for name in ("k", "studies")}

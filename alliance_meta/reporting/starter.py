@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from alliance_meta.errors import CannotRunError, InputError
 from alliance_meta.notes import Measure
 from alliance_meta.reporting.made import ID
-from alliance_meta.reporting.words import languages
+from alliance_meta.reporting.words import check_language, languages, speaking, tr
 
 if TYPE_CHECKING:
     from alliance_meta.effects.sheet.coded import CodedTable
@@ -26,8 +26,8 @@ HEAD = """\
 # No number is typed in the prose: {{main.{point}}} is read from the results.
 
 title = {title}
-lang = "en"
-# The report's own words: {languages}.
+# The language of the report's own words: {languages}.
+lang = {lang}
 
 [abstract]
 of = ["main"]
@@ -77,6 +77,8 @@ id = "moderators"
 supplement = true
 """
 ENOUGH = 5
+# Lines that are words for readers, in the language of the report.
+PROSE = re.compile(r'^(heading|text|label) = "([^"\\]*)"$', re.MULTILINE)
 REST = """
 [[section]]
 heading = "If findings went missing"
@@ -109,7 +111,7 @@ supplement = true
 """
 
 
-def new_report(name: str, data: str | Path, *, folder: str | Path = "reports", **naming: Any) -> Path:
+def new_report(name: str, data: str | Path, *, folder: str | Path = "reports", lang: str = "en", **naming: Any) -> Path:
     """Write a first declaration of a report on a coding sheet, with comments, and return where it is.
 
     Effects that depend on each other get the model for them (CHE with CR2), independent ones random effects;
@@ -123,6 +125,8 @@ def new_report(name: str, data: str | Path, *, folder: str | Path = "reports", *
         A coding sheet, or the name of a shipped data set.
     folder : str or Path
         Made where it is not there.
+    lang : str
+        Language of the report's own words, and of the headings and sentences written here: ``"en"`` or ``"de"``.
     **naming
         What `read_coded` must be told of a file: ``ri``, ``ni``, ``yi``, ``vi``, ``sei``, ``study``, ``measure``,
         ``missing``, ``encoding``, ``sheet``; the declaration says it too.
@@ -150,9 +154,10 @@ def new_report(name: str, data: str | Path, *, folder: str | Path = "reports", *
     """
     if not re.fullmatch(ID.replace("_]", "_-]"), name.lower()):
         raise InputError(f"{name!r} cannot name a report: take letters, digits, - and _, and begin with a letter")
+    check_language(lang)
     target = Path(folder) / f"{name}.toml"
     table, source = _read(str(data), target.parent, naming)
-    text = starter(name, table, source, target, naming)
+    text = starter(name, table, source, target, lang, naming)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("x", encoding="utf-8") as stream:
@@ -176,7 +181,7 @@ def _read(data: str, folder: Path, naming: Mapping[str, Any]) -> tuple[CodedTabl
     return read_coded(data, **naming), Path(os.path.relpath(data, folder)).as_posix()
 
 
-def starter(name: str, table: CodedTable, source: str, target: Path, naming: Mapping[str, Any]) -> str:
+def starter(name: str, table: CodedTable, source: str, target: Path, lang: str, naming: Mapping[str, Any]) -> str:
     """Return the text of a first declaration for a table."""
     from alliance_meta.effects.sizes import escalc
 
@@ -190,11 +195,14 @@ def starter(name: str, table: CodedTable, source: str, target: Path, naming: Map
         "title": _quoted(name),
         "source": _quoted(source),
         "naming": "".join(f"{key} = {_quoted(value)}\n" for key, value in naming.items()),
+        "lang": _quoted(lang),
         "languages": ", ".join(map(_quoted, languages())),
         "point": "r" if effects.measure in get_args(Measure) else "estimate",
     }
     by = BY.format(columns=json.dumps(columns, ensure_ascii=False)) if columns else ""
-    return HEAD.format(**named, model=model) + by + (REST if effects.n_studies >= ENOUGH else "")
+    text = HEAD.format(**named, model=model) + by + (REST if effects.n_studies >= ENOUGH else "")
+    with speaking(lang):
+        return PROSE.sub(lambda line: f"{line[1]} = {_quoted(tr(line[2]))}", text)
 
 
 def _moderators(table: CodedTable, studies: list[object]) -> Iterator[str]:

@@ -50,6 +50,15 @@ def test_what_a_sheet_of_others_needs_is_declared(tmp_path: Path) -> None:
     assert "k = 6 effects from 3 studies" in build_report(declared, formats=["methods"])[1].read_text(encoding="utf-8")
 
 
+def test_it_is_begun_in_the_language_that_is_asked_for(tmp_path: Path) -> None:
+    found = read_declaration(new_report("first", sheet(tmp_path), folder=tmp_path, lang="de"))
+    assert (found.lang, found.analysis[0].label) == ("de", "Alle Effekte")
+    assert [section.heading for section in found.section][:2] == ["Alle Studien", "Moderatoren"]
+    assert found.section[0].text.startswith("{ref.studies} zeigt")
+    with pytest.raises(InputError, match="known: en, de"):
+        new_report("second", sheet(tmp_path), folder=tmp_path, lang="xx")
+
+
 def test_a_shipped_data_set_says_itself_what_it_holds(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="study: this is of a file"):
         new_report("first", "molloy2014", folder=tmp_path, study="id")

@@ -18,8 +18,10 @@ from alliance_meta.reporting import build_report, words
 from alliance_meta.reporting.html import number_blocks
 from alliance_meta.reporting.spec import Concern, Judgement, Suspicion
 from alliance_meta.reporting.standards import ITEMS, MARS
+from alliance_meta.reporting.starter import BY, HEAD, PROSE, REST
 from alliance_meta.reporting.words import read_catalogue, speaking, tr
 from alliance_meta.reporting.words.sentences import in_language
+from alliance_meta.sensitivity.batteries.scenarios import KINDS
 from alliance_meta.tables.pdf import WORDS
 from tests.reports.cases import Report, small_sheet
 
@@ -82,6 +84,8 @@ def in_code() -> Iterator[str]:
     for path in FOLDER.glob("templates/*.j2"):
         yield from re.findall(r'\btr\("([^"]+)"\)', path.read_text(encoding="utf-8"))
     yield from WORDS.values()
+    yield from KINDS.values()
+    yield from (words for _, words in PROSE.findall((HEAD + BY).replace("{{", "{").replace("}}", "}") + REST))
     yield from (topic for items in ITEMS.values() for topic, _ in items.values())
     yield from ITEMS[MARS]
     yield from (word for said in (Concern, Suspicion, Judgement) for word in get_args(said))

@@ -15,6 +15,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, TypeVar
 
+from alliance_meta.errors import InputError
+
 ENGLISH = "en"
 SUFFIX = ".po"
 _STRING = r'"(?:[^"\\]|\\.)*"'
@@ -73,6 +75,12 @@ def language_of(lang: str) -> str | None:
     """
     found = _LANGUAGE.fullmatch(lang)
     return found[1] if found and found[1] in languages() else None
+
+
+def check_language(lang: str) -> None:
+    """Raise an `InputError` for a tag of a language that a report has no words of."""
+    if language_of(lang) is None:
+        raise InputError(f"lang={lang!r}: the report has no words of it (known: {', '.join(languages())})")
 
 
 @contextmanager
