@@ -246,7 +246,9 @@ def _made(declaration: Declaration, say: Callable[[str], None]) -> dict[str, Any
     sections = [section for section in sections if section["blocks"]]
     if not builder.problems:
         sections = appendix.completed(sections, declaration, fits, pieces, builder)
-    builder.problems += _unknown_placeholders(builder.texts(), quantities, builder.names)
+    unknown = _unknown_placeholders(builder.texts(), quantities, builder.names)
+    # Numbers that prose quotes may be lacking because their table could not be made: then the reason comes first.
+    builder.problems += [*builder.failed, *unknown] if unknown else []
     refuse(declaration.path, builder.problems)
     document = {
         "schema": SCHEMA,
