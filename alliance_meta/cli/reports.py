@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from alliance_meta.cli.options import takes_sheet
 from alliance_meta.cli.output import print_note, shown_path
 from alliance_meta.errors import AllianceMetaError
 
@@ -35,7 +36,7 @@ def report(
     Runs the analyses, writes results.json, and from it the pages, figures, tables and the methods text.
     """
     wanted = None if formats is None else [word for word in formats.replace(",", " ").split() if word]
-    if not watch:
+    if not watch or not file.is_file():
         _build(file, out, wanted)
         return
     try:
@@ -83,26 +84,38 @@ def _changes(file: Path) -> Iterator[None]:
         time.sleep(LOOK_AGAIN)
 
 
-def _stamps(file: Path) -> list[tuple[str, float]]:
+def _stamps(file: Path) -> list[tuple[str, int | None]]:
     from alliance_meta.reporting.declaration import inputs, read_declaration
 
     try:
         others = [file.parent / name for name in inputs(read_declaration(file))]
     except AllianceMetaError:
         others = []
-    return [(str(path), path.stat().st_mtime) for path in (file, *others) if path.is_file()]
+    return [(str(path), _stamp(path)) for path in (file, *others)]
 
 
+def _stamp(path: Path) -> int | None:
+    """Return when a file was changed; None while it is not there, as editors write a new one in its place."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+@takes_sheet
 def new_report(
     name: Annotated[str, typer.Argument(help="Name of the report.", show_default=False)],
     data: Annotated[
         str, typer.Option(metavar="FILE", help="A coding sheet, or a shipped data set.", show_default=False)
     ],
     folder: Annotated[Path, typer.Option(metavar="DIR", help="Where the declaration is written.")] = Path("reports"),
+    lang: Annotated[str, typer.Option(metavar="TAG", help="Language of the report's own words: en or de.")] = "en",
+    *,
+    naming: dict[str, Any],
 ) -> None:
     """Write a first declaration of a report on a sheet, with comments, chosen by what is in it."""
     from alliance_meta.reporting.starter import new_report as begin
 
-    path = shown_path(begin(name, data, folder=folder))
+    path = shown_path(begin(name, data, folder=folder, lang=lang, **naming))
     typer.echo(path)
     print_note(f"build it with: alliance-meta report {path}")

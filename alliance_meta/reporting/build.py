@@ -32,6 +32,8 @@ from alliance_meta.reporting.made import (
 from alliance_meta.reporting.spec import Declaration
 from alliance_meta.reporting.text.references import bibtex
 from alliance_meta.reporting.twin import twin
+from alliance_meta.reporting.words import speaking, tr
+from alliance_meta.reporting.words.sentences import in_language
 from alliance_meta.reporting.writing import dumps
 from alliance_meta.tables.format import inert
 from alliance_meta.tables.pdf import FOREIGN, pdf_available, typeset
@@ -46,7 +48,7 @@ MOST_ROWS = 1_000
 
 def render_pdf(view: Mapping[str, Any], figures: Mapping[str, Sequence[str]]) -> bytes:
     """Return the PDF of a report."""
-    view, fonts = {**view, "sections": [_cut(section) for section in view["sections"]]}, list[str]()
+    view, fonts = _cut(view), list[str]()
     if FOREIGN.search(text := json.dumps(view, ensure_ascii=False)):
         from alliance_meta.plots.sheet.measure import drawable, font_path
 
@@ -56,19 +58,24 @@ def render_pdf(view: Mapping[str, Any], figures: Mapping[str, Sequence[str]]) ->
 
 def render_word(view: Mapping[str, Any], figures: Mapping[str, Sequence[bytes]]) -> bytes:
     """Return the Word file of a report."""
-    return word_file({**view, "sections": [_cut(section) for section in view["sections"]]}, figures)
+    return word_file(_cut(view), figures)
 
 
-def _cut(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a section whose tables have no more rows than print should hold; a note says where the others are."""
-    return {**section, "blocks": [_cut_table(block) if "rows" in block else block for block in section["blocks"]]}
+def _cut(view: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a view whose tables have no more rows than print should hold; a note says where the others are."""
+    with speaking(view["lang"]):
+        sections = [
+            {**section, "blocks": [_cut_table(block) if "rows" in block else block for block in section["blocks"]]}
+            for section in view["sections"]
+        ]
+    return {**view, "sections": sections}
 
 
 def _cut_table(table: Mapping[str, Any]) -> dict[str, Any]:
     rows = table["rows"]
     if len(rows) <= MOST_ROWS:
         return dict(table)
-    note = f"The first {MOST_ROWS:,} of {len(rows):,} rows; all are in "
+    note = tr("The first {shown} of {rows} rows; all are in", shown=f"{MOST_ROWS:,}", rows=f"{len(rows):,}") + " "
     place = {"t": "code", "s": f"tables/{table['id']}.csv"}
     return {**table, "rows": rows[:MOST_ROWS], "notes": [*table["notes"], [{"t": "text", "s": note}, place]]}
 
@@ -92,24 +99,30 @@ def table_csv(table: Mapping[str, Any]) -> str:
 
 def methods_text(document: Document) -> str:
     """Return methods, cautions, data, software and references as plain text."""
+    with speaking(document["report"]["lang"]):
+        return _methods_text(document)
+
+
+def _methods_text(document: Document) -> str:
     parts = [document["report"]["title"], ""]
     grouped: dict[str, list[str]] = {}
     for analysis in document["analyses"].values():
         grouped.setdefault(analysis["methods"], []).append(analysis["label"])
     if grouped:
-        parts += ["METHODS", ""]
+        parts += [tr("METHODS"), ""]
         for text, labels in grouped.items():
-            parts += [f"{'; '.join(labels)}:", writing.unmarked(text), ""]
+            parts += [f"{'; '.join(labels)}:", writing.unmarked(in_language(text)), ""]
     if document["cautions"]:
-        parts += ["WHAT THESE DATA ARE", ""]
+        parts += [tr("WHAT THESE DATA ARE"), ""]
         for group in document["cautions"]:
             parts += [f"{'; '.join(group['concerns'])}:"]
             parts += [f"- {writing.unmarked(text)}" for text in group["texts"]]
             parts.append("")
-    parts += ["DATA AND SOFTWARE", ""]
+    parts += [tr("DATA AND SOFTWARE"), ""]
     parts += [f"- {origin['title'] or origin['source']}: SHA-256 {origin['sha256']}" for origin in document["data"]]
     parts.append("- " + ", ".join(f"{name} {number}" for name, number in document["versions"].items()))
-    parts += [f"- rebuild with: {document['report']['rebuild']}", "", "REFERENCES", ""]
+    rebuild = tr("rebuild with: {command}", command=document["report"]["rebuild"])
+    parts += [f"- {rebuild}", "", tr("REFERENCES"), ""]
     for section in document["sections"]:
         for block in section["blocks"]:
             if block["type"] == "references":

@@ -18,7 +18,7 @@ from alliance_meta.errors import CannotRunError, InputError
 from alliance_meta.notes import check_level, check_option, did_you_mean
 from alliance_meta.reporting.fitted import refused
 from alliance_meta.reporting.items.review import flow_problems
-from alliance_meta.reporting.kinds import KEYS, KINDS, located, with_defaults
+from alliance_meta.reporting.kinds import FILE_ONLY, KEYS, KINDS, located, with_defaults
 from alliance_meta.reporting.made import ID, LONGEST_ID
 from alliance_meta.reporting.spec import (
     PIECE_FIGURES,
@@ -27,6 +27,7 @@ from alliance_meta.reporting.spec import (
     REPRODUCE,
     Abstract,
     Analysis,
+    Certainty,
     Claims,
     Consistency,
     Declaration,
@@ -39,6 +40,7 @@ from alliance_meta.reporting.spec import (
     Umbrella,
 )
 from alliance_meta.reporting.text.standards import ITEMS
+from alliance_meta.reporting.words import check_language
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -100,24 +102,36 @@ class _Reader:
         sections = [section for number, one in listed if (section := self._section(one, number)) is not None]
         abstract = self._one(top.pop("abstract", {}), Abstract, "[abstract]")
         checklist = self._checklist(top.pop("checklist", {}))
+        judged = top.pop("certainty", {})
         head = self._one(top, Head, "top level")
         self.problems += analysis_problems(analyses, folder)
         self.problems += flow_problems(pieces.get("flow"), folder)
         ids = [str(block["id"]) for block in blocks if isinstance(block, Mapping) and "id" in block]
         self.problems += item_problems(sections, ids, list(pieces), folder)
+        certainty = self._certainty(judged, ids)
         for name in abstract.of if abstract else ():
             self.problems += (f"[abstract]: {problem}" for problem in _unknown("of", name, ids))
         if not data.get("analysis") and not pieces:
             wanted = " or ".join(f"[{name}]" for name in PIECES)
             self.problems.append(f"nothing to report: add an [[analysis]] or {wanted}")
-        if not str(data.get("lang", "en")).startswith("en"):
-            self.problems.append(f"lang={data['lang']!r}: the report's own words are English; use 'en'")
+        self.problems += () if head is None else refused(check_language, head.lang)
         if head is None or abstract is None or self.problems:
             return None
         made: dict[str, Any] = {"analysis": tuple(map(with_defaults, analyses)), **pieces, "section": tuple(sections)}
-        return Declaration(
-            name=self.path.stem, path=self.path, abstract=abstract, checklist=checklist, **dict(head), **made
-        )
+        made |= {"abstract": abstract, "checklist": checklist, "certainty": certainty}
+        return Declaration(name=self.path.stem, path=self.path, **dict(head), **made)
+
+    def _certainty(self, given: Any, ids: Sequence[str]) -> dict[str, Certainty]:
+        """Return what the author judges of the evidence, by analysis."""
+        if not isinstance(given, Mapping):
+            self.problems.append("[certainty]: write [certainty.ID], one for each analysis")
+            return {}
+        found = {}
+        for name, block in given.items():
+            where = f"[certainty.{name}]"
+            self.problems += (f"{where}: {problem}" for problem in _unknown("ID", name, ids))
+            found[name] = self._one(block, Certainty, where)
+        return {name: one for name, one in found.items() if one is not None}
 
     def _checklist(self, given: Any) -> dict[str, str]:
         """Return what the author answers to items of a checklist."""
@@ -253,6 +267,7 @@ def analysis_problems(analyses: Sequence[Analysis], folder: Path) -> Iterator[st
             refused(check_level, analysis.level),
             choice_problems(analysis),
             _data_problems(analysis.data, folder),
+            _file_problems(analysis, folder),
         )
         for problem in chain.from_iterable(problems):
             yield f"{where}: {problem}"
@@ -269,6 +284,12 @@ def _data_problems(data: str, folder: Path, key: str = "data") -> Iterator[str]:
         f"{key}={data!r} is neither a shipped data set nor a file beside the declaration{hint} "
         f"(shipped: {', '.join(names)})"
     )
+
+
+def _file_problems(spec: Analysis, folder: Path) -> Iterator[str]:
+    said = [key for key in FILE_ONLY if key in spec.said]
+    if said and not isinstance(located(spec.data, folder=folder), Path):
+        yield f"{', '.join(said)}: this is of a file, and {spec.data} is a shipped data set"
 
 
 def _is_file(path: Path) -> bool:

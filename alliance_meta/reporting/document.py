@@ -23,6 +23,8 @@ from alliance_meta.reporting.made import named_by
 from alliance_meta.reporting.spec import CLAIMS, CONSISTENCY, FLOW, PIECE_TABLES, UMBRELLA, Declaration, Item
 from alliance_meta.reporting.tables import MAKERS, Table, caption, column, effect_columns, ends
 from alliance_meta.reporting.text import abstract, appendix, prose
+from alliance_meta.reporting.text.references import REFERENCES
+from alliance_meta.reporting.words import marked, speaking, tr
 from alliance_meta.reporting.writing import FORMATS, Quantity
 
 if TYPE_CHECKING:
@@ -42,10 +44,10 @@ def figure(item: Item, fits: Mapping[str, Fitted], pieces: Pieces) -> dict[str, 
         fitted = fits[item.shown[0]]
         words, make = _MAKERS[kind]
         frame = make(item, fitted)
-        caption = words.format(label=fitted.spec.label, model=fitted.short_label(), by=item.by)
+        caption = tr(words, label=fitted.spec.label, model=fitted.short_label(), by=item.by)
         if kind == FOREST and is_large(len(frame)):
             kind, (words, make), forest = "caterpillar", _MAKERS["caterpillar"], frame
-            caption = words.format(label=fitted.spec.label, model=fitted.short_label())
+            caption = tr(words, label=fitted.spec.label, model=fitted.short_label())
             return _with_supplement(forest, _figure(kind, make(item, fitted), item.caption or caption))
         if kind == FOREST:
             return _figure(kind, frame, item.caption or caption) | {"selections": selections(item, fitted, frame)}
@@ -69,9 +71,10 @@ def _with_supplement(forest: pd.DataFrame, figure: dict[str, Any]) -> dict[str, 
     """Return the caterpillar that stands for a forest of very many effects, with the forest for a page of its own."""
     from alliance_meta.plots import frame_to_dict
 
-    note = (
-        f"A forest of {len(forest):,} rows has no room on a page: the plot shows all effects, smallest first, and the "
-        "forest is the supplement, in the folder figures/ under this figure's name, ending in .html."
+    note = tr(
+        "A forest of {n} rows has no room on a page: the plot shows all effects, smallest first, and the forest is the "
+        "supplement, in the folder figures/ under this figure's name, ending in .html.",
+        n=f"{len(forest):,}",
     )
     return figure | {"notes": [note, *figure["notes"]], "supplement": frame_to_dict(forest)}
 
@@ -153,15 +156,15 @@ def _without_item(make: Callable[[Fitted], pd.DataFrame]) -> Callable[[Item, Fit
 
 # Kind -> its caption and what makes its frame.
 _MAKERS: dict[str, tuple[str, Callable[[Item, Fitted], pd.DataFrame]]] = {
-    "forest": ("{label}: every study and the pooled effect ({model}).", _forest),
-    "caterpillar": ("{label}: every effect, smallest first, and the pooled effect ({model}).", _caterpillar),
-    "bubble": ("{label}: every effect against {by}, and what the model says of it ({model}).", _bubble),
-    "profile": ("{label}: how likely each value of τ² makes the data ({model}).", _profile),
-    "means": ("{label}: mean effect at each level of {by} ({model}).", _means),
-    "posterior": ("{label}: the mean effect before and after the data ({model}).", _posterior),
-    "prior_sensitivity": ("{label}: what other priors of τ would have given.", _prior_sensitivity),
-    "moderators": ("{label}: the mean effect by moderator.", moderators.moderators_figure),
-    "dependence": ("{label}: the same effects by every usual method.", _dependence),
+    "forest": (marked("{label}: every study and the pooled effect ({model})."), _forest),
+    "caterpillar": (marked("{label}: every effect, smallest first, and the pooled effect ({model})."), _caterpillar),
+    "bubble": (marked("{label}: every effect against {by}, and what the model says of it ({model})."), _bubble),
+    "profile": (marked("{label}: how likely each value of τ² makes the data ({model})."), _profile),
+    "means": (marked("{label}: mean effect at each level of {by} ({model})."), _means),
+    "posterior": (marked("{label}: the mean effect before and after the data ({model})."), _posterior),
+    "prior_sensitivity": (marked("{label}: what other priors of τ would have given."), _prior_sensitivity),
+    "moderators": (marked("{label}: the mean effect by moderator."), moderators.moderators_figure),
+    "dependence": (marked("{label}: the same effects by every usual method."), _dependence),
     **review.FIGURES,
     **{kind: (words, _without_item(make)) for kind, (words, make) in {**bias.FIGURES, **sensitivity.FIGURES}.items()},
 }
@@ -169,6 +172,9 @@ _MAKERS: dict[str, tuple[str, Callable[[Item, Fitted], pd.DataFrame]]] = {
 
 RHOS = (0.3, 0.5, 0.7)
 PLAIN = ("ddf", "tau2", "sigma2_study_id", "sigma2_es_id")
+
+
+SIGMAS = marked({"sigma2_study_id": "σ² between studies", "sigma2_es_id": "σ² within studies"})
 
 
 def rho_table(item: Item, fits: Mapping[str, Fitted]) -> tuple[Table, dict[str, Quantity]]:
@@ -197,12 +203,11 @@ def rho_table(item: Item, fits: Mapping[str, Fitted]) -> tuple[Table, dict[str, 
     known = {key for row in rows for key in row}
     columns = [
         column("rho", "ρ", "r2", align="left"),
-        *effect_columns([fits[name] for name in item.of], "CI"),
+        *effect_columns([fits[name] for name in item.of], tr("CI")),
         column("ddf", "df", "df"),
         column("tau2", "τ²", "variance"),
     ]
-    heads = {"sigma2_study_id": "σ² between studies", "sigma2_es_id": "σ² within studies"}
-    columns += [column(key, head, "variance", blank="–") for key, head in heads.items() if key in known]
+    columns += [column(key, head, "variance", blank="–") for key, head in SIGMAS.items() if key in known]
     words = caption("Under other assumed correlations of sampling errors", (fits[name] for name in item.of))
     return {"caption": item.caption or words, "columns": columns, "rows": rows}, quantities
 
@@ -225,12 +230,17 @@ def make_document(declaration: Declaration, say: Callable[[str], None] = lambda 
     InputError
         With everything that the analyses, the tables and the placeholders object to, at once.
     """
+    with speaking(declaration.lang):
+        return _made(declaration, say)
+
+
+def _made(declaration: Declaration, say: Callable[[str], None]) -> dict[str, Any]:
     fits = _run(declaration, say)
     pieces = _read_pieces(declaration, fits)
     say("making tables and figures")
     builder = _Builder(declaration, fits, pieces)
     chosen = abstract.main_analyses(declaration, fits) if fits else []
-    sections = [*builder.results(chosen), *map(builder.section, declaration.section)]
+    sections = [*builder.results(chosen), *map(builder.section, declaration.section), *builder.certainty()]
     opening = abstract.abstract(declaration, chosen, builder.numbered)
     builder.keep(part["text"] for part in opening)
     quantities: dict[str, Any] = {name: fitted.statistics | fitted.slopes() for name, fitted in fits.items()}
@@ -241,7 +251,9 @@ def make_document(declaration: Declaration, say: Callable[[str], None] = lambda 
     sections = [section for section in sections if section["blocks"]]
     if not builder.problems:
         sections = appendix.completed(sections, declaration, fits, pieces, builder)
-    builder.problems += _unknown_placeholders(builder.texts(), quantities, builder.names)
+    unknown = _unknown_placeholders(builder.texts(), quantities, builder.names)
+    # Numbers that prose quotes may be lacking because their table could not be made: then the reason comes first.
+    builder.problems += [*builder.failed, *unknown] if unknown else []
     refuse(declaration.path, builder.problems)
     document = {
         "schema": SCHEMA,
@@ -255,7 +267,7 @@ def make_document(declaration: Declaration, say: Callable[[str], None] = lambda 
         },
         "versions": appendix.software(fits),
         "abstract": opening,
-        "cited": appendix.cited(fits),
+        "cited": sorted([*appendix.cited(fits), *([review.GRADE] if declaration.certainty else [])]),
         "failed": builder.failed,
         "cautions": appendix.cautions(fits, pieces),
         "data": appendix.data(fits, pieces),
@@ -317,7 +329,17 @@ class _Builder:
         blocks = [self.table(abstract.RESULTS, table)]
         self.kinds[abstract.RESULTS] = abstract.RESULTS
         words = prose.in_plain_words(chosen)
-        return [self.headed("Results", [*blocks, *([self.text(words)] if words else [])])]
+        return [self.headed(tr("Results"), [*blocks, *([self.text(words)] if words else [])])]
+
+    def certainty(self) -> list[dict[str, Any]]:
+        """Return the section with the author's judgement of the evidence; none where there is no such judgement."""
+        judged = self.declaration.certainty
+        if not judged:
+            return []
+        block = self.table(review.CERTAINTY, review.certainty_table(judged, self.fits))
+        self.kinds[review.CERTAINTY] = block["id"]
+        self.sources.append(REFERENCES[review.GRADE])
+        return [self.headed(tr("Certainty of the evidence"), [block])]
 
     def section(self, section: Any) -> dict[str, Any]:
         """Return one declared section as blocks; what belongs to the supplement waits for `supplement`."""
@@ -338,9 +360,9 @@ class _Builder:
         except InputError as error:
             self.failed.append(f"[[section]] {heading!r}: {error}")
             kind = str(item.drawn or item.table)
-            words = item.caption or f"{kind.capitalize()} of {', '.join(item.shown)}"
+            words = item.caption or tr("{kind} of {analyses}", kind=kind.capitalize(), analyses=", ".join(item.shown))
             table = {
-                "caption": f"Not shown: {words.strip()}",
+                "caption": tr("Not shown: {words}", words=words.strip()),
                 "columns": [column("why", "Why")],
                 "rows": [{"why": str(error)}],
             }

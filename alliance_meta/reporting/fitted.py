@@ -7,7 +7,7 @@ import re
 import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
@@ -18,8 +18,8 @@ from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.notes import Measure, NotApplicable
 from alliance_meta.reporting.spec import Analysis, AnalysisKind, TableKind
+from alliance_meta.reporting.words import marked, named, tr
 from alliance_meta.reporting.writing import Quantity, quantity
-from alliance_meta.results import wording
 from alliance_meta.tables.format import format_df, format_level
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from alliance_meta.moderators.table import ModeratorTable
     from alliance_meta.sensitivity.batteries.battery import Battery
 
-Put = Callable[[str, Any, str, str], None]
+# Adds a number: key, value, format, label, which may name the level and the parts given by name.
+Put = Callable[..., None]
 
 # How many there were of what: by how much the methods of two fits may differ and still be told once.
 _SIZE = re.compile(
@@ -215,8 +216,8 @@ class Fitted(ABC):
         """The standard block of numbers, by the name placeholders use, in reading order."""
         out: dict[str, Quantity] = {}
 
-        def put(key: str, value: Any, kind: str, label: str) -> None:
-            out[key] = quantity(value, kind, label)
+        def put(key: str, value: Any, kind: str, label: str, /, **parts: str) -> None:
+            out[key] = quantity(value, kind, tr(label, level=self.level, **parts))
 
         self.put_all(put)
         return out
@@ -233,7 +234,7 @@ def refused(check: Callable[..., object], *arguments: Any) -> Iterator[str]:
 SYMBOLS = {"sigma2": "σ²", "tau2": "τ²", "rho": "ρ"}
 
 
-LEVELS = {"study_id": "between studies", "study_id/es_id": "within studies"}
+LEVELS = marked({"study_id": "between studies", "study_id/es_id": "within studies"})
 
 
 WITH_MODERATORS = NotApplicable("depends on the moderators; see the coefficients")
@@ -252,16 +253,18 @@ def coefficient_quantities(fitted: Fitted) -> dict[str, Quantity]:
     for i, (own, name) in enumerate(zip(fit.names, fit.design.words, strict=True)):
         key = f"b_{slug(own)}"
         out[key] = quantity(fit.beta[i], scale, name)
-        out[f"{key}_ci"] = quantity([fit.ci_lb[i], fit.ci_ub[i]], f"{scale}_interval", f"{name}, CI")
-        out[f"{key}_df"] = quantity(fit.ddf[i], "df", f"{name}, df")
+        out[f"{key}_ci"] = quantity([fit.ci_lb[i], fit.ci_ub[i]], f"{scale}_interval", tr("{name}, CI", name=name))
+        out[f"{key}_df"] = quantity(fit.ddf[i], "df", tr("{name}, df", name=name))
         out[f"{key}_p"] = quantity(fit.pval[i], "p", f"{name}, p")
     for row in level_rows(fitted):
         key, label = slug(row["level"]), row["level"]
         name, kind = ("r", "r") if fitted.on_r else ("estimate", scale)
         out[f"{name}_{key}"] = quantity(row[name], kind, f"{name}, {label}")
-        out[f"{name}_{key}_ci"] = quantity([row["ci_lb"], row["ci_ub"]], f"{kind}_interval", f"{name}, {label}, CI")
-        out[f"k_{key}"] = quantity(row["k"], "count", f"Effects, {label}")
-        out[f"studies_{key}"] = quantity(row["studies"], "count", f"Studies, {label}")
+        out[f"{name}_{key}_ci"] = quantity(
+            [row["ci_lb"], row["ci_ub"]], f"{kind}_interval", tr("{name}, CI", name=f"{name}, {label}")
+        )
+        out[f"k_{key}"] = quantity(row["k"], "count", tr("Effects, {label}", label=label))
+        out[f"studies_{key}"] = quantity(row["studies"], "count", tr("Studies, {label}", label=label))
     return out
 
 
@@ -315,7 +318,7 @@ def components(fitted: Fitted) -> list[dict[str, Any]]:
             {
                 "name": str(name),
                 "key": slug(str(name)),
-                "label": f"{SYMBOLS.get(kind, kind)} {LEVELS.get(term, term)}",
+                "label": f"{SYMBOLS.get(kind, kind)} {named(LEVELS, term)}",
                 "term": term,
                 "estimate": row["estimate"],
                 "ci": [ends["lb"], ends["ub"]],
@@ -328,6 +331,9 @@ def components(fitted: Fitted) -> list[dict[str, Any]]:
 ON_RAW_SCALE = NotApplicable("the model was fitted to r itself")
 
 
+PEOPLE_ONCE = marked("Participants (N), each sample once")
+
+
 def put_data(put: Put, fitted: Fitted, *, clusters: bool = False) -> None:
     """Add the data; of clusters, effects that depend on each other, also their sizes and the range of r."""
     effects = fitted.effects
@@ -337,9 +343,9 @@ def put_data(put: Put, fitted: Fitted, *, clusters: bool = False) -> None:
     put("studies", effects.n_studies, "count", "Studies")
     if clusters:
         sizes = Counter(effects.study_id).values()
-        put("effects_per_study", wording.range_of(sizes), "text", "Effects per study")
-    once = "" if effects.samples.max() + 1 == effects.k else ", each sample once"
-    put("n_total", effects.counts["people"], "count", f"Participants (N){once}")
+        put("effects_per_study", _range(sizes), "text", "Effects per study")
+    once = effects.samples.max() + 1 != effects.k
+    put("n_total", effects.counts["people"], "count", PEOPLE_ONCE if once else "Participants (N)")
     if clusters:
         lowest, highest = _range_of_r(fitted.coded)
         put("r_lowest", lowest, "r", "Smallest correlation")
@@ -350,39 +356,38 @@ def put_data(put: Put, fitted: Fitted, *, clusters: bool = False) -> None:
 def put_effect(put: Put, fitted: Fitted) -> None:
     """Add the pooled effect on every scale, with its intervals."""
     fit, raw = fitted.fit, fitted.effects.measure != "ZCOR"
-    level, scale = fitted.level, fitted.number
-    simple = fit.p == 1
+    scale, simple = fitted.number, fit.p == 1
 
     def first(values: Any) -> Any:
         return values[0] if simple else WITH_MODERATORS
 
     put("estimate", first(fit.beta), scale, "Pooled effect, model's scale")
     put("se", first(fit.se), scale, "Standard error, model's scale")
-    put("ci", [first(fit.ci_lb), first(fit.ci_ub)], f"{scale}_interval", f"{level} CI, model's scale")
+    put("ci", [first(fit.ci_lb), first(fit.ci_ub)], f"{scale}_interval", "{level} CI, model's scale")
     put("stat", first(fit.stat), "stat", "Test statistic (t, or z where df is ∞)")
     put("ddf", first(fit.ddf), "df", "Degrees of freedom (df)")
     put("p", first(fit.pval), "p", "p")
     if not fitted.on_r:
-        _put_finished(put, fitted, level, why=WITH_MODERATORS)
+        _put_finished(put, fitted, why=WITH_MODERATORS)
         return
     median = _prediction(fit, "r") if simple else {}
     mean = _prediction(fit, "r_mean") if simple and not raw else {}
     why = WITH_MODERATORS if not simple else ON_RAW_SCALE
     put("r", median.get("pred", why), "r", "r (from Fisher z: tanh(μ), the median)")
-    put("r_ci", _pair(median, "ci", why), "r_interval", f"{level} CI of r")
+    put("r_ci", _pair(median, "ci", why), "r_interval", "{level} CI of r")
     if fitted.wald is not None:
         wald = _prediction(fitted.wald, "r") if simple else {}
-        put("r_ci_wald", _pair(wald, "ci", why), "r_interval", f"{level} CI of r, normal (Wald)")
+        put("r_ci_wald", _pair(wald, "ci", why), "r_interval", "{level} CI of r, normal (Wald)")
     if fitted.spec.robust is not None:
         model = _prediction(fitted.model, "r") if simple else {}
-        put("r_ci_model", _pair(model, "ci", why), "r_interval", f"{level} CI of r, not robust")
+        put("r_ci_model", _pair(model, "ci", why), "r_interval", "{level} CI of r, not robust")
     put("r_mean", mean.get("pred", why), "r", "Mean of the true correlations, r")
-    put("r_mean_ci", _pair(mean, "ci", why), "r_interval", f"{level} CI of the mean r")
-    put("pi", _pair(median, "pi", why), "r_interval", f"{level} prediction interval, r")
+    put("r_mean_ci", _pair(mean, "ci", why), "r_interval", "{level} CI of the mean r")
+    put("pi", _pair(median, "pi", why), "r_interval", "{level} prediction interval, r")
     if simple:
         put("pairs", _concordant(median["pred"]), "percent", "Pairs of clients in the same order on both measures")
         ends = [_concordant(median[name]) for name in ("ci_lb", "ci_ub")]
-        put("pairs_ci", ends, "percent_interval", f"{level} CI of the pairs in the same order")
+        put("pairs_ci", ends, "percent_interval", "{level} CI of the pairs in the same order")
 
 
 def _concordant(r: Any) -> float:
@@ -393,27 +398,27 @@ def _concordant(r: Any) -> float:
     return 50.0 + 100.0 * math.asin(min(max(float(r), -1.0), 1.0)) / math.pi
 
 
-def _put_finished(put: Put, fitted: Fitted, level: str, *, why: NotApplicable) -> None:
+def _put_finished(put: Put, fitted: Fitted, *, why: NotApplicable) -> None:
     """Add the other intervals of a mean of effects that are no correlations: on their own scale."""
     simple = fitted.fit.p == 1
     others = {"model": fitted.model} if fitted.spec.robust is not None else {}
     others |= {} if fitted.wald is None else {"wald": fitted.wald}
-    words = {"model": "not robust", "wald": "normal (Wald)"}
+    words = marked({"model": "{level} CI, not robust", "wald": "{level} CI, normal (Wald)"})
     for name, fit in others.items():
         row = _prediction(fit, None) if simple else {}
-        put(f"ci_{name}", _pair(row, "ci", why), f"{fitted.number}_interval", f"{level} CI, {words[name]}")
+        put(f"ci_{name}", _pair(row, "ci", why), f"{fitted.number}_interval", words[name])
     row = _prediction(fitted.fit, None) if simple else {}
-    put("pi", _pair(row, "pi", why), f"{fitted.number}_interval", f"{level} prediction interval")
+    put("pi", _pair(row, "pi", why), f"{fitted.number}_interval", "{level} prediction interval")
 
 
 def put_heterogeneity(put: Put, fitted: Fitted) -> None:
     """Add the heterogeneity of a random-effects model."""
-    model, level = fitted.model, fitted.level
+    model = fitted.model
     interval = model.confint_tau2(kind="QP")
     put("tau2", model.tau2, "variance", "τ²")
-    put("tau2_ci", [interval.lb, interval.ub], "variance_interval", f"τ², {level} Q-profile interval")
+    put("tau2_ci", [interval.lb, interval.ub], "variance_interval", "τ², {level} Q-profile interval")
     put("tau", model.tau, "sd", "τ")
-    put("tau_ci", [_root(interval.lb), _root(interval.ub)], "sd_interval", f"τ, {level} Q-profile interval")
+    put("tau_ci", [_root(interval.lb), _root(interval.ub)], "sd_interval", "τ, {level} Q-profile interval")
     put("I2", model.I2, "percent", "I², from τ²")
     put("I2_Q", model.I2_Q, "percent", "I², from Q")
     put("H2", model.H2, "stat", "H²")
@@ -428,17 +433,17 @@ def _put_q(put: Put, model: Any) -> None:
 
 def put_components(put: Put, fitted: Fitted) -> None:
     """Add every variance and correlation of a multilevel model, and their shares."""
-    model, level = fitted.model, fitted.level
+    model = fitted.model
     put("tau2", model.tau2, "variance", "τ²")
     put("tau", model.tau, "sd", "τ")
     for one in fitted.components:
         kind = "r" if one["name"].startswith("rho") else "variance"
         put(one["key"], one["estimate"], kind, one["label"])
-        put(f"{one['key']}_ci", one["ci"], f"{kind}_interval", f"{one['label']}, {level} profile interval")
+        put(f"{one['key']}_ci", one["ci"], f"{kind}_interval", "{what}, {level} profile interval", what=one["label"])
     put("I2", model.I2, "percent", "I², from τ²")
     for name, share in model.I2_levels.items():
         if name != "total":
-            put(f"I2_{slug(name)}", share, "percent", f"I² {LEVELS.get(str(name), str(name))}")
+            put(f"I2_{slug(name)}", share, "percent", "I² {level_of}", level_of=named(LEVELS, str(name)))
     _put_q(put, model)
 
 
@@ -469,23 +474,30 @@ def put_moderators(put: Put, fitted: Fitted, **explained: str) -> None:
 
 def rule_of_one_effect(fitted: Fitted) -> str:
     """Say how the prediction interval was made where effects depend on each other."""
-    one = "the true correlation" if fitted.on_r else "the true effect"
-    return (
-        f"Prediction interval: where {one} of one new effect of a new, similar study is expected (of its "
-        "mean, where effects were averaged first); t with the degrees of freedom above, variance τ² plus the squared "
-        "standard error, on the model's scale."
+    return tr(
+        "Prediction interval: where {one} of one new effect of a new, similar study is expected (of its mean, where "
+        "effects were averaged first); t with the degrees of freedom above, variance τ² plus the squared standard "
+        "error, on the model's scale.",
+        one=tr("the true correlation") if fitted.on_r else tr("the true effect"),
     )
 
 
 def rule_of_one_study(fitted: Fitted) -> str:
     """Say how the prediction interval was made where each study has one effect."""
-    one = "the true correlation" if fitted.on_r else "the true effect"
     df = float(fitted.fit.ddf[0])
-    reference = "the normal distribution" if math.isinf(df) else f"t with {format_df(df)} degrees of freedom"
-    return (
-        f"Prediction interval: where {one} of one new, similar study is expected; "
-        f"{reference}, variance τ² plus the squared standard error, on the model's scale."
+    t = tr("t with {df} degrees of freedom", df=format_df(df))
+    return tr(
+        "Prediction interval: where {one} of one new, similar study is expected; {distribution}, variance τ² plus the "
+        "squared standard error, on the model's scale.",
+        one=tr("the true correlation") if fitted.on_r else tr("the true effect"),
+        distribution=tr("the normal distribution") if math.isinf(df) else t,
     )
+
+
+def _range(sizes: Collection[int]) -> str:
+    """Return the smallest and the largest of several sizes in words."""
+    low, high = min(sizes), max(sizes)
+    return f"{low}" if low == high else tr("{low} to {high}", low=low, high=high)
 
 
 def _prediction(fit: Any, scale: Any) -> Mapping[str, Any]:

@@ -13,9 +13,11 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from alliance_meta.reporting import writing
+from alliance_meta.reporting.words import marked, speaking, tr
 from alliance_meta.reporting.writing import reason, show
 from alliance_meta.tables.document import Table, html_table
 from alliance_meta.tables.format import NOT_AVAILABLE, fixed, format_interval, format_n, format_weight
+from alliance_meta.tables.pdf import WORDS
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -51,7 +53,7 @@ def render_html(
             inline_svg(
                 svg,
                 prefix=f"{identifier}-{page}",
-                title=described[identifier]["title"] + (f", page {page}" if len(pages) > 1 else ""),
+                title=described[identifier]["title"] + (f", {view['words']['page']} {page}" if len(pages) > 1 else ""),
                 description=described[identifier]["description"],
             )
             for page, svg in enumerate(pages, 1)
@@ -62,11 +64,11 @@ def render_html(
     sizes = sorted({match.groups() for pages in inline.values() for svg in pages for match in _SCALED.finditer(svg)})
     css = style(f".scaled-{most}-{least} {{ max-width: {most}px; min-width: {least}px; }}\n" for most, least in sizes)
     script = _template("twin.js") if twins else None
-    return (
-        environment()
-        .get_template("report.html.j2")
-        .render(view=view, figures=inline, twins=twins or {}, css=css, script=script, policy=policy(css, script))
-    )
+    with speaking(view["lang"]):
+        page = environment().get_template("report.html.j2")
+        return page.render(
+            view=view, figures=inline, twins=twins or {}, css=css, script=script, policy=policy(css, script)
+        )
 
 
 def table_html(block: Mapping[str, Any], caption: Markup) -> Markup:
@@ -89,7 +91,7 @@ def environment() -> Environment:
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
-    made.globals["table_html"] = table_html
+    made.globals |= {"table_html": table_html, "tr": tr}
     return made
 
 
@@ -166,6 +168,11 @@ MOST_NOTES = 2
 
 def make_view(document: Document) -> dict[str, Any]:
     """Return the pages' content in order: headings, runs of words, tables of text, figure slots."""
+    with speaking(document["report"]["lang"]):
+        return _view(document)
+
+
+def _view(document: Document) -> dict[str, Any]:
     numbering = number_blocks(document)
 
     def lookup(name: str) -> str:
@@ -206,9 +213,14 @@ def make_view(document: Document) -> dict[str, Any]:
             {"label": part["label"], "blocks": writing.blocks(words(part["text"]))} for part in document["abstract"]
         ],
         "sections": notes.added(sections),
-        "kind": "report",
+        "words": {key: tr(text) for key, text in WORDS.items()} | {"made": tr(MADE)},
+        "footer": writing.inline(tr(FOOTER)),
         "version": document["versions"].get("alliance_meta", ""),
     }
+
+
+MADE = marked("A report made with alliance_meta")
+FOOTER = marked("Every number on this page is in `results.json`, unrounded, and as a table in `tables/`.")
 
 
 class _Notes:
@@ -228,15 +240,18 @@ class _Notes:
         if fresh[most:]:
             self.left.append({"type": "paragraph", "runs": [{"t": "strong", "s": block["number"]}]})
             self.left.append({"type": "list", "items": fresh[most:]})
-            fresh[most:] = [[{"t": "text", "s": f"{len(fresh) - most} further notes stand in the supplement."}]]
+            fresh[most:] = [[{"t": "text", "s": tr("{n} further notes stand in the supplement.", n=len(fresh) - most)}]]
         return {**block, "notes": fresh}
 
     def added(self, sections: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the sections with the notes left over before the references."""
         if not self.left:
             return sections
-        rest = {"supplement": True, "id": "further-notes", "heading": "Further notes", "blocks": self.left}
+        rest = {"supplement": True, "id": "further-notes", "heading": tr("Further notes"), "blocks": self.left}
         return [*sections[:-1], rest, *sections[-1:]]
+
+
+NUMBERED = marked({"figure": "Figure", "table": "Table"})
 
 
 def number_blocks(document: Document) -> dict[str, str]:
@@ -245,8 +260,8 @@ def number_blocks(document: Document) -> dict[str, str]:
     names = {}
     for section in document["sections"]:
         for block in section["blocks"]:
-            if block["type"] in ("figure", "table"):
-                word = f"{block['type'].capitalize()} {'S' if section.get('supplement') else ''}"
+            if block["type"] in NUMBERED:
+                word = f"{tr(NUMBERED[block['type']])} {'S' if section.get('supplement') else ''}"
                 count[word] += 1
                 names[block["id"]] = f"{word}{count[word]}"
     return names
@@ -293,7 +308,7 @@ def view_table(table: Mapping[str, Any], identifier: str, number: str, words: An
         for column in columns:
             text, why = _cell(record, column)
             if why:
-                reasons[why] = None
+                reasons[tr(why)] = None
             cells.append(text)
         rows.append({"cells": cells})
     notes = [words(note) for note in table.get("notes", ())]

@@ -28,6 +28,7 @@ from alliance_meta.reporting.fitted import (
 )
 from alliance_meta.reporting.items import posterior
 from alliance_meta.reporting.spec import Analysis
+from alliance_meta.reporting.words import marked, named, tr
 from alliance_meta.reporting.writing import Quantity
 from alliance_meta.results.r_code import call, data, quoted, value
 from alliance_meta.tables.format import brief, format_r
@@ -39,12 +40,17 @@ if TYPE_CHECKING:
     from alliance_meta.effects.sheet.coded import CodedTable
     from alliance_meta.effects.table import EffectSizes
 
-INFERENCE = {"knha": "Knapp-Hartung, t", "adhoc": "Knapp-Hartung, factor at least 1, t", "z": "Wald, normal", "t": "t"}
-COUNTED = {"contain": "t, df contained", "residual": "t, df k − p"}
-NAMES = {"study_id": "studies", "es_id": "effects", "study_id/es_id": "effects"}
+INFERENCE = marked(
+    {"knha": "Knapp-Hartung, t", "adhoc": "Knapp-Hartung, factor at least 1, t", "z": "Wald, normal", "t": "t"}
+)
+COUNTED = marked({"contain": "t, df contained", "residual": "t, df k − p"})
+NAMES = marked({"study_id": "studies", "es_id": "effects", "study_id/es_id": "effects"})
 HARD = "\N{NO-BREAK SPACE}"
 AGGREGATED = "aggregated"
 PRIORS = ("mu_prior", "tau_prior", "beta_prior")
+
+
+R2_MARGINAL = marked("R², moderators (marginal)")
 
 
 class _Likelihood(Fitted):
@@ -88,13 +94,13 @@ class _Likelihood(Fitted):
     def slopes(self) -> dict[str, Quantity]:
         return coefficient_quantities(self)
 
+    @abstractmethod
     def model_words(self) -> str:
         """Return what sort of model it is."""
-        return self.kind
 
     def inference_words(self) -> str:
         """Return how the coefficients are tested."""
-        return INFERENCE[self.fit.inference] if self.spec.robust is None else f"{self.spec.robust}, Satterthwaite t"
+        return tr(INFERENCE[self.fit.inference]) if self.spec.robust is None else f"{self.spec.robust}, Satterthwaite t"
 
     def label_parts(self) -> Iterator[str]:
         """Yield what the short label says before the assumed correlation and the test."""
@@ -168,12 +174,12 @@ class _Random(_Likelihood):
         put_moderators(put, self, R2="R²")
 
     def model_words(self) -> str:
-        return "random effects"
+        return tr("random effects")
 
     def label_parts(self) -> Iterator[str]:
         if self.spec.aggregate is not None:
-            cluster = "study" if self.spec.cluster == "study_id" else self.spec.cluster
-            yield f"{self.spec.aggregate} of each {cluster}"
+            cluster = tr("study") if self.spec.cluster == "study_id" else self.spec.cluster
+            yield tr("{how} of each {cluster}", how=self.spec.aggregate, cluster=cluster)
         yield from super().label_parts()
 
     def tested(self) -> str:
@@ -256,6 +262,9 @@ class _Multilevel(_Likelihood):
     def chosen(self) -> bool:
         return "kind" not in self.spec.said
 
+    def model_words(self) -> str:
+        return tr("multilevel")
+
     @cached_property
     def components(self) -> list[dict[str, Any]]:
         return components(self)
@@ -267,18 +276,18 @@ class _Multilevel(_Likelihood):
         if self.spec.rho is not None:
             put("rho", self.spec.rho, "r2", "Assumed ρ of sampling errors")
         else:
-            put("errors", "independent", "text", "Sampling errors")
+            put("errors", tr("independent"), "text", "Sampling errors")
 
     def put_rest(self, put: Put) -> None:
         put_components(put, self)
-        put_moderators(put, self, R2_marginal="R², moderators (marginal)")
+        put_moderators(put, self, R2_marginal=R2_MARGINAL)
 
     def inference_words(self) -> str:
         counted = self.spec.robust is None and self.fit.inference == "t"
-        return COUNTED[str(self.spec.dfs)] if counted else super().inference_words()
+        return tr(COUNTED[str(self.spec.dfs)]) if counted else super().inference_words()
 
     def label_parts(self) -> Iterator[str]:
-        yield " + ".join(NAMES.get(term.name, term.name) for term in self.model.random)
+        yield " + ".join(named(NAMES, term.name) for term in self.model.random)
         yield from super().label_parts()
 
     def cited(self) -> dict[str, Any]:
@@ -391,10 +400,13 @@ class _Bayes(Fitted):
     def short_label(self) -> str:
         priors = self.fit.priors
         of_tau = dict.fromkeys(str(one) for one in getattr(priors, "taus", None) or (priors.tau,))
-        return f"Bayesian, {'studies + effects, ' if self.dependent else ''}τ: {', '.join(of_tau)}"
+        listed = ", ".join(of_tau)
+        if self.dependent:
+            return tr("Bayesian, studies + effects, τ: {priors}", priors=listed)
+        return tr("Bayesian, τ: {priors}", priors=listed)
 
     def prediction_rule(self) -> str:
-        return posterior.PREDICTED
+        return tr(posterior.PREDICTED)
 
     def cited(self) -> dict[str, Any]:
         return {"measure": self.effects.measure, "model": ("rover2020", "rover2021")}
@@ -447,6 +459,8 @@ DEPENDENT = "dependent"
 
 
 COLUMNS = ("ri", "ni", "yi", "vi", "sei", "measure")
+# What a shipped data set says itself.
+FILE_ONLY = ("study", "sheet", "encoding", "missing")
 
 
 def run_analysis(spec: Analysis, *, folder: Path) -> Fitted:
@@ -480,7 +494,9 @@ def read_sheet(spec: Analysis, path: Path) -> CodedTable:
     from alliance_meta.effects.sheet.ingest import read_coded
 
     with warnings.catch_warnings(action="ignore", category=AllianceMetaWarning):
-        return read_coded(path, **named_columns(spec))
+        return read_coded(
+            path, **named_columns(spec), **{key: getattr(spec, key) for key in FILE_ONLY if key in spec.said}
+        )
 
 
 def fit_sheet(spec: Analysis, whole: CodedTable, **named: Any) -> Fitted:

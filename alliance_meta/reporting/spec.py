@@ -102,6 +102,10 @@ class Analysis(_Block):
     yi: str | None = None
     vi: str | None = None
     sei: str | None = None
+    study: str | None = None
+    sheet: str | None = None
+    encoding: str | None = None
+    missing: Texts = ()
     measure: Measure = "ZCOR"
     vtype: VType = "LS"
     # Kinds spell these two differently; `kinds` checks them.
@@ -230,6 +234,23 @@ class Abstract(_Block):
     limits: str = ""
 
 
+Concern = Literal["not serious", "serious", "very serious"]
+Suspicion = Literal["undetected", "strongly suspected"]
+Judgement = Literal["high", "moderate", "low", "very low"]
+
+
+class Certainty(_Block):
+    """The author's judgement of the evidence of one analysis, in the words of GRADE."""
+
+    judgement: Judgement
+    risk_of_bias: Concern | None = None
+    inconsistency: Concern | None = None
+    indirectness: Concern | None = None
+    imprecision: Concern | None = None
+    publication_bias: Suspicion | None = None
+    reason: str = ""
+
+
 class Head(_Block):
     """What stands above all blocks."""
 
@@ -245,6 +266,7 @@ class Declaration(Head):
     path: Path
     abstract: Abstract = Abstract()
     checklist: Mapping[str, str] = {}
+    certainty: Mapping[str, Certainty] = {}
     analysis: tuple[Analysis, ...] = ()
     umbrella: Umbrella | None = None
     claims: Claims | None = None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 from alliance_meta.errors import CannotRunError, InputError
+from alliance_meta.notes import Measure
 from alliance_meta.reporting.made import ID
+from alliance_meta.reporting.words import check_language, languages, speaking, tr
 
 if TYPE_CHECKING:
     from alliance_meta.effects.sheet.coded import CodedTable
@@ -21,10 +23,11 @@ LONGEST_WORD = 40
 HEAD = """\
 # A report on {data}, begun by `alliance-meta new-report`. Every line may be changed; docs/reports.md lists all keys.
 # Build it:  alliance-meta report {path}
-# No number is typed in the prose: {{main.r}} is read from the results.
+# No number is typed in the prose: {{main.{point}}} is read from the results.
 
 title = {title}
-lang = "en"
+# The language of the report's own words: {languages}.
+lang = {lang}
 
 [abstract]
 of = ["main"]
@@ -36,7 +39,7 @@ of = ["main"]
 id = "main"
 label = "All effects"
 data = {source}
-{model}
+{naming}{model}
 [[section]]
 heading = "Every study"
 text = "{{ref.studies}} shows every effect with its 95% confidence interval."
@@ -74,6 +77,8 @@ id = "moderators"
 supplement = true
 """
 ENOUGH = 5
+# Lines that are words for readers, in the language of the report.
+PROSE = re.compile(r'^(heading|text|label) = "([^"\\]*)"$', re.MULTILINE)
 REST = """
 [[section]]
 heading = "If findings went missing"
@@ -106,7 +111,7 @@ supplement = true
 """
 
 
-def new_report(name: str, data: str | Path, *, folder: str | Path = "reports") -> Path:
+def new_report(name: str, data: str | Path, *, folder: str | Path = "reports", lang: str = "en", **naming: Any) -> Path:
     """Write a first declaration of a report on a coding sheet, with comments, and return where it is.
 
     Effects that depend on each other get the model for them (CHE with CR2), independent ones random effects;
@@ -120,6 +125,11 @@ def new_report(name: str, data: str | Path, *, folder: str | Path = "reports") -
         A coding sheet, or the name of a shipped data set.
     folder : str or Path
         Made where it is not there.
+    lang : str
+        Language of the report's own words, and of the headings and sentences written here: ``"en"`` or ``"de"``.
+    **naming
+        What `read_coded` must be told of a file: ``ri``, ``ni``, ``yi``, ``vi``, ``sei``, ``study``, ``measure``,
+        ``missing``, ``encoding``, ``sheet``; the declaration says it too.
 
     Returns
     -------
@@ -144,9 +154,10 @@ def new_report(name: str, data: str | Path, *, folder: str | Path = "reports") -
     """
     if not re.fullmatch(ID.replace("_]", "_-]"), name.lower()):
         raise InputError(f"{name!r} cannot name a report: take letters, digits, - and _, and begin with a letter")
+    check_language(lang)
     target = Path(folder) / f"{name}.toml"
-    table, source = _read(str(data), target.parent)
-    text = starter(name, table, source, target)
+    table, source = _read(str(data), target.parent, naming)
+    text = starter(name, table, source, target, lang, naming)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("x", encoding="utf-8") as stream:
@@ -158,21 +169,23 @@ def new_report(name: str, data: str | Path, *, folder: str | Path = "reports") -
     return target
 
 
-def _read(data: str, folder: Path) -> tuple[CodedTable, str]:
+def _read(data: str, folder: Path, naming: Mapping[str, Any]) -> tuple[CodedTable, str]:
     """Return the sheet, and what the declaration calls it."""
     from alliance_meta.effects.datasets import dataset_names, load_dataset
     from alliance_meta.effects.sheet.ingest import read_coded
 
     if data in dataset_names():
+        if naming:
+            raise InputError(f"{', '.join(naming)}: this is of a file, and {data} is a shipped data set")
         return load_dataset(data), data
-    return read_coded(data), Path(os.path.relpath(data, folder)).as_posix()
+    return read_coded(data, **naming), Path(os.path.relpath(data, folder)).as_posix()
 
 
-def starter(name: str, table: CodedTable, source: str, target: Path) -> str:
+def starter(name: str, table: CodedTable, source: str, target: Path, lang: str, naming: Mapping[str, Any]) -> str:
     """Return the text of a first declaration for a table."""
     from alliance_meta.effects.sizes import escalc
 
-    effects = escalc(table)
+    effects = escalc(table, **{key: value for key, value in naming.items() if key == "measure"})
     counts = {"effects": effects.k, "studies": effects.n_studies}
     model = DEPENDENT.format(**counts) if effects.k > effects.n_studies else INDEPENDENT
     columns = list(_moderators(table, list(effects.study_id)))[:MODERATORS]
@@ -181,9 +194,15 @@ def starter(name: str, table: CodedTable, source: str, target: Path) -> str:
         "path": _comment(target.as_posix()),
         "title": _quoted(name),
         "source": _quoted(source),
+        "naming": "".join(f"{key} = {_quoted(value)}\n" for key, value in naming.items()),
+        "lang": _quoted(lang),
+        "languages": ", ".join(map(_quoted, languages())),
+        "point": "r" if effects.measure in get_args(Measure) else "estimate",
     }
     by = BY.format(columns=json.dumps(columns, ensure_ascii=False)) if columns else ""
-    return HEAD.format(**named, model=model) + by + (REST if effects.n_studies >= ENOUGH else "")
+    text = HEAD.format(**named, model=model) + by + (REST if effects.n_studies >= ENOUGH else "")
+    with speaking(lang):
+        return PROSE.sub(lambda line: f"{line[1]} = {_quoted(tr(line[2]))}", text)
 
 
 def _moderators(table: CodedTable, studies: list[object]) -> Iterator[str]:
@@ -204,8 +223,8 @@ def _moderators(table: CodedTable, studies: list[object]) -> Iterator[str]:
             yield name
 
 
-def _quoted(text: str) -> str:
-    """Return a text as TOML writes it."""
+def _quoted(text: str | Sequence[str]) -> str:
+    """Return a text, or a list of them, as TOML writes it."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

@@ -22,6 +22,7 @@ from alliance_meta.notes import did_you_mean
 from alliance_meta.reporting.fitted import WITH_MODERATORS, Fitted, level_rows, slug
 from alliance_meta.reporting.items.posterior import CELLS, NAMES, cells, tau_words, terms
 from alliance_meta.reporting.spec import Item
+from alliance_meta.reporting.words import marked, named, tr
 from alliance_meta.reporting.writing import Quantity, escape
 
 Table = dict[str, Any]
@@ -31,7 +32,12 @@ RIGHT = "right"
 
 
 def column(keys: str | Sequence[str], label: str, kind: str = "text", **more: Any) -> dict[str, Any]:
-    """Return a column: the keys it reads, its head, the format of its numbers."""
+    """Return a column of the report's own: the keys it reads, its head in the report's language, its format."""
+    return own_column(keys, tr(label), kind, **more)
+
+
+def own_column(keys: str | Sequence[str], label: str, kind: str = "text", **more: Any) -> dict[str, Any]:
+    """Return a column whose head is the author's, or the sheet's, and is not translated."""
     listed = [keys] if isinstance(keys, str) else list(keys)
     align = "left" if kind == "text" else RIGHT
     return {"keys": listed, "label": label, "format": kind, "align": align, **more}
@@ -43,8 +49,8 @@ def effect_columns(chosen: Sequence[Fitted], head: str) -> list[dict[str, Any]]:
     others = [fitted for fitted in chosen if not fitted.on_r]
     kind = "r3" if on_r else "z"
     columns = [column("r", "r", "r3")] if on_r else []
-    columns += [column("estimate", f"Mean {others[0].effects.scale_label}", "z")] if others else []
-    return [*columns, column(["ci_lb", "ci_ub"], head, f"{kind}_interval", blank="n/a")]
+    columns += [column("estimate", tr("Mean {scale}", scale=others[0].effects.scale_label), "z")] if others else []
+    return [*columns, own_column(["ci_lb", "ci_ub"], head, f"{kind}_interval", blank="n/a")]
 
 
 def stacked(
@@ -64,7 +70,7 @@ def stacked(
 
 def caption(words: str, chosen: Iterable[Fitted]) -> str:
     """Return the caption of a table that declares none."""
-    return f"{words}: {'; '.join(fitted.spec.label for fitted in chosen)}."
+    return f"{tr(words)}: {'; '.join(fitted.spec.label for fitted in chosen)}."
 
 
 def ends(value: Any) -> tuple[Any, Any]:
@@ -83,7 +89,7 @@ def extra_columns(names: Sequence[str], table: CodedTable) -> list[dict[str, Any
     for name in names:
         field = table.card.field(name) if table.card else None
         title = field.title if field else name.replace("_", " ").capitalize()
-        out.append(column(name, title, _kind_of(name, frame[name])))
+        out.append(own_column(name, title, _kind_of(name, frame[name])))
     return out
 
 
@@ -108,20 +114,22 @@ def plain_value(value: Any) -> Any:
     return None if value is None or value is pd.NA or (isinstance(value, float) and value != value) else value
 
 
-HEADS = {
-    "measure": "Scale",
-    "k": "k",
-    "studies": "Studies",
-    "r": "r",
-    "r_ci": "CI",
-    "estimate": "Mean effect",
-    "ci": "CI",
-    "ddf": "df",
-    "pi": "Prediction interval",
-    "tau2": "τ²",
-    "I2": "I²",
-    "rho": "ρ",
-}
+HEADS = marked(
+    {
+        "measure": "Scale",
+        "k": "k",
+        "studies": "Studies",
+        "r": "r",
+        "r_ci": "CI",
+        "estimate": "Mean effect",
+        "ci": "CI",
+        "ddf": "df",
+        "pi": "Prediction interval",
+        "tau2": "τ²",
+        "I2": "I²",
+        "rho": "ρ",
+    }
+)
 PLAIN = ("measure", "k", "r", "r_ci", "pi", "tau2", "I2")
 DEPENDENT = ("k", "studies", "r", "r_ci", "ddf", "pi", "tau2", "I2")
 # What stands for r where effects are no correlations.
@@ -151,7 +159,7 @@ def comparison(item: Item, fits: Mapping[str, Fitted]) -> Table:
     columns = [column("label", "Analysis"), *_columns(keys, entries, dependent)]
     if not item.columns:
         columns.insert(1 if dependent else 2, column("model", "Model"))
-    return {"caption": item.caption or "The same rows under different choices.", "columns": columns, "rows": rows}
+    return {"caption": item.caption or tr("The same rows under different choices."), "columns": columns, "rows": rows}
 
 
 def _entries(keys: Sequence[str], chosen: Sequence[Fitted]) -> dict[str, Quantity]:
@@ -171,10 +179,10 @@ def _columns(keys: Sequence[str], entries: Mapping[str, Quantity], dependent: bo
     for key in keys:
         kind = str(entries[key]["format"])
         shown = PRECISE.get(kind, kind)
-        head = HEADS.get(key, str(entries[key]["label"]))
+        head = tr(HEADS[key]) if key in HEADS else str(entries[key]["label"])
         paired = _paired(entries[key])
         blank = {"blank": "n/a"} if paired else {"blank": "–"} if dependent else {}
-        yield column([f"{key}_lb", f"{key}_ub"] if paired else key, head, shown, **blank)
+        yield own_column([f"{key}_lb", f"{key}_ub"] if paired else key, head, shown, **blank)
 
 
 def _paired(entry: Quantity) -> bool:
@@ -191,12 +199,12 @@ def coefficients(item: Item, fits: Mapping[str, Fitted]) -> Table:
     dependent = any(fitted.dependent for fitted in chosen)
     columns = [
         column("term", "Term"),
-        column("estimate", f"Estimate ({chosen[0].effects.scale_label})", kind),
+        column("estimate", tr("Estimate ({scale})", scale=chosen[0].effects.scale_label), kind),
         column("se", "SE", kind),
         column("stat", "z" if all(math.isinf(fitted.fit.ddf[0]) for fitted in chosen) else "t", "stat"),
         *([column("ddf", "df", "df")] if dependent else []),
         column("p", "p", "p"),
-        column(["ci_lb", "ci_ub"], f"{chosen[0].level} CI", f"{kind}_interval"),
+        column(["ci_lb", "ci_ub"], tr("{level} CI", level=chosen[0].level), f"{kind}_interval"),
     ]
     return stacked(item, chosen, columns, _coefficient_rows, "Coefficients")
 
@@ -225,7 +233,7 @@ def components(item: Item, fits: Mapping[str, Fitted]) -> Table:
         column("component", "What varies"),
         column("groups", "Groups", "count", blank="–"),
         column("estimate", "Variance", "variance"),
-        column(["ci_lb", "ci_ub"], f"{chosen[0].level} CI", "variance_interval", blank="–"),
+        column(["ci_lb", "ci_ub"], tr("{level} CI", level=chosen[0].level), "variance_interval", blank="–"),
         column("sd", "SD", "sd", blank="–"),
         column("share", "I²", "percent", blank="–"),
     ]
@@ -248,7 +256,7 @@ def _component_rows(fitted: Fitted) -> list[dict[str, Any]]:
             rows.append({"component": one["label"], "groups": one["groups"], "estimate": one["estimate"], **_ci(ci)})
         else:
             rows.append({**_component(one["label"], one["estimate"], share=share, ci=ci), "groups": one["groups"]})
-    return [*rows, _component("τ², all together", block["tau2"]["value"], share=block["I2"]["value"])]
+    return [*rows, _component(tr("τ², all together"), block["tau2"]["value"], share=block["I2"]["value"])]
 
 
 def _component(name: str, value: float, *, share: Any = None, ci: Quantity | None = None) -> dict[str, Any]:
@@ -267,7 +275,7 @@ def levels(item: Item, fits: Mapping[str, Fitted]) -> Table:
         column("level", "Level"),
         column("k", "Effects", "count"),
         column("studies", "Studies", "count"),
-        *effect_columns(chosen, f"{chosen[0].level} CI"),
+        *effect_columns(chosen, tr("{level} CI", level=chosen[0].level)),
         column("ddf", "df", "df"),
     ]
     return stacked(item, chosen, columns, _level_rows, "Mean effect at each level")
@@ -280,17 +288,19 @@ def _level_rows(fitted: Fitted) -> list[dict[str, Any]]:
     return found
 
 
-GROUPS = {
-    "k_rows": "Data",
-    "k": "Data",
-    "measure": "Model",
-    "estimate": "Pooled effect",
-    "tau2": "Heterogeneity",
-    "R2": "Moderators",
-    "R2_marginal": "Moderators",
-    "QM": "Moderators",
-    "asked": "Evidence",
-}
+GROUPS = marked(
+    {
+        "k_rows": "Data",
+        "k": "Data",
+        "measure": "Model",
+        "estimate": "Pooled effect",
+        "tau2": "Heterogeneity",
+        "R2": "Moderators",
+        "R2_marginal": "Moderators",
+        "QM": "Moderators",
+        "asked": "Evidence",
+    }
+)
 LONG = 60
 
 
@@ -304,8 +314,8 @@ def studies(item: Item, fits: Mapping[str, Fitted]) -> Table:
     for fitted in chosen:
         name = fitted.spec.id
         columns += [
-            column(f"n_{name}", f"n, {_lower(fitted.heading)}", "count"),
-            column(f"r_{name}", f"r, {_lower(fitted.heading)}", "r"),
+            own_column(f"n_{name}", f"n, {_lower(fitted.heading)}", "count"),
+            own_column(f"r_{name}", f"r, {_lower(fitted.heading)}", "r"),
         ]
         for row in study_rows(fitted):
             record = rows.setdefault(row["label"], {"label": row["label"]})
@@ -363,8 +373,12 @@ def _studies_of_one(item: Item, fitted: Fitted) -> Table:
         column("label", "Study"),
         *extra,
         *([column("n", "n", "count")] if fitted.effects.ni is not None else []),
-        column("r", "r", "r") if fitted.on_r else column("estimate", fitted.effects.scale_label.capitalize(), "fixed2"),
-        column(["ci_lb", "ci_ub"], f"{fitted.level} CI", "r_interval" if fitted.on_r else "fixed2_interval"),
+        column("r", "r", "r")
+        if fitted.on_r
+        else own_column("estimate", fitted.effects.scale_label.capitalize(), "fixed2"),
+        column(
+            ["ci_lb", "ci_ub"], tr("{level} CI", level=fitted.level), "r_interval" if fitted.on_r else "fixed2_interval"
+        ),
         *([column("weight", "Weight, %", "weight")] if hasattr(fitted.fit, "weights") else []),
     ]
     kept = {key for one in columns for key in one["keys"]}
@@ -386,14 +400,14 @@ def statistics_table(item: Item, fits: Mapping[str, Fitted]) -> Table:
         if all(_in_coefficients(entry["value"]) for entry in found.values()):
             continue
         if heading not in headings:
-            rows.append({"group": heading})
+            rows.append({"group": tr(heading)})
             headings.add(heading)
         for label in dict.fromkeys(entry["label"] for entry in found.values()):
             alike = {name: entry for name, entry in found.items() if entry["label"] == label}
             cells = {name: {key: entry[key] for key in ("value", "format")} for name, entry in alike.items()}
             rows.append({"statistic": label, **cells})
     columns = [column("statistic", "Statistic")]
-    columns += [column(fitted.spec.id, fitted.heading, "r", blank="–") for fitted in chosen]
+    columns += [own_column(fitted.spec.id, fitted.heading, "r", blank="–") for fitted in chosen]
     predicting = [one for one in chosen if one.fit.p == 1 and one.spec.method != "EE"]
     rules = dict.fromkeys(fitted.prediction_rule() for fitted in predicting)
     words = item.caption or caption("Every statistic", chosen)
@@ -447,7 +461,7 @@ def _said_once(
         found = {row.get(one["keys"][0]) for row in rows}
         text = next(iter(found)) if len(found) == 1 and len(rows) > 1 else None
         if isinstance(text, str) and len(text) > LONG:
-            notes.append(f"{one['label']}, for every row: {escape(text)}.")
+            notes.append(tr("{what}, for every row: {text}.", what=one["label"], text=escape(text)))
         else:
             kept.append(one)
     return kept, notes
@@ -468,13 +482,13 @@ def posterior(item: Item, fits: Mapping[str, Fitted]) -> Table:
     chosen = [fits[name] for name in item.of]
     _check_bayesian(chosen, "posterior")
     kind = chosen[0].number
-    level = f"{chosen[0].level} credible"
+    level = tr("{level} credible", level=chosen[0].level)
     columns = [
         column("quantity", "Quantity"),
-        column("median", f"Median ({chosen[0].effects.scale_label})", kind),
-        column(["ci_lb", "ci_ub"], level, f"{kind}_interval"),
+        column("median", tr("Median ({scale})", scale=chosen[0].effects.scale_label), kind),
+        own_column(["ci_lb", "ci_ub"], level, f"{kind}_interval"),
         column("r", "as r", "r", blank="–"),
-        column(["r_lb", "r_ub"], f"{level}, r", "r_interval", blank="–"),
+        own_column(["r_lb", "r_ub"], f"{level}, r", "r_interval", blank="–"),
         column("positive", "P(> 0)", "p", blank="–"),
     ]
     return stacked(item, chosen, columns, _posterior_rows, "Posterior")
@@ -489,7 +503,7 @@ def _posterior_rows(fitted: Fitted) -> list[dict[str, Any]]:
         shown = "mu" if fit.design.formula == "1" and name == fit.names[0] else name
         ends = dict(zip(CELLS, cells(table, shown), strict=True))
         term = name.removeprefix("tau[").rstrip("]")
-        words = tau_words(term) if term in terms(fit) and name in taus else NAMES.get(shown, shown)
+        words = tau_words(term) if term in terms(fit) and name in taus else named(NAMES, shown)
         found: dict[str, Any] = {"quantity": words, **ends}
         if name not in taus:
             found["positive"] = fit.prob(f"{shown} > 0")
@@ -509,13 +523,13 @@ def other_priors(item: Item, fits: Mapping[str, Fitted]) -> Table:
         raise InputError(f"table='priors' shows models with one τ; {', '.join(several)} has random =")
     on_r = all(fitted.on_r for fitted in chosen)
     name = "r" if on_r else "estimate"
-    level = f"{chosen[0].level} credible"
+    level = tr("{level} credible", level=chosen[0].level)
     columns = [
         column("prior", "Prior of τ"),
         column(name, "r", "r3") if on_r else column(name, "Mean effect", "z"),
-        column([f"{name}_lb", f"{name}_ub"], level, "r3_interval" if on_r else "z_interval"),
+        own_column([f"{name}_lb", f"{name}_ub"], level, "r3_interval" if on_r else "z_interval"),
         column("tau", "τ", "sd"),
-        column(["tau_lb", "tau_ub"], level, "sd_interval"),
+        own_column(["tau_lb", "tau_ub"], level, "sd_interval"),
         column(["pi_lb", "pi_ub"], "New study, r" if on_r else "New study", "r_interval" if on_r else "z_interval"),
     ]
     return stacked(item, chosen, columns, partial(_prior_rows, name=name), "Other priors of τ")

@@ -15,6 +15,8 @@ STANDARD: Final = "ua-1"
 # Letters beyond Latin, Greek and Cyrillic with their punctuation and signs: typst brings no font for them.
 FOREIGN = re.compile("[^\\u0000-\\u058f\\u1e00-\\u2bff]")
 
+# The words of a page that are not its content, in English.
+WORDS: Final = {"abstract": "Abstract", "cautions": "What these data are", "supplement": "Supplement", "page": "page"}
 NO_FONT, BOX = "could not be displayed", "\N{WHITE SQUARE}"
 
 
@@ -30,7 +32,8 @@ def pdf_available() -> bool:
 def typeset(view: Mapping[str, Any], figures: Mapping[str, Sequence[str]], *, fonts: Sequence[str] = ()) -> bytes:
     """Return the PDF; the same content gives the same bytes, but where it needs the system's fonts.
 
-    `view` holds title, subtitle, lang, version, kind, cautions and sections; ``page.typ`` says what their blocks are.
+    `view` holds title, subtitle, lang, version, cautions, sections and words (`WORDS`, and by what it was `made`);
+    ``page.typ`` says what their blocks are.
     `figures` are the pages of each figure, as SVG; `fonts` are folders with fonts for foreign letters.
 
     Raises

@@ -47,30 +47,31 @@ def word_file(view: Mapping[str, Any], figures: Mapping[str, Sequence[bytes]]) -
     """
     import docx
 
-    document = docx.Document()
+    document, words = docx.Document(), view["words"]
     _prepare(document, view)
     document.add_paragraph(view["title"], style="Title")
     if view["subtitle"]:
         document.add_paragraph(view["subtitle"], style="Subtitle")
     if view.get("abstract"):
-        document.add_heading("Abstract", 1)
+        document.add_heading(words["abstract"], 1)
         for part in view["abstract"]:
             _part(document, part)
-    _cautions(document, view["cautions"])
+    _cautions(document, view["cautions"], words["cautions"])
     supplement = False
     for section in view["sections"]:
         if section.get("supplement") and not supplement:
             supplement = True
-            document.add_heading("Supplement", 1).paragraph_format.page_break_before = True
+            document.add_heading(words["supplement"], 1).paragraph_format.page_break_before = True
         document.add_heading(section["heading"], 2 if supplement else 1)
         for block in section["blocks"]:
-            _block(document, block, figures, deeper=supplement)
+            _block(document, block, figures, page=words["page"], deeper=supplement)
     return _same_bytes(document)
 
 
 def _prepare(document: WordDocument, view: Mapping[str, Any]) -> None:
     """Set the page, the styles, and what the file says of itself."""
     from docx.enum.style import WD_STYLE_TYPE
+    from docx.oxml.ns import qn
     from docx.shared import Mm, Pt, RGBColor
 
     page = document.sections[0]
@@ -99,7 +100,10 @@ def _prepare(document: WordDocument, view: Mapping[str, Any]) -> None:
     styles["Caption"].paragraph_format.space_before = Pt(10)
     properties = document.core_properties
     properties.title, properties.author = view["title"], ""
-    properties.comments, properties.language = f"Made with alliance_meta {view['version']}", view["lang"]
+    properties.comments = f"{view['words']['made']} {view['version']}"
+    properties.language = view["lang"]
+    for spoken in styles.element.iter(qn("w:lang")):
+        spoken.set(qn("w:val"), view["lang"])
     properties.created = properties.modified = EPOCH
     _page_number(page.footer.paragraphs[0])
 
@@ -152,11 +156,11 @@ def _part(document: WordDocument, part: Mapping[str, Any]) -> None:
         _block(document, block, {}, deeper=False)
 
 
-def _cautions(document: WordDocument, cautions: Sequence[Mapping[str, Any]]) -> None:
+def _cautions(document: WordDocument, cautions: Sequence[Mapping[str, Any]], heading: str) -> None:
     """Add what the data are, on a ground of its own."""
     if not cautions:
         return
-    paragraphs = [document.add_heading("What these data are", 1)]
+    paragraphs = [document.add_heading(heading, 1)]
     for group in cautions:
         paragraphs.append(document.add_paragraph())
         paragraphs[-1].add_run(group["concerns"]).bold = True
@@ -177,7 +181,12 @@ AFTER_BORDERS = ("w:shd", "w:tabs", "w:suppressAutoHyphens", "w:spacing", "w:ind
 
 
 def _block(
-    document: WordDocument, block: Mapping[str, Any], figures: Mapping[str, Sequence[bytes]], *, deeper: bool
+    document: WordDocument,
+    block: Mapping[str, Any],
+    figures: Mapping[str, Sequence[bytes]],
+    *,
+    page: str = "",
+    deeper: bool,
 ) -> None:
     kind = block["type"]
     if kind == "paragraph":
@@ -191,7 +200,7 @@ def _block(
         for line in block["text"].splitlines():
             document.add_paragraph(line, style="Code")
     elif kind == "figure":
-        _figure(document, block, figures[block["id"]])
+        _figure(document, block, figures[block["id"]], page)
     else:
         _table(document, block)
 
@@ -232,7 +241,7 @@ def _notes(document: WordDocument, block: Mapping[str, Any]) -> None:
         _words(document.add_paragraph(style="Note"), note)
 
 
-def _figure(document: WordDocument, block: Mapping[str, Any], pages: Sequence[bytes]) -> None:
+def _figure(document: WordDocument, block: Mapping[str, Any], pages: Sequence[bytes], word: str) -> None:
     """Add the pages of a figure with what they show in words, and its caption below."""
     from docx.shared import Emu, Mm
 
@@ -242,7 +251,7 @@ def _figure(document: WordDocument, block: Mapping[str, Any], pages: Sequence[by
         picture = paragraph.add_run().add_picture(io.BytesIO(png))
         share = min(1.0, Mm(TEXT_WIDTH) / picture.width, Mm(TEXT_HEIGHT) / picture.height)
         picture.width, picture.height = Emu(int(share * picture.width)), Emu(int(share * picture.height))
-        page = f", page {number}" if len(pages) > 1 else ""
+        page = f", {word} {number}" if len(pages) > 1 else ""
         properties = picture._inline.docPr
         properties.set("title", f"{block['title']}{page}")
         properties.set("descr", f"{block['title']}{page}. {block['description']}")

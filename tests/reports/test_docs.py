@@ -7,6 +7,7 @@ from alliance_meta.reporting.build import build_report
 from alliance_meta.reporting.spec import (
     Abstract,
     Analysis,
+    Certainty,
     Claims,
     Consistency,
     FigureKind,
@@ -24,7 +25,7 @@ PAGE = (REPORTS.parent / "docs" / "reports.md").read_text(encoding="utf-8")
 def test_every_key_and_table_is_described() -> None:
     words = [
         name
-        for kind in (Abstract, Analysis, Umbrella, Claims, Consistency, FlowTable, Section, Item)
+        for kind in (Abstract, Analysis, Certainty, Umbrella, Claims, Consistency, FlowTable, Section, Item)
         for name in kind.model_fields
     ]
     for word in [*words, *get_args(TableKind), *get_args(FigureKind)]:

@@ -185,8 +185,12 @@ def test_print_ends_long_tables_and_says_so() -> None:
     from alliance_meta.reporting.build import MOST_ROWS, _cut
 
     table = {"id": "t", "rows": [{"cells": [str(i)]} for i in range(MOST_ROWS + 1)], "notes": []}
-    (cut,) = _cut({"blocks": [table]})["blocks"]
+
+    def cut_of(table: object) -> list[dict[str, object]]:
+        return _cut({"lang": "en", "sections": [{"blocks": [table]}]})["sections"][0]["blocks"]
+
+    (cut,) = cut_of(table)
     assert len(cut["rows"]) == MOST_ROWS
     assert "".join(run["s"] for run in cut["notes"][-1]) == "The first 1,000 of 1,001 rows; all are in tables/t.csv"
     whole = {"id": "t", "rows": table["rows"][:-1], "notes": []}
-    assert _cut({"blocks": [whole]})["blocks"] == [whole]
+    assert cut_of(whole) == [whole]

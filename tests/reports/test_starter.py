@@ -33,6 +33,37 @@ def test_dependent_effects_get_che(tmp_path: Path) -> None:
     assert (found.kind, found.robust, found.rho) == ("multilevel", "CR2", 0.6)
 
 
+@pytest.mark.filterwarnings("ignore::alliance_meta.errors.AllianceMetaWarning")
+def test_what_a_sheet_of_others_needs_is_declared(tmp_path: Path) -> None:
+    path = tmp_path / "raw.csv"
+    rows = [f"S{i // 2},{0.1 * i:.1f},.0{i + 1},999" for i in range(6)]
+    path.write_text("\n".join(["Trial id,g,var g,age", *rows]) + "\n", encoding="utf-8")
+    naming = {"yi": "g", "vi": "var g", "study": "Trial id", "missing": ["999"]}
+    declared = new_report("raw", path, folder=tmp_path, **naming)
+    (found,) = read_declaration(declared).analysis
+    assert {key: getattr(found, key) for key in naming} == naming | {"missing": ("999",)}
+    assert found.kind == "multilevel"
+    text = declared.read_text(encoding="utf-8")
+    assert "{main.estimate} is read" in text
+    short = text[: text.index("[[section]]")] + '[[section]]\nheading = "H"\ntext = "{main.studies}"\n'
+    declared.write_text(short, encoding="utf-8")
+    assert "k = 6 effects from 3 studies" in build_report(declared, formats=["methods"])[1].read_text(encoding="utf-8")
+
+
+def test_it_is_begun_in_the_language_that_is_asked_for(tmp_path: Path) -> None:
+    found = read_declaration(new_report("first", sheet(tmp_path), folder=tmp_path, lang="de"))
+    assert (found.lang, found.analysis[0].label) == ("de", "Alle Effekte")
+    assert [section.heading for section in found.section][:2] == ["Alle Studien", "Moderatoren"]
+    assert found.section[0].text.startswith("{ref.studies} zeigt")
+    with pytest.raises(InputError, match="known: en, de"):
+        new_report("second", sheet(tmp_path), folder=tmp_path, lang="xx")
+
+
+def test_a_shipped_data_set_says_itself_what_it_holds(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="study: this is of a file"):
+        new_report("first", "molloy2014", folder=tmp_path, study="id")
+
+
 def test_it_is_built_as_it_stands(tmp_path: Path) -> None:
     declared = new_report("first", sheet(tmp_path, twice=True), folder=tmp_path)
     text = declared.read_text(encoding="utf-8")
@@ -61,7 +92,9 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 
 
 def test_the_command_says_what_comes_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["new-report", "first", "--data", "molloy2014", "--folder", str(tmp_path)]) == 0
+    data = ["--data", str(sheet(tmp_path)), "--study", "study"]
+    assert main(["new-report", "first", *data, "--folder", str(tmp_path)]) == 0
+    assert 'study = "study"\n' in (tmp_path / "first.toml").read_text(encoding="utf-8")
     said = capsys.readouterr()
     assert said.out.strip().endswith("first.toml")
     assert "alliance-meta report" in said.err

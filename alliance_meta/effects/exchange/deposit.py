@@ -26,7 +26,7 @@ from alliance_meta.folders import write_folder
 from alliance_meta.notes import check_option
 from alliance_meta.tables.document import Table, html_table
 from alliance_meta.tables.format import inert
-from alliance_meta.tables.pdf import typeset
+from alliance_meta.tables.pdf import WORDS, typeset
 
 Licence = Literal["CC0-1.0", "CC-BY-4.0", "ODbL-1.0"]
 # Title, address, and what it allows.
@@ -343,7 +343,8 @@ def _view(about: Deposit) -> dict[str, Any]:
     if worded:
         sections.append({"heading": "Words", "blocks": tables[1:]})
     head = {"title": f"Codebook: {about.title}", "subtitle": about.description, "lang": "en"}
-    return {**head, "kind": "codebook", "version": __version__, "cautions": [], "sections": sections}
+    words = WORDS | {"made": "A codebook made with alliance_meta"}
+    return {**head, "words": words, "version": __version__, "cautions": [], "sections": sections}
 
 
 def _set_table(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.spec import Item
 from alliance_meta.reporting.tables import Table, caption, column, effect_columns
+from alliance_meta.reporting.words import marked, tr
 from alliance_meta.reporting.writing import Quantity, quantity
 
 if TYPE_CHECKING:
@@ -26,13 +27,13 @@ def bias_table(item: Item, fits: Mapping[str, Fitted]) -> tuple[Table, dict[str,
     for fitted in chosen:
         found = fitted.bias
         rows += [{"group": fitted.spec.label}] if len(chosen) > 1 else []
-        rows += [*_means(fitted, found), {"group": "Tests and measures"}, *_tests(found)]
+        rows += [*_means(fitted, found), {"group": tr("Tests and measures")}, *_tests(found)]
         quantities |= {f"{fitted.spec.id}_{key}": value for key, value in _quantities(fitted, found)}
         notes |= dict.fromkeys([found.spread(), *(note.message for note in found.notes)])
         sources |= dict.fromkeys([*found.frame["source"], *found.tests["source"]])
     columns = [
         column("label", "Method"),
-        *({**one, "blank": ""} for one in effect_columns(chosen, f"{chosen[0].level} CI")),
+        *({**one, "blank": ""} for one in effect_columns(chosen, tr("{level} CI", level=chosen[0].level))),
         column("p", "p", "p", blank=""),
         column("words", "What it assumes, says, or why it gives nothing"),
     ]
@@ -68,19 +69,24 @@ def _quantities(fitted: Fitted, found: BiasPanel) -> Iterator[tuple[str, Quantit
     for name, row in found.tidy().iterrows():
         words = str(row["label"])
         yield f"{name}_{shown}", quantity(row[point], kind, words)
-        yield f"{name}_ci", quantity([row[lower], row[upper]], f"{kind}_interval", f"{words}, CI")
+        yield f"{name}_ci", quantity([row[lower], row[upper]], f"{kind}_interval", tr("{name}, CI", name=words))
         yield f"{name}_p", quantity(row["pval"], "p", f"{words}, p")
     for name, row in found.tests.iterrows():
         yield f"{name}_p", quantity(row["pval"], "p", f"{row['label']}, p")
     table = found.tidy()
-    yield from ends_of(table.loc[table.index != "uncorrected", point], kind, "corrected mean")
+    yield from ends_of(
+        table.loc[table.index != "uncorrected", point],
+        kind,
+        tr("Smallest corrected mean"),
+        tr("Largest corrected mean"),
+    )
 
 
-def ends_of(means: pd.Series[float], kind: str, words: str) -> Iterator[tuple[str, Quantity]]:
+def ends_of(means: pd.Series[float], kind: str, smallest: str, largest: str) -> Iterator[tuple[str, Quantity]]:
     """Yield the smallest and the largest of several means, where there is any."""
     if means.notna().any():
-        yield "lowest", quantity(float(means.min()), kind, f"Smallest {words}")
-        yield "highest", quantity(float(means.max()), kind, f"Largest {words}")
+        yield "lowest", quantity(float(means.min()), kind, smallest)
+        yield "highest", quantity(float(means.max()), kind, largest)
 
 
 def _funnel(fitted: Fitted) -> pd.DataFrame:
@@ -106,7 +112,7 @@ def _methods(fitted: Fitted) -> pd.DataFrame:
 
 # Figure -> its caption and what makes its frame.
 FIGURES: Mapping[str, tuple[str, Callable[[Fitted], pd.DataFrame]]] = {
-    "funnel": ("{label}: every effect and its standard error ({model}).", _funnel),
-    "sunset": ("{label}: the power of every effect's study.", _sunset),
-    "bias": ("{label}: the mean effect by every method for a biased literature.", _methods),
+    "funnel": (marked("{label}: every effect and its standard error ({model})."), _funnel),
+    "sunset": (marked("{label}: the power of every effect's study."), _sunset),
+    "bias": (marked("{label}: the mean effect by every method for a biased literature."), _methods),
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from alliance_meta.reporting.fitted import Fitted, slug
 from alliance_meta.reporting.spec import Item
 from alliance_meta.reporting.tables import Table, caption, column, effect_columns
+from alliance_meta.reporting.words import tr
 from alliance_meta.reporting.writing import Quantity, quantity
 from alliance_meta.results.fit import records_of
 from alliance_meta.tables.format import format_df, format_number
@@ -33,10 +34,12 @@ def moderator_table_of(item: Item, fits: Mapping[str, Fitted]) -> tuple[Table, d
     shown, kind = ("r", "r3") if chosen[0].on_r else ("estimate", chosen[0].number)
     columns = [
         column("label", "Moderator"),
-        *(column(key, head, "count", blank="") for key, head in (("k", "k"), ("studies", "Studies"), ("n", "N"))),
-        *({**one, "blank": ""} for one in effect_columns(chosen, f"{chosen[0].level} CI")),
-        column(["pi_lb", "pi_ub"], f"{chosen[0].level} PI", f"{kind}_interval", blank=""),
-        column("controlled", f"{shown}, contr." if shown == "r" else "Contr.", kind, blank=""),
+        column("k", "k", "count", blank=""),
+        column("studies", "Studies", "count", blank=""),
+        column("n", "N", "count", blank=""),
+        *({**one, "blank": ""} for one in effect_columns(chosen, tr("{level} CI", level=chosen[0].level))),
+        column(["pi_lb", "pi_ub"], tr("{level} PI", level=chosen[0].level), f"{kind}_interval", blank=""),
+        column("controlled", "r, contr." if shown == "r" else "Contr.", kind, blank=""),
         column("p", "p", "p", blank=""),
         column("p_adjusted", "p, adj.", "p", blank=""),
         column("p_controlled", "p, contr.", "p", blank=""),
@@ -54,13 +57,17 @@ def moderators_figure(item: Item, fitted: Fitted) -> pd.DataFrame:
 
 
 def _said(found: ModeratorTable) -> Iterator[str]:
-    yield f"Model: {found.model_label}. Controlled for the other moderators: {found.controlled}."
+    yield tr(
+        "Model: {model}. Controlled for the other moderators: {controlled}.",
+        model=found.model_label,
+        controlled=found.controlled,
+    )
     for row in _records(found.tests):
         name = row["moderator"]
         if row["why"]:
-            yield f"No test of {name}: {row['why']}."
+            yield tr("No test of {name}: {why}.", name=name, why=row["why"])
         if row["missing"]:
-            yield f"{name} is missing for {row['missing']} effects."
+            yield tr("{name} is missing for {n} effects.", name=name, n=row["missing"])
     yield from found.empty_cells()
     yield from (note.message for note in found.notes)
 
@@ -85,7 +92,7 @@ def _rows(fitted: Fitted, found: ModeratorTable) -> Iterator[dict[str, Any]]:
         numbers["controlled"] = row[f"{names['point']}_controlled"]
         counts = {"k": row["k"], "studies": row["studies"], "n": row["people"]}
         there = {key: value for key, value in (counts | numbers).items() if value == value}
-        yield {"label": name if row["kind"] == "overall" else f"\N{EM SPACE}{row['level']}", **there}
+        yield {"label": tr("Overall") if row["kind"] == "overall" else f"\N{EM SPACE}{row['level']}", **there}
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -13,9 +13,10 @@ from alliance_meta.effects.flow_file import read_flow
 from alliance_meta.errors import AllianceMetaWarning, CannotRunError, CodingError, InputError
 from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.items.evidence import Piece
-from alliance_meta.reporting.spec import FlowTable, Item
-from alliance_meta.reporting.tables import Table, column
-from alliance_meta.reporting.writing import Quantity, note_quantities, quantity
+from alliance_meta.reporting.spec import Certainty, FlowTable, Item
+from alliance_meta.reporting.tables import Table, column, own_column
+from alliance_meta.reporting.words import marked, tr
+from alliance_meta.reporting.writing import Quantity, escape, note_quantities, quantity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,14 +27,28 @@ PAGE = (
     "doi:10.1136/bmj.n71"
 )
 CROSSED = "+"
+CERTAINTY, GRADE = "certainty", "guyatt2008"
+# Key of a certainty -> the head of its column, and the words that its cells hold.
+DOMAINS = marked(
+    {
+        "risk_of_bias": "Risk of bias",
+        "inconsistency": "Inconsistency",
+        "indirectness": "Indirectness",
+        "imprecision": "Imprecision",
+        "publication_bias": "Publication bias",
+        "judgement": "Certainty",
+    }
+)
 # How the name of a box begins -> the part of the table that it stands in; boxes whose lines need their heading.
-GROUPS = {
-    "previous": "Previous studies",
-    "other": "Other methods",
-    "included": "Included",
-    "total": "Included",
-    "": "Databases and registers",
-}
+GROUPS = marked(
+    {
+        "previous": "Previous studies",
+        "other": "Other methods",
+        "included": "Included",
+        "total": "Included",
+        "": "Databases and registers",
+    }
+)
 HEADED = ("identified", "removed", "reports excluded", "other identified", "other reports excluded")
 
 
@@ -48,7 +63,7 @@ class Flowed(Piece):
         from alliance_meta.plots import prisma_data
 
         frame = _noted_below(prisma_data(self.flow, title="Flow of records"))
-        return frame, "Flow of records through the review (PRISMA 2020)."
+        return frame, tr("Flow of records through the review (PRISMA 2020).")
 
     def table(self, item: Item) -> Table:
         """Return every number of the diagram, box by box."""
@@ -58,7 +73,7 @@ class Flowed(Piece):
         for row in frame[frame["box"] != ""].to_dict("records"):
             now = next((words for start, words in GROUPS.items() if row["box"].startswith(start)), GROUPS[""])
             if now != group:
-                rows.append({"group": now})
+                rows.append({"group": tr(now)})
                 group = now
             label = str(row["label"])
             if row["kind"] == "box":
@@ -70,7 +85,7 @@ class Flowed(Piece):
             if row["key"]:
                 rows.append({"label": label, "n": None if row["n"] != row["n"] else int(row["n"])})
         notes = [note.message for note in self.flow.notes]
-        columns = [column("label", "Step"), column("n", "n", "count", blank="not reported")]
+        columns = [column("label", "Step"), column("n", "n", "count", blank=tr("not reported"))]
         return {"caption": item.caption or caption, "columns": columns, "rows": rows, "notes": notes}
 
 
@@ -123,6 +138,19 @@ def rob_figure(item: Item, fitted: Fitted) -> pd.DataFrame:
     )
 
 
+def certainty_table(judged: Mapping[str, Certainty], fits: Mapping[str, Fitted]) -> Table:
+    """Return the author's judgement of the evidence, one row for each analysis, with the reasons below."""
+    columns = [column("label", "Analysis"), *(own_column(key, tr(head), blank="–") for key, head in DOMAINS.items())]
+    rows, notes = [], [tr("In the words of GRADE. It is a judgement: no number of this report decides it.")]
+    for name, one in judged.items():
+        label = fits[name].spec.label
+        said = {key: word for key in DOMAINS if (word := getattr(one, key)) is not None}
+        rows.append({"label": label, **{key: tr(word) for key, word in said.items()}})
+        notes += [f"{escape(label)}: {one.reason}"] if one.reason else []
+    caption = tr("Certainty of the evidence, as judged by the author.")
+    return {"caption": caption, "columns": columns, "rows": rows, "notes": notes}
+
+
 def _noted_below(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a frame without the notes in its picture: a report prints them under it."""
     frame.attrs["bottom"] = []
@@ -140,7 +168,7 @@ def map_figure(item: Item, fitted: Fitted) -> pd.DataFrame:
 
 # Figure -> its caption and what makes its frame.
 FIGURES: Mapping[str, tuple[str, Any]] = {
-    "rob": ("{label}: risk of bias of every study.", rob_figure),
-    "rob_bar": ("{label}: how much of the evidence has which risk of bias.", rob_figure),
-    "evidence_map": ("{label}: how many effects and studies there are of each combination.", map_figure),
+    "rob": (marked("{label}: risk of bias of every study."), rob_figure),
+    "rob_bar": (marked("{label}: how much of the evidence has which risk of bias."), rob_figure),
+    "evidence_map": (marked("{label}: how many effects and studies there are of each combination."), map_figure),
 }

@@ -9,6 +9,7 @@ from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.items.bias import ends_of
 from alliance_meta.reporting.spec import Item
 from alliance_meta.reporting.tables import Table, caption, column, effect_columns
+from alliance_meta.reporting.words import marked, tr
 from alliance_meta.reporting.writing import Quantity, quantity
 from alliance_meta.sensitivity.batteries.scenarios import KINDS
 
@@ -34,7 +35,7 @@ def sensitivity_table(item: Item, fits: Mapping[str, Fitted]) -> tuple[Table, di
         column("label", "Analysis"),
         column("k", "k", "count", blank=""),
         column("studies", "Studies", "count", blank=""),
-        *({**one, "blank": ""} for one in effect_columns(chosen, f"{chosen[0].level} CI")),
+        *({**one, "blank": ""} for one in effect_columns(chosen, tr("{level} CI", level=chosen[0].level))),
         column("p", "p", "p", blank=""),
         column("words", "What is otherwise, or why it gives nothing"),
     ]
@@ -54,7 +55,7 @@ def _rows(fitted: Fitted, found: Battery) -> Iterator[dict[str, Any]]:
     for kind, words in KINDS.items():
         part = table[table["kind"] == kind]
         if len(part) and kind != "headline":
-            yield {"group": words}
+            yield {"group": tr(words)}
         for row in part.to_dict("records"):
             there = {shown: row[point], "ci_lb": row[lower], "ci_ub": row[upper], "p": row["pval"]}
             there |= {name: row[name] for name in ("k", "studies")}
@@ -68,9 +69,9 @@ def _quantities(fitted: Fitted, found: Battery) -> Iterator[tuple[str, Quantity]
     for name, row in found.tidy().iterrows():
         words, key = str(row["label"]), str(name).replace(".", "_")
         yield f"{key}_{shown}", quantity(row[point], kind, words)
-        yield f"{key}_ci", quantity([row[lower], row[upper]], f"{kind}_interval", f"{words}, CI")
-        yield f"{key}_k", quantity(row["k"], "count", f"{words}, effects")
-    yield from ends_of(found.tidy()[point], kind, "mean of an analysis")
+        yield f"{key}_ci", quantity([row[lower], row[upper]], f"{kind}_interval", tr("{name}, CI", name=words))
+        yield f"{key}_k", quantity(row["k"], "count", tr("{name}, effects", name=words))
+    yield from ends_of(found.tidy()[point], kind, tr("Smallest mean of an analysis"), tr("Largest mean of an analysis"))
 
 
 def _battery(fitted: Fitted) -> pd.DataFrame:
@@ -84,5 +85,5 @@ def _battery(fitted: Fitted) -> pd.DataFrame:
 
 # Figure -> its caption and what makes its frame.
 FIGURES: Mapping[str, tuple[str, Callable[[Fitted], pd.DataFrame]]] = {
-    "sensitivity": ("{label}: the mean effect by every usual analysis.", _battery),
+    "sensitivity": (marked("{label}: the mean effect by every usual analysis."), _battery),
 }

@@ -8,20 +8,23 @@ from typing import Any, Final
 from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.spec import Abstract, Declaration, Item
 from alliance_meta.reporting.tables import Table, comparison
+from alliance_meta.reporting.words import marked, tr
 from alliance_meta.reporting.writing import escape
 
 # The parts of an abstract, in reading order: key of the declaration -> what stands before it.
-PARTS: Final = {
-    "question": "Question",
-    "data": "Data",
-    "methods": "Methods",
-    "results": "Results",
-    "robustness": "Bias and sensitivity",
-    "limits": "What it does not say",
-}
+PARTS: Final = marked(
+    {
+        "question": "Question",
+        "data": "Data",
+        "methods": "Methods",
+        "results": "Results",
+        "robustness": "Bias and sensitivity",
+        "limits": "What it does not say",
+    }
+)
 RESULTS: Final = "results"
-QUESTION: Final = "What is the mean effect in these studies, and how far do they differ?"
-LIMITS: Final = (
+QUESTION: Final = marked("What is the mean effect in these studies, and how far do they differ?")
+LIMITS: Final = marked(
     "These are relations between two things measured in the same clients, averaged over studies: they do not show that "
     "one causes the other, and they predict no single client."
 )
@@ -40,9 +43,8 @@ def results_table(chosen: list[Fitted], fits: Mapping[str, Fitted]) -> Table | N
     means = tuple(fitted.spec.id for fitted in chosen if fitted.fit.p == 1)
     if not means:
         return None
-    item = Item(
-        table="comparison", of=means, caption="The main results. CI: confidence interval; df: degrees of freedom."
-    )
+    words = tr("The main results. CI: confidence interval; df: degrees of freedom.")
+    item = Item(table="comparison", of=means, caption=words)
     return comparison(item, fits)
 
 
@@ -53,17 +55,17 @@ def abstract(declaration: Declaration, chosen: list[Fitted], spread: Mapping[str
     """
     own: Abstract = declaration.abstract
     made = {
-        "question": QUESTION if chosen else "",
+        "question": tr(QUESTION) if chosen else "",
         "data": _each(chosen, _data),
         "methods": _each(chosen, _methods),
         "results": _each(chosen, _results),
         "robustness": _each(chosen, lambda fitted: _robustness(fitted, spread)),
-        "limits": LIMITS if chosen else "",
+        "limits": tr(LIMITS) if chosen else "",
     }
     if not chosen and not any(getattr(own, part) for part in PARTS):
         return []
     texts = {part: getattr(own, part) or made[part] for part in PARTS}
-    return [{"part": part, "label": PARTS[part], "text": text} for part, text in texts.items() if text]
+    return [{"part": part, "label": tr(PARTS[part]), "text": text} for part, text in texts.items() if text]
 
 
 def _each(chosen: list[Fitted], say: Any) -> str:
@@ -80,23 +82,26 @@ def _each(chosen: list[Fitted], say: Any) -> str:
 
 def _data(fitted: Fitted) -> str:
     name = fitted.spec.id
-    return f"{{{name}.k}} effects from {{{name}.studies}} studies, N = {{{name}.n_total}}."
+    of = {"k": f"{{{name}.k}}", "studies": f"{{{name}.studies}}", "people": f"{{{name}.n_total}}"}
+    return tr("{k} effects from {studies} studies, N = {people}.", **of)
 
 
 def _methods(fitted: Fitted) -> str:
-    moderators = f", with the moderators {escape(str(fitted.spec.mods))}" if fitted.fit.p > 1 else ""
-    scale = escape(fitted.effects.scale_label)
-    return f"Effects as {scale}; {escape(fitted.short_label())}{moderators}; {fitted.level} intervals."
+    of = {"scale": escape(fitted.effects.scale_label), "model": escape(fitted.short_label()), "level": fitted.level}
+    if fitted.fit.p == 1:
+        return tr("Effects as {scale}; {model}; {level} intervals.", **of)
+    of["moderators"] = escape(str(fitted.spec.mods))
+    return tr("Effects as {scale}; {model}, with the moderators {moderators}; {level} intervals.", **of)
 
 
 def _results(fitted: Fitted) -> str:
     name, there = fitted.spec.id, fitted.statistics
     point, interval = ("r", "r_ci") if fitted.on_r else ("estimate", "ci")
     if fitted.fit.p > 1:
-        return f"Test of the moderators: p = {{{name}.QM_p}}." if "QM_p" in there else ""
-    word = "*r*" if fitted.on_r else "mean effect"
+        return tr("Test of the moderators: p = {p}.", p=f"{{{name}.QM_p}}") if "QM_p" in there else ""
+    word = "*r*" if fitted.on_r else tr("mean effect")
     spread = [f"τ = {{{name}.tau}}"] + ([f"I² = {{{name}.I2}}"] if "I2" in there else [])
-    future = f"; a new study is expected in {{{name}.pi}}" if "pi" in there else ""
+    future = f"; {tr('a new study is expected in {interval}', interval=f'{{{name}.pi}}')}" if "pi" in there else ""
     return f"{word} = {{{name}.{point}}} {{{name}.{interval}}}{future}; {', '.join(spread)}."
 
 
@@ -104,11 +109,15 @@ def _robustness(fitted: Fitted, spread: Mapping[str, Any]) -> str:
     return " ".join(_ranges(fitted.spec.id, spread))
 
 
-def _ranges(name: str, spread: Mapping[str, Any]) -> Iterator[str]:
-    words = {
+RANGES: Final = marked(
+    {
         "bias": "Corrected for a biased literature the mean lies between {lowest} and {highest}, by method.",
         "sensitivity": "Over the usual other analyses it lies between {lowest} and {highest}.",
     }
-    for kind, text in words.items():
+)
+
+
+def _ranges(name: str, spread: Mapping[str, Any]) -> Iterator[str]:
+    for kind, text in RANGES.items():
         if f"{name}_lowest" in spread.get(kind, {}):
-            yield text.format(lowest=f"{{{kind}.{name}_lowest}}", highest=f"{{{kind}.{name}_highest}}")
+            yield tr(text, lowest=f"{{{kind}.{name}_lowest}}", highest=f"{{{kind}.{name}_highest}}")

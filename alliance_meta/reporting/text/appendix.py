@@ -17,6 +17,8 @@ from alliance_meta.reporting.tables import MAKERS
 from alliance_meta.reporting.text import standards
 from alliance_meta.reporting.text.prose import results_prose
 from alliance_meta.reporting.text.references import linked, method_keys, reference_list
+from alliance_meta.reporting.words import is_english, marked, tr
+from alliance_meta.reporting.words.sentences import in_language
 from alliance_meta.reporting.writing import escape, fill
 from alliance_meta.results.r_code import SHEET, comment
 from alliance_meta.tables.format import format_r
@@ -26,10 +28,13 @@ if TYPE_CHECKING:
 
 MOST_COLUMNS = 4
 NUMERIC = ("numpy", "scipy", "pandas")
-CHE = "a correlated and hierarchical effects model with CR2 inference"
+OWN_ENGLISH = marked(
+    "In English are words that come with the data and with the fits: their notes, what methods say of themselves, R "
+    "code, words inside figures, and methods that nobody translated."
+)
 # Lines that stand once above all models of one sheet.
 ONCE = ("library(", f"{SHEET} <- ", f"names({SHEET})")
-SYNTHETIC = "Synthetic data: the rows are made up for teaching and say nothing about psychotherapy."
+SYNTHETIC = marked("Synthetic data: the rows are made up for teaching and say nothing about psychotherapy.")
 
 
 def completed(
@@ -38,10 +43,10 @@ def completed(
     """Return the declared sections with the methods and the supplement behind them."""
     found = [*before, *_closing(declaration, fits, pieces, builder)]
     if fits:
-        found.append(builder.headed("Checklists", _checklists(found, declaration, fits, builder), supplement=True))
+        found.append(builder.headed(tr("Checklists"), _checklists(found, declaration, fits, builder), supplement=True))
     listed = {
-        "Included studies": list(dict.fromkeys(_included(fits.values()))),
-        "References": references(fits, pieces, builder.sources),
+        tr("Included studies"): list(dict.fromkeys(_included(fits.values()))),
+        tr("References"): references(fits, pieces, builder.sources),
     }
     for heading, items in listed.items():
         if items:
@@ -80,13 +85,14 @@ def _closing(
     declaration: Declaration, fits: Mapping[str, Fitted], pieces: Pieces, builder: Any
 ) -> list[dict[str, Any]]:
     """Return the methods, and the sections of the supplement that every report has."""
-    said = [builder.headed("Methods", [_text(methods_prose(fits.values()))])] if fits else []
+    words = [methods_prose(fits.values()), *([] if is_english() else [tr(OWN_ENGLISH)])]
+    said = [builder.headed(tr("Methods"), [_text("\n\n".join(words))])] if fits else []
     later = {
-        **({"Results to paste, in APA style": [builder.text(results_prose(fits.values()))]} if fits else {}),
-        **({"Notes of the fits": [_text(_notes(fits.values()))]} if fits else {}),
-        **({"Every fit in full": _full(declaration, fits, builder)} if fits else {}),
-        **({"The same fits in R": _r_code(fits.values())} if fits else {}),
-        "Data, software and how to rebuild this report": _sources(declaration, fits, pieces),
+        **({tr("Results to paste, in APA style"): [builder.text(results_prose(fits.values()))]} if fits else {}),
+        **({tr("Notes of the fits"): [_text(_notes(fits.values()))]} if fits else {}),
+        **({tr("Every fit in full"): _full(declaration, fits, builder)} if fits else {}),
+        **({tr("The same fits in R"): _r_code(fits.values())} if fits else {}),
+        tr("Data, software and how to rebuild this report"): _sources(declaration, fits, pieces),
     }
     rest = [builder.headed(heading, blocks, supplement=True) for heading, blocks in later.items() if blocks]
     return [*said, *builder.supplement(), *rest]
@@ -106,8 +112,9 @@ def methods_prose(fits: Iterable[Fitted]) -> str:
 def _paragraph(text: str, members: Sequence[Fitted]) -> str:
     """Return one paragraph; fits whose text differs in sizes alone are named at its end."""
     first, *rest = members
+    text = in_language(text)
     others = "; ".join(f"{fitted.spec.label} (k = {fitted.fit.k})" for fitted in rest)
-    return f"**{first.spec.label}.** {text}" + (f" *In the same way: {others}.*" if others else "")
+    return f"**{first.spec.label}.** {text}" + (f" *{tr('In the same way: {fits}.', fits=others)}*" if others else "")
 
 
 def cited(fits: Mapping[str, Fitted]) -> list[str]:
@@ -127,7 +134,7 @@ def cautions(fits: Mapping[str, Fitted], pieces: Pieces) -> list[dict[str, Any]]
     """Return the cautions of the data, each once, under the data they concern."""
     concerned: dict[str, list[str]] = {}
     for origin in _origins(fits, pieces):
-        texts = [SYNTHETIC] if origin.synthetic else []
+        texts = [tr(SYNTHETIC)] if origin.synthetic else []
         for text in (*texts, *origin.cautions):
             concerned.setdefault(text, []).append(origin.title or origin.source)
     groups: dict[tuple[str, ...], list[str]] = {}
@@ -142,10 +149,13 @@ def _chosen_models(fits: Iterable[Fitted]) -> list[dict[str, Any]]:
     found: dict[str, list[str]] = {}
     for fitted in fits:
         if fitted.chosen:
-            text = (
-                f"Studies gave several effects ({fitted.fit.k} effects of {fitted.effects.n_studies} studies), which "
-                f"depend on each other. No kind was declared, so the model is {CHE}, with an assumed correlation of "
-                f"{format_r(fitted.spec.rho)} between the sampling errors of one study."
+            text = tr(
+                "Studies gave several effects ({k} effects of {studies} studies), which depend on each other. No kind "
+                "was declared, so the model is a correlated and hierarchical effects model with CR2 inference, with an "
+                "assumed correlation of {rho} between the sampling errors of one study.",
+                k=fitted.fit.k,
+                studies=fitted.effects.n_studies,
+                rho=format_r(fitted.spec.rho),
             )
             found.setdefault(text, []).append(fitted.spec.label)
     return [{"concerns": names, "texts": [text]} for text, names in found.items()]
@@ -183,7 +193,7 @@ def _notes(fits: Iterable[Fitted]) -> str:
         for note in fitted.fit.notes:
             found.setdefault(note.message, []).append(fitted.spec.label)
     if not found:
-        return "No fit had anything to remark: no row was dropped, no estimate truncated, every search converged."
+        return tr("No fit had anything to remark: no row was dropped, no estimate truncated, every search converged.")
     return escape("\n".join(f"- {message} *({'; '.join(labels)})*" for message, labels in found.items()))
 
 
@@ -198,7 +208,7 @@ def _full(declaration: Declaration, fits: Mapping[str, Fitted], builder: Any) ->
         ids = [
             f"{{ref.{identifier}}}" for identifier, table in builder.tables.items() if table.get("kind") == "statistics"
         ]
-        blocks.append(builder.text(f"Statistics shown above: {', '.join(ids)}."))
+        blocks.append(builder.text(tr("Statistics shown above: {tables}.", tables=", ".join(ids))))
     for names in rest.values():
         for chosen in _balanced(names):
             table = MAKERS["statistics"](Item(table="statistics", of=chosen), fits)
@@ -224,9 +234,14 @@ def _shown_as(table: str, declaration: Declaration) -> set[str]:
 
 def _r_code(fits: Iterable[Fitted]) -> list[dict[str, Any]]:
     fits = list(fits)
-    packages = " and ".join(sorted({fitted.package for fitted in fits}, reverse=True))
+    packages = f" {tr('and')} ".join(sorted({fitted.package for fitted in fits}, reverse=True))
     blocks: list[dict[str, Any]] = [
-        _text(f"The same models in R, with {packages}, from the data files that the next section names.")
+        _text(
+            tr(
+                "The same models in R, with {packages}, from the data files that the next section names.",
+                packages=packages,
+            )
+        )
     ]
     grouped: dict[str, list[Fitted]] = {}
     for fitted in fits:
@@ -238,29 +253,30 @@ def _r_code(fits: Iterable[Fitted]) -> list[dict[str, Any]]:
         for fitted, lines in zip(members, codes, strict=True):
             rest = [line for line in lines if line not in first]
             calls.append("\n".join([comment(fitted.spec.label), *rest]))
-        blocks.append({"type": "code", "label": f"R code for {source}", "text": "\n\n".join(calls)})
+        blocks.append({"type": "code", "label": tr("R code for {source}", source=source), "text": "\n\n".join(calls)})
     return blocks
 
 
 def _sources(declaration: Declaration, fits: Mapping[str, Fitted], pieces: Pieces) -> list[dict[str, Any]]:
     lines = []
     for origin in _origins(fits, pieces):
-        parts = [f"**{origin.title or origin.source}**, file `{origin.source}`."]
+        parts = [tr("**{title}**, file `{source}`.", title=origin.title or origin.source, source=origin.source)]
         if origin.citation:
-            parts.append(f"Source: {linked(origin.citation.rstrip('.'))}.")
+            parts.append(tr("Source: {source}.", source=linked(origin.citation.rstrip("."))))
         if origin.licence:
-            parts.append(f"Licence: {origin.licence}.")
+            parts.append(tr("Licence: {licence}.", licence=origin.licence))
         if origin.sha256:
             parts.append(f"SHA-256: `{origin.sha256}`.")
         lines.append("- " + " ".join(parts))
     used = ", ".join(f"{name} {number}" for name, number in software(fits).items())
-    text = (
-        "\n".join(lines) + f"\n\nSoftware that affects the numbers: {used}. The same data and the same versions give "
+    rebuild = tr(
+        "Software that affects the numbers: {software}. The same data and the same versions give the same numbers to "
+        "the last digit; rebuild with",
+        software=used,
     )
-    text += "the same numbers to the last digit; rebuild with"
     return [
-        _text(escape(text)),
-        {"type": "code", "label": "Command that rebuilds this report", "text": rebuild_command(declaration)},
+        _text(escape("\n".join([*lines, "", rebuild]))),
+        {"type": "code", "label": tr("Command that rebuilds this report"), "text": rebuild_command(declaration)},
     ]
 
 

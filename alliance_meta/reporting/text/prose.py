@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from alliance_meta.reporting.fitted import Fitted
+from alliance_meta.reporting.words import tr
 from alliance_meta.reporting.writing import escape
 
 
@@ -14,37 +15,60 @@ def results_prose(fits: Iterable[Fitted]) -> str:
 
 
 def _sentences(fitted: Fitted) -> Iterator[str]:
-    name, there = fitted.spec.id, fitted.statistics
-    yield f"Based on *k* = {{{name}.k}} effects from {{{name}.studies}} studies (*N* = {{{name}.n_total}}),"
-    bayes = fitted.table_kind == "posterior"
-    if fitted.fit.p > 1:
-        test = f" (*p* = {{{name}.QM_p}})" if "QM_p" in there else ""
-        yield f"the model had the moderators {escape(str(fitted.spec.mods))}{test}; see its coefficients."
-    else:
-        point, interval = ("r", "r_ci") if fitted.on_r else ("estimate", "ci")
-        what = "correlation was *r*" if fitted.on_r else "effect was"
-        kind = "credible interval" if bayes else "CI"
-        test = "" if bayes or "p" not in there else f", {{{name}.p:p_named}}"
-        yield f"the mean {what} = {{{name}.{point}}}, {fitted.level} {kind} {{{name}.{interval}}}{test}."
-        if "pi" in there:
-            yield f"The true effect of a new study is expected in {{{name}.pi}} ({fitted.level} prediction interval)."
-    more = [f"τ = {{{name}.tau}}"] if "tau" in there else []
-    more += [f"*I*² = {{{name}.I2}}"] if "I2" in there else []
+    there = fitted.statistics
+    of = {key: f"{{{fitted.spec.id}.{key}}}" for key in there} | {"level": fitted.level}
+    based = tr("Based on *k* = {k} effects from {studies} studies (*N* = {n_total}),", **of)
+    yield f"{based} {_mean(fitted, of) if fitted.fit.p == 1 else _moderated(fitted, of)}"
+    if fitted.fit.p == 1 and "pi" in there:
+        yield tr("The true effect of a new study is expected in {pi} ({level} prediction interval).", **of)
+    more = [f"τ = {of['tau']}"] if "tau" in there else []
+    more += [f"*I*² = {of['I2']}"] if "I2" in there else []
     if "Q_p" in there:
-        more.append(f"*Q*({{{name}.Q_df}}) = {{{name}.Q}}, {{{name}.Q_p:p_named}}")
+        more.append(f"*Q*({of['Q_df']}) = {of['Q']}, {_named(of['Q_p'])}")
     if more:
-        yield f"Heterogeneity: {', '.join(more)}."
+        yield tr("Heterogeneity: {numbers}.", numbers=", ".join(more))
+
+
+def _mean(fitted: Fitted, of: Mapping[str, str]) -> str:
+    """Return what the mean is, behind what it is based on."""
+    bayes = fitted.table_kind == "posterior"
+    point, interval = ("r", "r_ci") if fitted.on_r else ("estimate", "ci")
+    parts = {
+        "point": of[point],
+        "level": of["level"],
+        "interval": of[interval],
+        "kind": tr("credible interval") if bayes else tr("CI"),
+        "test": "" if bayes or "p" not in of else f", {_named(of['p'])}",
+    }
+    if fitted.on_r:
+        return tr("the mean correlation was *r* = {point}, {level} {kind} {interval}{test}.", **parts)
+    return tr("the mean effect was {point}, {level} {kind} {interval}{test}.", **parts)
+
+
+def _moderated(fitted: Fitted, of: Mapping[str, str]) -> str:
+    """Return what the moderators say, behind what it is based on."""
+    test = f" (*p* = {of['QM_p']})" if "QM_p" in of else ""
+    moderators = escape(str(fitted.spec.mods))
+    return tr(
+        "the model had the moderators {moderators}{test}; see its coefficients.", moderators=moderators, test=test
+    )
+
+
+def _named(placeholder: str) -> str:
+    """Return a placeholder of a p value that is written with its name."""
+    return f"{placeholder[:-1]}:p_named}}"
 
 
 def in_plain_words(chosen: Iterable[Fitted]) -> str:
     """Return what the first mean correlation says of clients, compared in pairs; empty where there is none."""
     for fitted in chosen:
         if fitted.on_r and fitted.fit.p == 1 and "pairs" in fitted.statistics:
-            name = fitted.spec.id
-            return (
-                f"*For readers in practice.* A correlation of {{{name}.r}} means: of two clients of one study, the "
-                f"one with more of the first also has more of the second in about {{{name}.pairs}} of pairs, where "
-                f"50% would be no relation ({fitted.level} CI {{{name}.pairs_ci}}). It says nothing of what would "
-                "happen if one of the two were changed."
+            of = {key: f"{{{fitted.spec.id}.{key}}}" for key in ("r", "pairs", "pairs_ci")}
+            return tr(
+                "*For readers in practice.* A correlation of {r} means: of two clients of one study, the one with more "
+                "of the first also has more of the second in about {pairs} of pairs, where 50% would be no relation "
+                "({level} CI {pairs_ci}). It says nothing of what would happen if one of the two were changed.",
+                level=fitted.level,
+                **of,
             )
     return ""

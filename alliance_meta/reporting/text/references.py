@@ -33,6 +33,9 @@ REFERENCES: dict[str, str] = {
     "https://doi.org/10.1037/a0022141",
     "fisher1921": "Fisher, R. A. (1921). On the “probable error” of a coefficient of correlation deduced from a "
     "small sample. *Metron*, 1, 3–32.",
+    "guyatt2008": "Guyatt, G. H., Oxman, A. D., Vist, G. E., Kunz, R., Falck-Ytter, Y., Alonso-Coello, P., & "
+    "Schünemann, H. J. (2008). GRADE: An emerging consensus on rating quality of evidence and strength of "
+    "recommendations. *BMJ*, 336(7650), 924–926. https://doi.org/10.1136/bmj.39489.470347.AD",
     "hafdahl2009": "Hafdahl, A. R. (2009). Improved Fisher z estimators for univariate random-effects meta-analysis "
     "of correlations. *British Journal of Mathematical and Statistical Psychology*, 62(2), 233–261. "
     "https://doi.org/10.1348/000711008X281633",

@@ -13,8 +13,9 @@ from typing import Any, Final
 from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.spec import Declaration
 from alliance_meta.reporting.tables import Table, column
+from alliance_meta.reporting.words import marked, tr
 
-AUTHOR: Final = "The author must write this."
+AUTHOR: Final = marked("The author must write this.")
 PRISMA: Final = "PRISMA 2020"
 MARS: Final = "APA MARS"
 
@@ -34,21 +35,22 @@ class Shown:
 
     def own(self, part: str) -> str:
         """Return where the author's own words of a part of the abstract stand; empty where there are none."""
-        return "Abstract" if getattr(self.declaration.abstract, part) else ""
+        return tr("Abstract") if getattr(self.declaration.abstract, part) else ""
 
     @property
     def subsets(self) -> str:
         """Which analyses leave rows out; empty where none does."""
         names = [fitted.spec.label for fitted in self.fits.values() if fitted.spec.subset is not None]
-        said = f"{len(names)} of {len(self.fits)} analyses leave rows out; see Data, software" if len(names) > 2 else ""
-        return said or (f"Rows left out of: {'; '.join(names)}; see Data, software" if names else "")
+        if len(names) > 2:
+            return tr("{n} of {of} analyses leave rows out; see Data, software", n=len(names), of=len(self.fits))
+        return tr("Rows left out of: {names}; see Data, software", names="; ".join(names)) if names else ""
 
 
 Answer = Callable[[Shown], str]
 
 
 def _always(words: str) -> Answer:
-    return lambda shown: words
+    return lambda shown: tr(words)
 
 
 def _item(*kinds: str) -> Answer:
@@ -87,7 +89,7 @@ ITEMS: Final[Mapping[str, Mapping[str, tuple[str, Answer]]]] = {
         "13e": ("How causes of heterogeneity were explored", MODERATORS),
         "13f": ("Sensitivity analyses", BATTERY),
         "14": ("How missing results were assessed", BIAS),
-        "15": ("How certainty was assessed", _nobody),
+        "15": ("How certainty was assessed", _item("certainty")),
         "16a": ("Results of the search, with a flow diagram", _item("prisma")),
         "16b": ("Studies that seemed eligible and were left out", _item("left_out")),
         "17": ("Characteristics of each study", _item("studies")),
@@ -98,7 +100,7 @@ ITEMS: Final[Mapping[str, Mapping[str, tuple[str, Answer]]]] = {
         "20c": ("Results on causes of heterogeneity", MODERATORS),
         "20d": ("Results of sensitivity analyses", BATTERY),
         "21": ("Results on missing results", BIAS),
-        "22": ("Certainty of the evidence", _nobody),
+        "22": ("Certainty of the evidence", _item("certainty")),
         "23a": ("Interpretation beside other evidence", _nobody),
         "23b": ("Limits of the evidence", lambda shown: shown.own("limits")),
         "23c": ("Limits of the review", _nobody),
@@ -142,8 +144,8 @@ def checklists(shown: Shown) -> dict[str, Table]:
 
 def _table(standard: str, shown: Shown, own: Mapping[str, str]) -> Table:
     rows: list[dict[str, Any]] = [
-        {"item": item, "topic": topic, "where": own.get(item) or answer(shown) or AUTHOR}
+        {"item": tr(item), "topic": tr(topic), "where": own.get(item) or answer(shown) or tr(AUTHOR)}
         for item, (topic, answer) in ITEMS[standard].items()
     ]
     columns = [column("item", "Item"), column("topic", "Topic"), column("where", "Where")]
-    return {"caption": f"Checklist of {standard}.", "columns": columns, "rows": rows}
+    return {"caption": tr("Checklist of {standard}.", standard=standard), "columns": columns, "rows": rows}
