@@ -24,6 +24,7 @@ myst_heading_anchors = 4
 myst_update_mathjax = False
 
 autosummary_generate = False
+toc_object_entries = False
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = False

@@ -8,12 +8,14 @@ the pages can be read as they are, too, and their links lead to where the files 
 from __future__ import annotations
 
 import base64
+import importlib
 import json
 import os
 import re
 import shutil
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,10 +31,14 @@ ELSEWHERE = {
     "CHANGELOG.md": "project/changes.md",
     "data/README.md": "project/data-sets.md",
 }
-LINK = re.compile(r"(?<!\\)\]\((?!\w+:|#)(?P<to>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
+# Code, which is left as it is, and links to files.
+TOKEN = re.compile(
+    r"(?P<code>^```.*?^```$|`[^`\n]+`)"
+    r"|(?P<image>!?)\[(?P<words>[^\]\[]*)\]\((?!\w+:|#)(?P<to>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)",
+    re.M | re.S,
+)
 # The order of the pages, in a comment of docs/index.md: who reads the page as it is need not see it.
 CONTENTS = re.compile(r"<!-- contents: (.+)\n((?:[\w/-]+\n)+)-->")
-FENCE = re.compile(r"(^```.*?^```$|`[^`\n]+`)", re.M | re.S)
 MODULES = [
     *("effects", "models", "evidence", "moderators", "sensitivity", "bias"),
     *("bayes", "bayes.pymc", "bayes.priors", "plots", "reporting"),
@@ -47,9 +53,15 @@ def pages() -> dict[Path, str]:
 
 
 def relinked(text: str, page: Path, place: str, known: dict[Path, str]) -> str:
-    """Return the page's text with links that hold on the site; files that are no pages are copied beside it."""
+    """Return the page's text with links that hold on the site, and public names that lead to what is said of them.
+
+    Files that are no pages are copied beside them; a folder loses its link.
+    """
 
     def to(match: re.Match[str]) -> str:
+        if match["code"]:
+            heading = text[text.rfind("\n", 0, match.start()) + 1] == "#"
+            return match["code"] if heading else named(match["code"])
         target = (page.parent / match["to"]).resolve()
         if target in known:
             goal = known[target]
@@ -58,11 +70,37 @@ def relinked(text: str, page: Path, place: str, known: dict[Path, str]) -> str:
             goal = goal if target.is_relative_to(DOCS / "pictures") else f"files/{goal}"
             write(goal, target.read_bytes())
         else:
-            return "]"
-        return f"]({os.path.relpath(goal, Path(place).parent)}{match['anchor'] or ''})"
+            return match["words"]
+        # A page that is called by its file gets its title.
+        words = "" if match["words"] == match["to"] and target in known else match["words"]
+        return f"{match['image']}[{words}]({os.path.relpath(goal, Path(place).parent)}{match['anchor'] or ''})"
 
-    parts = FENCE.split(text)
-    return "".join(part if i % 2 else LINK.sub(to, part) for i, part in enumerate(parts))
+    return TOKEN.sub(to, text)
+
+
+@cache
+def public() -> dict[str, str]:
+    """Return the spellings of public names, and where the reference has each."""
+    import alliance_meta as am
+
+    found = {f"am.{name}": f"alliance_meta.{name}" for name in am.__all__}
+    for module in MODULES:
+        for name in importlib.import_module(f"alliance_meta.{module}").__all__:
+            path = f"alliance_meta.{name}" if name in am.__all__ else f"alliance_meta.{module}.{name}"
+            short = module.rpartition(".")[2] if module == "bayes.priors" else module
+            found |= dict.fromkeys((f"{short}.{name}", f"am.{short}.{name}", f"{module}.{name}"), path)
+    modules = [name for name, path in found.items() if path.removeprefix("alliance_meta.") in (*MODULES, "priors")]
+    return {name: path for name, path in found.items() if name not in modules}
+
+
+def named(code: str) -> str:
+    """Return code in a line as a link to the reference where it is a public name: `am.escalc`, `escalc(data)`."""
+    match = re.fullmatch(r"`([A-Za-z_][\w.]*)(\([^<>]*\))?`", code)
+    if match is None:
+        return code
+    bare = "." not in match[1] and (match[2] or match[1][0].isupper())
+    path = public().get(f"am.{match[1]}" if bare else match[1])
+    return f"{{py:obj}}`{code[1:-1]} <{path}>`" if path else code
 
 
 def write(place: str, content: bytes | str) -> None:
@@ -119,8 +157,9 @@ def reference(package: ModuleType, top: set[str]) -> str:
     name = package.__name__
     names = [one for one in package.__all__ if not one.startswith("__") and (name == "alliance_meta" or one not in top)]
     own = [one for one in names if not isinstance(getattr(package, one), ModuleType)]
+    own.sort(key=lambda one: isinstance(getattr(package, one), type))
     lines = [name, "=" * len(name), "", (package.__doc__ or "").strip(), "", f".. currentmodule:: {name}", ""]
-    lines += [".. autosummary::", "", *(f"   {one}" for one in own), ""]
+    lines += [".. autosummary::", "   :nosignatures:", "", *(f"   {one}" for one in own), ""]
     for one in own:
         lines += directive(f"{name}.{one}", getattr(package, one))
     return "\n".join(lines) + "\n"
@@ -135,8 +174,6 @@ def directive(path: str, value: Any) -> list[str]:
 
 def reference_pages() -> None:
     """Write the reference: one page for the top, one for each package that docs/api.md lists."""
-    import importlib
-
     import alliance_meta
 
     top = set(alliance_meta.__all__)
@@ -146,7 +183,7 @@ def reference_pages() -> None:
         write(f"reference/{module}.rst", reference(package, top))
     listed = "\n".join(f"   {name}" for name in ["alliance_meta", *MODULES])
     words = "What the docstrings say, for every name in :doc:`the list of public names </api>`."
-    write("reference/index.rst", f"Reference\n=========\n\n{words}\n\n.. toctree::\n\n{listed}\n")
+    write("reference/index.rst", f"Reference\n=========\n\n{words}\n\n.. toctree::\n   :maxdepth: 1\n\n{listed}\n")
 
 
 def more(place: str) -> str:
@@ -172,7 +209,20 @@ def main() -> int:
     from sphinx.cmd.build import main as sphinx
 
     stage()
-    options = ["-W", "--keep-going", "-q", "-E", "-b", "html", "-c", str(DOCS), "-d", str(STAGE.with_name("doctrees"))]
+    options = [
+        "-W",
+        "--keep-going",
+        "-q",
+        "-E",
+        "-j",
+        "auto",
+        "-b",
+        "html",
+        "-c",
+        str(DOCS),
+        "-d",
+        str(STAGE.with_name("doctrees")),
+    ]
     failed = sphinx([*options, str(STAGE), str(SITE)])
     if not failed:
         print(f"The documentation: {SITE.relative_to(ROOT) / 'index.html'}")

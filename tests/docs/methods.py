@@ -12,54 +12,59 @@ from pathlib import Path
 from typing import Any
 
 import alliance_meta as am
+from alliance_meta.reporting.appendix import REFERENCES, method_keys
+from alliance_meta.results.random_effects import ESTIMATORS as CALLED
 
 PAGE = Path(__file__).parents[2] / "docs" / "methods.md"
 BLOCK = re.compile(r"(<!-- methods: (?P<name>[a-z_]+) -->\n)(?P<table>.*?)(<!-- end -->)", re.DOTALL)
-SOURCE = re.compile(r"(?P<who>[^\W\d_][^\d;:.()`]*?)[,\s(]+(?P<year>\d{4}[ab]?),?\s+doi:(?P<doi>10\.\d+/[^\s,;]*[^\s,;.)])")
+NAME = r"(?:(?:van|de|der) )*[A-Z][\w'’-]+"
+SOURCE = re.compile(
+    rf"(?P<who>{NAME}(?:(?:, | & ){NAME})*(?: et al\.)?),?[ (]+(?P<year>\d{{4}}[ab]?), doi:(?P<doi>10\.\d+/[^\s,;]*\w)"
+)
 CODE = re.compile(r"``(.+?)``", re.S)
 
 # When not to use it. For methods of bias that is the table in docs/bias.md.
 FAMILIES: dict[str, dict[str, str]] = {
     "effects": {
-        "escalc": "partial correlations beside zero-order ones without saying so",
-        "effects.to_r": "the paper prints r itself",
-        "aggregate": "you can model the effects as they are: `che`",
-        "impute_V": "the correlations between measures are printed: `effects.rcalc` has the exact covariances",
-        "effects.rcalc": "only single correlations are known",
+        "escalc": "to mix partial with zero-order correlations silently",
+        "effects.to_r": "where the paper prints r itself",
+        "aggregate": "where effects can be modelled as they are: `che`",
+        "impute_V": "where correlations between measures are printed: `effects.rcalc` has the exact covariances",
+        "effects.rcalc": "where only single correlations are known",
         "effects.correct_artifacts": "as the headline: reliabilities are taken as known",
-        "effects.select_effects": "the rule was made after seeing the results",
-        "effects.split_within": "no study has several levels",
+        "effects.select_effects": "with a rule made after seeing the results",
+        "effects.split_within": "where no study has several levels",
     },
     "models": {
-        "RandomEffectsModel": "studies have several effects: intervals are then too narrow",
-        "che": "one effect per study: take `RandomEffectsModel`",
-        "models.sce": "levels are few and studies have several of them: it takes them for unrelated",
-        "models.che_plus": "a level has only a few studies with several effects",
-        "MultilevelModel": "without `V` where effects share people; without `robust()` where V is a guess",
-        "RVEModel": "you want variances between and within studies: its own are rough",
+        "RandomEffectsModel": "where studies have several effects: intervals are then too narrow",
+        "che": "with one effect per study: `RandomEffectsModel` says the same with less",
+        "models.sce": "where most studies have several levels: it takes their true effects for unrelated",
+        "models.che_plus": "where a level has few studies with several effects",
+        "MultilevelModel": "without `V` where effects share people; without `robust()` where `V` is a guess",
+        "RVEModel": "where variances between and within studies are the question: its own are rough",
         "LocationScaleModel": "below 10 effects per coefficient of the scale",
-        "models.ExactCorrelationModel": "partial, corrected or pooled correlations",
+        "models.ExactCorrelationModel": "for partial, corrected or pooled correlations",
     },
     "after": {
-        "models.prediction_intervals": "fewer than some 5 studies: it is then a guess about the spread",
-        "models.true_effects": "true effects are far from normal, as in two camps",
-        "models.anova": "to compare REML fits with other moderators without refitting (it refits by ML, and says so)",
-        "moderator_table": "to find moderators by trying many: the p-values are adjusted for those asked, not for those tried",
-        "moderators.marginal_means": "levels that never occur together with the others: see `.gaps`",
-        "moderators.pairwise": "the test of the moderator as a whole says nothing",
-        "moderators.select_models": "few studies: the best subset is then often chance",
-        "moderators.impute_moderators": "what is missing is missing because of its value",
+        "models.prediction_intervals": "with a handful of studies: how far true effects spread is then hardly known",
+        "models.true_effects": "where true effects are far from normal, as in two camps",
+        "models.anova": "for models of different effects",
+        "moderator_table": "to try many moderators and name one: p is adjusted for those asked, not for those tried",
+        "moderators.marginal_means": "for levels that never occur with those of the others: `.gaps` lists them",
+        "moderators.pairwise": "before the test of the moderator as a whole",
+        "moderators.select_models": "with few studies: the best subset is then often chance",
+        "moderators.impute_moderators": "where cells are empty because of what would stand in them",
     },
     "sensitivity": {
         "sensitivity.battery": "to choose the row that is liked best",
-        "sensitivity.compare_dependence": "one effect per study",
+        "sensitivity.compare_dependence": "with one effect per study",
         "sensitivity.leave_one_out": "as a test",
         "sensitivity.influence": "to drop studies by their flags alone",
-        "sensitivity.permutation_test": "fewer than 5 studies: no p below .05 is possible",
-        "sensitivity.wild_bootstrap": "many clusters: CR2 is as good and faster",
-        "sensitivity.bootstrap": "few studies: resampled sets are then hardly sets",
-        "sensitivity.hunter_schmidt": "corrections are not known, or n says little about precision",
-        "sensitivity.multiverse": "options that nobody would defend are counted as equals",
+        "sensitivity.permutation_test": "below 6 studies: 32 patterns of signs cannot give p < .05",
+        "sensitivity.wild_bootstrap": "with many clusters: CR2 does as well and is faster",
+        "sensitivity.bootstrap": "with few studies: sets drawn from them are much alike",
+        "sensitivity.hunter_schmidt": "where n says little about precision",
+        "sensitivity.multiverse": "with options that nobody would defend, counted as equals",
         "sensitivity.gosh": "as a test: subsets overlap",
     },
     "bias": dict.fromkeys(
@@ -72,12 +77,12 @@ FAMILIES: dict[str, dict[str, str]] = {
         "",
     ),
     "bayes": {
-        "BayesianModel": "priors are flat and studies three: the answer is then mostly the prior of τ",
-        "bayes.exact_correlation": "partial, corrected or pooled correlations",
-        "bayes.average": "the models averaged are none that anybody holds",
-        "bayes.robma": "studies have several effects: average them first",
-        "bayes.sample": "`BayesianModel` solves it: draws only add noise",
-        "bayes.sequential": "as a test that stops at the first good result",
+        "BayesianModel": "with a prior nobody defends: with few studies the answer is mostly the prior of τ",
+        "bayes.exact_correlation": "for partial, corrected or pooled correlations",
+        "bayes.average": "over models that nobody holds",
+        "bayes.robma": "where studies have several effects: it refuses them unless told otherwise",
+        "bayes.sample": "where `BayesianModel` solves the same exactly",
+        "bayes.sequential": "as a rule to stop at the first good result",
     },
 }
 
@@ -96,32 +101,55 @@ def notes(doc: str) -> str:
 
 def in_r(text: str) -> str:
     """Return the calls after "R:", as far as the sentence goes, or the lines of the block after "R::"."""
-    start = re.search(r"\bR(?:, [^`:]{,60})?(:{1,2})\s", text)
+    start = re.search(r"\bR(?:, [^:]{,60})?(::?)\s", text)
     if start is None:
         return ""
     rest = text[start.end() :]
     if start[1] == "::":
-        return "<br>".join(f"`{line.strip()}`" for line in re.split(r"\n(?=\S)", rest.strip("\n"))[0].splitlines() if line.strip())
+        block = re.split(r"\n(?=\S)", rest.strip("\n"))[0]
+        return "<br>".join(f"`{line.strip()}`" for line in block.splitlines() if line.strip())
     calls, at = [], 0
     for code in CODE.finditer(rest):
         if re.search(r"[.:](\s|$)|\n\n", rest[at : code.start()]):
             break
-        calls.append(f"`{' '.join(code[1].split())}`")
+        if re.search(r"\w\(|\w::\w", code[1]):
+            calls.append(f"`{' '.join(code[1].split())}`")
         at = code.end()
     return "<br>".join(calls)
 
 
 def sources(text: str) -> str:
-    seen = {}
-    for match in SOURCE.finditer(" ".join(text.split())):
-        who = re.split(r"(?:^| )[a-z]+ ", match["who"])[-1] if " and " not in match["who"] else match["who"]
-        seen.setdefault(match["doi"], f"[{who.strip()} {match['year']}](https://doi.org/{match['doi']})")
-    return ", ".join(seen.values())
+    plain = " ".join(re.sub(r":math:`[^`]*`", "", re.sub(r"\.\. math::.*?(\n\n|\Z)", "", text, flags=re.S)).split())
+    seen = {match["doi"]: f"{match['who']} {match['year']}" for match in reversed([*SOURCE.finditer(plain)])}
+    return ", ".join(f"[{words}](https://doi.org/{doi})" for doi, words in reversed(seen.items()))
+
+
+def estimators() -> str:
+    """Return the estimators of tau2 with the articles that a report cites for them."""
+    lines = ["| `method` | what it is | source |", "|---|---|---|"]
+    for name, words in CALLED.items():
+        keys = set(method_keys([{"measure": "", "method": name, "test": "", "model": ()}]))
+        cited = [article(REFERENCES[key]) for key in sorted(keys)]
+        lines.append(f"| `{name}` | {words} | {', '.join(cited)} |")
+    return "\n".join(lines) + "\n"
+
+
+def article(reference: str) -> str:
+    authors, year = re.match(r"(.+?) \((\d{4})\)", reference).groups()  # type: ignore[union-attr]
+    who = " & ".join(re.findall(r"([^\W\d_][\w'’ -]+), (?:[A-Z]\. ?-?)+", authors))
+    doi = re.search(r"https://doi\.org/\S+", reference)
+    link = doi[0].replace("(", "%28").replace(")", "%29") if doi else ""
+    return f"[{who} {year}]({link})" if link else f"{who} {year}"
 
 
 def table(family: str) -> str:
+    if family == "estimators":
+        return estimators()
     last = any(FAMILIES[family].values())
-    lines = ["| method | what it does | R | source |" + (" not where |" if last else ""), "|---|---|---|---|" + "---|" * last]
+    lines = [
+        "| method | what it does | R | source |" + (" do not use it |" if last else ""),
+        "|---|---|---|---|" + "---|" * last,
+    ]
     for name, unless in FAMILIES[family].items():
         doc = inspect.getdoc(found(name)) or ""
         summary = " ".join(doc.split("\n\n")[0].split())
