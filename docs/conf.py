@@ -20,6 +20,7 @@ highlight_language = "none"
 # `k` and `yi` are attributes of many classes; a word in back-ticks that could mean several is left without a link.
 suppress_warnings = ["ref.python"]
 
+myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 myst_update_mathjax = False
 

@@ -61,7 +61,7 @@ def relinked(text: str, page: Path, place: str, known: dict[Path, str]) -> str:
     def to(match: re.Match[str]) -> str:
         if match["code"]:
             heading = text[text.rfind("\n", 0, match.start()) + 1] == "#"
-            return match["code"] if heading else named(match["code"])
+            return match["code"] if heading else named(match["code"], alone=place == "api.md")
         target = (page.parent / match["to"]).resolve()
         if target in known:
             goal = known[target]
@@ -93,12 +93,15 @@ def public() -> dict[str, str]:
     return {name: path for name, path in found.items() if name not in modules}
 
 
-def named(code: str) -> str:
-    """Return code in a line as a link to the reference where it is a public name: `am.escalc`, `escalc(data)`."""
+def named(code: str, *, alone: bool = False) -> str:
+    """Return code in a line as a link to the reference where it is a public name: `am.escalc`, `bias.panel(fit)`.
+
+    `escalc(data)` is one only where names stand alone: elsewhere it may be R's.
+    """
     match = re.fullmatch(r"`([A-Za-z_][\w.]*)(\([^<>]*\))?`", code)
     if match is None:
         return code
-    bare = "." not in match[1] and (match[2] or match[1][0].isupper())
+    bare = alone and "." not in match[1] and (match[2] or match[1][0].isupper())
     path = public().get(f"am.{match[1]}" if bare else match[1])
     return f"{{py:obj}}`{code[1:-1]} <{path}>`" if path else code
 

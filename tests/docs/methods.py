@@ -145,15 +145,11 @@ def article(reference: str) -> str:
 def table(family: str) -> str:
     if family == "estimators":
         return estimators()
-    last = any(FAMILIES[family].values())
-    lines = [
-        "| method | what it does | R | source |" + (" do not use it |" if last else ""),
-        "|---|---|---|---|" + "---|" * last,
-    ]
+    lines = ["| method | in R | source |", "|---|---|---|"]
     for name, unless in FAMILIES[family].items():
         doc = inspect.getdoc(found(name)) or ""
-        summary = " ".join(doc.split("\n\n")[0].split())
-        cells = [f"`am.{name}`", summary, in_r(notes(doc)), sources(notes(doc)), *([unless] if last else [])]
+        words = [f"`am.{name}`", " ".join(doc.split("\n\n")[0].split()), f"*Not* {unless}." if unless else ""]
+        cells = ["<br>".join(filter(None, words)), in_r(notes(doc)), sources(notes(doc))]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 

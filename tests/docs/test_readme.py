@@ -7,6 +7,7 @@ import re
 import runpy
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ def shell_lines(page: Path) -> list[str]:
     return [re.sub(r"^(\$ |[A-Z]+=\S+ )+", "", line.split("  #")[0].strip()) for line in lines]
 
 
+@cache
 def commands() -> set[tuple[str, ...]]:
     """Every command of the command line as words: ("fit",), ("data", "list"), ..."""
     found: set[tuple[str, ...]] = set()
