@@ -137,19 +137,18 @@ def cell_parts(cell: dict[str, Any], name: str) -> Iterator[str]:
 
 
 def shown(output: dict[str, Any], name: str) -> str:
-    """Return one output: a picture, a table, or text."""
-    data = output.get("data", {"text/plain": output.get("text", "")})
+    """Return one output: a picture, words, a table, or text without the place of the cell that warned."""
+    data = {kind: "".join(value) for kind, value in output.get("data", {}).items() if not isinstance(value, dict)}
     if "image/png" in data:
-        write(f"notebooks/{name}.png", base64.b64decode("".join(data["image/png"])))
-        return f"![{alternative(data)}]({name}.png)"
+        write(f"notebooks/{name}.png", base64.b64decode(data["image/png"]))
+        alternative = output.get("metadata", {}).get("image/png", {}).get("alt", "Figure of this cell")
+        return f"![{alternative.replace('[', '(').replace(']', ')')}]({name}.png)"
+    if "text/markdown" in data:
+        return data["text/markdown"]
     if "text/html" in data:
-        return "````{raw} html\n" + "".join(data["text/html"]) + "\n````"
-    return "````text\n" + "".join(data.get("text/plain", "")).rstrip() + "\n````"
-
-
-def alternative(data: dict[str, Any]) -> str:
-    """Return the text that stands for a picture."""
-    return " ".join("".join(data.get("text/plain", "figure")).replace("[", "(").replace("]", ")").split())
+        return f"````{{raw}} html\n{data['text/html']}\n````"
+    text = data.get("text/plain", "".join(output.get("text", "")))
+    return "````text\n" + re.sub(r"\S*ipykernel_\d+/\d+\.py:\d+: ", "", text).rstrip() + "\n````"
 
 
 # Reference -------------------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import json
 import re
 import runpy
 from pathlib import Path
@@ -126,24 +125,21 @@ def test_links_are_made_to_hold_on_the_site(text: str, staged: str) -> None:
 
 
 def test_a_notebook_becomes_a_page_with_its_outputs() -> None:
-    cells = [
-        {"cell_type": "markdown", "source": ["# Title\n", "words"]},
-        {"cell_type": "code", "source": ["1 + 1"], "outputs": [{"data": {"text/plain": ["2"]}}]},
-        {
-            "cell_type": "code",
-            "source": ["fit"],
-            "outputs": [{"data": {"text/html": ["<b>3</b>"], "text/plain": ["3"]}}],
-        },
+    outputs: list[dict[str, Any]] = [
+        {"data": {"text/plain": ["2"]}},
+        {"data": {"text/html": ["<b>3</b>"], "text/plain": ["3"]}},
+        {"data": {"text/markdown": ["**4**"], "text/plain": ["<Markdown>"]}},
+        {"text": ["/tmp/ipykernel_7/9.py:1: TruncationWarning: no\n"]},
     ]
-    parts = [
-        part for i, cell in enumerate(json.loads(json.dumps(cells))) for part in SITE["cell_parts"](cell, f"x-{i}")
-    ]
-    assert parts == [
+    cells = [{"cell_type": "markdown", "source": ["# Title\n", "words"]}]
+    cells += [{"cell_type": "code", "source": ["x"], "outputs": outputs}]
+    assert [part for cell in cells for part in SITE["cell_parts"](cell, "x")] == [
         "# Title\nwords",
-        "```python\n1 + 1\n```",
+        "```python\nx\n```",
         "````text\n2\n````",
-        "```python\nfit\n```",
         "````{raw} html\n<b>3</b>\n````",
+        "**4**",
+        "````text\nTruncationWarning: no\n````",
     ]
 
 
