@@ -39,6 +39,13 @@ TOKEN = re.compile(
 )
 # The order of the pages, in a comment of docs/index.md: who reads the page as it is need not see it.
 CONTENTS = re.compile(r"<!-- contents: (.+)\n((?:[\w/-]+\n)+)-->")
+REACHABLE = {
+    'role="heading">': 'role="heading" aria-level="2">',
+    '<aside class="sidebar-drawer">': '<aside class="sidebar-drawer" aria-label="Pages">',
+    '<aside class="toc-drawer">': '<aside class="toc-drawer" aria-label="On this page">',
+    "<pre>": '<pre tabindex="0">',
+    '<div class="math-wrapper docutils container">': '<div class="math-wrapper docutils container" tabindex="0">',
+}
 MODULES = [
     *("effects", "models", "evidence", "moderators", "sensitivity", "bias"),
     *("bayes", "bayes.pymc", "bayes.priors", "plots", "reporting"),
@@ -62,6 +69,8 @@ def relinked(text: str, page: Path, place: str, known: dict[Path, str]) -> str:
         if match["code"]:
             heading = text[text.rfind("\n", 0, match.start()) + 1] == "#"
             return match["code"] if heading else named(match["code"], alone=place == "api.md")
+        if match["image"] and (STAGE / place).parent.joinpath(match["to"]).exists():  # a picture of a notebook
+            return match[0]
         target = (page.parent / match["to"]).resolve()
         if target in known:
             goal = known[target]
@@ -206,6 +215,16 @@ def stage() -> None:
     reference_pages()
 
 
+def reachable() -> None:
+    """Add what the theme lacks for keyboards and screen readers: levels of headings, names of parts, scrolling."""
+    for page in SITE.rglob("*.html"):
+        if "gallery" not in page.parts:
+            text = page.read_text("utf-8")
+            for old, new in REACHABLE.items():
+                text = text.replace(old, new)
+            page.write_text(text, "utf-8")
+
+
 def main() -> int:
     """Stage the pages and let Sphinx build them; every warning is an error."""
     from sphinx.cmd.build import main as sphinx
@@ -227,6 +246,7 @@ def main() -> int:
     ]
     failed = sphinx([*options, str(STAGE), str(SITE)])
     if not failed:
+        reachable()
         print(f"The documentation: {SITE.relative_to(ROOT) / 'index.html'}")
     return failed
 
