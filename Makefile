@@ -42,9 +42,8 @@ help: ## Say what can be made
 reports: $(STAMP) ## Build the reports that changed into reports/build/
 	@$(VENV)/bin/python -I -S alliance_meta/reporting/made.py $(AM) reports
 
-docs: ## List the documentation: plain Markdown, nothing to build
-	@echo "The documentation is plain Markdown; begin with docs/index.md:"
-	@ls docs/*.md
+docs: $(STAMP) ## Build the documentation into docs/build/, offline; docs/*.md can be read as they are
+	@$(VENV)/bin/python docs/make_site.py
 
 # Both at once: mypy alone would keep one core.
 test: $(STAMP) ## Check style and types and run the tests (ARGS="-k forest" chooses some)
@@ -93,7 +92,7 @@ lock: $(STAMP) ## Resolve the dependencies in pyproject.toml into requirements.l
 clean: ## Remove what was built, but not .venv
 	rm -rf reports/build notebooks/build benchmarks/build docs/build build dist
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find alliance_meta tests benchmarks notebooks -name __pycache__ -prune -exec rm -rf {} +
+	find alliance_meta tests benchmarks docs notebooks -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## Remove .venv too
 	rm -rf $(VENV)

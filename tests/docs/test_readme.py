@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+import runpy
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,7 @@ def shell_lines(page: Path) -> list[str]:
     return [re.sub(r"^(\$ |[A-Z]+=\S+ )+", "", line.split("  #")[0].strip()) for line in lines]
 
 
+@cache
 def commands() -> set[tuple[str, ...]]:
     """Every command of the command line as words: ("fit",), ("data", "list"), ..."""
     found: set[tuple[str, ...]] = set()
@@ -51,40 +55,50 @@ def test_the_readme_shows_an_example_of_at_most_ten_lines() -> None:
 
 # Loads the package once and runs each page's code in a copy of the process, in the page's own folder.
 RUN_PAGES = """
-import os, runpy, sys
+import json, os, runpy, sys
 import pandas
 from alliance_meta import bayes, bias, moderators, plots, reporting, sensitivity
 for name in dir(plots):
     getattr(plots, name)
-for folder in sys.argv[1:]:
+run = runpy.run_path(sys.argv[1])["run"]
+for folder in sys.argv[2:]:
     if os.fork() == 0:
         os.chdir(folder)
         os.dup2(os.open("said", os.O_CREAT | os.O_WRONLY), 2)
-        runpy.run_path("code.py", run_name="__main__")
-        open("done", "x").close()
+        printed = run(json.load(open("blocks.json", encoding="utf-8")))
+        json.dump(printed, open("printed.json", "w", encoding="utf-8"))
         sys.exit()
     os.wait()
 """
+OUTPUTS = Path(__file__).with_name("outputs.py")
+BLOCK = runpy.run_path(str(OUTPUTS))["BLOCK"]
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Path]:
-    """Run the Python blocks of every page that has some; its folder has a file `done` if they ran to the end."""
+    """Run the Python blocks of every page that has some; its folder has `printed.json` if they ran to the end."""
     found = {}
     for page in PAGES:
-        if code := "\n".join(blocks(page, "python")):
+        if code := [match["code"] for match in BLOCK.finditer(page.read_text("utf-8"))]:
             found[page] = tmp_path_factory.mktemp(page.stem)
-            (found[page] / "code.py").write_text(code, encoding="utf-8")
-    subprocess.run([sys.executable, "-c", RUN_PAGES, *map(str, found.values())], check=True, capture_output=True)
+            (found[page] / "blocks.json").write_text(json.dumps(code), encoding="utf-8")
+    command = [sys.executable, "-c", RUN_PAGES, str(OUTPUTS), *map(str, found.values())]
+    subprocess.run(command, check=True, capture_output=True)
     return found
 
 
 @each
-def test_python_blocks_run_one_after_the_other(page: Path, folders: dict[Path, Path]) -> None:
+def test_python_blocks_run_one_after_the_other_and_print_what_the_page_shows(
+    page: Path, folders: dict[Path, Path]
+) -> None:
     if page not in folders:
         assert page != README
         return
-    assert (folders[page] / "done").exists(), (folders[page] / "said").read_text("utf-8")
+    printed = folders[page] / "printed.json"
+    assert printed.exists(), (folders[page] / "said").read_text("utf-8")
+    shown = [match["said"] for match in BLOCK.finditer(page.read_text("utf-8"))]
+    for block, said in zip(shown, json.loads(printed.read_text("utf-8")), strict=True):
+        assert block in (None, said), f"run: PYTHONPATH=. python tests/docs/outputs.py docs/{page.name}"
 
 
 def test_the_readme_begins_with_the_two_commands() -> None:
