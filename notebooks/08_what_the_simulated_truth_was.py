@@ -104,11 +104,13 @@ with warnings.catch_warnings(record=True) as heard:
         for literature, chosen in {"selected": selection, "complete": None}.items():
             made = am.simulate(**truth, selection=chosen, seed=seed)
             plain = am.RandomEffectsModel(am.escalc(made)).fit()
-            found = {name: ask(plain) for name, ask in methods.items()}
-            for name, one in {"random effects": plain, **found}.items():
-                mean = one.tidy().iloc[0][["estimate", "ci_lb", "ci_ub"]]
-                rows.append({"literature": literature, "method": name, "seed": seed, **mean})
-runs = pd.DataFrame(rows).astype({"estimate": float, "ci_lb": float, "ci_ub": float})
+            rows.append([literature, "random effects", seed])
+            rows[-1] += [plain.beta[0], plain.ci_lb[0], plain.ci_ub[0]]
+            for name, ask in methods.items():
+                one = ask(plain)
+                rows.append([literature, name, seed, one.estimate, one.ci_lb, one.ci_ub])
+columns = ["literature", "method", "seed", "estimate", "ci_lb", "ci_ub"]
+runs = pd.DataFrame(rows, columns=columns)
 missing, warned = runs["estimate"].isna().sum(), {one.category.__name__ for one in heard}
 print(f"SYNTHETIC: {len(runs)} estimates, {missing} of them do not exist.")
 print(f"{len(heard)} warnings: {', '.join(sorted(warned))}")
