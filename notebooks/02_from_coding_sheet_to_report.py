@@ -131,9 +131,9 @@ figure = am.plots.forest(fit, by="rater", columns=["setting"], order="effect")
 figure
 
 # %% [markdown]
-# The test under the plot is not the one of section 4: it gives each group its own τ², uses the normal distribution
-# and leaves the setting out. With few studies per group one common τ² is steadier (`tau2="common"`). Two sensible
-# tests of one question can give different *p* values; decide on yours before you look.
+# The test under the plot is not the one of section 4: its model leaves the setting out. `tau2="separate"` would give
+# each group a τ² of its own; with few studies per group the common one is steadier. Two sensible tests of one question
+# can give different *p* values; decide on yours before you look.
 #
 # `save_figure` writes SVG, PDF or PNG, the same bytes in every run.
 
@@ -223,5 +223,5 @@ print((folder / "report" / "methods.txt").read_text(encoding="utf-8"))
 # 1. Save it as CSV and run `alliance-meta check my_sheet.csv` until nothing is left to mend.
 # 2. Look first: `alliance-meta fit my_sheet.csv --mods "rater + setting" --forest forest.svg`.
 # 3. Write the declaration, and keep it with the sheet.
-# 4. Several effects from the same patients are not independent. Choose one per study by a rule that you state, or
-#    average them, before you use this model.
+# 4. Several effects from the same patients are not independent, and this model is then wrong. The next notebook,
+#    `03_several_effects_per_study`, has the models that are right.

@@ -142,3 +142,9 @@ am.che(parts, mods=f"{within} + {between}", cluster="study_id", rho=0.6)
 # Look at the notes and the degrees of freedom before the *p* values. One study had clients and observers, another one
 # clients and therapists; no correction makes one study into several. An honest report says that these rows cannot
 # answer the question, and what kind of study could.
+#
+# ## 7. What this does not say
+#
+# Robust standard errors protect from a wrong correlation within studies, not from studies that depend on each other,
+# and not from rows that were chosen because they were significant. `07_what_makes_studies_differ` asks moderators of a
+# set that is large enough to answer.

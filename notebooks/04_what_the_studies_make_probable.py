@@ -123,12 +123,10 @@ new = fit.posterior("theta_new")
 print(am.priors.Normal(new.mean, new.sd))
 
 # %% [markdown]
-# ## 7. Where quadrature ends
+# ## 7. What this does not say
 #
-# Heavy tails, the exact distribution of r, crossed raters, curves over time: for these there are models for PyMC,
-# with the same priors. They take a minute to compile, so this cell only builds one; `am.bayes.sample(model, seed=1)`
-# draws from it.
-
-# %%
-model = am.bayes.pymc.t_effects(effects)
-[variable.name for variable in model.free_RVs]
+# A posterior is about the model as much as about the studies: independent studies, normal true effects, nothing
+# withheld. Nor does P(μ > 0) near 1 say that the relation is large or that it is causal.
+#
+# Heavy tails, the exact distribution of *r*, crossed raters, curves over time: for these quadrature ends, and there are
+# models for PyMC, with the same priors. `09_drawing_from_the_posterior` goes there.

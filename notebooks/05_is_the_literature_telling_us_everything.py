@@ -11,50 +11,37 @@
 # %% [markdown]
 # # Is the literature telling us everything?
 #
-# Studies that find something are published more readily than studies that do not. The mean of what was published is
-# then too far from 0, and no method can see what is missing. What one can do is to suppose a way in which results go
-# missing, and ask what the mean would be if that were how it went. This notebook first makes a literature whose truth
-# is known, then looks at a real one.
+# **Question.** Studies that find something are published more readily than studies that do not. The mean of what was
+# published is then too far from 0, and no method can see what is missing. What one can do is to suppose a way in which
+# results go missing, and ask what the mean would be if that were how it went. Does the conclusion survive?
 #
-# ## 1. A literature whose truth we know
-#
-# Sixty studies with a true mean correlation of about .15, where results that are not significant in the expected
-# direction had a chance of one in five to appear. **These data are synthetic**: they say nothing about psychotherapy.
+# **Data.** Class attendance and grades: 97 correlations of 68 studies (Credé et al., 2010). They are **not** about the
+# alliance, whose study-level tables are not openly available; they are large, real and dependent.
 
 # %%
 import alliance_meta as am
 
-selection = {"steps": [0.025], "weights": [1, 0.2], "by": "effect"}
-sheet = am.simulate(k=60, n=(20, 150), mu=0.15, tau=0.1, selection=selection, seed=7)
-effects = am.escalc(sheet)
-fit = am.RandomEffectsModel(effects).fit()
-fit.predict(scale="r")
+fit = am.che(am.escalc(am.load_dataset("crede2010")))
+fit.predict(scale="r").round(3)
 
 # %% [markdown]
-# The mean of what appeared is well above .15. The funnel shows why: among small studies, those that found little are
-# missing, and the empty place is the white region where p > .05.
+# ## 1. Look
+#
+# The more people a study has, the higher it stands. Without selection the points scatter evenly to both sides of the
+# mean, and beyond the dotted limits, because true effects differ. Selection would take away points from the white
+# region, where *p* > .05.
 
 # %%
 am.plots.funnel(fit)
 
 # %% [markdown]
-# ## 2. Undoing it
+# Nearly all results are *affirmative*: significant and positive. That is what strong effects look like, and also what
+# a literature looks like that kept the rest to itself. The picture cannot tell.
 #
-# A selection model estimates how much more seldom a result with p > .025 (one-sided) is seen, and the mean before
-# selection. Here it supposes exactly what we did, so that it should come near the truth.
-
-# %%
-model = am.bias.selmodel(fit)
-model
-
-# %%
-am.plots.selection_weights(model)
-
-# %% [markdown]
-# ## 3. Every method side by side
+# ## 2. Method: every supposition side by side
 #
-# Of a real literature nobody knows how it was selected. So ask all methods, the most pessimistic one first, and read
-# how far they lie apart.
+# Of a real literature nobody knows how it was selected. So ask all methods and read how far they lie apart. Several
+# effects of one study are taken as dependent wherever a method can; where it cannot, the panel says what it did.
 
 # %%
 panel = am.bias.panel(fit)
@@ -64,32 +51,47 @@ panel
 am.plots.bias_panel(panel)
 
 # %% [markdown]
-# ## 4. A real literature, with several effects per study
+# ## 3. Result: three suppositions looked at closely
 #
-# Class attendance and grades (Credé et al., 2010): 97 correlations of 68 studies. They are **not** about the alliance,
-# whose study-level tables are not openly available; they are large, real and dependent.
+# **Results that are not significant appear more seldom.** A selection model estimates how much more seldom, and the
+# mean before selection. A weight of 1 is no selection; look at how wide its interval is.
 
 # %%
-grades = am.che(am.escalc(am.load_dataset("crede2010")))
-found = am.bias.panel(grades)
-found.tidy()[["label", "r", "r_lb", "r_ub"]]
-
-# %%
-am.plots.funnel(grades)
+model = am.bias.selmodel(fit)
+am.plots.selection_weights(model)
 
 # %% [markdown]
-# Nearly all results are affirmative: significant and positive. The worst case rests on the few that are not, and is
-# the one row far below the others. How strong would the preference for affirmative results have to be?
+# **Only results that are not affirmative can be trusted.** That is the worst case: it rests on the few of them that
+# there are, and is the one row of the panel far below the others. How strong would the preference for affirmative
+# results have to be, until the mean is that low?
 
 # %%
-worst = am.bias.worst_case(grades)
-am.plots.worst_case(grades)
+am.plots.worst_case(fit)
 
 # %% [markdown]
-# ## 5. What to write
+# **It was not selected, but where it was published matters.** Dissertations are written whatever they find. Here their
+# mean is the *higher* one, which selection would not make:
+
+# %%
+by_source = am.che(fit.effects, mods="source")
+by_source.predict({"source": ["journal", "dissertation", "other"]}, scale="r").round(2)
+
+# %% [markdown]
+# (`07_what_makes_studies_differ` asks more of these groups.)
+#
+# ## 4. What to write
 #
 # Not "there was no publication bias", which no test can show. Write what each supposition would make of the mean, and
 # whether your conclusion survives all of them or only some:
 
 # %%
-print(found.spread())
+print(panel.spread())
+
+# %% [markdown]
+# ## 5. What this does not say
+#
+# - **Not which supposition is right.** The panel is a list of answers to different questions, not a vote.
+# - **Not how good these methods are.** That takes literatures whose truth is known:
+#   `08_what_the_simulated_truth_was`.
+# - **Nothing about other biases.** Studies can all be there and all be wrong in the same way, for example because the
+#   same person rated both sides of the correlation.

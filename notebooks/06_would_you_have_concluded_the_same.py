@@ -95,3 +95,9 @@ am.plots.cumulative(yearly)
 # %%
 print(battery.spread())
 print(battery.fragile_text())
+
+# %% [markdown]
+# ## 6. What this does not say
+#
+# A mean that does not move under any choice can still be wrong, if all studies share a fault: no choice here changes
+# the studies. And choices that agree are not replications; all of them saw the same data.

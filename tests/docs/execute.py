@@ -1,7 +1,8 @@
 """Execute a notebook in a folder, with this interpreter whatever kernels the machine has.
 
 ``python execute.py NOTEBOOK FOLDER`` writes the executed notebook over NOTEBOOK; a failing cell ends it with its
-traceback. It is a process of its own because Jupyter's sockets outlive a failed run.
+traceback, and what was shown until then is written. It is a process of its own because Jupyter's sockets outlive a
+failed run.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ def main(path: Path, folder: Path) -> None:
     specs = KernelSpecManager(kernel_dirs=[str(kernels)], ensure_native_kernel=False)
     manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=specs)
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, km=manager, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
-    nbformat.write(notebook, path)
+    try:
+        NotebookClient(notebook, km=manager, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
+    finally:
+        nbformat.write(notebook, path)
 
 
 if __name__ == "__main__":
